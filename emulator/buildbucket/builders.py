@@ -1,0 +1,104 @@
+"""What the Buildbucket server knows of builders and buckets, and who may use them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from emulator.buildbucket.identifiers import BuilderId
+from emulator.buildbucket.instants import HOUR, SECOND
+
+__all__ = ["BuilderConfig", "Registry"]
+
+_DEFAULT_CIPD_PACKAGE = "infra/recipe_bundles/chromium.googlesource.com/chromium/tools/build"
+
+
+@dataclass(frozen=True, slots=True)
+class BuilderConfig:
+    """A builder's settings; the defaults are what an unlisted builder has. Durations are nanoseconds.
+
+    Attributes:
+        properties: set on every build; a request may only repeat them, unless ``allowed_property_overrides`` lists the name (or ``*``).
+        next_number: with a number, builds are numbered from it on; None switches build numbers off.
+        bot_dimensions: what the v1 API shows of the machine once a build has ended.
+        output_properties: what the recipe reports at the end, unless the life cycle says otherwise.
+    """
+
+    properties: Mapping[str, Any] = field(default_factory=dict)
+    allowed_property_overrides: frozenset[str] = frozenset()
+    next_number: int | None = None
+    scheduling_timeout: int = 6 * HOUR
+    execution_timeout: int = 3 * HOUR
+    grace_period: int = 30 * SECOND
+    recipe: str = "build"
+    cipd_package: str = _DEFAULT_CIPD_PACKAGE
+    cipd_version: str = "refs/heads/main"
+    service_account: str = "builder@local-cloud.iam.gserviceaccount.com"
+    swarming_hostname: str = "chromium-swarm.appspot.com"
+    logdog_hostname: str = "logs.chromium.org"
+    bot_dimensions: Mapping[str, list[str]] = field(default_factory=lambda: {"id": ["vm1"], "os": ["Linux", "Ubuntu"]})
+    experiments: tuple[str, ...] = ()
+    critical: str = ""
+    priority: int = 30
+
+
+class Registry:
+    """Builders and buckets. Every builder exists until one is added in strict mode; every bucket is open until it is closed.
+
+    Safe to use from several threads.
+    """
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self.strict = strict
+        self.default = BuilderConfig()
+        self._builders: dict[BuilderId, BuilderConfig] = {}
+        self._closed: dict[str, tuple[bool, frozenset[str]]] = {}
+        self._lock = threading.Lock()
+
+    def add(self, builder: BuilderId, config: BuilderConfig | None = None) -> None:
+        """Register a builder (again: replaces its settings). In strict mode only registered builders exist."""
+        with self._lock:
+            self._builders[builder] = config or self.default
+
+    def find(self, builder: BuilderId) -> BuilderConfig | None:
+        """Return a builder's settings; None if it does not exist."""
+        with self._lock:
+            return self._builders.get(builder, None if self.strict else self.default)
+
+    def bucket_exists(self, bucket: str) -> bool:
+        """Tell whether ``project/bucket`` exists: in strict mode, whether a builder was added to it."""
+        with self._lock:
+            return not self.strict or any(builder.bucket_name == bucket for builder in self._builders)
+
+    def take_number(self, builder: BuilderId) -> int | None:
+        """Return the next build number of a builder and count on; None if it has no numbers."""
+        with self._lock:
+            config = self._builders.get(builder)
+            if config is None or config.next_number is None:
+                return None
+            self._builders[builder] = replace(config, next_number=config.next_number + 1)
+            return config.next_number
+
+    def close_bucket(self, bucket: str, *, visible: bool = False, allowed: frozenset[str] = frozenset()) -> None:
+        """Close ``project/bucket`` for all callers but ``allowed`` (identities such as ``user:a@b``).
+
+        With ``visible`` the others may still read builds, but neither add nor cancel any.
+        """
+        with self._lock:
+            self._closed[bucket] = (visible, allowed)
+
+    def open_bucket(self, bucket: str) -> None:
+        """Take back `close_bucket`."""
+        with self._lock:
+            self._closed.pop(bucket, None)
+
+    def may_read(self, bucket: str, caller: str) -> bool:
+        """Tell whether ``caller`` may see the bucket's builders and builds (False also if there is no such bucket)."""
+        visible, allowed = self._closed.get(bucket, (True, frozenset()))
+        return (visible or caller in allowed) and self.bucket_exists(bucket)
+
+    def may_write(self, bucket: str, caller: str) -> bool:
+        """Tell whether ``caller`` may add and cancel builds in the bucket."""
+        return bucket not in self._closed or caller in self._closed[bucket][1]

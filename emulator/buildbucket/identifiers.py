@@ -1,0 +1,70 @@
+"""Names and identifiers of Buildbucket: builders, buckets, build ids."""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["BuilderId", "Era", "build_id_at", "created_at", "parse_v1_bucket"]
+
+Era = Literal["v1", "v2"]
+
+EPOCH_2010_MS = 1_262_304_000_000
+MILLISECOND = 1_000_000
+_TIME_MASK = (1 << 43) - 1
+# The 2021 service numbered its ids with version 0, today's does with 1.
+_VERSION_BITS: dict[Era, int] = {"v1": 0, "v2": 1}
+
+_V1_BUCKET = re.compile(r"^luci\.(?P<project>[a-z0-9\-_]+)\.(?P<bucket>[a-z0-9\-_.]{1,100})$")
+_SHORT_BUCKET = re.compile(r"^(?P<project>[a-z0-9\-_]+)/(?P<bucket>[a-z0-9\-_.]{1,100})$")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class BuilderId:
+    """A builder's full name; its text form is ``project/bucket/builder``."""
+
+    project: str
+    bucket: str
+    builder: str
+
+    def __str__(self) -> str:
+        return f"{self.project}/{self.bucket}/{self.builder}"
+
+    @property
+    def bucket_name(self) -> str:
+        """The bucket's name as today's API writes it: ``project/bucket``."""
+        return f"{self.project}/{self.bucket}"
+
+    @property
+    def v1_bucket(self) -> str:
+        """The bucket's name as the API of 2021 writes it: ``luci.project.bucket``."""
+        return f"luci.{self.project}.{self.bucket}"
+
+    def to_json(self) -> dict[str, str]:
+        """Return the ``BuilderID`` message."""
+        return {"project": self.project, "bucket": self.bucket, "builder": self.builder}
+
+
+def build_id_at(instant: int, chance: random.Random, era: Era) -> int:
+    """Return a new build id: 43 bits of inverted milliseconds since 2010, 16 random bits, 4 bits of version.
+
+    Ids fall as time goes on, so the newest build has the smallest one.
+    """
+    milliseconds = instant // MILLISECOND - EPOCH_2010_MS
+    return ((~milliseconds & _TIME_MASK) << 20) | (chance.getrandbits(16) << 4) | _VERSION_BITS[era]
+
+
+def created_at(build_id: int) -> int:
+    """Return the instant a build id carries, in nanoseconds, exact to the millisecond."""
+    return ((~(build_id >> 20) & _TIME_MASK) + EPOCH_2010_MS) * MILLISECOND
+
+
+def parse_v1_bucket(bucket: str) -> tuple[str, str] | None:
+    """Split ``luci.project.bucket`` or ``project/bucket``; None if it is neither.
+
+    Project names hold no dot, so the first dot after ``luci.`` separates.
+    """
+    match = _V1_BUCKET.match(bucket) or _SHORT_BUCKET.match(bucket)
+    return (match["project"], match["bucket"]) if match else None

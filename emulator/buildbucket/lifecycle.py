@@ -1,0 +1,159 @@
+"""What becomes of builds as time passes: their plans, timeouts and cancellations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from emulator.buildbucket.builds import Build, BuildStore, Outcome
+from emulator.buildbucket.commands import Commands, status_of_exit
+from emulator.buildbucket.instants import HOUR, SECOND
+from emulator.buildbucket.notifications import Notifier
+from emulator.buildbucket.plans import Announce, Command, End, Manual, Plan, Plans, Script, Start
+from emulator.buildbucket.timeline import Timeline
+from emulator.clock import Clock
+
+__all__ = ["LifeCycle"]
+
+# A build that nobody ended is ended by force.
+BUILD_LIFETIME = 5 * 24 * HOUR
+# After this and the grace period the service ends a build itself whose cancellation the agent did not notice.
+CANCEL_NOTICE_LIMIT = 30 * SECOND
+_EXPIRED = Outcome("INFRA_FAILURE", timeout=True, resource_exhaustion=True)
+_TIMED_OUT = Outcome("INFRA_FAILURE", timeout=True)
+
+
+class LifeCycle:
+    """Moves builds along; the faces of the server and the tests use the same methods.
+
+    Every change that happened is announced once; a change that comes too late (the build has ended) is none.
+    """
+
+    def __init__(self, clock: Clock, timeline: Timeline, store: BuildStore, notifier: Notifier, plans: Plans) -> None:
+        self._clock = clock
+        self._timeline = timeline
+        self._store = store
+        self._notifier = notifier
+        self._plans = plans
+        self._commands = Commands()
+        self._chosen: dict[int, Plan] = {}
+
+    def created(self, build: Build) -> None:
+        """Announce a new build and arrange what is to become of it."""
+        plan = self._plans.choose(build.spec)
+        self._chosen[build.id] = plan
+        self._notifier.announce(build, "created", plan.created)
+        if isinstance(plan, Manual):
+            return
+        self._later(build.create_time + build.spec.scheduling_timeout, lambda at: self._expire(build.id, at))
+        self._later(build.create_time + BUILD_LIFETIME, lambda at: self._force(build.id, at, _TIMED_OUT))
+        if isinstance(plan, Command):
+            self._later(build.create_time + plan.start_after, lambda at: self._run(build.id, plan, at))
+        else:
+            self._arm(build.id, plan.steps, build.create_time)
+
+    def start(self, build_id: int, *, at: int | None = None, announce: Announce | None = None) -> Build | None:
+        """Let a bot take a build (now, unless told); None if it is not waiting."""
+        instant = self._clock.now() if at is None else at
+        build = self._store.start(build_id, instant)
+        if build is not None:
+            self._notifier.announce(build, "started", announce or Announce())
+            if not isinstance(self._chosen.get(build_id), Manual):
+                self._later(instant + build.spec.execution_timeout, lambda due: self._force(build_id, due, _TIMED_OUT))
+        return build
+
+    def end(
+        self,
+        build_id: int,
+        outcome: Outcome,
+        *,
+        at: int | None = None,
+        announce: Announce | None = None,
+        reported_ago: int = 0,
+        log_tail: str = "",
+    ) -> Build | None:
+        """Let a build end (now, unless told); None if it is unknown or has ended already."""
+        instant = self._clock.now() if at is None else at
+        build = self._store.end(build_id, instant, outcome, reported_ago=reported_ago, log_tail=log_tail)
+        if build is not None:
+            self._notifier.announce(build, "ended", announce or Announce())
+        return build
+
+    def cancel_at_once(self, build: Build, caller: str, summary: str) -> Build:
+        """Cancel as the API of 2021 did: the build has ended when this returns. An ended one is returned as it is."""
+        self._store.request_cancel(build.id, self._clock.now(), caller, "")
+        ended = self.end(build.id, Outcome("CANCELED", summary=summary))
+        self._commands.terminate(build.id)
+        if ended is not None and not isinstance(self._chosen.get(build.id), Manual):
+            self._later(self._clock.now() + build.spec.grace_period, lambda _at: self._commands.kill(build.id))
+        return ended or self._now(build)
+
+    def cancel_soon(self, build: Build, caller: str, markdown: str) -> Build:
+        """Cancel as today's API does: the wish is noted, the build ends within about a minute, or finishes first."""
+        now = self._clock.now()
+        canceling = self._store.request_cancel(build.id, now, caller, markdown)
+        if canceling is None:
+            return self._now(build)
+        plan = self._chosen.get(build.id)
+        if isinstance(plan, Manual):
+            return canceling
+        if isinstance(plan, Command):
+            self._commands.terminate(build.id)
+        elif isinstance(plan, Script) and plan.cancel_after is not None and canceling.status == "STARTED":
+            self._later(now + plan.cancel_after, lambda at: self._force(build.id, at, Outcome("CANCELED")))
+        limit = now + CANCEL_NOTICE_LIMIT + build.spec.grace_period
+        self._later(limit, lambda at: self._force(build.id, at, Outcome("CANCELED")))
+        return canceling
+
+    def stop(self) -> None:
+        """Kill the programs that still run."""
+        self._commands.stop()
+
+    def _now(self, build: Build) -> Build:
+        return self._store.get(build.id) or build
+
+    def _later(self, at: int, action: Callable[[int], None]) -> None:
+        self._timeline.at(at, action)
+
+    def _arm(self, build_id: int, steps: tuple[Start | End, ...], since: int) -> None:
+        if steps:
+            self._later(since + steps[0].after, lambda at: self._step(build_id, steps, at))
+
+    def _step(self, build_id: int, steps: tuple[Start | End, ...], at: int) -> None:
+        step = steps[0]
+        if isinstance(step, Start):
+            self.start(build_id, at=at, announce=step.announce)
+        else:
+            self.end(build_id, step.outcome, at=at, announce=step.announce, reported_ago=step.reported_ago)
+        self._arm(build_id, steps[1:], at)
+
+    def _expire(self, build_id: int, at: int) -> None:
+        build = self._store.get(build_id)
+        if build is not None and build.status == "SCHEDULED":
+            self.end(build_id, _EXPIRED, at=at)
+
+    def _force(self, build_id: int, at: int, outcome: Outcome) -> None:
+        self.end(build_id, outcome, at=at)
+        self._commands.kill(build_id)
+
+    def _run(self, build_id: int, command: Command, at: int) -> None:
+        build = self._store.get(build_id)
+        if build is None or build.status != "SCHEDULED":
+            return
+        if build.cancel_time is not None:
+            self.end(build_id, Outcome("CANCELED"), at=at)
+            return
+        try:
+            watch = self._commands.start(build, command, lambda code, tail: self._exited(build_id, code, tail))
+        except OSError as error:
+            self.end(build_id, Outcome("INFRA_FAILURE", summary=f"cannot start the program: {error}"), at=at)
+            return
+        if self.start(build_id, at=at) is None:
+            self._commands.kill(build_id)
+        watch()
+
+    def _exited(self, build_id: int, returncode: int, tail: str) -> None:
+        build = self._store.get(build_id)
+        canceled = build is not None and build.cancel_time is not None
+        status = "CANCELED" if canceled else status_of_exit(returncode)
+        summary = "" if status == "SUCCESS" else f"the program ended with status {returncode}"
+        self.end(build_id, Outcome(status, summary=summary), log_tail=tail)

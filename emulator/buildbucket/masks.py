@@ -1,0 +1,175 @@
+"""Which fields of a build a reply holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
+
+from emulator.buildbucket.schema import MESSAGES, FieldType
+
+__all__ = ["DEFAULT_FIELDS", "BuildMask", "MaskError"]
+
+# A tree of names; an empty one below a name takes the field whole.
+_Tree: TypeAlias = "dict[str, _Tree]"
+
+DEFAULT_FIELDS = (
+    "id",
+    "builder",
+    "number",
+    "createdBy",
+    "createTime",
+    "startTime",
+    "endTime",
+    "updateTime",
+    "status",
+    "statusDetails",
+    "critical",
+    "canary",
+    "input.experimental",
+    "input.gerritChanges",
+    "input.gitilesCommit",
+)
+_STRUCTS = {
+    "inputProperties": "input.properties",
+    "outputProperties": "output.properties",
+    "requestedProperties": "infra.buildbucket.requestedProperties",
+}
+
+
+class MaskError(ValueError):
+    """The mask cannot be used; the text is the reason."""
+
+
+class BuildMask:
+    """A mask, checked: what `apply` is to leave of a build."""
+
+    def __init__(self, fields: _Tree | None, structs: Mapping[str, _Tree], step_status: Iterable[str]) -> None:
+        self._fields = fields
+        self._structs = structs
+        self._step_status = frozenset(step_status)
+
+    @classmethod
+    def parse(cls, mask: Mapping[str, Any] | None, fields: list[str], *, prefix: str = "") -> BuildMask:
+        """Check the two ways of giving a mask.
+
+        Args:
+            mask: the decoded ``BuildMask`` message, or None.
+            fields: the old ``fields`` parameter's paths, which know ``*``.
+            prefix: what its paths begin with in lists (``builds.*.``); others are not about builds and are passed over.
+
+        Raises:
+            MaskError: unknown paths, or members that exclude one another.
+        """
+        if mask is not None and fields:
+            raise MaskError("`mask` and `fields` can't be used together; prefer `mask` since `fields` is deprecated")
+        if fields:
+            paths = [path.removeprefix(prefix) for path in fields if path.startswith(prefix)]
+            return cls(_tree(paths, wildcards=True), {}, ())
+        mask = mask or {}
+        if mask.get("allFields"):
+            if any(mask.get(name) for name in ("fields", *_STRUCTS)):
+                raise MaskError("mask.AllFields is mutually exclusive with other mask fields")
+            return cls(None, {}, mask.get("stepStatus", ()))
+        paths = list(mask.get("fields") or DEFAULT_FIELDS)
+        structs: dict[str, _Tree] = {}
+        for name, path in _STRUCTS.items():
+            if mask.get(name):
+                paths.append(path)
+                structs[path] = _struct_tree([entry.get("path", []) for entry in mask[name]])
+        return cls(_tree(paths, wildcards=False), structs, mask.get("stepStatus", ()))
+
+    def apply(self, build: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the mask leaves of a build in full; the argument stays as it is."""
+        masked = dict(build) if self._fields is None else _pick(build, self._fields)
+        for path, tree in self._structs.items():
+            *parents, last = path.split(".")
+            holder = masked
+            for parent in parents:
+                holder = holder.get(parent, {})
+            if last in holder:
+                holder[last] = _pick_struct(holder[last], tree)
+        if self._step_status and "steps" in masked:
+            masked["steps"] = [step for step in masked["steps"] if step.get("status") in self._step_status]
+        return masked
+
+
+def _tree(paths: Iterable[str], *, wildcards: bool) -> _Tree:
+    tree: _Tree = {}
+    for path in paths:
+        _check(path, wildcards=wildcards)
+        _insert(tree, path.split("."))
+    return tree
+
+
+def _insert(tree: _Tree, names: list[str]) -> None:
+    node = tree
+    for index, name in enumerate(names):
+        last = index == len(names) - 1
+        if name in node and not node[name]:
+            return
+        if last:
+            node[name] = {}
+        node = node.setdefault(name, {})
+
+
+def _check(path: str, *, wildcards: bool) -> None:
+    kind: FieldType = "Build"
+    for position, name in enumerate(path.split(".")):
+        if isinstance(kind, list):
+            if not wildcards:
+                raise MaskError(f'field mask path "{path}": a repeated field is only allowed in the last position')
+            kind = kind[0]
+            if name == "*":
+                continue
+            raise MaskError(f'field mask path "{path}": expected * after a repeated field')
+        if wildcards and name == "*" and position == 0:
+            return
+        if not isinstance(kind, str) or kind not in MESSAGES or name not in MESSAGES[kind]:
+            raise MaskError(f'invalid path "{path}": field "{name}" does not exist in message {kind}')
+        kind = MESSAGES[kind][name]
+
+
+def _pick(value: Any, tree: _Tree) -> Any:
+    if not tree or "*" in tree and not tree["*"]:  # noqa: RUF021 - one case: the field is taken whole
+        return _copy(value)
+    if isinstance(value, list):
+        return [_pick(item, tree.get("*", tree)) for item in value]
+    return {name: _pick(value[name], below) for name, below in tree.items() if name in value}
+
+
+def _copy(value: Any) -> Any:
+    """Copy the containers, so that what is cut out of a reply stays in the build."""
+    if isinstance(value, Mapping):
+        return {key: _copy(item) for key, item in value.items()}
+    return [_copy(item) for item in value] if isinstance(value, list) else value
+
+
+def _struct_tree(paths: Iterable[list[str]]) -> _Tree:
+    tree: _Tree = {}
+    for path in paths:
+        if not path:
+            raise MaskError("a struct mask needs a path")
+        names = []
+        for name in path:
+            quoted = len(name) > 1 and name.startswith('"') and name.endswith('"')
+            if not quoted and name != "*" and ("*" in name or name.lstrip("-").isdigit()):
+                raise MaskError(f"bad struct mask element {name!r}: numbers and names with * must be quoted")
+            names.append(f"={name[1:-1]}" if quoted else ("*" if name == "*" else f"={name}"))
+        _insert(tree, names)
+    return tree
+
+
+def _pick_struct(value: Any, tree: _Tree) -> Any:
+    """Pick from properties; names in the tree begin with ``=``, so that ``*`` can only be the wildcard."""
+    if not tree:
+        return value
+    if isinstance(value, list):
+        return [_pick_struct(item, tree["*"]) for item in value] if "*" in tree else []
+    if not isinstance(value, Mapping):
+        return None
+    picked = {}
+    for key, item in value.items():
+        below = tree.get(f"={key}", tree.get("*"))
+        if below is not None:
+            picked[key] = _pick_struct(item, below)
+    return picked

@@ -1,0 +1,90 @@
+"""The parts of the Buildbucket server that both of its faces share."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from emulator.buildbucket.builders import BuilderConfig, Registry
+from emulator.buildbucket.builds import BuildStore
+from emulator.buildbucket.instants import HOUR
+from emulator.buildbucket.lifecycle import LifeCycle
+from emulator.buildbucket.notifications import Notifier, Publisher
+from emulator.buildbucket.plans import Plan, Plans
+from emulator.buildbucket.timeline import Timeline
+from emulator.clock import Clock
+
+__all__ = ["Forbidden", "OverrideError", "Service", "merge_properties"]
+
+_TOPIC_CHECK_CACHED = 10 * HOUR
+
+
+class Forbidden(Exception):  # noqa: N818 - an answer, not a failure of this program
+    """The caller may not; ``visible`` tells whether it may know that the thing exists."""
+
+    def __init__(self, *, visible: bool) -> None:
+        super().__init__()
+        self.visible = visible
+
+
+class OverrideError(ValueError):
+    """A request sets a property that the builder keeps for itself; the text is its name."""
+
+
+@dataclass
+class Service:
+    """Everything behind the protocols.
+
+    Attributes:
+        hostname: what the service calls itself in tags, builds and notifications.
+        request_id_memory: for how long (nanoseconds) v2 remembers request ids; None is for ever.
+    """
+
+    clock: Clock
+    chance: random.Random
+    publisher: Publisher
+    hostname: str
+    default_plan: Plan
+    request_id_memory: int | None = None
+    registry: Registry = field(default_factory=Registry)
+
+    def __post_init__(self) -> None:
+        self.timeline = Timeline(self.clock)
+        self.store = BuildStore(self.clock, self.chance, self.registry.take_number)
+        self.notifier = Notifier(self.clock, self.timeline, self.store, self.publisher, lambda: self.hostname)
+        self.plans = Plans(self.default_plan)
+        self.life_cycle = LifeCycle(self.clock, self.timeline, self.store, self.notifier, self.plans)
+        self._topics: dict[str, int] = {}
+
+    def topic_usable(self, topic: str) -> bool:
+        """Tell whether the service may publish to a topic; a yes is remembered for ten hours."""
+        now = self.clock.now()
+        checked = self._topics.get(topic)
+        if checked is not None and now - checked < _TOPIC_CHECK_CACHED:
+            return True
+        if not self.publisher.topic_exists(topic):
+            return False
+        self._topics[topic] = now
+        return True
+
+    def check_writable(self, bucket: str, caller: str) -> None:
+        """Raise `Forbidden` unless ``caller`` may add builds to, or cancel builds of, ``project/bucket``."""
+        visible = self.registry.may_read(bucket, caller)
+        if not (visible and self.registry.may_write(bucket, caller)):
+            raise Forbidden(visible=visible)
+
+
+def merge_properties(config: BuilderConfig, requested: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the properties a build gets: the builder's, with the requested ones on top.
+
+    Raises:
+        OverrideError: a requested value differs from the builder's, which does not allow that.
+    """
+    allowed = config.allowed_property_overrides
+    for name, value in requested.items():
+        kept = config.properties.get(name, value)
+        if kept != value and name not in allowed and "*" not in allowed:
+            raise OverrideError(name)
+    return {**config.properties, **requested}

@@ -1,0 +1,85 @@
+"""Helpers for tests of, and against, the Buildbucket server."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+
+__all__ = ["GUARD", "MemoryPublisher", "Published", "ScriptedChance", "call_prpc", "prpc_json"]
+
+GUARD = ")]}'\n"
+_SERVICE = "/prpc/buildbucket.v2.Builds/"
+_TIMEOUT_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A message as it was handed to the publisher."""
+
+    topic: str
+    data: bytes
+    attributes: dict[str, str]
+
+    def json(self) -> Any:
+        """Return the data, decoded."""
+        return json.loads(self.data)
+
+
+class MemoryPublisher:
+    """Keeps what is published. Topics exist unless they are in ``missing``; ``failures`` is how many publications fail first."""
+
+    def __init__(self) -> None:
+        self.messages: list[Published] = []
+        self.missing: set[str] = set()
+        self.failures = 0
+        self._lock = threading.Lock()
+
+    def publish(self, topic: str, data: bytes, attributes: dict[str, str]) -> None:
+        """Keep a message, or raise ConnectionError while failures are left."""
+        with self._lock:
+            if self.failures:
+                self.failures -= 1
+                raise ConnectionError("publishing fails on purpose")
+            self.messages.append(Published(topic, data, attributes))
+
+    def topic_exists(self, topic: str) -> bool:
+        """Tell whether a topic exists."""
+        return topic not in self.missing
+
+
+class ScriptedChance(random.Random):
+    """Chance that gives ``bits`` first, one for each call of ``getrandbits``, and goes on with a fixed seed."""
+
+    def __init__(self, *bits: int) -> None:
+        super().__init__(0)
+        self._bits = list(bits)
+
+    def getrandbits(self, k: int) -> int:
+        """Return the next scripted number, or ``k`` random bits."""
+        return self._bits.pop(0) if getattr(self, "_bits", None) else super().getrandbits(k)
+
+
+def call_prpc(
+    url: str, method: str, body: Any, *, caller: str = "project:tint", headers: dict[str, str] | None = None
+) -> requests.Response:
+    """Call a v2 method over HTTP as ``caller``, asking for JSON; ``url`` is the server's. Headers of None are left out."""
+    sent = {
+        "Content-Type": "application/json",
+        "Accept": "application/json",
+        "Authorization": f"Bearer fake:{caller}",
+        **(headers or {}),
+    }
+    data = body if isinstance(body, bytes | str) else json.dumps(body)
+    return requests.post(f"{url}{_SERVICE}{method}", data=data, headers=sent, timeout=_TIMEOUT_SECONDS)
+
+
+def prpc_json(response: requests.Response) -> Any:
+    """Return the message of a successful reply; AssertionError with the text of any other."""
+    if response.status_code != requests.codes.ok or not response.text.startswith(GUARD):
+        raise AssertionError(f"{response.status_code} {response.text}")
+    return json.loads(response.text.removeprefix(GUARD))

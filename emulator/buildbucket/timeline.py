@@ -1,0 +1,89 @@
+"""What is to happen later, on a clock of any kind."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import threading
+from collections.abc import Callable
+
+from emulator.clock import Clock
+
+__all__ = ["Timeline"]
+
+_LOG = logging.getLogger(__name__)
+# How long the thread sleeps at most when nothing is due, on the clock; a new entry wakes it at once.
+_IDLE = 3_600 * 1_000_000_000
+
+
+class Timeline:
+    """Runs actions when the clock passes their instants, in the order of instants, one at a time.
+
+    An action is called with the instant it was meant for, so that what it records does not depend on when the thread woke. One
+    that raises is logged and does not stop the others.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._due: list[tuple[int, int, Callable[[int], None]]] = []
+        self._sequence = itertools.count()
+        self._lock = threading.Lock()
+        self._running = threading.RLock()
+        self._woken = threading.Event()
+        self._stopped = False
+        self._thread: threading.Thread | None = None
+
+    def at(self, instant: int, action: Callable[[int], None]) -> None:
+        """Let ``action`` happen when the clock passes ``instant`` (in the past: as soon as may be)."""
+        with self._lock:
+            heapq.heappush(self._due, (instant, next(self._sequence), action))
+        self._woken.set()
+
+    def run_due(self) -> int:
+        """Run everything that is due by now, including what that makes due; return how many actions ran.
+
+        When it returns no due action is still under way in the timeline's own thread.
+        """
+        count = 0
+        with self._running:
+            while (action := self._take()) is not None:
+                instant, call = action
+                try:
+                    call(instant)
+                except Exception:  # noqa: BLE001 - one bad action must not end the thread; it is logged
+                    _LOG.exception("an action due at %d failed", instant)
+                count += 1
+        return count
+
+    def start(self) -> None:
+        """Run due actions from a thread of its own until `stop`."""
+        if self._thread is not None:
+            raise RuntimeError("the timeline is running already")
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="buildbucket-timeline", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the thread; what is due later never happens unless it is started again."""
+        self._stopped = True
+        self._woken.set()
+        if self._thread is not None:
+            self._thread.join(timeout=10)
+            self._thread = None
+
+    def _take(self) -> tuple[int, Callable[[int], None]] | None:
+        with self._lock:
+            if not self._due or self._due[0][0] > self._clock.now():
+                return None
+            instant, _, action = heapq.heappop(self._due)
+            return instant, action
+
+    def _run(self) -> None:
+        while not self._stopped:
+            self._woken.clear()
+            self.run_due()
+            with self._lock:
+                instant = self._due[0][0] if self._due else self._clock.now() + _IDLE
+            if not self._stopped:
+                self._clock.wait_until(instant, self._woken)

@@ -1,0 +1,288 @@
+"""One queue as a state machine: what is due, what may be handed out, and what an answer does to a task.
+
+Nothing here knows threads, sockets or the wire: the present instant comes in as ``now``, an attempt goes out, its answer
+comes back.
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+import itertools
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from emulator.cloud_tasks.errors import AlreadyExistsError, NotFoundError
+from emulator.cloud_tasks.limits import HOUR, MAX_TASK_AGE, MICROSECOND, MILLISECOND, SECOND
+from emulator.cloud_tasks.model import Answer, AttemptRecord, QueueState, RateLimits, RetryConfig, Task
+from emulator.cloud_tasks.rate import RateBucket
+
+__all__ = ["Attempt", "Outcome", "Queue"]
+
+_THROTTLING = frozenset({429, 503})
+_FIRST_HOLD = 100 * MILLISECOND
+_LONGEST_HOLD = 10 * SECOND
+# A target may ask for any wait; a queue that stands still for longer looks broken on a laptop.
+_LONGEST_RETRY_AFTER = HOUR
+
+
+class Outcome(enum.Enum):
+    """What an ended attempt meant for its task."""
+
+    SUCCEEDED = "succeeded"
+    RETRY = "retry"
+    GIVEN_UP = "given up"
+    GONE = "gone"
+    """The task had been deleted, purged or finished by another attempt in the meantime."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Attempt:
+    """One delivery under way: everything that it needs, fixed when it began; hand it back to `Queue.finish` once."""
+
+    queue: Queue
+    task: Task
+    record: AttemptRecord
+    retry_count: int
+    execution_count: int
+    previous: Answer | None
+    forced_at: int | None
+
+
+class Queue:
+    """A queue and its tasks. Not safe for threads: its owner holds a lock."""
+
+    def __init__(self, name: str, rate_limits: RateLimits, retry_config: RetryConfig, task_tombstone: int) -> None:
+        self.name = name
+        self.rate_limits = rate_limits
+        self.retry_config = retry_config
+        self.state = QueueState.RUNNING
+        self.purge_time: int | None = None
+        self.running = 0
+        self._task_tombstone = task_tombstone
+        self._tasks: dict[str, Task] = {}
+        self._tombstones: OrderedDict[str, int] = OrderedDict()
+        self._agenda: list[tuple[int, int, Task]] = []
+        self._forced: deque[Task] = deque()
+        self._entries = itertools.count(1)
+        self._bucket = RateBucket(rate_limits)
+        self._held_until = 0
+        self._throttlings = 0
+
+    # Tasks ----------------------------------------------------------------------------------------------------------
+
+    def add(self, task: Task, now: int) -> None:
+        """Put a task on the queue.
+
+        Raises:
+            AlreadyExistsError: there is such a task, or was one within the tombstone's time.
+        """
+        self._expire(now)
+        if task.name in self._tasks:
+            raise AlreadyExistsError(f"task.name: {task.name!r} is on the queue already")
+        if task.name in self._tombstones:
+            raise AlreadyExistsError(f"task.name: a task {task.name!r} existed too recently; its name is not free yet")
+        self._tasks[task.name] = task
+        self._put_on_agenda(task)
+
+    def get(self, name: str, now: int) -> Task:
+        """Return the task of that (full) name.
+
+        Raises:
+            NotFoundError: there is none (any more).
+        """
+        self._expire(now)
+        task = self._tasks.get(name)
+        if task is None:
+            past = " any more: it was executed or deleted" if name in self._tombstones else ""
+            raise NotFoundError(f"name: there is no task {name!r}{past}")
+        return task
+
+    def delete(self, name: str, now: int) -> None:
+        """Delete a task; an attempt that is under way goes on, and its answer no longer matters.
+
+        Raises:
+            NotFoundError: there is none (any more).
+        """
+        self._remove(self.get(name, now), now)
+
+    def purge(self, now: int) -> None:
+        """Delete every task."""
+        self.purge_time = now
+        for task in list(self._tasks.values()):
+            self._remove(task, now)
+        self._forced.clear()
+
+    def page(self, after: str, size: int, now: int) -> list[Task]:
+        """Return up to ``size`` tasks whose names follow ``after``, by name."""
+        self._expire(now)
+        return heapq.nsmallest(size, (t for t in self._tasks.values() if t.name > after), key=lambda task: task.name)
+
+    def force(self, name: str, now: int) -> Task:
+        """Have a task handed out next, whatever the queue's state, rate and the task's time, even if it runs already.
+
+        Raises:
+            NotFoundError: there is none (any more).
+        """
+        task = self.get(name, now)
+        if task.forced_at is None:
+            task.forced_at = now
+            self._forced.append(task)
+        return task
+
+    # Settings -------------------------------------------------------------------------------------------------------
+
+    def update(self, rate_limits: RateLimits, retry_config: RetryConfig, now: int) -> None:
+        """Change the settings; tasks that wait for a retry keep the time they have."""
+        self.rate_limits = rate_limits
+        self.retry_config = retry_config
+        self._bucket.update(rate_limits, now)
+
+    # Handing out ----------------------------------------------------------------------------------------------------
+
+    def due(self, now: int) -> Iterator[Task]:
+        """Yield the tasks whose time has come, forced ones first, then by time. Rate and concurrency are not looked at."""
+        self._expire(now)
+        yield from (task for task in self._forced if self._is_forced(task))
+        if self.state is QueueState.RUNNING and now >= self._held_until:
+            entries = sorted(entry for entry in self._agenda if entry[0] <= now and self._is_current(entry))
+            yield from (task for _, _, task in entries if task.forced_at is None)
+
+    def next_due(self) -> int | None:
+        """Return the instant at which the first task is (or was) due; None if none will be without somebody's doing."""
+        forced = next((task.forced_at for task in self._forced if self._is_forced(task)), None)
+        if forced is not None:
+            return forced
+        head = self._head()
+        if head is None or self.state is not QueueState.RUNNING:
+            return None
+        return max(head.schedule_time, self._held_until)
+
+    def next_ready(self) -> int | None:
+        """Return the earliest instant at which `take` may succeed; None if not before something else happens."""
+        if any(self._is_forced(task) for task in self._forced):
+            return 0
+        due = self.next_due()
+        if due is None or self.running >= self.rate_limits.max_concurrent_dispatches:
+            return None
+        return max(due, self._bucket.ready_at())
+
+    def take(self, now: int) -> Attempt | None:
+        """Begin the attempt that is next in turn; None if nothing may be handed out at ``now``."""
+        self._expire(now)
+        while self._forced:
+            task = self._forced.popleft()
+            if self._is_forced(task):
+                return self._begin(task, now)
+        if (
+            self.state is not QueueState.RUNNING
+            or now < self._held_until
+            or self.running >= self.rate_limits.max_concurrent_dispatches
+        ):
+            return None
+        head = self._head()
+        if head is None or head.schedule_time > now or not self._bucket.take(now):
+            return None
+        return self._begin(head, now)
+
+    def begin(self, name: str, now: int) -> Attempt:
+        """Begin an attempt of this very task, whatever its time and the queue's state and limits.
+
+        Raises:
+            NotFoundError: there is none (any more).
+        """
+        return self._begin(self.get(name, now), now)
+
+    def finish(self, attempt: Attempt, answer: Answer, now: int) -> Outcome:
+        """Take an attempt's answer: the task is done, waits for its retry, or is given up."""
+        task = attempt.task
+        self.running -= 1
+        task.in_flight -= 1
+        attempt.record.response_time = now
+        attempt.record.answer = answer
+        self._throttle(answer, now)
+        if self._tasks.get(task.name) is not task:
+            return Outcome.GONE
+        if answer.responded:
+            task.response_count += 1
+            # The documentation of the header leaves 5xx out of the count, and so does the service.
+            task.execution_count += answer.status < 500  # noqa: PLR2004 - where HTTP's server errors begin
+        if answer.is_success:
+            self._remove(task, now)
+            return Outcome.SUCCEEDED
+        if task.in_flight:
+            return Outcome.RETRY
+        config = task.retry_config or self.retry_config
+        first = task.first_attempt or attempt.record
+        if config.is_exhausted(task.dispatch_count, now - first.dispatch_time):
+            self._remove(task, now)
+            return Outcome.GIVEN_UP
+        wait = max(config.backoff(task.dispatch_count), min(answer.retry_after or 0, _LONGEST_RETRY_AFTER))
+        since = now if attempt.forced_at is None else attempt.forced_at
+        retry_at = max(now, since + wait)
+        task.schedule_time = retry_at - retry_at % MICROSECOND
+        self._put_on_agenda(task)
+        return Outcome.RETRY
+
+    # Inside ---------------------------------------------------------------------------------------------------------
+
+    def _begin(self, task: Task, now: int) -> Attempt:
+        previous = task.last_attempt.answer if task.last_attempt else None
+        record = AttemptRecord(schedule_time=task.schedule_time, dispatch_time=now)
+        attempt = Attempt(self, task, record, task.dispatch_count, task.execution_count, previous, task.forced_at)
+        task.forced_at = None
+        task.agenda_entry = 0
+        task.dispatch_count += 1
+        task.in_flight += 1
+        task.last_attempt = record
+        task.first_attempt = task.first_attempt or record
+        self.running += 1
+        return attempt
+
+    def _throttle(self, answer: Answer, now: int) -> None:
+        """Hold the whole queue after 429 and 503, longer each time in a row; any other answer ends the row."""
+        if answer.status not in _THROTTLING:
+            self._throttlings = 0
+            return
+        hold = min(_LONGEST_HOLD, _FIRST_HOLD << min(self._throttlings, 16))
+        if answer.retry_after is not None:
+            hold = min(answer.retry_after, _LONGEST_RETRY_AFTER)
+        self._throttlings += 1
+        self._held_until = max(self._held_until, now + hold)
+
+    def _put_on_agenda(self, task: Task) -> None:
+        task.agenda_entry = next(self._entries)
+        heapq.heappush(self._agenda, (task.schedule_time, task.agenda_entry, task))
+        # Entries of deleted tasks are dropped when their time comes; do not let far ones pile up until then.
+        if len(self._agenda) > 2 * len(self._tasks) + 64:
+            self._agenda = [entry for entry in self._agenda if self._is_current(entry)]
+            heapq.heapify(self._agenda)
+
+    def _is_current(self, entry: tuple[int, int, Task]) -> bool:
+        return entry[2].agenda_entry == entry[1]
+
+    def _is_forced(self, task: Task) -> bool:
+        return task.forced_at is not None and self._tasks.get(task.name) is task
+
+    def _head(self) -> Task | None:
+        while self._agenda and not self._is_current(self._agenda[0]):
+            heapq.heappop(self._agenda)
+        return self._agenda[0][2] if self._agenda else None
+
+    def _remove(self, task: Task, now: int) -> None:
+        del self._tasks[task.name]
+        task.agenda_entry = 0
+        task.forced_at = None
+        if task.is_named and self._task_tombstone > 0:
+            self._tombstones[task.name] = now + self._task_tombstone
+
+    def _expire(self, now: int) -> None:
+        """Free the names whose time is over, and delete the tasks that have grown too old; both stand oldest first."""
+        while self._tombstones and next(iter(self._tombstones.values())) <= now:
+            self._tombstones.popitem(last=False)
+        while self._tasks:
+            oldest = next(iter(self._tasks.values()))
+            if now - oldest.create_time < MAX_TASK_AGE:
+                break
+            self._remove(oldest, now)

@@ -1,0 +1,153 @@
+"""A queue's settings on the wire: defaults for what is not set, limits, and the update mask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from google.cloud.tasks_v2 import types
+
+from emulator.cloud_tasks.errors import InvalidArgumentError, UnimplementedError
+from emulator.cloud_tasks.limits import MAX_CONCURRENT_DISPATCHES, MAX_DISPATCHES_PER_SECOND
+from emulator.cloud_tasks.model import RateLimits, RetryConfig
+from emulator.cloud_tasks.wire_time import read_duration, write_duration
+
+__all__ = ["QueueSettings", "read_queue", "read_retry_config", "render_retry_config", "update_queue"]
+
+_QUEUE = types.Queue.pb()
+
+_RATE_FIELDS = ("max_dispatches_per_second", "max_concurrent_dispatches")
+_RETRY_FIELDS = ("max_attempts", "max_retry_duration", "min_backoff", "max_backoff", "max_doublings")
+_OUTPUT_ONLY = frozenset({"name", "state", "purge_time", "rate_limits.max_burst_size"})
+_NOT_OFFERED = frozenset({"http_target", "app_engine_routing_override"})
+# Accepted, and without effect: there is no log to write to.
+_WITHOUT_EFFECT = frozenset({"stackdriver_logging_config"})
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSettings:
+    """What can be set of a queue."""
+
+    rate_limits: RateLimits
+    retry_config: RetryConfig
+
+
+def read_queue(message: Any) -> QueueSettings:
+    """Check a ``Queue`` message and return its settings; what is not set (or zero) gets the default.
+
+    Raises:
+        InvalidArgumentError: a value is out of range; the message names the field.
+        UnimplementedError: a routing override, which this server does not have.
+    """
+    for field in sorted(_NOT_OFFERED):
+        if message.HasField(field):
+            raise UnimplementedError(f"queue.{field}: this server has no overrides on queues")
+    return QueueSettings(
+        _read_rate_limits(message.rate_limits), read_retry_config("queue.retry_config", message.retry_config)
+    )
+
+
+def _read_rate_limits(message: Any) -> RateLimits:
+    rate = message.max_dispatches_per_second or RateLimits().max_dispatches_per_second
+    if not 0 < rate <= MAX_DISPATCHES_PER_SECOND:
+        raise InvalidArgumentError(
+            f"queue.rate_limits.max_dispatches_per_second: {rate} is not between 0 and {MAX_DISPATCHES_PER_SECOND:g}"
+        )
+    concurrent = message.max_concurrent_dispatches or RateLimits().max_concurrent_dispatches
+    if not 0 < concurrent <= MAX_CONCURRENT_DISPATCHES:
+        raise InvalidArgumentError(
+            f"queue.rate_limits.max_concurrent_dispatches: {concurrent} is not between 1 and {MAX_CONCURRENT_DISPATCHES}"
+        )
+    return RateLimits(rate, concurrent)
+
+
+def read_retry_config(field: str, message: Any, *, explicit: Iterable[str] = ()) -> RetryConfig:
+    """Check a ``RetryConfig`` message.
+
+    Args:
+        field: What errors call it.
+        message: The message.
+        explicit: Fields whose zero is meant (an update mask names them); elsewhere a zero number means the default.
+
+    Raises:
+        InvalidArgumentError: a value is out of range; the message names the field.
+    """
+    defaults = RetryConfig()
+    attempts = message.max_attempts or defaults.max_attempts
+    if attempts < -1:
+        raise InvalidArgumentError(f"{field}.max_attempts: {attempts} is less than -1")
+    doublings = message.max_doublings
+    if doublings < 0:
+        raise InvalidArgumentError(f"{field}.max_doublings: {doublings} is negative")
+    if doublings == 0 and "max_doublings" not in explicit:
+        doublings = defaults.max_doublings
+    minimum, maximum = (
+        read_duration(f"{field}.{name}", getattr(message, name)) if message.HasField(name) else None
+        for name in ("min_backoff", "max_backoff")
+    )
+    # Of the two only one may be given: the other one's default gives way to it.
+    if minimum is None:
+        minimum = defaults.min_backoff if maximum is None else min(defaults.min_backoff, maximum)
+    if maximum is None:
+        maximum = max(defaults.max_backoff, minimum)
+    if minimum > maximum:
+        raise InvalidArgumentError(f"{field}.min_backoff: exceeds max_backoff")
+    duration = read_duration(f"{field}.max_retry_duration", message.max_retry_duration)
+    return RetryConfig(attempts, duration, minimum, maximum, doublings)
+
+
+def render_retry_config(message: Any, config: RetryConfig) -> None:
+    """Fill a ``RetryConfig`` message."""
+    message.max_attempts = config.max_attempts
+    message.max_doublings = config.max_doublings
+    write_duration(message.min_backoff, config.min_backoff)
+    write_duration(message.max_backoff, config.max_backoff)
+    if config.max_retry_duration:
+        write_duration(message.max_retry_duration, config.max_retry_duration)
+
+
+def update_queue(present: QueueSettings, message: Any, paths: Iterable[str]) -> QueueSettings:
+    """Return the settings after an update with that mask; an empty mask replaces all of them.
+
+    Raises:
+        InvalidArgumentError: a value is out of range, or the mask names no field of a queue.
+        UnimplementedError: a routing override.
+    """
+    chosen = set(paths)
+    if not chosen:
+        return read_queue(message)
+    merged = _QUEUE()
+    rate, retry = merged.rate_limits, merged.retry_config
+    rate.max_dispatches_per_second = present.rate_limits.max_dispatches_per_second
+    rate.max_concurrent_dispatches = present.rate_limits.max_concurrent_dispatches
+    render_retry_config(retry, present.retry_config)
+    explicit = {"max_doublings"}
+    for path in sorted(chosen):
+        parent, _, child = path.partition(".")
+        if path in _OUTPUT_ONLY or parent in _WITHOUT_EFFECT:
+            continue
+        if parent in _NOT_OFFERED:
+            raise UnimplementedError(f"update_mask: this server has no {parent} on queues")
+        if path == "rate_limits":
+            rate.CopyFrom(message.rate_limits)
+        elif path == "retry_config":
+            retry.CopyFrom(message.retry_config)
+            explicit = set()
+        elif parent == "rate_limits" and child in _RATE_FIELDS:
+            setattr(rate, child, getattr(message.rate_limits, child))
+        elif parent == "retry_config" and child in _RETRY_FIELDS:
+            _copy_field(message.retry_config, retry, child)
+        else:
+            raise InvalidArgumentError(f"update_mask: {path!r} is no field of a queue")
+    return QueueSettings(_read_rate_limits(rate), read_retry_config("queue.retry_config", retry, explicit=explicit))
+
+
+def _copy_field(source: Any, target: Any, field: str) -> None:
+    """Copy one field, a number or a duration; a duration that is not set is cleared."""
+    if field in ("max_attempts", "max_doublings"):
+        setattr(target, field, getattr(source, field))
+        return
+    target.ClearField(field)
+    if source.HasField(field):
+        getattr(target, field).CopyFrom(getattr(source, field))

@@ -1,0 +1,149 @@
+"""Commits as Gitiles shows them: reading them out of git, and the differences of trees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from emulator.gitiles.git import git
+
+__all__ = ["Commit", "commit_to_json", "read_commits", "tree_diffs"]
+
+_NO_OBJECT = "0" * 40
+_NO_PATH = "/dev/null"
+_TYPES = {"A": "add", "M": "modify", "D": "delete", "R": "rename", "C": "copy"}
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Name, e-mail and moment; ``seconds`` since the epoch, ``offset`` in minutes east of Greenwich."""
+
+    name: str
+    email: str
+    seconds: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit, decoded."""
+
+    id: str
+    tree: str
+    parents: tuple[str, ...]
+    author: Signature
+    committer: Signature
+    message: str
+
+
+def read_commits(repository: Path, ids: Sequence[str]) -> list[Commit]:
+    """Return commits by their full hashes, in that order."""
+    if not ids:
+        return []
+    output = git(repository, "cat-file", "--batch", stdin="\n".join(ids).encode() + b"\n")
+    commits, position = [], 0
+    for identifier in ids:
+        end = output.index(b"\n", position)
+        size = int(output[position:end].split()[2])
+        commits.append(_parse(identifier, output[end + 1 : end + 1 + size]))
+        position = end + size + 2
+    return commits
+
+
+def commit_to_json(commit: Commit, diff: list[dict[str, Any]] | None, *, zones: bool) -> dict[str, Any]:
+    """Return a commit's JSON; ``diff`` is its ``tree_diff`` or None to leave it out, ``zones`` shows each time in its own zone."""
+    message: dict[str, Any] = {
+        "commit": commit.id,
+        "tree": commit.tree,
+        "parents": list(commit.parents),
+        "author": _person(commit.author, zones=zones),
+        "committer": _person(commit.committer, zones=zones),
+        "message": commit.message,
+    }
+    return message if diff is None else {**message, "tree_diff": diff}
+
+
+def tree_diffs(repository: Path, commits: Iterable[Commit]) -> dict[str, list[dict[str, Any]]]:
+    """Return each commit's differences from its parent; a root commit adds everything, a merge shows nothing."""
+    diffs: dict[str, list[dict[str, Any]]] = {commit.id: [] for commit in commits}
+    simple = [commit.id for commit in commits if len(commit.parents) < 2]  # noqa: PLR2004 - two parents make a merge
+    if simple:
+        arguments = ("diff-tree", "--stdin", "-r", "-M", "-z", "--raw", "--root", "--no-abbrev", "--no-ext-diff")
+        output = git(repository, *arguments, stdin="\n".join(simple).encode() + b"\n")
+        _read_diffs(iter(output.decode(errors="replace").split("\0")), diffs)
+    return diffs
+
+
+def _read_diffs(words: Iterator[str], diffs: dict[str, list[dict[str, Any]]]) -> None:
+    current: list[dict[str, Any]] = []
+    for word in words:
+        if not word.startswith(":"):
+            current = diffs.get(word.strip(), current)
+            continue
+        old_mode, new_mode, old_id, new_id, status = word[1:].split(" ")
+        old_path = next(words)
+        new_path = next(words) if status[0] in "RC" else old_path
+        old = {"old_id": old_id, "old_mode": int(old_mode, 8), "old_path": old_path}
+        new = {"new_id": new_id, "new_mode": int(new_mode, 8), "new_path": new_path}
+        if status[0] == "T":  # a file became a link, say: shown as two changes
+            current.append(_change("D", old, new))
+            current.append(_change("A", old, new))
+        else:
+            change = _change(status[0], old, new)
+            current.append({**change, "score": int(status[1:])} if status[0] in "RC" else change)
+
+
+def _change(status: str, old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    if status == "A":
+        old = {"old_id": _NO_OBJECT, "old_mode": 0, "old_path": _NO_PATH}
+    elif status == "D":
+        new = {"new_id": _NO_OBJECT, "new_mode": 0, "new_path": _NO_PATH}
+    return {"type": _TYPES[status], **old, **new}
+
+
+def _parse(identifier: str, raw: bytes) -> Commit:
+    header, _, message = raw.partition(b"\n\n")
+    fields: dict[str, list[bytes]] = {}
+    for line in header.split(b"\n"):
+        if not line.startswith(b" "):
+            name, _, value = line.partition(b" ")
+            fields.setdefault(name.decode(errors="replace"), []).append(value)
+    encoding = fields.get("encoding", [b"utf-8"])[0].decode("ascii", errors="replace")
+    return Commit(
+        id=identifier,
+        tree=fields["tree"][0].decode(),
+        parents=tuple(parent.decode() for parent in fields.get("parent", [])),
+        author=_signature(fields["author"][0], encoding),
+        committer=_signature(fields["committer"][0], encoding),
+        message=_decode(message, encoding),
+    )
+
+
+def _decode(raw: bytes, encoding: str) -> str:
+    """Decode by the commit's own charset; what cannot be decoded becomes U+FFFD."""
+    try:
+        return raw.decode(encoding, errors="replace")
+    except LookupError:
+        return raw.decode(errors="replace")
+
+
+def _signature(raw: bytes, encoding: str) -> Signature:
+    who, _, when = raw.rpartition(b"> ")
+    name, _, email = who.partition(b"<")
+    seconds, zone = when.decode().split(" ")
+    minutes = int(zone[1:3]) * 60 + int(zone[3:5])
+    offset = -minutes if zone.startswith("-") else minutes
+    return Signature(_decode(name, encoding).strip(), _decode(email, encoding), int(seconds), offset)
+
+
+def _person(signature: Signature, *, zones: bool) -> dict[str, str]:
+    zone = timezone(timedelta(minutes=signature.offset)) if zones else UTC
+    moment = datetime.fromtimestamp(signature.seconds, zone)
+    # Not strftime: the names of days and months are English whatever the locale.
+    text = f"{_DAYS[moment.weekday()]} {_MONTHS[moment.month - 1]} {moment:%d %H:%M:%S %Y}"
+    return {"name": signature.name, "email": signature.email, "time": f"{text} {moment:%z}" if zones else text}

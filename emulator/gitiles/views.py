@@ -1,0 +1,205 @@
+"""What Gitiles shows of a repository: logs, refs, commits, trees and files; no HTTP but for the query's values."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from werkzeug.datastructures import MultiDict
+
+from emulator.gitiles.commits import commit_to_json, read_commits, tree_diffs
+from emulator.gitiles.errors import GitilesError
+from emulator.gitiles.git import GitError, git
+
+__all__ = ["RepositoryViews"]
+
+_DEFAULT_PAGE, _MAX_PAGE = 100, 10_000
+_FORBIDDEN_IN_REVISIONS = ("..", "@{", ":", "\n", "\\", "?", "*", "[", " ")
+_FLAGS = {
+    "first-parent": "--first-parent",
+    "topo-order": "--topo-order",
+    "reverse": "--reverse",
+    "no-merges": "--no-merges",
+}
+
+
+class RepositoryViews:
+    """One repository's pages as JSON.
+
+    ``hidden`` are commits that are not to be found for now, although refs may show them; ``missed`` those of them that were asked for.
+    """
+
+    def __init__(self, path: Path, hidden: Collection[str], *, zones: bool) -> None:
+        self._path = path
+        self._hidden = hidden
+        self._zones = zones
+        self.missed: set[str] = set()
+
+    def log(self, spec: str, query: MultiDict[str, str]) -> dict[str, Any]:
+        """Return ``+log/<rev>`` or ``+log/<old>..<new>``, either with a path behind it."""
+        if ".." in spec:
+            old, _, rest = spec.partition("..")
+            new, path = self.split_revision(rest or "HEAD")
+            ends = self._commits([old, new])
+            revisions = [ends[1], f"^{ends[0]}"]
+        else:
+            revision, path = self.split_revision(spec or "HEAD")
+            revisions = self._commits([revision])
+        ids = self._walk(revisions, path, query)
+        return self._page(ids, query)
+
+    def refs(self, prefix: str) -> dict[str, dict[str, str]]:
+        """Return ``+refs/<prefix>``: full names without a prefix or for the very ref, else names relative to it."""
+        refs = self._all_refs()
+        if not prefix:
+            return refs
+        full = f"refs/{prefix}"
+        if full in refs:
+            return {full: refs[full]}
+        return {name.removeprefix(f"{full}/"): value for name, value in refs.items() if name.startswith(f"{full}/")}
+
+    def commit(self, revision: str) -> dict[str, Any]:
+        """Return ``+/<rev>``: one commit with its differences."""
+        commit = read_commits(self._path, self._commits([revision]))[0]
+        return commit_to_json(commit, tree_diffs(self._path, [commit])[commit.id], zones=self._zones)
+
+    def raw_commit(self, revision: str) -> bytes:
+        """Return a commit as git stores it."""
+        return git(self._path, "cat-file", "commit", self._commits([revision])[0])
+
+    def tree(self, revision: str, path: str) -> dict[str, Any]:
+        """Return a folder: its id and its entries. A file has no JSON: 400."""
+        kind, identifier, _ = self.entry(revision, path)
+        if kind != "tree":
+            raise GitilesError(400, "UNSUPPORTED_RESPONSE_FORMAT")
+        entries = []
+        for line in git(self._path, "ls-tree", "-z", identifier).decode(errors="replace").split("\0")[:-1]:
+            details, name = line.split("\t", 1)
+            mode, entry_kind, entry_id = details.split(" ")
+            entries.append({"mode": int(mode, 8), "type": entry_kind, "id": entry_id, "name": name})
+        return {"id": identifier, "entries": entries}
+
+    def entry(self, revision: str, path: str) -> tuple[str, str, int]:
+        """Return type, id and mode of what stands at ``path``; 404 if nothing does."""
+        commit = self._commits([revision])[0]
+        if not path:
+            return "tree", git(self._path, "rev-parse", f"{commit}^{{tree}}").decode().strip(), 0o40000
+        output = git(self._path, "ls-tree", "-z", commit, "--", path).decode(errors="replace")
+        if not output:
+            raise GitilesError(404, "OBJECT_NOT_FOUND")
+        mode, kind, identifier = output.split("\t", 1)[0].split(" ")
+        return kind, identifier, int(mode, 8)
+
+    def content(self, kind: str, identifier: str) -> bytes:
+        """Return a file's bytes, or a folder's listing as text, in base64."""
+        raw = (
+            git(self._path, "cat-file", "blob", identifier)
+            if kind == "blob"
+            else git(self._path, "ls-tree", identifier)
+        )
+        return base64.b64encode(raw)
+
+    def split_revision(self, text: str) -> tuple[str, str]:
+        """Split ``<rev>/<path>`` at the shortest revision that exists; 404 if none does."""
+        segments = text.strip("/").split("/")
+        candidates = ["/".join(segments[:count]) for count in range(1, len(segments) + 1)]
+        for index, found in enumerate(self._resolve(candidates), 1):
+            if found:
+                return candidates[index - 1], "/".join(segments[index:])
+        raise GitilesError(404, "OBJECT_NOT_FOUND")
+
+    def _commits(self, revisions: list[str]) -> list[str]:
+        found = self._resolve(revisions)
+        if not all(found):
+            raise GitilesError(404, "OBJECT_NOT_FOUND")
+        return found
+
+    def _resolve(self, revisions: list[str]) -> list[str]:
+        """Return the commits that revisions stand for, an empty string for each that does not exist or is hidden."""
+        asked = [revision for revision in revisions if _is_plain(revision)]
+        text = "".join(f"{revision}^{{commit}}\n" for revision in asked)
+        lines = git(self._path, "cat-file", "--batch-check", stdin=text.encode()).decode(errors="replace").splitlines()
+        answers = dict(zip(asked, lines, strict=True))
+        if any(line.endswith(" ambiguous") for line in lines):
+            raise GitilesError(400, "AMBIGUOUS_OBJECT")
+        found = []
+        for revision in revisions:
+            words = answers.get(revision, "").split(" ")
+            is_commit = len(words) == 3 and words[1] == "commit"  # noqa: PLR2004 - id, type, size
+            if is_commit and words[0] in self._hidden:
+                self.missed.add(words[0])
+                is_commit = False
+            found.append(words[0] if is_commit else "")
+        return found
+
+    def _walk(self, revisions: list[str], path: str, query: MultiDict[str, str]) -> list[str]:
+        arguments = [option for name, option in _FLAGS.items() if _is_on(query, name)]
+        arguments += [f"--{name}={query[name]}" for name in ("author", "committer") if query.get(name)]
+        if path and _is_on(query, "follow"):
+            output = git(self._path, "log", "--format=%H", "--follow", *arguments, *revisions, "--", path)
+        else:
+            output = git(self._path, "rev-list", *arguments, *revisions, "--", *([path] if path else []))
+        return output.decode().split()
+
+    def _page(self, ids: list[str], query: MultiDict[str, str]) -> dict[str, Any]:
+        size = _page_size(query.get("n"))
+        starts = query.getlist("s")
+        position = 0
+        if starts:
+            if len(starts) > 1:
+                raise GitilesError(404, "OBJECT_NOT_FOUND")
+            start = self._commits(starts)[0]
+            position = ids.index(start) if start in ids else len(ids)
+        commits = read_commits(self._path, ids[position : position + size])
+        diffs = tree_diffs(self._path, commits) if _is_on(query, "name-status") else {}
+        page: dict[str, Any] = {
+            "log": [commit_to_json(commit, diffs.get(commit.id), zones=self._zones) for commit in commits]
+        }
+        if starts and 0 < position < len(ids):
+            page["previous"] = ids[max(0, position - size)]
+        if position + size < len(ids):
+            page["next"] = ids[position + size]
+        return page
+
+    def _all_refs(self) -> dict[str, dict[str, str]]:
+        refs: dict[str, dict[str, str]] = {}
+        line_format = "%(refname)%00%(objectname)%00%(*objectname)%00%(symref)"
+        for line in git(self._path, "for-each-ref", f"--format={line_format}").decode(errors="replace").splitlines():
+            name, value, peeled, target = line.split("\0")
+            refs[name] = _ref(value, peeled, target)
+        try:
+            target = git(self._path, "symbolic-ref", "--quiet", "HEAD").decode().strip()
+            head = refs[target]["value"] if target in refs else ""
+        except GitError:
+            target, head = "", git(self._path, "rev-parse", "HEAD").decode().strip()
+        return {"HEAD": _ref(head, "", target), **refs} if head else refs
+
+
+def _ref(value: str, peeled: str, target: str) -> dict[str, str]:
+    entry = {"value": value, "peeled": peeled, "target": target}
+    return {name: text for name, text in entry.items() if text}
+
+
+def _is_plain(revision: str) -> bool:
+    """Tell whether a revision is of the kind Gitiles reads: a name or hash, with ``~2`` or ``^`` behind it."""
+    return (
+        bool(revision)
+        and not revision.startswith("-")
+        and not any(part in revision for part in _FORBIDDEN_IN_REVISIONS)
+    )
+
+
+def _is_on(query: MultiDict[str, str], name: str) -> bool:
+    return query.get(name) in {"", "1", "true"}
+
+
+def _page_size(text: str | None) -> int:
+    try:
+        size = int(text) if text else _DEFAULT_PAGE
+    except ValueError:
+        return _DEFAULT_PAGE
+    if size <= 0:
+        raise GitilesError(500, "INTERNAL_SERVER_ERROR")
+    return min(size, _MAX_PAGE)

@@ -1,0 +1,51 @@
+"""The task queue in memory: a list to look into, or to deliver from by hand."""
+
+from __future__ import annotations
+
+import threading
+
+from luci_scheduler.core.instants import Instant
+from luci_scheduler.ports import Task
+
+__all__ = ["MemoryQueue"]
+
+
+class MemoryQueue:
+    """``ports.Queue`` that keeps the tasks until somebody takes them."""
+
+    def __init__(self) -> None:
+        self._tasks: list[Task] = []
+        self._lock = threading.Lock()
+
+    def enqueue(self, task: Task) -> None:
+        """Put a task on the queue."""
+        with self._lock:
+            self._tasks.append(task)
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks on the queue, in the order they were put there."""
+        with self._lock:
+            return list(self._tasks)
+
+    def take_due(self, now: Instant) -> list[Task]:
+        """Take all tasks whose time has come off the queue, the earliest first."""
+        with self._lock:
+            due = sorted((task for task in self._tasks if task.eta <= now), key=lambda task: task.eta)
+            self._tasks = [task for task in self._tasks if task.eta > now]
+        return due
+
+    def next_due(self) -> Instant | None:
+        """Return when the next task is due, or None if the queue is empty."""
+        with self._lock:
+            return min((task.eta for task in self._tasks), default=None)
+
+    def purge(self) -> None:
+        """Lose all tasks."""
+        with self._lock:
+            self._tasks.clear()
+
+    def remove(self, task: Task) -> None:
+        """Take one task off the queue; ValueError if it is not there."""
+        with self._lock:
+            self._tasks.remove(task)

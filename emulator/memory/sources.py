@@ -1,0 +1,48 @@
+"""Clock and chance in memory: moved and seeded by hand."""
+
+from __future__ import annotations
+
+import random
+import threading
+
+from luci_scheduler.core.instants import Instant
+
+__all__ = ["ManualClock", "SeededChance"]
+
+
+class ManualClock:
+    """``ports.Clock`` that stands still until it is moved."""
+
+    def __init__(self, now: Instant) -> None:
+        self._now = now
+        self._lock = threading.Lock()
+
+    def now(self) -> Instant:
+        """Return the present instant."""
+        with self._lock:
+            return self._now
+
+    def advance(self, nanoseconds: int) -> None:
+        """Move forward."""
+        with self._lock:
+            self._now = Instant(self._now + nanoseconds)
+
+    def move_to(self, instant: Instant) -> None:
+        """Move to an instant that is not in the past; an earlier one leaves the clock where it is."""
+        with self._lock:
+            self._now = max(self._now, instant)
+
+
+class SeededChance:
+    """``ports.Chance`` from a seed: the same seed draws the same."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._random = random.Random(seed)  # noqa: S311 - nothing secret is drawn here
+
+    def invocation_suffix(self) -> int:
+        """Draw 16 bits."""
+        return self._random.getrandbits(16)
+
+    def check_delay_seconds(self, low: int, high: int) -> int:
+        """Draw whole seconds from [low, high)."""
+        return self._random.randrange(low, high)

@@ -1,0 +1,193 @@
+"""The store in memory, with the preconditions and size limits of the one on Firestore."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from luci_scheduler.adapters import documents
+from luci_scheduler.core import debug_log
+from luci_scheduler.core.errors import StoreConflictError
+from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.invocation import Invocation
+from luci_scheduler.core.job import Job
+from luci_scheduler.ports import (
+    CreateInvocation,
+    CreateTrigger,
+    Found,
+    ProjectRecord,
+    PutJob,
+    PutProject,
+    PutWatchers,
+    TriggerRecord,
+    UpdateInvocation,
+    UpdateTrigger,
+    Version,
+    Watcher,
+    Write,
+)
+
+__all__ = ["MemoryStore"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    document: dict[str, Any]
+    version: int
+    log: tuple[str, ...] = ()
+
+
+Path = tuple[str, ...]
+
+
+class MemoryStore:
+    """``ports.Store`` in memory; thread-safe, each commit is atomic.
+
+    Documents are kept in the encoding of the real store, so that what cannot be encoded fails here too.
+    """
+
+    def __init__(self) -> None:
+        self._documents: dict[Path, _Stored] = {}
+        self._watchers: dict[str, dict[str, tuple[Watcher, ...]]] = {}
+        self._lock = threading.RLock()
+        self._versions = itertools.count(1)
+
+    def watchers(self, repo: str) -> Sequence[Watcher]:
+        """Return the jobs that watch a repository."""
+        with self._lock:
+            by_project = self._watchers.get(repo, {})
+            return [watcher for project in sorted(by_project) for watcher in by_project[project]]
+
+    def project(self, project: str) -> Found[ProjectRecord] | None:
+        """Read a project's record."""
+        stored = self._get("projects", project)
+        return None if stored is None else Found(documents.decode_project(project, stored.document), stored.version)
+
+    def job(self, job_id: JobId) -> Found[Job] | None:
+        """Read a job."""
+        stored = self._get("jobs", job_id)
+        return None if stored is None else Found(documents.decode_job(job_id, stored.document), stored.version)
+
+    def invocation(self, job_id: JobId, invocation_id: InvocationId) -> Found[Invocation] | None:
+        """Read an invocation without its log."""
+        stored = self._get("jobs", job_id, "invocations", documents.invocation_document_id(invocation_id))
+        if stored is None:
+            return None
+        return Found(documents.decode_invocation(job_id, invocation_id, stored.document), stored.version)
+
+    def invocation_with_log(self, job_id: JobId, invocation_id: InvocationId) -> tuple[Found[Invocation], str] | None:
+        """Read an invocation and its debug log."""
+        with self._lock:
+            found = self.invocation(job_id, invocation_id)
+            stored = self._get("jobs", job_id, "invocations", documents.invocation_document_id(invocation_id))
+        if found is None or stored is None:
+            return None
+        return found, debug_log.trim("".join(stored.log))
+
+    def invocations(self, job_id: JobId, limit: int, after: InvocationId | None = None) -> Sequence[Invocation]:
+        """List a job's invocations, newest first."""
+        with self._lock:
+            ids = sorted(InvocationId(int(path[3])) for path in self._under("jobs", job_id, "invocations"))
+            wanted = [identifier for identifier in ids if after is None or identifier > after][:limit]
+            found = [self.invocation(job_id, identifier) for identifier in wanted]
+        return [item.value for item in found if item is not None]
+
+    def trigger(self, job_id: JobId, trigger_id: str) -> Found[TriggerRecord] | None:
+        """Read a trigger or its marker."""
+        stored = self._get("jobs", job_id, "triggers", trigger_id)
+        return None if stored is None else Found(documents.decode_trigger(job_id, stored.document), stored.version)
+
+    def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Found[TriggerRecord]]:
+        """Return pending triggers, the oldest first."""
+        with self._lock:
+            waiting = [self._documents[path] for path in self._under("jobs", job_id, "triggers")]
+        waiting = sorted(
+            (item for item in waiting if item.document["pending"]), key=lambda item: item.document["pending"]
+        )
+        return [Found(documents.decode_trigger(job_id, item.document), item.version) for item in waiting[:limit]]
+
+    def due_invocations(self, before: Instant, limit: int) -> Sequence[Invocation]:
+        """Return overdue invocations of all jobs."""
+        with self._lock:
+            due = [path for path in self._documents if path[2:3] == ("invocations",) and self._is_due(path, before)]
+            found = [self.invocation(JobId(path[1]), InvocationId(int(path[3]))) for path in due]
+        return sorted((item.value for item in found if item), key=lambda item: item.next_due or 0)[:limit]
+
+    def due_jobs(self, before: Instant, limit: int) -> Sequence[Job]:
+        """Return overdue jobs."""
+        with self._lock:
+            due = [path for path in self._documents if path[:1] == ("jobs",) and len(path) == 2]  # noqa: PLR2004
+            found = [self.job(JobId(path[1])) for path in due if self._is_due(path, before)]
+        return sorted((item.value for item in found if item), key=lambda item: item.next_due or 0)[:limit]
+
+    def commit(self, writes: Sequence[Write]) -> Sequence[Version]:
+        """Carry out all writes or none."""
+        with self._lock:
+            version = next(self._versions)
+            changes = {path: stored for write in writes for path, stored in self._prepared(write, version)}
+            self._documents.update(changes)
+            for write in writes:
+                if isinstance(write, PutWatchers):
+                    self._watchers.setdefault(write.repo, {})[write.project] = write.watchers
+            return [version] * len(writes)
+
+    def _prepared(self, write: Write, version: int) -> list[tuple[Path, _Stored]]:
+        match write:
+            case CreateInvocation(invocation, log):
+                path = _invocation_path(invocation)
+                document, log = documents.encode_invocation(invocation), debug_log.trim(log)
+                documents.check_size(f"invocation {invocation.id} of {invocation.job_id}", document, len(log.encode()))
+                self._require(path, None)
+                return [(path, _Stored(document, version, (log,) if log else ()))]
+            case UpdateInvocation(invocation, expected, log):
+                path = _invocation_path(invocation)
+                before = self._require(path, expected)
+                state = documents.encode_invocation_state(invocation)
+                chunks = (*before.log, debug_log.trim(log)) if log else before.log
+                return [(path, _Stored({**before.document, **state}, version, chunks))]
+            case PutJob(job, expected):
+                return self._put(("jobs", job.id), documents.encode_job(job), expected, version)
+            case CreateTrigger(record):
+                return self._put(_trigger_path(record), documents.encode_trigger(record), None, version)
+            case UpdateTrigger(record, expected):
+                return self._put(_trigger_path(record), documents.encode_trigger(record), expected, version)
+            case PutProject(project, expected):
+                return self._put(("projects", project.id), documents.encode_project(project), expected, version)
+            case PutWatchers():
+                return []
+
+    def _put(
+        self, path: Path, document: dict[str, Any], expected: Version | None, version: int
+    ) -> list[tuple[Path, _Stored]]:
+        documents.check_size("/".join(path), document)
+        self._require(path, expected)
+        return [(path, _Stored(document, version))]
+
+    def _require(self, path: Path, expected: Version | None) -> _Stored:
+        stored = self._documents.get(path)
+        if (stored.version if stored else None) != expected:
+            raise StoreConflictError(f"{'/'.join(path)} is not in the state that the commit requires")
+        return replace(stored) if stored else _Stored({}, 0)
+
+    def _get(self, *path: str) -> _Stored | None:
+        with self._lock:
+            return self._documents.get(path)
+
+    def _under(self, *prefix: str) -> list[Path]:
+        return [path for path in self._documents if path[: len(prefix)] == prefix and len(path) == len(prefix) + 1]
+
+    def _is_due(self, path: Path, before: Instant) -> bool:
+        due = self._documents[path].document["next_due"]
+        return due is not None and due <= before
+
+
+def _invocation_path(invocation: Invocation) -> Path:
+    return ("jobs", invocation.job_id, "invocations", documents.invocation_document_id(invocation.id))
+
+
+def _trigger_path(record: TriggerRecord) -> Path:
+    return ("jobs", record.job_id, "triggers", record.trigger.id)

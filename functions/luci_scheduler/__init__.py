@@ -1,0 +1,1 @@
+"""LUCI Scheduler as event-driven functions."""

@@ -1,0 +1,255 @@
+"""How records are laid out in documents: plain values in, plain values out; no database client.
+
+Each document carries ``schema``; readers ignore members that they do not know, so that old and new functions can run
+side by side during a deployment. Only what a query uses is a field of its own; everything else is JSON in a text that
+needs no index. IDs are 64-bit and travel as decimal texts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+from urllib.parse import quote, unquote
+
+from luci_scheduler.core.errors import PermanentError
+from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.invocation import Invocation, Status, Timer
+from luci_scheduler.core.job import Flavor, Job, JobDefinition, PolicyKind, TaskDefinition, TriggeringPolicy
+from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.core.trigger_json import trigger_from_json, trigger_to_json
+from luci_scheduler.ports import ProjectRecord, TriggerRecord, Watcher
+
+__all__ = [
+    "MAX_DOCUMENT_BYTES",
+    "SCHEMA",
+    "check_size",
+    "decode_invocation",
+    "decode_job",
+    "decode_project",
+    "decode_trigger",
+    "decode_watchers",
+    "document_id",
+    "encode_invocation",
+    "encode_invocation_state",
+    "encode_job",
+    "encode_project",
+    "encode_trigger",
+    "encode_watchers",
+    "invocation_document_id",
+    "plain_id",
+]
+
+SCHEMA = 1
+
+MAX_DOCUMENT_BYTES = 1_000_000
+"""Firestore takes 1,048,576 bytes a document; what is left covers names and overhead."""
+
+_MAX_ID_BYTES = 1_000  # Firestore takes 1,500 bytes
+
+_DEFINITION = (
+    "task", "realm", "revision", "revision_url", "triggered_by", "properties", "tags", "incoming_triggers",
+    "triggered_jobs", "started",
+)  # fmt: skip
+"""Fields of an invocation that never change after its creation: later commits do not send them again."""
+
+
+def document_id(identifier: str) -> str:
+    """Encode an identifier as a document ID: no slashes, no leading dots or underscores, bounded length."""
+    encoded = quote(identifier, safe="")
+    if len(encoded) > _MAX_ID_BYTES:
+        return "sha256-" + hashlib.sha256(identifier.encode()).hexdigest()
+    if encoded[:1] in "._":
+        return f"%{ord(encoded[0]):02X}{encoded[1:]}"
+    return encoded
+
+
+def plain_id(encoded: str) -> str:
+    """Return the identifier that a document ID stands for; hashed ones (over 1,000 bytes) cannot be turned back."""
+    return unquote(encoded)
+
+
+def invocation_document_id(invocation_id: InvocationId) -> str:
+    """Encode an invocation's ID so that the order of names is the order of numbers: newest first."""
+    return f"{invocation_id:019d}"
+
+
+def check_size(what: str, document: Mapping[str, Any], extra: int = 0) -> None:
+    """Check that a document fits into the store, ``extra`` bytes of its log included.
+
+    Raises:
+        PermanentError: it does not.
+    """
+    size = extra + sum(len(value.encode()) if isinstance(value, str) else 16 for value in document.values())
+    if size > MAX_DOCUMENT_BYTES:
+        raise PermanentError(f"{what} would have {size} bytes, a document can hold {MAX_DOCUMENT_BYTES}")
+
+
+def encode_invocation(invocation: Invocation) -> dict[str, Any]:
+    """Return the whole document of a new invocation, but for its log."""
+    definition = {name: _plain(getattr(invocation, name)) for name in _DEFINITION}
+    return {"schema": SCHEMA, "definition": _dumps(definition), **encode_invocation_state(invocation)}
+
+
+def encode_invocation_state(invocation: Invocation) -> dict[str, Any]:
+    """Return the part of an invocation's document that changes."""
+    skip = {*_DEFINITION, "id", "job_id", "next_due"}
+    state = {
+        field.name: _plain(getattr(invocation, field.name)) for field in fields(Invocation) if field.name not in skip
+    }
+    return {"state": _dumps(state), "next_due": invocation.next_due, "commits": invocation.commits}
+
+
+def decode_invocation(job_id: JobId, invocation_id: InvocationId, document: Mapping[str, Any]) -> Invocation:
+    """Read an invocation's document."""
+    values = {**json.loads(document["definition"]), **json.loads(document["state"])}
+    return Invocation(
+        **_known(
+            Invocation,
+            values
+            | {
+                "id": invocation_id,
+                "job_id": job_id,
+                "status": Status(values["status"]),
+                "task": TaskDefinition(**values["task"]),
+                "tags": tuple(values["tags"]),
+                "incoming_triggers": tuple(trigger_from_json(item) for item in values["incoming_triggers"]),
+                "outgoing_triggers": tuple(trigger_from_json(item) for item in values["outgoing_triggers"]),
+                "triggered_jobs": tuple(values["triggered_jobs"]),
+                "pending_timers": tuple(Timer(**item) for item in values["pending_timers"]),
+                "handled_notifications": tuple(values["handled_notifications"]),
+                "next_due": document.get("next_due"),
+            },
+        )
+    )
+
+
+def encode_job(job: Job) -> dict[str, Any]:
+    """Return a job's document."""
+    skip = {"id", "next_due", "enabled"}
+    record = {field.name: _plain(getattr(job, field.name)) for field in fields(Job) if field.name not in skip}
+    return {
+        "schema": SCHEMA,
+        "record": _dumps(record),
+        "enabled": job.enabled,
+        "next_due": job.next_due,
+        "commits": job.mutations,
+    }
+
+
+def decode_job(job_id: JobId, document: Mapping[str, Any]) -> Job:
+    """Read a job's document."""
+    values = json.loads(document["record"])
+    definition = values["definition"]
+    policy = definition["policy"]
+    return Job(
+        **_known(
+            Job,
+            values
+            | {
+                "id": job_id,
+                "enabled": document["enabled"],
+                "next_due": document.get("next_due"),
+                "active_invocations": tuple(InvocationId(int(item)) for item in values["active_invocations"]),
+                "definition": JobDefinition(
+                    **_known(
+                        JobDefinition,
+                        definition
+                        | {
+                            "task": TaskDefinition(**definition["task"]),
+                            "flavor": Flavor(definition["flavor"]),
+                            "triggered_jobs": tuple(definition["triggered_jobs"]),
+                            "policy": TriggeringPolicy(
+                                **_known(TriggeringPolicy, policy | {"kind": PolicyKind(policy["kind"])})
+                            ),
+                        },
+                    )
+                ),
+            },
+        )
+    )
+
+
+def encode_trigger(record: TriggerRecord) -> dict[str, Any]:
+    """Return a trigger's document; ``pending`` is the sort key of the pending ones and null in a marker."""
+    trigger = record.trigger
+    return {
+        "schema": SCHEMA,
+        "pending": f"{trigger.created:020d}-{trigger.order_in_batch:010d}" if record.is_pending else None,
+        "record": _dumps(
+            {
+                "trigger": trigger_to_json(trigger),
+                "invocation_id": str(record.invocation_id),
+                "discarded": record.discarded,
+                "resolved": record.resolved,
+                "deliveries": record.deliveries,
+            }
+        ),
+    }
+
+
+def decode_trigger(job_id: JobId, document: Mapping[str, Any]) -> TriggerRecord:
+    """Read a trigger's document."""
+    values = json.loads(document["record"])
+    return TriggerRecord(
+        job_id=job_id,
+        trigger=trigger_from_json(values["trigger"]),
+        invocation_id=InvocationId(int(values["invocation_id"])),
+        discarded=values["discarded"],
+        resolved=values["resolved"],
+        deliveries=tuple(values["deliveries"]),
+    )
+
+
+def encode_project(record: ProjectRecord) -> dict[str, Any]:
+    """Return a project's document."""
+    values = {field.name: _plain(getattr(record, field.name)) for field in fields(ProjectRecord) if field.name != "id"}
+    return {"schema": SCHEMA, "record": _dumps(values), "commits": record.mutations}
+
+
+def decode_project(project: str, document: Mapping[str, Any]) -> ProjectRecord:
+    """Read a project's document."""
+    values = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in json.loads(document["record"]).items()
+    }
+    return ProjectRecord(**_known(ProjectRecord, values | {"id": project}))
+
+
+def encode_watchers(watchers: tuple[Watcher, ...]) -> str:
+    """Return one project's watchers of a repository as a text."""
+    return _dumps([[w.job_id, w.trigger_job_id, w.repo, list(w.refs)] for w in watchers])
+
+
+def decode_watchers(text: str) -> list[Watcher]:
+    """Read what ``encode_watchers`` wrote."""
+    return [
+        Watcher(JobId(job), JobId(trigger_job), repo, tuple(refs)) for job, trigger_job, repo, refs in json.loads(text)
+    ]
+
+
+def _known(record: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in fields(record)}
+    return {name: value for name, value in values.items() if name in names}
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Trigger():
+            return trigger_to_json(value)
+        case TaskDefinition():
+            return {"kind": value.kind, "fields": dict(value.fields)}
+        case Timer() | TriggeringPolicy() | JobDefinition():
+            return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        case tuple():
+            return [_plain(item) for item in value]
+        case Mapping():
+            return dict(value)
+        case _:
+            return value
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

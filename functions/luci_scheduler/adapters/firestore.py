@@ -1,0 +1,245 @@
+"""The store on Firestore: every method's cost is fixed, every change is one commit under preconditions.
+
+No transaction and no lock: reads take none, and a commit states the update time of what it changes. The client's own
+retries are off for commits, because a repeated commit that had landed would be refused and look like a lost race.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from google.api_core import exceptions
+from google.cloud import firestore
+from google.cloud.firestore_v1.base_query import FieldFilter
+from google.cloud.firestore_v1.field_path import FieldPath
+
+from luci_scheduler.adapters import documents
+from luci_scheduler.core import debug_log
+from luci_scheduler.core.errors import PermanentError, StoreConflictError, TransientError
+from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.invocation import Invocation
+from luci_scheduler.core.job import Job
+from luci_scheduler.ports import (
+    CreateInvocation,
+    CreateTrigger,
+    Found,
+    ProjectRecord,
+    PutJob,
+    PutProject,
+    PutWatchers,
+    TriggerRecord,
+    UpdateInvocation,
+    UpdateTrigger,
+    Version,
+    Watcher,
+    Write,
+)
+
+__all__ = ["FirestoreStore"]
+
+_TIMEOUT = 20.0  # seconds; a document's read or commit takes milliseconds
+_INVOCATION_FIELDS = ("schema", "definition", "state", "next_due")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _translated(call: Callable[P, R]) -> Callable[P, R]:
+    """Turn the client's errors into ours."""
+
+    @wraps(call)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return call(*args, **kwargs)
+        except (
+            exceptions.FailedPrecondition,
+            exceptions.AlreadyExists,
+            exceptions.NotFound,
+            exceptions.Aborted,
+        ) as error:
+            raise StoreConflictError(f"Firestore: {error.message}") from error
+        except exceptions.InvalidArgument as error:
+            raise PermanentError(f"Firestore refused the request: {error.message}") from error
+        except (exceptions.GoogleAPICallError, exceptions.RetryError) as error:
+            raise TransientError(f"Firestore: {error}") from error
+
+    return wrapper
+
+
+class FirestoreStore:
+    """``ports.Store`` on a Firestore database in native mode."""
+
+    def __init__(self, client: firestore.Client) -> None:
+        self._client = client
+
+    def _job_ref(self, job_id: JobId) -> Any:
+        return self._client.collection("jobs").document(documents.document_id(job_id))
+
+    def _invocation_ref(self, job_id: JobId, invocation_id: InvocationId) -> Any:
+        name = documents.invocation_document_id(invocation_id)
+        return self._job_ref(job_id).collection("invocations").document(name)
+
+    def _trigger_ref(self, job_id: JobId, trigger_id: str) -> Any:
+        return self._job_ref(job_id).collection("triggers").document(documents.document_id(trigger_id))
+
+    def _get(self, reference: Any, fields: Sequence[str] | None = None) -> Any:
+        snapshot = reference.get(fields, timeout=_TIMEOUT)
+        return snapshot if snapshot.exists else None
+
+    @_translated
+    def watchers(self, repo: str) -> Sequence[Watcher]:
+        """Return the jobs that watch a repository: one read."""
+        snapshot = self._get(self._client.collection("repositories").document(documents.document_id(repo)))
+        if snapshot is None:
+            return []
+        by_project: Mapping[str, str] = snapshot.to_dict().get("projects", {})
+        return [watcher for project in sorted(by_project) for watcher in documents.decode_watchers(by_project[project])]
+
+    @_translated
+    def project(self, project: str) -> Found[ProjectRecord] | None:
+        """Read a project's record."""
+        snapshot = self._get(self._client.collection("projects").document(documents.document_id(project)))
+        if snapshot is None:
+            return None
+        return Found(documents.decode_project(project, snapshot.to_dict()), snapshot.update_time)
+
+    @_translated
+    def job(self, job_id: JobId) -> Found[Job] | None:
+        """Read a job."""
+        snapshot = self._get(self._job_ref(job_id))
+        return (
+            None if snapshot is None else Found(documents.decode_job(job_id, snapshot.to_dict()), snapshot.update_time)
+        )
+
+    @_translated
+    def invocation(self, job_id: JobId, invocation_id: InvocationId) -> Found[Invocation] | None:
+        """Read an invocation; the mask leaves the debug log on the server."""
+        snapshot = self._get(self._invocation_ref(job_id, invocation_id), _INVOCATION_FIELDS)
+        if snapshot is None:
+            return None
+        return Found(documents.decode_invocation(job_id, invocation_id, snapshot.to_dict()), snapshot.update_time)
+
+    @_translated
+    def invocation_with_log(self, job_id: JobId, invocation_id: InvocationId) -> tuple[Found[Invocation], str] | None:
+        """Read an invocation and its debug log."""
+        snapshot = self._get(self._invocation_ref(job_id, invocation_id))
+        if snapshot is None:
+            return None
+        document = snapshot.to_dict()
+        invocation = documents.decode_invocation(job_id, invocation_id, document)
+        return Found(invocation, snapshot.update_time), _joined(document.get("log", ()))
+
+    @_translated
+    def invocations(self, job_id: JobId, limit: int, after: InvocationId | None = None) -> Sequence[Invocation]:
+        """List a job's invocations, newest first."""
+        query = self._job_ref(job_id).collection("invocations").select(_INVOCATION_FIELDS)
+        query = query.order_by(FieldPath.document_id()).limit(limit)
+        if after is not None:
+            query = query.start_after({FieldPath.document_id(): self._invocation_ref(job_id, after)})
+        return [_invocation_of(snapshot) for snapshot in query.stream(timeout=_TIMEOUT)]
+
+    @_translated
+    def trigger(self, job_id: JobId, trigger_id: str) -> Found[TriggerRecord] | None:
+        """Read a trigger or its marker."""
+        snapshot = self._get(self._trigger_ref(job_id, trigger_id))
+        if snapshot is None:
+            return None
+        return Found(documents.decode_trigger(job_id, snapshot.to_dict()), snapshot.update_time)
+
+    @_translated
+    def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Found[TriggerRecord]]:
+        """Return pending triggers, the oldest first."""
+        query = self._job_ref(job_id).collection("triggers").where(filter=FieldFilter("pending", ">", ""))
+        query = query.order_by("pending").limit(limit)
+        return [
+            Found(documents.decode_trigger(job_id, snapshot.to_dict()), snapshot.update_time)
+            for snapshot in query.stream(timeout=_TIMEOUT)
+        ]
+
+    @_translated
+    def due_invocations(self, before: Instant, limit: int) -> Sequence[Invocation]:
+        """Return overdue invocations of all jobs."""
+        query = self._client.collection_group("invocations").where(filter=FieldFilter("next_due", "<=", before))
+        query = query.order_by("next_due").select(_INVOCATION_FIELDS).limit(limit)
+        return [_invocation_of(snapshot) for snapshot in query.stream(timeout=_TIMEOUT)]
+
+    @_translated
+    def due_jobs(self, before: Instant, limit: int) -> Sequence[Job]:
+        """Return overdue jobs."""
+        query = self._client.collection_group("jobs").where(filter=FieldFilter("next_due", "<=", before))
+        query = query.order_by("next_due").limit(limit)
+        return [
+            documents.decode_job(_job_id_of(snapshot.reference), snapshot.to_dict() or {})
+            for snapshot in query.stream(timeout=_TIMEOUT)
+        ]
+
+    @_translated
+    def commit(self, writes: Sequence[Write]) -> Sequence[Version]:
+        """Carry out all writes or none."""
+        batch = self._client.batch()
+        for write in writes:
+            self._add(batch, write)
+        results: Iterable[Any] = batch.commit(retry=None, timeout=_TIMEOUT)
+        return [result.update_time for result in results]
+
+    def _add(self, batch: Any, write: Write) -> None:
+        match write:
+            case CreateInvocation(invocation, log):
+                document = documents.encode_invocation(invocation)
+                log = debug_log.trim(log)
+                documents.check_size(f"invocation {invocation.id} of {invocation.job_id}", document, len(log.encode()))
+                batch.create(
+                    self._invocation_ref(invocation.job_id, invocation.id), {**document, "log": _chunk(invocation, log)}
+                )
+            case UpdateInvocation(invocation, version, log):
+                document = documents.encode_invocation_state(invocation)
+                if log:
+                    document["log"] = firestore.ArrayUnion(_chunk(invocation, debug_log.trim(log)))
+                reference = self._invocation_ref(invocation.job_id, invocation.id)
+                batch.update(reference, document, option=self._unchanged(version))
+            case PutJob(job, version):
+                self._put(batch, self._job_ref(job.id), documents.encode_job(job), version, f"job {job.id}")
+            case CreateTrigger(record):
+                reference = self._trigger_ref(record.job_id, record.trigger.id)
+                self._put(batch, reference, documents.encode_trigger(record), None, f"trigger {record.trigger.id}")
+            case UpdateTrigger(record, version):
+                reference = self._trigger_ref(record.job_id, record.trigger.id)
+                self._put(batch, reference, documents.encode_trigger(record), version, f"trigger {record.trigger.id}")
+            case PutProject(project, version):
+                reference = self._client.collection("projects").document(documents.document_id(project.id))
+                self._put(batch, reference, documents.encode_project(project), version, f"project {project.id}")
+            case PutWatchers(repo, project_id, watchers):
+                reference = self._client.collection("repositories").document(documents.document_id(repo))
+                document = {"schema": documents.SCHEMA, "projects": {project_id: documents.encode_watchers(watchers)}}
+                batch.set(reference, document, merge=True)
+
+    def _put(self, batch: Any, reference: Any, document: dict[str, Any], version: Version | None, what: str) -> None:
+        documents.check_size(what, document)
+        if version is None:
+            batch.create(reference, document)
+        else:
+            batch.update(reference, document, option=self._unchanged(version))
+
+    def _unchanged(self, version: Version) -> Any:
+        return self._client.write_option(last_update_time=version)
+
+
+def _chunk(invocation: Invocation, log: str) -> list[dict[str, Any]]:
+    # The number makes each chunk unique: an array transform drops elements that are there already.
+    return [{"n": invocation.commits, "text": log}] if log else []
+
+
+def _joined(chunks: Iterable[Mapping[str, Any]]) -> str:
+    return debug_log.trim("".join(chunk["text"] for chunk in chunks))
+
+
+def _invocation_of(snapshot: Any) -> Invocation:
+    job_id = _job_id_of(snapshot.reference.parent.parent)
+    return documents.decode_invocation(job_id, InvocationId(int(snapshot.id)), snapshot.to_dict())
+
+
+def _job_id_of(reference: Any) -> JobId:
+    return JobId(documents.plain_id(reference.id))

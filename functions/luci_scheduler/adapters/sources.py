@@ -1,0 +1,33 @@
+"""The machine's clock and chance."""
+
+from __future__ import annotations
+
+import random
+import time
+
+from luci_scheduler.core.instants import Instant
+
+__all__ = ["SystemChance", "SystemClock"]
+
+
+class SystemClock:
+    """``ports.Clock`` of the machine."""
+
+    def now(self) -> Instant:
+        """Return the present instant."""
+        return Instant(time.time_ns())
+
+
+class SystemChance:
+    """``ports.Chance`` of the machine."""
+
+    def __init__(self) -> None:
+        self._random = random.SystemRandom()
+
+    def invocation_suffix(self) -> int:
+        """Draw 16 bits."""
+        return self._random.getrandbits(16)
+
+    def check_delay_seconds(self, low: int, high: int) -> int:
+        """Draw whole seconds from [low, high)."""
+        return self._random.randrange(low, high)

@@ -1,0 +1,163 @@
+"""The composition root: puts ports, managers and engine together, once per process and only when first needed."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from luci_scheduler.config.settings import Settings, read_settings
+from luci_scheduler.core.instants import SECOND
+from luci_scheduler.core.topic_names import topic_names
+from luci_scheduler.engine.runtime import Limits, Runtime
+from luci_scheduler.managers.environment import Environment, Server
+from luci_scheduler.managers.registry import make_era_of, make_managers
+from luci_scheduler.ports import Buildbucket, Chance, Clock, Queue, Store
+
+__all__ = ["App", "app", "configure_logging", "make_app", "make_buildbucket", "use"]
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """Everything that the entry points need."""
+
+    settings: Settings
+    runtime: Runtime
+    verify_caller: Any
+    """``(authorization header) -> e-mail``; raises ``identity.UnauthenticatedError``."""
+
+    def sync(self, key: str) -> None:
+        """Put the configs of the config folder in force."""
+        from luci_scheduler.config.sync import read_folder, sync_project  # noqa: PLC0415 - the schema loads for this only
+
+        if self.settings.config_folder:
+            for file in read_folder(Path(self.settings.config_folder), self.settings.config_revision):
+                sync_project(self.runtime.store, file, key)
+
+
+_replaced: list[App] = []
+
+
+def use(replacement: App | None) -> None:
+    """Serve this process with ``replacement`` instead of what the environment says (None: undo); for replay and tests."""
+    _replaced[:] = [] if replacement is None else [replacement]
+
+
+def app() -> App:
+    """Return the application of this process; the first call reads the environment and makes the clients.
+
+    Raises:
+        SettingsError: the environment is not complete.
+    """
+    return _replaced[0] if _replaced else _from_environment()
+
+
+@cache
+def _from_environment() -> App:
+    configure_logging()
+    settings = read_settings(os.environ)  # the one place where the environment is handed over
+    return make_app(settings, **_cloud_ports(settings))
+
+
+def make_app(
+    settings: Settings,
+    *,
+    store: Store,
+    queue: Queue,
+    clock: Clock,
+    chance: Chance,
+    buildbucket: Buildbucket,
+    verify_caller: Any,
+) -> App:
+    """Put an application together from its ports."""
+    environment = Environment(
+        buildbucket=buildbucket,
+        app_id=settings.app_id,
+        hostname=settings.default_hostname,
+        token_secrets=settings.token_secrets,
+        servers={
+            server.host: Server(server.protocol, topic_names(settings.topics_in, "buildbucket", server.publisher).topic)
+            for server in settings.buildbucket_servers
+        },
+        check_interval=settings.check_interval_seconds * SECOND,
+    )
+    limits = Limits(claim_lease=settings.claim_lease_seconds * SECOND, concurrency=settings.concurrency)
+    runtime = Runtime(
+        store=store,
+        queue=queue,
+        clock=clock,
+        chance=chance,
+        managers=make_managers(environment),
+        era_of=make_era_of(environment),
+        limits=limits,
+    )
+    return App(settings, runtime, verify_caller)
+
+
+def _cloud_ports(settings: Settings) -> dict[str, Any]:
+    from google.cloud import firestore  # noqa: PLC0415 - importing ``main`` must stay cheap
+
+    from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client  # noqa: PLC0415
+    from luci_scheduler.adapters.firestore import FirestoreStore  # noqa: PLC0415
+    from luci_scheduler.adapters.http import fetch, sessions  # noqa: PLC0415
+    from luci_scheduler.adapters.identity import OidcVerifier  # noqa: PLC0415
+    from luci_scheduler.adapters.sources import SystemChance, SystemClock  # noqa: PLC0415
+
+    clock = SystemClock()
+    audience = settings.task_audience or settings.task_url
+    queue_client = make_client(settings.cloud_tasks_endpoint)
+    queue_path = f"projects/{settings.project}/locations/{settings.location}/queues/{settings.queue}"
+    verifier = OidcVerifier(
+        lambda: fetch(settings.oidc_certs_url), audience, {settings.task_account, *settings.task_callers}, clock
+    )
+    return {
+        "store": FirestoreStore(firestore.Client(project=settings.project, database=settings.database)),
+        "queue": CloudTasksQueue(queue_client, queue_path, settings.task_url, settings.task_account, audience),
+        "clock": clock,
+        "chance": SystemChance(),
+        "buildbucket": make_buildbucket(settings, sessions(authenticated=not settings.local)),
+        "verify_caller": verifier.verify,
+    }
+
+
+def make_buildbucket(settings: Settings, session: Any) -> Buildbucket:
+    """Return the client of the configured Buildbucket servers."""
+    from luci_scheduler.adapters.buildbucket import BuildbucketClient  # noqa: PLC0415
+
+    def base_url(host: str) -> str:
+        server = settings.buildbucket(host)
+        return server.url.rstrip("/") if server and server.url else f"https://{host}"
+
+    return BuildbucketClient(base_url, session, settings.request_deadline_seconds * SECOND)
+
+
+_logging = threading.Lock()
+
+
+def configure_logging() -> None:
+    """Log one JSON line per event to standard output, as Cloud Logging reads them."""
+    with _logging:
+        structlog.configure(
+            processors=[
+                structlog.contextvars.merge_contextvars,
+                structlog.processors.TimeStamper(fmt="iso", key="time"),
+                _severity,
+                structlog.processors.format_exc_info,
+                structlog.processors.JSONRenderer(),
+            ],
+            logger_factory=structlog.WriteLoggerFactory(file=sys.stdout),
+            cache_logger_on_first_use=False,
+        )
+
+
+def _severity(_: Any, level: str, event: Any) -> Mapping[str, Any]:
+    event["severity"] = {"exception": "ERROR", "warn": "WARNING"}.get(level, level.upper())
+    event["message"] = event.pop("event")
+    return dict(event)

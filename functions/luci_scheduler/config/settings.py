@@ -1,0 +1,171 @@
+"""Settings: everything that the functions read from their environment, and nowhere else.
+
+One frozen class, read once at start. Every fault is reported at once, with the variable's name and what to do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from luci_scheduler.core.era import Era
+
+__all__ = ["BuildbucketServer", "Settings", "SettingsError", "read_settings"]
+
+PREFIX = "SCHEDULER_"
+
+
+class SettingsError(ValueError):
+    """The environment lacks settings or holds bad ones; the message lists all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildbucketServer:
+    """How to speak to one Buildbucket host (``SCHEDULER_BUILDBUCKET_SERVERS``, a JSON list of such objects)."""
+
+    host: str
+    """As configs name it in ``server``, e.g. ``cr-buildbucket.appspot.com``."""
+    publisher: str
+    """E-mail of the account that publishes its notifications; names the topic."""
+    protocol: Era = Era.V2
+    url: str = ""
+    """Base URL if it is not ``https://<host>`` (the local cloud)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The environment; each field is the variable ``SCHEDULER_<FIELD>`` in upper case."""
+
+    project: str
+    """Cloud project that holds the database, the queue and the topics."""
+    task_url: str
+    """Base URL of the function ``on_task``; a task's path is put behind it."""
+    task_account: str
+    """Service account whose OIDC token Cloud Tasks attaches to tasks."""
+    token_secrets: tuple[str, ...]
+    """Secrets that sign notification tokens: the first signs, all verify; one per line."""
+    location: str = "us-central1"
+    database: str = "(default)"
+    queue: str = "luci-scheduler"
+    """Short name of the Cloud Tasks queue."""
+    app_id: str = "luci-scheduler"
+    """Names the scheduler in ``user_agent`` tags and in topic names."""
+    topic_project: str = ""
+    """Project in which the notification topics live; ``project`` if empty."""
+    hostname: str = ""
+    """Host of the console, as told to builds; ``<app_id>.appspot.com`` if empty, as the original's."""
+    console_url: str = ""
+    task_callers: tuple[str, ...] = ()
+    """Accounts besides ``task_account`` that may call ``on_task`` (Cloud Scheduler's); comma-separated."""
+    task_audience: str = ""
+    """Audience that tasks' OIDC tokens must have; ``task_url`` if empty."""
+    oidc_certs_url: str = "https://www.googleapis.com/oauth2/v1/certs"
+    """Where the keys that sign OIDC tokens are published."""
+    buildbucket_servers: tuple[BuildbucketServer, ...] = ()
+    gitiles_urls: Mapping[str, str] | None = None
+    """Gitiles host → base URL, for the local cloud; a JSON object."""
+    config_folder: str = ""
+    """Folder with ``<project>/luci-scheduler.cfg`` files, from which jobs are taken."""
+    config_revision: str = ""
+    """Revision shown for the configs of ``config_folder``; empty: a hash of each file."""
+    check_interval_seconds: int = 0
+    """Seconds between status checks; 0: the era's default (v1 60, v2 at random 60-600)."""
+    request_deadline_seconds: int = 60
+    """Deadline of one call to Buildbucket (the original's: one minute)."""
+    claim_lease_seconds: int = 75
+    """How long a launch is claimed; a little longer than the request's deadline, so that nobody asks twice at once."""
+    concurrency: int = 16
+    """Jobs that one delivery works on side by side."""
+    cloud_tasks_endpoint: str = ""
+    """``host:port`` of a Cloud Tasks server without TLS (the local cloud)."""
+    local: bool = False
+    """Whether this is the local cloud: no OAuth towards Buildbucket and Gitiles."""
+
+    @property
+    def topics_in(self) -> str:
+        """Project in which the notification topics live."""
+        return self.topic_project or self.project
+
+    @property
+    def default_hostname(self) -> str:
+        """Host that builds are told."""
+        return self.hostname or f"{self.app_id}.appspot.com"
+
+    def buildbucket(self, host: str) -> BuildbucketServer | None:
+        """Return how to speak to ``host``, or None where it is not configured."""
+        return next((server for server in self.buildbucket_servers if server.host == host), None)
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Read the settings out of ``environment``.
+
+    Raises:
+        SettingsError: variables are missing, unknown or hold bad values; all are listed.
+    """
+    faults: list[str] = []
+    values: dict[str, Any] = {}
+    known = {PREFIX + field.name.upper(): field for field in fields(Settings)}
+    strangers = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+    faults += [f"{name}: no such setting" for name in strangers]
+    for name, field in known.items():
+        text = environment.get(name, "")
+        if not text:
+            if field.name in _REQUIRED:
+                faults.append(f"{name}: is required")
+            continue
+        try:
+            values[field.name] = _PARSERS.get(field.name, str)(text)
+        except (ValueError, TypeError, KeyError) as error:
+            faults.append(f"{name}: {error}")
+    if faults:
+        raise SettingsError("bad settings in the environment:\n  " + "\n  ".join(faults))
+    return Settings(**values)
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
+
+
+def _commas(text: str) -> tuple[str, ...]:
+    return tuple(item.strip() for item in text.split(",") if item.strip())
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number <= 0:
+        raise ValueError(f"must be positive, got {number}")
+    return number
+
+
+def _boolean(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError(f"must be true or false, got {text!r}")
+    return text == "true"
+
+
+def _servers(text: str) -> tuple[BuildbucketServer, ...]:
+    return tuple(
+        BuildbucketServer(
+            host=item["host"],
+            publisher=item["publisher"],
+            protocol=Era(item.get("protocol", Era.V2)),
+            url=item.get("url", ""),
+        )
+        for item in json.loads(text)
+    )
+
+
+_REQUIRED = ("project", "task_url", "task_account", "token_secrets")
+_PARSERS: dict[str, Any] = {
+    "token_secrets": _lines,
+    "task_callers": _commas,
+    "buildbucket_servers": _servers,
+    "gitiles_urls": json.loads,
+    "check_interval_seconds": _positive,
+    "request_deadline_seconds": _positive,
+    "claim_lease_seconds": _positive,
+    "concurrency": _positive,
+    "local": _boolean,
+}

@@ -1,0 +1,1 @@
+"""What there is and what follows: pure, standard library only."""

@@ -1,0 +1,64 @@
+"""The debug log of an invocation: how lines look, and how a huge log is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from luci_scheduler.core.instants import Instant, to_datetime
+
+__all__ = ["LOG_LIMIT", "format_line", "triage_block", "trim", "trim_bytes"]
+
+LOG_LIMIT = 200_000
+"""Bytes of a log that are kept (the original's limit)."""
+
+_CUT = b"--- the log has been cut here ---"
+_TAIL_LINES = 100
+_MIN_HEAD_LINES = 50
+_RULE = "-" * 39 + "\n"
+
+
+def format_line(instant: Instant, text: str) -> str:
+    """Return a message as the log holds it: UTC time of day cut to milliseconds, the text, a newline."""
+    moment = to_datetime(instant)
+    return f"[{moment:%H:%M:%S}.{moment.microsecond // 1000:03d}] {text}\n"
+
+
+def triage_block(lines: Iterable[str]) -> str:
+    """Return the block with the triage's output that precedes the invocation's own log."""
+    body = "".join(f"{line}\n" for line in lines)
+    block = f"Debug output from the triage procedure:\n{_RULE}{body}{_RULE}\n"
+    return trim(block) + "Debug output from the invocation itself:\n"
+
+
+def trim(log: str) -> str:
+    """Cut a log to ``LOG_LIMIT`` bytes as UTF-8: head and the last lines stay. Split characters are replaced."""
+    data = log.encode()
+    return log if len(data) <= LOG_LIMIT else trim_bytes(data).decode(errors="replace")
+
+
+def trim_bytes(log: bytes) -> bytes:
+    """Cut a log to ``LOG_LIMIT`` bytes: whole head lines as fit, a line about the cut, the last 100 lines."""
+    if len(log) <= LOG_LIMIT:
+        return log
+    kept = _head_and_tail(log)
+    return kept if kept is not None else log[: LOG_LIMIT - len(_CUT) - 2] + b"\n" + _CUT + b"\n"
+
+
+def _head_and_tail(log: bytes) -> bytes | None:
+    tail_start = len(log)
+    for _ in range(_TAIL_LINES):
+        tail_start = log.rfind(b"\n", 0, tail_start - 1)
+        if tail_start <= 0:
+            return None
+    tail = log[tail_start + 1 :]
+    head_size = LOG_LIMIT - len(tail) - len(_CUT) - 1
+    if head_size <= 0:
+        return None
+    head_end = log.rfind(b"\n", 0, head_size)
+    if head_end <= 0 or log.count(b"\n", 0, head_end) < _MIN_HEAD_LINES:
+        return None
+    lines: list[bytes] = []
+    for line in [*log[:head_end].split(b"\n"), _CUT, *tail.split(b"\n")]:
+        if line != _CUT or lines[-1:] != [_CUT]:
+            lines.append(line)
+    return b"\n".join(lines)

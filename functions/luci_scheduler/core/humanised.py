@@ -1,0 +1,47 @@
+"""Times for people: ``5 minutes ago``, ``28 minutes``."""
+
+from __future__ import annotations
+
+from luci_scheduler.core.instants import DAY, HOUR, MINUTE, SECOND
+
+__all__ = ["relative", "ui_duration"]
+
+_WEEK, _MONTH, _YEAR = 7 * DAY, 30 * DAY, 360 * DAY
+# (below this, text or unit); rounding is down
+_STEPS: tuple[tuple[int, str, int], ...] = (
+    (SECOND, "now", 0),
+    (2 * SECOND, "1 second", 0),
+    (MINUTE, "seconds", SECOND),
+    (2 * MINUTE, "1 minute", 0),
+    (HOUR, "minutes", MINUTE),
+    (2 * HOUR, "1 hour", 0),
+    (DAY, "hours", HOUR),
+    (2 * DAY, "1 day", 0),
+    (_WEEK, "days", DAY),
+    (2 * _WEEK, "1 week", 0),
+    (_MONTH, "weeks", _WEEK),
+    (2 * _MONTH, "1 month", 0),
+    (_YEAR, "months", _MONTH),
+    (540 * DAY, "1 year", 0),
+    (2 * _YEAR, "2 years", 0),
+    (37 * _YEAR, "years", _YEAR),
+)
+
+
+def relative(difference: int, past_label: str, future_label: str) -> str:
+    """Say how long ago (positive, nanoseconds) or ahead (negative) something is; ``now`` stands without a label."""
+    text = _words(abs(difference))
+    return text if text == "now" else f"{text} {past_label if difference > 0 else future_label}"
+
+
+def ui_duration(nanoseconds: int) -> str:
+    """Say how long something took."""
+    text = relative(nanoseconds, "", "").strip()
+    return "1 second" if text == "now" else text
+
+
+def _words(nanoseconds: int) -> str:
+    for below, text, unit in _STEPS:
+        if nanoseconds < below:
+            return f"{nanoseconds // unit} {text}" if unit else text
+    return "a long while"

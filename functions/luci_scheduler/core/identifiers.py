@@ -1,0 +1,73 @@
+"""Identifiers of jobs, invocations and timers."""
+
+from __future__ import annotations
+
+from typing import NewType
+
+from luci_scheduler.core.instants import MILLISECOND, Instant, parse_rfc3339
+
+__all__ = [
+    "InvocationId",
+    "JobId",
+    "invocation_created",
+    "make_invocation_id",
+    "project_of",
+    "split_job_id",
+    "timer_id",
+    "timer_mutation",
+]
+
+JobId = NewType("JobId", str)
+"""``<project>/<name>``."""
+
+InvocationId = NewType("InvocationId", int)
+"""63 bits: 43 of inverted milliseconds since 2015, 16 random, 4 zero; newer invocations have smaller IDs."""
+
+_EPOCH = parse_rfc3339("2015-01-01T00:00:00Z")
+_MILLISECONDS_MASK = (1 << 43) - 1
+
+
+def make_invocation_id(created: Instant, suffix: int) -> InvocationId:
+    """Draw the ID of an invocation created at ``created`` with a random 16-bit ``suffix``."""
+    milliseconds = (created - _EPOCH) // MILLISECOND
+    return InvocationId((~milliseconds & _MILLISECONDS_MASK) << 20 | (suffix & 0xFFFF) << 4)
+
+
+def invocation_created(invocation_id: InvocationId) -> tuple[Instant, int]:
+    """Return the creation instant (whole milliseconds) and the random suffix that an ID holds."""
+    milliseconds = ~(invocation_id >> 20) & _MILLISECONDS_MASK
+    return Instant(_EPOCH + milliseconds * MILLISECOND), invocation_id >> 4 & 0xFFFF
+
+
+def split_job_id(job_id: str) -> tuple[str, str]:
+    """Return project and name.
+
+    Raises:
+        ValueError: the text is not ``<project>/<name>``.
+    """
+    project, slash, name = job_id.partition("/")
+    if not (project and slash and name):
+        raise ValueError(f"not a job ID (project/name): {job_id!r}")
+    return project, name
+
+
+def project_of(job_id: str) -> str:
+    """Return the project of a job."""
+    return split_job_id(job_id)[0]
+
+
+def timer_id(job_id: JobId, invocation_id: InvocationId, mutation: int, index: int) -> str:
+    """Name the ``index``-th timer added since the save that left the mutation counter at ``mutation``."""
+    return f"{job_id}:{invocation_id}:{mutation}:{index}"
+
+
+def timer_mutation(identifier: str) -> int:
+    """Return the mutation counter that a timer's ID was drawn at.
+
+    Raises:
+        ValueError: the text is not a timer's ID.
+    """
+    parts = identifier.rsplit(":", 3)
+    if len(parts) != 4:  # noqa: PLR2004 - job:invocation:mutation:index
+        raise ValueError(f"not a timer ID: {identifier!r}")
+    return int(parts[2])

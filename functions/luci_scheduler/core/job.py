@@ -1,0 +1,86 @@
+"""Jobs: what is defined in the config, and what the scheduler keeps of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.instants import Instant
+
+__all__ = ["Flavor", "Job", "JobDefinition", "PolicyKind", "TaskDefinition", "TriggeringPolicy"]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDefinition:
+    """What an invocation of a job does: a task kind and its fields as in ``luci-scheduler.cfg``.
+
+    For buildbucket: ``server``, ``bucket``, ``builder``, ``properties`` and ``tags`` (lists of ``key:value``).
+    """
+
+    kind: str
+    fields: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+
+class PolicyKind(StrEnum):
+    """The triggering policies, as LUCI spells them."""
+
+    GREEDY_BATCHING = "GREEDY_BATCHING"
+    LOGARITHMIC_BATCHING = "LOGARITHMIC_BATCHING"
+    NEWEST_FIRST = "NEWEST_FIRST"
+
+
+@dataclass(frozen=True, slots=True)
+class TriggeringPolicy:
+    """How pending triggers become invocations; the values are the original's defaults."""
+
+    kind: PolicyKind = PolicyKind.GREEDY_BATCHING
+    max_concurrent_invocations: int = 1
+    max_batch_size: int = 1000
+
+
+class Flavor(StrEnum):
+    """What sort of job it is, for people."""
+
+    PERIODIC = "periodic"
+    TRIGGERED = "triggered"
+    TRIGGER = "trigger"
+
+
+@dataclass(frozen=True, slots=True)
+class JobDefinition:
+    """A job as its project's config defines it; plain data, replaced as a whole when the config changes it."""
+
+    task: TaskDefinition
+    schedule: str = "triggered"
+    flavor: Flavor = Flavor.TRIGGERED
+    realm: str = "@legacy"
+    policy: TriggeringPolicy = field(default_factory=TriggeringPolicy)
+    triggered_jobs: tuple[JobId, ...] = ()
+    """The jobs that this job's triggers reach, sorted."""
+    revision: str = ""
+    """The config revision of the last real change of this definition."""
+    revision_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job's record. The pending triggers are documents of their own; ``triggers_wait`` only tells that there may be some."""
+
+    id: JobId
+    definition: JobDefinition
+    enabled: bool = True
+    paused: bool = False
+    active_invocations: tuple[InvocationId, ...] = ()
+    """Invocations that are not final yet, in the order of their creation."""
+    triggers_wait: bool = False
+    """Whether pending triggers may exist; set with the first one, cleared when a look found none."""
+    mutations: int = 0
+    """Raised by every commit that touches the record."""
+    last_event: str = ""
+    """Key of the delivery that made the last commit: tells a commit of unknown outcome from another's."""
+    next_due: Instant | None = None
+    """When the sweep looks at the job, or None."""

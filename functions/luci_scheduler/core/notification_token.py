@@ -1,0 +1,99 @@
+"""Tokens in build notifications: they prove which invocation a notification belongs to.
+
+Layout: base64url without padding of a version byte (1), a compact JSON object with sorted keys (``_i`` issue time in
+milliseconds, ``inv``, ``job``; all texts) and the 32 bytes of HMAC-SHA256 over both, each preceded by its length.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping, Sequence
+
+from luci_scheduler.core.errors import BadTokenError
+from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.instants import HOUR, MILLISECOND, SECOND, Instant
+
+__all__ = ["LIFETIME", "find_token", "make_token", "verify_token"]
+
+LIFETIME = 48 * HOUR
+"""How long a token is accepted (the original's); a build that runs longer is ended by its timers."""
+
+_DRIFT = 30 * SECOND  # how far the issuer's clock may be ahead
+_VERSION = b"\x01"
+_MAC_BYTES = 32
+_MAX_TOKEN = 4096  # what a notification may carry
+
+
+def make_token(secret: str, job_id: JobId, invocation_id: InvocationId, now: Instant) -> str:
+    """Issue a token for one invocation."""
+    claims = {"_i": str(now // MILLISECOND), "inv": str(invocation_id), "job": job_id}
+    body = json.dumps(claims, separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode()
+    return base64.urlsafe_b64encode(_VERSION + body + _mac(secret, body)).rstrip(b"=").decode()
+
+
+def verify_token(secrets: Sequence[str], token: str, now: Instant) -> tuple[JobId, InvocationId]:
+    """Return the invocation that a token was issued for; any of ``secrets`` may have signed it.
+
+    Raises:
+        BadTokenError: missing, malformed, forged, expired or from the future; the token is not part of the text.
+    """
+    if not token:
+        raise BadTokenError("the notification carries no token")
+    body = _authentic_body(secrets, token)
+    try:
+        claims = json.loads(body)
+        issued = Instant(int(claims["_i"]) * MILLISECOND)
+        job_id, invocation_id = JobId(claims["job"]), InvocationId(int(claims["inv"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadTokenError("the token's claims are malformed") from error
+    if issued > now + _DRIFT:
+        raise BadTokenError("issued timestamp is in the future")
+    if now > issued + LIFETIME:
+        raise BadTokenError("token expired")
+    return job_id, invocation_id
+
+
+def find_token(attributes: Mapping[str, str], data_base64: str) -> str:
+    """Return the token of a notification of either era: the attribute, else ``userData`` or ``user_data`` of the body.
+
+    Returns an empty text where there is none or the body is not readable.
+    """
+    if attributes.get("auth_token"):
+        return attributes["auth_token"]
+    try:
+        body = json.loads(base64.b64decode(data_base64, validate=True))
+        if not isinstance(body, dict):
+            return ""
+        if body.get("userData"):
+            return base64.b64decode(body["userData"], validate=True).decode()
+        token = body.get("user_data", "")
+    except (ValueError, TypeError, RecursionError):
+        return ""
+    return token if isinstance(token, str) else ""
+
+
+def _authentic_body(secrets: Sequence[str], token: str) -> bytes:
+    if len(token) > _MAX_TOKEN or not token.isascii():
+        raise BadTokenError("the token is malformed")
+    try:
+        blob = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+    except binascii.Error as error:
+        raise BadTokenError("the token is malformed") from error
+    if base64.urlsafe_b64encode(blob).rstrip(b"=").decode() != token:
+        raise BadTokenError("the token is malformed")  # bits that do not count must not differ
+    version, body, mac = blob[:1], blob[1:-_MAC_BYTES], blob[-_MAC_BYTES:]
+    if version != _VERSION or len(mac) != _MAC_BYTES or not body:
+        raise BadTokenError("the token is malformed")
+    matches = [hmac.compare_digest(mac, _mac(secret, body)) for secret in secrets]
+    if not any(matches):
+        raise BadTokenError("the token's signature is not ours")
+    return body
+
+
+def _mac(secret: str, body: bytes) -> bytes:
+    message = b"".join(b"%d\n%s" % (len(part), part) for part in (_VERSION, body))
+    return hmac.new(secret.encode(), message, hashlib.sha256).digest()

@@ -1,0 +1,52 @@
+"""Gitiles repository URLs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+__all__ = ["BadRepoUrlError", "RepoUrl", "parse_repo_url"]
+
+
+class BadRepoUrlError(ValueError):
+    """The text is not the URL of a Gitiles repository; the message says why, without the URL."""
+
+
+@dataclass(frozen=True, slots=True)
+class RepoUrl:
+    """A repository on a Gitiles host, e.g. host ``dawn.googlesource.com``, project ``tint``."""
+
+    host: str
+    project: str
+
+    def __str__(self) -> str:
+        return f"https://{self.host}/{self.project}"
+
+
+def parse_repo_url(text: str) -> RepoUrl:
+    """Read a repository URL as configs and triggers write it; ``/a/`` in front and ``.git`` or ``/`` behind are dropped.
+
+    Raises:
+        BadRepoUrlError: another scheme or host, or a path, query or fragment that no repository has.
+    """
+    try:
+        parts = urlsplit(text)
+        host = parts.netloc
+    except ValueError as error:
+        raise BadRepoUrlError(f"not a URL: {error}") from error
+    faults = {
+        "only https scheme is supported": parts.scheme != "https",
+        "only .googlesource.com repos are supported": not host.endswith(".googlesource.com"),
+        "repo URL must not have query": bool(parts.query) or text.partition("#")[0].endswith("?"),
+        "repo URL must not have fragment": bool(parts.fragment),
+        "repo URL path must not contain +": "+" in parts.path,
+        "repo URL path must start with a slash": not parts.path.startswith("/"),
+        "repo URL path must be not just a slash": parts.path == "/",
+    }
+    for fault, found in faults.items():
+        if found:
+            raise BadRepoUrlError(fault)
+    project = parts.path.removeprefix("/a/").strip("/").removesuffix(".git").rstrip("/")
+    if not project:
+        raise BadRepoUrlError("repo URL path must be not just a slash")
+    return RepoUrl(host, project)

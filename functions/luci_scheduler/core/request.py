@@ -1,0 +1,79 @@
+"""Requests: what one invocation is asked to do, derived from the triggers that it consumes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from luci_scheduler.core.era import Era
+from luci_scheduler.core.kv_lists import check_kv_list
+from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
+from luci_scheduler.core.trigger import Trigger
+
+__all__ = ["Request", "request_from_triggers"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What an invocation is asked to do."""
+
+    incoming_triggers: tuple[Trigger, ...] = ()
+    properties: Mapping[str, Any] | None = None
+    tags: tuple[str, ...] = ()
+    triggered_by: str = ""
+    log_lines: tuple[str, ...] = ()
+    """Lines for the block that precedes the invocation's own debug log."""
+
+    def stored_tags(self) -> tuple[str, ...]:
+        """Return the tags as an invocation keeps and sends them: sorted by their bytes.
+
+        Raises:
+            PermanentError: a tag is not ``key:value``.
+        """
+        check_kv_list("tag", self.tags)
+        return tuple(sorted(self.tags, key=str.encode))
+
+
+def request_from_triggers(triggers: Sequence[Trigger], era: Era) -> Request:
+    """Derive the request of a batch from its most recent trigger, the last of ``triggers`` (oldest first, not empty)."""
+    properties, tags, lines = _from_trigger(triggers[-1], era)
+    users = {trigger.emitted_by_user for trigger in triggers}
+    return Request(
+        incoming_triggers=tuple(triggers),
+        properties=properties,
+        tags=tags,
+        triggered_by=users.pop() if len(users) == 1 else "",
+        log_lines=lines,
+    )
+
+
+def _from_trigger(trigger: Trigger, era: Era) -> tuple[Mapping[str, Any] | None, tuple[str, ...], tuple[str, ...]]:
+    match trigger.kind:
+        case "cron" | "webui":
+            return None, (), ()
+        case "noop":
+            return {"noop_trigger_data": trigger.payload.get("data", "")}, (), ()
+        case "buildbucket":
+            return trigger.payload.get("properties"), tuple(trigger.payload.get("tags") or ()), ()
+        case "gitiles":
+            return _from_gitiles(trigger.payload, era)
+        case _:
+            # The original prints a Go type here; the only one that can occur is that of a missing payload.
+            return None, (), ("Unrecognized trigger payload of type <nil>, ignoring",)
+
+
+def _from_gitiles(
+    payload: Mapping[str, Any], era: Era
+) -> tuple[Mapping[str, Any] | None, tuple[str, ...], tuple[str, ...]]:
+    repo, ref, revision = payload["repo"], payload["ref"], payload["revision"]
+    try:
+        url = parse_repo_url(repo)
+    except BadRepoUrlError as error:
+        return None, (), (f'Bad repo URL "{repo}" in the trigger - {error}',)
+    properties = {**(payload.get("properties") or {}), "revision": revision, "branch": ref, "repository": repo}
+    tags = [f"buildset:commit/gitiles/{url.host}/{url.project}/+/{revision}"]
+    if era is Era.V1:
+        tags.append(f"buildset:commit/git/{revision}")
+    tags += [f"gitiles_ref:{ref}", *(payload.get("tags") or ())]
+    return properties, tuple(dict.fromkeys(tags)), ()

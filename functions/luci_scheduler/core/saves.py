@@ -1,0 +1,36 @@
+"""Counting saves: the mutation counter and the timer IDs that are drawn from it.
+
+The original saves an invocation several times where this project makes one commit; the counter counts the original's
+saves, because it can be seen in timer IDs.
+"""
+
+from __future__ import annotations
+
+from luci_scheduler.core.identifiers import InvocationId, JobId, timer_id
+
+__all__ = ["Saves"]
+
+
+class Saves:
+    """The counter of one invocation as its controller knows it."""
+
+    def __init__(self, known: int = 0) -> None:
+        self._known = known
+        self._timers = 0
+
+    @property
+    def known(self) -> int:
+        """The counter of the state that was last loaded or saved."""
+        return self._known
+
+    def timer_id(self, job_id: JobId, invocation_id: InvocationId) -> str:
+        """Draw the ID of a timer: the known counter, and how many timers were added since the last save."""
+        identifier = timer_id(job_id, invocation_id, self._known, self._timers)
+        self._timers += 1
+        return identifier
+
+    def save(self, *, changed: bool) -> None:
+        """Count a save; one that changes nothing, with no timer added, does not count."""
+        if changed or self._timers:
+            self._known += 1
+        self._timers = 0

@@ -1,0 +1,36 @@
+"""Names of the Pub/Sub topics that Buildbucket servers publish to, as the original derives them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+__all__ = ["TopicNames", "topic_names"]
+
+
+@dataclass(frozen=True, slots=True)
+class TopicNames:
+    """The resources of one publisher."""
+
+    topic: str
+    subscription: str
+    iam_member: str
+    """Who must be allowed to publish."""
+    push_endpoint: str
+    """Where the original had notifications pushed to; empty: pulled."""
+
+
+def topic_names(project: str, manager: str, publisher: str, *, dev_server: bool = False) -> TopicNames:
+    """Return the names for notifications that ``publisher`` (an e-mail) sends to a task manager."""
+    prefix = "dev-scheduler" if dev_server else "scheduler"
+    name = f"{prefix}.{manager}.{publisher.replace('@', '~')}"
+    member = "serviceAccount" if publisher.endswith(".gserviceaccount.com") else "user"
+    endpoint = (
+        f"https://{project}.appspot.com/pubsub?kind={quote(manager, safe='')}&publisher={quote(publisher, safe='')}"
+    )
+    return TopicNames(
+        topic=f"projects/{project}/topics/{name}",
+        subscription=f"projects/{project}/subscriptions/{name}",
+        iam_member=f"{member}:{publisher}",
+        push_endpoint="" if dev_server else endpoint,
+    )

@@ -1,0 +1,110 @@
+"""Triage: from a job's pending triggers and its free slots to new invocations. Pure; the engine carries it out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from luci_scheduler.core.debug_log import format_line, triage_block
+from luci_scheduler.core.era import Era
+from luci_scheduler.core.identifiers import InvocationId
+from luci_scheduler.core.instants import Instant, truncate_to_microseconds
+from luci_scheduler.core.invocation import Invocation
+from luci_scheduler.core.job import Job, TriggeringPolicy
+from luci_scheduler.core.policy import Policy, make_policy
+from luci_scheduler.core.request import Request
+from luci_scheduler.core.trigger import Trigger, sort_key
+
+__all__ = [
+    "MAX_PENDING",
+    "Triage",
+    "first_log",
+    "has_free_slot",
+    "inactive_reason",
+    "new_invocation",
+    "triage",
+    "with_new_invocations",
+]
+
+MAX_PENDING = 1000
+"""More pending triggers than these lose their oldest without starting anything (the original's limit)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Triage:
+    """What a triage decided."""
+
+    requests: tuple[Request, ...] = ()
+    discarded: tuple[tuple[Trigger, str], ...] = ()
+    """Triggers that start nothing, each with the reason."""
+
+
+def has_free_slot(job: Job) -> bool:
+    """Whether the job may start another invocation."""
+    return len(job.active_invocations) < job.definition.policy.max_concurrent_invocations
+
+
+def inactive_reason(job: Job | None) -> str:
+    """Say why a job takes no triggers; empty if it does."""
+    if job is None:
+        return "the job does not exist"
+    if not job.enabled:
+        return "the job is disabled"
+    return "the job is paused" if job.paused else ""
+
+
+def triage(job: Job, pending: Sequence[Trigger], era: Era) -> Triage:
+    """Decide what becomes of a job's pending triggers; finished invocations are no longer among its active ones."""
+    ordered = sorted(pending, key=sort_key)
+    if reason := inactive_reason(job):
+        return Triage(discarded=tuple((trigger, reason) for trigger in ordered))
+    surplus = ordered[: max(0, len(ordered) - MAX_PENDING)]
+    policy = _policy(job.definition.policy, era)
+    decision = policy(ordered[len(surplus) :], len(job.active_invocations))
+    dropped = [(trigger, f"more than {MAX_PENDING} triggers were pending") for trigger in surplus]
+    dropped += [(trigger, "the triggering policy discarded it") for trigger in decision.discard]
+    return Triage(decision.requests, tuple(dropped))
+
+
+def _policy(definition: TriggeringPolicy, era: Era) -> Policy:
+    try:
+        return make_policy(definition, era)
+    except ValueError:  # the default policy takes its place, as in the original
+        return make_policy(TriggeringPolicy(), era)
+
+
+def new_invocation(job: Job, request: Request, invocation_id: InvocationId, started: Instant) -> Invocation:
+    """Allocate an invocation of ``job``: its record before the first launch attempt.
+
+    Raises:
+        PermanentError: a tag of the request is not ``key:value``.
+    """
+    definition = job.definition
+    return Invocation(
+        id=invocation_id,
+        job_id=job.id,
+        started=truncate_to_microseconds(started),
+        task=definition.task,
+        realm=definition.realm,
+        revision=definition.revision,
+        revision_url=definition.revision_url,
+        triggered_by=request.triggered_by,
+        properties=request.properties,
+        tags=request.stored_tags(),
+        incoming_triggers=request.incoming_triggers,
+        triggered_jobs=definition.triggered_jobs,
+    )
+
+
+def first_log(request: Request, now: Instant) -> str:
+    """Return the debug log that an invocation is created with."""
+    log = triage_block(request.log_lines) if request.log_lines else ""
+    log += format_line(now, "New invocation is queued and will start shortly")
+    if request.triggered_by:
+        log += format_line(now, f"Triggered by {request.triggered_by}")
+    return log
+
+
+def with_new_invocations(job: Job, invocation_ids: Sequence[InvocationId]) -> Job:
+    """Return the job with invocations added to its active ones."""
+    return replace(job, active_invocations=(*job.active_invocations, *invocation_ids))

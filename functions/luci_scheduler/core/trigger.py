@@ -1,0 +1,60 @@
+"""Triggers: the reasons to run a job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+from luci_scheduler.core.instants import Instant
+
+__all__ = ["PayloadKind", "Trigger", "sort_key"]
+
+PayloadKind = Literal["cron", "webui", "noop", "gitiles", "buildbucket", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """One reason to run a job, as emitted.
+
+    ``payload`` is what stands under ``kind`` in the public JSON form: for gitiles ``{"repo", "ref", "revision"}`` and
+    optionally ``properties`` (an object) and ``tags`` (``key:value`` strings).
+    """
+
+    id: str
+    created: Instant
+    kind: PayloadKind = "none"
+    payload: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    order_in_batch: int = 0
+    title: str = ""
+    url: str = ""
+    job_id: str = ""
+    """The emitting job; empty for the engine and for people."""
+    invocation_id: int = 0
+    """The emitting invocation; 0 for the engine and for people."""
+    emitted_by_user: str = ""
+    """``kind:value`` identity of the person or service that asked for it; empty for the engine."""
+
+    def public(self) -> dict[str, Any]:
+        """Return the trigger as builds and API clients see it: internal and empty fields are left out.
+
+        A noop trigger carries no data here, as in the original; a cron generation is a decimal string (an int64).
+        """
+        document: dict[str, Any] = {"id": self.id}
+        if self.title:
+            document["title"] = self.title
+        if self.url:
+            document["url"] = self.url
+        if self.kind == "noop":
+            document["noop"] = {}
+        elif self.kind == "cron":
+            document["cron"] = {"generation": str(self.payload["generation"])} if self.payload.get("generation") else {}
+        elif self.kind != "none":
+            document[self.kind] = {name: value for name, value in self.payload.items() if value}
+        return document
+
+
+def sort_key(trigger: Trigger) -> tuple[int, int, bytes]:
+    """Order triggers oldest first: created, then place in the batch, then ID by its bytes."""
+    return (trigger.created, trigger.order_in_batch, trigger.id.encode())

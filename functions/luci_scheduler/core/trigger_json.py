@@ -1,0 +1,32 @@
+"""Triggers as JSON values, in task payloads and in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from luci_scheduler.core.errors import MalformedError
+from luci_scheduler.core.trigger import Trigger
+
+__all__ = ["trigger_from_json", "trigger_to_json"]
+
+_FIELDS = {field.name: field for field in fields(Trigger)}
+
+
+def trigger_to_json(trigger: Trigger) -> dict[str, Any]:
+    """Return a trigger as a JSON value; empty fields are left out."""
+    values = {name: getattr(trigger, name) for name in _FIELDS}
+    return {name: dict(value) if name == "payload" else value for name, value in values.items() if value}
+
+
+def trigger_from_json(document: Mapping[str, Any]) -> Trigger:
+    """Read a trigger back; members of a newer version are ignored.
+
+    Raises:
+        MalformedError: ``id`` or ``created`` is missing.
+    """
+    try:
+        return Trigger(**{"created": 0} | {name: value for name, value in document.items() if name in _FIELDS})
+    except TypeError as error:
+        raise MalformedError(f"not a trigger: {error}") from error

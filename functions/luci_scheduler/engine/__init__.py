@@ -1,0 +1,1 @@
+"""The steps of the engine: load, decide, enqueue, commit, go on."""

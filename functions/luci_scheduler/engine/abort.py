@@ -1,0 +1,111 @@
+"""Abort of an invocation, in every state it may be in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from luci_scheduler.core.errors import ComeAgainError, PermanentError, StoreConflictError, TransientError
+from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.invocation import Invocation, Status
+from luci_scheduler.engine.finish import abort_line, commit_outcome
+from luci_scheduler.engine.runtime import Runtime, logger, stamped
+from luci_scheduler.managers.controller import Answers, Controller
+from luci_scheduler.ports import Found, Task, UpdateInvocation
+
+__all__ = ["abort_invocation", "abort_running", "abort_task", "on_abort_task"]
+
+
+def abort_invocation(runtime: Runtime, job_id: JobId, invocation_id: InvocationId, who: str, key: str) -> None:
+    """Abort an invocation: a running one at once, one that is being launched as soon as its build is known.
+
+    Safe to repeat; an invocation that is over, or is being aborted already, is left as it is.
+
+    Raises:
+        PermanentError: there is no such invocation.
+        TransientError: the store or the queue failed; nothing is known to be written.
+    """
+    answers = Answers()
+    for _ in range(runtime.limits.races):
+        found = runtime.store.invocation(job_id, invocation_id)
+        if found is None:
+            raise PermanentError(f"no such invocation: {job_id} {invocation_id}")
+        if found.value.status.is_final or found.value.abort_requested_by:
+            return
+        try:
+            if found.value.status.is_initial or not _abort_now(runtime, found, answers, who, key):
+                _mark(runtime, found, who, key)
+        except StoreConflictError:
+            continue
+        return
+    raise ComeAgainError(f"invocation {invocation_id} of {job_id} changes too fast to be aborted")
+
+
+def on_abort_task(runtime: Runtime, job_id: JobId, invocation_id: InvocationId, key: str) -> None:
+    """Carry out an abort that was asked for earlier, if it has not been by anybody else.
+
+    Raises:
+        ComeAgainError: a launch is under way, or the mark is not visible yet.
+        TransientError: Buildbucket or the store failed; nothing was written.
+    """
+    answers = Answers()
+    for _ in range(runtime.limits.races):
+        found = runtime.store.invocation(job_id, invocation_id)
+        if found is None or found.value.status.is_final:
+            return
+        invocation, now = found.value, runtime.clock.now()
+        if not invocation.abort_requested_by:
+            raise ComeAgainError(f"the abort of invocation {invocation_id} of {job_id} is not recorded yet")
+        if invocation.claim_until is not None and now < invocation.claim_until:
+            raise ComeAgainError(f"invocation {invocation_id} of {job_id} is still starting, try again later")
+        controller = runtime.controller(invocation, answers)
+        abort_running(runtime, controller, invocation.abort_requested_by)
+        try:
+            commit_outcome(runtime, found, controller, f"{key}/abort")
+        except StoreConflictError:
+            continue
+        return
+    raise ComeAgainError(f"invocation {invocation_id} of {job_id} changes too fast to be aborted")
+
+
+def abort_running(runtime: Runtime, controller: Controller, who: str) -> None:
+    """Abort the external task of an invocation that nobody is launching, and set the status.
+
+    Raises:
+        TransientError: the external task may still run; nothing is to be written.
+    """
+    invocation = controller.invocation
+    controller.log(abort_line(runtime.era_of(invocation.task), who))
+    if invocation.attempts:  # an invocation whose launch was never claimed has no external task
+        try:
+            runtime.manager(invocation.task).abort(controller)
+        except PermanentError as error:
+            controller.log(f"Fatal error when aborting the invocation - {error}")
+    if not controller.invocation.status.is_final:
+        controller.set_status(Status.ABORTED)
+
+
+def _abort_now(runtime: Runtime, found: Found[Invocation], answers: Answers, who: str, key: str) -> bool:
+    controller = runtime.controller(found.value, answers)
+    try:
+        abort_running(runtime, controller, who)
+    except TransientError as error:
+        logger.warning(
+            "abort_postponed", job_id=found.value.job_id, invocation_id=str(found.value.id), error=str(error)
+        )
+        return False
+    commit_outcome(runtime, found, controller, f"{key}/abort")
+    return True
+
+
+def _mark(runtime: Runtime, found: Found[Invocation], who: str, key: str) -> None:
+    """Leave a task that will abort, and the mark that whoever handles the invocation next obeys."""
+    now = runtime.clock.now()
+    runtime.queue.enqueue(abort_task(found.value, now))
+    marked = stamped(replace(found.value, abort_requested_by=who), f"{key}/mark")
+    runtime.store.commit([UpdateInvocation(marked, found.version)])
+
+
+def abort_task(invocation: Invocation, now: Instant) -> Task:
+    """Return the task that carries out an abort that was asked for."""
+    return Task("abort", {"job": invocation.job_id, "invocation": str(invocation.id), "created": now}, now)

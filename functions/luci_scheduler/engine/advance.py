@@ -1,0 +1,71 @@
+"""Advance: start what waits for a job, and launch what was created."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from luci_scheduler.core.errors import ComeAgainError, SchedulerError, StoreConflictError
+from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.invocation import Invocation
+from luci_scheduler.core.triage import MAX_PENDING, has_free_slot, inactive_reason
+from luci_scheduler.engine.allocation import allocate, put_job
+from luci_scheduler.engine.runtime import Runtime, logger
+from luci_scheduler.ports import Found
+
+__all__ = ["PENDING_READ", "advance", "launch_all", "take_up_waiting"]
+
+PENDING_READ = MAX_PENDING + 200
+"""Pending triggers read for one triage: enough to see a surplus; the rest is seen by the next."""
+
+
+def advance(runtime: Runtime, job_id: JobId, key: str) -> None:
+    """Start what waits for a job, as far as slots are free; safe to repeat.
+
+    Raises:
+        ComeAgainError: the race for the job's document was lost too often.
+    """
+    launch_all(runtime, take_up_waiting(runtime, job_id, key), key)
+
+
+def take_up_waiting(runtime: Runtime, job_id: JobId, key: str) -> list[Found[Invocation]]:
+    """Triage a job's stored triggers and commit the outcome; return the invocations that are to be launched now."""
+    for _ in range(runtime.limits.races):
+        pending = runtime.store.pending_triggers(job_id, PENDING_READ)
+        if not pending:
+            return []
+        started = runtime.clock.now()
+        found = runtime.store.job(job_id)
+        if found is None:
+            return []
+        job = found.value
+        if not has_free_slot(job) and not inactive_reason(job) and job.triggers_wait:
+            return []
+        plan = allocate(runtime, job, pending, (), started=started, key=key)
+        # Something was pending a moment ago, so the flag stays set: a later look that finds nothing clears it.
+        changed = replace(plan.job, triggers_wait=True)
+        try:
+            versions = runtime.store.commit([*plan.writes, put_job(changed, found, key)])
+        except StoreConflictError:
+            continue
+        return [Found(*pair) for pair in zip(plan.invocations, versions[: len(plan.invocations)], strict=True)]
+    raise ComeAgainError(f"job {job_id} changes too fast to be triaged")
+
+
+def launch_all(runtime: Runtime, created: Sequence[Found[Invocation]], key: str) -> None:
+    """Launch invocations that were just created; one that fails becomes a launch task of its own.
+
+    What even the queue does not take is left to the sweep: every invocation has its ``next_due`` from its creation.
+    """
+    from luci_scheduler.engine import launch  # noqa: PLC0415 - a launch that ends at once advances the job in turn
+
+    for found in created:
+        invocation = found.value
+        try:
+            launch.launch(runtime, found, key)
+        except SchedulerError as error:
+            logger.warning(
+                "launch_postponed", job_id=invocation.job_id, invocation_id=str(invocation.id), error=str(error)
+            )
+            now = runtime.clock.now()
+            runtime.queue.enqueue(launch.launch_task(invocation, now, now))

@@ -1,0 +1,96 @@
+"""Committing what a handler decided, and at the end of an invocation starting what waited for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from luci_scheduler.core.era import Era
+from luci_scheduler.core.errors import StoreConflictError
+from luci_scheduler.core.invocation import Invocation
+from luci_scheduler.core.job import Job
+from luci_scheduler.engine import advance
+from luci_scheduler.engine.allocation import allocate, put_job
+from luci_scheduler.engine.runtime import Runtime, logger, stamped
+from luci_scheduler.managers.controller import Controller
+from luci_scheduler.ports import Found, UpdateInvocation, Write
+
+__all__ = ["abort_line", "commit_outcome", "reread"]
+
+
+def abort_line(era: Era, who: str) -> str:
+    """Return the debug log's line about an abort, in the words of the era."""
+    return f"Invocation {'is' if era is Era.V1 else 'was'} manually aborted by {who}"
+
+
+def reread(runtime: Runtime, invocation: Invocation) -> Found[Invocation] | None:
+    """Read an invocation again after a lost race."""
+    return runtime.store.invocation(invocation.job_id, invocation.id)
+
+
+def commit_outcome(runtime: Runtime, found: Found[Invocation], controller: Controller, key: str) -> None:
+    """Commit what the controller holds; a final status also frees the job's slot and starts what waited.
+
+    Both are one commit, so that no crash separates them; the successors' launches follow it.
+
+    Raises:
+        StoreConflictError: the invocation itself has changed since it was read; nothing was written: decide again.
+        TransientError: nothing was written, or it is not known whether; a repeated delivery sees which.
+    """
+    invocation = stamped(controller.result(), key)
+    update = UpdateInvocation(invocation, found.version, controller.log_text)
+    if not invocation.status.is_final:
+        runtime.store.commit([update])
+        return
+    logger.info(
+        "invocation_finished",
+        job_id=invocation.job_id,
+        invocation_id=str(invocation.id),
+        status=str(invocation.status),
+        seconds=((invocation.finished or invocation.started) - invocation.started) / 1e9,
+    )
+    successors = _commit_end(runtime, update, key)
+    advance.launch_all(runtime, successors, key)
+
+
+def _commit_end(runtime: Runtime, update: UpdateInvocation, key: str) -> Sequence[Found[Invocation]]:
+    invocation = update.invocation
+    while True:
+        job = runtime.store.job(invocation.job_id)
+        if job is None:
+            runtime.store.commit([update])
+            return ()
+        try:
+            return _commit_with_job(runtime, update, job, key)
+        except StoreConflictError:
+            current = reread(runtime, invocation)
+            if current is not None and current.value.last_event == invocation.last_event:
+                # The refused commit had landed under a lost answer; its successors have their own ``next_due``.
+                return ()
+            if current is None or current.version != update.version:
+                raise
+
+
+def _commit_with_job(
+    runtime: Runtime, update: UpdateInvocation, found: Found[Job], key: str
+) -> Sequence[Found[Invocation]]:
+    job = _without(found.value, update.invocation)
+    if not job.triggers_wait:
+        runtime.store.commit([update, put_job(job, found, key)])
+        return ()
+    pending = runtime.store.pending_triggers(job.id, advance.PENDING_READ)
+    started = runtime.clock.now()
+    plan = allocate(runtime, job, pending, (), started=started, key=key)
+    job = replace(plan.job, triggers_wait=bool(pending))
+    writes: list[Write] = [*plan.writes, update, put_job(job, found, key)]
+    versions = runtime.store.commit(writes)
+    created = [Found(*pair) for pair in zip(plan.invocations, versions[: len(plan.invocations)], strict=True)]
+    if not pending:
+        # A trigger may have come between the look and the commit that cleared the flag: look once more.
+        created += advance.take_up_waiting(runtime, job.id, key)
+    return created
+
+
+def _without(job: Job, invocation: Invocation) -> Job:
+    active = tuple(identifier for identifier in job.active_invocations if identifier != invocation.id)
+    return replace(job, active_invocations=active)

@@ -1,0 +1,183 @@
+"""Launch: claim an invocation, ask for its build, and record what came of it.
+
+One build per invocation: a launch is claimed by the commit that writes ``Starting the invocation``; nobody else asks
+while the claim lives; every attempt but the first first looks for the build of an earlier one (the manager's part).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from luci_scheduler.core.debug_log import format_line
+from luci_scheduler.core.errors import ComeAgainError, PermanentError, StoreConflictError, TransientError
+from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.invocation import Invocation, Status
+from luci_scheduler.engine.finish import abort_line, commit_outcome, reread
+from luci_scheduler.engine.runtime import Runtime, logger, stamped
+from luci_scheduler.managers.controller import Answers, Controller
+from luci_scheduler.ports import Found, Task, UpdateInvocation
+
+__all__ = ["launch", "launch_task", "needs_launch", "on_launch_task"]
+
+
+def launch_task(invocation: Invocation, eta: Instant, now: Instant) -> Task:
+    """Return the task that launches an invocation at ``eta``, unless another attempt is made before."""
+    payload = {
+        "job": invocation.job_id,
+        "invocation": str(invocation.id),
+        "attempts": invocation.attempts,
+        "created": now,
+    }
+    return Task("launch", payload, eta)
+
+
+def on_launch_task(runtime: Runtime, found: Found[Invocation], attempts: int, key: str) -> None:
+    """Carry out a launch task; one that was made before the latest attempt is stale and does nothing."""
+    if found.value.attempts == attempts:
+        launch(runtime, found, key)
+
+
+def needs_launch(invocation: Invocation, now: Instant) -> bool:
+    """Whether a repeated delivery has to take up the launch: nobody is at it, and no retry has been arranged."""
+    if not invocation.status.is_initial:
+        return False
+    if invocation.claim_until is not None:
+        return invocation.claim_until <= now
+    return invocation.status is Status.STARTING
+
+
+def launch(runtime: Runtime, found: Found[Invocation], key: str) -> None:
+    """Launch an invocation that was just read or written, once: under a live claim a task is left for the claim's end.
+
+    Returns when the outcome is committed: RUNNING, RETRYING (with a task for the next attempt) or a final status, with
+    whatever may start next started too.
+
+    Raises:
+        TransientError: store or queue failed; the claim, if any, ends by itself and the sweep or a task goes on.
+        ComeAgainError: the race for the document was lost too often.
+    """
+    claimed = _claim(runtime, found, key)
+    if claimed is not None:
+        _carry_out(runtime, claimed, key)
+
+
+def _claim(runtime: Runtime, found: Found[Invocation], key: str) -> Found[Invocation] | None:
+    for _ in range(runtime.limits.races):
+        invocation, now = found.value, runtime.clock.now()
+        if not invocation.status.is_initial:
+            return None
+        if invocation.claim_until is not None and now < invocation.claim_until:
+            runtime.queue.enqueue(launch_task(invocation, invocation.claim_until, now))
+            return None
+        claimed = replace(
+            invocation,
+            attempts=invocation.attempts + 1,
+            claim_until=Instant(now + runtime.limits.claim_lease),
+            mutations=invocation.mutations + 1,
+        )
+        claimed = stamped(claimed, f"{key}/claim{claimed.attempts}")
+        line = format_line(now, _first_line(claimed, runtime.limits.max_attempts))
+        try:
+            (version,) = runtime.store.commit([UpdateInvocation(claimed, found.version, line)])
+        except StoreConflictError:
+            again = reread(runtime, invocation)
+            if again is None:
+                return None
+            if again.value.last_event == claimed.last_event:  # the refused commit was our own, its answer lost
+                return again
+            found = again
+            continue
+        return Found(claimed, version)
+    raise ComeAgainError(f"invocation {found.value.id} of {found.value.job_id} changes too fast to be claimed")
+
+
+def _first_line(claimed: Invocation, max_attempts: int) -> str:
+    if claimed.attempts > max_attempts:
+        return "Too many attempts, giving up"
+    return f"Starting the invocation (attempt {claimed.attempts})"
+
+
+def _carry_out(runtime: Runtime, claimed: Found[Invocation], key: str) -> None:
+    answers, found = Answers(), claimed
+    for round_ in range(runtime.limits.races):
+        controller = runtime.controller(found.value, answers)
+        _attempt(runtime, controller, may_exist=round_ > 0 or found.value.attempts > 1)
+        try:
+            commit_outcome(runtime, found, controller, f"{key}/launch{claimed.value.attempts}")
+        except StoreConflictError:
+            again = reread(runtime, found.value)
+            if again is None or not again.value.status.is_initial or again.value.attempts != claimed.value.attempts:
+                return  # it is over, or another attempt has taken it: that one finds our build by its tag
+            found = again
+            continue
+        return
+    raise ComeAgainError(f"invocation {claimed.value.id} of {claimed.value.job_id} changes too fast to be recorded")
+
+
+def _attempt(runtime: Runtime, controller: Controller, *, may_exist: bool) -> None:
+    """Do one launch attempt; afterwards the controller's status is RUNNING, RETRYING or final.
+
+    ``may_exist`` tells that a build may have been asked for before, by an earlier attempt or in a lost race.
+    """
+    invocation = controller.invocation
+    limits = runtime.limits
+    if invocation.attempts > limits.max_attempts:
+        _cancel_what_may_run(runtime, controller)
+        controller.set_status(Status.FAILED)
+        controller.announce_end = False  # the original writes no line about the end on this path
+        return
+    if invocation.abort_requested_by and not controller.knows("launch"):
+        if may_exist:
+            _cancel_what_may_run(runtime, controller)
+        controller.log(f"Skipping the launch, the invocation was manually aborted by {invocation.abort_requested_by}")
+        controller.set_status(Status.ABORTED)
+        return
+    try:
+        _ask_the_manager(runtime, controller)
+    except TransientError as error:
+        logger.warning("launch_failed", job_id=invocation.job_id, invocation_id=str(invocation.id), error=str(error))
+        if controller.invocation.status.is_initial:
+            _retry_or_fail(runtime, controller)
+    except PermanentError as error:
+        logger.warning("launch_refused", job_id=invocation.job_id, invocation_id=str(invocation.id), error=str(error))
+        if controller.invocation.status.is_initial:
+            controller.set_status(Status.FAILED)
+    if invocation.abort_requested_by and not controller.invocation.status.is_final:
+        _abort_after_all(runtime, controller)
+
+
+def _ask_the_manager(runtime: Runtime, controller: Controller) -> None:
+    runtime.manager(controller.invocation.task).launch(controller)
+    if (status := controller.invocation.status).is_initial:
+        raise PermanentError(f"LaunchTask didn't move invocation out of initial {status} state")
+
+
+def _retry_or_fail(runtime: Runtime, controller: Controller) -> None:
+    invocation, limits = controller.invocation, runtime.limits
+    if invocation.attempts >= limits.max_attempts:
+        _cancel_what_may_run(runtime, controller)
+        controller.set_status(Status.FAILED)
+        return
+    controller.set_status(Status.RETRYING)
+    controller.log("The invocation will be retried")
+    now = runtime.clock.now()
+    pause = min(limits.retry_backoff_min << min(invocation.attempts - 1, 20), limits.retry_backoff_max)
+    eta = Instant(now + pause)
+    runtime.queue.enqueue(launch_task(invocation, eta, now))
+    controller.invocation = replace(controller.invocation, next_due=eta)
+
+
+def _abort_after_all(runtime: Runtime, controller: Controller) -> None:
+    """The abort was asked for while the build was being created: cancel it, it is ours to cancel now."""
+    invocation = controller.invocation
+    controller.log(abort_line(runtime.era_of(invocation.task), invocation.abort_requested_by))
+    _cancel_what_may_run(runtime, controller)
+    if not controller.invocation.status.is_final:
+        controller.set_status(Status.ABORTED)
+
+
+def _cancel_what_may_run(runtime: Runtime, controller: Controller) -> None:
+    try:
+        runtime.manager(controller.invocation.task).abort(controller)
+    except PermanentError as error:
+        controller.log(f"Fatal error when aborting the invocation - {error}")

@@ -1,0 +1,96 @@
+"""What every step of the engine works with, and the numbers that bound it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from luci_scheduler.core.era import Era
+from luci_scheduler.core.errors import PermanentError
+from luci_scheduler.core.instants import MINUTE, SECOND, Instant
+from luci_scheduler.core.invocation import Invocation
+from luci_scheduler.core.job import TaskDefinition
+from luci_scheduler.managers.controller import Answers, Controller
+from luci_scheduler.managers.protocol import TaskManager
+from luci_scheduler.ports import Chance, Clock, Queue, Store
+
+__all__ = ["Limits", "Runtime", "logger", "stamped"]
+
+logger = structlog.stdlib.get_logger("luci_scheduler")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Numbers that bound the engine; durations in nanoseconds."""
+
+    claim_lease: int = 75 * SECOND
+    """How long a launch is claimed: a little longer than the deadline of the request that it covers."""
+    max_attempts: int = 50
+    """Launch attempts of one invocation (the original's limit)."""
+    retry_backoff_min: int = 5 * SECOND
+    """Pause after the first failed launch attempt; doubles (the original's queue ``launches``)."""
+    retry_backoff_max: int = 600 * SECOND
+    races: int = 8
+    """How often a handler that lost a race decides again before it asks to be delivered again."""
+    concurrency: int = 16
+    """Jobs that one delivery works on side by side."""
+    early_task_patience: int = 5 * MINUTE
+    """How long a task that is ahead of its own commit is asked to come again."""
+    deduplication: int = 30 * MINUTE
+    """How long a consumed trigger's ID is refused to a new request (the original's)."""
+    sweep_grace: int = 2 * MINUTE
+    """How overdue a thing must be before the sweep puts it on the queue again."""
+    sweep_batch: int = 300
+    """Overdue things that one sweep takes up."""
+    marker_deliveries: int = 10
+    """Delivery keys that a trigger's marker remembers."""
+    handled_notifications: int = 16
+    """Notification message IDs that an invocation remembers; a build sends three."""
+    batch_bytes: int = 400_000
+    """Triggers that one invocation can hold, as JSON: a document may have a mebibyte, its log up to half of that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The ports, the managers and the limits that a handler works with."""
+
+    store: Store
+    queue: Queue
+    clock: Clock
+    chance: Chance
+    managers: Mapping[str, TaskManager]
+    era_of: Callable[[TaskDefinition], Era]
+    """Which era a task belongs to (for buildbucket: the protocol of its server)."""
+    limits: Limits = field(default_factory=Limits)
+
+    def manager(self, task: TaskDefinition) -> TaskManager:
+        """Return the manager of a task.
+
+        Raises:
+            PermanentError: this version has none of that kind.
+        """
+        manager = self.managers.get(task.kind)
+        if manager is None:
+            raise PermanentError(f"no task manager for the task kind {task.kind!r}")
+        return manager
+
+    def controller(self, invocation: Invocation, answers: Answers) -> Controller:
+        """Return a fresh controller around an invocation that was just read or written."""
+        return Controller(invocation, self.clock, self.chance, self.queue, answers)
+
+
+def stamped(invocation: Invocation, key: str) -> Invocation:
+    """Return the invocation as a commit shall write it: counter raised, delivery named, the sweep's instant set."""
+    return replace(invocation, commits=invocation.commits + 1, last_event=key, next_due=_next_due(invocation))
+
+
+def _next_due(invocation: Invocation) -> Instant | None:
+    if invocation.status.is_final:
+        return None
+    if invocation.claim_until is not None:
+        return invocation.claim_until
+    if invocation.pending_timers:
+        return min(timer.eta for timer in invocation.pending_timers)
+    return invocation.next_due

@@ -1,0 +1,99 @@
+"""Tasks: what ``on_task`` is called for, by kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from luci_scheduler.core.errors import ComeAgainError, MalformedError
+from luci_scheduler.core.identifiers import InvocationId, JobId, split_job_id, timer_mutation
+from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.trigger_json import trigger_from_json
+from luci_scheduler.engine.abort import abort_invocation, on_abort_task
+from luci_scheduler.engine.advance import advance
+from luci_scheduler.engine.intake import accept_trigger
+from luci_scheduler.engine.launch import on_launch_task
+from luci_scheduler.engine.runtime import Runtime, logger
+from luci_scheduler.engine.sweep import sweep
+from luci_scheduler.engine.watch import on_timer
+
+__all__ = ["TASK_KINDS", "on_task"]
+
+Payload = Mapping[str, Any]
+
+
+def on_task(runtime: Runtime, kind: str, payload: Payload, key: str) -> None:
+    """Carry out a task; ``key`` names its delivery. Every kind is safe to repeat.
+
+    Raises:
+        MalformedError: no such kind, or a payload that lacks something.
+        Others: as the step says.
+    """
+    handler = _HANDLERS.get(kind)
+    if handler is None:
+        raise MalformedError(f"no such task: {kind!r}")
+    try:
+        handler(runtime, payload, key)
+    except (KeyError, TypeError, ValueError) as error:
+        raise MalformedError(f"bad payload of a {kind} task: {error!r}") from error
+
+
+def _job_id(payload: Payload) -> JobId:
+    split_job_id(payload["job"])
+    return JobId(payload["job"])
+
+
+def _invocation_id(payload: Payload) -> InvocationId:
+    return InvocationId(int(payload["invocation"]))
+
+
+def _timer(runtime: Runtime, payload: Payload, key: str) -> None:
+    created = Instant(int(payload["created"]))
+    timer_mutation(payload["timer"])
+    on_timer(runtime, _job_id(payload), _invocation_id(payload), payload["timer"], created, key)
+
+
+def _launch(runtime: Runtime, payload: Payload, key: str) -> None:
+    job_id, invocation_id = _job_id(payload), _invocation_id(payload)
+    attempts, created = int(payload["attempts"]), int(payload["created"])
+    found = runtime.store.invocation(job_id, invocation_id)
+    if found is not None:
+        on_launch_task(runtime, found, attempts, key)
+        return
+    if runtime.clock.now() - created < runtime.limits.early_task_patience:
+        raise ComeAgainError(f"invocation {invocation_id} of {job_id} is not created yet")
+    logger.info("launch_dropped", job_id=job_id, invocation_id=str(invocation_id), reason="it was never created")
+
+
+def _abort(runtime: Runtime, payload: Payload, key: str) -> None:
+    if who := payload.get("who"):
+        abort_invocation(runtime, _job_id(payload), _invocation_id(payload), str(who), key)
+    else:
+        on_abort_task(runtime, _job_id(payload), _invocation_id(payload), key)
+
+
+def _trigger(runtime: Runtime, payload: Payload, key: str) -> None:
+    trigger = trigger_from_json(payload["trigger"])
+    accept_trigger(runtime, _job_id(payload), trigger, str(payload.get("delivery", key)))
+
+
+def _triage(runtime: Runtime, payload: Payload, key: str) -> None:
+    advance(runtime, _job_id(payload), key)
+
+
+def _sweep(runtime: Runtime, payload: Payload, key: str) -> None:  # noqa: ARG001 - it takes nothing
+    swept = sweep(runtime)
+    logger.info("sweep_done", invocations=swept.invocations, jobs=swept.jobs, tasks=swept.tasks)
+
+
+_HANDLERS: Mapping[str, Callable[[Runtime, Payload, str], None]] = {
+    "abort": _abort,
+    "launch": _launch,
+    "sweep": _sweep,
+    "timer": _timer,
+    "triage": _triage,
+    "trigger": _trigger,
+}
+
+TASK_KINDS = (*_HANDLERS, "sync")
+"""Last parts of the paths that ``on_task`` answers; ``sync`` reads the configs and is the composition root's."""

@@ -1,0 +1,132 @@
+"""What the entry points do: from envelopes to the engine, from outcomes to answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flask
+import structlog
+from werkzeug.exceptions import HTTPException
+
+from luci_scheduler.bootstrap import App
+from luci_scheduler.core.commit_event import MAX_EVENT_BYTES, parse_commit_event
+from luci_scheduler.core.errors import MalformedError
+from luci_scheduler.core.notification_token import find_token, verify_token
+from luci_scheduler.engine.commit import on_commit
+from luci_scheduler.engine.tasks import on_task
+from luci_scheduler.engine.watch import on_notification
+from luci_scheduler.envelopes import open_message
+from luci_scheduler.settle import settle
+from luci_scheduler.web.views import answer
+
+__all__ = ["commit", "finish", "log_refusals", "notification", "page", "task"]
+
+_MAX_TASK_BYTES = 1 << 20  # Cloud Tasks takes at most a megabyte
+_MARK = "X-Settled"
+
+Outcome = tuple[str, int]
+
+
+class _Refused(HTTPException):
+    """Carries a status code through the framework, which answers 200 to whatever an event function returns."""
+
+    def __init__(self, body: str, code: int) -> None:
+        super().__init__(response=flask.Response(body, code, {_MARK: "true"}, mimetype="text/plain"))
+
+
+def finish(outcome: Outcome) -> None:
+    """End an event function with a status code; 200 by returning, anything else by raising."""
+    body, code = outcome
+    if code != 200:  # noqa: PLR2004 - HTTP
+        raise _Refused(body, code)
+
+
+def commit(app: App, event: Any) -> Outcome:
+    """Handle a message of the topic ``gitiles-commit``."""
+
+    def handle() -> None:
+        message = open_message(event)
+        if len(message.data_base64) > MAX_EVENT_BYTES * 2:
+            raise MalformedError(f"a commit event has at most {MAX_EVENT_BYTES} bytes")
+        on_commit(app.runtime, parse_commit_event(message.data), message.published, f"commit-{message.id}")
+
+    return settle(handle, function="on_gitiles_commit", event_id=_event_id(event))
+
+
+def notification(app: App, event: Any) -> Outcome:
+    """Handle a message of a Buildbucket server's topic; without a good token nothing is read or written."""
+
+    def handle() -> None:
+        message = open_message(event)
+        token = find_token(message.attributes, message.data_base64)
+        job_id, invocation_id = verify_token(app.settings.token_secrets, token, app.runtime.clock.now())
+        on_notification(app.runtime, job_id, invocation_id, message.id)
+
+    return settle(handle, function="on_build_completion", event_id=_event_id(event))
+
+
+def task(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
+    """Handle a call of Cloud Tasks or Cloud Scheduler; the path's last part names the kind of task.
+
+    The token is looked at before anything else: ``X-CloudTasks-*`` headers can be sent by anybody and prove nothing.
+    """
+    from luci_scheduler.adapters.identity import UnauthenticatedError  # noqa: PLC0415 - keeps other functions' start short
+
+    kind = request.path.strip("/").rpartition("/")[2]
+    name = request.headers.get("X-CloudTasks-TaskName") or request.headers.get("X-CloudScheduler-JobName") or "direct"
+    try:
+        app.verify_caller(request.headers.get("Authorization", ""))
+    except UnauthenticatedError as error:
+        structlog.get_logger("luci_scheduler").warning(
+            "unauthenticated", function="on_task", kind=kind, reason=str(error)
+        )
+        # Nothing is redelivered for strangers; a real queue with a wrong setting shows up by this line.
+        return "Unauthenticated\n", 401, {_MARK: "true"}
+
+    def handle() -> None:
+        if kind == "sync":
+            app.sync(f"sync-{name}")
+        else:
+            on_task(app.runtime, kind, _payload(request), f"task-{name}")
+
+    body, code = settle(handle, function="on_task", kind=kind, task=name)
+    return body, code, {_MARK: "true", "Content-Type": "text/plain; charset=utf-8"}
+
+
+def page(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
+    """Answer a person."""
+    if request.method not in ("GET", "HEAD"):
+        return "Method not allowed\n", 405, {"Allow": "GET, HEAD", _MARK: "true"}
+    return answer(app.runtime, request.path, as_json=request.args.get("format") == "json")
+
+
+def log_refusals(server: flask.Flask) -> None:
+    """Log what the framework itself refuses (an envelope that is no CloudEvent), which never reaches an entry point."""
+
+    def log(response: flask.Response) -> flask.Response:
+        settled = response.headers.pop(_MARK, None)
+        if not settled and 400 <= response.status_code < 500:  # noqa: PLR2004 - HTTP
+            structlog.get_logger("luci_scheduler").error(
+                "refused_by_framework",
+                code=response.status_code,
+                method=flask.request.method,
+                path=flask.request.path[:200],
+            )
+        return response
+
+    server.after_request(log)
+
+
+def _payload(request: flask.Request) -> dict[str, Any]:
+    if (request.content_length or 0) > _MAX_TASK_BYTES:
+        raise MalformedError(f"a task's body has at most {_MAX_TASK_BYTES} bytes")
+    payload = request.get_json(force=True, silent=True)
+    if payload is None and not request.get_data():
+        return {}
+    if not isinstance(payload, dict):
+        raise MalformedError("a task's body must be a JSON object")
+    return payload
+
+
+def _event_id(event: Any) -> str:
+    return str(event["id"])[:200]

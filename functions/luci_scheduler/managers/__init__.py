@@ -1,0 +1,1 @@
+"""Task managers, one module or package for each task kind."""

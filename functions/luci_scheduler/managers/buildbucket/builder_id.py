@@ -1,0 +1,45 @@
+"""Which builder a task names: project and bucket may follow from the job's realm."""
+
+from __future__ import annotations
+
+from luci_scheduler.core.errors import PermanentError
+from luci_scheduler.core.go_text import quote
+
+__all__ = ["builder_id", "canonical_bucket"]
+
+_NO_BUCKET = ("@legacy", "@root")
+
+
+def builder_id(realm_id: str, bucket: str, builder: str) -> tuple[str, str, str]:
+    """Return project, bucket and builder; ``realm_id`` is ``<project>:<realm>``.
+
+    Raises:
+        PermanentError: the builder is missing, no bucket can be derived, or the bucket has its old, long form.
+    """
+    if not builder:
+        raise PermanentError("'builder' field is required")
+    project, _, realm = realm_id.partition(":")
+    if not bucket:
+        if realm in _NO_BUCKET:
+            raise PermanentError(f"'bucket' field for jobs in {quote(realm)} realm is required")
+        return project, realm, builder
+    if ":" in bucket:
+        other, _, name = bucket.partition(":")
+        return other, name, builder
+    if bucket.startswith("luci."):
+        raise PermanentError(f"'bucket' value {quote(bucket)} is no longer allowed: {_new_form(bucket, project)}")
+    return project, bucket, builder
+
+
+def canonical_bucket(bucket: str) -> str:
+    """Return an old bucket name ``luci.<project>.<bucket>`` as ``<project>:<bucket>``, any other as it is."""
+    parts = bucket.split(".", 2)
+    return f"{parts[1]}:{parts[2]}" if len(parts) == 3 and parts[0] == "luci" else bucket  # noqa: PLR2004
+
+
+def _new_form(bucket: str, project: str) -> str:
+    parts = bucket.split(".", 2)
+    if len(parts) != 3:  # noqa: PLR2004 - luci, project, bucket
+        return "need 3 components in luci.<project>.<bucket>"
+    short = parts[2] if parts[1] == project else f"{parts[1]}:{parts[2]}"
+    return f"use {quote(short)} instead"

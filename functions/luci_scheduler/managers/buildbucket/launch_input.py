@@ -1,0 +1,64 @@
+"""What a build request is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
+from luci_scheduler.core.kv_lists import unpack_kv_list
+
+__all__ = ["MAX_TRIGGERS", "LaunchInput", "common_tags", "merged_properties", "shown_triggers"]
+
+MAX_TRIGGERS = 100
+"""Incoming triggers that a build is told of: the newest (the original's limit)."""
+
+Log = Callable[[str], object]
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchInput:
+    """An invocation's part and the service's part of a build request."""
+
+    task: Mapping[str, Any]
+    """Fields of the task definition: server, bucket, builder, properties, tags."""
+    job_id: JobId
+    invocation_id: InvocationId
+    realm: str
+    """``<project>:<realm>``."""
+    app_id: str
+    hostname: str
+    topic: str
+    token: str
+    properties: Mapping[str, Any] = field(default_factory=dict)
+    tags: Sequence[str] = ()
+    """As the invocation keeps them: sorted."""
+    triggers: Sequence[Mapping[str, Any]] = ()
+    """Incoming triggers in their public form, the oldest first."""
+
+    @property
+    def project(self) -> str:
+        """The job's project."""
+        return project_of(self.job_id)
+
+
+def shown_triggers(given: LaunchInput, log: Log) -> list[Mapping[str, Any]]:
+    """Return the triggers that the build is told of."""
+    if len(given.triggers) > MAX_TRIGGERS:
+        log(f"Capping {len(given.triggers)} triggers passed to the build to just {MAX_TRIGGERS} latest ones")
+    return list(given.triggers[-MAX_TRIGGERS:])
+
+
+def common_tags(given: LaunchInput) -> list[tuple[str, str]]:
+    """Return the tags of both protocols, in their order, before the task's and the request's own."""
+    return [
+        ("scheduler_invocation_id", str(given.invocation_id)),
+        ("scheduler_job_id", given.job_id),
+        ("user_agent", given.app_id),
+    ]
+
+
+def merged_properties(given: LaunchInput) -> dict[str, Any]:
+    """Return the config's properties with the request's over them."""
+    return {**dict(unpack_kv_list(given.task.get("properties") or ())), **given.properties}

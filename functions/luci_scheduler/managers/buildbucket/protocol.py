@@ -1,0 +1,57 @@
+"""What the two protocols have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from luci_scheduler.core.go_text import quote
+from luci_scheduler.core.invocation import Status
+from luci_scheduler.managers.buildbucket.launch_input import LaunchInput, Log
+
+__all__ = ["Build", "BuildbucketProtocol", "announce_topic"]
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A build that exists."""
+
+    id: str
+    url: str
+    status: Status | None
+    """A final status of the invocation, or None while the build goes on."""
+
+
+class BuildbucketProtocol(Protocol):
+    """One face of a Buildbucket server; answers are what ``ports.Buildbucket`` returned.
+
+    Every method that calls may raise ``BuildbucketError``; every method that reads an answer, ``PermanentError``.
+    """
+
+    def prepare(self, given: LaunchInput, log: Log) -> dict[str, Any]:
+        """Return the request for a build and log it, its token hidden."""
+
+    def schedule(self, given: LaunchInput, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask for the build."""
+
+    def find(self, given: LaunchInput) -> dict[str, Any] | None:
+        """Look up the build of an earlier attempt by its tag, within its builder."""
+
+    def launched(self, given: LaunchInput, answer: Mapping[str, Any], log: Log) -> Build:
+        """Read the answer to a request for a build."""
+
+    def get(self, server: str, build_id: str) -> dict[str, Any]:
+        """Ask for a build's state."""
+
+    def checked(self, answer: Mapping[str, Any], log: Log) -> Status | None:
+        """Read the answer to a status check: a final status, or None while the build goes on."""
+
+    def cancel(self, server: str, build_id: str) -> None:
+        """Cancel a build; one that is over is left as it is."""
+
+
+def announce_topic(given: LaunchInput, log: Log) -> None:
+    """Log which topic the notifications will come through; it was set up with the installation."""
+    log(f"Preparing PubSub topic for {quote('https://' + str(given.task.get('server', '')))}")
+    log(f"PubSub topic is {quote(given.topic)}")

@@ -1,0 +1,155 @@
+"""Buildbucket v1 as of February 2021: requests, answers and log lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from luci_scheduler.core import go_json
+from luci_scheduler.core.errors import PermanentError
+from luci_scheduler.core.go_text import quote
+from luci_scheduler.core.invocation import Status
+from luci_scheduler.managers.buildbucket.launch_input import (
+    LaunchInput,
+    Log,
+    common_tags,
+    merged_properties,
+    shown_triggers,
+)
+from luci_scheduler.managers.buildbucket.protocol import Build, announce_topic
+from luci_scheduler.ports import Buildbucket
+
+__all__ = ["V1"]
+
+_WITHOUT_SCHEDULER_PROPERTY = ("luci.chromium.", "luci.chrome.")
+
+_BUILD_FIELDS = (
+    "bucket", "canary", "canary_preference", "cancelation_reason", "completed_ts", "created_by", "created_ts", "experimental",
+    "failure_reason", "id", "lease_expiration_ts", "lease_key", "parameters_json", "project", "result", "result_details_json",
+    "retry_of", "service_account", "started_ts", "status", "status_changed_ts", "tags", "updated_ts", "url", "utcnow_ts",
+)  # fmt: skip
+"""What the original's client knows of a build: everything else vanishes when an answer is printed."""
+_ERROR_FIELDS = ("message", "reason")
+
+
+class V1:
+    """The v1 face of a Buildbucket server."""
+
+    def __init__(self, wire: Buildbucket) -> None:
+        self._wire = wire
+
+    def prepare(self, given: LaunchInput, log: Log) -> dict[str, Any]:
+        """Return the body of ``PUT builds`` and log it, its token hidden."""
+        triggers = shown_triggers(given, log)
+        announce_topic(given, log)
+        body = self._body(given, triggers)
+        callback = {"auth_token": "...", "topic": given.topic}
+        log(f"Buildbucket request:\n{go_json.indented({**body, 'pubsub_callback': callback})}")
+        return body
+
+    def _body(self, given: LaunchInput, triggers: list[Mapping[str, Any]]) -> dict[str, Any]:
+        bucket, builder = given.task.get("bucket", ""), given.task.get("builder", "")
+        properties = merged_properties(given)
+        if not bucket.startswith(_WITHOUT_SCHEDULER_PROPERTY):
+            properties["$recipe_engine/scheduler"] = {"hostname": given.hostname, "triggers": triggers}
+        tags = [f"{key}:{value}" for key, value in [("builder", builder), *common_tags(given)]]
+        return {
+            "bucket": bucket,
+            "client_operation_id": str(given.invocation_id),
+            "parameters_json": go_json.compact({"builder_name": builder, "properties": properties}),
+            "pubsub_callback": {"auth_token": given.token, "topic": given.topic},
+            "tags": [*tags, *(given.task.get("tags") or ()), *given.tags],
+        }
+
+    def schedule(self, given: LaunchInput, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask for the build."""
+        return self._wire.v1(given.task["server"], "PUT", "builds", body)
+
+    def find(self, given: LaunchInput) -> dict[str, Any] | None:
+        """Return the answer about the build of an earlier attempt, or None."""
+        query = [
+            ("bucket", given.task.get("bucket", "")),
+            ("tag", f"scheduler_invocation_id:{given.invocation_id}"),
+            ("tag", f"builder:{given.task.get('builder', '')}"),
+        ]
+        found = self._wire.v1(given.task["server"], "GET", "search", query=query)
+        _refuse_error(found)
+        builds = found.get("builds") or []
+        return {"build": builds[-1]} if builds else None  # the oldest, should there be several
+
+    def launched(self, given: LaunchInput, answer: Mapping[str, Any], log: Log) -> Build:  # noqa: ARG002 - v2 needs it
+        """Read the answer to a request for a build.
+
+        Raises:
+            PermanentError: it refuses the request, or holds no build.
+        """
+        log(f"Buildbucket response:\n{_printed(answer)}")
+        build = _build_of(answer, log)
+        log(f"Task URL: {build.get('url', '')}")
+        status = _examined(build, log) if build.get("status") == "COMPLETED" else None
+        return Build(str(build["id"]), str(build.get("url", "")), status)
+
+    def get(self, server: str, build_id: str) -> dict[str, Any]:
+        """Ask for a build's state."""
+        return self._wire.v1(server, "GET", f"builds/{build_id}")
+
+    def checked(self, answer: Mapping[str, Any], log: Log) -> Status | None:
+        """Read the answer to a status check: a final status or None.
+
+        Raises:
+            PermanentError: it is an error, or holds no build.
+        """
+        try:
+            build = _build_of(answer, log)
+        except PermanentError:
+            log(f"Buildbucket response:\n{_printed(answer)}")
+            raise
+        status = _examined(build, log)
+        if status is not None:
+            log(f"Buildbucket build:\n{_printed(answer)}")
+        return status
+
+    def cancel(self, server: str, build_id: str) -> None:
+        """Cancel a build; one that is over is left as it is.
+
+        Raises:
+            PermanentError: the server refuses.
+        """
+        answer = self._wire.v1(server, "POST", f"builds/{build_id}/cancel", {})
+        if (answer.get("error") or {}).get("reason") != "BUILD_IS_COMPLETED":
+            _refuse_error(answer)
+
+
+def _build_of(answer: Mapping[str, Any], log: Log) -> Mapping[str, Any]:
+    if error := answer.get("error"):
+        log(f"Buildbucket returned error {quote(error.get('reason', ''))}: {error.get('message', '')}")
+        _refuse_error(answer)
+    build = answer.get("build")
+    if not isinstance(build, Mapping) or not build.get("id"):
+        log("Buildbucket response is not valid, missing 'build'")
+        raise PermanentError("the buildbucket response is not valid, missing 'build'")
+    return build
+
+
+def _refuse_error(answer: Mapping[str, Any]) -> None:
+    if error := answer.get("error"):
+        raise PermanentError(f"buildbucket error {quote(error.get('reason', ''))} - {error.get('message', '')}")
+
+
+def _examined(build: Mapping[str, Any], log: Log) -> Status | None:
+    fields = ", ".join(
+        f"{name} {quote(build.get(name, ''))}" for name in ("status", "result", "failure_reason", "cancelation_reason")
+    )
+    log(f"Build {build['id']}: {fields}")
+    if build.get("status") in ("SCHEDULED", "STARTED"):
+        return None
+    succeeded = build.get("status") == "COMPLETED" and build.get("result") == "SUCCESS"
+    return Status.SUCCEEDED if succeeded else Status.FAILED
+
+
+def _printed(answer: Mapping[str, Any]) -> str:
+    document = {}
+    for name, known in (("build", _BUILD_FIELDS), ("error", _ERROR_FIELDS)):
+        if isinstance(part := answer.get(name), Mapping):
+            document[name] = {field: part[field] for field in known if part.get(field)}
+    return go_json.indented(document)

@@ -1,0 +1,151 @@
+"""Buildbucket v2, today's: requests, answers and log lines."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+from luci_scheduler.core import go_json
+from luci_scheduler.core.errors import PermanentError
+from luci_scheduler.core.invocation import Status
+from luci_scheduler.core.kv_lists import unpack_kv_list
+from luci_scheduler.managers.buildbucket.builder_id import builder_id, canonical_bucket
+from luci_scheduler.managers.buildbucket.gitiles_commit import extract_commit
+from luci_scheduler.managers.buildbucket.launch_input import (
+    LaunchInput,
+    Log,
+    common_tags,
+    merged_properties,
+    shown_triggers,
+)
+from luci_scheduler.managers.buildbucket.protocol import Build, announce_topic
+from luci_scheduler.ports import Buildbucket
+
+__all__ = ["V2"]
+
+_WITHOUT_SCHEDULER_PROPERTY = ("chromium", "chrome")
+
+_STATUSES = {
+    "SUCCESS": Status.SUCCEEDED,
+    "FAILURE": Status.FAILED,
+    "INFRA_FAILURE": Status.FAILED,
+    "CANCELED": Status.ABORTED,
+}
+_GOING_ON = ("SCHEDULED", "STARTED")
+
+_ORDER = (
+    "id", "builder", "number", "createdBy", "canceledBy", "createTime", "startTime", "endTime", "updateTime", "cancelTime",
+    "status", "summaryMarkdown", "cancellationMarkdown", "critical", "statusDetails", "input", "output", "steps", "infra",
+    "tags", "exe", "canary", "schedulingTimeout", "executionTimeout", "gracePeriod",
+)  # fmt: skip
+"""Fields of a build in the order of their declaration, which is the order that they are printed in; others are dropped."""
+
+
+class V2:
+    """The v2 face of a Buildbucket server."""
+
+    def __init__(self, wire: Buildbucket) -> None:
+        self._wire = wire
+
+    def prepare(self, given: LaunchInput, log: Log) -> dict[str, Any]:
+        """Return the request of ``ScheduleBuild`` and log it without its token.
+
+        Raises:
+            PermanentError: no builder can be derived, or a trigger's repository has no proper URL.
+        """
+        request = self._request(given, log)
+        log(f"Buildbucket request:\n{go_json.message(request)}")
+        user_data = base64.b64encode(given.token.encode()).decode()
+        return {**request, "notify": {**request["notify"], "userData": user_data}}
+
+    def _request(self, given: LaunchInput, log: Log) -> dict[str, Any]:
+        builder = _builder(given)
+        triggers = shown_triggers(given, log)
+        properties = merged_properties(given)
+        if builder["project"] not in _WITHOUT_SCHEDULER_PROPERTY:
+            properties["$recipe_engine/scheduler"] = {
+                "hostname": given.hostname,
+                "job": given.job_id,
+                "invocation": str(given.invocation_id),
+                "triggers": triggers,
+            }
+        tags = [*common_tags(given), *unpack_kv_list([*(given.task.get("tags") or ()), *given.tags])]
+        commit, tags = extract_commit(triggers, tags, properties, log)
+        announce_topic(given, log)
+        request = {
+            "requestId": str(given.invocation_id),
+            "builder": builder,
+            "properties": go_json.struct(properties),
+            "gitilesCommit": commit.as_json() if commit else None,
+            "tags": [{"key": key, "value": value} if value else {"key": key} for key, value in tags],
+            "notify": {"pubsubTopic": given.topic},
+        }
+        return {name: value for name, value in request.items() if value is not None}
+
+    def schedule(self, given: LaunchInput, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask for the build."""
+        return self._wire.v2(given.task["server"], "ScheduleBuild", body)
+
+    def find(self, given: LaunchInput) -> dict[str, Any] | None:
+        """Return the build of an earlier attempt, or None."""
+        predicate = {
+            "builder": _builder(given),
+            "tags": [{"key": "scheduler_invocation_id", "value": str(given.invocation_id)}],
+        }
+        found = self._wire.v2(given.task["server"], "SearchBuilds", {"predicate": predicate, "pageSize": 10})
+        builds = found.get("builds") or []
+        return builds[-1] if builds else None  # the oldest, should there be several
+
+    def launched(self, given: LaunchInput, answer: Mapping[str, Any], log: Log) -> Build:
+        """Read the answer to ``ScheduleBuild``.
+
+        Raises:
+            PermanentError: it holds no build.
+        """
+        log(f"Scheduled build:\n{_printed(answer)}")
+        if not answer.get("id"):
+            raise PermanentError("the answer to ScheduleBuild holds no build ID")
+        url = f"https://{given.task['server']}/build/{answer['id']}"
+        log(f"Task URL: {url}")
+        return Build(str(answer["id"]), url, _status(answer, log))
+
+    def get(self, server: str, build_id: str) -> dict[str, Any]:
+        """Ask for a build's state."""
+        return self._wire.v2(server, "GetBuild", {"id": build_id})
+
+    def checked(self, answer: Mapping[str, Any], log: Log) -> Status | None:
+        """Read the answer to ``GetBuild``: a final status or None."""
+        status = _status(answer, log)
+        if status is None:
+            log(f"Build status: {answer['status']}")
+        else:
+            log(f"Build:\n{_printed(answer)}")
+        return status
+
+    def cancel(self, server: str, build_id: str) -> None:
+        """Cancel a build."""
+        self._wire.v2(server, "CancelBuild", {"id": build_id, "summaryMarkdown": "Canceled via LUCI Scheduler"})
+
+
+def _builder(given: LaunchInput) -> dict[str, str]:
+    bucket = canonical_bucket(given.task.get("bucket", ""))
+    project, bucket, builder = builder_id(given.realm, bucket, given.task.get("builder", ""))
+    return {"project": project, "bucket": bucket, "builder": builder}
+
+
+def _status(build: Mapping[str, Any], log: Log) -> Status | None:
+    name = str(build.get("status", "STATUS_UNSPECIFIED"))
+    if name in _GOING_ON:
+        return None
+    if name not in _STATUSES:
+        log(f"Unexpected Build status {name}, marking the invocation as failed")
+    return _STATUSES.get(name, Status.FAILED)
+
+
+def _printed(build: Mapping[str, Any]) -> str:
+    document = {name: build[name] for name in _ORDER if name in build}
+    for name in ("input", "output"):
+        if isinstance(part := document.get(name), Mapping) and isinstance(part.get("properties"), Mapping):
+            document[name] = {**part, "properties": go_json.struct(part["properties"])}
+    return go_json.message(document)

@@ -1,0 +1,133 @@
+"""The controller: one invocation during one delivery, and what its task manager does to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from luci_scheduler.core.debug_log import format_line
+from luci_scheduler.core.go_text import format_duration, quote
+from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.invocation import Invocation, Status, Timer
+from luci_scheduler.core.saves import Saves
+from luci_scheduler.ports import Chance, Clock, Queue, Task
+
+__all__ = ["Answers", "Controller", "timer_task"]
+
+
+@dataclass(slots=True)
+class Answers:
+    """What the outside world answered during one delivery; survives a lost race, after which all is decided again."""
+
+    by_question: dict[str, Any] = field(default_factory=dict)
+
+
+class Controller:
+    """Collects the changes of one invocation: status, log lines, timers. The engine commits them.
+
+    Not thread-safe; lives for one attempt at one delivery.
+    """
+
+    def __init__(self, invocation: Invocation, clock: Clock, chance: Chance, queue: Queue, answers: Answers) -> None:
+        self.invocation = invocation
+        self.chance = chance
+        self.clock = clock
+        self._queue = queue
+        self._answers = answers
+        self._saves = Saves(invocation.mutations)
+        self._lines: list[str] = []
+        self._last_line: Instant = Instant(0)
+        self._new_timers: list[Timer] = []
+        self._base = invocation
+        self.announce_end = True
+        """Whether the end of the invocation gets its line in the debug log."""
+
+    @property
+    def log_text(self) -> str:
+        """The lines that were logged and are not stored yet."""
+        return "".join(self._lines)
+
+    @property
+    def mutations(self) -> int:
+        """What the original's mutation counter would be after the saves counted so far."""
+        return self._saves.known
+
+    def log(self, text: str) -> Instant:
+        """Add a line to the debug log, stamped with the present; return the stamp. Stamps never go back."""
+        now = Instant(max(self.clock.now(), self._last_line))
+        self._last_line = now
+        self._lines.append(format_line(now, text))
+        return now
+
+    def ask(self, question: str, call: Callable[[], Any]) -> Any:
+        """Ask the outside world once per delivery: the answer is remembered, a raised error is not."""
+        if question not in self._answers.by_question:
+            self._answers.by_question[question] = call()
+        return self._answers.by_question[question]
+
+    def knows(self, question: str) -> bool:
+        """Whether the outside world has answered the question during this delivery."""
+        return question in self._answers.by_question
+
+    def count_save(self) -> None:
+        """Count a save that the original makes here; it is carried by the commit that ends the delivery."""
+        self._saves.save(changed=True)
+
+    def set_status(self, status: Status) -> None:
+        """Move the invocation to ``status``."""
+        self.invocation = replace(self.invocation, status=status)
+
+    def set_task(self, *, view_url: str, task_data: Mapping[str, Any]) -> None:
+        """Keep what leads to the external task."""
+        self.invocation = replace(self.invocation, view_url=view_url, task_data=dict(task_data))
+
+    def add_timer(self, delay: int, title: str, payload: Mapping[str, Any] | None = None) -> Timer:
+        """Arrange for ``handle_timer`` to be called after ``delay`` nanoseconds.
+
+        The task is on the queue when this returns; it counts once the commit that records the timer has landed.
+
+        Raises:
+            TransientError: the queue did not take it.
+        """
+        invocation, now = self.invocation, self.clock.now()
+        identifier = self._saves.timer_id(invocation.job_id, invocation.id)
+        timer = Timer(identifier, title, created=now, eta=Instant(now + delay), payload=dict(payload or {}))
+        self._queue.enqueue(timer_task(invocation, timer))
+        self._new_timers.append(timer)
+        self.log(f"Scheduling timer {quote(title)} ({identifier}) after {format_duration(delay)}")
+        return timer
+
+    def consume(self, timer: Timer) -> None:
+        """Take a pending timer off the invocation."""
+        left = tuple(pending for pending in self.invocation.pending_timers if pending.id != timer.id)
+        self.invocation = replace(self.invocation, pending_timers=left)
+
+    def result(self) -> Invocation:
+        """Return the invocation as the commit that ends the delivery shall write it, the closing save counted.
+
+        A final status stamps the end, writes the line about it, and drops timers that were added in the same breath.
+        """
+        if self.invocation.status.is_final and not self._base.status.is_final:
+            self._finish()
+        changed = self.invocation != self._base or bool(self._lines) or bool(self._new_timers)
+        self._saves.save(changed=changed)
+        # A handler that got here holds the invocation: its launch is over, successful or not.
+        self.invocation = replace(self.invocation, claim_until=None)
+        timers = () if self.invocation.status.is_final else (*self.invocation.pending_timers, *self._new_timers)
+        return replace(self.invocation, pending_timers=timers, mutations=self._saves.known)
+
+    def _finish(self) -> None:
+        now = self.clock.now()
+        duration = format_duration(now - self.invocation.started)
+        self.invocation = replace(self.invocation, finished=now)
+        if self.announce_end:
+            self.log(f"Invocation finished in {duration} with status {self.invocation.status}")
+        for timer in self._new_timers:
+            self.log(f"Ignoring timer {quote(timer.title)} ({timer.id})...")
+
+
+def timer_task(invocation: Invocation, timer: Timer) -> Task:
+    """Return the task that brings a timer; the sweep makes the same one again when the queue has lost it."""
+    payload = {"job": invocation.job_id, "invocation": str(invocation.id), "timer": timer.id, "created": timer.created}
+    return Task("timer", payload, timer.eta)

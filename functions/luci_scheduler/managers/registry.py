@@ -1,0 +1,30 @@
+"""The task kinds: one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from luci_scheduler.core.era import Era
+from luci_scheduler.core.job import TaskDefinition
+from luci_scheduler.managers.buildbucket.manager import BuildbucketManager
+from luci_scheduler.managers.environment import Environment
+from luci_scheduler.managers.protocol import TaskManager
+
+__all__ = ["make_era_of", "make_managers"]
+
+
+def make_managers(environment: Environment) -> Mapping[str, TaskManager]:
+    """Return the manager of each task kind."""
+    return {
+        "buildbucket": BuildbucketManager(environment),
+    }
+
+
+def make_era_of(environment: Environment) -> Callable[[TaskDefinition], Era]:
+    """Return the function that tells a task's era: a Buildbucket task's server decides, everything else is of today."""
+
+    def era_of(task: TaskDefinition) -> Era:
+        server = environment.servers.get(task.fields.get("server", ""))
+        return server.protocol if server else Era.V2
+
+    return era_of

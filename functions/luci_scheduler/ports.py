@@ -1,0 +1,279 @@
+"""What the scheduler needs from outside, as protocols; ``adapters`` implement them for the cloud, ``emulator`` in memory.
+
+Errors that every method may raise: ``TransientError`` when trying again may help. Times are instants (nanoseconds).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.invocation import Invocation
+from luci_scheduler.core.job import Job
+from luci_scheduler.core.trigger import Trigger
+
+__all__ = [
+    "Buildbucket",
+    "BuildbucketError",
+    "Chance",
+    "Clock",
+    "CreateInvocation",
+    "CreateTrigger",
+    "Found",
+    "ProjectRecord",
+    "PutJob",
+    "PutProject",
+    "PutWatchers",
+    "Queue",
+    "Store",
+    "Task",
+    "TriggerRecord",
+    "UpdateInvocation",
+    "UpdateTrigger",
+    "Version",
+    "Watcher",
+    "Write",
+]
+
+T = TypeVar("T")
+
+NO_INVOCATION = InvocationId(0)
+
+Version = Any
+"""Names the state of a document that was read or written; opaque, comparable for equality only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Generic[T]):
+    """A document that was read, with the version to state as the precondition of its change."""
+
+    value: T
+    version: Version
+
+
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """A job that watches a repository, and how: the refs and paths of the gitiles trigger that leads to it."""
+
+    job_id: JobId
+    trigger_job_id: JobId
+    """The gitiles job (``trigger`` in the config) that names it."""
+    repo: str
+    """The repository as configured; it is part of trigger IDs."""
+    refs: tuple[str, ...]
+    """Literal refs and ``regexp:`` entries."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectRecord:
+    """What is known of a project's config."""
+
+    id: str
+    revision: str = ""
+    """Revision of the config that is in force."""
+    revision_url: str = ""
+    job_ids: tuple[JobId, ...] = ()
+    """Jobs that the config in force defines and enables, sorted."""
+    repos: tuple[str, ...] = ()
+    """Repositories (normalised URLs) that its gitiles triggers watch, sorted."""
+    problems: tuple[str, ...] = ()
+    """What is wrong with a newer config that was not put in force; empty if the newest is."""
+    mutations: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerRecord:
+    """A trigger of a job, pending or (as a marker) remembered after it was consumed or discarded."""
+
+    job_id: JobId
+    trigger: Trigger
+    invocation_id: InvocationId = NO_INVOCATION
+    """The invocation that consumed it; 0 while it is pending or if it was discarded."""
+    discarded: str = ""
+    """Why it was discarded; empty otherwise."""
+    resolved: Instant | None = None
+    """When it stopped being pending."""
+    deliveries: tuple[str, ...] = ()
+    """Keys of the deliveries that brought it, the latest last: a redelivery is told from a new request by them."""
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether no invocation has taken it and nothing has discarded it."""
+        return self.resolved is None
+
+
+@dataclass(frozen=True, slots=True)
+class CreateInvocation:
+    """Write a new invocation with its first log lines; refused if the ID is taken."""
+
+    invocation: Invocation
+    log: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateInvocation:
+    """Replace an invocation's record but not its log, to which ``log`` is appended; refused if its version moved."""
+
+    invocation: Invocation
+    version: Version
+    log: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PutJob:
+    """Write a job; refused if its version moved. Version None: the job must not exist yet."""
+
+    job: Job
+    version: Version | None
+
+
+@dataclass(frozen=True, slots=True)
+class CreateTrigger:
+    """Write a trigger; refused if one with its ID exists under the job."""
+
+    record: TriggerRecord
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateTrigger:
+    """Replace a trigger; refused if its version moved."""
+
+    record: TriggerRecord
+    version: Version
+
+
+@dataclass(frozen=True, slots=True)
+class PutProject:
+    """Write a project's record; refused if its version moved. Version None: it must not exist yet."""
+
+    record: ProjectRecord
+    version: Version | None
+
+
+@dataclass(frozen=True, slots=True)
+class PutWatchers:
+    """Replace the watchers of one repository (normalised URL) that one project has; other projects' are left alone."""
+
+    repo: str
+    project: str
+    watchers: tuple[Watcher, ...]
+
+
+Write = CreateInvocation | UpdateInvocation | PutJob | CreateTrigger | UpdateTrigger | PutProject | PutWatchers
+
+
+class Store(Protocol):
+    """Documents under compare-and-swap; every method but ``commit`` is one read per document returned, at least one."""
+
+    def watchers(self, repo: str) -> Sequence[Watcher]:
+        """Return the jobs that watch a repository (normalised URL): one read however many they are."""
+
+    def project(self, project: str) -> Found[ProjectRecord] | None:
+        """Read what is known of a project's config."""
+
+    def job(self, job_id: JobId) -> Found[Job] | None:
+        """Read a job."""
+
+    def invocation(self, job_id: JobId, invocation_id: InvocationId) -> Found[Invocation] | None:
+        """Read an invocation without its debug log: the cost does not grow with the log."""
+
+    def invocation_with_log(self, job_id: JobId, invocation_id: InvocationId) -> tuple[Found[Invocation], str] | None:
+        """Read an invocation and its debug log, trimmed as the original trims it: for people."""
+
+    def invocations(self, job_id: JobId, limit: int, after: InvocationId | None = None) -> Sequence[Invocation]:
+        """List a job's invocations, newest first, without their logs, beginning behind ``after``."""
+
+    def trigger(self, job_id: JobId, trigger_id: str) -> Found[TriggerRecord] | None:
+        """Read a trigger or its marker."""
+
+    def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Found[TriggerRecord]]:
+        """Return pending triggers of a job, the oldest first by (created, order in batch, ID)."""
+
+    def due_invocations(self, before: Instant, limit: int) -> Sequence[Invocation]:
+        """Return invocations of all jobs whose ``next_due`` is not after ``before``, the most overdue first."""
+
+    def due_jobs(self, before: Instant, limit: int) -> Sequence[Job]:
+        """Return jobs whose ``next_due`` is not after ``before``, the most overdue first."""
+
+    def commit(self, writes: Sequence[Write]) -> Sequence[Version]:
+        """Carry out all writes or none, and return each document's new version, in the order of ``writes``.
+
+        Raises:
+            StoreConflictError: a precondition did not hold; nothing was written. Also raised for a commit that
+                had landed under a lost answer: the re-read shows it by ``last_event``.
+            PermanentError: a document would exceed the store's size limit; nothing was written or sent.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A delayed call of ``on_task``: a path, a JSON body and when."""
+
+    kind: str
+    payload: Mapping[str, Any]
+    eta: Instant
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Queue(Protocol):
+    """The task queue: at least once, in no order, perhaps late, perhaps a little early."""
+
+    def enqueue(self, task: Task) -> None:
+        """Put a task on the queue; on success it is durable. Unnamed: nothing is deduplicated."""
+
+
+class Clock(Protocol):
+    """The one place where time is read."""
+
+    def now(self) -> Instant:
+        """Return the present instant."""
+
+
+class Chance(Protocol):
+    """The one source of randomness."""
+
+    def invocation_suffix(self) -> int:
+        """Draw the 16 random bits of an invocation's ID."""
+
+    def check_delay_seconds(self, low: int, high: int) -> int:
+        """Draw whole seconds, uniformly from [low, high)."""
+
+
+class BuildbucketError(Exception):
+    """A call to Buildbucket failed.
+
+    ``code`` is the gRPC code's name in v2 (``NOT_FOUND``) and the HTTP status in v1; the text holds no secret.
+    """
+
+    def __init__(self, code: str, message: str, *, transient: bool) -> None:
+        super().__init__(f"{code}: {message}" if message else code)
+        self.code = code
+        self.transient = transient
+
+
+class Buildbucket(Protocol):
+    """The wire to Buildbucket servers; requests and answers are JSON values, what they mean is the manager's to know."""
+
+    def v1(
+        self,
+        server: str,
+        http_method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        query: Sequence[tuple[str, str]] = (),
+    ) -> dict[str, Any]:
+        """Call the v1 REST API (``path`` behind ``/_ah/api/buildbucket/v1/``).
+
+        Raises:
+            BuildbucketError: no answer or an HTTP error. Application errors come back as ``{"error": ...}``.
+        """
+
+    def v2(self, server: str, method: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Call a method of ``buildbucket.v2.Builds``.
+
+        Raises:
+            BuildbucketError: no answer or a gRPC error.
+        """

@@ -1,0 +1,50 @@
+"""From the outcome of a delivery to a status code: nothing else chooses one.
+
+=====================  ====  =======================================================================
+outcome                code  why
+=====================  ====  =======================================================================
+done                   200
+PermanentError         200   hopeless: recorded where people look, counted, acknowledged
+ComeAgainError         409   expected; delivered again
+MalformedError         400   delivered again until the dead-letter topic has it
+TransientError         500   delivered again with backoff
+anything else          500   a fault of ours: its stack is in the log
+=====================  ====  =======================================================================
+
+The original answers 202 where this answers 200: Cloud Tasks takes any 2xx, the Pub/Sub emulator redelivers a 202.
+Never 429 or 503: they slow a whole queue down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from luci_scheduler.core.errors import ComeAgainError, MalformedError, PermanentError, TransientError
+
+__all__ = ["settle"]
+
+_logger = structlog.stdlib.get_logger("luci_scheduler")
+
+
+def settle(handle: Callable[[], None], **about: str) -> tuple[str, int]:
+    """Run a delivery's handler and return body and status code of the answer; ``about`` goes into the log."""
+    try:
+        handle()
+    except ComeAgainError as error:
+        _logger.info("come_again", reason=str(error), **about)
+        return f"The handler asked for retry: {error}\n", 409
+    except MalformedError as error:
+        _logger.warning("malformed", reason=str(error), **about)
+        return f"Malformed: {error}\n", 400
+    except TransientError as error:
+        _logger.warning("transient_error", reason=str(error), **about)
+        return f"Transient error: {error}\n", 500
+    except PermanentError as error:
+        _logger.warning("permanent_error", reason=str(error), **about)
+        return f"Fatal error: {error}\n", 200
+    except Exception:
+        _logger.exception("unexpected_error", **about)
+        return "Internal error\n", 500
+    return "OK\n", 200

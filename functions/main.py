@@ -1,0 +1,41 @@
+"""The four entry points. Each parses its envelope, hands plain values to the engine, and answers with a status code.
+
+Importing this module touches no network and reads no settings.
+"""
+
+from __future__ import annotations
+
+import flask
+import functions_framework
+from cloudevents.http import CloudEvent
+
+from luci_scheduler import bootstrap, entry
+
+__all__ = ["console", "on_build_completion", "on_gitiles_commit", "on_task"]
+
+
+@functions_framework.cloud_event
+def on_gitiles_commit(event: CloudEvent) -> None:
+    """A commit has landed: its jobs get their invocations and builds."""
+    entry.finish(entry.commit(bootstrap.app(), event))
+
+
+@functions_framework.cloud_event
+def on_build_completion(event: CloudEvent) -> None:
+    """A build has changed: its invocation moves on."""
+    entry.finish(entry.notification(bootstrap.app(), event))
+
+
+@functions_framework.http
+def on_task(request: flask.Request) -> flask.typing.ResponseReturnValue:
+    """Something is due: Cloud Tasks or Cloud Scheduler says so."""
+    return entry.task(bootstrap.app(), request)
+
+
+@functions_framework.http
+def console(request: flask.Request) -> flask.typing.ResponseReturnValue:
+    """People look."""
+    return entry.page(bootstrap.app(), request)
+
+
+entry.log_refusals(flask.current_app)

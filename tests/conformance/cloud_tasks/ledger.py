@@ -1,0 +1,46 @@
+"""The ledger of known differences between this server and the documented service; ``ledger.json`` is its text.
+
+``python -m tests.conformance.cloud_tasks.ledger`` writes the table into the reference page.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "cloud-tasks-server.md"
+BEGIN = "<!-- ledger: begin (generated) -->"
+END = "<!-- ledger: end -->"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One known difference: what is documented, what is done here instead, and why."""
+
+    id: str
+    documented: str
+    here: str
+    why: str
+
+
+def load() -> list[Difference]:
+    """Read the ledger."""
+    return [Difference(**entry) for entry in json.loads((Path(__file__).parent / "ledger.json").read_text())]
+
+
+def table() -> str:
+    """Render the ledger as a Markdown table."""
+    rows = [f"| {d.id} | {d.documented} | {d.here} | {d.why} |" for d in load()]
+    return "\n".join(["| id | documented | here | why |", "|---|---|---|---|", *rows])
+
+
+def page_with_table(page: str) -> str:
+    """Return the page with the table put between its marks."""
+    head, _, rest = page.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    return f"{head}{BEGIN}\n\n{table()}\n\n{END}{tail}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page_with_table(PAGE.read_text()))

@@ -1,0 +1,261 @@
+"""The vectors: every case of every file that the code covers, from ``tests/vectors`` or the folder ``LUCI_VECTORS`` names."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from luci_scheduler.core import debug_log, go_text, humanised, notification_token, topic_names
+from luci_scheduler.core.era import Era
+from luci_scheduler.core.errors import BadTokenError, PermanentError
+from luci_scheduler.core.identifiers import InvocationId, JobId, invocation_created, make_invocation_id, timer_id
+from luci_scheduler.core.instants import Instant, parse_rfc3339
+from luci_scheduler.core.kv_lists import check_kv_list, unpack_kv_list
+from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
+from luci_scheduler.core.request import request_from_triggers
+from luci_scheduler.core.saves import Saves
+from luci_scheduler.core.trigger import Trigger, sort_key
+from luci_scheduler.managers.buildbucket.builder_id import builder_id
+from luci_scheduler.managers.buildbucket.launch_input import LaunchInput
+from luci_scheduler.managers.buildbucket.v1 import V1
+from luci_scheduler.managers.buildbucket.v2 import V2
+
+FOLDER = Path(os.environ.get("LUCI_VECTORS") or Path(__file__).parent)
+Case = dict[str, Any]
+
+
+def cases(name: str) -> list[Any]:
+    """Return the cases of a file as parameters; a set that lacks the file is reported, not failed."""
+    path = FOLDER / f"{name}.json"
+    if not path.exists():
+        return [pytest.param(None, id=name, marks=pytest.mark.skip(reason=f"the vectors lack {name}.json"))]
+    return [pytest.param(case, id=case["name"]) for case in json.loads(path.read_text(encoding="utf-8"))["cases"]]
+
+
+def era(text: str) -> Era:
+    """Return the era that a vector names."""
+    return Era.V1 if text == "2021" else Era.V2
+
+
+@pytest.mark.parametrize("case", cases("invocation_ids"))
+def test_vector_invocation_ids(case: Case) -> None:
+    """An invocation's ID holds its creation and suffix, and gives them back."""
+    created, suffix = parse_rfc3339(case["created"]), case["random_suffix"]
+    identifier = InvocationId(int(case["id"]))
+    assert make_invocation_id(created, suffix) == identifier
+    assert invocation_created(identifier) == (created, suffix)
+
+
+@pytest.mark.parametrize("case", cases("timer_ids"))
+def test_vector_timer_ids(case: Case) -> None:
+    """A timer's ID names job, invocation, mutation and place."""
+    invocation_id = InvocationId(int(case["invocation_id"]))
+    assert timer_id(JobId(case["job_id"]), invocation_id, case["mutations_count"], case["index"]) == case["timer_id"]
+
+
+@pytest.mark.parametrize("case", cases("mutation_counter_scenarios"))
+def test_vector_mutation_counter_scenarios(case: Case) -> None:
+    """The counter moves with every save that changes something, and timers are named after it."""
+    saves, counts, suffixes = Saves(), [], []
+    for step in case["steps"]:
+        if step in ("add_timer", "timer_add"):
+            suffixes.append(saves.timer_id(JobId("p/j"), InvocationId(16)).removeprefix("p/j:16:"))
+        elif step not in ("allocate", "mark_aborted_async"):
+            saves.save(changed=step != "save_without_changes")
+        counts.append(saves.known)
+    assert counts == case["expected_counts"]
+    assert suffixes == case["expected_timer_suffixes"]
+
+
+@pytest.mark.parametrize("case", cases("go_duration"))
+def test_vector_go_duration(case: Case) -> None:
+    """Durations are written as Go writes them."""
+    assert go_text.format_duration(int(case["ns"])) == case["text"]
+
+
+@pytest.mark.parametrize("case", cases("go_duration_parse"))
+def test_vector_go_duration_parse(case: Case) -> None:
+    """Durations are read as Go reads them."""
+    if case.get("error"):
+        with pytest.raises(ValueError, match="not a duration"):
+            go_text.parse_duration(case["text"])
+    else:
+        assert go_text.parse_duration(case["text"]) == int(case["ns"])
+
+
+@pytest.mark.parametrize("case", cases("humanised_time"))
+def test_vector_humanised_time(case: Case) -> None:
+    """Times are told to people as the original tells them."""
+    if "duration_ns" in case:
+        assert humanised.ui_duration(int(case["duration_ns"])) == case["ui_duration_trimmed"]
+    else:
+        text = humanised.relative(int(case["diff_ns"]), case["past_label"], case["future_label"])
+        assert text == case["text"]
+
+
+@pytest.mark.parametrize("case", cases("topic_names"))
+def test_vector_topic_names(case: Case) -> None:
+    """Topics are named after the publisher."""
+    names = topic_names.topic_names(case["app_id"], case["manager"], case["publisher"], dev_server=case["dev_server"])
+    assert names.topic == case["topic"]
+    assert names.subscription == case["subscription"]
+    assert names.iam_member == case["iam_member"]
+    assert names.push_endpoint == case["push_endpoint"]
+
+
+@pytest.mark.parametrize("case", cases("pubsub_tokens"))
+def test_vector_pubsub_tokens(case: Case) -> None:
+    """Tokens have the original's bytes, and are accepted while they live, by the secret among several."""
+    issued, expected = parse_rfc3339(case["issued"]), (JobId(case["job"]), InvocationId(int(case["inv"])))
+    token = notification_token.make_token(case["secret_utf8"], *expected, issued)
+    assert token == case["token"]
+    for check in case["validate"]:
+        at, secrets = parse_rfc3339(check["at"]), ["newer", case["secret_utf8"]]
+        if check["ok"]:
+            assert notification_token.verify_token(secrets, token, at) == expected
+        else:
+            with pytest.raises(BadTokenError, match=check["error_contains"]):
+                notification_token.verify_token(secrets, token, at)
+
+
+@pytest.mark.parametrize("case", cases("pubsub_notification_token"))
+def test_vector_pubsub_notification_token(case: Case) -> None:
+    """The token is found wherever either era puts it."""
+    assert notification_token.find_token(case["attributes"], case["data"]) == case["token"]
+
+
+@pytest.mark.parametrize("case", cases("builder_id"))
+def test_vector_builder_id(case: Case) -> None:
+    """Project and bucket follow from the bucket field and the realm."""
+    given = (case["realm_id"], case["bucket"], case["builder"])
+    if case["error_contains"]:
+        with pytest.raises(PermanentError) as raised:
+            builder_id(*given)
+        assert case["error_contains"] in str(raised.value)
+    else:
+        project, bucket, builder = builder_id(*given)
+        assert (f"{project}:{bucket}", builder) == (case["output"], case["builder"])
+
+
+@pytest.mark.parametrize("case", cases("request_from_trigger"))
+def test_vector_request_from_trigger(case: Case) -> None:
+    """A request takes properties and tags from its latest trigger."""
+    trigger = Trigger("id", Instant(0), case["trigger"]["kind"], case["trigger"]["payload"])
+    request = request_from_triggers([trigger], era(case["era"]))
+    assert request.properties == case["properties"]
+    assert list(request.tags) == case["tags"]
+    assert list(request.stored_tags()) == case["stored_tags"]
+    assert list(request.log_lines) == case["debug_log_lines"]
+
+
+@pytest.mark.parametrize("case", cases("trigger_order"))
+def test_vector_trigger_order(case: Case) -> None:
+    """Triggers are taken oldest first."""
+    triggers = [
+        Trigger(item["id"], parse_rfc3339(item["created"]), order_in_batch=item["order_in_batch"])
+        for item in case["triggers"]
+    ]
+    assert [trigger.id for trigger in sorted(triggers, key=sort_key)] == case["sorted_ids"]
+
+
+@pytest.mark.parametrize("case", cases("repo_urls"))
+def test_vector_repo_urls(case: Case) -> None:
+    """Repository URLs are read and normalised, or refused with the reason."""
+    if "error" in case:
+        with pytest.raises(BadRepoUrlError) as raised:
+            parse_repo_url(case["repo"])
+        assert case["error"] in str(raised.value)
+    else:
+        url = parse_repo_url(case["repo"])
+        assert (url.host, url.project, str(url)) == (case["host"], case["project"], case["normalized"])
+
+
+@pytest.mark.parametrize("case", cases("kv_lists"))
+def test_vector_kv_lists(case: Case) -> None:
+    """Lists of key:value are checked and unpacked."""
+    if case["error"]:
+        with pytest.raises(PermanentError) as raised:
+            check_kv_list(case["kind"], case["list"], case["sep"])
+        assert str(raised.value) == case["error"]
+    else:
+        check_kv_list(case["kind"], case["list"], case["sep"])
+    assert [list(pair) for pair in unpack_kv_list(case["list"], case["sep"])] == case["unpacked"]
+
+
+@pytest.mark.parametrize("case", cases("debug_log_trimming"))
+def test_vector_debug_log_trimming(case: Case) -> None:
+    """A huge log is cut as the original cuts it, also when it goes on growing."""
+    log = debug_log.trim_bytes(_rendered(case["input"]))
+    for part in case.get("then_append_one_by_one", ()):
+        log = debug_log.trim_bytes(log + _rendered([part]))
+    assert len(log) == case["expected_length"]
+    assert hashlib.sha256(log).hexdigest() == case["expected_sha256"]
+
+
+def _rendered(parts: list[Case]) -> bytes:
+    return b"".join(_parts(parts))
+
+
+def _parts(parts: list[Case]) -> Iterator[bytes]:
+    for part in parts:
+        if part["t"] == "lines":
+            for i in range(part["from"], part["to"]):
+                yield f"[22:42:00.000] Line {i} - {'a' * part['junk']}\n".encode()
+        else:
+            yield part["s"].encode() * part.get("n", 1)
+
+
+class _NoWire:
+    """A Buildbucket that nobody may call."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"{name} was called")
+
+
+def _given(case: Case, realm_id: str) -> LaunchInput:
+    request = case["request"]
+    return LaunchInput(
+        task=case["task"],
+        job_id=JobId(case["job_id"]),
+        invocation_id=InvocationId(int(case["invocation_id"])),
+        realm=realm_id,
+        app_id=case["app_id"],
+        hostname=case["hostname"],
+        topic=case["topic"],
+        token="the-token",
+        properties=request.get("properties") or {},
+        tags=request.get("tags", ()),
+        triggers=request.get("incoming_triggers", ()),
+    )
+
+
+@pytest.mark.parametrize("case", cases("buildbucket_v1_requests"))
+def test_vector_buildbucket_v1_requests(case: Case) -> None:
+    """A v1 request is built and logged byte for byte, and its token is not in the log."""
+    lines: list[str] = []
+    body = V1(_NoWire()).prepare(_given(case, ""), lines.append)
+    assert body["parameters_json"] == case["expected"]["parameters_json"]
+    assert body["tags"] == case["expected"]["tags"]
+    assert lines == case["expected"]["debug_log_bodies"]
+    assert body["pubsub_callback"]["auth_token"] == "the-token"
+    assert case["expected"]["put_url"].endswith("/_ah/api/buildbucket/v1/builds")
+
+
+@pytest.mark.parametrize("case", cases("buildbucket_v2_requests"))
+def test_vector_buildbucket_v2_requests(case: Case) -> None:
+    """A v2 request carries builder, commit, tags and properties as today's scheduler sends them."""
+    lines: list[str] = []
+    body = V2(_NoWire()).prepare(_given(case, case["realm_id"]), lines.append)
+    expected = case["expected"]
+    assert body["requestId"] == expected["request_id"]
+    assert body["builder"] == expected["builder"]
+    assert body.get("gitilesCommit") == expected["gitiles_commit"]
+    assert body["tags"] == expected["tags"]
+    assert body["properties"] == expected["properties"]
+    assert lines[:-1] == expected["debug_log_bodies"]
+    assert lines[-1].startswith("Buildbucket request:\n{")
+    assert "the-token" not in "".join(lines)
