@@ -17,7 +17,7 @@ from emulator.buildbucket.faults import Canned, CannedAnswers, Fault, Faults, Re
 from emulator.buildbucket.pages import build_page
 from emulator.buildbucket.partial import PartialError, select_fields
 from emulator.buildbucket.service import Service
-from emulator.buildbucket.serving import cut_after, cut_connection
+from emulator.buildbucket.serving import compress, cut_after, cut_connection
 from emulator.buildbucket.v1 import BuildsV1, ForbiddenV1, error_body
 from emulator.buildbucket.v1_requests import BadRequest, Refused, parse_put
 from emulator.buildbucket.v2 import BuildsV2
@@ -128,6 +128,7 @@ class BuildbucketApp:
                     method, caller, request.method, request.full_path.rstrip("?"), body, time, status, answer, headers
                 )
             )
+        compress(request, response)
         return response
 
     def _caller(self, request: Request) -> str:

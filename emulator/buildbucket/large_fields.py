@@ -25,12 +25,12 @@ _LENGTH_DELIMITED = 2
 def compressed_large_fields(
     input_properties: Mapping[str, Any], output_properties: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]
 ) -> bytes:
-    """Return the zlib-compressed binary form of a Build that holds only these fields; empty ones are left out."""
+    """Return the zlib-compressed binary form of a Build that holds only these fields; empty properties and steps are left out."""
     message = b""
     if input_properties:
         message += _field(_INPUT, _field(_PROPERTIES, _struct(input_properties)))
-    if output_properties:
-        message += _field(_OUTPUT, _field(_PROPERTIES, _struct(output_properties)))
+    # The output is a message that is set from the beginning, if only empty.
+    message += _field(_OUTPUT, _field(_PROPERTIES, _struct(output_properties)) if output_properties else b"")
     return zlib.compress(message + b"".join(_field(_STEPS, _step(step)) for step in steps))
 
 

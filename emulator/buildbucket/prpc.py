@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import gzip
 import json
 import random
 import re
@@ -25,7 +24,6 @@ __all__ = ["HTTP_STATUS", "Call", "RpcError", "failure", "parse", "success"]
 
 GUARD = b")]}'\n"
 MAX_REQUEST = 64 << 20
-_GZIP_FROM = 1024
 
 OK, CANCELLED, UNKNOWN, INVALID_ARGUMENT, DEADLINE_EXCEEDED, NOT_FOUND = 0, 1, 2, 3, 4, 5
 PERMISSION_DENIED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, UNAUTHENTICATED = 7, 12, 13, 14, 16
@@ -89,7 +87,6 @@ class Call:
     message: Any
     timeout: int | None
     max_response_size: int | None
-    accepts_gzip: bool
 
 
 def parse(request: Request, service: str, method: str) -> Call:
@@ -101,8 +98,7 @@ def parse(request: Request, service: str, method: str) -> Call:
     limit = _max_response_size(request.headers.get("X-Prpc-Max-Response-Size"))
     _check_metadata(request)
     _check_content_type(request.headers.get("Content-Type"))
-    accepts_gzip = request.accept_encodings.quality("gzip") > 0
-    return Call(service, method, _json(_body(request)), timeout, limit, accepts_gzip)
+    return Call(service, method, _json(_body(request)), timeout, limit)
 
 
 def success(call: Call, message: Mapping[str, Any], spacing: random.Random) -> Response:
@@ -116,11 +112,7 @@ def success(call: Call, message: Mapping[str, Any], spacing: random.Random) -> R
         }
         text = f"prpc: the response size {len(body)} exceeds the client limit {call.max_response_size}"
         return failure(RpcError(UNAVAILABLE, text, details=[detail], own_text=True))
-    response = Response(body, 200, _headers("application/json", OK))
-    if call.accepts_gzip and len(body) > _GZIP_FROM:
-        response.set_data(gzip.compress(body))
-        response.headers["Content-Encoding"] = "gzip"
-    return response
+    return Response(body, 200, _headers("application/json", OK))
 
 
 def failure(error: RpcError) -> Response:

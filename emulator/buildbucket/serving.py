@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import socket
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
+from werkzeug.wrappers import Request, Response
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
-__all__ = ["LocalServer", "cut_after", "cut_connection"]
+__all__ = ["LocalServer", "compress", "cut_after", "cut_connection"]
 
 _POLL_SECONDS = 0.02
+_GZIP_FROM = 1024
 
 
 class _Handler(WSGIRequestHandler):
@@ -91,6 +94,16 @@ class LocalServer:
     def url(self) -> str:
         """``http://host:port``, without a slash at the end."""
         return f"http://{self.netloc}"
+
+
+def compress(request: Request, response: Response) -> None:
+    """Compress an answer of more than 1024 bytes for a client that can read it."""
+    if response.is_streamed or request.accept_encodings.quality("gzip") <= 0:
+        return
+    body = response.get_data()
+    if len(body) > _GZIP_FROM:
+        response.set_data(gzip.compress(body))
+        response.headers["Content-Encoding"] = "gzip"
 
 
 def cut_connection(environ: WSGIEnvironment) -> NoReturn:

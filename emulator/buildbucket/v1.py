@@ -67,6 +67,8 @@ class BuildsV1:
         requests = body.get("builds") if isinstance(body, Mapping) else None
         if not isinstance(requests, list):
             raise BadRequest("Message PutBatchRequestMessage is missing required field builds")
+        if not all(isinstance(request, Mapping) for request in requests):
+            raise BadRequest("Message PutRequestMessage must be an object")
         results = []
         for request in requests:
             operation = (

@@ -64,6 +64,7 @@ class Queue:
         self._tasks: dict[str, Task] = {}
         self._tombstones: OrderedDict[str, int] = OrderedDict()
         self._agenda: list[tuple[int, int, Task]] = []
+        # The tasks whose forced_at is set, and no others.
         self._forced: deque[Task] = deque()
         self._entries = itertools.count(1)
         self._bucket = RateBucket(rate_limits)
@@ -112,7 +113,6 @@ class Queue:
         self.purge_time = now
         for task in list(self._tasks.values()):
             self._remove(task, now)
-        self._forced.clear()
 
     def page(self, after: str, size: int, now: int) -> list[Task]:
         """Return up to ``size`` tasks whose names follow ``after``, by name."""
@@ -144,16 +144,15 @@ class Queue:
     def due(self, now: int) -> Iterator[Task]:
         """Yield the tasks whose time has come, forced ones first, then by time. Rate and concurrency are not looked at."""
         self._expire(now)
-        yield from (task for task in self._forced if self._is_forced(task))
+        yield from self._forced
         if self.state is QueueState.RUNNING and now >= self._held_until:
             entries = sorted(entry for entry in self._agenda if entry[0] <= now and self._is_current(entry))
             yield from (task for _, _, task in entries if task.forced_at is None)
 
     def next_due(self) -> int | None:
         """Return the instant at which the first task is (or was) due; None if none will be without somebody's doing."""
-        forced = next((task.forced_at for task in self._forced if self._is_forced(task)), None)
-        if forced is not None:
-            return forced
+        if self._forced:
+            return self._forced[0].forced_at
         head = self._head()
         if head is None or self.state is not QueueState.RUNNING:
             return None
@@ -161,7 +160,7 @@ class Queue:
 
     def next_ready(self) -> int | None:
         """Return the earliest instant at which `take` may succeed; None if not before something else happens."""
-        if any(self._is_forced(task) for task in self._forced):
+        if self._forced:
             return 0
         due = self.next_due()
         if due is None or self.running >= self.rate_limits.max_concurrent_dispatches:
@@ -171,10 +170,8 @@ class Queue:
     def take(self, now: int) -> Attempt | None:
         """Begin the attempt that is next in turn; None if nothing may be handed out at ``now``."""
         self._expire(now)
-        while self._forced:
-            task = self._forced.popleft()
-            if self._is_forced(task):
-                return self._begin(task, now)
+        if self._forced:
+            return self._begin(self._forced.popleft(), now)
         if (
             self.state is not QueueState.RUNNING
             or now < self._held_until
@@ -192,7 +189,10 @@ class Queue:
         Raises:
             NotFoundError: there is none (any more).
         """
-        return self._begin(self.get(name, now), now)
+        task = self.get(name, now)
+        if task.forced_at is not None:
+            self._forced.remove(task)
+        return self._begin(task, now)
 
     def finish(self, attempt: Attempt, answer: Answer, now: int) -> Outcome:
         """Take an attempt's answer: the task is done, waits for its retry, or is given up."""
@@ -262,9 +262,6 @@ class Queue:
     def _is_current(self, entry: tuple[int, int, Task]) -> bool:
         return entry[2].agenda_entry == entry[1]
 
-    def _is_forced(self, task: Task) -> bool:
-        return task.forced_at is not None and self._tasks.get(task.name) is task
-
     def _head(self) -> Task | None:
         while self._agenda and not self._is_current(self._agenda[0]):
             heapq.heappop(self._agenda)
@@ -273,7 +270,9 @@ class Queue:
     def _remove(self, task: Task, now: int) -> None:
         del self._tasks[task.name]
         task.agenda_entry = 0
-        task.forced_at = None
+        if task.forced_at is not None:
+            task.forced_at = None
+            self._forced.remove(task)
         if task.is_named and self._task_tombstone > 0:
             self._tombstones[task.name] = now + self._task_tombstone
 

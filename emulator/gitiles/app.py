@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import gzip
 import html
 import json
 import re
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.wrappers import Request, Response
 
-from emulator.buildbucket.serving import cut_after, cut_connection
+from emulator.buildbucket.serving import compress, cut_after, cut_connection
 from emulator.gitiles.errors import ErrorForm, GitilesError, error_response
 from emulator.gitiles.faults import GitilesFault, GitilesFaults, RequestRecord
 from emulator.gitiles.git import GitError
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["GitilesApp", "dump_json"]
 
-_GZIP_FROM = 1024
 _GUARD = ")]}'\n"
 _ESCAPED = re.compile("[<>&='\u2028\u2029]")
 _FULL_HASH = re.compile(r"[0-9a-f]{40}")
@@ -76,14 +74,12 @@ class GitilesApp:
         self.faults.log(RequestRecord(target.path, query, target.host, target.authenticated, status, answer))
         if cut:
             cut_connection(environ)
-        if request.accept_encodings.quality("gzip") > 0 and len(answer) > _GZIP_FROM:
-            response.set_data(gzip.compress(response.get_data()))
-            response.headers["Content-Encoding"] = "gzip"
         if any(fault.effect == "cut_body" for fault in faults):
             body = response.get_data()
             headers = response.headers.copy()
             headers["Content-Length"] = str(len(body))
             response = Response(cut_after(environ, body), response.status_code, headers)
+        compress(request, response)
         return response(environ, start_response)
 
     def _target(self, path: str) -> _Target:

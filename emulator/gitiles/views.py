@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ __all__ = ["RepositoryViews"]
 
 _DEFAULT_PAGE, _MAX_PAGE = 100, 10_000
 _FORBIDDEN_IN_REVISIONS = ("..", "@{", ":", "\n", "\\", "?", "*", "[", " ")
+_SHORT_HASH = re.compile(r"[0-9a-f]{4,39}")
 _FLAGS = {
     "first-parent": "--first-parent",
     "topo-order": "--topo-order",
@@ -119,10 +121,10 @@ class RepositoryViews:
     def _resolve(self, revisions: list[str]) -> list[str]:
         """Return the commits that revisions stand for, an empty string for each that does not exist or is hidden."""
         asked = [revision for revision in revisions if _is_plain(revision)]
-        text = "".join(f"{revision}^{{commit}}\n" for revision in asked)
-        lines = git(self._path, "cat-file", "--batch-check", stdin=text.encode()).decode(errors="replace").splitlines()
-        answers = dict(zip(asked, lines, strict=True))
-        if any(line.endswith(" ambiguous") for line in lines):
+        answers = dict(zip(asked, self._look_up([f"{revision}^{{commit}}" for revision in asked]), strict=True))
+        # Behind a peeled short hash git only says "missing"; whether several objects share it shows without.
+        short = [name for name, line in answers.items() if line.endswith(" missing") and _SHORT_HASH.fullmatch(name)]
+        if any(line.endswith(" ambiguous") for line in self._look_up(short)):
             raise GitilesError(400, "AMBIGUOUS_OBJECT")
         found = []
         for revision in revisions:
@@ -133,6 +135,13 @@ class RepositoryViews:
                 is_commit = False
             found.append(words[0] if is_commit else "")
         return found
+
+    def _look_up(self, names: list[str]) -> list[str]:
+        """Return git's line for each name: hash, type and size, or the name and what is wrong with it."""
+        if not names:
+            return []
+        text = "".join(f"{name}\n" for name in names)
+        return git(self._path, "cat-file", "--batch-check", stdin=text.encode()).decode(errors="replace").splitlines()
 
     def _walk(self, revisions: list[str], path: str, query: MultiDict[str, str]) -> list[str]:
         arguments = [option for name, option in _FLAGS.items() if _is_on(query, name)]

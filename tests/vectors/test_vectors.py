@@ -1,5 +1,6 @@
 """The vectors: every case of every file that the code covers, from ``tests/vectors`` or the folder ``LUCI_VECTORS`` names."""
 
+import base64
 import hashlib
 import json
 import os
@@ -8,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
+from luci_scheduler.adapters.buildbucket import BuildbucketClient
 from luci_scheduler.core import debug_log, go_text, humanised, notification_token, topic_names
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import BadTokenError, PermanentError
 from luci_scheduler.core.identifiers import InvocationId, JobId, invocation_created, make_invocation_id, timer_id
-from luci_scheduler.core.instants import Instant, parse_rfc3339
+from luci_scheduler.core.instants import SECOND, Instant, parse_rfc3339
 from luci_scheduler.core.kv_lists import check_kv_list, unpack_kv_list
 from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
 from luci_scheduler.core.request import request_from_triggers
@@ -25,6 +28,8 @@ from luci_scheduler.managers.buildbucket.v1 import V1
 from luci_scheduler.managers.buildbucket.v2 import V2
 
 FOLDER = Path(os.environ.get("LUCI_VECTORS") or Path(__file__).parent)
+if not FOLDER.is_dir():
+    raise NotADirectoryError(f"LUCI_VECTORS names no folder: {FOLDER}")
 Case = dict[str, Any]
 
 
@@ -91,7 +96,8 @@ def test_vector_go_duration_parse(case: Case) -> None:
 def test_vector_humanised_time(case: Case) -> None:
     """Times are told to people as the original tells them."""
     if "duration_ns" in case:
-        assert humanised.ui_duration(int(case["duration_ns"])) == case["ui_duration_trimmed"]
+        duration = int(case["duration_ns"])
+        assert humanised.ui_duration(duration) == case["ui_duration_trimmed"] == case["ui_duration"].strip()
     else:
         text = humanised.relative(int(case["diff_ns"]), case["past_label"], case["future_label"])
         assert text == case["text"]
@@ -209,11 +215,21 @@ def _parts(parts: list[Case]) -> Iterator[bytes]:
             yield part["s"].encode() * part.get("n", 1)
 
 
-class _NoWire:
-    """A Buildbucket that nobody may call."""
+class _Session:
+    """Stands where the HTTP session of the Buildbucket client stands: keeps what would be sent."""
 
-    def __getattr__(self, name: str) -> Any:
-        raise AssertionError(f"{name} was called")
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, str, Any]] = []
+
+    def request(self, http_method: str, url: str, *, data: bytes, **_options: Any) -> requests.Response:
+        self.sent.append((http_method, url, json.loads(data)))
+        answer = requests.Response()
+        answer.status_code = 200
+        answer._content = b"{}"
+        return answer
+
+    def client(self) -> BuildbucketClient:
+        return BuildbucketClient(lambda host: f"https://{host}", lambda: self, deadline=SECOND)  # type: ignore[arg-type]
 
 
 def _given(case: Case, realm_id: str) -> LaunchInput:
@@ -237,19 +253,26 @@ def _given(case: Case, realm_id: str) -> LaunchInput:
 def test_vector_buildbucket_v1_requests(case: Case) -> None:
     """A v1 request is built and logged byte for byte, and its token is not in the log."""
     lines: list[str] = []
-    body = V1(_NoWire()).prepare(_given(case, ""), lines.append)
+    session, given = _Session(), _given(case, "")
+    face = V1(session.client())
+    body = face.prepare(given, lines.append)
     assert body["parameters_json"] == case["expected"]["parameters_json"]
     assert body["tags"] == case["expected"]["tags"]
     assert lines == case["expected"]["debug_log_bodies"]
-    assert body["pubsub_callback"]["auth_token"] == "the-token"
-    assert case["expected"]["put_url"].endswith("/_ah/api/buildbucket/v1/builds")
+    assert session.sent == []
+    face.schedule(given, body)
+    printed = json.loads(lines[-1].partition("\n")[2])
+    printed["pubsub_callback"]["auth_token"] = "the-token"
+    assert session.sent == [("PUT", case["expected"]["put_url"], printed)]
+    assert "the-token" not in "".join(lines)
 
 
 @pytest.mark.parametrize("case", cases("buildbucket_v2_requests"))
 def test_vector_buildbucket_v2_requests(case: Case) -> None:
     """A v2 request carries builder, commit, tags and properties as today's scheduler sends them."""
     lines: list[str] = []
-    body = V2(_NoWire()).prepare(_given(case, case["realm_id"]), lines.append)
+    session = _Session()
+    body = V2(session.client()).prepare(_given(case, case["realm_id"]), lines.append)
     expected = case["expected"]
     assert body["requestId"] == expected["request_id"]
     assert body["builder"] == expected["builder"]
@@ -257,5 +280,8 @@ def test_vector_buildbucket_v2_requests(case: Case) -> None:
     assert body["tags"] == expected["tags"]
     assert body["properties"] == expected["properties"]
     assert lines[:-1] == expected["debug_log_bodies"]
+    assert session.sent == []
+    assert base64.b64decode(body["notify"].pop("userData")) == b"the-token"
     assert lines[-1].startswith("Buildbucket request:\n{")
+    assert json.loads(lines[-1].partition("\n")[2]) == body
     assert "the-token" not in "".join(lines)

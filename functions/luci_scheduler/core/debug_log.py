@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from luci_scheduler.core.go_text import valid_text
 from luci_scheduler.core.instants import Instant, to_datetime
 
 __all__ = ["LOG_LIMIT", "format_line", "triage_block", "trim", "trim_bytes"]
@@ -18,22 +19,28 @@ _RULE = "-" * 39 + "\n"
 
 
 def format_line(instant: Instant, text: str) -> str:
-    """Return a message as the log holds it: UTC time of day cut to milliseconds, the text, a newline."""
+    """Return a message as the log holds it: UTC time of day cut to milliseconds, the text, a newline.
+
+    The text may have several lines and may come from anywhere: what UTF-8 cannot hold is replaced.
+    """
     moment = to_datetime(instant)
-    return f"[{moment:%H:%M:%S}.{moment.microsecond // 1000:03d}] {text}\n"
+    return f"[{moment:%H:%M:%S}.{moment.microsecond // 1000:03d}] {valid_text(text)}\n"
 
 
 def triage_block(lines: Iterable[str]) -> str:
-    """Return the block with the triage's output that precedes the invocation's own log."""
-    body = "".join(f"{line}\n" for line in lines)
+    """Return the block with the triage's output that precedes the invocation's own log; a huge one is trimmed."""
+    body = "".join(f"{valid_text(line)}\n" for line in lines)
     block = f"Debug output from the triage procedure:\n{_RULE}{body}{_RULE}\n"
     return trim(block) + "Debug output from the invocation itself:\n"
 
 
 def trim(log: str) -> str:
-    """Cut a log to ``LOG_LIMIT`` bytes as UTF-8: head and the last lines stay. Split characters are replaced."""
+    """Cut a log to ``LOG_LIMIT`` bytes as UTF-8: head and the last lines stay, a character that would be split goes.
+
+    The result is never longer than the limit, so trimming it again changes nothing.
+    """
     data = log.encode()
-    return log if len(data) <= LOG_LIMIT else trim_bytes(data).decode(errors="replace")
+    return log if len(data) <= LOG_LIMIT else trim_bytes(data).decode(errors="ignore")
 
 
 def trim_bytes(log: bytes) -> bytes:

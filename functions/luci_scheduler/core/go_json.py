@@ -1,11 +1,20 @@
-"""JSON as the original's Go code prints it: for request bodies and for the debug log, where every byte shows."""
+"""JSON as the original's Go code prints it: for request bodies and for the debug log, where every byte shows.
+
+Values are what ``json.loads`` returns. Numbers are doubles, as everywhere in JSON of protocol buffers: they are printed with the
+fewest digits that tell them apart (``1``, not ``1.0``). Every function raises ``ValueError`` for a number that no double
+can hold (NaN, infinities) and ``TypeError`` for what is no JSON value.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
+
+from luci_scheduler.core.go_text import valid_text
 
 __all__ = ["compact", "indented", "message", "struct"]
 
@@ -13,13 +22,14 @@ _HTML = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028":
 _SHORT = re.compile(r"\\\\|\\b|\\f")  # an escaped backslash is matched so that the letter behind it is not
 _LONG = {"\\b": "\\u0008", "\\f": "\\u000c"}
 _LARGE, _SMALL = 1e21, 1e-6  # beyond these Go writes an exponent
+_MAX_EXACT = 1 << 53  # whole numbers beyond it lose digits in a double
 
 
 def compact(value: Any) -> str:
     """Print without spaces, every object's keys sorted by their bytes."""
     match value:
         case Mapping():
-            members = (f"{_text(key)}:{compact(value[key])}" for key in sorted(value, key=str.encode))
+            members = (f"{_text(key)}:{compact(value[key])}" for key in sorted(value, key=_order))
             return "{" + ",".join(members) + "}"
         case list() | tuple():
             return "[" + ",".join(compact(item) for item in value) + "]"
@@ -29,35 +39,34 @@ def compact(value: Any) -> str:
 
 def indented(value: Any, indent: str = "") -> str:
     """Print with two spaces an indentation, keys in their own order; empty objects and lists on one line."""
-    return _indented(value, indent, empty_object="{}")
+    return _indented(value, indent, is_message=False)
 
 
 def message(value: Mapping[str, Any], indent: str = "") -> str:
     """Print a protocol buffer message: as ``indented``, but a set, empty message takes three lines."""
-    return _indented(value, indent, empty_object="{\n\n" + indent + "}")
+    return _indented(value, indent, is_message=True)
 
 
 class struct(dict[str, Any]):  # noqa: N801 - a marker, named as the protocol buffer type
     """A free-form value (``google.protobuf.Struct``) inside a message; it is printed in a layout of its own."""
 
 
-def _indented(value: Any, indent: str, *, empty_object: str) -> str:
+def _indented(value: Any, indent: str, *, is_message: bool) -> str:
     inner = indent + "  "
     match value:
         case struct():
             return _free_form(value, indent, 0)
         case Mapping():
             if not value:
-                return "{\n\n" + indent + "}" if empty_object != "{}" else "{}"
+                return f"{{\n\n{indent}}}" if is_message else "{}"
             members = (
-                f"{inner}{_text(key)}: {_indented(item, inner, empty_object=empty_object)}"
-                for key, item in value.items()
+                f"{inner}{_text(key)}: {_indented(item, inner, is_message=is_message)}" for key, item in value.items()
             )
             return "{\n" + ",\n".join(members) + f"\n{indent}}}"
         case list() | tuple():
             if not value:
                 return "[]"
-            items = (inner + _indented(item, inner, empty_object=empty_object) for item in value)
+            items = (inner + _indented(item, inner, is_message=is_message) for item in value)
             return "[\n" + ",\n".join(items) + f"\n{indent}]"
         case _:
             return _scalar(value)
@@ -69,9 +78,7 @@ def _free_form(value: Any, indent: str, depth: int) -> str:
     inner, closing = base + " " * (6 * (depth + 1)), base + " " * (6 * depth + 4)
     match value:
         case Mapping():
-            items = [
-                f"{_text(key)}: {_free_form(value[key], base, depth + 1)}" for key in sorted(value, key=str.encode)
-            ]
+            items = [f"{_text(key)}: {_free_form(value[key], base, depth + 1)}" for key in sorted(value, key=_order)]
             brackets = "{}"
         case list() | tuple():
             items = [_free_form(item, base, depth + 1) for item in value]
@@ -90,23 +97,36 @@ def _scalar(value: Any) -> str:
             return "true" if value else "false"
         case str():
             return _text(value)
-        case int():
+        case int() if abs(value) <= _MAX_EXACT:
             return str(value)
+        case int():
+            return _float(_double(value))
         case float():
             return _float(value)
     raise TypeError(f"not a JSON value: {type(value).__name__}")
 
 
+def _order(key: str) -> bytes:
+    return valid_text(key).encode()
+
+
 def _text(text: str) -> str:
-    quoted = json.dumps(text, ensure_ascii=False).translate(_HTML)
+    quoted = json.dumps(valid_text(text), ensure_ascii=False).translate(_HTML)
     return _SHORT.sub(lambda match: _LONG.get(match[0], match[0]), quoted)
 
 
+def _double(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError("a number is out of the range of JSON's doubles") from error
+
+
 def _float(value: float) -> str:
-    if value == int(value) and abs(value) < _LARGE:
-        return str(int(value))
-    if _SMALL <= abs(value) < _LARGE:
-        digits = repr(value)
-        return digits if "e" not in digits else f"{value:.20f}".rstrip("0")
-    mantissa, _, exponent = repr(value).partition("e")
-    return f"{mantissa.removesuffix('.0')}e{'+' if int(exponent) > 0 else '-'}{abs(int(exponent)):02d}"
+    if not math.isfinite(value):
+        raise ValueError(f"{value} has no place in JSON")
+    shortest = repr(value).removesuffix(".0")
+    if value == 0 or _SMALL <= abs(value) < _LARGE:
+        return format(Decimal(shortest), "f")
+    mantissa, _, exponent = shortest.partition("e")
+    return f"{mantissa}e{int(exponent):+d}"

@@ -6,7 +6,7 @@ import re
 
 from luci_scheduler.core.instants import HOUR, MICROSECOND, MILLISECOND, MINUTE, SECOND
 
-__all__ = ["format_duration", "parse_duration", "quote"]
+__all__ = ["format_duration", "parse_duration", "quote", "valid_text"]
 
 _ESCAPES = {
     "\a": "\\a",
@@ -21,9 +21,23 @@ _ESCAPES = {
 }
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def valid_text(text: str) -> str:
+    """Return the text with every unpaired surrogate replaced by U+FFFD, as Go does when it decodes JSON.
+
+    JSON may spell half a character; Python keeps it, and then nothing can store or send the text.
+    """
+    if not _SURROGATE.search(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
 def quote(text: str) -> str:
     """Write a text as Go's ``%q`` does: double quotes, Go escapes, printable characters as they are."""
-    return '"' + "".join(_ESCAPES.get(char) or (char if char.isprintable() else _escape(char)) for char in text) + '"'
+    characters = valid_text(text)
+    return f'"{"".join(_ESCAPES.get(char) or (char if char.isprintable() else _escape(char)) for char in characters)}"'
 
 
 def _escape(char: str) -> str:
@@ -66,8 +80,9 @@ _UNITS = {
     "m": MINUTE,
     "h": HOUR,
 }
-_PART = re.compile(r"(\d*)(?:\.(\d*))?(ns|us|µs|μs|ms|s|m|h)")
+_PART = re.compile(r"([0-9]*)(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h)")
 _MAX_DURATION = (1 << 63) - 1
+_MAX_DIGITS = len(str(_MAX_DURATION))
 
 
 def parse_duration(text: str) -> int:
@@ -82,12 +97,22 @@ def parse_duration(text: str) -> int:
     total, position = 0, 0
     while position < len(rest):
         part = _PART.match(rest, position)
-        if part is None or not (part[1] or part[2]):
+        if part is None or not (part[1] or part[2]) or len(part[1].lstrip("0")) > _MAX_DIGITS:
             raise ValueError(f"not a duration: {quote(text)}")
         unit = _UNITS[part[3]]
-        fraction = part[2] or ""
-        total += int(part[1] or 0) * unit + int(fraction or 0) * unit // 10 ** len(fraction)
+        total += int(part[1].lstrip("0") or 0) * unit + _fraction(part[2] or "", unit)
         position = part.end()
-    if not rest or total > _MAX_DURATION:
+    negative = text.startswith("-")
+    if not rest or total > _MAX_DURATION + negative:  # there is one more below zero than above
         raise ValueError(f"not a duration: {quote(text)}")
-    return -total if text.startswith("-") else total
+    return -total if negative else total
+
+
+def _fraction(digits: str, unit: int) -> int:
+    """Return the nanoseconds of a unit's decimals; in floating point, with Go's rounding."""
+    value, scale = 0, 1.0
+    for digit in digits:
+        if value > _MAX_DURATION // 10:  # further digits do not count
+            break
+        value, scale = value * 10 + int(digit), scale * 10
+    return int(value * (unit / scale))

@@ -11,6 +11,7 @@ import binascii
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Mapping, Sequence
 
 from luci_scheduler.core.errors import BadTokenError
@@ -26,6 +27,7 @@ _DRIFT = 30 * SECOND  # how far the issuer's clock may be ahead
 _VERSION = b"\x01"
 _MAC_BYTES = 32
 _MAX_TOKEN = 4096  # what a notification may carry
+_NUMBER = re.compile("[0-9]{1,19}")  # as many digits as 63 bits take
 
 
 def make_token(secret: str, job_id: JobId, invocation_id: InvocationId, now: Instant) -> str:
@@ -43,13 +45,7 @@ def verify_token(secrets: Sequence[str], token: str, now: Instant) -> tuple[JobI
     """
     if not token:
         raise BadTokenError("the notification carries no token")
-    body = _authentic_body(secrets, token)
-    try:
-        claims = json.loads(body)
-        issued = Instant(int(claims["_i"]) * MILLISECOND)
-        job_id, invocation_id = JobId(claims["job"]), InvocationId(int(claims["inv"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadTokenError("the token's claims are malformed") from error
+    issued, job_id, invocation_id = _claims(_authentic_body(secrets, token))
     if issued > now + _DRIFT:
         raise BadTokenError("issued timestamp is in the future")
     if now > issued + LIFETIME:
@@ -92,6 +88,18 @@ def _authentic_body(secrets: Sequence[str], token: str) -> bytes:
     if not any(matches):
         raise BadTokenError("the token's signature is not ours")
     return body
+
+
+def _claims(body: bytes) -> tuple[Instant, JobId, InvocationId]:
+    try:
+        claims = json.loads(body)
+        issued, job_id, invocation_id = (claims[name] for name in ("_i", "job", "inv"))
+        numbers = _NUMBER.fullmatch(issued), _NUMBER.fullmatch(invocation_id)
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadTokenError("the token's claims are malformed") from error
+    if not (all(numbers) and isinstance(job_id, str) and job_id):
+        raise BadTokenError("the token's claims are malformed")
+    return Instant(int(issued) * MILLISECOND), JobId(job_id), InvocationId(int(invocation_id))
 
 
 def _mac(secret: str, body: bytes) -> bytes:

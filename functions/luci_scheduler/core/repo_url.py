@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 __all__ = ["BadRepoUrlError", "RepoUrl", "parse_repo_url"]
+
+
+_HOST = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.googlesource\.com")
+"""Nothing but a name: with ``user@`` or a port in it, the text before ``.googlesource.com`` could name another server."""
 
 
 class BadRepoUrlError(ValueError):
@@ -29,6 +34,8 @@ def parse_repo_url(text: str) -> RepoUrl:
     Raises:
         BadRepoUrlError: another scheme or host, or a path, query or fragment that no repository has.
     """
+    if not text.isprintable() or " " in text:  # the parser would drop some of these without a word
+        raise BadRepoUrlError("not a URL: invalid character")
     try:
         parts = urlsplit(text)
         host = parts.netloc
@@ -36,10 +43,10 @@ def parse_repo_url(text: str) -> RepoUrl:
         raise BadRepoUrlError(f"not a URL: {error}") from error
     faults = {
         "only https scheme is supported": parts.scheme != "https",
-        "only .googlesource.com repos are supported": not host.endswith(".googlesource.com"),
+        "only .googlesource.com repos are supported": not _HOST.fullmatch(host),
         "repo URL must not have query": bool(parts.query) or text.partition("#")[0].endswith("?"),
         "repo URL must not have fragment": bool(parts.fragment),
-        "repo URL path must not contain +": "+" in parts.path,
+        "repo URL path must not contain +": "+" in unquote(parts.path),
         "repo URL path must start with a slash": not parts.path.startswith("/"),
         "repo URL path must be not just a slash": parts.path == "/",
     }

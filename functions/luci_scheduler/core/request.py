@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from luci_scheduler.core.era import Era
+from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.kv_lists import check_kv_list
 from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
 from luci_scheduler.core.trigger import Trigger
@@ -70,7 +71,7 @@ def _from_gitiles(
     try:
         url = parse_repo_url(repo)
     except BadRepoUrlError as error:
-        return None, (), (f'Bad repo URL "{repo}" in the trigger - {error}',)
+        return None, (), (f"Bad repo URL {quote(repo)} in the trigger - {error}",)
     properties = {**(payload.get("properties") or {}), "revision": revision, "branch": ref, "repository": repo}
     tags = [f"buildset:commit/gitiles/{url.host}/{url.project}/+/{revision}"]
     if era is Era.V1:

@@ -216,7 +216,7 @@ def throttling(bench: Bench) -> bool:
 
 @probe
 def ramp_up(bench: Bench) -> bool:
-    """The first hundred of a thousand tasks of a new queue are handed out at one instant."""
+    """The first hundred tasks of a new queue are handed out at one instant."""
     for _ in range(150):
         bench.add()
     handed_out = 0
@@ -227,7 +227,7 @@ def ramp_up(bench: Bench) -> bool:
 
 @probe
 def burst_size(bench: Bench) -> bool:
-    """A tenth of the rate's second is all the default queue's burst."""
+    """A new queue reports 100 at 500/s."""
     rate = bench.client.get_queue(name=QUEUE).rate_limits
     return (rate.max_dispatches_per_second, rate.max_burst_size) == (500, 100)
 

@@ -274,8 +274,9 @@ class TestV2Notifications:
         shown = message.json()
         large = zlib.decompress(base64.b64decode(shown["buildPubsub"].pop("buildLargeFields")))
         recorded = zlib.decompress(base64.b64decode(expected["buildPubsub"].pop("buildLargeFields")))
-        input_size = len(large) if name == "scheduled" else 590
-        assert large[:input_size] == recorded[:input_size]
+        # Beyond the input stand output and steps, which were other ones.
+        assert large[:587] == recorded[:587]
+        assert large == recorded or name != "scheduled"
         assert shown == expected
         assert message.attributes == sample(f"v2-pubsub-{name}.message.json")["attributes"]
         assert message.data.startswith(b'{\n\t"buildPubsub": {\n\t\t"build"')

@@ -43,7 +43,7 @@ class V1:
         triggers = shown_triggers(given, log)
         announce_topic(given, log)
         body = self._body(given, triggers)
-        callback = {"auth_token": "...", "topic": given.topic}
+        callback = {**body["pubsub_callback"], "auth_token": "..."}
         log(f"Buildbucket request:\n{go_json.indented({**body, 'pubsub_callback': callback})}")
         return body
 
@@ -53,13 +53,14 @@ class V1:
         if not bucket.startswith(_WITHOUT_SCHEDULER_PROPERTY):
             properties["$recipe_engine/scheduler"] = {"hostname": given.hostname, "triggers": triggers}
         tags = [f"{key}:{value}" for key, value in [("builder", builder), *common_tags(given)]]
-        return {
+        body = {
             "bucket": bucket,
             "client_operation_id": str(given.invocation_id),
             "parameters_json": go_json.compact({"builder_name": builder, "properties": properties}),
             "pubsub_callback": {"auth_token": given.token, "topic": given.topic},
             "tags": [*tags, *(given.task.get("tags") or ()), *given.tags],
         }
+        return {name: value for name, value in body.items() if value}
 
     def schedule(self, given: LaunchInput, body: Mapping[str, Any]) -> dict[str, Any]:
         """Ask for the build."""
@@ -116,13 +117,15 @@ class V1:
             PermanentError: the server refuses.
         """
         answer = self._wire.v1(server, "POST", f"builds/{build_id}/cancel", {})
-        if (answer.get("error") or {}).get("reason") != "BUILD_IS_COMPLETED":
+        reason, _ = _error_of(answer) or ("", "")
+        if reason != "BUILD_IS_COMPLETED":
             _refuse_error(answer)
 
 
 def _build_of(answer: Mapping[str, Any], log: Log) -> Mapping[str, Any]:
-    if error := answer.get("error"):
-        log(f"Buildbucket returned error {quote(error.get('reason', ''))}: {error.get('message', '')}")
+    if error := _error_of(answer):
+        reason, message = error
+        log(f"Buildbucket returned error {quote(reason)}: {message}")
         _refuse_error(answer)
     build = answer.get("build")
     if not isinstance(build, Mapping) or not build.get("id"):
@@ -132,13 +135,27 @@ def _build_of(answer: Mapping[str, Any], log: Log) -> Mapping[str, Any]:
 
 
 def _refuse_error(answer: Mapping[str, Any]) -> None:
-    if error := answer.get("error"):
-        raise PermanentError(f"buildbucket error {quote(error.get('reason', ''))} - {error.get('message', '')}")
+    if error := _error_of(answer):
+        reason, message = error
+        raise PermanentError(f"buildbucket error {quote(reason)} - {message}")
+
+
+def _error_of(answer: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return reason and message of an answer that is an error; what is in front of a server may answer anything."""
+    error = answer.get("error")
+    if isinstance(error, Mapping):
+        return _string(error, "reason"), _string(error, "message")
+    return ("", str(error)) if error else None
+
+
+def _string(part: Mapping[str, Any], name: str) -> str:
+    value = part.get(name)
+    return value if isinstance(value, str) else ""
 
 
 def _examined(build: Mapping[str, Any], log: Log) -> Status | None:
     fields = ", ".join(
-        f"{name} {quote(build.get(name, ''))}" for name in ("status", "result", "failure_reason", "cancelation_reason")
+        f"{name} {quote(_string(build, name))}" for name in ("status", "result", "failure_reason", "cancelation_reason")
     )
     log(f"Build {build['id']}: {fields}")
     if build.get("status") in ("SCHEDULED", "STARTED"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from luci_scheduler.core import go_json
@@ -35,11 +35,23 @@ _STATUSES = {
 _GOING_ON = ("SCHEDULED", "STARTED")
 
 _ORDER = (
-    "id", "builder", "number", "createdBy", "canceledBy", "createTime", "startTime", "endTime", "updateTime", "cancelTime",
-    "status", "summaryMarkdown", "cancellationMarkdown", "critical", "statusDetails", "input", "output", "steps", "infra",
-    "tags", "exe", "canary", "schedulingTimeout", "executionTimeout", "gracePeriod",
+    "id", "builder", "builderInfo", "number", "createdBy", "canceledBy", "createTime", "startTime", "endTime", "updateTime",
+    "cancelTime", "status", "summaryMarkdown", "cancellationMarkdown", "critical", "statusDetails", "input", "output",
+    "steps", "infra", "tags", "exe", "canary", "schedulingTimeout", "executionTimeout", "gracePeriod", "waitForCapacity",
+    "canOutliveParent", "ancestorIds", "retriable", "viewUrl",
 )  # fmt: skip
-"""Fields of a build in the order of their declaration, which is the order that they are printed in; others are dropped."""
+"""Fields of a build in the order of their declaration, which is the order that they are printed in; others are dropped.
+
+What a field holds is printed in the order in which the server sent it.
+"""
+
+_FREE_FORM = (
+    ("input", "properties"),
+    ("output", "properties"),
+    ("infra", "buildbucket", "requestedProperties"),
+    ("infra", "backend", "config"),
+)
+"""Where a build holds a ``google.protobuf.Struct``."""
 
 
 class V2:
@@ -78,7 +90,7 @@ class V2:
             "builder": builder,
             "properties": go_json.struct(properties),
             "gitilesCommit": commit.as_json() if commit else None,
-            "tags": [{"key": key, "value": value} if value else {"key": key} for key, value in tags],
+            "tags": [{name: text for name, text in (("key", key), ("value", value)) if text} for key, value in tags],
             "notify": {"pubsubTopic": given.topic},
         }
         return {name: value for name, value in request.items() if value is not None}
@@ -144,8 +156,18 @@ def _status(build: Mapping[str, Any], log: Log) -> Status | None:
 
 
 def _printed(build: Mapping[str, Any]) -> str:
-    document = {name: build[name] for name in _ORDER if name in build}
-    for name in ("input", "output"):
-        if isinstance(part := document.get(name), Mapping) and isinstance(part.get("properties"), Mapping):
-            document[name] = {**part, "properties": go_json.struct(part["properties"])}
+    # An empty message is set all the same and is printed; other empty values are as good as absent.
+    document: Any = {name: build[name] for name in _ORDER if build.get(name) or build.get(name) == {}}
+    for path in _FREE_FORM:
+        document = _with_struct(document, path)
     return go_json.message(document)
+
+
+def _with_struct(part: Any, path: Sequence[str]) -> Any:
+    """Return a value with the object at ``path``, if there is one, marked as free-form."""
+    if not isinstance(part, Mapping):
+        return part
+    if not path:
+        return go_json.struct(part)
+    name, *rest = path
+    return {**part, name: _with_struct(part[name], rest)} if name in part else part

@@ -1,0 +1,149 @@
+"""Child processes that never outlive this one, and what they print."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["Child", "Output", "environment_without"]
+
+_LAUNCH = Path(__file__).with_name("launch.py")
+_LINES_KEPT = 2000
+# These a program handles itself, and its forks follow it; any other signal goes to the whole group.
+_HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+
+class Output:
+    """The last 2000 lines that a program printed; everything goes to ``file``, too, if there is one. Thread-safe."""
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._lines: deque[str] = deque(maxlen=_LINES_KEPT)
+        self._file = file
+        self._lock = threading.Lock()
+
+    def write(self, line: str) -> None:
+        """Append a line."""
+        with self._lock:
+            self._lines.append(line)
+            if self._file is not None:
+                with self._file.open("a", encoding="utf-8") as file:
+                    file.write(line + "\n")
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines that are kept, the oldest first."""
+        with self._lock:
+            return list(self._lines)
+
+    def last_words(self) -> str:
+        """Return the last line that is not blank, for error messages."""
+        return next((line.strip() for line in reversed(self.lines) if line.strip()), "it printed nothing")
+
+
+class Child:
+    """A process that is started at once, in a session of its own, and killed with all that it forked when this process ends.
+
+    Args:
+        command: ``exec``: a program and its arguments; ``module``: a Python module and its arguments, run as with ``python -m``.
+        mode: see ``command``.
+        environment: the whole environment of the process.
+        output: where its standard output and error go, line by line.
+
+    Raises:
+        OSError: the process cannot be started.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        output: Output,
+        mode: Literal["exec", "module"] = "exec",
+    ) -> None:
+        # Without ``site`` Python starts in half the time; a module needs it to be found.
+        options = ["-P"] if mode == "module" else ["-P", "-S", "-E"]
+        arguments = [sys.executable, *options, str(_LAUNCH), mode, *command]
+        self._process = _starter().submit(_popen, arguments, dict(environment)).result()
+        self._reader = threading.Thread(target=self._read, args=(output,), name=f"output-{self.pid}", daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        """The process id, which is also that of its process group."""
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """Return the exit status (negative: the signal that ended it), or None while it runs."""
+        return self._process.poll()
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait for the end, at most ``timeout`` seconds; return the exit status, or None if it still runs."""
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal: TERM, INT, HUP and QUIT to the program, others (KILL, STOP, CONT...) to all that it forked, too."""
+        if self._process.poll() is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            if number in _HANDLED:
+                os.kill(self.pid, number)
+            else:
+                os.killpg(self.pid, number)
+
+    def finish(self) -> None:
+        """Kill whatever is left once the program itself has ended, and read its output to the end."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()  # the watching fork keeps the group's number ours until it has killed it
+        self._reader.join(timeout=5)
+
+    def stop(self, grace: float) -> int | None:
+        """End it: TERM, and after ``grace`` seconds KILL, for all that it forked. Return its exit status; may be repeated."""
+        self.signal(signal.SIGTERM)
+        if self.wait(grace) is None:
+            self.signal(signal.SIGCONT)
+            self.signal(signal.SIGKILL)
+        status = self.wait(10)
+        self.finish()
+        return status
+
+    def _read(self, output: Output) -> None:
+        if self._process.stdout is not None:
+            with self._process.stdout as stream:
+                for line in stream:
+                    output.write(line.decode(errors="replace").rstrip("\n"))
+
+
+def environment_without(*prefixes: str) -> dict[str, str]:
+    """Return this process's environment without the variables that begin so."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
+
+
+@cache
+def _starter() -> ThreadPoolExecutor:
+    """Return the one thread that starts processes: it lives as long as this process, and Linux kills them when it ends."""
+    return ThreadPoolExecutor(1, thread_name_prefix="child-starter")
+
+
+def _popen(arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        arguments,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        start_new_session=True,
+    )

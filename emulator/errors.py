@@ -1,0 +1,20 @@
+"""The error of the local cloud: always one line that says what to do."""
+
+from __future__ import annotations
+
+__all__ = ["LocalCloudError", "one_line"]
+
+_LONGEST = 400
+
+
+class LocalCloudError(Exception):
+    """Something of the local cloud cannot run; the text is one line and says what to do about it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(one_line(text, longest=2000))
+
+
+def one_line(text: str, longest: int = _LONGEST) -> str:
+    """Return ``text`` as one line of at most ``longest`` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= longest else line[: longest - 3] + "..."

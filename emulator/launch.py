@@ -1,0 +1,63 @@
+"""``launch.py exec COMMAND...`` and ``launch.py module NAME ARGUMENTS...``: run a program that ends when its parent does.
+
+Whatever ends the parent, SIGKILL included, the program and what it forked are killed:
+
+* Linux is asked to send SIGKILL when the parent goes (``PR_SET_PDEATHSIG``). That is the end of the *thread* which started the
+  process, so starters use a thread that lives on. The request does not pass to forks; in ``module`` mode every fork renews it.
+* Everywhere, a fork of this process waits for the end of standard input, a pipe that nobody but the parent holds open, and then
+  kills the process group. The starter must therefore give both: the pipe and a new session.
+
+Run as a script with ``-P``, so that the modules beside this file shadow nothing; it imports only the standard library.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+__all__: list[str] = []
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent goes; elsewhere than on Linux nothing happens."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def watch_standard_input() -> None:
+    """Fork a process that kills the whole group once standard input has ended, and give this process an empty one."""
+    if os.fork() == 0:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # the program may take its time to stop: it is watched until then
+        os.closerange(1, 256)
+        while os.read(0, 4096):
+            pass
+        os.killpg(0, signal.SIGKILL)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+
+
+def main() -> None:
+    """Become the program."""
+    parent = os.getppid()
+    mode, *command = sys.argv[1:]
+    watch_standard_input()
+    die_with_parent()
+    if os.getppid() != parent:  # it went before the request was in place
+        os.killpg(0, signal.SIGKILL)
+    if mode == "exec":
+        os.execvp(command[0], command)  # noqa: S606 - its purpose
+    import runpy  # noqa: PLC0415 - not needed for exec, which should be quick
+
+    os.register_at_fork(after_in_child=die_with_parent)
+    sys.argv = command
+    runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

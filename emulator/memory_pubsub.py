@@ -1,0 +1,205 @@
+"""Pub/Sub in memory: topics whose messages are pushed to functions over HTTP, at least once, as the real one does it."""
+
+from __future__ import annotations
+
+import base64
+import heapq
+import http.client
+import itertools
+import json
+import logging
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from emulator.clock import Clock
+from emulator.pubsub_topics import PushSubscription, push_endpoint
+from luci_scheduler.core.instants import Instant, format_rfc3339
+
+__all__ = ["MemoryPubSub", "Message"]
+
+_LOG = logging.getLogger(__name__)
+_SECOND = 1_000_000_000
+_ACKNOWLEDGED = frozenset({102, 200, 201, 202, 204})
+_WORKERS = 4  # deliveries under way at a time, per subscription
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A published message; ``published`` is an instant."""
+
+    id: str
+    data: bytes
+    attributes: Mapping[str, str]
+    published: int
+
+
+class _Refusals(urllib.request.HTTPRedirectHandler):
+    """Takes a redirection as the answer that it is: not an acknowledgement."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+class _Subscription:
+    """One subscription: what waits, what is under way, and the threads that deliver."""
+
+    def __init__(self, row: PushSubscription, project: str, endpoint: str, clock: Clock, dead_letters: list[Message]) -> None:
+        self._row = row
+        self._name = f"projects/{project}/subscriptions/{row.topic}"
+        self._endpoint = endpoint
+        self._clock = clock
+        self._dead_letters = dead_letters
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Refusals)
+        self._due: list[tuple[int, int, int, Message]] = []
+        self._sequence = itertools.count()
+        self._lock = threading.Lock()
+        self._woken = threading.Event()
+        self._stopped = False
+        self._epoch = 0
+        self._threads = [
+            threading.Thread(target=self._run, name=f"push-{row.topic}-{number}", daemon=True) for number in range(_WORKERS)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def put(self, message: Message) -> None:
+        """Deliver a message as soon as may be."""
+        self._push(message.published, 1, message)
+
+    def clear(self) -> None:
+        """Forget what waits; what is under way is not tried again."""
+        with self._lock:
+            self._due.clear()
+            self._epoch += 1
+
+    def stop(self) -> None:
+        """Deliver nothing more; a delivery under way ends by itself."""
+        self._stopped = True
+        self._woken.set()
+        for thread in self._threads:
+            thread.join(timeout=1)
+
+    def _push(self, due: int, attempt: int, message: Message) -> None:
+        with self._lock:
+            heapq.heappush(self._due, (due, next(self._sequence), attempt, message))
+        self._woken.set()
+
+    def _run(self) -> None:
+        while not self._stopped:
+            self._woken.clear()
+            with self._lock:
+                now = self._clock.now()
+                taken = heapq.heappop(self._due) if self._due and self._due[0][0] <= now else None
+                wake_at = self._due[0][0] if self._due else now + 3600 * _SECOND
+                epoch = self._epoch
+            if taken is None:
+                if self._stopped:
+                    return
+                self._clock.wait_until(wake_at, self._woken)
+                continue
+            self._woken.set()  # another thread may have missed its call while this one took it
+            _, _, attempt, message = taken
+            if not self._deliver(message, attempt) and epoch == self._epoch:
+                self._again(message, attempt)
+
+    def _deliver(self, message: Message, attempt: int) -> bool:
+        body = json.dumps(self._body(message, attempt)).encode()
+        request = urllib.request.Request(self._endpoint, body, {"Content-Type": "application/json"}, method="POST")  # noqa: S310 - a function on this machine
+        try:
+            with self._opener.open(request, timeout=self._row.ack_deadline_seconds) as answer:
+                answer.read()
+                return answer.status in _ACKNOWLEDGED
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code in _ACKNOWLEDGED
+        except (OSError, http.client.HTTPException) as error:
+            _LOG.info("%s did not take message %s: %s", self._endpoint, message.id, error)
+            return False
+
+    def _again(self, message: Message, attempt: int) -> None:
+        if attempt >= self._row.max_delivery_attempts:
+            source = {
+                "CloudPubSubDeadLetterSourceDeliveryCount": str(attempt),
+                "CloudPubSubDeadLetterSourceSubscription": self._row.topic,
+            }
+            self._dead_letters.append(
+                Message(message.id, message.data, {**message.attributes, **source}, message.published)
+            )
+            return
+        pause = min(self._row.maximum_backoff_seconds, self._row.minimum_backoff_seconds << (attempt - 1))
+        self._push(self._clock.now() + pause * _SECOND, attempt + 1, message)
+
+    def _body(self, message: Message, attempt: int) -> dict[str, Any]:
+        published = format_rfc3339(Instant(message.published))
+        wire: dict[str, Any] = {
+            "messageId": message.id,
+            "message_id": message.id,
+            "publishTime": published,
+            "publish_time": published,
+        }
+        if message.data:
+            wire["data"] = base64.b64encode(message.data).decode()
+        if message.attributes:
+            wire["attributes"] = dict(message.attributes)
+        return {"message": wire, "subscription": self._name, "deliveryAttempt": attempt}
+
+
+class MemoryPubSub:
+    """Topics and push subscriptions of one project; messages live as long as this object. Thread-safe.
+
+    102, 200, 201, 202 and 204 acknowledge; anything else, and silence past the ack deadline (in real time), brings the message
+    again after a pause that doubles, on the clock, until it is a dead letter.
+    """
+
+    def __init__(self, clock: Clock, project: str) -> None:
+        self._clock = clock
+        self._project = project
+        self._subscriptions: dict[str, _Subscription] = {}
+        self._dead_letters: dict[str, list[Message]] = {}
+        self._ids = itertools.count(1)
+
+    def create_topics(self, table: Sequence[PushSubscription], functions: Mapping[str, str]) -> None:
+        """Make the topics and subscriptions of a table; ``functions`` has the base URL of each function."""
+        for row in table:
+            path = row.path(self._project)
+            dead = self._dead_letters.setdefault(path, [])
+            endpoint = push_endpoint(functions[row.function], path)
+            self._subscriptions[path] = _Subscription(row, self._project, endpoint, self._clock, dead)
+
+    def publish(self, topic: str, data: bytes, attributes: dict[str, str]) -> None:
+        """Publish to ``projects/P/topics/T``.
+
+        Raises:
+            LookupError: there is no such topic.
+            ValueError: neither data nor attributes.
+        """
+        subscription = self._subscriptions.get(topic)
+        if subscription is None:
+            raise LookupError(f"there is no topic {topic}")
+        if not data and not attributes:
+            raise ValueError("a message has data or attributes")
+        subscription.put(Message(str(next(self._ids)), data, dict(attributes), self._clock.now()))
+
+    def topic_exists(self, topic: str) -> bool:
+        """Tell whether the topic (full name) exists."""
+        return topic in self._subscriptions
+
+    def dead_letters(self, topic: str) -> list[Message]:
+        """Return what could never be delivered of a topic (full name), the oldest first."""
+        return list(self._dead_letters.get(topic, ()))
+
+    def drop_backlog(self) -> None:
+        """Forget all messages that wait, and the dead letters."""
+        for subscription in self._subscriptions.values():
+            subscription.clear()
+        for letters in self._dead_letters.values():
+            letters.clear()
+
+    def close(self) -> None:
+        """Deliver nothing more."""
+        for subscription in self._subscriptions.values():
+            subscription.stop()

@@ -1,0 +1,181 @@
+"""The official Firestore and Pub/Sub emulators, as child processes of this one."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Self
+
+from emulator.children import Child, Output
+from emulator.downloads import fetch_firestore_jar, fetch_pubsub_jar
+from emulator.errors import LocalCloudError, one_line
+from emulator.java import find_java
+from emulator.ports import HOST, free_port, require_free
+from emulator.sdk import find_firestore_jar, find_pubsub_jar
+
+__all__ = ["OfficialEmulator", "clear_documents", "start_firestore", "start_pubsub"]
+
+_READY_SECONDS = 60.0  # a start takes one to three seconds; a busy machine takes longer
+_STOP_SECONDS = 5.0
+_FIRESTORE_CLASS = "com.google.cloud.datastore.emulator.firestore.CloudFirestore"
+# Quick to start and small: they serve one developer. The language keeps messages readable by programs.
+_FLAGS = ("-Duser.language=en", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx1g")
+
+
+class OfficialEmulator:
+    """An emulator that was started; it ends with `stop`, or when this process ends in whatever way.
+
+    Args:
+        name: what error messages call it.
+        command: from a port to the command that serves it.
+        port: the port; 0 picks a free one, and another one if somebody else was quicker to take it.
+        log: a file to append its output to.
+
+    Raises:
+        LocalCloudError: the port is in use, or Java cannot be started.
+    """
+
+    def __init__(
+        self, name: str, command: Callable[[int], Sequence[str]], port: int = 0, log: Path | None = None
+    ) -> None:
+        self.name = name
+        self.output = Output(log)
+        self._command = command
+        self._may_move = port == 0
+        self._port = require_free(port, f"the {name} emulator")
+        self._stopped = threading.Event()
+        self._child = self._start()
+
+    @property
+    def address(self) -> str:
+        """``host:port``, as FIRESTORE_EMULATOR_HOST and PUBSUB_EMULATOR_HOST have it; final once it is ready."""
+        return f"{HOST}:{self._port}"
+
+    @property
+    def pid(self) -> int:
+        """The process id of Java."""
+        return self._child.pid
+
+    def wait_until_ready(self, seconds: float = _READY_SECONDS) -> Self:
+        """Wait until it answers, at most ``seconds``; return the emulator itself.
+
+        Raises:
+            LocalCloudError: it ended, or did not answer in time (then it is stopped); with the end of its output.
+        """
+        for _ in range(int(seconds / 0.05)):
+            if self._child.poll() is not None:
+                self._child.finish()
+                if not (self._may_move and self._port_was_taken()):
+                    raise LocalCloudError(self._why_it_ended())
+                self._may_move = False
+                self._port = free_port()
+                self._child = self._start()
+            if self._answers():
+                return self
+            if self._stopped.wait(0.05):
+                raise LocalCloudError(f"the {self.name} emulator was stopped while it started")
+        self.stop()
+        raise LocalCloudError(
+            f"the {self.name} emulator did not answer within {seconds:.0f} s; its last words: {self.output.last_words()}"
+        )
+
+    def reset(self) -> None:
+        """Let it forget everything, of all projects.
+
+        Raises:
+            LocalCloudError: it does not answer.
+        """
+        _request(self.address, "POST", "/reset")
+
+    def stop(self) -> None:
+        """End it, by force if need be; may be repeated."""
+        self._stopped.set()
+        self._child.stop(_STOP_SECONDS)
+
+    def __enter__(self) -> Self:
+        return self.wait_until_ready()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _start(self) -> Child:
+        environment = {**os.environ, "JAVA_TOOL_OPTIONS": ""}
+        try:
+            return Child(self._command(self._port), environment=environment, output=self.output)
+        except OSError as error:
+            raise LocalCloudError(f"the {self.name} emulator cannot be started: {error}") from error
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{self.address}/", timeout=2) as answer:
+                return bool(answer.status == http.client.OK)
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def _port_was_taken(self) -> bool:
+        return any("Address already in use" in line or "BindException" in line for line in self.output.lines)
+
+    def _why_it_ended(self) -> str:
+        lines = self.output.lines
+        if any("UnsupportedClassVersionError" in line for line in lines):
+            return f"the {self.name} emulator needs a newer Java than {self._command(0)[0]}: install Java 21 or later"
+        if self._port_was_taken():
+            return f"port {self._port} for the {self.name} emulator is in use: end the program that listens there, or choose another"
+        told = next((line for line in lines if "rror" in line or "xception" in line), self.output.last_words())
+        return f"the {self.name} emulator ended at once (status {self._child.poll()}): {one_line(told)}"
+
+
+def clear_documents(address: str, project: str, database: str = "(default)") -> None:
+    """Delete all documents of a database in the Firestore emulator at ``address``; an unknown project or database has none.
+
+    Raises:
+        LocalCloudError: it does not answer.
+    """
+    _request(address, "DELETE", f"/emulator/v1/projects/{project}/databases/{database}/documents")
+
+
+def _request(address: str, method: str, path: str) -> None:
+    request = urllib.request.Request(f"http://{address}{path}", method=method)  # noqa: S310 - an emulator on this machine
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - see above
+            answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise LocalCloudError(f"the emulator on {address} refused {method} {path}: {error}") from error
+
+
+def start_firestore(port: int = 0, *, download_url: str = "", log: Path | None = None) -> OfficialEmulator:
+    """Start the Firestore emulator without waiting for it: that of an installed SDK, else the pinned download.
+
+    Args:
+        port: where; 0 picks a free port.
+        download_url: the address of the folder to download from; the public one if empty.
+        log: a file to append its output to.
+
+    Raises:
+        LocalCloudError: Java or the emulator cannot be had, or the port is in use.
+    """
+    java = find_java()
+    jar = find_firestore_jar() or fetch_firestore_jar(download_url)
+
+    def command(chosen: int) -> Sequence[str]:
+        # Its web socket would otherwise take a port by chance, perhaps one that was promised to somebody else.
+        ports = (f"--host={HOST}", f"--port={chosen}", f"--websocket_port={free_port()}")
+        return (java, *_FLAGS, "-cp", str(jar), _FIRESTORE_CLASS, *ports)
+
+    return OfficialEmulator("Firestore", command, port, log)
+
+
+def start_pubsub(port: int = 0, *, download_url: str = "", log: Path | None = None) -> OfficialEmulator:
+    """Start the Pub/Sub emulator without waiting for it; arguments and errors as for `start_firestore`."""
+    java = find_java()
+    jar = find_pubsub_jar() or fetch_pubsub_jar(download_url)
+
+    def command(chosen: int) -> Sequence[str]:
+        return (java, *_FLAGS, "-jar", str(jar), f"--host={HOST}", f"--port={chosen}")
+
+    return OfficialEmulator("Pub/Sub", command, port, log)

@@ -1,0 +1,39 @@
+"""What all tests share: one pair of official emulators per session, a fresh project for each test."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import freezegun
+import pytest
+
+from emulator.official import OfficialEmulator, start_firestore
+
+# gRPC and its helpers measure deadlines with the real clock; frozen, calls would fail or hang.
+freezegun.configure(extend_ignore_list=["google.api_core", "grpc"])
+
+for _name in [name for name in os.environ if name.startswith("SCHEDULER_")]:
+    del os.environ[_name]
+
+
+@pytest.fixture(scope="session")
+def firestore_emulator() -> Iterator[OfficialEmulator]:
+    """The official Firestore emulator."""
+    emulator = start_firestore()
+    try:
+        emulator.wait_until_ready()
+        yield emulator
+    finally:
+        emulator.stop()
+
+
+@pytest.fixture
+def firestore_client(firestore_emulator: OfficialEmulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A client with a project of its own: nothing another test wrote is there."""
+    from google.cloud import firestore
+
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", firestore_emulator.address)
+    client = firestore.Client(project=f"t-{uuid.uuid4().hex[:10]}")
+    yield client
+    client.close()

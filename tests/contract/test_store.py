@@ -1,0 +1,220 @@
+"""One suite for both stores: in memory, and Firestore on the official emulator."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from emulator.memory.store import MemoryStore
+from luci_scheduler.adapters.firestore import FirestoreStore
+from luci_scheduler.core.errors import PermanentError, StoreConflictError
+from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.invocation import Invocation, Status, Timer
+from luci_scheduler.core.job import Job, JobDefinition, TaskDefinition
+from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.ports import (
+    CreateInvocation,
+    CreateTrigger,
+    ProjectRecord,
+    PutJob,
+    PutProject,
+    PutWatchers,
+    Store,
+    TriggerRecord,
+    UpdateInvocation,
+    UpdateTrigger,
+    Watcher,
+)
+
+JOB_ID = JobId("proj/job (1)")
+TASK = TaskDefinition("buildbucket", {"server": "s", "builder": "b", "tags": ["a:b"]})
+
+
+@pytest.fixture(params=["memory", pytest.param("firestore", marks=pytest.mark.emulators)])
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """Each store in turn."""
+    if request.param == "memory":
+        yield MemoryStore()
+    else:
+        yield FirestoreStore(request.getfixturevalue("firestore_client"))
+
+
+def _invocation(number: int = 1, **changes: Any) -> Invocation:
+    trigger = Trigger("t/é", Instant(5), "gitiles", {"repo": "r", "ref": "x", "revision": "y"}, title="<t>")
+    return replace(
+        Invocation(
+            id=InvocationId(8_000_000_000_000_000_000 + number * 16),
+            job_id=JOB_ID,
+            started=Instant(1_600_000_000_123_456_000),
+            task=TASK,
+            properties={"n": [1, ["nested"]], "s": "é"},
+            tags=("a:b",),
+            incoming_triggers=(trigger,),
+            next_due=Instant(100),
+        ),
+        **changes,
+    )
+
+
+def test_invocation_comes_back_as_it_was_written(store: Store) -> None:
+    """Every field survives, nested lists and 64-bit numbers included; the log is apart."""
+    timer = Timer("proj/job (1):1:2:0", "check", Instant(1), Instant(1_600_000_000_000_000_001))
+    written = _invocation(
+        status=Status.RUNNING,
+        pending_timers=(timer,),
+        task_data={"build_id": "1"},
+        finished=Instant(7),
+        claim_until=Instant(9),
+    )
+    (version,) = store.commit([CreateInvocation(written, "line 1\n")])
+    found = store.invocation(JOB_ID, written.id)
+    assert found is not None
+    assert found.value == written
+    assert found.version == version
+    with_log = store.invocation_with_log(JOB_ID, written.id)
+    assert with_log is not None
+    assert with_log[1] == "line 1\n"
+
+
+def test_absent_documents_are_none(store: Store) -> None:
+    """What is not there is None, not an error."""
+    assert store.job(JOB_ID) is None
+    assert store.invocation(JOB_ID, InvocationId(16)) is None
+    assert store.trigger(JOB_ID, "t") is None
+    assert store.project("proj") is None
+    assert list(store.watchers("https://r.googlesource.com/x")) == []
+
+
+def test_creation_is_refused_when_it_exists(store: Store) -> None:
+    """A second creation changes nothing, and nothing of its commit lands."""
+    store.commit([CreateInvocation(_invocation(1))])
+    with pytest.raises(StoreConflictError):
+        store.commit([CreateInvocation(_invocation(2)), CreateInvocation(_invocation(1, attempts=7))])
+    assert store.invocation(JOB_ID, _invocation(2).id) is None
+    found = store.invocation(JOB_ID, _invocation(1).id)
+    assert found is not None
+    assert found.value.attempts == 0
+
+
+def test_update_under_a_stale_version_is_refused_whole(store: Store) -> None:
+    """Compare and swap: the loser writes nothing, neither here nor in the other documents of its commit."""
+    job = Job(JOB_ID, JobDefinition(TASK))
+    created, job_version = store.commit([CreateInvocation(_invocation()), PutJob(job, None)])
+    (newer,) = store.commit([UpdateInvocation(_invocation(commits=1), created, "a\n")])
+    with pytest.raises(StoreConflictError):
+        store.commit(
+            [
+                PutJob(replace(job, paused=True, mutations=1), job_version),
+                UpdateInvocation(_invocation(commits=2), created),
+            ]
+        )
+    assert newer != created
+    found = store.job(JOB_ID)
+    assert found is not None
+    assert not found.value.paused
+    assert found.value == job
+
+
+def test_log_grows_in_order_and_equal_lines_stay(store: Store) -> None:
+    """Chunks are appended, equal ones too, without the log being read."""
+    (version,) = store.commit([CreateInvocation(_invocation(), "first\n")])
+    for number in range(1, 4):
+        (version,) = store.commit([UpdateInvocation(_invocation(commits=number), version, "same\n")])
+    with_log = store.invocation_with_log(JOB_ID, _invocation().id)
+    assert with_log is not None
+    assert with_log[1] == "first\nsame\nsame\nsame\n"
+
+
+def test_definition_stays_when_the_state_changes(store: Store) -> None:
+    """An update sends the state alone; what never changes is kept."""
+    (version,) = store.commit([CreateInvocation(_invocation())])
+    store.commit([UpdateInvocation(_invocation(status=Status.SUCCEEDED, next_due=None, commits=1), version)])
+    found = store.invocation(JOB_ID, _invocation().id)
+    assert found is not None
+    assert found.value.properties == {"n": [1, ["nested"]], "s": "é"}
+    assert found.value.status is Status.SUCCEEDED
+
+
+def test_invocations_are_listed_newest_first_in_pages(store: Store) -> None:
+    """IDs fall with time; an ascending scan is newest first, and a page begins behind the last one."""
+    store.commit([CreateInvocation(_invocation(number)) for number in (3, 1, 2)])
+    ids = [item.id for item in store.invocations(JOB_ID, 2)]
+    assert ids == [_invocation(1).id, _invocation(2).id]
+    assert [item.id for item in store.invocations(JOB_ID, 2, after=ids[-1])] == [_invocation(3).id]
+
+
+def test_overdue_invocations_of_all_jobs(store: Store) -> None:
+    """The sweep sees what is due, the most overdue first, and nothing that has no due time."""
+    other = JobId("zeta/job")
+    store.commit(
+        [
+            CreateInvocation(_invocation(1, next_due=Instant(30))),
+            CreateInvocation(_invocation(2, next_due=Instant(10), job_id=other)),
+            CreateInvocation(_invocation(3, next_due=Instant(31))),
+            CreateInvocation(_invocation(4, next_due=None)),
+        ]
+    )
+    assert [(item.job_id, item.next_due) for item in store.due_invocations(Instant(30), 10)] == [
+        (other, 10),
+        (JOB_ID, 30),
+    ]
+    assert len(store.due_invocations(Instant(30), 1)) == 1
+
+
+def test_overdue_jobs(store: Store) -> None:
+    """Jobs have a due time of their own."""
+    store.commit(
+        [
+            PutJob(Job(JOB_ID, JobDefinition(TASK), next_due=Instant(5)), None),
+            PutJob(Job(JobId("a/b"), JobDefinition(TASK)), None),
+        ]
+    )
+    assert [job.id for job in store.due_jobs(Instant(5), 10)] == [JOB_ID]
+
+
+def test_pending_triggers_oldest_first_and_markers_never(store: Store) -> None:
+    """A trigger is pending until it is resolved; awkward IDs are kept apart."""
+    ids = ["https://r/+/refs/heads/a@1", "..", "__x__", "é" * 600]
+    records = [TriggerRecord(JOB_ID, Trigger(name, Instant(100 - n)), deliveries=("d",)) for n, name in enumerate(ids)]
+    versions = store.commit([CreateTrigger(record) for record in records])
+    assert [found.value.trigger.id for found in store.pending_triggers(JOB_ID, 10)] == ids[::-1]
+    store.commit([UpdateTrigger(replace(records[0], invocation_id=InvocationId(16), resolved=Instant(9)), versions[0])])
+    assert [found.value.trigger.id for found in store.pending_triggers(JOB_ID, 2)] == ids[:1:-1]
+    marker = store.trigger(JOB_ID, ids[0])
+    assert marker is not None
+    assert (marker.value.invocation_id, marker.value.deliveries) == (16, ("d",))
+
+
+def test_watchers_of_projects_do_not_disturb_each_other(store: Store) -> None:
+    """A repository's watchers are one document; each project replaces its own."""
+    repo = "https://r.googlesource.com/x"
+    mine = Watcher(JobId("a/j"), JobId("a/t"), repo, ("refs/heads/main",))
+    yours = Watcher(JobId("b/j"), JobId("b/t"), f"{repo}.git", ("regexp:refs/heads/.*",))
+    store.commit([PutWatchers(repo, "a", (mine,))])
+    store.commit([PutWatchers(repo, "b", (yours,))])
+    assert list(store.watchers(repo)) == [mine, yours]
+    store.commit([PutWatchers(repo, "a", ())])
+    assert list(store.watchers(repo)) == [yours]
+
+
+def test_project_record(store: Store) -> None:
+    """A project's record comes back, and is replaced under its version."""
+    record = ProjectRecord("proj", "rev", "url", (JOB_ID,), ("r",), ("line 1: bad",))
+    store.commit([PutProject(record, None)])
+    found = store.project("proj")
+    assert found is not None
+    assert found.value == record
+    store.commit([PutProject(replace(record, problems=(), mutations=1), found.version)])
+    with pytest.raises(StoreConflictError):
+        store.commit([PutProject(replace(record, mutations=2), found.version)])
+
+
+def test_what_is_too_large_is_refused_before_it_is_sent(store: Store) -> None:
+    """No document can reach the store's limit, and a refused commit writes nothing."""
+    with pytest.raises(PermanentError, match="1000000"):
+        store.commit(
+            [CreateInvocation(_invocation(2)), CreateInvocation(_invocation(1, properties={"x": "y" * 1_000_000}))]
+        )
+    assert store.invocation(JOB_ID, _invocation(2).id) is None

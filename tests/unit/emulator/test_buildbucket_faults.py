@@ -1,0 +1,231 @@
+"""Faults of the Buildbucket server's answers, its request log, its control endpoint and its page."""
+
+import time
+
+import pytest
+import requests
+
+from emulator.buildbucket import BuildbucketServer, Fault
+from emulator.buildbucket.testing import MemoryPublisher, call_prpc, prpc_json
+from emulator.clock import SteppedClock
+
+START = 1_700_000_000 * 10**9
+BUILDER = {"project": "p", "bucket": "b", "builder": "x"}
+V1 = "/_ah/api/buildbucket/v1"
+PUT = {"bucket": "luci.p.b", "parameters_json": '{"builder_name": "x"}'}
+
+
+@pytest.fixture
+def publisher():
+    """A publisher that keeps messages."""
+    return MemoryPublisher()
+
+
+@pytest.fixture
+def server(publisher):
+    """A server on a clock that is moved by hand."""
+    server = BuildbucketServer(SteppedClock(START), publisher)
+    server.start()
+    yield server
+    server.stop()
+
+
+def count(server):
+    """Return how many builds there are."""
+    return len(list(server.builds.newest_first()))
+
+
+def control(server, method, path, body=None):
+    """Use the control endpoint."""
+    return requests.request(method, f"{server.url}/control/{path}", json=body, timeout=5)
+
+
+class TestFaults:
+    """What may go wrong with calls."""
+
+    def test_lost_reply(self, server):
+        """The build exists, the caller sees a broken connection, a repeat returns it."""
+        server.faults.add(Fault.lost_reply())
+        request = {"builder": BUILDER, "requestId": "r"}
+        with pytest.raises(requests.ConnectionError):
+            call_prpc(server.url, "ScheduleBuild", request)
+        assert count(server) == 1
+        again = prpc_json(call_prpc(server.url, "ScheduleBuild", request))
+        assert (count(server), int(again["id"])) == (1, next(server.builds.newest_first()).id)
+        assert [(record.method, record.status) for record in server.requests] == [
+            ("ScheduleBuild", 0),
+            ("ScheduleBuild", 200),
+        ]
+
+    def test_error_after_the_work(self, server):
+        """The build exists, the caller is told an error."""
+        server.faults.add(Fault("error", "ScheduleBuild", "after", code=13))
+        assert call_prpc(server.url, "ScheduleBuild", {"builder": BUILDER}).status_code == 500
+        assert count(server) == 1
+
+    def test_cut_before(self, server):
+        """The connection breaks and nothing has happened."""
+        server.faults.add(Fault("cut", "v1.put"))
+        with pytest.raises(requests.ConnectionError):
+            requests.put(f"{server.url}{V1}/builds", json=PUT, timeout=5)
+        assert count(server) == 0
+        assert requests.put(f"{server.url}{V1}/builds", json=PUT, timeout=5).status_code == 200
+
+    def test_cut_body(self, server):
+        """The answer breaks off half-way."""
+        server.faults.add(Fault("cut_body"))
+        with pytest.raises((requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
+            call_prpc(server.url, "ScheduleBuild", {"builder": BUILDER})
+        assert count(server) == 1
+
+    def test_times_and_match(self, server):
+        """A fault hits so many calls of its method, and only those that hold its text."""
+        server.faults.add(Fault("http", "Schedule*", status=503, body="busy", times=2, match='"target"'))
+        other = call_prpc(server.url, "ScheduleBuild", {"builder": BUILDER})
+        hits = [call_prpc(server.url, "ScheduleBuild", {"builder": BUILDER, "requestId": "target"}) for _ in range(3)]
+        assert (other.status_code, [hit.status_code for hit in hits]) == (200, [503, 503, 200])
+        assert "X-Prpc-Grpc-Code" not in hits[0].headers
+        assert server.faults.active() == []
+
+    def test_slow_past_the_deadline(self, server):
+        """An answer later than the caller's deadline is code 4, at the deadline."""
+        server.faults.add(Fault("slow", seconds=30))
+        begin = time.monotonic()
+        response = call_prpc(server.url, "ScheduleBuild", {"builder": BUILDER}, headers={"X-Prpc-Grpc-Timeout": "50m"})
+        assert (response.status_code, response.text) == (504, "Request deadline exceeded\n")
+        assert 0.05 <= time.monotonic() - begin < 5
+        assert count(server) == 0
+
+    def test_slow_after_the_work(self, server):
+        """With the work done before the pause, the deadline passes although the build exists."""
+        server.faults.add(Fault("slow", when="after", seconds=30))
+        response = call_prpc(server.url, "ScheduleBuild", {"builder": BUILDER}, headers={"X-Prpc-Grpc-Timeout": "20m"})
+        assert (response.status_code, count(server)) == (504, 1)
+
+    def test_stop_ends_slow_answers(self, publisher):
+        """A server stops at once, although an answer is slow."""
+        server = BuildbucketServer(SteppedClock(START), publisher)
+        server.start()
+        server.faults.add(Fault("slow", seconds=60))
+        with pytest.raises(requests.Timeout):
+            requests.put(f"{server.url}{V1}/builds", json=PUT, timeout=0.05)
+        begin = time.monotonic()
+        server.stop()
+        assert time.monotonic() - begin < 5
+
+    def test_v1_error(self, server):
+        """An error of v1 is its HTTP status and an error object."""
+        server.faults.add(Fault("error", "v1.*", code=14, message="later"))
+        response = requests.get(f"{server.url}{V1}/builds/1", timeout=5)
+        assert (response.status_code, response.json()) == (503, {"error": {"message": "later"}})
+
+
+class TestControl:
+    """The same over HTTP."""
+
+    def test_faults(self, server):
+        """Faults are added, listed and cleared; what cannot be read is 400."""
+        assert control(server, "POST", "faults", {"effect": "error", "code": 7, "times": None}).status_code == 200
+        assert control(server, "GET", "faults").json()[0]["code"] == 7
+        assert call_prpc(server.url, "GetBuild", {"id": "1"}).status_code == 403
+        control(server, "DELETE", "faults")
+        assert call_prpc(server.url, "GetBuild", {"id": "1"}).status_code == 404
+        for body in ({"effect": "magic"}, {}, {"effect": "cut", "nope": 1}):
+            assert control(server, "POST", "faults", body).status_code == 400
+        assert control(server, "GET", "nothing").status_code == 404
+
+    def test_builds_are_moved(self, server, publisher):
+        """Plans are set and builds moved; everything is seen from outside."""
+        control(server, "POST", "plans", {"builder": "p/*", "plan": {"manual": True}})
+        request = {"builder": BUILDER, "notify": {"pubsubTopic": "projects/my-project/topics/builds"}}
+        build_id = prpc_json(call_prpc(server.url, "ScheduleBuild", request))["id"]
+        control(server, "POST", "notifications", {"effect": "drop", "event": "started"})
+        assert control(server, "POST", f"builds/{build_id}/start").json() == {"changed": True}
+        assert control(server, "POST", f"builds/{build_id}/end", {"status": "FAILURE", "summary": "s"}).json() == {
+            "changed": True
+        }
+        assert control(server, "POST", f"builds/{build_id}/end").json() == {"changed": False}
+        assert control(server, "POST", f"builds/{build_id}/end", {"status": "DONE"}).status_code == 400
+        assert [build["status"] for build in control(server, "GET", "builds").json()] == ["FAILURE"]
+        assert len(publisher.messages) == 2
+        assert control(server, "GET", "status").json()["now"] == START
+        control(server, "DELETE", "plans")
+        control(server, "POST", "plans", {"builder": "*", "plan": {"steps": [{"start": {}}, {"end": {}}]}})
+        server.clock.advance(10**9)
+        call_prpc(server.url, "ScheduleBuild", {"builder": BUILDER})
+        control(server, "POST", "run_due")
+        assert [build["status"] for build in control(server, "GET", "builds").json()] == ["SUCCESS", "FAILURE"]
+
+    def test_settings(self, server):
+        """Strictness, memory and buckets are switched."""
+        request = {"builder": BUILDER, "requestId": "r"}
+        first = prpc_json(call_prpc(server.url, "ScheduleBuild", request))
+        control(server, "POST", "settings", {"forget_request_ids": True, "request_id_memory": "5s"})
+        second = prpc_json(call_prpc(server.url, "ScheduleBuild", request))
+        assert first["id"] != second["id"]
+        assert server.request_id_memory == 5 * 10**9
+        control(server, "POST", "settings", {"strict_builders": True})
+        assert call_prpc(server.url, "ScheduleBuild", {"builder": BUILDER}).status_code == 404
+        control(server, "POST", "builders", BUILDER)
+        assert call_prpc(server.url, "ScheduleBuild", {"builder": BUILDER}).status_code == 200
+        control(server, "POST", "buckets", {"bucket": "p/b", "closed": True})
+        assert call_prpc(server.url, "ScheduleBuild", {"builder": BUILDER}).status_code == 404
+        control(server, "POST", "buckets", {"bucket": "p/b", "closed": False})
+        control(server, "POST", "settings", {"strict_auth": True})
+        assert call_prpc(server.url, "GetBuild", {"id": "1"}, headers={"Authorization": "Bearer x"}).status_code == 401
+        assert requests.get(f"{server.url}{V1}/builds/1", timeout=5).status_code == 401
+        assert control(server, "POST", "settings", {"nope": 1}).status_code == 400
+
+    def test_responses(self, server):
+        """Answers are put in beforehand."""
+        control(server, "POST", "responses", {"method": "GetBuild", "body": {"id": "5"}})
+        assert control(server, "GET", "status").json()["responses_left"] == {"GetBuild": 1}
+        assert prpc_json(call_prpc(server.url, "GetBuild", {"id": "1"})) == {"id": "5"}
+
+
+def test_request_log(server):
+    """Requests are kept with caller, body, moment and answer; those of the control endpoint are not."""
+    call_prpc(server.url, "GetBuild", {"id": "77"}, caller="a@b.c")
+    requests.get(f"{server.url}{V1}/search?bucket=luci.p.b", timeout=5)
+    log = control(server, "GET", "requests").json()
+    assert [(entry["method"], entry["caller"], entry["status"]) for entry in log] == [
+        ("GetBuild", "user:a@b.c", 404),
+        ("v1.search", "anonymous:anonymous", 200),
+    ]
+    assert (log[0]["body"], log[0]["time"]) == ('{"id": "77"}', START)
+    assert log[0]["answer"].startswith("requested resource not found")
+    assert log[1]["path"] == f"{V1}/search?bucket=luci.p.b"
+    control(server, "DELETE", "requests")
+    assert server.requests == []
+
+
+def test_page(server):
+    """A build has a page for people, on which what came with a request is escaped."""
+    request = {"builder": BUILDER, "properties": {"x": "<script>"}, "tags": [{"key": "k", "value": "<b>"}]}
+    build_id = prpc_json(call_prpc(server.url, "ScheduleBuild", request))["id"]
+    page = requests.get(f"{server.url}/build/{build_id}", timeout=5)
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert f"<h1>Build {build_id}</h1>" in page.text
+    assert "k:&lt;b&gt;" in page.text
+    assert "&lt;script&gt;" in page.text
+    assert "<script>" not in page.text
+    assert requests.get(f"{server.url}/build/1", timeout=5).status_code == 404
+    assert requests.get(f"{server.url}/build/x", timeout=5).status_code == 404
+
+
+def test_start_and_stop(publisher):
+    """The address is known once started; a stopped server refuses connections and can be started again at the same port."""
+    server = BuildbucketServer(SteppedClock(START), publisher)
+    server.stop()
+    with pytest.raises(RuntimeError):
+        _ = server.url
+    server.start()
+    url = server.url
+    assert url == f"http://{server.host}"
+    server.stop()
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"{url}/build/1", timeout=5)
+    server.start()
+    assert server.url == url
+    assert requests.get(f"{url}/build/1", timeout=5).status_code == 404
+    server.stop()

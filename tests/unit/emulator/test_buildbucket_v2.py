@@ -1,0 +1,456 @@
+"""Today's Buildbucket API: what is refused, deduplication, ids, tags, masks, searches and permissions."""
+
+import base64
+
+import pytest
+
+from emulator.buildbucket import BuildbucketServer, BuilderConfig, BuilderId, Outcome
+from emulator.buildbucket.identifiers import build_id_at, created_at
+from emulator.buildbucket.instants import MINUTE, format_timestamp
+from emulator.buildbucket.testing import MemoryPublisher, ScriptedChance, call_prpc, prpc_json
+from emulator.clock import SteppedClock
+
+START = 1_700_000_000 * 10**9 + 123_456_789
+BUILDER = {"project": "p", "bucket": "b", "builder": "x"}
+COMMIT = {"host": "h.googlesource.com", "project": "r", "id": "a" * 40, "ref": "refs/heads/main"}
+TOPIC = "projects/my-project/topics/builds"
+
+
+@pytest.fixture
+def publisher():
+    """A publisher that keeps messages."""
+    return MemoryPublisher()
+
+
+@pytest.fixture
+def server(publisher):
+    """A server on which nothing happens by itself."""
+    server = BuildbucketServer(SteppedClock(START), publisher, life_cycle="manual", chance=ScriptedChance())
+    server.start()
+    yield server
+    server.stop()
+
+
+def schedule(server, caller="project:tint", **fields):
+    """Schedule a build and return the reply's message."""
+    return prpc_json(call_prpc(server.url, "ScheduleBuild", {"builder": BUILDER, **fields}, caller=caller))
+
+
+def get(server, build, **fields):
+    """Get a build and return the reply's message."""
+    return prpc_json(call_prpc(server.url, "GetBuild", {"id": build["id"], **fields}))
+
+
+def tag(key, value):
+    """Return a tag's message."""
+    return {"key": key, "value": value}
+
+
+def encoded(size):
+    """Return base64 of that many bytes."""
+    return base64.b64encode(b"x" * size).decode()
+
+
+GITILES_REGEX = r"^commit/gitiles/([^/]+)/(.+?)/\+/([a-f0-9]{40})$"
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"builder": None}, "builder or template_build_id is required"),
+        ({"builder": {**BUILDER, "project": "P"}}, r'builder: project must match "^[a-z0-9\\-_]+$"'),
+        ({"builder": {**BUILDER, "bucket": ""}}, "builder: bucket is required"),
+        ({"builder": {**BUILDER, "bucket": "B"}}, r'builder: bucket must match "^[a-z0-9\\-_.]{1,100}$"'),
+        (
+            {"builder": {**BUILDER, "bucket": "luci.p.ci"}},
+            'builder: invalid use of v1 bucket in v2 API (hint: try "ci")',
+        ),
+        ({"builder": {**BUILDER, "builder": ""}}, "builder: builder is required"),
+        ({"builder": {**BUILDER, "builder": "a/b"}}, r'builder: builder must match "^[a-zA-Z0-9\\-_.\\(\\) ]{1,128}$"'),
+        ({"properties": {"repository": 1}}, 'properties: "repository" must not be specified'),
+        ({"properties": {"buildername": None}}, 'properties: "buildername" must not be specified'),
+        (
+            {"properties": {"$recipe_engine/runtime": {"is_luci": True}}},
+            'properties: "$recipe_engine/runtime.is_luci" must not be specified',
+        ),
+        ({"gitilesCommit": {**COMMIT, "host": ""}}, "gitiles_commit: host is required"),
+        ({"gitilesCommit": {**COMMIT, "project": ""}}, "gitiles_commit: project is required"),
+        ({"gitilesCommit": {**COMMIT, "ref": ""}}, "gitiles_commit: ref is required"),
+        ({"gitilesCommit": {**COMMIT, "ref": "main"}}, "gitiles_commit: ref must match refs/.*"),
+        ({"gitilesCommit": {**COMMIT, "id": "A" * 40}}, 'gitiles_commit: id must match "^[a-f0-9]{40}$"'),
+        ({"gitilesCommit": {**COMMIT, "ref": "", "position": 3}}, "gitiles_commit: position requires ref"),
+        ({"tags": [tag("a:b", "c")]}, 'tags: tag key "a:b" cannot have a colon'),
+        ({"tags": [tag("", "c")]}, "tags: the key cannot be empty"),
+        ({"tags": [tag("k" * 70, "c")]}, "tags: the key should be no longer than 64 (got 70)"),
+        ({"tags": [tag("k", "v" * 300)]}, "tags: the value should be no longer than 256 (got 300)"),
+        ({"tags": [tag("k", " v")]}, "tags: the value should have no leading or trailing spaces"),
+        ({"tags": [tag("build_address", "v")]}, 'tags: tag "build_address" is reserved'),
+        ({"tags": [tag("builder", "a"), tag("builder", "b")]}, 'tags: tag "builder:b" conflicts with tag "builder:a"'),
+        ({"tags": [tag("buildset", "commit/gitiles/h/r/+/main")]}, f'tags: does not match regex "{GITILES_REGEX}"'),
+        (
+            {"tags": [tag("buildset", f"commit/gitiles/h/r.git/+/{'a' * 40}")]},
+            'tags: gitiles project must not end with ".git"',
+        ),
+        (
+            {"tags": [tag("buildset", "patch/gerrit/h/x/1")]},
+            r'tags: does not match regex "^patch/gerrit/([^/]+)/(\d+)/(\d+)$"',
+        ),
+        ({"priority": 256}, "priority must be in [0, 255]"),
+        ({"notify": {}}, "notify: pubsub_topic must be specified"),
+        ({"notify": {"pubsubTopic": TOPIC, "userData": encoded(4097)}}, "notify: user_data cannot exceed 4096 bytes"),
+        (
+            {"notify": {"pubsubTopic": "projects/my-project/topics/missing"}},
+            (
+                "notify: cr-buildbucket@appspot.gserviceaccount.com account doesn't have the 'pubsub.topics.publish' or "
+                "'pubsub.topics.get' permission for projects/my-project/topics/missing"
+            ),
+        ),
+        ({"requestId": "a/b"}, "request_id cannot contain '/'"),
+        ({"requestId": "__bb__:x"}, "request_id cannot start with '__bb__:'"),
+        (
+            {"mask": {"allFields": True, "fields": "id"}},
+            "invalid mask: mask.AllFields is mutually exclusive with other mask fields",
+        ),
+        (
+            {"mask": {"fields": "nope"}},
+            'invalid mask: invalid path "nope": field "nope" does not exist in message Build',
+        ),
+        ({"canOutliveParent": "YES"}, "can_outlive_parent is specified without a parent build"),
+    ],
+)
+def test_schedule_refuses(server, publisher, fields, reason):
+    """Each fault of a request is code 3 with the service's words, and makes no build."""
+    publisher.missing.add("projects/my-project/topics/missing")
+    request = {name: value for name, value in {"builder": BUILDER, **fields}.items() if value is not None}
+    response = call_prpc(server.url, "ScheduleBuild", request)
+    assert (response.status_code, response.headers["X-Prpc-Grpc-Code"]) == (400, "3")
+    assert response.text == f"bad request: {reason}\n"
+    assert list(server.builds.newest_first()) == []
+
+
+@pytest.mark.parametrize(
+    "topic",
+    ["builds", "projects/P/topics/builds", "projects/my-project/topics/goog-x", "projects/my-project/topics/ab"],
+)
+def test_bad_topics(server, topic):
+    """A topic's name must keep the rules of Pub/Sub."""
+    response = call_prpc(server.url, "ScheduleBuild", {"builder": BUILDER, "notify": {"pubsubTopic": topic}})
+    assert response.text.startswith(f"bad request: notify: invalid pubsub_topic {topic}: ")
+
+
+def test_a_usable_topic_is_remembered(server, publisher):
+    """That a topic can be used is looked up once in ten hours; that it cannot, every time."""
+    publisher.missing.add(TOPIC)
+    request = {"builder": BUILDER, "notify": {"pubsubTopic": TOPIC}}
+    assert call_prpc(server.url, "ScheduleBuild", request).status_code == 400
+    publisher.missing.clear()
+    assert call_prpc(server.url, "ScheduleBuild", request).status_code == 200
+    publisher.missing.add(TOPIC)
+    assert call_prpc(server.url, "ScheduleBuild", request).status_code == 200
+    server.clock.advance(601 * MINUTE)
+    assert call_prpc(server.url, "ScheduleBuild", request).status_code == 400
+
+
+def test_properties(server):
+    """The revision is allowed; numbers go through doubles; the builder's own properties come in."""
+    server.add_builder(BuilderId("p", "b", "x"), BuilderConfig({"recipe": "r", "open": 1}, frozenset({"open"})))
+    properties = {"revision": "abc", "one": 1.0, "big": 2**60 + 1, "deep": {"list": [1.5, None, True]}}
+    build = schedule(server, properties=properties | {"open": 2}, mask={"fields": "input.properties,id"})
+    assert build["input"]["properties"] == {
+        "recipe": "r", "open": 2, "revision": "abc", "one": 1, "big": 2**60, "deep": {"list": [1.5, None, True]},
+    }  # fmt: skip
+    refused = call_prpc(server.url, "ScheduleBuild", {"builder": BUILDER, "properties": {"recipe": "other"}})
+    assert (
+        refused.text == 'generating build from request: builder "p/b/x": property "recipe": invalid property override\n'
+    )
+    assert (
+        call_prpc(server.url, "ScheduleBuild", {"builder": BUILDER, "properties": {"recipe": "r"}}).status_code == 200
+    )
+
+
+def test_unknown_builder(server):
+    """In strict mode only registered builders exist, and buckets that hold one."""
+    server.registry.strict = True
+    server.add_builder(BuilderId("p", "b", "other"))
+    response = call_prpc(server.url, "ScheduleBuild", {"builder": BUILDER})
+    assert (response.status_code, response.text) == (404, 'builder not found: "x"\n')
+    elsewhere = call_prpc(server.url, "ScheduleBuild", {"builder": {**BUILDER, "bucket": "none"}})
+    assert elsewhere.text.startswith('requested resource not found or "project:tint"')
+
+
+class TestRequestId:
+    """Deduplication."""
+
+    def test_repeat(self, server, publisher):
+        """A repeat returns the build under the new mask, ignores the rest and announces nothing."""
+        first = schedule(server, requestId="r", notify={"pubsubTopic": TOPIC})
+        server.start_build(int(first["id"]))
+        published = len(publisher.messages)
+        again = schedule(
+            server, requestId="r", builder={**BUILDER, "builder": "y"}, mask={"fields": "id,status,builder"}
+        )
+        assert again == {"id": first["id"], "status": "STARTED", "builder": BUILDER}
+        assert len(publisher.messages) == published == 2
+
+    def test_per_caller(self, server):
+        """Two callers may use the same id."""
+        first, second = schedule(server, requestId="r"), schedule(server, "a@example.com", requestId="r")
+        assert first["id"] != second["id"]
+        assert second["createdBy"] == "user:a@example.com"
+        assert schedule(server, "nobody", requestId="q")["createdBy"] == "user:nobody"
+
+    def test_forgotten(self, server):
+        """After a minute the id is forgotten; with the switch it never is."""
+        first = schedule(server, requestId="r")
+        server.clock.advance(MINUTE - 1)
+        assert schedule(server, requestId="r")["id"] == first["id"]
+        server.clock.advance(1)
+        second = schedule(server, requestId="r")
+        assert second["id"] != first["id"]
+        server.request_id_memory = None
+        server.clock.advance(1000 * MINUTE)
+        assert schedule(server, requestId="r")["id"] == second["id"]
+
+    def test_checked_first(self, server):
+        """A repeat that is malformed or forbidden fails; a failed request leaves no record; a dry run neither reads nor writes."""
+        assert (
+            call_prpc(server.url, "ScheduleBuild", {"builder": BUILDER, "requestId": "r", "priority": 999}).status_code
+            == 400
+        )
+        assert "id" not in schedule(server, requestId="r", dryRun=True)
+        first = schedule(server, requestId="r")
+        assert "id" not in schedule(server, requestId="r", dryRun=True)
+        assert (
+            call_prpc(server.url, "ScheduleBuild", {"builder": BUILDER, "requestId": "r", "priority": 999}).status_code
+            == 400
+        )
+        server.registry.close_bucket("p/b", visible=True)
+        assert call_prpc(server.url, "ScheduleBuild", {"builder": BUILDER, "requestId": "r"}).status_code == 403
+        server.registry.open_bucket("p/b")
+        assert schedule(server, requestId="r")["id"] == first["id"]
+
+
+def test_ids_fall_with_time(server):
+    """An id carries its moment to the millisecond; later builds have smaller ids; those of a batch descend by 16."""
+    first = int(schedule(server)["id"])
+    server.clock.advance(10**6)
+    second = int(schedule(server)["id"])
+    assert second < first
+    assert created_at(first) == START // 10**6 * 10**6
+    assert (first & 15, build_id_at(START, ScriptedChance(), "v1") & 15) == (1, 0)
+    batch = {
+        "requests": [
+            {"scheduleBuild": {"builder": BUILDER}},
+            {"scheduleBuild": {}},
+            {"scheduleBuild": {"builder": BUILDER}},
+        ]
+    }
+    replies = prpc_json(call_prpc(server.url, "Batch", batch))["responses"]
+    assert int(replies[0]["scheduleBuild"]["id"]) - int(replies[2]["scheduleBuild"]["id"]) == 16
+    assert replies[1]["error"] == {"code": 3, "message": "bad request: builder or template_build_id is required"}
+
+
+def test_tags(server):
+    """Tags are merged and sorted, derived ones added, three keys hidden, all found."""
+    tags = [tag("z", "1"), tag("a", ""), tag("z", "1"), tag("z", "0")]
+    build = schedule(server, tags=tags, gitilesCommit=COMMIT, mask={"fields": "id,tags"})
+    buildset = f"commit/gitiles/h.googlesource.com/r/+/{'a' * 40}"
+    assert build["tags"] == [{"key": "a", "value": ""}, tag("buildset", buildset), tag("z", "0"), tag("z", "1")]
+    for key, value in (("builder", "x"), ("gitiles_ref", "refs/heads/main"), ("buildset", buildset)):
+        assert [found["id"] for found in search(server, tags=[tag(key, value)])] == [build["id"]]
+    assert search(server, tags=[tag("z", "0"), tag("z", "2")]) == []
+
+
+def search(server, size=0, **predicate):
+    """Search and return the builds."""
+    request = {"predicate": predicate, "pageSize": size}
+    return prpc_json(call_prpc(server.url, "SearchBuilds", request)).get("builds", [])
+
+
+class TestSearch:
+    """SearchBuilds."""
+
+    def test_filters(self, server):
+        """Builds are found by builder, status, creator, moment and id, newest first."""
+        old = schedule(server, "a@example.com")
+        server.clock.advance(MINUTE)
+        new = schedule(server)
+        server.end_build(int(old["id"]), Outcome("FAILURE"))
+        both = [new["id"], old["id"]]
+
+        def ids(**predicate):
+            return [build["id"] for build in search(server, **predicate)]
+
+        assert ids() == ids(builder={"project": "p"}) == ids(builder=BUILDER) == both
+        assert ids(builder={**BUILDER, "builder": "y"}) == []
+        assert ids(status="ENDED_MASK") == ids(status="FAILURE") == ids(status=20) == [old["id"]]
+        assert ids(createdBy="user:a@example.com") == ids(createdBy="a@example.com") == [old["id"]]
+        middle = format_timestamp(START + MINUTE)
+        assert ids(createTime={"startTime": middle}) == [new["id"]]
+        assert ids(createTime={"endTime": middle}) == [old["id"]]
+        assert ids(build={"startBuildId": new["id"], "endBuildId": new["id"]}) == [new["id"]]
+
+    def test_pages(self, server):
+        """A full last page carries a token, and the page after it is empty."""
+        made = [schedule(server)["id"] for _ in range(4)]
+        seen, token, sizes = [], "", []
+        while True:
+            page = prpc_json(call_prpc(server.url, "SearchBuilds", {"pageSize": 2, "pageToken": token}))
+            seen += [build["id"] for build in page.get("builds", [])]
+            sizes.append(len(page.get("builds", [])))
+            token = page.get("nextPageToken", "")
+            if not token:
+                break
+            assert token == f"id>{seen[-1]}"
+        assert (sorted(seen), sizes) == (sorted(made), [2, 2, 0])
+
+    @pytest.mark.parametrize(
+        ("request_fields", "reason"),
+        [
+            ({"pageSize": -1}, "page_size cannot be negative"),
+            ({"pageToken": "x"}, "invalid page_token"),
+            (
+                {"predicate": {"builder": {"project": "p", "builder": "x"}}},
+                "builder: bucket is required when builder is specified",
+            ),
+        ],
+    )
+    def test_refused(self, server, request_fields, reason):
+        """Malformed searches are code 3."""
+        assert call_prpc(server.url, "SearchBuilds", request_fields).text == f"bad request: {reason}\n"
+
+    def test_experimental(self, server):
+        """Experimental builds show only when asked for."""
+        build = schedule(server, experiments={"luci.non_production": True})
+        assert search(server) == []
+        assert [found["id"] for found in search(server, includeExperimental=True)] == [build["id"]]
+        assert len(search(server, experiments=["+luci.non_production"])) == 1
+
+    def test_old_fields(self, server):
+        """The old parameter's paths begin with builds.*."""
+        schedule(server)
+        reply = prpc_json(call_prpc(server.url, "SearchBuilds", {"fields": "builds.*.status,next_page_token"}))
+        assert reply == {"builds": [{"status": "SCHEDULED"}]}
+
+
+class TestMasks:
+    """What replies hold."""
+
+    def test_default(self, server):
+        """By default tags, output, properties and the like are left out; an empty input stays."""
+        build = get(server, schedule(server, tags=[tag("a", "b")], properties={"x": 1}))
+        assert build.keys() == {"id", "builder", "createdBy", "createTime", "updateTime", "status", "input"}
+        assert build["input"] == {}
+
+    def test_struct_masks(self, server):
+        """Parts of properties are picked by path, with wildcards; numbers as names must be quoted."""
+        properties = {"a": {"x": 1, "y": 2}, "b": {"x": 3}, "7": "seven", "l": [{"x": 1, "z": 2}]}
+        build = schedule(server, properties=properties)
+
+        def picked(*paths):
+            mask = {"inputProperties": [{"path": list(path)} for path in paths]}
+            return get(server, build, mask=mask)["input"]["properties"]
+
+        assert picked(["a"]) == {"a": {"x": 1, "y": 2}}
+        assert picked(["*", "x"])["b"] == {"x": 3}
+        assert picked(['"7"'], ["l", "*", "z"]) == {"7": "seven", "l": [{"z": 2}]}
+        refused = call_prpc(server.url, "GetBuild", {"id": build["id"], "mask": {"inputProperties": [{"path": ["7"]}]}})
+        assert refused.text.startswith("bad request: invalid mask: ")
+
+    @pytest.mark.parametrize(
+        ("fields", "is_fine"),
+        [
+            ({"fields": "id,steps.*.name"}, True),
+            ({"fields": "*"}, True),
+            ({"mask": {"fields": "steps.*.name"}}, False),
+            ({"mask": {"fields": "id"}, "fields": "id"}, False),
+            ({"mask": {"fields": "input.gitiles_commit"}}, True),
+        ],
+    )
+    def test_syntax(self, server, fields, is_fine):
+        """The extended syntax is for the old parameter only, and the two exclude one another."""
+        build = schedule(server)
+        server.start_build(int(build["id"]))
+        response = call_prpc(server.url, "GetBuild", {"id": build["id"], **fields})
+        assert response.status_code == (200 if is_fine else 400)
+        if fields.get("fields") == "id,steps.*.name" and is_fine:
+            assert prpc_json(response) == {"id": build["id"], "steps": [{"name": "setup_build"}]}
+
+
+class TestKeysAndPermissions:
+    """Who may see and do what."""
+
+    @pytest.mark.parametrize(
+        ("key", "reason"),
+        [
+            ({}, "one of id or (builder and build_number) is required"),
+            ({"builder": BUILDER}, "one of id or (builder and build_number) is required"),
+            (
+                {"id": "1", "buildNumber": 7, "builder": BUILDER},
+                "id is mutually exclusive with (builder and build_number)",
+            ),
+        ],
+    )
+    def test_keys(self, server, key, reason):
+        """A build is named by its id or by builder and number."""
+        for method in ("GetBuild", "GetBuildStatus"):
+            assert call_prpc(server.url, method, key).text == f"bad request: {reason}\n"
+
+    def test_status_by_number(self, server):
+        """GetBuildStatus echoes the keys it was asked with."""
+        server.add_builder(BuilderId("p", "b", "x"), BuilderConfig(next_number=7))
+        schedule(server)
+        reply = prpc_json(call_prpc(server.url, "GetBuildStatus", {"builder": BUILDER, "buildNumber": 7}))
+        assert reply == {"builder": BUILDER, "number": 7, "status": "SCHEDULED"}
+
+    @pytest.mark.parametrize(
+        ("fields", "reason"),
+        [
+            ({}, "id is required"),
+            ({"id": "1"}, "summary_markdown is required"),
+            ({"id": "1", "summaryMarkdown": "x" * 4001}, "summary_markdown: too big to accept (4001 > 4000 bytes)"),
+        ],
+    )
+    def test_cancel_refused(self, server, fields, reason):
+        """A cancellation needs an id and a summary of at most 4000 bytes."""
+        assert call_prpc(server.url, "CancelBuild", fields).text == f"bad request: {reason}\n"
+
+    def test_closed_bucket(self, server):
+        """A hidden bucket's builds are not found, a visible one's may be read but not canceled."""
+        build = schedule(server)
+        cancel = {"id": build["id"], "summaryMarkdown": "x"}
+        server.registry.close_bucket("p/b", allowed=frozenset({"user:a@b.c"}))
+        for method, body in (
+            ("GetBuild", {"id": build["id"]}),
+            ("CancelBuild", cancel),
+            ("ScheduleBuild", {"builder": BUILDER}),
+        ):
+            assert call_prpc(server.url, method, body).headers["X-Prpc-Grpc-Code"] == "5"
+            assert call_prpc(server.url, method, body, caller="a@b.c").status_code == 200
+        assert search(server) == []
+        server.registry.close_bucket("p/b", visible=True)
+        assert get(server, build)["id"] == build["id"]
+        denied = call_prpc(server.url, "CancelBuild", cancel)
+        assert denied.text == '"project:tint" does not have permission "buildbucket.builds.cancel" in bucket "p/b"\n'
+
+    def test_batch_limits(self, server):
+        """A batch has limits and knows its kinds; an empty one is fine."""
+        writes = [{"cancelBuild": {}}] * 201
+        text = "bad request: the maximum allowed write request count in Batch is 200.\n"
+        assert call_prpc(server.url, "Batch", {"requests": writes}).text == text
+        assert call_prpc(server.url, "Batch", {"requests": [{"nope": {}}]}).status_code == 400
+        mixed = [{"scheduleBuild": {"builder": BUILDER, "dryRun": dry}} for dry in (True, False)]
+        assert call_prpc(server.url, "Batch", {"requests": mixed}).status_code == 400
+        assert prpc_json(call_prpc(server.url, "Batch", {})) == {}
+
+    def test_template(self, server):
+        """A template gives builder, properties and tags; the request's own fields win."""
+        first = schedule(server, properties={"a": 1}, tags=[tag("t", "1")])
+        request = {"templateBuildId": first["id"], "properties": {"b": 2}, "mask": {"allFields": True}}
+        second = prpc_json(call_prpc(server.url, "ScheduleBuild", request))
+        assert (second["builder"], second["input"]["properties"], second["tags"]) == (
+            BUILDER,
+            {"b": 2},
+            [tag("t", "1")],
+        )
+        assert call_prpc(server.url, "ScheduleBuild", {"templateBuildId": "5"}).status_code == 404

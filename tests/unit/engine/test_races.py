@@ -1,0 +1,447 @@
+"""Duplicates, lost races, crashes between any two steps: one build, one effect, nothing lost."""
+
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from luci_scheduler.core.errors import ComeAgainError, PermanentError, SchedulerError, TransientError
+from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.instants import SECOND
+from luci_scheduler.core.invocation import Status
+from luci_scheduler.engine.abort import abort_invocation
+from luci_scheduler.engine.sweep import sweep
+from luci_scheduler.ports import BuildbucketError, PutJob
+from tests.unit.engine.world import JOB, World, config
+
+
+class Crash(BaseException):
+    """The process dies: nothing catches this."""
+
+
+def _crash_points(world: World) -> Any:
+    """Return a switch: after ``arm(n)``, the n-th outside effect from then on is followed by a crash."""
+    state = {"left": -1}
+
+    def hit() -> None:
+        state["left"] -= 1
+        if state["left"] == 0:
+            raise Crash
+
+    store_commit, enqueue, call = world.store.commit, world.queue.enqueue, world.buildbucket.v2
+
+    def commit(writes: Any) -> Any:
+        versions = store_commit(writes)
+        hit()
+        return versions
+
+    def put(task: Any) -> None:
+        enqueue(task)
+        hit()
+
+    def v2(*args: Any) -> Any:
+        answer = call(*args)
+        hit()
+        return answer
+
+    world.store.commit, world.queue.enqueue, world.buildbucket.v2 = commit, put, v2  # type: ignore[method-assign]
+    return lambda n: state.update(left=n)
+
+
+def _settle(world: World) -> None:
+    """Let everything that is delivered again be delivered: messages, tasks, sweeps; builds end after a while."""
+    for _ in range(12):
+        world.tick(60)
+        sweep(world.runtime)
+        world.tick()
+
+
+@pytest.mark.parametrize("point", range(1, 9))
+def test_crash_after_any_step_of_a_launch(point: int) -> None:
+    """Whatever step the process dies after, redelivery or the sweep completes the build, once."""
+    for redelivered in (True, False):
+        world = World()
+        arm = _crash_points(world)
+        arm(point)
+        try:
+            world.commit()
+        except Crash:
+            arm(-1)
+            if redelivered:
+                try:
+                    world.commit()
+                except SchedulerError:
+                    world.commit()
+        arm(-1)
+        _settle(world)
+        world.finish()
+        _settle(world)
+        (invocation,) = world.invocations()
+        assert invocation.status is Status.SUCCEEDED, (point, redelivered)
+        assert len(world.buildbucket.builds) == 1
+
+
+@pytest.mark.parametrize("point", range(1, 9))
+def test_crash_after_any_step_of_a_completion(point: int) -> None:
+    """A completion that dies at any step still ends its invocation and starts what waited, once."""
+    world = World()
+    world.commit("a", "m1")
+    world.commit("b", "m2")
+    world.commit("c", "m3")
+    world.finish()
+    arm = _crash_points(world)
+    arm(point)
+    try:
+        world.notify("done", "9000")
+    except Crash:
+        arm(-1)
+        world.notify("done", "9000")
+    arm(-1)
+    _settle(world)
+    world.finish("SUCCESS", list(world.buildbucket.builds)[-1])
+    _settle(world)
+    assert [i.status for i in world.invocations()] == [Status.SUCCEEDED, Status.SUCCEEDED]
+    assert sorted(len(i.incoming_triggers) for i in world.invocations()) == [1, 2]
+    assert len(world.buildbucket.builds) == 2
+
+
+def test_everything_three_times_in_parallel() -> None:
+    """Each message and task delivered three times at once has one effect."""
+    world = World()
+
+    def thrice(deliver: Any) -> None:
+        with ThreadPoolExecutor(3) as pool:
+            for future in [pool.submit(deliver) for _ in range(3)]:
+                try:
+                    future.result(timeout=30)
+                except ComeAgainError:
+                    deliver()
+
+    thrice(world.commit)
+    assert len(world.buildbucket.builds) == 1
+    thrice(lambda: world.notify("n1"))
+    world.clock.advance(60 * SECOND)
+    for task in world.queue.take_due(world.clock.now()):
+        thrice(lambda task=task: world.run_task(task))
+    world.finish()
+    thrice(lambda: world.notify("n2"))
+    _settle(world)
+    (invocation,) = world.invocations()
+    assert invocation.status is Status.SUCCEEDED
+    log = world.log()
+    assert log.count("Starting the invocation") == 1
+    assert log.count("Handling timer") == 1
+    assert log.count("Received PubSub notification") == 2
+    assert log.count("Invocation finished") == 1
+
+
+def test_burst_of_commits_for_one_job() -> None:
+    """Sixty commits at once: each in exactly one invocation, every build of its own invocation."""
+    world = World()
+
+    def deliver(number: int) -> None:
+        for _ in range(5):
+            try:
+                world.commit(f"{number:02d}"[0], f"m{number}") if False else _commit(world, number)
+            except SchedulerError:
+                continue
+            return
+        raise AssertionError("delivered more than five times")
+
+    with ThreadPoolExecutor(16) as pool:
+        for future in [pool.submit(deliver, number) for number in range(60)]:
+            future.result(timeout=60)
+    for _ in range(20):
+        for build in list(world.buildbucket.builds.values()):
+            build["status"] = "SUCCESS"
+        world.tick(60)
+    triggers = [t.id for i in world.invocations() for t in i.incoming_triggers]
+    assert len(triggers) == len(set(triggers)) == 60
+    assert all(i.status is Status.SUCCEEDED for i in world.invocations())
+    assert len(world.buildbucket.builds) == len(world.invocations())
+
+
+def _commit(world: World, number: int) -> None:
+    from luci_scheduler.core.commit_event import CommitEvent
+    from luci_scheduler.engine.commit import on_commit
+    from tests.unit.engine.world import REPO
+
+    event = CommitEvent(REPO, "refs/heads/main", f"{number:040x}")
+    on_commit(world.runtime, event, world.clock.now(), f"commit-{number}")
+
+
+def test_a_trigger_that_comes_between_the_last_look_and_the_end_is_not_lost() -> None:
+    """A completion that clears the flag looks once more: a commit that slipped in between is taken up."""
+    world = World()
+    world.commit("a", "m1")
+    world.commit("b", "m2")
+    world.finish()
+    world.notify("done 1")  # takes b; the flag stays set although nothing waits
+    world.finish()
+    slipped = []
+
+    def slip_in(writes: list[Any]) -> None:
+        if not slipped and any(isinstance(w, PutJob) and not w.job.active_invocations for w in writes):
+            slipped.append(True)
+            world.commit("c", "m3")
+
+    world.store.before_commit = slip_in
+    world.notify("done 2")
+    assert slipped
+    assert [len(i.incoming_triggers) for i in world.invocations()] == [1, 1, 1]
+    assert len(world.buildbucket.builds) == 3
+
+
+def test_reply_of_schedule_is_lost() -> None:
+    """A build whose answer was lost is found by its tag, although the server has forgotten the request ID."""
+    world = World()
+    world.buildbucket.lose_reply = True
+    world.buildbucket.forgets = True
+    world.commit()
+    assert world.invocations()[0].status is Status.RETRYING
+    world.tick(5)
+    assert world.buildbucket.calls == ["ScheduleBuild", "SearchBuilds"]
+    assert world.invocations()[0].status is Status.RUNNING
+    assert len(world.buildbucket.builds) == 1
+
+
+def test_fifty_failures_end_the_invocation() -> None:
+    """The fiftieth attempt that fails transiently is the last; what may have been built is canceled."""
+    world = World()
+
+    def down(*_: Any) -> Any:
+        raise BuildbucketError("UNAVAILABLE", "down", transient=True)
+
+    world.buildbucket._ScheduleBuild = down  # type: ignore[method-assign]
+    world.commit()
+    for _ in range(60):
+        world.tick(600)
+    (invocation,) = world.invocations()
+    assert (invocation.status, invocation.attempts) == (Status.FAILED, 50)
+    assert world.log().count("The invocation will be retried") == 49
+    assert not world.queue.tasks
+
+
+def test_backoff_doubles_to_ten_minutes() -> None:
+    """Pauses between attempts: 5, 10, 20 ... at most 600 seconds."""
+    world = World()
+    world.buildbucket.faults = list(
+        itertools.chain.from_iterable([[BuildbucketError("INTERNAL", "", transient=True)] for _ in range(10)])
+    )
+    pauses = []
+    world.commit()
+    while world.invocations()[0].status is Status.RETRYING:
+        pause = (world.queue.tasks[0].eta - world.clock.now()) // SECOND
+        pauses.append(pause)
+        world.tick(pause)
+    assert pauses == [5, 10, 20, 40, 80, 160, 320, 600, 600, 600]
+
+
+def test_permanent_refusal_fails_the_invocation_and_frees_the_slot() -> None:
+    """A request that Buildbucket refuses for good ends FAILED, and the next commit starts at once."""
+    world = World()
+    world.buildbucket.faults = [BuildbucketError("PERMISSION_DENIED", "no", transient=False)]
+    world.commit("a", "m1")
+    world.commit("b", "m2")
+    assert [i.status for i in world.invocations()] == [Status.RUNNING, Status.FAILED]
+    assert "Failed to schedule Buildbucket build - PERMISSION_DENIED: no" in world.log(place=1)
+
+
+def test_lost_timers_are_put_back_by_the_sweep() -> None:
+    """The queue loses everything: within two sweeps the checks go on."""
+    world = World()
+    world.commit()
+    world.queue.purge()
+    world.tick(60)
+    assert not world.queue.tasks
+    world.clock.advance(180 * SECOND)
+    sweep(world.runtime)
+    world.tick()
+    assert "Handling timer" in world.log()
+    assert len(world.queue.tasks) == 1
+
+
+def test_a_timer_ahead_of_its_commit_comes_again_then_is_dropped() -> None:
+    """A task that the queue brings before its commit is visible is asked to come again, for five minutes."""
+    world = World()
+    seen: list[str] = []
+
+    def bring_early() -> None:
+        from luci_scheduler.core.identifiers import timer_id
+        from luci_scheduler.engine.watch import on_timer
+
+        (invocation,) = world.invocations()
+        ahead = timer_id(JOB, invocation.id, 2, 0)
+        created = world.clock.now()
+        for _ in range(2):
+            try:
+                on_timer(world.runtime, JOB, invocation.id, ahead, created, "k")
+                seen.append("dropped")
+            except ComeAgainError:
+                seen.append("again")
+            world.clock.advance(300 * SECOND)
+
+    world.buildbucket.on_schedule = bring_early
+    world.commit()
+    assert seen == ["again", "dropped"]
+
+
+def test_notification_before_the_build_id_is_known() -> None:
+    """Under a live claim it is asked to come again and writes nothing."""
+    world = World()
+    seen: list[str] = []
+
+    def early() -> None:
+        with world.uncounted():
+            try:
+                world.notify("early")
+            except ComeAgainError:
+                seen.append(world.log())
+
+    world.buildbucket.on_schedule = early
+    world.commit()
+    assert len(seen) == 1
+    assert "Received PubSub" not in seen[0]
+
+
+def test_notification_for_an_unknown_invocation_is_hopeless() -> None:
+    """It is refused for good and writes nothing."""
+    from luci_scheduler.core.identifiers import InvocationId
+    from luci_scheduler.engine.watch import on_notification
+
+    world = World()
+    with pytest.raises(PermanentError, match="doesn't exist"):
+        on_notification(world.runtime, JOB, InvocationId(16), "m")
+    assert world.counted() == "1R/0W/0c"
+
+
+def test_transient_trouble_during_a_check_keeps_the_timer() -> None:
+    """Nothing is written, no line is kept, and the same task works later."""
+    world = World()
+    world.commit()
+    before = world.log()
+    world.buildbucket.faults = [BuildbucketError("UNAVAILABLE", "", transient=True)]
+    world.clock.advance(60 * SECOND)
+    (task,) = world.queue.take_due(world.clock.now())
+    with pytest.raises(TransientError):
+        world.run_task(task)
+    assert world.log() == before
+    world.run_task(task)
+    assert "Handling timer" in world.log()
+
+
+def test_a_build_that_is_gone_fails_the_invocation() -> None:
+    """A fatal answer to a check is written into the log and ends the invocation."""
+    world = World()
+    world.commit()
+    world.buildbucket.faults = [BuildbucketError("NOT_FOUND", "gone", transient=False)]
+    world.tick(60)
+    assert world.invocations()[0].status is Status.FAILED
+    assert "Failed to fetch build - NOT_FOUND: gone" in world.log()
+
+
+def test_abort_of_a_retrying_invocation_looks_for_the_build() -> None:
+    """A build that an earlier attempt may have made is found by its tag and canceled."""
+    world = World()
+    world.buildbucket.lose_reply = True
+    world.commit()
+    (invocation,) = world.invocations()
+    abort_invocation(world.runtime, JOB, invocation.id, "user:a@example.com", "k")
+    world.tick(1)
+    assert world.invocations()[0].status is Status.ABORTED
+    assert world.buildbucket.canceled == list(world.buildbucket.builds)
+    abort_invocation(world.runtime, JOB, invocation.id, "user:b@example.com", "k2")
+    assert "user:b@example.com" not in world.log()
+
+
+def test_a_claim_that_died_is_taken_over_after_its_end() -> None:
+    """While a dead process's claim lives nobody asks; at its end the next attempt looks the build up first."""
+    world = World()
+    arm = _crash_points(world)
+    arm(3)  # marker and invocation, claim, the build itself
+    with pytest.raises(Crash):
+        world.commit()
+    arm(-1)
+    world.commit()
+    assert world.buildbucket.calls == ["ScheduleBuild"]
+    assert [task.kind for task in world.queue.tasks] == ["launch"]
+    world.tick(80)
+    assert world.buildbucket.calls == ["ScheduleBuild", "SearchBuilds"]
+    assert "Starting the invocation (attempt 2)" in world.log()
+    assert world.invocations()[0].status is Status.RUNNING
+
+
+def test_one_jobs_trouble_is_not_the_others() -> None:
+    """A job whose launch cannot be recorded gets a task of its own; the other jobs run."""
+    world = World(config(("one", "two", "three")))
+    world.store.before_commit = lambda writes: _fail_for("proj/two", writes)
+    world.commit()
+    assert {world.invocations(JobId(f"proj/{n}"))[0].status for n in ("one", "three")} == {Status.RUNNING}
+    world.store.before_commit = None
+    world.tick()
+    assert world.invocations(JobId("proj/two"))[0].status is Status.RUNNING
+    assert len(world.buildbucket.builds) == 3
+
+
+def _fail_for(job_id: str, writes: list[Any]) -> None:
+    if any(getattr(getattr(write, "job", None), "id", "") == job_id for write in writes):
+        raise TransientError("the store is down for this job")
+
+
+def test_concurrent_invocations_as_the_policy_allows() -> None:
+    """Slots beyond the first are used at once; a batch never holds more than the policy says."""
+    world = World(config(policy="triggering_policy { max_concurrent_invocations: 2 max_batch_size: 1 }"))
+    for number, revision in enumerate("abcd"):
+        world.commit(revision, f"m{number}")
+    assert [i.status for i in world.invocations()] == [Status.RUNNING, Status.RUNNING]
+    world.finish("SUCCESS", "9000")
+    world.notify("n", "9000")
+    assert [len(i.incoming_triggers) for i in world.invocations()] == [1, 1, 1]
+
+
+def test_same_commit_again_after_half_an_hour_counts_as_new() -> None:
+    """A deliberate new request runs again; the old message itself never does."""
+    world = World()
+    world.commit("a", "m1")
+    world.finish()
+    world.notify("done")
+    world.clock.advance(1800 * SECOND)
+    world.commit("a", "m1")
+    assert len(world.buildbucket.builds) == 1
+    world.commit("a", "m2")
+    assert len(world.buildbucket.builds) == 2
+
+
+def test_a_launch_task_under_a_live_claim_asks_nobody() -> None:
+    """A launch task that comes while another attempt holds the claim leaves a task for the claim's end."""
+    from luci_scheduler.engine.launch import launch_task
+
+    world = World()
+
+    def second() -> None:
+        (invocation,) = world.invocations()
+        world.buildbucket.on_schedule = None
+        world.run_task(launch_task(invocation, world.clock.now(), world.clock.now()))
+
+    world.buildbucket.on_schedule = second
+    world.commit()
+    assert world.buildbucket.calls == ["ScheduleBuild"]
+    assert sorted(task.kind for task in world.queue.tasks) == ["launch", "timer"]
+    assert "attempt 2" not in world.log()
+
+
+def test_a_launch_that_cannot_be_claimed_gets_a_task() -> None:
+    """When the store fails right after the creation, a launch task goes on at once: no sweep has to find it."""
+    world = World()
+    fail = iter([False, True])
+    world.store.before_commit = lambda _: _raise_if(next(fail, False))
+    world.commit()
+    assert [task.kind for task in world.queue.tasks] == ["launch"]
+    world.tick()
+    assert world.invocations()[0].status is Status.RUNNING
+
+
+def _raise_if(condition: bool) -> None:
+    if condition:
+        raise TransientError("the store is down")
