@@ -88,7 +88,11 @@ def make_app(
         },
         check_interval=settings.check_interval_seconds * SECOND,
     )
-    limits = Limits(claim_lease=settings.claim_lease_seconds * SECOND, concurrency=settings.concurrency)
+    limits = Limits(
+        claim_lease=settings.claim_lease_seconds * SECOND,
+        sweep_grace=settings.sweep_grace_seconds * SECOND,
+        concurrency=settings.concurrency,
+    )
     runtime = Runtime(
         store=store,
         queue=queue,

@@ -76,6 +76,8 @@ class Settings:
     """Deadline of one call to Buildbucket (the original's: one minute)."""
     claim_lease_seconds: int = 75
     """How long a launch is claimed; a little longer than the request's deadline, so that nobody asks twice at once."""
+    sweep_grace_seconds: int = 120
+    """How overdue a thing must be before the sweep puts it on the queue again."""
     concurrency: int = 16
     """Jobs that one delivery works on side by side."""
     cloud_tasks_endpoint: str = ""
@@ -166,6 +168,7 @@ _PARSERS: dict[str, Any] = {
     "check_interval_seconds": _positive,
     "request_deadline_seconds": _positive,
     "claim_lease_seconds": _positive,
+    "sweep_grace_seconds": _positive,
     "concurrency": _positive,
     "local": _boolean,
 }

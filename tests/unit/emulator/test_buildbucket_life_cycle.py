@@ -129,7 +129,7 @@ class TestScripts:
     def test_execution_timeout(self, server):
         """A build that runs too long is an infra failure with the timeout detail."""
         server.plans.set("*", Script((Start(SECOND),)))
-        build_id = schedule(server, executionTimeout="60s")
+        build_id = schedule(server, executionTimeout="60s", schedulingTimeout="30s")
         advance(server, 60 * SECOND)
         assert server.builds.get(build_id).status == "STARTED"
         advance(server, SECOND)

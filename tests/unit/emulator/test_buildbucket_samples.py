@@ -1,8 +1,7 @@
-"""The Buildbucket server reproduces the recorded payloads."""
+"""The Buildbucket server reproduces the recorded payloads of today's API."""
 
 import base64
 import json
-import re
 import zlib
 from pathlib import Path
 
@@ -18,16 +17,11 @@ from emulator.clock import SteppedClock
 SAMPLES = Path(__file__).parents[2] / "samples"
 MAC_REL = BuilderId("tint", "ci", "mac-rel")
 ACCOUNT = "tint-ci-builder@chops-service-accounts.iam.gserviceaccount.com"
-V1 = "/_ah/api/buildbucket/v1"
-CALLER = {"Authorization": "Bearer fake:project:tint"}
 
 V2_CREATED = 1_773_756_311_482_913_207
 V2_STARTED = 1_773_756_323_911_204_518
 V2_CANCELED = 1_773_756_720_500_000_001
 V2_ENDED = 1_773_757_900_118_733_964
-V1_CREATED = 1_613_684_423_573_704_000
-V1_STARTED = 1_613_684_433_958_609_000
-V1_COMPLETED = 1_613_686_140_997_433_000
 
 
 def sample(name):
@@ -52,21 +46,6 @@ def v2_server(publisher):
         {"recipe": "tint"}, next_number=4127, service_account=ACCOUNT, experiments=experiments, recipe="tint"
     )
     server.add_builder(MAC_REL, config)
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def v1_server(publisher):
-    """A server on which the build of the golden page can be made."""
-    server = BuildbucketServer(
-        SteppedClock(V1_CREATED), publisher, life_cycle="manual", chance=ScriptedChance(31139, 0x51CFE7C6430DC41)
-    )
-    dimensions = json.loads(sample("v1-get-completed-success.json")["build"]["result_details_json"])["swarming"][
-        "bot_dimensions"
-    ]
-    server.add_builder(MAC_REL, BuilderConfig(service_account=ACCOUNT, recipe="tint", bot_dimensions=dimensions))
     server.start()
     yield server
     server.stop()
@@ -302,149 +281,6 @@ class TestV2Notifications:
         token = base64.b64decode(sample("v2-schedule-request.json")["notify"]["userData"]).decode()
         assert message.json()["user_data"] == token
         assert body["build"].keys() >= message.json()["build"].keys() - {"canary", "experimental", "started_ts"}
-
-
-MOVING = {"status_changed_ts", "updated_ts", "utcnow_ts"}
-
-
-def v1_build(build):
-    """Return a v1 build without the server's moments (strings of digits, which is checked) and false values."""
-    assert all(re.fullmatch(r"\d{16}", build[name]) for name in MOVING)
-    return {name: value for name, value in build.items() if name not in MOVING and value is not False}
-
-
-def put(server):
-    """Send the recorded put."""
-    response = requests.put(f"{server.url}{V1}/builds", json=sample("v1-put-request.json"), headers=CALLER, timeout=5)
-    return response.json()
-
-
-def v1_get(server):
-    """Ask for the recorded v1 build."""
-    return requests.get(f"{server.url}{V1}/builds/8854922957825743408", headers=CALLER, timeout=5).json()
-
-
-class TestV1:
-    """Replies of the API of 2021."""
-
-    def test_put(self, v1_server):
-        """A put answers the golden page's build, with false values present."""
-        shown = put(v1_server)
-        expected = sample("v1-put-response-as-on-wire.json")
-        assert shown["build"].keys() == expected["build"].keys()
-        assert v1_build(shown["build"]) == v1_build(expected["build"])
-        assert v1_build(shown["build"]) == v1_build(sample("v1-put-response.json")["build"])
-
-    def test_get_started(self, v1_server):
-        """After the start the task id is there, and the start's time."""
-        put(v1_server)
-        v1_server.start_build(8854922957825743408, at=V1_STARTED)
-        assert v1_build(v1_get(v1_server)["build"]) == v1_build(sample("v1-get-started.json")["build"])
-
-    @pytest.mark.parametrize(
-        ("name", "status", "is_started", "is_timeout"),
-        [
-            ("success", "SUCCESS", True, False),
-            ("failure", "FAILURE", True, False),
-            ("infra-failure", "INFRA_FAILURE", True, False),
-            ("timeout", "INFRA_FAILURE", False, True),
-            ("canceled", "CANCELED", False, False),
-        ],
-    )
-    def test_get_completed(self, v1_server, name, status, is_started, is_timeout):
-        """A completed build shows result, reason, output and the bot, as recorded."""
-        put(v1_server)
-        expected = sample(f"v1-get-completed-{name}.json")["build"]
-        details = json.loads(expected["result_details_json"])
-        if is_started:
-            v1_server.start_build(8854922957825743408, at=V1_STARTED)
-        outcome = Outcome(
-            status,
-            timeout=is_timeout,
-            summary=details.get("ui", {}).get("info", ""),
-            output_properties=details["properties"],
-        )
-        v1_server.end_build(8854922957825743408, outcome, at=V1_COMPLETED + 517_460_000, reported_ago=517_460_000)
-        assert v1_build(v1_get(v1_server)["build"]) == v1_build(expected)
-        assert v1_get(v1_server)["build"]["status_changed_ts"] == expected["status_changed_ts"]
-
-    def test_cancel(self, v1_server):
-        """A cancellation's reply is already completed."""
-        put(v1_server)
-        v1_server.start_build(8854922957825743408, at=V1_STARTED)
-        v1_server.clock.move_to(V1_COMPLETED)
-        url = f"{v1_server.url}{V1}/builds/8854922957825743408/cancel"
-        shown = requests.post(url, json=sample("v1-cancel-request.json"), headers=CALLER, timeout=5).json()
-        expected = v1_build(sample("v1-cancel-response.json")["build"])
-        details = json.loads(expected.pop("result_details_json"))
-        shown = v1_build(shown["build"])
-        assert json.loads(shown.pop("result_details_json"))["swarming"] == details["swarming"]
-        assert shown == expected
-
-    def test_search(self, v1_server):
-        """A search finds a build by its tag and tells where the next page begins."""
-        put(v1_server)
-        query = "bucket=luci.tint.ci&tag=scheduler_job_id:tint/mac-rel&max_builds=1"
-        reply = requests.get(f"{v1_server.url}{V1}/search?{query}", headers=CALLER, timeout=5).json()
-        assert reply.keys() == sample("v1-search-response.json").keys()
-        assert [build["id"] for build in reply["builds"]] == ["8854922957825743408"]
-
-    def test_errors(self, v1_server):
-        """Errors of the application are HTTP 200, others 403 and 400 without a reason."""
-        assert v1_get(v1_server) == sample("v1-get-error-build-not-found.json")
-        request = sample("v1-put-request.json")
-        bad_tag = "buildset:commit/gitiles/dawn.googlesource.com/tint.git/+/1d982367704d1ab504aedae06e02d5edb40c83aa"
-        v1_server.registry.strict = True
-        unknown = request["parameters_json"].replace('"mac-rel"', '"mac-rel-2"', 1)
-        tags = [tag for tag in request["tags"] if not tag.startswith("builder:")]
-        cases = [
-            (request | {"tags": [bad_tag]}, "v1-put-error-invalid-input.json"),
-            (request | {"parameters_json": unknown, "tags": tags}, "v1-put-error-builder-not-found.json"),
-        ]
-        for body, name in cases:
-            response = requests.put(f"{v1_server.url}{V1}/builds", json=body, headers=CALLER, timeout=5)
-            assert (response.status_code, response.json()) == (200, sample(name))
-        v1_server.registry.close_bucket("tint/ci", visible=True)
-        for name in ("v1-put-forbidden.http.json", "v1-put-bad-request.http.json"):
-            exchange = sample(name)
-            response = requests.put(
-                f"{v1_server.url}{V1}/builds", json=exchange["request"]["body"], headers=CALLER, timeout=5
-            )
-            assert response.status_code == exchange["response"]["status"]
-            assert response.headers["Content-Type"] == exchange["response"]["headers"]["Content-Type"]
-            assert response.json() == json.loads(exchange["response"]["body"])
-
-    def test_notifications(self, v1_server, publisher):
-        """Start and completion are announced, the token in an attribute, the body on one line with sorted keys."""
-        put(v1_server)
-        assert publisher.messages == []
-        v1_server.start_build(8854922957825743408, at=V1_STARTED)
-        recorded = (SAMPLES / "v1-pubsub-started.data.json").read_text()
-        started = publisher.messages[-1]
-        shown, expected = started.json(), json.loads(recorded)
-        assert started.data.decode() == json.dumps(shown, sort_keys=True)
-        assert shown.keys() == expected.keys()
-        assert (shown["hostname"], shown["user_data"]) == (expected["hostname"], "")
-        assert v1_build(shown["build"]) == v1_build(expected["build"])
-        assert started.attributes == sample("v1-pubsub-started.message.json")["attributes"]
-        v1_server.end_build(8854922957825743408, Outcome("SUCCESS"))
-        assert publisher.messages[-1].attributes == sample("v1-pubsub-completed.message.json")["attributes"]
-        assert len(publisher.messages) == 2
-
-
-def test_replay_of_recorded_answers(v1_server):
-    """Answers put in beforehand are given in order and as they are; requests are still checked."""
-    recorded = [sample("v1-put-response-as-on-wire.json"), sample("v1-get-started.json")]
-    v1_server.script_response("v1.put", recorded[0])
-    v1_server.script_response("v1.get", recorded[1])
-    v1_server.script_response("v1.get", Canned("<html>", 502, {"Content-Type": "text/html"}))
-    bad = requests.put(f"{v1_server.url}{V1}/builds", json={}, headers=CALLER, timeout=5)
-    assert bad.status_code == 400
-    assert put(v1_server) == recorded[0]
-    assert v1_get(v1_server) == recorded[1]
-    assert requests.get(f"{v1_server.url}{V1}/builds/1", timeout=5).status_code == 502
-    assert v1_server.responses_left() == {}
-    assert v1_get(v1_server) == sample("v1-get-error-build-not-found.json")
 
 
 def test_replay_of_recorded_v2_answers(v2_server):

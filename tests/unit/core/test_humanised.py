@@ -1,0 +1,53 @@
+"""Times for people."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from luci_scheduler.core.humanised import relative, ui_duration
+from luci_scheduler.core.instants import DAY, HOUR, MINUTE, SECOND
+
+repeatable = settings(derandomize=True, deadline=None, database=None, max_examples=200)
+UNITS = {
+    "second": SECOND,
+    "minute": MINUTE,
+    "hour": HOUR,
+    "day": DAY,
+    "week": 7 * DAY,
+    "month": 30 * DAY,
+    "year": 360 * DAY,
+}
+
+
+@repeatable
+@given(st.integers(SECOND, 37 * 360 * DAY - 1))
+def test_the_words_are_rounded_down_by_less_than_two_units(nanoseconds: int) -> None:
+    """What is told is not more than what is, and off by less than what the unit allows; one is singular, more are plural."""
+    number, unit = ui_duration(nanoseconds).split()
+    told = int(number) * UNITS[unit.removesuffix("s")]
+    assert unit.endswith("s") == (number != "1")
+    assert told <= nanoseconds or (number, unit) == ("2", "years")
+    assert nanoseconds - told < UNITS[unit.removesuffix("s")]
+
+
+@repeatable
+@given(st.integers(SECOND, 50 * 360 * DAY))
+def test_past_and_future_differ_in_the_label_only(nanoseconds: int) -> None:
+    """A positive difference is past, a negative one future."""
+    words = ui_duration(nanoseconds)
+    assert relative(nanoseconds, "ago", "from now") == f"{words} ago"
+    assert relative(-nanoseconds, "ago", "from now") == f"{words} from now"
+
+
+def test_the_present_has_no_label() -> None:
+    """Under a second either way it is now; a duration is at least a second."""
+    for difference in (0, SECOND - 1, 1 - SECOND):
+        assert relative(difference, "ago", "from now") == "now"
+    assert ui_duration(0) == ui_duration(SECOND - 1) == "1 second"
+
+
+def test_years_are_told_as_two_from_a_year_and_a_half() -> None:
+    """The original tells 540 days as two years already."""
+    assert ui_duration(540 * DAY - 1) == "1 year"
+    assert ui_duration(540 * DAY) == "2 years"
+    assert ui_duration(37 * 360 * DAY - 1) == "36 years"
+    assert ui_duration(37 * 360 * DAY) == "a long while"

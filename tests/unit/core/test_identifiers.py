@@ -1,0 +1,81 @@
+"""Identifiers of jobs, invocations and timers."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from luci_scheduler.core.identifiers import (
+    InvocationId,
+    JobId,
+    invocation_created,
+    make_invocation_id,
+    project_of,
+    split_job_id,
+    timer_id,
+    timer_mutation,
+)
+from luci_scheduler.core.instants import MILLISECOND, Instant, parse_rfc3339
+from luci_scheduler.core.saves import Saves
+
+repeatable = settings(derandomize=True, deadline=None, database=None, max_examples=200)
+milliseconds = st.integers(
+    parse_rfc3339("2015-01-01T00:00:00Z") // MILLISECOND, parse_rfc3339("2290-01-01T00:00:00Z") // MILLISECOND
+)
+suffixes = st.integers(0, 0xFFFF)
+
+
+@repeatable
+@given(milliseconds, suffixes, st.integers(0, MILLISECOND - 1))
+def test_an_invocation_id_gives_back_what_it_was_made_of(at: int, suffix: int, rest: int) -> None:
+    """Creation survives to the millisecond, the suffix whole; IDs are positive, of 63 bits, their last four zero."""
+    identifier = make_invocation_id(Instant(at * MILLISECOND + rest), suffix)
+    assert invocation_created(identifier) == (at * MILLISECOND, suffix)
+    assert 0 < identifier < 1 << 63
+    assert identifier % 16 == 0
+
+
+@repeatable
+@given(milliseconds, suffixes, suffixes)
+def test_newer_invocations_have_smaller_ids(at: int, older: int, newer: int) -> None:
+    """A millisecond outweighs any suffix."""
+    created = Instant(at * MILLISECOND)
+    assert make_invocation_id(Instant(created + MILLISECOND), newer) < make_invocation_id(created, older)
+
+
+@pytest.mark.parametrize("job_id", ["p/j", "p/j:1:2", "p/name (x): y/z"])
+def test_a_timer_id_tells_its_mutation_whatever_the_job_is_called(job_id: str) -> None:
+    """Colons in the job's name do not confuse."""
+    assert timer_mutation(timer_id(JobId(job_id), InvocationId(16), 31, 2)) == 31
+
+
+@pytest.mark.parametrize("text", ["", "p/j", "p/j:16:2", "p/j:16:x:0"])
+def test_what_is_no_timer_id_is_refused(text: str) -> None:
+    """An ID needs job, invocation, mutation and index."""
+    with pytest.raises(ValueError, match=r"not a timer ID|invalid literal"):
+        timer_mutation(text)
+
+
+def test_job_ids_are_split_at_the_first_slash() -> None:
+    """Project first, the rest is the name."""
+    assert split_job_id("tint/mac-rel") == ("tint", "mac-rel")
+    assert split_job_id("p/a/b") == ("p", "a/b")
+    assert project_of("tint/mac-rel") == "tint"
+
+
+@pytest.mark.parametrize("text", ["", "tint", "/x", "x/", "/"])
+def test_what_is_no_job_id_is_refused(text: str) -> None:
+    """Project and name are both needed."""
+    with pytest.raises(ValueError, match="not a job ID"):
+        split_job_id(text)
+
+
+def test_a_timer_makes_a_save_count() -> None:
+    """A save in which a timer was added counts though nothing else changed; the next one starts its timers at 0 again."""
+    saves = Saves(4)
+    assert saves.timer_id(JobId("p/j"), InvocationId(16)) == "p/j:16:4:0"
+    saves.save(changed=False)
+    assert saves.known == 5
+    saves.save(changed=False)
+    assert saves.known == 5
+    assert saves.timer_id(JobId("p/j"), InvocationId(16)) == "p/j:16:5:0"
+    assert saves.timer_id(JobId("p/j"), InvocationId(16)) == "p/j:16:5:1"

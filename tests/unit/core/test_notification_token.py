@@ -1,0 +1,174 @@
+"""Tokens of notifications: nobody can make or change one, and nothing of one is told."""
+
+import base64
+import hashlib
+import hmac
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from luci_scheduler.core.errors import BadTokenError
+from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.instants import SECOND, Instant
+from luci_scheduler.core.notification_token import LIFETIME, find_token, make_token, verify_token
+
+repeatable = settings(derandomize=True, deadline=None, database=None, max_examples=150)
+NOW = Instant(1_613_684_423_471 * 10**6)
+JOB, INVOCATION = JobId("tint/mac-rel"), InvocationId(9020353019805130176)
+TOKEN = make_token("secret", JOB, INVOCATION, NOW)
+BLOB = base64.urlsafe_b64decode(TOKEN + "=" * (-len(TOKEN) % 4))
+
+
+def encoded(blob: bytes) -> str:
+    """Return base64url without padding."""
+    return base64.urlsafe_b64encode(blob).rstrip(b"=").decode()
+
+
+def signed(body: bytes, secret: str = "secret", version: bytes = b"\x01") -> str:
+    """Return a token with a proper signature over any body."""
+    message = b"".join(b"%d\n%s" % (len(part), part) for part in (version, body))
+    return encoded(version + body + hmac.new(secret.encode(), message, hashlib.sha256).digest())
+
+
+def refusal(token: str, secrets: tuple[str, ...] = ("secret",), now: Instant = NOW) -> str:
+    """Return why a token is refused, having checked that the reason does not hold the token."""
+    with pytest.raises(BadTokenError) as raised:
+        verify_token(secrets, token, now)
+    reason = str(raised.value)
+    assert len(token) < 8 or token not in reason
+    return reason
+
+
+@repeatable
+@given(st.integers(0, 8 * len(BLOB) - 1))
+def test_any_flipped_bit_is_refused(position: int) -> None:
+    """No bit of a token may differ: version, claims and signature are all covered."""
+    blob = bytearray(BLOB)
+    blob[position // 8] ^= 1 << position % 8
+    refusal(encoded(bytes(blob)))
+
+
+@repeatable
+@given(st.integers(0, len(TOKEN) - 1), st.characters(max_codepoint=255))
+def test_any_changed_character_is_refused(position: int, character: str) -> None:
+    """No character may differ either, not even in bits that base64 does not count."""
+    token = TOKEN[:position] + character + TOKEN[position + 1 :]
+    if token != TOKEN:
+        refusal(token)
+
+
+@repeatable
+@given(st.integers(0, len(BLOB) - 1))
+def test_a_shortened_token_is_refused(length: int) -> None:
+    """Nothing may be missing."""
+    refusal(encoded(BLOB[:length]))
+
+
+@repeatable
+@given(st.text(min_size=1, max_size=40), st.integers(1, (1 << 63) - 1), st.text(max_size=20))
+def test_tokens_name_the_invocation_they_were_made_for(job: str, invocation: int, secret: str) -> None:
+    """Whatever the job is called, the token gives it back."""
+    token = make_token(secret, JobId(job), InvocationId(invocation), NOW)
+    assert verify_token([secret], token, NOW) == (job, invocation)
+    assert refusal(token, (secret + "x",)) == "the token's signature is not ours"
+
+
+def test_previous_secrets_still_verify() -> None:
+    """Any of the secrets may have signed; without the right one, or without any, the token is refused."""
+    assert verify_token(["newest", "secret"], TOKEN, NOW) == (JOB, INVOCATION)
+    assert verify_token(["secret", "oldest"], TOKEN, NOW) == (JOB, INVOCATION)
+    assert refusal(TOKEN, ("newest", "oldest")) == "the token's signature is not ours"
+    assert refusal(TOKEN, ()) == "the token's signature is not ours"
+
+
+@pytest.mark.parametrize(
+    ("now", "reason"),
+    [
+        (NOW + LIFETIME + 1, "token expired"),
+        (NOW - 30 * SECOND - 1, "issued timestamp is in the future"),
+    ],
+)
+def test_tokens_have_a_time(now: Instant, reason: str) -> None:
+    """A token is refused one nanosecond after its life and one before what clocks may differ by."""
+    assert refusal(TOKEN, now=now) == reason
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        TOKEN + "=",
+        TOKEN + "\n",
+        " " + TOKEN,
+        "not base64!",
+        "é" * 200,
+        "A" * 5000,
+        encoded(b"\x01"),
+        encoded(b"\x01" + b"x" * 32),
+        signed(b'{"_i":"1","inv":"1","job":"a/b"}', version=b"\x02"),
+    ],
+)
+def test_malformed_tokens_are_refused(token: str) -> None:
+    """Padding, foreign characters, wrong sizes and other versions are no tokens."""
+    assert refusal(token) == "the token is malformed"
+
+
+def test_a_missing_token_is_refused() -> None:
+    """No token is a reason of its own."""
+    assert refusal("") == "the notification carries no token"
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        [],
+        "text",
+        None,
+        {},
+        {"_i": "1", "inv": "1"},
+        {"_i": 1, "inv": "1", "job": "a/b"},
+        {"_i": "1", "inv": 1, "job": "a/b"},
+        {"_i": "1", "inv": "1", "job": 1},
+        {"_i": "1", "inv": "1", "job": ""},
+        {"_i": "1", "inv": "-1", "job": "a/b"},
+        {"_i": "1_0", "inv": "1", "job": "a/b"},
+        {"_i": "9" * 20, "inv": "1", "job": "a/b"},
+    ],
+)
+def test_claims_of_another_shape_are_refused(claims: object) -> None:
+    """Even signed, claims are three texts: a job, and two decimal numbers."""
+    assert refusal(signed(json.dumps(claims).encode())) == "the token's claims are malformed"
+    assert refusal(signed(b"\xff not json")) == "the token's claims are malformed"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]",
+        b'"text"',
+        b"null",
+        b"{}",
+        b'{"userData": 1}',
+        b'{"userData": ["a"]}',
+        b'{"userData": "not base64"}',
+        b'{"userData": "/w=="}',
+        b'{"user_data": 1}',
+        b'{"user_data": null}',
+        b"[" * 100_000,
+        b"\xff",
+    ],
+)
+def test_find_token_in_an_unreadable_body(body: bytes) -> None:
+    """A body of any other shape holds no token; that is not an error."""
+    assert find_token({}, base64.b64encode(body).decode()) == ""
+
+
+def test_find_token_prefers_the_attribute_then_the_newer_field() -> None:
+    """An empty attribute is as good as none; of the body's fields the one of today's Buildbucket comes first."""
+    both = {"userData": base64.b64encode(b"new").decode(), "user_data": "old"}
+    data = base64.b64encode(json.dumps(both).encode()).decode()
+    assert find_token({"auth_token": "attribute"}, data) == "attribute"
+    assert find_token({"auth_token": ""}, data) == "new"
+    del both["userData"]
+    assert find_token({}, base64.b64encode(json.dumps(both).encode()).decode()) == "old"
