@@ -143,11 +143,12 @@ class MemoryStore:
                 documents.check_size(f"invocation {invocation.id} of {invocation.job_id}", document, len(log.encode()))
                 self._require(path, None)
                 return [(path, _Stored(document, version, (log,) if log else ()))]
-            case UpdateInvocation(invocation, expected, log):
+            case UpdateInvocation(invocation, expected, log, replaces_log):
                 path = _invocation_path(invocation)
                 before = self._require(path, expected)
                 state = documents.encode_invocation_state(invocation)
-                chunks = (*before.log, debug_log.trim(log)) if log else before.log
+                kept = () if replaces_log else before.log
+                chunks = (*kept, debug_log.trim(log)) if log else kept
                 return [(path, _Stored({**before.document, **state}, version, chunks))]
             case PutJob(job, expected):
                 return self._put(("jobs", job.id), documents.encode_job(job), expected, version)

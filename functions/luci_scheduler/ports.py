@@ -120,6 +120,8 @@ class UpdateInvocation:
     invocation: Invocation
     version: Version
     log: str = ""
+    replaces_log: bool = False
+    """Whether ``log`` is the whole log and takes the place of what is stored."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,10 +194,11 @@ class FirestoreStore:
                 batch.create(
                     self._invocation_ref(invocation.job_id, invocation.id), {**document, "log": _chunk(invocation, log)}
                 )
-            case UpdateInvocation(invocation, version, log):
+            case UpdateInvocation(invocation, version, log, replaces_log):
                 document = documents.encode_invocation_state(invocation)
                 if log:
-                    document["log"] = firestore.ArrayUnion(_chunk(invocation, debug_log.trim(log)))
+                    chunk = _chunk(invocation, debug_log.trim(log))
+                    document["log"] = chunk if replaces_log else firestore.ArrayUnion(chunk)
                 reference = self._invocation_ref(invocation.job_id, invocation.id)
                 batch.update(reference, document, option=self._unchanged(version))
             case PutJob(job, version):

@@ -95,5 +95,3 @@ class Invocation:
     """When the sweep looks at it; None only when it is final."""
     log_size: int = 0
     """Bytes of the debug log in the store, so that appending need not read it."""
-    log_chunks: int = 0
-    """Pieces that the debug log was appended in."""

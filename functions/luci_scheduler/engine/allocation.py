@@ -90,9 +90,11 @@ def _invocations(
         except PermanentError as error:
             resolved.update(_all_of(request, InvocationId(0), str(error)))
             continue
-        invocation = replace(invocation, last_event=key, next_due=Instant(now + runtime.limits.claim_lease))
+        log = first_log(request, now)
+        due = Instant(now + runtime.limits.claim_lease)
+        invocation = replace(invocation, last_event=key, next_due=due, log_size=len(log.encode()))
         invocations.append(invocation)
-        creations.append(CreateInvocation(invocation, first_log(request, now)))
+        creations.append(CreateInvocation(invocation, log))
         resolved.update(_all_of(request, identifier, ""))
     return invocations, creations, resolved
 

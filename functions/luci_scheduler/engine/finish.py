@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from luci_scheduler.core import debug_log
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import StoreConflictError
 from luci_scheduler.core.invocation import Invocation
@@ -37,8 +38,8 @@ def commit_outcome(runtime: Runtime, found: Found[Invocation], controller: Contr
         StoreConflictError: the invocation itself has changed since it was read; nothing was written: decide again.
         TransientError: nothing was written, or it is not known whether; a repeated delivery sees which.
     """
-    invocation = stamped(controller.result(), key)
-    update = UpdateInvocation(invocation, found.version, controller.log_text)
+    update = _update(runtime, found, stamped(controller.result(), key), controller.log_text)
+    invocation = update.invocation
     if not invocation.status.is_final:
         runtime.store.commit([update])
         return
@@ -51,6 +52,16 @@ def commit_outcome(runtime: Runtime, found: Found[Invocation], controller: Contr
     )
     successors = _commit_end(runtime, update, key)
     advance.launch_all(runtime, successors, key)
+
+
+def _update(runtime: Runtime, found: Found[Invocation], invocation: Invocation, log: str) -> UpdateInvocation:
+    """Return the write of an outcome: its lines are appended unread, but for the rare one that cuts a log of two limits."""
+    size = invocation.log_size + len(log.encode())
+    if size <= 2 * debug_log.LOG_LIMIT:
+        return UpdateInvocation(replace(invocation, log_size=size), found.version, log)
+    stored = runtime.store.invocation_with_log(invocation.job_id, invocation.id)
+    whole = debug_log.trim((stored[1] if stored else "") + log)
+    return UpdateInvocation(replace(invocation, log_size=len(whole.encode())), found.version, whole, replaces_log=True)
 
 
 def _commit_end(runtime: Runtime, update: UpdateInvocation, key: str) -> Sequence[Found[Invocation]]:

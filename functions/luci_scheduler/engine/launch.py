@@ -75,8 +75,8 @@ def _claim(runtime: Runtime, found: Found[Invocation], key: str) -> Found[Invoca
             claim_until=Instant(now + runtime.limits.claim_lease),
             mutations=invocation.mutations + 1,
         )
-        claimed = stamped(claimed, f"{key}/claim{claimed.attempts}")
         line = format_line(now, _first_line(claimed, runtime.limits.max_attempts))
+        claimed = stamped(replace(claimed, log_size=claimed.log_size + len(line)), f"{key}/claim{claimed.attempts}")
         try:
             (version,) = runtime.store.commit([UpdateInvocation(claimed, found.version, line)])
         except StoreConflictError:

@@ -41,7 +41,11 @@ class BuildbucketManager:
     def launch(self, controller: Controller) -> None:
         """Schedule the build; after the first attempt, look whether an earlier one has."""
         invocation = controller.invocation
-        server, face = self._server(invocation)
+        try:
+            server, face = self._server(invocation)
+        except PermanentError as error:
+            controller.log(f"Failed to prepare PubSub topic - {error}")
+            raise
         given = self._given(controller, server)
         body = face.prepare(given, controller.log)
         controller.count_save()

@@ -1,0 +1,54 @@
+"""What is sent to Firestore, counted in bytes."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from google.cloud.firestore_v1.types import CommitRequest
+
+from luci_scheduler.adapters.firestore import FirestoreStore
+from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.invocation import Invocation
+from luci_scheduler.core.job import TaskDefinition
+from luci_scheduler.ports import CreateInvocation, UpdateInvocation
+
+pytestmark = pytest.mark.emulators
+
+
+def test_appending_sends_the_same_with_a_short_and_a_long_log(
+    firestore_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 1 KB and with 190 KB of log an update sends the same bytes within five per cent, and reads none of the log."""
+    sent: list[int] = []
+    api = firestore_client._firestore_api
+    commit, get = api.commit, api.batch_get_documents
+
+    def counting(request: Any, **kwargs: Any) -> Any:
+        sent.append(len(CommitRequest.serialize(CommitRequest(request))))
+        return commit(request=request, **kwargs)
+
+    read: list[int] = []
+
+    def counting_reads(request: Any, **kwargs: Any) -> Any:
+        answers = list(get(request=request, **kwargs))
+        read.append(sum(len(type(answer).serialize(answer)) for answer in answers))
+        return iter(answers)
+
+    monkeypatch.setattr(api, "commit", counting)
+    monkeypatch.setattr(api, "batch_get_documents", counting_reads)
+    store = FirestoreStore(firestore_client)
+    sizes = []
+    for number, kilobytes in enumerate((1, 190)):
+        invocation = Invocation(
+            InvocationId(8_000_000_000_000_000_000 + number), JobId("p/j"), Instant(1000), TaskDefinition("noop")
+        )
+        (version,) = store.commit([CreateInvocation(invocation, "x" * 1024 * kilobytes)])
+        sent.clear()
+        store.commit([UpdateInvocation(replace(invocation, commits=1), version, "one more line\n" * 10)])
+        read.clear()
+        assert store.invocation(invocation.job_id, invocation.id) is not None
+        sizes.append((sent[0], read[0]))
+    (short_sent, short_read), (long_sent, long_read) = sizes
+    assert abs(long_sent - short_sent) <= 0.05 * short_sent
+    assert abs(long_read - short_read) <= 0.05 * short_read
