@@ -47,7 +47,9 @@ class Settings:
     token_secrets: tuple[str, ...]
     """Secrets that sign notification tokens: the first signs, all verify; one per line."""
     location: str = "us-central1"
+    """Region of the queue."""
     database: str = "(default)"
+    """Firestore database."""
     queue: str = "luci-scheduler"
     """Short name of the Cloud Tasks queue."""
     app_id: str = "luci-scheduler"
@@ -56,7 +58,6 @@ class Settings:
     """Project in which the notification topics live; ``project`` if empty."""
     hostname: str = ""
     """Host of the console, as told to builds; ``<app_id>.appspot.com`` if empty, as the original's."""
-    console_url: str = ""
     task_callers: tuple[str, ...] = ()
     """Accounts besides ``task_account`` that may call ``on_task`` (Cloud Scheduler's); comma-separated."""
     task_audience: str = ""
@@ -64,6 +65,7 @@ class Settings:
     oidc_certs_url: str = "https://www.googleapis.com/oauth2/v1/certs"
     """Where the keys that sign OIDC tokens are published."""
     buildbucket_servers: tuple[BuildbucketServer, ...] = ()
+    """JSON list of ``{"host", "publisher", "protocol": "v1" or "v2", "url"}``: the servers that jobs may name."""
     gitiles_urls: Mapping[str, str] | None = None
     """Gitiles host → base URL, for the local cloud; a JSON object."""
     config_folder: str = ""

@@ -1,0 +1,64 @@
+"""Settings: read once, every fault told at once, every one documented."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from luci_scheduler.config.settings import PREFIX, Settings, SettingsError, read_settings
+from luci_scheduler.core.era import Era
+
+GOOD = {
+    "SCHEDULER_PROJECT": "p",
+    "SCHEDULER_TASK_URL": "https://t",
+    "SCHEDULER_TASK_ACCOUNT": "a@p",
+    "SCHEDULER_TOKEN_SECRETS": "new\nold\n",
+    "SCHEDULER_BUILDBUCKET_SERVERS": '[{"host": "h", "publisher": "x@y", "protocol": "v1"}, {"host": "i", "publisher": "z@y"}]',
+    "PATH": "/bin",
+}
+
+
+def test_good_environment() -> None:
+    """Values are parsed; what is not ours is left alone."""
+    settings = read_settings(GOOD)
+    assert settings.token_secrets == ("new", "old")
+    assert [server.protocol for server in settings.buildbucket_servers] == [Era.V1, Era.V2]
+    assert settings.buildbucket("i") is settings.buildbucket_servers[1]
+    assert settings.buildbucket("nobody") is None
+
+
+def test_every_fault_is_told_at_once() -> None:
+    """Missing, unknown and bad variables are listed together, by name."""
+    bad = {
+        "SCHEDULER_PROJET": "p",
+        "SCHEDULER_CONCURRENCY": "0",
+        "SCHEDULER_LOCAL": "yes",
+        "SCHEDULER_GITILES_URLS": "{",
+    }
+    with pytest.raises(SettingsError) as raised:
+        read_settings(bad)
+    for name in (
+        "PROJET",
+        "CONCURRENCY",
+        "LOCAL",
+        "GITILES_URLS",
+        "PROJECT",
+        "TASK_URL",
+        "TASK_ACCOUNT",
+        "TOKEN_SECRETS",
+    ):
+        assert f"{PREFIX}{name}:" in str(raised.value)
+
+
+def test_secrets_are_in_no_message() -> None:
+    """A bad environment tells names, never the secrets in it."""
+    with pytest.raises(SettingsError) as raised:
+        read_settings({"SCHEDULER_TOKEN_SECRETS": "canary-secret"})
+    assert "canary-secret" not in str(raised.value)
+
+
+def test_every_setting_is_documented() -> None:
+    """The reference page names each variable."""
+    page = Path("docs/reference/settings.md").read_text(encoding="utf-8")
+    for field in fields(Settings):
+        assert f"`{PREFIX}{field.name.upper()}`" in page
