@@ -1,9 +1,10 @@
-"""The functions inside this process, on ports in memory: for machines without Java, and for time that runs faster."""
+"""The functions inside this process, on a store in memory: for machines without Java, and for time that runs faster."""
 
 from __future__ import annotations
 
+import signal
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from emulator.children import Output
 from emulator.clock import Clock
 from emulator.errors import LocalCloudError
 from emulator.memory.store import MemoryStore
-from emulator.ports import HOST
-from emulator.supervisor import FunctionSpec
+from emulator.ports import HOST, require_free
+from emulator.supervisor import FUNCTIONS, SOURCE
 from luci_scheduler import bootstrap
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client
 from luci_scheduler.adapters.http import fetch, sessions
@@ -25,9 +26,56 @@ from luci_scheduler.adapters.sources import SystemChance
 from luci_scheduler.config.settings import Settings, read_settings
 from luci_scheduler.core.instants import Instant
 
-__all__ = ["InProcessFunctions"]
+__all__ = ["InProcessFunction", "MemoryHost"]
 
 _one_at_a_time = threading.Lock()
+
+
+class InProcessFunction:
+    """One function, served by the functions framework from threads of this process."""
+
+    def __init__(self, name: str, output: Output, port: int = 0) -> None:
+        self.name = name
+        self.output = output
+        self.port = require_free(port, f"the function {name}")
+        self.url = f"http://{HOST}:{self.port}"
+        self.starts = 0
+        self.restarts = 0
+        self.pid = None
+        self._server: LocalServer | None = None
+
+    def start(self) -> None:
+        """Serve; when this returns connections are accepted.
+
+        Raises:
+            LocalCloudError: the port is in use.
+        """
+        signature = FUNCTIONS[self.name]
+        app = functions_framework.create_app(self.name, str(SOURCE), signature)  # type: ignore[no-untyped-call]
+        self._server = LocalServer(app, HOST, self.port)
+        try:
+            self._server.start()
+        except OSError as error:
+            raise LocalCloudError(f"the function {self.name} does not start: {error}") from error
+        self.starts = 1
+
+    def wait_until_ready(self) -> None:
+        """Return at once: it serves since it was started."""
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:  # noqa: ARG002 - as that of a process
+        """Refuse: it has no process of its own.
+
+        Raises:
+            LocalCloudError: always.
+        """
+        raise LocalCloudError(
+            f"{self.name} runs inside the local cloud, which is in memory: only --store emulators has it killed"
+        )
+
+    def stop(self) -> None:
+        """Serve no more; may be repeated."""
+        if self._server is not None:
+            self._server.stop()
 
 
 class _Clock:
@@ -51,79 +99,58 @@ class _LogFile:
             self._output.write(line)
 
     def flush(self) -> None:
-        """Nothing waits."""
+        """Do nothing: nothing waits."""
 
 
-class InProcessFunctions:
-    """Serves the functions by the functions framework from threads of this process; their documents are in memory.
+class MemoryHost:
+    """What the functions of this process run on: a store in memory, and otherwise the same ports as processes of their own.
 
-    The functions find their ports process-wide, so there is one at a time in a process.
-
-    Args:
-        functions: which, each with its port.
-        source: the file with the entry points.
-        environment: the settings, as the processes would find them in their environment.
-        clock: what time it is for the functions.
-        log: a file to append what they log to.
+    Functions find their ports process-wide, so there is one at a time in a process.
     """
 
-    def __init__(
-        self,
-        functions: Sequence[tuple[FunctionSpec, int]],
-        source: Path,
-        environment: Mapping[str, str],
-        *,
-        clock: Clock,
-        log: Path | None = None,
-    ) -> None:
+    def __init__(self, clock: Clock, log: Path | None = None) -> None:
         self.output = Output(log)
         self.store = MemoryStore()
-        self._functions = functions
-        self._source = source
-        self._settings = read_settings(environment)
         self._clock = _Clock(clock)
-        self._servers: list[LocalServer] = []
-        self._is_running = False
+        self._settings: Settings | None = None
 
-    def start(self) -> None:
-        """Serve; when this returns connections are accepted.
+    def start(self, environment: Mapping[str, str]) -> None:
+        """Let functions called in this process run on these ports, under the settings of ``environment``.
 
         Raises:
-            LocalCloudError: the functions of another local cloud run in this process, or a port is in use.
+            LocalCloudError: there is another one.
         """
+        settings = read_settings(environment)
         if not _one_at_a_time.acquire(blocking=False):
-            raise LocalCloudError("one process runs one local cloud in memory at a time: stop the other, or use --store emulators")
-        self._is_running = True
+            raise LocalCloudError(
+                "one process runs one local cloud in memory at a time: stop the other one, or use the emulators"
+            )
+        self._settings = settings
         structlog.configure(
             processors=[
                 structlog.contextvars.merge_contextvars,
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", key="time"),
                 structlog.processors.format_exc_info,
+                structlog.processors.EventRenamer("message"),
                 structlog.processors.JSONRenderer(),
             ],
-            logger_factory=structlog.WriteLoggerFactory(file=_LogFile(self.output)),  # type: ignore[arg-type]  # all it needs
+            logger_factory=structlog.WriteLoggerFactory(file=_LogFile(self.output)),  # type: ignore[arg-type]  # has all it needs
             cache_logger_on_first_use=False,
         )
-        bootstrap.use(self._make_app(self._settings))
-        for spec, port in self._functions:
-            app = functions_framework.create_app(spec.name, str(self._source), spec.signature_type)  # type: ignore[no-untyped-call]
-            server = LocalServer(app, HOST, port)
-            server.start()
-            self._servers.append(server)
+        bootstrap.use(self._make_app(settings))
 
     def clear(self) -> None:
-        """Forget all documents."""
-        self.store = MemoryStore()
-        bootstrap.use(self._make_app(self._settings))
+        """Forget all documents; while it does not run it does nothing."""
+        if self._settings is not None:
+            self.store = MemoryStore()
+            bootstrap.use(self._make_app(self._settings))
 
     def stop(self) -> None:
-        """Serve no more; may be repeated."""
-        if not self._is_running:
+        """Give the process back; may be repeated."""
+        if self._settings is None:
             return
-        self._is_running = False
-        for server in self._servers:
-            server.stop()
+        self._settings = None
         bootstrap.use(None)
         structlog.reset_defaults()
         _one_at_a_time.release()

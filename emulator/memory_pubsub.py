@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from emulator.clock import Clock
-from emulator.pubsub_topics import PushSubscription, push_endpoint
+from emulator.topics import PushSubscription
 from luci_scheduler.core.instants import Instant, format_rfc3339
 
 __all__ = ["MemoryPubSub", "Message"]
@@ -47,9 +47,8 @@ class _Refusals(urllib.request.HTTPRedirectHandler):
 class _Subscription:
     """One subscription: what waits, what is under way, and the threads that deliver."""
 
-    def __init__(self, row: PushSubscription, project: str, endpoint: str, clock: Clock, dead_letters: list[Message]) -> None:
+    def __init__(self, row: PushSubscription, endpoint: str, clock: Clock, dead_letters: list[Message]) -> None:
         self._row = row
-        self._name = f"projects/{project}/subscriptions/{row.topic}"
         self._endpoint = endpoint
         self._clock = clock
         self._dead_letters = dead_letters
@@ -61,7 +60,8 @@ class _Subscription:
         self._stopped = False
         self._epoch = 0
         self._threads = [
-            threading.Thread(target=self._run, name=f"push-{row.topic}-{number}", daemon=True) for number in range(_WORKERS)
+            threading.Thread(target=self._run, name=f"push-{row.short}-{number}", daemon=True)
+            for number in range(_WORKERS)
         ]
         for thread in self._threads:
             thread.start()
@@ -124,7 +124,8 @@ class _Subscription:
         if attempt >= self._row.max_delivery_attempts:
             source = {
                 "CloudPubSubDeadLetterSourceDeliveryCount": str(attempt),
-                "CloudPubSubDeadLetterSourceSubscription": self._row.topic,
+                "CloudPubSubDeadLetterSourceSubscription": self._row.short,
+                "CloudPubSubDeadLetterSourceSubscriptionProject": self._row.project,
             }
             self._dead_letters.append(
                 Message(message.id, message.data, {**message.attributes, **source}, message.published)
@@ -145,33 +146,32 @@ class _Subscription:
             wire["data"] = base64.b64encode(message.data).decode()
         if message.attributes:
             wire["attributes"] = dict(message.attributes)
-        return {"message": wire, "subscription": self._name, "deliveryAttempt": attempt}
+        return {"message": wire, "subscription": self._row.subscription, "deliveryAttempt": attempt}
 
 
 class MemoryPubSub:
-    """Topics and push subscriptions of one project; messages live as long as this object. Thread-safe.
+    """Topics and push subscriptions; messages live as long as this object. Thread-safe.
 
     102, 200, 201, 202 and 204 acknowledge; anything else, and silence past the ack deadline (in real time), brings the message
     again after a pause that doubles, on the clock, until it is a dead letter.
     """
 
-    def __init__(self, clock: Clock, project: str) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._project = project
         self._subscriptions: dict[str, _Subscription] = {}
         self._dead_letters: dict[str, list[Message]] = {}
         self._ids = itertools.count(1)
 
-    def create_topics(self, table: Sequence[PushSubscription], functions: Mapping[str, str]) -> None:
-        """Make the topics and subscriptions of a table; ``functions`` has the base URL of each function."""
-        for row in table:
-            path = row.path(self._project)
-            dead = self._dead_letters.setdefault(path, [])
-            endpoint = push_endpoint(functions[row.function], path)
-            self._subscriptions[path] = _Subscription(row, self._project, endpoint, self._clock, dead)
+    def create_topics(self, wanted: Sequence[PushSubscription], urls: Mapping[str, str]) -> None:
+        """Make topics and push subscriptions to the functions' base ``urls``; what exists already is left as it is."""
+        for item in wanted:
+            if item.topic not in self._subscriptions:
+                dead = self._dead_letters[item.topic] = []
+                endpoint = item.endpoint(urls[item.function])
+                self._subscriptions[item.topic] = _Subscription(item, endpoint, self._clock, dead)
 
-    def publish(self, topic: str, data: bytes, attributes: dict[str, str]) -> None:
-        """Publish to ``projects/P/topics/T``.
+    def publish(self, topic: str, data: bytes, attributes: Mapping[str, str]) -> None:
+        """Publish to a topic (full name).
 
         Raises:
             LookupError: there is no such topic.
@@ -188,16 +188,18 @@ class MemoryPubSub:
         """Tell whether the topic (full name) exists."""
         return topic in self._subscriptions
 
-    def dead_letters(self, topic: str) -> list[Message]:
-        """Return what could never be delivered of a topic (full name), the oldest first."""
-        return list(self._dead_letters.get(topic, ()))
+    def dead_letters(self, item: PushSubscription, at_most: int = 100) -> list[tuple[bytes, Mapping[str, str]]]:
+        """Take up to ``at_most`` dead letters of a topic: data and attributes of each; they are gone then."""
+        letters = self._dead_letters[item.topic]
+        taken = letters[:at_most]
+        del letters[:at_most]
+        return [(message.data, message.attributes) for message in taken]
 
-    def drop_backlog(self) -> None:
-        """Forget all messages that wait, and the dead letters."""
-        for subscription in self._subscriptions.values():
-            subscription.clear()
-        for letters in self._dead_letters.values():
-            letters.clear()
+    def drop_backlog(self, wanted: Sequence[PushSubscription], until: int) -> None:  # noqa: ARG002 - as the emulator's; here all goes
+        """Forget what waits, and the dead letters."""
+        for item in wanted:
+            self._subscriptions[item.topic].clear()
+            self._dead_letters[item.topic].clear()
 
     def close(self) -> None:
         """Deliver nothing more."""

@@ -33,7 +33,7 @@ class OfficialEmulator:
     Args:
         name: what error messages call it.
         command: from a port to the command that serves it.
-        port: the port; 0 picks a free one, and another one if somebody else was quicker to take it.
+        port: the port; 0 picks a free one.
         log: a file to append its output to.
 
     Raises:
@@ -46,14 +46,13 @@ class OfficialEmulator:
         self.name = name
         self.output = Output(log)
         self._command = command
-        self._may_move = port == 0
         self._port = require_free(port, f"the {name} emulator")
         self._stopped = threading.Event()
         self._child = self._start()
 
     @property
     def address(self) -> str:
-        """``host:port``, as FIRESTORE_EMULATOR_HOST and PUBSUB_EMULATOR_HOST have it; final once it is ready."""
+        """``host:port``, as FIRESTORE_EMULATOR_HOST and PUBSUB_EMULATOR_HOST have it."""
         return f"{HOST}:{self._port}"
 
     @property
@@ -70,11 +69,7 @@ class OfficialEmulator:
         for _ in range(int(seconds / 0.05)):
             if self._child.poll() is not None:
                 self._child.finish()
-                if not (self._may_move and self._port_was_taken()):
-                    raise LocalCloudError(self._why_it_ended())
-                self._may_move = False
-                self._port = free_port()
-                self._child = self._start()
+                raise LocalCloudError(self._why_it_ended())
             if self._answers():
                 return self
             if self._stopped.wait(0.05):
@@ -140,7 +135,7 @@ def clear_documents(address: str, project: str, database: str = "(default)") -> 
 
 
 def _request(address: str, method: str, path: str) -> None:
-    request = urllib.request.Request(f"http://{address}{path}", method=method)  # noqa: S310 - an emulator on this machine
+    request = urllib.request.Request(f"http://{address}{path}", method=method)
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - see above
             answer.read()

@@ -1,4 +1,4 @@
-"""The functions as processes of the functions framework, one each, restarted when one dies."""
+"""The functions as processes of the functions framework, one each: watched, and started again when one dies."""
 
 from __future__ import annotations
 
@@ -10,74 +10,172 @@ from pathlib import Path
 
 import luci_scheduler
 from emulator.children import Child, Output, environment_without
-from emulator.errors import LocalCloudError
-from emulator.ports import free_port, is_open
+from emulator.errors import LocalCloudError, one_line
+from emulator.ports import HOST, is_free, is_open, require_free
 
-__all__ = ["FUNCTIONS", "FunctionProcess"]
+__all__ = ["FUNCTIONS", "SOURCE", "FunctionProcess"]
 
-FUNCTIONS = ("on_gitiles_commit", "on_build_completion", "on_task", "console")
+FUNCTIONS: Mapping[str, str] = {
+    "on_gitiles_commit": "cloudevent",
+    "on_build_completion": "cloudevent",
+    "on_task": "http",
+    "console": "http",
+}
+"""Entry point → kind of its signature, as it is deployed."""
 
-_SOURCE = Path(luci_scheduler.__file__).parent.parent / "main.py"
-_READY_SECONDS = 60.0
-_GRACE_SECONDS = 12.0
-_RESTART_SECONDS = 0.2
-_MAX_FIRST_STARTS = 3
+SOURCE = Path(luci_scheduler.__file__).parent.parent / "main.py"
+
+_READY_SECONDS = 60.0  # importing takes half a second; a busy machine takes longer
+_POLL_SECONDS = 0.02
+_GRACE_SECONDS = 10.0  # between TERM and KILL, as Cloud Run gives
+_PAUSES = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0)
+_SETTLED_SECONDS = 5.0  # who has lived that long dies of something new: the pauses begin again
+# What could make the functions do something else than their settings say, or find somebody's credentials.
+_NOT_PASSED_ON = ("SCHEDULER_", "GOOGLE_", "FUNCTION_", "GUNICORN_", "K_SERVICE", "PYTHONPATH")
 
 
 class FunctionProcess:
-    """One function, served by gunicorn as in the cloud; ``stop`` ends it, and it ends when this process ends.
+    """One function, served by gunicorn as it is in the cloud: an arbiter and one worker, from `start` to `stop`.
 
-    ``environment`` is added to this process's own, of which no setting of the functions is taken over.
+    It never outlives this process, and its worker never outlives the arbiter.
+
+    Args:
+        name: the entry point.
+        environment: what it finds in its environment, besides what this process has there that does not concern it.
+        port: where it listens; 0 picks a free one.
+        signature: ``http`` or ``cloudevent``; that of the entry point if it is empty.
+        source: the file with the entry points.
+        log: a file to append its output to.
+
+    Raises:
+        LocalCloudError: the port is in use.
     """
 
-    def __init__(self, name: str, environment: Mapping[str, str], port: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        environment: Mapping[str, str],
+        port: int = 0,
+        *,
+        signature: str = "",
+        source: Path = SOURCE,
+        log: Path | None = None,
+    ) -> None:
         self.name = name
-        self.port = port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.port = require_free(port, f"the function {name}")
+        self.url = f"http://{HOST}:{self.port}"
         self.starts = 0
-        self.output = Output()
-        self._environment = {**environment_without("SCHEDULER_", "PYTHONPATH"), **environment, "PYTHONUNBUFFERED": "1"}
-        self._child: Child | None = None
+        self.output = Output(log)
+        self._command = (
+            "functions_framework",
+            f"--source={source}",
+            f"--target={name}",
+            f"--signature-type={signature or FUNCTIONS[name]}",
+            f"--host={HOST}",
+            f"--port={self.port}",
+        )
+        self._environment = {
+            **environment_without(*_NOT_PASSED_ON),
+            "PYTHONUNBUFFERED": "1",
+            "WORKERS": "1",
+            **environment,
+        }
+        self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"function-{name}", daemon=True)
+        self._has_served = False
+        self._child: Child | None = None
+        self._watcher: threading.Thread | None = None
+
+    @property
+    def restarts(self) -> int:
+        """How often it was started again after it had died."""
+        return max(0, self.starts - 1)
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the arbiter, which is also its group's; None while it does not run."""
+        child = self._child
+        return child.pid if child is not None and child.poll() is None else None
 
     def start(self) -> None:
-        """Start without waiting."""
-        self._thread.start()
-
-    def wait_until_ready(self) -> None:
-        """Wait until it accepts connections.
+        """Start it without waiting. A function starts once.
 
         Raises:
-            LocalCloudError: it does not; its last words are part of the text.
+            LocalCloudError: there is no process to be had.
         """
-        deadline = time.monotonic() + _READY_SECONDS
-        while time.monotonic() < deadline and self.starts <= _MAX_FIRST_STARTS:
-            if is_open(self.port):
-                return
-            time.sleep(0.05)
-        self.stop()
-        raise LocalCloudError(f"the function {self.name} does not start: {self.output.last_words()}")
+        if self._watcher is not None:
+            raise RuntimeError("a function starts once")
+        try:
+            self._spawn()
+        except OSError as error:
+            raise LocalCloudError(f"the function {self.name} cannot be started: {error}") from error
+        self._watcher = threading.Thread(target=self._watch, name=f"watch-{self.name}", daemon=True)
+        self._watcher.start()
 
-    def kill(self) -> None:
-        """Kill it with all its workers, as a crashing machine would; it is started again."""
-        if self._child is not None:
-            self._child.signal(signal.SIGKILL)
+    def wait_until_ready(self, seconds: float = _READY_SECONDS) -> None:
+        """Wait until it accepts connections, at most ``seconds``.
+
+        Raises:
+            LocalCloudError: it ended before it ever did, or takes too long; with the reason out of its output.
+        """
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            # The port alone proves nothing: somebody else may have been quicker to take it.
+            if self.pid is not None and is_open(self.port):
+                self._has_served = True
+                return
+            if self._watcher is not None and not self._watcher.is_alive():
+                raise LocalCloudError(f"the function {self.name} does not start: {self._reason()}")
+            time.sleep(_POLL_SECONDS)
+        raise LocalCloudError(f"the function {self.name} does not serve after {seconds:.0f} s: {self._reason()}")
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send it a signal; if it dies of it, it is started again.
+
+        KILL ends arbiter and worker at once, as a crashing machine would; STOP and CONT reach both, too. TERM goes to the
+        arbiter, which lets requests under way finish.
+        """
+        child = self._child
+        if child is not None:
+            child.signal(number)
 
     def stop(self) -> None:
-        """End it; requests under way are finished. Safe to repeat."""
-        self._stopping.set()
-        if self._child is not None:
-            self._child.stop(_GRACE_SECONDS)
-        if self._thread.is_alive():
-            self._thread.join(_GRACE_SECONDS)
+        """End it; requests under way may finish, within ten seconds. Safe to repeat."""
+        with self._lock:
+            self._stopping.set()
+            child = self._child
+        if child is not None:
+            child.stop(_GRACE_SECONDS)
+        if self._watcher is not None:
+            self._watcher.join(_GRACE_SECONDS)
 
-    def _run(self) -> None:
-        command = ["functions_framework", "--source", str(_SOURCE), "--target", self.name]
-        command += ["--host", "127.0.0.1", "--port", str(self.port)]
-        while not self._stopping.is_set():
-            self.starts += 1
-            self._child = Child(command, environment=self._environment, output=self.output, mode="module")
-            self._child.wait()
-            self._child.finish()
-            self._stopping.wait(_RESTART_SECONDS)
+    def _spawn(self) -> None:
+        self._child = Child(self._command, environment=self._environment, output=self.output, mode="module")
+        self.starts += 1
+
+    def _watch(self) -> None:
+        """Start it again when it dies, at once at first, then after ever longer pauses; one that never served is given up."""
+        quick_deaths = 0
+        while (child := self._child) is not None:
+            began = time.monotonic()
+            status = child.wait()
+            child.finish()
+            if not self._stopping.is_set():
+                self.output.write(f"[{self.name} ended with status {status}]")
+            if not self._has_served:
+                return
+            quick_deaths = 0 if time.monotonic() - began > _SETTLED_SECONDS else quick_deaths + 1
+            if self._stopping.wait(_PAUSES[min(quick_deaths, len(_PAUSES) - 1)]):
+                return
+            with self._lock:
+                if self._stopping.is_set():
+                    return
+                self._spawn()
+
+    def _reason(self) -> str:
+        lines = [line for line in self.output.lines if line.strip() and not line.startswith("[")]
+        if any("Connection in use" in line for line in lines) and not is_free(self.port):
+            return f"port {self.port} is in use"
+        # A traceback ends with the exception's name at the beginning of a line; what follows is others' good-bye.
+        errors = (line for line in reversed(lines) if line[0].isalpha() and "Error" in line.partition(":")[0])
+        return one_line(next(errors, lines[-1] if lines else "it printed nothing"))

@@ -1,33 +1,42 @@
-"""Topics and push subscriptions of an installation, in one table; and who publishes to them locally."""
+"""Topics and push subscriptions of an installation, in one table; and how they are made and used on the Pub/Sub emulator."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import grpc
 from google.api_core import exceptions
 from google.pubsub_v1 import types
+from google.pubsub_v1.services.publisher import PublisherClient
+from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
+from google.pubsub_v1.services.subscriber import SubscriberClient
+from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
 from luci_scheduler.core.topic_names import topic_names
 
-__all__ = ["COMMIT_TOPIC", "Publisher", "PushSubscription", "clients", "create", "subscriptions"]
+__all__ = ["COMMIT_TOPIC", "EmulatorPubSub", "PushSubscription", "subscriptions"]
 
 COMMIT_TOPIC = "gitiles-commit"
-_DEAD_LETTER_ATTEMPTS = 20
-_TIMEOUT = 20.0
+_TIMEOUT = 20.0  # seconds; the first call to an emulator that has just started takes half a second
 
 
 @dataclass(frozen=True, slots=True)
 class PushSubscription:
-    """A topic with its push subscription and its dead-letter topic."""
+    """A topic with its push subscription and its dead-letter topic; the numbers are those of the cloud.
+
+    With these pauses twenty attempts last about two and a half hours.
+    """
 
     topic: str
-    """Full name."""
+    """Full name; the subscription has the same short one."""
     function: str
     ack_deadline_seconds: int
-    minimum_backoff_seconds: int
-    maximum_backoff_seconds: int
+    minimum_backoff_seconds: int = 1
+    maximum_backoff_seconds: int = 10
+    max_delivery_attempts: int = 20
 
     @property
     def project(self) -> str:
@@ -40,77 +49,110 @@ class PushSubscription:
         return self.topic.rpartition("/")[2]
 
     @property
+    def subscription(self) -> str:
+        """Full name of the subscription."""
+        return f"projects/{self.project}/subscriptions/{self.short}"
+
+    @property
     def dead_letter_topic(self) -> str:
         """Where messages go that were refused too often."""
         return f"{self.topic}-dead-letter"
 
+    @property
+    def dead_letter_subscription(self) -> str:
+        """The pull subscription that keeps them for people."""
+        return f"{self.subscription}-dead-letter"
+
+    def endpoint(self, url: str) -> str:
+        """Return where messages are pushed to, below a function's base URL: the path tells the function the topic."""
+        return f"{url.rstrip('/')}/{self.topic}"
+
 
 def subscriptions(project: str, publishers: Sequence[str]) -> list[PushSubscription]:
     """Return everything that an installation subscribes to; ``publishers`` are the e-mails of its Buildbucket servers."""
-    commits = PushSubscription(f"projects/{project}/topics/{COMMIT_TOPIC}", "on_gitiles_commit", 300, 1, 600)
+    commits = PushSubscription(f"projects/{project}/topics/{COMMIT_TOPIC}", "on_gitiles_commit", 300)
     builds = [
-        PushSubscription(topic_names(project, "buildbucket", publisher).topic, "on_build_completion", 120, 1, 600)
+        PushSubscription(topic_names(project, "buildbucket", publisher).topic, "on_build_completion", 120)
         for publisher in dict.fromkeys(publishers)
     ]
     return [commits, *builds]
 
 
-class Publisher:
-    """Publishes to the Pub/Sub emulator, each message at once."""
+class EmulatorPubSub:
+    """The Pub/Sub emulator at ``host:port``, called without regard to the environment; thread-safe, and connects at first use."""
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    def __init__(self, address: str) -> None:
+        self._channel = grpc.insecure_channel(address)
+        # The plain clients send at once: those of google.cloud.pubsub wait for a batch to fill.
+        self._publisher = PublisherClient(transport=PublisherGrpcTransport(channel=self._channel))
+        self._subscriber = SubscriberClient(transport=SubscriberGrpcTransport(channel=self._channel))
 
     def publish(self, topic: str, data: bytes, attributes: Mapping[str, str]) -> None:
-        """Publish a message and wait until the emulator has it."""
-        self._client.publish(
-            request={"topic": topic, "messages": [{"data": data, "attributes": dict(attributes)}]}, timeout=_TIMEOUT
-        )
+        """Publish to a topic (full name); when this returns the emulator has the message.
+
+        Raises:
+            google.api_core.exceptions.GoogleAPICallError: it has not, e.g. ``NotFound`` for an unknown topic.
+        """
+        message = {"data": data, "attributes": dict(attributes)}
+        self._publisher.publish(request={"topic": topic, "messages": [message]}, timeout=_TIMEOUT)
 
     def topic_exists(self, topic: str) -> bool:
-        """Whether a topic exists."""
+        """Tell whether a topic (full name) exists."""
         try:
-            self._client.get_topic(request={"topic": topic}, timeout=_TIMEOUT)
-        except exceptions.NotFound:
+            self._publisher.get_topic(request={"topic": topic}, timeout=_TIMEOUT)
+        except (exceptions.NotFound, exceptions.InvalidArgument):
             return False
         return True
 
+    def create_topics(self, wanted: Sequence[PushSubscription], urls: Mapping[str, str]) -> None:
+        """Make topics, dead-letter topics with a subscription each, and push subscriptions to the functions' base ``urls``.
 
-def create(publisher: Any, subscriber: Any, wanted: Sequence[PushSubscription], urls: Mapping[str, str]) -> None:
-    """Create topics, dead-letter topics with a subscription each, and push subscriptions to the functions' ``urls``."""
-    for item in wanted:
-        for topic in (item.topic, item.dead_letter_topic):
-            publisher.create_topic(request={"name": topic}, timeout=_TIMEOUT)
-        path = f"projects/{item.project}/subscriptions/{item.short}"
-        subscriber.create_subscription(
-            request={"name": f"{path}-dead-letter", "topic": item.dead_letter_topic}, timeout=_TIMEOUT
-        )
-        backoff = {"minimum_backoff": item.minimum_backoff_seconds, "maximum_backoff": item.maximum_backoff_seconds}
-        subscriber.create_subscription(
-            request=types.Subscription(
-                name=path,
-                topic=item.topic,
-                push_config=types.PushConfig(
-                    push_endpoint=f"{urls[item.function]}/projects/{item.project}/topics/{item.short}"
-                ),
-                ack_deadline_seconds=item.ack_deadline_seconds,
-                retry_policy=types.RetryPolicy(**{name: {"seconds": value} for name, value in backoff.items()}),
-                dead_letter_policy=types.DeadLetterPolicy(
-                    dead_letter_topic=item.dead_letter_topic, max_delivery_attempts=_DEAD_LETTER_ATTEMPTS
-                ),
-            ),
-            timeout=_TIMEOUT,
-        )
+        What exists already is left as it is.
+        """
+        for item in wanted:
+            for topic in (item.topic, item.dead_letter_topic):
+                _ensure(self._publisher.create_topic, {"name": topic})
+            kept = {"name": item.dead_letter_subscription, "topic": item.dead_letter_topic}
+            _ensure(self._subscriber.create_subscription, kept)
+            _ensure(self._subscriber.create_subscription, _push_subscription(item, item.endpoint(urls[item.function])))
+
+    def drop_backlog(self, wanted: Sequence[PushSubscription], until: int) -> None:
+        """Forget what was published until an instant and is not acknowledged, dead letters included."""
+        seconds, nanos = divmod(until, 1_000_000_000)
+        for name in (name for item in wanted for name in (item.subscription, item.dead_letter_subscription)):
+            request = {"subscription": name, "time": {"seconds": seconds, "nanos": nanos}}
+            self._subscriber.seek(request=request, timeout=_TIMEOUT)
+
+    def dead_letters(self, item: PushSubscription, at_most: int = 100) -> list[tuple[bytes, Mapping[str, str]]]:
+        """Take up to ``at_most`` dead letters of a topic: data and attributes of each; they are gone then."""
+        request = {"subscription": item.dead_letter_subscription, "max_messages": at_most, "return_immediately": True}
+        pulled = self._subscriber.pull(request=request, timeout=_TIMEOUT).received_messages
+        if pulled:
+            ids = [message.ack_id for message in pulled]
+            self._subscriber.acknowledge(
+                request={"subscription": item.dead_letter_subscription, "ack_ids": ids}, timeout=_TIMEOUT
+            )
+        return [(message.message.data, dict(message.message.attributes)) for message in pulled]
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
 
 
-def clients(address: str) -> tuple[Any, Any]:
-    """Return the raw publisher and subscriber of the emulator at ``host:port``."""
-    import grpc  # noqa: PLC0415 - the clients take a channel
-    from google.pubsub_v1.services.publisher import PublisherClient  # noqa: PLC0415
-    from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport  # noqa: PLC0415
-    from google.pubsub_v1.services.subscriber import SubscriberClient  # noqa: PLC0415
-    from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport  # noqa: PLC0415
+def _ensure(create: Callable[..., Any], request: Any) -> None:
+    with contextlib.suppress(exceptions.AlreadyExists):
+        create(request=request, timeout=_TIMEOUT)
 
-    channel = grpc.insecure_channel(address)
-    publisher = PublisherClient(transport=PublisherGrpcTransport(channel=channel))
-    return publisher, SubscriberClient(transport=SubscriberGrpcTransport(channel=channel))
+
+def _push_subscription(item: PushSubscription, endpoint: str) -> types.Subscription:
+    pauses = {"minimum_backoff": item.minimum_backoff_seconds, "maximum_backoff": item.maximum_backoff_seconds}
+    return types.Subscription(
+        name=item.subscription,
+        topic=item.topic,
+        push_config=types.PushConfig(push_endpoint=endpoint),
+        ack_deadline_seconds=item.ack_deadline_seconds,
+        retry_policy=types.RetryPolicy(**{name: {"seconds": value} for name, value in pauses.items()}),
+        dead_letter_policy=types.DeadLetterPolicy(
+            dead_letter_topic=item.dead_letter_topic, max_delivery_attempts=item.max_delivery_attempts
+        ),
+    )

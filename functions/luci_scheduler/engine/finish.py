@@ -43,6 +43,7 @@ def commit_outcome(runtime: Runtime, found: Found[Invocation], controller: Contr
     if not invocation.status.is_final:
         runtime.store.commit([update])
         return
+    successors = _commit_end(runtime, update, key)
     logger.info(
         "invocation_finished",
         job_id=invocation.job_id,
@@ -50,7 +51,6 @@ def commit_outcome(runtime: Runtime, found: Found[Invocation], controller: Contr
         status=str(invocation.status),
         seconds=((invocation.finished or invocation.started) - invocation.started) / 1e9,
     )
-    successors = _commit_end(runtime, update, key)
     advance.launch_all(runtime, successors, key)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.humanised import relative, ui_duration
 from luci_scheduler.core.identifiers import split_job_id
-from luci_scheduler.core.instants import Instant, format_rfc3339
+from luci_scheduler.core.instants import Instant, format_rfc3339, to_datetime
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.job import Job, TaskDefinition
 from luci_scheduler.core.trigger import Trigger
@@ -60,7 +60,9 @@ class InvocationView:
     view_url: str
     triggered_by: str
     started: str
+    started_shown: str
     finished: str
+    finished_shown: str
     duration: str
     revision: str
     revision_url: str
@@ -89,7 +91,9 @@ def invocation_view(invocation: Invocation, log: str, now: Instant) -> Invocatio
         view_url=_safe_url(invocation.view_url),
         triggered_by=invocation.triggered_by.removeprefix("user:") or "-",
         started=format_rfc3339(invocation.started),
+        started_shown=_shown(invocation.started),
         finished=format_rfc3339(invocation.finished) if invocation.finished else "",
+        finished_shown=_shown(invocation.finished) if invocation.finished else "",
         duration=ui_duration((invocation.finished or now) - invocation.started),
         revision=invocation.revision,
         revision_url=_safe_url(invocation.revision_url),
@@ -100,7 +104,7 @@ def invocation_view(invocation: Invocation, log: str, now: Instant) -> Invocatio
         else "",
         tags=invocation.tags,
         attempts=invocation.attempts,
-        timers=[f"{timer.title} at {format_rfc3339(timer.eta)}" for timer in invocation.pending_timers],
+        timers=[f"{_shown(timer.eta)} ({timer.title})" for timer in invocation.pending_timers],
         debug_log=log,
         is_final=invocation.status.is_final,
     )
@@ -193,6 +197,10 @@ def _trigger_view(trigger: Trigger, now: Instant) -> TriggerView:
         at=format_rfc3339(trigger.created),
         by=trigger.emitted_by_user.removeprefix("user:"),
     )
+
+
+def _shown(instant: Instant) -> str:
+    return f"{to_datetime(instant):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _safe_url(url: str) -> str:

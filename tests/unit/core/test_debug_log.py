@@ -86,6 +86,17 @@ def test_trim_drops_a_cut_line_that_follows_another() -> None:
     assert log.endswith(f"line 2999 {'x' * 300}\n")
 
 
+@pytest.mark.parametrize(("head_lines", "plain"), [(51, False), (50, True)])
+def test_trim_keeps_at_least_fifty_lines_of_the_head_or_cuts_plainly(head_lines: int, plain: bool) -> None:
+    """One line of the head fewer, and the last lines are given up instead."""
+    head = "h" * (100_000 // head_lines)
+    log = f"{head}\n" * head_lines + f"{'t' * 150_000}\n" + "end\n" * 100
+    trimmed = debug_log.trim(log)
+    assert trimmed.endswith(f"\n{CUT}\n") == plain
+    if not plain:
+        assert trimmed == f"{head}\n" * head_lines + f"{CUT}\n" + "end\n" * 100
+
+
 @repeatable
 @given(
     st.lists(st.integers(0, 4000), min_size=1, max_size=400),

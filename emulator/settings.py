@@ -1,0 +1,93 @@
+"""What the functions of a local cloud find in their environment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from emulator.errors import LocalCloudError
+from luci_scheduler.config.reader import ProjectConfig
+from luci_scheduler.config.settings import SettingsError, read_settings
+from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
+
+__all__ = ["BUILDBUCKET_HOST", "LOCATION", "PUBLISHER", "QUEUE", "Addresses", "function_environment", "gitiles_hosts"]
+
+BUILDBUCKET_HOST = "cr-buildbucket.appspot.com"
+"""The server that configs name; locally it is a server of our own."""
+
+PUBLISHER = "cr-buildbucket@appspot.gserviceaccount.com"
+LOCATION = "us-central1"
+QUEUE = "luci-scheduler"
+THREADS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where everything is: ``host:port`` for emulators and gRPC, base URLs for the rest."""
+
+    project: str
+    firestore: str
+    pubsub: str
+    cloud_tasks: str
+    certs: str
+    buildbucket: str
+    gitiles: Mapping[str, str]
+    """Base URL for each host."""
+    on_task: str
+
+    @property
+    def task_account(self) -> str:
+        """Who tasks are signed as."""
+        return f"tasks@{self.project}.iam.gserviceaccount.com"
+
+
+def function_environment(
+    at: Addresses, *, protocol: str, config_folder: Path, check_interval_seconds: int, extra: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the environment of the functions; ``extra`` goes over it.
+
+    Raises:
+        LocalCloudError: the functions would refuse it.
+    """
+    server = {"host": BUILDBUCKET_HOST, "publisher": PUBLISHER, "protocol": protocol, "url": at.buildbucket}
+    environment = {
+        "FIRESTORE_EMULATOR_HOST": at.firestore,
+        "PUBSUB_EMULATOR_HOST": at.pubsub,
+        "GOOGLE_CLOUD_PROJECT": at.project,
+        "THREADS": str(THREADS),
+        "SCHEDULER_PROJECT": at.project,
+        "SCHEDULER_LOCATION": LOCATION,
+        "SCHEDULER_QUEUE": QUEUE,
+        "SCHEDULER_TASK_URL": at.on_task,
+        "SCHEDULER_TASK_ACCOUNT": at.task_account,
+        "SCHEDULER_OIDC_CERTS_URL": at.certs,
+        "SCHEDULER_CLOUD_TASKS_ENDPOINT": at.cloud_tasks,
+        "SCHEDULER_TOKEN_SECRETS": "local cloud",
+        "SCHEDULER_BUILDBUCKET_SERVERS": json.dumps([server]),
+        "SCHEDULER_GITILES_URLS": json.dumps(dict(at.gitiles)),
+        "SCHEDULER_CONFIG_FOLDER": str(config_folder.resolve()),
+        "SCHEDULER_LOCAL": "true",
+    }
+    if check_interval_seconds:
+        environment["SCHEDULER_CHECK_INTERVAL_SECONDS"] = str(check_interval_seconds)
+    environment = {name: value for name, value in {**environment, **extra}.items() if value}
+    try:
+        read_settings(environment)
+    except SettingsError as error:
+        raise LocalCloudError(f"the functions would not run: {error}") from error
+    return environment
+
+
+def gitiles_hosts(configs: Iterable[ProjectConfig], repositories: Path, more: Iterable[str]) -> list[str]:
+    """Return the Gitiles hosts that configs watch, that there are repositories of, and ``more``."""
+    hosts = {*more, *(path.name for path in repositories.iterdir() if path.is_dir())}
+    for config in configs:
+        for definition in config.jobs.values():
+            if definition.task.kind == "gitiles":
+                try:
+                    hosts.add(parse_repo_url(definition.task.fields["repo"]).host)
+                except BadRepoUrlError:
+                    continue  # valid in a config; it is the scheduler's to say what is wrong
+    return sorted(hosts)

@@ -1,0 +1,226 @@
+"""Buildbucket v1: answers are printed and understood as the page of February 2021 shows them."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from luci_scheduler.core.errors import PermanentError
+from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.invocation import Status
+from luci_scheduler.managers.buildbucket.launch_input import LaunchInput
+from luci_scheduler.managers.buildbucket.v1 import V1
+
+TESTS = Path(__file__).parents[2]
+PAGE = (TESTS / "golden" / "tint-mac-rel" / "log.txt").read_text(encoding="utf-8")
+
+
+def sample(name: str) -> dict[str, Any]:
+    """Return a recorded answer."""
+    document: dict[str, Any] = json.loads((TESTS / "samples" / f"{name}.json").read_text(encoding="utf-8"))
+    return document
+
+
+def of_page(header: str) -> str:
+    """Return the message of the real page that starts with ``header``, without its stamp."""
+    found = re.search(rf"^\[[0-9:.]{{12}}\] ({re.escape(header)}\n.*?)\n\[", PAGE, re.DOTALL | re.MULTILINE)
+    assert found is not None, header
+    return found[1]
+
+
+class Wire:
+    """A Buildbucket that gives one answer and keeps the questions."""
+
+    def __init__(self, answer: Mapping[str, Any]) -> None:
+        self._answer = dict(answer)
+        self.questions: list[tuple[Any, ...]] = []
+
+    def v1(self, *question: Any, **named: Any) -> dict[str, Any]:
+        """Answer, and keep the question."""
+        self.questions.append((*question, *named.values()))
+        return self._answer
+
+    def v2(self, *question: Any) -> dict[str, Any]:
+        """Fail: the server speaks v1 only."""
+        raise AssertionError(f"a v1 server was asked {question}")
+
+
+def given(**changed: Any) -> LaunchInput:
+    """Return the launch of the real page's invocation."""
+    fields = {
+        "task": {"server": "cr-buildbucket.appspot.com", "bucket": "luci.tint.ci", "builder": "mac-rel"},
+        "job_id": JobId("tint/mac-rel"),
+        "invocation_id": InvocationId(9020353019805130176),
+        "realm": "tint:@legacy",
+        "app_id": "luci-scheduler",
+        "hostname": "luci-scheduler.appspot.com",
+        "topic": "topic",
+        "token": "the-token",
+    }
+    return LaunchInput(**{**fields, **changed})
+
+
+def launched(answer: Mapping[str, Any]) -> tuple[Any, list[str]]:
+    """Return what a launch makes of an answer, and the lines it logs."""
+    lines: list[str] = []
+    return V1(Wire({})).launched(given(), answer, lines.append), lines
+
+
+def checked(answer: Mapping[str, Any]) -> tuple[Status | None, list[str]]:
+    """Return what a check makes of an answer, and the lines it logs."""
+    lines: list[str] = []
+    return V1(Wire({})).checked(answer, lines.append), lines
+
+
+@pytest.mark.parametrize("name", ["v1-put-response-as-on-wire", "v1-put-response"])
+def test_the_answer_to_a_put_is_printed_as_on_the_real_page(name: str) -> None:
+    """False and unknown fields vanish, fields are in alphabetical order, to the byte."""
+    answer = sample(name)
+    answer["build"] = {"etag": "x", **dict(reversed(answer["build"].items()))}
+    build, lines = launched({"kind": "buildbucket#build", **answer})
+    assert lines == [of_page("Buildbucket response:"), "Task URL: https://ci.chromium.org/b/8854922957825743408"]
+    assert (build.id, build.url, build.status) == ("8854922957825743408", lines[1].split(": ")[1], None)
+
+
+def test_the_end_of_a_build_is_printed_as_on_the_real_page() -> None:
+    """A check that finds the end logs the build's line and the whole answer."""
+    status, lines = checked(sample("v1-get-completed-success"))
+    assert status is Status.SUCCEEDED
+    assert lines == [
+        'Build 8854922957825743408: status "COMPLETED", result "SUCCESS", failure_reason "", cancelation_reason ""',
+        of_page("Buildbucket build:"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("failure", 'result "FAILURE", failure_reason "BUILD_FAILURE", cancelation_reason ""'),
+        ("infra-failure", 'result "FAILURE", failure_reason "INFRA_FAILURE", cancelation_reason ""'),
+        ("timeout", 'result "CANCELED", failure_reason "", cancelation_reason "TIMEOUT"'),
+        ("canceled", 'result "CANCELED", failure_reason "", cancelation_reason "CANCELED_EXPLICITLY"'),
+    ],
+)
+def test_any_other_end_is_a_failure(name: str, line: str) -> None:
+    """In 2021 a canceled build failed its invocation."""
+    answer = sample(f"v1-get-completed-{name}")
+    status, lines = checked(answer)
+    assert status is Status.FAILED
+    assert lines[0] == f'Build {answer["build"]["id"]}: status "COMPLETED", {line}'
+    assert lines[1].startswith('Buildbucket build:\n{\n  "build": {\n    "bucket": "luci.tint.ci",\n')
+
+
+@pytest.mark.parametrize("name", ["SCHEDULED", "STARTED"])
+def test_a_build_that_goes_on_leaves_one_line(name: str) -> None:
+    """Its answer is not printed."""
+    status, lines = checked({"build": {"id": "1", "status": name}})
+    assert status is None
+    assert lines == [f'Build 1: status "{name}", result "", failure_reason "", cancelation_reason ""']
+
+
+@pytest.mark.parametrize("unknown", ["PAUSED", "", 7, None])
+def test_an_unknown_status_is_a_failure(unknown: object) -> None:
+    """The original knows three statuses; whatever else comes, and of whatever type, ends the invocation."""
+    status, lines = checked({"build": {"id": "1", "status": unknown}})
+    assert status is Status.FAILED
+    assert len(lines) == 2
+
+
+def test_a_build_that_is_over_at_launch_is_examined_at_once() -> None:
+    """A repeated request may return a build that has ended: its line follows the address, and no answer is printed again."""
+    build, lines = launched(sample("v1-get-completed-failure"))
+    assert build.status is Status.FAILED
+    assert [line.partition(":")[0].split()[0] for line in lines] == ["Buildbucket", "Task", "Build"]
+
+
+ERROR = {"error": {"reason": "INVALID_INPUT", "message": 'bad "bucket"'}}
+
+
+def test_an_error_to_a_put_is_fatal_and_printed_before_its_line() -> None:
+    """The answer comes first, then reason and message."""
+    lines: list[str] = []
+    with pytest.raises(PermanentError, match=r'^buildbucket error "INVALID_INPUT" - bad "bucket"$'):
+        V1(Wire({})).launched(given(), ERROR, lines.append)
+    printed = '{\n  "error": {\n    "message": "bad \\"bucket\\"",\n    "reason": "INVALID_INPUT"\n  }\n}'
+    problem = 'Buildbucket returned error "INVALID_INPUT": bad "bucket"'
+    assert lines == [f"Buildbucket response:\n{printed}", problem]
+
+
+def test_an_error_to_a_check_is_fatal_and_printed_after_its_line() -> None:
+    """A check prints an answer only where it names a problem, and after it."""
+    lines: list[str] = []
+    with pytest.raises(PermanentError, match="buildbucket error"):
+        V1(Wire({})).checked(ERROR, lines.append)
+    assert [line.partition(":")[0] for line in lines] == [
+        'Buildbucket returned error "INVALID_INPUT"',
+        "Buildbucket response",
+    ]
+
+
+@pytest.mark.parametrize(
+    "answer", [{}, {"build": {}}, {"build": None}, {"build": "text"}, {"build": {"status": "STARTED"}}]
+)
+def test_an_answer_without_a_build_is_fatal(answer: dict[str, Any]) -> None:
+    """Without a build that has an ID there is nothing to watch."""
+    lines: list[str] = []
+    with pytest.raises(PermanentError, match="missing 'build'"):
+        V1(Wire({})).checked(answer, lines.append)
+    assert lines[0] == "Buildbucket response is not valid, missing 'build'"
+    assert lines[1].startswith("Buildbucket response:\n{")
+
+
+def test_an_error_of_another_shape_is_still_an_error() -> None:
+    """What stands in front of a server may answer anything."""
+    with pytest.raises(PermanentError, match='buildbucket error "" - teapot'):
+        V1(Wire({})).checked({"error": "teapot"}, lambda _: None)
+
+
+def test_more_than_a_hundred_triggers_are_capped_to_the_latest() -> None:
+    """The build is told of the newest hundred; the first line says so."""
+    lines: list[str] = []
+    body = V1(Wire({})).prepare(given(triggers=[{"id": f"t{i}"} for i in range(101)]), lines.append)
+    assert lines[0] == "Capping 101 triggers passed to the build to just 100 latest ones"
+    assert lines[1].startswith("Preparing PubSub topic")
+    sent = json.loads(body["parameters_json"])["properties"]["$recipe_engine/scheduler"]["triggers"]
+    assert [trigger["id"] for trigger in sent] == [f"t{i}" for i in range(1, 101)]
+
+
+def test_empty_fields_of_a_request_are_left_out() -> None:
+    """A task without a bucket is sent and printed without one."""
+    lines: list[str] = []
+    body = V1(Wire({})).prepare(given(task={"server": "s", "builder": "b"}), lines.append)
+    assert "bucket" not in body
+    assert lines[-1].startswith('Buildbucket request:\n{\n  "client_operation_id"')
+
+
+def test_the_token_is_sent_and_never_printed() -> None:
+    """It stands in the request and in no line."""
+    lines: list[str] = []
+    body = V1(Wire({})).prepare(given(), lines.append)
+    assert body["pubsub_callback"] == {"auth_token": "the-token", "topic": "topic"}
+    assert '"auth_token": "..."' in lines[-1]
+    assert "the-token" not in "".join(lines)
+
+
+def test_a_build_is_looked_up_by_its_tag_within_its_builder() -> None:
+    """Should there be several, the oldest is taken: the last of the answer."""
+    wire = Wire({"builds": [{"id": "1"}, {"id": "2"}]})
+    assert V1(wire).find(given()) == {"build": {"id": "2"}}
+    ((server, method, path, query),) = wire.questions
+    assert (server, method, path) == ("cr-buildbucket.appspot.com", "GET", "search")
+    assert query == [
+        ("bucket", "luci.tint.ci"),
+        ("tag", "scheduler_invocation_id:9020353019805130176"),
+        ("tag", "builder:mac-rel"),
+    ]
+    assert V1(Wire({})).find(given()) is None
+
+
+def test_canceling_what_is_over_is_no_error() -> None:
+    """Any other refusal is."""
+    V1(Wire({"error": {"reason": "BUILD_IS_COMPLETED"}})).cancel("s", "1")
+    with pytest.raises(PermanentError, match="BUILD_NOT_FOUND"):
+        V1(Wire({"error": {"reason": "BUILD_NOT_FOUND", "message": ""}})).cancel("s", "1")

@@ -1,0 +1,347 @@
+"""Buildbucket v2: requests and answers as today's scheduler prints and understands them."""
+
+import base64
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from luci_scheduler.core.errors import PermanentError
+from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.invocation import Status
+from luci_scheduler.managers.buildbucket.gitiles_commit import GitilesCommit, extract_commit
+from luci_scheduler.managers.buildbucket.launch_input import LaunchInput
+from luci_scheduler.managers.buildbucket.v2 import V2
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+REPO = "https://r.googlesource.com/repo"
+BUILDSET = ("buildset", "commit/gitiles/r.googlesource.com/repo/+/deadbeef")
+
+
+def sample(name: str) -> dict[str, Any]:
+    """Return a recorded answer."""
+    document: dict[str, Any] = json.loads((SAMPLES / f"{name}.json").read_text(encoding="utf-8"))
+    return document
+
+
+class Wire:
+    """A Buildbucket that gives one answer and keeps the questions."""
+
+    def __init__(self, answer: Mapping[str, Any]) -> None:
+        self._answer = dict(answer)
+        self.questions: list[tuple[Any, ...]] = []
+
+    def v1(self, *question: Any, **_named: Any) -> dict[str, Any]:
+        """Fail: the server speaks v2 only."""
+        raise AssertionError(f"a v2 server was asked {question}")
+
+    def v2(self, *question: Any) -> dict[str, Any]:
+        """Answer, and keep the question."""
+        self.questions.append(question)
+        return self._answer
+
+
+def given(**changed: Any) -> LaunchInput:
+    """Return a launch."""
+    fields = {
+        "task": {"server": "bb.example.com", "bucket": "ci", "builder": "mac-rel"},
+        "job_id": JobId("tint/mac-rel"),
+        "invocation_id": InvocationId(16),
+        "realm": "tint:ci",
+        "app_id": "app",
+        "hostname": "app.example.com",
+        "topic": "projects/p/topics/t",
+        "token": "the-token",
+    }
+    return LaunchInput(**{**fields, **changed})
+
+
+def checked(answer: Mapping[str, Any]) -> tuple[Status | None, list[str]]:
+    """Return what a check makes of an answer, and the lines it logs."""
+    lines: list[str] = []
+    return V2(Wire({})).checked(answer, lines.append), lines
+
+
+def test_the_printed_request_to_the_byte() -> None:
+    """Camel case, declaration order, the layout of free-form values, markup escaped, and no token."""
+    lines: list[str] = []
+    trigger = {"id": "t", "gitiles": {"repo": REPO, "ref": "refs/heads/main", "revision": "deadbeef"}}
+    tags = ["buildset:commit/gitiles/r.googlesource.com/repo/+/deadbeef", "empty:", "gitiles_ref:refs/heads/main"]
+    body = V2(Wire({})).prepare(given(properties={"b": "<&>", "n": 1.0}, tags=tags, triggers=[trigger]), lines.append)
+    assert lines[:-1] == [
+        f'Popped buildset tag "{tags[0]}"',
+        "Popped gitiles commit info from properties and tags",
+        'Preparing PubSub topic for "https://bb.example.com"',
+        'PubSub topic is "projects/p/topics/t"',
+    ]
+    assert (
+        lines[-1]
+        == """Buildbucket request:
+{
+  "requestId": "16",
+  "builder": {
+    "project": "tint",
+    "bucket": "ci",
+    "builder": "mac-rel"
+  },
+  "properties": {
+      "$recipe_engine/scheduler": {
+            "hostname": "app.example.com",
+            "invocation": "16",
+            "job": "tint/mac-rel",
+            "triggers": [
+                  {
+                        "gitiles": {
+                              "ref": "refs/heads/main",
+                              "repo": "https://r.googlesource.com/repo",
+                              "revision": "deadbeef"
+                            },
+                        "id": "t"
+                      }
+                ]
+          },
+      "b": "\\u003c\\u0026\\u003e",
+      "n": 1
+    },
+  "gitilesCommit": {
+    "host": "r.googlesource.com",
+    "project": "repo",
+    "id": "deadbeef",
+    "ref": "refs/heads/main"
+  },
+  "tags": [
+    {
+      "key": "scheduler_invocation_id",
+      "value": "16"
+    },
+    {
+      "key": "scheduler_job_id",
+      "value": "tint/mac-rel"
+    },
+    {
+      "key": "user_agent",
+      "value": "app"
+    },
+    {
+      "key": "empty"
+    }
+  ],
+  "notify": {
+    "pubsubTopic": "projects/p/topics/t"
+  }
+}"""
+    )
+    assert base64.b64decode(body["notify"].pop("userData")) == b"the-token"
+    assert json.loads(lines[-1].partition("\n")[2]) == body
+
+
+def test_a_scheduled_build_is_printed_and_addressed() -> None:
+    """The answer comes first, then the build's page on the server."""
+    lines: list[str] = []
+    answer = sample("v2-get-scheduled")
+    build = V2(Wire({})).launched(given(), answer, lines.append)
+    assert lines[0].startswith(
+        f'Scheduled build:\n{{\n  "id": "{answer["id"]}",\n  "builder": {{\n    "project": "tint",'
+    )
+    assert lines[1:] == [f"Task URL: https://bb.example.com/build/{answer['id']}"]
+    assert (build.id, build.url, build.status) == (answer["id"], lines[1].removeprefix("Task URL: "), None)
+
+
+def test_an_answer_without_an_id_is_fatal() -> None:
+    """Without an ID there is nothing to watch."""
+    with pytest.raises(PermanentError, match="holds no build ID"):
+        V2(Wire({})).launched(given(), {"status": "SCHEDULED"}, lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("success", Status.SUCCEEDED),
+        ("failure", Status.FAILED),
+        ("infra-failure", Status.FAILED),
+        ("infra-failure-expired", Status.FAILED),
+        ("canceled", Status.ABORTED),
+    ],
+)
+def test_ends_of_builds(name: str, status: Status) -> None:
+    """A final status ends the invocation and is logged with the whole build, which means what was received."""
+    answer = sample(f"v2-get-{name}")
+    found, lines = checked(answer)
+    assert found is status
+    (line,) = lines
+    assert json.loads(line.removeprefix("Build:\n")) == answer
+
+
+@pytest.mark.parametrize("name", ["scheduled", "started", "canceling"])
+def test_a_build_that_goes_on_leaves_its_status(name: str) -> None:
+    """Also one that is being canceled."""
+    answer = sample(f"v2-get-{name}")
+    found, lines = checked(answer)
+    assert found is None
+    assert lines == [f"Build status: {answer['status']}"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "named"),
+    [
+        ({"id": "1", "status": "PONDERING"}, "PONDERING"),
+        ({"id": "1", "status": 99}, "99"),
+        ({"id": "1"}, "STATUS_UNSPECIFIED"),
+    ],
+)
+def test_an_unknown_status_fails_the_invocation(answer: dict[str, Any], named: str) -> None:
+    """It is named before the build is printed."""
+    found, lines = checked(answer)
+    assert found is Status.FAILED
+    assert lines[0] == f"Unexpected Build status {named}, marking the invocation as failed"
+    assert lines[1].startswith("Build:\n{")
+
+
+def test_a_printed_build_has_the_order_of_declaration_and_no_unknown_fields() -> None:
+    """Whatever the server's order; empty fields go, empty messages stay, free-form values have their layout."""
+    _, (line,) = checked(
+        {
+            "unheardOf": 1,
+            "tags": [],
+            "canary": False,
+            "summaryMarkdown": "",
+            "output": {"properties": {"n": 1.0}},
+            "infra": {"buildbucket": {"requestedProperties": {"a": 1}}},
+            "input": {},
+            "critical": None,
+            "status": "SUCCESS",
+            "id": "1",
+        }
+    )
+    assert (
+        line
+        == """Build:
+{
+  "id": "1",
+  "status": "SUCCESS",
+  "input": {
+
+  },
+  "output": {
+    "properties": {
+        "n": 1
+      }
+  },
+  "infra": {
+    "buildbucket": {
+      "requestedProperties": {
+          "a": 1
+        }
+    }
+  }
+}"""
+    )
+
+
+def test_every_field_of_a_full_build_is_printed() -> None:
+    """Nothing that is known is lost, however large the answer."""
+    answer = sample("v2-get-success-all-fields")
+    _, (line,) = checked(answer)
+    assert json.loads(line.removeprefix("Build:\n")) == answer
+
+
+def test_a_build_is_looked_up_by_its_tag_within_its_builder() -> None:
+    """Should there be several, the oldest is taken: the last of the answer."""
+    wire = Wire({"builds": [{"id": "2"}, {"id": "1"}]})
+    assert V2(wire).find(given()) == {"id": "1"}
+    ((server, method, request),) = wire.questions
+    assert (server, method) == ("bb.example.com", "SearchBuilds")
+    assert request["predicate"] == {
+        "builder": {"project": "tint", "bucket": "ci", "builder": "mac-rel"},
+        "tags": [{"key": "scheduler_invocation_id", "value": "16"}],
+    }
+    assert V2(Wire({})).find(given()) is None
+
+
+def test_cancel_says_who_cancels() -> None:
+    """The summary is required."""
+    wire = Wire({})
+    V2(wire).cancel("bb.example.com", "1")
+    expected = {"id": "1", "summaryMarkdown": "Canceled via LUCI Scheduler"}
+    assert wire.questions == [("bb.example.com", "CancelBuild", expected)]
+
+
+def test_more_than_a_hundred_triggers_are_capped_to_the_latest() -> None:
+    """The cap is the first line, and the commit is still that of the last trigger."""
+    lines: list[str] = []
+    triggers = [
+        {"id": f"t{i}", "gitiles": {"repo": REPO, "ref": "refs/heads/main", "revision": f"{i:x}"}} for i in range(150)
+    ]
+    body = V2(Wire({})).prepare(given(triggers=triggers), lines.append)
+    assert lines[0] == "Capping 150 triggers passed to the build to just 100 latest ones"
+    assert body["gitilesCommit"]["id"] == "95"
+    sent = body["properties"]["$recipe_engine/scheduler"]["triggers"]
+    assert [trigger["id"] for trigger in sent] == [f"t{i}" for i in range(50, 150)]
+
+
+def extracted(
+    tags: list[tuple[str, str]], properties: dict[str, Any], trigger: Mapping[str, Any] | None = None
+) -> tuple[GitilesCommit | None, list[tuple[str, str]], list[str]]:
+    """Return commit, tags left and lines."""
+    lines: list[str] = []
+    commit, left = extract_commit([trigger] if trigger else [], tags, properties, lines.append)
+    return commit, left, lines
+
+
+def test_values_that_are_no_texts_are_popped_and_count_as_absent() -> None:
+    """The service refuses these properties whatever they hold."""
+    properties = {"repository": 1, "branch": None, "revision": ["x"], "kept": 1}
+    commit, left, lines = extracted([("a", "b")], properties)
+    assert (commit, left, properties) == (None, [("a", "b")], {"kept": 1})
+    assert lines == ["Ignoring gitiles_ref tag without the buildset tag"]
+
+
+def test_a_repository_property_that_is_none_is_ignored() -> None:
+    """Its line stands for host and project; the branch and the revision are compared all the same."""
+    properties = {"repository": "http://x", "branch": "main", "revision": "deadbeef"}
+    commit, _, lines = extracted([BUILDSET, ("gitiles_ref", "main")], properties)
+    assert commit == GitilesCommit("r.googlesource.com", "repo", "deadbeef", "refs/heads/main")
+    assert lines[1:] == ['Ignoring invalid property "repository": "http://x"', "Reconstructed gitiles commit from tags"]
+
+
+def test_the_first_buildset_and_the_last_ref_count() -> None:
+    """Every other one is named and dropped, in the order of the tags."""
+    tags = [
+        ("gitiles_ref", "one"),
+        ("buildset", "patch/gerrit/x/1/2"),
+        BUILDSET,
+        ("buildset", "commit/gitiles/r.googlesource.com/repo/+/beef"),
+        ("gitiles_ref", "refs/tags/two"),
+        ("other", "x"),
+    ]
+    commit, left, lines = extracted(tags, {})
+    assert commit == GitilesCommit("r.googlesource.com", "repo", "deadbeef", "refs/tags/two")
+    assert left == [("other", "x")]
+    assert lines == [
+        'Ignoring unrecognized buildset tag "buildset:patch/gerrit/x/1/2"',
+        'Popped buildset tag "buildset:commit/gitiles/r.googlesource.com/repo/+/deadbeef"',
+        'Ignoring extra buildset tag "buildset:commit/gitiles/r.googlesource.com/repo/+/beef"',
+        'Ignoring extra gitiles_ref "refs/heads/one"',
+        "Reconstructed gitiles commit from tags",
+    ]
+
+
+def test_tags_win_over_the_trigger() -> None:
+    """The disagreement is logged with both commits."""
+    trigger = {"id": "t", "gitiles": {"repo": f"{REPO}.git", "ref": "refs/heads/main", "revision": "cafe"}}
+    commit, _, lines = extracted([BUILDSET], {}, trigger)
+    assert commit == GitilesCommit("r.googlesource.com", "repo", "deadbeef")
+    assert lines[1:] == [
+        "crbug.com/1182002: Gitiles commit from triggers doesn't match the one from tags",
+        'From triggers:\n{\n  "host": "r.googlesource.com",\n  "project": "repo",\n  "id": "cafe",\n  "ref": "refs/heads/main"\n}',
+        'From properties:\n{\n  "host": "r.googlesource.com",\n  "project": "repo",\n  "id": "deadbeef"\n}',
+        "Using the one from tags",
+    ]
+
+
+def test_a_trigger_of_a_bad_repository_is_fatal() -> None:
+    """There is no commit to build."""
+    with pytest.raises(PermanentError, match='bad repo URL "http://x" in the trigger'):
+        extracted([], {}, {"id": "t", "gitiles": {"repo": "http://x", "ref": "refs/heads/main", "revision": "cafe"}})
