@@ -11,10 +11,15 @@ __all__ = ["main"]
 def main(arguments: Sequence[str]) -> int:
     """Run a command; return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m emulator", description="The scheduler on this machine alone.")
-    parser.add_argument("command", choices=["replay"], help="replay: play a scenario through the real functions")
+    commands = {"demo": "a commit becomes a build, live", "replay": "play a scenario through the real functions"}
+    parser.add_argument(
+        "command", choices=commands, help="; ".join(f"{name}: {what}" for name, what in commands.items())
+    )
     options = parser.parse_args(arguments[:1] or ["--help"])
-    if options.command == "replay":
-        from emulator.replay.cli import main as replay  # noqa: PLC0415 - each command loads what it needs
+    if options.command == "demo":
+        from emulator.demo import main as demo  # noqa: PLC0415 - each command loads what it needs
 
-        return replay(arguments[1:])
-    return 2
+        return demo()
+    from emulator.replay.cli import main as replay  # noqa: PLC0415
+
+    return replay(arguments[1:])
