@@ -3,23 +3,140 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from emulator.errors import LocalCloudError
 
 __all__ = ["main"]
 
+_STATUSES = "exit status: 0 done, 1 failed (one line on standard error says why), 2 wrong usage"
+
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command; return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m emulator", description="The scheduler on this machine alone.")
-    commands = {"demo": "a commit becomes a build, live", "replay": "play a scenario through the real functions"}
-    parser.add_argument(
-        "command", choices=commands, help="; ".join(f"{name}: {what}" for name, what in commands.items())
+    """Run a command; return its exit status: 0 done, 1 failed. Wrong usage ends the process with status 2, as argparse does."""
+    parser = argparse.ArgumentParser(
+        prog="python -m emulator",
+        description="The scheduler on this machine: official emulators, servers of our own, and the four functions.",
+        epilog=_STATUSES,
     )
-    options = parser.parse_args(arguments[:1] or ["--help"])
-    if options.command == "demo":
-        from emulator.demo import main as demo  # noqa: PLC0415 - each command loads what it needs
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_up(commands.add_parser("up", help="start everything and keep it running until Ctrl-C", epilog=_STATUSES))
+    _add_demo(commands.add_parser("demo", help="watch a commit become a build, live", epilog=_STATUSES))
+    # These read their own arguments, --help included.
+    commands.add_parser("replay", help="play a scenario through the real functions", add_help=False)
+    commands.add_parser("storm", help="many commits, lost and repeated messages, crashes: what holds", add_help=False)
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.command in ("up", "demo"):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        return _COMMANDS[options.command](options, rest)
+    except LocalCloudError as error:
+        sys.stderr.write(f"{options.command}: {error}\n")
+        return 1
 
-        return demo()
-    from emulator.replay.cli import main as replay  # noqa: PLC0415
 
-    return replay(arguments[1:])
+def _up(options: argparse.Namespace, _: Sequence[str]) -> int:
+    from emulator.up import up  # noqa: PLC0415 - each command loads what it needs
+
+    return up(options)
+
+
+def _demo(options: argparse.Namespace, _: Sequence[str]) -> int:
+    from emulator.demo import main as demo  # noqa: PLC0415 - see above
+
+    return demo(options.store, console_port=options.console_port, download_url=options.download_url, keep=options.keep)
+
+
+def _replay(_: argparse.Namespace, rest: Sequence[str]) -> int:
+    from emulator.replay.cli import main as replay  # noqa: PLC0415 - see above
+
+    return replay(rest)
+
+
+def _storm(_: argparse.Namespace, rest: Sequence[str]) -> int:
+    if importlib.util.find_spec("emulator.storm") is None:
+        raise LocalCloudError("this version has no storm")
+    return int(importlib.import_module("emulator.storm").main(rest))
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace, Sequence[str]], int]] = {
+    "up": _up,
+    "demo": _demo,
+    "replay": _replay,
+    "storm": _storm,
+}
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--store",
+        choices=["emulators", "memory"],
+        default="emulators",
+        help="emulators: the official Firestore and Pub/Sub emulators (they need Java), functions as processes; "
+        "memory: neither, everything in this process (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--console-port", type=_port, default=0, metavar="PORT", help="where the pages are (default: a free port)"
+    )
+    parser.add_argument(
+        "--download-url",
+        default="",
+        metavar="URL",
+        help="folder to download the emulators from if no Google Cloud SDK is installed (also: EMULATOR_DOWNLOAD_URL)",
+    )
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    _add_common(parser)
+    parser.add_argument("--keep", action="store_true", help="keep the local cloud running until Ctrl-C, to look around")
+
+
+def _add_up(parser: argparse.ArgumentParser) -> None:
+    _add_common(parser)
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="where configs/<project>/luci-scheduler.cfg, repositories/<host>/<project> and logs/ are (default: a temporary folder)",
+    )
+    parser.add_argument(
+        "--configs", type=Path, metavar="FOLDER", help="where <project>/luci-scheduler.cfg are, if not in --folder"
+    )
+    parser.add_argument("--project", default="local-cloud", help="the cloud project (default: %(default)s)")
+    parser.add_argument(
+        "--protocol", choices=["v1", "v2"], default="v2", help="the Buildbucket API (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--check-interval",
+        type=_seconds,
+        default=60,
+        metavar="SECONDS",
+        help="between status checks of a build (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--speed",
+        type=float,
+        default=1.0,
+        help="how much faster than real time it runs; only with --store memory (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--host", action="append", default=[], dest="hosts", metavar="HOST", help="one more Gitiles host to stand for"
+    )
+    for name in ("firestore", "pubsub", "cloud-tasks", "buildbucket", "gitiles"):
+        parser.add_argument(f"--{name}-port", type=_port, default=0, metavar="PORT", help="default: a free port")
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:  # noqa: PLR2004 - TCP
+        raise argparse.ArgumentTypeError(f"{port} is no port: 0 to 65535")
+    return port
+
+
+def _seconds(text: str) -> int:
+    seconds = int(text)
+    if seconds < 1:
+        raise argparse.ArgumentTypeError("at least one second")
+    return seconds

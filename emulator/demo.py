@@ -4,72 +4,242 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
+
+from rich.console import Console
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
 
 from emulator.buildbucket.plans import Command
-from emulator.errors import LocalCloudError
-from emulator.gitiles.repository import Repository
 from emulator.local_cloud import BUILDBUCKET_HOST, LocalCloud
+from luci_scheduler.core.job import TaskDefinition
+from luci_scheduler.web.presentation import definition_text
 
 __all__ = ["main"]
 
 _REPO = "https://sample.googlesource.com/engine"
+_REF = "refs/heads/main"
 _JOB = "sample/linux-tests"
 _CONFIG = f"""
-trigger {{ id: "main-poller" gitiles {{ repo: "{_REPO}" refs: "refs/heads/main" }} triggers: "linux-tests" }}
-job {{ id: "linux-tests" buildbucket {{ server: "{BUILDBUCKET_HOST}" bucket: "ci" builder: "Linux Tests" }} }}
+trigger {{
+  id: "main-poller"
+  gitiles {{ repo: "{_REPO}" refs: "{_REF}" }}
+  triggers: "linux-tests"
+}}
+job {{
+  id: "linux-tests"
+  buildbucket {{ server: "{BUILDBUCKET_HOST}" bucket: "ci" builder: "Linux Tests" }}
+}}
 """
-_BUILD = Command((sys.executable, "-c", "import time; time.sleep(6)"))
-_SECONDS = 50.0
+# Long enough for two status checks, two seconds apart.
+_SCRIPT = """
+import os, time
+print("testing revision", os.environ["REVISION"], flush=True)
+for suite, seconds in {"unit": 2, "integration": 2, "end to end": 1.5}.items():
+    time.sleep(seconds)
+    print(suite, "tests passed", flush=True)
+"""
+_CHECK_SECONDS = 2
+_SECONDS = 45.0  # from the commit to the end of its invocation; it takes seven
+_STAGES = ("Local cloud", "Commit", "Invocation", "Build", "Status checks", "End")
 
 
-def main() -> int:
-    """Run the demo; return 0 only if the build succeeded and the log says so."""
-    with tempfile.TemporaryDirectory() as folder:
-        configs = Path(folder) / "configs"
-        (configs / "sample").mkdir(parents=True)
-        (configs / "sample" / "luci-scheduler.cfg").write_text(_CONFIG, encoding="utf-8")
-        try:
-            with LocalCloud(configs, check_interval_seconds=2, plan=_BUILD, on_progress=_say) as cloud:
-                return _show(cloud, Path(folder))
-        except LocalCloudError as error:
-            sys.stderr.write(f"demo: {error}\n")
-            return 1
+class _View(Protocol):
+    def stage(self, name: str, text: str, *, done: bool = True) -> None:
+        """Show how far a stage is."""
+
+    def log(self, line: str) -> None:
+        """Show a line of the debug log."""
 
 
-def _show(cloud: LocalCloud, folder: Path) -> int:
-    deadline = time.monotonic() + _SECONDS
-    while not cloud.page(f"jobs/{_JOB}") and time.monotonic() < deadline:
-        time.sleep(0.1)
-    repository = Repository.create(folder / "engine")
-    revision = repository.commit("Make the engine faster", {"engine.txt": "fast\n"})
-    _say(f"committed {revision[:12]} to refs/heads/main, and told the topic gitiles-commit")
-    cloud.publish_commit(_REPO, "refs/heads/main", revision)
-    shown, page = 0, None
-    while time.monotonic() < deadline:
-        page = _latest(cloud)
-        if page is not None:
-            lines = [line for line in page["debug_log"].splitlines() if line.startswith("[")]
-            for line in lines[shown:]:
-                _say(f"  {line}")
-            shown = len(lines)
+class _Lines:
+    """Plain lines, each once: for pipes and files."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, str] = {}
+
+    def stage(self, name: str, text: str, *, done: bool = True) -> None:
+        if self._said.get(name) != text:
+            self._said[name] = text
+            print(f"{'*' if done else '.'} {name}: {text}", flush=True)
+
+    def log(self, line: str) -> None:
+        print(f"    {line}", flush=True)
+
+
+class _Board:
+    """A small table that changes in place: for terminals."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._stages: dict[str, tuple[str, bool]] = {}
+        self._line = ""
+        self._spinner = Spinner("dots")
+
+    def stage(self, name: str, text: str, *, done: bool = True) -> None:
+        self._stages[name] = (text, done)
+        self._live.update(self._table())
+
+    def log(self, line: str) -> None:
+        self._line = line
+        self._live.update(self._table())
+
+    def _table(self) -> Table:
+        table = Table.grid(padding=(0, 2))
+        for name in _STAGES:
+            text, done = self._stages.get(name, ("", False))
+            mark = (
+                Text("✓", style="green") if done else self._spinner if name in self._stages else Text("·", style="dim")
+            )
+            table.add_row(mark, Text(name, style="bold" if name in self._stages else "dim"), Text(text))
+        table.add_row(
+            "", Text("Debug log", style="dim"), Text(self._line, style="dim", overflow="ellipsis", no_wrap=True)
+        )
+        return table
+
+
+@contextmanager
+def _view() -> Iterator[_View]:
+    console = Console()
+    if not console.is_terminal:
+        yield _Lines()
+        return
+    with Live(console=console, refresh_per_second=10) as live:
+        yield _Board(live)
+
+
+def main(
+    store: Literal["emulators", "memory"] = "emulators",
+    *,
+    console_port: int = 0,
+    download_url: str = "",
+    keep: bool = False,
+) -> int:
+    """Run the demo.
+
+    Args:
+        store: as `LocalCloud` has it.
+        console_port: where the pages are; 0 picks a free port.
+        download_url: as `LocalCloud` has it.
+        keep: keep the local cloud running until Ctrl-C.
+
+    Returns:
+        0 only if the build succeeded in Buildbucket and the invocation's debug log says so, too.
+
+    Raises:
+        LocalCloudError: the local cloud cannot start.
+    """
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="demo-") as name, ExitStack() as running:
+        folder = Path(name)
+        config = folder / "configs" / "sample" / "luci-scheduler.cfg"
+        config.parent.mkdir(parents=True)
+        config.write_text(_CONFIG, encoding="utf-8")
+        cloud = LocalCloud(
+            folder=folder,
+            check_interval_seconds=_CHECK_SECONDS,
+            plan=Command((sys.executable, "-c", _SCRIPT)),
+            console_port=console_port,
+            store=store,
+            download_url=download_url,
+        )
+        with _view() as view:
+            cloud.on_progress = partial(view.stage, "Local cloud", done=False)
+            running.enter_context(cloud)
+            where = " IN MEMORY" if store == "memory" else ""
+            view.stage("Local cloud", f"up{where} after {time.monotonic() - began:.1f} s, pages at {cloud.console_url}")
+            page = _follow(cloud, view, _commit(cloud, view))
+        status = _conclude(cloud, page)
+        if keep:
+            print("\nThe local cloud keeps running; Ctrl-C stops it.", flush=True)
+            with suppress(KeyboardInterrupt):
+                threading.Event().wait()
+        return status
+
+
+def _commit(cloud: LocalCloud, view: _View) -> float:
+    """Commit, tell the scheduler, and return when that was."""
+    files = {"engine.txt": "fast\n", "README": "An engine.\n"}
+    revision = cloud.repository(_REPO).commit("Make the engine faster", files, at=time.time_ns())
+    cloud.publish_commit(_REPO, _REF, revision)
+    view.stage("Commit", f"{revision[:12]} on {_REF} of {_REPO}, published to the topic gitiles-commit")
+    return time.monotonic()
+
+
+def _follow(cloud: LocalCloud, view: _View, committed: float) -> Any:
+    """Show what happens until the invocation has ended, and return its page; None if there is none in time."""
+    seen: list[str] = []
+    page = None
+    while time.monotonic() < committed + _SECONDS:
+        found = cloud.invocations(_JOB)
+        if found:
+            page = found[0]
+            lines = page["debug_log"].splitlines()
+            for line in lines[len(seen) :]:
+                if line.startswith("["):
+                    view.log(line)
+            seen = lines
+            _show(cloud, view, page, time.monotonic() - committed)
             if page["final"]:
-                break
-        time.sleep(0.2)
-    if page is None or page["status"] != "SUCCEEDED" or "with status SUCCEEDED" not in page["debug_log"]:
-        sys.stderr.write("demo: the invocation did not succeed in time\n")
-        return 1
+                return page
+        time.sleep(0.1)
+    return page
+
+
+def _show(cloud: LocalCloud, view: _View, page: Any, seconds: float) -> None:
+    log = page["debug_log"]
+    view.stage("Invocation", page["invocation_id"])
+    if page["view_url"]:
+        build = next(cloud.buildbucket.builds.newest_first(), None)
+        view.stage("Build", f"{page['view_url'].rpartition('/')[2]} is {build.status if build else 'gone'}")
+    checks = log.count("Handling timer")
+    if checks or page["pending_timers"]:
+        more = f", the next one at {page['pending_timers'][0]['eta'][11:19]} UTC" if page["pending_timers"] else ""
+        view.stage("Status checks", f"{checks} done, every {_CHECK_SECONDS} s{more}", done=checks > 0)
+    if page["final"]:
+        view.stage("End", f"{page['status']}, {seconds:.1f} s after the commit")
+
+
+def _conclude(cloud: LocalCloud, page: Any) -> int:
+    """Print the page, say what is to be said, and return the exit status."""
+    if page is not None:
+        print(f"\n{_page_text(page)}\n\nThis page: {cloud.console_url}/jobs/{_JOB}/{page['invocation_id']}", flush=True)
     builds = [build.status for build in cloud.buildbucket.builds.newest_first()]
-    _say(f"the page was {cloud.console_url}/jobs/{_JOB}/{page['invocation_id']}; Buildbucket says {', '.join(builds)}")
-    return 0 if builds == ["SUCCESS"] else 1
+    said = f"Buildbucket says {', '.join(builds) or 'that there is no build'}"
+    print(said, flush=True)
+    faults = {
+        "no invocation was created": page is None,
+        f"Buildbucket says {', '.join(builds) or 'that there is no build'}, expected one SUCCESS": builds
+        != ["SUCCESS"],
+        "the debug log does not say `with status SUCCEEDED`": page is None
+        or "with status SUCCEEDED" not in page["debug_log"],
+    }
+    for fault in (fault for fault, holds in faults.items() if holds):
+        print(f"demo: {fault}", file=sys.stderr)
+    return int(any(faults.values()))
 
 
-def _latest(cloud: LocalCloud) -> Any:
-    job = cloud.page(f"jobs/{_JOB}")
-    return cloud.page(f"jobs/{_JOB}/{job['invocations'][0]['invocation_id']}") if job and job["invocations"] else None
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
+def _page_text(page: Any) -> str:
+    """Return the invocation's page as text, out of its JSON twin."""
+    ((kind, fields),) = page["task"].items()
+    triggers = [
+        f"  • {trigger.get('title', trigger['id'])} {trigger.get('url', '')}" for trigger in page["incoming_triggers"]
+    ]
+    parts = [
+        f"Invocation {page['invocation_id']} of {page['job_id']}\nStatus: {page['status']}",
+        f"Definition (rev {page['revision']})",
+        definition_text(TaskDefinition(kind, fields)),
+        "Incoming triggers",
+        "\n".join(triggers),
+        "Debug log (UTC)",
+        page["debug_log"].strip("\n"),
+    ]
+    return "\n\n".join(parts)

@@ -155,6 +155,7 @@ class LocalCloud:
         for function in self.functions.values():
             function.wait_until_ready()
         stack.callback(self.cloud_tasks.stop)  # before the functions: nothing more is to be delivered to them
+        stack.callback(self._tasks.transport.close)
         if self.host_functions:
             self.on_progress("reading the configs")
             self.sync()
@@ -166,14 +167,14 @@ class LocalCloud:
 
     def _make_folders(self, stack: ExitStack) -> None:
         folder = self.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="local-cloud-")))
-        self._config_folder = self.config_folder or folder / "configs"
-        self._repositories = folder / "repositories"
+        self.configs = self.config_folder or folder / "configs"
+        self.repositories = folder / "repositories"
         self._logs = folder / "logs" if self.folder else None
-        for path in (self._config_folder, self._repositories, self._logs):
+        for path in (self.configs, self.repositories, self._logs):
             if path is not None:
                 path.mkdir(parents=True, exist_ok=True)
-        hosts = gitiles_hosts(self._configs(), self._repositories, self.hosts)
-        self.gitiles = GitilesServer(self._repositories, port=require_free(self.ports.gitiles, "Gitiles"))
+        hosts = gitiles_hosts(self._read_configs(), self.repositories, self.hosts)
+        self.gitiles = GitilesServer(self.repositories, port=require_free(self.ports.gitiles, "Gitiles"))
         self._gitiles_hosts = hosts
 
     def _log(self, name: str) -> Path | None:
@@ -229,8 +230,9 @@ class LocalCloud:
         ports = {name: require_free(port, f"the function {name}") for name, port in ports.items()}
         self._urls = {name: f"http://{HOST}:{port}" for name, port in ports.items()}
         self.environment = self._environment()
+        self._tasks = make_client(self.cloud_tasks.grpc_address)
         self.queue = CloudTasksQueue(
-            make_client(self.cloud_tasks.grpc_address),
+            self._tasks,
             self._queue_name,
             self._urls["on_task"],
             self.environment["SCHEDULER_TASK_ACCOUNT"],
@@ -267,7 +269,7 @@ class LocalCloud:
         return function_environment(
             addresses,
             protocol=self.protocol,
-            config_folder=self._config_folder,
+            config_folder=self.configs,
             check_interval_seconds=self.check_interval_seconds,
             extra=self.settings,
         )
@@ -292,7 +294,7 @@ class LocalCloud:
         url = parse_repo_url(repo)
         if url.host not in self._gitiles_hosts:
             raise LocalCloudError(f"no config watched {url.host} when the local cloud started: pass it in hosts")
-        path = self._repositories / url.host / url.project
+        path = self.repositories / url.host / url.project
         return Repository(path) if path.exists() else Repository.create(path)
 
     # Doing ----------------------------------------------------------------------------------------------------------
@@ -307,16 +309,13 @@ class LocalCloud:
         Raises:
             LocalCloudError: the functions do not get it done.
         """
-        client = make_client(self.cloud_tasks.grpc_address)
         target = self._urls["on_task"]
         account = self.environment["SCHEDULER_TASK_ACCOUNT"]
         try:
-            run_task(client, self._queue_name, f"{target}/sync", account, target, _SYNC_SECONDS)
+            run_task(self._tasks, self._queue_name, f"{target}/sync", account, target, _SYNC_SECONDS)
         except LocalCloudError as error:
             said = self.functions["on_task"].output.last_words() if self.functions else "it is not run here"
             raise LocalCloudError(f"{error}; on_task's last words: {said}") from error
-        finally:
-            client.transport.close()  # type: ignore[no-untyped-call]  # the library
 
     def publish_commit(self, repo: str, ref: str, revision: str) -> None:
         """Tell the scheduler that a ref points to a revision."""
@@ -380,10 +379,10 @@ class LocalCloud:
         if self.functions:
             self.sync()
 
-    def _configs(self) -> list[ProjectConfig]:
+    def _read_configs(self) -> list[ProjectConfig]:
         """Read the configs, and say what is wrong with those that will not be in force."""
         configs = []
-        for file in read_folder(self._config_folder):
+        for file in read_folder(self.configs):
             try:
                 configs.append(read_config(file.project, file.text))
             except ConfigError as error:

@@ -120,7 +120,7 @@ class FunctionProcess:
         """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            # The port alone proves nothing: somebody else may have been quicker to take it.
+            # Somebody else's server would do as well; it is the rare case that the port was taken after it had been drawn.
             if self.pid is not None and is_open(self.port):
                 self._has_served = True
                 return

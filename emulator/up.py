@@ -1,0 +1,95 @@
+"""``python -m emulator up``: the local cloud until somebody ends it."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import NoReturn
+
+from emulator.local_cloud import LocalCloud, LocalCloudError, LocalPorts
+
+__all__ = ["addresses", "until_stopped", "up"]
+
+_INTERRUPTED = 130
+
+
+def up(options: argparse.Namespace) -> int:
+    """Start the local cloud, print where everything is, and stop it on Ctrl-C or SIGTERM.
+
+    Returns:
+        0 if it was up, 130 if it was stopped before that.
+
+    Raises:
+        LocalCloudError: something cannot start; nothing is left running.
+    """
+    if options.speed <= 0:
+        raise LocalCloudError(f"--speed must be positive, got {options.speed:g}")
+    cloud = LocalCloud(
+        config_folder=options.configs,
+        folder=options.folder,
+        check_interval_seconds=options.check_interval,
+        protocol=options.protocol,
+        project=options.project,
+        console_port=options.console_port,
+        store=options.store,
+        speed=options.speed,
+        ports=LocalPorts(
+            firestore=options.firestore_port,
+            pubsub=options.pubsub_port,
+            cloud_tasks=options.cloud_tasks_port,
+            buildbucket=options.buildbucket_port,
+            gitiles=options.gitiles_port,
+        ),
+        hosts=options.hosts,
+        download_url=options.download_url,
+        on_progress=lambda text: print(text, file=sys.stderr, flush=True),
+    )
+    return until_stopped(cloud)
+
+
+def until_stopped(cloud: LocalCloud) -> int:
+    """Run a local cloud that was not started yet; see `up`."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    was_up = False
+    try:
+        with cloud:
+            was_up = True
+            print(addresses(cloud), flush=True)
+            threading.Event().wait()
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+    return 0 if was_up else _INTERRUPTED
+
+
+def addresses(cloud: LocalCloud) -> str:
+    """Return where everything is, for people."""
+    in_memory = cloud.store == "memory"
+    rows = {
+        "Console": cloud.console_url,
+        "Project": cloud.project,
+        "Firestore": "in memory, nothing is kept" if in_memory else cloud.firestore_address,
+        "Pub/Sub": "in memory, for this process only" if in_memory else cloud.pubsub_address,
+        "Cloud Tasks": cloud.cloud_tasks.grpc_address,
+        "Buildbucket": cloud.buildbucket.url,
+        "Gitiles": cloud.gitiles.url,
+        **{f"- {name}": function.url for name, function in cloud.functions.items()},
+        "Configs": f"{cloud.configs}/<project>/luci-scheduler.cfg",
+        "Repositories": f"{cloud.repositories}/<host>/<project>",
+    }
+    width = max(map(len, rows))
+    return "\n".join(
+        [
+            "",
+            f"The local cloud is up{', in memory' if in_memory else ''}. Ctrl-C stops it.",
+            "",
+            *(f"  {name:<{width}}  {value}" for name, value in rows.items()),
+            "",
+        ]
+    )
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt

@@ -1,0 +1,210 @@
+"""Child processes: their output, their signals, and that none outlives the process that started it."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from emulator.children import Child, Output, environment_without
+
+ROOT = Path(__file__).parent.parent.parent.parent
+SLEEP = "import time; print('ready', flush=True); time.sleep(600)"
+
+
+def wait(holds: Callable[[], object], seconds: float = 20) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it never came to be"
+        time.sleep(0.02)
+
+
+def runs(pid: int) -> bool:
+    """Tell whether a process runs; one that has ended but was not waited for does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def group(pid: int) -> list[int]:
+    """Return the processes of a group that run."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getpgid(process.pid) == pid and runs(process.pid):
+                found.append(process.pid)
+        except ProcessLookupError:
+            continue
+    return found
+
+
+def python(code: str, output: Output) -> Child:
+    return Child([sys.executable, "-c", textwrap.dedent(code)], environment=dict(os.environ), output=output)
+
+
+def test_output_and_status(tmp_path: Path) -> None:
+    """Both streams arrive, line by line, in memory and in the file; the last words are those that are not blank."""
+    output = Output(tmp_path / "log")
+    child = python(
+        "import sys; print('one'); sys.stdout.flush(); print('two\\n', file=sys.stderr); sys.exit(3)", output
+    )
+    assert child.wait(20) == 3
+    child.finish()
+    assert output.lines == ["one", "two", ""]
+    assert output.last_words() == "two"
+    assert (tmp_path / "log").read_text(encoding="utf-8") == "one\ntwo\n\n"
+
+
+def test_only_the_last_lines_are_kept() -> None:
+    """What is kept in memory is bounded, however much a program prints."""
+    output = Output()
+    child = python("for n in range(5000): print(n)", output)
+    child.wait(20)
+    child.finish()
+    assert output.lines == [str(number) for number in range(3000, 5000)]
+
+
+def test_the_program_sees_no_input_and_its_environment() -> None:
+    """Standard input is empty, so that a program that reads it does not hang."""
+    output = Output()
+    code = "import os, sys; print(repr(sys.stdin.read()), os.environ.get('A'), 'PATH' in os.environ)"
+    child = Child([sys.executable, "-c", code], environment={"A": "b"}, output=output)
+    assert child.wait(20) == 0
+    child.finish()
+    assert output.lines == ["'' b False"]
+
+
+def test_stop_lets_it_finish_then_forces_it() -> None:
+    """TERM is heeded; who ignores it is killed after the grace; stopping again does nothing."""
+    output, stubborn = Output(), Output()
+    polite = python(
+        "import signal, time; signal.signal(15, lambda *_: exit(7)); print(1, flush=True); time.sleep(600)", output
+    )
+    deaf = python(
+        "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(600)", stubborn
+    )
+    wait(lambda: output.lines and stubborn.lines)
+    assert polite.stop(20) == 7
+    assert deaf.stop(0.2) == -signal.SIGKILL
+    assert polite.stop(1) == 7
+
+
+def test_stop_takes_along_what_it_forked() -> None:
+    """A child's own child, which nobody knows, does not stay behind."""
+    output = Output()
+    child = python(
+        f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {SLEEP!r}]); time.sleep(600)", output
+    )
+    wait(lambda: output.lines == ["ready"])
+    assert len(group(child.pid)) == 3  # the program, its child, and who watches
+    child.stop(20)
+    wait(lambda: group(child.pid) == [])
+
+
+def test_a_program_that_ends_leaves_nothing_behind() -> None:
+    """What it forked is killed once it has ended by itself."""
+    output = Output()
+    child = python(
+        f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {SLEEP!r}]); time.sleep(0.5)", output
+    )
+    assert child.wait(20) == 0
+    child.finish()
+    wait(lambda: group(child.pid) == [])
+
+
+def test_it_does_not_end_with_the_thread_that_asked_for_it() -> None:
+    """The kernel's notion of a parent is a thread: ours lives as long as the process."""
+    output = Output()
+    children: list[Child] = []
+    thread = threading.Thread(target=lambda: children.append(python(SLEEP, output)))
+    thread.start()
+    thread.join()
+    wait(lambda: output.lines == ["ready"])
+    time.sleep(0.2)  # were it to be killed, it would be at once; nothing else can be waited for
+    assert children[0].poll() is None
+    children[0].stop(5)
+
+
+PARENT = """
+import os, sys, time
+from emulator.children import Child, Output
+child = Child([sys.executable, "-c", sys.argv[1]], environment=dict(os.environ), output=Output())
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+WITH_A_CHILD = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {SLEEP!r}]); time.sleep(600)"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV], ids=lambda number: number.name)
+def test_children_do_not_outlive_their_parent(number: signal.Signals) -> None:
+    """However the parent ends, child and grandchild end with it."""
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, WITH_A_CHILD], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert parent.stdout is not None
+    with parent.stdout:
+        pid = int(parent.stdout.readline())
+        wait(lambda: len(group(pid)) == 3)
+        os.kill(parent.pid, number)
+        parent.wait(20)
+    wait(lambda: group(pid) == [])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+def test_the_kernel_kills_even_without_the_watching_process() -> None:
+    """The two ways do not depend on each other: here nobody watches any more, and the child is frozen."""
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, SLEEP], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert parent.stdout is not None
+    with parent.stdout:
+        pid = int(parent.stdout.readline())
+        wait(lambda: len(group(pid)) == 2)
+        for watcher in set(group(pid)) - {pid}:
+            os.kill(watcher, signal.SIGKILL)
+        os.kill(pid, signal.SIGSTOP)
+        os.kill(parent.pid, signal.SIGKILL)
+        parent.wait(20)
+    wait(lambda: group(pid) == [])
+
+
+def test_the_watching_process_kills_even_without_the_kernel(tmp_path: Path) -> None:
+    """Where there is no such request to the kernel, the end of standard input does it."""
+    script = tmp_path / "launch.py"
+    source = (ROOT / "emulator" / "launch.py").read_text(encoding="utf-8")
+    script.write_text(source.replace('sys.platform == "linux"', "False"), encoding="utf-8")
+    code = PARENT.replace("child =", f"import emulator.children\nemulator.children._LAUNCH = {str(script)!r}\nchild =")
+    parent = subprocess.Popen([sys.executable, "-c", code, WITH_A_CHILD], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert parent.stdout is not None
+    with parent.stdout:
+        pid = int(parent.stdout.readline())
+        wait(lambda: len(group(pid)) == 3)
+        os.kill(parent.pid, signal.SIGKILL)
+        parent.wait(20)
+    wait(lambda: group(pid) == [])
+
+
+def test_a_program_that_does_not_exist() -> None:
+    """It ends at once, and says why."""
+    output = Output()
+    child = Child(["/does/not/exist"], environment={}, output=output)
+    assert child.wait(20) == 1
+    child.finish()
+    assert (
+        "No such file or directory: '/does/not/exist'" in output.last_words()
+        or "FileNotFoundError" in output.last_words()
+    )
+
+
+def test_environment_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole families of variables are left out by their prefix."""
+    monkeypatch.setenv("SCHEDULER_X", "1")
+    monkeypatch.setenv("OTHER", "2")
+    found = environment_without("SCHEDULER_")
+    assert "SCHEDULER_X" not in found
+    assert found["OTHER"] == "2"

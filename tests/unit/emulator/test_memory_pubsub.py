@@ -1,0 +1,251 @@
+"""Pub/Sub in memory delivers as the real one does: at least once, with pauses, until it is acknowledged or a dead letter."""
+
+import base64
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from emulator.clock import SteppedClock
+from emulator.memory_pubsub import MemoryPubSub
+from emulator.topics import PushSubscription, subscriptions
+from luci_scheduler.core.instants import SECOND
+
+START = 1_773_756_432 * SECOND
+TOPIC = "projects/proj/topics/gitiles-commit"
+
+
+def wait(holds: Callable[[], object], seconds: float = 20) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it never came to be"
+        time.sleep(0.005)
+
+
+class Target:
+    """A function: keeps what it was sent, answers what it is told to."""
+
+    def __init__(self) -> None:
+        self.code = 200
+        self.seen: list[tuple[str, dict[str, Any]]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                assert self.headers["Content-Type"] == "application/json"
+                outer.seen.append((self.path, body))
+                self.send_response(outer.code)
+                if outer.code == 302:
+                    self.send_header("Location", "/")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def target() -> Iterator[Target]:
+    """A function that takes everything."""
+    started = Target()
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def clock() -> SteppedClock:
+    """A clock that stands still until it is moved."""
+    return SteppedClock(START)
+
+
+@pytest.fixture
+def pubsub(clock: SteppedClock) -> Iterator[MemoryPubSub]:
+    """Pub/Sub without topics."""
+    made = MemoryPubSub(clock)
+    yield made
+    made.close()
+
+
+def commits(**changes: Any) -> PushSubscription:
+    return replace(subscriptions("proj", [])[0], **changes)
+
+
+def test_a_message_is_pushed_as_the_service_pushes_it(target: Target, pubsub: MemoryPubSub) -> None:
+    """The path ends in the topic's name; the body has both spellings of each name, and the attempt."""
+    pubsub.create_topics([commits()], {"on_gitiles_commit": target.url})
+    pubsub.publish(TOPIC, b"data", {"k": "v"})
+    wait(lambda: target.seen)
+    assert target.seen == [
+        (
+            f"/{TOPIC}",
+            {
+                "message": {
+                    "data": base64.b64encode(b"data").decode(),
+                    "attributes": {"k": "v"},
+                    "messageId": "1",
+                    "message_id": "1",
+                    "publishTime": "2026-03-17T14:07:12Z",
+                    "publish_time": "2026-03-17T14:07:12Z",
+                },
+                "subscription": "projects/proj/subscriptions/gitiles-commit",
+                "deliveryAttempt": 1,
+            },
+        )
+    ]
+
+
+@pytest.mark.parametrize(("data", "attributes", "absent"), [(b"", {"a": "b"}, "data"), (b"x", {}, "attributes")])
+def test_what_is_empty_is_left_out(
+    target: Target, pubsub: MemoryPubSub, data: bytes, attributes: dict[str, str], absent: str
+) -> None:
+    """As the service does it: functions must not expect both."""
+    pubsub.create_topics([commits()], {"on_gitiles_commit": target.url})
+    pubsub.publish(TOPIC, data, attributes)
+    wait(lambda: target.seen)
+    assert absent not in target.seen[0][1]["message"]
+
+
+@pytest.mark.parametrize("code", [200, 201, 202, 204])
+def test_acknowledged(target: Target, pubsub: MemoryPubSub, clock: SteppedClock, code: int) -> None:
+    """What is acknowledged does not come again, however much time passes."""
+    target.code = code
+    pubsub.create_topics([commits()], {"on_gitiles_commit": target.url})
+    pubsub.publish(TOPIC, b"first", {})
+    wait(lambda: len(target.seen) == 1)
+    clock.advance(3600 * SECOND)
+    pubsub.publish(TOPIC, b"second", {})
+    wait(lambda: len(target.seen) == 2)
+    assert [body["message"]["messageId"] for _, body in target.seen] == ["1", "2"]
+
+
+@pytest.mark.parametrize("code", [203, 205, 302, 400, 404, 409, 429, 500, 503])
+def test_refused(target: Target, pubsub: MemoryPubSub, clock: SteppedClock, code: int) -> None:
+    """It comes again under its ID once the pause is over, and not before."""
+    target.code = code
+    pubsub.create_topics([commits()], {"on_gitiles_commit": target.url})
+    pubsub.publish(TOPIC, b"x", {})
+    wait(lambda: len(target.seen) == 1)
+    target.code = 200
+    advance_until(clock, lambda: len(target.seen) == 2)
+    assert [(body["message"]["messageId"], body["deliveryAttempt"]) for _, body in target.seen] == [("1", 1), ("1", 2)]
+    assert clock.now() >= START + SECOND
+
+
+def advance_until(clock: SteppedClock, holds: Callable[[], object]) -> None:
+    """Move the clock by tenths of a second until something holds."""
+
+    def holds_now() -> object:
+        clock.advance(SECOND // 10)
+        return holds()
+
+    wait(holds_now)
+
+
+def test_the_pauses_double_up_to_a_limit(target: Target, pubsub: MemoryPubSub, clock: SteppedClock) -> None:
+    """At one second at first, and never longer than the limit; then it is a dead letter."""
+    target.code = 500
+    item = commits(maximum_backoff_seconds=4, max_delivery_attempts=6)
+    pubsub.create_topics([item], {"on_gitiles_commit": target.url})
+    pubsub.publish(TOPIC, b"x", {"a": "b"})
+    for attempt, pause in enumerate((1, 2, 4, 4, 4), start=1):
+        wait(lambda attempt=attempt: len(target.seen) == attempt)
+        before = clock.now()
+        advance_until(clock, lambda attempt=attempt: len(target.seen) > attempt)
+        assert clock.now() - before >= pause * SECOND
+    letters: list[Any] = []
+    wait(lambda: letters.extend(pubsub.dead_letters(item)) or letters)
+    ((data, attributes),) = letters
+    assert data == b"x"
+    assert attributes["a"] == "b"
+    assert attributes["CloudPubSubDeadLetterSourceSubscription"] == "gitiles-commit"
+    assert attributes["CloudPubSubDeadLetterSourceDeliveryCount"] == "6"
+    assert pubsub.dead_letters(item) == []
+
+
+def test_nobody_listens_at_first(target: Target, pubsub: MemoryPubSub, clock: SteppedClock) -> None:
+    """A refused connection is no acknowledgement."""
+    target.stop()
+    pubsub.create_topics([commits()], {"on_gitiles_commit": target.url})
+    pubsub.publish(TOPIC, b"x", {})
+    other = ThreadingHTTPServer(
+        ("127.0.0.1", int(target.url.rpartition(":")[2])), BaseHTTPRequestHandler, bind_and_activate=False
+    )
+    other.allow_reuse_address = True
+    got = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.set()
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    other.RequestHandlerClass = Handler
+    other.server_bind()
+    other.server_activate()
+    thread = threading.Thread(target=other.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        advance_until(clock, got.is_set)
+    finally:
+        other.shutdown()
+        other.server_close()
+        thread.join()
+
+
+def test_a_hundred_messages_from_many_threads(target: Target, pubsub: MemoryPubSub) -> None:
+    """Each arrives once, under its own ID."""
+    pubsub.create_topics([commits()], {"on_gitiles_commit": target.url})
+    threads = [threading.Thread(target=lambda: [pubsub.publish(TOPIC, b"x", {}) for _ in range(10)]) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wait(lambda: len(target.seen) >= 100)
+    assert sorted(int(body["message"]["messageId"]) for _, body in target.seen) == list(range(1, 101))
+
+
+def test_dropping_the_backlog(target: Target, pubsub: MemoryPubSub, clock: SteppedClock) -> None:
+    """What waits for another try is forgotten; what is published later arrives."""
+    target.code = 500
+    item = commits()
+    pubsub.create_topics([item], {"on_gitiles_commit": target.url})
+    pubsub.publish(TOPIC, b"old", {})
+    wait(lambda: len(target.seen) == 1)
+    pubsub.drop_backlog([item], clock.now())
+    target.code = 200
+    clock.advance(3600 * SECOND)
+    pubsub.publish(TOPIC, b"new", {})
+    wait(lambda: any(body["message"]["messageId"] == "2" for _, body in target.seen))
+    assert [body["message"]["messageId"] for _, body in target.seen] == ["1", "2"]
+
+
+def test_topics_that_are_not_there(target: Target, pubsub: MemoryPubSub) -> None:
+    """Publishing needs a topic, and something to publish; making one twice is nothing new."""
+    for _ in range(2):
+        pubsub.create_topics([commits()], {"on_gitiles_commit": target.url})
+    assert pubsub.topic_exists(TOPIC)
+    assert not pubsub.topic_exists("projects/proj/topics/other")
+    with pytest.raises(LookupError, match="no topic projects/proj/topics/other"):
+        pubsub.publish("projects/proj/topics/other", b"x", {})
+    with pytest.raises(ValueError, match="data or attributes"):
+        pubsub.publish(TOPIC, b"", {})

@@ -1,0 +1,40 @@
+"""The table of topics and subscriptions."""
+
+from emulator.topics import subscriptions
+
+PUBLISHER = "cr-buildbucket@appspot.gserviceaccount.com"
+TOPIC = "scheduler.buildbucket.cr-buildbucket~appspot.gserviceaccount.com"
+
+
+def test_the_table() -> None:
+    """Commits, and one topic per publisher however many servers publish as it; names as the original has them."""
+    found = subscriptions("proj", [PUBLISHER, "dev@example.com", PUBLISHER])
+    assert [(item.short, item.function) for item in found] == [
+        ("gitiles-commit", "on_gitiles_commit"),
+        (TOPIC, "on_build_completion"),
+        ("scheduler.buildbucket.dev~example.com", "on_build_completion"),
+    ]
+
+
+def test_names() -> None:
+    """Everything of a topic is named after it, in its project; the push path tells the function the topic."""
+    item = subscriptions("proj", [PUBLISHER])[1]
+    assert item.topic == f"projects/proj/topics/{TOPIC}"
+    assert item.subscription == f"projects/proj/subscriptions/{TOPIC}"
+    assert item.dead_letter_topic == f"projects/proj/topics/{TOPIC}-dead-letter"
+    assert item.dead_letter_subscription == f"projects/proj/subscriptions/{TOPIC}-dead-letter"
+    assert item.endpoint("http://f/") == item.endpoint("http://f") == f"http://f/projects/proj/topics/{TOPIC}"
+
+
+def test_what_the_cloud_allows() -> None:
+    """Deadlines, pauses and attempts are within Pub/Sub's limits, and twenty attempts outlast a bad deployment."""
+    for item in subscriptions("proj", [PUBLISHER]):
+        assert 10 <= item.ack_deadline_seconds <= 600
+        assert 0 <= item.minimum_backoff_seconds <= item.maximum_backoff_seconds <= 600
+        assert 20 <= item.max_delivery_attempts <= 100
+        pauses = [
+            min(item.maximum_backoff_seconds, item.minimum_backoff_seconds << n)
+            for n in range(item.max_delivery_attempts)
+        ]
+        assert sum(pauses) > 3600
+        assert len(item.dead_letter_topic.rpartition("/")[2]) <= 255
