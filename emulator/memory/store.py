@@ -19,8 +19,10 @@ from luci_scheduler.ports import (
     CreateInvocation,
     CreateTrigger,
     Found,
+    PollerRecord,
     ProjectRecord,
     PutJob,
+    PutPoller,
     PutProject,
     PutWatchers,
     TriggerRecord,
@@ -71,6 +73,11 @@ class MemoryStore:
         """Read a job."""
         stored = self._get("jobs", job_id)
         return None if stored is None else Found(documents.decode_job(job_id, stored.document), stored.version)
+
+    def poller(self, job_id: JobId) -> Found[PollerRecord] | None:
+        """Read what a gitiles job knows of its repository."""
+        stored = self._get("pollers", job_id)
+        return None if stored is None else Found(documents.decode_poller(job_id, stored.document), stored.version)
 
     def invocation(self, job_id: JobId, invocation_id: InvocationId) -> Found[Invocation] | None:
         """Read an invocation without its log."""
@@ -158,6 +165,8 @@ class MemoryStore:
                 return self._put(_trigger_path(record), documents.encode_trigger(record), expected, version)
             case PutProject(project, expected):
                 return self._put(("projects", project.id), documents.encode_project(project), expected, version)
+            case PutPoller(record, expected):
+                return self._put(("pollers", record.job_id), documents.encode_poller(record), expected, version)
             case PutWatchers():
                 return []
 

@@ -23,8 +23,11 @@ __all__ = [
     "CreateInvocation",
     "CreateTrigger",
     "Found",
+    "PollerRecord",
+    "Pollers",
     "ProjectRecord",
     "PutJob",
+    "PutPoller",
     "PutProject",
     "PutWatchers",
     "Queue",
@@ -106,6 +109,21 @@ class TriggerRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class PollerRecord:
+    """What a gitiles job knows of the repository that it polls."""
+
+    job_id: JobId
+    repo: str
+    """Normalised URL; a record of another repository is worth nothing to the job."""
+    known: Mapping[str, str] = field(default_factory=dict)
+    """Ref → the revision up to which triggers were emitted."""
+    refs: tuple[str, ...] = ()
+    """The refs that the config asked for at the last change of ``known``."""
+    mutations: int = 0
+    """Raised by every commit that touches the record."""
+
+
+@dataclass(frozen=True, slots=True)
 class CreateInvocation:
     """Write a new invocation with its first log lines; refused if the ID is taken."""
 
@@ -164,10 +182,27 @@ class PutWatchers:
     watchers: tuple[Watcher, ...]
 
 
-Write = CreateInvocation | UpdateInvocation | PutJob | CreateTrigger | UpdateTrigger | PutProject | PutWatchers
+@dataclass(frozen=True, slots=True)
+class PutPoller:
+    """Write what a gitiles job knows; refused if its version moved. Version None: there must be no record yet."""
+
+    record: PollerRecord
+    version: Version | None
 
 
-class Store(Protocol):
+Write = (
+    CreateInvocation | UpdateInvocation | PutJob | CreateTrigger | UpdateTrigger | PutProject | PutWatchers | PutPoller
+)
+
+
+class Pollers(Protocol):
+    """The part of the store that gitiles jobs read themselves; what they change goes through their controller."""
+
+    def poller(self, job_id: JobId) -> Found[PollerRecord] | None:
+        """Read what a gitiles job knows of its repository: one read."""
+
+
+class Store(Pollers, Protocol):
     """Documents under compare-and-swap; every method but ``commit`` is one read per document returned, at least one."""
 
     def watchers(self, repo: str) -> Sequence[Watcher]:

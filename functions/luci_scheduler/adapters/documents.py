@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -20,7 +21,7 @@ from luci_scheduler.core.invocation import Invocation, Status, Timer
 from luci_scheduler.core.job import Flavor, Job, JobDefinition, PolicyKind, TaskDefinition, TriggeringPolicy
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import trigger_from_json, trigger_to_json
-from luci_scheduler.ports import ProjectRecord, TriggerRecord, Watcher
+from luci_scheduler.ports import PollerRecord, ProjectRecord, TriggerRecord, Watcher
 
 __all__ = [
     "MAX_DOCUMENT_BYTES",
@@ -28,6 +29,7 @@ __all__ = [
     "check_size",
     "decode_invocation",
     "decode_job",
+    "decode_poller",
     "decode_project",
     "decode_trigger",
     "decode_watchers",
@@ -35,6 +37,7 @@ __all__ = [
     "encode_invocation",
     "encode_invocation_state",
     "encode_job",
+    "encode_poller",
     "encode_project",
     "encode_trigger",
     "encode_watchers",
@@ -82,7 +85,7 @@ def check_size(what: str, document: Mapping[str, Any], extra: int = 0) -> None:
     Raises:
         PermanentError: it does not.
     """
-    size = extra + sum(len(value.encode()) if isinstance(value, str) else 16 for value in document.values())
+    size = extra + sum(_size(value) for value in document.values())
     if size > MAX_DOCUMENT_BYTES:
         raise PermanentError(f"{what} would have {size} bytes, a document can hold {MAX_DOCUMENT_BYTES}")
 
@@ -218,6 +221,18 @@ def decode_project(project: str, document: Mapping[str, Any]) -> ProjectRecord:
     return ProjectRecord(**_known(ProjectRecord, values | {"id": project}))
 
 
+def encode_poller(record: PollerRecord) -> dict[str, Any]:
+    """Return a poller's document; the refs are compressed, a repository may have tens of thousands."""
+    refs = _dumps({"known": dict(record.known), "refs": record.refs}).encode()
+    return {"schema": SCHEMA, "repo": record.repo, "state": zlib.compress(refs), "commits": record.mutations}
+
+
+def decode_poller(job_id: JobId, document: Mapping[str, Any]) -> PollerRecord:
+    """Read a poller's document."""
+    values = json.loads(zlib.decompress(document["state"]))
+    return PollerRecord(job_id, document["repo"], values["known"], tuple(values["refs"]), document["commits"])
+
+
 def encode_watchers(watchers: tuple[Watcher, ...]) -> str:
     """Return one project's watchers of a repository as a text."""
     return _dumps([[w.job_id, w.trigger_job_id, w.repo, list(w.refs)] for w in watchers])
@@ -228,6 +243,16 @@ def decode_watchers(text: str) -> list[Watcher]:
     return [
         Watcher(JobId(job), JobId(trigger_job), repo, tuple(refs)) for job, trigger_job, repo, refs in json.loads(text)
     ]
+
+
+def _size(value: Any) -> int:
+    match value:
+        case str():
+            return len(value.encode())
+        case bytes():
+            return len(value)
+        case _:
+            return 16
 
 
 def _known(record: type, values: Mapping[str, Any]) -> dict[str, Any]:

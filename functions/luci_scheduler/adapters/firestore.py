@@ -26,8 +26,10 @@ from luci_scheduler.ports import (
     CreateInvocation,
     CreateTrigger,
     Found,
+    PollerRecord,
     ProjectRecord,
     PutJob,
+    PutPoller,
     PutProject,
     PutWatchers,
     TriggerRecord,
@@ -78,6 +80,9 @@ class FirestoreStore:
     def _job_ref(self, job_id: JobId) -> Any:
         return self._client.collection("jobs").document(documents.document_id(job_id))
 
+    def _poller_ref(self, job_id: JobId) -> Any:
+        return self._client.collection("pollers").document(documents.document_id(job_id))
+
     def _invocation_ref(self, job_id: JobId, invocation_id: InvocationId) -> Any:
         name = documents.invocation_document_id(invocation_id)
         return self._job_ref(job_id).collection("invocations").document(name)
@@ -113,6 +118,14 @@ class FirestoreStore:
         return (
             None if snapshot is None else Found(documents.decode_job(job_id, snapshot.to_dict()), snapshot.update_time)
         )
+
+    @_translated
+    def poller(self, job_id: JobId) -> Found[PollerRecord] | None:
+        """Read what a gitiles job knows of its repository."""
+        snapshot = self._get(self._poller_ref(job_id))
+        if snapshot is None:
+            return None
+        return Found(documents.decode_poller(job_id, snapshot.to_dict()), snapshot.update_time)
 
     @_translated
     def invocation(self, job_id: JobId, invocation_id: InvocationId) -> Found[Invocation] | None:
@@ -212,6 +225,9 @@ class FirestoreStore:
             case PutProject(project, version):
                 reference = self._client.collection("projects").document(documents.document_id(project.id))
                 self._put(batch, reference, documents.encode_project(project), version, f"project {project.id}")
+            case PutPoller(record, version):
+                reference = self._poller_ref(record.job_id)
+                self._put(batch, reference, documents.encode_poller(record), version, f"poller {record.job_id}")
             case PutWatchers(repo, project_id, watchers):
                 reference = self._client.collection("repositories").document(documents.document_id(repo))
                 document = {"schema": documents.SCHEMA, "projects": {project_id: documents.encode_watchers(watchers)}}

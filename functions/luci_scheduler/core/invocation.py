@@ -72,6 +72,9 @@ class Invocation:
     tags: tuple[str, ...] = ()
     incoming_triggers: tuple[Trigger, ...] = ()
     outgoing_triggers: tuple[Trigger, ...] = ()
+    """Triggers that it emitted, in order."""
+    undispatched: int = 0
+    """How many of them, the last ones, have not been brought to ``triggered_jobs`` yet."""
     triggered_jobs: tuple[JobId, ...] = ()
     pending_timers: tuple[Timer, ...] = ()
     attempts: int = 0
