@@ -99,6 +99,8 @@ class TriggerRecord:
     """Why it was discarded; empty otherwise."""
     resolved: Instant | None = None
     """When it stopped being pending."""
+    expires: Instant | None = None
+    """When the store may delete it; None while it is pending."""
     deliveries: tuple[str, ...] = ()
     """Keys of the deliveries that brought it, the latest last: a redelivery is told from a new request by them."""
 

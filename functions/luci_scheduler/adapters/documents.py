@@ -12,11 +12,13 @@ import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import fields
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, unquote
 
 from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
 from luci_scheduler.core.job import Flavor, Job, JobDefinition, PolicyKind, TaskDefinition, TriggeringPolicy
 from luci_scheduler.core.trigger import Trigger
@@ -98,11 +100,16 @@ def encode_invocation(invocation: Invocation) -> dict[str, Any]:
 
 def encode_invocation_state(invocation: Invocation) -> dict[str, Any]:
     """Return the part of an invocation's document that changes."""
-    skip = {*_DEFINITION, "id", "job_id", "next_due"}
+    skip = {*_DEFINITION, "id", "job_id", "next_due", "expires"}
     state = {
         field.name: _plain(getattr(invocation, field.name)) for field in fields(Invocation) if field.name not in skip
     }
-    return {"state": _dumps(state), "next_due": invocation.next_due, "commits": invocation.commits}
+    return {
+        "state": _dumps(state),
+        "next_due": invocation.next_due,
+        "expire_at": _timestamp(invocation.expires),
+        "commits": invocation.commits,
+    }
 
 
 def decode_invocation(job_id: JobId, invocation_id: InvocationId, document: Mapping[str, Any]) -> Invocation:
@@ -124,6 +131,7 @@ def decode_invocation(job_id: JobId, invocation_id: InvocationId, document: Mapp
                 "pending_timers": tuple(Timer(**item) for item in values["pending_timers"]),
                 "handled_notifications": tuple(values["handled_notifications"]),
                 "next_due": document.get("next_due"),
+                "expires": _instant(document.get("expire_at")),
             },
         )
     )
@@ -181,6 +189,7 @@ def encode_trigger(record: TriggerRecord) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "pending": f"{trigger.created:020d}-{trigger.order_in_batch:010d}" if record.is_pending else None,
+        "expire_at": _timestamp(record.expires),
         "record": _dumps(
             {
                 "trigger": trigger_to_json(trigger),
@@ -202,6 +211,7 @@ def decode_trigger(job_id: JobId, document: Mapping[str, Any]) -> TriggerRecord:
         invocation_id=InvocationId(int(values["invocation_id"])),
         discarded=values["discarded"],
         resolved=values["resolved"],
+        expires=_instant(document.get("expire_at")),
         deliveries=tuple(values["deliveries"]),
     )
 
@@ -243,6 +253,15 @@ def decode_watchers(text: str) -> list[Watcher]:
     return [
         Watcher(JobId(job), JobId(trigger_job), repo, tuple(refs)) for job, trigger_job, repo, refs in json.loads(text)
     ]
+
+
+def _timestamp(instant: Instant | None) -> datetime | None:
+    """Return what the store's rule for deleting documents reads; whole seconds are enough for it."""
+    return None if instant is None else datetime.fromtimestamp(instant // SECOND, UTC)
+
+
+def _instant(timestamp: datetime | None) -> Instant | None:
+    return None if timestamp is None else Instant(int(timestamp.timestamp()) * SECOND)
 
 
 def _size(value: Any) -> int:

@@ -43,7 +43,7 @@ from luci_scheduler.ports import (
 __all__ = ["FirestoreStore"]
 
 _TIMEOUT = 20.0  # seconds; a document's read or commit takes milliseconds
-_INVOCATION_FIELDS = ("schema", "definition", "state", "next_due")
+_INVOCATION_FIELDS = ("schema", "definition", "state", "next_due", "expire_at")
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -96,5 +96,7 @@ class Invocation:
     """Message IDs of the latest notifications that were acted on: a redelivery writes nothing."""
     next_due: Instant | None = None
     """When the sweep looks at it; None only when it is final."""
+    expires: Instant | None = None
+    """When the store may delete it; None until it is final."""
     log_size: int = 0
     """Bytes of the debug log in the store, so that appending need not read it."""

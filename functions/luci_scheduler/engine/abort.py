@@ -9,7 +9,7 @@ from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.engine.finish import abort_line, commit_outcome
-from luci_scheduler.engine.runtime import Runtime, logger, stamped
+from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.managers.controller import Answers, Controller
 from luci_scheduler.ports import Found, Task, UpdateInvocation
 
@@ -102,7 +102,7 @@ def _mark(runtime: Runtime, found: Found[Invocation], who: str, key: str) -> Non
     """Leave a task that will abort, and the mark that whoever handles the invocation next obeys."""
     now = runtime.clock.now()
     runtime.queue.enqueue(abort_task(found.value, now))
-    marked = stamped(replace(found.value, abort_requested_by=who), f"{key}/mark")
+    marked = runtime.stamped(replace(found.value, abort_requested_by=who), f"{key}/mark")
     runtime.store.commit([UpdateInvocation(marked, found.version)])
 
 

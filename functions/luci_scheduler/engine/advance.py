@@ -48,7 +48,7 @@ def take_up_waiting(runtime: Runtime, job_id: JobId, key: str) -> list[Found[Inv
             versions = runtime.store.commit([*plan.writes, put_job(changed, found, key)])
         except StoreConflictError:
             continue
-        return [Found(*pair) for pair in zip(plan.invocations, versions[: len(plan.invocations)], strict=True)]
+        return plan.created(versions)
     raise ComeAgainError(f"job {job_id} changes too fast to be triaged")
 
 

@@ -11,7 +11,7 @@ from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.refs import watches_ref
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import trigger_to_json
-from luci_scheduler.engine.intake import accept_trigger
+from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.ports import Task
 
@@ -39,7 +39,7 @@ def on_commit(runtime: Runtime, event: CommitEvent, published: Instant, key: str
         return
     if len(triggers) == 1:
         ((job_id, trigger),) = triggers.items()
-        accept_trigger(runtime, job_id, trigger, key)
+        accept_triggers(runtime, job_id, [trigger], key)
         return
     with ThreadPoolExecutor(runtime.limits.concurrency, thread_name_prefix="job") as pool:
         futures = [
@@ -52,7 +52,7 @@ def on_commit(runtime: Runtime, event: CommitEvent, published: Instant, key: str
 def _bring(runtime: Runtime, job_id: JobId, trigger: Trigger, key: str, until: int) -> None:
     try:
         if runtime.clock.now() < until:
-            accept_trigger(runtime, job_id, trigger, key)
+            accept_triggers(runtime, job_id, [trigger], key)
             return
         logger.info("trigger_queued", job_id=job_id, trigger_id=trigger.id, reason="no time left")
     except SchedulerError as error:

@@ -12,7 +12,7 @@ from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.engine import advance
 from luci_scheduler.engine.allocation import allocate, put_job
-from luci_scheduler.engine.runtime import Runtime, logger, stamped
+from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.managers.controller import Controller
 from luci_scheduler.ports import Found, UpdateInvocation, Write
 
@@ -38,7 +38,7 @@ def commit_outcome(runtime: Runtime, found: Found[Invocation], controller: Contr
         StoreConflictError: the invocation itself has changed since it was read; nothing was written: decide again.
         TransientError: nothing was written, or it is not known whether; a repeated delivery sees which.
     """
-    update = _update(runtime, found, stamped(controller.result(), key), controller.log_text)
+    update = _update(runtime, found, runtime.stamped(controller.result(), key), controller.log_text)
     invocation = update.invocation
     if not invocation.status.is_final:
         runtime.store.commit([update])
@@ -95,7 +95,7 @@ def _commit_with_job(
     job = replace(plan.job, triggers_wait=bool(pending))
     writes: list[Write] = [*plan.writes, update, put_job(job, found, key)]
     versions = runtime.store.commit(writes)
-    created = [Found(*pair) for pair in zip(plan.invocations, versions[: len(plan.invocations)], strict=True)]
+    created = plan.created(versions)
     if not pending:
         # A trigger may have come between the look and the commit that cleared the flag: look once more.
         created += advance.take_up_waiting(runtime, job.id, key)

@@ -13,7 +13,7 @@ from luci_scheduler.core.errors import ComeAgainError, PermanentError, StoreConf
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.engine.finish import abort_line, commit_outcome, reread
-from luci_scheduler.engine.runtime import Runtime, logger, stamped
+from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.managers.controller import Answers, Controller
 from luci_scheduler.ports import Found, Task, UpdateInvocation
 
@@ -76,7 +76,9 @@ def _claim(runtime: Runtime, found: Found[Invocation], key: str) -> Found[Invoca
             mutations=invocation.mutations + 1,
         )
         line = format_line(now, _first_line(claimed, runtime.limits.max_attempts))
-        claimed = stamped(replace(claimed, log_size=claimed.log_size + len(line)), f"{key}/claim{claimed.attempts}")
+        claimed = runtime.stamped(
+            replace(claimed, log_size=claimed.log_size + len(line)), f"{key}/claim{claimed.attempts}"
+        )
         try:
             (version,) = runtime.store.commit([UpdateInvocation(claimed, found.version, line)])
         except StoreConflictError:

@@ -11,7 +11,7 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.trigger_json import trigger_from_json
 from luci_scheduler.engine.abort import abort_invocation, on_abort_task
 from luci_scheduler.engine.advance import advance
-from luci_scheduler.engine.intake import accept_trigger
+from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.launch import on_launch_task
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.engine.sweep import sweep
@@ -74,7 +74,7 @@ def _abort(runtime: Runtime, payload: Payload, key: str) -> None:
 
 def _trigger(runtime: Runtime, payload: Payload, key: str) -> None:
     trigger = trigger_from_json(payload["trigger"])
-    accept_trigger(runtime, _job_id(payload), trigger, str(payload.get("delivery", key)))
+    accept_triggers(runtime, _job_id(payload), [trigger], str(payload.get("delivery", key)))
 
 
 def _triage(runtime: Runtime, payload: Payload, key: str) -> None:
