@@ -10,6 +10,7 @@ from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.triage import MAX_PENDING, has_free_slot, inactive_reason
 from luci_scheduler.engine.allocation import allocate, put_job
+from luci_scheduler.engine.outbox import launch_task
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.ports import Found
 
@@ -68,4 +69,4 @@ def launch_all(runtime: Runtime, created: Sequence[Found[Invocation]], key: str)
                 "launch_postponed", job_id=invocation.job_id, invocation_id=str(invocation.id), error=str(error)
             )
             now = runtime.clock.now()
-            runtime.queue.enqueue(launch.launch_task(invocation, now, now))
+            runtime.queue.enqueue(launch_task(invocation, now, now))

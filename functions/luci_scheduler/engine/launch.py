@@ -13,22 +13,12 @@ from luci_scheduler.core.errors import ComeAgainError, PermanentError, StoreConf
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.engine.finish import abort_line, commit_outcome, reread
+from luci_scheduler.engine.outbox import launch_task
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.managers.controller import Answers, Controller
-from luci_scheduler.ports import Found, Task, UpdateInvocation
+from luci_scheduler.ports import Found, UpdateInvocation
 
-__all__ = ["launch", "launch_task", "needs_launch", "on_launch_task"]
-
-
-def launch_task(invocation: Invocation, eta: Instant, now: Instant) -> Task:
-    """Return the task that launches an invocation at ``eta``, unless another attempt is made before."""
-    payload = {
-        "job": invocation.job_id,
-        "invocation": str(invocation.id),
-        "attempts": invocation.attempts,
-        "created": now,
-    }
-    return Task("launch", payload, eta)
+__all__ = ["launch", "needs_launch", "on_launch_task"]
 
 
 def on_launch_task(runtime: Runtime, found: Found[Invocation], attempts: int, key: str) -> None:

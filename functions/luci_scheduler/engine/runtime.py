@@ -100,7 +100,7 @@ class Runtime:
 
 def _next_due(invocation: Invocation) -> Instant | None:
     if invocation.status.is_final:
-        return invocation.finished if invocation.undispatched else None
+        return invocation.finished if invocation.has_undispatched else None
     if invocation.claim_until is not None:
         return invocation.claim_until
     if invocation.pending_timers:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
-from luci_scheduler.engine.abort import abort_task
-from luci_scheduler.engine.launch import launch_task
+from luci_scheduler.engine.outbox import abort_task, dispatch_task, launch_task
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.managers.controller import timer_task
 from luci_scheduler.ports import Task
@@ -55,6 +54,8 @@ def sweep(runtime: Runtime) -> Swept:
 
 
 def _overdue(invocation: Invocation, before: Instant, now: Instant) -> Iterator[Task]:
+    if invocation.has_undispatched:
+        yield dispatch_task(invocation, now)
     if invocation.status.is_final:
         return
     if invocation.abort_requested_by:

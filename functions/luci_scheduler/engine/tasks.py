@@ -11,6 +11,7 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.trigger_json import trigger_from_json
 from luci_scheduler.engine.abort import abort_invocation, on_abort_task
 from luci_scheduler.engine.advance import advance
+from luci_scheduler.engine.dispatch import on_dispatch, on_dispatch_to
 from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.launch import on_launch_task
 from luci_scheduler.engine.runtime import Runtime, logger
@@ -77,6 +78,17 @@ def _trigger(runtime: Runtime, payload: Payload, key: str) -> None:
     accept_triggers(runtime, _job_id(payload), [trigger], str(payload.get("delivery", key)))
 
 
+def _dispatch(runtime: Runtime, payload: Payload, key: str) -> None:
+    mutation, created = int(payload["mutation"]), Instant(int(payload["created"]))
+    on_dispatch(runtime, _job_id(payload), _invocation_id(payload), mutation, created, key)
+
+
+def _dispatch_to(runtime: Runtime, payload: Payload, key: str) -> None:  # noqa: ARG001 - the batch has its own key
+    split_job_id(payload["target"])
+    target, first, created = JobId(payload["target"]), int(payload["first"]), Instant(int(payload["created"]))
+    on_dispatch_to(runtime, _job_id(payload), _invocation_id(payload), target, first, created)
+
+
 def _triage(runtime: Runtime, payload: Payload, key: str) -> None:
     advance(runtime, _job_id(payload), key)
 
@@ -88,6 +100,8 @@ def _sweep(runtime: Runtime, payload: Payload, key: str) -> None:  # noqa: ARG00
 
 _HANDLERS: Mapping[str, Callable[[Runtime, Payload, str], None]] = {
     "abort": _abort,
+    "dispatch": _dispatch,
+    "dispatch-to": _dispatch_to,
     "launch": _launch,
     "sweep": _sweep,
     "timer": _timer,
