@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, unquote
 
+from luci_scheduler.core.cron_machine import CronState
 from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import SECOND, Instant
@@ -139,7 +140,7 @@ def decode_invocation(job_id: JobId, invocation_id: InvocationId, document: Mapp
 
 def encode_job(job: Job) -> dict[str, Any]:
     """Return a job's document."""
-    skip = {"id", "next_due", "enabled"}
+    skip = {"id", "enabled"}
     record = {field.name: _plain(getattr(job, field.name)) for field in fields(Job) if field.name not in skip}
     return {
         "schema": SCHEMA,
@@ -162,7 +163,7 @@ def decode_job(job_id: JobId, document: Mapping[str, Any]) -> Job:
             | {
                 "id": job_id,
                 "enabled": document["enabled"],
-                "next_due": document.get("next_due"),
+                "cron": CronState(**_known(CronState, values.get("cron", {}))),
                 "active_invocations": tuple(InvocationId(int(item)) for item in values["active_invocations"]),
                 "definition": JobDefinition(
                     **_known(
@@ -285,7 +286,7 @@ def _plain(value: Any) -> Any:
             return trigger_to_json(value)
         case TaskDefinition():
             return {"kind": value.kind, "fields": dict(value.fields)}
-        case Timer() | TriggeringPolicy() | JobDefinition():
+        case Timer() | TriggeringPolicy() | JobDefinition() | CronState():
             return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
         case tuple():
             return [_plain(item) for item in value]

@@ -27,7 +27,7 @@ from luci_scheduler.ports import (
     Write,
 )
 
-__all__ = ["Allocation", "allocate", "put_job"]
+__all__ = ["Allocation", "allocate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +82,6 @@ def allocate(
         writes=(*creations, *markers, *waiting),
         left=len(triggers) - len(resolved),
     )
-
-
-def put_job(job: Job, found: Found[Job], key: str) -> PutJob:
-    """Return the write that replaces a job under the version it was read at, counter raised."""
-    return PutJob(replace(job, mutations=found.value.mutations + 1, last_event=key), found.version)
 
 
 Resolutions = dict[str, tuple[InvocationId, str]]

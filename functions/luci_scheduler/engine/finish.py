@@ -11,7 +11,8 @@ from luci_scheduler.core.errors import ComeAgainError, StoreConflictError
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.engine import advance
-from luci_scheduler.engine.allocation import allocate, put_job
+from luci_scheduler.engine.allocation import allocate
+from luci_scheduler.engine.jobs import put_job
 from luci_scheduler.engine.outbox import dispatch_task
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.managers.controller import Controller

@@ -36,7 +36,7 @@ def needs_launch(invocation: Invocation, now: Instant) -> bool:
     return invocation.status is Status.STARTING
 
 
-def launch(runtime: Runtime, found: Found[Invocation], key: str) -> None:
+def launch(runtime: Runtime, found: Found[Invocation], key: str, answers: Answers | None = None) -> None:
     """Launch an invocation that was just read or written, once: under a live claim a task is left for the claim's end.
 
     Returns when the outcome is committed: RUNNING, RETRYING (with a task for the next attempt) or a final status, with
@@ -48,7 +48,7 @@ def launch(runtime: Runtime, found: Found[Invocation], key: str) -> None:
     """
     claimed = _claim(runtime, found, key)
     if claimed is not None:
-        _carry_out(runtime, claimed, key)
+        _carry_out(runtime, claimed, key, answers or Answers())
 
 
 def _claim(runtime: Runtime, found: Found[Invocation], key: str) -> Found[Invocation] | None:
@@ -89,8 +89,8 @@ def _first_line(claimed: Invocation, max_attempts: int) -> str:
     return f"Starting the invocation (attempt {claimed.attempts})"
 
 
-def _carry_out(runtime: Runtime, claimed: Found[Invocation], key: str) -> None:
-    answers, found = Answers(), claimed
+def _carry_out(runtime: Runtime, claimed: Found[Invocation], key: str, answers: Answers) -> None:
+    found = claimed
     for round_ in range(runtime.limits.races):
         controller = runtime.controller(found.value, answers)
         _attempt(runtime, controller, may_exist=round_ > 0 or found.value.attempts > 1)

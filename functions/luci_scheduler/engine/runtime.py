@@ -44,6 +44,8 @@ class Limits:
     """How overdue a thing must be before the sweep puts it on the queue again."""
     sweep_batch: int = 300
     """Overdue things that one sweep takes up."""
+    keep_idle: bool = False
+    """Whether a poll that finds nothing new is kept as an invocation."""
     retention: int = 90 * DAY
     """How long a finished invocation and the marker of a trigger are kept."""
     marker_deliveries: int = 10

@@ -11,6 +11,7 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.trigger_json import trigger_from_json
 from luci_scheduler.engine.abort import abort_invocation, on_abort_task
 from luci_scheduler.engine.advance import advance
+from luci_scheduler.engine.cron import on_cron_tick
 from luci_scheduler.engine.dispatch import on_dispatch, on_dispatch_to
 from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.launch import on_launch_task
@@ -78,6 +79,11 @@ def _trigger(runtime: Runtime, payload: Payload, key: str) -> None:
     accept_triggers(runtime, _job_id(payload), [trigger], str(payload.get("delivery", key)))
 
 
+def _cron(runtime: Runtime, payload: Payload, key: str) -> None:
+    nonce, generation, created = (int(payload[name]) for name in ("nonce", "generation", "created"))
+    on_cron_tick(runtime, _job_id(payload), nonce, generation, Instant(created), key)
+
+
 def _dispatch(runtime: Runtime, payload: Payload, key: str) -> None:
     mutation, created = int(payload["mutation"]), Instant(int(payload["created"]))
     on_dispatch(runtime, _job_id(payload), _invocation_id(payload), mutation, created, key)
@@ -100,6 +106,7 @@ def _sweep(runtime: Runtime, payload: Payload, key: str) -> None:  # noqa: ARG00
 
 _HANDLERS: Mapping[str, Callable[[Runtime, Payload, str], None]] = {
     "abort": _abort,
+    "cron": _cron,
     "dispatch": _dispatch,
     "dispatch-to": _dispatch_to,
     "launch": _launch,
