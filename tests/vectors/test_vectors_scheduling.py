@@ -1,15 +1,22 @@
 """The vectors of schedules, the cron machine, triggering policies and triage, like those of ``test_vectors.py``."""
 
 import itertools
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from luci_scheduler.config.reader import read_config
 from luci_scheduler.core import cron_machine
 from luci_scheduler.core.cron_machine import CronState, EarlyTickError, StartInvocation, Step, TickLater
-from luci_scheduler.core.instants import MILLISECOND, Instant, parse_rfc3339
+from luci_scheduler.core.era import Era
+from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.instants import MILLISECOND, SECOND, Instant, parse_rfc3339
+from luci_scheduler.core.job import TriggeringPolicy
+from luci_scheduler.core.policy import Decision, make_policy
 from luci_scheduler.core.schedule import BadScheduleError, Schedule, parse_schedule
+from luci_scheduler.core.trigger import Trigger, sort_key
 from tests.vectors.support import Case, cases
 
 
@@ -79,3 +86,53 @@ def _action(expected: Any) -> TickLater | StartInvocation:
         later = expected["tick_later"]
         return TickLater(parse_rfc3339(later["when"]), later["nonce"])
     return StartInvocation(expected["start_invocation"]["generation"])
+
+
+@pytest.mark.parametrize("case", cases("policies"))
+def test_vector_policies(case: Case) -> None:
+    """A policy as a config defines it starts and discards what the original does, and says the same."""
+    triggers = [
+        Trigger(item["id"], parse_rfc3339(item["created"]), "buildbucket", {"properties": {"of": item["id"]}},
+                order_in_batch=item["order_in_batch"], emitted_by_user=item["emitted_by_user"])
+        for item in case["triggers"]
+    ]  # fmt: skip
+    decide = make_policy(_configured(case["policy"]), Era.V2)
+    decision = decide(sorted(triggers, key=sort_key), case["active_invocations"], parse_rfc3339(case["now"]))
+    expected = case["expected"]
+    requests = [
+        {
+            "trigger_ids": [trigger.id for trigger in request.incoming_triggers],
+            "derived_from": (request.properties or {})["of"],
+            "triggered_by": request.triggered_by,
+        }
+        for request in decision.requests
+    ]
+    assert requests == expected["requests"]
+    assert [trigger.id for trigger in decision.discard] == expected["discard"]
+    assert list(decision.log) == expected["log"]
+
+
+def _configured(policy: Case) -> TriggeringPolicy:
+    """Return a policy as the config's reader makes it of text, defaults and 32-bit floats included."""
+    fields = [
+        f"pending_timeout {{ seconds: {value} }}" if name == "pending_timeout_s" else f"{name}: {value}"
+        for name, value in policy.items()
+    ]
+    config = read_config("p", f'job {{ id: "j" triggering_policy {{ {" ".join(fields)} }} noop {{}} }}')
+    return config.jobs[JobId("p/j")].policy
+
+
+@pytest.mark.parametrize("case", cases("policy_factory"))
+def test_vector_policy_factory(case: Case) -> None:
+    """A policy that cannot be built is refused with the original's words."""
+    numbers = {
+        name: case[name] for name in ("max_concurrent_invocations", "max_batch_size", "log_base") if name in case
+    }
+    if "pending_timeout_s" in case:
+        numbers["pending_timeout"] = case["pending_timeout_s"] * SECOND
+    definition = TriggeringPolicy(case["kind"], **numbers)
+    if case["error"] is None:
+        assert make_policy(definition, Era.V2)([], 0, Instant(0)) == Decision()
+    else:
+        with pytest.raises(ValueError, match=f"^{re.escape(case['error'])}$"):
+            make_policy(definition, Era.V2)
