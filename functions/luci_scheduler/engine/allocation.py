@@ -20,7 +20,6 @@ from luci_scheduler.ports import (
     CreateInvocation,
     CreateTrigger,
     Found,
-    PutJob,
     TriggerRecord,
     UpdateTrigger,
     Version,
@@ -40,6 +39,8 @@ class Allocation:
     """The creations first, in the order of ``invocations``; then the markers. The job's own write is not among them."""
     left: int
     """Triggers that stay pending."""
+    log: str
+    """The triage log."""
 
     def created(self, versions: Sequence[Version]) -> list[Found[Invocation]]:
         """Return the new invocations as they were committed, from the versions of a commit that begins with ``writes``."""
@@ -82,6 +83,7 @@ def allocate(
         invocations=tuple(invocations),
         writes=(*creations, *markers, *waiting),
         left=len(triggers) - len(resolved),
+        log="",
     )
 
 

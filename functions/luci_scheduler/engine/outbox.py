@@ -10,6 +10,7 @@ from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
+from luci_scheduler.core.triage_throttle import triage_kick
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import trigger_to_json
 from luci_scheduler.ports import Task
@@ -36,8 +37,8 @@ def tick_task(job: Job, tick: TickLater, now: Instant) -> Task:
 
 def triage_task(job_id: JobId, now: Instant) -> Task:
     """Return the task that triages a job: at most one for every two seconds is carried out, however many are asked for."""
-    kick = triage_kick(job_id, now)
-    return Task("triage", {"job": job_id, "created": now}, kick.eta, name=kick.name)
+    eta, name = triage_kick(job_id, now)
+    return Task("triage", {"job": job_id, "created": now}, eta, name=name)
 
 
 def abort_task(invocation: Invocation, now: Instant) -> Task:

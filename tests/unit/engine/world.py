@@ -31,7 +31,7 @@ HOST = "cr-buildbucket.appspot.com"
 REPO = "https://r.googlesource.com/repo"
 JOB = JobId("proj/job")
 CONFIG = """
-trigger {{ id: "poller" gitiles {{ repo: "{repo}" refs: "refs/heads/main" }} {triggers} }}
+trigger {{ id: "poller" schedule: "triggered" gitiles {{ repo: "{repo}" refs: "refs/heads/main" }} {triggers} }}
 {jobs}
 """
 
@@ -176,7 +176,7 @@ class World:
             verify_caller=lambda _: "somebody",
         )
         self.runtime = self.app.runtime
-        sync_project(self.store, ConfigFile("proj", text if text is not None else config(), "rev1"), "sync")
+        sync_project(self.runtime, ConfigFile("proj", text if text is not None else config(), "rev1"), "sync")
         self.store.counts.clear()
 
     def commit(self, revision: str = "a", message: str = "m1") -> None:
