@@ -100,7 +100,7 @@ def _commit_with_job(
         return ()
     pending = runtime.store.pending_triggers(job.id, advance.PENDING_READ)
     started = runtime.clock.now()
-    plan = allocate(runtime, job, pending, (), started=started, key=key)
+    plan = allocate(runtime, job, pending, (), started=started, key=key, acknowledged=(update.invocation.id,))
     job = rewound(runtime, replace(plan.job, triggers_wait=bool(pending)), runtime.clock.now())
     writes: list[Write] = [*plan.writes, update, *poller, put_job(job, found, key, plan.log)]
     versions = runtime.store.commit(writes)
