@@ -266,7 +266,7 @@ class Queue(Protocol):
 
 
 class Clock(Protocol):
-    """The one place where time is read."""
+    """The one place where time is read, and where it is waited for."""
 
     def now(self) -> Instant:
         """Return the present instant."""

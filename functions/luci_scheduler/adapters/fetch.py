@@ -103,7 +103,7 @@ class FetchClient:
         if target.scheme != "https" and not self._plain_http:
             raise FetchError(f"{target.host} is to be asked by http, only https is allowed")
         if is_forbidden_name(target.host) and target.host not in self._allowed:
-            raise FetchError(_refusal(target.host))
+            raise FetchError(_refusal(target.host, can_be_allowed=True))
         return target
 
     @contextmanager
@@ -123,9 +123,10 @@ class FetchClient:
             addresses: Sequence[str] = [target.host]
         else:
             addresses = deadline.bound(lambda: self._resolve(target.host, target.port))
-        may_be_private = target.host in self._allowed
-        if not all(is_public(address) or (may_be_private and is_private(address)) for address in addresses):
-            raise FetchError(_refusal(target.host))
+        special = [address for address in addresses if not is_public(address)]
+        can_be_allowed = all(is_private(address) for address in special)
+        if special and not (can_be_allowed and target.host in self._allowed):
+            raise FetchError(_refusal(target.host, can_be_allowed=can_be_allowed))
         if not addresses:
             raise FetchError(f"{target.host} has no address")
         return addresses
@@ -138,8 +139,9 @@ class FetchClient:
         return context
 
 
-def _refusal(host: str) -> str:
-    return f"{host} is refused: it has an address that is not public; SCHEDULER_FETCH_ALLOWED_HOSTS may allow it"
+def _refusal(host: str, *, can_be_allowed: bool) -> str:
+    advice = "; if it is to be asked, name it in SCHEDULER_FETCH_ALLOWED_HOSTS" if can_be_allowed else ""
+    return f"{host} is refused: it has an address that is not public{advice}"
 
 
 class _Deadline:

@@ -230,6 +230,17 @@ def test_allowed_hosts_reach_private_networks_only(address: str, dialled: list[s
     assert dialled == []
 
 
+def test_refusal_says_what_can_be_done() -> None:
+    """A private host can be allowed, the metadata server cannot; the address itself is not told."""
+    private = refusal("http://other.example/", resolve=lambda _host, _port: ["10.1.2.3"])
+    assert private == (
+        "other.example is refused: it has an address that is not public; "
+        "if it is to be asked, name it in SCHEDULER_FETCH_ALLOWED_HOSTS"
+    )
+    metadata = refusal("http://other.example/", resolve=lambda _host, _port: ["169.254.169.254"])
+    assert metadata == "other.example is refused: it has an address that is not public"
+
+
 def test_rebinding(dialled: list[str]) -> None:
     """The name is resolved once, and the connection goes to the address that was judged."""
     answers = iter([["93.184.216.34"], ["127.0.0.1"]])
