@@ -39,7 +39,7 @@ class App:
 
         if self.settings.config_folder:
             for file in read_folder(Path(self.settings.config_folder), self.settings.config_revision):
-                sync_project(self.runtime.store, file, key)
+                sync_project(self.runtime, file, key)
 
 
 _replaced: list[App] = []

@@ -31,7 +31,7 @@ HOST = "cr-buildbucket.appspot.com"
 REPO = "https://r.googlesource.com/repo"
 JOB = JobId("proj/job")
 CONFIG = """
-trigger {{ id: "poller" gitiles {{ repo: "{repo}" refs: "refs/heads/main" }} {triggers} }}
+trigger {{ id: "poller" schedule: "triggered" gitiles {{ repo: "{repo}" refs: "refs/heads/main" }} {triggers} }}
 {jobs}
 """
 
@@ -89,7 +89,7 @@ class CountingStore(MemoryStore):
 
 _READS = frozenset(
     {
-        "watchers", "project", "job", "poller", "invocation", "invocation_with_log", "invocations", "trigger", "pending_triggers",
+        "watchers", "project", "job", "poller", "triage_log", "invocation", "invocation_with_log", "invocations", "trigger", "pending_triggers",
         "due_invocations", "due_jobs",
     }
 )  # fmt: skip
@@ -198,7 +198,7 @@ class World:
             verify_caller=lambda _: "somebody",
         )
         self.runtime = self.app.runtime
-        sync_project(self.store, ConfigFile("proj", text if text is not None else config(), "rev1"), "sync")
+        sync_project(self.runtime, ConfigFile("proj", text if text is not None else config(), "rev1"), "sync")
         self.store.counts.clear()
 
     def commit(self, revision: str = "a", message: str = "m1") -> None:
