@@ -16,7 +16,7 @@ import structlog
 from emulator.memory.queue import MemoryQueue
 from emulator.memory.sources import ManualClock
 from emulator.memory.store import MemoryStore
-from emulator.replay.ports import ReplayChance, ScriptedBuildbucket, Stopwatch, TimedQueue, TimedStore
+from emulator.replay.ports import NothingToFetch, ReplayChance, ScriptedBuildbucket, Stopwatch, TimedQueue, TimedStore
 from emulator.replay.scenario import Delivery, Scenario, ScenarioError
 from luci_scheduler import bootstrap
 from luci_scheduler.config.settings import BuildbucketServer, Settings
@@ -88,6 +88,7 @@ class _Player:
             clock=self.clock,
             chance=ReplayChance(self.scenario.suffixes, self.scenario.check_delays),
             buildbucket=self.buildbucket,
+            fetch=NothingToFetch(),
             verify_caller=lambda _: "replay",
         )
         bootstrap.use(app)
