@@ -198,7 +198,13 @@ class World:
             verify_caller=lambda _: "somebody",
         )
         self.runtime = self.app.runtime
-        sync_project(self.runtime, ConfigFile("proj", text if text is not None else config(), "rev1"), "sync")
+        self._revisions = 0
+        self.sync(config() if text is None else text)
+
+    def sync(self, text: str) -> None:
+        """Put a config in force, not counted."""
+        self._revisions += 1
+        sync_project(self.runtime, ConfigFile("proj", text, f"rev{self._revisions}"), "sync")
         self.store.counts.clear()
 
     def commit(self, revision: str = "a", message: str = "m1") -> None:
