@@ -8,6 +8,7 @@ from luci_scheduler.core.era import Era
 from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.managers.buildbucket.manager import BuildbucketManager
 from luci_scheduler.managers.environment import Environment
+from luci_scheduler.managers.gitiles.manager import GitilesManager
 from luci_scheduler.managers.protocol import TaskManager
 
 __all__ = ["make_era_of", "make_managers"]
@@ -17,13 +18,19 @@ def make_managers(environment: Environment) -> Mapping[str, TaskManager]:
     """Return the manager of each task kind."""
     return {
         "buildbucket": BuildbucketManager(environment),
+        "gitiles": GitilesManager(environment),
     }
 
 
 def make_era_of(environment: Environment) -> Callable[[TaskDefinition], Era]:
-    """Return the function that tells a task's era: a Buildbucket task's server decides, everything else is of today."""
+    """Return the function that tells a task's era: a Buildbucket task's server decides, a setting for gitiles tasks.
+
+    Everything else is of today.
+    """
 
     def era_of(task: TaskDefinition) -> Era:
+        if task.kind == "gitiles":
+            return environment.polling.era
         server = environment.servers.get(task.fields.get("server", ""))
         return server.protocol if server else Era.V2
 
