@@ -46,3 +46,7 @@ class SeededChance:
     def check_delay_seconds(self, low: int, high: int) -> int:
         """Draw whole seconds from [low, high)."""
         return self._random.randrange(low, high)
+
+    def nonce(self) -> int:
+        """Draw 63 bits, not all zero."""
+        return self._random.randrange(1, 1 << 63)

@@ -74,6 +74,11 @@ class MemoryStore:
         stored = self._get("jobs", job_id)
         return None if stored is None else Found(documents.decode_job(job_id, stored.document), stored.version)
 
+    def triage_log(self, job_id: JobId) -> str:
+        """Read the log of a job's last triage."""
+        stored = self._get("jobs", job_id)
+        return str(stored.document["triage_log"]) if stored else ""
+
     def poller(self, job_id: JobId) -> Found[PollerRecord] | None:
         """Read what a gitiles job knows of its repository."""
         stored = self._get("pollers", job_id)
@@ -157,8 +162,11 @@ class MemoryStore:
                 kept = () if replaces_log else before.log
                 chunks = (*kept, debug_log.trim(log)) if log else kept
                 return [(path, _Stored({**before.document, **state}, version, chunks))]
-            case PutJob(job, expected):
-                return self._put(("jobs", job.id), documents.encode_job(job), expected, version)
+            case PutJob(job, expected, triage_log):
+                before = self._documents.get(("jobs", job.id))
+                kept = before.document["triage_log"] if before else ""
+                document = {**documents.encode_job(job), "triage_log": kept if triage_log is None else triage_log}
+                return self._put(("jobs", job.id), document, expected, version)
             case CreateTrigger(record):
                 return self._put(_trigger_path(record), documents.encode_trigger(record), None, version)
             case UpdateTrigger(record, expected):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -117,12 +118,17 @@ class ReplayChance:
     def __init__(self, suffixes: Sequence[int], check_delays: Sequence[int]) -> None:
         self._suffixes = deque(suffixes)
         self._check_delays = deque(check_delays)
+        self._nonces = itertools.count(1)
 
     def invocation_suffix(self) -> int:
         """Draw the next suffix."""
         if not self._suffixes:
             raise ScenarioError("the scenario has no more invocation suffixes")
         return self._suffixes.popleft()
+
+    def nonce(self) -> int:
+        """Draw the next number: nothing that can be seen depends on nonces."""
+        return next(self._nonces)
 
     def check_delay_seconds(self, low: int, high: int) -> int:
         """Draw the next delay, which must be one that could be drawn."""

@@ -109,6 +109,8 @@ class TriggerRecord:
     """Why it was discarded; empty otherwise."""
     resolved: Instant | None = None
     """When it stopped being pending."""
+    expires: Instant | None = None
+    """When the store may delete it; None while it is pending."""
     deliveries: tuple[str, ...] = ()
     """Keys of the deliveries that brought it, the latest last: a redelivery is told from a new request by them."""
 
@@ -170,6 +172,8 @@ class PutJob:
 
     job: Job
     version: Version | None
+    triage_log: str | None = None
+    """The log of the triage that this write ends; None leaves the last one as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +240,9 @@ class Store(Pollers, Protocol):
     def job(self, job_id: JobId) -> Found[Job] | None:
         """Read a job."""
 
+    def triage_log(self, job_id: JobId) -> str:
+        """Read the log of a job's last triage, for people; empty if there is none. `job` leaves it out."""
+
     def invocation(self, job_id: JobId, invocation_id: InvocationId) -> Found[Invocation] | None:
         """Read an invocation without its debug log: the cost does not grow with the log."""
 
@@ -275,13 +282,15 @@ class Task:
     payload: Mapping[str, Any]
     eta: Instant
     headers: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""
+    """A name that the queue takes once: a second task under it, even after the first has run, is dropped silently."""
 
 
 class Queue(Protocol):
     """The task queue: at least once, in no order, perhaps late, perhaps a little early."""
 
     def enqueue(self, task: Task) -> None:
-        """Put a task on the queue; on success it is durable. Unnamed: nothing is deduplicated."""
+        """Put a task on the queue; on success it is durable, or was under its name before."""
 
 
 class Clock(Protocol):
@@ -296,6 +305,9 @@ class Chance(Protocol):
 
     def invocation_suffix(self) -> int:
         """Draw the 16 random bits of an invocation's ID."""
+
+    def nonce(self) -> int:
+        """Draw a positive number of 63 bits, which tells a cron tick from its echoes."""
 
     def check_delay_seconds(self, low: int, high: int) -> int:
         """Draw whole seconds, uniformly from [low, high)."""

@@ -169,7 +169,7 @@ def test_overdue_jobs(store: Store) -> None:
     """Jobs have a due time of their own."""
     store.commit(
         [
-            PutJob(Job(JOB_ID, JobDefinition(TASK), next_due=Instant(5)), None),
+            PutJob(Job(JOB_ID, JobDefinition(TASK), triage_due=Instant(5)), None),
             PutJob(Job(JobId("a/b"), JobDefinition(TASK)), None),
         ]
     )

@@ -12,13 +12,16 @@ import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import fields
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, unquote
 
+from luci_scheduler.core.cron_machine import CronState
 from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
-from luci_scheduler.core.job import Flavor, Job, JobDefinition, PolicyKind, TaskDefinition, TriggeringPolicy
+from luci_scheduler.core.job import Flavor, Job, JobDefinition, TaskDefinition, TriggeringPolicy
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import trigger_from_json, trigger_to_json
 from luci_scheduler.ports import Backlog, PollerRecord, ProjectRecord, TriggerRecord, Watcher
@@ -98,11 +101,16 @@ def encode_invocation(invocation: Invocation) -> dict[str, Any]:
 
 def encode_invocation_state(invocation: Invocation) -> dict[str, Any]:
     """Return the part of an invocation's document that changes."""
-    skip = {*_DEFINITION, "id", "job_id", "next_due"}
+    skip = {*_DEFINITION, "id", "job_id", "next_due", "expires"}
     state = {
         field.name: _plain(getattr(invocation, field.name)) for field in fields(Invocation) if field.name not in skip
     }
-    return {"state": _dumps(state), "next_due": invocation.next_due, "commits": invocation.commits}
+    return {
+        "state": _dumps(state),
+        "next_due": invocation.next_due,
+        "expire_at": _timestamp(invocation.expires),
+        "commits": invocation.commits,
+    }
 
 
 def decode_invocation(job_id: JobId, invocation_id: InvocationId, document: Mapping[str, Any]) -> Invocation:
@@ -124,6 +132,7 @@ def decode_invocation(job_id: JobId, invocation_id: InvocationId, document: Mapp
                 "pending_timers": tuple(Timer(**item) for item in values["pending_timers"]),
                 "handled_notifications": tuple(values["handled_notifications"]),
                 "next_due": document.get("next_due"),
+                "expires": _instant(document.get("expire_at")),
             },
         )
     )
@@ -131,7 +140,7 @@ def decode_invocation(job_id: JobId, invocation_id: InvocationId, document: Mapp
 
 def encode_job(job: Job) -> dict[str, Any]:
     """Return a job's document."""
-    skip = {"id", "next_due", "enabled"}
+    skip = {"id", "enabled"}
     record = {field.name: _plain(getattr(job, field.name)) for field in fields(Job) if field.name not in skip}
     return {
         "schema": SCHEMA,
@@ -146,7 +155,6 @@ def decode_job(job_id: JobId, document: Mapping[str, Any]) -> Job:
     """Read a job's document."""
     values = json.loads(document["record"])
     definition = values["definition"]
-    policy = definition["policy"]
     return Job(
         **_known(
             Job,
@@ -154,7 +162,7 @@ def decode_job(job_id: JobId, document: Mapping[str, Any]) -> Job:
             | {
                 "id": job_id,
                 "enabled": document["enabled"],
-                "next_due": document.get("next_due"),
+                "cron": CronState(**_known(CronState, values.get("cron", {}))),
                 "active_invocations": tuple(InvocationId(int(item)) for item in values["active_invocations"]),
                 "definition": JobDefinition(
                     **_known(
@@ -164,9 +172,7 @@ def decode_job(job_id: JobId, document: Mapping[str, Any]) -> Job:
                             "task": TaskDefinition(**definition["task"]),
                             "flavor": Flavor(definition["flavor"]),
                             "triggered_jobs": tuple(definition["triggered_jobs"]),
-                            "policy": TriggeringPolicy(
-                                **_known(TriggeringPolicy, policy | {"kind": PolicyKind(policy["kind"])})
-                            ),
+                            "policy": TriggeringPolicy(**_known(TriggeringPolicy, definition["policy"])),
                         },
                     )
                 ),
@@ -181,6 +187,7 @@ def encode_trigger(record: TriggerRecord) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "pending": f"{trigger.created:020d}-{trigger.order_in_batch:010d}" if record.is_pending else None,
+        "expire_at": _timestamp(record.expires),
         "record": _dumps(
             {
                 "trigger": trigger_to_json(trigger),
@@ -202,6 +209,7 @@ def decode_trigger(job_id: JobId, document: Mapping[str, Any]) -> TriggerRecord:
         invocation_id=InvocationId(int(values["invocation_id"])),
         discarded=values["discarded"],
         resolved=values["resolved"],
+        expires=_instant(document.get("expire_at")),
         deliveries=tuple(values["deliveries"]),
     )
 
@@ -253,6 +261,15 @@ def decode_watchers(text: str) -> list[Watcher]:
     ]
 
 
+def _timestamp(instant: Instant | None) -> datetime | None:
+    """Return what the store's rule for deleting documents reads; whole seconds are enough for it."""
+    return None if instant is None else datetime.fromtimestamp(instant // SECOND, UTC)
+
+
+def _instant(timestamp: datetime | None) -> Instant | None:
+    return None if timestamp is None else Instant(int(timestamp.timestamp()) * SECOND)
+
+
 def _size(value: Any) -> int:
     match value:
         case str():
@@ -274,7 +291,7 @@ def _plain(value: Any) -> Any:
             return trigger_to_json(value)
         case TaskDefinition():
             return {"kind": value.kind, "fields": dict(value.fields)}
-        case Timer() | TriggeringPolicy() | JobDefinition():
+        case Timer() | TriggeringPolicy() | JobDefinition() | CronState():
             return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
         case tuple():
             return [_plain(item) for item in value]

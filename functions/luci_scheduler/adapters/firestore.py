@@ -43,7 +43,8 @@ from luci_scheduler.ports import (
 __all__ = ["FirestoreStore"]
 
 _TIMEOUT = 20.0  # seconds; a document's read or commit takes milliseconds
-_INVOCATION_FIELDS = ("schema", "definition", "state", "next_due")
+_JOB_FIELDS = ("schema", "record", "enabled", "next_due")  # not the triage log: only people read that
+_INVOCATION_FIELDS = ("schema", "definition", "state", "next_due", "expire_at")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -114,10 +115,16 @@ class FirestoreStore:
     @_translated
     def job(self, job_id: JobId) -> Found[Job] | None:
         """Read a job."""
-        snapshot = self._get(self._job_ref(job_id))
+        snapshot = self._get(self._job_ref(job_id), _JOB_FIELDS)
         return (
             None if snapshot is None else Found(documents.decode_job(job_id, snapshot.to_dict()), snapshot.update_time)
         )
+
+    @_translated
+    def triage_log(self, job_id: JobId) -> str:
+        """Read the log of a job's last triage."""
+        snapshot = self._get(self._job_ref(job_id), ("triage_log",))
+        return "" if snapshot is None else str((snapshot.to_dict() or {}).get("triage_log", ""))
 
     @_translated
     def poller(self, job_id: JobId) -> Found[PollerRecord] | None:
@@ -183,7 +190,7 @@ class FirestoreStore:
     def due_jobs(self, before: Instant, limit: int) -> Sequence[Job]:
         """Return overdue jobs."""
         query = self._client.collection_group("jobs").where(filter=FieldFilter("next_due", "<=", before))
-        query = query.order_by("next_due").limit(limit)
+        query = query.order_by("next_due").select(_JOB_FIELDS).limit(limit)
         return [
             documents.decode_job(_job_id_of(snapshot.reference), snapshot.to_dict() or {})
             for snapshot in query.stream(timeout=_TIMEOUT)
@@ -214,8 +221,11 @@ class FirestoreStore:
                     document["log"] = chunk if replaces_log else firestore.ArrayUnion(chunk)
                 reference = self._invocation_ref(invocation.job_id, invocation.id)
                 batch.update(reference, document, option=self._unchanged(version))
-            case PutJob(job, version):
-                self._put(batch, self._job_ref(job.id), documents.encode_job(job), version, f"job {job.id}")
+            case PutJob(job, version, triage_log):
+                document = documents.encode_job(job)
+                if triage_log is not None:
+                    document["triage_log"] = triage_log
+                self._put(batch, self._job_ref(job.id), document, version, f"job {job.id}")
             case CreateTrigger(record):
                 reference = self._trigger_ref(record.job_id, record.trigger.id)
                 self._put(batch, reference, documents.encode_trigger(record), None, f"trigger {record.trigger.id}")

@@ -9,8 +9,11 @@ from luci_scheduler.core.errors import ComeAgainError, SchedulerError, StoreConf
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.triage import MAX_PENDING, has_free_slot, inactive_reason
-from luci_scheduler.engine.allocation import allocate, put_job
+from luci_scheduler.engine.allocation import allocate
+from luci_scheduler.engine.jobs import put_job
+from luci_scheduler.engine.outbox import launch_task
 from luci_scheduler.engine.runtime import Runtime, logger
+from luci_scheduler.managers.controller import Answers
 from luci_scheduler.ports import Found
 
 __all__ = ["PENDING_READ", "advance", "launch_all", "take_up_waiting"]
@@ -48,12 +51,16 @@ def take_up_waiting(runtime: Runtime, job_id: JobId, key: str) -> list[Found[Inv
             versions = runtime.store.commit([*plan.writes, put_job(changed, found, key)])
         except StoreConflictError:
             continue
-        return [Found(*pair) for pair in zip(plan.invocations, versions[: len(plan.invocations)], strict=True)]
+        return plan.created(versions)
     raise ComeAgainError(f"job {job_id} changes too fast to be triaged")
 
 
-def launch_all(runtime: Runtime, created: Sequence[Found[Invocation]], key: str) -> None:
+def launch_all(
+    runtime: Runtime, created: Sequence[Found[Invocation]], key: str, answers: Answers | None = None
+) -> None:
     """Launch invocations that were just created; one that fails becomes a launch task of its own.
+
+    ``answers`` holds what was asked for the first of them before it was created.
 
     What even the queue does not take is left to the sweep: every invocation has its ``next_due`` from its creation.
     """
@@ -62,10 +69,10 @@ def launch_all(runtime: Runtime, created: Sequence[Found[Invocation]], key: str)
     for found in created:
         invocation = found.value
         try:
-            launch.launch(runtime, found, key)
+            launch.launch(runtime, found, key, answers if found is created[0] else None)
         except SchedulerError as error:
             logger.warning(
                 "launch_postponed", job_id=invocation.job_id, invocation_id=str(invocation.id), error=str(error)
             )
             now = runtime.clock.now()
-            runtime.queue.enqueue(launch.launch_task(invocation, now, now))
+            runtime.queue.enqueue(launch_task(invocation, now, now))

@@ -148,7 +148,6 @@ class Controller:
             pending_timers=timers,
             mutations=self._saves.known,
             outgoing_triggers=(*self.invocation.outgoing_triggers, *self._emitted),
-            undispatched=self.invocation.undispatched + (len(self._emitted) if self.invocation.triggered_jobs else 0),
         )
 
     def _finish(self) -> None:

@@ -89,7 +89,7 @@ class CountingStore(MemoryStore):
 
 _READS = frozenset(
     {
-        "watchers", "project", "job", "poller", "invocation", "invocation_with_log", "invocations", "trigger", "pending_triggers",
+        "watchers", "project", "job", "poller", "triage_log", "invocation", "invocation_with_log", "invocations", "trigger", "pending_triggers",
         "due_invocations", "due_jobs",
     }
 )  # fmt: skip
