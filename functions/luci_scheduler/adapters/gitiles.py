@@ -168,12 +168,9 @@ def parse_time(text: str) -> Instant:
     if match is None or match[1] not in _MONTHS:
         raise ValueError(f"not a time of Gitiles: {text[:40]!r}")
     zone = timedelta(hours=int(match[8] or 0), minutes=int(match[9] or 0))
-    moment = datetime(
-        int(match[6]),
-        _MONTHS.index(match[1]) + 1,
-        *(int(match[group]) for group in (2, 3, 4, 5)),
-        tzinfo=timezone(-zone if match[7] == "-" else zone),
-    )
+    day, hour, minute, second, year = (int(text) for text in match.group(2, 3, 4, 5, 6))
+    ahead = timezone(-zone if match[7] == "-" else zone)
+    moment = datetime(year, _MONTHS.index(match[1]) + 1, day, hour, minute, second, tzinfo=ahead)
     since = moment - datetime(1970, 1, 1, tzinfo=UTC)
     return Instant((since.days * 86_400 + since.seconds) * SECOND)
 

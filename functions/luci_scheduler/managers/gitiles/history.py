@@ -136,7 +136,9 @@ class History:
             if not start:
                 return True
             if not page.commits:
-                raise GitilesError("INTERNAL", "a page of the log is empty, and yet there is a next one", transient=True)
+                raise GitilesError(
+                    "INTERNAL", "a page of the log is empty, and yet there is a next one", transient=True
+                )
         return False
 
     def _without_range(self, ref: str, old: str, head: str, error: GitilesError) -> NewCommits:

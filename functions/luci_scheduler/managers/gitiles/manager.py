@@ -68,17 +68,17 @@ class GitilesManager:
         try:
             known = known_refs(controller, self._pollers, what)
             current = dict(current_refs(controller, self._gitiles, what))
-            controller.log(f"Fetched refs: {len(known.record.known)} from datastore, {len(current)} from gitiles")
-            missing = what.refs.missing(current)
-            if missing:
-                controller.log(_hint(what, missing, current))
-                raise PermanentError(f"{len(missing)} unresolved refs")
-        except (GitilesError, TransientError, PermanentError) as error:
+        except (GitilesError, TransientError) as error:
             controller.log(f"Error fetching state of the world: {error}")
             if isinstance(error, GitilesError):
-                # As in the original: the next poll tries again.
+                # As in the original; the next poll tries again.
                 raise PermanentError(f"the refs of {what.repo} could not be listed: {error}") from error
             raise
+        controller.log(f"Fetched refs: {len(known.record.known)} from datastore, {len(current)} from gitiles")
+        if missing := what.refs.missing(current):
+            controller.log(_hint(what, missing, current))
+            controller.log(f"Error fetching state of the world: {len(missing)} unresolved refs")
+            raise PermanentError(f"{len(missing)} unresolved refs of {what.repo}")
         return known, current
 
     @staticmethod

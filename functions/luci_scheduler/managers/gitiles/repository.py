@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.instants import MINUTE
@@ -84,6 +85,6 @@ def current_refs(controller: Controller, gitiles: Gitiles, what: Watched) -> Map
     for prefix in what.refs.prefixes:
         if controller.clock.now() - begun > _RESOLVE_LIMIT:
             raise GitilesError("DEADLINE_EXCEEDED", "the refs could not be listed within a minute", transient=True)
-        listed: Mapping[str, str] = controller.ask(f"refs {prefix}", lambda prefix=prefix: gitiles.refs(what.url, prefix))
+        listed: Mapping[str, str] = controller.ask(f"refs {prefix}", partial(gitiles.refs, what.url, prefix))
         found.update({ref: revision for ref, revision in listed.items() if ref in what.refs})
     return found
