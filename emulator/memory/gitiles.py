@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,6 +57,7 @@ class MemoryGitiles:
         self.before_call: Callable[[str], None] = lambda _: None
         """Called with each call; may raise `GitilesError`."""
         self._nodes: dict[str, _Node] = {}
+        self._numbers = itertools.count()
         self._lock = threading.RLock()
 
     def push(
@@ -74,7 +76,7 @@ class MemoryGitiles:
         with self._lock:
             hashes = []
             for _ in range(count):
-                number = len(self._nodes)
+                number = next(self._numbers)
                 tip = [self.heads[ref]] if ref in self.heads else []
                 identifier = hashlib.sha1(f"commit {number}".encode(), usedforsecurity=False).hexdigest()
                 committed = Instant(_FIRST + number * SECOND if at is None else at)

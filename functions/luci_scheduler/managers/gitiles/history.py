@@ -106,8 +106,8 @@ class History:
         try:
             return self._part(old, target, taken)
         except GitilesError as error:
-            if error.code == "NOT_FOUND":  # the range was forced away, and what was left of it is no longer wanted
-                return self._without_range(ref, old, head, error)
+            if backlog and error.code == "NOT_FOUND":  # forced away: what leads to the present head counts
+                return self.oldest(ref, old, head, None)
             raise self._no_range(ref, old, target, error) from error
 
     def _part(self, old: str, target: str, taken: int) -> NewCommits:
