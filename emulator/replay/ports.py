@@ -9,9 +9,9 @@ from typing import Any
 
 from emulator.memory.sources import ManualClock
 from emulator.replay.scenario import Delivery, ScenarioError
-from luci_scheduler.ports import BuildbucketError, Queue, Store, Task, Version, Write
+from luci_scheduler.ports import BuildbucketError, Fetched, FetchError, Queue, Store, Task, Version, Write
 
-__all__ = ["ReplayChance", "ScriptedBuildbucket", "Stopwatch", "TimedQueue", "TimedStore"]
+__all__ = ["NothingToFetch", "ReplayChance", "ScriptedBuildbucket", "Stopwatch", "TimedQueue", "TimedStore"]
 
 
 class Stopwatch:
@@ -135,3 +135,11 @@ class ReplayChance:
         if not self._check_delays or not low <= self._check_delays[0] < high:
             raise ScenarioError(f"the scenario has no check delay within [{low}, {high}) left")
         return self._check_delays.popleft()
+
+
+class NothingToFetch:
+    """``ports.Fetch`` of a replay, which reaches for nothing outside itself."""
+
+    def get(self, url: str, timeout: int, max_bytes: int) -> Fetched:  # noqa: ARG002 - as the port has it
+        """Refuse."""
+        raise FetchError("a replay fetches nothing")

@@ -25,6 +25,9 @@ __all__ = [
     "Commit",
     "CreateInvocation",
     "CreateTrigger",
+    "Fetch",
+    "FetchError",
+    "Fetched",
     "Found",
     "Gitiles",
     "GitilesError",
@@ -294,10 +297,13 @@ class Queue(Protocol):
 
 
 class Clock(Protocol):
-    """The one place where time is read."""
+    """The one place where time is read, and where it is waited for."""
 
     def now(self) -> Instant:
         """Return the present instant."""
+
+    def sleep(self, nanoseconds: int) -> None:
+        """Return when that much time has passed; at once if it is not positive."""
 
 
 class Chance(Protocol):
@@ -407,4 +413,39 @@ class Gitiles(Protocol):
 
         Raises:
             GitilesError: no answer or an error; NOT_FOUND if ``revision``, ``exclude`` or the repository is not there.
+        """
+
+
+class FetchError(Exception):
+    """A URL was not fetched: refused, no answer, or one that is no HTTP. The text holds neither the URL nor secrets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """An answer to a URL fetch, after redirects."""
+
+    code: int
+    status: str
+    """Code and reason as the status line has them: ``200 OK``."""
+    headers: tuple[tuple[str, str], ...]
+    """As they came, in order; a name may come several times."""
+    body: bytes
+    """The first bytes of the body, as it was sent (never decompressed); what came until reading failed, if it did."""
+    content_length: int | None
+    """Length of the whole body if the answer's header tells it."""
+
+
+class Fetch(Protocol):
+    """Fetching of URLs that configs name: without credentials, and only from where anybody may fetch."""
+
+    def get(self, url: str, timeout: int, max_bytes: int) -> Fetched:
+        """Fetch a URL, following redirects; one attempt.
+
+        Args:
+            url: an absolute URL; nothing is assumed of it.
+            timeout: of everything together, in nanoseconds.
+            max_bytes: how much of the body is read.
+
+        Raises:
+            FetchError: there is no answer. An HTTP error is an answer.
         """

@@ -16,7 +16,7 @@ from luci_scheduler.ports import Task
 __all__ = ["CloudTasksQueue", "make_client"]
 
 _TIMEOUT = 10.0  # seconds; taking a task in takes milliseconds
-_DISPATCH_DEADLINE = 300  # seconds; what on_task may take, below its own limit
+_DISPATCH_DEADLINE = 600  # seconds; what on_task may take, below its own limit: a URL fetch has up to eight minutes
 
 
 def make_client(endpoint: str) -> tasks_v2.CloudTasksClient:

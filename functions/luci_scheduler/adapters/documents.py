@@ -24,7 +24,18 @@ from luci_scheduler.core.invocation import Invocation, Status, Timer
 from luci_scheduler.core.job import Flavor, Job, JobDefinition, TaskDefinition, TriggeringPolicy
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import trigger_from_json, trigger_to_json
-from luci_scheduler.ports import Backlog, PollerRecord, ProjectRecord, TriggerRecord, Watcher
+from luci_scheduler.ports import (
+    Backlog,
+    CreateTrigger,
+    PollerRecord,
+    ProjectRecord,
+    PutJob,
+    PutPoller,
+    PutProject,
+    TriggerRecord,
+    UpdateTrigger,
+    Watcher,
+)
 
 __all__ = [
     "MAX_DOCUMENT_BYTES",
@@ -46,6 +57,7 @@ __all__ = [
     "encode_watchers",
     "invocation_document_id",
     "plain_id",
+    "put",
 ]
 
 SCHEMA = 1
@@ -136,6 +148,23 @@ def decode_invocation(job_id: JobId, invocation_id: InvocationId, document: Mapp
             },
         )
     )
+
+
+def put(
+    write: PutJob | CreateTrigger | UpdateTrigger | PutProject | PutPoller,
+) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Return where a document is put that is replaced as a whole, as collection and ID in turn, and its fields."""
+    match write:
+        case PutJob(job, _, None):
+            return ("jobs", job.id), encode_job(job)
+        case PutJob(job, _, triage_log):
+            return ("jobs", job.id), {**encode_job(job), "triage_log": triage_log}
+        case CreateTrigger(record) | UpdateTrigger(record):
+            return ("jobs", record.job_id, "triggers", record.trigger.id), encode_trigger(record)
+        case PutProject(project):
+            return ("projects", project.id), encode_project(project)
+        case PutPoller(poller):
+            return ("pollers", poller.job_id), encode_poller(poller)
 
 
 def encode_job(job: Job) -> dict[str, Any]:

@@ -221,30 +221,19 @@ class FirestoreStore:
                     document["log"] = chunk if replaces_log else firestore.ArrayUnion(chunk)
                 reference = self._invocation_ref(invocation.job_id, invocation.id)
                 batch.update(reference, document, option=self._unchanged(version))
-            case PutJob(job, version, triage_log):
-                document = documents.encode_job(job)
-                if triage_log is not None:
-                    document["triage_log"] = triage_log
-                self._put(batch, self._job_ref(job.id), document, version, f"job {job.id}")
-            case CreateTrigger(record):
-                reference = self._trigger_ref(record.job_id, record.trigger.id)
-                self._put(batch, reference, documents.encode_trigger(record), None, f"trigger {record.trigger.id}")
-            case UpdateTrigger(record, version):
-                reference = self._trigger_ref(record.job_id, record.trigger.id)
-                self._put(batch, reference, documents.encode_trigger(record), version, f"trigger {record.trigger.id}")
-            case PutProject(project, version):
-                reference = self._client.collection("projects").document(documents.document_id(project.id))
-                self._put(batch, reference, documents.encode_project(project), version, f"project {project.id}")
-            case PutPoller(record, version):
-                reference = self._poller_ref(record.job_id)
-                self._put(batch, reference, documents.encode_poller(record), version, f"poller {record.job_id}")
             case PutWatchers(repo, project_id, watchers):
                 reference = self._client.collection("repositories").document(documents.document_id(repo))
                 document = {"schema": documents.SCHEMA, "projects": {project_id: documents.encode_watchers(watchers)}}
                 batch.set(reference, document, merge=True)
+            case _:
+                self._put(batch, write)
 
-    def _put(self, batch: Any, reference: Any, document: dict[str, Any], version: Version | None, what: str) -> None:
-        documents.check_size(what, document)
+    def _put(self, batch: Any, write: PutJob | CreateTrigger | UpdateTrigger | PutProject | PutPoller) -> None:
+        path, document = documents.put(write)
+        documents.check_size("/".join(path), document)
+        names = [name if place % 2 == 0 else documents.document_id(name) for place, name in enumerate(path)]
+        reference = self._client.document(*names)
+        version = None if isinstance(write, CreateTrigger) else write.version
         if version is None:
             batch.create(reference, document)
         else:

@@ -15,6 +15,7 @@ from luci_scheduler.core.era import Era
 __all__ = ["BuildbucketServer", "Settings", "SettingsError", "read_settings"]
 
 PREFIX = "SCHEDULER_"
+_MIN_RETENTION_DAYS = 8
 
 
 class SettingsError(ValueError):
@@ -90,12 +91,18 @@ class Settings:
     """How long a launch is claimed; a little longer than the request's deadline, so that nobody asks twice at once."""
     sweep_grace_seconds: int = 120
     """How overdue a thing must be before the sweep puts it on the queue again."""
+    retention_days: int = 90
+    """Days that finished invocations and the markers of triggers are kept; at least 8, longer than any redelivery."""
+    keep_unchanged_polls: bool = False
+    """Whether a poll that finds nothing new is kept as an invocation, as the original does."""
     concurrency: int = 16
     """Jobs that one delivery works on side by side."""
+    fetch_allowed_hosts: tuple[str, ...] = ()
+    """Hosts that ``url_fetch`` jobs may ask although their addresses are private or loopback ones; comma-separated."""
     cloud_tasks_endpoint: str = ""
     """``host:port`` of a Cloud Tasks server without TLS (the local cloud)."""
     local: bool = False
-    """Whether this is the local cloud: no OAuth towards Buildbucket and Gitiles."""
+    """Whether this is the local cloud: no OAuth towards Buildbucket and Gitiles, and ``url_fetch`` of plain http, too."""
 
     @property
     def topics_in(self) -> str:
@@ -160,6 +167,15 @@ def _not_negative(text: str) -> int:
     return number
 
 
+def _retention(text: str) -> int:
+    days = int(text)
+    if days < _MIN_RETENTION_DAYS:
+        raise ValueError(
+            f"must be at least {_MIN_RETENTION_DAYS}, got {days}: a message may be delivered again for 7 days"
+        )
+    return days
+
+
 def _boolean(text: str) -> bool:
     if text not in ("true", "false"):
         raise ValueError(f"must be true or false, got {text!r}")
@@ -182,6 +198,7 @@ _REQUIRED = ("project", "task_url", "task_account", "token_secrets")
 _PARSERS: dict[str, Any] = {
     "token_secrets": _lines,
     "task_callers": _commas,
+    "fetch_allowed_hosts": _commas,
     "buildbucket_servers": _servers,
     "gitiles_urls": json.loads,
     "gitiles_era": Era,
@@ -193,6 +210,8 @@ _PARSERS: dict[str, Any] = {
     "request_deadline_seconds": _positive,
     "claim_lease_seconds": _positive,
     "sweep_grace_seconds": _positive,
+    "retention_days": _retention,
+    "keep_unchanged_polls": _boolean,
     "concurrency": _positive,
     "local": _boolean,
 }

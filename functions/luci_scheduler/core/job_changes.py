@@ -50,7 +50,9 @@ def rewound(job: Job, now: Instant, draw_nonce: DrawNonce) -> JobChange:
     return stepped(job, cron_machine.rewind_if_necessary(job.cron, effective_schedule(job), now, draw_nonce), now)
 
 
-def defined(job: Job | None, job_id: JobId, definition: JobDefinition, now: Instant, draw_nonce: DrawNonce) -> JobChange | None:
+def defined(
+    job: Job | None, job_id: JobId, definition: JobDefinition, now: Instant, draw_nonce: DrawNonce
+) -> JobChange | None:
     """Return what a config that defines the job makes of it, or None if it is so already.
 
     A new revision alone is no change, as in the original: a job shows the revision of its last real change.

@@ -8,13 +8,14 @@ from dataclasses import replace
 from luci_scheduler.core.errors import ComeAgainError, SchedulerError, StoreConflictError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.invocation import Invocation
+from luci_scheduler.core.job import Job
 from luci_scheduler.core.triage import MAX_PENDING, has_free_slot, inactive_reason
 from luci_scheduler.engine.allocation import allocate
-from luci_scheduler.engine.jobs import put_job
+from luci_scheduler.engine.jobs import put_job, rewound
 from luci_scheduler.engine.outbox import launch_task
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.managers.controller import Answers
-from luci_scheduler.ports import Found
+from luci_scheduler.ports import Found, TriggerRecord
 
 __all__ = ["PENDING_READ", "advance", "launch_all", "take_up_waiting"]
 
@@ -28,31 +29,36 @@ def advance(runtime: Runtime, job_id: JobId, key: str) -> None:
     Raises:
         ComeAgainError: the race for the job's document was lost too often.
     """
-    launch_all(runtime, take_up_waiting(runtime, job_id, key), key)
+    launch_all(runtime, take_up_waiting(runtime, job_id, key, asked_for=True), key)
 
 
-def take_up_waiting(runtime: Runtime, job_id: JobId, key: str) -> list[Found[Invocation]]:
-    """Triage a job's stored triggers and commit the outcome; return the invocations that are to be launched now."""
+def take_up_waiting(runtime: Runtime, job_id: JobId, key: str, *, asked_for: bool = False) -> list[Found[Invocation]]:
+    """Triage a job's stored triggers and commit the outcome; return the invocations that are to be launched now.
+
+    Where nothing is pending the job is read only if a triage was ``asked_for``, which its document then says.
+    """
     for _ in range(runtime.limits.races):
         pending = runtime.store.pending_triggers(job_id, PENDING_READ)
-        if not pending:
-            return []
         started = runtime.clock.now()
-        found = runtime.store.job(job_id)
-        if found is None:
+        found = runtime.store.job(job_id) if pending or asked_for else None
+        if found is None or not _needs_triage(found.value, pending):
             return []
-        job = found.value
-        if not has_free_slot(job) and not inactive_reason(job) and job.triggers_wait:
-            return []
-        plan = allocate(runtime, job, pending, (), started=started, key=key)
-        # Something was pending a moment ago, so the flag stays set: a later look that finds nothing clears it.
-        changed = replace(plan.job, triggers_wait=True)
+        plan = allocate(runtime, found.value, pending, (), started=started, key=key)
+        # Where something was pending a moment ago the flag stays set: a later look that finds nothing clears it.
+        waits = found.value.triggers_wait or bool(pending)
+        changed = rewound(runtime, replace(plan.job, triggers_wait=waits, triage_due=None), runtime.clock.now())
         try:
-            versions = runtime.store.commit([*plan.writes, put_job(changed, found, key)])
+            versions = runtime.store.commit([*plan.writes, put_job(changed, found, key, plan.log)])
         except StoreConflictError:
             continue
         return plan.created(versions)
     raise ComeAgainError(f"job {job_id} changes too fast to be triaged")
+
+
+def _needs_triage(job: Job, pending: Sequence[Found[TriggerRecord]]) -> bool:
+    if job.triage_due is not None:
+        return True
+    return bool(pending) and (has_free_slot(job) or bool(inactive_reason(job)) or not job.triggers_wait)
 
 
 def launch_all(

@@ -14,13 +14,13 @@ from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.request import Request
 from luci_scheduler.core.triage import Triage, first_log, new_invocation, triage, with_new_invocations
+from luci_scheduler.core.triage_log import TriageLog
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.runtime import Runtime
 from luci_scheduler.ports import (
     CreateInvocation,
     CreateTrigger,
     Found,
-    PutJob,
     TriggerRecord,
     UpdateTrigger,
     Version,
@@ -40,6 +40,8 @@ class Allocation:
     """The creations first, in the order of ``invocations``; then the markers. The job's own write is not among them."""
     left: int
     """Triggers that stay pending."""
+    log: str
+    """The triage log."""
 
     def created(self, versions: Sequence[Version]) -> list[Found[Invocation]]:
         """Return the new invocations as they were committed, from the versions of a commit that begins with ``writes``."""
@@ -55,6 +57,7 @@ def allocate(
     started: Instant,
     key: str,
     unmarked: Collection[str] = (),
+    acknowledged: Sequence[InvocationId] = (),
 ) -> Allocation:
     """Triage ``job`` over its pending triggers and the new ones, and draw up what is to be written.
 
@@ -66,6 +69,7 @@ def allocate(
         started: the clock reading that the new invocations' IDs and start are made of.
         key: the delivery's key.
         unmarked: IDs among ``new`` that need no marker once they are resolved, as nothing brings them twice.
+        acknowledged: invocations whose end is committed together with the outcome; the log tells of them.
     """
     stored = {found.value.trigger.id: found for found in pending}
     fresh = {record.trigger.id: record for record in new}
@@ -77,12 +81,46 @@ def allocate(
     marked = {name: outcome for name, outcome in resolved.items() if name not in unmarked}
     markers = _markers(marked, stored, fresh, now, runtime.limits.expiry(now))
     waiting = [CreateTrigger(record) for record in new if record.trigger.id not in resolved]
+    changed = with_new_invocations(job, [invocation.id for invocation in invocations])
     return Allocation(
-        job=with_new_invocations(job, [invocation.id for invocation in invocations]),
+        job=changed,
         invocations=tuple(invocations),
         writes=(*creations, *markers, *waiting),
         left=len(triggers) - len(resolved),
+        log=_triage_log(
+            runtime,
+            changed,
+            decision,
+            started=started,
+            pending=len(pending),
+            available=len(fitting),
+            acknowledged=acknowledged,
+        ),
     )
+
+
+def _triage_log(
+    runtime: Runtime,
+    job: Job,
+    decision: Triage,
+    *,
+    started: Instant,
+    pending: int,
+    available: int,
+    acknowledged: Sequence[InvocationId],
+) -> str:
+    """Return the triage log in the original's words; what ends an invocation frees its slot before any triage."""
+    log, now = TriageLog(started), runtime.clock.now()
+    log.prepared(started, pending=pending, finished=len(acknowledged))
+    active = len(job.active_invocations) - len(decision.requests)
+    log.transaction(now, attempt=1, active=active, acknowledged=acknowledged, recently_finished=len(acknowledged))
+    log.decided(now, decision, available=available)
+    log.enqueued(now, decision)
+    if not job.active_invocations:
+        log.poking_cron(now)
+    log.landing(now)
+    log.done(now)
+    return log.text
 
 
 Resolutions = dict[str, tuple[InvocationId, str]]

@@ -12,7 +12,7 @@ from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.engine import advance
 from luci_scheduler.engine.allocation import allocate
-from luci_scheduler.engine.jobs import put_job
+from luci_scheduler.engine.jobs import put_job, rewound
 from luci_scheduler.engine.outbox import dispatch_task
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.managers.controller import Controller
@@ -95,13 +95,14 @@ def _commit_with_job(
 ) -> Sequence[Found[Invocation]]:
     job = _without(found.value, update.invocation)
     if not job.triggers_wait:
+        job = rewound(runtime, job, runtime.clock.now())
         runtime.store.commit([update, *poller, put_job(job, found, key)])
         return ()
     pending = runtime.store.pending_triggers(job.id, advance.PENDING_READ)
     started = runtime.clock.now()
-    plan = allocate(runtime, job, pending, (), started=started, key=key)
-    job = replace(plan.job, triggers_wait=bool(pending))
-    writes: list[Write] = [*plan.writes, update, *poller, put_job(job, found, key)]
+    plan = allocate(runtime, job, pending, (), started=started, key=key, acknowledged=(update.invocation.id,))
+    job = rewound(runtime, replace(plan.job, triggers_wait=bool(pending)), runtime.clock.now())
+    writes: list[Write] = [*plan.writes, update, *poller, put_job(job, found, key, plan.log)]
     versions = runtime.store.commit(writes)
     created = plan.created(versions)
     if not pending:

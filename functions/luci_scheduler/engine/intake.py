@@ -12,7 +12,7 @@ from luci_scheduler.core.job import Job
 from luci_scheduler.core.kv_lists import check_kv_list
 from luci_scheduler.core.triage import has_free_slot, inactive_reason
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.engine.advance import PENDING_READ, advance, launch_all, take_up_waiting
+from luci_scheduler.engine.advance import PENDING_READ, launch_all, take_up_waiting
 from luci_scheduler.engine.allocation import allocate
 from luci_scheduler.engine.jobs import put_job
 from luci_scheduler.engine.launch import launch, needs_launch
@@ -108,7 +108,7 @@ def _record(
     plan = allocate(runtime, job, pending, good, started=started, key=key)
     job = replace(plan.job, triggers_wait=job.triggers_wait or plan.left > 0)
     planned = [_write(w.record, markers) if isinstance(w, CreateTrigger) else w for w in plan.writes]
-    versions = runtime.store.commit([*planned, *writes, put_job(job, found, key)])
+    versions = runtime.store.commit([*planned, *writes, put_job(job, found, key, plan.log)])
     launch_all(runtime, plan.created(versions), key)
     return False
 
@@ -177,8 +177,7 @@ def _see_that_it_is_taken_up(runtime: Runtime, job_id: JobId, key: str) -> None:
             return
         job = found.value
         if has_free_slot(job) or inactive_reason(job):
-            advance(runtime, job_id, key)
-            return
+            break
         if job.triggers_wait:
             return
         # The flag was cleared after the last look of whoever cleared it and before our commit: set it again.

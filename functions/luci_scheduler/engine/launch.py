@@ -24,7 +24,7 @@ __all__ = ["launch", "needs_launch", "on_launch_task"]
 def on_launch_task(runtime: Runtime, found: Found[Invocation], attempts: int, key: str) -> None:
     """Carry out a launch task; one that was made before the latest attempt is stale and does nothing."""
     if found.value.attempts == attempts:
-        launch(runtime, found, key)
+        _launch_here(runtime, found, key, Answers())
 
 
 def needs_launch(invocation: Invocation, now: Instant) -> bool:
@@ -40,15 +40,24 @@ def launch(runtime: Runtime, found: Found[Invocation], key: str, answers: Answer
     """Launch an invocation that was just read or written, once: under a live claim a task is left for the claim's end.
 
     Returns when the outcome is committed: RUNNING, RETRYING (with a task for the next attempt) or a final status, with
-    whatever may start next started too.
+    whatever may start next started too. A launch that blocks on its task is left to a task of the queue instead, so that
+    a message never waits for it.
 
     Raises:
         TransientError: store or queue failed; the claim, if any, ends by itself and the sweep or a task goes on.
         ComeAgainError: the race for the document was lost too often.
     """
+    if runtime.launch_time(found.value.task):
+        now = runtime.clock.now()
+        runtime.queue.enqueue(launch_task(found.value, now, now))
+        return
+    _launch_here(runtime, found, key, answers or Answers())
+
+
+def _launch_here(runtime: Runtime, found: Found[Invocation], key: str, answers: Answers) -> None:
     claimed = _claim(runtime, found, key)
     if claimed is not None:
-        _carry_out(runtime, claimed, key, answers or Answers())
+        _carry_out(runtime, claimed, key, answers)
 
 
 def _claim(runtime: Runtime, found: Found[Invocation], key: str) -> Found[Invocation] | None:
@@ -62,7 +71,7 @@ def _claim(runtime: Runtime, found: Found[Invocation], key: str) -> Found[Invoca
         claimed = replace(
             invocation,
             attempts=invocation.attempts + 1,
-            claim_until=Instant(now + runtime.limits.claim_lease),
+            claim_until=Instant(now + runtime.limits.claim_lease + runtime.launch_time(invocation.task)),
             mutations=invocation.mutations + 1,
         )
         line = format_line(now, _first_line(claimed, runtime.limits.max_attempts))

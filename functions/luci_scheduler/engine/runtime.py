@@ -74,6 +74,8 @@ class Runtime:
     managers: Mapping[str, TaskManager]
     era_of: Callable[[TaskDefinition], Era]
     """Which era a task belongs to (for buildbucket: the protocol of its server)."""
+    launch_time: Callable[[TaskDefinition], int]
+    """How long launching a task may block on the task itself (nanoseconds); such launches get tasks of their own."""
     limits: Limits = field(default_factory=Limits)
 
     def manager(self, task: TaskDefinition) -> TaskManager:

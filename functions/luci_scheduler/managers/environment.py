@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from luci_scheduler.core.era import Era
-from luci_scheduler.ports import Buildbucket, Gitiles, Pollers
+from luci_scheduler.ports import Buildbucket, Fetch, Gitiles, Pollers
 
 __all__ = ["Environment", "Polling", "Server"]
 
@@ -39,6 +39,7 @@ class Environment:
     buildbucket: Buildbucket
     gitiles: Gitiles
     pollers: Pollers
+    fetch: Fetch
     app_id: str
     hostname: str
     token_secrets: Sequence[str]
