@@ -13,6 +13,7 @@ from typing import Any, cast
 import functions_framework
 import structlog
 
+from emulator.memory.gitiles import AnyCommit
 from emulator.memory.queue import MemoryQueue
 from emulator.memory.sources import ManualClock
 from emulator.memory.store import MemoryStore
@@ -88,6 +89,7 @@ class _Player:
             clock=self.clock,
             chance=ReplayChance(self.scenario.suffixes, self.scenario.check_delays),
             buildbucket=self.buildbucket,
+            gitiles=AnyCommit(),
             fetch=NothingToFetch(),
             verify_caller=lambda _: "replay",
         )

@@ -13,19 +13,25 @@ from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
+from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.core.trigger import Trigger
 
 __all__ = [
+    "Backlog",
     "Buildbucket",
     "BuildbucketError",
     "Chance",
     "Clock",
+    "Commit",
     "CreateInvocation",
     "CreateTrigger",
     "Fetch",
     "FetchError",
     "Fetched",
     "Found",
+    "Gitiles",
+    "GitilesError",
+    "LogPage",
     "PollerRecord",
     "Pollers",
     "ProjectRecord",
@@ -71,6 +77,10 @@ class Watcher:
     """The repository as configured; it is part of trigger IDs."""
     refs: tuple[str, ...]
     """Literal refs and ``regexp:`` entries."""
+    path_regexps: tuple[str, ...] = ()
+    """Patterns of paths, one of which a commit must touch; empty: it need not."""
+    path_regexps_exclude: tuple[str, ...] = ()
+    """Patterns of paths that do not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +124,16 @@ class TriggerRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Backlog:
+    """How far a range of commits, which is too long for one poll, has been taken up from its old end."""
+
+    target: str
+    """The revision at the new end; the old end is what is known of the ref."""
+    taken: int
+    """How many commits have been taken up, counted from the oldest."""
+
+
+@dataclass(frozen=True, slots=True)
 class PollerRecord:
     """What a gitiles job knows of the repository that it polls."""
 
@@ -126,6 +146,8 @@ class PollerRecord:
     """The refs that the config asked for at the last change of ``known``."""
     mutations: int = 0
     """Raised by every commit that touches the record."""
+    backlog: Mapping[str, Backlog] = field(default_factory=dict)
+    """Ref → the range that is being taken up over several polls; only where that is switched on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,6 +353,66 @@ class Buildbucket(Protocol):
 
         Raises:
             BuildbucketError: no answer or a gRPC error.
+        """
+
+
+class GitilesError(Exception):
+    """A call to Gitiles failed; ``code`` is the gRPC code's name (``NOT_FOUND``), the text holds no secret."""
+
+    def __init__(self, code: str, message: str, *, transient: bool) -> None:
+        super().__init__(f"{code}: {message}" if message else code)
+        self.code = code
+        self.transient = transient
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit as a log shows it."""
+
+    id: str
+    """Its hash, 40 lower-case hexadecimal digits."""
+    committed: Instant
+    """When it was committed, by the committer's clock."""
+    diff: tuple[tuple[str, str], ...] = ()
+    """The old and the new path of each change, the empty text where there is none; only if it was asked for. A merge has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """A part of a log, newest first."""
+
+    commits: tuple[Commit, ...]
+    next: str = ""
+    """The first commit behind this part; empty if nothing is behind it."""
+
+
+class Gitiles(Protocol):
+    """Git repositories, as Gitiles servers show them. One attempt per call, with a deadline."""
+
+    def refs(self, repo: RepoUrl, prefix: str) -> Mapping[str, str]:
+        """Return the refs below a folder such as ``refs/heads``: full name → hash (of the tag object for annotated tags).
+
+        A ref of the very name ``prefix`` may be among them.
+
+        Raises:
+            GitilesError: no answer or an error.
+        """
+
+    def log(
+        self, repo: RepoUrl, revision: str, *, limit: int, exclude: str = "", start: str = "", diffs: bool = False
+    ) -> LogPage:
+        """Return up to ``limit`` commits that lead to ``revision``, newest first.
+
+        Args:
+            repo: the repository.
+            revision: a hash.
+            limit: size of the page, 1 to 10,000.
+            exclude: leave out this hash and what leads to it.
+            start: begin with this commit instead of the newest: ``LogPage.next`` of an earlier call with the same ends.
+            diffs: tell which paths each commit changed.
+
+        Raises:
+            GitilesError: no answer or an error; NOT_FOUND if ``revision``, ``exclude`` or the repository is not there.
         """
 
 

@@ -68,7 +68,17 @@ class Settings:
     buildbucket_servers: tuple[BuildbucketServer, ...] = ()
     """JSON list of ``{"host", "publisher", "protocol": "v1" or "v2", "url"}``: the servers that jobs may name."""
     gitiles_urls: Mapping[str, str] | None = None
-    """Gitiles host → base URL, for the local cloud; a JSON object."""
+    """Gitiles host → base URL, for the local cloud; a JSON object. Other hosts are asked only below ``googlesource.com``."""
+    gitiles_era: Era = Era.V2
+    """Whose rules polls follow: ``v2`` today's, ``v1`` those of 2021 (tags trigger, and the newest commit whatever it touched)."""
+    gitiles_commits_per_ref: int = 50
+    """New commits of one ref that one poll takes up (the original's: 50)."""
+    gitiles_commits_per_poll: int = 100
+    """Commits that one poll emits triggers for, before it leaves further refs to the next one (the original's: 100)."""
+    gitiles_backfill: bool = False
+    """Whether more new commits than that are taken up by later polls, oldest first; false: the newest are, the others skipped."""
+    commit_wait_seconds: int = 600
+    """How long a commit event waits for the repository's host to serve its commit; 0: it is believed, and nobody is asked."""
     config_folder: str = ""
     """Folder with ``<project>/luci-scheduler.cfg`` files, from which jobs are taken."""
     config_revision: str = ""
@@ -150,6 +160,13 @@ def _positive(text: str) -> int:
     return number
 
 
+def _not_negative(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError(f"must not be negative, got {number}")
+    return number
+
+
 def _retention(text: str) -> int:
     days = int(text)
     if days < _MIN_RETENTION_DAYS:
@@ -184,6 +201,11 @@ _PARSERS: dict[str, Any] = {
     "fetch_allowed_hosts": _commas,
     "buildbucket_servers": _servers,
     "gitiles_urls": json.loads,
+    "gitiles_era": Era,
+    "gitiles_commits_per_ref": _positive,
+    "gitiles_commits_per_poll": _positive,
+    "gitiles_backfill": _boolean,
+    "commit_wait_seconds": _not_negative,
     "check_interval_seconds": _positive,
     "request_deadline_seconds": _positive,
     "claim_lease_seconds": _positive,
