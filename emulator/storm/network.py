@@ -37,12 +37,14 @@ class Network:
     Attributes:
         interfere: decides what becomes of each call.
         deliveries: how often each message and task was brought to a function, by `Call.key`.
+        urls: the base URLs that were handed out, by name.
         calls: how often each method of each server was called, by ``(wire, method)``.
     """
 
     def __init__(self, interfere: Interfere = pass_on) -> None:
         self.interfere = interfere
         self.deliveries: Counter[str] = Counter()
+        self.urls: dict[str, str] = {}
         self.calls: Counter[tuple[str, str]] = Counter()
         self._taken: dict[str, set[str]] = {name: set() for name in FUNCTIONS}
         self._lock = threading.Lock()
@@ -52,6 +54,7 @@ class Network:
         """Put a relay before an HTTP server; return its base URL."""
         relay = HttpRelay(name, url, self._carry)
         self._relays.callback(relay.stop)
+        self.urls[name] = relay.url
         return relay.url
 
     def grpc(self, name: str, address: str) -> str:
