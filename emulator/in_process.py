@@ -87,6 +87,11 @@ class _Clock:
     def now(self) -> Instant:
         return Instant(self._clock.now())
 
+    def sleep(self, nanoseconds: int) -> None:
+        until, never = self._clock.now() + nanoseconds, threading.Event()
+        while self._clock.now() < until:
+            self._clock.wait_until(until, never)
+
 
 class _LogFile:
     """Gives what is logged to an `Output`, as a file would take it."""
@@ -168,6 +173,7 @@ class MemoryHost:
             "clock": self._clock,
             "chance": SystemChance(),
             "buildbucket": bootstrap.make_buildbucket(settings, sessions(authenticated=False)),
+            "fetch": bootstrap.make_fetch(settings),
             "verify_caller": verifier.verify,
         }
         return bootstrap.make_app(settings, **ports)

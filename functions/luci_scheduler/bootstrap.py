@@ -18,10 +18,10 @@ from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.topic_names import topic_names
 from luci_scheduler.engine.runtime import Limits, Runtime
 from luci_scheduler.managers.environment import Environment, Server
-from luci_scheduler.managers.registry import make_era_of, make_managers
-from luci_scheduler.ports import Buildbucket, Chance, Clock, Queue, Store
+from luci_scheduler.managers.registry import launch_time, make_era_of, make_managers
+from luci_scheduler.ports import Buildbucket, Chance, Clock, Fetch, Queue, Store
 
-__all__ = ["App", "app", "configure_logging", "make_app", "make_buildbucket", "use"]
+__all__ = ["App", "app", "configure_logging", "make_app", "make_buildbucket", "make_fetch", "use"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class App:
 
         if self.settings.config_folder:
             for file in read_folder(Path(self.settings.config_folder), self.settings.config_revision):
-                sync_project(self.runtime.store, file, key)
+                sync_project(self.runtime, file, key)
 
 
 _replaced: list[App] = []
@@ -74,11 +74,13 @@ def make_app(
     clock: Clock,
     chance: Chance,
     buildbucket: Buildbucket,
+    fetch: Fetch,
     verify_caller: Any,
 ) -> App:
     """Put an application together from its ports."""
     environment = Environment(
         buildbucket=buildbucket,
+        fetch=fetch,
         app_id=settings.app_id,
         hostname=settings.default_hostname,
         token_secrets=settings.token_secrets,
@@ -100,6 +102,7 @@ def make_app(
         chance=chance,
         managers=make_managers(environment),
         era_of=make_era_of(environment),
+        launch_time=launch_time,
         limits=limits,
     )
     return App(settings, runtime, verify_caller)
@@ -127,6 +130,7 @@ def _cloud_ports(settings: Settings) -> dict[str, Any]:
         "clock": clock,
         "chance": SystemChance(),
         "buildbucket": make_buildbucket(settings, sessions(authenticated=not settings.local)),
+        "fetch": make_fetch(settings),
         "verify_caller": verifier.verify,
     }
 
@@ -140,6 +144,13 @@ def make_buildbucket(settings: Settings, session: Any) -> Buildbucket:
         return server.url.rstrip("/") if server and server.url else f"https://{host}"
 
     return BuildbucketClient(base_url, session, settings.request_deadline_seconds * SECOND)
+
+
+def make_fetch(settings: Settings) -> Fetch:
+    """Return the client that fetches URLs for jobs; plain http is for the local cloud only."""
+    from luci_scheduler.adapters.fetch import FetchClient  # noqa: PLC0415
+
+    return FetchClient(allowed_hosts=settings.fetch_allowed_hosts, plain_http=settings.local)
 
 
 _logging = threading.Lock()

@@ -82,10 +82,12 @@ class Settings:
     """How overdue a thing must be before the sweep puts it on the queue again."""
     concurrency: int = 16
     """Jobs that one delivery works on side by side."""
+    fetch_allowed_hosts: tuple[str, ...] = ()
+    """Hosts that ``url_fetch`` jobs may ask although their addresses are private or loopback ones; comma-separated."""
     cloud_tasks_endpoint: str = ""
     """``host:port`` of a Cloud Tasks server without TLS (the local cloud)."""
     local: bool = False
-    """Whether this is the local cloud: no OAuth towards Buildbucket and Gitiles."""
+    """Whether this is the local cloud: no OAuth towards Buildbucket and Gitiles, and ``url_fetch`` of plain http, too."""
 
     @property
     def topics_in(self) -> str:
@@ -165,6 +167,7 @@ _REQUIRED = ("project", "task_url", "task_account", "token_secrets")
 _PARSERS: dict[str, Any] = {
     "token_secrets": _lines,
     "task_callers": _commas,
+    "fetch_allowed_hosts": _commas,
     "buildbucket_servers": _servers,
     "gitiles_urls": json.loads,
     "check_interval_seconds": _positive,

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 from luci_scheduler.core.errors import ComeAgainError, PermanentError, StoreConflictError, TransientError
 from luci_scheduler.core.identifiers import InvocationId, JobId
-from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.engine.finish import abort_line, commit_outcome
-from luci_scheduler.engine.runtime import Runtime, logger, stamped
+from luci_scheduler.engine.outbox import abort_task
+from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.managers.controller import Answers, Controller
-from luci_scheduler.ports import Found, Task, UpdateInvocation
+from luci_scheduler.ports import Found, UpdateInvocation
 
-__all__ = ["abort_invocation", "abort_running", "abort_task", "on_abort_task"]
+__all__ = ["abort_invocation", "abort_running", "on_abort_task"]
 
 
 def abort_invocation(runtime: Runtime, job_id: JobId, invocation_id: InvocationId, who: str, key: str) -> None:
@@ -102,10 +102,5 @@ def _mark(runtime: Runtime, found: Found[Invocation], who: str, key: str) -> Non
     """Leave a task that will abort, and the mark that whoever handles the invocation next obeys."""
     now = runtime.clock.now()
     runtime.queue.enqueue(abort_task(found.value, now))
-    marked = stamped(replace(found.value, abort_requested_by=who), f"{key}/mark")
+    marked = runtime.stamped(replace(found.value, abort_requested_by=who), f"{key}/mark")
     runtime.store.commit([UpdateInvocation(marked, found.version)])
-
-
-def abort_task(invocation: Invocation, now: Instant) -> Task:
-    """Return the task that carries out an abort that was asked for."""
-    return Task("abort", {"job": invocation.job_id, "invocation": str(invocation.id), "created": now}, now)

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 from luci_scheduler.core.commit_event import CommitEvent, gitiles_trigger
-from luci_scheduler.core.errors import SchedulerError
 from luci_scheduler.core.identifiers import JobId
-from luci_scheduler.core.instants import SECOND, Instant
+from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.refs import watches_ref
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.core.trigger_json import trigger_to_json
-from luci_scheduler.engine.intake import accept_trigger
+from luci_scheduler.engine.fan_out import bring
+from luci_scheduler.engine.outbox import trigger_task
 from luci_scheduler.engine.runtime import Runtime, logger
-from luci_scheduler.ports import Task
 
 __all__ = ["on_commit"]
-
-_BUDGET = 150 * SECOND
-"""Half the ack deadline of the commit subscription: jobs that are not begun by then go to the queue."""
 
 
 def on_commit(runtime: Runtime, event: CommitEvent, published: Instant, key: str) -> None:
@@ -29,7 +22,6 @@ def on_commit(runtime: Runtime, event: CommitEvent, published: Instant, key: str
     Raises:
         TransientError: who watches could not be read, or even the queue failed; deliver again.
     """
-    begun = runtime.clock.now()
     triggers: dict[JobId, Trigger] = {}
     for watcher in runtime.store.watchers(event.repo):
         if watches_ref(watcher.refs, event.ref):
@@ -37,26 +29,5 @@ def on_commit(runtime: Runtime, event: CommitEvent, published: Instant, key: str
     if not triggers:
         logger.info("commit_unwatched", repo=event.repo, ref=event.ref, revision=event.revision)
         return
-    if len(triggers) == 1:
-        ((job_id, trigger),) = triggers.items()
-        accept_trigger(runtime, job_id, trigger, key)
-        return
-    with ThreadPoolExecutor(runtime.limits.concurrency, thread_name_prefix="job") as pool:
-        futures = [
-            pool.submit(_bring, runtime, job_id, trigger, key, begun + _BUDGET) for job_id, trigger in triggers.items()
-        ]
-    for future in futures:
-        future.result()
-
-
-def _bring(runtime: Runtime, job_id: JobId, trigger: Trigger, key: str, until: int) -> None:
-    try:
-        if runtime.clock.now() < until:
-            accept_trigger(runtime, job_id, trigger, key)
-            return
-        logger.info("trigger_queued", job_id=job_id, trigger_id=trigger.id, reason="no time left")
-    except SchedulerError as error:
-        logger.warning("trigger_queued", job_id=job_id, trigger_id=trigger.id, reason=str(error))
-    now = runtime.clock.now()
-    payload = {"job": job_id, "trigger": trigger_to_json(trigger), "delivery": key, "created": now}
-    runtime.queue.enqueue(Task("trigger", payload, now))
+    batches = {job_id: [trigger] for job_id, trigger in triggers.items()}
+    bring(runtime, batches, key, lambda job_id, now: trigger_task(job_id, triggers[job_id], key, now))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from luci_scheduler.core.era import Era
-from luci_scheduler.ports import Buildbucket
+from luci_scheduler.ports import Buildbucket, Fetch
 
 __all__ = ["Environment", "Server"]
 
@@ -24,6 +24,7 @@ class Environment:
     """The world of the task managers."""
 
     buildbucket: Buildbucket
+    fetch: Fetch
     app_id: str
     hostname: str
     token_secrets: Sequence[str]
