@@ -17,7 +17,7 @@ __all__ = ["Network", "Tripwire", "pass_on", "thrice"]
 T = TypeVar("T")
 
 
-def pass_on(_: Call, send: Callable[[], T]) -> T:
+def pass_on(_: Call, send: Callable[[], T], /) -> T:
     """Leave a call alone."""
     return send()
 

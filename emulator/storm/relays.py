@@ -62,7 +62,7 @@ class Call:
 class Interfere(Protocol):
     """Decides what becomes of a call: it may send it once, often or never, and do something before and after."""
 
-    def __call__(self, call: Call, send: Callable[[], T]) -> T:
+    def __call__(self, call: Call, send: Callable[[], T], /) -> T:
         """Return the answer for the caller, usually that of ``send``.
 
         Raises:
@@ -147,8 +147,8 @@ class GrpcRelay:
         metadata = [(name, value) for name, value in metadata if name != "user-agent"]
 
         def send() -> list[bytes]:
-            send_on = self._channel.stream_stream(path)
-            return list(send_on(iter(messages), metadata=metadata, timeout=context.time_remaining()))
+            send_on = self._channel.stream_stream(path, None, None)
+            return list(send_on(iter(messages), metadata=tuple(metadata), timeout=context.time_remaining()))
 
         try:
             return iter(self._interfere(Call(self._name, path.rpartition("/")[2], b"".join(messages)), send))
@@ -160,7 +160,7 @@ class GrpcRelay:
         return iter(())
 
 
-class _AnyMethod(grpc.GenericRpcHandler):
+class _AnyMethod(grpc.GenericRpcHandler[bytes, bytes]):
     def __init__(self, serve: Callable[[str, Iterable[bytes], Any], Iterator[bytes]]) -> None:
         self._serve = serve
 

@@ -6,7 +6,7 @@ import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from emulator.local_cloud import LocalCloud
 from emulator.storm.relays import Answer, Call, CutError
@@ -15,6 +15,9 @@ from emulator.supervisor import FUNCTIONS
 __all__ = ["Killer", "Weather"]
 
 T = TypeVar("T")
+
+_TAKEN = Answer(200, (), b"")
+"""Makes a queue or a subscription believe that its call was carried out."""
 
 # Shares of calls, in parts of one. A message is lost only where the scheduler promises to do without it: Pub/Sub and Cloud
 # Tasks deliver at least once, but notifications may never be sent, and the queue's tasks are the sweep's to bring again.
@@ -39,7 +42,7 @@ class Weather:
         with self._lock:
             lost, repeated, unanswered = (self._chance.random() for _ in range(3))
         if call.method not in _NEVER_LOST and lost < _LOST.get(call.wire, 0):
-            return _taken()
+            return cast(T, _TAKEN)
         if repeated < _REPEATED:
             with ThreadPoolExecutor(_COPIES) as pool:
                 answer = [future.result() for future in [pool.submit(send) for _ in range(_COPIES)]][0]
@@ -48,11 +51,6 @@ class Weather:
         if unanswered < _UNANSWERED:
             raise CutError
         return answer
-
-
-def _taken() -> Answer:
-    """Return the answer that makes a queue or a subscription believe that its call was carried out."""
-    return Answer(200, (), b"")
 
 
 class Killer:

@@ -79,7 +79,9 @@ class Caller:
             "messageId": self.id,
             "publishTime": "2026-03-01T00:00:00Z",
         }
-        return self.push(function, json.dumps({"message": message, "subscription": "projects/p/subscriptions/s"}).encode())
+        return self.push(
+            function, json.dumps({"message": message, "subscription": "projects/p/subscriptions/s"}).encode()
+        )
 
     def task(self, kind: str, body: bytes, headers: dict[str, str]) -> int:
         """Call ``on_task`` as Cloud Tasks does."""

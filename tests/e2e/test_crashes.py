@@ -19,6 +19,7 @@ USUAL = 5
 """So many of the points are part of every run of the tests; ``make crash`` takes all."""
 VICTIMS = ("on_gitiles_commit", "on_build_completion", "on_task")
 
+
 def _cases() -> list[Any]:
     rare = pytest.mark.crash
     return [

@@ -33,7 +33,9 @@ def test_a_new_job_awaits_its_first_tick() -> None:
 
 def test_a_tick_starts_an_invocation_and_the_next_tick() -> None:
     """The invocation and the job are one commit; the trigger of a tick needs no marker."""
-    world, _ = stub_world(f'job {{ id: "job" schedule: "0 * * * *" buildbucket {{ server: "{HOST}" bucket: "ci" builder: "b" }} }}')
+    world, _ = stub_world(
+        f'job {{ id: "job" schedule: "0 * * * *" buildbucket {{ server: "{HOST}" bucket: "ci" builder: "b" }} }}'
+    )
     world.store.counts.clear()
     world.tick(3600)
     assert world.counted() == "1R/4W/3c"
