@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from luci_scheduler.config.settings import Settings, read_settings
-from luci_scheduler.core.instants import SECOND
+from luci_scheduler.core.instants import DAY, SECOND
 from luci_scheduler.core.topic_names import topic_names
 from luci_scheduler.engine.runtime import Limits, Runtime
 from luci_scheduler.managers.environment import Environment, Server
@@ -93,6 +93,8 @@ def make_app(
     limits = Limits(
         claim_lease=settings.claim_lease_seconds * SECOND,
         sweep_grace=settings.sweep_grace_seconds * SECOND,
+        retention=settings.retention_days * DAY,
+        keep_idle=settings.keep_unchanged_polls,
         concurrency=settings.concurrency,
     )
     runtime = Runtime(

@@ -20,7 +20,7 @@ MAIN = "refs/heads/main"
 class _Hook(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def do_GET(self) -> None:  # noqa: N802 - the base class's name
+    def do_GET(self) -> None:
         """Answer with the path, an error where the path says so."""
         body = f"asked for {self.path} 100%\n".encode()
         self.send_response(500 if self.path == "/bad" else 200)

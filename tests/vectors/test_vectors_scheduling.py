@@ -90,15 +90,16 @@ def _action(expected: Any) -> TickLater | StartInvocation:
     return StartInvocation(expected["start_invocation"]["generation"])
 
 
+@pytest.mark.parametrize("spoken", Era)
 @pytest.mark.parametrize("case", cases("policies"))
-def test_vector_policies(case: Case) -> None:
+def test_vector_policies(case: Case, spoken: Era) -> None:
     """A policy as a config defines it starts and discards what the original does, and says the same."""
     triggers = [
         Trigger(item["id"], parse_rfc3339(item["created"]), "buildbucket", {"properties": {"of": item["id"]}},
                 order_in_batch=item["order_in_batch"], emitted_by_user=item["emitted_by_user"])
         for item in case["triggers"]
     ]  # fmt: skip
-    decide = make_policy(_configured(case["policy"]), Era.V2)
+    decide = make_policy(_configured(case["policy"]), spoken)
     decision = decide(sorted(triggers, key=sort_key), case["active_invocations"], parse_rfc3339(case["now"]))
     expected = case["expected"]
     requests = [

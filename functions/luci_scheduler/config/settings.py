@@ -15,6 +15,7 @@ from luci_scheduler.core.era import Era
 __all__ = ["BuildbucketServer", "Settings", "SettingsError", "read_settings"]
 
 PREFIX = "SCHEDULER_"
+_MIN_RETENTION_DAYS = 8
 
 
 class SettingsError(ValueError):
@@ -80,6 +81,10 @@ class Settings:
     """How long a launch is claimed; a little longer than the request's deadline, so that nobody asks twice at once."""
     sweep_grace_seconds: int = 120
     """How overdue a thing must be before the sweep puts it on the queue again."""
+    retention_days: int = 90
+    """Days that finished invocations and the markers of triggers are kept; at least 8, longer than any redelivery."""
+    keep_unchanged_polls: bool = False
+    """Whether a poll that finds nothing new is kept as an invocation, as the original does."""
     concurrency: int = 16
     """Jobs that one delivery works on side by side."""
     fetch_allowed_hosts: tuple[str, ...] = ()
@@ -145,6 +150,15 @@ def _positive(text: str) -> int:
     return number
 
 
+def _retention(text: str) -> int:
+    days = int(text)
+    if days < _MIN_RETENTION_DAYS:
+        raise ValueError(
+            f"must be at least {_MIN_RETENTION_DAYS}, got {days}: a message may be delivered again for 7 days"
+        )
+    return days
+
+
 def _boolean(text: str) -> bool:
     if text not in ("true", "false"):
         raise ValueError(f"must be true or false, got {text!r}")
@@ -174,6 +188,8 @@ _PARSERS: dict[str, Any] = {
     "request_deadline_seconds": _positive,
     "claim_lease_seconds": _positive,
     "sweep_grace_seconds": _positive,
+    "retention_days": _retention,
+    "keep_unchanged_polls": _boolean,
     "concurrency": _positive,
     "local": _boolean,
 }

@@ -82,7 +82,9 @@ class Invocation:
     claim_until: Instant | None = None
     """End of the lease of the launch that is under way; None when no launch is."""
     abort_requested_by: str = ""
-    """Who asked for an abort while it could not be carried out at once; outside the mutation counter."""
+    """Who asked for an abort; set while it cannot be carried out at once, too; outside the mutation counter."""
+    abort_reason: str = ""
+    """Why, in the words of whoever asked for the abort."""
     view_url: str = ""
     task_data: Mapping[str, Any] = field(default_factory=dict)
     """The manager's own; buildbucket: ``{"build_id": "<decimal>"}``."""

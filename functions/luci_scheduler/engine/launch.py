@@ -24,7 +24,7 @@ __all__ = ["launch", "needs_launch", "on_launch_task"]
 def on_launch_task(runtime: Runtime, found: Found[Invocation], attempts: int, key: str) -> None:
     """Carry out a launch task; one that was made before the latest attempt is stale and does nothing."""
     if found.value.attempts == attempts:
-        _launch_here(runtime, found, key)
+        _launch_here(runtime, found, key, Answers())
 
 
 def needs_launch(invocation: Invocation, now: Instant) -> bool:
@@ -51,13 +51,13 @@ def launch(runtime: Runtime, found: Found[Invocation], key: str, answers: Answer
         now = runtime.clock.now()
         runtime.queue.enqueue(launch_task(found.value, now, now))
         return
-    _launch_here(runtime, found, key)
+    _launch_here(runtime, found, key, answers or Answers())
 
 
-def _launch_here(runtime: Runtime, found: Found[Invocation], key: str) -> None:
+def _launch_here(runtime: Runtime, found: Found[Invocation], key: str, answers: Answers) -> None:
     claimed = _claim(runtime, found, key)
     if claimed is not None:
-        _carry_out(runtime, claimed, key, answers or Answers())
+        _carry_out(runtime, claimed, key, answers)
 
 
 def _claim(runtime: Runtime, found: Found[Invocation], key: str) -> Found[Invocation] | None:

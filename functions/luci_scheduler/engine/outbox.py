@@ -6,7 +6,7 @@ Payloads carry the kind's members only; ``created`` is when the task was made, i
 from __future__ import annotations
 
 from luci_scheduler.core.cron_machine import TickLater
-from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
@@ -15,7 +15,16 @@ from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import trigger_to_json
 from luci_scheduler.ports import Task
 
-__all__ = ["abort_task", "dispatch_task", "dispatch_to_task", "launch_task", "tick_task", "triage_task", "trigger_task"]
+__all__ = [
+    "abort_request",
+    "abort_task",
+    "dispatch_task",
+    "dispatch_to_task",
+    "launch_task",
+    "tick_task",
+    "triage_task",
+    "trigger_task",
+]
 
 
 def launch_task(invocation: Invocation, eta: Instant, now: Instant) -> Task:
@@ -39,6 +48,12 @@ def triage_task(job_id: JobId, now: Instant) -> Task:
     """Return the task that triages a job: at most one for every two seconds is carried out, however many are asked for."""
     eta, name = triage_kick(job_id, now)
     return Task("triage", {"job": job_id, "created": now}, eta, name=name)
+
+
+def abort_request(job_id: JobId, invocation_id: InvocationId, who: str, reason: str, now: Instant) -> Task:
+    """Return the task that aborts an invocation for somebody; safe to enqueue twice."""
+    payload = {"job": job_id, "invocation": str(invocation_id), "who": who, "reason": reason, "created": now}
+    return Task("abort", payload, now)
 
 
 def abort_task(invocation: Invocation, now: Instant) -> Task:

@@ -69,7 +69,8 @@ def _launch(runtime: Runtime, payload: Payload, key: str) -> None:
 
 def _abort(runtime: Runtime, payload: Payload, key: str) -> None:
     if who := payload.get("who"):
-        abort_invocation(runtime, _job_id(payload), _invocation_id(payload), str(who), key)
+        reason = str(payload.get("reason", ""))
+        abort_invocation(runtime, _job_id(payload), _invocation_id(payload), str(who), key, reason)
     else:
         on_abort_task(runtime, _job_id(payload), _invocation_id(payload), key)
 

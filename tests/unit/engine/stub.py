@@ -48,7 +48,7 @@ def stub_world(text: str) -> tuple[World, StubManager]:
     manager = StubManager()
     world = World("")
     managers = {**world.runtime.managers, "noop": manager}
-    world.runtime = replace(world.runtime, managers=managers)
+    world.runtime = replace(world.runtime, managers=managers, launch_time=lambda _: 0)
     world.app = replace(world.app, runtime=world.runtime)
     world.sync(text)
     return world, manager

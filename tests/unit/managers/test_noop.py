@@ -7,7 +7,7 @@ from luci_scheduler.core.instants import MILLISECOND, MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.engine.intake import accept_trigger
+from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.managers.controller import Answers
 from luci_scheduler.managers.noop import NoopManager, launch_time
 from tests.unit.engine.world import JOB, World
@@ -16,7 +16,7 @@ from tests.unit.engine.world import JOB, World
 def launched(task: str, trigger_id: str = "t1") -> World:
     """Return a world whose one job was triggered and did nothing."""
     world = World(f'job {{ id: "job" noop {{ {task} }} }}')
-    accept_trigger(world.runtime, JOB, Trigger(trigger_id, world.clock.now(), "webui"), trigger_id)
+    accept_triggers(world.runtime, JOB, [Trigger(trigger_id, world.clock.now(), "webui")], trigger_id)
     world.tick(1)
     return world
 

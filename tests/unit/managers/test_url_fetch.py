@@ -11,7 +11,7 @@ from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.abort import abort_invocation
-from luci_scheduler.engine.intake import accept_trigger
+from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.managers.url_fetch import dump_response, launch_time
 from luci_scheduler.ports import Fetched, FetchError, UpdateInvocation
 from tests.unit.engine.world import JOB, World
@@ -28,7 +28,7 @@ def world(task: str = f'url: "{URL}"') -> World:
 def triggered(it: World, trigger_id: str = "t1") -> World:
     """Trigger the job of a world, and deliver what is due at once."""
     trigger = Trigger(trigger_id, it.clock.now(), "webui")
-    accept_trigger(it.runtime, JOB, trigger, trigger_id)
+    accept_triggers(it.runtime, JOB, [trigger], trigger_id)
     it.tick(1)
     return it
 
@@ -151,8 +151,8 @@ def test_fetch_waits_in_no_message_handler() -> None:
     """The delivery of the trigger leaves the launch to a task; a repeated one does so again, and one fetch is made."""
     it = world()
     trigger = Trigger("t1", it.clock.now(), "webui")
-    accept_trigger(it.runtime, JOB, trigger, "d1")
-    accept_trigger(it.runtime, JOB, trigger, "d1")
+    accept_triggers(it.runtime, JOB, [trigger], "d1")
+    accept_triggers(it.runtime, JOB, [trigger], "d1")
     assert it.fetch.calls == []
     assert [task.kind for task in it.queue.tasks] == ["launch", "launch"]
     it.tick(1)
@@ -172,7 +172,7 @@ def test_claim_outlives_the_fetch() -> None:
         it.run_task(launch)
 
     trigger = Trigger("t1", it.clock.now(), "webui")
-    accept_trigger(it.runtime, JobId(JOB), trigger, "d1")
+    accept_triggers(it.runtime, JobId(JOB), [trigger], "d1")
     (launch,) = it.queue.tasks
     it.fetch.on_fetch = look
     it.tick(1)
