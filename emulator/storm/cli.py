@@ -110,7 +110,7 @@ def _pass_over(storm: _Storm) -> _Outcome:
     with tempfile.TemporaryDirectory(prefix="storm-") as name, Network() as network:
         config = Path(name) / "configs" / "storm" / "luci-scheduler.cfg"
         config.parent.mkdir(parents=True)
-        config.write_text(job_config(BUILDBUCKET_HOST, _REPO, _REF, storm.names), encoding="utf-8")
+        config.write_text(job_config(BUILDBUCKET_HOST, _REF, {_REPO: storm.names}), encoding="utf-8")
         cloud = LocalCloud(
             folder=Path(name),
             check_interval_seconds=2,

@@ -43,12 +43,19 @@ def trigger_id(repo: str, ref: str, revision: str) -> str:
     return f"{repo}/+/{ref}@{revision}"
 
 
-def job_config(server: str, repo: str, ref: str, jobs: Collection[str]) -> str:
-    """Return a config: each job (and builder) of ``jobs`` is triggered by every commit to ``ref``."""
-    triggers = " ".join(f'triggers: "{name}"' for name in jobs)
-    poller = f'trigger {{ id: "poller" gitiles {{ repo: "{repo}" refs: "{ref}" }} {triggers} }}\n'
-    task = f'server: "{server}" bucket: "ci"'
-    return poller + "\n".join(f'job {{ id: "{name}" buildbucket {{ {task} builder: "{name}" }} }}' for name in jobs)
+def job_config(server: str, ref: str, watched: Mapping[str, Collection[str]]) -> str:
+    """Return a config: every commit to ``ref`` of a repository triggers its jobs, whose builders have their names.
+
+    Nothing is polled: commits come by the topic.
+    """
+    text = []
+    for number, (repo, jobs) in enumerate(watched.items()):
+        triggers = " ".join(f'triggers: "{name}"' for name in jobs)
+        source = f'schedule: "triggered" gitiles {{ repo: "{repo}" refs: "{ref}" }}'
+        text.append(f'trigger {{ id: "poller{number}" {source} {triggers} }}')
+        task = f'server: "{server}" bucket: "ci"'
+        text += [f'job {{ id: "{name}" buildbucket {{ {task} builder: "{name}" }} }}' for name in jobs]
+    return "\n".join(text)
 
 
 def is_quiet(cloud: LocalCloud, jobs: Collection[str]) -> bool:

@@ -42,10 +42,11 @@ class Weather:
         with self._lock:
             lost, repeated, unanswered = (self._chance.random() for _ in range(3))
         if call.method not in _NEVER_LOST and lost < _LOST.get(call.wire, 0):
-            return cast(T, _TAKEN)
+            return cast("T", _TAKEN)
         if repeated < _REPEATED:
             with ThreadPoolExecutor(_COPIES) as pool:
-                answer = [future.result() for future in [pool.submit(send) for _ in range(_COPIES)]][0]
+                answers = [future.result() for future in [pool.submit(send) for _ in range(_COPIES)]]
+            answer = answers[0]
         else:
             answer = send()
         if unanswered < _UNANSWERED:

@@ -6,29 +6,29 @@ from typing import Any
 from emulator.buildbucket.builds import Build, Outcome
 from emulator.local_cloud import LocalCloud
 from emulator.storm.network import Network
-from tests.e2e.support import publish, wait
+from tests.e2e.support import job_id, publish, wait
 
 STAGES = ("launch", "queue", "check", "completion", "end")
 
 
 class Job:
-    """The only job of a staged project, driven through `STAGES`; ``enter`` is called before each of them."""
+    """A staged job, driven through `STAGES`."""
 
-    def __init__(self, cloud: LocalCloud, network: Network, project: str) -> None:
+    def __init__(self, cloud: LocalCloud, network: Network, name: str) -> None:
         self._cloud = cloud
         self._network = network
-        self._project = project
-        self.name = f"{project}/job0"
+        self._name = name
+        self.id = job_id(name)
 
     def run(self, enter: Callable[[str], None]) -> None:
-        """Go through all stages; the job has two invocations then, both over."""
+        """Go through all stages, calling ``enter`` before each; the job has two invocations then, both over."""
         enter("launch")
         taken = len(self._network.taken("on_gitiles_commit"))
-        publish(self._cloud, self._project, 1)
+        publish(self._cloud, self._name, 1)
         first = wait(lambda: self._invocation(0, lambda item: item["status"] == "RUNNING"))
         wait(lambda: len(self._network.taken("on_gitiles_commit")) == taken + 1)
         enter("queue")
-        publish(self._cloud, self._project, 2)
+        publish(self._cloud, self._name, 2)
         wait(lambda: len(self._network.taken("on_gitiles_commit")) == taken + 2)
         enter("check")
         checks = first["debug_log"].count("Handling timer")
@@ -43,11 +43,11 @@ class Job:
 
     def pages(self) -> list[dict[str, Any]]:
         """Return the pages of the invocations, the oldest first."""
-        return self._cloud.invocations(self.name)[::-1]
+        return self._cloud.invocations(self.id)[::-1]
 
     def builds(self) -> list[Build]:
         """Return Buildbucket's builds, the oldest first."""
-        mine = [build for build in self._cloud.buildbucket.builds.newest_first() if _job_of(build) == self.name]
+        mine = [build for build in self._cloud.buildbucket.builds.newest_first() if _job_of(build) == self.id]
         return mine[::-1]
 
     def _invocation(self, number: int, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:

@@ -1,13 +1,17 @@
-"""What the tests of the whole system share."""
+"""What the tests of the whole system share: one project, whose jobs watch a repository of their own each."""
 
 import time
 from collections.abc import Callable, Collection
 from typing import Any
 
-from emulator.local_cloud import BUILDBUCKET_HOST, LocalCloud
-from emulator.storm.ledger import Ledger, is_quiet, job_config, take_stock, trigger_id
+from emulator.local_cloud import LocalCloud
+from emulator.storm.ledger import Ledger, is_quiet, take_stock, trigger_id
+from luci_scheduler.core.identifiers import JobId
 
 MAIN = "refs/heads/main"
+PROJECT = "e2e"
+MANY = 12
+"""Jobs that watch the repository ``many``: ``many0``, ``many1``..."""
 
 
 def wait(what: Callable[[], Any], seconds: float = 60.0) -> Any:
@@ -20,31 +24,30 @@ def wait(what: Callable[[], Any], seconds: float = 60.0) -> Any:
     raise AssertionError(f"nothing after {seconds} s")
 
 
-def repo(project: str) -> str:
-    """Return the repository that the jobs of a project watch."""
-    return f"https://r.googlesource.com/{project}"
+def job_id(name: str) -> JobId:
+    """Return the full name of a job."""
+    return JobId(f"{PROJECT}/{name}")
 
 
-def config(project: str, jobs: int) -> str:
-    """Return the config of a project whose jobs ``job0``, ``job1``... all watch its repository."""
-    return job_config(BUILDBUCKET_HOST, repo(project), MAIN, [f"job{number}" for number in range(jobs)])
+def repo(name: str) -> str:
+    """Return the repository that the job of that name watches."""
+    return f"https://r.googlesource.com/{name}"
 
 
-def publish(cloud: LocalCloud, project: str, *numbers: int) -> None:
-    """Publish commits; a number is a revision."""
+def publish(cloud: LocalCloud, name: str, *numbers: int) -> None:
+    """Publish commits to a repository; a number is a revision."""
     for number in numbers:
-        cloud.publish_commit(repo(project), MAIN, f"{number:040x}")
+        cloud.publish_commit(repo(name), MAIN, f"{number:040x}")
 
 
-def triggers(project: str, numbers: Collection[int]) -> set[str]:
-    """Return the IDs of the triggers that commits become."""
-    return {trigger_id(repo(project), MAIN, f"{number:040x}") for number in numbers}
+def triggers(name: str, numbers: Collection[int]) -> set[str]:
+    """Return the IDs of the triggers that commits to a repository become."""
+    return {trigger_id(repo(name), MAIN, f"{number:040x}") for number in numbers}
 
 
-def settled(cloud: LocalCloud, project: str, numbers: Collection[int], job: str = "job0") -> Ledger | None:
+def settled(cloud: LocalCloud, job: str, numbers: Collection[int], repository: str = "") -> Ledger | None:
     """Return the ledger of a job once all the commits are in invocations and all of these have ended."""
-    name = f"{project}/{job}"
-    if not is_quiet(cloud, [name]):
+    if not is_quiet(cloud, [job_id(job)]):
         return None
-    ledger = take_stock(cloud, {name: triggers(project, numbers)})
+    ledger = take_stock(cloud, {job_id(job): triggers(repository or job, numbers)})
     return None if ledger.lost or ledger.unfinished else ledger

@@ -15,14 +15,14 @@ from emulator.cloud_tasks.oidc import TokenIssuer
 from emulator.local_cloud import LocalCloud
 from emulator.storm.network import Network
 from emulator.topics import EmulatorPubSub, PushSubscription
-from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.identifiers import InvocationId
 from luci_scheduler.core.instants import HOUR, MINUTE, Instant
 from luci_scheduler.core.notification_token import make_token
-from tests.e2e.support import MAIN, publish, repo, settled, wait
+from tests.e2e.support import MAIN, job_id, publish, repo, settled, wait
 
 pytestmark = [pytest.mark.emulators, pytest.mark.timeout(180)]
 
-JOB = JobId("bad/job0")
+JOB = job_id("bad")
 TOO_LARGE = b"x" * 11_000_000  # Pub/Sub takes ten million bytes
 
 

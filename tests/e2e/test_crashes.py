@@ -42,19 +42,19 @@ def test_functions_are_killed_at_any_step(cloud: LocalCloud, network: Network, n
         if stage == point.stage:
             network.interfere = wire
 
-    project = f"crash{number}"
-    job = Job(cloud, network, project)
+    name = f"crash{number}"
+    job = Job(cloud, network, name)
     job.run(enter)
     assert wire.tripped.is_set()
-    ledger = take_stock(cloud, {job.name: triggers(project, (1, 2))})
+    ledger = take_stock(cloud, {job.id: triggers(name, (1, 2))})
     assert ledger.holds, ledger
     assert (ledger.invocations, ledger.builds) == (2, 2)
 
 
-def _run_undisturbed(cloud: LocalCloud, network: Network, project: str) -> list[dict[str, Any]]:
-    job = Job(cloud, network, project)
+def _run_undisturbed(cloud: LocalCloud, network: Network, name: str) -> list[dict[str, Any]]:
+    job = Job(cloud, network, name)
     job.run(lambda _: None)
-    assert take_stock(cloud, {job.name: triggers(project, (1, 2))}).holds
+    assert take_stock(cloud, {job.id: triggers(name, (1, 2))}).holds
     assert len(job.builds()) == len(job.pages()) == 2
     return job.pages()
 
@@ -78,14 +78,14 @@ _VARYING: list[tuple[str, Callable[[re.Match[str]], str] | str]] = [
 ]
 
 
-def _normal(value: Any, project: str) -> Any:
-    """Return a page with times, 64-bit IDs and the project's name made the same."""
+def _normal(value: Any, job: str) -> Any:
+    """Return a page with times, 64-bit IDs and the job's name made the same."""
     if isinstance(value, dict):
-        return {name: _normal(item, project) for name, item in value.items()}
+        return {name: _normal(item, job) for name, item in value.items()}
     if isinstance(value, list):
-        return [_normal(item, project) for item in value]
+        return [_normal(item, job) for item in value]
     if not isinstance(value, str):
         return value
     for pattern, text in _VARYING:
         value = re.sub(pattern, text, value)
-    return re.sub(rf"\b{project}\b", "<project>", value)
+    return re.sub(rf"\b{job}\b", "<job>", value)

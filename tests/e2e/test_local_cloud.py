@@ -9,7 +9,7 @@ import requests
 from emulator.local_cloud import LocalCloud
 from emulator.storm.network import Network
 from emulator.supervisor import FUNCTIONS
-from tests.e2e.support import publish, settled, wait
+from tests.e2e.support import MANY, job_id, publish, settled, wait
 
 pytestmark = [pytest.mark.emulators, pytest.mark.timeout(180)]
 
@@ -50,8 +50,8 @@ def test_three_hundred_commits_and_all_functions_killed(cloud: LocalCloud) -> No
 def test_one_commit_for_many_jobs(cloud: LocalCloud) -> None:
     """Every watching job gets its build."""
     publish(cloud, "many", 1)
-    for number in range(12):
-        ledger = wait(lambda number=number: settled(cloud, "many", [1], f"job{number}"))
+    for number in range(MANY):
+        ledger = wait(lambda number=number: settled(cloud, f"many{number}", [1], "many"))
         assert ledger.holds, ledger
         assert (ledger.invocations, ledger.builds) == (1, 1)
 
@@ -60,13 +60,13 @@ def test_pages(cloud: LocalCloud) -> None:
     """The page is there for people and programs; what is not there says so."""
     publish(cloud, "page", 1)
     assert wait(lambda: settled(cloud, "page", [1])).holds
-    (item,) = cloud.invocations("page/job0")
+    (item,) = cloud.invocations(job_id("page"))
     with requests.Session() as session:
         session.trust_env = False
-        page = session.get(f"{cloud.console_url}/jobs/page/job0/{item['invocation_id']}", timeout=30)
+        page = session.get(f"{cloud.console_url}/jobs/{job_id('page')}/{item['invocation_id']}", timeout=30)
         assert page.status_code == 200
         assert "Invocation finished in" in page.text
         assert "default-src &#39;none&#39;" not in page.text
         assert "'none'" in page.headers["Content-Security-Policy"]
-        for path, code in [("jobs/page/job0/16", 404), ("jobs/page/job0/x", 400), ("jobs/no/job", 404), ("x", 404)]:
+        for path, code in [("jobs/e2e/page/16", 404), ("jobs/e2e/page/x", 400), ("jobs/no/job", 404), ("x", 404)]:
             assert session.get(f"{cloud.console_url}/{path}", timeout=30).status_code == code
