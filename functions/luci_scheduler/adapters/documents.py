@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote
 from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.invocation import Invocation, Status, Timer
-from luci_scheduler.core.job import Flavor, Job, JobDefinition, PolicyKind, TaskDefinition, TriggeringPolicy
+from luci_scheduler.core.job import Flavor, Job, JobDefinition, TaskDefinition, TriggeringPolicy
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import trigger_from_json, trigger_to_json
 from luci_scheduler.ports import ProjectRecord, TriggerRecord, Watcher
@@ -143,7 +143,6 @@ def decode_job(job_id: JobId, document: Mapping[str, Any]) -> Job:
     """Read a job's document."""
     values = json.loads(document["record"])
     definition = values["definition"]
-    policy = definition["policy"]
     return Job(
         **_known(
             Job,
@@ -161,9 +160,7 @@ def decode_job(job_id: JobId, document: Mapping[str, Any]) -> Job:
                             "task": TaskDefinition(**definition["task"]),
                             "flavor": Flavor(definition["flavor"]),
                             "triggered_jobs": tuple(definition["triggered_jobs"]),
-                            "policy": TriggeringPolicy(
-                                **_known(TriggeringPolicy, policy | {"kind": PolicyKind(policy["kind"])})
-                            ),
+                            "policy": TriggeringPolicy(**_known(TriggeringPolicy, definition["policy"])),
                         },
                     )
                 ),

@@ -130,6 +130,8 @@ def _policy(item: Any) -> TriggeringPolicy:
         kind=default.kind if name == "UNDEFINED" else PolicyKind(name),
         max_concurrent_invocations=item.max_concurrent_invocations or default.max_concurrent_invocations,
         max_batch_size=item.max_batch_size or default.max_batch_size,
+        log_base=item.log_base,
+        pending_timeout=item.pending_timeout.ToNanoseconds() or default.pending_timeout,
     )
 
 

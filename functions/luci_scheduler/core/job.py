@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from luci_scheduler.core.identifiers import InvocationId, JobId
-from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.instants import DAY, Instant
 
 __all__ = ["Flavor", "Job", "JobDefinition", "PolicyKind", "TaskDefinition", "TriggeringPolicy"]
 
@@ -37,9 +37,15 @@ class PolicyKind(StrEnum):
 class TriggeringPolicy:
     """How pending triggers become invocations; the values are the original's defaults."""
 
-    kind: PolicyKind = PolicyKind.GREEDY_BATCHING
+    kind: str = PolicyKind.GREEDY_BATCHING
+    """A ``PolicyKind``, or what another version of the functions calls one that this version does not know."""
     max_concurrent_invocations: int = 1
     max_batch_size: int = 1000
+    """Of the batching kinds: as many triggers at most become one invocation."""
+    log_base: float = 0.0
+    """Of LOGARITHMIC_BATCHING, which cannot do without it: at least 1.0001."""
+    pending_timeout: int = 7 * DAY
+    """Of NEWEST_FIRST, nanoseconds: a trigger that has waited as long is discarded."""
 
 
 class Flavor(StrEnum):

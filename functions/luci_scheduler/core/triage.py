@@ -37,6 +37,10 @@ class Triage:
     requests: tuple[Request, ...] = ()
     discarded: tuple[tuple[Trigger, str], ...] = ()
     """Triggers that start nothing, each with the reason."""
+    policy_log: tuple[str, ...] = ()
+    """The policy's lines for the triage log."""
+    policy_error: str = ""
+    """Why the default policy stood in for the job's own; empty if it did not."""
 
 
 def has_free_slot(job: Job) -> bool:
@@ -53,24 +57,24 @@ def inactive_reason(job: Job | None) -> str:
     return "the job is paused" if job.paused else ""
 
 
-def triage(job: Job, pending: Sequence[Trigger], era: Era) -> Triage:
+def triage(job: Job, pending: Sequence[Trigger], era: Era, now: Instant) -> Triage:
     """Decide what becomes of a job's pending triggers; finished invocations are no longer among its active ones."""
     ordered = sorted(pending, key=sort_key)
     if reason := inactive_reason(job):
         return Triage(discarded=tuple((trigger, reason) for trigger in ordered))
     surplus = ordered[: max(0, len(ordered) - MAX_PENDING)]
-    policy = _policy(job.definition.policy, era)
-    decision = policy(ordered[len(surplus) :], len(job.active_invocations))
+    policy, error = _policy(job.definition.policy, era)
+    decision = policy(ordered[len(surplus) :], len(job.active_invocations), now)
     dropped = [(trigger, f"more than {MAX_PENDING} triggers were pending") for trigger in surplus]
     dropped += [(trigger, "the triggering policy discarded it") for trigger in decision.discard]
-    return Triage(decision.requests, tuple(dropped))
+    return Triage(decision.requests, tuple(dropped), decision.log, error)
 
 
-def _policy(definition: TriggeringPolicy, era: Era) -> Policy:
+def _policy(definition: TriggeringPolicy, era: Era) -> tuple[Policy, str]:
     try:
-        return make_policy(definition, era)
-    except ValueError:  # the default policy takes its place, as in the original
-        return make_policy(TriggeringPolicy(), era)
+        return make_policy(definition, era), ""
+    except ValueError as error:  # the default policy takes its place, as in the original
+        return make_policy(TriggeringPolicy(), era), str(error)
 
 
 def new_invocation(job: Job, request: Request, invocation_id: InvocationId, started: Instant) -> Invocation:

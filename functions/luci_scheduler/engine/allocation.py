@@ -54,8 +54,9 @@ def allocate(
     stored = {found.value.trigger.id: found for found in pending}
     fresh = {record.trigger.id: record for record in new}
     triggers = [found.value.trigger for found in pending] + [record.trigger for record in new]
-    decision = triage(job, _what_fits(triggers, runtime.limits.batch_bytes), runtime.era_of(job.definition.task))
     now = runtime.clock.now()
+    fitting = _what_fits(triggers, runtime.limits.batch_bytes)
+    decision = triage(job, fitting, runtime.era_of(job.definition.task), now)
     invocations, creations, resolved = _invocations(runtime, job, decision, started=started, now=now, key=key)
     markers = _markers(resolved, stored, fresh, now)
     waiting = [CreateTrigger(record) for record in new if record.trigger.id not in resolved]
