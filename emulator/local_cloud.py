@@ -44,8 +44,8 @@ from emulator.settings import (
 from emulator.supervisor import FUNCTIONS, FunctionProcess
 from emulator.topics import COMMIT_TOPIC, EmulatorPubSub, subscriptions
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client
+from luci_scheduler.config.folder import read_folder
 from luci_scheduler.config.reader import ConfigError, ProjectConfig, read_config
-from luci_scheduler.config.sync import read_folder
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.ports import Task
