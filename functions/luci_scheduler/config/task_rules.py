@@ -183,6 +183,8 @@ class TaskRules:
 
     def _together(self, patterns: Sequence[str], place: Place) -> None:
         """Check that patterns which are sound one by one can be compiled as one, as they are when they are used."""
+        if not patterns:
+            return
         try:
             compile_regexp(f"^(({')|('.join(patterns)}))$")
         except BadRegexpError as error:

@@ -139,15 +139,14 @@ class _Validation:
         if not item.schedule:
             return
         if len(item.schedule) > _MAX_SCHEDULE:
-            fault = f"at most {_MAX_SCHEDULE} characters are allowed"
-        else:
-            try:
-                parse_schedule(item.schedule)
-            except BadScheduleError as error:
-                fault = str(error)
-            else:
-                return
-        self._report.error(place.at("schedule"), f"{item.schedule} is not valid value for 'schedule' field - {fault}")
+            message = f"'schedule' has {len(item.schedule)} characters, at most {_MAX_SCHEDULE} are allowed"
+            self._report.error(place.at("schedule"), message)
+            return
+        try:
+            parse_schedule(item.schedule)
+        except BadScheduleError as error:
+            message = f"{item.schedule} is not valid value for 'schedule' field - {error}"
+            self._report.error(place.at("schedule"), message)
 
     def _targets(self, item: Any, place: Place) -> None:
         targets = item.triggers if "triggers" in item.DESCRIPTOR.fields_by_name else ()
