@@ -38,9 +38,10 @@ def parse(content: str | bytes, report: Report) -> Parsed | None:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        column = error.start - data.rfind(b"\n", 0, error.start)
-        report.error(Place(line, column), f"not UTF-8: byte 0x{data[error.start]:02x}")
+        report.error(_place(data, error.start), f"not UTF-8: byte 0x{data[error.start]:02x}")
+        return None
+    if b"\0" in data:
+        report.error(_place(data, data.index(b"\0")), "not a text: byte 0x00")
         return None
     try:
         message = text_format.Parse(text, project_config_class()(), allow_unknown_field=False)
@@ -49,7 +50,7 @@ def parse(content: str | bytes, report: Report) -> Parsed | None:
         report.error(place, _reason(error, text))
         return None
     except (ValueError, TypeError, RecursionError) as error:  # e.g. an enum's value out of range
-        report.error(_place_of_number(error, text), f"not a valid config: {error}")
+        report.error(_place_of_number(error, data), f"not a valid config: {error}")
         return None
     return Parsed(message, find_places(text))
 
@@ -64,8 +65,12 @@ def _reason(error: text_format.ParseError, text: str) -> str:
     return said.replace("scheduler.config.", "")
 
 
-def _place_of_number(error: Exception, text: str) -> Place:
+def _place_of_number(error: Exception, data: bytes) -> Place:
     """Find the value that an error about its range names: such errors come without a place."""
     number = _NUMBER.search(str(error))
-    start = text.find(number[0]) if number else -1
-    return Place(text.count("\n", 0, start) + 1, start - text.rfind("\n", 0, start)) if start >= 0 else Place()
+    start = data.find(number[0].encode()) if number else -1
+    return _place(data, start) if start >= 0 else Place()
+
+
+def _place(data: bytes, offset: int) -> Place:
+    return Place(data.count(b"\n", 0, offset) + 1, offset - data.rfind(b"\n", 0, offset))

@@ -23,8 +23,10 @@ def test_the_sample_is_valid_and_its_old_fields_are_warned_of() -> None:
     validated = validate(SAMPLE, project="thing", file="F")
     assert validated.errors == ()
     assert [str(warning) for warning in validated.warnings] == [
-        'F:35: warning: job "linux-rel" / task: the bucket name "luci.thing.ci" has the form of Buildbucket v1; '
-        'it is read as "thing:ci"',
+        (
+            'F:35: warning: job "linux-rel" / task: the bucket name "luci.thing.ci" has the form of Buildbucket v1; '
+            'it is read as "thing:ci"'
+        ),
         "F:2: warning: 'acl_sets' is deprecated and not used: realms decide on access",
         "F:34: warning: job \"linux-rel\": 'acl_sets' is deprecated and not used: realms decide on access",
         "F:50: warning: job \"Windows (x64)\": 'acls' is deprecated and not used: realms decide on access",
@@ -212,7 +214,7 @@ def _gitiles(fields: str) -> str:
         ),
         (_gitiles('path_regexps: "((a{100}){100}){100}"'), "invalid regexp"),
         (_gitiles((r'path_regexps: "' + r"\\pN+" * 499 + '"\n') * 10), "together"),
-        ('job { id: "x" schedule: "' + "1," * 600 + '" noop {} }', "at most 1000 characters are allowed"),
+        ('job { id: "x" schedule: "' + "1," * 600 + '" noop {} }', "has 1200 characters, at most 1000 are allowed"),
         (
             'job { id: "x" buildbucket { server: "s" bucket: "b" builder: "b" ' + "tags: 'a:b'\n" * 1001 + "} }",
             f"at most {MAX_ENTRIES} are allowed",
