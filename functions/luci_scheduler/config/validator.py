@@ -15,14 +15,18 @@ from luci_scheduler.config.task_rules import TaskRules
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.go_text import format_duration, quote
 from luci_scheduler.core.instants import SECOND
+from luci_scheduler.core.ref_validation import REGEXP
 from luci_scheduler.core.schedule import BadScheduleError, parse_schedule
 
-__all__ = ["MAX_DEFINITIONS", "MAX_TARGETS", "Validated", "pending_timeout", "validate"]
+__all__ = ["MAX_DEFINITIONS", "MAX_PATTERNS", "MAX_TARGETS", "Validated", "pending_timeout", "validate"]
 
 MAX_DEFINITIONS = 5000
 """Jobs and triggers of one file: all of them are written in one commit."""
 MAX_TARGETS = 2000
 """Jobs that one trigger starts: more than any real project's, few enough for one delivery and one document."""
+
+MAX_PATTERNS = 1000
+"""Different patterns of one file: each may take some 60 ms to compile."""
 
 _ID = re.compile(r"[0-9A-Za-z_\-. )(]{1,100}")
 _ID_IN_WORDS = r"^[0-9A-Za-z_\-\. \)\(]{1,100}$"
@@ -88,12 +92,14 @@ class _Validation:
         self._acl_sets: dict[str, list[Any]] = {}
 
     def run(self) -> None:
-        count = len(self._message.job) + len(self._message.trigger)
-        if count > MAX_DEFINITIONS:
-            self._report.error(
-                Place(), f"the file defines {count} jobs and triggers, at most {MAX_DEFINITIONS} are allowed"
-            )
-            return
+        sizes = (
+            (len(self._message.job) + len(self._message.trigger), MAX_DEFINITIONS, "jobs and triggers"),
+            (len(_patterns(self._message)), MAX_PATTERNS, "different patterns"),
+        )
+        for count, most, what in sizes:
+            if count > most:
+                self._report.error(Place(), f"the file has {count} {what}, at most {most} are allowed")
+                return
         if self._era is Era.V1:
             self._acl_sets = check_acl_sets(self._message, self._places, self._report)
         for kind in ("job", "trigger"):
@@ -179,6 +185,12 @@ class _Validation:
         if kind == "LOGARITHMIC_BATCHING" and not policy.log_base >= _MIN_LOG_BASE:
             message = f"log_base should be larger or equal {_MIN_LOG_BASE}, got {policy.log_base:f}"
             report.error(place.at("log_base"), message)
+
+
+def _patterns(message: Any) -> set[str]:
+    tasks = [item.gitiles for item in message.trigger if item.HasField("gitiles")]
+    refs = {ref for task in tasks for ref in task.refs if ref.startswith(REGEXP)}
+    return refs | {pattern for task in tasks for pattern in [*task.path_regexps, *task.path_regexps_exclude]}
 
 
 def pending_timeout(policy: Any) -> int:

@@ -76,8 +76,7 @@ def test_every_setting_is_documented() -> None:
         ('[{"kind": "bucket", "project": "p/q", "bucket": "b", "object": "o"}]', "'p/q' is no name of a project"),
         ('[{"kind": "gitiles", "project": "p", "repo": "https://example.com/x"}]', "only .googlesource.com repos"),
         (
-            '[{"kind": "bucket", "project": "p", "bucket": "b", "object": "o"},'
-            ' {"kind": "bucket", "project": "p", "bucket": "b", "object": "q"}]',
+            "[" + ", ".join(['{"kind": "bucket", "project": "p", "bucket": "b", "object": "o"}'] * 2) + "]",
             "more than one source holds the config of p",
         ),
         ("{}", None),

@@ -6,7 +6,7 @@ import pytest
 
 from luci_scheduler.config.problems import Severity
 from luci_scheduler.config.task_rules import MAX_ENTRIES, MAX_ENTRY
-from luci_scheduler.config.validator import MAX_DEFINITIONS, MAX_TARGETS, validate
+from luci_scheduler.config.validator import MAX_DEFINITIONS, MAX_PATTERNS, MAX_TARGETS, validate
 from luci_scheduler.core.era import Era
 
 SAMPLE = (Path(__file__).parent / "sample.cfg").read_text(encoding="utf-8")
@@ -213,14 +213,18 @@ def _gitiles(fields: str) -> str:
             "the patterns together are no valid regexp",
         ),
         (_gitiles('path_regexps: "((a{100}){100}){100}"'), "invalid regexp"),
-        (_gitiles((r'path_regexps: "' + r"\\pN+" * 499 + '"\n') * 10), "together"),
+        (
+            "".join(_gitiles(f'path_regexps: "a{number}" path_regexps: "b{number}"') for number in range(501)),
+            f"the file has 1002 different patterns, at most {MAX_PATTERNS} are allowed",
+        ),
+        (_gitiles((r'path_regexps: "' + r"\\pN+" * 50 + '"\n') * 60), "together"),
         ('job { id: "x" schedule: "' + "1," * 600 + '" noop {} }', "has 1200 characters, at most 1000 are allowed"),
         (
             'job { id: "x" buildbucket { server: "s" bucket: "b" builder: "b" ' + "tags: 'a:b'\n" * 1001 + "} }",
             f"at most {MAX_ENTRIES} are allowed",
         ),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_what_costs_too_much_is_refused(text: str, message: str) -> None:
     """Sizes that no real config has are refused, with the limit."""
