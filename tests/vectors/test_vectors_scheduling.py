@@ -15,7 +15,9 @@ from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import MILLISECOND, SECOND, Instant, parse_rfc3339
 from luci_scheduler.core.job import TriggeringPolicy
 from luci_scheduler.core.policy import Decision, make_policy
-from luci_scheduler.core.schedule import BadScheduleError, Schedule, parse_schedule
+from luci_scheduler.core.public_state import public_state
+from luci_scheduler.core.schedule import DISTANT_FUTURE, BadScheduleError, Schedule, parse_schedule
+from luci_scheduler.core.triage_throttle import triage_key, triage_kick
 from luci_scheduler.core.trigger import Trigger, sort_key
 from tests.vectors.support import Case, cases
 
@@ -88,15 +90,16 @@ def _action(expected: Any) -> TickLater | StartInvocation:
     return StartInvocation(expected["start_invocation"]["generation"])
 
 
+@pytest.mark.parametrize("spoken", Era)
 @pytest.mark.parametrize("case", cases("policies"))
-def test_vector_policies(case: Case) -> None:
+def test_vector_policies(case: Case, spoken: Era) -> None:
     """A policy as a config defines it starts and discards what the original does, and says the same."""
     triggers = [
         Trigger(item["id"], parse_rfc3339(item["created"]), "buildbucket", {"properties": {"of": item["id"]}},
                 order_in_batch=item["order_in_batch"], emitted_by_user=item["emitted_by_user"])
         for item in case["triggers"]
     ]  # fmt: skip
-    decide = make_policy(_configured(case["policy"]), Era.V2)
+    decide = make_policy(_configured(case["policy"]), spoken)
     decision = decide(sorted(triggers, key=sort_key), case["active_invocations"], parse_rfc3339(case["now"]))
     expected = case["expected"]
     requests = [
@@ -136,3 +139,23 @@ def test_vector_policy_factory(case: Case) -> None:
     else:
         with pytest.raises(ValueError, match=f"^{re.escape(case['error'])}$"):
             make_policy(definition, Era.V2)
+
+
+@pytest.mark.parametrize("case", cases("triage_throttle"))
+def test_vector_triage_throttle(case: Case) -> None:
+    """A triage takes place at the next even second, under a name of its own."""
+    job_id, eta = JobId(case["job_id"]), Instant(case["eta_unix"] * SECOND)
+    assert triage_kick(job_id, Instant(case["now_unix"] * SECOND)) == (eta, case["task_name"])
+    assert triage_key(job_id, eta) == case["dedup_key"]
+
+
+@pytest.mark.parametrize("case", cases("job_public_state"))
+def test_vector_job_public_state(case: Case) -> None:
+    """A job is in the state that the original shows."""
+    state = public_state(
+        active_invocations=case["active_invocations"],
+        enabled=case["enabled"],
+        paused=case["paused"],
+        next_tick=DISTANT_FUTURE if case["next_tick"] == "distant" else instant(case["next_tick"]),
+    )
+    assert state == case["state"]

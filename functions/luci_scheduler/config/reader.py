@@ -16,6 +16,8 @@ from luci_scheduler.ports import Watcher
 
 __all__ = ["ConfigError", "ProjectConfig", "read_config"]
 
+_FILTERS = ("refs", "path_regexps", "path_regexps_exclude")
+
 
 class ConfigError(Exception):
     """A config is not valid; ``problems`` lists all errors, each with its place."""
@@ -94,12 +96,13 @@ def _watchers(jobs: Mapping[JobId, JobDefinition]) -> Mapping[str, tuple[Watcher
     for trigger_job_id, definition in jobs.items():
         if definition.task.kind != "gitiles":
             continue
-        repo, refs = definition.task.fields["repo"], tuple(definition.task.fields.get("refs", ()))
+        repo = definition.task.fields["repo"]
+        filters = [tuple(definition.task.fields.get(name, ())) for name in _FILTERS]
         try:
             normalised = str(parse_repo_url(repo))
         except BadRepoUrlError:
             continue  # valid in a config, as in the original; its polls fail and say why
         by_repo.setdefault(normalised, []).extend(
-            Watcher(target, trigger_job_id, repo, refs) for target in definition.triggered_jobs if target in jobs
+            Watcher(target, trigger_job_id, repo, *filters) for target in definition.triggered_jobs if target in jobs
         )
     return {repo: tuple(watchers) for repo, watchers in by_repo.items()}

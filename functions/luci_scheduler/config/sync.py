@@ -9,17 +9,17 @@ import structlog
 
 from luci_scheduler.config.reader import ConfigError, ProjectConfig, read_config
 from luci_scheduler.core.errors import ComeAgainError, PermanentError, SchedulerError, StoreConflictError
-from luci_scheduler.core.identifiers import JobId
-from luci_scheduler.core.job import Job, JobDefinition
+from luci_scheduler.core.job_changes import defined, removed
+from luci_scheduler.engine.jobs import put_job, with_tick
+from luci_scheduler.engine.outbox import triage_task
+from luci_scheduler.engine.runtime import Runtime
 from luci_scheduler.ports import (
     ConfigFile,
     ConfigSource,
-    Found,
     ProjectRecord,
     PutJob,
     PutProject,
     PutWatchers,
-    Store,
     Write,
 )
 
@@ -31,7 +31,7 @@ _MAX_PROBLEMS = 100  # of a project's record: of a config that is wrong througho
 _logger = structlog.stdlib.get_logger("luci_scheduler")
 
 
-def sync_sources(store: Store, sources: Iterable[ConfigSource], key: str) -> None:
+def sync_sources(runtime: Runtime, sources: Iterable[ConfigSource], key: str) -> None:
     """Put the configs of all sources in force; what goes wrong with one project does not keep the others.
 
     Of a project that several sources hold the first one's config counts.
@@ -41,7 +41,7 @@ def sync_sources(store: Store, sources: Iterable[ConfigSource], key: str) -> Non
     """
 
     def in_force(project: str) -> str:
-        found = store.project(project)
+        found = runtime.store.project(project)
         return found.value.revision if found and not found.value.problems else ""
 
     troubles: list[SchedulerError] = []
@@ -58,7 +58,7 @@ def sync_sources(store: Store, sources: Iterable[ConfigSource], key: str) -> Non
                 continue
             seen.add(file.project)
             try:
-                sync_project(store, file, key)
+                sync_project(runtime, file, key)
             except SchedulerError as error:
                 _logger.warning("config_not_synced", project=file.project, revision=file.revision, reason=str(error))
                 troubles.append(error)
@@ -66,7 +66,7 @@ def sync_sources(store: Store, sources: Iterable[ConfigSource], key: str) -> Non
         raise troubles[0]
 
 
-def sync_project(store: Store, file: ConfigFile, key: str) -> int:
+def sync_project(runtime: Runtime, file: ConfigFile, key: str) -> int:
     """Put a project's config in force and return how many jobs changed; one that is in force already costs one read.
 
     A config with problems, or one that could not be read, changes no job: the last good one stays in force, and the project's
@@ -78,14 +78,14 @@ def sync_project(store: Store, file: ConfigFile, key: str) -> int:
     """
     for _ in range(_RACES):
         try:
-            return _sync_once(store, file, key)
+            return _sync_once(runtime, file, key)
         except StoreConflictError:
             continue
     raise ComeAgainError(f"the documents of project {file.project} change too fast to put a config in force")
 
 
-def _sync_once(store: Store, file: ConfigFile, key: str) -> int:
-    found = store.project(file.project)
+def _sync_once(runtime: Runtime, file: ConfigFile, key: str) -> int:
+    found = runtime.store.project(file.project)
     record = found.value if found else ProjectRecord(file.project)
     version = found.version if found else None
     if found and record.revision == file.revision and not record.problems and not file.trouble:
@@ -94,7 +94,7 @@ def _sync_once(store: Store, file: ConfigFile, key: str) -> int:
     if not file.trouble:
         try:
             config = read_config(file.project, file.text, file.revision, file.revision_url)
-            return _put_in_force(store, record, version, config, file, key)
+            return _put_in_force(runtime, record, version, config, file, key)
         except ConfigError as error:
             problems = _told(error)
         except PermanentError as error:
@@ -102,24 +102,27 @@ def _sync_once(store: Store, file: ConfigFile, key: str) -> int:
     event = "config_unreadable" if file.trouble else "config_invalid"
     _logger.warning(event, project=file.project, revision=file.revision, problems=problems)
     if problems != record.problems:
-        store.commit([PutProject(replace(record, problems=problems, mutations=record.mutations + 1), version)])
+        runtime.store.commit([PutProject(replace(record, problems=problems, mutations=record.mutations + 1), version)])
     return 0
 
 
 def _put_in_force(
-    store: Store, record: ProjectRecord, version: object | None, config: ProjectConfig, file: ConfigFile, key: str
+    runtime: Runtime, record: ProjectRecord, version: object | None, config: ProjectConfig, file: ConfigFile, key: str
 ) -> int:
-    writes = list(_writes(store, record, version, config, file, key))
-    store.commit(writes)
-    changed = sum(isinstance(write, PutJob) for write in writes)
+    writes = list(_writes(runtime, record, version, config, file, key))
+    runtime.store.commit(writes)
+    jobs = [write.job for write in writes if isinstance(write, PutJob)]
+    for job in jobs:
+        if job.triage_due is not None:  # if one is lost the sweep asks again
+            runtime.queue.enqueue(triage_task(job.id, runtime.clock.now()))
     _logger.info(
         "config_synced",
         project=file.project,
         revision=file.revision,
-        jobs_changed=changed,
+        jobs_changed=len(jobs),
         warnings=len(config.warnings),
     )
-    return changed
+    return len(jobs)
 
 
 def _told(error: ConfigError) -> tuple[str, ...]:
@@ -129,18 +132,18 @@ def _told(error: ConfigError) -> tuple[str, ...]:
 
 
 def _writes(
-    store: Store, record: ProjectRecord, version: object | None, config: ProjectConfig, file: ConfigFile, key: str
+    runtime: Runtime, record: ProjectRecord, version: object | None, config: ProjectConfig, file: ConfigFile, key: str
 ) -> Iterable[Write]:
-    for job_id, definition in config.jobs.items():
-        found = store.job(job_id)
-        job = _changed(found, job_id, definition)
-        if job is not None:
-            yield PutJob(replace(job, mutations=job.mutations + 1, last_event=key), found.version if found else None)
-    for job_id in sorted(set(record.job_ids) - set(config.jobs)):
-        found = store.job(job_id)
-        if found and found.value.enabled:
-            job = replace(found.value, enabled=False, mutations=found.value.mutations + 1, last_event=key)
-            yield PutJob(job, found.version)
+    now = runtime.clock.now()
+    for job_id in sorted({*config.jobs, *record.job_ids}):
+        found, definition = runtime.store.job(job_id), config.jobs.get(job_id)
+        job = found.value if found else None
+        if definition is not None:
+            change = defined(job, job_id, definition, now, runtime.chance.nonce)
+        else:
+            change = removed(job, now) if job else None
+        if change is not None:
+            yield put_job(with_tick(runtime, change, now), found, key)
     for repo in sorted({*record.repos, *config.watchers}):
         yield PutWatchers(repo, file.project, config.watchers.get(repo, ()))
     in_force = ProjectRecord(
@@ -152,12 +155,3 @@ def _writes(
         mutations=record.mutations + 1,
     )
     yield PutProject(in_force, version)
-
-
-def _changed(found: Found[Job] | None, job_id: JobId, definition: JobDefinition) -> Job | None:
-    """Return the job as it must become, or None; a new revision alone is no change, as in the original."""
-    if found is None:
-        return Job(job_id, definition)
-    job = found.value
-    same = replace(job.definition, revision=definition.revision, revision_url=definition.revision_url) == definition
-    return None if same and job.enabled else replace(job, definition=definition, enabled=True)

@@ -8,6 +8,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
+from luci_scheduler.core.cron_machine import CronState
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import DAY, Instant
 
@@ -80,6 +81,19 @@ class Job:
     definition: JobDefinition
     enabled: bool = True
     paused: bool = False
+    changed_by: str = ""
+    """Who paused or resumed it last; empty if nobody ever did."""
+    changed_when: Instant | None = None
+    change_reason: str = ""
+    """Why, in the words of whoever paused or resumed it."""
+    cron: CronState = field(default_factory=CronState)
+    tick_at: Instant | None = None
+    """When the queue brings the awaited tick, or a link of the chain to a far one; None when none is awaited."""
+    triage_due: Instant | None = None
+    """Since when a triage is asked for that nobody has carried out yet (after a change of policy, pause or removal)."""
+    last_triage: Instant | None = None
+    last_poll: Instant | None = None
+    """When a gitiles job last looked and found nothing new; such a look leaves no invocation."""
     active_invocations: tuple[InvocationId, ...] = ()
     """Invocations that are not final yet, in the order of their creation."""
     triggers_wait: bool = False
@@ -88,5 +102,8 @@ class Job:
     """Raised by every commit that touches the record."""
     last_event: str = ""
     """Key of the delivery that made the last commit: tells a commit of unknown outcome from another's."""
-    next_due: Instant | None = None
-    """When the sweep looks at the job, or None."""
+
+    @property
+    def next_due(self) -> Instant | None:
+        """When the sweep looks at the job: the awaited tick or the triage that is asked for, whichever is earlier."""
+        return min((due for due in (self.tick_at, self.triage_due) if due is not None), default=None)

@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emulator.memory.store import MemoryStore
 from luci_scheduler.config.parsing import MAX_BYTES
 from luci_scheduler.config.sync import sync_project
 from luci_scheduler.config.validator import Validated, validate
 from luci_scheduler.core.identifiers import JobId
-from luci_scheduler.ports import ConfigFile
+from luci_scheduler.engine.runtime import Runtime
+from luci_scheduler.ports import ConfigFile, Store
+from tests.unit.engine.world import World
 
 SAMPLE = (Path(__file__).parent / "sample.cfg").read_bytes()
 JOBS = ("main-gitiles", "nightly-source", "linux-rel", "mac-rel", "Windows (x64)", "nightly")
@@ -87,11 +88,13 @@ def test_broken(name: str) -> None:
     _check(content, validated)
     assert validated.errors
     assert validated.errors[0].line == line
-    store = _store_with_sample()
-    sync_project(store, ConfigFile("thing", content, "2"), "k")
-    _assert_sample_is_in_force(store)
-    project = store.project("thing")
+    runtime = _runtime_with_sample()
+    before = _in_force(runtime.store)
+    sync_project(runtime, ConfigFile("thing", content, "2"), "k")
+    assert _in_force(runtime.store) == before
+    project = runtime.store.project("thing")
     assert project is not None
+    assert project.value.revision == "1"
     assert project.value.problems[0] == str(validated.errors[0])
 
 
@@ -101,13 +104,14 @@ def test_truncated(length: int) -> None:
     content = SAMPLE[:length]
     validated = validate(content, project="thing")
     _check(content, validated)
-    store = _store_with_sample()
-    sync_project(store, ConfigFile("thing", content, "2"), "k")
+    runtime = _runtime_with_sample()
+    before = _in_force(runtime.store)
+    sync_project(runtime, ConfigFile("thing", content, "2"), "k")
     if validated.errors:
-        _assert_sample_is_in_force(store)
+        assert _in_force(runtime.store) == before
     else:
         whole = [*validated.message.job, *validated.message.trigger]
-        project = store.project("thing")
+        project = runtime.store.project("thing")
         assert project is not None
         assert project.value.job_ids == tuple(sorted(f"thing/{item.id}" for item in whole if not item.disabled))
 
@@ -138,24 +142,16 @@ def test_noise(content: bytes) -> None:
     _check(content, validate(content))
 
 
-def _store_with_sample() -> MemoryStore:
-    store = MemoryStore()
-    assert sync_project(store, ConfigFile("thing", SAMPLE, "1"), "k") == len(JOBS)
-    return store
+def _runtime_with_sample() -> Runtime:
+    runtime = World("").runtime
+    assert sync_project(runtime, ConfigFile("thing", SAMPLE, "1"), "k") == len(JOBS)
+    return runtime
 
 
-def _assert_sample_is_in_force(store: MemoryStore) -> None:
-    project = store.project("thing")
-    assert project is not None
-    assert project.value.revision == "1"
-    assert project.value.problems
-    assert project.value.job_ids == tuple(sorted(f"thing/{name}" for name in JOBS))
-    for name in JOBS:
-        job = store.job(JobId(f"thing/{name}"))
-        assert job is not None
-        assert (job.value.enabled, job.value.definition.revision, job.value.mutations) == (True, "1", 1)
-    assert {watcher.job_id for watcher in store.watchers(REPO)} == {
-        "thing/linux-rel",
-        "thing/mac-rel",
-        "thing/Windows (x64)",
-    }
+def _in_force(store: Store) -> list[object]:
+    """Return all that a config decides, with the versions of the documents: what is equal was not written."""
+    jobs = [store.job(JobId(f"thing/{name}")) for name in JOBS]
+    assert all(job is not None and job.value.enabled and job.value.definition.revision == "1" for job in jobs)
+    watchers = list(store.watchers(REPO))
+    assert {watcher.job_id for watcher in watchers} == {"thing/linux-rel", "thing/mac-rel", "thing/Windows (x64)"}
+    return [jobs, watchers]

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import HOUR
 from luci_scheduler.core.job import Flavor, PolicyKind, TriggeringPolicy
 from luci_scheduler.ports import ConfigFile, Found, ProjectRecord, Version, Write
+from tests.unit.engine.world import World
 
 FOLDER = os.environ.get("LUCI_CONFIGS", "")
 REAL = sorted(Path(FOLDER).glob("*.cfg")) if FOLDER else []
@@ -93,19 +95,20 @@ def test_problems_have_their_place() -> None:
 
 def test_sync_changes_what_changed_and_disables_what_went() -> None:
     """A new revision alone writes no job; a removed job is disabled; a broken config changes nothing and is told."""
-    store = MemoryStore()
-    assert sync_project(store, ConfigFile("p", GOOD, "1"), "k") == 2
-    assert sync_project(store, ConfigFile("p", GOOD, "1"), "k") == 0
-    assert sync_project(store, ConfigFile("p", GOOD + "# note\n", "2"), "k") == 0
+    runtime = World("").runtime
+    store = runtime.store
+    assert sync_project(runtime, ConfigFile("p", GOOD, "1"), "k") == 2
+    assert sync_project(runtime, ConfigFile("p", GOOD, "1"), "k") == 0
+    assert sync_project(runtime, ConfigFile("p", GOOD + "# note\n", "2"), "k") == 0
     job = store.job(JobId("p/a"))
     assert job is not None
     assert job.value.definition.revision == "1"
-    sync_project(store, ConfigFile("p", "job {", "3"), "k")
+    sync_project(runtime, ConfigFile("p", "job {", "3"), "k")
     project = store.project("p")
     assert project is not None
     assert (project.value.revision, bool(project.value.problems)) == ("2", True)
     assert len(store.watchers("https://r.googlesource.com/x")) == 1
-    assert sync_project(store, ConfigFile("p", "", "4"), "k") == 2
+    assert sync_project(runtime, ConfigFile("p", "", "4"), "k") == 2
     job = store.job(JobId("p/a"))
     assert job is not None
     assert not job.value.enabled
@@ -114,29 +117,31 @@ def test_sync_changes_what_changed_and_disables_what_went() -> None:
 
 def test_a_disabled_definition_disables_its_job() -> None:
     """``disabled`` takes a job out of force, and removing it brings the job back under its old record."""
-    store = MemoryStore()
+    runtime = World("").runtime
+    store = runtime.store
     text = 'job { id: "a" noop {} }'
-    sync_project(store, ConfigFile("p", text, "1"), "k")
-    assert sync_project(store, ConfigFile("p", text.replace("noop", "disabled: true noop"), "2"), "k") == 1
+    sync_project(runtime, ConfigFile("p", text, "1"), "k")
+    assert sync_project(runtime, ConfigFile("p", text.replace("noop", "disabled: true noop"), "2"), "k") == 1
     job = store.job(JobId("p/a"))
     assert job is not None
     assert not job.value.enabled
-    assert sync_project(store, ConfigFile("p", text, "3"), "k") == 1
+    assert sync_project(runtime, ConfigFile("p", text, "3"), "k") == 1
     job = store.job(JobId("p/a"))
     assert job is not None
-    assert (job.value.enabled, job.value.mutations) == (True, 3)
+    assert (job.value.enabled, job.value.definition.revision) == (True, "3")
 
 
 def test_the_same_trouble_is_written_once() -> None:
     """Each sync finds a broken config broken again; the record is written only when what is wrong changes."""
-    store = MemoryStore()
-    sync_project(store, ConfigFile("p", GOOD, "1"), "k")
+    runtime = World("").runtime
+    store = runtime.store
+    sync_project(runtime, ConfigFile("p", GOOD, "1"), "k")
     for file in [ConfigFile("p", "job {", "2")] * 3 + [ConfigFile("p", "", "", trouble="HTTP 503")] * 3:
-        sync_project(store, file, "k")
+        sync_project(runtime, file, "k")
     project = store.project("p")
     assert project is not None
     assert (project.value.mutations, project.value.problems) == (3, ("HTTP 503",))
-    assert sync_project(store, ConfigFile("p", GOOD, "1"), "k") == 0
+    assert sync_project(runtime, ConfigFile("p", GOOD, "1"), "k") == 0
     project = store.project("p")
     assert project is not None
     assert (project.value.problems, project.value.revision) == ((), "1")
@@ -144,8 +149,9 @@ def test_the_same_trouble_is_written_once() -> None:
 
 def test_a_record_holds_no_more_problems_than_people_read() -> None:
     """Of a config that is wrong throughout the first hundred are kept, and how many more there are."""
-    store = MemoryStore()
-    sync_project(store, ConfigFile("p", "job { noop {} }\n" * 150, "1"), "k")
+    runtime = World("").runtime
+    store = runtime.store
+    sync_project(runtime, ConfigFile("p", "job { noop {} }\n" * 150, "1"), "k")
     project = store.project("p")
     assert project is not None
     assert len(project.value.problems) == 101
@@ -180,6 +186,7 @@ class _Store(MemoryStore):
 def test_one_project_s_trouble_does_not_stop_the_others() -> None:
     """Unreadable, broken, too large for the store: the other projects are put in force, and each record tells its own."""
     store = _Store()
+    runtime = replace(World("").runtime, store=store)
     store.error = PermanentError("a document would exceed the limit")
     source = _Source(
         ConfigFile("a", "", "", trouble="HTTP 503"),
@@ -187,7 +194,7 @@ def test_one_project_s_trouble_does_not_stop_the_others() -> None:
         ConfigFile("bad", GOOD, "1"),
         ConfigFile("good", GOOD, "1"),
     )
-    sync_sources(store, [source], "k")
+    sync_sources(runtime, [source], "k")
     assert store.problems("a") == ("HTTP 503",)
     assert store.problems("b")[0].startswith("luci-scheduler.cfg:1: ")
     assert "cannot be stored" in store.problems("bad")[0]
@@ -199,29 +206,31 @@ def test_one_project_s_trouble_does_not_stop_the_others() -> None:
 def test_a_store_that_fails_is_tried_again_after_the_others() -> None:
     """The caller gets the error, for a redelivery, when all others are in force."""
     store = _Store()
+    runtime = replace(World("").runtime, store=store)
     store.error = TransientError("unavailable")
     source = _Source(ConfigFile("bad", GOOD, "1"), ConfigFile("good", GOOD, "1"))
     with pytest.raises(TransientError):
-        sync_sources(store, [source], "k")
+        sync_sources(runtime, [source], "k")
     assert store.problems("bad") == ("no record",)
     assert store.problems("good") == ()
 
 
 def test_sources_are_told_what_is_in_force() -> None:
     """A project that has problems counts as not in force, so that its config is read again."""
-    store = MemoryStore()
+    runtime = World("").runtime
     source = _Source(ConfigFile("p", GOOD, "1"), ConfigFile("q", "job {", "1"))
-    sync_sources(store, [source], "k")
-    sync_sources(store, [source], "k")
+    sync_sources(runtime, [source], "k")
+    sync_sources(runtime, [source], "k")
     assert source.told == ["1", ""]
 
 
 def test_of_two_sources_of_a_project_the_first_counts() -> None:
     """Otherwise they would take turns."""
-    store = MemoryStore()
+    runtime = World("").runtime
+    store = runtime.store
     first, second = _Source(ConfigFile("p", GOOD, "1")), _Source(ConfigFile("p", "", "2"))
     for _ in range(2):
-        sync_sources(store, [first, second], "k")
+        sync_sources(runtime, [first, second], "k")
     project = store.project("p")
     assert project is not None
     assert (project.value.revision, project.value.mutations) == ("1", 1)

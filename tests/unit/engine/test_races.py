@@ -415,7 +415,7 @@ def test_same_commit_again_after_half_an_hour_counts_as_new() -> None:
 
 def test_a_launch_task_under_a_live_claim_asks_nobody() -> None:
     """A launch task that comes while another attempt holds the claim leaves a task for the claim's end."""
-    from luci_scheduler.engine.launch import launch_task
+    from luci_scheduler.engine.outbox import launch_task
 
     world = World()
 
