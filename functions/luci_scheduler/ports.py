@@ -118,6 +118,8 @@ class TriggerRecord:
     """When the store may delete it; None while it is pending."""
     deliveries: tuple[str, ...] = ()
     """Keys of the deliveries that brought it, the latest last: a redelivery is told from a new request by them."""
+    refused: bool = False
+    """Whether it was discarded on arrival and never pending: another delivery of the same ID counts as new at once."""
 
     @property
     def is_pending(self) -> bool:
