@@ -118,17 +118,24 @@ class ScriptedBuildbucket:
         self.app.faults.clear()
         self._script.begin(iter(delivery.answers if delivery else ()))
 
-    def finish(self) -> None:
-        """Check that the delivery asked for every answer, and for no other.
+    @property
+    def unasked(self) -> int:
+        """How many answers of the delivery nobody has asked for."""
+        return self._script.unasked
+
+    @property
+    def calls(self) -> str:
+        """The calls of the delivery, in words."""
+        return ", ".join(_described(record) for record in self.requests[self._seen :]) or "none"
+
+    def require_answers(self) -> None:
+        """Check that every call of the delivery had its answer.
 
         Raises:
-            ScenarioError: it did not.
+            ScenarioError: one had none, or one of the wrong protocol.
         """
-        calls = ", ".join(_described(record) for record in self.requests[self._seen :]) or "none"
         if self._script.faults:
-            raise ScenarioError(f"answers: {self._script.faults[0]} (calls: {calls})")
-        if self._script.unasked:
-            raise ScenarioError(f"answers: {self._script.unasked} of them nobody asked for (calls: {calls})")
+            raise ScenarioError(f".answers: {self._script.faults[0]} (calls: {self.calls})")
 
     def callback(self, build_id: str) -> Callback:
         """Return where the notifications of a build go; one whose answer was lost is that of the only invocation.
@@ -141,9 +148,9 @@ class ScriptedBuildbucket:
         bodies = [json.loads(record.body) for record in named or asked]
         found = [(_operation(body), callback) for body in bodies if (callback := _callback(body))]
         if len({operation for operation, _ in found}) > 1:
-            raise ScenarioError(f"notification.build.id: no answer so far has told of build {build_id}")
+            raise ScenarioError(f".notification.build.id: no answer so far has told of build {build_id}")
         if not found:
-            raise ScenarioError("notification: no build was asked for yet")
+            raise ScenarioError(".notification: no build was asked for yet")
         return found[-1][1]
 
     def _prepare(self, answer: Reply) -> None:

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     except ScenarioError as error:
         return _failed(f"{options.scenario}: {error}")
     except (ReplayError, SchedulerError) as error:
-        return _failed(f"{options.scenario}: the real functions or their servers failed: {error}")
+        return _failed(f"{options.scenario}: the replay failed: {error}")
     except LocalCloudError as error:
         hint = "" if "--store memory" in str(error) else "; --store memory needs no emulators"
         return _failed(f"{error}{hint}")

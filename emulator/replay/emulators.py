@@ -20,10 +20,11 @@ from emulator.cloud_tasks.server import CloudTasksServer
 from emulator.errors import LocalCloudError
 from emulator.official import OfficialEmulator, start_firestore, start_pubsub
 from emulator.ports import HOST
+from emulator.replay.errors import ReplayError
 from emulator.replay.ports import ReplayClock
 from emulator.replay.pubsub import ReplayTopics
 from emulator.replay.serving import Gate, Listener
-from emulator.replay.stage import TASK_ACCOUNT, Answer, Message, Ports, Waiting
+from emulator.replay.stage import RETRIES, TASK_ACCOUNT, Answer, Message, Ports, Waiting
 from emulator.topics import PushSubscription
 from luci_scheduler import bootstrap
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client
@@ -123,7 +124,7 @@ class EmulatorStage:
             server.start()
             stack.callback(server.stop)
         stack.enter_context(self._tasks)
-        self._queue = self._tasks.create_queue(_QUEUE.format(self._project))
+        self._queue = self._tasks.create_queue(_QUEUE.format(self._project), retry_config=RETRIES)
         self._client = make_client(self._tasks.grpc_address)
         stack.callback(self._client.transport.close)
         self._session = stack.enter_context(requests.Session())
@@ -159,7 +160,10 @@ class EmulatorStage:
     def deliver(self, topic: str, message: Message) -> Answer:
         """Publish a message to the emulator and wait until the function has answered to its push."""
         gate = self._gates[self._subscriptions[topic].function]
-        return gate.deliver(message, lambda: self._topics.publish(topic, message.data, message.attributes))
+        try:
+            return gate.deliver(message, lambda: self._topics.publish(topic, message.data, message.attributes))
+        except (exceptions.GoogleAPICallError, exceptions.RetryError) as error:
+            raise ReplayError(f"the Pub/Sub emulator did not take a message: {error}") from error
 
     def waiting(self) -> list[Waiting]:
         """Return the tasks on the queue."""

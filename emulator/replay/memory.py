@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from werkzeug.test import Client
 from emulator.clock import Clock
 from emulator.memory.store import MemoryStore
 from emulator.replay.buildbucket import WsgiAdapter
-from emulator.replay.stage import Answer, Message, Ports, Waiting
+from emulator.replay.stage import RETRIES, Answer, Message, Ports, Waiting
 from emulator.topics import PushSubscription
 from luci_scheduler import bootstrap
 from luci_scheduler.config.settings import Settings
@@ -74,16 +75,15 @@ class MemoryStage:
 
     def waiting(self) -> list[Waiting]:
         """Return the tasks on the queue."""
-        tasks = [Waiting(name, task.kind, task.eta) for name, task in self._queue.tasks.items()]
-        return sorted(tasks, key=lambda task: task.due)  # of those due at once the first one enqueued is the first
+        return self._queue.waiting()
 
     def dispatch(self, task: Waiting) -> Answer:
-        """Deliver a task as Cloud Tasks would; it stays on the queue unless it succeeds."""
-        held = self._queue.tasks[task.name]
+        """Deliver a task as Cloud Tasks would."""
+        held = self._queue.take(task.name)
         body = {"v": 1, **held.payload}
         answer = self._post("on_task", f"/{held.kind}", body, {**held.headers, "X-CloudTasks-TaskName": task.name})
-        if answer.status // 100 == 2:  # noqa: PLR2004 - any success
-            del self._queue.tasks[task.name]
+        if answer.status // 100 != 2:  # noqa: PLR2004 - any success
+            self._queue.put_back(task.name, held)
         return answer
 
     def _post(self, function: str, path: str, body: Any, headers: Mapping[str, str]) -> Answer:
@@ -96,11 +96,28 @@ class _Queue:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._tasks: dict[str, Task] = {}
+        self._attempts: Counter[str] = Counter()
         self._count = 0
-        self.tasks: dict[str, Task] = {}
 
     def enqueue(self, task: Task) -> None:
         """Put a task on the queue."""
-        due = Instant(max(task.eta, self._clock.now()))
         self._count += 1
-        self.tasks[f"task-{self._count}"] = replace(task, eta=truncate_to_microseconds(due))
+        self._put(f"task-{self._count}", task, max(task.eta, self._clock.now()))
+
+    def waiting(self) -> list[Waiting]:
+        """Return the tasks, the earliest first; of those due at once the first one enqueued is the first."""
+        tasks = [Waiting(name, task.kind, task.eta) for name, task in self._tasks.items()]
+        return sorted(tasks, key=lambda task: task.due)
+
+    def take(self, name: str) -> Task:
+        """Take a task off the queue to be delivered."""
+        self._attempts[name] += 1
+        return self._tasks.pop(name)
+
+    def put_back(self, name: str, task: Task) -> None:
+        """Put a task that failed back, due again after a pause."""
+        self._put(name, task, self._clock.now() + RETRIES.backoff(self._attempts[name]))
+
+    def _put(self, name: str, task: Task, due: int) -> None:
+        self._tasks[name] = replace(task, eta=truncate_to_microseconds(Instant(due)))

@@ -175,16 +175,28 @@ class _Player:
         self._logged.clear()
         try:
             answer = self._task(delivery) if delivery.kind == "task" else self._message(delivery)
-            if self._faults:
-                raise self._faults[0]
-            self._buildbucket.finish()
+            self._answers.append(answer)
+            self._check(delivery, answer)
         except ReplayError as error:
-            raise type(error)(f"{delivery.where}: {error}") from error
-        self._answers.append(answer)
-        if answer.status not in _SUCCESS:
-            why = f"; its log: {self._logged[-1]}" if self._logged else ""
+            text = str(error)
+            raise type(error)(f"{delivery.where}{'' if text.startswith('.') else ': '}{text}") from error
+
+    def _check(self, delivery: Delivery, answer: Answer) -> None:
+        """Check that a delivery went well; what the scenario lacks comes first, being the cause of the rest.
+
+        Where the scenario has Buildbucket fail, the function may ask to be called again; the scenario says when.
+        """
+        if self._faults:
+            raise self._faults[0]
+        self._buildbucket.require_answers()
+        logged = f"; the function's log: {self._logged[-1]}" if self._logged else ""
+        if answer.status not in _SUCCESS and not any(reply.is_failure for reply in delivery.answers):
             said = f"answered {answer.status} {one_line(answer.text)}" if answer.status else "did not answer"
-            raise ReplayError(f"{delivery.where}: the function {said}{why}")
+            raise ReplayError(f"the function {said}{logged}")
+        if unasked := self._buildbucket.unasked:
+            raise ScenarioError(
+                f".answers: {unasked} of them nobody asked for (calls: {self._buildbucket.calls}){logged}"
+            )
 
     def _task(self, delivery: Delivery) -> Answer:
         waiting = self._stage.waiting()
@@ -192,7 +204,7 @@ class _Player:
         if not tasks:
             there = ", ".join(task.kind for task in waiting) or "none"
             now = format_rfc3339(self._clock.now())
-            raise ScenarioError(f"there is no {delivery.body} task on the queue at {now} (tasks there: {there})")
+            raise ScenarioError(f".task: there is no {delivery.body} task on the queue at {now} (tasks there: {there})")
         self._arrive(Instant(tasks[0].due + delivery.lateness))
         return self._stage.dispatch(tasks[0])
 
@@ -200,7 +212,7 @@ class _Player:
         at = delivery.at or self._clock.now()
         if at < self._latest:
             latest = format_rfc3339(self._latest)
-            raise ScenarioError(f"at: {format_rfc3339(at)} is before {latest}, when the delivery before it comes")
+            raise ScenarioError(f".at: {format_rfc3339(at)} is before {latest}, when the delivery before it comes")
         self._arrive(at)
         topic, data, attributes = self._commit(delivery) if delivery.kind == "commit" else self._notification(delivery)
         message = Message(
@@ -229,11 +241,10 @@ class _Player:
         return callback.topic, {"buildPubsub": delivery.body, "userData": callback.user_data}, {"version": "v2"}
 
     def _note(self, _: Any, level: str, event: Any) -> Any:
-        """Keep the last thing that the functions logged as wrong, and print nothing."""
-        if level in ("warning", "error", "exception"):
-            error = sys.exc_info()[1]
-            told = event.get("reason") or (f"{type(error).__name__}: {error}" if error else "")
-            self._logged.append(one_line(f"{event.get('event', '')} {told}"))
+        """Keep what the functions logged last, and print nothing."""
+        error = sys.exc_info()[1] if level == "exception" else None
+        told = event.get("reason") or (f"{type(error).__name__}: {error}" if error else "")
+        self._logged.append(one_line(f"{event.get('event', '')} {told}"))
         raise structlog.DropEvent
 
     def result(self) -> Played:

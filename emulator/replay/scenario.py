@@ -42,6 +42,11 @@ class Reply:
     """The connection breaks off before the answer."""
     text: str = ""
 
+    @property
+    def is_failure(self) -> bool:
+        """Whether the call fails."""
+        return self.reply is None
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
@@ -231,7 +236,7 @@ def _reply(node: Node) -> Reply:
             return _error(node.members(("error",), ("message",)))
         case "http":
             members = node.members(("http",), ("body",))
-            return Reply(http=members["http"].integer(300, 599), text=_optional_text(members, "body"))
+            return Reply(http=members["http"].integer(200, 599), text=_optional_text(members, "body"))
         case _:
             lost = node.members(("lost",))["lost"]
             if lost.of_type(bool) is not True:

@@ -6,13 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from luci_scheduler.core.instants import Instant
+from emulator.cloud_tasks.model import RetryConfig
+from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.ports import Buildbucket, Queue, Store
 
-__all__ = ["TASK_ACCOUNT", "Answer", "Message", "Ports", "Stage", "Waiting"]
+__all__ = ["RETRIES", "TASK_ACCOUNT", "Answer", "Message", "Ports", "Stage", "Waiting"]
 
 TASK_ACCOUNT = "tasks@replay.iam.gserviceaccount.com"
 """Who tasks are signed as."""
+
+RETRIES = RetryConfig(max_attempts=-1, min_backoff=SECOND, max_backoff=600 * SECOND, max_doublings=10)
+"""When a task that failed is due again; as in the local cloud."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,4 +74,4 @@ class Stage(Protocol):
         """Return the tasks on the queue, the earliest first."""
 
     def dispatch(self, task: Waiting) -> Answer:
-        """Deliver a task now, and return when ``on_task`` has answered; one that succeeded is off the queue."""
+        """Deliver a task now, and return when ``on_task`` has answered; one that failed is due again after a pause."""
