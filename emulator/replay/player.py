@@ -15,10 +15,20 @@ import structlog
 
 from emulator.buildbucket.faults import RequestRecord
 from emulator.errors import one_line
+from emulator.memory.gitiles import AnyCommit
+from emulator.memory.queue import MemoryQueue
 from emulator.replay.buildbucket import ScriptedBuildbucket
 from emulator.replay.errors import ReplayError, ScenarioError
 from emulator.replay.memory import MemoryStage
-from emulator.replay.ports import ReplayChance, ReplayClock, Stopwatch, TimedBuildbucket, TimedQueue, TimedStore
+from emulator.replay.ports import (
+    NothingToFetch,
+    ReplayChance,
+    ReplayClock,
+    Stopwatch,
+    TimedBuildbucket,
+    TimedQueue,
+    TimedStore,
+)
 from emulator.replay.scenario import Delivery, Scenario
 from emulator.replay.stage import TASK_ACCOUNT, Answer, Message, Ports, Stage
 from emulator.supervisor import FUNCTIONS, SOURCE
@@ -143,6 +153,8 @@ class _Player:
             clock=self._clock,
             chance=chance,
             buildbucket=TimedBuildbucket(self._ports.buildbucket, self._stopwatch),
+            gitiles=AnyCommit(),
+            fetch=NothingToFetch(),
             verify_caller=self._ports.verify_caller,
         )
         bootstrap.use(app)
@@ -158,7 +170,9 @@ class _Player:
         file = ConfigFile(
             scenario.config_project, scenario.config_text, scenario.config_revision, scenario.config_revision_url
         )
-        sync_project(self._ports.store, file, "replay")
+        # The config is there before the clock counts what operations take; ticks of schedules are no part of a scenario.
+        runtime = replace(bootstrap.app().runtime, store=self._ports.store, queue=MemoryQueue())
+        sync_project(runtime, file, "replay")
         for delivery in scenario.deliveries:
             self._deliver(delivery)
         for _ in range(_MOST_LEFT if scenario.drain else 0):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,9 +12,9 @@ from emulator.clock import SteppedClock
 from emulator.replay.errors import ScenarioError
 from emulator.replay.scenario import Delivery
 from luci_scheduler.core.instants import Instant
-from luci_scheduler.ports import Buildbucket, Queue, Store, Task, Version, Write
+from luci_scheduler.ports import Buildbucket, Fetched, FetchError, Queue, Store, Task, Version, Write
 
-__all__ = ["ReplayChance", "ReplayClock", "Stopwatch", "TimedBuildbucket", "TimedQueue", "TimedStore"]
+__all__ = ["NothingToFetch", "ReplayChance", "ReplayClock", "Stopwatch", "TimedBuildbucket", "TimedQueue", "TimedStore"]
 
 
 class ReplayClock(SteppedClock):
@@ -22,6 +23,10 @@ class ReplayClock(SteppedClock):
     def now(self) -> Instant:
         """Return the present instant."""
         return Instant(super().now())
+
+    def sleep(self, nanoseconds: int) -> None:
+        """Move forward at once, as if the time had been slept through."""
+        self.advance(max(0, nanoseconds))
 
     def reach(self, instant: int) -> None:
         """Move to ``instant``, unless it is past."""
@@ -130,12 +135,17 @@ class ReplayChance:
         self._suffixes = deque(suffixes)
         self._check_delays = deque(check_delays)
         self._on_fault = on_fault
+        self._nonces = itertools.count(1)
 
     def invocation_suffix(self) -> int:
         """Draw the next suffix."""
         if not self._suffixes:
             raise self._fault("chance.suffixes: one more invocation begins than there are suffixes")
         return self._suffixes.popleft()
+
+    def nonce(self) -> int:
+        """Draw the next number: nothing that can be seen depends on nonces."""
+        return next(self._nonces)
 
     def check_delay_seconds(self, low: int, high: int) -> int:
         """Draw the next delay, which must be one that could be drawn."""
@@ -151,3 +161,11 @@ class ReplayChance:
         error = ScenarioError(text)
         self._on_fault(error)
         return error
+
+
+class NothingToFetch:
+    """``ports.Fetch`` of a replay, which reaches for nothing outside itself."""
+
+    def get(self, url: str, timeout: int, max_bytes: int) -> Fetched:  # noqa: ARG002 - as the port has it
+        """Refuse."""
+        raise FetchError("a replay fetches nothing")
