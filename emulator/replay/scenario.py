@@ -153,7 +153,8 @@ def _check_config(node: Node, project: str, text: str, revision: str, url: str) 
     try:
         read_config(project, text, revision, url)
     except ConfigError as error:
-        raise node.error(f"the config is not valid: {'; '.join(map(str, error.problems)}")) from error
+        problems = "; ".join(str(problem) for problem in error.problems)
+        raise node.error(f"the config is not valid: {problems}") from error
 
 
 def _optional_text(members: Mapping[str, Node], name: str) -> str:
