@@ -5,6 +5,8 @@ Payloads carry the kind's members only; ``created`` is when the task was made, i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from luci_scheduler.core.cron_machine import TickLater
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
@@ -24,6 +26,7 @@ __all__ = [
     "tick_task",
     "triage_task",
     "trigger_task",
+    "triggers_task",
 ]
 
 
@@ -87,4 +90,15 @@ def dispatch_to_task(invocation: Invocation, target: JobId, first: int, now: Ins
 def trigger_task(job_id: JobId, trigger: Trigger, delivery: str, now: Instant) -> Task:
     """Return the task that brings a job one trigger, as the delivery that it came with."""
     payload = {"job": job_id, "trigger": trigger_to_json(trigger), "delivery": delivery, "created": now}
+    return Task("trigger", payload, now)
+
+
+def triggers_task(job_id: JobId, triggers: Sequence[Trigger], delivery: str, now: Instant) -> Task:
+    """Return the task that brings a job several triggers in one triage, as the delivery that they came with."""
+    payload = {
+        "job": job_id,
+        "triggers": [trigger_to_json(item) for item in triggers],
+        "delivery": delivery,
+        "created": now,
+    }
     return Task("trigger", payload, now)

@@ -76,8 +76,9 @@ def _abort(runtime: Runtime, payload: Payload, key: str) -> None:
 
 
 def _trigger(runtime: Runtime, payload: Payload, key: str) -> None:
-    trigger = trigger_from_json(payload["trigger"])
-    accept_triggers(runtime, _job_id(payload), [trigger], str(payload.get("delivery", key)))
+    documents = payload["triggers"] if "triggers" in payload else [payload["trigger"]]
+    triggers = [trigger_from_json(document) for document in documents]
+    accept_triggers(runtime, _job_id(payload), triggers, str(payload.get("delivery", key)))
 
 
 def _cron(runtime: Runtime, payload: Payload, key: str) -> None:
