@@ -37,8 +37,8 @@ __all__ = [
 ]
 
 
-Identify = Callable[[Mapping[str, str]], Identity]
-"""Headers of a request to the console → who calls; raises ``identity.UnauthenticatedError``, ``TransientError``."""
+Identify = Callable[[Any], Identity]
+"""Headers of a request to the console (as a mapping that does not mind case) → who calls; raises ``identity.UnauthenticatedError``, ``TransientError``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class App:
     identify: Identify
     """Who calls the console."""
 
-    def context(self, headers: Mapping[str, str]) -> Context:
+    def context(self, headers: Any) -> Context:
         """Return what the service layer works with for a call of the console.
 
         Raises:

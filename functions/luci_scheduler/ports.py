@@ -17,6 +17,7 @@ from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.core.trigger import Trigger
 
 __all__ = [
+    "NO_INVOCATION",
     "Backlog",
     "Buildbucket",
     "BuildbucketError",

@@ -162,7 +162,7 @@ class CallerIdentity:
             else None
         )
 
-    def identify(self, headers: Mapping[str, str]) -> Identity:
+    def identify(self, headers: Any) -> Identity:
         """Return who sent a request with these headers (looked up whatever their case).
 
         Raises:
