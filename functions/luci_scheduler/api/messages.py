@@ -102,7 +102,7 @@ def trigger_of(message: Any) -> Trigger:
     payload: dict[str, Any] = {}
     if kind in ("gitiles", "buildbucket"):
         try:
-            payload = json_format.MessageToDict(getattr(message, kind), preserving_proto_field_name=True)
+            payload = _whole(json_format.MessageToDict(getattr(message, kind), preserving_proto_field_name=True))
         except (RecursionError, ValueError) as error:
             raise invalid(f"the properties of trigger {message.id!r} cannot be read: {error}") from error
     elif kind == "noop":
@@ -110,3 +110,16 @@ def trigger_of(message: Any) -> Trigger:
     if kind == "gitiles":
         payload = {"repo": "", "ref": "", "revision": "", **payload}
     return Trigger(id=message.id, created=Instant(0), kind=kind, payload=payload, title=message.title, url=message.url)
+
+
+def _whole(value: Any) -> Any:
+    """Return a JSON value whose numbers are integers where they are whole: a Struct knows floating-point ones only."""
+    match value:
+        case dict():
+            return {name: _whole(item) for name, item in value.items()}
+        case list():
+            return [_whole(item) for item in value]
+        case float() if value.is_integer():
+            return int(value)
+        case _:
+            return value
