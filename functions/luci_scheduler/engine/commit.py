@@ -69,7 +69,7 @@ def on_commit(runtime: Runtime, event: CommitEvent, published: Instant, key: str
         logger.info("commit_filtered", repo=event.repo, ref=event.ref, revision=event.revision, watchers=len(watching))
         return
     batches = {job_id: [trigger] for job_id, trigger in triggers.items()}
-    bring(runtime, batches, key, lambda job_id, now: trigger_task(job_id, triggers[job_id], key, now))
+    bring(runtime, batches, key, lambda job_id, now: trigger_task(job_id, batches[job_id], key, now))
 
 
 def _watches(watcher: Watcher, event: CommitEvent) -> tuple[Watcher, PathFilter] | None:
@@ -120,6 +120,7 @@ def _wait_or_discard(
             resolved=now,
             expires=runtime.limits.expiry(now),
             deliveries=(key,),
+            refused=True,  # a poll may find the commit later
         )
         try:
             runtime.store.commit([CreateTrigger(record)])

@@ -12,7 +12,7 @@ from emulator.memory.sources import ManualClock, SeededChance
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import PermanentError, TransientError
 from luci_scheduler.core.identifiers import InvocationId, JobId
-from luci_scheduler.core.instants import MINUTE, parse_rfc3339
+from luci_scheduler.core.instants import MINUTE, SECOND, parse_rfc3339
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.managers.controller import Answers, Controller
@@ -39,6 +39,7 @@ class Polls:
         self.manager = GitilesManager(
             Environment(
                 buildbucket=None,  # type: ignore[arg-type]  # no build is made
+                fetch=None,  # type: ignore[arg-type]  # no URL is fetched
                 gitiles=self.git,
                 pollers=self,
                 app_id="app",
@@ -476,6 +477,21 @@ def test_slow_logs_of_one_ref_are_given_up_after_a_minute() -> None:
     polls.git.push(MAIN, parents=[])
     polls.git.before_call = lambda call: polls.clock.advance(2 * MINUTE if call.startswith("log") else 0)
     assert "the ref's logs took more than a minute" in polls.fails(TransientError)[-1]
+
+
+def test_a_slow_server_does_not_keep_a_poll_from_progress() -> None:
+    """After a minute what was found is kept; the next poll goes on."""
+    names = [f"refs/heads/{name}" for name in "abcd"]
+    polls = Polls(names)
+    for name in names:
+        polls.git.push(name)
+    polls.git.before_call = lambda call: polls.clock.advance(25 * SECOND if call.startswith("log") else 0)
+    assert short(polls.poll())[3:5] == [
+        "Emitted 3 triggers, postponing the rest",
+        "3 changed refs processed, 1 refs not yet examined",
+    ]
+    polls.poll()
+    assert polls.known == polls.git.heads
 
 
 class TestTags:

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import MINUTE, SECOND
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.job import TaskDefinition
@@ -172,7 +171,7 @@ def test_claim_outlives_the_fetch() -> None:
         it.run_task(launch)
 
     trigger = Trigger("t1", it.clock.now(), "webui")
-    accept_triggers(it.runtime, JobId(JOB), [trigger], "d1")
+    accept_triggers(it.runtime, JOB, [trigger], "d1")
     (launch,) = it.queue.tasks
     it.fetch.on_fetch = look
     it.tick(1)

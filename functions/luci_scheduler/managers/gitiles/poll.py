@@ -10,6 +10,7 @@ from luci_scheduler.core.commit_event import gitiles_trigger
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.go_text import quote
+from luci_scheduler.core.instants import MINUTE
 from luci_scheduler.core.ref_sets import RefSet, ref_set
 from luci_scheduler.core.regexps import BadRegexpError
 from luci_scheduler.managers.controller import Controller
@@ -19,6 +20,10 @@ from luci_scheduler.managers.gitiles.repository import Watched
 from luci_scheduler.ports import Commit, Gitiles, PollerRecord
 
 __all__ = ["Poll"]
+
+_TIME_LIMIT = MINUTE
+"""When a poll has taken longer, what it found is kept and the rest waits for the next one: a slow server must not keep a
+repository with many refs from any progress. Below the lease of a launch, as a rule."""
 
 _TAGS = "refs/tags/"
 _logger = structlog.stdlib.get_logger("luci_scheduler")
@@ -45,6 +50,7 @@ class Poll:
         self._known = dict(before.known)
         self._backlog = dict(before.backlog)
         self._history = History(controller, gitiles, what, polling.commits_per_ref)
+        self._until = controller.clock.now() + _TIME_LIMIT
         self._emitted = 0
         self.changed = 0
         """How many refs are known otherwise than before."""
@@ -112,7 +118,8 @@ class Poll:
             return True
         # More than the original's limits would allow can be set for one ref: it must not keep all others waiting.
         limit = max(self._polling.commits_per_poll, self._polling.commits_per_ref)
-        return self._emitted + self._polling.commits_per_ref <= limit
+        has_time = self._controller.clock.now() <= self._until
+        return has_time and self._emitted + self._polling.commits_per_ref <= limit
 
     def _new_commits(self, ref: str, old: str | None, head: str, *, existed: bool) -> NewCommits:
         if old is None:
