@@ -5,11 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-<<<<<<< HEAD
-from collections.abc import Callable, Mapping
-=======
-from collections.abc import Mapping, Sequence
->>>>>>> main
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,12 +13,9 @@ from typing import Any
 
 import structlog
 
-<<<<<<< HEAD
 from luci_scheduler.api.access import ANONYMOUS, Access, Identity, load_access
 from luci_scheduler.api.context import Context
-=======
 from luci_scheduler.config.folder import FolderSource
->>>>>>> main
 from luci_scheduler.config.settings import Settings, read_settings
 from luci_scheduler.core.instants import DAY, SECOND
 from luci_scheduler.core.repo_url import parse_repo_url
@@ -63,6 +56,8 @@ class App:
     """What callers of the console may do."""
     identify: Identify
     """Who calls the console."""
+    config_sources: Sequence[ConfigSource]
+    """Where projects' configs are kept."""
 
     def context(self, headers: Any) -> Context:
         """Return what the service layer works with for a call of the console.
@@ -72,9 +67,6 @@ class App:
             TransientError: the keys that verify it could not be fetched.
         """
         return Context(self.runtime, self.access, self.identify(headers))
-
-    config_sources: Sequence[ConfigSource]
-    """Where projects' configs are kept."""
 
     def sync(self, key: str) -> None:
         """Put the configs of all sources in force."""
@@ -160,11 +152,8 @@ def make_app(
         launch_time=launch_time,
         limits=limits,
     )
-<<<<<<< HEAD
-    return App(settings, runtime, verify_caller, load_access(settings.access), identify)
-=======
-    return App(settings, runtime, verify_caller, make_config_sources(settings))
->>>>>>> main
+    access = load_access(settings.access)
+    return App(settings, runtime, verify_caller, access, identify, make_config_sources(settings))
 
 
 def _cloud_ports(settings: Settings) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from luci_scheduler.core.instants import MICROSECOND, MINUTE, Instant, to_dateti
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.kv_lists import check_kv_list
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.engine.outbox import triggers_task
+from luci_scheduler.engine.outbox import trigger_task
 from luci_scheduler.ports import Task
 
 __all__ = ["MAX_EMITTED", "Batch", "emit_triggers", "require_active", "rerun_invocation", "send", "trigger_job"]
@@ -136,7 +136,7 @@ def send(
         TransientError: the queue did not take all; send the same again.
     """
     now = context.runtime.clock.now()
-    tasks = [triggers_task(job_id, items, delivery, now) for job_id, items in triggers.items()]
+    tasks = [trigger_task(job_id, items, delivery, now) for job_id, items in triggers.items()]
     for task in tasks:
         _check_size(task)
     context.enqueue_all(tasks)

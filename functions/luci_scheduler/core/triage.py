@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from luci_scheduler.core import discards
 from luci_scheduler.core.debug_log import format_line, triage_block
 from luci_scheduler.core.era import Era
-from luci_scheduler.core.go_text import format_duration
 from luci_scheduler.core.identifiers import InvocationId
 from luci_scheduler.core.instants import Instant, truncate_to_microseconds
 from luci_scheduler.core.invocation import Invocation
@@ -71,15 +70,9 @@ def triage(job: Job, pending: Sequence[Trigger], era: Era, now: Instant) -> Tria
     surplus = ordered[: max(0, len(ordered) - MAX_PENDING)]
     policy, error = _policy(job.definition.policy, era)
     decision = policy(ordered[len(surplus) :], len(job.active_invocations), now)
-<<<<<<< HEAD
     dropped = [(trigger, discards.TOO_MANY) for trigger in surplus]
-    dropped += [(trigger, discards.BY_POLICY) for trigger in decision.discard]
-=======
-    dropped = [(trigger, f"more than {MAX_PENDING} triggers were pending") for trigger in surplus]
-    timeout = format_duration(job.definition.policy.pending_timeout)
-    reason = f"the policy {job.definition.policy.kind} discarded it, as it was pending for longer than {timeout}"
+    reason = discards.by_policy(job.definition.policy)
     dropped += [(trigger, reason) for trigger in decision.discard]
->>>>>>> main
     return Triage(
         requests=decision.requests,
         discarded=tuple(dropped),

@@ -26,7 +26,6 @@ __all__ = [
     "tick_task",
     "triage_task",
     "trigger_task",
-    "triggers_task",
 ]
 
 
@@ -92,17 +91,6 @@ def trigger_task(job_id: JobId, triggers: Sequence[Trigger], delivery: str, now:
     payload = {
         "job": job_id,
         "triggers": [trigger_to_json(trigger) for trigger in triggers],
-        "delivery": delivery,
-        "created": now,
-    }
-    return Task("trigger", payload, now)
-
-
-def triggers_task(job_id: JobId, triggers: Sequence[Trigger], delivery: str, now: Instant) -> Task:
-    """Return the task that brings a job several triggers in one triage, as the delivery that they came with."""
-    payload = {
-        "job": job_id,
-        "triggers": [trigger_to_json(item) for item in triggers],
         "delivery": delivery,
         "created": now,
     }

@@ -76,12 +76,7 @@ def _abort(runtime: Runtime, payload: Payload, key: str) -> None:
 
 
 def _trigger(runtime: Runtime, payload: Payload, key: str) -> None:
-<<<<<<< HEAD
-    documents = payload["triggers"] if "triggers" in payload else [payload["trigger"]]
-    triggers = [trigger_from_json(document) for document in documents]
-=======
     triggers = [trigger_from_json(item) for item in payload["triggers"]]
->>>>>>> main
     accept_triggers(runtime, _job_id(payload), triggers, str(payload.get("delivery", key)))
 
 

@@ -137,13 +137,17 @@ def test_bad_triggers(message: Any, error: str) -> None:
         (NOW - 15 * MINUTES, ""),
         (
             NOW + 15 * MINUTES + 1,
-            "the provided timestamp (2026-03-01 12:15:00.000001 +0000 UTC) is more than 15 min in the future based on the server "
-            "clock value 2026-03-01 12:00:00 +0000 UTC",
+            (
+                "the provided timestamp (2026-03-01 12:15:00.000001 +0000 UTC) is more than 15 min in the future based on the server "
+                "clock value 2026-03-01 12:00:00 +0000 UTC"
+            ),
         ),
         (
             NOW - 15 * MINUTES - 1,
-            "the provided timestamp (2026-03-01 11:44:59.999999 +0000 UTC) is more than 15 min in the past based on the server "
-            "clock value 2026-03-01 12:00:00 +0000 UTC",
+            (
+                "the provided timestamp (2026-03-01 11:44:59.999999 +0000 UTC) is more than 15 min in the past based on the server "
+                "clock value 2026-03-01 12:00:00 +0000 UTC"
+            ),
         ),
     ],
 )

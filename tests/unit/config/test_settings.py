@@ -85,7 +85,8 @@ def test_the_developers_identity_cannot_be_switched_on_in_the_cloud(more: dict[s
     assert read_settings(environment).local_user == ""
 
 
-("sources", "fault"),
+@pytest.mark.parametrize(
+    ("sources", "fault"),
     [
         ('[{"kind": "git"}]', "the kind of a source is one of folder, gitiles, bucket, not 'git'"),
         ('[{"path": "x"}]', "'kind'"),
