@@ -52,13 +52,12 @@ class App:
     runtime: Runtime
     verify_caller: Any
     """``(authorization header) -> e-mail``; raises ``identity.UnauthenticatedError``."""
-    config_sources: Sequence[ConfigSource]
-    """Where projects' configs are kept."""
-
     access: Access
     """What callers of the console may do."""
     identify: Identify
     """Who calls the console."""
+    config_sources: Sequence[ConfigSource]
+    """Where projects' configs are kept."""
 
     def context(self, headers: Any) -> Context:
         """Return what the service layer works with for a call of the console.
@@ -153,7 +152,8 @@ def make_app(
         launch_time=launch_time,
         limits=limits,
     )
-    return App(settings, runtime, verify_caller, make_config_sources(settings), load_access(settings.access), identify)
+    access = load_access(settings.access)
+    return App(settings, runtime, verify_caller, access, identify, make_config_sources(settings))
 
 
 def _cloud_ports(settings: Settings) -> dict[str, Any]:

@@ -71,7 +71,8 @@ def triage(job: Job, pending: Sequence[Trigger], era: Era, now: Instant) -> Tria
     policy, error = _policy(job.definition.policy, era)
     decision = policy(ordered[len(surplus) :], len(job.active_invocations), now)
     dropped = [(trigger, discards.TOO_MANY) for trigger in surplus]
-    dropped += [(trigger, discards.BY_POLICY) for trigger in decision.discard]
+    reason = discards.by_policy(job.definition.policy)
+    dropped += [(trigger, reason) for trigger in decision.discard]
     return Triage(
         requests=decision.requests,
         discarded=tuple(dropped),
