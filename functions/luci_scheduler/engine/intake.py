@@ -119,9 +119,12 @@ def _write(record: TriggerRecord, markers: Mapping[str, Found[TriggerRecord]]) -
 
 
 def _discarded(runtime: Runtime, job: Job, record: TriggerRecord) -> TriggerRecord:
-    reason, now = inactive_reason(job) or _fault(record.trigger), runtime.clock.now()
+    inactive, now = inactive_reason(job), runtime.clock.now()
+    reason = inactive or _fault(record.trigger)
     logger.info("trigger_discarded", job_id=job.id, trigger_id=record.trigger.id, reason=reason)
-    return replace(record, discarded=reason, resolved=now, expires=runtime.limits.expiry(now))
+    # What an inactive job did not take does not keep the same ID from it later, as in the original.
+    expires = runtime.limits.expiry(now)
+    return replace(record, discarded=reason, resolved=now, expires=expires, refused=bool(inactive))
 
 
 def _new_record(
