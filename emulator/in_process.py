@@ -165,6 +165,7 @@ class MemoryHost:
         queue = f"projects/{settings.project}/locations/{settings.location}/queues/{settings.queue}"
         callers = {settings.task_account, *settings.task_callers}
         verifier = OidcVerifier(lambda: fetch(settings.oidc_certs_url), audience, callers, self._clock)
+        session = sessions(authenticated=False)
         ports: dict[str, Any] = {
             "store": self.store,
             "queue": CloudTasksQueue(
@@ -172,8 +173,10 @@ class MemoryHost:
             ),
             "clock": self._clock,
             "chance": SystemChance(),
-            "buildbucket": bootstrap.make_buildbucket(settings, sessions(authenticated=False)),
+            "buildbucket": bootstrap.make_buildbucket(settings, session),
+            "gitiles": bootstrap.make_gitiles(settings, session, self._clock),
             "fetch": bootstrap.make_fetch(settings),
             "verify_caller": verifier.verify,
+            "identify": bootstrap.make_identify(settings, self._clock),
         }
         return bootstrap.make_app(settings, **ports)

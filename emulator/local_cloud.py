@@ -45,8 +45,8 @@ from emulator.supervisor import FUNCTIONS, FunctionProcess
 from emulator.topics import COMMIT_TOPIC, EmulatorPubSub, subscriptions
 from emulator.wires import NoWires, Wires
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client
+from luci_scheduler.config.folder import read_folder
 from luci_scheduler.config.reader import ConfigError, ProjectConfig, read_config
-from luci_scheduler.config.sync import read_folder
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.ports import Task

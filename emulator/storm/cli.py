@@ -36,6 +36,7 @@ SHORT_DEADLINES = {
     "SCHEDULER_REQUEST_DEADLINE_SECONDS": "4",
     "SCHEDULER_CLAIM_LEASE_SECONDS": "5",
     "SCHEDULER_SWEEP_GRACE_SECONDS": "2",
+    "SCHEDULER_COMMIT_WAIT_SECONDS": "0",  # the commits are made up: no host serves them
 }
 """Settings under which what a crash has interrupted is taken up again after seconds instead of minutes."""
 

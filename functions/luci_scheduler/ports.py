@@ -5,7 +5,7 @@ Errors that every method may raise: ``TransientError`` when trying again may hel
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -13,19 +13,28 @@ from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
+from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.core.trigger import Trigger
 
 __all__ = [
+    "NO_INVOCATION",
+    "Backlog",
     "Buildbucket",
     "BuildbucketError",
     "Chance",
     "Clock",
+    "Commit",
+    "ConfigFile",
+    "ConfigSource",
     "CreateInvocation",
     "CreateTrigger",
     "Fetch",
     "FetchError",
     "Fetched",
     "Found",
+    "Gitiles",
+    "GitilesError",
+    "LogPage",
     "PollerRecord",
     "Pollers",
     "ProjectRecord",
@@ -71,6 +80,10 @@ class Watcher:
     """The repository as configured; it is part of trigger IDs."""
     refs: tuple[str, ...]
     """Literal refs and ``regexp:`` entries."""
+    path_regexps: tuple[str, ...] = ()
+    """Patterns of paths, one of which a commit must touch; empty: it need not."""
+    path_regexps_exclude: tuple[str, ...] = ()
+    """Patterns of paths that do not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +119,23 @@ class TriggerRecord:
     """When the store may delete it; None while it is pending."""
     deliveries: tuple[str, ...] = ()
     """Keys of the deliveries that brought it, the latest last: a redelivery is told from a new request by them."""
+    refused: bool = False
+    """Whether it was discarded on arrival and never pending: another delivery of the same ID counts as new at once."""
 
     @property
     def is_pending(self) -> bool:
         """Whether no invocation has taken it and nothing has discarded it."""
         return self.resolved is None
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How far a range of commits, which is too long for one poll, has been taken up from its old end."""
+
+    target: str
+    """The revision at the new end; the old end is what is known of the ref."""
+    taken: int
+    """How many commits have been taken up, counted from the oldest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +151,8 @@ class PollerRecord:
     """The refs that the config asked for at the last change of ``known``."""
     mutations: int = 0
     """Raised by every commit that touches the record."""
+    backlog: Mapping[str, Backlog] = field(default_factory=dict)
+    """Ref → the range that is being taken up over several polls; only where that is switched on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +248,12 @@ class Store(Pollers, Protocol):
     def job(self, job_id: JobId) -> Found[Job] | None:
         """Read a job."""
 
+    def projects(self) -> Sequence[ProjectRecord]:
+        """Return what is known of every project's config, sorted by project."""
+
+    def jobs(self, job_ids: Sequence[JobId]) -> Sequence[Job]:
+        """Read many jobs in one call, in no order; those that do not exist are left out."""
+
     def triage_log(self, job_id: JobId) -> str:
         """Read the log of a job's last triage, for people; empty if there is none. `job` leaves it out."""
 
@@ -233,8 +266,14 @@ class Store(Pollers, Protocol):
     def invocations(self, job_id: JobId, limit: int, after: InvocationId | None = None) -> Sequence[Invocation]:
         """List a job's invocations, newest first, without their logs, beginning behind ``after``."""
 
+    def invocations_by_id(self, keys: Sequence[tuple[JobId, InvocationId]]) -> Sequence[Invocation]:
+        """Read many invocations, without their logs, in one call, in no order; absent ones are left out."""
+
     def trigger(self, job_id: JobId, trigger_id: str) -> Found[TriggerRecord] | None:
         """Read a trigger or its marker."""
+
+    def triggers(self, keys: Sequence[tuple[JobId, str]]) -> Sequence[TriggerRecord]:
+        """Read many triggers or markers, by job and trigger ID, in one call, in no order; absent ones are left out."""
 
     def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Found[TriggerRecord]]:
         """Return pending triggers of a job, the oldest first by (created, order in batch, ID)."""
@@ -331,6 +370,93 @@ class Buildbucket(Protocol):
 
         Raises:
             BuildbucketError: no answer or a gRPC error.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """A project's config as its source holds it."""
+
+    project: str
+    text: str | bytes
+    """What the file holds; bytes as they are, they may be no UTF-8."""
+    revision: str
+    """Names this state of the file."""
+    revision_url: str = ""
+    """Where people see it; empty if nowhere."""
+    trouble: str = ""
+    """Why the file could not be read; ``text`` means nothing then, and the config in force stays."""
+
+
+class ConfigSource(Protocol):
+    """Where projects' configs are kept."""
+
+    def configs(self, in_force: Callable[[str], str]) -> Sequence[ConfigFile]:
+        """Read the configs; what cannot be read comes with its ``trouble``, nothing is raised for it.
+
+        Args:
+            in_force: tells the revision of a project's config that is in force (empty: none, or it needs another look).
+                A source that can tell the revision without the file leaves out a file whose revision is in force.
+        """
+
+
+class GitilesError(Exception):
+    """A call to Gitiles failed; ``code`` is the gRPC code's name (``NOT_FOUND``), the text holds no secret."""
+
+    def __init__(self, code: str, message: str, *, transient: bool) -> None:
+        super().__init__(f"{code}: {message}" if message else code)
+        self.code = code
+        self.transient = transient
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit as a log shows it."""
+
+    id: str
+    """Its hash, 40 lower-case hexadecimal digits."""
+    committed: Instant
+    """When it was committed, by the committer's clock."""
+    diff: tuple[tuple[str, str], ...] = ()
+    """The old and the new path of each change, the empty text where there is none; only if it was asked for. A merge has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """A part of a log, newest first."""
+
+    commits: tuple[Commit, ...]
+    next: str = ""
+    """The first commit behind this part; empty if nothing is behind it."""
+
+
+class Gitiles(Protocol):
+    """Git repositories, as Gitiles servers show them. One attempt per call, with a deadline."""
+
+    def refs(self, repo: RepoUrl, prefix: str) -> Mapping[str, str]:
+        """Return the refs below a folder such as ``refs/heads``: full name → hash (of the tag object for annotated tags).
+
+        A ref of the very name ``prefix`` may be among them.
+
+        Raises:
+            GitilesError: no answer or an error.
+        """
+
+    def log(
+        self, repo: RepoUrl, revision: str, *, limit: int, exclude: str = "", start: str = "", diffs: bool = False
+    ) -> LogPage:
+        """Return up to ``limit`` commits that lead to ``revision``, newest first.
+
+        Args:
+            repo: the repository.
+            revision: a hash.
+            limit: size of the page, 1 to 10,000.
+            exclude: leave out this hash and what leads to it.
+            start: begin with this commit instead of the newest: ``LogPage.next`` of an earlier call with the same ends.
+            diffs: tell which paths each commit changed.
+
+        Raises:
+            GitilesError: no answer or an error; NOT_FOUND if ``revision``, ``exclude`` or the repository is not there.
         """
 
 

@@ -25,6 +25,7 @@ from luci_scheduler.core.job import Flavor, Job, JobDefinition, TaskDefinition, 
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import trigger_from_json, trigger_to_json
 from luci_scheduler.ports import (
+    Backlog,
     CreateTrigger,
     PollerRecord,
     ProjectRecord,
@@ -223,6 +224,7 @@ def encode_trigger(record: TriggerRecord) -> dict[str, Any]:
                 "discarded": record.discarded,
                 "resolved": record.resolved,
                 "deliveries": record.deliveries,
+                **({"refused": True} if record.refused else {}),
             }
         ),
     }
@@ -239,6 +241,7 @@ def decode_trigger(job_id: JobId, document: Mapping[str, Any]) -> TriggerRecord:
         resolved=values["resolved"],
         expires=_instant(document.get("expire_at")),
         deliveries=tuple(values["deliveries"]),
+        refused=values.get("refused", False),
     )
 
 
@@ -259,25 +262,33 @@ def decode_project(project: str, document: Mapping[str, Any]) -> ProjectRecord:
 
 def encode_poller(record: PollerRecord) -> dict[str, Any]:
     """Return a poller's document; the refs are compressed, a repository may have tens of thousands."""
-    refs = _dumps({"known": dict(record.known), "refs": record.refs}).encode()
+    backlog = {ref: [item.target, item.taken] for ref, item in record.backlog.items()}
+    refs = _dumps({"known": dict(record.known), "refs": record.refs, "backlog": backlog}).encode()
     return {"schema": SCHEMA, "repo": record.repo, "state": zlib.compress(refs), "commits": record.mutations}
 
 
 def decode_poller(job_id: JobId, document: Mapping[str, Any]) -> PollerRecord:
     """Read a poller's document."""
     values = json.loads(zlib.decompress(document["state"]))
-    return PollerRecord(job_id, document["repo"], values["known"], tuple(values["refs"]), document["commits"])
+    backlog = {ref: Backlog(target, taken) for ref, (target, taken) in values.get("backlog", {}).items()}
+    return PollerRecord(job_id, document["repo"], values["known"], tuple(values["refs"]), document["commits"], backlog)
 
 
 def encode_watchers(watchers: tuple[Watcher, ...]) -> str:
     """Return one project's watchers of a repository as a text."""
-    return _dumps([[w.job_id, w.trigger_job_id, w.repo, list(w.refs)] for w in watchers])
+    return _dumps([_watcher_row(watcher) for watcher in watchers])
+
+
+def _watcher_row(watcher: Watcher) -> list[Any]:
+    paths = [watcher.path_regexps, watcher.path_regexps_exclude]
+    return [watcher.job_id, watcher.trigger_job_id, watcher.repo, watcher.refs, *(paths if any(paths) else ())]
 
 
 def decode_watchers(text: str) -> list[Watcher]:
-    """Read what ``encode_watchers`` wrote."""
+    """Read what ``encode_watchers`` wrote; rows without path filters are shorter."""
     return [
-        Watcher(JobId(job), JobId(trigger_job), repo, tuple(refs)) for job, trigger_job, repo, refs in json.loads(text)
+        Watcher(JobId(job), JobId(trigger_job), repo, *(tuple(texts) for texts in lists[:3]))
+        for job, trigger_job, repo, *lists in json.loads(text)
     ]
 
 

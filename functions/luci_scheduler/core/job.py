@@ -25,6 +25,11 @@ class TaskDefinition:
     kind: str
     fields: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
+    @property
+    def is_multistage(self) -> bool:
+        """Whether a launch leaves the invocation RUNNING: others are over when their launch is."""
+        return self.kind == "buildbucket"
+
 
 class PolicyKind(StrEnum):
     """The triggering policies, as LUCI spells them."""

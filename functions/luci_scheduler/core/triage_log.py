@@ -25,7 +25,7 @@ _TRUNCATED = "<the log is too long, truncated here>"
 class TriageLog:
     """Collects the lines of one triage; every method is given its own reading of the clock.
 
-    The methods are called in the order in which they stand, ``transaction`` to ``landing`` once per attempt.
+    The methods are called in the order in which they stand.
     """
 
     def __init__(self, started: Instant) -> None:
@@ -56,24 +56,18 @@ class TriageLog:
         self.line(now, f"Recently finished set: {finished} items, 0 garbage")
         self.line(now, "The preparation is finished")
 
-    def not_prepared(self, now: Instant, cause: object) -> None:
-        """Tell that the pending triggers could not be read."""
-        self.error(now, "Failed to grab pending triggers", cause)
-
     def transaction(
-        self, now: Instant, *, attempt: int, active: int, acknowledged: Sequence[InvocationId], recently_finished: int
+        self, now: Instant, *, active: int, acknowledged: Sequence[InvocationId], recently_finished: int
     ) -> None:
-        """Tell of an attempt, counted from 1, and of the job it found.
+        """Tell of the job that was found; a commit that is refused starts a new log.
 
         Args:
             now: the clock.
-            attempt: 1, or more if an earlier commit was refused.
             active: how many invocations are active still.
             acknowledged: those that are active no longer since this attempt, in the order of their creation.
             recently_finished: how many finished within the last ten minutes, the acknowledged ones among them.
         """
-        first = attempt == 1
-        self.line(now, "Started the transaction" if first else f"Retrying the transaction, attempt {attempt}")
+        self.line(now, "Started the transaction")
         for invocation_id in acknowledged:
             self.line(now, f"Invocation {invocation_id} is acknowledged as finished")
         self.line(now, f"Number of active invocations: {active}")
@@ -98,10 +92,6 @@ class TriageLog:
             self.line(now, text)
         self.line(now, f"The policy requested {len(decision.requests)} new invocations")
 
-    def not_enqueued(self, now: Instant, cause: object) -> None:
-        """Tell that an invocation could not be allocated."""
-        self.error(now, "Failed to enqueue some invocations", cause)
-
     def enqueued(self, now: Instant, decision: Triage) -> None:
         """Tell that the requested invocations are allocated, and how many triggers the policy discards."""
         if decision.inactive:
@@ -117,18 +107,10 @@ class TriageLog:
         """Tell that nothing is active, so that the cron machine is rewound if it waits for that."""
         self.line(now, "Poking the cron")
 
-    def not_rewound(self, now: Instant, cause: object) -> None:
-        """Tell that the cron machine could not be rewound."""
-        self.error(now, "Failed to rewind the cron machine", cause)
-
     def landing(self, now: Instant) -> None:
         """Tell that the commit is on its way."""
         self.line(now, "Removing consumed dsset items")
         self.line(now, "Landing the transaction")
-
-    def failed(self, now: Instant, cause: object) -> None:
-        """Tell that no attempt succeeded; ``done`` follows all the same."""
-        self.error(now, "The triage transaction FAILED", cause)
 
     def done(self, now: Instant) -> None:
         """End the log."""

@@ -36,7 +36,9 @@ def abort_invocation(
             return
         try:
             asked = replace(found.value, abort_requested_by=who, abort_reason=reason)
-            if found.value.status.is_initial or not _abort_now(runtime, Found(asked, found.version), answers, key):
+            # A launch that is under way would lose the build that it asks for; where there is none it just loses the race.
+            must_wait = asked.status.is_initial and asked.task.is_multistage
+            if must_wait or not _abort_now(runtime, Found(asked, found.version), answers, key):
                 _mark(runtime, Found(asked, found.version), key)
         except StoreConflictError:
             continue

@@ -113,7 +113,7 @@ def _triage_log(
     log, now = TriageLog(started), runtime.clock.now()
     log.prepared(started, pending=pending, finished=len(acknowledged))
     active = len(job.active_invocations) - len(decision.requests)
-    log.transaction(now, attempt=1, active=active, acknowledged=acknowledged, recently_finished=len(acknowledged))
+    log.transaction(now, active=active, acknowledged=acknowledged, recently_finished=len(acknowledged))
     log.decided(now, decision, available=available)
     log.enqueued(now, decision)
     if not job.active_invocations:

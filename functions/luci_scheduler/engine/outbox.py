@@ -5,6 +5,8 @@ Payloads carry the kind's members only; ``created`` is when the task was made, i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from luci_scheduler.core.cron_machine import TickLater
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
@@ -84,7 +86,12 @@ def dispatch_to_task(invocation: Invocation, target: JobId, first: int, now: Ins
     return Task("dispatch-to", payload, now)
 
 
-def trigger_task(job_id: JobId, trigger: Trigger, delivery: str, now: Instant) -> Task:
-    """Return the task that brings a job one trigger, as the delivery that it came with."""
-    payload = {"job": job_id, "trigger": trigger_to_json(trigger), "delivery": delivery, "created": now}
+def trigger_task(job_id: JobId, triggers: Sequence[Trigger], delivery: str, now: Instant) -> Task:
+    """Return the task that brings a job triggers, in one triage, as the delivery that they came with."""
+    payload = {
+        "job": job_id,
+        "triggers": [trigger_to_json(trigger) for trigger in triggers],
+        "delivery": delivery,
+        "created": now,
+    }
     return Task("trigger", payload, now)

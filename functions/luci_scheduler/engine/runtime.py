@@ -14,7 +14,7 @@ from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.managers.controller import Answers, Controller
 from luci_scheduler.managers.protocol import TaskManager
-from luci_scheduler.ports import Chance, Clock, Queue, Store
+from luci_scheduler.ports import Chance, Clock, Gitiles, Queue, Store
 
 __all__ = ["Limits", "Runtime", "logger"]
 
@@ -52,6 +52,8 @@ class Limits:
     """Delivery keys that a trigger's marker remembers."""
     handled_notifications: int = 16
     """Notification message IDs that an invocation remembers; a build sends three."""
+    commit_wait: int = 10 * MINUTE
+    """How long, from its publication, a commit event waits for its commit to be served; 0: nobody is asked."""
     batch_bytes: int = 400_000
     """Triggers that one invocation can hold, as JSON: a document may have a mebibyte, its log up to half of that."""
 
@@ -68,6 +70,7 @@ class Runtime:
     queue: Queue
     clock: Clock
     chance: Chance
+    gitiles: Gitiles
     managers: Mapping[str, TaskManager]
     era_of: Callable[[TaskDefinition], Era]
     """Which era a task belongs to (for buildbucket: the protocol of its server)."""

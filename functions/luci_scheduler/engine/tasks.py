@@ -76,8 +76,8 @@ def _abort(runtime: Runtime, payload: Payload, key: str) -> None:
 
 
 def _trigger(runtime: Runtime, payload: Payload, key: str) -> None:
-    trigger = trigger_from_json(payload["trigger"])
-    accept_triggers(runtime, _job_id(payload), [trigger], str(payload.get("delivery", key)))
+    triggers = [trigger_from_json(item) for item in payload["triggers"]]
+    accept_triggers(runtime, _job_id(payload), triggers, str(payload.get("delivery", key)))
 
 
 def _cron(runtime: Runtime, payload: Payload, key: str) -> None:

@@ -9,6 +9,7 @@ from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.managers import noop, url_fetch
 from luci_scheduler.managers.buildbucket.manager import BuildbucketManager
 from luci_scheduler.managers.environment import Environment
+from luci_scheduler.managers.gitiles.manager import GitilesManager
 from luci_scheduler.managers.protocol import TaskManager
 
 __all__ = ["launch_time", "make_era_of", "make_managers"]
@@ -18,6 +19,7 @@ def make_managers(environment: Environment) -> Mapping[str, TaskManager]:
     """Return the manager of each task kind."""
     return {
         "buildbucket": BuildbucketManager(environment),
+        "gitiles": GitilesManager(environment),
         "noop": noop.NoopManager(),
         "url_fetch": url_fetch.UrlFetchManager(environment),
     }
@@ -36,9 +38,14 @@ def launch_time(task: TaskDefinition) -> int:
 
 
 def make_era_of(environment: Environment) -> Callable[[TaskDefinition], Era]:
-    """Return the function that tells a task's era: a Buildbucket task's server decides, everything else is of today."""
+    """Return the function that tells a task's era: a Buildbucket task's server decides, a setting for gitiles tasks.
+
+    Everything else is of today.
+    """
 
     def era_of(task: TaskDefinition) -> Era:
+        if task.kind == "gitiles":
+            return environment.polling.era
         server = environment.servers.get(task.fields.get("server", ""))
         return server.protocol if server else Era.V2
 

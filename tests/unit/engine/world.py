@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
 
+from emulator.memory.gitiles import AnyCommit
 from emulator.memory.queue import MemoryQueue
 from emulator.memory.sources import ManualClock, SeededChance
 from emulator.memory.store import MemoryStore
@@ -25,7 +26,7 @@ from luci_scheduler.core.notification_token import verify_token
 from luci_scheduler.engine.commit import on_commit
 from luci_scheduler.engine.tasks import on_task
 from luci_scheduler.engine.watch import on_notification
-from luci_scheduler.ports import BuildbucketError, Fetched, FetchError, Task
+from luci_scheduler.ports import BuildbucketError, Fetched, FetchError, Gitiles, Task
 
 HOST = "cr-buildbucket.appspot.com"
 REPO = "https://r.googlesource.com/repo"
@@ -90,7 +91,7 @@ class CountingStore(MemoryStore):
 _READS = frozenset(
     {
         "watchers", "project", "job", "poller", "triage_log", "invocation", "invocation_with_log", "invocations", "trigger", "pending_triggers",
-        "due_invocations", "due_jobs",
+        "due_invocations", "due_jobs", "projects", "jobs", "invocations_by_id", "triggers",
     }
 )  # fmt: skip
 
@@ -173,27 +174,29 @@ class FakeFetch:
 class World:
     """The scheduler with everything around it."""
 
-    def __init__(self, text: str | None = None) -> None:
+    def __init__(self, text: str | None = None, gitiles: Gitiles | None = None, **settings: Any) -> None:
         self.clock = ManualClock(parse_rfc3339("2026-03-01T12:00:00Z"))
         self.store = CountingStore()
         self.queue = MemoryQueue()
         self.buildbucket = FakeBuildbucket()
         self.fetch = FakeFetch(self.clock)
-        settings = Settings(
+        values = Settings(
             project="cloud-project",
             task_url="https://on-task.invalid",
             task_account="tasks@cloud-project.iam.gserviceaccount.com",
             token_secrets=("secret",),
             buildbucket_servers=(BuildbucketServer(HOST, "cr-buildbucket@appspot.gserviceaccount.com", Era.V2),),
             check_interval_seconds=60,
+            **settings,
         )
         self.app = bootstrap.make_app(
-            settings,
+            values,
             store=self.store,
             queue=self.queue,
             clock=self.clock,
             chance=SeededChance(1),
             buildbucket=self.buildbucket,
+            gitiles=gitiles or AnyCommit(),
             fetch=self.fetch,
             verify_caller=lambda _: "somebody",
         )
