@@ -42,6 +42,8 @@ def test_functions_are_killed_at_any_step(cloud: LocalCloud, network: Network, n
         if stage == point.stage:
             network.interfere = wire
 
+    for victim in VICTIMS:
+        cloud.functions[victim].wait_until_ready()
     name = f"crash{number}"
     job = Job(cloud, network, name)
     job.run(enter)
