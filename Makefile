@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: check test demo replay lock clean
+.PHONY: check test crash demo replay lock clean
 
 check: $(STAMP)  ## lint, formats, types, import rules
 	$(BIN)/ruff check .
@@ -14,6 +14,9 @@ check: $(STAMP)  ## lint, formats, types, import rules
 
 test: $(STAMP)  ## the whole test suite
 	$(BIN)/python -m pytest
+
+crash: $(STAMP)  ## functions killed at every step of a build
+	$(BIN)/python -m pytest -m "crash or not crash" tests/e2e/test_crashes.py
 
 demo: $(STAMP)  ## a commit becomes a build, live
 	$(BIN)/python -m emulator demo

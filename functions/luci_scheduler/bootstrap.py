@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,24 +13,35 @@ from typing import Any
 
 import structlog
 
+from luci_scheduler.api.access import ANONYMOUS, Access, Identity, load_access
+from luci_scheduler.api.context import Context
+from luci_scheduler.config.folder import FolderSource
 from luci_scheduler.config.settings import Settings, read_settings
 from luci_scheduler.core.instants import DAY, SECOND
+from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.core.topic_names import topic_names
 from luci_scheduler.engine.runtime import Limits, Runtime
 from luci_scheduler.managers.environment import Environment, Polling, Server
 from luci_scheduler.managers.registry import launch_time, make_era_of, make_managers
-from luci_scheduler.ports import Buildbucket, Chance, Clock, Fetch, Gitiles, Queue, Store
+from luci_scheduler.ports import Buildbucket, Chance, Clock, ConfigSource, Fetch, Gitiles, Queue, Store
 
 __all__ = [
     "App",
+    "Identify",
     "app",
     "configure_logging",
     "make_app",
     "make_buildbucket",
+    "make_config_sources",
     "make_fetch",
     "make_gitiles",
+    "make_identify",
     "use",
 ]
+
+
+Identify = Callable[[Any], Identity]
+"""Headers of a request to the console (as a mapping that does not mind case) → who calls; raises ``identity.UnauthenticatedError``, ``TransientError``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +52,28 @@ class App:
     runtime: Runtime
     verify_caller: Any
     """``(authorization header) -> e-mail``; raises ``identity.UnauthenticatedError``."""
+    config_sources: Sequence[ConfigSource]
+    """Where projects' configs are kept."""
+
+    access: Access
+    """What callers of the console may do."""
+    identify: Identify
+    """Who calls the console."""
+
+    def context(self, headers: Any) -> Context:
+        """Return what the service layer works with for a call of the console.
+
+        Raises:
+            UnauthenticatedError: the caller brings a token that is not accepted.
+            TransientError: the keys that verify it could not be fetched.
+        """
+        return Context(self.runtime, self.access, self.identify(headers))
 
     def sync(self, key: str) -> None:
-        """Put the configs of the config folder in force."""
-        from luci_scheduler.config.sync import read_folder, sync_project  # noqa: PLC0415 - the schema loads for this only
+        """Put the configs of all sources in force."""
+        from luci_scheduler.config.sync import sync_sources  # noqa: PLC0415 - the schema loads for this only
 
-        if self.settings.config_folder:
-            for file in read_folder(Path(self.settings.config_folder), self.settings.config_revision):
-                sync_project(self.runtime, file, key)
+        sync_sources(self.runtime, self.config_sources, key)
 
 
 _replaced: list[App] = []
@@ -86,6 +111,7 @@ def make_app(
     gitiles: Gitiles,
     fetch: Fetch,
     verify_caller: Any,
+    identify: Identify = lambda _: ANONYMOUS,
 ) -> App:
     """Put an application together from its ports."""
     environment = Environment(
@@ -127,7 +153,7 @@ def make_app(
         launch_time=launch_time,
         limits=limits,
     )
-    return App(settings, runtime, verify_caller)
+    return App(settings, runtime, verify_caller, make_config_sources(settings), load_access(settings.access), identify)
 
 
 def _cloud_ports(settings: Settings) -> dict[str, Any]:
@@ -156,7 +182,23 @@ def _cloud_ports(settings: Settings) -> dict[str, Any]:
         "gitiles": make_gitiles(settings, session, clock),
         "fetch": make_fetch(settings),
         "verify_caller": verifier.verify,
+        "identify": make_identify(settings, clock),
     }
+
+
+def make_identify(settings: Settings, clock: Clock) -> Identify:
+    """Return what tells who calls the console, from the headers of a request."""
+    from luci_scheduler.adapters.http import fetch  # noqa: PLC0415
+    from luci_scheduler.adapters.identity import CallerIdentity  # noqa: PLC0415
+
+    return CallerIdentity(
+        clock,
+        local_user=settings.local_user,
+        iap_audience=settings.iap_audience,
+        fetch_iap_keys=lambda: fetch(settings.iap_certs_url),
+        bearer_audiences=settings.console_audiences,
+        fetch_oidc_keys=lambda: fetch(settings.oidc_certs_url),
+    ).identify
 
 
 def make_buildbucket(settings: Settings, session: Any) -> Buildbucket:
@@ -168,6 +210,37 @@ def make_buildbucket(settings: Settings, session: Any) -> Buildbucket:
         return server.url.rstrip("/") if server and server.url else f"https://{host}"
 
     return BuildbucketClient(base_url, session, settings.request_deadline_seconds * SECOND)
+
+
+def make_config_sources(settings: Settings) -> list[ConfigSource]:
+    """Return the configured sources of configs; nothing is read yet."""
+    from luci_scheduler.adapters.config_sources import (  # noqa: PLC0415
+        STORAGE_SCOPES,
+        BucketSource,
+        GitilesSource,
+    )
+    from luci_scheduler.adapters.http import sessions  # noqa: PLC0415
+
+    gitiles = sessions(authenticated=not settings.local)
+    storage = sessions(authenticated=not settings.local, scopes=STORAGE_SCOPES)
+    sources: list[ConfigSource] = []
+    if settings.config_folder:
+        sources.append(FolderSource(Path(settings.config_folder), settings.config_revision))
+    # Folders come first: of two configs of one project the first counts, and a folder always shows all it has.
+    for source in sorted(settings.config_sources, key=lambda source: source.kind != "folder"):
+        match source.kind:
+            case "folder":
+                sources.append(FolderSource(Path(source.path)))
+            case "gitiles":
+                repo = parse_repo_url(source.repo)
+                url = (settings.gitiles_urls or {}).get(repo.host, f"https://{repo.host}").rstrip("/")
+                base_url = url if settings.local else f"{url}/a"  # authenticated: a quota of our own
+                sources.append(GitilesSource(source.project, repo, source.ref, source.path, base_url, gitiles))
+            case "bucket":
+                sources.append(
+                    BucketSource(source.project, source.bucket, source.object, settings.storage_url, storage)
+                )
+    return sources
 
 
 def make_gitiles(settings: Settings, session: Any, clock: Clock) -> Gitiles:

@@ -8,6 +8,7 @@ import flask
 import structlog
 from werkzeug.exceptions import HTTPException
 
+from luci_scheduler.api.context import Context
 from luci_scheduler.bootstrap import App
 from luci_scheduler.core.commit_event import MAX_EVENT_BYTES, parse_commit_events
 from luci_scheduler.core.errors import MalformedError
@@ -22,6 +23,9 @@ from luci_scheduler.web.views import answer
 __all__ = ["commit", "finish", "log_refusals", "notification", "page", "task"]
 
 _MAX_TASK_BYTES = 1 << 20  # Cloud Tasks takes at most a megabyte
+# A task that this version does not understand may be a newer one's, during a deployment; with the queue's pauses ten retries
+# last a quarter of an hour. After that it is dropped: a queue has no dead letters.
+_MALFORMED_RETRIES = 10
 _MARK = "X-Settled"
 
 Outcome = tuple[str, int]
@@ -89,15 +93,44 @@ def task(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
         else:
             on_task(app.runtime, kind, _payload(request), f"task-{name}")
 
-    body, code = settle(handle, function="on_task", kind=kind, task=name)
+    give_up = request.headers.get("X-CloudTasks-TaskRetryCount", 0, type=int) >= _MALFORMED_RETRIES
+    body, code = settle(handle, give_up=give_up, function="on_task", kind=kind, task=name)
     return body, code, {_MARK: "true", "Content-Type": "text/plain; charset=utf-8"}
 
 
 def page(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
-    """Answer a person."""
+    """Answer a person, or a client of the API; nobody is answered before it is known who calls."""
+    from luci_scheduler.adapters.identity import UnauthenticatedError  # noqa: PLC0415 - only here and in ``task``
+
+    if app.access.problem:
+        structlog.get_logger("luci_scheduler").error("access_denied_to_all", reason=app.access.problem)
+    if request.path.startswith("/prpc/"):
+        return _call(app, request)
     if request.method not in ("GET", "HEAD"):
         return "Method not allowed\n", 405, {"Allow": "GET, HEAD", _MARK: "true"}
-    return answer(app.runtime, request.path, as_json=request.args.get("format") == "json")
+    try:
+        context = app.context(request.headers)
+    except UnauthenticatedError as error:
+        return f"Unauthenticated: {error}\n", 401, {_MARK: "true", "Content-Type": "text/plain; charset=utf-8"}
+    return answer(context, request.path, as_json=request.args.get("format") == "json")
+
+
+def _call(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
+    from luci_scheduler.adapters.identity import UnauthenticatedError  # noqa: PLC0415
+    from luci_scheduler.api import description, prpc  # noqa: PLC0415 - the schema loads for this only
+    from luci_scheduler.api.errors import ApiError, Code  # noqa: PLC0415
+
+    if request.path == description.PATH and request.method in ("GET", "HEAD"):
+        return flask.jsonify(description.openapi())
+
+    def make_context() -> Context:
+        try:
+            return app.context(request.headers)
+        except UnauthenticatedError as error:
+            raise ApiError(Code.UNAUTHENTICATED, str(error)) from error
+
+    body, status, headers = prpc.answer(request, make_context)
+    return body, status, {**headers, _MARK: "true"}
 
 
 def log_refusals(server: flask.Flask) -> None:

@@ -5,7 +5,7 @@ Errors that every method may raise: ``TransientError`` when trying again may hel
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -17,12 +17,15 @@ from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.core.trigger import Trigger
 
 __all__ = [
+    "NO_INVOCATION",
     "Backlog",
     "Buildbucket",
     "BuildbucketError",
     "Chance",
     "Clock",
     "Commit",
+    "ConfigFile",
+    "ConfigSource",
     "CreateInvocation",
     "CreateTrigger",
     "Fetch",
@@ -116,6 +119,8 @@ class TriggerRecord:
     """When the store may delete it; None while it is pending."""
     deliveries: tuple[str, ...] = ()
     """Keys of the deliveries that brought it, the latest last: a redelivery is told from a new request by them."""
+    refused: bool = False
+    """Whether it was discarded on arrival and never pending: another delivery of the same ID counts as new at once."""
 
     @property
     def is_pending(self) -> bool:
@@ -243,6 +248,12 @@ class Store(Pollers, Protocol):
     def job(self, job_id: JobId) -> Found[Job] | None:
         """Read a job."""
 
+    def projects(self) -> Sequence[ProjectRecord]:
+        """Return what is known of every project's config, sorted by project."""
+
+    def jobs(self, job_ids: Sequence[JobId]) -> Sequence[Job]:
+        """Read many jobs in one call, in no order; those that do not exist are left out."""
+
     def triage_log(self, job_id: JobId) -> str:
         """Read the log of a job's last triage, for people; empty if there is none. `job` leaves it out."""
 
@@ -255,8 +266,14 @@ class Store(Pollers, Protocol):
     def invocations(self, job_id: JobId, limit: int, after: InvocationId | None = None) -> Sequence[Invocation]:
         """List a job's invocations, newest first, without their logs, beginning behind ``after``."""
 
+    def invocations_by_id(self, keys: Sequence[tuple[JobId, InvocationId]]) -> Sequence[Invocation]:
+        """Read many invocations, without their logs, in one call, in no order; absent ones are left out."""
+
     def trigger(self, job_id: JobId, trigger_id: str) -> Found[TriggerRecord] | None:
         """Read a trigger or its marker."""
+
+    def triggers(self, keys: Sequence[tuple[JobId, str]]) -> Sequence[TriggerRecord]:
+        """Read many triggers or markers, by job and trigger ID, in one call, in no order; absent ones are left out."""
 
     def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Found[TriggerRecord]]:
         """Return pending triggers of a job, the oldest first by (created, order in batch, ID)."""
@@ -353,6 +370,33 @@ class Buildbucket(Protocol):
 
         Raises:
             BuildbucketError: no answer or a gRPC error.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """A project's config as its source holds it."""
+
+    project: str
+    text: str | bytes
+    """What the file holds; bytes as they are, they may be no UTF-8."""
+    revision: str
+    """Names this state of the file."""
+    revision_url: str = ""
+    """Where people see it; empty if nowhere."""
+    trouble: str = ""
+    """Why the file could not be read; ``text`` means nothing then, and the config in force stays."""
+
+
+class ConfigSource(Protocol):
+    """Where projects' configs are kept."""
+
+    def configs(self, in_force: Callable[[str], str]) -> Sequence[ConfigFile]:
+        """Read the configs; what cannot be read comes with its ``trouble``, nothing is raised for it.
+
+        Args:
+            in_force: tells the revision of a project's config that is in force (empty: none, or it needs another look).
+                A source that can tell the revision without the file leaves out a file whose revision is in force.
         """
 
 

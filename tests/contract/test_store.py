@@ -15,6 +15,7 @@ from luci_scheduler.core.invocation import Invocation, Status, Timer
 from luci_scheduler.core.job import Job, JobDefinition, TaskDefinition
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.ports import (
+    Backlog,
     CreateInvocation,
     CreateTrigger,
     PollerRecord,
@@ -193,7 +194,7 @@ def test_watchers_of_projects_do_not_disturb_each_other(store: Store) -> None:
     """A repository's watchers are one document; each project replaces its own."""
     repo = "https://r.googlesource.com/x"
     mine = Watcher(JobId("a/j"), JobId("a/t"), repo, ("refs/heads/main",))
-    yours = Watcher(JobId("b/j"), JobId("b/t"), f"{repo}.git", ("regexp:refs/heads/.*",))
+    yours = Watcher(JobId("b/j"), JobId("b/t"), f"{repo}.git", ("regexp:refs/heads/.*",), (r".+\.c",), ("x",))
     store.commit([PutWatchers(repo, "a", (mine,))])
     store.commit([PutWatchers(repo, "b", (yours,))])
     assert list(store.watchers(repo)) == [mine, yours]
@@ -225,7 +226,12 @@ def test_what_is_too_large_is_refused_before_it_is_sent(store: Store) -> None:
 def test_pollers(store: Store) -> None:
     """What a gitiles job knows is kept whole, however many refs there are, and only changed under its version."""
     known = {f"refs/heads/b{number}": f"{number:040x}" for number in range(5000)}
-    record = PollerRecord(JOB_ID, "https://r.googlesource.com/repo", known, ("regexp:refs/heads/.*", "é"), 3)
+    repo, refs, backlog = (
+        "https://r.googlesource.com/repo",
+        ("regexp:refs/heads/.*", "é"),
+        {"refs/heads/b1": Backlog("f" * 40, 7)},
+    )
+    record = PollerRecord(JOB_ID, repo, known, refs, 3, backlog)
     assert store.poller(JOB_ID) is None
     (version,) = store.commit([PutPoller(record, None)])
     found = store.poller(JOB_ID)
@@ -238,3 +244,31 @@ def test_pollers(store: Store) -> None:
     again = store.poller(JOB_ID)
     assert again is not None
     assert again.value.mutations == 4
+
+
+def test_many_documents_in_one_call(store: Store) -> None:
+    """Jobs, triggers and invocations are read by name, many at once; what does not exist is left out."""
+    other = JobId("zeta/job")
+    trigger_ids = ["https://r/+/refs/heads/a@1", "é" * 600]
+    jobs = [Job(JOB_ID, JobDefinition(TASK)), Job(other, JobDefinition(TASK), paused=True)]
+    invocations = [_invocation(1), _invocation(2, job_id=other)]
+    records = [TriggerRecord(job.id, Trigger(name, Instant(1))) for job in jobs for name in trigger_ids]
+    store.commit(
+        [
+            *(PutJob(job, None) for job in jobs),
+            *(CreateInvocation(invocation, "log") for invocation in invocations),
+            *(CreateTrigger(record) for record in records),
+            PutProject(ProjectRecord("zeta", job_ids=(other,)), None),
+            PutProject(ProjectRecord("proj é", job_ids=(JOB_ID,)), None),
+        ]
+    )
+    absent = JobId("proj/none")
+    assert sorted(store.jobs([absent, other, JOB_ID]), key=lambda job: job.id) == jobs
+    keys = [(item.job_id, item.id) for item in invocations]
+    assert sorted(store.invocations_by_id([*keys, (absent, keys[0][1])]), key=lambda item: item.id) == invocations
+    names = [(record.job_id, record.trigger.id) for record in records]
+    found = store.triggers([*names, (absent, "x")])
+    assert {(item.job_id, item.trigger.id) for item in found} == set(names)
+    assert len(found) == len(names)
+    assert [record.id for record in store.projects()] == ["proj é", "zeta"]
+    assert list(store.jobs([])) == []

@@ -6,13 +6,15 @@ One frozen class, read once at start. Every fault is reported at once, with the 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from luci_scheduler.core.era import Era
+from luci_scheduler.core.repo_url import parse_repo_url
 
-__all__ = ["BuildbucketServer", "Settings", "SettingsError", "read_settings"]
+__all__ = ["BuildbucketServer", "ConfigSourceSetting", "Settings", "SettingsError", "read_settings"]
 
 PREFIX = "SCHEDULER_"
 _MIN_RETENTION_DAYS = 8
@@ -33,6 +35,23 @@ class BuildbucketServer:
     protocol: Era = Era.V2
     url: str = ""
     """Base URL if it is not ``https://<host>`` (the local cloud)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigSourceSetting:
+    """Where configs are kept (``SCHEDULER_CONFIG_SOURCES``, a JSON list of such objects)."""
+
+    kind: str
+    """``folder``, ``gitiles`` or ``bucket``."""
+    project: str = ""
+    """LUCI project of the one config; of a folder, each subfolder's name is one."""
+    path: str = "luci-scheduler.cfg"
+    """Of the folder, or of the file in the repository."""
+    repo: str = ""
+    """Repository URL, ``https://<host>.googlesource.com/<repository>``."""
+    ref: str = "refs/heads/main"
+    bucket: str = ""
+    object: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +98,11 @@ class Settings:
     """Whether more new commits than that are taken up by later polls, oldest first; false: the newest are, the others skipped."""
     commit_wait_seconds: int = 600
     """How long a commit event waits for the repository's host to serve its commit; 0: it is believed, and nobody is asked."""
+    config_sources: tuple[ConfigSourceSetting, ...] = ()
+    """JSON list of where configs are: ``{"kind": "folder", "path"}``, ``{"kind": "gitiles", "project", "repo", "ref", "path"}``
+    (``ref`` and ``path`` may be left out) and ``{"kind": "bucket", "project", "bucket", "object"}``."""
+    storage_url: str = "https://storage.googleapis.com"
+    """Base URL of Cloud Storage's JSON API, for sources of kind ``bucket``."""
     config_folder: str = ""
     """Folder with ``<project>/luci-scheduler.cfg`` files, from which jobs are taken."""
     config_revision: str = ""
@@ -99,6 +123,16 @@ class Settings:
     """Jobs that one delivery works on side by side."""
     fetch_allowed_hosts: tuple[str, ...] = ()
     """Hosts that ``url_fetch`` jobs may ask although their addresses are private or loopback ones; comma-separated."""
+    access: str = ""
+    """The access policy, a JSON document (see the page about access); empty: nobody is allowed anything."""
+    iap_audience: str = ""
+    """Audience of the assertions of the identity-aware proxy in front of the console; empty: they are not looked at."""
+    iap_certs_url: str = "https://www.gstatic.com/iap/verify/public_key"
+    """Where the keys that sign those assertions are published."""
+    console_audiences: tuple[str, ...] = ()
+    """Audiences of the OIDC tokens that callers of the console may bring; comma-separated."""
+    local_user: str = ""
+    """E-mail of the developer whom everybody is taken for, in the local cloud only."""
     cloud_tasks_endpoint: str = ""
     """``host:port`` of a Cloud Tasks server without TLS (the local cloud)."""
     local: bool = False
@@ -140,9 +174,20 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             values[field.name] = _PARSERS.get(field.name, str)(text)
         except (ValueError, TypeError, KeyError) as error:
             faults.append(f"{name}: {error}")
+    faults += _local_user_faults(values, environment)
     if faults:
         raise SettingsError("bad settings in the environment:\n  " + "\n  ".join(faults))
     return Settings(**values)
+
+
+def _local_user_faults(values: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
+    if "local_user" not in values:
+        return []
+    name = f"{PREFIX}LOCAL_USER"
+    faults = [] if values.get("local") else [f"{name}: is for the local cloud only, where {PREFIX}LOCAL is true"]
+    if environment.get("K_SERVICE"):
+        faults.append(f"{name}: is for the local cloud only, and K_SERVICE says that this is Cloud Run")
+    return faults
 
 
 def _lines(text: str) -> tuple[str, ...]:
@@ -194,11 +239,50 @@ def _servers(text: str) -> tuple[BuildbucketServer, ...]:
     )
 
 
+_SOURCE_KEYS: dict[str, tuple[set[str], set[str]]] = {
+    "folder": ({"path"}, set()),
+    "gitiles": ({"project", "repo"}, {"ref", "path"}),
+    "bucket": ({"project", "bucket", "object"}, set()),
+}
+"""Kind → what must be said, what may be."""
+_PROJECT = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+
+
+def _sources(text: str) -> tuple[ConfigSourceSetting, ...]:
+    sources = tuple(_source(item) for item in json.loads(text))
+    projects = [source.project for source in sources if source.project]
+    twice = sorted({project for project in projects if projects.count(project) > 1})
+    if twice:
+        raise ValueError(f"more than one source holds the config of {', '.join(twice)}")
+    return sources
+
+
+def _source(item: dict[str, str]) -> ConfigSourceSetting:
+    kind = item["kind"]
+    if kind not in _SOURCE_KEYS:
+        raise ValueError(f"the kind of a source is one of {', '.join(_SOURCE_KEYS)}, not {kind!r}")
+    required, optional = _SOURCE_KEYS[kind]
+    missing, unknown = required - set(item), set(item) - required - optional - {"kind"}
+    if missing or unknown:
+        faults = [f"lacks {name}" for name in sorted(missing)] + [f"has no {name}" for name in sorted(unknown)]
+        raise ValueError(f"a source of kind {kind} {', '.join(faults)}")
+    empty = sorted(name for name, value in item.items() if not isinstance(value, str) or not value)
+    if empty:
+        raise ValueError(f"{', '.join(empty)} of a source of kind {kind} must be a text and not empty")
+    source = ConfigSourceSetting(**item)
+    if source.project and not _PROJECT.fullmatch(source.project):
+        raise ValueError(f"{source.project!r} is no name of a project")
+    if source.repo:
+        parse_repo_url(source.repo)
+    return source
+
+
 _REQUIRED = ("project", "task_url", "task_account", "token_secrets")
 _PARSERS: dict[str, Any] = {
     "token_secrets": _lines,
     "task_callers": _commas,
     "fetch_allowed_hosts": _commas,
+    "console_audiences": _commas,
     "buildbucket_servers": _servers,
     "gitiles_urls": json.loads,
     "gitiles_era": Era,
@@ -206,6 +290,7 @@ _PARSERS: dict[str, Any] = {
     "gitiles_commits_per_poll": _positive,
     "gitiles_backfill": _boolean,
     "commit_wait_seconds": _not_negative,
+    "config_sources": _sources,
     "check_interval_seconds": _positive,
     "request_deadline_seconds": _positive,
     "claim_lease_seconds": _positive,
