@@ -218,10 +218,12 @@ def config_text(specs: Sequence[JobSpec]) -> str:
 
 def _text(spec: JobSpec) -> str:
     is_trigger = spec.task == "gitiles" or bool(spec.emits)
-    policy = (
-        f"kind: {spec.policy} max_concurrent_invocations: {spec.limit} max_batch_size: {spec.batch} "
-        f"log_base: {spec.base} pending_timeout {{ seconds: {spec.timeout // SECOND} }}"
-    )
+    numbers = {
+        "GREEDY_BATCHING": f"max_batch_size: {spec.batch}",
+        "LOGARITHMIC_BATCHING": f"max_batch_size: {spec.batch} log_base: {spec.base}",
+        "NEWEST_FIRST": f"pending_timeout {{ seconds: {spec.timeout // SECOND} }}",
+    }[spec.policy]
+    policy = f"kind: {spec.policy} max_concurrent_invocations: {spec.limit} {numbers}"
     task = {
         "buildbucket": f'buildbucket {{ server: "{HOST}" bucket: "ci" builder: "{spec.name}" }}',
         "noop": f"noop {{ sleep_ms: {spec.sleep // MILLISECOND} triggers_count: {spec.emits} }}",

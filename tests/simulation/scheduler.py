@@ -438,6 +438,9 @@ class Simulation:
 
     def _sync(self, specs: Sequence[JobSpec], key: str) -> None:
         sync_project(self.runtime, ConfigFile("p", config_text(specs), key), key)
+        record = self.store.project("p")
+        if record is None or record.value.problems:
+            raise AssertionError(f"the config is not valid: {record}")
 
     def _happen(self, event: Event, key: str) -> None:
         now, job_id = self.kernel.now(), JobId(f"p/{event.job}")
