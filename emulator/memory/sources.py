@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 
+from luci_scheduler.core.identifiers import suffixes
 from luci_scheduler.core.instants import Instant
 
 __all__ = ["ManualClock", "SeededChance"]
@@ -42,10 +43,13 @@ class SeededChance:
 
     def __init__(self, seed: int = 0) -> None:
         self._random = random.Random(seed)  # noqa: S311 - nothing secret is drawn here
+        self._suffixes = suffixes(self._random.getrandbits(16), self._random.getrandbits(16))
+        self._lock = threading.Lock()
 
     def invocation_suffix(self) -> int:
-        """Draw 16 bits."""
-        return self._random.getrandbits(16)
+        """Draw 16 bits, other ones than the last 65,535 times."""
+        with self._lock:
+            return next(self._suffixes)
 
     def check_delay_seconds(self, low: int, high: int) -> int:
         """Draw whole seconds from [low, high)."""

@@ -54,6 +54,13 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._documents: dict[Path, _Stored] = {}
+        # Dictionaries without values rather than sets: their order is the same in every run.
+        self._folders: dict[Path, dict[Path, None]] = {}
+        """Collection → its documents: listings do not look at those of others, however many there are."""
+        self._pending: dict[Path, dict[Path, None]] = {}
+        """Collection of triggers → those of its documents that are pending."""
+        self._due: dict[Path, None] = {}
+        """Documents that are due at some time."""
         self._watchers: dict[str, dict[str, tuple[Watcher, ...]]] = {}
         self._lock = threading.RLock()
         self._versions = itertools.count(1)
@@ -142,24 +149,24 @@ class MemoryStore:
     def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Found[TriggerRecord]]:
         """Return pending triggers, the oldest first."""
         with self._lock:
-            waiting = [self._documents[path] for path in self._under("jobs", job_id, "triggers")]
-        waiting = sorted(
-            (item for item in waiting if item.document["pending"]), key=lambda item: item.document["pending"]
-        )
+            paths = self._pending.get(("jobs", job_id, "triggers"), {})
+            named = [(documents.document_id(path[-1]), self._documents[path]) for path in paths]
+        # Equal keys are in the order of the documents' names, as in Firestore.
+        waiting = [item for _, item in sorted(named, key=lambda pair: (pair[1].document["pending"], pair[0]))]
         return [Found(documents.decode_trigger(job_id, item.document), item.version) for item in waiting[:limit]]
 
     def due_invocations(self, before: Instant, limit: int) -> Sequence[Invocation]:
         """Return overdue invocations of all jobs."""
         with self._lock:
-            due = [path for path in self._documents if path[2:3] == ("invocations",) and self._is_due(path, before)]
+            due = [path for path in self._due if path[2:3] == ("invocations",) and self._is_due(path, before)]
             found = [self.invocation(JobId(path[1]), InvocationId(int(path[3]))) for path in due]
         return sorted((item.value for item in found if item), key=lambda item: item.next_due or 0)[:limit]
 
     def due_jobs(self, before: Instant, limit: int) -> Sequence[Job]:
         """Return overdue jobs."""
         with self._lock:
-            due = [path for path in self._documents if path[:1] == ("jobs",) and len(path) == 2]  # noqa: PLR2004
-            found = [self.job(JobId(path[1])) for path in due if self._is_due(path, before)]
+            due = [path for path in self._due if len(path) == 2 and self._is_due(path, before)]  # noqa: PLR2004
+            found = [self.job(JobId(path[1])) for path in due]
         return sorted((item.value for item in found if item), key=lambda item: item.next_due or 0)[:limit]
 
     def commit(self, writes: Sequence[Write]) -> Sequence[Version]:
@@ -168,6 +175,8 @@ class MemoryStore:
             version = next(self._versions)
             changes = {path: stored for write in writes for path, stored in self._prepared(write, version)}
             self._documents.update(changes)
+            for path, stored in changes.items():
+                self._index(path, stored.document)
             for write in writes:
                 if isinstance(write, PutWatchers):
                     self._watchers.setdefault(write.repo, {})[write.project] = write.watchers
@@ -212,7 +221,13 @@ class MemoryStore:
             return self._documents.get(path)
 
     def _under(self, *prefix: str) -> list[Path]:
-        return [path for path in self._documents if path[: len(prefix)] == prefix and len(path) == len(prefix) + 1]
+        return list(self._folders.get(prefix, ()))
+
+    def _index(self, path: Path, document: dict[str, Any]) -> None:
+        self._folders.setdefault(path[:-1], {})[path] = None
+        _keep(self._due, path, wanted=document.get("next_due") is not None)
+        if "pending" in document:
+            _keep(self._pending.setdefault(path[:-1], {}), path, wanted=bool(document["pending"]))
 
     def _is_due(self, path: Path, before: Instant) -> bool:
         due = self._documents[path].document["next_due"]
@@ -221,3 +236,10 @@ class MemoryStore:
 
 def _invocation_path(invocation: Invocation) -> Path:
     return ("jobs", invocation.job_id, "invocations", documents.invocation_document_id(invocation.id))
+
+
+def _keep(index: dict[Path, None], path: Path, *, wanted: bool) -> None:
+    if wanted:
+        index[path] = None
+    else:
+        index.pop(path, None)

@@ -327,7 +327,7 @@ class Chance(Protocol):
     """The one source of randomness."""
 
     def invocation_suffix(self) -> int:
-        """Draw the 16 random bits of an invocation's ID."""
+        """Draw the 16 random bits of an invocation's ID; one process does not draw the same again within a millisecond."""
 
     def nonce(self) -> int:
         """Draw a positive number of 63 bits, which tells a cron tick from its echoes."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 
+from luci_scheduler.core.identifiers import suffixes
 from luci_scheduler.core.instants import SECOND, Instant
 
 __all__ = ["SystemChance", "SystemClock"]
@@ -27,10 +29,13 @@ class SystemChance:
 
     def __init__(self) -> None:
         self._random = random.SystemRandom()
+        self._suffixes = suffixes(self._random.getrandbits(16), self._random.getrandbits(16))
+        self._lock = threading.Lock()
 
     def invocation_suffix(self) -> int:
-        """Draw 16 bits."""
-        return self._random.getrandbits(16)
+        """Draw 16 bits, other ones than the last 65,535 times."""
+        with self._lock:
+            return next(self._suffixes)
 
     def check_delay_seconds(self, low: int, high: int) -> int:
         """Draw whole seconds from [low, high)."""

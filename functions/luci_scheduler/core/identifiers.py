@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from typing import NewType
 
 from luci_scheduler.core.instants import MILLISECOND, Instant, parse_rfc3339
@@ -13,6 +15,7 @@ __all__ = [
     "make_invocation_id",
     "project_of",
     "split_job_id",
+    "suffixes",
     "timer_id",
     "timer_mutation",
 ]
@@ -31,6 +34,16 @@ def make_invocation_id(created: Instant, suffix: int) -> InvocationId:
     """Draw the ID of an invocation created at ``created`` with a random 16-bit ``suffix``."""
     milliseconds = (created - _EPOCH) // MILLISECOND
     return InvocationId((~milliseconds & _MILLISECONDS_MASK) << 20 | (suffix & 0xFFFF) << 4)
+
+
+def suffixes(start: int, step: int) -> Iterator[int]:
+    """Yield suffixes of invocation IDs: all 65,536 of them before one comes again.
+
+    An invocation's ID is its idempotency key at Buildbucket, which does not know jobs: two jobs that are started within one
+    millisecond, as by one commit, must not draw the same. Both arguments are random numbers; the order hardly matters.
+    """
+    step |= 1  # an odd step visits every number
+    return ((start + number * step) & 0xFFFF for number in itertools.count())
 
 
 def invocation_created(invocation_id: InvocationId) -> tuple[Instant, int]:

@@ -115,14 +115,17 @@ class Controller:
         The task is on the queue when this returns; it counts once the commit that records the timer has landed.
 
         Raises:
-            TransientError: the queue did not take it.
+            TransientError: the queue did not take it. If the invocation is committed all the same, its document holds the
+                timer, and the sweep puts it on the queue.
         """
         invocation, now = self.invocation, self.clock.now()
         identifier = self._saves.timer_id(invocation.job_id, invocation.id)
         timer = Timer(identifier, title, created=now, eta=Instant(now + delay), payload=dict(payload or {}))
-        self._queue.enqueue(timer_task(invocation, timer))
         self._new_timers.append(timer)
-        self.log(f"Scheduling timer {quote(title)} ({identifier}) after {format_duration(delay)}")
+        try:
+            self._queue.enqueue(timer_task(invocation, timer))
+        finally:
+            self.log(f"Scheduling timer {quote(title)} ({identifier}) after {format_duration(delay)}")
         return timer
 
     def consume(self, timer: Timer) -> None:

@@ -1,9 +1,13 @@
 """Identifiers of jobs, invocations and timers."""
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from luci_scheduler.adapters.sources import SystemChance
+from luci_scheduler.core import identifiers
 from luci_scheduler.core.identifiers import (
     InvocationId,
     JobId,
@@ -79,3 +83,16 @@ def test_a_timer_makes_a_save_count() -> None:
     assert saves.known == 5
     assert saves.timer_id(JobId("p/j"), InvocationId(16)) == "p/j:16:5:0"
     assert saves.timer_id(JobId("p/j"), InvocationId(16)) == "p/j:16:5:1"
+
+
+@pytest.mark.parametrize(("start", "step"), [(0, 0), (65535, 65535), (4711, 12345)])
+def test_suffixes_do_not_come_again(start: int, step: int) -> None:
+    """Whatever was drawn for start and step, all 65,536 come before one comes again."""
+    assert len(set(itertools.islice(identifiers.suffixes(start, step), 1 << 16))) == 1 << 16
+
+
+def test_one_process_draws_no_invocation_id_twice() -> None:
+    """Two jobs that one commit starts within a millisecond have builds of their own."""
+    chance, now = SystemChance(), parse_rfc3339("2026-03-01T12:00:00Z")
+    drawn = {make_invocation_id(now, chance.invocation_suffix()) for _ in range(10_000)}
+    assert len(drawn) == 10_000

@@ -442,6 +442,23 @@ def test_a_launch_that_cannot_be_claimed_gets_a_task() -> None:
     assert world.invocations()[0].status is Status.RUNNING
 
 
+def test_a_queue_that_refuses_the_first_check_does_not_leave_a_build_unwatched() -> None:
+    """The build runs and its ID is kept: the check is in the document, and the sweep puts it on the queue."""
+    world = World()
+    enqueue = world.queue.enqueue
+    world.queue.enqueue = lambda _: _raise_if(condition=True)  # type: ignore[method-assign]
+    world.commit()
+    world.queue.enqueue = enqueue  # type: ignore[method-assign]
+    (invocation,) = world.invocations()
+    assert invocation.status is Status.RUNNING
+    assert not world.queue.tasks
+    world.finish()  # and its notification is lost
+    world.tick(60 + 121)
+    assert sweep(world.runtime).tasks == 1
+    world.tick()
+    assert world.invocations()[0].status is Status.SUCCEEDED
+
+
 def _raise_if(condition: bool) -> None:
     if condition:
         raise TransientError("the store is down")

@@ -1,0 +1,40 @@
+"""The large simulation: 30 days of a project with 100 jobs, against the naive model and, with faults, against what must hold."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from tests.simulation.compare import differences, violations
+from tests.simulation.model import Model
+from tests.simulation.project import START, Script, make_script
+from tests.simulation.scheduler import LISTING, STORM, Faults, History, play
+
+__all__ = ["run"]
+
+DAYS, JOBS = 30, 100
+
+
+def run(seed: int = 1, days: int = DAYS, jobs: int = JOBS) -> bool:
+    """Play both runs and print their figures; return whether all is as it should be."""
+    script = make_script(seed, days, jobs)
+    model = Model(script, seed, LISTING)
+    model.run(START)
+    print(f"virtual time: {days} days, {jobs} jobs, {len(script.events)} events from outside, seed {seed}")
+    exact = _played("nothing goes wrong", script, seed, Faults(), lambda history: differences(model, history))
+    stormy = _played("everything goes wrong", script, seed, STORM, lambda history: violations(history, script))
+    return exact and stormy
+
+
+def _played(title: str, script: Script, seed: int, faults: Faults, check: Callable[[History], list[str]]) -> bool:
+    begun = time.monotonic()
+    history = play(script, seed, faults).history
+    seconds = time.monotonic() - begun
+    started, discarded = (sum(map(len, items.values())) for items in (history.starts, history.discards))
+    print(f"  {title}: {started} invocations, {discarded} triggers discarded, in {seconds:.0f} s")
+    print("    " + ", ".join(f"{what} {number}" for what, number in sorted(history.counts.items())))
+    wrong = check(history)
+    print("    differs from what should have been: " + (f"{len(wrong)} times" if wrong else "nowhere"))
+    for text in wrong[:10]:
+        print(f"    {text}")
+    return not wrong

@@ -1,0 +1,135 @@
+"""The parity checklist: each row of what a replacement of the original has to do, with the tests that show it.
+
+``python -m tests.parity`` writes ``docs/reference/parity.md`` from this table; a test sees that the file is current and that
+every test that is named exists. Rows of the API and the pages are added beside their tests.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["PAGE", "ROWS", "Row", "missing_tests", "page"]
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "reference" / "parity.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A feature of the original, the tests that cover it (``file::function`` below ``tests``), and what differs."""
+
+    feature: str
+    tests: tuple[str, ...]
+    differs: str = ""
+
+
+_V1, _V2 = "unit/managers/test_buildbucket_v1.py", "unit/managers/test_buildbucket_v2.py"
+_RACES, _CRON, _PARITY = "unit/engine/test_races.py", "unit/engine/test_cron.py", "unit/engine/test_parity.py"
+_OPERATIONS, _GITILES, _VECTORS = (
+    "unit/engine/test_operations.py", "unit/managers/test_gitiles.py", "vectors/test_vectors.py",
+)  # fmt: skip
+_SCHEDULING = "vectors/test_vectors_scheduling.py"
+
+# Left to the pages and the API: API paging, EmitTriggers checks, Permissions, UI states and classes, Relative times.
+ROWS = (
+    Row("Invocation ID", (f"{_VECTORS}::test_vector_invocation_ids",)),
+    Row(
+        "CAS save",
+        ("contract/test_store.py::test_update_under_a_stale_version_is_refused_whole", f"{_RACES}::test_everything_three_times_in_parallel"),
+        "a handler that loses the race decides again, a few times, before it answers 409",
+    ),
+    Row("No-op save", (f"{_VECTORS}::test_vector_mutation_counter_scenarios", f"{_PARITY}::test_a_duplicate_leaves_the_counter")),
+    Row("Timer IDs", (f"{_VECTORS}::test_vector_timer_ids", "golden/test_golden.py::test_log_and_page_are_byte_equal")),
+    Row("Timer consumption", (f"{_OPERATIONS}::test_status_check",), "the second is answered 200, not 202"),
+    Row("Timers of finished invocations", (f"{_PARITY}::test_a_timer_of_a_finished_invocation_is_ignored",)),
+    Row("Log format and trim", (f"{_VECTORS}::test_vector_debug_log_trimming", "unit/core/test_debug_log.py::test_format_line_cuts_the_utc_time_of_day_to_milliseconds")),
+    Row("Page replay", ("golden/test_golden.py::test_log_and_page_are_byte_equal", "golden/test_golden.py::test_golden_log_is_that_of_the_original")),
+    Row(
+        "Launch retries",
+        (f"{_RACES}::test_fifty_failures_end_the_invocation", f"{_RACES}::test_backoff_doubles_to_ten_minutes"),
+        "attempts are counted in the document, not by the queue; a build that a failed attempt may have made is looked for",
+    ),
+    Row(
+        "Launch conflict",
+        (f"{_OPERATIONS}::test_abort_while_starting", f"{_RACES}::test_reply_of_schedule_is_lost"),
+        "the answer is kept and recorded in another commit; nothing is asked twice",
+    ),
+    Row(
+        "Notification while STARTING",
+        (f"{_RACES}::test_notification_before_the_build_id_is_known",),
+        "409 at once: the wait of a second is left to the redelivery",
+    ),
+    Row("Final states are inert", (f"{_OPERATIONS}::test_completion_with_nothing_waiting",)),
+    Row("Abort RUNNING", (f"{_OPERATIONS}::test_abort_of_a_running_invocation",)),
+    Row("Abort STARTING (HEAD)", (f"{_OPERATIONS}::test_abort_while_starting",), "in both eras; the build is canceled as soon as its ID is known"),
+    Row("Async abort during retry", (f"{_RACES}::test_abort_of_a_retrying_invocation_looks_for_the_build", f"{_PARITY}::test_an_abort_before_the_launch_skips_it")),
+    Row("v1 request", (f"{_VECTORS}::test_vector_buildbucket_v1_requests",)),
+    Row("v2 request", (f"{_VECTORS}::test_vector_buildbucket_v2_requests", f"{_V2}::test_the_printed_request_to_the_byte")),
+    Row("Token redaction", (f"{_V1}::test_the_token_is_sent_and_never_printed", f"{_VECTORS}::test_vector_buildbucket_v2_requests")),
+    Row("Trigger cap", (f"{_V1}::test_more_than_a_hundred_triggers_are_capped_to_the_latest", f"{_V2}::test_more_than_a_hundred_triggers_are_capped_to_the_latest")),
+    Row("Dedup", (f"{_RACES}::test_same_commit_again_after_half_an_hour_counts_as_new", f"{_PARITY}::test_the_same_trigger_within_half_an_hour"), "the old message itself never counts as a new request"),
+    Row("Trigger order", (f"{_VECTORS}::test_vector_trigger_order",)),
+    Row("Request derivation", (f"{_VECTORS}::test_vector_request_from_trigger",)),
+    Row("Policies", (f"{_SCHEDULING}::test_vector_policies", f"{_SCHEDULING}::test_vector_policy_factory")),
+    Row("Triage limit", (f"{_PARITY}::test_more_than_a_thousand_waiting_triggers_lose_their_oldest", "unit/core/test_triage_log.py::test_surplus_and_discarded_triggers_are_told_apart")),
+    Row("Triage throttle", (f"{_SCHEDULING}::test_vector_triage_throttle", f"{_PARITY}::test_ten_triages_asked_for_at_once_are_one_task"), "most triages are part of the commit that makes them necessary"),
+    Row("Paused job", (f"{_CRON}::test_pausing_discards_what_waits", f"{_PARITY}::test_a_paused_job_drops_new_triggers"), "the dropped triggers stay visible, with the reason"),
+    Row("Cron machine", (f"{_SCHEDULING}::test_vector_cron_machine", "simulation/test_simulation.py::test_exactly_what_the_naive_model_says")),
+    Row("Schedules", (f"{_SCHEDULING}::test_vector_schedules", "unit/core/test_cron.py::test_the_next_tick_is_the_one_that_a_slow_calendar_finds")),
+    Row("Long delays", (f"{_CRON}::test_far_ticks_are_reached_by_a_chain",)),
+    Row("Interval restart", (f"{_CRON}::test_an_interval_counts_from_the_end",), "it counts from the commit of the end, which is the triage"),
+    Row("Gitiles new ref", (f"{_GITILES}::test_the_first_poll_emits_the_tips_of_new_refs",)),
+    Row("Gitiles 50/100 limits", (f"{_GITILES}::test_sixty_commits_are_fifty_triggers_and_ten_that_are_told_of", f"{_GITILES}::test_the_third_busy_ref_waits"), "limits are settings; what is skipped is logged"),
+    Row("Gitiles force push", (f"{_GITILES}::test_a_force_push_emits_the_new_head", f"{_GITILES}::test_a_force_push_backwards_emits_nothing")),
+    Row("Gitiles deleted ref", (f"{_GITILES}::test_deleted_and_unwatched_refs_are_forgotten",)),
+    Row("Gitiles missing ref", (f"{_GITILES}::test_a_configured_ref_that_is_missing_fails_the_poll",)),
+    Row("Gitiles tags (HEAD)", (f"{_GITILES}::TestTags::test_existing_tags_give_no_trigger",), "a setting has polls follow the rules of 2021"),
+    Row("Gitiles crash safety", ("unit/engine/test_polling.py::test_state_is_never_ahead_of_triggers",), "state and triggers are one commit"),
+    Row("Path filters", ("vectors/test_vectors_gitiles.py::test_vector_path_filters", "unit/engine/test_commit.py::test_refs_and_paths_are_filtered_as_by_polls")),
+    Row("Config validation", ("vectors/test_vectors_config.py::test_vector_config_validation",)),
+    Row("Config import", (f"{_PARITY}::test_a_new_revision_alone_changes_no_job",), "the project's record takes the revision"),
+    Row("Job removal", (f"{_PARITY}::test_a_removed_job_loses_what_waits_and_ends_what_runs",)),
+    Row("Pub/Sub names", (f"{_VECTORS}::test_vector_topic_names",)),
+    Row("Auth token", (f"{_VECTORS}::test_vector_pubsub_tokens", f"{_VECTORS}::test_vector_pubsub_notification_token")),
+    Row("HTTP codes", ("vectors/test_coverage.py::test_vector_http_codes",), "200 in place of 202, see status-codes.md"),
+    Row("Duration metric", (f"{_PARITY}::test_one_point_for_each_end",), "a log line with seconds and status, from which a metric is made"),
+)  # fmt: skip
+
+
+def missing_tests() -> list[str]:
+    """Return what is wrong with the table: rows without tests, and tests that do not exist."""
+    found = [f"{row.feature}: no test" for row in ROWS if not row.tests]
+    for row in ROWS:
+        found += [f"{row.feature}: there is no test {test}" for test in row.tests if not _exists(test)]
+    return found
+
+
+def _exists(test: str) -> bool:
+    file, *_, name = test.split("::")
+    path = ROOT / "tests" / file
+    if not path.is_file():
+        return False
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return any(isinstance(node, ast.FunctionDef) and node.name == name for node in ast.walk(tree))
+
+
+def page() -> str:
+    """Return the reference page."""
+    lines = [
+        "# Parity with LUCI Scheduler",
+        "",
+        "Generated by `python -m tests.parity` from `tests/parity.py`; a test fails if a row's test is missing.",
+        "",
+        "| feature | tests | what differs |",
+        "|---|---|---|",
+    ]
+    for row in ROWS:
+        tests = "<br>".join(f"`{test}`" for test in row.tests)
+        lines.append(f"| {row.feature} | {tests} | {row.differs} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

@@ -1,0 +1,272 @@
+"""What the engine did against what it should have done."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+from luci_scheduler.core.instants import HOUR, MILLISECOND, MINUTE, SECOND
+from tests.simulation.cron_by_hand import next_match
+from tests.simulation.model import Model, Waiting, choose, interval_of
+from tests.simulation.project import MAIN, START, JobSpec, Script
+from tests.simulation.scheduler import Arrived, Discarded, Ended, History, Key, Started
+
+__all__ = ["differences", "violations"]
+
+_FORGET = 30 * MINUTE
+_SETTLING = 5 * MINUTE
+"""How long a change of a config, or a pause, may take until it is in force."""
+_TOLERANCE = 6 * MINUTE
+"""How late a thing may be whose task was lost: the grace of the sweep, its period, and some deliveries that fail."""
+_EARLY = 50 * MILLISECOND
+_COMMIT = 100 * MILLISECOND
+"""Longer than any commit takes: what counts from the decision is early by as much against what landed."""
+_LONGEST = 4 * HOUR
+"""Longer than any build of the script, with what may delay the news of its end."""
+
+
+def differences(model: Model, history: History) -> list[str]:
+    """Return how two runs of one script differ in which no fault occurred: there must be no difference at all."""
+    found: list[str] = []
+    for name in sorted({*model.starts, *history.starts, *model.discards, *history.discards}):
+        started = sorted((item.started, item.triggers) for item in history.starts[name])
+        expected = sorted((at // 1000 * 1000, keys) for at, keys in model.starts[name])
+        found += _compare(f"{name}: starts", expected, started)
+        dropped = [(item.at, item.key, _short(item.reason)) for item in history.discards[name]]
+        found += _compare(f"{name}: discards", sorted(model.discards[name], key=str), sorted(dropped, key=str))
+        if model.ends[name] != len(history.ends[name]):
+            found.append(f"{name}: {len(history.ends[name])} ends instead of {model.ends[name]}")
+    return found
+
+
+def _compare(what: str, expected: list[Any], actual: list[Any]) -> list[str]:
+    if expected == actual:
+        return []
+    pairs = enumerate(zip(expected, actual, strict=False))
+    place = next((n for n, (one, other) in pairs if one != other), min(len(expected), len(actual)))
+    return [
+        (
+            f"{what}: {len(actual)} instead of {len(expected)}; the first difference, number {place}:\n"
+            f"  expected {expected[place : place + 2]}\n  actual   {actual[place : place + 2]}"
+        )
+    ]
+
+
+def _short(reason: str) -> str:
+    return "too old" if "was pending for longer" in reason else reason
+
+
+def violations(history: History, script: Script) -> list[str]:
+    """Return what must hold whatever goes wrong, and did not.
+
+    Each trigger is in exactly one invocation, or discarded for a reason that was true; no limit is exceeded; each decision is
+    the one that the policy demands of what waited at that moment; nothing waits while a slot is free; no tick of a schedule is
+    missing or far from its time; every push is noticed; every invocation ends, and has one build.
+    """
+    fates = _Fates(script)
+    found = [f"invocation {identifier} has {n} builds" for identifier, n in history.builds.items() if n != 1]
+    for name in sorted(fates.names):
+        job = _Job(name, history, fates, script.end)
+        checks = (job.each_trigger_once(), job.true_reasons(), job.decisions(), job.ends(), job.schedule())
+        found += [f"{name}: {text}" for check in checks for text in check]
+    return found + list(_pushes(history, fates, script))
+
+
+class _Fates:
+    """What each job was defined as, and whether it was paused, at any moment; a change takes a while to be in force."""
+
+    def __init__(self, script: Script) -> None:
+        self._specs: dict[str, list[tuple[int, JobSpec]]] = {spec.name: [(START, spec)] for spec in script.specs}
+        self._pauses: dict[str, list[tuple[int, bool]]] = {spec.name: [] for spec in script.specs}
+        self.names = [spec.name for spec in script.specs]
+        for event in script.events:
+            if event.kind == "config":
+                for spec in event.specs:
+                    if self._specs[spec.name][-1][1] != spec:
+                        self._specs[spec.name].append((event.at, spec))
+            elif event.kind in ("pause", "resume"):
+                self._pauses[event.job].append((event.at, event.kind == "pause"))
+
+    def specs(self, name: str, since: int, until: int) -> list[JobSpec]:
+        """Return the definitions that may have been in force at some time between two instants."""
+        nexts = [at for at, _ in self._specs[name][1:]] + [until + 1]
+        return [spec for (at, spec), end in zip(self._specs[name], nexts, strict=True) if at <= until and end >= since]
+
+    def may_be_paused(self, name: str, since: int, until: int) -> bool:
+        """Whether a job may have been paused at some time between two instants."""
+        earlier = [pause for at, pause in self._pauses[name] if at < since]
+        return earlier[-1:] == [True] or any(pause for at, pause in self._pauses[name] if since <= at <= until)
+
+    def stretches(self, name: str, end: int) -> Iterator[tuple[int, int, JobSpec]]:
+        """Yield the times in which a job is enabled, not paused and not touched, each with its definition."""
+        touched = sorted({at for at, _ in (*self._specs[name], *self._pauses[name])})
+        for since, until in zip(touched, [*touched[1:], end], strict=True):
+            (spec,) = self.specs(name, since + 1, until - 1)[:1] or [None]
+            settled = since + _SETTLING
+            if (
+                settled < until
+                and spec is not None
+                and not spec.disabled
+                and not self.may_be_paused(name, settled, until - 1)
+            ):
+                yield settled, until, spec
+
+
+class _Job:
+    """The history of one job."""
+
+    def __init__(self, name: str, history: History, fates: _Fates, end: int) -> None:
+        self._name = name
+        self._fates = fates
+        self._end = end
+        self._starts = history.starts[name]
+        self._ends = history.ends[name]
+        self._discards = history.discards[name]
+        self._arrivals = history.arrivals[name]
+        self._idle: list[tuple[int, int]] = []
+        """Commits that ended the last active invocation, each with its number and instant; filled by `decisions`."""
+
+    def each_trigger_once(self) -> Iterator[str]:
+        """Within half an hour of its end a trigger has no second one; what has none came late."""
+        ends: dict[Key, list[int]] = defaultdict(list)
+        for item in self._starts:
+            for key in item.triggers:
+                ends[key].append(item.at)
+        for dropped in self._discards:
+            ends[dropped.key].append(dropped.at)
+        for key, times in ends.items():
+            times.sort()
+            if any(later - earlier < _FORGET - SECOND for earlier, later in itertools.pairwise(times)):
+                yield f"trigger {key} has {len(times)} ends at {times}"
+        known = {item.key for item in self._arrivals}
+        yield from (f"trigger {key} ended and never came" for key in ends if key not in known)
+
+    def true_reasons(self) -> Iterator[str]:
+        """A discarded trigger's reason was true at the time, or a little earlier."""
+        for item in self._discards:
+            since, reason = item.at - _SETTLING, _short(item.reason)
+            specs = self._fates.specs(self._name, since, item.at)
+            created = next(a.order[0] for a in reversed(self._arrivals) if a.key == item.key and a.at <= item.at)
+            good = {
+                "the job is paused": self._fates.may_be_paused(self._name, since, item.at),
+                "the job is disabled": any(spec.disabled for spec in specs),
+                "too old": any(s.policy == "NEWEST_FIRST" and item.at - created >= s.timeout - SECOND for s in specs),
+            }
+            if not good.get(reason, False):
+                yield f"trigger {item.key} was discarded at {item.at} as {item.reason!r}, which is not true"
+
+    def decisions(self) -> Iterator[str]:
+        """What each commit started is what the policy demands of what waited; nothing waits while a slot is free."""
+        by_commit: dict[int, list[Any]] = defaultdict(list)
+        for item in (*self._arrivals, *self._discards, *self._starts, *self._ends):
+            by_commit[item.number].append(item)
+        waiting: dict[Key, Arrived] = {}
+        running: set[int] = set()
+        since = START
+        for number in sorted(by_commit):
+            items = by_commit[number]
+            now = max(item.at for item in items)
+            yield from self._patience(waiting, len(running), since, now)
+            running -= {item.identifier for item in items if isinstance(item, Ended)}
+            waiting.update({item.key: item for item in items if isinstance(item, Arrived)})
+            starts = [item for item in items if isinstance(item, Started)]
+            if starts:
+                yield from self._decision(starts, waiting, len(running))
+            for start in starts:
+                running.add(start.identifier)
+                for key in start.triggers:
+                    if waiting.pop(key, None) is None:
+                        yield f"trigger {key} did not wait when invocation {start.identifier} took it"
+            for item in items:
+                if isinstance(item, Discarded):
+                    waiting.pop(item.key, None)
+            if not running and any(isinstance(item, Ended) for item in items):
+                self._idle.append((number, now))
+            since = now
+        yield from self._patience(waiting, len(running), since, self._end)
+
+    def _patience(self, waiting: dict[Key, Arrived], running: int, since: int, now: int) -> Iterator[str]:
+        if not waiting or now - since <= _TOLERANCE:
+            return
+        if running < min(spec.limit for spec in self._fates.specs(self._name, since, now)):
+            yield f"{len(waiting)} triggers wait from {since} to {now} although a slot is free: {list(waiting)[:3]}"
+
+    def _decision(self, starts: list[Started], waiting: dict[Key, Arrived], running: int) -> Iterator[str]:
+        number, seen, at = starts[0].number, starts[0].seen, starts[0].at
+        actual = [item.triggers for item in starts]
+        taken = {key for keys in actual for key in keys}
+        visible = [
+            Waiting(key, item.order)
+            for key, item in waiting.items()
+            if item.number <= seen or item.number == number or key in taken
+        ]
+        specs = self._fates.specs(self._name, at - _SETTLING, at)
+        wanted = [[tuple(w.key for w in batch) for batch in choose(spec, visible, running, at)[0]] for spec in specs]
+        if actual not in wanted:
+            yield f"at {at} with {running} running, {len(visible)} waiting: started {actual}, wanted one of {wanted}"
+
+    def ends(self) -> Iterator[str]:
+        """Everything that began long enough ago has succeeded."""
+        statuses = {item.identifier: item.status for item in self._ends}
+        for item in self._starts:
+            status = statuses.get(item.identifier)
+            if status != "SUCCEEDED" and (status is not None or item.at < self._end - _LONGEST):
+                yield f"invocation {item.identifier} of {item.at} is {status or 'not over'}"
+
+    def schedule(self) -> Iterator[str]:
+        """In each quiet stretch, ticks follow each other as the schedule says; to be called behind `decisions`."""
+        ticks = sorted((item.order[0], item.number) for item in self._arrivals if item.key[0] == "cron")
+        for since, until, spec in self._fates.stretches(self._name, self._end):
+            mine = [(tick, number) for tick, number in ticks if since <= tick < until]
+            if spec.schedule == "triggered":
+                yield from (f"a tick at {tick} of a job without a schedule" for tick, _ in mine)
+            elif spec.task == "gitiles":
+                continue  # polls that find nothing leave nothing behind; `_pushes` looks after the others
+            elif interval_of(spec.schedule) is None:
+                yield from self._calendar(spec.schedule, since, until, [tick for tick, _ in mine])
+            else:
+                yield from self._intervals(interval_of(spec.schedule) or 0, since, until, mine)
+
+    @staticmethod
+    def _calendar(schedule: str, since: int, until: int, ticks: list[int]) -> Iterator[str]:
+        for place, before in enumerate((since, *ticks)):
+            due = next_match(schedule, (before + _EARLY) // SECOND) * SECOND
+            tick = ticks[place] if place < len(ticks) else None
+            if tick is None:
+                if due < until - _TOLERANCE:
+                    yield f"no tick at {due} of {schedule!r}"
+            elif tick > due + _TOLERANCE or (place and tick < due - _EARLY):
+                yield f"the tick at {tick} of {schedule!r} should have been at {due}"
+
+    def _intervals(self, interval: int, since: int, until: int, ticks: list[tuple[int, int]]) -> Iterator[str]:
+        if not ticks and until - since > interval + _TOLERANCE + _LONGEST:
+            yield f"no tick from {since} to {until}"
+        for place, (_, number) in enumerate(ticks):
+            idle = next((at for ended, at in self._idle if ended > number), None)
+            if idle is None:
+                continue
+            due, tick = idle + interval, ticks[place + 1][0] if place + 1 < len(ticks) else None
+            if tick is None:
+                if due < until - _TOLERANCE:
+                    yield f"no tick at {due}, an interval behind the end at {idle}"
+            elif not due - _EARLY - _COMMIT <= tick <= due + _TOLERANCE:
+                yield f"the tick at {tick} should have been at {due}, an interval behind the end at {idle}"
+
+
+def _pushes(history: History, fates: _Fates, script: Script) -> Iterator[str]:
+    """What is pushed to a main branch reaches every job behind a poller, within an interval; but for too long ranges."""
+    came = {name: {item.key[0] for item in history.arrivals[name]} for name in fates.names}
+    large = [event.at for event in script.events if event.kind == "push" and event.count > 1]
+    slack = 15 * MINUTE + _TOLERANCE
+    tips = [event for event in script.events if event.kind == "push" and event.ref == MAIN and event.at > START]
+    for spec in script.specs:
+        quiet = list(fates.stretches(spec.name, script.end)) if spec.task == "gitiles" else []
+        for event in tips:
+            if event.repo != spec.repo or any(abs(at - event.at) < slack for at in large):
+                continue
+            if not any(since <= event.at and event.at + slack < until for since, until, _ in quiet):
+                continue
+            key = f"{event.repo}/+/{MAIN}@{history.tips[event.repo, event.at]}"
+            yield from (f"{name}: never heard of {key}" for name in spec.targets if key not in came[name])

@@ -1,0 +1,105 @@
+"""Virtual time: processes that run one at a time, in the order of their instants, and sleep in no time at all.
+
+A process is an ordinary function in a thread of its own; only one thread runs at any moment, so that a seed gives the same
+run every time, and yet handlers are interleaved wherever one of them waits: in a call, a commit or a sleep.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+from collections.abc import Callable
+
+from luci_scheduler.core.instants import Instant
+
+__all__ = ["Kernel"]
+
+
+class _Worker:
+    """A thread that runs one process after another."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.resumed = threading.Lock()
+        self.resumed.acquire()
+        self.work: Callable[[], None] | None = None
+        self._kernel = kernel
+        threading.Thread(target=self._loop, daemon=True, name="process").start()
+
+    def _loop(self) -> None:
+        while True:
+            self.resumed.acquire()
+            if self.work is None:
+                return
+            try:
+                self.work()
+            except BaseException as error:  # noqa: BLE001 - raised again where the run is driven from
+                self._kernel.failure = error
+            self._kernel.retire(self)
+
+
+class Kernel:
+    """The clock (``ports.Clock``) and what is to happen, each thing at its instant."""
+
+    def __init__(self, start: Instant) -> None:
+        self._now = start
+        self._agenda: list[tuple[int, int, Callable[[], None]]] = []
+        self._numbers = itertools.count()
+        self._idle: list[_Worker] = []
+        self._current: _Worker | None = None
+        self._back = threading.Lock()
+        self._back.acquire()
+        self.failure: BaseException | None = None
+
+    def now(self) -> Instant:
+        """Return the present instant."""
+        return self._now
+
+    def at(self, instant: int, action: Callable[[], None]) -> None:
+        """Have something done at an instant, in no time; what is past is done next. Equal instants keep their order."""
+        heapq.heappush(self._agenda, (max(instant, self._now), next(self._numbers), action))
+
+    def spawn(self, instant: int, process: Callable[[], None]) -> None:
+        """Begin a process at an instant; unlike an action it may sleep."""
+        self.at(instant, lambda: self._begin(process))
+
+    def sleep(self, nanoseconds: int) -> None:
+        """Let the process that calls wait; others run meanwhile."""
+        worker = self._current
+        if worker is None:
+            raise RuntimeError("only a process can sleep")
+        self.at(self._now + max(0, nanoseconds), lambda: self._run(worker))
+        self._back.release()
+        worker.resumed.acquire()
+
+    def run(self, until: int) -> None:
+        """Do everything that is due before an instant, then set the clock to it."""
+        while self._agenda and self._agenda[0][0] < until:
+            instant, _, action = heapq.heappop(self._agenda)
+            self._now = Instant(instant)
+            action()
+            if self.failure is not None:
+                raise self.failure
+        self._now = Instant(until)
+
+    def close(self) -> None:
+        """End the threads that wait for work; processes that sleep are left behind."""
+        for worker in self._idle:
+            worker.work = None
+            worker.resumed.release()
+
+    def retire(self, worker: _Worker) -> None:
+        """Take a worker back whose process has ended; called from its thread."""
+        self._idle.append(worker)
+        self._back.release()
+
+    def _begin(self, process: Callable[[], None]) -> None:
+        worker = self._idle.pop() if self._idle else _Worker(self)
+        worker.work = process
+        self._run(worker)
+
+    def _run(self, worker: _Worker) -> None:
+        self._current = worker
+        worker.resumed.release()
+        self._back.acquire()
+        self._current = None

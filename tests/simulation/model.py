@@ -1,0 +1,334 @@
+"""The naive model: what should have happened, by the plainest rules, with nothing taken from the scheduler.
+
+It knows jobs with a list of waiting triggers and a set of runs, and goes through the script from one instant to the next.
+There are no tasks, messages, claims or documents: a thing that is due happens at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import itertools
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from luci_scheduler.core.go_text import parse_duration
+from tests.simulation.cron_by_hand import next_match
+from tests.simulation.project import Event, JobSpec, Script, duration
+
+__all__ = ["Model", "Waiting", "choose", "interval_of"]
+
+_SECOND = 1_000_000_000
+_FORGET = 30 * 60 * _SECOND
+NEVER = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A trigger: its name, and its place in the order."""
+
+    key: tuple[Any, ...]
+    order: tuple[Any, ...]
+
+    @property
+    def created(self) -> int:
+        """When it came to be."""
+        return int(self.order[0])
+
+
+@dataclass(slots=True)
+class _Job:
+    spec: JobSpec
+    paused: bool = False
+    due: int | None = None
+    """When the schedule starts it next; None: it waits for the end of what the schedule started, or is disabled."""
+    counted_from: int = 0
+    waiting: list[Waiting] = field(default_factory=list)
+    running: set[int] = field(default_factory=set)
+    known: dict[tuple[Any, ...], int | None] = field(default_factory=dict)
+    """Triggers that were seen → when they were done with; None: they wait."""
+    heads: dict[str, int] = field(default_factory=dict)
+    """Of a poller: ref → number of the commit that it has seen."""
+
+
+def interval_of(schedule: str) -> int | None:
+    """Return the interval of a schedule, or None if it has none."""
+    if schedule == "continuously":
+        return 0
+    return parse_duration(schedule.split(" ")[1]) if schedule.startswith("with ") else None
+
+
+def choose(spec: JobSpec, waiting: list[Waiting], running: int, now: int) -> tuple[list[list[Waiting]], list[Waiting]]:
+    """Decide by a job's policy: the batches that become invocations, and the triggers that are dropped."""
+    ordered, free = sorted(waiting, key=lambda item: item.order), spec.limit - running
+    if spec.policy == "NEWEST_FIRST":
+        old = [item for item in ordered if now - item.created >= spec.timeout]
+        fresh = [item for item in ordered if item not in old]
+        return [[item] for item in fresh[max(0, len(fresh) - free) :]] if free > 0 else [], old
+    batches: list[list[Waiting]] = []
+    while free > len(batches) and ordered:
+        size = len(ordered)
+        if spec.policy == "LOGARITHMIC_BATCHING":
+            size = max(1, min(size, int(math.log(size) / math.log(spec.base))))
+        size = min(size, spec.batch)
+        batches.append(ordered[:size])
+        ordered = ordered[size:]
+    return batches, []
+
+
+class Model:
+    """Plays a script; afterwards ``starts`` and ``discards`` tell what should have happened, by job name."""
+
+    def __init__(self, script: Script, seed: int, listing: int) -> None:
+        self.starts: dict[str, list[tuple[int, tuple[Any, ...]]]] = defaultdict(list)
+        self.discards: dict[str, list[tuple[int, tuple[Any, ...], str]]] = defaultdict(list)
+        self.ends: Counter[str] = Counter()
+        self._script = script
+        self._seed = seed
+        self._listing = listing
+        self._jobs: dict[str, _Job] = {}
+        self._runs: Counter[str] = Counter()
+        self._numbers = itertools.count(1)
+        self._branches: dict[str, dict[str, list[tuple[int, int]]]] = {repo: {} for repo in script.repos}
+        """Repository → ref → its commits, each with number and instant."""
+        self._commits: Counter[str] = Counter()
+        self._agenda: list[tuple[int, int, Callable[[int], None]]] = []
+
+    def run(self, start: int) -> None:
+        """Play the script."""
+        self._at(start, lambda now: self._configure(self._script.specs, now))
+        for event in self._script.events:
+            self._at(
+                max(start, event.at) if event.kind != "push" else event.at, lambda now, e=event: self._happen(e, now)
+            )
+        while self._agenda and self._agenda[0][0] < self._script.end:
+            now, _, action = heapq.heappop(self._agenda)
+            action(now)
+
+    def _at(self, instant: int, action: Callable[[int], None]) -> None:
+        heapq.heappush(self._agenda, (instant, next(self._numbers), action))
+
+    # What happens from outside -----------------------------------------------------------------------------------------
+
+    def _happen(self, event: Event, now: int) -> None:
+        match event.kind:
+            case "push":
+                self._push(event, now)
+            case "delete":
+                self._branches[event.repo].pop(event.ref, None)
+            case "config":
+                self._configure(event.specs, now)
+            case "emit":
+                self._bring(event.job, [Waiting((event.trigger_id,), (now, 0, event.trigger_id.encode()))], now)
+            case _:
+                self._pause(self._jobs[event.job], event.kind == "pause", now)
+
+    def _push(self, event: Event, now: int) -> None:
+        commits = self._branches[event.repo].setdefault(event.ref, [])
+        for _ in range(event.count):
+            commits.append((self._commits[event.repo], now))
+            self._commits[event.repo] += 1
+        if not event.told:
+            return
+        tip = self._commit(event.repo, event.ref, *commits[-1], 0)
+        for poller in self._jobs.values():
+            if poller.spec.repo == event.repo and not poller.spec.disabled:
+                for name in poller.spec.targets:
+                    if not self._jobs[name].spec.disabled:
+                        self._bring(name, [tip], now)
+
+    @staticmethod
+    def _commit(repo: str, ref: str, number: int, created: int, order: int) -> Waiting:
+        # The repositories in memory name their commits so.
+        revision = hashlib.sha1(f"commit {number}".encode(), usedforsecurity=False).hexdigest()
+        key = f"{repo}/+/{ref}@{revision}"
+        return Waiting((key,), (created, order, key.encode()))
+
+    def _configure(self, specs: tuple[JobSpec, ...], now: int) -> None:
+        for spec in specs:
+            job = self._jobs.get(spec.name)
+            if job is None:
+                job = self._jobs[spec.name] = _Job(spec)
+                self._wait_from(job, now, now)
+                continue
+            before, job.spec = job.spec, spec
+            if spec.disabled and not before.disabled:
+                job.due = None
+                self._tidy_up_soon(job, now)
+            elif before.disabled and not spec.disabled:
+                self._wait_from(job, now, now)
+                if _policy(before) != _policy(spec):
+                    self._tidy_up_soon(job, now)
+            elif not spec.disabled:
+                if _policy(before) != _policy(spec):
+                    self._tidy_up_soon(job, now)
+                if before.schedule != spec.schedule and not job.paused:
+                    self._schedule_changed(job, now)
+
+    def _pause(self, job: _Job, pause: bool, now: int) -> None:
+        if job.spec.disabled or job.paused == pause:
+            return
+        job.paused = pause
+        self._schedule_changed(job, now)
+        if pause:
+            self._tidy_up_soon(job, now)
+
+    # Schedules ---------------------------------------------------------------------------------------------------------
+
+    def _schedule_changed(self, job: _Job, now: int) -> None:
+        is_interval = not job.paused and interval_of(job.spec.schedule) is not None
+        if job.due is not None:
+            self._wait_from(job, job.counted_from, now)
+        elif not is_interval:
+            self._wait_from(job, now, now)
+
+    def _wait_from(self, job: _Job, since: int, now: int) -> None:
+        """Let the schedule count from ``since``."""
+        job.counted_from, schedule = since, job.spec.schedule
+        interval = interval_of(schedule)
+        if job.paused or schedule == "triggered":
+            job.due = NEVER
+            return
+        job.due = max(now, since + interval) if interval is not None else next_match(schedule, now // _SECOND) * _SECOND
+        due = job.due
+        self._at(due, lambda at: self._tick(job, due, at))
+
+    def _tick(self, job: _Job, due: int, now: int) -> None:
+        if job.due != due or job.spec.disabled or job.paused:
+            return
+        job.due = None
+        if interval_of(job.spec.schedule) is None:
+            self._wait_from(job, now, now)
+        trigger = Waiting(("cron", now), (now, 0))
+        if job.spec.task == "gitiles" and not job.running and not job.waiting:
+            self._at(now + self._listing, lambda at: self._look(job, trigger, now, at))
+        else:
+            job.waiting.append(trigger)
+            self._fill(job, now)
+
+    # Invocations -------------------------------------------------------------------------------------------------------
+
+    def _bring(self, name: str, triggers: list[Waiting], now: int) -> None:
+        job = self._jobs[name]
+        new = [trigger for trigger in triggers if self._is_new(job, trigger, now)]
+        reason = "the job is disabled" if job.spec.disabled else "the job is paused" if job.paused else ""
+        for trigger in new:
+            job.known[trigger.key] = now if reason else None
+            if reason:
+                self.discards[name].append((now, trigger.key, reason))
+            else:
+                job.waiting.append(trigger)
+        if new and not reason:
+            self._fill(job, now)
+
+    @staticmethod
+    def _is_new(job: _Job, trigger: Waiting, now: int) -> bool:
+        if trigger.key not in job.known:
+            return True
+        done = job.known[trigger.key]
+        return done is not None and now - done >= _FORGET
+
+    def _tidy_up_soon(self, job: _Job, now: int) -> None:
+        even = (now // (2 * _SECOND) + 1) * 2 * _SECOND
+        self._at(even, lambda at: self._tidy_up(job, at))
+
+    def _tidy_up(self, job: _Job, now: int) -> None:
+        self._fill(job, now, asked=True)
+        if not job.running and job.due is None and not job.spec.disabled:
+            self._wait_from(job, now, now)
+
+    def _drop(self, job: _Job, items: list[Waiting], reason: str, now: int) -> None:
+        for item in items:
+            job.waiting.remove(item)
+            job.known[item.key] = now
+            self.discards[job.spec.name].append((now, item.key, reason))
+
+    def _fill(self, job: _Job, now: int, *, asked: bool = False) -> None:
+        """Start what can be started."""
+        if job.paused or job.spec.disabled:
+            self._drop(job, list(job.waiting), "the job is disabled" if job.spec.disabled else "the job is paused", now)
+            return
+        if len(job.running) >= job.spec.limit and not asked:
+            return
+        batches, old = choose(job.spec, job.waiting, len(job.running), now)
+        self._drop(job, old, "too old", now)
+        runs = []
+        for batch in batches:
+            for item in batch:
+                job.waiting.remove(item)
+                job.known[item.key] = now
+            run = next(self._numbers)
+            job.running.add(run)
+            self.starts[job.spec.name].append((now, tuple(item.key for item in batch)))
+            runs.append(run)
+        for run in runs:
+            self._run(job, run, now)
+
+    def _run(self, job: _Job, run: int, now: int) -> None:
+        if job.spec.task == "gitiles":
+            self._at(now + self._listing, lambda at: self._poll(job, run, now, at))
+            return
+        length = duration(self._seed, job.spec, self._runs[job.spec.name])
+        self._runs[job.spec.name] += 1
+        targets = job.spec.targets  # as they were when it began
+        self._at(now + length, lambda at: self._end(job, run, now, at, targets))
+
+    def _end(self, job: _Job, run: int, began: int, now: int, targets: tuple[str, ...]) -> None:
+        began = began // 1000 * 1000
+        emitted = [
+            Waiting(("noop", f"p/{job.spec.name}", began, number), (now, number)) for number in range(job.spec.emits)
+        ]
+        self._is_over(job, run, now)
+        if emitted:
+            for name in targets:
+                self._bring(name, emitted, now)
+
+    def _is_over(self, job: _Job, run: int, now: int) -> None:
+        job.running.remove(run)
+        self.ends[job.spec.name] += 1
+        if job.waiting:
+            self._fill(job, now)
+        if not job.running and job.due is None and not job.spec.disabled:
+            self._wait_from(job, now, now)
+
+    # Polls -------------------------------------------------------------------------------------------------------------
+
+    def _look(self, job: _Job, trigger: Waiting, began: int, now: int) -> None:
+        """An idle poller looks: where all is as it was, nothing is started."""
+        if job.paused or job.spec.disabled:
+            return
+        if self._heads(job) == job.heads:
+            if not job.running and job.due is None:
+                self._wait_from(job, now, now)
+            return
+        run = next(self._numbers)
+        job.running.add(run)
+        self.starts[job.spec.name].append((began, (trigger.key,)))
+        self._poll(job, run, began, now)
+
+    def _heads(self, job: _Job) -> dict[str, int]:
+        return {ref: commits[-1][0] for ref, commits in self._branches[job.spec.repo].items()}
+
+    def _poll(self, job: _Job, run: int, began: int, now: int) -> None:
+        branches = self._branches[job.spec.repo]
+        job.heads = {ref: head for ref, head in job.heads.items() if ref in branches}
+        found: list[Waiting] = []
+        for ref in sorted(branches):
+            commits, seen = branches[ref], job.heads.get(ref)
+            new = commits[-1:] if seen is None else [commit for commit in commits if commit[0] > seen][-50:]
+            job.heads[ref] = commits[-1][0]
+            found += [self._commit(job.spec.repo, ref, *commit, len(found) + n) for n, commit in enumerate(new)]
+            if len(found) + 50 > 100:
+                break
+        targets = job.spec.targets
+        self._is_over(job, run, now)
+        if found:
+            for name in targets:
+                self._bring(name, found, now)
+
+
+def _policy(spec: JobSpec) -> tuple[Any, ...]:
+    return (spec.policy, spec.limit, spec.batch, spec.base, spec.timeout)

@@ -1,0 +1,237 @@
+"""A project of made-up jobs, and what happens to it: the script that the engine and the naive model both play."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from luci_scheduler.core.instants import DAY, HOUR, MILLISECOND, MINUTE, SECOND, Instant, parse_rfc3339
+
+__all__ = ["HOST", "MAIN", "START", "Event", "JobSpec", "Script", "config_text", "duration", "make_script"]
+
+START = Instant(parse_rfc3339("2026-02-09T00:00:00Z") + 123_456_789)
+"""An odd instant: what counts from it never falls together with what the calendar says."""
+
+HOST = "cr-buildbucket.appspot.com"
+MAIN = "refs/heads/main"
+_REPOS = tuple(f"https://r.googlesource.com/repo{number}" for number in range(3))
+_CRONS = (
+    "*/40 * * * *", "7-59/30 * * * *", "0 * * * *", "30 */2 * * *", "10,40 6-18 * * *", "5 4 * * MON-FRI", "0 12 1,15 * WED",
+    "45 3 */2 * *", "0 */3 * * * 2026", "15 1 * * SUN 2025-2030", "30 */10 * * * * *", "0,30 0 * * * * *", "20 5 22 * FEB-MAR ? *",
+)  # fmt: skip
+_INTERVALS = (
+    "with 30m interval",
+    "with 50m interval",
+    "with 1h30m interval",
+    "with 17m30s interval",
+    "with 6h interval",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """A job as both sides see it; durations in nanoseconds."""
+
+    name: str
+    task: str
+    """``buildbucket``, ``noop``, ``url_fetch`` or ``gitiles``."""
+    schedule: str = "triggered"
+    policy: str = "GREEDY_BATCHING"
+    limit: int = 1
+    batch: int = 1000
+    base: float = 2.0
+    timeout: int = 7 * DAY
+    sleep: int = 0
+    """Of noop."""
+    emits: int = 0
+    """Of noop: triggers for ``targets``."""
+    longest: int = 40 * MINUTE
+    """Of builds and fetches."""
+    repo: str = ""
+    targets: tuple[str, ...] = ()
+    disabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happens from outside at an instant.
+
+    ``kind`` is ``push`` (a branch of a repository gets ``count`` commits, ``told``: the newest one is published too), ``delete``
+    (of a branch), ``config`` (new specs are in force), ``pause``, ``resume`` or ``emit`` (a trigger from outside).
+    """
+
+    at: int
+    kind: str
+    job: str = ""
+    repo: str = ""
+    ref: str = ""
+    count: int = 0
+    told: bool = False
+    trigger_id: str = ""
+    specs: tuple[JobSpec, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """Jobs, and what happens to them until ``end``."""
+
+    specs: tuple[JobSpec, ...]
+    events: tuple[Event, ...]
+    end: int
+    repos: tuple[str, ...] = field(default=_REPOS)
+
+
+def duration(seed: int, spec: JobSpec, number: int) -> int:
+    """Return how long the ``number``-th build or fetch of a job takes: drawn, and the same whoever asks."""
+    # Never a round number, so that an end never falls together with anything else.
+    if spec.task == "noop":
+        return spec.sleep
+    chance = random.Random(f"{seed}/{spec.name}/{number}")  # noqa: S311
+    return int(spec.longest * (0.1 + 0.9 * chance.random())) + chance.randrange(MILLISECOND)
+
+
+def make_script(seed: int, days: int, jobs: int) -> Script:
+    """Draw a project and its fate."""
+    chance = random.Random(seed)  # noqa: S311
+    specs = tuple(_specs(chance, jobs))
+    end = START + days * DAY
+    events = [*_pushes(chance, end), *_emissions(chance, specs, end), *_changes(chance, specs, end)]
+    return Script(specs, tuple(sorted(events, key=lambda event: event.at)), end)
+
+
+def _specs(chance: random.Random, jobs: int) -> list[JobSpec]:
+    """Every fifth job runs on the calendar, every fifth by an interval; a tenth polls; the others are triggered."""
+    sources = [_source(chance, number) for number in range(max(4, jobs // 5))]
+    timed = [_timed(chance, number) for number in range(jobs * 2 // 5)]
+    waiting = [_triggered(chance, number) for number in range(jobs - len(sources) - len(timed))]
+    # Each triggered job has one source: the order in which two of them reach it at one instant is nobody's to say.
+    shares: dict[int, list[str]] = {}
+    for number, spec in enumerate(waiting):
+        shares.setdefault(number % len(sources), []).append(spec.name)
+    sources = [replace(s, targets=tuple(sorted(shares.get(n, ())))) for n, s in enumerate(sources)]
+    return [*sources, *timed, *waiting]
+
+
+def _source(chance: random.Random, number: int) -> JobSpec:
+    if number % 2:
+        sleep, schedule = (5_000 + 137 * number) * MILLISECOND, chance.choice(("12 */2 * * *", "with 2h10m interval"))
+        return JobSpec(f"source{number:02}", "noop", schedule, sleep=sleep, emits=1 + number % 4)
+    schedule = ("with 3m interval", "with 10m interval", "*/5 * * * *")[number // 2 % 3]
+    return JobSpec(f"poller{number:02}", "gitiles", schedule, repo=_REPOS[number // 2 % len(_REPOS)])
+
+
+def _timed(chance: random.Random, number: int) -> JobSpec:
+    task = ("buildbucket", "noop", "url_fetch", "buildbucket")[number % 4]
+    schedule = _CRONS[number // 2 % len(_CRONS)] if number % 2 else _INTERVALS[number // 2 % len(_INTERVALS)]
+    longest = 5 * MINUTE if task == "url_fetch" else chance.choice((5, 30, 90)) * MINUTE
+    if number % 16 == 0:
+        schedule, longest = "continuously", 2 * HOUR
+    sleep = (1_000 + 41 * number) * MILLISECOND
+    return JobSpec(f"timed{number:02}", task, schedule, **_policy(chance, number), sleep=sleep, longest=longest)
+
+
+def _triggered(chance: random.Random, number: int) -> JobSpec:
+    longest = chance.choice((3, 20, 60, 180)) * MINUTE
+    return JobSpec(f"waits{number:02}", "buildbucket", **_policy(chance, number), longest=longest)
+
+
+def _policy(chance: random.Random, number: int) -> dict[str, object]:
+    limit = chance.choice((1, 1, 2, 4))
+    match number % 5:
+        case 1:
+            return {"policy": "LOGARITHMIC_BATCHING", "limit": limit, "base": chance.choice((1.5, 2.0, 3.0))}
+        case 2:
+            return {"policy": "NEWEST_FIRST", "limit": limit, "timeout": chance.choice((1, 4, 24)) * HOUR}
+        case 3:
+            return {"limit": limit, "batch": chance.choice((1, 3, 10))}
+        case _:
+            return {"limit": limit}
+
+
+def _instants(chance: random.Random, mean: int, end: int) -> list[int]:
+    """Draw odd instants, ``mean`` nanoseconds apart on average."""
+    found, now = [], START + MINUTE
+    while (now := now + 1 + int(chance.expovariate(1 / mean))) < end:
+        # Within the first 9 of every 10 seconds: a triage that is asked for by then never meets a tick of the calendar.
+        found.append(now // (10 * SECOND) * 10 * SECOND + now % (7 * SECOND) + SECOND + 1)
+    return found
+
+
+def _pushes(chance: random.Random, end: int) -> list[Event]:
+    events = [Event(START - SECOND, "push", repo=repo, ref=MAIN, count=3) for repo in _REPOS]
+    for repo in _REPOS:
+        for at in _instants(chance, 75 * MINUTE, end):
+            count = chance.choice((1, 1, 1, 2, 5, 70)) if chance.random() < 0.1 else 1
+            ref = MAIN if chance.random() < 0.8 else f"refs/heads/b{chance.randrange(4)}"
+            if ref != MAIN and chance.random() < 0.2:
+                events.append(Event(at, "delete", repo=repo, ref=ref))
+            else:
+                events.append(Event(at, "push", repo=repo, ref=ref, count=count, told=chance.random() < 0.4))
+    return events
+
+
+def _emissions(chance: random.Random, specs: Sequence[JobSpec], end: int) -> list[Event]:
+    """Triggers from outside; a fifth of them come again, within half an hour or much later."""
+    takers = [spec for spec in specs if spec.task != "gitiles"]
+    events = []
+    for number, at in enumerate(_instants(chance, 600 * MINUTE // len(specs), end)):
+        job = chance.choice(takers).name
+        events.append(Event(at, "emit", job, trigger_id=f"outside-{number}"))
+        if chance.random() < 0.2:
+            again = at + chance.choice((MINUTE, 10 * MINUTE, 5 * HOUR)) + 7
+            events.append(Event(again, "emit", job, trigger_id=f"outside-{number}"))
+    return [event for event in events if event.at < end]
+
+
+def _changes(chance: random.Random, specs: tuple[JobSpec, ...], end: int) -> list[Event]:
+    """Jobs are paused and resumed, disabled and enabled again, and get other schedules and policies."""
+    events: list[Event] = []
+    for at in _instants(chance, 3 * HOUR, end):
+        job = chance.choice(specs).name
+        events.append(Event(at, "pause", job))
+        events.append(Event(at + chance.randrange(30, 300) * 10 * SECOND, "resume", job))
+    current = specs
+    for at in _instants(chance, 4 * HOUR, end):
+        place = chance.randrange(len(current))
+        current = (*current[:place], _changed(chance, current[place]), *current[place + 1 :])
+        events.append(Event(at, "config", specs=current))
+    return [event for event in events if event.at < end]
+
+
+def _changed(chance: random.Random, spec: JobSpec) -> JobSpec:
+    if spec.disabled:
+        return replace(spec, disabled=False)
+    match chance.randrange(3):
+        case 0:
+            return replace(spec, disabled=True)
+        case 1 if spec.schedule not in ("triggered", "continuously"):
+            return replace(spec, schedule=chance.choice((*_CRONS[:6], *_INTERVALS[:3])))
+        case _:
+            return replace(spec, **_policy(chance, chance.randrange(5)))  # type: ignore[arg-type]
+
+
+def config_text(specs: Sequence[JobSpec]) -> str:
+    """Write the jobs as a ``luci-scheduler.cfg``."""
+    return "\n".join(_text(spec) for spec in specs)
+
+
+def _text(spec: JobSpec) -> str:
+    is_trigger = spec.task == "gitiles" or bool(spec.emits)
+    numbers = {
+        "GREEDY_BATCHING": f"max_batch_size: {spec.batch}",
+        "LOGARITHMIC_BATCHING": f"max_batch_size: {spec.batch} log_base: {spec.base}",
+        "NEWEST_FIRST": f"pending_timeout {{ seconds: {spec.timeout // SECOND} }}",
+    }[spec.policy]
+    policy = f"kind: {spec.policy} max_concurrent_invocations: {spec.limit} {numbers}"
+    task = {
+        "buildbucket": f'buildbucket {{ server: "{HOST}" bucket: "ci" builder: "{spec.name}" }}',
+        "noop": f"noop {{ sleep_ms: {spec.sleep // MILLISECOND} triggers_count: {spec.emits} }}",
+        "url_fetch": f'url_fetch {{ url: "https://{spec.name}.invalid/" timeout_sec: 480 }}',
+        "gitiles": f'gitiles {{ repo: "{spec.repo}" refs: "regexp:refs/heads/.+" }}',
+    }[spec.task]
+    targets = " ".join(f'triggers: "{name}"' for name in spec.targets)
+    return (
+        f'{"trigger" if is_trigger else "job"} {{ id: "{spec.name}" schedule: "{spec.schedule}" '
+        f"disabled: {'true' if spec.disabled else 'false'} triggering_policy {{ {policy} }} {task} {targets} }}"
+    )

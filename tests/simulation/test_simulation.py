@@ -1,0 +1,39 @@
+"""The engine against the naive model, on a virtual clock: at first with nothing going wrong, then with everything."""
+
+from __future__ import annotations
+
+from tests.simulation.compare import differences, violations
+from tests.simulation.model import Model
+from tests.simulation.project import START, make_script
+from tests.simulation.scheduler import LISTING, STORM, play
+
+SEED = 2
+
+
+def test_exactly_what_the_naive_model_says() -> None:
+    """Each invocation of 40 jobs in a day starts at the very instant, with the very triggers, that the model says."""
+    script = make_script(SEED, days=1, jobs=40)
+    model = Model(script, SEED, LISTING)
+    model.run(START)
+    history = play(script, SEED).history
+    assert differences(model, history) == []
+    assert violations(history, script) == []
+    assert sum(map(len, history.starts.values())) > 400
+    assert sum(map(len, history.discards.values())) > 10
+
+
+def test_what_must_hold_whatever_goes_wrong() -> None:
+    """Tasks and notifications are late, early, repeated and lost, calls and commits fail before and after their effect."""
+    script = make_script(SEED, days=1, jobs=40)
+    history = play(script, SEED, STORM).history
+    assert violations(history, script) == []
+    assert sum(map(len, history.starts.values())) > 400
+    assert min(history.counts[what] for what in ("tasks lost", "tasks swept", "deliveries repeated")) > 10
+
+
+def test_a_seed_gives_the_same_run() -> None:
+    """Whatever is found can be looked at again."""
+    script = make_script(3, days=1, jobs=8)
+    first, second = (play(script, 3, STORM).history for _ in range(2))
+    assert first.counts == second.counts
+    assert first.starts == second.starts
