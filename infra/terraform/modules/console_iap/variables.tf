@@ -1,0 +1,29 @@
+variable "project_id" {
+  type        = string
+  description = "Project of the load balancer."
+}
+
+variable "region" {
+  type        = string
+  description = "Region of the console."
+}
+
+variable "name" {
+  type        = string
+  description = "Name of everything the load balancer consists of."
+}
+
+variable "service" {
+  type        = string
+  description = "Name of the console's Cloud Run service."
+}
+
+variable "domain" {
+  type        = string
+  description = "Domain that people reach the console under."
+}
+
+variable "members" {
+  type        = set(string)
+  description = "Who may use the console, as IAM members."
+}
