@@ -4,16 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: check test demo replay lock clean
+.PHONY: check test terraform-test demo replay lock clean
 
-check: $(STAMP)  ## lint, formats, types, import rules
+check: $(STAMP)  ## lint, formats, types, import rules, Terraform
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	infra/check
 
 test: $(STAMP)  ## the whole test suite
 	$(BIN)/python -m pytest
+
+terraform-test: $(STAMP)  ## the tests of infra/terraform only
+	$(BIN)/python -m pytest tests/terraform
 
 demo: $(STAMP)  ## a commit becomes a build, live
 	$(BIN)/python -m emulator demo
