@@ -1,0 +1,170 @@
+"""Each configuration is applied, planned again, changed on paper, and destroyed: once per session; tests look at what came of it."""
+
+import base64
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+
+from tests.terraform.tool import ROOT, Resource, Terraform, changes, copy_checkout, find_terraform, parse, resources
+
+PROJECT = "a-project-with-a-name-of-30-ch"  # the longest that there is
+SERVERS = [{"host": "cr-buildbucket.appspot.com", "publisher": "cr-buildbucket@appspot.gserviceaccount.com"}]
+LONG_PUBLISHER = "b" * (200 - len("@appspot.gserviceaccount.com")) + "@appspot.gserviceaccount.com"
+
+MINIMAL = {"project_id": PROJECT}
+PRODUCTION = {
+    "project_id": PROJECT,
+    "billing_account": "012345-6789AB-CDEF01",
+    "domain": "scheduler.example.com",
+    "team": "builders@example.com",
+    "oncall": "oncall@example.com",
+}
+EVERYTHING: dict[str, Any] = {
+    "project_id": PROJECT,
+    "prefix": "staging-eu",  # the longest that is taken
+    "buildbucket_servers": [*SERVERS, {"host": "old.example.com", "publisher": LONG_PUBLISHER, "protocol": "v1"}],
+    "commit_publishers": ["user:committer@example.com"],
+    "console": {"members": ["group:builders@example.com"], "iap": {"domain": "scheduler.example.com"}},
+    "database": {"location": "nam5", "point_in_time_recovery": True, "weekly_backup_weeks": 4},
+    "monitoring": {"emails": ["oncall@example.com"]},
+    "budget": {"billing_account": "012345-6789AB-CDEF01", "monthly_amount": 50, "currency": "EUR"},
+    "kms_key": f"projects/{PROJECT}/locations/us-central1/keyRings/ring/cryptoKeys/key",
+    "vpc_connector": {"network": "default", "ip_cidr_range": "10.8.0.0/28"},
+    "signing_key_generation": 3,
+    "tuning": {
+        "check_interval_seconds": 300,
+        "request_deadline_seconds": 50,
+        "claim_lease_seconds": 70,
+        "sweep_grace_seconds": 90,
+        "concurrency": 8,
+    },
+    "labels": {"system": "luci-scheduler"},
+}
+
+
+@dataclass
+class Life:
+    """What became of a configuration from its first apply to its end."""
+
+    variables: dict[str, Any]
+    applied: CompletedProcess[str]
+    resources: list[Resource]
+    outputs: dict[str, Any]
+    planned_again: CompletedProcess[str]
+    destroyed: CompletedProcess[str]
+    left: list[Resource]
+    upgrades: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    """What would change if ..., by the name of the upgrade."""
+    archive: bytes = b""
+
+    def all(self, type_: str) -> list[dict[str, Any]]:
+        """Return the values of all resources of a type."""
+        return [found.values for found in self.resources if found.type == type_]
+
+    @property
+    def environments(self) -> dict[str, dict[str, str]]:
+        """Entry point → the environment that its function gets, secrets apart."""
+        return {
+            function["build_config"][0]["entry_point"]: function["service_config"][0]["environment_variables"]
+            for function in self.all("google_cloudfunctions2_function")
+        }
+
+
+@pytest.fixture(scope="session")
+def terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
+    """Terraform on a copy of the checkout."""
+    found = find_terraform(copy_checkout(tmp_path_factory.mktemp("terraform") / "checkout"))
+    if isinstance(found, str):
+        pytest.skip(f"not run: {found}")
+    return found
+
+
+@pytest.fixture(scope="session")
+def offline(terraform: Terraform) -> Terraform:
+    """Terraform with stand-in providers: apply needs no account."""
+    if not terraform.stand_in:
+        pytest.skip("not run: apply needs the stand-in providers of TERRAFORM_OFFLINE, or an account")
+    return terraform
+
+
+def _live(
+    terraform: Terraform,
+    folder: Path,
+    variables: dict[str, Any],
+    upgrade: Callable[[Life, str], None] = lambda _, __: None,
+) -> Life:
+    path = terraform.checkout / f"{folder.name}.tfvars.json"
+    path.write_text(json.dumps(variables), encoding="utf-8")
+    given = f"-var-file={path}"
+    applied = terraform.run(folder, "apply", "-auto-approve", given)
+    assert applied.returncode == 0, applied.stdout + applied.stderr
+    shown = parse(terraform.run(folder, "show", "-json"))
+    life = Life(
+        variables,
+        applied,
+        resources(shown),
+        {name: output["value"] for name, output in shown["values"]["outputs"].items()},
+        terraform.run(folder, "plan", "-detailed-exitcode", given),
+        applied,
+        [],
+    )
+    upgrade(life, given)
+    life.destroyed = terraform.run(folder, "destroy", "-auto-approve", given)
+    life.left = resources(parse(terraform.run(folder, "show", "-json")))
+    terraform.run(folder, "clean")
+    return life
+
+
+@pytest.fixture(scope="session")
+def minimal(offline: Terraform) -> Life:
+    """The example of at most fifteen lines."""
+    return _live(offline, ROOT / "examples/minimal", MINIMAL)
+
+
+@pytest.fixture(scope="session")
+def production(offline: Terraform) -> Life:
+    """The example with what a lasting installation has."""
+    return _live(offline, ROOT / "examples/production", PRODUCTION)
+
+
+@pytest.fixture(scope="session")
+def everything(offline: Terraform) -> Life:
+    """The root module with every optional feature, the longest project name and the longest prefix; and two upgrades on paper."""
+
+    def upgrade(life: Life, given: str) -> None:
+        life.archive = _archive(offline, life, given)
+        plan = str(offline.checkout / "upgrade.plan")
+
+        def planned(*more: str) -> dict[str, list[str]]:
+            done = offline.run(ROOT, "plan", f"-out={plan}", given, *more)
+            assert done.returncode == 0, done.stdout + done.stderr
+            return changes(parse(offline.run(ROOT, "show", "-json", plan)))
+
+        life.upgrades["rate"] = planned('-var=queue={"dispatches_per_second": 100}')
+        source = offline.checkout / "functions/main.py"
+        text = source.read_text(encoding="utf-8")
+        source.write_text(text + "# a change\n", encoding="utf-8")
+        life.upgrades["source"] = planned()
+        source.write_text(text, encoding="utf-8")
+
+    return _live(offline, ROOT, EVERYTHING, upgrade)
+
+
+def _archive(terraform: Terraform, life: Life, given: str) -> bytes:
+    """Return the archive that was uploaded; Terraform reads it, since the path is relative to where it runs."""
+    (uploaded,) = life.all("google_storage_bucket_object")
+    done = terraform.run(ROOT, "console", given, typed=f'filebase64("{uploaded["source"]}")\n')
+    assert done.returncode == 0, done.stdout + done.stderr
+    return base64.b64decode(json.loads(done.stdout), validate=True)
+
+
+@pytest.fixture(scope="session", params=["minimal", "production", "everything"])
+def life(request: pytest.FixtureRequest) -> Life:
+    """Each configuration in turn."""
+    found: Life = request.getfixturevalue(request.param)
+    return found
