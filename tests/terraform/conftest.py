@@ -2,8 +2,10 @@
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -120,39 +122,51 @@ def _live(
     return life
 
 
+def _upgrade(terraform: Terraform, life: Life, given: str) -> None:
+    """Plan two changes, without making them: a queue's rate, and the functions' source."""
+    life.archive = _archive(terraform, life, given)
+    plan = str(terraform.checkout / "upgrade.plan")
+
+    def planned(*more: str) -> dict[str, list[str]]:
+        done = terraform.run(ROOT, "plan", f"-out={plan}", given, *more)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return changes(parse(terraform.run(ROOT, "show", "-json", plan)))
+
+    life.upgrades["rate"] = planned('-var=queue={"dispatches_per_second": 100}')
+    source = terraform.checkout / "functions/main.py"
+    text = source.read_text(encoding="utf-8")
+    source.write_text(text + "# a change\n", encoding="utf-8")
+    life.upgrades["source"] = planned()
+
+
 @pytest.fixture(scope="session")
-def minimal(offline: Terraform) -> Life:
+def lives(offline: Terraform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Life]]]:
+    """All configurations, lived side by side; the one whose source changes has a checkout of its own."""
+    changing = Terraform(copy_checkout(tmp_path_factory.mktemp("terraform") / "changing"), offline.stand_in)
+    with ThreadPoolExecutor(2) as pool:
+        yield {
+            "everything": pool.submit(_live, changing, ROOT, EVERYTHING, partial(_upgrade, changing)),
+            "minimal": pool.submit(_live, offline, ROOT / "examples/minimal", MINIMAL),
+            "production": pool.submit(_live, offline, ROOT / "examples/production", PRODUCTION),
+        }
+
+
+@pytest.fixture(scope="session")
+def minimal(lives: dict[str, Future[Life]]) -> Life:
     """The example of at most fifteen lines."""
-    return _live(offline, ROOT / "examples/minimal", MINIMAL)
+    return lives["minimal"].result()
 
 
 @pytest.fixture(scope="session")
-def production(offline: Terraform) -> Life:
+def production(lives: dict[str, Future[Life]]) -> Life:
     """The example with what a lasting installation has."""
-    return _live(offline, ROOT / "examples/production", PRODUCTION)
+    return lives["production"].result()
 
 
 @pytest.fixture(scope="session")
-def everything(offline: Terraform) -> Life:
+def everything(lives: dict[str, Future[Life]]) -> Life:
     """The root module with every optional feature, the longest project name and the longest prefix; and two upgrades on paper."""
-
-    def upgrade(life: Life, given: str) -> None:
-        life.archive = _archive(offline, life, given)
-        plan = str(offline.checkout / "upgrade.plan")
-
-        def planned(*more: str) -> dict[str, list[str]]:
-            done = offline.run(ROOT, "plan", f"-out={plan}", given, *more)
-            assert done.returncode == 0, done.stdout + done.stderr
-            return changes(parse(offline.run(ROOT, "show", "-json", plan)))
-
-        life.upgrades["rate"] = planned('-var=queue={"dispatches_per_second": 100}')
-        source = offline.checkout / "functions/main.py"
-        text = source.read_text(encoding="utf-8")
-        source.write_text(text + "# a change\n", encoding="utf-8")
-        life.upgrades["source"] = planned()
-        source.write_text(text, encoding="utf-8")
-
-    return _live(offline, ROOT, EVERYTHING, upgrade)
+    return lives["everything"].result()
 
 
 def _archive(terraform: Terraform, life: Life, given: str) -> bytes:

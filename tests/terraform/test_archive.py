@@ -118,7 +118,7 @@ def test_the_archive_starts_and_takes_pushes(
         "SCHEDULER_LOCAL": "true",
     }
     messages = {
-        "on_gitiles_commit": {"repo": "https://h.example.com/r", "ref": "refs/heads/main", "revision": "a" * 40},
+        "on_gitiles_commit": {"repo": "https://h.googlesource.com/r", "ref": "refs/heads/main", "revision": "a" * 40},
         "on_build_completion": {"build": {"id": 1}},
     }
     pushed = 0

@@ -59,8 +59,8 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> _Recorder:
     """All queries that the store can send."""
     recorder = _Recorder()
     for kind in (Query, AggregationQuery):
-        monkeypatch.setattr(kind, "stream", lambda query, *a, **k: recorder.stream(query))
-        monkeypatch.setattr(kind, "get", lambda query, *a, **k: list(recorder.stream(query)))
+        monkeypatch.setattr(kind, "stream", lambda query, *_, **__: recorder.stream(query))
+        monkeypatch.setattr(kind, "get", lambda query, *_, **__: list(recorder.stream(query)))
     missing = type("Missing", (), {"exists": False})
     monkeypatch.setattr(DocumentReference, "get", lambda *_, **__: missing)
     client = firestore.Client(project="p", credentials=AnonymousCredentials())

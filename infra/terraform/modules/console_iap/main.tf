@@ -34,6 +34,12 @@ resource "google_compute_backend_service" "this" {
     enable      = true
     sample_rate = 1
   }
+
+  # The service fills in the backend's limits, which would show as a change at every plan.
+  lifecycle {
+    ignore_changes       = [backend]
+    replace_triggered_by = [google_compute_region_network_endpoint_group.this.id]
+  }
 }
 
 resource "google_compute_url_map" "this" {

@@ -5,6 +5,7 @@ resource "random_password" "key" {
 
   length  = 48
   special = false
+  keepers = { generation = each.key }
 }
 
 resource "time_static" "generation" {
