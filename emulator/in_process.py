@@ -87,6 +87,11 @@ class _Clock:
     def now(self) -> Instant:
         return Instant(self._clock.now())
 
+    def sleep(self, nanoseconds: int) -> None:
+        until, never = self._clock.now() + nanoseconds, threading.Event()
+        while self._clock.now() < until:
+            self._clock.wait_until(until, never)
+
 
 class _LogFile:
     """Gives what is logged to an `Output`, as a file would take it."""
@@ -160,6 +165,7 @@ class MemoryHost:
         queue = f"projects/{settings.project}/locations/{settings.location}/queues/{settings.queue}"
         callers = {settings.task_account, *settings.task_callers}
         verifier = OidcVerifier(lambda: fetch(settings.oidc_certs_url), audience, callers, self._clock)
+        session = sessions(authenticated=False)
         ports: dict[str, Any] = {
             "store": self.store,
             "queue": CloudTasksQueue(
@@ -167,7 +173,9 @@ class MemoryHost:
             ),
             "clock": self._clock,
             "chance": SystemChance(),
-            "buildbucket": bootstrap.make_buildbucket(settings, sessions(authenticated=False)),
+            "buildbucket": bootstrap.make_buildbucket(settings, session),
+            "gitiles": bootstrap.make_gitiles(settings, session, self._clock),
+            "fetch": bootstrap.make_fetch(settings),
             "verify_caller": verifier.verify,
         }
         return bootstrap.make_app(settings, **ports)

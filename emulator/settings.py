@@ -68,6 +68,7 @@ def function_environment(
         "SCHEDULER_BUILDBUCKET_SERVERS": json.dumps([server]),
         "SCHEDULER_GITILES_URLS": json.dumps(dict(at.gitiles)),
         "SCHEDULER_CONFIG_FOLDER": str(config_folder.resolve()),
+        "SCHEDULER_FETCH_ALLOWED_HOSTS": "127.0.0.1,localhost,::1",
         "SCHEDULER_LOCAL": "true",
     }
     if check_interval_seconds:

@@ -15,11 +15,15 @@ class MemoryQueue:
 
     def __init__(self) -> None:
         self._tasks: list[Task] = []
+        self._names: set[str] = set()
         self._lock = threading.Lock()
 
     def enqueue(self, task: Task) -> None:
-        """Put a task on the queue."""
+        """Put a task on the queue, unless one had its name before."""
         with self._lock:
+            if task.name in self._names:
+                return
+            self._names |= {task.name} - {""}
             self._tasks.append(task)
 
     @property

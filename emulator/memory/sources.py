@@ -27,6 +27,10 @@ class ManualClock:
         with self._lock:
             self._now = Instant(self._now + nanoseconds)
 
+    def sleep(self, nanoseconds: int) -> None:
+        """Move forward at once, as if the time had been slept through."""
+        self.advance(max(0, nanoseconds))
+
     def move_to(self, instant: Instant) -> None:
         """Move to an instant that is not in the past; an earlier one leaves the clock where it is."""
         with self._lock:
@@ -46,3 +50,7 @@ class SeededChance:
     def check_delay_seconds(self, low: int, high: int) -> int:
         """Draw whole seconds from [low, high)."""
         return self._random.randrange(low, high)
+
+    def nonce(self) -> int:
+        """Draw 63 bits, not all zero."""
+        return self._random.randrange(1, 1 << 63)

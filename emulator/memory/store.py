@@ -19,8 +19,10 @@ from luci_scheduler.ports import (
     CreateInvocation,
     CreateTrigger,
     Found,
+    PollerRecord,
     ProjectRecord,
     PutJob,
+    PutPoller,
     PutProject,
     PutWatchers,
     TriggerRecord,
@@ -71,6 +73,16 @@ class MemoryStore:
         """Read a job."""
         stored = self._get("jobs", job_id)
         return None if stored is None else Found(documents.decode_job(job_id, stored.document), stored.version)
+
+    def triage_log(self, job_id: JobId) -> str:
+        """Read the log of a job's last triage."""
+        stored = self._get("jobs", job_id)
+        return str(stored.document.get("triage_log", "")) if stored else ""
+
+    def poller(self, job_id: JobId) -> Found[PollerRecord] | None:
+        """Read what a gitiles job knows of its repository."""
+        stored = self._get("pollers", job_id)
+        return None if stored is None else Found(documents.decode_poller(job_id, stored.document), stored.version)
 
     def invocation(self, job_id: JobId, invocation_id: InvocationId) -> Found[Invocation] | None:
         """Read an invocation without its log."""
@@ -150,23 +162,18 @@ class MemoryStore:
                 kept = () if replaces_log else before.log
                 chunks = (*kept, debug_log.trim(log)) if log else kept
                 return [(path, _Stored({**before.document, **state}, version, chunks))]
-            case PutJob(job, expected):
-                return self._put(("jobs", job.id), documents.encode_job(job), expected, version)
-            case CreateTrigger(record):
-                return self._put(_trigger_path(record), documents.encode_trigger(record), None, version)
-            case UpdateTrigger(record, expected):
-                return self._put(_trigger_path(record), documents.encode_trigger(record), expected, version)
-            case PutProject(project, expected):
-                return self._put(("projects", project.id), documents.encode_project(project), expected, version)
             case PutWatchers():
                 return []
+            case _:
+                return self._put(write, version)
 
     def _put(
-        self, path: Path, document: dict[str, Any], expected: Version | None, version: int
+        self, write: PutJob | CreateTrigger | UpdateTrigger | PutProject | PutPoller, version: int
     ) -> list[tuple[Path, _Stored]]:
+        path, document = documents.put(write)
         documents.check_size("/".join(path), document)
-        self._require(path, expected)
-        return [(path, _Stored(document, version))]
+        before = self._require(path, None if isinstance(write, CreateTrigger) else write.version)
+        return [(path, _Stored({**before.document, **document}, version))]
 
     def _require(self, path: Path, expected: Version | None) -> _Stored:
         stored = self._documents.get(path)
@@ -188,7 +195,3 @@ class MemoryStore:
 
 def _invocation_path(invocation: Invocation) -> Path:
     return ("jobs", invocation.job_id, "invocations", documents.invocation_document_id(invocation.id))
-
-
-def _trigger_path(record: TriggerRecord) -> Path:
-    return ("jobs", record.job_id, "triggers", record.trigger.id)

@@ -6,17 +6,18 @@ import base64
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import functions_framework
 import structlog
 
+from emulator.memory.gitiles import AnyCommit
 from emulator.memory.queue import MemoryQueue
 from emulator.memory.sources import ManualClock
 from emulator.memory.store import MemoryStore
-from emulator.replay.ports import ReplayChance, ScriptedBuildbucket, Stopwatch, TimedQueue, TimedStore
+from emulator.replay.ports import NothingToFetch, ReplayChance, ScriptedBuildbucket, Stopwatch, TimedQueue, TimedStore
 from emulator.replay.scenario import Delivery, Scenario, ScenarioError
 from luci_scheduler import bootstrap
 from luci_scheduler.config.settings import BuildbucketServer, Settings
@@ -88,6 +89,8 @@ class _Player:
             clock=self.clock,
             chance=ReplayChance(self.scenario.suffixes, self.scenario.check_delays),
             buildbucket=self.buildbucket,
+            gitiles=AnyCommit(),
+            fetch=NothingToFetch(),
             verify_caller=lambda _: "replay",
         )
         bootstrap.use(app)
@@ -103,7 +106,9 @@ class _Player:
         file = ConfigFile(
             scenario.config_project, scenario.config_text, scenario.config_revision, scenario.config_revision_url
         )
-        sync_project(self.store, file, "replay")
+        # The config is there before the clock counts what operations take; ticks of schedules are no part of a scenario.
+        runtime = replace(bootstrap.app().runtime, store=self.store, queue=MemoryQueue())
+        sync_project(runtime, file, "replay")
         for delivery in scenario.deliveries:
             self._begin(delivery)
             if delivery.kind == "task":

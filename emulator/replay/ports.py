@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from emulator.memory.sources import ManualClock
 from emulator.replay.scenario import Delivery, ScenarioError
-from luci_scheduler.ports import BuildbucketError, Queue, Store, Task, Version, Write
+from luci_scheduler.ports import BuildbucketError, Fetched, FetchError, Queue, Store, Task, Version, Write
 
-__all__ = ["ReplayChance", "ScriptedBuildbucket", "Stopwatch", "TimedQueue", "TimedStore"]
+__all__ = ["NothingToFetch", "ReplayChance", "ScriptedBuildbucket", "Stopwatch", "TimedQueue", "TimedStore"]
 
 
 class Stopwatch:
@@ -117,6 +118,7 @@ class ReplayChance:
     def __init__(self, suffixes: Sequence[int], check_delays: Sequence[int]) -> None:
         self._suffixes = deque(suffixes)
         self._check_delays = deque(check_delays)
+        self._nonces = itertools.count(1)
 
     def invocation_suffix(self) -> int:
         """Draw the next suffix."""
@@ -124,8 +126,20 @@ class ReplayChance:
             raise ScenarioError("the scenario has no more invocation suffixes")
         return self._suffixes.popleft()
 
+    def nonce(self) -> int:
+        """Draw the next number: nothing that can be seen depends on nonces."""
+        return next(self._nonces)
+
     def check_delay_seconds(self, low: int, high: int) -> int:
         """Draw the next delay, which must be one that could be drawn."""
         if not self._check_delays or not low <= self._check_delays[0] < high:
             raise ScenarioError(f"the scenario has no check delay within [{low}, {high}) left")
         return self._check_delays.popleft()
+
+
+class NothingToFetch:
+    """``ports.Fetch`` of a replay, which reaches for nothing outside itself."""
+
+    def get(self, url: str, timeout: int, max_bytes: int) -> Fetched:  # noqa: ARG002 - as the port has it
+        """Refuse."""
+        raise FetchError("a replay fetches nothing")

@@ -14,14 +14,23 @@ from typing import Any
 import structlog
 
 from luci_scheduler.config.settings import Settings, read_settings
-from luci_scheduler.core.instants import SECOND
+from luci_scheduler.core.instants import DAY, SECOND
 from luci_scheduler.core.topic_names import topic_names
 from luci_scheduler.engine.runtime import Limits, Runtime
-from luci_scheduler.managers.environment import Environment, Server
-from luci_scheduler.managers.registry import make_era_of, make_managers
-from luci_scheduler.ports import Buildbucket, Chance, Clock, Queue, Store
+from luci_scheduler.managers.environment import Environment, Polling, Server
+from luci_scheduler.managers.registry import launch_time, make_era_of, make_managers
+from luci_scheduler.ports import Buildbucket, Chance, Clock, Fetch, Gitiles, Queue, Store
 
-__all__ = ["App", "app", "configure_logging", "make_app", "make_buildbucket", "use"]
+__all__ = [
+    "App",
+    "app",
+    "configure_logging",
+    "make_app",
+    "make_buildbucket",
+    "make_fetch",
+    "make_gitiles",
+    "use",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +48,7 @@ class App:
 
         if self.settings.config_folder:
             for file in read_folder(Path(self.settings.config_folder), self.settings.config_revision):
-                sync_project(self.runtime.store, file, key)
+                sync_project(self.runtime, file, key)
 
 
 _replaced: list[App] = []
@@ -74,11 +83,16 @@ def make_app(
     clock: Clock,
     chance: Chance,
     buildbucket: Buildbucket,
+    gitiles: Gitiles,
+    fetch: Fetch,
     verify_caller: Any,
 ) -> App:
     """Put an application together from its ports."""
     environment = Environment(
         buildbucket=buildbucket,
+        gitiles=gitiles,
+        pollers=store,
+        fetch=fetch,
         app_id=settings.app_id,
         hostname=settings.default_hostname,
         token_secrets=settings.token_secrets,
@@ -90,19 +104,30 @@ def make_app(
             for server in settings.buildbucket_servers
         },
         check_interval=settings.check_interval_seconds * SECOND,
+        polling=Polling(
+            era=settings.gitiles_era,
+            commits_per_ref=settings.gitiles_commits_per_ref,
+            commits_per_poll=settings.gitiles_commits_per_poll,
+            backfill=settings.gitiles_backfill,
+        ),
     )
     limits = Limits(
         claim_lease=settings.claim_lease_seconds * SECOND,
         sweep_grace=settings.sweep_grace_seconds * SECOND,
+        retention=settings.retention_days * DAY,
+        keep_idle=settings.keep_unchanged_polls,
         concurrency=settings.concurrency,
+        commit_wait=settings.commit_wait_seconds * SECOND,
     )
     runtime = Runtime(
         store=store,
         queue=queue,
         clock=clock,
         chance=chance,
+        gitiles=gitiles,
         managers=make_managers(environment),
         era_of=make_era_of(environment),
+        launch_time=launch_time,
         limits=limits,
     )
     return App(settings, runtime, verify_caller)
@@ -118,6 +143,7 @@ def _cloud_ports(settings: Settings) -> dict[str, Any]:
     from luci_scheduler.adapters.sources import SystemChance, SystemClock  # noqa: PLC0415
 
     clock = SystemClock()
+    session = sessions(authenticated=not settings.local)
     audience = settings.task_audience or settings.task_url
     queue_client = make_client(settings.cloud_tasks_endpoint)
     queue_path = f"projects/{settings.project}/locations/{settings.location}/queues/{settings.queue}"
@@ -129,7 +155,9 @@ def _cloud_ports(settings: Settings) -> dict[str, Any]:
         "queue": CloudTasksQueue(queue_client, queue_path, settings.task_url, settings.task_account, audience),
         "clock": clock,
         "chance": SystemChance(),
-        "buildbucket": make_buildbucket(settings, sessions(authenticated=not settings.local)),
+        "buildbucket": make_buildbucket(settings, session),
+        "gitiles": make_gitiles(settings, session, clock),
+        "fetch": make_fetch(settings),
         "verify_caller": verifier.verify,
     }
 
@@ -143,6 +171,22 @@ def make_buildbucket(settings: Settings, session: Any) -> Buildbucket:
         return server.url.rstrip("/") if server and server.url else f"https://{host}"
 
     return BuildbucketClient(base_url, session, settings.request_deadline_seconds * SECOND)
+
+
+def make_gitiles(settings: Settings, session: Any, clock: Clock) -> Gitiles:
+    """Return the client of Gitiles servers."""
+    from luci_scheduler.adapters.gitiles import GitilesClient, host_urls  # noqa: PLC0415
+
+    urls = host_urls(settings.gitiles_urls or {})
+    deadline = settings.request_deadline_seconds * SECOND
+    return GitilesClient(urls, session, clock, deadline, authenticated=not settings.local)
+
+
+def make_fetch(settings: Settings) -> Fetch:
+    """Return the client that fetches URLs for jobs; plain http is for the local cloud only."""
+    from luci_scheduler.adapters.fetch import FetchClient  # noqa: PLC0415
+
+    return FetchClient(allowed_hosts=settings.fetch_allowed_hosts, plain_http=settings.local)
 
 
 _logging = threading.Lock()

@@ -9,10 +9,10 @@ import structlog
 from werkzeug.exceptions import HTTPException
 
 from luci_scheduler.bootstrap import App
-from luci_scheduler.core.commit_event import MAX_EVENT_BYTES, parse_commit_event
+from luci_scheduler.core.commit_event import MAX_EVENT_BYTES, parse_commit_events
 from luci_scheduler.core.errors import MalformedError
 from luci_scheduler.core.notification_token import find_token, verify_token
-from luci_scheduler.engine.commit import on_commit
+from luci_scheduler.engine.commit import on_commits
 from luci_scheduler.engine.tasks import on_task
 from luci_scheduler.engine.watch import on_notification
 from luci_scheduler.envelopes import open_message
@@ -48,7 +48,7 @@ def commit(app: App, event: Any) -> Outcome:
         message = open_message(event)
         if len(message.data_base64) > MAX_EVENT_BYTES * 2:
             raise MalformedError(f"a commit event has at most {MAX_EVENT_BYTES} bytes")
-        on_commit(app.runtime, parse_commit_event(message.data), message.published, f"commit-{message.id}")
+        on_commits(app.runtime, parse_commit_events(message.data), message.published, f"commit-{message.id}")
 
     return settle(handle, function="on_gitiles_commit", event_id=_event_id(event))
 

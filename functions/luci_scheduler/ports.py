@@ -13,18 +13,30 @@ from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
+from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.core.trigger import Trigger
 
 __all__ = [
+    "Backlog",
     "Buildbucket",
     "BuildbucketError",
     "Chance",
     "Clock",
+    "Commit",
     "CreateInvocation",
     "CreateTrigger",
+    "Fetch",
+    "FetchError",
+    "Fetched",
     "Found",
+    "Gitiles",
+    "GitilesError",
+    "LogPage",
+    "PollerRecord",
+    "Pollers",
     "ProjectRecord",
     "PutJob",
+    "PutPoller",
     "PutProject",
     "PutWatchers",
     "Queue",
@@ -65,6 +77,10 @@ class Watcher:
     """The repository as configured; it is part of trigger IDs."""
     refs: tuple[str, ...]
     """Literal refs and ``regexp:`` entries."""
+    path_regexps: tuple[str, ...] = ()
+    """Patterns of paths, one of which a commit must touch; empty: it need not."""
+    path_regexps_exclude: tuple[str, ...] = ()
+    """Patterns of paths that do not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +112,8 @@ class TriggerRecord:
     """Why it was discarded; empty otherwise."""
     resolved: Instant | None = None
     """When it stopped being pending."""
+    expires: Instant | None = None
+    """When the store may delete it; None while it is pending."""
     deliveries: tuple[str, ...] = ()
     """Keys of the deliveries that brought it, the latest last: a redelivery is told from a new request by them."""
 
@@ -103,6 +121,33 @@ class TriggerRecord:
     def is_pending(self) -> bool:
         """Whether no invocation has taken it and nothing has discarded it."""
         return self.resolved is None
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How far a range of commits, which is too long for one poll, has been taken up from its old end."""
+
+    target: str
+    """The revision at the new end; the old end is what is known of the ref."""
+    taken: int
+    """How many commits have been taken up, counted from the oldest."""
+
+
+@dataclass(frozen=True, slots=True)
+class PollerRecord:
+    """What a gitiles job knows of the repository that it polls."""
+
+    job_id: JobId
+    repo: str
+    """Normalised URL; a record of another repository is worth nothing to the job."""
+    known: Mapping[str, str] = field(default_factory=dict)
+    """Ref → the revision up to which triggers were emitted."""
+    refs: tuple[str, ...] = ()
+    """The refs that the config asked for at the last change of ``known``."""
+    mutations: int = 0
+    """Raised by every commit that touches the record."""
+    backlog: Mapping[str, Backlog] = field(default_factory=dict)
+    """Ref → the range that is being taken up over several polls; only where that is switched on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +175,8 @@ class PutJob:
 
     job: Job
     version: Version | None
+    triage_log: str | None = None
+    """The log of the triage that this write ends; None leaves the last one as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +211,27 @@ class PutWatchers:
     watchers: tuple[Watcher, ...]
 
 
-Write = CreateInvocation | UpdateInvocation | PutJob | CreateTrigger | UpdateTrigger | PutProject | PutWatchers
+@dataclass(frozen=True, slots=True)
+class PutPoller:
+    """Write what a gitiles job knows; refused if its version moved. Version None: there must be no record yet."""
+
+    record: PollerRecord
+    version: Version | None
 
 
-class Store(Protocol):
+Write = (
+    CreateInvocation | UpdateInvocation | PutJob | CreateTrigger | UpdateTrigger | PutProject | PutWatchers | PutPoller
+)
+
+
+class Pollers(Protocol):
+    """The part of the store that gitiles jobs read themselves; what they change goes through their controller."""
+
+    def poller(self, job_id: JobId) -> Found[PollerRecord] | None:
+        """Read what a gitiles job knows of its repository: one read."""
+
+
+class Store(Pollers, Protocol):
     """Documents under compare-and-swap; every method but ``commit`` is one read per document returned, at least one."""
 
     def watchers(self, repo: str) -> Sequence[Watcher]:
@@ -178,6 +242,9 @@ class Store(Protocol):
 
     def job(self, job_id: JobId) -> Found[Job] | None:
         """Read a job."""
+
+    def triage_log(self, job_id: JobId) -> str:
+        """Read the log of a job's last triage, for people; empty if there is none. `job` leaves it out."""
 
     def invocation(self, job_id: JobId, invocation_id: InvocationId) -> Found[Invocation] | None:
         """Read an invocation without its debug log: the cost does not grow with the log."""
@@ -218,20 +285,25 @@ class Task:
     payload: Mapping[str, Any]
     eta: Instant
     headers: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""
+    """A name that the queue takes once: a second task under it, even after the first has run, is dropped silently."""
 
 
 class Queue(Protocol):
     """The task queue: at least once, in no order, perhaps late, perhaps a little early."""
 
     def enqueue(self, task: Task) -> None:
-        """Put a task on the queue; on success it is durable. Unnamed: nothing is deduplicated."""
+        """Put a task on the queue; on success it is durable, or was under its name before."""
 
 
 class Clock(Protocol):
-    """The one place where time is read."""
+    """The one place where time is read, and where it is waited for."""
 
     def now(self) -> Instant:
         """Return the present instant."""
+
+    def sleep(self, nanoseconds: int) -> None:
+        """Return when that much time has passed; at once if it is not positive."""
 
 
 class Chance(Protocol):
@@ -239,6 +311,9 @@ class Chance(Protocol):
 
     def invocation_suffix(self) -> int:
         """Draw the 16 random bits of an invocation's ID."""
+
+    def nonce(self) -> int:
+        """Draw a positive number of 63 bits, which tells a cron tick from its echoes."""
 
     def check_delay_seconds(self, low: int, high: int) -> int:
         """Draw whole seconds, uniformly from [low, high)."""
@@ -278,4 +353,99 @@ class Buildbucket(Protocol):
 
         Raises:
             BuildbucketError: no answer or a gRPC error.
+        """
+
+
+class GitilesError(Exception):
+    """A call to Gitiles failed; ``code`` is the gRPC code's name (``NOT_FOUND``), the text holds no secret."""
+
+    def __init__(self, code: str, message: str, *, transient: bool) -> None:
+        super().__init__(f"{code}: {message}" if message else code)
+        self.code = code
+        self.transient = transient
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit as a log shows it."""
+
+    id: str
+    """Its hash, 40 lower-case hexadecimal digits."""
+    committed: Instant
+    """When it was committed, by the committer's clock."""
+    diff: tuple[tuple[str, str], ...] = ()
+    """The old and the new path of each change, the empty text where there is none; only if it was asked for. A merge has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """A part of a log, newest first."""
+
+    commits: tuple[Commit, ...]
+    next: str = ""
+    """The first commit behind this part; empty if nothing is behind it."""
+
+
+class Gitiles(Protocol):
+    """Git repositories, as Gitiles servers show them. One attempt per call, with a deadline."""
+
+    def refs(self, repo: RepoUrl, prefix: str) -> Mapping[str, str]:
+        """Return the refs below a folder such as ``refs/heads``: full name → hash (of the tag object for annotated tags).
+
+        A ref of the very name ``prefix`` may be among them.
+
+        Raises:
+            GitilesError: no answer or an error.
+        """
+
+    def log(
+        self, repo: RepoUrl, revision: str, *, limit: int, exclude: str = "", start: str = "", diffs: bool = False
+    ) -> LogPage:
+        """Return up to ``limit`` commits that lead to ``revision``, newest first.
+
+        Args:
+            repo: the repository.
+            revision: a hash.
+            limit: size of the page, 1 to 10,000.
+            exclude: leave out this hash and what leads to it.
+            start: begin with this commit instead of the newest: ``LogPage.next`` of an earlier call with the same ends.
+            diffs: tell which paths each commit changed.
+
+        Raises:
+            GitilesError: no answer or an error; NOT_FOUND if ``revision``, ``exclude`` or the repository is not there.
+        """
+
+
+class FetchError(Exception):
+    """A URL was not fetched: refused, no answer, or one that is no HTTP. The text holds neither the URL nor secrets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """An answer to a URL fetch, after redirects."""
+
+    code: int
+    status: str
+    """Code and reason as the status line has them: ``200 OK``."""
+    headers: tuple[tuple[str, str], ...]
+    """As they came, in order; a name may come several times."""
+    body: bytes
+    """The first bytes of the body, as it was sent (never decompressed); what came until reading failed, if it did."""
+    content_length: int | None
+    """Length of the whole body if the answer's header tells it."""
+
+
+class Fetch(Protocol):
+    """Fetching of URLs that configs name: without credentials, and only from where anybody may fetch."""
+
+    def get(self, url: str, timeout: int, max_bytes: int) -> Fetched:
+        """Fetch a URL, following redirects; one attempt.
+
+        Args:
+            url: an absolute URL; nothing is assumed of it.
+            timeout: of everything together, in nanoseconds.
+            max_bytes: how much of the body is read.
+
+        Raises:
+            FetchError: there is no answer. An HTTP error is an answer.
         """

@@ -76,6 +76,14 @@ locals {
     SCHEDULER_CLAIM_LEASE_SECONDS      = var.tuning.claim_lease_seconds
     SCHEDULER_SWEEP_GRACE_SECONDS      = var.tuning.sweep_grace_seconds
     SCHEDULER_CONCURRENCY              = var.tuning.concurrency
+    SCHEDULER_RETENTION_DAYS           = var.tuning.retention_days
+    SCHEDULER_KEEP_UNCHANGED_POLLS     = var.tuning.keep_unchanged_polls
+    SCHEDULER_GITILES_ERA              = var.tuning.gitiles_era
+    SCHEDULER_GITILES_COMMITS_PER_REF  = var.tuning.gitiles_commits_per_ref
+    SCHEDULER_GITILES_COMMITS_PER_POLL = var.tuning.gitiles_commits_per_poll
+    SCHEDULER_GITILES_BACKFILL         = var.tuning.gitiles_backfill
+    SCHEDULER_COMMIT_WAIT_SECONDS      = var.tuning.commit_wait_seconds
+    SCHEDULER_FETCH_ALLOWED_HOSTS      = length(var.fetch_allowed_hosts) == 0 ? null : join(",", sort(var.fetch_allowed_hosts))
   } : name => tostring(value) if value != null }
 }
 

@@ -245,13 +245,38 @@ variable "tuning" {
     claim_lease_seconds      = optional(number)
     sweep_grace_seconds      = optional(number)
     concurrency              = optional(number)
+    retention_days           = optional(number)
+    keep_unchanged_polls     = optional(bool)
+    gitiles_era              = optional(string)
+    gitiles_commits_per_ref  = optional(number)
+    gitiles_commits_per_poll = optional(number)
+    gitiles_backfill         = optional(bool)
+    commit_wait_seconds      = optional(number)
   })
   default     = {}
   description = "Settings of the functions, see docs/reference/settings.md; what is left out has the default of that page."
 
   validation {
-    condition     = alltrue([for value in values(var.tuning) : value == null || try(value > 0 && floor(value) == value, false)])
-    error_message = "tuning: every value must be a whole number above 0: leave out what is to have its default."
+    condition = alltrue([for value in [
+      var.tuning.check_interval_seconds, var.tuning.request_deadline_seconds, var.tuning.claim_lease_seconds, var.tuning.sweep_grace_seconds,
+      var.tuning.concurrency, var.tuning.gitiles_commits_per_ref, var.tuning.gitiles_commits_per_poll,
+    ] : value == null || try(value > 0 && floor(value) == value, false)])
+    error_message = "tuning: seconds, concurrency and numbers of commits must be whole numbers above 0: leave out what is to have its default."
+  }
+
+  validation {
+    condition     = try(coalesce(var.tuning.commit_wait_seconds, 0) >= 0 && floor(coalesce(var.tuning.commit_wait_seconds, 0)) == coalesce(var.tuning.commit_wait_seconds, 0), false)
+    error_message = "tuning: commit_wait_seconds must be a whole number of seconds; 0 believes a commit without asking its host."
+  }
+
+  validation {
+    condition     = coalesce(var.tuning.retention_days, 90) >= 8 && floor(coalesce(var.tuning.retention_days, 90)) == coalesce(var.tuning.retention_days, 90)
+    error_message = "tuning: retention_days must be a whole number from 8 on: messages are redelivered for a week, and what they caused must be remembered longer."
+  }
+
+  validation {
+    condition     = contains(["v1", "v2"], coalesce(var.tuning.gitiles_era, "v2"))
+    error_message = "tuning: gitiles_era must be \"v2\" for today's rules or \"v1\" for those of 2021."
   }
 
   validation {
@@ -262,6 +287,17 @@ variable "tuning" {
   validation {
     condition     = coalesce(var.tuning.request_deadline_seconds, 60) < 120
     error_message = "tuning: request_deadline_seconds must be below 120, on_build_completion's time limit: lower it."
+  }
+}
+
+variable "fetch_allowed_hosts" {
+  type        = set(string)
+  default     = []
+  description = "Hosts that url_fetch jobs may ask although their addresses are private; reaching them takes a VPC connector."
+
+  validation {
+    condition     = alltrue([for host in var.fetch_allowed_hosts : can(regex("^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", host))])
+    error_message = "fetch_allowed_hosts must be bare host names such as \"status.internal\": leave out https://, ports and slashes."
   }
 }
 

@@ -17,8 +17,10 @@ from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.ports import (
     CreateInvocation,
     CreateTrigger,
+    PollerRecord,
     ProjectRecord,
     PutJob,
+    PutPoller,
     PutProject,
     PutWatchers,
     Store,
@@ -167,7 +169,7 @@ def test_overdue_jobs(store: Store) -> None:
     """Jobs have a due time of their own."""
     store.commit(
         [
-            PutJob(Job(JOB_ID, JobDefinition(TASK), next_due=Instant(5)), None),
+            PutJob(Job(JOB_ID, JobDefinition(TASK), triage_due=Instant(5)), None),
             PutJob(Job(JobId("a/b"), JobDefinition(TASK)), None),
         ]
     )
@@ -218,3 +220,21 @@ def test_what_is_too_large_is_refused_before_it_is_sent(store: Store) -> None:
             [CreateInvocation(_invocation(2)), CreateInvocation(_invocation(1, properties={"x": "y" * 1_000_000}))]
         )
     assert store.invocation(JOB_ID, _invocation(2).id) is None
+
+
+def test_pollers(store: Store) -> None:
+    """What a gitiles job knows is kept whole, however many refs there are, and only changed under its version."""
+    known = {f"refs/heads/b{number}": f"{number:040x}" for number in range(5000)}
+    record = PollerRecord(JOB_ID, "https://r.googlesource.com/repo", known, ("regexp:refs/heads/.*", "é"), 3)
+    assert store.poller(JOB_ID) is None
+    (version,) = store.commit([PutPoller(record, None)])
+    found = store.poller(JOB_ID)
+    assert found is not None
+    assert found.value == record
+    store.commit([PutPoller(replace(record, known={}, mutations=4), version)])
+    for stale in (None, version):
+        with pytest.raises(StoreConflictError):
+            store.commit([PutPoller(record, stale)])
+    again = store.poller(JOB_ID)
+    assert again is not None
+    assert again.value.mutations == 4

@@ -44,7 +44,15 @@ EVERYTHING: dict[str, Any] = {
         "claim_lease_seconds": 70,
         "sweep_grace_seconds": 90,
         "concurrency": 8,
+        "retention_days": 30,
+        "keep_unchanged_polls": True,
+        "gitiles_era": "v1",
+        "gitiles_commits_per_ref": 40,
+        "gitiles_commits_per_poll": 80,
+        "gitiles_backfill": True,
+        "commit_wait_seconds": 0,
     },
+    "fetch_allowed_hosts": ["status.internal", "a.internal"],
     "labels": {"system": "luci-scheduler"},
 }
 

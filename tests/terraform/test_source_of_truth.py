@@ -72,6 +72,7 @@ def test_tuning_reaches_the_functions(everything: Life) -> None:
     """Each number of ``tuning`` is a setting of the same name."""
     settings = read_settings({**everything.environments["on_task"], "SCHEDULER_TOKEN_SECRETS": "x"})
     assert {name: getattr(settings, name) for name in EVERYTHING["tuning"]} == EVERYTHING["tuning"]
+    assert sorted(settings.fetch_allowed_hosts) == sorted(EVERYTHING["fetch_allowed_hosts"])
 
 
 def test_without_a_prefix_topics_have_the_original_names(production: Life) -> None:

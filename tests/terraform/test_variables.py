@@ -51,7 +51,11 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
         ({"concurrency": 0}, "leave out what is to have its default"),
         ({"request_deadline_seconds": 80}, "raise the lease"),
         ({"request_deadline_seconds": 120, "claim_lease_seconds": 200}, "lower it"),
+        ({"commit_wait_seconds": -1}, "without asking its host"),
+        ({"retention_days": 7}, "remembered longer"),
+        ({"gitiles_era": "v3"}, "those of 2021"),
     ],
+    "fetch_allowed_hosts": [(["https://x"], "leave out https://")],
     "monitoring": [({"emails": ["email:x"]}, "plain addresses")],
     "budget": [
         ({"billing_account": "mine", "monthly_amount": 5}, "gcloud billing accounts list"),

@@ -3,9 +3,7 @@
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +11,6 @@ import requests
 
 from luci_scheduler.adapters.buildbucket import BuildbucketClient
 from luci_scheduler.core import debug_log, go_text, humanised, notification_token, topic_names
-from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import BadTokenError, PermanentError
 from luci_scheduler.core.identifiers import InvocationId, JobId, invocation_created, make_invocation_id, timer_id
 from luci_scheduler.core.instants import SECOND, Instant, parse_rfc3339
@@ -26,24 +23,7 @@ from luci_scheduler.managers.buildbucket.builder_id import builder_id
 from luci_scheduler.managers.buildbucket.launch_input import LaunchInput
 from luci_scheduler.managers.buildbucket.v1 import V1
 from luci_scheduler.managers.buildbucket.v2 import V2
-
-FOLDER = Path(os.environ.get("LUCI_VECTORS") or Path(__file__).parent)
-if not FOLDER.is_dir():
-    raise NotADirectoryError(f"LUCI_VECTORS names no folder: {FOLDER}")
-Case = dict[str, Any]
-
-
-def cases(name: str) -> list[Any]:
-    """Return the cases of a file as parameters; a set that lacks the file is reported, not failed."""
-    path = FOLDER / f"{name}.json"
-    if not path.exists():
-        return [pytest.param(None, id=name, marks=pytest.mark.skip(reason=f"the vectors lack {name}.json"))]
-    return [pytest.param(case, id=case["name"]) for case in json.loads(path.read_text(encoding="utf-8"))["cases"]]
-
-
-def era(text: str) -> Era:
-    """Return the era that a vector names."""
-    return Era.V1 if text == "2021" else Era.V2
+from tests.vectors.support import Case, cases, era
 
 
 @pytest.mark.parametrize("case", cases("invocation_ids"))

@@ -16,7 +16,7 @@ from luci_scheduler.ports import Task
 __all__ = ["CloudTasksQueue", "make_client"]
 
 _TIMEOUT = 10.0  # seconds; taking a task in takes milliseconds
-_DISPATCH_DEADLINE = 300  # seconds; what on_task may take, below its own limit
+_DISPATCH_DEADLINE = 600  # seconds; what on_task may take, below its own limit: a URL fetch has up to eight minutes
 
 
 def make_client(endpoint: str) -> tasks_v2.CloudTasksClient:
@@ -39,7 +39,7 @@ class CloudTasksQueue:
         self._token = tasks_v2.OidcToken(service_account_email=account, audience=audience)
 
     def enqueue(self, task: Task) -> None:
-        """Put a task on the queue, unnamed; it is durable when this returns.
+        """Put a task on the queue; it is durable when this returns, or was under its name before.
 
         Raises:
             TransientError: it is not known to be on the queue.
@@ -53,11 +53,14 @@ class CloudTasksQueue:
             oidc_token=self._token,
         )
         message = tasks_v2.Task(
+            name=f"{self._queue}/tasks/{task.name}" if task.name else "",
             http_request=request,
             schedule_time=timestamp_pb2.Timestamp(seconds=seconds, nanos=nanoseconds),
             dispatch_deadline=duration_pb2.Duration(seconds=_DISPATCH_DEADLINE),
         )
         try:
             self._client.create_task(parent=self._queue, task=message, timeout=_TIMEOUT)
+        except exceptions.AlreadyExists:
+            return
         except (exceptions.GoogleAPICallError, exceptions.RetryError) as error:
             raise TransientError(f"Cloud Tasks did not take a {task.kind} task: {error}") from error

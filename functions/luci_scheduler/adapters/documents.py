@@ -9,18 +9,33 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import fields
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, unquote
 
+from luci_scheduler.core.cron_machine import CronState
 from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
-from luci_scheduler.core.job import Flavor, Job, JobDefinition, PolicyKind, TaskDefinition, TriggeringPolicy
+from luci_scheduler.core.job import Flavor, Job, JobDefinition, TaskDefinition, TriggeringPolicy
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import trigger_from_json, trigger_to_json
-from luci_scheduler.ports import ProjectRecord, TriggerRecord, Watcher
+from luci_scheduler.ports import (
+    Backlog,
+    CreateTrigger,
+    PollerRecord,
+    ProjectRecord,
+    PutJob,
+    PutPoller,
+    PutProject,
+    TriggerRecord,
+    UpdateTrigger,
+    Watcher,
+)
 
 __all__ = [
     "MAX_DOCUMENT_BYTES",
@@ -28,6 +43,7 @@ __all__ = [
     "check_size",
     "decode_invocation",
     "decode_job",
+    "decode_poller",
     "decode_project",
     "decode_trigger",
     "decode_watchers",
@@ -35,11 +51,13 @@ __all__ = [
     "encode_invocation",
     "encode_invocation_state",
     "encode_job",
+    "encode_poller",
     "encode_project",
     "encode_trigger",
     "encode_watchers",
     "invocation_document_id",
     "plain_id",
+    "put",
 ]
 
 SCHEMA = 1
@@ -82,7 +100,7 @@ def check_size(what: str, document: Mapping[str, Any], extra: int = 0) -> None:
     Raises:
         PermanentError: it does not.
     """
-    size = extra + sum(len(value.encode()) if isinstance(value, str) else 16 for value in document.values())
+    size = extra + sum(_size(value) for value in document.values())
     if size > MAX_DOCUMENT_BYTES:
         raise PermanentError(f"{what} would have {size} bytes, a document can hold {MAX_DOCUMENT_BYTES}")
 
@@ -95,11 +113,16 @@ def encode_invocation(invocation: Invocation) -> dict[str, Any]:
 
 def encode_invocation_state(invocation: Invocation) -> dict[str, Any]:
     """Return the part of an invocation's document that changes."""
-    skip = {*_DEFINITION, "id", "job_id", "next_due"}
+    skip = {*_DEFINITION, "id", "job_id", "next_due", "expires"}
     state = {
         field.name: _plain(getattr(invocation, field.name)) for field in fields(Invocation) if field.name not in skip
     }
-    return {"state": _dumps(state), "next_due": invocation.next_due, "commits": invocation.commits}
+    return {
+        "state": _dumps(state),
+        "next_due": invocation.next_due,
+        "expire_at": _timestamp(invocation.expires),
+        "commits": invocation.commits,
+    }
 
 
 def decode_invocation(job_id: JobId, invocation_id: InvocationId, document: Mapping[str, Any]) -> Invocation:
@@ -121,14 +144,32 @@ def decode_invocation(job_id: JobId, invocation_id: InvocationId, document: Mapp
                 "pending_timers": tuple(Timer(**item) for item in values["pending_timers"]),
                 "handled_notifications": tuple(values["handled_notifications"]),
                 "next_due": document.get("next_due"),
+                "expires": _instant(document.get("expire_at")),
             },
         )
     )
 
 
+def put(
+    write: PutJob | CreateTrigger | UpdateTrigger | PutProject | PutPoller,
+) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Return where a document is put that is replaced as a whole, as collection and ID in turn, and its fields."""
+    match write:
+        case PutJob(job, _, None):
+            return ("jobs", job.id), encode_job(job)
+        case PutJob(job, _, triage_log):
+            return ("jobs", job.id), {**encode_job(job), "triage_log": triage_log}
+        case CreateTrigger(record) | UpdateTrigger(record):
+            return ("jobs", record.job_id, "triggers", record.trigger.id), encode_trigger(record)
+        case PutProject(project):
+            return ("projects", project.id), encode_project(project)
+        case PutPoller(poller):
+            return ("pollers", poller.job_id), encode_poller(poller)
+
+
 def encode_job(job: Job) -> dict[str, Any]:
     """Return a job's document."""
-    skip = {"id", "next_due", "enabled"}
+    skip = {"id", "enabled"}
     record = {field.name: _plain(getattr(job, field.name)) for field in fields(Job) if field.name not in skip}
     return {
         "schema": SCHEMA,
@@ -143,7 +184,6 @@ def decode_job(job_id: JobId, document: Mapping[str, Any]) -> Job:
     """Read a job's document."""
     values = json.loads(document["record"])
     definition = values["definition"]
-    policy = definition["policy"]
     return Job(
         **_known(
             Job,
@@ -151,7 +191,7 @@ def decode_job(job_id: JobId, document: Mapping[str, Any]) -> Job:
             | {
                 "id": job_id,
                 "enabled": document["enabled"],
-                "next_due": document.get("next_due"),
+                "cron": CronState(**_known(CronState, values.get("cron", {}))),
                 "active_invocations": tuple(InvocationId(int(item)) for item in values["active_invocations"]),
                 "definition": JobDefinition(
                     **_known(
@@ -161,9 +201,7 @@ def decode_job(job_id: JobId, document: Mapping[str, Any]) -> Job:
                             "task": TaskDefinition(**definition["task"]),
                             "flavor": Flavor(definition["flavor"]),
                             "triggered_jobs": tuple(definition["triggered_jobs"]),
-                            "policy": TriggeringPolicy(
-                                **_known(TriggeringPolicy, policy | {"kind": PolicyKind(policy["kind"])})
-                            ),
+                            "policy": TriggeringPolicy(**_known(TriggeringPolicy, definition["policy"])),
                         },
                     )
                 ),
@@ -178,6 +216,7 @@ def encode_trigger(record: TriggerRecord) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "pending": f"{trigger.created:020d}-{trigger.order_in_batch:010d}" if record.is_pending else None,
+        "expire_at": _timestamp(record.expires),
         "record": _dumps(
             {
                 "trigger": trigger_to_json(trigger),
@@ -199,6 +238,7 @@ def decode_trigger(job_id: JobId, document: Mapping[str, Any]) -> TriggerRecord:
         invocation_id=InvocationId(int(values["invocation_id"])),
         discarded=values["discarded"],
         resolved=values["resolved"],
+        expires=_instant(document.get("expire_at")),
         deliveries=tuple(values["deliveries"]),
     )
 
@@ -218,16 +258,55 @@ def decode_project(project: str, document: Mapping[str, Any]) -> ProjectRecord:
     return ProjectRecord(**_known(ProjectRecord, values | {"id": project}))
 
 
+def encode_poller(record: PollerRecord) -> dict[str, Any]:
+    """Return a poller's document; the refs are compressed, a repository may have tens of thousands."""
+    backlog = {ref: [item.target, item.taken] for ref, item in record.backlog.items()}
+    refs = _dumps({"known": dict(record.known), "refs": record.refs, "backlog": backlog}).encode()
+    return {"schema": SCHEMA, "repo": record.repo, "state": zlib.compress(refs), "commits": record.mutations}
+
+
+def decode_poller(job_id: JobId, document: Mapping[str, Any]) -> PollerRecord:
+    """Read a poller's document."""
+    values = json.loads(zlib.decompress(document["state"]))
+    backlog = {ref: Backlog(target, taken) for ref, (target, taken) in values.get("backlog", {}).items()}
+    return PollerRecord(job_id, document["repo"], values["known"], tuple(values["refs"]), document["commits"], backlog)
+
+
 def encode_watchers(watchers: tuple[Watcher, ...]) -> str:
     """Return one project's watchers of a repository as a text."""
-    return _dumps([[w.job_id, w.trigger_job_id, w.repo, list(w.refs)] for w in watchers])
+    return _dumps([_watcher_row(watcher) for watcher in watchers])
+
+
+def _watcher_row(watcher: Watcher) -> list[Any]:
+    paths = [watcher.path_regexps, watcher.path_regexps_exclude]
+    return [watcher.job_id, watcher.trigger_job_id, watcher.repo, watcher.refs, *(paths if any(paths) else ())]
 
 
 def decode_watchers(text: str) -> list[Watcher]:
-    """Read what ``encode_watchers`` wrote."""
+    """Read what ``encode_watchers`` wrote; rows without path filters are shorter."""
     return [
-        Watcher(JobId(job), JobId(trigger_job), repo, tuple(refs)) for job, trigger_job, repo, refs in json.loads(text)
+        Watcher(JobId(job), JobId(trigger_job), repo, *(tuple(texts) for texts in lists[:3]))
+        for job, trigger_job, repo, *lists in json.loads(text)
     ]
+
+
+def _timestamp(instant: Instant | None) -> datetime | None:
+    """Return what the store's rule for deleting documents reads; whole seconds are enough for it."""
+    return None if instant is None else datetime.fromtimestamp(instant // SECOND, UTC)
+
+
+def _instant(timestamp: datetime | None) -> Instant | None:
+    return None if timestamp is None else Instant(int(timestamp.timestamp()) * SECOND)
+
+
+def _size(value: Any) -> int:
+    match value:
+        case str():
+            return len(value.encode())
+        case bytes():
+            return len(value)
+        case _:
+            return 16
 
 
 def _known(record: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,7 +320,7 @@ def _plain(value: Any) -> Any:
             return trigger_to_json(value)
         case TaskDefinition():
             return {"kind": value.kind, "fields": dict(value.fields)}
-        case Timer() | TriggeringPolicy() | JobDefinition():
+        case Timer() | TriggeringPolicy() | JobDefinition() | CronState():
             return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
         case tuple():
             return [_plain(item) for item in value]

@@ -26,8 +26,10 @@ from luci_scheduler.ports import (
     CreateInvocation,
     CreateTrigger,
     Found,
+    PollerRecord,
     ProjectRecord,
     PutJob,
+    PutPoller,
     PutProject,
     PutWatchers,
     TriggerRecord,
@@ -41,7 +43,8 @@ from luci_scheduler.ports import (
 __all__ = ["FirestoreStore"]
 
 _TIMEOUT = 20.0  # seconds; a document's read or commit takes milliseconds
-_INVOCATION_FIELDS = ("schema", "definition", "state", "next_due")
+_JOB_FIELDS = ("schema", "record", "enabled", "next_due")  # not the triage log: only people read that
+_INVOCATION_FIELDS = ("schema", "definition", "state", "next_due", "expire_at")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -78,6 +81,9 @@ class FirestoreStore:
     def _job_ref(self, job_id: JobId) -> Any:
         return self._client.collection("jobs").document(documents.document_id(job_id))
 
+    def _poller_ref(self, job_id: JobId) -> Any:
+        return self._client.collection("pollers").document(documents.document_id(job_id))
+
     def _invocation_ref(self, job_id: JobId, invocation_id: InvocationId) -> Any:
         name = documents.invocation_document_id(invocation_id)
         return self._job_ref(job_id).collection("invocations").document(name)
@@ -109,10 +115,24 @@ class FirestoreStore:
     @_translated
     def job(self, job_id: JobId) -> Found[Job] | None:
         """Read a job."""
-        snapshot = self._get(self._job_ref(job_id))
+        snapshot = self._get(self._job_ref(job_id), _JOB_FIELDS)
         return (
             None if snapshot is None else Found(documents.decode_job(job_id, snapshot.to_dict()), snapshot.update_time)
         )
+
+    @_translated
+    def triage_log(self, job_id: JobId) -> str:
+        """Read the log of a job's last triage."""
+        snapshot = self._get(self._job_ref(job_id), ("triage_log",))
+        return "" if snapshot is None else str((snapshot.to_dict() or {}).get("triage_log", ""))
+
+    @_translated
+    def poller(self, job_id: JobId) -> Found[PollerRecord] | None:
+        """Read what a gitiles job knows of its repository."""
+        snapshot = self._get(self._poller_ref(job_id))
+        if snapshot is None:
+            return None
+        return Found(documents.decode_poller(job_id, snapshot.to_dict()), snapshot.update_time)
 
     @_translated
     def invocation(self, job_id: JobId, invocation_id: InvocationId) -> Found[Invocation] | None:
@@ -170,7 +190,7 @@ class FirestoreStore:
     def due_jobs(self, before: Instant, limit: int) -> Sequence[Job]:
         """Return overdue jobs."""
         query = self._client.collection_group("jobs").where(filter=FieldFilter("next_due", "<=", before))
-        query = query.order_by("next_due").limit(limit)
+        query = query.order_by("next_due").select(_JOB_FIELDS).limit(limit)
         return [
             documents.decode_job(_job_id_of(snapshot.reference), snapshot.to_dict() or {})
             for snapshot in query.stream(timeout=_TIMEOUT)
@@ -201,24 +221,19 @@ class FirestoreStore:
                     document["log"] = chunk if replaces_log else firestore.ArrayUnion(chunk)
                 reference = self._invocation_ref(invocation.job_id, invocation.id)
                 batch.update(reference, document, option=self._unchanged(version))
-            case PutJob(job, version):
-                self._put(batch, self._job_ref(job.id), documents.encode_job(job), version, f"job {job.id}")
-            case CreateTrigger(record):
-                reference = self._trigger_ref(record.job_id, record.trigger.id)
-                self._put(batch, reference, documents.encode_trigger(record), None, f"trigger {record.trigger.id}")
-            case UpdateTrigger(record, version):
-                reference = self._trigger_ref(record.job_id, record.trigger.id)
-                self._put(batch, reference, documents.encode_trigger(record), version, f"trigger {record.trigger.id}")
-            case PutProject(project, version):
-                reference = self._client.collection("projects").document(documents.document_id(project.id))
-                self._put(batch, reference, documents.encode_project(project), version, f"project {project.id}")
             case PutWatchers(repo, project_id, watchers):
                 reference = self._client.collection("repositories").document(documents.document_id(repo))
                 document = {"schema": documents.SCHEMA, "projects": {project_id: documents.encode_watchers(watchers)}}
                 batch.set(reference, document, merge=True)
+            case _:
+                self._put(batch, write)
 
-    def _put(self, batch: Any, reference: Any, document: dict[str, Any], version: Version | None, what: str) -> None:
-        documents.check_size(what, document)
+    def _put(self, batch: Any, write: PutJob | CreateTrigger | UpdateTrigger | PutProject | PutPoller) -> None:
+        path, document = documents.put(write)
+        documents.check_size("/".join(path), document)
+        names = [name if place % 2 == 0 else documents.document_id(name) for place, name in enumerate(path)]
+        reference = self._client.document(*names)
+        version = None if isinstance(write, CreateTrigger) else write.version
         if version is None:
             batch.create(reference, document)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 
-from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.instants import SECOND, Instant
 
 __all__ = ["SystemChance", "SystemClock"]
 
@@ -16,6 +16,10 @@ class SystemClock:
     def now(self) -> Instant:
         """Return the present instant."""
         return Instant(time.time_ns())
+
+    def sleep(self, nanoseconds: int) -> None:
+        """Block for that long; not at all if it is not positive."""
+        time.sleep(max(0, nanoseconds) / SECOND)
 
 
 class SystemChance:
@@ -31,3 +35,7 @@ class SystemChance:
     def check_delay_seconds(self, low: int, high: int) -> int:
         """Draw whole seconds from [low, high)."""
         return self._random.randrange(low, high)
+
+    def nonce(self) -> int:
+        """Draw 63 bits, not all zero."""
+        return self._random.randrange(1, 1 << 63)

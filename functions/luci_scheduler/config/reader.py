@@ -20,6 +20,7 @@ __all__ = ["ConfigError", "ProjectConfig", "read_config"]
 
 _ID = re.compile(r"[0-9A-Za-z_\-. )(]{1,100}")
 _TASKS = ("noop", "url_fetch", "gitiles", "buildbucket")
+_FILTERS = ("refs", "path_regexps", "path_regexps_exclude")
 
 
 class ConfigError(Exception):
@@ -130,6 +131,8 @@ def _policy(item: Any) -> TriggeringPolicy:
         kind=default.kind if name == "UNDEFINED" else PolicyKind(name),
         max_concurrent_invocations=item.max_concurrent_invocations or default.max_concurrent_invocations,
         max_batch_size=item.max_batch_size or default.max_batch_size,
+        log_base=item.log_base,
+        pending_timeout=item.pending_timeout.ToNanoseconds() or default.pending_timeout,
     )
 
 
@@ -138,12 +141,13 @@ def _watchers(jobs: Mapping[JobId, JobDefinition]) -> Mapping[str, tuple[Watcher
     for trigger_job_id, definition in jobs.items():
         if definition.task.kind != "gitiles":
             continue
-        repo, refs = definition.task.fields["repo"], tuple(definition.task.fields.get("refs", ()))
+        repo = definition.task.fields["repo"]
+        filters = [tuple(definition.task.fields.get(name, ())) for name in _FILTERS]
         try:
             normalised = str(parse_repo_url(repo))
         except BadRepoUrlError:
             continue  # valid in a config, as in the original; its polls fail and say why
         by_repo.setdefault(normalised, []).extend(
-            Watcher(target, trigger_job_id, repo, refs) for target in definition.triggered_jobs if target in jobs
+            Watcher(target, trigger_job_id, repo, *filters) for target in definition.triggered_jobs if target in jobs
         )
     return {repo: tuple(watchers) for repo, watchers in by_repo.items()}

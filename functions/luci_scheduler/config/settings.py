@@ -15,6 +15,7 @@ from luci_scheduler.core.era import Era
 __all__ = ["BuildbucketServer", "Settings", "SettingsError", "read_settings"]
 
 PREFIX = "SCHEDULER_"
+_MIN_RETENTION_DAYS = 8
 
 
 class SettingsError(ValueError):
@@ -69,7 +70,17 @@ class Settings:
     buildbucket_servers: tuple[BuildbucketServer, ...] = ()
     """JSON list of ``{"host", "publisher", "protocol": "v1" or "v2", "url", "topic"}``: the servers that jobs may name."""
     gitiles_urls: Mapping[str, str] | None = None
-    """Gitiles host → base URL, for the local cloud; a JSON object."""
+    """Gitiles host → base URL, for the local cloud; a JSON object. Other hosts are asked only below ``googlesource.com``."""
+    gitiles_era: Era = Era.V2
+    """Whose rules polls follow: ``v2`` today's, ``v1`` those of 2021 (tags trigger, and the newest commit whatever it touched)."""
+    gitiles_commits_per_ref: int = 50
+    """New commits of one ref that one poll takes up (the original's: 50)."""
+    gitiles_commits_per_poll: int = 100
+    """Commits that one poll emits triggers for, before it leaves further refs to the next one (the original's: 100)."""
+    gitiles_backfill: bool = False
+    """Whether more new commits than that are taken up by later polls, oldest first; false: the newest are, the others skipped."""
+    commit_wait_seconds: int = 600
+    """How long a commit event waits for the repository's host to serve its commit; 0: it is believed, and nobody is asked."""
     config_folder: str = ""
     """Folder with ``<project>/luci-scheduler.cfg`` files, from which jobs are taken."""
     config_revision: str = ""
@@ -82,12 +93,18 @@ class Settings:
     """How long a launch is claimed; a little longer than the request's deadline, so that nobody asks twice at once."""
     sweep_grace_seconds: int = 120
     """How overdue a thing must be before the sweep puts it on the queue again."""
+    retention_days: int = 90
+    """Days that finished invocations and the markers of triggers are kept; at least 8, longer than any redelivery."""
+    keep_unchanged_polls: bool = False
+    """Whether a poll that finds nothing new is kept as an invocation, as the original does."""
     concurrency: int = 16
     """Jobs that one delivery works on side by side."""
+    fetch_allowed_hosts: tuple[str, ...] = ()
+    """Hosts that ``url_fetch`` jobs may ask although their addresses are private or loopback ones; comma-separated."""
     cloud_tasks_endpoint: str = ""
     """``host:port`` of a Cloud Tasks server without TLS (the local cloud)."""
     local: bool = False
-    """Whether this is the local cloud: no OAuth towards Buildbucket and Gitiles."""
+    """Whether this is the local cloud: no OAuth towards Buildbucket and Gitiles, and ``url_fetch`` of plain http, too."""
 
     @property
     def topics_in(self) -> str:
@@ -145,6 +162,22 @@ def _positive(text: str) -> int:
     return number
 
 
+def _not_negative(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError(f"must not be negative, got {number}")
+    return number
+
+
+def _retention(text: str) -> int:
+    days = int(text)
+    if days < _MIN_RETENTION_DAYS:
+        raise ValueError(
+            f"must be at least {_MIN_RETENTION_DAYS}, got {days}: a message may be delivered again for 7 days"
+        )
+    return days
+
+
 def _boolean(text: str) -> bool:
     if text not in ("true", "false"):
         raise ValueError(f"must be true or false, got {text!r}")
@@ -168,12 +201,20 @@ _REQUIRED = ("project", "task_url", "task_account", "token_secrets")
 _PARSERS: dict[str, Any] = {
     "token_secrets": _lines,
     "task_callers": _commas,
+    "fetch_allowed_hosts": _commas,
     "buildbucket_servers": _servers,
     "gitiles_urls": json.loads,
+    "gitiles_era": Era,
+    "gitiles_commits_per_ref": _positive,
+    "gitiles_commits_per_poll": _positive,
+    "gitiles_backfill": _boolean,
+    "commit_wait_seconds": _not_negative,
     "check_interval_seconds": _positive,
     "request_deadline_seconds": _positive,
     "claim_lease_seconds": _positive,
     "sweep_grace_seconds": _positive,
+    "retention_days": _retention,
+    "keep_unchanged_polls": _boolean,
     "concurrency": _positive,
     "local": _boolean,
 }

@@ -11,9 +11,11 @@ import structlog
 
 from luci_scheduler.config.reader import ConfigError, ProjectConfig, read_config
 from luci_scheduler.core.errors import ComeAgainError, StoreConflictError
-from luci_scheduler.core.identifiers import JobId
-from luci_scheduler.core.job import Job, JobDefinition
-from luci_scheduler.ports import Found, ProjectRecord, PutJob, PutProject, PutWatchers, Store, Write
+from luci_scheduler.core.job_changes import defined, removed
+from luci_scheduler.engine.jobs import put_job, with_tick
+from luci_scheduler.engine.outbox import triage_task
+from luci_scheduler.engine.runtime import Runtime
+from luci_scheduler.ports import ProjectRecord, PutJob, PutProject, PutWatchers, Write
 
 __all__ = ["ConfigFile", "read_folder", "sync_project"]
 
@@ -46,7 +48,7 @@ def read_folder(folder: Path, revision: str = "") -> list[ConfigFile]:
     return files
 
 
-def sync_project(store: Store, file: ConfigFile, key: str) -> int:
+def sync_project(runtime: Runtime, file: ConfigFile, key: str) -> int:
     """Put a project's config in force and return how many jobs changed; one that is in force already costs one read.
 
     A config with problems changes no job: the last good one stays in force, and the project's record tells what is wrong.
@@ -56,7 +58,7 @@ def sync_project(store: Store, file: ConfigFile, key: str) -> int:
         TransientError: the store failed; nothing was written.
     """
     for _ in range(_RACES):
-        found = store.project(file.project)
+        found = runtime.store.project(file.project)
         record = found.value if found else ProjectRecord(file.project)
         if found and record.revision == file.revision and not record.problems:
             return 0
@@ -70,30 +72,34 @@ def sync_project(store: Store, file: ConfigFile, key: str) -> int:
             broken = replace(record, problems=tuple(error.problems), mutations=record.mutations + 1)
             writes: list[Write] = [PutProject(broken, version)]
         else:
-            writes = list(_writes(store, record, version, config, file, key))
+            writes = list(_writes(runtime, record, version, config, file, key))
         try:
-            store.commit(writes)
+            runtime.store.commit(writes)
         except StoreConflictError:
             continue
-        changed = sum(isinstance(write, PutJob) for write in writes)
+        jobs = [write.job for write in writes if isinstance(write, PutJob)]
+        for job in jobs:
+            if job.triage_due is not None:  # if one is lost the sweep asks again
+                runtime.queue.enqueue(triage_task(job.id, runtime.clock.now()))
+        changed = len(jobs)
         _logger.info("config_synced", project=file.project, revision=file.revision, jobs_changed=changed)
         return changed
     raise ComeAgainError(f"the documents of project {file.project} change too fast to put a config in force")
 
 
 def _writes(
-    store: Store, record: ProjectRecord, version: object | None, config: ProjectConfig, file: ConfigFile, key: str
+    runtime: Runtime, record: ProjectRecord, version: object | None, config: ProjectConfig, file: ConfigFile, key: str
 ) -> Iterable[Write]:
-    for job_id, definition in config.jobs.items():
-        found = store.job(job_id)
-        job = _changed(found, job_id, definition)
-        if job is not None:
-            yield PutJob(replace(job, mutations=job.mutations + 1, last_event=key), found.version if found else None)
-    for job_id in sorted(set(record.job_ids) - set(config.jobs)):
-        found = store.job(job_id)
-        if found and found.value.enabled:
-            job = replace(found.value, enabled=False, mutations=found.value.mutations + 1, last_event=key)
-            yield PutJob(job, found.version)
+    now = runtime.clock.now()
+    for job_id in sorted({*config.jobs, *record.job_ids}):
+        found, definition = runtime.store.job(job_id), config.jobs.get(job_id)
+        job = found.value if found else None
+        if definition is not None:
+            change = defined(job, job_id, definition, now, runtime.chance.nonce)
+        else:
+            change = removed(job, now) if job else None
+        if change is not None:
+            yield put_job(with_tick(runtime, change, now), found, key)
     for repo in sorted({*record.repos, *config.watchers}):
         yield PutWatchers(repo, file.project, config.watchers.get(repo, ()))
     in_force = ProjectRecord(
@@ -105,12 +111,3 @@ def _writes(
         mutations=record.mutations + 1,
     )
     yield PutProject(in_force, version)
-
-
-def _changed(found: Found[Job] | None, job_id: JobId, definition: JobDefinition) -> Job | None:
-    """Return the job as it must become, or None; a new revision alone is no change, as in the original."""
-    if found is None:
-        return Job(job_id, definition)
-    job = found.value
-    same = replace(job.definition, revision=definition.revision, revision_url=definition.revision_url) == definition
-    return None if same and job.enabled else replace(job, definition=definition, enabled=True)

@@ -72,6 +72,9 @@ class Invocation:
     tags: tuple[str, ...] = ()
     incoming_triggers: tuple[Trigger, ...] = ()
     outgoing_triggers: tuple[Trigger, ...] = ()
+    """Triggers that it emitted, in order."""
+    dispatched: int = 0
+    """How many of them, the first ones, have been brought to ``triggered_jobs``."""
     triggered_jobs: tuple[JobId, ...] = ()
     pending_timers: tuple[Timer, ...] = ()
     attempts: int = 0
@@ -79,7 +82,9 @@ class Invocation:
     claim_until: Instant | None = None
     """End of the lease of the launch that is under way; None when no launch is."""
     abort_requested_by: str = ""
-    """Who asked for an abort while it could not be carried out at once; outside the mutation counter."""
+    """Who asked for an abort; set while it cannot be carried out at once, too; outside the mutation counter."""
+    abort_reason: str = ""
+    """Why, in the words of whoever asked for the abort."""
     view_url: str = ""
     task_data: Mapping[str, Any] = field(default_factory=dict)
     """The manager's own; buildbucket: ``{"build_id": "<decimal>"}``."""
@@ -93,5 +98,12 @@ class Invocation:
     """Message IDs of the latest notifications that were acted on: a redelivery writes nothing."""
     next_due: Instant | None = None
     """When the sweep looks at it; None only when it is final."""
+    expires: Instant | None = None
+    """When the store may delete it; None until it is final."""
     log_size: int = 0
     """Bytes of the debug log in the store, so that appending need not read it."""
+
+    @property
+    def has_undispatched(self) -> bool:
+        """Whether triggers were emitted that have not been brought to the jobs that this one triggers."""
+        return bool(self.triggered_jobs) and self.dispatched < len(self.outgoing_triggers)

@@ -8,8 +8,9 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
+from luci_scheduler.core.cron_machine import CronState
 from luci_scheduler.core.identifiers import InvocationId, JobId
-from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.instants import DAY, Instant
 
 __all__ = ["Flavor", "Job", "JobDefinition", "PolicyKind", "TaskDefinition", "TriggeringPolicy"]
 
@@ -24,6 +25,11 @@ class TaskDefinition:
     kind: str
     fields: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
+    @property
+    def is_multistage(self) -> bool:
+        """Whether a launch leaves the invocation RUNNING: others are over when their launch is."""
+        return self.kind == "buildbucket"
+
 
 class PolicyKind(StrEnum):
     """The triggering policies, as LUCI spells them."""
@@ -37,9 +43,15 @@ class PolicyKind(StrEnum):
 class TriggeringPolicy:
     """How pending triggers become invocations; the values are the original's defaults."""
 
-    kind: PolicyKind = PolicyKind.GREEDY_BATCHING
+    kind: str = PolicyKind.GREEDY_BATCHING
+    """A ``PolicyKind``, or what another version of the functions calls one that this version does not know."""
     max_concurrent_invocations: int = 1
     max_batch_size: int = 1000
+    """Of the batching kinds: as many triggers at most become one invocation."""
+    log_base: float = 0.0
+    """Of LOGARITHMIC_BATCHING, which cannot do without it: at least 1.0001."""
+    pending_timeout: int = 7 * DAY
+    """Of NEWEST_FIRST, nanoseconds: a trigger that has waited as long is discarded."""
 
 
 class Flavor(StrEnum):
@@ -74,6 +86,19 @@ class Job:
     definition: JobDefinition
     enabled: bool = True
     paused: bool = False
+    changed_by: str = ""
+    """Who paused or resumed it last; empty if nobody ever did."""
+    changed_when: Instant | None = None
+    change_reason: str = ""
+    """Why, in the words of whoever paused or resumed it."""
+    cron: CronState = field(default_factory=CronState)
+    tick_at: Instant | None = None
+    """When the queue brings the awaited tick, or a link of the chain to a far one; None when none is awaited."""
+    triage_due: Instant | None = None
+    """Since when a triage is asked for that nobody has carried out yet (after a change of policy, pause or removal)."""
+    last_triage: Instant | None = None
+    last_poll: Instant | None = None
+    """When a gitiles job last looked and found nothing new; such a look leaves no invocation."""
     active_invocations: tuple[InvocationId, ...] = ()
     """Invocations that are not final yet, in the order of their creation."""
     triggers_wait: bool = False
@@ -82,5 +107,8 @@ class Job:
     """Raised by every commit that touches the record."""
     last_event: str = ""
     """Key of the delivery that made the last commit: tells a commit of unknown outcome from another's."""
-    next_due: Instant | None = None
-    """When the sweep looks at the job, or None."""
+
+    @property
+    def next_due(self) -> Instant | None:
+        """When the sweep looks at the job: the awaited tick or the triage that is asked for, whichever is earlier."""
+        return min((due for due in (self.tick_at, self.triage_due) if due is not None), default=None)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from luci_scheduler.core.debug_log import format_line, triage_block
 from luci_scheduler.core.era import Era
+from luci_scheduler.core.go_text import format_duration
 from luci_scheduler.core.identifiers import InvocationId
 from luci_scheduler.core.instants import Instant, truncate_to_microseconds
 from luci_scheduler.core.invocation import Invocation
@@ -37,6 +38,14 @@ class Triage:
     requests: tuple[Request, ...] = ()
     discarded: tuple[tuple[Trigger, str], ...] = ()
     """Triggers that start nothing, each with the reason."""
+    inactive: bool = False
+    """Whether the job takes no triggers: all are discarded, and the policy was not asked."""
+    surplus: int = 0
+    """How many of the discarded triggers, the first ones, were above ``MAX_PENDING``."""
+    policy_log: tuple[str, ...] = ()
+    """The policy's lines for the triage log."""
+    policy_error: str = ""
+    """Why the default policy stood in for the job's own; empty if it did not."""
 
 
 def has_free_slot(job: Job) -> bool:
@@ -53,24 +62,32 @@ def inactive_reason(job: Job | None) -> str:
     return "the job is paused" if job.paused else ""
 
 
-def triage(job: Job, pending: Sequence[Trigger], era: Era) -> Triage:
+def triage(job: Job, pending: Sequence[Trigger], era: Era, now: Instant) -> Triage:
     """Decide what becomes of a job's pending triggers; finished invocations are no longer among its active ones."""
     ordered = sorted(pending, key=sort_key)
-    if reason := inactive_reason(job):
-        return Triage(discarded=tuple((trigger, reason) for trigger in ordered))
+    if ordered and (reason := inactive_reason(job)):
+        return Triage(discarded=tuple((trigger, reason) for trigger in ordered), inactive=True)
     surplus = ordered[: max(0, len(ordered) - MAX_PENDING)]
-    policy = _policy(job.definition.policy, era)
-    decision = policy(ordered[len(surplus) :], len(job.active_invocations))
+    policy, error = _policy(job.definition.policy, era)
+    decision = policy(ordered[len(surplus) :], len(job.active_invocations), now)
     dropped = [(trigger, f"more than {MAX_PENDING} triggers were pending") for trigger in surplus]
-    dropped += [(trigger, "the triggering policy discarded it") for trigger in decision.discard]
-    return Triage(decision.requests, tuple(dropped))
+    timeout = format_duration(job.definition.policy.pending_timeout)
+    reason = f"the policy {job.definition.policy.kind} discarded it, as it was pending for longer than {timeout}"
+    dropped += [(trigger, reason) for trigger in decision.discard]
+    return Triage(
+        requests=decision.requests,
+        discarded=tuple(dropped),
+        surplus=len(surplus),
+        policy_log=decision.log,
+        policy_error=error,
+    )
 
 
-def _policy(definition: TriggeringPolicy, era: Era) -> Policy:
+def _policy(definition: TriggeringPolicy, era: Era) -> tuple[Policy, str]:
     try:
-        return make_policy(definition, era)
-    except ValueError:  # the default policy takes its place, as in the original
-        return make_policy(TriggeringPolicy(), era)
+        return make_policy(definition, era), ""
+    except ValueError as error:  # the default policy takes its place, as in the original
+        return make_policy(TriggeringPolicy(), era), str(error)
 
 
 def new_invocation(job: Job, request: Request, invocation_id: InvocationId, started: Instant) -> Invocation:

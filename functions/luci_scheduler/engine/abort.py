@@ -6,17 +6,19 @@ from dataclasses import replace
 
 from luci_scheduler.core.errors import ComeAgainError, PermanentError, StoreConflictError, TransientError
 from luci_scheduler.core.identifiers import InvocationId, JobId
-from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.engine.finish import abort_line, commit_outcome
-from luci_scheduler.engine.runtime import Runtime, logger, stamped
+from luci_scheduler.engine.outbox import abort_task
+from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.managers.controller import Answers, Controller
-from luci_scheduler.ports import Found, Task, UpdateInvocation
+from luci_scheduler.ports import Found, UpdateInvocation
 
-__all__ = ["abort_invocation", "abort_running", "abort_task", "on_abort_task"]
+__all__ = ["abort_invocation", "abort_running", "on_abort_task"]
 
 
-def abort_invocation(runtime: Runtime, job_id: JobId, invocation_id: InvocationId, who: str, key: str) -> None:
+def abort_invocation(
+    runtime: Runtime, job_id: JobId, invocation_id: InvocationId, who: str, key: str, reason: str = ""
+) -> None:
     """Abort an invocation: a running one at once, one that is being launched as soon as its build is known.
 
     Safe to repeat; an invocation that is over, or is being aborted already, is left as it is.
@@ -33,8 +35,11 @@ def abort_invocation(runtime: Runtime, job_id: JobId, invocation_id: InvocationI
         if found.value.status.is_final or found.value.abort_requested_by:
             return
         try:
-            if found.value.status.is_initial or not _abort_now(runtime, found, answers, who, key):
-                _mark(runtime, found, who, key)
+            asked = replace(found.value, abort_requested_by=who, abort_reason=reason)
+            # A launch that is under way would lose the build that it asks for; where there is none it just loses the race.
+            must_wait = asked.status.is_initial and asked.task.is_multistage
+            if must_wait or not _abort_now(runtime, Found(asked, found.version), answers, key):
+                _mark(runtime, Found(asked, found.version), key)
         except StoreConflictError:
             continue
         return
@@ -85,10 +90,10 @@ def abort_running(runtime: Runtime, controller: Controller, who: str) -> None:
         controller.set_status(Status.ABORTED)
 
 
-def _abort_now(runtime: Runtime, found: Found[Invocation], answers: Answers, who: str, key: str) -> bool:
+def _abort_now(runtime: Runtime, found: Found[Invocation], answers: Answers, key: str) -> bool:
     controller = runtime.controller(found.value, answers)
     try:
-        abort_running(runtime, controller, who)
+        abort_running(runtime, controller, found.value.abort_requested_by)
     except TransientError as error:
         logger.warning(
             "abort_postponed", job_id=found.value.job_id, invocation_id=str(found.value.id), error=str(error)
@@ -98,14 +103,9 @@ def _abort_now(runtime: Runtime, found: Found[Invocation], answers: Answers, who
     return True
 
 
-def _mark(runtime: Runtime, found: Found[Invocation], who: str, key: str) -> None:
+def _mark(runtime: Runtime, found: Found[Invocation], key: str) -> None:
     """Leave a task that will abort, and the mark that whoever handles the invocation next obeys."""
     now = runtime.clock.now()
     runtime.queue.enqueue(abort_task(found.value, now))
-    marked = stamped(replace(found.value, abort_requested_by=who), f"{key}/mark")
+    marked = runtime.stamped(found.value, f"{key}/mark")
     runtime.store.commit([UpdateInvocation(marked, found.version)])
-
-
-def abort_task(invocation: Invocation, now: Instant) -> Task:
-    """Return the task that carries out an abort that was asked for."""
-    return Task("abort", {"job": invocation.job_id, "invocation": str(invocation.id), "created": now}, now)

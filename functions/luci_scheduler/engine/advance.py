@@ -8,10 +8,14 @@ from dataclasses import replace
 from luci_scheduler.core.errors import ComeAgainError, SchedulerError, StoreConflictError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.invocation import Invocation
+from luci_scheduler.core.job import Job
 from luci_scheduler.core.triage import MAX_PENDING, has_free_slot, inactive_reason
-from luci_scheduler.engine.allocation import allocate, put_job
+from luci_scheduler.engine.allocation import allocate
+from luci_scheduler.engine.jobs import put_job, rewound
+from luci_scheduler.engine.outbox import launch_task
 from luci_scheduler.engine.runtime import Runtime, logger
-from luci_scheduler.ports import Found
+from luci_scheduler.managers.controller import Answers
+from luci_scheduler.ports import Found, TriggerRecord
 
 __all__ = ["PENDING_READ", "advance", "launch_all", "take_up_waiting"]
 
@@ -25,35 +29,44 @@ def advance(runtime: Runtime, job_id: JobId, key: str) -> None:
     Raises:
         ComeAgainError: the race for the job's document was lost too often.
     """
-    launch_all(runtime, take_up_waiting(runtime, job_id, key), key)
+    launch_all(runtime, take_up_waiting(runtime, job_id, key, asked_for=True), key)
 
 
-def take_up_waiting(runtime: Runtime, job_id: JobId, key: str) -> list[Found[Invocation]]:
-    """Triage a job's stored triggers and commit the outcome; return the invocations that are to be launched now."""
+def take_up_waiting(runtime: Runtime, job_id: JobId, key: str, *, asked_for: bool = False) -> list[Found[Invocation]]:
+    """Triage a job's stored triggers and commit the outcome; return the invocations that are to be launched now.
+
+    Where nothing is pending the job is read only if a triage was ``asked_for``, which its document then says.
+    """
     for _ in range(runtime.limits.races):
         pending = runtime.store.pending_triggers(job_id, PENDING_READ)
-        if not pending:
-            return []
         started = runtime.clock.now()
-        found = runtime.store.job(job_id)
-        if found is None:
+        found = runtime.store.job(job_id) if pending or asked_for else None
+        if found is None or not _needs_triage(found.value, pending):
             return []
-        job = found.value
-        if not has_free_slot(job) and not inactive_reason(job) and job.triggers_wait:
-            return []
-        plan = allocate(runtime, job, pending, (), started=started, key=key)
-        # Something was pending a moment ago, so the flag stays set: a later look that finds nothing clears it.
-        changed = replace(plan.job, triggers_wait=True)
+        plan = allocate(runtime, found.value, pending, (), started=started, key=key)
+        # Where something was pending a moment ago the flag stays set: a later look that finds nothing clears it.
+        waits = found.value.triggers_wait or bool(pending)
+        changed = rewound(runtime, replace(plan.job, triggers_wait=waits, triage_due=None), runtime.clock.now())
         try:
-            versions = runtime.store.commit([*plan.writes, put_job(changed, found, key)])
+            versions = runtime.store.commit([*plan.writes, put_job(changed, found, key, plan.log)])
         except StoreConflictError:
             continue
-        return [Found(*pair) for pair in zip(plan.invocations, versions[: len(plan.invocations)], strict=True)]
+        return plan.created(versions)
     raise ComeAgainError(f"job {job_id} changes too fast to be triaged")
 
 
-def launch_all(runtime: Runtime, created: Sequence[Found[Invocation]], key: str) -> None:
+def _needs_triage(job: Job, pending: Sequence[Found[TriggerRecord]]) -> bool:
+    if job.triage_due is not None:
+        return True
+    return bool(pending) and (has_free_slot(job) or bool(inactive_reason(job)) or not job.triggers_wait)
+
+
+def launch_all(
+    runtime: Runtime, created: Sequence[Found[Invocation]], key: str, answers: Answers | None = None
+) -> None:
     """Launch invocations that were just created; one that fails becomes a launch task of its own.
+
+    ``answers`` holds what was asked for the first of them before it was created.
 
     What even the queue does not take is left to the sweep: every invocation has its ``next_due`` from its creation.
     """
@@ -62,10 +75,10 @@ def launch_all(runtime: Runtime, created: Sequence[Found[Invocation]], key: str)
     for found in created:
         invocation = found.value
         try:
-            launch.launch(runtime, found, key)
+            launch.launch(runtime, found, key, answers if found is created[0] else None)
         except SchedulerError as error:
             logger.warning(
                 "launch_postponed", job_id=invocation.job_id, invocation_id=str(invocation.id), error=str(error)
             )
             now = runtime.clock.now()
-            runtime.queue.enqueue(launch.launch_task(invocation, now, now))
+            runtime.queue.enqueue(launch_task(invocation, now, now))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.identifiers import InvocationId, make_invocation_id
@@ -13,11 +14,20 @@ from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.request import Request
 from luci_scheduler.core.triage import Triage, first_log, new_invocation, triage, with_new_invocations
+from luci_scheduler.core.triage_log import TriageLog
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.runtime import Runtime
-from luci_scheduler.ports import CreateInvocation, CreateTrigger, Found, PutJob, TriggerRecord, UpdateTrigger, Write
+from luci_scheduler.ports import (
+    CreateInvocation,
+    CreateTrigger,
+    Found,
+    TriggerRecord,
+    UpdateTrigger,
+    Version,
+    Write,
+)
 
-__all__ = ["Allocation", "allocate", "put_job"]
+__all__ = ["Allocation", "allocate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +40,12 @@ class Allocation:
     """The creations first, in the order of ``invocations``; then the markers. The job's own write is not among them."""
     left: int
     """Triggers that stay pending."""
+    log: str
+    """The triage log."""
+
+    def created(self, versions: Sequence[Version]) -> list[Found[Invocation]]:
+        """Return the new invocations as they were committed, from the versions of a commit that begins with ``writes``."""
+        return [Found(*pair) for pair in zip(self.invocations, versions[: len(self.invocations)], strict=True)]
 
 
 def allocate(
@@ -40,6 +56,8 @@ def allocate(
     *,
     started: Instant,
     key: str,
+    unmarked: Collection[str] = (),
+    acknowledged: Sequence[InvocationId] = (),
 ) -> Allocation:
     """Triage ``job`` over its pending triggers and the new ones, and draw up what is to be written.
 
@@ -50,26 +68,59 @@ def allocate(
         new: triggers that arrive with this delivery; each is written, consumed or pending.
         started: the clock reading that the new invocations' IDs and start are made of.
         key: the delivery's key.
+        unmarked: IDs among ``new`` that need no marker once they are resolved, as nothing brings them twice.
+        acknowledged: invocations whose end is committed together with the outcome; the log tells of them.
     """
     stored = {found.value.trigger.id: found for found in pending}
     fresh = {record.trigger.id: record for record in new}
     triggers = [found.value.trigger for found in pending] + [record.trigger for record in new]
-    decision = triage(job, _what_fits(triggers, runtime.limits.batch_bytes), runtime.era_of(job.definition.task))
     now = runtime.clock.now()
+    fitting = _what_fits(triggers, runtime.limits.batch_bytes)
+    decision = triage(job, fitting, runtime.era_of(job.definition.task), now)
     invocations, creations, resolved = _invocations(runtime, job, decision, started=started, now=now, key=key)
-    markers = _markers(resolved, stored, fresh, now)
+    marked = {name: outcome for name, outcome in resolved.items() if name not in unmarked}
+    markers = _markers(marked, stored, fresh, now, runtime.limits.expiry(now))
     waiting = [CreateTrigger(record) for record in new if record.trigger.id not in resolved]
+    changed = with_new_invocations(job, [invocation.id for invocation in invocations])
     return Allocation(
-        job=with_new_invocations(job, [invocation.id for invocation in invocations]),
+        job=changed,
         invocations=tuple(invocations),
         writes=(*creations, *markers, *waiting),
         left=len(triggers) - len(resolved),
+        log=_triage_log(
+            runtime,
+            changed,
+            decision,
+            started=started,
+            pending=len(pending),
+            available=len(fitting),
+            acknowledged=acknowledged,
+        ),
     )
 
 
-def put_job(job: Job, found: Found[Job], key: str) -> PutJob:
-    """Return the write that replaces a job under the version it was read at, counter raised."""
-    return PutJob(replace(job, mutations=found.value.mutations + 1, last_event=key), found.version)
+def _triage_log(
+    runtime: Runtime,
+    job: Job,
+    decision: Triage,
+    *,
+    started: Instant,
+    pending: int,
+    available: int,
+    acknowledged: Sequence[InvocationId],
+) -> str:
+    """Return the triage log in the original's words; what ends an invocation frees its slot before any triage."""
+    log, now = TriageLog(started), runtime.clock.now()
+    log.prepared(started, pending=pending, finished=len(acknowledged))
+    active = len(job.active_invocations) - len(decision.requests)
+    log.transaction(now, active=active, acknowledged=acknowledged, recently_finished=len(acknowledged))
+    log.decided(now, decision, available=available)
+    log.enqueued(now, decision)
+    if not job.active_invocations:
+        log.poking_cron(now)
+    log.landing(now)
+    log.done(now)
+    return log.text
 
 
 Resolutions = dict[str, tuple[InvocationId, str]]
@@ -116,15 +167,15 @@ def _markers(
     stored: Mapping[str, Found[TriggerRecord]],
     fresh: Mapping[str, TriggerRecord],
     now: Instant,
+    expires: Instant,
 ) -> Iterable[Write]:
     for trigger_id, (invocation_id, reason) in resolved.items():
+        changes: Any = {"invocation_id": invocation_id, "discarded": reason, "resolved": now, "expires": expires}
         if trigger_id in stored:
             found = stored[trigger_id]
-            marker = replace(found.value, invocation_id=invocation_id, discarded=reason, resolved=now)
-            yield UpdateTrigger(marker, found.version)
+            yield UpdateTrigger(replace(found.value, **changes), found.version)
         else:
-            record = fresh[trigger_id]
-            yield CreateTrigger(replace(record, invocation_id=invocation_id, discarded=reason, resolved=now))
+            yield CreateTrigger(replace(fresh[trigger_id], **changes))
 
 
 def _what_fits(triggers: Sequence[Trigger], limit: int) -> list[Trigger]:

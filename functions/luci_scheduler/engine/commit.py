@@ -2,61 +2,126 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 
 from luci_scheduler.core.commit_event import CommitEvent, gitiles_trigger
-from luci_scheduler.core.errors import SchedulerError
+from luci_scheduler.core.errors import ComeAgainError, SchedulerError, StoreConflictError, TransientError
 from luci_scheduler.core.identifiers import JobId
-from luci_scheduler.core.instants import SECOND, Instant
-from luci_scheduler.core.refs import watches_ref
+from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.path_filter import PathFilter, path_filter
+from luci_scheduler.core.ref_sets import ref_set
+from luci_scheduler.core.regexps import BadRegexpError
+from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.core.trigger_json import trigger_to_json
-from luci_scheduler.engine.intake import accept_trigger
+from luci_scheduler.engine.fan_out import bring
+from luci_scheduler.engine.outbox import trigger_task
 from luci_scheduler.engine.runtime import Runtime, logger
-from luci_scheduler.ports import Task
+from luci_scheduler.ports import Commit, CreateTrigger, GitilesError, TriggerRecord, Watcher
 
-__all__ = ["on_commit"]
+__all__ = ["on_commit", "on_commits"]
 
-_BUDGET = 150 * SECOND
-"""Half the ack deadline of the commit subscription: jobs that are not begun by then go to the queue."""
+Watching = Sequence[tuple[Watcher, PathFilter]]
+
+
+def on_commits(runtime: Runtime, events: Sequence[CommitEvent], published: Instant, key: str) -> None:
+    """Handle the events of one message; one that fails does not keep the others. Safe to repeat.
+
+    Raises:
+        TransientError, ComeAgainError: something is left to do; deliver again.
+    """
+    failed: list[SchedulerError] = []
+    for event in events:
+        try:
+            # Each event has a key of its own: a commit of unknown outcome is recognised by it.
+            on_commit(runtime, event, published, key if len(events) == 1 else f"{key}/{event.ref}")
+        except SchedulerError as error:
+            failed.append(error)
+    if failed:
+        raise next((error for error in failed if isinstance(error, TransientError)), failed[0])
 
 
 def on_commit(runtime: Runtime, event: CommitEvent, published: Instant, key: str) -> None:
-    """Bring a commit to the jobs that watch it, side by side; safe to repeat.
+    """Bring a commit to the jobs that watch its ref and its paths, side by side; safe to repeat.
 
+    The repository's host is asked for the commit first. One that it does not serve is waited for, from ``published`` for as
+    long as the limits say; then each watching job gets a discarded trigger, and the event is done with.
     A job whose part fails gets a task of its own, so that one job's trouble does not repeat the work of the others.
 
     Raises:
-        TransientError: who watches could not be read, or even the queue failed; deliver again.
+        ComeAgainError: the commit is not served yet.
+        TransientError: who watches, or the commit, could not be read, or even the queue failed; deliver again.
     """
-    begun = runtime.clock.now()
-    triggers: dict[JobId, Trigger] = {}
-    for watcher in runtime.store.watchers(event.repo):
-        if watches_ref(watcher.refs, event.ref):
-            triggers.setdefault(watcher.job_id, gitiles_trigger(watcher.repo, event, published))
-    if not triggers:
+    watching = [pair for watcher in runtime.store.watchers(event.repo) if (pair := _watches(watcher, event))]
+    if not watching:
         logger.info("commit_unwatched", repo=event.repo, ref=event.ref, revision=event.revision)
         return
-    if len(triggers) == 1:
-        ((job_id, trigger),) = triggers.items()
-        accept_trigger(runtime, job_id, trigger, key)
-        return
-    with ThreadPoolExecutor(runtime.limits.concurrency, thread_name_prefix="job") as pool:
-        futures = [
-            pool.submit(_bring, runtime, job_id, trigger, key, begun + _BUDGET) for job_id, trigger in triggers.items()
-        ]
-    for future in futures:
-        future.result()
-
-
-def _bring(runtime: Runtime, job_id: JobId, trigger: Trigger, key: str, until: int) -> None:
-    try:
-        if runtime.clock.now() < until:
-            accept_trigger(runtime, job_id, trigger, key)
+    is_filtered = any(paths.is_active for _, paths in watching)
+    commit = Commit(event.revision, published)
+    if runtime.limits.commit_wait or is_filtered:
+        try:
+            commit = _fetch(runtime, event, diffs=is_filtered)
+        except GitilesError as error:
+            _wait_or_discard(runtime, event, watching, published, key, error)
             return
-        logger.info("trigger_queued", job_id=job_id, trigger_id=trigger.id, reason="no time left")
-    except SchedulerError as error:
-        logger.warning("trigger_queued", job_id=job_id, trigger_id=trigger.id, reason=str(error))
+    triggers = _triggers(event, [(w, paths) for w, paths in watching if paths.interesting(commit.diff)], published)
+    if not triggers:
+        logger.info("commit_filtered", repo=event.repo, ref=event.ref, revision=event.revision, watchers=len(watching))
+        return
+    batches = {job_id: [trigger] for job_id, trigger in triggers.items()}
+    bring(runtime, batches, key, lambda job_id, now: trigger_task(job_id, batches[job_id], key, now))
+
+
+def _watches(watcher: Watcher, event: CommitEvent) -> tuple[Watcher, PathFilter] | None:
+    try:
+        if event.ref not in ref_set(watcher.refs):
+            return None
+        return watcher, path_filter(watcher.path_regexps, watcher.path_regexps_exclude)
+    except BadRegexpError as error:
+        # The reader of configs lets no such pattern in; what an earlier version stored must not stop other projects.
+        logger.error("bad_watcher", job_id=watcher.job_id, trigger_job_id=watcher.trigger_job_id, reason=str(error))
+        return None
+
+
+def _triggers(event: CommitEvent, watching: Watching, published: Instant) -> Mapping[JobId, Trigger]:
+    triggers: dict[JobId, Trigger] = {}
+    for watcher, _ in watching:
+        trigger = gitiles_trigger(watcher.repo, event.ref, event.revision, published)
+        triggers.setdefault(watcher.job_id, trigger)
+    return triggers
+
+
+def _fetch(runtime: Runtime, event: CommitEvent, *, diffs: bool) -> Commit:
+    page = runtime.gitiles.log(parse_repo_url(event.repo), event.revision, limit=1, diffs=diffs)
+    if not page.commits or page.commits[0].id != event.revision:
+        raise GitilesError("NOT_FOUND", "the log of the revision does not begin with it", transient=False)
+    return page.commits[0]
+
+
+def _wait_or_discard(
+    runtime: Runtime, event: CommitEvent, watching: Watching, published: Instant, key: str, error: GitilesError
+) -> None:
+    """Have the event delivered again; when it has waited long enough for its commit, discard its triggers visibly.
+
+    Markers that exist already, by an earlier delivery or another event, are left as they are.
+    """
+    about = f"{event.revision} of {event.repo}"
+    if error.transient:
+        raise TransientError(f"the commit {about} could not be fetched: {error}") from error
     now = runtime.clock.now()
-    payload = {"job": job_id, "trigger": trigger_to_json(trigger), "delivery": key, "created": now}
-    runtime.queue.enqueue(Task("trigger", payload, now))
+    if now < published + runtime.limits.commit_wait:
+        raise ComeAgainError(f"the commit {about} is not served yet: {error}") from error
+    reason = f"the repository's host does not serve the commit: {error}"
+    for job_id, trigger in _triggers(event, watching, published).items():
+        record = TriggerRecord(
+            job_id,
+            trigger,
+            discarded=reason,
+            resolved=now,
+            expires=runtime.limits.expiry(now),
+            deliveries=(key,),
+        )
+        try:
+            runtime.store.commit([CreateTrigger(record)])
+        except StoreConflictError:
+            continue
+        logger.warning("trigger_discarded", job_id=job_id, trigger_id=trigger.id, reason=reason)

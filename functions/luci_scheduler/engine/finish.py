@@ -7,12 +7,14 @@ from dataclasses import replace
 
 from luci_scheduler.core import debug_log
 from luci_scheduler.core.era import Era
-from luci_scheduler.core.errors import StoreConflictError
+from luci_scheduler.core.errors import ComeAgainError, StoreConflictError
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.engine import advance
-from luci_scheduler.engine.allocation import allocate, put_job
-from luci_scheduler.engine.runtime import Runtime, logger, stamped
+from luci_scheduler.engine.allocation import allocate
+from luci_scheduler.engine.jobs import put_job, rewound
+from luci_scheduler.engine.outbox import dispatch_task
+from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.managers.controller import Controller
 from luci_scheduler.ports import Found, UpdateInvocation, Write
 
@@ -38,12 +40,15 @@ def commit_outcome(runtime: Runtime, found: Found[Invocation], controller: Contr
         StoreConflictError: the invocation itself has changed since it was read; nothing was written: decide again.
         TransientError: nothing was written, or it is not known whether; a repeated delivery sees which.
     """
-    update = _update(runtime, found, stamped(controller.result(), key), controller.log_text)
+    update = _update(runtime, found, runtime.stamped(controller.result(), key), controller.log_text)
     invocation = update.invocation
+    if invocation.has_undispatched:
+        runtime.queue.enqueue(dispatch_task(invocation, runtime.clock.now()))
+    poller = () if controller.poller is None else (controller.poller,)
     if not invocation.status.is_final:
-        runtime.store.commit([update])
+        runtime.store.commit([update, *poller])
         return
-    successors = _commit_end(runtime, update, key)
+    successors = _commit_end(runtime, update, poller, key)
     logger.info(
         "invocation_finished",
         job_id=invocation.job_id,
@@ -65,15 +70,17 @@ def _update(runtime: Runtime, found: Found[Invocation], invocation: Invocation, 
     return UpdateInvocation(replace(invocation, log_size=len(whole.encode())), found.version, whole, replaces_log=True)
 
 
-def _commit_end(runtime: Runtime, update: UpdateInvocation, key: str) -> Sequence[Found[Invocation]]:
+def _commit_end(
+    runtime: Runtime, update: UpdateInvocation, poller: Sequence[Write], key: str
+) -> Sequence[Found[Invocation]]:
     invocation = update.invocation
-    while True:
+    for _ in range(runtime.limits.races):
         job = runtime.store.job(invocation.job_id)
         if job is None:
-            runtime.store.commit([update])
+            runtime.store.commit([update, *poller])
             return ()
         try:
-            return _commit_with_job(runtime, update, job, key)
+            return _commit_with_job(runtime, update, poller, job, key)
         except StoreConflictError:
             current = reread(runtime, invocation)
             if current is not None and current.value.last_event == invocation.last_event:
@@ -81,22 +88,24 @@ def _commit_end(runtime: Runtime, update: UpdateInvocation, key: str) -> Sequenc
                 return ()
             if current is None or current.version != update.version:
                 raise
+    raise ComeAgainError(f"job {invocation.job_id} changes too fast to record the end of invocation {invocation.id}")
 
 
 def _commit_with_job(
-    runtime: Runtime, update: UpdateInvocation, found: Found[Job], key: str
+    runtime: Runtime, update: UpdateInvocation, poller: Sequence[Write], found: Found[Job], key: str
 ) -> Sequence[Found[Invocation]]:
     job = _without(found.value, update.invocation)
     if not job.triggers_wait:
-        runtime.store.commit([update, put_job(job, found, key)])
+        job = rewound(runtime, job, runtime.clock.now())
+        runtime.store.commit([update, *poller, put_job(job, found, key)])
         return ()
     pending = runtime.store.pending_triggers(job.id, advance.PENDING_READ)
     started = runtime.clock.now()
-    plan = allocate(runtime, job, pending, (), started=started, key=key)
-    job = replace(plan.job, triggers_wait=bool(pending))
-    writes: list[Write] = [*plan.writes, update, put_job(job, found, key)]
+    plan = allocate(runtime, job, pending, (), started=started, key=key, acknowledged=(update.invocation.id,))
+    job = rewound(runtime, replace(plan.job, triggers_wait=bool(pending)), runtime.clock.now())
+    writes: list[Write] = [*plan.writes, update, *poller, put_job(job, found, key, plan.log)]
     versions = runtime.store.commit(writes)
-    created = [Found(*pair) for pair in zip(plan.invocations, versions[: len(plan.invocations)], strict=True)]
+    created = plan.created(versions)
     if not pending:
         # A trigger may have come between the look and the commit that cleared the flag: look once more.
         created += advance.take_up_waiting(runtime, job.id, key)

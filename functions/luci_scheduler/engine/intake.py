@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from luci_scheduler.core.errors import ComeAgainError, PermanentError, StoreConflictError
-from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.kv_lists import check_kv_list
 from luci_scheduler.core.triage import has_free_slot, inactive_reason
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.engine.advance import PENDING_READ, advance, launch_all, take_up_waiting
-from luci_scheduler.engine.allocation import allocate, put_job
-from luci_scheduler.engine.launch import launch, launch_task, needs_launch
+from luci_scheduler.engine.advance import PENDING_READ, launch_all, take_up_waiting
+from luci_scheduler.engine.allocation import allocate
+from luci_scheduler.engine.jobs import put_job
+from luci_scheduler.engine.launch import launch, needs_launch
+from luci_scheduler.engine.outbox import launch_task
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.ports import CreateTrigger, Found, TriggerRecord, UpdateTrigger, Write
 
-__all__ = ["accept_trigger"]
+__all__ = ["accept_triggers"]
 
 
-def accept_trigger(runtime: Runtime, job_id: JobId, trigger: Trigger, key: str) -> None:
-    """Bring a trigger to a job: run it at once where a slot is free, otherwise let it wait.
+def accept_triggers(runtime: Runtime, job_id: JobId, triggers: Sequence[Trigger], key: str) -> None:
+    """Bring triggers to a job in one triage: they run at once where a slot is free, otherwise they wait.
 
     ``key`` names the delivery. The same delivery again, or another one with the same trigger ID within 30 minutes of
     the trigger's end, has no further effect but to take up a launch that nobody is at.
@@ -32,47 +34,70 @@ def accept_trigger(runtime: Runtime, job_id: JobId, trigger: Trigger, key: str) 
         ComeAgainError: the race for the job's document was lost too often; deliver again.
     """
     started = runtime.clock.now()
-    marker: Found[TriggerRecord] | None = None
+    new = {trigger.id: trigger for trigger in triggers}
+    markers: dict[str, Found[TriggerRecord]] = {}
+    known: list[TriggerRecord] = []
     for _ in range(runtime.limits.races):
         found = runtime.store.job(job_id)
         if found is None:
-            logger.info("trigger_for_unknown_job", job_id=job_id, trigger_id=trigger.id)
+            logger.info("trigger_for_unknown_job", job_id=job_id, trigger_ids=list(new))
             return
+        records = [_new_record(runtime, job_id, trigger, markers.get(trigger.id), key) for trigger in new.values()]
         try:
-            waits = _record(runtime, found, _new_record(runtime, job_id, trigger, marker, key), marker, started, key)
+            waits = _record(runtime, found, records, markers, started, key) if records else False
         except StoreConflictError:
-            known = runtime.store.trigger(job_id, trigger.id)
-            if known is None:
+            repeated = _look_up(runtime, job_id, new, markers, key)
+            known += repeated
+            for record in repeated:
+                del new[record.trigger.id]
+            if new:
                 continue
-            if _counts_as_new(known.value, key, runtime.clock.now(), runtime.limits.deduplication):
-                marker = known
-                continue
-            _repeat(runtime, known.value, key)
-            return
+            waits = False
+        _repeat(runtime, job_id, known, key)
         if waits:
             _see_that_it_is_taken_up(runtime, job_id, key)
         return
     raise ComeAgainError(f"job {job_id} changes too fast to record a trigger")
 
 
+def _look_up(
+    runtime: Runtime,
+    job_id: JobId,
+    new: Mapping[str, Trigger],
+    markers: dict[str, Found[TriggerRecord]],
+    key: str,
+) -> list[TriggerRecord]:
+    """Return those of the triggers that were recorded before; the markers of those that count as new are noted."""
+    repeated = []
+    for trigger_id in new:
+        found = runtime.store.trigger(job_id, trigger_id)
+        if found is None:
+            continue
+        if _counts_as_new(found.value, key, runtime.clock.now(), runtime.limits.deduplication):
+            markers[trigger_id] = found
+        else:
+            repeated.append(found.value)
+    return repeated
+
+
 def _record(
     runtime: Runtime,
     found: Found[Job],
-    record: TriggerRecord,
-    marker: Found[TriggerRecord] | None,
+    records: Sequence[TriggerRecord],
+    markers: Mapping[str, Found[TriggerRecord]],
     started: Instant,
     key: str,
 ) -> bool:
-    """Commit the trigger with all that follows from it at once; return whether it waits."""
+    """Commit the triggers with all that follows from them at once; return whether they wait."""
     job = found.value
-    reason = inactive_reason(job) or _fault(record.trigger)
-    if reason:
-        discarded = replace(record, discarded=reason, resolved=runtime.clock.now())
-        runtime.store.commit([_write(discarded, marker)])
-        logger.info("trigger_discarded", job_id=job.id, trigger_id=record.trigger.id, reason=reason)
+    bad = [record for record in records if inactive_reason(job) or _fault(record.trigger)]
+    good = [record for record in records if record not in bad]
+    writes = [_write(_discarded(runtime, job, record), markers) for record in bad]
+    if not good:
+        runtime.store.commit(writes)
         return False
     if not has_free_slot(job):
-        writes: list[Write] = [_write(record, marker)]
+        writes += [_write(record, markers) for record in good]
         if not job.triggers_wait:
             writes.append(put_job(replace(job, triggers_wait=True), found, key))
         runtime.store.commit(writes)
@@ -80,17 +105,23 @@ def _record(
     pending: Sequence[Found[TriggerRecord]] = (
         runtime.store.pending_triggers(job.id, PENDING_READ) if job.triggers_wait else ()
     )
-    plan = allocate(runtime, job, pending, (record,), started=started, key=key)
+    plan = allocate(runtime, job, pending, good, started=started, key=key)
     job = replace(plan.job, triggers_wait=job.triggers_wait or plan.left > 0)
-    creations = [_write(w.record, marker) if isinstance(w, CreateTrigger) else w for w in plan.writes]
-    versions = runtime.store.commit([*creations, put_job(job, found, key)])
-    created = [Found(*pair) for pair in zip(plan.invocations, versions[: len(plan.invocations)], strict=True)]
-    launch_all(runtime, created, key)
+    planned = [_write(w.record, markers) if isinstance(w, CreateTrigger) else w for w in plan.writes]
+    versions = runtime.store.commit([*planned, *writes, put_job(job, found, key, plan.log)])
+    launch_all(runtime, plan.created(versions), key)
     return False
 
 
-def _write(record: TriggerRecord, marker: Found[TriggerRecord] | None) -> Write:
+def _write(record: TriggerRecord, markers: Mapping[str, Found[TriggerRecord]]) -> Write:
+    marker = markers.get(record.trigger.id)
     return CreateTrigger(record) if marker is None else UpdateTrigger(record, marker.version)
+
+
+def _discarded(runtime: Runtime, job: Job, record: TriggerRecord) -> TriggerRecord:
+    reason, now = inactive_reason(job) or _fault(record.trigger), runtime.clock.now()
+    logger.info("trigger_discarded", job_id=job.id, trigger_id=record.trigger.id, reason=reason)
+    return replace(record, discarded=reason, resolved=now, expires=runtime.limits.expiry(now))
 
 
 def _new_record(
@@ -114,16 +145,18 @@ def _counts_as_new(known: TriggerRecord, key: str, now: Instant, deduplication: 
     return known.resolved is not None and key not in known.deliveries and now - known.resolved >= deduplication
 
 
-def _repeat(runtime: Runtime, known: TriggerRecord, key: str) -> None:
-    """Act on a trigger that was recorded before: whatever its first delivery left undone is taken up."""
-    if known.is_pending:
-        _see_that_it_is_taken_up(runtime, known.job_id, key)
-        return
-    if not known.invocation_id:
-        return
-    found = runtime.store.invocation(known.job_id, known.invocation_id)
-    if found is None:
-        logger.warning("marker_without_invocation", job_id=known.job_id, trigger_id=known.trigger.id)
+def _repeat(runtime: Runtime, job_id: JobId, known: Sequence[TriggerRecord], key: str) -> None:
+    """Act on triggers that were recorded before: whatever their first delivery left undone is taken up."""
+    for invocation_id in dict.fromkeys(record.invocation_id for record in known if record.invocation_id):
+        _repeat_launch(runtime, job_id, invocation_id, key)
+    if any(record.is_pending for record in known):
+        _see_that_it_is_taken_up(runtime, job_id, key)
+
+
+def _repeat_launch(runtime: Runtime, job_id: JobId, invocation_id: InvocationId, key: str) -> None:
+    found = runtime.store.invocation(job_id, invocation_id)
+    if found is None:  # its marker may outlive it by the hours that the store takes to delete what has expired
+        logger.info("marker_without_invocation", job_id=job_id, invocation_id=str(invocation_id))
         return
     now, claim_until = runtime.clock.now(), found.value.claim_until
     if needs_launch(found.value, now):
@@ -144,8 +177,7 @@ def _see_that_it_is_taken_up(runtime: Runtime, job_id: JobId, key: str) -> None:
             return
         job = found.value
         if has_free_slot(job) or inactive_reason(job):
-            advance(runtime, job_id, key)
-            return
+            break
         if job.triggers_wait:
             return
         # The flag was cleared after the last look of whoever cleared it and before our commit: set it again.

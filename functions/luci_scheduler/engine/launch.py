@@ -13,28 +13,18 @@ from luci_scheduler.core.errors import ComeAgainError, PermanentError, StoreConf
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.engine.finish import abort_line, commit_outcome, reread
-from luci_scheduler.engine.runtime import Runtime, logger, stamped
+from luci_scheduler.engine.outbox import launch_task
+from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.managers.controller import Answers, Controller
-from luci_scheduler.ports import Found, Task, UpdateInvocation
+from luci_scheduler.ports import Found, UpdateInvocation
 
-__all__ = ["launch", "launch_task", "needs_launch", "on_launch_task"]
-
-
-def launch_task(invocation: Invocation, eta: Instant, now: Instant) -> Task:
-    """Return the task that launches an invocation at ``eta``, unless another attempt is made before."""
-    payload = {
-        "job": invocation.job_id,
-        "invocation": str(invocation.id),
-        "attempts": invocation.attempts,
-        "created": now,
-    }
-    return Task("launch", payload, eta)
+__all__ = ["launch", "needs_launch", "on_launch_task"]
 
 
 def on_launch_task(runtime: Runtime, found: Found[Invocation], attempts: int, key: str) -> None:
     """Carry out a launch task; one that was made before the latest attempt is stale and does nothing."""
     if found.value.attempts == attempts:
-        launch(runtime, found, key)
+        _launch_here(runtime, found, key, Answers())
 
 
 def needs_launch(invocation: Invocation, now: Instant) -> bool:
@@ -46,19 +36,28 @@ def needs_launch(invocation: Invocation, now: Instant) -> bool:
     return invocation.status is Status.STARTING
 
 
-def launch(runtime: Runtime, found: Found[Invocation], key: str) -> None:
+def launch(runtime: Runtime, found: Found[Invocation], key: str, answers: Answers | None = None) -> None:
     """Launch an invocation that was just read or written, once: under a live claim a task is left for the claim's end.
 
     Returns when the outcome is committed: RUNNING, RETRYING (with a task for the next attempt) or a final status, with
-    whatever may start next started too.
+    whatever may start next started too. A launch that blocks on its task is left to a task of the queue instead, so that
+    a message never waits for it.
 
     Raises:
         TransientError: store or queue failed; the claim, if any, ends by itself and the sweep or a task goes on.
         ComeAgainError: the race for the document was lost too often.
     """
+    if runtime.launch_time(found.value.task):
+        now = runtime.clock.now()
+        runtime.queue.enqueue(launch_task(found.value, now, now))
+        return
+    _launch_here(runtime, found, key, answers or Answers())
+
+
+def _launch_here(runtime: Runtime, found: Found[Invocation], key: str, answers: Answers) -> None:
     claimed = _claim(runtime, found, key)
     if claimed is not None:
-        _carry_out(runtime, claimed, key)
+        _carry_out(runtime, claimed, key, answers)
 
 
 def _claim(runtime: Runtime, found: Found[Invocation], key: str) -> Found[Invocation] | None:
@@ -72,11 +71,13 @@ def _claim(runtime: Runtime, found: Found[Invocation], key: str) -> Found[Invoca
         claimed = replace(
             invocation,
             attempts=invocation.attempts + 1,
-            claim_until=Instant(now + runtime.limits.claim_lease),
+            claim_until=Instant(now + runtime.limits.claim_lease + runtime.launch_time(invocation.task)),
             mutations=invocation.mutations + 1,
         )
         line = format_line(now, _first_line(claimed, runtime.limits.max_attempts))
-        claimed = stamped(replace(claimed, log_size=claimed.log_size + len(line)), f"{key}/claim{claimed.attempts}")
+        claimed = runtime.stamped(
+            replace(claimed, log_size=claimed.log_size + len(line)), f"{key}/claim{claimed.attempts}"
+        )
         try:
             (version,) = runtime.store.commit([UpdateInvocation(claimed, found.version, line)])
         except StoreConflictError:
@@ -97,8 +98,8 @@ def _first_line(claimed: Invocation, max_attempts: int) -> str:
     return f"Starting the invocation (attempt {claimed.attempts})"
 
 
-def _carry_out(runtime: Runtime, claimed: Found[Invocation], key: str) -> None:
-    answers, found = Answers(), claimed
+def _carry_out(runtime: Runtime, claimed: Found[Invocation], key: str, answers: Answers) -> None:
+    found = claimed
     for round_ in range(runtime.limits.races):
         controller = runtime.controller(found.value, answers)
         _attempt(runtime, controller, may_exist=round_ > 0 or found.value.attempts > 1)

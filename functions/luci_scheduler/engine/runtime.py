@@ -9,14 +9,14 @@ import structlog
 
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import PermanentError
-from luci_scheduler.core.instants import MINUTE, SECOND, Instant
+from luci_scheduler.core.instants import DAY, MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.managers.controller import Answers, Controller
 from luci_scheduler.managers.protocol import TaskManager
-from luci_scheduler.ports import Chance, Clock, Queue, Store
+from luci_scheduler.ports import Chance, Clock, Gitiles, Queue, Store
 
-__all__ = ["Limits", "Runtime", "logger", "stamped"]
+__all__ = ["Limits", "Runtime", "logger"]
 
 logger = structlog.stdlib.get_logger("luci_scheduler")
 
@@ -44,12 +44,22 @@ class Limits:
     """How overdue a thing must be before the sweep puts it on the queue again."""
     sweep_batch: int = 300
     """Overdue things that one sweep takes up."""
+    keep_idle: bool = False
+    """Whether a poll that finds nothing new is kept as an invocation."""
+    retention: int = 90 * DAY
+    """How long a finished invocation and the marker of a trigger are kept."""
     marker_deliveries: int = 10
     """Delivery keys that a trigger's marker remembers."""
     handled_notifications: int = 16
     """Notification message IDs that an invocation remembers; a build sends three."""
+    commit_wait: int = 10 * MINUTE
+    """How long, from its publication, a commit event waits for its commit to be served; 0: nobody is asked."""
     batch_bytes: int = 400_000
     """Triggers that one invocation can hold, as JSON: a document may have a mebibyte, its log up to half of that."""
+
+    def expiry(self, ended: Instant) -> Instant:
+        """Return when what ended at ``ended`` may be deleted, in whole seconds."""
+        return Instant((ended + self.retention) // SECOND * SECOND)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +70,12 @@ class Runtime:
     queue: Queue
     clock: Clock
     chance: Chance
+    gitiles: Gitiles
     managers: Mapping[str, TaskManager]
     era_of: Callable[[TaskDefinition], Era]
     """Which era a task belongs to (for buildbucket: the protocol of its server)."""
+    launch_time: Callable[[TaskDefinition], int]
+    """How long launching a task may block on the task itself (nanoseconds); such launches get tasks of their own."""
     limits: Limits = field(default_factory=Limits)
 
     def manager(self, task: TaskDefinition) -> TaskManager:
@@ -80,15 +93,21 @@ class Runtime:
         """Return a fresh controller around an invocation that was just read or written."""
         return Controller(invocation, self.clock, self.chance, self.queue, answers)
 
-
-def stamped(invocation: Invocation, key: str) -> Invocation:
-    """Return the invocation as a commit shall write it: counter raised, delivery named, the sweep's instant set."""
-    return replace(invocation, commits=invocation.commits + 1, last_event=key, next_due=_next_due(invocation))
+    def stamped(self, invocation: Invocation, key: str) -> Invocation:
+        """Return the invocation as a commit shall write it: counter raised, delivery named, the sweep's instant set."""
+        expires = None if invocation.finished is None else self.limits.expiry(invocation.finished)
+        return replace(
+            invocation,
+            commits=invocation.commits + 1,
+            last_event=key,
+            next_due=_next_due(invocation),
+            expires=expires,
+        )
 
 
 def _next_due(invocation: Invocation) -> Instant | None:
     if invocation.status.is_final:
-        return None
+        return invocation.finished if invocation.has_undispatched else None
     if invocation.claim_until is not None:
         return invocation.claim_until
     if invocation.pending_timers:

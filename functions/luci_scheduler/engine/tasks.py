@@ -11,7 +11,9 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.trigger_json import trigger_from_json
 from luci_scheduler.engine.abort import abort_invocation, on_abort_task
 from luci_scheduler.engine.advance import advance
-from luci_scheduler.engine.intake import accept_trigger
+from luci_scheduler.engine.cron import on_cron_tick
+from luci_scheduler.engine.dispatch import on_dispatch, on_dispatch_to
+from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.launch import on_launch_task
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.engine.sweep import sweep
@@ -67,14 +69,31 @@ def _launch(runtime: Runtime, payload: Payload, key: str) -> None:
 
 def _abort(runtime: Runtime, payload: Payload, key: str) -> None:
     if who := payload.get("who"):
-        abort_invocation(runtime, _job_id(payload), _invocation_id(payload), str(who), key)
+        reason = str(payload.get("reason", ""))
+        abort_invocation(runtime, _job_id(payload), _invocation_id(payload), str(who), key, reason)
     else:
         on_abort_task(runtime, _job_id(payload), _invocation_id(payload), key)
 
 
 def _trigger(runtime: Runtime, payload: Payload, key: str) -> None:
-    trigger = trigger_from_json(payload["trigger"])
-    accept_trigger(runtime, _job_id(payload), trigger, str(payload.get("delivery", key)))
+    triggers = [trigger_from_json(item) for item in payload["triggers"]]
+    accept_triggers(runtime, _job_id(payload), triggers, str(payload.get("delivery", key)))
+
+
+def _cron(runtime: Runtime, payload: Payload, key: str) -> None:
+    nonce, generation, created = (int(payload[name]) for name in ("nonce", "generation", "created"))
+    on_cron_tick(runtime, _job_id(payload), nonce, generation, Instant(created), key)
+
+
+def _dispatch(runtime: Runtime, payload: Payload, key: str) -> None:
+    mutation, created = int(payload["mutation"]), Instant(int(payload["created"]))
+    on_dispatch(runtime, _job_id(payload), _invocation_id(payload), mutation, created, key)
+
+
+def _dispatch_to(runtime: Runtime, payload: Payload, key: str) -> None:  # noqa: ARG001 - the batch has its own key
+    split_job_id(payload["target"])
+    target, first, created = JobId(payload["target"]), int(payload["first"]), Instant(int(payload["created"]))
+    on_dispatch_to(runtime, _job_id(payload), _invocation_id(payload), target, first, created)
 
 
 def _triage(runtime: Runtime, payload: Payload, key: str) -> None:
@@ -88,6 +107,9 @@ def _sweep(runtime: Runtime, payload: Payload, key: str) -> None:  # noqa: ARG00
 
 _HANDLERS: Mapping[str, Callable[[Runtime, Payload, str], None]] = {
     "abort": _abort,
+    "cron": _cron,
+    "dispatch": _dispatch,
+    "dispatch-to": _dispatch_to,
     "launch": _launch,
     "sweep": _sweep,
     "timer": _timer,

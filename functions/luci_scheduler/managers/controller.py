@@ -11,7 +11,8 @@ from luci_scheduler.core.go_text import format_duration, quote
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
 from luci_scheduler.core.saves import Saves
-from luci_scheduler.ports import Chance, Clock, Queue, Task
+from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.ports import Chance, Clock, PutPoller, Queue, Task
 
 __all__ = ["Answers", "Controller", "timer_task"]
 
@@ -39,6 +40,10 @@ class Controller:
         self._lines: list[str] = []
         self._last_line: Instant = Instant(0)
         self._new_timers: list[Timer] = []
+        self._emitted: list[Trigger] = []
+        self._announced = 0
+        self.poller: PutPoller | None = None
+        """What a gitiles job has learnt of its repository; written in the commit that ends the delivery."""
         self._base = invocation
         self.announce_end = True
         """Whether the end of the invocation gets its line in the debug log."""
@@ -72,7 +77,29 @@ class Controller:
 
     def count_save(self) -> None:
         """Count a save that the original makes here; it is carried by the commit that ends the delivery."""
+        self._announce_triggers()
         self._saves.save(changed=True)
+
+    def emit_trigger(self, trigger: Trigger) -> None:
+        """Send a trigger to the jobs that this one triggers, once the commit that ends the delivery has landed.
+
+        The emitter is filled in, and where ``created`` is 0 the present and the place among what was emitted so far.
+        """
+        invocation = self.invocation
+        trigger = replace(trigger, job_id=invocation.job_id, invocation_id=invocation.id)
+        if not trigger.created:
+            trigger = replace(trigger, created=self.clock.now(), order_in_batch=len(self._emitted))
+        self.log(f"Emitting a trigger {trigger.id}")
+        self._emitted.append(trigger)
+
+    def _announce_triggers(self) -> None:
+        new, jobs = len(self._emitted) - self._announced, self.invocation.triggered_jobs
+        self._announced = len(self._emitted)
+        if not new or not jobs:
+            return
+        self.log(f"Dispatching triggers ({new} of them) to the following jobs:")
+        for job_id in jobs:
+            self.log(f"  {job_id}")
 
     def set_status(self, status: Status) -> None:
         """Move the invocation to ``status``."""
@@ -108,14 +135,20 @@ class Controller:
 
         A final status stamps the end, writes the line about it, and drops timers that were added in the same breath.
         """
+        self._announce_triggers()
         if self.invocation.status.is_final and not self._base.status.is_final:
             self._finish()
-        changed = self.invocation != self._base or bool(self._lines) or bool(self._new_timers)
+        changed = self.invocation != self._base or bool(self._lines or self._new_timers or self._emitted)
         self._saves.save(changed=changed)
         # A handler that got here holds the invocation: its launch is over, successful or not.
         self.invocation = replace(self.invocation, claim_until=None)
         timers = () if self.invocation.status.is_final else (*self.invocation.pending_timers, *self._new_timers)
-        return replace(self.invocation, pending_timers=timers, mutations=self._saves.known)
+        return replace(
+            self.invocation,
+            pending_timers=timers,
+            mutations=self._saves.known,
+            outgoing_triggers=(*self.invocation.outgoing_triggers, *self._emitted),
+        )
 
     def _finish(self) -> None:
         now = self.clock.now()

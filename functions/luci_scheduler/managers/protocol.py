@@ -26,6 +26,14 @@ class TaskManager(Protocol):
         PermanentError: the invocation fails.
     """
 
+    def idle(self, controller: Controller) -> bool:
+        """Whether a launch would find nothing to do, so that a cron tick need not keep an invocation for it.
+
+        Asked with an invocation that exists only in memory, before each tick's triage; what the outside world answers
+        through ``Controller.ask`` is known to the launch that may follow in the same delivery. An error raised here
+        counts as "no": the launch meets it again, and tells.
+        """
+
     def launch(self, controller: Controller) -> None:
         """Start the external task, or finish the whole invocation; must move the status out of the initial ones.
 

@@ -25,7 +25,6 @@ __all__ = [
     "page_text",
 ]
 
-_MULTISTAGE = ("buildbucket",)
 _LABELS = {
     Status.STARTING: "default",
     Status.RETRYING: "warning",
@@ -80,7 +79,7 @@ def invocation_view(invocation: Invocation, log: str, now: Instant) -> Invocatio
     """Return what the invocation page shows at ``now``."""
     project, job = split_job_id(invocation.job_id)
     status = invocation.status
-    if status is Status.STARTING and invocation.task.kind not in _MULTISTAGE:
+    if status is Status.STARTING and not invocation.task.is_multistage:
         status = Status.RUNNING  # a task of one stage does its work while it starts
     return InvocationView(
         project=project,

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from emulator.memory.store import MemoryStore
 from luci_scheduler.config.reader import ConfigError, read_config
 from luci_scheduler.config.sync import ConfigFile, sync_project
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.job import Flavor
+from tests.unit.engine.world import World
 
 FOLDER = os.environ.get("LUCI_CONFIGS", "")
 REAL = sorted(Path(FOLDER).glob("*.cfg")) if FOLDER else []
@@ -66,19 +66,20 @@ def test_problems_have_their_place(text: str, place: str) -> None:
 
 def test_sync_changes_what_changed_and_disables_what_went() -> None:
     """A new revision alone writes no job; a removed job is disabled; a broken config changes nothing and is told."""
-    store = MemoryStore()
-    assert sync_project(store, ConfigFile("p", GOOD, "1"), "k") == 2
-    assert sync_project(store, ConfigFile("p", GOOD, "1"), "k") == 0
-    assert sync_project(store, ConfigFile("p", GOOD + "# note\n", "2"), "k") == 0
+    runtime = World("").runtime
+    store = runtime.store
+    assert sync_project(runtime, ConfigFile("p", GOOD, "1"), "k") == 2
+    assert sync_project(runtime, ConfigFile("p", GOOD, "1"), "k") == 0
+    assert sync_project(runtime, ConfigFile("p", GOOD + "# note\n", "2"), "k") == 0
     job = store.job(JobId("p/a"))
     assert job is not None
     assert job.value.definition.revision == "1"
-    sync_project(store, ConfigFile("p", "job {", "3"), "k")
+    sync_project(runtime, ConfigFile("p", "job {", "3"), "k")
     project = store.project("p")
     assert project is not None
     assert (project.value.revision, bool(project.value.problems)) == ("2", True)
     assert len(store.watchers("https://r.googlesource.com/x")) == 1
-    assert sync_project(store, ConfigFile("p", "", "4"), "k") == 2
+    assert sync_project(runtime, ConfigFile("p", "", "4"), "k") == 2
     job = store.job(JobId("p/a"))
     assert job is not None
     assert not job.value.enabled

@@ -415,7 +415,7 @@ def test_same_commit_again_after_half_an_hour_counts_as_new() -> None:
 
 def test_a_launch_task_under_a_live_claim_asks_nobody() -> None:
     """A launch task that comes while another attempt holds the claim leaves a task for the claim's end."""
-    from luci_scheduler.engine.launch import launch_task
+    from luci_scheduler.engine.outbox import launch_task
 
     world = World()
 
@@ -445,3 +445,25 @@ def test_a_launch_that_cannot_be_claimed_gets_a_task() -> None:
 def _raise_if(condition: bool) -> None:
     if condition:
         raise TransientError("the store is down")
+
+
+def test_abort_of_a_launch_without_a_build_wins_at_once() -> None:
+    """A poll, a fetch or a noop that is under way is ABORTED; what it comes back with is dropped."""
+    from tests.unit.engine.stub import NOOP, made, stub_world
+
+    world, manager = stub_world(
+        f'trigger {{ id: "job" schedule: "0 * * * *" {NOOP} triggers: "other" }} job {{ id: "other" {NOOP} }}'
+    )
+    manager.emits = [made("t1")]
+
+    def abort() -> None:
+        (invocation,) = world.invocations()
+        abort_invocation(world.runtime, JOB, invocation.id, "user:a@example.com", "k", "no more")
+
+    manager.on_launch = abort
+    world.tick(3600)
+    (invocation,) = world.invocations()
+    assert invocation.status is Status.ABORTED
+    assert (invocation.abort_requested_by, invocation.abort_reason) == ("user:a@example.com", "no more")
+    assert not invocation.outgoing_triggers
+    assert world.log().count("Invocation finished") == 1

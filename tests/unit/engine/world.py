@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
 
+from emulator.memory.gitiles import AnyCommit
 from emulator.memory.queue import MemoryQueue
 from emulator.memory.sources import ManualClock, SeededChance
 from emulator.memory.store import MemoryStore
@@ -25,13 +26,13 @@ from luci_scheduler.core.notification_token import verify_token
 from luci_scheduler.engine.commit import on_commit
 from luci_scheduler.engine.tasks import on_task
 from luci_scheduler.engine.watch import on_notification
-from luci_scheduler.ports import BuildbucketError, Task
+from luci_scheduler.ports import BuildbucketError, Fetched, FetchError, Gitiles, Task
 
 HOST = "cr-buildbucket.appspot.com"
 REPO = "https://r.googlesource.com/repo"
 JOB = JobId("proj/job")
 CONFIG = """
-trigger {{ id: "poller" gitiles {{ repo: "{repo}" refs: "refs/heads/main" }} {triggers} }}
+trigger {{ id: "poller" schedule: "triggered" gitiles {{ repo: "{repo}" refs: "refs/heads/main" }} {triggers} }}
 {jobs}
 """
 
@@ -89,7 +90,7 @@ class CountingStore(MemoryStore):
 
 _READS = frozenset(
     {
-        "watchers", "project", "job", "invocation", "invocation_with_log", "invocations", "trigger", "pending_triggers",
+        "watchers", "project", "job", "poller", "triage_log", "invocation", "invocation_with_log", "invocations", "trigger", "pending_triggers",
         "due_invocations", "due_jobs",
     }
 )  # fmt: skip
@@ -150,33 +151,63 @@ class FakeBuildbucket:
         return dict(self.builds[request["id"]])
 
 
+class FakeFetch:
+    """Answers or fails as the test says, after ten seconds."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._clock = clock
+        self.outcome: Fetched | FetchError = Fetched(200, "200 OK", (), b"", 0)
+        self.calls: list[tuple[str, int, int]] = []
+        self.on_fetch: Callable[[], None] | None = None
+
+    def get(self, url: str, timeout: int, max_bytes: int) -> Fetched:
+        """Answer, or fail."""
+        self.calls.append((url, timeout, max_bytes))
+        self._clock.sleep(10 * SECOND)
+        if self.on_fetch:
+            self.on_fetch()
+        if isinstance(self.outcome, FetchError):
+            raise self.outcome
+        return self.outcome
+
+
 class World:
     """The scheduler with everything around it."""
 
-    def __init__(self, text: str | None = None) -> None:
+    def __init__(self, text: str | None = None, gitiles: Gitiles | None = None, **settings: Any) -> None:
         self.clock = ManualClock(parse_rfc3339("2026-03-01T12:00:00Z"))
         self.store = CountingStore()
         self.queue = MemoryQueue()
         self.buildbucket = FakeBuildbucket()
-        settings = Settings(
+        self.fetch = FakeFetch(self.clock)
+        values = Settings(
             project="cloud-project",
             task_url="https://on-task.invalid",
             task_account="tasks@cloud-project.iam.gserviceaccount.com",
             token_secrets=("secret",),
             buildbucket_servers=(BuildbucketServer(HOST, "cr-buildbucket@appspot.gserviceaccount.com", Era.V2),),
             check_interval_seconds=60,
+            **settings,
         )
         self.app = bootstrap.make_app(
-            settings,
+            values,
             store=self.store,
             queue=self.queue,
             clock=self.clock,
             chance=SeededChance(1),
             buildbucket=self.buildbucket,
+            gitiles=gitiles or AnyCommit(),
+            fetch=self.fetch,
             verify_caller=lambda _: "somebody",
         )
         self.runtime = self.app.runtime
-        sync_project(self.store, ConfigFile("proj", text if text is not None else config(), "rev1"), "sync")
+        self._revisions = 0
+        self.sync(config() if text is None else text)
+
+    def sync(self, text: str) -> None:
+        """Put a config in force, not counted."""
+        self._revisions += 1
+        sync_project(self.runtime, ConfigFile("proj", text, f"rev{self._revisions}"), "sync")
         self.store.counts.clear()
 
     def commit(self, revision: str = "a", message: str = "m1") -> None:

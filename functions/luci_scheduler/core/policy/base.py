@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.request import Request
 from luci_scheduler.core.trigger import Trigger
 
-__all__ = ["Decision", "Policy"]
+__all__ = ["Decision", "Policy", "check_positive", "no_slots"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,5 +21,20 @@ class Decision:
     log: tuple[str, ...] = ()
 
 
-Policy = Callable[[Sequence[Trigger], int], Decision]
-"""(pending triggers, oldest first; number of active invocations) → decision. Pure."""
+Policy = Callable[[Sequence[Trigger], int, Instant], Decision]
+"""(pending triggers, oldest first; number of active invocations; the present) → decision. Pure."""
+
+
+def check_positive(name: str, value: int) -> None:
+    """Check a number of a policy's definition.
+
+    Raises:
+        ValueError: it is zero or less.
+    """
+    if value <= 0:
+        raise ValueError(f"{name} should be positive")
+
+
+def no_slots(limit: int, running: int) -> str:
+    """Return the line that says why nothing is started."""
+    return f"Max concurrent invocations is {limit} and there's {running} running => refusing to launch more"

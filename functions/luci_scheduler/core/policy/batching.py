@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from luci_scheduler.core.era import Era
-from luci_scheduler.core.policy.base import Decision, Policy
+from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.policy.base import Decision, Policy, check_positive, no_slots
 from luci_scheduler.core.request import request_from_triggers
 from luci_scheduler.core.trigger import Trigger
 
@@ -20,14 +21,20 @@ def greedy_batching(max_concurrent_invocations: int, max_batch_size: int, era: E
 def batching(
     max_concurrent_invocations: int, max_batch_size: int, era: Era, *, reducer: Callable[[int], int]
 ) -> Policy:
-    """Fill the free slots with batches; ``reducer`` tells how many of N pending triggers one batch takes, 0 to stop."""
+    """Fill the free slots with batches; ``reducer`` tells how many of N pending triggers one batch takes, 0 to stop.
 
-    def decide(triggers: Sequence[Trigger], active_invocations: int) -> Decision:
+    Raises:
+        ValueError: a limit is not positive.
+    """
+    check_positive("max_concurrent_invocations", max_concurrent_invocations)
+    check_positive("max_batch_size", max_batch_size)
+
+    def decide(triggers: Sequence[Trigger], active_invocations: int, _now: Instant) -> Decision:
         slots = max_concurrent_invocations - active_invocations
         if not triggers:
             return Decision()
         if slots <= 0:
-            return Decision(log=(_no_slots(max_concurrent_invocations, active_invocations),))
+            return Decision(log=(no_slots(max_concurrent_invocations, active_invocations),))
         pending, requests = list(triggers), []
         while slots > 0 and pending:
             size = min(max_batch_size, reducer(len(pending)))
@@ -39,7 +46,3 @@ def batching(
         return Decision(requests=tuple(requests))
 
     return decide
-
-
-def _no_slots(limit: int, running: int) -> str:
-    return f"Max concurrent invocations is {limit} and there's {running} running => refusing to launch more"

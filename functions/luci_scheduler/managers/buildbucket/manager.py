@@ -38,6 +38,10 @@ class BuildbucketManager:
             Era.V2: V2(environment.buildbucket),
         }
 
+    def idle(self, controller: Controller) -> bool:  # noqa: ARG002 - part of the protocol
+        """Tell that a build is always something to do."""
+        return False
+
     def launch(self, controller: Controller) -> None:
         """Schedule the build; after the first attempt, look whether an earlier one has."""
         invocation = controller.invocation

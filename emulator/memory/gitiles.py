@@ -1,0 +1,139 @@
+"""Gitiles in memory: histories made by hand, or whatever revision is asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from luci_scheduler.core.instants import SECOND, Instant
+from luci_scheduler.core.repo_url import RepoUrl
+from luci_scheduler.ports import Commit, GitilesError, LogPage
+
+__all__ = ["AnyCommit", "MemoryGitiles"]
+
+_FIRST = 1_773_756_297 * SECOND
+
+
+class AnyCommit:
+    """``ports.Gitiles`` that serves every revision as a commit without parents, and no refs; takes no time."""
+
+    def refs(self, repo: RepoUrl, prefix: str) -> Mapping[str, str]:  # noqa: ARG002 - part of the protocol
+        """Return that there are none."""
+        return {}
+
+    def log(
+        self,
+        repo: RepoUrl,  # noqa: ARG002
+        revision: str,
+        *,
+        limit: int,  # noqa: ARG002
+        exclude: str = "",  # noqa: ARG002
+        start: str = "",  # noqa: ARG002
+        diffs: bool = False,  # noqa: ARG002
+    ) -> LogPage:
+        """Return the one commit."""
+        return LogPage((Commit(revision, Instant(_FIRST)),))
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    commit: Commit
+    parents: tuple[str, ...]
+    number: int
+
+
+class MemoryGitiles:
+    """``ports.Gitiles`` on one repository in memory, whichever is asked for. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.heads: dict[str, str] = {}
+        """Ref → hash; change it to force push, delete or tag."""
+        self.calls: list[str] = []
+        """What was asked: ``refs <prefix>``, ``log <revision> n=<limit>``, ``log <old>..<new> n=<limit>``, the latter two with
+        `` s=<start>`` and `` diffs`` where given."""
+        self.before_call: Callable[[str], None] = lambda _: None
+        """Called with each call; may raise `GitilesError`."""
+        self._nodes: dict[str, _Node] = {}
+        self._numbers = itertools.count()
+        self._lock = threading.RLock()
+
+    def push(
+        self,
+        ref: str,
+        count: int = 1,
+        *,
+        parents: Sequence[str] | None = None,
+        diff: Sequence[tuple[str, str]] = (("file", "file"),),
+        at: int | None = None,
+    ) -> list[str]:
+        """Add commits to a ref, a second apart unless ``at`` says when; return their hashes, oldest first.
+
+        ``parents`` are those of the first one; the ref's head unless told.
+        """
+        with self._lock:
+            hashes = []
+            for _ in range(count):
+                number = next(self._numbers)
+                tip = [self.heads[ref]] if ref in self.heads else []
+                identifier = hashlib.sha1(f"commit {number}".encode(), usedforsecurity=False).hexdigest()
+                committed = Instant(_FIRST + number * SECOND if at is None else at)
+                above = tuple(tip if parents is None else parents)
+                self._nodes[identifier] = _Node(Commit(identifier, committed, tuple(diff)), above, number)
+                self.heads[ref] = identifier
+                parents = None
+                hashes.append(identifier)
+            return hashes
+
+    def forget(self, *hashes: str) -> None:
+        """Remove commits, as garbage collection does after a force push."""
+        with self._lock:
+            for identifier in hashes:
+                del self._nodes[identifier]
+
+    def refs(self, repo: RepoUrl, prefix: str) -> Mapping[str, str]:  # noqa: ARG002 - there is one repository
+        """Return the refs below a folder."""
+        self._called(f"refs {prefix}")
+        with self._lock:
+            return {ref: head for ref, head in self.heads.items() if f"{ref}/".startswith(f"{prefix}/")}
+
+    def log(
+        self,
+        repo: RepoUrl,  # noqa: ARG002
+        revision: str,
+        *,
+        limit: int,
+        exclude: str = "",
+        start: str = "",
+        diffs: bool = False,
+    ) -> LogPage:
+        """Return a page of a log, newest first."""
+        spec = f"{exclude}..{revision}" if exclude else revision
+        self._called(f"log {spec} n={limit}" + (f" s={start}" if start else "") + (" diffs" if diffs else ""))
+        with self._lock:
+            hidden = self._ancestors(exclude) if exclude else set()
+            nodes = sorted(
+                (self._nodes[name] for name in self._ancestors(revision) - hidden), key=lambda node: -node.number
+            )
+            place = next((i for i, node in enumerate(nodes) if node.commit.id == start), len(nodes)) if start else 0
+            page = [node.commit if diffs else Commit(node.commit.id, node.commit.committed) for node in nodes]
+            following = page[place + limit].id if place + limit < len(page) else ""
+            return LogPage(tuple(page[place : place + limit]), following)
+
+    def _called(self, call: str) -> None:
+        with self._lock:
+            self.calls.append(call)
+        self.before_call(call)
+
+    def _ancestors(self, name: str) -> set[str]:
+        if name not in self._nodes:
+            raise GitilesError("NOT_FOUND", "HTTP 404: Requested entity was not found", transient=False)
+        found, waiting = set(), [name]
+        while waiting:
+            current = waiting.pop()
+            if current not in found and current in self._nodes:
+                found.add(current)
+                waiting += self._nodes[current].parents
+        return found

@@ -1,0 +1,293 @@
+"""Fetching of URLs that configs name, safe against being turned on what only this machine can reach.
+
+A name is resolved once, every address that it has is judged, and the connection goes to a judged address: what the name
+resolves to a moment later (DNS rebinding) does not matter. Each redirect is a new target and is judged anew. There are
+no proxies, no cookies, no credentials and no decompression, and time and bytes are bounded as a whole.
+"""
+
+from __future__ import annotations
+
+import io
+import queue
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from http.client import HTTPException, HTTPResponse
+from typing import Any, cast
+from urllib.parse import urljoin
+
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+from luci_scheduler.core.fetch_target import (
+    BadTargetError,
+    Target,
+    is_forbidden_name,
+    is_private,
+    is_public,
+    parse_target,
+)
+from luci_scheduler.core.go_text import format_duration
+from luci_scheduler.core.instants import SECOND
+from luci_scheduler.ports import Fetched, FetchError
+
+__all__ = ["FetchClient", "resolve"]
+
+_MAX_REDIRECTS = 10  # as Go's client, which the original uses
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MAX_HEADER_BYTES = 1 << 16
+_MAX_FRAMING_BYTES = 1 << 16
+"""What may come over and above the wanted part of a body: chunk sizes and extensions, and what is read ahead."""
+
+Resolve = Callable[[str, int], Sequence[str]]
+"""From host name and port to addresses in numbers; raises OSError. May block: it is left behind at the deadline."""
+
+
+def resolve(host: str, port: int) -> Sequence[str]:
+    """Ask the system's resolver."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+class FetchClient:
+    """``ports.Fetch`` over plain sockets. Thread-safe; keeps no connections."""
+
+    def __init__(
+        self,
+        *,
+        allowed_hosts: Collection[str] = (),
+        plain_http: bool = False,
+        resolve: Resolve = resolve,
+        trusted_certificates: str = "",
+    ) -> None:
+        """Make a client.
+
+        Args:
+            allowed_hosts: hosts (names, or addresses without brackets) that may have private or loopback addresses.
+            plain_http: whether ``http`` URLs are fetched, too.
+            resolve: the resolver.
+            trusted_certificates: file of the authorities that are trusted; the usual ones if empty.
+        """
+        self._allowed = frozenset(host.lower().strip("[]").removesuffix(".") for host in allowed_hosts)
+        self._plain_http = plain_http
+        self._resolve = resolve
+        self._certificates = trusted_certificates
+
+    def get(self, url: str, timeout: int, max_bytes: int) -> Fetched:
+        """Fetch a URL, following redirects.
+
+        Raises:
+            FetchError: refused, or no answer.
+        """
+        deadline = _Deadline(timeout)
+        for hop in range(_MAX_REDIRECTS + 1):
+            target = self._target(url, redirected=hop > 0)
+            with _told(target, deadline), self._open(target, deadline) as connection:
+                answer, location = _exchange(connection, target, deadline, max_bytes)
+            if location is None:
+                return answer
+            try:
+                url = urljoin(url, location)
+            except ValueError as error:
+                raise FetchError(f"{target.host} redirects to what is not a URL") from error
+        raise FetchError(f"stopped after {_MAX_REDIRECTS} redirects")
+
+    def _target(self, url: str, *, redirected: bool) -> Target:
+        try:
+            target = parse_target(url)
+        except BadTargetError as error:
+            raise FetchError(f"redirected to a bad URL: {error}" if redirected else str(error)) from error
+        if target.scheme != "https" and not self._plain_http:
+            raise FetchError(f"{target.host} is to be asked by http, only https is allowed")
+        if is_forbidden_name(target.host) and target.host not in self._allowed:
+            raise FetchError(_refusal(target.host, can_be_allowed=True))
+        return target
+
+    @contextmanager
+    def _open(self, target: Target, deadline: _Deadline) -> Iterator[socket.socket]:
+        addresses = self._addresses(target, deadline)
+        with _connect(addresses, target.port, deadline) as plain:
+            if target.scheme == "http":
+                yield plain
+                return
+            plain.settimeout(deadline.left())
+            with self._tls.wrap_socket(plain, server_hostname=target.host) as encrypted:
+                yield encrypted
+
+    def _addresses(self, target: Target, deadline: _Deadline) -> Sequence[str]:
+        """Return the addresses of the target's host; a single bad one is reason to refuse them all."""
+        if target.is_address:
+            addresses: Sequence[str] = [target.host]
+        else:
+            addresses = deadline.bound(lambda: self._resolve(target.host, target.port))
+        special = [address for address in addresses if not is_public(address)]
+        can_be_allowed = all(is_private(address) for address in special)
+        if special and not (can_be_allowed and target.host in self._allowed):
+            raise FetchError(_refusal(target.host, can_be_allowed=can_be_allowed))
+        if not addresses:
+            raise FetchError(f"{target.host} has no address")
+        return addresses
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks certificate and host name
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_verify_locations(self._certificates or DEFAULT_CA_BUNDLE_PATH)
+        return context
+
+
+def _refusal(host: str, *, can_be_allowed: bool) -> str:
+    advice = "; if it is to be asked, name it in SCHEDULER_FETCH_ALLOWED_HOSTS" if can_be_allowed else ""
+    return f"{host} is refused: it has an address that is not public{advice}"
+
+
+class _Deadline:
+    """The end of one fetch. The machine's own stopwatch: neither a moved clock nor a faster one moves an open socket's."""
+
+    def __init__(self, timeout: int) -> None:
+        self.timeout = timeout
+        self._end = time.monotonic() + timeout / SECOND
+
+    def left(self) -> float:
+        """Return the seconds that are left.
+
+        Raises:
+            TimeoutError: there are none.
+        """
+        seconds = self._end - time.monotonic()
+        if seconds <= 0:
+            raise TimeoutError
+        return seconds
+
+    def bound(self, call: Callable[[], Sequence[str]]) -> Sequence[str]:
+        """Return what a call that takes no timeout returns; leave it behind (its thread ends with it) at the deadline."""
+        results: queue.SimpleQueue[Sequence[str] | OSError | ValueError] = queue.SimpleQueue()
+
+        def run() -> None:
+            try:
+                results.put(call())
+            except (OSError, ValueError) as error:  # ValueError: a name that the resolver's encoding refuses
+                results.put(error)
+
+        threading.Thread(target=run, daemon=True, name="resolve").start()
+        try:
+            result = results.get(timeout=self.left())
+        except queue.Empty:
+            raise TimeoutError from None
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+
+@contextmanager
+def _told(target: Target, deadline: _Deadline) -> Iterator[None]:
+    """Turn what goes wrong on the way into a `FetchError` that names the host and nothing else of the URL."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise FetchError(f"no answer from {target.host} within {format_duration(deadline.timeout)}") from error
+    except ssl.SSLCertVerificationError as error:
+        raise FetchError(f"the certificate of {target.host} is not good: {error.verify_message}") from error
+    except socket.gaierror as error:
+        raise FetchError(f"{target.host} cannot be resolved: {error.strerror}") from error
+    except OSError as error:
+        raise FetchError(f"no answer from {target.host}: {error.strerror or type(error).__name__}") from error
+    except (HTTPException, ValueError) as error:
+        raise FetchError(f"the answer of {target.host} is not HTTP: {type(error).__name__}") from error
+
+
+def _connect(addresses: Sequence[str], port: int, deadline: _Deadline) -> socket.socket:
+    """Connect to the first address that takes the connection; each may use its share of the time that is left."""
+    *others, last = addresses
+    for place, address in enumerate(others):
+        with suppress(OSError):
+            return socket.create_connection((address, port), timeout=deadline.left() / (len(addresses) - place))
+    return socket.create_connection((last, port), timeout=deadline.left())
+
+
+def _exchange(
+    connection: socket.socket, target: Target, deadline: _Deadline, max_bytes: int
+) -> tuple[Fetched, str | None]:
+    """Send the request and read the answer; with it goes the place that it redirects to, if it does."""
+    lines = (
+        f"GET {target.resource} HTTP/1.1",
+        f"Host: {target.host_header}",
+        "User-Agent: luci-scheduler",
+        "Accept: */*",
+        "Accept-Encoding: identity",
+        "Connection: close",
+    )
+    connection.settimeout(deadline.left())
+    connection.sendall(("\r\n".join(lines) + "\r\n\r\n").encode("ascii"))
+    wire = _Wire(connection, deadline, _MAX_HEADER_BYTES)
+    with HTTPResponse(cast("socket.socket", wire), method="GET") as response:
+        response.begin()
+        if response.status in _REDIRECTS and (location := response.headers.get("Location")):
+            return _answer(response, b""), _text(location)
+        answer_length = response.length
+        wire.limit += _MAX_FRAMING_BYTES + max_bytes
+        return _answer(response, _read(response, max_bytes), answer_length), None
+
+
+def _answer(response: HTTPResponse, body: bytes, length: int | None = None) -> Fetched:
+    headers = tuple((_text(name), _text(value)) for name, value in response.headers.items())
+    status = f"{response.status} {_text(response.reason)}".rstrip()
+    return Fetched(response.status, status, headers, body, length)
+
+
+def _read(response: HTTPResponse, limit: int) -> bytes:
+    """Read the beginning of a body. The answer is known by now, so an error ends the body and nothing more."""
+    body = bytearray()
+    with suppress(OSError, HTTPException, ValueError):
+        while len(body) < limit and (piece := response.read1(limit - len(body))):
+            body += piece
+    return bytes(body)
+
+
+def _text(value: Any) -> str:
+    """Return a header as text: ``http.client`` gives its bytes as Latin-1."""
+    return str(value).encode("latin-1", "replace").decode("utf-8", "replace")
+
+
+class _TooMuchError(OSError):
+    """More came than anybody has use for."""
+
+    def __init__(self) -> None:
+        super().__init__(None, "the answer is too large")
+
+
+class _Wire(io.RawIOBase):
+    """What ``HTTPResponse`` reads a connection through: the time and the bytes of all reads together are bounded."""
+
+    def __init__(self, connection: socket.socket, deadline: _Deadline, limit: int) -> None:
+        super().__init__()
+        self.limit = limit
+        """Bytes that may come, from the first one on."""
+        self._connection = connection
+        self._deadline = deadline
+        self._received = 0
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """Return the stream to read from, as a socket does."""
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        """Tell that it can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what has come.
+
+        Raises:
+            TimeoutError: the deadline has passed.
+            _TooMuchError: the limit is passed.
+        """
+        self._connection.settimeout(self._deadline.left())
+        count = self._connection.recv_into(buffer)
+        self._received += count
+        if self._received > self.limit:
+            raise _TooMuchError
+        return count

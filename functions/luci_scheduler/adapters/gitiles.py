@@ -1,0 +1,219 @@
+"""The wire to Gitiles servers: logs and refs, as JSON behind a guard line."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+from urllib.parse import quote
+
+import requests
+
+from luci_scheduler.core.instants import SECOND, Instant
+from luci_scheduler.core.repo_url import RepoUrl
+from luci_scheduler.ports import Clock, Commit, GitilesError, LogPage
+
+__all__ = ["MAX_BODY_BYTES", "GitilesClient", "host_urls", "parse_time"]
+
+MAX_BODY_BYTES = 32 << 20
+"""Of an answer, unpacked. 30,000 refs, which only the largest repositories have, take about 3 MiB."""
+
+_GUARD = b")]}'"
+_CHUNK = 1 << 16
+_MAX_ERROR_BYTES = 4096
+_MAX_ERROR_TEXT = 300  # the first line says what there is to say
+_CODES = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    429: "RESOURCE_EXHAUSTED",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+}
+_TRANSIENT = {"RESOURCE_EXHAUSTED", "UNAVAILABLE", "INTERNAL", "UNKNOWN", "DEADLINE_EXCEEDED"}
+_HASH = re.compile(r"[0-9a-f]{40}")
+_PUBLIC_HOST = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.googlesource\.com")
+_TIME = re.compile(r"[A-Z][a-z]{2} ([A-Z][a-z]{2}) +(\d{1,2}) (\d\d):(\d\d):(\d\d) (\d{4})(?: ([+-])(\d\d)(\d\d))?")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_NO_PATH = "/dev/null"
+
+
+def host_urls(configured: Mapping[str, str]) -> Callable[[str], str | None]:
+    """Return the function from a Gitiles host to its base URL, None for a host that may not be asked.
+
+    Only ``*.googlesource.com`` and what ``configured`` names is asked: requests carry the service account's token.
+    """
+
+    def url(host: str) -> str | None:
+        if host in configured:
+            return configured[host].rstrip("/")
+        return f"https://{host}" if _PUBLIC_HOST.fullmatch(host) else None
+
+    return url
+
+
+class GitilesClient:
+    """``ports.Gitiles`` over HTTP; one attempt per call. Thread-safe."""
+
+    def __init__(
+        self,
+        url: Callable[[str], str | None],
+        session: Callable[[], requests.Session],
+        clock: Clock,
+        deadline: int,
+        *,
+        authenticated: bool,
+    ) -> None:
+        """Make a client.
+
+        Args:
+            url: from a host to its base URL; None refuses the host.
+            session: a session that authenticates, one per thread.
+            clock: measures the deadline.
+            deadline: of one call, until its last byte, in nanoseconds.
+            authenticated: ask below ``/a``, where the server looks at the token; without it there is only the small
+                quota of anonymous callers.
+        """
+        self._url = url
+        self._session = session
+        self._clock = clock
+        self._deadline = deadline
+        self._root = "/a" if authenticated else ""
+
+    def refs(self, repo: RepoUrl, prefix: str) -> Mapping[str, str]:
+        """Return the refs below a folder; entries without a hash are left out, as are those that the caller may not read.
+
+        Raises:
+            GitilesError: no answer or an error.
+        """
+        document = self._get(repo, f"+{quote(prefix, safe='')}", [])
+        found = {}
+        for name, entry in document.items():
+            value = entry.get("value") if isinstance(entry, dict) else None
+            if isinstance(value, str) and value:
+                # Names come relative to the folder, but in full where the folder is a ref itself.
+                found[name if name.startswith(prefix) else f"{prefix}/{name}"] = value
+        return found
+
+    def log(
+        self, repo: RepoUrl, revision: str, *, limit: int, exclude: str = "", start: str = "", diffs: bool = False
+    ) -> LogPage:
+        """Return up to ``limit`` commits that lead to ``revision`` but not to ``exclude``, newest first.
+
+        Raises:
+            GitilesError: no answer or an error.
+        """
+        query = [("n", str(limit))]
+        if diffs:
+            query.append(("name-status", "1"))
+        if start:
+            query.append(("s", start))
+        spec = f"{exclude}..{revision}" if exclude else revision
+        document = self._get(repo, f"+log/{quote(spec, safe='')}", query)
+        try:
+            commits = tuple(_commit(entry) for entry in document["log"])
+            return LogPage(commits[:limit], str(document.get("next", "")))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _broken(f"the answer is no log: {type(error).__name__}") from error
+
+    def _get(self, repo: RepoUrl, path: str, query: Sequence[tuple[str, str]]) -> dict[str, Any]:
+        base = self._url(repo.host)
+        if base is None:
+            raise GitilesError("INVALID_ARGUMENT", f"{repo.host} is no host to be asked", transient=False)
+        url = f"{base}{self._root}/{quote(repo.project, safe='')}/{path}"
+        until = Instant(self._clock.now() + self._deadline)
+        try:
+            with self._session().get(
+                url,
+                params=[("format", "JSON"), *query],
+                timeout=self._deadline / SECOND,
+                allow_redirects=False,
+                stream=True,
+            ) as answer:
+                if answer.status_code != requests.codes.ok:
+                    raise _error(answer, self._read(answer, until, _MAX_ERROR_BYTES, cut=True))
+                return _json_object(self._read(answer, until, MAX_BODY_BYTES))
+        except requests.Timeout as error:
+            raise _late() from error
+        except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError) as error:
+            raise _broken(f"the answer broke off: {type(error).__name__}") from error
+        except requests.RequestException as error:
+            # The library's text may hold the URL but never the headers; its name says enough.
+            raise GitilesError("UNKNOWN", f"no answer: {type(error).__name__}", transient=True) from error
+
+    def _read(self, answer: requests.Response, until: Instant, limit: int, *, cut: bool = False) -> bytes:
+        """Read a body, unpacked, up to ``limit`` bytes; what is longer is cut or refused."""
+        body = bytearray()
+        for chunk in answer.iter_content(_CHUNK):
+            body += chunk
+            if len(body) > limit:
+                if cut:
+                    break
+                raise GitilesError("INTERNAL", f"the answer has more than {limit} bytes", transient=False)
+            if self._clock.now() > until:
+                raise _late()
+        return bytes(body[:limit])
+
+
+def parse_time(text: str) -> Instant:
+    """Read a time as Gitiles writes it, ``Tue Mar 17 13:58:02 2026``, UTC unless a zone such as ``+0100`` follows.
+
+    Raises:
+        ValueError: the text is not such a time.
+    """
+    match = _TIME.fullmatch(text)
+    if match is None or match[1] not in _MONTHS:
+        raise ValueError(f"not a time of Gitiles: {text[:40]!r}")
+    zone = timedelta(hours=int(match[8] or 0), minutes=int(match[9] or 0))
+    day, hour, minute, second, year = (int(text) for text in match.group(2, 3, 4, 5, 6))
+    ahead = timezone(-zone if match[7] == "-" else zone)
+    moment = datetime(year, _MONTHS.index(match[1]) + 1, day, hour, minute, second, tzinfo=ahead)
+    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return Instant((since.days * 86_400 + since.seconds) * SECOND)
+
+
+def _commit(entry: Mapping[str, Any]) -> Commit:
+    identifier = entry["commit"]
+    if not _HASH.fullmatch(identifier):
+        raise ValueError("a commit without a hash")
+    diff = tuple(
+        (_path(change.get("old_path")), _path(change.get("new_path"))) for change in entry.get("tree_diff") or ()
+    )
+    return Commit(identifier, parse_time(entry["committer"]["time"]), diff)
+
+
+def _path(text: Any) -> str:
+    """Return a path of a change; where there is no file on a side, Gitiles names the null device."""
+    return "" if text is None or text == _NO_PATH else str(text)
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    if not body.startswith(_GUARD):
+        raise _broken("the answer lacks the guard line")
+    try:
+        document = json.loads(body[len(_GUARD) :])
+    except (ValueError, RecursionError) as error:
+        raise _broken("the answer is not JSON") from error
+    if not isinstance(document, dict):
+        raise _broken("the answer is not a JSON object")
+    return document
+
+
+def _error(answer: requests.Response, body: bytes) -> GitilesError:
+    code = _CODES.get(answer.status_code, "INTERNAL")
+    is_page = "html" in answer.headers.get("Content-Type", "")
+    text = body.decode(errors="replace").strip()
+    lines = ["an HTML page"] if is_page else text.splitlines()
+    first = lines[0].removeprefix(f"{code}: ")[:_MAX_ERROR_TEXT] if lines else ""
+    return GitilesError(code, f"HTTP {answer.status_code}: {first}".rstrip(": "), transient=code in _TRANSIENT)
+
+
+def _broken(message: str) -> GitilesError:
+    return GitilesError("INTERNAL", message, transient=True)
+
+
+def _late() -> GitilesError:
+    return GitilesError("DEADLINE_EXCEEDED", "no complete answer in time", transient=True)

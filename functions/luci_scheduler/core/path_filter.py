@@ -1,0 +1,58 @@
+"""Path filters of gitiles triggers: whether what a commit changed is of interest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+from luci_scheduler.core.regexps import compile_regexp
+
+__all__ = ["PathFilter", "compose", "path_filter"]
+
+_CACHED = 256
+
+
+class PathFilter:
+    """What ``path_regexps`` and ``path_regexps_exclude`` of a gitiles trigger let through. Immutable."""
+
+    def __init__(self, include: Sequence[str], exclude: Sequence[str]) -> None:
+        """Read the patterns; each is for whole paths.
+
+        Raises:
+            BadRegexpError: a pattern is not valid RE2.
+        """
+        self._include = compile_regexp(compose(include)) if include else None
+        self._exclude = compile_regexp(compose(exclude)) if include and exclude else None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether there is anything to filter by; what is excluded counts only beside what is included."""
+        return self._include is not None
+
+    def interesting(self, diff: Iterable[tuple[str, str]]) -> bool:
+        """Whether a commit passes: one path included and not excluded is enough.
+
+        Args:
+            diff: the old and the new path of each change; the empty text where there is none.
+        """
+        return self._include is None or any(self._passes(path) for change in diff for path in change if path)
+
+    def _passes(self, path: str) -> bool:
+        if self._exclude is not None and self._exclude.search(path):
+            return False
+        return self._include is not None and self._include.search(path)
+
+
+@lru_cache(_CACHED)
+def path_filter(include: tuple[str, ...], exclude: tuple[str, ...]) -> PathFilter:
+    """Return the filter of some patterns; the same ones are compiled once.
+
+    Raises:
+        BadRegexpError: a pattern is not valid RE2.
+    """
+    return PathFilter(include, exclude)
+
+
+def compose(patterns: Sequence[str]) -> str:
+    """Return the one pattern that stands for several, each for the whole text."""
+    return f"^({'|'.join(f'({pattern})' for pattern in patterns)})$"

@@ -1,0 +1,48 @@
+"""The state of a job as people and API clients see it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.schedule import DISTANT_FUTURE
+
+__all__ = ["LABEL_CLASSES", "JobState", "public_state"]
+
+
+class JobState(StrEnum):
+    """What a job is doing, as LUCI spells it."""
+
+    RUNNING = "RUNNING"
+    DISABLED = "DISABLED"
+    PAUSED = "PAUSED"
+    SCHEDULED = "SCHEDULED"
+    WAITING = "WAITING"
+
+
+LABEL_CLASSES = {
+    JobState.RUNNING: "label-info",
+    JobState.DISABLED: "label-default",
+    JobState.PAUSED: "label-default",
+    JobState.SCHEDULED: "label-primary",
+    JobState.WAITING: "label-warning",
+}
+"""The look of each state's label on the pages; the original shows no disabled job, here it looks like a paused one."""
+
+
+def public_state(*, active_invocations: int, enabled: bool, paused: bool, next_tick: Instant | None) -> JobState:
+    """Return the state of a job; what it still runs outweighs all else.
+
+    Args:
+        active_invocations: how many of its invocations are not final.
+        enabled: whether the config defines and enables it.
+        paused: whether somebody paused it.
+        next_tick: when its cron machine awaits a tick; None if it awaits none.
+    """
+    if active_invocations:
+        return JobState.RUNNING
+    if not enabled:
+        return JobState.DISABLED
+    if paused:
+        return JobState.PAUSED
+    return JobState.WAITING if next_tick in (None, DISTANT_FUTURE) else JobState.SCHEDULED

@@ -1,0 +1,86 @@
+"""Sets of refs, as ``refs`` of a gitiles trigger name them: which refs belong, and what to list to find them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+
+from luci_scheduler.core.ref_validation import REGEXP
+from luci_scheduler.core.regexps import Pattern, compile_regexp, literal_prefix
+
+__all__ = ["RefSet", "ref_set"]
+
+_CACHED = 256
+
+
+class RefSet:
+    """The refs that entries name: full names of refs, and ``regexp:`` patterns of whole names.
+
+    Immutable; may be shared by threads. Entries are grouped by the folder of refs that they lie in, and the patterns of one
+    folder are joined as ``^(r1)|(r2)$``, like the original does: with several patterns the first one is not anchored at its
+    end and the last one not at its start. A trigger's existing meaning is kept rather than mended.
+    """
+
+    def __init__(self, entries: Sequence[str]) -> None:
+        """Read the entries.
+
+        Raises:
+            BadRegexpError: a pattern is not valid RE2.
+        """
+        self._literals: set[str] = set()
+        self._alone: list[tuple[str, Pattern]] = []
+        patterns: dict[str, list[str]] = {}
+        for entry in entries:
+            literal, pattern = _parse(entry)
+            prefix = _folder(literal)
+            patterns.setdefault(prefix, [])
+            if pattern:
+                patterns[prefix].append(pattern)
+                self._alone.append((entry, compile_regexp(pattern)))
+            else:
+                self._literals.add(literal)
+        self._joined: dict[str, Pattern | None] = {
+            prefix: compile_regexp(f"^{'|'.join(f'({text})' for text in texts)}$") if texts else None
+            for prefix, texts in patterns.items()
+        }
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """The folders of refs to list, such as ``refs/heads``, sorted: everything in the set lies in one of them."""
+        return tuple(sorted(self._joined))
+
+    def __contains__(self, ref: str) -> bool:
+        return any(
+            ref.startswith(f"{prefix}/") and (ref in self._literals or (joined is not None and joined.search(ref)))
+            for prefix, joined in self._joined.items()
+        )
+
+    def missing(self, existing: Collection[str]) -> tuple[str, ...]:
+        """Return the entries that no existing ref fits, sorted; each pattern counts by itself, anchored at both ends."""
+        literals = [literal for literal in self._literals if literal not in existing]
+        patterns = [entry for entry, pattern in self._alone if not any(pattern.fullmatch(ref) for ref in existing)]
+        return tuple(sorted(literals + patterns))
+
+
+@lru_cache(_CACHED)
+def ref_set(entries: tuple[str, ...]) -> RefSet:
+    """Return the set of some entries; the same ones are compiled once.
+
+    Raises:
+        BadRegexpError: a pattern is not valid RE2.
+    """
+    return RefSet(entries)
+
+
+def _parse(entry: str) -> tuple[str, str]:
+    """Return the literal text that an entry begins with, and its pattern, which is empty where the literal is all."""
+    if not entry.startswith(REGEXP):
+        return entry, ""
+    pattern = entry.removeprefix(REGEXP)
+    compile_regexp(pattern)
+    literal, is_all = literal_prefix(pattern)
+    return literal, "" if is_all else pattern
+
+
+def _folder(literal: str) -> str:
+    return literal.rpartition("/")[0]

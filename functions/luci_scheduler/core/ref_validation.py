@@ -1,0 +1,49 @@
+"""What may stand in the ``refs`` of a gitiles trigger: full names of refs, and ``regexp:`` patterns of them."""
+
+from __future__ import annotations
+
+from luci_scheduler.core.go_text import quote
+from luci_scheduler.core.regexps import BadRegexpError, compile_regexp, literal_prefix
+
+__all__ = ["ANCHORS", "REGEXP", "is_anchored", "ref_problems"]
+
+REGEXP = "regexp:"
+"""Marks an entry that is a pattern."""
+ANCHORS = "^ and $ qualifiers are added automatically, please remove them"
+_SLASHES = 2  # fewer would list all refs of a repository, those of every code review among them
+
+
+def is_anchored(pattern: str) -> bool:
+    """Whether a pattern brings anchors of its own."""
+    return pattern.startswith("^") or pattern.endswith("$")
+
+
+def ref_problems(entry: str) -> list[str]:
+    """Return what is wrong with an entry of ``refs``, in the original's words and order; empty if nothing is."""
+    if entry.startswith(REGEXP):
+        return _regexp_problems(entry.removeprefix(REGEXP))
+    problems = []
+    if not entry.startswith("refs/"):
+        problems.append(f"ref must start with 'refs/' not {quote(entry)}")
+    if entry.count("/") < _SLASHES:
+        problems.append(f"fewer than 2 slashes in ref {quote(entry)}")
+    return problems
+
+
+def _regexp_problems(pattern: str) -> list[str]:
+    if is_anchored(pattern):
+        return [ANCHORS]
+    try:
+        compile_regexp(pattern)
+    except BadRegexpError as error:
+        return [f"invalid regexp: {error}"]
+    prefix, _ = literal_prefix(pattern)
+    problems = []
+    if prefix.count("/") < _SLASHES:
+        problems.append(
+            f"fewer than 2 slashes in literal prefix {quote(prefix)}: the pattern must begin with the text of the refs' "
+            "folder, such as refs/heads/"
+        )
+    if not prefix.startswith("refs/"):
+        problems.append(f'literal prefix {quote(prefix)} must start with "refs/"')
+    return problems

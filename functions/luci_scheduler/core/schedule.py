@@ -1,0 +1,90 @@
+"""Schedules of jobs: ``triggered``, ``continuously``, ``with <duration> interval`` or a cron expression."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from luci_scheduler.core.cron import BadCronError, CronExpression, parse_cron
+from luci_scheduler.core.go_random import first_fraction
+from luci_scheduler.core.go_text import parse_duration, quote
+from luci_scheduler.core.instants import SECOND, Instant
+
+__all__ = ["DISTANT_FUTURE", "BadScheduleError", "Schedule", "parse_schedule"]
+
+DISTANT_FUTURE = Instant(4_604_952_467 * SECOND)
+"""2115-12-05T01:27:47Z, the original's sign for "never by itself": the next tick of a ``triggered`` job."""
+
+_LAST_INSTANT = (1 << 63) - 1  # what the store's integers hold, in the year 2262
+_CACHED = 1024  # a tick asks for the schedule of its job again and again; an instance sees few different ones
+
+
+class BadScheduleError(ValueError):
+    """The text is no schedule; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A parsed schedule; made by ``parse_schedule``. With neither cron nor interval it is ``triggered``."""
+
+    text: str
+    cron: CronExpression | None = None
+    interval: int | None = None
+    """Nanoseconds."""
+
+    @property
+    def is_absolute(self) -> bool:
+        """Whether ticks depend on the calendar only; otherwise they count from the previous rewind."""
+        return self.interval is None
+
+    def next(self, now: Instant, previous: Instant | None, *, seed: int = 0) -> Instant | None:
+        """Return when the next tick is due, or None if none ever is.
+
+        Args:
+            now: a cron tick is strictly later, an interval that is over already ends now.
+            previous: the last rewind; it matters to intervals only. None happens to no machine that was enabled; the
+                original then spreads first ticks over one interval, by a fraction made of ``seed``.
+            seed: for the original, the 64-bit FNV-1 hash of the job's ID.
+        """
+        if self.cron is not None:
+            second = self.cron.next_after(now // SECOND)
+            return None if second is None else Instant(second * SECOND)
+        if self.interval is None:
+            return DISTANT_FUTURE
+        if previous is None:
+            due = now + int(self.interval * first_fraction(seed))
+        else:
+            due = max(now, previous + self.interval)
+        return Instant(min(due, _LAST_INSTANT))
+
+
+@lru_cache(maxsize=_CACHED)
+def parse_schedule(text: str) -> Schedule:
+    """Read a schedule; case and spaces matter in all but cron expressions.
+
+    Raises:
+        BadScheduleError: the text is none.
+    """
+    if text == "triggered":
+        return Schedule(text)
+    if text == "continuously":
+        return Schedule(text, interval=0)
+    if text.startswith("with "):
+        return Schedule(text, interval=_interval(text))
+    try:
+        return Schedule(text, cron=parse_cron(text))
+    except BadCronError as error:
+        raise BadScheduleError(f"bad schedule {quote(text)}: {error}") from error
+
+
+def _interval(text: str) -> int:
+    words = text.split(" ", 2)
+    if len(words) != 3 or words[2] != "interval":  # noqa: PLR2004 - with, duration, interval
+        raise BadScheduleError(f'bad schedule {quote(text)}: expecting "with <duration> interval"')
+    try:
+        interval = parse_duration(words[1])
+    except ValueError as error:
+        raise BadScheduleError(f"bad schedule {quote(text)}: {error}") from error
+    if interval < 0:
+        raise BadScheduleError(f"bad schedule {quote(text)}: an interval cannot be negative")
+    return interval

@@ -1,0 +1,104 @@
+"""Cron ticks: a job's own schedule starts it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from luci_scheduler.core import cron_machine
+from luci_scheduler.core.cron_machine import StartInvocation
+from luci_scheduler.core.errors import ComeAgainError, SchedulerError, StoreConflictError
+from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.job import Job
+from luci_scheduler.core.job_changes import effective_schedule, stepped
+from luci_scheduler.core.request import Request
+from luci_scheduler.core.triage import has_free_slot, inactive_reason, new_invocation
+from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.engine.advance import PENDING_READ, launch_all
+from luci_scheduler.engine.allocation import allocate
+from luci_scheduler.engine.jobs import put_job, rewound, with_tick
+from luci_scheduler.engine.runtime import Runtime, logger
+from luci_scheduler.managers.controller import Answers
+from luci_scheduler.ports import CreateTrigger, Found, TriggerRecord
+
+__all__ = ["on_cron_tick"]
+
+
+def on_cron_tick(runtime: Runtime, job_id: JobId, nonce: int, generation: int, created: Instant, key: str) -> None:
+    """Take a tick of a job's schedule; one that is not the awaited one does nothing.
+
+    Raises:
+        EarlyTickError: a little before its time; deliver again.
+        ComeAgainError: the commit that records the tick is not visible yet (for five minutes from ``created``).
+        TransientError: the store or the queue failed; deliver again.
+    """
+    answers = Answers()
+    for _ in range(runtime.limits.races):
+        started = runtime.clock.now()
+        found = runtime.store.job(job_id)
+        if found is None or found.value.cron.generation < generation:
+            if started - created < runtime.limits.early_task_patience:
+                raise ComeAgainError(f"a tick of {job_id} is ahead of the commit that records it")
+            logger.info("tick_dropped", job_id=job_id, generation=generation, reason="it was never recorded")
+            return
+        job = found.value
+        step = cron_machine.tick(job.cron, effective_schedule(job), started, runtime.chance.nonce, nonce)
+        if step[0] == job.cron:
+            logger.info("tick_stale", job_id=job_id, generation=generation)
+            return
+        starts = [action for action in step[1] if isinstance(action, StartInvocation)]
+        job = with_tick(runtime, stepped(job, step, started), started)
+        try:
+            if starts:
+                _start(runtime, found, job, starts[0].generation, started, answers, key)
+            else:
+                runtime.store.commit([put_job(job, found, key)])
+        except StoreConflictError:
+            continue
+        return
+    raise ComeAgainError(f"job {job_id} changes too fast to take its tick")
+
+
+def _start(
+    runtime: Runtime,
+    found: Found[Job],
+    job: Job,
+    generation: int,
+    started: Instant,
+    answers: Answers,
+    key: str,
+) -> None:
+    """Commit the job with what its tick starts: an invocation, a trigger that waits, or nothing where nothing is to do.
+
+    The trigger needs no marker: the tick's nonce is used up by the same commit.
+    """
+    trigger = Trigger(f"cron:v1:{generation}", started, "cron", {"generation": generation})
+    record = TriggerRecord(job.id, trigger, deliveries=(key,))
+    if not has_free_slot(job):
+        waiting = replace(job, triggers_wait=True)
+        runtime.store.commit([CreateTrigger(record), put_job(waiting, found, key)])
+        return
+    if _is_idle(runtime, job, trigger, answers):
+        job = rewound(runtime, replace(job, last_poll=started), runtime.clock.now())
+        runtime.store.commit([put_job(job, found, key)])
+        return
+    pending: Sequence[Found[TriggerRecord]] = (
+        runtime.store.pending_triggers(job.id, PENDING_READ) if job.triggers_wait else ()
+    )
+    plan = allocate(runtime, job, pending, (record,), started=started, key=key, unmarked=(trigger.id,))
+    job = replace(plan.job, triggers_wait=job.triggers_wait or plan.left > 0)
+    versions = runtime.store.commit([*plan.writes, put_job(job, found, key, plan.log)])
+    launch_all(runtime, plan.created(versions), key, answers)
+
+
+def _is_idle(runtime: Runtime, job: Job, trigger: Trigger, answers: Answers) -> bool:
+    """Whether the job's task would find nothing to do, asked without an invocation being kept for it."""
+    if runtime.limits.keep_idle or job.active_invocations or job.triggers_wait or inactive_reason(job):
+        return False
+    try:
+        provisional = new_invocation(job, Request((trigger,)), InvocationId(0), trigger.created)
+        return runtime.manager(provisional.task).idle(runtime.controller(provisional, answers))
+    except SchedulerError as error:
+        logger.info("idle_unknown", job_id=job.id, reason=str(error))
+        return False

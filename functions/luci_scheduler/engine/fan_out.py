@@ -1,0 +1,55 @@
+"""Bringing triggers to many jobs, side by side: one job's trouble does not repeat the work of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from luci_scheduler.core.errors import SchedulerError
+from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.instants import SECOND, Instant
+from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.engine.intake import accept_triggers
+from luci_scheduler.engine.runtime import Runtime, logger
+from luci_scheduler.ports import Task
+
+__all__ = ["bring"]
+
+_BUDGET = 150 * SECOND
+"""Half the ack deadline of the commit subscription: jobs that are not begun by then go to the queue."""
+
+
+def bring(
+    runtime: Runtime,
+    triggers: Mapping[JobId, Sequence[Trigger]],
+    key: str,
+    later: Callable[[JobId, Instant], Task],
+) -> None:
+    """Bring each job its triggers, with bounded concurrency; safe to repeat under the same key.
+
+    A job whose part fails, or is not begun in time, gets a task of its own: ``later(job, now)``. A single job's trouble
+    is raised instead: delivering again does the same.
+
+    Raises:
+        TransientError, ComeAgainError: the single job's part failed, or even the queue did; deliver again.
+    """
+    begun = runtime.clock.now()
+    if len(triggers) == 1:
+        ((job_id, batch),) = triggers.items()
+        accept_triggers(runtime, job_id, batch, key)
+        return
+
+    def one(job_id: JobId, batch: Sequence[Trigger]) -> None:
+        try:
+            if runtime.clock.now() < begun + _BUDGET:
+                accept_triggers(runtime, job_id, batch, key)
+                return
+            logger.info("triggers_queued", job_id=job_id, triggers=len(batch), reason="no time left")
+        except SchedulerError as error:
+            logger.warning("triggers_queued", job_id=job_id, triggers=len(batch), reason=str(error))
+        runtime.queue.enqueue(later(job_id, runtime.clock.now()))
+
+    with ThreadPoolExecutor(runtime.limits.concurrency, thread_name_prefix="job") as pool:
+        futures = [pool.submit(one, job_id, batch) for job_id, batch in triggers.items()]
+    for future in futures:
+        future.result()

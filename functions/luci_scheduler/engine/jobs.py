@@ -1,0 +1,89 @@
+"""Changing jobs: the ticks of their cron machines are enqueued before the commits that record them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from luci_scheduler.core import job_changes
+from luci_scheduler.core.errors import ComeAgainError, JobNotFoundError, StoreConflictError
+from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.job import Job
+from luci_scheduler.core.job_changes import JobChange
+from luci_scheduler.engine.outbox import tick_task, triage_task
+from luci_scheduler.engine.runtime import Runtime, logger
+from luci_scheduler.ports import Found, PutJob
+
+__all__ = ["existing_job", "pause_job", "put_job", "resume_job", "rewound", "with_tick"]
+
+
+def put_job(job: Job, found: Found[Job] | None, key: str, triage_log: str | None = None) -> PutJob:
+    """Return the write that replaces a job under the version it was read at (None: creates it), counter raised."""
+    mutations = found.value.mutations + 1 if found else 0
+    return PutJob(replace(job, mutations=mutations, last_event=key), found.version if found else None, triage_log)
+
+
+def with_tick(runtime: Runtime, change: JobChange, now: Instant) -> Job:
+    """Put the tick of a changed job on the queue, and return the job as it is to be committed."""
+    if change.tick is not None:
+        runtime.queue.enqueue(tick_task(change.job, change.tick, now))
+    return change.job
+
+
+def rewound(runtime: Runtime, job: Job, now: Instant) -> Job:
+    """Let an idle job begin to wait for its next tick, unless it waits already; return it as it is to be committed."""
+    return with_tick(runtime, job_changes.rewound(job, now, runtime.chance.nonce), now)
+
+
+def existing_job(runtime: Runtime, job_id: JobId) -> Found[Job]:
+    """Read a job that a config defines.
+
+    Raises:
+        JobNotFoundError: there is none of that name, or it is disabled.
+    """
+    found = runtime.store.job(job_id)
+    if found is None or not found.value.enabled:
+        raise JobNotFoundError(f"no such job: {job_id}")
+    return found
+
+
+def pause_job(runtime: Runtime, job_id: JobId, who: str, reason: str, key: str) -> None:
+    """Pause a job; safe to repeat. Triggers that wait are discarded by the triage that follows; what runs goes on.
+
+    Raises:
+        JobNotFoundError: there is no such job.
+        TransientError: the store or the queue failed; the job may be paused.
+    """
+    _change(runtime, job_id, key, lambda job, now: job_changes.paused(job, who, reason, now, runtime.chance.nonce))
+    logger.info("job_paused", job_id=job_id, who=who, reason=reason)
+
+
+def resume_job(runtime: Runtime, job_id: JobId, who: str, reason: str, key: str) -> None:
+    """Resume a paused job; safe to repeat.
+
+    Raises:
+        JobNotFoundError: there is no such job.
+        TransientError: the store or the queue failed; the job may be resumed.
+    """
+    _change(runtime, job_id, key, lambda job, now: job_changes.resumed(job, who, reason, now, runtime.chance.nonce))
+    logger.info("job_resumed", job_id=job_id, who=who, reason=reason)
+
+
+def _change(runtime: Runtime, job_id: JobId, key: str, decide: Callable[[Job, Instant], JobChange | None]) -> None:
+    for _ in range(runtime.limits.races):
+        found = existing_job(runtime, job_id)
+        now = runtime.clock.now()
+        change = decide(found.value, now)
+        if change is None:
+            return
+        job = with_tick(runtime, change, now)
+        try:
+            runtime.store.commit([put_job(job, found, key)])
+        except StoreConflictError:
+            continue
+        if job.triage_due is not None:
+            # If this is lost the sweep asks again: the job's document says that a triage is due.
+            runtime.queue.enqueue(triage_task(job_id, runtime.clock.now()))
+        return
+    raise ComeAgainError(f"job {job_id} changes too fast to be changed")

@@ -1,0 +1,97 @@
+"""What documents say is due, as tasks: handlers enqueue them before their commits, the sweep once more if they were lost.
+
+Payloads carry the kind's members only; ``created`` is when the task was made, in nanoseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from luci_scheduler.core.cron_machine import TickLater
+from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.invocation import Invocation
+from luci_scheduler.core.job import Job
+from luci_scheduler.core.triage_throttle import triage_kick
+from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.core.trigger_json import trigger_to_json
+from luci_scheduler.ports import Task
+
+__all__ = [
+    "abort_request",
+    "abort_task",
+    "dispatch_task",
+    "dispatch_to_task",
+    "launch_task",
+    "tick_task",
+    "triage_task",
+    "trigger_task",
+]
+
+
+def launch_task(invocation: Invocation, eta: Instant, now: Instant) -> Task:
+    """Return the task that launches an invocation at ``eta``, unless another attempt is made before."""
+    payload = {
+        "job": invocation.job_id,
+        "invocation": str(invocation.id),
+        "attempts": invocation.attempts,
+        "created": now,
+    }
+    return Task("launch", payload, eta)
+
+
+def tick_task(job: Job, tick: TickLater, now: Instant) -> Task:
+    """Return the task of a job's awaited tick, or of a link on the way to it; it counts once ``job`` is committed."""
+    payload = {"job": job.id, "nonce": str(tick.nonce), "generation": job.cron.generation, "created": now}
+    return Task("cron", payload, now if job.tick_at is None else max(now, job.tick_at))
+
+
+def triage_task(job_id: JobId, now: Instant) -> Task:
+    """Return the task that triages a job: at most one for every two seconds is carried out, however many are asked for."""
+    eta, name = triage_kick(job_id, now)
+    return Task("triage", {"job": job_id, "created": now}, eta, name=name)
+
+
+def abort_request(job_id: JobId, invocation_id: InvocationId, who: str, reason: str, now: Instant) -> Task:
+    """Return the task that aborts an invocation for somebody; safe to enqueue twice."""
+    payload = {"job": job_id, "invocation": str(invocation_id), "who": who, "reason": reason, "created": now}
+    return Task("abort", payload, now)
+
+
+def abort_task(invocation: Invocation, now: Instant) -> Task:
+    """Return the task that carries out an abort that was asked for."""
+    return Task("abort", {"job": invocation.job_id, "invocation": str(invocation.id), "created": now}, now)
+
+
+def dispatch_task(invocation: Invocation, now: Instant) -> Task:
+    """Return the task that dispatches what an invocation has emitted; it counts once ``invocation`` is committed."""
+    payload = {
+        "job": invocation.job_id,
+        "invocation": str(invocation.id),
+        "mutation": invocation.mutations,
+        "created": now,
+    }
+    return Task("dispatch", payload, now)
+
+
+def dispatch_to_task(invocation: Invocation, target: JobId, first: int, now: Instant) -> Task:
+    """Return the task that brings one job what an invocation emitted, from the number ``first`` on."""
+    payload = {
+        "job": invocation.job_id,
+        "invocation": str(invocation.id),
+        "target": target,
+        "first": first,
+        "created": now,
+    }
+    return Task("dispatch-to", payload, now)
+
+
+def trigger_task(job_id: JobId, triggers: Sequence[Trigger], delivery: str, now: Instant) -> Task:
+    """Return the task that brings a job triggers, in one triage, as the delivery that they came with."""
+    payload = {
+        "job": job_id,
+        "triggers": [trigger_to_json(trigger) for trigger in triggers],
+        "delivery": delivery,
+        "created": now,
+    }
+    return Task("trigger", payload, now)

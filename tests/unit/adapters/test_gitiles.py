@@ -1,0 +1,322 @@
+"""The Gitiles client, against recorded answers and the local Gitiles server, over loopback."""
+
+import gzip
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emulator.gitiles import GitilesServer, Person, Repository
+from emulator.gitiles.faults import GitilesFault
+from emulator.gitiles.testing import commit_history
+from emulator.memory.sources import ManualClock
+from luci_scheduler.adapters import gitiles
+from luci_scheduler.adapters.gitiles import GitilesClient, host_urls, parse_time
+from luci_scheduler.adapters.http import sessions
+from luci_scheduler.core.instants import SECOND, Instant, parse_rfc3339
+from luci_scheduler.core.repo_url import RepoUrl
+from luci_scheduler.ports import GitilesError
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+HOST = "dawn.googlesource.com"
+TINT = RepoUrl(HOST, "tint")
+NEW, OLD = "7b1c0f8a2b0e4c46b9e6a0cf55d0b6a1c9f27e3d", "9f14d5c0be0dd1e5f2a85ea2b3aa2b0f5b1c6a77"
+MONDAY = 1_773_756_297 * SECOND
+ERRORS = {
+    400: ("INVALID_ARGUMENT", False),
+    401: ("UNAUTHENTICATED", False),
+    403: ("PERMISSION_DENIED", False),
+    404: ("NOT_FOUND", False),
+    429: ("RESOURCE_EXHAUSTED", True),
+    503: ("UNAVAILABLE", True),
+}
+
+
+class Recorded:
+    """An HTTP server that gives one answer to everything and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.body = b""
+        self.headers: dict[str, str] = {"Content-Type": "application/json"}
+        self.paths: list[str] = []
+        recorded = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                recorded.paths.append(self.path)
+                self.send_response(recorded.status)
+                for name, value in {**recorded.headers, "Content-Length": str(len(recorded.body))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(recorded.body)
+
+            def log_message(self, *_: Any) -> None:
+                """Stay silent."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
+        self.thread.start()
+
+    def answer(self, name: str) -> None:
+        """Give a recorded answer from now on."""
+        if name.endswith(".txt"):
+            self.body = (SAMPLES / name).read_bytes()
+            return
+        response = json.loads((SAMPLES / name).read_text(encoding="utf-8"))["response"]
+        self.status, self.headers, self.body = response["status"], response["headers"], response["body"].encode()
+
+    def stop(self) -> None:
+        """Stop."""
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+@pytest.fixture
+def recorded() -> Iterator[Recorded]:
+    """A server of recorded answers."""
+    server = Recorded()
+    yield server
+    server.stop()
+
+
+def client(url: str, *, authenticated: bool = False, deadline: int = 5 * SECOND, clock: Any = None) -> GitilesClient:
+    """Return a client for which ``url`` stands for the host."""
+    clock = clock or ManualClock(Instant(MONDAY))
+    opened = sessions(authenticated=False)
+    return GitilesClient(host_urls({HOST: url}), opened, clock, deadline, authenticated=authenticated)
+
+
+def refusal(call: Callable[[], Any]) -> GitilesError:
+    """Return the error of a call."""
+    with pytest.raises(GitilesError) as raised:
+        call()
+    return raised.value
+
+
+def test_a_recorded_log(recorded: Recorded) -> None:
+    """The request is the original's; commits come with their committer's time and, if asked for, their paths."""
+    recorded.answer("gitiles-log-range-tree-diff.body.txt")
+    page = client(recorded.url, authenticated=True).log(TINT, NEW, exclude=OLD, limit=50, diffs=True)
+    assert recorded.paths == [f"/a/tint/+log/{OLD}..{NEW}?format=JSON&n=50&name-status=1"]
+    assert [commit.id for commit in page.commits] == [NEW, OLD]
+    assert page.commits[0].committed == parse_rfc3339("2026-03-17T14:04:57Z")
+    assert page.next == ""
+    assert page.commits[0].diff == (
+        ("src/writer/msl/generator_impl.cc", "src/writer/msl/generator_impl.cc"),
+        ("", "src/writer/msl/fold_constants.cc"),
+        ("src/writer/msl/old.cc", ""),
+        ("docs/old-name.md", "docs/new-name.md"),
+    )
+
+
+def test_recorded_pages(recorded: Recorded) -> None:
+    """A page tells where the next one begins; an empty log is a log."""
+    recorded.answer("gitiles-log-page-1.body.txt")
+    asked = client(recorded.url)
+    page = asked.log(RepoUrl(HOST, "a/b"), NEW, limit=1)
+    assert ([commit.id for commit in page.commits], page.next) == ([NEW], OLD)
+    recorded.answer("gitiles-log-page-2.body.txt")
+    page = asked.log(TINT, NEW, limit=1, start=OLD)
+    assert ([commit.id for commit in page.commits], page.next) == ([OLD], "")
+    assert recorded.paths == [f"/a%2Fb/+log/{NEW}?format=JSON&n=1", f"/tint/+log/{NEW}?format=JSON&n=1&s={OLD}"]
+    recorded.answer("gitiles-log-empty.body.txt")
+    assert asked.log(TINT, NEW, limit=1).commits == ()
+    recorded.answer("gitiles-log-merge-commit-tree-diff.body.txt")
+    (merge,) = asked.log(TINT, NEW, limit=1, diffs=True).commits
+    assert (merge.diff, merge.committed) == ((), parse_rfc3339("2026-03-18T09:00:00+01:00"))
+
+
+@pytest.mark.parametrize(
+    ("sample", "prefix", "refs"),
+    [
+        ("heads", "refs/heads", ["refs/heads/chromium/4400", "refs/heads/main", "refs/heads/release-2026.03"]),
+        ("tags", "refs/tags", ["refs/tags/v1.0", "refs/tags/v1.1-light"]),
+        ("exact", "refs/heads/main", ["refs/heads/main"]),
+        ("none", "refs/heads", []),
+    ],
+)
+def test_recorded_refs(recorded: Recorded, sample: str, prefix: str, refs: list[str]) -> None:
+    """Names are completed; an annotated tag is its own object, not the commit behind it."""
+    recorded.answer(f"gitiles-refs-{sample}.body.txt")
+    found = client(recorded.url).refs(TINT, prefix)
+    assert list(found) == refs
+    assert recorded.paths == [f"/tint/+{prefix.replace('/', '%2F')}?format=JSON"]
+    assert found.get("refs/tags/v1.0", "") in ("", "f0f705ab066fbe063e0fa7be229ae035d1d97c2c")
+
+
+def test_entries_without_a_hash_are_left_out(recorded: Recorded) -> None:
+    """They occur."""
+    recorded.body = b')]}\'\n{"main": {"value": "1"}, "x": {}, "y": null, "z": {"value": ""}}'
+    assert client(recorded.url).refs(TINT, "refs/heads") == {"refs/heads/main": "1"}
+
+
+@pytest.mark.parametrize("status", ERRORS)
+def test_recorded_errors(recorded: Recorded, status: int) -> None:
+    """Each status has its code; the body's first line is kept, a page's is not."""
+    recorded.answer(f"gitiles-error-{status}.http.json")
+    error = refusal(lambda: client(recorded.url).log(TINT, NEW, limit=1))
+    assert (error.code, error.transient) == ERRORS[status]
+    assert str(error).startswith(f"{error.code}: HTTP {status}: ")
+    assert ("an HTML page" in str(error)) is (status == 400)
+    assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(302, "INTERNAL"), (418, "INTERNAL"), (500, "INTERNAL"), (502, "UNAVAILABLE")]
+)
+def test_other_statuses(recorded: Recorded, status: int, code: str) -> None:
+    """A redirection is not followed: the token is for this host."""
+    recorded.status, recorded.headers = status, {"Location": f"{recorded.url}/elsewhere"}
+    assert refusal(lambda: client(recorded.url).refs(TINT, "refs/heads")).code == code
+    assert len(recorded.paths) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b'{"log": []}',
+        b")]}'\nno JSON",
+        b")]}'\n[]",
+        b")]}'\n{}",
+        b')]}\'\n{"log": [{}]}',
+        b')]}\'\n{"log": [{"commit": "main", "committer": {"time": "Tue Mar 17 14:04:57 2026"}}]}',
+        b')]}\'\n{"log": [{"commit": "' + NEW.encode() + b'", "committer": {"time": "yesterday"}}]}',
+        b")]}'\n" + b"[" * 100_000,
+    ],
+)
+def test_broken_answers(recorded: Recorded, body: bytes) -> None:
+    """Whatever is no log is INTERNAL, and may be one the next time."""
+    recorded.body = body
+    error = refusal(lambda: client(recorded.url).log(TINT, NEW, limit=1))
+    assert (error.code, error.transient) == ("INTERNAL", True)
+
+
+def test_an_answer_is_unpacked_only_so_far(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small body may unpack to a huge one."""
+    monkeypatch.setattr(gitiles, "MAX_BODY_BYTES", 1 << 20)
+    recorded.headers = {"Content-Encoding": "gzip"}
+    recorded.body = gzip.compress(b")]}'\n" + b" " * (4 << 20) + b"{}")
+    error = refusal(lambda: client(recorded.url).refs(TINT, "refs/heads"))
+    assert (error.code, error.transient) == ("INTERNAL", False)
+    assert "more than 1048576 bytes" in str(error)
+
+
+def test_hosts_that_are_not_asked() -> None:
+    """The token goes to Google's hosts, and to those that a setting names, alone."""
+    url = host_urls({"local.example": "http://127.0.0.1:1/"})
+    assert url("local.example") == "http://127.0.0.1:1"
+    assert url("dawn.googlesource.com") == "https://dawn.googlesource.com"
+    for host in (
+        "example.com",
+        "googlesource.com",
+        "xgooglesource.com",
+        "a.googlesource.com.evil",
+        "u@a.googlesource.com",
+    ):
+        assert url(host) is None, host
+    error = refusal(lambda: client("http://127.0.0.1:1").refs(RepoUrl("example.com", "r"), "refs/heads"))
+    assert (error.code, error.transient) == ("INVALID_ARGUMENT", False)
+
+
+def test_nobody_listens() -> None:
+    """Without an HTTP answer the code is UNKNOWN."""
+    error = refusal(lambda: client("http://127.0.0.1:1").refs(TINT, "refs/heads"))
+    assert (error.code, error.transient) == ("UNKNOWN", True)
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("Tue Mar 17 13:58:02 2026", "2026-03-17T13:58:02Z"),
+        ("Tue Mar  3 13:58:02 2026", "2026-03-03T13:58:02Z"),
+        ("Tue Mar 03 13:58:02 2026", "2026-03-03T13:58:02Z"),
+        ("Wed Mar 18 09:00:00 2026 +0100", "2026-03-18T08:00:00Z"),
+        ("Wed Mar 18 09:00:00 2026 -0330", "2026-03-18T12:30:00Z"),
+        ("Thu Jan 01 00:00:00 1970", "1970-01-01T00:00:00Z"),
+    ],
+)
+def test_times(text: str, time: str) -> None:
+    """With and without a zone; days may be padded with a blank."""
+    assert parse_time(text) == parse_rfc3339(time)
+
+
+@pytest.mark.parametrize("text", ["", "Tue Mar 17 13:58 2026", "Tue Mär 17 13:58:02 2026", "Tue Feb 30 13:58:02 2026"])
+def test_what_is_no_time(text: str) -> None:
+    """It is refused."""
+    with pytest.raises(ValueError, match=r"."):
+        parse_time(text)
+
+
+class TestOnRealRepositories:
+    """Against the local Gitiles server."""
+
+    @pytest.fixture
+    def server(self, tmp_path: Path) -> Iterator[GitilesServer]:
+        """A server."""
+        server = GitilesServer(tmp_path)
+        server.start()
+        yield server
+        server.stop()
+
+    def test_pages_of_a_nested_repository(self, server: GitilesServer, tmp_path: Path) -> None:
+        """Pages join without a gap; a range ends where it should."""
+        repository = Repository.create(tmp_path / HOST / "infra" / "luci")
+        history = commit_history(repository, 7)
+        asked, repo = client(server.url_of(HOST)), RepoUrl(HOST, "infra/luci")
+        found: list[str] = []
+        start = ""
+        while True:
+            page = asked.log(repo, history[0], exclude=history[-1], limit=2, start=start)
+            found += [commit.id for commit in page.commits]
+            start = page.next
+            if not start:
+                break
+        assert found == history[:-1]
+        assert asked.refs(repo, "refs/heads") == {"refs/heads/main": history[0]}
+        assert {record.path for record in server.requests} == {
+            f"/infra/luci/+log/{history[-1]}..{history[0]}",
+            "/infra/luci/+refs/heads",
+        }
+
+    @pytest.mark.parametrize("zones", [False, True])
+    def test_times_in_zones(self, server: GitilesServer, tmp_path: Path, *, zones: bool) -> None:
+        """A commit's time is the same instant either way."""
+        server.zones = zones
+        repository = Repository.create(tmp_path / HOST / "tint")
+        sha = repository.commit("x", {"a": "1"}, committer=Person(offset=-210), at=MONDAY)
+        (commit,) = client(server.url_of(HOST)).log(TINT, sha, limit=1, diffs=True).commits
+        assert (commit.committed, commit.diff) == (MONDAY, (("", "a"),))
+
+    @pytest.mark.parametrize(
+        ("effect", "codes"),
+        [("cut", {"UNKNOWN"}), ("cut_body", {"INTERNAL", "UNKNOWN"}), ("slow", {"DEADLINE_EXCEEDED"})],
+    )
+    def test_faults(self, server: GitilesServer, tmp_path: Path, effect: Any, codes: set[str]) -> None:
+        """Whatever breaks may work the next time."""
+        sha = commit_history(Repository.create(tmp_path / HOST / "tint"), 1)[0]
+        server.faults.add(GitilesFault(effect, seconds=5))
+        asked = client(server.url_of(HOST), deadline=SECOND // 5 if effect == "slow" else 5 * SECOND)
+        error = refusal(lambda: asked.log(TINT, sha, limit=1))
+        assert error.code in codes
+        assert error.transient
+        assert asked.log(TINT, sha, limit=1).commits[0].id == sha
+
+    def test_an_answer_that_drips(self, server: GitilesServer, tmp_path: Path) -> None:
+        """The deadline is for the whole answer, not for each piece of it."""
+        commit_history(Repository.create(tmp_path / HOST / "tint"), 1)
+
+        class Hasty(ManualClock):
+            def now(self) -> Instant:
+                self.advance(10 * SECOND)
+                return super().now()
+
+        asked = client(server.url_of(HOST), clock=Hasty(Instant(MONDAY)))
+        assert refusal(lambda: asked.refs(TINT, "refs/heads")).code == "DEADLINE_EXCEEDED"

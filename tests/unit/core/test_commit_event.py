@@ -1,0 +1,106 @@
+"""Commit events: what may be published, in this project's own form and in Gerrit's."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from luci_scheduler.core.commit_event import MAX_EVENT_BYTES, CommitEvent, parse_commit_events
+from luci_scheduler.core.errors import MalformedError
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+SHA = "7b1c0f8a2b0e4c46b9e6a0cf55d0b6a1c9f27e3d"
+TINT = "https://dawn.googlesource.com/tint"
+GOOD = {"repo": f"{TINT}.git", "ref": "refs/heads/main", "revision": SHA}
+
+
+def parse(document: Any) -> tuple[CommitEvent, ...]:
+    """Read a document."""
+    return parse_commit_events(json.dumps(document).encode())
+
+
+def gerrit(*updates: dict[str, Any], **members: Any) -> dict[str, Any]:
+    """Return what Gerrit tells of updates."""
+    return {"url": TINT, "refUpdateEvent": {"refUpdates": {u["refName"]: u for u in updates}}, **members}
+
+
+def update(ref: str, kind: str = "UPDATE_FAST_FORWARD", new: str = SHA) -> dict[str, Any]:
+    """Return an update of a ref."""
+    return {"refName": ref, "updateType": kind, "oldId": "1" * 40, "newId": new}
+
+
+def test_the_recorded_event() -> None:
+    """The repository's spelling does not count."""
+    data = (SAMPLES / "gitiles-commit-event.data.json").read_bytes()
+    assert parse_commit_events(data) == (CommitEvent(TINT, "refs/heads/main", SHA),)
+
+
+def test_the_recorded_message_of_gerrit() -> None:
+    """It says the same."""
+    message = json.loads((SAMPLES / "gerrit-pubsub-ref-update.message.json").read_text(encoding="utf-8"))
+    assert parse_commit_events(base64.b64decode(message["data"])) == (CommitEvent(TINT, "refs/heads/main", SHA),)
+
+
+def test_gerrit_may_tell_of_several_refs() -> None:
+    """Made and moved refs are events, in order; deleted ones are none; what is unknown is let through."""
+    found = parse(
+        gerrit(
+            update("refs/heads/b", "CREATE", "2" * 40),
+            update("refs/heads/gone", "DELETE", "0" * 40),
+            update("refs/heads/zero", "UPDATE_NON_FAST_FORWARD", "0" * 40),
+            update("refs/changes/65/198765/3"),
+            update("refs/heads/a", "UPDATE_NON_FAST_FORWARD"),
+            eventTime="2026-03-17T14:04:58.120331Z",
+            name="projects/dawn/repos/tint",
+            more={},
+        )
+    )
+    assert [(event.ref, event.revision) for event in found] == [
+        ("refs/changes/65/198765/3", SHA),
+        ("refs/heads/a", SHA),
+        ("refs/heads/b", "2" * 40),
+    ]
+
+
+def test_gerrit_tells_of_repositories_too() -> None:
+    """That is no commit."""
+    for member in ("createRepoEvent", "deleteRepoEvent"):
+        assert parse({"url": TINT, member: {}}) == ()
+    assert parse({"url": TINT, "refUpdateEvent": {"email": "x@y.z"}}) == ()
+
+
+@pytest.mark.parametrize(
+    ("document", "named"),
+    [
+        ({**GOOD, "author": "me"}, "'author'"),
+        ({"repo": TINT, "ref": "refs/heads/main"}, "'revision'"),
+        ({**GOOD, "ref": "main"}, "'ref'"),
+        ({**GOOD, "ref": 1}, "'ref'"),
+        ({**GOOD, "ref": "refs/" + "x" * 1024}, "'ref'"),
+        ({**GOOD, "ref": "refs/heads/a\nb"}, "'ref'"),
+        ({**GOOD, "revision": SHA[:39]}, "'revision'"),
+        ({**GOOD, "revision": SHA.upper()}, "'revision'"),
+        ({**GOOD, "repo": "https://example.com/x"}, "'repo'"),
+        ([GOOD], "list"),
+        (gerrit(update("refs/heads/a", new="1")), "'newId'"),
+        (gerrit(update("heads/a")), "'refName'"),
+        ({**gerrit(update("refs/heads/a")), "url": "https://example.com/x"}, "'url'"),
+        ({**gerrit(update("refs/heads/a")), "url": 1}, "'url'"),
+        ({"url": TINT, "refUpdateEvent": []}, "'refUpdates'"),
+        ({"url": TINT, "refUpdateEvent": {"refUpdates": [1]}}, "'refUpdates'"),
+        ({"url": TINT, "refUpdateEvent": {"refUpdates": {"refs/heads/a": 1}}}, "'refUpdates'"),
+    ],
+)
+def test_bad_events(document: Any, named: str) -> None:
+    """The message names what is wrong."""
+    with pytest.raises(MalformedError, match=named):
+        parse(document)
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", b"{", b"[" * 60_000, b" " * (MAX_EVENT_BYTES + 1)])
+def test_what_is_no_json(data: bytes) -> None:
+    """It is refused, too long ones unread."""
+    with pytest.raises(MalformedError):
+        parse_commit_events(data)

@@ -1,0 +1,113 @@
+"""What all triggering policies have in common."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from luci_scheduler.adapters.documents import decode_job, encode_job
+from luci_scheduler.core.era import Era
+from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.instants import SECOND, Instant
+from luci_scheduler.core.job import Job, JobDefinition, PolicyKind, TaskDefinition, TriggeringPolicy
+from luci_scheduler.core.policy import make_policy
+from luci_scheduler.core.trigger import Trigger, sort_key
+
+repeatable = settings(derandomize=True, deadline=None, database=None, max_examples=300)
+NOW = Instant(1_600_000_000 * SECOND)
+
+definitions = st.builds(
+    TriggeringPolicy,
+    kind=st.sampled_from(PolicyKind),
+    max_concurrent_invocations=st.integers(1, 6),
+    max_batch_size=st.integers(1, 40),
+    log_base=st.floats(1.0001, 100, width=64),
+    pending_timeout=st.integers(1, 40).map(lambda seconds: seconds * SECOND),
+)
+pending_triggers = st.lists(st.integers(0, 60), max_size=60).map(
+    lambda ages: sorted(
+        (Trigger(f"t{number}", Instant(NOW - age * SECOND)) for number, age in enumerate(ages)), key=sort_key
+    )
+)
+
+
+@repeatable
+@given(definitions, pending_triggers, st.integers(0, 8), st.sampled_from(Era))
+def test_every_policy_keeps_the_rules(
+    definition: TriggeringPolicy, pending: Sequence[Trigger], active: int, era: Era
+) -> None:
+    """No trigger goes twice, none is invented, the order stays, slots and sizes are kept, work is not put off."""
+    decision = make_policy(definition, era)(pending, active, NOW)
+    taken = [trigger for request in decision.requests for trigger in request.incoming_triggers]
+    used = taken + list(decision.discard)
+    assert len({trigger.id for trigger in used}) == len(used)
+    assert taken == sorted(taken, key=sort_key)
+    assert set(map(id, used)) <= set(map(id, pending))
+    free = max(0, definition.max_concurrent_invocations - active)
+    assert len(decision.requests) <= free
+    assert all(request.incoming_triggers for request in decision.requests)
+    assert all(len(request.incoming_triggers) <= definition.max_batch_size for request in decision.requests) or (
+        definition.kind == PolicyKind.NEWEST_FIRST
+    )
+    left = len(pending) - len(used)
+    assert left == 0 or len(decision.requests) == free
+
+
+@repeatable
+@given(definitions, pending_triggers, st.integers(0, 8))
+def test_what_a_policy_leaves_behind(definition: TriggeringPolicy, pending: Sequence[Trigger], active: int) -> None:
+    """Batching takes the oldest and discards nothing; newest first leaves what is older but not too old."""
+    decision = make_policy(definition, Era.V2)(pending, active, NOW)
+    taken = [trigger for request in decision.requests for trigger in request.incoming_triggers]
+    if definition.kind == PolicyKind.NEWEST_FIRST:
+        fresh = [trigger for trigger in pending if NOW - trigger.created < definition.pending_timeout]
+        assert list(decision.discard) == pending[: len(pending) - len(fresh)]
+        assert taken == fresh[len(fresh) - len(taken) :]
+        assert all(len(request.incoming_triggers) == 1 for request in decision.requests)
+    else:
+        assert decision.discard == ()
+        assert taken == pending[: len(taken)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_concurrent_invocations": -1}, "max_concurrent_invocations should be positive"),
+        ({"max_batch_size": -5}, "max_batch_size should be positive"),
+        ({"kind": PolicyKind.LOGARITHMIC_BATCHING}, "log_base should be more or equal than 1.0001"),
+        ({"kind": PolicyKind.LOGARITHMIC_BATCHING, "log_base": float("nan")}, "log_base should be more or equal"),
+        ({"kind": PolicyKind.NEWEST_FIRST, "pending_timeout": 0}, "pending_timeout should be positive"),
+        ({"kind": "GREEDY"}, "unrecognized triggering policy kind GREEDY"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(changes: dict[str, Any], message: str) -> None:
+    """With the original's words."""
+    with pytest.raises(ValueError, match=message):
+        make_policy(TriggeringPolicy(**changes), Era.V1)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        TriggeringPolicy(),
+        TriggeringPolicy(PolicyKind.LOGARITHMIC_BATCHING, 3, 50, log_base=1.185),
+        TriggeringPolicy(PolicyKind.NEWEST_FIRST, 2, pending_timeout=90 * SECOND),
+        TriggeringPolicy("KIND_OF_A_LATER_VERSION"),
+    ],
+)
+def test_a_policy_survives_its_document(policy: TriggeringPolicy) -> None:
+    """Every field is stored; a kind that this version does not know stays what it is."""
+    job = Job(JobId("p/j"), JobDefinition(TaskDefinition("noop"), policy=policy))
+    assert decode_job(job.id, encode_job(job)) == job
+
+
+def test_a_document_of_an_earlier_version_gets_the_defaults() -> None:
+    """It lacks the newer fields."""
+    job = Job(JobId("p/j"), JobDefinition(TaskDefinition("noop")))
+    document = encode_job(job)
+    for text in (',"log_base":0.0', ',"pending_timeout":604800000000000'):
+        assert text in document["record"]
+        document["record"] = document["record"].replace(text, "")
+    assert decode_job(job.id, document) == job

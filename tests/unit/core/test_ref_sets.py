@@ -1,0 +1,47 @@
+"""Sets of refs and path filters, beyond the vectors."""
+
+import pytest
+
+from luci_scheduler.core.path_filter import PathFilter
+from luci_scheduler.core.ref_sets import RefSet, ref_set
+from luci_scheduler.core.regexps import BadRegexpError
+
+
+def test_missing_entries() -> None:
+    """Names and patterns that fit nothing are named as configured, sorted; each pattern counts alone."""
+    refs = RefSet(["refs/heads/main", "refs/heads/gone", r"regexp:refs/tags/v\d+", r"regexp:refs/tags/r\d+"])
+    assert refs.missing(["refs/heads/main", "refs/tags/v1", "refs/tags/r1-extra"]) == (
+        "refs/heads/gone",
+        r"regexp:refs/tags/r\d+",
+    )
+    assert refs.missing(["refs/heads/main", "refs/heads/gone", "refs/tags/v1", "refs/tags/r1"]) == ()
+
+
+def test_a_pattern_without_operators_is_a_name() -> None:
+    """It is looked for like a literal ref; escaped characters stand for themselves."""
+    refs = RefSet([r"regexp:refs/heads/release\.1"])
+    assert refs.prefixes == ("refs/heads",)
+    assert "refs/heads/release.1" in refs
+    assert "refs/heads/releasex1" not in refs
+    assert refs.missing([]) == ("refs/heads/release.1",)
+
+
+def test_an_empty_set_holds_nothing() -> None:
+    """Nothing is listed and nothing belongs."""
+    assert ref_set(()).prefixes == ()
+    assert "refs/heads/main" not in ref_set(())
+
+
+def test_bad_patterns_are_refused() -> None:
+    """Look-ahead is not RE2."""
+    with pytest.raises(BadRegexpError):
+        RefSet(["regexp:refs/heads/(?=x)"])
+    with pytest.raises(BadRegexpError):
+        PathFilter(["?a"], [])
+
+
+def test_matching_takes_time_linear_in_the_name() -> None:
+    """A pattern that makes backtracking engines hang for years is nothing special."""
+    refs = RefSet(["regexp:refs/heads/(a+)+b"])
+    assert f"refs/heads/{'a' * 5000}" not in refs
+    assert f"refs/heads/{'a' * 5000}b" in refs

@@ -1,0 +1,96 @@
+"""Patterns of configs: RE2's language, bounded cost, and the literal text that matches begin with."""
+
+import pytest
+
+from luci_scheduler.core.regexps import MAX_LENGTH, BadRegexpError, compile_regexp, literal_prefix
+
+PREFIXES = [
+    (r"refs/branch[-_]heads/\d+", ("refs/branch", False)),
+    (r"refs/foo\.bar/\d+", ("refs/foo.bar/", False)),
+    (r"refs/branch-heads/(6\.8|6\.9)\.\d+", ("refs/branch-heads/6.", False)),
+    (r"refs/h[e]ad(s)/m[a]ster", ("refs/heads/master", True)),
+    (r"refs/(?:heads)/(?P<name>x)", ("refs/heads/x", True)),
+    (".*", ("", False)),
+    ("ab+c", ("ab", False)),
+    ("ab*c", ("a", False)),
+    ("ab?c", ("a", False)),
+    ("ab??c", ("a", False)),
+    ("a{2}b", ("aab", True)),
+    ("a{2,3}b", ("aa", False)),
+    ("a{,3}", ("a{,3}", True)),
+    ("(?:ab){2}c", ("ababc", True)),
+    ("(ab)+c", ("ab", False)),
+    (r"\Qa.b\E*c", ("a.", False)),
+    (r"\Qa.b", ("a.b", True)),
+    (r"\Qa|b)\Ec", ("a|b)c", True)),
+    ("abc|abd", ("ab", False)),
+    ("a|b", ("", False)),
+    ("a(|b)", ("a", False)),
+    (r"\x41\x{42}\103", ("ABC", True)),
+    ("(?i)ab", ("", False)),
+    ("a(?i:b)c", ("a", False)),
+    ("(?s)ab", ("ab", True)),
+    ("a[[:alpha:]]b", ("a", False)),
+    ("[]]a", ("]a", True)),
+    ("[^]]a", ("", False)),
+    (r"[\]]a", ("]a", True)),
+    ("a[bc]", ("a", False)),
+    (r"a\p{Greek}b", ("a", False)),
+    (r"a\pLb", ("a", False)),
+    ("ab$", ("ab", False)),
+    ("^ab", ("", False)),
+    (r"a\bb", ("a", False)),
+    (r"a\nb", ("a\nb", True)),
+    ("", ("", True)),
+]
+
+
+@pytest.mark.parametrize(("pattern", "expected"), PREFIXES, ids=[pattern for pattern, _ in PREFIXES])
+def test_literal_prefix(pattern: str, expected: tuple[str, bool]) -> None:
+    """The prefix is what every match begins with; a complete one is matched by the pattern itself."""
+    compiled = compile_regexp(pattern)
+    assert literal_prefix(pattern) == expected
+    prefix, complete = expected
+    if complete:
+        assert compiled.fullmatch(prefix)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["([{", "(?=x)", "a++", "?a", r"(a)\1", "a{1001}", "((a{100}){100}){100}", "a\ud800", "\\"]
+)
+def test_what_is_not_re2_is_refused(pattern: str) -> None:
+    """Look-around, back references, possessive and huge repetitions are no part of the language."""
+    with pytest.raises(BadRegexpError):
+        compile_regexp(pattern)
+
+
+@pytest.mark.parametrize("pattern", [r"\pN+" * 5000, "(?:a?){1000}" * 1500, "x" * (MAX_LENGTH + 1)])
+def test_large_patterns_are_refused(pattern: str) -> None:
+    """A pattern that is short but compiles into a huge program is refused, and so is a long one."""
+    with pytest.raises(BadRegexpError, match=r"too large|at most"):
+        compile_regexp(pattern)
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+b", "(a|a)*b", "(a|aa)+b", "(.*)*b", "(?:a?){500}a{500}b"])
+def test_patterns_that_explode_elsewhere_do_not_here(pattern: str) -> None:
+    """Exponential patterns for engines that backtrack: here a long text that does not match is answered."""
+    assert not compile_regexp(pattern).fullmatch("a" * 100_000)
+
+
+def test_matching() -> None:
+    """``fullmatch`` is anchored at both ends, ``search`` at none; text that is no Unicode does not fail."""
+    pattern = compile_regexp("a.b")
+    assert pattern.fullmatch("a\u00e4b")
+    assert not pattern.fullmatch("xaxb")
+    assert pattern.search("xaxb")
+    assert not pattern.fullmatch("\ud800b")
+
+
+@pytest.mark.parametrize(
+    "pattern", ["(" * 900 + "a" + ")" * 900, "(?:" * 300 + "a" + ")" * 300, "a{900}" * 50, "a" * MAX_LENGTH]
+)
+def test_the_prefix_of_a_hostile_pattern_is_bounded(pattern: str) -> None:
+    """Depth and repetition cost neither the stack nor memory."""
+    compile_regexp(pattern)
+    prefix, _ = literal_prefix(pattern)
+    assert len(prefix) <= 1000

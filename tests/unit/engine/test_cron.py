@@ -1,0 +1,212 @@
+"""Cron ticks: what a job's own schedule starts, and what becomes of ticks that are late, early, lost or repeated."""
+
+import pytest
+
+from luci_scheduler.core.errors import ComeAgainError, TransientError
+from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.instants import DAY, HOUR, MINUTE, SECOND, Instant, parse_rfc3339
+from luci_scheduler.core.invocation import Status
+from luci_scheduler.engine.jobs import pause_job, resume_job
+from luci_scheduler.engine.sweep import sweep
+from luci_scheduler.ports import Task
+from tests.unit.engine.stub import NOOP, stub_world
+from tests.unit.engine.world import HOST, JOB, World
+
+HOURLY = f'job {{ id: "job" schedule: "0 * * * *" {NOOP} }}'
+INTERVAL = f'job {{ id: "job" schedule: "with 10m interval" {NOOP} }}'
+NOON = parse_rfc3339("2026-03-01T12:00:00Z")
+
+
+def ticks(world: World) -> list[Task]:
+    return [task for task in world.queue.tasks if task.kind == "cron"]
+
+
+def test_a_new_job_awaits_its_first_tick() -> None:
+    """The tick is on the queue before the job is written, and the job says when it is due."""
+    world, _ = stub_world(HOURLY)
+    (tick,) = ticks(world)
+    job = world.store.job(JOB)
+    assert job is not None
+    assert tick.eta == job.value.next_due == NOON + HOUR
+    assert tick.payload["generation"] == job.value.cron.generation
+
+
+def test_a_tick_starts_an_invocation_and_the_next_tick() -> None:
+    """The invocation and the job are one commit; the trigger of a tick needs no marker."""
+    world, _ = stub_world(
+        f'job {{ id: "job" schedule: "0 * * * *" buildbucket {{ server: "{HOST}" bucket: "ci" builder: "b" }} }}'
+    )
+    world.store.counts.clear()
+    world.tick(3600)
+    assert world.counted() == "1R/4W/3c"
+    (invocation,) = world.invocations()
+    assert invocation.incoming_triggers[0].id == "cron:v1:3"
+    assert [task.kind for task in world.queue.tasks] == ["cron", "timer"]
+    assert ticks(world)[0].eta == NOON + 2 * HOUR
+
+
+def test_an_interval_counts_from_the_end() -> None:
+    """No tick is awaited while the invocation runs; its end begins the next interval."""
+    world, manager = stub_world(INTERVAL)
+    manager.on_launch = lambda: world.clock.advance(7 * MINUTE)
+    world.tick(600)
+    (tick,) = ticks(world)
+    assert tick.eta == NOON + (10 + 7 + 10) * MINUTE
+
+
+def test_ticks_while_an_invocation_runs_leave_one_trigger_each() -> None:
+    """What comes while the slot is taken waits; one invocation takes it all."""
+    world, manager = stub_world(HOURLY)
+    manager.runs_on = True
+    world.tick(3600)
+    world.tick(3600)
+    world.tick(3600)
+    assert len(world.invocations()) == 1
+    pending = world.store.pending_triggers(JOB, 10)
+    assert [found.value.trigger.id for found in pending] == ["cron:v1:6", "cron:v1:9"]
+
+
+def test_a_repeated_tick_does_nothing() -> None:
+    """The nonce is used up."""
+    world, _ = stub_world(HOURLY)
+    (tick,) = ticks(world)
+    world.tick(3600)
+    world.store.counts.clear()
+    world.run_task(tick)
+    assert world.counted() == "1R/0W/0c"
+    assert len(world.invocations()) == 1
+
+
+def test_early_ticks() -> None:
+    """A little early: come again. Far too early (a link of a chain): asked for again under a new nonce."""
+    world, _ = stub_world(HOURLY)
+    (tick,) = ticks(world)
+    world.clock.move_to(Instant(tick.eta - SECOND // 2))
+    with pytest.raises(TransientError):
+        world.run_task(tick)
+    world, _ = stub_world(HOURLY)
+    (tick,) = ticks(world)
+    world.run_task(tick)
+    assert len(ticks(world)) == 2
+    assert not world.invocations()
+    world.tick(3600)
+    assert len(world.invocations()) == 1
+
+
+def test_a_tick_ahead_of_its_commit_comes_again_and_is_dropped_at_last() -> None:
+    """A tick whose commit never came is dropped after five minutes."""
+    world, _ = stub_world(HOURLY)
+    now = world.clock.now()
+    ahead = Task("cron", {"job": JOB, "nonce": "7", "generation": 99, "created": now}, now)
+    with pytest.raises(ComeAgainError):
+        world.run_task(ahead)
+    world.clock.advance(5 * MINUTE)
+    world.run_task(ahead)
+    assert not world.invocations()
+
+
+def test_far_ticks_are_reached_by_a_chain() -> None:
+    """The queue holds nothing for longer than 15 days and an hour."""
+    world, _ = stub_world(f'job {{ id: "job" schedule: "0 0 10 4 *" {NOOP} }}')  # 40 days ahead
+    etas = []
+    for _ in range(3):
+        (tick,) = ticks(world)
+        etas.append(tick.eta)
+        world.clock.move_to(tick.eta)
+        world.tick()
+    assert etas == [NOON + 15 * DAY, NOON + 30 * DAY, parse_rfc3339("2026-04-10T00:00:00Z")]
+    assert len(world.invocations()) == 1
+
+
+def test_lost_ticks_are_swept() -> None:
+    """The job's document says what is due; the sweep puts it on the queue again, and the tick does its work once."""
+    world, _ = stub_world(HOURLY)
+    (lost,) = ticks(world)
+    world.queue.purge()
+    world.clock.advance(HOUR)
+    assert sweep(world.runtime).tasks == 0  # within the grace
+    world.clock.advance(3 * MINUTE)
+    assert sweep(world.runtime).tasks == 1
+    world.tick()
+    world.run_task(lost)  # late, but it was not lost after all
+    assert len(world.invocations()) == 1
+
+
+def test_pause_and_resume() -> None:
+    """A paused job does not tick; resumed it does, and who, when and why is on the job."""
+    world, _ = stub_world(HOURLY)
+    pause_job(world.runtime, JOB, "user:a@b.c", "maintenance", "k1")
+    pause_job(world.runtime, JOB, "user:x@y.z", "again", "k2")
+    world.tick(3600)
+    assert not world.invocations()
+    job = world.store.job(JOB)
+    assert job is not None
+    assert (job.value.changed_by, job.value.change_reason) == ("user:a@b.c", "maintenance")
+    assert job.value.triage_due is None, "the triage took place"
+    resume_job(world.runtime, JOB, "user:a@b.c", "done", "k3")
+    world.tick(3600)
+    assert len(world.invocations()) == 1
+
+
+def test_pausing_discards_what_waits() -> None:
+    """The triage that pausing asks for clears the pending triggers, visibly; one task does it however often it is asked for."""
+    world, manager = stub_world(HOURLY)
+    manager.runs_on = True
+    world.tick(3600)
+    world.tick(3600)
+    pause_job(world.runtime, JOB, "user:a@b.c", "why", "k1")
+    world.tick(3)
+    assert not world.store.pending_triggers(JOB, 10)
+    record = world.store.trigger(JOB, "cron:v1:6")
+    assert record is not None
+    assert record.value.discarded == "the job is paused"
+    assert "clearing the pending triggers queue" in world.store.triage_log(JOB)
+
+
+def test_a_removed_job_stops_and_a_redefined_one_starts_again() -> None:
+    """Disabled: no ticks, no triggers; what runs goes on."""
+    world, _ = stub_world(HOURLY)
+    world.sync("")
+    world.tick(3600)
+    assert not world.invocations()
+    world.sync(HOURLY)
+    world.tick(3600)
+    assert [invocation.status for invocation in world.invocations()] == [Status.SUCCEEDED]
+
+
+def test_a_changed_schedule_is_in_force_at_once() -> None:
+    """The tick of the old schedule is stale."""
+    world, _ = stub_world(HOURLY)
+    world.sync(HOURLY.replace("0 * * * *", "30 * * * *"))
+    world.tick(1800)
+    assert len(world.invocations()) == 1
+    world.tick(1800)
+    assert len(world.invocations()) == 1
+
+
+def test_an_idle_tick_keeps_no_invocation() -> None:
+    """Nothing to do: one commit, one document, the next tick; and what was asked is not asked again by a launch."""
+    world, manager = stub_world(INTERVAL)
+    manager.is_idle = True
+    world.store.counts.clear()
+    world.tick(600)
+    assert world.counted() == "1R/1W/1c"
+    assert not world.invocations()
+    (tick,) = ticks(world)
+    assert tick.eta == NOON + 20 * MINUTE
+    job = world.store.job(JOB)
+    assert job is not None
+    assert job.value.last_poll == NOON + 10 * MINUTE
+    manager.is_idle = False
+    manager.asked.clear()
+    world.tick(600)
+    assert manager.asked == ["looked"]
+    assert len(world.invocations()) == 1
+
+
+def test_a_tick_of_a_job_that_went_does_nothing() -> None:
+    """After five minutes nobody waits for it any more."""
+    world, _ = stub_world(HOURLY)
+    gone = Task("cron", {"job": JobId("proj/gone"), "nonce": "1", "generation": 1, "created": 0}, NOON)
+    world.run_task(gone)
+    assert not world.invocations()

@@ -1,0 +1,114 @@
+"""Dispatch: the triggers that an invocation emits reach the jobs that its job triggers, once, in one triage."""
+
+import pytest
+
+from luci_scheduler.core.errors import ComeAgainError
+from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.instants import MINUTE
+from luci_scheduler.engine.sweep import sweep
+from luci_scheduler.ports import Task
+from tests.unit.engine.stub import NOOP, made, stub_world
+from tests.unit.engine.world import HOST, World
+
+A, B, SOURCE = JobId("proj/a"), JobId("proj/b"), JobId("proj/source")
+CONFIG = (
+    f'trigger {{ id: "source" schedule: "with 10m interval" {NOOP} triggers: "a" triggers: "b" }}'
+    f'job {{ id: "a" buildbucket {{ server: "{HOST}" bucket: "ci" builder: "a" }} }}'
+    f'job {{ id: "b" buildbucket {{ server: "{HOST}" bucket: "ci" builder: "b" }} }}'
+)
+
+
+def emitted() -> World:
+    """Return a world in which the source has just emitted three triggers that nobody has brought yet."""
+    world, manager = stub_world(CONFIG)
+    manager.emits = [made("t1"), made("t2"), made("t0")]
+    world.tick(600)
+    return world
+
+
+def test_all_triggers_reach_each_target_in_one_triage() -> None:
+    """One invocation of each target takes them all, in their order; the log tells of it."""
+    world = emitted()
+    assert not world.invocations(A)
+    world.tick()
+    for job_id in (A, B):
+        (invocation,) = world.invocations(job_id)
+        assert [trigger.id for trigger in invocation.incoming_triggers] == ["t1", "t2", "t0"]
+        assert {trigger.job_id for trigger in invocation.incoming_triggers} == {SOURCE}
+    log = world.log(SOURCE)
+    assert "Emitting a trigger t2\n" in log
+    place = log.index("Dispatching triggers (3 of them) to the following jobs:\n")
+    assert log.index("  proj/a\n") > place
+    assert log.index("Invocation finished in") > log.index("  proj/b\n")
+    (source,) = world.invocations(SOURCE)
+    assert source.next_due is None
+
+
+def test_a_repeated_dispatch_does_nothing() -> None:
+    """Once dispatched, the task reads the invocation and ends."""
+    world = emitted()
+    (task,) = (task for task in world.queue.tasks if task.kind == "dispatch")
+    world.tick()
+    world.store.counts.clear()
+    world.run_task(task)
+    assert world.counted() == "1R/0W/0c"
+
+
+def test_a_lost_dispatch_is_swept() -> None:
+    """The finished invocation stays due until its triggers are brought."""
+    world = emitted()
+    world.queue.purge()
+    world.clock.advance(3 * MINUTE)
+    sweep(world.runtime)
+    world.tick()
+    assert len(world.invocations(A)) == len(world.invocations(B)) == 1
+
+
+def test_a_dispatch_ahead_of_its_commit_comes_again() -> None:
+    """Until the commit is visible, for five minutes."""
+    world = emitted()
+    (source,) = world.invocations(SOURCE)
+    now = world.clock.now()
+    payload = {"job": SOURCE, "invocation": str(source.id), "mutation": source.mutations + 1, "created": now}
+    with pytest.raises(ComeAgainError):
+        world.run_task(Task("dispatch", payload, now))
+    world.clock.advance(5 * MINUTE)
+    world.run_task(Task("dispatch", payload, now))
+    assert not world.invocations(A)
+
+
+def test_one_target_in_trouble_does_not_hold_up_the_others() -> None:
+    """Its part becomes a task of its own, which brings the same triggers."""
+    world = emitted()
+    failed = []
+
+    def fail_once(writes: list[object]) -> None:
+        from luci_scheduler.core.errors import TransientError
+
+        if not failed and any(getattr(getattr(w, "invocation", None), "job_id", "") == A for w in writes):
+            failed.append(1)
+            raise TransientError("no")
+
+    world.store.before_commit = fail_once
+    world.tick()
+    assert (len(world.invocations(A)), len(world.invocations(B))) == (0, 1)
+    assert [task.payload["target"] for task in world.queue.tasks if task.kind == "dispatch-to"] == [A]
+    world.tick()
+    (invocation,) = world.invocations(A)
+    assert len(invocation.incoming_triggers) == 3
+
+
+def test_triggers_that_are_known_are_not_brought_twice() -> None:
+    """A second emission of the same IDs starts nothing; new ones beside them do."""
+    world, manager = stub_world(CONFIG)
+    manager.emits = [made("t1")]
+    world.tick(600)
+    world.tick()
+    for build in list(world.buildbucket.builds):
+        world.finish(build_id=build)
+    manager.emits = [made("t1"), made("t2")]
+    world.tick(600)
+    world.tick(60)
+    world.tick(60)
+    found = [trigger.id for invocation in world.invocations(A) for trigger in invocation.incoming_triggers]
+    assert sorted(found) == ["t1", "t2"]

@@ -1,0 +1,774 @@
+"""Gitiles jobs: what a poll logs, emits and remembers, for each row of the original's behaviour."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from emulator.memory.gitiles import MemoryGitiles
+from emulator.memory.queue import MemoryQueue
+from emulator.memory.sources import ManualClock, SeededChance
+from luci_scheduler.core.era import Era
+from luci_scheduler.core.errors import PermanentError, TransientError
+from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.instants import MINUTE, SECOND, parse_rfc3339
+from luci_scheduler.core.invocation import Invocation, Status
+from luci_scheduler.core.job import TaskDefinition
+from luci_scheduler.managers.controller import Answers, Controller
+from luci_scheduler.managers.environment import Environment, Polling
+from luci_scheduler.managers.gitiles.manager import GitilesManager
+from luci_scheduler.ports import Found, GitilesError, PollerRecord
+
+JOB = JobId("proj/poller")
+REPO = "https://r.googlesource.com/a/repo.git"
+NORMAL = "https://r.googlesource.com/repo"
+MAIN, DEV = "refs/heads/main", "refs/heads/dev"
+GONE = "0" * 39 + "1"
+
+
+class Polls:
+    """A gitiles job polled by hand: it keeps what its polls decide, as the engine's commit would."""
+
+    def __init__(self, refs: Sequence[str] = (MAIN,), polling: Polling | None = None, **fields: Any) -> None:
+        self.git = MemoryGitiles()
+        self.clock = ManualClock(parse_rfc3339("2026-03-01T12:00:00Z"))
+        self.found: Found[PollerRecord] | None = None
+        self.reads = 0
+        self.fields = {"repo": REPO, "refs": list(refs), **fields}
+        self.manager = GitilesManager(
+            Environment(
+                buildbucket=None,  # type: ignore[arg-type]  # no build is made
+                fetch=None,  # type: ignore[arg-type]  # no URL is fetched
+                gitiles=self.git,
+                pollers=self,
+                app_id="app",
+                hostname="app.example.com",
+                token_secrets=("secret",),
+                polling=polling or Polling(),
+            )
+        )
+        self.answers = Answers()
+        self.controller = self.fresh()
+
+    def poller(self, job_id: JobId) -> Found[PollerRecord] | None:
+        """Return the record: this is the port."""
+        assert job_id == JOB
+        self.reads += 1
+        return self.found
+
+    def fresh(self) -> Controller:
+        """Return a controller around a new invocation, within the same delivery."""
+        task = TaskDefinition("gitiles", self.fields)
+        invocation = Invocation(InvocationId(7), JOB, self.clock.now(), task, triggered_jobs=(JobId("proj/job"),))
+        self.controller = Controller(invocation, self.clock, SeededChance(), MemoryQueue(), self.answers)
+        return self.controller
+
+    def poll(self, *, same_delivery: bool = False) -> list[str]:
+        """Poll, keep what was learnt, and return the lines of the log without their stamps."""
+        if not same_delivery:
+            self.answers = Answers()
+        controller = self.fresh()
+        self.git.calls.clear()
+        try:
+            self.manager.launch(controller)
+        finally:
+            self.lines = [line[15:] if line.startswith("[") else line for line in controller.log_text.splitlines()]
+        assert controller.invocation.status is Status.SUCCEEDED
+        if controller.poller is not None:
+            assert controller.poller.version == (self.found.version if self.found else None)
+            self.found = Found(controller.poller.record, controller.poller.record.mutations)
+        return self.lines
+
+    @property
+    def emitted(self) -> list[str]:
+        """Return the commits that the last poll emitted triggers for, in order."""
+        return [trigger.title for trigger in self.controller.result().outgoing_triggers]
+
+    @property
+    def known(self) -> Mapping[str, str]:
+        """Return what is known of the refs."""
+        assert self.found is not None
+        return self.found.value.known
+
+    def fails(self, kind: type[Exception]) -> list[str]:
+        """Poll in vain, see that nothing was learnt, and return the lines."""
+        before = self.found
+        with pytest.raises(kind):
+            self.poll()
+        assert self.found is before
+        assert self.controller.poller is None
+        assert self.controller.invocation.status is Status.STARTING
+        return self.lines
+
+    def fail(self, *calls: str, code: str = "UNAVAILABLE") -> None:
+        """Let calls that begin so fail, from now on."""
+
+        def before(call: str) -> None:
+            if call.startswith(calls):
+                raise GitilesError(code, "HTTP 503", transient=True)
+
+        self.git.before_call = before
+
+
+def short(lines: Sequence[str]) -> list[str]:
+    """Leave out the lines that every poll begins with, and those about single triggers."""
+    return [line for line in lines if not line.startswith(("Repo: ", "Fetched refs: ", "Emitting a trigger "))]
+
+
+def test_the_first_poll_emits_the_tips_of_new_refs() -> None:
+    """One trigger for each ref, whatever its history; every line of it."""
+    polls = Polls([MAIN, r"regexp:refs/heads/release-\d+"])
+    main = polls.git.push(MAIN, 5)[-1]
+    release = polls.git.push("refs/heads/release-1")[-1]
+    polls.git.push("refs/heads/other")
+    assert polls.poll() == [
+        f"Repo: {REPO}, Refs: [{MAIN} regexp:refs/heads/release-\\d+]",
+        "Fetched refs: 0 from datastore, 2 from gitiles",
+        f"Ref {MAIN} is new: {main}",
+        f"Emitting a trigger {REPO}/+/{MAIN}@{main}",
+        f"Ref refs/heads/release-1 is new: {release}",
+        f"Emitting a trigger {REPO}/+/refs/heads/release-1@{release}",
+        "All 2 changed refs processed",
+        "Dispatching triggers (2 of them) to the following jobs:",
+        "  proj/job",
+        "Saved 2 known refs",
+    ]
+    assert polls.git.calls == ["refs refs/heads", f"log {main} n=1", f"log {release} n=1"]
+    assert polls.found is not None
+    assert polls.found.value == PollerRecord(
+        JOB, NORMAL, {MAIN: main, "refs/heads/release-1": release}, (MAIN, r"regexp:refs/heads/release-\d+"), 1
+    )
+    assert polls.controller.mutations == 1  # the save of its own; the closing one is the engine's
+
+
+def test_new_commits_become_triggers_oldest_first() -> None:
+    """Each has its committer's time and its place, and is named as the config spells the repository."""
+    polls = Polls()
+    polls.git.push(MAIN)
+    polls.poll()
+    old = polls.git.heads[MAIN]
+    first, second, third = polls.git.push(MAIN, 3)
+    assert short(polls.poll()) == [
+        f"Ref {MAIN} updated: {old} => {third}",
+        "All 1 changed refs processed",
+        "Dispatching triggers (3 of them) to the following jobs:",
+        "  proj/job",
+        "Saved 1 known refs",
+    ]
+    assert polls.git.calls == ["refs refs/heads", f"log {old}..{third} n=50"]
+    triggers = polls.controller.result().outgoing_triggers
+    assert [trigger.title for trigger in triggers] == [first, second, third]
+    assert [trigger.order_in_batch for trigger in triggers] == [0, 1, 2]
+    assert len({trigger.created for trigger in triggers}) == 3
+    assert triggers[0].id == f"{REPO}/+/{MAIN}@{first}"
+    assert triggers[0].url == f"{REPO}/+/{first}"
+    assert triggers[0].payload == {"repo": REPO, "ref": MAIN, "revision": first}
+    assert (triggers[0].job_id, triggers[0].invocation_id) == (JOB, 7)
+
+
+def test_nothing_new_writes_nothing() -> None:
+    """An unchanged repository ends in one line; nothing is to be written but the invocation."""
+    polls = Polls()
+    polls.git.push(MAIN)
+    polls.poll()
+    assert polls.poll() == [
+        f"Repo: {REPO}, Refs: [{MAIN}]",
+        "Fetched refs: 1 from datastore, 1 from gitiles",
+        "No changes detected",
+    ]
+    assert polls.controller.poller is None
+    assert polls.controller.mutations == 0
+    assert polls.git.calls == ["refs refs/heads"]
+
+
+def test_sixty_commits_are_fifty_triggers_and_ten_that_are_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+    """The newest are taken; how many are skipped stands in the invocation's log and in the service's."""
+    polls = Polls()
+    polls.git.push(MAIN)
+    polls.poll()
+    hashes = polls.git.push(MAIN, 60)
+    lines = polls.poll()
+    assert polls.emitted == hashes[10:]
+    assert f"Ref {MAIN}: skipped 10 commits older than the newest 50" in lines
+    assert polls.known == {MAIN: hashes[-1]}
+    event = capsys.readouterr().out
+    assert "commits_skipped" in event
+    assert "skipped=10" in event
+
+
+def test_counting_what_is_skipped_may_fail() -> None:
+    """The triggers of the newest commits do not depend on it."""
+    polls = Polls()
+    polls.git.push(MAIN)
+    polls.poll()
+    old, hashes = polls.git.heads[MAIN], polls.git.push(MAIN, 60)
+    polls.fail(f"log {old}..{hashes[-1]} n=1000")
+    assert f"Ref {MAIN}: skipped at least 1 commits older than the newest 50" in polls.poll()
+    assert polls.emitted == hashes[10:]
+
+
+def test_exactly_fifty_commits_skip_none() -> None:
+    """A full page without a next one is all there is."""
+    polls = Polls()
+    polls.git.push(MAIN)
+    polls.poll()
+    hashes = polls.git.push(MAIN, 50)
+    assert not any("skipped" in line for line in polls.poll())
+    assert polls.emitted == hashes
+
+
+def test_the_third_busy_ref_waits() -> None:
+    """After a hundred triggers no ref is examined that might bring fifty more; the next poll goes on there."""
+    names = ["refs/heads/a", "refs/heads/b", "refs/heads/c"]
+    polls = Polls(names)
+    for name in names:
+        polls.git.push(name)
+    polls.poll()
+    hashes = {name: polls.git.push(name, 50) for name in names}
+    lines = short(polls.poll())
+    assert lines[2:4] == [
+        "Emitted 100 triggers, postponing the rest",
+        "2 changed refs processed, 1 refs not yet examined",
+    ]
+    assert polls.emitted == hashes["refs/heads/a"] + hashes["refs/heads/b"]
+    assert [trigger.order_in_batch for trigger in polls.controller.result().outgoing_triggers] == list(range(100))
+    polls.poll()
+    assert polls.emitted == hashes["refs/heads/c"]
+
+
+def test_the_limit_is_told_after_the_last_ref_too() -> None:
+    """Nothing is left over then."""
+    names = ["refs/heads/a", "refs/heads/b"]
+    polls = Polls(names)
+    for name in names:
+        polls.git.push(name)
+    polls.poll()
+    for name in names:
+        polls.git.push(name, 50)
+    assert short(polls.poll())[2:4] == ["Emitted 100 triggers, postponing the rest", "All 2 changed refs processed"]
+
+
+def test_limits_are_settings() -> None:
+    """One ref that may bring more than a poll's limit does not keep the others waiting for ever."""
+    polls = Polls([DEV, MAIN], Polling(commits_per_ref=3, commits_per_poll=1))
+    polls.git.push(DEV)
+    polls.git.push(MAIN)
+    polls.poll()
+    assert len(polls.emitted) == 1
+    polls.poll()
+    assert polls.known == polls.git.heads
+
+
+def test_a_force_push_emits_the_new_head() -> None:
+    """The old head is gone: what is new cannot be told, so the head stands for it."""
+    polls = Polls()
+    polls.git.push(MAIN, 3)
+    polls.poll()
+    old = polls.git.heads[MAIN]
+    polls.git.forget(old)
+    (head,) = polls.git.push(MAIN, parents=[])
+    assert short(polls.poll())[:3] == [
+        f"Ref {MAIN} updated: {old} => {head}",
+        f"Ref {MAIN}: log old..new is not found, investigating further...",
+        f"Ref {MAIN}: force push detected; emitting trigger for new head",
+    ]
+    assert polls.git.calls[1:] == [f"log {old}..{head} n=50", f"log {head} n=1", f"log {old} n=1"]
+    assert polls.emitted == [head]
+    assert polls.known == {MAIN: head}
+
+
+def test_a_force_push_to_another_branch_emits_what_is_not_in_the_old_one() -> None:
+    """The old head is still there, so it is a range like any other."""
+    polls = Polls()
+    base, old = polls.git.push(MAIN, 2)
+    polls.poll()
+    new = polls.git.push(MAIN, 2, parents=[base])
+    polls.poll()
+    assert polls.emitted == new
+    assert old not in polls.emitted
+
+
+def test_a_force_push_backwards_emits_nothing() -> None:
+    """There is nothing new, but the head is known."""
+    polls = Polls()
+    base = polls.git.push(MAIN, 3)[0]
+    polls.poll()
+    old, polls.git.heads[MAIN] = polls.git.heads[MAIN], base
+    assert short(polls.poll()) == [
+        f"Ref {MAIN} updated: {old} => {base}",
+        "All 1 changed refs processed",
+        "Saved 1 known refs",
+    ]
+    assert polls.emitted == []
+    assert polls.known == {MAIN: base}
+
+
+def test_deleted_and_unwatched_refs_are_forgotten() -> None:
+    """Each counts as a change; a ref that comes back is new."""
+    polls = Polls([r"regexp:refs/heads/[ab]"])
+    for name in ("a", "b"):
+        polls.git.push(f"refs/heads/{name}")
+    polls.poll()
+    kept = polls.git.heads.pop("refs/heads/b")
+    assert short(polls.poll()) == ["Ref refs/heads/b deleted", "All 1 changed refs processed", "Saved 1 known refs"]
+    polls.git.heads["refs/heads/b"] = kept
+    polls.poll()
+    assert polls.emitted == [kept]
+    polls.fields = {**polls.fields, "refs": ["refs/heads/b"]}
+    assert short(polls.poll()) == [
+        "Ref refs/heads/a is no longer watched",
+        "All 1 changed refs processed",
+        "Saved 1 known refs",
+    ]
+    assert polls.known == {"refs/heads/b": kept}
+
+
+def test_a_configured_ref_that_is_missing_fails_the_poll() -> None:
+    """The log tells which, and what there is; nothing is learnt."""
+    polls = Polls([MAIN, DEV, r"regexp:refs/heads/x\d"])
+    (head,) = polls.git.push(MAIN)
+    assert polls.fails(PermanentError)[1:] == [
+        "Fetched refs: 0 from datastore, 1 from gitiles",
+        rf"The following configured refs didn't match a single actual ref: [{DEV} regexp:refs/heads/x\d]",
+        f'Hint: have you granted read access to LUCI Scheduler on relevant refs in "{REPO}"',
+        "Resolved refs from gitiles:",
+        f'map["{MAIN}":"{head}"]?',
+        "",
+        "Error fetching state of the world: 2 unresolved refs",
+    ]
+
+
+def test_a_bad_repository_fails_the_poll_without_a_word_more() -> None:
+    """It is valid in a config."""
+    polls = Polls(repo="https://example.com/repo")
+    assert polls.fails(PermanentError) == [f"Repo: https://example.com/repo, Refs: [{MAIN}]"]
+
+
+def test_listing_errors_fail_the_poll() -> None:
+    """Even those that may pass: the next scheduled poll tries again."""
+    polls = Polls()
+    polls.fail("refs")
+    assert polls.fails(PermanentError)[1:] == ["Error fetching state of the world: UNAVAILABLE: HTTP 503"]
+
+
+def test_a_store_that_fails_has_the_poll_retried() -> None:
+    """Unlike a listing."""
+    polls = Polls()
+
+    def poller(job_id: JobId) -> None:
+        raise TransientError("the store is away")
+
+    polls.poller = poller  # type: ignore[method-assign]
+    assert polls.fails(TransientError)[1:] == ["Error fetching state of the world: the store is away"]
+
+
+def test_slow_listings_are_given_up_after_a_minute() -> None:
+    """All of a poll's together."""
+    polls = Polls([MAIN, "refs/tags/t", "refs/x/y"])
+    polls.git.before_call = lambda _: polls.clock.advance(40 * 10**9)
+    assert "DEADLINE_EXCEEDED" in polls.fails(PermanentError)[1]
+
+
+NOT_FOUND_ROWS = {
+    "new head not there": (
+        lambda call, old, head: call in (f"log {old}..{head} n=50", f"log {head} n=1"),
+        "Ref {ref}: failed to fetch even log of just new rev {head} NOT_FOUND: HTTP 404",
+    ),
+    "a fluke": (
+        lambda call, old, head: call == f"log {old}..{head} n=50",
+        "Ref {ref}: weirdly, log({old}) and log({head}) work, but not log({old}..{head})",
+    ),
+}
+
+
+@pytest.mark.parametrize("row", NOT_FOUND_ROWS)
+def test_a_range_that_is_not_found(row: str) -> None:
+    """If it is no force push, the next attempt may find it."""
+    polls = Polls()
+    polls.git.push(MAIN)
+    polls.poll()
+    old, (head,) = polls.git.heads[MAIN], polls.git.push(MAIN)
+    hits, line = NOT_FOUND_ROWS[row]
+
+    def before(call: str) -> None:
+        if hits(call, old, head):
+            raise GitilesError("NOT_FOUND", "HTTP 404", transient=False)
+
+    polls.git.before_call = before
+    assert polls.fails(TransientError)[3:] == [
+        f"Ref {MAIN}: log old..new is not found, investigating further...",
+        line.format(ref=MAIN, old=old, head=head),
+        "no progress made due to NOT_FOUND: HTTP 404",
+    ]
+
+
+def test_trouble_with_the_old_head() -> None:
+    """Whether it was a force push is not known: the next attempt asks again."""
+    polls = Polls()
+    polls.git.push(MAIN)
+    polls.poll()
+    old, (head,) = polls.git.heads[MAIN], polls.git.push(MAIN)
+
+    def before(call: str) -> None:
+        if call.startswith(f"log {old}.."):
+            raise GitilesError("NOT_FOUND", "HTTP 404", transient=False)
+        if call.startswith(f"log {old} "):
+            raise GitilesError("UNAVAILABLE", "HTTP 503", transient=True)
+
+    polls.git.before_call = before
+    assert polls.fails(TransientError)[-2:] == [
+        f"Ref {MAIN}: failed to fetch log of just old rev {old}: UNAVAILABLE: HTTP 503",
+        "no progress made due to UNAVAILABLE: HTTP 503",
+    ]
+    assert head not in polls.emitted
+
+
+def test_a_new_ref_whose_head_is_not_there_yet() -> None:
+    """The next attempt may find it."""
+    polls = Polls()
+    polls.git.heads[MAIN] = GONE
+    assert polls.fails(TransientError)[2:] == [
+        f"Ref {MAIN} is new: {GONE}",
+        f"Ref {MAIN}: log of first rev {GONE} not found",
+        "no progress made due to NOT_FOUND: HTTP 404: Requested entity was not found",
+    ]
+
+
+def test_trouble_without_progress_is_retried() -> None:
+    """Nothing had changed before it."""
+    polls = Polls()
+    polls.git.push(MAIN)
+    polls.poll()
+    old, (head,) = polls.git.heads[MAIN], polls.git.push(MAIN)
+    polls.fail("log")
+    assert polls.fails(TransientError)[2:] == [
+        f"Ref {MAIN} updated: {old} => {head}",
+        f"Ref {MAIN}: failed to fetch log between old {old} and new {head} revs",
+        "no progress made due to UNAVAILABLE: HTTP 503",
+    ]
+
+
+def test_trouble_after_progress_ends_the_poll() -> None:
+    """What was found is kept; the ref in trouble and those behind it are examined by the next poll."""
+    names = ["refs/heads/a", "refs/heads/b", "refs/heads/c"]
+    polls = Polls(names)
+    for name in names:
+        polls.git.push(name)
+    polls.poll()
+    before = dict(polls.known)
+    for name in names:
+        polls.git.push(name)
+    polls.fail(f"log {before['refs/heads/b']}")
+    assert short(polls.poll())[2:5] == [
+        f"Ref refs/heads/b: failed to fetch log between old {before['refs/heads/b']} and new {polls.git.heads['refs/heads/b']} revs",
+        "ignoring error UNAVAILABLE: HTTP 503 as transient",
+        "1 changed refs processed, 2 refs not yet examined",
+    ]
+    assert polls.known == {**before, "refs/heads/a": polls.git.heads["refs/heads/a"]}
+
+
+def test_slow_logs_of_one_ref_are_given_up_after_a_minute() -> None:
+    """All that are needed for it together."""
+    polls = Polls()
+    polls.git.push(MAIN)
+    polls.poll()
+    polls.git.forget(polls.git.heads[MAIN])
+    polls.git.push(MAIN, parents=[])
+    polls.git.before_call = lambda call: polls.clock.advance(2 * MINUTE if call.startswith("log") else 0)
+    assert "the ref's logs took more than a minute" in polls.fails(TransientError)[-1]
+
+
+def test_a_slow_server_does_not_keep_a_poll_from_progress() -> None:
+    """After a minute what was found is kept; the next poll goes on."""
+    names = [f"refs/heads/{name}" for name in "abcd"]
+    polls = Polls(names)
+    for name in names:
+        polls.git.push(name)
+    polls.git.before_call = lambda call: polls.clock.advance(25 * SECOND if call.startswith("log") else 0)
+    assert short(polls.poll())[3:5] == [
+        "Emitted 3 triggers, postponing the rest",
+        "3 changed refs processed, 1 refs not yet examined",
+    ]
+    polls.poll()
+    assert polls.known == polls.git.heads
+
+
+class TestTags:
+    """Tags that a set begins to cover are not new; those that are pushed later are."""
+
+    TAGS = r"regexp:refs/tags/.+"
+
+    def test_existing_tags_give_no_trigger(self) -> None:
+        """Neither on the first poll nor after the config begins to name them; the log of none is asked for."""
+        polls = Polls([MAIN])
+        (head,) = polls.git.push(MAIN)
+        polls.poll()
+        polls.git.heads["refs/tags/v1"] = head
+        polls.fields = {**polls.fields, "refs": [MAIN, self.TAGS]}
+        assert short(polls.poll()) == [
+            f"Ref refs/tags/v1 is new: {head}",
+            "Tag refs/tags/v1 newly matched but already existed",
+            "All 1 changed refs processed",
+            "Saved 2 known refs",
+        ]
+        assert polls.git.calls == ["refs refs/heads", "refs refs/tags"]
+        polls.git.heads["refs/tags/v2"] = head
+        polls.poll()
+        assert polls.emitted == [head]
+
+    def test_known_tags_outside_the_stored_set_are_mentioned(self) -> None:
+        """Nothing follows from it."""
+        polls = Polls([self.TAGS])
+        (head,) = polls.git.push("refs/tags/v1")
+        polls.found = Found(PollerRecord(JOB, NORMAL, {"refs/tags/v1": head}, ()), 0)
+        assert short(polls.poll()) == ["Tag refs/tags/v1 newly matched but already existed", "No changes detected"]
+
+    def test_in_2021_tags_were_refs_like_others(self) -> None:
+        """The first poll emitted a trigger for each."""
+        polls = Polls([self.TAGS], Polling(era=Era.V1))
+        (head,) = polls.git.push("refs/tags/v1")
+        assert not any(line.startswith("Tag ") for line in polls.poll())
+        assert polls.emitted == [head]
+
+    def test_there_is_no_limit_to_them(self) -> None:
+        """Any number advances in one poll."""
+        polls = Polls([self.TAGS])
+        for number in range(120):
+            polls.git.push(f"refs/tags/v{number}")
+        assert short(polls.poll())[-2:] == ["All 120 changed refs processed", "Saved 120 known refs"]
+        assert polls.emitted == []
+
+
+class TestPathFilters:
+    """Commits that touch nothing of interest are passed over."""
+
+    CODE, DOCS = (("a.c", "a.c"),), (("docs/x", "docs/x"),)
+
+    def polls(self, era: Era = Era.V2) -> Polls:
+        """Return a job that cares for C files."""
+        return Polls([MAIN], Polling(era=era), path_regexps=[r".+\.c"], path_regexps_exclude=["third_party/.+"])
+
+    def test_commits_are_passed_over(self) -> None:
+        """Differences are asked for; each commit that is passed over is told, and the ref advances."""
+        polls = self.polls()
+        polls.git.push(MAIN, diff=self.CODE)
+        polls.poll()
+        (code,) = polls.git.push(MAIN, diff=self.CODE)
+        (docs,) = polls.git.push(MAIN, diff=self.DOCS)
+        (none,) = polls.git.push(MAIN, diff=())
+        (excluded,) = polls.git.push(MAIN, diff=[("", "third_party/b.c")])
+        lines = polls.poll()
+        assert polls.emitted == [code]
+        for commit in (docs, none, excluded):
+            assert f'skipping commit "{commit}" on "{MAIN}" because didn\'t match path filters' in lines
+        assert polls.git.calls[1].endswith(" n=50 diffs")
+        assert polls.known == {MAIN: excluded}
+
+    @pytest.mark.parametrize("era", [Era.V2, Era.V1])
+    def test_a_new_ref_is_held_against_the_filter_today_but_not_in_2021(self, era: Era) -> None:
+        """In 2021 its tip was emitted unseen."""
+        polls = self.polls(era)
+        (docs,) = polls.git.push(MAIN, diff=self.DOCS)
+        lines = polls.poll()
+        note = (
+            f'NOTE: emitting trigger "{docs}" on tip of "{MAIN}" even though didn\'t match path filters because new ref'
+        )
+        assert (note in lines, polls.emitted) == ((True, [docs]) if era is Era.V1 else (False, []))
+
+    @pytest.mark.parametrize("era", [Era.V2, Era.V1])
+    def test_a_force_pushed_head_is_passed_over_today_but_not_in_2021(self, era: Era) -> None:
+        """It was fetched without its differences."""
+        polls = self.polls(era)
+        polls.git.push(MAIN, diff=self.CODE)
+        polls.poll()
+        polls.git.forget(polls.git.heads[MAIN])
+        (head,) = polls.git.push(MAIN, parents=[], diff=self.CODE)
+        polls.poll()
+        assert polls.emitted == ([head] if era is Era.V1 else [])
+        assert polls.known == {MAIN: head}
+
+    def test_in_2021_a_full_page_emitted_its_tip_if_nothing_else(self) -> None:
+        """There might have been something of interest among the commits that were not looked at."""
+        polls = self.polls(Era.V1)
+        polls.git.push(MAIN, diff=self.CODE)
+        polls.poll()
+        tip = polls.git.push(MAIN, 50, diff=self.DOCS)[-1]
+        assert any(line.endswith("because not all commits were examined") for line in polls.poll())
+        assert polls.emitted == [tip]
+        (code, *_) = polls.git.push(MAIN, diff=self.CODE)
+        polls.git.push(MAIN, 49, diff=self.DOCS)
+        polls.poll()
+        assert polls.emitted == [code]
+
+
+class TestBackfill:
+    """Where it is switched on, no commit is skipped: later polls take up what one cannot."""
+
+    def test_a_long_range_is_taken_up_oldest_first(self) -> None:
+        """Whatever is pushed meanwhile comes afterwards; each commit once."""
+        polls = Polls([MAIN], Polling(commits_per_ref=4, commits_per_poll=8, backfill=True))
+        polls.git.push(MAIN)
+        polls.poll()
+        old, hashes = polls.git.heads[MAIN], polls.git.push(MAIN, 10)
+        assert f"Ref {MAIN}: 6 newer commits are left to the next polls" in polls.poll()
+        taken = polls.emitted
+        assert taken == hashes[:4]
+        assert polls.known == {MAIN: old}
+        later = polls.git.push(MAIN, 3)
+        for _ in range(3):
+            assert not polls.manager.idle(self.fresh(polls))
+            polls.poll()
+            taken += polls.emitted
+        assert taken == hashes + later
+        assert polls.known == {MAIN: later[-1]}
+        assert polls.manager.idle(self.fresh(polls))
+
+    @staticmethod
+    def fresh(polls: Polls) -> Controller:
+        """Return a controller of another delivery."""
+        polls.answers = Answers()
+        return polls.fresh()
+
+    def test_merges_are_taken_up_once(self) -> None:
+        """Side branches lie between the commits of the main one."""
+        polls = Polls([MAIN], Polling(commits_per_ref=3, commits_per_poll=6, backfill=True))
+        (base,) = polls.git.push(MAIN)
+        polls.poll()
+        side = polls.git.push("refs/heads/side", 4, parents=[base])
+        main = polls.git.push(MAIN, 4)
+        merge = polls.git.push(MAIN, parents=[main[-1], side[-1]])
+        taken: list[str] = []
+        for _ in range(3):
+            polls.poll()
+            taken += polls.emitted
+        assert sorted(taken) == sorted(side + main + merge)
+
+    def test_a_range_that_is_forced_away_is_given_up(self) -> None:
+        """The new head stands for what cannot be told any more."""
+        polls = Polls([MAIN], Polling(commits_per_ref=2, commits_per_poll=4, backfill=True))
+        polls.git.push(MAIN)
+        polls.poll()
+        gone = [polls.git.heads[MAIN], *polls.git.push(MAIN, 5)]
+        polls.poll()
+        polls.git.forget(*gone)
+        (head,) = polls.git.push(MAIN, parents=[])
+        polls.poll()
+        assert polls.emitted == [head]
+        assert polls.known == {MAIN: head}
+        assert polls.found is not None
+        assert polls.found.value.backlog == {}
+
+    def test_a_target_that_is_forced_away_is_replaced(self) -> None:
+        """Where the old end is still there, what leads to the present head is taken up."""
+        polls = Polls([MAIN], Polling(commits_per_ref=2, commits_per_poll=4, backfill=True))
+        (base,) = polls.git.push(MAIN)
+        polls.poll()
+        gone = polls.git.push(MAIN, 5)
+        polls.poll()
+        polls.git.forget(*gone)
+        new = polls.git.push(MAIN, 3, parents=[base])
+        taken: list[str] = []
+        for _ in range(2):
+            polls.poll()
+            taken += polls.emitted
+        assert taken == new
+        assert polls.known == {MAIN: new[-1]}
+
+    def test_trouble_leaves_the_range_as_it_was(self) -> None:
+        """The next attempt goes on where it stood."""
+        polls = Polls([MAIN], Polling(commits_per_ref=2, commits_per_poll=4, backfill=True))
+        polls.git.push(MAIN)
+        polls.poll()
+        hashes = polls.git.push(MAIN, 5)
+        polls.poll()
+        polls.fail("log")
+        polls.fails(TransientError)
+        polls.git.before_call = lambda _: None
+        polls.poll()
+        assert polls.emitted == hashes[2:4]
+
+
+class TestIdle:
+    """Whether a tick need keep an invocation."""
+
+    def test_it_foretells_the_poll(self) -> None:
+        """True exactly where the poll would find no changes; what was asked is not asked again."""
+        polls = Polls()
+        polls.git.push(MAIN)
+        for change, is_idle in (
+            (lambda: None, False),
+            (lambda: None, True),
+            (lambda: polls.git.push(MAIN), False),
+            (lambda: None, True),
+            (lambda: setattr(polls, "fields", {**polls.fields, "repo": NORMAL}), True),
+            (lambda: setattr(polls, "fields", {**polls.fields, "repo": f"{NORMAL}2"}), False),
+        ):
+            change()
+            polls.answers = Answers()
+            polls.git.calls.clear()
+            assert polls.manager.idle(polls.fresh()) is is_idle
+            assert polls.git.calls == ["refs refs/heads"]
+            lines = polls.poll(same_delivery=True)
+            assert "refs refs/heads" not in polls.git.calls
+            assert ("No changes detected" in lines) is is_idle
+
+    def test_it_costs_one_read(self) -> None:
+        """And one listing for each folder of refs."""
+        polls = Polls([MAIN, "refs/tags/v1"])
+        polls.git.push(MAIN)
+        polls.git.push("refs/tags/v1")
+        polls.poll()
+        polls.reads = 0
+        polls.git.calls.clear()
+        polls.answers = Answers()
+        assert polls.manager.idle(polls.fresh())
+        assert (polls.reads, polls.git.calls) == (1, ["refs refs/heads", "refs refs/tags"])
+
+    def test_missing_refs_are_something_to_tell(self) -> None:
+        """Every poll of such a job fails, visibly."""
+        polls = Polls([MAIN])
+        polls.found = Found(PollerRecord(JOB, NORMAL, {}, (MAIN,)), 0)
+        assert not polls.manager.idle(polls.fresh())
+
+    def test_trouble_is_raised(self) -> None:
+        """The engine takes it for something to do."""
+        polls = Polls()
+        polls.fail("refs")
+        with pytest.raises(TransientError):
+            polls.manager.idle(polls.fresh())
+
+
+def test_another_repository_begins_anew() -> None:
+    """Another spelling of the same one does not."""
+    polls = Polls()
+    polls.git.push(MAIN)
+    polls.poll()
+    polls.fields = {**polls.fields, "repo": NORMAL}
+    assert "No changes detected" in polls.poll()
+    polls.fields = {**polls.fields, "repo": f"{NORMAL}2"}
+    assert "Fetched refs: 0 from datastore, 1 from gitiles" in polls.poll()
+    assert polls.emitted == [polls.git.heads[MAIN]]
+    assert polls.found is not None
+    assert (polls.found.value.repo, polls.found.value.mutations) == (f"{NORMAL}2", 2)
+
+
+def test_a_lost_race_is_decided_again_on_the_same_answers() -> None:
+    """The record is read anew; Gitiles is not asked twice, and nothing is emitted that another poll has told."""
+    polls = Polls()
+    polls.git.push(MAIN)
+    polls.poll()
+    (head,) = polls.git.push(MAIN)
+    polls.poll()
+    assert polls.emitted == [head]
+    assert polls.found is not None
+    assert "No changes detected" in polls.poll(same_delivery=True)
+    assert polls.git.calls == []
+
+
+def test_a_stored_set_with_a_bad_pattern_covers_nothing() -> None:
+    """An older version may have written it."""
+    polls = Polls()
+    (head,) = polls.git.push(MAIN)
+    polls.found = Found(replace(PollerRecord(JOB, NORMAL, {MAIN: head}), refs=("regexp:(",)), 0)
+    assert "No changes detected" in polls.poll()
