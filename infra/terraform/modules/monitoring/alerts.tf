@@ -23,6 +23,7 @@ locals {
       severity = "ERROR"
       says     = "The sweep finds overdue work again and again: tasks are lost, or something cannot be brought to its end."
       conditions = {
+        "an invocation hangs"                  = { filter = local.metric.hanging, aligner = "ALIGN_DELTA", above = 0, seconds = 0 }
         "the sweep keeps finding overdue work" = { filter = local.metric.stuck, aligner = "ALIGN_DELTA", above = 5, seconds = 900 }
       }
     }

@@ -3,6 +3,7 @@
 locals {
   metrics = {
     stuck           = { events = ["swept"], says = "what was overdue and had to be put on the queue again" }
+    hanging         = { events = ["invocation_hangs"], says = "invocations that do not come to their end" }
     sweeps          = { events = ["sweep_done"], says = "sweeps that came to their end" }
     finished        = { events = ["invocation_finished"], says = "invocations that ended" }
     poll_failures   = { events = ["invocation_finished"], and = "jsonPayload.kind=\"gitiles\" AND jsonPayload.status!=\"SUCCEEDED\"", says = "polls of Gitiles that failed" }
