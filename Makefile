@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: check test terraform-test demo replay lock clean
+.PHONY: check test crash terraform-test demo replay lock clean
 
 check: $(STAMP)  ## lint, formats, types, import rules, Terraform
 	$(BIN)/ruff check .
@@ -18,6 +18,9 @@ test: $(STAMP)  ## the whole test suite
 
 terraform-test: $(STAMP)  ## the tests of infra/terraform only
 	$(BIN)/python -m pytest tests/terraform
+
+crash: $(STAMP)  ## functions killed at every step of a build
+	$(BIN)/python -m pytest -m "crash or not crash" tests/e2e/test_crashes.py
 
 demo: $(STAMP)  ## a commit becomes a build, live
 	$(BIN)/python -m emulator demo

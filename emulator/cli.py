@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -57,9 +56,9 @@ def _replay(_: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def _storm(_: argparse.Namespace, rest: Sequence[str]) -> int:
-    if importlib.util.find_spec("emulator.storm") is None:
-        raise LocalCloudError("this version has no storm")
-    return int(importlib.import_module("emulator.storm").main(rest))
+    from emulator.storm.cli import main as storm  # noqa: PLC0415 - see above
+
+    return storm(rest)
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace, Sequence[str]], int]] = {

@@ -43,9 +43,10 @@ from emulator.settings import (
 )
 from emulator.supervisor import FUNCTIONS, FunctionProcess
 from emulator.topics import COMMIT_TOPIC, EmulatorPubSub, subscriptions
+from emulator.wires import NoWires, Wires
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client
+from luci_scheduler.config.folder import read_folder
 from luci_scheduler.config.reader import ConfigError, ProjectConfig, read_config
-from luci_scheduler.config.sync import read_folder
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.ports import Task
@@ -98,6 +99,7 @@ class LocalCloud:
         pubsub_address: a Pub/Sub emulator that runs already; empty: one of its own.
         download_url: where emulators are downloaded from if no Google Cloud SDK is installed.
         settings: more ``SCHEDULER_...`` variables for the functions.
+        wires: what stands between the parts, for those who listen in or interfere.
 
     Raises (on entering):
         LocalCloudError: something cannot start; one line says what and what to do. Nothing is left running.
@@ -123,6 +125,7 @@ class LocalCloud:
     pubsub_address: str = ""
     download_url: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
+    wires: Wires = field(default_factory=NoWires)
 
     def __enter__(self) -> Self:
         if self.speed != 1.0 and self.store != "memory":
@@ -153,7 +156,7 @@ class LocalCloud:
         for emulator in emulators:
             emulator.wait_until_ready()
         self.subscriptions = subscriptions(self.project, [PUBLISHER])
-        self.pubsub.create_topics(self.subscriptions, self._urls)
+        self.pubsub.create_topics(self.subscriptions, self._handed_out)
         for function in self.functions.values():
             function.wait_until_ready()
         stack.callback(self.cloud_tasks.stop)  # before the functions: nothing more is to be delivered to them
@@ -231,14 +234,17 @@ class LocalCloud:
         ports = {name: getattr(self.ports, name, self.console_port) for name in FUNCTIONS}
         ports = {name: require_free(port, f"the function {name}") for name, port in ports.items()}
         self._urls = {name: f"http://{HOST}:{port}" for name, port in ports.items()}
+        self._handed_out = {
+            name: url if name == "console" else self.wires.http(name, url) for name, url in self._urls.items()
+        }
         self.environment = self._environment()
         self._tasks = make_client(self.cloud_tasks.grpc_address)
         self.queue = CloudTasksQueue(
             self._tasks,
             self._queue_name,
-            self._urls["on_task"],
+            self._handed_out["on_task"],
             self.environment["SCHEDULER_TASK_ACCOUNT"],
-            self._urls["on_task"],
+            self._handed_out["on_task"],
         )
         self.functions: dict[str, FunctionProcess | InProcessFunction] = {}
         if not self.host_functions:
@@ -260,13 +266,13 @@ class LocalCloud:
     def _environment(self) -> dict[str, str]:
         addresses = Addresses(
             project=self.project,
-            firestore=self.firestore_address,
+            firestore=self.wires.grpc("firestore", self.firestore_address) if self.firestore_address else "",
             pubsub=self.pubsub_address,
-            cloud_tasks=self.cloud_tasks.grpc_address,
+            cloud_tasks=self.wires.grpc("cloud_tasks", self.cloud_tasks.grpc_address),
             certs=self.cloud_tasks.certs_url,
-            buildbucket=self.buildbucket.url,
+            buildbucket=self.wires.http("buildbucket", self.buildbucket.url),
             gitiles={host: self.gitiles.url_of(host) for host in self._gitiles_hosts},
-            on_task=self._urls["on_task"],
+            on_task=self._handed_out["on_task"],
         )
         return function_environment(
             addresses,
@@ -311,7 +317,7 @@ class LocalCloud:
         Raises:
             LocalCloudError: the functions do not get it done.
         """
-        target = self._urls["on_task"]
+        target = self._handed_out["on_task"]
         account = self.environment["SCHEDULER_TASK_ACCOUNT"]
         try:
             run_task(self._tasks, self._queue_name, f"{target}/sync", account, target, _SYNC_SECONDS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,13 +13,15 @@ from typing import Any
 
 import structlog
 
+from luci_scheduler.config.folder import FolderSource
 from luci_scheduler.config.settings import Settings, read_settings
 from luci_scheduler.core.instants import DAY, SECOND
+from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.core.topic_names import topic_names
 from luci_scheduler.engine.runtime import Limits, Runtime
 from luci_scheduler.managers.environment import Environment, Polling, Server
 from luci_scheduler.managers.registry import launch_time, make_era_of, make_managers
-from luci_scheduler.ports import Buildbucket, Chance, Clock, Fetch, Gitiles, Queue, Store
+from luci_scheduler.ports import Buildbucket, Chance, Clock, ConfigSource, Fetch, Gitiles, Queue, Store
 
 __all__ = [
     "App",
@@ -27,6 +29,7 @@ __all__ = [
     "configure_logging",
     "make_app",
     "make_buildbucket",
+    "make_config_sources",
     "make_fetch",
     "make_gitiles",
     "use",
@@ -42,13 +45,14 @@ class App:
     verify_caller: Any
     """``(authorization header) -> e-mail``; raises ``identity.UnauthenticatedError``."""
 
-    def sync(self, key: str) -> None:
-        """Put the configs of the config folder in force."""
-        from luci_scheduler.config.sync import read_folder, sync_project  # noqa: PLC0415 - the schema loads for this only
+    config_sources: Sequence[ConfigSource]
+    """Where projects' configs are kept."""
 
-        if self.settings.config_folder:
-            for file in read_folder(Path(self.settings.config_folder), self.settings.config_revision):
-                sync_project(self.runtime, file, key)
+    def sync(self, key: str) -> None:
+        """Put the configs of all sources in force."""
+        from luci_scheduler.config.sync import sync_sources  # noqa: PLC0415 - the schema loads for this only
+
+        sync_sources(self.runtime, self.config_sources, key)
 
 
 _replaced: list[App] = []
@@ -130,7 +134,7 @@ def make_app(
         launch_time=launch_time,
         limits=limits,
     )
-    return App(settings, runtime, verify_caller)
+    return App(settings, runtime, verify_caller, make_config_sources(settings))
 
 
 def _cloud_ports(settings: Settings) -> dict[str, Any]:
@@ -171,6 +175,37 @@ def make_buildbucket(settings: Settings, session: Any) -> Buildbucket:
         return server.url.rstrip("/") if server and server.url else f"https://{host}"
 
     return BuildbucketClient(base_url, session, settings.request_deadline_seconds * SECOND)
+
+
+def make_config_sources(settings: Settings) -> list[ConfigSource]:
+    """Return the configured sources of configs; nothing is read yet."""
+    from luci_scheduler.adapters.config_sources import (  # noqa: PLC0415
+        STORAGE_SCOPES,
+        BucketSource,
+        GitilesSource,
+    )
+    from luci_scheduler.adapters.http import sessions  # noqa: PLC0415
+
+    gitiles = sessions(authenticated=not settings.local)
+    storage = sessions(authenticated=not settings.local, scopes=STORAGE_SCOPES)
+    sources: list[ConfigSource] = []
+    if settings.config_folder:
+        sources.append(FolderSource(Path(settings.config_folder), settings.config_revision))
+    # Folders come first: of two configs of one project the first counts, and a folder always shows all it has.
+    for source in sorted(settings.config_sources, key=lambda source: source.kind != "folder"):
+        match source.kind:
+            case "folder":
+                sources.append(FolderSource(Path(source.path)))
+            case "gitiles":
+                repo = parse_repo_url(source.repo)
+                url = (settings.gitiles_urls or {}).get(repo.host, f"https://{repo.host}").rstrip("/")
+                base_url = url if settings.local else f"{url}/a"  # authenticated: a quota of our own
+                sources.append(GitilesSource(source.project, repo, source.ref, source.path, base_url, gitiles))
+            case "bucket":
+                sources.append(
+                    BucketSource(source.project, source.bucket, source.object, settings.storage_url, storage)
+                )
+    return sources
 
 
 def make_gitiles(settings: Settings, session: Any, clock: Clock) -> Gitiles:

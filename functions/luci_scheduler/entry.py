@@ -22,6 +22,9 @@ from luci_scheduler.web.views import answer
 __all__ = ["commit", "finish", "log_refusals", "notification", "page", "task"]
 
 _MAX_TASK_BYTES = 1 << 20  # Cloud Tasks takes at most a megabyte
+# A task that this version does not understand may be a newer one's, during a deployment; with the queue's pauses ten retries
+# last a quarter of an hour. After that it is dropped: a queue has no dead letters.
+_MALFORMED_RETRIES = 10
 _MARK = "X-Settled"
 
 Outcome = tuple[str, int]
@@ -89,7 +92,8 @@ def task(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
         else:
             on_task(app.runtime, kind, _payload(request), f"task-{name}")
 
-    body, code = settle(handle, function="on_task", kind=kind, task=name)
+    give_up = request.headers.get("X-CloudTasks-TaskRetryCount", 0, type=int) >= _MALFORMED_RETRIES
+    body, code = settle(handle, give_up=give_up, function="on_task", kind=kind, task=name)
     return body, code, {_MARK: "true", "Content-Type": "text/plain; charset=utf-8"}
 
 

@@ -5,7 +5,7 @@ Errors that every method may raise: ``TransientError`` when trying again may hel
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -23,6 +23,8 @@ __all__ = [
     "Chance",
     "Clock",
     "Commit",
+    "ConfigFile",
+    "ConfigSource",
     "CreateInvocation",
     "CreateTrigger",
     "Fetch",
@@ -116,6 +118,8 @@ class TriggerRecord:
     """When the store may delete it; None while it is pending."""
     deliveries: tuple[str, ...] = ()
     """Keys of the deliveries that brought it, the latest last: a redelivery is told from a new request by them."""
+    refused: bool = False
+    """Whether it was discarded on arrival and never pending: another delivery of the same ID counts as new at once."""
 
     @property
     def is_pending(self) -> bool:
@@ -353,6 +357,33 @@ class Buildbucket(Protocol):
 
         Raises:
             BuildbucketError: no answer or a gRPC error.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """A project's config as its source holds it."""
+
+    project: str
+    text: str | bytes
+    """What the file holds; bytes as they are, they may be no UTF-8."""
+    revision: str
+    """Names this state of the file."""
+    revision_url: str = ""
+    """Where people see it; empty if nowhere."""
+    trouble: str = ""
+    """Why the file could not be read; ``text`` means nothing then, and the config in force stays."""
+
+
+class ConfigSource(Protocol):
+    """Where projects' configs are kept."""
+
+    def configs(self, in_force: Callable[[str], str]) -> Sequence[ConfigFile]:
+        """Read the configs; what cannot be read comes with its ``trouble``, nothing is raised for it.
+
+        Args:
+            in_force: tells the revision of a project's config that is in force (empty: none, or it needs another look).
+                A source that can tell the revision without the file leaves out a file whose revision is in force.
         """
 
 

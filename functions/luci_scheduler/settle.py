@@ -6,7 +6,7 @@ outcome                code  why
 done                   200
 PermanentError         200   hopeless: recorded where people look, counted, acknowledged
 ComeAgainError         409   expected; delivered again
-MalformedError         400   delivered again until the dead-letter topic has it
+MalformedError         400   delivered again until the dead-letter topic has it; 200 once a task is given up
 TransientError         500   delivered again with backoff
 anything else          500   a fault of ours: its stack is in the log
 =====================  ====  =======================================================================
@@ -28,16 +28,19 @@ __all__ = ["settle"]
 _logger = structlog.stdlib.get_logger("luci_scheduler")
 
 
-def settle(handle: Callable[[], None], **about: str) -> tuple[str, int]:
-    """Run a delivery's handler and return body and status code of the answer; ``about`` goes into the log."""
+def settle(handle: Callable[[], None], *, give_up: bool = False, **about: str) -> tuple[str, int]:
+    """Run a delivery's handler and return body and status code of the answer.
+
+    ``give_up`` acknowledges even what is malformed: nothing keeps a task from coming again for ever. ``about`` goes into the log.
+    """
     try:
         handle()
     except ComeAgainError as error:
         _logger.info("come_again", reason=str(error), **about)
         return f"The handler asked for retry: {error}\n", 409
     except MalformedError as error:
-        _logger.warning("malformed", reason=str(error), **about)
-        return f"Malformed: {error}\n", 400
+        _logger.warning("malformed", reason=str(error), given_up=give_up, **about)
+        return f"Malformed: {error}\n", 200 if give_up else 400
     except TransientError as error:
         _logger.warning("transient_error", reason=str(error), **about)
         return f"Transient error: {error}\n", 500

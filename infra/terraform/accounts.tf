@@ -35,3 +35,12 @@ resource "google_service_account_iam_member" "pubsub_signs_as_push" {
   role               = "roles/iam.serviceAccountOpenIdTokenCreator"
   member             = google_project_service_identity.this["pubsub.googleapis.com"].member
 }
+
+# Configs that are kept in buckets; those in repositories are read with rights given in Gitiles.
+resource "google_storage_bucket_iam_member" "configs" {
+  for_each = toset([for source in var.configs : source.bucket if source.bucket != null])
+
+  bucket = each.value
+  role   = "roles/storage.objectViewer"
+  member = google_service_account.this["functions"].member
+}

@@ -71,6 +71,11 @@ locals {
         topic     = "projects/${var.project_id}/topics/${local.publisher_topics[server.publisher]}"
       }
     ])
+    SCHEDULER_CONFIG_SOURCES = jsonencode([
+      for source in var.configs : {
+        for name, value in merge(source, { kind = source.bucket == null ? "gitiles" : "bucket" }) : name => value if value != null
+      }
+    ])
     SCHEDULER_CHECK_INTERVAL_SECONDS   = var.tuning.check_interval_seconds
     SCHEDULER_REQUEST_DEADLINE_SECONDS = var.tuning.request_deadline_seconds
     SCHEDULER_CLAIM_LEASE_SECONDS      = var.tuning.claim_lease_seconds

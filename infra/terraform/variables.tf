@@ -75,6 +75,46 @@ variable "buildbucket_servers" {
   }
 }
 
+variable "configs" {
+  type = list(object({
+    project = string
+    repo    = optional(string)
+    ref     = optional(string)
+    path    = optional(string)
+    bucket  = optional(string)
+    object  = optional(string)
+  }))
+  description = "Where the configs are: for each LUCI project its luci-scheduler.cfg, in a Gitiles repository (repo, ref, path) or in a bucket (bucket, object)."
+
+  validation {
+    condition     = length(var.configs) > 0
+    error_message = "configs is empty, and there would be no job: name at least one, e.g. { project = \"demo\", repo = \"https://HOST.googlesource.com/REPO\" }."
+  }
+
+  validation {
+    condition     = alltrue([for source in var.configs : can(regex("^[a-z0-9_-]+$", source.project))])
+    error_message = "configs: project must be the name of a LUCI project: lower-case letters, digits, dashes and underscores."
+  }
+
+  validation {
+    condition     = length(distinct(var.configs[*].project)) == length(var.configs)
+    error_message = "configs names a project twice: leave one of them."
+  }
+
+  validation {
+    condition = alltrue([for source in var.configs : source.repo != null
+      ? source.bucket == null && source.object == null
+      : source.bucket != null && source.object != null && source.ref == null && source.path == null
+    ])
+    error_message = "configs: each must have either repo (and, if they are not refs/heads/main and luci-scheduler.cfg, ref and path), or bucket and object: leave out the others."
+  }
+
+  validation {
+    condition     = alltrue([for source in var.configs : source.repo == null || can(regex("^https://[a-z0-9-]+\\.googlesource\\.com/.+$", source.repo))])
+    error_message = "configs: repo must be like \"https://HOST.googlesource.com/REPO\"; a config kept elsewhere can be put into a bucket."
+  }
+}
+
 variable "commit_publishers" {
   type        = set(string)
   default     = []

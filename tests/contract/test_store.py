@@ -15,6 +15,7 @@ from luci_scheduler.core.invocation import Invocation, Status, Timer
 from luci_scheduler.core.job import Job, JobDefinition, TaskDefinition
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.ports import (
+    Backlog,
     CreateInvocation,
     CreateTrigger,
     PollerRecord,
@@ -193,7 +194,7 @@ def test_watchers_of_projects_do_not_disturb_each_other(store: Store) -> None:
     """A repository's watchers are one document; each project replaces its own."""
     repo = "https://r.googlesource.com/x"
     mine = Watcher(JobId("a/j"), JobId("a/t"), repo, ("refs/heads/main",))
-    yours = Watcher(JobId("b/j"), JobId("b/t"), f"{repo}.git", ("regexp:refs/heads/.*",))
+    yours = Watcher(JobId("b/j"), JobId("b/t"), f"{repo}.git", ("regexp:refs/heads/.*",), (r".+\.c",), ("x",))
     store.commit([PutWatchers(repo, "a", (mine,))])
     store.commit([PutWatchers(repo, "b", (yours,))])
     assert list(store.watchers(repo)) == [mine, yours]
@@ -225,7 +226,12 @@ def test_what_is_too_large_is_refused_before_it_is_sent(store: Store) -> None:
 def test_pollers(store: Store) -> None:
     """What a gitiles job knows is kept whole, however many refs there are, and only changed under its version."""
     known = {f"refs/heads/b{number}": f"{number:040x}" for number in range(5000)}
-    record = PollerRecord(JOB_ID, "https://r.googlesource.com/repo", known, ("regexp:refs/heads/.*", "é"), 3)
+    repo, refs, backlog = (
+        "https://r.googlesource.com/repo",
+        ("regexp:refs/heads/.*", "é"),
+        {"refs/heads/b1": Backlog("f" * 40, 7)},
+    )
+    record = PollerRecord(JOB_ID, repo, known, refs, 3, backlog)
     assert store.poller(JOB_ID) is None
     (version,) = store.commit([PutPoller(record, None)])
     found = store.poller(JOB_ID)

@@ -72,10 +72,11 @@ def test_fetches_and_sleeps_run_to_their_end(tmp_path: Path, hook: str) -> None:
     }
     triggers = " ".join(f'triggers: "{name}"' for name in tasks)
     jobs = "\n".join(f'job {{ id: "{name}" {task} }}' for name, task in tasks.items())
-    poller = f'trigger {{ id: "poller" gitiles {{ repo: "{REPO}" refs: "{MAIN}" }} {triggers} }}'
+    poller = f'trigger {{ id: "poller" schedule: "triggered" gitiles {{ repo: "{REPO}" refs: "{MAIN}" }} {triggers} }}'
     (tmp_path / "proj").mkdir()
     (tmp_path / "proj" / "luci-scheduler.cfg").write_text(f"{poller}\n{jobs}", encoding="utf-8")
-    with LocalCloud(tmp_path, store="memory") as cloud:
+    settings = {"SCHEDULER_COMMIT_WAIT_SECONDS": "0"}  # the commit is made up
+    with LocalCloud(tmp_path, store="memory", settings=settings) as cloud:
         _wait(lambda: all(cloud.page(f"jobs/proj/{name}") for name in tasks))
         cloud.publish_commit(REPO, MAIN, "a" * 40)
         ended = {name: _wait(lambda name=name: _ended(cloud, f"proj/{name}")) for name in tasks}

@@ -18,9 +18,10 @@ PROJECT = "a-project-with-a-name-of-30-ch"  # the longest that there is
 SERVERS = [{"host": "cr-buildbucket.appspot.com", "publisher": "cr-buildbucket@appspot.gserviceaccount.com"}]
 LONG_PUBLISHER = "b" * (200 - len("@appspot.gserviceaccount.com")) + "@appspot.gserviceaccount.com"
 
-MINIMAL = {"project_id": PROJECT}
+MINIMAL = {"project_id": PROJECT, "config": {"project": "demo", "repo": "https://demo.googlesource.com/demo"}}
 PRODUCTION = {
     "project_id": PROJECT,
+    "configs": {"demo": "https://demo.googlesource.com/demo"},
     "billing_account": "012345-6789AB-CDEF01",
     "domain": "scheduler.example.com",
     "team": "builders@example.com",
@@ -30,6 +31,10 @@ EVERYTHING: dict[str, Any] = {
     "project_id": PROJECT,
     "prefix": "staging-eu",  # the longest that is taken
     "buildbucket_servers": [*SERVERS, {"host": "old.example.com", "publisher": LONG_PUBLISHER, "protocol": "v1"}],
+    "configs": [
+        {"project": "demo", "repo": "https://demo.googlesource.com/demo", "path": "a/b.cfg"},
+        {"project": "other", "bucket": "the-configs", "object": "other/luci-scheduler.cfg"},
+    ],
     "commit_publishers": ["user:committer@example.com"],
     "console": {"members": ["group:builders@example.com"], "iap": {"domain": "scheduler.example.com"}},
     "database": {"location": "nam5", "point_in_time_recovery": True, "weekly_backup_weeks": 4},

@@ -43,6 +43,7 @@ secretmanager  pubsub.publisher               topic {p}luci-scheduler-key-rotati
 of its own: logs; databases and buckets that the functions service makes itself, which a condition narrows down to."""
 
 MORE_GRANTS = """
+functions  storage.objectViewer               bucket the-configs
 user:committer@example.com  pubsub.publisher  topic {p}gitiles-commit
 user:committer@example.com  pubsub.viewer     topic {p}gitiles-commit
 {old}      pubsub.publisher                   topic {p}{old_builds}

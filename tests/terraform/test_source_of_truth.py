@@ -22,6 +22,7 @@ NOT_SET = {
     "task_audience": "the address of on_task, the default, is what Cloud Run wants",
     "oidc_certs_url": "the default is where Google publishes its keys",
     "gitiles_urls": "the local cloud's",
+    "storage_url": "the default is Cloud Storage itself",
     "config_folder": "the local cloud's",
     "config_revision": "the local cloud's",
     "cloud_tasks_endpoint": "the local cloud's",
@@ -73,6 +74,14 @@ def test_tuning_reaches_the_functions(everything: Life) -> None:
     settings = read_settings({**everything.environments["on_task"], "SCHEDULER_TOKEN_SECRETS": "x"})
     assert {name: getattr(settings, name) for name in EVERYTHING["tuning"]} == EVERYTHING["tuning"]
     assert sorted(settings.fetch_allowed_hosts) == sorted(EVERYTHING["fetch_allowed_hosts"])
+
+
+def test_configs_are_read_from_where_they_are(everything: Life) -> None:
+    """Repositories and buckets are told as the settings class has them; what is left out has its default there."""
+    settings = read_settings({**everything.environments["on_task"], "SCHEDULER_TOKEN_SECRETS": "x"})
+    in_repository, in_bucket = settings.config_sources
+    assert (in_repository.kind, in_repository.path, in_repository.ref) == ("gitiles", "a/b.cfg", "refs/heads/main")
+    assert (in_bucket.kind, in_bucket.bucket, in_bucket.object) == ("bucket", "the-configs", "other/luci-scheduler.cfg")
 
 
 def test_without_a_prefix_topics_have_the_original_names(production: Life) -> None:

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.timeout(900)
 
 SERVER = {"host": "h.example.com", "publisher": "a@example.com"}
 SIZES = {"cpu": "1", "memory": "512Mi", "concurrency": 1, "max_instances": 1}
+REPO = "https://demo.googlesource.com/demo"
 WRONG: dict[str, list[tuple[Any, str]]] = {
     "project_id": [("My Project", "gcloud projects list"), ("123", "not its name or number")],
     "region": [("us-central1-a", "not a zone"), ("US", "gcloud run regions list")],
@@ -25,6 +26,13 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
         ([{**SERVER, "publisher": "serviceAccount:a@example.com"}], 'without "serviceAccount:"'),
         ([{**SERVER, "protocol": "v3"}], 'protocol must be "v2"'),
         ([SERVER, SERVER], "leave one of them"),
+    ],
+    "configs": [
+        ([], "there would be no job"),
+        ([{"project": "Demo", "repo": REPO}], "name of a LUCI project"),
+        ([{"project": "demo", "repo": REPO}, {"project": "demo", "repo": REPO}], "names a project twice"),
+        ([{"project": "demo", "repo": REPO, "bucket": "b"}], "leave out the others"),
+        ([{"project": "demo", "repo": "https://example.com/r"}], "put into a bucket"),
     ],
     "commit_publishers": [(["allUsers"], "allUsers is not taken"), (["me@example.com"], "user:me@example.com")],
     "console": [
@@ -92,7 +100,9 @@ def test_every_variable_is_tried() -> None:
 def test_wrong_values_are_refused(offline: Terraform, number: int) -> None:
     """Each is named, with its remedy, before anything is made."""
     case = ROUNDS[number]
-    good = {name: value for name, value in EVERYTHING.items() if name in ("project_id", "buildbucket_servers")}
+    good = {
+        name: value for name, value in EVERYTHING.items() if name in ("project_id", "configs", "buildbucket_servers")
+    }
     path = offline.checkout / f"wrong-{number}.tfvars.json"
     path.write_text(json.dumps({**good, **{name: value for name, (value, _) in case.items()}}), encoding="utf-8")
     done = offline.run(ROOT, "plan", f"-var-file={path}")
@@ -110,7 +120,11 @@ def test_wrong_values_are_refused(offline: Terraform, number: int) -> None:
 def test_a_wrong_type_is_refused(offline: Terraform) -> None:
     """A misspelt or missing attribute is told by name."""
     done = offline.run(
-        ROOT, "plan", "-var=project_id=my-project", '-var=buildbucket_servers=[{"host": "h.example.com"}]'
+        ROOT,
+        "plan",
+        "-var=project_id=my-project",
+        f'-var=configs=[{{"project": "demo", "repo": "{REPO}"}}]',
+        '-var=buildbucket_servers=[{"host": "h.example.com"}]',
     )
     assert done.returncode == 1
     assert "buildbucket_servers" in done.stdout + done.stderr

@@ -224,6 +224,7 @@ def encode_trigger(record: TriggerRecord) -> dict[str, Any]:
                 "discarded": record.discarded,
                 "resolved": record.resolved,
                 "deliveries": record.deliveries,
+                **({"refused": True} if record.refused else {}),
             }
         ),
     }
@@ -240,6 +241,7 @@ def decode_trigger(job_id: JobId, document: Mapping[str, Any]) -> TriggerRecord:
         resolved=values["resolved"],
         expires=_instant(document.get("expire_at")),
         deliveries=tuple(values["deliveries"]),
+        refused=values.get("refused", False),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import requests
 
@@ -17,24 +17,27 @@ _TIMEOUT = 10.0  # seconds
 _MAX_BYTES = 1 << 20
 
 
-def sessions(*, authenticated: bool) -> Callable[[], requests.Session]:
-    """Return a function that gives each thread its session; with OAuth as the service account if ``authenticated``."""
+def sessions(*, authenticated: bool, scopes: Sequence[str] = _SCOPES) -> Callable[[], requests.Session]:
+    """Return a function that gives each thread its session; with OAuth as the service account if ``authenticated``.
+
+    ``scopes`` are those of Buildbucket and Gitiles if not given.
+    """
     local = threading.local()
 
     def session() -> requests.Session:
         if not hasattr(local, "session"):
-            local.session = _authenticated() if authenticated else requests.Session()
+            local.session = _authenticated(scopes) if authenticated else requests.Session()
             local.session.trust_env = False
         return local.session  # type: ignore[no-any-return]
 
     return session
 
 
-def _authenticated() -> requests.Session:
+def _authenticated(scopes: Sequence[str]) -> requests.Session:
     import google.auth  # noqa: PLC0415 - looks for credentials: only when a call is to be made
     from google.auth.transport.requests import AuthorizedSession  # noqa: PLC0415
 
-    credentials, _ = google.auth.default(scopes=_SCOPES)
+    credentials, _ = google.auth.default(scopes=scopes)
     session: requests.Session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
     return session
 

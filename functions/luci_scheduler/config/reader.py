@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from google.protobuf import text_format
-
-from luci_scheduler.config.schema import project_config_class
+from luci_scheduler.config.problems import Problem
+from luci_scheduler.config.task_rules import TASKS
+from luci_scheduler.config.validator import pending_timeout, validate
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.job import Flavor, JobDefinition, PolicyKind, TaskDefinition, TriggeringPolicy
 from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
@@ -18,17 +16,15 @@ from luci_scheduler.ports import Watcher
 
 __all__ = ["ConfigError", "ProjectConfig", "read_config"]
 
-_ID = re.compile(r"[0-9A-Za-z_\-. )(]{1,100}")
-_TASKS = ("noop", "url_fetch", "gitiles", "buildbucket")
 _FILTERS = ("refs", "path_regexps", "path_regexps_exclude")
 
 
 class ConfigError(Exception):
-    """A config is not valid; ``problems`` lists all that is wrong, each with its place."""
+    """A config is not valid; ``problems`` lists all errors, each with its place."""
 
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = tuple(problems)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +34,20 @@ class ProjectConfig:
     jobs: Mapping[JobId, JobDefinition]
     watchers: Mapping[str, tuple[Watcher, ...]]
     """Normalised repository URL → the jobs that its commits reach."""
+    warnings: tuple[Problem, ...] = ()
+    """What should be changed in it, although it can be used."""
 
 
-def read_config(project: str, text: str, revision: str = "", revision_url: str = "") -> ProjectConfig:
-    """Read a config.
+def read_config(project: str, content: str | bytes, revision: str = "", revision_url: str = "") -> ProjectConfig:
+    """Read a config by today's rules; old access rules and old bucket names are read too, with a warning.
 
     Raises:
         ConfigError: it does not parse, or definitions are wrong; nothing of it is to be used.
     """
-    try:
-        message = text_format.Parse(text, project_config_class()(), allow_unknown_field=False)
-    except text_format.ParseError as error:
-        line, column = error.GetLine(), error.GetColumn()
-        raise ConfigError([f"line {line}, column {column}: {error}" if line else str(error)]) from error
-    problems = list(_problems(message))
-    if problems:
-        raise ConfigError(problems)
+    validated = validate(content, project=project)
+    if validated.errors:
+        raise ConfigError(validated.errors)
+    message = validated.message
     definitions = [(item, False) for item in message.job] + [(item, True) for item in message.trigger]
     jobs = {
         JobId(f"{project}/{item.id}"): replace(
@@ -62,49 +56,11 @@ def read_config(project: str, text: str, revision: str = "", revision_url: str =
         for item, is_trigger in definitions
         if not item.disabled
     }
-    return ProjectConfig(jobs, _watchers(jobs))
-
-
-def _problems(message: Any) -> Iterator[str]:
-    items = [("job", item) for item in message.job] + [("trigger", item) for item in message.trigger]
-    counts = Counter(item.id for _, item in items)
-    for kind, item in items:
-        place = f"{kind} {item.id or '(empty)'}"
-        if not item.id:
-            yield f"{place}: missing 'id' field'"
-        elif not _ID.fullmatch(item.id):
-            yield f"{place}: \"{item.id}\" is not valid value for 'id' field"
-        elif counts[item.id] > 1:
-            yield f'{place}: duplicate id "{item.id}"'
-            counts[item.id] = 1  # said once
-        if kind == "trigger":
-            yield from (
-                f"{place}: referencing unknown job \"{name}\" in 'triggers' field"
-                for name in item.triggers
-                if name not in counts
-            )
-        yield from (f"{place}: {problem}" for problem in _task_problems(item))
-
-
-def _task_problems(item: Any) -> Iterator[str]:
-    tasks = [name for name in _TASKS if name in item.DESCRIPTOR.fields_by_name and item.HasField(name)]
-    if not tasks:
-        yield "can't find a recognized task definition"
-    if len(tasks) > 1:
-        yield f"only one field with task definition must be set, at least two are given ({', '.join(tasks)})"
-    if tasks == ["buildbucket"]:
-        if not item.buildbucket.server:
-            yield "buildbucket: field 'server' is required"
-        elif "//" in item.buildbucket.server:
-            yield f"buildbucket: field 'server' should be just a host, not a URL: \"{item.buildbucket.server}\""
-        if not item.buildbucket.builder:
-            yield "buildbucket: 'builder' field is required"
-    if tasks == ["gitiles"] and not item.gitiles.repo:
-        yield "gitiles: field 'repository' is required"
+    return ProjectConfig(jobs, _watchers(jobs), validated.warnings)
 
 
 def _definition(project: str, item: Any, *, is_trigger: bool) -> JobDefinition:
-    kind = next(name for name in _TASKS if name in item.DESCRIPTOR.fields_by_name and item.HasField(name))
+    kind = next(name for name in TASKS if name in item.DESCRIPTOR.fields_by_name and item.HasField(name))
     task = getattr(item, kind)
     fields = {
         field.name: list(getattr(task, field.name)) if field.is_repeated else getattr(task, field.name)
@@ -125,14 +81,13 @@ def _definition(project: str, item: Any, *, is_trigger: bool) -> JobDefinition:
 
 def _policy(item: Any) -> TriggeringPolicy:
     default = TriggeringPolicy()
-    kinds = item.DESCRIPTOR.enum_types_by_name["Kind"].values_by_number
-    name = kinds[item.kind].name if item.kind in kinds else "UNDEFINED"
+    kind = item.DESCRIPTOR.enum_types_by_name["Kind"].values_by_number[item.kind].name
     return TriggeringPolicy(
-        kind=default.kind if name == "UNDEFINED" else PolicyKind(name),
+        kind=default.kind if kind == "UNDEFINED" else PolicyKind(kind),
         max_concurrent_invocations=item.max_concurrent_invocations or default.max_concurrent_invocations,
         max_batch_size=item.max_batch_size or default.max_batch_size,
-        log_base=item.log_base,
-        pending_timeout=item.pending_timeout.ToNanoseconds() or default.pending_timeout,
+        log_base=item.log_base or default.log_base,
+        pending_timeout=pending_timeout(item) or default.pending_timeout,
     )
 
 

@@ -6,13 +6,15 @@ One frozen class, read once at start. Every fault is reported at once, with the 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from luci_scheduler.core.era import Era
+from luci_scheduler.core.repo_url import parse_repo_url
 
-__all__ = ["BuildbucketServer", "Settings", "SettingsError", "read_settings"]
+__all__ = ["BuildbucketServer", "ConfigSourceSetting", "Settings", "SettingsError", "read_settings"]
 
 PREFIX = "SCHEDULER_"
 _MIN_RETENTION_DAYS = 8
@@ -35,6 +37,23 @@ class BuildbucketServer:
     """Base URL if it is not ``https://<host>`` (the local cloud)."""
     topic: str = ""
     """Full name of the topic that it notifies, if it is not the one derived from ``publisher``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigSourceSetting:
+    """Where configs are kept (``SCHEDULER_CONFIG_SOURCES``, a JSON list of such objects)."""
+
+    kind: str
+    """``folder``, ``gitiles`` or ``bucket``."""
+    project: str = ""
+    """LUCI project of the one config; of a folder, each subfolder's name is one."""
+    path: str = "luci-scheduler.cfg"
+    """Of the folder, or of the file in the repository."""
+    repo: str = ""
+    """Repository URL, ``https://<host>.googlesource.com/<repository>``."""
+    ref: str = "refs/heads/main"
+    bucket: str = ""
+    object: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +100,11 @@ class Settings:
     """Whether more new commits than that are taken up by later polls, oldest first; false: the newest are, the others skipped."""
     commit_wait_seconds: int = 600
     """How long a commit event waits for the repository's host to serve its commit; 0: it is believed, and nobody is asked."""
+    config_sources: tuple[ConfigSourceSetting, ...] = ()
+    """JSON list of where configs are: ``{"kind": "folder", "path"}``, ``{"kind": "gitiles", "project", "repo", "ref", "path"}``
+    (``ref`` and ``path`` may be left out) and ``{"kind": "bucket", "project", "bucket", "object"}``."""
+    storage_url: str = "https://storage.googleapis.com"
+    """Base URL of Cloud Storage's JSON API, for sources of kind ``bucket``."""
     config_folder: str = ""
     """Folder with ``<project>/luci-scheduler.cfg`` files, from which jobs are taken."""
     config_revision: str = ""
@@ -197,6 +221,44 @@ def _servers(text: str) -> tuple[BuildbucketServer, ...]:
     )
 
 
+_SOURCE_KEYS: dict[str, tuple[set[str], set[str]]] = {
+    "folder": ({"path"}, set()),
+    "gitiles": ({"project", "repo"}, {"ref", "path"}),
+    "bucket": ({"project", "bucket", "object"}, set()),
+}
+"""Kind → what must be said, what may be."""
+_PROJECT = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+
+
+def _sources(text: str) -> tuple[ConfigSourceSetting, ...]:
+    sources = tuple(_source(item) for item in json.loads(text))
+    projects = [source.project for source in sources if source.project]
+    twice = sorted({project for project in projects if projects.count(project) > 1})
+    if twice:
+        raise ValueError(f"more than one source holds the config of {', '.join(twice)}")
+    return sources
+
+
+def _source(item: dict[str, str]) -> ConfigSourceSetting:
+    kind = item["kind"]
+    if kind not in _SOURCE_KEYS:
+        raise ValueError(f"the kind of a source is one of {', '.join(_SOURCE_KEYS)}, not {kind!r}")
+    required, optional = _SOURCE_KEYS[kind]
+    missing, unknown = required - set(item), set(item) - required - optional - {"kind"}
+    if missing or unknown:
+        faults = [f"lacks {name}" for name in sorted(missing)] + [f"has no {name}" for name in sorted(unknown)]
+        raise ValueError(f"a source of kind {kind} {', '.join(faults)}")
+    empty = sorted(name for name, value in item.items() if not isinstance(value, str) or not value)
+    if empty:
+        raise ValueError(f"{', '.join(empty)} of a source of kind {kind} must be a text and not empty")
+    source = ConfigSourceSetting(**item)
+    if source.project and not _PROJECT.fullmatch(source.project):
+        raise ValueError(f"{source.project!r} is no name of a project")
+    if source.repo:
+        parse_repo_url(source.repo)
+    return source
+
+
 _REQUIRED = ("project", "task_url", "task_account", "token_secrets")
 _PARSERS: dict[str, Any] = {
     "token_secrets": _lines,
@@ -209,6 +271,7 @@ _PARSERS: dict[str, Any] = {
     "gitiles_commits_per_poll": _positive,
     "gitiles_backfill": _boolean,
     "commit_wait_seconds": _not_negative,
+    "config_sources": _sources,
     "check_interval_seconds": _positive,
     "request_deadline_seconds": _positive,
     "claim_lease_seconds": _positive,

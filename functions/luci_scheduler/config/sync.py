@@ -2,89 +2,133 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import structlog
 
 from luci_scheduler.config.reader import ConfigError, ProjectConfig, read_config
-from luci_scheduler.core.errors import ComeAgainError, StoreConflictError
+from luci_scheduler.core.errors import ComeAgainError, PermanentError, SchedulerError, StoreConflictError
 from luci_scheduler.core.job_changes import defined, removed
 from luci_scheduler.engine.jobs import put_job, with_tick
 from luci_scheduler.engine.outbox import triage_task
 from luci_scheduler.engine.runtime import Runtime
-from luci_scheduler.ports import ProjectRecord, PutJob, PutProject, PutWatchers, Write
+from luci_scheduler.ports import (
+    ConfigFile,
+    ConfigSource,
+    ProjectRecord,
+    PutJob,
+    PutProject,
+    PutWatchers,
+    Write,
+)
 
-__all__ = ["ConfigFile", "read_folder", "sync_project"]
+__all__ = ["ConfigFile", "sync_project", "sync_sources"]
 
-_FILE = "luci-scheduler.cfg"
 _RACES = 5
+_MAX_PROBLEMS = 100  # of a project's record: of a config that is wrong throughout nobody reads more
 
 _logger = structlog.stdlib.get_logger("luci_scheduler")
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigFile:
-    """A project's config as its source holds it."""
+def sync_sources(runtime: Runtime, sources: Iterable[ConfigSource], key: str) -> None:
+    """Put the configs of all sources in force; what goes wrong with one project does not keep the others.
 
-    project: str
-    text: str
-    revision: str
-    revision_url: str = ""
+    Of a project that several sources hold the first one's config counts.
 
+    Raises:
+        SchedulerError: the first that some project met; all others were dealt with. Try again.
+    """
 
-def read_folder(folder: Path, revision: str = "") -> list[ConfigFile]:
-    """Return the configs ``<folder>/<project>/luci-scheduler.cfg``; without ``revision``, a hash of each stands for it."""
-    files = []
-    for path in sorted(folder.glob(f"*/{_FILE}")):
-        text = path.read_text(encoding="utf-8")
-        files.append(
-            ConfigFile(
-                path.parent.name, text, revision or hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-            )
-        )
-    return files
+    def in_force(project: str) -> str:
+        found = runtime.store.project(project)
+        return found.value.revision if found and not found.value.problems else ""
+
+    troubles: list[SchedulerError] = []
+    seen: set[str] = set()
+    for source in sources:
+        try:
+            files = source.configs(in_force)
+        except SchedulerError as error:  # of the store that was asked what is in force
+            troubles.append(error)
+            continue
+        for file in files:
+            if file.project in seen:
+                _logger.warning("config_twice", project=file.project, revision=file.revision)
+                continue
+            seen.add(file.project)
+            try:
+                sync_project(runtime, file, key)
+            except SchedulerError as error:
+                _logger.warning("config_not_synced", project=file.project, revision=file.revision, reason=str(error))
+                troubles.append(error)
+    if troubles:
+        raise troubles[0]
 
 
 def sync_project(runtime: Runtime, file: ConfigFile, key: str) -> int:
     """Put a project's config in force and return how many jobs changed; one that is in force already costs one read.
 
-    A config with problems changes no job: the last good one stays in force, and the project's record tells what is wrong.
+    A config with problems, or one that could not be read, changes no job: the last good one stays in force, and the project's
+    record tells what is wrong.
 
     Raises:
         ComeAgainError: the project's documents change too fast.
         TransientError: the store failed; nothing was written.
     """
     for _ in range(_RACES):
-        found = runtime.store.project(file.project)
-        record = found.value if found else ProjectRecord(file.project)
-        if found and record.revision == file.revision and not record.problems:
-            return 0
-        version = found.version if found else None
         try:
-            config = read_config(file.project, file.text, file.revision, file.revision_url)
-        except ConfigError as error:
-            _logger.warning("config_invalid", project=file.project, revision=file.revision, problems=error.problems)
-            if record.problems == tuple(error.problems):
-                return 0
-            broken = replace(record, problems=tuple(error.problems), mutations=record.mutations + 1)
-            writes: list[Write] = [PutProject(broken, version)]
-        else:
-            writes = list(_writes(runtime, record, version, config, file, key))
-        try:
-            runtime.store.commit(writes)
+            return _sync_once(runtime, file, key)
         except StoreConflictError:
             continue
-        jobs = [write.job for write in writes if isinstance(write, PutJob)]
-        for job in jobs:
-            if job.triage_due is not None:  # if one is lost the sweep asks again
-                runtime.queue.enqueue(triage_task(job.id, runtime.clock.now()))
-        changed = len(jobs)
-        _logger.info("config_synced", project=file.project, revision=file.revision, jobs_changed=changed)
-        return changed
     raise ComeAgainError(f"the documents of project {file.project} change too fast to put a config in force")
+
+
+def _sync_once(runtime: Runtime, file: ConfigFile, key: str) -> int:
+    found = runtime.store.project(file.project)
+    record = found.value if found else ProjectRecord(file.project)
+    version = found.version if found else None
+    if found and record.revision == file.revision and not record.problems and not file.trouble:
+        return 0
+    problems: tuple[str, ...] = (file.trouble,)
+    if not file.trouble:
+        try:
+            config = read_config(file.project, file.text, file.revision, file.revision_url)
+            return _put_in_force(runtime, record, version, config, file, key)
+        except ConfigError as error:
+            problems = _told(error)
+        except PermanentError as error:
+            problems = (f"the config is valid but cannot be stored: {error}",)
+    event = "config_unreadable" if file.trouble else "config_invalid"
+    _logger.warning(event, project=file.project, revision=file.revision, problems=problems)
+    if problems != record.problems:
+        runtime.store.commit([PutProject(replace(record, problems=problems, mutations=record.mutations + 1), version)])
+    return 0
+
+
+def _put_in_force(
+    runtime: Runtime, record: ProjectRecord, version: object | None, config: ProjectConfig, file: ConfigFile, key: str
+) -> int:
+    writes = list(_writes(runtime, record, version, config, file, key))
+    runtime.store.commit(writes)
+    jobs = [write.job for write in writes if isinstance(write, PutJob)]
+    for job in jobs:
+        if job.triage_due is not None:  # if one is lost the sweep asks again
+            runtime.queue.enqueue(triage_task(job.id, runtime.clock.now()))
+    _logger.info(
+        "config_synced",
+        project=file.project,
+        revision=file.revision,
+        jobs_changed=len(jobs),
+        warnings=len(config.warnings),
+    )
+    return len(jobs)
+
+
+def _told(error: ConfigError) -> tuple[str, ...]:
+    texts = [str(problem) for problem in error.problems]
+    more = len(texts) - _MAX_PROBLEMS
+    return (*texts[:_MAX_PROBLEMS], *([f"and {more} more"] if more > 0 else []))
 
 
 def _writes(

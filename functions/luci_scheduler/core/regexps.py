@@ -16,7 +16,9 @@ __all__ = ["MAX_LENGTH", "BadRegexpError", "Pattern", "compile_regexp", "literal
 
 MAX_LENGTH = 20_000
 """Characters of the longest pattern that is compiled; the longest in real configs (all of a list joined) is below 2,000."""
-_MAX_MEMORY = 4 << 20  # bytes for the program and, again, for matching; half of RE2's own default
+_MAX_MEMORY = (
+    1 << 20
+)  # bytes for the program and, again, for matching: the worst pattern then takes some 60 ms to compile
 _CACHED = 256
 
 

@@ -24,8 +24,10 @@ def trigger_from_json(document: Mapping[str, Any]) -> Trigger:
     """Read a trigger back; members of a newer version are ignored.
 
     Raises:
-        MalformedError: ``id`` or ``created`` is missing.
+        MalformedError: it is no object, or has no ``id``.
     """
+    if not isinstance(document, Mapping):
+        raise MalformedError(f"not a trigger: {type(document).__name__} instead of an object")
     try:
         return Trigger(**{"created": 0} | {name: value for name, value in document.items() if name in _FIELDS})
     except TypeError as error:

@@ -119,6 +119,7 @@ def _wait_or_discard(
             resolved=now,
             expires=runtime.limits.expiry(now),
             deliveries=(key,),
+            refused=True,  # a poll may find the commit later
         )
         try:
             runtime.store.commit([CreateTrigger(record)])

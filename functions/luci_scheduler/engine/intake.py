@@ -142,7 +142,9 @@ def _fault(trigger: Trigger) -> str:
 
 def _counts_as_new(known: TriggerRecord, key: str, now: Instant, deduplication: int) -> bool:
     """Whether a trigger under a known ID is a deliberate new request and not the old one delivered once more."""
-    return known.resolved is not None and key not in known.deliveries and now - known.resolved >= deduplication
+    if known.resolved is None or key in known.deliveries:
+        return False
+    return known.refused or now - known.resolved >= deduplication
 
 
 def _repeat(runtime: Runtime, job_id: JobId, known: Sequence[TriggerRecord], key: str) -> None:

@@ -47,6 +47,7 @@ mock_provider "time" {
 
 variables {
   project_id = "my-project"
+  configs    = [{ project = "demo", repo = "https://demo.googlesource.com/demo" }]
   buildbucket_servers = [
     { host = "cr-buildbucket.appspot.com", publisher = "cr-buildbucket@appspot.gserviceaccount.com" },
     { host = "buildbucket.example.com", publisher = "someone@example.com", protocol = "v1" },
@@ -92,6 +93,10 @@ run "as_it_comes" {
     condition     = !contains(keys(local.environment), "SCHEDULER_CONCURRENCY")
     error_message = "What is not tuned has the code's default."
   }
+  assert {
+    condition     = jsondecode(local.environment.SCHEDULER_CONFIG_SOURCES) == [{ kind = "gitiles", project = "demo", repo = "https://demo.googlesource.com/demo" }] && length(google_storage_bucket_iam_member.configs) == 0
+    error_message = "Configs come from where they are said to be, and nothing is said of what was left out."
+  }
 
   assert {
     condition     = keys(module.topic) == ["commits", "cr-buildbucket@appspot.gserviceaccount.com", "someone@example.com"]
@@ -136,6 +141,7 @@ run "optional_features_are_on" {
     vpc_connector = { network = "default", ip_cidr_range = "10.8.0.0/28" }
     monitoring    = { enabled = false }
     tuning        = { concurrency = 8 }
+    configs       = [{ project = "demo", bucket = "my-configs", object = "demo.cfg" }]
   }
 
   assert {
@@ -157,6 +163,10 @@ run "optional_features_are_on" {
   assert {
     condition     = local.environment.SCHEDULER_CONCURRENCY == "8"
     error_message = "What is tuned reaches the functions."
+  }
+  assert {
+    condition     = keys(google_storage_bucket_iam_member.configs) == ["my-configs"]
+    error_message = "A bucket with configs may be read."
   }
   assert {
     condition     = output.console_url == "https://scheduler.example.com" && local.environment.SCHEDULER_HOSTNAME == "scheduler.example.com"

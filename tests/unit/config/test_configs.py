@@ -1,18 +1,27 @@
 """Reading and syncing ``luci-scheduler.cfg``."""
 
 import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from emulator.memory.store import MemoryStore
+from luci_scheduler.config.folder import FolderSource, read_folder
 from luci_scheduler.config.reader import ConfigError, read_config
-from luci_scheduler.config.sync import ConfigFile, sync_project
+from luci_scheduler.config.sync import sync_project, sync_sources
+from luci_scheduler.config.validator import validate
+from luci_scheduler.core.errors import PermanentError, TransientError
 from luci_scheduler.core.identifiers import JobId
-from luci_scheduler.core.job import Flavor
+from luci_scheduler.core.instants import HOUR
+from luci_scheduler.core.job import Flavor, PolicyKind, TriggeringPolicy
+from luci_scheduler.ports import ConfigFile, Found, ProjectRecord, Version, Write
 from tests.unit.engine.world import World
 
 FOLDER = os.environ.get("LUCI_CONFIGS", "")
 REAL = sorted(Path(FOLDER).glob("*.cfg")) if FOLDER else []
+SAMPLE = (Path(__file__).parent / "sample.cfg").read_text(encoding="utf-8")
 
 GOOD = """
 trigger: < id: "t" gitiles < repo: "https://r.googlesource.com/x.git" refs: "refs/heads/main" > triggers: "a" triggers: "b" >
@@ -20,18 +29,28 @@ job { id: "a" acl_sets: "default" buildbucket { server: "s" bucket: "luci.p.ci" 
 job { id: "b" disabled: true schedule: "with 10m interval" noop {} }
 """
 
+WRONG = {
+    "invalid-cobalt-2016-12-task-field.cfg": [(13, 'has no field named "task"')],
+    "invalid-flutter-2019-07-unknown-Kind.cfg": [(143, 'has no field named "Kind"')],
+    "invalid-gyp-2017-10-server-url.cfg": [(line, "should be just a host, not a URL") for line in (36, 47, 58)],
+    "invalid-infra-2018-09-duplicate-id.cfg": [(89, 'duplicate id "infra-continuous-trusty-64"')],
+    "invalid-openscreen-2018-09-dangling.cfg": [(25, 'referencing unknown job "linux64_debug"')],
+}
+"""What is wrong with the real files that were committed by mistake, and where."""
+
 
 @pytest.mark.skipif(not REAL, reason="LUCI_CONFIGS names no folder with real configs")
 @pytest.mark.parametrize("path", REAL or [None], ids=lambda path: path.name if path else "none")
 def test_real_configs(path: Path) -> None:
-    """Files that were committed by mistake are refused with a place, all others are read."""
-    text = path.read_text(encoding="utf-8")
-    if path.name.startswith("invalid-"):
-        with pytest.raises(ConfigError) as raised:
-            read_config("p", text)
-        assert raised.value.problems
-    else:
-        assert len(read_config("p", text).jobs) <= 200
+    """Files that were committed by mistake are refused for what is wrong with them, at its line; all others are read."""
+    content = path.read_bytes()
+    found = [(error.line, error.message) for error in validate(content, project="p").errors]
+    expected = WRONG.get(path.name, [])
+    assert path.name.startswith("invalid-") == bool(expected)
+    assert [line for line, _ in found] == [line for line, _ in expected]
+    assert all(part in message for (_, message), (_, part) in zip(found, expected, strict=True))
+    if not expected:
+        assert len(read_config("p", content).jobs) <= 200
 
 
 def test_jobs_and_watchers() -> None:
@@ -42,26 +61,36 @@ def test_jobs_and_watchers() -> None:
     assert config.jobs[JobId("p/a")].revision == "rev"
     (watcher,) = config.watchers["https://r.googlesource.com/x"]
     assert (watcher.job_id, watcher.repo) == ("p/a", "https://r.googlesource.com/x.git")
+    assert [warning.line for warning in config.warnings] == [3, 3]
 
 
-@pytest.mark.parametrize(
-    ("text", "place"),
-    [
-        ("job {", "line 1"),
-        ('job { id: "a" nonsense: 1 }', "line 1, column 15"),
-        ('job { id: "a" }', "job a: can't find a recognized task definition"),
-        ("job { noop {} }", "missing 'id' field"),
-        ('job { id: "a/b" noop {} }', "is not valid value for 'id' field"),
-        ('job { id: "a" noop {} } job { id: "a" noop {} }', 'duplicate id "a"'),
-        ('trigger { id: "t" noop {} triggers: "x" }', 'referencing unknown job "x"'),
-        ('job { id: "a" buildbucket { server: "https://s" builder: "b" } }', "should be just a host"),
-    ],
-)
-def test_problems_have_their_place(text: str, place: str) -> None:
-    """Every problem tells where it is."""
+def test_the_sample() -> None:
+    """Every field arrives where it belongs."""
+    jobs = read_config("thing", SAMPLE).jobs
+    mac, windows = jobs[JobId("thing/mac-rel")], jobs[JobId("thing/Windows (x64)")]
+    assert mac.policy.kind is PolicyKind.LOGARITHMIC_BATCHING
+    assert (mac.policy.log_base, mac.policy.max_concurrent_invocations) == (pytest.approx(1.7), 3)
+    assert mac.realm == "ci"
+    assert mac.task.fields["tags"] == ["a:b", "c:d"]
+    assert (windows.policy.kind, windows.policy.pending_timeout) == (PolicyKind.NEWEST_FIRST, HOUR + 5)
+    assert jobs[JobId("thing/linux-rel")].policy == TriggeringPolicy()
+    assert jobs[JobId("thing/linux-rel")].task.fields["bucket"] == "luci.thing.ci"
+    nightly, source = jobs[JobId("thing/nightly")], jobs[JobId("thing/nightly-source")]
+    assert (nightly.flavor, nightly.schedule, nightly.policy.max_batch_size) == (Flavor.PERIODIC, "0 3 * * *", 1)
+    assert source.triggered_jobs == ("thing/nightly",)
+    refs = jobs[JobId("thing/main-gitiles")].task.fields["refs"]
+    assert refs == ["refs/heads/main", r"regexp:refs/branch-heads/\d+", "regexp:refs/heads/(release|beta)-.+"]
+
+
+def test_problems_have_their_place() -> None:
+    """A config that is refused tells all errors, each with its place."""
     with pytest.raises(ConfigError) as raised:
-        read_config("p", text)
-    assert any(place in problem for problem in raised.value.problems)
+        read_config("p", 'job {\n id: "a" }\ntrigger { id: "t" noop {}\n triggers: "x" }')
+    assert [str(problem) for problem in raised.value.problems] == [
+        'luci-scheduler.cfg:1: job "a": can\'t find a recognized task definition inside Job',
+        'luci-scheduler.cfg:4: trigger "t": referencing unknown job "x" in \'triggers\' field',
+    ]
+    assert str(raised.value).count("\n") == 1
 
 
 def test_sync_changes_what_changed_and_disables_what_went() -> None:
@@ -84,3 +113,141 @@ def test_sync_changes_what_changed_and_disables_what_went() -> None:
     assert job is not None
     assert not job.value.enabled
     assert store.watchers("https://r.googlesource.com/x") == []
+
+
+def test_a_disabled_definition_disables_its_job() -> None:
+    """``disabled`` takes a job out of force, and removing it brings the job back under its old record."""
+    runtime = World("").runtime
+    store = runtime.store
+    text = 'job { id: "a" noop {} }'
+    sync_project(runtime, ConfigFile("p", text, "1"), "k")
+    assert sync_project(runtime, ConfigFile("p", text.replace("noop", "disabled: true noop"), "2"), "k") == 1
+    job = store.job(JobId("p/a"))
+    assert job is not None
+    assert not job.value.enabled
+    assert sync_project(runtime, ConfigFile("p", text, "3"), "k") == 1
+    job = store.job(JobId("p/a"))
+    assert job is not None
+    assert (job.value.enabled, job.value.definition.revision) == (True, "3")
+
+
+def test_the_same_trouble_is_written_once() -> None:
+    """Each sync finds a broken config broken again; the record is written only when what is wrong changes."""
+    runtime = World("").runtime
+    store = runtime.store
+    sync_project(runtime, ConfigFile("p", GOOD, "1"), "k")
+    for file in [ConfigFile("p", "job {", "2")] * 3 + [ConfigFile("p", "", "", trouble="HTTP 503")] * 3:
+        sync_project(runtime, file, "k")
+    project = store.project("p")
+    assert project is not None
+    assert (project.value.mutations, project.value.problems) == (3, ("HTTP 503",))
+    assert sync_project(runtime, ConfigFile("p", GOOD, "1"), "k") == 0
+    project = store.project("p")
+    assert project is not None
+    assert (project.value.problems, project.value.revision) == ((), "1")
+
+
+def test_a_record_holds_no_more_problems_than_people_read() -> None:
+    """Of a config that is wrong throughout the first hundred are kept, and how many more there are."""
+    runtime = World("").runtime
+    store = runtime.store
+    sync_project(runtime, ConfigFile("p", "job { noop {} }\n" * 150, "1"), "k")
+    project = store.project("p")
+    assert project is not None
+    assert len(project.value.problems) == 101
+    assert project.value.problems[-1] == "and 50 more"
+
+
+class _Source:
+    def __init__(self, *files: ConfigFile) -> None:
+        self.files = files
+        self.told: list[str] = []
+
+    def configs(self, in_force: Callable[[str], str]) -> Sequence[ConfigFile]:
+        self.told = [in_force(file.project) for file in self.files]
+        return self.files
+
+
+class _Store(MemoryStore):
+    """Refuses one project, as a store does whose documents are too large or that is not there."""
+
+    error: Exception | None = None
+
+    def commit(self, writes: Sequence[Write]) -> Sequence[Version]:
+        if self.error and any(getattr(getattr(write, "job", None), "id", "").startswith("bad/") for write in writes):
+            raise self.error
+        return super().commit(writes)
+
+    def problems(self, project: str) -> tuple[str, ...]:
+        found: Found[ProjectRecord] | None = self.project(project)
+        return found.value.problems if found else ("no record",)
+
+
+def test_one_project_s_trouble_does_not_stop_the_others() -> None:
+    """Unreadable, broken, too large for the store: the other projects are put in force, and each record tells its own."""
+    store = _Store()
+    runtime = replace(World("").runtime, store=store)
+    store.error = PermanentError("a document would exceed the limit")
+    source = _Source(
+        ConfigFile("a", "", "", trouble="HTTP 503"),
+        ConfigFile("b", "job {", "1"),
+        ConfigFile("bad", GOOD, "1"),
+        ConfigFile("good", GOOD, "1"),
+    )
+    sync_sources(runtime, [source], "k")
+    assert store.problems("a") == ("HTTP 503",)
+    assert store.problems("b")[0].startswith("luci-scheduler.cfg:1: ")
+    assert "cannot be stored" in store.problems("bad")[0]
+    assert store.job(JobId("bad/a")) is None
+    assert store.problems("good") == ()
+    assert store.job(JobId("good/a")) is not None
+
+
+def test_a_store_that_fails_is_tried_again_after_the_others() -> None:
+    """The caller gets the error, for a redelivery, when all others are in force."""
+    store = _Store()
+    runtime = replace(World("").runtime, store=store)
+    store.error = TransientError("unavailable")
+    source = _Source(ConfigFile("bad", GOOD, "1"), ConfigFile("good", GOOD, "1"))
+    with pytest.raises(TransientError):
+        sync_sources(runtime, [source], "k")
+    assert store.problems("bad") == ("no record",)
+    assert store.problems("good") == ()
+
+
+def test_sources_are_told_what_is_in_force() -> None:
+    """A project that has problems counts as not in force, so that its config is read again."""
+    runtime = World("").runtime
+    source = _Source(ConfigFile("p", GOOD, "1"), ConfigFile("q", "job {", "1"))
+    sync_sources(runtime, [source], "k")
+    sync_sources(runtime, [source], "k")
+    assert source.told == ["1", ""]
+
+
+def test_of_two_sources_of_a_project_the_first_counts() -> None:
+    """Otherwise they would take turns."""
+    runtime = World("").runtime
+    store = runtime.store
+    first, second = _Source(ConfigFile("p", GOOD, "1")), _Source(ConfigFile("p", "", "2"))
+    for _ in range(2):
+        sync_sources(runtime, [first, second], "k")
+    project = store.project("p")
+    assert project is not None
+    assert (project.value.revision, project.value.mutations) == ("1", 1)
+
+
+def test_folder(tmp_path: Path) -> None:
+    """Each subfolder with a config is a project; the revision is a hash unless one is given; what cannot be read is told."""
+    for project, content in {"a": b"job {}", "b": b"\xff"}.items():
+        (tmp_path / project).mkdir()
+        (tmp_path / project / "luci-scheduler.cfg").write_bytes(content)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "odd" / "luci-scheduler.cfg").mkdir(parents=True)
+    files = FolderSource(tmp_path).configs(lambda _: "")
+    assert [(file.project, file.text, bool(file.trouble)) for file in files] == [
+        ("a", b"job {}", False),
+        ("b", b"\xff", False),
+        ("odd", "", True),
+    ]
+    assert len(files[0].revision) == 40
+    assert {file.revision for file in read_folder(tmp_path, "r1")} == {"r1", ""}

@@ -62,3 +62,42 @@ def test_every_setting_is_documented() -> None:
     page = Path("docs/reference/settings.md").read_text(encoding="utf-8")
     for field in fields(Settings):
         assert f"`{PREFIX}{field.name.upper()}`" in page
+
+
+@pytest.mark.parametrize(
+    ("sources", "fault"),
+    [
+        ('[{"kind": "git"}]', "the kind of a source is one of folder, gitiles, bucket, not 'git'"),
+        ('[{"path": "x"}]', "'kind'"),
+        ('[{"kind": "folder"}]', "a source of kind folder lacks path"),
+        ('[{"kind": "folder", "path": "x", "ref": "y"}]', "a source of kind folder has no ref"),
+        ('[{"kind": "folder", "path": ""}]', "path of a source of kind folder must be a text and not empty"),
+        ('[{"kind": "bucket", "project": "p", "bucket": "b", "object": 1}]', "object of a source of kind bucket"),
+        ('[{"kind": "bucket", "project": "p/q", "bucket": "b", "object": "o"}]', "'p/q' is no name of a project"),
+        ('[{"kind": "gitiles", "project": "p", "repo": "https://example.com/x"}]', "only .googlesource.com repos"),
+        (
+            "[" + ", ".join(['{"kind": "bucket", "project": "p", "bucket": "b", "object": "o"}'] * 2) + "]",
+            "more than one source holds the config of p",
+        ),
+        ("{}", None),
+        ("[1]", "int"),
+        ("nonsense", "Expecting value"),
+    ],
+)
+def test_sources_of_configs_are_checked(sources: str, fault: str | None) -> None:
+    """What a source lacks, has too much of or names wrongly is told at the start."""
+    environment = {**GOOD, "SCHEDULER_CONFIG_SOURCES": sources}
+    if fault is None:
+        assert read_settings(environment).config_sources == ()
+        return
+    with pytest.raises(SettingsError) as raised:
+        read_settings(environment)
+    assert "SCHEDULER_CONFIG_SOURCES: " in str(raised.value)
+    assert fault in str(raised.value)
+
+
+def test_sources_of_configs() -> None:
+    """Branch and path have defaults."""
+    text = '[{"kind": "gitiles", "project": "p", "repo": "https://a.googlesource.com/b"}]'
+    (source,) = read_settings({**GOOD, "SCHEDULER_CONFIG_SOURCES": text}).config_sources
+    assert (source.ref, source.path) == ("refs/heads/main", "luci-scheduler.cfg")

@@ -107,6 +107,33 @@ def test_a_commit_that_is_never_served_is_visibly_discarded(
     assert capsys.readouterr().out.count("trigger_discarded") == 2
 
 
+def test_a_commit_that_is_served_after_all_is_not_held_back_by_its_discarded_trigger(git: MemoryGitiles) -> None:
+    """The next poll, or another event, brings it at once; the discarded delivery itself stays discarded."""
+    text = config().replace('schedule: "triggered" gitiles', 'schedule: "with 30s interval" gitiles')
+    world = World(text, git, commit_wait_seconds=60)
+    published = world.clock.now()
+    (commit,) = git.push(MAIN)
+    head = git.heads.pop(MAIN)
+
+    def hide(_: str) -> None:
+        raise GitilesError("NOT_FOUND", "HTTP 404", transient=False)
+
+    git.before_call = hide
+    world.clock.advance(60 * SECOND)
+    event = CommitEvent(REPO, MAIN, commit)
+    on_commit(world.runtime, event, published, "commit-m1")
+    git.before_call = lambda _: None
+    git.heads[MAIN] = head
+    on_commit(world.runtime, event, published, "commit-m1")
+    assert triggered(world, "job") == []
+    for _ in range(3):
+        world.tick(31)
+    assert triggered(world, "job") == [commit]
+    found = world.store.trigger(JOB, f"{REPO}/+/{MAIN}@{commit}")
+    assert found is not None
+    assert found.value.invocation_id == world.invocations()[0].id
+
+
 def test_trouble_of_the_host_is_no_reason_to_discard(git: MemoryGitiles) -> None:
     """The event comes again, however old it is."""
     world = World(config(), git)

@@ -34,6 +34,11 @@ variable "oncall" {
   description = "Who is told of alerts."
 }
 
+variable "configs" {
+  type        = map(string)
+  description = "LUCI project → repository with its luci-scheduler.cfg on the branch \"generated\"."
+}
+
 variable "destroying" {
   type        = bool
   default     = false
@@ -47,6 +52,9 @@ module "scheduler" {
   buildbucket_servers = [
     { host = "cr-buildbucket.appspot.com", publisher = "cr-buildbucket@appspot.gserviceaccount.com" },
     { host = "cr-buildbucket-dev.appspot.com", publisher = "cr-buildbucket-dev@appspot.gserviceaccount.com" },
+  ]
+  configs = [
+    for project, repo in var.configs : { project = project, repo = repo, ref = "refs/heads/generated", path = "luci/luci-scheduler.cfg" }
   ]
   commit_publishers = ["serviceAccount:git-hook@${var.project_id}.iam.gserviceaccount.com"]
 

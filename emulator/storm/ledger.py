@@ -1,0 +1,113 @@
+"""The ledger: what became of commits, counted from the pages and from Buildbucket's own builds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from emulator.local_cloud import LocalCloud
+
+__all__ = ["Ledger", "is_quiet", "job_config", "take_stock", "trigger_id"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What became of the commits of some jobs.
+
+    Attributes:
+        invocations: how many there are.
+        builds: how many builds Buildbucket has for them.
+        unfinished: invocations that have not ended.
+        unsuccessful: invocations that ended otherwise than well.
+        lost: what is in no invocation, and ends well without a build: named.
+        doubled: what is in several invocations, is built or has ended more than once: named.
+    """
+
+    invocations: int
+    builds: int
+    unfinished: int
+    unsuccessful: int
+    lost: tuple[str, ...]
+    doubled: tuple[str, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether everything was built to its end, once."""
+        return not (self.lost or self.doubled or self.unfinished or self.unsuccessful)
+
+
+def trigger_id(repo: str, ref: str, revision: str) -> str:
+    """Return the ID of the trigger that a commit becomes."""
+    return f"{repo}/+/{ref}@{revision}"
+
+
+def job_config(server: str, ref: str, watched: Mapping[str, Collection[str]]) -> str:
+    """Return a config: every commit to ``ref`` of a repository triggers its jobs, whose builders have their names.
+
+    Nothing is polled: commits come by the topic.
+    """
+    text = []
+    for number, (repo, jobs) in enumerate(watched.items()):
+        triggers = " ".join(f'triggers: "{name}"' for name in jobs)
+        source = f'schedule: "triggered" gitiles {{ repo: "{repo}" refs: "{ref}" }}'
+        text.append(f'trigger {{ id: "poller{number}" {source} {triggers} }}')
+        task = f'server: "{server}" bucket: "ci"'
+        text += [f'job {{ id: "{name}" buildbucket {{ {task} builder: "{name}" }} }}' for name in jobs]
+    return "\n".join(text)
+
+
+def is_quiet(cloud: LocalCloud, jobs: Collection[str]) -> bool:
+    """Tell whether no invocation of the jobs is under way; a page that does not come says nothing."""
+    pages = [cloud.page(f"jobs/{job}") for job in jobs]
+    return all(page is not None and not page["active_invocations"] for page in pages)
+
+
+def take_stock(cloud: LocalCloud, wanted: Mapping[str, Collection[str]]) -> Ledger:
+    """Count; ``wanted`` has the trigger IDs that each job (``<project>/<job>``) must have had."""
+    built = _builds(cloud)
+    invocations: list[dict[str, Any]] = []
+    lost: list[str] = []
+    doubled: list[str] = []
+    builds = 0
+    for job, triggers in wanted.items():
+        requested = Counter(built.get(job, ()))
+        builds += requested.total()
+        found = _invocations(cloud, job, requested)
+        invocations += found
+        seen = Counter(trigger["id"] for item in found for trigger in item["incoming_triggers"])
+        lost += [f"{job}: {trigger}" for trigger in triggers if not seen[trigger]]
+        doubled += [f"{job}: {trigger}" for trigger, times in seen.items() if times > 1]
+        doubled += [f"{job}: build of {name}" for name, times in requested.items() if times > 1]
+        for item in found:
+            name = item["invocation_id"]
+            if item["status"] == "SUCCEEDED" and not requested[name]:
+                lost.append(f"{job}: build of {name}")
+            if item["debug_log"].count("Invocation finished") > 1:
+                doubled.append(f"{job}: end of {name}")
+    return Ledger(
+        invocations=len(invocations),
+        builds=builds,
+        unfinished=sum(not item["final"] for item in invocations),
+        unsuccessful=sum(item["final"] and item["status"] != "SUCCEEDED" for item in invocations),
+        lost=tuple(lost),
+        doubled=tuple(doubled),
+    )
+
+
+def _builds(cloud: LocalCloud) -> Mapping[str, list[str]]:
+    """Return which invocations of which job asked for builds, once for each build."""
+    by_job: dict[str, list[str]] = {}
+    for build in cloud.buildbucket.builds.newest_first():
+        tags = dict(build.spec.tags)
+        by_job.setdefault(tags["scheduler_job_id"], []).append(tags["scheduler_invocation_id"])
+    return by_job
+
+
+def _invocations(cloud: LocalCloud, job: str, requested: Collection[str]) -> list[dict[str, Any]]:
+    """Return the pages of a job's invocations: those that its page lists (the newest), and all that have a build."""
+    page = cloud.page(f"jobs/{job}")
+    listed = [item["invocation_id"] for item in page["invocations"]] if page else []
+    pages = [cloud.page(f"jobs/{job}/{name}") for name in dict.fromkeys([*listed, *requested])]
+    return [item for item in pages if item is not None]

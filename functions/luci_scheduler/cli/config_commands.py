@@ -1,0 +1,132 @@
+"""``luci-scheduler config``: work on configs where they lie; needs no cloud and no network."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from luci_scheduler.config.folder import FILE
+from luci_scheduler.config.problems import Problem
+from luci_scheduler.config.validator import Validated, validate
+from luci_scheduler.core.era import Era
+
+__all__ = ["add_commands"]
+
+_DONE, _FAILED, _WRONG_USAGE = 0, 1, 2
+_ERAS = {"head": Era.V2, "2021": Era.V1}
+
+
+def add_commands(nouns: Any) -> None:
+    """Add ``config validate`` to the parser of nouns."""
+    verbs = nouns.add_parser("config", help="the configs that define jobs").add_subparsers(
+        metavar="VERB", required=True
+    )
+    parser = verbs.add_parser(
+        "validate",
+        help="tell all that is wrong in configs",
+        description="Tell all that is wrong in configs, each problem as FILE:LINE: PATH: MESSAGE.",
+        epilog="Exit codes: 0 no errors (there may be warnings), 1 errors, 2 wrong usage or a file that cannot be read.",
+    )
+    parser.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        type=Path,
+        help=f"a config, or a folder: with {FILE} in it, or in the folders within it, one for each project",
+    )
+    parser.add_argument("--project", help="project that the configs belong to (default: the name of each one's folder)")
+    parser.add_argument(
+        "--era", choices=sorted(_ERAS), default="head", help="whose rules: today's (default) or those of 2021"
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="refuse old bucket names too, as LUCI does, instead of warning of them"
+    )
+    parser.add_argument("--quiet", action="store_true", help="leave out warnings; they are counted all the same")
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of lines")
+    parser.set_defaults(run=_validate)
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    file: Path
+    project: str
+    validated: Validated
+
+
+def _validate(options: argparse.Namespace) -> int:
+    checked = []
+    for path in options.files:
+        files = _files(path)
+        if not files:
+            return _unusable(f"there is no {FILE} in the folder {path}, nor in those within it")
+        for file in files:
+            try:
+                content = file.read_bytes()
+            except OSError as error:
+                return _unusable(f"{file} cannot be read: {error.strerror}")
+            project = options.project or file.absolute().parent.name
+            validated = validate(
+                content, project=project, file=str(file), era=_ERAS[options.era], strict=options.strict
+            )
+            checked.append(_Checked(file, project, validated))
+    sys.stdout.write(_as_json(checked) if options.json else _as_lines(checked, quiet=options.quiet))
+    return _FAILED if any(one.validated.errors for one in checked) else _DONE
+
+
+def _unusable(reason: str) -> int:
+    sys.stderr.write(f"luci-scheduler: {reason}\n")
+    return _WRONG_USAGE
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    own = path / FILE
+    return [own] if own.exists() else sorted(path.glob(f"*/{FILE}"))
+
+
+def _as_lines(checked: list[_Checked], *, quiet: bool) -> str:
+    lines = []
+    for one in checked:
+        lines += [str(problem) for problem in (one.validated.errors if quiet else one.validated.problems)]
+    errors, warnings = _counts(checked)
+    files = _number(len(checked), "file")
+    lines.append(f"{files} checked: {_number(errors, 'error')}, {_number(warnings, 'warning')}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _as_json(checked: list[_Checked]) -> str:
+    errors, warnings = _counts(checked)
+    files = [
+        {
+            "file": str(one.file),
+            "project": one.project,
+            "valid": not one.validated.errors,
+            "problems": [_problem(problem) for problem in one.validated.problems],
+        }
+        for one in checked
+    ]
+    return json.dumps({"errors": errors, "warnings": warnings, "files": files}, indent=2) + "\n"
+
+
+def _problem(problem: Problem) -> dict[str, Any]:
+    return {
+        "severity": problem.severity,
+        "line": problem.line,
+        "column": problem.column or None,
+        "path": list(problem.path),
+        "message": problem.message,
+    }
+
+
+def _counts(checked: list[_Checked]) -> tuple[int, int]:
+    errors = sum(len(one.validated.errors) for one in checked)
+    return errors, sum(len(one.validated.warnings) for one in checked)
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

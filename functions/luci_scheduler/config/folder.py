@@ -1,0 +1,41 @@
+"""Configs in a folder: ``<folder>/<project>/luci-scheduler.cfg``."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from luci_scheduler.ports import ConfigFile
+
+__all__ = ["FILE", "FolderSource", "read_folder"]
+
+FILE = "luci-scheduler.cfg"
+"""Name of the file in a project's folder."""
+
+
+def read_folder(folder: Path, revision: str = "") -> list[ConfigFile]:
+    """Return the configs in a folder, by project; without ``revision``, a hash of each stands for it."""
+    files = []
+    for path in sorted(folder.glob(f"*/{FILE}")):
+        project = path.parent.name
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            files.append(ConfigFile(project, "", "", trouble=f"{project}/{FILE} cannot be read: {error.strerror}"))
+            continue
+        digest = hashlib.sha1(content, usedforsecurity=False).hexdigest()
+        files.append(ConfigFile(project, content, revision or digest))
+    return files
+
+
+class FolderSource:
+    """``ports.ConfigSource`` for a folder that comes with the functions, or lies on the local cloud's disk."""
+
+    def __init__(self, folder: Path, revision: str = "") -> None:
+        self._folder = folder
+        self._revision = revision
+
+    def configs(self, in_force: Callable[[str], str]) -> list[ConfigFile]:  # noqa: ARG002 - reading is as cheap as asking
+        """Read every config in the folder."""
+        return read_folder(self._folder, self._revision)

@@ -1,0 +1,199 @@
+"""Validation of a project's ``luci-scheduler.cfg``: every problem at once, each with its place, in the original's order."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from luci_scheduler.config.acl_rules import check_acl_sets, check_acls, warn_of_acls
+from luci_scheduler.config.folder import FILE
+from luci_scheduler.config.parsing import parse
+from luci_scheduler.config.places import Place
+from luci_scheduler.config.problems import Problem, Report, Severity
+from luci_scheduler.config.task_rules import TaskRules
+from luci_scheduler.core.era import Era
+from luci_scheduler.core.go_text import format_duration, quote
+from luci_scheduler.core.instants import SECOND
+from luci_scheduler.core.ref_validation import REGEXP
+from luci_scheduler.core.schedule import BadScheduleError, parse_schedule
+
+__all__ = ["MAX_DEFINITIONS", "MAX_PATTERNS", "MAX_TARGETS", "Validated", "pending_timeout", "validate"]
+
+MAX_DEFINITIONS = 5000
+"""Jobs and triggers of one file: all of them are written in one commit."""
+MAX_TARGETS = 2000
+"""Jobs that one trigger starts: more than any real project's, few enough for one delivery and one document."""
+
+MAX_PATTERNS = 1000
+"""Different patterns of one file: each may take some 60 ms to compile."""
+
+_ID = re.compile(r"[0-9A-Za-z_\-. )(]{1,100}")
+_ID_IN_WORDS = r"^[0-9A-Za-z_\-\. \)\(]{1,100}$"
+_REALM = re.compile(r"[a-z0-9_.\-/]{1,400}")
+_SPECIAL_REALMS = {Era.V1: ("@root", "@legacy"), Era.V2: ("@root", "@legacy", "@project")}
+_DEFAULT_REALM = "@legacy"
+_MAX_SCHEDULE = 1000  # characters; a cron expression that lists every value of every field has some 900
+
+_MIN_LOG_BASE = 1.0001
+_MAX_DURATION = (1 << 63) - 1  # nanoseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """What a validation found."""
+
+    message: Any
+    """The parsed file, a ``ProjectConfig`` message; None if it does not parse."""
+    problems: tuple[Problem, ...]
+    """Errors and warnings, in the order of the file's checks."""
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """The problems for which the config cannot be put in force."""
+        return tuple(problem for problem in self.problems if problem.severity is Severity.ERROR)
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What should be changed but does not matter yet."""
+        return tuple(problem for problem in self.problems if problem.severity is Severity.WARNING)
+
+
+def validate(
+    content: str | bytes, *, project: str = "", file: str = FILE, era: Era = Era.V2, strict: bool = False
+) -> Validated:
+    """Validate a config; whatever the bytes, nothing is raised.
+
+    Args:
+        content: the file; bytes must be UTF-8.
+        project: to which it belongs; buckets may be named after it.
+        file: its name in problems.
+        era: V2: today's rules; V1: those of February 2021, with access rules in the config.
+        strict: refuse what the original of today refuses but this scheduler reads with a warning: bucket names
+            ``luci.<project>.<bucket>``.
+    """
+    report = Report(file)
+    parsed = parse(content, report)
+    if parsed is not None:
+        _Validation(report, parsed.message, parsed.places, project, era, strict=strict).run()
+    return Validated(parsed.message if parsed else None, tuple(report.problems))
+
+
+class _Validation:
+    def __init__(self, report: Report, message: Any, places: Place, project: str, era: Era, *, strict: bool) -> None:
+        self._report = report
+        self._message = message
+        self._places = places
+        self._project = project
+        self._era = era
+        self._strict = strict
+        self._seen: set[str] = set()
+        self._known = {item.id for item in [*message.job, *message.trigger]}
+        self._acl_sets: dict[str, list[Any]] = {}
+
+    def run(self) -> None:
+        sizes = (
+            (len(self._message.job) + len(self._message.trigger), MAX_DEFINITIONS, "jobs and triggers"),
+            (len(_patterns(self._message)), MAX_PATTERNS, "different patterns"),
+        )
+        for count, most, what in sizes:
+            if count > most:
+                self._report.error(Place(), f"the file has {count} {what}, at most {most} are allowed")
+                return
+        if self._era is Era.V1:
+            self._acl_sets = check_acl_sets(self._message, self._places, self._report)
+        for kind in ("job", "trigger"):
+            for index, item in enumerate(getattr(self._message, kind)):
+                with self._report.at(kind, item.id or "(empty)"):
+                    self._definition(item, self._places.at(kind, index=index))
+        if self._era is Era.V2:
+            warn_of_acls(self._message, self._places, self._report)
+
+    def _definition(self, item: Any, place: Place) -> None:
+        report = self._report
+        if item.id and item.id in self._seen:
+            report.error(place.at("id"), f"duplicate id {quote(item.id)}")
+        self._seen.add(item.id)
+        if self._era is Era.V2:
+            self._realm(item, place)
+        self._id(item, place)
+        if self._era is Era.V1:
+            self._realm(item, place)
+        self._schedule(item, place)
+        self._targets(item, place)
+        with report.at("triggering_policy"):
+            self._policy(item.triggering_policy, place.at("triggering_policy"))
+        realm_id = f"{self._project}:{item.realm or _DEFAULT_REALM}"
+        TaskRules(report, self._era, realm_id, strict=self._strict).check(item, place)
+        if self._era is Era.V1:
+            check_acls(item, self._acl_sets, place, report)
+
+    def _id(self, item: Any, place: Place) -> None:
+        if not item.id:
+            self._report.error(place, "missing 'id' field'")
+        elif not _ID.fullmatch(item.id):
+            pattern = f" (it must match {_ID_IN_WORDS})" if self._era is Era.V2 else ""
+            self._report.error(place.at("id"), f"{quote(item.id)} is not valid value for 'id' field{pattern}")
+
+    def _realm(self, item: Any, place: Place) -> None:
+        special = _SPECIAL_REALMS[self._era]
+        if item.realm and item.realm not in special and not _REALM.fullmatch(item.realm):
+            message = f"bad 'realm' field - {quote(item.realm)} is neither a realm's name ({_REALM.pattern}) nor {' or '.join(special)}"
+            self._report.error(place.at("realm"), message)
+
+    def _schedule(self, item: Any, place: Place) -> None:
+        if not item.schedule:
+            return
+        if len(item.schedule) > _MAX_SCHEDULE:
+            message = f"'schedule' has {len(item.schedule)} characters, at most {_MAX_SCHEDULE} are allowed"
+            self._report.error(place.at("schedule"), message)
+            return
+        try:
+            parse_schedule(item.schedule)
+        except BadScheduleError as error:
+            message = f"{item.schedule} is not valid value for 'schedule' field - {error}"
+            self._report.error(place.at("schedule"), message)
+
+    def _targets(self, item: Any, place: Place) -> None:
+        targets = item.triggers if "triggers" in item.DESCRIPTOR.fields_by_name else ()
+        if len(targets) > MAX_TARGETS:
+            message = f"{len(targets)} jobs in 'triggers' field, at most {MAX_TARGETS} are allowed"
+            self._report.error(place.at("triggers", index=MAX_TARGETS), message)
+            return
+        for index, name in enumerate(targets):
+            if name not in self._known:
+                message = f"referencing unknown job {quote(name)} in 'triggers' field"
+                self._report.error(place.at("triggers", index=index), message)
+
+    def _policy(self, policy: Any, place: Place) -> None:
+        report = self._report
+        kinds = policy.DESCRIPTOR.enum_types_by_name["Kind"].values_by_number
+        kind = kinds[policy.kind].name if policy.kind in kinds else None
+        if kind is None or (kind == "NEWEST_FIRST" and self._era is Era.V1):
+            report.error(place.at("kind"), f"unrecognized policy kind {policy.kind}")
+        for name in ("max_concurrent_invocations", "max_batch_size"):
+            number = getattr(policy, name)
+            if number < 0:
+                report.error(place.at(name), f"{name} should be positive, got {number}")
+        timeout = pending_timeout(policy)
+        if timeout < 0:
+            text = format_duration(timeout)
+            report.error(place.at("pending_timeout"), f"pending_timeout should be positive, got {text}")
+        elif timeout and kind != "NEWEST_FIRST":
+            message = f"pending_timeout is non-zero with non-NEWEST_FIRST policy, but {quote(kind or str(policy.kind))} ignores it"
+            report.error(place.at("pending_timeout"), message)
+        if kind == "LOGARITHMIC_BATCHING" and not policy.log_base >= _MIN_LOG_BASE:
+            message = f"log_base should be larger or equal {_MIN_LOG_BASE}, got {policy.log_base:f}"
+            report.error(place.at("log_base"), message)
+
+
+def _patterns(message: Any) -> set[str]:
+    tasks = [item.gitiles for item in message.trigger if item.HasField("gitiles")]
+    refs = {ref for task in tasks for ref in task.refs if ref.startswith(REGEXP)}
+    return refs | {pattern for task in tasks for pattern in [*task.path_regexps, *task.path_regexps_exclude]}
+
+
+def pending_timeout(policy: Any) -> int:
+    """Return the nanoseconds of a policy's ``pending_timeout``; more than 64 bits hold is the most that they hold."""
+    total: int = policy.pending_timeout.seconds * SECOND + policy.pending_timeout.nanos
+    return max(-_MAX_DURATION - 1, min(_MAX_DURATION, total))

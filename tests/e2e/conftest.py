@@ -1,0 +1,63 @@
+"""One local cloud for all tests of the whole system, its network under observation; each test has a job of its own."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from emulator.buildbucket.notifications import NotificationFault
+from emulator.buildbucket.plans import End, Manual, Script, Start
+from emulator.local_cloud import BUILDBUCKET_HOST, LocalCloud
+from emulator.storm.cli import SHORT_DEADLINES
+from emulator.storm.ledger import job_config
+from emulator.storm.network import Network, pass_on
+from luci_scheduler.core.instants import MILLISECOND
+from tests.e2e.points import POINTS
+from tests.e2e.support import MAIN, MANY, PROJECT, repo
+
+STAGED = ["once", "thrice", *(f"crash{number}" for number in range(len(POINTS)))]
+"""Jobs whose builds start and end when the test says so; of their notifications only the last one is sent."""
+
+
+@pytest.fixture(scope="session")
+def whole_network() -> Iterator[Network]:
+    """The network of the local cloud."""
+    with Network() as network:
+        yield network
+
+
+@pytest.fixture(scope="session")
+def cloud(whole_network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
+    """The local cloud: nothing is written by itself, and what a crash interrupts is taken up again within seconds."""
+    config = tmp_path_factory.mktemp("configs") / PROJECT / "luci-scheduler.cfg"
+    config.parent.mkdir()
+    watched = {repo(name): [name] for name in ("burst", "flood", "page", "bad", *STAGED)}
+    watched[repo("many")] = [f"many{number}" for number in range(MANY)]
+    config.write_text(job_config(BUILDBUCKET_HOST, MAIN, watched), encoding="utf-8")
+    plan = Script((Start(50 * MILLISECOND), End(200 * MILLISECOND)))
+    settings = {
+        **SHORT_DEADLINES,
+        "SCHEDULER_REQUEST_DEADLINE_SECONDS": "2",
+        "SCHEDULER_CLAIM_LEASE_SECONDS": "3",
+    }
+    with LocalCloud(
+        config.parent.parent,
+        check_interval_seconds=2,
+        plan=plan,
+        settings=settings,
+        sweep_seconds=2,
+        sync_seconds=0,
+        wires=whole_network,
+    ) as started:
+        for name in STAGED:
+            started.buildbucket.plans.set(f"{PROJECT}/ci/{name}", Manual())
+            for event in ("created", "started"):
+                fault = NotificationFault("drop", event, f"{PROJECT}/ci/{name}", None)
+                started.buildbucket.notifier.add_fault(fault)
+        yield started
+
+
+@pytest.fixture
+def network(whole_network: Network) -> Iterator[Network]:
+    """The network, left alone again after the test."""
+    yield whole_network
+    whole_network.interfere = pass_on

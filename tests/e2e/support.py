@@ -1,0 +1,53 @@
+"""What the tests of the whole system share: one project, whose jobs watch a repository of their own each."""
+
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+from emulator.local_cloud import LocalCloud
+from emulator.storm.ledger import Ledger, is_quiet, take_stock, trigger_id
+from luci_scheduler.core.identifiers import JobId
+
+MAIN = "refs/heads/main"
+PROJECT = "e2e"
+MANY = 12
+"""Jobs that watch the repository ``many``: ``many0``, ``many1``..."""
+
+
+def wait(what: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """Ask until there is an answer."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if answer := what():
+            return answer
+        time.sleep(0.05)
+    raise AssertionError(f"nothing after {seconds} s")
+
+
+def job_id(name: str) -> JobId:
+    """Return the full name of a job."""
+    return JobId(f"{PROJECT}/{name}")
+
+
+def repo(name: str) -> str:
+    """Return the repository that the job of that name watches."""
+    return f"https://r.googlesource.com/{name}"
+
+
+def publish(cloud: LocalCloud, name: str, *numbers: int) -> None:
+    """Publish commits to a repository; a number is a revision."""
+    for number in numbers:
+        cloud.publish_commit(repo(name), MAIN, f"{number:040x}")
+
+
+def triggers(name: str, numbers: Collection[int]) -> set[str]:
+    """Return the IDs of the triggers that commits to a repository become."""
+    return {trigger_id(repo(name), MAIN, f"{number:040x}") for number in numbers}
+
+
+def settled(cloud: LocalCloud, job: str, numbers: Collection[int], repository: str = "") -> Ledger | None:
+    """Return the ledger of a job once all the commits are in invocations and all of these have ended."""
+    if not is_quiet(cloud, [job_id(job)]):
+        return None
+    ledger = take_stock(cloud, {job_id(job): triggers(repository or job, numbers)})
+    return None if ledger.lost or ledger.unfinished else ledger

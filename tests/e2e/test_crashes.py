@@ -1,0 +1,91 @@
+"""Functions are killed at every step of a build; and every message and task comes three times. One build, one effect."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from emulator.local_cloud import LocalCloud
+from emulator.storm.ledger import take_stock
+from emulator.storm.network import Network, Tripwire, thrice
+from tests.e2e.points import POINTS, Point
+from tests.e2e.stages import Job
+from tests.e2e.support import triggers
+
+pytestmark = [pytest.mark.emulators, pytest.mark.timeout(180)]
+
+USUAL = 5
+"""So many of the points are part of every run of the tests; ``make crash`` takes all."""
+VICTIMS = ("on_gitiles_commit", "on_build_completion", "on_task")
+
+
+def _cases() -> list[Any]:
+    rare = pytest.mark.crash
+    return [
+        pytest.param(number, point, id=str(point), marks=() if number < USUAL else rare)
+        for number, point in enumerate(POINTS)
+    ]
+
+
+@pytest.mark.parametrize(("number", "point"), _cases())
+def test_functions_are_killed_at_any_step(cloud: LocalCloud, network: Network, number: int, point: Point) -> None:
+    """Whatever step the processes die at, the builds are completed, each once."""
+
+    def kill() -> None:
+        for name in VICTIMS:
+            cloud.kill(name)
+
+    wire = Tripwire(*point.call, point.when, kill, point.number)
+
+    def enter(stage: str) -> None:
+        if stage == point.stage:
+            network.interfere = wire
+
+    name = f"crash{number}"
+    job = Job(cloud, network, name)
+    job.run(enter)
+    assert wire.tripped.is_set()
+    ledger = take_stock(cloud, {job.id: triggers(name, (1, 2))})
+    assert ledger.holds, ledger
+    assert (ledger.invocations, ledger.builds) == (2, 2)
+
+
+def _run_undisturbed(cloud: LocalCloud, network: Network, name: str) -> list[dict[str, Any]]:
+    job = Job(cloud, network, name)
+    job.run(lambda _: None)
+    assert take_stock(cloud, {job.id: triggers(name, (1, 2))}).holds
+    assert len(job.builds()) == len(job.pages()) == 2
+    return job.pages()
+
+
+def test_every_delivery_three_times_in_parallel(cloud: LocalCloud, network: Network) -> None:
+    """Messages and tasks that come three times at once leave the very pages that single ones leave."""
+    single = _run_undisturbed(cloud, network, "once")
+    network.interfere = thrice
+    network.deliveries.clear()
+    triple = _run_undisturbed(cloud, network, "thrice")
+    assert network.deliveries
+    assert all(times % 3 == 0 for times in network.deliveries.values())
+    assert [_normal(page, "thrice") for page in triple] == [_normal(page, "once") for page in single]
+
+
+_VARYING: list[tuple[str, Callable[[re.Match[str]], str] | str]] = [
+    (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "<time>"),
+    (r"\[\d\d:\d\d:\d\d\.\d{3}\]", "[<time>]"),
+    (r"finished in \S+", "finished in <time>"),
+    (r"\b\d{19}\b", "<id>"),
+]
+
+
+def _normal(value: Any, job: str) -> Any:
+    """Return a page with times, 64-bit IDs and the job's name made the same."""
+    if isinstance(value, dict):
+        return {name: _normal(item, job) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_normal(item, job) for item in value]
+    if not isinstance(value, str):
+        return value
+    for pattern, text in _VARYING:
+        value = re.sub(pattern, text, value)
+    return re.sub(rf"\b{job}\b", "<job>", value)

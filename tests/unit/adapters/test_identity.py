@@ -1,0 +1,98 @@
+"""OIDC tokens and notification tokens against the machine's clock, frozen at their boundaries."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import freezegun
+import pytest
+
+from emulator.cloud_tasks.oidc import TokenIssuer
+from luci_scheduler.adapters.identity import OidcVerifier, UnauthenticatedError
+from luci_scheduler.adapters.sources import SystemClock
+from luci_scheduler.core.errors import BadTokenError
+from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.notification_token import make_token, verify_token
+
+ISSUED = datetime(2031, 3, 1, 12, tzinfo=UTC)
+ACCOUNT, AUDIENCE = "tasks@p.iam.gserviceaccount.com", "https://on-task.invalid"
+SLACK = timedelta(minutes=5)
+LIFE = timedelta(hours=1)
+SECOND, MILLISECOND = timedelta(seconds=1), timedelta(milliseconds=1)
+
+
+@pytest.fixture(scope="module")
+def issuer() -> TokenIssuer:
+    """Who signs: as Google does."""
+    return TokenIssuer()
+
+
+def _verifier(issuer: TokenIssuer) -> OidcVerifier:
+    keys = json.dumps(issuer.certificates()).encode()
+    return OidcVerifier(lambda: keys, AUDIENCE, {ACCOUNT}, SystemClock())
+
+
+def _header(issuer: TokenIssuer, account: str = ACCOUNT, audience: str = AUDIENCE) -> str:
+    with freezegun.freeze_time(ISSUED):
+        return f"Bearer {issuer.issue(account, audience, SystemClock().now())}"
+
+
+def test_the_clock_is_frozen() -> None:
+    """Otherwise none of these tests says anything."""
+    with freezegun.freeze_time(ISSUED) as frozen:
+        assert SystemClock().now() == int(ISSUED.timestamp()) * 10**9
+        frozen.tick(SECOND)
+        assert SystemClock().now() == (int(ISSUED.timestamp()) + 1) * 10**9
+
+
+@pytest.mark.parametrize("age", [-SLACK, timedelta(0), LIFE, LIFE + SLACK], ids=str)
+def test_a_token_is_accepted_from_five_minutes_before_to_five_minutes_after_its_time(
+    issuer: TokenIssuer, age: timedelta
+) -> None:
+    """Both ends belong to it."""
+    header = _header(issuer)
+    with freezegun.freeze_time(ISSUED + age):
+        assert _verifier(issuer).verify(header) == ACCOUNT
+
+
+@pytest.mark.parametrize("age", [-SLACK - SECOND, LIFE + SLACK + SECOND, timedelta(days=-3650)], ids=str)
+def test_a_token_is_refused_a_second_outside(issuer: TokenIssuer, age: timedelta) -> None:
+    """Too early and too late."""
+    header = _header(issuer)
+    with freezegun.freeze_time(ISSUED + age), pytest.raises(UnauthenticatedError, match="time"):
+        _verifier(issuer).verify(header)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [({"account": "mallory@p.invalid"}, "account"), ({"audience": "https://x.invalid"}, "audience")],
+)
+def test_a_token_for_others_is_refused(issuer: TokenIssuer, changes: Any, reason: str) -> None:
+    """In time, well signed, and still not what is asked for."""
+    header = _header(issuer, **changes)
+    with freezegun.freeze_time(ISSUED), pytest.raises(UnauthenticatedError, match=reason):
+        _verifier(issuer).verify(header)
+
+
+def test_a_token_signed_by_others_is_refused(issuer: TokenIssuer) -> None:
+    """The key's name alone proves nothing."""
+    header = _header(TokenIssuer())
+    with freezegun.freeze_time(ISSUED), pytest.raises(UnauthenticatedError, match="signature"):
+        _verifier(issuer).verify(header)
+
+
+def test_a_notification_token_lives_for_forty_eight_hours() -> None:
+    """To the millisecond; and the issuer's clock may be thirty seconds ahead."""
+    job, invocation = JobId("p/j"), InvocationId(16)
+    with freezegun.freeze_time(ISSUED) as frozen:
+        token = make_token("secret", job, invocation, SystemClock().now())
+        frozen.move_to(ISSUED + timedelta(hours=48))
+        assert verify_token(["secret"], token, SystemClock().now()) == (job, invocation)
+        frozen.tick(MILLISECOND)
+        with pytest.raises(BadTokenError, match="expired"):
+            verify_token(["secret"], token, SystemClock().now())
+        frozen.move_to(ISSUED - timedelta(seconds=30))
+        assert verify_token(["secret"], token, SystemClock().now()) == (job, invocation)
+        frozen.move_to(ISSUED - timedelta(seconds=30, milliseconds=1))
+        with pytest.raises(BadTokenError, match="future"):
+            verify_token(["secret"], token, SystemClock().now())

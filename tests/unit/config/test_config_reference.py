@@ -1,0 +1,55 @@
+"""The reference of configs says what is so."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from luci_scheduler.config import parsing, schema, task_rules, validator
+from luci_scheduler.config.reader import read_config
+from luci_scheduler.config.settings import read_settings
+from luci_scheduler.core import regexps
+from tests.unit.config.test_settings import GOOD
+
+PAGE = Path("docs/reference/config.md").read_text(encoding="utf-8")
+
+
+def test_the_example_is_a_config() -> None:
+    """It is read without a warning."""
+    (example,) = re.findall(r"```\n(trigger .*?)```", PAGE, re.DOTALL)
+    config = read_config("tint", example)
+    assert set(config.jobs) == {"tint/main-poller", "tint/mac-rel"}
+    assert config.warnings == ()
+
+
+def test_the_sources_are_settings() -> None:
+    """They can be copied."""
+    (example,) = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
+    sources = read_settings({**GOOD, "SCHEDULER_CONFIG_SOURCES": example}).config_sources
+    assert [source.kind for source in sources] == [source["kind"] for source in json.loads(example)]
+
+
+@pytest.mark.parametrize(
+    "field", sorted({name for text in schema._MESSAGES.values() for name in re.findall(r"\d (\w+) ", text)})
+)
+def test_every_field_is_documented(field: str) -> None:
+    """Of the schema, but for the inside of access rules."""
+    assert f"`{field}`" in PAGE or field in ("role", "granted_to", "name", "job", "trigger") or f"`{field} {{" in PAGE
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        parsing.MAX_BYTES,
+        validator.MAX_DEFINITIONS,
+        validator.MAX_TARGETS,
+        validator.MAX_PATTERNS,
+        task_rules.MAX_ENTRIES,
+        task_rules.MAX_ENTRY,
+        regexps.MAX_LENGTH,
+    ],
+)
+def test_every_limit_is_documented(limit: int) -> None:
+    """With its number."""
+    assert f"| {limit:,}" in PAGE

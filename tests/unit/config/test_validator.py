@@ -1,0 +1,241 @@
+"""Validation of configs: what the vectors leave out, and where each problem is."""
+
+from pathlib import Path
+
+import pytest
+
+from luci_scheduler.config.problems import Severity
+from luci_scheduler.config.task_rules import MAX_ENTRIES, MAX_ENTRY
+from luci_scheduler.config.validator import MAX_DEFINITIONS, MAX_PATTERNS, MAX_TARGETS, validate
+from luci_scheduler.core.era import Era
+
+SAMPLE = (Path(__file__).parent / "sample.cfg").read_text(encoding="utf-8")
+BUILDBUCKET = 'buildbucket { server: "h.com" bucket: "ci" builder: "b" }'
+ACLS = 'acls { role: OWNER granted_to: "group:g" }'
+
+
+def _errors(text: str, *, era: Era = Era.V2, strict: bool = False) -> list[str]:
+    return [str(error) for error in validate(text, project="p", era=era, strict=strict, file="F").errors]
+
+
+def test_the_sample_is_valid_and_its_old_fields_are_warned_of() -> None:
+    """Access rules and old bucket names are read, each with a warning where it stands."""
+    validated = validate(SAMPLE, project="thing", file="F")
+    assert validated.errors == ()
+    assert [str(warning) for warning in validated.warnings] == [
+        (
+            'F:35: warning: job "linux-rel" / task: the bucket name "luci.thing.ci" has the form of Buildbucket v1; '
+            'it is read as "thing:ci"'
+        ),
+        "F:2: warning: 'acl_sets' is deprecated and not used: realms decide on access",
+        "F:34: warning: job \"linux-rel\": 'acl_sets' is deprecated and not used: realms decide on access",
+        "F:50: warning: job \"Windows (x64)\": 'acls' is deprecated and not used: realms decide on access",
+        "F:10: warning: trigger \"main-gitiles\": 'acl_sets' is deprecated and not used: realms decide on access",
+    ]
+
+
+def test_strict_refuses_old_bucket_names() -> None:
+    """As the original of today does, with the name to use."""
+    (error,) = _errors(SAMPLE, strict=True)
+    assert error.startswith('F:35: job "linux-rel" / task: ')
+    assert 'use "thing:ci" instead' in error
+
+
+def test_all_problems_at_once_each_with_its_line() -> None:
+    """Errors of a definition come in the original's order; each tells the line of the field that is wrong."""
+    text = """
+job {
+  id: "a/b"
+  realm: "A"
+  schedule: "* *"
+  triggering_policy {
+    max_batch_size: -1
+    kind: LOGARITHMIC_BATCHING
+  }
+  buildbucket {
+    server: "https://h"
+    bucket: "ci"
+    builder: "b"
+    tags: ["a:b", "builder:x",
+           "user_agent:x"]
+  }
+}
+trigger {
+  id: "t"
+  triggers: ["a/b",
+             "x", "y"]
+  gitiles {
+    repo: "x/y"
+    refs: "refs/heads/main"
+    refs: "regexp:refs/heads/["
+    path_regexps: ["a", "b$"]
+  }
+}
+"""
+    assert [error.partition(" - ")[0].partition(": missing ")[0] for error in _errors(text)] == [
+        "F:4: job \"a/b\": bad 'realm' field",
+        'F:3: job "a/b": "a/b" is not valid value for \'id\' field (it must match ^[0-9A-Za-z_\\-\\. \\)\\(]{1,100}$)',
+        "F:5: job \"a/b\": * * is not valid value for 'schedule' field",
+        'F:7: job "a/b" / triggering_policy: max_batch_size should be positive, got -1',
+        'F:6: job "a/b" / triggering_policy: log_base should be larger or equal 1.0001, got 0.000000',
+        'F:11: job "a/b" / task: field \'server\' should be just a host, not a URL: "https://h"',
+        'F:15: job "a/b" / task: tag "user_agent" is reserved',
+        'F:21: trigger "t": referencing unknown job "x" in \'triggers\' field',
+        'F:21: trigger "t": referencing unknown job "y" in \'triggers\' field',
+        'F:23: trigger "t" / task / repo: not an absolute url: "x/y"',
+        'F:25: trigger "t" / task / refs / regexp:refs/heads/[: invalid regexp',
+        'F:26: trigger "t" / task / path_regexps "b$": ^ and $ qualifiers are added automatically, please remove them',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("acls", "problem"),
+    [
+        (ACLS, None),
+        ('acl_sets: "good"', None),
+        ("", "Job or Trigger must have OWNER acl set"),
+        ('acls { granted_to: "group:g" }', "Job or Trigger must have OWNER acl set"),
+        (f'{ACLS} acl_sets: "x"', 'acl_sets: referencing AclSet "x" which doesn\'t exist'),
+        (f"{ACLS} acls {{ role: READER }}", "acls: missing granted_to for role"),
+        (f'{ACLS} acls {{ granted_to: "somebody" }}', 'acls: invalid granted_to "somebody"'),
+        (f'{ACLS} acls {{ granted_to: "group:" }}', 'acls: invalid granted_to "group:"'),
+        (f'{ACLS} acls {{ granted_to: "a@example.com" }}', None),
+        (f'{ACLS} acls {{ granted_to: "user:a@example.com" }}', None),
+        (f'{ACLS} acls {{ granted_to: "anonymous:anonymous" }}', None),
+        (ACLS + "".join(f'acls {{ granted_to: "group:g{n}" }}' for n in range(31)), None),
+        (
+            ACLS + "".join(f'acls {{ granted_to: "group:g{n}" }}' for n in range(32)),
+            "Job or Trigger can have at most 32 acls, but 33 given",
+        ),
+    ],
+)
+def test_access_rules_of_2021(acls: str, problem: str | None) -> None:
+    """Every definition needs an owner; grants are counted once."""
+    text = f'acl_sets {{ name: "good" {ACLS} {ACLS} }} job {{ id: "x" noop {{}} {acls} }}'
+    errors = _errors(text, era=Era.V1)
+    assert (not errors) if problem is None else (len(errors) == 1 and problem in errors[0])
+
+
+def test_acl_sets_of_2021() -> None:
+    """The sets are checked first: their names, and that they hold something."""
+    text = f"""acl_sets {{ name: "a b" {ACLS} }}
+acl_sets {{ name: "c" {ACLS} }}
+acl_sets {{ name: "c" {ACLS} }}
+acl_sets {{ name: "d" }}
+job {{ noop {{}} acl_sets: "c" }}
+"""
+    assert _errors(text, era=Era.V1) == [
+        'F:1: acl_sets "a b": "a b" is not valid value for \'name\' field',
+        'F:3: acl_sets "c": aclSet name "c" is not unique',
+        'F:4: acl_sets "d": aclSet "d" has no entries',
+        "F:5: job \"(empty)\": missing 'id' field'",
+    ]
+
+
+def test_what_2021_did_not_know() -> None:
+    """The realm ``@project`` and the policy NEWEST_FIRST are later; a bucket could not follow from the realm."""
+    text = f'job {{ id: "x" realm: "@project" {ACLS} triggering_policy {{ kind: NEWEST_FIRST }} buildbucket {{ server: "s" builder: "b" }} }}'
+    assert [error.rpartition(": ")[2] for error in _errors(text, era=Era.V1)][1:] == [
+        "unrecognized policy kind 3",
+        "'bucket' field is required",
+    ]
+    assert _errors(text) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("https://e.com/a?b=%zz", None),
+        ("mailto:x", None),
+        ("https://e.com/%zz", "invalid URL"),
+        ("https://e.com:port/", "invalid URL"),
+        ("https://[::1/", "invalid URL"),
+        ("https://e.com/\\n", "invalid URL"),
+        ("https://e com/", "invalid URL"),
+        (":x", "invalid URL"),
+        ("1a:b", "invalid URL"),
+        ("//e.com/", "not an absolute url"),
+    ],
+)
+def test_urls(url: str, message: str | None) -> None:
+    """What Go's parser refuses is refused."""
+    errors = _errors(f'job {{ id: "x" url_fetch {{ url: "{url}" }} }}')
+    assert (not errors) if message is None else (len(errors) == 1 and message in errors[0])
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ("kind: 77", "unrecognized policy kind 77"),
+        ("kind: LOGARITHMIC_BATCHING log_base: nan", "log_base should be larger or equal 1.0001, got nan"),
+        ("kind: LOGARITHMIC_BATCHING log_base: 1.0001", None),
+        ("kind: NEWEST_FIRST pending_timeout { nanos: -1 }", "pending_timeout should be positive, got -1ns"),
+        ("kind: NEWEST_FIRST pending_timeout { seconds: 315576000000 }", None),
+        (
+            "pending_timeout { seconds: 9223372036854775807 }",
+            "pending_timeout is non-zero with non-NEWEST_FIRST policy",
+        ),
+    ],
+)
+def test_policies(policy: str, message: str | None) -> None:
+    """Numbers at the edges."""
+    errors = _errors(f'job {{ id: "x" noop {{}} triggering_policy {{ {policy} }} }}')
+    assert (not errors) if message is None else (len(errors) == 1 and message in errors[0])
+
+
+def test_a_trigger_without_refs_is_warned_of() -> None:
+    """It is valid, as in the original, and watches nothing."""
+    found = validate('trigger { id: "t" gitiles { repo: "https://a.googlesource.com/b" } }').problems
+    assert [(problem.severity, problem.message) for problem in found] == [
+        (Severity.WARNING, "no 'refs' are given: nothing is watched")
+    ]
+
+
+def _gitiles(fields: str) -> str:
+    return f'trigger {{ id: "t" gitiles {{ repo: "https://a.googlesource.com/b" refs: "refs/heads/m" {fields} }} }}'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('job { id: "x" noop {} }\n' * (MAX_DEFINITIONS + 1), f"at most {MAX_DEFINITIONS} are allowed"),
+        (
+            'job { id: "x" noop {} } trigger { id: "t" noop {} ' + 'triggers: "x"\n' * (MAX_TARGETS + 1) + "}",
+            f"at most {MAX_TARGETS} are allowed",
+        ),
+        (_gitiles('refs: "refs/heads/m"\n' * MAX_ENTRIES), f"1001 'refs' are given, at most {MAX_ENTRIES} are allowed"),
+        (_gitiles('path_regexps: "a"\n' * (MAX_ENTRIES + 1)), f"at most {MAX_ENTRIES} are allowed"),
+        (_gitiles('path_regexps: "' + "a" * (MAX_ENTRY + 1) + '"'), f"at most {MAX_ENTRY} are allowed"),
+        (_gitiles('refs: "refs/heads/' + "a" * MAX_ENTRY + '"'), f"at most {MAX_ENTRY} are allowed"),
+        (_gitiles(('path_regexps: "' + "a" * 1999 + '"\n') * 11), "the patterns together are no valid regexp"),
+        (
+            _gitiles(('refs: "regexp:refs/heads/' + "a" * 1900 + '.+"\n') * 11),
+            "the patterns together are no valid regexp",
+        ),
+        (_gitiles('path_regexps: "((a{100}){100}){100}"'), "invalid regexp"),
+        (
+            "".join(_gitiles(f'path_regexps: "a{number}" path_regexps: "b{number}"') for number in range(501)),
+            f"the file has 1002 different patterns, at most {MAX_PATTERNS} are allowed",
+        ),
+        (_gitiles((r'path_regexps: "' + r"\\pN+" * 50 + '"\n') * 60), "together"),
+        ('job { id: "x" schedule: "' + "1," * 600 + '" noop {} }', "has 1200 characters, at most 1000 are allowed"),
+        (
+            'job { id: "x" buildbucket { server: "s" bucket: "b" builder: "b" ' + "tags: 'a:b'\n" * 1001 + "} }",
+            f"at most {MAX_ENTRIES} are allowed",
+        ),
+    ],
+    ids=range(13),
+)
+def test_what_costs_too_much_is_refused(text: str, message: str) -> None:
+    """Sizes that no real config has are refused, with the limit."""
+    errors = _errors(text)
+    assert len(errors) == 1
+    assert message in errors[0]
+
+
+def test_messages_are_safe_on_a_terminal() -> None:
+    """Control characters of the file come out escaped, long texts are cut."""
+    text = 'job { id: "\\033[31m" schedule: "\\n\\033]0;x\\007' + "y" * 900 + '" realm: "\\r" noop {} }'
+    errors = _errors(text)
+    assert len(errors) == 3
+    assert all(error.isprintable() and len(error) < 1100 for error in errors)

@@ -1,0 +1,201 @@
+"""The storm: its ledger sees what is lost and doubled, its relays pass on what they are told to, its chance is repeatable."""
+
+import random
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+import pytest
+import requests
+from google.api_core import exceptions
+from google.cloud import tasks_v2
+
+from emulator.buildbucket.serving import LocalServer
+from emulator.clock import RealClock
+from emulator.cloud_tasks.server import CloudTasksServer
+from emulator.errors import LocalCloudError
+from emulator.ports import HOST
+from emulator.storm.cli import main
+from emulator.storm.ledger import take_stock
+from emulator.storm.network import Network, Tripwire, thrice
+from emulator.storm.relays import Answer, Call, CutError
+from emulator.storm.weather import Weather
+from luci_scheduler.adapters.cloud_tasks import make_client
+
+JOB = "p/j"
+
+
+def _page(number: int, *triggers: str, status: str = "SUCCEEDED", ends: int = 1) -> dict[str, Any]:
+    return {
+        "invocation_id": str(number),
+        "status": status,
+        "final": status != "RUNNING",
+        "incoming_triggers": [{"id": trigger} for trigger in triggers],
+        "debug_log": "Invocation finished\n" * ends,
+    }
+
+
+def _cloud(pages: list[dict[str, Any]], builds: list[int]) -> Any:
+    """Return what the ledger looks at: pages, and builds by the number of the invocation that asked."""
+    by_path = {f"jobs/{JOB}/{page['invocation_id']}": page for page in pages}
+    by_path[f"jobs/{JOB}"] = {"invocations": pages, "active_invocations": []}
+    tags = [{"scheduler_job_id": JOB, "scheduler_invocation_id": str(number)} for number in builds]
+    found = [SimpleNamespace(spec=SimpleNamespace(tags=list(item.items()))) for item in tags]
+    return SimpleNamespace(
+        page=by_path.get, buildbucket=SimpleNamespace(builds=SimpleNamespace(newest_first=lambda: found))
+    )
+
+
+def test_a_ledger_that_holds() -> None:
+    """Every commit in one invocation with one build and one end."""
+    ledger = take_stock(_cloud([_page(1, "a", "b"), _page(2, "c")], [1, 2]), {JOB: {"a", "b", "c"}})
+    assert ledger.holds
+    assert (ledger.invocations, ledger.builds) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("pages", "builds", "expected"),
+    [
+        ([_page(1, "a")], [1], {"lost": 1}),
+        ([_page(1, "a"), _page(2, "a", "b")], [1, 2], {"doubled": 1}),
+        ([_page(1, "a", "b")], [1, 1], {"doubled": 1}),
+        ([_page(1, "a", "b", ends=2)], [1], {"doubled": 1}),
+        ([_page(1, "a", "b")], [], {"lost": 1}),
+        ([_page(1, "a", "b", status="RUNNING", ends=0)], [1], {"unfinished": 1}),
+        ([_page(1, "a", "b", status="FAILED")], [1], {"unsuccessful": 1}),
+    ],
+    ids=["commit lost", "commit twice", "built twice", "ended twice", "build lost", "runs", "failed"],
+)
+def test_a_ledger_that_does_not_hold(pages: Any, builds: list[int], expected: dict[str, int]) -> None:
+    """Each fault is seen, and nothing else."""
+    ledger = take_stock(_cloud(pages, builds), {JOB: {"a", "b"}})
+    counts = {
+        "lost": len(ledger.lost),
+        "doubled": len(ledger.doubled),
+        "unfinished": ledger.unfinished,
+        "unsuccessful": ledger.unsuccessful,
+    }
+    assert {name: count for name, count in counts.items() if count} == expected
+    assert not ledger.holds
+
+
+def _task(name: str) -> Call:
+    return Call("on_task", "timer", b"", {"x-cloudtasks-taskname": name})
+
+
+def test_the_same_seed_draws_the_same_weather() -> None:
+    """Another one draws another."""
+
+    def fates(seed: int) -> list[int]:
+        weather, drawn = Weather(random.Random(seed)), []  # noqa: S311 - a seed is the point
+        for number in range(200):
+            sent = []
+
+            def send(sent: list[int] = sent) -> Answer:
+                sent.append(1)
+                return Answer(200, (), b"")
+
+            try:
+                weather(_task(str(number)), send)
+                drawn.append(len(sent))
+            except CutError:
+                drawn.append(-len(sent))
+        return drawn
+
+    assert fates(1) == fates(1) != fates(2)
+    assert {-3, -1, 0, 1, 3} == set(fates(1))
+
+
+def test_thrice_takes_the_worst_answer() -> None:
+    """What one of three refuses comes again."""
+    statuses = iter([200, 409, 200])
+    assert thrice(_task("t"), lambda: Answer(next(statuses), (), b"")).status == 409
+    with pytest.raises(CutError):
+        thrice(_task("t"), lambda: (_ for _ in ()).throw(CutError()))
+
+
+def test_http_passes_through_the_network() -> None:
+    """Body, headers and status arrive; deliveries are counted; a tripwire hits the call that it is told to, once."""
+    seen: list[Any] = []
+
+    def serve(environ: Any, start: Any) -> Any:
+        body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        seen.append((environ["PATH_INFO"], body, environ.get("HTTP_AUTHORIZATION")))
+        start("409 Conflict", [("Content-Type", "text/plain"), ("X-Said", "no")])
+        return [b"later"]
+
+    server = LocalServer(serve, HOST, 0)
+    server.start()
+    tripped: list[str] = []
+    with Network() as network, requests.Session() as session:
+        session.trust_env = False
+        url = network.http("on_task", server.url)
+
+        def post() -> requests.Response:
+            return session.post(f"{url}/timer", b"{}", headers={"Authorization": "x", "X-CloudTasks-TaskName": "t"})
+
+        answer = post()
+        assert (answer.status_code, answer.text, answer.headers["X-Said"]) == (409, "later", "no")
+        assert seen == [("/timer", b"{}", "x")]
+        network.interfere = Tripwire("on_task", "timer", "before", lambda: tripped.append("before"), 2)
+        assert post().status_code == 409
+        with pytest.raises(requests.ConnectionError):
+            post()
+        assert (tripped, len(seen)) == (["before"], 2)
+        network.interfere = Tripwire("on_task", "timer", "after", lambda: tripped.append("after"))
+        with pytest.raises(requests.ConnectionError):
+            post()
+        assert (tripped, len(seen)) == (["before", "after"], 3)
+        server.stop()
+        with pytest.raises(requests.ConnectionError):
+            post()
+        assert network.calls == Counter({("on_task", "timer"): 5})
+        assert network.deliveries == Counter({"t": 4})
+        assert not network.taken("on_task")
+
+
+def test_grpc_passes_through_the_network() -> None:
+    """Answers and errors of the server arrive as they are; a broken connection is one."""
+    queue = "projects/p/locations/l/queues/queue"
+    with CloudTasksServer(clock=RealClock(), dispatch="manual") as server, Network() as network:
+        server.create_queue(queue)
+        client = make_client(network.grpc("cloud_tasks", server.grpc_address))
+        task = tasks_v2.Task(http_request=tasks_v2.HttpRequest(url="http://127.0.0.1:1/"))
+        assert client.create_task(parent=queue, task=task).name.startswith(queue)
+        with pytest.raises(exceptions.NotFound):
+            client.get_task(name=f"{queue}/tasks/none")
+        network.interfere = Tripwire("cloud_tasks", "CreateTask", "after", lambda: None)
+        with pytest.raises(exceptions.ServiceUnavailable):
+            client.create_task(parent=queue, task=task, retry=None)
+        assert server.stats().created == 2
+        assert network.calls["cloud_tasks", "CreateTask"] == 2
+        client.transport.close()
+
+
+def test_a_storm_in_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    """It passes, and says what held."""
+    assert main(["--store", "memory", "--commits", "12", "--jobs", "2"]) == 0
+    shown = {cells[0]: cells[1] for cells in _rows(capsys.readouterr().out)}
+    assert (shown["commits"], shown["lost"], shown["doubled"], shown["not ended"]) == ("12", "0", "0", "0")
+    assert int(shown["builds"]) == int(shown["invocations"]) >= 2
+
+
+def _rows(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in table.splitlines() if "│" in line]
+
+
+def test_nothing_can_be_killed_in_memory() -> None:
+    """Said before anything starts."""
+    with pytest.raises(LocalCloudError, match="--kills 0"):
+        main(["--store", "memory", "--kills", "1"])
+
+
+def test_a_dead_server_is_unavailable() -> None:
+    """As a broken connection would be."""
+    with Network() as network:
+        channel = grpc.insecure_channel(network.grpc("firestore", f"{HOST}:1"))
+        with pytest.raises(grpc.RpcError) as caught:
+            channel.unary_unary("/a.B/C", None, None)(b"", timeout=20)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        channel.close()

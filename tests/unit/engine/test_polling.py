@@ -1,0 +1,135 @@
+"""Gitiles jobs in the whole engine: what a poll costs, and that its state and its triggers are never apart."""
+
+import pytest
+
+from emulator.memory.gitiles import MemoryGitiles
+from luci_scheduler.core.commit_event import CommitEvent
+from luci_scheduler.core.errors import TransientError
+from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.invocation import Status
+from luci_scheduler.engine.commit import on_commit
+from luci_scheduler.engine.sweep import sweep
+from luci_scheduler.ports import GitilesError, PutPoller
+from tests.unit.engine.world import JOB, REPO, World, config
+
+MAIN = "refs/heads/main"
+POLLER = JobId("proj/poller")
+CONFIG = config().replace('schedule: "triggered" gitiles', 'schedule: "with 30s interval" gitiles')
+
+
+@pytest.fixture
+def git() -> MemoryGitiles:
+    """A repository with a commit."""
+    git = MemoryGitiles()
+    git.push(MAIN)
+    return git
+
+
+@pytest.fixture
+def world(git: MemoryGitiles) -> World:
+    """A world in which the poller has polled once, and the build is over."""
+    world = World(CONFIG, git)
+    polled(world)
+    world.finish()
+    world.notify("n0")
+    world.counted()
+    git.calls.clear()
+    return world
+
+
+def polled(world: World, seconds: int = 31) -> None:
+    """Let time pass, and deliver what is due until nothing is."""
+    world.tick(seconds)
+    while world.tick():
+        pass
+
+
+def known(world: World) -> str:
+    """Return what the poller knows of the branch."""
+    with world.uncounted():
+        found = world.store.poller(POLLER)
+    assert found is not None
+    return found.value.known[MAIN]
+
+
+def test_an_unchanged_poll(world: World, git: MemoryGitiles) -> None:
+    """Two reads, one commit of one document, one task, one listing; no invocation."""
+    before = world.invocations(POLLER)
+    world.tick(31)
+    assert world.counted() == "2R/1W/1c"
+    assert git.calls == ["refs refs/heads"]
+    assert [task.kind for task in world.queue.tasks if task.kind == "cron"] == ["cron"]
+    assert world.invocations(POLLER) == before
+
+
+def test_a_poll_with_news(world: World, git: MemoryGitiles) -> None:
+    """All commits of a poll are one invocation of the target; refs are listed once, though the job was looked at before."""
+    old, hashes = git.heads[MAIN], git.push(MAIN, 7)
+    world.tick(31)
+    assert world.counted() == "4R/6W/3c"
+    assert git.calls == ["refs refs/heads", f"log {old}..{hashes[-1]} n=50"]
+    assert known(world) == hashes[-1]
+    while world.tick():
+        pass
+    newest = world.invocations()[0]
+    assert [trigger.title for trigger in newest.incoming_triggers] == hashes
+    (poll, _) = world.invocations(POLLER)
+    assert {trigger.invocation_id for trigger in newest.incoming_triggers} == {poll.id}
+    log = world.log(POLLER)
+    assert log.index("All 1 changed refs processed") < log.index("Dispatching triggers (7 of them)")
+    assert log.index("  proj/job\n") < log.index("Saved 1 known refs\n") < log.index("Invocation finished in")
+
+
+def test_state_is_never_ahead_of_triggers(world: World, git: MemoryGitiles) -> None:
+    """A crash in the commit that ends the poll leaves neither; the next attempt brings both."""
+    old, (new,) = git.heads[MAIN], git.push(MAIN)
+    crashes = [True]
+
+    def crash(writes: list[object]) -> None:
+        if crashes and any(isinstance(write, PutPoller) for write in writes):
+            crashes.pop()
+            raise TransientError("the store is away")
+
+    world.store.before_commit = crash
+    world.tick(31)
+    assert not crashes
+    assert known(world) == old
+    (poll, _) = world.invocations(POLLER)
+    assert (poll.status, poll.outgoing_triggers) == (Status.STARTING, ())
+    world.clock.advance(300 * 10**9)
+    sweep(world.runtime)
+    polled(world, 0)
+    assert known(world) == new
+    assert [trigger.title for trigger in world.invocations()[0].incoming_triggers] == [new]
+
+
+def test_trouble_is_retried_with_the_lines_of_each_attempt(world: World, git: MemoryGitiles) -> None:
+    """The invocation is RETRYING meanwhile."""
+    (new,) = git.push(MAIN)
+
+    def fail(call: str) -> None:
+        if call.startswith("log"):
+            raise GitilesError("UNAVAILABLE", "HTTP 503", transient=True)
+
+    git.before_call = fail
+    world.tick(31)
+    assert world.invocations(POLLER)[0].status is Status.RETRYING
+    git.before_call = lambda _: None
+    polled(world, 6)
+    assert world.invocations(POLLER)[0].status is Status.SUCCEEDED
+    log = world.log(POLLER)
+    assert "no progress made due to UNAVAILABLE: HTTP 503\n" in log
+    assert log.count(f"Repo: {REPO}, Refs: [{MAIN}]") == 2
+    assert world.invocations(JOB)[0].incoming_triggers[0].title == new
+
+
+def test_a_poll_and_an_event_for_the_same_commit_start_one_build(world: World, git: MemoryGitiles) -> None:
+    """Their triggers have one ID."""
+    (new,) = git.push(MAIN)
+    builds = len(world.buildbucket.builds)
+
+    on_commit(world.runtime, CommitEvent(REPO, MAIN, new), world.clock.now(), "commit-m1")
+    world.finish()
+    world.notify("n1")
+    polled(world)
+    assert len(world.buildbucket.builds) == builds + 1
