@@ -177,5 +177,6 @@ class MemoryHost:
             "gitiles": bootstrap.make_gitiles(settings, session, self._clock),
             "fetch": bootstrap.make_fetch(settings),
             "verify_caller": verifier.verify,
+            "identify": bootstrap.make_identify(settings, self._clock),
         }
         return bootstrap.make_app(settings, **ports)

@@ -12,7 +12,16 @@ from luci_scheduler.config.reader import ProjectConfig
 from luci_scheduler.config.settings import SettingsError, read_settings
 from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
 
-__all__ = ["BUILDBUCKET_HOST", "LOCATION", "PUBLISHER", "QUEUE", "Addresses", "function_environment", "gitiles_hosts"]
+__all__ = [
+    "BUILDBUCKET_HOST",
+    "DEVELOPER",
+    "LOCATION",
+    "PUBLISHER",
+    "QUEUE",
+    "Addresses",
+    "function_environment",
+    "gitiles_hosts",
+]
 
 BUILDBUCKET_HOST = "cr-buildbucket.appspot.com"
 """The server that configs name; locally it is a server of our own."""
@@ -20,6 +29,8 @@ BUILDBUCKET_HOST = "cr-buildbucket.appspot.com"
 PUBLISHER = "cr-buildbucket@appspot.gserviceaccount.com"
 LOCATION = "us-central1"
 QUEUE = "luci-scheduler"
+DEVELOPER = "dev@localhost"
+"""Whom the console takes everybody for; may do everything."""
 THREADS = 16
 
 
@@ -70,6 +81,8 @@ def function_environment(
         "SCHEDULER_CONFIG_FOLDER": str(config_folder.resolve()),
         "SCHEDULER_FETCH_ALLOWED_HOSTS": "127.0.0.1,localhost,::1",
         "SCHEDULER_LOCAL": "true",
+        "SCHEDULER_LOCAL_USER": DEVELOPER,
+        "SCHEDULER_ACCESS": json.dumps({"version": 1, "admins": [f"user:{DEVELOPER}"]}),
     }
     if check_interval_seconds:
         environment["SCHEDULER_CHECK_INTERVAL_SECONDS"] = str(check_interval_seconds)

@@ -8,7 +8,7 @@ from typing import Any
 import freezegun
 import pytest
 
-from emulator.official import OfficialEmulator, start_firestore
+from emulator.official import OfficialEmulator, start_firestore, start_pubsub
 
 # gRPC and its helpers measure deadlines with the real clock; frozen, calls would fail or hang.
 freezegun.configure(extend_ignore_list=["google.api_core", "grpc"])
@@ -21,6 +21,17 @@ for _name in [name for name in os.environ if name.startswith("SCHEDULER_")]:
 def firestore_emulator() -> Iterator[OfficialEmulator]:
     """The official Firestore emulator."""
     emulator = start_firestore()
+    try:
+        emulator.wait_until_ready()
+        yield emulator
+    finally:
+        emulator.stop()
+
+
+@pytest.fixture(scope="session")
+def pubsub_emulator() -> Iterator[OfficialEmulator]:
+    """The official Pub/Sub emulator."""
+    emulator = start_pubsub()
     try:
         emulator.wait_until_ready()
         yield emulator

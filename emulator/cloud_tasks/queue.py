@@ -149,6 +149,10 @@ class Queue:
             entries = sorted(entry for entry in self._agenda if entry[0] <= now and self._is_current(entry))
             yield from (task for _, _, task in entries if task.forced_at is None)
 
+    def waiting(self) -> list[Task]:
+        """Return all tasks that are not under way, by the time that they are due and then by their creation."""
+        return sorted((t for t in self._tasks.values() if not t.in_flight), key=lambda task: task.schedule_time)
+
     def next_due(self) -> int | None:
         """Return the instant at which the first task is (or was) due; None if none will be without somebody's doing."""
         if self._forced:

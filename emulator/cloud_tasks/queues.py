@@ -172,6 +172,11 @@ class Queues:
         tasks = (task for queue in self._queues.values() for task in queue.due(now))
         return sorted(tasks, key=lambda task: task.schedule_time)
 
+    def waiting(self) -> list[Task]:
+        """Return all tasks that are not under way, of all queues, by the time that they are due."""
+        tasks = (task for queue in self._queues.values() for task in queue.waiting())
+        return sorted(tasks, key=lambda task: task.schedule_time)
+
     def next_due(self) -> int | None:
         """Return when the first task is (or was) due; None if there is none in a queue that runs."""
         return self._earliest(Queue.next_due)

@@ -182,6 +182,14 @@ class CloudTasksServer:
             tasks = self._queues.due(self._clock.now() if now is None else now)
             return [copy.deepcopy(task) for task in tasks]
 
+    def waiting(self) -> list[Task]:
+        """Return copies of all tasks that are not under way, whenever they are due, earliest first.
+
+        Among tasks that are due at the same instant, those of one queue stand in the order of their creation.
+        """
+        with self._lock:
+            return [copy.deepcopy(task) for task in self._queues.waiting()]
+
     def next_due(self) -> int | None:
         """Return the instant at which the first task is due, which may be past; None if nothing will be by itself."""
         with self._lock:

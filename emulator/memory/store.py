@@ -74,6 +74,20 @@ class MemoryStore:
         stored = self._get("jobs", job_id)
         return None if stored is None else Found(documents.decode_job(job_id, stored.document), stored.version)
 
+    def projects(self) -> Sequence[ProjectRecord]:
+        """Return every project's record."""
+        with self._lock:
+            return [
+                documents.decode_project(path[1], self._documents[path].document)
+                for path in sorted(self._under("projects"))
+            ]
+
+    def jobs(self, job_ids: Sequence[JobId]) -> Sequence[Job]:
+        """Read many jobs at once."""
+        with self._lock:
+            found = [self.job(job_id) for job_id in job_ids]
+        return [item.value for item in found if item is not None]
+
     def triage_log(self, job_id: JobId) -> str:
         """Read the log of a job's last triage."""
         stored = self._get("jobs", job_id)
@@ -108,10 +122,22 @@ class MemoryStore:
             found = [self.invocation(job_id, identifier) for identifier in wanted]
         return [item.value for item in found if item is not None]
 
+    def invocations_by_id(self, keys: Sequence[tuple[JobId, InvocationId]]) -> Sequence[Invocation]:
+        """Read many invocations at once."""
+        with self._lock:
+            found = [self.invocation(job_id, invocation_id) for job_id, invocation_id in keys]
+        return [item.value for item in found if item is not None]
+
     def trigger(self, job_id: JobId, trigger_id: str) -> Found[TriggerRecord] | None:
         """Read a trigger or its marker."""
         stored = self._get("jobs", job_id, "triggers", trigger_id)
         return None if stored is None else Found(documents.decode_trigger(job_id, stored.document), stored.version)
+
+    def triggers(self, keys: Sequence[tuple[JobId, str]]) -> Sequence[TriggerRecord]:
+        """Read many triggers or markers at once."""
+        with self._lock:
+            found = [self.trigger(job_id, trigger_id) for job_id, trigger_id in keys]
+        return [item.value for item in found if item is not None]
 
     def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Found[TriggerRecord]]:
         """Return pending triggers, the oldest first."""

@@ -1,4 +1,4 @@
-"""``python -m emulator replay SCENARIO``: play a scenario and print the page, or the debug log alone."""
+"""``python -m emulator replay SCENARIO``: play a scenario and print the pages, or the debug logs alone."""
 
 from __future__ import annotations
 
@@ -7,30 +7,95 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from emulator.errors import LocalCloudError, one_line
+from emulator.replay.errors import ReplayError, ScenarioError
 from emulator.replay.player import Played, play
-from emulator.replay.scenario import ScenarioError, load_scenario
+from emulator.replay.scenario import Scenario, load_scenario
+from luci_scheduler.core.errors import SchedulerError
 from luci_scheduler.web.presentation import invocation_view, page_text
 
 __all__ = ["main", "page"]
 
+_DESCRIPTION = """Play a scenario through the real functions, one delivery at a time, on one clock and one source of chance,
+and print the page of the invocation that it leads to, as text (of each invocation, the oldest first, if there are several).
+The same scenario always prints the same, whatever the machine's speed, time zone and locale."""
+_EPILOG = """A scenario is a JSON file of inputs; docs/reference/scenarios.md describes it, tests/golden/ holds some.
+exit status: 0 played; 1 the scenario is bad, does not fit what the scheduler does, or something cannot run (one line on standard
+error says what and where); 2 wrong usage"""
+
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; return its exit status: 0 played, 1 the scenario is bad or does not fit."""
-    parser = argparse.ArgumentParser(prog="python -m emulator replay", description=__doc__)
-    parser.add_argument("scenario", type=Path, help="a scenario.json; its schema: docs/reference/scenarios.md")
-    parser.add_argument("--log", action="store_true", help="print the debug log alone")
-    parser.add_argument("--store", choices=["memory"], default="memory", help="where the documents are kept")
-    options = parser.parse_args(arguments)
+    """Run the command; return its exit status: 0 played, 1 not, for a reason that one line on standard error tells."""
+    options = _parser().parse_args(arguments)
     try:
-        played = play(load_scenario(options.scenario))
-    except (ScenarioError, OSError, KeyError) as error:
-        sys.stderr.write(f"replay: {options.scenario}: {error}\n")
-        return 1
-    sys.stdout.write(played.invocations[0][1].removesuffix("\n") if options.log else page(played))
+        played = _play(load_scenario(options.scenario), options)
+    except ScenarioError as error:
+        return _failed(f"{options.scenario}: {error}")
+    except (ReplayError, SchedulerError) as error:
+        return _failed(f"{options.scenario}: the replay failed: {error}")
+    except LocalCloudError as error:
+        hint = "" if "--store memory" in str(error) else "; --store memory needs no emulators"
+        return _failed(f"{error}{hint}")
+    texts = [log.removesuffix("\n") for _, log in played.invocations] if options.log else _pages(played)
+    # Bytes: neither the locale nor the platform has a say in how the text is written.
+    sys.stdout.buffer.write("\n\n".join(texts).encode())
+    sys.stdout.flush()
     return 0
 
 
 def page(played: Played) -> str:
     """Return the page of the first invocation as text, without a final newline, like a copy from a browser."""
-    invocation, log = played.invocations[0]
-    return page_text(invocation_view(invocation, log.removesuffix("\n"), played.now))
+    return _pages(played)[0]
+
+
+def _pages(played: Played) -> list[str]:
+    return [
+        page_text(invocation_view(invocation, log.removesuffix("\n"), played.now))
+        for invocation, log in played.invocations
+    ]
+
+
+def _play(scenario: Scenario, options: argparse.Namespace) -> Played:
+    if options.store == "memory":
+        return play(scenario)
+    from emulator.replay.emulators import running_emulators  # noqa: PLC0415 - loads the clients of Google Cloud
+
+    with running_emulators(options.firestore, options.pubsub, options.download_url) as emulators:
+        return play(scenario, emulators)
+
+
+def _failed(text: str) -> int:
+    sys.stderr.write(f"replay: {one_line(text, longest=2000)}\n")
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m emulator replay",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("scenario", type=Path, metavar="SCENARIO", help="a scenario.json; its config stands beside it")
+    parser.add_argument("--log", action="store_true", help="print the debug log alone")
+    parser.add_argument(
+        "--store",
+        choices=["emulators", "memory"],
+        default="emulators",
+        help="emulators: the official Firestore and Pub/Sub emulators (they need Java), our Cloud Tasks and Buildbucket "
+        "servers, the functions behind HTTP; memory: none of these, the same output (default: %(default)s)",
+    )
+    for name, title in (("firestore", "Firestore"), ("pubsub", "Pub/Sub")):
+        parser.add_argument(
+            f"--{name}",
+            metavar="HOST:PORT",
+            default="",
+            help=f"a {title} emulator that runs already (default: one is started, and stopped in the end)",
+        )
+    parser.add_argument(
+        "--download-url",
+        default="",
+        metavar="URL",
+        help="folder to download the emulators from if no Google Cloud SDK is installed (also: EMULATOR_DOWNLOAD_URL)",
+    )
+    return parser

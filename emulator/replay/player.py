@@ -2,99 +2,163 @@
 
 from __future__ import annotations
 
-import base64
 import json
+import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import functions_framework
 import structlog
 
+from emulator.buildbucket.faults import RequestRecord
+from emulator.errors import one_line
 from emulator.memory.gitiles import AnyCommit
 from emulator.memory.queue import MemoryQueue
-from emulator.memory.sources import ManualClock
-from emulator.memory.store import MemoryStore
-from emulator.replay.ports import NothingToFetch, ReplayChance, ScriptedBuildbucket, Stopwatch, TimedQueue, TimedStore
-from emulator.replay.scenario import Delivery, Scenario, ScenarioError
+from emulator.replay.buildbucket import ScriptedBuildbucket
+from emulator.replay.errors import ReplayError, ScenarioError
+from emulator.replay.memory import MemoryStage
+from emulator.replay.ports import (
+    NothingToFetch,
+    ReplayChance,
+    ReplayClock,
+    Stopwatch,
+    TimedBuildbucket,
+    TimedQueue,
+    TimedStore,
+)
+from emulator.replay.scenario import Delivery, Scenario
+from emulator.replay.stage import TASK_ACCOUNT, Answer, Message, Ports, Stage
+from emulator.supervisor import FUNCTIONS, SOURCE
+from emulator.topics import COMMIT_TOPIC, PushSubscription, subscriptions
 from luci_scheduler import bootstrap
 from luci_scheduler.config.settings import BuildbucketServer, Settings
 from luci_scheduler.config.sync import ConfigFile, sync_project
-from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant, format_rfc3339
 from luci_scheduler.core.invocation import Invocation
-from luci_scheduler.ports import Store, Task
+from luci_scheduler.ports import Store
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+    from emulator.replay.emulators import Emulators
 
 __all__ = ["Played", "play"]
 
-_FUNCTIONS = Path(bootstrap.__file__).parent.parent / "main.py"
 _SECRET = "replay"  # noqa: S105 - signs tokens that nobody outside the replay sees
-_MAX_DELIVERIES = 10_000
+_MOST_LEFT = 10_000  # tasks that are delivered at the end; a queue that never runs dry is a fault
+_SUCCESS = (200, 204)
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
     """What a replay left behind."""
 
-    job_id: JobId
     invocations: tuple[tuple[Invocation, str], ...]
     """The invocations of all jobs with their debug logs, the oldest first."""
     now: Instant
-    requests: tuple[tuple[str, Any], ...]
-    """What Buildbucket was asked, in order."""
-    codes: tuple[int, ...]
-    """The status code that each delivery was answered with."""
+    requests: tuple[RequestRecord, ...]
+    """What Buildbucket was asked and what it answered, in order."""
+    answers: tuple[Answer, ...]
+    """What each delivery was answered with, in order."""
 
 
-def play(scenario: Scenario, store: Store | None = None, *, before_each: Callable[[], None] = lambda: None) -> Played:
-    """Play a scenario to its end.
+def play(
+    scenario: Scenario, emulators: Emulators | None = None, *, before_each: Callable[[], None] = lambda: None
+) -> Played:
+    """Play a scenario to its end. The functions of a process serve one replay at a time.
 
     Args:
         scenario: the inputs.
-        store: where documents are kept; in memory if None.
+        emulators: the official emulators to play on; in memory if None.
         before_each: called before each operation takes its (virtual) time.
 
     Raises:
         ScenarioError: the scenario does not fit what the scheduler does.
+        ReplayError: a function did not take a delivery.
+        LocalCloudError: something of the real stack cannot run.
     """
-    player = _Player(scenario, store or MemoryStore(), before_each)
-    with player.serving():
-        player.run()
-    return player.result()
+    clock = ReplayClock(scenario.begins)
+    rows = subscriptions(scenario.project, [publisher for _, publisher, _ in scenario.servers])
+    by_topic = {row.topic: row for row in rows}
+    buildbucket = ScriptedBuildbucket(clock, by_topic.__contains__)
+    with _stage(emulators, clock, _functions(), buildbucket, by_topic) as (stage, ports_of):
+        settings = _settings(scenario, stage)
+        player = _Player(scenario, stage, ports_of(settings), settings, clock, buildbucket, before_each)
+        with player.serving():
+            player.run()
+        return player.result()
+
+
+@contextmanager
+def _stage(
+    emulators: Emulators | None,
+    clock: ReplayClock,
+    functions: dict[str, WSGIApplication],
+    buildbucket: ScriptedBuildbucket,
+    by_topic: dict[str, PushSubscription],
+) -> Iterator[tuple[Stage, Callable[[Settings], Ports]]]:
+    if emulators is None:
+        memory = MemoryStage(clock, functions, buildbucket.app, by_topic)
+        yield memory, memory.ports
+        return
+    from emulator.replay.emulators import EmulatorStage  # noqa: PLC0415 - loads the clients of Google Cloud
+
+    with EmulatorStage(emulators, clock, functions, buildbucket.app, by_topic) as real:
+        yield real, real.ports
+
+
+def _functions() -> dict[str, WSGIApplication]:
+    """Return the functions that deliveries reach."""
+    return {
+        name: functions_framework.create_app(name, str(SOURCE), signature)  # type: ignore[no-untyped-call]
+        for name, signature in FUNCTIONS.items()
+        if name != "console"
+    }
 
 
 class _Player:
-    def __init__(self, scenario: Scenario, store: Store, before_each: Callable[[], None]) -> None:
-        first = next((d.at for d in scenario.deliveries if d.at is not None), None)
-        if first is None:
-            raise ScenarioError("the first delivery needs an instant ('at')")
-        self.scenario = scenario
-        self.clock = ManualClock(first)
-        self.stopwatch = Stopwatch(self.clock, scenario.defaults, before_each)
-        self.store = store
-        self.queue = MemoryQueue()
-        self.buildbucket = ScriptedBuildbucket(self.stopwatch)
-        self.codes: list[int] = []
-        self.settings = _settings(scenario)
+    def __init__(
+        self,
+        scenario: Scenario,
+        stage: Stage,
+        ports: Ports,
+        settings: Settings,
+        clock: ReplayClock,
+        buildbucket: ScriptedBuildbucket,
+        before_each: Callable[[], None],
+    ) -> None:
+        self._scenario = scenario
+        self._stage = stage
+        self._ports = ports
+        self._settings = settings
+        self._clock = clock
+        self._buildbucket = buildbucket
+        self._stopwatch = Stopwatch(clock, scenario.defaults, before_each)
+        self._latest = scenario.begins
+        self._answers: list[Answer] = []
+        self._faults: list[ScenarioError] = []
+        self._logged: deque[str] = deque(maxlen=1)
 
     @contextmanager
     def serving(self) -> Iterator[None]:
         """Let the functions of this process run on the replay's ports."""
+        chance = ReplayChance(self._scenario.suffixes, self._scenario.check_delays, self._faults.append)
         app = bootstrap.make_app(
-            self.settings,
-            store=cast("Store", TimedStore(self.store, self.stopwatch)),  # reads are forwarded by name
-            queue=TimedQueue(self.queue, self.stopwatch),
-            clock=self.clock,
-            chance=ReplayChance(self.scenario.suffixes, self.scenario.check_delays),
-            buildbucket=self.buildbucket,
+            self._settings,
+            store=cast("Store", TimedStore(self._ports.store, self._stopwatch)),  # reads are forwarded by name
+            queue=TimedQueue(self._ports.queue, self._stopwatch),
+            clock=self._clock,
+            chance=chance,
+            buildbucket=TimedBuildbucket(self._ports.buildbucket, self._stopwatch),
             gitiles=AnyCommit(),
             fetch=NothingToFetch(),
-            verify_caller=lambda _: "replay",
+            verify_caller=self._ports.verify_caller,
         )
         bootstrap.use(app)
-        structlog.configure(processors=[_silent])
+        structlog.configure(processors=[self._note])
         try:
             yield
         finally:
@@ -102,101 +166,126 @@ class _Player:
             structlog.reset_defaults()
 
     def run(self) -> None:
-        scenario = self.scenario
+        scenario = self._scenario
         file = ConfigFile(
             scenario.config_project, scenario.config_text, scenario.config_revision, scenario.config_revision_url
         )
         # The config is there before the clock counts what operations take; ticks of schedules are no part of a scenario.
-        runtime = replace(bootstrap.app().runtime, store=self.store, queue=MemoryQueue())
+        runtime = replace(bootstrap.app().runtime, store=self._ports.store, queue=MemoryQueue())
         sync_project(runtime, file, "replay")
         for delivery in scenario.deliveries:
-            self._begin(delivery)
-            if delivery.kind == "task":
-                self._task(delivery)
-            else:
-                self._message(delivery)
-        self._begin(None)
-        left = _MAX_DELIVERIES if scenario.drain else 0
-        while self.queue.tasks and left:
-            left -= 1
-            self._task(Delivery("task", None, ""))
+            self._deliver(delivery)
+        for _ in range(_MOST_LEFT if scenario.drain else 0):
+            left = self._stage.waiting()
+            if not left:
+                return
+            self._deliver(Delivery(f"drain: task of {format_rfc3339(Instant(left[0].due))}", "task", None, ""))
+        if scenario.drain:
+            raise ReplayError(f"drain: the queue is not empty after {_MOST_LEFT} tasks")
 
-    def _begin(self, delivery: Delivery | None) -> None:
-        self.stopwatch.begin(delivery)
-        self.buildbucket.begin(delivery)
+    def _deliver(self, delivery: Delivery) -> None:
+        self._stopwatch.begin(delivery)
+        self._buildbucket.begin(delivery)
+        self._logged.clear()
+        try:
+            answer = self._task(delivery) if delivery.kind == "task" else self._message(delivery)
+            self._answers.append(answer)
+            self._check(delivery, answer)
+        except ReplayError as error:
+            text = str(error)
+            raise type(error)(f"{delivery.where}{'' if text.startswith('.') else ': '}{text}") from error
 
-    def _task(self, delivery: Delivery) -> None:
-        tasks = [task for task in self.queue.tasks if delivery.body in ("", task.kind)]
+    def _check(self, delivery: Delivery, answer: Answer) -> None:
+        """Check that a delivery went well; what the scenario lacks comes first, being the cause of the rest.
+
+        Where the scenario has Buildbucket fail, the function may ask to be called again; the scenario says when.
+        """
+        if self._faults:
+            raise self._faults[0]
+        self._buildbucket.require_answers()
+        logged = f"; the function's log: {self._logged[-1]}" if self._logged else ""
+        if answer.status not in _SUCCESS and not any(reply.is_failure for reply in delivery.answers):
+            said = f"answered {answer.status} {one_line(answer.text)}" if answer.status else "did not answer"
+            raise ReplayError(f"the function {said}{logged}")
+        if unasked := self._buildbucket.unasked:
+            raise ScenarioError(
+                f".answers: {unasked} of them nobody asked for (calls: {self._buildbucket.calls}){logged}"
+            )
+
+    def _task(self, delivery: Delivery) -> Answer:
+        waiting = self._stage.waiting()
+        tasks = [task for task in waiting if delivery.body in ("", task.kind)]
         if not tasks:
-            raise ScenarioError(f"there is no {delivery.body} task on the queue at {format_rfc3339(self.clock.now())}")
-        task = min(tasks, key=lambda item: item.eta)
-        self.queue.remove(task)
-        self.clock.move_to(Instant(task.eta + delivery.lateness))
-        self._post("on_task", f"/{task.kind}", _task_body(task), {"X-CloudTasks-TaskName": f"task-{len(self.codes)}"})
+            there = ", ".join(task.kind for task in waiting) or "none"
+            now = format_rfc3339(self._clock.now())
+            raise ScenarioError(f".task: there is no {delivery.body} task on the queue at {now} (tasks there: {there})")
+        self._arrive(Instant(tasks[0].due + delivery.lateness))
+        return self._stage.dispatch(tasks[0])
 
-    def _message(self, delivery: Delivery) -> None:
-        if delivery.at is not None:
-            self.clock.move_to(delivery.at)
-        published = delivery.published if delivery.published is not None else self.clock.now()
-        data, attributes = (delivery.body, {}) if delivery.kind == "commit" else self._notification(delivery.body)
-        message = {
-            "data": base64.b64encode(json.dumps(data).encode()).decode(),
-            "attributes": attributes,
-            "messageId": delivery.message or f"message-{len(self.codes)}",
-            "publishTime": format_rfc3339(published),
-        }
-        body = {"message": message, "subscription": "projects/replay/subscriptions/replay"}
-        function = "on_gitiles_commit" if delivery.kind == "commit" else "on_build_completion"
-        topic = "gitiles-commit" if delivery.kind == "commit" else "builds"
-        self._post(function, f"/projects/replay/topics/{topic}", body, {})
+    def _message(self, delivery: Delivery) -> Answer:
+        at = delivery.at or self._clock.now()
+        if at < self._latest:
+            latest = format_rfc3339(self._latest)
+            raise ScenarioError(f".at: {format_rfc3339(at)} is before {latest}, when the delivery before it comes")
+        self._arrive(at)
+        topic, data, attributes = self._commit(delivery) if delivery.kind == "commit" else self._notification(delivery)
+        message = Message(
+            data=json.dumps(data).encode(),
+            attributes=attributes,
+            id=delivery.message or f"message-{len(self._answers)}",
+            published=at if delivery.published is None else delivery.published,
+        )
+        return self._stage.deliver(topic, message)
 
-    def _notification(self, body: Any) -> tuple[Any, dict[str, str]]:
-        """Return data and attributes of a notification, with the token that the build's request brought along."""
-        for _, request in reversed(self.buildbucket.requests):
-            if "pubsub_callback" in request:
-                return {**body, "user_data": ""}, {"auth_token": request["pubsub_callback"]["auth_token"]}
-            if "notify" in request:
-                return {"buildPubsub": body, "userData": request["notify"]["userData"]}, {"version": "v2"}
-        raise ScenarioError("a notification before any build was asked for")
+    def _arrive(self, instant: Instant) -> None:
+        """Move the clock to when a delivery comes; it waits for the one before it to end."""
+        self._latest = max(self._latest, instant)
+        self._clock.reach(instant)
 
-    def _post(self, function: str, path: str, body: Any, headers: dict[str, str]) -> None:
-        client = functions_framework.create_app(function, str(_FUNCTIONS)).test_client()  # type: ignore[no-untyped-call]
-        answer = client.post(path, json=body, headers=headers)
-        self.codes.append(answer.status_code)
+    def _commit(self, delivery: Delivery) -> tuple[str, Any, dict[str, str]]:
+        return f"projects/{self._scenario.project}/topics/{COMMIT_TOPIC}", delivery.body, {}
+
+    def _notification(self, delivery: Delivery) -> tuple[str, Any, dict[str, str]]:
+        """Return topic, data and attributes of a notification, with the token that the build's request brought along."""
+        build_id = delivery.body["build"]["id"]
+        callback = self._buildbucket.callback(build_id)
+        if callback.is_v1:
+            attributes = {"auth_token": callback.user_data, "build_id": build_id}
+            return callback.topic, {**delivery.body, "user_data": ""}, attributes
+        return callback.topic, {"buildPubsub": delivery.body, "userData": callback.user_data}, {"version": "v2"}
+
+    def _note(self, _: Any, level: str, event: Any) -> Any:
+        """Keep what the functions logged last, and print nothing."""
+        error = sys.exc_info()[1] if level == "exception" else None
+        told = event.get("reason") or (f"{type(error).__name__}: {error}" if error else "")
+        self._logged.append(one_line(f"{event.get('event', '')} {told}"))
+        raise structlog.DropEvent
 
     def result(self) -> Played:
-        project = self.store.project(self.scenario.config_project)
+        store = self._ports.store
+        project = store.project(self._scenario.config_project)
         found: list[tuple[Invocation, str]] = []
         for job_id in project.value.job_ids if project else ():
-            for invocation in self.store.invocations(job_id, 1000):
-                with_log = self.store.invocation_with_log(job_id, invocation.id)
+            for invocation in store.invocations(job_id, 1000):
+                with_log = store.invocation_with_log(job_id, invocation.id)
                 if with_log is not None:
                     found.append((with_log[0].value, with_log[1]))
         if not found:
-            raise ScenarioError("the scenario led to no invocation")
+            raise ScenarioError("deliveries: they led to no invocation; does a job of the config watch the commit?")
         found.sort(key=lambda item: -item[0].id)
-        return Played(
-            found[0][0].job_id, tuple(found), self.clock.now(), tuple(self.buildbucket.requests), tuple(self.codes)
-        )
+        return Played(tuple(found), self._clock.now(), self._buildbucket.requests, tuple(self._answers))
 
 
-def _settings(scenario: Scenario) -> Settings:
-    service = scenario.service
+def _settings(scenario: Scenario, stage: Stage) -> Settings:
+    servers = [BuildbucketServer(host, publisher, era) for host, publisher, era in scenario.servers]
     return Settings(
-        project=service["project"],
-        app_id=service.get("app_id", "luci-scheduler"),
-        hostname=service.get("hostname", ""),
-        task_url="https://replay.invalid",
-        task_account="tasks@replay.invalid",
+        project=scenario.project,
+        app_id=scenario.app_id,
+        hostname=scenario.hostname,
+        task_url=stage.task_url,
+        task_account=TASK_ACCOUNT,
         token_secrets=(_SECRET,),
-        buildbucket_servers=tuple(BuildbucketServer(host, publisher, era) for host, publisher, era in scenario.servers),
-        check_interval_seconds=service.get("check_interval_seconds", 0),
+        buildbucket_servers=tuple(replace(server, url=stage.buildbucket_url) for server in servers),
+        check_interval_seconds=scenario.check_interval_seconds,
+        concurrency=1,  # jobs one after the other: durations are spent on one clock
     )
-
-
-def _task_body(task: Task) -> dict[str, Any]:
-    return {"v": 1, **task.payload}
-
-
-def _silent(_: Any, __: str, ___: Any) -> Any:
-    raise structlog.DropEvent

@@ -1,23 +1,48 @@
-"""The ports of a replay: every operation takes as long as the scenario says, on the replay's own clock."""
+"""Time and chance of a replay: every operation takes as long as the scenario says, on the replay's own clock."""
 
 from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from emulator.memory.sources import ManualClock
-from emulator.replay.scenario import Delivery, ScenarioError
-from luci_scheduler.ports import BuildbucketError, Fetched, FetchError, Queue, Store, Task, Version, Write
+from emulator.clock import SteppedClock
+from emulator.replay.errors import ScenarioError
+from emulator.replay.scenario import Delivery
+from luci_scheduler.core.instants import Instant
+from luci_scheduler.ports import Buildbucket, Fetched, FetchError, Queue, Store, Task, Version, Write
 
-__all__ = ["NothingToFetch", "ReplayChance", "ScriptedBuildbucket", "Stopwatch", "TimedQueue", "TimedStore"]
+__all__ = ["NothingToFetch", "ReplayChance", "ReplayClock", "Stopwatch", "TimedBuildbucket", "TimedQueue", "TimedStore"]
+
+
+class ReplayClock(SteppedClock):
+    """The one clock of a replay: ``ports.Clock`` of the functions, and ``emulator.clock.Clock`` of the servers."""
+
+    def now(self) -> Instant:
+        """Return the present instant."""
+        return Instant(super().now())
+
+    def sleep(self, nanoseconds: int) -> None:
+        """Move forward at once, as if the time had been slept through."""
+        self.advance(max(0, nanoseconds))
+
+    def reach(self, instant: int) -> None:
+        """Move to ``instant``, unless it is past."""
+        self.move_to(max(instant, self.now()))
 
 
 class Stopwatch:
-    """Moves the clock by what each operation of the delivery under way takes."""
+    """Moves the clock by what each operation of the delivery under way takes.
 
-    def __init__(self, clock: ManualClock, defaults: Mapping[str, int], before_each: Callable[[], None]) -> None:
+    Args:
+        clock: what is moved.
+        defaults: nanoseconds by operation, for those that a delivery says nothing about.
+        before_each: called before each operation; what it takes in real time changes nothing.
+    """
+
+    def __init__(self, clock: ReplayClock, defaults: Mapping[str, int], before_each: Callable[[], None]) -> None:
         self._clock = clock
         self._defaults = defaults
         self._before_each = before_each
@@ -27,11 +52,15 @@ class Stopwatch:
         """Take up the durations of a delivery."""
         self._left = {name: deque(values) for name, values in delivery.takes.items()} if delivery else {}
 
-    def spend(self, operation: str) -> None:
-        """Let one operation take its time."""
+    @contextmanager
+    def operation(self, name: str) -> Iterator[None]:
+        """Let the operation that is done inside take its time, whether it succeeds or fails."""
         self._before_each()
-        left = self._left.get(operation)
-        self._clock.advance(left.popleft() if left else self._defaults[operation])
+        try:
+            yield
+        finally:
+            left = self._left.get(name)
+            self._clock.advance(left.popleft() if left else self._defaults[name])
 
 
 class TimedStore:
@@ -45,18 +74,15 @@ class TimedStore:
         method = getattr(self._store, name)
 
         def timed(*args: Any, **kwargs: Any) -> Any:
-            answer = method(*args, **kwargs)
-            self._stopwatch.spend("read")
-            return answer
+            with self._stopwatch.operation("read"):
+                return method(*args, **kwargs)
 
         return timed
 
     def commit(self, writes: Sequence[Write]) -> Sequence[Version]:
         """Commit, taking the time of a commit; a refused one takes it too."""
-        try:
+        with self._stopwatch.operation("commit"):
             return self._store.commit(writes)
-        finally:
-            self._stopwatch.spend("commit")
 
 
 class TimedQueue:
@@ -68,23 +94,16 @@ class TimedQueue:
 
     def enqueue(self, task: Task) -> None:
         """Enqueue, taking the time of it."""
-        self._queue.enqueue(task)
-        self._stopwatch.spend("enqueue")
+        with self._stopwatch.operation("enqueue"):
+            self._queue.enqueue(task)
 
 
-class ScriptedBuildbucket:
-    """``ports.Buildbucket`` that answers what the scenario says and keeps what it was asked."""
+class TimedBuildbucket:
+    """``ports.Buildbucket`` around another one."""
 
-    def __init__(self, stopwatch: Stopwatch) -> None:
+    def __init__(self, buildbucket: Buildbucket, stopwatch: Stopwatch) -> None:
+        self._buildbucket = buildbucket
         self._stopwatch = stopwatch
-        self._answers: deque[Mapping[str, Any]] = deque()
-        self.requests: list[tuple[str, Mapping[str, Any]]] = []
-
-    def begin(self, delivery: Delivery | None) -> None:
-        """Take up the answers of a delivery; answers that were not asked for are an error of the scenario."""
-        if self._answers:
-            raise ScenarioError(f"{len(self._answers)} answers were not asked for in the delivery before {delivery}")
-        self._answers = deque(delivery.answers if delivery else ())
 
     def v1(
         self,
@@ -94,36 +113,34 @@ class ScriptedBuildbucket:
         body: Mapping[str, Any] | None = None,
         query: Sequence[tuple[str, str]] = (),
     ) -> dict[str, Any]:
-        """Answer a v1 call."""
-        return self._answer(f"{http_method} {server}/{path}", body or dict(query))
+        """Call the v1 REST API, taking the time of a call."""
+        with self._stopwatch.operation("call"):
+            return self._buildbucket.v1(server, http_method, path, body, query)
 
     def v2(self, server: str, method: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Answer a v2 call."""
-        return self._answer(f"{method} {server}", request)
-
-    def _answer(self, call: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        self.requests.append((call, request))
-        self._stopwatch.spend("call")
-        if not self._answers:
-            raise ScenarioError(f"the scenario has no answer to {call}")
-        answer = dict(self._answers.popleft())
-        if "fail" in answer:
-            raise BuildbucketError(answer["fail"], answer.get("message", ""), transient=answer.get("transient", False))
-        return answer
+        """Call a method of ``buildbucket.v2.Builds``, taking the time of a call."""
+        with self._stopwatch.operation("call"):
+            return self._buildbucket.v2(server, method, request)
 
 
 class ReplayChance:
-    """``ports.Chance`` that draws what the scenario says."""
+    """``ports.Chance`` that draws what the scenario says; ``on_fault`` is told when it says nothing that fits.
 
-    def __init__(self, suffixes: Sequence[int], check_delays: Sequence[int]) -> None:
+    The error itself ends in a handler, which answers 500 to whatever it did not expect.
+    """
+
+    def __init__(
+        self, suffixes: Sequence[int], check_delays: Sequence[int], on_fault: Callable[[ScenarioError], None]
+    ) -> None:
         self._suffixes = deque(suffixes)
         self._check_delays = deque(check_delays)
+        self._on_fault = on_fault
         self._nonces = itertools.count(1)
 
     def invocation_suffix(self) -> int:
         """Draw the next suffix."""
         if not self._suffixes:
-            raise ScenarioError("the scenario has no more invocation suffixes")
+            raise self._fault("chance.suffixes: one more invocation begins than there are suffixes")
         return self._suffixes.popleft()
 
     def nonce(self) -> int:
@@ -132,9 +149,18 @@ class ReplayChance:
 
     def check_delay_seconds(self, low: int, high: int) -> int:
         """Draw the next delay, which must be one that could be drawn."""
-        if not self._check_delays or not low <= self._check_delays[0] < high:
-            raise ScenarioError(f"the scenario has no check delay within [{low}, {high}) left")
+        if not self._check_delays:
+            raise self._fault(
+                f"chance.check_delays: one more, from {low} to {high - 1} seconds, is drawn than there are"
+            )
+        if not low <= self._check_delays[0] < high:
+            raise self._fault(f"chance.check_delays: {self._check_delays[0]} is not from {low} to {high - 1} seconds")
         return self._check_delays.popleft()
+
+    def _fault(self, text: str) -> ScenarioError:
+        error = ScenarioError(text)
+        self._on_fault(error)
+        return error
 
 
 class NothingToFetch:

@@ -1,65 +1,81 @@
-"""Scenarios: JSON files of inputs, and of nothing that the scheduler writes itself.
-
-::
-
-    {"service":   {"app_id", "project", "hostname", "buildbucket": [{"host", "publisher", "protocol"}],
-                   "check_interval_seconds"},
-     "config":    {"project", "file" (beside the scenario), "revision", "revision_url"},
-     "chance":    {"suffixes": [46556, ...], "check_delays": [97, ...]},
-     "defaults":  {"read", "commit", "enqueue", "call"},       how long each takes unless a delivery says otherwise
-     "deliveries": [
-        {"at": "<RFC 3339>", "commit": {"repo", "ref", "revision"}, "message": "<ID>", "published": "<RFC 3339>"},
-        {"at": "<RFC 3339>", "notification": {"build": <what the message's body holds>}, "message": "<ID>"},
-        {"task": "timer" | "launch" | ..., "lateness": "<duration>"}],        the earliest task on the queue
-     "drain": true}                                            deliver what is left on the queue at its time
-
-Each delivery may hold ``"takes": {"read": ["5ms", ...], "commit": [...], "enqueue": [...], "call": [...]}``, used in order,
-and ``"answers": [...]``: what Buildbucket answers to each call, an object, or ``{"fail": "<code>", "transient": true}``.
-Durations are Go's (``1.104s``).
-"""
+"""Scenarios: JSON files of inputs, and of nothing that the scheduler writes itself; see docs/reference/scenarios.md."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from emulator.replay.errors import ScenarioError
+from emulator.replay.reading import Node, parse_json
+from luci_scheduler.config.reader import ConfigError, read_config
 from luci_scheduler.core.era import Era
-from luci_scheduler.core.go_text import parse_duration
-from luci_scheduler.core.instants import Instant, parse_rfc3339
+from luci_scheduler.core.instants import Instant, format_rfc3339
 
-__all__ = ["OPERATIONS", "Delivery", "Scenario", "ScenarioError", "load_scenario", "read_scenario"]
+__all__ = ["OPERATIONS", "Delivery", "Reply", "Scenario", "load_scenario", "read_scenario"]
 
 OPERATIONS = ("read", "commit", "enqueue", "call")
+_KINDS = ("commit", "notification", "task")
+_NOTIFICATION = ("hostname", "buildLargeFields", "buildLargeFieldsDropped", "compression")
+_CODES = {
+    "CANCELLED": 1, "UNKNOWN": 2, "INVALID_ARGUMENT": 3, "DEADLINE_EXCEEDED": 4, "NOT_FOUND": 5, "ALREADY_EXISTS": 6,
+    "PERMISSION_DENIED": 7, "RESOURCE_EXHAUSTED": 8, "FAILED_PRECONDITION": 9, "ABORTED": 10, "OUT_OF_RANGE": 11,
+    "UNIMPLEMENTED": 12, "INTERNAL": 13, "UNAVAILABLE": 14, "DATA_LOSS": 15, "UNAUTHENTICATED": 16,
+}  # fmt: skip
+_FIXED_TEXTS = ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
+_SUFFIXES = 0xFFFF
+_LONGEST_DELAY = 24 * 3600
 
 
-class ScenarioError(ValueError):
-    """The scenario is not of the schema, or does not fit what the scheduler does; the message says where."""
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What Buildbucket answers to one call: exactly one of the four."""
+
+    reply: Mapping[str, Any] | None = None
+    """JSON of a success."""
+    code: int | None = None
+    """gRPC code of an error, with ``text`` (v2)."""
+    http: int | None = None
+    """Bare HTTP status, with ``text`` as the body: what stands in front of the service, or an error of v1."""
+    lost: bool = False
+    """The connection breaks off before the answer."""
+    text: str = ""
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the call fails."""
+        return self.reply is None
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """One thing that reaches a function."""
 
+    where: str
+    """Its place in the document, for errors."""
     kind: str
     """``commit``, ``notification``, or ``task``."""
     at: Instant | None
+    """When a message comes; tasks come at their own time."""
     body: Any
     message: str = ""
     published: Instant | None = None
     lateness: int = 0
     takes: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    answers: Sequence[Mapping[str, Any]] = ()
+    answers: Sequence[Reply] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """All inputs of a replay."""
 
-    service: Mapping[str, Any]
+    app_id: str
+    project: str
+    hostname: str
+    check_interval_seconds: int
     servers: Sequence[tuple[str, str, Era]]
+    """Host, publisher's e-mail and protocol of each Buildbucket server."""
     config_project: str
     config_text: str
     config_revision: str
@@ -70,61 +86,169 @@ class Scenario:
     deliveries: Sequence[Delivery]
     drain: bool
 
+    @property
+    def begins(self) -> Instant:
+        """When the first message comes: the clock starts there."""
+        return self.deliveries[0].at or Instant(0)
+
 
 def load_scenario(path: Path) -> Scenario:
     """Read a scenario and the config beside it.
 
     Raises:
-        ScenarioError: it is not of the schema.
-        OSError: a file cannot be read.
+        ScenarioError: a file cannot be read, or something in it is not as it must be.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ScenarioError(f"{path}: not JSON: {error}") from error
-    config = (path.parent / document["config"]["file"]).read_text(encoding="utf-8")
-    return read_scenario(document, config)
+    document = parse_json(_read(path, "the scenario"))
+    config = Node(document, "").members(*_TOP)["config"].members(*_CONFIG)
+    return read_scenario(document, _read(path.parent / config["file"].text(), config["file"].where))
 
 
-def read_scenario(document: Mapping[str, Any], config_text: str) -> Scenario:
-    """Read a scenario that was parsed already.
+def read_scenario(document: Any, config_text: str) -> Scenario:
+    """Read a scenario that was parsed already, with the text of its config.
 
     Raises:
-        ScenarioError: it is not of the schema.
+        ScenarioError: it is not of the schema; the message names the member.
     """
-    try:
-        service, config = document["service"], document["config"]
-        return Scenario(
-            service=service,
-            servers=[(s["host"], s["publisher"], Era(s.get("protocol", "v2"))) for s in service["buildbucket"]],
-            config_project=config["project"],
-            config_text=config_text,
-            config_revision=config["revision"],
-            config_revision_url=config.get("revision_url", ""),
-            suffixes=document["chance"]["suffixes"],
-            check_delays=document["chance"].get("check_delays", ()),
-            defaults={name: parse_duration(document["defaults"].get(name, "0s")) for name in OPERATIONS},
-            deliveries=[_delivery(item) for item in document["deliveries"]],
-            drain=document.get("drain", True),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ScenarioError(f"bad scenario: {error!r}") from error
-
-
-def _delivery(item: Mapping[str, Any]) -> Delivery:
-    kind = next((name for name in ("commit", "notification", "task") if name in item), None)
-    if kind is None:
-        raise ScenarioError(f"a delivery is a commit, a notification or a task: {item}")
-    takes = {name: [parse_duration(text) for text in texts] for name, texts in item.get("takes", {}).items()}
-    if unknown := set(takes) - set(OPERATIONS):
-        raise ScenarioError(f"no such operation: {sorted(unknown)}")
-    return Delivery(
-        kind=kind,
-        at=parse_rfc3339(item["at"]) if "at" in item else None,
-        body=item[kind],
-        message=item.get("message", ""),
-        published=parse_rfc3339(item["published"]) if "published" in item else None,
-        lateness=parse_duration(item.get("lateness", "0s")),
-        takes=takes,
-        answers=item.get("answers", ()),
+    top = Node(document, "").members(*_TOP)
+    service = top["service"].members(("project", "buildbucket"), ("app_id", "hostname", "check_interval_seconds"))
+    config = top["config"].members(*_CONFIG)
+    chance = top["chance"].members(("suffixes",), ("check_delays",))
+    defaults = top["defaults"].members((), OPERATIONS) if "defaults" in top else {}
+    project, revision = config["project"].text(), config["revision"].text()
+    url = _optional_text(config, "revision_url")
+    _check_config(config["file"], project, config_text, revision, url)
+    check_delays = chance["check_delays"].items() if "check_delays" in chance else ()
+    interval = service.get("check_interval_seconds")
+    return Scenario(
+        app_id=_optional_text(service, "app_id") or "luci-scheduler",
+        project=service["project"].text(),
+        hostname=_optional_text(service, "hostname"),
+        check_interval_seconds=interval.integer(1, _LONGEST_DELAY) if interval else 0,
+        servers=[_server(item) for item in service["buildbucket"].items()],
+        config_project=project,
+        config_text=config_text,
+        config_revision=revision,
+        config_revision_url=url,
+        suffixes=[item.integer(0, _SUFFIXES) for item in chance["suffixes"].items()],
+        check_delays=[item.integer(1, _LONGEST_DELAY) for item in check_delays],
+        defaults={name: defaults[name].duration() if name in defaults else 0 for name in OPERATIONS},
+        deliveries=_deliveries(top["deliveries"]),
+        drain=bool(top["drain"].of_type(bool)) if "drain" in top else True,
     )
+
+
+_TOP = (("service", "config", "chance", "deliveries"), ("defaults", "drain"))
+_CONFIG = (("project", "file", "revision"), ("revision_url",))
+
+
+def _read(path: Path, what: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ScenarioError(f"{what}: {path} cannot be read: {reason}") from error
+
+
+def _check_config(node: Node, project: str, text: str, revision: str, url: str) -> None:
+    try:
+        read_config(project, text, revision, url)
+    except ConfigError as error:
+        problems = "; ".join(str(problem) for problem in error.problems)
+        raise node.error(f"the config is not valid: {problems}") from error
+
+
+def _optional_text(members: Mapping[str, Node], name: str) -> str:
+    return members[name].text() if name in members else ""
+
+
+def _server(node: Node) -> tuple[str, str, Era]:
+    members = node.members(("host", "publisher"), ("protocol",))
+    protocol = _optional_text(members, "protocol") or Era.V2
+    if protocol not in list(Era):
+        raise members["protocol"].error(f"must be {' or '.join(Era)}, not {protocol!r}")
+    return members["host"].text(), members["publisher"].text(), Era(protocol)
+
+
+def _deliveries(node: Node) -> list[Delivery]:
+    deliveries = [_delivery(item) for item in node.items()]
+    if not deliveries or deliveries[0].at is None:
+        raise node.error("must begin with a commit or a notification, which sets the clock")
+    latest = deliveries[0]
+    for delivery in deliveries:
+        if delivery.at is not None and latest.at is not None:
+            if delivery.at < latest.at:
+                order = (
+                    f"{format_rfc3339(delivery.at)} is before {format_rfc3339(latest.at)}, when {latest.where} comes"
+                )
+                raise ScenarioError(f"{delivery.where}.at: {order}; deliveries stand in the order of time")
+            latest = delivery
+    return deliveries
+
+
+def _delivery(node: Node) -> Delivery:
+    kinds = [kind for kind in _KINDS if kind in node.of_type(dict)]
+    if len(kinds) != 1:
+        raise node.error(f"must hold exactly one of {', '.join(_KINDS)}")
+    kind = kinds[0]
+    if kind == "task":
+        members = node.members(("task",), ("lateness", "takes", "answers"))
+        body: Any = members["task"].text()
+    else:
+        members = node.members((kind, "at"), ("message", "published", "takes", "answers"))
+        body = _commit(members[kind]) if kind == "commit" else _notification(members[kind])
+    return Delivery(
+        where=node.where,
+        kind=kind,
+        at=members["at"].instant() if "at" in members else None,
+        body=body,
+        message=_optional_text(members, "message"),
+        published=members["published"].instant() if "published" in members else None,
+        lateness=members["lateness"].duration(negative=True) if "lateness" in members else 0,
+        takes=_takes(members["takes"]) if "takes" in members else {},
+        answers=[_reply(item) for item in members["answers"].items()] if "answers" in members else (),
+    )
+
+
+def _commit(node: Node) -> dict[str, str]:
+    return {name: item.text() for name, item in node.members(("repo", "ref", "revision")).items()}
+
+
+def _notification(node: Node) -> Any:
+    build = node.members(("build",), _NOTIFICATION)["build"]
+    identifier = Node(build.of_type(dict).get("id"), f"{build.where}.id")
+    if not identifier.text().isdecimal():
+        raise identifier.error("must be the decimal ID of a build")
+    return node.value
+
+
+def _takes(node: Node) -> dict[str, list[int]]:
+    members = node.members((), OPERATIONS)
+    return {name: [duration.duration() for duration in item.items()] for name, item in members.items()}
+
+
+def _reply(node: Node) -> Reply:
+    kinds = [kind for kind in ("reply", "error", "http", "lost") if kind in node.of_type(dict)]
+    if len(kinds) != 1:
+        raise node.error("must hold exactly one of reply, error, http, lost")
+    match kinds[0]:
+        case "reply":
+            return Reply(reply=node.members(("reply",))["reply"].of_type(dict))
+        case "error":
+            return _error(node.members(("error",), ("message",)))
+        case "http":
+            members = node.members(("http",), ("body",))
+            return Reply(http=members["http"].integer(200, 599), text=_optional_text(members, "body"))
+        case _:
+            lost = node.members(("lost",))["lost"]
+            if lost.of_type(bool) is not True:
+                raise lost.error("must be true")
+            return Reply(lost=True)
+
+
+def _error(members: Mapping[str, Node]) -> Reply:
+    name = members["error"].text()
+    if name not in _CODES:
+        raise members["error"].error(f"{name!r} is no gRPC code; there are {', '.join(_CODES)}")
+    if "message" in members and name in _FIXED_TEXTS:
+        raise members["message"].error(f"Buildbucket tells {name} with a text of its own choice: leave this out")
+    return Reply(code=_CODES[name], text=_optional_text(members, "message"))

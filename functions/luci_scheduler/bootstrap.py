@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,6 +13,8 @@ from typing import Any
 
 import structlog
 
+from luci_scheduler.api.access import ANONYMOUS, Access, Identity, load_access
+from luci_scheduler.api.context import Context
 from luci_scheduler.config.folder import FolderSource
 from luci_scheduler.config.settings import Settings, read_settings
 from luci_scheduler.core.instants import DAY, SECOND
@@ -25,6 +27,7 @@ from luci_scheduler.ports import Buildbucket, Chance, Clock, ConfigSource, Fetch
 
 __all__ = [
     "App",
+    "Identify",
     "app",
     "configure_logging",
     "make_app",
@@ -32,8 +35,13 @@ __all__ = [
     "make_config_sources",
     "make_fetch",
     "make_gitiles",
+    "make_identify",
     "use",
 ]
+
+
+Identify = Callable[[Any], Identity]
+"""Headers of a request to the console (as a mapping that does not mind case) → who calls; raises ``identity.UnauthenticatedError``, ``TransientError``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +52,22 @@ class App:
     runtime: Runtime
     verify_caller: Any
     """``(authorization header) -> e-mail``; raises ``identity.UnauthenticatedError``."""
-
     config_sources: Sequence[ConfigSource]
     """Where projects' configs are kept."""
+
+    access: Access
+    """What callers of the console may do."""
+    identify: Identify
+    """Who calls the console."""
+
+    def context(self, headers: Any) -> Context:
+        """Return what the service layer works with for a call of the console.
+
+        Raises:
+            UnauthenticatedError: the caller brings a token that is not accepted.
+            TransientError: the keys that verify it could not be fetched.
+        """
+        return Context(self.runtime, self.access, self.identify(headers))
 
     def sync(self, key: str) -> None:
         """Put the configs of all sources in force."""
@@ -90,6 +111,7 @@ def make_app(
     gitiles: Gitiles,
     fetch: Fetch,
     verify_caller: Any,
+    identify: Identify = lambda _: ANONYMOUS,
 ) -> App:
     """Put an application together from its ports."""
     environment = Environment(
@@ -134,7 +156,7 @@ def make_app(
         launch_time=launch_time,
         limits=limits,
     )
-    return App(settings, runtime, verify_caller, make_config_sources(settings))
+    return App(settings, runtime, verify_caller, make_config_sources(settings), load_access(settings.access), identify)
 
 
 def _cloud_ports(settings: Settings) -> dict[str, Any]:
@@ -163,7 +185,23 @@ def _cloud_ports(settings: Settings) -> dict[str, Any]:
         "gitiles": make_gitiles(settings, session, clock),
         "fetch": make_fetch(settings),
         "verify_caller": verifier.verify,
+        "identify": make_identify(settings, clock),
     }
+
+
+def make_identify(settings: Settings, clock: Clock) -> Identify:
+    """Return what tells who calls the console, from the headers of a request."""
+    from luci_scheduler.adapters.http import fetch  # noqa: PLC0415
+    from luci_scheduler.adapters.identity import CallerIdentity  # noqa: PLC0415
+
+    return CallerIdentity(
+        clock,
+        local_user=settings.local_user,
+        iap_audience=settings.iap_audience,
+        fetch_iap_keys=lambda: fetch(settings.iap_certs_url),
+        bearer_audiences=settings.console_audiences,
+        fetch_oidc_keys=lambda: fetch(settings.oidc_certs_url),
+    ).identify
 
 
 def make_buildbucket(settings: Settings, session: Any) -> Buildbucket:

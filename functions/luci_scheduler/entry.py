@@ -8,6 +8,7 @@ import flask
 import structlog
 from werkzeug.exceptions import HTTPException
 
+from luci_scheduler.api.context import Context
 from luci_scheduler.bootstrap import App
 from luci_scheduler.core.commit_event import MAX_EVENT_BYTES, parse_commit_events
 from luci_scheduler.core.errors import MalformedError
@@ -98,10 +99,38 @@ def task(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
 
 
 def page(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
-    """Answer a person."""
+    """Answer a person, or a client of the API; nobody is answered before it is known who calls."""
+    from luci_scheduler.adapters.identity import UnauthenticatedError  # noqa: PLC0415 - only here and in ``task``
+
+    if app.access.problem:
+        structlog.get_logger("luci_scheduler").error("access_denied_to_all", reason=app.access.problem)
+    if request.path.startswith("/prpc/"):
+        return _call(app, request)
     if request.method not in ("GET", "HEAD"):
         return "Method not allowed\n", 405, {"Allow": "GET, HEAD", _MARK: "true"}
-    return answer(app.runtime, request.path, as_json=request.args.get("format") == "json")
+    try:
+        context = app.context(request.headers)
+    except UnauthenticatedError as error:
+        return f"Unauthenticated: {error}\n", 401, {_MARK: "true", "Content-Type": "text/plain; charset=utf-8"}
+    return answer(context, request.path, as_json=request.args.get("format") == "json")
+
+
+def _call(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
+    from luci_scheduler.adapters.identity import UnauthenticatedError  # noqa: PLC0415
+    from luci_scheduler.api import description, prpc  # noqa: PLC0415 - the schema loads for this only
+    from luci_scheduler.api.errors import ApiError, Code  # noqa: PLC0415
+
+    if request.path == description.PATH and request.method in ("GET", "HEAD"):
+        return flask.jsonify(description.openapi())
+
+    def make_context() -> Context:
+        try:
+            return app.context(request.headers)
+        except UnauthenticatedError as error:
+            raise ApiError(Code.UNAUTHENTICATED, str(error)) from error
+
+    body, status, headers = prpc.answer(request, make_context)
+    return body, status, {**headers, _MARK: "true"}
 
 
 def log_refusals(server: flask.Flask) -> None:

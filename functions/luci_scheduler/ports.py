@@ -17,6 +17,7 @@ from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.core.trigger import Trigger
 
 __all__ = [
+    "NO_INVOCATION",
     "Backlog",
     "Buildbucket",
     "BuildbucketError",
@@ -247,6 +248,12 @@ class Store(Pollers, Protocol):
     def job(self, job_id: JobId) -> Found[Job] | None:
         """Read a job."""
 
+    def projects(self) -> Sequence[ProjectRecord]:
+        """Return what is known of every project's config, sorted by project."""
+
+    def jobs(self, job_ids: Sequence[JobId]) -> Sequence[Job]:
+        """Read many jobs in one call, in no order; those that do not exist are left out."""
+
     def triage_log(self, job_id: JobId) -> str:
         """Read the log of a job's last triage, for people; empty if there is none. `job` leaves it out."""
 
@@ -259,8 +266,14 @@ class Store(Pollers, Protocol):
     def invocations(self, job_id: JobId, limit: int, after: InvocationId | None = None) -> Sequence[Invocation]:
         """List a job's invocations, newest first, without their logs, beginning behind ``after``."""
 
+    def invocations_by_id(self, keys: Sequence[tuple[JobId, InvocationId]]) -> Sequence[Invocation]:
+        """Read many invocations, without their logs, in one call, in no order; absent ones are left out."""
+
     def trigger(self, job_id: JobId, trigger_id: str) -> Found[TriggerRecord] | None:
         """Read a trigger or its marker."""
+
+    def triggers(self, keys: Sequence[tuple[JobId, str]]) -> Sequence[TriggerRecord]:
+        """Read many triggers or markers, by job and trigger ID, in one call, in no order; absent ones are left out."""
 
     def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Found[TriggerRecord]]:
         """Return pending triggers of a job, the oldest first by (created, order in batch, ID)."""

@@ -244,3 +244,31 @@ def test_pollers(store: Store) -> None:
     again = store.poller(JOB_ID)
     assert again is not None
     assert again.value.mutations == 4
+
+
+def test_many_documents_in_one_call(store: Store) -> None:
+    """Jobs, triggers and invocations are read by name, many at once; what does not exist is left out."""
+    other = JobId("zeta/job")
+    trigger_ids = ["https://r/+/refs/heads/a@1", "é" * 600]
+    jobs = [Job(JOB_ID, JobDefinition(TASK)), Job(other, JobDefinition(TASK), paused=True)]
+    invocations = [_invocation(1), _invocation(2, job_id=other)]
+    records = [TriggerRecord(job.id, Trigger(name, Instant(1))) for job in jobs for name in trigger_ids]
+    store.commit(
+        [
+            *(PutJob(job, None) for job in jobs),
+            *(CreateInvocation(invocation, "log") for invocation in invocations),
+            *(CreateTrigger(record) for record in records),
+            PutProject(ProjectRecord("zeta", job_ids=(other,)), None),
+            PutProject(ProjectRecord("proj é", job_ids=(JOB_ID,)), None),
+        ]
+    )
+    absent = JobId("proj/none")
+    assert sorted(store.jobs([absent, other, JOB_ID]), key=lambda job: job.id) == jobs
+    keys = [(item.job_id, item.id) for item in invocations]
+    assert sorted(store.invocations_by_id([*keys, (absent, keys[0][1])]), key=lambda item: item.id) == invocations
+    names = [(record.job_id, record.trigger.id) for record in records]
+    found = store.triggers([*names, (absent, "x")])
+    assert {(item.job_id, item.trigger.id) for item in found} == set(names)
+    assert len(found) == len(names)
+    assert [record.id for record in store.projects()] == ["proj é", "zeta"]
+    assert list(store.jobs([])) == []

@@ -1,4 +1,4 @@
-"""The golden scenarios: inputs in, the debug log and the page out, byte for byte."""
+"""The golden scenarios: inputs in, the debug log and the page out, byte for byte, on the emulators as in memory."""
 
 import json
 import os
@@ -11,21 +11,34 @@ from typing import Any
 import pytest
 
 from emulator.replay.cli import page
+from emulator.replay.emulators import Emulators
 from emulator.replay.player import Played, play
 from emulator.replay.scenario import load_scenario, read_scenario
 
 FOLDER = Path(__file__).parent
 GOLDEN = FOLDER / "tint-mac-rel"
 SCENARIOS = sorted(path.parent for path in FOLDER.glob("*/scenario.json"))
+on_emulators = pytest.mark.emulators
+
+
+@pytest.fixture(params=["memory", pytest.param("emulators", marks=on_emulators)])
+def stack(request: pytest.FixtureRequest) -> Emulators | None:
+    """What a scenario is played on: in memory, or on the session's pair of emulators."""
+    return _emulators(request) if request.param == "emulators" else None
+
+
+def _emulators(request: pytest.FixtureRequest) -> Emulators:
+    firestore, pubsub = (request.getfixturevalue(f"{name}_emulator") for name in ("firestore", "pubsub"))
+    return Emulators(firestore.address, pubsub.address)
 
 
 @pytest.mark.parametrize("folder", SCENARIOS, ids=lambda path: path.name)
-def test_log_and_page_are_byte_equal(folder: Path) -> None:
+def test_log_and_page_are_byte_equal(folder: Path, stack: Emulators | None) -> None:
     """Every scenario gives its reviewed log and page."""
-    played = play(load_scenario(folder / "scenario.json"))
+    played = play(load_scenario(folder / "scenario.json"), stack)
     assert played.invocations[0][1].removesuffix("\n") == (folder / "log.txt").read_text(encoding="utf-8")
     assert page(played) == (folder / "page.txt").read_text(encoding="utf-8")
-    assert set(played.codes) == {200}
+    assert {answer.status for answer in played.answers} == {200}
 
 
 def test_golden_log_is_that_of_the_original() -> None:
@@ -35,33 +48,62 @@ def test_golden_log_is_that_of_the_original() -> None:
     assert log.endswith("[22:09:02.204] Invocation finished in 28m39.901654804s with status SUCCEEDED")
 
 
+def _replay(*options: str, **environment: str) -> bytes:
+    command = [sys.executable, "-m", "emulator", "replay", str(GOLDEN / "scenario.json"), *options]
+    ran = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, check=False, timeout=110)
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    return ran.stdout
+
+
+@on_emulators
+def test_command_starts_its_own_emulators() -> None:
+    """The command as a user types it plays on emulators of its own."""
+    assert _replay("--log") == (GOLDEN / "log.txt").read_bytes()
+
+
 @pytest.mark.parametrize(
     "environment",
     [
         {"TZ": "Asia/Kathmandu", "LC_ALL": "tr_TR.UTF-8", "PYTHONHASHSEED": "1"},
-        {"TZ": "America/St_Johns", "LC_ALL": "C", "PYTHONHASHSEED": "4242"},
+        {"TZ": "America/St_Johns", "LC_ALL": "C", "PYTHONHASHSEED": "4242", "PYTHONIOENCODING": "latin-1"},
     ],
     ids=["kathmandu", "st-johns"],
 )
-def test_log_does_not_depend_on_the_machine(environment: dict[str, str]) -> None:
+def test_output_does_not_depend_on_the_machine(environment: dict[str, str], stack: Emulators | None) -> None:
     """Another time zone, locale and hash seed give the same bytes, through the command as a user runs it."""
-    command = [sys.executable, "-m", "emulator", "replay", str(GOLDEN / "scenario.json"), "--log"]
-    ran = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, check=True, timeout=60)
-    assert ran.stdout == (GOLDEN / "log.txt").read_bytes()
+    options = ["--firestore", stack.firestore, "--pubsub", stack.pubsub] if stack else ["--store", "memory"]
+    assert _replay("--log", *options, **environment) == (GOLDEN / "log.txt").read_bytes()
+    assert _replay(*options, **environment) == (GOLDEN / "page.txt").read_bytes()
 
 
-def test_log_does_not_depend_on_how_slow_the_machine_is() -> None:
+def test_log_does_not_depend_on_how_slow_the_machine_is(stack: Emulators | None) -> None:
     """Real delays before every call leave the log as it is: only the scenario's clock counts."""
-    played = play(load_scenario(GOLDEN / "scenario.json"), before_each=lambda: time.sleep(0.1))
+    delays: list[float] = []
+
+    def delay() -> None:
+        delays.append(0.1)
+        time.sleep(delays[-1])
+
+    played = play(load_scenario(GOLDEN / "scenario.json"), stack, before_each=delay)
     assert played.invocations[0][1].removesuffix("\n") == (GOLDEN / "log.txt").read_text(encoding="utf-8")
+    assert len(delays) > 100
 
 
-def _mutated(change: Any) -> Played:
+def test_real_stack_is_real(stack: Emulators | None) -> None:
+    """Buildbucket is asked over its wire, by the real client."""
+    requests = play(load_scenario(FOLDER / "failing-v2-build" / "scenario.json"), stack).requests
+    assert [record.method for record in requests] == ["ScheduleBuild"] + ["GetBuild"] * 4
+    assert all(record.headers["X-Prpc-Grpc-Timeout"] == "60000m" for record in requests)
+    assert json.loads(requests[0].body)["notify"]["userData"]
+    assert all(record.answer.startswith(")]}'\n") for record in requests)
+
+
+def _mutated(change: Any, stack: Emulators | None) -> Played:
     text = (GOLDEN / "scenario.json").read_text(encoding="utf-8")
     config = (GOLDEN / "luci-scheduler.cfg").read_text(encoding="utf-8")
     document = json.loads(text)
     config = change(document, config) or config
-    return play(read_scenario(document, config))
+    return play(read_scenario(document, config), stack)
 
 
 def _rename(document: Any, config: str) -> str:
@@ -85,11 +127,11 @@ def _other_suffix(document: Any, config: str) -> None:
 
 
 def _failed(document: Any, config: str) -> None:
-    document["deliveries"][-1]["answers"][0]["build"].update(result="FAILURE", failure_reason="BUILD_FAILURE")
+    document["deliveries"][-1]["answers"][0]["reply"]["build"].update(result="FAILURE", failure_reason="BUILD_FAILURE")
 
 
 def _canceled(document: Any, config: str) -> None:
-    document["deliveries"][-1]["answers"][0]["build"].update(result="CANCELED", cancelation_reason="TIMEOUT")
+    document["deliveries"][-1]["answers"][0]["reply"]["build"].update(result="CANCELED", cancelation_reason="TIMEOUT")
 
 
 def _fewer_checks(document: Any, config: str) -> None:
@@ -111,12 +153,23 @@ def _no_first_notification(document: Any, config: str) -> None:
 
 
 def _refused(document: Any, config: str) -> None:
-    document["deliveries"][0]["answers"] = [{"error": {"reason": "BUILDER_NOT_FOUND", "message": "no builder"}}]
+    document["deliveries"][0]["answers"] = [
+        {"reply": {"error": {"reason": "BUILDER_NOT_FOUND", "message": "no builder"}}}
+    ]
     del document["deliveries"][1:]
 
 
 def _other_revision(document: Any, config: str) -> None:
     document["deliveries"][0]["commit"]["revision"] = "a" * 40
+
+
+# A check that fails is delivered again by the queue, a second after it ended.
+def _front_end_error(document: Any, config: str) -> None:
+    document["deliveries"][2]["answers"] = [{"http": 502, "body": "<html>Bad gateway</html>"}]
+
+
+def _lost_answer(document: Any, config: str) -> None:
+    document["deliveries"][2]["answers"] = [{"lost": True}]
 
 
 MUTATIONS = [
@@ -132,16 +185,31 @@ MUTATIONS = [
     (_other_interval, ["2:0) after 1m30s", "[21:41:54.388] Handling timer"]),
     (_no_first_notification, ["tint/mac-rel:9020353019805130176:3:0"]),
     (_refused, ['Buildbucket returned error "BUILDER_NOT_FOUND": no builder', "with status FAILED"]),
+    (_front_end_error, ["[21:41:27.290] Handling timer"]),
+    (_lost_answer, ["[21:41:27.290] Handling timer", "with status SUCCEEDED"]),
     (_other_revision, ["buildset:commit/git/" + "a" * 40]),
 ]
 
 
-@pytest.mark.parametrize(
-    ("change", "expected"), MUTATIONS, ids=lambda value: getattr(value, "__name__", "")[1:] or None
-)
-def test_scenarios_are_inputs(change: Any, expected: list[str]) -> None:
+ON_EMULATORS = {_rename, _slower_commit, _refused, _late_check, _lost_answer, _failed}
+"""The changes that are played on the emulators, too: each takes seconds there."""
+
+
+def _played_on() -> list[Any]:
+    cases = [
+        pytest.param(change, expected, "memory", id=f"{change.__name__[1:]}-memory") for change, expected in MUTATIONS
+    ]
+    return cases + [
+        pytest.param(change, expected, "emulators", id=f"{change.__name__[1:]}-emulators", marks=on_emulators)
+        for change, expected in MUTATIONS
+        if change in ON_EMULATORS
+    ]
+
+
+@pytest.mark.parametrize(("change", "expected", "store"), _played_on())
+def test_scenarios_are_inputs(change: Any, expected: list[str], store: str, request: pytest.FixtureRequest) -> None:
     """What is changed in a scenario changes the log as the specification says: no line of it is canned."""
-    log = _mutated(change).invocations[0][1]
+    log = _mutated(change, _emulators(request) if store == "emulators" else None).invocations[0][1]
     assert log.removesuffix("\n") != (GOLDEN / "log.txt").read_text(encoding="utf-8")
     for text in expected:
         assert text in log

@@ -6,6 +6,7 @@ from typing import Any
 import freezegun
 import pytest
 
+from emulator.memory.gitiles import AnyCommit
 from emulator.memory.sources import SeededChance
 from luci_scheduler import bootstrap
 from luci_scheduler.adapters.firestore import FirestoreStore
@@ -43,6 +44,7 @@ def test_a_claim_ends_with_its_lease(firestore_client: Any, year: int) -> None:
         clock=SystemClock(),
         chance=SeededChance(1),
         buildbucket=world.buildbucket,
+        gitiles=AnyCommit(),
         fetch=world.fetch,
         verify_caller=lambda _: "somebody",
     )

@@ -95,6 +95,12 @@ class FirestoreStore:
         snapshot = reference.get(fields, timeout=_TIMEOUT)
         return snapshot if snapshot.exists else None
 
+    def _get_all(self, references: list[Any], fields: Sequence[str] | None = None) -> list[Any]:
+        if not references:
+            return []
+        snapshots = self._client.get_all(references, field_paths=fields, timeout=_TIMEOUT)
+        return [snapshot for snapshot in snapshots if snapshot.exists]
+
     @_translated
     def watchers(self, repo: str) -> Sequence[Watcher]:
         """Return the jobs that watch a repository: one read."""
@@ -119,6 +125,21 @@ class FirestoreStore:
         return (
             None if snapshot is None else Found(documents.decode_job(job_id, snapshot.to_dict()), snapshot.update_time)
         )
+
+    @_translated
+    def projects(self) -> Sequence[ProjectRecord]:
+        """Return every project's record."""
+        snapshots = self._client.collection("projects").stream(timeout=_TIMEOUT)
+        return [
+            documents.decode_project(documents.plain_id(snapshot.id), snapshot.to_dict() or {})
+            for snapshot in snapshots
+        ]
+
+    @_translated
+    def jobs(self, job_ids: Sequence[JobId]) -> Sequence[Job]:
+        """Read many jobs in one call."""
+        snapshots = self._get_all([self._job_ref(job_id) for job_id in job_ids], _JOB_FIELDS)
+        return [documents.decode_job(_job_id_of(snapshot.reference), snapshot.to_dict()) for snapshot in snapshots]
 
     @_translated
     def triage_log(self, job_id: JobId) -> str:
@@ -162,12 +183,27 @@ class FirestoreStore:
         return [_invocation_of(snapshot) for snapshot in query.stream(timeout=_TIMEOUT)]
 
     @_translated
+    def invocations_by_id(self, keys: Sequence[tuple[JobId, InvocationId]]) -> Sequence[Invocation]:
+        """Read many invocations in one call."""
+        references = [self._invocation_ref(job_id, invocation_id) for job_id, invocation_id in keys]
+        return [_invocation_of(snapshot) for snapshot in self._get_all(references, _INVOCATION_FIELDS)]
+
+    @_translated
     def trigger(self, job_id: JobId, trigger_id: str) -> Found[TriggerRecord] | None:
         """Read a trigger or its marker."""
         snapshot = self._get(self._trigger_ref(job_id, trigger_id))
         if snapshot is None:
             return None
         return Found(documents.decode_trigger(job_id, snapshot.to_dict()), snapshot.update_time)
+
+    @_translated
+    def triggers(self, keys: Sequence[tuple[JobId, str]]) -> Sequence[TriggerRecord]:
+        """Read many triggers or markers in one call."""
+        snapshots = self._get_all([self._trigger_ref(job_id, trigger_id) for job_id, trigger_id in keys])
+        return [
+            documents.decode_trigger(_job_id_of(snapshot.reference.parent.parent), snapshot.to_dict())
+            for snapshot in snapshots
+        ]
 
     @_translated
     def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Found[TriggerRecord]]:

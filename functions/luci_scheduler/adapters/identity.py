@@ -1,4 +1,4 @@
-"""Who calls: OIDC tokens, verified in code."""
+"""Who calls: tokens that Google signs, verified in code."""
 
 from __future__ import annotations
 
@@ -9,31 +9,107 @@ from typing import Any
 
 from google.auth import jwt
 
+from luci_scheduler.api.access import ANONYMOUS, Identity, user
 from luci_scheduler.core.errors import TransientError
-from luci_scheduler.core.instants import MINUTE, SECOND
+from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.ports import Clock
 
-__all__ = ["OidcVerifier", "UnauthenticatedError"]
+__all__ = ["CallerIdentity", "OidcVerifier", "TokenVerifier", "UnauthenticatedError"]
 
 _SLACK = 5 * MINUTE  # clocks differ, and a token may have waited in a queue
-_ISSUERS = ("https://accounts.google.com", "accounts.google.com")
+_REFRESH_PAUSE = MINUTE  # a stranger's made-up key IDs do not have the keys fetched for each
+_GOOGLE = ("https://accounts.google.com", "accounts.google.com")
+_IAP = ("https://cloud.google.com/iap",)
+_IAP_HEADER = "x-goog-iap-jwt-assertion"
 _NO_CLOCK = 10**10  # seconds of skew: the library reads the machine's clock, we read ours
+_MAX_TOKEN = 16_384  # characters; front ends take no longer headers
 
 
 class UnauthenticatedError(Exception):
     """The caller is not who may call; the message says why, without the token."""
 
 
+class TokenVerifier:
+    """Verifies signed tokens of one issuer; thread-safe."""
+
+    def __init__(
+        self,
+        fetch_keys: Callable[[], bytes],
+        clock: Clock,
+        *,
+        algorithm: str,
+        issuers: Collection[str],
+        audiences: Collection[str],
+    ) -> None:
+        """Make one.
+
+        Args:
+            fetch_keys: returns a JSON object, key ID → certificate or public key in PEM; OSError if it cannot.
+            clock: what times in tokens are compared with.
+            algorithm: the one that is accepted: ``RS256`` or ``ES256``.
+            issuers: those that are accepted.
+            audiences: those that are accepted.
+        """
+        self._fetch_keys = fetch_keys
+        self._clock = clock
+        self._algorithm = algorithm
+        self._issuers = frozenset(issuers)
+        self._audiences = frozenset(audiences)
+        self._keys: Mapping[str, str] = {}
+        self._fetched: Instant | None = None
+        self._lock = threading.Lock()
+
+    def verify(self, token: str) -> Mapping[str, Any]:
+        """Return the claims of a token.
+
+        Raises:
+            UnauthenticatedError: signature, issuer, audience or time is wrong.
+            TransientError: the keys could not be fetched.
+        """
+        claims = self._decode(token)
+        now, slack = self._clock.now() // SECOND, _SLACK // SECOND
+        audience = claims.get("aud")
+        checks = {
+            "issuer": claims.get("iss") in self._issuers,
+            "audience": isinstance(audience, str) and audience in self._audiences,
+            "time": int(claims.get("iat", now)) - slack <= now <= int(claims.get("exp", 0)) + slack,
+        }
+        for name, holds in checks.items():
+            if not holds:
+                raise UnauthenticatedError(f"the token's {name} is not accepted")
+        return claims
+
+    def _decode(self, token: str) -> Mapping[str, Any]:
+        try:
+            if len(token) > _MAX_TOKEN:
+                raise UnauthenticatedError("the token is too long")
+            header = jwt.decode_header(token)  # type: ignore[no-untyped-call]
+            if header.get("alg") != self._algorithm:
+                raise UnauthenticatedError("the token's algorithm is not accepted")
+            if header.get("kid") not in self._keys:
+                self._refresh()
+            return dict(jwt.decode(token, certs=self._keys, clock_skew_in_seconds=_NO_CLOCK))  # type: ignore[no-untyped-call]
+        except (ValueError, TypeError) as error:
+            raise UnauthenticatedError("the token's signature is not accepted") from error
+
+    def _refresh(self) -> None:
+        with self._lock:
+            now = self._clock.now()
+            if self._fetched is not None and now - self._fetched < _REFRESH_PAUSE:
+                return
+            try:
+                self._keys = json.loads(self._fetch_keys())
+            except (OSError, ValueError) as error:
+                raise TransientError(f"the keys that sign tokens could not be fetched: {error}") from error
+            self._fetched = now
+
+
 class OidcVerifier:
     """Verifies bearer tokens that Google signs for service accounts; thread-safe."""
 
     def __init__(self, fetch_certs: Callable[[], bytes], audience: str, callers: Collection[str], clock: Clock) -> None:
-        self._fetch_certs = fetch_certs
-        self._audience = audience
+        self._tokens = TokenVerifier(fetch_certs, clock, algorithm="RS256", issuers=_GOOGLE, audiences=(audience,))
         self._callers = frozenset(callers)
-        self._clock = clock
-        self._certs: Mapping[str, str] = {}
-        self._lock = threading.Lock()
 
     def verify(self, authorization: str) -> str:
         """Return the e-mail of the account that an ``Authorization`` header proves.
@@ -42,35 +118,81 @@ class OidcVerifier:
             UnauthenticatedError: signature, issuer, audience, time or account is wrong.
             TransientError: the keys could not be fetched.
         """
-        scheme, _, token = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise UnauthenticatedError("no bearer token")
-        claims = self._decode(token.strip())
-        now = self._clock.now() // SECOND
-        slack = _SLACK // SECOND
-        checks = {
-            "issuer": claims.get("iss") in _ISSUERS,
-            "audience": claims.get("aud") == self._audience,
-            "time": int(claims.get("iat", now)) - slack <= now <= int(claims.get("exp", 0)) + slack,
-            "account": claims.get("email") in self._callers and claims.get("email_verified") is True,
-        }
-        for name, holds in checks.items():
-            if not holds:
-                raise UnauthenticatedError(f"the token's {name} is not accepted")
+        claims = self._tokens.verify(_bearer(authorization))
+        if claims.get("email") not in self._callers or claims.get("email_verified") is not True:
+            raise UnauthenticatedError("the token's account is not accepted")
         return str(claims["email"])
 
-    def _decode(self, token: str) -> Mapping[str, Any]:
-        try:
-            key_id = jwt.decode_header(token).get("kid")  # type: ignore[no-untyped-call]
-            if key_id not in self._certs:
-                self._refresh()
-            return dict(jwt.decode(token, certs=self._certs, clock_skew_in_seconds=_NO_CLOCK))  # type: ignore[no-untyped-call]
-        except (ValueError, TypeError) as error:
-            raise UnauthenticatedError("the token's signature is not accepted") from error
 
-    def _refresh(self) -> None:
-        with self._lock:
-            try:
-                self._certs = json.loads(self._fetch_certs())
-            except (OSError, ValueError) as error:
-                raise TransientError(f"the keys that sign OIDC tokens could not be fetched: {error}") from error
+class CallerIdentity:
+    """Tells who calls the console: by the proxy's assertion, else by a bearer token, else nobody in particular.
+
+    A token that is not accepted is an error, never an anonymous call. Thread-safe.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        local_user: str = "",
+        iap_audience: str = "",
+        fetch_iap_keys: Callable[[], bytes],
+        bearer_audiences: Collection[str] = (),
+        fetch_oidc_keys: Callable[[], bytes],
+    ) -> None:
+        """Make one.
+
+        Args:
+            clock: what times in tokens are compared with.
+            local_user: whom everybody is taken for in the local cloud; the settings see to it that it is nowhere else.
+            iap_audience: of the proxy's assertions; empty: the header proves nothing and is not looked at.
+            fetch_iap_keys: see `TokenVerifier`.
+            bearer_audiences: of bearer tokens; empty: none is accepted.
+            fetch_oidc_keys: see `TokenVerifier`.
+        """
+        self._local_user = local_user
+        self._iap = (
+            TokenVerifier(fetch_iap_keys, clock, algorithm="ES256", issuers=_IAP, audiences=(iap_audience,))
+            if iap_audience
+            else None
+        )
+        self._bearer = (
+            TokenVerifier(fetch_oidc_keys, clock, algorithm="RS256", issuers=_GOOGLE, audiences=bearer_audiences)
+            if bearer_audiences
+            else None
+        )
+
+    def identify(self, headers: Any) -> Identity:
+        """Return who sent a request with these headers (looked up whatever their case).
+
+        Raises:
+            UnauthenticatedError: a token is there and is not accepted.
+            TransientError: the keys could not be fetched.
+        """
+        if self._local_user:
+            return user(self._local_user)
+        if self._iap is not None and (assertion := headers.get(_IAP_HEADER, "")):
+            # The proxy has verified the address before it signed; its assertions carry no ``email_verified``.
+            return _identity(self._iap.verify(assertion))
+        if not (authorization := headers.get("Authorization", "")):
+            return ANONYMOUS
+        if self._bearer is None:
+            raise UnauthenticatedError("bearer tokens are not accepted: SCHEDULER_CONSOLE_AUDIENCES is not set")
+        claims = self._bearer.verify(_bearer(authorization))
+        if claims.get("email_verified") is not True:
+            raise UnauthenticatedError("the token's account is not accepted: its address is not verified")
+        return _identity(claims)
+
+
+def _identity(claims: Mapping[str, Any]) -> Identity:
+    email = claims.get("email")
+    if not isinstance(email, str) or "@" not in email:
+        raise UnauthenticatedError("the token names no account")
+    return user(email)
+
+
+def _bearer(authorization: str) -> str:
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise UnauthenticatedError("no bearer token")
+    return token.strip()

@@ -125,6 +125,16 @@ class Settings:
     """Jobs that one delivery works on side by side."""
     fetch_allowed_hosts: tuple[str, ...] = ()
     """Hosts that ``url_fetch`` jobs may ask although their addresses are private or loopback ones; comma-separated."""
+    access: str = ""
+    """The access policy, a JSON document (see the page about access); empty: nobody is allowed anything."""
+    iap_audience: str = ""
+    """Audience of the assertions of the identity-aware proxy in front of the console; empty: they are not looked at."""
+    iap_certs_url: str = "https://www.gstatic.com/iap/verify/public_key"
+    """Where the keys that sign those assertions are published."""
+    console_audiences: tuple[str, ...] = ()
+    """Audiences of the OIDC tokens that callers of the console may bring; comma-separated."""
+    local_user: str = ""
+    """E-mail of the developer whom everybody is taken for, in the local cloud only."""
     cloud_tasks_endpoint: str = ""
     """``host:port`` of a Cloud Tasks server without TLS (the local cloud)."""
     local: bool = False
@@ -166,9 +176,20 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             values[field.name] = _PARSERS.get(field.name, str)(text)
         except (ValueError, TypeError, KeyError) as error:
             faults.append(f"{name}: {error}")
+    faults += _local_user_faults(values, environment)
     if faults:
         raise SettingsError("bad settings in the environment:\n  " + "\n  ".join(faults))
     return Settings(**values)
+
+
+def _local_user_faults(values: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
+    if "local_user" not in values:
+        return []
+    name = f"{PREFIX}LOCAL_USER"
+    faults = [] if values.get("local") else [f"{name}: is for the local cloud only, where {PREFIX}LOCAL is true"]
+    if environment.get("K_SERVICE"):
+        faults.append(f"{name}: is for the local cloud only, and K_SERVICE says that this is Cloud Run")
+    return faults
 
 
 def _lines(text: str) -> tuple[str, ...]:
@@ -264,6 +285,7 @@ _PARSERS: dict[str, Any] = {
     "token_secrets": _lines,
     "task_callers": _commas,
     "fetch_allowed_hosts": _commas,
+    "console_audiences": _commas,
     "buildbucket_servers": _servers,
     "gitiles_urls": json.loads,
     "gitiles_era": Era,

@@ -13,6 +13,8 @@ from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.kv_lists import check_kv_list, unpack_kv_list
+from luci_scheduler.core.path_filter import compose
+from luci_scheduler.core.ref_sets import ref_set
 from luci_scheduler.core.ref_validation import ANCHORS, REGEXP, is_anchored, ref_problems
 from luci_scheduler.core.regexps import BadRegexpError, compile_regexp
 from luci_scheduler.managers.buildbucket.builder_id import builder_id, canonical_bucket
@@ -168,7 +170,7 @@ class TaskRules:
                 with self._report.at(*([ref] if ref.startswith(REGEXP) else [])):
                     self._report.errors(place.at("refs", index=index), problems)
             if sound:
-                self._together([ref.removeprefix(REGEXP) for ref in refs if ref.startswith(REGEXP)], place.at("refs"))
+                self._together(place.at("refs"), lambda: ref_set(tuple(refs)))
 
     def _path_regexps(self, name: str, patterns: Sequence[str], place: Place) -> None:
         sound = True
@@ -177,16 +179,14 @@ class TaskRules:
             sound = sound and not problems
             with self._report.at(f"{name} {quote(pattern)}"):
                 self._report.errors(place.at(name, index=index), problems)
-        if sound:
+        if sound and patterns:
             with self._report.at(name):
-                self._together(patterns, place.at(name))
+                self._together(place.at(name), lambda: compile_regexp(compose(patterns)))
 
-    def _together(self, patterns: Sequence[str], place: Place) -> None:
-        """Check that patterns which are sound one by one can be compiled as one, as they are when they are used."""
-        if not patterns:
-            return
+    def _together(self, place: Place, make: Callable[[], object]) -> None:
+        """Check that patterns which are sound one by one are so as one, which is how they are used."""
         try:
-            compile_regexp(f"^(({')|('.join(patterns)}))$")
+            make()
         except BadRegexpError as error:
             self._report.error(place, f"the patterns together are no valid regexp: {error}")
 

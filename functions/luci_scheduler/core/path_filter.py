@@ -22,7 +22,7 @@ class PathFilter:
             BadRegexpError: a pattern is not valid RE2.
         """
         self._include = compile_regexp(compose(include)) if include else None
-        self._exclude = compile_regexp(compose(exclude)) if include and exclude else None
+        self._exclude = compile_regexp(compose(exclude)) if exclude else None
 
     @property
     def is_active(self) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from luci_scheduler.core import discards
 from luci_scheduler.core.debug_log import format_line, triage_block
 from luci_scheduler.core.era import Era
-from luci_scheduler.core.go_text import format_duration
 from luci_scheduler.core.identifiers import InvocationId
 from luci_scheduler.core.instants import Instant, truncate_to_microseconds
 from luci_scheduler.core.invocation import Invocation
@@ -56,10 +56,10 @@ def has_free_slot(job: Job) -> bool:
 def inactive_reason(job: Job | None) -> str:
     """Say why a job takes no triggers; empty if it does."""
     if job is None:
-        return "the job does not exist"
+        return discards.JOB_MISSING
     if not job.enabled:
-        return "the job is disabled"
-    return "the job is paused" if job.paused else ""
+        return discards.JOB_DISABLED
+    return discards.JOB_PAUSED if job.paused else ""
 
 
 def triage(job: Job, pending: Sequence[Trigger], era: Era, now: Instant) -> Triage:
@@ -70,10 +70,8 @@ def triage(job: Job, pending: Sequence[Trigger], era: Era, now: Instant) -> Tria
     surplus = ordered[: max(0, len(ordered) - MAX_PENDING)]
     policy, error = _policy(job.definition.policy, era)
     decision = policy(ordered[len(surplus) :], len(job.active_invocations), now)
-    dropped = [(trigger, f"more than {MAX_PENDING} triggers were pending") for trigger in surplus]
-    timeout = format_duration(job.definition.policy.pending_timeout)
-    reason = f"the policy {job.definition.policy.kind} discarded it, as it was pending for longer than {timeout}"
-    dropped += [(trigger, reason) for trigger in decision.discard]
+    dropped = [(trigger, discards.TOO_MANY) for trigger in surplus]
+    dropped += [(trigger, discards.BY_POLICY) for trigger in decision.discard]
     return Triage(
         requests=decision.requests,
         discarded=tuple(dropped),

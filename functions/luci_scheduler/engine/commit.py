@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from luci_scheduler.core.commit_event import CommitEvent, gitiles_trigger
+from luci_scheduler.core.discards import NOT_SERVED
 from luci_scheduler.core.errors import ComeAgainError, SchedulerError, StoreConflictError, TransientError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
@@ -110,7 +111,7 @@ def _wait_or_discard(
     now = runtime.clock.now()
     if now < published + runtime.limits.commit_wait:
         raise ComeAgainError(f"the commit {about} is not served yet: {error}") from error
-    reason = f"the repository's host does not serve the commit: {error}"
+    reason = f"{NOT_SERVED}: {error}"
     for job_id, trigger in _triggers(event, watching, published).items():
         record = TriggerRecord(
             job_id,

@@ -10,8 +10,10 @@ from urllib.parse import unquote
 
 import jinja2
 
+from luci_scheduler.api.context import Context
+from luci_scheduler.api.errors import ApiError
+from luci_scheduler.api.service import get_invocation_log, get_job
 from luci_scheduler.core.identifiers import InvocationId, JobId
-from luci_scheduler.engine.runtime import Runtime
 from luci_scheduler.web.presentation import invocation_json, invocation_view, job_json
 
 __all__ = ["Answer", "answer"]
@@ -30,8 +32,8 @@ _PAGE = 50
 _MAX_INVOCATION_ID = (1 << 63) - 1
 
 
-def answer(runtime: Runtime, path: str, *, as_json: bool) -> Answer:
-    """Answer a GET of ``path``; ``as_json`` asks for the JSON twin."""
+def answer(context: Context, path: str, *, as_json: bool) -> Answer:
+    """Answer a caller's GET of ``path``; ``as_json`` asks for the JSON twin."""
     parts = [unquote(part) for part in path.strip("/").split("/")]
     match parts:
         case ["static", "style.css"]:
@@ -40,35 +42,38 @@ def answer(runtime: Runtime, path: str, *, as_json: bool) -> Answer:
                 200,
                 {**_HEADERS, "Content-Type": "text/css; charset=utf-8", "Cache-Control": "max-age=3600"},
             )
+        case _ if context.access.problem:
+            return _error(403, context.access.problem, as_json=as_json)
         case ["jobs", project, job]:
-            return _job(runtime, JobId(f"{project}/{job}"), as_json=as_json)
+            return _job(context, JobId(f"{project}/{job}"), as_json=as_json)
         case ["jobs", project, job, invocation_id]:
-            return _invocation(runtime, JobId(f"{project}/{job}"), invocation_id, as_json=as_json)
+            return _invocation(context, JobId(f"{project}/{job}"), invocation_id, as_json=as_json)
     return _error(404, "There is no such page.", as_json=as_json)
 
 
-def _invocation(runtime: Runtime, job_id: JobId, text: str, *, as_json: bool) -> Answer:
+def _invocation(context: Context, job_id: JobId, text: str, *, as_json: bool) -> Answer:
     if not (text.isascii() and text.isdigit() and 0 < int(text) <= _MAX_INVOCATION_ID):
         return _error(400, "Malformed invocation ID.", as_json=as_json)
-    found = runtime.store.invocation_with_log(job_id, InvocationId(int(text)))
-    if found is None:
+    try:
+        invocation, log = get_invocation_log(context, job_id, InvocationId(int(text)))
+    except ApiError:  # of a job that is not there, or not visible, it is said by its own page
         return _error(404, "The requested invocation is not found.", as_json=as_json)
-    invocation, log = found[0].value, found[1]
     if as_json:
         return _json(invocation_json(invocation, log))
-    return _html("invocation.html", view=invocation_view(invocation, log, runtime.clock.now()))
+    return _html("invocation.html", view=invocation_view(invocation, log, context.runtime.clock.now()))
 
 
-def _job(runtime: Runtime, job_id: JobId, *, as_json: bool) -> Answer:
-    found = runtime.store.job(job_id)
-    if found is None:
+def _job(context: Context, job_id: JobId, *, as_json: bool) -> Answer:
+    try:
+        job = get_job(context, job_id)
+    except ApiError:
         return _error(404, "No such job or no permission to view it.", as_json=as_json)
-    invocations = runtime.store.invocations(job_id, _PAGE)
+    invocations = context.runtime.store.invocations(job_id, _PAGE)
     if as_json:
-        return _json(job_json(found.value, invocations))
-    now = runtime.clock.now()
+        return _json(job_json(job, invocations))
+    now = context.runtime.clock.now()
     views = [invocation_view(invocation, "", now) for invocation in invocations]
-    return _html("job.html", job=found.value, invocations=views)
+    return _html("job.html", job=job, invocations=views)
 
 
 def _error(code: int, message: str, *, as_json: bool) -> Answer:

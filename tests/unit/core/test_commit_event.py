@@ -49,6 +49,7 @@ def test_gerrit_may_tell_of_several_refs() -> None:
         gerrit(
             update("refs/heads/b", "CREATE", "2" * 40),
             update("refs/heads/gone", "DELETE", "0" * 40),
+            update("refs/heads/gone-too", "DELETE"),
             update("refs/heads/zero", "UPDATE_NON_FAST_FORWARD", "0" * 40),
             update("refs/changes/65/198765/3"),
             update("refs/heads/a", "UPDATE_NON_FAST_FORWARD"),

@@ -26,6 +26,14 @@ def test_a_pattern_without_operators_is_a_name() -> None:
     assert refs.missing([]) == ("refs/heads/release.1",)
 
 
+def test_joined_patterns_stay_in_their_folder() -> None:
+    """The last of several is not anchored at its start, but what is no ref of the folder is no member."""
+    refs = RefSet([r"regexp:refs/heads/rel-\d+", r"regexp:refs/heads/dev-\d+"])
+    assert "refs/heads/rel-1-extra" in refs
+    assert "refs/heads/mirror/refs/heads/dev-1" in refs
+    assert "refs/mirror/refs/heads/dev-1" not in refs
+
+
 def test_an_empty_set_holds_nothing() -> None:
     """Nothing is listed and nothing belongs."""
     assert ref_set(()).prefixes == ()

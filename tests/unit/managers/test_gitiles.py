@@ -675,6 +675,21 @@ class TestBackfill:
         assert taken == new
         assert polls.known == {MAIN: new[-1]}
 
+    def test_a_ref_that_moved_back_leaves_its_range_to_be_gone_through(self) -> None:
+        """Its head is as known, and yet there is something to do."""
+        polls = Polls([MAIN], Polling(commits_per_ref=2, commits_per_poll=4, backfill=True))
+        (base,) = polls.git.push(MAIN)
+        polls.poll()
+        hashes = polls.git.push(MAIN, 4)
+        polls.poll()
+        polls.git.heads[MAIN] = base
+        assert not polls.manager.idle(self.fresh(polls))
+        polls.poll()
+        assert polls.emitted == hashes[2:]
+        polls.poll()
+        assert polls.emitted == []
+        assert polls.known == {MAIN: base}
+
     def test_trouble_leaves_the_range_as_it_was(self) -> None:
         """The next attempt goes on where it stood."""
         polls = Polls([MAIN], Polling(commits_per_ref=2, commits_per_poll=4, backfill=True))

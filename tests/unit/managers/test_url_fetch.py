@@ -180,14 +180,15 @@ def test_claim_outlives_the_fetch() -> None:
 
 
 def test_abort_during_the_fetch() -> None:
-    """The abort is carried out when the fetch is over; it is not made again."""
+    """The abort takes effect at once; what the fetch comes back with is dropped, and it is not made again."""
     it = world()
     it.fetch.on_fetch = lambda: abort_invocation(it.runtime, JOB, it.invocations()[0].id, "user:a@b.c", "abort")
     triggered(it)
     it.tick(10)
     assert it.invocations()[0].status is Status.ABORTED
     assert len(it.fetch.calls) == 1
-    assert "Skipping the launch, the invocation was manually aborted by user:a@b.c" in it.log()
+    assert "Invocation was manually aborted by user:a@b.c" in it.log()
+    assert "Finished with overall status" not in it.log()
 
 
 def test_lost_race_fetches_once() -> None:

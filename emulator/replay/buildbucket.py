@@ -1,0 +1,243 @@
+"""Buildbucket in a replay: the local cloud's server, whose answers are the scenario's, and the way to it without a socket."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import requests
+import requests.adapters
+import urllib3
+from werkzeug.test import EnvironBuilder, run_wsgi_app
+from werkzeug.wrappers import Response
+
+from emulator.buildbucket.app import BuildbucketApp
+from emulator.buildbucket.faults import Canned, CannedAnswers, Fault, RequestRecord
+from emulator.buildbucket.plans import Manual
+from emulator.buildbucket.service import Service
+from emulator.buildbucket.v2 import METHODS
+from emulator.clock import Clock
+from emulator.replay.errors import ScenarioError
+from emulator.replay.scenario import Delivery, Reply
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+__all__ = ["Callback", "ScriptedBuildbucket", "WsgiAdapter"]
+
+_GUARD = ")]}'"
+_METHODS = (*METHODS, "v1.put", "v1.put_batch", "v1.get", "v1.cancel", "v1.cancel_batch", "v1.retry", "v1.search")
+_NO_ANSWER = Canned("the scenario has no answer to this call", 500)
+_APP_ID = "cr-buildbucket"
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """Where a build's notifications go, as its request said."""
+
+    topic: str
+    user_data: str
+    """The token that comes back with every notification."""
+    is_v1: bool
+
+
+class _Script(CannedAnswers):
+    """The answers of the delivery under way, whichever method asks for them; ``before_next`` is told of each that comes up."""
+
+    def __init__(self, before_next: Callable[[Reply], None]) -> None:
+        super().__init__()
+        self._answers: deque[Reply] = deque()
+        self._before_next = before_next
+        self.faults: list[str] = []
+
+    @property
+    def unasked(self) -> int:
+        """How many answers nobody has asked for."""
+        return len(self._answers)
+
+    def begin(self, answers: Iterator[Reply]) -> None:
+        self._answers = deque(answers)
+        self.faults.clear()
+        self._come_up()
+
+    def left(self) -> dict[str, int]:
+        """Say that there are answers to everything: no call may reach the store of builds, which has none."""
+        return dict.fromkeys(_METHODS, len(self._answers))
+
+    def take(self, method: str) -> Canned:
+        if not self._answers:
+            self.faults.append(f"the scenario has no answer to a call of {method}")
+            return _NO_ANSWER
+        answer = self._answers.popleft()
+        self._come_up()
+        if answer.http is not None:
+            return Canned(answer.text, answer.http)
+        if answer.code is None:
+            return Canned(answer.reply or {})
+        if method.startswith("v1."):
+            self.faults.append(
+                f"the answer to {method} is an error of v2: v1 has http, or a reply with an error inside"
+            )
+            return _NO_ANSWER
+        return Canned(answer.text, code=answer.code)
+
+    def _come_up(self) -> None:
+        if self._answers:
+            self._before_next(self._answers[0])
+
+
+class ScriptedBuildbucket:
+    """A Buildbucket that checks requests as the real one does and answers what the scenario says.
+
+    Args:
+        clock: the replay's.
+        topic_exists: tells whether a topic (full name) exists, as Buildbucket asks before it takes a build.
+    """
+
+    def __init__(self, clock: Clock, topic_exists: Callable[[str], bool]) -> None:
+        spacing = random.Random(0)  # noqa: S311 - blanks in answers, which nobody sees
+        service = Service(clock, spacing, _Topics(topic_exists), f"{_APP_ID}.appspot.com", Manual())
+        self._script = _Script(self._prepare)
+        self.app = BuildbucketApp(service, _APP_ID, f"{_APP_ID}@appspot.gserviceaccount.com", _no_control, spacing)
+        self.app.canned = self._script
+        self._seen = 0
+
+    @property
+    def requests(self) -> tuple[RequestRecord, ...]:
+        """What was asked and answered, in order."""
+        return tuple(self.app.log.all())
+
+    def begin(self, delivery: Delivery | None) -> None:
+        """Take up the answers of a delivery."""
+        self._seen = len(self.requests)
+        self.app.faults.clear()
+        self._script.begin(iter(delivery.answers if delivery else ()))
+
+    @property
+    def unasked(self) -> int:
+        """How many answers of the delivery nobody has asked for."""
+        return self._script.unasked
+
+    @property
+    def calls(self) -> str:
+        """The calls of the delivery, in words."""
+        return ", ".join(_described(record) for record in self.requests[self._seen :]) or "none"
+
+    def require_answers(self) -> None:
+        """Check that every call of the delivery had its answer.
+
+        Raises:
+            ScenarioError: one had none, or one of the wrong protocol.
+        """
+        if self._script.faults:
+            raise ScenarioError(f".answers: {self._script.faults[0]} (calls: {self.calls})")
+
+    def callback(self, build_id: str) -> Callback:
+        """Return where the notifications of a build go; one whose answer was lost is that of the only invocation.
+
+        Raises:
+            ScenarioError: no request, or requests of several invocations, may have made the build.
+        """
+        asked = [record for record in self.requests if record.method in ("ScheduleBuild", "v1.put")]
+        named = [record for record in asked if _build_id(record.answer) == build_id]
+        bodies = [json.loads(record.body) for record in named or asked]
+        found = [(_operation(body), callback) for body in bodies if (callback := _callback(body))]
+        if len({operation for operation, _ in found}) > 1:
+            raise ScenarioError(f".notification.build.id: no answer so far has told of build {build_id}")
+        if not found:
+            raise ScenarioError(".notification: no build was asked for yet")
+        return found[-1][1]
+
+    def _prepare(self, answer: Reply) -> None:
+        if answer.lost:
+            self.app.faults.add(Fault.lost_reply("*"))
+
+
+class WsgiAdapter(requests.adapters.BaseAdapter):
+    """Lets a session of ``requests`` reach a WSGI application of this process, without a socket."""
+
+    def __init__(self, app: WSGIApplication) -> None:
+        super().__init__()
+        self._app = app
+
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,  # noqa: ARG002 - as the base class has it
+        timeout: Any = None,  # noqa: ARG002
+        verify: Any = True,  # noqa: ARG002
+        cert: Any = None,  # noqa: ARG002
+        proxies: Any = None,  # noqa: ARG002
+    ) -> requests.Response:
+        """Hand a request to the application; a cut connection is a ``requests.ConnectionError``."""
+        environ = EnvironBuilder(
+            request.path_url,
+            base_url=request.url,
+            method=request.method or "GET",
+            headers=list(request.headers.items()),
+            data=request.body,
+        ).get_environ()
+        try:
+            answer = Response(*_reordered(run_wsgi_app(self._app, environ, buffered=True)))
+        except ConnectionAbortedError as error:
+            raise requests.ConnectionError(str(error), request=request) from error
+        raw = urllib3.HTTPResponse(
+            io.BytesIO(answer.get_data()),
+            headers=urllib3.HTTPHeaderDict(answer.headers.items()),
+            status=answer.status_code,
+            preload_content=False,
+        )
+        return requests.adapters.HTTPAdapter().build_response(request, raw)
+
+    def close(self) -> None:
+        """Do nothing: nothing is open."""
+
+
+class _Topics:
+    """What Buildbucket needs of Pub/Sub here: the replay itself publishes, when the scenario says."""
+
+    def __init__(self, topic_exists: Callable[[str], bool]) -> None:
+        self.topic_exists = topic_exists
+
+    def publish(self, topic: str, data: bytes, attributes: Mapping[str, str]) -> None:  # noqa: ARG002 - as the real one
+        raise AssertionError("a scripted Buildbucket has no builds to tell of")
+
+
+def _no_control(*_: Any) -> Response:
+    return Response("a replay's Buildbucket cannot be controlled\n", 404)
+
+
+def _reordered(ran: tuple[Any, str, Any]) -> tuple[Any, str, Any]:
+    body, status, headers = ran
+    return b"".join(body), status, headers
+
+
+def _described(record: RequestRecord) -> str:
+    told = f": {' '.join(record.answer.split())[:200]}" if record.status >= 400 else ""  # noqa: PLR2004 - HTTP
+    return f"{record.method} answered {record.status or 'not at all'}{told}"
+
+
+def _build_id(answer: str) -> str:
+    try:
+        document = json.loads(answer.removeprefix(_GUARD))
+    except ValueError:
+        return ""
+    build = document.get("build", document)
+    return str(build.get("id", "")) if isinstance(build, dict) else ""
+
+
+def _operation(body: Mapping[str, Any]) -> str:
+    return str(body.get("requestId") or body.get("client_operation_id"))
+
+
+def _callback(body: Mapping[str, Any]) -> Callback | None:
+    if "pubsub_callback" in body:
+        return Callback(body["pubsub_callback"]["topic"], body["pubsub_callback"]["auth_token"], is_v1=True)
+    if "notify" in body:
+        return Callback(body["notify"]["pubsubTopic"], body["notify"]["userData"], is_v1=False)
+    return None

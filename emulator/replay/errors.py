@@ -1,0 +1,19 @@
+"""What can go wrong in a replay.
+
+::
+
+    ReplayError          the functions did not take a delivery: what they answered, and why by their log
+    └── ScenarioError    the scenario is not of the schema, or does not fit what the scheduler does
+"""
+
+from __future__ import annotations
+
+__all__ = ["ReplayError", "ScenarioError"]
+
+
+class ReplayError(Exception):
+    """A replay did not come to its end; the message is one line and says at which delivery."""
+
+
+class ScenarioError(ReplayError):
+    """The scenario is not of the schema, or does not fit what the scheduler does; the message says where."""

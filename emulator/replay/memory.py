@@ -1,0 +1,123 @@
+"""A replay in memory: no emulators, no sockets; the functions and Buildbucket are called as WSGI applications."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import requests
+from werkzeug.test import Client
+
+from emulator.clock import Clock
+from emulator.memory.store import MemoryStore
+from emulator.replay.buildbucket import WsgiAdapter
+from emulator.replay.stage import RETRIES, Answer, Message, Ports, Waiting
+from emulator.topics import PushSubscription
+from luci_scheduler import bootstrap
+from luci_scheduler.config.settings import Settings
+from luci_scheduler.core.instants import Instant, format_rfc3339, truncate_to_microseconds
+from luci_scheduler.ports import Task
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+__all__ = ["MemoryStage"]
+
+
+class MemoryStage:
+    """``Stage`` in memory.
+
+    Args:
+        clock: the replay's.
+        functions: entry point → its application.
+        buildbucket: the application that stands for all Buildbucket servers.
+        subscriptions: which topic reaches which function.
+    """
+
+    task_url = "https://on-task.replay.invalid"
+    buildbucket_url = "http://buildbucket.replay.invalid"
+
+    def __init__(
+        self,
+        clock: Clock,
+        functions: Mapping[str, WSGIApplication],
+        buildbucket: WSGIApplication,
+        subscriptions: Mapping[str, PushSubscription],
+    ) -> None:
+        self._clients = {name: Client(app) for name, app in functions.items()}
+        self._subscriptions = subscriptions
+        self._queue = _Queue(clock)
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.mount("http://", WsgiAdapter(buildbucket))
+
+    def ports(self, settings: Settings) -> Ports:
+        """Return the functions' ports; whoever calls ``on_task`` in memory is known."""
+        buildbucket = bootstrap.make_buildbucket(settings, lambda: self._session)
+        return Ports(MemoryStore(), self._queue, buildbucket, lambda _: "replay")
+
+    def deliver(self, topic: str, message: Message) -> Answer:
+        """Push a message as Pub/Sub would."""
+        subscription = self._subscriptions[topic]
+        body = {
+            "message": {
+                "data": base64.b64encode(message.data).decode(),
+                "attributes": dict(message.attributes),
+                "messageId": message.id,
+                "publishTime": format_rfc3339(message.published),
+            },
+            "subscription": subscription.subscription,
+        }
+        return self._post(subscription.function, f"/{topic}", body, {})
+
+    def waiting(self) -> list[Waiting]:
+        """Return the tasks on the queue."""
+        return self._queue.waiting()
+
+    def dispatch(self, task: Waiting) -> Answer:
+        """Deliver a task as Cloud Tasks would."""
+        held = self._queue.take(task.name)
+        body = {"v": 1, **held.payload}
+        answer = self._post("on_task", f"/{held.kind}", body, {**held.headers, "X-CloudTasks-TaskName": task.name})
+        if answer.status // 100 != 2:  # noqa: PLR2004 - any success
+            self._queue.put_back(task.name, held)
+        return answer
+
+    def _post(self, function: str, path: str, body: Any, headers: Mapping[str, str]) -> Answer:
+        answer = self._clients[function].post(path, json=body, headers=dict(headers))
+        return Answer(answer.status_code, answer.get_data(as_text=True))
+
+
+class _Queue:
+    """``ports.Queue`` that keeps tasks by name as Cloud Tasks does: due at their creation or later, to the microsecond."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._tasks: dict[str, Task] = {}
+        self._attempts: Counter[str] = Counter()
+        self._count = 0
+
+    def enqueue(self, task: Task) -> None:
+        """Put a task on the queue."""
+        self._count += 1
+        self._put(f"task-{self._count}", task, max(task.eta, self._clock.now()))
+
+    def waiting(self) -> list[Waiting]:
+        """Return the tasks, the earliest first; of those due at once the first one enqueued is the first."""
+        tasks = [Waiting(name, task.kind, task.eta) for name, task in self._tasks.items()]
+        return sorted(tasks, key=lambda task: task.due)
+
+    def take(self, name: str) -> Task:
+        """Take a task off the queue to be delivered."""
+        self._attempts[name] += 1
+        return self._tasks.pop(name)
+
+    def put_back(self, name: str, task: Task) -> None:
+        """Put a task that failed back, due again after a pause."""
+        self._put(name, task, self._clock.now() + RETRIES.backoff(self._attempts[name]))
+
+    def _put(self, name: str, task: Task, due: int) -> None:
+        self._tasks[name] = replace(task, eta=truncate_to_microseconds(Instant(due)))

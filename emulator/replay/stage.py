@@ -1,0 +1,77 @@
+"""What a replay is played on: the same steps on the official emulators and in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from emulator.cloud_tasks.model import RetryConfig
+from luci_scheduler.core.instants import SECOND, Instant
+from luci_scheduler.ports import Buildbucket, Queue, Store
+
+__all__ = ["RETRIES", "TASK_ACCOUNT", "Answer", "Message", "Ports", "Stage", "Waiting"]
+
+TASK_ACCOUNT = "tasks@replay.iam.gserviceaccount.com"
+"""Who tasks are signed as."""
+
+RETRIES = RetryConfig(max_attempts=-1, min_backoff=SECOND, max_backoff=600 * SECOND, max_doublings=10)
+"""When a task that failed is due again; as in the local cloud."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a function answered to a delivery; status 0: nothing."""
+
+    status: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A Pub/Sub message, with the ID and the time that the scenario gives it."""
+
+    data: bytes
+    attributes: Mapping[str, str]
+    id: str
+    published: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A task on the queue."""
+
+    name: str
+    kind: str
+    due: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The ports of the functions, still without the scenario's durations."""
+
+    store: Store
+    queue: Queue
+    buildbucket: Buildbucket
+    verify_caller: Callable[[str], str]
+
+
+class Stage(Protocol):
+    """Everything around the functions; at most one delivery is under way at a time."""
+
+    @property
+    def task_url(self) -> str:
+        """Base URL of ``on_task``."""
+
+    @property
+    def buildbucket_url(self) -> str:
+        """Base URL of all Buildbucket servers of the scenario."""
+
+    def deliver(self, topic: str, message: Message) -> Answer:
+        """Publish a message, and return when its function has answered."""
+
+    def waiting(self) -> list[Waiting]:
+        """Return the tasks on the queue, the earliest first."""
+
+    def dispatch(self, task: Waiting) -> Answer:
+        """Deliver a task now, and return when ``on_task`` has answered; one that failed is due again after a pause."""

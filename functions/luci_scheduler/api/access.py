@@ -1,0 +1,255 @@
+"""Who may do what: the access policy, a small JSON document, and the decisions that follow from it. Pure.
+
+::
+
+    {"version": 1,
+     "admins": ["user:root@example.com", "group:infra"],
+     "groups": {"infra": ["user:a@example.com", "domain:infra.example.com"]},
+     "grants": [
+       {"project": "tint", "realm": "ci", "role": "OWNER", "to": ["group:infra"]},
+       {"project": "*", "role": "READER", "to": ["allUsers"]}]}
+
+Without a policy, or with one that is not valid, nobody is allowed anything.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NewType
+
+__all__ = [
+    "ANONYMOUS",
+    "MAX_POLICY_BYTES",
+    "ROLES",
+    "Access",
+    "AccessError",
+    "Identity",
+    "Permission",
+    "load_access",
+    "parse_access",
+    "user",
+]
+
+Identity = NewType("Identity", str)
+"""``user:<e-mail in lower case>`` or ``anonymous:anonymous``."""
+
+ANONYMOUS = Identity("anonymous:anonymous")
+
+MAX_POLICY_BYTES = 256 * 1024
+
+_VERSION = 1
+_PROJECT = re.compile(r"[a-z0-9][a-z0-9_\-]{0,99}")
+_REALM = re.compile(r"@legacy|@root|@project|[a-z0-9][a-z0-9_.\-/]{0,399}")
+_GROUP = re.compile(r"[0-9A-Za-z_.\-/]{1,100}")
+_EMAIL = re.compile(r"[^\s@:]{1,200}@[^\s@:]{1,200}")
+_DOMAIN = re.compile(r"[a-z0-9\-]+(\.[a-z0-9\-]+)*")
+
+
+class Permission(StrEnum):
+    """What may be done to a job, as LUCI spells it."""
+
+    GET = "scheduler.jobs.get"
+    PAUSE = "scheduler.jobs.pause"
+    RESUME = "scheduler.jobs.resume"
+    ABORT = "scheduler.jobs.abort"
+    TRIGGER = "scheduler.jobs.trigger"
+
+
+ROLES: Mapping[str, frozenset[Permission]] = {
+    "READER": frozenset({Permission.GET}),
+    "TRIGGERER": frozenset({Permission.GET, Permission.TRIGGER}),
+    "OWNER": frozenset(Permission),
+}
+
+
+class AccessError(Exception):
+    """A policy is not valid; ``problems`` lists all that is wrong, each with its place."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+@dataclass(frozen=True, slots=True)
+class _Grant:
+    project: str
+    realm: str
+    permissions: frozenset[Permission]
+    to: frozenset[str]
+    """Principals; groups are replaced by their members."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """A policy, ready to decide; the one without arguments allows nothing."""
+
+    admins: frozenset[str] = frozenset()
+    grants: tuple[_Grant, ...] = ()
+    problem: str = ""
+    """Why nobody is allowed anything; empty if a policy is in force."""
+
+    def is_admin(self, identity: Identity) -> bool:
+        """Whether ``identity`` may do everything, in every project."""
+        return not self.admins.isdisjoint(_principals(identity))
+
+    def allows(self, identity: Identity, permission: Permission, project: str, realm: str) -> bool:
+        """Whether ``identity`` has a permission in a realm of a project; ``realm`` is the short name, as configs have it."""
+        principals = _principals(identity)
+        if not self.admins.isdisjoint(principals):
+            return True
+        return any(
+            permission in grant.permissions
+            and grant.project in ("*", project)
+            and grant.realm in ("", realm)
+            and not grant.to.isdisjoint(principals)
+            for grant in self.grants
+        )
+
+
+def user(email: str) -> Identity:
+    """Return the identity of the account with that e-mail address; case does not matter."""
+    return Identity(f"user:{email.lower()}")
+
+
+def load_access(text: str) -> Access:
+    """Read a policy; one that is missing or not valid allows nothing, and says so in ``problem``."""
+    if not text.strip():
+        return Access(problem="no access policy is set, so nobody is allowed anything: set SCHEDULER_ACCESS")
+    try:
+        return parse_access(text)
+    except AccessError as error:
+        first, more = error.problems[0], len(error.problems) - 1
+        also = f" (and {more} more)" if more else ""
+        return Access(problem=f"SCHEDULER_ACCESS is not valid, so nobody is allowed anything: {first}{also}")
+
+
+def parse_access(text: str) -> Access:
+    """Read a policy.
+
+    Raises:
+        AccessError: it is not JSON, or not of the schema; every problem is listed with its place.
+    """
+    if len(text.encode()) > MAX_POLICY_BYTES:
+        raise AccessError([f"an access policy has at most {MAX_POLICY_BYTES} bytes"])
+    try:
+        document = json.loads(text, object_pairs_hook=_no_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise AccessError([f"not JSON: {error}"]) from error
+    reader = _Reader()
+    access = reader.policy(document)
+    if reader.problems:
+        raise AccessError(reader.problems)
+    return access
+
+
+def _principals(identity: Identity) -> frozenset[str]:
+    if not identity.startswith("user:"):
+        return frozenset({"allUsers"})
+    domain = identity.rpartition("@")[2]
+    return frozenset({"allUsers", "allAuthenticatedUsers", identity, f"domain:{domain}"})
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f'the member "{name}" is there twice')
+    return dict(pairs)
+
+
+class _Reader:
+    """Reads a policy and notes what is wrong, so that all of it is told at once."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self._groups: dict[str, frozenset[str]] = {}
+
+    def policy(self, document: Any) -> Access:
+        members = self._object("", document, required=("version",), optional=("admins", "groups", "grants"))
+        version = members.get("version", _VERSION)
+        if version != _VERSION or isinstance(version, bool):
+            self._fault("version", f"this program reads version {_VERSION}, not {json.dumps(version)}")
+            return Access()
+        groups = members.get("groups", {})
+        if not isinstance(groups, dict):
+            self._fault("groups", "must be an object: name of a group → list of its members")
+            groups = {}
+        for name, listed in groups.items():
+            place = f"groups.{name}"
+            if not _GROUP.fullmatch(name):
+                self._fault(place, "a group's name has 1 to 100 letters, digits, '_', '.', '-' or '/'")
+            self._groups[name] = self._list_of_principals(place, listed, in_group=True)
+        admins = self._list_of_principals("admins", members.get("admins", []))
+        return Access(admins, tuple(self._grants(members.get("grants", []))))
+
+    def _grants(self, listed: Any) -> Iterator[_Grant]:
+        if not isinstance(listed, list):
+            self._fault("grants", "must be a list")
+            return
+        for number, item in enumerate(listed):
+            place = f"grants[{number}]"
+            members = self._object(place, item, required=("project", "role", "to"), optional=("realm",))
+            project = self._text(
+                f"{place}.project", members.get("project", "*"), _PROJECT, "a project's name, or *", "*"
+            )
+            realm = self._text(f"{place}.realm", members.get("realm", ""), _REALM, "a realm's short name", "")
+            role = members.get("role", "READER")
+            if not isinstance(role, str) or role not in ROLES:
+                self._fault(f"{place}.role", f"must be one of {', '.join(ROLES)}, not {json.dumps(role)}")
+                role = "READER"
+            yield _Grant(project, realm, ROLES[role], self._list_of_principals(f"{place}.to", members.get("to", [])))
+
+    def _list_of_principals(self, place: str, listed: Any, *, in_group: bool = False) -> frozenset[str]:
+        if not isinstance(listed, list):
+            self._fault(place, "must be a list of texts such as user:a@example.com")
+            return frozenset()
+        found: set[str] = set()
+        for number, item in enumerate(listed):
+            where = f"{place}[{number}]"
+            if not isinstance(item, str):
+                self._fault(where, f"must be a text, not {json.dumps(item)}")
+            elif item.startswith("group:") and not in_group:
+                found |= self._members(where, item.removeprefix("group:"))
+            else:
+                self._check_principal(where, item, in_group=in_group)
+                found.add(item if item.startswith("all") else item.lower())
+        return frozenset(found)
+
+    def _members(self, place: str, group: str) -> frozenset[str]:
+        if group not in self._groups:
+            self._fault(place, f'there is no group "{group}"')
+        return self._groups.get(group, frozenset())
+
+    def _check_principal(self, place: str, item: str, *, in_group: bool) -> None:
+        kind, _, value = item.partition(":")
+        fits = {"user": _EMAIL.fullmatch(value), "domain": _DOMAIN.fullmatch(value.lower())}
+        if fits.get(kind) or (not in_group and item in ("allUsers", "allAuthenticatedUsers")):
+            return
+        wanted = "user:<e-mail> or domain:<name>"
+        wanted += "" if in_group else ", group:<name>, allAuthenticatedUsers or allUsers"
+        self._fault(place, f"must be {wanted}, not {json.dumps(item)}")
+
+    def _text(self, place: str, value: Any, pattern: re.Pattern[str], what: str, otherwise: str) -> str:
+        if isinstance(value, str) and (value == otherwise or pattern.fullmatch(value)):
+            return value
+        self._fault(place, f"must be {what}, not {json.dumps(value)}")
+        return otherwise
+
+    def _object(self, place: str, value: Any, *, required: Sequence[str], optional: Sequence[str]) -> Mapping[str, Any]:
+        if not isinstance(value, dict):
+            self._fault(place, "must be an object")
+            return {}
+        for name in required:
+            if name not in value:
+                self._fault(place, f'"{name}" is missing')
+        for name in value:
+            if name not in (*required, *optional):
+                self._fault(f"{place}.{name}".lstrip("."), "there is no such member")
+        return value
+
+    def _fault(self, place: str, text: str) -> None:
+        self.problems.append(f"{place or 'the policy'}: {text}")

@@ -1,0 +1,322 @@
+"""Why a commit did or did not run: what became of it in every job that watches its repository."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from luci_scheduler.api.access import Permission
+from luci_scheduler.api.context import Context
+from luci_scheduler.api.errors import invalid
+from luci_scheduler.core import discards
+from luci_scheduler.core.commit_event import gitiles_trigger
+from luci_scheduler.core.go_text import format_duration
+from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.instants import DAY, SECOND, Instant, format_rfc3339
+from luci_scheduler.core.invocation import Invocation
+from luci_scheduler.core.job import Job
+from luci_scheduler.core.path_filter import path_filter
+from luci_scheduler.core.ref_sets import ref_set
+from luci_scheduler.core.ref_validation import REGEXP
+from luci_scheduler.core.regexps import BadRegexpError
+from luci_scheduler.core.repo_url import BadRepoUrlError, RepoUrl, parse_repo_url
+from luci_scheduler.core.triage import has_free_slot
+from luci_scheduler.ports import NO_INVOCATION, Commit, GitilesError, TriggerRecord, Watcher
+
+__all__ = ["MAX_JOBS", "Explanation", "Reason", "explain_commit"]
+
+MAX_JOBS = 500
+"""Jobs that one call explains; the first ones by ID."""
+
+_MAX_REFS = 10
+"""Refs that are tried for one job where none is given."""
+
+_REVISION = re.compile(r"[0-9a-f]{40}")
+
+
+class Reason(StrEnum):
+    """What became of a commit in a job."""
+
+    INVOCATION = "INVOCATION"
+    BATCHED = "BATCHED"
+    PENDING = "PENDING"
+    WAITING_FOR_INVOCATION = "WAITING_FOR_INVOCATION"
+    SLOT_LIMIT = "SLOT_LIMIT"
+    DISCARDED_BY_AGE = "DISCARDED_BY_AGE"
+    DISCARDED_AS_SURPLUS = "DISCARDED_AS_SURPLUS"
+    DISCARDED = "DISCARDED"
+    JOB_PAUSED = "JOB_PAUSED"
+    JOB_DISABLED = "JOB_DISABLED"
+    PATH_FILTERED = "PATH_FILTERED"
+    REF_NOT_WATCHED = "REF_NOT_WATCHED"
+    NOT_SERVED = "NOT_SERVED"
+    NEVER_ARRIVED = "NEVER_ARRIVED"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What became of a commit in one job."""
+
+    job_id: JobId
+    reason: Reason
+    sentence: str
+    """The reason in words, one sentence."""
+    ref: str = ""
+    """The ref whose trigger was found; empty if none was."""
+    trigger_id: str = ""
+    invocation_id: InvocationId = NO_INVOCATION
+    """The invocation that took the trigger; 0 if none did."""
+    status: str = ""
+    """That invocation's; empty if it is no longer stored."""
+    since: Instant | None = None
+    """When the trigger came, while it is pending; when it was discarded, if it was."""
+    waiting_for: tuple[InvocationId, ...] = ()
+    """The invocations that keep the job's slots."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """A job and all the ways in which it watches the repository."""
+
+    job: Job
+    watchers: tuple[Watcher, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    repo: RepoUrl
+    revision: str
+    ref: str
+
+
+def explain_commit(context: Context, repo: str, revision: str, ref: str = "") -> list[Explanation]:
+    """Return what became of a commit in every visible job that watches its repository, sorted by job.
+
+    Only the trigger that the commit itself is gets looked for: not what reruns and backfills have made of it.
+
+    Costs, however long the history: one read for who watches; for each job one read, one for each ref that is tried, one for
+    the invocation; and one call to Gitiles if a job without a trigger filters by path.
+
+    Args:
+        context: who asks.
+        repo: the repository, in any spelling.
+        revision: the commit's hash.
+        ref: the ref on which it landed; empty: the refs that are watched by name are tried, up to ten for each job.
+
+    Raises:
+        ApiError: INVALID_ARGUMENT.
+    """
+    question = _question(repo, revision, ref)
+    watched = _watched(context, question)
+    records = _records(context, question, watched)
+    taken = [(record.job_id, record.invocation_id) for record in records.values() if record.invocation_id]
+    invocations = {(item.job_id, item.id): item for item in context.runtime.store.invocations_by_id(taken)}
+    absent = _Absent(context, question)
+    answers = []
+    for item in watched:
+        record = records.get(item.job.id)
+        if record is None:
+            answers.append(absent.explain(item))
+        else:
+            invocation = invocations.get((record.job_id, record.invocation_id))
+            answers.append(_of_record(context, item.job, record, invocation))
+    return answers
+
+
+def _question(repo: str, revision: str, ref: str) -> _Question:
+    if not _REVISION.fullmatch(revision):
+        raise invalid("revision must be 40 lower-case hexadecimal digits")
+    if ref and not ref.startswith("refs/"):
+        raise invalid("ref must be a full ref name (refs/...), or empty")
+    try:
+        return _Question(parse_repo_url(repo), revision, ref)
+    except BadRepoUrlError as error:
+        raise invalid(f"repo: {error}") from error
+
+
+def _watched(context: Context, question: _Question) -> list[_Watched]:
+    by_job: dict[JobId, list[Watcher]] = {}
+    for watcher in context.runtime.store.watchers(str(question.repo)):
+        by_job.setdefault(watcher.job_id, []).append(watcher)
+    jobs = sorted(context.runtime.store.jobs(sorted(by_job)[:MAX_JOBS]), key=lambda job: job.id)
+    return [_Watched(job, tuple(by_job[job.id])) for job in jobs if context.may(Permission.GET, job)]
+
+
+def _refs(watchers: Iterable[Watcher], ref: str) -> list[tuple[str, str]]:
+    """Return the triggers to look for, as repository (in the config's spelling) and ref."""
+    pairs = [
+        (watcher.repo, name)
+        for watcher in watchers
+        for name in ([ref] if ref else (entry for entry in watcher.refs if not entry.startswith(REGEXP)))
+    ]
+    return list(dict.fromkeys(pairs))[:_MAX_REFS]
+
+
+def _records(context: Context, question: _Question, watched: Sequence[_Watched]) -> Mapping[JobId, TriggerRecord]:
+    """Return the trigger that the commit is for each job; the one that got furthest, where it came by several refs."""
+    keys = [
+        (item.job.id, gitiles_trigger(repo, ref, question.revision, Instant(0)).id)
+        for item in watched
+        for repo, ref in _refs(item.watchers, question.ref)
+    ]
+    best: dict[JobId, TriggerRecord] = {}
+    for record in context.runtime.store.triggers(keys):
+        if record.job_id not in best or _progress(record) > _progress(best[record.job_id]):
+            best[record.job_id] = record
+    return best
+
+
+def _progress(record: TriggerRecord) -> tuple[bool, bool]:
+    return bool(record.invocation_id), record.is_pending
+
+
+def _of_record(context: Context, job: Job, record: TriggerRecord, invocation: Invocation | None) -> Explanation:
+    base = Explanation(
+        job.id,
+        Reason.INVOCATION,
+        "",
+        ref=str(record.trigger.payload.get("ref", "")),
+        trigger_id=record.trigger.id,
+    )
+    if record.invocation_id:
+        return _taken(base, record, invocation)
+    if record.is_pending:
+        return _pending(context, base, job, record)
+    return _discarded(base, job, record)
+
+
+def _taken(base: Explanation, record: TriggerRecord, invocation: Invocation | None) -> Explanation:
+    base = replace(base, invocation_id=record.invocation_id)
+    if invocation is None:
+        sentence = f"It ran in invocation {record.invocation_id}, which is no longer stored."
+        return replace(base, sentence=sentence)
+    base = replace(base, status=str(invocation.status))
+    newest = invocation.incoming_triggers[-1]
+    if newest.id == record.trigger.id:
+        with_it = len(invocation.incoming_triggers) - 1
+        also = f", which stands for {with_it} older triggers, too" if with_it else ""
+        return replace(base, sentence=f"It runs in invocation {invocation.id}{also}: {invocation.status}.")
+    sentence = (
+        f"It was batched into invocation {invocation.id} ({invocation.status}), which runs the newest of "
+        f"{len(invocation.incoming_triggers)} triggers, {newest.title or newest.id}."
+    )
+    return replace(base, reason=Reason.BATCHED, sentence=sentence)
+
+
+def _pending(context: Context, base: Explanation, job: Job, record: TriggerRecord) -> Explanation:
+    waited = format_duration((context.runtime.clock.now() - record.trigger.created) // SECOND * SECOND)
+    since = format_rfc3339(record.trigger.created)
+    base = replace(base, since=record.trigger.created, waiting_for=job.active_invocations)
+    limit = job.definition.policy.max_concurrent_invocations
+    if has_free_slot(job) or not job.active_invocations:
+        return replace(
+            base,
+            reason=Reason.PENDING,
+            sentence=f"It has been pending since {since} ({waited}): the job's next triage decides.",
+        )
+    names = ", ".join(str(item) for item in job.active_invocations)
+    if limit == 1:
+        sentence = f"It has been pending since {since} ({waited}): it waits for the running invocation {names}."
+        return replace(base, reason=Reason.WAITING_FOR_INVOCATION, sentence=sentence)
+    sentence = (
+        f"It has been pending since {since} ({waited}): the policy allows {limit} invocations at a time, "
+        f"and that many are running ({names})."
+    )
+    return replace(base, reason=Reason.SLOT_LIMIT, sentence=sentence)
+
+
+def _discarded(base: Explanation, job: Job, record: TriggerRecord) -> Explanation:
+    base = replace(base, since=record.resolved)
+    policy = job.definition.policy
+    match record.discarded:
+        case discards.BY_POLICY:
+            timeout = format_duration(policy.pending_timeout)
+            reason = Reason.DISCARDED_BY_AGE
+            sentence = f"It was discarded by the policy {policy.kind}, because it had waited for longer than {timeout}."
+        case discards.TOO_MANY:
+            reason = Reason.DISCARDED_AS_SURPLUS
+            sentence = f"It was discarded because {discards.TOO_MANY}: the oldest of them are dropped."
+        case discards.JOB_PAUSED:
+            reason, sentence = Reason.JOB_PAUSED, f"It was discarded because the job was paused{_paused_by(job)}."
+        case discards.JOB_DISABLED:
+            reason, sentence = (
+                Reason.JOB_DISABLED,
+                "It was discarded because the config had removed or disabled the job.",
+            )
+        case text if text.startswith(discards.NOT_SERVED):
+            reason, sentence = Reason.NOT_SERVED, f"It was discarded because {text}."
+        case text:
+            reason, sentence = Reason.DISCARDED, f"It was discarded: {text}."
+    return replace(base, reason=reason, sentence=sentence)
+
+
+def _paused_by(job: Job) -> str:
+    if not job.paused or not job.changed_by:
+        return ""
+    return f" by {job.changed_by.removeprefix('user:')} ({job.change_reason})"
+
+
+class _Absent:
+    """Explains why a job has no trigger for the commit; Gitiles is asked once at most."""
+
+    def __init__(self, context: Context, question: _Question) -> None:
+        self._context = context
+        self._question = question
+        self._fetched: Commit | GitilesError | None = None
+
+    def explain(self, item: _Watched) -> Explanation:
+        """Return why."""
+        job, ref = item.job, self._question.ref
+        if not job.enabled:
+            return Explanation(job.id, Reason.JOB_DISABLED, "The config has removed or disabled the job.")
+        watching = [watcher for watcher in item.watchers if not ref or _watches(watcher, ref)]
+        if not watching:
+            return Explanation(job.id, Reason.REF_NOT_WATCHED, f"The job does not watch {ref} of the repository.")
+        if all(_filter_is_active(watcher) for watcher in watching):
+            commit = self._commit()
+            if isinstance(commit, GitilesError) and commit.transient:
+                sentence = f"No trigger for it has reached the job; its host could not be asked why just now: {commit}."
+                return Explanation(job.id, Reason.NEVER_ARRIVED, sentence)
+            if isinstance(commit, GitilesError):
+                sentence = f"The repository's host does not serve the commit: {commit}."
+                return Explanation(job.id, Reason.NOT_SERVED, sentence)
+            if not any(_interesting(watcher, commit) for watcher in watching):
+                sentence = "The path filter let it through to no invocation: no file that it changed is of interest to the job."
+                return Explanation(job.id, Reason.PATH_FILTERED, sentence)
+        days = self._context.runtime.limits.retention // DAY
+        sentence = (
+            "No trigger for it has reached the job: it was not announced and no poll took it up, it landed before the job "
+            f"watched the ref, or it did more than {days} days ago."
+        )
+        return Explanation(job.id, Reason.NEVER_ARRIVED, sentence)
+
+    def _commit(self) -> Commit | GitilesError:
+        if self._fetched is None:
+            try:
+                page = self._context.runtime.gitiles.log(
+                    self._question.repo, self._question.revision, limit=1, diffs=True
+                )
+                self._fetched = page.commits[0] if page.commits else GitilesError("NOT_FOUND", "", transient=False)
+            except GitilesError as error:
+                self._fetched = error
+        return self._fetched
+
+
+def _watches(watcher: Watcher, ref: str) -> bool:
+    try:
+        return ref in ref_set(watcher.refs)
+    except BadRegexpError:  # the reader of configs lets no such pattern in
+        return False
+
+
+def _filter_is_active(watcher: Watcher) -> bool:
+    try:
+        return path_filter(watcher.path_regexps, watcher.path_regexps_exclude).is_active
+    except BadRegexpError:
+        return False
+
+
+def _interesting(watcher: Watcher, commit: Commit) -> bool:
+    return path_filter(watcher.path_regexps, watcher.path_regexps_exclude).interesting(commit.diff)

@@ -1,0 +1,188 @@
+"""The API's methods: from a request message to the service layer, and from what it returns to the reply."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from luci_scheduler.api import backfill, debug, explain, service, triggering
+from luci_scheduler.api.context import Context
+from luci_scheduler.api.messages import (
+    empty,
+    invocation_id_of,
+    invocation_message,
+    job_id_of,
+    job_message,
+    job_ref,
+    microseconds,
+    trigger_of,
+)
+from luci_scheduler.api.schema import ADMIN, OPERATOR, SCHEDULER, message_class
+
+__all__ = ["HANDLERS", "Handler"]
+
+Handler = Callable[[Context, Any], Any]
+"""(who calls, request) → reply; raises ``ApiError`` and what the service layer raises."""
+
+
+def _get_jobs(context: Context, request: Any) -> Any:
+    reply = message_class("JobsReply")()
+    if not request.cursor:  # there is one page only; the original's answer to any cursor
+        reply.jobs.extend(job_message(job) for job in service.get_jobs(context, request.project))
+    return reply
+
+
+def _get_invocations(context: Context, request: Any) -> Any:
+    page = service.get_invocations(context, job_id_of(request.job_ref), request.cursor, request.page_size)
+    invocations = [invocation_message(item) for item in page.invocations]
+    return message_class("InvocationsReply")(invocations=invocations, next_cursor=page.next_cursor)
+
+
+def _get_invocation(context: Context, request: Any) -> Any:
+    return invocation_message(service.get_invocation(context, *invocation_id_of(request)))
+
+
+def _pause_job(context: Context, request: Any) -> Any:
+    service.pause_job(context, job_id_of(request))
+    return empty()
+
+
+def _resume_job(context: Context, request: Any) -> Any:
+    service.resume_job(context, job_id_of(request))
+    return empty()
+
+
+def _abort_job(context: Context, request: Any) -> Any:
+    service.abort_job(context, job_id_of(request))
+    return empty()
+
+
+def _abort_invocation(context: Context, request: Any) -> Any:
+    service.abort_invocation(context, *invocation_id_of(request))
+    return empty()
+
+
+def _emit_triggers(context: Context, request: Any) -> Any:
+    batches = [
+        triggering.Batch(trigger_of(batch.trigger), tuple(job_id_of(ref) for ref in batch.jobs))
+        for batch in request.batches
+    ]
+    triggering.emit_triggers(context, batches, request.timestamp)
+    return empty()
+
+
+def _get_invocation_log(context: Context, request: Any) -> Any:
+    invocation, log = service.get_invocation_log(context, *invocation_id_of(request))
+    return message_class("InvocationLog")(invocation=invocation_message(invocation), debug_log=log)
+
+
+def _pause_job_for(context: Context, request: Any) -> Any:
+    service.pause_job(context, job_id_of(request.job_ref), request.reason)
+    return empty()
+
+
+def _resume_job_for(context: Context, request: Any) -> Any:
+    service.resume_job(context, job_id_of(request.job_ref), request.reason)
+    return empty()
+
+
+def _abort_job_for(context: Context, request: Any) -> Any:
+    service.abort_job(context, job_id_of(request.job_ref), request.reason)
+    return empty()
+
+
+def _abort_invocation_for(context: Context, request: Any) -> Any:
+    service.abort_invocation(context, *invocation_id_of(request.invocation_ref), request.reason)
+    return empty()
+
+
+def _trigger_job(context: Context, request: Any) -> Any:
+    trigger_id = triggering.trigger_job(context, job_id_of(request.job_ref), request.request_id)
+    return message_class("TriggerIds")(trigger_ids=[trigger_id])
+
+
+def _rerun_invocation(context: Context, request: Any) -> Any:
+    job_id, invocation_id = invocation_id_of(request.invocation_ref)
+    trigger_ids = triggering.rerun_invocation(context, job_id, invocation_id, request.request_id)
+    return message_class("TriggerIds")(trigger_ids=trigger_ids)
+
+
+def _backfill_commits(context: Context, request: Any) -> Any:
+    plan = backfill.backfill_commits(
+        context,
+        backfill.Backfill(
+            job_ids=tuple(job_id_of(ref) for ref in request.jobs),
+            repo=request.repo,
+            ref=request.ref,
+            from_revision=request.from_revision,
+            to_revision=request.to_revision,
+        ),
+        preview=request.preview,
+        request_id=request.request_id,
+    )
+    return message_class("BackfillCommitsReply")(
+        commits=[{"revision": item.id, "committed_ts": microseconds(item.committed)} for item in plan.commits],
+        jobs=[{"job_ref": job_ref(job_id), "note": note} for job_id, note in plan.notes.items()],
+        emitted=plan.emitted,
+    )
+
+
+def _explain_commit(context: Context, request: Any) -> Any:
+    explanations = explain.explain_commit(context, request.repo, request.revision, request.ref)
+    reply = message_class("ExplainCommitReply")()
+    for item in explanations:
+        reply.explanations.add(
+            job_ref=job_ref(item.job_id),
+            reason=str(item.reason),
+            sentence=item.sentence,
+            ref=item.ref,
+            trigger_id=item.trigger_id,
+            invocation_id=item.invocation_id,
+            status=item.status,
+            since_ts=microseconds(item.since),
+            waiting_for=item.waiting_for,
+        )
+    return reply
+
+
+def _get_debug_job_state(context: Context, request: Any) -> Any:
+    state = debug.debug_job_state(context, job_id_of(request))
+    cron = state.job.cron
+    return message_class("DebugJobState")(
+        enabled=state.job.enabled,
+        paused=state.job.paused,
+        last_triage_ts=microseconds(state.job.last_triage),
+        cron_state={
+            "enabled": cron.enabled,
+            "generation": cron.generation,
+            "last_rewind_ts": microseconds(cron.last_rewind),
+            "last_tick_when_ts": microseconds(cron.last_tick_when),
+            "last_tick_nonce": cron.last_tick_nonce,
+        },
+        active_invocations=state.job.active_invocations,
+        pending_triggers=state.pending_triggers,
+        triage_log=state.triage_log,
+        known_refs=dict(state.known_refs),
+    )
+
+
+HANDLERS: Mapping[tuple[str, str], Handler] = {
+    (SCHEDULER, "GetJobs"): _get_jobs,
+    (SCHEDULER, "GetInvocations"): _get_invocations,
+    (SCHEDULER, "GetInvocation"): _get_invocation,
+    (SCHEDULER, "PauseJob"): _pause_job,
+    (SCHEDULER, "ResumeJob"): _resume_job,
+    (SCHEDULER, "AbortJob"): _abort_job,
+    (SCHEDULER, "AbortInvocation"): _abort_invocation,
+    (SCHEDULER, "EmitTriggers"): _emit_triggers,
+    (OPERATOR, "GetInvocationLog"): _get_invocation_log,
+    (OPERATOR, "PauseJob"): _pause_job_for,
+    (OPERATOR, "ResumeJob"): _resume_job_for,
+    (OPERATOR, "AbortJob"): _abort_job_for,
+    (OPERATOR, "AbortInvocation"): _abort_invocation_for,
+    (OPERATOR, "TriggerJob"): _trigger_job,
+    (OPERATOR, "RerunInvocation"): _rerun_invocation,
+    (OPERATOR, "BackfillCommits"): _backfill_commits,
+    (OPERATOR, "ExplainCommit"): _explain_commit,
+    (ADMIN, "GetDebugJobState"): _get_debug_job_state,
+}

@@ -1,0 +1,291 @@
+"""pRPC over HTTP: requests in, replies out, in JSON, binary or text proto. What is called stands in `schema` and `methods`.
+
+A page of another site cannot call it on behalf of who looks at it: a browser names the page's origin with every POST.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from google.protobuf import json_format, text_format
+from google.protobuf.message import DecodeError
+
+from luci_scheduler.api.context import Context
+from luci_scheduler.api.errors import ApiError, Code, invalid
+from luci_scheduler.api.methods import HANDLERS
+from luci_scheduler.api.schema import METHODS, Method, message_class
+from luci_scheduler.core.errors import ComeAgainError, SchedulerError, TransientError
+from luci_scheduler.engine.runtime import logger
+
+__all__ = ["MAX_REQUEST_BYTES", "Answer", "HttpRequest", "answer"]
+
+MAX_REQUEST_BYTES = 512 * 1024
+"""Before and after decompression. Larger is what no trigger needs; tasks take a megabyte."""
+
+Answer = tuple[bytes, int, dict[str, str]]
+
+_GUARD = b")]}'\n"
+_METHODS: Mapping[str, Method] = {method.path: method for method in METHODS}
+_STATUS = {
+    Code.OK: 200,
+    Code.INVALID_ARGUMENT: 400,
+    Code.NOT_FOUND: 404,
+    Code.PERMISSION_DENIED: 403,
+    Code.FAILED_PRECONDITION: 400,
+    Code.UNIMPLEMENTED: 501,
+    Code.INTERNAL: 500,
+    Code.UNAVAILABLE: 503,
+    Code.UNAUTHENTICATED: 401,
+}
+_GENERIC = {
+    Code.UNIMPLEMENTED: "API method not implemented by the server",
+    Code.INTERNAL: "Internal server error",
+    Code.UNAVAILABLE: "Service unavailable",
+}
+"""What callers read instead of the service's own text at statuses of 500 and up, as in LUCI: that is for our log."""
+
+_BINARY, _JSON, _TEXT = "application/prpc; encoding=binary", "application/json", "application/prpc; encoding=text"
+_FORMATS = {
+    ("application/json", ""): _JSON,
+    ("application/prpc", "json"): _JSON,
+    ("application/prpc", "text"): _TEXT,
+    ("application/prpc", "binary"): _BINARY,
+    ("application/prpc", ""): _BINARY,
+    ("application/grpc", ""): _BINARY,
+    ("application/*", ""): _BINARY,
+    ("*/*", ""): _BINARY,
+}
+_TIMEOUT = re.compile(r"\d{1,8}[HMSmun]")
+_MAX_HEADERS = 200
+
+
+class HttpRequest(Protocol):
+    """The part of a Flask request that is used."""
+
+    @property
+    def method(self) -> str:
+        """The HTTP method."""
+
+    @property
+    def path(self) -> str:
+        """The path, decoded."""
+
+    @property
+    def host(self) -> str:
+        """Host and port that the caller has addressed."""
+
+    @property
+    def headers(self) -> Any:
+        """Names, in any case, and values."""
+
+    @property
+    def stream(self) -> Any:
+        """The body, to be read."""
+
+
+class _RefusedError(Exception):
+    """The transport's own error: it keeps its text."""
+
+    def __init__(self, code: Code, text: str, status: int) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+        self.status = status
+
+
+def answer(request: HttpRequest, make_context: Callable[[], Context]) -> Answer:
+    """Answer a request under ``/prpc/``: body, status and headers.
+
+    ``make_context`` finds out who calls, once the request is known to be one; it may raise ``ApiError``.
+    """
+    try:
+        method = _method(request)
+        reply_format = _accepted(request.headers.get("Accept"))
+        limit = _check_headers(request)
+        message = _read(method, request)
+        return _success(_call(method, message, make_context()), reply_format, limit)
+    except _RefusedError as refused:
+        return _failure(refused.code, refused.text, refused.status)
+    except ApiError as error:
+        return _error(error.code, error.message, request)
+    except (TransientError, ComeAgainError) as error:
+        return _error(Code.UNAVAILABLE, str(error), request)
+    except SchedulerError as error:
+        return _error(Code.INTERNAL, str(error), request)
+    except Exception:  # noqa: BLE001 - whatever it is, the caller gets an answer that a client of pRPC understands
+        logger.exception("api_fault", path=request.path[:200])
+        return _failure(Code.INTERNAL, _GENERIC[Code.INTERNAL], 500)
+
+
+def _call(method: Method, message: Any, context: Context) -> Any:
+    if context.access.problem:
+        raise ApiError(Code.PERMISSION_DENIED, context.access.problem)
+    return HANDLERS[method.service, method.name](context, message)
+
+
+def _method(request: HttpRequest) -> Method:
+    method = _METHODS.get(request.path)
+    if method is None:
+        raise ApiError(Code.UNIMPLEMENTED, "no such method")
+    if request.method != "POST":
+        raise _RefusedError(Code.UNIMPLEMENTED, "pRPC requests are POST", 405)
+    origin = request.headers.get("Origin")
+    if origin is not None and urlsplit(origin).netloc != request.host:
+        raise _RefusedError(Code.PERMISSION_DENIED, "pages of other sites may not call this API", 403)
+    return method
+
+
+def _check_headers(request: HttpRequest) -> int | None:
+    """Check what pRPC says about headers; return the largest reply that the caller takes, None: any."""
+    timeout = request.headers.get("X-Prpc-Grpc-Timeout")
+    if timeout is not None and not _TIMEOUT.fullmatch(timeout):
+        raise invalid(f"invalid X-Prpc-Grpc-Timeout header {timeout[:40]!r}")
+    for number, (name, value) in enumerate(request.headers.items()):
+        if number >= _MAX_HEADERS:
+            raise invalid("too many headers")
+        if name.lower().endswith("-bin"):
+            try:
+                base64.b64decode(value, validate=True)
+            except (binascii.Error, ValueError) as error:
+                raise invalid(f"invalid {name[:40]!r} header: {error}") from error
+    limit: str | None = request.headers.get("X-Prpc-Max-Response-Size")
+    if limit is None:
+        return None
+    if not (limit.isascii() and limit.isdigit() and len(limit) <= 18 and int(limit)):  # noqa: PLR2004 - fits 64 bits
+        raise invalid(f"invalid X-Prpc-Max-Response-Size header {limit[:40]!r}")
+    return int(limit)
+
+
+def _accepted(header: str | None) -> str:
+    """Return the format of the reply: binary unless something else is asked for, as in LUCI."""
+    if header is None:
+        return _BINARY
+    best, quality = "", 0.0
+    for item in header.split(","):
+        options = [option.strip() for option in item.split(";")]
+        kind = _FORMATS.get((options[0].lower(), _option(options, "encoding")))
+        weight = _quality(_option(options, "q"))
+        if kind and weight > quality:
+            best, quality = kind, weight
+    if not best:
+        raise _RefusedError(Code.INVALID_ARGUMENT, "bad Accept header: no acceptable format", 406)
+    return best
+
+
+def _option(options: list[str], name: str) -> str:
+    for option in options[1:]:
+        key, _, value = option.partition("=")
+        if key.strip().lower() == name:
+            return value.strip().strip('"').lower()
+    return ""
+
+
+def _quality(text: str) -> float:
+    return float(text) if re.fullmatch(r"[01](\.\d{0,3})?", text) else 1.0
+
+
+def _read(method: Method, request: HttpRequest) -> Any:
+    header = request.headers.get("Content-Type") or _BINARY
+    options = [option.strip() for option in header.split(";")]
+    kind = _FORMATS.get((options[0].lower(), _option(options, "encoding")))
+    if kind is None:
+        text = f"bad Content-Type header: unexpected media type {options[0][:100]!r}"
+        raise _RefusedError(Code.INVALID_ARGUMENT, text, 415)
+    body, message = _body(request), message_class(method.request)()
+    try:
+        if kind == _JSON:
+            document = json.loads(body, parse_constant=_no_constant)
+            if not isinstance(document, dict):
+                raise invalid("could not decode body: not a JSON object")
+            # Members that this version does not know are let through, as in the original: clients may be newer.
+            json_format.ParseDict(document, message, ignore_unknown_fields=True)
+        elif kind == _BINARY:
+            message.ParseFromString(body)
+        else:
+            text_format.Parse(body.decode(), message)
+    except (ValueError, TypeError, RecursionError, json_format.Error, DecodeError, text_format.Error) as error:
+        raise invalid(f"could not decode body: {_one_line(error)}") from error
+    return message
+
+
+def _body(request: HttpRequest) -> bytes:
+    body: bytes = request.stream.read(MAX_REQUEST_BYTES + 1)
+    too_large = invalid(f"a request has at most {MAX_REQUEST_BYTES} bytes")
+    if len(body) > MAX_REQUEST_BYTES:
+        raise too_large
+    encoding = request.headers.get("Content-Encoding", "").lower()
+    if encoding in ("", "identity"):
+        return body
+    if encoding != "gzip":
+        raise invalid("the body may be compressed by gzip only")
+    decompressor = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    try:
+        body = decompressor.decompress(body, MAX_REQUEST_BYTES + 1)
+    except zlib.error as error:
+        raise invalid(f"could not decompress the request: {error}") from error
+    if len(body) > MAX_REQUEST_BYTES:
+        raise too_large
+    if not decompressor.eof:
+        raise invalid("could not decompress the request: it is cut short")
+    return body
+
+
+def _no_constant(text: str) -> None:
+    raise ValueError(f"invalid number {text}")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _success(reply: Any, kind: str, limit: int | None) -> Answer:
+    if kind == _JSON:
+        document = json_format.MessageToDict(reply)
+        body = _GUARD + json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+    elif kind == _BINARY:
+        body = reply.SerializeToString()
+    else:
+        body = text_format.MessageToString(reply).encode()
+    if limit is not None and len(body) > limit:
+        text = f"prpc: the response size {len(body)} exceeds the client limit {limit}"
+        return _failure(Code.UNAVAILABLE, text, 503, _too_big(len(body), limit))
+    return body, 200, _headers(kind, Code.OK)
+
+
+def _too_big(size: int, limit: int) -> dict[str, str]:
+    detail = {
+        "@type": "type.googleapis.com/luci.prpc.ErrorDetails",
+        "responseTooBig": {"responseSize": str(size), "responseSizeLimit": str(limit)},
+    }
+    return {"X-Prpc-Status-Details-Bin": base64.b64encode(json.dumps(detail).encode()).decode()}
+
+
+def _error(code: Code, text: str, request: HttpRequest) -> Answer:
+    status = _STATUS[code]
+    if code in _GENERIC:
+        logger.warning("api_error", path=request.path[:200], code=code.name, error=text)
+        text = _GENERIC[code]
+    return _failure(code, text, status)
+
+
+def _failure(code: Code, text: str, status: int, more: Mapping[str, str] | None = None) -> Answer:
+    headers = {**_headers("text/plain; charset=utf-8", code), **(more or {})}
+    if status == 405:  # noqa: PLR2004 - HTTP
+        headers["Allow"] = "POST"
+    return f"{text}\n".encode(errors="backslashreplace"), status, headers
+
+
+def _headers(content_type: str, code: Code) -> dict[str, str]:
+    return {
+        "Content-Type": content_type,
+        "X-Prpc-Grpc-Code": str(int(code)),
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "no-store",
+    }

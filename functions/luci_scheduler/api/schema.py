@@ -1,0 +1,175 @@
+"""The API's methods and messages: one table, from which requests are read, replies written and the description is made.
+
+Names and numbers of ``scheduler.Scheduler`` are the original's, so that its clients work unchanged, in JSON and in binary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, struct_pb2
+
+__all__ = ["ADMIN", "MESSAGES", "METHODS", "OPERATOR", "SCHEDULER", "Field", "Method", "fields_of", "message_class"]
+
+_PACKAGE = "scheduler"
+_FIELD = descriptor_pb2.FieldDescriptorProto
+_SCALARS = {
+    "string": _FIELD.TYPE_STRING,
+    "bool": _FIELD.TYPE_BOOL,
+    "int32": _FIELD.TYPE_INT32,
+    "int64": _FIELD.TYPE_INT64,
+}
+
+SCHEDULER = "scheduler.Scheduler"
+OPERATOR = "scheduler.Operator"
+ADMIN = "internal.admin.Admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method of a service."""
+
+    service: str
+    name: str
+    request: str
+    reply: str
+    permission: str
+    """What the caller needs, for people."""
+    summary: str
+
+    @property
+    def path(self) -> str:
+        """Where it is called."""
+        return f"/prpc/{self.service}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of a message; ``kind`` is a scalar, ``Struct`` or a message."""
+
+    number: int
+    name: str
+    kind: str
+    is_repeated: bool
+    is_payload: bool
+    """Whether it is one of the alternatives of a trigger's payload."""
+
+
+METHODS: tuple[Method, ...] = (
+    Method(SCHEDULER, "GetJobs", "JobsRequest", "JobsReply", "get",
+           "Returns the visible jobs of a project, or of all; a project that does not exist has none. Not paged: with a cursor the reply is empty."),
+    Method(SCHEDULER, "GetInvocations", "InvocationsRequest", "InvocationsReply", "get",
+           "Returns a page of a job's invocations, newest first; no cursor in the reply means the end."),
+    Method(SCHEDULER, "GetInvocation", "InvocationRef", "Invocation", "get", "Returns an invocation."),
+    Method(SCHEDULER, "PauseJob", "JobRef", "Empty", "pause", "Pauses a job; a paused one stays as it is."),
+    Method(SCHEDULER, "ResumeJob", "JobRef", "Empty", "resume", "Resumes a paused job; another one stays as it is."),
+    Method(SCHEDULER, "AbortJob", "JobRef", "Empty", "abort", "Aborts all active invocations of a job."),
+    Method(SCHEDULER, "AbortInvocation", "InvocationRef", "Empty", "abort", "Aborts an invocation; nothing happens to one that is over."),
+    Method(SCHEDULER, "EmitTriggers", "EmitTriggersRequest", "Empty", "trigger on every job",
+           "Emits triggers, the first batch being the oldest; for all jobs or for none. A trigger ID that a job has seen is skipped there."),
+    Method(OPERATOR, "GetInvocationLog", "InvocationRef", "InvocationLog", "get", "Returns an invocation and its debug log."),
+    Method(OPERATOR, "PauseJob", "JobAction", "Empty", "pause", "Pauses a job and keeps the reason."),
+    Method(OPERATOR, "ResumeJob", "JobAction", "Empty", "resume", "Resumes a job and keeps the reason."),
+    Method(OPERATOR, "AbortJob", "JobAction", "Empty", "abort", "Aborts all active invocations of a job and keeps the reason."),
+    Method(OPERATOR, "AbortInvocation", "InvocationAction", "Empty", "abort", "Aborts an invocation and keeps the reason."),
+    Method(OPERATOR, "TriggerJob", "TriggerJobRequest", "TriggerIds", "trigger",
+           "Triggers a job; the same request_id has no second effect. Refused while the job is paused."),
+    Method(OPERATOR, "RerunInvocation", "RerunInvocationRequest", "TriggerIds", "trigger",
+           "Emits the triggers of an invocation once more; the same request_id has no second effect. Refused while the job is paused."),
+    Method(OPERATOR, "BackfillCommits", "BackfillCommitsRequest", "BackfillCommitsReply", "trigger on every job",
+           "Emits a trigger for each commit behind from_revision up to to_revision, or only lists them (preview); the same request_id has no second effect."),
+    Method(OPERATOR, "ExplainCommit", "ExplainCommitRequest", "ExplainCommitReply", "get",
+           "Says of every visible job that watches a repository what became of a commit, and why."),
+    Method(ADMIN, "GetDebugJobState", "JobRef", "DebugJobState", "administrators only", "Returns what the scheduler keeps of a job."),
+)  # fmt: skip
+
+MESSAGES: Mapping[str, str] = {
+    "Empty": "",
+    "JobRef": "1 project string, 2 job string",
+    "InvocationRef": "1 job_ref JobRef, 2 invocation_id int64",
+    "JobsRequest": "1 project string, 2 cursor string, 3 page_size int32",
+    "JobsReply": "1 jobs Job*, 2 next_cursor string",
+    "Job": "1 job_ref JobRef, 2 schedule string, 3 state JobState, 4 paused bool",
+    "JobState": "1 ui_status string",
+    "InvocationsRequest": "1 job_ref JobRef, 2 cursor string, 3 page_size int32",
+    "InvocationsReply": "1 invocations Invocation*, 2 next_cursor string",
+    "Invocation": "1 invocation_ref InvocationRef, 2 started_ts int64, 3 finished_ts int64, 4 triggered_by string, "
+    "5 status string, 6 final bool, 7 config_revision string, 8 view_url string",
+    "EmitTriggersRequest": "1 batches Batch*, 2 timestamp int64",
+    "Batch": "1 trigger Trigger, 2 jobs JobRef*",
+    "Trigger": "1 id string, 2 title string, 3 url string, 40 cron CronTrigger|, 41 webui WebUITrigger|, "
+    "50 noop NoopTrigger|, 51 gitiles GitilesTrigger|, 52 buildbucket BuildbucketTrigger|",
+    "CronTrigger": "1 generation int64",
+    "WebUITrigger": "",
+    "NoopTrigger": "1 data string",
+    "GitilesTrigger": "1 repo string, 2 ref string, 3 revision string, 4 properties Struct, 5 tags string*",
+    "BuildbucketTrigger": "1 properties Struct, 2 tags string*",
+    "InvocationLog": "1 invocation Invocation, 2 debug_log string",
+    "JobAction": "1 job_ref JobRef, 2 reason string",
+    "InvocationAction": "1 invocation_ref InvocationRef, 2 reason string",
+    "TriggerJobRequest": "1 job_ref JobRef, 2 request_id string",
+    "RerunInvocationRequest": "1 invocation_ref InvocationRef, 2 request_id string",
+    "TriggerIds": "1 trigger_ids string*",
+    "BackfillCommitsRequest": "1 jobs JobRef*, 2 repo string, 3 ref string, 4 from_revision string, 5 to_revision string, "
+    "6 preview bool, 7 request_id string",
+    "BackfillCommitsReply": "1 commits BackfillCommit*, 2 jobs BackfillJob*, 3 emitted bool",
+    "BackfillCommit": "1 revision string, 2 committed_ts int64",
+    "BackfillJob": "1 job_ref JobRef, 2 note string",
+    "ExplainCommitRequest": "1 repo string, 2 revision string, 3 ref string",
+    "ExplainCommitReply": "1 explanations Explanation*",
+    "Explanation": "1 job_ref JobRef, 2 reason string, 3 sentence string, 4 ref string, 5 trigger_id string, "
+    "6 invocation_id int64, 7 status string, 8 since_ts int64, 9 waiting_for int64*",
+    "DebugJobState": "1 enabled bool, 2 paused bool, 3 last_triage_ts int64, 4 cron_state DebugCronState, "
+    "5 active_invocations int64*, 6 pending_triggers string*, 7 triage_log string, 8 known_refs Struct",
+    "DebugCronState": "1 enabled bool, 2 generation int64, 3 last_rewind_ts int64, 4 last_tick_when_ts int64, "
+    "5 last_tick_nonce int64",
+}  # fmt: skip
+"""Message → ``number name type``; ``*`` marks a repeated field, ``|`` an alternative. ``..._ts`` are microseconds since 1970."""
+
+
+def fields_of(message: str) -> Iterator[Field]:
+    """Return the fields of a message, in the table's order."""
+    for text in filter(None, MESSAGES[message].split(", ")):
+        number, name, kind = text.split()
+        yield Field(int(number), name, kind.rstrip("*|"), kind.endswith("*"), kind.endswith("|"))
+
+
+def message_class(name: str) -> Any:
+    """Return the class of a message."""
+    return _classes()[name]
+
+
+@cache
+def _classes() -> Mapping[str, Any]:
+    pool = descriptor_pool.DescriptorPool()
+    struct = descriptor_pb2.FileDescriptorProto()
+    struct_pb2.DESCRIPTOR.CopyToProto(struct)
+    pool.Add(struct)
+    file = descriptor_pb2.FileDescriptorProto(
+        name="luci_scheduler/api.proto", package=_PACKAGE, syntax="proto3", dependency=[struct.name]
+    )
+    for name in MESSAGES:
+        message = file.message_type.add(name=name)
+        for field in fields_of(name):
+            _add(message, field)
+    pool.Add(file)
+    return {
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")) for name in MESSAGES
+    }
+
+
+def _add(message: descriptor_pb2.DescriptorProto, field: Field) -> None:
+    added = message.field.add(name=field.name, number=field.number)
+    added.label = _FIELD.LABEL_REPEATED if field.is_repeated else _FIELD.LABEL_OPTIONAL
+    if field.kind in _SCALARS:
+        added.type = _SCALARS[field.kind]
+    else:
+        added.type = _FIELD.TYPE_MESSAGE
+        added.type_name = ".google.protobuf.Struct" if field.kind == "Struct" else f".{_PACKAGE}.{field.kind}"
+    if field.is_payload:
+        if not message.oneof_decl:
+            message.oneof_decl.add(name="payload")
+        added.oneof_index = 0

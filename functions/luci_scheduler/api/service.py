@@ -1,0 +1,203 @@
+"""The methods of ``scheduler.Scheduler``, as functions over plain records; errors have the original's texts.
+
+Nothing is launched or aborted here: pausing and resuming are commits, everything else is put on the queue, and ``on_task``
+does it. Every function may raise ``ApiError``, and ``TransientError`` or ``ComeAgainError`` where asking again may help.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from luci_scheduler.api.access import Permission
+from luci_scheduler.api.context import Context
+from luci_scheduler.api.errors import ApiError, Code, no_such_invocation, no_such_job
+from luci_scheduler.core.errors import JobNotFoundError
+from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.invocation import Invocation
+from luci_scheduler.core.job import Job
+from luci_scheduler.core.page_cursor import BadCursorError, decode_cursor, encode_cursor
+from luci_scheduler.core.public_state import JobState, public_state
+from luci_scheduler.engine.jobs import pause_job as engine_pause
+from luci_scheduler.engine.jobs import resume_job as engine_resume
+from luci_scheduler.engine.outbox import abort_request
+from luci_scheduler.engine.runtime import Runtime
+
+__all__ = [
+    "MAX_PAGE",
+    "InvocationsPage",
+    "abort_invocation",
+    "abort_job",
+    "get_invocation",
+    "get_invocation_log",
+    "get_invocations",
+    "get_job",
+    "get_jobs",
+    "pause_job",
+    "resume_job",
+    "state_of",
+]
+
+MAX_PAGE = 50
+"""Invocations on a page, at most and by default (the original's)."""
+
+_MAX_REASON = 500
+
+
+@dataclass(frozen=True, slots=True)
+class InvocationsPage:
+    """A part of a job's history, newest first."""
+
+    invocations: tuple[Invocation, ...]
+    next_cursor: str = ""
+    """Where the next part begins; empty: there is none."""
+
+
+def state_of(job: Job) -> JobState:
+    """Return what a job is doing, for people and clients."""
+    return public_state(
+        active_invocations=len(job.active_invocations),
+        enabled=job.enabled,
+        paused=job.paused,
+        next_tick=job.cron.last_tick_when,
+    )
+
+
+def get_jobs(context: Context, project: str = "") -> list[Job]:
+    """Return the enabled jobs that the caller may see, of one project or of all, sorted by ID.
+
+    A project that does not exist has none. Costs one read for each project and each of its jobs, in two calls.
+    """
+    store = context.runtime.store
+    if project:
+        found = store.project(project)
+        records = [found.value] if found else []
+    else:
+        records = list(store.projects())
+    job_ids = [job_id for record in records for job_id in record.job_ids]
+    visible = [job for job in store.jobs(job_ids) if job.enabled and context.may(Permission.GET, job)]
+    return sorted(visible, key=lambda job: job.id)
+
+
+def get_job(context: Context, job_id: JobId) -> Job:
+    """Return a job: one read.
+
+    Raises:
+        ApiError: NOT_FOUND.
+    """
+    return context.visible_job(job_id)
+
+
+def get_invocations(context: Context, job_id: JobId, cursor: str = "", page_size: int = 0) -> InvocationsPage:
+    """Return a page of a job's invocations, newest first: a read for the job and for each invocation, and one more.
+
+    An invocation is on one page only, whatever starts or ends between two calls.
+
+    Args:
+        context: who asks.
+        job_id: the job.
+        cursor: ``next_cursor`` of the page before; empty for the first one.
+        page_size: how many; 50 where it is not between 1 and 50.
+
+    Raises:
+        ApiError: NOT_FOUND; INTERNAL for a bad cursor, as in the original.
+    """
+    context.visible_job(job_id)
+    size = page_size if 0 < page_size <= MAX_PAGE else MAX_PAGE
+    try:
+        after = decode_cursor(cursor)
+    except BadCursorError as error:
+        raise ApiError(Code.INTERNAL, f"internal error: {error}") from error
+    found = tuple(context.runtime.store.invocations(job_id, size + 1, after))
+    page = found[:size]
+    return InvocationsPage(page, encode_cursor(page[-1].id) if len(found) > size else "")
+
+
+def get_invocation(context: Context, job_id: JobId, invocation_id: InvocationId) -> Invocation:
+    """Return an invocation without its log: two reads.
+
+    Raises:
+        ApiError: NOT_FOUND.
+    """
+    context.visible_job(job_id)
+    return context.invocation(job_id, invocation_id)
+
+
+def get_invocation_log(context: Context, job_id: JobId, invocation_id: InvocationId) -> tuple[Invocation, str]:
+    """Return an invocation and its debug log: two reads.
+
+    Raises:
+        ApiError: NOT_FOUND.
+    """
+    context.visible_job(job_id)
+    found = context.runtime.store.invocation_with_log(job_id, invocation_id)
+    if found is None:
+        raise no_such_invocation()
+    return found[0].value, found[1]
+
+
+def pause_job(context: Context, job_id: JobId, reason: str = "") -> None:
+    """Pause a job; a paused one stays as it is. Pending triggers are discarded, what runs goes on.
+
+    Raises:
+        ApiError: NOT_FOUND, PERMISSION_DENIED.
+    """
+    _change(context, Permission.PAUSE, engine_pause, job_id, _reason(reason) or "paused through RPC API")
+
+
+def resume_job(context: Context, job_id: JobId, reason: str = "") -> None:
+    """Resume a paused job; another one stays as it is.
+
+    Raises:
+        ApiError: NOT_FOUND, PERMISSION_DENIED.
+    """
+    _change(context, Permission.RESUME, engine_resume, job_id, _reason(reason) or "resumed through RPC API")
+
+
+def _change(
+    context: Context,
+    permission: Permission,
+    change: Callable[[Runtime, JobId, str, str, str], None],
+    job_id: JobId,
+    reason: str,
+) -> None:
+    context.job_to(permission, job_id)
+    key = context.delivery()
+    try:
+        change(context.runtime, job_id, context.caller, reason, key)
+    except JobNotFoundError as error:  # removed since
+        raise no_such_job() from error
+    context.audit(permission, job_id=job_id, reason=reason, key=key)
+
+
+def abort_job(context: Context, job_id: JobId, reason: str = "") -> None:
+    """Have all of a job's active invocations aborted; they are when ``on_task`` has got to it.
+
+    Raises:
+        ApiError: NOT_FOUND, PERMISSION_DENIED.
+    """
+    job = context.job_to(Permission.ABORT, job_id)
+    _abort(context, job_id, job.active_invocations, _reason(reason))
+
+
+def abort_invocation(context: Context, job_id: JobId, invocation_id: InvocationId, reason: str = "") -> None:
+    """Have an invocation aborted; nothing is to be done for one that is over.
+
+    Raises:
+        ApiError: NOT_FOUND, PERMISSION_DENIED.
+    """
+    context.job_to(Permission.ABORT, job_id)
+    invocation = context.invocation(job_id, invocation_id)
+    _abort(context, job_id, () if invocation.status.is_final else (invocation_id,), _reason(reason))
+
+
+def _abort(context: Context, job_id: JobId, invocation_ids: Sequence[InvocationId], reason: str) -> None:
+    now = context.runtime.clock.now()
+    context.enqueue_all([abort_request(job_id, item, context.caller, reason, now) for item in invocation_ids])
+    names = [str(item) for item in invocation_ids]
+    context.audit(Permission.ABORT, job_id=job_id, invocation_ids=names, reason=reason)
+
+
+def _reason(text: str) -> str:
+    """Return a reason as it is kept: one line of bounded length."""
+    return " ".join(text.split())[:_MAX_REASON]

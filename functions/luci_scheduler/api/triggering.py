@@ -1,0 +1,199 @@
+"""Triggers that people and programs ask for: emit, trigger now, rerun. They are put on the queue; ``on_task`` brings them.
+
+A trigger's ID decides whether it is new: where a caller gives a ``request_id``, IDs are made of it, so that the same request
+sent again, or five times at once, has one effect.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from luci_scheduler.api.access import Permission
+from luci_scheduler.api.context import Context, request_hash
+from luci_scheduler.api.errors import failed_precondition, invalid
+from luci_scheduler.core.errors import PermanentError
+from luci_scheduler.core.go_text import quote
+from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.instants import MICROSECOND, MINUTE, Instant, to_datetime
+from luci_scheduler.core.job import Job
+from luci_scheduler.core.kv_lists import check_kv_list
+from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.engine.outbox import trigger_task
+from luci_scheduler.ports import Task
+
+__all__ = ["MAX_EMITTED", "Batch", "emit_triggers", "require_active", "rerun_invocation", "send", "trigger_job"]
+
+MAX_EMITTED = 1000
+"""Triggers that one request may bring, counted once for each job."""
+
+_MAX_CLOCK_DIFFERENCE = 15 * MINUTE
+_MAX_TIMESTAMP = 1 << 53
+_MAX_TASK_BYTES = 900_000
+"""Cloud Tasks takes a megabyte, headers included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A trigger and the jobs that it is for; its ``created`` and ``emitted_by_user`` are set when it is emitted."""
+
+    trigger: Trigger
+    job_ids: tuple[JobId, ...]
+
+
+def emit_triggers(context: Context, batches: Sequence[Batch], timestamp: int = 0) -> None:
+    """Emit triggers, the first batch being the oldest; all jobs get theirs, or none.
+
+    A trigger whose ID a job has seen is skipped there. A paused job accepts triggers and drops them, as in the original.
+
+    Args:
+        context: who emits.
+        batches: what for which jobs.
+        timestamp: when, in microseconds, at most 15 minutes from now; 0: now.
+
+    Raises:
+        ApiError: INVALID_ARGUMENT; NOT_FOUND with the jobs that are not there or not visible; PERMISSION_DENIED.
+        TransientError: the queue did not take all; emit the same again.
+    """
+    created = _created(timestamp, context.runtime.clock.now())
+    triggers: dict[JobId, list[Trigger]] = {}
+    for number, batch in enumerate(batches):
+        if problem := _problem(batch.trigger):
+            raise invalid(f"bad trigger #{number} ({quote(batch.trigger.id)}) - {problem}")
+        trigger = replace(
+            batch.trigger,
+            created=created,
+            order_in_batch=number,
+            emitted_by_user=context.caller,
+            job_id="",
+            invocation_id=0,
+        )
+        for job_id in batch.job_ids:
+            triggers.setdefault(job_id, []).append(trigger)
+    total = sum(len(items) for items in triggers.values())
+    if total > MAX_EMITTED:
+        raise invalid(f"{total} triggers, counted for each job, are too many for one request: at most {MAX_EMITTED}")
+    context.jobs_to(Permission.TRIGGER, list(triggers))
+    send(context, triggers, context.delivery(), "emit")
+
+
+def trigger_job(context: Context, job_id: JobId, request_id: str) -> str:
+    """Trigger a job as its page's button does; return the trigger's ID. The same ``request_id`` has no second effect.
+
+    Raises:
+        ApiError: INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED; FAILED_PRECONDITION: the job is paused.
+    """
+    key = request_hash(context.caller, request_id)
+    require_active(context.job_to(Permission.TRIGGER, job_id))
+    trigger = Trigger(
+        id=f"webui:{key}", created=context.runtime.clock.now(), kind="webui", emitted_by_user=context.caller
+    )
+    send(context, {job_id: [trigger]}, f"api-{key}", "trigger")
+    return trigger.id
+
+
+def rerun_invocation(context: Context, job_id: JobId, invocation_id: InvocationId, request_id: str) -> list[str]:
+    """Emit an invocation's triggers once more under new IDs, which are returned, for the job as it is defined now.
+
+    The same ``request_id`` has no second effect.
+
+    Raises:
+        ApiError: INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED; FAILED_PRECONDITION: the job is paused, or the
+            invocation had no triggers.
+    """
+    key = request_hash(context.caller, request_id)
+    require_active(context.job_to(Permission.TRIGGER, job_id))
+    incoming = context.invocation(job_id, invocation_id).incoming_triggers
+    if not incoming:
+        raise failed_precondition("the invocation had no triggers that could be emitted again")
+    created = context.runtime.clock.now()
+    triggers = [
+        replace(
+            trigger,
+            id=f"rerun:{invocation_id}:{key}:{number}",
+            title=trigger.title or trigger.id,
+            created=created,
+            order_in_batch=number,
+            emitted_by_user=context.caller,
+            job_id="",
+            invocation_id=0,
+        )
+        for number, trigger in enumerate(incoming)
+    ]
+    send(context, {job_id: triggers}, f"api-{key}", "rerun", invocation_id=str(invocation_id))
+    return [trigger.id for trigger in triggers]
+
+
+def send(
+    context: Context, triggers: Mapping[JobId, Sequence[Trigger]], delivery: str, action: str, **about: str
+) -> None:
+    """Put triggers on the queue, one task and so one triage for each job, and leave a line of the audit trail.
+
+    Raises:
+        ApiError: INVALID_ARGUMENT: more than fits into a task.
+        TransientError: the queue did not take all; send the same again.
+    """
+    now = context.runtime.clock.now()
+    tasks = [trigger_task(job_id, items, delivery, now) for job_id, items in triggers.items()]
+    for task in tasks:
+        _check_size(task)
+    context.enqueue_all(tasks)
+    for job_id, items in triggers.items():
+        names = [item.id for item in items]
+        context.audit(Permission.TRIGGER, how=action, job_id=job_id, trigger_ids=names, key=delivery, **about)
+
+
+def require_active(job: Job) -> None:
+    """Refuse to trigger a job that would drop the trigger.
+
+    Raises:
+        ApiError: FAILED_PRECONDITION.
+    """
+    if job.paused:
+        raise failed_precondition("Cannot trigger a paused job. Resume it first.")
+
+
+def _check_size(task: Task) -> None:
+    size = len(json.dumps(task.payload))
+    if size > _MAX_TASK_BYTES:
+        raise invalid(
+            f"the triggers for {task.payload['job']} have {size} bytes, more than the {_MAX_TASK_BYTES} allowed"
+        )
+
+
+def _created(timestamp: int, now: Instant) -> Instant:
+    if not timestamp:
+        return now
+    if not 0 < timestamp <= _MAX_TIMESTAMP:
+        raise invalid("the provided timestamp doesn't look like a valid number of microseconds since epoch")
+    created = Instant(timestamp * MICROSECOND)
+    if abs(created - now) > _MAX_CLOCK_DIFFERENCE:
+        side = "future" if created > now else "past"
+        raise invalid(
+            f"the provided timestamp ({_shown(created)}) is more than 15 min in the {side} "
+            f"based on the server clock value {_shown(now)}"
+        )
+    return created
+
+
+def _shown(instant: Instant) -> str:
+    """Return an instant as Go prints it."""
+    moment: datetime = to_datetime(instant)
+    fraction = f".{instant % 10**9:09d}".rstrip("0").rstrip(".")
+    return f"{moment:%Y-%m-%d %H:%M:%S}{fraction} +0000 UTC"
+
+
+def _problem(trigger: Trigger) -> str:
+    if not trigger.id:
+        return "trigger id is required"
+    if trigger.kind == "cron":
+        return "emitting cron triggers through API is not allowed"
+    if trigger.kind == "webui":
+        return "emitting web UI triggers through API is not allowed"
+    try:
+        check_kv_list("tag", trigger.payload.get("tags") or ())
+    except PermanentError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,187 @@
+"""Who calls the console: assertions of the proxy and bearer tokens, genuine and forged."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from google.auth import crypt, jwt
+from werkzeug.datastructures import Headers
+
+from emulator.cloud_tasks.oidc import TokenIssuer
+from emulator.memory.sources import ManualClock
+from luci_scheduler.adapters.identity import CallerIdentity, UnauthenticatedError
+from luci_scheduler.api.access import ANONYMOUS
+from luci_scheduler.core.errors import TransientError
+from luci_scheduler.core.instants import HOUR, MINUTE, SECOND, Instant
+
+NOW = Instant(1_773_756_310 * SECOND)
+IAP_AUDIENCE = "/projects/1/global/backendServices/2"
+AUDIENCE = "https://console.invalid"
+HEADER = "X-Goog-Iap-Jwt-Assertion"
+
+
+class Proxy:
+    """Signs assertions as the identity-aware proxy does."""
+
+    def __init__(self) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        self.pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+        )
+        self.public = key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        self.fetches = 0
+
+    def keys(self) -> bytes:
+        self.fetches += 1
+        return json.dumps({"k1": self.public.decode()}).encode()
+
+    def assertion(self, key_id: str = "k1", **changes: Any) -> str:
+        now = NOW // SECOND
+        claims = {
+            "iss": "https://cloud.google.com/iap", "aud": IAP_AUDIENCE, "email": "Dev@Example.com", "sub": "accounts.google.com:1",
+            "iat": now, "exp": now + 600,
+        }  # fmt: skip
+        signer = crypt.EsSigner.from_string(self.pem, key_id)
+        return bytes(jwt.encode(signer, {**claims, **changes})).decode()
+
+
+@pytest.fixture(scope="module")
+def proxy() -> Proxy:
+    """The proxy."""
+    return Proxy()
+
+
+@pytest.fixture(scope="module")
+def issuer() -> TokenIssuer:
+    """Who signs bearer tokens."""
+    return TokenIssuer()
+
+
+def _identity(proxy: Proxy, issuer: TokenIssuer, clock: ManualClock | None = None, **settings: Any) -> CallerIdentity:
+    values = {"iap_audience": IAP_AUDIENCE, "bearer_audiences": (AUDIENCE, "other"), **settings}
+    return CallerIdentity(
+        clock or ManualClock(NOW),
+        fetch_iap_keys=proxy.keys,
+        fetch_oidc_keys=lambda: json.dumps(issuer.certificates()).encode(),
+        **values,
+    )
+
+
+def test_the_proxys_assertion_names_the_caller(proxy: Proxy, issuer: TokenIssuer) -> None:
+    """In lower case; it outweighs a bearer token."""
+    headers = Headers({HEADER: proxy.assertion(), "Authorization": "Bearer nonsense"})
+    assert _identity(proxy, issuer).identify(headers) == "user:dev@example.com"
+
+
+def test_a_bearer_token_names_the_caller(proxy: Proxy, issuer: TokenIssuer) -> None:
+    """For an audience that is expected."""
+    headers = Headers({"Authorization": f"bearer {issuer.issue('a@b.c', AUDIENCE, NOW)}"})
+    assert _identity(proxy, issuer).identify(headers) == "user:a@b.c"
+
+
+def test_without_tokens_a_caller_is_anonymous(proxy: Proxy, issuer: TokenIssuer) -> None:
+    """And the proxy's header proves nothing where no proxy is expected."""
+    assert _identity(proxy, issuer).identify(Headers()) == ANONYMOUS
+    assert _identity(proxy, issuer, iap_audience="").identify(Headers({HEADER: proxy.assertion()})) == ANONYMOUS
+
+
+def test_the_developer_of_the_local_cloud(proxy: Proxy, issuer: TokenIssuer) -> None:
+    """Everybody is taken for them, whatever they bring."""
+    identity = _identity(proxy, issuer, local_user="dev@localhost")
+    assert identity.identify(Headers({"Authorization": "Bearer x"})) == "user:dev@localhost"
+
+
+def _unsigned(claims: dict[str, Any]) -> str:
+    parts = [{"alg": "none", "kid": "k1"}, claims]
+    return ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts) + "."
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"iss": "https://accounts.google.com"},
+        {"aud": "/projects/1/global/backendServices/3"},
+        {"aud": [IAP_AUDIENCE]},
+        {"exp": NOW // SECOND - 301},
+        {"iat": NOW // SECOND + 301},
+        {"email": None},
+        {"email": "nobody"},
+    ],
+    ids=str,
+)
+def test_assertions_with_a_wrong_claim_are_refused(proxy: Proxy, issuer: TokenIssuer, changes: dict[str, Any]) -> None:
+    """Issuer, audience, time, address: all must be right; a wrong one is no anonymous call."""
+    with pytest.raises(UnauthenticatedError):
+        _identity(proxy, issuer).identify(Headers({HEADER: proxy.assertion(**changes)}))
+
+
+def test_forged_assertions_are_refused(proxy: Proxy, issuer: TokenIssuer) -> None:
+    """Another key, no signature, another algorithm, a token that Google signed for something else, and rubbish."""
+    genuine = proxy.assertion()
+    forged = [
+        Proxy().assertion(),
+        genuine[:-4] + "AAAA",
+        genuine.rpartition(".")[0] + ".",
+        _unsigned({"email": "dev@example.com", "aud": IAP_AUDIENCE}),
+        issuer.issue("a@b.c", IAP_AUDIENCE, NOW),
+        "x", "a.b.c", "...", "\u00e9.\u00e9.\u00e9", "e30.e30.e30", "W10.W10.W10", "A" * 100_000,
+    ]  # fmt: skip
+    for token in forged:
+        with pytest.raises(UnauthenticatedError):
+            _identity(proxy, issuer).identify({HEADER.lower(): token})
+
+
+def test_wrong_bearer_tokens_are_refused(proxy: Proxy, issuer: TokenIssuer) -> None:
+    """Another audience, another scheme, an assertion in the wrong place, no token; and all where none is expected."""
+    good = issuer.issue("a@b.c", AUDIENCE, NOW)
+    wrong = [
+        f"Bearer {issuer.issue('a@b.c', 'https://elsewhere', NOW)}",
+        f"Basic {good}",
+        f"Bearer {proxy.assertion()}",
+        "Bearer ",
+    ]
+    for header in wrong:
+        with pytest.raises(UnauthenticatedError):
+            _identity(proxy, issuer).identify(Headers({"Authorization": header}))
+    with pytest.raises(UnauthenticatedError, match="SCHEDULER_CONSOLE_AUDIENCES"):
+        _identity(proxy, issuer, bearer_audiences=()).identify(Headers({"Authorization": f"Bearer {good}"}))
+
+
+def test_no_error_holds_the_token(proxy: Proxy, issuer: TokenIssuer) -> None:
+    """Errors are logged and shown."""
+    token = proxy.assertion(aud="else")
+    with pytest.raises(UnauthenticatedError) as raised:
+        _identity(proxy, issuer).identify(Headers({HEADER: token}))
+    assert token not in str(raised.value)
+
+
+def test_made_up_key_ids_do_not_have_the_keys_fetched_again_and_again(issuer: TokenIssuer) -> None:
+    """Once a minute at most; a key that is new by then is found."""
+    proxy, clock = Proxy(), ManualClock(NOW)
+    identity = _identity(proxy, issuer, clock)
+    for number in range(20):
+        with pytest.raises(UnauthenticatedError):
+            identity.identify(Headers({HEADER: proxy.assertion(f"k{number + 2}")}))
+    assert proxy.fetches == 1
+    clock.advance(MINUTE)
+    with pytest.raises(UnauthenticatedError):
+        identity.identify(Headers({HEADER: proxy.assertion("k99")}))
+    assert proxy.fetches == 2
+    clock.advance(HOUR)
+
+
+def test_keys_that_cannot_be_fetched_are_nobodys_fault(issuer: TokenIssuer) -> None:
+    """The call may be repeated."""
+    proxy = Proxy()
+
+    def fail() -> bytes:
+        raise OSError("no network")
+
+    identity = CallerIdentity(ManualClock(NOW), iap_audience=IAP_AUDIENCE, fetch_iap_keys=fail, fetch_oidc_keys=fail)
+    with pytest.raises(TransientError):
+        identity.identify(Headers({HEADER: proxy.assertion()}))

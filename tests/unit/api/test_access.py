@@ -1,0 +1,129 @@
+"""The access policy: read strictly, and what follows from it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from luci_scheduler.api.access import (
+    ANONYMOUS,
+    MAX_POLICY_BYTES,
+    AccessError,
+    Identity,
+    Permission,
+    load_access,
+    parse_access,
+    user,
+)
+
+POLICY = {
+    "version": 1,
+    "admins": ["user:Root@Example.com", "group:infra"],
+    "groups": {"infra": ["user:i@x.com", "domain:infra.example.com"], "empty": []},
+    "grants": [
+        {"project": "p", "role": "OWNER", "to": ["user:o@x.com"]},
+        {"project": "p", "realm": "ci", "role": "TRIGGERER", "to": ["domain:ci.com", "group:empty"]},
+        {"project": "*", "realm": "public", "role": "READER", "to": ["allUsers"]},
+        {"project": "q", "role": "READER", "to": ["allAuthenticatedUsers"]},
+    ],
+}
+EVERYTHING = set(Permission)
+
+
+def _permissions(identity: Identity, project: str, realm: str) -> set[Permission]:
+    access = parse_access(json.dumps(POLICY))
+    return {permission for permission in Permission if access.allows(identity, permission, project, realm)}
+
+
+@pytest.mark.parametrize(
+    ("identity", "project", "realm", "expected"),
+    [
+        (user("o@x.com"), "p", "ci", EVERYTHING),
+        (user("O@X.com"), "p", "@legacy", EVERYTHING),
+        (user("o@x.com"), "q", "ci", {Permission.GET}),
+        (user("a@ci.com"), "p", "ci", {Permission.GET, Permission.TRIGGER}),
+        (user("a@ci.com"), "p", "try", set()),
+        (user("a@notci.com"), "p", "ci", set()),
+        (user("a@sub.ci.com"), "p", "ci", set()),
+        (user("root@example.com"), "other", "x", EVERYTHING),
+        (user("i@x.com"), "other", "x", EVERYTHING),
+        (user("any@infra.example.com"), "other", "x", EVERYTHING),
+        (ANONYMOUS, "p", "ci", set()),
+        (ANONYMOUS, "p", "public", {Permission.GET}),
+        (ANONYMOUS, "q", "ci", set()),
+        (user("somebody@else.org"), "q", "ci", {Permission.GET}),
+        (Identity("service:x@ci.com"), "p", "ci", set()),
+    ],
+)
+def test_permissions_follow_from_grants(
+    identity: Identity, project: str, realm: str, expected: set[Permission]
+) -> None:
+    """By project and realm, to users, domains, groups and everybody; administrators may do everything."""
+    assert _permissions(identity, project, realm) == expected
+
+
+def test_only_admins_are_admins() -> None:
+    """An owner of everything is none."""
+    access = parse_access(json.dumps(POLICY))
+    assert access.is_admin(user("root@example.com"))
+    assert not access.is_admin(user("o@x.com"))
+    assert not access.is_admin(ANONYMOUS)
+
+
+@pytest.mark.parametrize(
+    ("document", "problem"),
+    [
+        ([], "the policy: must be an object"),
+        ({}, 'the policy: "version" is missing'),
+        ({"version": 2}, "version: this program reads version 1, not 2"),
+        ({"version": True}, "version: this program reads version 1, not true"),
+        ({"version": 1, "grant": []}, "grant: there is no such member"),
+        ({"version": 1, "admins": "user:a@b.c"}, "admins: must be a list of texts such as user:a@example.com"),
+        ({"version": 1, "admins": ["group:x"]}, 'admins[0]: there is no group "x"'),
+        ({"version": 1, "admins": [1]}, "admins[0]: must be a text, not 1"),
+        ({"version": 1, "groups": []}, "groups: must be an object: name of a group → list of its members"),
+        ({"version": 1, "groups": {"a b": []}}, "groups.a b: a group's name has 1 to 100"),
+        ({"version": 1, "groups": {"g": ["group:g"]}}, "groups.g[0]: must be user:<e-mail> or domain:<name>, not"),
+        ({"version": 1, "groups": {"g": ["allUsers"]}}, "groups.g[0]: must be user:<e-mail> or domain:<name>, not"),
+        ({"version": 1, "grants": {}}, "grants: must be a list"),
+        ({"version": 1, "grants": [{}]}, 'grants[0]: "project" is missing'),
+        ({"version": 1, "grants": [{"project": "P", "role": "READER", "to": []}]}, "grants[0].project: must be a project's"),
+        ({"version": 1, "grants": [{"project": "p", "role": "ADMIN", "to": []}]}, "grants[0].role: must be one of READER,"),
+        ({"version": 1, "grants": [{"project": "p", "role": [], "to": []}]}, "grants[0].role: must be one of READER,"),
+        ({"version": 1, "grants": [{"project": "p", "realm": "p:ci", "role": "READER", "to": []}]}, "grants[0].realm: "),
+        ({"version": 1, "grants": [{"project": "p", "role": "READER", "to": ["a@b.c"]}]}, "grants[0].to[0]: must be user:"),
+        ({"version": 1, "grants": [{"project": "p", "role": "READER", "to": ["user:"]}]}, "grants[0].to[0]: must be user:"),
+        ({"version": 1, "grants": [{"project": "p", "role": "READER", "to": ["user:a@b c"]}]}, "grants[0].to[0]: "),
+        ({"version": 1, "grants": [{"project": "p", "role": "READER", "to": ["domain:"]}]}, "grants[0].to[0]: "),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_told_with_its_place(document: Any, problem: str) -> None:
+    """And nothing of a wrong policy is in force."""
+    with pytest.raises(AccessError) as raised:
+        parse_access(json.dumps(document))
+    assert any(line.startswith(problem) for line in raised.value.problems), raised.value.problems
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "nope", '{"version": 1, "version": 1}', "[" * 200_000, " " * MAX_POLICY_BYTES + "{}", '"\\ud800"']
+)
+def test_hostile_texts_are_refused(text: str) -> None:
+    """Not JSON, members that are there twice, too deep, too large."""
+    with pytest.raises(AccessError):
+        parse_access(text)
+
+
+def test_all_problems_are_told_at_once() -> None:
+    """Whoever writes a policy need not find them one by one."""
+    with pytest.raises(AccessError) as raised:
+        parse_access('{"version": 1, "admins": [1], "grants": [{"project": "*", "role": "X", "to": ["y"]}], "z": 0}')
+    assert len(raised.value.problems) == 4
+
+
+@pytest.mark.parametrize("text", ["", "  \n", "{}", "not json"])
+def test_without_a_valid_policy_nobody_is_allowed_anything(text: str) -> None:
+    """The safe default, with the reason."""
+    access = load_access(text)
+    assert "SCHEDULER_ACCESS" in access.problem
+    assert not any(access.allows(user("a@b.c"), permission, "p", "r") for permission in Permission)
+    assert not access.is_admin(user("a@b.c"))
