@@ -29,8 +29,8 @@ locals {
         tasks = google_service_account.this["tasks"].member
         cron  = google_service_account.this["cron"].member
       }
-      # A little longer than a task's dispatch deadline of 300 s.
-      timeout_seconds = 330
+      # A little longer than a task's dispatch deadline of 600 s.
+      timeout_seconds = 630
       size            = var.functions.on_task
       ingress         = "ALLOW_INTERNAL_ONLY"
       secret          = "functions"

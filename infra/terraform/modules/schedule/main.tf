@@ -8,7 +8,7 @@ resource "google_cloud_scheduler_job" "this" {
   schedule    = var.cron
   time_zone   = "Etc/UTC"
   # The same as a task's dispatch deadline.
-  attempt_deadline = "300s"
+  attempt_deadline = "600s"
 
   http_target {
     http_method = "POST"
