@@ -53,6 +53,8 @@ locals {
   # Cloud Run gives every service this address. It is known beforehand, so on_task can be told its own.
   urls = { for function, name in local.names : function => "https://${name}-${data.google_project.this.number}.${var.region}.run.app" }
 
+  console_host = var.console.iap == null ? trimprefix(local.urls.console, "https://") : var.console.iap.domain
+
   environment = { for name, value in {
     SCHEDULER_PROJECT      = var.project_id
     SCHEDULER_LOCATION     = var.region
@@ -62,7 +64,7 @@ locals {
     SCHEDULER_TASK_ACCOUNT = google_service_account.this["tasks"].email
     SCHEDULER_TASK_CALLERS = google_service_account.this["cron"].email
     SCHEDULER_APP_ID       = var.app_id
-    SCHEDULER_HOSTNAME     = var.console.iap == null ? trimprefix(local.urls.console, "https://") : var.console.iap.domain
+    SCHEDULER_HOSTNAME     = local.console_host
     SCHEDULER_BUILDBUCKET_SERVERS = jsonencode([
       for server in var.buildbucket_servers : {
         host      = server.host
@@ -88,6 +90,9 @@ locals {
     SCHEDULER_GITILES_COMMITS_PER_POLL = var.tuning.gitiles_commits_per_poll
     SCHEDULER_GITILES_BACKFILL         = var.tuning.gitiles_backfill
     SCHEDULER_COMMIT_WAIT_SECONDS      = var.tuning.commit_wait_seconds
+    SCHEDULER_ACCESS                   = var.console.access
+    SCHEDULER_CONSOLE_AUDIENCES        = join(",", distinct([local.urls.console, "https://${local.console_host}"]))
+    SCHEDULER_IAP_AUDIENCE             = one(module.console_iap[*].audience)
     SCHEDULER_FETCH_ALLOWED_HOSTS      = length(var.fetch_allowed_hosts) == 0 ? null : join(",", sort(var.fetch_allowed_hosts))
   } : name => tostring(value) if value != null }
 }

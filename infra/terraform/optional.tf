@@ -4,12 +4,14 @@ module "console_iap" {
   source = "./modules/console_iap"
   count  = var.console.iap == null ? 0 : 1
 
-  project_id = local.project_id
-  region     = var.region
-  name       = "${local.prefix}luci-scheduler-console"
-  service    = module.function["console"].name
-  domain     = var.console.iap.domain
-  members    = var.console.members
+  project_id     = local.project_id
+  project_number = data.google_project.this.number
+  region         = var.region
+  name           = "${local.prefix}luci-scheduler-console"
+  # By name: the console is told the load balancer's audience, so it is made after it.
+  service = local.names.console
+  domain  = var.console.iap.domain
+  members = var.console.members
 }
 
 resource "google_billing_budget" "this" {

@@ -130,13 +130,19 @@ variable "console" {
   type = object({
     members = optional(set(string), [])
     iap     = optional(object({ domain = string }))
+    access  = optional(string)
   })
   default     = {}
-  description = "Who may open the console, as IAM members; and the domain it has behind Identity-Aware Proxy (without: `gcloud run services proxy`)."
+  description = "Who may open the console, as IAM members; the domain it has behind Identity-Aware Proxy (without: `gcloud run services proxy`); and the access policy, a JSON document that says what each may do."
 
   validation {
     condition     = alltrue([for member in var.console.members : can(regex("^(user|group|serviceAccount|domain):.+$", member))])
     error_message = "console: members must be IAM members such as \"group:builders@example.com\"; allUsers is not taken: put a group of people there."
+  }
+
+  validation {
+    condition     = var.console.access == null || can(jsondecode(var.console.access))
+    error_message = "console: access must be a JSON document: write it with jsonencode(...) or file(...), or leave it out to allow nobody anything."
   }
 
   validation {

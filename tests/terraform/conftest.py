@@ -36,7 +36,7 @@ EVERYTHING: dict[str, Any] = {
         {"project": "other", "bucket": "the-configs", "object": "other/luci-scheduler.cfg"},
     ],
     "commit_publishers": ["user:committer@example.com"],
-    "console": {"members": ["group:builders@example.com"], "iap": {"domain": "scheduler.example.com"}},
+    "console": {"members": ["group:builders@example.com"], "iap": {"domain": "scheduler.example.com"}, "access": "{}"},
     "database": {"location": "nam5", "point_in_time_recovery": True, "weekly_backup_weeks": 4},
     "monitoring": {"emails": ["oncall@example.com"]},
     "budget": {"billing_account": "012345-6789AB-CDEF01", "monthly_amount": 50, "currency": "EUR"},

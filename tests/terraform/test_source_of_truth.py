@@ -21,6 +21,8 @@ NOT_SET = {
     "topic_project": "Terraform names each server's topic in full",
     "task_audience": "the address of on_task, the default, is what Cloud Run wants",
     "oidc_certs_url": "the default is where Google publishes its keys",
+    "iap_certs_url": "the default is where IAP's keys are published",
+    "local_user": "the local cloud's",
     "gitiles_urls": "the local cloud's",
     "storage_url": "the default is Cloud Storage itself",
     "config_folder": "the local cloud's",

@@ -37,6 +37,7 @@ WRONG: dict[str, list[tuple[Any, str] | None]] = {
     "commit_publishers": [(["allUsers"], "allUsers is not taken"), (["me@example.com"], "user:me@example.com")],
     "console": [
         ({"members": ["allAuthenticatedUsers"]}, "put a group of people there"),
+        ({"access": "{"}, "write it with jsonencode"),
         ({"iap": {"domain": "https://x.example.com/"}}, "leave out https://"),
     ],
     "functions": [

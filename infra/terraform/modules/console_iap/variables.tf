@@ -3,6 +3,11 @@ variable "project_id" {
   description = "Project of the load balancer."
 }
 
+variable "project_number" {
+  type        = string
+  description = "The project's number, part of the audience of IAP's assertions."
+}
+
 variable "region" {
   type        = string
   description = "Region of the console."
