@@ -122,7 +122,10 @@ def make_app(
         hostname=settings.default_hostname,
         token_secrets=settings.token_secrets,
         servers={
-            server.host: Server(server.protocol, topic_names(settings.topics_in, "buildbucket", server.publisher).topic)
+            server.host: Server(
+                server.protocol,
+                server.topic or topic_names(settings.topics_in, "buildbucket", server.publisher).topic,
+            )
             for server in settings.buildbucket_servers
         },
         check_interval=settings.check_interval_seconds * SECOND,

@@ -53,6 +53,7 @@ def commit_outcome(runtime: Runtime, found: Found[Invocation], controller: Contr
         "invocation_finished",
         job_id=invocation.job_id,
         invocation_id=str(invocation.id),
+        kind=invocation.task.kind,
         status=str(invocation.status),
         seconds=((invocation.finished or invocation.started) - invocation.started) / 1e9,
     )
