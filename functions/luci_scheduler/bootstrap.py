@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,13 +17,14 @@ from luci_scheduler.api.access import ANONYMOUS, Access, Identity, load_access
 from luci_scheduler.api.context import Context
 from luci_scheduler.config.folder import FolderSource
 from luci_scheduler.config.settings import Settings, read_settings
+from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.instants import DAY, SECOND
 from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.core.topic_names import topic_names
 from luci_scheduler.engine.runtime import Limits, Runtime
 from luci_scheduler.managers.environment import Environment, Polling, Server
 from luci_scheduler.managers.registry import launch_time, make_era_of, make_managers
-from luci_scheduler.ports import Buildbucket, Chance, Clock, ConfigSource, Fetch, Gitiles, Queue, Store
+from luci_scheduler.ports import Buildbucket, Chance, Clock, ConfigSource, Fetch, Gitiles, Queue, Store, Task
 
 __all__ = [
     "App",
@@ -67,6 +68,20 @@ class App:
             TransientError: the keys that verify it could not be fetched.
         """
         return Context(self.runtime, self.access, self.identify(headers))
+
+    def note_config_changes(self, events: Iterable[CommitEvent]) -> None:
+        """Have the configs read at once if a commit is one of a repository that holds some; safe to repeat.
+
+        Raises:
+            TransientError: the queue failed; deliver again.
+        """
+        sources = {
+            (str(parse_repo_url(source.repo)), source.ref)
+            for source in self.settings.config_sources
+            if source.kind == "gitiles"
+        }
+        if any((event.repo, event.ref) in sources for event in events):
+            self.runtime.queue.enqueue(Task("sync", {}, self.runtime.clock.now()))
 
     def sync(self, key: str) -> None:
         """Put the configs of all sources in force."""

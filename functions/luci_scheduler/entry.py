@@ -52,7 +52,9 @@ def commit(app: App, event: Any) -> Outcome:
         message = open_message(event)
         if len(message.data_base64) > MAX_EVENT_BYTES * 2:
             raise MalformedError(f"a commit event has at most {MAX_EVENT_BYTES} bytes")
-        on_commits(app.runtime, parse_commit_events(message.data), message.published, f"commit-{message.id}")
+        events = parse_commit_events(message.data)
+        app.note_config_changes(events)
+        on_commits(app.runtime, events, message.published, f"commit-{message.id}")
 
     return settle(handle, function="on_gitiles_commit", event_id=_event_id(event))
 
