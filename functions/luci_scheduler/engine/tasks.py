@@ -10,7 +10,7 @@ from luci_scheduler.core.identifiers import InvocationId, JobId, split_job_id, t
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.trigger_json import trigger_from_json
 from luci_scheduler.engine.abort import abort_invocation, on_abort_task
-from luci_scheduler.engine.advance import advance
+from luci_scheduler.engine.advance import advance, launch_all
 from luci_scheduler.engine.cron import on_cron_tick
 from luci_scheduler.engine.dispatch import on_dispatch, on_dispatch_to
 from luci_scheduler.engine.intake import accept_triggers
@@ -60,7 +60,7 @@ def _launch(runtime: Runtime, payload: Payload, key: str) -> None:
     attempts, created = int(payload["attempts"]), int(payload["created"])
     found = runtime.store.invocation(job_id, invocation_id)
     if found is not None:
-        on_launch_task(runtime, found, attempts, key)
+        launch_all(runtime, on_launch_task(runtime, found, attempts, key), key)
         return
     if runtime.clock.now() - created < runtime.limits.early_task_patience:
         raise ComeAgainError(f"invocation {invocation_id} of {job_id} is not created yet")
