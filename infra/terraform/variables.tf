@@ -250,7 +250,7 @@ variable "database" {
 
 variable "schedules" {
   type = object({
-    sync  = optional(string, "*/10 * * * *")
+    sync  = optional(string, "* * * * *")
     sweep = optional(string, "* * * * *")
   })
   default     = {}
