@@ -348,7 +348,8 @@ def _failure(text: str, *, is_v1: bool) -> dict[str, Any]:
     text = code if is_v1 else message
     if text.startswith("HTTP "):
         status, _, body = text.removeprefix("HTTP ").partition(": ")
-        return {"http": int(status), "body": message if is_v1 else body}
+        body = message if is_v1 else body
+        return {"http": int(status), **({"body": body} if body else {})}
     return {"error": code, **({} if code in _FIXED_TEXTS else {"message": message})}
 
 
