@@ -26,6 +26,7 @@ from luci_scheduler.ports import (
     Version,
     Write,
 )
+from luci_scheduler.tracing import current_trace
 
 __all__ = ["Allocation", "allocate"]
 
@@ -143,7 +144,9 @@ def _invocations(
             continue
         log = first_log(request, now)
         due = Instant(now + runtime.limits.claim_lease)
-        invocation = replace(invocation, last_event=key, next_due=due, log_size=len(log.encode()))
+        invocation = replace(
+            invocation, last_event=key, next_due=due, log_size=len(log.encode()), trace=current_trace()
+        )
         invocations.append(invocation)
         creations.append(CreateInvocation(invocation, log))
         resolved.update(_all_of(request, identifier, ""))

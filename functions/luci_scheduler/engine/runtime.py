@@ -15,6 +15,7 @@ from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.managers.controller import Answers, Controller
 from luci_scheduler.managers.protocol import TaskManager
 from luci_scheduler.ports import Chance, Clock, Gitiles, Queue, Store
+from luci_scheduler.tracing import bind_invocation
 
 __all__ = ["Limits", "Runtime", "logger"]
 
@@ -92,7 +93,8 @@ class Runtime:
         return manager
 
     def controller(self, invocation: Invocation, answers: Answers) -> Controller:
-        """Return a fresh controller around an invocation that was just read or written."""
+        """Return a fresh controller around an invocation that was just read or written; from here on the log is about it."""
+        bind_invocation(invocation.job_id, invocation.id, invocation.attempts, invocation.trace)
         return Controller(invocation, self.clock, self.chance, self.queue, answers)
 
     def stamped(self, invocation: Invocation, key: str) -> Invocation:

@@ -35,6 +35,7 @@ def _messages(ref: Any, invocation_id: str) -> dict[tuple[str, str], Any]:
         (SCHEDULER, "AbortInvocation"): invocation,
         (SCHEDULER, "EmitTriggers"): {"batches": [{"trigger": {"id": "t", "noop": {}}, "jobs": [ref]}]},
         (OPERATOR, "GetInvocationLog"): invocation,
+        (OPERATOR, "ExportInvocation"): invocation,
         (OPERATOR, "PauseJob"): {"jobRef": ref, "reason": "because"},
         (OPERATOR, "ResumeJob"): {"jobRef": ref, "reason": "because"},
         (OPERATOR, "AbortJob"): {"jobRef": ref, "reason": "because"},
@@ -46,7 +47,7 @@ def _messages(ref: Any, invocation_id: str) -> dict[tuple[str, str], Any]:
 
 
 METHODS = list(_messages(REF, "1"))
-NEEDS = {"Get": (OWNER, TRIGGERER, READER, ADMIN), "Emit": (OWNER, TRIGGERER, ADMIN), "Trigger": (OWNER, TRIGGERER, ADMIN),
+NEEDS = {"Get": (OWNER, TRIGGERER, READER, ADMIN), "Export": (OWNER, TRIGGERER, READER, ADMIN), "Emit": (OWNER, TRIGGERER, ADMIN), "Trigger": (OWNER, TRIGGERER, ADMIN),
          "Rerun": (OWNER, TRIGGERER, ADMIN), "Backfill": (OWNER, TRIGGERER, ADMIN), "Pause": (OWNER, ADMIN),
          "Resume": (OWNER, ADMIN), "Abort": (OWNER, ADMIN)}  # fmt: skip
 """Beginning of a method's name → who may call it."""
