@@ -23,6 +23,8 @@ REF = "refs/heads/main"
 PROJECT = "engine"
 JOB = JobId(f"{PROJECT}/linux-tests")
 SLOW = JobId(f"{PROJECT}/mac-tests")
+ALONE = JobId(f"{PROJECT}/perf-tests")
+"""No commit triggers it."""
 POLLER = JobId(f"{PROJECT}/main-poller")
 
 _CONFIG = f"""
@@ -51,6 +53,7 @@ job {{
   schedule: "0 2 * * *"
   buildbucket {{ server: "{BUILDBUCKET_HOST}" bucket: "ci" builder: "Fuzz" }}
 }}
+job {{ id: "perf-tests" buildbucket {{ server: "{BUILDBUCKET_HOST}" bucket: "ci" builder: "Perf Tests" }} }}
 job {{ id: "cleanup" schedule: "with 12h interval" noop {{ sleep_ms: 5 }} }}
 """
 _USUAL = {"linux-tests": 9, "mac-tests": 21, "win-release": 34, "docs": 2, "nightly-fuzzing": 95}
@@ -81,13 +84,14 @@ class Sample:
         assert self.cloud._memory is not None
         return self.cloud._memory.store
 
-    def commit(self, name: str = "src/main.cc") -> str:
-        """Commit to the repository, tell the scheduler, and return the revision."""
+    def commit(self, name: str = "src/main.cc", *, announced: bool = True) -> str:
+        """Commit to the repository, tell the scheduler unless told not to, and return the revision."""
         number = len(self.revisions)
-        at = int(time.time())
+        at = time.time_ns()
         revision = self.cloud.repository(REPO).commit(f"Change {number}", {name: f"content {number}\n"}, at=at)
         self.revisions.append(revision)
-        self.cloud.publish_commit(REPO, REF, revision)
+        if announced:
+            self.cloud.publish_commit(REPO, REF, revision)
         return revision
 
     def wait(self, what: Callable[[], Any], seconds: float = 30.0) -> Any:
@@ -104,6 +108,11 @@ class Sample:
         newest = list(self.store.invocations(job_id, 1))
         return newest[0] if newest and newest[0].status is Status.RUNNING else None
 
+    def is_idle(self, job_id: JobId) -> bool:
+        """Whether nothing of a job runs or waits."""
+        found = self.store.job(job_id)
+        return found is not None and not found.value.active_invocations and not found.value.triggers_wait
+
     def newest(self, job_id: JobId) -> Invocation:
         """Return a job's newest invocation."""
         return next(iter(self.store.invocations(job_id, 1)))
@@ -111,13 +120,14 @@ class Sample:
 
 @contextmanager
 def sample(folder: Path, *, past: int = 60) -> Iterator[Sample]:
-    """Run the sample; builds of mac-tests go on until they are aborted, others take a second."""
+    """Run the sample; builds of mac-tests and perf-tests go on until they are aborted, others take a second."""
     config = folder / "configs" / PROJECT / "luci-scheduler.cfg"
     config.parent.mkdir(parents=True)
     config.write_text(_CONFIG, encoding="utf-8")
     plan = Script((Start(SECOND // 5), End(SECOND)))
     with LocalCloud(config.parent.parent, check_interval_seconds=2, store="memory", plan=plan, sync_seconds=0) as cloud:
-        cloud.buildbucket.plans.set(f"{PROJECT}/ci/Mac Tests", Manual())
+        for builder in ("Mac Tests", "Perf Tests"):
+            cloud.buildbucket.plans.set(f"{PROJECT}/ci/{builder}", Manual())
         running = Sample(cloud, [])
         for name in _USUAL:
             _write_past(running.store, name, past)

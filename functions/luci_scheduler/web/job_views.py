@@ -91,7 +91,8 @@ class JobView:
 class PollerView:
     """How a gitiles job's polling goes."""
 
-    healthy: bool
+    css: str
+    """Class of the notice: good, bad, or empty where nothing is known."""
     words: str
     looked: str
     repo: str
@@ -193,7 +194,7 @@ def poller_view(job: Job, record: PollerRecord | None, newest: Invocation | None
     else:
         words = "The last poll succeeded."
     return PollerView(
-        healthy=not failed,
+        css="bad" if failed else "good" if last is not None else "",
         words=words,
         looked=f"{shown(last)} ({relative(now - last, 'ago', 'from now')})" if last is not None else "never",
         repo=str(job.definition.task.fields.get("repo", "")),

@@ -53,6 +53,10 @@ _BEGINNINGS = (
 _STARTED_2021 = re.compile(r'Build \d+: status "STARTED"')
 
 
+# What follows closely is drawn into what was before, as rings.
+_RADII = {EventKind.QUEUED: 12, EventKind.LAUNCHED: 9, EventKind.CREATED: 6, EventKind.STARTED: 5, EventKind.END: 9}
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened."""
@@ -72,6 +76,8 @@ class Mark:
     """With the time since the invocation was created."""
     clock: str
     """Time of day, UTC."""
+    radius: int
+    """Of its circle; 0 for what is drawn otherwise."""
 
 
 def events(invocation: Invocation, log: str) -> list[Event]:
@@ -107,6 +113,7 @@ def marks(found: Sequence[Event], now: Instant) -> list[Mark]:
             round(1000 * min(1.0, max(0.0, (event.at - start) / length)), 1),
             f"{event.title}, {_since(event.at - start)}",
             f"{to_datetime(event.at):%H:%M:%S}",
+            _RADII.get(event.kind, 0),
         )
         for event in found
     ]

@@ -19,7 +19,8 @@ _NO_SUCH_PAGE = "There is no such page."
 def answer(visit: Visit, path: str) -> Answer:
     """Answer a GET of ``path``, which is decoded already."""
     parts = _parts(path)
-    if parts[0] == "static" and len(parts) == 2 and (file := static_file(parts[1])):  # noqa: PLR2004 - folder, name
+    # Not /static: there the web framework under the functions serves a folder of its own.
+    if parts[0] == "assets" and len(parts) == 2 and (file := static_file(parts[1])):  # noqa: PLR2004 - folder, name
         return file
     return _guarded(visit, lambda: _page(visit, parts))
 

@@ -145,7 +145,7 @@ def _text(name: str) -> str:
 
 
 def _static_address(name: str) -> str:
-    return f"/static/{name}?v={hashlib.sha256(_text(name).encode()).hexdigest()[:12]}"
+    return f"/assets/{name}?v={hashlib.sha256(_text(name).encode()).hexdigest()[:12]}"
 
 
 def _json(document: Any, code: int) -> Answer:
