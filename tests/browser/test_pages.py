@@ -220,7 +220,8 @@ def test_the_log_grows_while_it_is_looked_at(browser: Any, running: Sample) -> N
     assert page.locator("#live-log").get_attribute("aria-live") == "polite"
     lines = page.locator("#live-log").inner_text().count("Handling timer")
     page.wait_for_function(
-        "before => document.getElementById('live-log').textContent.split('Handling timer').length - 1 > before", arg=lines
+        "before => document.getElementById('live-log').textContent.split('Handling timer').length - 1 > before",
+        arg=lines,
     )
     page.locator("summary", has_text="Abort").click()
     page.get_by_role("button", name="Abort", exact=True).click()

@@ -167,7 +167,8 @@ def job(visit: Visit, job_id: JobId) -> Answer:
         raise
     listed = {item.id for item in history.invocations}
     missing = [(job_id, item) for item in record.active_invocations if item not in listed and not cursor]
-    active = [*store.invocations_by_id(missing), *(item for item in history.invocations if not item.status.is_final)]
+    unlisted = store.invocations_by_id(missing) if missing else ()
+    active = [*unlisted, *(item for item in history.invocations if not item.status.is_final)]
     past = [item for item in history.invocations if item.status.is_final]
     document = {**job_json(record, history.invocations), "next_cursor": history.next_cursor or None}
     first: dict[str, Any] = {}
