@@ -83,7 +83,7 @@ def main() -> int:
         prepare(running, page)
         page.close()
         for path in _pictures(browser, running):
-            print(f"{path.name}: {path.stat().st_size // 1024} KB")
+            sys.stdout.write(f"{path.name}: {path.stat().st_size // 1024} KB\n")
     return 0
 
 
