@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: check test crash terraform-test demo replay lock clean
+.PHONY: check test bench crash terraform-test demo replay lock clean
 
 check: $(STAMP)  ## lint, formats, types, import rules, Terraform
 	$(BIN)/ruff check .
@@ -21,6 +21,9 @@ terraform-test: $(STAMP)  ## the tests of infra/terraform only
 
 crash: $(STAMP)  ## functions killed at every step of a build
 	$(BIN)/python -m pytest -m "crash or not crash" tests/e2e/test_crashes.py
+
+bench: $(STAMP)  ## one commit for 300 jobs, a month of virtual time, cold start: some twenty minutes
+	$(BIN)/python -m tests.benchmarks
 
 demo: $(STAMP)  ## a commit becomes a build, live
 	$(BIN)/python -m emulator demo

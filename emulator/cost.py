@@ -102,7 +102,7 @@ def monthly_idle(size: Size, prices: Prices = PRICES) -> dict[str, float]:
     """Return what stands there costs a month while nothing lands, in dollars by cause."""
     return {
         "sweep, every minute": _MINUTES * cost_of(PATHS["sweep"], size, prices),
-        "configs, every ten minutes": _MINUTES / 10 * cost_of(PATHS["sync"], size, prices),
+        "configs, every minute": _MINUTES * cost_of(PATHS["sync"], size, prices),
         "two schedules": 2 * prices.scheduler_job_month,
         "two secret versions": 2 * prices.secret_version_month,
     }

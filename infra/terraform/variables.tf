@@ -250,7 +250,7 @@ variable "database" {
 
 variable "schedules" {
   type = object({
-    sync  = optional(string, "*/10 * * * *")
+    sync  = optional(string, "* * * * *")
     sweep = optional(string, "* * * * *")
   })
   default     = {}
@@ -398,7 +398,7 @@ variable "kms_key" {
   }
 
   validation {
-    condition     = var.kms_key == null || try(split("/", var.kms_key)[3] == var.region, false)
+    condition     = var.kms_key == null || try(split("/", var.kms_key)[3], var.region) == var.region
     error_message = "kms_key must lie in the region of the functions: make a key there, or change region."
   }
 }

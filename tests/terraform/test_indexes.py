@@ -31,6 +31,7 @@ VALUES: dict[str, Any] = {
     "InvocationId": 10,
     "Instant": 10,
     "bool": True,
+    "Sequence": (),
 }
 """What the store's methods are called with, by the name of an argument's type."""
 

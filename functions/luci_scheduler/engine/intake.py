@@ -12,12 +12,13 @@ from luci_scheduler.core.job import Job
 from luci_scheduler.core.kv_lists import check_kv_list
 from luci_scheduler.core.triage import has_free_slot, inactive_reason
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.engine.advance import PENDING_READ, launch_all, take_up_waiting
+from luci_scheduler.engine.advance import launch_all
 from luci_scheduler.engine.allocation import allocate
 from luci_scheduler.engine.jobs import put_job
-from luci_scheduler.engine.launch import launch, needs_launch
+from luci_scheduler.engine.launch import needs_launch
 from luci_scheduler.engine.outbox import launch_task
 from luci_scheduler.engine.runtime import Runtime, logger
+from luci_scheduler.engine.waiting import PENDING_READ, take_up_waiting
 from luci_scheduler.ports import CreateTrigger, Found, TriggerRecord, UpdateTrigger, Write
 
 __all__ = ["accept_triggers"]
@@ -165,7 +166,7 @@ def _repeat_launch(runtime: Runtime, job_id: JobId, invocation_id: InvocationId,
         return
     now, claim_until = runtime.clock.now(), found.value.claim_until
     if needs_launch(found.value, now):
-        launch(runtime, found, key)
+        launch_all(runtime, [found], key)
     elif claim_until is not None and found.value.status.is_initial:
         runtime.queue.enqueue(launch_task(found.value, claim_until, now))
 

@@ -34,6 +34,8 @@ class Limits:
     retry_backoff_max: int = 600 * SECOND
     races: int = 8
     """How often a handler that lost a race decides again before it asks to be delivered again."""
+    launches_at_once: int = 8
+    """Invocations that one delivery launches itself for a job, one after the other; more go to the queue."""
     concurrency: int = 16
     """Jobs that one delivery works on side by side."""
     early_task_patience: int = 5 * MINUTE
