@@ -20,10 +20,12 @@ from luci_scheduler.engine.watch import on_notification
 from luci_scheduler.envelopes import open_message
 from luci_scheduler.settle import settle
 from luci_scheduler.tracing import delivery_trace
-from luci_scheduler.web.views import answer
+from luci_scheduler.web.views import answer, submit
+from luci_scheduler.web.visit import Visit
 
 __all__ = ["commit", "finish", "log_refusals", "notification", "page", "task"]
 
+_MAX_FORM_BYTES = 1 << 16
 _MAX_TASK_BYTES = 1 << 20  # Cloud Tasks takes at most a megabyte
 # A task that this version does not understand may be a newer one's, during a deployment; with the queue's pauses ten retries
 # last a quarter of an hour. After that it is dropped: a queue has no dead letters.
@@ -111,13 +113,20 @@ def page(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
         structlog.get_logger("luci_scheduler").error("access_denied_to_all", reason=app.access.problem)
     if request.path.startswith("/prpc/"):
         return _call(app, request)
-    if request.method not in ("GET", "HEAD"):
-        return "Method not allowed\n", 405, {"Allow": "GET, HEAD", _MARK: "true"}
+    if request.method not in ("GET", "HEAD", "POST"):
+        return "Method not allowed\n", 405, {"Allow": "GET, HEAD, POST", _MARK: "true"}
     try:
         context = app.context(request.headers)
     except UnauthenticatedError as error:
         return f"Unauthenticated: {error}\n", 401, {_MARK: "true", "Content-Type": "text/plain; charset=utf-8"}
-    return answer(context, request.path, as_json=request.args.get("format") == "json")
+    visit = Visit(context, app.settings.token_secrets, request.args.to_dict())
+    if request.method == "POST":
+        if (request.content_length or 0) > _MAX_FORM_BYTES:
+            return f"A form has at most {_MAX_FORM_BYTES} bytes\n", 413, {_MARK: "true"}
+        body, code, headers = submit(visit, request.path, request.form, request.headers.get("Sec-Fetch-Site", ""))
+    else:
+        body, code, headers = answer(visit, request.path)
+    return body, code, {**headers, _MARK: "true"}
 
 
 def _call(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:

@@ -15,7 +15,7 @@ from luci_scheduler.api.description import json_name, openapi
 from luci_scheduler.api.methods import HANDLERS
 from luci_scheduler.api.schema import MESSAGES, METHODS, fields_of, message_class
 from luci_scheduler.core.errors import TransientError
-from tests.unit.api.support import OWNER, READER, Client, world_for
+from tests.unit.api.support import OWNER, READER, STRANGER, Client, world_for
 
 JSON = "application/json"
 JOBS = "/prpc/scheduler.Scheduler/GetJobs"
@@ -221,8 +221,8 @@ def test_pages_show_what_the_caller_may_see() -> None:
     client, invocation = Client(world), world.invocations()[0].id
     for path in ("/jobs/proj/job", f"/jobs/proj/job/{invocation}"):
         assert client.http(path, who=READER, method="GET").status_code == 200
-        hidden = client.http(path, method="GET")
-        missing = client.http(path.replace("/job", "/none", 2).replace("/nones", "/jobs"), who=READER, method="GET")
+        hidden = client.http(path, who=STRANGER, method="GET")
+        missing = client.http(path.replace("/job", "/none", 2).replace("/nones", "/jobs"), who=STRANGER, method="GET")
         assert (hidden.status_code, hidden.data) == (missing.status_code, missing.data)
         assert hidden.status_code == 404
 
