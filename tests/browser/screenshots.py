@@ -15,7 +15,7 @@ from tests.browser.sample import JOB, POLLER, PROJECT, REF, REPO, SLOW, Sample, 
 
 _FOLDER = Path(__file__).parents[2] / "docs" / "images"
 _LOOKS = {"light": ("light", 1200, 900), "dark": ("dark", 1200, 900), "phone": ("light", 360, 780)}
-_TALLEST = 1500
+_TALLEST = 1100
 
 
 def addresses(running: Sample) -> dict[str, str]:
