@@ -14,8 +14,8 @@ from tests.browser.drive import chromium
 from tests.browser.sample import JOB, POLLER, PROJECT, REF, REPO, SLOW, Sample, sample
 
 _FOLDER = Path(__file__).parents[2] / "docs" / "images"
-_LOOKS = {"light": ("light", 1200, 900), "dark": ("dark", 1200, 900), "phone": ("light", 360, 780)}
-_TALLEST = 1500
+_LOOKS = {"light": ("light", 1200), "dark": ("dark", 1200), "phone": ("light", 360)}
+_LOWEST, _TALLEST = 400, 1100
 
 
 def addresses(running: Sample) -> dict[str, str]:
@@ -60,17 +60,17 @@ def prepare(running: Sample, page: Page) -> None:
 
 
 def _pictures(browser: Browser, running: Sample) -> Iterator[Path]:
-    for look, (scheme, width, height) in _LOOKS.items():
-        context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": height})
+    for look, (scheme, width) in _LOOKS.items():
+        context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": _LOWEST})
         page = context.new_page()
         for name, path in addresses(running).items():
+            page.set_viewport_size({"width": width, "height": _LOWEST})
             page.goto(running.url + path)
             page.evaluate("document.activeElement.blur()")
             tall = page.evaluate("document.documentElement.scrollHeight")
-            page.set_viewport_size({"width": width, "height": min(_TALLEST, max(400, tall))})
+            page.set_viewport_size({"width": width, "height": min(_TALLEST, tall)})
             target = _FOLDER / f"{name}-{look}.png"
             page.screenshot(path=target)
-            page.set_viewport_size({"width": width, "height": height})
             yield target
         context.close()
 

@@ -171,24 +171,7 @@ def job(visit: Visit, job_id: JobId) -> Answer:
     active = [*unlisted, *(item for item in history.invocations if not item.status.is_final)]
     past = [item for item in history.invocations if item.status.is_final]
     document = {**job_json(record, history.invocations), "next_cursor": history.next_cursor or None}
-    first: dict[str, Any] = {}
-    if not cursor:
-        waiting = [item.value.trigger for item in store.pending_triggers(job_id, _PENDING_ON_PAGE + 1)]
-        document["pending_triggers"] = [item.public() for item in waiting[:_PENDING_ON_PAGE]]
-        first = {
-            "definition": definition_text(record.definition.task),
-            "policy": policy_text(record.definition.policy),
-            "triggers": list(record.definition.triggered_jobs),
-            "triage_log": store.triage_log(job_id),
-            "last_triage": shown(record.last_triage) if record.last_triage is not None else "",
-            "pending": [trigger_view(item, now) for item in waiting[:_PENDING_ON_PAGE]],
-            "more_pending": len(waiting) > _PENDING_ON_PAGE,
-        }
-        if record.definition.task.kind == "gitiles":
-            poller = store.poller(job_id)
-            newest = history.invocations[0] if history.invocations else None
-            first["poller"] = poller_view(record, poller.value if poller else None, newest, now)
-            document["poller"] = {"repo": first["poller"].repo, "known": dict(poller.value.known) if poller else {}}
+    first = {} if cursor else _first_page(context, record, history.invocations, document)
     project_name, name = split_job_id(job_id)
     return visit.page(
         "job.html",
@@ -203,6 +186,30 @@ def job(visit: Visit, job_id: JobId) -> Answer:
         older=address("jobs", project_name, name, c=history.next_cursor) if history.next_cursor else "",
         newest=address("jobs", project_name, name) if cursor else "",
     )
+
+
+def _first_page(
+    context: Context, record: Job, listed: Sequence[Invocation], document: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what the first page of a job's history shows besides it; the JSON twin's share of it is added to ``document``."""
+    store, now = context.runtime.store, context.runtime.clock.now()
+    waiting = [item.value.trigger for item in store.pending_triggers(record.id, _PENDING_ON_PAGE + 1)]
+    document["pending_triggers"] = [item.public() for item in waiting[:_PENDING_ON_PAGE]]
+    first: dict[str, Any] = {
+        "definition": definition_text(record.definition.task),
+        "policy": policy_text(record.definition.policy),
+        "triggers": list(record.definition.triggered_jobs),
+        "triage_log": store.triage_log(record.id),
+        "last_triage": shown(record.last_triage) if record.last_triage is not None else "",
+        "pending": [trigger_view(item, now) for item in waiting[:_PENDING_ON_PAGE]],
+        "more_pending": len(waiting) > _PENDING_ON_PAGE,
+    }
+    if record.definition.task.kind == "gitiles":
+        poller = store.poller(record.id)
+        view = poller_view(record, poller.value if poller else None, listed[0] if listed else None, now)
+        document["poller"] = {"repo": view.repo, "known": dict(poller.value.known) if poller else {}}
+        first["poller"] = view
+    return first
 
 
 def _visible(context: Context, job_id: JobId) -> Job:

@@ -4,8 +4,13 @@
 (() => {
   const PERIOD = 2000;
   const SLOW = 15000;
-  const main = document.getElementById("main");
-  if (!main || !document.querySelector("[data-live]")) return;
+  // Somebody who presses a button twice means it once.
+  document.addEventListener("submit", (event) => {
+    const button = event.target.querySelector("button");
+    if (event.target.method === "post" && button) setTimeout(() => (button.disabled = true));
+  });
+
+  if (!document.querySelector("[data-live]")) return;
 
   const isFinal = () => document.querySelector("[data-final]") !== null;
   const isActive = () => document.querySelector("[data-live-text], .label.info, .label.running") !== null;
@@ -55,12 +60,6 @@
       next();
     }, isActive() || location.search.includes("done=") ? PERIOD : SLOW);
   }
-
-  // Somebody who presses a button twice means it once.
-  document.addEventListener("submit", (event) => {
-    const button = event.target.querySelector("button");
-    if (event.target.method === "post" && button) setTimeout(() => (button.disabled = true));
-  });
 
   next();
 })();
