@@ -12,6 +12,7 @@ from luci_scheduler.core.job import Job
 from luci_scheduler.core.kv_lists import check_kv_list
 from luci_scheduler.core.triage import has_free_slot, inactive_reason
 from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.core.trigger_json import MAX_TRIGGER_BYTES, stored_bytes
 from luci_scheduler.engine.advance import PENDING_READ, launch_all, take_up_waiting
 from luci_scheduler.engine.allocation import allocate
 from luci_scheduler.engine.jobs import put_job
@@ -136,6 +137,8 @@ def _new_record(
 
 
 def _fault(trigger: Trigger) -> str:
+    if (size := stored_bytes(trigger)) > MAX_TRIGGER_BYTES:
+        return f"the trigger has {size} bytes, an invocation can hold {MAX_TRIGGER_BYTES}"
     try:
         check_kv_list("tag", trigger.payload.get("tags") or ())
     except PermanentError as error:
