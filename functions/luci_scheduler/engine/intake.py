@@ -106,6 +106,9 @@ def _record(
     pending: Sequence[Found[TriggerRecord]] = (
         runtime.store.pending_triggers(job.id, PENDING_READ) if job.triggers_wait else ()
     )
+    if {stored.value.trigger.id for stored in pending} & {record.trigger.id for record in good}:
+        # A repeated delivery of what waits already: taken for new it would run twice.
+        raise StoreConflictError(f"job {job.id} has some of the triggers already")
     plan = allocate(runtime, job, pending, good, started=started, key=key)
     job = replace(plan.job, triggers_wait=job.triggers_wait or plan.left > 0)
     planned = [_write(w.record, markers) if isinstance(w, CreateTrigger) else w for w in plan.writes]
