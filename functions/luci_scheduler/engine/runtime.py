@@ -58,7 +58,9 @@ class Limits:
     commit_wait: int = 10 * MINUTE
     """How long, from its publication, a commit event waits for its commit to be served; 0: nobody is asked."""
     batch_bytes: int = 400_000
-    """Triggers that one invocation can hold, as JSON: a document may have a mebibyte, its log up to half of that."""
+    """Triggers that one invocation can hold, as JSON: a document may have a mebibyte, its log up to 400,000 bytes."""
+    commit_bytes: int = 3_000_000
+    """Triggers that one triage resolves, as JSON: a commit may have ten mebibytes, and holds some of them up to three times."""
 
     def expiry(self, ended: Instant) -> Instant:
         """Return when what ended at ``ended`` may be deleted, in whole seconds."""
