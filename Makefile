@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: check test crash demo replay lock clean
+.PHONY: check test bench crash demo replay lock clean
 
 check: $(STAMP)  ## lint, formats, types, import rules
 	$(BIN)/ruff check .
@@ -17,6 +17,9 @@ test: $(STAMP)  ## the whole test suite
 
 crash: $(STAMP)  ## functions killed at every step of a build
 	$(BIN)/python -m pytest -m "crash or not crash" tests/e2e/test_crashes.py
+
+bench: $(STAMP)  ## one commit for 300 jobs, a month of virtual time, cold start: some twenty minutes
+	$(BIN)/python -m tests.benchmarks
 
 demo: $(STAMP)  ## a commit becomes a build, live
 	$(BIN)/python -m emulator demo

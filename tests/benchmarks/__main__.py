@@ -1,0 +1,31 @@
+"""``make bench``: prints what is too slow for every run of the tests, and fails if something is not as it should be."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+
+from tests.benchmarks import many_jobs, month
+
+__all__: list[str] = []
+
+_IMPORT = "import time; begun = time.monotonic(); import functions_framework; \
+import flask; app = flask.Flask('x')\nwith app.app_context():\n import main\nprint(time.monotonic() - begun)"
+
+
+def cold_start(runs: int = 5) -> float:
+    """Return the median of the seconds that a fresh process takes to import main.py."""
+    command = [sys.executable, "-c", _IMPORT]
+    times = [
+        float(subprocess.run(command, cwd="functions", check=True, capture_output=True, text=True, timeout=60).stdout)
+        for _ in range(runs)
+    ]
+    return statistics.median(times)
+
+
+if __name__ == "__main__":
+    print(f"cold start: main.py is imported in {cold_start():.2f} s, the median of 5 fresh processes")
+    print("one commit, many jobs:")
+    many_jobs.run()
+    sys.exit(0 if month.run() else 1)

@@ -1,0 +1,185 @@
+"""One commit for 300 jobs, on the Firestore emulator and our servers, against the same calls without any code of ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import requests
+import structlog
+from google.cloud import firestore, tasks_v2
+from google.protobuf import timestamp_pb2
+
+from emulator.settings import BUILDBUCKET_HOST
+from luci_scheduler import bootstrap
+from luci_scheduler.adapters.cloud_tasks import make_client
+from luci_scheduler.config.settings import Settings, read_settings
+from luci_scheduler.config.sync import ConfigFile, sync_project
+from luci_scheduler.core.commit_event import CommitEvent
+from luci_scheduler.engine.commit import on_commit
+
+__all__ = ["run"]
+
+JOBS, ROUNDS, AIM = 300, 5, 1.5
+_REPO, _MAIN = "https://r.googlesource.com/repo", "refs/heads/main"
+_MASK = ("schema", "record", "enabled", "next_due")
+_FILLER = "x" * 700
+"""About as long as each of the two texts of an invocation, and half as long as the log of a launch."""
+
+
+def run(jobs: int = JOBS, rounds: int = ROUNDS) -> float:
+    """Play both in turn, print each and the ratio of the medians; return it."""
+    with _servers() as environment:
+        settings = read_settings({name: value for name, value in environment.items() if name.startswith("SCHEDULER_")})
+        os.environ["FIRESTORE_EMULATOR_HOST"] = environment["FIRESTORE_EMULATOR_HOST"]
+        bootstrap.configure_logging()
+        structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=open(os.devnull, "w")))  # noqa: PTH123, SIM115
+        ours, raw = _Ours(settings, jobs), _Raw(settings, jobs)
+        times: dict[str, list[float]] = {"ours": [], "raw": []}
+        for number in range(rounds + 1):  # the first warms connections up and does not count
+            for name, contender in (("raw", raw), ("ours", ours)):
+                begun = time.monotonic()
+                contender.play(number)
+                if number:
+                    times[name].append(time.monotonic() - begun)
+        structlog.reset_defaults()
+    medians = {name: statistics.median(seconds) for name, seconds in times.items()}
+    ratio = medians["ours"] / medians["raw"]
+    for name, seconds in times.items():
+        print(f"  {name}: median {medians[name]:.2f} s of {', '.join(f'{each:.2f}' for each in seconds)}")
+    print(
+        f"  one commit, {jobs} jobs, {settings.concurrency} side by side: {ratio:.2f} times the raw calls (aim {AIM})"
+    )
+    return ratio
+
+
+@contextmanager
+def _servers() -> Iterator[Mapping[str, str]]:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "tests.benchmarks.servers", folder]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            yield json.loads(process.stdout.readline())
+        finally:
+            process.stdin.close()
+            process.wait(timeout=60)
+
+
+class _Ours:
+    """The engine."""
+
+    def __init__(self, settings: Settings, jobs: int) -> None:
+        self._app = bootstrap.make_app(settings, **bootstrap._cloud_ports(settings))
+        for start in range(0, jobs, 100):
+            names = [f"job{number:03}" for number in range(start, min(jobs, start + 100))]
+            sync_project(self._app.runtime, ConfigFile(f"p{start}", _config(names), "r"), "sync")
+
+    def play(self, number: int) -> None:
+        event = CommitEvent(_REPO, _MAIN, f"{number + 1:040x}")
+        runtime = self._app.runtime
+        limits = type(runtime.limits)(concurrency=runtime.limits.concurrency, commit_wait=0)
+        from dataclasses import replace
+
+        on_commit(replace(runtime, limits=limits), event, runtime.clock.now(), f"commit-{number}")
+
+
+def _config(names: list[str]) -> str:
+    targets = " ".join(f'triggers: "{name}"' for name in names)
+    poller = (
+        f'trigger {{ id: "poller" schedule: "triggered" gitiles {{ repo: "{_REPO}" refs: "{_MAIN}" }} {targets} }}\n'
+    )
+    return poller + "\n".join(
+        f'job {{ id: "{name}" triggering_policy {{ max_concurrent_invocations: 1000 }} '
+        f'buildbucket {{ server: "{BUILDBUCKET_HOST}" bucket: "ci" builder: "{name}" }} }}'
+        for name in names
+    )
+
+
+class _Raw:
+    """Per job: a read, a commit of three writes, one of one, a build, a task, a commit of one."""
+
+    def __init__(self, settings: Settings, jobs: int) -> None:
+        self._settings = settings
+        self._client = firestore.Client(project=settings.project, database=settings.database)
+        self._tasks = make_client(settings.cloud_tasks_endpoint)
+        self._queue = f"projects/{settings.project}/locations/{settings.location}/queues/{settings.queue}"
+        self._jobs = [self._client.collection("raw").document(f"job{number:03}") for number in range(jobs)]
+        self._sessions: dict[int, requests.Session] = {}
+        for job in self._jobs:
+            job.set({"schema": 1, "record": _FILLER, "enabled": True, "next_due": None, "commits": 0})
+
+    def play(self, number: int) -> None:
+        with ThreadPoolExecutor(self._settings.concurrency) as pool:
+            for future in [pool.submit(self._one, job, place, number) for place, job in enumerate(self._jobs)]:
+                future.result()
+
+    def _one(self, job: Any, place: int, number: int) -> None:
+        client = self._client
+        snapshot = job.get(_MASK, timeout=20)
+        batch = client.batch()
+        invocation = job.collection("invocations").document(f"{number:019}")
+        document = {
+            "schema": 1,
+            "definition": _FILLER,
+            "state": _FILLER,
+            "next_due": 1,
+            "expire_at": None,
+            "commits": 0,
+        }
+        batch.create(invocation, {**document, "log": [{"n": 0, "text": "line"}]})
+        marker = {"schema": 1, "pending": None, "expire_at": None, "record": _FILLER}
+        batch.create(job.collection("triggers").document(f"{number}"), marker)
+        record = {
+            "schema": 1,
+            "record": _FILLER,
+            "enabled": True,
+            "next_due": None,
+            "commits": number,
+            "triage_log": _FILLER,
+        }
+        batch.update(job, record, option=client.write_option(last_update_time=snapshot.update_time))
+        version = batch.commit(retry=None, timeout=20)[0].update_time
+        version = self._update(invocation, version, 1, "claimed")
+        self._schedule(place, number)
+        body = json.dumps({"job": job.id, "invocation": f"{number}", "timer": "t", "created": 1}).encode()
+        request = tasks_v2.HttpRequest(url=self._settings.task_url + "/timer", body=body)
+        when = timestamp_pb2.Timestamp(seconds=int(time.time()) + 3600)
+        self._tasks.create_task(
+            parent=self._queue, task=tasks_v2.Task(http_request=request, schedule_time=when), timeout=10
+        )
+        self._update(invocation, version, 2, _FILLER * 2)
+
+    def _update(self, reference: Any, version: Any, number: int, text: str) -> Any:
+        batch = self._client.batch()
+        document = {"state": _FILLER, "next_due": 2, "expire_at": None, "commits": number}
+        document["log"] = firestore.ArrayUnion([{"n": number, "text": text}])
+        batch.update(reference, document, option=self._client.write_option(last_update_time=version))
+        return batch.commit(retry=None, timeout=20)[0].update_time
+
+    def _schedule(self, place: int, number: int) -> None:
+        import threading
+
+        session = self._sessions.setdefault(threading.get_ident(), requests.Session())
+        session.trust_env = False
+        (server,) = self._settings.buildbucket_servers
+        request = {
+            "requestId": f"raw-{number}-{place}",
+            "builder": {"project": "p0", "bucket": "ci", "builder": f"raw{place:03}"},
+            "properties": {"filler": _FILLER},
+            "tags": [{"key": "scheduler_invocation_id", "value": f"raw-{number}-{place}"}],
+        }
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        url = f"{server.url}/prpc/buildbucket.v2.Builds/ScheduleBuild"
+        answer = session.post(url, data=json.dumps(request), headers=headers, timeout=60)
+        assert answer.headers["X-Prpc-Grpc-Code"] == "0", answer.text
