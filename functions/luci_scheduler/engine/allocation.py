@@ -13,6 +13,7 @@ from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job, PolicyKind
 from luci_scheduler.core.request import Request
 from luci_scheduler.core.triage import (
+    MAX_PENDING,
     Triage,
     first_log,
     inactive_reason,
@@ -83,8 +84,10 @@ def allocate(
     fresh = {record.trigger.id: record for record in new}
     triggers = [found.value.trigger for found in pending] + [record.trigger for record in new]
     now = runtime.clock.now()
-    fitting = _what_fits(runtime, job, triggers)
-    decision = triage(job, fitting, runtime.era_of(job.definition.task), now)
+    ordered = sorted(triggers, key=sort_key)
+    surplus = 0 if inactive_reason(job) else max(0, len(ordered) - MAX_PENDING)
+    fitting = [*ordered[:surplus], *_what_fits(runtime, job, ordered[surplus:])]
+    decision = triage(job, fitting, runtime.era_of(job.definition.task), now, surplus)
     invocations, creations, resolved = _invocations(runtime, job, decision, started=started, now=now, key=key)
     marked = {name: outcome for name, outcome in resolved.items() if name not in unmarked}
     markers = _markers(marked, stored, fresh, now, runtime.limits.expiry(now))
@@ -188,13 +191,12 @@ def _markers(
             yield CreateTrigger(replace(fresh[trigger_id], **changes))
 
 
-def _what_fits(runtime: Runtime, job: Job, triggers: Sequence[Trigger]) -> list[Trigger]:
-    """Return the triggers that one triage can take up, oldest first; the others wait for the next.
+def _what_fits(runtime: Runtime, job: Job, ordered: Sequence[Trigger]) -> list[Trigger]:
+    """Return those of the triggers, oldest first, that one triage can take up; the others wait for the next.
 
     A batch has to fit into one invocation: the oldest go first. Where triggers are not batched the commit is the limit,
     and under NEWEST_FIRST it is the newest that count.
     """
-    ordered = sorted(triggers, key=sort_key)
     limits = runtime.limits
     if inactive_reason(job):
         return _up_to(ordered, limits.commit_bytes)
