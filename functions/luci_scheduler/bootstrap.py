@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,7 @@ def app() -> App:
 def _from_environment() -> App:
     configure_logging()
     settings = read_settings(os.environ)  # the one place where the environment is handed over
+    configure_logging(settings.project)  # again: only now it is known whose traces they are
     return make_app(settings, **_cloud_ports(settings))
 
 
@@ -280,14 +281,14 @@ def make_fetch(settings: Settings) -> Fetch:
 _logging = threading.Lock()
 
 
-def configure_logging() -> None:
-    """Log one JSON line per event to standard output, as Cloud Logging reads them."""
+def configure_logging(project: str = "") -> None:
+    """Log one JSON line per event to standard output, as Cloud Logging reads them; traces are those of ``project``."""
     with _logging:
         structlog.configure(
             processors=[
                 structlog.contextvars.merge_contextvars,
                 structlog.processors.TimeStamper(fmt="iso", key="time"),
-                _severity,
+                partial(_named_for_the_cloud, project),
                 structlog.processors.format_exc_info,
                 structlog.processors.JSONRenderer(),
             ],
@@ -296,7 +297,10 @@ def configure_logging() -> None:
         )
 
 
-def _severity(_: Any, level: str, event: Any) -> Mapping[str, Any]:
+def _named_for_the_cloud(project: str, _: Any, level: str, event: Any) -> Mapping[str, Any]:
+    trace = event.pop("trace_id", "")
+    if trace and project:
+        event["logging.googleapis.com/trace"] = f"projects/{project}/traces/{trace}"
     event["severity"] = {"exception": "ERROR", "warn": "WARNING"}.get(level, level.upper())
     event["message"] = event.pop("event")
     return dict(event)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import flask
@@ -18,6 +19,7 @@ from luci_scheduler.engine.tasks import on_task
 from luci_scheduler.engine.watch import on_notification
 from luci_scheduler.envelopes import open_message
 from luci_scheduler.settle import settle
+from luci_scheduler.tracing import delivery_trace
 from luci_scheduler.web.views import answer, submit
 from luci_scheduler.web.visit import Visit
 
@@ -58,7 +60,7 @@ def commit(app: App, event: Any) -> Outcome:
         app.note_config_changes(events)
         on_commits(app.runtime, events, message.published, f"commit-{message.id}")
 
-    return settle(handle, function="on_gitiles_commit", event_id=_event_id(event))
+    return _settle_event(handle, "on_gitiles_commit", event)
 
 
 def notification(app: App, event: Any) -> Outcome:
@@ -70,7 +72,7 @@ def notification(app: App, event: Any) -> Outcome:
         job_id, invocation_id = verify_token(app.settings.token_secrets, token, app.runtime.clock.now())
         on_notification(app.runtime, job_id, invocation_id, message.id)
 
-    return settle(handle, function="on_build_completion", event_id=_event_id(event))
+    return _settle_event(handle, "on_build_completion", event)
 
 
 def task(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
@@ -98,7 +100,8 @@ def task(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
             on_task(app.runtime, kind, _payload(request), f"task-{name}")
 
     give_up = request.headers.get("X-CloudTasks-TaskRetryCount", 0, type=int) >= _MALFORMED_RETRIES
-    body, code = settle(handle, give_up=give_up, function="on_task", kind=kind, task=name)
+    trace = delivery_trace(request.headers, f"task-{name}")
+    body, code = settle(handle, trace=trace, give_up=give_up, function="on_task", kind=kind, task=name)
     return body, code, {_MARK: "true", "Content-Type": "text/plain; charset=utf-8"}
 
 
@@ -172,5 +175,7 @@ def _payload(request: flask.Request) -> dict[str, Any]:
     return payload
 
 
-def _event_id(event: Any) -> str:
-    return str(event["id"])[:200]
+def _settle_event(handle: Callable[[], None], function: str, event: Any) -> Outcome:
+    event_id = str(event["id"])[:200]
+    headers: Any = flask.request.headers if flask.has_request_context() else {}
+    return settle(handle, trace=delivery_trace(headers, f"event-{event_id}"), function=function, event_id=event_id)

@@ -9,7 +9,7 @@ from luci_scheduler.core import cron_machine
 from luci_scheduler.core.cron_machine import StartInvocation
 from luci_scheduler.core.errors import ComeAgainError, SchedulerError, StoreConflictError
 from luci_scheduler.core.identifiers import InvocationId, JobId
-from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.instants import MILLISECOND, Instant
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.job_changes import effective_schedule, stepped
 from luci_scheduler.core.request import Request
@@ -48,6 +48,8 @@ def on_cron_tick(runtime: Runtime, job_id: JobId, nonce: int, generation: int, c
         if step[0] == job.cron:
             logger.info("tick_stale", job_id=job_id, generation=generation)
             return
+        if job.tick_at is not None:
+            logger.info("tick_came", job_id=job_id, lateness_ms=(started - job.tick_at) // MILLISECOND)
         starts = [action for action in step[1] if isinstance(action, StartInvocation)]
         job = with_tick(runtime, stepped(job, step, started), started)
         try:

@@ -12,6 +12,7 @@ from luci_scheduler.core.job import Job
 from luci_scheduler.core.kv_lists import check_kv_list
 from luci_scheduler.core.triage import has_free_slot, inactive_reason
 from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.core.trigger_json import MAX_TRIGGER_BYTES, stored_bytes
 from luci_scheduler.engine.advance import launch_all
 from luci_scheduler.engine.allocation import allocate
 from luci_scheduler.engine.jobs import put_job
@@ -106,6 +107,9 @@ def _record(
     pending: Sequence[Found[TriggerRecord]] = (
         runtime.store.pending_triggers(job.id, PENDING_READ) if job.triggers_wait else ()
     )
+    if {stored.value.trigger.id for stored in pending} & {record.trigger.id for record in good}:
+        # A repeated delivery of what waits already: taken for new it would run twice.
+        raise StoreConflictError(f"job {job.id} has some of the triggers already")
     plan = allocate(runtime, job, pending, good, started=started, key=key)
     job = replace(plan.job, triggers_wait=job.triggers_wait or plan.left > 0)
     planned = [_write(w.record, markers) if isinstance(w, CreateTrigger) else w for w in plan.writes]
@@ -137,6 +141,8 @@ def _new_record(
 
 
 def _fault(trigger: Trigger) -> str:
+    if (size := stored_bytes(trigger)) > MAX_TRIGGER_BYTES:
+        return f"the trigger has {size} bytes, an invocation can hold {MAX_TRIGGER_BYTES}"
     try:
         check_kv_list("tag", trigger.payload.get("tags") or ())
     except PermanentError as error:

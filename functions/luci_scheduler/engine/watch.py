@@ -8,7 +8,7 @@ from dataclasses import replace
 from luci_scheduler.core.errors import ComeAgainError, PermanentError, StoreConflictError
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.identifiers import InvocationId, JobId, timer_mutation
-from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.instants import MILLISECOND, Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
 from luci_scheduler.engine.abort import abort_running
 from luci_scheduler.engine.advance import launch_all
@@ -90,6 +90,7 @@ def on_timer(
             logger.info("timer_stale", job_id=job_id, invocation_id=str(invocation_id), timer_id=timer_id)
             return
         controller = runtime.controller(invocation, answers)
+        logger.info("timer_came", timer_id=timer_id, lateness_ms=(runtime.clock.now() - timer.eta) // MILLISECOND)
         if invocation.abort_requested_by:
             abort_running(runtime, controller, invocation.abort_requested_by)
         else:

@@ -35,6 +35,7 @@ def _messages(ref: Any, invocation_id: str) -> dict[tuple[str, str], Any]:
         (SCHEDULER, "AbortInvocation"): invocation,
         (SCHEDULER, "EmitTriggers"): {"batches": [{"trigger": {"id": "t", "noop": {}}, "jobs": [ref]}]},
         (OPERATOR, "GetInvocationLog"): invocation,
+        (OPERATOR, "ExportInvocation"): invocation,
         (OPERATOR, "PauseJob"): {"jobRef": ref, "reason": "because"},
         (OPERATOR, "ResumeJob"): {"jobRef": ref, "reason": "because"},
         (OPERATOR, "AbortJob"): {"jobRef": ref, "reason": "because"},
@@ -46,7 +47,7 @@ def _messages(ref: Any, invocation_id: str) -> dict[tuple[str, str], Any]:
 
 
 METHODS = list(_messages(REF, "1"))
-NEEDS = {"Get": (OWNER, TRIGGERER, READER, ADMIN), "Emit": (OWNER, TRIGGERER, ADMIN), "Trigger": (OWNER, TRIGGERER, ADMIN),
+NEEDS = {"Get": (OWNER, TRIGGERER, READER, ADMIN), "Export": (OWNER, TRIGGERER, READER, ADMIN), "Emit": (OWNER, TRIGGERER, ADMIN), "Trigger": (OWNER, TRIGGERER, ADMIN),
          "Rerun": (OWNER, TRIGGERER, ADMIN), "Backfill": (OWNER, TRIGGERER, ADMIN), "Pause": (OWNER, ADMIN),
          "Resume": (OWNER, ADMIN), "Abort": (OWNER, ADMIN)}  # fmt: skip
 """Beginning of a method's name → who may call it."""
@@ -332,18 +333,22 @@ def test_too_many_and_too_large_triggers_are_refused() -> None:
     client = Client(world)
     many = [{"trigger": {"id": f"t{n}"}, "jobs": [REF]} for n in range(1001)]
     assert b"at most 1000" in client.post("EmitTriggers", {"batches": many}).data
-    body = json.dumps(
-        {"batches": [{"trigger": {"id": "t", "title": "\u00e9" * 200_000}, "jobs": [REF]}]}, ensure_ascii=False
-    )
-    answer = client.http(
-        "/prpc/scheduler.Scheduler/EmitTriggers",
-        body.encode(),
-        OWNER,
-        Content_Type="application/json",
-        Accept="application/json",
-    )
-    assert answer.status_code == 400
-    assert b"bytes, more than the 900000 allowed" in answer.data
+    for count, problem in (
+        (1, b"bytes, at most 200000 are allowed"),
+        (20, b"bytes, more than the 900000 allowed"),
+    ):
+        large = [
+            {"trigger": {"id": f"t{n}", "title": "\u00e9" * (200_000 // count)}, "jobs": [REF]} for n in range(count)
+        ]
+        answer = client.http(
+            "/prpc/scheduler.Scheduler/EmitTriggers",
+            json.dumps({"batches": large}, ensure_ascii=False).encode(),
+            OWNER,
+            Content_Type="application/json",
+            Accept="application/json",
+        )
+        assert answer.status_code == 400
+        assert problem in answer.data
     assert world.queue.tasks == []
 
 
