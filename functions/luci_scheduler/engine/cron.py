@@ -15,8 +15,8 @@ from luci_scheduler.core.job_changes import effective_schedule, stepped
 from luci_scheduler.core.request import Request
 from luci_scheduler.core.triage import has_free_slot, inactive_reason, new_invocation
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.engine.advance import PENDING_READ, launch_all
-from luci_scheduler.engine.allocation import allocate
+from luci_scheduler.engine.advance import launch_all
+from luci_scheduler.engine.allocation import PENDING_READ, allocate
 from luci_scheduler.engine.jobs import put_job, rewound, with_tick
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.managers.controller import Answers

@@ -11,7 +11,7 @@ from luci_scheduler.core.errors import ComeAgainError, StoreConflictError
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.engine import advance
-from luci_scheduler.engine.allocation import allocate
+from luci_scheduler.engine.allocation import PENDING_READ, allocate
 from luci_scheduler.engine.jobs import put_job, rewound
 from luci_scheduler.engine.outbox import dispatch_task
 from luci_scheduler.engine.runtime import Runtime, logger
@@ -99,7 +99,7 @@ def _commit_with_job(
         job = rewound(runtime, job, runtime.clock.now())
         runtime.store.commit([update, *poller, put_job(job, found, key)])
         return ()
-    pending = runtime.store.pending_triggers(job.id, advance.PENDING_READ)
+    pending = runtime.store.pending_triggers(job.id, PENDING_READ)
     started = runtime.clock.now()
     plan = allocate(runtime, job, pending, (), started=started, key=key, acknowledged=(update.invocation.id,))
     job = rewound(runtime, replace(plan.job, triggers_wait=bool(pending)), runtime.clock.now())

@@ -13,8 +13,8 @@ from luci_scheduler.core.kv_lists import check_kv_list
 from luci_scheduler.core.triage import has_free_slot, inactive_reason
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import MAX_TRIGGER_BYTES, stored_bytes
-from luci_scheduler.engine.advance import PENDING_READ, launch_all, take_up_waiting
-from luci_scheduler.engine.allocation import allocate
+from luci_scheduler.engine.advance import launch_all, take_up_waiting
+from luci_scheduler.engine.allocation import PENDING_READ, allocate
 from luci_scheduler.engine.jobs import put_job
 from luci_scheduler.engine.launch import launch, needs_launch
 from luci_scheduler.engine.outbox import launch_task
