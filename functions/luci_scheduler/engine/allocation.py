@@ -16,6 +16,7 @@ from luci_scheduler.core.triage import (
     MAX_PENDING,
     Triage,
     first_log,
+    has_free_slot,
     inactive_reason,
     new_invocation,
     triage,
@@ -24,6 +25,7 @@ from luci_scheduler.core.triage import (
 from luci_scheduler.core.triage_log import TriageLog
 from luci_scheduler.core.trigger import Trigger, sort_key
 from luci_scheduler.core.trigger_json import stored_bytes
+from luci_scheduler.engine.outbox import triage_task
 from luci_scheduler.engine.runtime import Runtime
 from luci_scheduler.ports import (
     CreateInvocation,
@@ -36,7 +38,10 @@ from luci_scheduler.ports import (
 )
 from luci_scheduler.tracing import current_trace
 
-__all__ = ["Allocation", "allocate"]
+__all__ = ["PENDING_READ", "Allocation", "allocate"]
+
+PENDING_READ = MAX_PENDING + 200
+"""Pending triggers read for one triage: enough to see a surplus; the rest is seen by the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,8 @@ def allocate(
 ) -> Allocation:
     """Triage ``job`` over its pending triggers and the new ones, and draw up what is to be written.
 
+    Where more waits than one triage can take up, and the job could do with more, the next triage is put on the queue.
+
     Args:
         runtime: ports and limits.
         job: the job without what has finished.
@@ -93,6 +100,11 @@ def allocate(
     markers = _markers(marked, stored, fresh, now, runtime.limits.expiry(now))
     waiting = [CreateTrigger(record) for record in new if record.trigger.id not in resolved]
     changed = with_new_invocations(job, [invocation.id for invocation in invocations])
+    is_cut = len(fitting) < len(triggers) or len(pending) >= PENDING_READ
+    if is_cut and resolved and (inactive_reason(changed) or has_free_slot(changed)):
+        # Neither the end of an invocation nor another trigger need ever come: the job's document asks for the rest.
+        changed = replace(changed, triage_due=now)
+        runtime.queue.enqueue(triage_task(job.id, now))
     return Allocation(
         job=changed,
         invocations=tuple(invocations),

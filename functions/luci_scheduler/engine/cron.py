@@ -16,10 +16,9 @@ from luci_scheduler.core.request import Request
 from luci_scheduler.core.triage import has_free_slot, inactive_reason, new_invocation
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.advance import launch_all
-from luci_scheduler.engine.allocation import allocate
+from luci_scheduler.engine.allocation import PENDING_READ, allocate
 from luci_scheduler.engine.jobs import put_job, rewound, with_tick
 from luci_scheduler.engine.runtime import Runtime, logger
-from luci_scheduler.engine.waiting import PENDING_READ
 from luci_scheduler.managers.controller import Answers
 from luci_scheduler.ports import CreateTrigger, Found, TriggerRecord
 

@@ -10,11 +10,11 @@ from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import ComeAgainError, StoreConflictError
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
-from luci_scheduler.engine.allocation import allocate
+from luci_scheduler.engine.allocation import PENDING_READ, allocate
 from luci_scheduler.engine.jobs import put_job, rewound
 from luci_scheduler.engine.outbox import dispatch_task
 from luci_scheduler.engine.runtime import Runtime, logger
-from luci_scheduler.engine.waiting import PENDING_READ, take_up_waiting
+from luci_scheduler.engine.waiting import take_up_waiting
 from luci_scheduler.managers.controller import Controller
 from luci_scheduler.ports import Found, UpdateInvocation, Write
 

@@ -14,12 +14,12 @@ from luci_scheduler.core.triage import has_free_slot, inactive_reason
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import MAX_TRIGGER_BYTES, stored_bytes
 from luci_scheduler.engine.advance import launch_all
-from luci_scheduler.engine.allocation import allocate
+from luci_scheduler.engine.allocation import PENDING_READ, allocate
 from luci_scheduler.engine.jobs import put_job
 from luci_scheduler.engine.launch import needs_launch
 from luci_scheduler.engine.outbox import launch_task
 from luci_scheduler.engine.runtime import Runtime, logger
-from luci_scheduler.engine.waiting import PENDING_READ, take_up_waiting
+from luci_scheduler.engine.waiting import take_up_waiting
 from luci_scheduler.ports import CreateTrigger, Found, TriggerRecord, UpdateTrigger, Write
 
 __all__ = ["accept_triggers"]

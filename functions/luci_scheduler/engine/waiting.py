@@ -9,16 +9,13 @@ from luci_scheduler.core.errors import ComeAgainError, StoreConflictError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
-from luci_scheduler.core.triage import MAX_PENDING, has_free_slot, inactive_reason
-from luci_scheduler.engine.allocation import allocate
+from luci_scheduler.core.triage import has_free_slot, inactive_reason
+from luci_scheduler.engine.allocation import PENDING_READ, allocate
 from luci_scheduler.engine.jobs import put_job, rewound
 from luci_scheduler.engine.runtime import Runtime
 from luci_scheduler.ports import Found, TriggerRecord
 
-__all__ = ["PENDING_READ", "take_up_waiting"]
-
-PENDING_READ = MAX_PENDING + 200
-"""Pending triggers read for one triage: enough to see a surplus; the rest is seen by the next."""
+__all__ = ["take_up_waiting"]
 
 
 def take_up_waiting(runtime: Runtime, job_id: JobId, key: str, *, asked_for: bool = False) -> list[Found[Invocation]]:
@@ -32,10 +29,11 @@ def take_up_waiting(runtime: Runtime, job_id: JobId, key: str, *, asked_for: boo
         found = runtime.store.job(job_id) if pending or asked_for else None
         if found is None or not _needs_triage(found.value, pending):
             return []
-        plan = allocate(runtime, found.value, pending, (), started=started, key=key)
+        asking = replace(found.value, triage_due=None)
+        plan = allocate(runtime, asking, pending, (), started=started, key=key)
         # Where something was pending a moment ago the flag stays set: a later look that finds nothing clears it.
         waits = found.value.triggers_wait or bool(pending)
-        changed = rewound(runtime, replace(plan.job, triggers_wait=waits, triage_due=None), runtime.clock.now())
+        changed = rewound(runtime, replace(plan.job, triggers_wait=waits), runtime.clock.now())
         try:
             versions = runtime.store.commit([*plan.writes, put_job(changed, found, key, plan.log)])
         except StoreConflictError:

@@ -6,6 +6,7 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.intake import accept_triggers
+from luci_scheduler.engine.jobs import pause_job
 from tests.unit.engine.world import JOB, World, config
 
 
@@ -64,3 +65,40 @@ def test_newest_first_takes_the_newest_however_much_waits() -> None:
         _bring(world, [_noop(f"t{number}", world.clock.now() + number, 90_000)], f"api-{number}")
     _end(world, "done")
     assert [t.id for t in world.invocations()[0].incoming_triggers] == ["t19"]
+
+
+def test_a_waiting_trigger_that_is_delivered_again_when_a_slot_is_free_runs_once() -> None:
+    """The config has just allowed another invocation, and its triage has not taken place yet."""
+    policy = "triggering_policy {{ kind: NEWEST_FIRST max_concurrent_invocations: {} }}"
+    world = World(config(policy=policy.format(1)))
+    world.commit("a", "m1")
+    world.commit("b", "m2")
+    world.sync(config(policy=policy.format(3)))
+    world.commit("b", "m2")
+    world.tick(5)
+    consumed = [trigger.title for i in world.invocations() for trigger in i.incoming_triggers]
+    assert sorted(consumed) == ["a" * 40, "b" * 40]
+    assert len(world.buildbucket.builds) == 2
+
+
+def test_pausing_discards_all_that_waits_however_much_it_is() -> None:
+    """One triage takes up so many; those that are left are the next one's, not those of a job that is resumed."""
+    world = World()
+    world.commit("a", "m1")
+    _bring(world, [_noop(f"t{number}", world.clock.now() + number) for number in range(1500)])
+    pause_job(world.runtime, JOB, "user:x", "", "p")
+    for _ in range(5):
+        world.tick(3)
+    with world.uncounted():
+        assert world.store.pending_triggers(JOB, 10) == []
+    _end(world, "done")
+    assert [i.status for i in world.invocations()] == [Status.SUCCEEDED]
+
+
+def test_a_slot_that_is_left_free_for_want_of_space_is_used() -> None:
+    """What did not fit into the first batch is taken up by another triage, without an end or a new trigger."""
+    world = World(config(policy="triggering_policy { max_concurrent_invocations: 3 }"))
+    _bring(world, [_noop(f"t{number}", world.clock.now() + number, 100_000) for number in range(8)])
+    for _ in range(5):
+        world.tick(3)
+    assert sorted(len(i.incoming_triggers) for i in world.invocations()) == [2, 3, 3]
