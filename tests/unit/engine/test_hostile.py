@@ -2,12 +2,15 @@
 
 import pytest
 
-from luci_scheduler.core.instants import Instant
+from emulator.memory.gitiles import MemoryGitiles
+from luci_scheduler.core.commit_event import CommitEvent
+from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.engine.commit import on_commit
 from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.jobs import pause_job
-from tests.unit.engine.world import JOB, World, config
+from tests.unit.engine.world import JOB, REPO, World, config
 
 
 def _noop(identifier: str, created: int, size: int = 0) -> Trigger:
@@ -102,3 +105,45 @@ def test_a_slot_that_is_left_free_for_want_of_space_is_used() -> None:
     for _ in range(5):
         world.tick(3)
     assert sorted(len(i.incoming_triggers) for i in world.invocations()) == [2, 3, 3]
+
+
+def test_a_poll_long_after_the_event_is_no_new_request() -> None:
+    """Commits come by events, and a slow poll is the safety net: each is built once."""
+    git = MemoryGitiles()
+    git.push("refs/heads/main")
+    hourly = config().replace('schedule: "triggered" gitiles', 'schedule: "with 2h interval" gitiles')
+    world = World(hourly, git)
+    world.tick(7201)
+    while world.tick():
+        pass
+    _end(world, "n0")
+    builds = len(world.buildbucket.builds)
+    (revision,) = git.push("refs/heads/main")
+    on_commit(world.runtime, CommitEvent(REPO, "refs/heads/main", revision), world.clock.now(), "commit-1")
+    _end(world, "n1")
+    for _ in range(3):
+        world.tick(3600)
+        while world.tick():
+            pass
+    assert len(world.buildbucket.builds) == builds + 1
+
+
+def test_an_event_that_comes_long_after_the_poll_is_no_new_request() -> None:
+    """When it was published counts, not when it is delivered."""
+    git = MemoryGitiles()
+    git.push("refs/heads/main")
+    world = World(config().replace('schedule: "triggered" gitiles', 'schedule: "with 30s interval" gitiles'), git)
+    world.tick(31)
+    while world.tick():
+        pass
+    _end(world, "n0")
+    (revision,) = git.push("refs/heads/main")
+    published = world.clock.now()
+    world.tick(31)
+    while world.tick():
+        pass
+    _end(world, "n1")
+    builds = len(world.buildbucket.builds)
+    world.clock.advance(3600 * SECOND)
+    on_commit(world.runtime, CommitEvent(REPO, "refs/heads/main", revision), published, "commit-1")
+    assert len(world.buildbucket.builds) == builds
