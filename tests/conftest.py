@@ -7,6 +7,7 @@ from typing import Any
 
 import freezegun
 import pytest
+import structlog
 
 from emulator.official import OfficialEmulator, start_firestore, start_pubsub
 
@@ -48,3 +49,11 @@ def firestore_client(firestore_emulator: OfficialEmulator, monkeypatch: pytest.M
     client = firestore.Client(project=f"t-{uuid.uuid4().hex[:10]}")
     yield client
     client.close()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_bound() -> Iterator[None]:
+    """What a test binds to its log lines is not on those of the next: deliveries end with their handler, tests do not."""
+    structlog.contextvars.clear_contextvars()
+    yield
+    structlog.contextvars.clear_contextvars()

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from luci_scheduler.core.errors import ComeAgainError, PermanentError, StoreConflictError, TransientError
 from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.engine.advance import launch_all
 from luci_scheduler.engine.finish import abort_line, commit_outcome
@@ -50,11 +51,11 @@ def abort_invocation(
     raise ComeAgainError(f"invocation {invocation_id} of {job_id} changes too fast to be aborted")
 
 
-def on_abort_task(runtime: Runtime, job_id: JobId, invocation_id: InvocationId, key: str) -> None:
+def on_abort_task(runtime: Runtime, job_id: JobId, invocation_id: InvocationId, created: Instant, key: str) -> None:
     """Carry out an abort that was asked for earlier, if it has not been by anybody else.
 
     Raises:
-        ComeAgainError: a launch is under way, or the mark is not visible yet.
+        ComeAgainError: a launch is under way, or the mark is not visible yet (for five minutes from ``created``).
         TransientError: Buildbucket or the store failed; nothing was written.
     """
     answers = Answers()
@@ -64,7 +65,12 @@ def on_abort_task(runtime: Runtime, job_id: JobId, invocation_id: InvocationId, 
             return
         invocation, now = found.value, runtime.clock.now()
         if not invocation.abort_requested_by:
-            raise ComeAgainError(f"the abort of invocation {invocation_id} of {job_id} is not recorded yet")
+            if now - created < runtime.limits.early_task_patience:
+                raise ComeAgainError(f"the abort of invocation {invocation_id} of {job_id} is not recorded yet")
+            logger.info(
+                "abort_dropped", job_id=job_id, invocation_id=str(invocation_id), reason="it was never recorded"
+            )
+            return
         if invocation.claim_until is not None and now < invocation.claim_until:
             raise ComeAgainError(f"invocation {invocation_id} of {job_id} is still starting, try again later")
         controller = runtime.controller(invocation, answers)

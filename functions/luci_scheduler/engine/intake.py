@@ -75,7 +75,7 @@ def _look_up(
         found = runtime.store.trigger(job_id, trigger_id)
         if found is None:
             continue
-        if _counts_as_new(found.value, key, runtime.clock.now(), runtime.limits.deduplication):
+        if _counts_as_new(found.value, new[trigger_id], key, runtime.clock.now(), runtime.limits.deduplication):
             markers[trigger_id] = found
         else:
             repeated.append(found.value)
@@ -150,11 +150,20 @@ def _fault(trigger: Trigger) -> str:
     return ""
 
 
-def _counts_as_new(known: TriggerRecord, key: str, now: Instant, deduplication: int) -> bool:
-    """Whether a trigger under a known ID is a deliberate new request and not the old one delivered once more."""
+def _counts_as_new(known: TriggerRecord, trigger: Trigger, key: str, now: Instant, deduplication: int) -> bool:
+    """Whether a trigger under a known ID is a deliberate new request and not the old one delivered once more.
+
+    A commit that an event told of is found by the next poll too, however late that is; and an event counts from its
+    publication, however late it is delivered.
+    """
     if known.resolved is None or key in known.deliveries:
         return False
-    return known.refused or now - known.resolved >= deduplication
+    if known.refused:
+        return True
+    if trigger.kind == "gitiles" and trigger.job_id and not known.trigger.job_id:
+        return False
+    is_event = trigger.kind == "gitiles" and not trigger.job_id and not trigger.emitted_by_user
+    return (trigger.created if is_event else now) - known.resolved >= deduplication
 
 
 def _repeat(runtime: Runtime, job_id: JobId, known: Sequence[TriggerRecord], key: str) -> None:

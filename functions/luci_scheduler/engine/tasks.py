@@ -85,7 +85,8 @@ def _abort(payload: Payload) -> Step:
     who, reason = str(payload.get("who", "")), str(payload.get("reason", ""))
     if who:
         return lambda runtime, key: abort_invocation(runtime, job_id, invocation_id, who, key, reason)
-    return lambda runtime, key: on_abort_task(runtime, job_id, invocation_id, key)
+    created = _created(payload)
+    return lambda runtime, key: on_abort_task(runtime, job_id, invocation_id, created, key)
 
 
 def _trigger(payload: Payload) -> Step:

@@ -2,12 +2,18 @@
 
 import pytest
 
-from luci_scheduler.core.instants import Instant
+from emulator.memory.gitiles import MemoryGitiles
+from luci_scheduler.core.commit_event import CommitEvent
+from luci_scheduler.core.errors import ComeAgainError
+from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.engine.commit import on_commit
 from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.jobs import pause_job
-from tests.unit.engine.world import JOB, World, config
+from luci_scheduler.engine.outbox import abort_task, trigger_task
+from luci_scheduler.engine.tasks import on_task
+from tests.unit.engine.world import JOB, REPO, World, config
 
 
 def _noop(identifier: str, created: int, size: int = 0) -> Trigger:
@@ -102,3 +108,70 @@ def test_a_slot_that_is_left_free_for_want_of_space_is_used() -> None:
     for _ in range(5):
         world.tick(3)
     assert sorted(len(i.incoming_triggers) for i in world.invocations()) == [2, 3, 3]
+
+
+def test_a_fault_in_a_step_is_no_fault_of_its_task() -> None:
+    """A task is given up when it is malformed, so what a step stumbles over must not look like that."""
+    world = World()
+    task = trigger_task(JOB, [_noop("t", world.clock.now())], "api-1", world.clock.now())
+
+    def stumble(_: object) -> None:
+        raise ValueError("a document that this version cannot read")
+
+    world.store.job = stumble  # type: ignore[method-assign,assignment]
+    with pytest.raises(ValueError, match="cannot read"):
+        on_task(world.runtime, task.kind, task.payload, "k")
+
+
+def test_an_abort_whose_mark_never_came_is_dropped_in_the_end() -> None:
+    """Its handler died before the commit, and whoever asked is told so: the task does not come again for ever."""
+    world = World()
+    world.commit("a", "m1")
+    task = abort_task(world.invocations()[0], world.clock.now())
+    with pytest.raises(ComeAgainError):
+        world.run_task(task)
+    world.clock.advance(301 * SECOND)
+    world.run_task(task)
+    assert world.invocations()[0].status is Status.RUNNING
+
+
+def test_a_poll_long_after_the_event_is_no_new_request() -> None:
+    """Commits come by events, and a slow poll is the safety net: each is built once."""
+    git = MemoryGitiles()
+    git.push("refs/heads/main")
+    hourly = config().replace('schedule: "triggered" gitiles', 'schedule: "with 2h interval" gitiles')
+    world = World(hourly, git)
+    world.tick(7201)
+    while world.tick():
+        pass
+    _end(world, "n0")
+    builds = len(world.buildbucket.builds)
+    (revision,) = git.push("refs/heads/main")
+    on_commit(world.runtime, CommitEvent(REPO, "refs/heads/main", revision), world.clock.now(), "commit-1")
+    _end(world, "n1")
+    for _ in range(3):
+        world.tick(3600)
+        while world.tick():
+            pass
+    assert len(world.buildbucket.builds) == builds + 1
+
+
+def test_an_event_that_comes_long_after_the_poll_is_no_new_request() -> None:
+    """When it was published counts, not when it is delivered."""
+    git = MemoryGitiles()
+    git.push("refs/heads/main")
+    world = World(config().replace('schedule: "triggered" gitiles', 'schedule: "with 30s interval" gitiles'), git)
+    world.tick(31)
+    while world.tick():
+        pass
+    _end(world, "n0")
+    (revision,) = git.push("refs/heads/main")
+    published = world.clock.now()
+    world.tick(31)
+    while world.tick():
+        pass
+    _end(world, "n1")
+    builds = len(world.buildbucket.builds)
+    world.clock.advance(3600 * SECOND)
+    on_commit(world.runtime, CommitEvent(REPO, "refs/heads/main", revision), published, "commit-1")
+    assert len(world.buildbucket.builds) == builds
