@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from luci_scheduler.core.errors import ComeAgainError, SchedulerError, StoreConflictError
 from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.triage import has_free_slot, inactive_reason
@@ -18,6 +19,10 @@ from luci_scheduler.managers.controller import Answers
 from luci_scheduler.ports import Found, TriggerRecord
 
 __all__ = ["advance", "launch_all", "take_up_waiting"]
+
+_LAUNCHING = 30 * SECOND
+"""Launches begun later than this in one delivery get tasks: a notification is answered within two minutes, and one launch
+may take one."""
 
 
 def advance(runtime: Runtime, job_id: JobId, key: str) -> None:
@@ -66,17 +71,21 @@ def launch_all(
 
     ``answers`` holds what was asked for the first of them before it was created.
 
-    What even the queue does not take is left to the sweep: every invocation has its ``next_due`` from its creation.
+    So does one that there is no time for. What even the queue does not take is left to the sweep: every invocation has
+    its ``next_due`` from its creation.
     """
     from luci_scheduler.engine import launch  # noqa: PLC0415 - a launch that ends at once advances the job in turn
 
+    until = Instant(runtime.clock.now() + _LAUNCHING)
     for found in created:
-        invocation = found.value
-        try:
-            launch.launch(runtime, found, key, answers if found is created[0] else None)
-        except SchedulerError as error:
-            logger.warning(
-                "launch_postponed", job_id=invocation.job_id, invocation_id=str(invocation.id), error=str(error)
-            )
-            now = runtime.clock.now()
-            runtime.queue.enqueue(launch_task(invocation, now, now))
+        invocation, trouble = found.value, "no time left"
+        if runtime.clock.now() < until:
+            try:
+                launch.launch(runtime, found, key, answers if found is created[0] else None)
+            except SchedulerError as error:
+                trouble = str(error)
+            else:
+                continue
+        logger.warning("launch_postponed", job_id=invocation.job_id, invocation_id=str(invocation.id), error=trouble)
+        now = runtime.clock.now()
+        runtime.queue.enqueue(launch_task(invocation, now, now))

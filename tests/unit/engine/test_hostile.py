@@ -4,15 +4,16 @@ import pytest
 
 from emulator.memory.gitiles import MemoryGitiles
 from luci_scheduler.core.commit_event import CommitEvent
-from luci_scheduler.core.errors import ComeAgainError
+from luci_scheduler.core.errors import ComeAgainError, TransientError
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.engine.commit import on_commit
+from luci_scheduler.engine.commit import on_commit, on_commits
 from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.jobs import pause_job
 from luci_scheduler.engine.outbox import abort_task, trigger_task
 from luci_scheduler.engine.tasks import on_task
+from luci_scheduler.ports import UpdateInvocation
 from tests.unit.engine.world import JOB, REPO, World, config
 
 
@@ -175,3 +176,47 @@ def test_an_event_that_comes_long_after_the_poll_is_no_new_request() -> None:
     world.clock.advance(3600 * SECOND)
     on_commit(world.runtime, CommitEvent(REPO, "refs/heads/main", revision), published, "commit-1")
     assert len(world.buildbucket.builds) == builds
+
+
+def test_launches_that_a_delivery_has_no_time_for_get_tasks() -> None:
+    """Twenty slots come free at once at a server that answers slowly: the message is answered in time."""
+    world = World(config(policy="triggering_policy { kind: NEWEST_FIRST max_concurrent_invocations: 20 }"))
+    world.buildbucket.on_schedule = lambda: world.clock.advance(20 * SECOND)
+    begun = world.clock.now()
+    _bring(world, [_noop(f"t{number}", begun + number) for number in range(20)])
+    assert world.clock.now() - begun < 60 * SECOND
+    for _ in range(30):
+        world.tick(1)
+    assert len(world.buildbucket.builds) == 20
+    assert {i.status for i in world.invocations()} == {Status.RUNNING}
+
+
+def test_a_launch_that_is_cut_short_after_its_claim_is_taken_up_when_the_claim_ends() -> None:
+    """A task waits for that moment; the sweep need not find it minutes later."""
+    world = World()
+
+    def fail(writes: list[object]) -> None:
+        if any(isinstance(write, UpdateInvocation) and write.invocation.status is Status.RUNNING for write in writes):
+            world.store.before_commit = None
+            raise TransientError("no answer")
+
+    world.store.before_commit = fail
+    world.commit("a", "m1")
+    world.tick(76)
+    assert world.invocations()[0].status is Status.RUNNING
+    assert len(world.buildbucket.builds) == 1
+
+
+def test_a_message_of_many_events_is_given_back_in_time() -> None:
+    """What there was no time for comes again with the message; what was done is not done again."""
+    world = World(config(policy="triggering_policy { kind: NEWEST_FIRST max_concurrent_invocations: 10 }"))
+    world.buildbucket.on_schedule = lambda: world.clock.advance(100 * SECOND)
+    events = [CommitEvent(REPO, "refs/heads/main", letter * 40) for letter in "abcdef"]
+    published = begun = world.clock.now()
+    for _ in range(2):
+        with pytest.raises(ComeAgainError):
+            on_commits(world.runtime, events, published, "commit-1")
+        assert world.clock.now() - begun < 300 * SECOND
+        begun = world.clock.now()
+    on_commits(world.runtime, events, published, "commit-1")
+    assert len(world.buildbucket.builds) == 6
