@@ -1,5 +1,8 @@
 """Triggers that are too large, too many or brought at a bad moment: no job is blocked, nothing runs twice or is forgotten."""
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from emulator.memory.gitiles import MemoryGitiles
@@ -220,3 +223,38 @@ def test_a_message_of_many_events_is_given_back_in_time() -> None:
         begun = world.clock.now()
     on_commits(world.runtime, events, published, "commit-1")
     assert len(world.buildbucket.builds) == 6
+
+
+def test_documents_of_a_newer_version_are_read() -> None:
+    """During a deployment old and new functions run side by side: members that are not known are passed over."""
+    world = World()
+    world.commit("a", "m1")
+    path = next(path for path in world.store._documents if "invocations" in path)
+    stored = world.store._documents[path]
+    state, definition = json.loads(stored.document["state"]), json.loads(stored.document["definition"])
+    state["pending_timers"][0]["novel"] = 1
+    definition["task"]["novel"] = 1
+    document = {**stored.document, "state": json.dumps(state), "definition": json.dumps(definition)}
+    world.store._documents[path] = replace(stored, document=document)
+    _end(world, "done")
+    assert world.invocations()[0].status is Status.SUCCEEDED
+
+
+def test_an_interval_whose_trigger_starts_nothing_goes_on() -> None:
+    """A policy that discards at once what the tick brings must not stop the schedule."""
+    text = config(
+        policy='schedule: "with 30s interval" triggering_policy { kind: NEWEST_FIRST pending_timeout { nanos: 1 } }'
+    )
+    world = World(text)
+    advance_by_reading = world.clock.now
+
+    def now() -> Instant:
+        world.clock.advance(1000)
+        return advance_by_reading()
+
+    world.clock.now = now  # type: ignore[method-assign]
+    world.tick(31)
+    with world.uncounted():
+        job = world.store.job(JOB)
+    assert job is not None
+    assert job.value.tick_at is not None
