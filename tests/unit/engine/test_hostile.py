@@ -108,10 +108,10 @@ def test_pausing_discards_all_that_waits_however_much_it_is() -> None:
 def test_a_slot_that_is_left_free_for_want_of_space_is_used() -> None:
     """What did not fit into the first batch is taken up by another triage, without an end or a new trigger."""
     world = World(config(policy="triggering_policy { max_concurrent_invocations: 3 }"))
-    _bring(world, [_noop(f"t{number}", world.clock.now() + number, 100_000) for number in range(8)])
+    _bring(world, [_noop(f"t{number}", world.clock.now() + number, 100_000) for number in range(10)])
     for _ in range(5):
         world.tick(3)
-    assert sorted(len(i.incoming_triggers) for i in world.invocations()) == [2, 3, 3]
+    assert sorted(len(i.incoming_triggers) for i in world.invocations()) == [2, 4, 4]
 
 
 def test_a_fault_in_a_step_is_no_fault_of_its_task() -> None:
