@@ -69,7 +69,7 @@ ROWS = (
     Row("v2 request", (f"{_VECTORS}::test_vector_buildbucket_v2_requests", f"{_V2}::test_the_printed_request_to_the_byte")),
     Row("Token redaction", (f"{_V1}::test_the_token_is_sent_and_never_printed", f"{_VECTORS}::test_vector_buildbucket_v2_requests")),
     Row("Trigger cap", (f"{_V1}::test_more_than_a_hundred_triggers_are_capped_to_the_latest", f"{_V2}::test_more_than_a_hundred_triggers_are_capped_to_the_latest")),
-    Row("Dedup", (f"{_RACES}::test_same_commit_again_after_half_an_hour_counts_as_new", f"{_PARITY}::test_the_same_trigger_within_half_an_hour"), "the old message itself never counts as a new request"),
+    Row("Dedup", (f"{_RACES}::test_same_commit_again_after_half_an_hour_counts_as_new", f"{_PARITY}::test_the_same_trigger_within_half_an_hour"), "the old message itself never counts as a new request, nor does a poll that finds what an event has told of"),
     Row("Trigger order", (f"{_VECTORS}::test_vector_trigger_order",)),
     Row("Request derivation", (f"{_VECTORS}::test_vector_request_from_trigger",)),
     Row("Policies", (f"{_SCHEDULING}::test_vector_policies", f"{_SCHEDULING}::test_vector_policy_factory")),

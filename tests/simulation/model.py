@@ -12,7 +12,7 @@ import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from luci_scheduler.core.go_text import parse_duration
@@ -32,6 +32,8 @@ class Waiting:
 
     key: tuple[Any, ...]
     order: tuple[Any, ...]
+    polled: bool = False
+    """Whether a poll has found it: what an event has told of before is then no new request, however long ago that was."""
 
     @property
     def created(self) -> int:
@@ -50,6 +52,8 @@ class _Job:
     running: set[int] = field(default_factory=set)
     known: dict[tuple[Any, ...], int | None] = field(default_factory=dict)
     """Triggers that were seen → when they were done with; None: they wait."""
+    told: set[tuple[Any, ...]] = field(default_factory=set)
+    """Those of them that were brought by an event, or by hand, the last time they were new."""
     heads: dict[str, int] = field(default_factory=dict)
     """Of a poller: ref → number of the commit that it has seen."""
 
@@ -217,6 +221,7 @@ class Model:
         reason = "the job is disabled" if job.spec.disabled else "the job is paused" if job.paused else ""
         for trigger in new:
             job.known[trigger.key] = now if reason else None
+            (job.told.discard if trigger.polled else job.told.add)(trigger.key)
             if reason:
                 self.discards[name].append((now, trigger.key, reason))
             else:
@@ -228,6 +233,8 @@ class Model:
     def _is_new(job: _Job, trigger: Waiting, now: int) -> bool:
         if trigger.key not in job.known:
             return True
+        if trigger.polled and trigger.key in job.told:
+            return False
         done = job.known[trigger.key]
         return done is not None and now - done >= _FORGET
 
@@ -320,7 +327,8 @@ class Model:
             commits, seen = branches[ref], job.heads.get(ref)
             new = commits[-1:] if seen is None else [commit for commit in commits if commit[0] > seen][-50:]
             job.heads[ref] = commits[-1][0]
-            found += [self._commit(job.spec.repo, ref, *commit, len(found) + n) for n, commit in enumerate(new)]
+            commits_found = [self._commit(job.spec.repo, ref, *commit, len(found) + n) for n, commit in enumerate(new)]
+            found += [replace(commit, polled=True) for commit in commits_found]
             if len(found) + 50 > 100:
                 break
         targets = job.spec.targets

@@ -136,12 +136,12 @@ def decode_invocation(job_id: JobId, invocation_id: InvocationId, document: Mapp
                 "id": invocation_id,
                 "job_id": job_id,
                 "status": Status(values["status"]),
-                "task": TaskDefinition(**values["task"]),
+                "task": TaskDefinition(**_known(TaskDefinition, values["task"])),
                 "tags": tuple(values["tags"]),
                 "incoming_triggers": tuple(trigger_from_json(item) for item in values["incoming_triggers"]),
                 "outgoing_triggers": tuple(trigger_from_json(item) for item in values["outgoing_triggers"]),
                 "triggered_jobs": tuple(values["triggered_jobs"]),
-                "pending_timers": tuple(Timer(**item) for item in values["pending_timers"]),
+                "pending_timers": tuple(Timer(**_known(Timer, item)) for item in values["pending_timers"]),
                 "handled_notifications": tuple(values["handled_notifications"]),
                 "next_due": document.get("next_due"),
                 "expires": _instant(document.get("expire_at")),
@@ -198,7 +198,7 @@ def decode_job(job_id: JobId, document: Mapping[str, Any]) -> Job:
                         JobDefinition,
                         definition
                         | {
-                            "task": TaskDefinition(**definition["task"]),
+                            "task": TaskDefinition(**_known(TaskDefinition, definition["task"])),
                             "flavor": Flavor(definition["flavor"]),
                             "triggered_jobs": tuple(definition["triggered_jobs"]),
                             "policy": TriggeringPolicy(**_known(TriggeringPolicy, definition["policy"])),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from luci_scheduler.core.errors import SchedulerError
 from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.engine.launch import launch
 from luci_scheduler.engine.outbox import launch_task
@@ -16,6 +17,10 @@ from luci_scheduler.managers.controller import Answers
 from luci_scheduler.ports import Found
 
 __all__ = ["advance", "launch_all"]
+
+_LAUNCHING = 30 * SECOND
+"""Launches begun later than this in one delivery get tasks: a notification is answered within two minutes, and one launch
+may take one."""
 
 
 def advance(runtime: Runtime, job_id: JobId, key: str) -> None:
@@ -35,12 +40,14 @@ def launch_all(
     One that fails becomes a launch task of its own, and so does what comes behind the first few: a delivery does not
     take the longer the more it sets off. ``answers`` holds what was asked for the first one before it was created.
 
-    What even the queue does not take is left to the sweep: every invocation has its ``next_due`` from its creation.
+    So does one that there is no time for. What even the queue does not take is left to the sweep: every invocation has
+    its ``next_due`` from its creation.
     """
+    until = Instant(runtime.clock.now() + _LAUNCHING)
     waiting = deque(created)
     for _ in range(runtime.limits.launches_at_once):
-        if not waiting:
-            return
+        if not waiting or runtime.clock.now() >= until:
+            break
         found = waiting.popleft()
         try:
             waiting.extend(launch(runtime, found, key, answers))

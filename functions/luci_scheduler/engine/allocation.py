@@ -218,11 +218,13 @@ def _what_fits(runtime: Runtime, job: Job, ordered: Sequence[Trigger]) -> list[T
 
 
 def _up_to(triggers: Iterable[Trigger], limit: int) -> list[Trigger]:
+    """Return the first triggers, one at least; the last of a batch counts twice, as its properties are the request's."""
     total = 0
     fitting: list[Trigger] = []
     for trigger in triggers:
-        total += stored_bytes(trigger)
-        if total > limit and fitting:
+        size = stored_bytes(trigger)
+        if total + 2 * size > limit and fitting:
             break
+        total += size
         fitting.append(trigger)
     return fitting

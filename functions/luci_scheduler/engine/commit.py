@@ -14,7 +14,7 @@ from luci_scheduler.core.ref_sets import ref_set
 from luci_scheduler.core.regexps import BadRegexpError
 from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.engine.fan_out import bring
+from luci_scheduler.engine.fan_out import BUDGET, bring
 from luci_scheduler.engine.outbox import trigger_task
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.ports import Commit, CreateTrigger, GitilesError, TriggerRecord, Watcher
@@ -27,11 +27,17 @@ Watching = Sequence[tuple[Watcher, PathFilter]]
 def on_commits(runtime: Runtime, events: Sequence[CommitEvent], published: Instant, key: str) -> None:
     """Handle the events of one message; one that fails does not keep the others. Safe to repeat.
 
+    Events that there is no time for are left to the next delivery, to which the earlier ones are duplicates.
+
     Raises:
         TransientError, ComeAgainError: something is left to do; deliver again.
     """
     failed: list[SchedulerError] = []
-    for event in events:
+    until = Instant(runtime.clock.now() + BUDGET)
+    for place, event in enumerate(events):
+        if place and runtime.clock.now() >= until:
+            failed.append(ComeAgainError(f"there was no time for {len(events) - place} of {len(events)} events"))
+            break
         try:
             # Each event has a key of its own: a commit of unknown outcome is recognised by it.
             on_commit(runtime, event, published, key if len(events) == 1 else f"{key}/{event.ref}")

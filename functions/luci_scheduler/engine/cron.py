@@ -90,6 +90,7 @@ def _start(
     )
     plan = allocate(runtime, job, pending, (record,), started=started, key=key, unmarked=(trigger.id,))
     job = replace(plan.job, triggers_wait=job.triggers_wait or plan.left > 0)
+    job = rewound(runtime, job, runtime.clock.now())  # where the policy discards what the tick brings, nothing ends
     versions = runtime.store.commit([*plan.writes, put_job(job, found, key, plan.log)])
     launch_all(runtime, plan.created(versions), key, answers)
 

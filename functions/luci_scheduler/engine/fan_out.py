@@ -14,10 +14,10 @@ from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.ports import Task
 
-__all__ = ["bring"]
+__all__ = ["BUDGET", "bring"]
 
-_BUDGET = 150 * SECOND
-"""Half the ack deadline of the commit subscription: jobs that are not begun by then go to the queue."""
+BUDGET = 150 * SECOND
+"""Half the ack deadline of the commit subscription: jobs that are not begun by then go to the queue, events come again."""
 
 
 def bring(
@@ -42,7 +42,7 @@ def bring(
 
     def one(job_id: JobId, batch: Sequence[Trigger]) -> None:
         try:
-            if runtime.clock.now() < begun + _BUDGET:
+            if runtime.clock.now() < begun + BUDGET:
                 accept_triggers(runtime, job_id, batch, key)
                 return
             logger.info("triggers_queued", job_id=job_id, triggers=len(batch), reason="no time left")

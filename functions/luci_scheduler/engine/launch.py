@@ -51,7 +51,8 @@ def launch(
     a message never waits for it.
 
     Raises:
-        TransientError: store or queue failed; the claim, if any, ends by itself and the sweep or a task goes on.
+        TransientError: store or queue failed before the launch was claimed; or the queue did not take the task that a
+            failure leaves for the claim's end: the sweep finds the invocation then.
         ComeAgainError: the race for the document was lost too often.
     """
     if runtime.launch_time(found.value.task):
@@ -63,7 +64,18 @@ def launch(
 
 def _launch_here(runtime: Runtime, found: Found[Invocation], key: str, answers: Answers) -> Sequence[Found[Invocation]]:
     claimed = _claim(runtime, found, key)
-    return () if claimed is None else _carry_out(runtime, claimed, key, answers)
+    if claimed is None:
+        return ()
+    try:
+        return _carry_out(runtime, claimed, key, answers)
+    except (TransientError, ComeAgainError) as error:
+        invocation, now = claimed.value, runtime.clock.now()
+        logger.warning(
+            "launch_interrupted", job_id=invocation.job_id, invocation_id=str(invocation.id), error=str(error)
+        )
+        # To another delivery the launch is under way until its claim ends: that is when somebody has to look.
+        runtime.queue.enqueue(launch_task(invocation, invocation.claim_until or now, now))
+        return ()
 
 
 def _claim(runtime: Runtime, found: Found[Invocation], key: str) -> Found[Invocation] | None:

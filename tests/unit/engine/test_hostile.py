@@ -1,18 +1,22 @@
 """Triggers that are too large, too many or brought at a bad moment: no job is blocked, nothing runs twice or is forgotten."""
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from emulator.memory.gitiles import MemoryGitiles
 from luci_scheduler.core.commit_event import CommitEvent
-from luci_scheduler.core.errors import ComeAgainError
+from luci_scheduler.core.errors import ComeAgainError, TransientError
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.engine.commit import on_commit
+from luci_scheduler.engine.commit import on_commit, on_commits
 from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.jobs import pause_job
 from luci_scheduler.engine.outbox import abort_task, trigger_task
 from luci_scheduler.engine.tasks import on_task
+from luci_scheduler.ports import UpdateInvocation
 from tests.unit.engine.world import JOB, REPO, World, config
 
 
@@ -104,10 +108,10 @@ def test_pausing_discards_all_that_waits_however_much_it_is() -> None:
 def test_a_slot_that_is_left_free_for_want_of_space_is_used() -> None:
     """What did not fit into the first batch is taken up by another triage, without an end or a new trigger."""
     world = World(config(policy="triggering_policy { max_concurrent_invocations: 3 }"))
-    _bring(world, [_noop(f"t{number}", world.clock.now() + number, 100_000) for number in range(8)])
+    _bring(world, [_noop(f"t{number}", world.clock.now() + number, 100_000) for number in range(10)])
     for _ in range(5):
         world.tick(3)
-    assert sorted(len(i.incoming_triggers) for i in world.invocations()) == [2, 3, 3]
+    assert sorted(len(i.incoming_triggers) for i in world.invocations()) == [2, 4, 4]
 
 
 def test_a_fault_in_a_step_is_no_fault_of_its_task() -> None:
@@ -175,3 +179,82 @@ def test_an_event_that_comes_long_after_the_poll_is_no_new_request() -> None:
     world.clock.advance(3600 * SECOND)
     on_commit(world.runtime, CommitEvent(REPO, "refs/heads/main", revision), published, "commit-1")
     assert len(world.buildbucket.builds) == builds
+
+
+def test_launches_that_a_delivery_has_no_time_for_get_tasks() -> None:
+    """Twenty slots come free at once at a server that answers slowly: the message is answered in time."""
+    world = World(config(policy="triggering_policy { kind: NEWEST_FIRST max_concurrent_invocations: 20 }"))
+    world.buildbucket.on_schedule = lambda: world.clock.advance(20 * SECOND)
+    begun = world.clock.now()
+    _bring(world, [_noop(f"t{number}", begun + number) for number in range(20)])
+    assert world.clock.now() - begun < 60 * SECOND
+    for _ in range(30):
+        world.tick(1)
+    assert len(world.buildbucket.builds) == 20
+    assert {i.status for i in world.invocations()} == {Status.RUNNING}
+
+
+def test_a_launch_that_is_cut_short_after_its_claim_is_taken_up_when_the_claim_ends() -> None:
+    """A task waits for that moment; the sweep need not find it minutes later."""
+    world = World()
+
+    def fail(writes: list[object]) -> None:
+        if any(isinstance(write, UpdateInvocation) and write.invocation.status is Status.RUNNING for write in writes):
+            world.store.before_commit = None
+            raise TransientError("no answer")
+
+    world.store.before_commit = fail
+    world.commit("a", "m1")
+    world.tick(76)
+    assert world.invocations()[0].status is Status.RUNNING
+    assert len(world.buildbucket.builds) == 1
+
+
+def test_a_message_of_many_events_is_given_back_in_time() -> None:
+    """What there was no time for comes again with the message; what was done is not done again."""
+    world = World(config(policy="triggering_policy { kind: NEWEST_FIRST max_concurrent_invocations: 10 }"))
+    world.buildbucket.on_schedule = lambda: world.clock.advance(100 * SECOND)
+    events = [CommitEvent(REPO, "refs/heads/main", letter * 40) for letter in "abcdef"]
+    published = begun = world.clock.now()
+    for _ in range(2):
+        with pytest.raises(ComeAgainError):
+            on_commits(world.runtime, events, published, "commit-1")
+        assert world.clock.now() - begun < 300 * SECOND
+        begun = world.clock.now()
+    on_commits(world.runtime, events, published, "commit-1")
+    assert len(world.buildbucket.builds) == 6
+
+
+def test_documents_of_a_newer_version_are_read() -> None:
+    """During a deployment old and new functions run side by side: members that are not known are passed over."""
+    world = World()
+    world.commit("a", "m1")
+    path = next(path for path in world.store._documents if "invocations" in path)
+    stored = world.store._documents[path]
+    state, definition = json.loads(stored.document["state"]), json.loads(stored.document["definition"])
+    state["pending_timers"][0]["novel"] = 1
+    definition["task"]["novel"] = 1
+    document = {**stored.document, "state": json.dumps(state), "definition": json.dumps(definition)}
+    world.store._documents[path] = replace(stored, document=document)
+    _end(world, "done")
+    assert world.invocations()[0].status is Status.SUCCEEDED
+
+
+def test_an_interval_whose_trigger_starts_nothing_goes_on() -> None:
+    """A policy that discards at once what the tick brings must not stop the schedule."""
+    text = config(
+        policy='schedule: "with 30s interval" triggering_policy { kind: NEWEST_FIRST pending_timeout { nanos: 1 } }'
+    )
+    world = World(text)
+    advance_by_reading = world.clock.now
+
+    def now() -> Instant:
+        world.clock.advance(1000)
+        return advance_by_reading()
+
+    world.clock.now = now  # type: ignore[method-assign]
+    world.tick(31)
+    with world.uncounted():
+        job = world.store.job(JOB)
+    assert job is not None
+    assert job.value.tick_at is not None
