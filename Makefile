@@ -4,16 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: check test bench crash demo replay lock clean
+.PHONY: check test bench crash terraform-test demo replay lock clean
 
-check: $(STAMP)  ## lint, formats, types, import rules
+check: $(STAMP)  ## lint, formats, types, import rules, Terraform
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	infra/check
 
 test: $(STAMP)  ## the whole test suite
 	$(BIN)/python -m pytest
+
+terraform-test: $(STAMP)  ## the tests of infra/terraform only
+	$(BIN)/python -m pytest tests/terraform
 
 crash: $(STAMP)  ## functions killed at every step of a build
 	$(BIN)/python -m pytest -m "crash or not crash" tests/e2e/test_crashes.py

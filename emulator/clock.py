@@ -9,7 +9,7 @@ import threading
 import time
 from typing import Protocol
 
-__all__ = ["Clock", "FastClock", "RealClock", "SteppedClock"]
+__all__ = ["AdjustableClock", "Clock", "FastClock", "RealClock", "SteppedClock"]
 
 SECOND = 1_000_000_000
 
@@ -50,6 +50,41 @@ class RealClock(FastClock):
 
     def __init__(self) -> None:
         super().__init__(1.0)
+
+
+class AdjustableClock:
+    """A clock whose speed can be changed while it runs, and which can be put forward; it never goes back."""
+
+    _LOOK_SECONDS = 0.05
+
+    def __init__(self, speed: float = 1.0) -> None:
+        self._lock = threading.Lock()
+        self._ahead = 0
+        self._running = FastClock(speed)
+        self.speed = speed
+
+    def now(self) -> int:
+        """Return the present instant."""
+        with self._lock:
+            return self._running.now() + self._ahead
+
+    def run_at(self, speed: float) -> None:
+        """Run ``speed`` times as fast from now on; one that is not positive is refused with ValueError."""
+        with self._lock:
+            running = FastClock(speed, self._running.now())
+            self._running, self.speed = running, speed
+
+    def advance(self, nanoseconds: int) -> None:
+        """Put the clock forward; putting it back is refused with ValueError."""
+        if nanoseconds < 0:
+            raise ValueError("a clock does not go back")
+        with self._lock:
+            self._ahead += nanoseconds
+
+    def wait_until(self, instant: int, woken: threading.Event) -> None:
+        """Block until ``instant`` has come or ``woken`` is set; looked at every 50 ms of real time, as the speed may change."""
+        while (now := self.now()) < instant and not woken.is_set():
+            woken.wait(min((instant - now) / SECOND / self.speed, self._LOOK_SECONDS))
 
 
 class SteppedClock:

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from emulator.buildbucket.plans import Command
 from emulator.local_cloud import BUILDBUCKET_HOST, LocalCloud
+from emulator.start_page import StartPage
 from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.web.presentation import definition_text
 
@@ -159,7 +160,8 @@ def main(
             page = _follow(cloud, view, _commit(cloud, view))
         status = _conclude(cloud, page)
         if keep:
-            print("\nThe local cloud keeps running; Ctrl-C stops it.", flush=True)
+            start = running.enter_context(StartPage(cloud))
+            print(f"\nThe local cloud keeps running, start page at {start.url}; Ctrl-C stops it.", flush=True)
             with suppress(KeyboardInterrupt):
                 threading.Event().wait()
         return status

@@ -21,7 +21,7 @@ import requests
 from emulator.buildbucket.plans import Plan
 from emulator.buildbucket.server import BuildbucketServer
 from emulator.clock import Clock, FastClock, RealClock
-from emulator.cloud_tasks.model import RetryConfig
+from emulator.cloud_tasks.model import RateLimits, RetryConfig
 from emulator.cloud_tasks.server import CloudTasksServer
 from emulator.errands import run_task
 from emulator.errors import LocalCloudError, one_line
@@ -53,6 +53,8 @@ from luci_scheduler.ports import Task
 
 __all__ = ["BUILDBUCKET_HOST", "LocalCloud", "LocalCloudError", "LocalPorts"]
 
+# As infra/terraform makes the queue; a test compares them.
+_RATES = RateLimits(max_dispatches_per_second=500.0, max_concurrent_dispatches=100)
 _RETRIES = RetryConfig(max_attempts=-1, min_backoff=SECOND, max_backoff=600 * SECOND, max_doublings=10)
 _SYNC_SECONDS = 30.0
 
@@ -225,7 +227,7 @@ class LocalCloud:
         self._create_queue()
 
     def _create_queue(self) -> None:
-        self.cloud_tasks.create_queue(self._queue_name, retry_config=_RETRIES)
+        self.cloud_tasks.create_queue(self._queue_name, _RATES, _RETRIES)
 
     def _start_functions(self, stack: ExitStack) -> None:
         # Each is told where the others are, so all ports are drawn before any of them starts.

@@ -5,11 +5,16 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import tempfile
 import threading
+from contextlib import ExitStack
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from emulator.clock import AdjustableClock
 from emulator.local_cloud import LocalCloud, LocalCloudError, LocalPorts
+from emulator.start_page import StartPage, make_sample
 
 __all__ = ["addresses", "until_stopped", "up"]
 
@@ -27,9 +32,21 @@ def up(options: argparse.Namespace) -> int:
     """
     if options.speed <= 0:
         raise LocalCloudError(f"--speed must be positive, got {options.speed:g}")
-    cloud = LocalCloud(
+    with ExitStack() as stack:
+        folder = options.folder
+        if folder is None and options.configs is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="local-cloud-")))
+        make_sample(options.configs or folder / "configs")
+        return until_stopped(_cloud(options, folder))
+
+
+def _cloud(options: argparse.Namespace, folder: Path | None) -> LocalCloud:
+    # Only in memory does everything run on a clock of ours.
+    clock = AdjustableClock(options.speed) if options.store == "memory" else None
+    return LocalCloud(
+        clock=clock,
         config_folder=options.configs,
-        folder=options.folder,
+        folder=folder,
         check_interval_seconds=options.check_interval,
         protocol=options.protocol,
         project=options.project,
@@ -47,7 +64,6 @@ def up(options: argparse.Namespace) -> int:
         download_url=options.download_url,
         on_progress=lambda text: print(text, file=sys.stderr, flush=True),
     )
-    return until_stopped(cloud)
 
 
 def until_stopped(cloud: LocalCloud) -> int:
@@ -55,19 +71,20 @@ def until_stopped(cloud: LocalCloud) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     was_up = False
     try:
-        with cloud:
+        with cloud, StartPage(cloud) as page:
             was_up = True
-            print(addresses(cloud), flush=True)
+            print(addresses(cloud, page.url), flush=True)
             threading.Event().wait()
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
     return 0 if was_up else _INTERRUPTED
 
 
-def addresses(cloud: LocalCloud) -> str:
+def addresses(cloud: LocalCloud, start_page: str = "") -> str:
     """Return where everything is, for people."""
     in_memory = cloud.store == "memory"
     rows = {
+        **({"Start page": start_page} if start_page else {}),
         "Console": cloud.console_url,
         "Project": cloud.project,
         "Firestore": "in memory, nothing is kept" if in_memory else cloud.firestore_address,

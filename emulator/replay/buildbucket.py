@@ -177,7 +177,7 @@ class WsgiAdapter(requests.adapters.BaseAdapter):
         """Hand a request to the application; a cut connection is a ``requests.ConnectionError``."""
         environ = EnvironBuilder(
             request.path_url,
-            base_url=request.url,
+            base_url=(request.url or "").partition("?")[0],
             method=request.method or "GET",
             headers=list(request.headers.items()),
             data=request.body,

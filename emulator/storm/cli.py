@@ -124,6 +124,8 @@ def _pass_over(storm: _Storm) -> _Outcome:
             on_progress=lambda text: print(text, file=sys.stderr, flush=True),
         )
         with cloud:
+            # Leases are scaled down, the minute for which Buildbucket knows a request is not: without it they are on their own.
+            cloud.buildbucket.request_id_memory = 0
             return _blow(cloud, network, storm, chance)
 
 

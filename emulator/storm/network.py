@@ -116,7 +116,12 @@ class Tripwire:
         if not self._is_it(call):
             return send()
         if self._when == "after":
-            send()
+            try:
+                send()
+            except CutError:
+                with self._lock:
+                    self._left = 1  # nobody was there to carry it out: the next one is it
+                raise
         self._action()
         self.tripped.set()
         raise CutError

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,14 @@ from luci_scheduler.api.access import ANONYMOUS, Access, Identity, load_access
 from luci_scheduler.api.context import Context
 from luci_scheduler.config.folder import FolderSource
 from luci_scheduler.config.settings import Settings, read_settings
+from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.instants import DAY, SECOND
 from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.core.topic_names import topic_names
 from luci_scheduler.engine.runtime import Limits, Runtime
 from luci_scheduler.managers.environment import Environment, Polling, Server
 from luci_scheduler.managers.registry import launch_time, make_era_of, make_managers
-from luci_scheduler.ports import Buildbucket, Chance, Clock, ConfigSource, Fetch, Gitiles, Queue, Store
+from luci_scheduler.ports import Buildbucket, Chance, Clock, ConfigSource, Fetch, Gitiles, Queue, Store, Task
 
 __all__ = [
     "App",
@@ -52,13 +53,12 @@ class App:
     runtime: Runtime
     verify_caller: Any
     """``(authorization header) -> e-mail``; raises ``identity.UnauthenticatedError``."""
-    config_sources: Sequence[ConfigSource]
-    """Where projects' configs are kept."""
-
     access: Access
     """What callers of the console may do."""
     identify: Identify
     """Who calls the console."""
+    config_sources: Sequence[ConfigSource]
+    """Where projects' configs are kept."""
 
     def context(self, headers: Any) -> Context:
         """Return what the service layer works with for a call of the console.
@@ -68,6 +68,20 @@ class App:
             TransientError: the keys that verify it could not be fetched.
         """
         return Context(self.runtime, self.access, self.identify(headers))
+
+    def note_config_changes(self, events: Iterable[CommitEvent]) -> None:
+        """Have the configs read at once if a commit is one of a repository that holds some; safe to repeat.
+
+        Raises:
+            TransientError: the queue failed; deliver again.
+        """
+        sources = {
+            (str(parse_repo_url(source.repo)), source.ref)
+            for source in self.settings.config_sources
+            if source.kind == "gitiles"
+        }
+        if any((event.repo, event.ref) in sources for event in events):
+            self.runtime.queue.enqueue(Task("sync", {}, self.runtime.clock.now()))
 
     def sync(self, key: str) -> None:
         """Put the configs of all sources in force."""
@@ -97,6 +111,7 @@ def app() -> App:
 def _from_environment() -> App:
     configure_logging()
     settings = read_settings(os.environ)  # the one place where the environment is handed over
+    configure_logging(settings.project)  # again: only now it is known whose traces they are
     return make_app(settings, **_cloud_ports(settings))
 
 
@@ -123,7 +138,10 @@ def make_app(
         hostname=settings.default_hostname,
         token_secrets=settings.token_secrets,
         servers={
-            server.host: Server(server.protocol, topic_names(settings.topics_in, "buildbucket", server.publisher).topic)
+            server.host: Server(
+                server.protocol,
+                server.topic or topic_names(settings.topics_in, "buildbucket", server.publisher).topic,
+            )
             for server in settings.buildbucket_servers
         },
         check_interval=settings.check_interval_seconds * SECOND,
@@ -153,7 +171,8 @@ def make_app(
         launch_time=launch_time,
         limits=limits,
     )
-    return App(settings, runtime, verify_caller, make_config_sources(settings), load_access(settings.access), identify)
+    access = load_access(settings.access)
+    return App(settings, runtime, verify_caller, access, identify, make_config_sources(settings))
 
 
 def _cloud_ports(settings: Settings) -> dict[str, Any]:
@@ -262,14 +281,14 @@ def make_fetch(settings: Settings) -> Fetch:
 _logging = threading.Lock()
 
 
-def configure_logging() -> None:
-    """Log one JSON line per event to standard output, as Cloud Logging reads them."""
+def configure_logging(project: str = "") -> None:
+    """Log one JSON line per event to standard output, as Cloud Logging reads them; traces are those of ``project``."""
     with _logging:
         structlog.configure(
             processors=[
                 structlog.contextvars.merge_contextvars,
                 structlog.processors.TimeStamper(fmt="iso", key="time"),
-                _severity,
+                partial(_named_for_the_cloud, project),
                 structlog.processors.format_exc_info,
                 structlog.processors.JSONRenderer(),
             ],
@@ -278,7 +297,10 @@ def configure_logging() -> None:
         )
 
 
-def _severity(_: Any, level: str, event: Any) -> Mapping[str, Any]:
+def _named_for_the_cloud(project: str, _: Any, level: str, event: Any) -> Mapping[str, Any]:
+    trace = event.pop("trace_id", "")
+    if trace and project:
+        event["logging.googleapis.com/trace"] = f"projects/{project}/traces/{trace}"
     event["severity"] = {"exception": "ERROR", "warn": "WARNING"}.get(level, level.upper())
     event["message"] = event.pop("event")
     return dict(event)

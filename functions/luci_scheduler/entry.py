@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import flask
@@ -18,10 +19,13 @@ from luci_scheduler.engine.tasks import on_task
 from luci_scheduler.engine.watch import on_notification
 from luci_scheduler.envelopes import open_message
 from luci_scheduler.settle import settle
-from luci_scheduler.web.views import answer
+from luci_scheduler.tracing import delivery_trace
+from luci_scheduler.web.views import answer, submit
+from luci_scheduler.web.visit import Visit
 
 __all__ = ["commit", "finish", "log_refusals", "notification", "page", "task"]
 
+_MAX_FORM_BYTES = 1 << 16
 _MAX_TASK_BYTES = 1 << 20  # Cloud Tasks takes at most a megabyte
 # A task that this version does not understand may be a newer one's, during a deployment; with the queue's pauses ten retries
 # last a quarter of an hour. After that it is dropped: a queue has no dead letters.
@@ -52,9 +56,11 @@ def commit(app: App, event: Any) -> Outcome:
         message = open_message(event)
         if len(message.data_base64) > MAX_EVENT_BYTES * 2:
             raise MalformedError(f"a commit event has at most {MAX_EVENT_BYTES} bytes")
-        on_commits(app.runtime, parse_commit_events(message.data), message.published, f"commit-{message.id}")
+        events = parse_commit_events(message.data)
+        app.note_config_changes(events)
+        on_commits(app.runtime, events, message.published, f"commit-{message.id}")
 
-    return settle(handle, function="on_gitiles_commit", event_id=_event_id(event))
+    return _settle_event(handle, "on_gitiles_commit", event)
 
 
 def notification(app: App, event: Any) -> Outcome:
@@ -66,7 +72,7 @@ def notification(app: App, event: Any) -> Outcome:
         job_id, invocation_id = verify_token(app.settings.token_secrets, token, app.runtime.clock.now())
         on_notification(app.runtime, job_id, invocation_id, message.id)
 
-    return settle(handle, function="on_build_completion", event_id=_event_id(event))
+    return _settle_event(handle, "on_build_completion", event)
 
 
 def task(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
@@ -94,7 +100,8 @@ def task(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
             on_task(app.runtime, kind, _payload(request), f"task-{name}")
 
     give_up = request.headers.get("X-CloudTasks-TaskRetryCount", 0, type=int) >= _MALFORMED_RETRIES
-    body, code = settle(handle, give_up=give_up, function="on_task", kind=kind, task=name)
+    trace = delivery_trace(request.headers, f"task-{name}")
+    body, code = settle(handle, trace=trace, give_up=give_up, function="on_task", kind=kind, task=name)
     return body, code, {_MARK: "true", "Content-Type": "text/plain; charset=utf-8"}
 
 
@@ -106,13 +113,20 @@ def page(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
         structlog.get_logger("luci_scheduler").error("access_denied_to_all", reason=app.access.problem)
     if request.path.startswith("/prpc/"):
         return _call(app, request)
-    if request.method not in ("GET", "HEAD"):
-        return "Method not allowed\n", 405, {"Allow": "GET, HEAD", _MARK: "true"}
+    if request.method not in ("GET", "HEAD", "POST"):
+        return "Method not allowed\n", 405, {"Allow": "GET, HEAD, POST", _MARK: "true"}
     try:
         context = app.context(request.headers)
     except UnauthenticatedError as error:
         return f"Unauthenticated: {error}\n", 401, {_MARK: "true", "Content-Type": "text/plain; charset=utf-8"}
-    return answer(context, request.path, as_json=request.args.get("format") == "json")
+    visit = Visit(context, app.settings.token_secrets, request.args.to_dict())
+    if request.method == "POST":
+        if (request.content_length or 0) > _MAX_FORM_BYTES:
+            return f"A form has at most {_MAX_FORM_BYTES} bytes\n", 413, {_MARK: "true"}
+        body, code, headers = submit(visit, request.path, request.form, request.headers.get("Sec-Fetch-Site", ""))
+    else:
+        body, code, headers = answer(visit, request.path)
+    return body, code, {**headers, _MARK: "true"}
 
 
 def _call(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
@@ -161,5 +175,7 @@ def _payload(request: flask.Request) -> dict[str, Any]:
     return payload
 
 
-def _event_id(event: Any) -> str:
-    return str(event["id"])[:200]
+def _settle_event(handle: Callable[[], None], function: str, event: Any) -> Outcome:
+    event_id = str(event["id"])[:200]
+    headers: Any = flask.request.headers if flask.has_request_context() else {}
+    return settle(handle, trace=delivery_trace(headers, f"event-{event_id}"), function=function, event_id=event_id)

@@ -22,32 +22,38 @@ from collections.abc import Callable
 import structlog
 
 from luci_scheduler.core.errors import ComeAgainError, MalformedError, PermanentError, TransientError
+from luci_scheduler.tracing import isolated
 
 __all__ = ["settle"]
 
 _logger = structlog.stdlib.get_logger("luci_scheduler")
 
 
-def settle(handle: Callable[[], None], *, give_up: bool = False, **about: str) -> tuple[str, int]:
+def settle(handle: Callable[[], None], *, trace: str = "", give_up: bool = False, **about: str) -> tuple[str, int]:
     """Run a delivery's handler and return body and status code of the answer.
 
-    ``give_up`` acknowledges even what is malformed: nothing keeps a task from coming again for ever. ``about`` goes into the log.
+    ``give_up`` acknowledges even what is malformed: nothing keeps a task from coming again for ever. ``trace`` and ``about``
+    go into every line that the delivery logs.
     """
+    return isolated(lambda: _settle(handle, give_up=give_up), trace, **about)
+
+
+def _settle(handle: Callable[[], None], *, give_up: bool) -> tuple[str, int]:
     try:
         handle()
     except ComeAgainError as error:
-        _logger.info("come_again", reason=str(error), **about)
+        _logger.info("come_again", reason=str(error))
         return f"The handler asked for retry: {error}\n", 409
     except MalformedError as error:
-        _logger.warning("malformed", reason=str(error), given_up=give_up, **about)
+        _logger.warning("malformed", reason=str(error), given_up=give_up)
         return f"Malformed: {error}\n", 200 if give_up else 400
     except TransientError as error:
-        _logger.warning("transient_error", reason=str(error), **about)
+        _logger.warning("transient_error", reason=str(error))
         return f"Transient error: {error}\n", 500
     except PermanentError as error:
-        _logger.warning("permanent_error", reason=str(error), **about)
+        _logger.warning("permanent_error", reason=str(error))
         return f"Fatal error: {error}\n", 200
     except Exception:
-        _logger.exception("unexpected_error", **about)
+        _logger.exception("unexpected_error")
         return "Internal error\n", 500
     return "OK\n", 200

@@ -8,10 +8,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import requests
@@ -88,9 +90,7 @@ class _Ours:
     def play(self, number: int) -> None:
         event = CommitEvent(_REPO, _MAIN, f"{number + 1:040x}")
         runtime = self._app.runtime
-        limits = type(runtime.limits)(concurrency=runtime.limits.concurrency, commit_wait=0)
-        from dataclasses import replace
-
+        limits = replace(runtime.limits, commit_wait=0)  # the commits are made up
         on_commit(replace(runtime, limits=limits), event, runtime.clock.now(), f"commit-{number}")
 
 
@@ -168,8 +168,6 @@ class _Raw:
         return batch.commit(retry=None, timeout=20)[0].update_time
 
     def _schedule(self, place: int, number: int) -> None:
-        import threading
-
         session = self._sessions.setdefault(threading.get_ident(), requests.Session())
         session.trust_env = False
         (server,) = self._settings.buildbucket_servers

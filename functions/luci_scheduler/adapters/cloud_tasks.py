@@ -12,6 +12,7 @@ from google.protobuf import duration_pb2, timestamp_pb2
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.ports import Task
+from luci_scheduler.tracing import carried
 
 __all__ = ["CloudTasksQueue", "make_client"]
 
@@ -39,7 +40,7 @@ class CloudTasksQueue:
         self._token = tasks_v2.OidcToken(service_account_email=account, audience=audience)
 
     def enqueue(self, task: Task) -> None:
-        """Put a task on the queue; it is durable when this returns, or was under its name before.
+        """Put a task on the queue, in the present trace; it is durable when this returns, or was under its name before.
 
         Raises:
             TransientError: it is not known to be on the queue.
@@ -48,7 +49,7 @@ class CloudTasksQueue:
         request = tasks_v2.HttpRequest(
             http_method=tasks_v2.HttpMethod.POST,
             url=f"{self._url}/{task.kind}",
-            headers={"Content-Type": "application/json", **task.headers},
+            headers={"Content-Type": "application/json", **carried(), **task.headers},
             body=json.dumps({"v": 1, **task.payload}).encode(),
             oidc_token=self._token,
         )

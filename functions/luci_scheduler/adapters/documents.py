@@ -69,7 +69,7 @@ _MAX_ID_BYTES = 1_000  # Firestore takes 1,500 bytes
 
 _DEFINITION = (
     "task", "realm", "revision", "revision_url", "triggered_by", "properties", "tags", "incoming_triggers",
-    "triggered_jobs", "started",
+    "triggered_jobs", "started", "trace",
 )  # fmt: skip
 """Fields of an invocation that never change after its creation: later commits do not send them again."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,7 +101,7 @@ class Context:
             self.runtime.queue.enqueue(tasks[0])
         elif tasks:
             with ThreadPoolExecutor(self.runtime.limits.concurrency, thread_name_prefix="enqueue") as pool:
-                for future in [pool.submit(self.runtime.queue.enqueue, task) for task in tasks]:
+                for future in [pool.submit(copy_context().run, self.runtime.queue.enqueue, task) for task in tasks]:
                     future.result()
 
     def delivery(self) -> str:

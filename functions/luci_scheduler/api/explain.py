@@ -229,12 +229,7 @@ def _pending(context: Context, base: Explanation, job: Job, record: TriggerRecor
 
 def _discarded(base: Explanation, job: Job, record: TriggerRecord) -> Explanation:
     base = replace(base, since=record.resolved)
-    policy = job.definition.policy
     match record.discarded:
-        case discards.BY_POLICY:
-            timeout = format_duration(policy.pending_timeout)
-            reason = Reason.DISCARDED_BY_AGE
-            sentence = f"It was discarded by the policy {policy.kind}, because it had waited for longer than {timeout}."
         case discards.TOO_MANY:
             reason = Reason.DISCARDED_AS_SURPLUS
             sentence = f"It was discarded because {discards.TOO_MANY}: the oldest of them are dropped."
@@ -245,6 +240,8 @@ def _discarded(base: Explanation, job: Job, record: TriggerRecord) -> Explanatio
                 Reason.JOB_DISABLED,
                 "It was discarded because the config had removed or disabled the job.",
             )
+        case text if discards.is_by_policy(text):
+            reason, sentence = Reason.DISCARDED_BY_AGE, f"It was discarded: {text}."
         case text if text.startswith(discards.NOT_SERVED):
             reason, sentence = Reason.NOT_SERVED, f"It was discarded because {text}."
         case text:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from luci_scheduler.api import backfill, debug, explain, service, triggering
+from luci_scheduler.api import backfill, debug, explain, export, service, triggering
 from luci_scheduler.api.context import Context
 from luci_scheduler.api.messages import (
     empty,
@@ -18,6 +18,7 @@ from luci_scheduler.api.messages import (
     trigger_of,
 )
 from luci_scheduler.api.schema import ADMIN, OPERATOR, SCHEDULER, message_class
+from luci_scheduler.config.definitions import definition_values
 
 __all__ = ["HANDLERS", "Handler"]
 
@@ -145,6 +146,20 @@ def _explain_commit(context: Context, request: Any) -> Any:
     return reply
 
 
+def _get_definitions(context: Context, request: Any) -> Any:
+    revision, jobs = service.get_definitions(context, request.project)
+    reply = message_class("Definitions")(revision=revision)
+    for job in jobs:
+        added = reply.definitions.add(job_ref=job_ref(job.id))
+        added.definition.update(definition_values(job.definition))
+    return reply
+
+
+def _export_invocation(context: Context, request: Any) -> Any:
+    exported = export.export_invocation(context, *invocation_id_of(request))
+    return message_class("Exported")(scenario=exported.scenario, config=exported.config)
+
+
 def _get_debug_job_state(context: Context, request: Any) -> Any:
     state = debug.debug_job_state(context, job_id_of(request))
     cron = state.job.cron
@@ -184,5 +199,7 @@ HANDLERS: Mapping[tuple[str, str], Handler] = {
     (OPERATOR, "RerunInvocation"): _rerun_invocation,
     (OPERATOR, "BackfillCommits"): _backfill_commits,
     (OPERATOR, "ExplainCommit"): _explain_commit,
+    (OPERATOR, "GetDefinitions"): _get_definitions,
+    (OPERATOR, "ExportInvocation"): _export_invocation,
     (ADMIN, "GetDebugJobState"): _get_debug_job_state,
 }

@@ -83,6 +83,10 @@ METHODS: tuple[Method, ...] = (
            "Emits a trigger for each commit behind from_revision up to to_revision, or only lists them (preview); the same request_id has no second effect."),
     Method(OPERATOR, "ExplainCommit", "ExplainCommitRequest", "ExplainCommitReply", "get",
            "Says of every visible job that watches a repository what became of a commit, and why."),
+    Method(OPERATOR, "GetDefinitions", "DefinitionsRequest", "Definitions", "get",
+           "Returns the definitions in force of a project's visible jobs, and the config revision."),
+    Method(OPERATOR, "ExportInvocation", "InvocationRef", "Exported", "get",
+           "Returns an invocation as a scenario and a config that the local cloud replays."),
     Method(ADMIN, "GetDebugJobState", "JobRef", "DebugJobState", "administrators only", "Returns what the scheduler keeps of a job."),
 )  # fmt: skip
 
@@ -122,6 +126,10 @@ MESSAGES: Mapping[str, str] = {
     "ExplainCommitReply": "1 explanations Explanation*",
     "Explanation": "1 job_ref JobRef, 2 reason string, 3 sentence string, 4 ref string, 5 trigger_id string, "
     "6 invocation_id int64, 7 status string, 8 since_ts int64, 9 waiting_for int64*",
+    "DefinitionsRequest": "1 project string",
+    "Definitions": "1 revision string, 2 definitions Definition*",
+    "Definition": "1 job_ref JobRef, 2 definition Struct",
+    "Exported": "1 scenario string, 2 config string",
     "DebugJobState": "1 enabled bool, 2 paused bool, 3 last_triage_ts int64, 4 cron_state DebugCronState, "
     "5 active_invocations int64*, 6 pending_triggers string*, 7 triage_log string, 8 known_refs Struct",
     "DebugCronState": "1 enabled bool, 2 generation int64, 3 last_rewind_ts int64, 4 last_tick_when_ts int64, "

@@ -28,6 +28,7 @@ __all__ = [
     "InvocationsPage",
     "abort_invocation",
     "abort_job",
+    "get_definitions",
     "get_invocation",
     "get_invocation_log",
     "get_invocations",
@@ -77,6 +78,19 @@ def get_jobs(context: Context, project: str = "") -> list[Job]:
     job_ids = [job_id for record in records for job_id in record.job_ids]
     visible = [job for job in store.jobs(job_ids) if job.enabled and context.may(Permission.GET, job)]
     return sorted(visible, key=lambda job: job.id)
+
+
+def get_definitions(context: Context, project: str) -> tuple[str, list[Job]]:
+    """Return the revision of a project's config in force and its visible jobs; nothing for a project that does not exist.
+
+    Costs one read for the project and one for each job.
+    """
+    found = context.runtime.store.project(project)
+    if found is None:
+        return "", []
+    jobs = [job for job in context.runtime.store.jobs(list(found.value.job_ids)) if job.enabled]
+    visible = [job for job in jobs if context.may(Permission.GET, job)]
+    return (found.value.revision if visible else ""), sorted(visible, key=lambda job: job.id)
 
 
 def get_job(context: Context, job_id: JobId) -> Job:

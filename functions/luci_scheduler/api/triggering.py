@@ -21,6 +21,7 @@ from luci_scheduler.core.instants import MICROSECOND, MINUTE, Instant, to_dateti
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.kv_lists import check_kv_list
 from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.core.trigger_json import MAX_TRIGGER_BYTES, stored_bytes
 from luci_scheduler.engine.outbox import trigger_task
 from luci_scheduler.ports import Task
 
@@ -192,6 +193,8 @@ def _problem(trigger: Trigger) -> str:
         return "emitting cron triggers through API is not allowed"
     if trigger.kind == "webui":
         return "emitting web UI triggers through API is not allowed"
+    if (size := stored_bytes(trigger)) > MAX_TRIGGER_BYTES:
+        return f"it has {size} bytes, at most {MAX_TRIGGER_BYTES} are allowed"
     try:
         check_kv_list("tag", trigger.payload.get("tags") or ())
     except PermanentError as error:

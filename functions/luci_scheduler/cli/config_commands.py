@@ -1,4 +1,4 @@
-"""``luci-scheduler config``: work on configs where they lie; needs no cloud and no network."""
+"""``luci-scheduler config``: work on configs where they lie; ``validate`` needs no cloud and no network."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from luci_scheduler.cli.session import CommandError, Exit, Session
+from luci_scheduler.config.definitions import definition_values, differences
 from luci_scheduler.config.folder import FILE
 from luci_scheduler.config.problems import Problem
+from luci_scheduler.config.reader import ConfigError, read_config
 from luci_scheduler.config.validator import Validated, validate
 from luci_scheduler.core.era import Era
 
 __all__ = ["add_commands"]
 
-_DONE, _FAILED, _WRONG_USAGE = 0, 1, 2
 _ERAS = {"head": Era.V2, "2021": Era.V1}
 
 
 def add_commands(nouns: Any) -> None:
-    """Add ``config validate`` to the parser of nouns."""
+    """Add ``config validate`` and ``config diff`` to the parser of nouns."""
     verbs = nouns.add_parser("config", help="the configs that define jobs").add_subparsers(
         metavar="VERB", required=True
     )
@@ -47,7 +49,45 @@ def add_commands(nouns: Any) -> None:
     )
     parser.add_argument("--quiet", action="store_true", help="leave out warnings; they are counted all the same")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of lines")
-    parser.set_defaults(run=_validate)
+    parser.set_defaults(run=_validate, offline=True)
+    parser = verbs.add_parser(
+        "diff",
+        help="what a config would change of what is in force",
+        description="Compare the jobs that a config defines with those in force, as far as the caller sees them.",
+        epilog="Exit codes: 0 nothing would change, 1 something would, 2 wrong usage or a config that is not valid.",
+    )
+    parser.add_argument("file", metavar="FILE", type=Path, help="a config")
+    parser.add_argument("--project", required=True, help="project that the config is for")
+    parser.set_defaults(run=_diff)
+
+
+def _diff(options: argparse.Namespace) -> int:
+    try:
+        config = read_config(options.project, options.file.read_bytes())
+    except OSError as error:
+        raise CommandError(f"{options.file} cannot be read: {error.strerror}", Exit.WRONG_USAGE) from error
+    except ConfigError as error:
+        raise CommandError(f"{options.file} is not valid:\n{error}", Exit.WRONG_USAGE) from error
+    session: Session = options.session(options)
+    reply = session.call("GetDefinitions", {"project": options.project})
+    prefix = f"{options.project}/"
+    now = {f"{prefix}{item['jobRef']['job']}": item.get("definition", {}) for item in reply.get("definitions", [])}
+    then = {str(job_id): definition_values(definition) for job_id, definition in config.jobs.items()}
+    found = differences(now, then)
+    revision = reply.get("revision", "")
+    lines = [f"in force: {revision or 'nothing'}", *(line for item in found for line in _told(item))]
+    session.show(
+        {"revision": revision, "changes": found}, "\n".join([*lines, *([] if found else ["nothing would change"])])
+    )
+    return Exit.FAILED if found else Exit.DONE
+
+
+def _told(change: dict[str, Any]) -> list[str]:
+    sign = {"added": "+", "removed": "-", "changed": "~"}[change["change"]]
+    values = [
+        f"    {item['path']}: {json.dumps(item['now'])} -> {json.dumps(item['then'])}" for item in change["fields"]
+    ]
+    return [f"{sign} {change['job']}", *values]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +114,12 @@ def _validate(options: argparse.Namespace) -> int:
             )
             checked.append(_Checked(file, project, validated))
     sys.stdout.write(_as_json(checked) if options.json else _as_lines(checked, quiet=options.quiet))
-    return _FAILED if any(one.validated.errors for one in checked) else _DONE
+    return Exit.FAILED if any(one.validated.errors for one in checked) else Exit.DONE
 
 
 def _unusable(reason: str) -> int:
     sys.stderr.write(f"luci-scheduler: {reason}\n")
-    return _WRONG_USAGE
+    return Exit.WRONG_USAGE
 
 
 def _files(path: Path) -> list[Path]:

@@ -1,35 +1,80 @@
-"""The command ``luci-scheduler``: nouns, then verbs; one module for each noun.
+"""The command ``luci-scheduler``: nouns, then verbs; one module for each group of nouns.
 
-A module has ``add_commands(nouns)``, which adds its noun and verbs to the parser; each verb sets ``run``, a function from the
-parsed arguments to an exit code.
+A module has ``add_commands(nouns)``, which adds its nouns and verbs to the parser; each verb sets ``run``, a function from the
+parsed arguments to an exit code. ``options.session(options)`` is what speaks to the API.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from luci_scheduler.cli import config_commands
+from luci_scheduler.cli import commit_commands, config_commands, dead_letter_commands, export_commands, job_commands
+from luci_scheduler.cli.session import CommandError, Exit, Session
+from luci_scheduler.cli.tree import add_common, apply_environment, completion
 
-__all__ = ["main"]
+__all__ = ["main", "make_parser"]
 
-_MODULES = (config_commands,)
+_MODULES = (job_commands, commit_commands, config_commands, dead_letter_commands, export_commands)
+_CODES = (
+    "Exit codes: 0 done; 1 failed, or what was asked about is not well; 2 wrong usage; 3 not found, or not visible; "
+    "4 not allowed; 5 nothing answers, try again; 130 interrupted."
+)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 done, 1 failed, 2 wrong usage.
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="luci-scheduler",
+        description="Serverless LUCI Scheduler, for its operators.",
+        epilog=f"{_CODES} Every option has an environment variable: --url is LUCI_SCHEDULER_URL.",
+    )
+    nouns = parser.add_subparsers(metavar="COMMAND", required=True)
+    for module in _MODULES:
+        module.add_commands(nouns)
+    script = nouns.add_parser("completion", help="a script that completes this command in a shell")
+    script.add_argument("shell", choices=["bash", "zsh"], help="for: source <(luci-scheduler completion bash)")
+    script.set_defaults(run=_completion, offline=True, only_text=True)
+    add_common(parser)
+    return parser
+
+
+def main(
+    arguments: Sequence[str] | None = None,
+    environment: Mapping[str, str] | None = None,
+    session: Callable[[argparse.Namespace], Session] = Session,
+) -> int:
+    """Run the command and return its exit code, see `Exit`.
+
+    Args:
+        arguments: of the command line; the process's own if None.
+        environment: stands for options that are not given; the process's own if None.
+        session: makes what speaks to the API from the parsed arguments.
 
     Raises:
         SystemExit: for ``--help`` and for wrong usage, as argparse does.
     """
-    parser = argparse.ArgumentParser(prog="luci-scheduler", description="Serverless LUCI Scheduler, for its operators.")
-    nouns = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in _MODULES:
-        module.add_commands(nouns)
+    parser = make_parser()
+    try:
+        apply_environment(parser, os.environ if environment is None else environment)
+    except ValueError as error:
+        parser.error(str(error))
+    parser.set_defaults(session=session)
     options = parser.parse_args(arguments)
-    code: int = options.run(options)
-    return code
+    try:
+        return int(options.run(options))
+    except CommandError as error:
+        sys.stderr.write(f"luci-scheduler: {error}\n")
+        return int(error.code)
+    except KeyboardInterrupt:
+        return int(Exit.INTERRUPTED)
+
+
+def _completion(options: argparse.Namespace) -> int:
+    sys.stdout.write(completion(make_parser(), options.shell))
+    return Exit.DONE
 
 
 if __name__ == "__main__":

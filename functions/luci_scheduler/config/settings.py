@@ -35,6 +35,8 @@ class BuildbucketServer:
     protocol: Era = Era.V2
     url: str = ""
     """Base URL if it is not ``https://<host>`` (the local cloud)."""
+    topic: str = ""
+    """Full name of the topic that it notifies, if it is not the one derived from ``publisher``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class Settings:
     oidc_certs_url: str = "https://www.googleapis.com/oauth2/v1/certs"
     """Where the keys that sign OIDC tokens are published."""
     buildbucket_servers: tuple[BuildbucketServer, ...] = ()
-    """JSON list of ``{"host", "publisher", "protocol": "v1" or "v2", "url"}``: the servers that jobs may name."""
+    """JSON list of ``{"host", "publisher", "protocol": "v1" or "v2", "url", "topic"}``: the servers that jobs may name."""
     gitiles_urls: Mapping[str, str] | None = None
     """Gitiles host → base URL, for the local cloud; a JSON object. Other hosts are asked only below ``googlesource.com``."""
     gitiles_era: Era = Era.V2
@@ -234,6 +236,7 @@ def _servers(text: str) -> tuple[BuildbucketServer, ...]:
             publisher=item["publisher"],
             protocol=Era(item.get("protocol", Era.V2)),
             url=item.get("url", ""),
+            topic=item.get("topic", ""),
         )
         for item in json.loads(text)
     )

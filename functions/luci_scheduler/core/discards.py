@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from luci_scheduler.core.go_text import format_duration
+from luci_scheduler.core.job import TriggeringPolicy
+
 __all__ = [
-    "BY_POLICY",
     "JOB_DISABLED",
     "JOB_MISSING",
     "JOB_PAUSED",
     "NOT_SERVED",
     "TOO_MANY",
+    "by_policy",
+    "is_by_policy",
 ]
 
 JOB_MISSING = "the job does not exist"
@@ -16,6 +20,18 @@ JOB_DISABLED = "the job is disabled"
 JOB_PAUSED = "the job is paused"
 TOO_MANY = "more than 1000 triggers were pending"
 """The number is `core.triage.MAX_PENDING`; markers that are stored have it too."""
-BY_POLICY = "the policy NEWEST_FIRST discarded it, as it was pending for longer than its pending_timeout"
 NOT_SERVED = "the repository's host does not serve the commit"
 """What the host said follows."""
+
+_POLICY = "the policy "
+
+
+def by_policy(policy: TriggeringPolicy) -> str:
+    """Return the reason of what a policy discards: NEWEST_FIRST what has waited too long, the others nothing."""
+    timeout = format_duration(policy.pending_timeout)
+    return f"{_POLICY}{policy.kind} discarded it, as it was pending for longer than {timeout}"
+
+
+def is_by_policy(reason: str) -> bool:
+    """Whether a policy discarded the trigger."""
+    return reason.startswith(_POLICY)

@@ -18,6 +18,9 @@ from luci_scheduler.core.go_text import valid_text
 
 __all__ = ["compact", "indented", "message", "struct"]
 
+_PLAIN = re.compile(
+    r"[ !#-%'-;=?-\[\]-~]*"
+)  # printable ASCII without what is escaped: the quote, the backslash, <, > and &
 _HTML = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 _SHORT = re.compile(r"\\\\|\\b|\\f")  # an escaped backslash is matched so that the letter behind it is not
 _LONG = {"\\b": "\\u0008", "\\f": "\\u000c"}
@@ -111,6 +114,8 @@ def _order(key: str) -> bytes:
 
 
 def _text(text: str) -> str:
+    if _PLAIN.fullmatch(text):  # nearly every text, many times a launch
+        return f'"{text}"'
     quoted = json.dumps(valid_text(text), ensure_ascii=False).translate(_HTML)
     return _SHORT.sub(lambda match: _LONG.get(match[0], match[0]), quoted)
 

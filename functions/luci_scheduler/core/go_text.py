@@ -21,6 +21,7 @@ _ESCAPES = {
 }
 
 
+_PLAIN = re.compile(r"[ !#-\[\]-~]*")  # printable ASCII without the quote and the backslash
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -36,6 +37,8 @@ def valid_text(text: str) -> str:
 
 def quote(text: str) -> str:
     """Write a text as Go's ``%q`` does: double quotes, Go escapes, printable characters as they are."""
+    if _PLAIN.fullmatch(text):  # nearly every text, many times a launch
+        return f'"{text}"'
     characters = valid_text(text)
     return f'"{"".join(_ESCAPES.get(char) or (char if char.isprintable() else _escape(char)) for char in characters)}"'
 

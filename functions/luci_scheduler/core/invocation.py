@@ -100,6 +100,8 @@ class Invocation:
     """When the sweep looks at it; None only when it is final."""
     expires: Instant | None = None
     """When the store may delete it; None until it is final."""
+    trace: str = ""
+    """The trace of the delivery that it was created in: whatever is done about it is logged under that."""
     log_size: int = 0
     """Bytes of the debug log in the store, so that appending need not read it."""
 

@@ -62,20 +62,24 @@ def inactive_reason(job: Job | None) -> str:
     return discards.JOB_PAUSED if job.paused else ""
 
 
-def triage(job: Job, pending: Sequence[Trigger], era: Era, now: Instant) -> Triage:
-    """Decide what becomes of a job's pending triggers; finished invocations are no longer among its active ones."""
+def triage(job: Job, pending: Sequence[Trigger], era: Era, now: Instant, surplus: int | None = None) -> Triage:
+    """Decide what becomes of a job's pending triggers; finished invocations are no longer among its active ones.
+
+    ``surplus`` is how many of the oldest are too many, where ``pending`` is not all that is pending.
+    """
     ordered = sorted(pending, key=sort_key)
     if ordered and (reason := inactive_reason(job)):
         return Triage(discarded=tuple((trigger, reason) for trigger in ordered), inactive=True)
-    surplus = ordered[: max(0, len(ordered) - MAX_PENDING)]
+    too_many = ordered[: max(0, len(ordered) - MAX_PENDING) if surplus is None else surplus]
     policy, error = _policy(job.definition.policy, era)
-    decision = policy(ordered[len(surplus) :], len(job.active_invocations), now)
-    dropped = [(trigger, discards.TOO_MANY) for trigger in surplus]
-    dropped += [(trigger, discards.BY_POLICY) for trigger in decision.discard]
+    decision = policy(ordered[len(too_many) :], len(job.active_invocations), now)
+    dropped = [(trigger, discards.TOO_MANY) for trigger in too_many]
+    reason = discards.by_policy(job.definition.policy)
+    dropped += [(trigger, reason) for trigger in decision.discard]
     return Triage(
         requests=decision.requests,
         discarded=tuple(dropped),
-        surplus=len(surplus),
+        surplus=len(too_many),
         policy_log=decision.log,
         policy_error=error,
     )

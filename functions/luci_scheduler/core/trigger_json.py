@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -9,7 +10,11 @@ from typing import Any
 from luci_scheduler.core.errors import MalformedError
 from luci_scheduler.core.trigger import Trigger
 
-__all__ = ["trigger_from_json", "trigger_to_json"]
+__all__ = ["MAX_TRIGGER_BYTES", "stored_bytes", "trigger_from_json", "trigger_to_json"]
+
+MAX_TRIGGER_BYTES = 200_000
+"""Of one trigger, as JSON. Its invocation's document, which may have a mebibyte, holds its properties twice (in the
+trigger and in the request), other triggers of its batch, and a debug log."""
 
 _FIELDS = {field.name: field for field in fields(Trigger)}
 
@@ -18,6 +23,11 @@ def trigger_to_json(trigger: Trigger) -> dict[str, Any]:
     """Return a trigger as a JSON value; empty fields are left out."""
     values = {name: getattr(trigger, name) for name in _FIELDS}
     return {name: dict(value) if name == "payload" else value for name, value in values.items() if value}
+
+
+def stored_bytes(trigger: Trigger) -> int:
+    """Return how many bytes a trigger takes in a document at most."""
+    return len(json.dumps(trigger_to_json(trigger)))
 
 
 def trigger_from_json(document: Mapping[str, Any]) -> Trigger:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from luci_scheduler.core.errors import ComeAgainError, PermanentError, StoreConflictError, TransientError
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.invocation import Invocation, Status
+from luci_scheduler.engine.advance import launch_all
 from luci_scheduler.engine.finish import abort_line, commit_outcome
 from luci_scheduler.engine.outbox import abort_task
 from luci_scheduler.engine.runtime import Runtime, logger
@@ -38,10 +40,12 @@ def abort_invocation(
             asked = replace(found.value, abort_requested_by=who, abort_reason=reason)
             # A launch that is under way would lose the build that it asks for; where there is none it just loses the race.
             must_wait = asked.status.is_initial and asked.task.is_multistage
-            if must_wait or not _abort_now(runtime, Found(asked, found.version), answers, key):
+            successors = None if must_wait else _abort_now(runtime, Found(asked, found.version), answers, key)
+            if successors is None:
                 _mark(runtime, Found(asked, found.version), key)
         except StoreConflictError:
             continue
+        launch_all(runtime, successors or (), key)
         return
     raise ComeAgainError(f"invocation {invocation_id} of {job_id} changes too fast to be aborted")
 
@@ -66,9 +70,10 @@ def on_abort_task(runtime: Runtime, job_id: JobId, invocation_id: InvocationId, 
         controller = runtime.controller(invocation, answers)
         abort_running(runtime, controller, invocation.abort_requested_by)
         try:
-            commit_outcome(runtime, found, controller, f"{key}/abort")
+            successors = commit_outcome(runtime, found, controller, f"{key}/abort")
         except StoreConflictError:
             continue
+        launch_all(runtime, successors, key)
         return
     raise ComeAgainError(f"invocation {invocation_id} of {job_id} changes too fast to be aborted")
 
@@ -90,7 +95,10 @@ def abort_running(runtime: Runtime, controller: Controller, who: str) -> None:
         controller.set_status(Status.ABORTED)
 
 
-def _abort_now(runtime: Runtime, found: Found[Invocation], answers: Answers, key: str) -> bool:
+def _abort_now(
+    runtime: Runtime, found: Found[Invocation], answers: Answers, key: str
+) -> Sequence[Found[Invocation]] | None:
+    """Abort and return what starts instead, or None where that has to be tried again later."""
     controller = runtime.controller(found.value, answers)
     try:
         abort_running(runtime, controller, found.value.abort_requested_by)
@@ -98,9 +106,8 @@ def _abort_now(runtime: Runtime, found: Found[Invocation], answers: Answers, key
         logger.warning(
             "abort_postponed", job_id=found.value.job_id, invocation_id=str(found.value.id), error=str(error)
         )
-        return False
-    commit_outcome(runtime, found, controller, f"{key}/abort")
-    return True
+        return None
+    return commit_outcome(runtime, found, controller, f"{key}/abort")
 
 
 def _mark(runtime: Runtime, found: Found[Invocation], key: str) -> None:

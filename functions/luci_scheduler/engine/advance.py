@@ -1,26 +1,21 @@
-"""Advance: start what waits for a job, and launch what was created."""
+"""Advance: launch what was created, and start what waits for a job."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
 
-from luci_scheduler.core.errors import ComeAgainError, SchedulerError, StoreConflictError
+from luci_scheduler.core.errors import SchedulerError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.invocation import Invocation
-from luci_scheduler.core.job import Job
-from luci_scheduler.core.triage import MAX_PENDING, has_free_slot, inactive_reason
-from luci_scheduler.engine.allocation import allocate
-from luci_scheduler.engine.jobs import put_job, rewound
+from luci_scheduler.engine.launch import launch
 from luci_scheduler.engine.outbox import launch_task
 from luci_scheduler.engine.runtime import Runtime, logger
+from luci_scheduler.engine.waiting import take_up_waiting
 from luci_scheduler.managers.controller import Answers
-from luci_scheduler.ports import Found, TriggerRecord
+from luci_scheduler.ports import Found
 
-__all__ = ["PENDING_READ", "advance", "launch_all", "take_up_waiting"]
-
-PENDING_READ = MAX_PENDING + 200
-"""Pending triggers read for one triage: enough to see a surplus; the rest is seen by the next."""
+__all__ = ["advance", "launch_all"]
 
 
 def advance(runtime: Runtime, job_id: JobId, key: str) -> None:
@@ -32,53 +27,31 @@ def advance(runtime: Runtime, job_id: JobId, key: str) -> None:
     launch_all(runtime, take_up_waiting(runtime, job_id, key, asked_for=True), key)
 
 
-def take_up_waiting(runtime: Runtime, job_id: JobId, key: str, *, asked_for: bool = False) -> list[Found[Invocation]]:
-    """Triage a job's stored triggers and commit the outcome; return the invocations that are to be launched now.
-
-    Where nothing is pending the job is read only if a triage was ``asked_for``, which its document then says.
-    """
-    for _ in range(runtime.limits.races):
-        pending = runtime.store.pending_triggers(job_id, PENDING_READ)
-        started = runtime.clock.now()
-        found = runtime.store.job(job_id) if pending or asked_for else None
-        if found is None or not _needs_triage(found.value, pending):
-            return []
-        plan = allocate(runtime, found.value, pending, (), started=started, key=key)
-        # Where something was pending a moment ago the flag stays set: a later look that finds nothing clears it.
-        waits = found.value.triggers_wait or bool(pending)
-        changed = rewound(runtime, replace(plan.job, triggers_wait=waits, triage_due=None), runtime.clock.now())
-        try:
-            versions = runtime.store.commit([*plan.writes, put_job(changed, found, key, plan.log)])
-        except StoreConflictError:
-            continue
-        return plan.created(versions)
-    raise ComeAgainError(f"job {job_id} changes too fast to be triaged")
-
-
-def _needs_triage(job: Job, pending: Sequence[Found[TriggerRecord]]) -> bool:
-    if job.triage_due is not None:
-        return True
-    return bool(pending) and (has_free_slot(job) or bool(inactive_reason(job)) or not job.triggers_wait)
-
-
 def launch_all(
     runtime: Runtime, created: Sequence[Found[Invocation]], key: str, answers: Answers | None = None
 ) -> None:
-    """Launch invocations that were just created; one that fails becomes a launch task of its own.
+    """Launch invocations that were just created, and what a launch that ends at once makes room for.
 
-    ``answers`` holds what was asked for the first of them before it was created.
+    One that fails becomes a launch task of its own, and so does what comes behind the first few: a delivery does not
+    take the longer the more it sets off. ``answers`` holds what was asked for the first one before it was created.
 
     What even the queue does not take is left to the sweep: every invocation has its ``next_due`` from its creation.
     """
-    from luci_scheduler.engine import launch  # noqa: PLC0415 - a launch that ends at once advances the job in turn
-
-    for found in created:
-        invocation = found.value
+    waiting = deque(created)
+    for _ in range(runtime.limits.launches_at_once):
+        if not waiting:
+            return
+        found = waiting.popleft()
         try:
-            launch.launch(runtime, found, key, answers if found is created[0] else None)
+            waiting.extend(launch(runtime, found, key, answers))
         except SchedulerError as error:
-            logger.warning(
-                "launch_postponed", job_id=invocation.job_id, invocation_id=str(invocation.id), error=str(error)
-            )
-            now = runtime.clock.now()
-            runtime.queue.enqueue(launch_task(invocation, now, now))
+            _postpone(runtime, found.value, str(error))
+        answers = None
+    for found in waiting:
+        _postpone(runtime, found.value, "enough was launched by this delivery")
+
+
+def _postpone(runtime: Runtime, invocation: Invocation, reason: str) -> None:
+    logger.info("launch_postponed", job_id=invocation.job_id, invocation_id=str(invocation.id), reason=reason)
+    now = runtime.clock.now()
+    runtime.queue.enqueue(launch_task(invocation, now, now))

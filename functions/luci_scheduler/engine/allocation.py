@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,11 +10,22 @@ from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.identifiers import InvocationId, make_invocation_id
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
-from luci_scheduler.core.job import Job
+from luci_scheduler.core.job import Job, PolicyKind
 from luci_scheduler.core.request import Request
-from luci_scheduler.core.triage import Triage, first_log, new_invocation, triage, with_new_invocations
+from luci_scheduler.core.triage import (
+    MAX_PENDING,
+    Triage,
+    first_log,
+    has_free_slot,
+    inactive_reason,
+    new_invocation,
+    triage,
+    with_new_invocations,
+)
 from luci_scheduler.core.triage_log import TriageLog
-from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.core.trigger import Trigger, sort_key
+from luci_scheduler.core.trigger_json import stored_bytes
+from luci_scheduler.engine.outbox import triage_task
 from luci_scheduler.engine.runtime import Runtime
 from luci_scheduler.ports import (
     CreateInvocation,
@@ -26,8 +36,12 @@ from luci_scheduler.ports import (
     Version,
     Write,
 )
+from luci_scheduler.tracing import current_trace
 
-__all__ = ["Allocation", "allocate"]
+__all__ = ["PENDING_READ", "Allocation", "allocate"]
+
+PENDING_READ = MAX_PENDING + 200
+"""Pending triggers read for one triage: enough to see a surplus; the rest is seen by the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +75,8 @@ def allocate(
 ) -> Allocation:
     """Triage ``job`` over its pending triggers and the new ones, and draw up what is to be written.
 
+    Where more waits than one triage can take up, and the job could do with more, the next triage is put on the queue.
+
     Args:
         runtime: ports and limits.
         job: the job without what has finished.
@@ -75,13 +91,20 @@ def allocate(
     fresh = {record.trigger.id: record for record in new}
     triggers = [found.value.trigger for found in pending] + [record.trigger for record in new]
     now = runtime.clock.now()
-    fitting = _what_fits(triggers, runtime.limits.batch_bytes)
-    decision = triage(job, fitting, runtime.era_of(job.definition.task), now)
+    ordered = sorted(triggers, key=sort_key)
+    surplus = 0 if inactive_reason(job) else max(0, len(ordered) - MAX_PENDING)
+    fitting = [*ordered[:surplus], *_what_fits(runtime, job, ordered[surplus:])]
+    decision = triage(job, fitting, runtime.era_of(job.definition.task), now, surplus)
     invocations, creations, resolved = _invocations(runtime, job, decision, started=started, now=now, key=key)
     marked = {name: outcome for name, outcome in resolved.items() if name not in unmarked}
     markers = _markers(marked, stored, fresh, now, runtime.limits.expiry(now))
     waiting = [CreateTrigger(record) for record in new if record.trigger.id not in resolved]
     changed = with_new_invocations(job, [invocation.id for invocation in invocations])
+    is_cut = len(fitting) < len(triggers) or len(pending) >= PENDING_READ
+    if is_cut and resolved and (inactive_reason(changed) or has_free_slot(changed)):
+        # Neither the end of an invocation nor another trigger need ever come: the job's document asks for the rest.
+        changed = replace(changed, triage_due=now)
+        runtime.queue.enqueue(triage_task(job.id, now))
     return Allocation(
         job=changed,
         invocations=tuple(invocations),
@@ -143,7 +166,9 @@ def _invocations(
             continue
         log = first_log(request, now)
         due = Instant(now + runtime.limits.claim_lease)
-        invocation = replace(invocation, last_event=key, next_due=due, log_size=len(log.encode()))
+        invocation = replace(
+            invocation, last_event=key, next_due=due, log_size=len(log.encode()), trace=current_trace()
+        )
         invocations.append(invocation)
         creations.append(CreateInvocation(invocation, log))
         resolved.update(_all_of(request, identifier, ""))
@@ -178,12 +203,25 @@ def _markers(
             yield CreateTrigger(replace(fresh[trigger_id], **changes))
 
 
-def _what_fits(triggers: Sequence[Trigger], limit: int) -> list[Trigger]:
-    """Return the oldest triggers whose JSON fits into one invocation; the others wait for the next triage."""
+def _what_fits(runtime: Runtime, job: Job, ordered: Sequence[Trigger]) -> list[Trigger]:
+    """Return those of the triggers, oldest first, that one triage can take up; the others wait for the next.
+
+    A batch has to fit into one invocation: the oldest go first. Where triggers are not batched the commit is the limit,
+    and under NEWEST_FIRST it is the newest that count.
+    """
+    limits = runtime.limits
+    if inactive_reason(job):
+        return _up_to(ordered, limits.commit_bytes)
+    if job.definition.policy.kind == PolicyKind.NEWEST_FIRST:
+        return _up_to(reversed(ordered), limits.commit_bytes)[::-1]
+    return _up_to(ordered, limits.batch_bytes)
+
+
+def _up_to(triggers: Iterable[Trigger], limit: int) -> list[Trigger]:
     total = 0
     fitting: list[Trigger] = []
     for trigger in triggers:
-        total += len(json.dumps(trigger.public()))
+        total += stored_bytes(trigger)
         if total > limit and fitting:
             break
         fitting.append(trigger)

@@ -9,14 +9,14 @@ from luci_scheduler.core import cron_machine
 from luci_scheduler.core.cron_machine import StartInvocation
 from luci_scheduler.core.errors import ComeAgainError, SchedulerError, StoreConflictError
 from luci_scheduler.core.identifiers import InvocationId, JobId
-from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.instants import MILLISECOND, Instant
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.job_changes import effective_schedule, stepped
 from luci_scheduler.core.request import Request
 from luci_scheduler.core.triage import has_free_slot, inactive_reason, new_invocation
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.engine.advance import PENDING_READ, launch_all
-from luci_scheduler.engine.allocation import allocate
+from luci_scheduler.engine.advance import launch_all
+from luci_scheduler.engine.allocation import PENDING_READ, allocate
 from luci_scheduler.engine.jobs import put_job, rewound, with_tick
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.managers.controller import Answers
@@ -47,6 +47,8 @@ def on_cron_tick(runtime: Runtime, job_id: JobId, nonce: int, generation: int, c
         if step[0] == job.cron:
             logger.info("tick_stale", job_id=job_id, generation=generation)
             return
+        if job.tick_at is not None:
+            logger.info("tick_came", job_id=job_id, lateness_ms=(started - job.tick_at) // MILLISECOND)
         starts = [action for action in step[1] if isinstance(action, StartInvocation)]
         job = with_tick(runtime, stepped(job, step, started), started)
         try:

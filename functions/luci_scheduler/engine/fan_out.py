@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 
 from luci_scheduler.core.errors import SchedulerError
 from luci_scheduler.core.identifiers import JobId
@@ -50,6 +51,6 @@ def bring(
         runtime.queue.enqueue(later(job_id, runtime.clock.now()))
 
     with ThreadPoolExecutor(runtime.limits.concurrency, thread_name_prefix="job") as pool:
-        futures = [pool.submit(one, job_id, batch) for job_id, batch in triggers.items()]
+        futures = [pool.submit(copy_context().run, one, job_id, batch) for job_id, batch in triggers.items()]
     for future in futures:
         future.result()

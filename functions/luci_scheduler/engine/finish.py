@@ -10,11 +10,11 @@ from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import ComeAgainError, StoreConflictError
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
-from luci_scheduler.engine import advance
-from luci_scheduler.engine.allocation import allocate
+from luci_scheduler.engine.allocation import PENDING_READ, allocate
 from luci_scheduler.engine.jobs import put_job, rewound
 from luci_scheduler.engine.outbox import dispatch_task
 from luci_scheduler.engine.runtime import Runtime, logger
+from luci_scheduler.engine.waiting import take_up_waiting
 from luci_scheduler.managers.controller import Controller
 from luci_scheduler.ports import Found, UpdateInvocation, Write
 
@@ -31,10 +31,12 @@ def reread(runtime: Runtime, invocation: Invocation) -> Found[Invocation] | None
     return runtime.store.invocation(invocation.job_id, invocation.id)
 
 
-def commit_outcome(runtime: Runtime, found: Found[Invocation], controller: Controller, key: str) -> None:
+def commit_outcome(
+    runtime: Runtime, found: Found[Invocation], controller: Controller, key: str
+) -> Sequence[Found[Invocation]]:
     """Commit what the controller holds; a final status also frees the job's slot and starts what waited.
 
-    Both are one commit, so that no crash separates them; the successors' launches follow it.
+    Both are one commit, so that no crash separates them. Returns what was started: the caller launches it.
 
     Raises:
         StoreConflictError: the invocation itself has changed since it was read; nothing was written: decide again.
@@ -47,16 +49,17 @@ def commit_outcome(runtime: Runtime, found: Found[Invocation], controller: Contr
     poller = () if controller.poller is None else (controller.poller,)
     if not invocation.status.is_final:
         runtime.store.commit([update, *poller])
-        return
+        return ()
     successors = _commit_end(runtime, update, poller, key)
     logger.info(
         "invocation_finished",
         job_id=invocation.job_id,
         invocation_id=str(invocation.id),
+        kind=invocation.task.kind,
         status=str(invocation.status),
         seconds=((invocation.finished or invocation.started) - invocation.started) / 1e9,
     )
-    advance.launch_all(runtime, successors, key)
+    return successors
 
 
 def _update(runtime: Runtime, found: Found[Invocation], invocation: Invocation, log: str) -> UpdateInvocation:
@@ -98,7 +101,7 @@ def _commit_with_job(
         job = rewound(runtime, job, runtime.clock.now())
         runtime.store.commit([update, *poller, put_job(job, found, key)])
         return ()
-    pending = runtime.store.pending_triggers(job.id, advance.PENDING_READ)
+    pending = runtime.store.pending_triggers(job.id, PENDING_READ)
     started = runtime.clock.now()
     plan = allocate(runtime, job, pending, (), started=started, key=key, acknowledged=(update.invocation.id,))
     job = rewound(runtime, replace(plan.job, triggers_wait=bool(pending)), runtime.clock.now())
@@ -107,7 +110,7 @@ def _commit_with_job(
     created = plan.created(versions)
     if not pending:
         # A trigger may have come between the look and the commit that cleared the flag: look once more.
-        created += advance.take_up_waiting(runtime, job.id, key)
+        created += take_up_waiting(runtime, job.id, key)
     return created
 
 

@@ -12,12 +12,14 @@ from luci_scheduler.core.job import Job
 from luci_scheduler.core.kv_lists import check_kv_list
 from luci_scheduler.core.triage import has_free_slot, inactive_reason
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.engine.advance import PENDING_READ, launch_all, take_up_waiting
-from luci_scheduler.engine.allocation import allocate
+from luci_scheduler.core.trigger_json import MAX_TRIGGER_BYTES, stored_bytes
+from luci_scheduler.engine.advance import launch_all
+from luci_scheduler.engine.allocation import PENDING_READ, allocate
 from luci_scheduler.engine.jobs import put_job
-from luci_scheduler.engine.launch import launch, needs_launch
+from luci_scheduler.engine.launch import needs_launch
 from luci_scheduler.engine.outbox import launch_task
 from luci_scheduler.engine.runtime import Runtime, logger
+from luci_scheduler.engine.waiting import take_up_waiting
 from luci_scheduler.ports import CreateTrigger, Found, TriggerRecord, UpdateTrigger, Write
 
 __all__ = ["accept_triggers"]
@@ -105,6 +107,9 @@ def _record(
     pending: Sequence[Found[TriggerRecord]] = (
         runtime.store.pending_triggers(job.id, PENDING_READ) if job.triggers_wait else ()
     )
+    if {stored.value.trigger.id for stored in pending} & {record.trigger.id for record in good}:
+        # A repeated delivery of what waits already: taken for new it would run twice.
+        raise StoreConflictError(f"job {job.id} has some of the triggers already")
     plan = allocate(runtime, job, pending, good, started=started, key=key)
     job = replace(plan.job, triggers_wait=job.triggers_wait or plan.left > 0)
     planned = [_write(w.record, markers) if isinstance(w, CreateTrigger) else w for w in plan.writes]
@@ -119,9 +124,12 @@ def _write(record: TriggerRecord, markers: Mapping[str, Found[TriggerRecord]]) -
 
 
 def _discarded(runtime: Runtime, job: Job, record: TriggerRecord) -> TriggerRecord:
-    reason, now = inactive_reason(job) or _fault(record.trigger), runtime.clock.now()
+    inactive, now = inactive_reason(job), runtime.clock.now()
+    reason = inactive or _fault(record.trigger)
     logger.info("trigger_discarded", job_id=job.id, trigger_id=record.trigger.id, reason=reason)
-    return replace(record, discarded=reason, resolved=now, expires=runtime.limits.expiry(now))
+    # What an inactive job did not take does not keep the same ID from it later, as in the original.
+    expires = runtime.limits.expiry(now)
+    return replace(record, discarded=reason, resolved=now, expires=expires, refused=bool(inactive))
 
 
 def _new_record(
@@ -133,6 +141,8 @@ def _new_record(
 
 
 def _fault(trigger: Trigger) -> str:
+    if (size := stored_bytes(trigger)) > MAX_TRIGGER_BYTES:
+        return f"the trigger has {size} bytes, an invocation can hold {MAX_TRIGGER_BYTES}"
     try:
         check_kv_list("tag", trigger.payload.get("tags") or ())
     except PermanentError as error:
@@ -162,7 +172,7 @@ def _repeat_launch(runtime: Runtime, job_id: JobId, invocation_id: InvocationId,
         return
     now, claim_until = runtime.clock.now(), found.value.claim_until
     if needs_launch(found.value, now):
-        launch(runtime, found, key)
+        launch_all(runtime, [found], key)
     elif claim_until is not None and found.value.status.is_initial:
         runtime.queue.enqueue(launch_task(found.value, claim_until, now))
 

@@ -6,6 +6,7 @@ while the claim lives; every attempt but the first first looks for the build of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from luci_scheduler.core.debug_log import format_line
@@ -21,10 +22,14 @@ from luci_scheduler.ports import Found, UpdateInvocation
 __all__ = ["launch", "needs_launch", "on_launch_task"]
 
 
-def on_launch_task(runtime: Runtime, found: Found[Invocation], attempts: int, key: str) -> None:
-    """Carry out a launch task; one that was made before the latest attempt is stale and does nothing."""
-    if found.value.attempts == attempts:
-        _launch_here(runtime, found, key, Answers())
+def on_launch_task(runtime: Runtime, found: Found[Invocation], attempts: int, key: str) -> Sequence[Found[Invocation]]:
+    """Carry out a launch task; one that was made before the latest attempt is stale and does nothing.
+
+    Returns what may start next, as `launch` does.
+    """
+    if found.value.attempts != attempts:
+        return ()
+    return _launch_here(runtime, found, key, Answers())
 
 
 def needs_launch(invocation: Invocation, now: Instant) -> bool:
@@ -36,11 +41,13 @@ def needs_launch(invocation: Invocation, now: Instant) -> bool:
     return invocation.status is Status.STARTING
 
 
-def launch(runtime: Runtime, found: Found[Invocation], key: str, answers: Answers | None = None) -> None:
+def launch(
+    runtime: Runtime, found: Found[Invocation], key: str, answers: Answers | None = None
+) -> Sequence[Found[Invocation]]:
     """Launch an invocation that was just read or written, once: under a live claim a task is left for the claim's end.
 
-    Returns when the outcome is committed: RUNNING, RETRYING (with a task for the next attempt) or a final status, with
-    whatever may start next started too. A launch that blocks on its task is left to a task of the queue instead, so that
+    Returns when the outcome is committed: RUNNING, RETRYING (with a task for the next attempt) or a final status. What a
+    final one has made room for is committed with it and returned: the caller launches it. A launch that blocks on its task is left to a task of the queue instead, so that
     a message never waits for it.
 
     Raises:
@@ -50,14 +57,13 @@ def launch(runtime: Runtime, found: Found[Invocation], key: str, answers: Answer
     if runtime.launch_time(found.value.task):
         now = runtime.clock.now()
         runtime.queue.enqueue(launch_task(found.value, now, now))
-        return
-    _launch_here(runtime, found, key, answers or Answers())
+        return ()
+    return _launch_here(runtime, found, key, answers or Answers())
 
 
-def _launch_here(runtime: Runtime, found: Found[Invocation], key: str, answers: Answers) -> None:
+def _launch_here(runtime: Runtime, found: Found[Invocation], key: str, answers: Answers) -> Sequence[Found[Invocation]]:
     claimed = _claim(runtime, found, key)
-    if claimed is not None:
-        _carry_out(runtime, claimed, key, answers)
+    return () if claimed is None else _carry_out(runtime, claimed, key, answers)
 
 
 def _claim(runtime: Runtime, found: Found[Invocation], key: str) -> Found[Invocation] | None:
@@ -98,20 +104,18 @@ def _first_line(claimed: Invocation, max_attempts: int) -> str:
     return f"Starting the invocation (attempt {claimed.attempts})"
 
 
-def _carry_out(runtime: Runtime, claimed: Found[Invocation], key: str, answers: Answers) -> None:
+def _carry_out(runtime: Runtime, claimed: Found[Invocation], key: str, answers: Answers) -> Sequence[Found[Invocation]]:
     found = claimed
     for round_ in range(runtime.limits.races):
         controller = runtime.controller(found.value, answers)
         _attempt(runtime, controller, may_exist=round_ > 0 or found.value.attempts > 1)
         try:
-            commit_outcome(runtime, found, controller, f"{key}/launch{claimed.value.attempts}")
+            return commit_outcome(runtime, found, controller, f"{key}/launch{claimed.value.attempts}")
         except StoreConflictError:
             again = reread(runtime, found.value)
             if again is None or not again.value.status.is_initial or again.value.attempts != claimed.value.attempts:
-                return  # it is over, or another attempt has taken it: that one finds our build by its tag
+                return ()  # it is over, or another attempt has taken it: that one finds our build by its tag
             found = again
-            continue
-        return
     raise ComeAgainError(f"invocation {claimed.value.id} of {claimed.value.job_id} changes too fast to be recorded")
 
 

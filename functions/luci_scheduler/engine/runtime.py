@@ -15,6 +15,7 @@ from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.managers.controller import Answers, Controller
 from luci_scheduler.managers.protocol import TaskManager
 from luci_scheduler.ports import Chance, Clock, Gitiles, Queue, Store
+from luci_scheduler.tracing import bind_invocation
 
 __all__ = ["Limits", "Runtime", "logger"]
 
@@ -34,6 +35,8 @@ class Limits:
     retry_backoff_max: int = 600 * SECOND
     races: int = 8
     """How often a handler that lost a race decides again before it asks to be delivered again."""
+    launches_at_once: int = 8
+    """Invocations that one delivery launches itself for a job, one after the other; more go to the queue."""
     concurrency: int = 16
     """Jobs that one delivery works on side by side."""
     early_task_patience: int = 5 * MINUTE
@@ -55,7 +58,9 @@ class Limits:
     commit_wait: int = 10 * MINUTE
     """How long, from its publication, a commit event waits for its commit to be served; 0: nobody is asked."""
     batch_bytes: int = 400_000
-    """Triggers that one invocation can hold, as JSON: a document may have a mebibyte, its log up to half of that."""
+    """Triggers that one invocation can hold, as JSON: a document may have a mebibyte, its log up to 400,000 bytes."""
+    commit_bytes: int = 3_000_000
+    """Triggers that one triage resolves, as JSON: a commit may have ten mebibytes, and holds some of them up to three times."""
 
     def expiry(self, ended: Instant) -> Instant:
         """Return when what ended at ``ended`` may be deleted, in whole seconds."""
@@ -90,7 +95,8 @@ class Runtime:
         return manager
 
     def controller(self, invocation: Invocation, answers: Answers) -> Controller:
-        """Return a fresh controller around an invocation that was just read or written."""
+        """Return a fresh controller around an invocation that was just read or written; from here on the log is about it."""
+        bind_invocation(invocation.job_id, invocation.id, invocation.attempts, invocation.trace)
         return Controller(invocation, self.clock, self.chance, self.queue, answers)
 
     def stamped(self, invocation: Invocation, key: str) -> Invocation:

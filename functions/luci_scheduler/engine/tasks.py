@@ -10,7 +10,7 @@ from luci_scheduler.core.identifiers import InvocationId, JobId, split_job_id, t
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.trigger_json import trigger_from_json
 from luci_scheduler.engine.abort import abort_invocation, on_abort_task
-from luci_scheduler.engine.advance import advance
+from luci_scheduler.engine.advance import advance, launch_all
 from luci_scheduler.engine.cron import on_cron_tick
 from luci_scheduler.engine.dispatch import on_dispatch, on_dispatch_to
 from luci_scheduler.engine.intake import accept_triggers
@@ -23,6 +23,9 @@ __all__ = ["TASK_KINDS", "on_task"]
 
 Payload = Mapping[str, Any]
 
+Step = Callable[[Runtime, str], None]
+"""What a payload asks for, given the ports and the delivery's key; only reading the payload can find it malformed."""
+
 
 def on_task(runtime: Runtime, kind: str, payload: Payload, key: str) -> None:
     """Carry out a task; ``key`` names its delivery. Every kind is safe to repeat.
@@ -31,81 +34,98 @@ def on_task(runtime: Runtime, kind: str, payload: Payload, key: str) -> None:
         MalformedError: no such kind, or a payload that lacks something.
         Others: as the step says.
     """
-    handler = _HANDLERS.get(kind)
-    if handler is None:
+    read = _KINDS.get(kind)
+    if read is None:
         raise MalformedError(f"no such task: {kind!r}")
     try:
-        handler(runtime, payload, key)
+        step = read(payload)
     except (KeyError, TypeError, ValueError) as error:
         raise MalformedError(f"bad payload of a {kind} task: {error!r}") from error
+    step(runtime, key)
 
 
-def _job_id(payload: Payload) -> JobId:
-    split_job_id(payload["job"])
-    return JobId(payload["job"])
+def _job_id(payload: Payload, member: str = "job") -> JobId:
+    split_job_id(payload[member])
+    return JobId(payload[member])
 
 
 def _invocation_id(payload: Payload) -> InvocationId:
     return InvocationId(int(payload["invocation"]))
 
 
-def _timer(runtime: Runtime, payload: Payload, key: str) -> None:
-    created = Instant(int(payload["created"]))
-    timer_mutation(payload["timer"])
-    on_timer(runtime, _job_id(payload), _invocation_id(payload), payload["timer"], created, key)
+def _created(payload: Payload) -> Instant:
+    return Instant(int(payload["created"]))
 
 
-def _launch(runtime: Runtime, payload: Payload, key: str) -> None:
+def _timer(payload: Payload) -> Step:
+    job_id, invocation_id, created = _job_id(payload), _invocation_id(payload), _created(payload)
+    timer_id = payload["timer"]
+    timer_mutation(timer_id)
+    return lambda runtime, key: on_timer(runtime, job_id, invocation_id, timer_id, created, key)
+
+
+def _launch(payload: Payload) -> Step:
+    job_id, invocation_id, created = _job_id(payload), _invocation_id(payload), _created(payload)
+    attempts = int(payload["attempts"])
+
+    def step(runtime: Runtime, key: str) -> None:
+        found = runtime.store.invocation(job_id, invocation_id)
+        if found is not None:
+            launch_all(runtime, on_launch_task(runtime, found, attempts, key), key)
+            return
+        if runtime.clock.now() - created < runtime.limits.early_task_patience:
+            raise ComeAgainError(f"invocation {invocation_id} of {job_id} is not created yet")
+        logger.info("launch_dropped", job_id=job_id, invocation_id=str(invocation_id), reason="it was never created")
+
+    return step
+
+
+def _abort(payload: Payload) -> Step:
     job_id, invocation_id = _job_id(payload), _invocation_id(payload)
-    attempts, created = int(payload["attempts"]), int(payload["created"])
-    found = runtime.store.invocation(job_id, invocation_id)
-    if found is not None:
-        on_launch_task(runtime, found, attempts, key)
-        return
-    if runtime.clock.now() - created < runtime.limits.early_task_patience:
-        raise ComeAgainError(f"invocation {invocation_id} of {job_id} is not created yet")
-    logger.info("launch_dropped", job_id=job_id, invocation_id=str(invocation_id), reason="it was never created")
+    who, reason = str(payload.get("who", "")), str(payload.get("reason", ""))
+    if who:
+        return lambda runtime, key: abort_invocation(runtime, job_id, invocation_id, who, key, reason)
+    return lambda runtime, key: on_abort_task(runtime, job_id, invocation_id, key)
 
 
-def _abort(runtime: Runtime, payload: Payload, key: str) -> None:
-    if who := payload.get("who"):
-        reason = str(payload.get("reason", ""))
-        abort_invocation(runtime, _job_id(payload), _invocation_id(payload), str(who), key, reason)
-    else:
-        on_abort_task(runtime, _job_id(payload), _invocation_id(payload), key)
-
-
-def _trigger(runtime: Runtime, payload: Payload, key: str) -> None:
+def _trigger(payload: Payload) -> Step:
+    job_id, delivery = _job_id(payload), str(payload.get("delivery", ""))
     triggers = [trigger_from_json(item) for item in payload["triggers"]]
-    accept_triggers(runtime, _job_id(payload), triggers, str(payload.get("delivery", key)))
+    return lambda runtime, key: accept_triggers(runtime, job_id, triggers, delivery or key)
 
 
-def _cron(runtime: Runtime, payload: Payload, key: str) -> None:
-    nonce, generation, created = (int(payload[name]) for name in ("nonce", "generation", "created"))
-    on_cron_tick(runtime, _job_id(payload), nonce, generation, Instant(created), key)
+def _cron(payload: Payload) -> Step:
+    job_id, created = _job_id(payload), _created(payload)
+    nonce, generation = int(payload["nonce"]), int(payload["generation"])
+    return lambda runtime, key: on_cron_tick(runtime, job_id, nonce, generation, created, key)
 
 
-def _dispatch(runtime: Runtime, payload: Payload, key: str) -> None:
-    mutation, created = int(payload["mutation"]), Instant(int(payload["created"]))
-    on_dispatch(runtime, _job_id(payload), _invocation_id(payload), mutation, created, key)
+def _dispatch(payload: Payload) -> Step:
+    job_id, invocation_id, created = _job_id(payload), _invocation_id(payload), _created(payload)
+    mutation = int(payload["mutation"])
+    return lambda runtime, key: on_dispatch(runtime, job_id, invocation_id, mutation, created, key)
 
 
-def _dispatch_to(runtime: Runtime, payload: Payload, key: str) -> None:  # noqa: ARG001 - the batch has its own key
-    split_job_id(payload["target"])
-    target, first, created = JobId(payload["target"]), int(payload["first"]), Instant(int(payload["created"]))
-    on_dispatch_to(runtime, _job_id(payload), _invocation_id(payload), target, first, created)
+def _dispatch_to(payload: Payload) -> Step:
+    job_id, invocation_id, created = _job_id(payload), _invocation_id(payload), _created(payload)
+    target, first = _job_id(payload, "target"), int(payload["first"])
+    return lambda runtime, _: on_dispatch_to(runtime, job_id, invocation_id, target, first, created)
 
 
-def _triage(runtime: Runtime, payload: Payload, key: str) -> None:
-    advance(runtime, _job_id(payload), key)
+def _triage(payload: Payload) -> Step:
+    job_id = _job_id(payload)
+    return lambda runtime, key: advance(runtime, job_id, key)
 
 
-def _sweep(runtime: Runtime, payload: Payload, key: str) -> None:  # noqa: ARG001 - it takes nothing
-    swept = sweep(runtime)
-    logger.info("sweep_done", invocations=swept.invocations, jobs=swept.jobs, tasks=swept.tasks)
+def _sweep(_: Payload) -> Step:
+    def step(runtime: Runtime, _: str) -> None:
+        swept = sweep(runtime)
+        logger.info("sweep_done", invocations=swept.invocations, jobs=swept.jobs, tasks=swept.tasks)
+
+    return step
 
 
-_HANDLERS: Mapping[str, Callable[[Runtime, Payload, str], None]] = {
+_KINDS: Mapping[str, Callable[[Payload], Step]] = {
     "abort": _abort,
     "cron": _cron,
     "dispatch": _dispatch,
@@ -117,5 +137,5 @@ _HANDLERS: Mapping[str, Callable[[Runtime, Payload, str], None]] = {
     "trigger": _trigger,
 }
 
-TASK_KINDS = (*_HANDLERS, "sync")
+TASK_KINDS = (*_KINDS, "sync")
 """Last parts of the paths that ``on_task`` answers; ``sync`` reads the configs and is the composition root's."""

@@ -8,9 +8,10 @@ from dataclasses import replace
 from luci_scheduler.core.errors import ComeAgainError, PermanentError, StoreConflictError
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.identifiers import InvocationId, JobId, timer_mutation
-from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.instants import MILLISECOND, Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
 from luci_scheduler.engine.abort import abort_running
+from luci_scheduler.engine.advance import launch_all
 from luci_scheduler.engine.finish import commit_outcome
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.managers.controller import Answers, Controller
@@ -42,9 +43,10 @@ def on_notification(runtime: Runtime, job_id: JobId, invocation_id: InvocationId
         controller = runtime.controller(invocation, answers)
         _notify(runtime, controller, message_id)
         try:
-            commit_outcome(runtime, found, controller, f"{message_id}/notification")
+            successors = commit_outcome(runtime, found, controller, f"{message_id}/notification")
         except StoreConflictError:
             continue
+        launch_all(runtime, successors, message_id)
         return
     raise ComeAgainError(f"invocation {invocation_id} of {job_id} changes too fast to record a notification")
 
@@ -88,14 +90,16 @@ def on_timer(
             logger.info("timer_stale", job_id=job_id, invocation_id=str(invocation_id), timer_id=timer_id)
             return
         controller = runtime.controller(invocation, answers)
+        logger.info("timer_came", timer_id=timer_id, lateness_ms=(runtime.clock.now() - timer.eta) // MILLISECOND)
         if invocation.abort_requested_by:
             abort_running(runtime, controller, invocation.abort_requested_by)
         else:
             _tick(runtime, controller, timer)
         try:
-            commit_outcome(runtime, found, controller, f"{key}/timer")
+            successors = commit_outcome(runtime, found, controller, f"{key}/timer")
         except StoreConflictError:
             continue
+        launch_all(runtime, successors, key)
         return
     raise ComeAgainError(f"invocation {invocation_id} of {job_id} changes too fast to handle timer {timer_id}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from luci_scheduler.core.instants import Instant, format_rfc3339, to_datetime
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.job import Job, TaskDefinition
 from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.web.visit import address
 
 __all__ = [
     "InvocationView",
@@ -22,7 +23,12 @@ __all__ = [
     "invocation_json",
     "invocation_view",
     "job_json",
+    "label_of",
     "page_text",
+    "safe_url",
+    "shown",
+    "status_of",
+    "trigger_view",
 ]
 
 _LABELS = {
@@ -45,6 +51,8 @@ class TriggerView:
     when: str
     at: str
     by: str
+    explain: str = ""
+    """Address of the page that tells what became of the commit; empty for other triggers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +62,8 @@ class InvocationView:
     project: str
     job: str
     invocation_id: str
+    address: str
+    job_address: str
     status: str
     label: str
     view_url: str
@@ -67,46 +77,70 @@ class InvocationView:
     revision_url: str
     definition: str
     triggers: Sequence[TriggerView]
+    outgoing: Sequence[TriggerView]
     properties: str
     tags: Sequence[str]
     attempts: int
     timers: Sequence[str]
     debug_log: str
     is_final: bool
+    abort_note: str
+    """Who asked for its abort and why; empty if nobody did."""
 
 
 def invocation_view(invocation: Invocation, log: str, now: Instant) -> InvocationView:
     """Return what the invocation page shows at ``now``."""
     project, job = split_job_id(invocation.job_id)
-    status = invocation.status
-    if status is Status.STARTING and not invocation.task.is_multistage:
-        status = Status.RUNNING  # a task of one stage does its work while it starts
+    status = status_of(invocation)
     return InvocationView(
         project=project,
         job=job,
         invocation_id=str(invocation.id),
+        address=address("jobs", project, job, str(invocation.id)),
+        job_address=address("jobs", project, job),
         status=str(status),
-        label=_LABELS[status],
-        view_url=_safe_url(invocation.view_url),
+        label=label_of(status),
+        view_url=safe_url(invocation.view_url),
         triggered_by=invocation.triggered_by.removeprefix("user:") or "-",
         started=format_rfc3339(invocation.started),
-        started_shown=_shown(invocation.started),
+        started_shown=shown(invocation.started),
         finished=format_rfc3339(invocation.finished) if invocation.finished else "",
-        finished_shown=_shown(invocation.finished) if invocation.finished else "",
+        finished_shown=shown(invocation.finished) if invocation.finished else "",
         duration=ui_duration((invocation.finished or now) - invocation.started),
         revision=invocation.revision,
-        revision_url=_safe_url(invocation.revision_url),
+        revision_url=safe_url(invocation.revision_url),
         definition=definition_text(invocation.task),
-        triggers=[_trigger_view(trigger, now) for trigger in invocation.incoming_triggers],
+        triggers=[trigger_view(trigger, now) for trigger in invocation.incoming_triggers],
+        outgoing=[trigger_view(trigger, now) for trigger in invocation.outgoing_triggers],
         properties=json.dumps(invocation.properties, indent=2, sort_keys=True, ensure_ascii=False)
         if invocation.properties
         else "",
         tags=invocation.tags,
         attempts=invocation.attempts,
-        timers=[f"{_shown(timer.eta)} ({timer.title})" for timer in invocation.pending_timers],
+        timers=[f"{shown(timer.eta)} ({timer.title})" for timer in invocation.pending_timers],
         debug_log=log,
         is_final=invocation.status.is_final,
+        abort_note=_abort_note(invocation),
     )
+
+
+def status_of(invocation: Invocation) -> Status:
+    """Return the status that people see."""
+    if invocation.status is Status.STARTING and not invocation.task.is_multistage:
+        return Status.RUNNING  # a task of one stage does its work while it starts
+    return invocation.status
+
+
+def label_of(status: Status) -> str:
+    """Return the class of a status's label."""
+    return _LABELS[status]
+
+
+def _abort_note(invocation: Invocation) -> str:
+    if not invocation.abort_requested_by:
+        return ""
+    reason = f": {invocation.abort_reason}" if invocation.abort_reason else ""
+    return f"Abort requested by {invocation.abort_requested_by.removeprefix('user:')}{reason}"
 
 
 def definition_text(task: TaskDefinition) -> str:
@@ -144,7 +178,7 @@ def invocation_json(invocation: Invocation, log: str) -> dict[str, Any]:
     }
 
 
-def job_json(job: Job, invocations: Sequence[Invocation]) -> Mapping[str, Any]:
+def job_json(job: Job, invocations: Sequence[Invocation]) -> dict[str, Any]:
     """Return the JSON twin of the job page."""
     return {
         "job_id": job.id,
@@ -153,18 +187,20 @@ def job_json(job: Job, invocations: Sequence[Invocation]) -> Mapping[str, Any]:
         "schedule": job.definition.schedule,
         "revision": job.definition.revision,
         "active_invocations": [str(identifier) for identifier in job.active_invocations],
-        "invocations": [
-            {
-                "invocation_id": str(item.id),
-                "status": str(item.status),
-                "started": format_rfc3339(item.started),
-                "finished": format_rfc3339(item.finished) if item.finished else None,
-                "triggered_by": item.triggered_by or None,
-                "view_url": item.view_url or None,
-                "tags": list(item.tags),
-            }
-            for item in invocations
-        ],
+        "invocations": [_listed_json(item) for item in invocations],
+    }
+
+
+def _listed_json(item: Invocation) -> dict[str, Any]:
+    """Return an invocation as lists have it."""
+    return {
+        "invocation_id": str(item.id),
+        "status": str(item.status),
+        "started": format_rfc3339(item.started),
+        "finished": format_rfc3339(item.finished) if item.finished else None,
+        "triggered_by": item.triggered_by or None,
+        "view_url": item.view_url or None,
+        "tags": list(item.tags),
     }
 
 
@@ -188,20 +224,31 @@ def page_text(view: InvocationView) -> str:
     return "\n\n".join(parts)
 
 
-def _trigger_view(trigger: Trigger, now: Instant) -> TriggerView:
+def trigger_view(trigger: Trigger, now: Instant) -> TriggerView:
+    """Return a trigger as pages list it."""
     return TriggerView(
         title=trigger.title or trigger.id,
-        url=_safe_url(trigger.url),
+        url=safe_url(trigger.url),
         when=relative(now - trigger.created, "ago", "from now"),
         at=format_rfc3339(trigger.created),
         by=trigger.emitted_by_user.removeprefix("user:"),
+        explain=_explain(trigger),
     )
 
 
-def _shown(instant: Instant) -> str:
+def _explain(trigger: Trigger) -> str:
+    names = [trigger.payload.get(name) for name in ("repo", "revision", "ref")]
+    if trigger.kind != "gitiles" or not all(isinstance(name, str) for name in names):
+        return ""
+    repo, revision, ref = (str(name) for name in names)
+    return address("commits", repo=repo, revision=revision, ref=ref)
+
+
+def shown(instant: Instant) -> str:
+    """Return an instant for people, in UTC."""
     return f"{to_datetime(instant):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _safe_url(url: str) -> str:
-    """Links lead to web pages only: anything else is shown as text."""
-    return url if url.startswith(("https://", "http://")) else ""
+def safe_url(url: str) -> str:
+    """Return a URL if a link may lead there, else an empty text: links lead to web pages only."""
+    return url if url.lower().startswith(("https://", "http://")) else ""

@@ -1,108 +1,78 @@
-"""The pages: paths to answers. Reading only; what a page costs in reads does not grow with the history."""
+"""From paths to pages and actions; what fails is answered with a page that says so."""
 
 from __future__ import annotations
 
-import json
-from functools import cache
-from pathlib import Path
-from typing import Any
-from urllib.parse import unquote
+from collections.abc import Callable, Mapping
 
-import jinja2
+from luci_scheduler.core.errors import ComeAgainError, TransientError
+from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.engine.runtime import logger
+from luci_scheduler.web import pages
+from luci_scheduler.web.actions import act
+from luci_scheduler.web.visit import Answer, PageError, Visit, static_file
 
-from luci_scheduler.api.context import Context
-from luci_scheduler.api.errors import ApiError
-from luci_scheduler.api.service import get_invocation_log, get_job
-from luci_scheduler.core.identifiers import InvocationId, JobId
-from luci_scheduler.web.presentation import invocation_json, invocation_view, job_json
+__all__ = ["answer", "submit"]
 
-__all__ = ["Answer", "answer"]
-
-Answer = tuple[str, int, dict[str, str]]
-
-_HEADERS = {
-    # Nothing but our own style sheet: no script, no frame, no image from elsewhere.
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
-_FOLDER = Path(__file__).parent
-_PAGE = 50
-_MAX_INVOCATION_ID = (1 << 63) - 1
+_NO_SUCH_PAGE = "There is no such page."
 
 
-def answer(context: Context, path: str, *, as_json: bool) -> Answer:
-    """Answer a caller's GET of ``path``; ``as_json`` asks for the JSON twin."""
-    parts = [unquote(part) for part in path.strip("/").split("/")]
+def answer(visit: Visit, path: str) -> Answer:
+    """Answer a GET of ``path``, which is decoded already."""
+    parts = _parts(path)
+    # Not /static: there the web framework under the functions serves a folder of its own.
+    if parts[0] == "assets" and len(parts) == 2 and (file := static_file(parts[1])):  # noqa: PLR2004 - folder, name
+        return file
+    return _guarded(visit, lambda: _page(visit, parts))
+
+
+def submit(visit: Visit, path: str, form: Mapping[str, str], fetch_site: str) -> Answer:
+    """Answer a POST of a form to ``path``; ``fetch_site`` is its ``Sec-Fetch-Site`` header or empty."""
+    return _guarded(visit, lambda: _act(visit, _parts(path), form, fetch_site))
+
+
+def _parts(path: str) -> list[str]:
+    return path.strip("/").split("/")
+
+
+def _guarded(visit: Visit, respond: Callable[[], Answer]) -> Answer:
+    if visit.context.access.problem:
+        return visit.error(403, visit.context.access.problem)
+    try:
+        return respond()
+    except PageError as error:
+        return visit.error(error.code, error.message)
+    except (TransientError, ComeAgainError) as error:
+        logger.warning("page_failed", reason=str(error))
+        return visit.error(500, "The page cannot be shown just now.")
+
+
+def _page(visit: Visit, parts: list[str]) -> Answer:
     match parts:
-        case ["static", "style.css"]:
-            return (
-                _style(),
-                200,
-                {**_HEADERS, "Content-Type": "text/css; charset=utf-8", "Cache-Control": "max-age=3600"},
-            )
-        case _ if context.access.problem:
-            return _error(403, context.access.problem, as_json=as_json)
+        case [""]:
+            return pages.projects(visit)
+        case ["commits"]:
+            return pages.commit(visit)
+        case ["backfill", project, job]:
+            return pages.backfill(visit, _job_id(project, job))
+        case ["jobs", project] if project:
+            return pages.project(visit, project)
         case ["jobs", project, job]:
-            return _job(context, JobId(f"{project}/{job}"), as_json=as_json)
+            return pages.job(visit, _job_id(project, job))
         case ["jobs", project, job, invocation_id]:
-            return _invocation(context, JobId(f"{project}/{job}"), invocation_id, as_json=as_json)
-    return _error(404, "There is no such page.", as_json=as_json)
+            return pages.invocation(visit, _job_id(project, job), invocation_id)
+    raise PageError(404, _NO_SUCH_PAGE)
 
 
-def _invocation(context: Context, job_id: JobId, text: str, *, as_json: bool) -> Answer:
-    if not (text.isascii() and text.isdigit() and 0 < int(text) <= _MAX_INVOCATION_ID):
-        return _error(400, "Malformed invocation ID.", as_json=as_json)
-    try:
-        invocation, log = get_invocation_log(context, job_id, InvocationId(int(text)))
-    except ApiError:  # of a job that is not there, or not visible, it is said by its own page
-        return _error(404, "The requested invocation is not found.", as_json=as_json)
-    if as_json:
-        return _json(invocation_json(invocation, log))
-    return _html("invocation.html", view=invocation_view(invocation, log, context.runtime.clock.now()))
+def _act(visit: Visit, parts: list[str], form: Mapping[str, str], fetch_site: str) -> Answer:
+    match parts:
+        case ["actions", action, project, job]:
+            return act(visit, action, _job_id(project, job), "", form, fetch_site)
+        case ["actions", action, project, job, invocation_id] if invocation_id:
+            return act(visit, action, _job_id(project, job), invocation_id, form, fetch_site)
+    raise PageError(404, _NO_SUCH_PAGE)
 
 
-def _job(context: Context, job_id: JobId, *, as_json: bool) -> Answer:
-    try:
-        job = get_job(context, job_id)
-    except ApiError:
-        return _error(404, "No such job or no permission to view it.", as_json=as_json)
-    invocations = context.runtime.store.invocations(job_id, _PAGE)
-    if as_json:
-        return _json(job_json(job, invocations))
-    now = context.runtime.clock.now()
-    views = [invocation_view(invocation, "", now) for invocation in invocations]
-    return _html("job.html", job=job, invocations=views)
-
-
-def _error(code: int, message: str, *, as_json: bool) -> Answer:
-    if as_json:
-        return _json({"error": message}, code)
-    return _html("error.html", code, message=message)
-
-
-def _json(document: Any, code: int = 200) -> Answer:
-    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    return text, code, {**_HEADERS, "Content-Type": "application/json; charset=utf-8"}
-
-
-def _html(template: str, code: int = 200, **values: Any) -> Answer:
-    text = _environment().get_template(template).render(**values)
-    return text, code, {**_HEADERS, "Content-Type": "text/html; charset=utf-8"}
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_FOLDER / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-@cache
-def _style() -> str:
-    return (_FOLDER / "static" / "style.css").read_text(encoding="utf-8")
+def _job_id(project: str, job: str) -> JobId:
+    if not project or not job or "/" in project or "/" in job:
+        raise PageError(404, pages.NO_SUCH_JOB)
+    return JobId(f"{project}/{job}")

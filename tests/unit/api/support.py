@@ -59,18 +59,22 @@ class Client:
     """Calls the console of a world over HTTP, as ``who``."""
 
     def __init__(self, world: World) -> None:
-        app = replace(world.app, identify=lambda headers: Identity(headers.get("X-Test-Identity", ANONYMOUS)))
+        self._app = replace(world.app, identify=lambda headers: Identity(headers.get("X-Test-Identity", ANONYMOUS)))
         server = flask.Flask("console")
         methods = ["GET", "POST", "PUT", "OPTIONS"]
-        server.add_url_rule(
-            "/<path:_>",
-            "console",
-            lambda **_: entry.page(app, flask.request),
-            methods=methods,
-            provide_automatic_options=False,
-        )
+        for rule in ("/", "/<path:_>"):
+            server.add_url_rule(
+                rule,
+                "console",
+                self._serve,
+                methods=methods,
+                provide_automatic_options=False,
+            )
         entry.log_refusals(server)
         self._client = server.test_client()
+
+    def _serve(self, **_: str) -> flask.typing.ResponseReturnValue:
+        return entry.page(self._app, flask.request)
 
     def http(self, path: str, body: bytes = b"", who: str = "", method: str = "POST", **headers: str) -> TestResponse:
         """Send a request; underscores in the names of ``headers`` stand for hyphens."""

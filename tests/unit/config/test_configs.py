@@ -10,8 +10,10 @@ import pytest
 from emulator.memory.store import MemoryStore
 from luci_scheduler.config.folder import FolderSource, read_folder
 from luci_scheduler.config.reader import ConfigError, read_config
+from luci_scheduler.config.settings import ConfigSourceSetting
 from luci_scheduler.config.sync import sync_project, sync_sources
 from luci_scheduler.config.validator import validate
+from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.errors import PermanentError, TransientError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import HOUR
@@ -251,3 +253,15 @@ def test_folder(tmp_path: Path) -> None:
     ]
     assert len(files[0].revision) == 40
     assert {file.revision for file in read_folder(tmp_path, "r1")} == {"r1", ""}
+
+
+def test_a_commit_to_the_configs_has_them_read_at_once() -> None:
+    """A commit to the branch that holds a config asks for a sync; any other commit does not."""
+    source = ConfigSourceSetting("gitiles", "proj", repo="https://r.googlesource.com/a/configs.git")
+    world = World("", config_sources=(source,))
+    repo = "https://r.googlesource.com/configs"
+    world.app.note_config_changes([CommitEvent(repo, "refs/heads/other", "a" * 40)])
+    world.app.note_config_changes([CommitEvent("https://r.googlesource.com/code", "refs/heads/main", "a" * 40)])
+    assert world.queue.tasks == []
+    world.app.note_config_changes([CommitEvent(repo, "refs/heads/main", "a" * 40)])
+    assert [task.kind for task in world.queue.tasks] == ["sync"]

@@ -65,6 +65,27 @@ def test_every_setting_is_documented() -> None:
 
 
 @pytest.mark.parametrize(
+    ("more", "fault"),
+    [
+        ({"SCHEDULER_LOCAL": "true"}, ""),
+        ({}, "where SCHEDULER_LOCAL is true"),
+        ({"SCHEDULER_LOCAL": "false"}, "where SCHEDULER_LOCAL is true"),
+        ({"SCHEDULER_LOCAL": "true", "K_SERVICE": "console"}, "K_SERVICE says that this is Cloud Run"),
+    ],
+)
+def test_the_developers_identity_cannot_be_switched_on_in_the_cloud(more: dict[str, str], fault: str) -> None:
+    """Only the local cloud takes everybody for the developer."""
+    environment = {**GOOD, "SCHEDULER_LOCAL_USER": "dev@localhost", **more}
+    if not fault:
+        assert read_settings(environment).local_user == "dev@localhost"
+        return
+    with pytest.raises(SettingsError, match=fault):
+        read_settings(environment)
+    environment.pop("SCHEDULER_LOCAL_USER")
+    assert read_settings(environment).local_user == ""
+
+
+@pytest.mark.parametrize(
     ("sources", "fault"),
     [
         ('[{"kind": "git"}]', "the kind of a source is one of folder, gitiles, bucket, not 'git'"),
@@ -101,24 +122,3 @@ def test_sources_of_configs() -> None:
     text = '[{"kind": "gitiles", "project": "p", "repo": "https://a.googlesource.com/b"}]'
     (source,) = read_settings({**GOOD, "SCHEDULER_CONFIG_SOURCES": text}).config_sources
     assert (source.ref, source.path) == ("refs/heads/main", "luci-scheduler.cfg")
-
-
-@pytest.mark.parametrize(
-    ("more", "fault"),
-    [
-        ({"SCHEDULER_LOCAL": "true"}, ""),
-        ({}, "where SCHEDULER_LOCAL is true"),
-        ({"SCHEDULER_LOCAL": "false"}, "where SCHEDULER_LOCAL is true"),
-        ({"SCHEDULER_LOCAL": "true", "K_SERVICE": "console"}, "K_SERVICE says that this is Cloud Run"),
-    ],
-)
-def test_the_developers_identity_cannot_be_switched_on_in_the_cloud(more: dict[str, str], fault: str) -> None:
-    """Only the local cloud takes everybody for the developer."""
-    environment = {**GOOD, "SCHEDULER_LOCAL_USER": "dev@localhost", **more}
-    if not fault:
-        assert read_settings(environment).local_user == "dev@localhost"
-        return
-    with pytest.raises(SettingsError, match=fault):
-        read_settings(environment)
-    environment.pop("SCHEDULER_LOCAL_USER")
-    assert read_settings(environment).local_user == ""

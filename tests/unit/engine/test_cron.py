@@ -6,10 +6,11 @@ from luci_scheduler.core.errors import ComeAgainError, TransientError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import DAY, HOUR, MINUTE, SECOND, Instant, parse_rfc3339
 from luci_scheduler.core.invocation import Status
+from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.jobs import pause_job, resume_job
 from luci_scheduler.engine.sweep import sweep
 from luci_scheduler.ports import Task
-from tests.unit.engine.stub import NOOP, stub_world
+from tests.unit.engine.stub import NOOP, made, stub_world
 from tests.unit.engine.world import HOST, JOB, World
 
 HOURLY = f'job {{ id: "job" schedule: "0 * * * *" {NOOP} }}'
@@ -145,6 +146,18 @@ def test_pause_and_resume() -> None:
     assert job.value.triage_due is None, "the triage took place"
     resume_job(world.runtime, JOB, "user:a@b.c", "done", "k3")
     world.tick(3600)
+    assert len(world.invocations()) == 1
+
+
+def test_what_a_paused_job_did_not_take_may_come_again() -> None:
+    """A paused job drops triggers visibly; the same delivery stays dropped, a new one starts the resumed job at once."""
+    world, _ = stub_world(HOURLY)
+    pause_job(world.runtime, JOB, "user:a@b.c", "why", "k1")
+    accept_triggers(world.runtime, JOB, [made("t1", 5)], "d1")
+    resume_job(world.runtime, JOB, "user:a@b.c", "done", "k2")
+    accept_triggers(world.runtime, JOB, [made("t1", 5)], "d1")
+    assert not world.invocations()
+    accept_triggers(world.runtime, JOB, [made("t1", 5)], "d2")
     assert len(world.invocations()) == 1
 
 

@@ -11,8 +11,10 @@ from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.engine.abort import abort_invocation
+from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.sweep import sweep
 from luci_scheduler.ports import BuildbucketError, PutJob
+from tests.unit.engine.stub import NOOP, made, stub_world
 from tests.unit.engine.world import JOB, World, config
 
 
@@ -466,8 +468,6 @@ def _raise_if(condition: bool) -> None:
 
 def test_abort_of_a_launch_without_a_build_wins_at_once() -> None:
     """A poll, a fetch or a noop that is under way is ABORTED; what it comes back with is dropped."""
-    from tests.unit.engine.stub import NOOP, made, stub_world
-
     world, manager = stub_world(
         f'trigger {{ id: "job" schedule: "0 * * * *" {NOOP} triggers: "other" }} job {{ id: "other" {NOOP} }}'
     )
@@ -484,3 +484,21 @@ def test_abort_of_a_launch_without_a_build_wins_at_once() -> None:
     assert (invocation.abort_requested_by, invocation.abort_reason) == ("user:a@example.com", "no more")
     assert not invocation.outgoing_triggers
     assert world.log().count("Invocation finished") == 1
+
+
+def test_hundreds_of_launches_that_fail_at_once_are_spread_over_deliveries() -> None:
+    """Each refused launch makes room for the next: one delivery carries out a few, the queue brings the others."""
+    world = World(config(policy="triggering_policy { max_batch_size: 1 }"))
+    world.commit("a", "m0")
+    for number in range(1, 301):
+        accept_triggers(world.runtime, JOB, [made(f"t{number:03d}", number)], f"d{number}")
+    refusal = BuildbucketError("INVALID_ARGUMENT", "no such builder", transient=False)
+    world.buildbucket.faults = [None] + [refusal] * 1000
+    world.finish()
+    before = len(world.buildbucket.calls)
+    world.notify("n1")
+    assert len(world.buildbucket.calls) - before <= 1 + world.runtime.limits.launches_at_once
+    for _ in range(60):
+        world.tick(1)
+    assert len(world.invocations()) == 301
+    assert {invocation.status for invocation in world.invocations()[:-1]} == {Status.FAILED}

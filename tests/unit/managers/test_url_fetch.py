@@ -12,16 +12,22 @@ from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.abort import abort_invocation
 from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.managers.url_fetch import dump_response, launch_time
-from luci_scheduler.ports import Fetched, FetchError, UpdateInvocation
+from luci_scheduler.ports import Fetched, FetchError, PutJob, UpdateInvocation
 from tests.unit.engine.world import JOB, World
 
 URL = "https://example.com/hook?x=%25d"
 TEXT = ("Content-Type", "text/plain")
 
 
-def world(task: str = f'url: "{URL}"') -> World:
-    """Return a world whose one job fetches a URL."""
-    return World(f'job {{ id: "job" url_fetch {{ {task} }} }}')
+def world(task: str = f'url: "{URL}"', **fields: str) -> World:
+    """Return a world whose one job fetches a URL; ``fields`` of its task are as no config may have them."""
+    it = World(f'job {{ id: "job" url_fetch {{ {task} }} }}')
+    found = it.store.job(JOB)
+    assert found is not None
+    bad = TaskDefinition("url_fetch", {**found.value.definition.task.fields, **fields})
+    definition = replace(found.value.definition, task=bad)
+    it.store.commit([PutJob(replace(found.value, definition=definition), found.version)])
+    return it
 
 
 def triggered(it: World, trigger_id: str = "t1") -> World:
@@ -87,7 +93,7 @@ def test_code_decides(code: int, status: str) -> None:
 
 def test_credentials_and_control_characters_reach_no_log() -> None:
     """User information, cookies and escape sequences are not in the log."""
-    it = world('url: "https://user:canary@example.com/\\n[00:00:00.000] forged"')
+    it = world(url="https://user:canary@example.com/\n[00:00:00.000] forged")
     it.fetch.outcome = answer(
         b"a\x1b[2Jb\xff\r\n",
         TEXT,
@@ -134,7 +140,7 @@ def test_dump(given: Fetched, expected: str) -> None:
 
 def test_other_methods_fail() -> None:
     """Only GET is known."""
-    it = triggered(world(f'method: "POST" url: "{URL}"'))
+    it = triggered(world(method="POST"))
     assert it.invocations()[0].status is Status.FAILED
     assert it.fetch.calls == []
 

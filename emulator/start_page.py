@@ -1,0 +1,244 @@
+"""The start page of the local cloud: what runs where, a button that commits, switches for trouble, and time.
+
+It changes things, so it is for this machine's browser only: bound to loopback, the Host header must name it (a name of
+somebody else's that was pointed at 127.0.0.1 does not), and what is posted carries a token that only the page knows.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Self
+
+import jinja2
+from werkzeug.wrappers import Request, Response
+
+from emulator.buildbucket.faults import Fault
+from emulator.buildbucket.notifications import NotificationFault
+from emulator.buildbucket.serving import LocalServer
+from emulator.clock import AdjustableClock
+from emulator.errors import LocalCloudError
+from emulator.local_cloud import BUILDBUCKET_HOST, LocalCloud
+from emulator.ports import HOST
+from luci_scheduler.config.folder import FILE, read_folder
+from luci_scheduler.config.reader import ConfigError, read_config
+from luci_scheduler.core.instants import SECOND, Instant, format_rfc3339
+
+__all__ = ["SWITCHES", "StartPage", "make_sample"]
+
+SWITCHES: Mapping[str, str] = {
+    "lose": "notifications of builds are lost",
+    "fail": "Buildbucket answers 502",
+    "slow": "Buildbucket answers three seconds late",
+}
+_SLOW_SECONDS = 3.0
+_SPEEDS = (1, 10, 60, 600)
+_STEPS = {"10 seconds": 10, "1 minute": 60, "10 minutes": 600, "1 hour": 3600}
+_MAX_FORM = 10_000
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+_SAMPLE = f"""# A job that runs for each commit on the main branch; change it, it is read again within a minute.
+trigger {{
+  id: "main-poller"
+  schedule: "triggered"
+  gitiles {{ repo: "https://sample.googlesource.com/engine" refs: "refs/heads/main" }}
+  triggers: "linux-tests"
+}}
+job {{
+  id: "linux-tests"
+  buildbucket {{ server: "{BUILDBUCKET_HOST}" bucket: "ci" builder: "Linux Tests" }}
+}}
+"""
+
+
+def make_sample(configs: Path) -> None:
+    """Put a sample project into a folder of configs that is empty or not there."""
+    if configs.is_dir() and any(configs.iterdir()):
+        return
+    file = configs / "sample" / FILE
+    file.parent.mkdir(parents=True)
+    file.write_text(_SAMPLE, encoding="utf-8")
+
+
+class StartPage:
+    """Serves the start page of a running local cloud, on a free port; used by ``with``."""
+
+    def __init__(self, cloud: LocalCloud) -> None:
+        self._cloud = cloud
+        self._token = secrets.token_urlsafe(24)
+        self._on: set[str] = set()
+        self._commits = 0
+        self._server = LocalServer(Request.application(self._answer), HOST, 0)
+        self._actions: dict[str, Callable[[Mapping[str, str]], str]] = {
+            "/commit": self._commit,
+            "/switch": self._switch,
+            "/time": self._change_time,
+        }
+
+    def __enter__(self) -> Self:
+        self._server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.stop()
+
+    @property
+    def url(self) -> str:
+        """Where it is; known once started."""
+        return self._server.url
+
+    def _answer(self, request: Request) -> Response:
+        if request.host not in (self._server.netloc, self._server.netloc.replace(HOST, "localhost")):
+            return _text("this page answers to its own address only", 403)
+        if request.method in ("GET", "HEAD") and request.path == "/":
+            return self._page("", 200)
+        action = self._actions.get(request.path)
+        if action is None:
+            return _text("there is nothing here", 404)
+        if request.method != "POST":
+            return _text("this takes a form that is posted", 405)
+        return self._act(request, action)
+
+    def _act(self, request: Request, action: Callable[[Mapping[str, str]], str]) -> Response:
+        request.max_content_length = _MAX_FORM
+        if request.headers.get("Origin", f"http://{request.host}") != f"http://{request.host}":
+            return _text("this form is of another site", 403)
+        if not hmac.compare_digest(request.form.get("token", "").encode(), self._token.encode()):
+            return _text("this form is not of this page, or of an earlier run: load the page again", 403)
+        try:
+            return self._page(action(request.form.to_dict()), 200)
+        except (KeyError, ValueError, LocalCloudError) as error:
+            return self._page(f"That did not work: {error}", 400)
+
+    # What forms do --------------------------------------------------------------------------------------------------
+
+    def _commit(self, form: Mapping[str, str]) -> str:
+        repo, _, ref = form["where"].rpartition("@")
+        if (repo, ref) not in self._watched():
+            raise ValueError("no config watches that")
+        self._commits += 1
+        branch = ref.removeprefix("refs/heads/")
+        files = {"change.txt": f"change {self._commits} of this run at {time.time_ns()}\n"}
+        revision = self._cloud.repository(repo).commit(f"Change {self._commits}", files, branch, at=time.time_ns())
+        self._cloud.publish_commit(repo, ref, revision)
+        return f"Committed {revision} to {ref} of {repo}."
+
+    def _watched(self) -> list[tuple[str, str]]:
+        """Return repositories and branches that configs name literally."""
+        found: set[tuple[str, str]] = set()
+        for file in read_folder(self._cloud.configs):
+            try:
+                watchers = read_config(file.project, file.text).watchers
+            except ConfigError:
+                continue
+            found |= {
+                (repo, ref)
+                for repo, rows in watchers.items()
+                for row in rows
+                for ref in row.refs
+                if ref.startswith("refs/heads/")
+            }
+        return sorted(found)
+
+    def _switch(self, form: Mapping[str, str]) -> str:
+        name, on = form["name"], form["on"] == "yes"
+        if name not in SWITCHES:
+            raise ValueError("there is no such switch")
+        self._on = self._on | {name} if on else self._on - {name}
+        buildbucket = self._cloud.buildbucket
+        buildbucket.faults.clear()
+        buildbucket.notifier.clear_faults()
+        if "lose" in self._on:
+            buildbucket.notifier.add_fault(NotificationFault("drop", times=None))
+        if "fail" in self._on:
+            buildbucket.faults.add(Fault("http", times=None, status=502, body="switched off on the start page"))
+        if "slow" in self._on:
+            buildbucket.faults.add(Fault("slow", times=None, seconds=_SLOW_SECONDS))
+        return f"{'On' if on else 'Off'}: {SWITCHES[name]}."
+
+    def _change_time(self, form: Mapping[str, str]) -> str:
+        clock = self._cloud.clock
+        if not isinstance(clock, AdjustableClock):
+            raise LocalCloudError("official emulators and processes know real time only; start with --store memory")
+        if "speed" in form:
+            speed = int(form["speed"])
+            if speed not in _SPEEDS:
+                raise ValueError("there is no such speed")
+            clock.run_at(speed)
+            return f"Time runs {speed} times as fast."
+        clock.advance(_STEPS[form["step"]] * SECOND)
+        return f"Time was put forward by {form['step']}."
+
+    # What it looks like ---------------------------------------------------------------------------------------------
+
+    def _page(self, told: str, status: int) -> Response:
+        clock = self._cloud.clock
+        now = clock.now() if isinstance(clock, AdjustableClock) else None
+        html = _TEMPLATE.render(
+            told=told,
+            token=self._token,
+            console=self._cloud.console_url,
+            places=self._places(),
+            watched=[f"{repo}@{ref}" for repo, ref in self._watched()],
+            switches=[(name, text, name in self._on) for name, text in SWITCHES.items()],
+            now="" if now is None else format_rfc3339(Instant(now // SECOND * SECOND)),
+            speed=clock.speed if isinstance(clock, AdjustableClock) else 1,
+            speeds=_SPEEDS,
+            steps=_STEPS,
+        )
+        headers = {"Content-Security-Policy": _POLICY, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+        return Response(html, status, headers, content_type="text/html; charset=utf-8")
+
+    def _places(self) -> dict[str, str]:
+        cloud, in_memory = self._cloud, self._cloud.store == "memory"
+        return {
+            "Firestore": "in memory, nothing is kept" if in_memory else cloud.firestore_address,
+            "Pub/Sub": "in memory, for this process only" if in_memory else cloud.pubsub_address,
+            "Cloud Tasks": cloud.cloud_tasks.grpc_address,
+            "Buildbucket": cloud.buildbucket.url,
+            "Gitiles": cloud.gitiles.url,
+            **{name: function.url for name, function in cloud.functions.items()},
+            "Configs": f"{cloud.configs}/<project>/{FILE}",
+            "Repositories": f"{cloud.repositories}/<host>/<project>",
+        }
+
+
+def _text(text: str, status: int) -> Response:
+    return Response(f"{text}\n", status, content_type="text/plain; charset=utf-8")
+
+
+_TEMPLATE = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
+    """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Local cloud</title>
+<style>
+:root { color-scheme: light dark }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 56rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: .3rem .6rem .3rem 0; overflow-wrap: anywhere }
+form { display: inline-block; margin: .2rem .6rem .2rem 0 } button, select { font: inherit; padding: .3rem .8rem }
+[role=status] { padding: .6rem 1rem; border-left: .3rem solid #1a73e8; overflow-wrap: anywhere }
+</style></head><body>
+<main><h1>Local cloud</h1>
+{% if told %}<p role="status">{{ told }}</p>{% endif %}
+{% macro form(action) %}<form method="post" action="{{ action }}"><input type="hidden" name="token" value="{{ token }}">{{ caller() }}</form>{% endmacro %}
+<p><a href="{{ console }}/">Open the console</a></p>
+<h2>Commit</h2>
+{% if watched %}{% call form("/commit") %}<label>Branch <select name="where">{% for item in watched %}<option>{{ item }}</option>{% endfor %}</select></label>
+<button>Commit a change</button>{% endcall %}
+{% else %}<p>No config watches a branch by its full name; write one, it is read within a minute.</p>{% endif %}
+<h2>Trouble</h2>
+<table>{% for name, text, on in switches %}<tr><td>{{ text }}</td><td>{{ "on" if on else "off" }}</td>
+<td>{% call form("/switch") %}<input type="hidden" name="name" value="{{ name }}"><input type="hidden" name="on" value="{{ "no" if on else "yes" }}">
+<button aria-label="{{ "Switch off" if on else "Switch on" }}: {{ text }}">{{ "Switch off" if on else "Switch on" }}</button>{% endcall %}</td></tr>{% endfor %}</table>
+<h2>Time</h2>
+{% if now %}<p>It is {{ now }} here, {{ speed }} times as fast as real time.</p>
+<p>{% for step in steps %}{% call form("/time") %}<button name="step" value="{{ step }}">Forward {{ step }}</button>{% endcall %}{% endfor %}</p>
+<p>{% for item in speeds %}{% call form("/time") %}<button name="speed" value="{{ item }}">{{ item }} times as fast</button>{% endcall %}{% endfor %}</p>
+{% else %}<p>Real time: the official emulators and processes know no other. Start with <code>--store memory</code> to step it or speed it up.</p>{% endif %}
+<h2>What runs where</h2>
+<table>{% for name, place in places.items() %}<tr><th scope="row">{{ name }}</th><td>{{ place }}</td></tr>{% endfor %}</table>
+</main></body></html>
+"""
+)

@@ -1,0 +1,42 @@
+"""``luci-scheduler export``: an invocation as a scenario that ``python -m emulator replay`` plays."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from luci_scheduler.cli.session import CommandError, Exit, Session, invocation_ref
+
+__all__ = ["add_commands"]
+
+
+def add_commands(nouns: Any) -> None:
+    """Add ``export`` to the parser of nouns."""
+    parser = nouns.add_parser(
+        "export",
+        help="write an invocation as a scenario that can be replayed",
+        description="Write scenario.json and luci-scheduler.cfg, which `python -m emulator replay FOLDER/scenario.json` plays.",
+    )
+    parser.add_argument(
+        "invocation", metavar="INVOCATION", help="PROJECT/JOB/NUMBER, or the address of the invocation's page"
+    )
+    parser.add_argument(
+        "--out", default="", metavar="FOLDER", help="where to write (default: a new folder called as the number)"
+    )
+    parser.set_defaults(run=_export)
+
+
+def _export(options: argparse.Namespace) -> int:
+    session: Session = options.session(options)
+    ref = invocation_ref(options.invocation)
+    reply = session.call("ExportInvocation", ref)
+    folder = Path(options.out or ref["invocationId"])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "scenario.json").write_text(reply["scenario"], encoding="utf-8")
+        (folder / "luci-scheduler.cfg").write_text(reply["config"], encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"{folder} cannot be written: {error.strerror}") from error
+    session.show({"folder": str(folder)}, f"written; replay it: python -m emulator replay {folder / 'scenario.json'}")
+    return Exit.DONE

@@ -1,0 +1,232 @@
+"""``luci-scheduler jobs``, ``job``, ``invocations`` and ``invocation``: look and act, over the API."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from luci_scheduler.adapters.sources import SystemChance
+from luci_scheduler.cli.session import CommandError, Exit, Session, invocation_ref, job_ref, show_table
+from luci_scheduler.core.instants import MICROSECOND, Instant, format_rfc3339
+
+__all__ = ["add_commands", "fresh_key", "moment"]
+
+_SCHEDULER = "scheduler.Scheduler"
+_RECENT = 10
+_FOLLOW_SECONDS = 2.0
+_JOB_HELP = "PROJECT/JOB, or the address of the job's page"
+_INVOCATION_HELP = "PROJECT/JOB/NUMBER, or the address of the invocation's page"
+
+
+def add_commands(nouns: Any) -> None:
+    """Add the nouns to the parser of nouns."""
+    parser = nouns.add_parser("jobs", help="the jobs of a project, or of all")
+    parser.add_argument("project", nargs="?", default="", metavar="PROJECT", help="all that can be seen if left out")
+    parser.set_defaults(run=_jobs)
+
+    verbs = nouns.add_parser("job", help="one job").add_subparsers(metavar="VERB", required=True)
+    _verb(verbs, "show", "what a job does, and its latest invocations", "job", _JOB_HELP, _job_show)
+    for name, told in (
+        ("pause", "discard what waits and take no triggers; what runs goes on"),
+        ("resume", "take triggers again"),
+        ("abort", "abort all active invocations"),
+    ):
+        verb = _verb(verbs, name, told, "job", _JOB_HELP, _job_action(f"{name.capitalize()}Job"))
+        verb.add_argument("--reason", default="", help="why, kept and shown with the job")
+    verb = _verb(verbs, "trigger", "trigger a job now", "job", _JOB_HELP, _job_trigger)
+    _add_request_id(verb)
+
+    parser = nouns.add_parser("invocations", help="a job's invocations, newest first")
+    parser.add_argument("job", metavar="JOB", help=_JOB_HELP)
+    parser.add_argument("--limit", type=int, default=20, metavar="N", help="how many at most (default: %(default)s)")
+    parser.set_defaults(run=_invocations)
+
+    verbs = nouns.add_parser("invocation", help="one invocation").add_subparsers(metavar="VERB", required=True)
+    _verb(verbs, "show", "what has become of it", "invocation", _INVOCATION_HELP, _invocation_show)
+    verb = _verb(verbs, "log", "its debug log", "invocation", _INVOCATION_HELP, _invocation_log)
+    verb.add_argument(
+        "--follow", action="store_true", help="until it is over; then 0 if it succeeded and 1 if it did not"
+    )
+    verb = _verb(verbs, "abort", "abort it", "invocation", _INVOCATION_HELP, _invocation_abort)
+    verb.add_argument("--reason", default="", help="why, kept and shown with the invocation")
+    verb = _verb(verbs, "rerun", "emit its triggers once more", "invocation", _INVOCATION_HELP, _invocation_rerun)
+    _add_request_id(verb)
+
+
+def _verb(
+    verbs: Any, name: str, told: str, argument: str, about: str, run: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=told)
+    parser.add_argument(argument, metavar=argument.upper(), help=about)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_request_id(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--request-id", default="", metavar="KEY", help="the same key again has no second effect (default: a fresh one)"
+    )
+
+
+def fresh_key() -> str:
+    """Return a key that no request had before."""
+    return f"cli-{SystemChance().nonce():016x}"
+
+
+def moment(microseconds: Any) -> str:
+    """Return an instant of the API for people; a hyphen where there is none."""
+    value = int(microseconds or 0)
+    return format_rfc3339(Instant(value * MICROSECOND)) if value else "-"
+
+
+def _jobs(options: argparse.Namespace) -> int:
+    session: Session = options.session(options)
+    jobs = session.call("GetJobs", {"project": options.project}, _SCHEDULER).get("jobs", [])
+    rows = [
+        [_name(job["jobRef"]), _state(job), "yes" if job.get("paused") else "no", job.get("schedule", "")]
+        for job in jobs
+    ]
+    session.show({"jobs": jobs}, show_table(["JOB", "STATE", "PAUSED", "SCHEDULE"], rows))
+    return Exit.DONE
+
+
+def _job_show(options: argparse.Namespace) -> int:
+    session: Session = options.session(options)
+    ref = job_ref(options.job)
+    jobs = session.call("GetJobs", {"project": ref["project"]}, _SCHEDULER).get("jobs", [])
+    job = next((job for job in jobs if job["jobRef"] == ref), None)
+    if job is None:
+        raise CommandError(f"no such job or no permission to see it: {_name(ref)}", Exit.NOT_FOUND)
+    page = session.call("GetInvocations", {"jobRef": ref, "pageSize": _RECENT}, _SCHEDULER)
+    invocations = page.get("invocations", [])
+    lines = [
+        f"job       {_name(ref)}",
+        f"state     {_state(job)}",
+        f"paused    {'yes' if job.get('paused') else 'no'}",
+        f"schedule  {job.get('schedule', '')}",
+        "",
+        _invocation_table(invocations),
+    ]
+    session.show({"job": job, "invocations": invocations}, "\n".join(lines))
+    return Exit.DONE
+
+
+def _job_action(method: str) -> Callable[[argparse.Namespace], int]:
+    def run(options: argparse.Namespace) -> int:
+        session: Session = options.session(options)
+        session.call(method, {"jobRef": job_ref(options.job), "reason": options.reason})
+        session.show({}, "done")
+        return Exit.DONE
+
+    return run
+
+
+def _job_trigger(options: argparse.Namespace) -> int:
+    session: Session = options.session(options)
+    request = {"jobRef": job_ref(options.job), "requestId": options.request_id or fresh_key()}
+    _show_triggers(session, session.call("TriggerJob", request))
+    return Exit.DONE
+
+
+def _invocations(options: argparse.Namespace) -> int:
+    session: Session = options.session(options)
+    if options.limit < 1:
+        raise CommandError("--limit must be at least 1", Exit.WRONG_USAGE)
+    found: list[dict[str, Any]] = []
+    cursor = ""
+    while len(found) < options.limit:
+        request = {"jobRef": job_ref(options.job), "cursor": cursor, "pageSize": min(50, options.limit - len(found))}
+        page = session.call("GetInvocations", request, _SCHEDULER)
+        found += page.get("invocations", [])
+        cursor = page.get("nextCursor", "")
+        if not cursor:
+            break
+    session.show({"invocations": found, "nextCursor": cursor}, _invocation_table(found))
+    return Exit.DONE
+
+
+def _invocation_show(options: argparse.Namespace) -> int:
+    session: Session = options.session(options)
+    found = session.call("GetInvocation", invocation_ref(options.invocation), _SCHEDULER)
+    ref = found["invocationRef"]
+    lines = [
+        f"invocation  {_name(ref['jobRef'])}/{ref['invocationId']}",
+        f"status      {found.get('status', '')}",
+        f"started     {moment(found.get('startedTs'))}",
+        f"finished    {moment(found.get('finishedTs'))}",
+        f"started by  {found.get('triggeredBy', '') or '-'}",
+        f"config      {found.get('configRevision', '')}",
+        f"build       {found.get('viewUrl', '') or '-'}",
+    ]
+    session.show(found, "\n".join(lines))
+    return Exit.DONE
+
+
+def _invocation_log(options: argparse.Namespace) -> int:
+    session: Session = options.session(options)
+    ref = invocation_ref(options.invocation)
+    reply = session.call("GetInvocationLog", ref)
+    if options.json and not options.follow:
+        session.show(reply, "")
+        return Exit.DONE
+    written = ""
+    while True:
+        log = str(reply.get("debugLog", ""))
+        session.write(_appended(written, log))
+        written = log
+        if not options.follow:
+            return Exit.DONE
+        if reply["invocation"].get("final"):
+            return Exit.DONE if reply["invocation"].get("status") == "SUCCEEDED" else Exit.FAILED
+        session.pause(_FOLLOW_SECONDS)
+        reply = session.call("GetInvocationLog", ref)
+
+
+def _appended(before: str, now: str) -> str:
+    """Return what a log has more than before; a huge one has lost its middle, the last line that was written is looked for."""
+    if now.startswith(before):
+        return now[len(before) :]
+    last = before.rstrip("\n").rpartition("\n")[2]
+    _, found, rest = now.rpartition(f"{last}\n")
+    return rest if found else now
+
+
+def _invocation_abort(options: argparse.Namespace) -> int:
+    session: Session = options.session(options)
+    session.call("AbortInvocation", {"invocationRef": invocation_ref(options.invocation), "reason": options.reason})
+    session.show({}, "done")
+    return Exit.DONE
+
+
+def _invocation_rerun(options: argparse.Namespace) -> int:
+    session: Session = options.session(options)
+    ref, key = invocation_ref(options.invocation), options.request_id or fresh_key()
+    _show_triggers(session, session.call("RerunInvocation", {"invocationRef": ref, "requestId": key}))
+    return Exit.DONE
+
+
+def _show_triggers(session: Session, reply: Mapping[str, Any]) -> None:
+    session.show(reply, "\n".join(f"emitted {name}" for name in reply.get("triggerIds", [])) or "nothing was emitted")
+
+
+def _name(ref: Mapping[str, str]) -> str:
+    return f"{ref.get('project', '')}/{ref.get('job', '')}"
+
+
+def _state(job: Mapping[str, Any]) -> str:
+    return str(job.get("state", {}).get("uiStatus", ""))
+
+
+def _invocation_table(invocations: list[dict[str, Any]]) -> str:
+    rows = [
+        [
+            str(item["invocationRef"]["invocationId"]),
+            item.get("status", ""),
+            moment(item.get("startedTs")),
+            moment(item.get("finishedTs")),
+            item.get("triggeredBy", "") or "-",
+        ]
+        for item in invocations
+    ]
+    return show_table(["INVOCATION", "STATUS", "STARTED", "FINISHED", "STARTED BY"], rows)

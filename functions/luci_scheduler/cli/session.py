@@ -1,0 +1,201 @@
+"""What a verb of the command works with: the API, where output goes, and how it ends."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import urllib.parse
+from collections.abc import Callable, Mapping, Sequence
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    import requests
+
+__all__ = ["CommandError", "Exit", "Session", "invocation_ref", "job_ref", "show_table"]
+
+_GUARD = ")]}'"
+_TIMEOUT = 60.0  # seconds: the console's own limit
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_CODES = {3: "invalid argument", 5: "not found", 7: "not allowed", 9: "refused", 14: "unavailable", 16: "not accepted"}
+
+
+class Exit(IntEnum):
+    """The command's exit codes."""
+
+    DONE = 0
+    FAILED = 1
+    WRONG_USAGE = 2
+    NOT_FOUND = 3
+    NOT_ALLOWED = 4
+    UNAVAILABLE = 5
+    INTERRUPTED = 130
+
+
+_EXITS = {
+    3: Exit.WRONG_USAGE,
+    5: Exit.NOT_FOUND,
+    7: Exit.NOT_ALLOWED,
+    14: Exit.UNAVAILABLE,
+    16: Exit.NOT_ALLOWED,
+}
+
+
+class CommandError(Exception):
+    """The command cannot go on: a text for people and the exit code."""
+
+    def __init__(self, text: str, code: Exit = Exit.FAILED) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Session:
+    """One run of the command.
+
+    Args:
+        options: the parsed arguments; of the common options ``url``, ``token``, ``audience`` and ``json`` are used.
+        post: sends a request, as `requests.post` does, which is used if None.
+        pause: waits for some seconds.
+        out: where the output goes.
+    """
+
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        post: Callable[..., requests.Response] | None = None,
+        pause: Callable[[float], None] = time.sleep,
+        out: TextIO | None = None,
+    ) -> None:
+        self._url = str(options.url or "").rstrip("/")
+        self._token = str(options.token or "")
+        self._audience = str(options.audience or "") or self._url
+        self._as_json = bool(options.json)
+        self._post = post
+        self.pause = pause
+        self._out = out or sys.stdout
+
+    def call(self, method: str, request: Mapping[str, Any], service: str = "scheduler.Operator") -> dict[str, Any]:
+        """Call a method of the API and return its reply.
+
+        Raises:
+            CommandError: it is refused, has failed, or nothing answers.
+        """
+        if not self._url:
+            raise CommandError("where is the console? Say --url or set LUCI_SCHEDULER_URL", Exit.WRONG_USAGE)
+        json_type = "application/json"
+        headers = {"Content-Type": json_type, "Accept": json_type, **self._authorization()}
+        answer = self._send(f"{self._url}/prpc/{service}/{method}", json.dumps(request).encode(), headers)
+        return _reply(answer, method)
+
+    def _send(self, url: str, body: bytes, headers: Mapping[str, str]) -> requests.Response:
+        import requests  # noqa: PLC0415 - commands without a cloud do without
+
+        post = self._post or requests.post
+        try:
+            return post(url, data=body, headers=headers, timeout=_TIMEOUT, allow_redirects=False)
+        except requests.RequestException as error:
+            # The library's text may hold the URL but never the headers.
+            raise CommandError(f"{self._url} does not answer: {type(error).__name__}", Exit.UNAVAILABLE) from error
+
+    def _authorization(self) -> dict[str, str]:
+        token = self._token
+        if not token and urllib.parse.urlsplit(self._url).hostname not in _LOOPBACK:
+            token = _identity_token(self._audience)
+        return {"Authorization": f"Bearer {token}"} if token else {}
+
+    def write(self, text: str) -> None:
+        """Write text as it is, at once."""
+        self._out.write(text)
+        self._out.flush()
+
+    def show(self, document: Any, text: str) -> None:
+        """Write a result: the document with ``--json``, the text for people without."""
+        self.write(f"{json.dumps(document, indent=2, ensure_ascii=False)}\n" if self._as_json else f"{text}\n")
+
+    def progress(self, text: str) -> None:
+        """Tell people on standard error what goes on; programs are told nothing."""
+        if not self._as_json:
+            sys.stderr.write(f"{text}\n")
+
+
+def _reply(answer: requests.Response, method: str) -> dict[str, Any]:
+    code = answer.headers.get("X-Prpc-Grpc-Code", "")
+    text = answer.text.removeprefix(_GUARD).strip()
+    if code == "0" and answer.ok:
+        try:
+            reply = json.loads(text)
+        except ValueError:
+            reply = None
+        if isinstance(reply, dict):
+            return reply
+        raise CommandError(f"{method}: the answer is no JSON object; is this the console's address?")
+    if not code.isdigit() or code == "0":
+        raise CommandError(
+            f"{method}: HTTP {answer.status_code} without a pRPC code; is this the console's address, and does the caller get through to it?",
+            Exit.NOT_ALLOWED if answer.status_code in (302, 401, 403) else Exit.UNAVAILABLE,
+        )
+    number = int(code)
+    raise CommandError(f"{_CODES.get(number, 'failed')}: {text[:1000]}", _EXITS.get(number, Exit.FAILED))
+
+
+def _identity_token(audience: str) -> str:
+    """Return an ID token of whoever runs the command: a service account's, as Google's libraries find it."""
+    from google.auth import exceptions  # noqa: PLC0415 - most commands do without
+    from google.auth.transport.requests import Request  # noqa: PLC0415
+    from google.oauth2 import id_token  # noqa: PLC0415
+
+    fetch: Any = id_token.fetch_id_token
+    try:
+        return str(fetch(Request(), audience))
+    except exceptions.GoogleAuthError as error:
+        raise CommandError(
+            f'there are no credentials for {audience}: say --token "$(gcloud auth print-identity-token)" or set LUCI_SCHEDULER_TOKEN',
+            Exit.NOT_ALLOWED,
+        ) from error
+
+
+def job_ref(text: str) -> dict[str, str]:
+    """Return a JobRef from ``PROJECT/JOB`` or the address of the job's page.
+
+    Raises:
+        CommandError: it is neither.
+    """
+    parts = _parts(text)
+    if len(parts) != 2:  # noqa: PLR2004 - project and job
+        raise CommandError(f"a job is PROJECT/JOB, not {text!r}", Exit.WRONG_USAGE)
+    return {"project": parts[0], "job": parts[1]}
+
+
+def invocation_ref(text: str) -> dict[str, Any]:
+    """Return an InvocationRef from ``PROJECT/JOB/NUMBER`` or the address of the invocation's page.
+
+    Raises:
+        CommandError: it is neither.
+    """
+    parts = _parts(text)
+    if len(parts) != 3 or not (parts[2].isascii() and parts[2].isdigit()):  # noqa: PLR2004 - project, job, number
+        raise CommandError(f"an invocation is PROJECT/JOB/NUMBER, not {text!r}", Exit.WRONG_USAGE)
+    return {"jobRef": {"project": parts[0], "job": parts[1]}, "invocationId": parts[2]}
+
+
+def _parts(text: str) -> list[str]:
+    if "://" in text:
+        path = urllib.parse.unquote(urllib.parse.urlsplit(text).path)
+        text = path.partition("/jobs/")[2]
+    parts = text.strip("/").split("/")
+    return parts if all(parts) else []
+
+
+def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a plain table; control characters of what others wrote are shown as spaces."""
+    clean = [header, *[[_plain(cell) for cell in row] for row in rows]]
+    widths = [max(len(row[column]) for row in clean) for column in range(len(header))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in clean
+    )
+
+
+def _plain(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in text)

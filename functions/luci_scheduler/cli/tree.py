@@ -1,0 +1,122 @@
+"""The command's tree of parsers: walked for the options that all verbs have, for the environment, and for completion."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+
+__all__ = ["PREFIX", "add_common", "apply_environment", "completion", "leaves", "options_of", "variable"]
+
+PREFIX = "LUCI_SCHEDULER_"
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
+
+Path = tuple[str, ...]
+
+
+def leaves(parser: argparse.ArgumentParser, path: Path = ()) -> Iterator[tuple[Path, argparse.ArgumentParser]]:
+    """Return each verb with the words that lead to it, in the order of the help."""
+    children = _children(parser)
+    if not children:
+        yield path, parser
+    for word, child in children.items():
+        yield from leaves(child, (*path, word))
+
+
+def _children(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
+    for action in parser._actions:  # noqa: SLF001 - argparse shows its tree nowhere else
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+            return dict(action.choices)
+    return {}
+
+
+def options_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Return a verb's options, ``--help`` left out."""
+    return [
+        action
+        for action in parser._actions  # noqa: SLF001
+        if action.option_strings and not isinstance(action, argparse._HelpAction)  # noqa: SLF001
+    ]
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Give every verb the options that all have: where the API is and who calls, and what is written."""
+    for _, leaf in leaves(parser):
+        there = {name for action in options_of(leaf) for name in action.option_strings}
+        if not leaf.get_default("offline"):
+            leaf.add_argument("--url", default="", help="address of the console")
+            leaf.add_argument(
+                "--token",
+                default="",
+                help="bearer token (default: an ID token of the service account that runs this; on this machine none)",
+            )
+            leaf.add_argument("--audience", default="", help="whom the token is for (default: the console's address)")
+        if "--json" not in there and not leaf.get_default("only_text"):
+            leaf.add_argument("--json", action="store_true", help="one JSON document instead of text")
+
+
+def variable(action: argparse.Action) -> str:
+    """Return the environment variable that stands for an option."""
+    name = next(text for text in action.option_strings if text.startswith("--"))
+    return PREFIX + name.lstrip("-").upper().replace("-", "_")
+
+
+def apply_environment(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
+    """Let variables stand for options that are not given.
+
+    Raises:
+        ValueError: a variable holds what its option does not take; its value is not told, it may be a token.
+    """
+    for _, leaf in leaves(parser):
+        for action in options_of(leaf):
+            name = variable(action)
+            if name in environment:
+                action.default = _value(action, name, environment[name])
+                action.required = False
+
+
+def _value(action: argparse.Action, name: str, text: str) -> object:
+    if action.nargs == 0:
+        if text.lower() not in (*_TRUE, *_FALSE):
+            raise ValueError(f"{name} must be true or false")
+        return text.lower() in _TRUE
+    if action.choices is not None and text not in action.choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(str, action.choices))}")
+    if isinstance(action, argparse._AppendAction):  # noqa: SLF001 - a list is given separated by commas
+        return [item for item in text.split(",") if item]
+    return text  # argparse converts a text as if it had been given
+
+
+def completion(parser: argparse.ArgumentParser, shell: str) -> str:
+    """Return a script that completes words and options in bash or zsh; it calls nothing."""
+    words: dict[str, list[str]] = {}
+    _collect(parser, "", words)
+    for path, leaf in leaves(parser):
+        words[" ".join(path)] = sorted(name for action in options_of(leaf) for name in action.option_strings)
+    cases = "\n".join(f'    "{path}") words="{" ".join(items)}" ;;' for path, items in words.items())
+    head = "autoload -U +X bashcompinit && bashcompinit\n" if shell == "zsh" else ""
+    return head + _SCRIPT.replace("@CASES@", cases)
+
+
+def _collect(parser: argparse.ArgumentParser, path: str, words: dict[str, list[str]]) -> None:
+    for word, child in _children(parser).items():
+        words.setdefault(path, []).append(word)
+        _collect(child, f"{path} {word}".strip(), words)
+
+
+_SCRIPT = """\
+_luci_scheduler() {
+  local words="" path="" word
+  for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+    case "$word" in -*) continue ;; esac
+    [ "$(set -- $path; echo $#)" -lt 2 ] && path="${path:+$path }$word"
+  done
+  case "$path" in
+@CASES@
+    *) path="${path%% *}"; case "$path" in
+@CASES@
+    esac ;;
+  esac
+  COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))
+}
+complete -o default -F _luci_scheduler luci-scheduler
+"""

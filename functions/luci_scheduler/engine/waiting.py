@@ -1,0 +1,48 @@
+"""What waits for a job: its stored triggers, triaged when a slot has come free or somebody asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from luci_scheduler.core.errors import ComeAgainError, StoreConflictError
+from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.invocation import Invocation
+from luci_scheduler.core.job import Job
+from luci_scheduler.core.triage import has_free_slot, inactive_reason
+from luci_scheduler.engine.allocation import PENDING_READ, allocate
+from luci_scheduler.engine.jobs import put_job, rewound
+from luci_scheduler.engine.runtime import Runtime
+from luci_scheduler.ports import Found, TriggerRecord
+
+__all__ = ["take_up_waiting"]
+
+
+def take_up_waiting(runtime: Runtime, job_id: JobId, key: str, *, asked_for: bool = False) -> list[Found[Invocation]]:
+    """Triage a job's stored triggers and commit the outcome; return the invocations that are to be launched now.
+
+    Where nothing is pending the job is read only if a triage was ``asked_for``, which its document then says.
+    """
+    for _ in range(runtime.limits.races):
+        pending = runtime.store.pending_triggers(job_id, PENDING_READ)
+        started = runtime.clock.now()
+        found = runtime.store.job(job_id) if pending or asked_for else None
+        if found is None or not _needs_triage(found.value, pending):
+            return []
+        asking = replace(found.value, triage_due=None)
+        plan = allocate(runtime, asking, pending, (), started=started, key=key)
+        # Where something was pending a moment ago the flag stays set: a later look that finds nothing clears it.
+        waits = found.value.triggers_wait or bool(pending)
+        changed = rewound(runtime, replace(plan.job, triggers_wait=waits), runtime.clock.now())
+        try:
+            versions = runtime.store.commit([*plan.writes, put_job(changed, found, key, plan.log)])
+        except StoreConflictError:
+            continue
+        return plan.created(versions)
+    raise ComeAgainError(f"job {job_id} changes too fast to be triaged")
+
+
+def _needs_triage(job: Job, pending: Sequence[Found[TriggerRecord]]) -> bool:
+    if job.triage_due is not None:
+        return True
+    return bool(pending) and (has_free_slot(job) or bool(inactive_reason(job)) or not job.triggers_wait)

@@ -1,0 +1,71 @@
+"""The chart of a job's durations and results, as the geometry of an SVG; pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from luci_scheduler.core.humanised import ui_duration
+from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.invocation import Invocation, Status
+
+__all__ = ["HEIGHT", "Bar", "Chart", "duration_chart"]
+
+HEIGHT = 120
+"""Of the tallest bar, in units of the drawing."""
+
+_STEP = 16
+_WIDTH = 12
+_LEAST = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One invocation."""
+
+    x: int
+    y: float
+    width: int
+    height: float
+    css: str
+    """Class of its status."""
+    bad: bool
+    """Whether it is marked as one that failed: colour alone tells nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Bars from the oldest on the left to the newest on the right."""
+
+    bars: tuple[Bar, ...]
+    width: int
+    longest: str
+    words: str
+    """The same in words."""
+
+
+def duration_chart(invocations: Sequence[Invocation], now: Instant) -> Chart | None:
+    """Return the chart of invocations, given newest first; None if there is nothing to draw."""
+    if not invocations:
+        return None
+    oldest_first = list(reversed(invocations))
+    lengths = [max(0, (item.finished or now) - item.started) for item in oldest_first]
+    longest = max(1, *lengths)
+    bars = []
+    for number, (item, length) in enumerate(zip(oldest_first, lengths, strict=True)):
+        height = round(max(_LEAST, HEIGHT * length / longest), 1)
+        bad = item.status in (Status.FAILED, Status.ABORTED, Status.OVERRUN)
+        bars.append(Bar(number * _STEP, round(HEIGHT - height, 1), _WIDTH, height, _css(item.status), bad))
+    counts = Counter(str(item.status) for item in oldest_first)
+    results = ", ".join(f"{number} {status.lower()}" for status, number in counts.most_common())
+    middle = sorted(lengths)[len(lengths) // 2]
+    words = (
+        f"{len(bars)} invocations, the oldest on the left: {results}. "
+        f"The longest took {ui_duration(longest)}, half of them {ui_duration(middle)} or less."
+    )
+    return Chart(tuple(bars), len(bars) * _STEP, ui_duration(longest), words)
+
+
+def _css(status: Status) -> str:
+    return f"bar-{str(status).lower()}"

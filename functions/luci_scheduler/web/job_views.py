@@ -1,0 +1,221 @@
+"""Jobs as pages show them; all decisions about wording are here, templates hold none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from luci_scheduler.api.access import Permission
+from luci_scheduler.api.context import Context
+from luci_scheduler.api.service import state_of
+from luci_scheduler.core.go_text import format_duration
+from luci_scheduler.core.humanised import relative, ui_duration
+from luci_scheduler.core.identifiers import split_job_id
+from luci_scheduler.core.instants import SECOND, Instant, format_rfc3339
+from luci_scheduler.core.invocation import Invocation, Status
+from luci_scheduler.core.job import Flavor, Job, PolicyKind, TriggeringPolicy
+from luci_scheduler.core.public_state import LABEL_CLASSES
+from luci_scheduler.core.schedule import DISTANT_FUTURE
+from luci_scheduler.ports import PollerRecord
+from luci_scheduler.web.presentation import label_of, shown, status_of
+from luci_scheduler.web.visit import address
+
+__all__ = [
+    "JobView",
+    "PollerView",
+    "ResultView",
+    "job_order",
+    "job_view",
+    "policy_text",
+    "poller_view",
+    "result_view",
+    "row_json",
+]
+
+_FLAVORS = {
+    Flavor.PERIODIC: "Periodic job",
+    Flavor.TRIGGERED: "Triggered job",
+    Flavor.TRIGGER: "Triggering job",
+}
+_MAX_REFS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ResultView:
+    """How an invocation ended, or what it is doing."""
+
+    address: str
+    invocation_id: str
+    status: str
+    label: str
+    when: str
+    at: str
+    duration: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job and what the caller may do to it."""
+
+    id: str
+    project: str
+    name: str
+    address: str
+    flavor: str
+    flavor_words: str
+    schedule: str
+    state: str
+    label: str
+    next_run: str
+    next_run_at: str
+    """RFC 3339; empty where ``next_run`` is no time."""
+    active: int
+    paused: bool
+    pause_notice: str
+    revision: str
+    revision_url: str
+    may_trigger: bool
+    may_abort: bool
+    may_pause: bool
+    may_resume: bool
+
+    @property
+    def may_act(self) -> bool:
+        """Whether the caller may do anything to it."""
+        return self.may_trigger or self.may_abort or self.may_pause or self.may_resume
+
+
+@dataclass(frozen=True, slots=True)
+class PollerView:
+    """How a gitiles job's polling goes."""
+
+    css: str
+    """Class of the notice: good, bad, or empty where nothing is known."""
+    words: str
+    looked: str
+    repo: str
+    refs: Sequence[tuple[str, str]]
+    """Ref, the revision that is known of it; the first ones by name."""
+    more_refs: int
+    backlog: Sequence[str]
+
+
+def job_order(job: Job) -> tuple[str, bool, str]:
+    """Order jobs as lists do: by project, those that poll behind the others, by name."""
+    project, name = split_job_id(job.id)
+    return project, job.definition.flavor is Flavor.TRIGGER, name
+
+
+def job_view(context: Context, job: Job, now: Instant) -> JobView:
+    """Return a job as its caller sees it at ``now``."""
+    project, name = split_job_id(job.id)
+    state = state_of(job)
+    tick = job.cron.last_tick_when
+    is_set = tick not in (None, DISTANT_FUTURE)
+    return JobView(
+        id=job.id,
+        project=project,
+        name=name,
+        address=address("jobs", project, name),
+        flavor=str(job.definition.flavor),
+        flavor_words=_FLAVORS[job.definition.flavor],
+        schedule=job.definition.schedule,
+        state=str(state),
+        label=LABEL_CLASSES[state].removeprefix("label-"),
+        next_run=_next_run(tick, now),
+        next_run_at=format_rfc3339(tick) if tick is not None and is_set else "",
+        active=len(job.active_invocations),
+        paused=job.paused,
+        pause_notice=_pause_notice(job, now),
+        revision=job.definition.revision,
+        revision_url=job.definition.revision_url,
+        may_trigger=context.may(Permission.TRIGGER, job),
+        may_abort=context.may(Permission.ABORT, job),
+        may_pause=context.may(Permission.PAUSE, job),
+        may_resume=context.may(Permission.RESUME, job),
+    )
+
+
+def _next_run(tick: Instant | None, now: Instant) -> str:
+    if tick is None:
+        return "not scheduled yet"
+    return "-" if tick == DISTANT_FUTURE else relative(now - tick, "ago", "from now")
+
+
+def _pause_notice(job: Job, now: Instant) -> str:
+    if not job.paused:
+        return ""
+    who = job.changed_by.removeprefix("user:") or "unknown"
+    when = f" {relative(now - job.changed_when, 'ago', 'from now')}" if job.changed_when else ""
+    return f"Paused by {who}{when}: {job.change_reason or 'Unknown reason.'}"
+
+
+def result_view(invocation: Invocation, now: Instant) -> ResultView:
+    """Return an invocation as a result in a row of them."""
+    project, name = split_job_id(invocation.job_id)
+    status = status_of(invocation)
+    at = invocation.finished or invocation.started
+    return ResultView(
+        address=address("jobs", project, name, str(invocation.id)),
+        invocation_id=str(invocation.id),
+        status=str(status),
+        label=label_of(status),
+        when=relative(now - at, "ago", "from now"),
+        at=format_rfc3339(at),
+        duration=ui_duration((invocation.finished or now) - invocation.started),
+    )
+
+
+def policy_text(policy: TriggeringPolicy) -> str:
+    """Return a policy as Go prints a text proto, with defaults filled in; only the fields that its kind has."""
+    lines = [f"kind: {policy.kind}", f"max_concurrent_invocations: {policy.max_concurrent_invocations}"]
+    if policy.kind == PolicyKind.NEWEST_FIRST:
+        timeout = policy.pending_timeout
+        lines.append(f"pending_timeout: <seconds: {timeout // SECOND}>  # {format_duration(timeout)}")
+    else:
+        lines.append(f"max_batch_size: {policy.max_batch_size}")
+    if policy.kind == PolicyKind.LOGARITHMIC_BATCHING:
+        lines.append(f"log_base: {json.dumps(policy.log_base)}")
+    return "\n".join(lines)
+
+
+def poller_view(job: Job, record: PollerRecord | None, newest: Invocation | None, now: Instant) -> PollerView:
+    """Return how a gitiles job's polling goes, from what it knows and its newest invocation."""
+    known = sorted(record.known.items()) if record else []
+    looks = [at for at in (job.last_poll, newest.finished if newest else None) if at is not None]
+    last = max(looks, default=None)
+    failed = newest is not None and newest.status is Status.FAILED and newest.finished == last
+    if failed:
+        words = "The last poll failed: its log tells why. It is tried again at the next run."
+    elif last is None:
+        words = "It has not polled yet."
+    else:
+        words = "The last poll succeeded."
+    return PollerView(
+        css="bad" if failed else "good" if last is not None else "",
+        words=words,
+        looked=f"{shown(last)} ({relative(now - last, 'ago', 'from now')})" if last is not None else "never",
+        repo=str(job.definition.task.fields.get("repo", "")),
+        refs=known[:_MAX_REFS],
+        more_refs=max(0, len(known) - _MAX_REFS),
+        backlog=[
+            f"{ref}: {backlog.taken} commits taken up on the way to {backlog.target}"
+            for ref, backlog in sorted((record.backlog if record else {}).items())
+        ],
+    )
+
+
+def row_json(view: JobView, results: Sequence[ResultView]) -> dict[str, Any]:
+    """Return the JSON twin of a job's row on its project's page."""
+    return {
+        "job_id": view.id,
+        "flavor": view.flavor,
+        "schedule": view.schedule,
+        "state": view.state,
+        "paused": view.paused,
+        "next_run": view.next_run_at or None,
+        "active_invocations": view.active,
+        "results": [{"invocation_id": item.invocation_id, "status": item.status, "at": item.at} for item in results],
+    }

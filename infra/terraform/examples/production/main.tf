@@ -1,0 +1,81 @@
+# Everything that a lasting installation has: state in a bucket, people, alerts, backups, a budget, the console behind IAP.
+
+terraform {
+  required_version = ">= 1.9"
+
+  # terraform init -backend-config=bucket=BUCKET; the state holds the signing keys, so few should read that bucket.
+  backend "gcs" {
+    prefix = "luci-scheduler"
+  }
+}
+
+variable "project_id" {
+  type        = string
+  description = "Project of the installation."
+}
+
+variable "billing_account" {
+  type        = string
+  description = "Billing account of the budget, e.g. \"012345-6789AB-CDEF01\"."
+}
+
+variable "domain" {
+  type        = string
+  description = "Domain of the console."
+}
+
+variable "team" {
+  type        = string
+  description = "Group that uses the console, e.g. \"builders@example.com\"."
+}
+
+variable "oncall" {
+  type        = string
+  description = "Who is told of alerts."
+}
+
+variable "configs" {
+  type        = map(string)
+  description = "LUCI project → repository with its luci-scheduler.cfg on the branch \"generated\"."
+}
+
+variable "destroying" {
+  type        = bool
+  default     = false
+  description = "Set it and apply before a destroy: the database is protected otherwise."
+}
+
+module "scheduler" {
+  source     = "../.."
+  project_id = var.project_id
+
+  buildbucket_servers = [
+    { host = "cr-buildbucket.appspot.com", publisher = "cr-buildbucket@appspot.gserviceaccount.com" },
+    { host = "cr-buildbucket-dev.appspot.com", publisher = "cr-buildbucket-dev@appspot.gserviceaccount.com" },
+  ]
+  configs = [
+    for project, repo in var.configs : { project = project, repo = repo, ref = "refs/heads/generated", path = "luci/luci-scheduler.cfg" }
+  ]
+  commit_publishers = ["serviceAccount:git-hook@${var.project_id}.iam.gserviceaccount.com"]
+
+  console = {
+    members = ["group:${var.team}"]
+    iap     = { domain = var.domain }
+  }
+
+  database = {
+    delete_protection      = !var.destroying
+    point_in_time_recovery = true
+    daily_backup_days      = 14
+    weekly_backup_weeks    = 8
+  }
+
+  monitoring = { emails = [var.oncall] }
+  budget     = { billing_account = var.billing_account, monthly_amount = 50 }
+  labels     = { system = "luci-scheduler" }
+}
+
+output "next" {
+  description = "What to do next."
+  value       = module.scheduler
+}

@@ -1,0 +1,114 @@
+# The Firestore database: only what a query uses is indexed, and what has expired goes by itself.
+
+locals {
+  # Every collection that the functions write.
+  collections = toset(["invocations", "jobs", "pollers", "projects", "repositories", "triggers"])
+
+  # The fields that queries use. Single-field indexes, so no composite index is needed.
+  indexed = {
+    invocations_next_due = { collection = "invocations", field = "next_due", scope = "COLLECTION_GROUP" }
+    jobs_next_due        = { collection = "jobs", field = "next_due", scope = "COLLECTION_GROUP" }
+    triggers_pending     = { collection = "triggers", field = "pending", scope = "COLLECTION" }
+  }
+
+  # Firestore deletes a document within a day or so after the time in this field.
+  expiring = toset(["invocations", "triggers"])
+}
+
+resource "google_firestore_database" "this" {
+  project                           = var.project_id
+  name                              = var.name
+  location_id                       = var.location
+  type                              = "FIRESTORE_NATIVE"
+  database_edition                  = "STANDARD"
+  concurrency_mode                  = "PESSIMISTIC"
+  app_engine_integration_mode       = "DISABLED"
+  point_in_time_recovery_enablement = var.point_in_time_recovery ? "POINT_IN_TIME_RECOVERY_ENABLED" : "POINT_IN_TIME_RECOVERY_DISABLED"
+  delete_protection_state           = var.delete_protection ? "DELETE_PROTECTION_ENABLED" : "DELETE_PROTECTION_DISABLED"
+  # Without this, destroy would leave the database behind; the protection above is what keeps it.
+  deletion_policy = "DELETE"
+
+  dynamic "cmek_config" {
+    for_each = var.kms_key[*]
+    content {
+      kms_key_name = cmek_config.value
+    }
+  }
+}
+
+resource "google_firestore_field" "unindexed" {
+  for_each = local.collections
+
+  project    = var.project_id
+  database   = google_firestore_database.this.name
+  collection = each.value
+  field      = "*"
+
+  index_config {}
+}
+
+resource "google_firestore_field" "indexed" {
+  for_each = local.indexed
+
+  project    = var.project_id
+  database   = google_firestore_database.this.name
+  collection = each.value.collection
+  field      = each.value.field
+
+  index_config {
+    indexes {
+      order       = "ASCENDING"
+      query_scope = each.value.scope
+    }
+  }
+}
+
+resource "google_firestore_field" "expiring" {
+  for_each = local.expiring
+
+  project    = var.project_id
+  database   = google_firestore_database.this.name
+  collection = each.value
+  field      = "expire_at"
+
+  # An index on times that only grow would make one hot key range.
+  index_config {}
+
+  ttl_config {}
+}
+
+resource "google_firestore_backup_schedule" "daily" {
+  count = var.daily_backup_days > 0 ? 1 : 0
+
+  project   = var.project_id
+  database  = google_firestore_database.this.name
+  retention = "${var.daily_backup_days * 86400}s"
+
+  daily_recurrence {}
+}
+
+resource "google_firestore_backup_schedule" "weekly" {
+  count = var.weekly_backup_weeks > 0 ? 1 : 0
+
+  project   = var.project_id
+  database  = google_firestore_database.this.name
+  retention = "${var.weekly_backup_weeks * 604800}s"
+
+  weekly_recurrence {
+    day = "SUNDAY"
+  }
+}
+
+# A database has no policy of its own; the condition makes it the only one that they may use.
+resource "google_project_iam_member" "user" {
+  for_each = var.users
+
+  project = var.project_id
+  role    = "roles/datastore.user"
+  member  = each.value
+
+  condition {
+    title      = "only ${var.name}"
+    expression = "resource.name == \"projects/${var.project_id}/databases/${google_firestore_database.this.name}\""
+  }
+}

@@ -1,0 +1,89 @@
+variable "project_id" {
+  type        = string
+  description = "Project of the function."
+}
+
+variable "region" {
+  type        = string
+  description = "Region of the function."
+}
+
+variable "name" {
+  type        = string
+  description = "Name of the function and of its Cloud Run service."
+}
+
+variable "entry_point" {
+  type        = string
+  description = "Name in main.py."
+}
+
+variable "account" {
+  type        = string
+  description = "E-mail of the account it runs as."
+}
+
+variable "invokers" {
+  type        = map(string)
+  description = "Who may call it, as IAM members."
+}
+
+variable "ingress" {
+  type        = string
+  description = "Which networks it may be called from."
+}
+
+variable "timeout_seconds" {
+  type        = number
+  description = "Time limit of one request."
+}
+
+variable "size" {
+  type = object({
+    cpu           = string
+    memory        = string
+    concurrency   = number
+    max_instances = number
+  })
+  description = "Size of an instance, requests per instance, and instances."
+}
+
+variable "environment" {
+  type        = map(string)
+  description = "The settings, without secrets."
+}
+
+variable "secret" {
+  type        = object({ name = string, version = string })
+  description = "Secret version that holds the signing keys."
+}
+
+variable "archive" {
+  type        = object({ bucket = string, object = string })
+  description = "Where the source is."
+}
+
+variable "repository" {
+  type        = string
+  description = "Docker repository that the image is put into."
+}
+
+variable "build_account" {
+  type        = string
+  description = "Full name of the account that builds the image."
+}
+
+variable "vpc_connector" {
+  type        = string
+  description = "VPC connector, or null."
+}
+
+variable "kms_key" {
+  type        = string
+  description = "Customer-managed key, or null."
+}
+
+variable "labels" {
+  type        = map(string)
+  description = "Labels."
+}

@@ -1,0 +1,56 @@
+# One page: what comes in, what is late, what fails.
+
+locals {
+  charts = [
+    { title = "Requests by answer", filter = "metric.type=\"run.googleapis.com/request_count\" AND ${local.services}", aligner = "ALIGN_RATE", reducer = "REDUCE_SUM", by = ["resource.label.service_name", "metric.label.response_code_class"] },
+    { title = "Time per request, 95th percentile", filter = "metric.type=\"run.googleapis.com/request_latencies\" AND ${local.services}", aligner = "ALIGN_PERCENTILE_95", reducer = "REDUCE_MAX", by = ["resource.label.service_name"] },
+    { title = "Invocations that ended", filter = local.metric.finished, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
+    { title = "Polls that failed", filter = local.metric.poll_failures, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
+    { title = "Requests for builds that failed", filter = local.metric.launch_failures, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
+    { title = "Messages and calls refused", filter = local.metric.refused, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
+    { title = "Overdue work that the sweep found", filter = local.metric.stuck, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
+    { title = "Invocations that hang", filter = local.metric.hanging, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
+    { title = "Tasks on the queue", filter = "metric.type=\"cloudtasks.googleapis.com/queue/depth\" AND resource.type=\"cloud_tasks_queue\" AND resource.labels.queue_id=\"${var.queue}\"", aligner = "ALIGN_MAX", reducer = "REDUCE_MAX", by = [] },
+    { title = "Lateness of tasks, 95th percentile (ms)", filter = "metric.type=\"cloudtasks.googleapis.com/queue/task_attempt_delays\" AND resource.type=\"cloud_tasks_queue\" AND resource.labels.queue_id=\"${var.queue}\"", aligner = "ALIGN_PERCENTILE_95", reducer = "REDUCE_MAX", by = [] },
+    { title = "Age of the oldest message (s)", filter = "metric.type=\"pubsub.googleapis.com/subscription/oldest_unacked_message_age\" AND resource.type=\"pubsub_subscription\" AND ${local.subscriptions}", aligner = "ALIGN_MAX", reducer = "REDUCE_MAX", by = ["resource.label.subscription_id"] },
+    { title = "Dead letters", filter = "metric.type=\"pubsub.googleapis.com/subscription/num_undelivered_messages\" AND resource.type=\"pubsub_subscription\" AND ${local.dead_letter_subscriptions}", aligner = "ALIGN_MAX", reducer = "REDUCE_MAX", by = ["resource.label.subscription_id"] },
+    { title = "Instances", filter = "metric.type=\"run.googleapis.com/container/instance_count\" AND ${local.services}", aligner = "ALIGN_MAX", reducer = "REDUCE_SUM", by = ["resource.label.service_name"] },
+  ]
+}
+
+resource "google_monitoring_dashboard" "this" {
+  project = var.project_id
+
+  dashboard_json = jsonencode({
+    displayName = "${var.prefix}luci-scheduler"
+    labels      = {}
+    mosaicLayout = {
+      columns = 48
+      tiles = [for number, chart in local.charts : {
+        width  = 24
+        height = 16
+        xPos   = number % 2 * 24
+        yPos   = floor(number / 2) * 16
+        widget = {
+          title = chart.title
+          xyChart = {
+            dataSets = [{
+              plotType = "LINE"
+              timeSeriesQuery = {
+                timeSeriesFilter = {
+                  filter = chart.filter
+                  aggregation = {
+                    alignmentPeriod    = "60s"
+                    perSeriesAligner   = chart.aligner
+                    crossSeriesReducer = chart.reducer
+                    groupByFields      = chart.by
+                  }
+                }
+              }
+            }]
+          }
+        }
+      }]
+    }
+  })
+}

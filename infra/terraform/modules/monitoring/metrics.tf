@@ -1,0 +1,40 @@
+# Metrics out of the functions' log: each counts the lines with one of some event names.
+
+locals {
+  metrics = {
+    stuck           = { events = ["swept"], says = "what was overdue and had to be put on the queue again" }
+    hanging         = { events = ["invocation_hangs"], says = "invocations that do not come to their end" }
+    sweeps          = { events = ["sweep_done"], says = "sweeps that came to their end" }
+    finished        = { events = ["invocation_finished"], says = "invocations that ended" }
+    poll_failures   = { events = ["invocation_finished"], and = "jsonPayload.kind=\"gitiles\" AND jsonPayload.status!=\"SUCCEEDED\"", says = "polls of Gitiles that failed" }
+    launch_failures = { events = ["launch_failed", "launch_refused"], says = "requests for builds that failed" }
+    errors          = { events = ["unexpected_error"], says = "faults of the functions themselves" }
+    refused         = { events = ["malformed", "unauthenticated", "refused_by_framework"], says = "messages and calls that were refused" }
+  }
+
+  of_our_services = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=(${join(" OR ", [for name in sort(var.services) : "\"${name}\""])})"
+}
+
+resource "google_logging_metric" "this" {
+  for_each = local.metrics
+
+  project     = var.project_id
+  name        = "${var.prefix}luci-scheduler/${each.key}"
+  description = "LUCI Scheduler: ${each.value.says}."
+  filter = join(" AND ", compact([
+    local.of_our_services,
+    "jsonPayload.message=(${join(" OR ", [for event in each.value.events : "\"${event}\""])})",
+    try(each.value.and, ""),
+  ]))
+
+  metric_descriptor {
+    metric_kind = "DELTA"
+    value_type  = "INT64"
+  }
+}
+
+# An alert on a metric that was made a moment ago is refused.
+resource "time_sleep" "metrics_known" {
+  create_duration = "60s"
+  triggers        = { for key, metric in google_logging_metric.this : key => metric.name }
+}

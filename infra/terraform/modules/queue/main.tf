@@ -1,0 +1,32 @@
+# The queue of status checks, launches, aborts and cron ticks.
+
+resource "google_cloud_tasks_queue" "this" {
+  project  = var.project_id
+  location = var.region
+  name     = var.name
+
+  rate_limits {
+    max_dispatches_per_second = var.dispatches_per_second
+    # What on_task can take: a task that finds no instance free would slow the whole queue down.
+    max_concurrent_dispatches = var.concurrent_dispatches
+  }
+
+  # A task is tried until it is done; handlers give up by answering 200.
+  retry_config {
+    max_attempts       = -1
+    max_retry_duration = "0s"
+    min_backoff        = "1s"
+    max_backoff        = "600s"
+    max_doublings      = 10
+  }
+}
+
+resource "google_cloud_tasks_queue_iam_member" "enqueuer" {
+  for_each = var.enqueuers
+
+  project  = var.project_id
+  location = var.region
+  name     = google_cloud_tasks_queue.this.name
+  role     = "roles/cloudtasks.enqueuer"
+  member   = each.value
+}

@@ -1,0 +1,24 @@
+# A call of on_task by the clock.
+
+resource "google_cloud_scheduler_job" "this" {
+  project     = var.project_id
+  region      = var.region
+  name        = var.name
+  description = "LUCI Scheduler: ${var.kind}"
+  schedule    = var.cron
+  time_zone   = "Etc/UTC"
+  # The same as a task's dispatch deadline.
+  attempt_deadline = "600s"
+
+  http_target {
+    http_method = "POST"
+    uri         = "${var.url}/${var.kind}"
+    headers     = { "Content-Type" = "application/json" }
+    body        = base64encode("{}")
+
+    oidc_token {
+      service_account_email = var.account
+      audience              = var.url
+    }
+  }
+}

@@ -1,0 +1,61 @@
+# Signing keys: the first signs, all verify. A new generation brings a new key and keeps the one before.
+
+resource "random_password" "key" {
+  for_each = toset([for number in range(max(1, var.generation - 1), var.generation + 1) : tostring(number)])
+
+  length  = 48
+  special = false
+  keepers = { generation = each.key }
+}
+
+resource "time_static" "generation" {
+  triggers = { generation = var.generation }
+}
+
+resource "google_secret_manager_secret" "this" {
+  project   = var.project_id
+  secret_id = var.name
+  labels    = var.labels
+
+  replication {
+    user_managed {
+      replicas {
+        location = var.region
+
+        dynamic "customer_managed_encryption" {
+          for_each = var.kms_key[*]
+          content {
+            kms_key_name = customer_managed_encryption.value
+          }
+        }
+      }
+    }
+  }
+
+  # Secret Manager does not make keys; it says on the topic when one is due.
+  topics {
+    name = var.reminder_topic
+  }
+
+  rotation {
+    rotation_period    = "${var.rotation_days * 86400}s"
+    next_rotation_time = timeadd(time_static.generation.rfc3339, "${var.rotation_days * 24}h")
+  }
+}
+
+resource "google_secret_manager_secret_version" "this" {
+  secret      = google_secret_manager_secret.this.id
+  secret_data = join("\n", [for number in [var.generation, var.generation - 1] : random_password.key[tostring(number)].result if number > 0])
+
+  # Instances of the last revision still read the old version while the new one is rolled out.
+  lifecycle {
+    create_before_destroy = true
+  }
+}
+
+resource "google_secret_manager_secret_iam_member" "reader" {
+  project   = var.project_id
+  secret_id = google_secret_manager_secret.this.secret_id
+  role      = "roles/secretmanager.secretAccessor"
+  member    = var.reader
+}

@@ -1,0 +1,79 @@
+# What an installation may do without: the console behind IAP, a budget alert, a key of one's own, a VPC connector.
+
+module "console_iap" {
+  source = "./modules/console_iap"
+  count  = var.console.iap == null ? 0 : 1
+
+  project_id     = local.project_id
+  project_number = data.google_project.this.number
+  region         = var.region
+  name           = "${local.prefix}luci-scheduler-console"
+  # By name: the console is told the load balancer's audience, so it is made after it.
+  service = local.names.console
+  domain  = var.console.iap.domain
+  members = var.console.members
+}
+
+resource "google_billing_budget" "this" {
+  count = var.budget == null ? 0 : 1
+
+  billing_account = var.budget.billing_account
+  display_name    = "${local.prefix}luci-scheduler"
+
+  budget_filter {
+    projects        = ["projects/${data.google_project.this.number}"]
+    calendar_period = "MONTH"
+  }
+
+  amount {
+    specified_amount {
+      currency_code = var.budget.currency
+      units         = tostring(var.budget.monthly_amount)
+    }
+  }
+
+  dynamic "threshold_rules" {
+    for_each = [0.5, 0.9, 1.0]
+    content {
+      threshold_percent = threshold_rules.value
+    }
+  }
+}
+
+locals {
+  # The same as the variable; whatever is encrypted with it waits until the service agents may use it.
+  kms_key = one(distinct([for grant in google_kms_crypto_key_iam_member.this : grant.crypto_key_id]))
+}
+
+# The service agents that encrypt and decrypt with the key of `kms_key`.
+resource "google_kms_crypto_key_iam_member" "this" {
+  for_each = var.kms_key == null ? {} : merge(
+    {
+      for service in ["artifactregistry", "cloudfunctions", "firestore", "pubsub", "run", "secretmanager"] :
+      service => google_project_service_identity.this["${service}.googleapis.com"].member
+    },
+    { storage = one(data.google_storage_project_service_account.this[*].member) },
+  )
+
+  crypto_key_id = var.kms_key
+  role          = "roles/cloudkms.cryptoKeyEncrypterDecrypter"
+  member        = each.value
+}
+
+data "google_storage_project_service_account" "this" {
+  count = var.kms_key == null ? 0 : 1
+
+  project = local.project_looked_up
+}
+
+resource "google_vpc_access_connector" "this" {
+  count = var.vpc_connector == null ? 0 : 1
+
+  project       = local.project_id
+  region        = var.region
+  name          = "${local.prefix}scheduler"
+  network       = var.vpc_connector.network
+  ip_cidr_range = var.vpc_connector.ip_cidr_range
+  min_instances = 2
+  max_instances = 3
+}

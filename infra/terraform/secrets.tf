@@ -1,0 +1,46 @@
+# Each account has a signing secret of its own: the console cannot sign what only the functions may sign.
+
+module "signing_secret" {
+  source   = "./modules/signing_secret"
+  for_each = toset(["functions", "console"])
+
+  project_id     = local.project_id
+  region         = var.region
+  name           = "${local.prefix}luci-scheduler-${each.value}"
+  reader         = google_service_account.this[each.value].member
+  generation     = var.signing_key_generation
+  rotation_days  = var.signing_key_rotation_days
+  reminder_topic = google_pubsub_topic.rotation.id
+  kms_key        = local.kms_key
+  labels         = var.labels
+
+  depends_on = [google_pubsub_topic_iam_member.rotation]
+}
+
+# Secret Manager says here that a key is due; an alert tells people (modules/monitoring).
+resource "google_pubsub_topic" "rotation" {
+  project      = local.project_id
+  name         = "${local.prefix}luci-scheduler-key-rotation"
+  kms_key_name = local.kms_key
+  labels       = var.labels
+}
+
+resource "google_pubsub_topic_iam_member" "rotation" {
+  project = local.project_id
+  topic   = google_pubsub_topic.rotation.name
+  role    = "roles/pubsub.publisher"
+  member  = google_project_service_identity.this["secretmanager.googleapis.com"].member
+}
+
+resource "google_pubsub_subscription" "rotation" {
+  project                    = local.project_id
+  name                       = google_pubsub_topic.rotation.name
+  topic                      = google_pubsub_topic.rotation.id
+  ack_deadline_seconds       = 60
+  message_retention_duration = "604800s"
+  labels                     = var.labels
+
+  expiration_policy {
+    ttl = ""
+  }
+}

@@ -1,0 +1,48 @@
+# Topics, each with its push subscription to a function and its dead letters.
+
+locals {
+  # Also the functions' time limits.
+  ack_deadline_seconds = {
+    on_gitiles_commit   = 300
+    on_build_completion = 120
+  }
+
+  commit_topic = "${local.prefix}gitiles-commit"
+
+  # The names that the original derives; a publisher may serve several hosts.
+  publisher_topics = {
+    for publisher in toset(var.buildbucket_servers[*].publisher) :
+    publisher => "${local.prefix}scheduler.buildbucket.${replace(publisher, "@", "~")}"
+  }
+
+  topics = merge(
+    {
+      commits = { name = local.commit_topic, function = "on_gitiles_commit", publishers = var.commit_publishers }
+    },
+    {
+      for publisher, name in local.publisher_topics : publisher => {
+        name       = name
+        function   = "on_build_completion"
+        publishers = ["${endswith(publisher, ".gserviceaccount.com") ? "serviceAccount" : "user"}:${publisher}"]
+      }
+    },
+  )
+}
+
+module "topic" {
+  source   = "./modules/push_topic"
+  for_each = local.topics
+
+  project_id           = local.project_id
+  name                 = each.value.name
+  publishers           = each.value.publishers
+  url                  = local.urls[each.value.function]
+  push_account         = google_service_account.this["push"].email
+  ack_deadline_seconds = local.ack_deadline_seconds[each.value.function]
+  pubsub_agent         = google_project_service_identity.this["pubsub.googleapis.com"].member
+  kms_key              = local.kms_key
+  labels               = var.labels
+
+  # A message must not arrive before its function may be called.
+  depends_on = [module.function]
+}

@@ -1,0 +1,434 @@
+variable "project_id" {
+  type        = string
+  description = "Project that everything is made in, e.g. \"my-project\"."
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.project_id))
+    error_message = "project_id must be the ID of a project (6 to 30 lower-case letters, digits and dashes), not its name or number: look it up with `gcloud projects list`."
+  }
+}
+
+variable "region" {
+  type        = string
+  default     = "us-central1"
+  description = "Region of functions, queue, secrets and schedules; it must have Cloud Scheduler and Cloud Tasks."
+
+  validation {
+    condition     = can(regex("^[a-z]+-[a-z]+[0-9]+$", var.region))
+    error_message = "region must be a region such as \"us-central1\", not a zone or a multi-region: choose one of `gcloud run regions list`."
+  }
+}
+
+variable "prefix" {
+  type        = string
+  default     = ""
+  description = "Put before every name with a dash, so that installations live in one project side by side."
+
+  validation {
+    condition     = var.prefix == "" || (can(regex("^[a-z][a-z0-9-]{0,8}[a-z0-9]$", var.prefix)) && !startswith(var.prefix, "goog"))
+    error_message = "prefix must be empty, or 2 to 10 lower-case letters, digits and dashes that begin with a letter, end without a dash and do not begin with \"goog\", which Pub/Sub and Cloud Storage refuse: choose e.g. \"staging\"."
+  }
+}
+
+variable "app_id" {
+  type        = string
+  default     = "luci-scheduler"
+  description = "Names this scheduler in the tags of its builds."
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{0,62}$", var.app_id))
+    error_message = "app_id must be lower-case letters, digits and dashes, since builds carry it in a tag: choose e.g. \"luci-scheduler\"."
+  }
+}
+
+variable "buildbucket_servers" {
+  type = list(object({
+    host      = string
+    publisher = string
+    protocol  = optional(string, "v2")
+  }))
+  description = "The Buildbucket servers that jobs may name: host as configs name it, account that publishes its notifications, and protocol."
+
+  validation {
+    condition     = length(var.buildbucket_servers) > 0
+    error_message = "buildbucket_servers is empty, and no job could start a build: name at least one, e.g. { host = \"cr-buildbucket.appspot.com\", publisher = \"cr-buildbucket@appspot.gserviceaccount.com\" }."
+  }
+
+  validation {
+    condition     = alltrue([for server in var.buildbucket_servers : can(regex("^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", server.host))])
+    error_message = "buildbucket_servers: host must be a bare host name such as \"cr-buildbucket.appspot.com\": leave out https:// and slashes."
+  }
+
+  validation {
+    condition     = alltrue([for server in var.buildbucket_servers : can(regex("^[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+$", server.publisher)) && length(server.publisher) <= 200])
+    error_message = "buildbucket_servers: publisher must be the e-mail address of an account, at most 200 characters, without \"serviceAccount:\": `<host>/auth/api/v1/server/info` tells it as service_account_name."
+  }
+
+  validation {
+    condition     = alltrue([for server in var.buildbucket_servers : contains(["v1", "v2"], server.protocol)])
+    error_message = "buildbucket_servers: protocol must be \"v2\", or \"v1\" for a server of before 2023."
+  }
+
+  validation {
+    condition     = length(distinct(var.buildbucket_servers[*].host)) == length(var.buildbucket_servers)
+    error_message = "buildbucket_servers names a host twice: leave one of them."
+  }
+}
+
+variable "configs" {
+  type = list(object({
+    project = string
+    repo    = optional(string)
+    ref     = optional(string)
+    path    = optional(string)
+    bucket  = optional(string)
+    object  = optional(string)
+  }))
+  description = "Where the configs are: for each LUCI project its luci-scheduler.cfg, in a Gitiles repository (repo, ref, path) or in a bucket (bucket, object)."
+
+  validation {
+    condition     = length(var.configs) > 0
+    error_message = "configs is empty, and there would be no job: name at least one, e.g. { project = \"demo\", repo = \"https://HOST.googlesource.com/REPO\" }."
+  }
+
+  validation {
+    condition     = alltrue([for source in var.configs : can(regex("^[a-z0-9_-]+$", source.project))])
+    error_message = "configs: project must be the name of a LUCI project: lower-case letters, digits, dashes and underscores."
+  }
+
+  validation {
+    condition     = length(distinct(var.configs[*].project)) == length(var.configs)
+    error_message = "configs names a project twice: leave one of them."
+  }
+
+  validation {
+    condition = alltrue([for source in var.configs : source.repo != null
+      ? source.bucket == null && source.object == null
+      : source.bucket != null && source.object != null && source.ref == null && source.path == null
+    ])
+    error_message = "configs: each must have either repo (and, if they are not refs/heads/main and luci-scheduler.cfg, ref and path), or bucket and object: leave out the others."
+  }
+
+  validation {
+    condition     = alltrue([for source in var.configs : source.repo == null || can(regex("^https://[a-z0-9-]+\\.googlesource\\.com/.+$", source.repo))])
+    error_message = "configs: repo must be like \"https://HOST.googlesource.com/REPO\"; a config kept elsewhere can be put into a bucket."
+  }
+}
+
+variable "commit_publishers" {
+  type        = set(string)
+  default     = []
+  description = "Who may publish to the topic gitiles-commit, as IAM members, e.g. \"serviceAccount:ci@my-project.iam.gserviceaccount.com\"."
+
+  validation {
+    condition     = alltrue([for member in var.commit_publishers : can(regex("^(user|group|serviceAccount|domain|principal|principalSet):.+$", member))])
+    error_message = "commit_publishers must be IAM members such as \"user:me@example.com\" or \"serviceAccount:...\"; allUsers is not taken: whoever publishes starts builds."
+  }
+}
+
+variable "console" {
+  type = object({
+    members = optional(set(string), [])
+    iap     = optional(object({ domain = string }))
+    access  = optional(string)
+  })
+  default     = {}
+  description = "Who may open the console, as IAM members; the domain it has behind Identity-Aware Proxy (without: `gcloud run services proxy`); and the access policy, a JSON document that says what each may do."
+
+  validation {
+    condition     = alltrue([for member in var.console.members : can(regex("^(user|group|serviceAccount|domain):.+$", member))])
+    error_message = "console: members must be IAM members such as \"group:builders@example.com\"; allUsers is not taken: put a group of people there."
+  }
+
+  validation {
+    condition     = var.console.access == null || can(jsondecode(var.console.access))
+    error_message = "console: access must be a JSON document: write it with jsonencode(...) or file(...), or leave it out to allow nobody anything."
+  }
+
+  validation {
+    condition     = var.console.iap == null || can(regex("^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z]{2,}$", var.console.iap.domain))
+    error_message = "console: iap.domain must be a domain of yours such as \"scheduler.example.com\", for which a certificate can be issued: leave out https:// and slashes."
+  }
+}
+
+variable "functions" {
+  type = object({
+    on_gitiles_commit = optional(object({
+      cpu           = optional(string, "0.3333")
+      memory        = optional(string, "512Mi")
+      concurrency   = optional(number, 1)
+      max_instances = optional(number, 20)
+    }), {})
+    on_build_completion = optional(object({
+      cpu           = optional(string, "0.3333")
+      memory        = optional(string, "512Mi")
+      concurrency   = optional(number, 1)
+      max_instances = optional(number, 50)
+    }), {})
+    on_task = optional(object({
+      cpu           = optional(string, "0.3333")
+      memory        = optional(string, "512Mi")
+      concurrency   = optional(number, 1)
+      max_instances = optional(number, 100)
+    }), {})
+    console = optional(object({
+      cpu           = optional(string, "1")
+      memory        = optional(string, "512Mi")
+      concurrency   = optional(number, 40)
+      max_instances = optional(number, 3)
+    }), {})
+  })
+  default     = {}
+  description = "Size of the functions. A third of a CPU suits up to some thousand builds a day; beyond that, 1 CPU and a concurrency of 16 cost less."
+
+  validation {
+    condition     = alltrue([for size in values(var.functions) : can(tonumber(size.cpu)) && try(tonumber(size.cpu) > 0 && tonumber(size.cpu) <= 8, false)])
+    error_message = "functions: cpu must be a number of CPUs above 0 and up to 8, e.g. \"0.3333\" or \"1\": write no unit."
+  }
+
+  validation {
+    condition     = alltrue([for size in values(var.functions) : can(regex("^[0-9]+(Mi|Gi)$", size.memory))])
+    error_message = "functions: memory must be like \"512Mi\" or \"1Gi\"."
+  }
+
+  validation {
+    condition     = alltrue([for size in values(var.functions) : size.concurrency == 1 || (size.concurrency > 1 && size.concurrency <= 1000 && try(tonumber(size.cpu) >= 1, false))])
+    error_message = "functions: concurrency must be 1 where cpu is below 1, which is Cloud Run's rule, and at most 1000: raise cpu to \"1\" or leave concurrency out."
+  }
+
+  validation {
+    condition     = alltrue([for size in values(var.functions) : size.max_instances >= 1 && size.max_instances <= 1000])
+    error_message = "functions: max_instances must be between 1 and 1000; it is what bounds the bill."
+  }
+}
+
+variable "queue" {
+  type = object({
+    dispatches_per_second = optional(number, 500)
+  })
+  default     = {}
+  description = "How fast tasks are handed out."
+
+  validation {
+    condition     = var.queue.dispatches_per_second > 0 && var.queue.dispatches_per_second <= 500
+    error_message = "queue: dispatches_per_second must be above 0 and at most 500, which is what Cloud Tasks allows a queue."
+  }
+}
+
+variable "database" {
+  type = object({
+    name                   = optional(string, "luci-scheduler")
+    location               = optional(string)
+    delete_protection      = optional(bool, true)
+    point_in_time_recovery = optional(bool, false)
+    daily_backup_days      = optional(number, 7)
+    weekly_backup_weeks    = optional(number, 0)
+  })
+  default     = {}
+  description = "The Firestore database, in `region` unless told otherwise; before a destroy, turn delete_protection off and apply."
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{2,50}[a-z0-9]$", var.database.name))
+    error_message = "database: name must be 4 to 52 lower-case letters, digits and dashes, begin with a letter and end without a dash; the prefix is put before it."
+  }
+
+  validation {
+    condition     = var.database.location == null || can(regex("^([a-z]+-[a-z]+[0-9]+|nam5|nam7|eur3)$", var.database.location))
+    error_message = "database: location must be a region such as \"us-central1\" or one of nam5, nam7, eur3: see `gcloud firestore locations list`."
+  }
+
+  validation {
+    condition     = var.database.daily_backup_days >= 0 && var.database.daily_backup_days <= 98 && floor(var.database.daily_backup_days) == var.database.daily_backup_days
+    error_message = "database: daily_backup_days must be a whole number from 0 (no daily backups) to 98, the longest that Firestore keeps one."
+  }
+
+  validation {
+    condition     = var.database.weekly_backup_weeks >= 0 && var.database.weekly_backup_weeks <= 14 && floor(var.database.weekly_backup_weeks) == var.database.weekly_backup_weeks
+    error_message = "database: weekly_backup_weeks must be a whole number from 0 (no weekly backups) to 14, the longest that Firestore keeps one."
+  }
+}
+
+variable "schedules" {
+  type = object({
+    sync  = optional(string, "* * * * *")
+    sweep = optional(string, "* * * * *")
+  })
+  default     = {}
+  description = "When the configs are read and when the sweep runs: five cron fields, UTC."
+
+  validation {
+    condition     = alltrue([for cron in values(var.schedules) : can(regex("^[0-9*/,-]+( [0-9A-Za-z*/,-]+){4}$", cron))])
+    error_message = "schedules: sync and sweep must be five cron fields such as \"*/10 * * * *\"."
+  }
+}
+
+variable "signing_key_generation" {
+  type        = number
+  default     = 1
+  description = "Raise it by one to rotate the signing keys; the keys of the generation before still verify."
+
+  validation {
+    condition     = var.signing_key_generation >= 1 && floor(var.signing_key_generation) == var.signing_key_generation
+    error_message = "signing_key_generation must be a whole number from 1 on: raise it by one to rotate."
+  }
+}
+
+variable "signing_key_rotation_days" {
+  type        = number
+  default     = 90
+  description = "After how many days an alert says that the signing keys are due."
+
+  validation {
+    condition     = var.signing_key_rotation_days >= 3 && var.signing_key_rotation_days <= 3650
+    error_message = "signing_key_rotation_days must be between 3, since a token is good for two days, and 3650."
+  }
+}
+
+variable "tuning" {
+  type = object({
+    check_interval_seconds   = optional(number)
+    request_deadline_seconds = optional(number)
+    claim_lease_seconds      = optional(number)
+    sweep_grace_seconds      = optional(number)
+    concurrency              = optional(number)
+    retention_days           = optional(number)
+    keep_unchanged_polls     = optional(bool)
+    gitiles_era              = optional(string)
+    gitiles_commits_per_ref  = optional(number)
+    gitiles_commits_per_poll = optional(number)
+    gitiles_backfill         = optional(bool)
+    commit_wait_seconds      = optional(number)
+  })
+  default     = {}
+  description = "Settings of the functions, see docs/reference/settings.md; what is left out has the default of that page."
+
+  validation {
+    condition = alltrue([for value in [
+      var.tuning.check_interval_seconds, var.tuning.request_deadline_seconds, var.tuning.claim_lease_seconds, var.tuning.sweep_grace_seconds,
+      var.tuning.concurrency, var.tuning.gitiles_commits_per_ref, var.tuning.gitiles_commits_per_poll,
+    ] : value == null || try(value > 0 && floor(value) == value, false)])
+    error_message = "tuning: seconds, concurrency and numbers of commits must be whole numbers above 0: leave out what is to have its default."
+  }
+
+  validation {
+    condition     = try(coalesce(var.tuning.commit_wait_seconds, 0) >= 0 && floor(coalesce(var.tuning.commit_wait_seconds, 0)) == coalesce(var.tuning.commit_wait_seconds, 0), false)
+    error_message = "tuning: commit_wait_seconds must be a whole number of seconds; 0 believes a commit without asking its host."
+  }
+
+  validation {
+    condition     = coalesce(var.tuning.retention_days, 90) >= 8 && floor(coalesce(var.tuning.retention_days, 90)) == coalesce(var.tuning.retention_days, 90)
+    error_message = "tuning: retention_days must be a whole number from 8 on: messages are redelivered for a week, and what they caused must be remembered longer."
+  }
+
+  validation {
+    condition     = contains(["v1", "v2"], coalesce(var.tuning.gitiles_era, "v2"))
+    error_message = "tuning: gitiles_era must be \"v2\" for today's rules or \"v1\" for those of 2021."
+  }
+
+  validation {
+    condition     = coalesce(var.tuning.claim_lease_seconds, 75) > coalesce(var.tuning.request_deadline_seconds, 60)
+    error_message = "tuning: claim_lease_seconds (75 if left out) must be above request_deadline_seconds (60 if left out), or two launches could ask for the same build at once: raise the lease."
+  }
+
+  validation {
+    condition     = coalesce(var.tuning.request_deadline_seconds, 60) < 120
+    error_message = "tuning: request_deadline_seconds must be below 120, on_build_completion's time limit: lower it."
+  }
+}
+
+variable "fetch_allowed_hosts" {
+  type        = set(string)
+  default     = []
+  description = "Hosts that url_fetch jobs may ask although their addresses are private; reaching them takes a VPC connector."
+
+  validation {
+    condition     = alltrue([for host in var.fetch_allowed_hosts : can(regex("^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", host))])
+    error_message = "fetch_allowed_hosts must be bare host names such as \"status.internal\": leave out https://, ports and slashes."
+  }
+}
+
+variable "monitoring" {
+  type = object({
+    enabled  = optional(bool, true)
+    emails   = optional(set(string), [])
+    runbooks = optional(string, "docs/operations")
+  })
+  default     = {}
+  description = "Metrics, dashboard and alerts; who is told of alerts; and where docs/operations can be read."
+
+  validation {
+    condition     = alltrue([for email in var.monitoring.emails : can(regex("^[^@\\s:]+@[^@\\s]+\\.[^@\\s]+$", email))])
+    error_message = "monitoring: emails must be plain addresses such as \"oncall@example.com\"."
+  }
+}
+
+variable "budget" {
+  type = object({
+    billing_account = string
+    monthly_amount  = number
+    currency        = optional(string, "USD")
+  })
+  default     = null
+  description = "A budget alert for the project, if wanted; currency is that of the billing account."
+
+  validation {
+    condition     = var.budget == null || can(regex("^[0-9A-F]{6}-[0-9A-F]{6}-[0-9A-F]{6}$", var.budget.billing_account))
+    error_message = "budget: billing_account must be like \"012345-6789AB-CDEF01\": see `gcloud billing accounts list`."
+  }
+
+  validation {
+    condition     = var.budget == null || try(var.budget.monthly_amount >= 1 && floor(var.budget.monthly_amount) == var.budget.monthly_amount, false)
+    error_message = "budget: monthly_amount must be a whole number of currency units from 1 on."
+  }
+
+  validation {
+    condition     = var.budget == null || can(regex("^[A-Z]{3}$", var.budget.currency))
+    error_message = "budget: currency must be three capital letters such as \"USD\", those of the billing account."
+  }
+}
+
+variable "kms_key" {
+  type        = string
+  default     = null
+  description = "A key of one's own, in `region`, that encrypts database, topics, secrets, source and images; it can be set at the first apply only."
+
+  validation {
+    condition     = var.kms_key == null || can(regex("^projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+$", var.kms_key))
+    error_message = "kms_key must be the full name of a key, projects/P/locations/L/keyRings/R/cryptoKeys/K: see `gcloud kms keys list`."
+  }
+
+  validation {
+    condition     = var.kms_key == null || try(split("/", var.kms_key)[3], var.region) == var.region
+    error_message = "kms_key must lie in the region of the functions: make a key there, or change region."
+  }
+}
+
+variable "vpc_connector" {
+  type = object({
+    network       = string
+    ip_cidr_range = string
+  })
+  default     = null
+  description = "A VPC connector through which functions reach private addresses, if wanted; the range must be a free /28."
+
+  validation {
+    condition     = var.vpc_connector == null || can(regex("^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$", var.vpc_connector.network))
+    error_message = "vpc_connector: network must be the short name of a network in the project such as \"default\": see `gcloud compute networks list`."
+  }
+
+  validation {
+    condition     = var.vpc_connector == null || try(cidrhost(var.vpc_connector.ip_cidr_range, 0) != "" && endswith(var.vpc_connector.ip_cidr_range, "/28"), false)
+    error_message = "vpc_connector: ip_cidr_range must be a free range of 16 addresses such as \"10.8.0.0/28\"."
+  }
+}
+
+variable "labels" {
+  type        = map(string)
+  default     = {}
+  description = "Labels of everything that has labels."
+
+  validation {
+    condition     = alltrue([for key, value in var.labels : can(regex("^[a-z][a-z0-9_-]{0,62}$", key)) && can(regex("^[a-z0-9_-]{0,63}$", value))])
+    error_message = "labels must have keys and values of lower-case letters, digits, dashes and underscores, at most 63 characters, keys beginning with a letter: rename those that do not."
+  }
+}

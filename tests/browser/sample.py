@@ -1,0 +1,166 @@
+"""A sample project on a local cloud in memory, with a believable past, for the tests in a browser and the screenshots."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emulator.buildbucket.plans import End, Manual, Script, Start
+from emulator.local_cloud import BUILDBUCKET_HOST, LocalCloud
+from luci_scheduler.core.commit_event import gitiles_trigger
+from luci_scheduler.core.identifiers import JobId, make_invocation_id
+from luci_scheduler.core.instants import DAY, HOUR, MINUTE, SECOND, Instant
+from luci_scheduler.core.invocation import Invocation, Status
+from luci_scheduler.ports import CreateInvocation, Store
+
+REPO = "https://sample.googlesource.com/engine"
+REF = "refs/heads/main"
+PROJECT = "engine"
+JOB = JobId(f"{PROJECT}/linux-tests")
+SLOW = JobId(f"{PROJECT}/mac-tests")
+ALONE = JobId(f"{PROJECT}/perf-tests")
+"""No commit triggers it."""
+POLLER = JobId(f"{PROJECT}/main-poller")
+
+_CONFIG = f"""
+trigger {{
+  id: "main-poller"
+  schedule: "with 1h interval"
+  gitiles {{ repo: "{REPO}" refs: "{REF}" }}
+  triggers: "linux-tests" triggers: "mac-tests" triggers: "win-release"
+}}
+trigger {{
+  id: "docs-poller"
+  schedule: "with 1h interval"
+  gitiles {{ repo: "{REPO}" refs: "{REF}" path_regexps: "docs/.*" }}
+  triggers: "docs"
+}}
+job {{ id: "linux-tests" buildbucket {{ server: "{BUILDBUCKET_HOST}" bucket: "ci" builder: "Linux Tests" }} }}
+job {{ id: "mac-tests" buildbucket {{ server: "{BUILDBUCKET_HOST}" bucket: "ci" builder: "Mac Tests" }} }}
+job {{
+  id: "win-release"
+  triggering_policy {{ kind: LOGARITHMIC_BATCHING log_base: 2.0 }}
+  buildbucket {{ server: "{BUILDBUCKET_HOST}" bucket: "ci" builder: "Win Release" }}
+}}
+job {{ id: "docs" buildbucket {{ server: "{BUILDBUCKET_HOST}" bucket: "ci" builder: "Docs" }} }}
+job {{
+  id: "nightly-fuzzing"
+  schedule: "0 2 * * *"
+  buildbucket {{ server: "{BUILDBUCKET_HOST}" bucket: "ci" builder: "Fuzz" }}
+}}
+job {{ id: "perf-tests" buildbucket {{ server: "{BUILDBUCKET_HOST}" bucket: "ci" builder: "Perf Tests" }} }}
+job {{ id: "cleanup" schedule: "with 12h interval" noop {{ sleep_ms: 5 }} }}
+"""
+_USUAL = {"linux-tests": 9, "mac-tests": 21, "win-release": 34, "docs": 2, "nightly-fuzzing": 95}
+"""Job → minutes that its builds usually take."""
+
+
+def _chance(*about: object) -> float:
+    """Return a number from 0 to 1 that looks drawn and is the same in every run."""
+    digest = hashlib.sha256(repr(about).encode()).digest()
+    return int.from_bytes(digest[:4], "big") / (1 << 32)
+
+
+@dataclass
+class Sample:
+    """The running sample."""
+
+    cloud: LocalCloud
+    revisions: list[str]
+
+    @property
+    def url(self) -> str:
+        """Where the pages are."""
+        return self.cloud.console_url
+
+    @property
+    def store(self) -> Store:
+        """The documents."""
+        assert self.cloud._memory is not None
+        return self.cloud._memory.store
+
+    def commit(self, name: str = "src/main.cc", *, announced: bool = True) -> str:
+        """Commit to the repository, tell the scheduler unless told not to, and return the revision."""
+        number = len(self.revisions)
+        at = time.time_ns()
+        revision = self.cloud.repository(REPO).commit(f"Change {number}", {name: f"content {number}\n"}, at=at)
+        self.revisions.append(revision)
+        if announced:
+            self.cloud.publish_commit(REPO, REF, revision)
+        return revision
+
+    def wait(self, what: Callable[[], Any], seconds: float = 30.0) -> Any:
+        """Ask until there is an answer."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if answer := what():
+                return answer
+            time.sleep(0.05)
+        raise AssertionError(f"nothing after {seconds} s")
+
+    def running(self, job_id: JobId) -> Invocation | None:
+        """Return a job's newest invocation if its build runs."""
+        newest = list(self.store.invocations(job_id, 1))
+        return newest[0] if newest and newest[0].status is Status.RUNNING else None
+
+    def is_idle(self, job_id: JobId) -> bool:
+        """Whether nothing of a job runs or waits."""
+        found = self.store.job(job_id)
+        return found is not None and not found.value.active_invocations and not found.value.triggers_wait
+
+    def newest(self, job_id: JobId) -> Invocation:
+        """Return a job's newest invocation."""
+        return next(iter(self.store.invocations(job_id, 1)))
+
+
+@contextmanager
+def sample(folder: Path, *, past: int = 60) -> Iterator[Sample]:
+    """Run the sample; builds of mac-tests and perf-tests go on until they are aborted, others take a second."""
+    config = folder / "configs" / PROJECT / "luci-scheduler.cfg"
+    config.parent.mkdir(parents=True)
+    config.write_text(_CONFIG, encoding="utf-8")
+    plan = Script((Start(SECOND // 5), End(SECOND)))
+    with LocalCloud(config.parent.parent, check_interval_seconds=2, store="memory", plan=plan, sync_seconds=0) as cloud:
+        for builder in ("Mac Tests", "Perf Tests"):
+            cloud.buildbucket.plans.set(f"{PROJECT}/ci/{builder}", Manual())
+        running = Sample(cloud, [])
+        for name in _USUAL:
+            _write_past(running.store, name, past)
+        yield running
+
+
+def _write_past(store: Store, name: str, number: int) -> None:
+    job = store.job(JobId(f"{PROJECT}/{name}"))
+    assert job is not None
+    now = time.time_ns()
+    for place in range(number):
+        job_id = job.value.id
+        started = Instant((now - 3 * HOUR - place * (DAY // 6) - int(_chance(name, place) * HOUR)) // 1000 * 1000)
+        minutes = _USUAL[name] * (0.75 + 0.5 * _chance(name, place, "length"))
+        failed = _chance(name, place, "result") < 0.12
+        finished = Instant(started + int(minutes * (0.4 if failed else 1.0) * MINUTE) // 1000 * 1000)
+        revision = hashlib.sha1(f"{place}".encode(), usedforsecurity=False).hexdigest()
+        trigger = gitiles_trigger(REPO, REF, revision, Instant(started - SECOND))
+        build = str(8_700_000_000_000_000_000 + int(_chance(name, place, "build") * 10**12))
+        invocation = Invocation(
+            id=make_invocation_id(started, int(_chance(name, place, "id") * 65535)),
+            job_id=job_id,
+            started=started,
+            finished=finished,
+            status=Status.FAILED if failed else Status.SUCCEEDED,
+            task=job.value.definition.task,
+            revision=job.value.definition.revision,
+            incoming_triggers=(trigger,),
+            attempts=1,
+            mutations=6,
+            commits=8,
+            view_url=f"https://{BUILDBUCKET_HOST}/build/{build}",
+            task_data={"build_id": build},
+            expires=Instant(finished + 180 * DAY),
+        )
+        store.commit([CreateInvocation(invocation, "")])

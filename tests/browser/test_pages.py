@@ -1,0 +1,270 @@
+"""The pages in a browser, on the whole local cloud: every action clicked, by keyboard, without JavaScript; axe on every page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.invocation import Status
+from luci_scheduler.web.visit import address
+from tests.browser.drive import axe_source, chromium, find_chromium, violations
+from tests.browser.sample import ALONE, JOB, PROJECT, REF, REPO, SLOW, Sample, sample
+from tests.browser.screenshots import addresses
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(not find_chromium(), reason="no Chromium on PATH: .ci/run installs it"),
+]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sample]:
+    """The sample project."""
+    with sample(tmp_path_factory.mktemp("sample")) as started:
+        started.commit()
+        started.wait(lambda: started.running(SLOW))
+        started.wait(lambda: started.newest(JOB).status.is_final)
+        yield started
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium."""
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(params=["with JavaScript", "without JavaScript"])
+def page(request: pytest.FixtureRequest, browser: Any, running: Sample) -> Iterator[Any]:
+    """A page of a browser that runs scripts, and of one that does not; whatever it complains about fails the test."""
+    with_scripts = request.param == "with JavaScript"
+    context = browser.new_context(base_url=running.url, java_script_enabled=with_scripts)
+    opened = context.new_page()
+    complaints: list[str] = []
+    opened.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    yield opened
+    context.close()
+    assert complaints == []
+
+
+def _job_page(job_id: JobId) -> str:
+    return address("jobs", *job_id.split("/"))
+
+
+def _wait_for(page: Any, running: Sample, what: Callable[[], Any]) -> Any:
+    answer = running.wait(what)
+    page.reload()
+    return answer
+
+
+def test_a_job_is_triggered(page: Any, running: Sample) -> None:
+    """The button starts an invocation in the caller's name, and the page says so."""
+    before = running.newest(JOB).id
+    page.goto(_job_page(JOB))
+    page.get_by_role("button", name="Trigger").click()
+    assert page.get_by_role("status").inner_text().startswith("The job is triggered.")
+    started = _wait_for(page, running, lambda: running.newest(JOB) if running.newest(JOB).id != before else None)
+    assert started.triggered_by == "user:dev@localhost"
+    assert page.get_by_role("link", name=str(started.id), exact=True).is_visible()
+    running.wait(lambda: running.newest(JOB).status.is_final)
+
+
+def test_a_job_is_paused_and_resumed(page: Any, running: Sample) -> None:
+    """Who, when and why stand on the page; while it is paused there is no button to trigger it."""
+    job_id = JobId(f"{PROJECT}/cleanup")
+    page.goto(_job_page(job_id))
+    page.locator("summary", has_text="Pause").click()
+    page.get_by_label("Why is it paused?").fill("Disk is <b>full</b>")
+    page.get_by_role("button", name="Pause", exact=True).click()
+    assert "Disk is <b>full</b>" in page.locator(".notice.warn").inner_text()
+    assert page.locator(".notice.warn").inner_text().startswith("Paused by dev@localhost ")
+    assert page.get_by_role("button", name="Trigger").count() == 0
+    page.goto(f"/jobs/{PROJECT}?filter=paused")
+    assert page.locator("tbody tr").count() == 1
+    page.goto(_job_page(job_id))
+    page.locator("summary", has_text="Resume").click()
+    page.get_by_role("button", name="Resume", exact=True).click()
+    assert page.get_by_role("button", name="Trigger").is_visible()
+    found = running.store.job(job_id)
+    assert found is not None
+    assert not found.value.paused
+
+
+def test_an_invocation_is_aborted_and_rerun(page: Any, running: Sample) -> None:
+    """The page tells who wanted the abort and why, then that it is done; Run again emits the triggers once more."""
+    page.goto(_job_page(ALONE))
+    page.get_by_role("button", name="Trigger").click()
+    first = running.wait(lambda: running.running(ALONE))
+    page.goto(address("jobs", *ALONE.split("/"), str(first.id)))
+    page.locator("summary", has_text="Abort").click()
+    page.get_by_label("Why is it aborted?").fill("wrong branch")
+    page.get_by_role("button", name="Abort", exact=True).click()
+    assert "abort is on its way" in page.get_by_role("status").inner_text()
+    running.wait(lambda: _status(running, ALONE, first.id) is Status.ABORTED)
+    page.reload()
+    facts = page.locator("#live-facts").inner_text()
+    assert "ABORTED" in facts
+    assert "wrong branch" in facts
+    page.get_by_role("button", name="Run again").click()
+    assert "once more" in page.get_by_role("status").inner_text()
+    again = running.wait(lambda: running.running(ALONE))
+    assert again.incoming_triggers[0].id.startswith(f"rerun:{first.id}:")
+    _abort_all(page, running, ALONE)
+
+
+def test_all_of_a_job_is_aborted(page: Any, running: Sample) -> None:
+    """The job's own button aborts what runs."""
+    page.goto(_job_page(ALONE))
+    page.get_by_role("button", name="Trigger").click()
+    first = running.wait(lambda: running.running(ALONE))
+    _abort_all(page, running, ALONE)
+    assert _status(running, ALONE, first.id) is Status.ABORTED
+
+
+def _abort_all(page: Any, running: Sample, job_id: JobId) -> None:
+    page.goto(_job_page(job_id))
+    page.locator("summary", has_text="Abort all").click()
+    page.get_by_role("button", name="Abort all", exact=True).click()
+    running.wait(lambda: running.is_idle(job_id))
+
+
+def test_a_range_is_backfilled(page: Any, running: Sample) -> None:
+    """The preview lists the commits and does nothing; the button below it emits them."""
+    first, second = running.commit(announced=False), running.commit(announced=False)
+    running.wait(lambda: running.is_idle(JOB))
+    before = running.newest(JOB).id
+    page.goto(_job_page(JOB))
+    page.get_by_role("link", name="Backfill").click()
+    assert page.get_by_label("Repository").input_value() == REPO
+    assert page.get_by_label("Ref", exact=True).input_value() == REF
+    page.get_by_label("From revision").fill(first)
+    page.get_by_label("To revision").fill(second)
+    page.get_by_role("button", name="Preview").click()
+    assert page.locator(".commits code").all_inner_texts() == [second]
+    assert running.newest(JOB).id == before
+    page.get_by_role("button", name="Emit 1 trigger").click()
+    started = running.wait(lambda: running.newest(JOB) if running.newest(JOB).id != before else None)
+    assert started.incoming_triggers[-1].payload["revision"] == second
+    running.wait(lambda: running.newest(JOB).status.is_final)
+
+
+def test_a_commit_is_explained(page: Any, running: Sample) -> None:
+    """The form's answer has a sentence for each job that watches the repository."""
+    revision = running.commit()
+    page.goto("/commits")
+    page.get_by_label("Repository").fill(REPO)
+    page.get_by_label("Revision").fill(revision)
+    page.get_by_role("button", name="Explain").click()
+    jobs = page.locator(".cards h2").all_inner_texts()
+    assert jobs == [f"{PROJECT}/{name}" for name in ("docs", "linux-tests", "mac-tests", "win-release")]
+
+
+def test_history_is_paged(page: Any, running: Sample) -> None:
+    """Older leads through the whole history, Newest back."""
+    page.goto(_job_page(JobId(f"{PROJECT}/nightly-fuzzing")))
+    seen = page.locator("tbody th a").all_inner_texts()
+    page.get_by_role("link", name="Older").click()
+    seen += page.locator("tbody th a").all_inner_texts()
+    assert len(seen) == len(set(seen)) == 60
+    page.get_by_role("link", name="Newest").click()
+    assert page.locator("tbody th a").all_inner_texts() == seen[:50]
+
+
+def test_everything_by_keyboard(browser: Any, running: Sample) -> None:
+    """Tab, Enter and letters alone pause and resume a job; what has the focus can be seen."""
+    context = browser.new_context(base_url=running.url)
+    page = context.new_page()
+    page.goto(_job_page(JobId(f"{PROJECT}/win-release")))
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    for button, reason in (("Pause", "Server room is warm"), ("Resume", "It is cool again")):
+        _tab_to(page, f"{button}…")
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+        page.keyboard.press("Enter")
+        page.keyboard.press("Tab")
+        page.keyboard.type(reason)
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"**/win-release?done={button.lower()}")
+    found = running.store.job(JobId(f"{PROJECT}/win-release"))
+    assert found is not None
+    assert (found.value.paused, found.value.change_reason) == (False, "It is cool again")
+    for name in ("Trigger", "Abort all…", "Backfill…"):
+        _tab_to(page, name)
+    context.close()
+
+
+def _tab_to(page: Any, text: str) -> None:
+    page.evaluate("document.activeElement.blur(); document.body.focus()")
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.textContent.trim()") == text:
+            return
+    raise AssertionError(f"Tab does not lead to {text}")
+
+
+def test_the_log_grows_while_it_is_looked_at(browser: Any, running: Sample) -> None:
+    """New lines and the end appear without a reload, in a region that screen readers announce."""
+    context = browser.new_context(base_url=running.url)
+    page = context.new_page()
+    page.goto(_job_page(ALONE))
+    page.get_by_role("button", name="Trigger").click()
+    invocation = running.wait(lambda: running.running(ALONE))
+    page.goto(address("jobs", *ALONE.split("/"), str(invocation.id)))
+    page.evaluate("window.stillTheSamePage = true")
+    assert page.locator("#live-log").get_attribute("aria-live") == "polite"
+    # The page's policy lets no text be evaluated while it waits for something, so the test asks again and again.
+    log = page.locator("#live-log")
+    before = log.inner_text().count("Handling timer")
+    running.wait(lambda: log.inner_text().count("Handling timer") > before)
+    assert page.evaluate("window.stillTheSamePage") is True
+    page.locator("summary", has_text="Abort").click()
+    page.get_by_role("button", name="Abort", exact=True).click()
+    page.wait_for_url("**?done=abort")
+    page.evaluate("window.stillTheSamePage = true")
+    running.wait(lambda: "ABORTED" in page.locator("#live-facts").inner_text())
+    assert page.evaluate("window.stillTheSamePage") is True
+    assert "with status ABORTED" in log.inner_text()
+    assert page.get_by_text("The log is complete.").is_visible()
+    context.close()
+
+
+def _everything(running: Sample) -> dict[str, str]:
+    return {**addresses(running), "ask": "/commits", "bad": "/commits?repo=x&revision=y", "none": "/jobs/none"}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(browser: Any, running: Sample, scheme: str) -> None:
+    """On no page, everything unfolded, in light and dark."""
+    source = axe_source()
+    context = browser.new_context(base_url=running.url, color_scheme=scheme)
+    page = context.new_page()
+    found: dict[str, list[str]] = {}
+    for name, path in _everything(running).items():
+        page.goto(path)
+        for summary in page.locator("summary").all():
+            summary.click()
+        found[name] = violations(page, source)
+    context.close()
+    assert {name: faults for name, faults in found.items() if faults} == {}
+
+
+def test_a_phone_shows_all_of_it(browser: Any, running: Sample) -> None:
+    """No page has to be pushed sideways at 360 pixels."""
+    context = browser.new_context(base_url=running.url, viewport={"width": 360, "height": 780})
+    page = context.new_page()
+    for name, path in _everything(running).items():
+        page.goto(path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, name
+    context.close()
+
+
+def _status(running: Sample, job_id: JobId, invocation_id: Any) -> Status:
+    found = running.store.invocation(job_id, invocation_id)
+    assert found is not None
+    return found.value.status

@@ -1,0 +1,168 @@
+"""The start page of a real local cloud in memory: the button commits, switches cause trouble, time moves."""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from emulator.clock import AdjustableClock
+from emulator.local_cloud import LocalCloud
+from emulator.start_page import SWITCHES, StartPage, make_sample
+from luci_scheduler.core.instants import HOUR, MINUTE
+
+JOB = "sample/linux-tests"
+WHERE = "https://sample.googlesource.com/engine@refs/heads/main"
+
+
+@pytest.fixture(name="cloud", scope="module")
+def _cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
+    """A local cloud in memory with the sample project."""
+    folder = tmp_path_factory.mktemp("cloud")
+    make_sample(folder / "configs")
+    with LocalCloud(folder=folder, store="memory", clock=AdjustableClock(), check_interval_seconds=60) as cloud:
+        yield cloud
+
+
+class _Browser:
+    """Reads the page, and posts its forms."""
+
+    def __init__(self, page: StartPage) -> None:
+        self.url = page.url
+        self.session = requests.Session()
+        self.session.trust_env = False
+
+    def get(self, **headers: str) -> requests.Response:
+        return self.session.get(f"{self.url}/", headers=headers, timeout=20)
+
+    def token(self) -> str:
+        found = re.search(r'name="token" value="([^"]+)"', self.get().text)
+        assert found
+        return found[1]
+
+    def post(self, path: str, headers: dict[str, str] | None = None, **form: str) -> requests.Response:
+        data = {"token": self.token(), **form}
+        return self.session.post(f"{self.url}{path}", data=data, headers=headers, timeout=20)
+
+
+@pytest.fixture(name="browser")
+def _browser(cloud: LocalCloud) -> Iterator[_Browser]:
+    with StartPage(cloud) as page:
+        browser = _Browser(page)
+        yield browser
+        for name in SWITCHES:
+            browser.post("/switch", name=name, on="no")
+        browser.session.close()
+
+
+def _eventually(look: Callable[[], Any]) -> Any:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if found := look():
+            return found
+        time.sleep(0.1)
+    raise AssertionError("it did not happen within a minute")
+
+
+def test_the_page_says_what_runs_where(cloud: LocalCloud, browser: _Browser) -> None:
+    """Every address, without a script, under a strict policy."""
+    answer = browser.get()
+    assert answer.status_code == 200
+    for place in (cloud.console_url, cloud.buildbucket.url, cloud.gitiles.url, cloud.cloud_tasks.grpc_address):
+        assert place in answer.text
+    assert "<script" not in answer.text
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+
+
+def test_a_commit_becomes_a_build_whose_lost_end_is_found_by_a_check(cloud: LocalCloud, browser: _Browser) -> None:
+    """The button; notifications lost; time put forward until the build has ended and was checked."""
+    assert "On: notifications" in browser.post("/switch", name="lose", on="yes").text
+    before = len(cloud.invocations(JOB))
+    assert "Committed" in browser.post("/commit", where=WHERE).text
+    _eventually(lambda: len(cloud.invocations(JOB)) > before and cloud.invocations(JOB)[0]["status"] == "RUNNING")
+
+    def over() -> Any:
+        browser.post("/time", step="1 minute")
+        found = cloud.invocations(JOB)[0]
+        return found if found["status"] == "SUCCEEDED" else None
+
+    log = _eventually(over)["debug_log"]
+    assert "Handling timer" in log
+    assert "Received PubSub notification" not in log
+
+
+def test_failing_buildbucket_and_back(cloud: LocalCloud, browser: _Browser) -> None:
+    """While it is on, launches fail; switched off and the pause put forward, the build is there."""
+    assert "On: Buildbucket answers 502" in browser.post("/switch", name="fail", on="yes").text
+    browser.post("/switch", name="slow", on="yes")
+    assert [fault.effect for fault in cloud.buildbucket.faults.active()] == ["http", "slow"]
+    browser.post("/switch", name="slow", on="no")
+    browser.post("/commit", where=WHERE)
+    _eventually(lambda: cloud.invocations(JOB)[0]["status"] == "RETRYING")
+    assert "Off: Buildbucket answers 502" in browser.post("/switch", name="fail", on="no").text
+    assert cloud.buildbucket.faults.active() == []
+    browser.post("/time", step="10 minutes")
+    _eventually(lambda: cloud.invocations(JOB)[0]["status"] in ("RUNNING", "SUCCEEDED"))
+    assert "502" in cloud.invocations(JOB)[0]["debug_log"]
+
+
+def test_time_is_put_forward_and_sped_up(cloud: LocalCloud, browser: _Browser) -> None:
+    """Never back; the speed can be changed and changed back."""
+    clock = cloud.clock
+    assert isinstance(clock, AdjustableClock)
+    before = clock.now()
+    assert browser.post("/time", step="1 hour").status_code == 200
+    assert clock.now() >= before + HOUR
+    assert browser.post("/time", speed="600").status_code == 200
+    began = clock.now()
+    _eventually(lambda: clock.now() > began + MINUTE)
+    assert browser.post("/time", speed="1").status_code == 200
+    for form in ({"speed": "7"}, {"speed": "x"}, {"step": "1 year"}, {}):
+        assert browser.post("/time", **form).status_code == 400
+
+
+def test_other_sites_cannot_use_it(cloud: LocalCloud, browser: _Browser) -> None:
+    """Another name for this address, another origin, a missing or wrong token, another method: nothing happens."""
+    assert browser.get(Host="evil.example.com").status_code == 403
+    assert browser.get(Host=browser.url.removeprefix("http://").replace("127.0.0.1", "localhost")).status_code == 200
+    for headers in ({"Origin": "https://evil.example.com"}, {"Origin": "null"}, {"Host": "evil.example.com"}):
+        assert browser.post("/switch", headers, name="fail", on="yes").status_code == 403
+    for token in ("", "wrong", "ünï"):
+        assert browser.post("/switch", name="fail", on="yes", token=token).status_code == 403
+    assert browser.session.get(f"{browser.url}/switch?name=fail&on=yes", timeout=20).status_code == 405
+    assert browser.session.get(f"{browser.url}/nothing", timeout=20).status_code == 404
+    assert browser.post("/switch", headers={"Origin": browser.url}, name="none", on="yes").status_code == 400
+    assert cloud.buildbucket.faults.active() == []
+
+
+def test_what_was_posted_is_escaped_and_only_watched_branches_are_committed_to(browser: _Browser) -> None:
+    """Nobody is led elsewhere."""
+    answer = browser.post("/commit", where="https://x/<b>@refs/heads/main")
+    assert answer.status_code == 400
+    assert "no config watches that" in answer.text
+    answer = browser.post("/time", step="<b>")
+    assert "&lt;b&gt;" in answer.text
+    assert "<b>" not in answer.text
+
+
+def test_on_real_time_the_page_says_so(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With official emulators there is no time to step."""
+    monkeypatch.setattr(cloud, "clock", None)
+    with StartPage(cloud) as page:
+        browser = _Browser(page)
+        assert "--store memory" in browser.get().text
+        assert browser.post("/time", step="1 hour").status_code == 400
+        browser.session.close()
+
+
+def test_a_folder_with_configs_is_left_alone(tmp_path: Path) -> None:
+    """The sample is for an empty one."""
+    make_sample(tmp_path / "new")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["sample"]
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "mine").mkdir()
+    make_sample(tmp_path / "own")
+    assert [path.name for path in (tmp_path / "own").iterdir()] == ["mine"]

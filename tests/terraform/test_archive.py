@@ -1,0 +1,144 @@
+"""What is deployed: functions/ byte for byte, and it starts with nothing but its requirements installed."""
+
+import base64
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from emulator.official import OfficialEmulator
+from emulator.ports import HOST, require_free
+from emulator.supervisor import FUNCTIONS
+from tests.terraform.conftest import Life
+from tests.terraform.tool import REPOSITORY
+
+pytestmark = pytest.mark.timeout(900)
+
+_READY_SECONDS = 90.0
+
+
+def test_the_archive_is_the_folder(everything: Life) -> None:
+    """Every file of functions/, byte for byte, and nothing else."""
+    folder = REPOSITORY / "functions"
+    files = {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    with zipfile.ZipFile(io.BytesIO(everything.archive)) as archive:
+        deployed = {name: archive.read(name) for name in archive.namelist()}
+    assert set(deployed) == set(files)
+    assert deployed == files
+
+
+def test_every_file_of_the_folder_is_in_version_control() -> None:
+    """What lies about in functions/ would be deployed; an environment, a cache or a draft is not there."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--others", "--exclude-standard", "functions"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert listed.stdout == ""
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clean environment with functions/requirements.txt."""
+    folder = tmp_path_factory.mktemp("clean")
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    pip = [folder / "bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check", "--require-hashes"]
+    subprocess.run([*pip, "-r", REPOSITORY / "functions/requirements.txt"], check=True)
+    return folder / "bin/python"
+
+
+@contextmanager
+def _served(python: Path, source: Path, function: str, environment: dict[str, str]) -> Iterator[str]:
+    """Run one function as the cloud does, told nothing of its signature; yields its address."""
+    port = require_free(0, function)
+    command = [python, "-m", "functions_framework", f"--source={source}", f"--target={function}"]
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    with subprocess.Popen(
+        [*command, f"--host={HOST}", f"--port={port}"],
+        env={**kept, **environment, "FUNCTION_SIGNATURE_TYPE": "http"},
+        cwd=source.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        url = f"http://{HOST}:{port}"
+        try:
+            _wait(url, process)
+            yield url
+        finally:
+            process.terminate()
+
+
+def _wait(url: str, process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + _READY_SECONDS
+    while time.monotonic() < end:
+        assert process.poll() is None, process.stdout.read() if process.stdout else ""
+        try:
+            requests.get(f"{url}/favicon.ico", timeout=5)
+        except requests.ConnectionError:
+            time.sleep(0.1)
+        else:
+            return
+    pytest.fail(f"{url} does not answer")
+
+
+def _push(message: dict[str, Any], subscription: str) -> dict[str, Any]:
+    data = base64.b64encode(json.dumps(message).encode()).decode()
+    about = {"messageId": "1", "publishTime": "2026-01-01T00:00:00Z", "attributes": {}}
+    return {"message": {"data": data, **about}, "subscription": subscription}
+
+
+def test_the_archive_starts_and_takes_pushes(
+    everything: Life, python: Path, firestore_emulator: OfficialEmulator, tmp_path: Path
+) -> None:
+    """Each function starts as deployed; a raw push to a subscription's path reaches the function that it names."""
+    with zipfile.ZipFile(io.BytesIO(everything.archive)) as archive:
+        archive.extractall(tmp_path)
+    extra = {
+        "SCHEDULER_TOKEN_SECRETS": "a secret",
+        # The rest keeps the functions from Google's servers.
+        "FIRESTORE_EMULATOR_HOST": firestore_emulator.address,
+        "SCHEDULER_CLOUD_TASKS_ENDPOINT": f"{HOST}:1",
+        "SCHEDULER_LOCAL": "true",
+    }
+    messages = {
+        "on_gitiles_commit": {"repo": "https://h.googlesource.com/r", "ref": "refs/heads/main", "revision": "a" * 40},
+        "on_build_completion": {"build": {"id": 1}},
+    }
+    pushed = 0
+    for function, environment in everything.environments.items():
+        with _served(python, tmp_path / "main.py", function, {**environment, **extra}) as url:
+            for item in everything.all("google_pubsub_subscription"):
+                for push in item["push_config"]:
+                    base = push["oidc_token"][0]["audience"]
+                    if base != _base(everything, function):
+                        continue
+                    path = push["push_endpoint"].removeprefix(base)
+                    answer = requests.post(url + path, json=_push(messages[function], item["id"]), timeout=30)
+                    assert answer.status_code == 200, (function, answer.text)
+                    pushed += 1
+            if FUNCTIONS[function] == "http":
+                code = requests.post(f"{url}/sweep", json={}, timeout=30).status_code
+                assert code == (401 if function == "on_task" else 405)
+    assert pushed == 3
+
+
+def _base(life: Life, function: str) -> str:
+    on_task = life.environments["on_task"]["SCHEDULER_TASK_URL"]
+    return on_task.replace("on-task", function.replace("_", "-"))

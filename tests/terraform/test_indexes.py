@@ -1,0 +1,155 @@
+"""Every Firestore query has its index, and every index its query: the emulator would run them all, the cloud refuses."""
+
+import ast
+import inspect
+import re
+import sys
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import firestore
+from google.cloud.firestore_v1.aggregation import AggregationQuery
+from google.cloud.firestore_v1.base_aggregation import BaseAggregationQuery
+from google.cloud.firestore_v1.base_query import BaseQuery
+from google.cloud.firestore_v1.document import DocumentReference
+from google.cloud.firestore_v1.query import Query
+
+from luci_scheduler.adapters import firestore as adapter
+from tests.terraform.conftest import Life
+
+pytestmark = pytest.mark.timeout(900)
+
+SOURCE = Path(adapter.__file__)
+VALUES: dict[str, Any] = {
+    "str": "project/job",
+    "JobId": "project/job",
+    "int": 10,
+    "InvocationId": 10,
+    "Instant": 10,
+    "bool": True,
+    "Sequence": (),
+}
+"""What the store's methods are called with, by the name of an argument's type."""
+
+Index = tuple[str, str, str]
+"""Collection, scope and field."""
+
+
+class _Recorder:
+    """Notes every query and from which line it was sent; nothing is sent."""
+
+    def __init__(self) -> None:
+        self.queries: list[BaseQuery] = []
+        self.lines: set[int] = set()
+
+    def stream(self, query: Any, *_: Any, **__: Any) -> Iterator[Any]:
+        self.queries.append(query._nested_query if isinstance(query, BaseAggregationQuery) else query)
+        frame = sys._getframe()
+        while frame is not None and frame.f_code.co_filename != str(SOURCE):
+            frame = frame.f_back  # type: ignore[assignment]
+        self.lines.add(frame.f_lineno)
+        return iter(())
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> _Recorder:
+    """All queries that the store can send."""
+    recorder = _Recorder()
+    for kind in (Query, AggregationQuery):
+        monkeypatch.setattr(kind, "stream", lambda query, *_, **__: recorder.stream(query))
+        monkeypatch.setattr(kind, "get", lambda query, *_, **__: list(recorder.stream(query)))
+    missing = type("Missing", (), {"exists": False})
+    monkeypatch.setattr(DocumentReference, "get", lambda *_, **__: missing)
+    client = firestore.Client(project="p", credentials=AnonymousCredentials())
+    monkeypatch.setattr(client, "get_all", lambda *_, **__: iter(()), raising=False)
+    store = adapter.FirestoreStore(client)
+    for name, method in inspect.getmembers(store, inspect.ismethod):
+        if not name.startswith("_") and name != "commit":
+            _call(name, method)
+    return recorder
+
+
+def _call(name: str, method: Any) -> None:
+    hints = typing.get_type_hints(inspect.unwrap(method))
+    arguments = []
+    for parameter in list(inspect.signature(inspect.unwrap(method)).parameters.values()):
+        if parameter.name == "self":
+            continue
+        kind = re.split(r"\W", getattr(hints[parameter.name], "__name__", str(hints[parameter.name])))[0]
+        value = VALUES.get(kind, "")
+        if kind not in VALUES and parameter.default is inspect.Parameter.empty:
+            pytest.fail(f"{name}: add a value for {kind} to VALUES")
+        arguments.append(value if kind in VALUES else parameter.default)
+    result = method(*arguments)
+    if inspect.isgenerator(result):
+        list(result)
+
+
+def _needed(query: BaseQuery) -> tuple[str, str, tuple[str, ...]]:
+    """Return collection, scope and fields of a query."""
+    message = query._to_protobuf()
+    (source,) = message.from_
+    conditions = [message.where.field_filter, *(item.field_filter for item in message.where.composite_filter.filters)]
+    used = [condition.field.field_path for condition in conditions if condition.field.field_path]
+    used += [order.field.field_path for order in message.order_by]
+    scope = "COLLECTION_GROUP" if source.all_descendants else "COLLECTION"
+    return source.collection_id, scope, tuple(dict.fromkeys(name for name in used if name != "__name__"))
+
+
+def _indexes(life: Life) -> tuple[set[Index], set[str]]:
+    """Return the single-field indexes that Terraform makes, and the collections of which nothing else is indexed."""
+    made, exempt = set(), set()
+    for field in life.all("google_firestore_field"):
+        for index in field["index_config"][0]["indexes"]:
+            made.add((field["collection"], index["query_scope"], field["field"]))
+        if field["field"] == "*":
+            exempt.add(field["collection"])
+    return made, exempt
+
+
+def test_every_query_was_recorded(recorder: _Recorder) -> None:
+    """No line of the adapter that sends a query has escaped, so a new one is looked at as well."""
+    tree = ast.parse(SOURCE.read_text(encoding="utf-8"))
+    sends = {
+        call.lineno
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in ("stream", "count")
+    }
+    assert sends
+    assert len(sends - recorder.lines) == 0, (
+        f"lines {sorted(sends - recorder.lines)} of {SOURCE.name} send queries unseen"
+    )
+
+
+def test_every_query_has_its_index_and_every_index_its_query(recorder: _Recorder, minimal: Life) -> None:
+    """Only what a query uses is indexed, and all of it."""
+    made, exempt = _indexes(minimal)
+    composite = minimal.all("google_firestore_index")
+    needed: set[Index] = set()
+    for query in recorder.queries:
+        collection, scope, used = _needed(query)
+        assert len(used) <= 1 or composite, f"{collection}: {used} needs a composite index"
+        assert collection in exempt, f"{collection} is not in the module's list of collections"
+        needed |= {(collection, scope, name) for name in used}
+    assert needed == made
+
+
+def test_every_collection_is_known(minimal: Life) -> None:
+    """A collection that Terraform does not know would have every field indexed."""
+    names = set(re.findall(r"\.collection(?:_group)?\(\"(\w+)\"\)", SOURCE.read_text(encoding="utf-8")))
+    _, exempt = _indexes(minimal)
+    assert names <= exempt
+
+
+def test_what_expires_goes_by_itself(minimal: Life) -> None:
+    """Invocations and markers have a time to live, in a field that is not indexed."""
+    expiring = {
+        (field["collection"], field["field"]) for field in minimal.all("google_firestore_field") if field["ttl_config"]
+    }
+    assert expiring == {("invocations", "expire_at"), ("triggers", "expire_at")}
+    made, _ = _indexes(minimal)
+    assert not expiring & {(collection, name) for collection, _, name in made}

@@ -1,0 +1,93 @@
+"""From nothing to an installation, to no change, to an upgrade, to nothing."""
+
+import re
+
+import pytest
+
+from tests.terraform.conftest import EVERYTHING, MINIMAL, PROJECT, Life
+from tests.terraform.tool import REPOSITORY, ROOT, Terraform
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def test_terraform_tests_pass(terraform: Terraform) -> None:
+    """What anybody runs with ``terraform test``."""
+    done = terraform.run(ROOT, "test")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"Success! \d+ passed, 0 failed", done.stdout)
+
+
+def test_minimal_is_minimal() -> None:
+    """Fifteen lines, one variable."""
+    text = (REPOSITORY / ROOT / "examples/minimal/main.tf").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 15
+    assert re.findall(r'^variable "(\w+)"', text, re.MULTILINE) == list(MINIMAL)
+
+
+def test_second_plan_shows_no_change(life: Life) -> None:
+    """What was applied is what is configured."""
+    assert life.planned_again.returncode == 0, life.planned_again.stdout[-3000:]
+    assert "No changes" in life.planned_again.stdout
+
+
+def test_nothing_is_left_after_destroy(life: Life) -> None:
+    """A destroy takes everything."""
+    assert life.destroyed.returncode == 0, life.destroyed.stderr
+    assert life.left == []
+    assert len(life.resources) > 90
+
+
+def test_nothing_resists_a_destroy(everything: Life) -> None:
+    """What a provider would refuse to destroy, or leave behind, is set not to; the database is protected by its own setting alone."""
+    for found in everything.resources:
+        assert found.values.get("deletion_protection") in (None, False), found.address
+    (bucket,) = everything.all("google_storage_bucket")
+    (database,) = everything.all("google_firestore_database")
+    assert bucket["force_destroy"] is True
+    assert database["deletion_policy"] == "DELETE"
+
+
+def test_new_source_changes_only_the_functions(everything: Life) -> None:
+    """The archive is a new object, the four functions are built from it, and nothing else moves."""
+    expected = {
+        "module.source.google_storage_bucket_object.functions": ["delete", "create"],
+        **{
+            f'module.function["{name}"].google_cloudfunctions2_function.this': ["update"]
+            for name in ("on_gitiles_commit", "on_build_completion", "on_task", "console")
+        },
+    }
+    assert everything.upgrades["source"] == expected
+
+
+def test_new_rate_changes_only_the_queue(everything: Life) -> None:
+    """A queue's rate is the queue's affair."""
+    assert everything.upgrades["rate"] == {"module.queue.google_cloud_tasks_queue.this": ["update"]}
+
+
+def test_outputs_tell_what_to_do_next(minimal: Life, everything: Life) -> None:
+    """Where the console is, where commits go, and whom to grant the right in LUCI."""
+    told = minimal.outputs["next"]
+    assert told["commit_topic"] == f"projects/{PROJECT}/topics/gitiles-commit"
+    assert told["grant_in_luci"] == f"sched-functions@{PROJECT}.iam.gserviceaccount.com"
+    assert told["console_url"].startswith("https://luci-scheduler-console-")
+    assert told["publish_first_commit"].startswith(f"gcloud pubsub topics publish gitiles-commit --project={PROJECT}")
+    assert everything.outputs["console_url"] == "https://scheduler.example.com"
+    assert everything.outputs["console_ip_address"]
+
+
+def test_a_new_generation_has_two_keys(minimal: Life, everything: Life) -> None:
+    """The first signs, both verify."""
+    assert EVERYTHING["signing_key_generation"] == 3
+    for lived, keys in ((minimal, 1), (everything, 2)):
+        for version in lived.all("google_secret_manager_secret_version"):
+            lines = version["secret_data"].split("\n")
+            assert len(set(lines)) == keys
+            assert all(len(line) >= 32 for line in lines)
+
+
+def test_topics_of_alerts_have_runbooks(everything: Life) -> None:
+    """Every alert has a page of the same name, which says what to do."""
+    alerts = {policy["display_name"].rpartition(": ")[2] for policy in everything.all("google_monitoring_alert_policy")}
+    assert len(alerts) == 7
+    for alert in alerts:
+        assert (REPOSITORY / f"docs/operations/{alert}.md").exists(), alert

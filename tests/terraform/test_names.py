@@ -1,0 +1,82 @@
+"""Every name fits its service's limits with the longest project name and prefix, and installations do not meet."""
+
+import re
+
+import pytest
+
+from tests.terraform.conftest import EVERYTHING, PROJECT, Life
+
+pytestmark = pytest.mark.timeout(900)
+
+_TOPIC = r"(?!goog)[A-Za-z][A-Za-z0-9._~+%-]{2,254}"
+_COMPUTE = r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?"
+LIMITS = {
+    ("google_service_account", "account_id"): r"[a-z][a-z0-9-]{4,28}[a-z0-9]",
+    ("google_storage_bucket", "name"): r"(?!goog)[a-z0-9][a-z0-9_-]{1,61}[a-z0-9]",
+    # A function's service is one of Cloud Run, whose names are shorter.
+    ("google_cloudfunctions2_function", "name"): r"[a-z][a-z0-9-]{0,47}[a-z0-9]",
+    ("google_pubsub_topic", "name"): _TOPIC,
+    ("google_pubsub_subscription", "name"): _TOPIC,
+    ("google_cloud_tasks_queue", "name"): r"[A-Za-z0-9-]{1,100}",
+    ("google_cloud_scheduler_job", "name"): r"[A-Za-z0-9_-]{1,500}",
+    ("google_secret_manager_secret", "secret_id"): r"[A-Za-z0-9_-]{1,255}",
+    ("google_firestore_database", "name"): r"[a-z][a-z0-9-]{2,61}[a-z0-9]",
+    ("google_artifact_registry_repository", "repository_id"): r"[a-z][a-z0-9-]{0,61}[a-z0-9]",
+    ("google_logging_metric", "name"): r"[A-Za-z0-9_./-]{1,100}",
+    ("google_vpc_access_connector", "name"): r"[a-z][a-z0-9-]{0,23}[a-z0-9]",
+    ("google_compute_global_address", "name"): _COMPUTE,
+    ("google_compute_region_network_endpoint_group", "name"): _COMPUTE,
+    ("google_compute_backend_service", "name"): _COMPUTE,
+    ("google_compute_url_map", "name"): _COMPUTE,
+    ("google_compute_managed_ssl_certificate", "name"): _COMPUTE,
+    ("google_compute_ssl_policy", "name"): _COMPUTE,
+    ("google_compute_target_https_proxy", "name"): _COMPUTE,
+    ("google_compute_global_forwarding_rule", "name"): _COMPUTE,
+    ("google_billing_budget", "display_name"): r".{1,60}",
+    ("google_monitoring_alert_policy", "display_name"): r".{1,512}",
+    ("google_monitoring_notification_channel", "display_name"): r".{1,512}",
+}
+"""Type and attribute → the whole of what its service takes."""
+
+NAMELESS = re.compile(
+    r"_iam_member$|google_project_service(_identity)?$|google_firestore_(field|backup_schedule)$|google_storage_bucket_object$"
+    r"|google_secret_manager_secret_version$|google_monitoring_dashboard$|^random_|^time_"
+)
+"""Types whose resources have no name of their own in the project."""
+
+
+def _names(life: Life) -> set[tuple[str, str]]:
+    return {(type_, values[attribute]) for type_, attribute in LIMITS for values in life.all(type_)}
+
+
+def test_every_name_fits(everything: Life) -> None:
+    """All types with names are in the table, and all names are within it."""
+    assert len(PROJECT) == 30
+    assert len(EVERYTHING["prefix"]) == 10
+    types = {found.type for found in everything.resources if not NAMELESS.search(found.type)}
+    assert types == {type_ for type_, _ in LIMITS}
+    for (type_, attribute), pattern in LIMITS.items():
+        for values in everything.all(type_):
+            assert re.fullmatch(pattern, values[attribute]), (type_, values[attribute])
+
+
+def test_addresses_of_functions_are_labels(everything: Life) -> None:
+    """Cloud Run gives no such address where name and project number are more than 63 characters."""
+    for function in everything.all("google_cloudfunctions2_function"):
+        assert len(f"{function['name']}-123456789012") <= 63
+
+
+def test_conditions_of_grants_fit(everything: Life) -> None:
+    """A condition's title has at most 100 characters."""
+    titles = [
+        condition["title"] for grant in everything.all("google_project_iam_member") for condition in grant["condition"]
+    ]
+    assert titles
+    assert all(len(title) <= 100 for title in titles)
+
+
+def test_installations_live_side_by_side(minimal: Life, everything: Life) -> None:
+    """One with a prefix and one without have no name in common, in the same project."""
+    assert not _names(minimal) & _names(everything)
+    for type_, name in _names(everything) - {("google_monitoring_notification_channel", "")}:
+        assert EVERYTHING["prefix"] in name, (type_, name)

@@ -1,0 +1,167 @@
+"""Least privilege: the whole of what is granted, reviewed line by line."""
+
+import re
+
+import pytest
+
+from tests.terraform.conftest import LONG_PUBLISHER, PROJECT, Life
+
+pytestmark = pytest.mark.timeout(900)
+
+BUILDBUCKET = "serviceAccount:cr-buildbucket@appspot.gserviceaccount.com"
+OLD = f"serviceAccount:{LONG_PUBLISHER}"
+BUILDS = "scheduler.buildbucket.cr-buildbucket~appspot.gserviceaccount.com"
+OLD_BUILDS = f"scheduler.buildbucket.{LONG_PUBLISHER.replace('@', '~')}"
+
+GRANTS = """
+functions  datastore.user                     project, only the database {p}luci-scheduler
+functions  cloudtasks.enqueuer                queue {p}luci-scheduler
+functions  iam.serviceAccountUser             account {p}sched-tasks
+functions  secretmanager.secretAccessor       secret {p}luci-scheduler-functions
+console    datastore.user                     project, only the database {p}luci-scheduler
+console    cloudtasks.enqueuer                queue {p}luci-scheduler
+console    iam.serviceAccountUser             account {p}sched-tasks
+console    secretmanager.secretAccessor       secret {p}luci-scheduler-console
+push       run.invoker                        service {p}luci-scheduler-on-gitiles-commit
+push       run.invoker                        service {p}luci-scheduler-on-build-completion
+tasks      run.invoker                        service {p}luci-scheduler-on-task
+cron       run.invoker                        service {p}luci-scheduler-on-task
+build      logging.logWriter                  project
+build      storage.objectViewer               project, only the bucket gcf-v2-sources-NUMBER-us-central1
+build      storage.objectViewer               bucket {project}-{p}luci-scheduler-source
+build      artifactregistry.writer            repository {p}luci-scheduler
+pubsub     iam.serviceAccountOpenIdTokenCreator  account {p}sched-push
+pubsub     pubsub.publisher                   topic {p}gitiles-commit-dead-letter
+pubsub     pubsub.subscriber                  subscription {p}gitiles-commit
+pubsub     pubsub.publisher                   topic {p}{builds}-dead-letter
+pubsub     pubsub.subscriber                  subscription {p}{builds}
+secretmanager  pubsub.publisher               topic {p}luci-scheduler-key-rotation
+{buildbucket}  pubsub.publisher               topic {p}{builds}
+{buildbucket}  pubsub.viewer                  topic {p}{builds}
+"""
+"""Account, role, resource of the minimal installation. A project-wide role is there only where no resource has a policy
+of its own: logs; databases and buckets that the functions service makes itself, which a condition narrows down to."""
+
+MORE_GRANTS = """
+functions  storage.objectViewer               bucket the-configs
+user:committer@example.com  pubsub.publisher  topic {p}gitiles-commit
+user:committer@example.com  pubsub.viewer     topic {p}gitiles-commit
+{old}      pubsub.publisher                   topic {p}{old_builds}
+{old}      pubsub.viewer                      topic {p}{old_builds}
+pubsub     pubsub.publisher                   topic {p}{old_builds}-dead-letter
+pubsub     pubsub.subscriber                  subscription {p}{old_builds}
+group:builders@example.com  iap.httpsResourceAccessor  backend {p}luci-scheduler-console
+iap        run.invoker                        service {p}luci-scheduler-console
+artifactregistry  cloudkms.cryptoKeyEncrypterDecrypter  key key
+cloudfunctions    cloudkms.cryptoKeyEncrypterDecrypter  key key
+firestore         cloudkms.cryptoKeyEncrypterDecrypter  key key
+pubsub            cloudkms.cryptoKeyEncrypterDecrypter  key key
+run               cloudkms.cryptoKeyEncrypterDecrypter  key key
+secretmanager     cloudkms.cryptoKeyEncrypterDecrypter  key key
+storage           cloudkms.cryptoKeyEncrypterDecrypter  key key
+"""
+"""What the optional features and a second Buildbucket server add."""
+
+RESOURCES = {
+    "google_cloud_run_v2_service_iam_member": ("service", "name"),
+    "google_cloud_tasks_queue_iam_member": ("queue", "name"),
+    "google_service_account_iam_member": ("account", "service_account_id"),
+    "google_secret_manager_secret_iam_member": ("secret", "secret_id"),
+    "google_storage_bucket_iam_member": ("bucket", "bucket"),
+    "google_artifact_registry_repository_iam_member": ("repository", "repository"),
+    "google_pubsub_topic_iam_member": ("topic", "topic"),
+    "google_pubsub_subscription_iam_member": ("subscription", "subscription"),
+    "google_iap_web_backend_service_iam_member": ("backend", "web_backend_service"),
+    "google_kms_crypto_key_iam_member": ("key", "crypto_key_id"),
+}
+"""Type of a grant → what it is on."""
+
+Grant = tuple[str, str, str]
+
+
+def _reviewed(text: str, prefix: str) -> set[Grant]:
+    filled = text.format(
+        p=prefix, project=PROJECT, builds=BUILDS, buildbucket=BUILDBUCKET, old=OLD, old_builds=OLD_BUILDS
+    )
+    grants = [line.split(maxsplit=2) for line in filled.splitlines() if line]
+    return {(account, role, resource) for account, role, resource in grants}
+
+
+def _granted(life: Life) -> list[Grant]:
+    accounts = {
+        account["member"]: account["account_id"].rpartition("-")[2] for account in life.all("google_service_account")
+    }
+    agents = {
+        agent["member"]: agent["service"].partition(".")[0] for agent in life.all("google_project_service_identity")
+    }
+    known = {**accounts, **agents}
+    grants = []
+    for found in life.resources:
+        if not found.type.endswith("_iam_member"):
+            continue
+        values = found.values
+        member = values["member"]
+        if "gs-project-accounts" in member:
+            member = "storage"
+        grants.append((known.get(member, member), values["role"].removeprefix("roles/"), _resource(found.type, values)))
+    return grants
+
+
+def _resource(type_: str, values: dict[str, object]) -> str:
+    if type_ != "google_project_iam_member":
+        word, attribute = RESOURCES[type_]
+        return f"{word} {str(values[attribute]).rpartition('/')[2].partition('@')[0]}"
+    conditions = values["condition"]
+    assert isinstance(conditions, list)
+    for condition in conditions:
+        if found := re.fullmatch(rf'resource\.name == "projects/{PROJECT}/databases/(.+)"', condition["expression"]):
+            return f"project, only the database {found[1]}"
+        if found := re.fullmatch(r'resource\.name\.startsWith\("projects/_/buckets/(.+)"\)', condition["expression"]):
+            return f"project, only the bucket {re.sub('[0-9]{12}', 'NUMBER', found[1])}"
+        pytest.fail(f"a condition that nobody has reviewed: {condition['expression']}")
+    return "project"
+
+
+def test_minimal_grants_are_the_reviewed_ones(minimal: Life) -> None:
+    """Not one more, not one less, none twice."""
+    assert sorted(_granted(minimal)) == sorted(_reviewed(GRANTS, ""))
+
+
+def test_all_grants_are_the_reviewed_ones(everything: Life) -> None:
+    """With every optional feature, likewise."""
+    assert sorted(_granted(everything)) == sorted(_reviewed(GRANTS + MORE_GRANTS, "staging-eu-"))
+
+
+def test_nothing_is_open_and_nothing_is_broad(life: Life) -> None:
+    """No primitive role, nobody in general, no key, and no grant that replaces those of others."""
+    for found in life.resources:
+        assert not re.search(r"_iam_(binding|policy)$|_account_key$|_hmac_key$", found.type), found.address
+    for member, role, _ in _granted(life):
+        assert member not in ("allUsers", "allAuthenticatedUsers")
+        assert not re.fullmatch(r"owner|editor|viewer|.*[aA]dmin", role), role
+
+
+def test_each_function_runs_as_its_account(life: Life) -> None:
+    """Whatever may launch is one account; the console is another; neither is the default one."""
+    accounts = {
+        function["build_config"][0]["entry_point"]: function["service_config"][0]["service_account_email"].partition(
+            "@"
+        )[0]
+        for function in life.all("google_cloudfunctions2_function")
+    }
+    launching = {account for function, account in accounts.items() if function != "console"}
+    assert len(launching) == 1
+    assert launching.pop().endswith("sched-functions")
+    assert accounts["console"].endswith("sched-console")
+
+
+def test_functions_are_not_triggered_by_the_platform(life: Life) -> None:
+    """Pub/Sub reaches them through our own subscriptions; from outside only the console is reached."""
+    for function in life.all("google_cloudfunctions2_function"):
+        assert function["event_trigger"] == []
+        ingress = function["service_config"][0]["ingress_settings"]
+        console = function["build_config"][0]["entry_point"] == "console"
+        behind_iap = bool(life.all("google_compute_backend_service"))
+        assert ingress == (
+            "ALLOW_INTERNAL_ONLY" if not console else "ALLOW_INTERNAL_AND_GCLB" if behind_iap else "ALLOW_ALL"
+        )

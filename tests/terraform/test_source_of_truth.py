@@ -1,0 +1,215 @@
+"""What the code reads is what Terraform sets: settings, queue, topics, subscriptions, log events."""
+
+import json
+import re
+from dataclasses import fields
+
+import pytest
+
+from emulator import local_cloud
+from emulator.supervisor import FUNCTIONS
+from emulator.topics import subscriptions
+from luci_scheduler.config.settings import PREFIX, Settings, read_settings
+from luci_scheduler.core.instants import SECOND
+from luci_scheduler.core.topic_names import topic_names
+from tests.terraform.conftest import EVERYTHING, PROJECT, SERVERS, Life
+from tests.terraform.tool import REPOSITORY
+
+pytestmark = pytest.mark.timeout(900)
+
+NOT_SET = {
+    "topic_project": "Terraform names each server's topic in full",
+    "task_audience": "the address of on_task, the default, is what Cloud Run wants",
+    "oidc_certs_url": "the default is where Google publishes its keys",
+    "iap_certs_url": "the default is where IAP's keys are published",
+    "local_user": "the local cloud's",
+    "gitiles_urls": "the local cloud's",
+    "storage_url": "the default is Cloud Storage itself",
+    "config_folder": "the local cloud's",
+    "config_revision": "the local cloud's",
+    "cloud_tasks_endpoint": "the local cloud's",
+    "local": "the local cloud's",
+}
+"""Setting → why an installation does not set it."""
+
+
+def _secret_names(life: Life) -> dict[str, set[str]]:
+    """Entry point → variables whose values are secrets."""
+    return {
+        function["build_config"][0]["entry_point"]: {
+            secret["key"] for secret in function["service_config"][0]["secret_environment_variables"]
+        }
+        for function in life.all("google_cloudfunctions2_function")
+    }
+
+
+def test_settings_are_the_functions_environment(everything: Life) -> None:
+    """Every setting is set or has its reason; nothing is set that is no setting."""
+    secrets = _secret_names(everything)
+    assert set(everything.environments) == set(FUNCTIONS)
+    settings = {PREFIX + field.name.upper() for field in fields(Settings)}
+    not_set = {PREFIX + name.upper() for name in NOT_SET}
+    assert not_set <= settings, "NOT_SET names what is no setting"
+    for function, environment in everything.environments.items():
+        ours = {name for name in environment if name.startswith(PREFIX)} | secrets[function]
+        assert ours == settings - not_set, function
+
+
+def test_the_functions_take_their_environment(life: Life) -> None:
+    """The settings class reads what Terraform sets, and reads it as it is meant."""
+    for function, environment in life.environments.items():
+        assert _secret_names(life)[function] == {"SCHEDULER_TOKEN_SECRETS"}
+        settings = read_settings({**environment, "SCHEDULER_TOKEN_SECRETS": "new\nold"})
+        assert settings.project == PROJECT
+        (queue,) = life.all("google_cloud_tasks_queue")
+        assert (settings.queue, settings.location) == (queue["name"], queue["location"])
+        (database,) = life.all("google_firestore_database")
+        assert settings.database == database["name"]
+        topics = {topic["id"] for topic in life.all("google_pubsub_topic")}
+        assert {server.topic for server in settings.buildbucket_servers} < topics
+        assert settings.task_account.partition("@")[0].endswith("sched-tasks")
+        assert [caller.partition("@")[0][-10:] for caller in settings.task_callers] == ["sched-cron"]
+
+
+def test_tuning_reaches_the_functions(everything: Life) -> None:
+    """Each number of ``tuning`` is a setting of the same name."""
+    settings = read_settings({**everything.environments["on_task"], "SCHEDULER_TOKEN_SECRETS": "x"})
+    assert {name: getattr(settings, name) for name in EVERYTHING["tuning"]} == EVERYTHING["tuning"]
+    assert sorted(settings.fetch_allowed_hosts) == sorted(EVERYTHING["fetch_allowed_hosts"])
+
+
+def test_configs_are_read_from_where_they_are(everything: Life) -> None:
+    """Repositories and buckets are told as the settings class has them; what is left out has its default there."""
+    settings = read_settings({**everything.environments["on_task"], "SCHEDULER_TOKEN_SECRETS": "x"})
+    in_repository, in_bucket = settings.config_sources
+    assert (in_repository.kind, in_repository.path, in_repository.ref) == ("gitiles", "a/b.cfg", "refs/heads/main")
+    assert (in_bucket.kind, in_bucket.bucket, in_bucket.object) == ("bucket", "the-configs", "other/luci-scheduler.cfg")
+
+
+def test_without_a_prefix_topics_have_the_original_names(production: Life) -> None:
+    """What the code would derive is what Terraform passes."""
+    settings = read_settings({**production.environments["on_task"], "SCHEDULER_TOKEN_SECRETS": "x"})
+    assert len(settings.buildbucket_servers) == 2
+    for server in settings.buildbucket_servers:
+        assert server.topic == topic_names(PROJECT, "buildbucket", server.publisher).topic
+
+
+def test_tasks_go_where_on_task_is(life: Life) -> None:
+    """Address and audience of tasks, of schedules and of on_task agree."""
+    environment = life.environments["on_task"]
+    url = environment["SCHEDULER_TASK_URL"]
+    (on_task,) = [
+        function["name"]
+        for function in life.all("google_cloudfunctions2_function")
+        if function["build_config"][0]["entry_point"] == "on_task"
+    ]
+    assert re.fullmatch(rf"https://{on_task}-\d+\.us-central1\.run\.app", url)
+    jobs = {job["name"].rpartition("-")[2]: job["http_target"][0] for job in life.all("google_cloud_scheduler_job")}
+    assert {kind: job["uri"] for kind, job in jobs.items()} == {"sync": f"{url}/sync", "sweep": f"{url}/sweep"}
+    for job in jobs.values():
+        (token,) = job["oidc_token"]
+        assert (token["audience"], token["service_account_email"]) == (url, environment["SCHEDULER_TASK_CALLERS"])
+
+
+def test_the_local_queue_is_the_cloud_s(minimal: Life) -> None:
+    """Rates and retries of the local cloud's queue are those of Terraform."""
+    (queue,) = minimal.all("google_cloud_tasks_queue")
+    (rates,), (retries,) = queue["rate_limits"], queue["retry_config"]
+    assert queue["name"] == local_cloud.QUEUE
+    assert queue["location"] == local_cloud.LOCATION
+    local = local_cloud._RATES
+    assert rates["max_dispatches_per_second"] == local.max_dispatches_per_second
+    assert rates["max_concurrent_dispatches"] == local.max_concurrent_dispatches
+    expected = local_cloud._RETRIES
+    assert retries["max_attempts"] == expected.max_attempts
+    assert retries["max_doublings"] == expected.max_doublings
+    assert _seconds(retries["max_retry_duration"]) * SECOND == expected.max_retry_duration
+    assert _seconds(retries["min_backoff"]) * SECOND == expected.min_backoff
+    assert _seconds(retries["max_backoff"]) * SECOND == expected.max_backoff
+
+
+def test_the_queue_is_as_wide_as_on_task(life: Life) -> None:
+    """No more tasks are under way than there are instances for: a refused one would slow the queue down."""
+    (queue,) = life.all("google_cloud_tasks_queue")
+    (on_task,) = [
+        function["service_config"][0]
+        for function in life.all("google_cloudfunctions2_function")
+        if function["build_config"][0]["entry_point"] == "on_task"
+    ]
+    room = on_task["max_instance_count"] * on_task["max_instance_request_concurrency"]
+    assert queue["rate_limits"][0]["max_concurrent_dispatches"] == room
+
+
+def test_the_local_subscriptions_are_the_cloud_s(minimal: Life) -> None:
+    """Topics, names, deadlines, pauses, attempts and dead letters of the local cloud are those of Terraform."""
+    local = {item.subscription: item for item in subscriptions(PROJECT, [server["publisher"] for server in SERVERS])}
+    kept = {item["id"]: item for item in minimal.all("google_pubsub_subscription") if not item["push_config"]}
+    pushed = {item["id"]: item for item in minimal.all("google_pubsub_subscription") if item["push_config"]}
+    assert set(pushed) == set(local)
+    assert {item.dead_letter_subscription for item in local.values()} == set(kept) - {
+        f"projects/{PROJECT}/subscriptions/luci-scheduler-key-rotation"
+    }
+    names = {
+        function["build_config"][0]["entry_point"]: function["name"]
+        for function in minimal.all("google_cloudfunctions2_function")
+    }
+    for name, item in local.items():
+        cloud = pushed[name]
+        (push,), (retry,), (dead) = cloud["push_config"], cloud["retry_policy"], cloud["dead_letter_policy"][0]
+        (token,) = push["oidc_token"]
+        assert cloud["topic"] == item.topic
+        assert cloud["ack_deadline_seconds"] == item.ack_deadline_seconds
+        assert _seconds(retry["minimum_backoff"]) == item.minimum_backoff_seconds
+        assert _seconds(retry["maximum_backoff"]) == item.maximum_backoff_seconds
+        assert dead["max_delivery_attempts"] == item.max_delivery_attempts >= 20
+        assert dead["dead_letter_topic"] == item.dead_letter_topic
+        assert kept[item.dead_letter_subscription]["topic"] == item.dead_letter_topic
+        assert push["push_endpoint"] == item.endpoint(token["audience"])
+        assert token["audience"].startswith(f"https://{names[item.function]}-")
+
+
+def test_functions_are_given_the_time_that_callers_wait(life: Life) -> None:
+    """A function's limit is that of its subscription; on_task's is above the dispatch deadline of a task."""
+    from luci_scheduler.adapters import cloud_tasks
+
+    limits = {
+        function["name"]: function["service_config"][0]["timeout_seconds"]
+        for function in life.all("google_cloudfunctions2_function")
+    }
+    for item in life.all("google_pubsub_subscription"):
+        for push in item["push_config"]:
+            (limit,) = [
+                seconds for name, seconds in limits.items() if push["push_endpoint"].startswith(f"https://{name}-")
+            ]
+            assert limit == item["ack_deadline_seconds"]
+    (on_task,) = [seconds for name, seconds in limits.items() if name.endswith("on-task")]
+    assert on_task > cloud_tasks._DISPATCH_DEADLINE
+
+
+def test_metrics_count_lines_that_the_functions_log(everything: Life) -> None:
+    """Each event name in a metric's filter is logged somewhere in functions/."""
+    source = "\n".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "functions").rglob("*.py"))
+    metrics = everything.all("google_logging_metric")
+    assert len(metrics) == 8
+    for metric in metrics:
+        events = re.findall(r'"(\w+)"', metric["filter"].partition("jsonPayload.message=(")[2].partition(")")[0])
+        assert events, metric["name"]
+        for event in events:
+            assert re.search(rf'\.(info|warning|error|exception)\(\s*"{event}"', source), event
+    (polls,) = [metric["filter"] for metric in metrics if metric["name"].endswith("poll_failures")]
+    for name in re.findall(r"jsonPayload\.(\w+)!?=\"", polls):
+        assert re.search(rf"\b{name}=", source), name
+
+
+def test_the_dashboard_shows_every_metric(everything: Life) -> None:
+    """What is counted is also shown, but for what is an alert of its own."""
+    (board,) = everything.all("google_monitoring_dashboard")
+    shown = json.dumps(json.loads(board["dashboard_json"]))
+    for metric in everything.all("google_logging_metric"):
+        name = metric["name"].rpartition("/")[2]
+        if name not in ("sweeps", "errors"):
+            assert f"user/{metric['name']}" in shown, name
+
+
+def _seconds(text: str) -> float:
+    return float(text.removesuffix("s"))

@@ -1,0 +1,103 @@
+"""How Terraform is run here: with the real providers if they can be installed, otherwise with stand-ins, otherwise not at all."""
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).parent.parent.parent
+ROOT = Path("infra/terraform")
+_TIMEOUT = 300.0  # seconds for one command; each takes some ten
+
+
+@dataclass(frozen=True)
+class Terraform:
+    """Runs commands on configurations in a copy of the checkout.
+
+    With stand-ins (``TERRAFORM_OFFLINE``) apply and destroy work without an account; with the real providers only what is mocked does.
+    """
+
+    checkout: Path
+    stand_in: str
+    """The command that runs terraform with stand-in providers; empty: the real ones are installed."""
+
+    def run(self, folder: Path, *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
+        """Run one command on a configuration, ``folder`` within the checkout; ``typed`` is its standard input."""
+        at = str(self.checkout / folder)
+        command = [self.stand_in, at] if self.stand_in else ["terraform", f"-chdir={at}"]
+        return subprocess.run(
+            [*command, *arguments],
+            input=typed,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT,
+            check=False,
+        )
+
+
+def copy_checkout(to: Path) -> Path:
+    """Copy what Terraform reads; the empty ``.git`` marks the copy as a checkout of its own."""
+    leave = shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars")
+    shutil.copytree(REPOSITORY / "infra", to / "infra", ignore=leave)
+    shutil.copytree(REPOSITORY / "functions", to / "functions")
+    (to / ".git").mkdir()
+    return to
+
+
+def find_terraform(checkout: Path) -> Terraform | str:
+    """Return how to run Terraform on a copy of the checkout, or why it cannot be run."""
+    if shutil.which("terraform") is None:
+        return "there is no terraform on the PATH"
+    real = Terraform(checkout, "")
+    if real.run(ROOT, "init", "-backend=false", "-input=false").returncode == 0:
+        return real
+    folder = os.environ.get("TERRAFORM_OFFLINE")
+    if not folder:
+        return "the providers cannot be installed, and TERRAFORM_OFFLINE names no folder with stand-ins"
+    return Terraform(checkout, str(Path(folder) / "tf-offline"))
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A managed resource of a state or a plan, with the values that it has."""
+
+    address: str
+    type: str
+    values: dict[str, Any]
+
+
+def resources(shown: dict[str, Any]) -> list[Resource]:
+    """Return all managed resources out of ``terraform show -json``, those of modules included."""
+
+    def below(module: dict[str, Any]) -> list[Resource]:
+        own = [
+            Resource(item["address"], item["type"], item["values"])
+            for item in module.get("resources", [])
+            if item["mode"] == "managed"
+        ]
+        return own + [found for child in module.get("child_modules", []) for found in below(child)]
+
+    return below(shown.get("values", {}).get("root_module", {}))
+
+
+def changes(shown: dict[str, Any]) -> dict[str, list[str]]:
+    """Return address → actions of every managed resource that a plan (``show -json PLAN``) would change."""
+    return {
+        change["address"]: change["change"]["actions"]
+        for change in shown["resource_changes"]
+        if change["mode"] == "managed" and change["change"]["actions"] != ["no-op"]
+    }
+
+
+def parse(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """Return the JSON that a command printed.
+
+    Raises:
+        AssertionError: the command failed; with what it said.
+    """
+    assert done.returncode == 0, done.stdout + done.stderr
+    shown: dict[str, Any] = json.loads(done.stdout)
+    return shown

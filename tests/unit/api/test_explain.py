@@ -1,0 +1,288 @@
+"""Why a commit did or did not run: each reason is brought about, and its sentence found."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from emulator.memory.gitiles import MemoryGitiles
+from luci_scheduler.api.errors import ApiError
+from luci_scheduler.api.explain import Explanation, Reason, explain_commit
+from luci_scheduler.core.commit_event import CommitEvent
+from luci_scheduler.core.errors import ComeAgainError
+from luci_scheduler.core.instants import DAY, HOUR, SECOND
+from luci_scheduler.core.job import Job
+from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.engine.commit import on_commit
+from luci_scheduler.engine.jobs import pause_job
+from luci_scheduler.ports import CreateTrigger, GitilesError, TriggerRecord
+from tests.unit.api.support import OWNER, READER, STRANGER, Client, context, put_job, world_for
+from tests.unit.engine.world import HOST, JOB, REPO, World, config
+
+MAIN = "refs/heads/main"
+NEWEST_FIRST = "triggering_policy { kind: NEWEST_FIRST pending_timeout { seconds: 60 } }"
+THREE = "triggering_policy { max_concurrent_invocations: 3 max_batch_size: 1 }"
+
+
+def _explain(world: World, revision: str = "a", ref: str = MAIN, **more: Any) -> Explanation:
+    (answer,) = list(explain_commit(context(world, READER), REPO, revision * (40 // len(revision)), ref, **more))
+    return answer
+
+
+def _expect(answer: Explanation, reason: Reason, *words: str) -> None:
+    assert answer.reason is reason, answer
+    assert answer.sentence.endswith(".")
+    for word in words:
+        assert word in answer.sentence, answer.sentence
+
+
+def test_it_runs_in_an_invocation() -> None:
+    """Which one, and how it stands; looked for on the refs that are watched by name where none is given."""
+    world = world_for()
+    world.commit("a")
+    (invocation,) = world.invocations()
+    for ref in (MAIN, ""):
+        answer = _explain(world, ref=ref)
+        _expect(answer, Reason.INVOCATION, str(invocation.id), "RUNNING")
+        assert (answer.invocation_id, answer.status, answer.ref) == (invocation.id, "RUNNING", MAIN)
+        assert answer.trigger_id == f"{REPO}/+/{MAIN}@{'a' * 40}"
+    world.finish()
+    world.notify("n1")
+    _expect(_explain(world), Reason.INVOCATION, "SUCCEEDED")
+
+
+def test_it_was_batched_into_an_invocation() -> None:
+    """Into which, and what that runs; the newest of the batch says what it stands for."""
+    world = world_for()
+    for number, revision in enumerate("abc"):
+        world.commit(revision, f"m{number}")
+    world.finish()
+    world.notify("n1")
+    newest = world.invocations()[0]
+    answer = _explain(world, "b")
+    _expect(answer, Reason.BATCHED, f"batched into invocation {newest.id}", "c" * 40, "2 triggers")
+    assert (answer.invocation_id, answer.status) == (newest.id, "RUNNING")
+    _expect(_explain(world, "c"), Reason.INVOCATION, "stands for 1 older trigger")
+
+
+def test_it_waits_for_a_running_invocation() -> None:
+    """For which one, and since when."""
+    world = world_for()
+    world.commit("a", "m1")
+    world.commit("b", "m2")
+    world.clock.advance(90 * SECOND)
+    answer = _explain(world, "b")
+    (running,) = world.invocations()
+    _expect(answer, Reason.WAITING_FOR_INVOCATION, str(running.id), "since 2026-03-01T12:00:02Z (1m30s)")
+    assert answer.waiting_for == (running.id,)
+    assert answer.since == world.clock.now() - 90 * SECOND
+
+
+def test_the_slot_limit_is_reached() -> None:
+    """How many are allowed, and which they are."""
+    world = world_for(config(policy=THREE))
+    for number, revision in enumerate("abcd"):
+        world.commit(revision, f"m{number}")
+    answer = _explain(world, "d")
+    _expect(answer, Reason.SLOT_LIMIT, "the policy allows 3 invocations at a time")
+    assert set(answer.waiting_for) == {item.id for item in world.invocations()}
+    assert len(answer.waiting_for) == 3
+
+
+def test_it_is_pending_though_a_slot_is_free() -> None:
+    """The next triage decides: of logarithmic batching, or one that is on its way."""
+    world = world_for()
+    trigger = Trigger(f"{REPO}/+/{MAIN}@{'a' * 40}", world.clock.now(), "gitiles", {"ref": MAIN})
+    world.store.commit([CreateTrigger(TriggerRecord(JOB, trigger))])
+    _expect(_explain(world), Reason.PENDING, "pending since 2026-03-01T12:00:00Z", "next triage")
+
+
+def test_the_policy_discarded_it_by_its_age() -> None:
+    """Which policy, and after how long."""
+    world = world_for(config(policy=NEWEST_FIRST))
+    world.commit("a", "m1")
+    world.commit("b", "m2")
+    world.clock.advance(2 * HOUR)
+    world.finish()
+    world.notify("n1")
+    _expect(_explain(world, "b"), Reason.DISCARDED_BY_AGE, "NEWEST_FIRST", "1m0s")
+
+
+def test_it_was_discarded_as_surplus() -> None:
+    """More than a thousand waited; the oldest are dropped."""
+    world = world_for()
+    world.commit("a", "m0")
+    names = [f"{n:040x}" for n in range(1005)]
+    for number, revision in enumerate(names):
+        event = CommitEvent(REPO, MAIN, revision)
+        world.clock.advance(SECOND)
+        on_commit(world.runtime, event, world.clock.now(), f"commit-x{number}")
+    world.finish()
+    world.notify("n1")
+    _expect(_explain(world, names[0]), Reason.DISCARDED_AS_SURPLUS, "more than 1000 triggers were pending")
+    assert _explain(world, names[10]).reason in (Reason.BATCHED, Reason.INVOCATION)
+
+
+def test_the_job_was_paused() -> None:
+    """By whom and why, while it still is."""
+    world = world_for()
+    pause_job(world.runtime, JOB, f"user:{OWNER}", "too red", "k")
+    world.commit("a")
+    _expect(_explain(world), Reason.JOB_PAUSED, "the job was paused", f"by {OWNER} (too red)")
+
+
+def test_the_job_is_disabled() -> None:
+    """Before the commit came, or after."""
+    world = world_for()
+    world.commit("a", "m1")
+    world.commit("b", "m2")
+    put_job(world, replace(_job(world), enabled=False))
+    world.commit("c", "m3")
+    _expect(_explain(world, "c"), Reason.JOB_DISABLED, "removed or disabled")
+    _expect(_explain(world, "d"), Reason.JOB_DISABLED, "removed or disabled")
+    _expect(_explain(world, "a"), Reason.INVOCATION)
+
+
+def _job(world: World) -> Job:
+    found = world.store.job(JOB)
+    assert found is not None
+    return found.value
+
+
+def test_its_paths_are_of_no_interest() -> None:
+    """Gitiles is asked once, however many jobs filter."""
+    gitiles = MemoryGitiles()
+    (interesting,) = gitiles.push(MAIN, diff=[("", "src/x")])
+    (boring,) = gitiles.push(MAIN, diff=[("docs/x", "docs/y")])
+    filters = 'refs: "refs/heads/main" path_regexps: "src/.*"'
+    world = world_for(config(("job", "b")).replace('refs: "refs/heads/main"', filters), gitiles)
+    gitiles.calls.clear()
+    for answer in explain_commit(context(world, READER), REPO, boring, MAIN):
+        _expect(answer, Reason.PATH_FILTERED, "no file that it changed is of interest")
+    assert len(gitiles.calls) == 1
+    for answer in explain_commit(context(world, READER), REPO, interesting, MAIN):
+        _expect(answer, Reason.NEVER_ARRIVED)
+    for answer in explain_commit(context(world, READER), REPO, "e" * 40, MAIN):
+        _expect(answer, Reason.NOT_SERVED, "does not serve the commit", "NOT_FOUND")
+
+    def busy(_: str) -> None:
+        raise GitilesError("UNAVAILABLE", "busy", transient=True)
+
+    gitiles.before_call = busy
+    for answer in explain_commit(context(world, READER), REPO, boring, MAIN):
+        _expect(answer, Reason.NEVER_ARRIVED, "could not be asked why just now: UNAVAILABLE")
+
+
+def test_the_host_never_served_it() -> None:
+    """It was waited for; then its trigger was discarded with what the host said."""
+    world = world_for(gitiles=MemoryGitiles(), commit_wait_seconds=60)
+    event = CommitEvent(REPO, MAIN, "a" * 40)
+    published = world.clock.now()
+    with pytest.raises(ComeAgainError):
+        on_commit(world.runtime, event, published, "k")
+    world.clock.advance(HOUR)
+    on_commit(world.runtime, event, published, "k")
+    _expect(_explain(world), Reason.NOT_SERVED, "does not serve the commit", "NOT_FOUND")
+
+
+def test_the_ref_is_not_watched() -> None:
+    """Which one."""
+    world = world_for()
+    _expect(_explain(world, ref="refs/heads/other"), Reason.REF_NOT_WATCHED, "does not watch refs/heads/other")
+
+
+def test_it_never_arrived() -> None:
+    """Nothing is known of it."""
+    world = world_for()
+    _expect(_explain(world), Reason.NEVER_ARRIVED, "not announced", "90 days")
+    _expect(_explain(world, ref=""), Reason.NEVER_ARRIVED)
+
+
+def test_it_was_discarded_for_what_it_is() -> None:
+    """Any other reason is told as it was recorded."""
+    world = world_for()
+    trigger = Trigger(f"{REPO}/+/{MAIN}@{'a' * 40}", world.clock.now(), "gitiles", {"ref": MAIN, "tags": ["x"]})
+    record = TriggerRecord(JOB, trigger, discarded="bad tag", resolved=world.clock.now())
+    world.store.commit([CreateTrigger(record)])
+    _expect(_explain(world), Reason.DISCARDED, "discarded: bad tag")
+
+
+def test_the_invocation_is_no_longer_stored() -> None:
+    """Its marker may outlive it by some hours."""
+    world = world_for()
+    world.commit("a")
+    path = ("jobs", JOB, "invocations", f"{world.invocations()[0].id:019d}")
+    del world.store._documents[path]
+    answer = _explain(world)
+    _expect(answer, Reason.INVOCATION, "no longer stored")
+    assert answer.status == ""
+
+
+def test_every_reason_is_in_this_file() -> None:
+    """A reason that is added needs its test."""
+    from pathlib import Path
+
+    text = Path(__file__).read_text(encoding="utf-8")
+    assert [reason for reason in Reason if f"Reason.{reason.name}" not in text] == []
+
+
+def test_spellings_of_a_repository_and_invisible_jobs() -> None:
+    """Any spelling will do; jobs that the caller may not see are left out."""
+    world = world_for()
+    world.commit("a")
+    (answer,) = explain_commit(context(world, READER), f"{REPO}.git", "a" * 40)
+    assert answer.reason is Reason.INVOCATION
+    assert explain_commit(context(world, STRANGER), REPO, "a" * 40) == []
+    assert explain_commit(context(world, READER), "https://other.googlesource.com/x", "a" * 40) == []
+
+
+@pytest.mark.parametrize(
+    ("repo", "revision", "ref"),
+    [(REPO, "main", ""), (REPO, "A" * 40, ""), (REPO, "a" * 40, "main"), ("https://evil.example.com/x", "a" * 40, "")],
+)
+def test_bad_questions(repo: str, revision: str, ref: str) -> None:
+    """Refused before anything is read."""
+    world = world_for()
+    with pytest.raises(ApiError):
+        explain_commit(context(world), repo, revision, ref)
+    assert world.counted() == "0R/0W/0c"
+
+
+def test_what_it_costs_does_not_grow_with_the_history() -> None:
+    """One read for who watches, and for each job itself, its trigger and its invocation."""
+    for commits in (1, 40):
+        world = world_for(config(("job", "b", "c")))
+        for number in range(commits):
+            world.commit("a" if number == 0 else "b", f"m{number}")
+            world.clock.advance(DAY)
+        world.counted()
+        explain_commit(context(world), REPO, "a" * 40)
+        assert world.counted() == "10R/0W/0c"
+
+
+def test_over_the_api() -> None:
+    """The same in a message."""
+    world = world_for()
+    world.commit("a", "m1")
+    world.commit("b", "m2")
+    request = {"repo": REPO, "revision": "b" * 40, "ref": MAIN}
+    (item,) = Client(world).call("ExplainCommit", request, READER, "scheduler.Operator")["explanations"]
+    assert item["reason"] == "WAITING_FOR_INVOCATION"
+    assert item["waitingFor"] == [str(world.invocations()[0].id)]
+    assert item["jobRef"] == {"project": "proj", "job": "job"}
+
+
+def test_a_job_that_several_triggers_lead_to_is_explained_once() -> None:
+    """By the ref whose trigger got furthest."""
+    text = f"""
+    trigger {{ id: "a" schedule: "triggered" gitiles {{ repo: "{REPO}" refs: "{MAIN}" }} triggers: "job" }}
+    trigger {{ id: "b" schedule: "triggered" gitiles {{ repo: "{REPO}.git" refs: "refs/heads/x" }} triggers: "job" }}
+    job {{ id: "job" buildbucket {{ server: "{HOST}" bucket: "ci" builder: "job" }} }}
+    """
+    world = world_for(text)
+    on_commit(world.runtime, CommitEvent(REPO, "refs/heads/x", "a" * 40), world.clock.now(), "k1")
+    on_commit(world.runtime, CommitEvent(REPO, MAIN, "a" * 40), world.clock.now(), "k2")
+    (answer,) = explain_commit(context(world), REPO, "a" * 40)
+    assert (answer.reason, answer.ref) == (Reason.INVOCATION, "refs/heads/x")
+    (answer,) = explain_commit(context(world), REPO, "a" * 40, MAIN)
+    assert answer.reason is Reason.WAITING_FOR_INVOCATION

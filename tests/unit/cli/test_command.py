@@ -1,0 +1,282 @@
+"""The command: what it asks of the API, what it writes, and how it ends."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from emulator.memory.gitiles import MemoryGitiles
+from emulator.replay.player import play
+from emulator.replay.scenario import load_scenario
+from luci_scheduler.cli.main import main
+from luci_scheduler.cli.session import CommandError, Exit, Session, invocation_ref, job_ref, show_table
+from tests.unit.api.support import READER, STRANGER, world_for
+from tests.unit.cli.support import run
+from tests.unit.engine.world import REPO, World, config
+
+MAIN = "refs/heads/main"
+
+
+def _running(**more: Any) -> World:
+    world = world_for(**more)
+    world.commit()
+    world.queue.purge()
+    return world
+
+
+def test_tables_for_people_and_json_for_programs() -> None:
+    """The same jobs both ways."""
+    world = _running()
+    ran = run(world, "jobs", "proj")
+    assert ran.code == 0
+    assert ran.out.splitlines()[0].split() == ["JOB", "STATE", "PAUSED", "SCHEDULE"]
+    assert ["proj/job", "RUNNING", "no", "triggered"] in [line.split() for line in ran.out.splitlines()]
+    jobs = run(world, "jobs", "proj", "--json").document["jobs"]
+    assert [job["jobRef"]["job"] for job in jobs] == ["job", "poller"]
+
+
+def test_a_job_and_its_invocations() -> None:
+    """Shown, listed over more than one page, and one alone, by number or by the address of its page."""
+    world = world_for()
+    for number in range(53):
+        world.commit("abcdef0123456789"[number % 16], f"m{number}")
+        world.finish()
+        world.notify(f"n{number}")
+    found = run(world, "invocations", "proj/job", "--limit", "60", "--json").document["invocations"]
+    numbers = [item["invocationRef"]["invocationId"] for item in found]
+    assert len(set(numbers)) == len(numbers) == len(world.invocations()) <= 60
+    assert len(run(world, "invocations", "proj/job", "--limit", "3").out.splitlines()) == 4
+    assert "state     " in run(world, "job", "show", "proj/job").out
+    for name in (f"proj/job/{numbers[0]}", f"https://x.example.com/jobs/proj/job/{numbers[0]}"):
+        assert "status      SUCCEEDED" in run(world, "invocation", "show", name).out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "who", "code"),
+    [
+        (("job", "show", "proj/none"), "", Exit.NOT_FOUND),
+        (("job", "show", "proj/job"), STRANGER, Exit.NOT_FOUND),
+        (("job", "pause", "proj/job"), READER, Exit.NOT_ALLOWED),
+        (("job", "pause", "proj"), "", Exit.WRONG_USAGE),
+        (("invocation", "show", "proj/job/x"), "", Exit.WRONG_USAGE),
+        (("invocation", "show", "proj/job/1"), "", Exit.NOT_FOUND),
+        (("invocations", "proj/job", "--limit", "0"), "", Exit.WRONG_USAGE),
+        (("commit", "explain", "a" * 40, "--repo", "https://q.googlesource.com/x"), "", Exit.FAILED),
+    ],
+)
+def test_exit_codes(arguments: tuple[str, ...], who: str, code: int) -> None:
+    """Of what is not there, not allowed or not meant."""
+    world = _running()
+    assert run(world, *arguments, **({"who": who} if who else {})).code == code
+
+
+def test_actions_leave_their_reason() -> None:
+    """Pausing, resuming, aborting."""
+    world = _running()
+    assert run(world, "job", "pause", "proj/job", "--reason", "too red").code == 0
+    found = world.store.job("proj/job")
+    assert found
+    assert (found.value.paused, found.value.change_reason) == (True, "too red")
+    assert run(world, "job", "resume", "proj/job").code == 0
+    number = world.invocations()[0].id
+    assert run(world, "invocation", "abort", f"proj/job/{number}", "--reason", "stuck").code == 0
+    world.tick(1)
+    assert world.invocations()[0].status == "ABORTED"
+    assert world.invocations()[0].abort_reason == "stuck"
+
+
+@pytest.mark.parametrize("verb", ["trigger", "rerun", "backfill"])
+def test_five_times_at_once_with_one_key_has_one_effect(verb: str) -> None:
+    """And with another key, or none, one more."""
+    gitiles = MemoryGitiles()
+    hashes = gitiles.push(MAIN, 3)
+    world = world_for(
+        config(("job",), "triggering_policy { max_concurrent_invocations: 99 max_batch_size: 1 }"), gitiles
+    )
+    assert run(world, "job", "trigger", "proj/job").code == 0
+    world.tick(2)
+    before = len(world.invocations())
+    arguments = {
+        "trigger": ("job", "trigger", "proj/job"),
+        "rerun": ("invocation", "rerun", f"proj/job/{world.invocations()[0].id}"),
+        "backfill": ("backfill", hashes[0], hashes[-1], "--repo", REPO, "--ref", MAIN, "--job", "proj/job", "--yes"),
+    }[verb]
+    with ThreadPoolExecutor(5) as pool:
+        for ran in pool.map(lambda _: run(world, *arguments, "--request-id", "k"), range(5)):
+            assert ran.code == 0
+    _settle(world)
+    effect = len(world.invocations()) - before
+    assert effect == (2 if verb == "backfill" else 1)
+    assert run(world, *arguments).code == 0
+    _settle(world)
+    assert len(world.invocations()) - before == 2 * effect
+
+
+def _settle(world: World) -> None:
+    for number in range(10):
+        world.tick(2, f"t{number}")
+
+
+def test_backfill_only_shows_unless_told() -> None:
+    """A preview emits nothing."""
+    gitiles = MemoryGitiles()
+    hashes = gitiles.push(MAIN, 3)
+    world = world_for(config(), gitiles)
+    ran = run(world, "backfill", hashes[0], hashes[-1], "--repo", REPO, "--ref", MAIN, "--job", "proj/job")
+    assert ran.code == 0
+    assert hashes[1] in ran.out
+    assert "2 commits: nothing emitted; say --yes to do it" in ran.out
+    assert not world.queue.tasks
+
+
+def test_why_a_commit_runs() -> None:
+    """The API's sentence."""
+    world = _running()
+    ran = run(world, "commit", "explain", "a" * 40, "--repo", REPO)
+    assert ran.code == 0
+    assert str(world.invocations()[0].id) in ran.out
+    assert "INVOCATION" in ran.out
+
+
+def test_the_log_is_followed_to_its_end() -> None:
+    """Each line once; the exit code tells how it went."""
+    world = _running()
+    name = f"proj/job/{world.invocations()[0].id}"
+    plain = run(world, "invocation", "log", name)
+    assert (plain.code, plain.out) == (0, world.log())
+
+    def end(_: float) -> None:
+        world.finish("FAILURE")
+        world.notify("n1")
+
+    followed = run(world, "invocation", "log", name, "--follow", pause=end)
+    assert (followed.code, followed.out) == (1, world.log())
+    assert run(world, "invocation", "log", name, "--json").document["debugLog"] == world.log()
+
+
+def test_what_a_config_would_change(tmp_path: Path) -> None:
+    """New, removed and changed jobs, each field with both values; the same config changes nothing."""
+    world = world_for(config(("job", "b")))
+    file = tmp_path / "luci-scheduler.cfg"
+    file.write_text(config(("job", "b")), encoding="utf-8")
+    ran = run(world, "config", "diff", str(file), "--project", "proj")
+    assert (ran.code, "nothing would change" in ran.out) == (0, True)
+    file.write_text(
+        config(("job", "c")).replace('bucket: "ci" builder: "job"', 'bucket: "try" builder: "job"'), encoding="utf-8"
+    )
+    ran = run(world, "config", "diff", str(file), "--project", "proj")
+    assert ran.code == 1
+    assert ran.out.splitlines()[0] == "in force: rev1"
+    assert "- proj/b" in ran.out
+    assert "+ proj/c" in ran.out
+    assert '    task.bucket: "ci" -> "try"' in ran.out
+    changes = run(world, "config", "diff", str(file), "--project", "proj", "--json").document["changes"]
+    assert [item["change"] for item in changes] == ["removed", "added", "changed", "changed"]
+    file.write_text("job {", encoding="utf-8")
+    assert run(world, "config", "diff", str(file), "--project", "proj").code == 2
+    assert run(world, "config", "diff", str(tmp_path / "none"), "--project", "proj").code == 2
+
+
+def test_export_writes_what_replay_plays(tmp_path: Path) -> None:
+    """An invocation of this world, exported through the API and replayed, gives the same log."""
+    world = world_for()
+    world.commit()
+    world.tick(61)
+    world.finish("FAILURE")
+    world.notify("n1")
+    name = f"proj/job/{world.invocations()[0].id}"
+    assert run(world, "export", name, "--out", str(tmp_path / "x"), who=READER).code == 0
+    ((invocation, log),) = play(load_scenario(tmp_path / "x" / "scenario.json")).invocations
+    assert log == world.log()
+    assert invocation.status == "FAILED"
+    assert run(world, "export", name, "--out", str(tmp_path / "y"), who=STRANGER).code == Exit.NOT_FOUND
+    assert not (tmp_path / "y").exists()
+
+
+def test_export_refuses_what_no_scenario_can_tell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An invocation that a person started."""
+    world = world_for()
+    assert run(world, "job", "trigger", "proj/job").code == 0
+    world.tick(1)
+    name = f"proj/job/{world.invocations()[0].id}"
+    assert run(world, "export", name, "--out", str(tmp_path)).code == 1
+    assert "this one's triggers are: webui" in capsys.readouterr().err
+
+
+def test_names_of_jobs_and_invocations() -> None:
+    """As words or as addresses of pages."""
+    assert job_ref("https://c.example.com/jobs/p/a%20b") == {"project": "p", "job": "a b"}
+    assert invocation_ref("p/j/12") == {"jobRef": {"project": "p", "job": "j"}, "invocationId": "12"}
+    for bad in ("p", "p/j/k", "/p//j", "https://c.example.com/"):
+        with pytest.raises(CommandError, match="a job is PROJECT/JOB"):
+            job_ref(bad)
+
+
+def test_a_table_shows_no_control_characters() -> None:
+    """What others wrote cannot steer the terminal."""
+    assert show_table(["A"], [["x\x1b[31m\ny"]]).splitlines() == ["A", "x [31m y"]
+
+
+class _Console:
+    """A console that answers one thing, and keeps what it was sent."""
+
+    def __init__(self, status: int = 200, text: str = ")]}'\n{}", **headers: str) -> None:
+        self.sent: dict[str, str] = {}
+        self._answer = requests.Response()
+        self._answer.status_code = status
+        self._answer._content = text.encode()
+        self._answer.headers.update({name.replace("_", "-"): value for name, value in headers.items()})
+
+    def __call__(self, _url: str, headers: dict[str, str], **_: Any) -> requests.Response:
+        self.sent = headers
+        return self._answer
+
+
+def _run_on(console: Any, *arguments: str, **environment: str) -> int:
+    return main(arguments, environment, lambda options: Session(options, console))
+
+
+@pytest.mark.parametrize(
+    ("console", "code"),
+    [
+        (_Console(302, "sign in", Location="https://accounts.example.com"), Exit.NOT_ALLOWED),
+        (_Console(200, "<html>"), Exit.UNAVAILABLE),
+        (_Console(200, "<html>", X_Prpc_Grpc_Code="0"), Exit.FAILED),
+        (_Console(503, "busy", X_Prpc_Grpc_Code="14"), Exit.UNAVAILABLE),
+        (_Console(401, "no", X_Prpc_Grpc_Code="16"), Exit.NOT_ALLOWED),
+    ],
+)
+def test_answers_of_no_console(console: Any, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Proxies, sign-in pages and outages; the token is never told."""
+    assert _run_on(console, "jobs", "--url", "https://c.example.com", "--token", "canary-token") == code
+    captured = capsys.readouterr()
+    assert "canary-token" not in captured.out + captured.err
+    assert console.sent["Authorization"] == "Bearer canary-token"
+
+
+def test_variables_stand_for_options(capsys: pytest.CaptureFixture[str]) -> None:
+    """Unless the option is given; a bad one is wrong usage and is not told."""
+    console = _Console(X_Prpc_Grpc_Code="0")
+    variables = {
+        "LUCI_SCHEDULER_URL": "https://c.example.com",
+        "LUCI_SCHEDULER_TOKEN": "t1",
+        "LUCI_SCHEDULER_JSON": "true",
+    }
+    assert _run_on(console, "jobs", **variables) == 0
+    assert console.sent["Authorization"] == "Bearer t1"
+    assert json.loads(capsys.readouterr().out) == {"jobs": []}
+    assert _run_on(console, "jobs", "--token", "t2", **variables) == 0
+    assert console.sent["Authorization"] == "Bearer t2"
+    assert _run_on(console, "jobs", "--url", "http://localhost:1") == 0
+    assert "Authorization" not in console.sent
+    with pytest.raises(SystemExit, match="2"):
+        _run_on(console, "jobs", LUCI_SCHEDULER_JSON="canary")
+    captured = capsys.readouterr()
+    assert "LUCI_SCHEDULER_JSON must be true or false" in captured.err
+    assert "canary" not in captured.err
+    assert _run_on(console, "jobs") == Exit.WRONG_USAGE
+    needed = {"LUCI_SCHEDULER_REPO": REPO, "LUCI_SCHEDULER_REF": MAIN, "LUCI_SCHEDULER_JOB": "p/a,p/b", **variables}
+    assert _run_on(console, "backfill", "a", "b", **needed) == 0

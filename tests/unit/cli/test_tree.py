@@ -1,0 +1,66 @@
+"""The parser, its reference page, and completion in real shells."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from luci_scheduler.cli.main import main, make_parser
+from luci_scheduler.cli.session import Exit
+from luci_scheduler.cli.tree import leaves, options_of, variable
+from tests.unit.cli.reference import MARK, PAGE, rendered
+
+
+def test_the_reference_is_that_of_the_parser() -> None:
+    """Every verb, option, variable and exit code; ``python -m tests.unit.cli.reference`` writes it anew."""
+    page = PAGE.read_text(encoding="utf-8")
+    assert page.partition(MARK)[2] == "\n" + rendered()
+    for code in Exit:
+        assert f"| {int(code)} |" in page
+    for _, leaf in leaves(make_parser()):
+        for action in options_of(leaf):
+            assert f"`{variable(action)}`" in page
+
+
+def test_every_verb_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """And has something to run."""
+    for path, leaf in leaves(make_parser()):
+        assert callable(leaf.get_default("run")), path
+        with pytest.raises(SystemExit, match="0"):
+            main([*path, "--help"], {})
+        assert " ".join(path) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (["luci-scheduler", "jo"], {"job", "jobs"}),
+        (["luci-scheduler", "job", ""], {"show", "pause", "resume", "abort", "trigger"}),
+        (["luci-scheduler", "config", "di"], {"diff"}),
+        (["luci-scheduler", "invocation", "log", "p/j/1", "--fo"], {"--follow"}),
+        (["luci-scheduler", "jobs", "p", "--js"], {"--json"}),
+        (["luci-scheduler", "backfill", "--y"], {"--yes"}),
+    ],
+)
+def test_completion_in_bash(
+    line: list[str], expected: set[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Words of the tree, then options of the verb."""
+    assert main(["completion", "bash"], {}) == 0
+    script = tmp_path / "completion.bash"
+    script.write_text(capsys.readouterr().out, encoding="utf-8")
+    words = " ".join(f"'{word}'" for word in line)
+    asked = f"source {script}; COMP_WORDS=({words}); COMP_CWORD={len(line) - 1}; _luci_scheduler; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    bash = shutil.which("bash") or "/bin/bash"
+    ran = subprocess.run([bash, "--norc", "-c", asked], capture_output=True, text=True, check=True, timeout=20)
+    assert ran.stderr == ""
+    assert set(ran.stdout.split()) == expected
+
+
+def test_completion_for_zsh_uses_its_bash_mode(capsys: pytest.CaptureFixture[str]) -> None:
+    """The same script, after zsh was told to understand it."""
+    main(["completion", "bash"], {})
+    bash = capsys.readouterr().out
+    main(["completion", "zsh"], {})
+    assert capsys.readouterr().out == f"autoload -U +X bashcompinit && bashcompinit\n{bash}"

@@ -1,0 +1,49 @@
+"""The clock of the start page: it runs, can be sped up and put forward, and never goes back."""
+
+import threading
+
+import pytest
+
+from emulator.clock import AdjustableClock
+from luci_scheduler.core.instants import DAY, HOUR, SECOND
+
+
+def test_putting_it_forward_wakes_who_waits() -> None:
+    """Within a look, not within the hour."""
+    clock, woken = AdjustableClock(), threading.Event()
+    until = clock.now() + HOUR
+    waiter = threading.Thread(target=clock.wait_until, args=(until, woken))
+    waiter.start()
+    clock.advance(HOUR)
+    waiter.join(timeout=30)
+    assert not waiter.is_alive()
+    assert clock.now() >= until
+
+
+def test_changing_its_speed_does_not_make_it_jump_or_go_back() -> None:
+    """Neither faster nor slower."""
+    clock = AdjustableClock()
+    seen = [clock.now()]
+    for speed in (1_000_000, 1, 0.5):
+        clock.run_at(speed)
+        seen.append(clock.now())
+    assert seen == sorted(seen)
+    assert seen[-1] - seen[0] < 365 * DAY
+
+
+def test_what_makes_no_sense_is_refused() -> None:
+    """Going back, or standing still."""
+    clock = AdjustableClock()
+    for speed in (0, -1):
+        with pytest.raises(ValueError, match="positive"):
+            clock.run_at(speed)
+    with pytest.raises(ValueError, match="does not go back"):
+        clock.advance(-SECOND)
+    assert clock.speed == 1
+
+
+def test_waiting_ends_when_it_is_told() -> None:
+    """Whatever the time."""
+    woken = threading.Event()
+    woken.set()
+    AdjustableClock().wait_until(1 << 62, woken)

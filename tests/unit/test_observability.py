@@ -1,0 +1,261 @@
+"""Logs: named events, one trace from the commit to the end, no secret in any line."""
+
+import ast
+import base64
+import io
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import flask
+import pytest
+import structlog
+
+from emulator.memory.queue import MemoryQueue
+from luci_scheduler import bootstrap, entry
+from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue
+from luci_scheduler.adapters.identity import UnauthenticatedError
+from luci_scheduler.core.instants import SECOND, format_rfc3339
+from luci_scheduler.ports import BuildbucketError, Task
+from luci_scheduler.tracing import bind_invocation, carried, current_trace, delivery_trace, isolated
+from tests.unit.engine.world import JOB, REPO, World, config
+
+PAGE = Path("docs/reference/observability.md")
+METRICS = Path("infra/terraform/modules/monitoring/metrics.tf")
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
+SEVERITIES = {"info": "INFO", "warning": "WARNING", "error": "ERROR", "exception": "ERROR"}
+
+
+def _events() -> dict[str, set[str]]:
+    """Return the names of all events in the code with their severities."""
+    events: dict[str, set[str]] = {}
+    for path in Path("functions").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        named = {
+            target.id: {part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant)}
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Assign) and isinstance(target := node.targets[0], ast.Name)
+        }
+        for call in ast.walk(tree):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and _is_logger(call.func):
+                first = call.args[0]
+                names = {first.value} if isinstance(first, ast.Constant) else named[ast.unparse(first)]
+                for name in names:
+                    events.setdefault(str(name), set()).add(SEVERITIES[call.func.attr])
+    return events
+
+
+def _is_logger(function: ast.Attribute) -> bool:
+    return function.attr in SEVERITIES and "logger" in ast.unparse(function.value)
+
+
+def test_the_catalogue_is_that_of_the_code() -> None:
+    """Every event with its severities, and no other."""
+    rows = re.findall(r"^\| `(\w+)` \| ([A-Z, ]+) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {name: set(told.split(", ")) for name, told in rows} == _events()
+
+
+def test_what_metrics_count_exists() -> None:
+    """Each event in a filter of Terraform's is one of the code's, and its members are written with it."""
+    text = METRICS.read_text(encoding="utf-8")
+    counted = {name for names in re.findall(r"events = \[([^\]]*)\]", text) for name in re.findall(r'"(\w+)"', names)}
+    assert "invocation_finished" in counted
+    assert counted <= _events().keys()
+    page = PAGE.read_text(encoding="utf-8")
+    for member in re.findall(r"jsonPayload\.(\w+)", text):
+        assert f"`{member}`" in page
+
+
+@pytest.mark.parametrize(
+    ("headers", "trace"),
+    [
+        ({"traceparent": PARENT}, TRACE),
+        ({"X-Cloud-Trace-Context": f"{TRACE}/123;o=1"}, TRACE),
+        ({"X-Cloud-Trace-Context": TRACE.upper()}, TRACE),
+        ({"traceparent": "00-zz-1-01", "X-Cloud-Trace-Context": f"{TRACE}/1"}, TRACE),
+        ({"traceparent": PARENT, "X-Cloud-Trace-Context": "1" * 32}, TRACE),
+    ],
+)
+def test_a_delivery_brings_its_trace(headers: dict[str, str], trace: str) -> None:
+    """In either header."""
+    assert delivery_trace(headers, "d") == trace
+
+
+@pytest.mark.parametrize("header", ["", "x", f"00-{'0' * 32}-b7ad6b7169203331-01", f"{PARENT}\n", "a" * 5000])
+def test_without_a_good_trace_it_is_made_of_the_delivery(header: str) -> None:
+    """The same one for each redelivery."""
+    made = delivery_trace({"traceparent": header}, "event-1")
+    assert re.fullmatch(r"[0-9a-f]{32}", made)
+    assert made == delivery_trace({}, "event-1") != delivery_trace({}, "event-2")
+
+
+def test_what_a_delivery_binds_ends_with_it() -> None:
+    """And nothing from outside gets in."""
+    structlog.contextvars.bind_contextvars(left="over")
+
+    def handle() -> dict[str, Any]:
+        bind_invocation("p/j", 7, 2, "")
+        return dict(structlog.contextvars.get_contextvars())
+
+    try:
+        inside = isolated(handle, TRACE, function="f")
+        assert inside == {"trace_id": TRACE, "function": "f", "job_id": "p/j", "invocation_id": "7", "attempt": 2}
+        assert structlog.contextvars.get_contextvars() == {"left": "over"}
+        assert (current_trace(), carried()) == ("", {})
+    finally:
+        structlog.contextvars.clear_contextvars()
+
+
+def test_tasks_carry_the_trace_on() -> None:
+    """As a header that the next delivery reads; outside deliveries there is none."""
+    sent: list[Any] = []
+
+    class Client:
+        def create_task(self, task: Any, **_: Any) -> None:
+            sent.append(dict(task.http_request.headers))
+
+    queue = CloudTasksQueue(Client(), "projects/p/locations/l/queues/q", "https://t.invalid", "a@p", "aud")
+    task = Task("timer", {}, World().clock.now())
+    isolated(lambda: queue.enqueue(task), TRACE)
+    queue.enqueue(task)
+    assert delivery_trace(sent[0], "d") == TRACE
+    assert "traceparent" not in sent[1]
+
+
+class _Site:
+    """The entry points of a world, called over HTTP with headers, their log as it is written in the cloud."""
+
+    def __init__(self, world: World, output: io.StringIO) -> None:
+        self.world, self._output = world, output
+        self._server = flask.Flask("site")
+
+    def message(self, function: Any, data: Any, attributes: dict[str, str], number: str, **headers: str) -> int:
+        message = {
+            "data": base64.b64encode(json.dumps(data).encode()).decode(),
+            "attributes": attributes,
+            "messageId": number,
+            "publishTime": format_rfc3339(self.world.clock.now()),
+        }
+        event = type("Event", (dict,), {"data": {"message": message}})({"id": number, "time": ""})
+        with self._server.test_request_context(headers=headers):
+            _, code = function(self.world.app, event)
+        return int(code)
+
+    def task(self, task: Task, app: bootstrap.App | None = None, **headers: str) -> Any:
+        with self._server.test_request_context(
+            f"/{task.kind}", method="POST", json=dict(task.payload), headers={"X-CloudTasks-TaskName": "t1", **headers}
+        ):
+            return entry.task(app or self.world.app, flask.request)
+
+    @property
+    def text(self) -> str:
+        return self._output.getvalue()
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.text.splitlines()]
+
+
+@pytest.fixture(name="site")
+def _site(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Site]:
+    world, output = World(), io.StringIO()
+    monkeypatch.setattr(sys, "stdout", output)
+    monkeypatch.setattr(sys, "stderr", output)
+    bootstrap.configure_logging("cloud")
+    try:
+        yield _Site(world, output)
+    finally:
+        structlog.reset_defaults()
+        structlog.contextvars.clear_contextvars()
+
+
+def _commit(site: _Site, revision: str = "a", number: str = "m1", **headers: str) -> None:
+    site.world.clock.advance(SECOND)
+    event = {"repo": REPO, "ref": "refs/heads/main", "revision": revision * 40}
+    assert site.message(entry.commit, event, {}, number, **headers) == 200
+
+
+def _notify(site: _Site, number: str, **headers: str) -> int:
+    build = list(site.world.buildbucket.builds)[-1]
+    data = {"buildPubsub": {"build": {"id": build}}, "userData": site.world.buildbucket.tokens[build]}
+    return site.message(entry.notification, data, {"version": "v2"}, number, **headers)
+
+
+def test_one_trace_from_the_commit_to_the_end(site: _Site) -> None:
+    """A check, a notification and the end are logged under the commit's trace, whatever trace they come with."""
+    site.world.buildbucket.faults = [BuildbucketError("UNAVAILABLE", "down", transient=True)]
+    _commit(site, traceparent=PARENT)
+    (invocation,) = site.world.invocations()
+    assert invocation.trace == TRACE
+    (task,) = site.world.queue.take_due(site.world.clock.now() + 10 * SECOND)
+    site.task(task, traceparent=f"00-{'1' * 32}-b7ad6b7169203331-01")
+    (task,) = site.world.queue.take_due(site.world.clock.now() + 100 * SECOND)
+    site.world.clock.advance(61 * SECOND)
+    site.task(task)
+    site.world.finish()
+    assert _notify(site, "n1", traceparent=f"00-{'2' * 32}-b7ad6b7169203331-01") == 200
+    about = [line for line in site.lines if "invocation_id" in line]
+    assert [line["message"] for line in about] == ["launch_failed", "timer_came", "invocation_finished"]
+    for line in about:
+        assert line["logging.googleapis.com/trace"] == f"projects/cloud/traces/{TRACE}"
+        assert (line["job_id"], line["invocation_id"]) == (JOB, str(invocation.id))
+        assert "trace_id" not in line
+    assert [line["attempt"] for line in about] == [1, 2, 2]
+    assert [line["severity"] for line in about] == ["WARNING", "INFO", "INFO"]
+    assert about[1]["lateness_ms"] == 1000
+
+
+def test_jobs_that_are_served_side_by_side_are_told_apart(site: _Site) -> None:
+    """Each thread of a fan-out has the commit's trace and its own job."""
+    site.world.sync(config(("job", "b", "c")))
+    site.world.buildbucket.faults = [BuildbucketError("UNAVAILABLE", "down", transient=True) for _ in range(3)]
+    _commit(site, traceparent=PARENT)
+    failed = [line for line in site.lines if line["message"] == "launch_failed"]
+    assert sorted(line["job_id"] for line in failed) == ["proj/b", "proj/c", "proj/job"]
+    assert {line["logging.googleapis.com/trace"] for line in failed} == {f"projects/cloud/traces/{TRACE}"}
+
+
+def test_ticks_tell_how_late_they_are(site: _Site) -> None:
+    """In milliseconds behind the awaited instant."""
+    world = site.world
+    world.queue.purge()
+    world.sync('job { id: "tick" schedule: "with 60s interval" noop {} }')
+    (task,) = [task for task in world.queue.tasks if task.kind == "cron"]
+    world.clock.advance(task.eta - world.clock.now() + SECOND // 4)
+    site.task(task)
+    (line,) = [line for line in site.lines if line["message"] == "tick_came"]
+    assert (line["job_id"], line["lateness_ms"]) == ("proj/tick", 250)
+
+
+def test_no_secret_is_written_anywhere(site: _Site) -> None:
+    """Marked tokens through every entry point, good and bad ones, and through a fault of ours; all output is searched."""
+    canary = "canary-4b1d"
+
+    def refuse(header: str) -> str:
+        raise UnauthenticatedError("the token is not signed by anybody known")
+
+    def explode(*_: Any) -> Any:
+        raise RuntimeError("a fault")
+
+    _commit(site, Authorization=f"Bearer {canary}")
+    token = next(iter(site.world.buildbucket.tokens.values()))
+    forged = base64.b64encode(f"{canary}.{canary}".encode()).decode()
+    for attributes in ({"auth_token": canary}, {"version": "v2"}):
+        site.message(entry.notification, {"userData": forged, "token": canary}, attributes, "n0", Authorization=canary)
+    task = Task("timer", {"job": "proj/job"}, site.world.clock.now())
+    site.task(task, replace(site.world.app, verify_caller=refuse), Authorization=f"Bearer {canary}")
+    site.task(task, Authorization=f"Bearer {canary}")
+    broken = replace(site.world.app, runtime=replace(site.world.runtime, queue=MemoryQueue(), managers={}))
+    site.task(Task("triage", {"job": "proj/job", "created": 1}, site.world.clock.now()), broken)
+    site.world.store.before_commit = explode
+    assert _notify(site, "n9", Authorization=canary) == 500
+    site.world.store.before_commit = None
+    assert {"unauthenticated", "malformed", "unexpected_error"} <= {line["message"] for line in site.lines}
+    for secret in (canary, forged, token, base64.b64decode(token).decode(), "Bearer "):
+        assert secret not in site.text
+    assert canary not in site.world.log()

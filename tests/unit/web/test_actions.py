@@ -1,0 +1,188 @@
+"""The forms: what they do, to whom they are shown, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from luci_scheduler.core.instants import HOUR, Instant
+from luci_scheduler.core.invocation import Status
+from luci_scheduler.web.tokens import LIFETIME, form_token, is_genuine
+from tests.unit.api.support import OWNER, READER, STRANGER, TRIGGERER, world_for
+from tests.unit.engine.world import JOB, World
+from tests.unit.web.support import Visitor
+
+PAGE = "/jobs/proj/job"
+JOB_ACTIONS = ("triggerJob", "pauseJob", "resumeJob", "abortJob", "backfillJob")
+INVOCATION_ACTIONS = ("abortInvocation", "rerunInvocation")
+
+
+def _action(name: str) -> str:
+    return f"/actions/{name}/proj/job"
+
+
+@pytest.fixture
+def world() -> World:
+    """A job with a running invocation."""
+    world = world_for()
+    world.commit()
+    world.store.counts.clear()
+    return world
+
+
+def _invocation_page(world: World) -> tuple[str, str]:
+    identifier = str(world.invocations()[-1].id)
+    return f"{PAGE}/{identifier}", identifier
+
+
+def test_trigger(world: World) -> None:
+    """It leads back to the job's page, and the invocation is the caller's."""
+    world.finish()
+    world.notify("n1")
+    answer = Visitor(world).submit(PAGE, _action("triggerJob"))
+    assert (answer.status_code, answer.headers["Location"]) == (302, f"{PAGE}?done=trigger")
+    world.tick(1)
+    assert world.invocations()[0].triggered_by == f"user:{OWNER}"
+    assert "The job is triggered." in Visitor(world).page(f"{PAGE}?done=trigger").text
+
+
+def test_the_same_form_sent_again_has_no_second_effect(world: World) -> None:
+    """The key is hidden in the form; a page loaded anew has another one."""
+    visitor = Visitor(world)
+    form = visitor.page(PAGE).form(_action("triggerJob"))
+    assert form is not None
+    for _ in range(5):
+        assert visitor.post(_action("triggerJob"), form).status_code == 302
+    again = visitor.page(PAGE).form(_action("triggerJob"))
+    assert again is not None
+    assert again["key"] != form["key"]
+    world.tick(1)
+    waiting = world.store.pending_triggers(JOB, 10)
+    assert [item.value.trigger.kind for item in waiting] == ["webui"]
+
+
+def test_pause_and_resume(world: World) -> None:
+    """The reason stands on the page; a paused job has a button to resume it and none to trigger it."""
+    visitor = Visitor(world)
+    answer = visitor.submit(PAGE, _action("pauseJob"), reason="  on   fire ")
+    assert answer.headers["Location"] == f"{PAGE}?done=pause"
+    page = visitor.page(PAGE)
+    assert f"Paused by {OWNER} now: on fire" in page.text
+    assert page.form(_action("triggerJob")) is page.form(_action("pauseJob")) is None
+    token = (page.form(_action("resumeJob")) or {})["token"]
+    refused = visitor.post(_action("triggerJob"), {"token": token, "key": "k"})
+    assert refused.status_code == 409
+    assert "Cannot trigger a paused job. Resume it first." in refused.text
+    visitor.submit(PAGE, _action("resumeJob"))
+    found = world.store.job(JOB)
+    assert found is not None
+    assert (found.value.paused, found.value.change_reason) == (False, "No reason was given.")
+
+
+def test_abort_and_rerun_of_an_invocation(world: World) -> None:
+    """The abort leads back to its page; a rerun to the job's, where the new one will be."""
+    visitor, (path, identifier) = Visitor(world), _invocation_page(world)
+    answer = visitor.submit(path, f"{_action('abortInvocation')}/{identifier}", reason="enough")
+    assert answer.headers["Location"] == f"{path}?done=abort"
+    world.tick(1)
+    page = visitor.page(path)
+    assert f"Abort requested by {OWNER}: enough." in page.text
+    assert page.form(f"{_action('abortInvocation')}/{identifier}") is None
+    again = visitor.submit(path, f"{_action('rerunInvocation')}/{identifier}")
+    assert again.headers["Location"] == f"{PAGE}?done=rerun"
+    world.tick(1)
+    newest = world.invocations()[0]
+    assert newest.incoming_triggers[0].id.startswith(f"rerun:{identifier}:")
+    assert newest.status is Status.RUNNING
+
+
+def test_abort_of_a_job(world: World) -> None:
+    """All that runs is aborted."""
+    answer = Visitor(world).submit(PAGE, _action("abortJob"))
+    assert answer.headers["Location"] == f"{PAGE}?done=abort"
+    world.tick(1)
+    assert [item.status for item in world.invocations()] == [Status.ABORTED]
+
+
+@pytest.mark.parametrize(("who", "actions"), [(READER, ()), (TRIGGERER, ("triggerJob", "rerunInvocation"))])
+def test_actions_are_shown_only_to_whom_they_are_allowed(world: World, who: str, actions: tuple[str, ...]) -> None:
+    """And refused with the original's words to others who try nevertheless, without any effect."""
+    visitor, (path, identifier) = Visitor(world, who), _invocation_page(world)
+    forms = visitor.page(PAGE).all("form", method="post") + visitor.page(path).all("form", method="post")
+    assert sorted(form.attributes["action"].split("/")[2] for form in forms) == sorted(actions)
+    token = form_token("secret", f"user:{who}", world.clock.now())
+    world.store.counts.clear()
+    queued = len(world.queue.take_due(Instant(world.clock.now() + 1000 * HOUR)))
+    for name in {*JOB_ACTIONS, *INVOCATION_ACTIONS} - {*actions, "backfillJob"}:
+        action = _action(name) + (f"/{identifier}" if name in INVOCATION_ACTIONS else "")
+        answer = visitor.post(action, {"token": token, "key": "k"})
+        assert answer.status_code == 403
+        assert "No permission to execute the attempted action." in answer.text
+    assert world.store.counts["c"] == 0
+    assert queued >= len(world.queue.take_due(Instant(world.clock.now() + 1000 * HOUR))) == 0
+
+
+@pytest.mark.parametrize("name", [*JOB_ACTIONS, *INVOCATION_ACTIONS])
+def test_without_a_genuine_token_nothing_happens(world: World, name: str) -> None:
+    """No token, another person's, a forged or an old one; nor a good one from another site's page."""
+    visitor, (_, identifier) = Visitor(world), _invocation_page(world)
+    action = _action(name) + (f"/{identifier}" if name in INVOCATION_ACTIONS else "")
+    now, me = world.clock.now(), f"user:{OWNER}"
+    world.queue.take_due(Instant(now + 1000 * HOUR))
+    bad = [
+        "",
+        "x",
+        form_token("secret", f"user:{READER}", now),
+        form_token("other", me, now),
+        form_token("secret", me, Instant(now - LIFETIME - HOUR)),
+        form_token("secret", me, Instant(now + HOUR)),
+    ]
+    for token in bad:
+        assert visitor.post(action, {"token": token, "key": "k"}).status_code == 403
+    good = {"token": form_token("secret", me, now), "key": "k"}
+    for site in ("cross-site", "same-site"):
+        assert visitor.post(action, good, Sec_Fetch_Site=site).status_code == 403
+    assert world.store.counts["c"] == 0
+    assert world.queue.take_due(Instant(now + 1000 * HOUR)) == []
+
+
+def test_a_token_of_a_secret_that_is_being_replaced_is_good() -> None:
+    """As long as the old secret is listed."""
+    token = form_token("old", "user:a", Instant(0))
+    assert is_genuine(["new", "old"], token, "user:a", Instant(0))
+    assert not is_genuine(["new"], token, "user:a", Instant(0))
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "words"),
+    [
+        ("/actions/triggerJob/proj/none", 404, "No such job or no permission to view it."),
+        ("/actions/abortInvocation/proj/job/77", 404, "The requested invocation is not found."),
+        ("/actions/abortInvocation/proj/job/seven", 400, "Malformed invocation ID."),
+        ("/actions/burnJob/proj/job", 404, "There is no such action."),
+        ("/actions/burn", 404, "There is no such page."),
+        ("/actions/triggerJob/proj/job", 400, "request_id must have"),
+    ],
+)
+def test_what_cannot_be_had_is_said(world: World, path: str, code: int, words: str) -> None:
+    """In the original's words where it has some."""
+    token = form_token("secret", f"user:{OWNER}", world.clock.now())
+    key = "" if words.startswith("request_id") else "k"
+    answer = Visitor(world).post(path, {"token": token, "key": key})
+    assert answer.status_code == code
+    assert words in answer.text
+
+
+def test_what_is_hidden_and_what_is_missing_answer_alike(world: World) -> None:
+    """To actions, too."""
+    fields = {"token": form_token("secret", f"user:{STRANGER}", world.clock.now()), "key": "k"}
+    hidden, missing = (
+        Visitor(world, STRANGER).post(f"/actions/triggerJob/proj/{name}", fields) for name in ("job", "none")
+    )
+    assert (hidden.status_code, hidden.data) == (missing.status_code, missing.data)
+
+
+def test_other_methods_and_huge_forms_are_refused(world: World) -> None:
+    """With the code that says so."""
+    visitor = Visitor(world)
+    assert visitor._client.http(PAGE, who=OWNER, method="PUT").status_code == 405
+    assert visitor.post(_action("pauseJob"), {"reason": "x" * 70_000}).status_code == 413

@@ -1,0 +1,163 @@
+"""Hostile text in every field: pages show it, and nothing of it lives."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from urllib.parse import quote
+
+import pytest
+
+from luci_scheduler.core.identifiers import JobId, make_invocation_id
+from luci_scheduler.core.instants import SECOND, Instant
+from luci_scheduler.core.invocation import Invocation, Status, Timer
+from luci_scheduler.core.job import Job, JobDefinition, TaskDefinition, TriggeringPolicy
+from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.ports import (
+    Backlog,
+    CreateInvocation,
+    CreateTrigger,
+    PollerRecord,
+    PutPoller,
+    PutProject,
+    TriggerRecord,
+)
+from luci_scheduler.web.visit import address
+from tests.unit.api.support import ADMIN, put_job, world_for
+from tests.unit.engine.world import World
+from tests.unit.web.support import Page, Visitor
+
+PAYLOADS = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "' autofocus onfocus=alert(1) x='",
+    "</pre></title></textarea><svg onload=alert(1)>",
+    "javascript:alert(1)",
+    "data:text/html,<script>alert(1)</script>",
+    "{{ 7 * 7 }}{% raw %}",
+    "\u202e\x1b[31m\x00&lt;b&gt;",
+]
+_TAGS = {
+    "html", "head", "meta", "title", "link", "script", "body", "a", "header", "nav", "span", "main", "footer", "p", "h1", "h2",
+    "small", "div", "section", "dl", "dt", "dd", "ul", "ol", "li", "pre", "code", "time", "table", "caption", "thead", "tbody",
+    "tr", "th", "td", "form", "input", "label", "button", "details", "summary", "figure", "figcaption", "noscript",
+    "svg", "circle", "path", "rect", "line",
+}  # fmt: skip
+_LINKS = ("/", "?", "#", "https://", "http://")
+
+
+def _hostile_invocation(job: Job, text: str, now: Instant, trigger: Trigger) -> Invocation:
+    return Invocation(
+        id=make_invocation_id(now, 1),
+        job_id=job.id,
+        started=now,
+        task=job.definition.task,
+        status=Status.RUNNING,
+        revision=text,
+        revision_url=text,
+        triggered_by=f"user:{text}",
+        properties={text: text},
+        tags=(text,),
+        incoming_triggers=(trigger,),
+        outgoing_triggers=(trigger,),
+        pending_timers=(Timer(text, text, now, Instant(now + SECOND)),),
+        abort_requested_by=f"user:{text}",
+        abort_reason=text,
+        view_url=text,
+        task_data={"build_id": text},
+        next_due=now,
+    )
+
+
+def _hostile_world(text: str) -> tuple[World, list[str]]:
+    """Return a world with the text in every field that something else than our code fills, and its pages."""
+    world = world_for("")
+    now = world.clock.now()
+    payload = {"repo": text, "ref": text, "revision": text}
+    trigger = Trigger(text, now, "gitiles", payload, title=text, url=text, emitted_by_user=f"user:{text}")
+    name = "job"
+    definition = JobDefinition(
+        TaskDefinition("gitiles", {"repo": text, "refs": [text]}),
+        schedule=text,
+        policy=TriggeringPolicy(kind=text),
+        triggered_jobs=(JobId(f"proj/{text}"),),
+        revision=text,
+        revision_url=text,
+    )
+    job = Job(
+        JobId(f"proj/{name}"), definition, paused=True, changed_by=f"user:{text}", change_reason=text, changed_when=now
+    )
+    put_job(world, job)
+    found = world.store.project("proj")
+    assert found is not None
+    record = replace(
+        found.value, job_ids=(job.id,), revision=text, revision_url=text, problems=(text, "javascript:alert(1)")
+    )
+    invocation = _hostile_invocation(job, text, now, trigger)
+    poller = PollerRecord(job.id, text, {text: text}, (text,), backlog={text: Backlog(text, 1)})
+    world.store.commit(
+        [
+            PutProject(record, found.version),
+            CreateInvocation(invocation, f"[12:00:00.000] {text}\n"),
+            CreateTrigger(TriggerRecord(job.id, replace(trigger, id=f"pending{text}"))),
+            PutPoller(poller, None),
+        ]
+    )
+    asked = {"repo": text, "revision": text, "ref": text, "from": text, "to": text, "c": text}
+    pages = ["/", "/jobs/proj", "/jobs/proj/job", f"/jobs/proj/job/{invocation.id}"]
+    pages += [address("commits", **asked), address("backfill", "proj", "job", **asked)]
+    pages += [f"/jobs/{quote(text)}", f"/jobs/proj/{quote(text)}", f"/jobs/proj/job/{quote(text)}", f"/{quote(text)}"]
+    pages += [address("jobs", "proj", filter=text, done=text), address("jobs", "proj", "job", c=text)]
+    return world, pages
+
+
+@pytest.mark.parametrize("text", PAYLOADS)
+def test_nothing_of_it_lives(text: str) -> None:
+    """No element, attribute or address but our own; what may be shown is shown as it is."""
+    world, paths = _hostile_world(text)
+    visitor = Visitor(world, ADMIN)
+    for path in paths:
+        answer = visitor.get(path)
+        assert answer.status_code in (200, 400, 404), path
+        policy = answer.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        page = Page(answer.text)
+        for element in page.elements:
+            assert element.tag in _TAGS, (path, element.tag)
+            for name, value in element.attributes.items():
+                assert not name.startswith("on"), path
+                assert name not in ("style", "srcdoc", "autofocus", "formaction"), path
+                if name in ("href", "src", "action"):
+                    assert value == "" or value.startswith(_LINKS), (path, value)
+        for script in page.all("script"):
+            assert script.attributes["src"].startswith("/assets/app.js?v=")
+            assert script.text == ""
+    shown = visitor.page("/jobs/proj/job").text
+    assert f"Paused by {text}".replace("\x00", "\ufffd")[:20] in shown.replace("\x00", "\ufffd")
+
+
+def test_links_to_elsewhere_give_nothing_away() -> None:
+    """They neither tell where they were clicked nor get a handle of our window."""
+    world = world_for()
+    world.commit()
+    identifier = world.invocations()[0].id
+    page = Visitor(world).page(f"/jobs/proj/job/{identifier}")
+    outside = [link for link in page.all("a") if link.attributes["href"].startswith("http")]
+    assert outside
+    assert {link.attributes["rel"] for link in outside} == {"noopener noreferrer"}
+
+
+def test_what_pages_load_is_there_and_kept_by_its_content() -> None:
+    """Style, script and icon; nothing else of the folder."""
+    world = world_for()
+    visitor = Visitor(world)
+    page = visitor.page("/")
+    loaded = [item.attributes["href"] for item in page.all("link") if item.attributes["rel"] != "alternate"]
+    loaded += [item.attributes["src"] for item in page.all("script")]
+    assert len(loaded) == 3
+    for path in loaded:
+        answer = visitor.get(path)
+        assert answer.status_code == 200
+        assert "immutable" in answer.headers["Cache-Control"]
+    assert visitor.get("/assets/..%2Fviews.py").status_code == 404

@@ -1,0 +1,229 @@
+"""What the pages show: states, empty ones included, filters, paging, pollers, errors, and their JSON twins."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from luci_scheduler.core.errors import TransientError
+from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.instants import MINUTE, Instant
+from luci_scheduler.core.invocation import Invocation, Status
+from luci_scheduler.ports import CreateInvocation, PollerRecord, PutPoller, PutProject
+from tests.unit.api.support import OWNER, READER, STRANGER, put_job, world_for
+from tests.unit.engine.world import REPO, World, config
+from tests.unit.web.support import Page, Visitor
+
+POLLER = JobId("proj/poller")
+
+
+def _rows(page: Page) -> list[str]:
+    return [" ".join(row.text.split()) for row in page.all("tr")[1:]]
+
+
+def test_nothing_to_see() -> None:
+    """Who may see nothing is told how to get to see something; the API's twin is an empty list."""
+    page = Visitor(world_for(), STRANGER).page("/")
+    assert "There is no job that you may see." in page.text
+    assert Visitor(world_for(), STRANGER).json("/") == {"projects": []}
+    assert Visitor(world_for(), STRANGER).get("/jobs/proj").status_code == 404
+
+
+def test_counts_lead_to_the_jobs_that_are_counted() -> None:
+    """Running, scheduled, waiting and paused, in the original's words; an unknown filter is ignored."""
+    world = world_for(config(("job", "other", "third")))
+    world.commit()
+    third = world.store.job(JobId("proj/third"))
+    assert third is not None
+    put_job(world, replace(third.value, paused=True, active_invocations=()))
+    page = Visitor(world).page("/")
+    cells = [" ".join(cell.text.split()) for cell in page.all("td")]
+    assert cells == ["2 JOBS running in proj", "NONE", "1 JOB waiting in proj", "1 JOB paused in proj"]
+    links = [item.attributes["href"] for item in page.all("a") if "filter=" in item.attributes["href"]]
+    listed = [[row.split()[0] for row in _rows(Visitor(world).page(link))] for link in links]
+    assert listed == [["job", "other"], ["poller"], ["third"]]
+    assert len(_rows(Visitor(world).page("/jobs/proj?filter=burning"))) == 4
+    assert "No job of this project is scheduled." in Visitor(world).page("/jobs/proj?filter=scheduled").text
+
+
+def test_jobs_come_before_those_that_poll() -> None:
+    """Each with its kind for screen readers, its last result and trend."""
+    world = world_for(config(("job", "zoo")))
+    world.commit()
+    world.finish("FAILURE")
+    world.notify("n1")
+    rows = _rows(Visitor(world).page("/jobs/proj"))
+    assert [row.split()[0] for row in rows] == ["job", "zoo", "poller"]
+    assert "FAILED now" in rows[1]
+    assert "has not run" in rows[2]
+    twin = Visitor(world).json("/jobs/proj")
+    assert [job["results"][0]["status"] for job in twin["jobs"][:2]] == ["RUNNING", "FAILED"]
+
+
+def test_a_config_with_problems_is_told() -> None:
+    """With the revision that is in force."""
+    world = world_for()
+    found = world.store.project("proj")
+    assert found is not None
+    world.store.commit([PutProject(replace(found.value, problems=("job 2: no id",)), found.version)])
+    page = Visitor(world).page("/jobs/proj")
+    assert "A newer config has problems and is not in force" in page.text
+    assert "job 2: no id" in page.text
+    assert "Config revision rev1" in page.text
+
+
+def test_a_job_that_never_ran() -> None:
+    """Each empty part says that it is empty."""
+    page = Visitor(world_for()).page("/jobs/proj/job")
+    for words in ("No trigger waits.", "None is running.", "None has ended yet.", "There has been none yet."):
+        assert words in page.text
+    assert page.all("figure") == []
+    assert [item.text for item in page.all("pre")] == [
+        'buildbucket: <\n  server: "cr-buildbucket.appspot.com"\n  bucket: "ci"\n  builder: "job"\n>',
+        "kind: GREEDY_BATCHING\nmax_concurrent_invocations: 1\nmax_batch_size: 1000",
+    ]
+
+
+def test_who_may_only_look_is_told_so() -> None:
+    """Instead of buttons that would be refused."""
+    world = world_for()
+    world.commit()
+    identifier = world.invocations()[0].id
+    visitor = Visitor(world, READER)
+    assert "You may look at this job, but not act on it." in visitor.page("/jobs/proj/job").text
+    page = visitor.page(f"/jobs/proj/job/{identifier}")
+    assert "You may look at this invocation, but not act on it." in page.text
+    assert Visitor(world, READER).get("/backfill/proj/job").status_code == 403
+
+
+def test_a_running_and_a_finished_invocation() -> None:
+    """The log is announced while it grows, and no longer when it is complete."""
+    world = world_for()
+    world.commit()
+    path = f"/jobs/proj/job/{world.invocations()[0].id}"
+    page = Visitor(world).page(path)
+    assert page.all("pre", id="live-log")[0].attributes["aria-live"] == "polite"
+    assert "It is running; new lines appear by themselves." in page.text
+    assert page.all("noscript")[0].inside[0].tag == "a"
+    world.finish()
+    world.notify("n1")
+    page = Visitor(world).page(path)
+    assert page.all("pre", id="live-log")[0].attributes["aria-live"] == "off"
+    assert "The log is complete." in page.text
+    assert page.all("div", id="live-facts")[0].attributes["data-final"] == ""
+
+
+def _poll(world: World, status: Status, **more: Any) -> Page:
+    job = world.store.job(POLLER)
+    assert job is not None
+    put_job(world, replace(job.value, last_poll=Instant(world.clock.now() - 5 * MINUTE)))
+    started = Instant(world.clock.now() - MINUTE)
+    invocation = Invocation(
+        1 << 40, POLLER, started, job.value.definition.task, status=status, finished=Instant(started + MINUTE), **more
+    )
+    world.store.commit([CreateInvocation(invocation)])
+    return Visitor(world).page("/jobs/proj/poller")
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(Status.FAILED, "The last poll failed"), (Status.SUCCEEDED, "The last poll succeeded.")]
+)
+def test_the_health_of_a_poller(status: Status, words: str) -> None:
+    """Its last look, what it knows, and whether that went well; it has no backfill."""
+    world = world_for()
+    assert "It has not polled yet." in Visitor(world).page("/jobs/proj/poller").text
+    world.store.commit([PutPoller(PollerRecord(POLLER, REPO, {"refs/heads/main": "a" * 40}), None)])
+    page = _poll(world, status)
+    assert words in page.text
+    assert "2026-03-01 12:00:00 UTC (now)" in page.text
+    assert "refs/heads/main" in page.text
+    assert not any("/backfill/" in link.attributes["href"] for link in page.all("a"))
+    assert Visitor(world).json("/jobs/proj/poller")["poller"]["known"] == {"refs/heads/main": "a" * 40}
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "words"),
+    [
+        ("/jobs/proj/none", 404, "No such job or no permission to view it."),
+        ("/jobs/proj/job/seven", 400, "Malformed invocation ID."),
+        ("/jobs/proj/job/99999999999999999999", 400, "Malformed invocation ID."),
+        ("/jobs/proj/job/7", 404, "The requested invocation is not found."),
+        ("/jobs/proj/job?c=zzz", 400, "Malformed cursor."),
+        ("/nowhere", 404, "There is no such page."),
+        ("/commits?repo=x&revision=y", 400, "revision must be 40 lower-case hexadecimal digits"),
+        ("/backfill/proj/job?from=a&to=b", 400, "from_revision must be 40 lower-case hexadecimal digits"),
+    ],
+)
+def test_errors(path: str, code: int, words: str) -> None:
+    """In the original's words where it has some, as a page and as JSON."""
+    visitor = Visitor(world_for())
+    answer = visitor.get(path)
+    assert answer.status_code == code
+    assert words in Page(answer.text).text
+    twin = visitor.get(f"{path}{'&' if '?' in path else '?'}format=json")
+    assert (twin.status_code, twin.json["error"]) == (code, words)
+
+
+def test_without_a_policy_the_pages_say_why_they_show_nothing() -> None:
+    """To everybody, on every page."""
+    answer = Visitor(world_for(access="")).get("/")
+    assert answer.status_code == 403
+    assert "set SCHEDULER_ACCESS" in answer.text
+
+
+def test_a_store_that_does_not_answer() -> None:
+    """The page says that loading it again is likely to help, and nothing of the cause."""
+    world = world_for()
+
+    def fail(_: Any) -> Any:
+        raise TransientError("secret detail")
+
+    world.store.job = fail  # type: ignore[method-assign]
+    answer = Visitor(world).get("/jobs/proj/job")
+    assert answer.status_code == 500
+    assert "The page cannot be shown just now." in answer.text
+    assert "secret" not in answer.text
+
+
+def test_history_is_paged() -> None:
+    """Each invocation is on one page; later pages show the history alone."""
+    world = world_for()
+    world.commit()
+    newest = world.invocations()[0]
+    for place in range(1, 71):
+        past = replace(
+            newest, id=newest.id + (place << 20), status=Status.SUCCEEDED, finished=newest.started, next_due=None
+        )
+        world.store.commit([CreateInvocation(past)])
+    visitor = Visitor(world)
+    first = visitor.page("/jobs/proj/job")
+    (older,) = first.all("a", rel="next")
+    second = visitor.page(older.attributes["href"])
+    seen = [
+        link.text for page in (first, second) for link in page.all("a") if link.text.isdigit() and len(link.text) > 10
+    ]
+    assert len(seen) == len(set(seen)) == 71
+    assert "Triggering policy" not in second.text
+    assert second.all("a", rel="next") == []
+
+
+def test_the_page_of_a_commit() -> None:
+    """A sentence for each job, with the invocation; without a commit the form that asks for one."""
+    world = world_for()
+    world.commit()
+    visitor = Visitor(world)
+    assert len(visitor.page("/commits").all("input")) == 3
+    path = f"/commits?repo={REPO}&revision={'A' * 40}&ref=refs/heads/main"
+    page = visitor.page(path)
+    assert f"It runs in invocation {world.invocations()[0].id}: RUNNING." in page.text
+    assert visitor.json(path)["jobs"][0]["reason"] == "INVOCATION"
+    assert page.all("a", href=f"/jobs/proj/job/{world.invocations()[0].id}")
+    assert "No job that you may see watches" in Visitor(world, STRANGER).page(path).text
+
+
+def test_the_caller_is_named() -> None:
+    """In every page's head."""
+    world = world_for()
+    assert OWNER in Visitor(world).page("/").all("header")[0].text

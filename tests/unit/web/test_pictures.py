@@ -1,0 +1,67 @@
+"""The geometry of the pictures: the chart of durations, the timeline."""
+
+from __future__ import annotations
+
+from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.instants import MINUTE, SECOND, Instant, parse_rfc3339
+from luci_scheduler.core.invocation import Invocation, Status
+from luci_scheduler.core.job import TaskDefinition
+from luci_scheduler.web.charts import HEIGHT, duration_chart
+from luci_scheduler.web.timeline import EventKind, count, events, marks
+
+STARTED = parse_rfc3339("2026-03-01T23:59:30Z")
+TASK = TaskDefinition("buildbucket")
+
+
+def _invocation(minutes: int, status: Status = Status.SUCCEEDED) -> Invocation:
+    finished = Instant(STARTED + minutes * MINUTE) if status.is_final else None
+    return Invocation(InvocationId(1), JobId("a/b"), STARTED, TASK, status=status, finished=finished)
+
+
+def test_the_chart_goes_from_the_oldest_to_the_newest() -> None:
+    """Bars are as tall as their invocations were long; bad ones are marked by more than colour."""
+    newest_first = [_invocation(0, Status.RUNNING), _invocation(10), _invocation(5, Status.FAILED)]
+    chart = duration_chart(newest_first, Instant(STARTED + 20 * MINUTE))
+    assert chart is not None
+    assert [bar.height for bar in chart.bars] == [HEIGHT / 4, HEIGHT / 2, HEIGHT]
+    assert [bar.bad for bar in chart.bars] == [True, False, False]
+    assert [bar.x for bar in chart.bars] == sorted(bar.x for bar in chart.bars)
+    assert chart.words.startswith("3 invocations, the oldest on the left: 1 failed, 1 succeeded, 1 running.")
+    assert duration_chart([], STARTED) is None
+
+
+def test_what_took_no_time_is_seen_nevertheless() -> None:
+    """As a low bar."""
+    chart = duration_chart([_invocation(0)], STARTED)
+    assert chart is not None
+    assert 0 < chart.bars[0].height <= HEIGHT
+
+
+def test_the_timeline_goes_on_after_midnight() -> None:
+    """Lines have the time of day only."""
+    log = (
+        "[23:59:31.000] Starting the invocation (attempt 1)\n"
+        "{\n  not a line\n}\n"
+        '[00:00:30.000] Handling timer "check" (x)\n'
+        "[00:01:00.000] Received PubSub notification, asking Buildbucket for the build status\n"
+    )
+    invocation = _invocation(2)
+    found = events(invocation, log)
+    assert [event.kind for event in found] == ["queued", "launched", "check", "notification", "end"]
+    assert found[2].at - STARTED == 60 * SECOND
+    assert [mark.x for mark in marks(found, STARTED)] == [0, 8.3, 500, 750, 1000]
+
+
+def test_a_long_timeline_is_cut_but_ends() -> None:
+    """300 events are drawn, and the end."""
+    log = "".join(f"[23:59:{30 + number // 100:02d}.{number % 100:03d}] Handling timer x\n" for number in range(900))
+    found = events(_invocation(2), log)
+    assert len(found) == 301
+    assert count(found, EventKind.CHECK) == 299
+    assert found[-1].title == "End: SUCCEEDED"
+
+
+def test_marks_stay_on_the_line() -> None:
+    """Whatever the clocks of a log say."""
+    log = "[23:58:00.000] Handling timer x\n[23:59:59.000] Handling timer x\n"
+    assert all(0 <= mark.x <= 1000 for mark in marks(events(_invocation(0), log), STARTED))

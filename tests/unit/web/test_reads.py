@@ -1,0 +1,73 @@
+"""What a page costs: a fixed number of documents read, however long the history is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from luci_scheduler.core.commit_event import CommitEvent
+from luci_scheduler.core.identifiers import make_invocation_id
+from luci_scheduler.core.instants import MINUTE, Instant
+from luci_scheduler.core.invocation import Status
+from luci_scheduler.engine.commit import on_commit
+from luci_scheduler.ports import CreateInvocation
+from tests.unit.api.support import world_for
+from tests.unit.engine.world import REPO, World
+from tests.unit.web.support import Visitor
+
+
+def _with_history(number: int) -> World:
+    """Return a world whose job has run that often, and runs; with a log that grows with it."""
+    world = world_for()
+    world.commit()
+    newest = world.invocations()[0]
+    for place in range(number):
+        started = Instant(newest.started - (place + 1) * MINUTE)
+        past = replace(
+            newest,
+            id=make_invocation_id(started, place),
+            started=started,
+            finished=Instant(started + MINUTE),
+            status=Status.SUCCEEDED,
+            next_due=None,
+        )
+        world.store.commit([CreateInvocation(past, "[12:00:00.000] Handling timer\n" * number)])
+    world.store.counts.clear()
+    return world
+
+
+def _cost(world: World, path: str) -> int:
+    world.store.counts.clear()
+    Visitor(world).page(path)
+    assert world.store.counts["c"] == 0
+    return world.store.counts["R"]
+
+
+@pytest.mark.parametrize("length", [60, 600])
+def test_pages_cost_the_same_for_any_history(length: int) -> None:
+    """The job's: job twice, 51 invocations, pending triggers, triage log. An invocation's: one beyond the permission."""
+    world = _with_history(length)
+    invocation = world.invocations()[-1].id
+    assert _cost(world, f"/jobs/proj/job/{invocation}") == 2
+    assert _cost(world, "/jobs/proj/job") == 2 + 51 + 1 + 1
+    cursor = Visitor(world).json("/jobs/proj/job")["next_cursor"]
+    world.store.counts.clear()
+    assert _cost(world, f"/jobs/proj/job?c={cursor}") <= 2 + 51
+    # The project's record twice, its two jobs, eight results of one and none (a read all the same) of the other.
+    assert _cost(world, "/jobs/proj") == 2 + 2 + 8 + 1
+    assert _cost(world, "/") == 1 + 2
+    assert _cost(world, f"/commits?repo={REPO}&revision={'a' * 40}&ref=refs/heads/main") == 4
+
+
+def test_pending_triggers_are_bounded() -> None:
+    """However many wait, 50 are shown, and the page says that there are more."""
+    world = world_for()
+    world.commit()
+    for number in range(60):
+        event = CommitEvent(REPO, "refs/heads/main", f"{number:040x}")
+        on_commit(world.runtime, event, world.clock.now(), f"commit-{number}")
+    page = Visitor(world).page("/jobs/proj/job")
+    assert page.text.count("in all jobs") == 50
+    assert "there are more" in page.text
+    assert _cost(world, "/jobs/proj/job") == 2 + 1 + 51 + 1
