@@ -10,7 +10,7 @@ from typing import Any
 from luci_scheduler.core.instants import HOUR, MILLISECOND, MINUTE, SECOND
 from tests.simulation.cron_by_hand import next_match
 from tests.simulation.model import Model, Waiting, choose, interval_of
-from tests.simulation.project import MAIN, START, JobSpec, Script
+from tests.simulation.project import MAIN, POLLS, START, JobSpec, Script
 from tests.simulation.scheduler import Arrived, Discarded, Ended, History, Key, Started
 
 __all__ = ["differences", "violations"]
@@ -266,7 +266,11 @@ def _pushes(history: History, fates: _Fates, script: Script) -> Iterator[str]:
         for event in tips:
             if event.repo != spec.repo or any(abs(at - event.at) < slack for at in large):
                 continue
-            if not any(since <= event.at and event.at + slack < until for since, until, _ in quiet):
+            if not any(
+                since <= event.at and event.at + slack < until
+                for since, until, polling in quiet
+                if polling.schedule in POLLS
+            ):
                 continue
             key = f"{event.repo}/+/{MAIN}@{history.tips[event.repo, event.at]}"
             yield from (f"{name}: never heard of {key}" for name in spec.targets if key not in came[name])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from luci_scheduler.core.instants import DAY, HOUR, MILLISECOND, MINUTE, SECOND, Instant, parse_rfc3339
 
-__all__ = ["HOST", "MAIN", "START", "Event", "JobSpec", "Script", "config_text", "duration", "make_script"]
+__all__ = ["HOST", "MAIN", "POLLS", "START", "Event", "JobSpec", "Script", "config_text", "duration", "make_script"]
 
 START = Instant(parse_rfc3339("2026-02-09T00:00:00Z") + 123_456_789)
 """An odd instant: what counts from it never falls together with what the calendar says."""
@@ -27,6 +27,8 @@ _INTERVALS = (
     "with 17m30s interval",
     "with 6h interval",
 )
+POLLS = ("with 3m interval", "with 10m interval", "*/5 * * * *")
+"""Schedules of pollers, as long as nobody changes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ def _source(chance: random.Random, number: int) -> JobSpec:
     if number % 2:
         sleep, schedule = (5_000 + 137 * number) * MILLISECOND, chance.choice(("12 */2 * * *", "with 2h10m interval"))
         return JobSpec(f"source{number:02}", "noop", schedule, sleep=sleep, emits=1 + number % 4)
-    schedule = ("with 3m interval", "with 10m interval", "*/5 * * * *")[number // 2 % 3]
+    schedule = POLLS[number // 2 % len(POLLS)]
     return JobSpec(f"poller{number:02}", "gitiles", schedule, repo=_REPOS[number // 2 % len(_REPOS)])
 
 
