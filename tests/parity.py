@@ -32,7 +32,6 @@ _OPERATIONS, _GITILES, _VECTORS = (
 )  # fmt: skip
 _SCHEDULING = "vectors/test_vectors_scheduling.py"
 
-# Left to the pages and the API: API paging, EmitTriggers checks, Permissions, UI states and classes, Relative times.
 ROWS = (
     Row("Invocation ID", (f"{_VECTORS}::test_vector_invocation_ids",)),
     Row(
@@ -93,6 +92,26 @@ ROWS = (
     Row("Job removal", (f"{_PARITY}::test_a_removed_job_loses_what_waits_and_ends_what_runs",)),
     Row("Pub/Sub names", (f"{_VECTORS}::test_vector_topic_names",)),
     Row("Auth token", (f"{_VECTORS}::test_vector_pubsub_tokens", f"{_VECTORS}::test_vector_pubsub_notification_token")),
+    Row(
+        "API paging",
+        ("unit/api/test_reading.py::test_paging_over_ten_thousand_invocations_visits_each_once_while_new_ones_arrive", "vectors/test_vectors_api.py::test_vector_invocation_cursors"),
+    ),
+    Row(
+        "EmitTriggers checks",
+        ("unit/api/test_actions.py::test_emitting_to_one_forbidden_or_missing_job_emits_nothing", "unit/api/test_samples.py::test_the_emitted_triggers_of_the_sample_reach_the_jobs"),
+        "tags and sizes are checked, too",
+    ),
+    Row(
+        "Permissions",
+        ("unit/api/test_actions.py::test_without_permission_nothing_happens", "unit/web/test_actions.py::test_what_is_hidden_and_what_is_missing_answer_alike"),
+        "from a file of one's own instead of LUCI's realms, see access.md",
+    ),
+    Row(
+        "UI states and classes",
+        (f"{_SCHEDULING}::test_vector_job_public_state", "unit/web/test_pages.py::test_a_running_and_a_finished_invocation"),
+        "the states are the same, the looks are ours",
+    ),
+    Row("Relative times", (f"{_VECTORS}::test_vector_humanised_time",)),
     Row("HTTP codes", ("vectors/test_coverage.py::test_vector_http_codes",), "200 in place of 202, see status-codes.md"),
     Row("Duration metric", (f"{_PARITY}::test_one_point_for_each_end",), "a log line with seconds and status, from which a metric is made"),
 )  # fmt: skip
