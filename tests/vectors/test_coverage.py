@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 
 from luci_scheduler.core.errors import ComeAgainError, PermanentError, TransientError
-from luci_scheduler.core.identifiers import InvocationId
-from luci_scheduler.core.page_cursor import decode_cursor, encode_cursor
 from luci_scheduler.settle import settle
 from tests.vectors.support import FOLDER, Case, cases
 
@@ -49,11 +47,3 @@ def test_vector_http_codes(case: Case) -> None:
     _, code = settle(handle)
     for original in (case["push_http"], case["task_queue_http"]):
         assert code == DEVIATIONS.get(original, (original, ""))[0]
-
-
-@pytest.mark.parametrize("case", cases("invocation_cursors"))
-def test_vector_invocation_cursors(case: Case) -> None:
-    """A cursor names the last invocation of its page, and is read back."""
-    last = InvocationId(int(case["last_scanned"]))
-    assert encode_cursor(last) == case["cursor"]
-    assert (decode_cursor(case["cursor"]) or InvocationId(0)) == last
