@@ -194,9 +194,64 @@ def test_everything_by_keyboard(browser: Any, running: Sample) -> None:
     found = running.store.job(JobId(f"{PROJECT}/win-release"))
     assert found is not None
     assert (found.value.paused, found.value.change_reason) == (False, "It is cool again")
-    for name in ("Trigger", "Abort all…", "Backfill…"):
-        _tab_to(page, name)
     context.close()
+
+
+def test_an_invocation_by_keyboard(browser: Any, running: Sample) -> None:
+    """Trigger, abort one, run again, abort all: Tab, Enter and letters alone."""
+    context = browser.new_context(base_url=running.url)
+    page = context.new_page()
+    page.goto(_job_page(ALONE))
+    _press(page, "Trigger", "trigger")
+    first = running.wait(lambda: running.running(ALONE))
+    page.goto(address("jobs", *ALONE.split("/"), str(first.id)))
+    _tab_to(page, "Abort…")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.type("by hand")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**?done=abort")
+    running.wait(lambda: _status(running, ALONE, first.id) is Status.ABORTED)
+    page.goto(address("jobs", *ALONE.split("/"), str(first.id)))
+    _press(page, "Run again", "rerun")
+    running.wait(lambda: running.running(ALONE))
+    page.goto(_job_page(ALONE))
+    _tab_to(page, "Abort all…")
+    page.keyboard.press("Enter")
+    _press(page, "Abort all", "abort")
+    running.wait(lambda: running.is_idle(ALONE))
+    context.close()
+
+
+def test_a_backfill_by_keyboard(browser: Any, running: Sample) -> None:
+    """The form is filled in, previewed and sent without a pointer."""
+    first, second = running.commit(announced=False), running.commit(announced=False)
+    running.wait(lambda: running.is_idle(JOB))
+    before = running.newest(JOB).id
+    context = browser.new_context(base_url=running.url)
+    page = context.new_page()
+    page.goto(_job_page(JOB))
+    _tab_to(page, "Backfill…")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Preview").wait_for()
+    for label, revision in (("From revision", first), ("To revision", second)):
+        page.get_by_label(label).focus()
+        page.keyboard.type(revision)
+    _press(page, "Preview")
+    page.get_by_role("button", name="Emit 1 trigger").wait_for()
+    _press(page, "Emit 1 trigger")
+    running.wait(lambda: running.newest(JOB).id != before)
+    running.wait(lambda: running.newest(JOB).status.is_final)
+    context.close()
+
+
+def _press(page: Any, button: str, done: str = "") -> None:
+    """Tab to a button and press it with Enter; wait for the page that says that it is ``done``."""
+    _tab_to(page, button)
+    page.keyboard.press("Enter")
+    if done:
+        page.wait_for_url(f"**?done={done}")
 
 
 def _tab_to(page: Any, text: str) -> None:
