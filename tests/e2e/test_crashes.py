@@ -119,7 +119,8 @@ _VARYING: list[tuple[str, Callable[[re.Match[str]], str] | str]] = [
 def _normal(value: Any, job: str) -> Any:
     """Return a page with times, 64-bit IDs and the job's name made the same."""
     if isinstance(value, dict):
-        return {name: _normal(item, job) for name, item in value.items()}
+        # The log is compared line by line; how many bytes it has depends on digits and on the job's name.
+        return {name: _normal(item, job) for name, item in value.items() if name != "bytes_of_log"}
     if isinstance(value, list):
         return [_normal(item, job) for item in value]
     if not isinstance(value, str):

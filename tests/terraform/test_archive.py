@@ -135,7 +135,7 @@ def test_the_archive_starts_and_takes_pushes(
                     pushed += 1
             if FUNCTIONS[function] == "http":
                 code = requests.post(f"{url}/sweep", json={}, timeout=30).status_code
-                assert code == (401 if function == "on_task" else 405)
+                assert code == (401 if function == "on_task" else 403)
     assert pushed == 3
 
 
