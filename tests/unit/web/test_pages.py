@@ -52,8 +52,10 @@ def test_jobs_come_before_those_that_poll() -> None:
     """Each with its kind for screen readers, its last result and trend."""
     world = world_for(config(("job", "zoo")))
     world.commit()
-    world.finish("FAILURE")
-    world.notify("n1")
+    builds = world.buildbucket.builds.items()
+    build = next(identifier for identifier, item in builds if item["builder"]["builder"] == "zoo")
+    world.finish("FAILURE", build)
+    world.notify("n1", build)
     rows = _rows(Visitor(world).page("/jobs/proj"))
     assert [row.split()[0] for row in rows] == ["job", "zoo", "poller"]
     assert "FAILED now" in rows[1]
