@@ -15,6 +15,7 @@ from emulator.start_page import SWITCHES, StartPage, make_sample
 from luci_scheduler.core.instants import HOUR, MINUTE
 
 JOB = "sample/linux-tests"
+ENDED = ("SUCCEEDED", "FAILED", "ABORTED")
 WHERE = "https://sample.googlesource.com/engine@refs/heads/main"
 
 
@@ -77,35 +78,54 @@ def test_the_page_says_what_runs_where(cloud: LocalCloud, browser: _Browser) -> 
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
 
 
+def _over(cloud: LocalCloud, browser: _Browser) -> dict[str, Any]:
+    """The newest invocation, once nothing runs any more: time is put forward until the checks have found that."""
+
+    def look() -> Any:
+        browser.post("/time", step="1 minute")
+        found = cloud.invocations(JOB)
+        return found if all(invocation["status"] in ENDED for invocation in found) else None
+
+    return _eventually(look)[0] if cloud.invocations(JOB) else {}
+
+
+def _committed(cloud: LocalCloud, browser: _Browser) -> Callable[[], str]:
+    """Commits, with nothing running; what then tells the status of the invocation that comes of it."""
+    _over(cloud, browser)
+    before = {invocation["invocation_id"] for invocation in cloud.invocations(JOB)}
+    assert "Committed" in browser.post("/commit", where=WHERE).text
+
+    def status() -> str:
+        fresh = [found for found in cloud.invocations(JOB) if found["invocation_id"] not in before]
+        return str(fresh[0]["status"]) if fresh else ""
+
+    return status
+
+
 def test_a_commit_becomes_a_build_whose_lost_end_is_found_by_a_check(cloud: LocalCloud, browser: _Browser) -> None:
     """The button; notifications lost; time put forward until the build has ended and was checked."""
     assert "On: notifications" in browser.post("/switch", name="lose", on="yes").text
-    before = len(cloud.invocations(JOB))
-    assert "Committed" in browser.post("/commit", where=WHERE).text
-    _eventually(lambda: len(cloud.invocations(JOB)) > before and cloud.invocations(JOB)[0]["status"] == "RUNNING")
-
-    def over() -> Any:
-        browser.post("/time", step="1 minute")
-        found = cloud.invocations(JOB)[0]
-        return found if found["status"] == "SUCCEEDED" else None
-
-    log = _eventually(over)["debug_log"]
+    status = _committed(cloud, browser)
+    _eventually(lambda: status() == "RUNNING")
+    log = _over(cloud, browser)["debug_log"]
+    assert status() == "SUCCEEDED"
     assert "Handling timer" in log
     assert "Received PubSub notification" not in log
 
 
 def test_failing_buildbucket_and_back(cloud: LocalCloud, browser: _Browser) -> None:
     """While it is on, launches fail; switched off and the pause put forward, the build is there."""
+    _over(cloud, browser)
     assert "On: Buildbucket answers 502" in browser.post("/switch", name="fail", on="yes").text
     browser.post("/switch", name="slow", on="yes")
     assert [fault.effect for fault in cloud.buildbucket.faults.active()] == ["http", "slow"]
     browser.post("/switch", name="slow", on="no")
-    browser.post("/commit", where=WHERE)
-    _eventually(lambda: cloud.invocations(JOB)[0]["status"] == "RETRYING")
+    status = _committed(cloud, browser)
+    _eventually(lambda: status() == "RETRYING")
     assert "Off: Buildbucket answers 502" in browser.post("/switch", name="fail", on="no").text
     assert cloud.buildbucket.faults.active() == []
     browser.post("/time", step="10 minutes")
-    _eventually(lambda: cloud.invocations(JOB)[0]["status"] in ("RUNNING", "SUCCEEDED"))
+    _eventually(lambda: status() in ("RUNNING", "SUCCEEDED"))
     assert "502" in cloud.invocations(JOB)[0]["debug_log"]
 
 
