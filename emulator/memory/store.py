@@ -59,6 +59,8 @@ class MemoryStore:
         """Collection → its documents: listings do not look at those of others, however many there are."""
         self._pending: dict[Path, dict[Path, None]] = {}
         """Collection of triggers → those of its documents that are pending."""
+        self._by_revision: dict[str, dict[Path, None]] = {}
+        """Commit → its triggers."""
         self._due: dict[Path, None] = {}
         """Documents that are due at some time."""
         self._watchers: dict[str, dict[str, tuple[Watcher, ...]]] = {}
@@ -140,11 +142,11 @@ class MemoryStore:
         stored = self._get("jobs", job_id, "triggers", trigger_id)
         return None if stored is None else Found(documents.decode_trigger(job_id, stored.document), stored.version)
 
-    def triggers(self, keys: Sequence[tuple[JobId, str]]) -> Sequence[TriggerRecord]:
-        """Read many triggers or markers at once."""
+    def triggers_of_revision(self, revision: str, limit: int) -> Sequence[TriggerRecord]:
+        """Return the triggers of a commit in all jobs."""
         with self._lock:
-            found = [self.trigger(job_id, trigger_id) for job_id, trigger_id in keys]
-        return [item.value for item in found if item is not None]
+            found = [(path, self._documents[path]) for path in self._by_revision.get(revision, {})]
+        return [documents.decode_trigger(JobId(path[1]), stored.document) for path, stored in found[:limit]]
 
     def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Found[TriggerRecord]]:
         """Return pending triggers, the oldest first."""
@@ -226,6 +228,8 @@ class MemoryStore:
     def _index(self, path: Path, document: dict[str, Any]) -> None:
         self._folders.setdefault(path[:-1], {})[path] = None
         _keep(self._due, path, wanted=document.get("next_due") is not None)
+        if revision := document.get("revision"):
+            self._by_revision.setdefault(revision, {})[path] = None
         if "pending" in document:
             _keep(self._pending.setdefault(path[:-1], {}), path, wanted=bool(document["pending"]))
 

@@ -246,18 +246,38 @@ def test_pollers(store: Store) -> None:
     assert again.value.mutations == 4
 
 
+def test_the_triggers_of_a_commit(store: Store) -> None:
+    """Of all jobs, pending or markers; found by the hash that a gitiles trigger tells of, as it was first written."""
+    other, hashes = JobId("zeta/job"), ("a" * 40, "b" * 40)
+
+    def record(job_id: JobId, name: str, revision: str, kind: str = "gitiles") -> TriggerRecord:
+        return TriggerRecord(job_id, Trigger(name, Instant(1), kind, {"repo": "r", "ref": "x", "revision": revision}))
+
+    wanted = [record(JOB_ID, "1", hashes[0]), record(other, "é" * 600, hashes[0]), record(JOB_ID, "rerun", hashes[0])]
+    others = [
+        record(JOB_ID, "2", hashes[1]),
+        record(JOB_ID, "3", hashes[0], "buildbucket"),
+        record(JOB_ID, "4", "x" * 5000),
+        TriggerRecord(JOB_ID, Trigger("5", Instant(1), "gitiles")),
+    ]
+    versions = store.commit([CreateTrigger(item) for item in (*wanted, *others)])
+    marker = replace(wanted[0], resolved=Instant(5), expires=Instant(10**18), discarded="so")
+    store.commit([UpdateTrigger(marker, versions[0])])
+    found = store.triggers_of_revision(hashes[0], 10)
+    assert sorted(found, key=lambda item: item.trigger.id) == [marker, wanted[2], wanted[1]]
+    assert len(store.triggers_of_revision(hashes[0], 2)) == 2
+    assert list(store.triggers_of_revision("c" * 40, 10)) == []
+
+
 def test_many_documents_in_one_call(store: Store) -> None:
-    """Jobs, triggers and invocations are read by name, many at once; what does not exist is left out."""
+    """Jobs and invocations are read by name, many at once; what does not exist is left out."""
     other = JobId("zeta/job")
-    trigger_ids = ["https://r/+/refs/heads/a@1", "é" * 600]
     jobs = [Job(JOB_ID, JobDefinition(TASK)), Job(other, JobDefinition(TASK), paused=True)]
     invocations = [_invocation(1), _invocation(2, job_id=other)]
-    records = [TriggerRecord(job.id, Trigger(name, Instant(1))) for job in jobs for name in trigger_ids]
     store.commit(
         [
             *(PutJob(job, None) for job in jobs),
             *(CreateInvocation(invocation, "log") for invocation in invocations),
-            *(CreateTrigger(record) for record in records),
             PutProject(ProjectRecord("zeta", job_ids=(other,)), None),
             PutProject(ProjectRecord("proj é", job_ids=(JOB_ID,)), None),
         ]
@@ -266,9 +286,5 @@ def test_many_documents_in_one_call(store: Store) -> None:
     assert sorted(store.jobs([absent, other, JOB_ID]), key=lambda job: job.id) == jobs
     keys = [(item.job_id, item.id) for item in invocations]
     assert sorted(store.invocations_by_id([*keys, (absent, keys[0][1])]), key=lambda item: item.id) == invocations
-    names = [(record.job_id, record.trigger.id) for record in records]
-    found = store.triggers([*names, (absent, "x")])
-    assert {(item.job_id, item.trigger.id) for item in found} == set(names)
-    assert len(found) == len(names)
     assert [record.id for record in store.projects()] == ["proj é", "zeta"]
     assert list(store.jobs([])) == []

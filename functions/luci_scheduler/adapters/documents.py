@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import fields
@@ -66,6 +67,7 @@ MAX_DOCUMENT_BYTES = 1_000_000
 """Firestore takes 1,048,576 bytes a document; what is left covers names and overhead."""
 
 _MAX_ID_BYTES = 1_000  # Firestore takes 1,500 bytes
+_HASH = re.compile(r"[0-9a-f]{40}")
 
 _DEFINITION = (
     "task", "realm", "revision", "revision_url", "triggered_by", "properties", "tags", "incoming_triggers",
@@ -211,10 +213,15 @@ def decode_job(job_id: JobId, document: Mapping[str, Any]) -> Job:
 
 
 def encode_trigger(record: TriggerRecord) -> dict[str, Any]:
-    """Return a trigger's document; ``pending`` is the sort key of the pending ones and null in a marker."""
+    """Return a trigger's document.
+
+    ``pending`` is the sort key of the pending ones and null in a marker; ``revision`` the commit that a gitiles trigger
+    tells of, and null in others.
+    """
     trigger = record.trigger
     return {
         "schema": SCHEMA,
+        "revision": _revision(trigger),
         "pending": f"{trigger.created:020d}-{trigger.order_in_batch:010d}" if record.is_pending else None,
         "expire_at": _timestamp(record.expires),
         "record": _dumps(
@@ -228,6 +235,12 @@ def encode_trigger(record: TriggerRecord) -> dict[str, Any]:
             }
         ),
     }
+
+
+def _revision(trigger: Trigger) -> str | None:
+    revision = trigger.payload.get("revision") if trigger.kind == "gitiles" else None
+    # What somebody emitted may say anything; an index takes 1,500 bytes, and only hashes are asked for.
+    return revision if isinstance(revision, str) and _HASH.fullmatch(revision) else None
 
 
 def decode_trigger(job_id: JobId, document: Mapping[str, Any]) -> TriggerRecord:

@@ -197,12 +197,12 @@ class FirestoreStore:
         return Found(documents.decode_trigger(job_id, snapshot.to_dict()), snapshot.update_time)
 
     @_translated
-    def triggers(self, keys: Sequence[tuple[JobId, str]]) -> Sequence[TriggerRecord]:
-        """Read many triggers or markers in one call."""
-        snapshots = self._get_all([self._trigger_ref(job_id, trigger_id) for job_id, trigger_id in keys])
+    def triggers_of_revision(self, revision: str, limit: int) -> Sequence[TriggerRecord]:
+        """Return the triggers of a commit in all jobs."""
+        query = self._client.collection_group("triggers").where(filter=FieldFilter("revision", "==", revision))
         return [
-            documents.decode_trigger(_job_id_of(snapshot.reference.parent.parent), snapshot.to_dict())
-            for snapshot in snapshots
+            documents.decode_trigger(_job_id_of(snapshot.reference.parent.parent), snapshot.to_dict() or {})
+            for snapshot in query.limit(limit).stream(timeout=_TIMEOUT)
         ]
 
     @_translated

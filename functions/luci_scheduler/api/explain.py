@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -11,7 +11,6 @@ from luci_scheduler.api.access import Permission
 from luci_scheduler.api.context import Context
 from luci_scheduler.api.errors import invalid
 from luci_scheduler.core import discards
-from luci_scheduler.core.commit_event import gitiles_trigger
 from luci_scheduler.core.go_text import format_duration
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import DAY, SECOND, Instant, format_rfc3339
@@ -19,19 +18,22 @@ from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.path_filter import path_filter
 from luci_scheduler.core.ref_sets import ref_set
-from luci_scheduler.core.ref_validation import REGEXP
 from luci_scheduler.core.regexps import BadRegexpError
 from luci_scheduler.core.repo_url import BadRepoUrlError, RepoUrl, parse_repo_url
 from luci_scheduler.core.triage import has_free_slot
+from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.ports import NO_INVOCATION, Commit, GitilesError, TriggerRecord, Watcher
 
-__all__ = ["MAX_JOBS", "Explanation", "Reason", "explain_commit"]
+__all__ = ["MAX_AGAIN", "MAX_JOBS", "Explanation", "Origin", "Reason", "explain_commit"]
 
 MAX_JOBS = 500
 """Jobs that one call explains; the first ones by ID."""
 
-_MAX_REFS = 10
-"""Refs that are tried for one job where none is given."""
+MAX_AGAIN = 10
+"""Triggers that somebody asked for besides, of one job: the newest."""
+
+_MAX_TRIGGERS = 4 * MAX_JOBS
+"""Triggers that are read of one commit."""
 
 _REVISION = re.compile(r"[0-9a-f]{40}")
 
@@ -55,9 +57,22 @@ class Reason(StrEnum):
     NEVER_ARRIVED = "NEVER_ARRIVED"
 
 
+class Origin(StrEnum):
+    """Where the trigger comes from that an explanation is about."""
+
+    COMMIT = ""
+    """The commit itself: its event, or a poll that found it."""
+    RERUN = "RERUN"
+    """Somebody ran an invocation once more."""
+    BACKFILL = "BACKFILL"
+    """Somebody ran a range of commits."""
+    EMITTED = "EMITTED"
+    """Somebody emitted it over the API, under an ID of their own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What became of a commit in one job."""
+    """What became of a commit in one job, or of one trigger that somebody asked for besides."""
 
     job_id: JobId
     reason: Reason
@@ -74,6 +89,9 @@ class Explanation:
     """When the trigger came, while it is pending; when it was discarded, if it was."""
     waiting_for: tuple[InvocationId, ...] = ()
     """The invocations that keep the job's slots."""
+    origin: Origin = Origin.COMMIT
+    asked_by: str = ""
+    """Who asked for it, e.g. ``user:<e-mail>``; empty of the commit itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,34 +112,40 @@ class _Question:
 def explain_commit(context: Context, repo: str, revision: str, ref: str = "") -> list[Explanation]:
     """Return what became of a commit in every visible job that watches its repository, sorted by job.
 
-    Only the trigger that the commit itself is gets looked for: not what reruns and backfills have made of it.
+    For each job there is one explanation of the commit itself; then, the oldest first, one for each time that somebody asked
+    for it besides, by a rerun, a backfill or an emitted trigger (the newest ten).
 
-    Costs, however long the history: one read for who watches; for each job one read, one for each ref that is tried, one for
-    the invocation; and one call to Gitiles if a job without a trigger filters by path.
+    Costs, however long the history: one read for who watches; for each job one read, one for each trigger and one for its
+    invocation; and one call to Gitiles if a job without a trigger filters by path.
 
     Args:
         context: who asks.
         repo: the repository, in any spelling.
         revision: the commit's hash.
-        ref: the ref on which it landed; empty: the refs that are watched by name are tried, up to ten for each job.
+        ref: the ref on which it landed; empty: whichever.
 
     Raises:
         ApiError: INVALID_ARGUMENT.
     """
     question = _question(repo, revision, ref)
     watched = _watched(context, question)
-    records = _records(context, question, watched)
-    taken = [(record.job_id, record.invocation_id) for record in records.values() if record.invocation_id]
-    invocations = {(item.job_id, item.id): item for item in context.runtime.store.invocations_by_id(taken)}
+    found = _found(context, question, watched)
+    taken = {
+        (record.job_id, record.invocation_id)
+        for of_job in found.values()
+        for record in of_job.records
+        if record.invocation_id
+    }
+    invocations = {(item.job_id, item.id): item for item in context.runtime.store.invocations_by_id(sorted(taken))}
     absent = _Absent(context, question)
     answers = []
     for item in watched:
-        record = records.get(item.job.id)
-        if record is None:
+        of_job = found.get(item.job.id, _Found())
+        if of_job.own is None:
             answers.append(absent.explain(item))
-        else:
+        for record in of_job.records:
             invocation = invocations.get((record.job_id, record.invocation_id))
-            answers.append(_of_record(context, item.job, record, invocation))
+            answers.append(_asked_for(record, _of_record(context, item.job, record, invocation)))
     return answers
 
 
@@ -144,28 +168,68 @@ def _watched(context: Context, question: _Question) -> list[_Watched]:
     return [_Watched(job, tuple(by_job[job.id])) for job in jobs if context.may(Permission.GET, job)]
 
 
-def _refs(watchers: Iterable[Watcher], ref: str) -> list[tuple[str, str]]:
-    """Return the triggers to look for, as repository (in the config's spelling) and ref."""
-    pairs = [
-        (watcher.repo, name)
-        for watcher in watchers
-        for name in ([ref] if ref else (entry for entry in watcher.refs if not entry.startswith(REGEXP)))
-    ]
-    return list(dict.fromkeys(pairs))[:_MAX_REFS]
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The triggers of the commit in one job."""
+
+    own: TriggerRecord | None = None
+    """The one that the commit itself is; the one that got furthest, where it came by several refs."""
+    again: tuple[TriggerRecord, ...] = ()
+    """Those that somebody asked for besides, the oldest first."""
+
+    @property
+    def records(self) -> tuple[TriggerRecord, ...]:
+        return (self.own, *self.again) if self.own else self.again
 
 
-def _records(context: Context, question: _Question, watched: Sequence[_Watched]) -> Mapping[JobId, TriggerRecord]:
-    """Return the trigger that the commit is for each job; the one that got furthest, where it came by several refs."""
-    keys = [
-        (item.job.id, gitiles_trigger(repo, ref, question.revision, Instant(0)).id)
-        for item in watched
-        for repo, ref in _refs(item.watchers, question.ref)
-    ]
-    best: dict[JobId, TriggerRecord] = {}
-    for record in context.runtime.store.triggers(keys):
-        if record.job_id not in best or _progress(record) > _progress(best[record.job_id]):
-            best[record.job_id] = record
-    return best
+def _found(context: Context, question: _Question, watched: Sequence[_Watched]) -> Mapping[JobId, _Found]:
+    """Return the triggers of the commit by job; those of other repositories that have it, too, are left out."""
+    if not watched:
+        return {}
+    by_job: dict[JobId, list[TriggerRecord]] = {item.job.id: [] for item in watched}
+    for record in context.runtime.store.triggers_of_revision(question.revision, _MAX_TRIGGERS):
+        if record.job_id in by_job and _is_asked_about(question, record.trigger):
+            by_job[record.job_id].append(record)
+    return {job_id: _sorted_out(records) for job_id, records in by_job.items()}
+
+
+def _is_asked_about(question: _Question, trigger: Trigger) -> bool:
+    try:
+        repo = parse_repo_url(str(trigger.payload.get("repo", "")))
+    except BadRepoUrlError:  # what somebody emitted may say anything
+        return False
+    return repo == question.repo and question.ref in ("", trigger.payload.get("ref"))
+
+
+def _sorted_out(records: Sequence[TriggerRecord]) -> _Found:
+    own = [record for record in records if _origin(record.trigger) is Origin.COMMIT]
+    again = sorted(
+        (record for record in records if _origin(record.trigger) is not Origin.COMMIT),
+        key=lambda record: (record.trigger.created, record.trigger.id),
+    )
+    return _Found(max(own, key=_progress, default=None), tuple(again[-MAX_AGAIN:]))
+
+
+def _origin(trigger: Trigger) -> Origin:
+    own = f"{trigger.payload.get('repo')}/+/{trigger.payload.get('ref')}@{trigger.payload.get('revision')}"
+    if trigger.id == own:
+        return Origin.COMMIT
+    if trigger.id.startswith(f"{own}#backfill:"):
+        return Origin.BACKFILL
+    return Origin.RERUN if trigger.id.startswith("rerun:") else Origin.EMITTED
+
+
+_ASKED = {Origin.RERUN: "Run again", Origin.BACKFILL: "Backfilled", Origin.EMITTED: "Emitted"}
+
+
+def _asked_for(record: TriggerRecord, explanation: Explanation) -> Explanation:
+    """Say of a trigger that is not the commit itself how it came about."""
+    origin, who = _origin(record.trigger), record.trigger.emitted_by_user
+    if origin is Origin.COMMIT:
+        return explanation
+    by = f" by {who.removeprefix('user:')}" if who else ""
+    sentence = f"{_ASKED[origin]}{by}: {explanation.sentence[:1].lower()}{explanation.sentence[1:]}"
+    return replace(explanation, sentence=sentence, origin=origin, asked_by=who)
 
 
 def _progress(record: TriggerRecord) -> tuple[bool, bool]:

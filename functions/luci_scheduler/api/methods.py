@@ -142,6 +142,8 @@ def _explain_commit(context: Context, request: Any) -> Any:
             status=item.status,
             since_ts=microseconds(item.since),
             waiting_for=item.waiting_for,
+            origin=str(item.origin),
+            asked_by=item.asked_by,
         )
     return reply
 

@@ -125,7 +125,8 @@ MESSAGES: Mapping[str, str] = {
     "ExplainCommitRequest": "1 repo string, 2 revision string, 3 ref string",
     "ExplainCommitReply": "1 explanations Explanation*",
     "Explanation": "1 job_ref JobRef, 2 reason string, 3 sentence string, 4 ref string, 5 trigger_id string, "
-    "6 invocation_id int64, 7 status string, 8 since_ts int64, 9 waiting_for int64*",
+    "6 invocation_id int64, 7 status string, 8 since_ts int64, 9 waiting_for int64*, 10 origin string, "
+    "11 asked_by string",
     "DefinitionsRequest": "1 project string",
     "Definitions": "1 revision string, 2 definitions Definition*",
     "Definition": "1 job_ref JobRef, 2 definition Struct",

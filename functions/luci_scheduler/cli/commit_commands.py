@@ -17,7 +17,7 @@ def add_commands(nouns: Any) -> None:
     parser = verbs.add_parser("explain", help="say of every watching job what became of a commit, and why")
     parser.add_argument("revision", metavar="REVISION", help="the commit's full ID")
     parser.add_argument("--repo", required=True, metavar="URL", help="its repository, as configs name it")
-    parser.add_argument("--ref", default="", help="where it landed (default: what the configs name literally)")
+    parser.add_argument("--ref", default="", help="where it landed (default: on whichever ref)")
     parser.set_defaults(run=_explain)
 
     parser = nouns.add_parser(

@@ -285,6 +285,7 @@ def commit(visit: Visit) -> Answer:
             "reason": str(item.reason),
             "words": str(item.reason).replace("_", " ").capitalize(),
             "sentence": item.sentence,
+            "origin": str(item.origin),
             "ref": item.ref,
             "status": item.status,
             "invocation_id": str(item.invocation_id) if item.invocation_id else "",
@@ -297,7 +298,7 @@ def commit(visit: Visit) -> Answer:
         }
         for item in found
     ]
-    names = ("job_id", "reason", "sentence", "ref", "status", "invocation_id")
+    names = ("job_id", "reason", "sentence", "origin", "ref", "status", "invocation_id")
     document: dict[str, Any] = {"repo": repo, "revision": revision, "ref": ref}
     document |= {"error": problem} if problem else {"jobs": [{name: row[name] for name in names} for row in rows]}
     asked = bool(repo or revision)

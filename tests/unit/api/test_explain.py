@@ -7,8 +7,8 @@ import pytest
 
 from emulator.memory.gitiles import MemoryGitiles
 from luci_scheduler.api.errors import ApiError
-from luci_scheduler.api.explain import Explanation, Reason, explain_commit
-from luci_scheduler.core.commit_event import CommitEvent
+from luci_scheduler.api.explain import MAX_AGAIN, Explanation, Origin, Reason, explain_commit
+from luci_scheduler.core.commit_event import CommitEvent, gitiles_trigger
 from luci_scheduler.core.errors import ComeAgainError
 from luci_scheduler.core.instants import DAY, HOUR, SECOND
 from luci_scheduler.core.job import Job
@@ -20,6 +20,7 @@ from tests.unit.api.support import OWNER, READER, STRANGER, Client, context, put
 from tests.unit.engine.world import HOST, JOB, REPO, World, config
 
 MAIN = "refs/heads/main"
+JOB_REF = {"project": "proj", "job": "job"}
 NEWEST_FIRST = "triggering_policy { kind: NEWEST_FIRST pending_timeout { seconds: 60 } }"
 THREE = "triggering_policy { max_concurrent_invocations: 3 max_batch_size: 1 }"
 
@@ -27,6 +28,12 @@ THREE = "triggering_policy { max_concurrent_invocations: 3 max_batch_size: 1 }"
 def _explain(world: World, revision: str = "a", ref: str = MAIN, **more: Any) -> Explanation:
     (answer,) = list(explain_commit(context(world, READER), REPO, revision * (40 // len(revision)), ref, **more))
     return answer
+
+
+def _run(world: World) -> None:
+    for task in world.queue.take_due(world.clock.now()):
+        if task.kind == "trigger":
+            world.run_task(task)
 
 
 def _expect(answer: Explanation, reason: Reason, *words: str) -> None:
@@ -92,7 +99,7 @@ def test_the_slot_limit_is_reached() -> None:
 def test_it_is_pending_though_a_slot_is_free() -> None:
     """The next triage decides: of logarithmic batching, or one that is on its way."""
     world = world_for()
-    trigger = Trigger(f"{REPO}/+/{MAIN}@{'a' * 40}", world.clock.now(), "gitiles", {"ref": MAIN})
+    trigger = gitiles_trigger(REPO, MAIN, "a" * 40, world.clock.now())
     world.store.commit([CreateTrigger(TriggerRecord(JOB, trigger))])
     _expect(_explain(world), Reason.PENDING, "pending since 2026-03-01T12:00:00Z", "next triage")
 
@@ -201,7 +208,7 @@ def test_it_never_arrived() -> None:
 def test_it_was_discarded_for_what_it_is() -> None:
     """Any other reason is told as it was recorded."""
     world = world_for()
-    trigger = Trigger(f"{REPO}/+/{MAIN}@{'a' * 40}", world.clock.now(), "gitiles", {"ref": MAIN, "tags": ["x"]})
+    trigger = gitiles_trigger(REPO, MAIN, "a" * 40, world.clock.now())
     record = TriggerRecord(JOB, trigger, discarded="bad tag", resolved=world.clock.now())
     world.store.commit([CreateTrigger(record)])
     _expect(_explain(world), Reason.DISCARDED, "discarded: bad tag")
@@ -216,6 +223,58 @@ def test_the_invocation_is_no_longer_stored() -> None:
     answer = _explain(world)
     _expect(answer, Reason.INVOCATION, "no longer stored")
     assert answer.status == ""
+
+
+def test_what_was_asked_for_again() -> None:
+    """By whom and how, beside what the commit itself became; one that never arrived ran by its backfill."""
+    gitiles = MemoryGitiles()
+    first, second = gitiles.push(MAIN, 2)
+    world = world_for(config(), gitiles)
+    client = Client(world)
+    request = {"jobs": [JOB_REF], "repo": REPO, "ref": MAIN, "fromRevision": first, "toRevision": second}
+    client.call("BackfillCommits", {**request, "requestId": "k"}, OWNER, "scheduler.Operator")
+    _run(world)
+    never, filled = explain_commit(context(world, READER), REPO, second)
+    _expect(never, Reason.NEVER_ARRIVED)
+    assert (never.origin, never.asked_by) == (Origin.COMMIT, "")
+    (invocation,) = world.invocations()
+    _expect(filled, Reason.INVOCATION, f"Backfilled by {OWNER}: it runs in invocation {invocation.id}")
+    assert (filled.origin, filled.asked_by) == (Origin.BACKFILL, f"user:{OWNER}")
+    world.finish()
+    world.notify("n1")
+    rerun = {"jobRef": JOB_REF, "invocationId": str(invocation.id)}
+    client.call("RerunInvocation", {"invocationRef": rerun, "requestId": "r"}, OWNER, "scheduler.Operator")
+    event = CommitEvent(REPO, MAIN, second)
+    on_commit(world.runtime, event, world.clock.now(), "late")
+    _run(world)
+    explanations = explain_commit(context(world, READER), REPO, second, MAIN)
+    assert [item.origin for item in explanations] == [Origin.COMMIT, Origin.BACKFILL, Origin.RERUN]
+    _expect(explanations[0], Reason.INVOCATION)
+    _expect(explanations[2], Reason.WAITING_FOR_INVOCATION, f"Run again by {OWNER}: it has been pending since")
+    assert explain_commit(context(world, READER), REPO, second, "refs/heads/other")[0].reason is Reason.REF_NOT_WATCHED
+
+
+def test_triggers_that_say_anything() -> None:
+    """Emitted under IDs of their own they are found; of another repository, or of one that is no URL, they are not."""
+    world = world_for()
+
+    def emit(name: str, repo: str) -> None:
+        payload = {"repo": repo, "ref": MAIN, "revision": "a" * 40}
+        trigger = Trigger(name, world.clock.now(), "gitiles", payload, emitted_by_user=f"user:{OWNER}")
+        world.store.commit([CreateTrigger(TriggerRecord(JOB, trigger))])
+
+    emit("mine", f"{REPO}.git")
+    emit("mirror", "https://other.googlesource.com/x")
+    emit("nonsense", "not a URL")
+    never, mine = explain_commit(context(world, READER), REPO, "a" * 40)
+    assert never.reason is Reason.NEVER_ARRIVED
+    _expect(mine, Reason.PENDING, f"Emitted by {OWNER}: it has been pending")
+    assert mine.origin is Origin.EMITTED
+    for number in range(MAX_AGAIN + 5):
+        world.clock.advance(SECOND)
+        emit(f"more{number}", REPO)
+    answers = explain_commit(context(world, READER), REPO, "a" * 40)
+    assert [item.trigger_id for item in answers[1:]] == [f"more{n}" for n in range(5, MAX_AGAIN + 5)]
 
 
 def test_every_reason_is_in_this_file() -> None:

@@ -9,6 +9,7 @@ locals {
     invocations_next_due = { collection = "invocations", field = "next_due", scope = "COLLECTION_GROUP" }
     jobs_next_due        = { collection = "jobs", field = "next_due", scope = "COLLECTION_GROUP" }
     triggers_pending     = { collection = "triggers", field = "pending", scope = "COLLECTION" }
+    triggers_revision    = { collection = "triggers", field = "revision", scope = "COLLECTION_GROUP" }
   }
 
   # Firestore deletes a document within a day or so after the time in this field.
