@@ -68,7 +68,9 @@ def _cloud(options: argparse.Namespace, folder: Path | None) -> LocalCloud:
 
 def until_stopped(cloud: LocalCloud) -> int:
     """Run a local cloud that was not started yet; see `up`."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    # A shell starts what is to run in the background with SIGINT ignored: somebody who sends it all the same means it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     was_up = False
     try:
         with cloud, StartPage(cloud) as page:

@@ -19,7 +19,7 @@ from luci_scheduler.engine.tasks import on_task
 from luci_scheduler.engine.watch import on_notification
 from luci_scheduler.envelopes import open_message
 from luci_scheduler.settle import settle
-from luci_scheduler.tracing import delivery_trace
+from luci_scheduler.tracing import brought_trace, delivery_trace, isolated
 from luci_scheduler.web.views import answer, submit
 from luci_scheduler.web.visit import Visit
 
@@ -106,7 +106,14 @@ def task(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
 
 
 def page(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
-    """Answer a person, or a client of the API; nobody is answered before it is known who calls."""
+    """Answer a person, or a client of the API; nobody is answered before it is known who calls.
+
+    What it logs and enqueues is part of the trace that the request brings.
+    """
+    return isolated(lambda: _page(app, request), brought_trace(request.headers), function="console")
+
+
+def _page(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
     from luci_scheduler.adapters.identity import UnauthenticatedError  # noqa: PLC0415 - only here and in ``task``
 
     if app.access.problem:

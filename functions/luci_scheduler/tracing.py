@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-__all__ = ["bind_invocation", "carried", "current_trace", "delivery_trace", "isolated"]
+__all__ = ["bind_invocation", "brought_trace", "carried", "current_trace", "delivery_trace", "isolated"]
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 _CLOUD = re.compile(r"([0-9a-fA-F]{32})(?:/\d+)?(?:;.*)?")
@@ -26,21 +26,26 @@ _SPAN_DIGITS = 16
 _T = TypeVar("_T")
 
 
-def delivery_trace(headers: Any, delivery: str) -> str:
-    """Return a delivery's trace, 32 hexadecimal digits: that of its headers (a mapping), or one made of its ID."""
+def brought_trace(headers: Any) -> str:
+    """Return the trace that a request's headers (a mapping) bring, 32 hexadecimal digits; empty if they bring none."""
     for name, pattern in (("traceparent", _TRACEPARENT), ("X-Cloud-Trace-Context", _CLOUD)):
         match = pattern.fullmatch(headers.get(name) or "")
         if match and match[1] != _NONE:
             return match[1].lower()
-    return hashlib.sha256(delivery.encode()).hexdigest()[:32]
+    return ""
+
+
+def delivery_trace(headers: Any, delivery: str) -> str:
+    """Return a delivery's trace: that of its headers, or one made of its ID."""
+    return brought_trace(headers) or hashlib.sha256(delivery.encode()).hexdigest()[:32]
 
 
 def isolated(handle: Callable[[], _T], trace: str, **about: Any) -> _T:
-    """Run a delivery's handler with its trace bound; whatever it binds is gone when it returns."""
+    """Run the handler of a delivery or a request with its trace bound (if any); whatever it binds is gone when it returns."""
 
     def run() -> _T:
         structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(**{_KEY: trace}, **about)
+        structlog.contextvars.bind_contextvars(**({_KEY: trace} if trace else {}), **about)
         return handle()
 
     return contextvars.copy_context().run(run)

@@ -22,6 +22,7 @@ from luci_scheduler.adapters.identity import UnauthenticatedError
 from luci_scheduler.core.instants import SECOND, format_rfc3339
 from luci_scheduler.ports import BuildbucketError, Task
 from luci_scheduler.tracing import bind_invocation, carried, current_trace, delivery_trace, isolated
+from tests.unit.api.support import OWNER, Client, world_for
 from tests.unit.engine.world import JOB, REPO, World, config
 
 PAGE = Path("docs/reference/observability.md")
@@ -125,6 +126,26 @@ def test_tasks_carry_the_trace_on() -> None:
     queue.enqueue(task)
     assert delivery_trace(sent[0], "d") == TRACE
     assert "traceparent" not in sent[1]
+
+
+def test_what_the_console_asks_for_carries_its_trace_on() -> None:
+    """A call of the API, for several jobs side by side; a request without a trace has its tasks begin their own."""
+    world = world_for(config(("job", "b")))
+    carrying: list[dict[str, str]] = []
+    enqueue = world.queue.enqueue
+
+    def recorded(task: Task) -> None:
+        carrying.append(carried())
+        enqueue(task)
+
+    world.queue.enqueue = recorded  # type: ignore[method-assign]
+    client, jobs = Client(world), [{"project": "proj", "job": name} for name in ("job", "b")]
+    message = json.dumps({"batches": [{"trigger": {"id": "t", "buildbucket": {}}, "jobs": jobs}]}).encode()
+    for brought in ({"traceparent": PARENT}, {}):
+        headers = {"Content_Type": "application/json", "Accept": "application/json", **brought}
+        assert client.http("/prpc/scheduler.Scheduler/EmitTriggers", message, OWNER, **headers).status_code == 200
+    assert [delivery_trace(headers, "") for headers in carrying[:2]] == [TRACE, TRACE]
+    assert carrying[2:] == [{}, {}]
 
 
 class _Site:

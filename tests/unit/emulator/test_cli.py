@@ -87,23 +87,37 @@ def test_a_busy_port(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"up: port {port} for the function console is in use" in capsys.readouterr().err
 
 
+_WITH_SIGNAL_IGNORED = """\
+import os, signal, sys
+signal.signal(int(sys.argv[1]), signal.SIG_IGN)
+os.execv(sys.executable, [sys.executable, "-m", "emulator", "up", "--store", "memory"])
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_up_in_memory_until_it_is_stopped(number: signal.Signals) -> None:
-    """It says where everything is, and that it is in memory; a signal stops it with status 0."""
-    command = [sys.executable, "-m", "emulator", "up", "--store", "memory"]
+    """It says where everything is, and that it is in memory; a signal stops it with status 0, even begun with it ignored."""
+    command = [sys.executable, "-c", _WITH_SIGNAL_IGNORED, str(int(number))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        lines: list[str] = []
-        while not any("Repositories" in line for line in lines):
-            lines.append(process.stdout.readline())
-            assert lines[-1], process.stderr.read()
-        os.kill(process.pid, number)
-        assert process.wait(30) == 0
-        assert process.stderr.read().endswith("stopped\n")
-    text = "".join(lines)
+        try:
+            text = _stopped(process, number)
+        finally:
+            process.kill()
     assert "The local cloud is up, in memory." in text
     assert all(name in text for name in ("Console", "Pub/Sub", "Cloud Tasks", "Buildbucket", "Gitiles", "on_task"))
+
+
+def _stopped(process: subprocess.Popen[str], number: signal.Signals) -> str:
+    assert process.stdout is not None
+    assert process.stderr is not None
+    lines: list[str] = []
+    while not any("Repositories" in line for line in lines):
+        lines.append(process.stdout.readline())
+        assert lines[-1], process.stderr.read()
+    os.kill(process.pid, number)
+    assert process.wait(30) == 0
+    assert process.stderr.read().endswith("stopped\n")
+    return "".join(lines)
 
 
 def test_demo_in_memory() -> None:
