@@ -396,7 +396,11 @@ class ConfigSource(Protocol):
 
         Args:
             in_force: tells the revision of a project's config that is in force (empty: none, or it needs another look).
-                A source that can tell the revision without the file leaves out a file whose revision is in force.
+                A source that can tell the revision without the file leaves out a file whose revision is in force. To ask
+                says that the source holds the project.
+
+        Raises:
+            SchedulerError: what projects the source holds cannot be told.
         """
 
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.ports import ConfigFile
 
 __all__ = ["FILE", "FolderSource", "read_folder"]
@@ -37,5 +38,11 @@ class FolderSource:
         self._revision = revision
 
     def configs(self, in_force: Callable[[str], str]) -> list[ConfigFile]:  # noqa: ARG002 - reading is as cheap as asking
-        """Read every config in the folder."""
+        """Read every config in the folder.
+
+        Raises:
+            PermanentError: there is no such folder. That is not an empty one: it would end every job.
+        """
+        if not self._folder.is_dir():
+            raise PermanentError(f"the folder of configs {self._folder} is not there")
         return read_folder(self._folder, self._revision)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import structlog
@@ -34,36 +34,64 @@ _logger = structlog.stdlib.get_logger("luci_scheduler")
 def sync_sources(runtime: Runtime, sources: Iterable[ConfigSource], key: str) -> None:
     """Put the configs of all sources in force; what goes wrong with one project does not keep the others.
 
-    Of a project that several sources hold the first one's config counts.
+    Of a project that several sources hold the first one's config counts. One that no source holds any more has no jobs, as in
+    the original. Nothing is concluded where a source could not be read, or where none holds anything: a folder that is
+    empty is rather one that is not mounted.
+
+    Costs one read for each project while nothing changes.
 
     Raises:
         SchedulerError: the first that some project met; all others were dealt with. Try again.
     """
-
-    def in_force(project: str) -> str:
-        found = runtime.store.project(project)
-        return found.value.revision if found and not found.value.problems else ""
-
+    records = {record.id: record for record in runtime.store.projects()}
     troubles: list[SchedulerError] = []
-    seen: set[str] = set()
-    for source in sources:
-        try:
-            files = source.configs(in_force)
-        except SchedulerError as error:  # of the store that was asked what is in force
-            troubles.append(error)
-            continue
-        for file in files:
-            if file.project in seen:
-                _logger.warning("config_twice", project=file.project, revision=file.revision)
-                continue
-            seen.add(file.project)
-            try:
-                sync_project(runtime, file, key)
-            except SchedulerError as error:
-                _logger.warning("config_not_synced", project=file.project, revision=file.revision, reason=str(error))
-                troubles.append(error)
+    held, files = _read(sources, records, troubles)
+    for file in files:
+        _sync_or_note(runtime, file, key, troubles)
+    if held and not troubles:
+        for record in records.values():
+            if record.id not in held and (record.job_ids or record.repos or record.problems):
+                _logger.warning("config_gone", project=record.id, jobs=len(record.job_ids))
+                _sync_or_note(runtime, ConfigFile(record.id, "", ""), key, troubles)
     if troubles:
         raise troubles[0]
+
+
+def _read(
+    sources: Iterable[ConfigSource], records: Mapping[str, ProjectRecord], troubles: list[SchedulerError]
+) -> tuple[set[str], list[ConfigFile]]:
+    """Return the projects that the sources hold, and the configs that may have changed; note what cannot be read."""
+    held: set[str] = set()
+    files: dict[str, ConfigFile] = {}
+
+    def in_force(project: str) -> str:
+        held.add(project)
+        record = records.get(project)
+        return record.revision if record and not record.problems else ""
+
+    for source in sources:
+        earlier = held | files.keys()
+        try:
+            found = source.configs(in_force)
+        except SchedulerError as error:
+            _logger.warning("config_source_unreadable", reason=str(error))
+            troubles.append(error)
+            continue
+        for file in found:
+            if file.project in earlier:
+                _logger.warning("config_twice", project=file.project, revision=file.revision)
+            else:
+                files[file.project] = file
+    changed = [file for file in files.values() if file.trouble or file.revision != in_force(file.project)]
+    return held | files.keys(), changed
+
+
+def _sync_or_note(runtime: Runtime, file: ConfigFile, key: str, troubles: list[SchedulerError]) -> None:
+    try:
+        sync_project(runtime, file, key)
+    except SchedulerError as error:
+        _logger.warning("config_not_synced", project=file.project, revision=file.revision, reason=str(error))
+        troubles.append(error)
 
 
 def sync_project(runtime: Runtime, file: ConfigFile, key: str) -> int:

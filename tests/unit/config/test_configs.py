@@ -238,6 +238,58 @@ def test_of_two_sources_of_a_project_the_first_counts() -> None:
     assert (project.value.revision, project.value.mutations) == ("1", 1)
 
 
+def test_a_project_that_no_source_holds_any_more_has_no_jobs(tmp_path: Path) -> None:
+    """Not while a source cannot be read, nor if everything is gone at once; once, and back when it comes back."""
+    world = World("")
+    runtime, store, held = world.runtime, world.store, FolderSource(tmp_path)
+    unread = FolderSource(tmp_path / "not-there")
+    for project in ("a", "b"):
+        (tmp_path / project).mkdir()
+        (tmp_path / project / "luci-scheduler.cfg").write_text(GOOD, encoding="utf-8")
+
+    def enabled(project: str) -> bool:
+        found = store.job(JobId(f"{project}/a"))
+        assert found is not None
+        return found.value.enabled
+
+    def mutations(project: str) -> int:
+        record = store.project(project)
+        assert record is not None
+        return record.value.mutations
+
+    sync_sources(runtime, [held, _Source(ConfigFile("proj", GOOD, "1"))], "k")
+    (tmp_path / "a").rename(tmp_path.with_name("away"))
+    with pytest.raises(PermanentError, match="is not there"):
+        sync_sources(runtime, [held, unread], "k")
+    sync_sources(runtime, [FolderSource(tmp_path.with_name("away"))], "k")
+    assert enabled("a")
+    assert enabled("b")
+    for _ in range(2):
+        sync_sources(runtime, [held], "k")
+        assert not enabled("a")
+        assert not enabled("proj")
+        assert enabled("b")
+        assert (mutations("a"), mutations("b")) == (2, 1)
+    tmp_path.with_name("away").rename(tmp_path / "a")
+    sync_sources(runtime, [held], "k")
+    assert enabled("a")
+
+
+def test_a_project_whose_config_is_in_force_is_held() -> None:
+    """A source that tells by the revision that nothing changed does not bring the file."""
+    runtime = World("").runtime
+
+    class Unchanged:
+        def configs(self, in_force: Callable[[str], str]) -> list[ConfigFile]:
+            return [] if in_force("p") == "1" else [ConfigFile("p", GOOD, "1")]
+
+    for _ in range(2):
+        sync_sources(runtime, [Unchanged(), _Source(ConfigFile("p", "", "2"))], "k")
+    job = runtime.store.job(JobId("p/a"))
+    assert job is not None
+    assert job.value.enabled
+
+
 def test_folder(tmp_path: Path) -> None:
     """Each subfolder with a config is a project; the revision is a hash unless one is given; what cannot be read is told."""
     for project, content in {"a": b"job {}", "b": b"\xff"}.items():
