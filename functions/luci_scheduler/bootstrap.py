@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -65,7 +66,7 @@ class App:
 
         Raises:
             UnauthenticatedError: the caller brings a token that is not accepted.
-            TransientError: the keys that verify it could not be fetched.
+            TransientError: what verifies it (keys, or Google's word) could not be had.
         """
         return Context(self.runtime, self.access, self.identify(headers))
 
@@ -207,9 +208,15 @@ def _cloud_ports(settings: Settings) -> dict[str, Any]:
 
 def make_identify(settings: Settings, clock: Clock) -> Identify:
     """Return what tells who calls the console, from the headers of a request."""
+    from luci_scheduler.adapters.access_tokens import AccessTokens  # noqa: PLC0415
+    from luci_scheduler.adapters.fetch import FetchClient  # noqa: PLC0415
     from luci_scheduler.adapters.http import fetch  # noqa: PLC0415
     from luci_scheduler.adapters.identity import CallerIdentity  # noqa: PLC0415
 
+    # The operator names the host, so it may lie in a private network; what it redirects to may not be believed.
+    host = urlsplit(settings.tokeninfo_url).hostname or ""
+    asks = FetchClient(allowed_hosts=(host,), plain_http=settings.local, max_redirects=0)
+    access_tokens = AccessTokens(asks, settings.tokeninfo_url, settings.console_oauth_clients, clock)
     return CallerIdentity(
         clock,
         local_user=settings.local_user,
@@ -217,6 +224,7 @@ def make_identify(settings: Settings, clock: Clock) -> Identify:
         fetch_iap_keys=lambda: fetch(settings.iap_certs_url),
         bearer_audiences=settings.console_audiences,
         fetch_oidc_keys=lambda: fetch(settings.oidc_certs_url),
+        access_token_email=access_tokens.email,
     ).identify
 
 

@@ -92,6 +92,7 @@ locals {
     SCHEDULER_COMMIT_WAIT_SECONDS      = var.tuning.commit_wait_seconds
     SCHEDULER_ACCESS                   = var.console.access
     SCHEDULER_CONSOLE_AUDIENCES        = join(",", distinct([local.urls.console, "https://${local.console_host}"]))
+    SCHEDULER_CONSOLE_OAUTH_CLIENTS    = length(var.console.oauth_clients) == 0 ? null : join(",", sort(var.console.oauth_clients))
     SCHEDULER_IAP_AUDIENCE             = one(module.console_iap[*].audience)
     SCHEDULER_FETCH_ALLOWED_HOSTS      = length(var.fetch_allowed_hosts) == 0 ? null : join(",", sort(var.fetch_allowed_hosts))
   } : name => tostring(value) if value != null }

@@ -128,12 +128,13 @@ variable "commit_publishers" {
 
 variable "console" {
   type = object({
-    members = optional(set(string), [])
-    iap     = optional(object({ domain = string }))
-    access  = optional(string)
+    members       = optional(set(string), [])
+    iap           = optional(object({ domain = string }))
+    access        = optional(string)
+    oauth_clients = optional(set(string), [])
   })
   default     = {}
-  description = "Who may open the console, as IAM members; the domain it has behind Identity-Aware Proxy (without: `gcloud run services proxy`); and the access policy, a JSON document that says what each may do."
+  description = "Who may open the console, as IAM members; the domain it has behind Identity-Aware Proxy (without: `gcloud run services proxy`); the access policy, a JSON document that says what each may do; and the OAuth clients whose access tokens are taken, \"service-accounts\" among them for those of all service accounts."
 
   validation {
     condition     = alltrue([for member in var.console.members : can(regex("^(user|group|serviceAccount|domain):.+$", member))])
@@ -148,6 +149,11 @@ variable "console" {
   validation {
     condition     = var.console.iap == null || can(regex("^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z]{2,}$", var.console.iap.domain))
     error_message = "console: iap.domain must be a domain of yours such as \"scheduler.example.com\", for which a certificate can be issued: leave out https:// and slashes."
+  }
+
+  validation {
+    condition     = alltrue([for client in var.console.oauth_clients : can(regex("^([A-Za-z0-9._-]+[.]apps[.]googleusercontent[.]com|[0-9]+|service-accounts)$", client))])
+    error_message = "console: oauth_clients must be IDs of OAuth clients such as \"123-abc.apps.googleusercontent.com\", numbers of service accounts, or \"service-accounts\" for all of them: leave out whoever's clients you do not trust."
   }
 }
 

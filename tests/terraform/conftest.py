@@ -36,7 +36,12 @@ EVERYTHING: dict[str, Any] = {
         {"project": "other", "bucket": "the-configs", "object": "other/luci-scheduler.cfg"},
     ],
     "commit_publishers": ["user:committer@example.com"],
-    "console": {"members": ["group:builders@example.com"], "iap": {"domain": "scheduler.example.com"}, "access": "{}"},
+    "console": {
+        "members": ["group:builders@example.com"],
+        "iap": {"domain": "scheduler.example.com"},
+        "access": "{}",
+        "oauth_clients": ["service-accounts", "123-abc.apps.googleusercontent.com"],
+    },
     "database": {"location": "nam5", "point_in_time_recovery": True, "weekly_backup_weeks": 4},
     "monitoring": {"emails": ["oncall@example.com"]},
     "budget": {"billing_account": "012345-6789AB-CDEF01", "monthly_amount": 50, "currency": "EUR"},

@@ -21,6 +21,7 @@ NOT_SET = {
     "topic_project": "Terraform names each server's topic in full",
     "task_audience": "the address of on_task, the default, is what Cloud Run wants",
     "oidc_certs_url": "the default is where Google publishes its keys",
+    "tokeninfo_url": "the default is Google's",
     "iap_certs_url": "the default is where IAP's keys are published",
     "local_user": "the local cloud's",
     "gitiles_urls": "the local cloud's",
@@ -76,6 +77,13 @@ def test_tuning_reaches_the_functions(everything: Life) -> None:
     settings = read_settings({**everything.environments["on_task"], "SCHEDULER_TOKEN_SECRETS": "x"})
     assert {name: getattr(settings, name) for name in EVERYTHING["tuning"]} == EVERYTHING["tuning"]
     assert sorted(settings.fetch_allowed_hosts) == sorted(EVERYTHING["fetch_allowed_hosts"])
+    assert sorted(settings.console_oauth_clients) == sorted(EVERYTHING["console"]["oauth_clients"])
+
+
+def test_no_access_token_is_taken_unless_told(minimal: Life) -> None:
+    """The variable's default lists no client."""
+    settings = read_settings({**minimal.environments["console"], "SCHEDULER_TOKEN_SECRETS": "x"})
+    assert settings.console_oauth_clients == ()
 
 
 def test_configs_are_read_from_where_they_are(everything: Life) -> None:

@@ -39,6 +39,7 @@ WRONG: dict[str, list[tuple[Any, str] | None]] = {
         ({"members": ["allAuthenticatedUsers"]}, "put a group of people there"),
         ({"access": "{"}, "write it with jsonencode"),
         ({"iap": {"domain": "https://x.example.com/"}}, "leave out https://"),
+        ({"oauth_clients": ["*"]}, "clients you do not trust"),
     ],
     "functions": [
         ({"on_task": {**SIZES, "cpu": "500m"}}, "write no unit"),

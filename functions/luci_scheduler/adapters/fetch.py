@@ -62,6 +62,7 @@ class FetchClient:
         plain_http: bool = False,
         resolve: Resolve = resolve,
         trusted_certificates: str = "",
+        max_redirects: int = _MAX_REDIRECTS,
     ) -> None:
         """Make a client.
 
@@ -70,11 +71,13 @@ class FetchClient:
             plain_http: whether ``http`` URLs are fetched, too.
             resolve: the resolver.
             trusted_certificates: file of the authorities that are trusted; the usual ones if empty.
+            max_redirects: how many are followed; one more is an error.
         """
         self._allowed = frozenset(host.lower().strip("[]").removesuffix(".") for host in allowed_hosts)
         self._plain_http = plain_http
         self._resolve = resolve
         self._certificates = trusted_certificates
+        self._max_redirects = max_redirects
 
     def get(self, url: str, timeout: int, max_bytes: int) -> Fetched:
         """Fetch a URL, following redirects.
@@ -83,7 +86,7 @@ class FetchClient:
             FetchError: refused, or no answer.
         """
         deadline = _Deadline(timeout)
-        for hop in range(_MAX_REDIRECTS + 1):
+        for hop in range(self._max_redirects + 1):
             target = self._target(url, redirected=hop > 0)
             with _told(target, deadline), self._open(target, deadline) as connection:
                 answer, location = _exchange(connection, target, deadline, max_bytes)
@@ -93,7 +96,7 @@ class FetchClient:
                 url = urljoin(url, location)
             except ValueError as error:
                 raise FetchError(f"{target.host} redirects to what is not a URL") from error
-        raise FetchError(f"stopped after {_MAX_REDIRECTS} redirects")
+        raise FetchError(f"stopped after {self._max_redirects} redirects")
 
     def _target(self, url: str, *, redirected: bool) -> Target:
         try:

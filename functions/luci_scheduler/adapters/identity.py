@@ -139,6 +139,7 @@ class CallerIdentity:
         fetch_iap_keys: Callable[[], bytes],
         bearer_audiences: Collection[str] = (),
         fetch_oidc_keys: Callable[[], bytes],
+        access_token_email: Callable[[str], str],
     ) -> None:
         """Make one.
 
@@ -147,9 +148,11 @@ class CallerIdentity:
             local_user: whom everybody is taken for in the local cloud; the settings see to it that it is nowhere else.
             iap_audience: of the proxy's assertions; empty: the header proves nothing and is not looked at.
             fetch_iap_keys: see `TokenVerifier`.
-            bearer_audiences: of bearer tokens; empty: none is accepted.
+            bearer_audiences: of ID tokens; empty: none is accepted.
             fetch_oidc_keys: see `TokenVerifier`.
+            access_token_email: tells whose an OAuth access token is; raises as `identify` does.
         """
+        self._access_token_email = access_token_email
         self._local_user = local_user
         self._iap = (
             TokenVerifier(fetch_iap_keys, clock, algorithm="ES256", issuers=_IAP, audiences=(iap_audience,))
@@ -167,7 +170,7 @@ class CallerIdentity:
 
         Raises:
             UnauthenticatedError: a token is there and is not accepted.
-            TransientError: the keys could not be fetched.
+            TransientError: the keys could not be fetched, or Google not be asked about the token.
         """
         if self._local_user:
             return user(self._local_user)
@@ -176,9 +179,12 @@ class CallerIdentity:
             return _identity(self._iap.verify(assertion))
         if not (authorization := headers.get("Authorization", "")):
             return ANONYMOUS
+        token = _bearer(authorization, ("bearer", "oauth"))  # LUCI takes both
+        if not _is_jwt(token):
+            return user(self._access_token_email(token))
         if self._bearer is None:
-            raise UnauthenticatedError("bearer tokens are not accepted: SCHEDULER_CONSOLE_AUDIENCES is not set")
-        claims = self._bearer.verify(_bearer(authorization))
+            raise UnauthenticatedError("ID tokens are not accepted: SCHEDULER_CONSOLE_AUDIENCES is not set")
+        claims = self._bearer.verify(token)
         if claims.get("email_verified") is not True:
             raise UnauthenticatedError("the token's account is not accepted: its address is not verified")
         return _identity(claims)
@@ -191,8 +197,13 @@ def _identity(claims: Mapping[str, Any]) -> Identity:
     return user(email)
 
 
-def _bearer(authorization: str) -> str:
+def _is_jwt(token: str) -> bool:
+    """Whether a token is signed and can be verified here; one that is not means something to Google alone."""
+    return token.startswith("ey") and token.count(".") == 2  # noqa: PLR2004 - three parts, the first a JSON object
+
+
+def _bearer(authorization: str, schemes: Collection[str] = ("bearer",)) -> str:
     scheme, _, token = authorization.partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
+    if scheme.lower() not in schemes or not token.strip():
         raise UnauthenticatedError("no bearer token")
     return token.strip()

@@ -133,6 +133,11 @@ class Settings:
     """Where the keys that sign those assertions are published."""
     console_audiences: tuple[str, ...] = ()
     """Audiences of the OIDC tokens that callers of the console may bring; comma-separated."""
+    console_oauth_clients: tuple[str, ...] = ()
+    """IDs of the OAuth clients whose users' access tokens callers of the console may bring; ``service-accounts`` among them
+    accepts those of every service account. Comma-separated; empty: no access token is accepted."""
+    tokeninfo_url: str = "https://oauth2.googleapis.com/tokeninfo"
+    """Where access tokens are looked up."""
     local_user: str = ""
     """E-mail of the developer whom everybody is taken for, in the local cloud only."""
     cloud_tasks_endpoint: str = ""
@@ -198,6 +203,20 @@ def _lines(text: str) -> tuple[str, ...]:
 
 def _commas(text: str) -> tuple[str, ...]:
     return tuple(item.strip() for item in text.split(",") if item.strip())
+
+
+_OAUTH_CLIENT = re.compile(r"[A-Za-z0-9._-]+\.apps\.googleusercontent\.com|[0-9]+|service-accounts")
+
+
+def _oauth_clients(text: str) -> tuple[str, ...]:
+    clients = _commas(text)
+    for client in clients:
+        if not _OAUTH_CLIENT.fullmatch(client):
+            raise ValueError(
+                f"{client!r} is neither a client's ID (NUMBER-NAME.apps.googleusercontent.com), nor a service account's "
+                "(a number), nor service-accounts"
+            )
+    return clients
 
 
 def _positive(text: str) -> int:
@@ -286,6 +305,7 @@ _PARSERS: dict[str, Any] = {
     "task_callers": _commas,
     "fetch_allowed_hosts": _commas,
     "console_audiences": _commas,
+    "console_oauth_clients": _oauth_clients,
     "buildbucket_servers": _servers,
     "gitiles_urls": json.loads,
     "gitiles_era": Era,

@@ -62,12 +62,17 @@ def issuer() -> TokenIssuer:
     return TokenIssuer()
 
 
+def _no_access_token(_: str) -> str:
+    raise AssertionError("these tests bring signed tokens")
+
+
 def _identity(proxy: Proxy, issuer: TokenIssuer, clock: ManualClock | None = None, **settings: Any) -> CallerIdentity:
     values = {"iap_audience": IAP_AUDIENCE, "bearer_audiences": (AUDIENCE, "other"), **settings}
     return CallerIdentity(
         clock or ManualClock(NOW),
         fetch_iap_keys=proxy.keys,
         fetch_oidc_keys=lambda: json.dumps(issuer.certificates()).encode(),
+        access_token_email=_no_access_token,
         **values,
     )
 
@@ -182,6 +187,12 @@ def test_keys_that_cannot_be_fetched_are_nobodys_fault(issuer: TokenIssuer) -> N
     def fail() -> bytes:
         raise OSError("no network")
 
-    identity = CallerIdentity(ManualClock(NOW), iap_audience=IAP_AUDIENCE, fetch_iap_keys=fail, fetch_oidc_keys=fail)
+    identity = CallerIdentity(
+        ManualClock(NOW),
+        iap_audience=IAP_AUDIENCE,
+        fetch_iap_keys=fail,
+        fetch_oidc_keys=fail,
+        access_token_email=_no_access_token,
+    )
     with pytest.raises(TransientError):
         identity.identify(Headers({HEADER: proxy.assertion()}))

@@ -13,6 +13,7 @@ from werkzeug.test import TestResponse
 from luci_scheduler import entry
 from luci_scheduler.api.access import ANONYMOUS, Identity, user
 from luci_scheduler.api.context import Context
+from luci_scheduler.bootstrap import Identify
 from luci_scheduler.core.job import Job
 from luci_scheduler.ports import PutJob
 from tests.unit.engine.world import World
@@ -56,10 +57,11 @@ def sample(name: str) -> dict[str, Any]:
 
 
 class Client:
-    """Calls the console of a world over HTTP, as ``who``."""
+    """Calls the console of a world over HTTP, as ``who`` unless it is told how to identify callers."""
 
-    def __init__(self, world: World) -> None:
-        self._app = replace(world.app, identify=lambda headers: Identity(headers.get("X-Test-Identity", ANONYMOUS)))
+    def __init__(self, world: World, identify: Identify | None = None) -> None:
+        by_name: Identify = lambda headers: Identity(headers.get("X-Test-Identity", ANONYMOUS))  # noqa: E731
+        self._app = replace(world.app, identify=identify or by_name)
         server = flask.Flask("console")
         methods = ["GET", "POST", "PUT", "OPTIONS"]
         for rule in ("/", "/<path:_>"):

@@ -5,12 +5,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from werkzeug.test import TestResponse
 
+from luci_scheduler.bootstrap import make_identify
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import MICROSECOND, Instant
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.job import Job, JobDefinition, TaskDefinition
 from luci_scheduler.ports import CreateInvocation, ProjectRecord, PutJob, PutProject
+from tests.unit.adapters.tokeninfo import CLIENT, serve_tokeninfo
 from tests.unit.api.support import Client, sample, world_for
 from tests.unit.engine.world import World
 
@@ -28,8 +31,8 @@ def _at(microseconds: int) -> Instant:
     return Instant(microseconds * MICROSECOND)
 
 
-def _world(method: str) -> World:
-    world = world_for()
+def _world(method: str, **settings: Any) -> World:
+    world = world_for(**settings)
     world.clock.move_to(_at(1773756310000000))
     jobs = [
         Job(MAC_REL, JobDefinition(TASK), active_invocations=(RUNNING,)),
@@ -87,6 +90,35 @@ def test_a_recorded_call_gives_the_recorded_answer(name: str) -> None:
     got = _comparable(answer.get_data(as_text=True))
     assert got == _comparable(expected["body"])
     assert json.dumps(got) == json.dumps(_comparable(expected["body"]))
+
+
+@pytest.mark.parametrize("name", ["GetJobs", "EmitTriggers"])
+def test_a_luci_client_calls_with_its_access_token(name: str) -> None:
+    """The recorded answer for a good one; with a bad one nothing happens, and trouble at Google may be tried again."""
+    recorded = sample(name)
+    path, body = recorded["request"]["url"].partition(".com")[2], json.dumps(recorded["request"]["body"]).encode()
+    with serve_tokeninfo() as google:
+        google.know("ya29.good", email="owner@example.com")
+        world = _world(name, local=True, tokeninfo_url=google.url, console_oauth_clients=(CLIENT,))
+        client = Client(world, make_identify(world.app.settings, world.clock))
+
+        def call(token: str) -> TestResponse:
+            json_type = "application/json"
+            return client.http(path, body, Authorization=f"Bearer {token}", Content_Type=json_type, Accept=json_type)
+
+        refused = call("ya29.bad")
+        google.trouble = (503, b"", {})
+        delayed = call("ya29.good")
+        google.trouble = None
+        assert not world.queue.tasks
+        answer = call("ya29.good")
+    assert (refused.status_code, refused.headers["X-Prpc-Grpc-Code"]) == (401, "16")
+    assert refused.data == b"the access token is not accepted: Google does not know it, or it has expired\n"
+    assert (delayed.status_code, delayed.headers["X-Prpc-Grpc-Code"]) == (503, "14")
+    assert (answer.status_code, answer.headers["X-Prpc-Grpc-Code"]) == (200, "0")
+    assert _comparable(answer.get_data(as_text=True)) == _comparable(recorded["response"]["body"])
+    emitted = [trigger["emitted_by_user"] for task in world.queue.tasks for trigger in task.payload["triggers"]]
+    assert set(emitted) == ({"user:owner@example.com"} if name == "EmitTriggers" else set())
 
 
 def test_the_emitted_triggers_of_the_sample_reach_the_jobs() -> None:

@@ -1,0 +1,169 @@
+"""OAuth access tokens of Google: whose they are, which only Google can tell. It is asked once in a while for each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Collection, Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from luci_scheduler.adapters.identity import UnauthenticatedError
+from luci_scheduler.core.errors import TransientError
+from luci_scheduler.core.instants import MINUTE, SECOND, Instant
+from luci_scheduler.ports import Clock, Fetch, Fetched, FetchError
+
+__all__ = ["SERVICE_ACCOUNTS", "AccessTokens"]
+
+SERVICE_ACCOUNTS = "service-accounts"
+"""Stands among the clients for those of all service accounts."""
+
+_SETTING = "SCHEDULER_CONSOLE_OAUTH_CLIENTS"
+_SCOPE = "https://www.googleapis.com/auth/userinfo.email"
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{1,12288}")  # RFC 6750, 2.1; Google gives out up to 12 KiB
+_EMAIL = re.compile(r"[^\s@:]{1,200}@[^\s@:]{1,200}")
+_DIGITS = re.compile(r"[0-9]{1,9}")
+_TIMEOUT = 5 * SECOND  # of one question, as in LUCI
+_MAX_BYTES = 16_384  # of an answer; Google's have less than one thousand
+# A good token may be revoked and its account be closed before it expires. LUCI does not notice that at all.
+_REMEMBERED = 5 * MINUTE
+_BAD_REMEMBERED = 5 * MINUTE  # a bad token never becomes good; Google's answer might have been wrong
+_MAX_TOKENS = 4096  # that are remembered of each sort: about a megabyte
+_OK, _BAD_REQUEST = 200, 400
+
+
+class AccessTokens:
+    """Tells whose an access token is, as LUCI does: by Google's ``tokeninfo``. Thread-safe.
+
+    Of tokens only hashes are kept, and no error holds one. Good and bad ones are remembered apart, so that a flood of
+    made-up tokens does not push the good ones out.
+    """
+
+    def __init__(self, fetch: Fetch, url: str, clients: Collection[str], clock: Clock) -> None:
+        """Make one.
+
+        Args:
+            fetch: asks; it must not follow redirects.
+            url: of ``tokeninfo``.
+            clients: IDs of the OAuth clients whose tokens are accepted, and `SERVICE_ACCOUNTS`; empty: none is accepted.
+            clock: tells when what is remembered is out of date.
+        """
+        self._fetch = fetch
+        self._url = url
+        self._clients = frozenset(clients)
+        self._clock = clock
+        self._good = _Memory()
+        self._bad = _Memory()
+
+    def email(self, token: str) -> str:
+        """Return the e-mail address of the account that a token stands for.
+
+        Raises:
+            UnauthenticatedError: the token is not accepted; the message says why.
+            TransientError: Google could not be asked; nothing is known of the token.
+        """
+        if not self._clients:
+            raise UnauthenticatedError(f"access tokens are not accepted: {_SETTING} is not set")
+        if not _TOKEN.fullmatch(token):
+            raise _refused("it is too long, or holds characters that no token has")
+        key, now = hashlib.sha256(token.encode()).digest(), self._clock.now()
+        if email := self._good.get(key, now):
+            return email
+        fault = self._bad.get(key, now)
+        if fault is None:
+            info = self._ask(token)
+            fault = _fault(info) or self._client_fault(info)
+            if not fault:
+                lifetime = min(_seconds(info) * SECOND, _REMEMBERED)
+                self._good.put(key, info["email"], Instant(now + lifetime))
+                return str(info["email"])
+            self._bad.put(key, fault, Instant(now + _BAD_REMEMBERED))
+        raise _refused(fault)
+
+    def _ask(self, token: str) -> Mapping[str, Any]:
+        """Return what Google says of a token; nothing if it does not know it, or no longer."""
+        try:
+            answer = self._fetch.get(f"{self._url}?{urlencode({'access_token': token})}", _TIMEOUT, _MAX_BYTES)
+        except FetchError as error:
+            # The URL holds the token. The message does not; where it came from is not shown all the same.
+            raise TransientError(f"Google could not be asked about an access token: {error}") from None
+        if answer.code == _BAD_REQUEST:
+            return {}
+        info = _object(answer)
+        if answer.code != _OK or info is None:
+            what = f"answered {answer.code}" if answer.code != _OK else "answered what is no JSON object"
+            raise TransientError(f"Google could not be asked about an access token: it {what}")
+        return info
+
+    def _client_fault(self, info: Mapping[str, Any]) -> str:
+        """Return why a good token is not accepted here: its client is none of ours. Empty: it is.
+
+        A service's token names the account's own number as its client, so there is nothing to list beforehand; who
+        may do what says the access policy.
+        """
+        client, is_service = str(info["aud"]), info["email"].endswith(".gserviceaccount.com")
+        if client in self._clients or (is_service and SERVICE_ACCOUNTS in self._clients):
+            return ""
+        return f"{SERVICE_ACCOUNTS if is_service else f'its OAuth client {client[:200]!a}'} is not in {_SETTING}"
+
+
+def _fault(info: Mapping[str, Any]) -> str:
+    """Return why a token proves nothing, whoever its client is; empty: it proves its account."""
+    email, client, scopes, verified = (info.get(name) for name in ("email", "aud", "scope", "email_verified"))
+    if not info:
+        return "Google does not know it, or it has expired"
+    if not isinstance(scopes, str) or _SCOPE not in scopes.split(" "):
+        return f"it lacks the scope {_SCOPE}"
+    if not isinstance(email, str) or not _EMAIL.fullmatch(email):
+        return "it names no account"
+    if not (verified is True or verified == "true"):
+        return "its account's address is not verified"
+    if not isinstance(client, str) or not client:
+        return "it names no OAuth client"
+    if not _seconds(info):
+        return "it has expired"
+    return ""
+
+
+def _seconds(info: Mapping[str, Any]) -> int:
+    """Return for how long a token is good; Google tells numbers as texts."""
+    value = info.get("expires_in")
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        return int(value)
+    return max(0, value) if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _object(answer: Fetched) -> Mapping[str, Any] | None:
+    try:
+        found = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _refused(fault: str) -> UnauthenticatedError:
+    return UnauthenticatedError(f"the access token is not accepted: {fault}")
+
+
+class _Memory:
+    """A text for each of so many keys, each for a while; the oldest go first, which end first anyway. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._entries: dict[bytes, tuple[str, Instant]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: bytes, now: Instant) -> str | None:
+        """Return what is remembered, None: nothing, or no longer."""
+        with self._lock:
+            text, until = self._entries.get(key, (None, now))
+        return text if now < until else None
+
+    def put(self, key: bytes, text: str, until: Instant) -> None:
+        """Remember a text until then."""
+        with self._lock:
+            self._entries.pop(key, None)
+            self._entries[key] = (text, until)
+            while len(self._entries) > _MAX_TOKENS:
+                del self._entries[next(iter(self._entries))]
