@@ -12,7 +12,7 @@ from werkzeug.exceptions import HTTPException
 from luci_scheduler.api.context import Context
 from luci_scheduler.bootstrap import App
 from luci_scheduler.core.commit_event import MAX_EVENT_BYTES, parse_commit_events
-from luci_scheduler.core.errors import MalformedError
+from luci_scheduler.core.errors import MalformedError, TransientError
 from luci_scheduler.core.notification_token import find_token, verify_token
 from luci_scheduler.engine.commit import on_commits
 from luci_scheduler.engine.tasks import on_task
@@ -126,6 +126,9 @@ def _page(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
         context = app.context(request.headers)
     except UnauthenticatedError as error:
         return f"Unauthenticated: {error}\n", 401, {_MARK: "true", "Content-Type": "text/plain; charset=utf-8"}
+    except TransientError as error:
+        structlog.get_logger("luci_scheduler").warning("page_failed", reason=str(error))
+        return "The page cannot be shown just now.\n", 500, {_MARK: "true", "Content-Type": "text/plain; charset=utf-8"}
     visit = Visit(context, app.settings.token_secrets, request.args.to_dict())
     if request.method == "POST":
         if (request.content_length or 0) > _MAX_FORM_BYTES:

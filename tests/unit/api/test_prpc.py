@@ -200,6 +200,8 @@ def test_a_token_that_is_not_accepted_is_no_anonymous_call() -> None:
     assert console.get("/jobs/proj/job").status_code == 401
     answer = _serve(replace(world.app, identify=trouble)).post(JOBS, data=b"")
     assert (answer.status_code, answer.data) == (503, b"Service unavailable\n")
+    answer = _serve(replace(world.app, identify=trouble)).get("/jobs/proj/job")
+    assert (answer.status_code, answer.data) == (500, b"The page cannot be shown just now.\n")
 
 
 @pytest.mark.parametrize("access", ["", "{", '{"version": 7}'])
