@@ -1,201 +1,187 @@
-"""Each configuration is applied, planned again, changed on paper, and destroyed: once per session; tests look at what came of it."""
+"""What takes Terraform long is begun when the tests are collected, and done beside the tests of everything else."""
 
-import base64
 import json
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from subprocess import CompletedProcess
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
-from tests.terraform.tool import ROOT, Resource, Terraform, changes, copy_checkout, find_terraform, parse, resources
+from tests.terraform.configurations import EVERYTHING, MINIMAL, PRODUCTION
+from tests.terraform.life import Life, live, upgrade
+from tests.terraform.tool import REPOSITORY, ROOT, Terraform, copy_checkout, find_terraform
+from tests.terraform.wrong_values import rounds
 
-PROJECT = "a-project-with-a-name-of-30-ch"  # the longest that there is
-SERVERS = [{"host": "cr-buildbucket.appspot.com", "publisher": "cr-buildbucket@appspot.gserviceaccount.com"}]
-LONG_PUBLISHER = "b" * (200 - len("@appspot.gserviceaccount.com")) + "@appspot.gserviceaccount.com"
+_CONFIGURATIONS = ("minimal", "production", "everything")
 
-MINIMAL = {"project_id": PROJECT, "config": {"project": "demo", "repo": "https://demo.googlesource.com/demo"}}
-PRODUCTION = {
-    "project_id": PROJECT,
-    "configs": {"demo": "https://demo.googlesource.com/demo"},
-    "billing_account": "012345-6789AB-CDEF01",
-    "domain": "scheduler.example.com",
-    "team": "builders@example.com",
-    "oncall": "oncall@example.com",
+
+def _everything(work: "Work") -> Life:
+    changing = work.checkout("changing")  # the one whose source changes has a checkout of its own
+    return live(changing, ROOT, EVERYTHING, partial(upgrade, changing))
+
+
+def _environment(folder: Path) -> Path:
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    python = folder / "bin/python"
+    pip = ["nice", python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--require-hashes"]
+    subprocess.run([*pip, "-r", REPOSITORY / "functions/requirements.txt"], check=True, capture_output=True)
+    return python
+
+
+def _refused(work: "Work") -> list[CompletedProcess[str]]:
+    terraform = work.checkout("refused")
+    done = []
+    for number, values in enumerate(rounds()):
+        path = terraform.checkout / f"wrong-{number}.tfvars.json"
+        path.write_text(json.dumps(values), encoding="utf-8")
+        done.append(terraform.run(ROOT, "plan", f"-var-file={path}"))
+    return done
+
+
+_LONG: Mapping[str, Callable[["Work"], Any]] = {
+    "everything": _everything,
+    "minimal": lambda work: live(work.checkout("minimal"), ROOT / "examples/minimal", MINIMAL),
+    "production": lambda work: live(work.checkout("production"), ROOT / "examples/production", PRODUCTION),
+    "tested": lambda work: work.checkout("tested").run(ROOT, "test"),
+    "refused": _refused,
+    "clean_python": lambda work: _environment(work.folder / "clean"),
 }
-EVERYTHING: dict[str, Any] = {
-    "project_id": PROJECT,
-    "prefix": "staging-eu",  # the longest that is taken
-    "buildbucket_servers": [*SERVERS, {"host": "old.example.com", "publisher": LONG_PUBLISHER, "protocol": "v1"}],
-    "configs": [
-        {"project": "demo", "repo": "https://demo.googlesource.com/demo", "path": "a/b.cfg"},
-        {"project": "other", "bucket": "the-configs", "object": "other/luci-scheduler.cfg"},
-    ],
-    "commit_publishers": ["user:committer@example.com"],
-    "console": {
-        "members": ["group:builders@example.com"],
-        "iap": {"domain": "scheduler.example.com"},
-        "access": "{}",
-        "oauth_clients": ["service-accounts", "123-abc.apps.googleusercontent.com"],
-    },
-    "database": {"location": "nam5", "point_in_time_recovery": True, "weekly_backup_weeks": 4},
-    "monitoring": {"emails": ["oncall@example.com"]},
-    "budget": {"billing_account": "012345-6789AB-CDEF01", "monthly_amount": 50, "currency": "EUR"},
-    "kms_key": f"projects/{PROJECT}/locations/us-central1/keyRings/ring/cryptoKeys/key",
-    "vpc_connector": {"network": "default", "ip_cidr_range": "10.8.0.0/28"},
-    "signing_key_generation": 3,
-    "tuning": {
-        "check_interval_seconds": 300,
-        "request_deadline_seconds": 50,
-        "claim_lease_seconds": 70,
-        "sweep_grace_seconds": 90,
-        "concurrency": 8,
-        "retention_days": 30,
-        "keep_unchanged_polls": True,
-        "gitiles_era": "v1",
-        "gitiles_commits_per_ref": 40,
-        "gitiles_commits_per_poll": 80,
-        "gitiles_backfill": True,
-        "commit_wait_seconds": 0,
-    },
-    "fetch_allowed_hosts": ["status.internal", "a.internal"],
-    "labels": {"system": "luci-scheduler"},
-}
+"""Fixture → what is done for it, which takes long."""
+
+_UNCONDITIONAL = "clean_python"
+_NEEDS_NO_ACCOUNT = "tested"
 
 
-@dataclass
-class Life:
-    """What became of a configuration from its first apply to its end."""
+class Work:
+    """What Terraform does at length: begun when the tests are collected, and done beside all others, which come first."""
 
-    variables: dict[str, Any]
-    applied: CompletedProcess[str]
-    resources: list[Resource]
-    outputs: dict[str, Any]
-    planned_again: CompletedProcess[str]
-    destroyed: CompletedProcess[str]
-    left: list[Resource]
-    upgrades: dict[str, dict[str, list[str]]] = field(default_factory=dict)
-    """What would change if ..., by the name of the upgrade."""
-    archive: bytes = b""
+    def __init__(self, wanted: AbstractSet[str], workers: int) -> None:
+        self._temporary = TemporaryDirectory(prefix="terraform-")
+        self.folder = Path(self._temporary.name)
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="terraform")
+        self._found = self._pool.submit(lambda: find_terraform(self._copy("found")))
+        # The first worker is busy with that: the others wait for its result as tests do.
+        self._done = {name: self._pool.submit(self._do, name) for name in _LONG if name in wanted}
 
-    def all(self, type_: str) -> list[dict[str, Any]]:
-        """Return the values of all resources of a type."""
-        return [found.values for found in self.resources if found.type == type_]
+    def _copy(self, name: str) -> Path:
+        return copy_checkout(self.folder / name)
 
-    @property
-    def environments(self) -> dict[str, dict[str, str]]:
-        """Entry point → the environment that its function gets, secrets apart."""
-        return {
-            function["build_config"][0]["entry_point"]: function["service_config"][0]["environment_variables"]
-            for function in self.all("google_cloudfunctions2_function")
-        }
+    def _do(self, name: str) -> Any:
+        return None if self.missing(name) else _LONG[name](self)
+
+    def checkout(self, name: str) -> Terraform:
+        """Return Terraform on a copy of the checkout of its own."""
+        found = self._found.result()
+        assert isinstance(found, Terraform)
+        return Terraform(self._copy(name), found.stand_in)
+
+    def missing(self, name: str) -> str:
+        """Return why something cannot be done here; empty if it can."""
+        if name == _UNCONDITIONAL:
+            return ""
+        found = self._found.result()
+        if isinstance(found, str):
+            return found
+        if not found.stand_in and name != _NEEDS_NO_ACCOUNT:
+            return "apply needs the stand-in providers of TERRAFORM_OFFLINE, or an account"
+        return ""
+
+    def result(self, name: str) -> Any:
+        """Return what came of it; skips the test where it cannot be done."""
+        if why := self.missing(name):
+            pytest.skip(f"not run: {why}")
+        return self._done[name].result()
+
+    def stop(self) -> None:
+        """Begin nothing more, and clear up."""
+        self._pool.shutdown(cancel_futures=True)
+        self._temporary.cleanup()
+
+
+_WORK = pytest.StashKey[Work]()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests that wait for Terraform behind all others, whatever order these are in."""
+    items.sort(key=lambda item: bool(_waits_for(item)))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Begin what the tests that are going to run wait for."""
+    wanted = {name for item in session.items for name in _waits_for(item)}
+    if wanted and not session.config.option.collectonly:
+        alone = all(_waits_for(item) for item in session.items)
+        session.config.stash[_WORK] = Work(wanted, workers=2 if alone else 1)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """End it with the session."""
+    if (work := session.config.stash.get(_WORK, None)) is not None:
+        work.stop()
+
+
+def _waits_for(item: pytest.Item) -> set[str]:
+    names = set(getattr(item, "fixturenames", ())) if Path(__file__).parent in item.path.parents else set()
+    return set(_CONFIGURATIONS) if "life" in names else names & _LONG.keys()
 
 
 @pytest.fixture(scope="session")
-def terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
-    """Terraform on a copy of the checkout."""
-    found = find_terraform(copy_checkout(tmp_path_factory.mktemp("terraform") / "checkout"))
-    if isinstance(found, str):
-        pytest.skip(f"not run: {found}")
+def work(request: pytest.FixtureRequest) -> Work:
+    """What has been begun."""
+    return request.config.stash[_WORK]
+
+
+@pytest.fixture(scope="session")
+def minimal(work: Work) -> Life:
+    """The example of at most fifteen lines."""
+    found: Life = work.result("minimal")
     return found
 
 
 @pytest.fixture(scope="session")
-def offline(terraform: Terraform) -> Terraform:
-    """Terraform with stand-in providers: apply needs no account."""
-    if not terraform.stand_in:
-        pytest.skip("not run: apply needs the stand-in providers of TERRAFORM_OFFLINE, or an account")
-    return terraform
-
-
-def _live(
-    terraform: Terraform,
-    folder: Path,
-    variables: dict[str, Any],
-    upgrade: Callable[[Life, str], None] = lambda _, __: None,
-) -> Life:
-    path = terraform.checkout / f"{folder.name}.tfvars.json"
-    path.write_text(json.dumps(variables), encoding="utf-8")
-    given = f"-var-file={path}"
-    applied = terraform.run(folder, "apply", "-auto-approve", given)
-    assert applied.returncode == 0, applied.stdout + applied.stderr
-    shown = parse(terraform.run(folder, "show", "-json"))
-    life = Life(
-        variables,
-        applied,
-        resources(shown),
-        {name: output["value"] for name, output in shown["values"]["outputs"].items()},
-        terraform.run(folder, "plan", "-detailed-exitcode", given),
-        applied,
-        [],
-    )
-    upgrade(life, given)
-    life.destroyed = terraform.run(folder, "destroy", "-auto-approve", given)
-    life.left = resources(parse(terraform.run(folder, "show", "-json")))
-    terraform.run(folder, "clean")
-    return life
-
-
-def _upgrade(terraform: Terraform, life: Life, given: str) -> None:
-    """Plan two changes, without making them: a queue's rate, and the functions' source."""
-    life.archive = _archive(terraform, life, given)
-    plan = str(terraform.checkout / "upgrade.plan")
-
-    def planned(*more: str) -> dict[str, list[str]]:
-        done = terraform.run(ROOT, "plan", f"-out={plan}", given, *more)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return changes(parse(terraform.run(ROOT, "show", "-json", plan)))
-
-    life.upgrades["rate"] = planned('-var=queue={"dispatches_per_second": 100}')
-    source = terraform.checkout / "functions/main.py"
-    text = source.read_text(encoding="utf-8")
-    source.write_text(text + "# a change\n", encoding="utf-8")
-    life.upgrades["source"] = planned()
-
-
-@pytest.fixture(scope="session")
-def lives(offline: Terraform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Life]]]:
-    """All configurations, lived side by side; the one whose source changes has a checkout of its own."""
-    changing = Terraform(copy_checkout(tmp_path_factory.mktemp("terraform") / "changing"), offline.stand_in)
-    with ThreadPoolExecutor(2) as pool:
-        yield {
-            "everything": pool.submit(_live, changing, ROOT, EVERYTHING, partial(_upgrade, changing)),
-            "minimal": pool.submit(_live, offline, ROOT / "examples/minimal", MINIMAL),
-            "production": pool.submit(_live, offline, ROOT / "examples/production", PRODUCTION),
-        }
-
-
-@pytest.fixture(scope="session")
-def minimal(lives: dict[str, Future[Life]]) -> Life:
-    """The example of at most fifteen lines."""
-    return lives["minimal"].result()
-
-
-@pytest.fixture(scope="session")
-def production(lives: dict[str, Future[Life]]) -> Life:
+def production(work: Work) -> Life:
     """The example with what a lasting installation has."""
-    return lives["production"].result()
+    found: Life = work.result("production")
+    return found
 
 
 @pytest.fixture(scope="session")
-def everything(lives: dict[str, Future[Life]]) -> Life:
+def everything(work: Work) -> Life:
     """The root module with every optional feature, the longest project name and the longest prefix; and two upgrades on paper."""
-    return lives["everything"].result()
+    found: Life = work.result("everything")
+    return found
 
 
-def _archive(terraform: Terraform, life: Life, given: str) -> bytes:
-    """Return the archive that was uploaded; Terraform reads it, since the path is relative to where it runs."""
-    (uploaded,) = life.all("google_storage_bucket_object")
-    done = terraform.run(ROOT, "console", given, typed=f'filebase64("{uploaded["source"]}")\n')
-    assert done.returncode == 0, done.stdout + done.stderr
-    return base64.b64decode(json.loads(done.stdout), validate=True)
+@pytest.fixture(scope="session")
+def tested(work: Work) -> CompletedProcess[str]:
+    """What ``terraform test`` said."""
+    found: CompletedProcess[str] = work.result("tested")
+    return found
 
 
-@pytest.fixture(scope="session", params=["minimal", "production", "everything"])
+@pytest.fixture(scope="session")
+def refused(work: Work) -> Sequence[CompletedProcess[str]]:
+    """What a plan with each of the `wrong_values` said."""
+    found: Sequence[CompletedProcess[str]] = work.result("refused")
+    return found
+
+
+@pytest.fixture(scope="session")
+def clean_python(work: Work) -> Path:
+    """A clean environment with functions/requirements.txt."""
+    found: Path = work.result("clean_python")
+    return found
+
+
+@pytest.fixture(scope="session", params=_CONFIGURATIONS)
 def life(request: pytest.FixtureRequest) -> Life:
     """Each configuration in turn."""
     found: Life = request.getfixturevalue(request.param)

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import subprocess
-import sys
 import time
 import zipfile
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ import requests
 from emulator.official import OfficialEmulator
 from emulator.ports import HOST, require_free
 from emulator.supervisor import FUNCTIONS
-from tests.terraform.conftest import Life
+from tests.terraform.life import Life
 from tests.terraform.tool import REPOSITORY
 
 pytestmark = pytest.mark.timeout(900)
@@ -51,16 +50,6 @@ def test_every_file_of_the_folder_is_in_version_control() -> None:
         check=True,
     )
     assert listed.stdout == ""
-
-
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clean environment with functions/requirements.txt."""
-    folder = tmp_path_factory.mktemp("clean")
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    pip = [folder / "bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check", "--require-hashes"]
-    subprocess.run([*pip, "-r", REPOSITORY / "functions/requirements.txt"], check=True)
-    return folder / "bin/python"
 
 
 @contextmanager
@@ -105,7 +94,7 @@ def _push(message: dict[str, Any], subscription: str) -> dict[str, Any]:
 
 
 def test_the_archive_starts_and_takes_pushes(
-    everything: Life, python: Path, firestore_emulator: OfficialEmulator, tmp_path: Path
+    everything: Life, clean_python: Path, firestore_emulator: OfficialEmulator, tmp_path: Path
 ) -> None:
     """Each function starts as deployed; a raw push to a subscription's path reaches the function that it names."""
     with zipfile.ZipFile(io.BytesIO(everything.archive)) as archive:
@@ -123,7 +112,7 @@ def test_the_archive_starts_and_takes_pushes(
     }
     pushed = 0
     for function, environment in everything.environments.items():
-        with _served(python, tmp_path / "main.py", function, {**environment, **extra}) as url:
+        with _served(clean_python, tmp_path / "main.py", function, {**environment, **extra}) as url:
             for item in everything.all("google_pubsub_subscription"):
                 for push in item["push_config"]:
                     base = push["oidc_token"][0]["audience"]

@@ -19,7 +19,7 @@ from google.cloud.firestore_v1.document import DocumentReference
 from google.cloud.firestore_v1.query import Query
 
 from luci_scheduler.adapters import firestore as adapter
-from tests.terraform.conftest import Life
+from tests.terraform.life import Life
 
 pytestmark = pytest.mark.timeout(900)
 

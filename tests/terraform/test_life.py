@@ -1,20 +1,21 @@
 """From nothing to an installation, to no change, to an upgrade, to nothing."""
 
 import re
+from subprocess import CompletedProcess
 
 import pytest
 
-from tests.terraform.conftest import EVERYTHING, MINIMAL, PROJECT, Life
-from tests.terraform.tool import REPOSITORY, ROOT, Terraform
+from tests.terraform.configurations import EVERYTHING, MINIMAL, PROJECT
+from tests.terraform.life import Life
+from tests.terraform.tool import REPOSITORY, ROOT
 
 pytestmark = pytest.mark.timeout(900)
 
 
-def test_terraform_tests_pass(terraform: Terraform) -> None:
+def test_terraform_tests_pass(tested: CompletedProcess[str]) -> None:
     """What anybody runs with ``terraform test``."""
-    done = terraform.run(ROOT, "test")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"Success! \d+ passed, 0 failed", done.stdout)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    assert re.search(r"Success! \d+ passed, 0 failed", tested.stdout)
 
 
 def test_minimal_is_minimal() -> None:

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from tests.terraform.conftest import EVERYTHING, PROJECT, Life
+from tests.terraform.configurations import EVERYTHING, PROJECT
+from tests.terraform.life import Life
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from tests.terraform.conftest import LONG_PUBLISHER, PROJECT, Life
+from tests.terraform.configurations import LONG_PUBLISHER, PROJECT
+from tests.terraform.life import Life
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -12,7 +12,8 @@ from emulator.topics import subscriptions
 from luci_scheduler.config.settings import PREFIX, Settings, read_settings
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.topic_names import topic_names
-from tests.terraform.conftest import EVERYTHING, PROJECT, SERVERS, Life
+from tests.terraform.configurations import EVERYTHING, PROJECT, SERVERS
+from tests.terraform.life import Life
 from tests.terraform.tool import REPOSITORY
 
 pytestmark = pytest.mark.timeout(900)

@@ -1,97 +1,15 @@
 """Wrong values are refused at plan, with a message that names the variable and says what to do."""
 
-import json
 import re
-from itertools import zip_longest
-from typing import Any
+from collections.abc import Sequence
+from subprocess import CompletedProcess
 
 import pytest
 
-from tests.terraform.conftest import EVERYTHING
-from tests.terraform.tool import REPOSITORY, ROOT, Terraform
+from tests.terraform.tool import REPOSITORY, ROOT
+from tests.terraform.wrong_values import ROUNDS, WRONG
 
 pytestmark = pytest.mark.timeout(900)
-
-SERVER = {"host": "h.example.com", "publisher": "a@example.com"}
-SIZES = {"cpu": "1", "memory": "512Mi", "concurrency": 1, "max_instances": 1}
-REPO = "https://demo.googlesource.com/demo"
-WRONG: dict[str, list[tuple[Any, str] | None]] = {
-    "project_id": [("My Project", "gcloud projects list"), ("123", "not its name or number")],
-    "region": [("us-central1-a", "not a zone"), ("US", "gcloud run regions list")],
-    "prefix": [("google", 'begin with "goog"'), ("a-prefix-that-is-long", "2 to 10"), ("dash-", "end without a dash")],
-    "app_id": [("LUCI Scheduler", "lower-case")],
-    "buildbucket_servers": [
-        ([], "name at least one"),
-        ([{**SERVER, "host": "https://h.example.com"}], "leave out https://"),
-        ([{**SERVER, "publisher": "serviceAccount:a@example.com"}], 'without "serviceAccount:"'),
-        ([{**SERVER, "protocol": "v3"}], 'protocol must be "v2"'),
-        ([SERVER, SERVER], "leave one of them"),
-    ],
-    "configs": [
-        ([], "there would be no job"),
-        ([{"project": "Demo", "repo": REPO}], "name of a LUCI project"),
-        ([{"project": "demo", "repo": REPO}, {"project": "demo", "repo": REPO}], "names a project twice"),
-        ([{"project": "demo", "repo": REPO, "bucket": "b"}], "leave out the others"),
-        ([{"project": "demo", "repo": "https://example.com/r"}], "put into a bucket"),
-    ],
-    "commit_publishers": [(["allUsers"], "allUsers is not taken"), (["me@example.com"], "user:me@example.com")],
-    "console": [
-        ({"members": ["allAuthenticatedUsers"]}, "put a group of people there"),
-        ({"access": "{"}, "write it with jsonencode"),
-        ({"iap": {"domain": "https://x.example.com/"}}, "leave out https://"),
-        ({"oauth_clients": ["*"]}, "clients you do not trust"),
-    ],
-    "functions": [
-        ({"on_task": {**SIZES, "cpu": "500m"}}, "write no unit"),
-        ({"console": {**SIZES, "memory": "512MB"}}, "512Mi"),
-        ({"on_task": {**SIZES, "cpu": "0.5", "concurrency": 8}}, "raise cpu"),
-        ({"on_task": {**SIZES, "max_instances": 0}}, "bounds the bill"),
-    ],
-    "queue": [({"dispatches_per_second": 501}, "at most 500"), ({"dispatches_per_second": 0}, "above 0")],
-    "database": [
-        ({"name": "Firestore"}, "lower-case"),
-        ({"location": "us-central1-a"}, "gcloud firestore locations list"),
-        ({"daily_backup_days": 99}, "daily_backup_days must be a whole number"),
-        ({"weekly_backup_weeks": 0.5}, "weekly_backup_weeks must be a whole number"),
-    ],
-    "schedules": [({"sync": "10m"}, "five cron fields"), ({"sweep": ""}, "five cron fields")],
-    "signing_key_generation": [(0, "raise it by one"), (1.5, "whole number")],
-    "signing_key_rotation_days": [(1, "between 3"), (5000, "3650")],
-    "tuning": [
-        ({"concurrency": 0}, "leave out what is to have its default"),
-        ({"request_deadline_seconds": 80}, "raise the lease"),
-        ({"request_deadline_seconds": 120, "claim_lease_seconds": 200}, "lower it"),
-        ({"commit_wait_seconds": -1}, "without asking its host"),
-        ({"retention_days": 7}, "remembered longer"),
-        ({"gitiles_era": "v3"}, "those of 2021"),
-    ],
-    "fetch_allowed_hosts": [(["https://x"], "leave out https://")],
-    "monitoring": [({"emails": ["email:x"]}, "plain addresses")],
-    "budget": [
-        ({"billing_account": "mine", "monthly_amount": 5}, "gcloud billing accounts list"),
-        ({"billing_account": "012345-6789AB-CDEF01", "monthly_amount": 0.5}, "whole number"),
-        ({"billing_account": "012345-6789AB-CDEF01", "monthly_amount": 5, "currency": "$"}, "three capital letters"),
-    ],
-    "kms_key": [
-        # Its validation looks at the region as well, so it waits for a round in which that is right.
-        None,
-        None,
-        ("key", "gcloud kms keys list"),
-        ("projects/p/locations/europe-west1/keyRings/r/cryptoKeys/k", "in the region of the functions"),
-    ],
-    "vpc_connector": [
-        ({"network": "projects/p/global/networks/n", "ip_cidr_range": "10.8.0.0/28"}, "short name"),
-        ({"network": "n", "ip_cidr_range": "10.8.0.0/24"}, "16 addresses"),
-    ],
-    "labels": [({"Team": "x"}, "rename those that do not"), ({"team": "X Y"}, "rename those that do not")],
-}
-"""Variable → wrong values, each with the part of the message that says what to do."""
-
-ROUNDS = [
-    {name: case for name, case in zip(WRONG, cases, strict=True) if case is not None}
-    for cases in zip_longest(*WRONG.values())
-]
-"""Terraform reports all variables at once, so each round has one wrong value of each."""
 
 
 def test_every_variable_is_tried() -> None:
@@ -102,15 +20,9 @@ def test_every_variable_is_tried() -> None:
 
 
 @pytest.mark.parametrize("number", range(len(ROUNDS)))
-def test_wrong_values_are_refused(offline: Terraform, number: int) -> None:
+def test_wrong_values_are_refused(refused: Sequence[CompletedProcess[str]], number: int) -> None:
     """Each is named, with its remedy, before anything is made."""
-    case = ROUNDS[number]
-    good = {
-        name: value for name, value in EVERYTHING.items() if name in ("project_id", "configs", "buildbucket_servers")
-    }
-    path = offline.checkout / f"wrong-{number}.tfvars.json"
-    path.write_text(json.dumps({**good, **{name: value for name, (value, _) in case.items()}}), encoding="utf-8")
-    done = offline.run(ROOT, "plan", f"-var-file={path}")
+    case, done = ROUNDS[number], refused[number]
     assert done.returncode == 1
     said = re.sub(r"[\s│]+", " ", done.stdout + done.stderr)
     errors = [part for part in said.split("Error: ") if part.startswith("Invalid value for variable")]
@@ -122,15 +34,9 @@ def test_wrong_values_are_refused(offline: Terraform, number: int) -> None:
     assert len(errors) == len(case)
 
 
-def test_a_wrong_type_is_refused(offline: Terraform) -> None:
+def test_a_wrong_type_is_refused(refused: Sequence[CompletedProcess[str]]) -> None:
     """A misspelt or missing attribute is told by name."""
-    done = offline.run(
-        ROOT,
-        "plan",
-        "-var=project_id=my-project",
-        f'-var=configs=[{{"project": "demo", "repo": "{REPO}"}}]',
-        '-var=buildbucket_servers=[{"host": "h.example.com"}]',
-    )
+    done = refused[-1]
     assert done.returncode == 1
     assert "buildbucket_servers" in done.stdout + done.stderr
     assert '"publisher" is required' in re.sub(r"[\s│]+", " ", done.stdout + done.stderr)

@@ -30,8 +30,8 @@ run "protected" {
     error_message = "There are daily backups for a week."
   }
   assert {
-    condition     = toset([for field in google_firestore_field.indexed : "${field.collection}.${field.field}" if one(one(field.index_config).indexes).query_scope == "COLLECTION_GROUP"]) == toset(["invocations.next_due", "jobs.next_due"])
-    error_message = "The sweep's two queries over all collections have their indexes."
+    condition     = toset([for field in google_firestore_field.indexed : "${field.collection}.${field.field}" if one(one(field.index_config).indexes).query_scope == "COLLECTION_GROUP"]) == toset(["invocations.next_due", "jobs.next_due", "triggers.revision"])
+    error_message = "The queries over all jobs, the sweep's two and the one for a commit's triggers, have their indexes."
   }
   assert {
     condition     = alltrue([for field in google_firestore_field.expiring : length(field.ttl_config) == 1 && length(one(field.index_config).indexes) == 0])

@@ -1,0 +1,92 @@
+"""A configuration is applied, planned again, changed on paper, and destroyed."""
+
+import base64
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+from tests.terraform.tool import ROOT, Resource, Terraform, changes, parse, resources
+
+
+@dataclass
+class Life:
+    """What became of a configuration from its first apply to its end."""
+
+    variables: dict[str, Any]
+    applied: CompletedProcess[str]
+    resources: list[Resource]
+    outputs: dict[str, Any]
+    planned_again: CompletedProcess[str]
+    destroyed: CompletedProcess[str]
+    left: list[Resource]
+    upgrades: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    """What would change if ..., by the name of the upgrade."""
+    archive: bytes = b""
+
+    def all(self, type_: str) -> list[dict[str, Any]]:
+        """Return the values of all resources of a type."""
+        return [found.values for found in self.resources if found.type == type_]
+
+    @property
+    def environments(self) -> dict[str, dict[str, str]]:
+        """Entry point → the environment that its function gets, secrets apart."""
+        return {
+            function["build_config"][0]["entry_point"]: function["service_config"][0]["environment_variables"]
+            for function in self.all("google_cloudfunctions2_function")
+        }
+
+
+def live(
+    terraform: Terraform,
+    folder: Path,
+    variables: dict[str, Any],
+    then: Callable[[Life, str], None] = lambda _, __: None,
+) -> Life:
+    path = terraform.checkout / f"{folder.name}.tfvars.json"
+    path.write_text(json.dumps(variables), encoding="utf-8")
+    given = f"-var-file={path}"
+    applied = terraform.run(folder, "apply", "-auto-approve", given)
+    assert applied.returncode == 0, applied.stdout + applied.stderr
+    shown = parse(terraform.run(folder, "show", "-json"))
+    life = Life(
+        variables,
+        applied,
+        resources(shown),
+        {name: output["value"] for name, output in shown["values"]["outputs"].items()},
+        terraform.run(folder, "plan", "-detailed-exitcode", given),
+        applied,
+        [],
+    )
+    then(life, given)
+    life.destroyed = terraform.run(folder, "destroy", "-auto-approve", given)
+    life.left = resources(parse(terraform.run(folder, "show", "-json")))
+    terraform.run(folder, "clean")
+    return life
+
+
+def upgrade(terraform: Terraform, life: Life, given: str) -> None:
+    """Plan two changes, without making them: a queue's rate, and the functions' source."""
+    life.archive = _archive(terraform, life, given)
+    plan = str(terraform.checkout / "upgrade.plan")
+
+    def planned(*more: str) -> dict[str, list[str]]:
+        done = terraform.run(ROOT, "plan", f"-out={plan}", given, *more)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return changes(parse(terraform.run(ROOT, "show", "-json", plan)))
+
+    life.upgrades["rate"] = planned('-var=queue={"dispatches_per_second": 100}')
+    source = terraform.checkout / "functions/main.py"
+    text = source.read_text(encoding="utf-8")
+    source.write_text(text + "# a change\n", encoding="utf-8")
+    life.upgrades["source"] = planned()
+
+
+def _archive(terraform: Terraform, life: Life, given: str) -> bytes:
+    """Return the archive that was uploaded; Terraform reads it, since the path is relative to where it runs."""
+    (uploaded,) = life.all("google_storage_bucket_object")
+    done = terraform.run(ROOT, "console", given, typed=f'filebase64("{uploaded["source"]}")\n')
+    assert done.returncode == 0, done.stdout + done.stderr
+    return base64.b64decode(json.loads(done.stdout), validate=True)
