@@ -107,6 +107,7 @@ class FakeBuildbucket:
         self.forgets = False
         self.faults: list[BuildbucketError | None] = []
         self.lose_reply = False
+        self.experimental = False
         self.on_schedule: Callable[[], None] | None = None
         self._lock = threading.Lock()
 
@@ -140,6 +141,8 @@ class FakeBuildbucket:
         return dict(build)
 
     def _SearchBuilds(self, request: Any) -> dict[str, Any]:  # noqa: N802
+        if self.experimental and not request["predicate"].get("includeExperimental"):
+            return {}  # as the real one: experimental builds show only when asked for
         wanted = request["predicate"]["tags"][0]["value"]
         return {"builds": [dict(b) for b in self.builds.values() if b["requestId"] == wanted]}
 

@@ -206,7 +206,7 @@ def test_the_token_is_sent_and_never_printed() -> None:
 
 
 def test_a_build_is_looked_up_by_its_tag_within_its_builder() -> None:
-    """Should there be several, the oldest is taken: the last of the answer."""
+    """Experimental ones, too. Should there be several, the oldest is taken: the last of the answer."""
     wire = Wire({"builds": [{"id": "1"}, {"id": "2"}]})
     assert V1(wire).find(given()) == {"build": {"id": "2"}}
     ((server, method, path, query),) = wire.questions
@@ -215,6 +215,7 @@ def test_a_build_is_looked_up_by_its_tag_within_its_builder() -> None:
         ("bucket", "luci.tint.ci"),
         ("tag", "scheduler_invocation_id:9020353019805130176"),
         ("tag", "builder:mac-rel"),
+        ("include_experimental", "true"),
     ]
     assert V1(Wire({})).find(given()) is None
 

@@ -248,7 +248,7 @@ def test_every_field_of_a_full_build_is_printed() -> None:
 
 
 def test_a_build_is_looked_up_by_its_tag_within_its_builder() -> None:
-    """Should there be several, the oldest is taken: the last of the answer."""
+    """Experimental ones, too. Should there be several, the oldest is taken: the last of the answer."""
     wire = Wire({"builds": [{"id": "2"}, {"id": "1"}]})
     assert V2(wire).find(given()) == {"id": "1"}
     ((server, method, request),) = wire.questions
@@ -256,6 +256,7 @@ def test_a_build_is_looked_up_by_its_tag_within_its_builder() -> None:
     assert request["predicate"] == {
         "builder": {"project": "tint", "bucket": "ci", "builder": "mac-rel"},
         "tags": [{"key": "scheduler_invocation_id", "value": "16"}],
+        "includeExperimental": True,
     }
     assert V2(Wire({})).find(given()) is None
 

@@ -72,6 +72,8 @@ class V1:
             ("bucket", given.task.get("bucket", "")),
             ("tag", f"scheduler_invocation_id:{given.invocation_id}"),
             ("tag", f"builder:{given.task.get('builder', '')}"),
+            # Builds of a builder whose config says ``experimental: YES`` are left out unless they are asked for.
+            ("include_experimental", "true"),
         ]
         found = self._wire.v1(given.task["server"], "GET", "search", query=query)
         _refuse_error(found)

@@ -104,6 +104,8 @@ class V2:
         predicate = {
             "builder": _builder(given),
             "tags": [{"key": "scheduler_invocation_id", "value": str(given.invocation_id)}],
+            # Builds of a builder whose config says ``experimental: YES`` are left out unless they are asked for.
+            "includeExperimental": True,
         }
         found = self._wire.v2(given.task["server"], "SearchBuilds", {"predicate": predicate, "pageSize": 10})
         builds = found.get("builds") or []
