@@ -13,6 +13,7 @@ from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.managers.buildbucket.launch_input import LaunchInput
 from luci_scheduler.managers.buildbucket.v1 import V1
+from luci_scheduler.ports import BuildbucketError
 
 TESTS = Path(__file__).parents[2]
 PAGE = (TESTS / "golden" / "tint-mac-rel" / "log.txt").read_text(encoding="utf-8")
@@ -218,6 +219,9 @@ def test_a_build_is_looked_up_by_its_tag_within_its_builder() -> None:
         ("include_experimental", "true"),
     ]
     assert V1(Wire({})).find(given()) is None
+    with pytest.raises(BuildbucketError, match="INVALID_INPUT: no") as refused:
+        V1(Wire({"error": {"reason": "INVALID_INPUT", "message": "no"}})).find(given())
+    assert not refused.value.transient
 
 
 def test_canceling_what_is_over_is_no_error() -> None:

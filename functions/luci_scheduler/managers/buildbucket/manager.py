@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from luci_scheduler.core.era import Era
@@ -43,7 +44,11 @@ class BuildbucketManager:
         return False
 
     def launch(self, controller: Controller) -> None:
-        """Schedule the build; after the first attempt, look whether an earlier one has."""
+        """Schedule the build; after the first attempt, look whether an earlier one has.
+
+        Where the look-up is refused for good the build is asked for all the same: for a minute, Buildbucket answers a
+        request ID that it knows with the build that it made.
+        """
         invocation = controller.invocation
         try:
             server, face = self._server(invocation)
@@ -56,7 +61,8 @@ class BuildbucketManager:
         what = "add buildbucket build" if server.protocol is Era.V1 else "schedule Buildbucket build"
         answer = None
         if invocation.attempts > 1:
-            answer = self._ask(controller, "find", what, lambda: face.find(given))
+            with suppress(PermanentError):
+                answer = self._find(controller, face, given, "find")
         if answer is None:
             answer = self._ask(controller, "launch", what, lambda: face.schedule(given, body))
         build = face.launched(given, answer, controller.log)
@@ -88,12 +94,22 @@ class BuildbucketManager:
         build_id = str(invocation.task_data.get("build_id", ""))
         if not build_id:
             given = self._given(controller, server)
-            found = self._ask(controller, "find", "find the build", lambda: face.find(given))
+            # Not the launch's look-up: what that one did not see yet may be there by now.
+            found = self._find(controller, face, given, "find to cancel")
             if found is None:
                 return
             build_id = str(found.get("build", found)["id"])
         host = invocation.task.fields["server"]
         self._ask(controller, "cancel", "cancel the build", lambda: face.cancel(host, build_id))
+
+    def _find(self, controller: Controller, face: BuildbucketProtocol, given: LaunchInput, question: str) -> Any:
+        """Look up the build of an earlier attempt; a refusal leaves in the log how people find it."""
+        try:
+            return self._ask(controller, question, "look up the build by its tag", lambda: face.find(given))
+        except PermanentError:
+            tag = f"scheduler_invocation_id:{given.invocation_id}"
+            controller.log(f"A build of an earlier attempt may be running: look for builds with the tag {tag}")
+            raise
 
     def _check(self, controller: Controller) -> None:
         invocation = controller.invocation

@@ -17,7 +17,7 @@ from luci_scheduler.managers.buildbucket.launch_input import (
     shown_triggers,
 )
 from luci_scheduler.managers.buildbucket.protocol import Build, announce_topic
-from luci_scheduler.ports import Buildbucket
+from luci_scheduler.ports import Buildbucket, BuildbucketError
 
 __all__ = ["V1"]
 
@@ -76,7 +76,8 @@ class V1:
             ("include_experimental", "true"),
         ]
         found = self._wire.v1(given.task["server"], "GET", "search", query=query)
-        _refuse_error(found)
+        if error := _error_of(found):
+            raise BuildbucketError(*error, transient=False)
         builds = found.get("builds") or []
         return {"build": builds[-1]} if builds else None  # the oldest, should there be several
 
