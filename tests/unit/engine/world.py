@@ -115,8 +115,8 @@ class FakeBuildbucket:
         """Refuse: nobody may call it."""
         raise AssertionError("these tests speak v2")
 
-    def v2(self, _server: str, method: str, request: Any) -> dict[str, Any]:
-        """Answer a call, or fail as the test says."""
+    def v2(self, _server: str, method: str, request: Any, *, until: Instant | None = None) -> dict[str, Any]:
+        """Answer a call at once, or fail as the test says."""
         with self._lock:
             self.calls.append(method)
             if self.faults and (fault := self.faults.pop(0)) is not None:

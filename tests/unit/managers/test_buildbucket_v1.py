@@ -10,6 +10,7 @@ import pytest
 
 from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.managers.buildbucket.launch_input import LaunchInput
 from luci_scheduler.managers.buildbucket.v1 import V1
@@ -38,9 +39,11 @@ class Wire:
     def __init__(self, answer: Mapping[str, Any]) -> None:
         self._answer = dict(answer)
         self.questions: list[tuple[Any, ...]] = []
+        self.until: Instant | None = None
 
-    def v1(self, *question: Any, **named: Any) -> dict[str, Any]:
+    def v1(self, *question: Any, until: Instant | None = None, **named: Any) -> dict[str, Any]:
         """Answer, and keep the question."""
+        self.until = until
         self.questions.append((*question, *named.values()))
         return self._answer
 
@@ -222,6 +225,17 @@ def test_a_build_is_looked_up_by_its_tag_within_its_builder() -> None:
     with pytest.raises(BuildbucketError, match="INVALID_INPUT: no") as refused:
         V1(Wire({"error": {"reason": "INVALID_INPUT", "message": "no"}})).find(given())
     assert not refused.value.transient
+
+
+def test_an_attempts_calls_are_over_when_it_is() -> None:
+    """Look-up and request share the end; a status check has its own deadline."""
+    wire, ends = Wire({}), given(until=Instant(7))
+    V1(wire).find(ends)
+    assert wire.until == 7
+    V1(wire).get("s", "1")
+    assert wire.until is None
+    V1(wire).schedule(ends, {})
+    assert wire.until == 7
 
 
 def test_canceling_what_is_over_is_no_error() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import PermanentError, TransientError
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.identifiers import project_of
-from luci_scheduler.core.instants import MINUTE, SECOND
+from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
 from luci_scheduler.core.notification_token import make_token
 from luci_scheduler.managers.buildbucket.launch_input import LaunchInput
@@ -55,7 +56,7 @@ class BuildbucketManager:
         except PermanentError as error:
             controller.log(f"Failed to prepare PubSub topic - {error}")
             raise
-        given = self._given(controller, server)
+        given = replace(self._given(controller, server), until=self._attempt_end(controller))
         body = face.prepare(given, controller.log)
         controller.count_save()
         what = "add buildbucket build" if server.protocol is Era.V1 else "schedule Buildbucket build"
@@ -156,6 +157,11 @@ class BuildbucketManager:
                 f"the Buildbucket server {quote(host)} is not configured; add it to SCHEDULER_BUILDBUCKET_SERVERS"
             )
         return server, self._faces[server.protocol]
+
+    def _attempt_end(self, controller: Controller) -> Instant:
+        """Return when an attempt that begins now has to be over: after the deadline, or when its claim ends if that is sooner."""
+        end = Instant(controller.clock.now() + self._environment.request_deadline)
+        return min(end, controller.invocation.claim_until or end)
 
     def _given(self, controller: Controller, server: Server) -> LaunchInput:
         invocation = controller.invocation

@@ -64,7 +64,7 @@ class V1:
 
     def schedule(self, given: LaunchInput, body: Mapping[str, Any]) -> dict[str, Any]:
         """Ask for the build."""
-        return self._wire.v1(given.task["server"], "PUT", "builds", body)
+        return self._wire.v1(given.task["server"], "PUT", "builds", body, until=given.until)
 
     def find(self, given: LaunchInput) -> dict[str, Any] | None:
         """Return the answer about the build of an earlier attempt, or None."""
@@ -75,7 +75,7 @@ class V1:
             # Builds of a builder whose config says ``experimental: YES`` are left out unless they are asked for.
             ("include_experimental", "true"),
         ]
-        found = self._wire.v1(given.task["server"], "GET", "search", query=query)
+        found = self._wire.v1(given.task["server"], "GET", "search", query=query, until=given.until)
         if error := _error_of(found):
             raise BuildbucketError(*error, transient=False)
         builds = found.get("builds") or []
