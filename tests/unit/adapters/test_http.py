@@ -25,6 +25,7 @@ class FakeCredentials(Credentials):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.refreshed = 0
+        self.token_url = ""
         self.together = threading.Event()
         self._refreshing = threading.Lock()
 
@@ -34,6 +35,8 @@ class FakeCredentials(Credentials):
             self.together.set()
             return
         self.together.wait(0.1)
+        if self.token_url:
+            request(self.token_url)
         self.refreshed += 1
         self.token = f"token-{self.refreshed}"
         self.expiry = dt.datetime.now(dt.UTC).replace(tzinfo=None) + dt.timedelta(hours=1)
@@ -151,3 +154,12 @@ def test_a_deadline_that_has_passed_sends_nothing(server: Server) -> None:
     with pytest.raises(requests.Timeout):
         sessions(authenticated=False)().get(server.url, timeout=deadline)  # type: ignore[arg-type] # a timeout of urllib3
     assert server.tokens == []
+
+
+def test_a_deadline_goes_for_the_token_too(server: Server, looked: list[FakeCredentials]) -> None:
+    """What fetches it is given the same timeout, and understands it."""
+    session = sessions(authenticated=True)()
+    (credentials,) = looked
+    credentials.token_url = server.url
+    session.get(server.url, timeout=Deadline(30))  # type: ignore[arg-type] # a timeout of urllib3
+    assert server.tokens == [None, "Bearer token-1"]
