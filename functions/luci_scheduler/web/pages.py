@@ -114,6 +114,8 @@ def project(visit: Visit, name: str) -> Answer:
         "project": name,
         "revision": record.value.revision,
         "problems": list(record.value.problems),
+        "warnings": list(record.value.warnings),
+        "warning_count": record.value.warning_count,
         "jobs": [row_json(view, results) for view, results in rows],
     }
     return visit.page(

@@ -90,7 +90,12 @@ def _hostile_world(text: str) -> tuple[World, list[str]]:
     found = world.store.project("proj")
     assert found is not None
     record = replace(
-        found.value, job_ids=(job.id,), revision=text, revision_url=text, problems=(text, "javascript:alert(1)")
+        found.value,
+        job_ids=(job.id,),
+        revision=text,
+        revision_url=text,
+        problems=(text, "javascript:alert(1)"),
+        warnings=(text,),
     )
     invocation = _hostile_invocation(job, text, now, trigger)
     poller = PollerRecord(job.id, text, {text: text}, (text,), backlog={text: Backlog(text, 1)})
