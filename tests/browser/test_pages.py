@@ -9,6 +9,7 @@ import pytest
 
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.invocation import Status
+from luci_scheduler.core.job import Job
 from luci_scheduler.web.visit import address
 from tests.browser.drive import axe_source, chromium, find_chromium, violations
 from tests.browser.sample import ALONE, JOB, PROJECT, REF, REPO, SLOW, Sample, sample
@@ -52,6 +53,15 @@ def page(request: pytest.FixtureRequest, browser: Any, running: Sample) -> Itera
     assert complaints == []
 
 
+_PROJECT = address("jobs", PROJECT)
+
+
+def _job(running: Sample, job_id: JobId) -> Job:
+    found = running.store.job(job_id)
+    assert found is not None
+    return found.value
+
+
 def _job_page(job_id: JobId) -> str:
     return address("jobs", *job_id.split("/"))
 
@@ -90,9 +100,27 @@ def test_a_job_is_paused_and_resumed(page: Any, running: Sample) -> None:
     page.locator("summary", has_text="Resume").click()
     page.get_by_role("button", name="Resume", exact=True).click()
     assert page.get_by_role("button", name="Trigger").is_visible()
-    found = running.store.job(job_id)
-    assert found is not None
-    assert not found.value.paused
+    assert not _job(running, job_id).paused
+
+
+def test_a_job_is_handled_from_its_project_s_page(page: Any, running: Sample) -> None:
+    """Its row triggers it and comes back, pauses it by way of the form that asks why, and resumes it."""
+    before = running.newest(JOB).id
+    page.goto(_PROJECT)
+    page.get_by_role("button", name="Trigger linux-tests").click()
+    assert page.get_by_role("status").inner_text().startswith("linux-tests: The job is triggered.")
+    assert page.url.endswith(f"{_PROJECT}?done=trigger&job=linux-tests")
+    running.wait(lambda: running.newest(JOB).id != before and running.newest(JOB).status.is_final)
+    page.get_by_role("link", name="Pause… linux-tests").click()
+    page.get_by_label("Why is it paused?").fill("Rack is moved")
+    page.get_by_role("button", name="Pause", exact=True).click()
+    page.goto(f"{_PROJECT}?filter=paused")
+    row = page.get_by_role("row", name="linux-tests")
+    assert "Rack is moved" in row.inner_text()
+    assert row.get_by_role("button").count() == 1
+    row.get_by_role("button", name="Resume linux-tests").click()
+    assert page.url.endswith(f"{_PROJECT}?filter=paused&done=resume&job=linux-tests")
+    assert not _job(running, JOB).paused
 
 
 def test_an_invocation_is_aborted_and_rerun(page: Any, running: Sample) -> None:
@@ -191,9 +219,53 @@ def test_everything_by_keyboard(browser: Any, running: Sample) -> None:
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")
         page.wait_for_url(f"**/win-release?done={button.lower()}")
-    found = running.store.job(JobId(f"{PROJECT}/win-release"))
-    assert found is not None
-    assert (found.value.paused, found.value.change_reason) == (False, "It is cool again")
+    job = _job(running, JobId(f"{PROJECT}/win-release"))
+    assert (job.paused, job.change_reason) == (False, "It is cool again")
+    context.close()
+
+
+def test_a_row_by_keyboard(browser: Any, running: Sample) -> None:
+    """Tab leads through a row's actions, each named after its job; Enter triggers it, and leads to the field that asks why."""
+    context = browser.new_context(base_url=running.url, viewport={"width": 360, "height": 700})
+    page = context.new_page()
+    before = running.newest(JOB).id
+    page.goto(_PROJECT)
+    _tab_to(page, "Trigger linux-tests", by="aria-label")
+    assert page.evaluate(_FOCUS_IS_SEEN)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**?done=trigger&job=linux-tests")
+    started = running.wait(lambda: running.newest(JOB) if running.newest(JOB).id != before else None)
+    assert started.triggered_by == "user:dev@localhost"
+    _tab_to(page, "Pause… linux-tests", by="aria-label")
+    assert page.evaluate(_FOCUS_IS_SEEN)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/linux-tests#pause-reason")
+    page.get_by_label("Why is it paused?").wait_for()
+    running.wait(lambda: page.evaluate("document.activeElement.id") == "pause-reason")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    running.wait(lambda: running.newest(JOB).status.is_final)
+    context.close()
+
+
+def test_a_list_is_renewed_only_where_something_shows(browser: Any, running: Sample) -> None:
+    """Each loading gives its forms new keys; the part is replaced for a change that can be seen, not for those."""
+    context = browser.new_context(base_url=running.url)
+    page = context.new_page()
+    first = page.request.get(f"{_PROJECT}?done=trigger").text()
+    loads = [first, first.replace('name="key" value="', 'name="key" value="new-'), first.replace("cleanup", "clean-up")]
+    assert len(set(loads)) == 3
+    page.route(
+        "**/jobs/**",
+        lambda route: route.fulfill(body=loads.pop(0) if loads[1:] else loads[0], content_type="text/html"),
+    )
+    page.goto(f"{_PROJECT}?done=trigger")
+    page.evaluate(
+        "window.renewals = 0;"
+        "new MutationObserver(() => renewals++).observe(document.querySelector('main'), {childList: true})"
+    )
+    running.wait(lambda: page.get_by_role("link", name="clean-up", exact=True).count())
+    assert page.evaluate("window.renewals") == 1
+    assert page.locator("input[name=key]").first.input_value().startswith("web-")
     context.close()
 
 
@@ -254,13 +326,22 @@ def _press(page: Any, button: str, done: str = "") -> None:
         page.wait_for_url(f"**?done={done}")
 
 
-def _tab_to(page: Any, text: str) -> None:
+def _tab_to(page: Any, text: str, *, by: str = "") -> None:
+    """Press Tab until what has the focus has this text, or (``by``) this attribute."""
     page.evaluate("document.activeElement.blur(); document.body.focus()")
-    for _ in range(60):
+    name = f"document.activeElement.getAttribute('{by}')" if by else "document.activeElement.textContent.trim()"
+    for _ in range(80):
         page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.textContent.trim()") == text:
+        if page.evaluate(name) == text:
             return
     raise AssertionError(f"Tab does not lead to {text}")
+
+
+_FOCUS_IS_SEEN = """() => {
+  const [style, box] = [getComputedStyle(document.activeElement), document.activeElement.getBoundingClientRect()];
+  return style.outlineStyle === "solid" && parseFloat(style.outlineWidth) >= 2 && box.top >= 0 && box.bottom <= innerHeight;
+}"""
+"""Whether what has the focus is marked, and within the window."""
 
 
 def test_the_log_grows_while_it_is_looked_at(browser: Any, running: Sample) -> None:

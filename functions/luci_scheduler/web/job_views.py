@@ -86,6 +86,11 @@ class JobView:
         """Whether the caller may do anything to it."""
         return self.may_trigger or self.may_abort or self.may_pause or self.may_resume
 
+    @property
+    def may_act_in_row(self) -> bool:
+        """Whether a list of jobs has something to offer for it, as things stand."""
+        return self.may_resume if self.paused else self.may_trigger or self.may_pause
+
 
 @dataclass(frozen=True, slots=True)
 class PollerView:

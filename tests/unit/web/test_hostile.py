@@ -111,7 +111,7 @@ def _hostile_world(text: str) -> tuple[World, list[str]]:
     pages = ["/", "/jobs/proj", "/jobs/proj/job", f"/jobs/proj/job/{invocation.id}"]
     pages += [address("commits", **asked), address("backfill", "proj", "job", **asked)]
     pages += [f"/jobs/{quote(text)}", f"/jobs/proj/{quote(text)}", f"/jobs/proj/job/{quote(text)}", f"/{quote(text)}"]
-    pages += [address("jobs", "proj", filter=text, done=text), address("jobs", "proj", "job", c=text)]
+    pages += [address("jobs", "proj", filter=text, done="trigger", job=text), address("jobs", "proj", "job", c=text)]
     return world, pages
 
 
