@@ -38,6 +38,7 @@ from luci_scheduler.web.job_views import (
     poller_view,
     result_view,
     row_json,
+    triage_view,
 )
 from luci_scheduler.web.presentation import (
     definition_text,
@@ -212,12 +213,18 @@ def _first_page(
     store, now = context.runtime.store, context.runtime.clock.now()
     waiting = [item.value.trigger for item in store.pending_triggers(record.id, _PENDING_ON_PAGE + 1)]
     document["pending_triggers"] = [item.public() for item in waiting[:_PENDING_ON_PAGE]]
+    triage = triage_view(record, store.triage_log(record.id), waiting[:_PENDING_ON_PAGE], now)
+    document["last_triage"] = {
+        "at": triage.at or None,
+        "stale": bool(triage.changes),
+        "changes": list(triage.changes),
+        "log": triage.log,
+    }
     first: dict[str, Any] = {
         "definition": definition_text(record.definition.task),
         "policy": policy_text(record.definition.policy),
         "triggers": list(record.definition.triggered_jobs),
-        "triage_log": store.triage_log(record.id),
-        "last_triage": shown(record.last_triage) if record.last_triage is not None else "",
+        "triage": triage,
         "pending": [trigger_view(item, now) for item in waiting[:_PENDING_ON_PAGE]],
         "more_pending": len(waiting) > _PENDING_ON_PAGE,
     }
