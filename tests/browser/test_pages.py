@@ -270,57 +270,85 @@ def test_a_list_is_renewed_only_where_something_shows(browser: Any, running: Sam
 
 
 def test_an_invocation_by_keyboard(browser: Any, running: Sample) -> None:
-    """Trigger, abort one, run again, abort all: Tab, Enter and letters alone."""
+    """Trigger, abort one, run again, abort all: Tab, Enter and letters alone, and each does what it says."""
     context = browser.new_context(base_url=running.url)
     page = context.new_page()
     page.goto(_job_page(ALONE))
     _press(page, "Trigger", "trigger")
     first = running.wait(lambda: running.running(ALONE))
-    page.goto(address("jobs", *ALONE.split("/"), str(first.id)))
-    _tab_to(page, "Abort…")
-    page.keyboard.press("Enter")
+    assert first.triggered_by == "user:dev@localhost"
+    path = address("jobs", *ALONE.split("/"), str(first.id))
+    page.goto(path)
+    _press(page, "Abort…")
     page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.name") == "reason"
     page.keyboard.type("by hand")
-    page.keyboard.press("Tab")
-    page.keyboard.press("Enter")
-    page.wait_for_url("**?done=abort")
-    running.wait(lambda: _status(running, ALONE, first.id) is Status.ABORTED)
-    page.goto(address("jobs", *ALONE.split("/"), str(first.id)))
+    _press(page, "Abort", "abort", from_here=True)
+    running.wait(lambda: _twin(page, path)["final"])
+    assert _twin(page, path)["status"] == "ABORTED"
+    page.goto(path)
+    assert "Abort requested by dev@localhost: by hand" in page.locator("main").inner_text()
     _press(page, "Run again", "rerun")
-    running.wait(lambda: running.running(ALONE))
+    again = running.wait(lambda: running.running(ALONE))
+    assert again.id != first.id
+    assert [trigger.id.startswith(f"rerun:{first.id}:") for trigger in again.incoming_triggers] == [True]
     page.goto(_job_page(ALONE))
-    _tab_to(page, "Abort all…")
-    page.keyboard.press("Enter")
-    _press(page, "Abort all", "abort")
+    assert _twin(page, _job_page(ALONE))["active_invocations"] == [str(again.id)]
+    _press(page, "Abort all…")
+    page.keyboard.press("Tab")
+    page.keyboard.type("all by hand")
+    _press(page, "Abort all", "abort", from_here=True)
     running.wait(lambda: running.is_idle(ALONE))
+    job = _twin(page, _job_page(ALONE))
+    assert (job["active_invocations"], job["pending_triggers"]) == ([], [])
+    assert [item["status"] for item in job["invocations"][:2]] == ["ABORTED", "ABORTED"]
+    assert running.newest(ALONE).abort_reason == "all by hand"
     context.close()
 
 
 def test_a_backfill_by_keyboard(browser: Any, running: Sample) -> None:
-    """The form is filled in, previewed and sent without a pointer."""
+    """The form is filled in, previewed, which does nothing, and sent without a pointer: the range's commit runs, once."""
     first, second = running.commit(announced=False), running.commit(announced=False)
     running.wait(lambda: running.is_idle(JOB))
     before = running.newest(JOB).id
     context = browser.new_context(base_url=running.url)
     page = context.new_page()
     page.goto(_job_page(JOB))
-    _tab_to(page, "Backfill…")
-    page.keyboard.press("Enter")
+    _press(page, "Backfill…")
     page.get_by_role("button", name="Preview").wait_for()
-    for label, revision in (("From revision", first), ("To revision", second)):
-        page.get_by_label(label).focus()
+    for name, revision in (("from", first), ("to", second)):
+        _tab_to(page, name, by="name")
+        assert page.evaluate(_FOCUS_IS_SEEN)
         page.keyboard.type(revision)
-    _press(page, "Preview")
+    _press(page, "Preview", from_here=True)
     page.get_by_role("button", name="Emit 1 trigger").wait_for()
-    _press(page, "Emit 1 trigger")
-    running.wait(lambda: running.newest(JOB).id != before)
+    assert page.locator(".commits code").all_inner_texts() == [second]
+    assert running.newest(JOB).id == before
+    _press(page, "Emit 1 trigger", "backfill")
+    assert page.get_by_role("status").inner_text().startswith("The triggers of the backfill are emitted.")
+    started = running.wait(lambda: running.newest(JOB) if running.newest(JOB).id != before else None)
     running.wait(lambda: running.newest(JOB).status.is_final)
+    invocation = _twin(page, address("jobs", *JOB.split("/"), str(started.id)))
+    assert invocation["status"] == "SUCCEEDED"
+    (trigger,) = started.incoming_triggers
+    assert (trigger.payload["revision"], trigger.emitted_by_user) == (second, "user:dev@localhost")
+    assert _twin(page, _job_page(JOB))["invocations"][1]["invocation_id"] == str(before)
     context.close()
 
 
-def _press(page: Any, button: str, done: str = "") -> None:
-    """Tab to a button and press it with Enter; wait for the page that says that it is ``done``."""
-    _tab_to(page, button)
+def _twin(page: Any, path: str) -> Any:
+    """Return a page's JSON twin, as its caller gets it."""
+    return page.request.get(f"{path}?format=json").json()
+
+
+def _press(page: Any, button: str, done: str = "", *, from_here: bool = False) -> None:
+    """Tab to a button (``from_here``: the next one) that shows it has the focus, and press it with Enter; wait for its ``done``."""
+    if from_here:
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent.trim()") == button
+    else:
+        _tab_to(page, button)
+    assert page.evaluate(_FOCUS_IS_SEEN)
     page.keyboard.press("Enter")
     if done:
         page.wait_for_url(f"**?done={done}")
