@@ -91,8 +91,8 @@ def test_a_job_is_paused_and_resumed(page: Any, running: Sample) -> None:
     page.locator("summary", has_text="Pause").click()
     page.get_by_label("Why is it paused?").fill("Disk is <b>full</b>")
     page.get_by_role("button", name="Pause", exact=True).click()
-    assert "Disk is <b>full</b>" in page.locator(".notice.warn").inner_text()
-    assert page.locator(".notice.warn").inner_text().startswith("Paused by dev@localhost ")
+    assert "Disk is <b>full</b>" in page.locator("#live-facts .notice.warn").inner_text()
+    assert page.locator("#live-facts .notice.warn").inner_text().startswith("Paused by dev@localhost ")
     assert page.get_by_role("button", name="Trigger").count() == 0
     page.goto(f"/jobs/{PROJECT}?filter=paused")
     assert page.locator("tbody tr").count() == 1
@@ -190,6 +190,43 @@ def test_a_commit_is_explained(page: Any, running: Sample) -> None:
     page.get_by_role("button", name="Explain").click()
     jobs = page.locator(".cards h2").all_inner_texts()
     assert jobs == [f"{PROJECT}/{name}" for name in ("docs", "linux-tests", "mac-tests", "win-release")]
+
+
+def test_warnings_of_the_config_unfold(page: Any, running: Sample) -> None:
+    """With line and job; they are folded away until somebody asks."""
+    page.goto(_PROJECT)
+    warning = page.get_by_text('warning: job "win-release"')
+    assert not warning.is_visible()
+    page.get_by_text("1 warning about the config in force").click()
+    assert warning.is_visible()
+    assert warning.inner_text().startswith("luci-scheduler.cfg:")
+
+
+def test_a_stale_triage_log_says_so(page: Any, running: Sample) -> None:
+    """While a trigger waits behind a running build; once it is taken up the log is fresh."""
+    _trigger(page, ALONE)
+    first = running.wait(lambda: running.running(ALONE))
+    page.goto(_job_page(ALONE))
+    triage = page.locator("#live-triage")
+    assert "stale" not in triage.inner_text()
+    _trigger(page, ALONE)
+    running.wait(lambda: list(running.store.pending_triggers(ALONE, 2)))
+    page.goto(_job_page(ALONE))
+    assert "This log is stale. Since then:" in triage.inner_text()
+    assert "1 of the triggers shown as pending has come." in triage.inner_text()
+    page.goto(address("jobs", *ALONE.split("/"), str(first.id)))
+    page.locator("summary", has_text="Abort").click()
+    page.get_by_role("button", name="Abort", exact=True).click()
+    running.wait(lambda: running.newest(ALONE).id != first.id)
+    page.goto(_job_page(ALONE))
+    assert "stale" not in triage.inner_text()
+    _abort_all(page, running, ALONE)
+
+
+def _trigger(page: Any, job_id: JobId) -> None:
+    page.goto(_job_page(job_id))
+    page.get_by_role("button", name="Trigger").click()
+    page.get_by_role("status").wait_for()
 
 
 def test_history_is_paged(page: Any, running: Sample) -> None:
