@@ -99,7 +99,11 @@ class ProjectRecord:
     repos: tuple[str, ...] = ()
     """Repositories (normalised URLs) that its gitiles triggers watch, sorted."""
     problems: tuple[str, ...] = ()
-    """What is wrong with a newer config that was not put in force; empty if the newest is."""
+    """What is wrong with a newer config that was not put in force; empty if the newest is. The first ones, then how many more."""
+    warnings: tuple[str, ...] = ()
+    """What should be changed in the config that is in force; the first ones, then how many more."""
+    warning_count: int = 0
+    """How many warnings there are in all."""
     mutations: int = 0
 
 

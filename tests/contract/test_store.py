@@ -204,7 +204,7 @@ def test_watchers_of_projects_do_not_disturb_each_other(store: Store) -> None:
 
 def test_project_record(store: Store) -> None:
     """A project's record comes back, and is replaced under its version."""
-    record = ProjectRecord("proj", "rev", "url", (JOB_ID,), ("r",), ("line 1: bad",))
+    record = ProjectRecord("proj", "rev", "url", (JOB_ID,), ("r",), ("line 1: bad",), ("line 2: old",), 1)
     store.commit([PutProject(record, None)])
     found = store.project("proj")
     assert found is not None

@@ -20,7 +20,7 @@ from luci_scheduler.core.triage import (
     inactive_reason,
     new_invocation,
     triage,
-    with_new_invocations,
+    triaged,
 )
 from luci_scheduler.core.triage_log import TriageLog
 from luci_scheduler.core.trigger import Trigger, sort_key
@@ -99,7 +99,7 @@ def allocate(
     marked = {name: outcome for name, outcome in resolved.items() if name not in unmarked}
     markers = _markers(marked, stored, fresh, now, runtime.limits.expiry(now))
     waiting = [CreateTrigger(record) for record in new if record.trigger.id not in resolved]
-    changed = with_new_invocations(job, [invocation.id for invocation in invocations])
+    changed = triaged(job, [invocation.id for invocation in invocations], now)
     is_cut = len(fitting) < len(triggers) or len(pending) >= PENDING_READ
     if is_cut and resolved and (inactive_reason(changed) or has_free_slot(changed)):
         # Neither the end of an invocation nor another trigger need ever come: the job's document asks for the rest.
