@@ -353,7 +353,10 @@ class BuildbucketError(Exception):
 
 
 class Buildbucket(Protocol):
-    """The wire to Buildbucket servers; requests and answers are JSON values, what they mean is the manager's to know."""
+    """The wire to Buildbucket servers; requests and answers are JSON values, what they mean is the manager's to know.
+
+    A call is over at its deadline, and at ``until`` if that is sooner: nothing is sent later than that.
+    """
 
     def v1(
         self,
@@ -362,6 +365,8 @@ class Buildbucket(Protocol):
         path: str,
         body: Mapping[str, Any] | None = None,
         query: Sequence[tuple[str, str]] = (),
+        *,
+        until: Instant | None = None,
     ) -> dict[str, Any]:
         """Call the v1 REST API (``path`` behind ``/_ah/api/buildbucket/v1/``).
 
@@ -369,7 +374,9 @@ class Buildbucket(Protocol):
             BuildbucketError: no answer or an HTTP error. Application errors come back as ``{"error": ...}``.
         """
 
-    def v2(self, server: str, method: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    def v2(
+        self, server: str, method: str, request: Mapping[str, Any], *, until: Instant | None = None
+    ) -> dict[str, Any]:
         """Call a method of ``buildbucket.v2.Builds``.
 
         Raises:
