@@ -31,6 +31,7 @@ def on_commits(runtime: Runtime, events: Sequence[CommitEvent], published: Insta
 
     Raises:
         TransientError, ComeAgainError: something is left to do; deliver again.
+        PermanentError: nothing is left but what is hopeless.
     """
     failed: list[SchedulerError] = []
     until = Instant(runtime.clock.now() + BUDGET)
@@ -44,7 +45,9 @@ def on_commits(runtime: Runtime, events: Sequence[CommitEvent], published: Insta
         except SchedulerError as error:
             failed.append(error)
     if failed:
-        raise next((error for error in failed if isinstance(error, TransientError)), failed[0])
+        # What is hopeless is acknowledged: it must not take along an event that another delivery may still bring.
+        kinds = (TransientError, ComeAgainError, SchedulerError)
+        raise next(error for kind in kinds for error in failed if isinstance(error, kind))
 
 
 def on_commit(runtime: Runtime, event: CommitEvent, published: Instant, key: str) -> None:

@@ -6,11 +6,13 @@ import pytest
 
 from emulator.memory.gitiles import MemoryGitiles
 from luci_scheduler.core.commit_event import CommitEvent
-from luci_scheduler.core.errors import ComeAgainError, TransientError
+from luci_scheduler.core.errors import ComeAgainError, PermanentError, TransientError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import MINUTE, SECOND
+from luci_scheduler.engine import commit as commit_module
 from luci_scheduler.engine.commit import on_commit, on_commits
 from luci_scheduler.ports import GitilesError, PutWatchers, Watcher
+from luci_scheduler.settle import settle
 from tests.unit.engine.world import HOST, JOB, REPO, World, config
 
 MAIN = "refs/heads/main"
@@ -203,3 +205,17 @@ def test_of_several_failures_the_worst_is_told() -> None:
     events = [CommitEvent(REPO, MAIN, digit * 40) for digit in "12"]
     with pytest.raises(TransientError):
         on_commits(world.runtime, events, world.clock.now(), "commit-m1")
+
+
+def test_what_is_hopeless_does_not_acknowledge_what_has_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One event can never be stored, another one's commit is not served yet: the message comes again."""
+    world = World()
+    outcomes: list[Exception] = [PermanentError("a document would be too large"), ComeAgainError("not served yet")]
+
+    def fail(*_: Any) -> None:
+        raise outcomes.pop(0)
+
+    monkeypatch.setattr(commit_module, "on_commit", fail)
+    events = [CommitEvent(REPO, f"refs/heads/{name}", "a" * 40) for name in "ab"]
+    _, code = settle(lambda: on_commits(world.runtime, events, world.clock.now(), "commit-m1"))
+    assert code == 409
