@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from luci_scheduler.core.commit_event import CommitEvent, gitiles_trigger
 from luci_scheduler.core.discards import NOT_SERVED
@@ -20,6 +21,8 @@ from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.ports import Commit, CreateTrigger, GitilesError, TriggerRecord, Watcher
 
 __all__ = ["on_commit", "on_commits"]
+
+_TAGS = "refs/tags/"
 
 Watching = Sequence[tuple[Watcher, PathFilter]]
 
@@ -53,7 +56,7 @@ def on_commits(runtime: Runtime, events: Sequence[CommitEvent], published: Insta
 def on_commit(runtime: Runtime, event: CommitEvent, published: Instant, key: str) -> None:
     """Bring a commit to the jobs that watch its ref and its paths, side by side; safe to repeat.
 
-    The repository's host is asked for the commit first. One that it does not serve is waited for, from ``published`` for as
+    The repository's host is asked for the commit first, and so for the one behind a tag: that is what triggers are for. One that it does not serve is waited for, from ``published`` for as
     long as the limits say; then each watching job gets a discarded trigger, and the event is done with.
     A job whose part fails gets a task of its own, so that one job's trouble does not repeat the work of the others.
 
@@ -67,12 +70,13 @@ def on_commit(runtime: Runtime, event: CommitEvent, published: Instant, key: str
         return
     is_filtered = any(paths.is_active for _, paths in watching)
     commit = Commit(event.revision, published)
-    if runtime.limits.commit_wait or is_filtered:
+    if runtime.limits.commit_wait or is_filtered or event.ref.startswith(_TAGS):
         try:
             commit = _fetch(runtime, event, diffs=is_filtered)
         except GitilesError as error:
             _wait_or_discard(runtime, event, watching, published, key, error)
             return
+    event = replace(event, revision=commit.id)
     triggers = _triggers(event, [(w, paths) for w, paths in watching if paths.interesting(commit.diff)], published)
     if not triggers:
         logger.info("commit_filtered", repo=event.repo, ref=event.ref, revision=event.revision, watchers=len(watching))
@@ -102,9 +106,10 @@ def _triggers(event: CommitEvent, watching: Watching, published: Instant) -> Map
 
 def _fetch(runtime: Runtime, event: CommitEvent, *, diffs: bool) -> Commit:
     page = runtime.gitiles.log(parse_repo_url(event.repo), event.revision, limit=1, diffs=diffs)
-    if not page.commits or page.commits[0].id != event.revision:
-        raise GitilesError("NOT_FOUND", "the log of the revision does not begin with it", transient=False)
-    return page.commits[0]
+    # The log of an annotated tag's object begins with the commit behind it.
+    if page.commits and (page.commits[0].id == event.revision or event.ref.startswith(_TAGS)):
+        return page.commits[0]
+    raise GitilesError("NOT_FOUND", "the log of the revision does not begin with it", transient=False)
 
 
 def _wait_or_discard(

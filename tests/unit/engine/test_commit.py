@@ -1,5 +1,6 @@
 """Commit events: filters, the wait for the commit, and triggers that are visibly discarded."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -219,3 +220,35 @@ def test_what_is_hopeless_does_not_acknowledge_what_has_to_wait(monkeypatch: pyt
     events = [CommitEvent(REPO, f"refs/heads/{name}", "a" * 40) for name in "ab"]
     _, code = settle(lambda: on_commits(world.runtime, events, world.clock.now(), "commit-m1"))
     assert code == 409
+
+
+@pytest.mark.parametrize("wait", [0, 600])
+def test_an_annotated_tag_is_for_the_commit_behind_it(git: MemoryGitiles, wait: int) -> None:
+    """An event names the tag object. Its trigger is that of a poll, so both together start one invocation."""
+    text = config().replace(f'refs: "{MAIN}"', 'refs: "regexp:refs/tags/.+"')
+    world = World(
+        text.replace('schedule: "triggered" gitiles', 'schedule: "with 30s interval" gitiles'),
+        git,
+        commit_wait_seconds=wait,
+    )
+    old, commit = git.push(MAIN, 2)
+    git.tag("refs/tags/v0", old)
+    world.tick(31)  # a poll that finds a tag for the first time knows it from then on
+    tag = git.tag("refs/tags/v1", commit)
+    deliver(world, tag, "refs/tags/v1")
+    (invocation,) = world.invocations()
+    assert [trigger.id for trigger in invocation.incoming_triggers] == [f"{REPO}/+/refs/tags/v1@{commit}"]
+    world.finish()
+    world.notify("n1")
+    for _ in range(2):
+        world.tick(31)
+    assert "Emitting a trigger" in world.log(JobId("proj/poller"))
+    assert len(world.invocations()) == 1
+
+
+def test_a_branch_is_no_tag(git: MemoryGitiles) -> None:
+    """A log that begins with another commit than the branch's event tells of is no answer."""
+    world = World(config(), git)
+    (commit,) = git.push(MAIN)
+    with pytest.raises(ComeAgainError, match="does not begin with it"):
+        deliver(world, git.tag("refs/tags/v1", commit))
