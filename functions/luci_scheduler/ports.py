@@ -35,6 +35,7 @@ __all__ = [
     "Gitiles",
     "GitilesError",
     "LogPage",
+    "Overdue",
     "PollerRecord",
     "Pollers",
     "ProjectRecord",
@@ -153,6 +154,15 @@ class PollerRecord:
     """Raised by every commit that touches the record."""
     backlog: Mapping[str, Backlog] = field(default_factory=dict)
     """Ref → the range that is being taken up over several polls; only where that is switched on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A place in the list of what is overdue: that of an invocation, or with the ID 0 of a job."""
+
+    due: Instant
+    job_id: JobId
+    invocation_id: InvocationId = NO_INVOCATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,11 +288,11 @@ class Store(Pollers, Protocol):
     def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Found[TriggerRecord]]:
         """Return pending triggers of a job, the oldest first by (created, order in batch, ID)."""
 
-    def due_invocations(self, before: Instant, limit: int) -> Sequence[Invocation]:
-        """Return invocations of all jobs whose ``next_due`` is not after ``before``, the most overdue first."""
+    def due_invocations(self, before: Instant, limit: int, after: Overdue | None = None) -> Sequence[Invocation]:
+        """Return invocations of all jobs whose ``next_due`` is not after ``before``, the most overdue first, beginning behind ``after``."""
 
-    def due_jobs(self, before: Instant, limit: int) -> Sequence[Job]:
-        """Return jobs whose ``next_due`` is not after ``before``, the most overdue first."""
+    def due_jobs(self, before: Instant, limit: int, after: Overdue | None = None) -> Sequence[Job]:
+        """Return jobs whose ``next_due`` is not after ``before``, the most overdue first, beginning behind ``after``."""
 
     def commit(self, writes: Sequence[Write]) -> Sequence[Version]:
         """Carry out all writes or none, and return each document's new version, in the order of ``writes``.

@@ -18,6 +18,7 @@ from luci_scheduler.ports import (
     Backlog,
     CreateInvocation,
     CreateTrigger,
+    Overdue,
     PollerRecord,
     ProjectRecord,
     PutJob,
@@ -175,6 +176,25 @@ def test_overdue_jobs(store: Store) -> None:
         ]
     )
     assert [job.id for job in store.due_jobs(Instant(5), 10)] == [JOB_ID]
+
+
+def test_overdue_things_in_pages(store: Store) -> None:
+    """A page begins behind the last one, those included that are due at the same instant."""
+    ids = [JobId("a/b"), JOB_ID, JobId("zeta/job")]
+    invocations = [
+        _invocation(number, next_due=Instant(10), job_id=job_id) for number, job_id in enumerate(ids * 2, start=1)
+    ]
+    invocations.append(_invocation(7, next_due=Instant(9)))
+    jobs = [Job(job_id, JobDefinition(TASK), triage_due=Instant(5)) for job_id in ids]
+    store.commit([*map(CreateInvocation, invocations), *(PutJob(job, None) for job in jobs)])
+    due, last = [], None
+    while page := store.due_invocations(Instant(10), 2, last):
+        last = Overdue(page[-1].next_due or Instant(0), page[-1].job_id, page[-1].id)
+        due += [item.id for item in page]
+    assert due[0] == invocations[-1].id
+    assert sorted(due) == [item.id for item in invocations]
+    first = list(store.due_jobs(Instant(5), 2))
+    assert [*first, *store.due_jobs(Instant(5), 2, Overdue(Instant(5), first[-1].id))] == jobs
 
 
 def test_pending_triggers_oldest_first_and_markers_never(store: Store) -> None:

@@ -26,6 +26,7 @@ from luci_scheduler.ports import (
     CreateInvocation,
     CreateTrigger,
     Found,
+    Overdue,
     PollerRecord,
     ProjectRecord,
     PutJob,
@@ -216,17 +217,21 @@ class FirestoreStore:
         ]
 
     @_translated
-    def due_invocations(self, before: Instant, limit: int) -> Sequence[Invocation]:
+    def due_invocations(self, before: Instant, limit: int, after: Overdue | None = None) -> Sequence[Invocation]:
         """Return overdue invocations of all jobs."""
         query = self._client.collection_group("invocations").where(filter=FieldFilter("next_due", "<=", before))
-        query = query.order_by("next_due").select(_INVOCATION_FIELDS).limit(limit)
+        query = _by_due(query).select(_INVOCATION_FIELDS).limit(limit)
+        if after is not None:
+            query = _behind(query, after.due, self._invocation_ref(after.job_id, after.invocation_id))
         return [_invocation_of(snapshot) for snapshot in query.stream(timeout=_TIMEOUT)]
 
     @_translated
-    def due_jobs(self, before: Instant, limit: int) -> Sequence[Job]:
+    def due_jobs(self, before: Instant, limit: int, after: Overdue | None = None) -> Sequence[Job]:
         """Return overdue jobs."""
         query = self._client.collection_group("jobs").where(filter=FieldFilter("next_due", "<=", before))
-        query = query.order_by("next_due").select(_JOB_FIELDS).limit(limit)
+        query = _by_due(query).select(_JOB_FIELDS).limit(limit)
+        if after is not None:
+            query = _behind(query, after.due, self._job_ref(after.job_id))
         return [
             documents.decode_job(_job_id_of(snapshot.reference), snapshot.to_dict() or {})
             for snapshot in query.stream(timeout=_TIMEOUT)
@@ -277,6 +282,14 @@ class FirestoreStore:
 
     def _unchanged(self, version: Version) -> Any:
         return self._client.write_option(last_update_time=version)
+
+
+def _by_due(query: Any) -> Any:
+    return query.order_by("next_due").order_by(FieldPath.document_id())
+
+
+def _behind(query: Any, due: Instant, reference: Any) -> Any:
+    return query.start_after({"next_due": due, FieldPath.document_id(): reference})
 
 
 def _chunk(invocation: Invocation, log: str) -> list[dict[str, Any]]:

@@ -1,6 +1,5 @@
 """Commit events: filters, the wait for the commit, and triggers that are visibly discarded."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
