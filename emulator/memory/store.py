@@ -24,6 +24,7 @@ from luci_scheduler.ports import (
     PollerRecord,
     ProjectRecord,
     PutJob,
+    PutPaused,
     PutPoller,
     PutProject,
     PutWatchers,
@@ -68,6 +69,8 @@ class MemoryStore:
         self._due: dict[Path, None] = {}
         """Documents that are due at some time."""
         self._watchers: dict[str, dict[str, tuple[Watcher, ...]]] = {}
+        self._paused: dict[str, frozenset[JobId]] = {}
+        """Repository → those of its gitiles triggers that are paused."""
         self._lock = threading.RLock()
         self._versions = itertools.count(1)
 
@@ -75,7 +78,8 @@ class MemoryStore:
         """Return the jobs that watch a repository."""
         with self._lock:
             by_project = self._watchers.get(repo, {})
-            return [watcher for project in sorted(by_project) for watcher in by_project[project]]
+            watchers = [watcher for project in sorted(by_project) for watcher in by_project[project]]
+            return documents.marked(watchers, self._paused.get(repo, frozenset()))
 
     def project(self, project: str) -> Found[ProjectRecord] | None:
         """Read a project's record."""
@@ -188,6 +192,9 @@ class MemoryStore:
             for write in writes:
                 if isinstance(write, PutWatchers):
                     self._watchers.setdefault(write.repo, {})[write.project] = write.watchers
+                if isinstance(write, PutPaused):
+                    others = self._paused.get(write.repo, frozenset()) - {write.trigger_job_id}
+                    self._paused[write.repo] = others | ({write.trigger_job_id} if write.paused else frozenset())
             return [version] * len(writes)
 
     def _prepared(self, write: Write, version: int) -> list[tuple[Path, _Stored]]:
@@ -205,7 +212,7 @@ class MemoryStore:
                 kept = () if replaces_log else before.log
                 chunks = (*kept, debug_log.trim(log)) if log else kept
                 return [(path, _Stored({**before.document, **state}, version, chunks))]
-            case PutWatchers():
+            case PutWatchers() | PutPaused():
                 return []
             case _:
                 return self._put(write, version)

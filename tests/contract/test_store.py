@@ -22,6 +22,7 @@ from luci_scheduler.ports import (
     PollerRecord,
     ProjectRecord,
     PutJob,
+    PutPaused,
     PutPoller,
     PutProject,
     PutWatchers,
@@ -220,6 +221,21 @@ def test_watchers_of_projects_do_not_disturb_each_other(store: Store) -> None:
     assert list(store.watchers(repo)) == [mine, yours]
     store.commit([PutWatchers(repo, "a", ())])
     assert list(store.watchers(repo)) == [yours]
+
+
+def test_paused_triggers_are_marked(store: Store) -> None:
+    """Beside the watchers, so that a project that replaces its own leaves the marks alone; a repetition changes nothing."""
+    repo, trigger = "https://r.googlesource.com/x", JobId("a/t (1).x")
+    mine = Watcher(JobId("a/j"), trigger, repo, ("refs/heads/main",))
+    yours = Watcher(JobId("b/j"), JobId("b/t"), repo, ("refs/heads/main",))
+    store.commit([PutPaused(repo, trigger, paused=True)])
+    assert list(store.watchers(repo)) == []
+    store.commit([PutWatchers(repo, "a", (mine,)), PutWatchers(repo, "b", (yours,))])
+    assert list(store.watchers(repo)) == [replace(mine, paused=True), yours]
+    store.commit([PutPaused(repo, yours.trigger_job_id, paused=True)])
+    for _ in range(2):
+        store.commit([PutPaused(repo, trigger, paused=False), PutWatchers(repo, "a", (mine,))])
+    assert list(store.watchers(repo)) == [mine, replace(yours, paused=True)]
 
 
 def test_project_record(store: Store) -> None:

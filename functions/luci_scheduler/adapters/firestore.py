@@ -30,6 +30,7 @@ from luci_scheduler.ports import (
     PollerRecord,
     ProjectRecord,
     PutJob,
+    PutPaused,
     PutPoller,
     PutProject,
     PutWatchers,
@@ -108,8 +109,10 @@ class FirestoreStore:
         snapshot = self._get(self._client.collection("repositories").document(documents.document_id(repo)))
         if snapshot is None:
             return []
-        by_project: Mapping[str, str] = snapshot.to_dict().get("projects", {})
-        return [watcher for project in sorted(by_project) for watcher in documents.decode_watchers(by_project[project])]
+        document = snapshot.to_dict()
+        by_project: Mapping[str, str] = document.get("projects", {})
+        watchers = [item for project in sorted(by_project) for item in documents.decode_watchers(by_project[project])]
+        return documents.marked(watchers, document.get("paused", {}))
 
     @_translated
     def project(self, project: str) -> Found[ProjectRecord] | None:
@@ -266,6 +269,10 @@ class FirestoreStore:
                 reference = self._client.collection("repositories").document(documents.document_id(repo))
                 document = {"schema": documents.SCHEMA, "projects": {project_id: documents.encode_watchers(watchers)}}
                 batch.set(reference, document, merge=True)
+            case PutPaused(repo, trigger_job_id, paused):
+                reference = self._client.collection("repositories").document(documents.document_id(repo))
+                mark = True if paused else firestore.DELETE_FIELD
+                batch.set(reference, {"schema": documents.SCHEMA, "paused": {trigger_job_id: mark}}, merge=True)
             case _:
                 self._put(batch, write)
 

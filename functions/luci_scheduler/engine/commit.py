@@ -68,6 +68,9 @@ def on_commit(runtime: Runtime, event: CommitEvent, published: Instant, key: str
     if not watching:
         logger.info("commit_unwatched", repo=event.repo, ref=event.ref, revision=event.revision)
         return
+    watching = [pair for pair in watching if not _is_paused(pair[0], event)]
+    if not watching:
+        return
     is_filtered = any(paths.is_active for _, paths in watching)
     commit = Commit(event.revision, published)
     if runtime.limits.commit_wait or is_filtered or event.ref.startswith(_TAGS):
@@ -94,6 +97,14 @@ def _watches(watcher: Watcher, event: CommitEvent) -> tuple[Watcher, PathFilter]
         # The reader of configs lets no such pattern in; what an earlier version stored must not stop other projects.
         logger.error("bad_watcher", job_id=watcher.job_id, trigger_job_id=watcher.trigger_job_id, reason=str(error))
         return None
+
+
+def _is_paused(watcher: Watcher, event: CommitEvent) -> bool:
+    """Whether the trigger that leads to a job lets nothing through; resumed, its next poll takes up the commit."""
+    if watcher.paused:
+        about = {"job_id": watcher.job_id, "trigger_job_id": watcher.trigger_job_id}
+        logger.info("commit_watcher_paused", **about, repo=event.repo, ref=event.ref, revision=event.revision)
+    return watcher.paused
 
 
 def _triggers(event: CommitEvent, watching: Watching, published: Instant) -> Mapping[JobId, Trigger]:

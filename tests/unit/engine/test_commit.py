@@ -11,6 +11,7 @@ from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import MINUTE, SECOND
 from luci_scheduler.engine import commit as commit_module
 from luci_scheduler.engine.commit import on_commit, on_commits
+from luci_scheduler.engine.jobs import pause_job, resume_job
 from luci_scheduler.ports import GitilesError, PutWatchers, Watcher
 from luci_scheduler.settle import settle
 from tests.unit.engine.world import HOST, JOB, REPO, World, config
@@ -251,3 +252,43 @@ def test_a_branch_is_no_tag(git: MemoryGitiles) -> None:
     (commit,) = git.push(MAIN)
     with pytest.raises(ComeAgainError, match="does not begin with it"):
         deliver(world, git.tag("refs/tags/v1", commit))
+
+
+def test_a_paused_trigger_lets_no_commits_through(git: MemoryGitiles, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not for one read more; resumed, its first poll takes up what landed meanwhile."""
+    world = World(config().replace('schedule: "triggered" gitiles', 'schedule: "with 30s interval" gitiles'), git)
+    poller = JobId("proj/poller")
+    git.push(MAIN)
+    world.tick(31)
+    world.tick()
+    (first,) = world.invocations()
+    world.finish()
+    world.notify("n1")
+    pause_job(world.runtime, poller, "user:sheriff@b.c", "stop it", "k1")
+    (commit,) = git.push(MAIN)
+    world.counted()
+    deliver(world, commit)
+    assert world.counted() == "1R/0W/0c"
+    assert "commit_watcher_paused" in capsys.readouterr().out
+    resume_job(world.runtime, poller, "user:sheriff@b.c", "go on", "k2")
+    for _ in range(3):
+        world.tick(31)
+    second, before = world.invocations()
+    assert before.id == first.id
+    assert [trigger.title for trigger in second.incoming_triggers] == [commit]
+    world.finish()
+    world.notify("n2")
+    (commit,) = git.push(MAIN)
+    deliver(world, commit, key="commit-m2")
+    assert triggered(world, "job")[-1] == commit
+
+
+def test_a_job_gets_commits_by_the_triggers_that_are_not_paused(git: MemoryGitiles) -> None:
+    """Each trigger is paused for itself."""
+    second = f'trigger {{ id: "second" gitiles {{ repo: "{REPO}.git" refs: "{MAIN}" }} triggers: "job" }}'
+    world = World(config() + second, git)
+    pause_job(world.runtime, JobId("proj/poller"), "user:sheriff@b.c", "stop it", "k1")
+    (commit,) = git.push(MAIN)
+    deliver(world, commit)
+    (invocation,) = world.invocations()
+    assert invocation.incoming_triggers[0].payload["repo"] == f"{REPO}.git"
