@@ -11,8 +11,8 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, unquote
@@ -57,6 +57,7 @@ __all__ = [
     "encode_trigger",
     "encode_watchers",
     "invocation_document_id",
+    "marked",
     "plain_id",
     "put",
 ]
@@ -303,6 +304,11 @@ def decode_watchers(text: str) -> list[Watcher]:
         Watcher(JobId(job), JobId(trigger_job), repo, *(tuple(texts) for texts in lists[:3]))
         for job, trigger_job, repo, *lists in json.loads(text)
     ]
+
+
+def marked(watchers: Iterable[Watcher], paused: Container[JobId]) -> list[Watcher]:
+    """Return the watchers with a mark at those whose gitiles trigger is among the ``paused`` ones."""
+    return [replace(item, paused=True) if item.trigger_job_id in paused else item for item in watchers]
 
 
 def _timestamp(instant: Instant | None) -> datetime | None:

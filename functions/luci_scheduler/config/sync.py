@@ -11,7 +11,7 @@ from luci_scheduler.config.problems import Problem
 from luci_scheduler.config.reader import ConfigError, ProjectConfig, read_config
 from luci_scheduler.core.errors import ComeAgainError, PermanentError, SchedulerError, StoreConflictError
 from luci_scheduler.core.job_changes import defined, removed
-from luci_scheduler.engine.jobs import put_job, with_tick
+from luci_scheduler.engine.jobs import pause_marks, put_job, with_tick
 from luci_scheduler.engine.outbox import triage_task
 from luci_scheduler.engine.runtime import Runtime
 from luci_scheduler.ports import (
@@ -178,6 +178,7 @@ def _writes(
             change = removed(job, now) if job else None
         if change is not None:
             yield put_job(with_tick(runtime, change, now), found, key)
+            yield from pause_marks(job, change.job)
     for repo in sorted({*record.repos, *config.watchers}):
         yield PutWatchers(repo, file.project, config.watchers.get(repo, ()))
     in_force = ProjectRecord(

@@ -167,7 +167,7 @@ def _invocations(
         log = first_log(request, now)
         due = Instant(now + runtime.limits.claim_lease)
         invocation = replace(
-            invocation, last_event=key, next_due=due, log_size=len(log.encode()), trace=current_trace()
+            invocation, last_event=key, next_due=due, log_size=len(log.encode()), last_line=now, trace=current_trace()
         )
         invocations.append(invocation)
         creations.append(CreateInvocation(invocation, log))

@@ -46,7 +46,7 @@ class Limits:
     sweep_grace: int = 2 * MINUTE
     """How overdue a thing must be before the sweep puts it on the queue again."""
     sweep_batch: int = 300
-    """Overdue things that one sweep takes up."""
+    """Overdue things that one read of the sweep finds; it reads on until there are no more."""
     keep_idle: bool = False
     """Whether a poll that finds nothing new is kept as an invocation."""
     retention: int = 90 * DAY

@@ -18,6 +18,7 @@ from luci_scheduler.core.errors import PermanentError, TransientError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import HOUR
 from luci_scheduler.core.job import Flavor, PolicyKind, TriggeringPolicy
+from luci_scheduler.engine.jobs import pause_job, resume_job
 from luci_scheduler.ports import ConfigFile, Found, ProjectRecord, Version, Write
 from tests.unit.engine.world import World
 
@@ -115,6 +116,32 @@ def test_sync_changes_what_changed_and_disables_what_went() -> None:
     assert job is not None
     assert not job.value.enabled
     assert store.watchers("https://r.googlesource.com/x") == []
+
+
+def test_a_paused_trigger_stays_paused_wherever_it_watches() -> None:
+    """Pointed at another repository, removed and brought back: what it was paused for does not come through it."""
+    runtime = World("").runtime
+    store, repos = runtime.store, [f"https://r.googlesource.com/{name}" for name in ("x", "y")]
+
+    def paused(repo: str) -> list[bool]:
+        return [watcher.paused for watcher in store.watchers(repo)]
+
+    text = (
+        """job { id: "a" noop {} } trigger { id: "t" gitiles { repo: "REPO" refs: "refs/heads/main" } triggers: "a" }"""
+    )
+    sync_project(runtime, ConfigFile("p", text.replace("REPO", repos[0]), "1"), "k")
+    assert paused(repos[0]) == [False]
+    pause_job(runtime, JobId("p/t"), "user:a@b.c", "why", "k1")
+    assert paused(repos[0]) == [True]
+    sync_project(runtime, ConfigFile("p", text.replace("REPO", repos[1]), "2"), "k")
+    assert (paused(repos[0]), paused(repos[1])) == ([], [True])
+    sync_project(runtime, ConfigFile("p", "", "3"), "k")
+    sync_project(runtime, ConfigFile("p", text.replace("REPO", repos[1]), "4"), "k")
+    assert paused(repos[1]) == [True]
+    resume_job(runtime, JobId("p/t"), "user:a@b.c", "go on", "k2")
+    assert paused(repos[1]) == [False]
+    sync_project(runtime, ConfigFile("p", text.replace("REPO", repos[0]), "5"), "k")
+    assert (paused(repos[0]), paused(repos[1])) == ([False], [])
 
 
 def test_a_disabled_definition_disables_its_job() -> None:
