@@ -57,6 +57,7 @@ class MemoryGitiles:
         self.before_call: Callable[[str], None] = lambda _: None
         """Called with each call; may raise `GitilesError`."""
         self._nodes: dict[str, _Node] = {}
+        self._tags: dict[str, str] = {}
         self._numbers = itertools.count()
         self._lock = threading.RLock()
 
@@ -86,6 +87,14 @@ class MemoryGitiles:
                 parents = None
                 hashes.append(identifier)
             return hashes
+
+    def tag(self, ref: str, revision: str) -> str:
+        """Make an annotated tag of a commit; return the hash of the tag object, to which ``ref`` points."""
+        with self._lock:
+            identifier = hashlib.sha1(f"tag {ref} {revision}".encode(), usedforsecurity=False).hexdigest()
+            self._tags[identifier] = revision
+            self.heads[ref] = identifier
+            return identifier
 
     def forget(self, *hashes: str) -> None:
         """Remove commits, as garbage collection does after a force push."""
@@ -128,6 +137,7 @@ class MemoryGitiles:
         self.before_call(call)
 
     def _ancestors(self, name: str) -> set[str]:
+        name = self._tags.get(name, name)
         if name not in self._nodes:
             raise GitilesError("NOT_FOUND", "HTTP 404: Requested entity was not found", transient=False)
         found, waiting = set(), [name]

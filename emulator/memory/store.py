@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from luci_scheduler.adapters import documents
 from luci_scheduler.core import debug_log
-from luci_scheduler.core.errors import StoreConflictError
+from luci_scheduler.core.errors import PermanentError, StoreConflictError
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.ports import (
+    NO_INVOCATION,
     CreateInvocation,
     CreateTrigger,
     Found,
+    Overdue,
     PollerRecord,
     ProjectRecord,
     PutJob,
+    PutPaused,
     PutPoller,
     PutProject,
     PutWatchers,
@@ -35,6 +38,8 @@ from luci_scheduler.ports import (
 
 __all__ = ["MemoryStore"]
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
@@ -44,6 +49,9 @@ class _Stored:
 
 
 Path = tuple[str, ...]
+
+_FIRESTORE_LIMIT = 1_048_576
+_CHUNK = 16  # bytes of a chunk of the log beside its text
 
 
 class MemoryStore:
@@ -64,6 +72,8 @@ class MemoryStore:
         self._due: dict[Path, None] = {}
         """Documents that are due at some time."""
         self._watchers: dict[str, dict[str, tuple[Watcher, ...]]] = {}
+        self._paused: dict[str, frozenset[JobId]] = {}
+        """Repository → those of its gitiles triggers that are paused."""
         self._lock = threading.RLock()
         self._versions = itertools.count(1)
 
@@ -71,7 +81,8 @@ class MemoryStore:
         """Return the jobs that watch a repository."""
         with self._lock:
             by_project = self._watchers.get(repo, {})
-            return [watcher for project in sorted(by_project) for watcher in by_project[project]]
+            watchers = [watcher for project in sorted(by_project) for watcher in by_project[project]]
+            return documents.marked(watchers, self._paused.get(repo, frozenset()))
 
     def project(self, project: str) -> Found[ProjectRecord] | None:
         """Read a project's record."""
@@ -157,19 +168,21 @@ class MemoryStore:
         waiting = [item for _, item in sorted(named, key=lambda pair: (pair[1].document["pending"], pair[0]))]
         return [Found(documents.decode_trigger(job_id, item.document), item.version) for item in waiting[:limit]]
 
-    def due_invocations(self, before: Instant, limit: int) -> Sequence[Invocation]:
+    def due_invocations(self, before: Instant, limit: int, after: Overdue | None = None) -> Sequence[Invocation]:
         """Return overdue invocations of all jobs."""
         with self._lock:
             due = [path for path in self._due if path[2:3] == ("invocations",) and self._is_due(path, before)]
             found = [self.invocation(JobId(path[1]), InvocationId(int(path[3]))) for path in due]
-        return sorted((item.value for item in found if item), key=lambda item: item.next_due or 0)[:limit]
+        places = {_place(item.value.next_due, item.value.job_id, item.value.id): item.value for item in found if item}
+        return _behind(places, after)[:limit]
 
-    def due_jobs(self, before: Instant, limit: int) -> Sequence[Job]:
+    def due_jobs(self, before: Instant, limit: int, after: Overdue | None = None) -> Sequence[Job]:
         """Return overdue jobs."""
         with self._lock:
             due = [path for path in self._due if len(path) == 2 and self._is_due(path, before)]  # noqa: PLR2004
             found = [self.job(JobId(path[1])) for path in due]
-        return sorted((item.value for item in found if item), key=lambda item: item.next_due or 0)[:limit]
+        places = {_place(item.value.next_due, item.value.id): item.value for item in found if item}
+        return _behind(places, after)[:limit]
 
     def commit(self, writes: Sequence[Write]) -> Sequence[Version]:
         """Carry out all writes or none."""
@@ -182,6 +195,9 @@ class MemoryStore:
             for write in writes:
                 if isinstance(write, PutWatchers):
                     self._watchers.setdefault(write.repo, {})[write.project] = write.watchers
+                if isinstance(write, PutPaused):
+                    others = self._paused.get(write.repo, frozenset()) - {write.trigger_job_id}
+                    self._paused[write.repo] = others | ({write.trigger_job_id} if write.paused else frozenset())
             return [version] * len(writes)
 
     def _prepared(self, write: Write, version: int) -> list[tuple[Path, _Stored]]:
@@ -189,17 +205,20 @@ class MemoryStore:
             case CreateInvocation(invocation, log):
                 path = _invocation_path(invocation)
                 document, log = documents.encode_invocation(invocation), debug_log.trim(log)
-                documents.check_size(f"invocation {invocation.id} of {invocation.job_id}", document, len(log.encode()))
+                documents.check_invocation_size(invocation, len(log.encode()))
                 self._require(path, None)
                 return [(path, _Stored(document, version, (log,) if log else ()))]
             case UpdateInvocation(invocation, expected, log, replaces_log):
                 path = _invocation_path(invocation)
+                documents.check_invocation_size(invocation, invocation.log_size)
                 before = self._require(path, expected)
                 state = documents.encode_invocation_state(invocation)
                 kept = () if replaces_log else before.log
                 chunks = (*kept, debug_log.trim(log)) if log else kept
-                return [(path, _Stored({**before.document, **state}, version, chunks))]
-            case PutWatchers():
+                changed = _Stored({**before.document, **state}, version, chunks)
+                _refuse_like_firestore(path, changed)
+                return [(path, changed)]
+            case PutWatchers() | PutPaused():
                 return []
             case _:
                 return self._put(write, version)
@@ -210,7 +229,9 @@ class MemoryStore:
         path, document = documents.put(write)
         documents.check_size("/".join(path), document)
         before = self._require(path, None if isinstance(write, CreateTrigger) else write.version)
-        return [(path, _Stored({**before.document, **document}, version))]
+        changed = _Stored({**before.document, **document}, version)
+        _refuse_like_firestore(path, changed)
+        return [(path, changed)]
 
     def _require(self, path: Path, expected: Version | None) -> _Stored:
         stored = self._documents.get(path)
@@ -236,6 +257,25 @@ class MemoryStore:
     def _is_due(self, path: Path, before: Instant) -> bool:
         due = self._documents[path].document["next_due"]
         return due is not None and due <= before
+
+
+Place = tuple[int, str, int]
+
+
+def _place(due: int | None, job_id: str, invocation_id: int = NO_INVOCATION) -> Place:
+    return due or 0, job_id, invocation_id
+
+
+def _behind(places: Mapping[Place, T], after: Overdue | None) -> list[T]:
+    end = _place(after.due, after.job_id, after.invocation_id) if after else None
+    return [places[place] for place in sorted(places) if end is None or place > end]
+
+
+def _refuse_like_firestore(path: Path, stored: _Stored) -> None:
+    """Refuse what only Firestore itself sees: a document that has grown too large by what an update leaves as it is."""
+    size = documents.stored_size(stored.document) + sum(len(chunk.encode()) + _CHUNK for chunk in stored.log)
+    if size > _FIRESTORE_LIMIT:
+        raise PermanentError(f"{'/'.join(path)} would have {size} bytes, Firestore takes {_FIRESTORE_LIMIT}")
 
 
 def _invocation_path(invocation: Invocation) -> Path:

@@ -84,16 +84,16 @@ def task(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
 
     kind = request.path.strip("/").rpartition("/")[2]
     name = request.headers.get("X-CloudTasks-TaskName") or request.headers.get("X-CloudScheduler-JobName") or "direct"
-    try:
-        app.verify_caller(request.headers.get("Authorization", ""))
-    except UnauthenticatedError as error:
-        structlog.get_logger("luci_scheduler").warning(
-            "unauthenticated", function="on_task", kind=kind, reason=str(error)
-        )
-        # Nothing is redelivered for strangers; a real queue with a wrong setting shows up by this line.
-        return "Unauthenticated\n", 401, {_MARK: "true"}
+    is_known = True
 
     def handle() -> None:
+        nonlocal is_known
+        try:
+            app.verify_caller(request.headers.get("Authorization", ""))
+        except UnauthenticatedError as error:
+            is_known = False
+            structlog.get_logger("luci_scheduler").warning("unauthenticated", reason=str(error))
+            return
         if kind == "sync":
             app.sync(f"sync-{name}")
         else:
@@ -102,6 +102,9 @@ def task(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
     give_up = request.headers.get("X-CloudTasks-TaskRetryCount", 0, type=int) >= _MALFORMED_RETRIES
     trace = delivery_trace(request.headers, f"task-{name}")
     body, code = settle(handle, trace=trace, give_up=give_up, function="on_task", kind=kind, task=name)
+    if not is_known:
+        # Nothing is redelivered for strangers; a real queue with a wrong setting shows up by the line in the log.
+        return "Unauthenticated\n", 401, {_MARK: "true"}
     return body, code, {_MARK: "true", "Content-Type": "text/plain; charset=utf-8"}
 
 

@@ -13,8 +13,11 @@ from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
+from luci_scheduler.core.overdue import Overdue
+from luci_scheduler.core.poller_record import Backlog, PollerRecord
 from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.core.watcher import Watcher
 
 __all__ = [
     "NO_INVOCATION",
@@ -35,10 +38,12 @@ __all__ = [
     "Gitiles",
     "GitilesError",
     "LogPage",
+    "Overdue",
     "PollerRecord",
     "Pollers",
     "ProjectRecord",
     "PutJob",
+    "PutPaused",
     "PutPoller",
     "PutProject",
     "PutWatchers",
@@ -70,23 +75,6 @@ class Found(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Watcher:
-    """A job that watches a repository, and how: the refs and paths of the gitiles trigger that leads to it."""
-
-    job_id: JobId
-    trigger_job_id: JobId
-    """The gitiles job (``trigger`` in the config) that names it."""
-    repo: str
-    """The repository as configured; it is part of trigger IDs."""
-    refs: tuple[str, ...]
-    """Literal refs and ``regexp:`` entries."""
-    path_regexps: tuple[str, ...] = ()
-    """Patterns of paths, one of which a commit must touch; empty: it need not."""
-    path_regexps_exclude: tuple[str, ...] = ()
-    """Patterns of paths that do not count."""
-
-
-@dataclass(frozen=True, slots=True)
 class ProjectRecord:
     """What is known of a project's config."""
 
@@ -99,7 +87,11 @@ class ProjectRecord:
     repos: tuple[str, ...] = ()
     """Repositories (normalised URLs) that its gitiles triggers watch, sorted."""
     problems: tuple[str, ...] = ()
-    """What is wrong with a newer config that was not put in force; empty if the newest is."""
+    """What is wrong with a newer config that was not put in force; empty if the newest is. The first ones, then how many more."""
+    warnings: tuple[str, ...] = ()
+    """What should be changed in the config that is in force; the first ones, then how many more."""
+    warning_count: int = 0
+    """How many warnings there are in all."""
     mutations: int = 0
 
 
@@ -126,33 +118,6 @@ class TriggerRecord:
     def is_pending(self) -> bool:
         """Whether no invocation has taken it and nothing has discarded it."""
         return self.resolved is None
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """How far a range of commits, which is too long for one poll, has been taken up from its old end."""
-
-    target: str
-    """The revision at the new end; the old end is what is known of the ref."""
-    taken: int
-    """How many commits have been taken up, counted from the oldest."""
-
-
-@dataclass(frozen=True, slots=True)
-class PollerRecord:
-    """What a gitiles job knows of the repository that it polls."""
-
-    job_id: JobId
-    repo: str
-    """Normalised URL; a record of another repository is worth nothing to the job."""
-    known: Mapping[str, str] = field(default_factory=dict)
-    """Ref → the revision up to which triggers were emitted."""
-    refs: tuple[str, ...] = ()
-    """The refs that the config asked for at the last change of ``known``."""
-    mutations: int = 0
-    """Raised by every commit that touches the record."""
-    backlog: Mapping[str, Backlog] = field(default_factory=dict)
-    """Ref → the range that is being taken up over several polls; only where that is switched on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +182,15 @@ class PutWatchers:
 
 
 @dataclass(frozen=True, slots=True)
+class PutPaused:
+    """Tell of a gitiles trigger whether it lets nothing through to the watchers of a repository (normalised URL)."""
+
+    repo: str
+    trigger_job_id: JobId
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PutPoller:
     """Write what a gitiles job knows; refused if its version moved. Version None: there must be no record yet."""
 
@@ -225,7 +199,15 @@ class PutPoller:
 
 
 Write = (
-    CreateInvocation | UpdateInvocation | PutJob | CreateTrigger | UpdateTrigger | PutProject | PutWatchers | PutPoller
+    CreateInvocation
+    | UpdateInvocation
+    | PutJob
+    | CreateTrigger
+    | UpdateTrigger
+    | PutProject
+    | PutWatchers
+    | PutPaused
+    | PutPoller
 )
 
 
@@ -240,7 +222,7 @@ class Store(Pollers, Protocol):
     """Documents under compare-and-swap; every method but ``commit`` is one read per document returned, at least one."""
 
     def watchers(self, repo: str) -> Sequence[Watcher]:
-        """Return the jobs that watch a repository (normalised URL): one read however many they are."""
+        """Return the jobs that watch a repository (normalised URL), those of paused triggers marked: one read for all."""
 
     def project(self, project: str) -> Found[ProjectRecord] | None:
         """Read what is known of a project's config."""
@@ -278,11 +260,11 @@ class Store(Pollers, Protocol):
     def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Found[TriggerRecord]]:
         """Return pending triggers of a job, the oldest first by (created, order in batch, ID)."""
 
-    def due_invocations(self, before: Instant, limit: int) -> Sequence[Invocation]:
-        """Return invocations of all jobs whose ``next_due`` is not after ``before``, the most overdue first."""
+    def due_invocations(self, before: Instant, limit: int, after: Overdue | None = None) -> Sequence[Invocation]:
+        """Return invocations of all jobs whose ``next_due`` is not after ``before``, the most overdue first, beginning behind ``after``."""
 
-    def due_jobs(self, before: Instant, limit: int) -> Sequence[Job]:
-        """Return jobs whose ``next_due`` is not after ``before``, the most overdue first."""
+    def due_jobs(self, before: Instant, limit: int, after: Overdue | None = None) -> Sequence[Job]:
+        """Return jobs whose ``next_due`` is not after ``before``, the most overdue first, beginning behind ``after``."""
 
     def commit(self, writes: Sequence[Write]) -> Sequence[Version]:
         """Carry out all writes or none, and return each document's new version, in the order of ``writes``.

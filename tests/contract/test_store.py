@@ -18,9 +18,11 @@ from luci_scheduler.ports import (
     Backlog,
     CreateInvocation,
     CreateTrigger,
+    Overdue,
     PollerRecord,
     ProjectRecord,
     PutJob,
+    PutPaused,
     PutPoller,
     PutProject,
     PutWatchers,
@@ -177,6 +179,25 @@ def test_overdue_jobs(store: Store) -> None:
     assert [job.id for job in store.due_jobs(Instant(5), 10)] == [JOB_ID]
 
 
+def test_overdue_things_in_pages(store: Store) -> None:
+    """A page begins behind the last one, those included that are due at the same instant."""
+    ids = [JobId("a/b"), JOB_ID, JobId("zeta/job")]
+    invocations = [
+        _invocation(number, next_due=Instant(10), job_id=job_id) for number, job_id in enumerate(ids * 2, start=1)
+    ]
+    invocations.append(_invocation(7, next_due=Instant(9)))
+    jobs = [Job(job_id, JobDefinition(TASK), triage_due=Instant(5)) for job_id in ids]
+    store.commit([*map(CreateInvocation, invocations), *(PutJob(job, None) for job in jobs)])
+    due, last = [], None
+    while page := store.due_invocations(Instant(10), 2, last):
+        last = Overdue(page[-1].next_due or Instant(0), page[-1].job_id, page[-1].id)
+        due += [item.id for item in page]
+    assert due[0] == invocations[-1].id
+    assert sorted(due) == [item.id for item in invocations]
+    first = list(store.due_jobs(Instant(5), 2))
+    assert [*first, *store.due_jobs(Instant(5), 2, Overdue(Instant(5), first[-1].id))] == jobs
+
+
 def test_pending_triggers_oldest_first_and_markers_never(store: Store) -> None:
     """A trigger is pending until it is resolved; awkward IDs are kept apart."""
     ids = ["https://r/+/refs/heads/a@1", "..", "__x__", "é" * 600]
@@ -202,9 +223,24 @@ def test_watchers_of_projects_do_not_disturb_each_other(store: Store) -> None:
     assert list(store.watchers(repo)) == [yours]
 
 
+def test_paused_triggers_are_marked(store: Store) -> None:
+    """Beside the watchers, so that a project that replaces its own leaves the marks alone; a repetition changes nothing."""
+    repo, trigger = "https://r.googlesource.com/x", JobId("a/t (1).x")
+    mine = Watcher(JobId("a/j"), trigger, repo, ("refs/heads/main",))
+    yours = Watcher(JobId("b/j"), JobId("b/t"), repo, ("refs/heads/main",))
+    store.commit([PutPaused(repo, trigger, paused=True)])
+    assert list(store.watchers(repo)) == []
+    store.commit([PutWatchers(repo, "a", (mine,)), PutWatchers(repo, "b", (yours,))])
+    assert list(store.watchers(repo)) == [replace(mine, paused=True), yours]
+    store.commit([PutPaused(repo, yours.trigger_job_id, paused=True)])
+    for _ in range(2):
+        store.commit([PutPaused(repo, trigger, paused=False), PutWatchers(repo, "a", (mine,))])
+    assert list(store.watchers(repo)) == [mine, replace(yours, paused=True)]
+
+
 def test_project_record(store: Store) -> None:
     """A project's record comes back, and is replaced under its version."""
-    record = ProjectRecord("proj", "rev", "url", (JOB_ID,), ("r",), ("line 1: bad",))
+    record = ProjectRecord("proj", "rev", "url", (JOB_ID,), ("r",), ("line 1: bad",), ("line 2: old",), 1)
     store.commit([PutProject(record, None)])
     found = store.project("proj")
     assert found is not None
@@ -221,6 +257,21 @@ def test_what_is_too_large_is_refused_before_it_is_sent(store: Store) -> None:
             [CreateInvocation(_invocation(2)), CreateInvocation(_invocation(1, properties={"x": "y" * 1_000_000}))]
         )
     assert store.invocation(JOB_ID, _invocation(2).id) is None
+
+
+def test_an_update_is_refused_when_what_it_leaves_makes_the_document_too_large(store: Store) -> None:
+    """Definition and log are not sent again, but they are there: both count, and nothing is written."""
+    written = _invocation(properties={"x": "y" * 700_000})
+    (version,) = store.commit([CreateInvocation(written)])
+    grown = replace(written, commits=1, log_size=190_000)
+    (version,) = store.commit([UpdateInvocation(grown, version, "z" * 190_000)])
+    with pytest.raises(PermanentError, match="1000000"):
+        store.commit([UpdateInvocation(replace(grown, commits=2, log_size=310_000), version, "z" * 120_000)])
+    with pytest.raises(PermanentError, match="1000000"):
+        store.commit([UpdateInvocation(replace(grown, commits=2, view_url="v" * 120_000), version)])
+    found = store.invocation_with_log(JOB_ID, written.id)
+    assert found is not None
+    assert (found[0].value, found[0].version, len(found[1])) == (grown, version, 190_000)
 
 
 def test_pollers(store: Store) -> None:

@@ -139,7 +139,7 @@ class Model:
             return
         tip = self._commit(event.repo, event.ref, *commits[-1], 0)
         for poller in self._jobs.values():
-            if poller.spec.repo == event.repo and not poller.spec.disabled:
+            if poller.spec.repo == event.repo and not poller.spec.disabled and not poller.paused:
                 for name in poller.spec.targets:
                     if not self._jobs[name].spec.disabled:
                         self._bring(name, [tip], now)

@@ -19,6 +19,7 @@ from emulator.memory.queue import MemoryQueue
 from luci_scheduler import bootstrap, entry
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue
 from luci_scheduler.adapters.identity import UnauthenticatedError
+from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import SECOND, format_rfc3339
 from luci_scheduler.ports import BuildbucketError, Task
 from luci_scheduler.tracing import bind_invocation, carried, current_trace, delivery_trace, isolated
@@ -251,6 +252,21 @@ def test_ticks_tell_how_late_they_are(site: _Site) -> None:
     site.task(task)
     (line,) = [line for line in site.lines if line["message"] == "tick_came"]
     assert (line["job_id"], line["lateness_ms"]) == ("proj/tick", 250)
+
+
+def test_a_task_whose_caller_cannot_be_verified_just_now_is_answered_and_logged(site: _Site) -> None:
+    """Without Google's keys nobody can be told from anybody: the queue is asked to come again, in our words."""
+
+    def fail(_: str) -> str:
+        raise TransientError("the keys that sign tokens could not be fetched")
+
+    task = Task("sweep", {}, site.world.clock.now())
+    site.world.counted()
+    body, code, _ = site.task(task, replace(site.world.app, verify_caller=fail))
+    assert (code, "keys that sign tokens" in body) == (500, True)
+    (line,) = site.lines
+    assert (line["message"], line["function"], line["kind"]) == ("transient_error", "on_task", "sweep")
+    assert site.world.counted() == "0R/0W/0c"
 
 
 def test_no_secret_is_written_anywhere(site: _Site) -> None:

@@ -11,8 +11,8 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, unquote
@@ -23,6 +23,7 @@ from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
 from luci_scheduler.core.job import Flavor, Job, JobDefinition, TaskDefinition, TriggeringPolicy
+from luci_scheduler.core.sizes import MAX_DOCUMENT_BYTES
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import trigger_from_json, trigger_to_json
 from luci_scheduler.ports import (
@@ -39,8 +40,8 @@ from luci_scheduler.ports import (
 )
 
 __all__ = [
-    "MAX_DOCUMENT_BYTES",
     "SCHEMA",
+    "check_invocation_size",
     "check_size",
     "decode_invocation",
     "decode_job",
@@ -57,14 +58,13 @@ __all__ = [
     "encode_trigger",
     "encode_watchers",
     "invocation_document_id",
+    "marked",
     "plain_id",
     "put",
+    "stored_size",
 ]
 
 SCHEMA = 1
-
-MAX_DOCUMENT_BYTES = 1_000_000
-"""Firestore takes 1,048,576 bytes a document; what is left covers names and overhead."""
 
 _MAX_ID_BYTES = 1_000  # Firestore takes 1,500 bytes
 _HASH = re.compile(r"[0-9a-f]{40}")
@@ -102,9 +102,23 @@ def check_size(what: str, document: Mapping[str, Any], extra: int = 0) -> None:
     Raises:
         PermanentError: it does not.
     """
-    size = extra + sum(_size(value) for value in document.values())
+    size = extra + stored_size(document)
     if size > MAX_DOCUMENT_BYTES:
         raise PermanentError(f"{what} would have {size} bytes, a document can hold {MAX_DOCUMENT_BYTES}")
+
+
+def stored_size(document: Mapping[str, Any]) -> int:
+    """Return how many bytes a document's values take in the store."""
+    return sum(_size(value) for value in document.values())
+
+
+def check_invocation_size(invocation: Invocation, log_bytes: int) -> None:
+    """Check that an invocation's document fits into the store as a whole: what an update leaves as it is counts too.
+
+    Raises:
+        PermanentError: it does not.
+    """
+    check_size(f"invocation {invocation.id} of {invocation.job_id}", encode_invocation(invocation), log_bytes)
 
 
 def encode_invocation(invocation: Invocation) -> dict[str, Any]:
@@ -303,6 +317,11 @@ def decode_watchers(text: str) -> list[Watcher]:
         Watcher(JobId(job), JobId(trigger_job), repo, *(tuple(texts) for texts in lists[:3]))
         for job, trigger_job, repo, *lists in json.loads(text)
     ]
+
+
+def marked(watchers: Iterable[Watcher], paused: Container[JobId]) -> list[Watcher]:
+    """Return the watchers with a mark at those whose gitiles trigger is among the ``paused`` ones."""
+    return [replace(item, paused=True) if item.trigger_job_id in paused else item for item in watchers]
 
 
 def _timestamp(instant: Instant | None) -> datetime | None:

@@ -26,9 +26,11 @@ from luci_scheduler.ports import (
     CreateInvocation,
     CreateTrigger,
     Found,
+    Overdue,
     PollerRecord,
     ProjectRecord,
     PutJob,
+    PutPaused,
     PutPoller,
     PutProject,
     PutWatchers,
@@ -107,8 +109,10 @@ class FirestoreStore:
         snapshot = self._get(self._client.collection("repositories").document(documents.document_id(repo)))
         if snapshot is None:
             return []
-        by_project: Mapping[str, str] = snapshot.to_dict().get("projects", {})
-        return [watcher for project in sorted(by_project) for watcher in documents.decode_watchers(by_project[project])]
+        document = snapshot.to_dict()
+        by_project: Mapping[str, str] = document.get("projects", {})
+        watchers = [item for project in sorted(by_project) for item in documents.decode_watchers(by_project[project])]
+        return documents.marked(watchers, document.get("paused", {}))
 
     @_translated
     def project(self, project: str) -> Found[ProjectRecord] | None:
@@ -216,17 +220,21 @@ class FirestoreStore:
         ]
 
     @_translated
-    def due_invocations(self, before: Instant, limit: int) -> Sequence[Invocation]:
+    def due_invocations(self, before: Instant, limit: int, after: Overdue | None = None) -> Sequence[Invocation]:
         """Return overdue invocations of all jobs."""
         query = self._client.collection_group("invocations").where(filter=FieldFilter("next_due", "<=", before))
-        query = query.order_by("next_due").select(_INVOCATION_FIELDS).limit(limit)
+        query = _by_due(query).select(_INVOCATION_FIELDS).limit(limit)
+        if after is not None:
+            query = _behind(query, after.due, self._invocation_ref(after.job_id, after.invocation_id))
         return [_invocation_of(snapshot) for snapshot in query.stream(timeout=_TIMEOUT)]
 
     @_translated
-    def due_jobs(self, before: Instant, limit: int) -> Sequence[Job]:
+    def due_jobs(self, before: Instant, limit: int, after: Overdue | None = None) -> Sequence[Job]:
         """Return overdue jobs."""
         query = self._client.collection_group("jobs").where(filter=FieldFilter("next_due", "<=", before))
-        query = query.order_by("next_due").select(_JOB_FIELDS).limit(limit)
+        query = _by_due(query).select(_JOB_FIELDS).limit(limit)
+        if after is not None:
+            query = _behind(query, after.due, self._job_ref(after.job_id))
         return [
             documents.decode_job(_job_id_of(snapshot.reference), snapshot.to_dict() or {})
             for snapshot in query.stream(timeout=_TIMEOUT)
@@ -246,11 +254,12 @@ class FirestoreStore:
             case CreateInvocation(invocation, log):
                 document = documents.encode_invocation(invocation)
                 log = debug_log.trim(log)
-                documents.check_size(f"invocation {invocation.id} of {invocation.job_id}", document, len(log.encode()))
+                documents.check_invocation_size(invocation, len(log.encode()))
                 batch.create(
                     self._invocation_ref(invocation.job_id, invocation.id), {**document, "log": _chunk(invocation, log)}
                 )
             case UpdateInvocation(invocation, version, log, replaces_log):
+                documents.check_invocation_size(invocation, invocation.log_size)
                 document = documents.encode_invocation_state(invocation)
                 if log:
                     chunk = _chunk(invocation, debug_log.trim(log))
@@ -261,6 +270,10 @@ class FirestoreStore:
                 reference = self._client.collection("repositories").document(documents.document_id(repo))
                 document = {"schema": documents.SCHEMA, "projects": {project_id: documents.encode_watchers(watchers)}}
                 batch.set(reference, document, merge=True)
+            case PutPaused(repo, trigger_job_id, paused):
+                reference = self._client.collection("repositories").document(documents.document_id(repo))
+                mark = True if paused else firestore.DELETE_FIELD
+                batch.set(reference, {"schema": documents.SCHEMA, "paused": {trigger_job_id: mark}}, merge=True)
             case _:
                 self._put(batch, write)
 
@@ -277,6 +290,14 @@ class FirestoreStore:
 
     def _unchanged(self, version: Version) -> Any:
         return self._client.write_option(last_update_time=version)
+
+
+def _by_due(query: Any) -> Any:
+    return query.order_by("next_due").order_by(FieldPath.document_id())
+
+
+def _behind(query: Any, due: Instant, reference: Any) -> Any:
+    return query.start_after({"next_due": due, FieldPath.document_id(): reference})
 
 
 def _chunk(invocation: Invocation, log: str) -> list[dict[str, Any]]:

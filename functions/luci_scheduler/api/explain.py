@@ -53,6 +53,7 @@ class Reason(StrEnum):
     JOB_DISABLED = "JOB_DISABLED"
     PATH_FILTERED = "PATH_FILTERED"
     REF_NOT_WATCHED = "REF_NOT_WATCHED"
+    TRIGGER_PAUSED = "TRIGGER_PAUSED"
     NOT_SERVED = "NOT_SERVED"
     NEVER_ARRIVED = "NEVER_ARRIVED"
 
@@ -335,6 +336,10 @@ class _Absent:
         watching = [watcher for watcher in item.watchers if not ref or _watches(watcher, ref)]
         if not watching:
             return Explanation(job.id, Reason.REF_NOT_WATCHED, f"The job does not watch {ref} of the repository.")
+        paused = [watcher.trigger_job_id for watcher in watching if watcher.paused]
+        watching = [watcher for watcher in watching if not watcher.paused]
+        if not watching:
+            return Explanation(job.id, Reason.TRIGGER_PAUSED, self._paused(paused))
         if all(_filter_is_active(watcher) for watcher in watching):
             commit = self._commit()
             if isinstance(commit, GitilesError) and commit.transient:
@@ -352,6 +357,14 @@ class _Absent:
             f"watched the ref, or it did more than {days} days ago."
         )
         return Explanation(job.id, Reason.NEVER_ARRIVED, sentence)
+
+    def _paused(self, trigger_job_ids: Sequence[JobId]) -> str:
+        """Return the sentence about paused triggers, with the names of those that the caller may see."""
+        jobs = self._context.runtime.store.jobs(sorted(set(trigger_job_ids)))
+        visible = sorted((job for job in jobs if self._context.may(Permission.GET, job)), key=lambda job: job.id)
+        named = "; ".join(f"{job.id} was paused{_paused_by(job)}" for job in visible)
+        about = f": {named}" if named else ""
+        return f"What triggers the job is paused and lets no commits through, a poll takes them up when it is resumed{about}."
 
     def _commit(self) -> Commit | GitilesError:
         if self._fetched is None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import structlog
 
+from luci_scheduler.config.problems import Problem
 from luci_scheduler.config.reader import ConfigError, ProjectConfig, read_config
 from luci_scheduler.core.errors import ComeAgainError, PermanentError, SchedulerError, StoreConflictError
 from luci_scheduler.core.job_changes import defined, removed
-from luci_scheduler.engine.jobs import put_job, with_tick
+from luci_scheduler.engine.jobs import pause_marks, put_job, with_tick
 from luci_scheduler.engine.outbox import triage_task
 from luci_scheduler.engine.runtime import Runtime
 from luci_scheduler.ports import (
@@ -26,7 +27,8 @@ from luci_scheduler.ports import (
 __all__ = ["ConfigFile", "sync_project", "sync_sources"]
 
 _RACES = 5
-_MAX_PROBLEMS = 100  # of a project's record: of a config that is wrong throughout nobody reads more
+_MAX_PROBLEMS = 50  # of a kind in a project's record: of a config that is wrong throughout nobody reads more
+_MAX_PROBLEM = 500  # characters: 100 KB of each kind at most; the record needs its megabyte for the jobs' names
 
 _logger = structlog.stdlib.get_logger("luci_scheduler")
 
@@ -118,15 +120,15 @@ def _sync_once(runtime: Runtime, file: ConfigFile, key: str) -> int:
     version = found.version if found else None
     if found and record.revision == file.revision and not record.problems and not file.trouble:
         return 0
-    problems: tuple[str, ...] = (file.trouble,)
+    problems: tuple[str, ...] = (_cut(file.trouble),)
     if not file.trouble:
         try:
             config = read_config(file.project, file.text, file.revision, file.revision_url)
             return _put_in_force(runtime, record, version, config, file, key)
         except ConfigError as error:
-            problems = _told(error)
+            problems = _told(error.problems)
         except PermanentError as error:
-            problems = (f"the config is valid but cannot be stored: {error}",)
+            problems = (_cut(f"the config is valid but cannot be stored: {error}"),)
     event = "config_unreadable" if file.trouble else "config_invalid"
     _logger.warning(event, project=file.project, revision=file.revision, problems=problems)
     if problems != record.problems:
@@ -153,10 +155,14 @@ def _put_in_force(
     return len(jobs)
 
 
-def _told(error: ConfigError) -> tuple[str, ...]:
-    texts = [str(problem) for problem in error.problems]
-    more = len(texts) - _MAX_PROBLEMS
-    return (*texts[:_MAX_PROBLEMS], *([f"and {more} more"] if more > 0 else []))
+def _told(problems: Sequence[Problem]) -> tuple[str, ...]:
+    texts = [_cut(str(problem)) for problem in problems[:_MAX_PROBLEMS]]
+    more = len(problems) - _MAX_PROBLEMS
+    return (*texts, *([f"and {more} more"] if more > 0 else []))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_PROBLEM else f"{text[:_MAX_PROBLEM]}..."
 
 
 def _writes(
@@ -172,6 +178,7 @@ def _writes(
             change = removed(job, now) if job else None
         if change is not None:
             yield put_job(with_tick(runtime, change, now), found, key)
+            yield from pause_marks(job, change.job)
     for repo in sorted({*record.repos, *config.watchers}):
         yield PutWatchers(repo, file.project, config.watchers.get(repo, ()))
     in_force = ProjectRecord(
@@ -180,6 +187,8 @@ def _writes(
         revision_url=file.revision_url,
         job_ids=tuple(sorted(config.jobs)),
         repos=tuple(sorted(config.watchers)),
+        warnings=_told(config.warnings),
+        warning_count=len(config.warnings),
         mutations=record.mutations + 1,
     )
     yield PutProject(in_force, version)

@@ -18,6 +18,8 @@ from luci_scheduler.core.trigger import Trigger
 
 __all__ = ["Invocation", "Status", "Timer"]
 
+_NEVER = Instant(0)
+
 
 class Status(StrEnum):
     """States of an invocation, as LUCI spells them."""
@@ -104,6 +106,8 @@ class Invocation:
     """The trace of the delivery that it was created in: whatever is done about it is logged under that."""
     log_size: int = 0
     """Bytes of the debug log in the store, so that appending need not read it."""
+    last_line: Instant = _NEVER
+    """The stamp of the debug log's last line: of instances whose clocks differ none writes an earlier one below it."""
 
     @property
     def has_undispatched(self) -> bool:

@@ -7,11 +7,25 @@ from dataclasses import dataclass, replace
 from luci_scheduler.core import cron_machine
 from luci_scheduler.core.cron_machine import DrawNonce, Step, TickLater
 from luci_scheduler.core.identifiers import JobId
-from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.job import Job, JobDefinition
 from luci_scheduler.core.schedule import BadScheduleError, Schedule, parse_schedule
 
-__all__ = ["JobChange", "defined", "effective_schedule", "paused", "removed", "resumed", "rewound", "stepped"]
+__all__ = [
+    "MIN_PAUSE",
+    "JobChange",
+    "defined",
+    "effective_schedule",
+    "paused",
+    "removed",
+    "resumed",
+    "rewound",
+    "stepped",
+]
+
+MIN_PAUSE = 3 * SECOND
+"""Between two ticks that an interval brings, ``continuously`` included. The original has no such rule, but is as slow as that:
+the end of an invocation waits up to two seconds for a triage, and a triage's cron machine another second for its batch."""
 
 _TRIGGERED = "triggered"
 
@@ -44,10 +58,22 @@ def stepped(job: Job, step: Step, now: Instant) -> JobChange:
 
 
 def rewound(job: Job, now: Instant, draw_nonce: DrawNonce) -> JobChange:
-    """Begin to wait for the next tick if nothing is active and none is awaited; intervals count from here."""
+    """Begin to wait for the next tick if nothing is active and none is awaited; intervals count from here.
+
+    However short the interval, ticks are ``MIN_PAUSE`` apart.
+    """
     if job.active_invocations:
         return JobChange(job)
-    return stepped(job, cron_machine.rewind_if_necessary(job.cron, effective_schedule(job), now, draw_nonce), now)
+    schedule = effective_schedule(job)
+    step = cron_machine.rewind_if_necessary(job.cron, schedule, _paced(job, schedule, now), draw_nonce)
+    return stepped(job, step, now)
+
+
+def _paced(job: Job, schedule: Schedule, now: Instant) -> Instant:
+    """Return from when an interval counts: later than now only if it is shorter than the pause, and its run was, too."""
+    if schedule.interval is None or job.cron.last_rewind is None:
+        return now
+    return Instant(max(now, job.cron.last_rewind + MIN_PAUSE - schedule.interval))
 
 
 def defined(

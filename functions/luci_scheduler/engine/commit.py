@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from luci_scheduler.core.commit_event import CommitEvent, gitiles_trigger
 from luci_scheduler.core.discards import NOT_SERVED
@@ -21,6 +22,8 @@ from luci_scheduler.ports import Commit, CreateTrigger, GitilesError, TriggerRec
 
 __all__ = ["on_commit", "on_commits"]
 
+_TAGS = "refs/tags/"
+
 Watching = Sequence[tuple[Watcher, PathFilter]]
 
 
@@ -31,6 +34,7 @@ def on_commits(runtime: Runtime, events: Sequence[CommitEvent], published: Insta
 
     Raises:
         TransientError, ComeAgainError: something is left to do; deliver again.
+        PermanentError: nothing is left but what is hopeless.
     """
     failed: list[SchedulerError] = []
     until = Instant(runtime.clock.now() + BUDGET)
@@ -44,13 +48,15 @@ def on_commits(runtime: Runtime, events: Sequence[CommitEvent], published: Insta
         except SchedulerError as error:
             failed.append(error)
     if failed:
-        raise next((error for error in failed if isinstance(error, TransientError)), failed[0])
+        # What is hopeless is acknowledged: it must not take along an event that another delivery may still bring.
+        kinds = (TransientError, ComeAgainError, SchedulerError)
+        raise next(error for kind in kinds for error in failed if isinstance(error, kind))
 
 
 def on_commit(runtime: Runtime, event: CommitEvent, published: Instant, key: str) -> None:
     """Bring a commit to the jobs that watch its ref and its paths, side by side; safe to repeat.
 
-    The repository's host is asked for the commit first. One that it does not serve is waited for, from ``published`` for as
+    The repository's host is asked for the commit first, and so for the one behind a tag: that is what triggers are for. One that it does not serve is waited for, from ``published`` for as
     long as the limits say; then each watching job gets a discarded trigger, and the event is done with.
     A job whose part fails gets a task of its own, so that one job's trouble does not repeat the work of the others.
 
@@ -62,14 +68,18 @@ def on_commit(runtime: Runtime, event: CommitEvent, published: Instant, key: str
     if not watching:
         logger.info("commit_unwatched", repo=event.repo, ref=event.ref, revision=event.revision)
         return
+    watching = [pair for pair in watching if not _is_paused(pair[0], event)]
+    if not watching:
+        return
     is_filtered = any(paths.is_active for _, paths in watching)
     commit = Commit(event.revision, published)
-    if runtime.limits.commit_wait or is_filtered:
+    if runtime.limits.commit_wait or is_filtered or event.ref.startswith(_TAGS):
         try:
             commit = _fetch(runtime, event, diffs=is_filtered)
         except GitilesError as error:
             _wait_or_discard(runtime, event, watching, published, key, error)
             return
+    event = replace(event, revision=commit.id)
     triggers = _triggers(event, [(w, paths) for w, paths in watching if paths.interesting(commit.diff)], published)
     if not triggers:
         logger.info("commit_filtered", repo=event.repo, ref=event.ref, revision=event.revision, watchers=len(watching))
@@ -89,6 +99,14 @@ def _watches(watcher: Watcher, event: CommitEvent) -> tuple[Watcher, PathFilter]
         return None
 
 
+def _is_paused(watcher: Watcher, event: CommitEvent) -> bool:
+    """Whether the trigger that leads to a job lets nothing through; resumed, its next poll takes up the commit."""
+    if watcher.paused:
+        about = {"job_id": watcher.job_id, "trigger_job_id": watcher.trigger_job_id}
+        logger.info("commit_watcher_paused", **about, repo=event.repo, ref=event.ref, revision=event.revision)
+    return watcher.paused
+
+
 def _triggers(event: CommitEvent, watching: Watching, published: Instant) -> Mapping[JobId, Trigger]:
     triggers: dict[JobId, Trigger] = {}
     for watcher, _ in watching:
@@ -99,9 +117,10 @@ def _triggers(event: CommitEvent, watching: Watching, published: Instant) -> Map
 
 def _fetch(runtime: Runtime, event: CommitEvent, *, diffs: bool) -> Commit:
     page = runtime.gitiles.log(parse_repo_url(event.repo), event.revision, limit=1, diffs=diffs)
-    if not page.commits or page.commits[0].id != event.revision:
-        raise GitilesError("NOT_FOUND", "the log of the revision does not begin with it", transient=False)
-    return page.commits[0]
+    # The log of an annotated tag's object begins with the commit behind it.
+    if page.commits and (page.commits[0].id == event.revision or event.ref.startswith(_TAGS)):
+        return page.commits[0]
+    raise GitilesError("NOT_FOUND", "the log of the revision does not begin with it", transient=False)
 
 
 def _wait_or_discard(

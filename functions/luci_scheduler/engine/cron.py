@@ -33,7 +33,7 @@ def on_cron_tick(runtime: Runtime, job_id: JobId, nonce: int, generation: int, c
         ComeAgainError: the commit that records the tick is not visible yet (for five minutes from ``created``).
         TransientError: the store or the queue failed; deliver again.
     """
-    answers = Answers()
+    answers, has_lost = Answers(), False
     for _ in range(runtime.limits.races):
         started = runtime.clock.now()
         found = runtime.store.job(job_id)
@@ -53,42 +53,55 @@ def on_cron_tick(runtime: Runtime, job_id: JobId, nonce: int, generation: int, c
         job = with_tick(runtime, stepped(job, step, started), started)
         try:
             if starts:
-                _start(runtime, found, job, starts[0].generation, started, answers, key)
+                trigger = _trigger(starts[0].generation, started)
+                is_taken = has_lost and runtime.store.trigger(job_id, trigger.id) is not None
+                _start(runtime, found, job, trigger, answers, key, is_taken=is_taken)
             else:
                 runtime.store.commit([put_job(job, found, key)])
         except StoreConflictError:
+            has_lost = True
             continue
         return
     raise ComeAgainError(f"job {job_id} changes too fast to take its tick")
+
+
+def _trigger(generation: int, started: Instant) -> Trigger:
+    return Trigger(f"cron:v1:{generation}", started, "cron", {"generation": generation})
 
 
 def _start(
     runtime: Runtime,
     found: Found[Job],
     job: Job,
-    generation: int,
-    started: Instant,
+    trigger: Trigger,
     answers: Answers,
     key: str,
+    *,
+    is_taken: bool,
 ) -> None:
     """Commit the job with what its tick starts: an invocation, a trigger that waits, or nothing where nothing is to do.
 
-    The trigger needs no marker: the tick's nonce is used up by the same commit.
+    The trigger needs no marker: the tick's nonce is used up by the same commit. One whose ID ``is_taken`` (somebody has
+    emitted a trigger under it) counts as a repetition of that: the tick goes by, and the schedule goes on.
     """
-    trigger = Trigger(f"cron:v1:{generation}", started, "cron", {"generation": generation})
-    record = TriggerRecord(job.id, trigger, deliveries=(key,))
+    records = () if is_taken else (TriggerRecord(job.id, trigger, deliveries=(key,)),)
+    if is_taken:
+        logger.warning("tick_refused", job_id=job.id, trigger_id=trigger.id)
     if not has_free_slot(job):
         waiting = replace(job, triggers_wait=True)
-        runtime.store.commit([CreateTrigger(record), put_job(waiting, found, key)])
+        runtime.store.commit([*(CreateTrigger(record) for record in records), put_job(waiting, found, key)])
         return
     if _is_idle(runtime, job, trigger, answers):
-        job = rewound(runtime, replace(job, last_poll=started), runtime.clock.now())
+        job = rewound(runtime, replace(job, last_poll=trigger.created), runtime.clock.now())
         runtime.store.commit([put_job(job, found, key)])
         return
     pending: Sequence[Found[TriggerRecord]] = (
         runtime.store.pending_triggers(job.id, PENDING_READ) if job.triggers_wait else ()
     )
-    plan = allocate(runtime, job, pending, (record,), started=started, key=key, unmarked=(trigger.id,))
+    if any(stored.value.trigger.id == trigger.id for stored in pending):
+        records = ()  # it waits already, in somebody's name
+    own = [record.trigger.id for record in records]
+    plan = allocate(runtime, job, pending, records, started=trigger.created, key=key, unmarked=own)
     job = replace(plan.job, triggers_wait=job.triggers_wait or plan.left > 0)
     job = rewound(runtime, job, runtime.clock.now())  # where the policy discards what the tick brings, nothing ends
     versions = runtime.store.commit([*plan.writes, put_job(job, found, key, plan.log)])

@@ -11,17 +11,35 @@ from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.job_changes import JobChange
+from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.engine.outbox import tick_task, triage_task
 from luci_scheduler.engine.runtime import Runtime, logger
-from luci_scheduler.ports import Found, PutJob
+from luci_scheduler.ports import Found, PutJob, PutPaused, Write
 
-__all__ = ["existing_job", "pause_job", "put_job", "resume_job", "rewound", "with_tick"]
+__all__ = ["existing_job", "pause_job", "pause_marks", "put_job", "resume_job", "rewound", "with_tick"]
 
 
 def put_job(job: Job, found: Found[Job] | None, key: str, triage_log: str | None = None) -> PutJob:
     """Return the write that replaces a job under the version it was read at (None: creates it), counter raised."""
     mutations = found.value.mutations + 1 if found else 0
     return PutJob(replace(job, mutations=mutations, last_event=key), found.version if found else None, triage_log)
+
+
+def pause_marks(before: Job | None, after: Job) -> list[Write]:
+    """Return the writes by which commits know whether a gitiles trigger is paused, for the commit that changes its job.
+
+    They are part of what is read of a repository anyway, so that a commit costs no read of the trigger.
+    """
+    was, now = _paused_at(before) if before else "", _paused_at(after)
+    gone: list[Write] = [PutPaused(was, after.id, paused=False)] if was not in ("", now) else []
+    return [*gone, PutPaused(now, after.id, paused=True)] if now else gone
+
+
+def _paused_at(job: Job) -> str:
+    """Return the repository whose commits a job lets through no more; empty unless it is a paused gitiles trigger."""
+    if job.definition.task.kind != "gitiles" or not job.enabled or not job.paused:
+        return ""
+    return str(parse_repo_url(job.definition.task.fields["repo"]))
 
 
 def with_tick(runtime: Runtime, change: JobChange, now: Instant) -> Job:
@@ -79,7 +97,7 @@ def _change(runtime: Runtime, job_id: JobId, key: str, decide: Callable[[Job, In
             return
         job = with_tick(runtime, change, now)
         try:
-            runtime.store.commit([put_job(job, found, key)])
+            runtime.store.commit([put_job(job, found, key), *pause_marks(found.value, job)])
         except StoreConflictError:
             continue
         if job.triage_due is not None:

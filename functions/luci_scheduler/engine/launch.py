@@ -92,10 +92,10 @@ def _claim(runtime: Runtime, found: Found[Invocation], key: str) -> Found[Invoca
             claim_until=Instant(now + runtime.limits.claim_lease + runtime.launch_time(invocation.task)),
             mutations=invocation.mutations + 1,
         )
-        line = format_line(now, _first_line(claimed, runtime.limits.max_attempts))
-        claimed = runtime.stamped(
-            replace(claimed, log_size=claimed.log_size + len(line)), f"{key}/claim{claimed.attempts}"
-        )
+        stamp = max(now, claimed.last_line)
+        line = format_line(stamp, _first_line(claimed, runtime.limits.max_attempts))
+        claimed = replace(claimed, log_size=claimed.log_size + len(line), last_line=stamp)
+        claimed = runtime.stamped(claimed, f"{key}/claim{claimed.attempts}")
         try:
             (version,) = runtime.store.commit([UpdateInvocation(claimed, found.version, line)])
         except StoreConflictError:

@@ -15,7 +15,7 @@ from luci_scheduler.core.job import Job
 from luci_scheduler.core.triage_throttle import triage_kick
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import trigger_to_json
-from luci_scheduler.ports import Task
+from luci_scheduler.ports import Overdue, Task
 
 __all__ = [
     "abort_request",
@@ -23,6 +23,7 @@ __all__ = [
     "dispatch_task",
     "dispatch_to_task",
     "launch_task",
+    "sweep_task",
     "tick_task",
     "triage_task",
     "trigger_task",
@@ -84,6 +85,12 @@ def dispatch_to_task(invocation: Invocation, target: JobId, first: int, now: Ins
         "created": now,
     }
     return Task("dispatch-to", payload, now)
+
+
+def sweep_task(after: Overdue, now: Instant) -> Task:
+    """Return the task that goes on with a sweep which its time has not sufficed for."""
+    place = {"due": after.due, "job": after.job_id, "invocation": str(after.invocation_id)}
+    return Task("sweep", {"after": place, "created": now}, now)
 
 
 def trigger_task(job_id: JobId, triggers: Sequence[Trigger], delivery: str, now: Instant) -> Task:

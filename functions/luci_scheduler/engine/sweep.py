@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from luci_scheduler.core.cron_machine import TickLater
-from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
-from luci_scheduler.engine.outbox import abort_task, dispatch_task, launch_task, tick_task, triage_task
+from luci_scheduler.engine.outbox import abort_task, dispatch_task, launch_task, sweep_task, tick_task, triage_task
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.managers.controller import timer_task
-from luci_scheduler.ports import Task
+from luci_scheduler.ports import Overdue, Task
 
-__all__ = ["Swept", "sweep"]
+__all__ = ["BUDGET", "Swept", "sweep"]
+
+
+BUDGET = 200 * SECOND
+"""How long one sweep takes up invocations, and how long jobs: both fit into the ten minutes that a task may take."""
+
+_AGAIN = 5  # graces, ten minutes as set: by then the queue has given a task its retries, or lost it
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,38 +34,81 @@ class Swept:
     tasks: int
 
 
-def sweep(runtime: Runtime) -> Swept:
+def sweep(runtime: Runtime, after: Overdue | None = None) -> Swept:
     """Put everything that is overdue by more than the grace on the queue again; writes nothing itself, safe to repeat.
+
+    However much is overdue all of it is reached: what there is no time for is left to a task that goes on ``after`` where this
+    one ends, among the invocations or, if that names none, among the jobs. Without ``after`` both are swept.
 
     Raises:
         TransientError: the store or the queue failed; what was enqueued until then is no harm.
     """
     now = runtime.clock.now()
     before = Instant(now - runtime.limits.sweep_grace)
-    invocations = runtime.store.due_invocations(before, runtime.limits.sweep_batch)
-    jobs = runtime.store.due_jobs(before, runtime.limits.sweep_batch)
-    tasks = 0
-    for invocation in invocations:
-        overdue = list(_overdue(invocation, before, now))
-        if not overdue and not invocation.status.is_final:
-            # No version of this code leaves such a document; whoever is alerted by this line has to look.
-            logger.error("invocation_hangs", job_id=invocation.job_id, invocation_id=str(invocation.id))
-        for task in overdue:
-            runtime.queue.enqueue(task)
-            tasks += 1
-            logger.warning(
-                "swept",
-                job_id=invocation.job_id,
-                invocation_id=str(invocation.id),
-                task=task.kind,
-                due=invocation.next_due,
-            )
-    for job in jobs:
-        for task in _overdue_of_job(job, before, now):
-            runtime.queue.enqueue(task)
-            tasks += 1
-            logger.warning("swept", job_id=job.id, task=task.kind, due=job.next_due)
-    return Swept(len(invocations), len(jobs), tasks)
+    invocations = jobs = tasks = 0
+    if after is None or after.invocation_id:
+        for invocation in _invocations(runtime, before, after):
+            invocations += 1
+            tasks += _sweep_invocation(runtime, invocation, before, now)
+    if after is None or not after.invocation_id:
+        for job in _jobs(runtime, before, after):
+            jobs += 1
+            for task in _overdue_of_job(job, before, now):
+                _enqueue(runtime, task, job.next_due or now, now)
+                tasks += 1
+                logger.warning("swept", job_id=job.id, task=task.kind, due=job.next_due)
+    return Swept(invocations, jobs, tasks)
+
+
+def _invocations(runtime: Runtime, before: Instant, after: Overdue | None) -> Iterator[Invocation]:
+    until = Instant(runtime.clock.now() + BUDGET)
+    while page := runtime.store.due_invocations(before, runtime.limits.sweep_batch, after):
+        yield from page
+        last = page[-1]
+        after = Overdue(last.next_due or before, last.job_id, last.id)
+        if _is_over(runtime, until, after):
+            return
+
+
+def _jobs(runtime: Runtime, before: Instant, after: Overdue | None) -> Iterator[Job]:
+    until = Instant(runtime.clock.now() + BUDGET)
+    while page := runtime.store.due_jobs(before, runtime.limits.sweep_batch, after):
+        yield from page
+        after = Overdue(page[-1].next_due or before, page[-1].id)
+        if _is_over(runtime, until, after):
+            return
+
+
+def _is_over(runtime: Runtime, until: Instant, after: Overdue) -> bool:
+    """Whether the time is up; if it is another task goes on from here."""
+    now = runtime.clock.now()
+    if now < until:
+        return False
+    _enqueue(runtime, sweep_task(after, now), after.due, now)
+    return True
+
+
+def _sweep_invocation(runtime: Runtime, invocation: Invocation, before: Instant, now: Instant) -> int:
+    overdue = list(_overdue(invocation, before, now))
+    about = {"job_id": invocation.job_id, "invocation_id": str(invocation.id)}
+    if not overdue and not invocation.status.is_final:
+        # No version of this code leaves such a document; whoever is alerted by this line has to look.
+        logger.error("invocation_hangs", **about)
+    for task in overdue:
+        _enqueue(runtime, task, invocation.next_due or now, now)
+        logger.warning("swept", **about, task=task.kind, due=invocation.next_due)
+    return len(overdue)
+
+
+def _enqueue(runtime: Runtime, task: Task, due: Instant, now: Instant) -> None:
+    """Put a task on the queue, once for what it is for in as long as `_AGAIN` says, however often the sweep finds that.
+
+    A thing stays overdue while a task of its own is being retried: to add another one each minute would only make the trouble
+    of whoever does not answer larger. The queue forgets nothing of what had a name, so the name has the time in it.
+    """
+    period = max(SECOND, _AGAIN * runtime.limits.sweep_grace)
+    what = json.dumps([task.kind, {**task.payload, "created": 0}, due, (now - due) // period], sort_keys=True)
+    runtime.queue.enqueue(replace(task, name=hashlib.sha256(f"sweep:{what}".encode()).hexdigest()))
 
 
 def _overdue_of_job(job: Job, before: Instant, now: Instant) -> Iterator[Task]:

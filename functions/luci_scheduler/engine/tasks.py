@@ -18,6 +18,7 @@ from luci_scheduler.engine.launch import on_launch_task
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.engine.sweep import sweep
 from luci_scheduler.engine.watch import on_timer
+from luci_scheduler.ports import Overdue
 
 __all__ = ["TASK_KINDS", "on_task"]
 
@@ -118,9 +119,12 @@ def _triage(payload: Payload) -> Step:
     return lambda runtime, key: advance(runtime, job_id, key)
 
 
-def _sweep(_: Payload) -> Step:
+def _sweep(payload: Payload) -> Step:
+    place = payload.get("after")
+    after = Overdue(Instant(int(place["due"])), _job_id(place), _invocation_id(place)) if place else None
+
     def step(runtime: Runtime, _: str) -> None:
-        swept = sweep(runtime)
+        swept = sweep(runtime, after)
         logger.info("sweep_done", invocations=swept.invocations, jobs=swept.jobs, tasks=swept.tasks)
 
     return step

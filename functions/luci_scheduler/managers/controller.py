@@ -38,7 +38,7 @@ class Controller:
         self._answers = answers
         self._saves = Saves(invocation.mutations)
         self._lines: list[str] = []
-        self._last_line: Instant = Instant(0)
+        self._last_line = invocation.last_line
         self._new_timers: list[Timer] = []
         self._emitted: list[Trigger] = []
         self._announced = 0
@@ -59,7 +59,7 @@ class Controller:
         return self._saves.known
 
     def log(self, text: str) -> Instant:
-        """Add a line to the debug log, stamped with the present; return the stamp. Stamps never go back."""
+        """Add a line to the debug log, stamped with the present; return the stamp. Stamps never go back, from one delivery to the next."""
         now = Instant(max(self.clock.now(), self._last_line))
         self._last_line = now
         self._lines.append(format_line(now, text))
@@ -150,6 +150,7 @@ class Controller:
             self.invocation,
             pending_timers=timers,
             mutations=self._saves.known,
+            last_line=self._last_line,
             outgoing_triggers=(*self.invocation.outgoing_triggers, *self._emitted),
         )
 

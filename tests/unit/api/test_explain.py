@@ -1,5 +1,6 @@
 """Why a commit did or did not run: each reason is brought about, and its sentence found."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -10,11 +11,12 @@ from luci_scheduler.api.errors import ApiError
 from luci_scheduler.api.explain import MAX_AGAIN, Explanation, Origin, Reason, explain_commit
 from luci_scheduler.core.commit_event import CommitEvent, gitiles_trigger
 from luci_scheduler.core.errors import ComeAgainError
+from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import DAY, HOUR, SECOND
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.commit import on_commit
-from luci_scheduler.engine.jobs import pause_job
+from luci_scheduler.engine.jobs import pause_job, resume_job
 from luci_scheduler.ports import CreateTrigger, GitilesError, TriggerRecord
 from tests.unit.api.support import OWNER, READER, STRANGER, Client, context, put_job, world_for
 from tests.unit.engine.world import HOST, JOB, REPO, World, config
@@ -196,6 +198,29 @@ def test_the_ref_is_not_watched() -> None:
     """Which one."""
     world = world_for()
     _expect(_explain(world, ref="refs/heads/other"), Reason.REF_NOT_WATCHED, "does not watch refs/heads/other")
+
+
+def test_the_trigger_was_paused() -> None:
+    """By whom and why, to those who may see the trigger."""
+    grants = [
+        {"project": "proj", "role": "READER", "realm": "ci", "to": [f"user:{READER}"]},
+        {"project": "proj", "role": "OWNER", "to": [f"user:{OWNER}"]},
+    ]
+    world = world_for(access=json.dumps({"version": 1, "grants": grants}))
+    job, poller = _job(world), JobId("proj/poller")
+    put_job(world, replace(job, definition=replace(job.definition, realm="ci")))
+    world.commit("a", "m1")
+    pause_job(world.runtime, poller, f"user:{OWNER}", "too many", "k1")
+    world.commit("b", "m2")
+    (told,) = explain_commit(context(world, OWNER), REPO, "b" * 40, MAIN)
+    _expect(told, Reason.TRIGGER_PAUSED, "is paused", f"{poller} was paused by {OWNER} (too many)")
+    untold = _explain(world, "b")
+    _expect(untold, Reason.TRIGGER_PAUSED, "is paused")
+    assert "too many" not in untold.sentence
+    assert poller not in untold.sentence
+    _expect(_explain(world, "a"), Reason.INVOCATION)
+    resume_job(world.runtime, poller, f"user:{OWNER}", "go on", "k2")
+    _expect(_explain(world, "b"), Reason.NEVER_ARRIVED)
 
 
 def test_it_never_arrived() -> None:

@@ -6,11 +6,14 @@ import pytest
 
 from emulator.memory.gitiles import MemoryGitiles
 from luci_scheduler.core.commit_event import CommitEvent
-from luci_scheduler.core.errors import ComeAgainError, TransientError
+from luci_scheduler.core.errors import ComeAgainError, PermanentError, TransientError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import MINUTE, SECOND
+from luci_scheduler.engine import commit as commit_module
 from luci_scheduler.engine.commit import on_commit, on_commits
+from luci_scheduler.engine.jobs import pause_job, resume_job
 from luci_scheduler.ports import GitilesError, PutWatchers, Watcher
+from luci_scheduler.settle import settle
 from tests.unit.engine.world import HOST, JOB, REPO, World, config
 
 MAIN = "refs/heads/main"
@@ -203,3 +206,89 @@ def test_of_several_failures_the_worst_is_told() -> None:
     events = [CommitEvent(REPO, MAIN, digit * 40) for digit in "12"]
     with pytest.raises(TransientError):
         on_commits(world.runtime, events, world.clock.now(), "commit-m1")
+
+
+def test_what_is_hopeless_does_not_acknowledge_what_has_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One event can never be stored, another one's commit is not served yet: the message comes again."""
+    world = World()
+    outcomes: list[Exception] = [PermanentError("a document would be too large"), ComeAgainError("not served yet")]
+
+    def fail(*_: Any) -> None:
+        raise outcomes.pop(0)
+
+    monkeypatch.setattr(commit_module, "on_commit", fail)
+    events = [CommitEvent(REPO, f"refs/heads/{name}", "a" * 40) for name in "ab"]
+    _, code = settle(lambda: on_commits(world.runtime, events, world.clock.now(), "commit-m1"))
+    assert code == 409
+
+
+@pytest.mark.parametrize("wait", [0, 600])
+def test_an_annotated_tag_is_for_the_commit_behind_it(git: MemoryGitiles, wait: int) -> None:
+    """An event names the tag object. Its trigger is that of a poll, so both together start one invocation."""
+    text = config().replace(f'refs: "{MAIN}"', 'refs: "regexp:refs/tags/.+"')
+    world = World(
+        text.replace('schedule: "triggered" gitiles', 'schedule: "with 30s interval" gitiles'),
+        git,
+        commit_wait_seconds=wait,
+    )
+    old, commit = git.push(MAIN, 2)
+    git.tag("refs/tags/v0", old)
+    world.tick(31)  # a poll that finds a tag for the first time knows it from then on
+    tag = git.tag("refs/tags/v1", commit)
+    deliver(world, tag, "refs/tags/v1")
+    (invocation,) = world.invocations()
+    assert [trigger.id for trigger in invocation.incoming_triggers] == [f"{REPO}/+/refs/tags/v1@{commit}"]
+    world.finish()
+    world.notify("n1")
+    for _ in range(2):
+        world.tick(31)
+    assert "Emitting a trigger" in world.log(JobId("proj/poller"))
+    assert len(world.invocations()) == 1
+
+
+def test_a_branch_is_no_tag(git: MemoryGitiles) -> None:
+    """A log that begins with another commit than the branch's event tells of is no answer."""
+    world = World(config(), git)
+    (commit,) = git.push(MAIN)
+    with pytest.raises(ComeAgainError, match="does not begin with it"):
+        deliver(world, git.tag("refs/tags/v1", commit))
+
+
+def test_a_paused_trigger_lets_no_commits_through(git: MemoryGitiles, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not for one read more; resumed, its first poll takes up what landed meanwhile."""
+    world = World(config().replace('schedule: "triggered" gitiles', 'schedule: "with 30s interval" gitiles'), git)
+    poller = JobId("proj/poller")
+    git.push(MAIN)
+    world.tick(31)
+    world.tick()
+    (first,) = world.invocations()
+    world.finish()
+    world.notify("n1")
+    pause_job(world.runtime, poller, "user:sheriff@b.c", "stop it", "k1")
+    (commit,) = git.push(MAIN)
+    world.counted()
+    deliver(world, commit)
+    assert world.counted() == "1R/0W/0c"
+    assert "commit_watcher_paused" in capsys.readouterr().out
+    resume_job(world.runtime, poller, "user:sheriff@b.c", "go on", "k2")
+    for _ in range(3):
+        world.tick(31)
+    second, before = world.invocations()
+    assert before.id == first.id
+    assert [trigger.title for trigger in second.incoming_triggers] == [commit]
+    world.finish()
+    world.notify("n2")
+    (commit,) = git.push(MAIN)
+    deliver(world, commit, key="commit-m2")
+    assert triggered(world, "job")[-1] == commit
+
+
+def test_a_job_gets_commits_by_the_triggers_that_are_not_paused(git: MemoryGitiles) -> None:
+    """Each trigger is paused for itself."""
+    second = f'trigger {{ id: "second" gitiles {{ repo: "{REPO}.git" refs: "{MAIN}" }} triggers: "job" }}'
+    world = World(config() + second, git)
+    pause_job(world.runtime, JobId("proj/poller"), "user:sheriff@b.c", "stop it", "k1")
+    (commit,) = git.push(MAIN)
+    deliver(world, commit)
+    (invocation,) = world.invocations()
+    assert invocation.incoming_triggers[0].payload["repo"] == f"{REPO}.git"

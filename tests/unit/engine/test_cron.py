@@ -1,15 +1,18 @@
 """Cron ticks: what a job's own schedule starts, and what becomes of ticks that are late, early, lost or repeated."""
 
+from dataclasses import replace
+
 import pytest
 
 from luci_scheduler.core.errors import ComeAgainError, TransientError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import DAY, HOUR, MINUTE, SECOND, Instant, parse_rfc3339
 from luci_scheduler.core.invocation import Status
+from luci_scheduler.core.job_changes import MIN_PAUSE
 from luci_scheduler.engine.intake import accept_triggers
-from luci_scheduler.engine.jobs import pause_job, resume_job
+from luci_scheduler.engine.jobs import pause_job, put_job, resume_job
 from luci_scheduler.engine.sweep import sweep
-from luci_scheduler.ports import Task
+from luci_scheduler.ports import CreateTrigger, Task, TriggerRecord
 from tests.unit.engine.stub import NOOP, made, stub_world
 from tests.unit.engine.world import HOST, JOB, World
 
@@ -223,3 +226,51 @@ def test_a_tick_of_a_job_that_went_does_nothing() -> None:
     gone = Task("cron", {"job": JobId("proj/gone"), "nonce": "1", "generation": 1, "created": 0}, NOON)
     world.run_task(gone)
     assert not world.invocations()
+
+
+def test_an_emitted_trigger_under_the_id_of_a_tick_does_not_stop_the_schedule() -> None:
+    """The tick counts as a repetition of what was emitted; the ticks behind it come as ever."""
+    world, manager = stub_world(HOURLY)
+    manager.runs_on = True
+    accept_triggers(world.runtime, JOB, [made("cron:v1:3")], "d1")
+    assert len(world.invocations()) == 1
+    world.tick(3600)
+    world.tick()
+    job = world.store.job(JOB)
+    assert job is not None
+    assert job.value.tick_at == NOON + 2 * HOUR
+    assert not world.store.pending_triggers(JOB, 10)
+    world.tick(3600)
+    assert [found.value.trigger.id for found in world.store.pending_triggers(JOB, 10)] == ["cron:v1:6"]
+
+
+def test_a_tick_does_not_take_what_waits_under_its_id_twice() -> None:
+    """What was emitted under its ID, and has not been taken up yet, is what it starts."""
+    world, manager = stub_world(HOURLY)
+    manager.runs_on = True
+    found = world.store.job(JOB)
+    assert found is not None
+    waiting = TriggerRecord(JOB, made("cron:v1:3", NOON))
+    world.store.commit([CreateTrigger(waiting), put_job(replace(found.value, triggers_wait=True), found, "k")])
+    world.tick(3600)
+    (invocation,) = world.invocations()
+    assert [trigger.id for trigger in invocation.incoming_triggers] == ["cron:v1:3"]
+    assert not world.store.pending_triggers(JOB, 10)
+
+
+@pytest.mark.parametrize("schedule", ["continuously", "with 0s interval"])
+@pytest.mark.parametrize("is_idle", [True, False])
+def test_the_shortest_intervals_are_paced(schedule: str, is_idle: bool) -> None:
+    """However little there is to do, ticks are some seconds apart; a run that takes longer is followed at once."""
+    world, manager = stub_world(HOURLY.replace("0 * * * *", schedule))
+    manager.is_idle = is_idle
+    for _ in range(10):
+        for _ in range(20):
+            world.tick()  # the clock stands still
+        world.clock.advance(MIN_PAUSE)
+    assert 9 <= len(manager.asked) <= 10
+    manager.is_idle = False
+    manager.on_launch = lambda: world.clock.advance(MINUTE)
+    world.tick()
+    (tick,) = ticks(world)
+    assert tick.eta - world.clock.now() <= 1

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
+from emulator.memory.queue import MemoryQueue
 from luci_scheduler.core.identifiers import JobId
-from luci_scheduler.core.instants import MINUTE, SECOND
+from luci_scheduler.core.instants import HOUR, MINUTE, SECOND
 from luci_scheduler.core.invocation import Status
-from luci_scheduler.engine.sweep import sweep
+from luci_scheduler.engine.intake import accept_triggers
+from luci_scheduler.engine.sweep import BUDGET, sweep
+from luci_scheduler.ports import BuildbucketError, Task
+from tests.unit.engine.stub import made
 from tests.unit.engine.world import HOST, World, config
 
 BUILDS, SCHEDULED = 50, 50
@@ -43,3 +50,78 @@ def test_fifty_builds_and_fifty_schedules_go_on() -> None:
     for _ in range(15):
         world.tick(60 * SECOND // SECOND)
     assert all(len(world.invocations(JobId(f"proj/{name}"))) == 2 for name in TICKING)
+
+
+def test_an_outage_does_not_multiply_the_tasks_of_a_timer() -> None:
+    """A check that fails leaves its timer overdue while its own task is being retried: the sweep adds one in ten minutes."""
+    world = World()
+    world.commit()
+    world.buildbucket.faults = [BuildbucketError("UNAVAILABLE", "down", transient=True)] * 100_000
+    for _ in range(60):
+        world.tick(60)
+        sweep(world.runtime)
+    assert 1 <= len([task for task in world.queue.tasks if task.kind == "timer"]) <= 1 + 6
+    world.buildbucket.faults = []
+    world.finish()
+    world.tick(60)
+    assert world.invocations()[0].status is Status.SUCCEEDED
+
+
+def test_what_the_queue_loses_again_is_swept_again() -> None:
+    """A used name stays burnt, so the name is another one after ten minutes."""
+    world = World()
+    world.commit()
+    world.finish()
+    swept = 0
+    for _ in range(15):
+        world.queue.purge()
+        world.clock.advance(MINUTE)
+        sweep(world.runtime)
+        swept += len(world.queue.tasks)
+    assert swept == 2
+    world.queue.purge()
+    world.clock.advance(10 * MINUTE)
+    sweep(world.runtime)
+    world.tick()
+    assert world.invocations()[0].status is Status.SUCCEEDED
+
+
+def test_however_many_checks_fail_the_sweep_reaches_what_is_behind_them() -> None:
+    """More than one read finds are overdue for good; a launch that was lost later is taken up by the next sweep."""
+    names, other = tuple(f"job{number:03}" for number in range(310)), JobId("proj/other")
+    world = World(config((*names, "other")))
+    for name in names:
+        accept_triggers(world.runtime, JobId(f"proj/{name}"), [made("t")], "k")
+    world.clock.advance(10 * MINUTE)
+    world.runtime = replace(world.runtime, launch_time=lambda _: 1)  # the launch gets a task of its own
+    accept_triggers(world.runtime, other, [made("t")], "k")
+    world.queue.purge()
+    world.clock.advance(10 * MINUTE)
+    sweep(world.runtime)
+    assert [task.kind for task in world.queue.tasks if task.payload["job"] == other] == ["launch"]
+    assert len(world.queue.tasks) == len(names) + 1
+
+
+def test_a_sweep_whose_time_is_up_is_gone_on_with() -> None:
+    """By a task, from where it ended; invocations and jobs each have their time."""
+    world = World(config(RUNNING) + "\n".join(f'job {{ id: "{n}" schedule: "0 * * * *" noop {{}} }}' for n in TICKING))
+    world.runtime = replace(world.runtime, limits=replace(world.runtime.limits, sweep_batch=20))
+    world.commit()
+    world.queue.purge()
+    world.clock.advance(HOUR + 5 * MINUTE)
+    reads: list[str] = []
+
+    def slow(task: Task) -> None:
+        reads.append(task.kind)
+        world.clock.advance(BUDGET // 30)
+        MemoryQueue.enqueue(world.queue, task)
+
+    world.queue.enqueue = slow  # type: ignore[method-assign]
+    sweep(world.runtime)
+    for _ in range(5):
+        for task in [task for task in world.queue.tasks if task.kind == "sweep"]:
+            world.queue.remove(task)
+            world.run_task(task)
+    kinds = Counter(task.kind for task in world.queue.tasks)
+    assert kinds == {"timer": BUILDS, "cron": SCHEDULED}
+    assert reads.count("sweep") == 2

@@ -1,0 +1,22 @@
+"""Places in the lists of what is overdue, which are read in pages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.instants import Instant
+
+__all__ = ["Overdue"]
+
+_NONE = InvocationId(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """The place of an invocation or, with the ID 0, of a job."""
+
+    due: Instant
+    """Its ``next_due``, by which the lists are sorted."""
+    job_id: JobId
+    invocation_id: InvocationId = _NONE
