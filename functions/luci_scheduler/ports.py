@@ -333,7 +333,8 @@ class BuildbucketError(Exception):
 class Buildbucket(Protocol):
     """The wire to Buildbucket servers; requests and answers are JSON values, what they mean is the manager's to know.
 
-    A call is over at its deadline, and at ``until`` if that is sooner: nothing is sent later than that.
+    A call is over at its deadline, or at ``until`` if that is sooner: nothing is sent after that. No answer, or an error of HTTP or
+    gRPC, raises ``BuildbucketError``.
     """
 
     def v1(
@@ -346,20 +347,12 @@ class Buildbucket(Protocol):
         *,
         until: Instant | None = None,
     ) -> dict[str, Any]:
-        """Call the v1 REST API (``path`` behind ``/_ah/api/buildbucket/v1/``).
-
-        Raises:
-            BuildbucketError: no answer or an HTTP error. Application errors come back as ``{"error": ...}``.
-        """
+        """Call the v1 REST API (``path`` behind ``/_ah/api/buildbucket/v1/``); its own errors come back as ``{"error": ...}``."""
 
     def v2(
         self, server: str, method: str, request: Mapping[str, Any], *, until: Instant | None = None
     ) -> dict[str, Any]:
-        """Call a method of ``buildbucket.v2.Builds``.
-
-        Raises:
-            BuildbucketError: no answer or a gRPC error.
-        """
+        """Call a method of ``buildbucket.v2.Builds``."""
 
 
 @dataclass(frozen=True, slots=True)

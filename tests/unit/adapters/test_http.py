@@ -1,10 +1,12 @@
 """Sessions of many threads: one set of credentials, one token, the same connections; and deadlines."""
 
 import datetime as dt
+import ssl
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import google.auth
@@ -15,6 +17,7 @@ from google.auth.exceptions import DefaultCredentialsError
 
 from luci_scheduler.adapters import http
 from luci_scheduler.adapters.http import Deadline, sessions
+from tests.unit.adapters.dripping import HALF_A_HEAD, HEAD, dripping
 
 THREADS = 8
 
@@ -46,7 +49,7 @@ class FakeCredentials(Credentials):
 class Server:
     """Answers everything, and keeps the connections and the tokens that it saw."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.connections: set[Any] = set()
         self.tokens: list[str | None] = []
         kept = self
@@ -66,7 +69,9 @@ class Server:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}/"
+        if tls:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.server.server_port}/"
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
         self.thread.start()
 
@@ -118,14 +123,27 @@ def test_one_token_for_all_threads(server: Server, looked: list[FakeCredentials]
     assert len(looked) == 2
 
 
-def test_connections_outlive_their_threads(server: Server) -> None:
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_connections_outlive_their_threads(encrypted: bool, certificate: Path, tls: ssl.SSLContext) -> None:
     """Each delivery fans out over threads of its own: they go on with the connections of the last ones."""
+    server = Server(tls if encrypted else None)
     opened = sessions(authenticated=False)
-    for _ in range(3):
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(lambda: opened().get(server.url, timeout=30)).result(30)
+    try:
+        for _ in range(3):
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(lambda: opened().get(server.url, timeout=30, verify=str(certificate))).result(30)
+    finally:
+        server.stop()
     assert len(server.tokens) == 3
     assert len(server.connections) == 1
+
+
+@pytest.mark.parametrize("beginning", [HEAD, HALF_A_HEAD])
+def test_an_encrypted_answer_ends_at_the_deadline(beginning: bytes, certificate: Path, tls: ssl.SSLContext) -> None:
+    """As a plain one does."""
+    session = sessions(authenticated=False)()
+    with dripping(beginning, tls) as url, pytest.raises(requests.RequestException, match="timed out"):
+        session.get(url, timeout=Deadline(0.5), verify=str(certificate))  # type: ignore[arg-type] # a timeout of urllib3
 
 
 def test_missing_credentials_are_looked_for_again(
