@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from luci_scheduler.adapters import documents
 from luci_scheduler.core import debug_log
@@ -43,6 +43,7 @@ class _Stored:
     log: tuple[str, ...] = ()
 
 
+T = TypeVar("T")
 Path = tuple[str, ...]
 
 _FIRESTORE_LIMIT = 1_048_576
@@ -89,16 +90,12 @@ class MemoryStore:
     def projects(self) -> Sequence[ProjectRecord]:
         """Return every project's record."""
         with self._lock:
-            return [
-                documents.decode_project(path[1], self._documents[path].document)
-                for path in sorted(self._under("projects"))
-            ]
+            return self._readable(sorted(self._under("projects")), lambda path: self.project(path[1]))
 
     def jobs(self, job_ids: Sequence[JobId]) -> Sequence[Job]:
         """Read many jobs at once."""
         with self._lock:
-            found = [self.job(job_id) for job_id in job_ids]
-        return [item.value for item in found if item is not None]
+            return self._readable([("jobs", job_id) for job_id in job_ids], self._job_at)
 
     def triage_log(self, job_id: JobId) -> str:
         """Read the log of a job's last triage."""
@@ -131,14 +128,12 @@ class MemoryStore:
         with self._lock:
             ids = sorted(InvocationId(int(path[3])) for path in self._under("jobs", job_id, "invocations"))
             wanted = [identifier for identifier in ids if after is None or identifier > after][:limit]
-            found = [self.invocation(job_id, identifier) for identifier in wanted]
-        return [item.value for item in found if item is not None]
+            return self._readable([_path_of(job_id, identifier) for identifier in wanted], self._invocation_at)
 
     def invocations_by_id(self, keys: Sequence[tuple[JobId, InvocationId]]) -> Sequence[Invocation]:
         """Read many invocations at once."""
         with self._lock:
-            found = [self.invocation(job_id, invocation_id) for job_id, invocation_id in keys]
-        return [item.value for item in found if item is not None]
+            return self._readable([_path_of(*key) for key in keys], self._invocation_at)
 
     def trigger(self, job_id: JobId, trigger_id: str) -> Found[TriggerRecord] | None:
         """Read a trigger or its marker."""
@@ -164,15 +159,26 @@ class MemoryStore:
         """Return overdue invocations of all jobs."""
         with self._lock:
             due = [path for path in self._due if path[2:3] == ("invocations",) and self._is_due(path, before)]
-            found = [self.invocation(JobId(path[1]), InvocationId(int(path[3]))) for path in due]
-        return sorted((item.value for item in found if item), key=lambda item: item.next_due or 0)[:limit]
+            return self._readable(self._most_overdue(due, limit), self._invocation_at)
 
     def due_jobs(self, before: Instant, limit: int) -> Sequence[Job]:
         """Return overdue jobs."""
         with self._lock:
             due = [path for path in self._due if len(path) == 2 and self._is_due(path, before)]  # noqa: PLR2004
-            found = [self.job(JobId(path[1])) for path in due]
-        return sorted((item.value for item in found if item), key=lambda item: item.next_due or 0)[:limit]
+            return self._readable(self._most_overdue(due, limit), self._job_at)
+
+    def _readable(self, paths: Iterable[Path], read: Callable[[Path], Found[T] | None]) -> list[T]:
+        found = documents.readable(paths, "/".join, read)
+        return [item.value for item in found if item is not None]
+
+    def _job_at(self, path: Path) -> Found[Job] | None:
+        return self.job(JobId(path[1]))
+
+    def _invocation_at(self, path: Path) -> Found[Invocation] | None:
+        return self.invocation(JobId(path[1]), InvocationId(int(path[3])))
+
+    def _most_overdue(self, due: Iterable[Path], limit: int) -> Sequence[Path]:
+        return sorted(due, key=lambda path: self._documents[path].document["next_due"])[:limit]
 
     def commit(self, writes: Sequence[Write]) -> Sequence[Version]:
         """Carry out all writes or none."""
@@ -254,7 +260,11 @@ def _refuse_like_firestore(path: Path, stored: _Stored) -> None:
 
 
 def _invocation_path(invocation: Invocation) -> Path:
-    return ("jobs", invocation.job_id, "invocations", documents.invocation_document_id(invocation.id))
+    return _path_of(invocation.job_id, invocation.id)
+
+
+def _path_of(job_id: JobId, invocation_id: InvocationId) -> Path:
+    return ("jobs", job_id, "invocations", documents.invocation_document_id(invocation_id))
 
 
 def _keep(index: dict[Path, None], path: Path, *, wanted: bool) -> None:

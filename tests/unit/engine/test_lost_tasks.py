@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import MINUTE, SECOND
 from luci_scheduler.core.invocation import Status
@@ -43,3 +46,17 @@ def test_fifty_builds_and_fifty_schedules_go_on() -> None:
     for _ in range(15):
         world.tick(60 * SECOND // SECOND)
     assert all(len(world.invocations(JobId(f"proj/{name}"))) == 2 for name in TICKING)
+
+
+def test_one_document_that_cannot_be_read_does_not_stop_the_sweep() -> None:
+    """A newer version that was rolled back has left a status that this one does not know: the others are swept."""
+    world = World(config(("job", "other")))
+    world.commit()
+    path = next(path for path in world.store._documents if path[2:3] == ("invocations",) and path[1] == "proj/other")
+    stored = world.store._documents[path]
+    state = json.loads(stored.document["state"]) | {"status": "PAUSED_BY_NEWER"}
+    world.store._documents[path] = replace(stored, document={**stored.document, "state": json.dumps(state)})
+    world.queue.purge()
+    world.clock.advance(10 * MINUTE)
+    assert sweep(world.runtime).invocations == 1
+    assert [(task.kind, task.payload["job"]) for task in world.queue.tasks] == [("timer", "proj/job")]
