@@ -118,9 +118,13 @@ def _first_line(claimed: Invocation, max_attempts: int) -> str:
 
 def _carry_out(runtime: Runtime, claimed: Found[Invocation], key: str, answers: Answers) -> Sequence[Found[Invocation]]:
     found = claimed
+    refusal: PermanentError | None = None
     for round_ in range(runtime.limits.races):
         controller = runtime.controller(found.value, answers)
-        _attempt(runtime, controller, may_exist=round_ > 0 or found.value.attempts > 1)
+        if refusal is not None:
+            _fail_without_outcome(runtime, controller, refusal)
+        else:
+            _attempt(runtime, controller, may_exist=round_ > 0 or found.value.attempts > 1)
         try:
             return commit_outcome(runtime, found, controller, f"{key}/launch{claimed.value.attempts}")
         except StoreConflictError:
@@ -128,6 +132,10 @@ def _carry_out(runtime: Runtime, claimed: Found[Invocation], key: str, answers: 
             if again is None or not again.value.status.is_initial or again.value.attempts != claimed.value.attempts:
                 return ()  # it is over, or another attempt has taken it: that one finds our build by its tag
             found = again
+        except PermanentError as error:
+            if refusal is not None:
+                raise
+            refusal = error
     raise ComeAgainError(f"invocation {claimed.value.id} of {claimed.value.job_id} changes too fast to be recorded")
 
 
@@ -161,6 +169,15 @@ def _attempt(runtime: Runtime, controller: Controller, *, may_exist: bool) -> No
             controller.set_status(Status.FAILED)
     if invocation.abort_requested_by and not controller.invocation.status.is_final:
         _abort_after_all(runtime, controller)
+
+
+def _fail_without_outcome(runtime: Runtime, controller: Controller, refusal: PermanentError) -> None:
+    """The store can never take what the attempt has brought (its log, what it emitted, the refs of a repository): leave it out."""
+    invocation, error = controller.invocation, str(refusal)
+    logger.warning("launch_refused", job_id=invocation.job_id, invocation_id=str(invocation.id), error=error)
+    controller.log(f"Fatal error: the outcome cannot be stored - {error}")
+    _cancel_what_may_run(runtime, controller)
+    controller.set_status(Status.FAILED)
 
 
 def _ask_the_manager(runtime: Runtime, controller: Controller) -> None:
