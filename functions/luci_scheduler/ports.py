@@ -219,7 +219,7 @@ class Pollers(Protocol):
 
 
 class Store(Pollers, Protocol):
-    """Documents under compare-and-swap; every method but ``commit`` is one read per document returned, at least one."""
+    """Documents under compare-and-swap; all but ``commit`` cost a read per document, at least one. Lists of jobs, invocations or projects leave out, and log, what cannot be read."""
 
     def watchers(self, repo: str) -> Sequence[Watcher]:
         """Return the jobs that watch a repository (normalised URL), those of paused triggers marked: one read for all."""
