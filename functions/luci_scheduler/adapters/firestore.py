@@ -139,11 +139,18 @@ class FirestoreStore:
             for snapshot in snapshots
         ]
 
-    @_translated
     def jobs(self, job_ids: Sequence[JobId]) -> Sequence[Job]:
         """Read many jobs in one call."""
+        return [found.value for found in self.found_jobs(job_ids)]
+
+    @_translated
+    def found_jobs(self, job_ids: Sequence[JobId]) -> Sequence[Found[Job]]:
+        """Read many jobs in one call, with their versions."""
         snapshots = self._get_all([self._job_ref(job_id) for job_id in job_ids], _JOB_FIELDS)
-        return [documents.decode_job(_job_id_of(snapshot.reference), snapshot.to_dict()) for snapshot in snapshots]
+        return [
+            Found(documents.decode_job(_job_id_of(snapshot.reference), snapshot.to_dict()), snapshot.update_time)
+            for snapshot in snapshots
+        ]
 
     @_translated
     def triage_log(self, job_id: JobId) -> str:
