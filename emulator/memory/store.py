@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from luci_scheduler.adapters import documents
 from luci_scheduler.core import debug_log
-from luci_scheduler.core.errors import StoreConflictError
+from luci_scheduler.core.errors import PermanentError, StoreConflictError
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
@@ -49,6 +49,9 @@ class _Stored:
 
 
 Path = tuple[str, ...]
+
+_FIRESTORE_LIMIT = 1_048_576
+_CHUNK = 16  # bytes of a chunk of the log beside its text
 
 
 class MemoryStore:
@@ -206,16 +209,19 @@ class MemoryStore:
             case CreateInvocation(invocation, log):
                 path = _invocation_path(invocation)
                 document, log = documents.encode_invocation(invocation), debug_log.trim(log)
-                documents.check_size(f"invocation {invocation.id} of {invocation.job_id}", document, len(log.encode()))
+                documents.check_invocation_size(invocation, len(log.encode()))
                 self._require(path, None)
                 return [(path, _Stored(document, version, (log,) if log else ()))]
             case UpdateInvocation(invocation, expected, log, replaces_log):
                 path = _invocation_path(invocation)
+                documents.check_invocation_size(invocation, invocation.log_size)
                 before = self._require(path, expected)
                 state = documents.encode_invocation_state(invocation)
                 kept = () if replaces_log else before.log
                 chunks = (*kept, debug_log.trim(log)) if log else kept
-                return [(path, _Stored({**before.document, **state}, version, chunks))]
+                changed = _Stored({**before.document, **state}, version, chunks)
+                _refuse_like_firestore(path, changed)
+                return [(path, changed)]
             case PutWatchers() | PutPaused():
                 return []
             case _:
@@ -227,7 +233,9 @@ class MemoryStore:
         path, document = documents.put(write)
         documents.check_size("/".join(path), document)
         before = self._require(path, None if isinstance(write, CreateTrigger) else write.version)
-        return [(path, _Stored({**before.document, **document}, version))]
+        changed = _Stored({**before.document, **document}, version)
+        _refuse_like_firestore(path, changed)
+        return [(path, changed)]
 
     def _require(self, path: Path, expected: Version | None) -> _Stored:
         stored = self._documents.get(path)
@@ -265,6 +273,13 @@ def _place(due: int | None, job_id: str, invocation_id: int = NO_INVOCATION) -> 
 def _behind(places: Mapping[Place, T], after: Overdue | None) -> list[T]:
     end = _place(after.due, after.job_id, after.invocation_id) if after else None
     return [places[place] for place in sorted(places) if end is None or place > end]
+
+
+def _refuse_like_firestore(path: Path, stored: _Stored) -> None:
+    """Refuse what only Firestore itself sees: a document that has grown too large by what an update leaves as it is."""
+    size = documents.stored_size(stored.document) + sum(len(chunk.encode()) + _CHUNK for chunk in stored.log)
+    if size > _FIRESTORE_LIMIT:
+        raise PermanentError(f"{'/'.join(path)} would have {size} bytes, Firestore takes {_FIRESTORE_LIMIT}")
 
 
 def _invocation_path(invocation: Invocation) -> Path:

@@ -153,7 +153,7 @@ class EmulatorStage:
         return Ports(
             store=FirestoreStore(self._firestore),
             queue=CloudTasksQueue(self._client, self._queue, self.task_url, TASK_ACCOUNT, self.task_url),
-            buildbucket=bootstrap.make_buildbucket(settings, lambda: self._session),
+            buildbucket=bootstrap.make_buildbucket(settings, lambda: self._session, self._clock),
             verify_caller=verifier.verify,
         )
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import requests
 from werkzeug.test import Client
 
-from emulator.clock import Clock
 from emulator.memory.store import MemoryStore
 from emulator.replay.buildbucket import WsgiAdapter
+from emulator.replay.ports import ReplayClock
 from emulator.replay.stage import RETRIES, Answer, Message, Ports, Waiting
 from emulator.topics import PushSubscription
 from luci_scheduler import bootstrap
@@ -42,13 +42,14 @@ class MemoryStage:
 
     def __init__(
         self,
-        clock: Clock,
+        clock: ReplayClock,
         functions: Mapping[str, WSGIApplication],
         buildbucket: WSGIApplication,
         subscriptions: Mapping[str, PushSubscription],
     ) -> None:
         self._clients = {name: Client(app) for name, app in functions.items()}
         self._subscriptions = subscriptions
+        self._clock = clock
         self._queue = _Queue(clock)
         self._session = requests.Session()
         self._session.trust_env = False
@@ -56,7 +57,7 @@ class MemoryStage:
 
     def ports(self, settings: Settings) -> Ports:
         """Return the functions' ports; whoever calls ``on_task`` in memory is known."""
-        buildbucket = bootstrap.make_buildbucket(settings, lambda: self._session)
+        buildbucket = bootstrap.make_buildbucket(settings, lambda: self._session, self._clock)
         return Ports(MemoryStore(), self._queue, buildbucket, lambda _: "replay")
 
     def deliver(self, topic: str, message: Message) -> Answer:
@@ -94,7 +95,7 @@ class MemoryStage:
 class _Queue:
     """``ports.Queue`` that keeps tasks by name as Cloud Tasks does: due at their creation or later, to the microsecond."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: ReplayClock) -> None:
         self._clock = clock
         self._tasks: dict[str, Task] = {}
         self._attempts: Counter[str] = Counter()

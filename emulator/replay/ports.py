@@ -112,15 +112,19 @@ class TimedBuildbucket:
         path: str,
         body: Mapping[str, Any] | None = None,
         query: Sequence[tuple[str, str]] = (),
+        *,
+        until: Instant | None = None,
     ) -> dict[str, Any]:
         """Call the v1 REST API, taking the time of a call."""
         with self._stopwatch.operation("call"):
-            return self._buildbucket.v1(server, http_method, path, body, query)
+            return self._buildbucket.v1(server, http_method, path, body, query, until=until)
 
-    def v2(self, server: str, method: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    def v2(
+        self, server: str, method: str, request: Mapping[str, Any], *, until: Instant | None = None
+    ) -> dict[str, Any]:
         """Call a method of ``buildbucket.v2.Builds``, taking the time of a call."""
         with self._stopwatch.operation("call"):
-            return self._buildbucket.v2(server, method, request)
+            return self._buildbucket.v2(server, method, request, until=until)
 
 
 class ReplayChance:

@@ -146,6 +146,7 @@ def make_app(
             for server in settings.buildbucket_servers
         },
         check_interval=settings.check_interval_seconds * SECOND,
+        request_deadline=settings.request_deadline_seconds * SECOND,
         polling=Polling(
             era=settings.gitiles_era,
             commits_per_ref=settings.gitiles_commits_per_ref,
@@ -198,8 +199,8 @@ def _cloud_ports(settings: Settings) -> dict[str, Any]:
         "queue": CloudTasksQueue(queue_client, queue_path, settings.task_url, settings.task_account, audience),
         "clock": clock,
         "chance": SystemChance(),
-        "buildbucket": make_buildbucket(settings, session),
-        "gitiles": make_gitiles(settings, session, clock),
+        "buildbucket": make_buildbucket(settings, session, clock),
+        "gitiles": make_gitiles(settings, session),
         "fetch": make_fetch(settings),
         "verify_caller": verifier.verify,
         "identify": make_identify(settings, clock),
@@ -228,7 +229,7 @@ def make_identify(settings: Settings, clock: Clock) -> Identify:
     ).identify
 
 
-def make_buildbucket(settings: Settings, session: Any) -> Buildbucket:
+def make_buildbucket(settings: Settings, session: Any, clock: Clock) -> Buildbucket:
     """Return the client of the configured Buildbucket servers."""
     from luci_scheduler.adapters.buildbucket import BuildbucketClient  # noqa: PLC0415
 
@@ -236,7 +237,7 @@ def make_buildbucket(settings: Settings, session: Any) -> Buildbucket:
         server = settings.buildbucket(host)
         return server.url.rstrip("/") if server and server.url else f"https://{host}"
 
-    return BuildbucketClient(base_url, session, settings.request_deadline_seconds * SECOND)
+    return BuildbucketClient(base_url, session, clock, settings.request_deadline_seconds * SECOND)
 
 
 def make_config_sources(settings: Settings) -> list[ConfigSource]:
@@ -270,13 +271,13 @@ def make_config_sources(settings: Settings) -> list[ConfigSource]:
     return sources
 
 
-def make_gitiles(settings: Settings, session: Any, clock: Clock) -> Gitiles:
+def make_gitiles(settings: Settings, session: Any) -> Gitiles:
     """Return the client of Gitiles servers."""
     from luci_scheduler.adapters.gitiles import GitilesClient, host_urls  # noqa: PLC0415
 
     urls = host_urls(settings.gitiles_urls or {})
     deadline = settings.request_deadline_seconds * SECOND
-    return GitilesClient(urls, session, clock, deadline, authenticated=not settings.local)
+    return GitilesClient(urls, session, deadline, authenticated=not settings.local)
 
 
 def make_fetch(settings: Settings) -> Fetch:

@@ -87,7 +87,11 @@ class ProjectRecord:
     repos: tuple[str, ...] = ()
     """Repositories (normalised URLs) that its gitiles triggers watch, sorted."""
     problems: tuple[str, ...] = ()
-    """What is wrong with a newer config that was not put in force; empty if the newest is."""
+    """What is wrong with a newer config that was not put in force; empty if the newest is. The first ones, then how many more."""
+    warnings: tuple[str, ...] = ()
+    """What should be changed in the config that is in force; the first ones, then how many more."""
+    warning_count: int = 0
+    """How many warnings there are in all."""
     mutations: int = 0
 
 
@@ -330,7 +334,10 @@ class BuildbucketError(Exception):
 
 
 class Buildbucket(Protocol):
-    """The wire to Buildbucket servers; requests and answers are JSON values, what they mean is the manager's to know."""
+    """The wire to Buildbucket servers; requests and answers are JSON values, what they mean is the manager's to know.
+
+    A call is over at its deadline, and at ``until`` if that is sooner: nothing is sent later than that.
+    """
 
     def v1(
         self,
@@ -339,6 +346,8 @@ class Buildbucket(Protocol):
         path: str,
         body: Mapping[str, Any] | None = None,
         query: Sequence[tuple[str, str]] = (),
+        *,
+        until: Instant | None = None,
     ) -> dict[str, Any]:
         """Call the v1 REST API (``path`` behind ``/_ah/api/buildbucket/v1/``).
 
@@ -346,7 +355,9 @@ class Buildbucket(Protocol):
             BuildbucketError: no answer or an HTTP error. Application errors come back as ``{"error": ...}``.
         """
 
-    def v2(self, server: str, method: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    def v2(
+        self, server: str, method: str, request: Mapping[str, Any], *, until: Instant | None = None
+    ) -> dict[str, Any]:
         """Call a method of ``buildbucket.v2.Builds``.
 
         Raises:

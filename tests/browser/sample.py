@@ -45,7 +45,7 @@ job {{ id: "mac-tests" buildbucket {{ server: "{BUILDBUCKET_HOST}" bucket: "ci" 
 job {{
   id: "win-release"
   triggering_policy {{ kind: LOGARITHMIC_BATCHING log_base: 2.0 }}
-  buildbucket {{ server: "{BUILDBUCKET_HOST}" bucket: "ci" builder: "Win Release" }}
+  buildbucket {{ server: "{BUILDBUCKET_HOST}" bucket: "luci.{PROJECT}.ci" builder: "Win Release" }}
 }}
 job {{ id: "docs" buildbucket {{ server: "{BUILDBUCKET_HOST}" bucket: "ci" builder: "Docs" }} }}
 job {{

@@ -9,6 +9,7 @@ import pytest
 
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.invocation import Status
+from luci_scheduler.core.job import Job
 from luci_scheduler.web.visit import address
 from tests.browser.drive import axe_source, chromium, find_chromium, violations
 from tests.browser.sample import ALONE, JOB, PROJECT, REF, REPO, SLOW, Sample, sample
@@ -52,6 +53,15 @@ def page(request: pytest.FixtureRequest, browser: Any, running: Sample) -> Itera
     assert complaints == []
 
 
+_PROJECT = address("jobs", PROJECT)
+
+
+def _job(running: Sample, job_id: JobId) -> Job:
+    found = running.store.job(job_id)
+    assert found is not None
+    return found.value
+
+
 def _job_page(job_id: JobId) -> str:
     return address("jobs", *job_id.split("/"))
 
@@ -81,8 +91,8 @@ def test_a_job_is_paused_and_resumed(page: Any, running: Sample) -> None:
     page.locator("summary", has_text="Pause").click()
     page.get_by_label("Why is it paused?").fill("Disk is <b>full</b>")
     page.get_by_role("button", name="Pause", exact=True).click()
-    assert "Disk is <b>full</b>" in page.locator(".notice.warn").inner_text()
-    assert page.locator(".notice.warn").inner_text().startswith("Paused by dev@localhost ")
+    assert "Disk is <b>full</b>" in page.locator("#live-facts .notice.warn").inner_text()
+    assert page.locator("#live-facts .notice.warn").inner_text().startswith("Paused by dev@localhost ")
     assert page.get_by_role("button", name="Trigger").count() == 0
     page.goto(f"/jobs/{PROJECT}?filter=paused")
     assert page.locator("tbody tr").count() == 1
@@ -90,9 +100,27 @@ def test_a_job_is_paused_and_resumed(page: Any, running: Sample) -> None:
     page.locator("summary", has_text="Resume").click()
     page.get_by_role("button", name="Resume", exact=True).click()
     assert page.get_by_role("button", name="Trigger").is_visible()
-    found = running.store.job(job_id)
-    assert found is not None
-    assert not found.value.paused
+    assert not _job(running, job_id).paused
+
+
+def test_a_job_is_handled_from_its_project_s_page(page: Any, running: Sample) -> None:
+    """Its row triggers it and comes back, pauses it by way of the form that asks why, and resumes it."""
+    before = running.newest(JOB).id
+    page.goto(_PROJECT)
+    page.get_by_role("button", name="Trigger linux-tests").click()
+    assert page.get_by_role("status").inner_text().startswith("linux-tests: The job is triggered.")
+    assert page.url.endswith(f"{_PROJECT}?done=trigger&job=linux-tests")
+    running.wait(lambda: running.newest(JOB).id != before and running.newest(JOB).status.is_final)
+    page.get_by_role("link", name="Pause… linux-tests").click()
+    page.get_by_label("Why is it paused?").fill("Rack is moved")
+    page.get_by_role("button", name="Pause", exact=True).click()
+    page.goto(f"{_PROJECT}?filter=paused")
+    row = page.get_by_role("row", name="linux-tests")
+    assert "Rack is moved" in row.inner_text()
+    assert row.get_by_role("button").count() == 1
+    row.get_by_role("button", name="Resume linux-tests").click()
+    assert page.url.endswith(f"{_PROJECT}?filter=paused&done=resume&job=linux-tests")
+    assert not _job(running, JOB).paused
 
 
 def test_an_invocation_is_aborted_and_rerun(page: Any, running: Sample) -> None:
@@ -164,6 +192,43 @@ def test_a_commit_is_explained(page: Any, running: Sample) -> None:
     assert jobs == [f"{PROJECT}/{name}" for name in ("docs", "linux-tests", "mac-tests", "win-release")]
 
 
+def test_warnings_of_the_config_unfold(page: Any, running: Sample) -> None:
+    """With line and job; they are folded away until somebody asks."""
+    page.goto(_PROJECT)
+    warning = page.get_by_text('warning: job "win-release"')
+    assert not warning.is_visible()
+    page.get_by_text("1 warning about the config in force").click()
+    assert warning.is_visible()
+    assert warning.inner_text().startswith("luci-scheduler.cfg:")
+
+
+def test_a_stale_triage_log_says_so(page: Any, running: Sample) -> None:
+    """While a trigger waits behind a running build; once it is taken up the log is fresh."""
+    _trigger(page, ALONE)
+    first = running.wait(lambda: running.running(ALONE))
+    page.goto(_job_page(ALONE))
+    triage = page.locator("#live-triage")
+    assert "stale" not in triage.inner_text()
+    _trigger(page, ALONE)
+    running.wait(lambda: list(running.store.pending_triggers(ALONE, 2)))
+    page.goto(_job_page(ALONE))
+    assert "This log is stale. Since then:" in triage.inner_text()
+    assert "1 of the triggers shown as pending has come." in triage.inner_text()
+    page.goto(address("jobs", *ALONE.split("/"), str(first.id)))
+    page.locator("summary", has_text="Abort").click()
+    page.get_by_role("button", name="Abort", exact=True).click()
+    running.wait(lambda: running.newest(ALONE).id != first.id)
+    page.goto(_job_page(ALONE))
+    assert "stale" not in triage.inner_text()
+    _abort_all(page, running, ALONE)
+
+
+def _trigger(page: Any, job_id: JobId) -> None:
+    page.goto(_job_page(job_id))
+    page.get_by_role("button", name="Trigger").click()
+    page.get_by_role("status").wait_for()
+
+
 def test_history_is_paged(page: Any, running: Sample) -> None:
     """Older leads through the whole history, Newest back."""
     page.goto(_job_page(JobId(f"{PROJECT}/nightly-fuzzing")))
@@ -191,76 +256,157 @@ def test_everything_by_keyboard(browser: Any, running: Sample) -> None:
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")
         page.wait_for_url(f"**/win-release?done={button.lower()}")
-    found = running.store.job(JobId(f"{PROJECT}/win-release"))
-    assert found is not None
-    assert (found.value.paused, found.value.change_reason) == (False, "It is cool again")
+    job = _job(running, JobId(f"{PROJECT}/win-release"))
+    assert (job.paused, job.change_reason) == (False, "It is cool again")
+    context.close()
+
+
+def test_a_row_by_keyboard(browser: Any, running: Sample) -> None:
+    """Tab leads through a row's actions, each named after its job; Enter triggers it, and leads to the field that asks why."""
+    context = browser.new_context(base_url=running.url, viewport={"width": 360, "height": 700})
+    page = context.new_page()
+    before = running.newest(JOB).id
+    page.goto(_PROJECT)
+    _tab_to(page, "Trigger linux-tests", by="aria-label")
+    assert page.evaluate(_FOCUS_IS_SEEN)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**?done=trigger&job=linux-tests")
+    started = running.wait(lambda: running.newest(JOB) if running.newest(JOB).id != before else None)
+    assert started.triggered_by == "user:dev@localhost"
+    _tab_to(page, "Pause… linux-tests", by="aria-label")
+    assert page.evaluate(_FOCUS_IS_SEEN)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/linux-tests#pause-reason")
+    page.get_by_label("Why is it paused?").wait_for()
+    running.wait(lambda: page.evaluate("document.activeElement.id") == "pause-reason")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    running.wait(lambda: running.newest(JOB).status.is_final)
+    context.close()
+
+
+def test_a_list_is_renewed_only_where_something_shows(browser: Any, running: Sample) -> None:
+    """Each loading gives its forms new keys; the part is replaced for a change that can be seen, not for those."""
+    context = browser.new_context(base_url=running.url)
+    page = context.new_page()
+    first = page.request.get(f"{_PROJECT}?done=trigger").text()
+    loads = [first, first.replace('name="key" value="', 'name="key" value="new-'), first.replace("cleanup", "clean-up")]
+    assert len(set(loads)) == 3
+    page.route(
+        "**/jobs/**",
+        lambda route: route.fulfill(body=loads.pop(0) if loads[1:] else loads[0], content_type="text/html"),
+    )
+    page.goto(f"{_PROJECT}?done=trigger")
+    page.evaluate(
+        "window.renewals = 0;"
+        "new MutationObserver(() => renewals++).observe(document.querySelector('main'), {childList: true})"
+    )
+    running.wait(lambda: page.get_by_role("link", name="clean-up", exact=True).count())
+    assert page.evaluate("window.renewals") == 1
+    assert page.locator("input[name=key]").first.input_value().startswith("web-")
     context.close()
 
 
 def test_an_invocation_by_keyboard(browser: Any, running: Sample) -> None:
-    """Trigger, abort one, run again, abort all: Tab, Enter and letters alone."""
+    """Trigger, abort one, run again, abort all: Tab, Enter and letters alone, and each does what it says."""
     context = browser.new_context(base_url=running.url)
     page = context.new_page()
     page.goto(_job_page(ALONE))
     _press(page, "Trigger", "trigger")
     first = running.wait(lambda: running.running(ALONE))
-    page.goto(address("jobs", *ALONE.split("/"), str(first.id)))
-    _tab_to(page, "Abort…")
-    page.keyboard.press("Enter")
+    assert first.triggered_by == "user:dev@localhost"
+    path = address("jobs", *ALONE.split("/"), str(first.id))
+    page.goto(path)
+    _press(page, "Abort…")
     page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.name") == "reason"
     page.keyboard.type("by hand")
-    page.keyboard.press("Tab")
-    page.keyboard.press("Enter")
-    page.wait_for_url("**?done=abort")
-    running.wait(lambda: _status(running, ALONE, first.id) is Status.ABORTED)
-    page.goto(address("jobs", *ALONE.split("/"), str(first.id)))
+    _press(page, "Abort", "abort", from_here=True)
+    running.wait(lambda: _twin(page, path)["final"])
+    assert _twin(page, path)["status"] == "ABORTED"
+    page.goto(path)
+    assert "Abort requested by dev@localhost: by hand" in page.locator("main").inner_text()
     _press(page, "Run again", "rerun")
-    running.wait(lambda: running.running(ALONE))
+    again = running.wait(lambda: running.running(ALONE))
+    assert again.id != first.id
+    assert [trigger.id.startswith(f"rerun:{first.id}:") for trigger in again.incoming_triggers] == [True]
     page.goto(_job_page(ALONE))
-    _tab_to(page, "Abort all…")
-    page.keyboard.press("Enter")
-    _press(page, "Abort all", "abort")
+    assert _twin(page, _job_page(ALONE))["active_invocations"] == [str(again.id)]
+    _press(page, "Abort all…")
+    page.keyboard.press("Tab")
+    page.keyboard.type("all by hand")
+    _press(page, "Abort all", "abort", from_here=True)
     running.wait(lambda: running.is_idle(ALONE))
+    job = _twin(page, _job_page(ALONE))
+    assert (job["active_invocations"], job["pending_triggers"]) == ([], [])
+    assert [item["status"] for item in job["invocations"][:2]] == ["ABORTED", "ABORTED"]
+    assert running.newest(ALONE).abort_reason == "all by hand"
     context.close()
 
 
 def test_a_backfill_by_keyboard(browser: Any, running: Sample) -> None:
-    """The form is filled in, previewed and sent without a pointer."""
+    """The form is filled in, previewed, which does nothing, and sent without a pointer: the range's commit runs, once."""
     first, second = running.commit(announced=False), running.commit(announced=False)
     running.wait(lambda: running.is_idle(JOB))
     before = running.newest(JOB).id
     context = browser.new_context(base_url=running.url)
     page = context.new_page()
     page.goto(_job_page(JOB))
-    _tab_to(page, "Backfill…")
-    page.keyboard.press("Enter")
+    _press(page, "Backfill…")
     page.get_by_role("button", name="Preview").wait_for()
-    for label, revision in (("From revision", first), ("To revision", second)):
-        page.get_by_label(label).focus()
+    for name, revision in (("from", first), ("to", second)):
+        _tab_to(page, name, by="name")
+        assert page.evaluate(_FOCUS_IS_SEEN)
         page.keyboard.type(revision)
-    _press(page, "Preview")
+    _press(page, "Preview", from_here=True)
     page.get_by_role("button", name="Emit 1 trigger").wait_for()
-    _press(page, "Emit 1 trigger")
-    running.wait(lambda: running.newest(JOB).id != before)
+    assert page.locator(".commits code").all_inner_texts() == [second]
+    assert running.newest(JOB).id == before
+    _press(page, "Emit 1 trigger", "backfill")
+    assert page.get_by_role("status").inner_text().startswith("The triggers of the backfill are emitted.")
+    started = running.wait(lambda: running.newest(JOB) if running.newest(JOB).id != before else None)
     running.wait(lambda: running.newest(JOB).status.is_final)
+    invocation = _twin(page, address("jobs", *JOB.split("/"), str(started.id)))
+    assert invocation["status"] == "SUCCEEDED"
+    (trigger,) = started.incoming_triggers
+    assert (trigger.payload["revision"], trigger.emitted_by_user) == (second, "user:dev@localhost")
+    assert _twin(page, _job_page(JOB))["invocations"][1]["invocation_id"] == str(before)
     context.close()
 
 
-def _press(page: Any, button: str, done: str = "") -> None:
-    """Tab to a button and press it with Enter; wait for the page that says that it is ``done``."""
-    _tab_to(page, button)
+def _twin(page: Any, path: str) -> Any:
+    """Return a page's JSON twin, as its caller gets it."""
+    return page.request.get(f"{path}?format=json").json()
+
+
+def _press(page: Any, button: str, done: str = "", *, from_here: bool = False) -> None:
+    """Tab to a button (``from_here``: the next one) that shows it has the focus, and press it with Enter; wait for its ``done``."""
+    if from_here:
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent.trim()") == button
+    else:
+        _tab_to(page, button)
+    assert page.evaluate(_FOCUS_IS_SEEN)
     page.keyboard.press("Enter")
     if done:
         page.wait_for_url(f"**?done={done}")
 
 
-def _tab_to(page: Any, text: str) -> None:
+def _tab_to(page: Any, text: str, *, by: str = "") -> None:
+    """Press Tab until what has the focus has this text, or (``by``) this attribute."""
     page.evaluate("document.activeElement.blur(); document.body.focus()")
-    for _ in range(60):
+    name = f"document.activeElement.getAttribute('{by}')" if by else "document.activeElement.textContent.trim()"
+    for _ in range(80):
         page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.textContent.trim()") == text:
+        if page.evaluate(name) == text:
             return
     raise AssertionError(f"Tab does not lead to {text}")
+
+
+_FOCUS_IS_SEEN = """() => {
+  const [style, box] = [getComputedStyle(document.activeElement), document.activeElement.getBoundingClientRect()];
+  return style.outlineStyle === "solid" && parseFloat(style.outlineWidth) >= 2 && box.top >= 0 && box.bottom <= innerHeight;
+}"""
+"""Whether what has the focus is marked, and within the window."""
 
 
 def test_the_log_grows_while_it_is_looked_at(browser: Any, running: Sample) -> None:

@@ -240,7 +240,7 @@ def test_paused_triggers_are_marked(store: Store) -> None:
 
 def test_project_record(store: Store) -> None:
     """A project's record comes back, and is replaced under its version."""
-    record = ProjectRecord("proj", "rev", "url", (JOB_ID,), ("r",), ("line 1: bad",))
+    record = ProjectRecord("proj", "rev", "url", (JOB_ID,), ("r",), ("line 1: bad",), ("line 2: old",), 1)
     store.commit([PutProject(record, None)])
     found = store.project("proj")
     assert found is not None
@@ -257,6 +257,21 @@ def test_what_is_too_large_is_refused_before_it_is_sent(store: Store) -> None:
             [CreateInvocation(_invocation(2)), CreateInvocation(_invocation(1, properties={"x": "y" * 1_000_000}))]
         )
     assert store.invocation(JOB_ID, _invocation(2).id) is None
+
+
+def test_an_update_is_refused_when_what_it_leaves_makes_the_document_too_large(store: Store) -> None:
+    """Definition and log are not sent again, but they are there: both count, and nothing is written."""
+    written = _invocation(properties={"x": "y" * 700_000})
+    (version,) = store.commit([CreateInvocation(written)])
+    grown = replace(written, commits=1, log_size=190_000)
+    (version,) = store.commit([UpdateInvocation(grown, version, "z" * 190_000)])
+    with pytest.raises(PermanentError, match="1000000"):
+        store.commit([UpdateInvocation(replace(grown, commits=2, log_size=310_000), version, "z" * 120_000)])
+    with pytest.raises(PermanentError, match="1000000"):
+        store.commit([UpdateInvocation(replace(grown, commits=2, view_url="v" * 120_000), version)])
+    found = store.invocation_with_log(JOB_ID, written.id)
+    assert found is not None
+    assert (found[0].value, found[0].version, len(found[1])) == (grown, version, 190_000)
 
 
 def test_pollers(store: Store) -> None:

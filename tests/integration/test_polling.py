@@ -15,11 +15,10 @@ import pytest
 
 from emulator.gitiles import GitilesServer, Repository
 from emulator.gitiles.faults import GitilesFault
-from emulator.memory.sources import ManualClock
 from luci_scheduler.adapters.gitiles import GitilesClient, host_urls
 from luci_scheduler.adapters.http import sessions
 from luci_scheduler.core.identifiers import JobId
-from luci_scheduler.core.instants import MINUTE, SECOND, Instant, parse_rfc3339
+from luci_scheduler.core.instants import MINUTE, SECOND
 from luci_scheduler.core.invocation import Status
 from tests.unit.engine.world import HOST, REPO, World
 
@@ -246,9 +245,8 @@ def server(tmp_path: Path) -> Iterator[GitilesServer]:
 
 def polling_world(server: GitilesServer) -> World:
     """Return a scheduler that polls the server; its builds succeed as soon as they are asked for."""
-    clock = ManualClock(Instant(parse_rfc3339("2026-03-01T12:00:00Z")))
     urls = host_urls({"r.googlesource.com": server.url_of("r.googlesource.com")})
-    client = GitilesClient(urls, sessions(authenticated=False), clock, 30 * SECOND, authenticated=False)
+    client = GitilesClient(urls, sessions(authenticated=False), 30 * SECOND, authenticated=False)
     world = World(CONFIG, client)
 
     def succeed() -> None:

@@ -242,7 +242,7 @@ class _Buildbucket:
     def v1(self, *_: Any, **__: Any) -> dict[str, Any]:
         raise AssertionError("this server speaks v2")
 
-    def v2(self, _server: str, method: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    def v2(self, _server: str, method: str, request: Mapping[str, Any], **_: Any) -> dict[str, Any]:
         world = self._world
         world.history.counts[method] += 1
         if world.faults.any:

@@ -30,7 +30,7 @@ def _everything(work: "Work") -> Life:
 def _environment(folder: Path) -> Path:
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = folder / "bin/python"
-    pip = ["nice", python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--require-hashes"]
+    pip = ["nice", "-n", "5", python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--require-hashes"]
     subprocess.run([*pip, "-r", REPOSITORY / "functions/requirements.txt"], check=True, capture_output=True)
     return python
 

@@ -21,7 +21,7 @@ from emulator.supervisor import FUNCTIONS
 from tests.terraform.life import Life
 from tests.terraform.tool import REPOSITORY
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 _READY_SECONDS = 90.0
 

@@ -21,7 +21,7 @@ from google.cloud.firestore_v1.query import Query
 from luci_scheduler.adapters import firestore as adapter
 from tests.terraform.life import Life
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 SOURCE = Path(adapter.__file__)
 VALUES: dict[str, Any] = {

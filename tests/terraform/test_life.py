@@ -9,7 +9,7 @@ from tests.terraform.configurations import EVERYTHING, MINIMAL, PROJECT
 from tests.terraform.life import Life
 from tests.terraform.tool import REPOSITORY, ROOT
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 
 def test_terraform_tests_pass(tested: CompletedProcess[str]) -> None:

@@ -7,7 +7,7 @@ import pytest
 from tests.terraform.configurations import EVERYTHING, PROJECT
 from tests.terraform.life import Life
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 _TOPIC = r"(?!goog)[A-Za-z][A-Za-z0-9._~+%-]{2,254}"
 _COMPUTE = r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?"

@@ -7,7 +7,7 @@ import pytest
 from tests.terraform.configurations import LONG_PUBLISHER, PROJECT
 from tests.terraform.life import Life
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 BUILDBUCKET = "serviceAccount:cr-buildbucket@appspot.gserviceaccount.com"
 OLD = f"serviceAccount:{LONG_PUBLISHER}"

@@ -16,7 +16,7 @@ from tests.terraform.configurations import EVERYTHING, PROJECT, SERVERS
 from tests.terraform.life import Life
 from tests.terraform.tool import REPOSITORY
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 NOT_SET = {
     "topic_project": "Terraform names each server's topic in full",

@@ -9,7 +9,7 @@ import pytest
 from tests.terraform.tool import REPOSITORY, ROOT
 from tests.terraform.wrong_values import ROUNDS, WRONG
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 
 def test_every_variable_is_tried() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 REPOSITORY = Path(__file__).parent.parent.parent
 ROOT = Path("infra/terraform")
-_TIMEOUT = 300.0  # seconds for one command; each takes some ten
+_TIMEOUT = 900.0  # seconds for one command: each takes some ten where nothing else runs
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Terraform:
         at = str(self.checkout / folder)
         command = [self.stand_in, at] if self.stand_in else ["terraform", f"-chdir={at}"]
         return subprocess.run(
-            ["nice", *command, *arguments],  # what runs beside it has the right of way
+            ["nice", "-n", "5", *command, *arguments],  # what runs beside it has the right of way
             input=typed,
             capture_output=True,
             text=True,

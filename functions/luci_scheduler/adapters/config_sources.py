@@ -24,7 +24,7 @@ __all__ = ["STORAGE_SCOPES", "BucketSource", "GitilesSource"]
 
 STORAGE_SCOPES = ("https://www.googleapis.com/auth/devstorage.read_only",)
 
-_TIMEOUT = 10.0  # seconds to connect, and between two pieces of an answer
+_TIMEOUT = 20.0  # seconds to connect, and for the whole answer
 _MAX_BYTES = 6_000_000  # of an answer: the largest file that is validated, in base64
 _PIECE = 1 << 16
 _GUARD = b")]}'"

@@ -23,6 +23,7 @@ from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
 from luci_scheduler.core.job import Flavor, Job, JobDefinition, TaskDefinition, TriggeringPolicy
+from luci_scheduler.core.sizes import MAX_DOCUMENT_BYTES
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import trigger_from_json, trigger_to_json
 from luci_scheduler.ports import (
@@ -39,8 +40,8 @@ from luci_scheduler.ports import (
 )
 
 __all__ = [
-    "MAX_DOCUMENT_BYTES",
     "SCHEMA",
+    "check_invocation_size",
     "check_size",
     "decode_invocation",
     "decode_job",
@@ -60,12 +61,10 @@ __all__ = [
     "marked",
     "plain_id",
     "put",
+    "stored_size",
 ]
 
 SCHEMA = 1
-
-MAX_DOCUMENT_BYTES = 1_000_000
-"""Firestore takes 1,048,576 bytes a document; what is left covers names and overhead."""
 
 _MAX_ID_BYTES = 1_000  # Firestore takes 1,500 bytes
 _HASH = re.compile(r"[0-9a-f]{40}")
@@ -103,9 +102,23 @@ def check_size(what: str, document: Mapping[str, Any], extra: int = 0) -> None:
     Raises:
         PermanentError: it does not.
     """
-    size = extra + sum(_size(value) for value in document.values())
+    size = extra + stored_size(document)
     if size > MAX_DOCUMENT_BYTES:
         raise PermanentError(f"{what} would have {size} bytes, a document can hold {MAX_DOCUMENT_BYTES}")
+
+
+def stored_size(document: Mapping[str, Any]) -> int:
+    """Return how many bytes a document's values take in the store."""
+    return sum(_size(value) for value in document.values())
+
+
+def check_invocation_size(invocation: Invocation, log_bytes: int) -> None:
+    """Check that an invocation's document fits into the store as a whole: what an update leaves as it is counts too.
+
+    Raises:
+        PermanentError: it does not.
+    """
+    check_size(f"invocation {invocation.id} of {invocation.job_id}", encode_invocation(invocation), log_bytes)
 
 
 def encode_invocation(invocation: Invocation) -> dict[str, Any]:

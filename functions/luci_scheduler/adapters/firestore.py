@@ -261,11 +261,12 @@ class FirestoreStore:
             case CreateInvocation(invocation, log):
                 document = documents.encode_invocation(invocation)
                 log = debug_log.trim(log)
-                documents.check_size(f"invocation {invocation.id} of {invocation.job_id}", document, len(log.encode()))
+                documents.check_invocation_size(invocation, len(log.encode()))
                 batch.create(
                     self._invocation_ref(invocation.job_id, invocation.id), {**document, "log": _chunk(invocation, log)}
                 )
             case UpdateInvocation(invocation, version, log, replaces_log):
+                documents.check_invocation_size(invocation, invocation.log_size)
                 document = documents.encode_invocation_state(invocation)
                 if log:
                     chunk = _chunk(invocation, debug_log.trim(log))

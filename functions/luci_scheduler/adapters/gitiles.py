@@ -10,10 +10,12 @@ from typing import Any
 from urllib.parse import quote
 
 import requests
+from google.auth.exceptions import GoogleAuthError
 
+from luci_scheduler.adapters.http import Deadline
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.repo_url import RepoUrl
-from luci_scheduler.ports import Clock, Commit, GitilesError, LogPage
+from luci_scheduler.ports import Commit, GitilesError, LogPage
 
 __all__ = ["MAX_BODY_BYTES", "GitilesClient", "host_urls", "parse_time"]
 
@@ -62,7 +64,6 @@ class GitilesClient:
         self,
         url: Callable[[str], str | None],
         session: Callable[[], requests.Session],
-        clock: Clock,
         deadline: int,
         *,
         authenticated: bool,
@@ -71,15 +72,13 @@ class GitilesClient:
 
         Args:
             url: from a host to its base URL; None refuses the host.
-            session: a session that authenticates, one per thread.
-            clock: measures the deadline.
+            session: a session that authenticates, one per thread, as `http.sessions` gives them: it keeps a `Deadline`.
             deadline: of one call, until its last byte, in nanoseconds.
             authenticated: ask below ``/a``, where the server looks at the token; without it there is only the small
                 quota of anonymous callers.
         """
         self._url = url
         self._session = session
-        self._clock = clock
         self._deadline = deadline
         self._root = "/a" if authenticated else ""
 
@@ -124,38 +123,20 @@ class GitilesClient:
         if base is None:
             raise GitilesError("INVALID_ARGUMENT", f"{repo.host} is no host to be asked", transient=False)
         url = f"{base}{self._root}/{quote(repo.project, safe='')}/{path}"
-        until = Instant(self._clock.now() + self._deadline)
+        deadline = Deadline(self._deadline / SECOND)
         try:
             with self._session().get(
                 url,
                 params=[("format", "JSON"), *query],
-                timeout=self._deadline / SECOND,
+                timeout=deadline,  # type: ignore[arg-type] # any timeout of urllib3 will do
                 allow_redirects=False,
                 stream=True,
             ) as answer:
                 if answer.status_code != requests.codes.ok:
-                    raise _error(answer, self._read(answer, until, _MAX_ERROR_BYTES, cut=True))
-                return _json_object(self._read(answer, until, MAX_BODY_BYTES))
-        except requests.Timeout as error:
-            raise _late() from error
-        except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError) as error:
-            raise _broken(f"the answer broke off: {type(error).__name__}") from error
-        except requests.RequestException as error:
-            # The library's text may hold the URL but never the headers; its name says enough.
-            raise GitilesError("UNKNOWN", f"no answer: {type(error).__name__}", transient=True) from error
-
-    def _read(self, answer: requests.Response, until: Instant, limit: int, *, cut: bool = False) -> bytes:
-        """Read a body, unpacked, up to ``limit`` bytes; what is longer is cut or refused."""
-        body = bytearray()
-        for chunk in answer.iter_content(_CHUNK):
-            body += chunk
-            if len(body) > limit:
-                if cut:
-                    break
-                raise GitilesError("INTERNAL", f"the answer has more than {limit} bytes", transient=False)
-            if self._clock.now() > until:
-                raise _late()
-        return bytes(body[:limit])
+                    raise _error(answer, _read(answer, _MAX_ERROR_BYTES, cut=True))
+                return _json_object(_read(answer, MAX_BODY_BYTES))
+        except (requests.RequestException, GoogleAuthError) as error:
+            raise _failure(error, late=deadline.passed) from error
 
 
 def parse_time(text: str) -> Instant:
@@ -202,6 +183,18 @@ def _json_object(body: bytes) -> dict[str, Any]:
     return document
 
 
+def _read(answer: requests.Response, limit: int, *, cut: bool = False) -> bytes:
+    """Read a body, unpacked, up to ``limit`` bytes; what is longer is cut or refused."""
+    body = bytearray()
+    for chunk in answer.iter_content(_CHUNK):
+        body += chunk
+        if len(body) > limit:
+            if cut:
+                break
+            raise GitilesError("INTERNAL", f"the answer has more than {limit} bytes", transient=False)
+    return bytes(body[:limit])
+
+
 def _error(answer: requests.Response, body: bytes) -> GitilesError:
     code = _CODES.get(answer.status_code, "INTERNAL")
     is_page = "html" in answer.headers.get("Content-Type", "")
@@ -215,5 +208,11 @@ def _broken(message: str) -> GitilesError:
     return GitilesError("INTERNAL", message, transient=True)
 
 
-def _late() -> GitilesError:
-    return GitilesError("DEADLINE_EXCEEDED", "no complete answer in time", transient=True)
+def _failure(error: Exception, *, late: bool) -> GitilesError:
+    # The library's text may hold the URL but never the headers; its name says enough.
+    name = type(error).__name__
+    if late or isinstance(error, requests.Timeout):
+        return GitilesError("DEADLINE_EXCEEDED", "no complete answer in time", transient=True)
+    if isinstance(error, requests.exceptions.ChunkedEncodingError | requests.exceptions.ContentDecodingError):
+        return _broken(f"the answer broke off: {name}")
+    return GitilesError("UNKNOWN", f"no answer: {name}", transient=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from luci_scheduler.config.problems import Problem
-from luci_scheduler.config.task_rules import TASKS
+from luci_scheduler.config.task_rules import TASKS, task_fields
 from luci_scheduler.config.validator import pending_timeout, validate
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.job import Flavor, JobDefinition, PolicyKind, TaskDefinition, TriggeringPolicy
@@ -61,16 +61,11 @@ def read_config(project: str, content: str | bytes, revision: str = "", revision
 
 def _definition(project: str, item: Any, *, is_trigger: bool) -> JobDefinition:
     kind = next(name for name in TASKS if name in item.DESCRIPTOR.fields_by_name and item.HasField(name))
-    task = getattr(item, kind)
-    fields = {
-        field.name: list(getattr(task, field.name)) if field.is_repeated else getattr(task, field.name)
-        for field in task.DESCRIPTOR.fields
-    }
     schedule = item.schedule or ("with 30s interval" if is_trigger else "triggered")
     flavor = Flavor.TRIGGER if is_trigger else Flavor.TRIGGERED if schedule == "triggered" else Flavor.PERIODIC
     targets = sorted({JobId(f"{project}/{name}") for name in item.triggers}) if is_trigger else ()
     return JobDefinition(
-        task=TaskDefinition(kind, {name: value for name, value in fields.items() if value}),
+        task=TaskDefinition(kind, task_fields(getattr(item, kind))),
         schedule=schedule,
         flavor=flavor,
         realm=item.realm or "@legacy",

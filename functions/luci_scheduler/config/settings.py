@@ -112,9 +112,10 @@ class Settings:
     check_interval_seconds: int = 0
     """Seconds between status checks; 0: the era's default (v1 60, v2 at random 60-600)."""
     request_deadline_seconds: int = 60
-    """Deadline of one call to Buildbucket (the original's: one minute)."""
+    """Deadline of one call to Buildbucket or Gitiles, until its last byte (the original's: one minute); look-up and request of one
+    launch attempt share one."""
     claim_lease_seconds: int = 75
-    """How long a launch is claimed; a little longer than the request's deadline, so that nobody asks twice at once."""
+    """How long a launch is claimed; longer than the request's deadline by what its commits take, so that nobody asks twice at once."""
     sweep_grace_seconds: int = 120
     """How overdue a thing must be before the sweep puts it on the queue again."""
     retention_days: int = 90
@@ -182,9 +183,22 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         except (ValueError, TypeError, KeyError) as error:
             faults.append(f"{name}: {error}")
     faults += _local_user_faults(values, environment)
+    faults += _claim_faults(values)
     if faults:
         raise SettingsError("bad settings in the environment:\n  " + "\n  ".join(faults))
     return Settings(**values)
+
+
+def _claim_faults(values: Mapping[str, Any]) -> list[str]:
+    defaults = {field.name: field.default for field in fields(Settings)}
+    deadline, lease = ({**defaults, **values}[name] for name in ("request_deadline_seconds", "claim_lease_seconds"))
+    if lease > deadline:
+        return []
+    fault = (
+        f"{PREFIX}CLAIM_LEASE_SECONDS: {lease} must be more than {PREFIX}REQUEST_DEADLINE_SECONDS, which is {deadline}, or two "
+        "launches could ask for the same build at once: raise the lease"
+    )
+    return [fault]
 
 
 def _local_user_faults(values: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:

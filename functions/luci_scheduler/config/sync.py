@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 import structlog
 
+from luci_scheduler.config.problems import Problem
 from luci_scheduler.config.reader import ConfigError, ProjectConfig, read_config
 from luci_scheduler.core.errors import ComeAgainError, PermanentError, SchedulerError, StoreConflictError
 from luci_scheduler.core.identifiers import JobId
@@ -31,7 +32,8 @@ from luci_scheduler.ports import (
 __all__ = ["ConfigFile", "sync_project", "sync_sources"]
 
 _RACES = 20  # a project of many busy jobs changes several times a second; a try is over within half a one
-_MAX_PROBLEMS = 100  # of a project's record: of a config that is wrong throughout nobody reads more
+_MAX_PROBLEMS = 50  # of a kind in a project's record: of a config that is wrong throughout nobody reads more
+_MAX_PROBLEM = 500  # characters: 100 KB of each kind at most; the record needs its megabyte for the jobs' names
 
 _logger = structlog.stdlib.get_logger("luci_scheduler")
 
@@ -163,14 +165,14 @@ def _sync_once(sync: _Sync) -> int:
     version = found.version if found else None
     if found and record.revision == file.revision and not record.problems and not file.trouble:
         return 0
-    problems: tuple[str, ...] = (file.trouble,)
+    problems: tuple[str, ...] = (_cut(file.trouble),)
     if not file.trouble:
         try:
             return _put_in_force(sync, record, version)
         except ConfigError as error:
-            problems = _told(error)
+            problems = _told(error.problems)
         except PermanentError as error:
-            problems = (f"the config is valid but cannot be stored: {error}",)
+            problems = (_cut(f"the config is valid but cannot be stored: {error}"),)
     event = "config_unreadable" if file.trouble else "config_invalid"
     _logger.warning(event, project=file.project, revision=file.revision, problems=problems)
     if problems != record.problems:
@@ -196,10 +198,14 @@ def _put_in_force(sync: _Sync, record: ProjectRecord, version: Version | None) -
     return len(jobs)
 
 
-def _told(error: ConfigError) -> tuple[str, ...]:
-    texts = [str(problem) for problem in error.problems]
-    more = len(texts) - _MAX_PROBLEMS
-    return (*texts[:_MAX_PROBLEMS], *([f"and {more} more"] if more > 0 else []))
+def _told(problems: Sequence[Problem]) -> tuple[str, ...]:
+    texts = [_cut(str(problem)) for problem in problems[:_MAX_PROBLEMS]]
+    more = len(problems) - _MAX_PROBLEMS
+    return (*texts, *([f"and {more} more"] if more > 0 else []))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_PROBLEM else f"{text[:_MAX_PROBLEM]}..."
 
 
 def _writes(sync: _Sync, config: ProjectConfig, record: ProjectRecord, version: Version | None) -> Iterable[Write]:
@@ -226,6 +232,8 @@ def _writes(sync: _Sync, config: ProjectConfig, record: ProjectRecord, version: 
         revision_url=file.revision_url,
         job_ids=tuple(sorted(config.jobs)),
         repos=tuple(sorted(config.watchers)),
+        warnings=_told(config.warnings),
+        warning_count=len(config.warnings),
         mutations=record.mutations + 1,
     )
     yield PutProject(in_force, version)

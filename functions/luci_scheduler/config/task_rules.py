@@ -17,9 +17,10 @@ from luci_scheduler.core.path_filter import compose
 from luci_scheduler.core.ref_sets import ref_set
 from luci_scheduler.core.ref_validation import ANCHORS, REGEXP, is_anchored, ref_problems
 from luci_scheduler.core.regexps import BadRegexpError, compile_regexp
+from luci_scheduler.core.sizes import MAX_TASK_BYTES, json_bytes
 from luci_scheduler.managers.buildbucket.builder_id import builder_id, canonical_bucket
 
-__all__ = ["MAX_ENTRIES", "MAX_ENTRY", "TASKS", "TaskRules"]
+__all__ = ["MAX_ENTRIES", "MAX_ENTRY", "TASKS", "TaskRules", "task_fields"]
 
 TASKS = ("noop", "url_fetch", "gitiles", "buildbucket")
 """Fields of a definition that hold a task."""
@@ -36,6 +37,15 @@ _RESERVED_TAGS = {
     Era.V1: ("scheduler_invocation_id", "scheduler_job_id", "user_agent", "builder"),
     Era.V2: ("scheduler_invocation_id", "scheduler_job_id", "user_agent"),
 }
+
+
+def task_fields(task: Any) -> dict[str, Any]:
+    """Return the fields of a task as a job keeps them: those that are set, lists as lists."""
+    values = {
+        field.name: list(getattr(task, field.name)) if field.is_repeated else getattr(task, field.name)
+        for field in task.DESCRIPTOR.fields
+    }
+    return {name: value for name, value in values.items() if value}
 
 
 class TaskRules:
@@ -71,9 +81,16 @@ class TaskRules:
                 "gitiles": self._gitiles,
                 "buildbucket": self._buildbucket,
             }
-            if kinds[0] in checks:
-                with self._report.at("task"):
-                    checks[kinds[0]](getattr(item, kinds[0]), place.at(kinds[0]))
+            task, at = getattr(item, kinds[0]), place.at(kinds[0])
+            with self._report.at("task"):
+                if kinds[0] in checks:
+                    checks[kinds[0]](task, at)
+                self._size(task, at)
+
+    def _size(self, task: Any, place: Place) -> None:
+        size = json_bytes(task_fields(task))
+        if size > MAX_TASK_BYTES:
+            self._report.error(place, f"the task has {size} bytes, at most {MAX_TASK_BYTES} are allowed")
 
     def _url_fetch(self, task: Any, place: Place) -> None:
         least, most = _TIMEOUT_SECONDS

@@ -34,31 +34,31 @@ def triage_block(lines: Iterable[str]) -> str:
     return trim(block) + "Debug output from the invocation itself:\n"
 
 
-def trim(log: str) -> str:
-    """Cut a log to ``LOG_LIMIT`` bytes as UTF-8: head and the last lines stay, a character that would be split goes.
+def trim(log: str, limit: int = LOG_LIMIT) -> str:
+    """Cut a log to ``limit`` bytes as UTF-8: head and the last lines stay, a character that would be split goes.
 
     The result is never longer than the limit, so trimming it again changes nothing.
     """
     data = log.encode()
-    return log if len(data) <= LOG_LIMIT else trim_bytes(data).decode(errors="ignore")
+    return log if len(data) <= limit else trim_bytes(data, limit).decode(errors="ignore")
 
 
-def trim_bytes(log: bytes) -> bytes:
-    """Cut a log to ``LOG_LIMIT`` bytes: whole head lines as fit, a line about the cut, the last 100 lines."""
-    if len(log) <= LOG_LIMIT:
+def trim_bytes(log: bytes, limit: int = LOG_LIMIT) -> bytes:
+    """Cut a log to ``limit`` bytes: whole head lines as fit, a line about the cut, the last 100 lines."""
+    if len(log) <= limit:
         return log
-    kept = _head_and_tail(log)
-    return kept if kept is not None else log[: LOG_LIMIT - len(_CUT) - 2] + b"\n" + _CUT + b"\n"
+    kept = _head_and_tail(log, limit)
+    return kept if kept is not None else log[: limit - len(_CUT) - 2] + b"\n" + _CUT + b"\n"
 
 
-def _head_and_tail(log: bytes) -> bytes | None:
+def _head_and_tail(log: bytes, limit: int) -> bytes | None:
     tail_start = len(log)
     for _ in range(_TAIL_LINES):
         tail_start = log.rfind(b"\n", 0, tail_start - 1)
         if tail_start <= 0:
             return None
     tail = log[tail_start + 1 :]
-    head_size = LOG_LIMIT - len(tail) - len(_CUT) - 1
+    head_size = limit - len(tail) - len(_CUT) - 1
     if head_size <= 0:
         return None
     head_end = log.rfind(b"\n", 0, head_size)

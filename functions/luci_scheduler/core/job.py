@@ -97,6 +97,9 @@ class Job:
     triage_due: Instant | None = None
     """Since when a triage is asked for that nobody has carried out yet (after a change of policy, pause or removal)."""
     last_triage: Instant | None = None
+    """When the last triage decided; its log and this are one commit."""
+    triaged_revision: str = ""
+    """The revision of the definition that the last triage went by."""
     last_poll: Instant | None = None
     """When a gitiles job last looked and found nothing new; such a look leaves no invocation."""
     active_invocations: tuple[InvocationId, ...] = ()

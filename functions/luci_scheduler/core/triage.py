@@ -24,7 +24,7 @@ __all__ = [
     "inactive_reason",
     "new_invocation",
     "triage",
-    "with_new_invocations",
+    "triaged",
 ]
 
 MAX_PENDING = 1000
@@ -124,6 +124,11 @@ def first_log(request: Request, now: Instant) -> str:
     return log
 
 
-def with_new_invocations(job: Job, invocation_ids: Sequence[InvocationId]) -> Job:
-    """Return the job with invocations added to its active ones."""
-    return replace(job, active_invocations=(*job.active_invocations, *invocation_ids))
+def triaged(job: Job, invocation_ids: Sequence[InvocationId], now: Instant) -> Job:
+    """Return the job as a triage leaves it: with new invocations among its active ones, and a note of when and by what it went."""
+    return replace(
+        job,
+        active_invocations=(*job.active_invocations, *invocation_ids),
+        last_triage=now,
+        triaged_revision=job.definition.revision,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job, PolicyKind
 from luci_scheduler.core.request import Request
+from luci_scheduler.core.sizes import MAX_DEFINITION_BYTES, check_invocation, definition_bytes
 from luci_scheduler.core.triage import (
     MAX_PENDING,
     Triage,
@@ -20,13 +21,13 @@ from luci_scheduler.core.triage import (
     inactive_reason,
     new_invocation,
     triage,
-    with_new_invocations,
+    triaged,
 )
 from luci_scheduler.core.triage_log import TriageLog
 from luci_scheduler.core.trigger import Trigger, sort_key
 from luci_scheduler.core.trigger_json import stored_bytes
 from luci_scheduler.engine.outbox import triage_task
-from luci_scheduler.engine.runtime import Runtime
+from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.ports import (
     CreateInvocation,
     CreateTrigger,
@@ -38,7 +39,7 @@ from luci_scheduler.ports import (
 )
 from luci_scheduler.tracing import current_trace
 
-__all__ = ["PENDING_READ", "Allocation", "allocate"]
+__all__ = ["PENDING_READ", "Allocation", "allocate", "commit_allocation"]
 
 PENDING_READ = MAX_PENDING + 200
 """Pending triggers read for one triage: enough to see a surplus; the rest is seen by the next."""
@@ -72,6 +73,7 @@ def allocate(
     key: str,
     unmarked: Collection[str] = (),
     acknowledged: Sequence[InvocationId] = (),
+    refusal: str = "",
 ) -> Allocation:
     """Triage ``job`` over its pending triggers and the new ones, and draw up what is to be written.
 
@@ -86,6 +88,8 @@ def allocate(
         key: the delivery's key.
         unmarked: IDs among ``new`` that need no marker once they are resolved, as nothing brings them twice.
         acknowledged: invocations whose end is committed together with the outcome; the log tells of them.
+        refusal: why the store would not take what came of this before; instead of starting anything the triggers that
+            would have been consumed are discarded with it.
     """
     stored = {found.value.trigger.id: found for found in pending}
     fresh = {record.trigger.id: record for record in new}
@@ -93,13 +97,15 @@ def allocate(
     now = runtime.clock.now()
     ordered = sorted(triggers, key=sort_key)
     surplus = 0 if inactive_reason(job) else max(0, len(ordered) - MAX_PENDING)
-    fitting = [*ordered[:surplus], *_what_fits(runtime, job, ordered[surplus:])]
+    fitting = [*ordered[:surplus], *_what_fits(runtime, job, ordered[surplus:], started)]
     decision = triage(job, fitting, runtime.era_of(job.definition.task), now, surplus)
-    invocations, creations, resolved = _invocations(runtime, job, decision, started=started, now=now, key=key)
+    invocations, creations, resolved = _invocations(
+        runtime, job, decision, started=started, now=now, key=key, refusal=refusal
+    )
     marked = {name: outcome for name, outcome in resolved.items() if name not in unmarked}
     markers = _markers(marked, stored, fresh, now, runtime.limits.expiry(now))
     waiting = [CreateTrigger(record) for record in new if record.trigger.id not in resolved]
-    changed = with_new_invocations(job, [invocation.id for invocation in invocations])
+    changed = triaged(job, [invocation.id for invocation in invocations], now)
     is_cut = len(fitting) < len(triggers) or len(pending) >= PENDING_READ
     if is_cut and resolved and (inactive_reason(changed) or has_free_slot(changed)):
         # Neither the end of an invocation nor another trigger need ever come: the job's document asks for the rest.
@@ -110,7 +116,10 @@ def allocate(
         invocations=tuple(invocations),
         writes=(*creations, *markers, *waiting),
         left=len(triggers) - len(resolved),
-        log=_triage_log(
+        # What the store would not take may be the job with its log.
+        log=""
+        if refusal
+        else _triage_log(
             runtime,
             changed,
             decision,
@@ -120,6 +129,31 @@ def allocate(
             acknowledged=acknowledged,
         ),
     )
+
+
+def commit_allocation(
+    runtime: Runtime, draw_up: Callable[[str], tuple[Allocation, Sequence[Write]]]
+) -> list[Found[Invocation]]:
+    """Commit an allocation with all that belongs to it, and return what it created.
+
+    Where the store can never take it, what was to be started is not: its triggers are discarded with the reason, so that
+    neither the end of an invocation hangs on its successor nor a trigger is lost without a trace.
+
+    Args:
+        runtime: ports and limits.
+        draw_up: returns an allocation and all writes of the commit, which begin with its own; given the `refusal` that
+            `allocate` takes.
+
+    Raises:
+        StoreConflictError: nothing was written; decide again.
+        PermanentError: what is refused is not the allocation; nothing was written.
+    """
+    allocation, writes = draw_up("")
+    try:
+        return allocation.created(runtime.store.commit(writes))
+    except PermanentError as error:
+        allocation, writes = draw_up(f"what it starts cannot be stored: {error}")
+        return allocation.created(runtime.store.commit(writes))
 
 
 def _triage_log(
@@ -151,7 +185,7 @@ Resolutions = dict[str, tuple[InvocationId, str]]
 
 
 def _invocations(
-    runtime: Runtime, job: Job, decision: Triage, *, started: Instant, now: Instant, key: str
+    runtime: Runtime, job: Job, decision: Triage, *, started: Instant, now: Instant, key: str, refusal: str
 ) -> tuple[list[Invocation], list[Write], Resolutions]:
     invocations: list[Invocation] = []
     creations: list[Write] = []
@@ -160,9 +194,10 @@ def _invocations(
     for request in decision.requests:
         identifier = _draw_id(runtime, started, taken)
         try:
-            invocation = new_invocation(job, request, identifier, started)
+            invocation = _allocated(job, request, identifier, started, refusal)
         except PermanentError as error:
             resolved.update(_all_of(request, InvocationId(0), str(error)))
+            _tell(job, request, str(error))
             continue
         log = first_log(request, now)
         due = Instant(now + runtime.limits.claim_lease)
@@ -173,6 +208,19 @@ def _invocations(
         creations.append(CreateInvocation(invocation, log))
         resolved.update(_all_of(request, identifier, ""))
     return invocations, creations, resolved
+
+
+def _allocated(job: Job, request: Request, identifier: InvocationId, started: Instant, refusal: str) -> Invocation:
+    invocation = new_invocation(job, request, identifier, started)
+    check_invocation(invocation)
+    if refusal:
+        raise PermanentError(refusal)
+    return invocation
+
+
+def _tell(job: Job, request: Request, reason: str) -> None:
+    for trigger in request.incoming_triggers:
+        logger.warning("trigger_discarded", job_id=job.id, trigger_id=trigger.id, reason=reason)
 
 
 def _draw_id(runtime: Runtime, started: Instant, taken: set[InvocationId]) -> InvocationId:
@@ -203,18 +251,19 @@ def _markers(
             yield CreateTrigger(replace(fresh[trigger_id], **changes))
 
 
-def _what_fits(runtime: Runtime, job: Job, ordered: Sequence[Trigger]) -> list[Trigger]:
+def _what_fits(runtime: Runtime, job: Job, ordered: Sequence[Trigger], started: Instant) -> list[Trigger]:
     """Return those of the triggers, oldest first, that one triage can take up; the others wait for the next.
 
-    A batch has to fit into one invocation: the oldest go first. Where triggers are not batched the commit is the limit,
-    and under NEWEST_FIRST it is the newest that count.
+    A batch has to fit into one invocation, beside its task: the oldest go first. Where triggers are not batched the commit
+    is the limit, and under NEWEST_FIRST it is the newest that count.
     """
     limits = runtime.limits
     if inactive_reason(job):
         return _up_to(ordered, limits.commit_bytes)
     if job.definition.policy.kind == PolicyKind.NEWEST_FIRST:
         return _up_to(reversed(ordered), limits.commit_bytes)[::-1]
-    return _up_to(ordered, limits.batch_bytes)
+    bare = new_invocation(job, Request(), InvocationId(0), started)
+    return _up_to(ordered, MAX_DEFINITION_BYTES - definition_bytes(bare))
 
 
 def _up_to(triggers: Iterable[Trigger], limit: int) -> list[Trigger]:

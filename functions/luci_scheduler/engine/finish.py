@@ -10,7 +10,8 @@ from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import ComeAgainError, StoreConflictError
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
-from luci_scheduler.engine.allocation import PENDING_READ, allocate
+from luci_scheduler.core.sizes import log_limits
+from luci_scheduler.engine.allocation import PENDING_READ, Allocation, allocate, commit_allocation
 from luci_scheduler.engine.jobs import put_job, rewound
 from luci_scheduler.engine.outbox import dispatch_task
 from luci_scheduler.engine.runtime import Runtime, logger
@@ -63,12 +64,14 @@ def commit_outcome(
 
 
 def _update(runtime: Runtime, found: Found[Invocation], invocation: Invocation, log: str) -> UpdateInvocation:
-    """Return the write of an outcome: its lines are appended unread, but for the rare one that cuts a log of two limits."""
+    """Return the write of an outcome: its lines are appended unread, but for the rare one that cuts a log grown too long."""
+    log = debug_log.trim(log)  # as the store does: what it drops is not to count
     size = invocation.log_size + len(log.encode())
-    if size <= 2 * debug_log.LOG_LIMIT:
+    most, cut_to = log_limits(invocation)
+    if size <= most:
         return UpdateInvocation(replace(invocation, log_size=size), found.version, log)
     stored = runtime.store.invocation_with_log(invocation.job_id, invocation.id)
-    whole = debug_log.trim((stored[1] if stored else "") + log)
+    whole = debug_log.trim((stored[1] if stored else "") + log, cut_to)
     return UpdateInvocation(replace(invocation, log_size=len(whole.encode())), found.version, whole, replaces_log=True)
 
 
@@ -103,11 +106,14 @@ def _commit_with_job(
         return ()
     pending = runtime.store.pending_triggers(job.id, PENDING_READ)
     started = runtime.clock.now()
-    plan = allocate(runtime, job, pending, (), started=started, key=key, acknowledged=(update.invocation.id,))
-    job = rewound(runtime, replace(plan.job, triggers_wait=bool(pending)), runtime.clock.now())
-    writes: list[Write] = [*plan.writes, update, *poller, put_job(job, found, key, plan.log)]
-    versions = runtime.store.commit(writes)
-    created = plan.created(versions)
+
+    def draw_up(refusal: str) -> tuple[Allocation, Sequence[Write]]:
+        ended = (update.invocation.id,)
+        plan = allocate(runtime, job, pending, (), started=started, key=key, acknowledged=ended, refusal=refusal)
+        changed = rewound(runtime, replace(plan.job, triggers_wait=bool(pending)), runtime.clock.now())
+        return plan, [*plan.writes, update, *poller, put_job(changed, found, key, plan.log)]
+
+    created = commit_allocation(runtime, draw_up)
     if not pending:
         # A trigger may have come between the look and the commit that cleared the flag: look once more.
         created += take_up_waiting(runtime, job.id, key)

@@ -14,7 +14,7 @@ from luci_scheduler.core.triage import has_free_slot, inactive_reason
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import MAX_TRIGGER_BYTES, stored_bytes
 from luci_scheduler.engine.advance import launch_all
-from luci_scheduler.engine.allocation import PENDING_READ, allocate
+from luci_scheduler.engine.allocation import PENDING_READ, Allocation, allocate, commit_allocation
 from luci_scheduler.engine.jobs import put_job
 from luci_scheduler.engine.launch import needs_launch
 from luci_scheduler.engine.outbox import launch_task
@@ -110,11 +110,14 @@ def _record(
     if {stored.value.trigger.id for stored in pending} & {record.trigger.id for record in good}:
         # A repeated delivery of what waits already: taken for new it would run twice.
         raise StoreConflictError(f"job {job.id} has some of the triggers already")
-    plan = allocate(runtime, job, pending, good, started=started, key=key)
-    job = replace(plan.job, triggers_wait=job.triggers_wait or plan.left > 0)
-    planned = [_write(w.record, markers) if isinstance(w, CreateTrigger) else w for w in plan.writes]
-    versions = runtime.store.commit([*planned, *writes, put_job(job, found, key, plan.log)])
-    launch_all(runtime, plan.created(versions), key)
+
+    def draw_up(refusal: str) -> tuple[Allocation, Sequence[Write]]:
+        plan = allocate(runtime, job, pending, good, started=started, key=key, refusal=refusal)
+        changed = replace(plan.job, triggers_wait=job.triggers_wait or plan.left > 0)
+        planned = [_write(w.record, markers) if isinstance(w, CreateTrigger) else w for w in plan.writes]
+        return plan, [*planned, *writes, put_job(changed, found, key, plan.log)]
+
+    launch_all(runtime, commit_allocation(runtime, draw_up), key)
     return False
 
 

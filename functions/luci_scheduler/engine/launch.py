@@ -158,6 +158,8 @@ def _attempt(runtime: Runtime, controller: Controller, *, may_exist: bool) -> No
     except PermanentError as error:
         logger.warning("launch_refused", job_id=invocation.job_id, invocation_id=str(invocation.id), error=str(error))
         if controller.invocation.status.is_initial:
+            if may_exist:
+                _cancel_what_may_run(runtime, controller)
             controller.set_status(Status.FAILED)
     if invocation.abort_requested_by and not controller.invocation.status.is_final:
         _abort_after_all(runtime, controller)

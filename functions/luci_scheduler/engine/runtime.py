@@ -57,9 +57,6 @@ class Limits:
     """Notification message IDs that an invocation remembers; a build sends three."""
     commit_wait: int = 10 * MINUTE
     """How long, from its publication, a commit event waits for its commit to be served; 0: nobody is asked."""
-    batch_bytes: int = 600_000
-    """Triggers that one invocation can hold, as JSON: a document may have a mebibyte, its log up to 400,000 bytes. A
-    thousand commits of most repositories are less."""
     commit_bytes: int = 3_000_000
     """Triggers that one triage resolves, as JSON: a commit may have ten mebibytes, and holds some of them up to three times."""
 

@@ -7,13 +7,14 @@ from dataclasses import replace
 
 from luci_scheduler.core.errors import ComeAgainError, StoreConflictError
 from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.triage import has_free_slot, inactive_reason
-from luci_scheduler.engine.allocation import PENDING_READ, allocate
+from luci_scheduler.engine.allocation import PENDING_READ, Allocation, allocate, commit_allocation
 from luci_scheduler.engine.jobs import put_job, rewound
 from luci_scheduler.engine.runtime import Runtime
-from luci_scheduler.ports import Found, TriggerRecord
+from luci_scheduler.ports import Found, TriggerRecord, Write
 
 __all__ = ["take_up_waiting"]
 
@@ -29,17 +30,26 @@ def take_up_waiting(runtime: Runtime, job_id: JobId, key: str, *, asked_for: boo
         found = runtime.store.job(job_id) if pending or asked_for else None
         if found is None or not _needs_triage(found.value, pending):
             return []
-        asking = replace(found.value, triage_due=None)
-        plan = allocate(runtime, asking, pending, (), started=started, key=key)
-        # Where something was pending a moment ago the flag stays set: a later look that finds nothing clears it.
-        waits = found.value.triggers_wait or bool(pending)
-        changed = rewound(runtime, replace(plan.job, triggers_wait=waits), runtime.clock.now())
         try:
-            versions = runtime.store.commit([*plan.writes, put_job(changed, found, key, plan.log)])
+            return _triaged(runtime, found, pending, started, key)
         except StoreConflictError:
             continue
-        return plan.created(versions)
     raise ComeAgainError(f"job {job_id} changes too fast to be triaged")
+
+
+def _triaged(
+    runtime: Runtime, found: Found[Job], pending: Sequence[Found[TriggerRecord]], started: Instant, key: str
+) -> list[Found[Invocation]]:
+    asking = replace(found.value, triage_due=None)
+    # Where something was pending a moment ago the flag stays set: a later look that finds nothing clears it.
+    waits = found.value.triggers_wait or bool(pending)
+
+    def draw_up(refusal: str) -> tuple[Allocation, Sequence[Write]]:
+        plan = allocate(runtime, asking, pending, (), started=started, key=key, refusal=refusal)
+        changed = rewound(runtime, replace(plan.job, triggers_wait=waits), runtime.clock.now())
+        return plan, [*plan.writes, put_job(changed, found, key, plan.log)]
+
+    return commit_allocation(runtime, draw_up)
 
 
 def _needs_triage(job: Job, pending: Sequence[Found[TriggerRecord]]) -> bool:

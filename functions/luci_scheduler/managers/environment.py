@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from luci_scheduler.core.era import Era
+from luci_scheduler.core.instants import MINUTE
 from luci_scheduler.ports import Buildbucket, Fetch, Gitiles, Pollers
 
 __all__ = ["Environment", "Polling", "Server"]
@@ -47,4 +48,6 @@ class Environment:
     servers: Mapping[str, Server] = field(default_factory=dict)
     check_interval: int = 0
     """Nanoseconds between status checks; 0: the era's default."""
+    request_deadline: int = MINUTE
+    """What a launch attempt asks for, look-up and request together, has to be answered within these nanoseconds."""
     polling: Polling = field(default_factory=Polling)

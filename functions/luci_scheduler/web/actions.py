@@ -9,7 +9,7 @@ from luci_scheduler.api.errors import ApiError, Code
 from luci_scheduler.api.service import abort_invocation, abort_job, pause_job, resume_job
 from luci_scheduler.api.triggering import rerun_invocation, trigger_job
 from luci_scheduler.core.identifiers import InvocationId, JobId, split_job_id
-from luci_scheduler.web.pages import NO_SUCH_INVOCATION, NO_SUCH_JOB
+from luci_scheduler.web.pages import NO_SUCH_INVOCATION, NO_SUCH_JOB, project_address
 from luci_scheduler.web.tokens import is_genuine
 from luci_scheduler.web.visit import Answer, PageError, Visit, address, redirect
 
@@ -23,7 +23,7 @@ Form = Mapping[str, str]
 
 
 def act(visit: Visit, action: str, job_id: JobId, invocation: str, form: Form, fetch_site: str) -> Answer:
-    """Carry out an action and send the browser on to the job's or the invocation's page.
+    """Carry out an action and send the browser on to the page of the job or invocation, or back to the project's.
 
     Args:
         visit: who acts.
@@ -51,9 +51,17 @@ def act(visit: Visit, action: str, job_id: JobId, invocation: str, form: Form, f
         raise PageError(404, "There is no such action.") from error
     except ApiError as error:
         raise _page_error(error, action) from error
+    return redirect(_next_page(job_id, invocation, done, form))
+
+
+def _next_page(job_id: JobId, invocation: str, done: str, form: Form) -> str:
+    """Return where the visitor sees what he did: no address comes from the form, so that none can lead elsewhere."""
+    project, name = split_job_id(job_id)
+    if form.get("page") == "project":
+        return project_address(project, form.get("filter", ""), form.get("from", ""), done=done, job=name)
     # A rerun's invocation is a new one: it shows on the job's page. So does what a job was asked for.
     parts = [invocation] if invocation and done == "abort" else []
-    return redirect(address("jobs", *split_job_id(job_id), *parts, done=done))
+    return address("jobs", project, name, *parts, done=done)
 
 
 def _page_error(error: ApiError, action: str) -> PageError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.job import Flavor, Job, PolicyKind, TriggeringPolicy
 from luci_scheduler.core.public_state import LABEL_CLASSES
 from luci_scheduler.core.schedule import DISTANT_FUTURE
+from luci_scheduler.core.triage import has_free_slot
+from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.ports import PollerRecord
 from luci_scheduler.web.presentation import label_of, shown, status_of
 from luci_scheduler.web.visit import address
@@ -26,12 +28,14 @@ __all__ = [
     "JobView",
     "PollerView",
     "ResultView",
+    "TriageView",
     "job_order",
     "job_view",
     "policy_text",
     "poller_view",
     "result_view",
     "row_json",
+    "triage_view",
 ]
 
 _FLAVORS = {
@@ -86,6 +90,11 @@ class JobView:
         """Whether the caller may do anything to it."""
         return self.may_trigger or self.may_abort or self.may_pause or self.may_resume
 
+    @property
+    def may_act_in_row(self) -> bool:
+        """Whether a list of jobs has something to offer for it, as things stand."""
+        return self.may_resume if self.paused else self.may_trigger or self.may_pause
+
 
 @dataclass(frozen=True, slots=True)
 class PollerView:
@@ -100,6 +109,18 @@ class PollerView:
     """Ref, the revision that is known of it; the first ones by name."""
     more_refs: int
     backlog: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class TriageView:
+    """A job's last triage."""
+
+    log: str
+    at: str
+    """RFC 3339; empty if it is not known."""
+    when: str
+    changes: Sequence[str]
+    """What has changed since, in sentences: where there are any the log is stale."""
 
 
 def job_order(job: Job) -> tuple[str, bool, str]:
@@ -205,6 +226,41 @@ def poller_view(job: Job, record: PollerRecord | None, newest: Invocation | None
             for ref, backlog in sorted((record.backlog if record else {}).items())
         ],
     )
+
+
+def triage_view(job: Job, log: str, waiting: Sequence[Trigger], now: Instant) -> TriageView:
+    """Return how a job's last triage went and what has changed since.
+
+    Log and time of a triage are one commit here, so one cannot fall behind the other as in the original; but both can be
+    behind the job.
+
+    Args:
+        job: the job.
+        log: the log of its last triage.
+        waiting: its oldest pending triggers, as many as are known.
+        now: the clock.
+    """
+    at = job.last_triage
+    return TriageView(
+        log=log,
+        at=format_rfc3339(at) if at is not None else "",
+        when=f"{shown(at)}, {relative(now - at, 'ago', 'from now')}" if at is not None else "",
+        changes=list(_changes_since(job, at, waiting)) if at is not None else [],
+    )
+
+
+def _changes_since(job: Job, triage: Instant, waiting: Sequence[Trigger]) -> Iterable[str]:
+    """Tell what the last triage could not know. An invocation that ended with nothing to wait for it needed none."""
+    if newer := sum(trigger.created > triage for trigger in waiting):
+        later = "" if has_free_slot(job) else " They are looked at when an invocation ends."
+        yield f"{newer} of the triggers shown as pending {'has' if newer == 1 else 'have'} come.{later}"
+    if job.triaged_revision != job.definition.revision:
+        before, after = job.triaged_revision or "an earlier config", job.definition.revision or "another config"
+        yield f"The definition has changed, from revision {before} to {after}."
+    if job.changed_when is not None and job.changed_when > triage:
+        yield f"The job has been {'paused' if job.paused else 'resumed'}."
+    if job.triage_due is not None:
+        yield "Another triage has been asked for, and is on its way."
 
 
 def row_json(view: JobView, results: Sequence[ResultView]) -> dict[str, Any]:

@@ -38,6 +38,7 @@ from luci_scheduler.web.job_views import (
     poller_view,
     result_view,
     row_json,
+    triage_view,
 )
 from luci_scheduler.web.presentation import (
     definition_text,
@@ -51,7 +52,17 @@ from luci_scheduler.web.presentation import (
 from luci_scheduler.web.timeline import EventKind, count, events, marks
 from luci_scheduler.web.visit import Answer, PageError, Visit, address
 
-__all__ = ["NO_SUCH_INVOCATION", "NO_SUCH_JOB", "backfill", "commit", "invocation", "job", "project", "projects"]
+__all__ = [
+    "NO_SUCH_INVOCATION",
+    "NO_SUCH_JOB",
+    "backfill",
+    "commit",
+    "invocation",
+    "job",
+    "project",
+    "project_address",
+    "projects",
+]
 
 NO_SUCH_JOB = "No such job or no permission to view it."
 NO_SUCH_INVOCATION = "The requested invocation is not found."
@@ -102,8 +113,9 @@ def project(visit: Visit, name: str) -> Answer:
     record = context.runtime.store.project(name)
     if not visible or record is None:
         raise PageError(404, "No such project or no permission to view any of its jobs.")
-    wanted = visit.query.get("filter", "")
-    chosen = [item for item in visible if wanted not in _FILTERS or state_of(item) in _FILTERS[wanted]]
+    asked, done_to = visit.query.get("filter", ""), visit.query.get("job", "")
+    wanted = asked if asked in _FILTERS else ""
+    chosen = [item for item in visible if not wanted or state_of(item) in _FILTERS[wanted]]
     start = _number(visit.query.get("from", ""))
     part = chosen[start : start + _JOBS_ON_PAGE]
     trends = _trends(context, part)
@@ -114,6 +126,8 @@ def project(visit: Visit, name: str) -> Answer:
         "project": name,
         "revision": record.value.revision,
         "problems": list(record.value.problems),
+        "warnings": list(record.value.warnings),
+        "warning_count": record.value.warning_count,
         "jobs": [row_json(view, results) for view, results in rows],
     }
     return visit.page(
@@ -124,18 +138,22 @@ def project(visit: Visit, name: str) -> Answer:
         revision_url=safe_url(record.value.revision_url),
         rows=rows,
         total=len(chosen),
-        wanted=wanted if wanted in _FILTERS else "",
+        wanted=wanted,
         filters=[(label, address("jobs", name, filter=label)) for label in _FILTERS],
         all_address=address("jobs", name),
-        newer=_part(name, wanted, max(0, start - _JOBS_ON_PAGE)) if start else "",
-        older=_part(name, wanted, start + _JOBS_ON_PAGE) if start + _JOBS_ON_PAGE < len(chosen) else "",
+        newer=project_address(name, wanted, max(0, start - _JOBS_ON_PAGE)) if start else "",
+        older=project_address(name, wanted, start + _JOBS_ON_PAGE) if start + _JOBS_ON_PAGE < len(chosen) else "",
+        may_act=any(view.may_act_in_row for view, _ in rows),
+        back={"page": "project", "filter": wanted, "from": start},
+        done_to=next((done_to for item in visible if split_job_id(item.id)[1] == done_to), ""),
     )
 
 
-def _part(name: str, wanted: str, start: int) -> str:
-    return address(
-        "jobs", name, **{"filter": wanted if wanted in _FILTERS else "", "from": str(start) if start else ""}
-    )
+def project_address(name: str, wanted: str, start: int | str, **more: str) -> str:
+    """Return the address of a part of a project's page; a filter or a start that there is not is left out."""
+    number = _number(str(start))
+    query = {"filter": wanted if wanted in _FILTERS else "", "from": str(number) if number else ""}
+    return address("jobs", name, **query, **more)
 
 
 def _number(text: str) -> int:
@@ -195,12 +213,18 @@ def _first_page(
     store, now = context.runtime.store, context.runtime.clock.now()
     waiting = [item.value.trigger for item in store.pending_triggers(record.id, _PENDING_ON_PAGE + 1)]
     document["pending_triggers"] = [item.public() for item in waiting[:_PENDING_ON_PAGE]]
+    triage = triage_view(record, store.triage_log(record.id), waiting[:_PENDING_ON_PAGE], now)
+    document["last_triage"] = {
+        "at": triage.at or None,
+        "stale": bool(triage.changes),
+        "changes": list(triage.changes),
+        "log": triage.log,
+    }
     first: dict[str, Any] = {
         "definition": definition_text(record.definition.task),
         "policy": policy_text(record.definition.policy),
         "triggers": list(record.definition.triggered_jobs),
-        "triage_log": store.triage_log(record.id),
-        "last_triage": shown(record.last_triage) if record.last_triage is not None else "",
+        "triage": triage,
         "pending": [trigger_view(item, now) for item in waiting[:_PENDING_ON_PAGE]],
         "more_pending": len(waiting) > _PENDING_ON_PAGE,
     }

@@ -127,7 +127,9 @@ def address(*parts: str, **query: str) -> str:
 
 def _twin(query: Mapping[str, str]) -> str:
     """Return the address of a page's JSON twin, relative to the page."""
-    return "?" + urlencode({**{name: value for name, value in query.items() if name != "done"}, "format": "json"})
+    return "?" + urlencode(
+        {**{name: value for name, value in query.items() if name not in ("done", "job")}, "format": "json"}
+    )
 
 
 def static_file(name: str) -> Answer | None:

@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
+from google.auth.exceptions import TransportError
 
 from emulator.gitiles import GitilesServer, Person, Repository
 from emulator.gitiles.faults import GitilesFault
 from emulator.gitiles.testing import commit_history
-from emulator.memory.sources import ManualClock
 from luci_scheduler.adapters import gitiles
 from luci_scheduler.adapters.gitiles import GitilesClient, host_urls, parse_time
 from luci_scheduler.adapters.http import sessions
-from luci_scheduler.core.instants import SECOND, Instant, parse_rfc3339
+from luci_scheduler.core.instants import SECOND, parse_rfc3339
 from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.ports import GitilesError
+from tests.unit.adapters.dripping import HEAD, dripping
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 HOST = "dawn.googlesource.com"
@@ -86,11 +88,10 @@ def recorded() -> Iterator[Recorded]:
     server.stop()
 
 
-def client(url: str, *, authenticated: bool = False, deadline: int = 5 * SECOND, clock: Any = None) -> GitilesClient:
+def client(url: str, *, authenticated: bool = False, deadline: int = 5 * SECOND) -> GitilesClient:
     """Return a client for which ``url`` stands for the host."""
-    clock = clock or ManualClock(Instant(MONDAY))
     opened = sessions(authenticated=False)
-    return GitilesClient(host_urls({HOST: url}), opened, clock, deadline, authenticated=authenticated)
+    return GitilesClient(host_urls({HOST: url}), opened, deadline, authenticated=authenticated)
 
 
 def refusal(call: Callable[[], Any]) -> GitilesError:
@@ -309,14 +310,21 @@ class TestOnRealRepositories:
         assert error.transient
         assert asked.log(TINT, sha, limit=1).commits[0].id == sha
 
-    def test_an_answer_that_drips(self, server: GitilesServer, tmp_path: Path) -> None:
-        """The deadline is for the whole answer, not for each piece of it."""
-        commit_history(Repository.create(tmp_path / HOST / "tint"), 1)
 
-        class Hasty(ManualClock):
-            def now(self) -> Instant:
-                self.advance(10 * SECOND)
-                return super().now()
+def test_an_answer_that_drips() -> None:
+    """The deadline is for the whole answer, not for each piece of it."""
+    with dripping(HEAD) as url:
+        error = refusal(lambda: client(url, deadline=SECOND // 4).refs(TINT, "refs/heads"))
+    assert (error.code, error.transient) == ("DEADLINE_EXCEEDED", True)
 
-        asked = client(server.url_of(HOST), clock=Hasty(Instant(MONDAY)))
-        assert refusal(lambda: asked.refs(TINT, "refs/heads")).code == "DEADLINE_EXCEEDED"
+
+def test_a_missing_token_is_a_failure_like_any_other() -> None:
+    """It may be there the next time; what the library says stays out of the error."""
+
+    class NoToken(requests.Session):
+        def get(self, *_: Any, **__: Any) -> requests.Response:
+            raise TransportError("what the metadata server said: secret")
+
+    asked = GitilesClient(host_urls({HOST: "http://127.0.0.1:1"}), NoToken, 5 * SECOND, authenticated=True)
+    error = refusal(lambda: asked.refs(TINT, "refs/heads"))
+    assert (str(error), error.transient) == ("UNKNOWN: no answer: TransportError", True)

@@ -146,6 +146,7 @@ def test_debug_state_is_for_administrators() -> None:
     reply = client.call("GetDebugJobState", REF, ADMIN, service)
     assert reply["activeInvocations"] == [str(world.invocations()[0].id)]
     assert reply["triageLog"] == world.store.triage_log(JOB) != ""
+    assert int(reply["lastTriageTs"]) * 1000 == world.clock.now()
     for who in (OWNER, STRANGER, ""):
         for ref in (REF, {"project": "no", "job": "no"}):
             answer = client.post("GetDebugJobState", ref, who, service)

@@ -9,7 +9,7 @@ import pytest
 from luci_scheduler.config import parsing, schema, task_rules, validator
 from luci_scheduler.config.reader import read_config
 from luci_scheduler.config.settings import read_settings
-from luci_scheduler.core import regexps
+from luci_scheduler.core import regexps, sizes
 from tests.unit.config.test_settings import GOOD
 
 PAGE = Path("docs/reference/config.md").read_text(encoding="utf-8")
@@ -47,6 +47,7 @@ def test_every_field_is_documented(field: str) -> None:
         validator.MAX_PATTERNS,
         task_rules.MAX_ENTRIES,
         task_rules.MAX_ENTRY,
+        sizes.MAX_TASK_BYTES,
         regexps.MAX_LENGTH,
     ],
 )

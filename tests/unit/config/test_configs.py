@@ -231,14 +231,56 @@ def test_the_same_trouble_is_written_once() -> None:
 
 
 def test_a_record_holds_no_more_problems_than_people_read() -> None:
-    """Of a config that is wrong throughout the first hundred are kept, and how many more there are."""
+    """Of a config that is wrong throughout the first fifty are kept, and how many more there are."""
     runtime = World("").runtime
     store = runtime.store
     sync_project(runtime, ConfigFile("p", "job { noop {} }\n" * 150, "1"), "k")
     project = store.project("p")
     assert project is not None
-    assert len(project.value.problems) == 101
-    assert project.value.problems[-1] == "and 50 more"
+    assert len(project.value.problems) == 51
+    assert project.value.problems[-1] == "and 100 more"
+
+
+def _old_bucket(number: int, more: str = "") -> str:
+    return f'job {{ id: "{number}" {more} buildbucket {{ server: "s" bucket: "luci.p.ci" builder: "b" }} }}\n'
+
+
+def test_warnings_are_kept_with_the_config_in_force() -> None:
+    """In the same commit, with line and path; an unchanged config writes nothing, and a broken one leaves them alone."""
+    runtime = World("").runtime
+    store = runtime.store
+
+    def record() -> ProjectRecord:
+        found = store.project("p")
+        assert found is not None
+        return found.value
+
+    sync_project(runtime, ConfigFile("p", _old_bucket(1) + _old_bucket(2), "1"), "k")
+    assert (record().mutations, record().problems, record().warning_count) == (1, (), 2)
+    assert record().warnings[1].startswith('luci-scheduler.cfg:2: warning: job "2" / task: the bucket name "luci.p.ci"')
+    before = record()
+    sync_project(runtime, ConfigFile("p", _old_bucket(1) + _old_bucket(2), "1"), "k")
+    assert record() == before
+    sync_project(runtime, ConfigFile("p", "job {", "2"), "k")
+    assert record().problems
+    assert record().warnings == before.warnings
+    sync_project(runtime, ConfigFile("p", GOOD.replace("luci.p.ci", "ci").replace('acl_sets: "default"', ""), "3"), "k")
+    assert (record().problems, record().warnings, record().warning_count) == ((), (), 0)
+
+
+def test_warnings_of_a_huge_config_are_bounded() -> None:
+    """In number and length, however much a file quotes: the record leaves room for the names of the jobs."""
+    runtime = World("").runtime
+    text = "".join(_old_bucket(number, f'acl_sets: "{"x" * 900}"') for number in range(150))
+    sync_project(runtime, ConfigFile("p", text, "1"), "k")
+    sync_project(runtime, ConfigFile("p", text + f'job {{ id: "{"y" * 5000}" noop {{}} }}', "2"), "k")
+    project = runtime.store.project("p")
+    assert project is not None
+    assert (project.value.revision, len(project.value.warnings), project.value.warning_count) == ("1", 51, 300)
+    assert project.value.warnings[-1] == "and 250 more"
+    (problem,) = project.value.problems
+    assert problem.endswith("yyy...")
+    assert max(map(len, (problem, *project.value.warnings))) <= 503
 
 
 class _Source:

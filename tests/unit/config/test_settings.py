@@ -50,6 +50,34 @@ def test_every_fault_is_told_at_once() -> None:
         assert f"{PREFIX}{name}:" in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("deadline", "lease", "fault"),
+    [
+        ("60", "75", ""),
+        ("2", "3", ""),
+        (
+            "75",
+            "",
+            "SCHEDULER_CLAIM_LEASE_SECONDS: 75 must be more than SCHEDULER_REQUEST_DEADLINE_SECONDS, which is 75",
+        ),
+        (
+            "",
+            "60",
+            "SCHEDULER_CLAIM_LEASE_SECONDS: 60 must be more than SCHEDULER_REQUEST_DEADLINE_SECONDS, which is 60",
+        ),
+        ("120", "75", "raise the lease"),
+    ],
+)
+def test_a_claim_outlives_what_it_covers(deadline: str, lease: str, fault: str) -> None:
+    """A lease that is not longer than the deadline would let two launches ask at once; defaults count, too."""
+    more = {"SCHEDULER_REQUEST_DEADLINE_SECONDS": deadline, "SCHEDULER_CLAIM_LEASE_SECONDS": lease}
+    if not fault:
+        read_settings({**GOOD, **more})
+        return
+    with pytest.raises(SettingsError, match=fault):
+        read_settings({**GOOD, **more})
+
+
 def test_secrets_are_in_no_message() -> None:
     """A bad environment tells names, never the secrets in it."""
     with pytest.raises(SettingsError) as raised:

@@ -8,6 +8,7 @@ from luci_scheduler.config.problems import Severity
 from luci_scheduler.config.task_rules import MAX_ENTRIES, MAX_ENTRY
 from luci_scheduler.config.validator import MAX_DEFINITIONS, MAX_PATTERNS, MAX_TARGETS, validate
 from luci_scheduler.core.era import Era
+from luci_scheduler.core.sizes import MAX_TASK_BYTES
 
 SAMPLE = (Path(__file__).parent / "sample.cfg").read_text(encoding="utf-8")
 BUILDBUCKET = 'buildbucket { server: "h.com" bucket: "ci" builder: "b" }'
@@ -231,6 +232,24 @@ def test_what_costs_too_much_is_refused(text: str, message: str) -> None:
     errors = _errors(text)
     assert len(errors) == 1
     assert message in errors[0]
+
+
+def test_a_task_that_leaves_no_room_for_its_triggers_is_refused() -> None:
+    """The error stands at the task and names the limit, in bytes as they are stored; exactly as much is allowed."""
+    stored = '{"server":"h.com","bucket":"ci","builder":"b","properties":["é:"]}'.encode()
+    text = 'job {{\n id: "x"\n buildbucket {{ server: "h.com" bucket: "ci" builder: "b" properties: "é:{}" }} }}'
+    value = "x" * (MAX_TASK_BYTES - len(stored))
+    assert _errors(text.format(value)) == []
+    assert _errors(text.format(value + "é")) == [
+        f'F:3: job "x" / task: the task has {MAX_TASK_BYTES + 2} bytes, at most {MAX_TASK_BYTES} are allowed'
+    ]
+
+
+def test_a_gitiles_task_that_leaves_no_room_for_its_triggers_is_refused() -> None:
+    """Each of its entries is short enough, and they are few enough."""
+    refs = "".join(f'refs: "refs/heads/{number}-{"a" * 1900}"\n' for number in range(100))
+    (error,) = _errors(_gitiles(refs))
+    assert f"at most {MAX_TASK_BYTES} are allowed" in error
 
 
 def test_messages_are_safe_on_a_terminal() -> None:

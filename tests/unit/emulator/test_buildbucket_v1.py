@@ -237,6 +237,13 @@ class TestSearch:
         assert ids(creation_ts_high=int(new["created_ts"])) == [old["id"]]
         assert ids(tag="n:3") == ids(bucket="luci.tint.try") == []
 
+    def test_experimental(self, server):
+        """Experimental builds show only when asked for."""
+        build = put(server, experimental=True)
+        assert call(server, "GET", "search").json() == {}
+        found = call(server, "GET", "search", include_experimental="true").json()["builds"]
+        assert [item["id"] for item in found] == [build["id"]]
+
     def test_pages(self, server):
         """The cursor leads through all builds; without one it is the end."""
         made = {put(server)["id"] for _ in range(3)}

@@ -4,10 +4,12 @@ import json
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from emulator.memory.gitiles import MemoryGitiles
+from luci_scheduler.config import task_rules
 from luci_scheduler.core.commit_event import CommitEvent
-from luci_scheduler.core.errors import ComeAgainError, TransientError
+from luci_scheduler.core.errors import ComeAgainError, PermanentError, TransientError
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.trigger import Trigger
@@ -16,7 +18,7 @@ from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.jobs import pause_job
 from luci_scheduler.engine.outbox import abort_task, trigger_task
 from luci_scheduler.engine.tasks import on_task
-from luci_scheduler.ports import UpdateInvocation
+from luci_scheduler.ports import CreateInvocation, UpdateInvocation
 from tests.unit.engine.world import JOB, REPO, World, config
 
 
@@ -26,6 +28,29 @@ def _noop(identifier: str, created: int, size: int = 0) -> Trigger:
 
 def _bring(world: World, triggers: list[Trigger], key: str = "api-1") -> None:
     accept_triggers(world.runtime, JOB, triggers, key)
+
+
+def _task_of(size: int) -> str:
+    """Return a config whose task has a property of so many bytes."""
+    return config().replace('builder: "job" }', f'builder: "job" properties: "p:{"x" * size}" }}')
+
+
+def _large_task(size: int, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Return a world with a task that today's limit does not allow, as a config from before it may have put in force."""
+    monkeypatch.setattr(task_rules, "MAX_TASK_BYTES", 1_000_000)
+    world = World(_task_of(size))
+    with world.uncounted():
+        project = world.store.project("proj")
+    assert project is not None
+    assert project.value.problems == ()
+    return world
+
+
+def _waiting(world: World, count: int, size: int) -> None:
+    """Let triggers wait whose properties have so many bytes each."""
+    for number in range(count):
+        payload = {"properties": {"p": "y" * size}}
+        _bring(world, [Trigger(f"t{number}", world.clock.now(), "buildbucket", payload)], f"api-{number}")
 
 
 def _end(world: World, name: str) -> None:
@@ -258,3 +283,68 @@ def test_an_interval_whose_trigger_starts_nothing_goes_on() -> None:
         job = world.store.job(JOB)
     assert job is not None
     assert job.value.tick_at is not None
+
+
+def test_a_config_with_a_task_that_no_invocation_can_hold_is_not_put_in_force() -> None:
+    """Each of its commits would be acknowledged and come to nothing."""
+    world = World(_task_of(999_000))
+    with world.uncounted():
+        project = world.store.project("proj")
+    assert project is not None
+    (problem,) = project.value.problems
+    assert "at most 150000 are allowed" in problem
+
+
+@pytest.mark.parametrize("size", [149_000, 420_000])
+def test_the_end_of_an_invocation_does_not_hang_on_its_successor(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Task and batch share a document: what does not fit waits for the next one."""
+    world = _large_task(size, monkeypatch)
+    world.commit("a", "m1")
+    _waiting(world, 30, 19_000)
+    for number in range(10):
+        if world.invocations()[0].status.is_final:
+            break
+        _end(world, f"n{number}")
+    assert {i.status for i in world.invocations()} == {Status.SUCCEEDED}
+    assert sum(len(i.incoming_triggers) for i in world.invocations()) == 31
+    assert len(world.invocations()) <= 5
+
+
+@pytest.mark.parametrize("size", [800_000, 999_000])
+def test_a_commit_is_not_acknowledged_away(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task from before the limit leaves no room for an invocation: the trigger's marker says so, and the log."""
+    world = _large_task(size, monkeypatch)
+    with capture_logs() as logs:
+        world.commit("a", "m1")
+    with world.uncounted():
+        found = world.store.trigger(JOB, f"{REPO}/+/refs/heads/main@{'a' * 40}")
+    assert found is not None
+    assert "cannot be stored" in found.value.discarded
+    assert {line["event"] for line in logs if line["log_level"] == "warning"} == {"trigger_discarded"}
+    assert world.invocations() == []
+
+
+@pytest.mark.parametrize("asked_for", [False, True])
+def test_what_the_store_refuses_is_discarded_and_the_invocation_ends(*, asked_for: bool) -> None:
+    """Whatever the reason is: at the end of a build, and when a triage is asked for."""
+    world = World(config(policy="triggering_policy { max_concurrent_invocations: 1 }"))
+    world.commit("a", "m1")
+    _waiting(world, 2, 10)
+
+    def refuse(writes: list[object]) -> None:
+        if any(isinstance(write, CreateInvocation) for write in writes):
+            raise PermanentError("too large after all")
+
+    world.store.before_commit = refuse
+    if asked_for:
+        world.sync(config(policy="triggering_policy { max_concurrent_invocations: 2 }"))
+        world.tick(5)
+    else:
+        _end(world, "n1")
+        assert world.invocations()[0].status is Status.SUCCEEDED
+    with world.uncounted():
+        markers = [world.store.trigger(JOB, f"t{number}") for number in range(2)]
+        job = world.store.job(JOB)
+    assert all(marker and "too large after all" in marker.value.discarded for marker in markers)
+    assert job is not None
+    assert len(job.value.active_invocations) == asked_for

@@ -2,12 +2,18 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
+from luci_scheduler.adapters import documents
 from luci_scheduler.core import debug_log
 from luci_scheduler.core.debug_log import LOG_LIMIT
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
-from luci_scheduler.ports import BuildbucketError
-from tests.unit.engine.world import HOST, JOB, REPO, World
+from luci_scheduler.core.invocation import Invocation, Status
+from luci_scheduler.core.sizes import MAX_DOCUMENT_BYTES, MAX_TASK_BYTES
+from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.engine.intake import accept_triggers
+from luci_scheduler.ports import BuildbucketError, UpdateInvocation
+from tests.unit.engine.world import HOST, JOB, REPO, World, config
 
 
 def test_log_of_a_very_long_build_stays_within_bounds() -> None:
@@ -85,3 +91,64 @@ def test_a_document_that_does_not_know_its_last_line_is_read() -> None:
     world.finish()
     world.notify("n1")
     assert world.log().endswith("with status SUCCEEDED\n")
+
+
+def _with_a_large_definition() -> World:
+    """Return a world with a running build whose task and batch are as large as they are let become."""
+    world = World(
+        config().replace('builder: "job" }', f'builder: "job" properties: "p:{"x" * (MAX_TASK_BYTES - 500)}" }}')
+    )
+    world.commit("a", "m1")
+    for number in range(22):
+        trigger = Trigger(f"t{number}", world.clock.now(), "buildbucket", {"properties": {"p": "y" * 19_000}})
+        accept_triggers(world.runtime, JOB, [trigger], f"api-{number}")
+    world.finish()
+    world.notify("n1")
+    return world
+
+
+def _document_size(invocation: Invocation) -> int:
+    return documents.stored_size(documents.encode_invocation(invocation)) + invocation.log_size
+
+
+def _grow(world: World, size: int, **changes: Any) -> None:
+    """Let the newest invocation's log grow by so many bytes, as long builds do."""
+    with world.uncounted():
+        found = world.store.invocation(JOB, world.invocations()[0].id)
+    assert found is not None
+    text = "".join(f"a line of a log {number:09}\n" for number in range(size // 26))
+    log_size, commits = found.value.log_size + len(text), found.value.commits + 1
+    grown = replace(found.value, log_size=log_size, commits=commits, **changes)
+    world.store.commit([UpdateInvocation(grown, found.version, text)])
+
+
+def test_a_log_beside_a_large_definition_does_not_reach_the_limit() -> None:
+    """A task as large as a config may have it and a full batch: the log is cut, and no check is refused."""
+    world = _with_a_large_definition()
+    (invocation, _) = world.invocations()
+    assert len(invocation.incoming_triggers) == 22
+    sizes = []
+    for _ in range(20):
+        _grow(world, 30_000)
+        world.tick(60)
+        sizes.append(_document_size(world.invocations()[0]))
+    assert 900_000 < max(sizes) <= MAX_DOCUMENT_BYTES
+    assert sizes != sorted(sizes)
+    assert "--- the log has been cut here ---" in world.log()
+    world.finish()
+    world.notify("n2")
+    assert world.invocations()[0].status is Status.SUCCEEDED
+
+
+def test_what_a_job_emits_takes_its_room_from_the_log() -> None:
+    """A document that is all but full: less of the log than of others is kept, and the build ends."""
+    world = _with_a_large_definition()
+    emitted = tuple(Trigger(f"e{number}", world.clock.now(), "noop", {"data": "z" * 900}) for number in range(120))
+    _grow(world, 60_000, outgoing_triggers=emitted)
+    world.finish()
+    world.notify("n2")
+    (invocation, _) = world.invocations()
+    assert invocation.status is Status.SUCCEEDED
+    assert 100_000 < invocation.log_size < 190_000
+    assert "Starting the invocation (attempt 1)" in world.log()
+    assert world.log().rstrip().endswith("with status SUCCEEDED")

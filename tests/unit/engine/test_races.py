@@ -42,8 +42,8 @@ def _crash_points(world: World) -> Any:
         enqueue(task)
         hit()
 
-    def v2(*args: Any) -> Any:
-        answer = call(*args)
+    def v2(*args: Any, **named: Any) -> Any:
+        answer = call(*args, **named)
         hit()
         return answer
 

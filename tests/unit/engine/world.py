@@ -107,6 +107,7 @@ class FakeBuildbucket:
         self.forgets = False
         self.faults: list[BuildbucketError | None] = []
         self.lose_reply = False
+        self.experimental = False
         self.on_schedule: Callable[[], None] | None = None
         self._lock = threading.Lock()
 
@@ -114,8 +115,8 @@ class FakeBuildbucket:
         """Refuse: nobody may call it."""
         raise AssertionError("these tests speak v2")
 
-    def v2(self, _server: str, method: str, request: Any) -> dict[str, Any]:
-        """Answer a call, or fail as the test says."""
+    def v2(self, _server: str, method: str, request: Any, *, until: Instant | None = None) -> dict[str, Any]:
+        """Answer a call at once, or fail as the test says."""
         with self._lock:
             self.calls.append(method)
             if self.faults and (fault := self.faults.pop(0)) is not None:
@@ -140,6 +141,8 @@ class FakeBuildbucket:
         return dict(build)
 
     def _SearchBuilds(self, request: Any) -> dict[str, Any]:  # noqa: N802
+        if self.experimental and not request["predicate"].get("includeExperimental"):
+            return {}  # as the real one: experimental builds show only when asked for
         wanted = request["predicate"]["tags"][0]["value"]
         return {"builds": [dict(b) for b in self.builds.values() if b["requestId"] == wanted]}
 

@@ -10,9 +10,11 @@ import pytest
 
 from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.managers.buildbucket.launch_input import LaunchInput
 from luci_scheduler.managers.buildbucket.v1 import V1
+from luci_scheduler.ports import BuildbucketError
 
 TESTS = Path(__file__).parents[2]
 PAGE = (TESTS / "golden" / "tint-mac-rel" / "log.txt").read_text(encoding="utf-8")
@@ -37,9 +39,11 @@ class Wire:
     def __init__(self, answer: Mapping[str, Any]) -> None:
         self._answer = dict(answer)
         self.questions: list[tuple[Any, ...]] = []
+        self.until: Instant | None = None
 
-    def v1(self, *question: Any, **named: Any) -> dict[str, Any]:
+    def v1(self, *question: Any, until: Instant | None = None, **named: Any) -> dict[str, Any]:
         """Answer, and keep the question."""
+        self.until = until
         self.questions.append((*question, *named.values()))
         return self._answer
 
@@ -206,7 +210,7 @@ def test_the_token_is_sent_and_never_printed() -> None:
 
 
 def test_a_build_is_looked_up_by_its_tag_within_its_builder() -> None:
-    """Should there be several, the oldest is taken: the last of the answer."""
+    """Experimental ones, too. Should there be several, the oldest is taken: the last of the answer."""
     wire = Wire({"builds": [{"id": "1"}, {"id": "2"}]})
     assert V1(wire).find(given()) == {"build": {"id": "2"}}
     ((server, method, path, query),) = wire.questions
@@ -215,8 +219,23 @@ def test_a_build_is_looked_up_by_its_tag_within_its_builder() -> None:
         ("bucket", "luci.tint.ci"),
         ("tag", "scheduler_invocation_id:9020353019805130176"),
         ("tag", "builder:mac-rel"),
+        ("include_experimental", "true"),
     ]
     assert V1(Wire({})).find(given()) is None
+    with pytest.raises(BuildbucketError, match="INVALID_INPUT: no") as refused:
+        V1(Wire({"error": {"reason": "INVALID_INPUT", "message": "no"}})).find(given())
+    assert not refused.value.transient
+
+
+def test_an_attempts_calls_are_over_when_it_is() -> None:
+    """Look-up and request share the end; a status check has its own deadline."""
+    wire, ends = Wire({}), given(until=Instant(7))
+    V1(wire).find(ends)
+    assert wire.until == 7
+    V1(wire).get("s", "1")
+    assert wire.until is None
+    V1(wire).schedule(ends, {})
+    assert wire.until == 7
 
 
 def test_canceling_what_is_over_is_no_error() -> None:

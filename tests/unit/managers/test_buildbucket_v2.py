@@ -10,6 +10,7 @@ import pytest
 
 from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.managers.buildbucket.gitiles_commit import GitilesCommit, extract_commit
 from luci_scheduler.managers.buildbucket.launch_input import LaunchInput
@@ -32,13 +33,15 @@ class Wire:
     def __init__(self, answer: Mapping[str, Any]) -> None:
         self._answer = dict(answer)
         self.questions: list[tuple[Any, ...]] = []
+        self.until: Instant | None = None
 
     def v1(self, *question: Any, **_named: Any) -> dict[str, Any]:
         """Fail: the server speaks v2 only."""
         raise AssertionError(f"a v2 server was asked {question}")
 
-    def v2(self, *question: Any) -> dict[str, Any]:
+    def v2(self, *question: Any, until: Instant | None = None) -> dict[str, Any]:
         """Answer, and keep the question."""
+        self.until = until
         self.questions.append(question)
         return self._answer
 
@@ -248,7 +251,7 @@ def test_every_field_of_a_full_build_is_printed() -> None:
 
 
 def test_a_build_is_looked_up_by_its_tag_within_its_builder() -> None:
-    """Should there be several, the oldest is taken: the last of the answer."""
+    """Experimental ones, too. Should there be several, the oldest is taken: the last of the answer."""
     wire = Wire({"builds": [{"id": "2"}, {"id": "1"}]})
     assert V2(wire).find(given()) == {"id": "1"}
     ((server, method, request),) = wire.questions
@@ -256,8 +259,20 @@ def test_a_build_is_looked_up_by_its_tag_within_its_builder() -> None:
     assert request["predicate"] == {
         "builder": {"project": "tint", "bucket": "ci", "builder": "mac-rel"},
         "tags": [{"key": "scheduler_invocation_id", "value": "16"}],
+        "includeExperimental": True,
     }
     assert V2(Wire({})).find(given()) is None
+
+
+def test_an_attempts_calls_are_over_when_it_is() -> None:
+    """Look-up and request share the end; a status check has its own deadline."""
+    wire, ends = Wire({}), given(until=Instant(7))
+    V2(wire).find(ends)
+    assert wire.until == 7
+    V2(wire).get("s", "1")
+    assert wire.until is None
+    V2(wire).schedule(ends, {})
+    assert wire.until == 7
 
 
 def test_cancel_says_who_cancels() -> None:

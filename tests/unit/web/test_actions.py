@@ -12,6 +12,7 @@ from tests.unit.engine.world import JOB, World
 from tests.unit.web.support import Visitor
 
 PAGE = "/jobs/proj/job"
+PROJECT = "/jobs/proj"
 JOB_ACTIONS = ("triggerJob", "pauseJob", "resumeJob", "abortJob", "backfillJob")
 INVOCATION_ACTIONS = ("abortInvocation", "rerunInvocation")
 
@@ -101,6 +102,70 @@ def test_abort_of_a_job(world: World) -> None:
     assert answer.headers["Location"] == f"{PAGE}?done=abort"
     world.tick(1)
     assert [item.status for item in world.invocations()] == [Status.ABORTED]
+
+
+def test_a_row_of_the_project_s_page_triggers_its_job(world: World) -> None:
+    """It leads back to the part of the list that it came from, which names the job; the same form has one effect."""
+    visitor = Visitor(world)
+    world.finish()
+    world.notify("n1")
+    form = visitor.page(f"{PROJECT}?filter=waiting").form(_action("triggerJob"))
+    assert form is not None
+    for _ in range(3):
+        answer = visitor.post(_action("triggerJob"), form)
+        assert (answer.status_code, answer.headers["Location"]) == (
+            302,
+            f"{PROJECT}?filter=waiting&done=trigger&job=job",
+        )
+    world.tick(1)
+    assert [item.triggered_by for item in world.invocations()] == [f"user:{OWNER}", ""]
+    page = visitor.page(f"{PROJECT}?done=trigger&job=job")
+    assert page.all("p", role="status")[0].text.startswith("job: The job is triggered.")
+    assert visitor.page(f"{PROJECT}?done=trigger&job=bank").all("p", role="status")[0].text.startswith("The job ")
+
+
+def test_rows_pause_with_a_reason_and_resume(world: World) -> None:
+    """Pause leads to the form that asks why; a paused job's row has Resume alone; names tell the jobs apart."""
+    visitor = Visitor(world)
+    (link,) = [item for item in visitor.page(PROJECT).all("a") if item.attributes.get("aria-label") == "Pause… job"]
+    path, _, anchor = link.attributes["href"].partition("#")
+    assert path == PAGE
+    assert visitor.page(path).all("input", id=anchor)[0].attributes["name"] == "reason"
+    visitor.submit(path, _action("pauseJob"), reason="flood")
+    page = visitor.page(PROJECT)
+    names = [
+        item.attributes["aria-label"]
+        for item in [*page.all("button"), *page.all("a")]
+        if "aria-label" in item.attributes
+    ]
+    assert names == ["Resume job", "Trigger poller", "Pause… poller"]
+    answer = visitor.submit(PROJECT, _action("resumeJob"))
+    assert answer.headers["Location"] == f"{PROJECT}?done=resume&job=job"
+    found = world.store.job(JOB)
+    assert found is not None
+    assert not found.value.paused
+
+
+@pytest.mark.parametrize(
+    "text", ["https://evil.example/", "//evil.example", "/commits", "-1", "9" * 30, "x&done=abort"]
+)
+def test_no_form_leads_elsewhere(world: World, text: str) -> None:
+    """Whatever it says of the page that it came from: the way back is made here."""
+    form = {"token": form_token("secret", f"user:{OWNER}", world.clock.now()), "key": "k", "page": "project"}
+    fields = {**form, "filter": text, "from": text, "back": text, "next": text}
+    answer = Visitor(world).post(_action("triggerJob"), fields, Referer=text)
+    assert answer.headers["Location"] == f"{PROJECT}?done=trigger&job=job"
+    other = Visitor(world).post(_action("triggerJob"), {**fields, "page": text})
+    assert other.headers["Location"] == f"{PAGE}?done=trigger"
+
+
+@pytest.mark.parametrize(("who", "names"), [(READER, []), (TRIGGERER, ["Trigger job", "Trigger poller"])])
+def test_rows_offer_what_is_allowed(world: World, who: str, names: list[str]) -> None:
+    """Without anything to offer the list has no such column."""
+    page = Visitor(world, who).page(PROJECT)
+    assert [item.attributes.get("aria-label") for item in page.all("button")] == names
+    assert any(item.text == "Actions" for item in page.all("th")) == bool(names)
+    assert not [item for item in page.all("a") if item.text == "Pause…"]
 
 
 @pytest.mark.parametrize(("who", "actions"), [(READER, ()), (TRIGGERER, ("triggerJob", "rerunInvocation"))])

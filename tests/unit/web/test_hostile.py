@@ -90,7 +90,12 @@ def _hostile_world(text: str) -> tuple[World, list[str]]:
     found = world.store.project("proj")
     assert found is not None
     record = replace(
-        found.value, job_ids=(job.id,), revision=text, revision_url=text, problems=(text, "javascript:alert(1)")
+        found.value,
+        job_ids=(job.id,),
+        revision=text,
+        revision_url=text,
+        problems=(text, "javascript:alert(1)"),
+        warnings=(text,),
     )
     invocation = _hostile_invocation(job, text, now, trigger)
     poller = PollerRecord(job.id, text, {text: text}, (text,), backlog={text: Backlog(text, 1)})
@@ -106,7 +111,7 @@ def _hostile_world(text: str) -> tuple[World, list[str]]:
     pages = ["/", "/jobs/proj", "/jobs/proj/job", f"/jobs/proj/job/{invocation.id}"]
     pages += [address("commits", **asked), address("backfill", "proj", "job", **asked)]
     pages += [f"/jobs/{quote(text)}", f"/jobs/proj/{quote(text)}", f"/jobs/proj/job/{quote(text)}", f"/{quote(text)}"]
-    pages += [address("jobs", "proj", filter=text, done=text), address("jobs", "proj", "job", c=text)]
+    pages += [address("jobs", "proj", filter=text, done="trigger", job=text), address("jobs", "proj", "job", c=text)]
     return world, pages
 
 

@@ -74,6 +74,25 @@ def test_a_config_with_problems_is_told() -> None:
     assert "A newer config has problems and is not in force" in page.text
     assert "job 2: no id" in page.text
     assert "Config revision rev1" in page.text
+    assert "The last good one, of revision rev1, stays in force" in page.text
+    assert page.all("details") == []
+
+
+def test_warnings_of_a_config_are_told() -> None:
+    """Folded away, with their number and how many more there are; the config is in force, and the twin tells the two apart."""
+    world = world_for()
+    found = world.store.project("proj")
+    assert found is not None
+    warned = replace(found.value, warnings=('f:3: warning: job "a": old', "and 7 more"), warning_count=8)
+    world.store.commit([PutProject(warned, found.version)])
+    page = Visitor(world).page("/jobs/proj")
+    (folded,) = page.all("details")
+    assert "open" not in folded.attributes
+    assert "8 warnings about the config in force" in folded.text
+    assert all(text in folded.text for text in warned.warnings)
+    assert "is not in force" not in page.text
+    twin = Visitor(world).json("/jobs/proj")
+    assert (twin["problems"], twin["warnings"], twin["warning_count"]) == ([], list(warned.warnings), 8)
 
 
 def test_a_job_that_never_ran() -> None:

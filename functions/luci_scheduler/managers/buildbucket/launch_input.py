@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
+from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.kv_lists import unpack_kv_list
 
 __all__ = ["MAX_TRIGGERS", "LaunchInput", "common_tags", "merged_properties", "shown_triggers"]
@@ -36,6 +37,8 @@ class LaunchInput:
     """As the invocation keeps them: sorted."""
     triggers: Sequence[Mapping[str, Any]] = ()
     """Incoming triggers in their public form, the oldest first."""
+    until: Instant | None = None
+    """When what is asked about it has to be over; None: at the deadline of each call."""
 
     @property
     def project(self) -> str:

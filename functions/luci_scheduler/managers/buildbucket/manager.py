@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import PermanentError, TransientError
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.identifiers import project_of
-from luci_scheduler.core.instants import MINUTE, SECOND
+from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
 from luci_scheduler.core.notification_token import make_token
 from luci_scheduler.managers.buildbucket.launch_input import LaunchInput
@@ -43,20 +45,25 @@ class BuildbucketManager:
         return False
 
     def launch(self, controller: Controller) -> None:
-        """Schedule the build; after the first attempt, look whether an earlier one has."""
+        """Schedule the build; after the first attempt, look whether an earlier one has.
+
+        Where the look-up is refused for good the build is asked for all the same: for a minute, Buildbucket answers a
+        request ID that it knows with the build that it made.
+        """
         invocation = controller.invocation
         try:
             server, face = self._server(invocation)
         except PermanentError as error:
             controller.log(f"Failed to prepare PubSub topic - {error}")
             raise
-        given = self._given(controller, server)
+        given = replace(self._given(controller, server), until=self._attempt_end(controller))
         body = face.prepare(given, controller.log)
         controller.count_save()
         what = "add buildbucket build" if server.protocol is Era.V1 else "schedule Buildbucket build"
         answer = None
         if invocation.attempts > 1:
-            answer = self._ask(controller, "find", what, lambda: face.find(given))
+            with suppress(PermanentError):
+                answer = self._find(controller, face, given, "find")
         if answer is None:
             answer = self._ask(controller, "launch", what, lambda: face.schedule(given, body))
         build = face.launched(given, answer, controller.log)
@@ -88,12 +95,22 @@ class BuildbucketManager:
         build_id = str(invocation.task_data.get("build_id", ""))
         if not build_id:
             given = self._given(controller, server)
-            found = self._ask(controller, "find", "find the build", lambda: face.find(given))
+            # Not the launch's look-up: what that one did not see yet may be there by now.
+            found = self._find(controller, face, given, "find to cancel")
             if found is None:
                 return
             build_id = str(found.get("build", found)["id"])
         host = invocation.task.fields["server"]
         self._ask(controller, "cancel", "cancel the build", lambda: face.cancel(host, build_id))
+
+    def _find(self, controller: Controller, face: BuildbucketProtocol, given: LaunchInput, question: str) -> Any:
+        """Look up the build of an earlier attempt; a refusal leaves in the log how people find it."""
+        try:
+            return self._ask(controller, question, "look up the build by its tag", lambda: face.find(given))
+        except PermanentError:
+            tag = f"scheduler_invocation_id:{given.invocation_id}"
+            controller.log(f"A build of an earlier attempt may be running: look for builds with the tag {tag}")
+            raise
 
     def _check(self, controller: Controller) -> None:
         invocation = controller.invocation
@@ -140,6 +157,11 @@ class BuildbucketManager:
                 f"the Buildbucket server {quote(host)} is not configured; add it to SCHEDULER_BUILDBUCKET_SERVERS"
             )
         return server, self._faces[server.protocol]
+
+    def _attempt_end(self, controller: Controller) -> Instant:
+        """Return when an attempt that begins now has to be over: after the deadline, or when its claim ends if that is sooner."""
+        end = Instant(controller.clock.now() + self._environment.request_deadline)
+        return min(end, controller.invocation.claim_until or end)
 
     def _given(self, controller: Controller, server: Server) -> LaunchInput:
         invocation = controller.invocation

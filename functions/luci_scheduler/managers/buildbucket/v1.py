@@ -17,7 +17,7 @@ from luci_scheduler.managers.buildbucket.launch_input import (
     shown_triggers,
 )
 from luci_scheduler.managers.buildbucket.protocol import Build, announce_topic
-from luci_scheduler.ports import Buildbucket
+from luci_scheduler.ports import Buildbucket, BuildbucketError
 
 __all__ = ["V1"]
 
@@ -64,7 +64,7 @@ class V1:
 
     def schedule(self, given: LaunchInput, body: Mapping[str, Any]) -> dict[str, Any]:
         """Ask for the build."""
-        return self._wire.v1(given.task["server"], "PUT", "builds", body)
+        return self._wire.v1(given.task["server"], "PUT", "builds", body, until=given.until)
 
     def find(self, given: LaunchInput) -> dict[str, Any] | None:
         """Return the answer about the build of an earlier attempt, or None."""
@@ -72,9 +72,12 @@ class V1:
             ("bucket", given.task.get("bucket", "")),
             ("tag", f"scheduler_invocation_id:{given.invocation_id}"),
             ("tag", f"builder:{given.task.get('builder', '')}"),
+            # Builds of a builder whose config says ``experimental: YES`` are left out unless they are asked for.
+            ("include_experimental", "true"),
         ]
-        found = self._wire.v1(given.task["server"], "GET", "search", query=query)
-        _refuse_error(found)
+        found = self._wire.v1(given.task["server"], "GET", "search", query=query, until=given.until)
+        if error := _error_of(found):
+            raise BuildbucketError(*error, transient=False)
         builds = found.get("builds") or []
         return {"build": builds[-1]} if builds else None  # the oldest, should there be several
 

@@ -97,15 +97,18 @@ class V2:
 
     def schedule(self, given: LaunchInput, body: Mapping[str, Any]) -> dict[str, Any]:
         """Ask for the build."""
-        return self._wire.v2(given.task["server"], "ScheduleBuild", body)
+        return self._wire.v2(given.task["server"], "ScheduleBuild", body, until=given.until)
 
     def find(self, given: LaunchInput) -> dict[str, Any] | None:
         """Return the build of an earlier attempt, or None."""
         predicate = {
             "builder": _builder(given),
             "tags": [{"key": "scheduler_invocation_id", "value": str(given.invocation_id)}],
+            # Builds of a builder whose config says ``experimental: YES`` are left out unless they are asked for.
+            "includeExperimental": True,
         }
-        found = self._wire.v2(given.task["server"], "SearchBuilds", {"predicate": predicate, "pageSize": 10})
+        question = {"predicate": predicate, "pageSize": 10}
+        found = self._wire.v2(given.task["server"], "SearchBuilds", question, until=given.until)
         builds = found.get("builds") or []
         return builds[-1] if builds else None  # the oldest, should there be several
 

@@ -18,10 +18,17 @@
   // A region in which somebody works (an open form, the focus) is left alone until the next time.
   const isBusy = (region) => region.contains(document.activeElement) || region.querySelector("details[open]") !== null;
 
+  // Each loading gives forms new keys: nothing that anybody sees, so no reason to renew what a screen reader may be in.
+  const seen = (region) => {
+    const copy = region.cloneNode(true);
+    for (const field of copy.querySelectorAll("input[type=hidden]")) field.remove();
+    return copy;
+  };
+
   function renewRegions(fresh) {
     for (const region of document.querySelectorAll("[data-live]")) {
       const other = fresh.getElementById(region.id);
-      if (!other || isBusy(region) || region.isEqualNode(other)) continue;
+      if (!other || isBusy(region) || seen(region).isEqualNode(seen(other))) continue;
       region.replaceWith(document.adoptNode(other));
     }
   }

@@ -1,0 +1,20 @@
+"""Documents of earlier versions are read as they stand: what they lack has its default."""
+
+from __future__ import annotations
+
+import json
+
+from luci_scheduler.adapters.documents import decode_project, encode_project
+from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.ports import ProjectRecord
+
+
+def test_a_project_from_before_its_warnings_were_kept() -> None:
+    """It has none until its config changes; everything else is there, and a field of a later version is passed over."""
+    record = ProjectRecord("p", "rev", "url", (JobId("p/a"),), ("r",), ("bad",), ("old",), 1, mutations=3)
+    document = encode_project(record)
+    assert decode_project("p", document) == record
+    values = json.loads(document["record"])
+    del values["warnings"], values["warning_count"]
+    before = decode_project("p", {**document, "record": json.dumps({**values, "later": 1})})
+    assert before == ProjectRecord("p", "rev", "url", (JobId("p/a"),), ("r",), ("bad",), mutations=3)

@@ -1,0 +1,166 @@
+"""One build for an invocation, whatever goes wrong while it is asked for: it is found again, or canceled."""
+
+from typing import Any
+
+from luci_scheduler.core.instants import SECOND, Instant
+from luci_scheduler.core.invocation import Status
+from luci_scheduler.engine.abort import abort_invocation
+from luci_scheduler.ports import BuildbucketError, UpdateInvocation
+from tests.unit.engine.world import JOB, World
+
+
+def test_an_experimental_build_is_found_again() -> None:
+    """Its answer was lost, and the server has forgotten the request ID: the tag leads to it, though it is experimental."""
+    world = World()
+    world.buildbucket.experimental = True
+    world.buildbucket.lose_reply = True
+    world.buildbucket.forgets = True
+    world.commit()
+    world.tick(80)
+    assert world.invocations()[0].status is Status.RUNNING
+    assert len(world.buildbucket.builds) == 1
+
+
+def test_an_experimental_build_is_canceled_on_abort() -> None:
+    """Its ID was never recorded."""
+    world = World()
+    world.buildbucket.experimental = True
+    world.buildbucket.lose_reply = True
+    world.commit()
+    abort_invocation(world.runtime, JOB, world.invocations()[0].id, "user:a@example.com", "k")
+    world.tick(1)
+    assert world.invocations()[0].status is Status.ABORTED
+    assert world.buildbucket.canceled == list(world.buildbucket.builds)
+
+
+REFUSED = BuildbucketError("PERMISSION_DENIED", "not allowed", transient=False)
+
+
+def test_a_refused_look_up_does_not_keep_from_asking_again() -> None:
+    """The first attempt's build runs, its answer was lost: under the same request ID Buildbucket returns it."""
+    world = World()
+    world.buildbucket.lose_reply = True
+    world.commit()
+    world.buildbucket.faults = [REFUSED]
+    world.tick(10)
+    (invocation,) = world.invocations()
+    assert invocation.status is Status.RUNNING
+    assert world.buildbucket.calls == ["ScheduleBuild", "SearchBuilds", "ScheduleBuild"]
+    assert len(world.buildbucket.builds) == 1
+    assert "Failed to look up the build by its tag - PERMISSION_DENIED: not allowed" in world.log()
+
+
+def test_giving_up_tells_how_to_find_what_nobody_may_look_for() -> None:
+    """Neither look-up nor request is allowed any more: the log names the tag of the build that may be running."""
+    world = World()
+    world.buildbucket.lose_reply = True
+    world.commit()
+    world.buildbucket.faults = [REFUSED] * 3
+    world.tick(10)
+    (invocation,) = world.invocations()
+    assert invocation.status is Status.FAILED
+    tag = f"scheduler_invocation_id:{invocation.id}"
+    assert f"A build of an earlier attempt may be running: look for builds with the tag {tag}" in world.log()
+
+
+def test_giving_up_on_a_second_attempt_cancels_the_build_of_the_first() -> None:
+    """The look-up does not see the build yet and the second request is refused: it is looked up once more."""
+    world = World()
+    world.buildbucket.lose_reply = True
+    world.commit()
+    search, seen = world.buildbucket._SearchBuilds, iter([False, True])
+    world.buildbucket._SearchBuilds = lambda request: search(request) if next(seen) else {}  # type: ignore[method-assign]
+    world.buildbucket.faults = [None, REFUSED]
+    world.tick(10)
+    assert world.invocations()[0].status is Status.FAILED
+    assert world.buildbucket.canceled == list(world.buildbucket.builds)
+
+
+def test_giving_up_waits_until_what_may_run_is_canceled() -> None:
+    """A look-up that fails for now leaves the invocation to another attempt."""
+    world = World()
+    world.buildbucket.lose_reply = True
+    world.commit()
+    world.buildbucket.faults = [
+        REFUSED,
+        REFUSED,
+        BuildbucketError("UNAVAILABLE", "down", transient=True),
+        REFUSED,
+        REFUSED,
+    ]
+    world.tick(10)
+    assert world.invocations()[0].status.is_initial
+    world.tick(80)
+    assert world.invocations()[0].status is Status.FAILED
+    assert world.buildbucket.canceled == list(world.buildbucket.builds)
+
+
+class SlowBuildbucket:
+    """Takes fifty seconds for each call, unless it has to be over sooner; meanwhile the commit comes again, and tasks."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._answer = world.buildbucket.v2
+        self._asking = 0
+        self._redelivered = False
+        self.together = 0
+        """How many requests for a build have been under way at the same time."""
+
+    def v2(self, server: str, method: str, request: Any, *, until: Instant | None = None) -> dict[str, Any]:
+        """Answer late, or say that it would have been too late."""
+        world = self._world
+        answered = Instant(world.clock.now() + 50 * SECOND)
+        end = answered if until is None else min(answered, until)
+        self._asking += method == "ScheduleBuild"
+        self.together = max(self.together, self._asking)
+        while world.clock.now() < end:
+            world.clock.advance(min(5 * SECOND, end - world.clock.now()))
+            if not self._redelivered:
+                self._redelivered = True
+                world.commit(message="again")  # leaves a task for the end of the claim
+            world.tick()
+        self._asking -= method == "ScheduleBuild"
+        if end < answered:
+            raise BuildbucketError("DEADLINE_EXCEEDED", "", transient=True)
+        return self._answer(server, method, request)
+
+
+def test_two_attempts_never_ask_at_once() -> None:
+    """Look-up and request of an attempt share one deadline: together they are over before the claim is."""
+    world = World()
+    world.buildbucket.faults = [BuildbucketError("UNAVAILABLE", "", transient=True)]
+    world.commit()
+    slow = SlowBuildbucket(world)
+    answer, world.buildbucket.v2 = world.buildbucket.v2, slow.v2  # type: ignore[method-assign]
+    world.tick(5)
+    for _ in range(3):
+        world.tick(30)
+    assert slow.together == 1
+    world.buildbucket.v2 = answer  # type: ignore[method-assign]
+    for _ in range(20):
+        world.tick(60)
+    assert world.invocations()[0].status is Status.RUNNING
+    assert len(world.buildbucket.builds) == 1
+
+
+def test_an_attempt_is_over_when_its_claim_ends() -> None:
+    """A claim that was slow to be committed leaves the attempt less than its deadline."""
+    world = World()
+    claims: list[Instant | None] = []
+    ends: list[Instant | None] = []
+    answer = world.buildbucket.v2
+
+    def slow(writes: list[Any]) -> None:
+        if isinstance(writes[0], UpdateInvocation) and writes[0].invocation.claim_until:
+            claims.append(writes[0].invocation.claim_until)
+            world.clock.advance(40 * SECOND)
+
+    def v2(server: str, method: str, request: Any, *, until: Instant | None = None) -> dict[str, Any]:
+        ends.append(until)
+        return answer(server, method, request)
+
+    world.store.before_commit = slow
+    world.buildbucket.v2 = v2  # type: ignore[method-assign]
+    world.commit()
+    assert len(claims) == 1
+    assert ends == claims

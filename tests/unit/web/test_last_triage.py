@@ -1,0 +1,109 @@
+"""The log of the last triage, and what the page says where the job has gone on since."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from luci_scheduler.core.instants import format_rfc3339
+from tests.unit.api.support import OWNER, put_job, world_for
+from tests.unit.engine.world import JOB, World, config
+from tests.unit.web.support import Page, Visitor
+
+PAGE = "/jobs/proj/job"
+
+
+@pytest.fixture
+def world() -> World:
+    """A job that was triaged, and whose one slot is taken."""
+    world = world_for()
+    world.commit()
+    return world
+
+
+def _job(world: World) -> Any:
+    found = world.store.job(JOB)
+    assert found is not None
+    return found.value
+
+
+def _section(page: Page) -> str:
+    return " ".join(page.all("section", id="live-triage")[0].text.split())
+
+
+def _changes(world: World) -> list[str]:
+    """Return what has changed since the last triage, as page and twin tell it alike."""
+    triage, section = Visitor(world).json(PAGE)["last_triage"], _section(Visitor(world).page(PAGE))
+    assert triage["stale"] == bool(triage["changes"]) == ("This log is stale." in section)
+    assert triage["log"] == world.store.triage_log(JOB)
+    assert all(change in section for change in triage["changes"])
+    changes: list[str] = triage["changes"]
+    return changes
+
+
+def test_when_it_was_stands_beside_it(world: World) -> None:
+    """Kept by the commit that keeps the log; a fresh one is not stale, nor does the end of an invocation make it so."""
+    at = world.clock.now()
+    assert (_job(world).last_triage, _job(world).triaged_revision) == (at, "rev1")
+    assert Visitor(world).json(PAGE)["last_triage"]["at"] == format_rfc3339(at)
+    assert "Last triage (2026-03-01 12:00:01 UTC, now)" in _section(Visitor(world).page(PAGE))
+    assert _changes(world) == []
+    world.finish()
+    world.notify("n1")
+    assert _changes(world) == []
+    assert _job(world).last_triage == at
+
+
+def test_triggers_that_came_since_are_told(world: World) -> None:
+    """While the slot is taken they wait without a triage; the next one knows them."""
+    world.commit("b", "m2")
+    assert _changes(world) == [
+        "1 of the triggers shown as pending has come. They are looked at when an invocation ends."
+    ]
+    world.commit("c", "m3")
+    assert _changes(world)[0].startswith("2 of the triggers shown as pending have come.")
+    world.finish()
+    world.notify("n1")
+    assert _job(world).last_triage == world.clock.now()
+    assert _changes(world) == []
+
+
+def test_a_definition_that_changed_since_is_told(world: World) -> None:
+    """With both revisions; a new revision that leaves the job as it is is no change of it."""
+    world.sync(config() + "# note\n")
+    assert _changes(world) == []
+    world.clock.advance(1)
+    world.sync(config().replace('builder: "job"', 'builder: "other"'))
+    assert _changes(world) == ["The definition has changed, from revision rev1 to rev3."]
+    world.finish()
+    world.notify("n1")
+    world.commit("b", "m2")
+    assert _changes(world) == []
+
+
+def test_a_pause_since_is_told(world: World) -> None:
+    """Until the triage that it asks for has been carried out; so is a resumption, which asks for none."""
+    visitor = Visitor(world)
+    world.clock.advance(10)
+    visitor.submit(PAGE, "/actions/pauseJob/proj/job")
+    assert _changes(world) == ["The job has been paused.", "Another triage has been asked for, and is on its way."]
+    world.tick(5)
+    assert _changes(world) == []
+    assert _job(world).changed_by == f"user:{OWNER}"
+    world.clock.advance(10)
+    visitor.submit(PAGE, "/actions/resumeJob/proj/job")
+    assert _changes(world) == ["The job has been resumed."]
+
+
+def test_a_triage_of_before_its_time_was_kept() -> None:
+    """Its log is shown; nothing is said of what cannot be known."""
+    world = world_for()
+    world.commit()
+    put_job(world, replace(_job(world), last_triage=None, triaged_revision=""))
+    world.clock.advance(10)
+    world.commit("b", "m2")
+    assert _section(Visitor(world).page(PAGE)).startswith("Last triage [000 ms] Starting")
+    assert Visitor(world).json(PAGE)["last_triage"]["at"] is None
+    assert _changes(world) == []
