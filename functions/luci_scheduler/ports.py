@@ -236,6 +236,9 @@ class Store(Pollers, Protocol):
     def jobs(self, job_ids: Sequence[JobId]) -> Sequence[Job]:
         """Read many jobs in one call, in no order; those that do not exist are left out."""
 
+    def found_jobs(self, job_ids: Sequence[JobId]) -> Sequence[Found[Job]]:
+        """Read many jobs as `jobs` does, each with the version to state when it is changed."""
+
     def triage_log(self, job_id: JobId) -> str:
         """Read the log of a job's last triage, for people; empty if there is none. `job` leaves it out."""
 

@@ -384,6 +384,10 @@ def test_many_documents_in_one_call(store: Store) -> None:
     )
     absent = JobId("proj/none")
     assert sorted(store.jobs([absent, other, JOB_ID]), key=lambda job: job.id) == jobs
+    for found in store.found_jobs([other, absent, JOB_ID]):
+        assert found == store.job(found.value.id)
+        store.commit([PutJob(replace(found.value, mutations=1), found.version)])
+    assert [found.value.mutations for found in store.found_jobs([absent, other, JOB_ID])] == [1, 1]
     keys = [(item.job_id, item.id) for item in invocations]
     assert sorted(store.invocations_by_id([*keys, (absent, keys[0][1])]), key=lambda item: item.id) == invocations
     assert [record.id for record in store.projects()] == ["proj é", "zeta"]

@@ -139,11 +139,15 @@ class FirestoreStore:
             lambda snapshot: documents.decode_project(documents.plain_id(snapshot.id), snapshot.to_dict() or {}),
         )
 
-    @_translated
     def jobs(self, job_ids: Sequence[JobId]) -> Sequence[Job]:
         """Read many jobs in one call."""
+        return [found.value for found in self.found_jobs(job_ids)]
+
+    @_translated
+    def found_jobs(self, job_ids: Sequence[JobId]) -> Sequence[Found[Job]]:
+        """Read many jobs in one call, with their versions."""
         snapshots = self._get_all([self._job_ref(job_id) for job_id in job_ids], _JOB_FIELDS)
-        return _readable(snapshots, _job_of)
+        return _readable(snapshots, lambda snapshot: Found(_job_of(snapshot), snapshot.update_time))
 
     @_translated
     def triage_log(self, job_id: JobId) -> str:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import structlog
 
 from luci_scheduler.config.problems import Problem
 from luci_scheduler.config.reader import ConfigError, ProjectConfig, read_config
 from luci_scheduler.core.errors import ComeAgainError, PermanentError, SchedulerError, StoreConflictError
-from luci_scheduler.core.job_changes import defined, removed
-from luci_scheduler.engine.jobs import pause_marks, put_job, with_tick
-from luci_scheduler.engine.outbox import triage_task
+from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.job import Job
+from luci_scheduler.core.job_changes import JobChange, defined, removed
+from luci_scheduler.engine.jobs import pause_marks, put_job
+from luci_scheduler.engine.outbox import tick_task, triage_task
 from luci_scheduler.engine.runtime import Runtime
 from luci_scheduler.ports import (
     ConfigFile,
@@ -21,12 +25,13 @@ from luci_scheduler.ports import (
     PutJob,
     PutProject,
     PutWatchers,
+    Version,
     Write,
 )
 
 __all__ = ["ConfigFile", "sync_project", "sync_sources"]
 
-_RACES = 5
+_RACES = 20  # a project of many busy jobs changes several times a second; a try is over within half a one
 _MAX_PROBLEMS = 50  # of a kind in a project's record: of a config that is wrong throughout nobody reads more
 _MAX_PROBLEM = 500  # characters: 100 KB of each kind at most; the record needs its megabyte for the jobs' names
 
@@ -106,15 +111,55 @@ def sync_project(runtime: Runtime, file: ConfigFile, key: str) -> int:
         ComeAgainError: the project's documents change too fast.
         TransientError: the store failed; nothing was written.
     """
+    sync = _Sync(runtime, file, key)
     for _ in range(_RACES):
         try:
-            return _sync_once(runtime, file, key)
+            return _sync_once(sync)
         except StoreConflictError:
             continue
     raise ComeAgainError(f"the documents of project {file.project} change too fast to put a config in force")
 
 
-def _sync_once(runtime: Runtime, file: ConfigFile, key: str) -> int:
+class _Sync:
+    """One config on its way into force, over all tries: what takes long is done once, so that a try is over before jobs change."""
+
+    def __init__(self, runtime: Runtime, file: ConfigFile, key: str) -> None:
+        self.runtime, self.file, self.key = runtime, file, key
+        self._config: ProjectConfig | None = None
+        self._nonces: dict[JobId, int] = {}
+        self._queued: set[tuple[JobId, int, int]] = set()
+
+    def config(self) -> ProjectConfig:
+        """Return what the config says.
+
+        Raises:
+            ConfigError: it has problems.
+        """
+        if self._config is None:
+            file = self.file
+            self._config = read_config(file.project, file.text, file.revision, file.revision_url)
+        return self._config
+
+    def draw_nonce(self, job_id: JobId) -> int:
+        """Return the nonce of a job's tick, the same one in each try."""
+        if job_id not in self._nonces:
+            self._nonces[job_id] = self.runtime.chance.nonce()
+        return self._nonces[job_id]
+
+    def with_tick(self, change: JobChange, now: Instant) -> Job:
+        """Put the tick of a changed job on the queue, unless an earlier try has; return the job as it is to be committed.
+
+        The earlier one may come some moments early: the job's machine sees to that.
+        """
+        job, tick = change.job, change.tick
+        if tick is not None and (told := (job.id, job.cron.generation, tick.nonce)) not in self._queued:
+            self.runtime.queue.enqueue(tick_task(job, tick, now))
+            self._queued.add(told)
+        return job
+
+
+def _sync_once(sync: _Sync) -> int:
+    runtime, file = sync.runtime, sync.file
     found = runtime.store.project(file.project)
     record = found.value if found else ProjectRecord(file.project)
     version = found.version if found else None
@@ -123,8 +168,7 @@ def _sync_once(runtime: Runtime, file: ConfigFile, key: str) -> int:
     problems: tuple[str, ...] = (_cut(file.trouble),)
     if not file.trouble:
         try:
-            config = read_config(file.project, file.text, file.revision, file.revision_url)
-            return _put_in_force(runtime, record, version, config, file, key)
+            return _put_in_force(sync, record, version)
         except ConfigError as error:
             problems = _told(error.problems)
         except PermanentError as error:
@@ -136,10 +180,9 @@ def _sync_once(runtime: Runtime, file: ConfigFile, key: str) -> int:
     return 0
 
 
-def _put_in_force(
-    runtime: Runtime, record: ProjectRecord, version: object | None, config: ProjectConfig, file: ConfigFile, key: str
-) -> int:
-    writes = list(_writes(runtime, record, version, config, file, key))
+def _put_in_force(sync: _Sync, record: ProjectRecord, version: Version | None) -> int:
+    runtime, file, config = sync.runtime, sync.file, sync.config()
+    writes = list(_writes(sync, config, record, version))
     runtime.store.commit(writes)
     jobs = [write.job for write in writes if isinstance(write, PutJob)]
     for job in jobs:
@@ -165,19 +208,21 @@ def _cut(text: str) -> str:
     return text if len(text) <= _MAX_PROBLEM else f"{text[:_MAX_PROBLEM]}..."
 
 
-def _writes(
-    runtime: Runtime, record: ProjectRecord, version: object | None, config: ProjectConfig, file: ConfigFile, key: str
-) -> Iterable[Write]:
+def _writes(sync: _Sync, config: ProjectConfig, record: ProjectRecord, version: Version | None) -> Iterable[Write]:
+    runtime, file = sync.runtime, sync.file
+    job_ids = sorted({*config.jobs, *record.job_ids})
+    # One call for all: a change of any of them between this and the commit refuses the whole.
+    read = {found.value.id: found for found in runtime.store.found_jobs(job_ids)}
     now = runtime.clock.now()
-    for job_id in sorted({*config.jobs, *record.job_ids}):
-        found, definition = runtime.store.job(job_id), config.jobs.get(job_id)
+    for job_id in job_ids:
+        found, definition = read.get(job_id), config.jobs.get(job_id)
         job = found.value if found else None
         if definition is not None:
-            change = defined(job, job_id, definition, now, runtime.chance.nonce)
+            change = defined(job, job_id, definition, now, partial(sync.draw_nonce, job_id))
         else:
             change = removed(job, now) if job else None
         if change is not None:
-            yield put_job(with_tick(runtime, change, now), found, key)
+            yield put_job(sync.with_tick(change, now), found, sync.key)
             yield from pause_marks(job, change.job)
     for repo in sorted({*record.repos, *config.watchers}):
         yield PutWatchers(repo, file.project, config.watchers.get(repo, ()))

@@ -1,12 +1,18 @@
 """Reading and syncing ``luci-scheduler.cfg``."""
 
+import itertools
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from emulator.memory.queue import MemoryQueue
+from emulator.memory.sources import ManualClock
 from emulator.memory.store import MemoryStore
 from luci_scheduler.config.folder import FolderSource, read_folder
 from luci_scheduler.config.reader import ConfigError, read_config
@@ -16,11 +22,11 @@ from luci_scheduler.config.validator import validate
 from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.errors import PermanentError, TransientError
 from luci_scheduler.core.identifiers import JobId
-from luci_scheduler.core.instants import HOUR
-from luci_scheduler.core.job import Flavor, PolicyKind, TriggeringPolicy
-from luci_scheduler.engine.jobs import pause_job, resume_job
-from luci_scheduler.ports import ConfigFile, Found, ProjectRecord, Version, Write
-from tests.unit.engine.world import World
+from luci_scheduler.core.instants import HOUR, MILLISECOND, Instant
+from luci_scheduler.core.job import Flavor, Job, PolicyKind, TriggeringPolicy
+from luci_scheduler.engine.jobs import pause_job, put_job, resume_job
+from luci_scheduler.ports import ConfigFile, Found, ProjectRecord, Store, Task, Version, Write
+from tests.unit.engine.world import World, config
 
 FOLDER = os.environ.get("LUCI_CONFIGS", "")
 REAL = sorted(Path(FOLDER).glob("*.cfg")) if FOLDER else []
@@ -116,6 +122,54 @@ def test_sync_changes_what_changed_and_disables_what_went() -> None:
     assert job is not None
     assert not job.value.enabled
     assert store.watchers("https://r.googlesource.com/x") == []
+
+
+class _Busy:
+    """A store whose calls take time, in which one of the jobs changes every 300 ms, as builds of theirs start and end."""
+
+    def __init__(self, store: MemoryStore, clock: ManualClock, job_ids: Sequence[JobId]) -> None:
+        self._store, self._clock, self._job_ids = store, clock, itertools.cycle(job_ids)
+        self._next = clock.now()
+
+    def _pass(self, milliseconds: int) -> None:
+        self._clock.advance(milliseconds * MILLISECOND)
+        while self._next <= self._clock.now():
+            found = self._store.job(next(self._job_ids))
+            assert found is not None
+            self._store.commit([put_job(found.value, found, "busy")])
+            self._next = Instant(self._next + 300 * MILLISECOND)
+
+    def enqueue(self, queue: MemoryQueue, task: Task) -> None:
+        self._pass(15)
+        MemoryQueue.enqueue(queue, task)
+
+    def job(self, job_id: JobId) -> Found[Job] | None:
+        self._pass(20)
+        return self._store.job(job_id)
+
+    def found_jobs(self, job_ids: Sequence[JobId]) -> Sequence[Found[Job]]:
+        self._pass(100)
+        return self._store.found_jobs(job_ids)
+
+    def commit(self, writes: Sequence[Write]) -> Sequence[Version]:
+        self._pass(50)
+        return self._store.commit(writes)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+def test_a_config_of_a_busy_project_is_put_in_force() -> None:
+    """Not one of its jobs may change between its reading and the commit: all are read at once, and ticks enqueued before."""
+    names = tuple(f"job{number}" for number in range(60))
+    world = World(config(names))
+    busy = _Busy(world.store, world.clock, [JobId(f"proj/{name}") for name in names[:7]])
+    runtime = replace(world.runtime, store=cast("Store", busy))
+    world.queue.enqueue = partial(busy.enqueue, world.queue)  # type: ignore[method-assign]
+    text = config(names, policy='schedule: "0 0 1 1 *" triggering_policy { max_concurrent_invocations: 2 }')
+    assert sync_project(runtime, ConfigFile("proj", text, "busy"), "sync") == 60
+    ticks = Counter(task.payload["job"] for task in world.queue.tasks if task.kind == "cron")
+    assert ticks == {f"proj/{name}": 1 for name in names}
 
 
 def test_a_paused_trigger_stays_paused_wherever_it_watches() -> None:
