@@ -1,5 +1,6 @@
 """One build for an invocation, whatever goes wrong while it is asked for: it is found again, or canceled."""
 
+from dataclasses import replace
 from typing import Any
 
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
@@ -106,6 +107,36 @@ def test_giving_up_waits_until_what_may_run_is_canceled() -> None:
     assert world.invocations()[0].status.is_initial
     world.tick(80)
     assert world.invocations()[0].status is Status.FAILED
+    assert world.buildbucket.canceled == list(world.buildbucket.builds)
+
+
+def test_an_abort_during_an_outage_is_over_soon_after_it() -> None:
+    """What may run cannot be looked up: that is told, and tried again as soon as a launch would be, not at the claim's end."""
+    world = World()
+    world.buildbucket.lose_reply = True
+    world.commit()
+    abort_invocation(world.runtime, JOB, world.invocations()[0].id, "user:a@example.com", "k")
+    world.buildbucket.faults = [BuildbucketError("UNAVAILABLE", "down", transient=True)] * 2
+    for seconds in (6, 12, 22):
+        world.tick(seconds)
+    assert world.invocations()[0].status is Status.ABORTED
+    assert world.buildbucket.canceled == list(world.buildbucket.builds)
+    assert "Failed to look up the build by its tag - UNAVAILABLE: down" in world.log()
+
+
+def test_giving_up_during_an_outage_goes_on_until_what_may_run_is_canceled() -> None:
+    """After the last attempt nothing is asked for any more; only the look-up is repeated."""
+    world = World()
+    world.runtime = replace(world.runtime, limits=replace(world.runtime.limits, max_attempts=1))
+    down = BuildbucketError("UNAVAILABLE", "down", transient=True)
+    world.buildbucket.lose_reply = True
+    world.buildbucket.on_schedule = lambda: world.buildbucket.faults.extend([down, down])
+    world.commit()
+    assert world.invocations()[0].status is Status.RETRYING
+    for _ in range(2):
+        world.tick(700)
+    assert world.invocations()[0].status is Status.FAILED
+    assert world.buildbucket.calls.count("ScheduleBuild") == 1
     assert world.buildbucket.canceled == list(world.buildbucket.builds)
 
 
