@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -97,14 +97,12 @@ class MemoryStore:
     def projects(self) -> Sequence[ProjectRecord]:
         """Return every project's record."""
         with self._lock:
-            return [
-                documents.decode_project(path[1], self._documents[path].document)
-                for path in sorted(self._under("projects"))
-            ]
+            return self._readable(sorted(self._under("projects")), lambda path: self.project(path[1]))
 
     def jobs(self, job_ids: Sequence[JobId]) -> Sequence[Job]:
         """Read many jobs at once."""
-        return [found.value for found in self.found_jobs(job_ids)]
+        with self._lock:
+            return self._readable([("jobs", job_id) for job_id in job_ids], self._job_at)
 
     def found_jobs(self, job_ids: Sequence[JobId]) -> Sequence[Found[Job]]:
         """Read many jobs at once, with their versions."""
@@ -143,14 +141,12 @@ class MemoryStore:
         with self._lock:
             ids = sorted(InvocationId(int(path[3])) for path in self._under("jobs", job_id, "invocations"))
             wanted = [identifier for identifier in ids if after is None or identifier > after][:limit]
-            found = [self.invocation(job_id, identifier) for identifier in wanted]
-        return [item.value for item in found if item is not None]
+            return self._readable([_path_of(job_id, identifier) for identifier in wanted], self._invocation_at)
 
     def invocations_by_id(self, keys: Sequence[tuple[JobId, InvocationId]]) -> Sequence[Invocation]:
         """Read many invocations at once."""
         with self._lock:
-            found = [self.invocation(job_id, invocation_id) for job_id, invocation_id in keys]
-        return [item.value for item in found if item is not None]
+            return self._readable([_path_of(*key) for key in keys], self._invocation_at)
 
     def trigger(self, job_id: JobId, trigger_id: str) -> Found[TriggerRecord] | None:
         """Read a trigger or its marker."""
@@ -176,17 +172,29 @@ class MemoryStore:
         """Return overdue invocations of all jobs."""
         with self._lock:
             due = [path for path in self._due if path[2:3] == ("invocations",) and self._is_due(path, before)]
-            found = [self.invocation(JobId(path[1]), InvocationId(int(path[3]))) for path in due]
-        places = {_place(item.value.next_due, item.value.job_id, item.value.id): item.value for item in found if item}
-        return _behind(places, after)[:limit]
+            return self._readable(self._by_due(due, after)[:limit], self._invocation_at)
 
     def due_jobs(self, before: Instant, limit: int, after: Overdue | None = None) -> Sequence[Job]:
         """Return overdue jobs."""
         with self._lock:
             due = [path for path in self._due if len(path) == 2 and self._is_due(path, before)]  # noqa: PLR2004
-            found = [self.job(JobId(path[1])) for path in due]
-        places = {_place(item.value.next_due, item.value.id): item.value for item in found if item}
-        return _behind(places, after)[:limit]
+            return self._readable(self._by_due(due, after)[:limit], self._job_at)
+
+    def _readable(self, paths: Iterable[Path], read: Callable[[Path], Found[T] | None]) -> list[T]:
+        found = documents.readable(paths, "/".join, read)
+        return [item.value for item in found if item is not None]
+
+    def _job_at(self, path: Path) -> Found[Job] | None:
+        return self.job(JobId(path[1]))
+
+    def _invocation_at(self, path: Path) -> Found[Invocation] | None:
+        return self.invocation(JobId(path[1]), InvocationId(int(path[3])))
+
+    def _by_due(self, due: Iterable[Path], after: Overdue | None) -> list[Path]:
+        """Return the documents in the order in which they are due, those behind ``after``."""
+        placed = {_place(self._documents[path].document["next_due"], path): path for path in due}
+        end = (after.due, after.job_id, after.invocation_id) if after else None
+        return [placed[place] for place in sorted(placed) if end is None or place > end]
 
     def commit(self, writes: Sequence[Write]) -> Sequence[Version]:
         """Carry out all writes or none."""
@@ -266,13 +274,8 @@ class MemoryStore:
 Place = tuple[int, str, int]
 
 
-def _place(due: int | None, job_id: str, invocation_id: int = NO_INVOCATION) -> Place:
-    return due or 0, job_id, invocation_id
-
-
-def _behind(places: Mapping[Place, T], after: Overdue | None) -> list[T]:
-    end = _place(after.due, after.job_id, after.invocation_id) if after else None
-    return [places[place] for place in sorted(places) if end is None or place > end]
+def _place(due: int, path: Path) -> Place:
+    return due, path[1], int(path[3]) if len(path) > 2 else NO_INVOCATION  # noqa: PLR2004
 
 
 def _refuse_like_firestore(path: Path, stored: _Stored) -> None:
@@ -283,7 +286,11 @@ def _refuse_like_firestore(path: Path, stored: _Stored) -> None:
 
 
 def _invocation_path(invocation: Invocation) -> Path:
-    return ("jobs", invocation.job_id, "invocations", documents.invocation_document_id(invocation.id))
+    return _path_of(invocation.job_id, invocation.id)
+
+
+def _path_of(job_id: JobId, invocation_id: InvocationId) -> Path:
+    return ("jobs", job_id, "invocations", documents.invocation_document_id(invocation_id))
 
 
 def _keep(index: dict[Path, None], path: Path, *, wanted: bool) -> None:

@@ -219,7 +219,7 @@ class Pollers(Protocol):
 
 
 class Store(Pollers, Protocol):
-    """Documents under compare-and-swap; every method but ``commit`` is one read per document returned, at least one."""
+    """Documents under compare-and-swap; all but ``commit`` cost a read per document, at least one. Lists of jobs, invocations or projects leave out, and log, what cannot be read."""
 
     def watchers(self, repo: str) -> Sequence[Watcher]:
         """Return the jobs that watch a repository (normalised URL), those of paused triggers marked: one read for all."""
@@ -237,7 +237,10 @@ class Store(Pollers, Protocol):
         """Read many jobs in one call, in no order; those that do not exist are left out."""
 
     def found_jobs(self, job_ids: Sequence[JobId]) -> Sequence[Found[Job]]:
-        """Read many jobs as `jobs` does, each with the version to state when it is changed."""
+        """Read many jobs in one call, each with the version to state when it is changed; those that do not exist are left out.
+
+        One that cannot be read raises ValueError, as it does of `job`: whoever changes jobs must not take it for none.
+        """
 
     def triage_log(self, job_id: JobId) -> str:
         """Read the log of a job's last triage, for people; empty if there is none. `job` leaves it out."""
@@ -336,7 +339,8 @@ class BuildbucketError(Exception):
 class Buildbucket(Protocol):
     """The wire to Buildbucket servers; requests and answers are JSON values, what they mean is the manager's to know.
 
-    A call is over at its deadline, and at ``until`` if that is sooner: nothing is sent later than that.
+    A call is over at its deadline, or at ``until`` if that is sooner: nothing is sent after that. No answer, or an error of HTTP or
+    gRPC, raises ``BuildbucketError``.
     """
 
     def v1(
@@ -349,20 +353,12 @@ class Buildbucket(Protocol):
         *,
         until: Instant | None = None,
     ) -> dict[str, Any]:
-        """Call the v1 REST API (``path`` behind ``/_ah/api/buildbucket/v1/``).
-
-        Raises:
-            BuildbucketError: no answer or an HTTP error. Application errors come back as ``{"error": ...}``.
-        """
+        """Call the v1 REST API (``path`` behind ``/_ah/api/buildbucket/v1/``); its own errors come back as ``{"error": ...}``."""
 
     def v2(
         self, server: str, method: str, request: Mapping[str, Any], *, until: Instant | None = None
     ) -> dict[str, Any]:
-        """Call a method of ``buildbucket.v2.Builds``.
-
-        Raises:
-            BuildbucketError: no answer or a gRPC error.
-        """
+        """Call a method of ``buildbucket.v2.Builds``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,14 @@
 """One suite for both stores: in memory, and Firestore on the official emulator."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from emulator.memory.store import MemoryStore
+from luci_scheduler.adapters import documents
 from luci_scheduler.adapters.firestore import FirestoreStore
 from luci_scheduler.core.errors import PermanentError, StoreConflictError
 from luci_scheduler.core.identifiers import InvocationId, JobId
@@ -272,6 +274,53 @@ def test_an_update_is_refused_when_what_it_leaves_makes_the_document_too_large(s
     found = store.invocation_with_log(JOB_ID, written.id)
     assert found is not None
     assert (found[0].value, found[0].version, len(found[1])) == (grown, version, 190_000)
+
+
+def _spoil(store: Store, path: tuple[str, ...], fields: dict[str, Any]) -> None:
+    """Change a document in the store to what no version of this code has written."""
+    if isinstance(store, MemoryStore):
+        stored = store._documents[path]
+        store._documents[path] = replace(stored, document={**stored.document, **fields})
+    else:
+        assert isinstance(store, FirestoreStore)
+        names = [name if place % 2 == 0 else documents.document_id(name) for place, name in enumerate(path)]
+        store._client.document(*names).update(fields)
+
+
+def test_one_document_that_cannot_be_read_does_not_hide_the_others(store: Store) -> None:
+    """Written by a newer version that was rolled back: it is logged by name and left out of whatever returns many."""
+    other = JobId("zeta/job")
+    good, bad = _invocation(1, next_due=Instant(2)), _invocation(2, next_due=Instant(1))
+    job, bad_job = (Job(name, JobDefinition(TASK), triage_due=Instant(due)) for name, due in ((JOB_ID, 2), (other, 1)))
+    store.commit(
+        [
+            *(CreateInvocation(item, "log") for item in (good, bad)),
+            *(PutJob(item, None) for item in (job, bad_job)),
+            *(PutProject(ProjectRecord(name), None) for name in ("proj", "zeta")),
+        ]
+    )
+    bad_path = ("jobs", JOB_ID, "invocations", documents.invocation_document_id(bad.id))
+    _spoil(store, bad_path, {"state": '{"status": "PAUSED_BY_NEWER"}'})
+    _spoil(store, ("jobs", other), {"record": "["})
+    _spoil(store, ("projects", "zeta"), {"record": "{}x"})
+    calls: dict[str, list[Callable[[], Sequence[Any]]]] = {
+        "invocations": [
+            lambda: store.due_invocations(Instant(5), 10),
+            lambda: store.invocations(JOB_ID, 10),
+            lambda: store.invocations_by_id([(JOB_ID, good.id), (JOB_ID, bad.id)]),
+        ],
+        "jobs": [lambda: store.due_jobs(Instant(5), 10), lambda: store.jobs([JOB_ID, other])],
+        "projects": [store.projects],
+    }
+    expected = {"invocations": [good], "jobs": [job], "projects": [ProjectRecord("proj")]}
+    names = {"invocations": f"{bad.id:019d}", "jobs": "zeta", "projects": "zeta"}
+    for kind, reads in calls.items():
+        for read in reads:
+            with capture_logs() as logs:
+                assert list(read()) == expected[kind]
+            (line,) = logs
+            assert line["event"] == "document_unreadable"
+            assert names[kind] in line["document"]
 
 
 def test_pollers(store: Store) -> None:

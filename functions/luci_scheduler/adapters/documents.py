@@ -11,11 +11,13 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, unquote
+
+import structlog
 
 from luci_scheduler.core.cron_machine import CronState
 from luci_scheduler.core.errors import PermanentError
@@ -61,8 +63,14 @@ __all__ = [
     "marked",
     "plain_id",
     "put",
+    "readable",
     "stored_size",
 ]
+
+_logger = structlog.stdlib.get_logger("luci_scheduler")
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 SCHEMA = 1
 
@@ -164,6 +172,20 @@ def decode_invocation(job_id: JobId, invocation_id: InvocationId, document: Mapp
             },
         )
     )
+
+
+def readable(documents: Iterable[T], name: Callable[[T], str], decode: Callable[[T], R]) -> list[R]:
+    """Decode documents one by one; those that cannot be read are logged and left out: one does not hide the others.
+
+    Such a document may have been written by a newer version of the functions, during a deployment that was rolled back.
+    """
+    found = []
+    for document in documents:
+        try:
+            found.append(decode(document))
+        except Exception as error:
+            _logger.exception("document_unreadable", document=name(document), reason=repr(error))
+    return found
 
 
 def put(

@@ -134,23 +134,23 @@ class FirestoreStore:
     def projects(self) -> Sequence[ProjectRecord]:
         """Return every project's record."""
         snapshots = self._client.collection("projects").stream(timeout=_TIMEOUT)
-        return [
-            documents.decode_project(documents.plain_id(snapshot.id), snapshot.to_dict() or {})
-            for snapshot in snapshots
-        ]
+        return _readable(
+            snapshots,
+            lambda snapshot: documents.decode_project(documents.plain_id(snapshot.id), snapshot.to_dict() or {}),
+        )
 
+    @_translated
     def jobs(self, job_ids: Sequence[JobId]) -> Sequence[Job]:
         """Read many jobs in one call."""
-        return [found.value for found in self.found_jobs(job_ids)]
+        return _readable(self._job_snapshots(job_ids), _job_of)
 
     @_translated
     def found_jobs(self, job_ids: Sequence[JobId]) -> Sequence[Found[Job]]:
         """Read many jobs in one call, with their versions."""
-        snapshots = self._get_all([self._job_ref(job_id) for job_id in job_ids], _JOB_FIELDS)
-        return [
-            Found(documents.decode_job(_job_id_of(snapshot.reference), snapshot.to_dict()), snapshot.update_time)
-            for snapshot in snapshots
-        ]
+        return [Found(_job_of(snapshot), snapshot.update_time) for snapshot in self._job_snapshots(job_ids)]
+
+    def _job_snapshots(self, job_ids: Sequence[JobId]) -> list[Any]:
+        return self._get_all([self._job_ref(job_id) for job_id in job_ids], _JOB_FIELDS)
 
     @_translated
     def triage_log(self, job_id: JobId) -> str:
@@ -191,13 +191,13 @@ class FirestoreStore:
         query = query.order_by(FieldPath.document_id()).limit(limit)
         if after is not None:
             query = query.start_after({FieldPath.document_id(): self._invocation_ref(job_id, after)})
-        return [_invocation_of(snapshot) for snapshot in query.stream(timeout=_TIMEOUT)]
+        return _readable(query.stream(timeout=_TIMEOUT), _invocation_of)
 
     @_translated
     def invocations_by_id(self, keys: Sequence[tuple[JobId, InvocationId]]) -> Sequence[Invocation]:
         """Read many invocations in one call."""
         references = [self._invocation_ref(job_id, invocation_id) for job_id, invocation_id in keys]
-        return [_invocation_of(snapshot) for snapshot in self._get_all(references, _INVOCATION_FIELDS)]
+        return _readable(self._get_all(references, _INVOCATION_FIELDS), _invocation_of)
 
     @_translated
     def trigger(self, job_id: JobId, trigger_id: str) -> Found[TriggerRecord] | None:
@@ -233,7 +233,7 @@ class FirestoreStore:
         query = _by_due(query).select(_INVOCATION_FIELDS).limit(limit)
         if after is not None:
             query = _behind(query, after.due, self._invocation_ref(after.job_id, after.invocation_id))
-        return [_invocation_of(snapshot) for snapshot in query.stream(timeout=_TIMEOUT)]
+        return _readable(query.stream(timeout=_TIMEOUT), _invocation_of)
 
     @_translated
     def due_jobs(self, before: Instant, limit: int, after: Overdue | None = None) -> Sequence[Job]:
@@ -242,10 +242,7 @@ class FirestoreStore:
         query = _by_due(query).select(_JOB_FIELDS).limit(limit)
         if after is not None:
             query = _behind(query, after.due, self._job_ref(after.job_id))
-        return [
-            documents.decode_job(_job_id_of(snapshot.reference), snapshot.to_dict() or {})
-            for snapshot in query.stream(timeout=_TIMEOUT)
-        ]
+        return _readable(query.stream(timeout=_TIMEOUT), _job_of)
 
     @_translated
     def commit(self, writes: Sequence[Write]) -> Sequence[Version]:
@@ -314,6 +311,14 @@ def _chunk(invocation: Invocation, log: str) -> list[dict[str, Any]]:
 
 def _joined(chunks: Iterable[Mapping[str, Any]]) -> str:
     return debug_log.trim("".join(chunk["text"] for chunk in chunks))
+
+
+def _readable(snapshots: Iterable[Any], decode: Callable[[Any], R]) -> list[R]:
+    return documents.readable(snapshots, lambda snapshot: snapshot.reference.path, decode)
+
+
+def _job_of(snapshot: Any) -> Job:
+    return documents.decode_job(_job_id_of(snapshot.reference), snapshot.to_dict())
 
 
 def _invocation_of(snapshot: Any) -> Invocation:

@@ -42,7 +42,7 @@ from luci_scheduler.tracing import current_trace
 __all__ = ["PENDING_READ", "Allocation", "allocate", "commit_allocation"]
 
 PENDING_READ = MAX_PENDING + 200
-"""Pending triggers read for one triage: enough to see a surplus; the rest is seen by the next."""
+"""Pending triggers read for one triage: enough to see a surplus, which it then discards; the rest is seen by the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +95,9 @@ def allocate(
     fresh = {record.trigger.id: record for record in new}
     triggers = [found.value.trigger for found in pending] + [record.trigger for record in new]
     now = runtime.clock.now()
-    ordered = sorted(triggers, key=sort_key)
-    surplus = 0 if inactive_reason(job) else max(0, len(ordered) - MAX_PENDING)
-    fitting = [*ordered[:surplus], *_what_fits(runtime, job, ordered[surplus:], started)]
-    decision = triage(job, fitting, runtime.era_of(job.definition.task), now, surplus)
+    surplus, ordered = _surplus(runtime, job, sorted(triggers, key=sort_key), is_all=len(pending) < PENDING_READ)
+    fitting = [*surplus, *_what_fits(runtime, job, ordered, started)]
+    decision = triage(job, fitting, runtime.era_of(job.definition.task), now, len(surplus))
     invocations, creations, resolved = _invocations(
         runtime, job, decision, started=started, now=now, key=key, refusal=refusal
     )
@@ -249,6 +248,22 @@ def _markers(
             yield UpdateTrigger(replace(found.value, **changes), found.version)
         else:
             yield CreateTrigger(replace(fresh[trigger_id], **changes))
+
+
+def _surplus(
+    runtime: Runtime, job: Job, ordered: Sequence[Trigger], *, is_all: bool
+) -> tuple[Sequence[Trigger], Sequence[Trigger]]:
+    """Return the oldest triggers that are too many, as far as one commit can discard them, and those that the policy is asked about.
+
+    It is asked about none while more than ``MAX_PENDING`` are left behind this triage, or may be, as more wait than were read:
+    it is the newest that count, and the triages that follow find them.
+    """
+    count = 0 if inactive_reason(job) else max(0, len(ordered) - MAX_PENDING)
+    surplus, others = ordered[:count], ordered[count:]
+    limit = runtime.limits.commit_bytes
+    if count and not (is_all and sum(map(stored_bytes, surplus)) <= limit // 6):
+        return _up_to(surplus, limit), ()
+    return surplus, others
 
 
 def _what_fits(runtime: Runtime, job: Job, ordered: Sequence[Trigger], started: Instant) -> list[Trigger]:

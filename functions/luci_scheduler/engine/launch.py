@@ -118,9 +118,13 @@ def _first_line(claimed: Invocation, max_attempts: int) -> str:
 
 def _carry_out(runtime: Runtime, claimed: Found[Invocation], key: str, answers: Answers) -> Sequence[Found[Invocation]]:
     found = claimed
+    refusal: PermanentError | None = None
     for round_ in range(runtime.limits.races):
         controller = runtime.controller(found.value, answers)
-        _attempt(runtime, controller, may_exist=round_ > 0 or found.value.attempts > 1)
+        if refusal is not None:
+            _fail_without_outcome(runtime, controller, refusal)
+        else:
+            _attempt(runtime, controller, may_exist=round_ > 0 or found.value.attempts > 1)
         try:
             return commit_outcome(runtime, found, controller, f"{key}/launch{claimed.value.attempts}")
         except StoreConflictError:
@@ -128,6 +132,10 @@ def _carry_out(runtime: Runtime, claimed: Found[Invocation], key: str, answers: 
             if again is None or not again.value.status.is_initial or again.value.attempts != claimed.value.attempts:
                 return ()  # it is over, or another attempt has taken it: that one finds our build by its tag
             found = again
+        except PermanentError as error:
+            if refusal is not None:
+                raise
+            refusal = error
     raise ComeAgainError(f"invocation {claimed.value.id} of {claimed.value.job_id} changes too fast to be recorded")
 
 
@@ -135,7 +143,22 @@ def _attempt(runtime: Runtime, controller: Controller, *, may_exist: bool) -> No
     """Do one launch attempt; afterwards the controller's status is RUNNING, RETRYING or final.
 
     ``may_exist`` tells that a build may have been asked for before, by an earlier attempt or in a lost race.
+
+    Raises:
+        TransientError: a build that exists now could not be canceled; the claim's end has the attempt done again.
     """
+    try:
+        _try(runtime, controller, may_exist=may_exist)
+    except TransientError as error:
+        invocation = controller.invocation
+        if not invocation.status.is_initial:
+            raise
+        # What may run could not be canceled: that is tried again as soon as a launch would be.
+        logger.warning("launch_failed", job_id=invocation.job_id, invocation_id=str(invocation.id), error=str(error))
+        _try_again(runtime, controller)
+
+
+def _try(runtime: Runtime, controller: Controller, *, may_exist: bool) -> None:
     invocation = controller.invocation
     limits = runtime.limits
     if invocation.attempts > limits.max_attempts:
@@ -165,6 +188,15 @@ def _attempt(runtime: Runtime, controller: Controller, *, may_exist: bool) -> No
         _abort_after_all(runtime, controller)
 
 
+def _fail_without_outcome(runtime: Runtime, controller: Controller, refusal: PermanentError) -> None:
+    """The store can never take what the attempt has brought (its log, what it emitted, the refs of a repository): leave it out."""
+    invocation, error = controller.invocation, str(refusal)
+    logger.warning("launch_refused", job_id=invocation.job_id, invocation_id=str(invocation.id), error=error)
+    controller.log(f"Fatal error: the outcome cannot be stored - {error}")
+    _cancel_what_may_run(runtime, controller)
+    controller.set_status(Status.FAILED)
+
+
 def _ask_the_manager(runtime: Runtime, controller: Controller) -> None:
     runtime.manager(controller.invocation.task).launch(controller)
     if (status := controller.invocation.status).is_initial:
@@ -177,6 +209,11 @@ def _retry_or_fail(runtime: Runtime, controller: Controller) -> None:
         _cancel_what_may_run(runtime, controller)
         controller.set_status(Status.FAILED)
         return
+    _try_again(runtime, controller)
+
+
+def _try_again(runtime: Runtime, controller: Controller) -> None:
+    invocation, limits = controller.invocation, runtime.limits
     controller.set_status(Status.RETRYING)
     controller.log("The invocation will be retried")
     now = runtime.clock.now()

@@ -58,7 +58,8 @@ class Limits:
     commit_wait: int = 10 * MINUTE
     """How long, from its publication, a commit event waits for its commit to be served; 0: nobody is asked."""
     commit_bytes: int = 3_000_000
-    """Triggers that one triage resolves, as JSON: a commit may have ten mebibytes, and holds some of them up to three times."""
+    """Triggers that one triage resolves, as JSON: a commit may have ten mebibytes, and holds some of them up to three times;
+    what is discarded as too many is held once, and shares a commit with others only up to a sixth of this."""
 
     def expiry(self, ended: Instant) -> Instant:
         """Return when what ended at ``ended`` may be deleted, in whole seconds."""

@@ -1,6 +1,7 @@
 """A server whose answer never ends: a byte now and then keeps the call alive, were its timeout that of each read."""
 
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +16,12 @@ HALF_A_HEAD = b"HTTP/1.1 200 OK\r\nX-Long: "
 
 
 @contextmanager
-def dripping(beginning: bytes) -> Iterator[str]:
-    """Serve one answer that begins so and then drips; yield the base URL."""
+def dripping(beginning: bytes, tls: ssl.SSLContext | None = None) -> Iterator[str]:
+    """Serve one answer, encrypted if ``tls`` is given, that begins so and then drips; yield the base URL."""
     stopped = threading.Event()
 
     def serve() -> None:
-        with server, server.accept()[0] as connection:
+        with server, server.accept()[0] as plain, encrypted(plain) as connection:
             connection.recv(1 << 16)
             connection.sendall(beginning)
             for _ in range(_MOST):
@@ -32,12 +33,15 @@ def dripping(beginning: bytes) -> Iterator[str]:
                     return  # the client has gone
             connection.sendall(b"}")
 
+    def encrypted(plain: socket.socket) -> socket.socket:
+        return tls.wrap_socket(plain, server_side=True) if tls else plain
+
     server = socket.create_server(("127.0.0.1", 0))
     server.settimeout(30)
     thread = threading.Thread(target=serve)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{server.getsockname()[1]}"
     finally:
         stopped.set()
         thread.join()

@@ -7,18 +7,21 @@ import pytest
 from structlog.testing import capture_logs
 
 from emulator.memory.gitiles import MemoryGitiles
+from luci_scheduler.adapters import documents
 from luci_scheduler.config import task_rules
 from luci_scheduler.core.commit_event import CommitEvent
+from luci_scheduler.core.discards import TOO_MANY
 from luci_scheduler.core.errors import ComeAgainError, PermanentError, TransientError
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.engine.allocation import PENDING_READ
 from luci_scheduler.engine.commit import on_commit, on_commits
 from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.jobs import pause_job
 from luci_scheduler.engine.outbox import abort_task, trigger_task
 from luci_scheduler.engine.tasks import on_task
-from luci_scheduler.ports import CreateInvocation, UpdateInvocation
+from luci_scheduler.ports import CreateInvocation, UpdateInvocation, UpdateTrigger
 from tests.unit.engine.world import JOB, REPO, World, config
 
 
@@ -100,6 +103,60 @@ def test_newest_first_takes_the_newest_however_much_waits() -> None:
         _bring(world, [_noop(f"t{number}", world.clock.now() + number, 90_000)], f"api-{number}")
     _end(world, "done")
     assert [t.id for t in world.invocations()[0].incoming_triggers] == ["t19"]
+
+
+def _discarded(world: World, count: int) -> list[str]:
+    """Return which of the triggers t0, t1... have been discarded as too many."""
+    with world.uncounted():
+        found = [world.store.trigger(JOB, f"t{number}") for number in range(count)]
+    return [marker.value.trigger.id for marker in found if marker and marker.value.discarded == TOO_MANY]
+
+
+@pytest.mark.parametrize("count", [1000, 1100, 1200, 1500, 2700])
+def test_the_newest_thousand_count_however_many_wait(count: int) -> None:
+    """What is older is discarded first, over several deliveries if need be, each of which reads no more than any triage."""
+    world = World()
+    world.commit("a", "m0")
+    _bring(world, [_noop(f"t{number}", world.clock.now() + number) for number in range(count)])
+    world.counted()
+    _end(world, "n1")
+    for _ in range(15):
+        assert world.store.counts["R"] <= PENDING_READ + 10
+        world.counted()
+        world.tick(2)
+    invocation = world.invocations()[0]
+    assert [trigger.id for trigger in invocation.incoming_triggers] == [f"t{n}" for n in range(count - 1000, count)]
+    assert _discarded(world, count) == [f"t{number}" for number in range(count - 1000)]
+
+
+@pytest.mark.parametrize("count", [1150, 1250])
+def test_too_many_large_triggers_are_discarded_in_commits_of_bounded_size(count: int) -> None:
+    """A commit may have ten mebibytes; then the oldest of those that count go first, as many as fit."""
+    world = World()
+    world.commit("a", "m0")
+    for start in range(0, count, 50):
+        new = [_noop(f"t{number}", world.clock.now() + number, 20_000) for number in range(start, start + 50)]
+        _bring(world, new, f"api-{start}")
+    sizes = []
+
+    def measure(writes: list[object]) -> None:
+        sizes.append(
+            sum(
+                documents.stored_size(documents.encode_trigger(w.record))
+                for w in writes
+                if isinstance(w, UpdateTrigger)
+            )
+        )
+
+    world.store.before_commit = measure
+    _end(world, "n1")
+    for _ in range(10):
+        world.tick(2)
+    assert max(sizes) < 3_300_000
+    assert _discarded(world, count) == [f"t{number}" for number in range(count - 1000)]
+    assert [trigger.id for trigger in world.invocations()[0].incoming_triggers] == [
+        f"t{n}" for n in range(count - 1000, count - 972)
+    ]
 
 
 def test_a_waiting_trigger_that_is_delivered_again_when_a_slot_is_free_runs_once() -> None:

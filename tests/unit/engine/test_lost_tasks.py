@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
 
@@ -128,3 +129,17 @@ def test_a_sweep_whose_time_is_up_is_gone_on_with() -> None:
     world.clock.advance(15 * MINUTE)
     sweep(world.runtime)
     assert [task.kind for task in world.queue.tasks].count("sweep") == 2, "one of each kind, and not under a used name"
+
+
+def test_one_document_that_cannot_be_read_does_not_stop_the_sweep() -> None:
+    """A newer version that was rolled back has left a status that this one does not know: the others are swept."""
+    world = World(config(("job", "other")))
+    world.commit()
+    path = next(path for path in world.store._documents if path[2:3] == ("invocations",) and path[1] == "proj/other")
+    stored = world.store._documents[path]
+    state = json.loads(stored.document["state"]) | {"status": "PAUSED_BY_NEWER"}
+    world.store._documents[path] = replace(stored, document={**stored.document, "state": json.dumps(state)})
+    world.queue.purge()
+    world.clock.advance(10 * MINUTE)
+    assert sweep(world.runtime).invocations == 1
+    assert [(task.kind, task.payload["job"]) for task in world.queue.tasks] == [("timer", "proj/job")]

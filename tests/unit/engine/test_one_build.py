@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from luci_scheduler.core.instants import SECOND, Instant
+from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.engine.abort import abort_invocation
 from luci_scheduler.ports import BuildbucketError, UpdateInvocation
@@ -50,6 +50,21 @@ def test_a_refused_look_up_does_not_keep_from_asking_again() -> None:
     assert "Failed to look up the build by its tag - PERMISSION_DENIED: not allowed" in world.log()
 
 
+def test_asking_again_without_a_look_up_is_over_when_the_request_may_be_forgotten() -> None:
+    """Rather no build that is watched, told in the log, than a second one."""
+    world = World()
+    world.buildbucket.lose_reply = True
+    world.buildbucket.forgets = True
+    world.commit()
+    world.buildbucket.faults = [REFUSED] * 2
+    world.clock.advance(MINUTE)
+    world.tick(20)
+    (invocation,) = world.invocations()
+    assert invocation.status is Status.FAILED
+    assert len(world.buildbucket.builds) == 1
+    assert "Failed to look up the build by its tag - PERMISSION_DENIED" in world.log()
+
+
 def test_giving_up_tells_how_to_find_what_nobody_may_look_for() -> None:
     """Neither look-up nor request is allowed any more: the log names the tag of the build that may be running."""
     world = World()
@@ -85,7 +100,6 @@ def test_giving_up_waits_until_what_may_run_is_canceled() -> None:
         REFUSED,
         REFUSED,
         BuildbucketError("UNAVAILABLE", "down", transient=True),
-        REFUSED,
         REFUSED,
     ]
     world.tick(10)

@@ -1,15 +1,17 @@
 """Gitiles jobs in the whole engine: what a poll costs, and that its state and its triggers are never apart."""
 
+from hashlib import sha256
+
 import pytest
 
 from emulator.memory.gitiles import MemoryGitiles
 from luci_scheduler.core.commit_event import CommitEvent
-from luci_scheduler.core.errors import TransientError
+from luci_scheduler.core.errors import PermanentError, TransientError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.engine.commit import on_commit
 from luci_scheduler.engine.sweep import sweep
-from luci_scheduler.ports import GitilesError, PutPoller
+from luci_scheduler.ports import GitilesError, PutPoller, UpdateInvocation
 from tests.unit.engine.world import JOB, REPO, World, config
 
 MAIN = "refs/heads/main"
@@ -42,6 +44,11 @@ def polled(world: World, seconds: int = 31) -> None:
     world.tick(seconds)
     while world.tick():
         pass
+
+
+def _hash(number: int) -> str:
+    """Return 40 digits that do not compress, like a commit's."""
+    return sha256(str(number).encode()).hexdigest()[:40]
 
 
 def known(world: World) -> str:
@@ -133,3 +140,42 @@ def test_a_poll_and_an_event_for_the_same_commit_start_one_build(world: World, g
     world.notify("n1")
     polled(world)
     assert len(world.buildbucket.builds) == builds + 1
+
+
+def test_a_poll_that_can_never_be_stored_fails_and_says_so(git: MemoryGitiles, world: World) -> None:
+    """More refs than a document can hold: one line tells it, the slot is free, nothing of the poll is kept; the next one polls."""
+    before = known(world)
+    git.push(MAIN)
+    git.heads |= {f"refs/tags/{_hash(n)}": _hash(-n) for n in range(1, 32_000)}
+    world.sync(CONFIG.replace('refs: "refs/heads/main"', 'refs: "refs/heads/main" refs: "regexp:refs/tags/.*"'))
+    builds = len(world.buildbucket.builds)
+    for number in (1, 2):
+        polled(world)
+        assert world.invocations(POLLER)[0].status is Status.FAILED
+        assert len(world.invocations(POLLER)) == number + 1
+    (line,) = (line for line in world.log(POLLER).splitlines() if "cannot be stored" in line)
+    assert "a document can hold 1000000" in line
+    assert world.invocations(POLLER)[0].attempts == 1
+    assert world.invocations(POLLER)[0].outgoing_triggers == ()
+    assert known(world) == before
+    assert len(world.buildbucket.builds) == builds
+    with world.uncounted():
+        job = world.store.job(POLLER)
+    assert job is not None
+    assert job.value.active_invocations == ()
+
+
+def test_a_build_whose_start_can_never_be_stored_is_cancelled() -> None:
+    """Nobody would watch it."""
+    world = World()
+
+    def refuse(writes: list[object]) -> None:
+        if any(isinstance(write, UpdateInvocation) and write.invocation.status is Status.RUNNING for write in writes):
+            raise PermanentError("too large after all")
+
+    world.store.before_commit = refuse
+    world.commit()
+    (invocation,) = world.invocations()
+    assert invocation.status is Status.FAILED
+    assert "the outcome cannot be stored - too large after all" in world.log()
+    assert world.buildbucket.canceled == list(world.buildbucket.builds)

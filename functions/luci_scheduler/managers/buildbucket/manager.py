@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +23,9 @@ from luci_scheduler.ports import BuildbucketError
 __all__ = ["CHECK_TIMER", "BuildbucketManager"]
 
 CHECK_TIMER = "check-buildbucket-build-status"
+
+_REQUEST_KNOWN = 45 * SECOND
+"""From an invocation's beginning, as long as its request ID is surely known: the minute by contract less a slow request."""
 
 _V1_INTERVAL = MINUTE
 _V2_INTERVAL_SECONDS = (60, 600)
@@ -47,8 +49,8 @@ class BuildbucketManager:
     def launch(self, controller: Controller) -> None:
         """Schedule the build; after the first attempt, look whether an earlier one has.
 
-        Where the look-up is refused for good the build is asked for all the same: for a minute, Buildbucket answers a
-        request ID that it knows with the build that it made.
+        Where the look-up is refused for good the build is asked for all the same while Buildbucket still answers the
+        request ID with the build that it made, which it does for a minute; later that could make a second one.
         """
         invocation = controller.invocation
         try:
@@ -62,8 +64,11 @@ class BuildbucketManager:
         what = "add buildbucket build" if server.protocol is Era.V1 else "schedule Buildbucket build"
         answer = None
         if invocation.attempts > 1:
-            with suppress(PermanentError):
+            try:
                 answer = self._find(controller, face, given, "find")
+            except PermanentError:
+                if controller.clock.now() - invocation.started > _REQUEST_KNOWN:
+                    raise
         if answer is None:
             answer = self._ask(controller, "launch", what, lambda: face.schedule(given, body))
         build = face.launched(given, answer, controller.log)

@@ -1,0 +1,183 @@
+"""Sessions of many threads: one set of credentials, one token, the same connections; and deadlines."""
+
+import datetime as dt
+import ssl
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import google.auth
+import pytest
+import requests
+from google.auth.credentials import Credentials
+from google.auth.exceptions import DefaultCredentialsError
+
+from luci_scheduler.adapters import http
+from luci_scheduler.adapters.http import Deadline, sessions
+from tests.unit.adapters.dripping import HALF_A_HEAD, HEAD, dripping
+
+THREADS = 8
+
+
+class FakeCredentials(Credentials):
+    """Credentials whose tokens are counted; a refresh waits for a second one that must not come."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.refreshed = 0
+        self.token_url = ""
+        self.together = threading.Event()
+        self._refreshing = threading.Lock()
+
+    def refresh(self, request: Any) -> None:
+        """Fetch a token."""
+        if not self._refreshing.acquire(blocking=False):
+            self.together.set()
+            return
+        self.together.wait(0.1)
+        if self.token_url:
+            request(self.token_url)
+        self.refreshed += 1
+        self.token = f"token-{self.refreshed}"
+        self.expiry = dt.datetime.now(dt.UTC).replace(tzinfo=None) + dt.timedelta(hours=1)
+        self._refreshing.release()
+
+
+class Server:
+    """Answers everything, and keeps the connections and the tokens that it saw."""
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self.connections: set[Any] = set()
+        self.tokens: list[str | None] = []
+        kept = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                kept.connections.add(self.client_address)
+                kept.tokens.append(self.headers["Authorization"])
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                """Stay silent."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        if tls:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.server.server_port}/"
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
+        self.thread.start()
+
+    def stop(self) -> None:
+        """Stop."""
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server on loopback."""
+    server = Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def looked(monkeypatch: pytest.MonkeyPatch) -> list[FakeCredentials]:
+    """What was found whenever somebody looked for credentials."""
+    found: list[FakeCredentials] = []
+
+    def default(scopes: Any) -> Any:
+        found.append(FakeCredentials())
+        return found[-1], scopes
+
+    monkeypatch.setattr(google.auth, "default", default)
+    monkeypatch.setattr(http, "_found", {})
+    return found
+
+
+def test_one_token_for_all_threads(server: Server, looked: list[FakeCredentials]) -> None:
+    """However many begin at once, and however many functions of sessions there are for the same scopes."""
+    opened = [sessions(authenticated=True), sessions(authenticated=True)]
+    start = threading.Barrier(THREADS)
+
+    def ask(number: int) -> None:
+        start.wait(30)
+        opened[number % 2]().get(server.url, timeout=30)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(ask, range(THREADS)))
+    (credentials,) = looked
+    assert credentials.refreshed == 1
+    assert not credentials.together.is_set()
+    assert server.tokens == ["Bearer token-1"] * THREADS
+    sessions(authenticated=True, scopes=("other",))().get(server.url, timeout=30)
+    assert len(looked) == 2
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_connections_outlive_their_threads(encrypted: bool, certificate: Path, tls: ssl.SSLContext) -> None:
+    """Each delivery fans out over threads of its own: they go on with the connections of the last ones."""
+    server = Server(tls if encrypted else None)
+    opened = sessions(authenticated=False)
+    try:
+        for _ in range(3):
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(lambda: opened().get(server.url, timeout=30, verify=str(certificate))).result(30)
+    finally:
+        server.stop()
+    assert len(server.tokens) == 3
+    assert len(server.connections) == 1
+
+
+@pytest.mark.parametrize("beginning", [HEAD, HALF_A_HEAD])
+def test_an_encrypted_answer_ends_at_the_deadline(beginning: bytes, certificate: Path, tls: ssl.SSLContext) -> None:
+    """As a plain one does."""
+    session = sessions(authenticated=False)()
+    with dripping(beginning, tls) as url, pytest.raises(requests.RequestException, match="timed out"):
+        session.get(url, timeout=Deadline(0.5), verify=str(certificate))  # type: ignore[arg-type] # a timeout of urllib3
+
+
+def test_missing_credentials_are_looked_for_again(
+    looked: list[FakeCredentials], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that has none just now may have them later."""
+    found = google.auth.default
+
+    def none(scopes: Any) -> Any:
+        raise DefaultCredentialsError("none")  # type: ignore[no-untyped-call]
+
+    opened = sessions(authenticated=True)
+    monkeypatch.setattr(google.auth, "default", none)
+    with pytest.raises(DefaultCredentialsError):
+        opened()
+    monkeypatch.setattr(google.auth, "default", found)
+    opened()
+    assert len(looked) == 1
+
+
+def test_a_deadline_that_has_passed_sends_nothing(server: Server) -> None:
+    """Also if the time went by while a token was fetched."""
+    deadline = Deadline(1e-9)
+    while not deadline.passed:
+        pass
+    with pytest.raises(requests.Timeout):
+        sessions(authenticated=False)().get(server.url, timeout=deadline)  # type: ignore[arg-type] # a timeout of urllib3
+    assert server.tokens == []
+
+
+def test_a_deadline_goes_for_the_token_too(server: Server, looked: list[FakeCredentials]) -> None:
+    """What fetches it is given the same timeout, and understands it."""
+    session = sessions(authenticated=True)()
+    (credentials,) = looked
+    credentials.token_url = server.url
+    session.get(server.url, timeout=Deadline(30))  # type: ignore[arg-type] # a timeout of urllib3
+    assert server.tokens == [None, "Bearer token-1"]
