@@ -101,12 +101,13 @@ class MemoryStore:
 
     def jobs(self, job_ids: Sequence[JobId]) -> Sequence[Job]:
         """Read many jobs at once."""
-        return [found.value for found in self.found_jobs(job_ids)]
+        with self._lock:
+            return self._readable([("jobs", job_id) for job_id in job_ids], self._job_at)
 
     def found_jobs(self, job_ids: Sequence[JobId]) -> Sequence[Found[Job]]:
         """Read many jobs at once, with their versions."""
         with self._lock:
-            found = documents.readable([("jobs", job_id) for job_id in job_ids], "/".join, self._job_at)
+            found = [self.job(job_id) for job_id in job_ids]
         return [item for item in found if item is not None]
 
     def triage_log(self, job_id: JobId) -> str:

@@ -237,7 +237,10 @@ class Store(Pollers, Protocol):
         """Read many jobs in one call, in no order; those that do not exist are left out."""
 
     def found_jobs(self, job_ids: Sequence[JobId]) -> Sequence[Found[Job]]:
-        """Read many jobs as `jobs` does, each with the version to state when it is changed."""
+        """Read many jobs in one call, each with the version to state when it is changed; those that do not exist are left out.
+
+        One that cannot be read raises ValueError, as it does of `job`: whoever changes jobs must not take it for none.
+        """
 
     def triage_log(self, job_id: JobId) -> str:
         """Read the log of a job's last triage, for people; empty if there is none. `job` leaves it out."""

@@ -139,15 +139,18 @@ class FirestoreStore:
             lambda snapshot: documents.decode_project(documents.plain_id(snapshot.id), snapshot.to_dict() or {}),
         )
 
+    @_translated
     def jobs(self, job_ids: Sequence[JobId]) -> Sequence[Job]:
         """Read many jobs in one call."""
-        return [found.value for found in self.found_jobs(job_ids)]
+        return _readable(self._job_snapshots(job_ids), _job_of)
 
     @_translated
     def found_jobs(self, job_ids: Sequence[JobId]) -> Sequence[Found[Job]]:
         """Read many jobs in one call, with their versions."""
-        snapshots = self._get_all([self._job_ref(job_id) for job_id in job_ids], _JOB_FIELDS)
-        return _readable(snapshots, lambda snapshot: Found(_job_of(snapshot), snapshot.update_time))
+        return [Found(_job_of(snapshot), snapshot.update_time) for snapshot in self._job_snapshots(job_ids)]
+
+    def _job_snapshots(self, job_ids: Sequence[JobId]) -> list[Any]:
+        return self._get_all([self._job_ref(job_id) for job_id in job_ids], _JOB_FIELDS)
 
     @_translated
     def triage_log(self, job_id: JobId) -> str:

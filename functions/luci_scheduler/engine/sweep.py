@@ -22,7 +22,8 @@ __all__ = ["BUDGET", "Swept", "sweep"]
 BUDGET = 200 * SECOND
 """How long one sweep takes up invocations, and how long jobs: both fit into the ten minutes that a task may take."""
 
-_AGAIN = 5  # graces, ten minutes as set: by then the queue has given a task its retries, or lost it
+_AGAIN = 5  # graces, ten minutes as set: by then a task has come, or is being retried, or is lost
+_AND_AGAIN = 30  # graces, an hour: the queue retries for ever, so in a long outage whatever is added stays
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,9 @@ def _is_over(runtime: Runtime, until: Instant, after: Overdue) -> bool:
     now = runtime.clock.now()
     if now < until:
         return False
-    _enqueue(runtime, sweep_task(after, now), after.due, now)
+    period = _AGAIN * runtime.limits.sweep_grace
+    # The sweeps of a minute each come here, too: one goes on from here, and after ten minutes another one.
+    _enqueue(runtime, sweep_task(after, now), Instant(now // period * period), now)
     return True
 
 
@@ -101,13 +104,14 @@ def _sweep_invocation(runtime: Runtime, invocation: Invocation, before: Instant,
 
 
 def _enqueue(runtime: Runtime, task: Task, due: Instant, now: Instant) -> None:
-    """Put a task on the queue, once for what it is for in as long as `_AGAIN` says, however often the sweep finds that.
+    """Put a task on the queue: once, again when its thing is ten minutes overdue, then hourly, however often the sweep finds it.
 
     A thing stays overdue while a task of its own is being retried: to add another one each minute would only make the trouble
     of whoever does not answer larger. The queue forgets nothing of what had a name, so the name has the time in it.
     """
-    period = max(SECOND, _AGAIN * runtime.limits.sweep_grace)
-    what = json.dumps([task.kind, {**task.payload, "created": 0}, due, (now - due) // period], sort_keys=True)
+    grace = max(SECOND, runtime.limits.sweep_grace)
+    times = (now - due + (_AND_AGAIN - _AGAIN) * grace) // (_AND_AGAIN * grace)
+    what = json.dumps([task.kind, {**task.payload, "created": 0}, due, times], sort_keys=True)
     runtime.queue.enqueue(replace(task, name=hashlib.sha256(f"sweep:{what}".encode()).hexdigest()))
 
 
