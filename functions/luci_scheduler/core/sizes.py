@@ -14,10 +14,10 @@ state without emitted ones     50,000    timers, keys of deliveries, reasons of 
 log                           350,000    appending, which cuts it to 200,000 once it would pass this
 ============================  =========  ==================================================================
 
-The first two parts of a definition may be shared out in another way: a small task leaves more to a batch. What a job emits
-belongs to its state and takes its room from the log, which is cut harder then; so does a definition that is larger than the
-table says, as a job may have a task from before the validator's limit. Where not even a whole log of ``LOG_LIMIT`` would fit
-beside the definition, there is no invocation: its triggers are discarded, visibly.
+A definition may be shared out in another way: a small task leaves more to a batch, thousands of triggered jobs leave less. What
+a job emits belongs to its state and takes its room from the log, which is cut harder then; so does a definition that is larger
+than the table says, as a job may have a task from before the validator's limit. Where not even a whole log of ``LOG_LIMIT``
+would fit beside the definition, there is no invocation: its triggers are discarded, visibly.
 """
 
 from __future__ import annotations
