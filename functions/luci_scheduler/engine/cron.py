@@ -16,11 +16,11 @@ from luci_scheduler.core.request import Request
 from luci_scheduler.core.triage import has_free_slot, inactive_reason, new_invocation
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.advance import launch_all
-from luci_scheduler.engine.allocation import PENDING_READ, allocate
+from luci_scheduler.engine.allocation import PENDING_READ, Allocation, allocate, commit_allocation
 from luci_scheduler.engine.jobs import put_job, rewound, with_tick
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.managers.controller import Answers
-from luci_scheduler.ports import CreateTrigger, Found, TriggerRecord
+from luci_scheduler.ports import CreateTrigger, Found, TriggerRecord, Write
 
 __all__ = ["on_cron_tick"]
 
@@ -101,11 +101,15 @@ def _start(
     if any(stored.value.trigger.id == trigger.id for stored in pending):
         records = ()  # it waits already, in somebody's name
     own = [record.trigger.id for record in records]
-    plan = allocate(runtime, job, pending, records, started=trigger.created, key=key, unmarked=own)
-    job = replace(plan.job, triggers_wait=job.triggers_wait or plan.left > 0)
-    job = rewound(runtime, job, runtime.clock.now())  # where the policy discards what the tick brings, nothing ends
-    versions = runtime.store.commit([*plan.writes, put_job(job, found, key, plan.log)])
-    launch_all(runtime, plan.created(versions), key, answers)
+
+    def draw_up(refusal: str) -> tuple[Allocation, Sequence[Write]]:
+        plan = allocate(runtime, job, pending, records, started=trigger.created, key=key, unmarked=own, refusal=refusal)
+        changed = replace(plan.job, triggers_wait=job.triggers_wait or plan.left > 0)
+        # Where what the tick brings is discarded nothing ends, and nothing else would go on with the schedule.
+        changed = rewound(runtime, changed, runtime.clock.now())
+        return plan, [*plan.writes, put_job(changed, found, key, plan.log)]
+
+    launch_all(runtime, commit_allocation(runtime, draw_up), key, answers)
 
 
 def _is_idle(runtime: Runtime, job: Job, trigger: Trigger, answers: Answers) -> bool:

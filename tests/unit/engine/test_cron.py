@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
-from luci_scheduler.core.errors import ComeAgainError, TransientError
+from luci_scheduler.core.errors import ComeAgainError, PermanentError, TransientError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import DAY, HOUR, MINUTE, SECOND, Instant, parse_rfc3339
 from luci_scheduler.core.invocation import Status
@@ -12,7 +13,7 @@ from luci_scheduler.core.job_changes import MIN_PAUSE
 from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.jobs import pause_job, put_job, resume_job
 from luci_scheduler.engine.sweep import sweep
-from luci_scheduler.ports import CreateTrigger, Task, TriggerRecord
+from luci_scheduler.ports import CreateInvocation, CreateTrigger, Task, TriggerRecord
 from tests.unit.engine.stub import NOOP, made, stub_world
 from tests.unit.engine.world import HOST, JOB, World
 
@@ -242,6 +243,27 @@ def test_an_emitted_trigger_under_the_id_of_a_tick_does_not_stop_the_schedule() 
     assert not world.store.pending_triggers(JOB, 10)
     world.tick(3600)
     assert [found.value.trigger.id for found in world.store.pending_triggers(JOB, 10)] == ["cron:v1:6"]
+
+
+@pytest.mark.parametrize("schedule", [HOURLY, INTERVAL])
+def test_the_schedule_goes_on_where_the_store_refuses_what_a_tick_starts(schedule: str) -> None:
+    """Whatever the reason is: nothing is started, the log says why, and the next tick is awaited."""
+    world, _ = stub_world(schedule)
+
+    def refuse(writes: list[object]) -> None:
+        if any(isinstance(write, CreateInvocation) for write in writes):
+            raise PermanentError("too large after all")
+
+    world.store.before_commit = refuse
+    with capture_logs() as logs:
+        world.tick(3600)
+    assert {line["reason"] for line in logs if line["event"] == "trigger_discarded"} == {
+        "what it starts cannot be stored: too large after all"
+    }
+    assert world.invocations() == []
+    world.store.before_commit = None
+    world.tick(3700)
+    assert len(world.invocations()) == 1
 
 
 def test_a_tick_does_not_take_what_waits_under_its_id_twice() -> None:
