@@ -11,8 +11,9 @@ import structlog
 
 from emulator.official import OfficialEmulator, start_firestore, start_pubsub
 
-# gRPC and its helpers measure deadlines with the real clock; frozen, calls would fail or hang.
-freezegun.configure(extend_ignore_list=["google.api_core", "grpc"])
+# gRPC and its helpers measure deadlines with the real clock; frozen, calls would fail or hang. So do waits for processes, which
+# threads beside a test with frozen time do, too.
+freezegun.configure(extend_ignore_list=["google.api_core", "grpc", "subprocess"])
 
 for _name in [name for name in os.environ if name.startswith("SCHEDULER_")]:
     del os.environ[_name]

@@ -10,7 +10,7 @@ from typing import Any
 
 REPOSITORY = Path(__file__).parent.parent.parent
 ROOT = Path("infra/terraform")
-_TIMEOUT = 900.0  # seconds for one command: each takes some ten where nothing else runs
+_TIMEOUT = 600.0  # seconds for one command: each takes some ten where nothing else runs
 
 
 @dataclass(frozen=True)
