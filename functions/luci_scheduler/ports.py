@@ -254,6 +254,9 @@ class Store(Pollers, Protocol):
     def trigger(self, job_id: JobId, trigger_id: str) -> Found[TriggerRecord] | None:
         """Read a trigger or its marker."""
 
+    def triggers(self, keys: Sequence[tuple[JobId, str]]) -> Sequence[TriggerRecord]:
+        """Read many triggers or markers, by job and trigger ID, in one call, in no order; absent ones are left out."""
+
     def triggers_of_revision(self, revision: str, limit: int) -> Sequence[TriggerRecord]:
         """Return the triggers and markers of all jobs, in no order, that tell of a commit with this hash."""
 

@@ -67,15 +67,18 @@ def state_of(job: Job) -> JobState:
 def get_jobs(context: Context, project: str = "") -> list[Job]:
     """Return the enabled jobs that the caller may see, of one project or of all, sorted by ID.
 
-    A project that does not exist has none. Costs one read for each project and each of its jobs, in two calls.
+    A project that does not exist has none. Costs one read for each project and each of its jobs, in two calls; of projects in
+    which the caller may see nothing no job is read.
     """
     store = context.runtime.store
+    if not context.sees_some(project):
+        return []
     if project:
         found = store.project(project)
         records = [found.value] if found else []
     else:
         records = list(store.projects())
-    job_ids = [job_id for record in records for job_id in record.job_ids]
+    job_ids = [job_id for record in records if context.sees_some(record.id) for job_id in record.job_ids]
     visible = [job for job in store.jobs(job_ids) if job.enabled and context.may(Permission.GET, job)]
     return sorted(visible, key=lambda job: job.id)
 
@@ -85,7 +88,7 @@ def get_definitions(context: Context, project: str) -> tuple[str, list[Job]]:
 
     Costs one read for the project and one for each job.
     """
-    found = context.runtime.store.project(project)
+    found = context.runtime.store.project(project) if context.sees_some(project) else None
     if found is None:
         return "", []
     jobs = [job for job in context.runtime.store.jobs(list(found.value.job_ids)) if job.enabled]
