@@ -440,7 +440,7 @@ class Gitiles(Protocol):
             repo: the repository.
             revision: a hash.
             limit: size of the page, 1 to 10,000.
-            exclude: leave out this hash and what leads to it.
+            exclude: leave out this hash, or what this ref points to, and what leads to it.
             start: begin with this commit instead of the newest: ``LogPage.next`` of an earlier call with the same ends.
             diffs: tell which paths each commit changed.
 
