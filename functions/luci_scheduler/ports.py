@@ -295,7 +295,11 @@ class Queue(Protocol):
     """The task queue: at least once, in no order, perhaps late, perhaps a little early."""
 
     def enqueue(self, task: Task) -> None:
-        """Put a task on the queue; on success it is durable, or was under its name before."""
+        """Put a task on the queue; on success it is durable, or was under its name before.
+
+        Raises:
+            PermanentError: the task is larger than the queue takes; one with less than 97,000 bytes of payload never is.
+        """
 
 
 class Clock(Protocol):
