@@ -351,7 +351,10 @@ def _discarded(base: Explanation, job: Job, record: TriggerRecord) -> Explanatio
             reason = Reason.DISCARDED_AS_SURPLUS
             sentence = f"It was discarded because {discards.TOO_MANY}: the oldest of them are dropped."
         case discards.JOB_PAUSED:
-            reason, sentence = Reason.JOB_PAUSED, f"It was discarded because the job was paused{_paused_by(job)}."
+            reason, sentence = (
+                Reason.JOB_PAUSED,
+                f"It was discarded because the job was paused{_paused_by(job, record.resolved)}.",
+            )
         case discards.JOB_DISABLED:
             reason, sentence = (
                 Reason.JOB_DISABLED,
@@ -366,8 +369,10 @@ def _discarded(base: Explanation, job: Job, record: TriggerRecord) -> Explanatio
     return replace(base, reason=reason, sentence=sentence)
 
 
-def _paused_by(job: Job) -> str:
-    if not job.paused or not job.changed_by:
+def _paused_by(job: Job, at: Instant | None = None) -> str:
+    """Return who has paused a job and why, if it still is paused and was ``at`` that time: of earlier pauses nothing is kept."""
+    began = job.changed_when
+    if not job.paused or not job.changed_by or (at is not None and began is not None and began > at):
         return ""
     return f" by {job.changed_by.removeprefix('user:')} ({job.change_reason})"
 

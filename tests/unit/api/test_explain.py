@@ -140,6 +140,31 @@ def test_the_job_was_paused() -> None:
     _expect(_explain(world), Reason.JOB_PAUSED, "the job was paused", f"by {OWNER} (too red)")
 
 
+def test_another_pause_is_not_blamed() -> None:
+    """What was discarded during one pause tells neither who paused the job later nor why."""
+    world = world_for()
+    pause_job(world.runtime, JOB, f"user:{OWNER}", "too red", "k1")
+    world.commit("a")
+    world.clock.advance(HOUR)
+    resume_job(world.runtime, JOB, f"user:{OWNER}", "green", "k2")
+    _expect(_explain(world), Reason.JOB_PAUSED, "because the job was paused.")
+    world.clock.advance(HOUR)
+    pause_job(world.runtime, JOB, "user:another@example.com", "maintenance", "k3")
+    _expect(_explain(world), Reason.JOB_PAUSED, "because the job was paused.")
+    world.commit("b")
+    _expect(_explain(world, "b"), Reason.JOB_PAUSED, "by another@example.com (maintenance)")
+
+
+def test_what_waited_when_the_job_was_paused() -> None:
+    """It is discarded by that pause, which is named."""
+    world = world_for()
+    world.commit("a", "m1")
+    world.commit("b", "m2")
+    pause_job(world.runtime, JOB, f"user:{OWNER}", "too red", "k")
+    world.tick(10)
+    _expect(_explain(world, "b"), Reason.JOB_PAUSED, f"by {OWNER} (too red)")
+
+
 def test_the_job_is_disabled() -> None:
     """Before the commit came, or after."""
     world = world_for()
