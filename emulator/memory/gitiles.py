@@ -18,7 +18,7 @@ _FIRST = 1_773_756_297 * SECOND
 
 
 class AnyCommit:
-    """``ports.Gitiles`` that serves every revision as a commit without parents, and no refs; takes no time."""
+    """``ports.Gitiles`` that serves every revision as a commit without parents on every ref, and lists no refs; takes no time."""
 
     def refs(self, repo: RepoUrl, prefix: str) -> Mapping[str, str]:  # noqa: ARG002 - part of the protocol
         """Return that there are none."""
@@ -30,12 +30,12 @@ class AnyCommit:
         revision: str,
         *,
         limit: int,  # noqa: ARG002
-        exclude: str = "",  # noqa: ARG002
+        exclude: str = "",
         start: str = "",  # noqa: ARG002
         diffs: bool = False,  # noqa: ARG002
     ) -> LogPage:
-        """Return the one commit."""
-        return LogPage((Commit(revision, Instant(_FIRST)),))
+        """Return the one commit; nothing behind a ref, on whichever it is."""
+        return LogPage(() if exclude.startswith("refs/") else (Commit(revision, Instant(_FIRST)),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class MemoryGitiles:
         spec = f"{exclude}..{revision}" if exclude else revision
         self._called(f"log {spec} n={limit}" + (f" s={start}" if start else "") + (" diffs" if diffs else ""))
         with self._lock:
-            hidden = self._ancestors(exclude) if exclude else set()
+            hidden = self._ancestors(self.heads.get(exclude, exclude)) if exclude else set()
             nodes = sorted(
                 (self._nodes[name] for name in self._ancestors(revision) - hidden), key=lambda node: -node.number
             )

@@ -153,6 +153,12 @@ class MemoryStore:
         stored = self._get("jobs", job_id, "triggers", trigger_id)
         return None if stored is None else Found(documents.decode_trigger(job_id, stored.document), stored.version)
 
+    def triggers(self, keys: Sequence[tuple[JobId, str]]) -> Sequence[TriggerRecord]:
+        """Read many triggers or markers at once."""
+        with self._lock:
+            found = [self.trigger(job_id, trigger_id) for job_id, trigger_id in keys]
+        return [item.value for item in found if item is not None]
+
     def triggers_of_revision(self, revision: str, limit: int) -> Sequence[TriggerRecord]:
         """Return the triggers of a commit in all jobs."""
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,8 @@ _MAX_TASK_BYTES = 1 << 20  # Cloud Tasks takes at most a megabyte
 # last a quarter of an hour. After that it is dropped: a queue has no dead letters.
 _MALFORMED_RETRIES = 10
 _MARK = "X-Settled"
+_LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
+_NOT_LOOPBACK = "With SCHEDULER_LOCAL_USER set the console answers to localhost, 127.0.0.1 and [::1] only\n"
 
 Outcome = tuple[str, int]
 
@@ -121,6 +124,9 @@ def _page(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
 
     if app.access.problem:
         structlog.get_logger("luci_scheduler").error("access_denied_to_all", reason=app.access.problem)
+    if app.settings.local_user and not _LOOPBACK.fullmatch(request.host):
+        # Everybody is taken for that user: a page of another site whose name is made to lead here must not be everybody.
+        return _NOT_LOOPBACK, 403, {_MARK: "true", "Content-Type": "text/plain; charset=utf-8"}
     if request.path.startswith("/prpc/"):
         return _call(app, request)
     if request.method not in ("GET", "HEAD", "POST"):

@@ -260,6 +260,9 @@ class Store(Pollers, Protocol):
     def trigger(self, job_id: JobId, trigger_id: str) -> Found[TriggerRecord] | None:
         """Read a trigger or its marker."""
 
+    def triggers(self, keys: Sequence[tuple[JobId, str]]) -> Sequence[TriggerRecord]:
+        """Read many triggers or markers, by job and trigger ID, in one call, in no order; absent ones are left out."""
+
     def triggers_of_revision(self, revision: str, limit: int) -> Sequence[TriggerRecord]:
         """Return the triggers and markers of all jobs, in no order, that tell of a commit with this hash."""
 
@@ -298,7 +301,11 @@ class Queue(Protocol):
     """The task queue: at least once, in no order, perhaps late, perhaps a little early."""
 
     def enqueue(self, task: Task) -> None:
-        """Put a task on the queue; on success it is durable, or was under its name before."""
+        """Put a task on the queue; on success it is durable, or was under its name before.
+
+        Raises:
+            PermanentError: the task is larger than the queue takes; one with less than 97,000 bytes of payload never is.
+        """
 
 
 class Clock(Protocol):
@@ -443,7 +450,7 @@ class Gitiles(Protocol):
             repo: the repository.
             revision: a hash.
             limit: size of the page, 1 to 10,000.
-            exclude: leave out this hash and what leads to it.
+            exclude: leave out this hash, or what this ref points to, and what leads to it.
             start: begin with this commit instead of the newest: ``LogPage.next`` of an earlier call with the same ends.
             diffs: tell which paths each commit changed.
 

@@ -370,7 +370,7 @@ def test_the_triggers_of_a_commit(store: Store) -> None:
 
 
 def test_many_documents_in_one_call(store: Store) -> None:
-    """Jobs and invocations are read by name, many at once; what does not exist is left out."""
+    """Jobs, triggers and invocations are read by name, many at once; what does not exist is left out."""
     other = JobId("zeta/job")
     jobs = [Job(JOB_ID, JobDefinition(TASK)), Job(other, JobDefinition(TASK), paused=True)]
     invocations = [_invocation(1), _invocation(2, job_id=other)]
@@ -391,4 +391,8 @@ def test_many_documents_in_one_call(store: Store) -> None:
     keys = [(item.job_id, item.id) for item in invocations]
     assert sorted(store.invocations_by_id([*keys, (absent, keys[0][1])]), key=lambda item: item.id) == invocations
     assert [record.id for record in store.projects()] == ["proj é", "zeta"]
-    assert list(store.jobs([])) == []
+    assert list(store.jobs([])) == list(store.triggers([])) == []
+    names = [(job.id, name) for job in jobs for name in ("https://r/+/refs/heads/a@1", "é" * 600)]
+    store.commit([CreateTrigger(TriggerRecord(job_id, Trigger(name, Instant(1)))) for job_id, name in names])
+    found = store.triggers([(absent, "x"), *names])
+    assert sorted((item.job_id, item.trigger.id) for item in found) == sorted(names)

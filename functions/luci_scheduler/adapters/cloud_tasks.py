@@ -9,7 +9,7 @@ from google.api_core import exceptions
 from google.cloud import tasks_v2
 from google.protobuf import duration_pb2, timestamp_pb2
 
-from luci_scheduler.core.errors import TransientError
+from luci_scheduler.core.errors import PermanentError, TransientError
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.ports import Task
 from luci_scheduler.tracing import carried
@@ -17,6 +17,7 @@ from luci_scheduler.tracing import carried
 __all__ = ["CloudTasksQueue", "make_client"]
 
 _TIMEOUT = 10.0  # seconds; taking a task in takes milliseconds
+_SMALL_TASK = 100_000  # bytes of a task that any size limit of the service lets through: it documents 100 KB and 1 MB
 _DISPATCH_DEADLINE = 600  # seconds; what on_task may take, below its own limit: a URL fetch has up to eight minutes
 
 
@@ -44,6 +45,7 @@ class CloudTasksQueue:
 
         Raises:
             TransientError: it is not known to be on the queue.
+            PermanentError: it is too large for the queue.
         """
         seconds, nanoseconds = divmod(task.eta, SECOND)
         request = tasks_v2.HttpRequest(
@@ -64,4 +66,10 @@ class CloudTasksQueue:
         except exceptions.AlreadyExists:
             return
         except (exceptions.GoogleAPICallError, exceptions.RetryError) as error:
+            size = tasks_v2.Task.pb(message).ByteSize()
+            # Of a small one the queue's own settings are refused: that may be mended, and nothing is to be lost until then.
+            if isinstance(error, exceptions.InvalidArgument) and size > _SMALL_TASK:
+                raise PermanentError(
+                    f"Cloud Tasks does not take a {task.kind} task of {size} bytes: {error.message}"
+                ) from error
             raise TransientError(f"Cloud Tasks did not take a {task.kind} task: {error}") from error

@@ -208,13 +208,18 @@ class FirestoreStore:
         return Found(documents.decode_trigger(job_id, snapshot.to_dict()), snapshot.update_time)
 
     @_translated
+    def triggers(self, keys: Sequence[tuple[JobId, str]]) -> Sequence[TriggerRecord]:
+        """Read many triggers or markers in one call."""
+        return [
+            _trigger_of(snapshot)
+            for snapshot in self._get_all([self._trigger_ref(job_id, trigger_id) for job_id, trigger_id in keys])
+        ]
+
+    @_translated
     def triggers_of_revision(self, revision: str, limit: int) -> Sequence[TriggerRecord]:
         """Return the triggers of a commit in all jobs."""
         query = self._client.collection_group("triggers").where(filter=FieldFilter("revision", "==", revision))
-        return [
-            documents.decode_trigger(_job_id_of(snapshot.reference.parent.parent), snapshot.to_dict() or {})
-            for snapshot in query.limit(limit).stream(timeout=_TIMEOUT)
-        ]
+        return [_trigger_of(snapshot) for snapshot in query.limit(limit).stream(timeout=_TIMEOUT)]
 
     @_translated
     def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Found[TriggerRecord]]:
@@ -319,6 +324,10 @@ def _readable(snapshots: Iterable[Any], decode: Callable[[Any], R]) -> list[R]:
 
 def _job_of(snapshot: Any) -> Job:
     return documents.decode_job(_job_id_of(snapshot.reference), snapshot.to_dict())
+
+
+def _trigger_of(snapshot: Any) -> TriggerRecord:
+    return documents.decode_trigger(_job_id_of(snapshot.reference.parent.parent), snapshot.to_dict() or {})
 
 
 def _invocation_of(snapshot: Any) -> Invocation:

@@ -101,13 +101,26 @@ class Access:
         principals = _principals(identity)
         if not self.admins.isdisjoint(principals):
             return True
-        return any(
-            permission in grant.permissions
-            and grant.project in ("*", project)
-            and grant.realm in ("", realm)
-            and not grant.to.isdisjoint(principals)
-            for grant in self.grants
-        )
+        return any(grant.realm in ("", realm) for grant in self._granted(principals, permission, project))
+
+    def allows_somewhere(self, identity: Identity, permission: Permission, project: str = "") -> bool:
+        """Whether ``identity`` has a permission in any realm of a project; without ``project``: in any project."""
+        principals = _principals(identity)
+        granted = self._granted(principals, permission, project)
+        return not self.admins.isdisjoint(principals) or any(True for _ in granted)
+
+    def allows_everywhere(self, identity: Identity, permission: Permission, project: str) -> bool:
+        """Whether ``identity`` has a permission in a whole project, whatever realms it has or will have."""
+        principals = _principals(identity)
+        granted = self._granted(principals, permission, project)
+        return not self.admins.isdisjoint(principals) or any(not grant.realm for grant in granted)
+
+    def _granted(self, principals: frozenset[str], permission: Permission, project: str) -> Iterator[_Grant]:
+        """Return the grants of a permission in a project, or in any if none is named."""
+        for grant in self.grants:
+            is_there = not project or grant.project in ("*", project)
+            if is_there and permission in grant.permissions and not grant.to.isdisjoint(principals):
+                yield grant
 
 
 def user(email: str) -> Identity:

@@ -18,7 +18,7 @@ from luci_scheduler.core.ref_sets import ref_set
 from luci_scheduler.core.regexps import BadRegexpError
 from luci_scheduler.core.repo_url import BadRepoUrlError, RepoUrl, parse_repo_url
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.ports import Commit, GitilesError, Watcher
+from luci_scheduler.ports import Commit, GitilesError, LogPage, Watcher
 
 __all__ = ["MAX_COMMITS", "Backfill", "BackfillPlan", "backfill_commits"]
 
@@ -27,6 +27,8 @@ MAX_COMMITS = 100
 
 _MAX_JOBS = 10
 _REVISION = re.compile(r"[0-9a-f]{40}")
+_REF = re.compile(r"refs/(?!.*(\.\.|@\{))[^\s\x00-\x20\x7f~^:?*\[\\]+")
+"""What git lets a ref be called: nothing that means something else in a range of commits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +61,11 @@ def backfill_commits(context: Context, wanted: Backfill, *, preview: bool, reque
     """Emit a trigger for each commit of a range to each of the jobs, or only tell which those are.
 
     The triggers have IDs of their own, so that commits run again which have run before; path filters are not asked. The same
-    ``request_id`` has no second effect. Costs a read for each job, one for who watches, and one or a few calls to Gitiles.
+    ``request_id`` has no second effect. Costs a read for each job, one for who watches, and two calls to Gitiles.
 
     Raises:
         ApiError: INVALID_ARGUMENT; NOT_FOUND: a job, or the range; PERMISSION_DENIED; FAILED_PRECONDITION: a job is paused or
-            does not watch the ref, or the host does not let the scheduler read the repository.
+            does not watch the ref, the range's end is not on the ref, or the host does not let the scheduler read the repository.
         TransientError: Gitiles, the store or the queue failed; the same request again continues it.
     """
     repo = _checked(wanted)
@@ -94,7 +96,7 @@ def _checked(wanted: Backfill) -> RepoUrl:
     for name, revision in (("from_revision", wanted.from_revision), ("to_revision", wanted.to_revision)):
         if not _REVISION.fullmatch(revision):
             raise invalid(f"{name} must be 40 lower-case hexadecimal digits")
-    if not wanted.ref.startswith("refs/"):
+    if not _REF.fullmatch(wanted.ref):
         raise invalid("ref must be a full ref name (refs/...)")
     try:
         return parse_repo_url(wanted.repo)
@@ -125,20 +127,29 @@ def _watches(watcher: Watcher, ref: str) -> bool:
 
 
 def _commits(context: Context, repo: RepoUrl, wanted: Backfill) -> tuple[Commit, ...]:
+    """Return the commits of the range, oldest first; all of them have landed on the ref.
+
+    Whoever may push anywhere in the repository, to a code review for instance, is not to have it built as what has landed.
+    """
+    if _log(context, repo, wanted, behind=wanted.ref, limit=1).commits:
+        raise failed_precondition(f"to_revision {wanted.to_revision} is not on {wanted.ref} of {repo}")
+    page = _log(context, repo, wanted, behind=wanted.from_revision, limit=MAX_COMMITS + 1)
+    if len(page.commits) > MAX_COMMITS or page.next:
+        raise invalid(f"the range has more than {MAX_COMMITS} commits: backfill it in parts")
+    return page.commits[::-1]
+
+
+def _log(context: Context, repo: RepoUrl, wanted: Backfill, *, behind: str, limit: int) -> LogPage:
+    """Return what leads to the range's end but not to ``behind``, newest first."""
     try:
-        page = context.runtime.gitiles.log(
-            repo, wanted.to_revision, limit=MAX_COMMITS + 1, exclude=wanted.from_revision
-        )
+        return context.runtime.gitiles.log(repo, wanted.to_revision, limit=limit, exclude=behind)
     except GitilesError as error:
-        about = f"{wanted.from_revision}..{wanted.to_revision} of {repo}"
+        about = f"{behind}..{wanted.to_revision} of {repo}"
         if error.transient:
             raise TransientError(f"the commits {about} could not be listed: {error}") from error
         if error.code == "NOT_FOUND":
             raise ApiError(Code.NOT_FOUND, f"the repository has no commits {about}: {error}") from error
         raise failed_precondition(f"the commits {about} could not be listed: {error}") from error
-    if len(page.commits) > MAX_COMMITS or page.next:
-        raise invalid(f"the range has more than {MAX_COMMITS} commits: backfill it in parts")
-    return page.commits[::-1]
 
 
 def _trigger(context: Context, repo: str, ref: str, commit: Commit, number: int, key: str) -> Trigger:

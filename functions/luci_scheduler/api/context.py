@@ -40,6 +40,14 @@ class Context:
         allowed = self.access.allows(self.caller, permission, project, realm)
         return allowed and self.access.allows(self.caller, Permission.GET, project, realm)
 
+    def sees_some(self, project: str = "") -> bool:
+        """Whether the policy lets the caller see any job of a project, or of any; where it does not, nothing need be read."""
+        return self.access.allows_somewhere(self.caller, Permission.GET, project)
+
+    def sees_all(self, project: str) -> bool:
+        """Whether the caller sees every job that a project has or will have."""
+        return self.access.allows_everywhere(self.caller, Permission.GET, project)
+
     def visible_job(self, job_id: JobId) -> Job:
         """Return an enabled job that the caller may see: one read.
 

@@ -11,29 +11,34 @@ from luci_scheduler.api.access import Permission
 from luci_scheduler.api.context import Context
 from luci_scheduler.api.errors import invalid
 from luci_scheduler.core import discards
+from luci_scheduler.core.commit_event import gitiles_trigger
 from luci_scheduler.core.go_text import format_duration
-from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.instants import DAY, SECOND, Instant, format_rfc3339
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.path_filter import path_filter
 from luci_scheduler.core.ref_sets import ref_set
+from luci_scheduler.core.ref_validation import REGEXP
 from luci_scheduler.core.regexps import BadRegexpError
 from luci_scheduler.core.repo_url import BadRepoUrlError, RepoUrl, parse_repo_url
 from luci_scheduler.core.triage import has_free_slot
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.ports import NO_INVOCATION, Commit, GitilesError, TriggerRecord, Watcher
 
-__all__ = ["MAX_AGAIN", "MAX_JOBS", "Explanation", "Origin", "Reason", "explain_commit"]
+__all__ = ["MAX_AGAIN", "MAX_JOBS", "MAX_TRIGGERS", "Explanation", "Origin", "Reason", "explain_commit"]
 
 MAX_JOBS = 500
-"""Jobs that one call explains; the first ones by ID."""
+"""Jobs that one call explains; the first ones by ID of those that the caller may see."""
 
 MAX_AGAIN = 10
 """Triggers that somebody asked for besides, of one job: the newest."""
 
-_MAX_TRIGGERS = 4 * MAX_JOBS
-"""Triggers that are read of one commit."""
+MAX_TRIGGERS = 4 * MAX_JOBS
+"""Triggers of one commit that are looked through for those that somebody asked for besides."""
+
+_MAX_REFS = 20
+"""Refs named literally that a commit's own trigger is looked up by, for one job."""
 
 _REVISION = re.compile(r"[0-9a-f]{40}")
 
@@ -116,8 +121,13 @@ def explain_commit(context: Context, repo: str, revision: str, ref: str = "") ->
     For each job there is one explanation of the commit itself; then, the oldest first, one for each time that somebody asked
     for it besides, by a rerun, a backfill or an emitted trigger (the newest ten).
 
-    Costs, however long the history: one read for who watches; for each job one read, one for each trigger and one for its
-    invocation; and one call to Gitiles if a job without a trigger filters by path.
+    The commit's own trigger is looked up by its ID, which nobody can push out: on ``ref``, or on each ref that the job names
+    literally. What else tells of the commit is found by its hash, up to `MAX_TRIGGERS` in all jobs; where that is not all of
+    them, every sentence that may miss one says so.
+
+    Costs, however long the history: one read for who watches; for each job one read, one for each ref that is tried, one for
+    each trigger and one for its invocation; and one call to Gitiles if a job without a trigger filters by path. Nothing but
+    who watches is read for somebody who may see nothing there.
 
     Args:
         context: who asks.
@@ -130,7 +140,9 @@ def explain_commit(context: Context, repo: str, revision: str, ref: str = "") ->
     """
     question = _question(repo, revision, ref)
     watched = _watched(context, question)
-    found = _found(context, question, watched)
+    if not watched:
+        return []
+    found, is_cut = _found(context, question, watched)
     taken = {
         (record.job_id, record.invocation_id)
         for of_job in found.values()
@@ -141,13 +153,26 @@ def explain_commit(context: Context, repo: str, revision: str, ref: str = "") ->
     absent = _Absent(context, question)
     answers = []
     for item in watched:
-        of_job = found.get(item.job.id, _Found())
-        if of_job.own is None:
-            answers.append(absent.explain(item))
+        of_job = found[item.job.id]
+        own = [absent.explain(item)] if of_job.own is None else []
         for record in of_job.records:
             invocation = invocations.get((record.job_id, record.invocation_id))
-            answers.append(_asked_for(record, _of_record(context, item.job, record, invocation)))
+            own.append(_asked_for(record, _of_record(context, item.job, record, invocation)))
+        if is_cut:
+            own[0] = _incomplete(own[0], own_may_miss=of_job.own is None and not _refs(question, item)[1])
+        answers += own
     return answers
+
+
+def _incomplete(explanation: Explanation, *, own_may_miss: bool) -> Explanation:
+    """Say that not all that tells of the commit was looked through, and what may be missing for it."""
+    missing = (
+        "its own may be among the rest: name the ref on which it landed"
+        if own_may_miss
+        else "reruns, backfills and emitted triggers of it may be missing here"
+    )
+    also = f" More than {MAX_TRIGGERS - 1} triggers tell of this commit, not all were looked through; {missing}."
+    return replace(explanation, sentence=explanation.sentence + also)
 
 
 def _question(repo: str, revision: str, ref: str) -> _Question:
@@ -162,11 +187,16 @@ def _question(repo: str, revision: str, ref: str) -> _Question:
 
 
 def _watched(context: Context, question: _Question) -> list[_Watched]:
+    if not context.sees_some():
+        return []
     by_job: dict[JobId, list[Watcher]] = {}
     for watcher in context.runtime.store.watchers(str(question.repo)):
         by_job.setdefault(watcher.job_id, []).append(watcher)
-    jobs = sorted(context.runtime.store.jobs(sorted(by_job)[:MAX_JOBS]), key=lambda job: job.id)
-    return [_Watched(job, tuple(by_job[job.id])) for job in jobs if context.may(Permission.GET, job)]
+    # What others have is left out before the cut, so that it takes nobody's place. Who watches is one document: that bounds it.
+    wanted = [job_id for job_id in sorted(by_job) if context.sees_some(project_of(job_id))]
+    jobs = context.runtime.store.jobs(wanted) if wanted else []
+    visible = sorted((job for job in jobs if context.may(Permission.GET, job)), key=lambda job: job.id)
+    return [_Watched(job, tuple(by_job[job.id])) for job in visible[:MAX_JOBS]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,15 +213,37 @@ class _Found:
         return (self.own, *self.again) if self.own else self.again
 
 
-def _found(context: Context, question: _Question, watched: Sequence[_Watched]) -> Mapping[JobId, _Found]:
-    """Return the triggers of the commit by job; those of other repositories that have it, too, are left out."""
-    if not watched:
-        return {}
-    by_job: dict[JobId, list[TriggerRecord]] = {item.job.id: [] for item in watched}
-    for record in context.runtime.store.triggers_of_revision(question.revision, _MAX_TRIGGERS):
+def _found(context: Context, question: _Question, watched: Sequence[_Watched]) -> tuple[Mapping[JobId, _Found], bool]:
+    """Return the triggers of the commit by job, and whether there may be more than those that were looked through.
+
+    Those of other repositories that have the commit, too, are left out.
+    """
+    store, revision = context.runtime.store, question.revision
+    keys = [
+        (item.job.id, gitiles_trigger(repo, ref, revision, Instant(0)).id)
+        for item in watched
+        for repo, ref in _refs(question, item)[0]
+    ]
+    known = store.triggers(keys) if keys else []
+    listed = store.triggers_of_revision(revision, MAX_TRIGGERS)
+    by_job: dict[JobId, dict[str, TriggerRecord]] = {item.job.id: {} for item in watched}
+    for record in (*listed, *known):
         if record.job_id in by_job and _is_asked_about(question, record.trigger):
-            by_job[record.job_id].append(record)
-    return {job_id: _sorted_out(records) for job_id, records in by_job.items()}
+            by_job[record.job_id][record.trigger.id] = record
+    is_cut = len(listed) >= MAX_TRIGGERS
+    return {job_id: _sorted_out(list(records.values())) for job_id, records in by_job.items()}, is_cut
+
+
+def _refs(question: _Question, item: _Watched) -> tuple[list[tuple[str, str]], bool]:
+    """Return by which names the commit's own trigger is looked up, as repository (in the config's spelling) and ref.
+
+    The second value says whether these are all that it can have, as the job watches the repository now.
+    """
+    entries = [
+        (watcher.repo, ref) for watcher in item.watchers for ref in ((question.ref,) if question.ref else watcher.refs)
+    ]
+    literal = list(dict.fromkeys(entry for entry in entries if not entry[1].startswith(REGEXP)))
+    return literal[:_MAX_REFS], len(literal) <= _MAX_REFS and all(not ref.startswith(REGEXP) for _, ref in entries)
 
 
 def _is_asked_about(question: _Question, trigger: Trigger) -> bool:
@@ -299,7 +351,10 @@ def _discarded(base: Explanation, job: Job, record: TriggerRecord) -> Explanatio
             reason = Reason.DISCARDED_AS_SURPLUS
             sentence = f"It was discarded because {discards.TOO_MANY}: the oldest of them are dropped."
         case discards.JOB_PAUSED:
-            reason, sentence = Reason.JOB_PAUSED, f"It was discarded because the job was paused{_paused_by(job)}."
+            reason, sentence = (
+                Reason.JOB_PAUSED,
+                f"It was discarded because the job was paused{_paused_by(job, record.resolved)}.",
+            )
         case discards.JOB_DISABLED:
             reason, sentence = (
                 Reason.JOB_DISABLED,
@@ -314,8 +369,10 @@ def _discarded(base: Explanation, job: Job, record: TriggerRecord) -> Explanatio
     return replace(base, reason=reason, sentence=sentence)
 
 
-def _paused_by(job: Job) -> str:
-    if not job.paused or not job.changed_by:
+def _paused_by(job: Job, at: Instant | None = None) -> str:
+    """Return who has paused a job and why, if it still is paused and was ``at`` that time: of earlier pauses nothing is kept."""
+    began = job.changed_when
+    if not job.paused or not job.changed_by or (at is not None and began is not None and began > at):
         return ""
     return f" by {job.changed_by.removeprefix('user:')} ({job.change_reason})"
 

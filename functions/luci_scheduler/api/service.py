@@ -6,14 +6,14 @@ does it. Every function may raise ``ApiError``, and ``TransientError`` or ``Come
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 
 from luci_scheduler.api.access import Permission
 from luci_scheduler.api.context import Context
 from luci_scheduler.api.errors import ApiError, Code, no_such_invocation, no_such_job
 from luci_scheduler.core.errors import JobNotFoundError
-from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.page_cursor import BadCursorError, decode_cursor, encode_cursor
@@ -37,6 +37,7 @@ __all__ = [
     "pause_job",
     "resume_job",
     "state_of",
+    "visible_targets",
 ]
 
 MAX_PAGE = 50
@@ -67,15 +68,18 @@ def state_of(job: Job) -> JobState:
 def get_jobs(context: Context, project: str = "") -> list[Job]:
     """Return the enabled jobs that the caller may see, of one project or of all, sorted by ID.
 
-    A project that does not exist has none. Costs one read for each project and each of its jobs, in two calls.
+    A project that does not exist has none. Costs one read for each project and each of its jobs, in two calls; of projects in
+    which the caller may see nothing no job is read.
     """
     store = context.runtime.store
+    if not context.sees_some(project):
+        return []
     if project:
         found = store.project(project)
         records = [found.value] if found else []
     else:
         records = list(store.projects())
-    job_ids = [job_id for record in records for job_id in record.job_ids]
+    job_ids = [job_id for record in records if context.sees_some(record.id) for job_id in record.job_ids]
     visible = [job for job in store.jobs(job_ids) if job.enabled and context.may(Permission.GET, job)]
     return sorted(visible, key=lambda job: job.id)
 
@@ -83,14 +87,34 @@ def get_jobs(context: Context, project: str = "") -> list[Job]:
 def get_definitions(context: Context, project: str) -> tuple[str, list[Job]]:
     """Return the revision of a project's config in force and its visible jobs; nothing for a project that does not exist.
 
-    Costs one read for the project and one for each job.
+    Of a caller who does not see the whole project, definitions name no jobs to trigger but visible ones. Costs one read for the project and one for each job.
     """
-    found = context.runtime.store.project(project)
+    found = context.runtime.store.project(project) if context.sees_some(project) else None
     if found is None:
         return "", []
     jobs = [job for job in context.runtime.store.jobs(list(found.value.job_ids)) if job.enabled]
     visible = [job for job in jobs if context.may(Permission.GET, job)]
+    if not context.sees_all(project):
+        visible = [_without_others(job, {item.id for item in visible}) for job in visible]
     return (found.value.revision if visible else ""), sorted(visible, key=lambda job: job.id)
+
+
+def _without_others(job: Job, visible: Collection[JobId]) -> Job:
+    """Return a job whose definition names no jobs to trigger but the visible ones."""
+    named = tuple(job_id for job_id in job.definition.triggered_jobs if job_id in visible)
+    return replace(job, definition=replace(job.definition, triggered_jobs=named))
+
+
+def visible_targets(context: Context, job: Job) -> list[JobId]:
+    """Return which jobs a job triggers, of those that the caller may see.
+
+    Costs one read for each, and none where the caller sees the whole project.
+    """
+    named = job.definition.triggered_jobs
+    if not named or context.sees_all(project_of(job.id)):
+        return list(named)
+    targets = context.runtime.store.jobs(named)
+    return sorted(item.id for item in targets if item.enabled and context.may(Permission.GET, item))
 
 
 def get_job(context: Context, job_id: JobId) -> Job:

@@ -16,7 +16,8 @@ from luci_scheduler.web.visit import Answer, PageError, Visit, address, redirect
 __all__ = ["act"]
 
 _FORBIDDEN = "No permission to execute the attempted action."
-_EXPIRED = "The form is too old, or was not made for you here. Go back, load the page again, and repeat the action."
+_EXPIRED = "The form is too old, or was not made for you here."
+_EXPIRED_HINT = "Nothing was done. Go back, load the page again, and repeat the action."
 _MAX_INVOCATION_ID = (1 << 63) - 1
 
 Form = Mapping[str, str]
@@ -41,7 +42,7 @@ def act(visit: Visit, action: str, job_id: JobId, invocation: str, form: Form, f
     token = form.get("token", "")
     from_elsewhere = fetch_site not in ("", "same-origin", "none")
     if from_elsewhere or not is_genuine(visit.secrets, token, visit.context.caller, runtime.clock.now()):
-        raise PageError(403, _EXPIRED)
+        raise PageError(403, _EXPIRED, _EXPIRED_HINT)
     try:
         if invocation:
             done = _INVOCATION_ACTIONS[action](visit, job_id, _invocation_id(invocation), form)

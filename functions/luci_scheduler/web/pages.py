@@ -24,7 +24,7 @@ from luci_scheduler.api.backfill import Backfill, backfill_commits
 from luci_scheduler.api.context import Context
 from luci_scheduler.api.errors import ApiError, Code
 from luci_scheduler.api.explain import explain_commit
-from luci_scheduler.api.service import get_invocations, get_job, get_jobs, state_of
+from luci_scheduler.api.service import get_invocations, get_job, get_jobs, state_of, visible_targets
 from luci_scheduler.core.identifiers import InvocationId, JobId, project_of, split_job_id
 from luci_scheduler.core.instants import format_rfc3339
 from luci_scheduler.core.invocation import Invocation
@@ -122,11 +122,14 @@ def project(visit: Visit, name: str) -> Answer:
     rows = []
     for item, trend in zip(part, trends, strict=True):
         rows.append((job_view(context, item, now), [result_view(one, now) for one in trend]))
+    # They quote the config, jobs that are hidden from some included.
+    told = context.sees_all(name)
     document = {
         "project": name,
         "revision": record.value.revision,
-        "problems": list(record.value.problems),
-        "warnings": list(record.value.warnings),
+        "has_problems": bool(record.value.problems),
+        "problems": list(record.value.problems) if told else [],
+        "warnings": list(record.value.warnings) if told else [],
         "warning_count": record.value.warning_count,
         "jobs": [row_json(view, results) for view, results in rows],
     }
@@ -135,6 +138,7 @@ def project(visit: Visit, name: str) -> Answer:
         document,
         name=name,
         record=record.value,
+        told=told,
         revision_url=safe_url(record.value.revision_url),
         rows=rows,
         total=len(chosen),
@@ -223,7 +227,7 @@ def _first_page(
     first: dict[str, Any] = {
         "definition": definition_text(record.definition.task),
         "policy": policy_text(record.definition.policy),
-        "triggers": list(record.definition.triggered_jobs),
+        "triggers": visible_targets(context, record),
         "triage": triage,
         "pending": [trigger_view(item, now) for item in waiting[:_PENDING_ON_PAGE]],
         "more_pending": len(waiting) > _PENDING_ON_PAGE,

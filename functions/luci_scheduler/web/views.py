@@ -40,7 +40,7 @@ def _guarded(visit: Visit, respond: Callable[[], Answer]) -> Answer:
     try:
         return respond()
     except PageError as error:
-        return visit.error(error.code, error.message)
+        return visit.error(error.code, error.message, error.hint)
     except (TransientError, ComeAgainError) as error:
         logger.warning("page_failed", reason=str(error))
         return visit.error(500, "The page cannot be shown just now.")

@@ -44,10 +44,12 @@ _STATIC = {
 class PageError(Exception):
     """A page or an action cannot be had; the text is for people."""
 
-    def __init__(self, code: int, message: str) -> None:
+    def __init__(self, code: int, message: str, hint: str | None = None) -> None:
+        """Make one; ``hint`` says what can be done about it, in place of what the code alone suggests."""
         super().__init__(message)
         self.code = code
         self.message = message
+        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +91,10 @@ class Visit:
         )
         return html, status, {**_HEADERS, "Content-Type": "text/html; charset=utf-8"}
 
-    def error(self, code: int, message: str) -> Answer:
-        """Answer with an error, for people or as JSON."""
-        return self.page("error.html", {"error": message}, code, code=code, message=message, hint=_HINTS.get(code, ""))
+    def error(self, code: int, message: str, hint: str | None = None) -> Answer:
+        """Answer with an error, for people or as JSON; without a ``hint`` with what its code suggests to do."""
+        shown = _HINTS.get(code, "") if hint is None else hint
+        return self.page("error.html", {"error": message}, code, code=code, message=message, hint=shown)
 
 
 _DONE = {

@@ -333,22 +333,16 @@ def test_too_many_and_too_large_triggers_are_refused() -> None:
     client = Client(world)
     many = [{"trigger": {"id": f"t{n}"}, "jobs": [REF]} for n in range(1001)]
     assert b"at most 1000" in client.post("EmitTriggers", {"batches": many}).data
-    for count, problem in (
-        (1, b"bytes, at most 200000 are allowed"),
-        (20, b"bytes, more than the 900000 allowed"),
-    ):
-        large = [
-            {"trigger": {"id": f"t{n}", "title": "\u00e9" * (200_000 // count)}, "jobs": [REF]} for n in range(count)
-        ]
-        answer = client.http(
-            "/prpc/scheduler.Scheduler/EmitTriggers",
-            json.dumps({"batches": large}, ensure_ascii=False).encode(),
-            OWNER,
-            Content_Type="application/json",
-            Accept="application/json",
-        )
-        assert answer.status_code == 400
-        assert problem in answer.data
+    large = [{"trigger": {"id": "t", "title": "\u00e9" * 200_000}, "jobs": [REF]}]
+    answer = client.http(
+        "/prpc/scheduler.Scheduler/EmitTriggers",
+        json.dumps({"batches": large}, ensure_ascii=False).encode(),
+        OWNER,
+        Content_Type="application/json",
+        Accept="application/json",
+    )
+    assert answer.status_code == 400
+    assert b"bytes, at most 200000 are allowed" in answer.data
     assert world.queue.tasks == []
 
 

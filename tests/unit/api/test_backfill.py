@@ -96,6 +96,8 @@ def _run(world: World) -> None:
         ),
         ({"ref": "refs/heads/private"}, 400, "job proj/job does not watch refs/heads/private"),
         ({"jobs": [REF, {"project": "proj", "job": "poller"}]}, 400, "job proj/poller does not watch"),
+        ({"ref": "refs/heads/main..x"}, 400, "ref must be a full ref name"),
+        ({"ref": "refs/heads/main^"}, 400, "ref must be a full ref name"),
         ({"toRevision": "f" * 40}, 404, "the repository has no commits"),
         ({"requestId": ""}, 400, "request_id must have"),
     ],
@@ -108,6 +110,21 @@ def test_bad_requests(changes: dict[str, Any], status: int, text: str) -> None:
     assert (answer.status_code, answer.get_data(as_text=True)[: len(text)]) == (status, text)
     assert world.queue.tasks == []
     assert bool(gitiles.calls) == (status == 404)
+
+
+@pytest.mark.parametrize("preview", [True, False])
+def test_commits_that_are_not_on_the_ref_are_refused(preview: bool) -> None:
+    """Pushed to a code review they have not landed, whatever the request calls them; a preview does not list them either."""
+    world, gitiles, hashes = _world()
+    (review,) = gitiles.push("refs/changes/01/1/1", parents=[hashes[-1]])
+    client = Client(world)
+    answer = client.post("BackfillCommits", _request(hashes, toRevision=review, preview=preview), OWNER, OPERATOR)
+    assert (answer.status_code, answer.headers["X-Prpc-Grpc-Code"]) == (400, "9")
+    assert answer.get_data(as_text=True) == f"to_revision {review} is not on {MAIN} of {REPO}\n"
+    assert world.queue.tasks == []
+    gitiles.push(MAIN, parents=[hashes[-1], review])  # merged
+    reply = client.call("BackfillCommits", _request(hashes, toRevision=review, preview=preview), OWNER, OPERATOR)
+    assert [item["revision"] for item in reply["commits"]] == [*hashes[1:], review]
 
 
 def test_a_range_that_is_too_long_is_refused_whole() -> None:
@@ -151,7 +168,7 @@ def test_a_paused_job_is_previewed_and_refused() -> None:
 
 
 def test_what_it_costs() -> None:
-    """A read for each job and one for who watches; one call to Gitiles; one task for each job."""
+    """A read for each job and one for who watches; two calls to Gitiles; one task for each job."""
     world, gitiles, hashes = _world()
     gitiles.calls.clear()
     world.store.counts.clear()
@@ -159,5 +176,5 @@ def test_what_it_costs() -> None:
         "BackfillCommits", _request(hashes, jobs=[REF, {"project": "proj", "job": "b"}]), OWNER, OPERATOR
     )
     assert world.counted() == "3R/0W/0c"
-    assert len(gitiles.calls) == 1
+    assert gitiles.calls == [f"log {MAIN}..{hashes[-1]} n=1", f"log {hashes[0]}..{hashes[-1]} n=101"]
     assert len(world.queue.tasks) == 2

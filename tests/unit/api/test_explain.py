@@ -8,7 +8,7 @@ import pytest
 
 from emulator.memory.gitiles import MemoryGitiles
 from luci_scheduler.api.errors import ApiError
-from luci_scheduler.api.explain import MAX_AGAIN, Explanation, Origin, Reason, explain_commit
+from luci_scheduler.api.explain import MAX_AGAIN, MAX_TRIGGERS, Explanation, Origin, Reason, explain_commit
 from luci_scheduler.core.commit_event import CommitEvent, gitiles_trigger
 from luci_scheduler.core.errors import ComeAgainError
 from luci_scheduler.core.identifiers import JobId
@@ -17,7 +17,7 @@ from luci_scheduler.core.job import Job
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.commit import on_commit
 from luci_scheduler.engine.jobs import pause_job, resume_job
-from luci_scheduler.ports import CreateTrigger, GitilesError, TriggerRecord
+from luci_scheduler.ports import CreateTrigger, GitilesError, PutWatchers, TriggerRecord
 from tests.unit.api.support import OWNER, READER, STRANGER, Client, context, put_job, world_for
 from tests.unit.engine.world import HOST, JOB, REPO, World, config
 
@@ -138,6 +138,31 @@ def test_the_job_was_paused() -> None:
     pause_job(world.runtime, JOB, f"user:{OWNER}", "too red", "k")
     world.commit("a")
     _expect(_explain(world), Reason.JOB_PAUSED, "the job was paused", f"by {OWNER} (too red)")
+
+
+def test_another_pause_is_not_blamed() -> None:
+    """What was discarded during one pause tells neither who paused the job later nor why."""
+    world = world_for()
+    pause_job(world.runtime, JOB, f"user:{OWNER}", "too red", "k1")
+    world.commit("a")
+    world.clock.advance(HOUR)
+    resume_job(world.runtime, JOB, f"user:{OWNER}", "green", "k2")
+    _expect(_explain(world), Reason.JOB_PAUSED, "because the job was paused.")
+    world.clock.advance(HOUR)
+    pause_job(world.runtime, JOB, "user:another@example.com", "maintenance", "k3")
+    _expect(_explain(world), Reason.JOB_PAUSED, "because the job was paused.")
+    world.commit("b")
+    _expect(_explain(world, "b"), Reason.JOB_PAUSED, "by another@example.com (maintenance)")
+
+
+def test_what_waited_when_the_job_was_paused() -> None:
+    """It is discarded by that pause, which is named."""
+    world = world_for()
+    world.commit("a", "m1")
+    world.commit("b", "m2")
+    pause_job(world.runtime, JOB, f"user:{OWNER}", "too red", "k")
+    world.tick(10)
+    _expect(_explain(world, "b"), Reason.JOB_PAUSED, f"by {OWNER} (too red)")
 
 
 def test_the_job_is_disabled() -> None:
@@ -302,6 +327,63 @@ def test_triggers_that_say_anything() -> None:
     assert [item.trigger_id for item in answers[1:]] == [f"more{n}" for n in range(5, MAX_AGAIN + 5)]
 
 
+def _crowd(world: World, revision: str) -> None:
+    """Emit so many triggers that tell of a commit to a job of strangers that a search finds nothing else."""
+    crowded = JobId("strange/job")
+    put_job(world, Job(crowded, _job(world).definition))
+    payload = {"repo": REPO, "ref": MAIN, "revision": revision}
+    records = [
+        TriggerRecord(crowded, Trigger(f"t{number}", world.clock.now(), "gitiles", payload))
+        for number in range(MAX_TRIGGERS)
+    ]
+    world.store.commit([CreateTrigger(record) for record in records])
+
+
+def test_nobody_pushes_a_commits_own_trigger_out() -> None:
+    """However many triggers elsewhere tell of the same commit; that reruns may be missing is said."""
+    world = world_for()
+    _crowd(world, "a" * 40)
+    world.commit("a")
+    for ref in (MAIN, ""):
+        answer = _explain(world, ref=ref)
+        assert answer.reason is Reason.INVOCATION
+        assert (
+            "not all were looked through; reruns, backfills and emitted triggers of it may be missing"
+            in answer.sentence
+        )
+
+
+def test_what_a_pattern_of_refs_watches_may_be_missing_among_too_many_and_that_is_said() -> None:
+    """Unless the ref is named: then its trigger is looked up."""
+    world = world_for(config().replace(f'refs: "{MAIN}"', 'refs: "regexp:refs/heads/.*"'))
+    _crowd(world, "a" * 40)
+    world.commit("a")
+    _expect(_explain(world, ref=""), Reason.NEVER_ARRIVED, "its own may be among the rest: name the ref")
+    assert _explain(world, ref=MAIN).reason is Reason.INVOCATION
+    assert "not all were looked through" not in _explain(world, "b", ref="").sentence
+
+
+def test_the_jobs_of_others_take_nobodys_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is cut is what the caller may see."""
+    monkeypatch.setattr("luci_scheduler.api.explain.MAX_JOBS", 1)
+    world = world_for()
+    found = world.store.watchers(REPO)
+    hidden = JobId("a/job")
+    put_job(world, Job(hidden, _job(world).definition))
+    world.store.commit([PutWatchers(REPO, "a", (replace(found[0], job_id=hidden),))])
+    (answer,) = explain_commit(context(world, READER), REPO, "a" * 40)
+    assert answer.job_id == JOB
+
+
+def test_what_it_costs_somebody_who_may_see_nothing() -> None:
+    """No job is read for them, in any project or in the one that the watching jobs are of."""
+    grants = [{"project": "other", "role": "READER", "to": [f"user:{READER}"]}]
+    world = world_for(access=json.dumps({"version": 1, "grants": grants}))
+    for who, cost in ((STRANGER, "0R/0W/0c"), (READER, "1R/0W/0c")):
+        assert explain_commit(context(world, who), REPO, "a" * 40) == []
+        assert world.counted() == cost
+
+
 def test_every_reason_is_in_this_file() -> None:
     """A reason that is added needs its test."""
     from pathlib import Path
@@ -333,7 +415,7 @@ def test_bad_questions(repo: str, revision: str, ref: str) -> None:
 
 
 def test_what_it_costs_does_not_grow_with_the_history() -> None:
-    """One read for who watches, and for each job itself, its trigger and its invocation."""
+    """One read for who watches; for each job itself, the ref that it names, the trigger that is found, its invocation."""
     for commits in (1, 40):
         world = world_for(config(("job", "b", "c")))
         for number in range(commits):
@@ -341,7 +423,7 @@ def test_what_it_costs_does_not_grow_with_the_history() -> None:
             world.clock.advance(DAY)
         world.counted()
         explain_commit(context(world), REPO, "a" * 40)
-        assert world.counted() == "10R/0W/0c"
+        assert world.counted() == "13R/0W/0c"
 
 
 def test_over_the_api() -> None:

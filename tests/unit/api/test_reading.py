@@ -92,6 +92,36 @@ def test_jobs_of_projects() -> None:
     assert names({}, READER) == ["proj/b", "proj/poller"]
 
 
+def test_definitions_name_no_hidden_jobs() -> None:
+    """Those that a job triggers are left out unless they are visible; who sees the whole project is told all."""
+    policy = {"version": 1, "grants": [{"project": "proj", "realm": "ci", "role": "OWNER", "to": [f"user:{OWNER}"]}]}
+    for settings, named in (({"access": json.dumps(policy)}, ["proj/job"]), ({}, ["proj/b", "proj/job"])):
+        world = world_for(config(("job", "b")), **settings)
+        for name in ("proj/job", "proj/poller"):
+            found = world.store.job(JobId(name))
+            assert found is not None
+            put_job(world, replace(found.value, definition=replace(found.value.definition, realm="ci")))
+        reply = Client(world).call("GetDefinitions", {"project": "proj"}, service="scheduler.Operator")
+        definitions = {item["jobRef"]["job"]: item["definition"] for item in reply["definitions"]}
+        assert definitions["poller"]["triggered_jobs"] == named
+
+
+def test_nothing_is_read_for_somebody_who_may_see_nothing() -> None:
+    """Not a job, in projects in which the policy lets the caller see none; nothing at all where it does nowhere."""
+    grants = [{"project": "other", "role": "READER", "to": [f"user:{READER}"]}]
+    world = world_for(access=json.dumps({"version": 1, "grants": grants}))
+    client = Client(world)
+    for who, message, cost in (
+        (STRANGER, {}, "0R/0W/0c"),
+        (READER, {"project": "proj"}, "0R/0W/0c"),
+        (READER, {}, "2R/0W/0c"),  # the projects; a call for no jobs is counted as one
+    ):
+        assert client.call("GetJobs", message, who) == {}
+        assert world.counted() == cost
+    assert client.call("GetDefinitions", {"project": "proj"}, STRANGER, "scheduler.Operator") == {}
+    assert world.counted() == "0R/0W/0c"
+
+
 def test_realms_decide_within_a_project() -> None:
     """A grant for one realm shows its jobs only."""
     policy = {"version": 1, "grants": [{"project": "proj", "realm": "ci", "role": "READER", "to": ["allUsers"]}]}

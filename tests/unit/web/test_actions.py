@@ -210,6 +210,16 @@ def test_without_a_genuine_token_nothing_happens(world: World, name: str) -> Non
     assert world.queue.take_due(Instant(now + 1000 * HOUR)) == []
 
 
+def test_who_sends_an_old_form_is_told_what_helps(world: World) -> None:
+    """To load the page again, not to ask for permissions that they may well have; who lacks them is told that."""
+    form = {"token": form_token("secret", f"user:{OWNER}", Instant(0)), "key": "k"}
+    text = Visitor(world).post("/actions/triggerJob/proj/job", form).text
+    assert "load the page again, and repeat the action" in text
+    assert "grant you the permission" not in text
+    fresh = {"token": form_token("secret", f"user:{READER}", world.clock.now()), "key": "k"}
+    assert "grant you the permission" in Visitor(world, READER).post("/actions/triggerJob/proj/job", fresh).text
+
+
 def test_a_token_of_a_secret_that_is_being_replaced_is_good() -> None:
     """As long as the old secret is listed."""
     token = form_token("old", "user:a", Instant(0))

@@ -22,7 +22,7 @@ from luci_scheduler.ports import (
     TriggerRecord,
 )
 from luci_scheduler.web.visit import address
-from tests.unit.api.support import ADMIN, put_job, world_for
+from tests.unit.api.support import ADMIN, Client, put_job, world_for
 from tests.unit.engine.world import World
 from tests.unit.web.support import Page, Visitor
 
@@ -166,3 +166,37 @@ def test_what_pages_load_is_there_and_kept_by_its_content() -> None:
         assert answer.status_code == 200
         assert "immutable" in answer.headers["Cache-Control"]
     assert visitor.get("/assets/..%2Fviews.py").status_code == 404
+
+
+@pytest.mark.parametrize("host", ["localhost", "LocalHost:8080", "127.0.0.1", "127.0.0.1:8080", "[::1]:8080", "[::1]"])
+def test_the_local_console_answers_to_loopback_hosts(host: str) -> None:
+    """On any port; elsewhere, where callers prove who they are, the host does not matter."""
+    assert _codes(Client(world_for(local_user=ADMIN)), host) == [200, 200, 200]
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example.com",
+        "evil.example.com:8080",
+        "localhost.evil.example.com",
+        "127.0.0.1.evil.example.com:80",
+        "127.0.0.2",
+    ],
+)
+def test_the_local_console_answers_to_no_name_that_was_made_to_lead_to_it(host: str) -> None:
+    """Neither pages nor API: there everybody is an administrator, another site's page included."""
+    client = Client(world_for(local_user=ADMIN))
+    assert _codes(client, host) == [403, 403, 403]
+    assert "localhost, 127.0.0.1 and [::1] only" in client.http("/", method="GET", Host=host).text
+    assert _codes(Client(world_for()), host) == [200, 200, 200]
+
+
+def _codes(client: Client, host: str) -> list[int]:
+    json_type = {"Content_Type": "application/json", "Accept": "application/json"}
+    answers = [
+        client.http("/", who=ADMIN, method="GET", Host=host),
+        client.http("/prpc/scheduler.Scheduler/GetJobs", b"{}", ADMIN, Host=host, **json_type),
+        client.http("/prpc/description", method="GET", Host=host),
+    ]
+    return [answer.status_code for answer in answers]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -93,6 +94,46 @@ def test_warnings_of_a_config_are_told() -> None:
     assert "is not in force" not in page.text
     twin = Visitor(world).json("/jobs/proj")
     assert (twin["problems"], twin["warnings"], twin["warning_count"]) == ([], list(warned.warnings), 8)
+
+
+_ONE_REALM = json.dumps(
+    {"version": 1, "grants": [{"project": "proj", "realm": "ci", "role": "OWNER", "to": [f"user:{OWNER}"]}]}
+)
+
+
+def test_what_quotes_the_config_is_not_told_to_whom_jobs_are_hidden_from() -> None:
+    """Only that there is something, and whom to ask: problems and warnings quote hidden jobs, too."""
+    world = world_for(config(("job", "covert")), access=_ONE_REALM)
+    _move_to_realm(world, JobId("proj/job"))
+    found = world.store.project("proj")
+    assert found is not None
+    told = {"problems": ('job "covert": secret text',), "warnings": ('job "covert": old',), "warning_count": 1}
+    world.store.commit([PutProject(replace(found.value, **told), found.version)])
+    visitor = Visitor(world)
+    page = visitor.page("/jobs/proj")
+    assert "A newer config has problems and is not in force" in page.text
+    assert "1 warning about the config in force" in page.text
+    assert page.text.count("ask one of its owners or an administrator") == 2
+    twin = visitor.json("/jobs/proj")
+    assert (twin["has_problems"], twin["problems"], twin["warnings"], twin["warning_count"]) == (True, [], [], 1)
+    assert "covert" not in visitor.get("/jobs/proj").text + str(twin)
+
+
+def test_a_job_names_no_hidden_jobs_that_it_triggers() -> None:
+    """The visible ones only; to whom sees the whole project all of them, without a further read."""
+    for access, names in (({"access": _ONE_REALM}, ["proj/job"]), ({}, ["proj/covert", "proj/job"])):
+        world = world_for(config(("job", "covert")), **access)
+        for job_id in (POLLER, JobId("proj/job")):
+            _move_to_realm(world, job_id)
+        page = Visitor(world).page("/jobs/proj/poller")
+        links = [link.text for link in page.all("a") if link.attributes["href"].startswith("/jobs/proj/")]
+        assert [name for name in links if name in ("proj/job", "proj/covert")] == names
+
+
+def _move_to_realm(world: World, job_id: JobId) -> None:
+    found = world.store.job(job_id)
+    assert found is not None
+    put_job(world, replace(found.value, definition=replace(found.value.definition, realm="ci")))
 
 
 def test_a_job_that_never_ran() -> None:

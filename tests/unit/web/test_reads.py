@@ -57,7 +57,7 @@ def test_pages_cost_the_same_for_any_history(length: int) -> None:
     # The project's record twice, its two jobs, eight results of one and none (a read all the same) of the other.
     assert _cost(world, "/jobs/proj") == 2 + 2 + 8 + 1
     assert _cost(world, "/") == 1 + 2
-    assert _cost(world, f"/commits?repo={REPO}&revision={'a' * 40}&ref=refs/heads/main") == 4
+    assert _cost(world, f"/commits?repo={REPO}&revision={'a' * 40}&ref=refs/heads/main") == 5
 
 
 def test_pending_triggers_are_bounded() -> None:
