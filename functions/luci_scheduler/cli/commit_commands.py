@@ -76,7 +76,7 @@ def _backfill(options: argparse.Namespace) -> int:
         "preview": not options.yes,
         "requestId": options.request_id or fresh_key(),
     }
-    reply = session.call("BackfillCommits", request)
+    reply = session.act("BackfillCommits", request) if options.yes else session.call("BackfillCommits", request)
     commits = reply.get("commits", [])
     lines = [
         show_table(["COMMIT", "COMMITTED"], [[item["revision"], moment(item.get("committedTs"))] for item in commits])

@@ -125,7 +125,7 @@ def _job_action(method: str) -> Callable[[argparse.Namespace], int]:
 def _job_trigger(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
     request = {"jobRef": job_ref(options.job), "requestId": options.request_id or fresh_key()}
-    _show_triggers(session, session.call("TriggerJob", request))
+    _show_triggers(session, session.act("TriggerJob", request))
     return Exit.DONE
 
 
@@ -202,7 +202,7 @@ def _invocation_abort(options: argparse.Namespace) -> int:
 def _invocation_rerun(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
     ref, key = invocation_ref(options.invocation), options.request_id or fresh_key()
-    _show_triggers(session, session.call("RerunInvocation", {"invocationRef": ref, "requestId": key}))
+    _show_triggers(session, session.act("RerunInvocation", {"invocationRef": ref, "requestId": key}))
     return Exit.DONE
 
 

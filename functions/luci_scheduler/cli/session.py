@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import time
 import urllib.parse
@@ -18,6 +19,7 @@ __all__ = ["CommandError", "Exit", "Session", "invocation_ref", "job_ref", "show
 
 _GUARD = ")]}'"
 _TIMEOUT = 60.0  # seconds: the console's own limit
+_PAUSES = (1.0, 3.0)  # seconds, before an action that nothing has answered is sent again
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _CODES = {3: "invalid argument", 5: "not found", 7: "not allowed", 9: "refused", 14: "unavailable", 16: "not accepted"}
 
@@ -88,6 +90,28 @@ class Session:
         headers = {"Content-Type": json_type, "Accept": json_type, **self._authorization()}
         answer = self._send(f"{self._url}/prpc/{service}/{method}", json.dumps(request).encode(), headers)
         return _reply(answer, method)
+
+    def act(self, method: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Call a method that acts once for each ``requestId`` of its requests: sent again, the same one, while nothing answers.
+
+        Raises:
+            CommandError: as `call` does; where it is not known whether it was done, the text tells the key to repeat it with.
+        """
+        repeat = f"it may be done all the same: repeat with --request-id {shlex.quote(request['requestId'])}"
+        pauses = iter(_PAUSES)
+        try:
+            while True:
+                try:
+                    return self.call(method, request)
+                except CommandError as error:
+                    if error.code != Exit.UNAVAILABLE:
+                        raise
+                    pause = next(pauses, None)
+                    if pause is None:
+                        raise CommandError(f"{error}; {repeat}", error.code) from error
+                self.pause(pause)
+        except KeyboardInterrupt as interrupt:
+            raise CommandError(f"interrupted; {repeat}", Exit.INTERRUPTED) from interrupt
 
     def _send(self, url: str, body: bytes, headers: Mapping[str, str]) -> requests.Response:
         import requests  # noqa: PLC0415 - commands without a cloud do without

@@ -89,8 +89,37 @@ def test_actions_leave_their_reason() -> None:
 
 
 @pytest.mark.parametrize("verb", ["trigger", "rerun", "backfill"])
-def test_five_times_at_once_with_one_key_has_one_effect(verb: str) -> None:
-    """And with another key, or none, one more."""
+def test_a_lost_answer_doubles_nothing(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is asked again with the same key, a few times; then the key is told, and with it there is still one effect."""
+    world, arguments = _world_to_act_in(verb)
+    before = len(world.invocations())
+    pauses: list[float] = []
+    assert run(world, *arguments, lost=2, pause=pauses.append).code == 0
+    assert len(pauses) == 2
+    _settle(world)
+    effect = len(world.invocations()) - before
+    assert effect == (2 if verb == "backfill" else 1)
+    assert run(world, *arguments, lost=99).code == Exit.UNAVAILABLE
+    told = capsys.readouterr().err.strip()
+    assert "\n" not in told
+    key = told.partition("repeat with --request-id ")[2]
+    assert run(world, *arguments, "--request-id", key).code == 0
+    _settle(world)
+    assert len(world.invocations()) - before == 2 * effect
+
+
+def test_an_interrupted_request_tells_its_key(capsys: pytest.CaptureFixture[str]) -> None:
+    """While an answer is waited for it is not known whether it was done."""
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    ran = run(_running(), "job", "trigger", "proj/job", "--request-id", "my key", lost=1, pause=interrupt)
+    assert ran.code == Exit.INTERRUPTED
+    assert "repeat with --request-id 'my key'" in capsys.readouterr().err
+
+
+def _world_to_act_in(verb: str) -> tuple[World, tuple[str, ...]]:
     gitiles = MemoryGitiles()
     hashes = gitiles.push(MAIN, 3)
     world = world_for(
@@ -98,12 +127,18 @@ def test_five_times_at_once_with_one_key_has_one_effect(verb: str) -> None:
     )
     assert run(world, "job", "trigger", "proj/job").code == 0
     world.tick(2)
-    before = len(world.invocations())
-    arguments = {
+    return world, {
         "trigger": ("job", "trigger", "proj/job"),
         "rerun": ("invocation", "rerun", f"proj/job/{world.invocations()[0].id}"),
         "backfill": ("backfill", hashes[0], hashes[-1], "--repo", REPO, "--ref", MAIN, "--job", "proj/job", "--yes"),
     }[verb]
+
+
+@pytest.mark.parametrize("verb", ["trigger", "rerun", "backfill"])
+def test_five_times_at_once_with_one_key_has_one_effect(verb: str) -> None:
+    """And with another key, or none, one more."""
+    world, arguments = _world_to_act_in(verb)
+    before = len(world.invocations())
     with ThreadPoolExecutor(5) as pool:
         for ran in pool.map(lambda _: run(world, *arguments, "--request-id", "k"), range(5)):
             assert ran.code == 0
