@@ -84,11 +84,10 @@ class Session:
         Raises:
             CommandError: it is refused, has failed, or nothing answers.
         """
-        if not self._url:
-            raise CommandError("where is the console? Say --url or set LUCI_SCHEDULER_URL", Exit.WRONG_USAGE)
+        is_here = self._is_here()
         json_type = "application/json"
-        headers = {"Content-Type": json_type, "Accept": json_type, **self._authorization()}
-        answer = self._send(f"{self._url}/prpc/{service}/{method}", json.dumps(request).encode(), headers)
+        headers = {"Content-Type": json_type, "Accept": json_type, **self._authorization(is_here)}
+        answer = self._send(f"{self._url}/prpc/{service}/{method}", json.dumps(request).encode(), headers, is_here)
         return _reply(answer, method)
 
     def act(self, method: str, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,19 +112,36 @@ class Session:
         except KeyboardInterrupt as interrupt:
             raise CommandError(f"interrupted; {repeat}", Exit.INTERRUPTED) from interrupt
 
-    def _send(self, url: str, body: bytes, headers: Mapping[str, str]) -> requests.Response:
+    def _is_here(self) -> bool:
+        """Check where the console is, before anything goes there; return whether it is on this machine."""
+        if not self._url:
+            raise CommandError("where is the console? Say --url or set LUCI_SCHEDULER_URL", Exit.WRONG_USAGE)
+        scheme, host, _ = _origin(self._url)
+        is_here = host in _LOOPBACK
+        if scheme == "https" or (scheme == "http" and is_here):
+            return is_here
+        # The address is not repeated: it may hold a password.
+        raise CommandError(
+            "--url must be https://HOST, without a password, as a token goes there; http:// is for a console on this machine",
+            Exit.WRONG_USAGE,
+        )
+
+    def _send(self, url: str, body: bytes, headers: Mapping[str, str], is_here: bool) -> requests.Response:
         import requests  # noqa: PLC0415 - commands without a cloud do without
 
-        post = self._post or requests.post
         try:
-            return post(url, data=body, headers=headers, timeout=_TIMEOUT, allow_redirects=False)
+            with requests.Session() as http:
+                http.auth = _as_it_is
+                http.trust_env = not is_here  # a proxy would take what is for this machine to another
+                post = self._post or http.post
+                return post(url, data=body, headers=headers, timeout=_TIMEOUT, allow_redirects=False)
         except requests.RequestException as error:
             # The library's text may hold the URL but never the headers.
             raise CommandError(f"{self._url} does not answer: {type(error).__name__}", Exit.UNAVAILABLE) from error
 
-    def _authorization(self) -> dict[str, str]:
+    def _authorization(self, is_here: bool) -> dict[str, str]:
         token = self._token
-        if not token and urllib.parse.urlsplit(self._url).hostname not in _LOOPBACK:
+        if not token and not is_here:
             token = _identity_token(self._audience)
         return {"Authorization": f"Bearer {token}"} if token else {}
 
@@ -142,6 +158,21 @@ class Session:
         """Tell people on standard error what goes on; programs are told nothing."""
         if not self._as_json:
             sys.stderr.write(f"{text}\n")
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Leave a request as it is; told no way to authenticate, the library would put a password of ``~/.netrc`` over the token."""
+    return request
+
+
+def _origin(url: str) -> tuple[str, str, int]:
+    """Return scheme, host and port of an address; nothing for what is none, or holds a password."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    except ValueError:
+        return "", "", 0
+    return ("", "", 0) if "@" in parts.netloc or not parts.hostname else (parts.scheme, parts.hostname, port)
 
 
 def _reply(answer: requests.Response, method: str) -> dict[str, Any]:
