@@ -68,7 +68,7 @@ def _explain(options: argparse.Namespace) -> int:
 def _backfill(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
     request = {
-        "jobs": [job_ref(job) for job in options.jobs],
+        "jobs": [job_ref(job, session.url) for job in options.jobs],
         "repo": options.repo,
         "ref": options.ref,
         "fromRevision": options.first,

@@ -93,7 +93,7 @@ def _jobs(options: argparse.Namespace) -> int:
 
 def _job_show(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
-    ref = job_ref(options.job)
+    ref = job_ref(options.job, session.url)
     jobs = session.call("GetJobs", {"project": ref["project"]}, _SCHEDULER).get("jobs", [])
     job = next((job for job in jobs if job["jobRef"] == ref), None)
     if job is None:
@@ -115,7 +115,7 @@ def _job_show(options: argparse.Namespace) -> int:
 def _job_action(method: str) -> Callable[[argparse.Namespace], int]:
     def run(options: argparse.Namespace) -> int:
         session: Session = options.session(options)
-        session.call(method, {"jobRef": job_ref(options.job), "reason": options.reason})
+        session.call(method, {"jobRef": job_ref(options.job, session.url), "reason": options.reason})
         session.show({}, "done")
         return Exit.DONE
 
@@ -124,7 +124,7 @@ def _job_action(method: str) -> Callable[[argparse.Namespace], int]:
 
 def _job_trigger(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
-    request = {"jobRef": job_ref(options.job), "requestId": options.request_id or fresh_key()}
+    request = {"jobRef": job_ref(options.job, session.url), "requestId": options.request_id or fresh_key()}
     _show_triggers(session, session.act("TriggerJob", request))
     return Exit.DONE
 
@@ -136,7 +136,11 @@ def _invocations(options: argparse.Namespace) -> int:
     found: list[dict[str, Any]] = []
     cursor = ""
     while len(found) < options.limit:
-        request = {"jobRef": job_ref(options.job), "cursor": cursor, "pageSize": min(50, options.limit - len(found))}
+        request = {
+            "jobRef": job_ref(options.job, session.url),
+            "cursor": cursor,
+            "pageSize": min(50, options.limit - len(found)),
+        }
         page = session.call("GetInvocations", request, _SCHEDULER)
         found += page.get("invocations", [])
         cursor = page.get("nextCursor", "")
@@ -148,7 +152,7 @@ def _invocations(options: argparse.Namespace) -> int:
 
 def _invocation_show(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
-    found = session.call("GetInvocation", invocation_ref(options.invocation), _SCHEDULER)
+    found = session.call("GetInvocation", invocation_ref(options.invocation, session.url), _SCHEDULER)
     ref = found["invocationRef"]
     lines = [
         f"invocation  {_name(ref['jobRef'])}/{ref['invocationId']}",
@@ -165,7 +169,7 @@ def _invocation_show(options: argparse.Namespace) -> int:
 
 def _invocation_log(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
-    ref = invocation_ref(options.invocation)
+    ref = invocation_ref(options.invocation, session.url)
     reply = session.call("GetInvocationLog", ref)
     if options.json and not options.follow:
         session.show(reply, "")
@@ -194,14 +198,16 @@ def _appended(before: str, now: str) -> str:
 
 def _invocation_abort(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
-    session.call("AbortInvocation", {"invocationRef": invocation_ref(options.invocation), "reason": options.reason})
+    session.call(
+        "AbortInvocation", {"invocationRef": invocation_ref(options.invocation, session.url), "reason": options.reason}
+    )
     session.show({}, "done")
     return Exit.DONE
 
 
 def _invocation_rerun(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
-    ref, key = invocation_ref(options.invocation), options.request_id or fresh_key()
+    ref, key = invocation_ref(options.invocation, session.url), options.request_id or fresh_key()
     _show_triggers(session, session.act("RerunInvocation", {"invocationRef": ref, "requestId": key}))
     return Exit.DONE
 

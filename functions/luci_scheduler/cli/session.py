@@ -54,7 +54,7 @@ class CommandError(Exception):
 
 
 class Session:
-    """One run of the command.
+    """One run of the command; ``url`` is the console's address, empty where none is given.
 
     Args:
         options: the parsed arguments; of the common options ``url``, ``token``, ``audience`` and ``json`` are used.
@@ -70,9 +70,9 @@ class Session:
         pause: Callable[[float], None] = time.sleep,
         out: TextIO | None = None,
     ) -> None:
-        self._url = str(options.url or "").rstrip("/")
+        self.url = str(options.url or "").rstrip("/")
         self._token = str(options.token or "")
-        self._audience = str(options.audience or "") or self._url
+        self._audience = str(options.audience or "") or self.url
         self._as_json = bool(options.json)
         self._post = post
         self.pause = pause
@@ -87,7 +87,7 @@ class Session:
         is_here = self._is_here()
         json_type = "application/json"
         headers = {"Content-Type": json_type, "Accept": json_type, **self._authorization(is_here)}
-        answer = self._send(f"{self._url}/prpc/{service}/{method}", json.dumps(request).encode(), headers, is_here)
+        answer = self._send(f"{self.url}/prpc/{service}/{method}", json.dumps(request).encode(), headers, is_here)
         return _reply(answer, method)
 
     def act(self, method: str, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,9 +114,9 @@ class Session:
 
     def _is_here(self) -> bool:
         """Check where the console is, before anything goes there; return whether it is on this machine."""
-        if not self._url:
+        if not self.url:
             raise CommandError("where is the console? Say --url or set LUCI_SCHEDULER_URL", Exit.WRONG_USAGE)
-        scheme, host, _ = _origin(self._url)
+        scheme, host, _ = _origin(self.url)
         is_here = host in _LOOPBACK
         if scheme == "https" or (scheme == "http" and is_here):
             return is_here
@@ -137,7 +137,7 @@ class Session:
                 return post(url, data=body, headers=headers, timeout=_TIMEOUT, allow_redirects=False)
         except requests.RequestException as error:
             # The library's text may hold the URL but never the headers.
-            raise CommandError(f"{self._url} does not answer: {type(error).__name__}", Exit.UNAVAILABLE) from error
+            raise CommandError(f"{self.url} does not answer: {type(error).__name__}", Exit.UNAVAILABLE) from error
 
     def _authorization(self, is_here: bool) -> dict[str, str]:
         token = self._token
@@ -211,32 +211,34 @@ def _identity_token(audience: str) -> str:
         ) from error
 
 
-def job_ref(text: str) -> dict[str, str]:
-    """Return a JobRef from ``PROJECT/JOB`` or the address of the job's page.
+def job_ref(text: str, console: str) -> dict[str, str]:
+    """Return a JobRef from ``PROJECT/JOB`` or the address of the job's page on that console.
 
     Raises:
-        CommandError: it is neither.
+        CommandError: it is neither, or a page of another console.
     """
-    parts = _parts(text)
+    parts = _parts(text, console)
     if len(parts) != 2:  # noqa: PLR2004 - project and job
         raise CommandError(f"a job is PROJECT/JOB, not {text!r}", Exit.WRONG_USAGE)
     return {"project": parts[0], "job": parts[1]}
 
 
-def invocation_ref(text: str) -> dict[str, Any]:
-    """Return an InvocationRef from ``PROJECT/JOB/NUMBER`` or the address of the invocation's page.
+def invocation_ref(text: str, console: str) -> dict[str, Any]:
+    """Return an InvocationRef from ``PROJECT/JOB/NUMBER`` or the address of the invocation's page on that console.
 
     Raises:
-        CommandError: it is neither.
+        CommandError: it is neither, or a page of another console.
     """
-    parts = _parts(text)
+    parts = _parts(text, console)
     if len(parts) != 3 or not (parts[2].isascii() and parts[2].isdigit()):  # noqa: PLR2004 - project, job, number
         raise CommandError(f"an invocation is PROJECT/JOB/NUMBER, not {text!r}", Exit.WRONG_USAGE)
     return {"jobRef": {"project": parts[0], "job": parts[1]}, "invocationId": parts[2]}
 
 
-def _parts(text: str) -> list[str]:
+def _parts(text: str, console: str) -> list[str]:
     if "://" in text:
+        if _origin(text) != _origin(console):
+            raise CommandError(f"{text!r} is a page of another console than --url {console!r}", Exit.WRONG_USAGE)
         path = urllib.parse.unquote(urllib.parse.urlsplit(text).path)
         text = path.partition("/jobs/")[2]
     parts = text.strip("/").split("/")

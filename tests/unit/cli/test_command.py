@@ -50,7 +50,7 @@ def test_a_job_and_its_invocations() -> None:
     assert len(set(numbers)) == len(numbers) == len(world.invocations()) <= 60
     assert len(run(world, "invocations", "proj/job", "--limit", "3").out.splitlines()) == 4
     assert "state     " in run(world, "job", "show", "proj/job").out
-    for name in (f"proj/job/{numbers[0]}", f"https://x.example.com/jobs/proj/job/{numbers[0]}"):
+    for name in (f"proj/job/{numbers[0]}", f"http://localhost/jobs/proj/job/{numbers[0]}"):
         assert "status      SUCCEEDED" in run(world, "invocation", "show", name).out
 
 
@@ -243,11 +243,42 @@ def test_export_refuses_what_no_scenario_can_tell(tmp_path: Path, capsys: pytest
 
 def test_names_of_jobs_and_invocations() -> None:
     """As words or as addresses of pages."""
-    assert job_ref("https://c.example.com/jobs/p/a%20b") == {"project": "p", "job": "a b"}
-    assert invocation_ref("p/j/12") == {"jobRef": {"project": "p", "job": "j"}, "invocationId": "12"}
+    console = "https://C.example.com:443/"
+    assert job_ref("https://c.example.com/jobs/p/a%20b", console) == {"project": "p", "job": "a b"}
+    assert invocation_ref("p/j/12", console) == {"jobRef": {"project": "p", "job": "j"}, "invocationId": "12"}
     for bad in ("p", "p/j/k", "/p//j", "https://c.example.com/"):
         with pytest.raises(CommandError, match="a job is PROJECT/JOB"):
-            job_ref(bad)
+            job_ref(bad, console)
+
+
+@pytest.mark.parametrize(
+    "page",
+    ["https://staging.example.com", "http://c.example.com", "https://c.example.com:8443", "https://c.example.com@x"],
+)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("job", "show", "PAGE"),
+        ("job", "pause", "PAGE"),
+        ("job", "trigger", "PAGE"),
+        ("invocations", "PAGE"),
+        ("invocation", "show", "PAGE/1"),
+        ("invocation", "log", "PAGE/1"),
+        ("invocation", "abort", "PAGE/1"),
+        ("invocation", "rerun", "PAGE/1"),
+        ("export", "PAGE/1"),
+        ("backfill", "a", "b", "--repo", REPO, "--ref", MAIN, "--job", "PAGE"),
+    ],
+)
+def test_a_page_of_another_console_is_refused(
+    page: str, arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is asked of the console that is configured: its job of that name is another one."""
+    console = _Console(X_Prpc_Grpc_Code="0")
+    words = [word.replace("PAGE", f"{page}/jobs/p/j") for word in arguments]
+    assert _run_on(console, *words, "--url", "https://c.example.com", "--token", "t") == Exit.WRONG_USAGE
+    assert "another console" in capsys.readouterr().err
+    assert console.sent == {}
 
 
 def test_a_table_shows_no_control_characters() -> None:
