@@ -78,6 +78,9 @@ def _backfill(options: argparse.Namespace) -> int:
     }
     reply = session.act("BackfillCommits", request) if options.yes else session.call("BackfillCommits", request)
     commits = reply.get("commits", [])
+    if not commits:
+        session.show(reply, "the range is empty: is FROM older than TO?")
+        return Exit.FAILED
     lines = [
         show_table(["COMMIT", "COMMITTED"], [[item["revision"], moment(item.get("committedTs"))] for item in commits])
     ]

@@ -15,6 +15,7 @@ __all__ = ["add_commands", "fresh_key", "moment"]
 _SCHEDULER = "scheduler.Scheduler"
 _RECENT = 10
 _FOLLOW_SECONDS = 2.0
+_FOLLOW_MISSES = 30  # in a row: a minute, and what the console takes not to answer
 _JOB_HELP = "PROJECT/JOB, or the address of the job's page"
 _INVOCATION_HELP = "PROJECT/JOB/NUMBER, or the address of the invocation's page"
 
@@ -46,7 +47,9 @@ def add_commands(nouns: Any) -> None:
     _verb(verbs, "show", "what has become of it", "invocation", _INVOCATION_HELP, _invocation_show)
     verb = _verb(verbs, "log", "its debug log", "invocation", _INVOCATION_HELP, _invocation_log)
     verb.add_argument(
-        "--follow", action="store_true", help="until it is over; then 0 if it succeeded and 1 if it did not"
+        "--follow",
+        action="store_true",
+        help="until it is over, through outages of a minute; then 0 if it succeeded and 1 if it did not",
     )
     verb = _verb(verbs, "abort", "abort it", "invocation", _INVOCATION_HELP, _invocation_abort)
     verb.add_argument("--reason", default="", help="why, kept and shown with the invocation")
@@ -170,7 +173,8 @@ def _invocation_show(options: argparse.Namespace) -> int:
 def _invocation_log(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
     ref = invocation_ref(options.invocation, session.url)
-    reply = session.call("GetInvocationLog", ref)
+    misses = _FOLLOW_MISSES if options.follow else 0
+    reply = _asked(session, ref, misses)
     if options.json and not options.follow:
         session.show(reply, "")
         return Exit.DONE
@@ -184,7 +188,19 @@ def _invocation_log(options: argparse.Namespace) -> int:
         if reply["invocation"].get("final"):
             return Exit.DONE if reply["invocation"].get("status") == "SUCCEEDED" else Exit.FAILED
         session.pause(_FOLLOW_SECONDS)
-        reply = session.call("GetInvocationLog", ref)
+        reply = _asked(session, ref, misses)
+
+
+def _asked(session: Session, ref: Mapping[str, Any], misses: int) -> dict[str, Any]:
+    """Ask for a log, and again as often as that while nothing answers."""
+    for _ in range(misses):
+        try:
+            return session.call("GetInvocationLog", ref)
+        except CommandError as error:
+            if error.code != Exit.UNAVAILABLE:
+                raise
+        session.pause(_FOLLOW_SECONDS)
+    return session.call("GetInvocationLog", ref)
 
 
 def _appended(before: str, now: str) -> str:

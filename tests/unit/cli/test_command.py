@@ -1,5 +1,6 @@
 """The command: what it asks of the API, what it writes, and how it ends."""
 
+import io
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -167,6 +168,19 @@ def test_backfill_only_shows_unless_told() -> None:
     assert not world.queue.tasks
 
 
+@pytest.mark.parametrize("more", [(), ("--yes",), ("--json",), ("--json", "--yes")])
+def test_a_backfill_of_nothing_is_no_success(more: tuple[str, ...]) -> None:
+    """A range the wrong way round holds no commit: it is said so, and --yes, which would change nothing, is not asked for."""
+    gitiles = MemoryGitiles()
+    hashes = gitiles.push(MAIN, 3)
+    world = world_for(config(), gitiles)
+    ran = run(world, "backfill", hashes[-1], hashes[0], "--repo", REPO, "--ref", MAIN, "--job", "proj/job", *more)
+    assert ran.code == Exit.FAILED
+    assert "--yes" not in ran.out
+    assert "--json" in more or "the range is empty: is FROM older than TO?" in ran.out
+    assert not world.queue.tasks
+
+
 def test_why_a_commit_runs() -> None:
     """The API's sentence."""
     world = _running()
@@ -190,6 +204,47 @@ def test_the_log_is_followed_to_its_end() -> None:
     followed = run(world, "invocation", "log", name, "--follow", pause=end)
     assert (followed.code, followed.out) == (1, world.log())
     assert run(world, "invocation", "log", name, "--json").document["debugLog"] == world.log()
+
+
+def test_a_followed_log_outlasts_an_outage_of_a_minute() -> None:
+    """Lost answers are asked for again; the pauses between them make up a minute, and then the command gives up."""
+    world = _running()
+    name = f"proj/job/{world.invocations()[0].id}"
+    pauses: list[float] = []
+
+    def end(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 30:
+            world.finish()
+            world.notify("n1")
+
+    followed = run(world, "invocation", "log", name, "--follow", pause=end, lost=30)
+    assert (followed.code, followed.out) == (0, world.log())
+    assert sum(pauses) == 60
+    pauses.clear()
+    assert run(world, "invocation", "log", name, "--follow", pause=pauses.append, lost=31).code == Exit.UNAVAILABLE
+    assert run(world, "invocation", "log", name, lost=1).code == Exit.UNAVAILABLE
+    assert run(world, "invocation", "log", "proj/job/1", "--follow").code == Exit.NOT_FOUND
+
+
+def test_a_log_is_followed_through_one_outage_after_another() -> None:
+    """Whenever something answers the minute begins anew."""
+    world = _running()
+    name = f"proj/job/{world.invocations()[0].id}"
+    replies = [{"invocation": {}, "debugLog": "a\n"}] * 3
+    replies.append({"invocation": {"final": True, "status": "SUCCEEDED"}, "debugLog": "a\nb\n"})
+    script = [
+        answer for reply in replies for answer in [*[_Console(503, "no", X_Prpc_Grpc_Code="14")] * 20, _says(reply)]
+    ]
+    consoles = iter(script)
+    out = io.StringIO()
+
+    def post(url: str, **sent: Any) -> requests.Response:
+        return next(consoles)(url, **sent)
+
+    options = ("invocation", "log", name, "--follow", "--url", "http://localhost")
+    assert main(options, {}, lambda given: Session(given, post, lambda _: None, out)) == 0
+    assert out.getvalue() == "a\nb\n"
 
 
 def test_what_a_config_would_change(tmp_path: Path) -> None:
@@ -301,6 +356,10 @@ class _Console:
         return self._answer
 
 
+def _says(reply: dict[str, Any]) -> _Console:
+    return _Console(text=json.dumps(reply), X_Prpc_Grpc_Code="0")
+
+
 def _run_on(console: Any, *arguments: str, **environment: str) -> int:
     return main(arguments, environment, lambda options: Session(options, console))
 
@@ -345,4 +404,4 @@ def test_variables_stand_for_options(capsys: pytest.CaptureFixture[str]) -> None
     assert "canary" not in captured.err
     assert _run_on(console, "jobs") == Exit.WRONG_USAGE
     needed = {"LUCI_SCHEDULER_REPO": REPO, "LUCI_SCHEDULER_REF": MAIN, "LUCI_SCHEDULER_JOB": "p/a,p/b", **variables}
-    assert _run_on(console, "backfill", "a", "b", **needed) == 0
+    assert _run_on(console, "backfill", "a", "b", **needed) == Exit.FAILED  # it is asked; the reply has no commits
