@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from luci_scheduler.adapters.sources import SystemChance
-from luci_scheduler.cli.session import CommandError, Exit, Session, invocation_ref, job_ref, show_table
+from luci_scheduler.cli.session import CommandError, Exit, Session, invocation_ref, job_ref, plain, show_table
 from luci_scheduler.core.instants import MICROSECOND, Instant, format_rfc3339
 
 __all__ = ["add_commands", "fresh_key", "moment"]
@@ -28,12 +28,12 @@ def add_commands(nouns: Any) -> None:
 
     verbs = nouns.add_parser("job", help="one job").add_subparsers(metavar="VERB", required=True)
     _verb(verbs, "show", "what a job does, and its latest invocations", "job", _JOB_HELP, _job_show)
-    for name, told in (
-        ("pause", "discard what waits and take no triggers; what runs goes on"),
-        ("resume", "take triggers again"),
-        ("abort", "abort all active invocations"),
+    for name, told, run in (
+        ("pause", "discard what waits and take no triggers; what runs goes on", _job_switch("PauseJob")),
+        ("resume", "take triggers again", _job_switch("ResumeJob")),
+        ("abort", "abort all active invocations", _job_abort),
     ):
-        verb = _verb(verbs, name, told, "job", _JOB_HELP, _job_action(f"{name.capitalize()}Job"))
+        verb = _verb(verbs, name, told, "job", _JOB_HELP, run)
         verb.add_argument("--reason", default="", help="why, kept and shown with the job")
     verb = _verb(verbs, "trigger", "trigger a job now", "job", _JOB_HELP, _job_trigger)
     _add_request_id(verb)
@@ -97,32 +97,52 @@ def _jobs(options: argparse.Namespace) -> int:
 def _job_show(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
     ref = job_ref(options.job, session.url)
-    jobs = session.call("GetJobs", {"project": ref["project"]}, _SCHEDULER).get("jobs", [])
-    job = next((job for job in jobs if job["jobRef"] == ref), None)
-    if job is None:
-        raise CommandError(f"no such job or no permission to see it: {_name(ref)}", Exit.NOT_FOUND)
+    details = session.call("GetJob", ref)
+    job = details["job"]
     page = session.call("GetInvocations", {"jobRef": ref, "pageSize": _RECENT}, _SCHEDULER)
     invocations = page.get("invocations", [])
     lines = [
         f"job       {_name(ref)}",
         f"state     {_state(job)}",
-        f"paused    {'yes' if job.get('paused') else 'no'}",
+        f"paused    {_pause(details) or 'no'}",
         f"schedule  {job.get('schedule', '')}",
         "",
         _invocation_table(invocations),
     ]
-    session.show({"job": job, "invocations": invocations}, "\n".join(lines))
+    session.show({**details, "invocations": invocations}, "\n".join(lines))
     return Exit.DONE
 
 
-def _job_action(method: str) -> Callable[[argparse.Namespace], int]:
+def _pause(details: Mapping[str, Any]) -> str:
+    """Return who paused a job, since when and why; nothing if it is not paused."""
+    if not details["job"].get("paused"):
+        return ""
+    change = details.get("change", {})
+    who = change.get("who", "").removeprefix("user:") or "unknown"
+    return plain(f"by {who} since {moment(change.get('whenTs'))}: {change.get('reason') or 'no reason was given'}")
+
+
+def _job_switch(method: str) -> Callable[[argparse.Namespace], int]:
     def run(options: argparse.Namespace) -> int:
         session: Session = options.session(options)
-        session.call(method, {"jobRef": job_ref(options.job, session.url), "reason": options.reason})
-        session.show({}, "done")
+        ref = job_ref(options.job, session.url)
+        changed = bool(session.call(method, {"jobRef": ref, "reason": options.reason}).get("changed"))
+        session.show({"changed": changed}, "done" if changed else _unchanged(session, ref))
         return Exit.DONE
 
     return run
+
+
+def _unchanged(session: Session, ref: Mapping[str, str]) -> str:
+    pause = _pause(session.call("GetJob", ref))
+    return f"was paused already, {pause}" if pause else "was not paused"
+
+
+def _job_abort(options: argparse.Namespace) -> int:
+    session: Session = options.session(options)
+    session.call("AbortJob", {"jobRef": job_ref(options.job, session.url), "reason": options.reason})
+    session.show({}, "done")
+    return Exit.DONE
 
 
 def _job_trigger(options: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["CommandError", "Exit", "Session", "invocation_ref", "job_ref", "show_table"]
+__all__ = ["CommandError", "Exit", "Session", "invocation_ref", "job_ref", "plain", "show_table"]
 
 _GUARD = ")]}'"
 _TIMEOUT = 60.0  # seconds: the console's own limit
@@ -247,12 +247,13 @@ def _parts(text: str, console: str) -> list[str]:
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a plain table; control characters of what others wrote are shown as spaces."""
-    clean = [header, *[[_plain(cell) for cell in row] for row in rows]]
+    clean = [header, *[[plain(cell) for cell in row] for row in rows]]
     widths = [max(len(row[column]) for row in clean) for column in range(len(header))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in clean
     )
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Return what others wrote without control characters, which would steer the terminal."""
     return "".join(character if character.isprintable() else " " for character in text)

@@ -14,7 +14,8 @@ from emulator.replay.player import play
 from emulator.replay.scenario import load_scenario
 from luci_scheduler.cli.main import main
 from luci_scheduler.cli.session import CommandError, Exit, Session, invocation_ref, job_ref, show_table
-from tests.unit.api.support import READER, STRANGER, world_for
+from luci_scheduler.core.instants import MICROSECOND, format_rfc3339
+from tests.unit.api.support import ADMIN, OWNER, READER, STRANGER, world_for
 from tests.unit.cli.support import run
 from tests.unit.engine.world import REPO, World, config
 
@@ -87,6 +88,32 @@ def test_actions_leave_their_reason() -> None:
     world.tick(1)
     assert world.invocations()[0].status == "ABORTED"
     assert world.invocations()[0].abort_reason == "stuck"
+
+
+def test_who_paused_a_job_and_why() -> None:
+    """Shown with the job while it is paused; pausing it once more changes nothing, and that is said."""
+    world = _running()
+    assert "paused    no\n" in run(world, "job", "show", "proj/job").out
+    assert "change" not in run(world, "job", "show", "proj/job", "--json").document
+    assert run(world, "job", "resume", "proj/job").out == "was not paused\n"
+    assert run(world, "job", "pause", "proj/job", "--reason", "too\x1b red").out == "done\n"
+    since = format_rfc3339(world.clock.now())
+    world.tick(60)
+    shown = run(world, "job", "show", "proj/job", who=READER)
+    assert f"paused    by {OWNER} since {since}: too  red\n" in shown.out
+    again = run(world, "job", "pause", "proj/job", "--reason", "another one", who=ADMIN)
+    assert (again.code, again.out) == (0, f"was paused already, by {OWNER} since {since}: too  red\n")
+    assert run(world, "job", "pause", "proj/job", "--json").document == {"changed": False}
+    document = run(world, "job", "show", "proj/job", "--json").document
+    assert document["job"]["paused"] is True
+    assert document["change"] == {
+        "who": f"user:{OWNER}",
+        "reason": "too\x1b red",
+        "whenTs": str(world.store.job("proj/job").value.changed_when // MICROSECOND),
+    }
+    assert run(world, "job", "resume", "proj/job", "--json").document == {"changed": True}
+    assert "paused    no\n" in run(world, "job", "show", "proj/job").out
+    assert run(world, "job", "abort", "proj/job", "--json").document == {}
 
 
 @pytest.mark.parametrize("verb", ["trigger", "rerun", "backfill"])
