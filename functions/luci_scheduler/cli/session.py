@@ -143,6 +143,8 @@ class Session:
         token = self._token
         if not token and not is_here:
             token = _identity_token(self._audience)
+        if not all("!" <= character <= "~" for character in token):
+            raise CommandError("the token holds a line break, a blank or what else no token holds", Exit.WRONG_USAGE)
         return {"Authorization": f"Bearer {token}"} if token else {}
 
     def write(self, text: str) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -292,9 +293,21 @@ def test_what_a_config_would_change(tmp_path: Path) -> None:
     assert '    task.bucket: "ci" -> "try"' in ran.out
     changes = run(world, "config", "diff", str(file), "--project", "proj", "--json").document["changes"]
     assert [item["change"] for item in changes] == ["removed", "added", "changed", "changed"]
-    file.write_text("job {", encoding="utf-8")
-    assert run(world, "config", "diff", str(file), "--project", "proj").code == 2
     assert run(world, "config", "diff", str(tmp_path / "none"), "--project", "proj").code == 2
+
+
+def test_a_config_with_errors_is_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its problems are those that `config validate` tells, with the file that was given; nothing is asked."""
+    file = tmp_path / "mine.cfg"
+    file.write_text('job {\n  id: "a"\n}\n', encoding="utf-8")
+    console = _Console(X_Prpc_Grpc_Code="0")
+    assert (
+        _run_on(console, "config", "diff", str(file), "--project", "proj", "--url", "http://localhost") == Exit.FAILED
+    )
+    told = capsys.readouterr().err
+    assert f'{file}:1: job "a": can\'t find' in told
+    assert "luci-scheduler.cfg" not in told
+    assert console.sent == {}
 
 
 def test_export_writes_what_replay_plays(tmp_path: Path) -> None:
@@ -378,8 +391,8 @@ class _Console:
         self._answer._content = text.encode()
         self._answer.headers.update({name.replace("_", "-"): value for name, value in headers.items()})
 
-    def __call__(self, _url: str, headers: dict[str, str], **_: Any) -> requests.Response:
-        self.sent = headers
+    def __call__(self, _url: str, headers: Mapping[str, str] | None = None, **_: Any) -> requests.Response:
+        self.sent = dict(headers or {})
         return self._answer
 
 
@@ -424,11 +437,54 @@ def test_variables_stand_for_options(capsys: pytest.CaptureFixture[str]) -> None
     assert console.sent["Authorization"] == "Bearer t2"
     assert _run_on(console, "jobs", "--url", "http://localhost:1") == 0
     assert "Authorization" not in console.sent
-    with pytest.raises(SystemExit, match="2"):
-        _run_on(console, "jobs", LUCI_SCHEDULER_JSON="canary")
-    captured = capsys.readouterr()
-    assert "LUCI_SCHEDULER_JSON must be true or false" in captured.err
-    assert "canary" not in captured.err
     assert _run_on(console, "jobs") == Exit.WRONG_USAGE
     needed = {"LUCI_SCHEDULER_REPO": REPO, "LUCI_SCHEDULER_REF": MAIN, "LUCI_SCHEDULER_JOB": "p/a,p/b", **variables}
     assert _run_on(console, "backfill", "a", "b", **needed) == Exit.FAILED  # it is asked; the reply has no commits
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("JSON", "canary", "LUCI_SCHEDULER_JSON must be true or false"),
+        ("ERA", "canary", "LUCI_SCHEDULER_ERA must be one of 2021, head"),
+    ],
+)
+def test_a_bad_variable_is_told_of_where_it_counts(
+    name: str, value: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the verbs that have the option, unless it is given; its value is not told."""
+    bad = {f"LUCI_SCHEDULER_{name}": value}
+    file = tmp_path / "p" / "luci-scheduler.cfg"
+    file.parent.mkdir()
+    file.write_text('job { id: "a" noop {} }', encoding="utf-8")
+    with pytest.raises(SystemExit, match="2"):
+        main(["config", "validate", str(file)], bad)
+    captured = capsys.readouterr()
+    assert told in captured.err
+    assert "canary" not in captured.err
+    assert main(["completion", "bash"], bad) == 0
+    given = ["--json"] if name == "JSON" else ["--era", "head"]
+    assert main(["config", "validate", str(file), *given], bad) == 0
+    with pytest.raises(SystemExit, match="0"):
+        main(["config", "validate", "--help"], bad)
+
+
+def test_variables_of_other_verbs_do_not_matter() -> None:
+    """LUCI_SCHEDULER_YES is for `backfill`, LUCI_SCHEDULER_LIMIT for `invocations`."""
+    variables = {"LUCI_SCHEDULER_YES": "perhaps", "LUCI_SCHEDULER_LIMIT": "many", "LUCI_SCHEDULER_FOLLOW": "x"}
+    assert _run_on(_Console(X_Prpc_Grpc_Code="0"), "jobs", "--url", "http://localhost", **variables) == 0
+
+
+def test_a_list_that_is_given_takes_the_place_of_the_variable() -> None:
+    """No job of the variable is acted on besides."""
+    asked: list[Any] = []
+
+    def post(_url: str, data: bytes, **_: Any) -> requests.Response:
+        asked.append(json.loads(data)["jobs"])
+        return _says({})("")
+
+    needed = {"LUCI_SCHEDULER_REPO": REPO, "LUCI_SCHEDULER_REF": MAIN, "LUCI_SCHEDULER_JOB": "p/a,p/b"}
+    arguments = ["backfill", "a", "b", "--url", "http://localhost"]
+    for more in ([], ["--job", "p/c"], ["--job", "p/c", "--job", "p/d"]):
+        main([*arguments, *more], needed, lambda options: Session(options, post))
+    assert [[ref["job"] for ref in jobs] for jobs in asked] == [["a", "b"], ["c"], ["c", "d"]]

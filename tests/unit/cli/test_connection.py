@@ -88,3 +88,16 @@ def test_where_a_token_may_go(url: str, sent: list[Any]) -> None:
     """By https, or on this machine, where a given one is sent as it was given."""
     assert main(["jobs", "--url", url, "--token", "t"], {}) == 0
     assert sent[0][0].headers["Authorization"] == "Bearer t"
+
+
+@pytest.mark.parametrize("token", ["canary\n", "canary\nX-Other: 1", "canäry", "can ary"])
+def test_a_token_that_no_header_takes_is_wrong_usage(
+    token: str, sent: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is said what is wrong, not that nothing answers; the token is not told."""
+    assert main(["jobs", "--url", "https://c.example.com"], {"LUCI_SCHEDULER_TOKEN": token}) == Exit.WRONG_USAGE
+    told = capsys.readouterr().err
+    assert "the token holds" in told
+    assert "canary" not in told
+    assert "ary" not in told
+    assert sent == []
