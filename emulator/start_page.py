@@ -25,6 +25,7 @@ from emulator.local_cloud import BUILDBUCKET_HOST, LocalCloud
 from emulator.ports import HOST
 from luci_scheduler.config.folder import FILE, read_folder
 from luci_scheduler.config.reader import ConfigError, read_config
+from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import SECOND, Instant, format_rfc3339
 
 __all__ = ["SWITCHES", "StartPage", "make_sample"]
@@ -37,6 +38,7 @@ SWITCHES: Mapping[str, str] = {
 _SLOW_SECONDS = 3.0
 _SPEEDS = (1, 10, 60, 600)
 _STEPS = {"10 seconds": 10, "1 minute": 60, "10 minutes": 600, "1 hour": 3600}
+_MINUTE = 60  # seconds, as in _STEPS: how often Cloud Scheduler calls for sweep and sync
 _MAX_FORM = 10_000
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 _SAMPLE = f"""# A job that runs for each commit on the main branch; change it, it is read again within a minute.
@@ -109,7 +111,7 @@ class StartPage:
             return _text("this form is not of this page, or of an earlier run: load the page again", 403)
         try:
             return self._page(action(request.form.to_dict()), 200)
-        except (KeyError, ValueError, LocalCloudError) as error:
+        except (KeyError, ValueError, LocalCloudError, TransientError) as error:
             return self._page(f"That did not work: {error}", 400)
 
     # What forms do --------------------------------------------------------------------------------------------------
@@ -168,8 +170,14 @@ class StartPage:
                 raise ValueError("there is no such speed")
             clock.run_at(speed)
             return f"Time runs {speed} times as fast."
-        clock.advance(_STEPS[form["step"]] * SECOND)
-        return f"Time was put forward by {form['step']}."
+        seconds = _STEPS[form["step"]]
+        clock.advance(seconds * SECOND)
+        if seconds < _MINUTE:
+            return f"Time was put forward by {form['step']}; sweep and sync were not called for."
+        # Their timer runs in real time; without this no minute would have passed for them.
+        for kind in ("sweep", "sync"):
+            self._cloud.task(kind)
+        return f"Time was put forward by {form['step']}; sweep and sync were called for."
 
     # What it looks like ---------------------------------------------------------------------------------------------
 
@@ -233,7 +241,7 @@ form { display: inline-block; margin: .2rem .6rem .2rem 0 } button, select { fon
 <td>{% call form("/switch") %}<input type="hidden" name="name" value="{{ name }}"><input type="hidden" name="on" value="{{ "no" if on else "yes" }}">
 <button aria-label="{{ "Switch off" if on else "Switch on" }}: {{ text }}">{{ "Switch off" if on else "Switch on" }}</button>{% endcall %}</td></tr>{% endfor %}</table>
 <h2>Time</h2>
-{% if now %}<p>It is {{ now }} here, {{ speed }} times as fast as real time.</p>
+{% if now %}<p>It is {{ now }} here, {{ speed }} times as fast as real time. A step of a minute or more calls for <code>sweep</code> and <code>sync</code> (configs are read again); by themselves they come once in a minute of real time, whatever the speed.</p>
 <p>{% for step in steps %}{% call form("/time") %}<button name="step" value="{{ step }}">Forward {{ step }}</button>{% endcall %}{% endfor %}</p>
 <p>{% for item in speeds %}{% call form("/time") %}<button name="speed" value="{{ item }}">{{ item }} times as fast</button>{% endcall %}{% endfor %}</p>
 {% else %}<p>Real time: the official emulators and processes know no other. Start with <code>--store memory</code> to step it or speed it up.</p>{% endif %}

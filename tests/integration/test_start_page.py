@@ -12,6 +12,7 @@ import requests
 from emulator.clock import AdjustableClock
 from emulator.local_cloud import LocalCloud
 from emulator.start_page import SWITCHES, StartPage, make_sample
+from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import HOUR, MINUTE
 
 JOB = "sample/linux-tests"
@@ -21,10 +22,18 @@ WHERE = "https://sample.googlesource.com/engine@refs/heads/main"
 
 @pytest.fixture(name="cloud", scope="module")
 def _cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
-    """A local cloud in memory with the sample project."""
+    """A local cloud in memory with the sample project; sweep and sync come when time is put forward, not by themselves."""
     folder = tmp_path_factory.mktemp("cloud")
     make_sample(folder / "configs")
-    with LocalCloud(folder=folder, store="memory", clock=AdjustableClock(), check_interval_seconds=60) as cloud:
+    cloud = LocalCloud(
+        folder=folder,
+        store="memory",
+        clock=AdjustableClock(),
+        check_interval_seconds=60,
+        sweep_seconds=0,
+        sync_seconds=0,
+    )
+    with cloud:
         yield cloud
 
 
@@ -142,6 +151,38 @@ def test_time_is_put_forward_and_sped_up(cloud: LocalCloud, browser: _Browser) -
     assert browser.post("/time", speed="1").status_code == 200
     for form in ({"speed": "7"}, {"speed": "x"}, {"step": "1 year"}, {}):
         assert browser.post("/time", **form).status_code == 400
+
+
+def test_a_minute_that_is_put_forward_passes_for_configs_and_sweep_too(cloud: LocalCloud, browser: _Browser) -> None:
+    """What Cloud Scheduler calls for every minute is called for by a step of a minute, and not by a shorter one."""
+    config = cloud.configs / "other" / "luci-scheduler.cfg"
+    config.parent.mkdir()
+    config.write_text('job { id: "job" noop {} }', encoding="utf-8")
+    enqueued: list[str] = []
+    task = cloud.task
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cloud, "task", lambda kind: (enqueued.append(kind), task(kind)))
+        assert "not called for" in browser.post("/time", step="10 seconds").text
+        assert enqueued == []
+        assert cloud.page("jobs/other/job") is None
+        assert "sweep and sync were called for" in browser.post("/time", step="1 minute").text
+        assert sorted(enqueued) == ["sweep", "sync"]
+    _eventually(lambda: cloud.page("jobs/other/job"))
+    config.unlink()
+    browser.post("/time", step="1 hour")
+    _eventually(lambda: cloud.page("jobs/other/job") is None)
+
+
+def test_a_queue_that_is_away_is_told(cloud: LocalCloud, browser: _Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time has passed all the same."""
+
+    def fail(_kind: str) -> None:
+        raise TransientError("the queue is away")
+
+    monkeypatch.setattr(cloud, "task", fail)
+    answer = browser.post("/time", step="1 minute")
+    assert answer.status_code == 400
+    assert "the queue is away" in answer.text
 
 
 def test_other_sites_cannot_use_it(cloud: LocalCloud, browser: _Browser) -> None:

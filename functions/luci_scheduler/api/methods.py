@@ -72,19 +72,28 @@ def _emit_triggers(context: Context, request: Any) -> Any:
     return empty()
 
 
+def _get_job(context: Context, request: Any) -> Any:
+    job = service.get_job(context, job_id_of(request))
+    reply = message_class("JobDetails")(job=job_message(job))
+    if job.changed_when is not None:
+        change = {"who": job.changed_by, "when_ts": microseconds(job.changed_when), "reason": job.change_reason}
+        reply.change.MergeFrom(message_class("JobChange")(**change))
+    return reply
+
+
 def _get_invocation_log(context: Context, request: Any) -> Any:
     invocation, log = service.get_invocation_log(context, *invocation_id_of(request))
     return message_class("InvocationLog")(invocation=invocation_message(invocation), debug_log=log)
 
 
 def _pause_job_for(context: Context, request: Any) -> Any:
-    service.pause_job(context, job_id_of(request.job_ref), request.reason)
-    return empty()
+    changed = service.pause_job(context, job_id_of(request.job_ref), request.reason)
+    return message_class("JobActionReply")(changed=changed)
 
 
 def _resume_job_for(context: Context, request: Any) -> Any:
-    service.resume_job(context, job_id_of(request.job_ref), request.reason)
-    return empty()
+    changed = service.resume_job(context, job_id_of(request.job_ref), request.reason)
+    return message_class("JobActionReply")(changed=changed)
 
 
 def _abort_job_for(context: Context, request: Any) -> Any:
@@ -192,6 +201,7 @@ HANDLERS: Mapping[tuple[str, str], Handler] = {
     (SCHEDULER, "AbortJob"): _abort_job,
     (SCHEDULER, "AbortInvocation"): _abort_invocation,
     (SCHEDULER, "EmitTriggers"): _emit_triggers,
+    (OPERATOR, "GetJob"): _get_job,
     (OPERATOR, "GetInvocationLog"): _get_invocation_log,
     (OPERATOR, "PauseJob"): _pause_job_for,
     (OPERATOR, "ResumeJob"): _resume_job_for,

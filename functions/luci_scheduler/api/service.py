@@ -174,38 +174,45 @@ def get_invocation_log(context: Context, job_id: JobId, invocation_id: Invocatio
     return found[0].value, found[1]
 
 
-def pause_job(context: Context, job_id: JobId, reason: str = "") -> None:
+def pause_job(context: Context, job_id: JobId, reason: str = "") -> bool:
     """Pause a job; a paused one stays as it is. Pending triggers are discarded, what runs goes on.
 
+    Returns:
+        Whether this has changed it.
+
     Raises:
         ApiError: NOT_FOUND, PERMISSION_DENIED.
     """
-    _change(context, Permission.PAUSE, engine_pause, job_id, _reason(reason) or "paused through RPC API")
+    return _change(context, Permission.PAUSE, engine_pause, job_id, _reason(reason) or "paused through RPC API")
 
 
-def resume_job(context: Context, job_id: JobId, reason: str = "") -> None:
+def resume_job(context: Context, job_id: JobId, reason: str = "") -> bool:
     """Resume a paused job; another one stays as it is.
 
+    Returns:
+        Whether this has changed it.
+
     Raises:
         ApiError: NOT_FOUND, PERMISSION_DENIED.
     """
-    _change(context, Permission.RESUME, engine_resume, job_id, _reason(reason) or "resumed through RPC API")
+    return _change(context, Permission.RESUME, engine_resume, job_id, _reason(reason) or "resumed through RPC API")
 
 
 def _change(
     context: Context,
     permission: Permission,
-    change: Callable[[Runtime, JobId, str, str, str], None],
+    change: Callable[[Runtime, JobId, str, str, str], bool],
     job_id: JobId,
     reason: str,
-) -> None:
+) -> bool:
     context.job_to(permission, job_id)
     key = context.delivery()
     try:
-        change(context.runtime, job_id, context.caller, reason, key)
+        changed = change(context.runtime, job_id, context.caller, reason, key)
     except JobNotFoundError as error:  # removed since
         raise no_such_job() from error
     context.audit(permission, job_id=job_id, reason=reason, key=key)
+    return changed
 
 
 def abort_job(context: Context, job_id: JobId, reason: str = "") -> None:

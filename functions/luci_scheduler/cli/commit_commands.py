@@ -68,7 +68,7 @@ def _explain(options: argparse.Namespace) -> int:
 def _backfill(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
     request = {
-        "jobs": [job_ref(job) for job in options.jobs],
+        "jobs": [job_ref(job, session.url) for job in options.jobs],
         "repo": options.repo,
         "ref": options.ref,
         "fromRevision": options.first,
@@ -76,8 +76,11 @@ def _backfill(options: argparse.Namespace) -> int:
         "preview": not options.yes,
         "requestId": options.request_id or fresh_key(),
     }
-    reply = session.call("BackfillCommits", request)
+    reply = session.act("BackfillCommits", request) if options.yes else session.call("BackfillCommits", request)
     commits = reply.get("commits", [])
+    if not commits:
+        session.show(reply, "the range is empty: is FROM older than TO?")
+        return Exit.FAILED
     lines = [
         show_table(["COMMIT", "COMMITTED"], [[item["revision"], moment(item.get("committedTs"))] for item in commits])
     ]

@@ -54,7 +54,7 @@ def add_commands(nouns: Any) -> None:
         "diff",
         help="what a config would change of what is in force",
         description="Compare the jobs that a config defines with those in force, as far as the caller sees them.",
-        epilog="Exit codes: 0 nothing would change, 1 something would, 2 wrong usage or a config that is not valid.",
+        epilog="Exit codes: 0 nothing would change, 1 something would, or the config has errors, 2 wrong usage or a file that cannot be read.",
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="a config")
     parser.add_argument("--project", required=True, help="project that the config is for")
@@ -63,11 +63,11 @@ def add_commands(nouns: Any) -> None:
 
 def _diff(options: argparse.Namespace) -> int:
     try:
-        config = read_config(options.project, options.file.read_bytes())
+        config = read_config(options.project, options.file.read_bytes(), file=str(options.file))
     except OSError as error:
         raise CommandError(f"{options.file} cannot be read: {error.strerror}", Exit.WRONG_USAGE) from error
     except ConfigError as error:
-        raise CommandError(f"{options.file} is not valid:\n{error}", Exit.WRONG_USAGE) from error
+        raise CommandError(f"{options.file} is not valid:\n{error}") from error
     session: Session = options.session(options)
     reply = session.call("GetDefinitions", {"project": options.project})
     prefix = f"{options.project}/"

@@ -29,7 +29,7 @@ def add_commands(nouns: Any) -> None:
 
 def _export(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
-    ref = invocation_ref(options.invocation)
+    ref = invocation_ref(options.invocation, session.url)
     reply = session.call("ExportInvocation", ref)
     folder = Path(options.out or ref["invocationId"])
     try:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from luci_scheduler.adapters.sources import SystemChance
-from luci_scheduler.cli.session import CommandError, Exit, Session, invocation_ref, job_ref, show_table
+from luci_scheduler.cli.session import CommandError, Exit, Session, invocation_ref, job_ref, plain, show_table
 from luci_scheduler.core.instants import MICROSECOND, Instant, format_rfc3339
 
 __all__ = ["add_commands", "fresh_key", "moment"]
@@ -15,6 +15,7 @@ __all__ = ["add_commands", "fresh_key", "moment"]
 _SCHEDULER = "scheduler.Scheduler"
 _RECENT = 10
 _FOLLOW_SECONDS = 2.0
+_FOLLOW_MISSES = 30  # in a row: a minute, and what the console takes not to answer
 _JOB_HELP = "PROJECT/JOB, or the address of the job's page"
 _INVOCATION_HELP = "PROJECT/JOB/NUMBER, or the address of the invocation's page"
 
@@ -27,12 +28,12 @@ def add_commands(nouns: Any) -> None:
 
     verbs = nouns.add_parser("job", help="one job").add_subparsers(metavar="VERB", required=True)
     _verb(verbs, "show", "what a job does, and its latest invocations", "job", _JOB_HELP, _job_show)
-    for name, told in (
-        ("pause", "discard what waits and take no triggers; what runs goes on"),
-        ("resume", "take triggers again"),
-        ("abort", "abort all active invocations"),
+    for name, told, run in (
+        ("pause", "discard what waits and take no triggers; what runs goes on", _job_switch("PauseJob")),
+        ("resume", "take triggers again", _job_switch("ResumeJob")),
+        ("abort", "abort all active invocations", _job_abort),
     ):
-        verb = _verb(verbs, name, told, "job", _JOB_HELP, _job_action(f"{name.capitalize()}Job"))
+        verb = _verb(verbs, name, told, "job", _JOB_HELP, run)
         verb.add_argument("--reason", default="", help="why, kept and shown with the job")
     verb = _verb(verbs, "trigger", "trigger a job now", "job", _JOB_HELP, _job_trigger)
     _add_request_id(verb)
@@ -46,7 +47,9 @@ def add_commands(nouns: Any) -> None:
     _verb(verbs, "show", "what has become of it", "invocation", _INVOCATION_HELP, _invocation_show)
     verb = _verb(verbs, "log", "its debug log", "invocation", _INVOCATION_HELP, _invocation_log)
     verb.add_argument(
-        "--follow", action="store_true", help="until it is over; then 0 if it succeeded and 1 if it did not"
+        "--follow",
+        action="store_true",
+        help="until it is over, through outages of a minute; then 0 if it succeeded and 1 if it did not",
     )
     verb = _verb(verbs, "abort", "abort it", "invocation", _INVOCATION_HELP, _invocation_abort)
     verb.add_argument("--reason", default="", help="why, kept and shown with the invocation")
@@ -93,39 +96,59 @@ def _jobs(options: argparse.Namespace) -> int:
 
 def _job_show(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
-    ref = job_ref(options.job)
-    jobs = session.call("GetJobs", {"project": ref["project"]}, _SCHEDULER).get("jobs", [])
-    job = next((job for job in jobs if job["jobRef"] == ref), None)
-    if job is None:
-        raise CommandError(f"no such job or no permission to see it: {_name(ref)}", Exit.NOT_FOUND)
+    ref = job_ref(options.job, session.url)
+    details = session.call("GetJob", ref)
+    job = details["job"]
     page = session.call("GetInvocations", {"jobRef": ref, "pageSize": _RECENT}, _SCHEDULER)
     invocations = page.get("invocations", [])
     lines = [
         f"job       {_name(ref)}",
         f"state     {_state(job)}",
-        f"paused    {'yes' if job.get('paused') else 'no'}",
+        f"paused    {_pause(details) or 'no'}",
         f"schedule  {job.get('schedule', '')}",
         "",
         _invocation_table(invocations),
     ]
-    session.show({"job": job, "invocations": invocations}, "\n".join(lines))
+    session.show({**details, "invocations": invocations}, "\n".join(lines))
     return Exit.DONE
 
 
-def _job_action(method: str) -> Callable[[argparse.Namespace], int]:
+def _pause(details: Mapping[str, Any]) -> str:
+    """Return who paused a job, since when and why; nothing if it is not paused."""
+    if not details["job"].get("paused"):
+        return ""
+    change = details.get("change", {})
+    who = change.get("who", "").removeprefix("user:") or "unknown"
+    return plain(f"by {who} since {moment(change.get('whenTs'))}: {change.get('reason') or 'no reason was given'}")
+
+
+def _job_switch(method: str) -> Callable[[argparse.Namespace], int]:
     def run(options: argparse.Namespace) -> int:
         session: Session = options.session(options)
-        session.call(method, {"jobRef": job_ref(options.job), "reason": options.reason})
-        session.show({}, "done")
+        ref = job_ref(options.job, session.url)
+        changed = bool(session.call(method, {"jobRef": ref, "reason": options.reason}).get("changed"))
+        session.show({"changed": changed}, "done" if changed else _unchanged(session, ref))
         return Exit.DONE
 
     return run
 
 
+def _unchanged(session: Session, ref: Mapping[str, str]) -> str:
+    pause = _pause(session.call("GetJob", ref))
+    return f"was paused already, {pause}" if pause else "was not paused"
+
+
+def _job_abort(options: argparse.Namespace) -> int:
+    session: Session = options.session(options)
+    session.call("AbortJob", {"jobRef": job_ref(options.job, session.url), "reason": options.reason})
+    session.show({}, "done")
+    return Exit.DONE
+
+
 def _job_trigger(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
-    request = {"jobRef": job_ref(options.job), "requestId": options.request_id or fresh_key()}
-    _show_triggers(session, session.call("TriggerJob", request))
+    request = {"jobRef": job_ref(options.job, session.url), "requestId": options.request_id or fresh_key()}
+    _show_triggers(session, session.act("TriggerJob", request))
     return Exit.DONE
 
 
@@ -136,7 +159,11 @@ def _invocations(options: argparse.Namespace) -> int:
     found: list[dict[str, Any]] = []
     cursor = ""
     while len(found) < options.limit:
-        request = {"jobRef": job_ref(options.job), "cursor": cursor, "pageSize": min(50, options.limit - len(found))}
+        request = {
+            "jobRef": job_ref(options.job, session.url),
+            "cursor": cursor,
+            "pageSize": min(50, options.limit - len(found)),
+        }
         page = session.call("GetInvocations", request, _SCHEDULER)
         found += page.get("invocations", [])
         cursor = page.get("nextCursor", "")
@@ -148,7 +175,7 @@ def _invocations(options: argparse.Namespace) -> int:
 
 def _invocation_show(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
-    found = session.call("GetInvocation", invocation_ref(options.invocation), _SCHEDULER)
+    found = session.call("GetInvocation", invocation_ref(options.invocation, session.url), _SCHEDULER)
     ref = found["invocationRef"]
     lines = [
         f"invocation  {_name(ref['jobRef'])}/{ref['invocationId']}",
@@ -165,8 +192,9 @@ def _invocation_show(options: argparse.Namespace) -> int:
 
 def _invocation_log(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
-    ref = invocation_ref(options.invocation)
-    reply = session.call("GetInvocationLog", ref)
+    ref = invocation_ref(options.invocation, session.url)
+    misses = _FOLLOW_MISSES if options.follow else 0
+    reply = _asked(session, ref, misses)
     if options.json and not options.follow:
         session.show(reply, "")
         return Exit.DONE
@@ -180,7 +208,19 @@ def _invocation_log(options: argparse.Namespace) -> int:
         if reply["invocation"].get("final"):
             return Exit.DONE if reply["invocation"].get("status") == "SUCCEEDED" else Exit.FAILED
         session.pause(_FOLLOW_SECONDS)
-        reply = session.call("GetInvocationLog", ref)
+        reply = _asked(session, ref, misses)
+
+
+def _asked(session: Session, ref: Mapping[str, Any], misses: int) -> dict[str, Any]:
+    """Ask for a log, and again as often as that while nothing answers."""
+    for _ in range(misses):
+        try:
+            return session.call("GetInvocationLog", ref)
+        except CommandError as error:
+            if error.code != Exit.UNAVAILABLE:
+                raise
+        session.pause(_FOLLOW_SECONDS)
+    return session.call("GetInvocationLog", ref)
 
 
 def _appended(before: str, now: str) -> str:
@@ -194,15 +234,17 @@ def _appended(before: str, now: str) -> str:
 
 def _invocation_abort(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
-    session.call("AbortInvocation", {"invocationRef": invocation_ref(options.invocation), "reason": options.reason})
+    session.call(
+        "AbortInvocation", {"invocationRef": invocation_ref(options.invocation, session.url), "reason": options.reason}
+    )
     session.show({}, "done")
     return Exit.DONE
 
 
 def _invocation_rerun(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
-    ref, key = invocation_ref(options.invocation), options.request_id or fresh_key()
-    _show_triggers(session, session.call("RerunInvocation", {"invocationRef": ref, "requestId": key}))
+    ref, key = invocation_ref(options.invocation, session.url), options.request_id or fresh_key()
+    _show_triggers(session, session.act("RerunInvocation", {"invocationRef": ref, "requestId": key}))
     return Exit.DONE
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from luci_scheduler.cli import commit_commands, config_commands, dead_letter_commands, export_commands, job_commands
 from luci_scheduler.cli.session import CommandError, Exit, Session
-from luci_scheduler.cli.tree import add_common, apply_environment, completion
+from luci_scheduler.cli.tree import add_common, apply_environment, check_environment, completion
 
 __all__ = ["main", "make_parser"]
 
@@ -57,12 +57,13 @@ def main(
         SystemExit: for ``--help`` and for wrong usage, as argparse does.
     """
     parser = make_parser()
-    try:
-        apply_environment(parser, os.environ if environment is None else environment)
-    except ValueError as error:
-        parser.error(str(error))
+    apply_environment(parser, os.environ if environment is None else environment)
     parser.set_defaults(session=session)
     options = parser.parse_args(arguments)
+    try:
+        check_environment(options)
+    except ValueError as error:
+        parser.error(str(error))
     try:
         return int(options.run(options))
     except CommandError as error:

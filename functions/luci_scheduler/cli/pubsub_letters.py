@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from google.api_core import exceptions
+from google.auth.exceptions import GoogleAuthError, TransportError
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 
 from luci_scheduler.cli.dead_letter_commands import Letter
@@ -17,30 +19,30 @@ _TIMEOUT = 10.0  # seconds
 
 
 class PubSubLetters:
-    """``Letters`` of a cloud project."""
+    """``Letters`` of a cloud project; whatever fails raises ``CommandError`` and is not tried again."""
 
     def __init__(self, project: str) -> None:
         self._project = project
-        self._subscriber: Any = SubscriberClient()
-        self._publisher: Any = PublisherClient()
+        with _failures():
+            self._subscriber: Any = SubscriberClient()
+            self._publisher: Any = PublisherClient()
 
     def subscriptions(self) -> Sequence[str]:
         """Return the short names of all dead-letter subscriptions."""
-        try:
-            found = list(self._subscriber.list_subscriptions(project=f"projects/{self._project}", timeout=_TIMEOUT))
-        except exceptions.GoogleAPICallError as error:
-            raise _failed(error) from error
+        project = f"projects/{self._project}"
+        with _failures():
+            found = list(self._subscriber.list_subscriptions(project=project, retry=None, timeout=_TIMEOUT))
         names = [item.name.rpartition("/")[2] for item in found]
         return sorted(name for name in names if name.endswith("-dead-letter"))
 
     def pull(self, subscription: str, limit: int) -> Sequence[Letter]:
         """Take up to ``limit`` messages."""
-        try:
-            reply = self._subscriber.pull(subscription=self._path(subscription), max_messages=limit, timeout=_TIMEOUT)
-        except exceptions.DeadlineExceeded:
-            return ()  # so an empty subscription answers
-        except exceptions.GoogleAPICallError as error:
-            raise _failed(error) from error
+        path = self._path(subscription)
+        with _failures():
+            try:
+                reply = self._subscriber.pull(subscription=path, max_messages=limit, retry=None, timeout=_TIMEOUT)
+            except exceptions.DeadlineExceeded:
+                return ()  # so an empty subscription answers
         return [
             Letter(
                 subscription,
@@ -56,31 +58,52 @@ class PubSubLetters:
     def give_back(self, letters: Sequence[Letter]) -> None:
         """Let messages come again at once."""
         for letter in letters:
-            self._subscriber.modify_ack_deadline(
-                subscription=self._path(letter.subscription), ack_ids=[letter.receipt], ack_deadline_seconds=0
-            )
+            with _failures():
+                self._subscriber.modify_ack_deadline(
+                    subscription=self._path(letter.subscription),
+                    ack_ids=[letter.receipt],
+                    ack_deadline_seconds=0,
+                    retry=None,
+                    timeout=_TIMEOUT,
+                )
 
     def publish(self, letter: Letter) -> None:
         """Publish a message to its topic, as it was."""
         topic = f"projects/{self._project}/topics/{letter.topic}"
-        try:
+        with _failures():
             self._publisher.publish(topic, letter.data, **letter.own_attributes).result(timeout=_TIMEOUT)
-        except (exceptions.GoogleAPICallError, TimeoutError) as error:
-            raise _failed(error) from error
 
     def acknowledge(self, letter: Letter) -> None:
         """Be done with a message."""
-        self._subscriber.acknowledge(subscription=self._path(letter.subscription), ack_ids=[letter.receipt])
+        path = self._path(letter.subscription)
+        with _failures():
+            self._subscriber.acknowledge(subscription=path, ack_ids=[letter.receipt], retry=None, timeout=_TIMEOUT)
 
     def _path(self, subscription: str) -> str:
         return f"projects/{self._project}/subscriptions/{subscription}"
 
 
+@contextmanager
+def _failures() -> Iterator[None]:
+    """Turn what the client raises into the command's own error, of one line."""
+    try:
+        yield
+    except (exceptions.GoogleAPIError, GoogleAuthError, TimeoutError) as error:
+        raise _failed(error) from error
+
+
 def _failed(error: Exception) -> CommandError:
     match error:
         case exceptions.NotFound():
-            return CommandError(f"Pub/Sub: {error.message}", Exit.NOT_FOUND)
+            return CommandError(f"Pub/Sub: {_one_line(error.message)}", Exit.NOT_FOUND)
         case exceptions.Forbidden() | exceptions.Unauthenticated():
-            return CommandError(f"Pub/Sub: {error.message}", Exit.NOT_ALLOWED)
+            return CommandError(f"Pub/Sub: {_one_line(error.message)}", Exit.NOT_ALLOWED)
+        case GoogleAuthError() if not isinstance(error, TransportError):
+            text = "there are no credentials for Pub/Sub that work: run `gcloud auth application-default login`"
+            return CommandError(f"{text} ({type(error).__name__})", Exit.NOT_ALLOWED)
         case _:
             return CommandError(f"Pub/Sub does not answer: {type(error).__name__}", Exit.UNAVAILABLE)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import time
 import urllib.parse
@@ -14,10 +15,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["CommandError", "Exit", "Session", "invocation_ref", "job_ref", "show_table"]
+__all__ = ["CommandError", "Exit", "Session", "invocation_ref", "job_ref", "plain", "show_table"]
 
 _GUARD = ")]}'"
 _TIMEOUT = 60.0  # seconds: the console's own limit
+_PAUSES = (1.0, 3.0)  # seconds, before an action that nothing has answered is sent again
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _CODES = {3: "invalid argument", 5: "not found", 7: "not allowed", 9: "refused", 14: "unavailable", 16: "not accepted"}
 
@@ -52,7 +54,7 @@ class CommandError(Exception):
 
 
 class Session:
-    """One run of the command.
+    """One run of the command; ``url`` is the console's address, empty where none is given.
 
     Args:
         options: the parsed arguments; of the common options ``url``, ``token``, ``audience`` and ``json`` are used.
@@ -68,9 +70,9 @@ class Session:
         pause: Callable[[float], None] = time.sleep,
         out: TextIO | None = None,
     ) -> None:
-        self._url = str(options.url or "").rstrip("/")
+        self.url = str(options.url or "").rstrip("/")
         self._token = str(options.token or "")
-        self._audience = str(options.audience or "") or self._url
+        self._audience = str(options.audience or "") or self.url
         self._as_json = bool(options.json)
         self._post = post
         self.pause = pause
@@ -82,27 +84,67 @@ class Session:
         Raises:
             CommandError: it is refused, has failed, or nothing answers.
         """
-        if not self._url:
-            raise CommandError("where is the console? Say --url or set LUCI_SCHEDULER_URL", Exit.WRONG_USAGE)
+        is_here = self._is_here()
         json_type = "application/json"
-        headers = {"Content-Type": json_type, "Accept": json_type, **self._authorization()}
-        answer = self._send(f"{self._url}/prpc/{service}/{method}", json.dumps(request).encode(), headers)
+        headers = {"Content-Type": json_type, "Accept": json_type, **self._authorization(is_here)}
+        answer = self._send(f"{self.url}/prpc/{service}/{method}", json.dumps(request).encode(), headers, is_here)
         return _reply(answer, method)
 
-    def _send(self, url: str, body: bytes, headers: Mapping[str, str]) -> requests.Response:
+    def act(self, method: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Call a method that acts once for each ``requestId`` of its requests: sent again, the same one, while nothing answers.
+
+        Raises:
+            CommandError: as `call` does; where it is not known whether it was done, the text tells the key to repeat it with.
+        """
+        repeat = f"it may be done all the same: repeat with --request-id {shlex.quote(request['requestId'])}"
+        pauses = iter(_PAUSES)
+        try:
+            while True:
+                try:
+                    return self.call(method, request)
+                except CommandError as error:
+                    if error.code != Exit.UNAVAILABLE:
+                        raise
+                    pause = next(pauses, None)
+                    if pause is None:
+                        raise CommandError(f"{error}; {repeat}", error.code) from error
+                self.pause(pause)
+        except KeyboardInterrupt as interrupt:
+            raise CommandError(f"interrupted; {repeat}", Exit.INTERRUPTED) from interrupt
+
+    def _is_here(self) -> bool:
+        """Check where the console is, before anything goes there; return whether it is on this machine."""
+        if not self.url:
+            raise CommandError("where is the console? Say --url or set LUCI_SCHEDULER_URL", Exit.WRONG_USAGE)
+        scheme, host, _ = _origin(self.url)
+        is_here = host in _LOOPBACK
+        if scheme == "https" or (scheme == "http" and is_here):
+            return is_here
+        # The address is not repeated: it may hold a password.
+        raise CommandError(
+            "--url must be https://HOST, without a password, as a token goes there; http:// is for a console on this machine",
+            Exit.WRONG_USAGE,
+        )
+
+    def _send(self, url: str, body: bytes, headers: Mapping[str, str], is_here: bool) -> requests.Response:
         import requests  # noqa: PLC0415 - commands without a cloud do without
 
-        post = self._post or requests.post
         try:
-            return post(url, data=body, headers=headers, timeout=_TIMEOUT, allow_redirects=False)
+            with requests.Session() as http:
+                http.auth = _as_it_is
+                http.trust_env = not is_here  # a proxy would take what is for this machine to another
+                post = self._post or http.post
+                return post(url, data=body, headers=headers, timeout=_TIMEOUT, allow_redirects=False)
         except requests.RequestException as error:
             # The library's text may hold the URL but never the headers.
-            raise CommandError(f"{self._url} does not answer: {type(error).__name__}", Exit.UNAVAILABLE) from error
+            raise CommandError(f"{self.url} does not answer: {type(error).__name__}", Exit.UNAVAILABLE) from error
 
-    def _authorization(self) -> dict[str, str]:
+    def _authorization(self, is_here: bool) -> dict[str, str]:
         token = self._token
-        if not token and urllib.parse.urlsplit(self._url).hostname not in _LOOPBACK:
+        if not token and not is_here:
             token = _identity_token(self._audience)
+        if not all("!" <= character <= "~" for character in token):
+            raise CommandError("the token holds a line break, a blank or what else no token holds", Exit.WRONG_USAGE)
         return {"Authorization": f"Bearer {token}"} if token else {}
 
     def write(self, text: str) -> None:
@@ -118,6 +160,21 @@ class Session:
         """Tell people on standard error what goes on; programs are told nothing."""
         if not self._as_json:
             sys.stderr.write(f"{text}\n")
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Leave a request as it is; told no way to authenticate, the library would put a password of ``~/.netrc`` over the token."""
+    return request
+
+
+def _origin(url: str) -> tuple[str, str, int]:
+    """Return scheme, host and port of an address; nothing for what is none, or holds a password."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    except ValueError:
+        return "", "", 0
+    return ("", "", 0) if "@" in parts.netloc or not parts.hostname else (parts.scheme, parts.hostname, port)
 
 
 def _reply(answer: requests.Response, method: str) -> dict[str, Any]:
@@ -156,32 +213,34 @@ def _identity_token(audience: str) -> str:
         ) from error
 
 
-def job_ref(text: str) -> dict[str, str]:
-    """Return a JobRef from ``PROJECT/JOB`` or the address of the job's page.
+def job_ref(text: str, console: str) -> dict[str, str]:
+    """Return a JobRef from ``PROJECT/JOB`` or the address of the job's page on that console.
 
     Raises:
-        CommandError: it is neither.
+        CommandError: it is neither, or a page of another console.
     """
-    parts = _parts(text)
+    parts = _parts(text, console)
     if len(parts) != 2:  # noqa: PLR2004 - project and job
         raise CommandError(f"a job is PROJECT/JOB, not {text!r}", Exit.WRONG_USAGE)
     return {"project": parts[0], "job": parts[1]}
 
 
-def invocation_ref(text: str) -> dict[str, Any]:
-    """Return an InvocationRef from ``PROJECT/JOB/NUMBER`` or the address of the invocation's page.
+def invocation_ref(text: str, console: str) -> dict[str, Any]:
+    """Return an InvocationRef from ``PROJECT/JOB/NUMBER`` or the address of the invocation's page on that console.
 
     Raises:
-        CommandError: it is neither.
+        CommandError: it is neither, or a page of another console.
     """
-    parts = _parts(text)
+    parts = _parts(text, console)
     if len(parts) != 3 or not (parts[2].isascii() and parts[2].isdigit()):  # noqa: PLR2004 - project, job, number
         raise CommandError(f"an invocation is PROJECT/JOB/NUMBER, not {text!r}", Exit.WRONG_USAGE)
     return {"jobRef": {"project": parts[0], "job": parts[1]}, "invocationId": parts[2]}
 
 
-def _parts(text: str) -> list[str]:
+def _parts(text: str, console: str) -> list[str]:
     if "://" in text:
+        if _origin(text) != _origin(console):
+            raise CommandError(f"{text!r} is a page of another console than --url {console!r}", Exit.WRONG_USAGE)
         path = urllib.parse.unquote(urllib.parse.urlsplit(text).path)
         text = path.partition("/jobs/")[2]
     parts = text.strip("/").split("/")
@@ -190,12 +249,13 @@ def _parts(text: str) -> list[str]:
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a plain table; control characters of what others wrote are shown as spaces."""
-    clean = [header, *[[_plain(cell) for cell in row] for row in rows]]
+    clean = [header, *[[plain(cell) for cell in row] for row in rows]]
     widths = [max(len(row[column]) for row in clean) for column in range(len(header))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in clean
     )
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Return what others wrote without control characters, which would steer the terminal."""
     return "".join(character if character.isprintable() else " " for character in text)

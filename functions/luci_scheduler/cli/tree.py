@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
-__all__ = ["PREFIX", "add_common", "apply_environment", "completion", "leaves", "options_of", "variable"]
+__all__ = [
+    "PREFIX",
+    "add_common",
+    "apply_environment",
+    "check_environment",
+    "completion",
+    "leaves",
+    "options_of",
+    "variable",
+]
 
 PREFIX = "LUCI_SCHEDULER_"
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
@@ -61,11 +71,7 @@ def variable(action: argparse.Action) -> str:
 
 
 def apply_environment(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
-    """Let variables stand for options that are not given.
-
-    Raises:
-        ValueError: a variable holds what its option does not take; its value is not told, it may be a token.
-    """
+    """Let variables stand for options that are not given; `check_environment` finds those of the verb that are bad."""
     for _, leaf in leaves(parser):
         for action in options_of(leaf):
             name = variable(action)
@@ -74,15 +80,40 @@ def apply_environment(parser: argparse.ArgumentParser, environment: Mapping[str,
                 action.required = False
 
 
+def check_environment(options: argparse.Namespace) -> None:
+    """Look whether parsed arguments hold the value of a bad variable: those of other verbs, and of options that are given, do not.
+
+    Raises:
+        ValueError: a variable holds what its option does not take; its value is not told, it may be a token.
+    """
+    for value in vars(options).values():
+        if isinstance(value, _Bad):
+            raise ValueError(value.fault)  # noqa: TRY004 - it is a text of the environment that is wrong
+
+
+@dataclass(frozen=True, slots=True)
+class _Bad:
+    """Stands where a variable holds what its option does not take."""
+
+    fault: str
+
+
+class _Listed(list[str]):
+    """A list of a variable: argparse copies it to add what is given, which is to take its place instead."""
+
+    def __copy__(self) -> list[str]:
+        return []
+
+
 def _value(action: argparse.Action, name: str, text: str) -> object:
     if action.nargs == 0:
         if text.lower() not in (*_TRUE, *_FALSE):
-            raise ValueError(f"{name} must be true or false")
+            return _Bad(f"{name} must be true or false")
         return text.lower() in _TRUE
     if action.choices is not None and text not in action.choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(str, action.choices))}")
+        return _Bad(f"{name} must be one of {', '.join(map(str, action.choices))}")
     if isinstance(action, argparse._AppendAction):  # noqa: SLF001 - a list is given separated by commas
-        return [item for item in text.split(",") if item]
+        return _Listed(item for item in text.split(",") if item)
     return text  # argparse converts a text as if it had been given
 
 

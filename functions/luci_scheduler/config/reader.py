@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from luci_scheduler.config.folder import FILE
 from luci_scheduler.config.problems import Problem
 from luci_scheduler.config.task_rules import TASKS, task_fields
 from luci_scheduler.config.validator import pending_timeout, validate
@@ -38,13 +39,15 @@ class ProjectConfig:
     """What should be changed in it, although it can be used."""
 
 
-def read_config(project: str, content: str | bytes, revision: str = "", revision_url: str = "") -> ProjectConfig:
-    """Read a config by today's rules; old access rules and old bucket names are read too, with a warning.
+def read_config(
+    project: str, content: str | bytes, revision: str = "", revision_url: str = "", file: str = FILE
+) -> ProjectConfig:
+    """Read a config by today's rules; old access rules and old bucket names are read too, with a warning; ``file`` is its name in problems.
 
     Raises:
         ConfigError: it does not parse, or definitions are wrong; nothing of it is to be used.
     """
-    validated = validate(content, project=project)
+    validated = validate(content, project=project, file=file)
     if validated.errors:
         raise ConfigError(validated.errors)
     message = validated.message

@@ -66,35 +66,47 @@ def existing_job(runtime: Runtime, job_id: JobId) -> Found[Job]:
     return found
 
 
-def pause_job(runtime: Runtime, job_id: JobId, who: str, reason: str, key: str) -> None:
+def pause_job(runtime: Runtime, job_id: JobId, who: str, reason: str, key: str) -> bool:
     """Pause a job; safe to repeat. Triggers that wait are discarded by the triage that follows; what runs goes on.
+
+    Returns:
+        Whether this has changed it; a paused one keeps who paused it, when and why.
 
     Raises:
         JobNotFoundError: there is no such job.
         TransientError: the store or the queue failed; the job may be paused.
     """
-    _change(runtime, job_id, key, lambda job, now: job_changes.paused(job, who, reason, now, runtime.chance.nonce))
+    changed = _change(
+        runtime, job_id, key, lambda job, now: job_changes.paused(job, who, reason, now, runtime.chance.nonce)
+    )
     logger.info("job_paused", job_id=job_id, who=who, reason=reason)
+    return changed
 
 
-def resume_job(runtime: Runtime, job_id: JobId, who: str, reason: str, key: str) -> None:
+def resume_job(runtime: Runtime, job_id: JobId, who: str, reason: str, key: str) -> bool:
     """Resume a paused job; safe to repeat.
+
+    Returns:
+        Whether this has changed it.
 
     Raises:
         JobNotFoundError: there is no such job.
         TransientError: the store or the queue failed; the job may be resumed.
     """
-    _change(runtime, job_id, key, lambda job, now: job_changes.resumed(job, who, reason, now, runtime.chance.nonce))
+    changed = _change(
+        runtime, job_id, key, lambda job, now: job_changes.resumed(job, who, reason, now, runtime.chance.nonce)
+    )
     logger.info("job_resumed", job_id=job_id, who=who, reason=reason)
+    return changed
 
 
-def _change(runtime: Runtime, job_id: JobId, key: str, decide: Callable[[Job, Instant], JobChange | None]) -> None:
+def _change(runtime: Runtime, job_id: JobId, key: str, decide: Callable[[Job, Instant], JobChange | None]) -> bool:
     for _ in range(runtime.limits.races):
         found = existing_job(runtime, job_id)
         now = runtime.clock.now()
         change = decide(found.value, now)
         if change is None:
-            return
+            return False
         job = with_tick(runtime, change, now)
         try:
             runtime.store.commit([put_job(job, found, key), *pause_marks(found.value, job)])
@@ -103,5 +115,5 @@ def _change(runtime: Runtime, job_id: JobId, key: str, decide: Callable[[Job, In
         if job.triage_due is not None:
             # If this is lost the sweep asks again: the job's document says that a triage is due.
             runtime.queue.enqueue(triage_task(job_id, runtime.clock.now()))
-        return
+        return True
     raise ComeAgainError(f"job {job_id} changes too fast to be changed")

@@ -36,6 +36,7 @@ def _messages(ref: Any, invocation_id: str) -> dict[tuple[str, str], Any]:
         (SCHEDULER, "EmitTriggers"): {"batches": [{"trigger": {"id": "t", "noop": {}}, "jobs": [ref]}]},
         (OPERATOR, "GetInvocationLog"): invocation,
         (OPERATOR, "ExportInvocation"): invocation,
+        (OPERATOR, "GetJob"): ref,
         (OPERATOR, "PauseJob"): {"jobRef": ref, "reason": "because"},
         (OPERATOR, "ResumeJob"): {"jobRef": ref, "reason": "because"},
         (OPERATOR, "AbortJob"): {"jobRef": ref, "reason": "because"},

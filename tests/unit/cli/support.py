@@ -27,14 +27,22 @@ class Ran:
 
 
 def run(
-    world: World, *arguments: str, who: str = OWNER, environment: dict[str, str] | None = None, pause: Any = None
+    world: World,
+    *arguments: str,
+    who: str = OWNER,
+    environment: dict[str, str] | None = None,
+    pause: Any = None,
+    lost: int = 0,
 ) -> Ran:
-    """Run the command as somebody whom the world knows."""
+    """Run the command as somebody whom the world knows; the first ``lost`` answers do not arrive."""
     client, out = Client(world), io.StringIO()
+    losses = iter(range(lost))
 
     def post(url: str, data: bytes, headers: dict[str, str], **_: Any) -> requests.Response:
         path = url.removeprefix("http://localhost")
         answer = client.http(path, data, who, **{name.replace("-", "_"): text for name, text in headers.items()})
+        if next(losses, None) is not None:
+            raise requests.ConnectionError
         response = requests.Response()
         response.status_code = answer.status_code
         response._content = answer.data

@@ -1,6 +1,8 @@
 """The command: what it asks of the API, what it writes, and how it ends."""
 
+import io
 import json
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ from emulator.replay.player import play
 from emulator.replay.scenario import load_scenario
 from luci_scheduler.cli.main import main
 from luci_scheduler.cli.session import CommandError, Exit, Session, invocation_ref, job_ref, show_table
-from tests.unit.api.support import READER, STRANGER, world_for
+from luci_scheduler.core.instants import MICROSECOND, format_rfc3339
+from tests.unit.api.support import ADMIN, OWNER, READER, STRANGER, world_for
 from tests.unit.cli.support import run
 from tests.unit.engine.world import REPO, World, config
 
@@ -50,7 +53,7 @@ def test_a_job_and_its_invocations() -> None:
     assert len(set(numbers)) == len(numbers) == len(world.invocations()) <= 60
     assert len(run(world, "invocations", "proj/job", "--limit", "3").out.splitlines()) == 4
     assert "state     " in run(world, "job", "show", "proj/job").out
-    for name in (f"proj/job/{numbers[0]}", f"https://x.example.com/jobs/proj/job/{numbers[0]}"):
+    for name in (f"proj/job/{numbers[0]}", f"http://localhost/jobs/proj/job/{numbers[0]}"):
         assert "status      SUCCEEDED" in run(world, "invocation", "show", name).out
 
 
@@ -88,9 +91,64 @@ def test_actions_leave_their_reason() -> None:
     assert world.invocations()[0].abort_reason == "stuck"
 
 
+def test_who_paused_a_job_and_why() -> None:
+    """Shown with the job while it is paused; pausing it once more changes nothing, and that is said."""
+    world = _running()
+    assert "paused    no\n" in run(world, "job", "show", "proj/job").out
+    assert "change" not in run(world, "job", "show", "proj/job", "--json").document
+    assert run(world, "job", "resume", "proj/job").out == "was not paused\n"
+    assert run(world, "job", "pause", "proj/job", "--reason", "too\x1b red").out == "done\n"
+    since = format_rfc3339(world.clock.now())
+    world.tick(60)
+    shown = run(world, "job", "show", "proj/job", who=READER)
+    assert f"paused    by {OWNER} since {since}: too  red\n" in shown.out
+    again = run(world, "job", "pause", "proj/job", "--reason", "another one", who=ADMIN)
+    assert (again.code, again.out) == (0, f"was paused already, by {OWNER} since {since}: too  red\n")
+    assert run(world, "job", "pause", "proj/job", "--json").document == {"changed": False}
+    document = run(world, "job", "show", "proj/job", "--json").document
+    assert document["job"]["paused"] is True
+    assert document["change"] == {
+        "who": f"user:{OWNER}",
+        "reason": "too\x1b red",
+        "whenTs": str(world.store.job("proj/job").value.changed_when // MICROSECOND),
+    }
+    assert run(world, "job", "resume", "proj/job", "--json").document == {"changed": True}
+    assert "paused    no\n" in run(world, "job", "show", "proj/job").out
+    assert run(world, "job", "abort", "proj/job", "--json").document == {}
+
+
 @pytest.mark.parametrize("verb", ["trigger", "rerun", "backfill"])
-def test_five_times_at_once_with_one_key_has_one_effect(verb: str) -> None:
-    """And with another key, or none, one more."""
+def test_a_lost_answer_doubles_nothing(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is asked again with the same key, a few times; then the key is told, and with it there is still one effect."""
+    world, arguments = _world_to_act_in(verb)
+    before = len(world.invocations())
+    pauses: list[float] = []
+    assert run(world, *arguments, lost=2, pause=pauses.append).code == 0
+    assert len(pauses) == 2
+    _settle(world)
+    effect = len(world.invocations()) - before
+    assert effect == (2 if verb == "backfill" else 1)
+    assert run(world, *arguments, lost=99).code == Exit.UNAVAILABLE
+    told = capsys.readouterr().err.strip()
+    assert "\n" not in told
+    key = told.partition("repeat with --request-id ")[2]
+    assert run(world, *arguments, "--request-id", key).code == 0
+    _settle(world)
+    assert len(world.invocations()) - before == 2 * effect
+
+
+def test_an_interrupted_request_tells_its_key(capsys: pytest.CaptureFixture[str]) -> None:
+    """While an answer is waited for it is not known whether it was done."""
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    ran = run(_running(), "job", "trigger", "proj/job", "--request-id", "my key", lost=1, pause=interrupt)
+    assert ran.code == Exit.INTERRUPTED
+    assert "repeat with --request-id 'my key'" in capsys.readouterr().err
+
+
+def _world_to_act_in(verb: str) -> tuple[World, tuple[str, ...]]:
     gitiles = MemoryGitiles()
     hashes = gitiles.push(MAIN, 3)
     world = world_for(
@@ -98,12 +156,18 @@ def test_five_times_at_once_with_one_key_has_one_effect(verb: str) -> None:
     )
     assert run(world, "job", "trigger", "proj/job").code == 0
     world.tick(2)
-    before = len(world.invocations())
-    arguments = {
+    return world, {
         "trigger": ("job", "trigger", "proj/job"),
         "rerun": ("invocation", "rerun", f"proj/job/{world.invocations()[0].id}"),
         "backfill": ("backfill", hashes[0], hashes[-1], "--repo", REPO, "--ref", MAIN, "--job", "proj/job", "--yes"),
     }[verb]
+
+
+@pytest.mark.parametrize("verb", ["trigger", "rerun", "backfill"])
+def test_five_times_at_once_with_one_key_has_one_effect(verb: str) -> None:
+    """And with another key, or none, one more."""
+    world, arguments = _world_to_act_in(verb)
+    before = len(world.invocations())
     with ThreadPoolExecutor(5) as pool:
         for ran in pool.map(lambda _: run(world, *arguments, "--request-id", "k"), range(5)):
             assert ran.code == 0
@@ -132,6 +196,19 @@ def test_backfill_only_shows_unless_told() -> None:
     assert not world.queue.tasks
 
 
+@pytest.mark.parametrize("more", [(), ("--yes",), ("--json",), ("--json", "--yes")])
+def test_a_backfill_of_nothing_is_no_success(more: tuple[str, ...]) -> None:
+    """A range the wrong way round holds no commit: it is said so, and --yes, which would change nothing, is not asked for."""
+    gitiles = MemoryGitiles()
+    hashes = gitiles.push(MAIN, 3)
+    world = world_for(config(), gitiles)
+    ran = run(world, "backfill", hashes[-1], hashes[0], "--repo", REPO, "--ref", MAIN, "--job", "proj/job", *more)
+    assert ran.code == Exit.FAILED
+    assert "--yes" not in ran.out
+    assert "--json" in more or "the range is empty: is FROM older than TO?" in ran.out
+    assert not world.queue.tasks
+
+
 def test_why_a_commit_runs() -> None:
     """The API's sentence."""
     world = _running()
@@ -157,6 +234,47 @@ def test_the_log_is_followed_to_its_end() -> None:
     assert run(world, "invocation", "log", name, "--json").document["debugLog"] == world.log()
 
 
+def test_a_followed_log_outlasts_an_outage_of_a_minute() -> None:
+    """Lost answers are asked for again; the pauses between them make up a minute, and then the command gives up."""
+    world = _running()
+    name = f"proj/job/{world.invocations()[0].id}"
+    pauses: list[float] = []
+
+    def end(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 30:
+            world.finish()
+            world.notify("n1")
+
+    followed = run(world, "invocation", "log", name, "--follow", pause=end, lost=30)
+    assert (followed.code, followed.out) == (0, world.log())
+    assert sum(pauses) == 60
+    pauses.clear()
+    assert run(world, "invocation", "log", name, "--follow", pause=pauses.append, lost=31).code == Exit.UNAVAILABLE
+    assert run(world, "invocation", "log", name, lost=1).code == Exit.UNAVAILABLE
+    assert run(world, "invocation", "log", "proj/job/1", "--follow").code == Exit.NOT_FOUND
+
+
+def test_a_log_is_followed_through_one_outage_after_another() -> None:
+    """Whenever something answers the minute begins anew."""
+    world = _running()
+    name = f"proj/job/{world.invocations()[0].id}"
+    replies = [{"invocation": {}, "debugLog": "a\n"}] * 3
+    replies.append({"invocation": {"final": True, "status": "SUCCEEDED"}, "debugLog": "a\nb\n"})
+    script = [
+        answer for reply in replies for answer in [*[_Console(503, "no", X_Prpc_Grpc_Code="14")] * 20, _says(reply)]
+    ]
+    consoles = iter(script)
+    out = io.StringIO()
+
+    def post(url: str, **sent: Any) -> requests.Response:
+        return next(consoles)(url, **sent)
+
+    options = ("invocation", "log", name, "--follow", "--url", "http://localhost")
+    assert main(options, {}, lambda given: Session(given, post, lambda _: None, out)) == 0
+    assert out.getvalue() == "a\nb\n"
+
+
 def test_what_a_config_would_change(tmp_path: Path) -> None:
     """New, removed and changed jobs, each field with both values; the same config changes nothing."""
     world = world_for(config(("job", "b")))
@@ -175,9 +293,21 @@ def test_what_a_config_would_change(tmp_path: Path) -> None:
     assert '    task.bucket: "ci" -> "try"' in ran.out
     changes = run(world, "config", "diff", str(file), "--project", "proj", "--json").document["changes"]
     assert [item["change"] for item in changes] == ["removed", "added", "changed", "changed"]
-    file.write_text("job {", encoding="utf-8")
-    assert run(world, "config", "diff", str(file), "--project", "proj").code == 2
     assert run(world, "config", "diff", str(tmp_path / "none"), "--project", "proj").code == 2
+
+
+def test_a_config_with_errors_is_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its problems are those that `config validate` tells, with the file that was given; nothing is asked."""
+    file = tmp_path / "mine.cfg"
+    file.write_text('job {\n  id: "a"\n}\n', encoding="utf-8")
+    console = _Console(X_Prpc_Grpc_Code="0")
+    assert (
+        _run_on(console, "config", "diff", str(file), "--project", "proj", "--url", "http://localhost") == Exit.FAILED
+    )
+    told = capsys.readouterr().err
+    assert f'{file}:1: job "a": can\'t find' in told
+    assert "luci-scheduler.cfg" not in told
+    assert console.sent == {}
 
 
 def test_export_writes_what_replay_plays(tmp_path: Path) -> None:
@@ -208,11 +338,42 @@ def test_export_refuses_what_no_scenario_can_tell(tmp_path: Path, capsys: pytest
 
 def test_names_of_jobs_and_invocations() -> None:
     """As words or as addresses of pages."""
-    assert job_ref("https://c.example.com/jobs/p/a%20b") == {"project": "p", "job": "a b"}
-    assert invocation_ref("p/j/12") == {"jobRef": {"project": "p", "job": "j"}, "invocationId": "12"}
+    console = "https://C.example.com:443/"
+    assert job_ref("https://c.example.com/jobs/p/a%20b", console) == {"project": "p", "job": "a b"}
+    assert invocation_ref("p/j/12", console) == {"jobRef": {"project": "p", "job": "j"}, "invocationId": "12"}
     for bad in ("p", "p/j/k", "/p//j", "https://c.example.com/"):
         with pytest.raises(CommandError, match="a job is PROJECT/JOB"):
-            job_ref(bad)
+            job_ref(bad, console)
+
+
+@pytest.mark.parametrize(
+    "page",
+    ["https://staging.example.com", "http://c.example.com", "https://c.example.com:8443", "https://c.example.com@x"],
+)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("job", "show", "PAGE"),
+        ("job", "pause", "PAGE"),
+        ("job", "trigger", "PAGE"),
+        ("invocations", "PAGE"),
+        ("invocation", "show", "PAGE/1"),
+        ("invocation", "log", "PAGE/1"),
+        ("invocation", "abort", "PAGE/1"),
+        ("invocation", "rerun", "PAGE/1"),
+        ("export", "PAGE/1"),
+        ("backfill", "a", "b", "--repo", REPO, "--ref", MAIN, "--job", "PAGE"),
+    ],
+)
+def test_a_page_of_another_console_is_refused(
+    page: str, arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is asked of the console that is configured: its job of that name is another one."""
+    console = _Console(X_Prpc_Grpc_Code="0")
+    words = [word.replace("PAGE", f"{page}/jobs/p/j") for word in arguments]
+    assert _run_on(console, *words, "--url", "https://c.example.com", "--token", "t") == Exit.WRONG_USAGE
+    assert "another console" in capsys.readouterr().err
+    assert console.sent == {}
 
 
 def test_a_table_shows_no_control_characters() -> None:
@@ -230,9 +391,13 @@ class _Console:
         self._answer._content = text.encode()
         self._answer.headers.update({name.replace("_", "-"): value for name, value in headers.items()})
 
-    def __call__(self, _url: str, headers: dict[str, str], **_: Any) -> requests.Response:
-        self.sent = headers
+    def __call__(self, _url: str, headers: Mapping[str, str] | None = None, **_: Any) -> requests.Response:
+        self.sent = dict(headers or {})
         return self._answer
+
+
+def _says(reply: dict[str, Any]) -> _Console:
+    return _Console(text=json.dumps(reply), X_Prpc_Grpc_Code="0")
 
 
 def _run_on(console: Any, *arguments: str, **environment: str) -> int:
@@ -272,11 +437,54 @@ def test_variables_stand_for_options(capsys: pytest.CaptureFixture[str]) -> None
     assert console.sent["Authorization"] == "Bearer t2"
     assert _run_on(console, "jobs", "--url", "http://localhost:1") == 0
     assert "Authorization" not in console.sent
-    with pytest.raises(SystemExit, match="2"):
-        _run_on(console, "jobs", LUCI_SCHEDULER_JSON="canary")
-    captured = capsys.readouterr()
-    assert "LUCI_SCHEDULER_JSON must be true or false" in captured.err
-    assert "canary" not in captured.err
     assert _run_on(console, "jobs") == Exit.WRONG_USAGE
     needed = {"LUCI_SCHEDULER_REPO": REPO, "LUCI_SCHEDULER_REF": MAIN, "LUCI_SCHEDULER_JOB": "p/a,p/b", **variables}
-    assert _run_on(console, "backfill", "a", "b", **needed) == 0
+    assert _run_on(console, "backfill", "a", "b", **needed) == Exit.FAILED  # it is asked; the reply has no commits
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("JSON", "canary", "LUCI_SCHEDULER_JSON must be true or false"),
+        ("ERA", "canary", "LUCI_SCHEDULER_ERA must be one of 2021, head"),
+    ],
+)
+def test_a_bad_variable_is_told_of_where_it_counts(
+    name: str, value: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the verbs that have the option, unless it is given; its value is not told."""
+    bad = {f"LUCI_SCHEDULER_{name}": value}
+    file = tmp_path / "p" / "luci-scheduler.cfg"
+    file.parent.mkdir()
+    file.write_text('job { id: "a" noop {} }', encoding="utf-8")
+    with pytest.raises(SystemExit, match="2"):
+        main(["config", "validate", str(file)], bad)
+    captured = capsys.readouterr()
+    assert told in captured.err
+    assert "canary" not in captured.err
+    assert main(["completion", "bash"], bad) == 0
+    given = ["--json"] if name == "JSON" else ["--era", "head"]
+    assert main(["config", "validate", str(file), *given], bad) == 0
+    with pytest.raises(SystemExit, match="0"):
+        main(["config", "validate", "--help"], bad)
+
+
+def test_variables_of_other_verbs_do_not_matter() -> None:
+    """LUCI_SCHEDULER_YES is for `backfill`, LUCI_SCHEDULER_LIMIT for `invocations`."""
+    variables = {"LUCI_SCHEDULER_YES": "perhaps", "LUCI_SCHEDULER_LIMIT": "many", "LUCI_SCHEDULER_FOLLOW": "x"}
+    assert _run_on(_Console(X_Prpc_Grpc_Code="0"), "jobs", "--url", "http://localhost", **variables) == 0
+
+
+def test_a_list_that_is_given_takes_the_place_of_the_variable() -> None:
+    """No job of the variable is acted on besides."""
+    asked: list[Any] = []
+
+    def post(_url: str, data: bytes, **_: Any) -> requests.Response:
+        asked.append(json.loads(data)["jobs"])
+        return _says({})("")
+
+    needed = {"LUCI_SCHEDULER_REPO": REPO, "LUCI_SCHEDULER_REF": MAIN, "LUCI_SCHEDULER_JOB": "p/a,p/b"}
+    arguments = ["backfill", "a", "b", "--url", "http://localhost"]
+    for more in ([], ["--job", "p/c"], ["--job", "p/c", "--job", "p/d"]):
+        main([*arguments, *more], needed, lambda options: Session(options, post))
+    assert [[ref["job"] for ref in jobs] for jobs in asked] == [["a", "b"], ["c"], ["c", "d"]]

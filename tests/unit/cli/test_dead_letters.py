@@ -1,16 +1,21 @@
 """Dead letters through the command."""
 
 import json
+import socket
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
+from google.api_core import exceptions
+from google.auth.exceptions import RefreshError, TransportError
 
 from luci_scheduler.cli import dead_letter_commands
 from luci_scheduler.cli.dead_letter_commands import Letter
 from luci_scheduler.cli.main import main
-from luci_scheduler.cli.session import Exit
+from luci_scheduler.cli.pubsub_letters import PubSubLetters
+from luci_scheduler.cli.session import CommandError, Exit
 
 COMMITS = "gitiles-commit-dead-letter"
 ADDED = {"CloudPubSubDeadLetterSourceDeliveryCount": "20", "CloudPubSubDeadLetterSourceSubscription": "gitiles-commit"}
@@ -110,3 +115,83 @@ def test_without_the_client_the_command_says_what_to_install(monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "luci_scheduler.cli.pubsub_letters", None)
     assert _run("list") == 1
     assert "serverless-luci-scheduler[cli]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["list", "replay"])
+def test_without_credentials_there_is_one_line(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The client itself refuses to be made."""
+    monkeypatch.delenv("PUBSUB_EMULATOR_HOST", raising=False)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
+    assert _run(verb) == Exit.NOT_ALLOWED
+    told = capsys.readouterr().err
+    assert "gcloud auth application-default login" in told
+    assert len(told.splitlines()) == 1
+
+
+@pytest.mark.parametrize("options", [[], ["--subscription", COMMITS]])
+@pytest.mark.parametrize("verb", ["list", "replay"])
+def test_where_no_pubsub_listens_there_is_one_line(
+    verb: str, options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A closed port refuses at once; nothing is tried for a minute."""
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", f"127.0.0.1:{_closed_port()}")
+    assert _run(verb, *options) == Exit.UNAVAILABLE
+    told = capsys.readouterr().err
+    assert "Pub/Sub does not answer" in told
+    assert len(told.splitlines()) == 1
+
+
+def _closed_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
+
+
+class _Broken:
+    """A client of Pub/Sub whose every call fails."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __getattr__(self, _name: str) -> Any:
+        def fail(*_: Any, **__: Any) -> Any:
+            raise self._error
+
+        return fail
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (exceptions.NotFound("no such subscription"), Exit.NOT_FOUND),
+        (exceptions.PermissionDenied("not yours"), Exit.NOT_ALLOWED),
+        (exceptions.Unauthenticated("who?"), Exit.NOT_ALLOWED),
+        (RefreshError("reauthentication is needed\nand more"), Exit.NOT_ALLOWED),
+        (TransportError("no way there"), Exit.UNAVAILABLE),
+        (exceptions.ServiceUnavailable("down"), Exit.UNAVAILABLE),
+        (exceptions.RetryError("Timeout of 60.0s exceeded", None), Exit.UNAVAILABLE),
+        (TimeoutError(), Exit.UNAVAILABLE),
+    ],
+)
+def test_whatever_fails_at_pubsub_has_its_exit_code(
+    error: Exception, code: Exit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In each of its calls."""
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:1")
+    letters = PubSubLetters("p")
+    monkeypatch.setattr(letters, "_subscriber", _Broken(error))
+    monkeypatch.setattr(letters, "_publisher", _Broken(error))
+    letter = Letter(COMMITS, "r", "1", "", b"", {})
+    for call in (
+        letters.subscriptions,
+        lambda: letters.pull(COMMITS, 1),
+        lambda: letters.give_back([letter]),
+        lambda: letters.publish(letter),
+        lambda: letters.acknowledge(letter),
+    ):
+        with pytest.raises(CommandError) as raised:
+            call()
+        assert raised.value.code == code
+        assert "\n" not in str(raised.value)

@@ -1,0 +1,103 @@
+"""Where the command sends what: to whom a token goes, and to whom it does not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from luci_scheduler.cli.main import main
+from luci_scheduler.cli.session import Exit
+
+
+@pytest.fixture(name="sent")
+def _sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[requests.PreparedRequest, dict[str, Any]]]:
+    """What goes out on the wire, and how; the answer is an empty reply."""
+    seen: list[tuple[requests.PreparedRequest, dict[str, Any]]] = []
+
+    def send(_adapter: Any, request: requests.PreparedRequest, **how: Any) -> requests.Response:
+        seen.append((request, how))
+        answer = requests.Response()
+        answer.status_code, answer._content, answer.url = 200, b")]}'\n{}", str(request.url)
+        answer.headers["X-Prpc-Grpc-Code"] = "0"
+        return answer
+
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", send)
+    return seen
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "c.example.com"])
+def test_passwords_of_this_machine_do_not_take_the_place_of_the_token(
+    host: str, sent: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ~/.netrc with a line for the console is not looked at; without a token nothing is sent."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text(f"machine {host} login canary password canary\n", encoding="utf-8")
+    monkeypatch.setenv("NETRC", str(netrc))
+    url = f"https://{host}"
+    assert main(["jobs", "--url", url, "--token", "good"], {}) == 0
+    assert sent[0][0].headers["Authorization"] == "Bearer good"
+    if host != "c.example.com":
+        assert main(["jobs", "--url", url], {}) == 0
+        assert "Authorization" not in sent[1][0].headers
+
+
+def test_proxies_are_for_other_machines(sent: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes to a console on this machine stays on it."""
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://proxy.example.com:3128")
+    for name in ("no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for url in ("http://localhost:8080", "https://c.example.com"):
+        assert main(["jobs", "--url", url, "--token", "t"], {}) == 0
+    here, there = (how["proxies"] for _, how in sent)
+    assert not here
+    assert there["https"] == "http://proxy.example.com:3128"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://c.example.com",
+        "http://localhost.example.com",
+        "http://127.0.0.1@c.example.com",
+        "https://user:canary@c.example.com",
+        "c.example.com",
+        "ftp://localhost",
+        "https://",
+        "http://[::1",
+        "https://c.example.com:port",
+    ],
+)
+@pytest.mark.parametrize("token", [[], ["--token", "canary"]])
+def test_no_token_goes_over_plain_http(
+    url: str, token: list[str], sent: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To another machine only by https, whether the token is given or would be asked for; nothing is sent."""
+    assert main(["jobs", "--url", url, *token], {}) == Exit.WRONG_USAGE
+    assert sent == []
+    told = capsys.readouterr().err
+    assert "https://" in told
+    assert "canary" not in told
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost:1", "http://127.0.0.1", "http://[::1]:8080", "https://c.example.com"]
+)
+def test_where_a_token_may_go(url: str, sent: list[Any]) -> None:
+    """By https, or on this machine, where a given one is sent as it was given."""
+    assert main(["jobs", "--url", url, "--token", "t"], {}) == 0
+    assert sent[0][0].headers["Authorization"] == "Bearer t"
+
+
+@pytest.mark.parametrize("token", ["canary\n", "canary\nX-Other: 1", "canäry", "can ary"])
+def test_a_token_that_no_header_takes_is_wrong_usage(
+    token: str, sent: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is said what is wrong, not that nothing answers; the token is not told."""
+    assert main(["jobs", "--url", "https://c.example.com"], {"LUCI_SCHEDULER_TOKEN": token}) == Exit.WRONG_USAGE
+    told = capsys.readouterr().err
+    assert "the token holds" in told
+    assert "canary" not in told
+    assert "ary" not in told
+    assert sent == []
