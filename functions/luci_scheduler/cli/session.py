@@ -98,14 +98,17 @@ class Session:
         """
         repeat = f"it may be done all the same: repeat with --request-id {shlex.quote(request['requestId'])}"
         pauses = iter(_PAUSES)
+        is_unknown = False  # whether an earlier request was carried out
         try:
             while True:
                 try:
                     return self.call(method, request)
                 except CommandError as error:
-                    if error.code != Exit.UNAVAILABLE:
+                    unanswered = error.code == Exit.UNAVAILABLE
+                    is_unknown = is_unknown or unanswered
+                    if not is_unknown:
                         raise
-                    pause = next(pauses, None)
+                    pause = next(pauses, None) if unanswered else None
                     if pause is None:
                         raise CommandError(f"{error}; {repeat}", error.code) from error
                 self.pause(pause)

@@ -1,8 +1,9 @@
-"""What the tests of the command share: the command, run against a console in memory."""
+"""What the tests of the command share: the command, run against a console in memory, or against one that says what it is told to."""
 
 import argparse
 import io
 import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import requests
@@ -12,7 +13,7 @@ from luci_scheduler.cli.session import Session
 from tests.unit.api.support import OWNER, Client
 from tests.unit.engine.world import World
 
-__all__ = ["Ran", "run"]
+__all__ = ["Console", "Ran", "in_turn", "run", "run_on", "says"]
 
 
 class Ran:
@@ -54,3 +55,38 @@ def run(
 
     variables = {"LUCI_SCHEDULER_URL": "http://localhost", **(environment or {})}
     return Ran(main(arguments, variables, session), out.getvalue())
+
+
+class Console:
+    """A console that answers one thing, and keeps what it was sent."""
+
+    def __init__(self, status: int = 200, text: str = ")]}'\n{}", **headers: str) -> None:
+        self.sent: dict[str, str] = {}
+        self._answer = requests.Response()
+        self._answer.status_code = status
+        self._answer._content = text.encode()
+        self._answer.headers.update({name.replace("_", "-"): value for name, value in headers.items()})
+
+    def __call__(self, _url: str, headers: Mapping[str, str] | None = None, **_: Any) -> requests.Response:
+        self.sent = dict(headers or {})
+        return self._answer
+
+
+def says(reply: Any) -> Console:
+    """Return a console that gives one reply."""
+    return Console(text=json.dumps(reply), X_Prpc_Grpc_Code="0")
+
+
+def in_turn(*consoles: Console) -> Callable[..., requests.Response]:
+    """A console that answers as each of those, one after another."""
+    left = iter(consoles)
+
+    def post(url: str, **sent: Any) -> requests.Response:
+        return next(left)(url, **sent)
+
+    return post
+
+
+def run_on(console: Any, *arguments: str, **environment: str) -> int:
+    """Run the command against such a console and return its exit code."""
+    return main(arguments, environment, lambda options: Session(options, console, lambda _: None))

@@ -1,14 +1,11 @@
 """The command: what it asks of the API, what it writes, and how it ends."""
 
 import io
-import json
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 
 from emulator.memory.gitiles import MemoryGitiles
 from emulator.replay.player import play
@@ -17,7 +14,7 @@ from luci_scheduler.cli.main import main
 from luci_scheduler.cli.session import CommandError, Exit, Session, invocation_ref, job_ref, show_table
 from luci_scheduler.core.instants import MICROSECOND, format_rfc3339
 from tests.unit.api.support import ADMIN, OWNER, READER, STRANGER, world_for
-from tests.unit.cli.support import run
+from tests.unit.cli.support import Console, in_turn, run, run_on, says
 from tests.unit.engine.world import REPO, World, config
 
 MAIN = "refs/heads/main"
@@ -135,6 +132,15 @@ def test_a_lost_answer_doubles_nothing(verb: str, capsys: pytest.CaptureFixture[
     assert run(world, *arguments, "--request-id", key).code == 0
     _settle(world)
     assert len(world.invocations()) - before == 2 * effect
+
+
+def test_a_refusal_behind_a_lost_answer_tells_the_key(capsys: pytest.CaptureFixture[str]) -> None:
+    """The first request may have been carried out before the token ran out; a refusal alone is final."""
+    for codes, is_told in ((("14", "16"), True), (("16",), False)):
+        post = in_turn(*[Console(500, "no", X_Prpc_Grpc_Code=code) for code in codes])
+        arguments = ("job", "trigger", "p/j", "--url", "http://localhost", "--request-id", "k")
+        assert run_on(post, *arguments) == Exit.NOT_ALLOWED
+        assert ("repeat with --request-id k" in capsys.readouterr().err) == is_told
 
 
 def test_an_interrupted_request_tells_its_key(capsys: pytest.CaptureFixture[str]) -> None:
@@ -262,14 +268,9 @@ def test_a_log_is_followed_through_one_outage_after_another() -> None:
     replies = [{"invocation": {}, "debugLog": "a\n"}] * 3
     replies.append({"invocation": {"final": True, "status": "SUCCEEDED"}, "debugLog": "a\nb\n"})
     script = [
-        answer for reply in replies for answer in [*[_Console(503, "no", X_Prpc_Grpc_Code="14")] * 20, _says(reply)]
+        answer for reply in replies for answer in [*[Console(503, "no", X_Prpc_Grpc_Code="14")] * 20, says(reply)]
     ]
-    consoles = iter(script)
-    out = io.StringIO()
-
-    def post(url: str, **sent: Any) -> requests.Response:
-        return next(consoles)(url, **sent)
-
+    out, post = io.StringIO(), in_turn(*script)
     options = ("invocation", "log", name, "--follow", "--url", "http://localhost")
     assert main(options, {}, lambda given: Session(given, post, lambda _: None, out)) == 0
     assert out.getvalue() == "a\nb\n"
@@ -300,10 +301,8 @@ def test_a_config_with_errors_is_not_compared(tmp_path: Path, capsys: pytest.Cap
     """Its problems are those that `config validate` tells, with the file that was given; nothing is asked."""
     file = tmp_path / "mine.cfg"
     file.write_text('job {\n  id: "a"\n}\n', encoding="utf-8")
-    console = _Console(X_Prpc_Grpc_Code="0")
-    assert (
-        _run_on(console, "config", "diff", str(file), "--project", "proj", "--url", "http://localhost") == Exit.FAILED
-    )
+    console = Console(X_Prpc_Grpc_Code="0")
+    assert run_on(console, "config", "diff", str(file), "--project", "proj", "--url", "http://localhost") == Exit.FAILED
     told = capsys.readouterr().err
     assert f'{file}:1: job "a": can\'t find' in told
     assert "luci-scheduler.cfg" not in told
@@ -369,9 +368,9 @@ def test_a_page_of_another_console_is_refused(
     page: str, arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing is asked of the console that is configured: its job of that name is another one."""
-    console = _Console(X_Prpc_Grpc_Code="0")
+    console = Console(X_Prpc_Grpc_Code="0")
     words = [word.replace("PAGE", f"{page}/jobs/p/j") for word in arguments]
-    assert _run_on(console, *words, "--url", "https://c.example.com", "--token", "t") == Exit.WRONG_USAGE
+    assert run_on(console, *words, "--url", "https://c.example.com", "--token", "t") == Exit.WRONG_USAGE
     assert "another console" in capsys.readouterr().err
     assert console.sent == {}
 
@@ -381,110 +380,19 @@ def test_a_table_shows_no_control_characters() -> None:
     assert show_table(["A"], [["x\x1b[31m\ny"]]).splitlines() == ["A", "x [31m y"]
 
 
-class _Console:
-    """A console that answers one thing, and keeps what it was sent."""
-
-    def __init__(self, status: int = 200, text: str = ")]}'\n{}", **headers: str) -> None:
-        self.sent: dict[str, str] = {}
-        self._answer = requests.Response()
-        self._answer.status_code = status
-        self._answer._content = text.encode()
-        self._answer.headers.update({name.replace("_", "-"): value for name, value in headers.items()})
-
-    def __call__(self, _url: str, headers: Mapping[str, str] | None = None, **_: Any) -> requests.Response:
-        self.sent = dict(headers or {})
-        return self._answer
-
-
-def _says(reply: dict[str, Any]) -> _Console:
-    return _Console(text=json.dumps(reply), X_Prpc_Grpc_Code="0")
-
-
-def _run_on(console: Any, *arguments: str, **environment: str) -> int:
-    return main(arguments, environment, lambda options: Session(options, console))
-
-
 @pytest.mark.parametrize(
     ("console", "code"),
     [
-        (_Console(302, "sign in", Location="https://accounts.example.com"), Exit.NOT_ALLOWED),
-        (_Console(200, "<html>"), Exit.UNAVAILABLE),
-        (_Console(200, "<html>", X_Prpc_Grpc_Code="0"), Exit.FAILED),
-        (_Console(503, "busy", X_Prpc_Grpc_Code="14"), Exit.UNAVAILABLE),
-        (_Console(401, "no", X_Prpc_Grpc_Code="16"), Exit.NOT_ALLOWED),
+        (Console(302, "sign in", Location="https://accounts.example.com"), Exit.NOT_ALLOWED),
+        (Console(200, "<html>"), Exit.UNAVAILABLE),
+        (Console(200, "<html>", X_Prpc_Grpc_Code="0"), Exit.FAILED),
+        (Console(503, "busy", X_Prpc_Grpc_Code="14"), Exit.UNAVAILABLE),
+        (Console(401, "no", X_Prpc_Grpc_Code="16"), Exit.NOT_ALLOWED),
     ],
 )
 def test_answers_of_no_console(console: Any, code: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Proxies, sign-in pages and outages; the token is never told."""
-    assert _run_on(console, "jobs", "--url", "https://c.example.com", "--token", "canary-token") == code
+    assert run_on(console, "jobs", "--url", "https://c.example.com", "--token", "canary-token") == code
     captured = capsys.readouterr()
     assert "canary-token" not in captured.out + captured.err
     assert console.sent["Authorization"] == "Bearer canary-token"
-
-
-def test_variables_stand_for_options(capsys: pytest.CaptureFixture[str]) -> None:
-    """Unless the option is given; a bad one is wrong usage and is not told."""
-    console = _Console(X_Prpc_Grpc_Code="0")
-    variables = {
-        "LUCI_SCHEDULER_URL": "https://c.example.com",
-        "LUCI_SCHEDULER_TOKEN": "t1",
-        "LUCI_SCHEDULER_JSON": "true",
-    }
-    assert _run_on(console, "jobs", **variables) == 0
-    assert console.sent["Authorization"] == "Bearer t1"
-    assert json.loads(capsys.readouterr().out) == {"jobs": []}
-    assert _run_on(console, "jobs", "--token", "t2", **variables) == 0
-    assert console.sent["Authorization"] == "Bearer t2"
-    assert _run_on(console, "jobs", "--url", "http://localhost:1") == 0
-    assert "Authorization" not in console.sent
-    assert _run_on(console, "jobs") == Exit.WRONG_USAGE
-    needed = {"LUCI_SCHEDULER_REPO": REPO, "LUCI_SCHEDULER_REF": MAIN, "LUCI_SCHEDULER_JOB": "p/a,p/b", **variables}
-    assert _run_on(console, "backfill", "a", "b", **needed) == Exit.FAILED  # it is asked; the reply has no commits
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "told"),
-    [
-        ("JSON", "canary", "LUCI_SCHEDULER_JSON must be true or false"),
-        ("ERA", "canary", "LUCI_SCHEDULER_ERA must be one of 2021, head"),
-    ],
-)
-def test_a_bad_variable_is_told_of_where_it_counts(
-    name: str, value: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """By the verbs that have the option, unless it is given; its value is not told."""
-    bad = {f"LUCI_SCHEDULER_{name}": value}
-    file = tmp_path / "p" / "luci-scheduler.cfg"
-    file.parent.mkdir()
-    file.write_text('job { id: "a" noop {} }', encoding="utf-8")
-    with pytest.raises(SystemExit, match="2"):
-        main(["config", "validate", str(file)], bad)
-    captured = capsys.readouterr()
-    assert told in captured.err
-    assert "canary" not in captured.err
-    assert main(["completion", "bash"], bad) == 0
-    given = ["--json"] if name == "JSON" else ["--era", "head"]
-    assert main(["config", "validate", str(file), *given], bad) == 0
-    with pytest.raises(SystemExit, match="0"):
-        main(["config", "validate", "--help"], bad)
-
-
-def test_variables_of_other_verbs_do_not_matter() -> None:
-    """LUCI_SCHEDULER_YES is for `backfill`, LUCI_SCHEDULER_LIMIT for `invocations`."""
-    variables = {"LUCI_SCHEDULER_YES": "perhaps", "LUCI_SCHEDULER_LIMIT": "many", "LUCI_SCHEDULER_FOLLOW": "x"}
-    assert _run_on(_Console(X_Prpc_Grpc_Code="0"), "jobs", "--url", "http://localhost", **variables) == 0
-
-
-def test_a_list_that_is_given_takes_the_place_of_the_variable() -> None:
-    """No job of the variable is acted on besides."""
-    asked: list[Any] = []
-
-    def post(_url: str, data: bytes, **_: Any) -> requests.Response:
-        asked.append(json.loads(data)["jobs"])
-        return _says({})("")
-
-    needed = {"LUCI_SCHEDULER_REPO": REPO, "LUCI_SCHEDULER_REF": MAIN, "LUCI_SCHEDULER_JOB": "p/a,p/b"}
-    arguments = ["backfill", "a", "b", "--url", "http://localhost"]
-    for more in ([], ["--job", "p/c"], ["--job", "p/c", "--job", "p/d"]):
-        main([*arguments, *more], needed, lambda options: Session(options, post))
-    assert [[ref["job"] for ref in jobs] for jobs in asked] == [["a", "b"], ["c"], ["c", "d"]]
