@@ -111,6 +111,7 @@ class Session:
                     pause = next(pauses, None) if unanswered else None
                     if pause is None:
                         raise CommandError(f"{error}; {repeat}", error.code) from error
+                    self.progress(f"{error}: asking again, with the same key, in {pause:g} s")
                 self.pause(pause)
         except KeyboardInterrupt as interrupt:
             raise CommandError(f"interrupted; {repeat}", Exit.INTERRUPTED) from interrupt

@@ -126,8 +126,10 @@ def test_a_lost_answer_doubles_nothing(verb: str, capsys: pytest.CaptureFixture[
     effect = len(world.invocations()) - before
     assert effect == (2 if verb == "backfill" else 1)
     assert run(world, *arguments, lost=99).code == Exit.UNAVAILABLE
-    told = capsys.readouterr().err.strip()
-    assert "\n" not in told
+    *progress, told = capsys.readouterr().err.splitlines()
+    assert [line.rpartition(": ")[2] for line in progress] == [
+        f"asking again, with the same key, in {pause} s" for pause in (1, 3, 1, 3)
+    ]
     key = told.partition("repeat with --request-id ")[2]
     assert run(world, *arguments, "--request-id", key).code == 0
     _settle(world)
