@@ -15,6 +15,9 @@ from emulator.official import OfficialEmulator, start_firestore, start_pubsub
 # threads beside a test with frozen time do, too.
 freezegun.configure(extend_ignore_list=["google.api_core", "grpc", "subprocess"])
 
+# What it tells beside errors would stand among what a test reads of standard error.
+os.environ["GRPC_VERBOSITY"] = "ERROR"
+
 for _name in [name for name in os.environ if name.startswith("SCHEDULER_")]:
     del os.environ[_name]
 

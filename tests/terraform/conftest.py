@@ -30,7 +30,7 @@ def _everything(work: "Work") -> Life:
 def _environment(folder: Path) -> Path:
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = folder / "bin/python"
-    pip = ["nice", "-n", "5", python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--require-hashes"]
+    pip = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--require-hashes"]
     subprocess.run([*pip, "-r", REPOSITORY / "functions/requirements.txt"], check=True, capture_output=True)
     return python
 
@@ -60,7 +60,7 @@ _NEEDS_NO_ACCOUNT = "tested"
 
 
 class Work:
-    """What Terraform does at length: begun when the tests are collected, and done beside all others, which come first."""
+    """What Terraform does at length: begun when the tests are collected, and done beside all others, whose tests come first."""
 
     def __init__(self, wanted: AbstractSet[str], workers: int) -> None:
         self._temporary = TemporaryDirectory(prefix="terraform-")

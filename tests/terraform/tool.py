@@ -29,7 +29,7 @@ class Terraform:
         at = str(self.checkout / folder)
         command = [self.stand_in, at] if self.stand_in else ["terraform", f"-chdir={at}"]
         return subprocess.run(
-            ["nice", "-n", "5", *command, *arguments],  # what runs beside it has the right of way
+            [*command, *arguments],
             input=typed,
             capture_output=True,
             text=True,
