@@ -220,12 +220,13 @@ class Model:
         new = [trigger for trigger in triggers if self._is_new(job, trigger, now)]
         reason = "the job is disabled" if job.spec.disabled else "the job is paused" if job.paused else ""
         for trigger in new:
-            job.known[trigger.key] = now if reason else None
-            (job.told.discard if trigger.polled else job.told.add)(trigger.key)
-            if reason:
+            if reason:  # what a job did not take does not keep the same from it later
+                job.known.pop(trigger.key, None)
                 self.discards[name].append((now, trigger.key, reason))
-            else:
-                job.waiting.append(trigger)
+                continue
+            job.known[trigger.key] = None
+            (job.told.discard if trigger.polled else job.told.add)(trigger.key)
+            job.waiting.append(trigger)
         if new and not reason:
             self._fill(job, now)
 
