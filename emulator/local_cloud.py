@@ -325,10 +325,10 @@ class LocalCloud:
             said = self.functions["on_task"].output.last_words() if self.functions else "it is not run here"
             raise LocalCloudError(f"{error}; on_task's last words: {said}") from error
 
-    def publish_commit(self, repo: str, ref: str, revision: str) -> None:
-        """Tell the scheduler that a ref points to a revision."""
+    def publish_commit(self, repo: str, ref: str, revision: str) -> str:
+        """Tell the scheduler that a ref points to a revision; return the message's ID."""
         event = {"repo": repo, "ref": ref, "revision": revision}
-        self.pubsub.publish(f"projects/{self.project}/topics/{COMMIT_TOPIC}", json.dumps(event).encode(), {})
+        return self.pubsub.publish(f"projects/{self.project}/topics/{COMMIT_TOPIC}", json.dumps(event).encode(), {})
 
     def page(self, path: str) -> Any:
         """Return the JSON twin of a page, or None while there is none.

@@ -170,8 +170,8 @@ class MemoryPubSub:
                 endpoint = item.endpoint(urls[item.function])
                 self._subscriptions[item.topic] = _Subscription(item, endpoint, self._clock, dead)
 
-    def publish(self, topic: str, data: bytes, attributes: Mapping[str, str]) -> None:
-        """Publish to a topic (full name).
+    def publish(self, topic: str, data: bytes, attributes: Mapping[str, str]) -> str:
+        """Publish to a topic (full name) and return the message's ID.
 
         Raises:
             LookupError: there is no such topic.
@@ -182,7 +182,9 @@ class MemoryPubSub:
             raise LookupError(f"there is no topic {topic}")
         if not data and not attributes:
             raise ValueError("a message has data or attributes")
-        subscription.put(Message(str(next(self._ids)), data, dict(attributes), self._clock.now()))
+        message = Message(str(next(self._ids)), data, dict(attributes), self._clock.now())
+        subscription.put(message)
+        return message.id
 
     def topic_exists(self, topic: str) -> bool:
         """Tell whether the topic (full name) exists."""

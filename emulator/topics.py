@@ -94,14 +94,15 @@ class EmulatorPubSub:
         self._publisher = PublisherClient(transport=PublisherGrpcTransport(channel=self._channel))
         self._subscriber = SubscriberClient(transport=SubscriberGrpcTransport(channel=self._channel))
 
-    def publish(self, topic: str, data: bytes, attributes: Mapping[str, str]) -> None:
-        """Publish to a topic (full name); when this returns the emulator has the message.
+    def publish(self, topic: str, data: bytes, attributes: Mapping[str, str]) -> str:
+        """Publish to a topic (full name) and return the message's ID; when this returns the emulator has the message.
 
         Raises:
             google.api_core.exceptions.GoogleAPICallError: it has not, e.g. ``NotFound`` for an unknown topic.
         """
         message = {"data": data, "attributes": dict(attributes)}
-        self._publisher.publish(request={"topic": topic, "messages": [message]}, timeout=_TIMEOUT)
+        answer = self._publisher.publish(request={"topic": topic, "messages": [message]}, timeout=_TIMEOUT)
+        return str(answer.message_ids[0])
 
     def topic_exists(self, topic: str) -> bool:
         """Tell whether a topic (full name) exists."""

@@ -36,8 +36,8 @@ _END_ATTEMPTS = 10
 class Publisher(Protocol):
     """What publishes: a Pub/Sub client bound to the account of the service."""
 
-    def publish(self, topic: str, data: bytes, attributes: dict[str, str]) -> None:
-        """Publish one message to ``projects/P/topics/T``; raise if that fails."""
+    def publish(self, topic: str, data: bytes, attributes: dict[str, str]) -> object:
+        """Publish one message to ``projects/P/topics/T``; raise if that fails. What is returned does not matter."""
 
     def topic_exists(self, topic: str) -> bool:
         """Tell whether the topic exists and the service may publish to it."""

@@ -4,18 +4,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from emulator.buildbucket.notifications import NotificationFault
-from emulator.buildbucket.plans import End, Manual, Script, Start
-from emulator.local_cloud import BUILDBUCKET_HOST, LocalCloud
+from emulator.buildbucket.plans import End, Script, Start
+from emulator.local_cloud import LocalCloud
 from emulator.storm.cli import SHORT_DEADLINES
-from emulator.storm.ledger import job_config
 from emulator.storm.network import Network, pass_on
 from luci_scheduler.core.instants import MILLISECOND
 from tests.e2e.points import POINTS
-from tests.e2e.support import MAIN, MANY, PROJECT, repo
+from tests.e2e.stages import prepare
+from tests.e2e.support import MANY, write_config
 
-STAGED = ["once", "thrice", *(f"crash{number}" for number in range(len(POINTS)))]
-"""Jobs whose builds start and end when the test says so; of their notifications only the last one is sent."""
+STAGED = [f"crash{number}" for number in range(len(POINTS))]
 
 
 @pytest.fixture(scope="session")
@@ -28,11 +26,9 @@ def whole_network() -> Iterator[Network]:
 @pytest.fixture(scope="session")
 def cloud(whole_network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
     """The local cloud: nothing is written by itself, and what a crash interrupts is taken up again within seconds."""
-    config = tmp_path_factory.mktemp("configs") / PROJECT / "luci-scheduler.cfg"
-    config.parent.mkdir()
-    watched = {repo(name): [name] for name in ("burst", "flood", "page", "bad", *STAGED)}
-    watched[repo("many")] = [f"many{number}" for number in range(MANY)]
-    config.write_text(job_config(BUILDBUCKET_HOST, MAIN, watched), encoding="utf-8")
+    configs = tmp_path_factory.mktemp("configs")
+    watched = {name: [name] for name in ("burst", "flood", "page", "bad", *STAGED)}
+    write_config(configs, {**watched, "many": [f"many{number}" for number in range(MANY)]})
     plan = Script((Start(50 * MILLISECOND), End(200 * MILLISECOND)))
     settings = {
         **SHORT_DEADLINES,
@@ -40,7 +36,7 @@ def cloud(whole_network: Network, tmp_path_factory: pytest.TempPathFactory) -> I
         "SCHEDULER_CLAIM_LEASE_SECONDS": "3",
     }
     with LocalCloud(
-        config.parent.parent,
+        configs,
         check_interval_seconds=2,
         plan=plan,
         settings=settings,
@@ -50,11 +46,7 @@ def cloud(whole_network: Network, tmp_path_factory: pytest.TempPathFactory) -> I
     ) as started:
         # Leases are scaled down, the minute for which Buildbucket knows a request is not: without it they are on their own.
         started.buildbucket.request_id_memory = 0
-        for name in STAGED:
-            started.buildbucket.plans.set(f"{PROJECT}/ci/{name}", Manual())
-            for event in ("created", "started"):
-                fault = NotificationFault("drop", event, f"{PROJECT}/ci/{name}", None)
-                started.buildbucket.notifier.add_fault(fault)
+        prepare(started, STAGED)
         yield started
 
 

@@ -1,14 +1,25 @@
 """A build in stages: two commits for one job, the second of which waits for the end of the first one's build."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from emulator.buildbucket.builds import Build, Outcome
+from emulator.buildbucket.notifications import NotificationFault
+from emulator.buildbucket.plans import Manual
 from emulator.local_cloud import LocalCloud
 from emulator.storm.network import Network
-from tests.e2e.support import job_id, publish, wait
+from tests.e2e.support import PROJECT, job_id, publish, wait
 
 STAGES = ("launch", "queue", "check", "completion", "end")
+
+
+def prepare(cloud: LocalCloud, names: Collection[str]) -> None:
+    """Let the builds of jobs start and end when the test says so, with the last one as the only notification."""
+    for name in names:
+        builder = f"{PROJECT}/ci/{name}"
+        cloud.buildbucket.plans.set(builder, Manual())
+        for event in ("created", "started"):
+            cloud.buildbucket.notifier.add_fault(NotificationFault("drop", event, builder, None))
 
 
 class Job:
@@ -23,16 +34,15 @@ class Job:
     def run(self, enter: Callable[[str], None]) -> None:
         """Go through all stages, calling ``enter`` before each; the job has two invocations then, both over."""
         enter("launch")
-        taken = len(self._network.taken("on_gitiles_commit"))
-        publish(self._cloud, self._name, 1)
+        message = publish(self._cloud, self._name, 1)
         first = wait(lambda: self._invocation(0, lambda item: item["status"] == "RUNNING"))
-        wait(lambda: len(self._network.taken("on_gitiles_commit")) == taken + 1)
+        wait(lambda: self._is_taken(message))
         enter("queue")
-        publish(self._cloud, self._name, 2)
-        wait(lambda: len(self._network.taken("on_gitiles_commit")) == taken + 2)
+        message = publish(self._cloud, self._name, 2)
+        wait(lambda: self._is_taken(message))
         enter("check")
-        checks = first["debug_log"].count("Handling timer")
-        wait(lambda: self._invocation(0, lambda item: item["debug_log"].count("Handling timer") > checks))
+        checks = _checks(first)
+        wait(lambda: self.checks() > checks)
         enter("completion")
         self._end_build(0)
         wait(lambda: self._invocation(0, lambda item: item["final"]))
@@ -45,10 +55,19 @@ class Job:
         """Return the pages of the invocations, the oldest first."""
         return self._cloud.invocations(self.id)[::-1]
 
+    def checks(self) -> int:
+        """Return how many status checks the first invocation has seen."""
+        pages = self.pages()
+        return _checks(pages[0]) if pages else 0
+
     def builds(self) -> list[Build]:
         """Return Buildbucket's builds, the oldest first."""
         mine = [build for build in self._cloud.buildbucket.builds.newest_first() if _job_of(build) == self.id]
         return mine[::-1]
+
+    def _is_taken(self, message: str) -> bool:
+        # By its ID: what an earlier test's killed function did not answer to comes again when it likes.
+        return message in self._network.taken("on_gitiles_commit")
 
     def _invocation(self, number: int, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
         pages = self.pages()
@@ -58,6 +77,10 @@ class Job:
         build = self.builds()[number]
         self._cloud.buildbucket.start_build(build.id)
         self._cloud.buildbucket.end_build(build.id, Outcome("SUCCESS"))
+
+
+def _checks(page: dict[str, Any]) -> int:
+    return str(page["debug_log"]).count("Handling timer")
 
 
 def _job_of(build: Build) -> str:

@@ -1,11 +1,12 @@
 """What the tests of the whole system share: one project, whose jobs watch a repository of their own each."""
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any
 
-from emulator.local_cloud import LocalCloud
-from emulator.storm.ledger import Ledger, is_quiet, take_stock, trigger_id
+from emulator.local_cloud import BUILDBUCKET_HOST, LocalCloud
+from emulator.storm.ledger import Ledger, is_quiet, job_config, take_stock, trigger_id
 from luci_scheduler.core.identifiers import JobId
 
 MAIN = "refs/heads/main"
@@ -34,10 +35,17 @@ def repo(name: str) -> str:
     return f"https://r.googlesource.com/{name}"
 
 
-def publish(cloud: LocalCloud, name: str, *numbers: int) -> None:
-    """Publish commits to a repository; a number is a revision."""
-    for number in numbers:
-        cloud.publish_commit(repo(name), MAIN, f"{number:040x}")
+def write_config(folder: Path, watched: Mapping[str, Collection[str]]) -> None:
+    """Write the project's config into a folder of configs: which jobs watch a repository, both by their short names."""
+    config = folder / PROJECT / "luci-scheduler.cfg"
+    config.parent.mkdir()
+    repos = {repo(name): jobs for name, jobs in watched.items()}
+    config.write_text(job_config(BUILDBUCKET_HOST, MAIN, repos), encoding="utf-8")
+
+
+def publish(cloud: LocalCloud, name: str, number: int) -> str:
+    """Publish a commit to a repository, the number as its revision; return the message's ID."""
+    return cloud.publish_commit(repo(name), MAIN, f"{number:040x}")
 
 
 def triggers(name: str, numbers: Collection[int]) -> set[str]:

@@ -14,34 +14,37 @@ from tests.e2e.support import MANY, job_id, publish, settled, wait
 pytestmark = [pytest.mark.emulators, pytest.mark.timeout(180)]
 
 
-def _publish_many(cloud: LocalCloud, project: str, numbers: range) -> None:
-    """Publish commits as fast as may be; when this returns all are acknowledged."""
+def _publish_many(cloud: LocalCloud, project: str, numbers: range) -> set[str]:
+    """Publish commits as fast as may be; when this returns the messages of these IDs are acknowledged."""
     with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda number: publish(cloud, project, number), numbers))
+        return set(pool.map(lambda number: publish(cloud, project, number), numbers))
 
 
 def test_sixty_commits_within_a_second(cloud: LocalCloud, network: Network) -> None:
     """Each commit is in exactly one invocation with one build that succeeds, and no message comes more than five times."""
-    network.deliveries.clear()
     commits = range(1, 61)
-    _publish_many(cloud, "burst", commits)
+    messages = _publish_many(cloud, "burst", commits)
     ledger = wait(lambda: settled(cloud, "burst", commits))
     assert ledger.holds, ledger
     assert ledger.invocations == ledger.builds
-    assert max(network.deliveries.values()) <= 5
+    assert max(network.deliveries[message] for message in messages) <= 5
 
 
-def test_three_hundred_commits_and_all_functions_killed(cloud: LocalCloud) -> None:
-    """What Pub/Sub has acknowledged is built, once, although every process dies a second into it."""
+def test_three_hundred_commits_and_all_functions_killed(cloud: LocalCloud, network: Network) -> None:
+    """What Pub/Sub has acknowledged is built, once, although every process dies a second into it.
+
+    That includes what comes again because the process that had dealt with it could not say so.
+    """
     commits = range(1, 301)
     starts = {name: function.starts for name, function in cloud.functions.items()}
     killer = threading.Timer(1.0, lambda: [cloud.kill(name) for name in FUNCTIONS])
     killer.start()
-    _publish_many(cloud, "flood", commits)
+    messages = _publish_many(cloud, "flood", commits)
     killer.join()
     wait(lambda: all(function.starts > starts[name] for name, function in cloud.functions.items()))
     for function in cloud.functions.values():
         function.wait_until_ready()
+    wait(lambda: messages <= network.taken("on_gitiles_commit"), 120)
     ledger = wait(lambda: settled(cloud, "flood", commits), 120)
     assert ledger.holds, ledger
     assert ledger.invocations == ledger.builds
