@@ -20,6 +20,8 @@ _SETTLING = 5 * MINUTE
 """How long a change of a config, or a pause, may take until it is in force."""
 _TOLERANCE = 6 * MINUTE
 """How late a thing may be whose task was lost: the grace of the sweep, its period, and some deliveries that fail."""
+_SWEPT_AGAIN = (0, 10 * MINUTE)
+"""How much later if so many of the tasks that the sweep made for it were lost, too; each further one costs an hour."""
 _EARLY = 50 * MILLISECOND
 _COMMIT = 100 * MILLISECOND
 """Longer than any commit takes: what counts from the decision is early by as much against what landed."""
@@ -125,17 +127,20 @@ class _Job:
         self._ends = history.ends[name]
         self._discards = history.discards[name]
         self._arrivals = history.arrivals[name]
+        self._lost = history.swept_and_lost[name]
         self._idle: list[tuple[int, int]] = []
         """Commits that ended the last active invocation, each with its number and instant; filled by `decisions`."""
 
     def each_trigger_once(self) -> Iterator[str]:
-        """Within half an hour of its end a trigger has no second one; what has none came late."""
+        """Within half an hour of its end a trigger has no second one, unless the job did not take it; what has none came late."""
+        came = {(item.number, item.key) for item in self._arrivals}
         ends: dict[Key, list[int]] = defaultdict(list)
         for item in self._starts:
             for key in item.triggers:
                 ends[key].append(item.at)
         for dropped in self._discards:
-            ends[dropped.key].append(dropped.at)
+            if (dropped.number, dropped.key) not in came:  # else it never waited, and may come again at once
+                ends[dropped.key].append(dropped.at)
         for key, times in ends.items():
             times.sort()
             if any(later - earlier < _FORGET - SECOND for earlier, later in itertools.pairwise(times)):
@@ -188,7 +193,7 @@ class _Job:
         yield from self._patience(waiting, len(running), since, self._end)
 
     def _patience(self, waiting: dict[Key, Arrived], running: int, since: int, now: int) -> Iterator[str]:
-        if not waiting or now - since <= _TOLERANCE:
+        if not waiting or now - since <= _slack(self._lost, since, now):
             return
         if running < min(spec.limit for spec in self._fates.specs(self._name, since, now)):
             yield f"{len(waiting)} triggers wait from {since} to {now} although a slot is free: {list(waiting)[:3]}"
@@ -229,15 +234,15 @@ class _Job:
             else:
                 yield from self._intervals(interval_of(spec.schedule) or 0, since, until, mine)
 
-    @staticmethod
-    def _calendar(schedule: str, since: int, until: int, ticks: list[int]) -> Iterator[str]:
+    def _calendar(self, schedule: str, since: int, until: int, ticks: list[int]) -> Iterator[str]:
         for place, before in enumerate((since, *ticks)):
             due = next_match(schedule, (before + _EARLY) // SECOND) * SECOND
             tick = ticks[place] if place < len(ticks) else None
+            slack = _slack(self._lost, due, until if tick is None else tick)
             if tick is None:
-                if due < until - _TOLERANCE:
+                if due < until - slack:
                     yield f"no tick at {due} of {schedule!r}"
-            elif tick > due + _TOLERANCE or (place and tick < due - _EARLY):
+            elif tick > due + slack or (place and tick < due - _EARLY):
                 yield f"the tick at {tick} of {schedule!r} should have been at {due}"
 
     def _intervals(self, interval: int, since: int, until: int, ticks: list[tuple[int, int]]) -> Iterator[str]:
@@ -248,11 +253,18 @@ class _Job:
             if idle is None:
                 continue
             due, tick = idle + interval, ticks[place + 1][0] if place + 1 < len(ticks) else None
+            slack = _slack(self._lost, due, until if tick is None else tick)
             if tick is None:
-                if due < until - _TOLERANCE:
+                if due < until - slack:
                     yield f"no tick at {due}, an interval behind the end at {idle}"
-            elif not due - _EARLY - _COMMIT <= tick <= due + _TOLERANCE:
+            elif not due - _EARLY - _COMMIT <= tick <= due + slack:
                 yield f"the tick at {tick} should have been at {due}, an interval behind the end at {idle}"
+
+
+def _slack(lost: list[int], since: int, until: int) -> int:
+    """Return how late a thing may be that was due at ``since`` and done at ``until``."""
+    times = sum(since <= at <= until for at in lost)
+    return _TOLERANCE + _SWEPT_AGAIN[min(times, 1)] + max(0, times - 1) * HOUR
 
 
 def _pushes(history: History, fates: _Fates, script: Script) -> Iterator[str]:

@@ -161,6 +161,8 @@ class History:
     counts: Counter[str] = field(default_factory=Counter)
     began: dict[int, int] = field(default_factory=dict)
     """Invocation → its start."""
+    swept_and_lost: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    """When a task was lost that the sweep had put on the queue: it does so again after ten minutes, and then hourly."""
     tips: dict[tuple[str, int], str] = field(default_factory=dict)
     """Repository and instant → the newest commit of what was pushed."""
     _over: set[int] = field(default_factory=set)
@@ -331,6 +333,8 @@ class _Queue:
         world.history.counts["T"] += 1
         if world.happens(world.faults.lost_task):
             world.history.counts["tasks lost"] += 1
+            if world.is_sweeping:
+                world.history.swept_and_lost[_name(task.payload["job"])].append(world.kernel.now())
             return
         eta, key = task.eta, f"task-{self._number}"
         if world.happens(world.faults.early):
@@ -352,6 +356,7 @@ class Simulation:
         self.faults = faults
         self.seed = seed
         self.specs: dict[str, JobSpec] = {spec.name: spec for spec in script.specs}
+        self.is_sweeping = False
         self._chance = random.Random(seed + 1)  # noqa: S311 - nothing secret
         self._script = script
         self._revisions = 0
@@ -431,7 +436,11 @@ class Simulation:
         self.kernel.at(self.kernel.now() + MINUTE, self._sweep)
 
     def _sweep_once(self) -> None:
-        swept = sweep(self.runtime).tasks
+        self.is_sweeping = True  # nothing else runs meanwhile: the sweep waits for nothing
+        try:
+            swept = sweep(self.runtime).tasks
+        finally:
+            self.is_sweeping = False
         self.history.counts["tasks swept"] += swept
         if swept and not self.faults.any:
             raise AssertionError("the sweep found something although nothing was lost")

@@ -4,46 +4,13 @@ import base64
 
 import pytest
 
-from emulator.buildbucket import BuildbucketServer, BuilderConfig, BuilderId
+from emulator.buildbucket import BuilderConfig, BuilderId
 from emulator.buildbucket.identifiers import build_id_at, created_at
 from emulator.buildbucket.instants import MINUTE
-from emulator.buildbucket.testing import MemoryPublisher, ScriptedChance, call_prpc, prpc_json
-from emulator.clock import SteppedClock
+from emulator.buildbucket.testing import ScriptedChance, call_prpc, prpc_json
+from tests.unit.emulator.buildbucket.support import BUILDER, COMMIT, START, schedule, tag
 
-START = 1_700_000_000 * 10**9 + 123_456_789
-BUILDER = {"project": "p", "bucket": "b", "builder": "x"}
-COMMIT = {"host": "h.googlesource.com", "project": "r", "id": "a" * 40, "ref": "refs/heads/main"}
 TOPIC = "projects/my-project/topics/builds"
-
-
-@pytest.fixture
-def publisher():
-    """A publisher that keeps messages."""
-    return MemoryPublisher()
-
-
-@pytest.fixture
-def server(publisher):
-    """A server on which nothing happens by itself."""
-    server = BuildbucketServer(SteppedClock(START), publisher, life_cycle="manual", chance=ScriptedChance())
-    server.start()
-    yield server
-    server.stop()
-
-
-def schedule(server, caller="project:tint", **fields):
-    """Schedule a build and return the reply's message."""
-    return prpc_json(call_prpc(server.url, "ScheduleBuild", {"builder": BUILDER, **fields}, caller=caller))
-
-
-def get(server, build, **fields):
-    """Get a build and return the reply's message."""
-    return prpc_json(call_prpc(server.url, "GetBuild", {"id": build["id"], **fields}))
-
-
-def tag(key, value):
-    """Return a tag's message."""
-    return {"key": key, "value": value}
 
 
 def encoded(size):

@@ -22,7 +22,7 @@ from emulator.buildbucket import (
     Start,
 )
 from emulator.buildbucket.instants import HOUR, MINUTE, SECOND
-from emulator.buildbucket.testing import MemoryPublisher, call_prpc, prpc_json
+from emulator.buildbucket.testing import call_prpc, prpc_json
 from emulator.buildbucket.timeline import Timeline
 from emulator.clock import RealClock, SteppedClock
 
@@ -31,12 +31,6 @@ BUILDER = {"project": "p", "bucket": "b", "builder": "x"}
 TOPIC = "projects/my-project/topics/builds"
 RUN_3S = Script((Start(SECOND), End(2 * SECOND)))
 V1 = "/_ah/api/buildbucket/v1"
-
-
-@pytest.fixture
-def publisher():
-    """A publisher that keeps messages."""
-    return MemoryPublisher()
 
 
 @pytest.fixture

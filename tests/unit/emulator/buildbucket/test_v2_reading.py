@@ -2,44 +2,10 @@
 
 import pytest
 
-from emulator.buildbucket import BuildbucketServer, BuilderConfig, BuilderId, Outcome
+from emulator.buildbucket import BuilderConfig, BuilderId, Outcome
 from emulator.buildbucket.instants import MINUTE, format_timestamp
-from emulator.buildbucket.testing import MemoryPublisher, ScriptedChance, call_prpc, prpc_json
-from emulator.clock import SteppedClock
-
-START = 1_700_000_000 * 10**9 + 123_456_789
-BUILDER = {"project": "p", "bucket": "b", "builder": "x"}
-COMMIT = {"host": "h.googlesource.com", "project": "r", "id": "a" * 40, "ref": "refs/heads/main"}
-
-
-@pytest.fixture
-def publisher():
-    """A publisher that keeps messages."""
-    return MemoryPublisher()
-
-
-@pytest.fixture
-def server(publisher):
-    """A server on which nothing happens by itself."""
-    server = BuildbucketServer(SteppedClock(START), publisher, life_cycle="manual", chance=ScriptedChance())
-    server.start()
-    yield server
-    server.stop()
-
-
-def schedule(server, caller="project:tint", **fields):
-    """Schedule a build and return the reply's message."""
-    return prpc_json(call_prpc(server.url, "ScheduleBuild", {"builder": BUILDER, **fields}, caller=caller))
-
-
-def get(server, build, **fields):
-    """Get a build and return the reply's message."""
-    return prpc_json(call_prpc(server.url, "GetBuild", {"id": build["id"], **fields}))
-
-
-def tag(key, value):
-    """Return a tag's message."""
-    return {"key": key, "value": value}
+from emulator.buildbucket.testing import call_prpc, prpc_json
+from tests.unit.emulator.buildbucket.support import BUILDER, COMMIT, START, get, schedule, tag
 
 
 def test_tags(server):

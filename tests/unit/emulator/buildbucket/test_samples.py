@@ -3,36 +3,21 @@
 import base64
 import json
 import zlib
-from pathlib import Path
 
 import pytest
 import requests
 
-from emulator.buildbucket import BuildbucketServer, BuilderConfig, BuilderId, Canned, Fault, Outcome
+from emulator.buildbucket import BuildbucketServer, BuilderConfig, Canned, Fault, Outcome
 from emulator.buildbucket.notifications import v2_message
 from emulator.buildbucket.prpc import RpcError, failure
-from emulator.buildbucket.testing import GUARD, MemoryPublisher, ScriptedChance, call_prpc, prpc_json
+from emulator.buildbucket.testing import GUARD, ScriptedChance, call_prpc, prpc_json
 from emulator.clock import SteppedClock
-
-SAMPLES = Path(__file__).parents[2] / "samples"
-MAC_REL = BuilderId("tint", "ci", "mac-rel")
-ACCOUNT = "tint-ci-builder@chops-service-accounts.iam.gserviceaccount.com"
+from tests.unit.emulator.buildbucket.support import ACCOUNT, MAC_REL, SAMPLES, sample
 
 V2_CREATED = 1_773_756_311_482_913_207
 V2_STARTED = 1_773_756_323_911_204_518
 V2_CANCELED = 1_773_756_720_500_000_001
 V2_ENDED = 1_773_757_900_118_733_964
-
-
-def sample(name):
-    """Return a recorded body of JSON."""
-    return json.loads((SAMPLES / name).read_text())
-
-
-@pytest.fixture
-def publisher():
-    """A publisher that keeps messages."""
-    return MemoryPublisher()
 
 
 @pytest.fixture

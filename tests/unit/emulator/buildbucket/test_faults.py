@@ -6,19 +6,13 @@ import pytest
 import requests
 
 from emulator.buildbucket import BuildbucketServer, Fault
-from emulator.buildbucket.testing import MemoryPublisher, call_prpc, prpc_json
+from emulator.buildbucket.testing import call_prpc, prpc_json
 from emulator.clock import SteppedClock
 
 START = 1_700_000_000 * 10**9
 BUILDER = {"project": "p", "bucket": "b", "builder": "x"}
 V1 = "/_ah/api/buildbucket/v1"
 PUT = {"bucket": "luci.p.b", "parameters_json": '{"builder_name": "x"}'}
-
-
-@pytest.fixture
-def publisher():
-    """A publisher that keeps messages."""
-    return MemoryPublisher()
 
 
 @pytest.fixture

@@ -2,34 +2,20 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 import requests
 
-from emulator.buildbucket import BuildbucketServer, BuilderConfig, BuilderId, Canned, Outcome
-from emulator.buildbucket.testing import MemoryPublisher, ScriptedChance
+from emulator.buildbucket import BuildbucketServer, BuilderConfig, Canned, Outcome
+from emulator.buildbucket.testing import ScriptedChance
 from emulator.clock import SteppedClock
+from tests.unit.emulator.buildbucket.support import ACCOUNT, MAC_REL, SAMPLES, sample
 
-SAMPLES = Path(__file__).parents[2] / "samples"
-MAC_REL = BuilderId("tint", "ci", "mac-rel")
-ACCOUNT = "tint-ci-builder@chops-service-accounts.iam.gserviceaccount.com"
 V1 = "/_ah/api/buildbucket/v1"
 CALLER = {"Authorization": "Bearer fake:project:tint"}
 V1_CREATED = 1_613_684_423_573_704_000
 V1_STARTED = 1_613_684_433_958_609_000
 V1_COMPLETED = 1_613_686_140_997_433_000
-
-
-def sample(name):
-    """Return a recorded body of JSON."""
-    return json.loads((SAMPLES / name).read_text())
-
-
-@pytest.fixture
-def publisher():
-    """A publisher that keeps messages."""
-    return MemoryPublisher()
 
 
 @pytest.fixture

@@ -1,0 +1,25 @@
+"""What the tests of the Buildbucket server share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from emulator.buildbucket import BuildbucketServer
+from emulator.buildbucket.testing import MemoryPublisher, ScriptedChance
+from emulator.clock import SteppedClock
+from tests.unit.emulator.buildbucket.support import START
+
+
+@pytest.fixture
+def publisher() -> MemoryPublisher:
+    """A publisher that keeps messages."""
+    return MemoryPublisher()
+
+
+@pytest.fixture
+def server(publisher: MemoryPublisher) -> Iterator[BuildbucketServer]:
+    """A server on which nothing happens by itself."""
+    server = BuildbucketServer(SteppedClock(START), publisher, life_cycle="manual", chance=ScriptedChance())
+    server.start()
+    yield server
+    server.stop()
