@@ -26,7 +26,8 @@ class Row:
 
 
 _V1, _V2 = "unit/managers/test_buildbucket_v1.py", "unit/managers/test_buildbucket_v2.py"
-_RACES, _CRON, _PARITY = "unit/engine/test_races.py", "unit/engine/test_cron.py", "unit/engine/test_parity.py"
+_RACES, _FAILING = "unit/engine/test_races.py", "unit/engine/test_failing_calls.py"
+_CRON, _PARITY = "unit/engine/test_cron.py", "unit/engine/test_parity.py"
 _OPERATIONS, _GITILES, _VECTORS = (
     "unit/engine/test_operations.py", "unit/managers/test_gitiles.py", "vectors/test_vectors.py",
 )  # fmt: skip
@@ -47,28 +48,28 @@ ROWS = (
     Row("Page replay", ("golden/test_golden.py::test_log_and_page_are_byte_equal", "golden/test_golden.py::test_golden_log_is_that_of_the_original")),
     Row(
         "Launch retries",
-        (f"{_RACES}::test_fifty_failures_end_the_invocation", f"{_RACES}::test_backoff_doubles_to_ten_minutes"),
+        (f"{_FAILING}::test_fifty_failures_end_the_invocation", f"{_FAILING}::test_backoff_doubles_to_ten_minutes"),
         "attempts are counted in the document, not by the queue; a build that a failed attempt may have made is looked for",
     ),
     Row(
         "Launch conflict",
-        (f"{_OPERATIONS}::test_abort_while_starting", f"{_RACES}::test_reply_of_schedule_is_lost"),
+        (f"{_OPERATIONS}::test_abort_while_starting", f"{_FAILING}::test_reply_of_schedule_is_lost"),
         "the answer is kept and recorded in another commit; nothing is asked twice",
     ),
     Row(
         "Notification while STARTING",
-        (f"{_RACES}::test_notification_before_the_build_id_is_known",),
+        (f"{_FAILING}::test_notification_before_the_build_id_is_known",),
         "409 at once: the wait of a second is left to the redelivery",
     ),
     Row("Final states are inert", (f"{_OPERATIONS}::test_completion_with_nothing_waiting",)),
     Row("Abort RUNNING", (f"{_OPERATIONS}::test_abort_of_a_running_invocation",)),
     Row("Abort STARTING (HEAD)", (f"{_OPERATIONS}::test_abort_while_starting",), "in both eras; the build is canceled as soon as its ID is known"),
-    Row("Async abort during retry", (f"{_RACES}::test_abort_of_a_retrying_invocation_looks_for_the_build", f"{_PARITY}::test_an_abort_before_the_launch_skips_it")),
+    Row("Async abort during retry", (f"{_FAILING}::test_abort_of_a_retrying_invocation_looks_for_the_build", f"{_PARITY}::test_an_abort_before_the_launch_skips_it")),
     Row("v1 request", (f"{_VECTORS}::test_vector_buildbucket_v1_requests",)),
     Row("v2 request", (f"{_VECTORS}::test_vector_buildbucket_v2_requests", f"{_V2}::test_the_printed_request_to_the_byte")),
     Row("Token redaction", (f"{_V1}::test_the_token_is_sent_and_never_printed", f"{_VECTORS}::test_vector_buildbucket_v2_requests")),
     Row("Trigger cap", (f"{_V1}::test_more_than_a_hundred_triggers_are_capped_to_the_latest", f"{_V2}::test_more_than_a_hundred_triggers_are_capped_to_the_latest")),
-    Row("Dedup", (f"{_RACES}::test_same_commit_again_after_half_an_hour_counts_as_new", f"{_PARITY}::test_the_same_trigger_within_half_an_hour"), "the old message itself never counts as a new request, nor does a poll that finds what an event has told of"),
+    Row("Dedup", (f"{_FAILING}::test_same_commit_again_after_half_an_hour_counts_as_new", f"{_PARITY}::test_the_same_trigger_within_half_an_hour"), "the old message itself never counts as a new request, nor does a poll that finds what an event has told of"),
     Row("Trigger order", (f"{_VECTORS}::test_vector_trigger_order",)),
     Row("Request derivation", (f"{_VECTORS}::test_vector_request_from_trigger",)),
     Row("Policies", (f"{_SCHEDULING}::test_vector_policies", f"{_SCHEDULING}::test_vector_policy_factory")),

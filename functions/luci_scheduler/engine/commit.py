@@ -56,8 +56,9 @@ def on_commits(runtime: Runtime, events: Sequence[CommitEvent], published: Insta
 def on_commit(runtime: Runtime, event: CommitEvent, published: Instant, key: str) -> None:
     """Bring a commit to the jobs that watch its ref and its paths, side by side; safe to repeat.
 
-    The repository's host is asked for the commit first, and so for the one behind a tag: that is what triggers are for. One that it does not serve is waited for, from ``published`` for as
-    long as the limits say; then each watching job gets a discarded trigger, and the event is done with.
+    The repository's host is asked for the commit first, and so for the one behind a tag: that is what triggers are for. One
+    that it does not serve is waited for, from ``published`` for as long as the limits say; then each watching job gets a
+    discarded trigger, and the event is done with.
     A job whose part fails gets a task of its own, so that one job's trouble does not repeat the work of the others.
 
     Raises:

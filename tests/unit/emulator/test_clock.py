@@ -46,4 +46,7 @@ def test_waiting_ends_when_it_is_told() -> None:
     """Whatever the time."""
     woken = threading.Event()
     woken.set()
-    AdjustableClock().wait_until(1 << 62, woken)
+    clock = AdjustableClock()
+    tomorrow = clock.now() + DAY
+    clock.wait_until(tomorrow, woken)
+    assert clock.now() < tomorrow
