@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from emulator.buildbucket.plans import End, Manual, Script, Start
 from emulator.local_cloud import BUILDBUCKET_HOST, LocalCloud
@@ -93,15 +92,6 @@ class Sample:
         if announced:
             self.cloud.publish_commit(REPO, REF, revision)
         return revision
-
-    def wait(self, what: Callable[[], Any], seconds: float = 30.0) -> Any:
-        """Ask until there is an answer."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if answer := what():
-                return answer
-            time.sleep(0.05)
-        raise AssertionError(f"nothing after {seconds} s")
 
     def running(self, job_id: JobId) -> Invocation | None:
         """Return a job's newest invocation if its build runs."""

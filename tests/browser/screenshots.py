@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Page
 from luci_scheduler.web.visit import address
 from tests.browser.drive import chromium
 from tests.browser.sample import JOB, POLLER, PROJECT, REF, REPO, SLOW, Sample, sample
+from tests.waiting import until
 
 _FOLDER = Path(__file__).parents[2] / "docs" / "images"
 _LOOKS = {"light": ("light", 1200), "dark": ("dark", 1200), "phone": ("light", 360)}
@@ -50,13 +51,13 @@ def prepare(running: Sample, page: Page) -> None:
     running.commit()
     page.goto(running.url + address("jobs", PROJECT, POLLER.partition("/")[2]))
     page.get_by_role("button", name="Trigger").click()
-    running.wait(lambda: running.running(SLOW))
+    until(lambda: running.running(SLOW))
     for _ in range(3):
         running.commit()
-    running.wait(lambda: len(list(running.store.pending_triggers(SLOW, 10))) >= 3)
-    running.wait(lambda: running.newest(JOB).status.is_final and running.newest(JOB).incoming_triggers)
+    until(lambda: len(list(running.store.pending_triggers(SLOW, 10))) >= 3)
+    until(lambda: running.newest(JOB).status.is_final and running.newest(JOB).incoming_triggers)
     # Two status checks of the running build, so that its timeline shows some.
-    running.wait(lambda: running.newest(SLOW).mutations > 8, 60)
+    until(lambda: running.newest(SLOW).mutations > 8)
 
 
 def _pictures(browser: Browser, running: Sample) -> Iterator[Path]:

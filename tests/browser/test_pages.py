@@ -14,6 +14,7 @@ from luci_scheduler.web.visit import address
 from tests.browser.drive import axe_source, chromium, find_chromium, violations
 from tests.browser.sample import ALONE, JOB, PROJECT, REF, REPO, SLOW, Sample, sample
 from tests.browser.screenshots import addresses
+from tests.waiting import until
 
 pytestmark = [
     pytest.mark.browser,
@@ -27,8 +28,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sample]:
     """The sample project."""
     with sample(tmp_path_factory.mktemp("sample")) as started:
         started.commit()
-        started.wait(lambda: started.running(SLOW))
-        started.wait(lambda: started.newest(JOB).status.is_final)
+        until(lambda: started.running(SLOW))
+        until(lambda: started.newest(JOB).status.is_final)
         yield started
 
 
@@ -67,7 +68,7 @@ def _job_page(job_id: JobId) -> str:
 
 
 def _wait_for(page: Any, running: Sample, what: Callable[[], Any]) -> Any:
-    answer = running.wait(what)
+    answer = until(what)
     page.reload()
     return answer
 
@@ -81,7 +82,7 @@ def test_a_job_is_triggered(page: Any, running: Sample) -> None:
     started = _wait_for(page, running, lambda: running.newest(JOB) if running.newest(JOB).id != before else None)
     assert started.triggered_by == "user:dev@localhost"
     assert page.get_by_role("link", name=str(started.id), exact=True).is_visible()
-    running.wait(lambda: running.newest(JOB).status.is_final)
+    until(lambda: running.newest(JOB).status.is_final)
 
 
 def test_a_job_is_paused_and_resumed(page: Any, running: Sample) -> None:
@@ -110,7 +111,7 @@ def test_a_job_is_handled_from_its_project_s_page(page: Any, running: Sample) ->
     page.get_by_role("button", name="Trigger linux-tests").click()
     assert page.get_by_role("status").inner_text().startswith("linux-tests: The job is triggered.")
     assert page.url.endswith(f"{_PROJECT}?done=trigger&job=linux-tests")
-    running.wait(lambda: running.newest(JOB).id != before and running.newest(JOB).status.is_final)
+    until(lambda: running.newest(JOB).id != before and running.newest(JOB).status.is_final)
     page.get_by_role("link", name="Pause… linux-tests").click()
     page.get_by_label("Why is it paused?").fill("Rack is moved")
     page.get_by_role("button", name="Pause", exact=True).click()
@@ -127,20 +128,20 @@ def test_an_invocation_is_aborted_and_rerun(page: Any, running: Sample) -> None:
     """The page tells who wanted the abort and why, then that it is done; Run again emits the triggers once more."""
     page.goto(_job_page(ALONE))
     page.get_by_role("button", name="Trigger").click()
-    first = running.wait(lambda: running.running(ALONE))
+    first = until(lambda: running.running(ALONE))
     page.goto(address("jobs", *ALONE.split("/"), str(first.id)))
     page.locator("summary", has_text="Abort").click()
     page.get_by_label("Why is it aborted?").fill("wrong branch")
     page.get_by_role("button", name="Abort", exact=True).click()
     assert "abort is on its way" in page.get_by_role("status").inner_text()
-    running.wait(lambda: _status(running, ALONE, first.id) is Status.ABORTED)
+    until(lambda: _status(running, ALONE, first.id) is Status.ABORTED)
     page.reload()
     facts = page.locator("#live-facts").inner_text()
     assert "ABORTED" in facts
     assert "wrong branch" in facts
     page.get_by_role("button", name="Run again").click()
     assert "once more" in page.get_by_role("status").inner_text()
-    again = running.wait(lambda: running.running(ALONE))
+    again = until(lambda: running.running(ALONE))
     assert again.incoming_triggers[0].id.startswith(f"rerun:{first.id}:")
     _abort_all(page, running, ALONE)
 
@@ -149,7 +150,7 @@ def test_all_of_a_job_is_aborted(page: Any, running: Sample) -> None:
     """The job's own button aborts what runs."""
     page.goto(_job_page(ALONE))
     page.get_by_role("button", name="Trigger").click()
-    first = running.wait(lambda: running.running(ALONE))
+    first = until(lambda: running.running(ALONE))
     _abort_all(page, running, ALONE)
     assert _status(running, ALONE, first.id) is Status.ABORTED
 
@@ -158,13 +159,13 @@ def _abort_all(page: Any, running: Sample, job_id: JobId) -> None:
     page.goto(_job_page(job_id))
     page.locator("summary", has_text="Abort all").click()
     page.get_by_role("button", name="Abort all", exact=True).click()
-    running.wait(lambda: running.is_idle(job_id))
+    until(lambda: running.is_idle(job_id))
 
 
 def test_a_range_is_backfilled(page: Any, running: Sample) -> None:
     """The preview lists the commits and does nothing; the button below it emits them."""
     first, second = running.commit(announced=False), running.commit(announced=False)
-    running.wait(lambda: running.is_idle(JOB))
+    until(lambda: running.is_idle(JOB))
     before = running.newest(JOB).id
     page.goto(_job_page(JOB))
     page.get_by_role("link", name="Backfill").click()
@@ -176,9 +177,9 @@ def test_a_range_is_backfilled(page: Any, running: Sample) -> None:
     assert page.locator(".commits code").all_inner_texts() == [second]
     assert running.newest(JOB).id == before
     page.get_by_role("button", name="Emit 1 trigger").click()
-    started = running.wait(lambda: running.newest(JOB) if running.newest(JOB).id != before else None)
+    started = until(lambda: running.newest(JOB) if running.newest(JOB).id != before else None)
     assert started.incoming_triggers[-1].payload["revision"] == second
-    running.wait(lambda: running.newest(JOB).status.is_final)
+    until(lambda: running.newest(JOB).status.is_final)
 
 
 def test_a_commit_is_explained(page: Any, running: Sample) -> None:
@@ -205,19 +206,19 @@ def test_warnings_of_the_config_unfold(page: Any, running: Sample) -> None:
 def test_a_stale_triage_log_says_so(page: Any, running: Sample) -> None:
     """While a trigger waits behind a running build; once it is taken up the log is fresh."""
     _trigger(page, ALONE)
-    first = running.wait(lambda: running.running(ALONE))
+    first = until(lambda: running.running(ALONE))
     page.goto(_job_page(ALONE))
     triage = page.locator("#live-triage")
     assert "stale" not in triage.inner_text()
     _trigger(page, ALONE)
-    running.wait(lambda: list(running.store.pending_triggers(ALONE, 2)))
+    until(lambda: list(running.store.pending_triggers(ALONE, 2)))
     page.goto(_job_page(ALONE))
     assert "This log is stale. Since then:" in triage.inner_text()
     assert "1 of the triggers shown as pending has come." in triage.inner_text()
     page.goto(address("jobs", *ALONE.split("/"), str(first.id)))
     page.locator("summary", has_text="Abort").click()
     page.get_by_role("button", name="Abort", exact=True).click()
-    running.wait(lambda: running.newest(ALONE).id != first.id)
+    until(lambda: running.newest(ALONE).id != first.id)
     page.goto(_job_page(ALONE))
     assert "stale" not in triage.inner_text()
     _abort_all(page, running, ALONE)
@@ -271,16 +272,16 @@ def test_a_row_by_keyboard(browser: Any, running: Sample) -> None:
     assert page.evaluate(_FOCUS_IS_SEEN)
     page.keyboard.press("Enter")
     page.wait_for_url("**?done=trigger&job=linux-tests")
-    started = running.wait(lambda: running.newest(JOB) if running.newest(JOB).id != before else None)
+    started = until(lambda: running.newest(JOB) if running.newest(JOB).id != before else None)
     assert started.triggered_by == "user:dev@localhost"
     _tab_to(page, "Pause… linux-tests", by="aria-label")
     assert page.evaluate(_FOCUS_IS_SEEN)
     page.keyboard.press("Enter")
     page.wait_for_url("**/linux-tests#pause-reason")
     page.get_by_label("Why is it paused?").wait_for()
-    running.wait(lambda: page.evaluate("document.activeElement.id") == "pause-reason")
+    until(lambda: page.evaluate("document.activeElement.id") == "pause-reason")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    running.wait(lambda: running.newest(JOB).status.is_final)
+    until(lambda: running.newest(JOB).status.is_final)
     context.close()
 
 
@@ -300,7 +301,7 @@ def test_a_list_is_renewed_only_where_something_shows(browser: Any, running: Sam
         "window.renewals = 0;"
         "new MutationObserver(() => renewals++).observe(document.querySelector('main'), {childList: true})"
     )
-    running.wait(lambda: page.get_by_role("link", name="clean-up", exact=True).count())
+    until(lambda: page.get_by_role("link", name="clean-up", exact=True).count())
     assert page.evaluate("window.renewals") == 1
     assert page.locator("input[name=key]").first.input_value().startswith("web-")
     context.close()
@@ -312,7 +313,7 @@ def test_an_invocation_by_keyboard(browser: Any, running: Sample) -> None:
     page = context.new_page()
     page.goto(_job_page(ALONE))
     _press(page, "Trigger", "trigger")
-    first = running.wait(lambda: running.running(ALONE))
+    first = until(lambda: running.running(ALONE))
     assert first.triggered_by == "user:dev@localhost"
     path = address("jobs", *ALONE.split("/"), str(first.id))
     page.goto(path)
@@ -321,12 +322,12 @@ def test_an_invocation_by_keyboard(browser: Any, running: Sample) -> None:
     assert page.evaluate("document.activeElement.name") == "reason"
     page.keyboard.type("by hand")
     _press(page, "Abort", "abort", from_here=True)
-    running.wait(lambda: _twin(page, path)["final"])
+    until(lambda: _twin(page, path)["final"])
     assert _twin(page, path)["status"] == "ABORTED"
     page.goto(path)
     assert "Abort requested by dev@localhost: by hand" in page.locator("main").inner_text()
     _press(page, "Run again", "rerun")
-    again = running.wait(lambda: running.running(ALONE))
+    again = until(lambda: running.running(ALONE))
     assert again.id != first.id
     assert [trigger.id.startswith(f"rerun:{first.id}:") for trigger in again.incoming_triggers] == [True]
     page.goto(_job_page(ALONE))
@@ -335,7 +336,7 @@ def test_an_invocation_by_keyboard(browser: Any, running: Sample) -> None:
     page.keyboard.press("Tab")
     page.keyboard.type("all by hand")
     _press(page, "Abort all", "abort", from_here=True)
-    running.wait(lambda: running.is_idle(ALONE))
+    until(lambda: running.is_idle(ALONE))
     job = _twin(page, _job_page(ALONE))
     assert (job["active_invocations"], job["pending_triggers"]) == ([], [])
     assert [item["status"] for item in job["invocations"][:2]] == ["ABORTED", "ABORTED"]
@@ -346,7 +347,7 @@ def test_an_invocation_by_keyboard(browser: Any, running: Sample) -> None:
 def test_a_backfill_by_keyboard(browser: Any, running: Sample) -> None:
     """The form is filled in, previewed, which does nothing, and sent without a pointer: the range's commit runs, once."""
     first, second = running.commit(announced=False), running.commit(announced=False)
-    running.wait(lambda: running.is_idle(JOB))
+    until(lambda: running.is_idle(JOB))
     before = running.newest(JOB).id
     context = browser.new_context(base_url=running.url)
     page = context.new_page()
@@ -363,8 +364,8 @@ def test_a_backfill_by_keyboard(browser: Any, running: Sample) -> None:
     assert running.newest(JOB).id == before
     _press(page, "Emit 1 trigger", "backfill")
     assert page.get_by_role("status").inner_text().startswith("The triggers of the backfill are emitted.")
-    started = running.wait(lambda: running.newest(JOB) if running.newest(JOB).id != before else None)
-    running.wait(lambda: running.newest(JOB).status.is_final)
+    started = until(lambda: running.newest(JOB) if running.newest(JOB).id != before else None)
+    until(lambda: running.newest(JOB).status.is_final)
     invocation = _twin(page, address("jobs", *JOB.split("/"), str(started.id)))
     assert invocation["status"] == "SUCCEEDED"
     (trigger,) = started.incoming_triggers
@@ -415,20 +416,20 @@ def test_the_log_grows_while_it_is_looked_at(browser: Any, running: Sample) -> N
     page = context.new_page()
     page.goto(_job_page(ALONE))
     page.get_by_role("button", name="Trigger").click()
-    invocation = running.wait(lambda: running.running(ALONE))
+    invocation = until(lambda: running.running(ALONE))
     page.goto(address("jobs", *ALONE.split("/"), str(invocation.id)))
     page.evaluate("window.stillTheSamePage = true")
     assert page.locator("#live-log").get_attribute("aria-live") == "polite"
     # The page's policy lets no text be evaluated while it waits for something, so the test asks again and again.
     log = page.locator("#live-log")
     before = log.inner_text().count("Handling timer")
-    running.wait(lambda: log.inner_text().count("Handling timer") > before)
+    until(lambda: log.inner_text().count("Handling timer") > before)
     assert page.evaluate("window.stillTheSamePage") is True
     page.locator("summary", has_text="Abort").click()
     page.get_by_role("button", name="Abort", exact=True).click()
     page.wait_for_url("**?done=abort")
     page.evaluate("window.stillTheSamePage = true")
-    running.wait(lambda: "ABORTED" in page.locator("#live-facts").inner_text())
+    until(lambda: "ABORTED" in page.locator("#live-facts").inner_text())
     assert page.evaluate("window.stillTheSamePage") is True
     assert "with status ABORTED" in log.inner_text()
     assert page.get_by_text("The log is complete.").is_visible()

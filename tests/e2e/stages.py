@@ -8,7 +8,8 @@ from emulator.buildbucket.notifications import NotificationFault
 from emulator.buildbucket.plans import Manual
 from emulator.local_cloud import LocalCloud
 from emulator.storm.network import Network
-from tests.e2e.support import PROJECT, job_id, publish, wait
+from tests.e2e.support import PROJECT, job_id, publish
+from tests.waiting import until
 
 STAGES = ("launch", "queue", "check", "completion", "end")
 
@@ -35,21 +36,21 @@ class Job:
         """Go through all stages, calling ``enter`` before each; the job has two invocations then, both over."""
         enter("launch")
         message = publish(self._cloud, self._name, 1)
-        first = wait(lambda: self._invocation(0, lambda item: item["status"] == "RUNNING"))
-        wait(lambda: self._is_taken(message))
+        first = until(lambda: self._invocation(0, lambda item: item["status"] == "RUNNING"))
+        until(lambda: self._is_taken(message))
         enter("queue")
         message = publish(self._cloud, self._name, 2)
-        wait(lambda: self._is_taken(message))
+        until(lambda: self._is_taken(message))
         enter("check")
         checks = _checks(first)
-        wait(lambda: self.checks() > checks)
+        until(lambda: self.checks() > checks)
         enter("completion")
         self._end_build(0)
-        wait(lambda: self._invocation(0, lambda item: item["final"]))
-        wait(lambda: self._invocation(1, lambda item: item["status"] == "RUNNING"))
+        until(lambda: self._invocation(0, lambda item: item["final"]))
+        until(lambda: self._invocation(1, lambda item: item["status"] == "RUNNING"))
         enter("end")
         self._end_build(1)
-        wait(lambda: self._invocation(1, lambda item: item["final"]))
+        until(lambda: self._invocation(1, lambda item: item["final"]))
 
     def pages(self) -> list[dict[str, Any]]:
         """Return the pages of the invocations, the oldest first."""

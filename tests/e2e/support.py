@@ -1,9 +1,7 @@
 """What the tests of the whole system share: one project, whose jobs watch a repository of their own each."""
 
-import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
 
 from emulator.local_cloud import BUILDBUCKET_HOST, LocalCloud
 from emulator.storm.ledger import Ledger, is_quiet, job_config, take_stock, trigger_id
@@ -13,16 +11,6 @@ MAIN = "refs/heads/main"
 PROJECT = "e2e"
 MANY = 12
 """Jobs that watch the repository ``many``: ``many0``, ``many1``..."""
-
-
-def wait(what: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """Ask until there is an answer."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if answer := what():
-            return answer
-        time.sleep(0.05)
-    raise AssertionError(f"nothing after {seconds} s")
 
 
 def job_id(name: str) -> JobId:

@@ -1,8 +1,7 @@
 """url_fetch and noop jobs in the local cloud, in memory: a commit makes them run to their end."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 
 from emulator.local_cloud import LocalCloud
+from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -45,16 +45,6 @@ def hook() -> Iterator[str]:
     thread.join(10)
 
 
-def _wait(what: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """Ask until there is an answer."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if answer := what():
-            return answer
-        time.sleep(0.05)
-    raise AssertionError(f"nothing after {seconds} s")
-
-
 def _ended(cloud: LocalCloud, job: str) -> Any:
     page = cloud.page(f"jobs/{job}")
     items = page["invocations"] if page else []
@@ -77,9 +67,9 @@ def test_fetches_and_sleeps_run_to_their_end(tmp_path: Path, hook: str) -> None:
     (tmp_path / "proj" / "luci-scheduler.cfg").write_text(f"{poller}\n{jobs}", encoding="utf-8")
     settings = {"SCHEDULER_COMMIT_WAIT_SECONDS": "0"}  # the commit is made up
     with LocalCloud(tmp_path, store="memory", settings=settings) as cloud:
-        _wait(lambda: all(cloud.page(f"jobs/proj/{name}") for name in tasks))
+        until(lambda: all(cloud.page(f"jobs/proj/{name}") for name in tasks))
         cloud.publish_commit(REPO, MAIN, "a" * 40)
-        ended = {name: _wait(lambda name=name: _ended(cloud, f"proj/{name}")) for name in tasks}
+        ended = {name: until(lambda name=name: _ended(cloud, f"proj/{name}")) for name in tasks}
     assert {name: [item["status"] for item in items] for name, items in ended.items()} == {
         "good": ["SUCCEEDED"],
         "bad": ["FAILED"],

@@ -9,7 +9,8 @@ import requests
 from emulator.local_cloud import LocalCloud
 from emulator.storm.network import Network
 from emulator.supervisor import FUNCTIONS
-from tests.e2e.support import MANY, job_id, publish, settled, wait
+from tests.e2e.support import MANY, job_id, publish, settled
+from tests.waiting import until
 
 pytestmark = [pytest.mark.emulators, pytest.mark.timeout(180)]
 
@@ -24,7 +25,7 @@ def test_sixty_commits_within_a_second(cloud: LocalCloud, network: Network) -> N
     """Each commit is in exactly one invocation with one build that succeeds, and no message comes more than five times."""
     commits = range(1, 61)
     messages = _publish_many(cloud, "burst", commits)
-    ledger = wait(lambda: settled(cloud, "burst", commits))
+    ledger = until(lambda: settled(cloud, "burst", commits))
     assert ledger.holds, ledger
     assert ledger.invocations == ledger.builds
     assert max(network.deliveries[message] for message in messages) <= 5
@@ -41,11 +42,11 @@ def test_three_hundred_commits_and_all_functions_killed(cloud: LocalCloud, netwo
     killer.start()
     messages = _publish_many(cloud, "flood", commits)
     killer.join()
-    wait(lambda: all(function.starts > starts[name] for name, function in cloud.functions.items()))
+    until(lambda: all(function.starts > starts[name] for name, function in cloud.functions.items()))
     for function in cloud.functions.values():
         function.wait_until_ready()
-    wait(lambda: messages <= network.taken("on_gitiles_commit"), 120)
-    ledger = wait(lambda: settled(cloud, "flood", commits), 120)
+    until(lambda: messages <= network.taken("on_gitiles_commit"), seconds=120)
+    ledger = until(lambda: settled(cloud, "flood", commits), seconds=120)
     assert ledger.holds, ledger
     assert ledger.invocations == ledger.builds
 
@@ -54,7 +55,7 @@ def test_one_commit_for_many_jobs(cloud: LocalCloud) -> None:
     """Every watching job gets its build."""
     publish(cloud, "many", 1)
     for number in range(MANY):
-        ledger = wait(lambda number=number: settled(cloud, f"many{number}", [1], "many"))
+        ledger = until(lambda number=number: settled(cloud, f"many{number}", [1], "many"))
         assert ledger.holds, ledger
         assert (ledger.invocations, ledger.builds) == (1, 1)
 
@@ -62,7 +63,7 @@ def test_one_commit_for_many_jobs(cloud: LocalCloud) -> None:
 def test_pages(cloud: LocalCloud) -> None:
     """The page is there for people and programs; what is not there says so."""
     publish(cloud, "page", 1)
-    assert wait(lambda: settled(cloud, "page", [1])).holds
+    assert until(lambda: settled(cloud, "page", [1])).holds
     (item,) = cloud.invocations(job_id("page"))
     with requests.Session() as session:
         session.trust_env = False

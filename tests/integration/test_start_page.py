@@ -1,7 +1,6 @@
 """The start page of a real local cloud in memory: the button commits, switches cause trouble, time moves."""
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from emulator.local_cloud import LocalCloud
 from emulator.start_page import SWITCHES, StartPage, make_sample
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import HOUR, MINUTE
+from tests.waiting import until
 
 JOB = "sample/linux-tests"
 ENDED = ("SUCCEEDED", "FAILED", "ABORTED")
@@ -68,15 +68,6 @@ def _browser(cloud: LocalCloud) -> Iterator[_Browser]:
         browser.session.close()
 
 
-def _eventually(look: Callable[[], Any]) -> Any:
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        if found := look():
-            return found
-        time.sleep(0.1)
-    raise AssertionError("it did not happen within a minute")
-
-
 def test_the_page_says_what_runs_where(cloud: LocalCloud, browser: _Browser) -> None:
     """Every address, without a script, under a strict policy."""
     answer = browser.get()
@@ -95,7 +86,7 @@ def _over(cloud: LocalCloud, browser: _Browser) -> dict[str, Any]:
         found = cloud.invocations(JOB)
         return found if all(invocation["status"] in ENDED for invocation in found) else None
 
-    return _eventually(look)[0] if cloud.invocations(JOB) else {}
+    return until(look)[0] if cloud.invocations(JOB) else {}
 
 
 def _committed(cloud: LocalCloud, browser: _Browser) -> Callable[[], str]:
@@ -115,7 +106,7 @@ def test_a_commit_becomes_a_build_whose_lost_end_is_found_by_a_check(cloud: Loca
     """The button; notifications lost; time put forward until the build has ended and was checked."""
     assert "On: notifications" in browser.post("/switch", name="lose", on="yes").text
     status = _committed(cloud, browser)
-    _eventually(lambda: status() == "RUNNING")
+    until(lambda: status() == "RUNNING")
     log = _over(cloud, browser)["debug_log"]
     assert status() == "SUCCEEDED"
     assert "Handling timer" in log
@@ -130,11 +121,11 @@ def test_failing_buildbucket_and_back(cloud: LocalCloud, browser: _Browser) -> N
     assert [fault.effect for fault in cloud.buildbucket.faults.active()] == ["http", "slow"]
     browser.post("/switch", name="slow", on="no")
     status = _committed(cloud, browser)
-    _eventually(lambda: status() == "RETRYING")
+    until(lambda: status() == "RETRYING")
     assert "Off: Buildbucket answers 502" in browser.post("/switch", name="fail", on="no").text
     assert cloud.buildbucket.faults.active() == []
     browser.post("/time", step="10 minutes")
-    _eventually(lambda: status() in ("RUNNING", "SUCCEEDED"))
+    until(lambda: status() in ("RUNNING", "SUCCEEDED"))
     assert "502" in cloud.invocations(JOB)[0]["debug_log"]
 
 
@@ -147,7 +138,7 @@ def test_time_is_put_forward_and_sped_up(cloud: LocalCloud, browser: _Browser) -
     assert clock.now() >= before + HOUR
     assert browser.post("/time", speed="600").status_code == 200
     began = clock.now()
-    _eventually(lambda: clock.now() > began + MINUTE)
+    until(lambda: clock.now() > began + MINUTE)
     assert browser.post("/time", speed="1").status_code == 200
     for form in ({"speed": "7"}, {"speed": "x"}, {"step": "1 year"}, {}):
         assert browser.post("/time", **form).status_code == 400
@@ -167,10 +158,10 @@ def test_a_minute_that_is_put_forward_passes_for_configs_and_sweep_too(cloud: Lo
         assert cloud.page("jobs/other/job") is None
         assert "sweep and sync were called for" in browser.post("/time", step="1 minute").text
         assert sorted(enqueued) == ["sweep", "sync"]
-    _eventually(lambda: cloud.page("jobs/other/job"))
+    until(lambda: cloud.page("jobs/other/job"))
     config.unlink()
     browser.post("/time", step="1 hour")
-    _eventually(lambda: cloud.page("jobs/other/job") is None)
+    until(lambda: cloud.page("jobs/other/job") is None)
 
 
 def test_a_queue_that_is_away_is_told(cloud: LocalCloud, browser: _Browser, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,11 @@
-"""What the suite needs around the server: a target that records, a client, bounded waiting."""
+"""What the suite needs around the server: a target that records, and a client."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,16 +19,8 @@ from emulator.cloud_tasks import CloudTasksServer
 LOCATION = "projects/test-project/locations/us-central1"
 START = 1_773_756_432_882_000_000
 METHODS = ("POST", "GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS")
-WAIT_SECONDS = 20.0
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait until the condition holds; fail loudly if it does not within the bound."""
-    give_up = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        if time.monotonic() > give_up:
-            raise AssertionError(f"waited {WAIT_SECONDS} s in vain: {what}")
-        time.sleep(0.005)
+_HOLD_SECONDS = 60.0
+"""How long a request is held at most, if nobody releases it."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +49,8 @@ class Target:
     def __init__(self) -> None:
         self.received: list[Received] = []
         self.scripts: dict[str, Script] = defaultdict(Script)
+        self.holds = 0
+        """How many requests wait for `release` at this moment."""
         self._released = threading.Event()
         target = self
 
@@ -67,7 +61,9 @@ class Target:
                 script = target.scripts[self.path]
                 target.received.append(Received(self.command, self.path, headers, body, time.monotonic()))
                 if script.is_held:
-                    target._released.wait(WAIT_SECONDS)
+                    target.holds += 1
+                    target._released.wait(_HOLD_SECONDS)
+                    target.holds -= 1
                 try:
                     self.send_response(script.statuses.popleft() if script.statuses else 200)
                     for name, value in script.headers.items():

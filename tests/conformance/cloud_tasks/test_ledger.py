@@ -14,7 +14,8 @@ from google.protobuf import duration_pb2, field_mask_pb2
 from emulator.clock import RealClock, SteppedClock
 from emulator.cloud_tasks import CloudTasksServer, RateLimits
 from tests.conformance.cloud_tasks import ledger
-from tests.conformance.cloud_tasks.support import LOCATION, START, Target, client_of, until
+from tests.conformance.cloud_tasks.support import LOCATION, START, Target, client_of
+from tests.waiting import until
 
 SECOND = 10**9
 DAY = 86_400 * SECOND

@@ -15,7 +15,8 @@ from google.oauth2 import id_token
 
 from emulator.clock import SteppedClock
 from emulator.cloud_tasks import CloudTasksServer
-from tests.conformance.cloud_tasks.support import LOCATION, START, Target, until
+from tests.conformance.cloud_tasks.support import LOCATION, START, Target
+from tests.waiting import until
 
 EMAIL = "scheduler-invoker@my-scheduler.iam.gserviceaccount.com"
 

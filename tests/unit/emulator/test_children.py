@@ -7,24 +7,16 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
 from emulator.children import Child, Output, environment_without
+from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent.parent.parent
 SLEEP = "import time; print('ready', flush=True); time.sleep(600)"
-
-
-def wait(holds: Callable[[], object], seconds: float = 20) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it never came to be"
-        time.sleep(0.02)
 
 
 def runs(pid: int) -> bool:
@@ -92,7 +84,7 @@ def test_stop_lets_it_finish_then_forces_it() -> None:
     deaf = python(
         "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(600)", stubborn
     )
-    wait(lambda: output.lines and stubborn.lines)
+    until(lambda: output.lines and stubborn.lines)
     assert polite.stop(20) == 7
     assert deaf.stop(0.2) == -signal.SIGKILL
     assert polite.stop(1) == 7
@@ -104,10 +96,10 @@ def test_stop_takes_along_what_it_forked() -> None:
     child = python(
         f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {SLEEP!r}]); time.sleep(600)", output
     )
-    wait(lambda: output.lines == ["ready"])
+    until(lambda: output.lines == ["ready"])
     assert len(group(child.pid)) == 3  # the program, its child, and who watches
     child.stop(20)
-    wait(lambda: group(child.pid) == [])
+    until(lambda: group(child.pid) == [])
 
 
 def test_a_program_that_ends_leaves_nothing_behind() -> None:
@@ -118,7 +110,7 @@ def test_a_program_that_ends_leaves_nothing_behind() -> None:
     )
     assert child.wait(20) == 0
     child.finish()
-    wait(lambda: group(child.pid) == [])
+    until(lambda: group(child.pid) == [])
 
 
 def test_it_does_not_end_with_the_thread_that_asked_for_it() -> None:
@@ -128,7 +120,7 @@ def test_it_does_not_end_with_the_thread_that_asked_for_it() -> None:
     thread = threading.Thread(target=lambda: children.append(python(SLEEP, output)))
     thread.start()
     thread.join()
-    wait(lambda: output.lines == ["ready"])
+    until(lambda: output.lines == ["ready"])
     time.sleep(0.2)  # were it to be killed, it would be at once; nothing else can be waited for
     assert children[0].poll() is None
     children[0].stop(5)
@@ -151,10 +143,10 @@ def test_children_do_not_outlive_their_parent(number: signal.Signals) -> None:
     assert parent.stdout is not None
     with parent.stdout:
         pid = int(parent.stdout.readline())
-        wait(lambda: len(group(pid)) == 3)
+        until(lambda: len(group(pid)) == 3)
         os.kill(parent.pid, number)
         parent.wait(20)
-    wait(lambda: group(pid) == [])
+    until(lambda: group(pid) == [])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
@@ -164,13 +156,13 @@ def test_the_kernel_kills_even_without_the_watching_process() -> None:
     assert parent.stdout is not None
     with parent.stdout:
         pid = int(parent.stdout.readline())
-        wait(lambda: len(group(pid)) == 2)
+        until(lambda: len(group(pid)) == 2)
         for watcher in set(group(pid)) - {pid}:
             os.kill(watcher, signal.SIGKILL)
         os.kill(pid, signal.SIGSTOP)
         os.kill(parent.pid, signal.SIGKILL)
         parent.wait(20)
-    wait(lambda: group(pid) == [])
+    until(lambda: group(pid) == [])
 
 
 def test_the_watching_process_kills_even_without_the_kernel(tmp_path: Path) -> None:
@@ -183,10 +175,10 @@ def test_the_watching_process_kills_even_without_the_kernel(tmp_path: Path) -> N
     assert parent.stdout is not None
     with parent.stdout:
         pid = int(parent.stdout.readline())
-        wait(lambda: len(group(pid)) == 3)
+        until(lambda: len(group(pid)) == 3)
         os.kill(parent.pid, signal.SIGKILL)
         parent.wait(20)
-    wait(lambda: group(pid) == [])
+    until(lambda: group(pid) == [])
 
 
 def test_a_program_that_does_not_exist() -> None:

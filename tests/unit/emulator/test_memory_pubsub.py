@@ -3,7 +3,6 @@
 import base64
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,17 +14,10 @@ from emulator.clock import SteppedClock
 from emulator.memory_pubsub import MemoryPubSub
 from emulator.topics import PushSubscription, subscriptions
 from luci_scheduler.core.instants import SECOND
+from tests.waiting import until
 
 START = 1_773_756_432 * SECOND
 TOPIC = "projects/proj/topics/gitiles-commit"
-
-
-def wait(holds: Callable[[], object], seconds: float = 20) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it never came to be"
-        time.sleep(0.005)
 
 
 class Target:
@@ -91,7 +83,7 @@ def test_a_message_is_pushed_as_the_service_pushes_it(target: Target, pubsub: Me
     """The path ends in the topic's name; the body has both spellings of each name, and the attempt."""
     pubsub.create_topics([commits()], {"on_gitiles_commit": target.url})
     pubsub.publish(TOPIC, b"data", {"k": "v"})
-    wait(lambda: target.seen)
+    until(lambda: target.seen)
     assert target.seen == [
         (
             f"/{TOPIC}",
@@ -118,7 +110,7 @@ def test_what_is_empty_is_left_out(
     """As the service does it: functions must not expect both."""
     pubsub.create_topics([commits()], {"on_gitiles_commit": target.url})
     pubsub.publish(TOPIC, data, attributes)
-    wait(lambda: target.seen)
+    until(lambda: target.seen)
     assert absent not in target.seen[0][1]["message"]
 
 
@@ -128,10 +120,10 @@ def test_acknowledged(target: Target, pubsub: MemoryPubSub, clock: SteppedClock,
     target.code = code
     pubsub.create_topics([commits()], {"on_gitiles_commit": target.url})
     pubsub.publish(TOPIC, b"first", {})
-    wait(lambda: len(target.seen) == 1)
+    until(lambda: len(target.seen) == 1)
     clock.advance(3600 * SECOND)
     pubsub.publish(TOPIC, b"second", {})
-    wait(lambda: len(target.seen) == 2)
+    until(lambda: len(target.seen) == 2)
     assert [body["message"]["messageId"] for _, body in target.seen] == ["1", "2"]
 
 
@@ -141,7 +133,7 @@ def test_refused(target: Target, pubsub: MemoryPubSub, clock: SteppedClock, code
     target.code = code
     pubsub.create_topics([commits()], {"on_gitiles_commit": target.url})
     pubsub.publish(TOPIC, b"x", {})
-    wait(lambda: len(target.seen) == 1)
+    until(lambda: len(target.seen) == 1)
     target.code = 200
     advance_until(clock, lambda: len(target.seen) == 2)
     assert [(body["message"]["messageId"], body["deliveryAttempt"]) for _, body in target.seen] == [("1", 1), ("1", 2)]
@@ -155,7 +147,7 @@ def advance_until(clock: SteppedClock, holds: Callable[[], object]) -> None:
         clock.advance(SECOND // 10)
         return holds()
 
-    wait(holds_now)
+    until(holds_now)
 
 
 def test_the_pauses_double_up_to_a_limit(target: Target, pubsub: MemoryPubSub, clock: SteppedClock) -> None:
@@ -165,12 +157,12 @@ def test_the_pauses_double_up_to_a_limit(target: Target, pubsub: MemoryPubSub, c
     pubsub.create_topics([item], {"on_gitiles_commit": target.url})
     pubsub.publish(TOPIC, b"x", {"a": "b"})
     for attempt, pause in enumerate((1, 2, 4, 4, 4), start=1):
-        wait(lambda attempt=attempt: len(target.seen) == attempt)
+        until(lambda attempt=attempt: len(target.seen) == attempt)
         before = clock.now()
         advance_until(clock, lambda attempt=attempt: len(target.seen) > attempt)
         assert clock.now() - before >= pause * SECOND
     letters: list[Any] = []
-    wait(lambda: letters.extend(pubsub.dead_letters(item)) or letters)
+    until(lambda: letters.extend(pubsub.dead_letters(item)) or letters)
     ((data, attributes),) = letters
     assert data == b"x"
     assert attributes["a"] == "b"
@@ -220,7 +212,7 @@ def test_a_hundred_messages_from_many_threads(target: Target, pubsub: MemoryPubS
         thread.start()
     for thread in threads:
         thread.join()
-    wait(lambda: len(target.seen) >= 100)
+    until(lambda: len(target.seen) >= 100)
     assert sorted(int(body["message"]["messageId"]) for _, body in target.seen) == list(range(1, 101))
 
 
@@ -230,12 +222,12 @@ def test_dropping_the_backlog(target: Target, pubsub: MemoryPubSub, clock: Stepp
     item = commits()
     pubsub.create_topics([item], {"on_gitiles_commit": target.url})
     pubsub.publish(TOPIC, b"old", {})
-    wait(lambda: len(target.seen) == 1)
+    until(lambda: len(target.seen) == 1)
     pubsub.drop_backlog([item], clock.now())
     target.code = 200
     clock.advance(3600 * SECOND)
     pubsub.publish(TOPIC, b"new", {})
-    wait(lambda: any(body["message"]["messageId"] == "2" for _, body in target.seen))
+    until(lambda: any(body["message"]["messageId"] == "2" for _, body in target.seen))
     assert [body["message"]["messageId"] for _, body in target.seen] == ["1", "2"]
 
 

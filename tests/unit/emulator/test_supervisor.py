@@ -3,10 +3,9 @@
 import os
 import signal
 import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -15,6 +14,7 @@ import pytest
 from emulator.errors import LocalCloudError
 from emulator.ports import is_open
 from emulator.supervisor import FunctionProcess
+from tests.waiting import until
 
 SOURCE = """
 import os, time
@@ -29,14 +29,6 @@ def answer(request):
         return f"{os.getppid()} {os.getpid()}"
     return os.environ.get("WORD", "") + os.environ.get("SCHEDULER_SECRET", "")
 """
-
-
-def wait(holds: Callable[[], object], seconds: float = 30) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it never came to be"
-        time.sleep(0.02)
 
 
 def get(function: FunctionProcess, path: str = "/") -> str:
@@ -75,7 +67,7 @@ def function(source: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Function
 def test_it_serves_with_its_own_environment(function: FunctionProcess) -> None:
     """What it prints is kept; settings in the environment of its parent do not reach it."""
     assert get(function) == "hello"
-    wait(lambda: "called /" in function.output.lines)
+    until(lambda: "called /" in function.output.lines)
     assert (function.starts, function.restarts) == (1, 0)
 
 
@@ -84,8 +76,8 @@ def test_a_killed_function_is_started_again(function: FunctionProcess) -> None:
     arbiter, worker = map(int, get(function, "/ids").split())
     assert function.pid == arbiter
     function.kill()
-    wait(lambda: not psutil.pid_exists(worker) and not psutil.pid_exists(arbiter))
-    wait(lambda: served(function))
+    until(lambda: not psutil.pid_exists(worker) and not psutil.pid_exists(arbiter))
+    until(lambda: served(function))
     assert function.restarts == 1
     assert set(map(int, get(function, "/ids").split())).isdisjoint({arbiter, worker})
 
@@ -94,8 +86,8 @@ def test_the_worker_does_not_outlive_the_arbiter(function: FunctionProcess) -> N
     """A worker without its arbiter would go on handling what nobody waits for."""
     arbiter, worker = map(int, get(function, "/ids").split())
     os.kill(arbiter, signal.SIGKILL)
-    wait(lambda: not psutil.pid_exists(worker), 5)
-    wait(lambda: served(function))
+    until(lambda: not psutil.pid_exists(worker))
+    until(lambda: served(function))
 
 
 def test_a_frozen_function_answers_when_it_is_thawed(function: FunctionProcess) -> None:
@@ -113,7 +105,7 @@ def test_stop_lets_a_request_finish(function: FunctionProcess) -> None:
     answers: list[str] = []
     caller = threading.Thread(target=lambda: answers.append(get(function, "/slow")))
     caller.start()
-    wait(lambda: "called /slow" in function.output.lines)
+    until(lambda: "called /slow" in function.output.lines)
     function.stop()
     caller.join(10)
     assert answers == ["hello"]

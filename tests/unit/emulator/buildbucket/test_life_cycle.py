@@ -3,7 +3,6 @@
 import base64
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,7 @@ from emulator.buildbucket.instants import HOUR, MINUTE, SECOND
 from emulator.buildbucket.testing import call_prpc, prpc_json
 from emulator.buildbucket.timeline import Timeline
 from emulator.clock import RealClock, SteppedClock
+from tests.waiting import until
 
 START = 1_700_000_000 * SECOND
 BUILDER = {"project": "p", "bucket": "b", "builder": "x"}
@@ -66,14 +66,6 @@ def cancel(server, build_id):
         server.url, "CancelBuild", {"id": build_id, "summaryMarkdown": "stop", "mask": {"allFields": True}}
     )
     return prpc_json(reply)
-
-
-def wait_for(condition, seconds=5):
-    """Wait until a condition holds; fail after some seconds."""
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.005)
 
 
 class TestScripts:
@@ -145,7 +137,7 @@ class TestScripts:
         """Without run_due the server's own thread lets things happen."""
         build_id = schedule(server)
         server.clock.advance(3 * SECOND)
-        wait_for(lambda: server.builds.get(build_id).status == "SUCCESS")
+        until(lambda: server.builds.get(build_id).status == "SUCCESS")
 
 
 class TestCancel:
@@ -303,11 +295,11 @@ class TestCommands:
         """The exit status decides; the end of the output is kept; three messages go out."""
         live.plans.set("*", Command((sys.executable, "-S", "-c", f"print('hello'); raise SystemExit({code})")))
         build_id = schedule(live)
-        wait_for(lambda: live.builds.get(build_id).ended)
+        until(lambda: live.builds.get(build_id).ended)
         build = live.builds.get(build_id)
         assert (build.status, build.log_tail) == (status, "hello\n")
         assert build.create_time <= build.start_time <= build.end_time
-        wait_for(lambda: len(publisher.messages) == 3)
+        until(lambda: len(publisher.messages) == 3)
 
     def test_environment(self, live):
         """The program learns which build it is, and of what."""
@@ -316,7 +308,7 @@ class TestCommands:
         live.plans.set("*", Command(("sh", "-c", script), env={"EXTRA": "more"}))
         commit = {"host": "h.googlesource.com", "project": "r", "id": "a" * 40, "ref": "refs/heads/main"}
         build_id = schedule(live, gitilesCommit=commit)
-        wait_for(lambda: live.builds.get(build_id).ended)
+        until(lambda: live.builds.get(build_id).ended)
         expected = f'{build_id} x 3 {"a" * 40} refs/heads/main more {{"recipe": "r"}}\n'
         assert live.builds.get(build_id).log_tail == expected
 
@@ -324,25 +316,25 @@ class TestCommands:
         """A cancellation ends the program, and the build is CANCELED."""
         live.plans.set("*", Command(("sleep", "60")))
         build_id = schedule(live)
-        wait_for(lambda: live.builds.get(build_id).status == "STARTED")
+        until(lambda: live.builds.get(build_id).status == "STARTED")
         cancel(live, build_id)
-        wait_for(lambda: live.builds.get(build_id).ended)
+        until(lambda: live.builds.get(build_id).ended)
         assert live.builds.get(build_id).status == "CANCELED"
 
     def test_execution_timeout_kills(self, live):
         """A program that runs too long is killed."""
         live.plans.set("*", Command(("sh", "-c", "trap '' TERM; sleep 60")))
         build_id = schedule(live, executionTimeout="0.050s")
-        wait_for(lambda: live.builds.get(build_id).ended)
+        until(lambda: live.builds.get(build_id).ended)
         build = live.builds.get(build_id)
         assert (build.status, build.outcome.timeout) == ("INFRA_FAILURE", True)
-        wait_for(lambda: not live._service.life_cycle._commands._processes)
+        until(lambda: not live._service.life_cycle._commands._processes)
 
     def test_cannot_start(self, live):
         """A program that is not there is an infra failure without a start."""
         live.plans.set("*", Command(("/no/such/program",)))
         build_id = schedule(live)
-        wait_for(lambda: live.builds.get(build_id).ended)
+        until(lambda: live.builds.get(build_id).ended)
         build = live.builds.get(build_id)
         assert (build.status, build.start_time) == ("INFRA_FAILURE", None)
 
@@ -355,7 +347,7 @@ class TestCommands:
             "*", Command(("sh", "-c", f"sleep 60 & echo $! > {pid_file}.new; mv {pid_file}.new {pid_file}; wait"))
         )
         build_id = schedule(server)
-        wait_for(pid_file.exists)
+        until(pid_file.exists)
         child = int(pid_file.read_text())
         server.stop()
         assert server.builds.get(build_id).status == "STARTED"
@@ -366,7 +358,7 @@ class TestCommands:
             except FileNotFoundError:
                 return True
 
-        wait_for(is_gone)
+        until(is_gone)
 
 
 class TestTimeline:

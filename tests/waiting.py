@@ -1,0 +1,21 @@
+"""Waiting, with an end, for what other threads and processes do."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def until(look: Callable[[], T], what: str = "it", seconds: float = 60.0) -> T:
+    """Look again and again until something true is seen, and return that; far longer than a busy machine takes.
+
+    Raises:
+        AssertionError: it did not come to be in that time.
+    """
+    deadline = time.monotonic() + seconds
+    while not (seen := look()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds:.0f} s in vain: {what}")
+        time.sleep(0.01)
+    return seen
