@@ -41,13 +41,14 @@ def on_dispatch(
         return
     first = invocation.dispatched
     triggers = invocation.outgoing_triggers[first:]
-    bring(
+    is_complete = bring(
         runtime,
         dict.fromkeys(invocation.triggered_jobs, triggers),
         _delivery(invocation, first),
         lambda target, now: dispatch_to_task(invocation, target, first, now),
     )
-    _record_dispatched(runtime, found, len(invocation.outgoing_triggers), key)
+    if is_complete:  # else the sweep comes back, should the tasks of single jobs be lost
+        _record_dispatched(runtime, found, len(invocation.outgoing_triggers), key)
 
 
 def on_dispatch_to(

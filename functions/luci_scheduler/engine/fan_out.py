@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 
-from luci_scheduler.core.errors import SchedulerError
+from luci_scheduler.core.errors import PermanentError, SchedulerError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.trigger import Trigger
@@ -25,11 +25,14 @@ def bring(
     triggers: Mapping[JobId, Sequence[Trigger]],
     key: str,
     later: Callable[[JobId, Instant], Task],
-) -> None:
+) -> bool:
     """Bring each job its triggers, with bounded concurrency; safe to repeat under the same key.
 
     A job whose part fails, or is not begun in time, gets a task of its own: ``later(job, now)``. A single job's trouble
     is raised instead: delivering again does the same.
+
+    Returns:
+        Whether every job has its triggers, or can never take them; else some have not but for what the queue holds.
 
     Raises:
         TransientError, ComeAgainError: the single job's part failed, or even the queue did; deliver again.
@@ -38,19 +41,22 @@ def bring(
     if len(triggers) == 1:
         ((job_id, batch),) = triggers.items()
         accept_triggers(runtime, job_id, batch, key)
-        return
+        return True
 
-    def one(job_id: JobId, batch: Sequence[Trigger]) -> None:
+    def one(job_id: JobId, batch: Sequence[Trigger]) -> bool:
+        is_hopeless = False
         try:
             if runtime.clock.now() < begun + BUDGET:
                 accept_triggers(runtime, job_id, batch, key)
-                return
+                return True
             logger.info("triggers_queued", job_id=job_id, triggers=len(batch), reason="no time left")
         except SchedulerError as error:
+            is_hopeless = isinstance(error, PermanentError)
             logger.warning("triggers_queued", job_id=job_id, triggers=len(batch), reason=str(error))
         runtime.queue.enqueue(later(job_id, runtime.clock.now()))
+        return is_hopeless
 
     with ThreadPoolExecutor(runtime.limits.concurrency, thread_name_prefix="job") as pool:
         futures = [pool.submit(copy_context().run, one, job_id, batch) for job_id, batch in triggers.items()]
-    for future in futures:
-        future.result()
+    done = [future.result() for future in futures]
+    return all(done)

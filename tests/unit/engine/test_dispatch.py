@@ -2,7 +2,7 @@
 
 import pytest
 
-from luci_scheduler.core.errors import ComeAgainError
+from luci_scheduler.core.errors import ComeAgainError, PermanentError, TransientError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import MINUTE
 from luci_scheduler.engine.sweep import sweep
@@ -77,25 +77,57 @@ def test_a_dispatch_ahead_of_its_commit_comes_again() -> None:
     assert not world.invocations(A)
 
 
-def test_one_target_in_trouble_does_not_hold_up_the_others() -> None:
-    """Its part becomes a task of its own, which brings the same triggers."""
-    world = emitted()
+def _fail(world: World, error: Exception) -> None:
+    """Let the first attempt to start something for the first target fail."""
     failed = []
 
     def fail_once(writes: list[object]) -> None:
-        from luci_scheduler.core.errors import TransientError
-
         if not failed and any(getattr(getattr(w, "invocation", None), "job_id", "") == A for w in writes):
             failed.append(1)
-            raise TransientError("no")
+            raise error
 
     world.store.before_commit = fail_once
+
+
+def test_one_target_in_trouble_does_not_hold_up_the_others() -> None:
+    """Its part becomes a task of its own, which brings the same triggers."""
+    world = emitted()
+    _fail(world, TransientError("no"))
     world.tick()
     assert (len(world.invocations(A)), len(world.invocations(B))) == (0, 1)
     assert [task.payload["target"] for task in world.queue.tasks if task.kind == "dispatch-to"] == [A]
     world.tick()
     (invocation,) = world.invocations(A)
     assert len(invocation.incoming_triggers) == 3
+
+
+def test_the_lost_task_of_a_target_in_trouble_is_swept() -> None:
+    """The finished invocation stays due until every target has its triggers; none has them twice."""
+    world = emitted()
+    _fail(world, TransientError("no"))
+    world.tick()
+    world.queue.purge()
+    world.clock.advance(3 * MINUTE)
+    sweep(world.runtime)
+    world.tick()
+    assert len(world.invocations(A)) == len(world.invocations(B)) == 1
+    (source,) = world.invocations(SOURCE)
+    assert source.next_due is None
+
+
+def test_a_target_that_can_never_take_them_is_not_swept() -> None:
+    """Nothing would be gained by it."""
+    world = emitted()
+
+    def fail(writes: list[object]) -> None:
+        if f"job_id='{A}'" in repr(writes):
+            raise PermanentError("never")
+
+    world.store.before_commit = fail
+    world.tick()
+    assert not world.invocations(A)
+    (source,) = world.invocations(SOURCE)
+    assert source.next_due is None
 
 
 def test_triggers_that_are_known_are_not_brought_twice() -> None:
