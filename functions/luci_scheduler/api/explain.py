@@ -313,8 +313,9 @@ def _taken(base: Explanation, record: TriggerRecord, invocation: Invocation | No
     newest = invocation.incoming_triggers[-1]
     if newest.id == record.trigger.id:
         with_it = len(invocation.incoming_triggers) - 1
-        also = f", which stands for {with_it} older triggers, too" if with_it else ""
-        return replace(base, sentence=f"It runs in invocation {invocation.id}{also}: {invocation.status}.")
+        also = f", which stands for {with_it} older trigger{'s' if with_it > 1 else ''}, too" if with_it else ""
+        verb = "ran" if invocation.status.is_final else "runs"
+        return replace(base, sentence=f"It {verb} in invocation {invocation.id}{also}: {invocation.status}.")
     sentence = (
         f"It was batched into invocation {invocation.id} ({invocation.status}), which runs the newest of "
         f"{len(invocation.incoming_triggers)} triggers, {newest.title or newest.id}."
@@ -324,7 +325,7 @@ def _taken(base: Explanation, record: TriggerRecord, invocation: Invocation | No
 
 def _pending(context: Context, base: Explanation, job: Job, record: TriggerRecord) -> Explanation:
     waited = format_duration((context.runtime.clock.now() - record.trigger.created) // SECOND * SECOND)
-    since = format_rfc3339(record.trigger.created)
+    since = format_rfc3339(Instant(record.trigger.created // SECOND * SECOND))
     base = replace(base, since=record.trigger.created, waiting_for=job.active_invocations)
     limit = job.definition.policy.max_concurrent_invocations
     if has_free_slot(job) or not job.active_invocations:
@@ -406,7 +407,7 @@ class _Absent:
                 sentence = f"The repository's host does not serve the commit: {commit}."
                 return Explanation(job.id, Reason.NOT_SERVED, sentence)
             if not any(_interesting(watcher, commit) for watcher in watching):
-                sentence = "The path filter let it through to no invocation: no file that it changed is of interest to the job."
+                sentence = "No file that it changed passes the job's path filter."
                 return Explanation(job.id, Reason.PATH_FILTERED, sentence)
         days = self._context.runtime.limits.retention // DAY
         sentence = (

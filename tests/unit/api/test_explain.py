@@ -192,7 +192,7 @@ def test_its_paths_are_of_no_interest() -> None:
     world = world_for(config(("job", "b")).replace('refs: "refs/heads/main"', filters), gitiles)
     gitiles.calls.clear()
     for answer in explain_commit(context(world, READER), REPO, boring, MAIN):
-        _expect(answer, Reason.PATH_FILTERED, "no file that it changed is of interest")
+        _expect(answer, Reason.PATH_FILTERED, "No file that it changed passes")
     assert len(gitiles.calls) == 1
     for answer in explain_commit(context(world, READER), REPO, interesting, MAIN):
         _expect(answer, Reason.NEVER_ARRIVED)
