@@ -10,6 +10,14 @@ from luci_scheduler.ports import BuildbucketError, UpdateInvocation
 from tests.unit.engine.world import JOB, World
 
 
+def _unanswered() -> World:
+    """Return a world in which the answer to a launch was lost: the build exists, and nobody knows of it."""
+    world = World()
+    world.buildbucket.lose_reply = True
+    world.commit()
+    return world
+
+
 def test_an_experimental_build_is_found_again() -> None:
     """Its answer was lost, and the server has forgotten the request ID: the tag leads to it, though it is experimental."""
     world = World()
@@ -39,9 +47,7 @@ REFUSED = BuildbucketError("PERMISSION_DENIED", "not allowed", transient=False)
 
 def test_a_refused_look_up_does_not_keep_from_asking_again() -> None:
     """The first attempt's build runs, its answer was lost: under the same request ID Buildbucket returns it."""
-    world = World()
-    world.buildbucket.lose_reply = True
-    world.commit()
+    world = _unanswered()
     world.buildbucket.faults = [REFUSED]
     world.tick(10)
     (invocation,) = world.invocations()
@@ -68,9 +74,7 @@ def test_asking_again_without_a_look_up_is_over_when_the_request_may_be_forgotte
 
 def test_giving_up_tells_how_to_find_what_nobody_may_look_for() -> None:
     """Neither look-up nor request is allowed any more: the log names the tag of the build that may be running."""
-    world = World()
-    world.buildbucket.lose_reply = True
-    world.commit()
+    world = _unanswered()
     world.buildbucket.faults = [REFUSED] * 3
     world.tick(10)
     (invocation,) = world.invocations()
@@ -81,9 +85,7 @@ def test_giving_up_tells_how_to_find_what_nobody_may_look_for() -> None:
 
 def test_giving_up_on_a_second_attempt_cancels_the_build_of_the_first() -> None:
     """The look-up does not see the build yet and the second request is refused: it is looked up once more."""
-    world = World()
-    world.buildbucket.lose_reply = True
-    world.commit()
+    world = _unanswered()
     search, seen = world.buildbucket._SearchBuilds, iter([False, True])
     world.buildbucket._SearchBuilds = lambda request: search(request) if next(seen) else {}  # type: ignore[method-assign]
     world.buildbucket.faults = [None, REFUSED]
@@ -94,9 +96,7 @@ def test_giving_up_on_a_second_attempt_cancels_the_build_of_the_first() -> None:
 
 def test_giving_up_waits_until_what_may_run_is_canceled() -> None:
     """A look-up that fails for now leaves the invocation to another attempt."""
-    world = World()
-    world.buildbucket.lose_reply = True
-    world.commit()
+    world = _unanswered()
     world.buildbucket.faults = [
         REFUSED,
         REFUSED,
@@ -112,9 +112,7 @@ def test_giving_up_waits_until_what_may_run_is_canceled() -> None:
 
 def test_an_abort_during_an_outage_is_over_soon_after_it() -> None:
     """What may run cannot be looked up: that is told, and tried again as soon as a launch would be, not at the claim's end."""
-    world = World()
-    world.buildbucket.lose_reply = True
-    world.commit()
+    world = _unanswered()
     abort_invocation(world.runtime, JOB, world.invocations()[0].id, "user:a@example.com", "k")
     world.buildbucket.faults = [BuildbucketError("UNAVAILABLE", "down", transient=True)] * 2
     for seconds in (6, 12, 22):
