@@ -22,6 +22,7 @@ __all__ = [
     "first_log",
     "has_free_slot",
     "inactive_reason",
+    "may_triage",
     "new_invocation",
     "triage",
     "triaged",
@@ -51,6 +52,11 @@ class Triage:
 def has_free_slot(job: Job) -> bool:
     """Whether the job may start another invocation."""
     return len(job.active_invocations) < job.definition.policy.max_concurrent_invocations
+
+
+def may_triage(job: Job) -> bool:
+    """Whether a triage would do something with what waits: start it in a free slot, or discard it where the job takes none."""
+    return has_free_slot(job) or bool(inactive_reason(job))
 
 
 def inactive_reason(job: Job | None) -> str:

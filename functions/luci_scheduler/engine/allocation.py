@@ -17,8 +17,8 @@ from luci_scheduler.core.triage import (
     MAX_PENDING,
     Triage,
     first_log,
-    has_free_slot,
     inactive_reason,
+    may_triage,
     new_invocation,
     triage,
     triaged,
@@ -105,16 +105,17 @@ def allocate(
     markers = _markers(marked, stored, fresh, now, runtime.limits.expiry(now))
     waiting = [CreateTrigger(record) for record in new if record.trigger.id not in resolved]
     changed = triaged(job, [invocation.id for invocation in invocations], now)
-    is_cut = len(fitting) < len(triggers) or len(pending) >= PENDING_READ
-    if is_cut and resolved and (inactive_reason(changed) or has_free_slot(changed)):
-        # Neither the end of an invocation nor another trigger need ever come: the job's document asks for the rest.
+    left = len(triggers) - len(resolved)
+    if (left or len(pending) >= PENDING_READ) and resolved and may_triage(changed):
+        # Something was cut off, or what would have started was refused. Neither the end of an invocation nor another trigger
+        # need ever come: the job's document asks for the rest.
         changed = replace(changed, triage_due=now)
         runtime.queue.enqueue(triage_task(job.id, now))
     return Allocation(
         job=changed,
         invocations=tuple(invocations),
         writes=(*creations, *markers, *waiting),
-        left=len(triggers) - len(resolved),
+        left=left,
         # What the store would not take may be the job with its log.
         log=""
         if refusal

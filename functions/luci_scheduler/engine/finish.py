@@ -8,14 +8,16 @@ from dataclasses import replace
 from luci_scheduler.core import debug_log
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import ComeAgainError, StoreConflictError
+from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.sizes import log_limits
+from luci_scheduler.core.triage import may_triage
 from luci_scheduler.engine.allocation import PENDING_READ, Allocation, allocate, commit_allocation
 from luci_scheduler.engine.jobs import put_job, rewound
 from luci_scheduler.engine.outbox import dispatch_task
 from luci_scheduler.engine.runtime import Runtime, logger
-from luci_scheduler.engine.waiting import take_up_waiting
+from luci_scheduler.engine.waiting import look_again
 from luci_scheduler.managers.controller import Controller
 from luci_scheduler.ports import Found, UpdateInvocation, Write
 
@@ -79,6 +81,7 @@ def _commit_end(
     runtime: Runtime, update: UpdateInvocation, poller: Sequence[Write], key: str
 ) -> Sequence[Found[Invocation]]:
     invocation = update.invocation
+    lost_at = None
     for _ in range(runtime.limits.races):
         job = runtime.store.job(invocation.job_id)
         if job is None:
@@ -93,6 +96,9 @@ def _commit_end(
                 return ()
             if current is None or current.version != update.version:
                 raise
+            if poller and job.version == lost_at:
+                raise  # neither has changed since the last race: another poll has, and what this one found is not news any more
+            lost_at = job.version
     raise ComeAgainError(f"job {invocation.job_id} changes too fast to record the end of invocation {invocation.id}")
 
 
@@ -106,17 +112,24 @@ def _commit_with_job(
         return ()
     pending = runtime.store.pending_triggers(job.id, PENDING_READ)
     started = runtime.clock.now()
+    asked: Instant | None = None
 
     def draw_up(refusal: str) -> tuple[Allocation, Sequence[Write]]:
+        nonlocal asked
         ended = (update.invocation.id,)
         plan = allocate(runtime, job, pending, (), started=started, key=key, acknowledged=ended, refusal=refusal)
-        changed = rewound(runtime, replace(plan.job, triggers_wait=bool(pending)), runtime.clock.now())
+        changed = replace(plan.job, triggers_wait=bool(pending))
+        asked = runtime.clock.now() if may_triage(changed) and changed.triage_due is None else None
+        if asked is not None:
+            # A trigger that came between the look and this commit has seen no slot free, and relies on the flag. The job asks
+            # for another look, which the sweep sees to if this process dies.
+            changed = replace(changed, triage_due=asked)
+        changed = rewound(runtime, changed, runtime.clock.now())
         return plan, [*plan.writes, update, *poller, put_job(changed, found, key, plan.log)]
 
     created = commit_allocation(runtime, draw_up)
-    if not pending:
-        # A trigger may have come between the look and the commit that cleared the flag: look once more.
-        created += take_up_waiting(runtime, job.id, key)
+    if asked is not None:
+        created += look_again(runtime, job.id, asked, key)
     return created
 
 

@@ -10,7 +10,7 @@ from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.kv_lists import check_kv_list
-from luci_scheduler.core.triage import has_free_slot, inactive_reason
+from luci_scheduler.core.triage import has_free_slot, inactive_reason, may_triage
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import MAX_TRIGGER_BYTES, stored_bytes
 from luci_scheduler.engine.advance import launch_all
@@ -200,7 +200,7 @@ def _see_that_it_is_taken_up(runtime: Runtime, job_id: JobId, key: str) -> None:
         if found is None:
             return
         job = found.value
-        if has_free_slot(job) or inactive_reason(job):
+        if may_triage(job):
             break
         if job.triggers_wait:
             return

@@ -5,24 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from luci_scheduler.core.errors import ComeAgainError, StoreConflictError
+from luci_scheduler.core.errors import ComeAgainError, SchedulerError, StoreConflictError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
-from luci_scheduler.core.triage import has_free_slot, inactive_reason
+from luci_scheduler.core.triage import may_triage
 from luci_scheduler.engine.allocation import PENDING_READ, Allocation, allocate, commit_allocation
 from luci_scheduler.engine.jobs import put_job, rewound
-from luci_scheduler.engine.runtime import Runtime
+from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.ports import Found, TriggerRecord, Write
 
-__all__ = ["take_up_waiting"]
+__all__ = ["look_again", "take_up_waiting"]
 
 
 def take_up_waiting(runtime: Runtime, job_id: JobId, key: str, *, asked_for: bool = False) -> list[Found[Invocation]]:
     """Triage a job's stored triggers and commit the outcome; return the invocations that are to be launched now.
 
-    Where nothing is pending the job is read only if a triage was ``asked_for``, which its document then says.
+    Where nothing is pending the job is read only if a triage was ``asked_for``, which its document then says, until a look
+    that follows has been recorded.
     """
     for _ in range(runtime.limits.races):
         pending = runtime.store.pending_triggers(job_id, PENDING_READ)
@@ -35,6 +36,23 @@ def take_up_waiting(runtime: Runtime, job_id: JobId, key: str, *, asked_for: boo
         except StoreConflictError:
             continue
     raise ComeAgainError(f"job {job_id} changes too fast to be triaged")
+
+
+def look_again(runtime: Runtime, job_id: JobId, asked: Instant, key: str) -> list[Found[Invocation]]:
+    """Take up what was recorded just before a slot came free, as the job's document asks for since ``asked``.
+
+    Returns what is to be launched. Where nothing was the request is withdrawn, and the triage log goes on telling of the triage that decided something. What
+    fails here is left to the sweep, as the request stands.
+    """
+    try:
+        if runtime.store.pending_triggers(job_id, 1):
+            return take_up_waiting(runtime, job_id, key, asked_for=True)
+        found = runtime.store.job(job_id)
+        if found is not None and found.value.triage_due == asked:
+            runtime.store.commit([put_job(replace(found.value, triage_due=None), found, key)])
+    except SchedulerError as error:
+        logger.warning("second_look_failed", job_id=job_id, error=str(error))
+    return []
 
 
 def _triaged(
@@ -55,4 +73,4 @@ def _triaged(
 def _needs_triage(job: Job, pending: Sequence[Found[TriggerRecord]]) -> bool:
     if job.triage_due is not None:
         return True
-    return bool(pending) and (has_free_slot(job) or bool(inactive_reason(job)) or not job.triggers_wait)
+    return bool(pending) and (may_triage(job) or not job.triggers_wait)
