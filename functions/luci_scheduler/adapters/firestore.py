@@ -52,6 +52,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+_LOST_RACE = (exceptions.FailedPrecondition, exceptions.AlreadyExists, exceptions.NotFound, exceptions.Aborted)
+"""What a commit is answered whose preconditions do not hold; a read is when an index, or the database itself, is missing."""
+
+
 def _translated(call: Callable[P, R]) -> Callable[P, R]:
     """Turn the client's errors into ours."""
 
@@ -59,13 +63,6 @@ def _translated(call: Callable[P, R]) -> Callable[P, R]:
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return call(*args, **kwargs)
-        except (
-            exceptions.FailedPrecondition,
-            exceptions.AlreadyExists,
-            exceptions.NotFound,
-            exceptions.Aborted,
-        ) as error:
-            raise StoreConflictError(f"Firestore: {error.message}") from error
         except exceptions.InvalidArgument as error:
             raise PermanentError(f"Firestore refused the request: {error.message}") from error
         except (exceptions.GoogleAPICallError, exceptions.RetryError) as error:
@@ -255,7 +252,10 @@ class FirestoreStore:
         batch = self._client.batch()
         for write in writes:
             self._add(batch, write)
-        results: Iterable[Any] = batch.commit(retry=None, timeout=_TIMEOUT)
+        try:
+            results: Iterable[Any] = batch.commit(retry=None, timeout=_TIMEOUT)
+        except _LOST_RACE as error:
+            raise StoreConflictError(f"Firestore: {error.message}") from error
         return [result.update_time for result in results]
 
     def _add(self, batch: Any, write: Write) -> None:

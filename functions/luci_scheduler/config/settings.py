@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from luci_scheduler.core.era import Era
@@ -66,7 +66,7 @@ class Settings:
     """Base URL of the function ``on_task``; a task's path is put behind it."""
     task_account: str
     """Service account whose OIDC token Cloud Tasks attaches to tasks."""
-    token_secrets: tuple[str, ...]
+    token_secrets: tuple[str, ...] = field(repr=False)
     """Secrets that sign notification tokens: the first signs, all verify; one per line."""
     location: str = "us-central1"
     """Region of the queue."""
@@ -172,14 +172,14 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     known = {PREFIX + field.name.upper(): field for field in fields(Settings)}
     strangers = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
     faults += [f"{name}: no such setting" for name in strangers]
-    for name, field in known.items():
+    for name, setting in known.items():
         text = environment.get(name, "")
         if not text:
-            if field.name in _REQUIRED:
+            if setting.name in _REQUIRED:
                 faults.append(f"{name}: is required")
             continue
         try:
-            values[field.name] = _PARSERS.get(field.name, str)(text)
+            values[setting.name] = _PARSERS.get(setting.name, str)(text)
         except (ValueError, TypeError, KeyError) as error:
             faults.append(f"{name}: {error}")
     faults += _local_user_faults(values, environment)
@@ -211,8 +211,18 @@ def _local_user_faults(values: Mapping[str, Any], environment: Mapping[str, str]
     return faults
 
 
-def _lines(text: str) -> tuple[str, ...]:
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
+def _secrets(text: str) -> tuple[str, ...]:
+    secrets = tuple(line.strip() for line in text.splitlines() if line.strip())
+    if not secrets:
+        raise ValueError("has only blank lines: one secret in a line is needed, the one that signs first")
+    return secrets
+
+
+def _urls(text: str) -> Mapping[str, str]:
+    urls = json.loads(text)
+    if not isinstance(urls, dict) or not all(isinstance(url, str) for url in urls.values()):
+        raise ValueError("must be a JSON object of texts, the base URL that stands for each host")
+    return urls
 
 
 def _commas(text: str) -> tuple[str, ...]:
@@ -263,15 +273,19 @@ def _boolean(text: str) -> bool:
 
 
 def _servers(text: str) -> tuple[BuildbucketServer, ...]:
-    return tuple(
-        BuildbucketServer(
-            host=item["host"],
-            publisher=item["publisher"],
-            protocol=Era(item.get("protocol", Era.V2)),
-            url=item.get("url", ""),
-            topic=item.get("topic", ""),
-        )
-        for item in json.loads(text)
+    return tuple(_server(item) for item in json.loads(text))
+
+
+def _server(item: dict[str, str]) -> BuildbucketServer:
+    for name, value in item.items():
+        if not isinstance(value, str):
+            raise TypeError(f"{name} of a server must be a text, not {value!r}")
+    return BuildbucketServer(
+        host=item["host"],
+        publisher=item["publisher"],
+        protocol=Era(item.get("protocol", Era.V2)),
+        url=item.get("url", ""),
+        topic=item.get("topic", ""),
     )
 
 
@@ -315,20 +329,20 @@ def _source(item: dict[str, str]) -> ConfigSourceSetting:
 
 _REQUIRED = ("project", "task_url", "task_account", "token_secrets")
 _PARSERS: dict[str, Any] = {
-    "token_secrets": _lines,
+    "token_secrets": _secrets,
     "task_callers": _commas,
     "fetch_allowed_hosts": _commas,
     "console_audiences": _commas,
     "console_oauth_clients": _oauth_clients,
     "buildbucket_servers": _servers,
-    "gitiles_urls": json.loads,
+    "gitiles_urls": _urls,
     "gitiles_era": Era,
     "gitiles_commits_per_ref": _positive,
     "gitiles_commits_per_poll": _positive,
     "gitiles_backfill": _boolean,
     "commit_wait_seconds": _not_negative,
     "config_sources": _sources,
-    "check_interval_seconds": _positive,
+    "check_interval_seconds": _not_negative,
     "request_deadline_seconds": _positive,
     "claim_lease_seconds": _positive,
     "sweep_grace_seconds": _positive,

@@ -10,7 +10,13 @@ import structlog
 
 from luci_scheduler.config.problems import Problem
 from luci_scheduler.config.reader import ConfigError, ProjectConfig, read_config
-from luci_scheduler.core.errors import ComeAgainError, PermanentError, SchedulerError, StoreConflictError
+from luci_scheduler.core.errors import (
+    ComeAgainError,
+    PermanentError,
+    SchedulerError,
+    StoreConflictError,
+    TransientError,
+)
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.job import Job
@@ -99,6 +105,9 @@ def _sync_or_note(runtime: Runtime, file: ConfigFile, key: str, troubles: list[S
     except SchedulerError as error:
         _logger.warning("config_not_synced", project=file.project, revision=file.revision, reason=str(error))
         troubles.append(error)
+    except Exception as error:  # a defect that one project's config meets is not to stop the others
+        _logger.exception("config_sync_defect", project=file.project, revision=file.revision)
+        troubles.append(TransientError(f"the config of project {file.project} met a defect: {error!r}"))
 
 
 def sync_project(runtime: Runtime, file: ConfigFile, key: str) -> int:

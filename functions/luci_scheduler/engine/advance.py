@@ -61,4 +61,9 @@ def launch_all(
 def _postpone(runtime: Runtime, invocation: Invocation, reason: str) -> None:
     logger.info("launch_postponed", job_id=invocation.job_id, invocation_id=str(invocation.id), reason=reason)
     now = runtime.clock.now()
-    runtime.queue.enqueue(launch_task(invocation, now, now))
+    try:
+        runtime.queue.enqueue(launch_task(invocation, now, now))
+    except SchedulerError as error:
+        logger.warning(
+            "launch_interrupted", job_id=invocation.job_id, invocation_id=str(invocation.id), error=str(error)
+        )

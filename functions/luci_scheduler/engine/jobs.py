@@ -11,7 +11,7 @@ from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.job_changes import JobChange
-from luci_scheduler.core.repo_url import parse_repo_url
+from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
 from luci_scheduler.engine.outbox import tick_task, triage_task
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.ports import Found, PutJob, PutPaused, Write
@@ -39,7 +39,10 @@ def _paused_at(job: Job) -> str:
     """Return the repository whose commits a job lets through no more; empty unless it is a paused gitiles trigger."""
     if job.definition.task.kind != "gitiles" or not job.enabled or not job.paused:
         return ""
-    return str(parse_repo_url(job.definition.task.fields["repo"]))
+    try:
+        return str(parse_repo_url(job.definition.task.fields["repo"]))
+    except BadRepoUrlError:
+        return ""  # valid in a config, as in the original; nothing of it is ever told of or polled
 
 
 def with_tick(runtime: Runtime, change: JobChange, now: Instant) -> Job:

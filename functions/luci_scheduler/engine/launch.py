@@ -27,7 +27,11 @@ def on_launch_task(runtime: Runtime, found: Found[Invocation], attempts: int, ke
 
     Returns what may start next, as `launch` does.
     """
-    if found.value.attempts != attempts:
+    invocation, now = found.value, runtime.clock.now()
+    if invocation.attempts == attempts + 1 and invocation.status.is_initial and now < (invocation.claim_until or now):
+        # Perhaps this very task has claimed it and its process has died: somebody has to look when the claim ends.
+        runtime.queue.enqueue(launch_task(invocation, invocation.claim_until or now, now))
+    if invocation.attempts != attempts:
         return ()
     return _launch_here(runtime, found, key, Answers())
 
@@ -47,8 +51,8 @@ def launch(
     """Launch an invocation that was just read or written, once: under a live claim a task is left for the claim's end.
 
     Returns when the outcome is committed: RUNNING, RETRYING (with a task for the next attempt) or a final status. What a
-    final one has made room for is committed with it and returned: the caller launches it. A launch that blocks on its task is left to a task of the queue instead, so that
-    a message never waits for it.
+    final one has made room for is committed with it and returned: the caller launches it. A launch that blocks on its task
+    is left to a task of the queue instead, so that a message never waits for it.
 
     Raises:
         TransientError: store or queue failed before the launch was claimed; or the queue did not take the task that a
@@ -95,7 +99,8 @@ def _claim(runtime: Runtime, found: Found[Invocation], key: str) -> Found[Invoca
         stamp = max(now, claimed.last_line)
         line = format_line(stamp, _first_line(claimed, runtime.limits.max_attempts))
         claimed = replace(claimed, log_size=claimed.log_size + len(line), last_line=stamp)
-        claimed = runtime.stamped(claimed, f"{key}/claim{claimed.attempts}")
+        # Not the delivery's name alone: two deliveries may have the same one, and only one of them may ask for the build.
+        claimed = runtime.stamped(claimed, f"{key}/claim{claimed.attempts}/{runtime.chance.nonce()}")
         try:
             (version,) = runtime.store.commit([UpdateInvocation(claimed, found.version, line)])
         except StoreConflictError:
@@ -119,10 +124,11 @@ def _first_line(claimed: Invocation, max_attempts: int) -> str:
 def _carry_out(runtime: Runtime, claimed: Found[Invocation], key: str, answers: Answers) -> Sequence[Found[Invocation]]:
     found = claimed
     refusal: PermanentError | None = None
+    refused: Controller | None = None
     for round_ in range(runtime.limits.races):
         controller = runtime.controller(found.value, answers)
         if refusal is not None:
-            _fail_without_outcome(runtime, controller, refusal)
+            _fail_without_outcome(runtime, controller, refusal, refused or controller)
         else:
             _attempt(runtime, controller, may_exist=round_ > 0 or found.value.attempts > 1)
         try:
@@ -130,13 +136,30 @@ def _carry_out(runtime: Runtime, claimed: Found[Invocation], key: str, answers: 
         except StoreConflictError:
             again = reread(runtime, found.value)
             if again is None or not again.value.status.is_initial or again.value.attempts != claimed.value.attempts:
-                return ()  # it is over, or another attempt has taken it: that one finds our build by its tag
+                _disown(runtime, controller, again)
+                return ()
             found = again
         except PermanentError as error:
             if refusal is not None:
                 raise
-            refusal = error
+            refusal, refused = error, controller
     raise ComeAgainError(f"invocation {claimed.value.id} of {claimed.value.job_id} changes too fast to be recorded")
+
+
+def _disown(runtime: Runtime, controller: Controller, current: Found[Invocation] | None) -> None:
+    """Cancel the build of an attempt whose outcome can no longer be recorded, unless it is the recorded one.
+
+    An attempt that took over finds it by its tag; where the invocation is over nobody will look for it any more.
+    """
+    ours = controller.invocation
+    if current is None or not current.value.status.is_final or not ours.task_data:
+        return
+    if dict(current.value.task_data) == dict(ours.task_data):
+        return
+    logger.warning(
+        "launch_interrupted", job_id=ours.job_id, invocation_id=str(ours.id), error="it was ended meanwhile: canceling"
+    )
+    _cancel_what_may_run(runtime, controller)
 
 
 def _attempt(runtime: Runtime, controller: Controller, *, may_exist: bool) -> None:
@@ -188,12 +211,15 @@ def _try(runtime: Runtime, controller: Controller, *, may_exist: bool) -> None:
         _abort_after_all(runtime, controller)
 
 
-def _fail_without_outcome(runtime: Runtime, controller: Controller, refusal: PermanentError) -> None:
+def _fail_without_outcome(
+    runtime: Runtime, controller: Controller, refusal: PermanentError, refused: Controller
+) -> None:
     """The store can never take what the attempt has brought (its log, what it emitted, the refs of a repository): leave it out."""
     invocation, error = controller.invocation, str(refusal)
     logger.warning("launch_refused", job_id=invocation.job_id, invocation_id=str(invocation.id), error=error)
     controller.log(f"Fatal error: the outcome cannot be stored - {error}")
-    _cancel_what_may_run(runtime, controller)
+    # Whoever was refused may know the build by its ID; the look-up by its tag may not see it so soon.
+    _cancel_what_may_run(runtime, refused if refused.invocation.task_data else controller)
     controller.set_status(Status.FAILED)
 
 

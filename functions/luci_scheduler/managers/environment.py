@@ -43,7 +43,7 @@ class Environment:
     fetch: Fetch
     app_id: str
     hostname: str
-    token_secrets: Sequence[str]
+    token_secrets: Sequence[str] = field(repr=False)
     """The first signs notification tokens."""
     servers: Mapping[str, Server] = field(default_factory=dict)
     check_interval: int = 0

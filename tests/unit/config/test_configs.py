@@ -440,3 +440,50 @@ def test_a_commit_to_the_configs_has_them_read_at_once() -> None:
     assert world.queue.tasks == []
     world.app.note_config_changes([CommitEvent(repo, "refs/heads/main", "a" * 40)])
     assert [task.kind for task in world.queue.tasks] == ["sync"]
+
+
+class _Configs:
+    """A source of some projects' configs."""
+
+    def __init__(self, *files: ConfigFile) -> None:
+        self._files = files
+
+    def configs(self, in_force: Any) -> list[ConfigFile]:
+        """Return them."""
+        return list(self._files)
+
+
+_FOREIGN = 'trigger { id: "t" gitiles { repo: "https://github.com/x/y" refs: "refs/heads/main" } }'
+
+
+def test_a_paused_trigger_of_a_repository_elsewhere_stops_nobody() -> None:
+    """Such a repository is valid, as in the original: the trigger can be paused, and other projects get their configs."""
+    runtime = World("").runtime
+    sync_project(runtime, ConfigFile("p", _FOREIGN, "1"), "k")
+    pause_job(runtime, JobId("p/t"), "user:a@b.c", "why", "k1")
+    files = (
+        ConfigFile("p", _FOREIGN + ' job { id: "a" noop {} }', "2"),
+        ConfigFile("q", 'job { id: "a" noop {} }', "1"),
+    )
+    sync_sources(runtime, [_Configs(*files)], "k2")
+    assert [runtime.store.project(name).value.revision for name in "pq"] == ["2", "1"]  # type: ignore[union-attr]
+
+
+def test_a_defect_that_one_config_meets_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are in force, and the sync fails: somebody has to look."""
+    runtime = World("").runtime
+    text = 'job { id: "a" noop {} }'
+    monkeypatch.setattr("luci_scheduler.config.sync.read_config", _broken_for("p", read_config))
+    with pytest.raises(TransientError, match="project p met a defect"):
+        sync_sources(runtime, [_Configs(ConfigFile("p", text, "1"), ConfigFile("q", text, "1"))], "k")
+    assert runtime.store.project("p") is None
+    assert runtime.store.project("q") is not None
+
+
+def _broken_for(name: str, read: Any) -> Any:
+    def broken(project: str, *args: Any) -> Any:
+        if project == name:
+            raise ZeroDivisionError
+        return read(project, *args)
+
+    return broken

@@ -150,3 +150,31 @@ def test_sources_of_configs() -> None:
     text = '[{"kind": "gitiles", "project": "p", "repo": "https://a.googlesource.com/b"}]'
     (source,) = read_settings({**GOOD, "SCHEDULER_CONFIG_SOURCES": text}).config_sources
     assert (source.ref, source.path) == ("refs/heads/main", "luci-scheduler.cfg")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "fault"),
+    [
+        ("TOKEN_SECRETS", " \n\t\n", "SCHEDULER_TOKEN_SECRETS: has only blank lines"),
+        ("GITILES_URLS", '["https://x"]', "SCHEDULER_GITILES_URLS: must be a JSON object of texts"),
+        ("GITILES_URLS", '{"h": 1}', "SCHEDULER_GITILES_URLS: must be a JSON object of texts"),
+        ("BUILDBUCKET_SERVERS", '[{"host": 1, "publisher": "a@b"}]', "host of a server must be a text, not 1"),
+        ("CHECK_INTERVAL_SECONDS", "-1", "must not be negative"),
+    ],
+)
+def test_values_of_another_kind_are_refused(name: str, text: str, fault: str) -> None:
+    """At the start, and not when a build is first asked for."""
+    with pytest.raises(SettingsError, match=fault):
+        read_settings({**GOOD, PREFIX + name: text})
+
+
+def test_no_check_interval_is_the_eras_default() -> None:
+    """As the reference page says."""
+    assert read_settings({**GOOD, f"{PREFIX}CHECK_INTERVAL_SECONDS": "0"}).check_interval_seconds == 0
+
+
+def test_secrets_are_in_no_representation() -> None:
+    """Settings may end up in a traceback."""
+    settings = read_settings({**GOOD, f"{PREFIX}TOKEN_SECRETS": "canary-secret"})
+    assert settings.token_secrets == ("canary-secret",)
+    assert "canary-secret" not in repr(settings)

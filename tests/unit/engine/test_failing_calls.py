@@ -1,6 +1,7 @@
 """Calls that fail, are refused or go unanswered, notifications and timers ahead of what they are about: tried again, within limits."""
 
 import itertools
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -9,10 +10,12 @@ from luci_scheduler.core.errors import ComeAgainError, PermanentError, Transient
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.invocation import Status
+from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.abort import abort_invocation
 from luci_scheduler.engine.intake import accept_triggers
+from luci_scheduler.engine.outbox import trigger_task
 from luci_scheduler.engine.sweep import sweep
-from luci_scheduler.ports import BuildbucketError
+from luci_scheduler.ports import BuildbucketError, Task
 from tests.unit.engine.stub import NOOP, made, stub_world
 from tests.unit.engine.world import JOB, World, config
 
@@ -307,3 +310,55 @@ def test_hundreds_of_launches_that_fail_at_once_are_spread_over_deliveries() -> 
         world.tick(1)
     assert len(world.invocations()) == 301
     assert {invocation.status for invocation in world.invocations()[:-1]} == {Status.FAILED}
+
+
+def _nine_triggers(world: World) -> Task:
+    now = world.clock.now()
+    triggers = [Trigger(f"t{number}", now, "webui", order_in_batch=number) for number in range(9)]
+    return trigger_task(JOB, triggers, "d", now)
+
+
+MANY = "triggering_policy { max_concurrent_invocations: 20 max_batch_size: 1 }"
+
+
+def test_what_the_queue_does_not_take_is_left_to_the_sweep() -> None:
+    """Launches beyond the first few have no task then; the delivery is done nevertheless, and the others are not kept."""
+    world = World(config(policy=MANY))
+    enqueue = world.queue.enqueue
+
+    def refuse(task: Task) -> None:
+        if task.kind == "launch":
+            raise TransientError("the queue is down")
+        enqueue(task)
+
+    world.queue.enqueue = refuse  # type: ignore[method-assign]
+    world.run_task(_nine_triggers(world), "x")
+    world.queue.enqueue = enqueue  # type: ignore[method-assign]
+    assert Counter(invocation.status for invocation in world.invocations()) == {Status.RUNNING: 8, Status.STARTING: 1}
+    for _ in range(5):
+        world.tick(60)
+        sweep(world.runtime)
+    world.tick()
+    assert {invocation.status for invocation in world.invocations()} == {Status.RUNNING}
+
+
+def test_a_launch_task_that_comes_again_sees_to_its_own_claim() -> None:
+    """Its process died behind the claim: the launch is taken up when the claim ends, and not only by the sweep."""
+
+    class Died(BaseException):
+        pass
+
+    def die() -> None:
+        raise Died
+
+    world = World(config(policy=MANY))
+    world.run_task(_nine_triggers(world), "x")
+    (task,) = (task for task in world.queue.take_due(world.clock.now()) if task.kind == "launch")
+    world.buildbucket.on_schedule = die
+    with pytest.raises(Died):
+        world.run_task(task, "launch")
+    world.buildbucket.on_schedule = None
+    world.run_task(task, "launch")
+    world.tick(76)
+    assert {invocation.status for invocation in world.invocations()} == {Status.RUNNING}
+    assert len(world.buildbucket.builds) == 9

@@ -1,13 +1,17 @@
 """One build for an invocation, whatever goes wrong while it is asked for: it is found again, or canceled."""
 
+import threading
 from dataclasses import replace
 from typing import Any
 
+from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Status
+from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.abort import abort_invocation
+from luci_scheduler.engine.outbox import trigger_task
 from luci_scheduler.ports import BuildbucketError, UpdateInvocation
-from tests.unit.engine.world import JOB, World
+from tests.unit.engine.world import JOB, World, config
 
 
 def _unanswered() -> World:
@@ -207,3 +211,64 @@ def test_an_attempt_is_over_when_its_claim_ends() -> None:
     world.commit()
     assert len(claims) == 1
     assert ends == claims
+
+
+def test_one_message_delivered_twice_at_once_asks_for_each_build_once() -> None:
+    """The deliveries have the same name; the claim that one of them lost is not its own for that."""
+    world = World(config(policy="triggering_policy { max_concurrent_invocations: 2 max_batch_size: 1 }"))
+    world.buildbucket.forgets = True
+    now = world.clock.now()
+    triggers = [Trigger(name, now, "webui", order_in_batch=place) for place, name in enumerate("ab")]
+    task = trigger_task(JOB, triggers, "delivery", now)
+    asked, threads = [], []
+    second_asks, first_is_done = threading.Event(), threading.Event()
+
+    def meanwhile() -> None:
+        asked.append(threading.current_thread())
+        if len(asked) == 1:
+            threads.append(threading.Thread(target=world.run_task, args=(task, "same")))
+            threads[0].start()
+            second_asks.wait(30)
+        elif len(asked) == 2:
+            second_asks.set()
+            first_is_done.wait(30)
+
+    world.buildbucket.on_schedule = meanwhile
+    world.run_task(task, "same")
+    first_is_done.set()
+    threads[0].join()
+    assert world.buildbucket.calls == ["ScheduleBuild"] * 2
+    assert [invocation.status for invocation in world.invocations()] == [Status.RUNNING] * 2
+
+
+def test_a_launch_that_ends_behind_an_abort_cancels_what_it_has_made() -> None:
+    """The abort came after the claim's end, and did not see the build yet: only the launch knows it."""
+    world = World()
+    search = world.buildbucket._SearchBuilds
+
+    def meanwhile() -> None:
+        abort_invocation(world.runtime, JOB, world.invocations()[0].id, "user:a@example.com", "k")
+        world.clock.advance(76 * SECOND)
+        world.buildbucket._SearchBuilds = lambda _: {}  # type: ignore[method-assign]
+        world.tick()
+        world.buildbucket._SearchBuilds = search  # type: ignore[method-assign]
+
+    world.buildbucket.on_schedule = meanwhile
+    world.commit()
+    assert world.invocations()[0].status is Status.ABORTED
+    assert world.buildbucket.canceled == list(world.buildbucket.builds)
+
+
+def test_a_launch_whose_outcome_is_refused_cancels_what_it_has_made() -> None:
+    """By the ID that it was given: a look-up may not see the build so soon."""
+    world = World()
+    world.buildbucket._SearchBuilds = lambda _: {}  # type: ignore[method-assign]
+
+    def refuse(writes: list[Any]) -> None:
+        if any(isinstance(write, UpdateInvocation) and write.invocation.task_data for write in writes):
+            raise PermanentError("too large")
+
+    world.store.before_commit = refuse
+    world.commit()
+    assert world.invocations()[0].status is Status.FAILED
+    assert world.buildbucket.canceled == list(world.buildbucket.builds)

@@ -31,7 +31,7 @@ class LaunchInput:
     app_id: str
     hostname: str
     topic: str
-    token: str
+    token: str = field(repr=False)
     properties: Mapping[str, Any] = field(default_factory=dict)
     tags: Sequence[str] = ()
     """As the invocation keeps them: sorted."""

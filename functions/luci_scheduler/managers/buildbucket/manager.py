@@ -104,7 +104,9 @@ class BuildbucketManager:
             found = self._find(controller, face, given, "find to cancel")
             if found is None:
                 return
-            build_id = str(found.get("build", found)["id"])
+            build_id = str(found.get("build", found).get("id", ""))
+            if not build_id.isdigit():
+                raise PermanentError(f"Buildbucket's answer to the look-up has no ID of a build: {build_id!r}")
         host = invocation.task.fields["server"]
         self._ask(controller, "cancel", "cancel the build", lambda: face.cancel(host, build_id))
 
