@@ -98,6 +98,7 @@ def allocate(
     surplus, ordered = _surplus(runtime, job, sorted(triggers, key=sort_key), is_all=len(pending) < PENDING_READ)
     fitting = [*surplus, *_what_fits(runtime, job, ordered, started)]
     decision = triage(job, fitting, runtime.era_of(job.definition.task), now, len(surplus))
+    decision = _affordable(job, decision, runtime.limits.commit_bytes, started)
     invocations, creations, resolved = _invocations(
         runtime, job, decision, started=started, now=now, key=key, refusal=refusal
     )
@@ -208,6 +209,19 @@ def _invocations(
         creations.append(CreateInvocation(invocation, log))
         resolved.update(_all_of(request, identifier, ""))
     return invocations, creations, resolved
+
+
+def _affordable(job: Job, decision: Triage, limit: int, started: Instant) -> Triage:
+    """Leave out the requests that one commit cannot take beside the first ones: each invocation has a copy of the job's task.
+
+    Their triggers stay pending; the next triage, which the job asks for then, takes them up.
+    """
+    total = 0
+    for place, request in enumerate(decision.requests if len(decision.requests) > 1 else ()):
+        total += definition_bytes(new_invocation(job, request, InvocationId(0), started))
+        if place and total > limit:
+            return replace(decision, requests=decision.requests[:place])
+    return decision
 
 
 def _allocated(job: Job, request: Request, identifier: InvocationId, started: Instant, refusal: str) -> Invocation:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from luci_scheduler.adapters import documents
 from luci_scheduler.core.errors import PermanentError, TransientError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import SECOND, Instant
@@ -13,7 +14,15 @@ from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine import finish
 from luci_scheduler.engine.outbox import trigger_task
 from luci_scheduler.engine.sweep import sweep
-from luci_scheduler.ports import Commit, CreateInvocation, LogPage, PutJob
+from luci_scheduler.ports import (
+    Commit,
+    CreateInvocation,
+    CreateTrigger,
+    LogPage,
+    PutJob,
+    UpdateInvocation,
+    UpdateTrigger,
+)
 from tests.unit.engine.world import JOB, World, config
 
 
@@ -181,3 +190,33 @@ def test_a_poll_that_lost_a_race_decides_again(monkeypatch: pytest.MonkeyPatch) 
     _bring(world, "one", job_id=poller)
     assert [(item.status, item.attempts) for item in world.invocations(poller)] == [(Status.SUCCEEDED, 1)] * 2
     assert len(tries) <= 4
+
+
+@pytest.mark.parametrize("policy", ["max_batch_size: 1", "kind: NEWEST_FIRST"])
+def test_many_invocations_of_a_large_task_are_spread_over_commits(policy: str) -> None:
+    """Each has a copy of the task: together they would pass the ten MiB that Firestore takes in one commit."""
+    large = f'bucket: "ci" properties: "p:{"x" * 60_000}"'
+    slots = f"triggering_policy {{ max_concurrent_invocations: 500 {policy} }}"
+    world = World(config(policy=slots).replace('bucket: "ci"', large))
+    sizes: list[int] = []
+
+    def measure(writes: list[Any]) -> None:
+        sizes.append(sum(documents.stored_size(_document(write)) for write in writes))
+
+    world.store.before_commit = measure
+    _bring(world, *(f"t{number}" for number in range(200)))
+    _settle(world)
+    assert max(sizes) < 10 * 1024 * 1024
+    assert _pending(world) == []
+    assert len(world.buildbucket.builds) == 200
+
+
+def _document(write: Any) -> dict[str, Any]:
+    match write:
+        case CreateInvocation():
+            return dict(documents.encode_invocation(write.invocation))
+        case UpdateInvocation():
+            return dict(documents.encode_invocation_state(write.invocation))
+        case PutJob() | CreateTrigger() | UpdateTrigger():
+            return dict(documents.put(write)[1])
+    return {}
