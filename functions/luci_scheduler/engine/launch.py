@@ -149,15 +149,15 @@ def _carry_out(runtime: Runtime, claimed: Found[Invocation], key: str, answers: 
 def _disown(runtime: Runtime, controller: Controller, current: Found[Invocation] | None) -> None:
     """Cancel the build of an attempt whose outcome can no longer be recorded, unless it is the recorded one.
 
-    An attempt that took over finds it by its tag; where the invocation is over nobody will look for it any more.
+    An attempt that has taken over and is still at it finds the build by its tag; else nobody will look for it any more.
     """
     ours = controller.invocation
-    if current is None or not current.value.status.is_final or not ours.task_data:
+    if current is None or current.value.status.is_initial or not ours.task_data:
         return
     if dict(current.value.task_data) == dict(ours.task_data):
         return
     logger.warning(
-        "launch_interrupted", job_id=ours.job_id, invocation_id=str(ours.id), error="it was ended meanwhile: canceling"
+        "launch_interrupted", job_id=ours.job_id, invocation_id=str(ours.id), error="others were quicker: canceling"
     )
     _cancel_what_may_run(runtime, controller)
 

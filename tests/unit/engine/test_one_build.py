@@ -9,7 +9,7 @@ from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.abort import abort_invocation
-from luci_scheduler.engine.outbox import trigger_task
+from luci_scheduler.engine.outbox import launch_task, trigger_task
 from luci_scheduler.ports import BuildbucketError, UpdateInvocation
 from tests.unit.engine.world import JOB, World, config
 
@@ -257,6 +257,30 @@ def test_a_launch_that_ends_behind_an_abort_cancels_what_it_has_made() -> None:
     world.commit()
     assert world.invocations()[0].status is Status.ABORTED
     assert world.buildbucket.canceled == list(world.buildbucket.builds)
+
+
+def test_a_launch_that_was_overtaken_by_another_build_cancels_its_own() -> None:
+    """It stalled past its claim, and the next attempt neither saw its build nor was given the same one."""
+    world = World()
+    world.buildbucket.forgets = True
+    search, build = world.buildbucket._SearchBuilds, world.buildbucket._ScheduleBuild
+
+    def stall(request: Any) -> Any:
+        made = build(request)
+        world.buildbucket._ScheduleBuild = build  # type: ignore[method-assign]
+        world.buildbucket._SearchBuilds = lambda _: {}  # type: ignore[method-assign]
+        world.clock.advance(76 * SECOND)
+        (invocation,) = world.invocations()
+        world.run_task(launch_task(invocation, world.clock.now(), world.clock.now()), "another")
+        world.buildbucket._SearchBuilds = search  # type: ignore[method-assign]
+        return made
+
+    world.buildbucket._ScheduleBuild = stall  # type: ignore[method-assign]
+    world.commit()
+    (invocation,) = world.invocations()
+    assert invocation.status is Status.RUNNING
+    (lost,) = set(world.buildbucket.builds) - {invocation.task_data["build_id"]}
+    assert world.buildbucket.canceled == [lost]
 
 
 def test_a_launch_whose_outcome_is_refused_cancels_what_it_has_made() -> None:
