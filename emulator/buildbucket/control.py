@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Request, Response
 
 from emulator.buildbucket.faults import Canned, Fault
@@ -14,6 +15,7 @@ from emulator.buildbucket.identifiers import BuilderId
 from emulator.buildbucket.instants import parse_duration
 from emulator.buildbucket.notifications import NotificationFault
 from emulator.buildbucket.plans import announce_from_json, outcome_from_json, plan_from_json
+from emulator.buildbucket.serving import control_body
 from emulator.buildbucket.v2_build import build_to_json
 
 if TYPE_CHECKING:
@@ -31,7 +33,8 @@ _Handler = Callable[[Mapping[str, Any]], Any]
 class Control:
     """Answers requests below ``/control/``; everything it does the server's own methods do, too.
 
-    Success is 200 with JSON, what cannot be read 400, an unknown path 404; errors are ``{"error": "..."}``.
+    Success is 200 with JSON, what cannot be read 400, an unknown path 404, what a page sends 403, a body that is not declared to
+    be JSON 415; errors are ``{"error": "..."}``.
     """
 
     def __init__(self, server: BuildbucketServer) -> None:
@@ -60,11 +63,13 @@ class Control:
     def __call__(self, request: Request, path: str) -> Response:
         """Answer one request."""
         try:
-            body = request.get_json(force=True) if request.get_data() else {}
+            body = control_body(request)
             handler = self._handlers.get((request.method, path)) or self._build_handler(request.method, path)
             if handler is None:
                 return _reply({"error": f"no {request.method} /control/{path}"}, 404)
             result = handler(body)
+        except HTTPException as error:
+            return _reply({"error": error.description}, error.code or 400)
         except (KeyError, TypeError, ValueError) as error:
             return _reply({"error": f"{type(error).__name__}: {error}"}, 400)
         return _reply({} if result is None else result, 200)

@@ -142,23 +142,16 @@ def plan_from_json(value: object) -> Plan:
     """Read a plan from JSON; PlanError if it is none.
 
     ``{"steps": [{"start": {}, "after": "1s"}, {"end": {"status": "FAILURE"}, "after": "2s"}], "created": {"copies": 0},
-    "cancel_after": "5s"}`` or ``{"command": ["sh", "-c", "exit 1"], "start_after": "1s"}`` or ``{"manual": true}``.
+    "cancel_after": "5s"}`` or ``{"manual": true}``. A `Command` has no such form: whoever reaches a port must not run programs.
     """
     if not isinstance(value, Mapping):
         raise PlanError(f"a plan is an object, not {value!r}")
     created = announce_from_json(value.get("created"))
     if value.get("manual"):
         return Manual(created)
-    if "command" in value:
-        argv, env = value["command"], value.get("env", {})
-        if not (
-            isinstance(argv, list) and argv and all(isinstance(word, str) for word in argv) and isinstance(env, Mapping)
-        ):
-            raise PlanError("command must be a list of words, env an object")
-        return Command(tuple(argv), _duration(value.get("start_after", "0s")), dict(env), value.get("cwd"), created)
     steps = value.get("steps")
     if not isinstance(steps, list):
-        raise PlanError("a plan needs steps, command or manual")
+        raise PlanError("a plan needs steps or manual")
     notice = value.get("cancel_after", "30s")
     return Script(tuple(_step(step) for step in steps), created, None if notice is None else _duration(notice))
 

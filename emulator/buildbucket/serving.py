@@ -9,16 +9,41 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from werkzeug.exceptions import Forbidden, UnsupportedMediaType
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 from werkzeug.wrappers import Request, Response
+
+from emulator.ports import HOST
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
-__all__ = ["LocalServer", "compress", "cut_after", "cut_connection"]
+__all__ = ["LocalServer", "compress", "control_body", "cut_after", "cut_connection"]
 
 _POLL_SECONDS = 0.02
 _GZIP_FROM = 1024
+
+
+def control_body(request: Request) -> Any:
+    """Return the JSON of a request to a control endpoint, an empty object if it has none.
+
+    A control endpoint changes things and asks nobody for a token, so pages of other sites must not reach it: neither by a form
+    or a script (what a browser sends by itself is no JSON, and says that a page sent it), nor by a name of their own that leads
+    to this machine.
+
+    Raises:
+        werkzeug.exceptions.Forbidden: it is, or may be, of a page.
+        werkzeug.exceptions.UnsupportedMediaType: its body is not declared to be JSON.
+    """
+    if request.host.partition(":")[0] not in (HOST, "localhost"):
+        raise Forbidden("the control endpoint answers to this machine's own address only")
+    if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+        raise Forbidden("the control endpoint does not answer pages of other sites")
+    if not request.get_data():
+        return {}
+    if request.mimetype != "application/json":
+        raise UnsupportedMediaType("the body must be application/json")
+    return request.get_json()
 
 
 class _Handler(WSGIRequestHandler):

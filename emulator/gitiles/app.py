@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Request, Response
 
-from emulator.buildbucket.serving import compress, cut_after, cut_connection
+from emulator.buildbucket.serving import compress, control_body, cut_after, cut_connection
 from emulator.gitiles.errors import ErrorForm, GitilesError, error_response
 from emulator.gitiles.faults import GitilesFault, GitilesFaults, RequestRecord
 from emulator.gitiles.git import GitError
@@ -168,7 +169,9 @@ class GitilesApp:
         if handler is None:
             return _control_reply({"error": f"no {request.method} /control/{path}"}, 404)
         try:
-            result = handler(request.get_json(force=True) if request.get_data() else {})
+            result = handler(control_body(request))
+        except HTTPException as error:
+            return _control_reply({"error": error.description}, error.code or 400)
         except (KeyError, TypeError, ValueError) as error:
             return _control_reply({"error": f"{type(error).__name__}: {error}"}, 400)
         return _control_reply({} if result is None else result, 200)

@@ -140,8 +140,13 @@ class MemoryStore:
         """List a job's invocations, newest first."""
         with self._lock:
             ids = sorted(InvocationId(int(path[3])) for path in self._under("jobs", job_id, "invocations"))
-            wanted = [identifier for identifier in ids if after is None or identifier > after][:limit]
-            return self._readable([_path_of(job_id, identifier) for identifier in wanted], self._invocation_at)
+            left = [_path_of(job_id, identifier) for identifier in ids if after is None or identifier > after]
+            found: list[Invocation] = []
+            while left and len(found) < limit:
+                wanted = limit - len(found)
+                found += self._readable(left[:wanted], self._invocation_at)
+                left = left[wanted:]
+            return found
 
     def invocations_by_id(self, keys: Sequence[tuple[JobId, InvocationId]]) -> Sequence[Invocation]:
         """Read many invocations at once."""

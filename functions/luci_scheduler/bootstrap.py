@@ -108,8 +108,16 @@ def app() -> App:
     return _replaced[0] if _replaced else _from_environment()
 
 
-@cache
+_making = threading.Lock()
+
+
 def _from_environment() -> App:
+    with _making:  # the first requests of an instance come side by side, and `cache` lets each of them make one
+        return _made_once()
+
+
+@cache
+def _made_once() -> App:
     configure_logging()
     settings = read_settings(os.environ)  # the one place where the environment is handed over
     configure_logging(settings.project)  # again: only now it is known whose traces they are

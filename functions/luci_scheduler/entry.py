@@ -123,7 +123,9 @@ def _page(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
     from luci_scheduler.adapters.identity import UnauthenticatedError  # noqa: PLC0415 - only here and in ``task``
 
     if app.access.problem:
-        structlog.get_logger("luci_scheduler").error("access_denied_to_all", reason=app.access.problem)
+        structlog.get_logger("luci_scheduler").error(
+            "access_denied_to_all", reason=app.access.fault or app.access.problem
+        )
     if app.settings.local_user and not _LOOPBACK.fullmatch(request.host):
         # Everybody is taken for that user: a page of another site whose name is made to lead here must not be everybody.
         return _NOT_LOOPBACK, 403, {_MARK: "true", "Content-Type": "text/plain; charset=utf-8"}

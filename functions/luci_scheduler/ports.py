@@ -252,7 +252,10 @@ class Store(Pollers, Protocol):
         """Read an invocation and its debug log, trimmed as the original trims it: for people."""
 
     def invocations(self, job_id: JobId, limit: int, after: InvocationId | None = None) -> Sequence[Invocation]:
-        """List a job's invocations, newest first, without their logs, beginning behind ``after``."""
+        """List a job's invocations, newest first, without their logs, beginning behind ``after``.
+
+        Those that cannot be read are left out and do not count: fewer than ``limit`` are the last ones.
+        """
 
     def invocations_by_id(self, keys: Sequence[tuple[JobId, InvocationId]]) -> Sequence[Invocation]:
         """Read many invocations, without their logs, in one call, in no order; absent ones are left out."""

@@ -287,6 +287,18 @@ def _spoil(store: Store, path: tuple[str, ...], fields: dict[str, Any]) -> None:
         store._client.document(*names).update(fields)
 
 
+def test_invocations_that_cannot_be_read_do_not_end_a_list(store: Store) -> None:
+    """They are left out and do not count: fewer than asked for are the last ones."""
+    items = [_invocation(number) for number in range(6)]
+    store.commit([CreateInvocation(item, "log") for item in items])
+    for place in (1, 2):
+        path = ("jobs", JOB_ID, "invocations", documents.invocation_document_id(items[place].id))
+        _spoil(store, path, {"state": "["})
+    assert store.invocations(JOB_ID, 3) == [items[0], items[3], items[4]]
+    assert store.invocations(JOB_ID, 3, items[4].id) == [items[5]]
+    assert store.invocations(JOB_ID, 9) == [items[0], *items[3:]]
+
+
 def test_one_document_that_cannot_be_read_does_not_hide_the_others(store: Store) -> None:
     """Written by a newer version that was rolled back: it is logged by name and left out of whatever returns many."""
     other = JobId("zeta/job")

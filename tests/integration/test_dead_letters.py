@@ -9,7 +9,9 @@ import pytest
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 
 from emulator.official import OfficialEmulator
+from luci_scheduler.cli.dead_letter_commands import Letter
 from luci_scheduler.cli.main import main
+from luci_scheduler.cli.pubsub_letters import PubSubLetters
 
 pytestmark = pytest.mark.emulators
 
@@ -62,3 +64,11 @@ def test_listed_replayed_and_gone(project: str, capsys: pytest.CaptureFixture[st
     assert sorted(_pull(project, "gitiles-commit")) == [(b"1", {"k": "v"}), (b"2", {"k": "v"})]
     assert _pull(project, "gitiles-commit-dead-letter") == []
     assert main(["dead-letters", "list", "--cloud-project", f"{project}-none"], {}) in (0, 3)
+
+
+@pytest.mark.filterwarnings("ignore:The return_immediately flag is deprecated:DeprecationWarning")
+def test_attributes_may_have_the_names_of_the_librarys_arguments(project: str) -> None:
+    """Whoever publishes names them as they like."""
+    attributes = dict.fromkeys(("topic", "data", "ordering_key", "timeout", "retry", "messages"), "5")
+    PubSubLetters(project).publish(Letter("gitiles-commit-dead-letter", "r", "1", "", b"x", attributes))
+    assert _pull(project, "gitiles-commit") == [(b"x", attributes)]

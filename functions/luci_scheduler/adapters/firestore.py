@@ -184,11 +184,19 @@ class FirestoreStore:
     @_translated
     def invocations(self, job_id: JobId, limit: int, after: InvocationId | None = None) -> Sequence[Invocation]:
         """List a job's invocations, newest first."""
-        query = self._job_ref(job_id).collection("invocations").select(_INVOCATION_FIELDS)
-        query = query.order_by(FieldPath.document_id()).limit(limit)
-        if after is not None:
-            query = query.start_after({FieldPath.document_id(): self._invocation_ref(job_id, after)})
-        return _readable(query.stream(timeout=_TIMEOUT), _invocation_of)
+        ordered = self._job_ref(job_id).collection("invocations").select(_INVOCATION_FIELDS)
+        ordered = ordered.order_by(FieldPath.document_id())
+        found: list[Invocation] = []
+        while (wanted := limit - len(found)) > 0:
+            query = ordered.limit(wanted)
+            if after is not None:
+                query = query.start_after({FieldPath.document_id(): self._invocation_ref(job_id, after)})
+            snapshots = list(query.stream(timeout=_TIMEOUT))
+            found += _readable(snapshots, _invocation_of)
+            if len(snapshots) < wanted:
+                break
+            after = InvocationId(int(snapshots[-1].id))
+        return found
 
     @_translated
     def invocations_by_id(self, keys: Sequence[tuple[JobId, InvocationId]]) -> Sequence[Invocation]:

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NewType
 
+from luci_scheduler.core.identifiers import PROJECT_NAME
+
 __all__ = [
     "ANONYMOUS",
     "MAX_POLICY_BYTES",
@@ -42,7 +44,6 @@ ANONYMOUS = Identity("anonymous:anonymous")
 MAX_POLICY_BYTES = 256 * 1024
 
 _VERSION = 1
-_PROJECT = re.compile(r"[a-z0-9][a-z0-9_\-]{0,99}")
 _REALM = re.compile(r"@legacy|@root|@project|[a-z0-9][a-z0-9_.\-/]{0,399}")
 _GROUP = re.compile(r"[0-9A-Za-z_.\-/]{1,100}")
 _EMAIL = re.compile(r"[^\s@:]{1,200}@[^\s@:]{1,200}")
@@ -90,7 +91,9 @@ class Access:
     admins: frozenset[str] = frozenset()
     grants: tuple[_Grant, ...] = ()
     problem: str = ""
-    """Why nobody is allowed anything; empty if a policy is in force."""
+    """Why nobody is allowed anything, for anybody to read; empty if a policy is in force."""
+    fault: str = ""
+    """The same for the policy's owners: it quotes the policy."""
 
     def is_admin(self, identity: Identity) -> bool:
         """Whether ``identity`` may do everything, in every project."""
@@ -137,7 +140,8 @@ def load_access(text: str) -> Access:
     except AccessError as error:
         first, more = error.problems[0], len(error.problems) - 1
         also = f" (and {more} more)" if more else ""
-        return Access(problem=f"SCHEDULER_ACCESS is not valid, so nobody is allowed anything: {first}{also}")
+        problem = "SCHEDULER_ACCESS is not valid, so nobody is allowed anything: the console's log tells where"
+        return Access(problem=problem, fault=f"SCHEDULER_ACCESS: {first}{also}")
 
 
 def parse_access(text: str) -> Access:
@@ -207,7 +211,7 @@ class _Reader:
             place = f"grants[{number}]"
             members = self._object(place, item, required=("project", "role", "to"), optional=("realm",))
             project = self._text(
-                f"{place}.project", members.get("project", "*"), _PROJECT, "a project's name, or *", "*"
+                f"{place}.project", members.get("project", "*"), PROJECT_NAME, "a project's name, or *", "*"
             )
             realm = self._text(f"{place}.realm", members.get("realm", ""), _REALM, "a realm's short name", "")
             role = members.get("role", "READER")

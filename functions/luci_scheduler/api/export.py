@@ -19,7 +19,7 @@ from luci_scheduler.api.errors import failed_precondition
 from luci_scheduler.api.service import get_invocation_log, get_job
 from luci_scheduler.core.go_text import format_duration
 from luci_scheduler.core.identifiers import InvocationId, JobId, invocation_created, split_job_id
-from luci_scheduler.core.instants import DAY, MICROSECOND, MILLISECOND, SECOND, Instant, format_rfc3339
+from luci_scheduler.core.instants import DAY, HOUR, MICROSECOND, MILLISECOND, SECOND, Instant, format_rfc3339
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import TriggeringPolicy
 from luci_scheduler.core.trigger import Trigger
@@ -141,14 +141,15 @@ def _only_commit(invocation: Invocation) -> Trigger:
 
 
 def _entries(log: str, started: Instant) -> list[_Entry]:
-    """Return the log's stamped texts; stamps have no date: one that goes back belongs to the next day."""
+    """Return the log's stamped texts; stamps have no date: one that goes back by half a day belongs to the next."""
     found = list(_LINE.finditer(log))
     midnight = started - started % DAY
     entries: list[_Entry] = []
     for number, match in enumerate(found):
         hours, minutes, seconds, milliseconds = map(int, match.groups())
         at = midnight + (hours * 3600 + minutes * 60 + seconds) * SECOND + milliseconds * MILLISECOND
-        while at < (entries[-1].at if entries else started - started % MILLISECOND):
+        # By hours, not milliseconds: the lines of one log are of several machines, whose clocks differ a little.
+        while at + 12 * HOUR < (entries[-1].at if entries else started):
             midnight, at = midnight + DAY, at + DAY
         end = found[number + 1].start() if number + 1 < len(found) else len(log)
         entries.append(_Entry(Instant(at), log[match.end() : end].rstrip("\n")))

@@ -103,7 +103,7 @@ def trigger_of(message: Any) -> Trigger:
     if kind in ("gitiles", "buildbucket"):
         try:
             payload = _whole(json_format.MessageToDict(getattr(message, kind), preserving_proto_field_name=True))
-        except (RecursionError, ValueError) as error:
+        except (RecursionError, ValueError, json_format.Error) as error:
             raise invalid(f"the properties of trigger {message.id!r} cannot be read: {error}") from error
     elif kind == "noop":
         payload = {"data": message.noop.data}

@@ -136,10 +136,19 @@ def _method(request: HttpRequest) -> Method:
         raise ApiError(Code.UNIMPLEMENTED, "no such method")
     if request.method != "POST":
         raise _RefusedError(Code.UNIMPLEMENTED, "pRPC requests are POST", 405)
-    origin = request.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc != request.host:
+    if not _is_own(request.headers.get("Origin"), request.host):
         raise _RefusedError(Code.PERMISSION_DENIED, "pages of other sites may not call this API", 403)
     return method
+
+
+def _is_own(origin: str | None, host: str) -> bool:
+    if origin is None:
+        return True
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and parts.netloc == host
 
 
 def _check_headers(request: HttpRequest) -> int | None:

@@ -100,7 +100,10 @@ class _Checked:
 def _validate(options: argparse.Namespace) -> int:
     checked = []
     for path in options.files:
-        files = _files(path)
+        try:
+            files = _files(path)
+        except OSError as error:
+            return _unusable(f"{path}: {error.strerror or error}")
         if not files:
             return _unusable(f"there is no {FILE} in the folder {path}, nor in those within it")
         for file in files:

@@ -169,7 +169,7 @@ def _text(letter: Letter) -> str:
     text = letter.data.decode(errors="replace")
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # what nobody can read is what ends up here
         return text
     if isinstance(document, dict):
         document = {name: "..." if name in ("userData", "user_data") else item for name, item in document.items()}

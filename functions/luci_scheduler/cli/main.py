@@ -71,6 +71,10 @@ def main(
         return int(error.code)
     except KeyboardInterrupt:
         return int(Exit.INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read has enough. What is left in the buffer must not be tried again at the end of the process.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+        return int(Exit.DONE)
 
 
 def _completion(options: argparse.Namespace) -> int:

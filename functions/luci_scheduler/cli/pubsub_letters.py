@@ -9,6 +9,7 @@ from typing import Any
 from google.api_core import exceptions
 from google.auth.exceptions import GoogleAuthError, TransportError
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
+from google.pubsub_v1 import PublisherClient as PlainClient
 
 from luci_scheduler.cli.dead_letter_commands import Letter
 from luci_scheduler.cli.session import CommandError, Exit
@@ -18,6 +19,14 @@ __all__ = ["PubSubLetters"]
 _TIMEOUT = 10.0  # seconds
 
 
+class _PlainPublisher(PublisherClient):  # type: ignore[misc]
+    """Publishes a request as it is: the library's own ``publish`` takes an attribute named ``topic`` for its argument."""
+
+    def publish(self, **request: Any) -> Any:
+        """Publish at once, and not in batches."""
+        return PlainClient.publish(self, **request)
+
+
 class PubSubLetters:
     """``Letters`` of a cloud project; whatever fails raises ``CommandError`` and is not tried again."""
 
@@ -25,7 +34,7 @@ class PubSubLetters:
         self._project = project
         with _failures():
             self._subscriber: Any = SubscriberClient()
-            self._publisher: Any = PublisherClient()
+            self._publisher: Any = _PlainPublisher()
 
     def subscriptions(self) -> Sequence[str]:
         """Return the short names of all dead-letter subscriptions."""
@@ -71,7 +80,8 @@ class PubSubLetters:
         """Publish a message to its topic, as it was."""
         topic = f"projects/{self._project}/topics/{letter.topic}"
         with _failures():
-            self._publisher.publish(topic, letter.data, **letter.own_attributes).result(timeout=_TIMEOUT)
+            message = {"data": letter.data, "attributes": dict(letter.own_attributes)}
+            self._publisher.publish(request={"topic": topic, "messages": [message]}, retry=None, timeout=_TIMEOUT)
 
     def acknowledge(self, letter: Letter) -> None:
         """Be done with a message."""

@@ -139,7 +139,7 @@ class Session:
                 http.trust_env = not is_here  # a proxy would take what is for this machine to another
                 post = self._post or http.post
                 return post(url, data=body, headers=headers, timeout=_TIMEOUT, allow_redirects=False)
-        except requests.RequestException as error:
+        except (requests.RequestException, ValueError) as error:  # a host that is none is refused below the library
             # The library's text may hold the URL but never the headers.
             raise CommandError(f"{self.url} does not answer: {type(error).__name__}", Exit.UNAVAILABLE) from error
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from luci_scheduler.core.era import Era
+from luci_scheduler.core.identifiers import PROJECT_NAME
 from luci_scheduler.core.repo_url import parse_repo_url
 
 __all__ = ["BuildbucketServer", "ConfigSourceSetting", "Settings", "SettingsError", "read_settings"]
@@ -295,7 +296,6 @@ _SOURCE_KEYS: dict[str, tuple[set[str], set[str]]] = {
     "bucket": ({"project", "bucket", "object"}, set()),
 }
 """Kind → what must be said, what may be."""
-_PROJECT = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 
 def _sources(text: str) -> tuple[ConfigSourceSetting, ...]:
@@ -320,7 +320,7 @@ def _source(item: dict[str, str]) -> ConfigSourceSetting:
     if empty:
         raise ValueError(f"{', '.join(empty)} of a source of kind {kind} must be a text and not empty")
     source = ConfigSourceSetting(**item)
-    if source.project and not _PROJECT.fullmatch(source.project):
+    if source.project and not PROJECT_NAME.fullmatch(source.project):
         raise ValueError(f"{source.project!r} is no name of a project")
     if source.repo:
         parse_repo_url(source.repo)

@@ -54,7 +54,7 @@ def sync_sources(runtime: Runtime, sources: Iterable[ConfigSource], key: str) ->
     Costs one read for each project while nothing changes.
 
     Raises:
-        SchedulerError: the first that some project met; all others were dealt with. Try again.
+        SchedulerError: one that some project met, one that may pass first; all others were dealt with. Try again.
     """
     records = {record.id: record for record in runtime.store.projects()}
     troubles: list[SchedulerError] = []
@@ -67,7 +67,8 @@ def sync_sources(runtime: Runtime, sources: Iterable[ConfigSource], key: str) ->
                 _logger.warning("config_gone", project=record.id, jobs=len(record.job_ids))
                 _sync_or_note(runtime, ConfigFile(record.id, "", ""), key, troubles)
     if troubles:
-        raise troubles[0]
+        # One that may pass, or that somebody has to mend, before a refusal, behind which nobody would try again.
+        raise next((error for error in troubles if isinstance(error, TransientError)), troubles[0])
 
 
 def _read(

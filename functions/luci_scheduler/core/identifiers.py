@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from typing import NewType
 
 from luci_scheduler.core.instants import MILLISECOND, Instant, parse_rfc3339
 
 __all__ = [
+    "PROJECT_NAME",
     "InvocationId",
     "JobId",
     "invocation_created",
@@ -19,6 +21,9 @@ __all__ = [
     "timer_id",
     "timer_mutation",
 ]
+
+PROJECT_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+"""What a project may be called: wider than LUCI's own rule, as a folder's name is one, too."""
 
 JobId = NewType("JobId", str)
 """``<project>/<name>``."""

@@ -97,7 +97,7 @@ def _commit_end(
             if current is None or current.version != update.version:
                 raise
             if poller and job.version == lost_at:
-                raise  # neither has changed since the last race: another poll has, and what this one found is not news any more
+                raise  # the poller's record has changed instead: another poll was quicker, decide again
             lost_at = job.version
     raise ComeAgainError(f"job {invocation.job_id} changes too fast to record the end of invocation {invocation.id}")
 

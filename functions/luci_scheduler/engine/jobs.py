@@ -82,7 +82,8 @@ def pause_job(runtime: Runtime, job_id: JobId, who: str, reason: str, key: str) 
     changed = _change(
         runtime, job_id, key, lambda job, now: job_changes.paused(job, who, reason, now, runtime.chance.nonce)
     )
-    logger.info("job_paused", job_id=job_id, who=who, reason=reason)
+    if changed:
+        logger.info("job_paused", job_id=job_id, who=who, reason=reason)
     return changed
 
 
@@ -99,7 +100,8 @@ def resume_job(runtime: Runtime, job_id: JobId, who: str, reason: str, key: str)
     changed = _change(
         runtime, job_id, key, lambda job, now: job_changes.resumed(job, who, reason, now, runtime.chance.nonce)
     )
-    logger.info("job_resumed", job_id=job_id, who=who, reason=reason)
+    if changed:
+        logger.info("job_resumed", job_id=job_id, who=who, reason=reason)
     return changed
 
 

@@ -23,14 +23,15 @@ __all__ = ["launch", "needs_launch", "on_launch_task"]
 
 
 def on_launch_task(runtime: Runtime, found: Found[Invocation], attempts: int, key: str) -> Sequence[Found[Invocation]]:
-    """Carry out a launch task; one that was made before the latest attempt is stale and does nothing.
+    """Carry out a launch task; one that was made before the latest attempt is stale, and starts nothing.
 
     Returns what may start next, as `launch` does.
     """
     invocation, now = found.value, runtime.clock.now()
-    if invocation.attempts == attempts + 1 and invocation.status.is_initial and now < (invocation.claim_until or now):
+    claim_until = invocation.claim_until
+    if invocation.attempts == attempts + 1 and invocation.status.is_initial and claim_until and now < claim_until:
         # Perhaps this very task has claimed it and its process has died: somebody has to look when the claim ends.
-        runtime.queue.enqueue(launch_task(invocation, invocation.claim_until or now, now))
+        runtime.queue.enqueue(launch_task(invocation, claim_until, now))
     if invocation.attempts != attempts:
         return ()
     return _launch_here(runtime, found, key, Answers())
@@ -99,8 +100,7 @@ def _claim(runtime: Runtime, found: Found[Invocation], key: str) -> Found[Invoca
         stamp = max(now, claimed.last_line)
         line = format_line(stamp, _first_line(claimed, runtime.limits.max_attempts))
         claimed = replace(claimed, log_size=claimed.log_size + len(line), last_line=stamp)
-        # Not the delivery's name alone: two deliveries may have the same one, and only one of them may ask for the build.
-        claimed = runtime.stamped(claimed, f"{key}/claim{claimed.attempts}/{runtime.chance.nonce()}")
+        claimed = runtime.stamped(claimed, f"{key}/claim{claimed.attempts}")
         try:
             (version,) = runtime.store.commit([UpdateInvocation(claimed, found.version, line)])
         except StoreConflictError:
@@ -123,12 +123,11 @@ def _first_line(claimed: Invocation, max_attempts: int) -> str:
 
 def _carry_out(runtime: Runtime, claimed: Found[Invocation], key: str, answers: Answers) -> Sequence[Found[Invocation]]:
     found = claimed
-    refusal: PermanentError | None = None
-    refused: Controller | None = None
+    refused: tuple[Controller, PermanentError] | None = None
     for round_ in range(runtime.limits.races):
         controller = runtime.controller(found.value, answers)
-        if refusal is not None:
-            _fail_without_outcome(runtime, controller, refusal, refused or controller)
+        if refused is not None:
+            _fail_without_outcome(runtime, controller, *refused)
         else:
             _attempt(runtime, controller, may_exist=round_ > 0 or found.value.attempts > 1)
         try:
@@ -140,9 +139,9 @@ def _carry_out(runtime: Runtime, claimed: Found[Invocation], key: str, answers: 
                 return ()
             found = again
         except PermanentError as error:
-            if refusal is not None:
+            if refused is not None:
                 raise
-            refusal, refused = error, controller
+            refused = controller, error
     raise ComeAgainError(f"invocation {claimed.value.id} of {claimed.value.job_id} changes too fast to be recorded")
 
 
@@ -212,7 +211,7 @@ def _try(runtime: Runtime, controller: Controller, *, may_exist: bool) -> None:
 
 
 def _fail_without_outcome(
-    runtime: Runtime, controller: Controller, refusal: PermanentError, refused: Controller
+    runtime: Runtime, controller: Controller, refused: Controller, refusal: PermanentError
 ) -> None:
     """The store can never take what the attempt has brought (its log, what it emitted, the refs of a repository): leave it out."""
     invocation, error = controller.invocation, str(refusal)

@@ -99,12 +99,16 @@ class Runtime:
         return Controller(invocation, self.clock, self.chance, self.queue, answers)
 
     def stamped(self, invocation: Invocation, key: str) -> Invocation:
-        """Return the invocation as a commit shall write it: counter raised, delivery named, the sweep's instant set."""
+        """Return the invocation as a commit shall write it: counter raised, commit named, the sweep's instant set.
+
+        The name is the commit's own, and not just its delivery's: two deliveries may have the same one, and whoever finds a
+        commit must know whether it was its own.
+        """
         expires = None if invocation.finished is None else self.limits.expiry(invocation.finished)
         return replace(
             invocation,
             commits=invocation.commits + 1,
-            last_event=key,
+            last_event=f"{key}/{self.chance.nonce()}",
             next_due=_next_due(invocation),
             expires=expires,
         )

@@ -22,8 +22,7 @@ __all__ = ["look_again", "take_up_waiting"]
 def take_up_waiting(runtime: Runtime, job_id: JobId, key: str, *, asked_for: bool = False) -> list[Found[Invocation]]:
     """Triage a job's stored triggers and commit the outcome; return the invocations that are to be launched now.
 
-    Where nothing is pending the job is read only if a triage was ``asked_for``, which its document then says, until a look
-    that follows has been recorded.
+    Where nothing is pending the job is read only if a triage was ``asked_for``, which its document then says.
     """
     for _ in range(runtime.limits.races):
         pending = runtime.store.pending_triggers(job_id, PENDING_READ)
@@ -39,10 +38,11 @@ def take_up_waiting(runtime: Runtime, job_id: JobId, key: str, *, asked_for: boo
 
 
 def look_again(runtime: Runtime, job_id: JobId, asked: Instant, key: str) -> list[Found[Invocation]]:
-    """Take up what was recorded just before a slot came free, as the job's document asks for since ``asked``.
+    """Take up what was recorded just before a slot came free, and return what is to be launched; safe to repeat.
 
-    Returns what is to be launched. Where nothing was the request is withdrawn, and the triage log goes on telling of the triage that decided something. What
-    fails here is left to the sweep, as the request stands.
+    The job's document has asked for it since ``asked``. Where nothing was recorded the request is withdrawn, and the triage
+    log goes on telling of the triage that decided something. Raises nothing of the store's: what fails is left to the sweep,
+    as the request stands.
     """
     try:
         if runtime.store.pending_triggers(job_id, 1):

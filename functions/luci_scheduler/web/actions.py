@@ -43,13 +43,13 @@ def act(visit: Visit, action: str, job_id: JobId, invocation: str, form: Form, f
     from_elsewhere = fetch_site not in ("", "same-origin", "none")
     if from_elsewhere or not is_genuine(visit.secrets, token, visit.context.caller, runtime.clock.now()):
         raise PageError(403, _EXPIRED, _EXPIRED_HINT)
+    if action not in (_INVOCATION_ACTIONS if invocation else _JOB_ACTIONS):
+        raise PageError(404, "There is no such action.")
     try:
         if invocation:
             done = _INVOCATION_ACTIONS[action](visit, job_id, _invocation_id(invocation), form)
         else:
             done = _JOB_ACTIONS[action](visit, job_id, form)
-    except KeyError as error:
-        raise PageError(404, "There is no such action.") from error
     except ApiError as error:
         raise _page_error(error, action) from error
     return redirect(_next_page(job_id, invocation, done, form))

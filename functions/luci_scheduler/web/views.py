@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from luci_scheduler.core.errors import ComeAgainError, TransientError
+from luci_scheduler.api.errors import ApiError, Code
+from luci_scheduler.core.errors import SchedulerError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.engine.runtime import logger
 from luci_scheduler.web import pages
@@ -41,9 +42,14 @@ def _guarded(visit: Visit, respond: Callable[[], Answer]) -> Answer:
         return respond()
     except PageError as error:
         return visit.error(error.code, error.message, error.hint)
-    except (TransientError, ComeAgainError) as error:
+    except ApiError as error:
+        return visit.error(404 if error.code is Code.NOT_FOUND else 500, error.message)
+    except SchedulerError as error:
         logger.warning("page_failed", reason=str(error))
         return visit.error(500, "The page cannot be shown just now.")
+    except Exception:  # noqa: BLE001 - whatever it is, the visitor gets a page with its headers
+        logger.exception("page_fault")
+        return visit.error(500, "The page cannot be shown, because of a defect of the scheduler: its log tells more.")
 
 
 def _page(visit: Visit, parts: list[str]) -> Answer:

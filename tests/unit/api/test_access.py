@@ -87,7 +87,7 @@ def test_only_admins_are_admins() -> None:
         ({"version": 1, "groups": {"g": ["allUsers"]}}, "groups.g[0]: must be user:<e-mail> or domain:<name>, not"),
         ({"version": 1, "grants": {}}, "grants: must be a list"),
         ({"version": 1, "grants": [{}]}, 'grants[0]: "project" is missing'),
-        ({"version": 1, "grants": [{"project": "P", "role": "READER", "to": []}]}, "grants[0].project: must be a project's"),
+        ({"version": 1, "grants": [{"project": "a/b", "role": "READER", "to": []}]}, "grants[0].project: must be a project's"),
         ({"version": 1, "grants": [{"project": "p", "role": "ADMIN", "to": []}]}, "grants[0].role: must be one of READER,"),
         ({"version": 1, "grants": [{"project": "p", "role": [], "to": []}]}, "grants[0].role: must be one of READER,"),
         ({"version": 1, "grants": [{"project": "p", "realm": "p:ci", "role": "READER", "to": []}]}, "grants[0].realm: "),

@@ -10,8 +10,8 @@ import pytest
 
 from emulator.replay.player import play
 from emulator.replay.scenario import read_scenario
-from luci_scheduler.api.export import NotReplayableError, to_scenario
-from luci_scheduler.core.instants import format_rfc3339, parse_rfc3339
+from luci_scheduler.api.export import NotReplayableError, _entries, to_scenario
+from luci_scheduler.core.instants import MILLISECOND, Instant, format_rfc3339, parse_rfc3339
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import TaskDefinition, TriggeringPolicy
 from luci_scheduler.core.trigger import Trigger
@@ -217,3 +217,15 @@ def test_the_api_reads_three_documents_and_hides_what_is_not_visible() -> None:
     reply = client.call("GetDefinitions", {"project": "proj"}, service="scheduler.Operator")
     assert [item["jobRef"]["job"] for item in reply["definitions"]] == ["job", "poller"]
     assert client.call("GetDefinitions", {"project": "proj"}, STRANGER, "scheduler.Operator") == {}
+
+
+def test_stamps_that_go_back_a_little_are_of_one_day() -> None:
+    """The lines of a log are of several machines; only half a day back is another day."""
+    started = Instant(parse_rfc3339("2026-01-01T12:00:05.400Z"))
+    log = "[12:00:05.500] a\n[12:00:05.499] b\n[23:59:59.000] c\n[00:00:01.000] d\n"
+    assert [(entry.at - started) // MILLISECOND for entry in _entries(log, started)] == [
+        100,
+        99,
+        43_193_600,
+        43_195_600,
+    ]

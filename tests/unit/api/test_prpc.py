@@ -11,6 +11,7 @@ import pytest
 
 from luci_scheduler import entry
 from luci_scheduler.adapters.identity import UnauthenticatedError
+from luci_scheduler.api.access import load_access
 from luci_scheduler.api.description import json_name, openapi
 from luci_scheduler.api.methods import HANDLERS
 from luci_scheduler.api.schema import MESSAGES, METHODS, fields_of, message_class
@@ -214,6 +215,27 @@ def test_without_a_policy_everything_is_refused_and_says_so(access: str) -> None
     page = client.http("/jobs/proj/job", who=OWNER, method="GET")
     assert page.status_code == 403
     assert b"SCHEDULER_ACCESS" in page.data
+
+
+def test_a_faulty_policy_is_quoted_to_nobody() -> None:
+    """Whoever asks, known or not, is told that it is faulty; its owners find the place in the log."""
+    policy = json.dumps({"version": 1, "grants": [{"project": "p", "role": "READER", "to": ["usr:boss@corp.example"]}]})
+    client = Client(world_for(access=policy))
+    for answer in (client.post("GetJobs", {}), client.http("/", who=OWNER, method="GET")):
+        assert answer.status_code == 403
+        assert b"SCHEDULER_ACCESS is not valid" in answer.data
+        assert b"boss" not in answer.data
+    assert "boss@corp.example" in load_access(policy).fault
+
+
+@pytest.mark.parametrize("origin", ["http://[", "//localhost", "ftp://localhost", "null", "https://evil.example"])
+def test_an_origin_that_is_not_ours_is_refused(origin: str) -> None:
+    """Malformed ones, too."""
+    json_type = "application/json"
+    answer = Client(world_for()).http(
+        "/prpc/scheduler.Scheduler/GetJobs", b"{}", OWNER, Content_Type=json_type, Accept=json_type, Origin=origin
+    )
+    assert answer.status_code == 403
 
 
 def test_pages_show_what_the_caller_may_see() -> None:

@@ -1,6 +1,9 @@
 """The command: what it asks of the API, what it writes, and how it ends."""
 
 import io
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -398,3 +401,28 @@ def test_answers_of_no_console(console: Any, code: int, capsys: pytest.CaptureFi
     captured = capsys.readouterr()
     assert "canary-token" not in captured.out + captured.err
     assert console.sent["Authorization"] == "Bearer canary-token"
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".example"])
+def test_a_host_that_is_none_is_told_in_a_line(host: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a traceback."""
+    arguments = ["jobs", "--url", f"https://{host}"]
+    assert main(arguments, {"LUCI_SCHEDULER_TOKEN": "t"}) == Exit.UNAVAILABLE
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_path_that_cannot_be_looked_at_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """As one that is not there is."""
+    assert main(["config", "validate", "x" * 5000], {}) == Exit.WRONG_USAGE
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    """As ``luci-scheduler completion bash | true``."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "luci_scheduler.cli.main", "completion", "bash"]
+    with subprocess.Popen(command, stdout=write, stderr=subprocess.PIPE) as process:
+        os.close(write)
+        error = process.communicate(timeout=60)[1]
+    assert (process.returncode, error) == (0, b"")

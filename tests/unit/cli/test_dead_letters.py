@@ -195,3 +195,9 @@ def test_whatever_fails_at_pubsub_has_its_exit_code(
             call()
         assert raised.value.code == code
         assert "\n" not in str(raised.value)
+
+
+def test_what_nobody_can_read_is_listed_as_it_is() -> None:
+    """It is what ends up there."""
+    deep = b"[" * 100_000
+    assert dead_letter_commands._text(Letter(COMMITS, "r", "1", "", deep, {})) == deep.decode()

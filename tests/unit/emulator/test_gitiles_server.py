@@ -295,3 +295,5 @@ class TestPlaces:
         for path, body in (("faults", {"effect": "magic"}), ("settings", {"nope": 1}), ("hidden", {})):
             assert control("POST", path, body).status_code == 400
         assert control("PUT", "nothing").status_code == 404
+        from_page = {"Origin": "https://evil.example"}
+        assert requests.delete(f"{server.url}/control/faults", headers=from_page, timeout=5).status_code == 403

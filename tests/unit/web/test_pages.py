@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from luci_scheduler.core.errors import TransientError
+from luci_scheduler.core.errors import PermanentError, TransientError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import MINUTE, Instant
 from luci_scheduler.core.invocation import Invocation, Status
@@ -289,3 +289,25 @@ def test_the_caller_is_named() -> None:
     """In every page's head."""
     world = world_for()
     assert OWNER in Visitor(world).page("/").all("header")[0].text
+
+
+@pytest.mark.parametrize("error", [KeyError("field"), ZeroDivisionError(), PermanentError("refused")])
+def test_a_defect_is_a_page_with_its_headers(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    """On a page, its twin and in an action: 500, nothing of the cause, and a line in the log."""
+    world = world_for()
+    visitor = Visitor(world)
+    form = visitor.page("/jobs/proj/job").form("/actions/triggerJob/proj/job")
+    assert form is not None
+
+    def fail(_: Any) -> Any:
+        raise error
+
+    world.store.job = fail  # type: ignore[method-assign]
+    answers = [visitor.get("/jobs/proj/job"), visitor.post("/actions/triggerJob/proj/job", form)]
+    for answer in answers:
+        assert answer.status_code == 500
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        assert "cannot be shown" in answer.text
+    twin = visitor.get("/jobs/proj/job?format=json")
+    assert (twin.status_code, twin.is_json) == (500, True)
+    assert "page_f" in capsys.readouterr().out

@@ -4,6 +4,7 @@
 (() => {
   const PERIOD = 2000;
   const SLOW = 15000;
+  const FRESH = 60000;
   // Somebody who presses a button twice means it once.
   document.addEventListener("submit", (event) => {
     const button = event.target.querySelector("button");
@@ -13,7 +14,9 @@
   if (!document.querySelector("[data-live]")) return;
 
   const isFinal = () => document.querySelector("[data-final]") !== null;
-  const isActive = () => document.querySelector("[data-live-text], .label.info, .label.running") !== null;
+  // The log of one invocation is followed closely; lists cost hundreds of reads, and are so only just behind an action.
+  const isActive = () =>
+    document.querySelector("[data-live-text]") !== null || (location.search.includes("done=") && performance.now() < FRESH);
 
   // A region in which somebody works (an open form, the focus) is left alone until the next time.
   const isBusy = (region) => region.contains(document.activeElement) || region.querySelector("details[open]") !== null;
@@ -65,7 +68,7 @@
         // The network comes back or it does not: the next round shows.
       }
       next();
-    }, isActive() || location.search.includes("done=") ? PERIOD : SLOW);
+    }, isActive() ? PERIOD : SLOW);
   }
 
   next();

@@ -1,5 +1,6 @@
 """Faults of the Buildbucket server's answers, its request log, its control endpoint and its page."""
 
+import json
 import time
 
 import pytest
@@ -114,6 +115,35 @@ class TestFaults:
 
 class TestControl:
     """The same over HTTP."""
+
+    PLAN = json.dumps({"builder": "*", "plan": {"manual": True}})
+
+    @pytest.mark.parametrize(
+        ("headers", "code"),
+        [
+            ({}, 200),
+            ({"Sec-Fetch-Site": "none"}, 200),
+            ({"Origin": "https://evil.example"}, 403),
+            ({"Origin": "null"}, 403),
+            ({"Sec-Fetch-Site": "cross-site"}, 403),
+            ({"Sec-Fetch-Site": "same-site"}, 403),
+            ({"Host": "evil.example"}, 403),
+            ({"Content-Type": "text/plain"}, 415),
+            ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
+        ],
+    )
+    def test_pages_of_other_sites_do_not_reach_it(self, server, headers, code):
+        """Neither by a form or a script, nor by a name that leads here."""
+        sent = {"Content-Type": "application/json", **headers}
+        answer = requests.post(f"{server.url}/control/plans", data=self.PLAN, headers=sent, timeout=5)
+        assert answer.status_code == code
+        assert ("error" in answer.json()) == (code != 200)
+
+    def test_nobody_runs_programs_over_http(self, server):
+        """A command is for those who have the server in Python."""
+        plan = {"builder": "*", "plan": {"command": ["sh", "-c", "exit 1"]}}
+        answer = control(server, "POST", "plans", plan)
+        assert (answer.status_code, answer.json()) == (400, {"error": "PlanError: a plan needs steps or manual"})
 
     def test_faults(self, server):
         """Faults are added, listed and cleared; what cannot be read is 400."""
