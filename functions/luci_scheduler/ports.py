@@ -338,12 +338,17 @@ class BuildbucketError(Exception):
     """A call to Buildbucket failed.
 
     ``code`` is the gRPC code's name in v2 (``NOT_FOUND``) and the HTTP status in v1; the text holds no secret.
+    ``throttled`` and ``retry_after`` mean the same as in `core.errors.TransientError`.
     """
 
-    def __init__(self, code: str, message: str, *, transient: bool) -> None:
+    def __init__(
+        self, code: str, message: str, *, transient: bool, throttled: bool = False, retry_after: int = 0
+    ) -> None:
         super().__init__(f"{code}: {message}" if message else code)
         self.code = code
         self.transient = transient
+        self.throttled = throttled
+        self.retry_after = retry_after
 
 
 class Buildbucket(Protocol):

@@ -33,6 +33,18 @@ class SchedulerError(Exception):
 class TransientError(SchedulerError):
     """Trying again later may succeed; nothing of this attempt was kept unless the raiser says so."""
 
+    def __init__(self, message: str = "", *, throttled: bool = False, retry_after: int = 0) -> None:
+        """Make the error.
+
+        Args:
+            message: what failed, without secrets.
+            throttled: whether the other side refused because it gets too many requests (a quota).
+            retry_after: nanoseconds that the other side asked to wait; 0 if it named no time.
+        """
+        super().__init__(message)
+        self.throttled = throttled
+        self.retry_after = retry_after
+
 
 class StoreConflictError(TransientError):
     """A document was not in the state that the commit required; nothing was written. Re-read and decide again."""
