@@ -103,7 +103,11 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--configs", type=Path, metavar="FOLDER", help="where <project>/luci-scheduler.cfg are, if not in --folder"
     )
-    parser.add_argument("--project", default="local-cloud", help="the cloud project (default: %(default)s)")
+    parser.add_argument(
+        "--project",
+        default="",
+        help="the cloud project (default: a name that a web page cannot guess, for the official emulators answer any page)",
+    )
     parser.add_argument(
         "--protocol", choices=["v1", "v2"], default="v2", help="the Buildbucket API (default: %(default)s)"
     )

@@ -49,7 +49,7 @@ def _cloud(options: argparse.Namespace, folder: Path | None) -> LocalCloud:
         folder=folder,
         check_interval_seconds=options.check_interval,
         protocol=options.protocol,
-        project=options.project,
+        **({"project": options.project} if options.project else {}),
         console_port=options.console_port,
         store=options.store,
         speed=options.speed,

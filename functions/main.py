@@ -39,3 +39,4 @@ def console(request: flask.Request) -> flask.typing.ResponseReturnValue:
 
 
 entry.log_refusals(flask.current_app)
+entry.refuse_other_sites(flask.current_app)

@@ -285,8 +285,7 @@ def _body(request: Request) -> Any:
 
 
 def _json_response(body: Mapping[str, Any], status: int) -> Response:
-    headers = {"Content-Type": _V1_TYPE, "Access-Control-Allow-Origin": "*"}
-    return Response(json.dumps(body, sort_keys=True, indent=1), status, headers)
+    return Response(json.dumps(body, sort_keys=True, indent=1), status, content_type=_V1_TYPE)
 
 
 def _with_headers(response: Response, headers: Mapping[str, str]) -> Response:

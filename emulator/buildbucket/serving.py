@@ -9,11 +9,11 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from werkzeug.exceptions import Forbidden, UnsupportedMediaType
+from werkzeug.exceptions import UnsupportedMediaType
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 from werkzeug.wrappers import Request, Response
 
-from emulator.ports import HOST
+from emulator.loopback import OwnSiteOnly
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
@@ -25,20 +25,11 @@ _GZIP_FROM = 1024
 
 
 def control_body(request: Request) -> Any:
-    """Return the JSON of a request to a control endpoint, an empty object if it has none.
-
-    A control endpoint changes things and asks nobody for a token, so pages of other sites must not reach it: neither by a form
-    or a script (what a browser sends by itself is no JSON, and says that a page sent it), nor by a name of their own that leads
-    to this machine.
+    """Return the JSON of a request to a control endpoint; an empty object if the request has no body.
 
     Raises:
-        werkzeug.exceptions.Forbidden: it is, or may be, of a page.
-        werkzeug.exceptions.UnsupportedMediaType: its body is not declared to be JSON.
+        werkzeug.exceptions.UnsupportedMediaType: the body is not declared to be JSON.
     """
-    if request.host.partition(":")[0] not in (HOST, "localhost"):
-        raise Forbidden("the control endpoint answers to this machine's own address only")
-    if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
-        raise Forbidden("the control endpoint does not answer pages of other sites")
     if not request.get_data():
         return {}
     if request.mimetype != "application/json":
@@ -81,10 +72,13 @@ class _Server(ThreadedWSGIServer):
 
 
 class LocalServer:
-    """Serves a WSGI application from a thread. Port 0 picks a free one, which `url` tells once it runs."""
+    """Serves a WSGI application from a thread. Port 0 picks a free one, which `url` tells once it runs.
+
+    Every HTTP server of the local cloud in this process is one of these, so none is open to pages of other sites.
+    """
 
     def __init__(self, app: WSGIApplication, host: str, port: int) -> None:
-        self._app = app
+        self._app = OwnSiteOnly(app)
         self._host = host
         self._port = port
         self._server: _Server | None = None

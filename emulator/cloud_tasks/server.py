@@ -88,6 +88,7 @@ class CloudTasksServer:
         if self._rpc is not None:
             raise RuntimeError("a server starts once")
         keys = KeysServer(self._issuer, self._host, self._keys_port)
+        keys.start()
         service = CloudTasksService(lambda: self._queues, self._lock, self._clock, self._wake)
         self._rpc = grpc.server(
             self._rpc_threads,
@@ -97,11 +98,10 @@ class CloudTasksServer:
         try:
             self._port = self._rpc.add_insecure_port(f"{self._host}:{self._port}")
         except RuntimeError as error:
-            keys.close()
+            keys.stop()
             raise OSError(f"cannot listen on {self._host}:{self._port}") from error
         self._rpc.start()
         self._keys = keys
-        keys.start()
         if self._dispatcher is not None:
             self._dispatcher.start()
         return self

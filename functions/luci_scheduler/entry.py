@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +11,10 @@ from werkzeug.exceptions import HTTPException
 
 from luci_scheduler.api.context import Context
 from luci_scheduler.bootstrap import App
+from luci_scheduler.bootstrap import app as this_app
 from luci_scheduler.core.commit_event import MAX_EVENT_BYTES, parse_commit_events
 from luci_scheduler.core.errors import MalformedError, TransientError
+from luci_scheduler.core.loopback import foreign_request
 from luci_scheduler.core.notification_token import find_token, verify_token
 from luci_scheduler.engine.commit import on_commits
 from luci_scheduler.engine.tasks import on_task
@@ -24,7 +25,7 @@ from luci_scheduler.tracing import brought_trace, delivery_trace, isolated
 from luci_scheduler.web.views import answer, submit
 from luci_scheduler.web.visit import Visit
 
-__all__ = ["commit", "finish", "log_refusals", "notification", "page", "task"]
+__all__ = ["commit", "finish", "log_refusals", "notification", "page", "refuse_other_sites", "task"]
 
 _MAX_FORM_BYTES = 1 << 16
 _MAX_TASK_BYTES = 1 << 20  # Cloud Tasks takes at most a megabyte
@@ -32,8 +33,6 @@ _MAX_TASK_BYTES = 1 << 20  # Cloud Tasks takes at most a megabyte
 # last a quarter of an hour. After that it is dropped: a queue has no dead letters.
 _MALFORMED_RETRIES = 10
 _MARK = "X-Settled"
-_LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
-_NOT_LOOPBACK = "With SCHEDULER_LOCAL_USER set the console answers to localhost, 127.0.0.1 and [::1] only\n"
 
 Outcome = tuple[str, int]
 
@@ -126,9 +125,6 @@ def _page(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
         structlog.get_logger("luci_scheduler").error(
             "access_denied_to_all", reason=app.access.fault or app.access.problem
         )
-    if app.settings.local_user and not _LOOPBACK.fullmatch(request.host):
-        # Everybody is taken for that user: a page of another site whose name is made to lead here must not be everybody.
-        return _NOT_LOOPBACK, 403, {_MARK: "true", "Content-Type": "text/plain; charset=utf-8"}
     if request.path.startswith("/prpc/"):
         return _call(app, request)
     if request.method not in ("GET", "HEAD", "POST"):
@@ -183,6 +179,20 @@ def log_refusals(server: flask.Flask) -> None:
         return response
 
     server.after_request(log)
+
+
+def refuse_other_sites(server: flask.Flask, app: Callable[[], App] = this_app) -> None:
+    """In the local cloud, answer 403 to each request that a page of another site may have sent.
+
+    There the console takes every caller for the developer, and the event functions believe every caller.
+    """
+
+    def refuse() -> flask.typing.ResponseReturnValue | None:
+        reason = foreign_request(flask.request.method, flask.request.headers.get) if app().settings.local else ""
+        headers = {_MARK: "true", "Content-Type": "text/plain; charset=utf-8"}
+        return (f"{reason}\n", 403, headers) if reason else None
+
+    server.before_request(refuse)
 
 
 def _payload(request: flask.Request) -> dict[str, Any]:

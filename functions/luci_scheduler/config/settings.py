@@ -145,7 +145,8 @@ class Settings:
     cloud_tasks_endpoint: str = ""
     """``host:port`` of a Cloud Tasks server without TLS (the local cloud)."""
     local: bool = False
-    """Whether this is the local cloud: no OAuth towards Buildbucket and Gitiles, and ``url_fetch`` of plain http, too."""
+    """Whether this is the local cloud: no OAuth towards Buildbucket and Gitiles, ``url_fetch`` of plain http, too, and an answer to
+    requests for loopback hosts only, none to pages of other sites."""
 
     @property
     def topics_in(self) -> str:

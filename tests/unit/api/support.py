@@ -73,6 +73,7 @@ class Client:
                 provide_automatic_options=False,
             )
         entry.log_refusals(server)
+        entry.refuse_other_sites(server, lambda: self._app)
         self._client = server.test_client()
 
     def _serve(self, **_: str) -> flask.typing.ResponseReturnValue:

@@ -171,7 +171,7 @@ def test_what_pages_load_is_there_and_kept_by_its_content() -> None:
 @pytest.mark.parametrize("host", ["localhost", "LocalHost:8080", "127.0.0.1", "127.0.0.1:8080", "[::1]:8080", "[::1]"])
 def test_the_local_console_answers_to_loopback_hosts(host: str) -> None:
     """On any port; elsewhere, where callers prove who they are, the host does not matter."""
-    assert _codes(Client(world_for(local_user=ADMIN)), host) == [200, 200, 200]
+    assert _codes(Client(world_for(local=True)), host) == [200, 200, 200]
 
 
 @pytest.mark.parametrize(
@@ -186,10 +186,17 @@ def test_the_local_console_answers_to_loopback_hosts(host: str) -> None:
 )
 def test_the_local_console_answers_to_no_name_that_was_made_to_lead_to_it(host: str) -> None:
     """Neither pages nor API: there everybody is an administrator, another site's page included."""
-    client = Client(world_for(local_user=ADMIN))
+    client = Client(world_for(local=True))
     assert _codes(client, host) == [403, 403, 403]
     assert "localhost, 127.0.0.1 and [::1] only" in client.http("/", method="GET", Host=host).text
     assert _codes(Client(world_for()), host) == [200, 200, 200]
+
+
+def test_the_local_console_answers_no_page_of_another_site() -> None:
+    """Pages and API; where callers prove who they are, the headers of a link or a script do not matter."""
+    for headers in ({"Origin": "https://evil.example.com"}, {"Sec_Fetch_Site": "cross-site"}):
+        assert Client(world_for(local=True)).http("/", method="GET", **headers).status_code == 403
+        assert Client(world_for()).http("/", method="GET", **headers).status_code == 200
 
 
 def _codes(client: Client, host: str) -> list[int]:
