@@ -37,6 +37,8 @@ _ERROR_CODES = {
     403: "NOT_AUTHORIZED",
     404: "OBJECT_NOT_FOUND",
 }
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
+_LONGEST_PATH, _LONGEST_NAME = 2048, 255  # bytes; file systems take no longer names
 _EFFECTS = frozenset({"error", "slow", "cut", "cut_body"})
 
 
@@ -104,6 +106,7 @@ class GitilesApp:
         try:
             if request.method not in {"GET", "HEAD"}:
                 return Response("method not allowed\n", 405, {"Allow": "GET, HEAD"})
+            _check_text(request)
             self._check_token(request, target)
             return self._page(request, target)
         except GitilesError as error:
@@ -187,6 +190,18 @@ class GitilesApp:
         self.zones = bool(body.get("zones", self.zones))
         self.errors = body.get("errors", self.errors)
         self.strict_auth = bool(body.get("strict_auth", self.strict_auth))
+
+
+def _check_text(request: Request) -> None:
+    """Refuse what can be neither a ref nor a file: git and file systems fail at such names, each in its own way."""
+    path = request.path.encode()
+    names = path.split(b"/")
+    if _CONTROL.search(request.path) or len(path) > _LONGEST_PATH or max(map(len, names)) > _LONGEST_NAME:
+        raise GitilesError(400, "CANNOT_PARSE_GITILES_VIEW")
+    if any(_CONTROL.search(value) for values in request.args.listvalues() for value in values):
+        raise GitilesError(400, "INCORECT_PARAMETER")
+    if any(name in (b".", b"..") for name in names):
+        raise GitilesError(404, "OBJECT_NOT_FOUND")
 
 
 def dump_json(value: object) -> str:

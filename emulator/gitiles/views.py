@@ -141,16 +141,16 @@ class RepositoryViews:
         if not names:
             return []
         text = "".join(f"{name}\n" for name in names)
-        return git(self._path, "cat-file", "--batch-check", stdin=text.encode()).decode(errors="replace").splitlines()
+        return _lines(git(self._path, "cat-file", "--batch-check", stdin=text.encode()))
 
     def _walk(self, revisions: list[str], path: str, query: MultiDict[str, str]) -> list[str]:
         arguments = [option for name, option in _FLAGS.items() if _is_on(query, name)]
         arguments += [f"--{name}={query[name]}" for name in ("author", "committer") if query.get(name)]
-        if path and _is_on(query, "follow"):
-            output = git(self._path, "log", "--format=%H", "--follow", *arguments, *revisions, "--", path)
-        else:
-            output = git(self._path, "rev-list", *arguments, *revisions, "--", *([path] if path else []))
-        return output.decode().split()
+        command = ["log", "--format=%H", "--follow"] if path and _is_on(query, "follow") else ["rev-list"]
+        try:
+            return git(self._path, *command, *arguments, *revisions, "--", *([path] if path else [])).decode().split()
+        except GitError as error:  # the revisions exist, so the author or committer is no regular expression
+            raise GitilesError(400, "INCORECT_PARAMETER") from error
 
     def _page(self, ids: list[str], query: MultiDict[str, str]) -> dict[str, Any]:
         size = _page_size(query.get("n"))
@@ -175,11 +175,11 @@ class RepositoryViews:
     def _all_refs(self) -> dict[str, dict[str, str]]:
         refs: dict[str, dict[str, str]] = {}
         line_format = "%(refname)%00%(objectname)%00%(*objectname)%00%(symref)"
-        for line in git(self._path, "for-each-ref", f"--format={line_format}").decode(errors="replace").splitlines():
+        for line in _lines(git(self._path, "for-each-ref", f"--format={line_format}")):
             name, value, peeled, target = line.split("\0")
             refs[name] = _ref(value, peeled, target)
         try:
-            target = git(self._path, "symbolic-ref", "--quiet", "HEAD").decode().strip()
+            target = git(self._path, "symbolic-ref", "--quiet", "HEAD").decode(errors="replace").strip()
             head = refs[target]["value"] if target in refs else ""
         except GitError:
             target, head = "", git(self._path, "rev-parse", "HEAD").decode().strip()
@@ -189,6 +189,11 @@ class RepositoryViews:
 def _ref(value: str, peeled: str, target: str) -> dict[str, str]:
     entry = {"value": value, "peeled": peeled, "target": target}
     return {name: text for name, text in entry.items() if text}
+
+
+def _lines(output: bytes) -> list[str]:
+    """Split git's output at line feeds only; a ref's name may hold other characters that end a line elsewhere."""
+    return output.decode(errors="replace").split("\n")[:-1]
 
 
 def _is_plain(revision: str) -> bool:

@@ -1,6 +1,7 @@
 """The Gitiles server's refs, places, formats, errors and faults."""
 
 import base64
+import http.client
 import json
 import re
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from emulator.errors import LocalCloudError
 from emulator.gitiles import Entry, GitilesFault, GitilesServer, Repository
 from emulator.gitiles.testing import GUARD, commit_history, fetch_json, get_page, page_commits
 
@@ -205,6 +207,84 @@ class TestErrors:
     def loose_commit(repository, number):
         """Return the hash of one more root commit."""
         return repository.commit(f"{number}", {}, f"n{number % 3}", parents=[])
+
+
+class TestOddRequests:
+    """Paths and queries that no client of ours sends; a server on a developer's machine answers them all the same."""
+
+    @pytest.fixture(autouse=True)
+    def files(self, repository):
+        """Two commits of two files."""
+        repository.commit("first", {"file": "1"})
+        return repository.commit("second", {"other": "2"})
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/h/%00/x",
+            "/tint%00/+refs",
+            "/tint/+log/main%00",
+            "/tint/+/main%0D",
+            "/tint/+log/main/file%00",
+            "/tint/+log/main/a%0Ab",
+            f"/{'a' * 300}/+refs",
+            f"/h/{'a' * 5000}/x",
+            f"/tint/+log/main/{'a/' * 1500}b",
+            "/tint/+log/main?s=main%00",
+            "/tint/+log/main?author=a%00b",
+            "/tint/+log/main?author=%5B",
+            "/tint/+log/main?committer=a%0Ab",
+            "/tint/+log/main/file?follow=1&author=%5B",
+        ],
+    )
+    @pytest.mark.parametrize("form", ["hosted", "open"])
+    def test_what_nothing_can_be_named_is_400(self, tmp_path, path, form):
+        """Control characters, endless names, patterns that are none; never a fault of the server."""
+        server = GitilesServer(tmp_path, errors=form)
+        server.start()
+        try:
+            status, text = _raw_get(server.url, path)
+        finally:
+            server.stop()
+        assert (status, "Traceback" in text, str(tmp_path) in text) == (400, False, False)
+
+    @pytest.mark.parametrize("path", ["/tint/+/main/../x", "/tint/+/main/./file", "/h/../tint/+refs", "/tint/+log/.."])
+    def test_no_name_is_relative(self, server, path):
+        """Whatever a client has left of a path."""
+        assert _raw_get(server.url, path)[0] == 404
+
+    @pytest.mark.parametrize("path", ["*", "fi*", ":(exclude)other", ":!other", ":(glob)f*", ":/file", "[f]ile"])
+    def test_a_path_is_a_name_and_no_pattern(self, server, path):
+        """Git would take all of these for patterns that fit a file."""
+        assert page_commits(fetch_json(server.url, f"/tint/+log/main/{path}")) == []
+        assert get_page(server.url, f"/tint/+/main/{path}").status_code == 404
+
+    @pytest.mark.parametrize("separator", ["\x85", "\u2028", "\u2029"])
+    def test_a_ref_may_hold_what_ends_a_line_elsewhere(self, server, repository, files, separator):
+        """Git allows it in names of refs."""
+        name = f"refs/heads/a{separator}b"
+        repository.force_push(name, files)
+        assert fetch_json(server.url, "/tint/+refs/heads")[f"a{separator}b"] == {"value": files}
+        assert page_commits(fetch_json(server.url, f"/tint/+log/{name}", n=1)) == [files]
+        assert get_page(server.url, f"/tint/+log/none{separator}x").status_code == 404
+
+    def test_git_that_is_missing_is_told(self, server, repository, monkeypatch):
+        """The page is the service's error; whoever calls from Python is told what to install."""
+        monkeypatch.setenv("PATH", "/nowhere")
+        assert get_page(server.url, "/tint/+log/main").status_code == 500
+        with pytest.raises(LocalCloudError, match="install it"):
+            repository.commit("third", {"file": "3"})
+
+
+def _raw_get(url, path):
+    """Return status and text of an answer to a path that is sent as it is: clients would tidy it up."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    try:
+        connection.request("GET", path + ("&" if "?" in path else "?") + "format=JSON")
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
 
 
 class TestPlaces:
