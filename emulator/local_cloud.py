@@ -25,6 +25,7 @@ from emulator.cloud_tasks.model import RateLimits, RetryConfig
 from emulator.cloud_tasks.server import CloudTasksServer
 from emulator.errands import run_task
 from emulator.errors import LocalCloudError, one_line
+from emulator.gitiles.projects import find_repository
 from emulator.gitiles.repository import Repository
 from emulator.gitiles.server import GitilesServer
 from emulator.housekeeping import Housekeeping
@@ -297,13 +298,17 @@ class LocalCloud:
         """Return the repository that stands for ``https://<host>/<project>``; it is made (bare, branch main) if need be.
 
         Raises:
-            LocalCloudError: its host is none that the functions were told of when they were started.
+            LocalCloudError: its host is none that the functions were told of when they were started, or its folder holds no repository.
         """
         url = parse_repo_url(repo)
         if url.host not in self._gitiles_hosts:
             raise LocalCloudError(f"no config watched {url.host} when the local cloud started: pass it in hosts")
+        if found := find_repository(self.repositories / url.host, url.project):
+            return Repository(found)
         path = self.repositories / url.host / url.project
-        return Repository(path) if path.exists() else Repository.create(path)
+        if path.exists():
+            raise LocalCloudError(f"{path} is no git repository: make it one (git init), or move it away")
+        return Repository.create(path)
 
     # Doing ----------------------------------------------------------------------------------------------------------
 

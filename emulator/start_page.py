@@ -1,7 +1,7 @@
 """The start page of the local cloud: what runs where, a button that commits, switches for trouble, and time.
 
-It changes things, so it is for this machine's browser only: bound to loopback, the Host header must name it (a name of
-somebody else's that was pointed at 127.0.0.1 does not), and what is posted carries a token that only the page knows.
+It changes things, so it is for this machine's browser only: its server refuses pages of other sites, as all servers of the local
+cloud do, and each form carries a token that only the page knows.
 """
 
 from __future__ import annotations
@@ -10,23 +10,28 @@ import hmac
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
 import jinja2
 from werkzeug.wrappers import Request, Response
 
+from emulator.branches import HEADS, WatchedRepo, watched_repos
 from emulator.buildbucket.faults import Fault
 from emulator.buildbucket.notifications import NotificationFault
 from emulator.buildbucket.serving import LocalServer
 from emulator.clock import AdjustableClock
 from emulator.errors import LocalCloudError
+from emulator.gitiles.projects import find_repository
+from emulator.gitiles.repository import Repository
 from emulator.local_cloud import BUILDBUCKET_HOST, LocalCloud
 from emulator.ports import HOST
 from luci_scheduler.config.folder import FILE, read_folder
-from luci_scheduler.config.reader import ConfigError, read_config
+from luci_scheduler.config.reader import ConfigError, ProjectConfig, read_config
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import SECOND, Instant, format_rfc3339
+from luci_scheduler.core.repo_url import parse_repo_url
 
 __all__ = ["SWITCHES", "StartPage", "make_sample"]
 
@@ -40,7 +45,8 @@ _SPEEDS = (1, 10, 60, 600)
 _STEPS = {"10 seconds": 10, "1 minute": 60, "10 minutes": 600, "1 hour": 3600}
 _MINUTE = 60  # seconds, as in _STEPS: how often Cloud Scheduler calls for sweep and sync
 _MAX_FORM = 10_000
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+_CONFIGS_KEPT = 64
+_FILE = "change.txt"
 _SAMPLE = f"""# A job that runs for each commit on the main branch; change it, it is read again within a minute.
 trigger {{
   id: "main-poller"
@@ -92,8 +98,6 @@ class StartPage:
         return self._server.url
 
     def _answer(self, request: Request) -> Response:
-        if request.host not in (self._server.netloc, self._server.netloc.replace(HOST, "localhost")):
-            return _text("this page answers to its own address only", 403)
         if request.method in ("GET", "HEAD") and request.path == "/":
             return self._page("", 200)
         action = self._actions.get(request.path)
@@ -105,8 +109,6 @@ class StartPage:
 
     def _act(self, request: Request, action: Callable[[Mapping[str, str]], str]) -> Response:
         request.max_content_length = _MAX_FORM
-        if request.headers.get("Origin", f"http://{request.host}") != f"http://{request.host}":
-            return _text("this form is of another site", 403)
         if not hmac.compare_digest(request.form.get("token", "").encode(), self._token.encode()):
             return _text("this form is not of this page, or of an earlier run: load the page again", 403)
         try:
@@ -117,32 +119,27 @@ class StartPage:
     # What forms do --------------------------------------------------------------------------------------------------
 
     def _commit(self, form: Mapping[str, str]) -> str:
-        repo, _, ref = form["where"].rpartition("@")
-        if (repo, ref) not in self._watched():
-            raise ValueError("no config watches that")
+        repo, ref = _place(form)
+        if not any(item.repo == repo and item.watches(ref) for item in self._watched()):
+            raise ValueError("no config watches that branch")
+        repository = self._cloud.repository(repo)
+        if not repository.can_hold(ref):
+            raise ValueError(f"git takes no branch of the name {ref.removeprefix(HEADS)}")
         self._commits += 1
-        branch = ref.removeprefix("refs/heads/")
-        files = {"change.txt": f"change {self._commits} of this run at {time.time_ns()}\n"}
-        revision = self._cloud.repository(repo).commit(f"Change {self._commits}", files, branch, at=time.time_ns())
+        files = {_file(form): f"change {self._commits} of this run at {time.time_ns()}\n"}
+        revision = repository.commit(f"Change {self._commits}", files, ref, at=time.time_ns())
         self._cloud.publish_commit(repo, ref, revision)
         return f"Committed {revision} to {ref} of {repo}."
 
-    def _watched(self) -> list[tuple[str, str]]:
-        """Return repositories and branches that configs name literally."""
-        found: set[tuple[str, str]] = set()
-        for file in read_folder(self._cloud.configs):
-            try:
-                watchers = read_config(file.project, file.text).watchers
-            except ConfigError:
-                continue
-            found |= {
-                (repo, ref)
-                for repo, rows in watchers.items()
-                for row in rows
-                for ref in row.refs
-                if ref.startswith("refs/heads/")
-            }
-        return sorted(found)
+    def _watched(self) -> list[WatchedRepo]:
+        """Return the repositories whose branches the configs watch that are valid now."""
+        configs = (_config(file.project, file.text) for file in read_folder(self._cloud.configs))
+        return watched_repos((config for config in configs if config is not None), self._existing)
+
+    def _existing(self, repo: str) -> list[str]:
+        url = parse_repo_url(repo)
+        path = find_repository(self._cloud.repositories / url.host, url.project)
+        return Repository(path).branches() if path else []
 
     def _switch(self, form: Mapping[str, str]) -> str:
         name, on = form["name"], form["on"] == "yes"
@@ -184,20 +181,22 @@ class StartPage:
     def _page(self, told: str, status: int) -> Response:
         clock = self._cloud.clock
         now = clock.now() if isinstance(clock, AdjustableClock) else None
+        watched = self._watched()
         html = _TEMPLATE.render(
             told=told,
             token=self._token,
             console=self._cloud.console_url,
             places=self._places(),
-            watched=[f"{repo}@{ref}" for repo, ref in self._watched()],
+            branches=[f"{item.repo}@{ref}" for item in watched for ref in item.branches],
+            open=[item.repo for item in watched if item.takes_more],
+            default_file=_FILE,
             switches=[(name, text, name in self._on) for name, text in SWITCHES.items()],
             now="" if now is None else format_rfc3339(Instant(now // SECOND * SECOND)),
             speed=clock.speed if isinstance(clock, AdjustableClock) else 1,
             speeds=_SPEEDS,
             steps=_STEPS,
         )
-        headers = {"Content-Security-Policy": _POLICY, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-        return Response(html, status, headers, content_type="text/html; charset=utf-8")
+        return Response(html, status, content_type="text/html; charset=utf-8")
 
     def _places(self) -> dict[str, str]:
         cloud, in_memory = self._cloud, self._cloud.store == "memory"
@@ -213,6 +212,31 @@ class StartPage:
         }
 
 
+def _place(form: Mapping[str, str]) -> tuple[str, str]:
+    """Return the repository and the full name of the branch that a form names; an empty name if there is none."""
+    if "where" in form:
+        repo, _, ref = form["where"].partition("@")
+        return repo, ref
+    branch = form["branch"].strip().removeprefix(HEADS)
+    return form["repo"], f"{HEADS}{branch}" if branch else ""
+
+
+def _file(form: Mapping[str, str]) -> str:
+    path = form.get("file") or _FILE
+    if not path.isprintable() or any(name in ("", ".", "..", ".git") for name in path.split("/")):
+        raise ValueError(f"{path!r} is not the path of a file in a repository; write one such as src/change.txt")
+    return path
+
+
+@lru_cache(_CONFIGS_KEPT)
+def _config(project: str, text: str | bytes) -> ProjectConfig | None:
+    """Return a project's config, None if it is not valid. A large one takes a second to read."""
+    try:
+        return read_config(project, text)
+    except ConfigError:
+        return None
+
+
 def _text(text: str, status: int) -> Response:
     return Response(f"{text}\n", status, content_type="text/plain; charset=utf-8")
 
@@ -225,7 +249,7 @@ _TEMPLATE = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined
 :root { color-scheme: light dark }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 56rem; margin: 2rem auto; padding: 0 1rem }
 table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: .3rem .6rem .3rem 0; overflow-wrap: anywhere }
-form { display: inline-block; margin: .2rem .6rem .2rem 0 } button, select { font: inherit; padding: .3rem .8rem }
+form { display: inline-block; margin: .2rem .6rem .2rem 0 } button, select, input { font: inherit; padding: .3rem .8rem; max-width: 100% }
 [role=status] { padding: .6rem 1rem; border-left: .3rem solid #1a73e8; overflow-wrap: anywhere }
 </style></head><body>
 <main><h1>Local cloud</h1>
@@ -233,9 +257,12 @@ form { display: inline-block; margin: .2rem .6rem .2rem 0 } button, select { fon
 {% macro form(action) %}<form method="post" action="{{ action }}"><input type="hidden" name="token" value="{{ token }}">{{ caller() }}</form>{% endmacro %}
 <p><a href="{{ console }}/">Open the console</a></p>
 <h2>Commit</h2>
-{% if watched %}{% call form("/commit") %}<label>Branch <select name="where">{% for item in watched %}<option>{{ item }}</option>{% endfor %}</select></label>
-<button>Commit a change</button>{% endcall %}
-{% else %}<p>No config watches a branch by its full name; write one, it is read within a minute.</p>{% endif %}
+{% macro file() %}<label>File <input name="file" value="{{ default_file }}"></label>{% endmacro %}
+{% if branches %}{% call form("/commit") %}<label>Branch <select name="where">{% for item in branches %}<option>{{ item }}</option>{% endfor %}</select></label>
+{{ file() }} <button>Commit a change</button>{% endcall %}{% endif %}
+{% if open %}{% call form("/commit") %}<label>Repository <select name="repo">{% for item in open %}<option>{{ item }}</option>{% endfor %}</select></label>
+<label>Branch that a pattern fits <input name="branch" required placeholder="release/1"></label> {{ file() }} <button>Commit a change to it</button>{% endcall %}{% endif %}
+{% if not branches and not open %}<p>No config watches a branch; write one that does, it is read within a minute.</p>{% endif %}
 <h2>Trouble</h2>
 <table>{% for name, text, on in switches %}<tr><td>{{ text }}</td><td>{{ "on" if on else "off" }}</td>
 <td>{% call form("/switch") %}<input type="hidden" name="name" value="{{ name }}"><input type="hidden" name="on" value="{{ "no" if on else "yes" }}">

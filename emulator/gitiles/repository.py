@@ -113,6 +113,22 @@ class Repository:
         git(self.path, "repack", "-a", "-d", "--quiet")
         git(self.path, "prune", "--expire=now")
 
+    def branches(self) -> list[str]:
+        """Return the full names of the branches, sorted."""
+        return (
+            git(self.path, "for-each-ref", "--format=%(refname)", "refs/heads")
+            .decode(errors="replace")
+            .split("\n")[:-1]
+        )
+
+    def can_hold(self, ref: str) -> bool:
+        """Tell whether git accepts a full name of a ref."""
+        try:
+            git(self.path, "check-ref-format", ref)
+        except GitError:
+            return False
+        return True
+
     def resolve(self, revision: str) -> str:
         """Return the hash a revision stands for, or an empty string."""
         try:

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from emulator.clock import AdjustableClock
-from emulator.local_cloud import LocalCloud
+from emulator.local_cloud import LocalCloud, LocalCloudError
 from emulator.start_page import SWITCHES, StartPage, make_sample
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import HOUR, MINUTE
@@ -174,6 +174,72 @@ def test_a_queue_that_is_away_is_told(cloud: LocalCloud, browser: _Browser, monk
     answer = browser.post("/time", step="1 minute")
     assert answer.status_code == 400
     assert "the queue is away" in answer.text
+
+
+@pytest.fixture(name="patterns", scope="module")
+def _patterns(cloud: LocalCloud) -> str:
+    """A repository that a project watches as real configs do: by patterns only, one of them with a filter of paths."""
+    repo = "https://sample.googlesource.com/patterns"
+    config = cloud.configs / "real" / "luci-scheduler.cfg"
+    config.parent.mkdir()
+    config.write_text(
+        f"""
+        job {{ id: "main" noop {{}} }} job {{ id: "release" noop {{}} }}
+        trigger {{ id: "a" gitiles {{ repo: "{repo}" refs: "regexp:refs/heads/main" path_regexps: "src/.+" }} triggers: "main" }}
+        trigger {{ id: "b" gitiles {{ repo: "{repo}" refs: "regexp:refs/heads/release/[0-9]+" }} triggers: "release" }}
+        """,
+        encoding="utf-8",
+    )
+    cloud.sync()
+    return repo
+
+
+def test_a_branch_behind_a_pattern_is_committed_to(cloud: LocalCloud, browser: _Browser, patterns: str) -> None:
+    """The pattern of one branch is in the list; the file may be chosen, so that a filter of paths lets it through."""
+    where = f"{patterns}@refs/heads/main"
+    assert f"<option>{where}</option>" in browser.get().text
+    assert "Committed" in browser.post("/commit", where=where, file="doc/x").text
+    assert "Committed" in browser.post("/commit", where=where, file="src/x").text
+    assert until(lambda: cloud.invocations("real/main"))
+    assert len(cloud.invocations("real/main")) == 1
+
+
+def test_a_branch_that_a_pattern_fits_is_written_down(cloud: LocalCloud, browser: _Browser, patterns: str) -> None:
+    """It is checked against the pattern and by git; afterwards it is in the list."""
+    assert f"<option>{patterns}</option>" in browser.get().text
+    for branch in ("other", "release/x", "", "release/1\nM 100644 inline x", "refs/tags/release/1", "../heads/main"):
+        answer = browser.post("/commit", repo=patterns, branch=branch)
+        assert answer.status_code == 400
+        assert "no config watches" in answer.text
+    assert browser.post("/commit", repo="https://elsewhere.googlesource.com/x", branch="main").status_code == 400
+    assert "Committed" in browser.post("/commit", repo=patterns, branch="release/7").text
+    assert until(lambda: cloud.invocations("real/release"))
+    assert f"<option>{patterns}@refs/heads/release/7</option>" in browser.get().text
+
+
+def test_a_branch_that_git_does_not_take_is_refused(cloud: LocalCloud, browser: _Browser) -> None:
+    """A pattern may fit names that are none."""
+    config = cloud.configs / "any" / "luci-scheduler.cfg"
+    config.parent.mkdir()
+    repo = "https://sample.googlesource.com/any"
+    config.write_text(
+        f'job {{ id: "j" noop {{}} }} trigger {{ id: "t" gitiles {{ repo: "{repo}" refs: "regexp:refs/heads/(?s:.*)" }} triggers: "j" }}',
+        encoding="utf-8",
+    )
+    for branch in ("a b", "a..b", "-x/../y", "a\nM 100644 inline x", "a\x00b", "x.lock"):
+        answer = browser.post("/commit", repo=repo, branch=branch)
+        assert answer.status_code == 400
+        assert "git takes no branch" in answer.text
+    for file in (".git/config", "../x", "/x", "a//b", "a\nD file", "a/"):
+        assert browser.post("/commit", repo=repo, branch="main", file=file).status_code == 400
+
+
+def test_a_folder_that_is_no_repository_is_told(cloud: LocalCloud, browser: _Browser) -> None:
+    """The page is there all the same."""
+    (cloud.repositories / "sample.googlesource.com" / "patterns2").mkdir(parents=True)
+    with pytest.raises(LocalCloudError, match="no git repository"):
+        cloud.repository("https://sample.googlesource.com/patterns2")
+    assert browser.get().status_code == 200
 
 
 def test_other_sites_cannot_use_it(cloud: LocalCloud, browser: _Browser) -> None:

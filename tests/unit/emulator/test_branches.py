@@ -1,0 +1,49 @@
+"""Branches that configs watch, as the start page offers them."""
+
+from emulator.branches import WatchedRepo, watched_repos
+from luci_scheduler.config.reader import read_config
+
+REPO = "https://h.googlesource.com/r"
+
+
+def _watched(*refs: str, existing: tuple[str, ...] = ()) -> list[WatchedRepo]:
+    listed = " ".join(f'refs: "{ref}"' for ref in refs)
+    text = f'job {{ id: "j" noop {{}} }} trigger {{ id: "t" gitiles {{ repo: "{REPO}" {listed} }} triggers: "j" }}'
+    return watched_repos([read_config("p", text)], lambda _: existing)
+
+
+def test_a_pattern_of_one_branch_is_that_branch() -> None:
+    """As lucicfg writes each ref, with and without escapes."""
+    (found,) = _watched("refs/heads/old", "regexp:refs/heads/main", r"regexp:refs/heads/v1\\.2", r"regexp:refs/tags/v1")
+    assert found.branches == ["refs/heads/main", "refs/heads/old", "refs/heads/v1.2"]
+    assert not found.takes_more
+    assert found.watches("refs/heads/main")
+    assert not found.watches("refs/heads/v1x2")
+
+
+def test_a_pattern_takes_branches_that_are_there_and_others() -> None:
+    """Those of the repository that fit are listed; any other that fits may be written down."""
+    there = ("refs/heads/release/1", "refs/heads/other", "refs/heads/main")
+    (found,) = _watched(r"regexp:refs/heads/release/\\d+", "regexp:refs/heads/(main|next)", existing=there)
+    assert found.branches == ["refs/heads/main", "refs/heads/release/1"]
+    assert found.takes_more
+    assert [found.watches(f"refs/heads/{name}") for name in ("release/2", "next", "release/x")] == [True, True, False]
+
+
+def test_a_repository_whose_branches_nobody_watches_is_left_out() -> None:
+    """Tags only; a pattern of all branches takes some before there are any."""
+    assert _watched("refs/tags/v1", "regexp:refs/tags/v.*", existing=("refs/heads/main",)) == []
+    assert _watched("regexp:refs/heads/.*")[0].takes_more
+
+
+def test_watchers_of_all_projects_count() -> None:
+    """Two projects watch one repository, each its own branch."""
+    configs = [
+        read_config(
+            project,
+            f'job {{ id: "j" noop {{}} }} trigger {{ id: "t" gitiles {{ repo: "{REPO}" refs: "refs/heads/{project}" }} triggers: "j" }}',
+        )
+        for project in ("a", "b")
+    ]
+    (found,) = watched_repos(configs)
+    assert found.branches == ["refs/heads/a", "refs/heads/b"]
