@@ -36,7 +36,7 @@ from emulator.topics import COMMIT_TOPIC, PushSubscription, subscriptions
 from luci_scheduler import bootstrap
 from luci_scheduler.config.settings import BuildbucketServer, Settings
 from luci_scheduler.config.sync import ConfigFile, sync_project
-from luci_scheduler.core.instants import Instant, format_rfc3339
+from luci_scheduler.core.instants import SECOND, Instant, format_rfc3339
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.ports import Store
 
@@ -137,6 +137,8 @@ class _Player:
         self._clock = clock
         self._buildbucket = buildbucket
         self._stopwatch = Stopwatch(clock, scenario.defaults, before_each)
+        deadline = settings.request_deadline_seconds * SECOND
+        self._client = TimedBuildbucket(ports.buildbucket, self._stopwatch, clock, deadline)
         self._latest = scenario.begins
         self._answers: list[Answer] = []
         self._faults: list[ScenarioError] = []
@@ -152,7 +154,7 @@ class _Player:
             queue=TimedQueue(self._ports.queue, self._stopwatch),
             clock=self._clock,
             chance=chance,
-            buildbucket=TimedBuildbucket(self._ports.buildbucket, self._stopwatch),
+            buildbucket=self._client,
             gitiles=AnyCommit(),
             fetch=NothingToFetch(),
             verify_caller=self._ports.verify_caller,
@@ -187,24 +189,26 @@ class _Player:
         self._stopwatch.begin(delivery)
         self._buildbucket.begin(delivery)
         self._logged.clear()
+        given_up = self._client.given_up
         try:
             answer = self._task(delivery) if delivery.kind == "task" else self._message(delivery)
             self._answers.append(answer)
-            self._check(delivery, answer)
+            self._check(delivery, answer, given_up=self._client.given_up > given_up)
         except ReplayError as error:
             text = str(error)
             raise type(error)(f"{delivery.where}{'' if text.startswith('.') else ': '}{text}") from error
 
-    def _check(self, delivery: Delivery, answer: Answer) -> None:
+    def _check(self, delivery: Delivery, answer: Answer, *, given_up: bool) -> None:
         """Check that a delivery went well; what the scenario lacks comes first, being the cause of the rest.
 
-        Where the scenario has Buildbucket fail, the function may ask to be called again; the scenario says when.
+        Where the scenario has Buildbucket fail or answer too late, the function may ask to be called again; the scenario says when.
         """
         if self._faults:
             raise self._faults[0]
         self._buildbucket.require_answers()
         logged = f"; the function's log: {self._logged[-1]}" if self._logged else ""
-        if answer.status not in _SUCCESS and not any(reply.is_failure for reply in delivery.answers):
+        has_failure = given_up or any(reply.is_failure for reply in delivery.answers)
+        if answer.status not in _SUCCESS and not has_failure:
             said = f"answered {answer.status} {one_line(answer.text)}" if answer.status else "did not answer"
             raise ReplayError(f"the function {said}{logged}")
         if unasked := self._buildbucket.unasked:

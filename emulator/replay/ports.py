@@ -12,7 +12,7 @@ from emulator.clock import SteppedClock
 from emulator.replay.errors import ScenarioError
 from emulator.replay.scenario import Delivery
 from luci_scheduler.core.instants import Instant
-from luci_scheduler.ports import Buildbucket, Fetched, FetchError, Queue, Store, Task, Version, Write
+from luci_scheduler.ports import Buildbucket, BuildbucketError, Fetched, FetchError, Queue, Store, Task, Version, Write
 
 __all__ = ["NothingToFetch", "ReplayChance", "ReplayClock", "Stopwatch", "TimedBuildbucket", "TimedQueue", "TimedStore"]
 
@@ -55,12 +55,17 @@ class Stopwatch:
     @contextmanager
     def operation(self, name: str) -> Iterator[None]:
         """Let the operation that is done inside take its time, whether it succeeds or fails."""
-        self._before_each()
+        takes = self.takes(name)
         try:
             yield
         finally:
-            left = self._left.get(name)
-            self._clock.advance(left.popleft() if left else self._defaults[name])
+            self._clock.advance(takes)
+
+    def takes(self, name: str) -> int:
+        """Return the nanoseconds that the next operation of this name takes, and count it as done."""
+        self._before_each()
+        left = self._left.get(name)
+        return left.popleft() if left else self._defaults[name]
 
 
 class TimedStore:
@@ -99,11 +104,22 @@ class TimedQueue:
 
 
 class TimedBuildbucket:
-    """``ports.Buildbucket`` around another one."""
+    """``ports.Buildbucket`` around another one. It gives up at a call's deadline as the client in the cloud does, on the replay's clock.
 
-    def __init__(self, buildbucket: Buildbucket, stopwatch: Stopwatch) -> None:
+    Args:
+        buildbucket: the client. For a call whose ``until`` is past it raises its own error and sends nothing.
+        stopwatch: knows how long each call takes.
+        clock: the replay's.
+        deadline: of one call, in nanoseconds.
+    """
+
+    def __init__(self, buildbucket: Buildbucket, stopwatch: Stopwatch, clock: ReplayClock, deadline: int) -> None:
         self._buildbucket = buildbucket
         self._stopwatch = stopwatch
+        self._clock = clock
+        self._deadline = deadline
+        self.given_up = 0
+        """How many calls the client gave up, over the whole replay."""
 
     def v1(
         self,
@@ -116,15 +132,34 @@ class TimedBuildbucket:
         until: Instant | None = None,
     ) -> dict[str, Any]:
         """Call the v1 REST API, taking the time of a call."""
-        with self._stopwatch.operation("call"):
-            return self._buildbucket.v1(server, http_method, path, body, query, until=until)
+        return self._timed(lambda end: self._buildbucket.v1(server, http_method, path, body, query, until=end), until)
 
     def v2(
         self, server: str, method: str, request: Mapping[str, Any], *, until: Instant | None = None
     ) -> dict[str, Any]:
         """Call a method of ``buildbucket.v2.Builds``, taking the time of a call."""
-        with self._stopwatch.operation("call"):
-            return self._buildbucket.v2(server, method, request, until=until)
+        return self._timed(lambda end: self._buildbucket.v2(server, method, request, until=end), until)
+
+    def _timed(self, send: Callable[[Instant | None], dict[str, Any]], until: Instant | None) -> dict[str, Any]:
+        left = self._deadline if until is None else min(self._deadline, until - self._clock.now())
+        if left <= 0:
+            return send(until)
+        takes = self._stopwatch.takes("call")
+        try:
+            answer = send(until)
+        except BuildbucketError as error:
+            # The service, too, ends a call at the deadline that it is told. Which of the two errors comes first is chance.
+            if takes <= left or error.code == "DEADLINE_EXCEEDED":
+                self._clock.advance(takes)
+                raise
+        else:
+            if takes <= left:
+                self._clock.advance(takes)
+                return answer
+        # The service has done its work; the client has stopped waiting for the answer.
+        self.given_up += 1
+        self._clock.advance(left)
+        return send(self._clock.now())
 
 
 class ReplayChance:

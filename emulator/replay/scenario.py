@@ -161,6 +161,11 @@ def _optional_text(members: Mapping[str, Node], name: str) -> str:
     return members[name].text() if name in members else ""
 
 
+def _told(members: Mapping[str, Node], name: str) -> str:
+    """Return what a server writes, which may be nothing."""
+    return str(members[name].of_type(str)) if name in members else ""
+
+
 def _server(node: Node) -> tuple[str, str, Era]:
     members = node.members(("host", "publisher"), ("protocol",))
     protocol = _optional_text(members, "protocol") or Era.V2
@@ -237,7 +242,7 @@ def _reply(node: Node) -> Reply:
             return _error(node.members(("error",), ("message",)))
         case "http":
             members = node.members(("http",), ("body",))
-            return Reply(http=members["http"].integer(200, 599), text=_optional_text(members, "body"))
+            return Reply(http=members["http"].integer(200, 599), text=_told(members, "body"))
         case _:
             lost = node.members(("lost",))["lost"]
             if lost.of_type(bool) is not True:
@@ -251,4 +256,4 @@ def _error(members: Mapping[str, Node]) -> Reply:
         raise members["error"].error(f"{name!r} is no gRPC code; there are {', '.join(_CODES)}")
     if "message" in members and name in _FIXED_TEXTS:
         raise members["message"].error(f"Buildbucket tells {name} with a text of its own choice: leave this out")
-    return Reply(code=_CODES[name], text=_optional_text(members, "message"))
+    return Reply(code=_CODES[name], text=_told(members, "message"))

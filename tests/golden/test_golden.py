@@ -172,6 +172,16 @@ def _lost_answer(document: Any, config: str) -> None:
     document["deliveries"][2]["answers"] = [{"lost": True}]
 
 
+def _empty_answer(document: Any, config: str) -> None:
+    document["deliveries"][2]["answers"] = [{"http": 500, "body": ""}]
+
+
+# The client gives up after a minute, so this answer does not end the invocation; the check is delivered again.
+def _late_answer(document: Any, config: str) -> None:
+    document["deliveries"][2]["takes"] = {"call": ["70s"]}
+    document["deliveries"][2]["answers"] = [{"reply": {"build": {"status": "COMPLETED", "result": "SUCCESS"}}}]
+
+
 MUTATIONS = [
     (_rename, ["(tint/linux-rel:9020353019805130176:2:0)", '\\"builder_name\\":\\"linux-rel\\"']),
     (_slower_commit, ["[21:40:24.421] Starting the invocation (attempt 1)"]),
@@ -187,11 +197,13 @@ MUTATIONS = [
     (_refused, ['Buildbucket returned error "BUILDER_NOT_FOUND": no builder', "with status FAILED"]),
     (_front_end_error, ["[21:41:27.290] Handling timer"]),
     (_lost_answer, ["[21:41:27.290] Handling timer", "with status SUCCEEDED"]),
+    (_empty_answer, ["[21:41:27.290] Handling timer"]),
+    (_late_answer, ["[21:42:25.451] Handling timer", "28m39.901654804s with status SUCCEEDED"]),
     (_other_revision, ["buildset:commit/git/" + "a" * 40]),
 ]
 
 
-ON_EMULATORS = {_rename, _slower_commit, _refused, _late_check, _lost_answer, _failed}
+ON_EMULATORS = {_rename, _slower_commit, _refused, _late_check, _lost_answer, _late_answer, _failed}
 """The changes that are played on the emulators, too: each takes seconds there."""
 
 

@@ -3,6 +3,8 @@
 import base64
 import json
 import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,13 +16,13 @@ from emulator.cloud_tasks.server import CloudTasksServer
 from emulator.replay.buildbucket import ScriptedBuildbucket, WsgiAdapter
 from emulator.replay.errors import ScenarioError
 from emulator.replay.memory import MemoryStage
-from emulator.replay.ports import ReplayClock
-from emulator.replay.scenario import Delivery, Reply
+from emulator.replay.ports import ReplayClock, Stopwatch, TimedBuildbucket
+from emulator.replay.scenario import Delivery, Reply, read_scenario
 from emulator.replay.serving import Gate
 from emulator.replay.stage import RETRIES, Answer, Message
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client
-from luci_scheduler.core.instants import MILLISECOND, SECOND, Instant
-from luci_scheduler.ports import Task
+from luci_scheduler.core.instants import MILLISECOND, MINUTE, SECOND, Instant
+from luci_scheduler.ports import BuildbucketError, Task
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -168,6 +170,95 @@ def test_notifications_of_a_build_go_where_its_own_request_said() -> None:
     assert buildbucket.callback("12").user_data == "token 2"
     with pytest.raises(ScenarioError, match="no answer so far has told of build 13"):
         buildbucket.callback("13")
+
+
+class _Server:
+    """``ports.Buildbucket``: the client and the service behind it."""
+
+    def __init__(self, clock: ReplayClock, error: BuildbucketError | None = None) -> None:
+        self._clock = clock
+        self._error = error
+        self.calls = 0
+
+    def v2(
+        self, server: str, method: str, request: Mapping[str, Any], *, until: Instant | None = None
+    ) -> dict[str, Any]:
+        if until is not None and until <= self._clock.now():
+            raise BuildbucketError("DEADLINE_EXCEEDED", "the client's", transient=True)
+        self.calls += 1
+        if self._error:
+            raise self._error
+        return {"server": server, "method": method, **request}
+
+    def v1(self, server: str, http_method: str, path: str, *_: Any, until: Instant | None = None) -> dict[str, Any]:
+        return self.v2(server, f"{http_method} {path}", {}, until=until)
+
+
+UNAVAILABLE = BuildbucketError("UNAVAILABLE", "the service's", transient=True)
+SERVICES_END = BuildbucketError("DEADLINE_EXCEEDED", "the service's", transient=True)
+
+
+@pytest.mark.parametrize(
+    ("takes", "left", "error", "told", "elapsed"),
+    [
+        (60, None, None, "", 60),
+        (61, None, None, "the client's", 60),
+        (61, None, UNAVAILABLE, "the client's", 60),
+        (61, None, SERVICES_END, "the service's", 61),
+        (60, None, UNAVAILABLE, "the service's", 60),
+        (20, 10, None, "the client's", 10),
+        (20, 10, UNAVAILABLE, "the client's", 10),
+        (20, 10, SERVICES_END, "the service's", 20),
+        (10, 10, None, "", 10),
+        (99, 99, None, "the client's", 60),
+    ],
+)
+@pytest.mark.parametrize("protocol", ["v1", "v2"])
+def test_an_answer_after_the_deadline_does_not_count(
+    takes: int, left: int | None, error: BuildbucketError | None, told: str, elapsed: int, protocol: str
+) -> None:
+    """The call has its effect; the client gives up at its deadline of a minute, or at the end that it was given."""
+    clock = ReplayClock(START)
+    stopwatch = Stopwatch(clock, {"call": takes * SECOND}, lambda: None)
+    server = _Server(clock, error)
+    client = TimedBuildbucket(server, stopwatch, clock, MINUTE)
+    until = None if left is None else Instant(START + left * SECOND)
+    ask = (lambda: client.v1("s", "GET", "b", until=until)) if protocol == "v1" else _asking(client, until)
+    if told:
+        with pytest.raises(BuildbucketError, match=told):
+            ask()
+    else:
+        assert ask()["server"] == "s"
+    assert (clock.now() - START, server.calls) == (elapsed * SECOND, 1)
+    assert client.given_up == (told == "the client's")
+
+
+def _asking(client: TimedBuildbucket, until: Instant | None) -> Callable[[], dict[str, Any]]:
+    return lambda: client.v2("s", "GetBuild", {}, until=until)
+
+
+def test_a_call_without_time_left_is_not_sent() -> None:
+    """It takes no time and uses up no duration."""
+    clock = ReplayClock(START)
+    server = _Server(clock)
+    client = TimedBuildbucket(server, Stopwatch(clock, {"call": SECOND}, lambda: None), clock, MINUTE)
+    with pytest.raises(BuildbucketError, match="the client's"):
+        client.v2("s", "GetBuild", {}, until=START)
+    assert (clock.now(), server.calls) == (START, 0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"), [({"http": 500, "body": ""}, ""), ({"http": 500}, ""), ({"http": 400, "body": "x"}, "x")]
+)
+def test_an_answer_may_be_empty(answer: Any, text: str) -> None:
+    """A server may write nothing; so may an error of v2."""
+    path = Path("tests/golden/failing-v2-build/scenario.json")
+    document = json.loads(path.read_text(encoding="utf-8"))
+    config = path.with_name("luci-scheduler.cfg").read_text(encoding="utf-8")
+    document["deliveries"][0]["answers"] = [answer, {"error": "NOT_FOUND", "message": ""}]
+    first, second = read_scenario(document, config).deliveries[0].answers
+    assert (first.http, first.text) == (answer["http"], text)
+    assert (second.code, second.text) == (5, "")
 
 
 def test_tasks_wait_in_memory_as_on_the_server() -> None:
