@@ -51,7 +51,10 @@ class TriageLog:
         self.line(now, f"Error: {text} - {cause}" if str(cause) else f"Error: {text}")
 
     def prepared(self, now: Instant, *, pending: int, finished: int) -> None:
-        """Tell what was read: pending triggers, and invocations that finished since the last triage."""
+        """Tell what the triage begins with: pending triggers, and invocations that finished since the last triage.
+
+        A trigger that the same commit stores counts as pending. The original puts it into its set before it triages.
+        """
         self.line(now, f"Pending triggers set:  {pending} items, 0 garbage")
         self.line(now, f"Recently finished set: {finished} items, 0 garbage")
         self.line(now, "The preparation is finished")

@@ -125,7 +125,7 @@ def allocate(
             changed,
             decision,
             started=started,
-            pending=len(pending),
+            pending=len(triggers),
             available=len(fitting),
             acknowledged=acknowledged,
         ),

@@ -56,6 +56,13 @@ def test_when_it_was_stands_beside_it(world: World) -> None:
     assert _job(world).last_triage == at
 
 
+def test_a_trigger_counts_as_pending_in_the_triage_that_its_commit_makes(world: World) -> None:
+    """As in the original, where it is in the set by then."""
+    log = world.store.triage_log(JOB)
+    assert "Pending triggers set:  1 items, 0 garbage\n" in log
+    assert "Triggers available in this txn: 1\n" in log
+
+
 def test_triggers_that_came_since_are_told(world: World) -> None:
     """While the slot is taken they wait without a triage; the next one knows them."""
     world.commit("b", "m2")
