@@ -302,7 +302,10 @@ class LocalCloud:
         """
         url = parse_repo_url(repo)
         if url.host not in self._gitiles_hosts:
-            raise LocalCloudError(f"no config watched {url.host} when the local cloud started: pass it in hosts")
+            raise LocalCloudError(
+                f"the local cloud does not stand for {url.host}, which no config named when it started: "
+                f"start it again, or with --host {url.host} (in Python: hosts)"
+            )
         if found := find_repository(self.repositories / url.host, url.project):
             return Repository(found)
         path = self.repositories / url.host / url.project

@@ -113,7 +113,9 @@ class StartPage:
             return _text("this form is not of this page, or of an earlier run: load the page again", 403)
         try:
             return self._page(action(request.form.to_dict()), 200)
-        except (KeyError, ValueError, LocalCloudError, TransientError) as error:
+        except KeyError as error:
+            return self._page(f"That did not work: the form has no {error}, or a value that is not known", 400)
+        except (ValueError, LocalCloudError, TransientError) as error:
             return self._page(f"That did not work: {error}", 400)
 
     # What forms do --------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from typing import NoReturn
 from emulator.clock import AdjustableClock
 from emulator.local_cloud import LocalCloud, LocalCloudError, LocalPorts
 from emulator.start_page import StartPage, make_sample
+from luci_scheduler.config.folder import FILE
 
 __all__ = ["addresses", "until_stopped", "up"]
 
@@ -36,8 +37,26 @@ def up(options: argparse.Namespace) -> int:
         folder = options.folder
         if folder is None and options.configs is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="local-cloud-")))
-        make_sample(options.configs or folder / "configs")
+        _prepare(options.configs, folder)
         return until_stopped(_cloud(options, folder))
+
+
+def _prepare(configs: Path | None, folder: Path | None) -> None:
+    """Check the folder of configs, and put a sample into it if it is empty.
+
+    Raises:
+        LocalCloudError: the folder that was named is not there or cannot be used, or configs lie beside it instead of in it.
+    """
+    if configs is not None and not configs.is_dir():
+        raise LocalCloudError(f"there is no folder {configs}: make it, or name another one in --configs")
+    for place in (configs, folder):
+        if place is not None and (place / FILE).exists():
+            inside = "" if place == configs else "configs/"
+            raise LocalCloudError(f"{place / FILE} belongs to no project: move it to {place}/{inside}PROJECT/{FILE}")
+    try:
+        make_sample(configs or Path(folder or "") / "configs")
+    except OSError as error:
+        raise LocalCloudError(f"the folder {configs or folder} cannot be used: {error}") from error
 
 
 def _cloud(options: argparse.Namespace, folder: Path | None) -> LocalCloud:

@@ -42,7 +42,15 @@ resource "google_billing_budget" "this" {
 
 locals {
   # The same as the variable; whatever is encrypted with it waits until the service agents may use it.
-  kms_key = one(distinct([for grant in google_kms_crypto_key_iam_member.this : grant.crypto_key_id]))
+  kms_key = one(time_sleep.kms_key_known[*].triggers.key)
+}
+
+# What is encrypted is refused while the grants on the key have not spread.
+resource "time_sleep" "kms_key_known" {
+  count = var.kms_key == null ? 0 : 1
+
+  create_duration = "120s"
+  triggers        = { key = one(distinct([for grant in google_kms_crypto_key_iam_member.this : grant.crypto_key_id])) }
 }
 
 # The service agents that encrypt and decrypt with the key of `kms_key`.

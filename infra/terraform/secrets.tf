@@ -14,7 +14,13 @@ module "signing_secret" {
   kms_key        = local.kms_key
   labels         = var.labels
 
-  depends_on = [google_pubsub_topic_iam_member.rotation]
+  depends_on = [time_sleep.publisher_known]
+}
+
+# A secret that names a topic is refused while its publisher's grant has not spread, which takes a minute or two.
+resource "time_sleep" "publisher_known" {
+  create_duration = "120s"
+  triggers        = { topic = google_pubsub_topic_iam_member.rotation.topic }
 }
 
 # Secret Manager says here that a key is due; an alert tells people (modules/monitoring).

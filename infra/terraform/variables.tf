@@ -211,13 +211,19 @@ variable "functions" {
 variable "queue" {
   type = object({
     dispatches_per_second = optional(number, 500)
+    name                  = optional(string, "luci-scheduler")
   })
   default     = {}
-  description = "How fast tasks are handed out."
+  description = "How fast tasks are handed out, and the queue's name behind the prefix. A new name is needed where a queue of the old one was deleted within the last days."
 
   validation {
     condition     = var.queue.dispatches_per_second > 0 && var.queue.dispatches_per_second <= 500
     error_message = "queue: dispatches_per_second must be above 0 and at most 500, which is what Cloud Tasks allows a queue."
+  }
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9-]{1,89}$", var.queue.name))
+    error_message = "queue: name must be 1 to 89 letters, digits and dashes; the prefix stands before it."
   }
 }
 

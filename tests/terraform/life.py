@@ -8,7 +8,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
-from tests.terraform.tool import ROOT, Resource, Terraform, changes, parse, resources
+from tests.terraform.tool import ROOT, Resource, Terraform, changes, parse, reminders, resources
 
 
 @dataclass
@@ -25,6 +25,8 @@ class Life:
     upgrades: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     """What would change if ..., by the name of the upgrade."""
     archive: bytes = b""
+    reminders: dict[str, str] = field(default_factory=dict)
+    """Address of a secret → when its key is due, as the last plan has it."""
 
     def all(self, type_: str) -> list[dict[str, Any]]:
         """Return the values of all resources of a type."""
@@ -68,20 +70,31 @@ def live(
 
 
 def upgrade(terraform: Terraform, life: Life, given: str) -> None:
-    """Plan two changes, without making them: a queue's rate, and the functions' source."""
+    """Plan changes without making them: a queue's rate and name, the functions' source, and those of a year in service."""
     life.archive = _archive(terraform, life, given)
     plan = str(terraform.checkout / "upgrade.plan")
 
     def planned(*more: str) -> dict[str, list[str]]:
         done = terraform.run(ROOT, "plan", f"-out={plan}", given, *more)
         assert done.returncode == 0, done.stdout + done.stderr
-        return changes(parse(terraform.run(ROOT, "show", "-json", plan)))
+        shown = parse(terraform.run(ROOT, "show", "-json", plan))
+        life.reminders = reminders(shown)
+        return changes(shown)
 
+    life.upgrades["queue name"] = planned('-var=queue={"name": "luci-scheduler-2"}')
     life.upgrades["rate"] = planned('-var=queue={"dispatches_per_second": 100}')
     source = terraform.checkout / "functions/main.py"
     text = source.read_text(encoding="utf-8")
     source.write_text(text + "# a change\n", encoding="utf-8")
     life.upgrades["source"] = planned()
+    source.write_text(text, encoding="utf-8")
+    # After a year the services have changed what they change by themselves, the time of the next reminder for one.
+    done = terraform.run(ROOT, "drift", "--days", "400")
+    assert done.returncode == 0, done.stdout + done.stderr
+    life.upgrades["a year later"] = planned()
+    before = life.reminders
+    life.upgrades["more reminders"] = planned("-var=signing_key_rotation_days=30")
+    assert life.reminders == before
 
 
 def _archive(terraform: Terraform, life: Life, given: str) -> bytes:

@@ -65,6 +65,41 @@ def test_new_rate_changes_only_the_queue(everything: Life) -> None:
     assert everything.upgrades["rate"] == {"module.queue.google_cloud_tasks_queue.this": ["update"]}
 
 
+def test_a_new_name_of_the_queue_makes_a_new_queue(everything: Life) -> None:
+    """It is what to do where the old name rests; the functions are told, and nothing else moves."""
+    functions = {
+        f'module.function["{name}"].google_cloudfunctions2_function.this': ["update"]
+        for name in ("on_gitiles_commit", "on_build_completion", "on_task", "console")
+    }
+    changed = {
+        address: actions
+        for address, actions in everything.upgrades["queue name"].items()
+        if "monitoring" not in address and address not in functions
+    }
+    assert everything.upgrades["queue name"].items() >= functions.items()
+    assert changed["module.queue.google_cloud_tasks_queue.this"] == ["delete", "create"]
+    assert all(address.startswith("module.queue.") for address in changed)
+
+
+def test_a_reminder_that_is_past_is_not_asked_for_again(everything: Life) -> None:
+    """Secret Manager moves the time of the next reminder on by itself, and refuses one in the past."""
+    secrets = {
+        f'module.signing_secret["{name}"].google_secret_manager_secret.this' for name in ("functions", "console")
+    }
+    assert everything.upgrades["a year later"].keys().isdisjoint(secrets)
+    assert {everything.upgrades["more reminders"].get(secret, [""])[0] for secret in secrets} == {"update"}
+    assert everything.reminders.keys() == secrets
+
+
+def test_what_is_granted_is_used_after_a_while(life: Life) -> None:
+    """IAM takes a minute or two to spread a grant; until then a first apply would be refused."""
+    waits = {found.address: found.values["create_duration"] for found in life.resources if found.type == "time_sleep"}
+    assert waits["time_sleep.publisher_known"] == "120s"
+    assert waits["module.source.time_sleep.build_account_known"] == "120s"
+    assert waits['module.signing_secret["console"].time_sleep.reader_known'] == "120s"
+    assert ("time_sleep.kms_key_known[0]" in waits) == bool(life.all("google_kms_crypto_key_iam_member"))
+
+
 def test_outputs_tell_what_to_do_next(minimal: Life, everything: Life) -> None:
     """Where the console is, where commits go, and whom to grant the right in LUCI."""
     told = minimal.outputs["next"]

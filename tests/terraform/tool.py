@@ -92,6 +92,15 @@ def changes(shown: dict[str, Any]) -> dict[str, list[str]]:
     }
 
 
+def reminders(shown: dict[str, Any]) -> dict[str, str]:
+    """Return address → next_rotation_time of every secret as a plan (``show -json PLAN``) leaves it."""
+    return {
+        change["address"]: change["change"]["after"]["rotation"][0]["next_rotation_time"]
+        for change in shown["resource_changes"]
+        if change["type"] == "google_secret_manager_secret"
+    }
+
+
 def parse(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     """Return the JSON that a command printed.
 

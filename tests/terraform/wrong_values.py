@@ -40,7 +40,11 @@ WRONG: dict[str, list[tuple[Any, str] | None]] = {
         ({"on_task": {**SIZES, "cpu": "0.5", "concurrency": 8}}, "raise cpu"),
         ({"on_task": {**SIZES, "max_instances": 0}}, "bounds the bill"),
     ],
-    "queue": [({"dispatches_per_second": 501}, "at most 500"), ({"dispatches_per_second": 0}, "above 0")],
+    "queue": [
+        ({"dispatches_per_second": 501}, "at most 500"),
+        ({"dispatches_per_second": 0}, "above 0"),
+        ({"name": "luci_scheduler"}, "the prefix stands before it"),
+    ],
     "database": [
         ({"name": "Firestore"}, "lower-case"),
         ({"location": "us-central1-a"}, "gcloud firestore locations list"),

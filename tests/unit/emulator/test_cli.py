@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +52,31 @@ def test_bad_values(option: str, value: str) -> None:
     with pytest.raises(SystemExit) as raised:
         main(["up", option, value])
     assert raised.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--configs", "nowhere"], "there is no folder {at}/nowhere"),
+        (["--folder", "file/x"], "the folder {at}/file/x cannot be used"),
+        (["--configs", "flat"], "move it to {at}/flat/PROJECT/luci-scheduler.cfg"),
+        (["--folder", "flat"], "move it to {at}/flat/configs/PROJECT/luci-scheduler.cfg"),
+    ],
+)
+def test_a_folder_that_cannot_be_meant_is_told(
+    arguments: Sequence[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line before anything starts, and nothing is written: a mistyped name gets no sample."""
+    (tmp_path / "flat").mkdir()
+    (tmp_path / "flat" / "luci-scheduler.cfg").write_text("")
+    (tmp_path / "file").write_text("")
+    before = sorted(tmp_path.rglob("*"))
+    option, name = arguments
+    assert main(["up", "--store", "memory", option, str(tmp_path / name)]) == 1
+    error = capsys.readouterr().err
+    assert said.format(at=tmp_path) in error
+    assert error.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_failure_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

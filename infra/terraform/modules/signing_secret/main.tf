@@ -8,9 +8,7 @@ resource "random_password" "key" {
   keepers = { generation = each.key }
 }
 
-resource "time_static" "generation" {
-  triggers = { generation = var.generation }
-}
+resource "time_static" "created" {}
 
 resource "google_secret_manager_secret" "this" {
   project   = var.project_id
@@ -39,7 +37,12 @@ resource "google_secret_manager_secret" "this" {
 
   rotation {
     rotation_period    = "${var.rotation_days * 86400}s"
-    next_rotation_time = timeadd(time_static.generation.rfc3339, "${var.rotation_days * 24}h")
+    next_rotation_time = timeadd(time_static.created.rfc3339, "${var.rotation_days * 24}h")
+  }
+
+  # Secret Manager moves the time on by the period at each reminder. It refuses a time in the past, which the first one is by then.
+  lifecycle {
+    ignore_changes = [rotation[0].next_rotation_time]
   }
 }
 
@@ -58,4 +61,10 @@ resource "google_secret_manager_secret_iam_member" "reader" {
   secret_id = google_secret_manager_secret.this.secret_id
   role      = "roles/secretmanager.secretAccessor"
   member    = var.reader
+}
+
+# A revision is refused whose account's grant has not spread.
+resource "time_sleep" "reader_known" {
+  create_duration = "120s"
+  triggers        = { secret = google_secret_manager_secret_iam_member.reader.secret_id }
 }

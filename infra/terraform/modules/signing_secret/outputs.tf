@@ -2,7 +2,7 @@ output "name" {
   description = "Name of the secret; known once it may be read."
   value       = google_secret_manager_secret.this.secret_id
 
-  depends_on = [google_secret_manager_secret_iam_member.reader]
+  depends_on = [time_sleep.reader_known]
 }
 
 output "version" {

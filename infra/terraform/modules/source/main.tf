@@ -114,3 +114,14 @@ resource "google_project_iam_member" "build_logs" {
   role    = "roles/logging.logWriter"
   member  = var.build_account.member
 }
+
+# Functions wait for this module. A build fails whose account's grants have not spread.
+resource "time_sleep" "build_account_known" {
+  create_duration = "120s"
+  triggers = {
+    images = google_artifact_registry_repository_iam_member.build.member
+    copy   = google_project_iam_member.build_reads_source.member
+    source = google_storage_bucket_iam_member.build.member
+    logs   = google_project_iam_member.build_logs.member
+  }
+}
