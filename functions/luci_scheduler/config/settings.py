@@ -184,7 +184,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             values[setting.name] = _PARSERS.get(setting.name, str)(text)
         except (ValueError, TypeError, KeyError) as error:
             faults.append(f"{name}: {error}")
-    faults += _local_user_faults(values, environment)
+    faults += _local_faults(values, environment)
     faults += _claim_faults(values)
     if faults:
         raise SettingsError("bad settings in the environment:\n  " + "\n  ".join(faults))
@@ -203,13 +203,16 @@ def _claim_faults(values: Mapping[str, Any]) -> list[str]:
     return [fault]
 
 
-def _local_user_faults(values: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
-    if "local_user" not in values:
-        return []
-    name = f"{PREFIX}LOCAL_USER"
-    faults = [] if values.get("local") else [f"{name}: is for the local cloud only, where {PREFIX}LOCAL is true"]
+def _local_faults(values: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
+    faults = []
+    if "local_user" in values and not values.get("local"):
+        faults.append(f"{PREFIX}LOCAL_USER: is for the local cloud only, where {PREFIX}LOCAL is true")
     if environment.get("K_SERVICE"):
-        faults.append(f"{name}: is for the local cloud only, and K_SERVICE says that this is Cloud Run")
+        faults += [
+            f"{PREFIX}{name.upper()}: is for the local cloud only, and K_SERVICE says that this is Cloud Run"
+            for name in ("local", "local_user")
+            if values.get(name)
+        ]
     return faults
 
 

@@ -109,8 +109,16 @@ def test_the_developers_identity_cannot_be_switched_on_in_the_cloud(more: dict[s
         return
     with pytest.raises(SettingsError, match=fault):
         read_settings(environment)
-    environment.pop("SCHEDULER_LOCAL_USER")
+    environment = {**environment, "SCHEDULER_LOCAL_USER": "", "K_SERVICE": ""}
     assert read_settings(environment).local_user == ""
+
+
+def test_the_local_cloud_is_not_cloud_run() -> None:
+    """There functions without OAuth that answer to loopback hosts only would be of no use."""
+    environment = {**GOOD, "SCHEDULER_LOCAL": "true", "K_SERVICE": "on-task"}
+    with pytest.raises(SettingsError, match="SCHEDULER_LOCAL: is for the local cloud only, and K_SERVICE"):
+        read_settings(environment)
+    assert not read_settings({**environment, "SCHEDULER_LOCAL": "false"}).local
 
 
 @pytest.mark.parametrize(
