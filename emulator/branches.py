@@ -1,4 +1,4 @@
-"""Branches that configs watch: those that a config names, those that a repository has, and whether patterns take more."""
+"""Branches that configs watch: the branches that a config names, the matching branches of a repository, and open patterns."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class WatchedRepo:
     """Of each gitiles trigger that watches the repository."""
 
     def watches(self, ref: str) -> bool:
-        """Tell whether a gitiles trigger of the repository watches a ref, given by its full name."""
+        """Return whether a gitiles trigger of the repository watches a ref, given by its full name."""
         return any(ref in refs for refs in self.ref_sets)
 
 

@@ -298,7 +298,7 @@ class LocalCloud:
         """Return the repository that stands for ``https://<host>/<project>``; it is made (bare, branch main) if need be.
 
         Raises:
-            LocalCloudError: its host is none that the functions were told of when they were started, or its folder holds no repository.
+            LocalCloudError: no config named its host when the local cloud started, or its folder holds no repository.
         """
         url = parse_repo_url(repo)
         if url.host not in self._gitiles_hosts:

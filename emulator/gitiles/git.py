@@ -24,7 +24,7 @@ _TIMEOUT_SECONDS = 60
 
 
 class GitError(LocalCloudError):
-    """Git refused, or could not run; the text is what it wrote to standard error, or why it did not run."""
+    """Git refused, or could not run; the text is its standard error, or the reason why it did not run."""
 
 
 def git(repository: Path, *arguments: str, stdin: bytes = b"") -> bytes:

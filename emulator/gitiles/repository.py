@@ -122,7 +122,7 @@ class Repository:
         )
 
     def can_hold(self, ref: str) -> bool:
-        """Tell whether git accepts a full name of a ref."""
+        """Return whether git accepts a full name of a ref."""
         try:
             git(self.path, "check-ref-format", ref)
         except GitError:

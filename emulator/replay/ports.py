@@ -148,7 +148,7 @@ class TimedBuildbucket:
         try:
             answer = send(until)
         except BuildbucketError as error:
-            # The service, too, ends a call at the deadline that it is told. Which of the two errors comes first is chance.
+            # The request names the deadline, so the service ends the call at the same time. Either error may come first.
             if takes <= left or error.code == "DEADLINE_EXCEEDED":
                 self._clock.advance(takes)
                 raise

@@ -1,4 +1,4 @@
-"""Pages of other sites against the servers of a local cloud in memory: every server refuses them, whatever it serves."""
+"""Pages of other sites against the servers of a local cloud in memory: every server refuses them."""
 
 import json
 import re
@@ -74,7 +74,7 @@ def test_a_link_on_another_site_opens_the_pages(cloud: LocalCloud, page: StartPa
 def test_no_build_is_started_read_or_canceled_and_no_commit_announced(
     cloud: LocalCloud, headers: dict[str, str]
 ) -> None:
-    """What a page can send without asking first (text/plain), and what it can send under a name that leads here (JSON)."""
+    """A page sends text/plain without a preflight, and JSON under a name that leads to this machine."""
     builder = {"project": "sample", "bucket": "ci", "builder": "Linux Tests"}
     v1, v2 = f"{cloud.buildbucket.url}/_ah/api/buildbucket/v1", f"{cloud.buildbucket.url}/prpc/buildbucket.v2.Builds"
     data = {"repo": "https://sample.googlesource.com/engine", "ref": "refs/heads/main", "revision": "c" * 40}

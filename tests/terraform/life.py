@@ -88,7 +88,7 @@ def upgrade(terraform: Terraform, life: Life, given: str) -> None:
     source.write_text(text + "# a change\n", encoding="utf-8")
     life.upgrades["source"] = planned()
     source.write_text(text, encoding="utf-8")
-    # After a year the services have changed what they change by themselves, the time of the next reminder for one.
+    # After a year the services have changed some values by themselves, such as the time of the next reminder.
     done = terraform.run(ROOT, "drift", "--days", "400")
     assert done.returncode == 0, done.stdout + done.stderr
     life.upgrades["a year later"] = planned()

@@ -66,7 +66,7 @@ def test_new_rate_changes_only_the_queue(everything: Life) -> None:
 
 
 def test_a_new_name_of_the_queue_makes_a_new_queue(everything: Life) -> None:
-    """It is what to do where the old name rests; the functions are told, and nothing else moves."""
+    """The name of a deleted queue rests for days. The functions learn the new name, and nothing else changes."""
     functions = {
         f'module.function["{name}"].google_cloudfunctions2_function.this': ["update"]
         for name in ("on_gitiles_commit", "on_build_completion", "on_task", "console")

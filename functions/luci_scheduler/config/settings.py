@@ -145,8 +145,8 @@ class Settings:
     cloud_tasks_endpoint: str = ""
     """``host:port`` of a Cloud Tasks server without TLS (the local cloud)."""
     local: bool = False
-    """Whether this is the local cloud: no OAuth towards Buildbucket and Gitiles, ``url_fetch`` of plain http, too, and an answer to
-    requests for loopback hosts only, none to pages of other sites."""
+    """Whether this is the local cloud: no OAuth towards Buildbucket and Gitiles, ``url_fetch`` also of plain http, and 403 for
+    requests to other hosts than loopback ones and from pages of other sites."""
 
     @property
     def topics_in(self) -> str:

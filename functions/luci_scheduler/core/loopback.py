@@ -37,6 +37,6 @@ def foreign_request(method: str, header: Callable[[str], str | None]) -> str:
 
 
 def _follows_a_link(method: str, header: Callable[[str], str | None]) -> bool:
-    """Tell whether a browser opens a whole page, in a window and not in a frame."""
+    """Return whether a browser opens a whole page, in a window and not in a frame."""
     is_page = header("Sec-Fetch-Mode") == "navigate" and header("Sec-Fetch-Dest") == "document"
     return method in _READING and is_page

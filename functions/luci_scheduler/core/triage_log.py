@@ -51,7 +51,7 @@ class TriageLog:
         self.line(now, f"Error: {text} - {cause}" if str(cause) else f"Error: {text}")
 
     def prepared(self, now: Instant, *, pending: int, finished: int) -> None:
-        """Tell what the triage begins with: pending triggers, and invocations that finished since the last triage.
+        """Log the state before the triage: pending triggers, and invocations that finished since the last triage.
 
         A trigger that the same commit stores counts as pending. The original puts it into its set before it triages.
         """

@@ -15,7 +15,7 @@ def _is_foreign(headers: dict[str, str], method: str = "POST") -> bool:
 
 @pytest.mark.parametrize("host", ["localhost", "LocalHost:8080", "127.0.0.1", HOST, "[::1]:8080", "[::1]"])
 def test_names_of_this_machine_pass(host: str) -> None:
-    """Whatever the port is: it may be forwarded."""
+    """The port does not matter: it may be forwarded."""
     assert not _is_foreign({"Host": host})
     assert not _is_foreign({"Host": host, "Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"})
 

@@ -250,7 +250,7 @@ class TestOddRequests:
 
     @pytest.mark.parametrize("path", ["/tint/+/main/../x", "/tint/+/main/./file", "/h/../tint/+refs", "/tint/+log/.."])
     def test_no_name_is_relative(self, server, path):
-        """Whatever a client has left of a path."""
+        """A client that does not tidy paths gets 404."""
         assert _raw_get(server.url, path)[0] == 404
 
     @pytest.mark.parametrize("path", ["*", "fi*", ":(exclude)other", ":!other", ":(glob)f*", ":/file", "[f]ile"])
@@ -269,7 +269,7 @@ class TestOddRequests:
         assert get_page(server.url, f"/tint/+log/none{separator}x").status_code == 404
 
     def test_git_that_is_missing_is_told(self, server, repository, monkeypatch):
-        """The page is the service's error; whoever calls from Python is told what to install."""
+        """The page is the service's error; the error in Python says which program to install."""
         monkeypatch.setenv("PATH", "/nowhere")
         assert get_page(server.url, "/tint/+log/main").status_code == 500
         with pytest.raises(LocalCloudError, match="install it"):
