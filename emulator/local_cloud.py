@@ -298,7 +298,7 @@ class LocalCloud:
         """Return the repository that stands for ``https://<host>/<project>``; it is made (bare, branch main) if need be.
 
         Raises:
-            LocalCloudError: no config named its host when the local cloud started, or its folder holds no repository.
+            LocalCloudError: no config named its host when the local cloud started, its folder holds no repository, or its name is none.
         """
         url = parse_repo_url(repo)
         if url.host not in self._gitiles_hosts:
@@ -308,6 +308,8 @@ class LocalCloud:
             )
         if found := find_repository(self.repositories / url.host, url.project):
             return Repository(found)
+        if any(name.startswith(".") for name in url.project.split("/")):
+            raise LocalCloudError(f"{url.project} is no name of a repository: no part of it may begin with a dot")
         path = self.repositories / url.host / url.project
         if path.exists():
             raise LocalCloudError(f"{path} is no git repository: make it one (git init), or move it away")

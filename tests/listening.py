@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _LISTEN = "0A"
+_SECONDS = 60.0  # a busy machine takes seconds for an answer
 
 
 def listening_ports(but: str = "") -> set[int]:
@@ -23,7 +24,7 @@ def listening_ports(but: str = "") -> set[int]:
 
 def http_status(port: int, headers: str, request_line: str = "GET / HTTP/1.1") -> int | None:
     """Return the status that a server answers to a request with these header lines; None if it does not speak HTTP/1."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=_SECONDS) as connection:
         connection.sendall(f"{request_line}\r\n{headers}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
         try:
             answer = connection.recv(100)

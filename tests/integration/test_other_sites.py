@@ -25,8 +25,14 @@ SERVERS = 9
 """The start page, four functions, Buildbucket, Gitiles, Cloud Tasks and its keys."""
 
 
+@pytest.fixture(name="others", scope="module")
+def _others() -> set[int]:
+    """The ports of servers that run before the local cloud starts, for other tests."""
+    return listening_ports()
+
+
 @pytest.fixture(name="cloud", scope="module")
-def _cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
+def _cloud(others: set[int], tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
     folder = tmp_path_factory.mktemp("cloud")
     make_sample(folder / "configs")
     with LocalCloud(folder=folder, store="memory", clock=AdjustableClock(), sweep_seconds=0, sync_seconds=0) as cloud:
@@ -41,10 +47,10 @@ def _page(cloud: LocalCloud) -> Iterator[StartPage]:
 
 
 @pytest.fixture(name="ports", scope="module")
-def _ports(cloud: LocalCloud, page: StartPage) -> set[int]:
-    """Every port that this process listens on, and every address that is printed."""
+def _ports(cloud: LocalCloud, page: StartPage, others: set[int]) -> set[int]:
+    """Every port that the local cloud listens on, found by its sockets, and every address that it prints."""
     printed = {int(port) for port in re.findall(r"127\.0\.0\.1:(\d+)", addresses(cloud, page.url))}
-    return printed | listening_ports()
+    return printed | (listening_ports() - others)
 
 
 def test_every_server_refuses_every_page_of_another_site(cloud: LocalCloud, ports: set[int]) -> None:

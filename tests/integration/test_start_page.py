@@ -184,7 +184,7 @@ def _patterns(cloud: LocalCloud) -> str:
     config.parent.mkdir()
     config.write_text(
         f"""
-        job {{ id: "main" noop {{}} }} job {{ id: "release" noop {{}} }}
+        job {{ id: "main" noop {{ sleep_ms: 1 }} }} job {{ id: "release" noop {{ sleep_ms: 1 }} }}
         trigger {{ id: "a" gitiles {{ repo: "{repo}" refs: "regexp:refs/heads/main" path_regexps: "src/.+" }} triggers: "main" }}
         trigger {{ id: "b" gitiles {{ repo: "{repo}" refs: "regexp:refs/heads/release/[0-9]+" }} triggers: "release" }}
         """,
@@ -223,7 +223,7 @@ def test_a_branch_that_git_does_not_take_is_refused(cloud: LocalCloud, browser: 
     config.parent.mkdir()
     repo = "https://sample.googlesource.com/any"
     config.write_text(
-        f'job {{ id: "j" noop {{}} }} trigger {{ id: "t" gitiles {{ repo: "{repo}" refs: "regexp:refs/heads/(?s:.*)" }} triggers: "j" }}',
+        f'job {{ id: "j" noop {{ sleep_ms: 1 }} }} trigger {{ id: "t" gitiles {{ repo: "{repo}" refs: "regexp:refs/heads/(?s:.*)" }} triggers: "j" }}',
         encoding="utf-8",
     )
     for branch in ("a b", "a..b", "-x/../y", "a\nM 100644 inline x", "a\x00b", "x.lock"):
@@ -240,6 +240,24 @@ def test_a_folder_that_is_no_repository_is_told(cloud: LocalCloud, browser: _Bro
     with pytest.raises(LocalCloudError, match="no git repository"):
         cloud.repository("https://sample.googlesource.com/patterns2")
     assert browser.get().status_code == 200
+
+
+@pytest.mark.parametrize("name", ["../../outside", "..", ".git/hooks", "a/../../../outside", "a/./b"])
+def test_a_repository_lies_in_its_folder(cloud: LocalCloud, browser: _Browser, name: str) -> None:
+    """A config of another author may name any path."""
+    repo = f"https://sample.googlesource.com/{name}"
+    before = sorted(cloud.repositories.parent.rglob("HEAD"))
+    with pytest.raises(LocalCloudError, match="no name of a repository"):
+        cloud.repository(repo)
+    config = cloud.configs / "outside" / "luci-scheduler.cfg"
+    config.parent.mkdir(exist_ok=True)
+    config.write_text(
+        f'job {{ id: "j" noop {{ sleep_ms: 1 }} }} trigger {{ id: "t" gitiles {{ repo: "{repo}" refs: "refs/heads/main" }} triggers: "j" }}',
+        encoding="utf-8",
+    )
+    assert browser.post("/commit", where=f"{repo}@refs/heads/main").status_code == 400
+    config.unlink()
+    assert sorted(cloud.repositories.parent.rglob("HEAD")) == before
 
 
 def test_other_sites_cannot_use_it(cloud: LocalCloud, browser: _Browser) -> None:
