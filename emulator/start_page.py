@@ -10,11 +10,14 @@ import hmac
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlencode
 
 import jinja2
+from werkzeug.utils import redirect
 from werkzeug.wrappers import Request, Response
 
 from emulator.branches import HEADS, WatchedRepo, watched_repos
@@ -70,6 +73,14 @@ def make_sample(configs: Path) -> None:
     file.write_text(_SAMPLE, encoding="utf-8")
 
 
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """The result of a form, and a page that shows more of it."""
+
+    text: str
+    link: str = ""
+
+
 class StartPage:
     """Serves the start page of a running local cloud, on a free port; used by ``with``."""
 
@@ -78,8 +89,9 @@ class StartPage:
         self._token = secrets.token_urlsafe(24)
         self._on: set[str] = set()
         self._commits = 0
+        self._done: _Done | None = None
         self._server = LocalServer(Request.application(self._answer), HOST, 0)
-        self._actions: dict[str, Callable[[Mapping[str, str]], str]] = {
+        self._actions: dict[str, Callable[[Mapping[str, str]], _Done]] = {
             "/commit": self._commit,
             "/switch": self._switch,
             "/time": self._change_time,
@@ -99,7 +111,8 @@ class StartPage:
 
     def _answer(self, request: Request) -> Response:
         if request.method in ("GET", "HEAD") and request.path == "/":
-            return self._page("", 200)
+            done, self._done = self._done, None
+            return self._page(done, 200)
         action = self._actions.get(request.path)
         if action is None:
             return _text("there is nothing here", 404)
@@ -107,20 +120,22 @@ class StartPage:
             return _text("this takes a form that is posted", 405)
         return self._act(request, action)
 
-    def _act(self, request: Request, action: Callable[[Mapping[str, str]], str]) -> Response:
+    def _act(self, request: Request, action: Callable[[Mapping[str, str]], _Done]) -> Response:
+        """Do what a form asks for; the answer leads back to the page, so that a reload does nothing again."""
         request.max_content_length = _MAX_FORM
         if not hmac.compare_digest(request.form.get("token", "").encode(), self._token.encode()):
             return _text("this form is not of this page, or of an earlier run: load the page again", 403)
         try:
-            return self._page(action(request.form.to_dict()), 200)
+            self._done = action(request.form.to_dict())
         except KeyError as error:
-            return self._page(f"That did not work: the form has no {error}, or a value that is not known", 400)
+            return self._page(_Done(f"That did not work: the form has no {error}, or a value that is not known"), 400)
         except (ValueError, LocalCloudError, TransientError) as error:
-            return self._page(f"That did not work: {error}", 400)
+            return self._page(_Done(f"That did not work: {error}"), 400)
+        return redirect("/", 303)
 
     # What forms do --------------------------------------------------------------------------------------------------
 
-    def _commit(self, form: Mapping[str, str]) -> str:
+    def _commit(self, form: Mapping[str, str]) -> _Done:
         repo, ref = _place(form)
         if not any(item.repo == repo and item.watches(ref) for item in self._watched()):
             raise ValueError("no config watches that branch")
@@ -131,7 +146,8 @@ class StartPage:
         files = {_file(form): f"change {self._commits} of this run at {time.time_ns()}\n"}
         revision = repository.commit(f"Change {self._commits}", files, ref, at=time.time_ns())
         self._cloud.publish_commit(repo, ref, revision)
-        return f"Committed {revision} to {ref} of {repo}."
+        query = urlencode({"repo": repo, "revision": revision, "ref": ref})
+        return _Done(f"Committed {revision} to {ref} of {repo}.", f"{self._cloud.console_url}/commits?{query}")
 
     def _watched(self) -> list[WatchedRepo]:
         """Return the repositories whose branches the configs watch that are valid now."""
@@ -143,7 +159,7 @@ class StartPage:
         path = find_repository(self._cloud.repositories / url.host, url.project)
         return Repository(path).branches() if path else []
 
-    def _switch(self, form: Mapping[str, str]) -> str:
+    def _switch(self, form: Mapping[str, str]) -> _Done:
         name, on = form["name"], form["on"] == "yes"
         if name not in SWITCHES:
             raise ValueError("there is no such switch")
@@ -157,9 +173,9 @@ class StartPage:
             buildbucket.faults.add(Fault("http", times=None, status=502, body="switched off on the start page"))
         if "slow" in self._on:
             buildbucket.faults.add(Fault("slow", times=None, seconds=_SLOW_SECONDS))
-        return f"{'On' if on else 'Off'}: {SWITCHES[name]}."
+        return _Done(f"{'On' if on else 'Off'}: {SWITCHES[name]}.")
 
-    def _change_time(self, form: Mapping[str, str]) -> str:
+    def _change_time(self, form: Mapping[str, str]) -> _Done:
         clock = self._cloud.clock
         if not isinstance(clock, AdjustableClock):
             raise LocalCloudError("official emulators and processes know real time only; start with --store memory")
@@ -168,24 +184,24 @@ class StartPage:
             if speed not in _SPEEDS:
                 raise ValueError("there is no such speed")
             clock.run_at(speed)
-            return f"Time runs {speed} times as fast."
+            return _Done(f"Time runs {speed} times as fast.")
         seconds = _STEPS[form["step"]]
         clock.advance(seconds * SECOND)
         if seconds < _MINUTE:
-            return f"Time was put forward by {form['step']}; sweep and sync were not called for."
+            return _Done(f"Time was put forward by {form['step']}; sweep and sync were not called for.")
         # Their timer runs in real time; without this no minute would have passed for them.
         for kind in ("sweep", "sync"):
             self._cloud.task(kind)
-        return f"Time was put forward by {form['step']}; sweep and sync were called for."
+        return _Done(f"Time was put forward by {form['step']}; sweep and sync were called for.")
 
     # What it looks like ---------------------------------------------------------------------------------------------
 
-    def _page(self, told: str, status: int) -> Response:
+    def _page(self, done: _Done | None, status: int) -> Response:
         clock = self._cloud.clock
         now = clock.now() if isinstance(clock, AdjustableClock) else None
         watched = self._watched()
         html = _TEMPLATE.render(
-            told=told,
+            done=done,
             token=self._token,
             console=self._cloud.console_url,
             places=self._places(),
@@ -255,7 +271,7 @@ form { display: inline-block; margin: .2rem .6rem .2rem 0 } button, select, inpu
 [role=status] { padding: .6rem 1rem; border-left: .3rem solid #1a73e8; overflow-wrap: anywhere }
 </style></head><body>
 <main><h1>Local cloud</h1>
-{% if told %}<p role="status">{{ told }}</p>{% endif %}
+{% if done %}<p role="status">{{ done.text }}{% if done.link %} <a href="{{ done.link }}">See what it starts</a>{% endif %}</p>{% endif %}
 {% macro form(action) %}<form method="post" action="{{ action }}"><input type="hidden" name="token" value="{{ token }}">{{ caller() }}</form>{% endmacro %}
 <p><a href="{{ console }}/">Open the console</a></p>
 <h2>Commit</h2>

@@ -1,5 +1,6 @@
 """The start page of a real local cloud in memory: the button commits, switches cause trouble, time moves."""
 
+import html
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -111,6 +112,23 @@ def test_a_commit_becomes_a_build_whose_lost_end_is_found_by_a_check(cloud: Loca
     assert status() == "SUCCEEDED"
     assert "Handling timer" in log
     assert "Received PubSub notification" not in log
+
+
+def test_a_commit_is_made_once_and_leads_to_its_page(cloud: LocalCloud, browser: _Browser) -> None:
+    """A reload of the answer commits nothing; the link opens the console's page of the commit."""
+    repository = cloud.repository("https://sample.googlesource.com/engine")
+    answer = browser.post("/commit", where=WHERE)
+    assert [step.status_code for step in answer.history] == [303]
+    tip = repository.resolve("refs/heads/main")
+    assert tip in answer.text
+    link = re.search(r'href="([^"]+)">See what it starts', answer.text)
+    assert link
+    page = requests.get(html.unescape(link[1]), timeout=20)
+    assert page.status_code == 200
+    assert tip in page.text
+    assert "Committed" not in browser.get().text
+    assert repository.resolve("refs/heads/main") == tip
+    _over(cloud, browser)
 
 
 def test_failing_buildbucket_and_back(cloud: LocalCloud, browser: _Browser) -> None:
