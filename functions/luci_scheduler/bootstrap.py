@@ -19,6 +19,7 @@ from luci_scheduler.api.context import Context
 from luci_scheduler.config.folder import FolderSource
 from luci_scheduler.config.settings import Settings, read_settings
 from luci_scheduler.core.commit_event import CommitEvent
+from luci_scheduler.core.foreign_text import redacted
 from luci_scheduler.core.instants import DAY, SECOND
 from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.core.topic_names import topic_names
@@ -307,11 +308,17 @@ def configure_logging(project: str = "") -> None:
                 structlog.processors.TimeStamper(fmt="iso", key="time"),
                 partial(_named_for_the_cloud, project),
                 structlog.processors.format_exc_info,
+                _without_secrets,
                 structlog.processors.JSONRenderer(),
             ],
             logger_factory=structlog.WriteLoggerFactory(file=sys.stdout),
             cache_logger_on_first_use=False,
         )
+
+
+def _without_secrets(_: Any, __: str, event: Any) -> Mapping[str, Any]:
+    """Redact what a text of the event holds by mistake, a traceback included."""
+    return {name: redacted(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 def _named_for_the_cloud(project: str, _: Any, level: str, event: Any) -> Mapping[str, Any]:

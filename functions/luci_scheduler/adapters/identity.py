@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -11,6 +10,8 @@ from google.auth import jwt
 
 from luci_scheduler.api.access import ANONYMOUS, Identity, user
 from luci_scheduler.core.errors import TransientError
+from luci_scheduler.core.foreign_json import read_object
+from luci_scheduler.core.foreign_text import told
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.ports import Clock
 
@@ -98,9 +99,9 @@ class TokenVerifier:
             if self._fetched is not None and now - self._fetched < _REFRESH_PAUSE:
                 return
             try:
-                self._keys = json.loads(self._fetch_keys())
+                self._keys = read_object(self._fetch_keys(), repair=False)
             except (OSError, ValueError) as error:
-                raise TransientError(f"the keys that sign tokens could not be fetched: {error}") from error
+                raise TransientError(f"the keys that sign tokens could not be fetched: {told(str(error))}") from error
             self._fetched = now
 
 
