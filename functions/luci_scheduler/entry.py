@@ -24,7 +24,7 @@ from luci_scheduler.tracing import brought_trace, delivery_trace, isolated
 from luci_scheduler.web.views import answer, submit
 from luci_scheduler.web.visit import Visit
 
-__all__ = ["BUDGETS", "commit", "finish", "log_refusals", "notification", "page", "task"]
+__all__ = ["BUDGETS", "commit", "finish", "log_refusals", "notification", "page", "ready", "task"]
 
 _MAX_FORM_BYTES = 1 << 16
 _MAX_TASK_BYTES = 1 << 20  # Cloud Tasks takes at most a megabyte
@@ -46,6 +46,15 @@ class _Refused(HTTPException):
 
     def __init__(self, body: str, code: int) -> None:
         super().__init__(response=flask.Response(body, code, {_MARK: "true"}, mimetype="text/plain"))
+
+
+def ready(make: Callable[[], App]) -> App:
+    """Return the application; what is only wrong just now is answered 500 and logged as any transient error is."""
+    try:
+        return make()
+    except TransientError as error:
+        structlog.get_logger("luci_scheduler").warning("transient_error", reason=str(error))
+        raise _Refused(f"Transient error: {error}\n", 500) from error
 
 
 def finish(outcome: Outcome) -> None:

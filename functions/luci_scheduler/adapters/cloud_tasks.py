@@ -28,10 +28,13 @@ _SMALL_TASK = 100_000  # bytes of a task that any size limit of the service lets
 _DISPATCH_DEADLINE = 600  # seconds; what on_task may take, below its own limit: a URL fetch has up to eight minutes
 
 
-def make_client(endpoint: str) -> tasks_v2.CloudTasksClient:
-    """Return a client of the real service, or without TLS and credentials of the server at ``endpoint``."""
+def make_client(endpoint: str, credentials: Any = None) -> tasks_v2.CloudTasksClient:
+    """Return a client of the real service, or without TLS and credentials of the server at ``endpoint``.
+
+    ``credentials`` are those for the real service; None: the library looks for them, for as long as it likes.
+    """
     if not endpoint:
-        return tasks_v2.CloudTasksClient()
+        return tasks_v2.CloudTasksClient(credentials=credentials)
     import grpc  # noqa: PLC0415 - only the local cloud needs it by name
     from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport  # noqa: PLC0415
 

@@ -19,6 +19,7 @@ from typing import Any, cast
 import google.auth
 import requests
 from google.auth.credentials import Credentials, TokenState
+from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import Request
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -28,8 +29,21 @@ from urllib3.util import Timeout
 
 from luci_scheduler.adapters.sockets import bounded, connect, resolve
 from luci_scheduler.budget import time_left
+from luci_scheduler.core.errors import TransientError
 
-__all__ = ["KEYS_LIMIT", "Deadline", "TooLargeError", "fetch", "read_body", "sessions"]
+__all__ = [
+    "CREDENTIALS_LIMIT",
+    "KEYS_LIMIT",
+    "Deadline",
+    "TooLargeError",
+    "default_credentials",
+    "fetch",
+    "read_body",
+    "sessions",
+]
+
+CREDENTIALS_LIMIT = 20.0
+"""Seconds for finding the service account's credentials at the first request; the metadata server answers in milliseconds."""
 
 KEYS_LIMIT = 10.0
 """Seconds for all of fetching the keys that sign tokens; Google answers in tens of milliseconds."""
@@ -95,6 +109,19 @@ def sessions(*, authenticated: bool, scopes: Sequence[str] = _SCOPES) -> Callabl
         return local.session  # type: ignore[no-any-return]
 
     return session
+
+
+def default_credentials(limit: float = CREDENTIALS_LIMIT) -> Credentials:
+    """Return the credentials of the service account for Google's client libraries.
+
+    Raises:
+        TransientError: there are none, or the metadata server does not answer within ``limit`` seconds.
+    """
+    try:
+        credentials, _ = bounded(google.auth.default, time_left(limit))
+    except (TimeoutError, GoogleAuthError) as error:
+        raise TransientError(f"the service account's credentials cannot be had: {type(error).__name__}") from error
+    return credentials
 
 
 def _prepared(session: requests.Session, adapter: HTTPAdapter) -> requests.Session:
@@ -178,7 +205,7 @@ class _Token:
             credentials = self._credentials
             if credentials is None:
                 credentials, _ = google.auth.default(scopes=self._scopes)
-            request = Request(_prepared(requests.Session(), _Adapter()))  # type: ignore[no-untyped-call]
+            request = Request(_prepared(requests.Session(), _Adapter()))
             credentials.refresh(request)  # type: ignore[no-untyped-call]
             self._credentials = credentials
         except BaseException as error:  # noqa: BLE001 - it is raised where the token was asked for

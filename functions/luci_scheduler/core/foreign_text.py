@@ -23,7 +23,8 @@ _SECRETS = (
     # Values of the header, whatever the scheme; also as JSON or Python print a header.
     (
         re.compile(
-            r"(authorization[\"']?\s*[:=]\s*[\"']?)((?:bearer|basic|oauth)\s+)?[^\s\"',;<\[][^\s\"',;]*", re.IGNORECASE
+            r"(authorization[\"']?\s*[:=]\s*[\"']?)((?:bearer|basic|oauth)\s+)?+[^\s\"',;<\[\\][^\s\"',;\\]*",
+            re.IGNORECASE,
         ),
         r"\1\2" + REDACTED,
     ),
@@ -59,7 +60,12 @@ def escaped(text: str, *, lines: bool = False) -> str:
         lines: keep tabs and line ends (``\n`` and ``\r\n``).
     """
     pattern = _CONTROL_IN_LINES if lines else _CONTROL
-    return pattern.sub(lambda match: quote(match[0])[1:-1], valid_text(text))
+    return pattern.sub(lambda match: _escape(match[0]), valid_text(text))
+
+
+def _escape(char: str) -> str:
+    # Inside the JSON of a printed answer ``\\x7f`` would not be JSON any more; the other control characters are escaped there before.
+    return "\\u007f" if char == "\x7f" else quote(char)[1:-1]
 
 
 def told(text: str) -> str:
