@@ -32,6 +32,7 @@ _PUBLIC_HOST = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.googlesource\.com")
 _TIME = re.compile(r"[A-Z][a-z]{2} ([A-Z][a-z]{2}) +(\d{1,2}) (\d\d):(\d\d):(\d\d) (\d{4})(?: ([+-])(\d\d)(\d\d))?")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _NO_PATH = "/dev/null"
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
 _logger = structlog.stdlib.get_logger("luci_scheduler")
 
 
@@ -78,7 +79,9 @@ class GitilesClient:
         self._clock = clock or SystemClock()
 
     def refs(self, repo: RepoUrl, prefix: str) -> Mapping[str, str]:
-        """Return the refs below a folder; entries without a hash are left out, as are those that the caller may not read.
+        """Return the refs below a folder.
+
+        Entries without a hash or with control characters are left out, as are those that the caller may not read.
 
         Raises:
             GitilesError: no answer or an error.
@@ -87,7 +90,8 @@ class GitilesClient:
         found = {}
         for name, entry in document.items():
             value = entry.get("value") if isinstance(entry, dict) else None
-            if isinstance(value, str) and value:
+            # Git lets no control character into a name: it would only forge lines of the log.
+            if isinstance(value, str) and value and not _CONTROL.search(name + value):
                 # Names come relative to the folder, but in full where the folder is a ref itself.
                 found[name if name.startswith(prefix) else f"{prefix}/{name}"] = value
         return found

@@ -392,3 +392,10 @@ def test_what_a_server_says_is_one_line_without_secrets(recorded: Recorded) -> N
     recorded.status, recorded.body = 403, b"no \x1b[31m \xe2\x80\xae Bearer abcdefgh"
     error = refusal(lambda: client(recorded.url).refs(TINT, "refs/heads"))
     assert str(error) == "PERMISSION_DENIED: HTTP 403: no \\x1b[31m \\u202e Bearer [redacted]"
+
+
+def test_refs_that_git_does_not_know_are_left_out(recorded: Recorded) -> None:
+    """Control characters would forge lines of a poll's log; other entries stay."""
+    refs = {"main": {"value": NEW}, "a\nb": {"value": NEW}, "c": {"value": "x\x1b"}, "d": 7, "\u200fe": {"value": OLD}}
+    recorded.body = b")]}'\n" + json.dumps(refs).encode()
+    assert client(recorded.url).refs(TINT, "refs/heads") == {"refs/heads/main": NEW, "refs/heads/\u200fe": OLD}
