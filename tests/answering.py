@@ -23,7 +23,7 @@ class Answer:
 
 
 class Answering:
-    """What the server answers: the next of ``answers``, or what ``otherwise`` makes of path and body."""
+    """The server's answers: the next of ``answers``, or the result of ``otherwise`` for path and body."""
 
     def __init__(self) -> None:
         self.url = ""

@@ -213,20 +213,20 @@ def _gitiles(call: Callable[[GitilesClient], Any]) -> Callable[[str, float], Cal
 def _config_of_gitiles(address: str, limit: float) -> Callable[[], Any]:
     opened = http.sessions(authenticated=False)
     source = config_sources.GitilesSource("p", _REPO, "refs/heads/main", "x.cfg", f"http://{address}", opened, limit)
-    return lambda: _told(source.configs(lambda _: ""))
+    return lambda: _raise_trouble(source.configs(lambda _: ""))
 
 
 def _config_of_storage(address: str, limit: float) -> Callable[[], Any]:
     opened = http.sessions(authenticated=False)
     source = config_sources.BucketSource("p", "bucket", "x.cfg", f"http://{address}", opened, limit)
-    return lambda: _told(source.configs(lambda _: ""))
+    return lambda: _raise_trouble(source.configs(lambda _: ""))
 
 
 class _TroubleError(Exception):
     """A source returned its trouble."""
 
 
-def _told(files: Any) -> None:
+def _raise_trouble(files: Any) -> None:
     raise _TroubleError(files[0].trouble)
 
 

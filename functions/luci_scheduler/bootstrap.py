@@ -330,7 +330,7 @@ def configure_logging(project: str = "") -> None:
 
 
 def _without_secrets(_: Any, __: str, event: Any) -> Mapping[str, Any]:
-    """Redact what a text of the event holds by mistake, a traceback included."""
+    """Redact secrets that a text of the event holds by mistake, a traceback included."""
     return {name: redacted(value) if isinstance(value, str) else value for name, value in event.items()}
 
 

@@ -22,7 +22,7 @@ def begin(seconds: float) -> None:
 
 
 def time_left(limit: float) -> float:
-    """Return the seconds that an outside call may take: its own limit, or what is left of the delivery if that is less.
+    """Return the seconds that an outside call may take: its own limit, or the rest of the budget if that is less.
 
     Raises:
         TransientError: the delivery has no time left. The call must not be made; the delivery comes again.

@@ -32,8 +32,8 @@ _MAX_TASK_BYTES = 1 << 20  # Cloud Tasks takes at most a megabyte
 # last a quarter of an hour. After that it is dropped: a queue has no dead letters.
 _MALFORMED_RETRIES = 10
 BUDGETS = {"on_gitiles_commit": 290.0, "on_build_completion": 110.0, "on_task": 590.0, "console": 50.0}
-"""Seconds that outside calls of one delivery may take, by function: ten less than the platform waits. A task's dispatch
-deadline (600 s) is what ends first there; for the others it is the function's own timeout (see infra/terraform/functions.tf)."""
+"""Seconds that outside calls of one delivery may take, by function: ten less than the platform waits. For a task the
+platform waits for the dispatch deadline (600 s), for the others for the function's timeout (see infra/terraform/functions.tf)."""
 _MARK = "X-Settled"
 _LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
 _NOT_LOOPBACK = "With SCHEDULER_LOCAL_USER set the console answers to localhost, 127.0.0.1 and [::1] only\n"
@@ -49,7 +49,7 @@ class _Refused(HTTPException):
 
 
 def ready(make: Callable[[], App]) -> App:
-    """Return the application; what is only wrong just now is answered 500 and logged as any transient error is."""
+    """Return the application. A transient error of its making is logged and answered 500."""
     try:
         return make()
     except TransientError as error:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from luci_scheduler.core.foreign_text import told
+from luci_scheduler.core.foreign_text import sanitized
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
@@ -339,14 +339,14 @@ class Chance(Protocol):
 class ServiceError(Exception):
     """A call to a service failed; base of the errors of each service.
 
-    The text says what the service said, on one line and without secrets (see `core.foreign_text.told`). ``throttled`` and
+    The text quotes the service, on one line and without secrets (see `core.foreign_text.sanitized`). ``throttled`` and
     ``retry_after`` mean the same as in `core.errors.TransientError`.
     """
 
     def __init__(
         self, code: str, message: str, *, transient: bool, throttled: bool = False, retry_after: int = 0
     ) -> None:
-        super().__init__(told(f"{code}: {message}" if message else code))
+        super().__init__(sanitized(f"{code}: {message}" if message else code))
         self.code = code
         self.transient = transient
         self.throttled = throttled
@@ -472,7 +472,7 @@ class FetchError(Exception):
     """A URL was not fetched: refused, no answer, or one that is no HTTP. The text holds neither the URL nor secrets."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(told(message))
+        super().__init__(sanitized(message))
 
 
 @dataclass(frozen=True, slots=True)

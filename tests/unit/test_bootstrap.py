@@ -65,7 +65,7 @@ def test_a_function_that_cannot_start_just_now_says_so(monkeypatch: pytest.Monke
 
 
 def test_the_clients_of_production_have_the_documented_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that docs/reference/timeouts.md states and that the tests of the limits replace."""
+    """The page docs/reference/timeouts.md states them; the tests of the limits use shorter ones."""
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", "127.0.0.1:1")
     settings = Settings(
         project="p", task_url="https://t.invalid", task_account="a@b", token_secrets=("s",), local=True, cloud_tasks_endpoint="127.0.0.1:1",

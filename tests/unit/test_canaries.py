@@ -35,7 +35,7 @@ FORGED = "no\n[12:00:00.000] Invocation finished in 1s with status SUCCEEDED\r\x
 
 @pytest.fixture
 def output(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    """What the functions write."""
+    """The output of the functions."""
     written = io.StringIO()
     monkeypatch.setattr(sys, "stdout", written)
     monkeypatch.setattr(sys, "stderr", written)
@@ -74,7 +74,7 @@ def _behind(server: Answering, world: World) -> list[str]:
 
 
 def _seen(world: World, output: io.StringIO, invocation: Invocation) -> dict[str, str]:
-    """Return all that anybody can read, by its place."""
+    """Return every text that a reader can reach, by its place."""
     visitor, path = Visitor(world, ADMIN), f"/jobs/{JOB}/{invocation.id}"
     return {
         "log": world.log(),
@@ -146,7 +146,7 @@ def test_a_fetched_body_forges_no_line() -> None:
 
 
 def test_a_traceback_holds_no_token(output: io.StringIO) -> None:
-    """Whatever an error says: the processor of the log is the last to look."""
+    """The log's own processor redacts every text of a line."""
 
     def fail() -> None:
         raise RuntimeError(f"Authorization: Bearer {BEARER} {OAUTH}")

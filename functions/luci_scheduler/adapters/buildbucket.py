@@ -29,7 +29,7 @@ _MAX_TEXT = 4096  # of an error's body; what answers in front of the service may
 class _Answer:
     status: int
     headers: Mapping[str, str]
-    """Looked up whatever their case."""
+    """Keys in any case find them."""
     body: bytes
 
 
@@ -44,7 +44,7 @@ class BuildbucketClient:
         Args:
             base_url: from a server's host to its base URL.
             session: a session that authenticates, one per thread, as `http.sessions` gives them: it keeps a `Deadline`.
-            clock: tells how far it is to a call's ``until``, and to the date of a ``Retry-After`` header.
+            clock: the present, which a call's ``until`` and the date of a ``Retry-After`` header are compared with.
             deadline: of one call, until its last byte, in nanoseconds.
         """
         self._base_url = base_url

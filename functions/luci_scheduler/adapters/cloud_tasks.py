@@ -13,7 +13,7 @@ from google.protobuf import duration_pb2, timestamp_pb2
 from luci_scheduler.adapters.google_errors import code_of
 from luci_scheduler.budget import time_left
 from luci_scheduler.core.errors import PermanentError, SchedulerError, TransientError
-from luci_scheduler.core.foreign_text import told
+from luci_scheduler.core.foreign_text import sanitized
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.transience import google_failure
 from luci_scheduler.ports import Task
@@ -31,7 +31,7 @@ _DISPATCH_DEADLINE = 600  # seconds; what on_task may take, below its own limit:
 def make_client(endpoint: str, credentials: Any = None) -> tasks_v2.CloudTasksClient:
     """Return a client of the real service, or without TLS and credentials of the server at ``endpoint``.
 
-    ``credentials`` are those for the real service; None: the library looks for them, for as long as it likes.
+    ``credentials`` are those for the real service; None: the library looks for them without a limit.
     """
     if not endpoint:
         return tasks_v2.CloudTasksClient(credentials=credentials)
@@ -82,8 +82,8 @@ class CloudTasksQueue:
 
 
 def _error(error: Exception, task: Task, size: int) -> SchedulerError:
-    failure, said = google_failure(code_of(error)), told(str(error))
-    # Of a small one the queue's own settings are refused: that may be mended, and nothing is to be lost until then.
+    failure, said = google_failure(code_of(error)), sanitized(str(error))
+    # For a small task the service refuses the queue's settings. The operator can mend them, and the task must not be lost.
     if not failure.transient and size > _SMALL_TASK:
         return PermanentError(f"Cloud Tasks does not take a {task.kind} task of {size} bytes: {said}")
     return TransientError(f"Cloud Tasks did not take a {task.kind} task: {said}", throttled=failure.throttled)

@@ -24,7 +24,7 @@ from luci_scheduler.adapters.google_errors import code_of
 from luci_scheduler.budget import time_left
 from luci_scheduler.core import debug_log
 from luci_scheduler.core.errors import PermanentError, SchedulerError, StoreConflictError, TransientError
-from luci_scheduler.core.foreign_text import told
+from luci_scheduler.core.foreign_text import sanitized
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
@@ -57,7 +57,7 @@ LIMIT = 20.0
 
 _PAUSES = (0.1, 0.4)  # seconds before a read is repeated: one hiccup does not cost a redelivery
 _ONCE = Retry(predicate=lambda _: False)
-"""In place of the library's own policy, which repeats reads for five minutes whatever the timeout is."""
+"""In place of the library's own policy, which repeats reads for five minutes, whatever timeout a call has."""
 _JOB_FIELDS = ("schema", "record", "enabled", "next_due")  # not the triage log: only people read that
 _INVOCATION_FIELDS = ("schema", "definition", "state", "next_due", "expire_at")
 
@@ -83,7 +83,7 @@ def _translated(call: Callable[P, R]) -> Callable[P, R]:
 
 
 def _error(error: Exception) -> SchedulerError:
-    failure, said = google_failure(code_of(error)), told(getattr(error, "message", None) or str(error))
+    failure, said = google_failure(code_of(error)), sanitized(getattr(error, "message", None) or str(error))
     if failure.transient:
         return TransientError(f"Firestore: {failure.code}: {said}", throttled=failure.throttled)
     return PermanentError(f"Firestore refused the request: {said}")
@@ -298,7 +298,7 @@ class FirestoreStore:
         try:
             results: Iterable[Any] = batch.commit(retry=None, timeout=time_left(self._limit))
         except _LOST_RACE as error:
-            raise StoreConflictError(f"Firestore: {told(error.message)}") from error
+            raise StoreConflictError(f"Firestore: {sanitized(error.message)}") from error
         return [result.update_time for result in results]
 
     def _add(self, batch: Any, write: Write) -> None:

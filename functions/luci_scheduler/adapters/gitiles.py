@@ -70,7 +70,7 @@ class GitilesClient:
             deadline: of one call, until its last byte, in nanoseconds.
             authenticated: ask below ``/a``, where the server looks at the token; without it there is only the small
                 quota of anonymous callers.
-            clock: tells how far it is to the date of a ``Retry-After`` header; the machine's if not given.
+            clock: the present, which the date of a ``Retry-After`` header is compared with; the machine's by default.
         """
         self._url = url
         self._session = session
@@ -81,7 +81,7 @@ class GitilesClient:
     def refs(self, repo: RepoUrl, prefix: str) -> Mapping[str, str]:
         """Return the refs below a folder.
 
-        Entries without a hash or with control characters are left out, as are those that the caller may not read.
+        Entries without a hash or with control characters are left out. Gitiles leaves out refs that the caller may not read.
 
         Raises:
             GitilesError: no answer or an error.
@@ -101,7 +101,7 @@ class GitilesClient:
     ) -> LogPage:
         """Return up to ``limit`` commits that lead to ``revision`` but not to ``exclude``, newest first.
 
-        A commit whose time or paths cannot be read is returned without them and logged: it stops none of those behind it.
+        A commit whose time or paths cannot be read is returned without them and logged. The commits behind it follow.
 
         Raises:
             GitilesError: no answer or an error. An entry without a hash is an error, too: to leave it out could lose a commit.

@@ -1,7 +1,7 @@
 """HTTP sessions: one per thread, authenticated as the service account, never through a proxy of the environment.
 
-All threads of a process share the credentials with their token, and the connections. Every call ends at its `Deadline`,
-whatever takes the time: finding credentials, fetching a token, resolving a name, connecting, sending or reading.
+All threads of a process share the credentials with their token, and the connections. Every call ends at its `Deadline`.
+It bounds all parts of a call: finding credentials, fetching a token, resolving a name, connecting, sending and reading.
 """
 
 from __future__ import annotations
@@ -253,13 +253,15 @@ class _Connection(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         end = _end(self.timeout)
         try:
-            addresses = bounded(lambda: resolve(self._dns_host, self.port), end - time.monotonic())
+            addresses = bounded(lambda: resolve(self._dns_host.strip("[]"), self.port), end - time.monotonic())
             made = connect(addresses, self.port, end - time.monotonic())
             made.settimeout(max(_INSTANT, end - time.monotonic()))  # of TLS
             for option in self.socket_options or ():
                 made.setsockopt(*option)
         except socket.gaierror as error:
             raise NameResolutionError(self.host, self, error) from error
+        except UnicodeError as error:
+            raise NewConnectionError(self, f"{self.host} is no name of a host") from error
         except TimeoutError as error:
             raise ConnectTimeoutError(self, f"{self.host} has not taken the connection in time") from error
         except OSError as error:

@@ -11,7 +11,7 @@ from google.auth import jwt
 from luci_scheduler.api.access import ANONYMOUS, Identity, user
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.foreign_json import read_object
-from luci_scheduler.core.foreign_text import told
+from luci_scheduler.core.foreign_text import sanitized
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.ports import Clock
 
@@ -101,7 +101,9 @@ class TokenVerifier:
             try:
                 self._keys = read_object(self._fetch_keys(), repair=False)
             except (OSError, ValueError) as error:
-                raise TransientError(f"the keys that sign tokens could not be fetched: {told(str(error))}") from error
+                raise TransientError(
+                    f"the keys that sign tokens could not be fetched: {sanitized(str(error))}"
+                ) from error
             self._fetched = now
 
 

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def bounded(call: Callable[[], T], seconds: float) -> T:
-    """Return what a call that takes no timeout returns; what it raises is raised here.
+    """Return the result of a call that takes no timeout, or raise its error.
 
     Raises:
         TimeoutError: it has not returned in time. It goes on in a thread of its own, which ends with it.

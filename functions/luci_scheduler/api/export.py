@@ -126,7 +126,7 @@ def to_scenario(
         "drain": False,
     }
     config = _config(invocation, trigger, policy or TriggeringPolicy())
-    # Text of servers is read again from the log's JSON: what would steer a terminal becomes an escape of JSON once more.
+    # Text of servers is read again from the log's JSON: control characters become JSON escapes once more.
     scenario = escaped(json.dumps(document, indent=1, ensure_ascii=False), lines=True)
     return Exported(f"{scenario}\n", config)
 

@@ -1,4 +1,4 @@
-"""JSON that a server sent: read in one way by every client, with one error for whatever is wrong with it."""
+"""JSON that a server sent: every client reads it in one way, and every fault is one error."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import re
 
 from luci_scheduler.core.go_text import quote, valid_text
 
-__all__ = ["REDACTED", "escaped", "redacted", "told", "without_forged_lines"]
+__all__ = ["REDACTED", "escaped", "redacted", "sanitized", "without_forged_lines"]
 
 REDACTED = "[redacted]"
 
@@ -17,10 +17,10 @@ _CONTROL_IN_LINES = re.compile(f"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u202
 _STAMP = re.compile(r"(?<=\n)\[(?=\d\d:\d\d:\d\d\.\d{3}\] )")
 _ESCAPED_BRACKET = r"\\x5b"
 
-_MARKS = re.compile(r"AXsiX2ki|QVhzaVgya2|ya29\.|eyJ|bearer|authorization", re.IGNORECASE)
+_MARKS = re.compile(r"AXsiX2ki|QVhzaVgya2|ya29\.|eyJ|bearer|authorization|_token", re.IGNORECASE)
 """Where one of these is missing there is no secret: most texts are spared the search."""
 _SECRETS = (
-    # Values of the header, whatever the scheme; also as JSON or Python print a header.
+    # Values of the header with any scheme; also as JSON or Python print a header.
     (
         re.compile(
             r"(authorization[\"']?\s*[:=]\s*[\"']?)((?:bearer|basic|oauth)\s+)?+[^\s\"',;<\[\\][^\s\"',;\\]*",
@@ -29,6 +29,11 @@ _SECRETS = (
         r"\1\2" + REDACTED,
     ),
     (re.compile(r"(bearer\s+)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), r"\1" + REDACTED),
+    # OAuth tokens by their name, as URLs, forms and JSON carry them.
+    (
+        re.compile(r"((?:access|id|refresh)_token[\"']?\s*[:=]\s*[\"']?)[^\s&\"',;<\[\\]+", re.IGNORECASE),
+        r"\1" + REDACTED,
+    ),
     # A notification token of ours (see `notification_token`): version byte 1 and `{"_i":"` in base64; and in base64 once more,
     # as requests of Buildbucket v2 carry it.
     (re.compile(r"AXsiX2kiOi[A-Za-z0-9_=-]{20,}"), REDACTED),
@@ -68,8 +73,8 @@ def _escape(char: str) -> str:
     return "\\u007f" if char == "\x7f" else quote(char)[1:-1]
 
 
-def told(text: str) -> str:
-    """Return what a server said as one line that may be logged: without secrets, control characters and line breaks."""
+def sanitized(text: str) -> str:
+    """Return a server's text as one line for a log: without secrets, control characters and line breaks."""
     return escaped(redacted(text))
 
 

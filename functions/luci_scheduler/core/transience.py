@@ -70,7 +70,7 @@ _NUMBER = re.compile("[0-9]{1,9}")
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What a failed call means for its caller."""
+    """The meaning of a failed call for its caller."""
 
     code: str
     """Name of a gRPC code (``NOT_FOUND``), or ``HTTP <status>`` for REST."""

@@ -31,7 +31,7 @@ def test_a_commit_does() -> None:
 
 
 def test_one_hiccup_of_a_read_costs_no_redelivery() -> None:
-    """It is repeated, each time with what is left of the limit; the library's own repetitions are off."""
+    """It is repeated, each time with the rest of the limit; the library's own repetitions are off."""
     client: Any = Mock()
     get = client.collection().document().get
     get.side_effect = [
@@ -71,7 +71,7 @@ def test_repetitions_are_few_and_fit_into_the_limit() -> None:
 
 
 def test_what_firestore_says_is_one_line_without_secrets() -> None:
-    """And a quota is told from other failures; a token that cannot be had is one of them."""
+    """A quota is marked as such. A missing token is a failure like any other."""
     client: Any = Mock()
     commit = client.batch().commit
     commit.side_effect = exceptions.ResourceExhausted("quota\n\x1b Bearer abcdefgh")

@@ -372,7 +372,7 @@ def test_an_unreadable_part_of_a_commit_stops_no_commit(
 
 
 def test_a_commit_without_a_hash_is_never_left_out(recorded: Recorded) -> None:
-    """The poll fails clearly: whoever went on would lose a commit."""
+    """The poll fails clearly: to go on would lose a commit."""
     recorded.body = log_of({"committer": {"time": TIME}}, {"commit": OLD, "committer": {"time": TIME}})
     error = refusal(lambda: client(recorded.url).log(TINT, NEW, limit=2))
     assert (str(error), error.transient) == ("INTERNAL: the answer is no log: it holds a commit without a hash", True)

@@ -1,6 +1,7 @@
 """Sessions of many threads: one set of credentials, one token, the same connections; and deadlines."""
 
 import datetime as dt
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -194,3 +195,15 @@ def test_a_token_that_expires_soon_is_used_while_it_is_renewed(server: Server, l
     until(lambda: credentials.refreshed == 2)
     session.get(server.url, timeout=Deadline(30))  # type: ignore[arg-type]
     assert server.tokens[-1] == "Bearer token-2"
+
+
+def test_addresses_in_brackets_and_names_that_are_none() -> None:
+    """An IPv6 address is asked as it is; a name that no resolver takes is an error like any other."""
+    session = sessions(authenticated=False)()
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(requests.RequestException, match="timed out"):
+            session.get(f"http://[::1]:{port}/", timeout=Deadline(0.3))  # type: ignore[arg-type] # a timeout of urllib3
+        assert listener.accept()
+    with pytest.raises(requests.RequestException):
+        session.get(f"http://{'a' * 64}.example/", timeout=Deadline(5))  # type: ignore[arg-type]

@@ -47,7 +47,7 @@ def full() -> Iterator[int]:
 
 
 def test_a_call_that_blocks_is_left_behind(blocked: Any) -> None:
-    """What it raises or returns in time is its outcome."""
+    """Its result or its error in time is the outcome."""
     begun = time.monotonic()
     with pytest.raises(TimeoutError):
         bounded(blocked, LIMIT)
@@ -76,7 +76,7 @@ def test_a_good_address_behind_a_silent_one_is_reached(full: int, monkeypatch: p
         connect(["first", "second"], 1, 1.0).close()
 
 
-def test_a_session_ends_at_its_deadline_whatever_takes_the_time(
+def test_a_session_ends_at_its_deadline_during_resolution_and_connection(
     blocked: Any, full: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The name server, or the host's addresses."""

@@ -16,7 +16,7 @@ SLACK = 2.0  # seconds that a busy machine may add: the libraries' own repetitio
 
 @pytest.fixture(scope="module")
 def measured() -> Iterator[list[Measured]]:
-    """What was measured; printed at the end."""
+    """The measures, printed at the end."""
     items: list[Measured] = []
     yield items
     sys.stdout.write(f"\nlimit in this test: {LIMIT} s\n{table(items)}\n")
@@ -32,6 +32,6 @@ def test_a_call_ends_within_its_limit(call: OutsideCall, server: str, measured: 
 
 
 def test_the_page_names_every_call_with_its_limit() -> None:
-    """The measures on it are those of the command that it names."""
+    """The page's measures come from the command that it names."""
     rows = re.findall(r"^\| (.+?) \| ([\d.]+) s \|(?: [\d.]+ s \|){3}$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert rows == [(call.name, f"{call.limit:g}") for call in OUTSIDE_CALLS]

@@ -1,4 +1,4 @@
-"""Reading JSON that a server sent: one error for whatever is wrong with it."""
+"""Reading JSON that a server sent: every fault is one error."""
 
 import json
 

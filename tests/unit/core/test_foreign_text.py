@@ -1,4 +1,4 @@
-"""Foreign text: what is redacted, what is escaped, and what stays as it is."""
+"""Foreign text: redacted secrets, escaped characters, and text that stays as it is."""
 
 import base64
 import json
@@ -6,7 +6,7 @@ import json
 import pytest
 
 from luci_scheduler.core.debug_log import format_line, triage_block
-from luci_scheduler.core.foreign_text import escaped, redacted, told, without_forged_lines
+from luci_scheduler.core.foreign_text import escaped, redacted, sanitized, without_forged_lines
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.notification_token import make_token
@@ -26,6 +26,8 @@ JWT = "eyJhbGciOiJSUzI1NiJ9.eyJlbWFpbCI6ImFAYiJ9.c2lnbmF0dXJl"
         ('{"Authorization": "opaque"}', '{"Authorization": "[redacted]"}'),
         ("{'Authorization': 'Bearer x.y'}", "{'Authorization': 'Bearer [redacted]'}"),
         ("sent bearer CANARY-SECRET, refused", "sent bearer [redacted], refused"),
+        ("GET https://x/?access_token=abc&b=c", "GET https://x/?access_token=[redacted]&b=c"),
+        ('{"refresh_token": "abc", "id_token":"d"}', '{"refresh_token": "[redacted]", "id_token":"[redacted]"}'),
         ("token ya29.a0Af_x-y.z expired", "token [redacted] expired"),
         (f"the token {JWT} expired", "the token [redacted] expired"),
     ],
@@ -45,6 +47,8 @@ def test_secrets_are_redacted_by_their_form(text: str, expected: str) -> None:
         "eyJ",
         "ya29",
         "the bearer is not known",
+        '"auth_token": "..."',
+        "no access_token",
     ],
 )
 def test_ordinary_texts_stay(text: str) -> None:
@@ -53,7 +57,7 @@ def test_ordinary_texts_stay(text: str) -> None:
 
 
 def test_every_token_is_recognized() -> None:
-    """Whatever job and time it is for."""
+    """For any job and time."""
     for number in range(200):
         job, invocation = (
             JobId(f"{'p' * (number % 7 + 1)}/{'j' * (number % 11 + 1)}"),
@@ -70,10 +74,10 @@ def test_every_token_is_recognized() -> None:
 
 def test_one_line_without_controls() -> None:
     """As Go escapes them."""
-    assert told("a\n\r\t\x00\x1b[31m\x7f\x85\x9b\u2028\u2029\u202e\u2066\u200e\ud800z") == (
+    assert sanitized("a\n\r\t\x00\x1b[31m\x7f\x85\x9b\u2028\u2029\u202e\u2066\u200e\ud800z") == (
         "a\\n\\r\\t\\x00\\x1b[31m\\u007f\\u0085\\u009b\\u2028\\u2029\\u202e\\u2066\\u200e\ufffdz"
     )
-    assert told("Grüße, 日本語 😀") == "Grüße, 日本語 😀"
+    assert sanitized("Grüße, 日本語 😀") == "Grüße, 日本語 😀"
 
 
 def test_line_ends_can_stay() -> None:
@@ -90,7 +94,7 @@ def test_no_line_looks_like_one_of_ours() -> None:
 
 
 def test_the_debug_log_does_all_of_it() -> None:
-    """Whatever a manager logs."""
+    """For any text that a manager logs."""
     line = format_line(Instant(0), f"said\n[00:00:00.000] forged \x1b \u202e {TOKEN}")
     assert line == "[00:00:00.000] said\n\\x5b00:00:00.000] forged \\x1b \\u202e [redacted]\n"
     assert "\\x5b00:00:00.000] forged \\x1b\n" in triage_block(["x\n[00:00:00.000] forged \x1b"])

@@ -24,7 +24,7 @@ REFUSALS = {
 
 @pytest.mark.parametrize("status", [200, 400, 404, 429, 500, 503])
 def test_a_code_of_the_service_decides(status: int) -> None:
-    """Whatever the HTTP status is."""
+    """The HTTP status does not matter."""
     assert transience.prpc_failure(status, "0") is None
     for number, name in REFUSALS.items():
         assert transience.prpc_failure(status, str(number)) == Failure(name, transient=False)
@@ -51,7 +51,7 @@ def test_an_answer_without_a_code_says_nothing_about_the_build(status: int, name
 
 @pytest.mark.parametrize("code", ["abc", "", "-1", "5, 5", "5.0", "\u00b2", "\u0665", "9" * 30])
 def test_an_unreadable_code_is_none(code: str) -> None:
-    """The text of an error that nobody can read proves nothing."""
+    """An error with an unreadable code proves nothing."""
     assert transience.prpc_failure(404, code) == Failure("INTERNAL", transient=True)
 
 
@@ -76,7 +76,7 @@ def test_gitiles(status: int, transient: bool) -> None:
 
 
 def test_google() -> None:
-    """The operator can mend whatever is not about the request itself."""
+    """Only INVALID_ARGUMENT is about the request; the operator can mend the causes of the others."""
     assert not transience.google_failure("INVALID_ARGUMENT").transient
     for code in ("PERMISSION_DENIED", "NOT_FOUND", "FAILED_PRECONDITION", "UNAVAILABLE", "UNAUTHENTICATED", "ABORTED"):
         assert transience.google_failure(code) == Failure(code, transient=True)
@@ -105,5 +105,5 @@ def test_google() -> None:
     ],
 )
 def test_the_pause_that_a_server_asks_for(header: str | None, pause: int) -> None:
-    """Seconds or a date; what cannot be read asks for nothing, and ten minutes are the most."""
+    """Seconds or a date; an unreadable header asks for nothing, and ten minutes are the most."""
     assert pause_asked(header, NOW) == pause

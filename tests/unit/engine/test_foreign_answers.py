@@ -29,7 +29,7 @@ def own(code: int, status: int, text: str = "no", **headers: str) -> Answer:
 
 
 def good(body: bytes) -> Answer:
-    """Return what claims to be a good answer."""
+    """Return an answer that claims to be good."""
     return Answer(200, body, {"X-Prpc-Grpc-Code": "0", "Content-Type": "application/json"})
 
 
