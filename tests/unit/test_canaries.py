@@ -16,10 +16,12 @@ from luci_scheduler import bootstrap
 from luci_scheduler.adapters.buildbucket import BuildbucketClient
 from luci_scheduler.adapters.http import sessions
 from luci_scheduler.api import export
+from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.intake import accept_triggers
+from luci_scheduler.managers.buildbucket.v1 import V1
 from luci_scheduler.ports import BuildbucketError, Fetched
 from luci_scheduler.settle import settle
 from luci_scheduler.web.timeline import events
@@ -157,3 +159,15 @@ def test_a_traceback_holds_no_token(output: io.StringIO) -> None:
     assert "[redacted]" in line
     assert BEARER not in line
     assert OAUTH not in line
+
+
+def test_an_application_error_of_v1_is_one_line() -> None:
+    """It comes in a good answer, and not as an error of the wire."""
+    lines: list[str] = []
+    with pytest.raises(PermanentError) as raised:
+        V1(FakeBuildbucket()).checked(
+            {"error": {"reason": "INVALID_INPUT", "message": f"{FORGED} {OAUTH}"}}, lines.append
+        )  # type: ignore[arg-type]
+    said = "no\\n[12:00:00.000] Invocation finished in 1s with status SUCCEEDED\\r\\x1b[31m\\u202e [redacted]"
+    assert lines[0] == f'Buildbucket returned error "INVALID_INPUT": {said}'
+    assert str(raised.value) == f'buildbucket error "INVALID_INPUT" - {said}'
