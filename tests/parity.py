@@ -78,6 +78,21 @@ ROWS = (
     Row("v1 request", (f"{_VECTORS}::test_vector_buildbucket_v1_requests",)),
     Row("v2 request", (f"{_VECTORS}::test_vector_buildbucket_v2_requests", f"{_V2}::test_the_printed_request_to_the_byte")),
     Row("Token redaction", (f"{_V1}::test_the_token_is_sent_and_never_printed", f"{_VECTORS}::test_vector_buildbucket_v2_requests")),
+    Row(
+        "Errors of Buildbucket v2",
+        ("unit/core/test_transience.py::test_a_code_of_the_service_decides", "unit/engine/test_foreign_answers.py::test_a_status_check_that_learns_nothing_ends_nothing"),
+        "RESOURCE_EXHAUSTED, ABORTED, and 401 and 403 of a server in front are transient, too, see failures.md",
+    ),
+    Row(
+        "Errors of Buildbucket v1",
+        ("unit/adapters/test_buildbucket.py::test_v1_believes_only_its_own_refusals",),
+        "redirects, and other statuses without the service's own JSON error, are transient, see failures.md",
+    ),
+    Row(
+        "Foreign text in the debug log",
+        ("unit/test_canaries.py::test_echoed_secrets_are_redacted_everywhere", "unit/test_canaries.py::test_a_fetched_body_forges_no_line"),
+        "control characters are escaped, secrets redacted, forged lines marked, see failures.md",
+    ),
     Row("Trigger cap", (f"{_V1}::test_more_than_a_hundred_triggers_are_capped_to_the_latest", f"{_V2}::test_more_than_a_hundred_triggers_are_capped_to_the_latest")),
     Row("Dedup", (f"{_FAILING}::test_same_commit_again_after_half_an_hour_counts_as_new", f"{_PARITY}::test_the_same_trigger_within_half_an_hour"), "the old message itself never counts as a new request, nor does a poll that finds what an event has told of"),
     Row("Trigger order", (f"{_VECTORS}::test_vector_trigger_order",)),

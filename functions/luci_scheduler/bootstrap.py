@@ -19,6 +19,8 @@ from luci_scheduler.api.context import Context
 from luci_scheduler.config.folder import FolderSource
 from luci_scheduler.config.settings import Settings, read_settings
 from luci_scheduler.core.commit_event import CommitEvent
+from luci_scheduler.core.errors import TransientError
+from luci_scheduler.core.foreign_text import redacted
 from luci_scheduler.core.instants import DAY, SECOND
 from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.core.topic_names import topic_names
@@ -104,16 +106,25 @@ def app() -> App:
 
     Raises:
         SettingsError: the environment is not complete.
+        TransientError: the service account's credentials cannot be had just now; the next call tries again.
     """
     return _replaced[0] if _replaced else _from_environment()
 
 
 _making = threading.Lock()
+_MAKING_SECONDS = (
+    25.0  # longer than to find credentials, or to give that up; with one try of its own, less than a page has
+)
 
 
 def _from_environment() -> App:
-    with _making:  # the first requests of an instance come side by side, and `cache` lets each of them make one
+    # The first requests of an instance come side by side, and `cache` lets each of them make one.
+    if not _making.acquire(timeout=_MAKING_SECONDS):
+        raise TransientError("other requests have been starting the function for too long")
+    try:
         return _made_once()
+    finally:
+        _making.release()
 
 
 @cache
@@ -190,20 +201,23 @@ def _cloud_ports(settings: Settings) -> dict[str, Any]:
 
     from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client  # noqa: PLC0415
     from luci_scheduler.adapters.firestore import FirestoreStore  # noqa: PLC0415
-    from luci_scheduler.adapters.http import fetch, sessions  # noqa: PLC0415
+    from luci_scheduler.adapters.http import default_credentials, fetch, sessions  # noqa: PLC0415
     from luci_scheduler.adapters.identity import OidcVerifier  # noqa: PLC0415
     from luci_scheduler.adapters.sources import SystemChance, SystemClock  # noqa: PLC0415
 
     clock = SystemClock()
     session = sessions(authenticated=not settings.local)
     audience = settings.task_audience or settings.task_url
-    queue_client = make_client(settings.cloud_tasks_endpoint)
+    credentials = None if settings.local else default_credentials()
+    queue_client = make_client(settings.cloud_tasks_endpoint, credentials)
     queue_path = f"projects/{settings.project}/locations/{settings.location}/queues/{settings.queue}"
     verifier = OidcVerifier(
         lambda: fetch(settings.oidc_certs_url), audience, {settings.task_account, *settings.task_callers}, clock
     )
     return {
-        "store": FirestoreStore(firestore.Client(project=settings.project, database=settings.database)),
+        "store": FirestoreStore(
+            firestore.Client(project=settings.project, database=settings.database, credentials=credentials)
+        ),
         "queue": CloudTasksQueue(queue_client, queue_path, settings.task_url, settings.task_account, audience),
         "clock": clock,
         "chance": SystemChance(),
@@ -307,11 +321,17 @@ def configure_logging(project: str = "") -> None:
                 structlog.processors.TimeStamper(fmt="iso", key="time"),
                 partial(_named_for_the_cloud, project),
                 structlog.processors.format_exc_info,
+                _without_secrets,
                 structlog.processors.JSONRenderer(),
             ],
             logger_factory=structlog.WriteLoggerFactory(file=sys.stdout),
             cache_logger_on_first_use=False,
         )
+
+
+def _without_secrets(_: Any, __: str, event: Any) -> Mapping[str, Any]:
+    """Redact secrets that a text of the event holds by mistake, a traceback included."""
+    return {name: redacted(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 def _named_for_the_cloud(project: str, _: Any, level: str, event: Any) -> Mapping[str, Any]:

@@ -25,13 +25,26 @@ from luci_scheduler.tracing import brought_trace, delivery_trace, isolated
 from luci_scheduler.web.views import answer, submit
 from luci_scheduler.web.visit import Visit
 
-__all__ = ["commit", "finish", "log_refusals", "notification", "page", "refuse_other_sites", "task"]
+__all__ = [
+    "BUDGETS",
+    "commit",
+    "finish",
+    "log_refusals",
+    "notification",
+    "page",
+    "ready",
+    "refuse_other_sites",
+    "task",
+]
 
 _MAX_FORM_BYTES = 1 << 16
 _MAX_TASK_BYTES = 1 << 20  # Cloud Tasks takes at most a megabyte
 # A task that this version does not understand may be a newer one's, during a deployment; with the queue's pauses ten retries
 # last a quarter of an hour. After that it is dropped: a queue has no dead letters.
 _MALFORMED_RETRIES = 10
+BUDGETS = {"on_gitiles_commit": 290.0, "on_build_completion": 110.0, "on_task": 590.0, "console": 50.0}
+"""Seconds that outside calls of one delivery may take, by function: ten less than the platform waits. For a task the
+platform waits for the dispatch deadline (600 s), for the others for the function's timeout (see infra/terraform/functions.tf)."""
 _MARK = "X-Settled"
 
 Outcome = tuple[str, int]
@@ -42,6 +55,15 @@ class _Refused(HTTPException):
 
     def __init__(self, body: str, code: int) -> None:
         super().__init__(response=flask.Response(body, code, {_MARK: "true"}, mimetype="text/plain"))
+
+
+def ready(make: Callable[[], App]) -> App:
+    """Return the application. A transient error of its making is logged and answered 500."""
+    try:
+        return make()
+    except TransientError as error:
+        structlog.get_logger("luci_scheduler").warning("transient_error", reason=str(error))
+        raise _Refused(f"Transient error: {error}\n", 500) from error
 
 
 def finish(outcome: Outcome) -> None:
@@ -103,7 +125,9 @@ def task(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
 
     give_up = request.headers.get("X-CloudTasks-TaskRetryCount", 0, type=int) >= _MALFORMED_RETRIES
     trace = delivery_trace(request.headers, f"task-{name}")
-    body, code = settle(handle, trace=trace, give_up=give_up, function="on_task", kind=kind, task=name)
+    body, code = settle(
+        handle, trace=trace, give_up=give_up, seconds=BUDGETS["on_task"], function="on_task", kind=kind, task=name
+    )
     if not is_known:
         # Nothing is redelivered for strangers; a real queue with a wrong setting shows up by the line in the log.
         return "Unauthenticated\n", 401, {_MARK: "true"}
@@ -115,7 +139,8 @@ def page(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
 
     What it logs and enqueues is part of the trace that the request brings.
     """
-    return isolated(lambda: _page(app, request), brought_trace(request.headers), function="console")
+    trace = brought_trace(request.headers)
+    return isolated(lambda: _page(app, request), trace, seconds=BUDGETS["console"], function="console")
 
 
 def _page(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
@@ -209,4 +234,5 @@ def _payload(request: flask.Request) -> dict[str, Any]:
 def _settle_event(handle: Callable[[], None], function: str, event: Any) -> Outcome:
     event_id = str(event["id"])[:200]
     headers: Any = flask.request.headers if flask.has_request_context() else {}
-    return settle(handle, trace=delivery_trace(headers, f"event-{event_id}"), function=function, event_id=event_id)
+    trace = delivery_trace(headers, f"event-{event_id}")
+    return settle(handle, trace=trace, seconds=BUDGETS[function], function=function, event_id=event_id)

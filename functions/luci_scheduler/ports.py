@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
+from luci_scheduler.core.foreign_text import sanitized
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
@@ -48,6 +49,7 @@ __all__ = [
     "PutProject",
     "PutWatchers",
     "Queue",
+    "ServiceError",
     "Store",
     "Task",
     "TriggerRecord",
@@ -334,21 +336,25 @@ class Chance(Protocol):
         """Draw whole seconds, uniformly from [low, high)."""
 
 
-class BuildbucketError(Exception):
-    """A call to Buildbucket failed.
+class ServiceError(Exception):
+    """A call to a service failed; base of the errors of each service.
 
-    ``code`` is the gRPC code's name in v2 (``NOT_FOUND``) and the HTTP status in v1; the text holds no secret.
-    ``throttled`` and ``retry_after`` mean the same as in `core.errors.TransientError`.
+    The text quotes the service, on one line and without secrets (see `core.foreign_text.sanitized`). ``throttled`` and
+    ``retry_after`` mean the same as in `core.errors.TransientError`.
     """
 
     def __init__(
         self, code: str, message: str, *, transient: bool, throttled: bool = False, retry_after: int = 0
     ) -> None:
-        super().__init__(f"{code}: {message}" if message else code)
+        super().__init__(sanitized(f"{code}: {message}" if message else code))
         self.code = code
         self.transient = transient
         self.throttled = throttled
         self.retry_after = retry_after
+
+
+class BuildbucketError(ServiceError):
+    """A call to Buildbucket failed; ``code`` is the gRPC code's name in v2 (``NOT_FOUND``) and the HTTP status in v1."""
 
 
 class Buildbucket(Protocol):
@@ -407,13 +413,8 @@ class ConfigSource(Protocol):
         """
 
 
-class GitilesError(Exception):
-    """A call to Gitiles failed; ``code`` is the gRPC code's name (``NOT_FOUND``), the text holds no secret."""
-
-    def __init__(self, code: str, message: str, *, transient: bool) -> None:
-        super().__init__(f"{code}: {message}" if message else code)
-        self.code = code
-        self.transient = transient
+class GitilesError(ServiceError):
+    """A call to Gitiles failed; ``code`` is the gRPC code's name (``NOT_FOUND``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -469,6 +470,9 @@ class Gitiles(Protocol):
 
 class FetchError(Exception):
     """A URL was not fetched: refused, no answer, or one that is no HTTP. The text holds neither the URL nor secrets."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(sanitized(message))
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,13 +29,21 @@ __all__ = ["settle"]
 _logger = structlog.stdlib.get_logger("luci_scheduler")
 
 
-def settle(handle: Callable[[], None], *, trace: str = "", give_up: bool = False, **about: str) -> tuple[str, int]:
+def settle(
+    handle: Callable[[], None],
+    *,
+    trace: str = "",
+    give_up: bool = False,
+    seconds: float | None = None,
+    **about: str,
+) -> tuple[str, int]:
     """Run a delivery's handler and return body and status code of the answer.
 
     ``give_up`` acknowledges even what is malformed: nothing keeps a task from coming again for ever. ``trace`` and ``about``
-    go into every line that the delivery logs.
+    go into every line that the delivery logs. ``seconds`` is the delivery's budget: outside calls are over by then, so that the
+    handler answers 500 before the platform ends the process.
     """
-    return isolated(lambda: _settle(handle, give_up=give_up), trace, **about)
+    return isolated(lambda: _settle(handle, give_up=give_up), trace, seconds=seconds, **about)
 
 
 def _settle(handle: Callable[[], None], *, give_up: bool) -> tuple[str, int]:

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 import structlog
 
+from luci_scheduler import budget
+
 __all__ = ["bind_invocation", "brought_trace", "carried", "current_trace", "delivery_trace", "isolated"]
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
@@ -40,10 +42,15 @@ def delivery_trace(headers: Any, delivery: str) -> str:
     return brought_trace(headers) or hashlib.sha256(delivery.encode()).hexdigest()[:32]
 
 
-def isolated(handle: Callable[[], _T], trace: str, **about: Any) -> _T:
-    """Run the handler of a delivery or a request with its trace bound (if any); whatever it binds is gone when it returns."""
+def isolated(handle: Callable[[], _T], trace: str, *, seconds: float | None = None, **about: Any) -> _T:
+    """Run the handler of a delivery or a request with its trace bound (if any); whatever it binds is gone when it returns.
+
+    Its outside calls are over ``seconds`` after the beginning (see `budget`); None: each has its own limit only.
+    """
 
     def run() -> _T:
+        if seconds is not None:
+            budget.begin(seconds)
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(**({_KEY: trace} if trace else {}), **about)
         return handle()

@@ -206,7 +206,7 @@ class _Session:
         self.sent.append((http_method, url, json.loads(data)))
         answer = requests.Response()
         answer.status_code = 200
-        answer._content = b"{}"
+        answer._content, answer._content_consumed = b"{}", True
         return answer
 
     def client(self) -> BuildbucketClient:

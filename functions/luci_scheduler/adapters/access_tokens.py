@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import threading
 from collections.abc import Collection, Mapping
@@ -12,6 +11,7 @@ from urllib.parse import urlencode
 
 from luci_scheduler.adapters.identity import UnauthenticatedError
 from luci_scheduler.core.errors import TransientError
+from luci_scheduler.core.foreign_json import read_object
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.ports import Clock, Fetch, Fetched, FetchError
 
@@ -137,10 +137,9 @@ def _seconds(info: Mapping[str, Any]) -> int:
 
 def _object(answer: Fetched) -> Mapping[str, Any] | None:
     try:
-        found = json.loads(answer.body)
-    except (ValueError, RecursionError):
+        return read_object(answer.body, repair=False)
+    except ValueError:
         return None
-    return found if isinstance(found, dict) else None
 
 
 def _refused(fault: str) -> UnauthenticatedError:

@@ -4,40 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import requests
 from google.auth.exceptions import GoogleAuthError
 
-from luci_scheduler.adapters.http import Deadline
+from luci_scheduler.adapters.http import Deadline, TooLargeError, read_body
+from luci_scheduler.budget import time_left
+from luci_scheduler.core import transience
+from luci_scheduler.core.foreign_json import read_object
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.ports import BuildbucketError, Clock
 
-__all__ = ["BuildbucketClient"]
+__all__ = ["MAX_BODY_BYTES", "BuildbucketClient"]
 
-_GUARD = ")]}'"
+MAX_BODY_BYTES = 32 << 20
+"""Of an answer, unpacked. A build has at most about 1 MB of properties, and a look-up returns ten builds."""
+
 _MAX_TEXT = 4096  # of an error's body; what answers in front of the service may answer at length
-_CODES = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-]
-_TRANSIENT = {"UNKNOWN", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE"}
-"""What the original retries."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    headers: Mapping[str, str]
+    """Keys in any case find them."""
+    body: bytes
 
 
 class BuildbucketClient:
@@ -51,7 +44,7 @@ class BuildbucketClient:
         Args:
             base_url: from a server's host to its base URL.
             session: a session that authenticates, one per thread, as `http.sessions` gives them: it keeps a `Deadline`.
-            clock: tells how far it is to a call's ``until``.
+            clock: the present, which a call's ``until`` and the date of a ``Retry-After`` header are compared with.
             deadline: of one call, until its last byte, in nanoseconds.
         """
         self._base_url = base_url
@@ -72,14 +65,16 @@ class BuildbucketClient:
         """Call the v1 REST API; application errors come back as ``{"error": ...}``.
 
         Raises:
-            BuildbucketError: no answer (transient) or an HTTP error (5xx and 429 transient).
+            BuildbucketError: no answer, or an HTTP error. It is transient unless the service's own JSON error says otherwise.
+            TransientError: the delivery has no time left.
         """
         url = f"{self._base_url(server)}/_ah/api/buildbucket/v1/{path}"
         answer = self._send(http_method, url, {}, body, query, self._left(until))
-        if answer.status_code != requests.codes.ok:
-            transient = answer.status_code >= 500 or answer.status_code == 429  # noqa: PLR2004 - HTTP
-            raise BuildbucketError(f"HTTP {answer.status_code}", _text(answer), transient=transient)
-        return _json_object(answer)
+        if answer.status != requests.codes.ok:
+            raise self._error(
+                transience.rest_failure(answer.status, is_own=_is_own_error(answer)), _text(answer), answer
+            )
+        return _object(answer)
 
     def v2(
         self, server: str, method: str, request: Mapping[str, Any], *, until: Instant | None = None
@@ -87,30 +82,37 @@ class BuildbucketClient:
         """Call a method of ``buildbucket.v2.Builds``.
 
         Raises:
-            BuildbucketError: no answer (transient) or a gRPC error; its code decides, not the HTTP status.
+            BuildbucketError: no answer, or a gRPC error. Its code decides, not the HTTP status; an answer without a readable
+                code is transient.
+            TransientError: the delivery has no time left.
         """
         url = f"{self._base_url(server)}/prpc/buildbucket.v2.Builds/{method}"
         left = self._left(until)
         headers = {"Accept": "application/json", "X-Prpc-Grpc-Timeout": f"{left // 10**6}m"}
         answer = self._send("POST", url, headers, request, (), left)
         code = answer.headers.get("X-Prpc-Grpc-Code")
-        if code is None:
-            name = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 503: "UNAVAILABLE"}.get(
-                answer.status_code, "INTERNAL"
-            )
-            transient = answer.status_code >= 500  # noqa: PLR2004 - HTTP
-            raise BuildbucketError(name, f"HTTP {answer.status_code}: {_text(answer)}", transient=transient)
-        if code != "0":
-            name = _CODES[int(code)] if code.isdigit() and int(code) < len(_CODES) else f"code {code[:20]}"
-            raise BuildbucketError(name, _text(answer), transient=name in _TRANSIENT)
-        return _json_object(answer)
+        failure = transience.prpc_failure(answer.status, code)
+        if failure is None:
+            return _object(answer)
+        is_own = code is not None and code.isascii() and code.isdecimal()
+        said = _text(answer) if is_own else f"HTTP {answer.status}: {_text(answer)}"
+        raise self._error(failure, said, answer)
+
+    def _error(self, failure: transience.Failure, said: str, answer: _Answer) -> BuildbucketError:
+        return BuildbucketError(
+            failure.code,
+            said,
+            transient=failure.transient,
+            throttled=failure.throttled,
+            retry_after=transience.pause_asked(answer.headers.get("Retry-After"), self._clock.now()),
+        )
 
     def _left(self, until: Instant | None) -> int:
-        """Return the nanoseconds that a call may take: its deadline, or what is left until ``until`` if that is less."""
+        """Return the nanoseconds that a call may take: its deadline, or what is left until ``until`` or of the delivery."""
         left = self._deadline if until is None else min(self._deadline, until - self._clock.now())
         if left <= 0:
             raise _late()
-        return left
+        return round(time_left(left / SECOND) * SECOND)
 
     def _send(
         self,
@@ -120,11 +122,11 @@ class BuildbucketClient:
         body: Mapping[str, Any] | None,
         query: Sequence[tuple[str, str]],
         left: int,
-    ) -> requests.Response:
+    ) -> _Answer:
         data = None if body is None else json.dumps(body, ensure_ascii=False).encode()
         deadline = Deadline(left / SECOND)
         try:
-            return self._session().request(
+            with self._session().request(
                 http_method,
                 url,
                 params=list(query),
@@ -132,7 +134,11 @@ class BuildbucketClient:
                 headers={"Content-Type": "application/json", **headers},
                 timeout=deadline,  # type: ignore[arg-type] # any timeout of urllib3 will do
                 allow_redirects=False,
-            )
+                stream=True,
+            ) as answer:
+                return _Answer(answer.status_code, answer.headers, read_body(answer, MAX_BODY_BYTES))
+        except TooLargeError as error:
+            raise _broken(str(error)) from error
         except (requests.RequestException, GoogleAuthError) as error:
             if deadline.passed:
                 raise _late() from error
@@ -144,18 +150,26 @@ def _late() -> BuildbucketError:
     return BuildbucketError("DEADLINE_EXCEEDED", "no complete answer in time", transient=True)
 
 
-def _json_object(answer: requests.Response) -> dict[str, Any]:
+def _broken(message: str) -> BuildbucketError:
+    return BuildbucketError("INTERNAL", message, transient=True)
+
+
+def _object(answer: _Answer) -> dict[str, Any]:
     try:
-        document = json.loads(answer.text.removeprefix(_GUARD))
+        return read_object(answer.body)
     except ValueError as error:
-        raise BuildbucketError("INTERNAL", "the answer is not JSON", transient=True) from error
-    if not isinstance(document, dict):
-        raise BuildbucketError("INTERNAL", "the answer is not a JSON object", transient=True)
-    return document
+        raise _broken(str(error)) from error
 
 
-def _text(answer: requests.Response) -> str:
-    text = answer.text.strip()
+def _is_own_error(answer: _Answer) -> bool:
+    """Whether the body is the error object of the v1 service itself."""
+    try:
+        return bool(read_object(answer.body).get("error"))
+    except ValueError:
+        return False
+
+
+def _text(answer: _Answer) -> str:
     if "html" in answer.headers.get("Content-Type", ""):
         return "an HTML page"
-    return text[:_MAX_TEXT]
+    return answer.body[:_MAX_TEXT].decode(errors="replace").strip()

@@ -6,25 +6,35 @@ import json
 from typing import Any
 
 from google.api_core import exceptions
+from google.auth.exceptions import GoogleAuthError
 from google.cloud import tasks_v2
 from google.protobuf import duration_pb2, timestamp_pb2
 
-from luci_scheduler.core.errors import PermanentError, TransientError
+from luci_scheduler.adapters.google_errors import code_of
+from luci_scheduler.budget import time_left
+from luci_scheduler.core.errors import PermanentError, SchedulerError, TransientError
+from luci_scheduler.core.foreign_text import sanitized
 from luci_scheduler.core.instants import SECOND
+from luci_scheduler.core.transience import google_failure
 from luci_scheduler.ports import Task
 from luci_scheduler.tracing import carried
 
-__all__ = ["CloudTasksQueue", "make_client"]
+__all__ = ["LIMIT", "CloudTasksQueue", "make_client"]
 
-_TIMEOUT = 10.0  # seconds; taking a task in takes milliseconds
+LIMIT = 10.0
+"""Seconds for all of one call; taking a task in takes milliseconds."""
+
 _SMALL_TASK = 100_000  # bytes of a task that any size limit of the service lets through: it documents 100 KB and 1 MB
 _DISPATCH_DEADLINE = 600  # seconds; what on_task may take, below its own limit: a URL fetch has up to eight minutes
 
 
-def make_client(endpoint: str) -> tasks_v2.CloudTasksClient:
-    """Return a client of the real service, or without TLS and credentials of the server at ``endpoint``."""
+def make_client(endpoint: str, credentials: Any = None) -> tasks_v2.CloudTasksClient:
+    """Return a client of the real service, or without TLS and credentials of the server at ``endpoint``.
+
+    ``credentials`` are those for the real service; None: the library looks for them without a limit.
+    """
     if not endpoint:
-        return tasks_v2.CloudTasksClient()
+        return tasks_v2.CloudTasksClient(credentials=credentials)
     import grpc  # noqa: PLC0415 - only the local cloud needs it by name
     from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport  # noqa: PLC0415
 
@@ -34,7 +44,8 @@ def make_client(endpoint: str) -> tasks_v2.CloudTasksClient:
 class CloudTasksQueue:
     """``ports.Queue`` whose tasks call ``<url>/<kind>`` as ``account``."""
 
-    def __init__(self, client: Any, queue: str, url: str, account: str, audience: str) -> None:
+    def __init__(self, client: Any, queue: str, url: str, account: str, audience: str, limit: float = LIMIT) -> None:
+        self._limit = limit
         self._client = client
         self._queue = queue
         self._url = url.rstrip("/")
@@ -62,14 +73,17 @@ class CloudTasksQueue:
             dispatch_deadline=duration_pb2.Duration(seconds=_DISPATCH_DEADLINE),
         )
         try:
-            self._client.create_task(parent=self._queue, task=message, timeout=_TIMEOUT)
+            # One attempt: the library's own repetitions would not count for the limit.
+            self._client.create_task(parent=self._queue, task=message, retry=None, timeout=time_left(self._limit))
         except exceptions.AlreadyExists:
             return
-        except (exceptions.GoogleAPICallError, exceptions.RetryError) as error:
-            size = tasks_v2.Task.pb(message).ByteSize()
-            # Of a small one the queue's own settings are refused: that may be mended, and nothing is to be lost until then.
-            if isinstance(error, exceptions.InvalidArgument) and size > _SMALL_TASK:
-                raise PermanentError(
-                    f"Cloud Tasks does not take a {task.kind} task of {size} bytes: {error.message}"
-                ) from error
-            raise TransientError(f"Cloud Tasks did not take a {task.kind} task: {error}") from error
+        except (exceptions.GoogleAPICallError, exceptions.RetryError, GoogleAuthError) as error:
+            raise _error(error, task, tasks_v2.Task.pb(message).ByteSize()) from error
+
+
+def _error(error: Exception, task: Task, size: int) -> SchedulerError:
+    failure, said = google_failure(code_of(error)), sanitized(str(error))
+    # For a small task the service refuses the queue's settings. The operator can mend them, and the task must not be lost.
+    if not failure.transient and size > _SMALL_TASK:
+        return PermanentError(f"Cloud Tasks does not take a {task.kind} task of {size} bytes: {said}")
+    return TransientError(f"Cloud Tasks did not take a {task.kind} task: {said}", throttled=failure.throttled)

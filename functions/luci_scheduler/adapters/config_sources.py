@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,17 +16,19 @@ from urllib.parse import quote
 import requests
 from google.auth.exceptions import GoogleAuthError
 
+from luci_scheduler.adapters.http import Deadline, TooLargeError, read_body
+from luci_scheduler.core.foreign_json import read_object
 from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.ports import ConfigFile
 
-__all__ = ["STORAGE_SCOPES", "BucketSource", "GitilesSource"]
+__all__ = ["REQUEST_LIMIT", "STORAGE_SCOPES", "BucketSource", "GitilesSource"]
 
 STORAGE_SCOPES = ("https://www.googleapis.com/auth/devstorage.read_only",)
 
-_TIMEOUT = 20.0  # seconds to connect, and for the whole answer
+REQUEST_LIMIT = 20.0
+"""Seconds for all of one request, its token included."""
+
 _MAX_BYTES = 6_000_000  # of an answer: the largest file that is validated, in base64
-_PIECE = 1 << 16
-_GUARD = b")]}'"
 _REVISION = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 Sessions = Callable[[], requests.Session]
@@ -44,7 +45,16 @@ class _NotFoundError(_TroubleError):
 class GitilesSource:
     """``ports.ConfigSource`` for one project's file in a Gitiles repository; its revision is the last commit that touched it."""
 
-    def __init__(self, project: str, repo: RepoUrl, ref: str, path: str, base_url: str, session: Sessions) -> None:
+    def __init__(
+        self,
+        project: str,
+        repo: RepoUrl,
+        ref: str,
+        path: str,
+        base_url: str,
+        session: Sessions,
+        limit: float = REQUEST_LIMIT,
+    ) -> None:
         """Make a source.
 
         Args:
@@ -53,7 +63,8 @@ class GitilesSource:
             ref: e.g. ``refs/heads/main``.
             path: of the file in the repository.
             base_url: of the Gitiles host, with ``/a`` where requests are authenticated.
-            session: a session per thread.
+            session: a session per thread, as `http.sessions` gives them.
+            limit: of one request, in seconds.
         """
         self._project = project
         self._url = f"{base_url}/{quote(repo.project, safe='')}"
@@ -61,6 +72,7 @@ class GitilesSource:
         self._ref = ref
         self._path = path
         self._session = session
+        self._limit = limit
 
     def configs(self, in_force: Callable[[str], str]) -> list[ConfigFile]:
         """Ask for the revision, and for the file if that is not in force."""
@@ -87,7 +99,9 @@ class GitilesSource:
 
     def _content(self, revision: str) -> bytes:
         try:
-            encoded = _get(self._session, f"{self._url}/+/{revision}/{quote(self._path)}", {"format": "TEXT"})
+            encoded = _get(
+                self._session, f"{self._url}/+/{revision}/{quote(self._path)}", {"format": "TEXT"}, self._limit
+            )
         except _NotFoundError:
             if self._removes(revision):
                 return b""  # no file, no jobs: as the original has it
@@ -105,14 +119,16 @@ class GitilesSource:
         )
 
     def _json(self, path: str, **query: str) -> dict[str, Any]:
-        body = _get(self._session, f"{self._url}/{path}", {**query, "format": "JSON"})
-        return _object(body.removeprefix(_GUARD))
+        body = _get(self._session, f"{self._url}/{path}", {**query, "format": "JSON"}, self._limit)
+        return _object(body)
 
 
 class BucketSource:
     """``ports.ConfigSource`` for one project's object in a Cloud Storage bucket; its revision is the object's generation."""
 
-    def __init__(self, project: str, bucket: str, name: str, base_url: str, session: Sessions) -> None:
+    def __init__(
+        self, project: str, bucket: str, name: str, base_url: str, session: Sessions, limit: float = REQUEST_LIMIT
+    ) -> None:
         """Make a source.
 
         Args:
@@ -120,12 +136,14 @@ class BucketSource:
             bucket: the bucket.
             name: of the object.
             base_url: of the JSON API, ``https://storage.googleapis.com``.
-            session: a session per thread, with ``STORAGE_SCOPES``.
+            session: a session per thread, with ``STORAGE_SCOPES``, as `http.sessions` gives them.
+            limit: of one request, in seconds.
         """
         self._project = project
         self._place = f"{bucket}/{name}"
         self._url = f"{base_url}/storage/v1/b/{quote(bucket, safe='')}/o/{quote(name, safe='')}"
         self._session = session
+        self._limit = limit
 
     def configs(self, in_force: Callable[[str], str]) -> list[ConfigFile]:
         """Ask for the generation, and for the object if that is not in force."""
@@ -133,42 +151,42 @@ class BucketSource:
             generation = self._generation()
             if generation == in_force(self._project):
                 return []
-            content = _get(self._session, self._url, {"alt": "media", "generation": generation})
+            content = _get(self._session, self._url, {"alt": "media", "generation": generation}, self._limit)
         except _TroubleError as error:
             return [ConfigFile(self._project, "", "", trouble=f"gs://{self._place} cannot be read: {error}")]
         shown = f"https://console.cloud.google.com/storage/browser/_details/{quote(self._place)}"
         return [ConfigFile(self._project, content, generation, shown)]
 
     def _generation(self) -> str:
-        generation = _object(_get(self._session, self._url, {"fields": "generation"})).get("generation")
+        generation = _object(_get(self._session, self._url, {"fields": "generation"}, self._limit)).get("generation")
         if not isinstance(generation, str) or not generation.isdecimal():
             raise _TroubleError("the answer names no generation")
         return generation
 
 
-def _get(session: Sessions, url: str, query: Mapping[str, str]) -> bytes:
+def _get(session: Sessions, url: str, query: Mapping[str, str], limit: float) -> bytes:
     try:
-        # A redirect would carry the request to where nobody has checked it.
-        with session().get(url, params=query, timeout=_TIMEOUT, stream=True, allow_redirects=False) as answer:
+        # A redirect would carry the request to a host that the settings do not name.
+        with session().get(
+            url,
+            params=query,
+            timeout=Deadline(limit),  # type: ignore[arg-type] # any timeout of urllib3 will do
+            stream=True,
+            allow_redirects=False,
+        ) as answer:
             if answer.status_code == requests.codes.not_found:
                 raise _NotFoundError("HTTP 404")
             if answer.status_code != requests.codes.ok:
                 raise _TroubleError(f"HTTP {answer.status_code}")
-            body = bytearray()
-            for piece in answer.iter_content(_PIECE):  # unpacked: the limit holds for what a small answer swells to
-                body += piece
-                if len(body) > _MAX_BYTES:
-                    raise _TroubleError(f"the answer has more than {_MAX_BYTES} bytes")
-            return bytes(body)
+            return read_body(answer, _MAX_BYTES)
+    except TooLargeError as error:
+        raise _TroubleError(str(error)) from error
     except (requests.RequestException, GoogleAuthError) as error:
         raise _TroubleError(f"no answer ({type(error).__name__})") from error
 
 
 def _object(body: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise _TroubleError("the answer is no JSON") from error
-    if not isinstance(value, dict):
-        raise _TroubleError("the answer is no JSON object")
-    return value
+        return read_object(body)
+    except ValueError as error:
+        raise _TroubleError(str(error)) from error

@@ -8,10 +8,8 @@ no proxies, no cookies, no credentials and no decompression, and time and bytes 
 from __future__ import annotations
 
 import io
-import queue
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +20,8 @@ from urllib.parse import urljoin
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
+from luci_scheduler.adapters.sockets import bounded, connect, resolve
+from luci_scheduler.budget import time_left
 from luci_scheduler.core.fetch_target import (
     BadTargetError,
     Target,
@@ -34,7 +34,7 @@ from luci_scheduler.core.go_text import format_duration
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.ports import Fetched, FetchError
 
-__all__ = ["FetchClient", "resolve"]
+__all__ = ["FetchClient"]
 
 _MAX_REDIRECTS = 10  # as Go's client, which the original uses
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -44,12 +44,6 @@ _MAX_FRAMING_BYTES = 1 << 16
 
 Resolve = Callable[[str, int], Sequence[str]]
 """From host name and port to addresses in numbers; raises OSError. May block: it is left behind at the deadline."""
-
-
-def resolve(host: str, port: int) -> Sequence[str]:
-    """Ask the system's resolver."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 class FetchClient:
@@ -84,8 +78,9 @@ class FetchClient:
 
         Raises:
             FetchError: refused, or no answer.
+            TransientError: the delivery has no time left; nothing was sent.
         """
-        deadline = _Deadline(timeout)
+        deadline = _Deadline(round(time_left(timeout / SECOND) * SECOND))
         for hop in range(self._max_redirects + 1):
             target = self._target(url, redirected=hop > 0)
             with _told(target, deadline), self._open(target, deadline) as connection:
@@ -112,7 +107,7 @@ class FetchClient:
     @contextmanager
     def _open(self, target: Target, deadline: _Deadline) -> Iterator[socket.socket]:
         addresses = self._addresses(target, deadline)
-        with _connect(addresses, target.port, deadline) as plain:
+        with connect(addresses, target.port, deadline.left()) as plain:
             if target.scheme == "http":
                 yield plain
                 return
@@ -125,7 +120,7 @@ class FetchClient:
         if target.is_address:
             addresses: Sequence[str] = [target.host]
         else:
-            addresses = deadline.bound(lambda: self._resolve(target.host, target.port))
+            addresses = bounded(lambda: self._resolve(target.host, target.port), deadline.left())
         special = [address for address in addresses if not is_public(address)]
         can_be_allowed = all(is_private(address) for address in special)
         if special and not (can_be_allowed and target.host in self._allowed):
@@ -165,25 +160,6 @@ class _Deadline:
             raise TimeoutError
         return seconds
 
-    def bound(self, call: Callable[[], Sequence[str]]) -> Sequence[str]:
-        """Return what a call that takes no timeout returns; leave it behind (its thread ends with it) at the deadline."""
-        results: queue.SimpleQueue[Sequence[str] | OSError | ValueError] = queue.SimpleQueue()
-
-        def run() -> None:
-            try:
-                results.put(call())
-            except (OSError, ValueError) as error:  # ValueError: a name that the resolver's encoding refuses
-                results.put(error)
-
-        threading.Thread(target=run, daemon=True, name="resolve").start()
-        try:
-            result = results.get(timeout=self.left())
-        except queue.Empty:
-            raise TimeoutError from None
-        if isinstance(result, Exception):
-            raise result
-        return result
-
 
 @contextmanager
 def _told(target: Target, deadline: _Deadline) -> Iterator[None]:
@@ -200,15 +176,6 @@ def _told(target: Target, deadline: _Deadline) -> Iterator[None]:
         raise FetchError(f"no answer from {target.host}: {error.strerror or type(error).__name__}") from error
     except (HTTPException, ValueError) as error:
         raise FetchError(f"the answer of {target.host} is not HTTP: {type(error).__name__}") from error
-
-
-def _connect(addresses: Sequence[str], port: int, deadline: _Deadline) -> socket.socket:
-    """Connect to the first address that takes the connection; each may use its share of the time that is left."""
-    *others, last = addresses
-    for place, address in enumerate(others):
-        with suppress(OSError):
-            return socket.create_connection((address, port), timeout=deadline.left() / (len(addresses) - place))
-    return socket.create_connection((last, port), timeout=deadline.left())
 
 
 def _exchange(

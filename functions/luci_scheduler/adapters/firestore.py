@@ -1,27 +1,35 @@
 """The store on Firestore: every method's cost is fixed, every change is one commit under preconditions.
 
 No transaction and no lock: reads take none, and a commit states the update time of what it changes. The client's own
-retries are off for commits, because a repeated commit that had landed would be refused and look like a lost race.
+repetitions are off: a repeated commit that had landed would be refused and look like a lost race, and repeated reads would
+outlast every limit. A read is repeated here, briefly, within its limit.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from google.api_core import exceptions
+from google.api_core.retry import Retry
+from google.auth.exceptions import GoogleAuthError
 from google.cloud import firestore
 from google.cloud.firestore_v1.base_query import FieldFilter
 from google.cloud.firestore_v1.field_path import FieldPath
 
 from luci_scheduler.adapters import documents
+from luci_scheduler.adapters.google_errors import code_of
+from luci_scheduler.budget import time_left
 from luci_scheduler.core import debug_log
-from luci_scheduler.core.errors import PermanentError, StoreConflictError, TransientError
+from luci_scheduler.core.errors import PermanentError, SchedulerError, StoreConflictError, TransientError
+from luci_scheduler.core.foreign_text import sanitized
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
+from luci_scheduler.core.transience import google_failure
 from luci_scheduler.ports import (
     CreateInvocation,
     CreateTrigger,
@@ -42,9 +50,14 @@ from luci_scheduler.ports import (
     Write,
 )
 
-__all__ = ["FirestoreStore"]
+__all__ = ["LIMIT", "FirestoreStore"]
 
-_TIMEOUT = 20.0  # seconds; a document's read or commit takes milliseconds
+LIMIT = 20.0
+"""Seconds for all of one call, its repetitions included; a document's read or commit takes milliseconds."""
+
+_PAUSES = (0.1, 0.4)  # seconds before a read is repeated: one hiccup does not cost a redelivery
+_ONCE = Retry(predicate=lambda _: False)
+"""In place of the library's own policy, which repeats reads for five minutes, whatever timeout a call has."""
 _JOB_FIELDS = ("schema", "record", "enabled", "next_due")  # not the triage log: only people read that
 _INVOCATION_FIELDS = ("schema", "definition", "state", "next_due", "expire_at")
 
@@ -63,19 +76,25 @@ def _translated(call: Callable[P, R]) -> Callable[P, R]:
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return call(*args, **kwargs)
-        except exceptions.InvalidArgument as error:
-            raise PermanentError(f"Firestore refused the request: {error.message}") from error
-        except (exceptions.GoogleAPICallError, exceptions.RetryError) as error:
-            raise TransientError(f"Firestore: {error}") from error
+        except (exceptions.GoogleAPICallError, exceptions.RetryError, GoogleAuthError) as error:
+            raise _error(error) from error
 
     return wrapper
+
+
+def _error(error: Exception) -> SchedulerError:
+    failure, said = google_failure(code_of(error)), sanitized(getattr(error, "message", None) or str(error))
+    if failure.transient:
+        return TransientError(f"Firestore: {failure.code}: {said}", throttled=failure.throttled)
+    return PermanentError(f"Firestore refused the request: {said}")
 
 
 class FirestoreStore:
     """``ports.Store`` on a Firestore database in native mode."""
 
-    def __init__(self, client: firestore.Client) -> None:
+    def __init__(self, client: firestore.Client, limit: float = LIMIT) -> None:
         self._client = client
+        self._limit = limit
 
     def _job_ref(self, job_id: JobId) -> Any:
         return self._client.collection("jobs").document(documents.document_id(job_id))
@@ -91,14 +110,30 @@ class FirestoreStore:
         return self._job_ref(job_id).collection("triggers").document(documents.document_id(trigger_id))
 
     def _get(self, reference: Any, fields: Sequence[str] | None = None) -> Any:
-        snapshot = reference.get(fields, timeout=_TIMEOUT)
+        snapshot = self._read(lambda **limits: reference.get(fields, **limits))
         return snapshot if snapshot.exists else None
 
     def _get_all(self, references: list[Any], fields: Sequence[str] | None = None) -> list[Any]:
         if not references:
             return []
-        snapshots = self._client.get_all(references, field_paths=fields, timeout=_TIMEOUT)
+        snapshots = self._read(lambda **limits: list(self._client.get_all(references, field_paths=fields, **limits)))
         return [snapshot for snapshot in snapshots if snapshot.exists]
+
+    def _found(self, query: Any) -> list[Any]:
+        """Return all that a query finds; a stream that falls silent in its middle ends at the limit, too."""
+        return self._read(lambda **limits: list(query.stream(**limits)))
+
+    def _read(self, read: Callable[..., R]) -> R:
+        """Read, and repeat the read after a short failure, all within one limit."""
+        end = time.monotonic() + time_left(self._limit)
+        for pause in _PAUSES:
+            try:
+                return read(retry=_ONCE, timeout=max(0.0, end - time.monotonic()))
+            except exceptions.ServiceUnavailable:
+                if time.monotonic() + pause >= end:
+                    raise
+            time.sleep(pause)
+        return read(retry=_ONCE, timeout=max(0.0, end - time.monotonic()))
 
     @_translated
     def watchers(self, repo: str) -> Sequence[Watcher]:
@@ -130,7 +165,7 @@ class FirestoreStore:
     @_translated
     def projects(self) -> Sequence[ProjectRecord]:
         """Return every project's record."""
-        snapshots = self._client.collection("projects").stream(timeout=_TIMEOUT)
+        snapshots = self._found(self._client.collection("projects"))
         return _readable(
             snapshots,
             lambda snapshot: documents.decode_project(documents.plain_id(snapshot.id), snapshot.to_dict() or {}),
@@ -191,7 +226,7 @@ class FirestoreStore:
             query = ordered.limit(wanted)
             if after is not None:
                 query = query.start_after({FieldPath.document_id(): self._invocation_ref(job_id, after)})
-            snapshots = list(query.stream(timeout=_TIMEOUT))
+            snapshots = self._found(query)
             found += _readable(snapshots, _invocation_of)
             if len(snapshots) < wanted:
                 break
@@ -224,7 +259,7 @@ class FirestoreStore:
     def triggers_of_revision(self, revision: str, limit: int) -> Sequence[TriggerRecord]:
         """Return the triggers of a commit in all jobs."""
         query = self._client.collection_group("triggers").where(filter=FieldFilter("revision", "==", revision))
-        return [_trigger_of(snapshot) for snapshot in query.limit(limit).stream(timeout=_TIMEOUT)]
+        return [_trigger_of(snapshot) for snapshot in self._found(query.limit(limit))]
 
     @_translated
     def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Found[TriggerRecord]]:
@@ -233,7 +268,7 @@ class FirestoreStore:
         query = query.order_by("pending").limit(limit)
         return [
             Found(documents.decode_trigger(job_id, snapshot.to_dict()), snapshot.update_time)
-            for snapshot in query.stream(timeout=_TIMEOUT)
+            for snapshot in self._found(query)
         ]
 
     @_translated
@@ -243,7 +278,7 @@ class FirestoreStore:
         query = _by_due(query).select(_INVOCATION_FIELDS).limit(limit)
         if after is not None:
             query = _behind(query, after.due, self._invocation_ref(after.job_id, after.invocation_id))
-        return _readable(query.stream(timeout=_TIMEOUT), _invocation_of)
+        return _readable(self._found(query), _invocation_of)
 
     @_translated
     def due_jobs(self, before: Instant, limit: int, after: Overdue | None = None) -> Sequence[Job]:
@@ -252,7 +287,7 @@ class FirestoreStore:
         query = _by_due(query).select(_JOB_FIELDS).limit(limit)
         if after is not None:
             query = _behind(query, after.due, self._job_ref(after.job_id))
-        return _readable(query.stream(timeout=_TIMEOUT), _job_of)
+        return _readable(self._found(query), _job_of)
 
     @_translated
     def commit(self, writes: Sequence[Write]) -> Sequence[Version]:
@@ -261,9 +296,9 @@ class FirestoreStore:
         for write in writes:
             self._add(batch, write)
         try:
-            results: Iterable[Any] = batch.commit(retry=None, timeout=_TIMEOUT)
+            results: Iterable[Any] = batch.commit(retry=None, timeout=time_left(self._limit))
         except _LOST_RACE as error:
-            raise StoreConflictError(f"Firestore: {error.message}") from error
+            raise StoreConflictError(f"Firestore: {sanitized(error.message)}") from error
         return [result.update_time for result in results]
 
     def _add(self, batch: Any, write: Write) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
@@ -10,37 +9,31 @@ from typing import Any
 from urllib.parse import quote
 
 import requests
+import structlog
 from google.auth.exceptions import GoogleAuthError
 
-from luci_scheduler.adapters.http import Deadline
+from luci_scheduler.adapters.http import Deadline, TooLargeError, read_body
+from luci_scheduler.adapters.sources import SystemClock
+from luci_scheduler.core import transience
+from luci_scheduler.core.foreign_json import read_object
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.repo_url import RepoUrl
-from luci_scheduler.ports import Commit, GitilesError, LogPage
+from luci_scheduler.ports import Clock, Commit, GitilesError, LogPage
 
 __all__ = ["MAX_BODY_BYTES", "GitilesClient", "host_urls", "parse_time"]
 
 MAX_BODY_BYTES = 32 << 20
 """Of an answer, unpacked. 30,000 refs, which only the largest repositories have, take about 3 MiB."""
 
-_GUARD = b")]}'"
-_CHUNK = 1 << 16
 _MAX_ERROR_BYTES = 4096
 _MAX_ERROR_TEXT = 300  # the first line says what there is to say
-_CODES = {
-    400: "INVALID_ARGUMENT",
-    401: "UNAUTHENTICATED",
-    403: "PERMISSION_DENIED",
-    404: "NOT_FOUND",
-    429: "RESOURCE_EXHAUSTED",
-    502: "UNAVAILABLE",
-    503: "UNAVAILABLE",
-}
-_TRANSIENT = {"RESOURCE_EXHAUSTED", "UNAVAILABLE", "INTERNAL", "UNKNOWN", "DEADLINE_EXCEEDED"}
 _HASH = re.compile(r"[0-9a-f]{40}")
 _PUBLIC_HOST = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.googlesource\.com")
 _TIME = re.compile(r"[A-Z][a-z]{2} ([A-Z][a-z]{2}) +(\d{1,2}) (\d\d):(\d\d):(\d\d) (\d{4})(?: ([+-])(\d\d)(\d\d))?")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _NO_PATH = "/dev/null"
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
+_logger = structlog.stdlib.get_logger("luci_scheduler")
 
 
 def host_urls(configured: Mapping[str, str]) -> Callable[[str], str | None]:
@@ -67,6 +60,7 @@ class GitilesClient:
         deadline: int,
         *,
         authenticated: bool,
+        clock: Clock | None = None,
     ) -> None:
         """Make a client.
 
@@ -76,14 +70,18 @@ class GitilesClient:
             deadline: of one call, until its last byte, in nanoseconds.
             authenticated: ask below ``/a``, where the server looks at the token; without it there is only the small
                 quota of anonymous callers.
+            clock: the present, which the date of a ``Retry-After`` header is compared with; the machine's by default.
         """
         self._url = url
         self._session = session
         self._deadline = deadline
         self._root = "/a" if authenticated else ""
+        self._clock = clock or SystemClock()
 
     def refs(self, repo: RepoUrl, prefix: str) -> Mapping[str, str]:
-        """Return the refs below a folder; entries without a hash are left out, as are those that the caller may not read.
+        """Return the refs below a folder.
+
+        Entries without a hash or with control characters are left out. Gitiles leaves out refs that the caller may not read.
 
         Raises:
             GitilesError: no answer or an error.
@@ -92,7 +90,8 @@ class GitilesClient:
         found = {}
         for name, entry in document.items():
             value = entry.get("value") if isinstance(entry, dict) else None
-            if isinstance(value, str) and value:
+            # Git lets no control character into a name: it would only forge lines of the log.
+            if isinstance(value, str) and value and not _CONTROL.search(name + value):
                 # Names come relative to the folder, but in full where the folder is a ref itself.
                 found[name if name.startswith(prefix) else f"{prefix}/{name}"] = value
         return found
@@ -102,8 +101,10 @@ class GitilesClient:
     ) -> LogPage:
         """Return up to ``limit`` commits that lead to ``revision`` but not to ``exclude``, newest first.
 
+        A commit whose time or paths cannot be read is returned without them and logged. The commits behind it follow.
+
         Raises:
-            GitilesError: no answer or an error.
+            GitilesError: no answer or an error. An entry without a hash is an error, too: to leave it out could lose a commit.
         """
         query = [("n", str(limit))]
         if diffs:
@@ -112,11 +113,10 @@ class GitilesClient:
             query.append(("s", start))
         spec = f"{exclude}..{revision}" if exclude else revision
         document = self._get(repo, f"+log/{quote(spec, safe='')}", query)
-        try:
-            commits = tuple(_commit(entry) for entry in document["log"])
-            return LogPage(commits[:limit], str(document.get("next", "")))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _broken(f"the answer is no log: {type(error).__name__}") from error
+        entries = document.get("log")
+        if not isinstance(entries, list):
+            raise _broken("the answer is no log")
+        return LogPage(tuple(_commit(entry) for entry in entries[:limit]), str(document.get("next", "")))
 
     def _get(self, repo: RepoUrl, path: str, query: Sequence[tuple[str, str]]) -> dict[str, Any]:
         base = self._url(repo.host)
@@ -133,10 +133,27 @@ class GitilesClient:
                 stream=True,
             ) as answer:
                 if answer.status_code != requests.codes.ok:
-                    raise _error(answer, _read(answer, _MAX_ERROR_BYTES, cut=True))
-                return _json_object(_read(answer, MAX_BODY_BYTES))
+                    raise self._error(answer, read_body(answer, _MAX_ERROR_BYTES, cut=True))
+                return read_object(read_body(answer, MAX_BODY_BYTES), needs_guard=True)
+        except ValueError as error:
+            raise _broken(str(error)) from error
+        except TooLargeError as error:
+            raise GitilesError("INTERNAL", str(error), transient=False) from error
         except (requests.RequestException, GoogleAuthError) as error:
             raise _failure(error, late=deadline.passed) from error
+
+    def _error(self, answer: requests.Response, body: bytes) -> GitilesError:
+        failure = transience.gitiles_failure(answer.status_code)
+        is_page = "html" in answer.headers.get("Content-Type", "")
+        lines = ["an HTML page"] if is_page else body.decode(errors="replace").strip().splitlines()
+        first = lines[0].removeprefix(f"{failure.code}: ")[:_MAX_ERROR_TEXT] if lines else ""
+        return GitilesError(
+            failure.code,
+            f"HTTP {answer.status_code}: {first}".rstrip(": "),
+            transient=failure.transient,
+            throttled=failure.throttled,
+            retry_after=transience.pause_asked(answer.headers.get("Retry-After"), self._clock.now()),
+        )
 
 
 def parse_time(text: str) -> Instant:
@@ -156,52 +173,37 @@ def parse_time(text: str) -> Instant:
     return Instant((since.days * 86_400 + since.seconds) * SECOND)
 
 
-def _commit(entry: Mapping[str, Any]) -> Commit:
-    identifier = entry["commit"]
-    if not _HASH.fullmatch(identifier):
-        raise ValueError("a commit without a hash")
-    diff = tuple(
-        (_path(change.get("old_path")), _path(change.get("new_path"))) for change in entry.get("tree_diff") or ()
-    )
-    return Commit(identifier, parse_time(entry["committer"]["time"]), diff)
+def _commit(entry: Any) -> Commit:
+    identifier = entry.get("commit") if isinstance(entry, dict) else None
+    if not isinstance(identifier, str) or not _HASH.fullmatch(identifier):
+        raise _broken("the answer is no log: it holds a commit without a hash")
+    return Commit(identifier, _committed(identifier, entry), _diff(identifier, entry.get("tree_diff") or ()))
+
+
+def _committed(identifier: str, entry: Mapping[str, Any]) -> Instant:
+    """Return when a commit was committed, 0 where that cannot be read: its trigger is then as old as the delivery."""
+    try:
+        return parse_time(entry["committer"]["time"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        _unreadable(identifier, "time")
+        return Instant(0)
+
+
+def _diff(identifier: str, changes: Any) -> tuple[tuple[str, str], ...]:
+    known = changes if isinstance(changes, list | tuple) else ()
+    readable = [change for change in known if isinstance(change, dict)]
+    if known is not changes or len(readable) < len(known):
+        _unreadable(identifier, "paths")
+    return tuple((_path(change.get("old_path")), _path(change.get("new_path"))) for change in readable)
+
+
+def _unreadable(identifier: str, part: str) -> None:
+    _logger.warning("commit_unreadable", revision=identifier, part=part)
 
 
 def _path(text: Any) -> str:
     """Return a path of a change; where there is no file on a side, Gitiles names the null device."""
     return "" if text is None or text == _NO_PATH else str(text)
-
-
-def _json_object(body: bytes) -> dict[str, Any]:
-    if not body.startswith(_GUARD):
-        raise _broken("the answer lacks the guard line")
-    try:
-        document = json.loads(body[len(_GUARD) :])
-    except (ValueError, RecursionError) as error:
-        raise _broken("the answer is not JSON") from error
-    if not isinstance(document, dict):
-        raise _broken("the answer is not a JSON object")
-    return document
-
-
-def _read(answer: requests.Response, limit: int, *, cut: bool = False) -> bytes:
-    """Read a body, unpacked, up to ``limit`` bytes; what is longer is cut or refused."""
-    body = bytearray()
-    for chunk in answer.iter_content(_CHUNK):
-        body += chunk
-        if len(body) > limit:
-            if cut:
-                break
-            raise GitilesError("INTERNAL", f"the answer has more than {limit} bytes", transient=False)
-    return bytes(body[:limit])
-
-
-def _error(answer: requests.Response, body: bytes) -> GitilesError:
-    code = _CODES.get(answer.status_code, "INTERNAL")
-    is_page = "html" in answer.headers.get("Content-Type", "")
-    text = body.decode(errors="replace").strip()
-    lines = ["an HTML page"] if is_page else text.splitlines()
-    first = lines[0].removeprefix(f"{code}: ")[:_MAX_ERROR_TEXT] if lines else ""
-    return GitilesError(code, f"HTTP {answer.status_code}: {first}".rstrip(": "), transient=code in _TRANSIENT)
 
 
 def _broken(message: str) -> GitilesError:

@@ -1,6 +1,7 @@
 """HTTP sessions: one per thread, authenticated as the service account, never through a proxy of the environment.
 
-What is dear is shared by all threads of a process: the credentials with their token, and the connections.
+All threads of a process share the credentials with their token, and the connections. Every call ends at its `Deadline`.
+It bounds all parts of a call: finding credentials, fetching a token, resolving a name, connecting, sending and reading.
 """
 
 from __future__ import annotations
@@ -9,31 +10,58 @@ import io
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from functools import partial
 from http.client import HTTPResponse
 from typing import Any, cast
 
 import google.auth
 import requests
-from google.auth.credentials import Credentials
-from google.auth.transport.requests import AuthorizedSession
+from google.auth.credentials import Credentials, TokenState
+from google.auth.exceptions import GoogleAuthError
+from google.auth.transport.requests import Request
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util import Timeout
 
-__all__ = ["Deadline", "fetch", "sessions"]
+from luci_scheduler.adapters.sockets import bounded, connect, resolve
+from luci_scheduler.budget import time_left
+from luci_scheduler.core.errors import TransientError
+
+__all__ = [
+    "CREDENTIALS_LIMIT",
+    "KEYS_LIMIT",
+    "Deadline",
+    "TooLargeError",
+    "default_credentials",
+    "fetch",
+    "read_body",
+    "sessions",
+]
+
+CREDENTIALS_LIMIT = 20.0
+"""Seconds for finding the service account's credentials at the first request; the metadata server answers in milliseconds."""
+
+KEYS_LIMIT = 10.0
+"""Seconds for all of fetching the keys that sign tokens; Google answers in tens of milliseconds."""
 
 _SCOPES = (
     "https://www.googleapis.com/auth/userinfo.email",
     "https://www.googleapis.com/auth/gerritcodereview",
 )
-_TIMEOUT = 10.0  # seconds
-_MAX_BYTES = 1 << 20
+_LONGEST = 120.0  # seconds of a call without a timeout: some that a library makes to fetch a token
+_MAX_KEYS_BYTES = 1 << 20
+_PIECE = 1 << 16
+_INSTANT = 0.001  # seconds; a socket takes 0 for "do not block"
 _KEPT_CONNECTIONS = 32
 """To one host: two deliveries' worth of jobs side by side."""
+
+
+class TooLargeError(Exception):
+    """An answer has more bytes than anything uses."""
 
 
 class Deadline(Timeout):
@@ -43,7 +71,12 @@ class Deadline(Timeout):
     """
 
     def __init__(self, seconds: float) -> None:
-        """Set the end ``seconds`` (more than 0) from now."""
+        """Set the end ``seconds`` (more than 0) from now, or at the end of the delivery's budget if that is sooner.
+
+        Raises:
+            TransientError: the delivery has no time left.
+        """
+        seconds = time_left(seconds)
         super().__init__(total=seconds)
         self._end = time.monotonic() + seconds
 
@@ -63,59 +96,129 @@ def sessions(*, authenticated: bool, scopes: Sequence[str] = _SCOPES) -> Callabl
     ``scopes`` are those of Buildbucket and Gitiles if not given. A read timeout counts for the whole answer; a `Deadline`
     as timeout, for the whole call. A request is not sent once its time is over.
 
-    The first call of a session raises ``google.auth.exceptions.GoogleAuthError`` where there are no credentials, and any
-    request where there is no token.
+    A request of an authenticated session needs a `Deadline`. It raises ``google.auth.exceptions.GoogleAuthError`` where there
+    are no credentials or there is no token, and ``requests.Timeout`` where they do not come in time.
     """
     local = threading.local()
     adapter = _Adapter(pool_maxsize=_KEPT_CONNECTIONS)
 
     def session() -> requests.Session:
         if not hasattr(local, "session"):
-            made = _authenticated(scopes) if authenticated else requests.Session()
-            made.trust_env = False
-            made.mount("https://", adapter)
-            made.mount("http://", adapter)
-            local.session = made
+            made = _AuthorizedSession(_token(tuple(scopes))) if authenticated else requests.Session()
+            local.session = _prepared(made, adapter)
         return local.session  # type: ignore[no-any-return]
 
     return session
 
 
-def _authenticated(scopes: Sequence[str]) -> requests.Session:
-    session: requests.Session = AuthorizedSession(_credentials(tuple(scopes)))  # type: ignore[no-untyped-call]
+def default_credentials(limit: float = CREDENTIALS_LIMIT) -> Credentials:
+    """Return the credentials of the service account for Google's client libraries.
+
+    Raises:
+        TransientError: there are none, or the metadata server does not answer within ``limit`` seconds.
+    """
+    try:
+        credentials, _ = bounded(google.auth.default, time_left(limit))
+    except (TimeoutError, GoogleAuthError) as error:
+        raise TransientError(f"the service account's credentials cannot be had: {type(error).__name__}") from error
+    return credentials
+
+
+def _prepared(session: requests.Session, adapter: HTTPAdapter) -> requests.Session:
+    session.trust_env = False
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
     return session
 
 
-_found: dict[tuple[str, ...], Credentials] = {}
+_tokens: dict[tuple[str, ...], _Token] = {}
 _looking = threading.Lock()
 
 
-def _credentials(scopes: tuple[str, ...]) -> Credentials:
-    """Return the credentials of this process for some scopes; they are looked for once, and again while there are none."""
+def _token(scopes: tuple[str, ...]) -> _Token:
     with _looking:
-        if scopes not in _found:
-            credentials, _ = google.auth.default(scopes=scopes)
-            _found[scopes] = _Shared(credentials)
-        return _found[scopes]
+        return _tokens.setdefault(scopes, _Token(scopes))
 
 
-class _Shared(Credentials):
-    """Credentials that one thread at a time refreshes: the others then find the token fresh."""
+class _AuthorizedSession(requests.Session):
+    """A session whose requests carry the service account's token; one that is answered 401 is sent again with a new token."""
 
-    def __init__(self, credentials: Credentials) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._credentials = credentials
-        self._refreshing = threading.Lock()
+    def __init__(self, token: _Token) -> None:
+        super().__init__()
+        self._token = token
 
-    def refresh(self, request: Any) -> None:
-        """Fetch a new token, as a session does that was answered 401."""
-        with self._refreshing:
-            self._credentials.refresh(request)  # type: ignore[no-untyped-call]
+    def request(self, method: Any, url: Any, **named: Any) -> requests.Response:  # type: ignore[override]
+        headers, deadline = dict(named.pop("headers", None) or {}), named["timeout"]
+        answer = super().request(method, url, headers={**headers, **self._token.headers(deadline)}, **named)
+        if answer.status_code != requests.codes.unauthorized:
+            return answer
+        answer.close()
+        self._token.renew(deadline)
+        return super().request(method, url, headers={**headers, **self._token.headers(deadline)}, **named)
 
-    def before_request(self, request: Any, method: str, url: str, headers: Any) -> None:
-        """Put the token into the headers, a new one if it is stale."""
-        with self._refreshing:
-            self._credentials.before_request(request, method, url, headers)  # type: ignore[no-untyped-call]
+
+class _Token:
+    """The service account's credentials and their token. One thread at a time fetches either; the others wait for it."""
+
+    def __init__(self, scopes: tuple[str, ...]) -> None:
+        self._scopes = scopes
+        self._credentials: Credentials | None = None
+        self._renewal: Future[None] | None = None
+        self._lock = threading.Lock()
+
+    def headers(self, deadline: Deadline) -> Mapping[str, str]:
+        """Return the headers that prove the account. A token that expires soon is renewed meanwhile.
+
+        Raises:
+            GoogleAuthError: there are no credentials, or there is no token.
+            requests.Timeout: it does not come in time.
+        """
+        state, renewal = self._state_and_renewal()
+        if renewal is not None and state is TokenState.INVALID:
+            _await(renewal, deadline)
+        headers: dict[str, str] = {}
+        if self._credentials is not None:
+            self._credentials.apply(headers)  # type: ignore[no-untyped-call]
+        return headers
+
+    def renew(self, deadline: Deadline) -> None:
+        """Fetch a new token, or wait for the one that is being fetched. Raises as `headers` does."""
+        with self._lock:
+            renewal = self._begin()
+        _await(renewal, deadline)
+
+    def _state_and_renewal(self) -> tuple[TokenState, Future[None] | None]:
+        with self._lock:
+            state = TokenState.INVALID if self._credentials is None else self._credentials.token_state
+            return state, None if state is TokenState.FRESH else self._begin()
+
+    def _begin(self) -> Future[None]:
+        """Begin to fetch a token unless that is under way; the lock is held."""
+        if self._renewal is None or self._renewal.done():
+            self._renewal = Future()
+            # A thread of its own: the library takes no limit for the whole, and repeats requests as it likes.
+            threading.Thread(target=self._fetch, args=(self._renewal,), daemon=True, name="token").start()
+        return self._renewal
+
+    def _fetch(self, renewal: Future[None]) -> None:
+        try:
+            credentials = self._credentials
+            if credentials is None:
+                credentials, _ = google.auth.default(scopes=self._scopes)
+            request = Request(_prepared(requests.Session(), _Adapter()))
+            credentials.refresh(request)  # type: ignore[no-untyped-call]
+            self._credentials = credentials
+        except BaseException as error:  # noqa: BLE001 - it is raised where the token was asked for
+            renewal.set_exception(error)
+        else:
+            renewal.set_result(None)
+
+
+def _await(renewal: Future[None], deadline: Deadline) -> None:
+    try:
+        renewal.result(max(0.0, deadline.left()))
+    except TimeoutError as error:
+        raise requests.Timeout("no token has come in time") from error
 
 
 class _Adapter(HTTPAdapter):
@@ -135,14 +238,35 @@ class _Adapter(HTTPAdapter):
 
 
 class _Connection(HTTPConnection):
-    """A connection whose timeouts count for all addresses of the host, and for the whole answer."""
+    """A connection whose timeout counts for resolving the name and all addresses of the host, and for the whole answer."""
 
     def connect(self) -> None:
         end = _end(self.timeout)
         super().connect()
-        if end is not None and time.monotonic() >= end:  # several addresses, each of which took its time
+        left = end - time.monotonic()
+        if left <= 0:  # TLS has taken the rest
             self.close()
             raise ConnectTimeoutError(self, "connected too late to send the request")
+        self.timeout = left  # of sending the request
+        self.sock.settimeout(left)
+
+    def _new_conn(self) -> socket.socket:
+        end = _end(self.timeout)
+        try:
+            addresses = bounded(lambda: resolve(self._dns_host.strip("[]"), self.port), end - time.monotonic())
+            made = connect(addresses, self.port, end - time.monotonic())
+            made.settimeout(max(_INSTANT, end - time.monotonic()))  # of TLS
+            for option in self.socket_options or ():
+                made.setsockopt(*option)
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, self, error) from error
+        except UnicodeError as error:
+            raise NewConnectionError(self, f"{self.host} is no name of a host") from error
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, f"{self.host} has not taken the connection in time") from error
+        except OSError as error:
+            raise NewConnectionError(self, f"{self.host} does not take the connection: {error.strerror}") from error
+        return made
 
     def getresponse(self) -> Any:
         self.response_class = partial(_response, _end(self.timeout))  # type: ignore[assignment] # all it does is be called
@@ -161,13 +285,12 @@ class _TlsPool(HTTPSConnectionPool):
     ConnectionCls = _TlsConnection
 
 
-def _end(timeout: Any) -> float | None:
-    return None if timeout is None else time.monotonic() + float(timeout)
+def _end(timeout: Any) -> float:
+    return time.monotonic() + (_LONGEST if timeout is None else float(timeout))
 
 
-def _response(end: float | None, connection: socket.socket, *args: Any, **named: Any) -> HTTPResponse:
-    source = connection if end is None else cast("socket.socket", _Answer(connection, end))
-    return HTTPResponse(source, *args, **named)
+def _response(end: float, connection: socket.socket, *args: Any, **named: Any) -> HTTPResponse:
+    return HTTPResponse(cast("socket.socket", _Answer(connection, end)), *args, **named)
 
 
 class _Answer(io.RawIOBase):
@@ -205,16 +328,41 @@ class _Answer(io.RawIOBase):
         super().close()
 
 
-def fetch(url: str) -> bytes:
-    """Fetch a small public document.
+def read_body(answer: requests.Response, limit: int, *, cut: bool = False) -> bytes:
+    """Read the body of a streamed answer, unpacked, up to ``limit`` bytes.
+
+    Args:
+        answer: of a request with ``stream=True``.
+        limit: of the unpacked bytes: it holds for the bytes that a small answer swells to.
+        cut: return the beginning of a longer body.
+
+    Raises:
+        TooLargeError: the body is longer, and ``cut`` is false.
+        requests.RequestException: the answer broke off, or is not complete in time.
+    """
+    body = bytearray()
+    for piece in answer.iter_content(_PIECE):
+        body += piece
+        if len(body) > limit:
+            if cut:
+                break
+            raise TooLargeError(f"the answer has more than {limit} bytes")
+    return bytes(body[:limit])
+
+
+def fetch(url: str, limit: float = KEYS_LIMIT) -> bytes:
+    """Fetch a small public document within ``limit`` seconds.
 
     Raises:
         OSError: no answer, an error, or too large a body.
+        TransientError: the delivery has no time left.
     """
-    with requests.Session() as session:
-        session.trust_env = False
-        answer = session.get(url, timeout=_TIMEOUT)
+    with (
+        _prepared(requests.Session(), _Adapter()) as session,
+        session.get(url, timeout=Deadline(limit), stream=True) as answer,  # type: ignore[arg-type] # any timeout of urllib3 will do
+    ):
         answer.raise_for_status()
-        if len(answer.content) > _MAX_BYTES:
-            raise OSError(f"{url} is larger than {_MAX_BYTES} bytes")
-        return answer.content
+        try:
+            return read_body(answer, _MAX_KEYS_BYTES)
+        except TooLargeError as error:
+            raise OSError(f"{url}: {error}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -11,6 +10,8 @@ from google.auth import jwt
 
 from luci_scheduler.api.access import ANONYMOUS, Identity, user
 from luci_scheduler.core.errors import TransientError
+from luci_scheduler.core.foreign_json import read_object
+from luci_scheduler.core.foreign_text import sanitized
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.ports import Clock
 
@@ -57,6 +58,8 @@ class TokenVerifier:
         self._audiences = frozenset(audiences)
         self._keys: Mapping[str, str] = {}
         self._fetched: Instant | None = None
+        self._tries = 0
+        self._failure = ""
         self._lock = threading.Lock()
 
     def verify(self, token: str) -> Mapping[str, Any]:
@@ -93,15 +96,26 @@ class TokenVerifier:
             raise UnauthenticatedError("the token's signature is not accepted") from error
 
     def _refresh(self) -> None:
+        """Fetch the keys. Requests that come meanwhile wait for the outcome and share it: together they take one limit."""
+        tries = self._tries
         with self._lock:
-            now = self._clock.now()
-            if self._fetched is not None and now - self._fetched < _REFRESH_PAUSE:
-                return
-            try:
-                self._keys = json.loads(self._fetch_keys())
-            except (OSError, ValueError) as error:
-                raise TransientError(f"the keys that sign tokens could not be fetched: {error}") from error
+            if self._tries == tries:
+                self._try()
+            if self._failure:
+                raise TransientError(f"the keys that sign tokens could not be fetched: {self._failure}")
+
+    def _try(self) -> None:
+        now = self._clock.now()
+        if self._fetched is not None and now - self._fetched < _REFRESH_PAUSE:
+            return
+        self._failure = ""
+        try:
+            self._keys = read_object(self._fetch_keys(), repair=False)
             self._fetched = now
+        except (OSError, ValueError, TransientError) as error:
+            self._failure = sanitized(str(error)) or type(error).__name__
+        finally:
+            self._tries += 1
 
 
 class OidcVerifier:

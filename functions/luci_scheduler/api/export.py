@@ -17,6 +17,7 @@ from typing import Any
 from luci_scheduler.api.context import Context
 from luci_scheduler.api.errors import failed_precondition
 from luci_scheduler.api.service import get_invocation_log, get_job
+from luci_scheduler.core.foreign_text import escaped
 from luci_scheduler.core.go_text import format_duration
 from luci_scheduler.core.identifiers import InvocationId, JobId, invocation_created, split_job_id
 from luci_scheduler.core.instants import DAY, HOUR, MICROSECOND, MILLISECOND, SECOND, Instant, format_rfc3339
@@ -125,7 +126,9 @@ def to_scenario(
         "drain": False,
     }
     config = _config(invocation, trigger, policy or TriggeringPolicy())
-    return Exported(json.dumps(document, indent=1, ensure_ascii=False) + "\n", config)
+    # Text of servers is read again from the log's JSON: control characters become JSON escapes once more.
+    scenario = escaped(json.dumps(document, indent=1, ensure_ascii=False), lines=True)
+    return Exported(f"{scenario}\n", config)
 
 
 def _only_commit(invocation: Invocation) -> Trigger:

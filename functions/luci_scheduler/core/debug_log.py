@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from luci_scheduler.core.go_text import valid_text
+from luci_scheduler.core.foreign_text import escaped, redacted, without_forged_lines
 from luci_scheduler.core.instants import Instant, to_datetime
 
 __all__ = ["LOG_LIMIT", "format_line", "triage_block", "trim", "trim_bytes"]
@@ -21,15 +21,20 @@ _RULE = "-" * 39 + "\n"
 def format_line(instant: Instant, text: str) -> str:
     """Return a message as the log holds it: UTC time of day cut to milliseconds, the text, a newline.
 
-    The text may have several lines and may come from anywhere: what UTF-8 cannot hold is replaced.
+    The text may have several lines and may come from anywhere. Secrets that are known by their form are redacted, control
+    characters are escaped, and a second line cannot look like a message of its own.
     """
     moment = to_datetime(instant)
-    return f"[{moment:%H:%M:%S}.{moment.microsecond // 1000:03d}] {valid_text(text)}\n"
+    return f"[{moment:%H:%M:%S}.{moment.microsecond // 1000:03d}] {_safe(text)}\n"
+
+
+def _safe(text: str) -> str:
+    return without_forged_lines(escaped(redacted(text), lines=True))
 
 
 def triage_block(lines: Iterable[str]) -> str:
     """Return the block with the triage's output that precedes the invocation's own log; a huge one is trimmed."""
-    body = "".join(f"{valid_text(line)}\n" for line in lines)
+    body = "".join(f"{_safe(line)}\n" for line in lines)
     block = f"Debug output from the triage procedure:\n{_RULE}{body}{_RULE}\n"
     return trim(block) + "Debug output from the invocation itself:\n"
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.fetch_target import shown_url
+from luci_scheduler.core.foreign_text import escaped
 from luci_scheduler.core.go_text import format_duration, quote
 from luci_scheduler.core.instants import MINUTE, SECOND
 from luci_scheduler.core.invocation import Status, Timer
@@ -24,7 +25,6 @@ _FIRST_ERROR = 400
 _TEXT_TYPES = ("text/", "application/json", "application/xml")
 _SECRET_HEADERS = frozenset({"Authorization", "Proxy-Authorization", "Set-Cookie", "Set-Cookie2"})
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 def launch_time(task: TaskDefinition) -> int:
@@ -125,4 +125,4 @@ def _value(name: str, value: str) -> str:
 
 
 def _safe(text: str) -> str:
-    return _CONTROL.sub(lambda match: quote(match[0])[1:-1], text)
+    return escaped(text, lines=True)

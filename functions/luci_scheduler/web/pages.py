@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any
 
 from luci_scheduler.api.access import Permission
@@ -173,7 +174,8 @@ def _trends(context: Context, jobs: Sequence[Job]) -> list[list[Invocation]]:
     if not jobs:
         return []
     with ThreadPoolExecutor(context.runtime.limits.concurrency, thread_name_prefix="trend") as pool:
-        return list(pool.map(latest, jobs))
+        futures = [pool.submit(copy_context().run, latest, item) for item in jobs]  # within the request's budget
+        return [future.result() for future in futures]
 
 
 def job(visit: Visit, job_id: JobId) -> Answer:

@@ -1,5 +1,6 @@
 """The Buildbucket client: deadlines, and what goes wrong before a request is sent."""
 
+import gzip
 from functools import partial
 
 import google.auth.exceptions
@@ -7,11 +8,13 @@ import pytest
 import requests
 
 from emulator.memory.sources import ManualClock
+from luci_scheduler.adapters import buildbucket
 from luci_scheduler.adapters.buildbucket import BuildbucketClient
 from luci_scheduler.adapters.http import sessions
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.ports import BuildbucketError
+from tests.answering import Answer, answering
 from tests.unit.adapters.dripping import HALF_A_HEAD, HEAD, dripping
 from tests.unit.engine.world import World
 
@@ -74,3 +77,59 @@ def test_a_missing_token_is_a_failure_like_any_other() -> None:
     world.commit()
     assert world.invocations()[0].status is Status.RETRYING
     assert "Failed to schedule Buildbucket build - UNAVAILABLE: no answer: TransportError\n" in world.log()
+
+
+def test_v1_believes_only_its_own_refusals() -> None:
+    """Its JSON error object; a page or a redirect of a server in front may be over the next time."""
+    own = b'{"error": {"message": "User anonymous cannot access bucket"}}'
+    json_type = {"Content-Type": "application/json"}
+    page = {"Content-Type": "text/html"}
+    with answering() as server:
+        for answer, transient in (
+            (Answer(400, own, json_type), False),
+            (Answer(403, own, json_type), False),
+            (Answer(429, own, json_type), True),
+            (Answer(500, own, json_type), True),
+            (Answer(403, b"Forbidden", {"Content-Type": "text/plain"}), True),
+            (Answer(403, b"{}", json_type), True),
+            (Answer(404, b"<html>", page), True),
+            (Answer(302, b"", {"Location": f"{server.url}/login"}), True),
+        ):
+            server.answers, server.paths = [answer], []
+            with pytest.raises(BuildbucketError) as raised:
+                client(server.url).v1("host", "PUT", "builds", {})
+            assert (raised.value.code, raised.value.transient) == (f"HTTP {answer.status}", transient), answer
+            assert len(server.paths) == 1  # a redirect would carry the token elsewhere
+
+
+def test_the_pause_that_is_asked_for_is_told() -> None:
+    """A date counts from the scheduler's clock, which is 100 s after the epoch here."""
+    with answering() as server:
+        server.answers = [Answer(429, b"", {"Retry-After": "Thu, 01 Jan 1970 00:02:10 GMT"})]
+        with pytest.raises(BuildbucketError) as raised:
+            client(server.url).v2("host", "ScheduleBuild", {})
+        assert (raised.value.throttled, raised.value.retry_after) == (True, 30 * SECOND)
+
+
+def test_an_answer_has_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unpacked; one that is larger may be another one the next time."""
+    monkeypatch.setattr(buildbucket, "MAX_BODY_BYTES", 1000)
+    body = b'{"id": "1", "summaryMarkdown": "' + b"x" * 10_000 + b'"}'
+    with answering() as server:
+        headers = {"X-Prpc-Grpc-Code": "0", "Content-Encoding": "gzip"}
+        server.answers = [Answer(200, gzip.compress(body), headers)]
+        with pytest.raises(BuildbucketError, match="more than 1000 bytes") as raised:
+            client(server.url).v2("host", "GetBuild", {})
+    assert raised.value.transient
+
+
+def test_what_a_server_says_is_one_line_without_secrets() -> None:
+    """Line breaks, control characters and tokens in an error's text."""
+    said = b"no\n[12:00:00.000] forged \x1b[31m \xe2\x80\xae Authorization: Bearer abcdefgh"
+    with answering() as server:
+        server.answers = [Answer(403, said, {"X-Prpc-Grpc-Code": "7"})]
+        with pytest.raises(BuildbucketError) as raised:
+            client(server.url).v2("host", "GetBuild", {})
+    assert str(raised.value) == (
+        "PERMISSION_DENIED: no\\n[12:00:00.000] forged \\x1b[31m \\u202e Authorization: Bearer [redacted]"
+    )

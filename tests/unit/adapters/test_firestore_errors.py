@@ -5,9 +5,10 @@ from unittest.mock import Mock
 
 import pytest
 from google.api_core import exceptions
+from google.auth.exceptions import RefreshError
 
-from luci_scheduler.adapters.firestore import FirestoreStore
-from luci_scheduler.core.errors import StoreConflictError, TransientError
+from luci_scheduler.adapters.firestore import LIMIT, FirestoreStore
+from luci_scheduler.core.errors import PermanentError, StoreConflictError, TransientError
 from luci_scheduler.core.instants import Instant
 
 
@@ -27,3 +28,75 @@ def test_a_commit_does() -> None:
     client.batch().commit.side_effect = exceptions.FailedPrecondition("changed")
     with pytest.raises(StoreConflictError, match="changed"):
         FirestoreStore(client).commit([])
+
+
+def test_one_hiccup_of_a_read_costs_no_redelivery() -> None:
+    """It is repeated, each time with the rest of the limit; the library's own repetitions are off."""
+    client: Any = Mock()
+    get = client.collection().document().get
+    get.side_effect = [
+        exceptions.ServiceUnavailable("hiccup"),
+        exceptions.ServiceUnavailable("hiccup"),
+        Mock(exists=False),
+    ]
+    assert FirestoreStore(client).project("p") is None
+    limits = [call.kwargs["timeout"] for call in get.call_args_list]
+    assert LIMIT >= limits[0] > limits[1] > limits[2] > 0
+    for call in get.call_args_list:
+        assert not call.kwargs["retry"]._predicate(exceptions.ServiceUnavailable("hiccup"))
+
+
+def test_repetitions_are_few_and_fit_into_the_limit() -> None:
+    """Three reads at most; none after a failure that took the whole limit, none of a commit."""
+    client: Any = Mock()
+    get = client.collection().document().get
+    get.side_effect = exceptions.ServiceUnavailable("down")
+    with pytest.raises(TransientError, match="UNAVAILABLE: down"):
+        FirestoreStore(client).project("p")
+    assert get.call_count == 3
+    get.reset_mock()
+    with pytest.raises(TransientError):
+        FirestoreStore(client, limit=0.05).project("p")
+    assert get.call_count == 1
+    get.side_effect = exceptions.DeadlineExceeded("late")
+    get.reset_mock()
+    with pytest.raises(TransientError, match="DEADLINE_EXCEEDED"):
+        FirestoreStore(client).project("p")
+    assert get.call_count == 1
+    commit = client.batch().commit
+    commit.side_effect = exceptions.ServiceUnavailable("down")
+    with pytest.raises(TransientError):
+        FirestoreStore(client).commit([])
+    assert commit.call_count == 1
+
+
+def test_what_firestore_says_is_one_line_without_secrets() -> None:
+    """A quota is marked as such. A missing token is a failure like any other."""
+    client: Any = Mock()
+    commit = client.batch().commit
+    commit.side_effect = exceptions.ResourceExhausted("quota\n\x1b Bearer abcdefgh")
+    with pytest.raises(TransientError) as raised:
+        FirestoreStore(client).commit([])
+    assert str(raised.value) == "Firestore: RESOURCE_EXHAUSTED: quota\\n\\x1b Bearer [redacted]"
+    assert raised.value.throttled
+    commit.side_effect = RefreshError("no token")
+    with pytest.raises(TransientError, match="UNAVAILABLE"):
+        FirestoreStore(client).commit([])
+    commit.side_effect = exceptions.InvalidArgument("too large")
+    with pytest.raises(PermanentError, match="Firestore refused the request: too large"):
+        FirestoreStore(client).commit([])
+
+
+@pytest.mark.parametrize(
+    "error", [exceptions.Aborted("contention"), exceptions.AlreadyExists("there"), exceptions.NotFound("gone")]
+)
+def test_contention_is_a_lost_race(error: Exception) -> None:
+    """The handler reads and decides again at once."""
+    client: Any = Mock()
+    client.batch().commit.side_effect = error
+    with pytest.raises(StoreConflictError):
+        FirestoreStore(client).commit([])
+    client.collection_group.side_effect = exceptions.Aborted("contention")
+    with pytest.raises(TransientError) as raised:
+        FirestoreStore(client).due_jobs(Instant(0), 10, None)
+    assert not isinstance(raised.value, StoreConflictError)

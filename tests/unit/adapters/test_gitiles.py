@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import requests
 from google.auth.exceptions import TransportError
+from structlog.testing import capture_logs
 
 from emulator.gitiles import GitilesServer, Person, Repository
 from emulator.gitiles.faults import GitilesFault
@@ -189,7 +190,6 @@ def test_other_statuses(recorded: Recorded, status: int, code: str) -> None:
         b")]}'\n{}",
         b')]}\'\n{"log": [{}]}',
         b')]}\'\n{"log": [{"commit": "main", "committer": {"time": "Tue Mar 17 14:04:57 2026"}}]}',
-        b')]}\'\n{"log": [{"commit": "' + NEW.encode() + b'", "committer": {"time": "yesterday"}}]}',
         b")]}'\n" + b"[" * 100_000,
     ],
 )
@@ -328,3 +328,74 @@ def test_a_missing_token_is_a_failure_like_any_other() -> None:
     asked = GitilesClient(host_urls({HOST: "http://127.0.0.1:1"}), NoToken, 5 * SECOND, authenticated=True)
     error = refusal(lambda: asked.refs(TINT, "refs/heads"))
     assert (str(error), error.transient) == ("UNKNOWN: no answer: TransportError", True)
+
+
+def log_of(*entries: Any) -> bytes:
+    """Return a log as Gitiles sends it."""
+    return b")]}'\n" + json.dumps({"log": list(entries)}).encode()
+
+
+TIME = "Tue Mar 17 14:04:57 2026"
+
+
+def test_a_byte_that_is_no_utf8_stops_nothing(recorded: Recorded) -> None:
+    """As in Go: names and messages are not even used."""
+    recorded.body = log_of({"commit": NEW, "author": {"name": "M?ller"}, "committer": {"time": TIME}}).replace(
+        b"?", b"\xfc"
+    )
+    (commit,) = client(recorded.url).log(TINT, NEW, limit=1).commits
+    assert commit.id == NEW
+
+
+@pytest.mark.parametrize(
+    ("committer", "changes", "committed", "diff"),
+    [
+        ({"time": "yesterday"}, [], 0, ()),
+        ({"time": 7}, [], 0, ()),
+        ({"time": "Tue Mar 17 14:04:57 0000"}, [], 0, ()),
+        (None, [], 0, ()),
+        ({"time": TIME}, {"old_path": "a"}, MONDAY, ()),
+        ({"time": TIME}, ["a", {"new_path": "b"}], MONDAY, (("", "b"),)),
+    ],
+)
+def test_an_unreadable_part_of_a_commit_stops_no_commit(
+    recorded: Recorded, committer: Any, changes: Any, committed: int, diff: Any
+) -> None:
+    """The commit comes without that part, and the ones behind it come too."""
+    older = {"commit": OLD, "committer": {"time": TIME}}
+    recorded.body = log_of({"commit": NEW, "committer": committer, "tree_diff": changes}, older)
+    with capture_logs() as lines:
+        newest, oldest = client(recorded.url).log(TINT, NEW, limit=2, diffs=True).commits
+    assert (newest.id, newest.diff, oldest.id) == (NEW, diff, OLD)
+    assert (newest.committed == 0) is (committed == 0)
+    assert [(line["event"], line["revision"]) for line in lines] == [("commit_unreadable", NEW)]
+
+
+def test_a_commit_without_a_hash_is_never_left_out(recorded: Recorded) -> None:
+    """The poll fails clearly: to go on would lose a commit."""
+    recorded.body = log_of({"committer": {"time": TIME}}, {"commit": OLD, "committer": {"time": TIME}})
+    error = refusal(lambda: client(recorded.url).log(TINT, NEW, limit=2))
+    assert (str(error), error.transient) == ("INTERNAL: the answer is no log: it holds a commit without a hash", True)
+
+
+def test_a_quota_tells_its_pause(recorded: Recorded) -> None:
+    """Seconds; it is bounded."""
+    recorded.status, recorded.headers = 429, {"Retry-After": "7"}
+    error = refusal(lambda: client(recorded.url).refs(TINT, "refs/heads"))
+    assert (error.transient, error.throttled, error.retry_after) == (True, True, 7 * SECOND)
+    recorded.headers = {"Retry-After": "1000000"}
+    assert refusal(lambda: client(recorded.url).refs(TINT, "refs/heads")).retry_after == 600 * SECOND
+
+
+def test_what_a_server_says_is_one_line_without_secrets(recorded: Recorded) -> None:
+    """Control characters and tokens in an error's text."""
+    recorded.status, recorded.body = 403, b"no \x1b[31m \xe2\x80\xae Bearer abcdefgh"
+    error = refusal(lambda: client(recorded.url).refs(TINT, "refs/heads"))
+    assert str(error) == "PERMISSION_DENIED: HTTP 403: no \\x1b[31m \\u202e Bearer [redacted]"
+
+
+def test_refs_that_git_does_not_know_are_left_out(recorded: Recorded) -> None:
+    """Control characters would forge lines of a poll's log; other entries stay."""
+    refs = {"main": {"value": NEW}, "a\nb": {"value": NEW}, "c": {"value": "x\x1b"}, "d": 7, "\u200fe": {"value": OLD}}
+    recorded.body = b")]}'\n" + json.dumps(refs).encode()
+    assert client(recorded.url).refs(TINT, "refs/heads") == {"refs/heads/main": NEW, "refs/heads/\u200fe": OLD}

@@ -1,6 +1,7 @@
 """Sessions of many threads: one set of credentials, one token, the same connections; and deadlines."""
 
 import datetime as dt
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from google.auth.exceptions import DefaultCredentialsError
 from luci_scheduler.adapters import http
 from luci_scheduler.adapters.http import Deadline, sessions
 from tests.unit.adapters.dripping import HALF_A_HEAD, HEAD, dripping
+from tests.waiting import until
 
 THREADS = 8
 
@@ -28,7 +30,6 @@ class FakeCredentials(Credentials):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.refreshed = 0
-        self.token_url = ""
         self.together = threading.Event()
         self._refreshing = threading.Lock()
 
@@ -38,8 +39,6 @@ class FakeCredentials(Credentials):
             self.together.set()
             return
         self.together.wait(0.1)
-        if self.token_url:
-            request(self.token_url)
         self.refreshed += 1
         self.token = f"token-{self.refreshed}"
         self.expiry = dt.datetime.now(dt.UTC).replace(tzinfo=None) + dt.timedelta(hours=1)
@@ -52,6 +51,7 @@ class Server:
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.connections: set[Any] = set()
         self.tokens: list[str | None] = []
+        self.statuses: list[int] = []
         kept = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -60,7 +60,7 @@ class Server:
             def do_GET(self) -> None:
                 kept.connections.add(self.client_address)
                 kept.tokens.append(self.headers["Authorization"])
-                self.send_response(200)
+                self.send_response(kept.statuses.pop(0) if kept.statuses else 200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
@@ -100,7 +100,7 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> list[FakeCredentials]:
         return found[-1], scopes
 
     monkeypatch.setattr(google.auth, "default", default)
-    monkeypatch.setattr(http, "_found", {})
+    monkeypatch.setattr(http, "_tokens", {})
     return found
 
 
@@ -111,7 +111,7 @@ def test_one_token_for_all_threads(server: Server, looked: list[FakeCredentials]
 
     def ask(number: int) -> None:
         start.wait(30)
-        opened[number % 2]().get(server.url, timeout=30)
+        opened[number % 2]().get(server.url, timeout=Deadline(30))  # type: ignore[arg-type] # a timeout of urllib3
 
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(ask, range(THREADS)))
@@ -119,7 +119,7 @@ def test_one_token_for_all_threads(server: Server, looked: list[FakeCredentials]
     assert credentials.refreshed == 1
     assert not credentials.together.is_set()
     assert server.tokens == ["Bearer token-1"] * THREADS
-    sessions(authenticated=True, scopes=("other",))().get(server.url, timeout=30)
+    sessions(authenticated=True, scopes=("other",))().get(server.url, timeout=Deadline(30))  # type: ignore[arg-type]
     assert len(looked) == 2
 
 
@@ -147,7 +147,7 @@ def test_an_encrypted_answer_ends_at_the_deadline(beginning: bytes, certificate:
 
 
 def test_missing_credentials_are_looked_for_again(
-    looked: list[FakeCredentials], monkeypatch: pytest.MonkeyPatch
+    server: Server, looked: list[FakeCredentials], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A machine that has none just now may have them later."""
     found = google.auth.default
@@ -155,12 +155,12 @@ def test_missing_credentials_are_looked_for_again(
     def none(scopes: Any) -> Any:
         raise DefaultCredentialsError("none")  # type: ignore[no-untyped-call]
 
-    opened = sessions(authenticated=True)
+    session = sessions(authenticated=True)()
     monkeypatch.setattr(google.auth, "default", none)
     with pytest.raises(DefaultCredentialsError):
-        opened()
+        session.get(server.url, timeout=Deadline(30))  # type: ignore[arg-type] # a timeout of urllib3
     monkeypatch.setattr(google.auth, "default", found)
-    opened()
+    session.get(server.url, timeout=Deadline(30))  # type: ignore[arg-type]
     assert len(looked) == 1
 
 
@@ -174,10 +174,36 @@ def test_a_deadline_that_has_passed_sends_nothing(server: Server) -> None:
     assert server.tokens == []
 
 
-def test_a_deadline_goes_for_the_token_too(server: Server, looked: list[FakeCredentials]) -> None:
-    """What fetches it is given the same timeout, and understands it."""
+def test_a_refused_token_is_renewed_once(server: Server, looked: list[FakeCredentials]) -> None:
+    """A token may be revoked before it expires; a second refusal is the answer."""
+    server.statuses = [401]
     session = sessions(authenticated=True)()
-    (credentials,) = looked
-    credentials.token_url = server.url
+    assert session.get(server.url, timeout=Deadline(30)).status_code == 200  # type: ignore[arg-type] # a timeout of urllib3
+    assert server.tokens == ["Bearer token-1", "Bearer token-2"]
+    server.statuses = [401, 401]
+    assert session.get(server.url, timeout=Deadline(30)).status_code == 401  # type: ignore[arg-type]
+
+
+def test_a_token_that_expires_soon_is_used_while_it_is_renewed(server: Server, looked: list[FakeCredentials]) -> None:
+    """A metadata server that is slow costs nothing as long as there is a good token."""
+    session = sessions(authenticated=True)()
     session.get(server.url, timeout=Deadline(30))  # type: ignore[arg-type] # a timeout of urllib3
-    assert server.tokens == [None, "Bearer token-1"]
+    (credentials,) = looked
+    credentials.expiry = dt.datetime.now(dt.UTC).replace(tzinfo=None) + dt.timedelta(minutes=2)
+    session.get(server.url, timeout=Deadline(30))  # type: ignore[arg-type]
+    assert server.tokens[-1] == "Bearer token-1"
+    until(lambda: credentials.refreshed == 2)
+    session.get(server.url, timeout=Deadline(30))  # type: ignore[arg-type]
+    assert server.tokens[-1] == "Bearer token-2"
+
+
+def test_addresses_in_brackets_and_names_that_are_none() -> None:
+    """An IPv6 address is asked as it is; a name that no resolver takes is an error like any other."""
+    session = sessions(authenticated=False)()
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(requests.RequestException, match="timed out"):
+            session.get(f"http://[::1]:{port}/", timeout=Deadline(0.3))  # type: ignore[arg-type] # a timeout of urllib3
+        listener.accept()[0].close()
+    with pytest.raises(requests.RequestException):
+        session.get(f"http://{'a' * 64}.example/", timeout=Deadline(5))  # type: ignore[arg-type]

@@ -1,6 +1,9 @@
 """OIDC tokens and notification tokens against the machine's clock, frozen at their boundaries."""
 
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,7 +13,7 @@ import pytest
 from emulator.cloud_tasks.oidc import TokenIssuer
 from luci_scheduler.adapters.identity import OidcVerifier, UnauthenticatedError
 from luci_scheduler.adapters.sources import SystemClock
-from luci_scheduler.core.errors import BadTokenError
+from luci_scheduler.core.errors import BadTokenError, TransientError
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.notification_token import make_token, verify_token
 
@@ -96,3 +99,35 @@ def test_a_notification_token_lives_for_forty_eight_hours() -> None:
         frozen.move_to(ISSUED - timedelta(seconds=30, milliseconds=1))
         with pytest.raises(BadTokenError, match="future"):
             verify_token(["secret"], token, SystemClock().now())
+
+
+def test_requests_that_wait_for_the_keys_share_the_outcome(issuer: TokenIssuer) -> None:
+    """A silent server costs all of them one limit, and not one after the other; the next request tries again."""
+    begun, answers = (
+        threading.Barrier(9),
+        [TimeoutError("silent"), TransientError("no time"), json.dumps(issuer.certificates())],
+    )
+    fetches: list[object] = []
+
+    def fetch() -> bytes:
+        fetches.append(answers.pop(0))
+        time.sleep(1.0)
+        if isinstance(fetches[-1], Exception):
+            raise fetches[-1]
+        return str(fetches[-1]).encode()
+
+    verifier = OidcVerifier(fetch, AUDIENCE, {ACCOUNT}, SystemClock())
+    header = f"Bearer {issuer.issue(ACCOUNT, AUDIENCE, SystemClock().now())}"
+
+    def ask(_: int) -> str:
+        begun.wait(30)
+        try:
+            return verifier.verify(header)
+        except TransientError as error:
+            return str(error)
+
+    for outcome in ("could not be fetched: silent", "could not be fetched: no time", ACCOUNT):
+        with ThreadPoolExecutor(9) as pool:
+            outcomes = set(pool.map(ask, range(9)))
+        assert [outcome in found for found in outcomes] == [True]
+    assert len(fetches) == 3

@@ -1,17 +1,22 @@
 """Gitiles jobs in the whole engine: what a poll costs, and that its state and its triggers are never apart."""
 
+import json
 from hashlib import sha256
 
 import pytest
 
 from emulator.memory.gitiles import MemoryGitiles
+from luci_scheduler.adapters.gitiles import GitilesClient
+from luci_scheduler.adapters.http import sessions
 from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.errors import PermanentError, TransientError
 from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.engine.commit import on_commit
 from luci_scheduler.engine.sweep import sweep
 from luci_scheduler.ports import GitilesError, PutPoller, UpdateInvocation
+from tests.answering import Answer, answering
 from tests.unit.engine.world import JOB, REPO, World, config
 
 MAIN = "refs/heads/main"
@@ -179,3 +184,30 @@ def test_a_build_whose_start_can_never_be_stored_is_cancelled() -> None:
     assert invocation.status is Status.FAILED
     assert "the outcome cannot be stored - too large after all" in world.log()
     assert world.buildbucket.canceled == list(world.buildbucket.builds)
+
+
+def test_one_bad_byte_stops_no_poller() -> None:
+    """The real client: the range always holds the commit with that byte, and polls go on behind it."""
+    heads = ["1" * 40]
+
+    def answer(path: str, _: object) -> Answer:
+        document: dict[str, object] = {"main": {"value": heads[0]}}
+        if "/+log/" in path:
+            entry = {
+                "commit": heads[0],
+                "author": {"name": "M?ller"},
+                "committer": {"time": "Sun Mar 01 12:00:00 2026"},
+            }
+            document = {"log": [entry]}
+        return Answer(200, b")]}'\n" + json.dumps(document).encode().replace(b"?", b"\xfc"))
+
+    with answering() as server:
+        server.otherwise = answer
+        git = GitilesClient(lambda _: server.url, sessions(authenticated=False), 30 * SECOND, authenticated=False)
+        world = World(CONFIG, git)
+        polled(world)
+        for digit in "23":
+            heads[0] = digit * 40
+            polled(world)
+            assert world.invocations(POLLER)[0].status is Status.SUCCEEDED
+            assert known(world) == heads[0]

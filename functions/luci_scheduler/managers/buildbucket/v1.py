@@ -7,6 +7,7 @@ from typing import Any
 
 from luci_scheduler.core import go_json
 from luci_scheduler.core.errors import PermanentError
+from luci_scheduler.core.foreign_text import sanitized
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.managers.buildbucket.launch_input import (
@@ -89,7 +90,7 @@ class V1:
         """
         log(f"Buildbucket response:\n{_printed(answer)}")
         build = _build_of(answer, log)
-        log(f"Task URL: {build.get('url', '')}")
+        log(f"Task URL: {sanitized(str(build.get('url', '')))}")
         status = _examined(build, log) if build.get("status") == "COMPLETED" else None
         return Build(str(build["id"]), str(build.get("url", "")), status)
 
@@ -147,8 +148,8 @@ def _error_of(answer: Mapping[str, Any]) -> tuple[str, str] | None:
     """Return reason and message of an answer that is an error; what is in front of a server may answer anything."""
     error = answer.get("error")
     if isinstance(error, Mapping):
-        return _string(error, "reason"), _string(error, "message")
-    return ("", str(error)) if error else None
+        return _string(error, "reason"), sanitized(_string(error, "message"))
+    return ("", sanitized(str(error))) if error else None
 
 
 def _string(part: Mapping[str, Any], name: str) -> str:
@@ -160,7 +161,7 @@ def _examined(build: Mapping[str, Any], log: Log) -> Status | None:
     fields = ", ".join(
         f"{name} {quote(_string(build, name))}" for name in ("status", "result", "failure_reason", "cancelation_reason")
     )
-    log(f"Build {build['id']}: {fields}")
+    log(f"Build {sanitized(str(build['id']))}: {fields}")
     if build.get("status") in ("SCHEDULED", "STARTED"):
         return None
     succeeded = build.get("status") == "COMPLETED" and build.get("result") == "SUCCESS"

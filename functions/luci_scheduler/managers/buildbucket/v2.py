@@ -8,6 +8,7 @@ from typing import Any
 
 from luci_scheduler.core import go_json
 from luci_scheduler.core.errors import PermanentError
+from luci_scheduler.core.foreign_text import sanitized
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.kv_lists import unpack_kv_list
 from luci_scheduler.managers.buildbucket.builder_id import builder_id, canonical_bucket
@@ -154,7 +155,7 @@ def _status(build: Mapping[str, Any], log: Log) -> Status | None:
     if name in _GOING_ON:
         return None
     if name not in _STATUSES:
-        log(f"Unexpected Build status {name}, marking the invocation as failed")
+        log(f"Unexpected Build status {sanitized(name)}, marking the invocation as failed")
     return _STATUSES.get(name, Status.FAILED)
 
 

@@ -1,0 +1,86 @@
+"""Text that comes from outside: no secret in it is kept, and none of its characters steers a log, a terminal or a page."""
+
+from __future__ import annotations
+
+import re
+
+from luci_scheduler.core.go_text import quote, valid_text
+
+__all__ = ["REDACTED", "escaped", "redacted", "sanitized", "without_forged_lines"]
+
+REDACTED = "[redacted]"
+
+_BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # Unicode's property Bidi_Control
+_CONTROL = re.compile(f"[\x00-\x1f\x7f-\x9f\u2028\u2029{_BIDI}]")
+# A carriage return stays only in front of a line feed: alone it would overwrite a line on a terminal.
+_CONTROL_IN_LINES = re.compile(f"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029{_BIDI}]|\r(?!\n)")
+_STAMP = re.compile(r"(?<=\n)\[(?=\d\d:\d\d:\d\d\.\d{3}\] )")
+_ESCAPED_BRACKET = r"\\x5b"
+
+_MARKS = re.compile(r"AXsiX2ki|QVhzaVgya2|ya29\.|eyJ|bearer|authorization|_token", re.IGNORECASE)
+"""Where one of these is missing there is no secret: most texts are spared the search."""
+_SECRETS = (
+    # Values of the header with any scheme; also as JSON or Python print a header.
+    (
+        re.compile(
+            r"(authorization[\"']?\s*[:=]\s*[\"']?)((?:bearer|basic|oauth)\s+)?+[^\s\"',;<\[\\][^\s\"',;\\]*",
+            re.IGNORECASE,
+        ),
+        r"\1\2" + REDACTED,
+    ),
+    (re.compile(r"(bearer\s+)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), r"\1" + REDACTED),
+    # OAuth tokens by their name, as URLs, forms and JSON carry them.
+    (
+        re.compile(r"((?:access|id|refresh)_token[\"']?\s*[:=]\s*[\"']?)[^\s&\"',;<\[\\]+", re.IGNORECASE),
+        r"\1" + REDACTED,
+    ),
+    # A notification token of ours (see `notification_token`): version byte 1 and `{"_i":"` in base64; and in base64 once more,
+    # as requests of Buildbucket v2 carry it.
+    (re.compile(r"AXsiX2kiOi[A-Za-z0-9_=-]{20,}"), REDACTED),
+    (re.compile(r"QVhzaVgya2lPa[A-Za-z0-9+/_=-]{20,}"), REDACTED),
+    # Google's OAuth access tokens, and JSON Web Tokens: three parts, the first of which is a JSON object.
+    (re.compile(r"ya29\.[A-Za-z0-9._~+/=-]+"), REDACTED),
+    (re.compile(r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"), REDACTED),
+)
+
+
+def redacted(text: str) -> str:
+    """Return the text with every secret that can be recognized by its form replaced by ``[redacted]``.
+
+    Recognized are notification tokens (plain and in base64), values of ``Authorization`` headers, bearer tokens, Google's access
+    tokens and JSON Web Tokens. A second pass changes nothing.
+    """
+    if not _MARKS.search(text):
+        return text
+    for pattern, replacement in _SECRETS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def escaped(text: str, *, lines: bool = False) -> str:
+    r"""Return the text with control characters and bidirectional controls as Go escapes them (``\x1b``, ``\u202e``).
+
+    Args:
+        text: anything; half characters become U+FFFD.
+        lines: keep tabs and line ends (``\n`` and ``\r\n``).
+    """
+    pattern = _CONTROL_IN_LINES if lines else _CONTROL
+    return pattern.sub(lambda match: _escape(match[0]), valid_text(text))
+
+
+def _escape(char: str) -> str:
+    # Inside the JSON of a printed answer ``\\x7f`` would not be JSON any more; the other control characters are escaped there before.
+    return "\\u007f" if char == "\x7f" else quote(char)[1:-1]
+
+
+def sanitized(text: str) -> str:
+    """Return a server's text as one line for a log: without secrets, control characters and line breaks."""
+    return escaped(redacted(text))
+
+
+def without_forged_lines(text: str) -> str:
+    r"""Return a text of several lines in which no line but the first looks like a line of the debug log.
+
+    The opening bracket of a time stamp at the beginning of a line becomes ``\x5b``.
+    """
+    return _STAMP.sub(_ESCAPED_BRACKET, text) if "\n[" in text else text

@@ -1,0 +1,147 @@
+"""Whether a failed call may succeed later: the one place that decides it, for every client.
+
+A caller asks again after a transient failure and gives up after any other. Only the service itself can say that a request will
+never succeed. Proxies, load balancers and login pages answer in the service's stead: their answers are transient.
+
+The gRPC codes follow ``grpcutil.IsTransientCode`` of LUCI (INTERNAL, UNKNOWN, UNAVAILABLE). DEADLINE_EXCEEDED, ABORTED and
+RESOURCE_EXHAUSTED are added: they refuse a request for now.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+
+from luci_scheduler.core.instants import MINUTE, SECOND, Instant
+
+__all__ = [
+    "LONGEST_PAUSE",
+    "Failure",
+    "gitiles_failure",
+    "google_failure",
+    "grpc_failure",
+    "pause_asked",
+    "prpc_failure",
+    "rest_failure",
+]
+
+LONGEST_PAUSE = 10 * MINUTE
+"""Nanoseconds; a longer pause that a server asks for is cut to this. It is the longest backoff of a launch."""
+
+_CODES = (
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+)
+"""Names of the gRPC codes, by number."""
+_TRANSIENT = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "INTERNAL", "UNAVAILABLE"})
+_THROTTLED = "RESOURCE_EXHAUSTED"
+_HTTP_TOO_MANY, _HTTP_SERVER_ERROR = 429, 500
+_PRPC_WITHOUT_CODE = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 503: "UNAVAILABLE"}
+"""HTTP status → code where ``X-Prpc-Grpc-Code`` is missing; INTERNAL for any other status. From LUCI's ``readStatus``."""
+_GITILES = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    429: "RESOURCE_EXHAUSTED",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+}
+"""HTTP status → code; INTERNAL for any other status. From LUCI's Gitiles client."""
+_NUMBER = re.compile("[0-9]{1,9}")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The meaning of a failed call for its caller."""
+
+    code: str
+    """Name of a gRPC code (``NOT_FOUND``), or ``HTTP <status>`` for REST."""
+    transient: bool
+    """Whether the same request may succeed later."""
+    throttled: bool = False
+    """Whether the server refused because it gets too many requests."""
+
+
+def grpc_failure(code: str) -> Failure:
+    """Judge a gRPC code that the service itself sent."""
+    return Failure(code, transient=code in _TRANSIENT, throttled=code == _THROTTLED)
+
+
+def google_failure(code: str) -> Failure:
+    """Judge a gRPC code of Firestore or Cloud Tasks.
+
+    Only INVALID_ARGUMENT is about the request. Any other code (a missing index, a missing right) can be mended by the operator,
+    and nothing may be lost until then.
+    """
+    return Failure(code, transient=code != "INVALID_ARGUMENT", throttled=code == _THROTTLED)
+
+
+def prpc_failure(status: int, header: str | None) -> Failure | None:
+    """Judge an answer of a pRPC server by its HTTP status and its ``X-Prpc-Grpc-Code`` header; None: the call succeeded.
+
+    Without a readable header another server has answered. Such an answer is transient, even with status 401 or 403: it says
+    nothing about the build.
+    """
+    throttled = status == _HTTP_TOO_MANY
+    if header is None:
+        return Failure(_PRPC_WITHOUT_CODE.get(status, "INTERNAL"), transient=True, throttled=throttled)
+    if not _NUMBER.fullmatch(header):
+        return Failure("INTERNAL", transient=True, throttled=throttled)
+    number = int(header)
+    if number == 0:
+        return None
+    if number >= len(_CODES):  # gRPC reads a number that it does not know as UNKNOWN
+        return Failure(f"code {number}", transient=True)
+    return grpc_failure(_CODES[number])
+
+
+def rest_failure(status: int, *, is_own: bool) -> Failure:
+    """Judge an HTTP status other than 200 of Buildbucket's v1 API.
+
+    Args:
+        status: the HTTP status.
+        is_own: whether the body is the JSON error object that the service itself sends.
+    """
+    throttled = status == _HTTP_TOO_MANY
+    transient = throttled or status >= _HTTP_SERVER_ERROR or not is_own
+    return Failure(f"HTTP {status}", transient=transient, throttled=throttled)
+
+
+def gitiles_failure(status: int) -> Failure:
+    """Judge an HTTP status other than 200 of a Gitiles server; its error bodies have no form that could be relied on."""
+    return grpc_failure(_GITILES.get(status, "INTERNAL"))
+
+
+def pause_asked(retry_after: str | None, now: Instant) -> int:
+    """Return the nanoseconds that a ``Retry-After`` header (RFC 9110, 10.2.3: seconds or a date) asks to wait.
+
+    The result is between 0 and `LONGEST_PAUSE`; 0 where the header is missing, unreadable or in the past.
+    """
+    text = (retry_after or "").strip()
+    if text.isascii() and text.isdecimal():
+        seconds = int(text) if len(text) < 10 else LONGEST_PAUSE  # noqa: PLR2004 - more digits are more than the limit anyhow
+        return min(seconds * SECOND, LONGEST_PAUSE)
+    try:
+        moment = parsedate_to_datetime(text)
+        end = int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()) * SECOND
+    except (ValueError, TypeError, OverflowError):
+        return 0
+    return max(0, min(end - now, LONGEST_PAUSE))

@@ -1,0 +1,29 @@
+"""``python -m tests.benchmarks.timeouts``: how long each outside call takes against servers that do not answer, with real limits.
+
+About a minute: all calls are made at once. It fails if one takes more than its limit and ten percent.
+"""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.outside_calls import OUTSIDE_CALLS, SERVERS, Measured, measure, table
+
+__all__ = ["run"]
+
+
+def run() -> bool:
+    """Print the table; return whether every call ended in time."""
+    places = [(call, server) for call in OUTSIDE_CALLS for server in SERVERS]
+    with ThreadPoolExecutor(len(places)) as pool:
+        measured: list[Measured] = list(pool.map(lambda place: measure(*place, place[0].limit), places))
+    print(table(measured))
+    late = [item for item in measured if item.seconds > item.call.limit * 1.1]
+    for item in late:
+        print(f"too late: {item.call.name}, {item.server}: {item.seconds:.1f} s")
+    return not late
+
+
+if __name__ == "__main__":
+    sys.exit(0 if run() else 1)

@@ -1,0 +1,108 @@
+"""Foreign text: redacted secrets, escaped characters, and text that stays as it is."""
+
+import base64
+import json
+
+import pytest
+
+from luci_scheduler.core.debug_log import format_line, triage_block
+from luci_scheduler.core.foreign_text import escaped, redacted, sanitized, without_forged_lines
+from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.instants import SECOND, Instant
+from luci_scheduler.core.notification_token import make_token
+
+TOKEN = make_token("secret", JobId("proj/job"), InvocationId(9_111_222_333_444), Instant(1_772_366_400 * SECOND))
+JWT = "eyJhbGciOiJSUzI1NiJ9.eyJlbWFpbCI6ImFAYiJ9.c2lnbmF0dXJl"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"echo {TOKEN} end", "echo [redacted] end"),
+        (f'"userData": "{base64.b64encode(TOKEN.encode()).decode()}"', '"userData": "[redacted]"'),
+        (f"auth_token={TOKEN}", "auth_token=[redacted]"),
+        ("Authorization: Bearer abc", "Authorization: Bearer [redacted]"),
+        ("authorization: Basic dXNlcjpwYXNz rest", "authorization: Basic [redacted] rest"),
+        ('{"Authorization": "opaque"}', '{"Authorization": "[redacted]"}'),
+        ("{'Authorization': 'Bearer x.y'}", "{'Authorization': 'Bearer [redacted]'}"),
+        ("sent bearer CANARY-SECRET, refused", "sent bearer [redacted], refused"),
+        ("GET https://x/?access_token=abc&b=c", "GET https://x/?access_token=[redacted]&b=c"),
+        ('{"refresh_token": "abc", "id_token":"d"}', '{"refresh_token": "[redacted]", "id_token":"[redacted]"}'),
+        ("token ya29.a0Af_x-y.z expired", "token [redacted] expired"),
+        (f"the token {JWT} expired", "the token [redacted] expired"),
+    ],
+)
+def test_secrets_are_redacted_by_their_form(text: str, expected: str) -> None:
+    """A second pass changes nothing."""
+    assert redacted(text) == redacted(expected) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "no permission",
+        "Bearer of bad news",
+        "Authorization: <redacted>\r\n",
+        "eyJ",
+        "ya29",
+        "the bearer is not known",
+        '"auth_token": "..."',
+        "no access_token",
+    ],
+)
+def test_ordinary_texts_stay(text: str) -> None:
+    """A word is no token."""
+    assert redacted(text) == text
+
+
+def test_every_token_is_recognized() -> None:
+    """For any job and time."""
+    for number in range(200):
+        job, invocation = (
+            JobId(f"{'p' * (number % 7 + 1)}/{'j' * (number % 11 + 1)}"),
+            InvocationId(9**number % 10**18 + 1),
+        )
+        token = make_token(f"secret {number}", job, invocation, Instant(number**6 * SECOND))
+        for form in (
+            token,
+            base64.b64encode(token.encode()).decode(),
+            base64.urlsafe_b64encode(token.encode()).decode(),
+        ):
+            assert redacted(f"x {form} y") == "x [redacted] y"
+
+
+def test_one_line_without_controls() -> None:
+    """As Go escapes them."""
+    assert sanitized("a\n\r\t\x00\x1b[31m\x7f\x85\x9b\u2028\u2029\u202e\u2066\u200e\ud800z") == (
+        "a\\n\\r\\t\\x00\\x1b[31m\\u007f\\u0085\\u009b\\u2028\\u2029\\u202e\\u2066\\u200e\ufffdz"
+    )
+    assert sanitized("Grüße, 日本語 😀") == "Grüße, 日本語 😀"
+
+
+def test_line_ends_can_stay() -> None:
+    """A carriage return alone would overwrite the line on a terminal."""
+    assert escaped("a\tb\r\nc\rd\n\x1b", lines=True) == "a\tb\r\nc\\rd\n\\x1b"
+
+
+def test_no_line_looks_like_one_of_ours() -> None:
+    """Neither after a line feed nor after both."""
+    forged = "ok\n[12:00:10.000] Finished\r\n[12:00:10.001] x\n [12:00:10.001] y\n[1] z"
+    assert without_forged_lines(forged) == (
+        "ok\n\\x5b12:00:10.000] Finished\r\n\\x5b12:00:10.001] x\n [12:00:10.001] y\n[1] z"
+    )
+
+
+def test_the_debug_log_does_all_of_it() -> None:
+    """For any text that a manager logs."""
+    line = format_line(Instant(0), f"said\n[00:00:00.000] forged \x1b \u202e {TOKEN}")
+    assert line == "[00:00:00.000] said\n\\x5b00:00:00.000] forged \\x1b \\u202e [redacted]\n"
+    assert "\\x5b00:00:00.000] forged \\x1b\n" in triage_block(["x\n[00:00:00.000] forged \x1b"])
+
+
+def test_printed_json_stays_json() -> None:
+    """Exports read it again."""
+    document = {"a": f'Authorization: x"y \x7f \u202e {TOKEN}', "b": "Bearer 0123456789\\"}
+    line = format_line(Instant(0), json.dumps(document, ensure_ascii=False, indent=2))
+    read = json.loads(line.partition("] ")[2])
+    assert read == {"a": 'Authorization: [redacted]"y \x7f \u202e [redacted]', "b": "Bearer [redacted]\\"}
