@@ -18,12 +18,12 @@ from luci_scheduler.core.instants import DAY, SECOND, Instant, format_rfc3339
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.path_filter import path_filter
-from luci_scheduler.core.ref_sets import ref_set
 from luci_scheduler.core.ref_validation import REGEXP
 from luci_scheduler.core.regexps import BadRegexpError
 from luci_scheduler.core.repo_url import BadRepoUrlError, RepoUrl, parse_repo_url
 from luci_scheduler.core.triage import has_free_slot
 from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.core.watcher import watches
 from luci_scheduler.ports import NO_INVOCATION, Commit, GitilesError, TriggerRecord, Watcher
 
 __all__ = ["MAX_AGAIN", "MAX_JOBS", "MAX_TRIGGERS", "Explanation", "Origin", "Reason", "explain_commit"]
@@ -391,7 +391,7 @@ class _Absent:
         job, ref = item.job, self._question.ref
         if not job.enabled:
             return Explanation(job.id, Reason.JOB_DISABLED, "The config has removed or disabled the job.")
-        watching = [watcher for watcher in item.watchers if not ref or _watches(watcher, ref)]
+        watching = [watcher for watcher in item.watchers if not ref or watches(watcher, ref)]
         if not watching:
             return Explanation(job.id, Reason.REF_NOT_WATCHED, f"The job does not watch {ref} of the repository.")
         paused = [watcher.trigger_job_id for watcher in watching if watcher.paused]
@@ -434,13 +434,6 @@ class _Absent:
             except GitilesError as error:
                 self._fetched = error
         return self._fetched
-
-
-def _watches(watcher: Watcher, ref: str) -> bool:
-    try:
-        return ref in ref_set(watcher.refs)
-    except BadRegexpError:  # the reader of configs lets no such pattern in
-        return False
 
 
 def _filter_is_active(watcher: Watcher) -> bool:
