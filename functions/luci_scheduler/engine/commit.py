@@ -100,7 +100,7 @@ def take_commit(runtime: Runtime, event: CommitEvent, pairs: Watching, published
     batches = {job_id: [trigger] for job_id, trigger in triggers.items()}
 
     def later(job_id: JobId, now: Instant) -> None:
-        defer(runtime, trigger_work(job_id, batches[job_id], key, now, now))
+        defer(runtime, trigger_work(job_id, batches[job_id], key, now, now, revision=event.revision))
 
     bring(runtime, batches, key, later)
     return None

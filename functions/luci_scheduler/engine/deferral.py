@@ -65,10 +65,13 @@ def enqueue(runtime: Runtime, work: Deferred) -> None:
         logger.warning("deferred_not_enqueued", deferred=work.id, task=work.kind, error=str(error))
 
 
-def trigger_work(job_id: JobId, triggers: Sequence[Trigger], delivery: str, now: Instant, due: Instant) -> Deferred:
+def trigger_work(
+    job_id: JobId, triggers: Sequence[Trigger], delivery: str, now: Instant, due: Instant, *, revision: str = ""
+) -> Deferred:
     """Return the work of adding triggers to a job at ``due``, in one triage, under the key of the delivery that had them."""
     payload = {"job": job_id, "triggers": [trigger_to_json(trigger) for trigger in triggers], "delivery": delivery}
-    return Deferred(deferred_id("trigger", job_id, delivery), "trigger", payload, now, due, Instant(now + KEPT))
+    name = deferred_id("trigger", job_id, delivery)
+    return Deferred(name, "trigger", payload, now, due, Instant(now + KEPT), revision=revision)
 
 
 def emit_work(work: Deferred, triggers: Sequence[Trigger], wait: int) -> Deferred:

@@ -105,7 +105,8 @@ def _try_emitted(runtime: Runtime, work: Deferred) -> Deferred | None:
         if refusal is None:
             continue
         if _is_over(runtime, work, refusal):
-            logger.error("commit_discarded", **trigger.payload, jobs=1, reason=refusal.reason)
+            named = {name: trigger.payload.get(name) for name in ("repo", "ref", "revision")}
+            logger.error("commit_discarded", **named, jobs=1, reason=refusal.reason)
             discard_triggers(runtime, job_id, [trigger], delivery, refusal.reason)
         else:
             waits.append(trigger)
