@@ -16,6 +16,7 @@ from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.engine.commit import on_commit, on_commits
 from luci_scheduler.engine.dispatch import on_dispatch
+from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.sweep import sweep
 from luci_scheduler.ports import CreateTrigger
 from tests.unit.api.support import OWNER, Client, world_for
@@ -193,8 +194,6 @@ def test_a_dispatch_survives_a_purged_queue() -> None:
     world, _ = stub_world(f'{text} trigger {{ id: "t" {noop} triggers: "job" triggers: "other" }}')
     manager = world.runtime.managers["noop"]
     manager.emits = [made("emitted")]  # type: ignore[attr-defined]
-    from luci_scheduler.engine.intake import accept_triggers
-
     accept_triggers(world.runtime, JobId("proj/t"), [made("start")], "k")
     manager.emits = []  # type: ignore[attr-defined]
     (emitter,) = world.invocations(JobId("proj/t"))
