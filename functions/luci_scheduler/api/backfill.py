@@ -65,7 +65,7 @@ def backfill_commits(context: Context, wanted: Backfill, *, preview: bool, reque
     Raises:
         ApiError: INVALID_ARGUMENT; NOT_FOUND: a job, or the range; PERMISSION_DENIED; FAILED_PRECONDITION: a job is paused or
             does not watch the ref, the range's end is not on the ref, or the host does not let the scheduler read the repository.
-        TransientError: Gitiles, the store or the queue failed; the same request again continues it.
+        TransientError: Gitiles or the store failed; the same request again continues it.
     """
     end = _checked(wanted)
     repo = parse_repo_url(end.repo)

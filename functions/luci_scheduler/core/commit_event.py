@@ -83,10 +83,10 @@ def checked_commit(
     """
     if not isinstance(repo, str):
         raise MalformedError(f"a commit event needs the string {names[0]}")
-    if not isinstance(ref, str) or len(ref) > _MAX_REF or not ref.isprintable() or not _REF.fullmatch(ref):
-        raise MalformedError(f"{names[1]} must be a full ref name (refs/...) of at most {_MAX_REF} characters")
     if not isinstance(revision, str) or not _REVISION.fullmatch(revision):
         raise MalformedError(f"{names[2]} must be 40 lower-case hexadecimal digits")
+    if not isinstance(ref, str) or len(ref) > _MAX_REF or not ref.isprintable() or not _REF.fullmatch(ref):
+        raise MalformedError(f"{names[1]} must be a full ref name (refs/...) of at most {_MAX_REF} characters")
     try:
         return CommitEvent(str(parse_repo_url(repo)), ref, revision)
     except BadRepoUrlError as error:

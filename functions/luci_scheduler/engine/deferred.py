@@ -8,13 +8,7 @@ from dataclasses import replace
 from luci_scheduler.core.commit_event import CommitEvent, checked_commit, trigger_commit
 from luci_scheduler.core.deferred import Deferred, is_abandoned, postponed
 from luci_scheduler.core.discards import NOT_ON_REF
-from luci_scheduler.core.errors import (
-    MalformedError,
-    PermanentError,
-    SchedulerError,
-    StoreConflictError,
-    TransientError,
-)
+from luci_scheduler.core.errors import MalformedError, PermanentError, StoreConflictError, TransientError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.trigger import Trigger
@@ -50,10 +44,10 @@ def on_deferred(runtime: Runtime, deferred_id: str, tries: int, key: str, plain:
     except PermanentError:
         _delete(runtime, found)
         raise
-    except SchedulerError as error:
+    except Exception as error:  # a fault of ours must not keep the task for ever, either
         if not is_abandoned(work, runtime.clock.now()):
             raise
-        logger.error("deferred_dropped", deferred=work.id, task=work.kind, tries=work.tries, error=str(error))
+        logger.error("deferred_dropped", deferred=work.id, task=work.kind, tries=work.tries, error=repr(error))
         left = None
     if left is None:
         _delete(runtime, found)
