@@ -1,7 +1,7 @@
 """The methods of ``scheduler.Scheduler``, as functions over plain records; errors have the original's texts.
 
-Nothing is launched or aborted here: pausing and resuming are commits, everything else is put on the queue, and ``on_task``
-does it. Every function may raise ``ApiError``, and ``TransientError`` or ``ComeAgainError`` where asking again may help.
+Nothing is launched or aborted here: pausing and resuming are commits; everything else is recorded as a deferred task, which
+``on_task`` carries out. Every function may raise ``ApiError``, and ``TransientError`` or ``ComeAgainError`` where asking again may help.
 """
 
 from __future__ import annotations
