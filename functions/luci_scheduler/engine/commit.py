@@ -40,18 +40,9 @@ def on_commits(runtime: Runtime, events: Sequence[CommitEvent], published: Insta
         return
     until = Instant(runtime.clock.now() + BUDGET)
     left: list[CommitEvent] = []
-    at_once = 0
-    for event, pairs in _watched(runtime, events):
-        if at_once >= runtime.limits.events_at_once or runtime.clock.now() >= until:
-            left.append(event)
-            continue
-        at_once += 1
-        try:
-            _take_or_wait(runtime, event, pairs, published, _key(event, key))
-        except PermanentError as error:
-            logger.warning("permanent_error", repo=event.repo, ref=event.ref, reason=str(error))
-        except SchedulerError as error:
-            logger.warning("commit_deferred", repo=event.repo, ref=event.ref, reason=str(error))
+    for place, (event, pairs) in enumerate(_watched(runtime, events)):
+        is_now = place < runtime.limits.events_at_once and runtime.clock.now() < until
+        if not (is_now and _is_done(runtime, event, pairs, published, _key(event, key))):
             left.append(event)
     now = runtime.clock.now()
     expires = Instant(published + runtime.limits.commit_wait)
@@ -150,6 +141,18 @@ def _watched(runtime: Runtime, events: Sequence[CommitEvent]) -> Iterator[tuple[
             known[event.repo] = runtime.store.watchers(event.repo)
         if pairs := watching(event, known[event.repo]):
             yield event, pairs
+
+
+def _is_done(runtime: Runtime, event: CommitEvent, pairs: Watching, published: Instant, key: str) -> bool:
+    """Handle one event of several; return whether it is done, or hopeless. What fails is logged."""
+    try:
+        _take_or_wait(runtime, event, pairs, published, key)
+    except PermanentError as error:
+        logger.warning("permanent_error", repo=event.repo, ref=event.ref, reason=str(error))
+    except SchedulerError as error:
+        logger.warning("commit_deferred", repo=event.repo, ref=event.ref, reason=str(error))
+        return False
+    return True
 
 
 def _take_or_wait(runtime: Runtime, event: CommitEvent, pairs: Watching, published: Instant, key: str) -> None:

@@ -94,20 +94,21 @@ def _try_emitted(runtime: Runtime, work: Deferred) -> Deferred | None:
     if landed := [trigger for trigger in triggers if trigger.id not in refusals]:
         accept_triggers(runtime, job_id, landed, delivery)
     waits: list[Trigger] = []
-    for trigger in triggers:
-        refusal = refusals.get(trigger.id)
-        if refusal is None:
-            continue
-        if _is_over(runtime, work, refusal):
-            named = {name: trigger.payload.get(name) for name in ("repo", "ref", "revision")}
-            logger.error("commit_discarded", **named, jobs=1, reason=refusal.reason)
-            discard_triggers(runtime, job_id, [trigger], delivery, refusal.reason)
+    for trigger in (trigger for trigger in triggers if trigger.id in refusals):
+        if _is_over(runtime, work, refusals[trigger.id]):
+            _discard(runtime, job_id, trigger, delivery, refusals[trigger.id].reason)
         else:
             waits.append(trigger)
     if not waits:
         return None
     payload = {**work.payload, "triggers": [trigger_to_json(trigger) for trigger in waits]}
     return postponed(replace(work, payload=payload), runtime.clock.now(), refusals[waits[0].id].reason)
+
+
+def _discard(runtime: Runtime, job_id: JobId, trigger: Trigger, delivery: str, reason: str) -> None:
+    named = {name: trigger.payload.get(name) for name in ("repo", "ref", "revision")}
+    logger.error("commit_discarded", **named, jobs=1, reason=reason)
+    discard_triggers(runtime, job_id, [trigger], delivery, reason)
 
 
 def _refusal(runtime: Runtime, trigger: Trigger) -> Refusal | None:
