@@ -90,6 +90,7 @@ locals {
     SCHEDULER_GITILES_COMMITS_PER_POLL = var.tuning.gitiles_commits_per_poll
     SCHEDULER_GITILES_BACKFILL         = var.tuning.gitiles_backfill
     SCHEDULER_COMMIT_WAIT_SECONDS      = var.tuning.commit_wait_seconds
+    SCHEDULER_TRUST_COMMIT_PUBLISHERS  = var.tuning.trust_commit_publishers
     SCHEDULER_ACCESS                   = var.console.access
     SCHEDULER_CONSOLE_AUDIENCES        = join(",", distinct([local.urls.console, "https://${local.console_host}"]))
     SCHEDULER_CONSOLE_OAUTH_CLIENTS    = length(var.console.oauth_clients) == 0 ? null : join(",", sort(var.console.oauth_clients))

@@ -310,6 +310,7 @@ variable "tuning" {
     gitiles_commits_per_poll = optional(number)
     gitiles_backfill         = optional(bool)
     commit_wait_seconds      = optional(number)
+    trust_commit_publishers  = optional(bool)
   })
   default     = {}
   description = "Settings of the functions, see docs/reference/settings.md; what is left out has the default of that page."

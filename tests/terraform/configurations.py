@@ -49,6 +49,7 @@ EVERYTHING: dict[str, Any] = {
         "gitiles_commits_per_poll": 80,
         "gitiles_backfill": True,
         "commit_wait_seconds": 0,
+        "trust_commit_publishers": True,
     },
     "fetch_allowed_hosts": ["status.internal", "a.internal"],
     "labels": {"system": "luci-scheduler"},

@@ -23,6 +23,7 @@ from luci_scheduler.adapters import documents
 from luci_scheduler.adapters.google_errors import code_of
 from luci_scheduler.budget import time_left
 from luci_scheduler.core import debug_log
+from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.errors import PermanentError, SchedulerError, StoreConflictError, TransientError
 from luci_scheduler.core.foreign_text import sanitized
 from luci_scheduler.core.identifiers import InvocationId, JobId
@@ -33,10 +34,12 @@ from luci_scheduler.core.transience import google_failure
 from luci_scheduler.ports import (
     CreateInvocation,
     CreateTrigger,
+    DeleteDeferred,
     Found,
     Overdue,
     PollerRecord,
     ProjectRecord,
+    PutDeferred,
     PutJob,
     PutPaused,
     PutPoller,
@@ -108,6 +111,9 @@ class FirestoreStore:
 
     def _trigger_ref(self, job_id: JobId, trigger_id: str) -> Any:
         return self._job_ref(job_id).collection("triggers").document(documents.document_id(trigger_id))
+
+    def _deferred_ref(self, deferred_id: str) -> Any:
+        return self._client.collection("deferred").document(documents.document_id(deferred_id))
 
     def _get(self, reference: Any, fields: Sequence[str] | None = None) -> Any:
         snapshot = self._read(lambda **limits: reference.get(fields, **limits))
@@ -290,6 +296,27 @@ class FirestoreStore:
         return _readable(self._found(query), _job_of)
 
     @_translated
+    def deferred(self, deferred_id: str) -> Found[Deferred] | None:
+        """Read a deferred task."""
+        snapshot = self._get(self._deferred_ref(deferred_id))
+        return None if snapshot is None else Found(_deferred_of(snapshot), snapshot.update_time)
+
+    @_translated
+    def due_deferred(self, before: Instant, limit: int, after: Overdue | None = None) -> Sequence[Deferred]:
+        """Return overdue deferred tasks."""
+        query = self._client.collection("deferred").where(filter=FieldFilter("next_due", "<=", before))
+        query = _by_due(query).limit(limit)
+        if after is not None:
+            query = _behind(query, after.due, self._deferred_ref(after.deferred))
+        return _readable(self._found(query), _deferred_of)
+
+    @_translated
+    def deferred_of_revision(self, revision: str, limit: int) -> Sequence[Deferred]:
+        """Return the deferred tasks that wait for a commit."""
+        query = self._client.collection("deferred").where(filter=FieldFilter("revision", "==", revision))
+        return _readable(self._found(query.limit(limit)), _deferred_of)
+
+    @_translated
     def commit(self, writes: Sequence[Write]) -> Sequence[Version]:
         """Carry out all writes or none."""
         batch = self._client.batch()
@@ -326,10 +353,14 @@ class FirestoreStore:
                 reference = self._client.collection("repositories").document(documents.document_id(repo))
                 mark = True if paused else firestore.DELETE_FIELD
                 batch.set(reference, {"schema": documents.SCHEMA, "paused": {trigger_job_id: mark}}, merge=True)
+            case DeleteDeferred(deferred_id, version):
+                batch.delete(self._deferred_ref(deferred_id), option=self._unchanged(version))
             case _:
                 self._put(batch, write)
 
-    def _put(self, batch: Any, write: PutJob | CreateTrigger | UpdateTrigger | PutProject | PutPoller) -> None:
+    def _put(
+        self, batch: Any, write: PutJob | CreateTrigger | UpdateTrigger | PutProject | PutPoller | PutDeferred
+    ) -> None:
         path, document = documents.put(write)
         documents.check_size("/".join(path), document)
         names = [name if place % 2 == 0 else documents.document_id(name) for place, name in enumerate(path)]
@@ -367,6 +398,10 @@ def _readable(snapshots: Iterable[Any], decode: Callable[[Any], R]) -> list[R]:
 
 def _job_of(snapshot: Any) -> Job:
     return documents.decode_job(_job_id_of(snapshot.reference), snapshot.to_dict())
+
+
+def _deferred_of(snapshot: Any) -> Deferred:
+    return documents.decode_deferred(documents.plain_id(snapshot.id), snapshot.to_dict() or {})
 
 
 def _trigger_of(snapshot: Any) -> TriggerRecord:

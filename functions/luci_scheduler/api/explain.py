@@ -10,20 +10,22 @@ from enum import StrEnum
 from luci_scheduler.api.access import Permission
 from luci_scheduler.api.context import Context
 from luci_scheduler.api.errors import invalid
+from luci_scheduler.api.waiting import WaitingCommits, waiting_sentence
 from luci_scheduler.core import discards
-from luci_scheduler.core.commit_event import gitiles_trigger
+from luci_scheduler.core.commit_event import CommitEvent, gitiles_trigger
+from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.go_text import format_duration
 from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.instants import DAY, SECOND, Instant, format_rfc3339
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.path_filter import path_filter
-from luci_scheduler.core.ref_sets import ref_set
 from luci_scheduler.core.ref_validation import REGEXP
 from luci_scheduler.core.regexps import BadRegexpError
 from luci_scheduler.core.repo_url import BadRepoUrlError, RepoUrl, parse_repo_url
 from luci_scheduler.core.triage import has_free_slot
 from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.core.watcher import watches
 from luci_scheduler.ports import NO_INVOCATION, Commit, GitilesError, TriggerRecord, Watcher
 
 __all__ = ["MAX_AGAIN", "MAX_JOBS", "MAX_TRIGGERS", "Explanation", "Origin", "Reason", "explain_commit"]
@@ -59,7 +61,9 @@ class Reason(StrEnum):
     PATH_FILTERED = "PATH_FILTERED"
     REF_NOT_WATCHED = "REF_NOT_WATCHED"
     TRIGGER_PAUSED = "TRIGGER_PAUSED"
+    WAITING_FOR_COMMIT = "WAITING_FOR_COMMIT"
     NOT_SERVED = "NOT_SERVED"
+    NOT_ON_REF = "NOT_ON_REF"
     NEVER_ARRIVED = "NEVER_ARRIVED"
 
 
@@ -126,8 +130,8 @@ def explain_commit(context: Context, repo: str, revision: str, ref: str = "") ->
     them, every sentence that may miss one says so.
 
     Costs, however long the history: one read for who watches; for each job one read, one for each ref that is tried, one for
-    each trigger and one for its invocation; and one call to Gitiles if a job without a trigger filters by path. Nothing but
-    who watches is read for somebody who may see nothing there.
+    each trigger and one for its invocation; if a job has no trigger, one query for deferred tasks that wait for the commit,
+    and one call to Gitiles if that job filters by path. Nothing but who watches is read for somebody who may see nothing there.
 
     Args:
         context: who asks.
@@ -365,6 +369,8 @@ def _discarded(base: Explanation, job: Job, record: TriggerRecord) -> Explanatio
             reason, sentence = Reason.DISCARDED_BY_AGE, f"It was discarded: {text}."
         case text if text.startswith(discards.NOT_SERVED):
             reason, sentence = Reason.NOT_SERVED, f"It was discarded because {text}."
+        case text if text.startswith(discards.NOT_ON_REF):
+            reason, sentence = Reason.NOT_ON_REF, f"It was discarded because {text}."
         case text:
             reason, sentence = Reason.DISCARDED, f"It was discarded: {text}."
     return replace(base, reason=reason, sentence=sentence)
@@ -384,6 +390,7 @@ class _Absent:
     def __init__(self, context: Context, question: _Question) -> None:
         self._context = context
         self._question = question
+        self._waiting = WaitingCommits(context.runtime.store, str(question.repo), question.revision)
         self._fetched: Commit | GitilesError | None = None
 
     def explain(self, item: _Watched) -> Explanation:
@@ -391,13 +398,16 @@ class _Absent:
         job, ref = item.job, self._question.ref
         if not job.enabled:
             return Explanation(job.id, Reason.JOB_DISABLED, "The config has removed or disabled the job.")
-        watching = [watcher for watcher in item.watchers if not ref or _watches(watcher, ref)]
+        watching = [watcher for watcher in item.watchers if not ref or watches(watcher, ref)]
         if not watching:
             return Explanation(job.id, Reason.REF_NOT_WATCHED, f"The job does not watch {ref} of the repository.")
         paused = [watcher.trigger_job_id for watcher in watching if watcher.paused]
         watching = [watcher for watcher in watching if not watcher.paused]
         if not watching:
             return Explanation(job.id, Reason.TRIGGER_PAUSED, self._paused(paused))
+        waits = self._waiting.of_job(job.id, ref)
+        if waits and any(watches(watcher, waits[1].ref) for watcher in watching):
+            return _waits(job.id, *waits)
         if all(_filter_is_active(watcher) for watcher in watching):
             commit = self._commit()
             if isinstance(commit, GitilesError) and commit.transient:
@@ -436,11 +446,9 @@ class _Absent:
         return self._fetched
 
 
-def _watches(watcher: Watcher, ref: str) -> bool:
-    try:
-        return ref in ref_set(watcher.refs)
-    except BadRegexpError:  # the reader of configs lets no such pattern in
-        return False
+def _waits(job_id: JobId, work: Deferred, event: CommitEvent) -> Explanation:
+    sentence = waiting_sentence(work)
+    return Explanation(job_id, Reason.WAITING_FOR_COMMIT, sentence, ref=event.ref, since=work.created)
 
 
 def _filter_is_active(watcher: Watcher) -> bool:

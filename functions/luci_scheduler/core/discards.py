@@ -9,6 +9,7 @@ __all__ = [
     "JOB_DISABLED",
     "JOB_MISSING",
     "JOB_PAUSED",
+    "NOT_ON_REF",
     "NOT_SERVED",
     "TOO_MANY",
     "by_policy",
@@ -21,7 +22,9 @@ JOB_PAUSED = "the job is paused"
 TOO_MANY = "more than 1000 triggers were pending"
 """The number is `core.triage.MAX_PENDING`; markers that are stored have it too."""
 NOT_SERVED = "the repository's host does not serve the commit"
-"""What the host said follows."""
+"""The answer of the host follows."""
+NOT_ON_REF = "the commit is not on the ref that is named with it"
+"""Which ref that is follows."""
 
 _POLICY = "the policy "
 
