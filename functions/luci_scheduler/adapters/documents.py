@@ -43,6 +43,7 @@ from luci_scheduler.ports import (
 
 __all__ = [
     "SCHEMA",
+    "SET_ASIDE_ROUNDS",
     "check_invocation_size",
     "check_size",
     "decode_invocation",
@@ -64,6 +65,7 @@ __all__ = [
     "plain_id",
     "put",
     "readable",
+    "sorted_out",
     "stored_size",
 ]
 
@@ -75,6 +77,7 @@ R = TypeVar("R")
 SCHEMA = 1
 
 _MAX_ID_BYTES = 1_000  # Firestore takes 1,500 bytes
+_MAX_REASON = 500  # characters
 _HASH = re.compile(r"[0-9a-f]{40}")
 
 _DEFINITION = (
@@ -85,8 +88,17 @@ _DEFINITION = (
 
 
 def document_id(identifier: str) -> str:
-    """Encode an identifier as a document ID: no slashes, no leading dots or underscores, bounded length."""
-    encoded = quote(identifier, safe="")
+    """Encode an identifier as a document ID: no slashes, no leading dots or underscores, bounded length.
+
+    Raises:
+        PermanentError: the identifier is empty, or is no text that can be encoded.
+    """
+    try:
+        encoded = quote(identifier, safe="")
+    except UnicodeEncodeError as error:
+        raise PermanentError(f"the identifier {identifier[:200]!a} holds half of a surrogate pair") from error
+    if not encoded:
+        raise PermanentError("an empty identifier names no document")
     if len(encoded) > _MAX_ID_BYTES:
         return "sha256-" + hashlib.sha256(identifier.encode()).hexdigest()
     if encoded[:1] in "._":
@@ -186,6 +198,29 @@ def readable(documents: Iterable[T], name: Callable[[T], str], decode: Callable[
         except Exception as error:
             _logger.exception("document_unreadable", document=name(document), reason=repr(error))
     return found
+
+
+SET_ASIDE_ROUNDS = 3
+"""Reads of one list of pending triggers: each sets aside the triggers that cannot be read, the next shows those behind them."""
+
+
+def sorted_out(
+    documents: Iterable[T], name: Callable[[T], str], decode: Callable[[T], R]
+) -> tuple[list[R], list[tuple[T, dict[str, Any]]]]:
+    """Decode documents of pending triggers one by one.
+
+    Returns:
+        the records, and each document that cannot be decoded with the fields that set it aside: it is pending no more and
+        keeps the reason. Each of those is logged.
+    """
+    found, bad = [], []
+    for document in documents:
+        try:
+            found.append(decode(document))
+        except Exception as error:
+            _logger.exception("trigger_set_aside", document=name(document), reason=repr(error)[:_MAX_REASON])
+            bad.append((document, {"pending": None, "unreadable": repr(error)[:_MAX_REASON]}))
+    return found, bad
 
 
 def put(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from google.auth import jwt
 from luci_scheduler.api.access import ANONYMOUS, Identity, user
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
+from luci_scheduler.core.untrusted import PARSER_ERRORS
 from luci_scheduler.ports import Clock
 
 __all__ = ["CallerIdentity", "OidcVerifier", "TokenVerifier", "UnauthenticatedError"]
@@ -68,11 +70,11 @@ class TokenVerifier:
         """
         claims = self._decode(token)
         now, slack = self._clock.now() // SECOND, _SLACK // SECOND
-        audience = claims.get("aud")
+        issued, expires = claims.get("iat", now), claims.get("exp", 0)
         checks = {
-            "issuer": claims.get("iss") in self._issuers,
-            "audience": isinstance(audience, str) and audience in self._audiences,
-            "time": int(claims.get("iat", now)) - slack <= now <= int(claims.get("exp", 0)) + slack,
+            "issuer": _is_among(claims.get("iss"), self._issuers),
+            "audience": _is_among(claims.get("aud"), self._audiences),
+            "time": _is_number(issued) and _is_number(expires) and issued - slack <= now <= expires + slack,
         }
         for name, holds in checks.items():
             if not holds:
@@ -89,7 +91,7 @@ class TokenVerifier:
             if header.get("kid") not in self._keys:
                 self._refresh()
             return dict(jwt.decode(token, certs=self._keys, clock_skew_in_seconds=_NO_CLOCK))  # type: ignore[no-untyped-call]
-        except (ValueError, TypeError) as error:
+        except PARSER_ERRORS as error:
             raise UnauthenticatedError("the token's signature is not accepted") from error
 
     def _refresh(self) -> None:
@@ -98,10 +100,12 @@ class TokenVerifier:
             if self._fetched is not None and now - self._fetched < _REFRESH_PAUSE:
                 return
             try:
-                self._keys = json.loads(self._fetch_keys())
-            except (OSError, ValueError) as error:
+                keys = json.loads(self._fetch_keys())
+            except (OSError, *PARSER_ERRORS) as error:
                 raise TransientError(f"the keys that sign tokens could not be fetched: {error}") from error
-            self._fetched = now
+            if not isinstance(keys, dict):
+                raise TransientError("the keys that sign tokens could not be fetched: the answer is no JSON object")
+            self._keys, self._fetched = keys, now
 
 
 class OidcVerifier:
@@ -119,7 +123,7 @@ class OidcVerifier:
             TransientError: the keys could not be fetched.
         """
         claims = self._tokens.verify(_bearer(authorization))
-        if claims.get("email") not in self._callers or claims.get("email_verified") is not True:
+        if not _is_among(claims.get("email"), self._callers) or claims.get("email_verified") is not True:
             raise UnauthenticatedError("the token's account is not accepted")
         return str(claims["email"])
 
@@ -188,6 +192,17 @@ class CallerIdentity:
         if claims.get("email_verified") is not True:
             raise UnauthenticatedError("the token's account is not accepted: its address is not verified")
         return _identity(claims)
+
+
+def _is_among(claim: Any, accepted: Collection[str]) -> bool:
+    """Whether a claim is one of the accepted texts; a token may hold any JSON value instead."""
+    return isinstance(claim, str) and claim in accepted
+
+
+def _is_number(claim: Any) -> bool:
+    if isinstance(claim, float):
+        return math.isfinite(claim)
+    return isinstance(claim, int) and not isinstance(claim, bool)
 
 
 def _identity(claims: Mapping[str, Any]) -> Identity:

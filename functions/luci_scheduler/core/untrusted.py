@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["PARSER_ERRORS", "read_json"]
+__all__ = ["PARSER_ERRORS", "decode_base64", "read_json", "storable"]
 
 PARSER_ERRORS: tuple[type[Exception], ...] = (
     ValueError,
@@ -17,6 +19,9 @@ PARSER_ERRORS: tuple[type[Exception], ...] = (
     RecursionError,
 )
 """Everything that reading a value of an unexpected type, size, depth or encoding raises in Python."""
+
+_MAX_DEPTH = 100
+"""Levels: what protobuf's parsers allow. Deeper documents could be read here and not be written by a later function."""
 
 _MAX_INTEGER = 1 << 63  # 64-bit integers are the largest that any member holds
 
@@ -29,11 +34,25 @@ def read_json(data: bytes) -> Any:
     """
     try:
         document = json.loads(data.decode(), parse_constant=_refuse, parse_int=_integer, parse_float=_float)
-        # Escapes may stand for half of a surrogate pair, which is no text: nothing can store or send it.
-        json.dumps(document, ensure_ascii=False).encode()
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+    _check_depth(document)
+    # Escapes may stand for half of a surrogate pair, which is no text: nothing can store or send it.
+    json.dumps(document, ensure_ascii=False).encode()
     return document
+
+
+def _check_depth(document: Any) -> None:
+    level = [document]
+    for _ in range(_MAX_DEPTH):
+        level = [item for value in level if isinstance(value, dict | list) for item in _items(value)]
+        if not level:
+            return
+    raise ValueError(f"it is nested more than {_MAX_DEPTH} levels deep")
+
+
+def _items(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def _refuse(text: str) -> None:
@@ -52,3 +71,17 @@ def _float(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError("a number is too large")
     return value
+
+
+def decode_base64(text: str) -> bytes:
+    """Decode base64 as Go does: line ends inside the text do not count, any other foreign character is an error.
+
+    Raises:
+        ValueError: the text is not base64.
+    """
+    return base64.b64decode(text.replace("\r", "").replace("\n", ""), validate=True)
+
+
+def storable(text: str) -> str:
+    """Return a text that can be encoded: each half of a surrogate pair becomes its escape."""
+    return text.encode(errors="backslashreplace").decode()
