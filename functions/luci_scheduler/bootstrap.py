@@ -32,6 +32,7 @@ __all__ = [
     "Identify",
     "app",
     "configure_logging",
+    "have_logging",
     "make_app",
     "make_buildbucket",
     "make_config_sources",
@@ -298,6 +299,12 @@ def make_fetch(settings: Settings) -> Fetch:
 _logging = threading.Lock()
 
 
+def have_logging() -> None:
+    """Log as in the cloud unless something else is configured: the framework may refuse a request before the first app is made."""
+    if not structlog.is_configured():
+        configure_logging()
+
+
 def configure_logging(project: str = "") -> None:
     """Log one JSON line per event to standard output, as Cloud Logging reads them; traces are those of ``project``."""
     with _logging:
@@ -309,7 +316,7 @@ def configure_logging(project: str = "") -> None:
                 structlog.processors.format_exc_info,
                 structlog.processors.JSONRenderer(),
             ],
-            logger_factory=structlog.WriteLoggerFactory(file=sys.stdout),
+            logger_factory=lambda *_: structlog.WriteLogger(sys.stdout),
             cache_logger_on_first_use=False,
         )
 

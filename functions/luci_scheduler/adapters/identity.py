@@ -24,6 +24,7 @@ _GOOGLE = ("https://accounts.google.com", "accounts.google.com")
 _IAP = ("https://cloud.google.com/iap",)
 _IAP_HEADER = "x-goog-iap-jwt-assertion"
 _NO_CLOCK = 10**10  # seconds of skew: the library reads the machine's clock, we read ours
+_KEY_ERRORS: tuple[type[Exception], ...] = (OSError, *PARSER_ERRORS)
 _MAX_TOKEN = 16_384  # characters; front ends take no longer headers
 
 
@@ -101,7 +102,7 @@ class TokenVerifier:
                 return
             try:
                 keys = json.loads(self._fetch_keys())
-            except (OSError, *PARSER_ERRORS) as error:
+            except _KEY_ERRORS as error:
                 raise TransientError(f"the keys that sign tokens could not be fetched: {error}") from error
             if not isinstance(keys, dict):
                 raise TransientError("the keys that sign tokens could not be fetched: the answer is no JSON object")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
 
 __all__ = ["ApiError", "Code", "failed_precondition", "forbidden", "invalid", "no_such_invocation", "no_such_job"]
@@ -25,10 +26,12 @@ class Code(IntEnum):
 class ApiError(Exception):
     """A call is refused or has failed; nothing was done unless the raiser says so."""
 
-    def __init__(self, code: Code, message: str) -> None:
+    def __init__(self, code: Code, message: str, headers: Mapping[str, str] | None = None) -> None:
+        """Make the error; ``headers`` go with the answer."""
         super().__init__(message)
         self.code = code
         self.message = message
+        self.headers = headers or {}
 
 
 def invalid(message: str) -> ApiError:

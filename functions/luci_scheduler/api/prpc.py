@@ -24,7 +24,8 @@ from luci_scheduler.api.context import Context
 from luci_scheduler.api.errors import ApiError, Code, invalid, no_such_job
 from luci_scheduler.api.methods import HANDLERS
 from luci_scheduler.api.schema import METHODS, NAMES_ONE_JOB, NEEDS, Method, message_class
-from luci_scheduler.core.errors import ComeAgainError, SchedulerError, TransientError
+from luci_scheduler.bodies import read_body
+from luci_scheduler.core.errors import ComeAgainError, MalformedError, SchedulerError, TransientError
 from luci_scheduler.core.untrusted import PARSER_ERRORS
 from luci_scheduler.engine.runtime import logger
 
@@ -133,7 +134,9 @@ def answer(request: HttpRequest, make_context: Callable[[], Context]) -> Answer:
     except _RefusedError as refused:
         return _failure(refused.code, refused.text, refused.status)
     except ApiError as error:
-        return _error(error.code, error.message, request)
+        return _error(error.code, error.message, request, error.headers)
+    except MalformedError as error:
+        return _error(Code.INVALID_ARGUMENT, str(error), request)
     except (TransientError, ComeAgainError) as error:
         return _error(Code.UNAVAILABLE, str(error), request)
     except SchedulerError as error:
@@ -282,7 +285,7 @@ def _document(body: bytes) -> dict[str, Any]:
 
 
 def _body(request: HttpRequest, max_bytes: int) -> bytes:
-    body: bytes = request.stream.read(max_bytes + 1)
+    body = read_body(request, max_bytes)
     too_large = invalid(f"a request has at most {max_bytes} bytes")
     if len(body) > max_bytes:
         raise too_large
@@ -333,12 +336,12 @@ def _too_big(size: int, limit: int) -> dict[str, str]:
     return {"X-Prpc-Status-Details-Bin": base64.b64encode(json.dumps(detail).encode()).decode()}
 
 
-def _error(code: Code, text: str, request: HttpRequest) -> Answer:
+def _error(code: Code, text: str, request: HttpRequest, headers: Mapping[str, str] | None = None) -> Answer:
     status = _STATUS[code]
     if code in _GENERIC:
         logger.warning("api_error", path=request.path[:200], code=code.name, error=text)
         text = _GENERIC[code]
-    return _failure(code, text, status)
+    return _failure(code, text, status, headers)
 
 
 def _failure(code: Code, text: str, status: int, more: Mapping[str, str] | None = None) -> Answer:
