@@ -316,7 +316,7 @@ def configure_logging(project: str = "") -> None:
                 structlog.processors.format_exc_info,
                 structlog.processors.JSONRenderer(),
             ],
-            logger_factory=lambda *_: structlog.WriteLogger(sys.stdout),
+            logger_factory=structlog.WriteLoggerFactory(file=sys.stdout),
             cache_logger_on_first_use=False,
         )
 
