@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["PARSER_ERRORS", "decode_base64", "read_json", "storable"]
+__all__ = ["PARSER_ERRORS", "check_texts", "decode_base64", "read_json", "storable"]
 
 PARSER_ERRORS: tuple[type[Exception], ...] = (
     ValueError,
@@ -37,9 +37,19 @@ def read_json(data: bytes) -> Any:
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     _check_depth(document)
-    # Escapes may stand for half of a surrogate pair, which is no text: nothing can store or send it.
-    json.dumps(document, ensure_ascii=False).encode()
+    check_texts(document)
     return document
+
+
+def check_texts(document: Any) -> None:
+    """Check that every text in a JSON document can be encoded: an escape may stand for half of a surrogate pair.
+
+    Nothing can store or send such a text, and protobuf's parser fails on it with an error of its own (``SystemError``).
+
+    Raises:
+        ValueError: a text cannot be encoded.
+    """
+    json.dumps(document, ensure_ascii=False).encode()
 
 
 def _check_depth(document: Any) -> None:
