@@ -11,6 +11,7 @@ from luci_scheduler.core.errors import MalformedError
 __all__ = ["discard_body", "read_body"]
 
 _PIECE = 1 << 16
+_CUT_SHORT = "the request's body is shorter than announced"
 
 
 def read_body(request: Any, max_bytes: int) -> bytes:
@@ -19,15 +20,15 @@ def read_body(request: Any, max_bytes: int) -> bytes:
     Raises:
         MalformedError: the sender stopped before the announced end.
     """
-    pieces: list[bytes] = []
-    wanted = max_bytes + 1
+    body = bytearray()
     try:
-        while wanted > 0 and (piece := request.stream.read(min(wanted, _PIECE))):
-            pieces.append(piece)
-            wanted -= len(piece)
+        while len(body) <= max_bytes and (piece := request.stream.read(min(max_bytes + 1 - len(body), _PIECE))):
+            body += piece
     except (HTTPException, OSError) as error:
-        raise MalformedError("the request's body is shorter than announced") from error
-    return b"".join(pieces)
+        raise MalformedError(_CUT_SHORT) from error
+    if len(body) < min(request.content_length or 0, max_bytes):
+        raise MalformedError(_CUT_SHORT)
+    return bytes(body)
 
 
 def discard_body(request: Any) -> None:

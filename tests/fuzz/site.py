@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import functions_framework
@@ -30,6 +31,16 @@ _SIGNATURES = {
     "console": "http",
 }
 _BROKEN = {"unexpected_error", "api_fault", "page_fault", "document_unreadable", "trigger_set_aside"}
+
+
+@cache
+def _issuer() -> TokenIssuer:
+    return TokenIssuer()
+
+
+@cache
+def _app(function: str) -> Any:
+    return functions_framework.create_app(function, str(SOURCE), _SIGNATURES[function])
 
 
 @dataclass(frozen=True)
@@ -63,10 +74,6 @@ class Site:
         self.world = world
         self.issuer = issuer
         self._lines = lines
-        self._apps = {
-            name: functions_framework.create_app(name, str(SOURCE), signature)
-            for name, signature in _SIGNATURES.items()
-        }
 
     def call(
         self, function: str, path: str = "/", body: bytes = b"", headers: Mapping[str, str] | None = None, **about: str
@@ -96,7 +103,7 @@ class Site:
         started: list[Any] = []
         self._lines.clear()
         before = self._written()
-        parts = self._apps[function](environ, lambda status, named, _=None: started.append((status, named)))
+        parts = _app(function)(environ, lambda status, named, _=None: started.append((status, named)))
         answer = b"".join(parts)
         status, named = started[0]
         return Answer(int(status[:3]), answer, dict(named), tuple(self._lines), self._written() - before)
@@ -118,7 +125,7 @@ def site(world: World | None = None) -> Iterator[Site]:
         lines.append({**event, "level": method})
         raise structlog.DropEvent
 
-    issuer = TokenIssuer()
+    issuer = _issuer()
     keys = json.dumps(issuer.certificates()).encode()
     world = world or world_for()
     verifier = OidcVerifier(lambda: keys, ON_TASK, {ACCOUNT}, world.clock)

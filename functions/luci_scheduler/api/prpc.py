@@ -102,6 +102,10 @@ class HttpRequest(Protocol):
         """Names, in any case, and values."""
 
     @property
+    def content_length(self) -> int | None:
+        """The announced size of the body, None: there is no such header, or the body comes in chunks."""
+
+    @property
     def stream(self) -> Any:
         """The body, to be read."""
 
