@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import threading
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -25,6 +24,7 @@ _IAP = ("https://cloud.google.com/iap",)
 _IAP_HEADER = "x-goog-iap-jwt-assertion"
 _NO_CLOCK = 10**10  # seconds of skew: the library reads the machine's clock, we read ours
 _KEY_ERRORS: tuple[type[Exception], ...] = (OSError, *PARSER_ERRORS)
+_MAX_NUMBER = 1 << 53
 _MAX_TOKEN = 16_384  # characters; front ends take no longer headers
 
 
@@ -201,9 +201,8 @@ def _is_among(claim: Any, accepted: Collection[str]) -> bool:
 
 
 def _is_number(claim: Any) -> bool:
-    if isinstance(claim, float):
-        return math.isfinite(claim)
-    return isinstance(claim, int) and not isinstance(claim, bool)
+    """Whether a claim is a time in seconds: a number that JSON holds exactly."""
+    return isinstance(claim, int | float) and not isinstance(claim, bool) and abs(claim) < _MAX_NUMBER
 
 
 def _identity(claims: Mapping[str, Any]) -> Identity:
