@@ -28,6 +28,7 @@ from luci_scheduler.core.job import Flavor, Job, JobDefinition, TaskDefinition, 
 from luci_scheduler.core.sizes import MAX_DOCUMENT_BYTES
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import trigger_from_json, trigger_to_json
+from luci_scheduler.core.untrusted import storable
 from luci_scheduler.ports import (
     Backlog,
     CreateTrigger,
@@ -120,9 +121,12 @@ def check_size(what: str, document: Mapping[str, Any], extra: int = 0) -> None:
     """Check that a document fits into the store, ``extra`` bytes of its log included.
 
     Raises:
-        PermanentError: it does not.
+        PermanentError: it does not; or it holds a text that cannot be encoded.
     """
-    size = extra + stored_size(document)
+    try:
+        size = extra + stored_size(document)
+    except UnicodeEncodeError as error:
+        raise PermanentError(f"{storable(what)} holds half of a surrogate pair, which cannot be stored") from error
     if size > MAX_DOCUMENT_BYTES:
         raise PermanentError(f"{what} would have {size} bytes, a document can hold {MAX_DOCUMENT_BYTES}")
 
@@ -226,7 +230,19 @@ def sorted_out(
 def put(
     write: PutJob | CreateTrigger | UpdateTrigger | PutProject | PutPoller,
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Return where a document is put that is replaced as a whole, as collection and ID in turn, and its fields."""
+    """Return where a document is put that is replaced as a whole, as collection and ID in turn, and its fields.
+
+    Raises:
+        PermanentError: its name is empty or cannot be encoded.
+    """
+    path, document = _placed(write)
+    document_id(path[-1])
+    return path, document
+
+
+def _placed(
+    write: PutJob | CreateTrigger | UpdateTrigger | PutProject | PutPoller,
+) -> tuple[tuple[str, ...], dict[str, Any]]:
     match write:
         case PutJob(job, _, None):
             return ("jobs", job.id), encode_job(job)

@@ -89,7 +89,10 @@ def decode_base64(text: str) -> bytes:
     Raises:
         ValueError: the text is not base64.
     """
-    return base64.b64decode(text.replace("\r", "").replace("\n", ""), validate=True)
+    text = text.replace("\r", "").replace("\n", "")
+    if len(text) % 4:
+        raise ValueError("base64 comes in groups of four characters")
+    return base64.b64decode(text, validate=True)
 
 
 def storable(text: str) -> str:
