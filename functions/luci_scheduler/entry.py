@@ -212,7 +212,11 @@ def _submit(visit: Visit, request: flask.Request) -> Reply:
         return _plain(f"A form has at most {_MAX_FORM_BYTES} bytes\n", 413)
     discard_body(request)
     request.stream = io.BytesIO(body)  # where the form is parsed from
-    return submit(visit, request.path, request.form, request.headers.get("Sec-Fetch-Site", ""))
+    try:
+        form = request.form
+    except HTTPException as error:  # too many parts
+        return _plain(f"Malformed: {error.name}\n", error.code or 400)
+    return submit(visit, request.path, form, request.headers.get("Sec-Fetch-Site", ""))
 
 
 def _call(app: App, request: flask.Request) -> Reply:

@@ -207,6 +207,14 @@ def test_no_body_of_a_stranger_is_kept(functions: Site, function: str, path: str
     assert stream.largest <= 1 << 17
 
 
+def test_forms_of_too_many_parts(functions: Site) -> None:
+    """They are refused as other forms that are too large."""
+    body = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n\r\n' * 1_001 + b"--x--\r\n"
+    headers = {"Content-Type": "multipart/form-data; boundary=x", **_signed_in(functions)}
+    answer = functions.call("console", f"/actions/pauseJob/{JOB}", body, headers)
+    assert (len(body) < 1 << 16, answer.code, answer.events) == (True, 413, ["request_refused"])
+
+
 def test_a_chunked_form_is_a_form(functions: Site) -> None:
     """What fits is read, with or without ``Content-Length``."""
     token = form_token("secret", f"user:{OWNER}", functions.world.clock.now())

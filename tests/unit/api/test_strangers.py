@@ -6,10 +6,12 @@ import gzip
 import json
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from luci_scheduler.api.access import ANONYMOUS, Identity
 from luci_scheduler.api.prpc import MAX_TEXT_BYTES, MAX_UNGRANTED_BYTES, MAX_VALUES
@@ -178,6 +180,32 @@ def test_objects_are_counted_before_they_are_converted(monkeypatch: pytest.Monke
     assert world.counted() == "0R/0W/0c"
 
 
+def test_a_bomb_of_a_caller_with_a_grant_is_not_blown_up() -> None:
+    """Fifty megabytes in fifty kilobytes: no more is decompressed than a request may have."""
+    client, bomb = Client(world_for()), gzip.compress(b"0" * 50_000_000)
+    tracemalloc.start()
+    try:
+        answer = client.http(EMIT, bomb, TRIGGERER, Content_Type=BINARY, Content_Encoding="gzip")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (answer.status_code, answer.data) == (400, b"a request has at most 524288 bytes\n")
+    assert peak < 4_000_000
+
+
+def test_a_bad_cursor_of_a_stranger_leaves_no_warning() -> None:
+    """Only a caller who sees the job is told of it, and the log with him."""
+    client, request = Client(world_for()), {"jobRef": {"project": "proj", "job": "job"}, "cursor": "%"}
+    with capture_logs() as logs:
+        assert client.post("GetInvocations", request, STRANGER).status_code == 404
+        assert (
+            client.post("GetInvocations", {**request, "jobRef": {"project": "zz", "job": "j"}}, READER).status_code
+            == 404
+        )
+    assert not logs
+    assert client.post("GetInvocations", request, READER).status_code == 500
+
+
 _MEMORY = """
 import gzip, sys, threading
 from pathlib import Path
@@ -221,7 +249,7 @@ print("peaks", idle, peak())
 def test_memory_with_sixteen_strangers_side_by_side(tmp_path: Path) -> None:
     """Small bodies that would become hundreds of thousands of objects: the process stays under 1.5 times its idle size."""
     json_body = b'{"batches":[' + b",".join([b"{}"] * 174_000) + b"]}"
-    bodies = (b"\n\0" * 262_143, b"\n\5\n\3\x9a\3\0" * 74_000, b"0" * 200_000_000, json_body)
+    bodies = (b"\n\0" * 262_143, b"\n\5\n\3\x9a\3\0" * 74_000, b"0" * 50_000_000, json_body)
     files = [tmp_path / str(number) for number in range(len(bodies))]
     for file, body in zip(files, bodies, strict=True):
         file.write_bytes(gzip.compress(body))
