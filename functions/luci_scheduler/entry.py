@@ -210,8 +210,7 @@ def _submit(visit: Visit, request: flask.Request) -> Reply:
         return _plain(f"Malformed: {error}\n", 400)
     if len(body) > _MAX_FORM_BYTES:
         return _plain(f"A form has at most {_MAX_FORM_BYTES} bytes\n", 413)
-    discard_body(request)
-    request.stream = io.BytesIO(body)  # where the form is parsed from
+    request.stream = io.BytesIO(body)  # where the form is parsed from; nothing is left of the other one
     try:
         form = request.form
     except HTTPException as error:  # too many parts

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,6 +89,25 @@ def test_binary_cloud_events_that_hold_no_message(functions: Site, headers: dict
     """400 and one line."""
     answer = functions.call("on_gitiles_commit", "/", b"{}", {**JSON, **headers})
     assert (answer.code, len(answer.lines)) == (400, 1)
+
+
+_FIRST = """
+import functions_framework
+from emulator.supervisor import SOURCE
+client = functions_framework.create_app("on_gitiles_commit", str(SOURCE), "cloudevent").test_client()
+assert client.post("/t", data=b'"x"', content_type="application/json").status_code == 400
+"""
+
+
+def test_the_first_request_of_a_process_is_logged_as_all_others() -> None:
+    """One JSON line, although no request has reached an entry point that reads the settings."""
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", _FIRST], cwd=root, capture_output=True, text=True, timeout=100, check=True
+    )
+    (line,) = done.stdout.splitlines()
+    told = json.loads(line)
+    assert (told["message"], told["severity"], told["code"]) == ("refused_by_framework", "ERROR", 400)
 
 
 def _push(**changes: Any) -> bytes:

@@ -102,6 +102,18 @@ def test_projects_without_a_grant_are_not_read() -> None:
     assert world.counted() == "1R/0W/0c"
 
 
+def test_triggers_for_projects_without_a_grant_are_not_converted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller who may trigger elsewhere is refused before a trigger's properties become objects."""
+
+    def refuse(_: Any) -> Any:
+        raise AssertionError("nothing may be converted")
+
+    monkeypatch.setattr("luci_scheduler.api.methods.trigger_of", refuse)
+    batches = [{"trigger": {"id": "t", "noop": {}}, "jobs": [{"project": "zz", "job": name}]} for name in ("b", "a")]
+    answer = Client(world_for()).post("EmitTriggers", {"batches": batches}, TRIGGERER)
+    assert (answer.status_code, answer.data) == (404, b"no such job or no permission to see it: zz/a, zz/b\n")
+
+
 def test_hidden_and_absent_jobs_cost_the_same() -> None:
     """In a project where something is granted both are read; in one where nothing is granted neither is."""
     policy = {"version": 1, "grants": [{"project": "proj", "realm": "other", "role": "OWNER", "to": [f"user:{OWNER}"]}]}
