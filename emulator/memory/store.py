@@ -164,24 +164,43 @@ class MemoryStore:
     def triggers(self, keys: Sequence[tuple[JobId, str]]) -> Sequence[TriggerRecord]:
         """Read many triggers or markers at once."""
         with self._lock:
-            found = [self.trigger(job_id, trigger_id) for job_id, trigger_id in keys]
-        return [item.value for item in found if item is not None]
+            return self._readable(
+                [("jobs", job_id, "triggers", trigger_id) for job_id, trigger_id in keys], self._trigger_at
+            )
 
     def triggers_of_revision(self, revision: str, limit: int) -> Sequence[TriggerRecord]:
         """Return the triggers of a commit in all jobs."""
         with self._lock:
             paths = [path for path in self._by_revision.get(revision, {}) if path[0] == "jobs"]
-            found = [(path, self._documents[path]) for path in paths]
-        return [documents.decode_trigger(JobId(path[1]), stored.document) for path, stored in found[:limit]]
+            return self._readable(paths[:limit], self._trigger_at)
 
     def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Found[TriggerRecord]]:
-        """Return pending triggers, the oldest first."""
+        """Return pending triggers, the oldest first; what cannot be decoded is set aside and does not hide the others."""
         with self._lock:
-            paths = self._pending.get(("jobs", job_id, "triggers"), {})
-            named = [(documents.document_id(path[-1]), self._documents[path]) for path in paths]
+            found: list[Found[TriggerRecord]] = []
+            for _ in range(documents.SET_ASIDE_ROUNDS):
+                waiting = self._waiting(job_id)[:limit]
+                found, bad = documents.sorted_out(waiting, "/".join, self._found_trigger)
+                if not bad:
+                    break
+                for path, fields in bad:
+                    document = {**self._documents[path].document, **fields}
+                    self._documents[path] = _Stored(document, next(self._versions))
+                    self._index(path, document)
+            return found
+
+    def _waiting(self, job_id: JobId) -> list[Path]:
+        paths = self._pending.get(("jobs", job_id, "triggers"), {})
         # Equal keys are in the order of the documents' names, as in Firestore.
-        waiting = [item for _, item in sorted(named, key=lambda pair: (pair[1].document["pending"], pair[0]))]
-        return [Found(documents.decode_trigger(job_id, item.document), item.version) for item in waiting[:limit]]
+        places = {(self._documents[path].document["pending"], documents.document_id(path[-1])): path for path in paths}
+        return [places[place] for place in sorted(places)]
+
+    def _found_trigger(self, path: Path) -> Found[TriggerRecord]:
+        stored = self._documents[path]
+        return Found(documents.decode_trigger(JobId(path[1]), stored.document), stored.version)
+
+    def _trigger_at(self, path: Path) -> Found[TriggerRecord] | None:
+        return self.trigger(JobId(path[1]), path[3])
 
     def due_invocations(self, before: Instant, limit: int, after: Overdue | None = None) -> Sequence[Invocation]:
         """Return overdue invocations of all jobs."""

@@ -34,6 +34,7 @@ __all__ = [
     "Identify",
     "app",
     "configure_logging",
+    "have_logging",
     "make_app",
     "make_buildbucket",
     "make_config_sources",
@@ -311,6 +312,12 @@ def make_fetch(settings: Settings) -> Fetch:
 
 
 _logging = threading.Lock()
+
+
+def have_logging() -> None:
+    """Log as in the cloud unless something else is configured: the framework may refuse a request before the first app is made."""
+    if not structlog.is_configured():
+        configure_logging()
 
 
 def configure_logging(project: str = "") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -9,13 +10,16 @@ import flask
 import structlog
 from werkzeug.exceptions import HTTPException
 
+from luci_scheduler import bootstrap
 from luci_scheduler.api.context import Context
+from luci_scheduler.bodies import discard_body, read_body
 from luci_scheduler.bootstrap import App
-from luci_scheduler.bootstrap import app as this_app
 from luci_scheduler.core.commit_event import parse_commit_events
 from luci_scheduler.core.errors import MalformedError, TransientError
+from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.loopback import foreign_request
 from luci_scheduler.core.notification_token import find_token, verify_token
+from luci_scheduler.core.untrusted import read_json, storable
 from luci_scheduler.engine.commit import on_commits
 from luci_scheduler.engine.tasks import on_task
 from luci_scheduler.engine.watch import on_notification
@@ -32,7 +36,7 @@ __all__ = [
     "log_refusals",
     "notification",
     "page",
-    "ready",
+    "reached",
     "refuse_other_sites",
     "task",
 ]
@@ -47,6 +51,17 @@ BUDGETS = {"on_gitiles_commit": 290.0, "on_build_completion": 110.0, "on_task": 
 platform waits for the dispatch deadline (600 s), for the others for the function's timeout (see infra/terraform/functions.tf)."""
 _MARK = "X-Settled"
 
+# A delivery's names are put into its log lines; the longest that Cloud Tasks gives has about 500 characters.
+_MAX_LOGGED = 500
+# What cannot be understood or identified. 403, 404 and 409 are answers about objects; actions leave lines of their own.
+_REFUSED_REQUESTS = frozenset({400, 401, 405, 406, 413, 415, 429})
+_SAFE_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+"""Of every answer that does not set them itself: a browser takes it for nothing but text, and nothing keeps it."""
+
 Outcome = tuple[str, int]
 
 
@@ -57,12 +72,16 @@ class _Refused(HTTPException):
         super().__init__(response=flask.Response(body, code, {_MARK: "true"}, mimetype="text/plain"))
 
 
-def ready(make: Callable[[], App]) -> App:
-    """Return the application. A transient error of its making is logged and answered 500."""
+def reached() -> App:
+    """Return the application. The request has reached its entry point: later failures are not the sender's fault.
+
+    A transient error while the application is made is logged and answered 500.
+    """
+    flask.g.reached = True
     try:
-        return make()
+        return bootstrap.app()
     except TransientError as error:
-        structlog.get_logger("luci_scheduler").warning("transient_error", reason=str(error))
+        _logger().warning("transient_error", reason=str(error))
         raise _Refused(f"Transient error: {error}\n", 500) from error
 
 
@@ -102,109 +121,185 @@ def task(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
 
     The token is looked at before anything else: ``X-CloudTasks-*`` headers can be sent by anybody and prove nothing.
     """
+    try:
+        return _task(app, request)
+    finally:
+        discard_body(request)
+
+
+def _task(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
     from luci_scheduler.adapters.identity import UnauthenticatedError  # noqa: PLC0415 - keeps other functions' start short
 
-    kind = request.path.strip("/").rpartition("/")[2]
-    name = request.headers.get("X-CloudTasks-TaskName") or request.headers.get("X-CloudScheduler-JobName") or "direct"
+    kind = request.path.strip("/").rpartition("/")[2][:_MAX_LOGGED]
+    headers = request.headers
+    name = (headers.get("X-CloudTasks-TaskName") or headers.get("X-CloudScheduler-JobName") or "direct")[:_MAX_LOGGED]
     is_known = True
 
     def handle() -> None:
         nonlocal is_known
         try:
-            app.verify_caller(request.headers.get("Authorization", ""))
+            app.verify_caller(headers.get("Authorization", ""))
         except UnauthenticatedError as error:
             is_known = False
-            structlog.get_logger("luci_scheduler").warning("unauthenticated", reason=str(error))
+            _logger().warning("unauthenticated", reason=str(error))
             return
         if kind == "sync":
             app.sync(f"sync-{name}")
         else:
             on_task(app.runtime, kind, _payload(request), f"task-{name}")
 
-    give_up = request.headers.get("X-CloudTasks-TaskRetryCount", 0, type=int) >= _MALFORMED_RETRIES
-    trace = delivery_trace(request.headers, f"task-{name}")
+    give_up = headers.get("X-CloudTasks-TaskRetryCount", 0, type=int) >= _MALFORMED_RETRIES
+    trace = delivery_trace(headers, f"task-{name}")
     body, code = settle(
         handle, trace=trace, give_up=give_up, seconds=BUDGETS["on_task"], function="on_task", kind=kind, task=name
     )
     if not is_known:
         # Nothing is redelivered for strangers; a real queue with a wrong setting shows up by the line in the log.
-        return "Unauthenticated\n", 401, {_MARK: "true"}
+        body, code = "Unauthenticated\n", 401
     return body, code, {_MARK: "true", "Content-Type": "text/plain; charset=utf-8"}
 
 
 def page(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
     """Answer a person, or a client of the API; nobody is answered before it is known who calls.
 
-    What it logs and enqueues is part of the trace that the request brings.
+    Its log lines and tasks are part of the trace that the request brings. A request that cannot be understood, or whose
+    caller cannot be identified, leaves one line.
     """
     trace = brought_trace(request.headers)
-    return isolated(lambda: _page(app, request), trace, seconds=BUDGETS["console"], function="console")
-
-
-def _page(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
-    from luci_scheduler.adapters.identity import UnauthenticatedError  # noqa: PLC0415 - only here and in ``task``
-
-    if app.access.problem:
-        structlog.get_logger("luci_scheduler").error(
-            "access_denied_to_all", reason=app.access.fault or app.access.problem
-        )
-    if request.path.startswith("/prpc/"):
-        return _call(app, request)
-    if request.method not in ("GET", "HEAD", "POST"):
-        return "Method not allowed\n", 405, {"Allow": "GET, HEAD, POST", _MARK: "true"}
     try:
-        context = app.context(request.headers)
-    except UnauthenticatedError as error:
-        return f"Unauthenticated: {error}\n", 401, {_MARK: "true", "Content-Type": "text/plain; charset=utf-8"}
-    except TransientError as error:
-        structlog.get_logger("luci_scheduler").warning("page_failed", reason=str(error))
-        return "The page cannot be shown just now.\n", 500, {_MARK: "true", "Content-Type": "text/plain; charset=utf-8"}
-    visit = Visit(context, app.settings.token_secrets, request.args.to_dict())
-    if request.method == "POST":
-        if (request.content_length or 0) > _MAX_FORM_BYTES:
-            return f"A form has at most {_MAX_FORM_BYTES} bytes\n", 413, {_MARK: "true"}
-        body, code, headers = submit(visit, request.path, request.form, request.headers.get("Sec-Fetch-Site", ""))
-    else:
-        body, code, headers = answer(visit, request.path)
+        return isolated(lambda: _noted(_page(app, request)), trace, seconds=BUDGETS["console"], function="console")
+    finally:
+        discard_body(request)
+
+
+Reply = tuple[Any, int, dict[str, str]]
+
+
+def _noted(reply: Reply) -> flask.typing.ResponseReturnValue:
+    body, code, headers = reply
+    if code in _REFUSED_REQUESTS:
+        _logger().info("request_refused", code=code, method=flask.request.method, path=flask.request.path[:200])
     return body, code, {**headers, _MARK: "true"}
 
 
-def _call(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
+def _plain(text: str, code: int, **headers: str) -> Reply:
+    return text, code, {"Content-Type": "text/plain; charset=utf-8", **headers}
+
+
+def _page(app: App, request: flask.Request) -> Reply:
+    if app.access.problem:
+        _logger().error("access_denied_to_all", reason=app.access.fault or app.access.problem)
+    if request.path.startswith("/prpc/"):
+        return _call(app, request)
+    if request.method not in ("GET", "HEAD", "POST"):
+        return _plain("Method not allowed\n", 405, Allow="GET, HEAD, POST")
+    context = _identified(app, request)
+    if not isinstance(context, Context):
+        return context
+    visit = Visit(context, app.settings.token_secrets, request.args.to_dict())
+    return _submit(visit, request) if request.method == "POST" else answer(visit, request.path)
+
+
+def _identified(app: App, request: flask.Request) -> Context | Reply:
+    """Return what the service layer works with, or the answer to a visitor who cannot be identified."""
+    from luci_scheduler.adapters.identity import UnauthenticatedError  # noqa: PLC0415 - as in ``task``
+
+    try:
+        return app.context(request.headers)
+    except UnauthenticatedError as error:
+        return _plain(f"Unauthenticated: {error}\n", 401)
+    except TransientError as error:
+        if error.throttled:
+            return _plain(f"Too many requests: {error}\n", 429, **_retry_after(error))
+        _logger().warning("page_failed", reason=str(error))
+        return _plain("The page cannot be shown just now.\n", 500)
+
+
+def _retry_after(error: TransientError) -> dict[str, str]:
+    return {"Retry-After": str(max(1, -(-error.retry_after // SECOND)))}
+
+
+def _submit(visit: Visit, request: flask.Request) -> Reply:
+    try:
+        body = read_body(request, _MAX_FORM_BYTES)
+    except MalformedError as error:
+        return _plain(f"Malformed: {error}\n", 400)
+    if len(body) > _MAX_FORM_BYTES:
+        return _plain(f"A form has at most {_MAX_FORM_BYTES} bytes\n", 413)
+    request.stream = io.BytesIO(body)  # where the form is parsed from; nothing is left of the other one
+    try:
+        form = request.form
+    except HTTPException as error:  # too many parts
+        return _plain(f"Malformed: {error.name}\n", error.code or 400)
+    return submit(visit, request.path, form, request.headers.get("Sec-Fetch-Site", ""))
+
+
+def _call(app: App, request: flask.Request) -> Reply:
     from luci_scheduler.adapters.identity import UnauthenticatedError  # noqa: PLC0415
     from luci_scheduler.api import description, prpc  # noqa: PLC0415 - the schema loads for this only
     from luci_scheduler.api.errors import ApiError, Code  # noqa: PLC0415
 
     if request.path == description.PATH and request.method in ("GET", "HEAD"):
-        return flask.jsonify(description.openapi())
+        return flask.json.dumps(description.openapi()) + "\n", 200, {"Content-Type": "application/json"}
 
     def make_context() -> Context:
         try:
             return app.context(request.headers)
         except UnauthenticatedError as error:
             raise ApiError(Code.UNAUTHENTICATED, str(error)) from error
+        except TransientError as error:
+            if not error.throttled:
+                raise
+            raise ApiError(Code.RESOURCE_EXHAUSTED, str(error), _retry_after(error)) from error
 
-    body, status, headers = prpc.answer(request, make_context)
-    return body, status, {**headers, _MARK: "true"}
+    return prpc.answer(request, make_context)
 
 
 def log_refusals(server: flask.Flask) -> None:
-    """Log what the framework itself refuses (an envelope that is no CloudEvent), which never reaches an entry point."""
+    """Have every request refused in one way: what the framework refuses or fails to parse never reaches an entry point.
+
+    Such a request is answered 4xx with a short text and leaves one line. Every answer gets the headers that keep a browser
+    from taking it for anything but text.
+    """
+
+    def refuse(error: Exception) -> flask.Response:
+        if isinstance(error, HTTPException):
+            return error.get_response() if error.response is not None else _framework_answer(error)  # type: ignore[return-value]
+        if flask.g.get("reached", False):
+            _logger().exception("unexpected_error")
+            return flask.Response("Internal error\n", 500, {_MARK: "true"}, mimetype="text/plain")
+        flask.g.reason = repr(error)[:_MAX_LOGGED]
+        return flask.Response("Malformed: this is no event that can be read\n", 400, mimetype="text/plain")
 
     def log(response: flask.Response) -> flask.Response:
         settled = response.headers.pop(_MARK, None)
-        if not settled and 400 <= response.status_code < 500:  # noqa: PLR2004 - HTTP
-            structlog.get_logger("luci_scheduler").error(
+        if not settled and response.status_code >= 400:  # noqa: PLR2004 - HTTP
+            _logger().error(
                 "refused_by_framework",
                 code=response.status_code,
                 method=flask.request.method,
-                path=flask.request.path[:200],
+                path=storable(flask.request.path[:200]),
+                reason=flask.g.get("reason", ""),
             )
+        for name, value in _SAFE_HEADERS.items():
+            response.headers.setdefault(name, value)
         return response
 
+    server.register_error_handler(Exception, refuse)
     server.after_request(log)
 
 
-def refuse_other_sites(server: flask.Flask, app: Callable[[], App] = this_app) -> None:
+def _framework_answer(error: HTTPException) -> flask.Response:
+    """Return the answer to what the framework refuses: its own would quote the request, with its headers."""
+    allow = [(name, value) for name, value in error.get_headers() if name == "Allow"]
+    return flask.Response(f"{error.name}\n", error.code, allow, mimetype="text/plain")
+
+
+def _logger() -> Any:
+    return structlog.get_logger("luci_scheduler")
+
+
+def refuse_other_sites(server: flask.Flask, app: Callable[[], App] = bootstrap.app) -> None:
     """In the local cloud, answer 403 to each request that a page of another site may have sent.
 
     There the console takes every caller for the developer, and the event functions believe every caller.
@@ -219,18 +314,22 @@ def refuse_other_sites(server: flask.Flask, app: Callable[[], App] = this_app) -
 
 
 def _payload(request: flask.Request) -> dict[str, Any]:
-    if (request.content_length or 0) > _MAX_TASK_BYTES:
+    body = read_body(request, _MAX_TASK_BYTES)
+    if len(body) > _MAX_TASK_BYTES:
         raise MalformedError(f"a task's body has at most {_MAX_TASK_BYTES} bytes")
-    payload = request.get_json(force=True, silent=True)
-    if payload is None and not request.get_data():
+    if not body:
         return {}
+    try:
+        payload = read_json(body)
+    except ValueError as error:
+        raise MalformedError(f"a task's body must be JSON: {error}") from error
     if not isinstance(payload, dict):
         raise MalformedError("a task's body must be a JSON object")
     return payload
 
 
 def _settle_event(handle: Callable[[], None], function: str, event: Any) -> Outcome:
-    event_id = str(event["id"])[:200]
+    event_id = storable(str(event["id"])[:200])
     headers: Any = flask.request.headers if flask.has_request_context() else {}
     trace = delivery_trace(headers, f"event-{event_id}")
     return settle(handle, trace=trace, seconds=BUDGETS[function], function=function, event_id=event_id)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from luci_scheduler.core.errors import MalformedError
 from luci_scheduler.core.instants import Instant, parse_rfc3339
+from luci_scheduler.core.untrusted import PARSER_ERRORS, decode_base64
 
 __all__ = ["MAX_MESSAGE_BYTES", "Message", "open_message"]
 
 MAX_MESSAGE_BYTES = 10_000_000
 """What Pub/Sub itself takes; a build's notification may carry some megabytes of compressed fields."""
+
+_MAX_ID = 500  # characters; those of Pub/Sub have some twenty, and markers keep them
+_LAST_INSTANT = (1 << 63) - 1  # nanoseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +46,14 @@ def open_message(event: Any) -> Message:
     if len(text) > MAX_MESSAGE_BYTES * 4 // 3 + 4:
         raise MalformedError(f"a message has at most {MAX_MESSAGE_BYTES} bytes")
     try:
-        data = base64.b64decode(text, validate=True)
+        data = decode_base64(text)
         published = parse_rfc3339(str(message.get("publishTime") or message.get("publish_time") or event["time"]))
-    except (binascii.Error, ValueError) as error:
+        identifier = str(message.get("messageId") or message.get("message_id") or event["id"])
+        identifier.encode()
+    except PARSER_ERRORS as error:
         raise MalformedError(f"bad Pub/Sub message: {error}") from error
-    identifier = str(message.get("messageId") or message.get("message_id") or event["id"])
+    if not 0 <= published <= _LAST_INSTANT:
+        raise MalformedError("the Pub/Sub message was not published between the years 1970 and 2262")
+    if len(identifier) > _MAX_ID:
+        raise MalformedError(f"a message's ID has at most {_MAX_ID} characters")
     return Message(identifier, data, text, {str(k): str(v) for k, v in attributes.items()}, published)

@@ -1,5 +1,6 @@
 """One suite for both stores: in memory, and Firestore on the official emulator."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -290,6 +291,16 @@ def _spoil(store: Store, path: tuple[str, ...], fields: dict[str, Any]) -> None:
         store._client.document(*names).update(fields)
 
 
+def _document(store: Store, path: tuple[str, ...]) -> dict[str, Any]:
+    """Return a document as it stands in the store."""
+    if isinstance(store, MemoryStore):
+        return store._documents[path].document
+    assert isinstance(store, FirestoreStore)
+    names = [name if place % 2 == 0 else documents.document_id(name) for place, name in enumerate(path)]
+    document: dict[str, Any] = store._client.document(*names).get().to_dict()
+    return document
+
+
 def test_invocations_that_cannot_be_read_do_not_end_a_list(store: Store) -> None:
     """They are left out and do not count: fewer than asked for are the last ones."""
     items = [_invocation(number) for number in range(6)]
@@ -336,6 +347,56 @@ def test_one_document_that_cannot_be_read_does_not_hide_the_others(store: Store)
             (line,) = logs
             assert line["event"] == "document_unreadable"
             assert names[kind] in line["document"]
+
+
+def _trigger_record(record: Any) -> dict[str, Any]:
+    values = {"trigger": record, "invocation_id": "0", "discarded": "", "resolved": None, "deliveries": []}
+    return {"record": json.dumps(values)}
+
+
+UNREADABLE = {
+    "no JSON": {"record": "["},
+    "deep": {"record": "[" * 100_000},
+    "no trigger": _trigger_record(None),
+    "no id": _trigger_record({"id": "", "created": 1}),
+    "title": _trigger_record({"id": "bad", "created": 1, "title": 5}),
+    "payload": _trigger_record({"id": "bad", "created": 1, "payload": []}),
+    "created": _trigger_record({"id": "bad", "created": "1"}),
+}
+
+
+@pytest.mark.parametrize("fields", UNREADABLE.values(), ids=UNREADABLE)
+def test_a_pending_trigger_that_cannot_be_read_is_set_aside(store: Store, fields: dict[str, Any]) -> None:
+    """With its reason, once: it is pending no more, and what is behind it is listed, also where only one is asked for."""
+    names = ("bad", "good", "later")
+    payload = {"repo": "r", "ref": "x", "revision": "a" * 40}
+    triggers = [Trigger(name, Instant(number), "gitiles", payload) for number, name in enumerate(names)]
+    store.commit([CreateTrigger(TriggerRecord(JOB_ID, trigger)) for trigger in triggers])
+    _spoil(store, ("jobs", JOB_ID, "triggers", "bad"), fields)
+    with capture_logs() as logs:
+        pending = store.pending_triggers(JOB_ID, 1)
+    assert [found.value.trigger.id for found in pending] == ["good"]
+    (line,) = logs
+    assert (line["event"], line["log_level"]) == ("trigger_set_aside", "error")
+    assert line["document"].endswith("/triggers/bad")
+    with capture_logs() as logs:
+        assert [found.value.trigger.id for found in store.pending_triggers(JOB_ID, 10)] == ["good", "later"]
+    assert not logs
+    kept = _document(store, ("jobs", JOB_ID, "triggers", "bad"))
+    assert (kept["pending"], kept["record"]) == (None, fields["record"])
+    assert line["reason"] == kept["unreadable"]
+    for read in (store.triggers([(JOB_ID, name) for name in names]), store.triggers_of_revision("a" * 40, 10)):
+        assert sorted(record.trigger.id for record in read) == ["good", "later"]
+    good = pending[0]
+    store.commit([UpdateTrigger(replace(good.value, resolved=Instant(5)), good.version)])
+
+
+def test_an_empty_identifier_names_no_document(store: Store) -> None:
+    """It is refused as such, before the database sees it; so is half of a surrogate pair."""
+    for name in ("", "\ud800"):
+        with pytest.raises(PermanentError):
+            store.commit([CreateTrigger(TriggerRecord(JOB_ID, Trigger(name, Instant(1))))])
+    assert store.pending_triggers(JOB_ID, 10) == []
 
 
 def test_pollers(store: Store) -> None:

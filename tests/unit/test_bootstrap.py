@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
 
+import flask
 import pytest
 from structlog.testing import capture_logs
 from werkzeug.exceptions import HTTPException
@@ -55,8 +56,9 @@ def test_a_function_that_cannot_start_just_now_says_so(monkeypatch: pytest.Monke
     monkeypatch.setattr(bootstrap, "_cloud_ports", fail)
     bootstrap._made_once.cache_clear()
     for _ in range(2):
-        with capture_logs() as lines, pytest.raises(HTTPException) as raised:
-            entry.ready(bootstrap.app)
+        in_a_request = flask.Flask("f").test_request_context("/")
+        with in_a_request, capture_logs() as lines, pytest.raises(HTTPException) as raised:
+            entry.reached()
         assert raised.value.get_response().status_code == 500
         assert [line["event"] for line in lines] == ["transient_error"]
     monkeypatch.setattr(bootstrap, "_MAKING_SECONDS", 0.1)

@@ -31,6 +31,10 @@ _MAX_BYTES = 16_384  # of an answer; Google's have less than one thousand
 _REMEMBERED = 5 * MINUTE
 _BAD_REMEMBERED = 5 * MINUTE  # a bad token never becomes good; Google's answer might have been wrong
 _MAX_TOKENS = 4096  # that are remembered of each sort: about a megabyte
+_QUESTIONS = 60
+"""Tokens that nothing is known of yet and that Google is asked about within a minute, of one process. A stranger can send
+any number of made-up tokens; each would cost a question of up to five seconds and a share of Google's quota."""
+
 _OK, _BAD_REQUEST = 200, 400
 
 
@@ -38,7 +42,8 @@ class AccessTokens:
     """Tells whose an access token is, as LUCI does: by Google's ``tokeninfo``. Thread-safe.
 
     Of tokens only hashes are kept, and no error holds one. Good and bad ones are remembered apart, so that a flood of
-    made-up tokens does not push the good ones out.
+    made-up tokens does not push the good ones out. Google is asked about a bounded number of unknown tokens a minute; a
+    token that was good before is not unknown.
     """
 
     def __init__(self, fetch: Fetch, url: str, clients: Collection[str], clock: Clock) -> None:
@@ -56,13 +61,15 @@ class AccessTokens:
         self._clock = clock
         self._good = _Memory()
         self._bad = _Memory()
+        self._questions = _Budget(_QUESTIONS, MINUTE)
 
     def email(self, token: str) -> str:
         """Return the e-mail address of the account that a token stands for.
 
         Raises:
             UnauthenticatedError: the token is not accepted; the message says why.
-            TransientError: Google could not be asked; nothing is known of the token.
+            TransientError: Google could not be asked; nothing is known of the token. It is ``throttled`` if Google was asked
+                about too many unknown tokens within a minute.
         """
         if not self._clients:
             raise UnauthenticatedError(f"access tokens are not accepted: {_SETTING} is not set")
@@ -73,12 +80,19 @@ class AccessTokens:
             return email
         fault = self._bad.get(key, now)
         if fault is None:
+            if not self._good.knew(key) and (pause := self._questions.take(now)):
+                raise TransientError(
+                    f"more than {_QUESTIONS} unknown access tokens came within a minute: send the token again later",
+                    throttled=True,
+                    retry_after=pause,
+                )
             info = self._ask(token)
             fault = _fault(info) or self._client_fault(info)
             if not fault:
                 lifetime = min(_seconds(info) * SECOND, _REMEMBERED)
                 self._good.put(key, info["email"], Instant(now + lifetime))
                 return str(info["email"])
+            self._good.forget(key)
             self._bad.put(key, fault, Instant(now + _BAD_REMEMBERED))
         raise _refused(fault)
 
@@ -146,18 +160,53 @@ def _refused(fault: str) -> UnauthenticatedError:
     return UnauthenticatedError(f"the access token is not accepted: {fault}")
 
 
+class _Budget:
+    """So many uses within a period, from the first use on. Thread-safe."""
+
+    def __init__(self, uses: int, period: int) -> None:
+        self._uses = uses
+        self._period = period
+        self._begun: Instant | None = None
+        self._taken = 0
+        self._lock = threading.Lock()
+
+    def take(self, now: Instant) -> int:
+        """Take one use and return 0; if none is left, return the nanoseconds until the next period."""
+        with self._lock:
+            if self._begun is None or not 0 <= now - self._begun < self._period:
+                self._begun, self._taken = now, 0
+            if self._taken >= self._uses:
+                return self._begun + self._period - now
+            self._taken += 1
+            return 0
+
+
 class _Memory:
-    """A text for each of so many keys, each for a while; the oldest go first, which end first anyway. Thread-safe."""
+    """A text for each of so many keys, each for a while; the least recently used ones go first. Thread-safe."""
 
     def __init__(self) -> None:
         self._entries: dict[bytes, tuple[str, Instant]] = {}
         self._lock = threading.Lock()
 
     def get(self, key: bytes, now: Instant) -> str | None:
-        """Return what is remembered, None: nothing, or no longer."""
+        """Return the remembered text, None: there is none, or its time is over."""
         with self._lock:
-            text, until = self._entries.get(key, (None, now))
+            entry = self._entries.pop(key, None)
+            if entry is None:
+                return None
+            self._entries[key] = entry  # the last place goes last
+        text, until = entry
         return text if now < until else None
+
+    def knew(self, key: bytes) -> bool:
+        """Whether a text is or was remembered, even if its time is over."""
+        with self._lock:
+            return key in self._entries
+
+    def forget(self, key: bytes) -> None:
+        """Forget a text; without one do nothing."""
+        with self._lock:
+            self._entries.pop(key, None)
 
     def put(self, key: bytes, text: str, until: Instant) -> None:
         """Remember a text until then."""

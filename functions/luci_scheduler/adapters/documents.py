@@ -29,6 +29,7 @@ from luci_scheduler.core.job import Flavor, Job, JobDefinition, TaskDefinition, 
 from luci_scheduler.core.sizes import MAX_DOCUMENT_BYTES
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import trigger_from_json, trigger_to_json
+from luci_scheduler.core.untrusted import storable
 from luci_scheduler.ports import (
     Backlog,
     CreateTrigger,
@@ -45,6 +46,7 @@ from luci_scheduler.ports import (
 
 __all__ = [
     "SCHEMA",
+    "SET_ASIDE_ROUNDS",
     "check_invocation_size",
     "check_size",
     "decode_deferred",
@@ -68,6 +70,7 @@ __all__ = [
     "plain_id",
     "put",
     "readable",
+    "sorted_out",
     "stored_size",
 ]
 
@@ -79,6 +82,7 @@ R = TypeVar("R")
 SCHEMA = 1
 
 _MAX_ID_BYTES = 1_000  # Firestore takes 1,500 bytes
+_MAX_REASON = 500  # characters
 _HASH = re.compile(r"[0-9a-f]{40}")
 
 _DEFINITION = (
@@ -89,8 +93,17 @@ _DEFINITION = (
 
 
 def document_id(identifier: str) -> str:
-    """Encode an identifier as a document ID: no slashes, no leading dots or underscores, bounded length."""
-    encoded = quote(identifier, safe="")
+    """Encode an identifier as a document ID: no slashes, no leading dots or underscores, bounded length.
+
+    Raises:
+        PermanentError: the identifier is empty, or is no text that can be encoded.
+    """
+    try:
+        encoded = quote(identifier, safe="")
+    except UnicodeEncodeError as error:
+        raise PermanentError(f"the identifier {identifier[:200]!a} holds half of a surrogate pair") from error
+    if not encoded:
+        raise PermanentError("an empty identifier names no document")
     if len(encoded) > _MAX_ID_BYTES:
         return "sha256-" + hashlib.sha256(identifier.encode()).hexdigest()
     if encoded[:1] in "._":
@@ -112,9 +125,12 @@ def check_size(what: str, document: Mapping[str, Any], extra: int = 0) -> None:
     """Check that a document fits into the store, ``extra`` bytes of its log included.
 
     Raises:
-        PermanentError: it does not.
+        PermanentError: it does not; or it holds a text that cannot be encoded.
     """
-    size = extra + stored_size(document)
+    try:
+        size = extra + stored_size(document)
+    except UnicodeEncodeError as error:
+        raise PermanentError(f"{storable(what)} holds half of a surrogate pair, which cannot be stored") from error
     if size > MAX_DOCUMENT_BYTES:
         raise PermanentError(f"{what} would have {size} bytes, a document can hold {MAX_DOCUMENT_BYTES}")
 
@@ -192,10 +208,45 @@ def readable(documents: Iterable[T], name: Callable[[T], str], decode: Callable[
     return found
 
 
+SET_ASIDE_ROUNDS = 3
+"""Reads of one list of pending triggers: each sets aside the triggers that cannot be read, the next shows those behind them."""
+
+
+def sorted_out(
+    documents: Iterable[T], name: Callable[[T], str], decode: Callable[[T], R]
+) -> tuple[list[R], list[tuple[T, dict[str, Any]]]]:
+    """Decode documents of pending triggers one by one.
+
+    Returns:
+        the records, and each document that cannot be decoded with the fields that set it aside: it is pending no more and
+        keeps the reason. Each of those is logged.
+    """
+    found, bad = [], []
+    for document in documents:
+        try:
+            found.append(decode(document))
+        except Exception as error:
+            _logger.exception("trigger_set_aside", document=name(document), reason=repr(error)[:_MAX_REASON])
+            bad.append((document, {"pending": None, "unreadable": repr(error)[:_MAX_REASON]}))
+    return found, bad
+
+
 def put(
     write: PutJob | CreateTrigger | UpdateTrigger | PutProject | PutPoller | PutDeferred,
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Return where a document is put that is replaced as a whole, as collection and ID in turn, and its fields."""
+    """Return where a document is put that is replaced as a whole, as collection and ID in turn, and its fields.
+
+    Raises:
+        PermanentError: its name is empty or cannot be encoded.
+    """
+    path, document = _placed(write)
+    document_id(path[-1])
+    return path, document
+
+
+def _placed(
+    write: PutJob | CreateTrigger | UpdateTrigger | PutProject | PutPoller | PutDeferred,
+) -> tuple[tuple[str, ...], dict[str, Any]]:
     match write:
         case PutJob(job, _, None):
             return ("jobs", job.id), encode_job(job)

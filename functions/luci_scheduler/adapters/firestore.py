@@ -256,26 +256,37 @@ class FirestoreStore:
     @_translated
     def triggers(self, keys: Sequence[tuple[JobId, str]]) -> Sequence[TriggerRecord]:
         """Read many triggers or markers in one call."""
-        return [
-            _trigger_of(snapshot)
-            for snapshot in self._get_all([self._trigger_ref(job_id, trigger_id) for job_id, trigger_id in keys])
-        ]
+        references = [self._trigger_ref(job_id, trigger_id) for job_id, trigger_id in keys]
+        return _readable(self._get_all(references), _trigger_of)
 
     @_translated
     def triggers_of_revision(self, revision: str, limit: int) -> Sequence[TriggerRecord]:
         """Return the triggers of a commit in all jobs."""
         query = self._client.collection_group("triggers").where(filter=FieldFilter("revision", "==", revision))
-        return [_trigger_of(snapshot) for snapshot in self._found(query.limit(limit))]
+        return _readable(self._found(query.limit(limit)), _trigger_of)
 
     @_translated
     def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Found[TriggerRecord]]:
-        """Return pending triggers, the oldest first."""
+        """Return pending triggers, the oldest first; what cannot be decoded is set aside and does not hide the others."""
         query = self._job_ref(job_id).collection("triggers").where(filter=FieldFilter("pending", ">", ""))
         query = query.order_by("pending").limit(limit)
-        return [
-            Found(documents.decode_trigger(job_id, snapshot.to_dict()), snapshot.update_time)
-            for snapshot in self._found(query)
-        ]
+        found: list[Found[TriggerRecord]] = []
+        for _ in range(documents.SET_ASIDE_ROUNDS):
+            snapshots = self._found(query)
+            found, bad = documents.sorted_out(snapshots, lambda snapshot: snapshot.reference.path, _found_trigger)
+            if not bad:
+                break
+            self._set_aside(bad)
+        return found
+
+    def _set_aside(self, bad: Sequence[tuple[Any, Mapping[str, Any]]]) -> None:
+        for snapshot, fields in bad:
+            try:
+                snapshot.reference.update(
+                    fields, option=self._unchanged(snapshot.update_time), retry=None, timeout=time_left(self._limit)
+                )
+            except _LOST_RACE:  # it has changed meanwhile: the next look decides
+                continue
 
     @_translated
     def due_invocations(self, before: Instant, limit: int, after: Overdue | None = None) -> Sequence[Invocation]:
@@ -406,6 +417,10 @@ def _deferred_of(snapshot: Any) -> Deferred:
 
 def _trigger_of(snapshot: Any) -> TriggerRecord:
     return documents.decode_trigger(_job_id_of(snapshot.reference.parent.parent), snapshot.to_dict() or {})
+
+
+def _found_trigger(snapshot: Any) -> Found[TriggerRecord]:
+    return Found(_trigger_of(snapshot), snapshot.update_time)
 
 
 def _invocation_of(snapshot: Any) -> Invocation:

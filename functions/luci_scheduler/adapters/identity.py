@@ -13,6 +13,7 @@ from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.foreign_json import read_object
 from luci_scheduler.core.foreign_text import sanitized
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
+from luci_scheduler.core.untrusted import PARSER_ERRORS
 from luci_scheduler.ports import Clock
 
 __all__ = ["CallerIdentity", "OidcVerifier", "TokenVerifier", "UnauthenticatedError"]
@@ -23,6 +24,8 @@ _GOOGLE = ("https://accounts.google.com", "accounts.google.com")
 _IAP = ("https://cloud.google.com/iap",)
 _IAP_HEADER = "x-goog-iap-jwt-assertion"
 _NO_CLOCK = 10**10  # seconds of skew: the library reads the machine's clock, we read ours
+_KEY_ERRORS: tuple[type[Exception], ...] = (OSError, TransientError, *PARSER_ERRORS)
+_MAX_NUMBER = 1 << 53
 _MAX_TOKEN = 16_384  # characters; front ends take no longer headers
 
 
@@ -71,11 +74,11 @@ class TokenVerifier:
         """
         claims = self._decode(token)
         now, slack = self._clock.now() // SECOND, _SLACK // SECOND
-        audience = claims.get("aud")
+        issued, expires = claims.get("iat", now), claims.get("exp", 0)
         checks = {
-            "issuer": claims.get("iss") in self._issuers,
-            "audience": isinstance(audience, str) and audience in self._audiences,
-            "time": int(claims.get("iat", now)) - slack <= now <= int(claims.get("exp", 0)) + slack,
+            "issuer": _is_among(claims.get("iss"), self._issuers),
+            "audience": _is_among(claims.get("aud"), self._audiences),
+            "time": _is_number(issued) and _is_number(expires) and issued - slack <= now <= expires + slack,
         }
         for name, holds in checks.items():
             if not holds:
@@ -92,7 +95,7 @@ class TokenVerifier:
             if header.get("kid") not in self._keys:
                 self._refresh()
             return dict(jwt.decode(token, certs=self._keys, clock_skew_in_seconds=_NO_CLOCK))  # type: ignore[no-untyped-call]
-        except (ValueError, TypeError) as error:
+        except PARSER_ERRORS as error:
             raise UnauthenticatedError("the token's signature is not accepted") from error
 
     def _refresh(self) -> None:
@@ -112,7 +115,7 @@ class TokenVerifier:
         try:
             self._keys = read_object(self._fetch_keys(), repair=False)
             self._fetched = now
-        except (OSError, ValueError, TransientError) as error:
+        except _KEY_ERRORS as error:
             self._failure = sanitized(str(error)) or type(error).__name__
         finally:
             self._tries += 1
@@ -133,7 +136,7 @@ class OidcVerifier:
             TransientError: the keys could not be fetched.
         """
         claims = self._tokens.verify(_bearer(authorization))
-        if claims.get("email") not in self._callers or claims.get("email_verified") is not True:
+        if not _is_among(claims.get("email"), self._callers) or claims.get("email_verified") is not True:
             raise UnauthenticatedError("the token's account is not accepted")
         return str(claims["email"])
 
@@ -202,6 +205,16 @@ class CallerIdentity:
         if claims.get("email_verified") is not True:
             raise UnauthenticatedError("the token's account is not accepted: its address is not verified")
         return _identity(claims)
+
+
+def _is_among(claim: Any, accepted: Collection[str]) -> bool:
+    """Whether a claim is one of the accepted texts; a token may hold any JSON value instead."""
+    return isinstance(claim, str) and claim in accepted
+
+
+def _is_number(claim: Any) -> bool:
+    """Whether a claim is a time in seconds: a number that JSON holds exactly."""
+    return isinstance(claim, int | float) and not isinstance(claim, bool) and abs(claim) < _MAX_NUMBER
 
 
 def _identity(claims: Mapping[str, Any]) -> Identity:

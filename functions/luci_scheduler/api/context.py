@@ -45,13 +45,22 @@ class Context:
         """Whether the caller sees every job that a project has or will have."""
         return self.access.allows_everywhere(self.caller, Permission.GET, project)
 
+    def require_visible_project(self, job_ids: Sequence[JobId]) -> None:
+        """Refuse a caller to whom the policy grants nothing in any project of these jobs; without jobs do nothing.
+
+        Raises:
+            ApiError: NOT_FOUND with all jobs.
+        """
+        if job_ids and not any(self.sees_some(project) for project in {project_of(name) for name in job_ids}):
+            raise no_such_job(", ".join(sorted(set(job_ids))))
+
     def visible_job(self, job_id: JobId) -> Job:
-        """Return an enabled job that the caller may see: one read.
+        """Return an enabled job that the caller may see: one read, none where the policy grants nothing in the project.
 
         Raises:
             ApiError: NOT_FOUND.
         """
-        found = self.runtime.store.job(job_id)
+        found = self.runtime.store.job(job_id) if self.sees_some(project_of(job_id)) else None
         if found is None or not found.value.enabled or not self.may(Permission.GET, found.value):
             raise no_such_job()
         return found.value
@@ -69,13 +78,17 @@ class Context:
         return job
 
     def jobs_to(self, permission: Permission, job_ids: Sequence[JobId]) -> dict[JobId, Job]:
-        """Return jobs that the caller may act on, all of them or none: one call, a read for each.
+        """Return jobs that the caller may act on, all of them or none.
+
+        Costs one call, and a read for each job of a project in which the policy grants the caller anything.
 
         Raises:
             ApiError: NOT_FOUND with all jobs that are not there or not visible, PERMISSION_DENIED.
         """
         wanted = sorted(set(job_ids))
-        jobs = {job.id: job for job in self.runtime.store.jobs(wanted)}
+        granted = {project for project in {project_of(name) for name in wanted} if self.sees_some(project)}
+        read = [name for name in wanted if project_of(name) in granted]
+        jobs = {job.id: job for job in (self.runtime.store.jobs(read) if read else ())}
         visible = {name: job for name, job in jobs.items() if job.enabled and self.may(Permission.GET, job)}
         if missing := [name for name in wanted if name not in visible]:
             raise no_such_job(", ".join(missing))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
 
 __all__ = ["ApiError", "Code", "failed_precondition", "forbidden", "invalid", "no_such_invocation", "no_such_job"]
@@ -14,6 +15,7 @@ class Code(IntEnum):
     INVALID_ARGUMENT = 3
     NOT_FOUND = 5
     PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
     FAILED_PRECONDITION = 9
     UNIMPLEMENTED = 12
     INTERNAL = 13
@@ -24,10 +26,12 @@ class Code(IntEnum):
 class ApiError(Exception):
     """A call is refused or has failed; nothing was done unless the raiser says so."""
 
-    def __init__(self, code: Code, message: str) -> None:
+    def __init__(self, code: Code, message: str, headers: Mapping[str, str] | None = None) -> None:
+        """Make the error; ``headers`` go with the answer."""
         super().__init__(message)
         self.code = code
         self.message = message
+        self.headers = headers or {}
 
 
 def invalid(message: str) -> ApiError:

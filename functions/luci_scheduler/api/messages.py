@@ -10,17 +10,20 @@ from google.protobuf import json_format
 from luci_scheduler.api.errors import invalid, no_such_job
 from luci_scheduler.api.schema import message_class
 from luci_scheduler.api.service import state_of
+from luci_scheduler.api.triggering import MAX_EMITTED
 from luci_scheduler.core.identifiers import InvocationId, JobId, split_job_id
 from luci_scheduler.core.instants import MICROSECOND, Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.trigger import PayloadKind, Trigger
+from luci_scheduler.core.trigger_json import MAX_TRIGGER_BYTES
 
 __all__ = [
     "empty",
     "invocation_id_of",
     "invocation_message",
     "job_id_of",
+    "job_ids_of",
     "job_message",
     "job_ref",
     "microseconds",
@@ -39,6 +42,17 @@ def job_id_of(ref: Any) -> JobId:
     if not (_NAME.fullmatch(ref.project) and _NAME.fullmatch(ref.job)):
         raise no_such_job()
     return JobId(f"{ref.project}/{ref.job}")
+
+
+def job_ids_of(refs: Any) -> tuple[JobId, ...]:
+    """Return the jobs that repeated JobRefs name.
+
+    Raises:
+        ApiError: INVALID_ARGUMENT: there are too many; NOT_FOUND: no job has such a name.
+    """
+    if len(refs) > MAX_EMITTED:
+        raise invalid(f"{len(refs)} jobs are too many for one request: at most {MAX_EMITTED}")
+    return tuple(job_id_of(ref) for ref in refs)
 
 
 def invocation_id_of(ref: Any) -> tuple[JobId, InvocationId]:
@@ -96,8 +110,10 @@ def trigger_of(message: Any) -> Trigger:
     """Return the trigger that a message holds, without what only the scheduler knows of it.
 
     Raises:
-        ApiError: INVALID_ARGUMENT: its properties are nested too deeply.
+        ApiError: INVALID_ARGUMENT: it is too large, or its properties are nested too deeply.
     """
+    if (size := message.ByteSize()) > MAX_TRIGGER_BYTES:  # JSON has no fewer; nothing is converted before this is known
+        raise invalid(f"the trigger {message.id[:200]!r} has {size} bytes, at most {MAX_TRIGGER_BYTES} are allowed")
     kind: PayloadKind = message.WhichOneof("payload") or "none"
     payload: dict[str, Any] = {}
     if kind in ("gitiles", "buildbucket"):

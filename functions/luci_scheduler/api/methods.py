@@ -12,6 +12,7 @@ from luci_scheduler.api.messages import (
     invocation_id_of,
     invocation_message,
     job_id_of,
+    job_ids_of,
     job_message,
     job_ref,
     microseconds,
@@ -64,9 +65,13 @@ def _abort_invocation(context: Context, request: Any) -> Any:
 
 
 def _emit_triggers(context: Context, request: Any) -> Any:
+    # Before anything is converted: a batch of two bytes becomes objects of some hundred bytes.
+    triggering.check_count(len(request.batches))
+    triggering.check_count(sum(len(batch.jobs) for batch in request.batches))
+    job_ids = [job_ids_of(batch.jobs) for batch in request.batches]
+    context.require_visible_project([job_id for ids in job_ids for job_id in ids])
     batches = [
-        triggering.Batch(trigger_of(batch.trigger), tuple(job_id_of(ref) for ref in batch.jobs))
-        for batch in request.batches
+        triggering.Batch(trigger_of(batch.trigger), ids) for batch, ids in zip(request.batches, job_ids, strict=True)
     ]
     triggering.emit_triggers(context, batches, request.timestamp)
     return empty()
@@ -121,7 +126,7 @@ def _backfill_commits(context: Context, request: Any) -> Any:
     plan = backfill.backfill_commits(
         context,
         backfill.Backfill(
-            job_ids=tuple(job_id_of(ref) for ref in request.jobs),
+            job_ids=job_ids_of(request.jobs),
             repo=request.repo,
             ref=request.ref,
             from_revision=request.from_revision,

@@ -1,6 +1,9 @@
 """pRPC over HTTP: requests in, replies out, in JSON, binary or text proto. What is called stands in `schema` and `methods`.
 
 A page of another site cannot call it on behalf of who looks at it: a browser names the page's origin with every POST.
+
+A request costs little until the policy is known to grant its caller something: the path and the headers are checked, the
+caller is identified, and only then is a bounded body read, decompressed and decoded.
 """
 
 from __future__ import annotations
@@ -18,16 +21,27 @@ from google.protobuf import json_format, text_format
 from google.protobuf.message import DecodeError
 
 from luci_scheduler.api.context import Context
-from luci_scheduler.api.errors import ApiError, Code, invalid
+from luci_scheduler.api.errors import ApiError, Code, invalid, no_such_job
 from luci_scheduler.api.methods import HANDLERS
-from luci_scheduler.api.schema import METHODS, Method, message_class
-from luci_scheduler.core.errors import ComeAgainError, SchedulerError, TransientError
+from luci_scheduler.api.schema import METHODS, NAMES_ONE_JOB, NEEDS, Method, message_class
+from luci_scheduler.bodies import read_body
+from luci_scheduler.core.errors import ComeAgainError, MalformedError, SchedulerError, TransientError
+from luci_scheduler.core.untrusted import PARSER_ERRORS, check_texts
 from luci_scheduler.engine.runtime import logger
 
-__all__ = ["MAX_REQUEST_BYTES", "Answer", "HttpRequest", "answer"]
+__all__ = ["MAX_REQUEST_BYTES", "MAX_UNGRANTED_BYTES", "MAX_VALUES", "Answer", "HttpRequest", "answer"]
 
 MAX_REQUEST_BYTES = 512 * 1024
-"""Before and after decompression. Larger is what no trigger needs; tasks take a megabyte."""
+"""Before and after decompression. No trigger needs more; a task has at most one megabyte."""
+
+MAX_UNGRANTED_BYTES = 4 * 1024
+"""The same for a caller who has the method's permission in no project. Names fit, but no flood of objects does."""
+
+MAX_TEXT_BYTES = 64 * 1024
+"""The same for text protos. Their parser takes some three microseconds for each byte."""
+
+MAX_VALUES = 50_000
+"""Objects, lists and scalars in a JSON request. The conversion takes some five microseconds for each."""
 
 Answer = tuple[bytes, int, dict[str, str]]
 
@@ -38,6 +52,7 @@ _STATUS = {
     Code.INVALID_ARGUMENT: 400,
     Code.NOT_FOUND: 404,
     Code.PERMISSION_DENIED: 403,
+    Code.RESOURCE_EXHAUSTED: 429,
     Code.FAILED_PRECONDITION: 400,
     Code.UNIMPLEMENTED: 501,
     Code.INTERNAL: 500,
@@ -62,6 +77,7 @@ _FORMATS = {
     ("application/*", ""): _BINARY,
     ("*/*", ""): _BINARY,
 }
+_UNDECODABLE: tuple[type[Exception], ...] = (*PARSER_ERRORS, json_format.Error, DecodeError, text_format.Error)
 _TIMEOUT = re.compile(r"\d{1,8}[HMSmun]")
 _MAX_HEADERS = 200
 
@@ -86,6 +102,10 @@ class HttpRequest(Protocol):
         """Names, in any case, and values."""
 
     @property
+    def content_length(self) -> int | None:
+        """The announced size of the body, None: there is no such header, or the body comes in chunks."""
+
+    @property
     def stream(self) -> Any:
         """The body, to be read."""
 
@@ -103,18 +123,24 @@ class _RefusedError(Exception):
 def answer(request: HttpRequest, make_context: Callable[[], Context]) -> Answer:
     """Answer a request under ``/prpc/``: body, status and headers.
 
-    ``make_context`` finds out who calls, once the request is known to be one; it may raise ``ApiError``.
+    ``make_context`` finds out who calls, once path and headers are known to be good; it may raise ``ApiError``. The body is
+    read after that.
     """
     try:
         method = _method(request)
         reply_format = _accepted(request.headers.get("Accept"))
         limit = _check_headers(request)
-        message = _read(method, request)
-        return _success(_call(method, message, make_context()), reply_format, limit)
+        kind = _format(request)
+        context = make_context()
+        _check_grants(method, context)
+        message = _read(method, request, kind, _size_limit(method, context, kind))
+        return _success(HANDLERS[method.service, method.name](context, message), reply_format, limit)
     except _RefusedError as refused:
         return _failure(refused.code, refused.text, refused.status)
     except ApiError as error:
-        return _error(error.code, error.message, request)
+        return _error(error.code, error.message, request, error.headers)
+    except MalformedError as error:
+        return _error(Code.INVALID_ARGUMENT, str(error), request)
     except (TransientError, ComeAgainError) as error:
         return _error(Code.UNAVAILABLE, str(error), request)
     except SchedulerError as error:
@@ -124,10 +150,29 @@ def answer(request: HttpRequest, make_context: Callable[[], Context]) -> Answer:
         return _failure(Code.INTERNAL, _GENERIC[Code.INTERNAL], 500)
 
 
-def _call(method: Method, message: Any, context: Context) -> Any:
+def _check_grants(method: Method, context: Context) -> None:
+    """Refuse a caller to whom the policy grants nothing that the method needs, before the body is read.
+
+    A method of one job answers what it answers for a job that does not exist. The answers of the other methods depend on the
+    request, so `_size_limit` bounds it.
+
+    Raises:
+        ApiError: PERMISSION_DENIED, NOT_FOUND.
+    """
     if context.access.problem:
         raise ApiError(Code.PERMISSION_DENIED, context.access.problem)
-    return HANDLERS[method.service, method.name](context, message)
+    if NEEDS[method.permission] is None:
+        context.require_admin()
+    elif method.request in NAMES_ONE_JOB and not context.sees_some():
+        raise no_such_job()
+
+
+def _size_limit(method: Method, context: Context, kind: str) -> int:
+    """Return how many bytes the caller's request may have, before and after decompression."""
+    permission = NEEDS[method.permission]
+    if permission is not None and not context.access.allows_somewhere(context.caller, permission):
+        return MAX_UNGRANTED_BYTES
+    return MAX_TEXT_BYTES if kind == _TEXT else MAX_REQUEST_BYTES
 
 
 def _method(request: HttpRequest) -> Method:
@@ -200,34 +245,54 @@ def _quality(text: str) -> float:
     return float(text) if re.fullmatch(r"[01](\.\d{0,3})?", text) else 1.0
 
 
-def _read(method: Method, request: HttpRequest) -> Any:
+def _format(request: HttpRequest) -> str:
+    """Return the format of the request's body."""
     header = request.headers.get("Content-Type") or _BINARY
     options = [option.strip() for option in header.split(";")]
     kind = _FORMATS.get((options[0].lower(), _option(options, "encoding")))
     if kind is None:
         text = f"bad Content-Type header: unexpected media type {options[0][:100]!r}"
         raise _RefusedError(Code.INVALID_ARGUMENT, text, 415)
-    body, message = _body(request), message_class(method.request)()
+    return kind
+
+
+def _read(method: Method, request: HttpRequest, kind: str, max_bytes: int) -> Any:
+    body, message = _body(request, max_bytes), message_class(method.request)()
     try:
         if kind == _JSON:
-            document = json.loads(body, parse_constant=_no_constant)
-            if not isinstance(document, dict):
-                raise invalid("could not decode body: not a JSON object")
             # Members that this version does not know are let through, as in the original: clients may be newer.
-            json_format.ParseDict(document, message, ignore_unknown_fields=True)
+            json_format.ParseDict(_document(body), message, ignore_unknown_fields=True)
         elif kind == _BINARY:
             message.ParseFromString(body)
         else:
             text_format.Parse(body.decode(), message)
-    except (ValueError, TypeError, RecursionError, json_format.Error, DecodeError, text_format.Error) as error:
+    except _UNDECODABLE as error:
         raise invalid(f"could not decode body: {_one_line(error)}") from error
     return message
 
 
-def _body(request: HttpRequest) -> bytes:
-    body: bytes = request.stream.read(MAX_REQUEST_BYTES + 1)
-    too_large = invalid(f"a request has at most {MAX_REQUEST_BYTES} bytes")
-    if len(body) > MAX_REQUEST_BYTES:
+def _document(body: bytes) -> dict[str, Any]:
+    """Return the JSON object of a request; its values are counted before they become messages."""
+    document = json.loads(body, parse_constant=_no_constant)
+    if not isinstance(document, dict):
+        raise invalid("could not decode body: not a JSON object")
+    check_texts(document)
+    waiting: list[Any] = [document]
+    total = 1
+    while waiting:
+        value = waiting.pop()
+        items = list(value.values() if isinstance(value, dict) else value)
+        total += len(items)
+        if total > MAX_VALUES:
+            raise invalid(f"a JSON request has at most {MAX_VALUES} values")
+        waiting += [item for item in items if isinstance(item, dict | list)]
+    return document
+
+
+def _body(request: HttpRequest, max_bytes: int) -> bytes:
+    body = read_body(request, max_bytes)
+    too_large = invalid(f"a request has at most {max_bytes} bytes")
+    if len(body) > max_bytes:
         raise too_large
     encoding = request.headers.get("Content-Encoding", "").lower()
     if encoding in ("", "identity"):
@@ -236,10 +301,10 @@ def _body(request: HttpRequest) -> bytes:
         raise invalid("the body may be compressed by gzip only")
     decompressor = zlib.decompressobj(zlib.MAX_WBITS | 16)
     try:
-        body = decompressor.decompress(body, MAX_REQUEST_BYTES + 1)
+        body = decompressor.decompress(body, max_bytes + 1)
     except zlib.error as error:
         raise invalid(f"could not decompress the request: {error}") from error
-    if len(body) > MAX_REQUEST_BYTES:
+    if len(body) > max_bytes:
         raise too_large
     if not decompressor.eof:
         raise invalid("could not decompress the request: it is cut short")
@@ -276,12 +341,12 @@ def _too_big(size: int, limit: int) -> dict[str, str]:
     return {"X-Prpc-Status-Details-Bin": base64.b64encode(json.dumps(detail).encode()).decode()}
 
 
-def _error(code: Code, text: str, request: HttpRequest) -> Answer:
+def _error(code: Code, text: str, request: HttpRequest, headers: Mapping[str, str] | None = None) -> Answer:
     status = _STATUS[code]
     if code in _GENERIC:
         logger.warning("api_error", path=request.path[:200], code=code.name, error=text)
         text = _GENERIC[code]
-    return _failure(code, text, status)
+    return _failure(code, text, status, headers)
 
 
 def _failure(code: Code, text: str, status: int, more: Mapping[str, str] | None = None) -> Answer:

@@ -12,7 +12,21 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, struct_pb2
 
-__all__ = ["ADMIN", "MESSAGES", "METHODS", "OPERATOR", "SCHEDULER", "Field", "Method", "fields_of", "message_class"]
+from luci_scheduler.api.access import Permission
+
+__all__ = [
+    "ADMIN",
+    "MESSAGES",
+    "METHODS",
+    "NAMES_ONE_JOB",
+    "NEEDS",
+    "OPERATOR",
+    "SCHEDULER",
+    "Field",
+    "Method",
+    "fields_of",
+    "message_class",
+]
 
 _PACKAGE = "scheduler"
 _FIELD = descriptor_pb2.FieldDescriptorProto
@@ -91,6 +105,22 @@ METHODS: tuple[Method, ...] = (
            "Returns an invocation as a scenario and a config that the local cloud replays."),
     Method(ADMIN, "GetDebugJobState", "JobRef", "DebugJobState", "administrators only", "Returns what the scheduler keeps of a job."),
 )  # fmt: skip
+
+NEEDS: Mapping[str, Permission | None] = {
+    "get": Permission.GET,
+    "pause": Permission.PAUSE,
+    "resume": Permission.RESUME,
+    "abort": Permission.ABORT,
+    "trigger": Permission.TRIGGER,
+    "trigger on every job": Permission.TRIGGER,
+    "administrators only": None,
+}
+"""`Method.permission` → what the policy must grant, None: only administrators may call it."""
+
+NAMES_ONE_JOB = frozenset(
+    {"JobRef", "InvocationRef", "InvocationsRequest", "JobAction", "InvocationAction", "TriggerJobRequest", "RerunInvocationRequest"}
+)  # fmt: skip
+"""Requests about one job. Whatever they hold, a caller who sees no job at all is told that there is no such job."""
 
 MESSAGES: Mapping[str, str] = {
     "Empty": "",

@@ -24,7 +24,16 @@ from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import MAX_TRIGGER_BYTES, stored_bytes
 from luci_scheduler.engine.deferral import defer_all, emit_work, trigger_work
 
-__all__ = ["MAX_EMITTED", "Batch", "emit_triggers", "require_active", "rerun_invocation", "send", "trigger_job"]
+__all__ = [
+    "MAX_EMITTED",
+    "Batch",
+    "check_count",
+    "emit_triggers",
+    "require_active",
+    "rerun_invocation",
+    "send",
+    "trigger_job",
+]
 
 MAX_EMITTED = 1000
 """Triggers that one request may bring, counted once for each job."""
@@ -60,6 +69,7 @@ def emit_triggers(context: Context, batches: Sequence[Batch], timestamp: int = 0
         ApiError: INVALID_ARGUMENT; NOT_FOUND with the jobs that are not there or not visible; PERMISSION_DENIED.
         TransientError: not all are recorded; emit the same again.
     """
+    check_count(sum(len(batch.job_ids) for batch in batches))
     created = _created(timestamp, context.runtime.clock.now())
     triggers: dict[JobId, list[Trigger]] = {}
     for number, batch in enumerate(batches):
@@ -75,11 +85,18 @@ def emit_triggers(context: Context, batches: Sequence[Batch], timestamp: int = 0
         )
         for job_id in batch.job_ids:
             triggers.setdefault(job_id, []).append(trigger)
-    total = sum(len(items) for items in triggers.values())
-    if total > MAX_EMITTED:
-        raise invalid(f"{total} triggers, counted for each job, are too many for one request: at most {MAX_EMITTED}")
     context.jobs_to(Permission.TRIGGER, list(triggers))
     send(context, triggers, context.delivery(), "emit", check=True)
+
+
+def check_count(triggers: int) -> None:
+    """Check how many triggers one request brings, counted once for each job.
+
+    Raises:
+        ApiError: INVALID_ARGUMENT.
+    """
+    if triggers > MAX_EMITTED:
+        raise invalid(f"{triggers} triggers, counted for each job, are too many for one request: at most {MAX_EMITTED}")
 
 
 def trigger_job(context: Context, job_id: JobId, request_id: str) -> str:

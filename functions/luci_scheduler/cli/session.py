@@ -21,7 +21,15 @@ _GUARD = ")]}'"
 _TIMEOUT = 60.0  # seconds: the console's own limit
 _PAUSES = (1.0, 3.0)  # seconds, before an action that nothing has answered is sent again
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_CODES = {3: "invalid argument", 5: "not found", 7: "not allowed", 9: "refused", 14: "unavailable", 16: "not accepted"}
+_CODES = {
+    3: "invalid argument",
+    5: "not found",
+    7: "not allowed",
+    8: "too many requests",
+    9: "refused",
+    14: "unavailable",
+    16: "not accepted",
+}
 
 
 class Exit(IntEnum):
@@ -40,6 +48,7 @@ _EXITS = {
     3: Exit.WRONG_USAGE,
     5: Exit.NOT_FOUND,
     7: Exit.NOT_ALLOWED,
+    8: Exit.UNAVAILABLE,
     14: Exit.UNAVAILABLE,
     16: Exit.NOT_ALLOWED,
 }

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from luci_scheduler.core.errors import BadTokenError
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import HOUR, MILLISECOND, SECOND, Instant
+from luci_scheduler.core.untrusted import PARSER_ERRORS, decode_base64
 
 __all__ = ["LIFETIME", "find_token", "make_token", "verify_token"]
 
@@ -61,13 +62,13 @@ def find_token(attributes: Mapping[str, str], data_base64: str) -> str:
     if attributes.get("auth_token"):
         return attributes["auth_token"]
     try:
-        body = json.loads(base64.b64decode(data_base64, validate=True))
+        body = json.loads(decode_base64(data_base64))
         if not isinstance(body, dict):
             return ""
-        if body.get("userData"):
-            return base64.b64decode(body["userData"], validate=True).decode()
+        if body.get("userData") is not None:  # an empty one counts, too
+            return decode_base64(body["userData"]).decode()
         token = body.get("user_data", "")
-    except (ValueError, TypeError, RecursionError):
+    except PARSER_ERRORS:
         return ""
     return token if isinstance(token, str) else ""
 
@@ -95,7 +96,7 @@ def _claims(body: bytes) -> tuple[Instant, JobId, InvocationId]:
         claims = json.loads(body)
         issued, job_id, invocation_id = (claims[name] for name in ("_i", "job", "inv"))
         numbers = _NUMBER.fullmatch(issued), _NUMBER.fullmatch(invocation_id)
-    except (ValueError, KeyError, TypeError) as error:
+    except PARSER_ERRORS as error:
         raise BadTokenError("the token's claims are malformed") from error
     if not (all(numbers) and isinstance(job_id, str) and job_id):
         raise BadTokenError("the token's claims are malformed")

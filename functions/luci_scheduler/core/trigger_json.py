@@ -5,18 +5,33 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args
 
 from luci_scheduler.core.errors import MalformedError
-from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.core.trigger import PayloadKind, Trigger
 
-__all__ = ["MAX_TRIGGER_BYTES", "stored_bytes", "trigger_from_json", "trigger_to_json"]
+__all__ = [
+    "MAX_INSTANT",
+    "MAX_TRIGGER_BYTES",
+    "arriving_trigger",
+    "stored_bytes",
+    "trigger_from_json",
+    "trigger_to_json",
+]
 
 MAX_TRIGGER_BYTES = 200_000
 """Of one trigger, as JSON. Its invocation's document, which may have a mebibyte, holds its properties twice (in the
 trigger and in the request), other triggers of its batch, and a debug log."""
 
+MAX_INSTANT = (1 << 63) - 1
+"""Nanoseconds: the last instant that 64 bits hold, in the year 2262."""
+
+_MAX_ORDER = 10**9  # documents sort by ten digits of it
+_GITILES = ("repo", "ref", "revision")
+_KINDS = get_args(PayloadKind)
 _FIELDS = {field.name: field for field in fields(Trigger)}
+_NUMBERS = ("created", "order_in_batch", "invocation_id")
+_TYPES: Mapping[str, type] = {name: int if name in _NUMBERS else str for name in _FIELDS} | {"payload": Mapping}
 
 
 def trigger_to_json(trigger: Trigger) -> dict[str, Any]:
@@ -31,14 +46,48 @@ def stored_bytes(trigger: Trigger) -> int:
 
 
 def trigger_from_json(document: Mapping[str, Any]) -> Trigger:
-    """Read a trigger back; members of a newer version are ignored.
+    """Read a trigger back from the store; members of a newer version are ignored.
 
     Raises:
-        MalformedError: it is no object, or has no ``id``.
+        MalformedError: it is no object, has no ``id``, or a member has another type than the record's field.
     """
     if not isinstance(document, Mapping):
         raise MalformedError(f"not a trigger: {type(document).__name__} instead of an object")
-    try:
-        return Trigger(**{"created": 0} | {name: value for name, value in document.items() if name in _FIELDS})
-    except TypeError as error:
-        raise MalformedError(f"not a trigger: {error}") from error
+    values = {"created": 0} | {name: value for name, value in document.items() if name in _TYPES}
+    for name, value in values.items():
+        if not isinstance(value, _TYPES[name]) or isinstance(value, bool):
+            raise MalformedError(f"not a trigger: {name} must not be of the type {type(value).__name__}")
+    if not values.get("id"):
+        raise MalformedError("not a trigger: it has no id")
+    return Trigger(**values)
+
+
+def arriving_trigger(document: Mapping[str, Any]) -> Trigger:
+    """Read a trigger that a task brings: it is stored only if everything that reads it later can work with it.
+
+    Raises:
+        MalformedError: see `trigger_from_json`; or its kind is unknown, its payload not of that kind, a number out of range,
+            or the whole larger than `MAX_TRIGGER_BYTES`.
+    """
+    trigger = trigger_from_json(document)
+    if trigger.kind not in _KINDS:
+        raise MalformedError(f"trigger {trigger.id[:200]!r}: {trigger.kind[:40]!r} is no kind of trigger")
+    if not (0 <= trigger.created <= MAX_INSTANT and 0 <= trigger.order_in_batch <= _MAX_ORDER):
+        raise MalformedError(f"trigger {trigger.id[:200]!r}: created or order_in_batch is out of range")
+    if problem := _payload_problem(trigger):
+        raise MalformedError(f"trigger {trigger.id[:200]!r}: {problem}")
+    if (size := stored_bytes(trigger)) > MAX_TRIGGER_BYTES:
+        raise MalformedError(f"trigger {trigger.id[:200]!r} has {size} bytes, at most {MAX_TRIGGER_BYTES} are allowed")
+    return trigger
+
+
+def _payload_problem(trigger: Trigger) -> str:
+    payload = trigger.payload
+    if trigger.kind == "gitiles" and (missing := [name for name in _GITILES if not isinstance(payload.get(name), str)]):
+        return f"the payload needs the string {missing[0]!r}"
+    if not isinstance(payload.get("properties") or {}, dict):
+        return "properties must be an object"
+    tags = payload.get("tags") or []
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        return "tags must be a list of strings"
+    return ""

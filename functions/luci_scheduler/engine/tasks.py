@@ -9,7 +9,8 @@ from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.errors import ComeAgainError, MalformedError
 from luci_scheduler.core.identifiers import InvocationId, JobId, split_job_id, timer_mutation
 from luci_scheduler.core.instants import Instant
-from luci_scheduler.core.trigger_json import trigger_from_json
+from luci_scheduler.core.trigger_json import MAX_INSTANT, arriving_trigger
+from luci_scheduler.core.untrusted import PARSER_ERRORS
 from luci_scheduler.engine.abort import abort_invocation, on_abort_task
 from luci_scheduler.engine.advance import advance, launch_all
 from luci_scheduler.engine.cron import on_cron_tick
@@ -46,7 +47,7 @@ def _step(kind: str, payload: Payload) -> Step:
         raise MalformedError(f"no such task: {kind!r}")
     try:
         return read(payload)
-    except (KeyError, TypeError, ValueError) as error:
+    except PARSER_ERRORS as error:
         raise MalformedError(f"bad payload of a {kind} task: {error!r}") from error
 
 
@@ -60,7 +61,10 @@ def _invocation_id(payload: Payload) -> InvocationId:
 
 
 def _created(payload: Payload) -> Instant:
-    return Instant(int(payload["created"]))
+    created = int(payload["created"])
+    if not 0 <= created <= MAX_INSTANT:
+        raise ValueError("created is no time")
+    return Instant(created)
 
 
 def _timer(payload: Payload) -> Step:
@@ -97,7 +101,7 @@ def _abort(payload: Payload) -> Step:
 
 def _trigger(payload: Payload) -> Step:
     job_id, delivery = _job_id(payload), str(payload.get("delivery", ""))
-    triggers = [trigger_from_json(item) for item in payload["triggers"]]
+    triggers = [arriving_trigger(item) for item in payload["triggers"]]
     return lambda runtime, key: accept_triggers(runtime, job_id, triggers, delivery or key)
 
 

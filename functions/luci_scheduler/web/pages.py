@@ -111,8 +111,8 @@ def project(visit: Visit, name: str) -> Answer:
     """Return the page of a project: its jobs, those of one state where the address asks for it."""
     context, now = visit.context, visit.context.runtime.clock.now()
     visible = sorted(get_jobs(context, name), key=job_order)
-    record = context.runtime.store.project(name)
-    if not visible or record is None:
+    record = context.runtime.store.project(name) if visible else None
+    if record is None:
         raise PageError(404, "No such project or no permission to view any of its jobs.")
     asked, done_to = visit.query.get("filter", ""), visit.query.get("job", "")
     wanted = asked if asked in _FILTERS else ""

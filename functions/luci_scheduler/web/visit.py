@@ -57,7 +57,7 @@ class Visit:
     """Who asks, for what, and in which form."""
 
     context: Context
-    secrets: tuple[str, ...]
+    secrets: tuple[str, ...] = field(repr=False)
     """They sign the tokens of forms; the first one signs new ones."""
     query: Mapping[str, str] = field(default_factory=dict)
 

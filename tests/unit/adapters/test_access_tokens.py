@@ -258,6 +258,61 @@ def test_a_flood_of_bad_tokens(google: TokenInfo, clock: ManualClock, monkeypatc
     assert [google.asked[token] for token in ("good0", "good2", "good3")] == [2, 1, 1]
 
 
+def test_google_is_asked_about_a_bounded_number_of_unknown_tokens(google: TokenInfo, clock: ManualClock) -> None:
+    """A flood of made-up tokens is told to wait. Known callers go on, also after their five minutes; so does everybody later."""
+    identify = _identify(google, clock, CLIENT)
+    identify(_bearer(google.know("known")))
+    clock.advance(MINUTE)
+    refused = []
+    for number in range(500):
+        with pytest.raises((UnauthenticatedError, TransientError)) as raised:
+            identify(_bearer(f"made-up-{number}"))
+        refused.append(raised.value)
+    assert sum(google.asked.values()) == 61
+    throttled = [error for error in refused if isinstance(error, TransientError)]
+    assert len(throttled) == 440
+    assert all(error.throttled and error.retry_after == MINUTE for error in throttled)
+    with pytest.raises(TransientError, match="send the token again later"):
+        identify(_bearer(google.know("new")))
+    with pytest.raises(UnauthenticatedError):
+        identify(_bearer("made-up-0"))  # remembered as bad: nothing is asked
+    clock.advance(MINUTE - 1)
+    assert identify(_bearer("known")) == "user:dev@example.com"
+    with pytest.raises(TransientError):
+        identify(_bearer("new"))
+    clock.advance(1)
+    assert identify(_bearer("new")) == "user:dev@example.com"
+    for number in range(100):
+        with pytest.raises((UnauthenticatedError, TransientError)):
+            identify(_bearer(f"other-{number}"))
+    clock.advance(5 * MINUTE - 1)
+    assert google.asked["known"] == 1
+    for number in range(100):
+        with pytest.raises((UnauthenticatedError, TransientError)):
+            identify(_bearer(f"more-{number}"))
+    assert identify(_bearer("known")) == "user:dev@example.com"
+    assert google.asked["known"] == 2
+
+
+def test_a_token_that_is_good_no_more_is_unknown(google: TokenInfo, clock: ManualClock) -> None:
+    """It is asked about outside the limit once."""
+    identify = _identify(google, clock, CLIENT)
+    identify(_bearer(google.know(TOKEN)))
+    del google.tokens[TOKEN]
+    clock.advance(5 * MINUTE)
+    for number in range(60):
+        with pytest.raises(UnauthenticatedError):
+            identify(_bearer(f"made-up-{number}"))
+    with pytest.raises(UnauthenticatedError, match="Google does not know it"):
+        identify(_bearer(TOKEN))
+    clock.advance(5 * MINUTE)
+    for number in range(60):
+        with pytest.raises(UnauthenticatedError):
+            identify(_bearer(f"others-{number}"))
+    with pytest.raises(TransientError):
+        identify(_bearer(TOKEN))
+
+
 def test_many_threads_with_one_token(google: TokenInfo, clock: ManualClock) -> None:
     """Each gets the right answer; afterwards it is remembered."""
     google.know(TOKEN)

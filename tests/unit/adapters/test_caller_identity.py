@@ -12,7 +12,7 @@ from werkzeug.datastructures import Headers
 
 from emulator.cloud_tasks.oidc import TokenIssuer
 from emulator.memory.sources import ManualClock
-from luci_scheduler.adapters.identity import CallerIdentity, UnauthenticatedError
+from luci_scheduler.adapters.identity import CallerIdentity, OidcVerifier, UnauthenticatedError
 from luci_scheduler.api.access import ANONYMOUS
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import HOUR, MINUTE, SECOND, Instant
@@ -196,3 +196,67 @@ def test_keys_that_cannot_be_fetched_are_nobodys_fault(issuer: TokenIssuer) -> N
     )
     with pytest.raises(TransientError):
         identity.identify(Headers({HEADER: proxy.assertion()}))
+
+
+_DEEP = base64.urlsafe_b64encode(b"[" * 8_000).rstrip(b"=").decode()
+_VALUES: list[Any] = [None, "", "x", True, [], ["x"], {}, {"x": 1}, 10**400, float("nan"), float("inf"), float("-inf")]
+
+
+def _bearer_token(issuer: TokenIssuer, **changes: Any) -> str:
+    now = NOW // SECOND
+    claims = {
+        "iss": "https://accounts.google.com", "aud": AUDIENCE, "email": "a@b.c", "email_verified": True, "iat": now, "exp": now + 600,
+    }  # fmt: skip
+    return bytes(jwt.encode(issuer._signer, {**claims, **changes})).decode()
+
+
+@pytest.mark.parametrize("claim", ["iss", "aud", "email", "exp"])
+@pytest.mark.parametrize("value", _VALUES, ids=lambda value: str(value)[:9])
+def test_signed_claims_of_any_type(proxy: Proxy, issuer: TokenIssuer, claim: str, value: Any) -> None:
+    """What Google has never signed is refused as what it has not signed: by the proxy's header, by both bearer verifiers."""
+    token = _bearer_token(issuer, **{claim: value})
+    caller = _identity(proxy, issuer)
+    with pytest.raises(UnauthenticatedError):
+        caller.identify(Headers({"Authorization": f"Bearer {token}"}))
+    with pytest.raises(UnauthenticatedError):
+        caller.identify(Headers({HEADER: proxy.assertion(**{claim: value})}))
+    tasks = OidcVerifier(lambda: json.dumps(issuer.certificates()).encode(), AUDIENCE, {"a@b.c"}, ManualClock(NOW))
+    assert tasks.verify(f"Bearer {_bearer_token(issuer)}") == "a@b.c"
+    with pytest.raises(UnauthenticatedError):
+        tasks.verify(f"Bearer {token}")
+
+
+@pytest.mark.parametrize("verified", [False, None, "true", 1, ["x"]])
+def test_an_address_that_is_not_verified(proxy: Proxy, issuer: TokenIssuer, verified: Any) -> None:
+    """Neither a task's caller nor the console's."""
+    token = f"Bearer {_bearer_token(issuer, email_verified=verified)}"
+    with pytest.raises(UnauthenticatedError, match="not verified"):
+        _identity(proxy, issuer).identify(Headers({"Authorization": token}))
+    tasks = OidcVerifier(lambda: json.dumps(issuer.certificates()).encode(), AUDIENCE, {"a@b.c"}, ManualClock(NOW))
+    with pytest.raises(UnauthenticatedError):
+        tasks.verify(token)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_parts_that_are_nested_too_deeply(proxy: Proxy, issuer: TokenIssuer, place: int) -> None:
+    """A part of eleven kilobytes is refused as any other that is no token."""
+    parts = _bearer_token(issuer).split(".")
+    parts[place] = _DEEP
+    assertion = proxy.assertion().split(".")
+    assertion[place] = _DEEP
+    bearer = Headers({"Authorization": f"Bearer {'.'.join(parts)}"})
+    # A first part that begins otherwise makes a token of Google's alone, which other tests send.
+    for headers in (Headers({HEADER: ".".join(assertion)}), *([bearer] if place else [])):
+        with pytest.raises(UnauthenticatedError, match="signature"):
+            _identity(proxy, issuer).identify(headers)
+    tasks = OidcVerifier(lambda: b"{}", AUDIENCE, {"a@b.c"}, ManualClock(NOW))
+    with pytest.raises(UnauthenticatedError, match="signature"):
+        tasks.verify(f"Bearer {'.'.join(parts)}")
+
+
+@pytest.mark.parametrize("answer", [b"[" * 100_000, b"[]", b"null", b"5", b"x", b"\xff"])
+def test_keys_that_are_none(proxy: Proxy, issuer: TokenIssuer, answer: bytes) -> None:
+    """Whatever is served in their place: nothing is known of the token, and the next minute asks again."""
+    tasks = OidcVerifier(lambda: answer, AUDIENCE, {"a@b.c"}, ManualClock(NOW))
+    with pytest.raises(TransientError, match="could not be fetched"):
+        tasks.verify(f"Bearer {_bearer_token(issuer)}")

@@ -106,3 +106,19 @@ def test_a_token_that_no_header_takes_is_wrong_usage(
     assert "canary" not in told
     assert "ary" not in told
     assert sent == []
+
+
+def test_a_console_that_has_to_be_asked_later(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Too many requests are no refusal: the exit code says that the same call may succeed later."""
+
+    def send(_: Any, request: requests.PreparedRequest, **__: Any) -> requests.Response:
+        answer = requests.Response()
+        answer.status_code, answer._content, answer.url = 429, b"more than 60 unknown access tokens", str(request.url)
+        answer.headers["X-Prpc-Grpc-Code"] = "8"
+        return answer
+
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", send)
+    assert main(["jobs", "--url", "https://c.example.com", "--token", "t"], {}) == Exit.UNAVAILABLE
+    assert "too many requests: more than 60 unknown access tokens" in capsys.readouterr().err

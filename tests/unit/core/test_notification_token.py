@@ -173,3 +173,19 @@ def test_find_token_prefers_the_attribute_then_the_newer_field() -> None:
     assert find_token({"auth_token": ""}, data) == "new"
     del both["userData"]
     assert find_token({}, base64.b64encode(json.dumps(both).encode()).decode()) == "old"
+
+
+@pytest.mark.parametrize(
+    ("body", "token"),
+    [
+        ({"userData": "", "user_data": "x"}, ""),
+        ({"userData": None, "user_data": "x"}, "x"),
+        ({"userData": "bmV3\r\n", "user_data": "x"}, "new"),
+        ({"userData": "bm\nV3"}, "new"),
+        ({"userData": "bm V3"}, ""),
+    ],
+)
+def test_find_token_reads_as_go_does(body: dict[str, object], token: str) -> None:
+    """A member that is there counts even if it is empty, and line ends inside base64 do not, in either layer."""
+    data = base64.encodebytes(json.dumps(body).encode()).decode()
+    assert find_token({}, data) == token

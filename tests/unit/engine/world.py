@@ -72,6 +72,8 @@ class CountingStore(MemoryStore):
                     depth.inside = False
             if outermost:
                 documents = len(answer) if isinstance(answer, list) and name != "watchers" else 1
+                if name in _READS_BY_NAME:
+                    documents = len(args[0])
                 with self._counting:
                     self.counts["R"] += max(1, documents)
             return answer
@@ -96,6 +98,10 @@ _READS = frozenset(
         "triggers_of_revision", "deferred", "due_deferred", "deferred_of_revision",
     }
 )  # fmt: skip
+
+
+_READS_BY_NAME = frozenset({"jobs", "found_jobs", "invocations_by_id", "triggers"})
+"""A document that is asked for by its name is billed, also if it does not exist."""
 
 
 class FakeBuildbucket:
