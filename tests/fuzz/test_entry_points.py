@@ -210,6 +210,7 @@ NOW = 1_772_366_400 * 10**9
 TASKS: dict[str, dict[str, Any]] = {
     "abort": {"job": JOB, "invocation": "16", "created": NOW, "who": "user:a@b.c", "reason": "r"},
     "cron": {"job": JOB, "nonce": 1, "generation": 1, "created": NOW},
+    "deferred": {"deferred": "trigger-0123456789abcdef", "tries": 0, "created": NOW},
     "dispatch": {"job": JOB, "invocation": "16", "mutation": 1, "created": NOW},
     "dispatch-to": {"job": JOB, "invocation": "16", "target": "proj/x", "first": 0, "created": NOW},
     "launch": {"job": JOB, "invocation": "16", "attempts": 0, "created": NOW},

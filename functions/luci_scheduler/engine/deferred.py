@@ -13,6 +13,7 @@ from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import trigger_from_json, trigger_to_json
+from luci_scheduler.core.untrusted import PARSER_ERRORS
 from luci_scheduler.engine.commit import discard_commit, discard_triggers, take_commit, watching
 from luci_scheduler.engine.deferral import enqueue
 from luci_scheduler.engine.intake import accept_triggers
@@ -146,7 +147,7 @@ def _triggers_of(work: Deferred) -> tuple[JobId, list[Trigger], str]:
     try:
         triggers = [trigger_from_json(item) for item in work.payload["triggers"]]
         return JobId(work.payload["job"]), triggers, str(work.payload["delivery"])
-    except (KeyError, TypeError) as error:
+    except PARSER_ERRORS as error:
         raise MalformedError(f"bad payload of the deferred task {work.id}: {error!r}") from error
 
 
