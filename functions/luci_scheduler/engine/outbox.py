@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from luci_scheduler.core.cleanup import Cleanup
 from luci_scheduler.core.cron_machine import TickLater
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
@@ -20,6 +21,7 @@ from luci_scheduler.ports import Overdue, Task
 __all__ = [
     "abort_request",
     "abort_task",
+    "cleanup_task",
     "dispatch_task",
     "dispatch_to_task",
     "launch_task",
@@ -62,6 +64,17 @@ def abort_request(job_id: JobId, invocation_id: InvocationId, who: str, reason: 
 def abort_task(invocation: Invocation, now: Instant) -> Task:
     """Return the task that carries out an abort that was asked for."""
     return Task("abort", {"job": invocation.job_id, "invocation": str(invocation.id), "created": now}, now)
+
+
+def cleanup_task(invocation: Invocation, cleanup: Cleanup, now: Instant) -> Task:
+    """Return the task that cancels the build of an invocation that has ended; it counts once ``cleanup`` is committed."""
+    payload = {
+        "job": invocation.job_id,
+        "invocation": str(invocation.id),
+        "attempts": cleanup.attempts,
+        "created": now,
+    }
+    return Task("cleanup", payload, max(now, cleanup.next_try))
 
 
 def dispatch_task(invocation: Invocation, now: Instant) -> Task:

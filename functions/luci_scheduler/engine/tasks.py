@@ -11,6 +11,7 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.trigger_json import trigger_from_json
 from luci_scheduler.engine.abort import abort_invocation, on_abort_task
 from luci_scheduler.engine.advance import advance, launch_all
+from luci_scheduler.engine.cleanup import on_cleanup_task
 from luci_scheduler.engine.cron import on_cron_tick
 from luci_scheduler.engine.dispatch import on_dispatch, on_dispatch_to
 from luci_scheduler.engine.intake import accept_triggers
@@ -90,6 +91,12 @@ def _abort(payload: Payload) -> Step:
     return lambda runtime, key: on_abort_task(runtime, job_id, invocation_id, created, key)
 
 
+def _cleanup(payload: Payload) -> Step:
+    job_id, invocation_id, created = _job_id(payload), _invocation_id(payload), _created(payload)
+    attempts = int(payload["attempts"])
+    return lambda runtime, key: on_cleanup_task(runtime, job_id, invocation_id, attempts, created, key)
+
+
 def _trigger(payload: Payload) -> Step:
     job_id, delivery = _job_id(payload), str(payload.get("delivery", ""))
     triggers = [trigger_from_json(item) for item in payload["triggers"]]
@@ -123,8 +130,8 @@ def _sweep(payload: Payload) -> Step:
     place = payload.get("after")
     after = Overdue(Instant(int(place["due"])), _job_id(place), _invocation_id(place)) if place else None
 
-    def step(runtime: Runtime, _: str) -> None:
-        swept = sweep(runtime, after)
+    def step(runtime: Runtime, key: str) -> None:
+        swept = sweep(runtime, after, lambda task: on_task(runtime, task.kind, task.payload, key))
         logger.info("sweep_done", invocations=swept.invocations, jobs=swept.jobs, tasks=swept.tasks)
 
     return step
@@ -132,6 +139,7 @@ def _sweep(payload: Payload) -> Step:
 
 _KINDS: Mapping[str, Callable[[Payload], Step]] = {
     "abort": _abort,
+    "cleanup": _cleanup,
     "cron": _cron,
     "dispatch": _dispatch,
     "dispatch-to": _dispatch_to,

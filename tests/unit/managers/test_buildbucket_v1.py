@@ -210,18 +210,19 @@ def test_the_token_is_sent_and_never_printed() -> None:
 
 
 def test_a_build_is_looked_up_by_its_tag_within_its_builder() -> None:
-    """Experimental ones, too. Should there be several, the oldest is taken: the last of the answer."""
+    """Experimental ones, too; by the tag of its job, too, as two jobs may have drawn one ID."""
     wire = Wire({"builds": [{"id": "1"}, {"id": "2"}]})
-    assert V1(wire).find(given()) == {"build": {"id": "2"}}
+    assert V1(wire).find(given()) == [{"build": {"id": "1"}}, {"build": {"id": "2"}}]
     ((server, method, path, query),) = wire.questions
     assert (server, method, path) == ("cr-buildbucket.appspot.com", "GET", "search")
     assert query == [
         ("bucket", "luci.tint.ci"),
         ("tag", "scheduler_invocation_id:9020353019805130176"),
+        ("tag", "scheduler_job_id:tint/mac-rel"),
         ("tag", "builder:mac-rel"),
         ("include_experimental", "true"),
     ]
-    assert V1(Wire({})).find(given()) is None
+    assert V1(Wire({})).find(given()) == []
     with pytest.raises(BuildbucketError, match="INVALID_INPUT: no") as refused:
         V1(Wire({"error": {"reason": "INVALID_INPUT", "message": "no"}})).find(given())
     assert not refused.value.transient

@@ -251,17 +251,20 @@ def test_every_field_of_a_full_build_is_printed() -> None:
 
 
 def test_a_build_is_looked_up_by_its_tag_within_its_builder() -> None:
-    """Experimental ones, too. Should there be several, the oldest is taken: the last of the answer."""
+    """Experimental ones, too; by the tag of its job, too, as two jobs may have drawn one ID."""
     wire = Wire({"builds": [{"id": "2"}, {"id": "1"}]})
-    assert V2(wire).find(given()) == {"id": "1"}
+    assert V2(wire).find(given()) == [{"id": "2"}, {"id": "1"}]
     ((server, method, request),) = wire.questions
     assert (server, method) == ("bb.example.com", "SearchBuilds")
     assert request["predicate"] == {
         "builder": {"project": "tint", "bucket": "ci", "builder": "mac-rel"},
-        "tags": [{"key": "scheduler_invocation_id", "value": "16"}],
+        "tags": [
+            {"key": "scheduler_invocation_id", "value": "16"},
+            {"key": "scheduler_job_id", "value": "tint/mac-rel"},
+        ],
         "includeExperimental": True,
     }
-    assert V2(Wire({})).find(given()) is None
+    assert V2(Wire({})).find(given()) == []
 
 
 def test_an_attempts_calls_are_over_when_it_is() -> None:
