@@ -18,7 +18,7 @@ def plain_pause(attempts: int, shortest: int, longest: int) -> int:
 
 
 def throttled_pause(plain: int, retry_after: int, draw: int) -> int:
-    """Return the pause after a refusal for a quota: the plain one, spread over its double.
+    """Return the pause after a refusal for a quota: the plain one or what the server asks for, spread over its double.
 
     Launches that were refused together would else come again together.
 
@@ -27,4 +27,5 @@ def throttled_pause(plain: int, retry_after: int, draw: int) -> int:
         retry_after: the pause that the other side asked for; it counts up to an hour, so that a wrong answer parks nothing.
         draw: a random number, at least 0.
     """
-    return max(plain, min(retry_after, _MAX_ASKED)) + draw % plain
+    base = max(plain, min(retry_after, _MAX_ASKED))
+    return base + draw % base
