@@ -21,7 +21,7 @@ from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.abort import abort_invocation
 from luci_scheduler.engine.intake import accept_triggers
-from luci_scheduler.ports import BuildbucketError, GitilesError, PutJob, Task
+from luci_scheduler.ports import BuildbucketError, GitilesError, LogPage, PutJob, Task
 from tests.unit.engine.buildbucket_model import Model
 from tests.unit.engine.stub import made
 from tests.unit.engine.world import HOST, JOB, World, config
@@ -45,6 +45,7 @@ class Outside:
     model: Model
     silent: set[str] = field(default_factory=set)
     sweeps: int = 0
+    head: str = "1" * 40
 
     def before_call(self, _method: str) -> None:
         """Let no answer come for a minute, if Buildbucket is silent; builds end after half an hour."""
@@ -62,12 +63,12 @@ class Outside:
             raise TransientError("the queue does not answer")
         enqueue(task)
 
-    def refs(self, *_: Any) -> dict[str, str]:
-        """Answer as a repository of one commit does."""
+    def log(self, *args: Any, **kwargs: Any) -> LogPage:
+        """Answer, unless Gitiles is silent. It lists refs all the same: a poll that cannot even list them fails at once."""
         if "Gitiles" in self.silent:
             self.world.clock.advance(MINUTE)
             raise GitilesError("DEADLINE_EXCEEDED", "no answer", transient=True)
-        return {"refs/heads/main": "1" * 40}
+        return AnyCommit().log(*args, **kwargs)
 
     def minute(self) -> None:
         """Let a minute pass: the queue delivers what is due, and Cloud Scheduler calls the sweep."""
@@ -93,7 +94,8 @@ def _outside() -> Outside:
     gitiles = AnyCommit()
     world = World(TEXT, gitiles=gitiles)
     outside = Outside(world, Model(world.clock))
-    gitiles.refs = outside.refs  # type: ignore[method-assign, assignment]
+    gitiles.refs = lambda *_: {"refs/heads/main": outside.head}  # type: ignore[method-assign]
+    gitiles.log = outside.log  # type: ignore[method-assign]
     outside.model.before = outside.before_call
     world.buildbucket.v2 = outside.model.v2  # type: ignore[method-assign]
     world.queue.enqueue = partial(outside.enqueue, world.queue.enqueue)  # type: ignore[method-assign]
@@ -101,7 +103,7 @@ def _outside() -> Outside:
 
 
 def _invocation_is_final(job_id: JobId, outside: Outside) -> bool:
-    return bool(found := outside.world.invocations(job_id)) and found[-1].status.is_final
+    return bool(found := outside.world.invocations(job_id)) and found[0].status.is_final
 
 
 def _job(outside: Outside, job_id: JobId = JOB) -> Any:
@@ -151,14 +153,25 @@ def _running(outside: Outside) -> None:
     outside.world.commit()
 
 
+def _known(outside: Outside) -> None:
+    """A poll has seen the repository, and a commit has landed since."""
+    accept_triggers(outside.world.runtime, POLLER, [made("first")], "first")
+    assert outside.world.invocations(POLLER)[0].status is Status.SUCCEEDED
+    outside.head = "2" * 40
+    outside.world.clock.advance(SECOND)
+
+
 def _poll_starting(outside: Outside) -> None:
+    _known(outside)
     _starting(outside, POLLER)
 
 
 def _poll_retrying(outside: Outside) -> None:
+    _known(outside)
     outside.silent.add("Gitiles")
     accept_triggers(outside.world.runtime, POLLER, [made("p")], "k")
     outside.silent.discard("Gitiles")
+    assert outside.world.invocations(POLLER)[0].status is Status.RETRYING
 
 
 def _aborted(reach: Callable[[Outside], None], outside: Outside) -> None:

@@ -228,6 +228,32 @@ def test_a_build_is_looked_up_by_its_tag_within_its_builder() -> None:
     assert not refused.value.transient
 
 
+@pytest.mark.parametrize(
+    ("build", "ours"),
+    [
+        (None, True),
+        ({"id": "1"}, True),
+        ({"bucket": "luci.tint.ci"}, True),
+        ({"bucket": "tint:ci"}, True),
+        ({"bucket": "luci.tint.try"}, False),
+        ({"bucket": "tint/ci", "tags": ["builder:mac-rel"]}, True),
+        ({"tags": ["scheduler_invocation_id:9020353019805130176", "scheduler_job_id:tint/mac-rel"]}, True),
+        ({"tags": ["scheduler_invocation_id:9020353019805130177"]}, False),
+        ({"tags": ["scheduler_job_id:tint/other"]}, False),
+        ({"tags": ["builder:linux-rel"]}, False),
+        ({"tags": "text", "bucket": 7}, True),
+    ],
+)
+def test_a_build_is_ours_unless_it_names_another(build: Any, ours: bool) -> None:
+    """Its tags tell; where it has none, its bucket does."""
+    assert V1(Wire({})).is_ours(given(), {"build": build}) is ours
+
+
+def test_the_real_answer_is_ours() -> None:
+    """Of the real page's invocation."""
+    assert V1(Wire({})).is_ours(given(), sample("v1-put-response-as-on-wire"))
+
+
 def test_an_attempts_calls_are_over_when_it_is() -> None:
     """Look-up and request share the end; a status check has its own deadline."""
     wire, ends = Wire({}), given(until=Instant(7))

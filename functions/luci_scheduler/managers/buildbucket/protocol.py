@@ -10,7 +10,7 @@ from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.managers.buildbucket.launch_input import LaunchInput, Log
 
-__all__ = ["Build", "BuildbucketProtocol", "announce_topic"]
+__all__ = ["Build", "BuildbucketProtocol", "announce_topic", "messages"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +64,8 @@ def announce_topic(given: LaunchInput, log: Log) -> None:
     """Log which topic the notifications will come through; it was set up with the installation."""
     log(f"Preparing PubSub topic for {quote('https://' + str(given.task.get('server', '')))}")
     log(f"PubSub topic is {quote(given.topic)}")
+
+
+def messages(value: Any) -> list[Mapping[str, Any]]:
+    """Return the messages of a list in an answer; what is no list, or no message in it, is left out."""
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []

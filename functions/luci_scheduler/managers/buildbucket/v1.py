@@ -19,7 +19,7 @@ from luci_scheduler.managers.buildbucket.launch_input import (
     our_tags,
     shown_triggers,
 )
-from luci_scheduler.managers.buildbucket.protocol import Build, announce_topic
+from luci_scheduler.managers.buildbucket.protocol import Build, announce_topic, messages
 from luci_scheduler.ports import Buildbucket, BuildbucketError
 
 __all__ = ["V1"]
@@ -83,7 +83,7 @@ class V1:
         found = self._wire.v1(given.task["server"], "GET", "search", query=query, until=given.until)
         if error := _error_of(found):
             raise BuildbucketError(*error, transient=False)
-        return [{"build": build} for build in found.get("builds") or [] if isinstance(build, Mapping)]
+        return [{"build": build} for build in messages(found.get("builds"))]
 
     def is_ours(self, given: LaunchInput, answer: Mapping[str, Any]) -> bool:
         """Whether an answer names our job and invocation: its tags do, and where it has none the bucket does."""

@@ -21,7 +21,7 @@ from luci_scheduler.managers.buildbucket.launch_input import (
     our_tags,
     shown_triggers,
 )
-from luci_scheduler.managers.buildbucket.protocol import Build, announce_topic
+from luci_scheduler.managers.buildbucket.protocol import Build, announce_topic, messages
 from luci_scheduler.managers.buildbucket.spelling import build_message
 from luci_scheduler.ports import Buildbucket
 
@@ -113,15 +113,15 @@ class V2:
         }
         question = {"predicate": predicate, "pageSize": 10}
         found = self._wire.v2(given.task["server"], "SearchBuilds", question, until=given.until)
-        return [build_message(build) for build in found.get("builds") or [] if isinstance(build, Mapping)]
+        return [build_message(build) for build in messages(found.get("builds"))]
 
     def is_ours(self, given: LaunchInput, answer: Mapping[str, Any]) -> bool:
         """Whether a build names our builder, job and invocation; the default mask leaves the tags out."""
         named, ours = answer.get("builder"), _builder(given)
         if isinstance(named, Mapping) and any(named.get(key, value) != value for key, value in ours.items()):
             return False
-        tags = [tag for tag in answer.get("tags") or () if isinstance(tag, Mapping)]
-        return agree([(str(tag.get("key", "")), str(tag.get("value", ""))) for tag in tags], our_tags(given))
+        tags = [(str(tag.get("key", "")), str(tag.get("value", ""))) for tag in messages(answer.get("tags"))]
+        return agree(tags, our_tags(given))
 
     def build_id(self, answer: Mapping[str, Any]) -> str:
         """Return the ID that an answer gives its build."""
