@@ -87,9 +87,16 @@ def _v1_error(document: dict[str, Any]) -> None:
     document["deliveries"][0]["answers"] = [{"reply": {"error": {"reason": "INVALID_INPUT", "message": "bad bucket"}}}]
 
 
+def _launch_is_refused(document: dict[str, Any]) -> None:
+    document["deliveries"] = document["deliveries"][:1]
+    document["deliveries"][0]["answers"] = [{"error": "PERMISSION_DENIED", "message": "not allowed"}]
+    document["deliveries"][0]["takes"] = {"call": ["200ms", "1.5s"]}  # the request, and the look-up behind the refusal
+
+
 @pytest.mark.parametrize(
     ("name", "change"),
     [
+        ("failing-v2-build", _launch_is_refused),
         ("failing-v2-build", _first_answers({"lost": True}, {"http": 502, "body": "bad gateway"})),
         (
             "failing-v2-build",
