@@ -203,6 +203,15 @@ def test_logs_that_are_not_exported(old: str, new: str, words: str) -> None:
         assert to_scenario(invocation, changed).scenario == to_scenario(invocation, log).scenario
 
 
+def test_a_throttled_launch_is_not_exported() -> None:
+    """Its pause was drawn by chance, and the log does not tell it."""
+    document, config = _scenario("failing-v2-build")
+    _first_answers({"error": "UNAVAILABLE"})(document)
+    invocation, log = _played(document, config)
+    with pytest.raises(NotReplayableError, match="quota"):
+        to_scenario(invocation, log.replace("UNAVAILABLE", "RESOURCE_EXHAUSTED"))
+
+
 @pytest.mark.parametrize("lines", [1, 2])
 def test_one_that_is_still_being_launched_is_exported_later(lines: int) -> None:
     """Whatever is there of its log."""

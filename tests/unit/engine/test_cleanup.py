@@ -199,6 +199,22 @@ def test_silence_ends_a_running_invocation_only_after_the_life_of_any_build() ->
     assert f"giving up. The build was {invocation.view_url}" in world.log()
 
 
+def test_settings_that_lack_a_server_end_no_running_invocation() -> None:
+    """Only Buildbucket itself says that a build has failed; when the settings are mended, the checks go on."""
+    world = World()
+    world.commit()
+    manager = world.runtime.managers["buildbucket"]
+    servers = dict(manager._environment.servers)  # type: ignore[attr-defined]
+    manager._environment.servers.clear()  # type: ignore[attr-defined]
+    for _ in range(3):
+        world.tick(600)
+    assert world.invocations()[0].status is Status.RUNNING
+    manager._environment.servers.update(servers)  # type: ignore[attr-defined]
+    world.finish()
+    world.tick(600)
+    assert world.invocations()[0].status is Status.SUCCEEDED
+
+
 def test_pauses_double_to_an_hour_until_no_build_can_be_alive() -> None:
     """The record names when it began, how often it was tried, and when it is tried next."""
     now, pauses = Instant(0), []

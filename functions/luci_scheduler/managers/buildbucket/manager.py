@@ -122,7 +122,7 @@ class BuildbucketManager:
         """Ask for the build's status, in case its notification was lost, and arrange for the next check."""
         if timer.title != CHECK_TIMER:
             return
-        server, _ = self._server(controller.invocation)
+        server, _ = self._watched(controller.invocation)
         if server.protocol is Era.V1:
             controller.log("Timer tick, asking Buildbucket for the build status")
         self._check(controller)
@@ -188,7 +188,7 @@ class BuildbucketManager:
 
     def _check(self, controller: Controller) -> None:
         invocation = controller.invocation
-        server, face = self._server(invocation)
+        server, face = self._watched(invocation)
         build_id = str(invocation.task_data.get("build_id", ""))
         if not build_id.isdigit():
             controller.set_status(Status.FAILED)
@@ -232,6 +232,17 @@ class BuildbucketManager:
                 f"the Buildbucket server {quote(host)} is not configured; add it to SCHEDULER_BUILDBUCKET_SERVERS"
             )
         return server, self._faces[server.protocol]
+
+    def _watched(self, invocation: Invocation) -> tuple[Server, BuildbucketProtocol]:
+        """Return the server of a build that runs.
+
+        Raises:
+            TransientError: the settings lack the server. Only Buildbucket itself can end the invocation, so this is mended first.
+        """
+        try:
+            return self._server(invocation)
+        except PermanentError as error:
+            raise TransientError(str(error)) from error
 
     def _attempt_end(self, controller: Controller) -> Instant:
         """Return when an attempt that begins now has to be over: after the deadline, or when its claim ends if that is sooner."""
