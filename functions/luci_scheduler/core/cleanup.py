@@ -6,7 +6,9 @@ said that no build of it runs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from luci_scheduler.core.instants import DAY, HOUR, SECOND, Instant
 
@@ -21,19 +23,21 @@ _MAX_PAUSE = HOUR
 
 @dataclass(frozen=True, slots=True)
 class Cleanup:
-    """A build that may run on although its invocation has ended."""
+    """A build that may run on although its invocation has ended, or has another one."""
 
     since: Instant
-    """When the invocation ended; no build of it was asked for after that."""
+    """When the invocation ended, or has got another build; this one was not asked for after that."""
     next_try: Instant
     """When the build is looked up and canceled next."""
     attempts: int = 0
     """How often that has failed since; names the task that the document waits for."""
+    task_data: Mapping[str, Any] = field(default_factory=dict)
+    """What leads to the build where the invocation itself does not have it; empty: the invocation's own, or a look-up."""
 
 
-def first_cleanup(now: Instant) -> Cleanup:
+def first_cleanup(now: Instant, task_data: Mapping[str, Any] | None = None) -> Cleanup:
     """Return the record of a build that could not be canceled now."""
-    return Cleanup(now, Instant(now + _FIRST_PAUSE))
+    return Cleanup(now, Instant(now + _FIRST_PAUSE), task_data=dict(task_data or {}))
 
 
 def next_cleanup(cleanup: Cleanup, now: Instant) -> Cleanup | None:
@@ -45,4 +49,4 @@ def next_cleanup(cleanup: Cleanup, now: Instant) -> Cleanup | None:
         return None
     attempts = cleanup.attempts + 1
     pause = min(_FIRST_PAUSE << min(attempts, 20), _MAX_PAUSE)
-    return Cleanup(cleanup.since, Instant(now + pause), attempts)
+    return replace(cleanup, next_try=Instant(now + pause), attempts=attempts)

@@ -104,7 +104,7 @@ class Invocation:
     next_due: Instant | None = None
     """When the sweep looks at it; None only when it is final and nothing is left to do for it."""
     cleanup: Cleanup | None = None
-    """The build that may run on after the end, as the build service did not answer; None where none is known of."""
+    """The build that may run on unwatched, as the build service did not answer; None where none is known of, and at first."""
     expires: Instant | None = None
     """When the store may delete it; None until it is final."""
     trace: str = ""

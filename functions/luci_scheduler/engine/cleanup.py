@@ -1,8 +1,10 @@
-"""Cleanup: the build of an invocation that has ended is canceled when its build service answers again."""
+"""Cleanup: a build that an invocation has left behind is canceled when its build service answers again."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from luci_scheduler.core.cleanup import Cleanup, first_cleanup, next_cleanup
 from luci_scheduler.core.debug_log import format_line
@@ -18,7 +20,7 @@ from luci_scheduler.ports import Found
 
 __all__ = ["cancel_or_leave", "leave_to_cleanup", "on_cleanup_task"]
 
-_CLEANED = "The build service has answered: no build of this invocation is left running"
+_CLEANED = "The build service has answered: no unwatched build of this invocation is left running"
 _REFUSED = "The build service has refused to cancel what this invocation may have left running - {}"
 _GIVEN_UP = "The build service has not answered for as long as a build can live, nothing is looked for any more"
 
@@ -34,11 +36,13 @@ def cancel_or_leave(runtime: Runtime, controller: Controller, known: Controller 
     except PermanentError as error:
         controller.log(f"Fatal error when aborting the invocation - {error}")
     except TransientError as error:
-        controller.invocation = _left(runtime, invocation, error)
+        controller.invocation = _left(runtime, invocation, first_cleanup(runtime.clock.now()), error)
 
 
-def leave_to_cleanup(runtime: Runtime, found: Found[Invocation], error: TransientError, key: str) -> None:
-    """Record a cleanup in the document of an invocation that has ended already, for a build that came to light later.
+def leave_to_cleanup(
+    runtime: Runtime, found: Found[Invocation], task_data: Mapping[str, Any], error: TransientError, key: str
+) -> None:
+    """Record the cleanup of a build that came to light when its invocation had ended already, or had another one.
 
     Raises:
         ComeAgainError: the race for the document was lost too often.
@@ -46,9 +50,9 @@ def leave_to_cleanup(runtime: Runtime, found: Found[Invocation], error: Transien
     """
     current: Found[Invocation] | None = found
     for _ in range(runtime.limits.races):
-        if current is None or not current.value.status.is_final or current.value.cleanup:
+        if current is None or current.value.cleanup:
             return
-        left = _left(runtime, current.value, error)
+        left = _left(runtime, current.value, first_cleanup(runtime.clock.now(), task_data), error)
         try:
             runtime.store.commit([log_update(runtime, current, runtime.stamped(left, f"{key}/cleanup"), "")])
         except StoreConflictError:
@@ -61,7 +65,7 @@ def leave_to_cleanup(runtime: Runtime, found: Found[Invocation], error: Transien
 def on_cleanup_task(
     runtime: Runtime, job_id: JobId, invocation_id: InvocationId, attempts: int, created: Instant, key: str
 ) -> None:
-    """Look up and cancel what an invocation that has ended may have left running; safe to repeat.
+    """Look up and cancel the build that an invocation may have left running; safe to repeat.
 
     Where the build service still does not answer, the next try is recorded, until no build can be alive any more.
 
@@ -72,7 +76,7 @@ def on_cleanup_task(
     answers = Answers()
     for _ in range(runtime.limits.races):
         found = runtime.store.invocation(job_id, invocation_id)
-        if found is None or not found.value.status.is_final:
+        if found is None or not (found.value.status.is_final or found.value.cleanup):
             _ahead_of_its_commit(runtime, job_id, invocation_id, created)
             return
         cleanup = found.value.cleanup
@@ -87,12 +91,10 @@ def on_cleanup_task(
     raise ComeAgainError(f"invocation {invocation_id} of {job_id} changes too fast to record its cleanup")
 
 
-def _left(runtime: Runtime, invocation: Invocation, error: TransientError) -> Invocation:
-    now = runtime.clock.now()
-    cleanup = first_cleanup(now)
+def _left(runtime: Runtime, invocation: Invocation, cleanup: Cleanup, error: TransientError) -> Invocation:
     about = {"job_id": invocation.job_id, "invocation_id": str(invocation.id)}
     logger.warning("build_left_running", **about, error=str(error))
-    runtime.offer(cleanup_task(invocation, cleanup, now))
+    runtime.offer(cleanup_task(invocation, cleanup, runtime.clock.now()))
     return replace(invocation, cleanup=cleanup)
 
 
@@ -100,6 +102,7 @@ def _tried(runtime: Runtime, controller: Controller, cleanup: Cleanup) -> tuple[
     """Return what is left to do after another try, and the line that the debug log gets about it."""
     invocation, now = controller.invocation, runtime.clock.now()
     about = {"job_id": invocation.job_id, "invocation_id": str(invocation.id)}
+    controller.invocation = replace(invocation, task_data=cleanup.task_data or invocation.task_data)
     try:
         runtime.manager(invocation.task).abort(controller)
     except PermanentError as error:

@@ -170,7 +170,7 @@ def _disown(runtime: Runtime, controller: Controller, current: Found[Invocation]
     except PermanentError as error:
         logger.warning("launch_refused", job_id=ours.job_id, invocation_id=str(ours.id), error=str(error))
     except TransientError as error:
-        leave_to_cleanup(runtime, current, error, key)
+        leave_to_cleanup(runtime, current, ours.task_data, error, key)
 
 
 def _attempt(runtime: Runtime, controller: Controller) -> None:

@@ -130,9 +130,15 @@ class Runtime:
 
 
 def _next_due(invocation: Invocation) -> Instant | None:
+    due, cleanup = _due_without_cleanup(invocation), invocation.cleanup
+    if cleanup is None:
+        return due
+    return cleanup.next_try if due is None else min(due, cleanup.next_try)
+
+
+def _due_without_cleanup(invocation: Invocation) -> Instant | None:
     if invocation.status.is_final:
-        cleanup = invocation.cleanup.next_try if invocation.cleanup else None
-        return invocation.finished if invocation.has_undispatched else cleanup
+        return invocation.finished if invocation.has_undispatched else None
     if invocation.claim_until is not None:
         return invocation.claim_until
     if invocation.pending_timers:

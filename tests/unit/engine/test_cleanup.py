@@ -68,7 +68,7 @@ def test_the_build_is_canceled_when_buildbucket_answers_again() -> None:
     (invocation,) = world.invocations()
     assert world.buildbucket.canceled == list(world.buildbucket.builds)
     assert (invocation.cleanup, invocation.next_due, invocation.mutations) == (None, None, before.mutations)
-    assert "no build of this invocation is left running" in world.log()
+    assert "no unwatched build of this invocation is left running" in world.log()
     assert "cleanup_done" in _names(events)
     assert not world.queue.tasks
     assert world.store.job(JOB).value.active_invocations == ()  # type: ignore[union-attr]
@@ -147,6 +147,41 @@ def test_an_overtaken_launch_whose_build_cannot_be_canceled_leaves_it_to_a_clean
     world.tick(10)
     assert world.buildbucket.canceled == list(world.buildbucket.builds)
     assert world.invocations()[0].cleanup is None
+
+
+def test_a_launch_that_was_overtaken_by_another_build_leaves_its_own_to_a_cleanup() -> None:
+    """The invocation runs with the build of the next attempt; the lost one is canceled by its ID, and the other one is not."""
+    world = World()
+    world.buildbucket.forgets = True
+    build = world.buildbucket._ScheduleBuild
+
+    def stall(request: Any) -> Any:
+        made = build(request)
+        world.buildbucket._ScheduleBuild = build  # type: ignore[method-assign]
+        search, world.buildbucket._SearchBuilds = world.buildbucket._SearchBuilds, lambda _: {}  # type: ignore[method-assign]
+        world.clock.advance(76 * SECOND)
+        (invocation,) = world.invocations()
+        world.run_task(launch_task(invocation, world.clock.now(), world.clock.now()), "another")
+        world.buildbucket._SearchBuilds = search  # type: ignore[method-assign]
+        world.buildbucket.faults = [DOWN] * 2
+        return made
+
+    world.buildbucket._ScheduleBuild = stall  # type: ignore[method-assign]
+    world.commit()
+    (invocation,) = world.invocations()
+    (lost,) = set(world.buildbucket.builds) - {invocation.task_data["build_id"]}
+    assert invocation.status is Status.RUNNING
+    assert invocation.cleanup is not None
+    assert invocation.next_due == invocation.cleanup.next_try
+    world.queue.purge()
+    world.clock.advance(3 * MINUTE)
+    for _ in range(6):
+        world.run_task(Task("sweep", {"created": world.clock.now()}, world.clock.now()), "sweep")
+        world.tick(60)
+    (invocation,) = world.invocations()
+    assert (invocation.status, invocation.cleanup) == (Status.RUNNING, None)
+    assert world.buildbucket.canceled == [lost]
+    assert invocation.pending_timers[0].eta == invocation.next_due
 
 
 def test_an_abort_waits_ten_minutes_for_a_running_build() -> None:

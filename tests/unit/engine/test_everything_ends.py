@@ -286,4 +286,4 @@ def test_a_build_left_running_is_canceled_when_buildbucket_answers_again(state: 
     assert set(outside.model.live).isdisjoint(build.id for build in ours)
     assert invocation.cleanup is None
     assert invocation.next_due is None
-    assert not ours or "no build of this invocation is left running" in outside.world.log()
+    assert not ours or "no unwatched build of this invocation is left running" in outside.world.log()
