@@ -279,7 +279,7 @@ class _Teller:
         claim = self._pass_until(entries[1].at)
         takes, answers = self._asked(entries)
         if any(entry.text.startswith(_FINISHED) for entry in entries) and not _has_build(entries):
-            # Before it fails, a launch looks for a build that it may have made after all; the log tells only how long that took.
+            # Before it fails, a launch looks for a build that it may have made after all; the log has only the time that it took.
             takes["call"].append(self._pass_until(self._invocation.finished or self._now))
             answers.append({"reply": {}})
         if any(entry.text == "The invocation will be retried" for entry in entries):

@@ -32,7 +32,7 @@ class Cleanup:
     attempts: int = 0
     """How often that has failed since; names the task that the document waits for."""
     task_data: Mapping[str, Any] = field(default_factory=dict)
-    """What leads to the build where the invocation itself does not have it; empty: the invocation's own, or a look-up."""
+    """The build's own task data; empty: the invocation's data lead to the build, or a look-up by its tags does."""
 
 
 def first_cleanup(now: Instant, task_data: Mapping[str, Any] | None = None) -> Cleanup:

@@ -18,7 +18,7 @@ def plain_pause(attempts: int, shortest: int, longest: int) -> int:
 
 
 def throttled_pause(plain: int, retry_after: int, draw: int) -> int:
-    """Return the pause after a refusal for a quota: the plain one or what the server asks for, spread over its double.
+    """Return the pause after a refusal for a quota: the plain one or the one that the server asks for, spread over its double.
 
     Launches that were refused together would else come again together.
 

@@ -90,10 +90,10 @@ def abort_running(runtime: Runtime, controller: Controller, who: str) -> None:
     """Abort the external task of an invocation that nobody is launching, and set the status.
 
     An invocation whose build is not known ends at once; a running one waits for its build's cancellation, for
-    ``Limits.abort_patience`` from the request. What may run after that is left to a cleanup.
+    ``Limits.abort_patience`` from the request. A build that may run after that is left to a cleanup.
 
     Raises:
-        TransientError: the external task still runs; nothing is to be written.
+        TransientError: the external task still runs; the caller writes nothing.
     """
     invocation = controller.invocation
     controller.log(abort_line(runtime.era_of(invocation.task), who))

@@ -21,7 +21,7 @@ from luci_scheduler.ports import Found
 __all__ = ["cancel_or_leave", "leave_to_cleanup", "on_cleanup_task"]
 
 _CLEANED = "The build service has answered: no unwatched build of this invocation is left running"
-_REFUSED = "The build service has refused to cancel what this invocation may have left running - {}"
+_REFUSED = "The build service has refused to cancel the build that this invocation may have left running - {}"
 _GIVEN_UP = "The build service has not answered for as long as a build can live, nothing is looked for any more"
 
 
@@ -99,7 +99,7 @@ def _left(runtime: Runtime, invocation: Invocation, cleanup: Cleanup, error: Tra
 
 
 def _tried(runtime: Runtime, controller: Controller, cleanup: Cleanup) -> tuple[Cleanup | None, str]:
-    """Return what is left to do after another try, and the line that the debug log gets about it."""
+    """Try again; return the record for the next try, if one is due, and the line for the debug log, if there is news."""
     invocation, now = controller.invocation, runtime.clock.now()
     about = {"job_id": invocation.job_id, "invocation_id": str(invocation.id)}
     controller.invocation = replace(invocation, task_data=cleanup.task_data or invocation.task_data)

@@ -101,7 +101,7 @@ class Runtime:
     def offer(self, task: Task) -> None:
         """Put a task on the queue for which a document has, or is about to get, its ``next_due``.
 
-        Where the queue does not take it the sweep does what the document says is due: nothing is raised.
+        Where the queue refuses it, nothing is raised: the sweep finds the document overdue and carries the task out.
         """
         try:
             self.queue.enqueue(task)

@@ -1,7 +1,7 @@
-"""The sweep: whatever is overdue is put on the queue again, from what the documents themselves say is due.
+"""The sweep: it puts overdue tasks on the queue again, made from the documents, which say when each is due.
 
-Cloud Scheduler calls the sweep itself, so that it goes on while the queue does not: it carries out what the queue refuses, and
-what has been overdue for an hour although the queue took it.
+Cloud Scheduler calls the sweep itself, so that it goes on while the queue does not. It carries out the tasks that the queue
+refuses, and those that have been overdue for an hour although the queue took them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _AND_AGAIN = 30  # graces, an hour: the queue retries for ever, so in a long out
 
 
 CARRYING_OUT = 60 * SECOND
-"""How long one sweep carries tasks out itself, one after the other; what it does not reach the next sweep finds."""
+"""How long one sweep carries tasks out itself, one after the other; the next sweep finds the tasks that are left over."""
 
 CarryOut = Callable[[Task], None]
 
@@ -57,7 +57,7 @@ class Swept:
 def sweep(runtime: Runtime, after: Overdue | None = None, carry_out: CarryOut | None = None) -> Swept:
     """Put everything that is overdue by more than the grace on the queue again; safe to repeat.
 
-    What the queue refuses, or has not brought for an hour, is handed to ``carry_out``, for a minute in all. Nothing else writes.
+    ``carry_out`` gets the tasks that the queue refuses or has not delivered for an hour, for a minute in all. Nothing else writes.
 
     However much is overdue all of it is reached: what there is no time for is left to a task that goes on ``after`` where this
     one ends, among the invocations or, if that names none, among the jobs. Without ``after`` both are swept.
@@ -137,7 +137,7 @@ class _Broom:
         self._left: list[Task] = []
 
     def put(self, task: Task, due: Instant) -> None:
-        """Put a task on the queue, and keep it where the queue refuses it or has not brought it for an hour."""
+        """Put a task on the queue, and keep it where the queue refuses it or has not delivered it for an hour."""
         self._enqueue(_named(self._runtime, task, due, self.now))
         is_late = self.now - due >= _AND_AGAIN * max(SECOND, self._runtime.limits.sweep_grace)
         if (is_late or self._is_refused) and len(self._left) < self._runtime.limits.sweep_batch:
@@ -155,7 +155,7 @@ class _Broom:
             logger.warning("task_left_to_sweep", task=task.kind, error=str(error))
 
     def carry_out(self) -> None:
-        """Carry out what was kept, one task after the other, until the time is up."""
+        """Carry out the kept tasks, one after the other, until the time is up."""
         carry_out, clock = self._carry_out, self._runtime.clock
         until = Instant(clock.now() + CARRYING_OUT)
         if carry_out is None:

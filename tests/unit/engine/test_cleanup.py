@@ -109,11 +109,13 @@ def test_a_refused_cleanup_ends() -> None:
         world.tick(60)
     assert "cleanup_gave_up" in _names(events)
     assert world.invocations()[0].cleanup is None
-    assert "has refused to cancel what this invocation may have left running - failed to look up" in world.log()
+    assert (
+        "has refused to cancel the build that this invocation may have left running - failed to look up" in world.log()
+    )
 
 
 def test_a_cleanup_task_ahead_of_its_commit_comes_again_then_is_dropped() -> None:
-    """For five minutes; a stale one does nothing, and neither does one for an invocation that nobody knows."""
+    """For five minutes; a stale one asks Buildbucket for nothing."""
     world = World()
     world.commit()
     (invocation,) = world.invocations()
@@ -336,7 +338,7 @@ def test_the_sweep_carries_out_what_the_queue_has_not_brought_for_an_hour(minute
 
 
 def test_the_sweep_carries_out_tasks_for_a_minute() -> None:
-    """What it does not reach, the next sweep finds; one that fails does not keep the others."""
+    """The next sweep finds the tasks that are left over; a task that fails does not keep the others."""
     world = _overdue_checks(65)
     answer = world.buildbucket._GetBuild
 
@@ -355,7 +357,7 @@ def test_the_sweep_carries_out_tasks_for_a_minute() -> None:
 
 
 def test_a_queue_that_refuses_keeps_no_outcome_from_being_recorded() -> None:
-    """The document holds what is due: a retry, a check, the tick of a schedule, and the sweep finds it."""
+    """The document holds the retry and the check that are due, and the sweep finds them."""
     world = World()
 
     def refuse(_: Task) -> None:

@@ -39,7 +39,7 @@ class Died(BaseException):
 
 @dataclass
 class Outside:
-    """What the scheduler depends on; each part can go silent."""
+    """The services that the scheduler depends on; each can go silent."""
 
     world: World
     model: Model
@@ -225,7 +225,7 @@ STATES: dict[str, tuple[Callable[[Outside], None], Callable[[Outside], bool]]] =
 }
 
 QUICK = HOUR + 10 * MINUTE
-"""A build of half an hour, a tick within an hour, and what the sweep takes."""
+"""A build of half an hour, a tick within an hour, and the time of the sweep."""
 
 
 def _bound(dependency: str, state: str) -> int:

@@ -36,6 +36,23 @@ def test_three_hundred_launches_against_a_quota_of_ten_a_second(retry_after: int
     assert attempts < 15
 
 
+@pytest.mark.parametrize(("retry_after", "least", "most"), [(0, 5, 10), (120, 120, 240), (1_000_000, 3600, 7200)])
+def test_a_throttled_launch_waits_as_long_as_the_server_asks(retry_after: int, least: int, most: int) -> None:
+    """At least that long, up to an hour, and at most twice as long; the sweep knows the same time."""
+    world = World()
+    world.buildbucket.faults = [
+        BuildbucketError(
+            "RESOURCE_EXHAUSTED", "quota", transient=True, throttled=True, retry_after=retry_after * SECOND
+        )
+    ]
+    world.commit()
+    (task,) = world.queue.tasks
+    (invocation,) = world.invocations()
+    assert least * SECOND <= task.eta - world.clock.now() < most * SECOND
+    assert invocation.next_due == task.eta
+    assert "The invocation will be retried" in world.log()
+
+
 def test_a_quota_that_never_gives_way_ends_the_launch() -> None:
     """The attempts are counted as others are, and last longer: seven hours at least."""
     world = World()
@@ -51,7 +68,7 @@ def test_a_quota_that_never_gives_way_ends_the_launch() -> None:
 
 
 def test_pauses() -> None:
-    """The plain pause is the original's; a throttled one is that or what the server asks for, spread over its double."""
+    """The plain pause is the original's; a throttled one is that or the one that the server asks for, spread over its double."""
     assert [plain_pause(n, 5, 600) for n in (1, 2, 3, 8, 50)] == [5, 10, 20, 600, 600]
     assert [throttled_pause(10, 0, draw) for draw in (0, 9, 10, 25)] == [10, 19, 10, 15]
     assert [throttled_pause(10, 70, draw) for draw in (3, 69, 70)] == [73, 139, 70]

@@ -78,7 +78,7 @@ def common_tags(given: LaunchInput) -> list[tuple[str, str]]:
 
 
 def our_tags(given: LaunchInput) -> dict[str, str]:
-    """Return the tags that tell a build of the invocation from every other build."""
+    """Return the tags that only a build of the invocation has."""
     return {"scheduler_invocation_id": str(given.invocation_id), "scheduler_job_id": given.job_id}
 
 

@@ -67,5 +67,5 @@ def announce_topic(given: LaunchInput, log: Log) -> None:
 
 
 def messages(value: Any) -> list[Mapping[str, Any]]:
-    """Return the messages of a list in an answer; what is no list, or no message in it, is left out."""
+    """Return the messages of a list in an answer; other values are left out."""
     return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []

@@ -1,4 +1,4 @@
-"""JSON of protocol buffers has several spellings for one value; answers of v2 are read in the one that Go prints."""
+"""JSON of protocol buffers has several spellings for one value; this module turns answers of v2 into the one that Go prints."""
 
 from __future__ import annotations
 
