@@ -167,6 +167,8 @@ class _Broom:
                 carry_out(task)
             except SchedulerError as error:
                 logger.warning("swept_in_vain", task=task.kind, error=str(error))
+            except Exception:  # noqa: BLE001 - logged with its stack; the tasks behind it are carried out all the same
+                logger.exception("unexpected_error", task=task.kind)
 
 
 def _named(runtime: Runtime, task: Task, due: Instant, now: Instant) -> Task:

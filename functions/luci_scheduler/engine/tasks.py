@@ -19,7 +19,8 @@ from luci_scheduler.engine.launch import on_launch_task
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.engine.sweep import sweep
 from luci_scheduler.engine.watch import on_timer
-from luci_scheduler.ports import Overdue
+from luci_scheduler.ports import Overdue, Task
+from luci_scheduler.tracing import current_trace, isolated
 
 __all__ = ["TASK_KINDS", "on_task"]
 
@@ -131,10 +132,15 @@ def _sweep(payload: Payload) -> Step:
     after = Overdue(Instant(int(place["due"])), _job_id(place), _invocation_id(place)) if place else None
 
     def step(runtime: Runtime, key: str) -> None:
-        swept = sweep(runtime, after, lambda task: on_task(runtime, task.kind, task.payload, key))
+        swept = sweep(runtime, after, lambda task: _carry_out(runtime, task, key))
         logger.info("sweep_done", invocations=swept.invocations, jobs=swept.jobs, tasks=swept.tasks)
 
     return step
+
+
+def _carry_out(runtime: Runtime, task: Task, key: str) -> None:
+    """Carry out a task within another one's delivery; the lines that follow are not about it."""
+    isolated(lambda: on_task(runtime, task.kind, task.payload, key), current_trace(), kind=task.kind)
 
 
 _KINDS: Mapping[str, Callable[[Payload], Step]] = {

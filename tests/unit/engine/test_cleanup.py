@@ -351,9 +351,28 @@ def test_the_sweep_carries_out_tasks_for_a_minute() -> None:
     world.buildbucket._GetBuild = slow  # type: ignore[method-assign]
     _sweep(world)
     assert _ended(world) == 1
+    assert "job_id" not in structlog.contextvars.get_contextvars()
     for _ in range(4):
         _sweep(world)
     assert _ended(world) == len(NAMES) - 1
+
+
+def test_a_fault_in_one_task_does_not_keep_the_sweep_from_the_others() -> None:
+    """It is logged with its stack; the sweep comes to its end."""
+    world = _overdue_checks(65)
+    answer = world.buildbucket._GetBuild
+
+    def faulty(request: Any) -> Any:
+        if request["id"] == "9000":
+            raise ZeroDivisionError
+        return answer(request)
+
+    world.buildbucket._GetBuild = faulty  # type: ignore[method-assign]
+    with structlog.testing.capture_logs() as events:
+        _sweep(world)
+    assert _ended(world) == len(NAMES) - 1
+    assert [event["task"] for event in events if event["event"] == "unexpected_error"] == ["timer"]
+    assert "sweep_done" in _names(events)
 
 
 def test_a_queue_that_refuses_keeps_no_outcome_from_being_recorded() -> None:
