@@ -33,7 +33,7 @@ __all__ = ["BUDGET", "CARRYING_OUT", "Swept", "sweep"]
 
 
 BUDGET = 200 * SECOND
-"""How long one sweep takes up invocations, and how long jobs: both fit into the ten minutes that a task may take."""
+"""How long one sweep takes up invocations, and how long jobs: with ``CARRYING_OUT`` both fit into a task's ten minutes."""
 
 _AGAIN = 5  # graces, ten minutes as set: by then a task has come, or is being retried, or is lost
 _AND_AGAIN = 30  # graces, an hour: the queue retries for ever, so in a long outage whatever is added stays
