@@ -55,7 +55,17 @@ ROWS = (
     Row(
         "Launch retries",
         (f"{_FAILING}::test_fifty_failures_end_the_invocation", f"{_FAILING}::test_backoff_doubles_to_ten_minutes"),
-        "attempts are counted in the document, not by the queue; a build that a failed attempt may have made is looked for",
+        "attempts are counted in the document, not by the queue; a build that a failed attempt may have made is looked for; a refusal for a quota is retried",
+    ),
+    Row(
+        "Launch that gives up",
+        ("unit/engine/test_everything_ends.py::test_everything_ends", "unit/engine/test_cleanup.py::test_the_build_is_canceled_when_buildbucket_answers_again"),
+        "a build that may exist is canceled, at the first attempt, too; where Buildbucket does not answer, a cleanup cancels it later",
+    ),
+    Row(
+        "Silent Buildbucket",
+        ("unit/engine/test_cleanup.py::test_silence_ends_a_running_invocation_only_after_the_life_of_any_build",),
+        "a running invocation fails after six days without an answer; the original asks for ever",
     ),
     Row(
         "Launch conflict",
@@ -71,7 +81,7 @@ ROWS = (
     Row(
         "Abort RUNNING",
         (f"{_OPERATIONS}::test_abort_of_a_running_invocation", "unit/api/test_actions.py::test_aborting_five_times_at_once_cancels_one_build"),
-        "pages and API put the abort on the queue and answer at once: a look right afterwards may still show RUNNING",
+        "pages and API put the abort on the queue and answer at once: a look right afterwards may still show RUNNING; where Buildbucket does not answer, the invocation ends ten minutes after the request, and a cleanup cancels the build",
     ),
     Row("Abort STARTING (HEAD)", (f"{_OPERATIONS}::test_abort_while_starting",), "in both eras; the build is canceled as soon as its ID is known"),
     Row("Async abort during retry", (f"{_FAILING}::test_abort_of_a_retrying_invocation_looks_for_the_build", f"{_PARITY}::test_an_abort_before_the_launch_skips_it")),

@@ -209,6 +209,7 @@ def _authorizations(functions: Site, audience: str) -> Callable[[Hostile], dict[
 NOW = 1_772_366_400 * 10**9
 TASKS: dict[str, dict[str, Any]] = {
     "abort": {"job": JOB, "invocation": "16", "created": NOW, "who": "user:a@b.c", "reason": "r"},
+    "cleanup": {"job": JOB, "invocation": "16", "attempts": 0, "created": NOW},
     "cron": {"job": JOB, "nonce": 1, "generation": 1, "created": NOW},
     "deferred": {"deferred": "trigger-0123456789abcdef", "tries": 0, "created": NOW},
     "dispatch": {"job": JOB, "invocation": "16", "mutation": 1, "created": NOW},

@@ -106,7 +106,15 @@ def _mutated(change: Any, stack: Emulators | None) -> Played:
     return play(read_scenario(document, config), stack)
 
 
+def _retag(document: Any, old: str, new: str) -> None:
+    """Let Buildbucket's answers have the tags of the changed request: a launch does not believe those of another build."""
+    for answer in (answer for delivery in document["deliveries"] for answer in delivery["answers"]):
+        if "tags" in (build := answer["reply"]["build"]):
+            build["tags"] = [tag.replace(old, new) for tag in build["tags"]]
+
+
 def _rename(document: Any, config: str) -> str:
+    _retag(document, "mac-rel", "linux-rel")
     return config.replace('"mac-rel"', '"linux-rel"')
 
 
@@ -124,6 +132,7 @@ def _slower_enqueue(document: Any, config: str) -> None:
 
 def _other_suffix(document: Any, config: str) -> None:
     document["chance"]["suffixes"] = [1]
+    _retag(document, "9020353019805130176", "9020353019804385296")
 
 
 def _failed(document: Any, config: str) -> None:

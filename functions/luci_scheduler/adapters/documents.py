@@ -19,6 +19,7 @@ from urllib.parse import quote, unquote
 
 import structlog
 
+from luci_scheduler.core.cleanup import Cleanup
 from luci_scheduler.core.cron_machine import CronState
 from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.errors import PermanentError
@@ -187,6 +188,7 @@ def decode_invocation(job_id: JobId, invocation_id: InvocationId, document: Mapp
                 "triggered_jobs": tuple(values["triggered_jobs"]),
                 "pending_timers": tuple(Timer(**_known(Timer, item)) for item in values["pending_timers"]),
                 "handled_notifications": tuple(values["handled_notifications"]),
+                "cleanup": Cleanup(**_known(Cleanup, values["cleanup"])) if values.get("cleanup") else None,
                 "next_due": document.get("next_due"),
                 "expires": _instant(document.get("expire_at")),
             },
@@ -452,7 +454,7 @@ def _plain(value: Any) -> Any:
             return trigger_to_json(value)
         case TaskDefinition():
             return {"kind": value.kind, "fields": dict(value.fields)}
-        case Timer() | TriggeringPolicy() | JobDefinition() | CronState():
+        case Timer() | Cleanup() | TriggeringPolicy() | JobDefinition() | CronState():
             return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
         case tuple():
             return [_plain(item) for item in value]

@@ -44,6 +44,7 @@ _QUEUED = "New invocation is queued and will start shortly"
 _NOTIFIED = "Received PubSub notification"
 _HANDLING = "Handling timer "
 _GIVING_UP = "Too many attempts, giving up"
+_THROTTLED = re.compile(r"Failed to .* - (RESOURCE_EXHAUSTED|HTTP 429)\b")
 _FINISHED = "Invocation finished in "
 _REQUEST = "Buildbucket request:\n"
 _CUT = "--- the log has been cut here ---"
@@ -280,7 +281,15 @@ class _Teller:
             raise NotReplayableError("it is still being launched")
         claim = self._pass_until(entries[1].at)
         takes, answers = self._asked(entries)
+        if any(entry.text.startswith(_FINISHED) for entry in entries) and not _has_build(entries):
+            # Before it fails, a launch looks for a build that it may have made after all; the log has only the time that it took.
+            takes["call"].append(self._pass_until(self._invocation.finished or self._now))
+            answers.append({"reply": {}})
         if any(entry.text == "The invocation will be retried" for entry in entries):
+            if any(_THROTTLED.match(entry.text) for entry in entries):
+                raise NotReplayableError(
+                    "a launch was refused for a quota: the pause before the next one was drawn by chance"
+                )
             shift = min(self._attempt - 1, 20)
             pause = min(self._limits.retry_backoff_min << shift, self._limits.retry_backoff_max)
             self._due = _kept(self._now + pause)
@@ -324,6 +333,10 @@ def _seconds(line: str) -> int:
         raise NotReplayableError(f"the time of a status check is no whole number of seconds: {line!r}")
     hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return hours * 3600 + minutes * 60 + seconds
+
+
+def _has_build(entries: Sequence[_Entry]) -> bool:
+    return any(entry.text.startswith("Task URL: ") for entry in entries)
 
 
 def _is_answer(text: str) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from luci_scheduler.core.cleanup import Cleanup
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.job import TaskDefinition
@@ -87,6 +88,8 @@ class Invocation:
     """Who asked for an abort; set while it cannot be carried out at once, too; outside the mutation counter."""
     abort_reason: str = ""
     """Why, in the words of whoever asked for the abort."""
+    abort_requested_at: Instant | None = None
+    """When the abort was asked for; None if it was not, or if an older version recorded it."""
     view_url: str = ""
     task_data: Mapping[str, Any] = field(default_factory=dict)
     """The manager's own; buildbucket: ``{"build_id": "<decimal>"}``."""
@@ -99,7 +102,9 @@ class Invocation:
     handled_notifications: tuple[str, ...] = ()
     """Message IDs of the latest notifications that were acted on: a redelivery writes nothing."""
     next_due: Instant | None = None
-    """When the sweep looks at it; None only when it is final."""
+    """When the sweep looks at it; None only when it is final and nothing is left to do for it."""
+    cleanup: Cleanup | None = None
+    """The build that may run on unwatched, as the build service did not answer; None where none is known of, and at first."""
     expires: Instant | None = None
     """When the store may delete it; None until it is final."""
     trace: str = ""

@@ -10,6 +10,7 @@ from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.engine.advance import launch_all
+from luci_scheduler.engine.cleanup import cancel_or_leave
 from luci_scheduler.engine.finish import abort_line, commit_outcome
 from luci_scheduler.engine.outbox import abort_task
 from luci_scheduler.engine.runtime import Runtime, logger
@@ -38,7 +39,8 @@ def abort_invocation(
         if found.value.status.is_final or found.value.abort_requested_by:
             return
         try:
-            asked = replace(found.value, abort_requested_by=who, abort_reason=reason)
+            now = runtime.clock.now()
+            asked = replace(found.value, abort_requested_by=who, abort_reason=reason, abort_requested_at=now)
             # A launch that is under way would lose the build that it asks for; where there is none it just loses the race.
             must_wait = asked.status.is_initial and asked.task.is_multistage
             successors = None if must_wait else _abort_now(runtime, Found(asked, found.version), answers, key)
@@ -87,18 +89,30 @@ def on_abort_task(runtime: Runtime, job_id: JobId, invocation_id: InvocationId, 
 def abort_running(runtime: Runtime, controller: Controller, who: str) -> None:
     """Abort the external task of an invocation that nobody is launching, and set the status.
 
+    An invocation whose build is not known ends at once; a running one waits for its build's cancellation, for
+    ``Limits.abort_patience`` from the request. A build that may run after that is left to a cleanup.
+
     Raises:
-        TransientError: the external task may still run; nothing is to be written.
+        TransientError: the external task still runs; the caller writes nothing.
     """
     invocation = controller.invocation
     controller.log(abort_line(runtime.era_of(invocation.task), who))
-    if invocation.attempts:  # an invocation whose launch was never claimed has no external task
+    if _may_wait(runtime, invocation):
         try:
             runtime.manager(invocation.task).abort(controller)
         except PermanentError as error:
             controller.log(f"Fatal error when aborting the invocation - {error}")
+    elif invocation.attempts:  # an invocation whose launch was never claimed has no external task
+        cancel_or_leave(runtime, controller)
     if not controller.invocation.status.is_final:
         controller.set_status(Status.ABORTED)
+
+
+def _may_wait(runtime: Runtime, invocation: Invocation) -> bool:
+    asked = invocation.abort_requested_at
+    if asked is None or invocation.status.is_initial:
+        return False
+    return runtime.clock.now() < asked + runtime.limits.abort_patience
 
 
 def _abort_now(
@@ -119,6 +133,6 @@ def _abort_now(
 def _mark(runtime: Runtime, found: Found[Invocation], key: str) -> None:
     """Leave a task that will abort, and the mark that whoever handles the invocation next obeys."""
     now = runtime.clock.now()
-    runtime.queue.enqueue(abort_task(found.value, now))
+    runtime.offer(abort_task(found.value, now))
     marked = runtime.stamped(found.value, f"{key}/mark")
     runtime.store.commit([UpdateInvocation(marked, found.version)])

@@ -111,7 +111,7 @@ def allocate(
         # Something was cut off, or what would have started was refused. Neither the end of an invocation nor another trigger
         # need ever come: the job's document asks for the rest.
         changed = replace(changed, triage_due=now)
-        runtime.queue.enqueue(triage_task(job.id, now))
+        runtime.offer(triage_task(job.id, now))
     return Allocation(
         job=changed,
         invocations=tuple(invocations),

@@ -13,13 +13,13 @@ from dataclasses import replace
 
 from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.deferred import KEPT, Deferred, deferred_id
-from luci_scheduler.core.errors import StoreConflictError, TransientError
+from luci_scheduler.core.errors import StoreConflictError
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import trigger_to_json
 from luci_scheduler.engine.outbox import deferred_task
-from luci_scheduler.engine.runtime import Runtime, logger
+from luci_scheduler.engine.runtime import Runtime
 from luci_scheduler.ports import PutDeferred
 
 __all__ = ["abort_work", "commit_work", "defer", "defer_all", "emit_work", "enqueue", "trigger_work"]
@@ -59,10 +59,7 @@ def defer_all(runtime: Runtime, works: Sequence[Deferred]) -> None:
 
 def enqueue(runtime: Runtime, work: Deferred) -> None:
     """Put the task of recorded work on the queue; if the queue refuses, the sweep does it later."""
-    try:
-        runtime.queue.enqueue(deferred_task(work, runtime.clock.now()))
-    except TransientError as error:
-        logger.warning("deferred_not_enqueued", deferred=work.id, task=work.kind, error=str(error))
+    runtime.offer(deferred_task(work, runtime.clock.now()))
 
 
 def trigger_work(

@@ -8,20 +8,21 @@ from dataclasses import replace
 from luci_scheduler.core import debug_log
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import ComeAgainError, StoreConflictError
+from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
-from luci_scheduler.core.invocation import Invocation
+from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.sizes import log_limits
 from luci_scheduler.core.triage import may_triage
 from luci_scheduler.engine.allocation import PENDING_READ, Allocation, allocate, commit_allocation
 from luci_scheduler.engine.jobs import put_job, rewound
-from luci_scheduler.engine.outbox import dispatch_task
+from luci_scheduler.engine.outbox import dispatch_task, launch_task
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.engine.waiting import look_again
 from luci_scheduler.managers.controller import Controller
 from luci_scheduler.ports import Found, UpdateInvocation, Write
 
-__all__ = ["abort_line", "commit_outcome", "reread"]
+__all__ = ["abort_line", "commit_outcome", "log_update", "reread"]
 
 
 def abort_line(era: Era, who: str) -> str:
@@ -39,19 +40,20 @@ def commit_outcome(
 ) -> Sequence[Found[Invocation]]:
     """Commit what the controller holds; a final status also frees the job's slot and starts what waited.
 
-    Both are one commit, so that no crash separates them. Returns what was started: the caller launches it.
+    Both are one commit, so that no crash separates them. Returns what was started: the caller launches it. A commit of this
+    delivery that landed although the store said otherwise is recognized and not repeated.
 
     Raises:
         StoreConflictError: the invocation itself has changed since it was read; nothing was written: decide again.
         TransientError: nothing was written, or it is not known whether; a repeated delivery sees which.
     """
-    update = _update(runtime, found, runtime.stamped(controller.result(), key), controller.log_text)
+    update = log_update(runtime, found, runtime.stamped(controller.result(), key), controller.log_text)
     invocation = update.invocation
     if invocation.has_undispatched:
-        runtime.queue.enqueue(dispatch_task(invocation, runtime.clock.now()))
+        runtime.offer(dispatch_task(invocation, runtime.clock.now()))
     poller = () if controller.poller is None else (controller.poller,)
     if not invocation.status.is_final:
-        runtime.store.commit([update, *poller])
+        _commit_progress(runtime, update, poller)
         return ()
     successors = _commit_end(runtime, update, poller, key)
     logger.info(
@@ -65,7 +67,7 @@ def commit_outcome(
     return successors
 
 
-def _update(runtime: Runtime, found: Found[Invocation], invocation: Invocation, log: str) -> UpdateInvocation:
+def log_update(runtime: Runtime, found: Found[Invocation], invocation: Invocation, log: str) -> UpdateInvocation:
     """Return the write of an outcome: its lines are appended unread, but for the rare one that cuts a log grown too long."""
     log = debug_log.trim(log)  # as the store does: what it drops is not to count
     size = invocation.log_size + len(log.encode())
@@ -75,6 +77,16 @@ def _update(runtime: Runtime, found: Found[Invocation], invocation: Invocation, 
     stored = runtime.store.invocation_with_log(invocation.job_id, invocation.id)
     whole = debug_log.trim((stored[1] if stored else "") + log, cut_to)
     return UpdateInvocation(replace(invocation, log_size=len(whole.encode())), found.version, whole, replaces_log=True)
+
+
+def _commit_progress(runtime: Runtime, update: UpdateInvocation, poller: Sequence[Write]) -> None:
+    try:
+        runtime.store.commit([update, *poller])
+    except StoreConflictError:
+        current = reread(runtime, update.invocation)
+        if current is None or current.value.last_event != update.invocation.last_event:
+            raise
+        # The refused commit had landed under a lost answer: nothing is left to decide.
 
 
 def _commit_end(
@@ -92,7 +104,8 @@ def _commit_end(
         except StoreConflictError:
             current = reread(runtime, invocation)
             if current is not None and current.value.last_event == invocation.last_event:
-                # The refused commit had landed under a lost answer; its successors have their own ``next_due``.
+                # The refused commit had landed under a lost answer.
+                _leave_successors(runtime, invocation.job_id)
                 return ()
             if current is None or current.version != update.version:
                 raise
@@ -100,6 +113,15 @@ def _commit_end(
                 raise  # the poller's record has changed instead: another poll was quicker, decide again
             lost_at = job.version
     raise ComeAgainError(f"job {invocation.job_id} changes too fast to record the end of invocation {invocation.id}")
+
+
+def _leave_successors(runtime: Runtime, job_id: JobId) -> None:
+    """Leave the launches of invocations that nothing has launched yet to tasks; should that fail, the sweep finds them."""
+    found, now = runtime.store.job(job_id), runtime.clock.now()
+    active = found.value.active_invocations if found else ()
+    for invocation in runtime.store.invocations_by_id([(job_id, identifier) for identifier in active]):
+        if invocation.status is Status.STARTING and not invocation.attempts:
+            runtime.offer(launch_task(invocation, now, now))
 
 
 def _commit_with_job(

@@ -48,7 +48,7 @@ def _paused_at(job: Job) -> str:
 def with_tick(runtime: Runtime, change: JobChange, now: Instant) -> Job:
     """Put the tick of a changed job on the queue, and return the job as it is to be committed."""
     if change.tick is not None:
-        runtime.queue.enqueue(tick_task(change.job, change.tick, now))
+        runtime.offer(tick_task(change.job, change.tick, now))
     return change.job
 
 
@@ -119,6 +119,6 @@ def _change(runtime: Runtime, job_id: JobId, key: str, decide: Callable[[Job, In
             continue
         if job.triage_due is not None:
             # If this is lost the sweep asks again: the job's document says that a triage is due.
-            runtime.queue.enqueue(triage_task(job_id, runtime.clock.now()))
+            runtime.offer(triage_task(job_id, runtime.clock.now()))
         return True
     raise ComeAgainError(f"job {job_id} changes too fast to be changed")

@@ -1,7 +1,7 @@
 """Launch: claim an invocation, ask for its build, and record what came of it.
 
 One build per invocation: a launch is claimed by the commit that writes ``Starting the invocation``; nobody else asks
-while the claim lives; every attempt but the first first looks for the build of an earlier one (the manager's part).
+while the claim lives; every ask but the very first looks for the build of an earlier one before (the manager's part).
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from luci_scheduler.core.debug_log import format_line
 from luci_scheduler.core.errors import ComeAgainError, PermanentError, StoreConflictError, TransientError
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status
+from luci_scheduler.core.launch_backoff import plain_pause, throttled_pause
+from luci_scheduler.engine.cleanup import cancel_or_leave, leave_to_cleanup
 from luci_scheduler.engine.finish import abort_line, commit_outcome, reread
 from luci_scheduler.engine.outbox import launch_task
 from luci_scheduler.engine.runtime import Runtime, logger
@@ -31,7 +33,7 @@ def on_launch_task(runtime: Runtime, found: Found[Invocation], attempts: int, ke
     claim_until = invocation.claim_until
     if invocation.attempts == attempts + 1 and invocation.status.is_initial and claim_until and now < claim_until:
         # Perhaps this very task has claimed it and its process has died: somebody has to look when the claim ends.
-        runtime.queue.enqueue(launch_task(invocation, claim_until, now))
+        runtime.offer(launch_task(invocation, claim_until, now))
     if invocation.attempts != attempts:
         return ()
     return _launch_here(runtime, found, key, Answers())
@@ -56,13 +58,12 @@ def launch(
     is left to a task of the queue instead, so that a message never waits for it.
 
     Raises:
-        TransientError: store or queue failed before the launch was claimed; or the queue did not take the task that a
-            failure leaves for the claim's end: the sweep finds the invocation then.
+        TransientError: store or queue failed before the launch was claimed.
         ComeAgainError: the race for the document was lost too often.
     """
     if runtime.launch_time(found.value.task):
         now = runtime.clock.now()
-        runtime.queue.enqueue(launch_task(found.value, now, now))
+        runtime.offer(launch_task(found.value, now, now))
         return ()
     return _launch_here(runtime, found, key, answers or Answers())
 
@@ -79,7 +80,7 @@ def _launch_here(runtime: Runtime, found: Found[Invocation], key: str, answers: 
             "launch_interrupted", job_id=invocation.job_id, invocation_id=str(invocation.id), error=str(error)
         )
         # To another delivery the launch is under way until its claim ends: that is when somebody has to look.
-        runtime.queue.enqueue(launch_task(invocation, invocation.claim_until or now, now))
+        runtime.offer(launch_task(invocation, invocation.claim_until or now, now))
         return ()
 
 
@@ -89,7 +90,7 @@ def _claim(runtime: Runtime, found: Found[Invocation], key: str) -> Found[Invoca
         if not invocation.status.is_initial:
             return None
         if invocation.claim_until is not None and now < invocation.claim_until:
-            runtime.queue.enqueue(launch_task(invocation, invocation.claim_until, now))
+            runtime.offer(launch_task(invocation, invocation.claim_until, now))
             return None
         claimed = replace(
             invocation,
@@ -124,18 +125,18 @@ def _first_line(claimed: Invocation, max_attempts: int) -> str:
 def _carry_out(runtime: Runtime, claimed: Found[Invocation], key: str, answers: Answers) -> Sequence[Found[Invocation]]:
     found = claimed
     refused: tuple[Controller, PermanentError] | None = None
-    for round_ in range(runtime.limits.races):
+    for _ in range(runtime.limits.races):
         controller = runtime.controller(found.value, answers)
         if refused is not None:
             _fail_without_outcome(runtime, controller, *refused)
         else:
-            _attempt(runtime, controller, may_exist=round_ > 0 or found.value.attempts > 1)
+            _attempt(runtime, controller)
         try:
             return commit_outcome(runtime, found, controller, f"{key}/launch{claimed.value.attempts}")
         except StoreConflictError:
             again = reread(runtime, found.value)
-            if again is None or not again.value.status.is_initial or again.value.attempts != claimed.value.attempts:
-                _disown(runtime, controller, again)
+            if again is None or not _has_claim(again.value, claimed.value):
+                _disown(runtime, controller, again, key)
                 return ()
             found = again
         except PermanentError as error:
@@ -145,7 +146,13 @@ def _carry_out(runtime: Runtime, claimed: Found[Invocation], key: str, answers: 
     raise ComeAgainError(f"invocation {claimed.value.id} of {claimed.value.job_id} changes too fast to be recorded")
 
 
-def _disown(runtime: Runtime, controller: Controller, current: Found[Invocation] | None) -> None:
+def _has_claim(current: Invocation, claimed: Invocation) -> bool:
+    """Whether an invocation is still under the claim that this attempt has committed."""
+    is_same = (current.attempts, current.claim_until) == (claimed.attempts, claimed.claim_until)
+    return is_same and current.status.is_initial
+
+
+def _disown(runtime: Runtime, controller: Controller, current: Found[Invocation] | None, key: str) -> None:
     """Cancel the build of an attempt whose outcome can no longer be recorded, unless it is the recorded one.
 
     An attempt that has taken over and is still at it finds the build by its tag; else nobody will look for it any more.
@@ -158,56 +165,51 @@ def _disown(runtime: Runtime, controller: Controller, current: Found[Invocation]
     logger.warning(
         "launch_interrupted", job_id=ours.job_id, invocation_id=str(ours.id), error="others were quicker: canceling"
     )
-    _cancel_what_may_run(runtime, controller)
+    try:
+        runtime.manager(ours.task).abort(controller)
+    except PermanentError as error:
+        logger.warning("launch_refused", job_id=ours.job_id, invocation_id=str(ours.id), error=str(error))
+    except TransientError as error:
+        leave_to_cleanup(runtime, current, ours.task_data, error, key)
 
 
-def _attempt(runtime: Runtime, controller: Controller, *, may_exist: bool) -> None:
+def _attempt(runtime: Runtime, controller: Controller) -> None:
     """Do one launch attempt; afterwards the controller's status is RUNNING, RETRYING or final.
 
-    ``may_exist`` tells that a build may have been asked for before, by an earlier attempt or in a lost race.
-
-    Raises:
-        TransientError: a build that exists now could not be canceled; the claim's end has the attempt done again.
+    An invocation that ends here ends whatever the build service says: a build that may run and cannot be canceled is left to
+    a cleanup.
     """
-    try:
-        _try(runtime, controller, may_exist=may_exist)
-    except TransientError as error:
-        invocation = controller.invocation
-        if not invocation.status.is_initial:
-            raise
-        # What may run could not be canceled: that is tried again as soon as a launch would be.
-        logger.warning("launch_failed", job_id=invocation.job_id, invocation_id=str(invocation.id), error=str(error))
-        _try_again(runtime, controller)
-
-
-def _try(runtime: Runtime, controller: Controller, *, may_exist: bool) -> None:
     invocation = controller.invocation
-    limits = runtime.limits
-    if invocation.attempts > limits.max_attempts:
-        _cancel_what_may_run(runtime, controller)
+    if invocation.attempts > runtime.limits.max_attempts:
+        cancel_or_leave(runtime, controller)
         controller.set_status(Status.FAILED)
         controller.announce_end = False  # the original writes no line about the end on this path
         return
     if invocation.abort_requested_by and not controller.knows("launch"):
-        if may_exist:
-            _cancel_what_may_run(runtime, controller)
+        if controller.may_exist:
+            cancel_or_leave(runtime, controller)
         controller.log(f"Skipping the launch, the invocation was manually aborted by {invocation.abort_requested_by}")
         controller.set_status(Status.ABORTED)
         return
+    _launch_or_fail(runtime, controller)
+    if invocation.abort_requested_by and not controller.invocation.status.is_final:
+        _abort_after_all(runtime, controller)
+
+
+def _launch_or_fail(runtime: Runtime, controller: Controller) -> None:
+    invocation = controller.invocation
     try:
         _ask_the_manager(runtime, controller)
     except TransientError as error:
         logger.warning("launch_failed", job_id=invocation.job_id, invocation_id=str(invocation.id), error=str(error))
         if controller.invocation.status.is_initial:
-            _retry_or_fail(runtime, controller)
+            _retry_or_fail(runtime, controller, error)
     except PermanentError as error:
         logger.warning("launch_refused", job_id=invocation.job_id, invocation_id=str(invocation.id), error=str(error))
         if controller.invocation.status.is_initial:
-            if may_exist:
-                _cancel_what_may_run(runtime, controller)
+            if controller.may_exist:
+                cancel_or_leave(runtime, controller)
             controller.set_status(Status.FAILED)
-    if invocation.abort_requested_by and not controller.invocation.status.is_final:
-        _abort_after_all(runtime, controller)
 
 
 def _fail_without_outcome(
@@ -217,8 +219,8 @@ def _fail_without_outcome(
     invocation, error = controller.invocation, str(refusal)
     logger.warning("launch_refused", job_id=invocation.job_id, invocation_id=str(invocation.id), error=error)
     controller.log(f"Fatal error: the outcome cannot be stored - {error}")
-    # Whoever was refused may know the build by its ID; the look-up by its tag may not see it so soon.
-    _cancel_what_may_run(runtime, refused if refused.invocation.task_data else controller)
+    # The refused controller may know the build by its ID; the look-up by its tag may not see it so soon.
+    cancel_or_leave(runtime, controller, known=refused if refused.invocation.task_data else None)
     controller.set_status(Status.FAILED)
 
 
@@ -228,37 +230,30 @@ def _ask_the_manager(runtime: Runtime, controller: Controller) -> None:
         raise PermanentError(f"LaunchTask didn't move invocation out of initial {status} state")
 
 
-def _retry_or_fail(runtime: Runtime, controller: Controller) -> None:
+def _retry_or_fail(runtime: Runtime, controller: Controller, error: TransientError) -> None:
     invocation, limits = controller.invocation, runtime.limits
     if invocation.attempts >= limits.max_attempts:
-        _cancel_what_may_run(runtime, controller)
+        cancel_or_leave(runtime, controller)
         controller.set_status(Status.FAILED)
         return
-    _try_again(runtime, controller)
-
-
-def _try_again(runtime: Runtime, controller: Controller) -> None:
-    invocation, limits = controller.invocation, runtime.limits
     controller.set_status(Status.RETRYING)
     controller.log("The invocation will be retried")
     now = runtime.clock.now()
-    pause = min(limits.retry_backoff_min << min(invocation.attempts - 1, 20), limits.retry_backoff_max)
-    eta = Instant(now + pause)
-    runtime.queue.enqueue(launch_task(invocation, eta, now))
+    eta = Instant(now + _pause(runtime, invocation.attempts, error))
+    runtime.offer(launch_task(invocation, eta, now))
     controller.invocation = replace(controller.invocation, next_due=eta)
+
+
+def _pause(runtime: Runtime, attempts: int, error: TransientError) -> int:
+    limits = runtime.limits
+    plain = plain_pause(attempts, limits.retry_backoff_min, limits.retry_backoff_max)
+    return throttled_pause(plain, error.retry_after, runtime.chance.nonce()) if error.throttled else plain
 
 
 def _abort_after_all(runtime: Runtime, controller: Controller) -> None:
     """The abort was asked for while the build was being created: cancel it, it is ours to cancel now."""
     invocation = controller.invocation
     controller.log(abort_line(runtime.era_of(invocation.task), invocation.abort_requested_by))
-    _cancel_what_may_run(runtime, controller)
+    cancel_or_leave(runtime, controller)
     if not controller.invocation.status.is_final:
         controller.set_status(Status.ABORTED)
-
-
-def _cancel_what_may_run(runtime: Runtime, controller: Controller) -> None:
-    try:
-        runtime.manager(controller.invocation.task).abort(controller)
-    except PermanentError as error:
-        controller.log(f"Fatal error when aborting the invocation - {error}")

@@ -5,6 +5,7 @@ Payloads carry the kind's members only; ``created`` is when the task was made, i
 
 from __future__ import annotations
 
+from luci_scheduler.core.cleanup import Cleanup
 from luci_scheduler.core.cron_machine import TickLater
 from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.identifiers import JobId
@@ -16,6 +17,7 @@ from luci_scheduler.ports import Overdue, Task
 
 __all__ = [
     "abort_task",
+    "cleanup_task",
     "deferred_task",
     "dispatch_task",
     "dispatch_to_task",
@@ -52,6 +54,17 @@ def triage_task(job_id: JobId, now: Instant) -> Task:
 def abort_task(invocation: Invocation, now: Instant) -> Task:
     """Return the task that carries out an abort that was asked for."""
     return Task("abort", {"job": invocation.job_id, "invocation": str(invocation.id), "created": now}, now)
+
+
+def cleanup_task(invocation: Invocation, cleanup: Cleanup, now: Instant) -> Task:
+    """Return the task that cancels the build of an invocation that has ended; it counts once ``cleanup`` is committed."""
+    payload = {
+        "job": invocation.job_id,
+        "invocation": str(invocation.id),
+        "attempts": cleanup.attempts,
+        "created": now,
+    }
+    return Task("cleanup", payload, max(now, cleanup.next_try))
 
 
 def dispatch_task(invocation: Invocation, now: Instant) -> Task:

@@ -7,14 +7,15 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
+from luci_scheduler.core.cleanup import BUILD_LIFE
 from luci_scheduler.core.era import Era
-from luci_scheduler.core.errors import PermanentError
+from luci_scheduler.core.errors import PermanentError, TransientError
 from luci_scheduler.core.instants import DAY, MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.managers.controller import Answers, Controller
 from luci_scheduler.managers.protocol import TaskManager
-from luci_scheduler.ports import Chance, Clock, Gitiles, Queue, Store
+from luci_scheduler.ports import Chance, Clock, Gitiles, Queue, Store, Task
 from luci_scheduler.tracing import bind_invocation
 
 __all__ = ["Limits", "Runtime", "logger"]
@@ -33,6 +34,10 @@ class Limits:
     retry_backoff_min: int = 5 * SECOND
     """Pause after the first failed launch attempt; doubles (the original's queue ``launches``)."""
     retry_backoff_max: int = 600 * SECOND
+    abort_patience: int = 10 * MINUTE
+    """How long, from its request, an abort waits until a running build can be canceled; then the invocation ends without it."""
+    silence: int = BUILD_LIFE + DAY
+    """How long a running invocation waits for an answer of its build service: longer than any build lives."""
     races: int = 8
     """How often a handler that lost a race decides again before it asks to be delivered again."""
     launches_at_once: int = 8
@@ -97,6 +102,16 @@ class Runtime:
             raise PermanentError(f"no task manager for the task kind {task.kind!r}")
         return manager
 
+    def offer(self, task: Task) -> None:
+        """Put a task on the queue for which a document has, or is about to get, its ``next_due``.
+
+        Where the queue refuses it, nothing is raised: the sweep finds the document overdue and carries the task out.
+        """
+        try:
+            self.queue.enqueue(task)
+        except TransientError as error:
+            logger.warning("task_left_to_sweep", task=task.kind, error=str(error))
+
     def controller(self, invocation: Invocation, answers: Answers) -> Controller:
         """Return a fresh controller around an invocation that was just read or written; from here on the log is about it."""
         bind_invocation(invocation.job_id, invocation.id, invocation.attempts, invocation.trace)
@@ -119,6 +134,13 @@ class Runtime:
 
 
 def _next_due(invocation: Invocation) -> Instant | None:
+    due, cleanup = _due_without_cleanup(invocation), invocation.cleanup
+    if cleanup is None:
+        return due
+    return cleanup.next_try if due is None else min(due, cleanup.next_try)
+
+
+def _due_without_cleanup(invocation: Invocation) -> Instant | None:
     if invocation.status.is_final:
         return invocation.finished if invocation.has_undispatched else None
     if invocation.claim_until is not None:

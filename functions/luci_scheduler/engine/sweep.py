@@ -1,19 +1,25 @@
-"""The sweep: whatever is overdue is put on the queue again, from what the documents themselves say is due."""
+"""The sweep: it puts overdue tasks on the queue again, made from the documents, which say when each is due.
+
+Cloud Scheduler calls the sweep itself, so that it goes on while the queue does not. It carries out the tasks that the queue
+refuses, and those that have been overdue for an hour although the queue took them.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from luci_scheduler.core.cron_machine import TickLater
+from luci_scheduler.core.errors import SchedulerError, TransientError
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.engine.deferred import overdue_works
 from luci_scheduler.engine.outbox import (
     abort_task,
+    cleanup_task,
     deferred_task,
     dispatch_task,
     launch_task,
@@ -25,14 +31,20 @@ from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.managers.controller import timer_task
 from luci_scheduler.ports import Overdue, Task
 
-__all__ = ["BUDGET", "Swept", "sweep"]
+__all__ = ["BUDGET", "CARRYING_OUT", "Swept", "sweep"]
 
 
-BUDGET = 180 * SECOND
-"""How long one sweep takes up invocations, jobs and deferred tasks, each: all fit into the ten minutes that a task may take."""
+BUDGET = 170 * SECOND
+"""How long one sweep handles invocations, jobs, and deferred tasks, each. With ``CARRYING_OUT`` all fit into a task's ten minutes."""
 
 _AGAIN = 5  # graces, ten minutes as set: by then a task has come, or is being retried, or is lost
 _AND_AGAIN = 30  # graces, an hour: the queue retries for ever, so in a long outage whatever is added stays
+
+
+CARRYING_OUT = 60 * SECOND
+"""How long one sweep carries tasks out itself, one after the other; the next sweep finds the tasks that are left over."""
+
+CarryOut = Callable[[Task], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,27 +57,30 @@ class Swept:
     deferred: int = 0
 
 
-def sweep(runtime: Runtime, after: Overdue | None = None) -> Swept:
-    """Put everything that is overdue by more than the grace on the queue again; writes nothing itself, safe to repeat.
+def sweep(runtime: Runtime, after: Overdue | None = None, carry_out: CarryOut | None = None) -> Swept:
+    """Put everything that is overdue by more than the grace on the queue again; safe to repeat.
+
+    ``carry_out`` gets the tasks that the queue refuses or has not delivered for an hour, for a minute in all. Nothing else writes.
 
     However much is overdue all of it is reached: what there is no time for is left to a task that goes on ``after`` where this
     one ends: among the invocations, the jobs or the deferred tasks, whichever it names. Without ``after`` all are swept.
 
     Raises:
-        TransientError: the store or the queue failed; what was enqueued until then is no harm.
+        TransientError: the store failed, or the queue where there is no ``carry_out``; what was enqueued until then is no harm.
     """
     now = runtime.clock.now()
     before = Instant(now - runtime.limits.sweep_grace)
+    broom = _Broom(runtime, now, carry_out)
     invocations = jobs = tasks = deferred = 0
     if after is None or after.invocation_id:
         for invocation in _invocations(runtime, before, after):
             invocations += 1
-            tasks += _sweep_invocation(runtime, invocation, before, now)
+            tasks += _sweep_invocation(broom, invocation, before)
     if after is None or not (after.invocation_id or after.deferred):
         for job in _jobs(runtime, before, after):
             jobs += 1
             for task in _overdue_of_job(job, before, now):
-                _enqueue(runtime, task, job.next_due or now, now)
+                broom.put(task, job.next_due or now)
                 tasks += 1
                 logger.warning("swept", job_id=job.id, task=task.kind, due=job.next_due)
     if after is None or after.deferred:
@@ -73,8 +88,9 @@ def sweep(runtime: Runtime, after: Overdue | None = None) -> Swept:
         for work in overdue_works(runtime, before, after, lambda place: _is_over(runtime, until, place)):
             deferred += 1
             tasks += 1
-            _enqueue(runtime, deferred_task(work, now), work.next_due, now)
+            broom.put(deferred_task(work, now), work.next_due)
             logger.warning("swept", deferred=work.id, task=work.kind, due=work.next_due)
+    broom.carry_out()
     return Swept(invocations, jobs, tasks, deferred)
 
 
@@ -104,24 +120,69 @@ def _is_over(runtime: Runtime, until: Instant, after: Overdue) -> bool:
         return False
     period = _AGAIN * runtime.limits.sweep_grace
     # The sweeps of a minute each come here, too: one goes on from here, and after ten minutes another one.
-    _enqueue(runtime, sweep_task(after, now), Instant(now // period * period), now)
+    runtime.offer(_named(runtime, sweep_task(after, now), Instant(now // period * period), now))
     return True
 
 
-def _sweep_invocation(runtime: Runtime, invocation: Invocation, before: Instant, now: Instant) -> int:
-    overdue = list(_overdue(invocation, before, now))
+def _sweep_invocation(broom: _Broom, invocation: Invocation, before: Instant) -> int:
+    overdue = list(_overdue(invocation, before, broom.now))
     about = {"job_id": invocation.job_id, "invocation_id": str(invocation.id)}
     if not overdue and not invocation.status.is_final:
         # No version of this code leaves such a document; whoever is alerted by this line has to look.
         logger.error("invocation_hangs", **about)
     for task in overdue:
-        _enqueue(runtime, task, invocation.next_due or now, now)
+        broom.put(task, invocation.next_due or broom.now)
         logger.warning("swept", **about, task=task.kind, due=invocation.next_due)
     return len(overdue)
 
 
-def _enqueue(runtime: Runtime, task: Task, due: Instant, now: Instant) -> None:
-    """Put a task on the queue: once, again when its thing is ten minutes overdue, then hourly, however often the sweep finds it.
+class _Broom:
+    """One sweep's way to have overdue tasks done."""
+
+    def __init__(self, runtime: Runtime, now: Instant, carry_out: CarryOut | None) -> None:
+        self.now = now
+        self._runtime = runtime
+        self._carry_out = carry_out
+        self._is_refused = False
+        self._left: list[Task] = []
+
+    def put(self, task: Task, due: Instant) -> None:
+        """Put a task on the queue, and keep it where the queue refuses it or has not delivered it for an hour."""
+        self._enqueue(_named(self._runtime, task, due, self.now))
+        is_late = self.now - due >= _AND_AGAIN * max(SECOND, self._runtime.limits.sweep_grace)
+        if (is_late or self._is_refused) and len(self._left) < self._runtime.limits.sweep_batch:
+            self._left.append(task)
+
+    def _enqueue(self, task: Task) -> None:
+        if self._is_refused:
+            return  # each refusal may take the queue's deadline
+        try:
+            self._runtime.queue.enqueue(task)
+        except TransientError as error:
+            if self._carry_out is None:
+                raise
+            self._is_refused = True
+            logger.warning("task_left_to_sweep", task=task.kind, error=str(error))
+
+    def carry_out(self) -> None:
+        """Carry out the kept tasks, one after the other, until the time is up."""
+        carry_out, clock = self._carry_out, self._runtime.clock
+        until = Instant(clock.now() + CARRYING_OUT)
+        if carry_out is None:
+            return
+        for task in self._left:
+            if clock.now() >= until:
+                return
+            try:
+                carry_out(task)
+            except SchedulerError as error:
+                logger.warning("swept_in_vain", task=task.kind, error=str(error))
+            except Exception:  # noqa: BLE001 - logged with its stack; the tasks behind it are carried out all the same
+                logger.exception("unexpected_error", task=task.kind)
+
+
+def _named(runtime: Runtime, task: Task, due: Instant, now: Instant) -> Task:
+    """Name a task so that the queue takes it once, again when its thing is ten minutes overdue, then hourly, however often it is swept.
 
     A thing stays overdue while a task of its own is being retried: to add another one each minute would only make the trouble
     of whoever does not answer larger. The queue forgets nothing of what had a name, so the name has the time in it.
@@ -129,7 +190,7 @@ def _enqueue(runtime: Runtime, task: Task, due: Instant, now: Instant) -> None:
     grace = max(SECOND, runtime.limits.sweep_grace)
     times = (now - due + (_AND_AGAIN - _AGAIN) * grace) // (_AND_AGAIN * grace)
     what = json.dumps([task.kind, {**task.payload, "created": 0}, due, times], sort_keys=True)
-    runtime.queue.enqueue(replace(task, name=hashlib.sha256(f"sweep:{what}".encode()).hexdigest()))
+    return replace(task, name=hashlib.sha256(f"sweep:{what}".encode()).hexdigest())
 
 
 def _overdue_of_job(job: Job, before: Instant, now: Instant) -> Iterator[Task]:
@@ -143,6 +204,9 @@ def _overdue_of_job(job: Job, before: Instant, now: Instant) -> Iterator[Task]:
 def _overdue(invocation: Invocation, before: Instant, now: Instant) -> Iterator[Task]:
     if invocation.has_undispatched:
         yield dispatch_task(invocation, now)
+    cleanup = invocation.cleanup
+    if cleanup is not None and cleanup.next_try <= before:
+        yield cleanup_task(invocation, cleanup, now)
     if invocation.status.is_final:
         return
     if invocation.abort_requested_by:

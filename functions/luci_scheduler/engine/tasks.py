@@ -13,6 +13,7 @@ from luci_scheduler.core.trigger_json import MAX_INSTANT, arriving_trigger
 from luci_scheduler.core.untrusted import PARSER_ERRORS
 from luci_scheduler.engine.abort import abort_invocation, on_abort_task
 from luci_scheduler.engine.advance import advance, launch_all
+from luci_scheduler.engine.cleanup import on_cleanup_task
 from luci_scheduler.engine.cron import on_cron_tick
 from luci_scheduler.engine.deferred import on_deferred
 from luci_scheduler.engine.dispatch import on_dispatch, on_dispatch_to
@@ -21,7 +22,8 @@ from luci_scheduler.engine.launch import on_launch_task
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.engine.sweep import sweep
 from luci_scheduler.engine.watch import on_timer
-from luci_scheduler.ports import Overdue
+from luci_scheduler.ports import Overdue, Task
+from luci_scheduler.tracing import current_trace, isolated
 
 __all__ = ["TASK_KINDS", "on_task"]
 
@@ -99,6 +101,12 @@ def _abort(payload: Payload) -> Step:
     return lambda runtime, key: on_abort_task(runtime, job_id, invocation_id, created, key)
 
 
+def _cleanup(payload: Payload) -> Step:
+    job_id, invocation_id, created = _job_id(payload), _invocation_id(payload), _created(payload)
+    attempts = int(payload["attempts"])
+    return lambda runtime, key: on_cleanup_task(runtime, job_id, invocation_id, attempts, created, key)
+
+
 def _trigger(payload: Payload) -> Step:
     job_id, delivery = _job_id(payload), str(payload.get("delivery", ""))
     triggers = [arriving_trigger(item) for item in payload["triggers"]]
@@ -144,8 +152,8 @@ def _sweep(payload: Payload) -> Step:
     place = payload.get("after")
     after = _place(place) if place else None
 
-    def step(runtime: Runtime, _: str) -> None:
-        swept = sweep(runtime, after)
+    def step(runtime: Runtime, key: str) -> None:
+        swept = sweep(runtime, after, lambda task: _carry_out(runtime, task, key))
         logger.info(
             "sweep_done",
             invocations=swept.invocations,
@@ -164,8 +172,14 @@ def _place(place: Payload) -> Overdue:
     return Overdue(due, _job_id(place), _invocation_id(place))
 
 
+def _carry_out(runtime: Runtime, task: Task, key: str) -> None:
+    """Carry out a task within another one's delivery; the lines that follow are not about it."""
+    isolated(lambda: on_task(runtime, task.kind, task.payload, key), current_trace(), kind=task.kind)
+
+
 _KINDS: Mapping[str, Callable[[Payload], Step]] = {
     "abort": _abort,
+    "cleanup": _cleanup,
     "cron": _cron,
     "deferred": _deferred,
     "dispatch": _dispatch,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from luci_scheduler.core.errors import ComeAgainError, PermanentError, StoreConflictError
-from luci_scheduler.core.go_text import quote
+from luci_scheduler.core.errors import ComeAgainError, PermanentError, StoreConflictError, TransientError
+from luci_scheduler.core.go_text import format_duration, quote
 from luci_scheduler.core.identifiers import InvocationId, JobId, timer_mutation
 from luci_scheduler.core.instants import MILLISECOND, Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
@@ -66,7 +66,7 @@ def _notify(runtime: Runtime, controller: Controller, message_id: str) -> None:
         abort_running(runtime, controller, invocation.abort_requested_by)
         return
     manager = runtime.manager(invocation.task)
-    _or_fail(controller, "PubSub notification", lambda: manager.handle_notification(controller))
+    _or_fail(runtime, controller, "PubSub notification", lambda: manager.handle_notification(controller))
 
 
 def on_timer(
@@ -108,7 +108,7 @@ def _tick(runtime: Runtime, controller: Controller, timer: Timer) -> None:
     controller.consume(timer)
     controller.log(f"Handling timer {quote(timer.title)} ({timer.id})")
     manager = runtime.manager(controller.invocation.task)
-    _or_fail(controller, "timer", lambda: manager.handle_timer(controller, timer))
+    _or_fail(runtime, controller, "timer", lambda: manager.handle_timer(controller, timer))
 
 
 def _ahead_of_its_commit(runtime: Runtime, job_id: JobId, timer_id: str, created: Instant) -> None:
@@ -117,11 +117,27 @@ def _ahead_of_its_commit(runtime: Runtime, job_id: JobId, timer_id: str, created
     logger.info("timer_dropped", job_id=job_id, timer_id=timer_id, reason="the commit that records it never came")
 
 
-def _or_fail(controller: Controller, what: str, handle: Callable[[], None]) -> None:
-    """Let the manager handle something; what it cannot ever handle fails the invocation."""
+def _or_fail(runtime: Runtime, controller: Controller, what: str, handle: Callable[[], None]) -> None:
+    """Let the manager handle something; what it cannot ever handle fails the invocation.
+
+    So does a build service that has not answered for longer than a build lives: only then does silence end an invocation.
+    """
     try:
         handle()
+    except TransientError as error:
+        silent_since = max(controller.invocation.started, controller.invocation.last_line)
+        if runtime.clock.now() - silent_since < runtime.limits.silence:
+            raise
+        _give_up(runtime, controller, silent_since, error)
     except PermanentError as error:
         if controller.invocation.status is not Status.FAILED:
             controller.log(f"Fatal error when handling {what}, aborting invocation - {error}")
             controller.set_status(Status.FAILED)
+
+
+def _give_up(runtime: Runtime, controller: Controller, silent_since: Instant, error: TransientError) -> None:
+    invocation = controller.invocation
+    silence = format_duration(runtime.clock.now() - silent_since)
+    controller.log(f"The build service has not answered for {silence}, giving up. The build was {invocation.view_url}")
+    controller.set_status(Status.FAILED)
+    logger.error("build_unknown", job_id=invocation.job_id, invocation_id=str(invocation.id), error=str(error))

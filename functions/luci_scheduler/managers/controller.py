@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import structlog
+
 from luci_scheduler.core.debug_log import format_line
+from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.go_text import format_duration, quote
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
@@ -15,6 +18,8 @@ from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.ports import Chance, Clock, PutPoller, Queue, Task
 
 __all__ = ["Answers", "Controller", "timer_task"]
+
+_logger = structlog.stdlib.get_logger("luci_scheduler")
 
 
 @dataclass(slots=True)
@@ -72,8 +77,17 @@ class Controller:
         return self._answers.by_question[question]
 
     def knows(self, question: str) -> bool:
-        """Whether the outside world has answered the question during this delivery."""
+        """Whether the outside world has answered the question during this delivery; an error that was kept is no answer."""
+        return self.has_asked(question) and not isinstance(self._answers.by_question[question], Exception)
+
+    def has_asked(self, question: str) -> bool:
+        """Whether the question has an answer, or an error that was kept as one, from this delivery."""
         return question in self._answers.by_question
+
+    @property
+    def may_exist(self) -> bool:
+        """Whether the external task may exist: an earlier attempt, or this delivery, may have asked for it."""
+        return self._base.attempts > 1 or self.has_asked("launch")
 
     def count_save(self) -> None:
         """Count a save that the original makes here; it is carried by the commit that ends the delivery."""
@@ -112,11 +126,8 @@ class Controller:
     def add_timer(self, delay: int, title: str, payload: Mapping[str, Any] | None = None) -> Timer:
         """Arrange for ``handle_timer`` to be called after ``delay`` nanoseconds.
 
-        The task is on the queue when this returns; it counts once the commit that records the timer has landed.
-
-        Raises:
-            TransientError: the queue did not take it. If the invocation is committed all the same, its document holds the
-                timer, and the sweep puts it on the queue.
+        The task is on the queue when this returns; it counts once the commit that records the timer has landed. Where the
+        queue does not take it, the document holds the timer all the same, and the sweep sees to it.
         """
         invocation, now = self.invocation, self.clock.now()
         identifier = self._saves.timer_id(invocation.job_id, invocation.id)
@@ -124,6 +135,8 @@ class Controller:
         self._new_timers.append(timer)
         try:
             self._queue.enqueue(timer_task(invocation, timer))
+        except TransientError as error:
+            _logger.warning("task_left_to_sweep", task="timer", error=str(error))
         finally:
             self.log(f"Scheduling timer {quote(title)} ({identifier}) after {format_duration(delay)}")
         return timer

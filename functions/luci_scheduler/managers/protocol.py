@@ -21,8 +21,8 @@ class TaskManager(Protocol):
     the outside world answered must therefore be asked through ``Controller.ask``, which remembers it.
 
     Raises (every method):
-        TransientError: trying again later may help; the engine drops what the controller gathered, except for a launch,
-            which is kept as RETRYING.
+        TransientError: trying again later may help. The engine drops what the controller gathered, but it keeps a launch as
+            RETRYING, and an end that cannot wait with a cleanup, which calls ``abort`` again later.
         PermanentError: the invocation fails.
     """
 

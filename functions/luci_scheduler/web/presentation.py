@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from luci_scheduler.core.cleanup import BUILD_LIFE
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.humanised import relative, ui_duration
 from luci_scheduler.core.identifiers import split_job_id
@@ -86,6 +87,8 @@ class InvocationView:
     is_final: bool
     abort_note: str
     """Who asked for its abort and why; empty if nobody did."""
+    cleanup_note: str
+    """Which build may still be running although the invocation is over; empty if none is known of."""
 
 
 def invocation_view(invocation: Invocation, log: str, now: Instant) -> InvocationView:
@@ -121,6 +124,7 @@ def invocation_view(invocation: Invocation, log: str, now: Instant) -> Invocatio
         debug_log=log,
         is_final=invocation.status.is_final,
         abort_note=_abort_note(invocation),
+        cleanup_note=_cleanup_note(invocation),
     )
 
 
@@ -141,6 +145,17 @@ def _abort_note(invocation: Invocation) -> str:
         return ""
     reason = f": {invocation.abort_reason}" if invocation.abort_reason else ""
     return f"Abort requested by {invocation.abort_requested_by.removeprefix('user:')}{reason}"
+
+
+def _cleanup_note(invocation: Invocation) -> str:
+    cleanup = invocation.cleanup
+    if cleanup is None:
+        return ""
+    given_up = shown(Instant(cleanup.since + BUILD_LIFE))
+    return (
+        "A build of this invocation may still be running: the build service did not answer. The build is canceled as soon as "
+        f"the service answers. Next try: {shown(cleanup.next_try)}. Last try: {given_up}."
+    )
 
 
 def definition_text(task: TaskDefinition) -> str:
@@ -169,6 +184,7 @@ def invocation_json(invocation: Invocation, log: str) -> dict[str, Any]:
         "properties": invocation.properties,
         "tags": list(invocation.tags),
         "attempts": invocation.attempts,
+        "cleanup_next_try": format_rfc3339(invocation.cleanup.next_try) if invocation.cleanup else None,
         "pending_timers": [
             {"id": timer.id, "title": timer.title, "eta": format_rfc3339(timer.eta)}
             for timer in invocation.pending_timers

@@ -87,9 +87,16 @@ def _v1_error(document: dict[str, Any]) -> None:
     document["deliveries"][0]["answers"] = [{"reply": {"error": {"reason": "INVALID_INPUT", "message": "bad bucket"}}}]
 
 
+def _launch_is_refused(document: dict[str, Any]) -> None:
+    document["deliveries"] = document["deliveries"][:1]
+    document["deliveries"][0]["answers"] = [{"error": "PERMISSION_DENIED", "message": "not allowed"}]
+    document["deliveries"][0]["takes"] = {"call": ["200ms", "1.5s"]}  # the request, and the look-up behind the refusal
+
+
 @pytest.mark.parametrize(
     ("name", "change"),
     [
+        ("failing-v2-build", _launch_is_refused),
         ("failing-v2-build", _first_answers({"lost": True}, {"http": 502, "body": "bad gateway"})),
         (
             "failing-v2-build",
@@ -194,6 +201,15 @@ def test_logs_that_are_not_exported(old: str, new: str, words: str) -> None:
             to_scenario(invocation, changed)
     else:
         assert to_scenario(invocation, changed).scenario == to_scenario(invocation, log).scenario
+
+
+def test_a_throttled_launch_is_not_exported() -> None:
+    """Its pause was drawn by chance, and the log does not tell it."""
+    document, config = _scenario("failing-v2-build")
+    _first_answers({"error": "UNAVAILABLE"})(document)
+    invocation, log = _played(document, config)
+    with pytest.raises(NotReplayableError, match="quota"):
+        to_scenario(invocation, log.replace("UNAVAILABLE", "RESOURCE_EXHAUSTED"))
 
 
 @pytest.mark.parametrize("lines", [1, 2])

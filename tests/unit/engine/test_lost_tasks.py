@@ -105,11 +105,11 @@ def test_however_many_checks_fail_the_sweep_reaches_what_is_behind_them() -> Non
 
 def test_a_sweep_whose_time_is_up_is_gone_on_with() -> None:
     """By a task, from where it ended; invocations and jobs each have their time."""
-    world = World(config(RUNNING) + "\n".join(f'job {{ id: "{n}" schedule: "0 * * * *" noop {{}} }}' for n in TICKING))
+    world = World(config(RUNNING) + "\n".join(f'job {{ id: "{n}" schedule: "30 * * * *" noop {{}} }}' for n in TICKING))
     world.runtime = replace(world.runtime, limits=replace(world.runtime.limits, sweep_batch=20))
     world.commit()
     world.queue.purge()
-    world.clock.advance(HOUR + 5 * MINUTE)
+    world.clock.advance(35 * MINUTE)
     reads: list[str] = []
 
     def slow(task: Task) -> None:

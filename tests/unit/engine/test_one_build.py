@@ -48,6 +48,7 @@ def test_an_experimental_build_is_canceled_on_abort() -> None:
 
 
 REFUSED = BuildbucketError("PERMISSION_DENIED", "not allowed", transient=False)
+DOWN = BuildbucketError("UNAVAILABLE", "down", transient=True)
 
 
 def test_a_refused_look_up_does_not_keep_from_asking_again() -> None:
@@ -99,46 +100,46 @@ def test_giving_up_on_a_second_attempt_cancels_the_build_of_the_first() -> None:
     assert world.buildbucket.canceled == list(world.buildbucket.builds)
 
 
-def test_giving_up_waits_until_what_may_run_is_canceled() -> None:
-    """A look-up that fails for now leaves the invocation to another attempt."""
+def test_giving_up_does_not_wait_until_the_build_is_canceled() -> None:
+    """The invocation fails; a cleanup cancels the build when its look-up is answered."""
     world = _unanswered()
-    world.buildbucket.faults = [
-        REFUSED,
-        REFUSED,
-        BuildbucketError("UNAVAILABLE", "down", transient=True),
-        REFUSED,
-    ]
+    world.buildbucket.faults = [REFUSED, REFUSED, DOWN, DOWN]
     world.tick(10)
-    assert world.invocations()[0].status.is_initial
-    world.tick(80)
-    assert world.invocations()[0].status is Status.FAILED
+    (invocation,) = world.invocations()
+    assert invocation.status is Status.FAILED
+    assert f"look for builds with the tag scheduler_invocation_id:{invocation.id}" in world.log()
+    for seconds in (10, 20):
+        assert world.buildbucket.canceled == []
+        world.tick(seconds)
     assert world.buildbucket.canceled == list(world.buildbucket.builds)
 
 
-def test_an_abort_during_an_outage_is_over_soon_after_it() -> None:
-    """What may run cannot be looked up: that is told, and tried again as soon as a launch would be, not at the claim's end."""
+def test_an_abort_during_an_outage_ends_a_launch_at_once() -> None:
+    """The build that may run cannot be looked up: the log names its tag, and a cleanup cancels it after the outage."""
     world = _unanswered()
     abort_invocation(world.runtime, JOB, world.invocations()[0].id, "user:a@example.com", "k")
-    world.buildbucket.faults = [BuildbucketError("UNAVAILABLE", "down", transient=True)] * 2
-    for seconds in (6, 12, 22):
-        world.tick(seconds)
-    assert world.invocations()[0].status is Status.ABORTED
-    assert world.buildbucket.canceled == list(world.buildbucket.builds)
+    world.buildbucket.faults = [DOWN] * 2
+    world.tick(1)
+    (invocation,) = world.invocations()
+    assert invocation.status is Status.ABORTED
     assert "Failed to look up the build by its tag - UNAVAILABLE: down" in world.log()
+    assert f"look for builds with the tag scheduler_invocation_id:{invocation.id}" in world.log()
+    for seconds in (12, 22):
+        assert world.buildbucket.canceled == []
+        world.tick(seconds)
+    assert world.buildbucket.canceled == list(world.buildbucket.builds)
 
 
-def test_giving_up_during_an_outage_goes_on_until_what_may_run_is_canceled() -> None:
-    """After the last attempt nothing is asked for any more; only the look-up is repeated."""
+def test_giving_up_during_an_outage_ends_at_the_last_attempt() -> None:
+    """After the last attempt nothing is asked for any more; the build is canceled after the outage."""
     world = World()
     world.runtime = replace(world.runtime, limits=replace(world.runtime.limits, max_attempts=1))
-    down = BuildbucketError("UNAVAILABLE", "down", transient=True)
     world.buildbucket.lose_reply = True
-    world.buildbucket.on_schedule = lambda: world.buildbucket.faults.extend([down, down])
+    world.buildbucket.on_schedule = lambda: world.buildbucket.faults.extend([DOWN, DOWN])
     world.commit()
-    assert world.invocations()[0].status is Status.RETRYING
+    assert world.invocations()[0].status is Status.FAILED
     for _ in range(2):
         world.tick(700)
-    assert world.invocations()[0].status is Status.FAILED
     assert world.buildbucket.calls.count("ScheduleBuild") == 1
     assert world.buildbucket.canceled == list(world.buildbucket.builds)
 

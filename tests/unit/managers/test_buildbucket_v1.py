@@ -210,21 +210,48 @@ def test_the_token_is_sent_and_never_printed() -> None:
 
 
 def test_a_build_is_looked_up_by_its_tag_within_its_builder() -> None:
-    """Experimental ones, too. Should there be several, the oldest is taken: the last of the answer."""
+    """Experimental ones, too; by the tag of its job, too, as two jobs may have drawn one ID."""
     wire = Wire({"builds": [{"id": "1"}, {"id": "2"}]})
-    assert V1(wire).find(given()) == {"build": {"id": "2"}}
+    assert V1(wire).find(given()) == [{"build": {"id": "1"}}, {"build": {"id": "2"}}]
     ((server, method, path, query),) = wire.questions
     assert (server, method, path) == ("cr-buildbucket.appspot.com", "GET", "search")
     assert query == [
         ("bucket", "luci.tint.ci"),
         ("tag", "scheduler_invocation_id:9020353019805130176"),
+        ("tag", "scheduler_job_id:tint/mac-rel"),
         ("tag", "builder:mac-rel"),
         ("include_experimental", "true"),
     ]
-    assert V1(Wire({})).find(given()) is None
+    assert V1(Wire({})).find(given()) == []
     with pytest.raises(BuildbucketError, match="INVALID_INPUT: no") as refused:
         V1(Wire({"error": {"reason": "INVALID_INPUT", "message": "no"}})).find(given())
     assert not refused.value.transient
+
+
+@pytest.mark.parametrize(
+    ("build", "ours"),
+    [
+        (None, True),
+        ({"id": "1"}, True),
+        ({"bucket": "luci.tint.ci"}, True),
+        ({"bucket": "tint:ci"}, True),
+        ({"bucket": "luci.tint.try"}, False),
+        ({"bucket": "tint/ci", "tags": ["builder:mac-rel"]}, True),
+        ({"tags": ["scheduler_invocation_id:9020353019805130176", "scheduler_job_id:tint/mac-rel"]}, True),
+        ({"tags": ["scheduler_invocation_id:9020353019805130177"]}, False),
+        ({"tags": ["scheduler_job_id:tint/other"]}, False),
+        ({"tags": ["builder:linux-rel"]}, False),
+        ({"tags": "text", "bucket": 7}, True),
+    ],
+)
+def test_a_build_is_ours_unless_it_names_another(build: Any, ours: bool) -> None:
+    """Its tags tell; where it has none, its bucket does."""
+    assert V1(Wire({})).is_ours(given(), {"build": build}) is ours
+
+
+def test_the_real_answer_is_ours() -> None:
+    """Of the real page's invocation."""
+    assert V1(Wire({})).is_ours(given(), sample("v1-put-response-as-on-wire"))
 
 
 def test_an_attempts_calls_are_over_when_it_is() -> None:

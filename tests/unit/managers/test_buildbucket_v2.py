@@ -202,6 +202,87 @@ def test_an_unknown_status_fails_the_invocation(answer: dict[str, Any], named: s
     assert lines[1].startswith("Build:\n{")
 
 
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(12, Status.SUCCEEDED), (20, Status.FAILED), (36, Status.FAILED), (68, Status.ABORTED), (1, None), (2.0, None)],
+)
+def test_a_status_may_come_as_its_number(number: float, status: Status | None) -> None:
+    """JSON of protocol buffers takes both for an enum; the log has the name, as Go prints it."""
+    wire, lines = Wire({"id": "1", "status": number}), list[str]()
+    assert V2(wire).checked(V2(wire).get("s", "1"), lines.append) is status
+    assert str(number) not in "".join(lines)
+
+
+def test_numbers_of_64_bits_may_come_as_numbers() -> None:
+    """They lose no digit, and the log has them as texts, as Go prints them; other numbers and unknown enums stay."""
+    sent = {
+        "id": 8677072329461727393,
+        "number": 7,
+        "status": 12,
+        "critical": 1,
+        "retriable": 99,
+        "input": {"properties": {"id": 3}, "gerritChanges": [{"change": 9007199254740993, "patchset": 2}]},
+        "output": {"status": 68},
+        "steps": [{"name": "a", "status": 36}],
+        "ancestorIds": [9007199254740993],
+        "infra": {"backend": {"task": {"status": 2, "updateId": 5}}},
+    }
+    read = V2(Wire(sent)).get("s", "1")
+    assert read == {
+        "id": "8677072329461727393",
+        "number": 7,
+        "status": "SUCCESS",
+        "critical": "YES",
+        "retriable": 99,
+        "input": {"properties": {"id": 3}, "gerritChanges": [{"change": "9007199254740993", "patchset": "2"}]},
+        "output": {"status": "CANCELED"},
+        "steps": [{"name": "a", "status": "INFRA_FAILURE"}],
+        "ancestorIds": ["9007199254740993"],
+        "infra": {"backend": {"task": {"status": "STARTED", "updateId": "5"}}},
+    }
+    assert V2(Wire(sent)).schedule(given(), {}) == read
+    assert V2(Wire({"builds": [sent]})).find(given()) == [read]
+    assert '"id": "8677072329461727393"' in checked(read)[1][0]
+    odd = {"id": True, "status": None, "steps": "text", "infra": [], "input": {"gerritChanges": {"change": 1}}}
+    assert V2(Wire(odd)).get("s", "1") == odd | {"input": {"gerritChanges": {"change": "1"}}}
+
+
+OURS = {"project": "tint", "bucket": "ci", "builder": "mac-rel"}
+
+
+def _tags(**tags: str) -> list[dict[str, str]]:
+    return [{"key": key, "value": value} for key, value in tags.items()]
+
+
+@pytest.mark.parametrize(
+    ("answer", "ours"),
+    [
+        ({}, True),
+        ({"builder": OURS}, True),
+        ({"builder": {"builder": "mac-rel"}}, True),
+        ({"builder": OURS | {"builder": "linux-rel"}}, False),
+        ({"builder": OURS | {"bucket": "try"}}, False),
+        ({"builder": OURS | {"project": "dawn"}}, False),
+        ({"builder": OURS, "tags": _tags(other="x")}, True),
+        ({"builder": OURS, "tags": _tags(scheduler_invocation_id="16", scheduler_job_id="tint/mac-rel")}, True),
+        ({"builder": OURS, "tags": _tags(scheduler_invocation_id="17")}, False),
+        ({"builder": OURS, "tags": _tags(scheduler_invocation_id="16", scheduler_job_id="tint/other")}, False),
+        ({"builder": None, "tags": 7}, True),
+    ],
+)
+def test_a_build_is_ours_unless_it_names_another(answer: dict[str, Any], ours: bool) -> None:
+    """The default mask leaves the tags out."""
+    assert V2(Wire({})).is_ours(given(), answer) is ours
+
+
+def test_a_request_has_the_invocation_s_id_and_later_ones_a_number_of_their_own() -> None:
+    """The second one is made where the first was answered with a build of another invocation."""
+    wire = Wire({})
+    for number in (1, 2):
+        V2(wire).schedule(given(request=number), {"requestId": "16", "builder": OURS})
+    assert [question[2]["requestId"] for question in wire.questions] == ["16", "16-2"]
+
+
 def test_a_printed_build_has_the_order_of_declaration_and_no_unknown_fields() -> None:
     """Whatever the server's order; empty fields go, empty messages stay, free-form values have their layout."""
     _, (line,) = checked(
@@ -251,17 +332,20 @@ def test_every_field_of_a_full_build_is_printed() -> None:
 
 
 def test_a_build_is_looked_up_by_its_tag_within_its_builder() -> None:
-    """Experimental ones, too. Should there be several, the oldest is taken: the last of the answer."""
+    """Experimental ones, too; by the tag of its job, too, as two jobs may have drawn one ID."""
     wire = Wire({"builds": [{"id": "2"}, {"id": "1"}]})
-    assert V2(wire).find(given()) == {"id": "1"}
+    assert V2(wire).find(given()) == [{"id": "2"}, {"id": "1"}]
     ((server, method, request),) = wire.questions
     assert (server, method) == ("bb.example.com", "SearchBuilds")
     assert request["predicate"] == {
         "builder": {"project": "tint", "bucket": "ci", "builder": "mac-rel"},
-        "tags": [{"key": "scheduler_invocation_id", "value": "16"}],
+        "tags": [
+            {"key": "scheduler_invocation_id", "value": "16"},
+            {"key": "scheduler_job_id", "value": "tint/mac-rel"},
+        ],
         "includeExperimental": True,
     }
-    assert V2(Wire({})).find(given()) is None
+    assert V2(Wire({})).find(given()) == V2(Wire({"builds": 7})).find(given()) == []
 
 
 def test_an_attempts_calls_are_over_when_it_is() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,15 @@ from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.kv_lists import unpack_kv_list
 
-__all__ = ["MAX_TRIGGERS", "LaunchInput", "common_tags", "merged_properties", "shown_triggers"]
+__all__ = [
+    "MAX_TRIGGERS",
+    "LaunchInput",
+    "agree",
+    "common_tags",
+    "merged_properties",
+    "our_tags",
+    "shown_triggers",
+]
 
 MAX_TRIGGERS = 100
 """Incoming triggers that a build is told of: the newest (the original's limit)."""
@@ -39,6 +47,13 @@ class LaunchInput:
     """Incoming triggers in their public form, the oldest first."""
     until: Instant | None = None
     """When what is asked about it has to be over; None: at the deadline of each call."""
+    request: int = 1
+    """Which request of the invocation it is: the second one is made where the first was answered with another's build."""
+
+    @property
+    def request_id(self) -> str:
+        """The request's ID, under which Buildbucket recognizes a repetition: the invocation's own for the first request."""
+        return str(self.invocation_id) if self.request == 1 else f"{self.invocation_id}-{self.request}"
 
     @property
     def project(self) -> str:
@@ -60,6 +75,19 @@ def common_tags(given: LaunchInput) -> list[tuple[str, str]]:
         ("scheduler_job_id", given.job_id),
         ("user_agent", given.app_id),
     ]
+
+
+def our_tags(given: LaunchInput) -> dict[str, str]:
+    """Return the tags that only a build of the invocation has."""
+    return {"scheduler_invocation_id": str(given.invocation_id), "scheduler_job_id": given.job_id}
+
+
+def agree(tags: Iterable[tuple[str, str]], ours: Mapping[str, str]) -> bool:
+    """Whether a build's tags agree with ours: each key of ours has our value among its own, or the build lacks the key."""
+    named: dict[str, set[str]] = {}
+    for key, value in tags:
+        named.setdefault(key, set()).add(value)
+    return all(value in named.get(key, {value}) for key, value in ours.items())
 
 
 def merged_properties(given: LaunchInput) -> dict[str, Any]:

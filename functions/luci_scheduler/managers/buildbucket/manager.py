@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import structlog
+
 from luci_scheduler.core.era import Era
-from luci_scheduler.core.errors import PermanentError, TransientError
+from luci_scheduler.core.errors import PermanentError, SchedulerError, TransientError
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.identifiers import project_of
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
@@ -22,10 +26,15 @@ from luci_scheduler.ports import BuildbucketError
 
 __all__ = ["CHECK_TIMER", "BuildbucketManager"]
 
+_logger = structlog.stdlib.get_logger("luci_scheduler")
+
 CHECK_TIMER = "check-buildbucket-build-status"
 
 _REQUEST_KNOWN = 45 * SECOND
 """From an invocation's beginning, as long as its request ID is surely known: the minute by contract less a slow request."""
+
+_REQUESTS = 4
+"""Requests of one attempt under different IDs: as many invocations of other jobs may have the same ID, less one."""
 
 _V1_INTERVAL = MINUTE
 _V2_INTERVAL_SECONDS = (60, 600)
@@ -47,11 +56,7 @@ class BuildbucketManager:
         return False
 
     def launch(self, controller: Controller) -> None:
-        """Schedule the build; after the first attempt, look whether an earlier one has.
-
-        Where the look-up is refused for good the build is asked for all the same while Buildbucket still answers the
-        request ID with the build that it made, which it does for a minute; later that could make a second one.
-        """
+        """Schedule the build; look it up before every request but the invocation's very first."""
         invocation = controller.invocation
         try:
             server, face = self._server(invocation)
@@ -62,20 +67,51 @@ class BuildbucketManager:
         body = face.prepare(given, controller.log)
         controller.count_save()
         what = "add buildbucket build" if server.protocol is Era.V1 else "schedule Buildbucket build"
-        answer = None
-        if invocation.attempts > 1:
-            try:
-                answer = self._find(controller, face, given, "find")
-            except PermanentError:
-                if controller.clock.now() - invocation.started > _REQUEST_KNOWN:
-                    raise
-        if answer is None:
-            answer = self._ask(controller, "launch", what, lambda: face.schedule(given, body))
-        build = face.launched(given, answer, controller.log)
+        build = face.launched(given, self._obtain(controller, face, given, body, what), controller.log)
         controller.set_task(view_url=build.url, task_data={"build_id": build.id})
         controller.set_status(build.status or Status.RUNNING)
         if build.status is None:
             self._schedule_check(controller, server)
+
+    def _obtain(
+        self, controller: Controller, face: BuildbucketProtocol, given: LaunchInput, body: Mapping[str, Any], what: str
+    ) -> Any:
+        """Return an answer about the invocation's build: one that exists, or a new one.
+
+        Buildbucket knows requests by their IDs alone, "even for another builder": where another job's invocation has the same
+        ID it answers with that one's build. The request is then made again under another ID, the same one in each attempt.
+        """
+        for number in range(1, _REQUESTS + 1):
+            asked = replace(given, request=number)
+            if number > 1 or controller.invocation.attempts > 1:
+                found = self._existing(controller, face, asked)
+                if found is not None:
+                    return found
+            question = _numbered("launch", number)
+            answer = self._ask(controller, question, what, partial(face.schedule, asked, body))
+            if face.is_ours(given, answer):
+                return answer
+            build_id = face.build_id(answer)
+            controller.log(
+                f"Buildbucket answered request {asked.request_id} with build {build_id} of another invocation"
+            )
+            _logger.warning("build_of_another", request_id=asked.request_id, build_id=build_id)
+        raise TransientError(f"Buildbucket answered {_REQUESTS} requests with builds of other invocations")
+
+    def _existing(self, controller: Controller, face: BuildbucketProtocol, given: LaunchInput) -> Any:
+        """Return the answer about the build of an earlier request, or None.
+
+        Where the look-up is refused for good the build is asked for all the same while Buildbucket still answers the
+        request ID with the build that it made, which it does for a minute; later that could make a second one.
+        """
+        try:
+            builds = self._find(controller, face, given, _numbered("find", given.request))
+        except PermanentError:
+            if controller.clock.now() - controller.invocation.started > _REQUEST_KNOWN:
+                raise
+            return None
+        self._cancel_doubles(controller, face, builds)
+        return builds[-1] if builds else None
 
     def handle_notification(self, controller: Controller) -> None:
         """Ask for the build's status: the notification itself is only a hint."""
@@ -86,7 +122,7 @@ class BuildbucketManager:
         """Ask for the build's status, in case its notification was lost, and arrange for the next check."""
         if timer.title != CHECK_TIMER:
             return
-        server, _ = self._server(controller.invocation)
+        server, _ = self._watched(controller.invocation)
         if server.protocol is Era.V1:
             controller.log("Timer tick, asking Buildbucket for the build status")
         self._check(controller)
@@ -94,34 +130,65 @@ class BuildbucketManager:
             self._schedule_check(controller, server)
 
     def abort(self, controller: Controller) -> None:
-        """Cancel the build; where its ID was never recorded, look it up by its tag first."""
+        """Cancel the build; where its ID was never recorded, look it up by its tags first."""
         invocation = controller.invocation
         server, face = self._server(invocation)
         build_id = str(invocation.task_data.get("build_id", ""))
         if not build_id:
-            given = self._given(controller, server)
-            # Not the launch's look-up: what that one did not see yet may be there by now.
-            found = self._find(controller, face, given, "find to cancel")
-            if found is None:
+            try:
+                # Not the launch's look-up: what that one did not see yet may be there by now.
+                builds = self._find(controller, face, self._given(controller, server), "find to cancel")
+            except SchedulerError:
+                self._log_tag(controller)
+                raise
+            if not builds:
                 return
-            build_id = str(found.get("build", found).get("id", ""))
+            self._cancel_doubles(controller, face, builds)
+            build_id = face.build_id(builds[-1])
             if not build_id.isdigit():
                 raise PermanentError(f"Buildbucket's answer to the look-up has no ID of a build: {build_id!r}")
-        host = invocation.task.fields["server"]
-        self._ask(controller, "cancel", "cancel the build", lambda: face.cancel(host, build_id))
-
-    def _find(self, controller: Controller, face: BuildbucketProtocol, given: LaunchInput, question: str) -> Any:
-        """Look up the build of an earlier attempt; a refusal leaves in the log how people find it."""
         try:
-            return self._ask(controller, question, "look up the build by its tag", lambda: face.find(given))
-        except PermanentError:
-            tag = f"scheduler_invocation_id:{given.invocation_id}"
-            controller.log(f"A build of an earlier attempt may be running: look for builds with the tag {tag}")
+            self._cancel(controller, face, build_id)
+        except TransientError:
+            controller.log(f"Build {build_id} may be running: {invocation.view_url or 'look for it by its number'}")
             raise
+
+    def _cancel(self, controller: Controller, face: BuildbucketProtocol, build_id: str) -> None:
+        host = controller.invocation.task.fields["server"]
+        self._ask(controller, f"cancel {build_id}", "cancel the build", lambda: face.cancel(host, build_id))
+
+    def _cancel_doubles(self, controller: Controller, face: BuildbucketProtocol, builds: Sequence[Any]) -> None:
+        """Of several builds of one invocation keep the oldest, and cancel the others that go on.
+
+        Raises:
+            TransientError: one could not be canceled; the next look-up finds it again.
+        """
+        for build in builds[:-1]:
+            if not face.goes_on(build):
+                continue
+            double, kept = face.build_id(build), face.build_id(builds[-1])
+            controller.log(f"The invocation has builds {kept} and {double}: canceling {double}")
+            _logger.warning("builds_doubled", build_id=kept, double=double)
+            try:
+                self._cancel(controller, face, double)
+            except PermanentError:
+                continue  # the log has it; the invocation has the build that is kept
+
+    def _find(
+        self, controller: Controller, face: BuildbucketProtocol, given: LaunchInput, question: str
+    ) -> Sequence[Any]:
+        """Look up the builds of the invocation, the newest first."""
+        found = self._ask(controller, question, "look up the build by its tag", lambda: face.find(given))
+        return [build for build in found if face.is_ours(given, build)]
+
+    def _log_tag(self, controller: Controller) -> None:
+        """Leave in the log how people find the build."""
+        tag = f"scheduler_invocation_id:{controller.invocation.id}"
+        controller.log(f"A build of an earlier attempt may be running: look for builds with the tag {tag}")
 
     def _check(self, controller: Controller) -> None:
         invocation = controller.invocation
-        server, face = self._server(invocation)
+        server, face = self._watched(invocation)
         build_id = str(invocation.task_data.get("build_id", ""))
         if not build_id.isdigit():
             controller.set_status(Status.FAILED)
@@ -137,15 +204,16 @@ class BuildbucketManager:
         if status is not None:
             controller.set_status(status)
 
-    def _ask(self, controller: Controller, question: str, what: str, call: Any) -> Any:
-        """Ask Buildbucket once per delivery; failures are logged and classified."""
-        try:
-            return controller.ask(question, call)
-        except BuildbucketError as error:
-            controller.log(f"Failed to {what} - {error}")
-            if error.transient:
-                raise TransientError(f"failed to {what}: {error}") from error
-            raise PermanentError(f"failed to {what}: {error}") from error
+    def _ask(self, controller: Controller, question: str, what: str, call: Callable[[], Any]) -> Any:
+        """Ask Buildbucket once per delivery, and keep an error as the answer; failures are logged and classified."""
+        answer = controller.ask(question, lambda: _answer_or_error(call))
+        if not isinstance(answer, BuildbucketError):
+            return answer
+        controller.log(f"Failed to {what} - {answer}")
+        message = f"failed to {what}: {answer}"
+        if answer.transient:
+            raise TransientError(message, throttled=answer.throttled, retry_after=answer.retry_after) from answer
+        raise PermanentError(message) from answer
 
     def _schedule_check(self, controller: Controller, server: Server) -> None:
         if self._environment.check_interval:
@@ -164,6 +232,17 @@ class BuildbucketManager:
                 f"the Buildbucket server {quote(host)} is not configured; add it to SCHEDULER_BUILDBUCKET_SERVERS"
             )
         return server, self._faces[server.protocol]
+
+    def _watched(self, invocation: Invocation) -> tuple[Server, BuildbucketProtocol]:
+        """Return the server of a build that runs.
+
+        Raises:
+            TransientError: the settings lack the server. Only Buildbucket itself can end the invocation, so this is mended first.
+        """
+        try:
+            return self._server(invocation)
+        except PermanentError as error:
+            raise TransientError(str(error)) from error
 
     def _attempt_end(self, controller: Controller) -> Instant:
         """Return when an attempt that begins now has to be over: after the deadline, or when its claim ends if that is sooner."""
@@ -186,3 +265,14 @@ class BuildbucketManager:
             tags=invocation.tags,
             triggers=[trigger.public() for trigger in invocation.incoming_triggers],
         )
+
+
+def _answer_or_error(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except BuildbucketError as error:
+        return error
+
+
+def _numbered(question: str, number: int) -> str:
+    return question if number == 1 else f"{question} {number}"

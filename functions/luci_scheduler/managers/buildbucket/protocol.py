@@ -10,7 +10,7 @@ from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.managers.buildbucket.launch_input import LaunchInput, Log
 
-__all__ = ["Build", "BuildbucketProtocol", "announce_topic"]
+__all__ = ["Build", "BuildbucketProtocol", "announce_topic", "messages"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,19 @@ class BuildbucketProtocol(Protocol):
         """Return the request for a build and log it, its token hidden."""
 
     def schedule(self, given: LaunchInput, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Ask for the build."""
+        """Ask for the build, under the request ID of ``given``."""
 
-    def find(self, given: LaunchInput) -> dict[str, Any] | None:
-        """Look up the build of an earlier attempt by its tag, within its builder."""
+    def find(self, given: LaunchInput) -> list[dict[str, Any]]:
+        """Look up the builds of earlier requests by their tags, within their builder, the newest first; each as ``schedule`` answers."""
+
+    def is_ours(self, given: LaunchInput, answer: Mapping[str, Any]) -> bool:
+        """Whether an answer about a build names our builder, job and invocation; members that it lacks are believed."""
+
+    def build_id(self, answer: Mapping[str, Any]) -> str:
+        """Return the ID that an answer gives its build; it need not be one."""
+
+    def goes_on(self, answer: Mapping[str, Any]) -> bool:
+        """Whether the build of an answer is not over."""
 
     def launched(self, given: LaunchInput, answer: Mapping[str, Any], log: Log) -> Build:
         """Read the answer to a request for a build."""
@@ -55,3 +64,8 @@ def announce_topic(given: LaunchInput, log: Log) -> None:
     """Log which topic the notifications will come through; it was set up with the installation."""
     log(f"Preparing PubSub topic for {quote('https://' + str(given.task.get('server', '')))}")
     log(f"PubSub topic is {quote(given.topic)}")
+
+
+def messages(value: Any) -> list[Mapping[str, Any]]:
+    """Return the messages of a list in an answer; other values are left out."""
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []

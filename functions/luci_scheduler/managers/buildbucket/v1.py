@@ -10,14 +10,17 @@ from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.foreign_text import sanitized
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.invocation import Status
+from luci_scheduler.managers.buildbucket.builder_id import canonical_bucket
 from luci_scheduler.managers.buildbucket.launch_input import (
     LaunchInput,
     Log,
+    agree,
     common_tags,
     merged_properties,
+    our_tags,
     shown_triggers,
 )
-from luci_scheduler.managers.buildbucket.protocol import Build, announce_topic
+from luci_scheduler.managers.buildbucket.protocol import Build, announce_topic, messages
 from luci_scheduler.ports import Buildbucket, BuildbucketError
 
 __all__ = ["V1"]
@@ -64,14 +67,16 @@ class V1:
         return {name: value for name, value in body.items() if value}
 
     def schedule(self, given: LaunchInput, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Ask for the build."""
-        return self._wire.v1(given.task["server"], "PUT", "builds", body, until=given.until)
+        """Ask for the build, under the request ID of ``given``."""
+        request = {**body, "client_operation_id": given.request_id}
+        return self._wire.v1(given.task["server"], "PUT", "builds", request, until=given.until)
 
-    def find(self, given: LaunchInput) -> dict[str, Any] | None:
-        """Return the answer about the build of an earlier attempt, or None."""
+    def find(self, given: LaunchInput) -> list[dict[str, Any]]:
+        """Return the answers about the builds of earlier requests, the newest first."""
         query = [
             ("bucket", given.task.get("bucket", "")),
             ("tag", f"scheduler_invocation_id:{given.invocation_id}"),
+            ("tag", f"scheduler_job_id:{given.job_id}"),
             ("tag", f"builder:{given.task.get('builder', '')}"),
             # Builds of a builder whose config says ``experimental: YES`` are left out unless they are asked for.
             ("include_experimental", "true"),
@@ -79,8 +84,28 @@ class V1:
         found = self._wire.v1(given.task["server"], "GET", "search", query=query, until=given.until)
         if error := _error_of(found):
             raise BuildbucketError(*error, transient=False)
-        builds = found.get("builds") or []
-        return {"build": builds[-1]} if builds else None  # the oldest, should there be several
+        return [{"build": build} for build in messages(found.get("builds"))]
+
+    def is_ours(self, given: LaunchInput, answer: Mapping[str, Any]) -> bool:
+        """Whether an answer names our job and invocation: its tags do, and where it has none the bucket does."""
+        build = answer.get("build")
+        if not isinstance(build, Mapping):
+            return True
+        if isinstance(tags := build.get("tags"), list) and tags:
+            pairs = [(key, value) for key, _, value in (str(tag).partition(":") for tag in tags)]
+            return agree(pairs, {**our_tags(given), "builder": given.task.get("builder", "")})
+        bucket = _string(build, "bucket")
+        return not bucket or canonical_bucket(bucket) == canonical_bucket(given.task.get("bucket", ""))
+
+    def build_id(self, answer: Mapping[str, Any]) -> str:
+        """Return the ID that an answer gives its build."""
+        build = answer.get("build")
+        return str(build.get("id", "")) if isinstance(build, Mapping) else ""
+
+    def goes_on(self, answer: Mapping[str, Any]) -> bool:
+        """Whether the build of an answer is not over."""
+        build = answer.get("build")
+        return not isinstance(build, Mapping) or build.get("status") != "COMPLETED"
 
     def launched(self, given: LaunchInput, answer: Mapping[str, Any], log: Log) -> Build:  # noqa: ARG002 - v2 needs it
         """Read the answer to a request for a build.

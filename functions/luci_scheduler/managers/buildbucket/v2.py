@@ -16,11 +16,14 @@ from luci_scheduler.managers.buildbucket.gitiles_commit import extract_commit
 from luci_scheduler.managers.buildbucket.launch_input import (
     LaunchInput,
     Log,
+    agree,
     common_tags,
     merged_properties,
+    our_tags,
     shown_triggers,
 )
-from luci_scheduler.managers.buildbucket.protocol import Build, announce_topic
+from luci_scheduler.managers.buildbucket.protocol import Build, announce_topic, messages
+from luci_scheduler.managers.buildbucket.spelling import build_message
 from luci_scheduler.ports import Buildbucket
 
 __all__ = ["V2"]
@@ -97,21 +100,37 @@ class V2:
         return {name: value for name, value in request.items() if value is not None}
 
     def schedule(self, given: LaunchInput, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Ask for the build."""
-        return self._wire.v2(given.task["server"], "ScheduleBuild", body, until=given.until)
+        """Ask for the build, under the request ID of ``given``."""
+        request = {**body, "requestId": given.request_id}
+        return build_message(self._wire.v2(given.task["server"], "ScheduleBuild", request, until=given.until))
 
-    def find(self, given: LaunchInput) -> dict[str, Any] | None:
-        """Return the build of an earlier attempt, or None."""
+    def find(self, given: LaunchInput) -> list[dict[str, Any]]:
+        """Return the builds of earlier requests, the newest first."""
         predicate = {
             "builder": _builder(given),
-            "tags": [{"key": "scheduler_invocation_id", "value": str(given.invocation_id)}],
+            "tags": [{"key": key, "value": value} for key, value in our_tags(given).items()],
             # Builds of a builder whose config says ``experimental: YES`` are left out unless they are asked for.
             "includeExperimental": True,
         }
         question = {"predicate": predicate, "pageSize": 10}
         found = self._wire.v2(given.task["server"], "SearchBuilds", question, until=given.until)
-        builds = found.get("builds") or []
-        return builds[-1] if builds else None  # the oldest, should there be several
+        return [build_message(build) for build in messages(found.get("builds"))]
+
+    def is_ours(self, given: LaunchInput, answer: Mapping[str, Any]) -> bool:
+        """Whether a build names our builder, job and invocation; the default mask leaves the tags out."""
+        named, ours = answer.get("builder"), _builder(given)
+        if isinstance(named, Mapping) and any(named.get(key, value) != value for key, value in ours.items()):
+            return False
+        tags = [(str(tag.get("key", "")), str(tag.get("value", ""))) for tag in messages(answer.get("tags"))]
+        return agree(tags, our_tags(given))
+
+    def build_id(self, answer: Mapping[str, Any]) -> str:
+        """Return the ID that an answer gives its build."""
+        return str(answer.get("id", ""))
+
+    def goes_on(self, answer: Mapping[str, Any]) -> bool:
+        """Whether the build of an answer is not over."""
+        return answer.get("status") in _GOING_ON
 
     def launched(self, given: LaunchInput, answer: Mapping[str, Any], log: Log) -> Build:
         """Read the answer to ``ScheduleBuild``.
@@ -128,7 +147,7 @@ class V2:
 
     def get(self, server: str, build_id: str) -> dict[str, Any]:
         """Ask for a build's state."""
-        return self._wire.v2(server, "GetBuild", {"id": build_id})
+        return build_message(self._wire.v2(server, "GetBuild", {"id": build_id}))
 
     def checked(self, answer: Mapping[str, Any], log: Log) -> Status | None:
         """Read the answer to ``GetBuild``: a final status or None."""

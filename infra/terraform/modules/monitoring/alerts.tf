@@ -21,8 +21,10 @@ locals {
     }
     stuck-invocations = {
       severity = "ERROR"
-      says     = "The sweep finds overdue work again and again: tasks are lost, or something cannot be brought to its end."
+      says     = "The sweep finds overdue work again and again, or a build may run that no invocation watches."
       conditions = {
+        "a build may run unwatched"            = { filter = local.metric.unwatched, aligner = "ALIGN_DELTA", above = 0, seconds = 0 }
+        "an invocation had two builds"         = { filter = local.metric.doubled, aligner = "ALIGN_DELTA", above = 0, seconds = 0 }
         "an invocation hangs"                  = { filter = local.metric.hanging, aligner = "ALIGN_DELTA", above = 0, seconds = 0 }
         "the sweep keeps finding overdue work" = { filter = local.metric.stuck, aligner = "ALIGN_DELTA", above = 5, seconds = 900 }
       }

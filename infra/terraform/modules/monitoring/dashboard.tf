@@ -11,6 +11,8 @@ locals {
     { title = "Messages and calls refused", filter = local.metric.refused, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
     { title = "Overdue work that the sweep found", filter = local.metric.stuck, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
     { title = "Invocations that hang", filter = local.metric.hanging, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
+    { title = "Builds that may run unwatched", filter = local.metric.unwatched, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
+    { title = "Second builds of invocations", filter = local.metric.doubled, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
     { title = "Tasks on the queue", filter = "metric.type=\"cloudtasks.googleapis.com/queue/depth\" AND resource.type=\"cloud_tasks_queue\" AND resource.labels.queue_id=\"${var.queue}\"", aligner = "ALIGN_MAX", reducer = "REDUCE_MAX", by = [] },
     { title = "Lateness of tasks, 95th percentile (ms)", filter = "metric.type=\"cloudtasks.googleapis.com/queue/task_attempt_delays\" AND resource.type=\"cloud_tasks_queue\" AND resource.labels.queue_id=\"${var.queue}\"", aligner = "ALIGN_PERCENTILE_95", reducer = "REDUCE_MAX", by = [] },
     { title = "Age of the oldest message (s)", filter = "metric.type=\"pubsub.googleapis.com/subscription/oldest_unacked_message_age\" AND resource.type=\"pubsub_subscription\" AND ${local.subscriptions}", aligner = "ALIGN_MAX", reducer = "REDUCE_MAX", by = ["resource.label.subscription_id"] },

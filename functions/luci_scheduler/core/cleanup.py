@@ -1,0 +1,52 @@
+"""Builds that may run on after their invocations: when each is canceled again, and when that is given up.
+
+An invocation ends although the build service does not answer. Its document then keeps a `Cleanup` until the build service has
+said that no build of it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from luci_scheduler.core.instants import DAY, HOUR, SECOND, Instant
+
+__all__ = ["BUILD_LIFE", "Cleanup", "first_cleanup", "next_cleanup"]
+
+BUILD_LIFE = 5 * DAY
+"""Buildbucket ends builds by force that are not over five days after their creation: no build is older."""
+
+_FIRST_PAUSE = 10 * SECOND
+_MAX_PAUSE = HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class Cleanup:
+    """A build that may run on although its invocation has ended, or has another one."""
+
+    since: Instant
+    """When the invocation ended, or has got another build; this one was not asked for after that."""
+    next_try: Instant
+    """When the build is looked up and canceled next."""
+    attempts: int = 0
+    """How often that has failed since; names the task that the document waits for."""
+    task_data: Mapping[str, Any] = field(default_factory=dict)
+    """The build's own task data; empty: the invocation's data lead to the build, or a look-up by its tags does."""
+
+
+def first_cleanup(now: Instant, task_data: Mapping[str, Any] | None = None) -> Cleanup:
+    """Return the record of a build that could not be canceled now."""
+    return Cleanup(now, Instant(now + _FIRST_PAUSE), task_data=dict(task_data or {}))
+
+
+def next_cleanup(cleanup: Cleanup, now: Instant) -> Cleanup | None:
+    """Return the record after another failure, or None where no build of the invocation can be alive any more.
+
+    Pauses double from ten seconds to an hour.
+    """
+    if now - cleanup.since >= BUILD_LIFE:
+        return None
+    attempts = cleanup.attempts + 1
+    pause = min(_FIRST_PAUSE << min(attempts, 20), _MAX_PAUSE)
+    return replace(cleanup, next_try=Instant(now + pause), attempts=attempts)

@@ -1,0 +1,137 @@
+"""Cleanup: a build that an invocation has left behind is canceled when its build service answers again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from luci_scheduler.core.cleanup import Cleanup, first_cleanup, next_cleanup
+from luci_scheduler.core.debug_log import format_line
+from luci_scheduler.core.errors import ComeAgainError, PermanentError, StoreConflictError, TransientError
+from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.invocation import Invocation
+from luci_scheduler.engine.finish import log_update, reread
+from luci_scheduler.engine.outbox import cleanup_task
+from luci_scheduler.engine.runtime import Runtime, logger
+from luci_scheduler.managers.controller import Answers, Controller
+from luci_scheduler.ports import Found
+
+__all__ = ["cancel_or_leave", "leave_to_cleanup", "on_cleanup_task"]
+
+_CLEANED = "The build service has answered: no unwatched build of this invocation is left running"
+_REFUSED = "The build service has refused to cancel the build that this invocation may have left running - {}"
+_GIVEN_UP = "The build service has not answered for as long as a build can live, nothing is looked for any more"
+
+
+def cancel_or_leave(runtime: Runtime, controller: Controller, known: Controller | None = None) -> None:
+    """Cancel the build that may run; where the build service does not answer, leave that to a cleanup.
+
+    The caller ends the invocation. ``known`` is the controller that knows the build's ID, if it is not ``controller``.
+    """
+    invocation = controller.invocation
+    try:
+        runtime.manager(invocation.task).abort(known or controller)
+    except PermanentError as error:
+        controller.log(f"Fatal error when aborting the invocation - {error}")
+    except TransientError as error:
+        controller.invocation = _left(runtime, invocation, first_cleanup(runtime.clock.now()), error)
+
+
+def leave_to_cleanup(
+    runtime: Runtime, found: Found[Invocation], task_data: Mapping[str, Any], error: TransientError, key: str
+) -> None:
+    """Record the cleanup of a build that came to light when its invocation had ended already, or had another one.
+
+    Raises:
+        ComeAgainError: the race for the document was lost too often.
+        TransientError: the store failed.
+    """
+    current: Found[Invocation] | None = found
+    for _ in range(runtime.limits.races):
+        if current is None or current.value.cleanup:
+            return
+        left = _left(runtime, current.value, first_cleanup(runtime.clock.now(), task_data), error)
+        try:
+            runtime.store.commit([log_update(runtime, current, runtime.stamped(left, f"{key}/cleanup"), "")])
+        except StoreConflictError:
+            current = reread(runtime, current.value)
+            continue
+        return
+    raise _too_fast(found.value)
+
+
+def on_cleanup_task(
+    runtime: Runtime, job_id: JobId, invocation_id: InvocationId, attempts: int, created: Instant, key: str
+) -> None:
+    """Look up and cancel the build that an invocation may have left running; safe to repeat.
+
+    Where the build service still does not answer, the next try is recorded, until no build can be alive any more.
+
+    Raises:
+        ComeAgainError: the commit that records the cleanup is not visible yet (for five minutes from ``created``).
+        TransientError: the store failed.
+    """
+    answers = Answers()
+    for _ in range(runtime.limits.races):
+        found = runtime.store.invocation(job_id, invocation_id)
+        if found is None or not (found.value.status.is_final or found.value.cleanup):
+            _ahead_of_its_commit(runtime, job_id, invocation_id, created)
+            return
+        cleanup = found.value.cleanup
+        if cleanup is None or cleanup.attempts != attempts:
+            return
+        after, line = _tried(runtime, runtime.controller(found.value, answers), cleanup)
+        try:
+            _record(runtime, found, after, line, key)
+        except StoreConflictError:
+            continue
+        return
+    raise ComeAgainError(f"invocation {invocation_id} of {job_id} changes too fast to record its cleanup")
+
+
+def _left(runtime: Runtime, invocation: Invocation, cleanup: Cleanup, error: TransientError) -> Invocation:
+    about = {"job_id": invocation.job_id, "invocation_id": str(invocation.id)}
+    logger.warning("build_left_running", **about, error=str(error))
+    runtime.offer(cleanup_task(invocation, cleanup, runtime.clock.now()))
+    return replace(invocation, cleanup=cleanup)
+
+
+def _tried(runtime: Runtime, controller: Controller, cleanup: Cleanup) -> tuple[Cleanup | None, str]:
+    """Try again; return the record for the next try, if one is due, and the line for the debug log, if there is news."""
+    invocation, now = controller.invocation, runtime.clock.now()
+    about = {"job_id": invocation.job_id, "invocation_id": str(invocation.id)}
+    controller.invocation = replace(invocation, task_data=cleanup.task_data or invocation.task_data)
+    try:
+        runtime.manager(invocation.task).abort(controller)
+    except PermanentError as error:
+        logger.error("cleanup_gave_up", **about, error=str(error))
+        return None, _REFUSED.format(error)
+    except TransientError as error:
+        after = next_cleanup(cleanup, now)
+        if after is None:
+            logger.error("cleanup_gave_up", **about, error=str(error))
+            return None, _GIVEN_UP
+        runtime.offer(cleanup_task(invocation, after, now))
+        return after, ""
+    logger.info("cleanup_done", **about)
+    return None, _CLEANED
+
+
+def _record(runtime: Runtime, found: Found[Invocation], cleanup: Cleanup | None, line: str, key: str) -> None:
+    stamp = max(runtime.clock.now(), found.value.last_line)
+    changed = replace(found.value, cleanup=cleanup, last_line=stamp if line else found.value.last_line)
+    text = format_line(stamp, line) if line else ""
+    stamped = runtime.stamped(changed, f"{key}/cleanup{found.value.commits}")
+    runtime.store.commit([log_update(runtime, found, stamped, text)])
+
+
+def _ahead_of_its_commit(runtime: Runtime, job_id: JobId, invocation_id: InvocationId, created: Instant) -> None:
+    if runtime.clock.now() - created < runtime.limits.early_task_patience:
+        raise ComeAgainError(f"the end of invocation {invocation_id} of {job_id} is not recorded yet")
+    logger.info("cleanup_dropped", job_id=job_id, invocation_id=str(invocation_id), reason="the end was never recorded")
+
+
+def _too_fast(invocation: Invocation) -> ComeAgainError:
+    return ComeAgainError(f"invocation {invocation.id} of {invocation.job_id} changes too fast to record its cleanup")

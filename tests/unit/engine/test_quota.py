@@ -1,0 +1,75 @@
+"""A quota slows launches down: it fails none and doubles none."""
+
+import pytest
+
+from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.instants import HOUR, MINUTE, SECOND
+from luci_scheduler.core.invocation import Status
+from luci_scheduler.core.launch_backoff import plain_pause, throttled_pause
+from luci_scheduler.ports import BuildbucketError
+from tests.unit.engine.buildbucket_model import Model
+from tests.unit.engine.world import World, config
+
+NAMES = tuple(f"job{number:03}" for number in range(300))
+
+
+@pytest.mark.parametrize("retry_after", [0, 30 * SECOND])
+def test_three_hundred_launches_against_a_quota_of_ten_a_second(retry_after: int) -> None:
+    """One commit starts 300 jobs at once; all calls count, searches see builds three seconds late, request IDs live a minute."""
+    world = World(config(NAMES), concurrency=1)
+    model = Model(world.clock, quota=10, lag=3 * SECOND, retry_after=retry_after)
+    world.buildbucket.v2 = model.v2  # type: ignore[method-assign]
+    started = world.clock.now()
+    world.commit()
+    while any(task.kind == "launch" for task in world.queue.tasks):
+        assert world.clock.now() - started < HOUR
+        world.tick(1)
+    found = [invocation for name in NAMES for invocation in world.invocations(JobId(f"proj/{name}"))]
+    seconds, attempts = (world.clock.now() - started) // SECOND, max(invocation.attempts for invocation in found)
+    print(  # noqa: T201 - the measure
+        f"Retry-After {retry_after // SECOND} s: {len(model.builds)} builds in {seconds} s, "
+        f"{len(model.calls)} calls, {model.throttled} of them throttled, at most {attempts} attempts"
+    )
+    assert {invocation.status for invocation in found} == {Status.RUNNING}
+    assert len(found) == len(model.builds) == len(model.live) == len(NAMES)
+    assert seconds < 10 * MINUTE // SECOND
+    assert attempts < 15
+
+
+@pytest.mark.parametrize(("retry_after", "least", "most"), [(0, 5, 10), (120, 120, 240), (1_000_000, 3600, 7200)])
+def test_a_throttled_launch_waits_as_long_as_the_server_asks(retry_after: int, least: int, most: int) -> None:
+    """At least that long, up to an hour, and at most twice as long; the sweep knows the same time."""
+    world = World()
+    world.buildbucket.faults = [
+        BuildbucketError(
+            "RESOURCE_EXHAUSTED", "quota", transient=True, throttled=True, retry_after=retry_after * SECOND
+        )
+    ]
+    world.commit()
+    (task,) = world.queue.tasks
+    (invocation,) = world.invocations()
+    assert least * SECOND <= task.eta - world.clock.now() < most * SECOND
+    assert invocation.next_due == task.eta
+    assert "The invocation will be retried" in world.log()
+
+
+def test_a_quota_that_never_gives_way_ends_the_launch() -> None:
+    """The attempts are counted as others are, and last longer: seven hours at least."""
+    world = World()
+    throttled = BuildbucketError("RESOURCE_EXHAUSTED", "quota", transient=True, throttled=True)
+    world.buildbucket.faults = [throttled] * 1000
+    started = world.clock.now()
+    world.commit()
+    while world.invocations()[0].status is Status.RETRYING:
+        world.tick(60)
+    (invocation,) = world.invocations()
+    assert (invocation.status, invocation.attempts) == (Status.FAILED, 50)
+    assert 7 * HOUR < world.clock.now() - started < 18 * HOUR
+
+
+def test_pauses() -> None:
+    """The plain pause is the original's; a throttled one is that or the one that the server asks for, spread over its double."""
+    assert [plain_pause(n, 5, 600) for n in (1, 2, 3, 8, 50)] == [5, 10, 20, 600, 600]
+    assert [throttled_pause(10, 0, draw) for draw in (0, 9, 10, 25)] == [10, 19, 10, 15]
+    assert [throttled_pause(10, 70, draw) for draw in (3, 69, 70)] == [73, 139, 70]
+    assert throttled_pause(10, 100 * HOUR, 0) == HOUR
