@@ -12,15 +12,13 @@ from luci_scheduler.api.context import Context
 from luci_scheduler.api.errors import invalid
 from luci_scheduler.core import discards
 from luci_scheduler.core.commit_event import gitiles_trigger
+from luci_scheduler.core.commit_filters import CommitFilters, has_path_filter
 from luci_scheduler.core.go_text import format_duration
 from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.instants import DAY, SECOND, Instant, format_rfc3339
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
-from luci_scheduler.core.path_filter import path_filter
-from luci_scheduler.core.ref_sets import ref_set
 from luci_scheduler.core.ref_validation import REGEXP
-from luci_scheduler.core.regexps import BadRegexpError
 from luci_scheduler.core.repo_url import BadRepoUrlError, RepoUrl, parse_repo_url
 from luci_scheduler.core.triage import has_free_slot
 from luci_scheduler.core.trigger import Trigger
@@ -57,6 +55,7 @@ class Reason(StrEnum):
     JOB_PAUSED = "JOB_PAUSED"
     JOB_DISABLED = "JOB_DISABLED"
     PATH_FILTERED = "PATH_FILTERED"
+    PATTERNS_TOO_COSTLY = "PATTERNS_TOO_COSTLY"
     REF_NOT_WATCHED = "REF_NOT_WATCHED"
     TRIGGER_PAUSED = "TRIGGER_PAUSED"
     NOT_SERVED = "NOT_SERVED"
@@ -365,6 +364,8 @@ def _discarded(base: Explanation, job: Job, record: TriggerRecord) -> Explanatio
             reason, sentence = Reason.DISCARDED_BY_AGE, f"It was discarded: {text}."
         case text if text.startswith(discards.NOT_SERVED):
             reason, sentence = Reason.NOT_SERVED, f"It was discarded because {text}."
+        case discards.TOO_COSTLY:
+            reason, sentence = Reason.PATTERNS_TOO_COSTLY, f"It was discarded because {discards.TOO_COSTLY}."
         case text:
             reason, sentence = Reason.DISCARDED, f"It was discarded: {text}."
     return replace(base, reason=reason, sentence=sentence)
@@ -385,20 +386,23 @@ class _Absent:
         self._context = context
         self._question = question
         self._fetched: Commit | GitilesError | None = None
+        self._filters = CommitFilters()
 
     def explain(self, item: _Watched) -> Explanation:
         """Return why."""
         job, ref = item.job, self._question.ref
         if not job.enabled:
             return Explanation(job.id, Reason.JOB_DISABLED, "The config has removed or disabled the job.")
-        watching = [watcher for watcher in item.watchers if not ref or _watches(watcher, ref)]
+        watching = self._filters.by_ref(item.watchers, ref) if ref else list(item.watchers)
+        if project_of(job.id) in self._filters.too_costly:
+            return _too_costly(job)
         if not watching:
             return Explanation(job.id, Reason.REF_NOT_WATCHED, f"The job does not watch {ref} of the repository.")
         paused = [watcher.trigger_job_id for watcher in watching if watcher.paused]
         watching = [watcher for watcher in watching if not watcher.paused]
         if not watching:
             return Explanation(job.id, Reason.TRIGGER_PAUSED, self._paused(paused))
-        if all(_filter_is_active(watcher) for watcher in watching):
+        if all(has_path_filter(watcher) for watcher in watching):
             commit = self._commit()
             if isinstance(commit, GitilesError) and commit.transient:
                 sentence = f"No trigger for it has reached the job; its host could not be asked why just now: {commit}."
@@ -406,7 +410,10 @@ class _Absent:
             if isinstance(commit, GitilesError):
                 sentence = f"The repository's host does not serve the commit: {commit}."
                 return Explanation(job.id, Reason.NOT_SERVED, sentence)
-            if not any(_interesting(watcher, commit) for watcher in watching):
+            passed, undecided = self._filters.quick_by_paths(watching, commit.diff)
+            if undecided:
+                return _too_costly(job)
+            if not passed:
                 sentence = "No file that it changed passes the job's path filter."
                 return Explanation(job.id, Reason.PATH_FILTERED, sentence)
         days = self._context.runtime.limits.retention // DAY
@@ -436,19 +443,9 @@ class _Absent:
         return self._fetched
 
 
-def _watches(watcher: Watcher, ref: str) -> bool:
-    try:
-        return ref in ref_set(watcher.refs)
-    except BadRegexpError:  # the reader of configs lets no such pattern in
-        return False
-
-
-def _filter_is_active(watcher: Watcher) -> bool:
-    try:
-        return path_filter(watcher.path_regexps, watcher.path_regexps_exclude).is_active
-    except BadRegexpError:
-        return False
-
-
-def _interesting(watcher: Watcher, commit: Commit) -> bool:
-    return path_filter(watcher.path_regexps, watcher.path_regexps_exclude).interesting(commit.diff)
+def _too_costly(job: Job) -> Explanation:
+    sentence = (
+        "No trigger for it has reached the job; the project's patterns of refs and paths cost too much to say here whether the "
+        "commit passes them: simplify them in luci-scheduler.cfg."
+    )
+    return Explanation(job.id, Reason.PATTERNS_TOO_COSTLY, sentence)

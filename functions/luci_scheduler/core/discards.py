@@ -10,6 +10,7 @@ __all__ = [
     "JOB_MISSING",
     "JOB_PAUSED",
     "NOT_SERVED",
+    "TOO_COSTLY",
     "TOO_MANY",
     "by_policy",
     "is_by_policy",
@@ -22,6 +23,10 @@ TOO_MANY = "more than 1000 triggers were pending"
 """The number is `core.triage.MAX_PENDING`; markers that are stored have it too."""
 NOT_SERVED = "the repository's host does not serve the commit"
 """What the host said follows."""
+TOO_COSTLY = (
+    "the project's patterns of refs and paths cost too much for this commit: simplify them in luci-scheduler.cfg"
+)
+"""The limits are in `core.pattern_budget`."""
 
 _POLICY = "the policy "
 

@@ -6,25 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from luci_scheduler.core.commit_event import CommitEvent, gitiles_trigger
+from luci_scheduler.core.commit_filters import CommitFilters, has_path_filter
 from luci_scheduler.core.discards import NOT_SERVED
 from luci_scheduler.core.errors import ComeAgainError, SchedulerError, StoreConflictError, TransientError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
-from luci_scheduler.core.path_filter import PathFilter, path_filter
-from luci_scheduler.core.ref_sets import ref_set
-from luci_scheduler.core.regexps import BadRegexpError
 from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.fan_out import BUDGET, bring
 from luci_scheduler.engine.outbox import trigger_task
+from luci_scheduler.engine.pattern_faults import tell_of_patterns
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.ports import Commit, CreateTrigger, GitilesError, TriggerRecord, Watcher
 
 __all__ = ["on_commit", "on_commits"]
 
 _TAGS = "refs/tags/"
-
-Watching = Sequence[tuple[Watcher, PathFilter]]
 
 
 def on_commits(runtime: Runtime, events: Sequence[CommitEvent], published: Instant, key: str) -> None:
@@ -47,8 +44,12 @@ def on_commits(runtime: Runtime, events: Sequence[CommitEvent], published: Insta
             on_commit(runtime, event, published, key if len(events) == 1 else f"{key}/{event.ref}")
         except SchedulerError as error:
             failed.append(error)
+    _raise_one(failed)
+
+
+def _raise_one(failed: Sequence[SchedulerError]) -> None:
+    """Raise the error that asks for another delivery, if there is one: what is hopeless is acknowledged, and must not take it along."""
     if failed:
-        # What is hopeless is acknowledged: it must not take along an event that another delivery may still bring.
         kinds = (TransientError, ComeAgainError, SchedulerError)
         raise next(error for kind in kinds for error in failed if isinstance(error, kind))
 
@@ -59,45 +60,59 @@ def on_commit(runtime: Runtime, event: CommitEvent, published: Instant, key: str
     The repository's host is asked for the commit first, and so for the one behind a tag: that is what triggers are for. One
     that it does not serve is waited for, from ``published`` for as long as the limits say; then each watching job gets a
     discarded trigger, and the event is done with.
-    A job whose part fails gets a task of its own, so that one job's trouble does not repeat the work of the others.
+    A job whose part fails gets a task of its own, so that one job's trouble does not repeat the work of the others. A project whose
+    patterns cost too much gets discarded triggers, and no other project waits for it.
 
     Raises:
         ComeAgainError: the commit is not served yet.
         TransientError: who watches, or the commit, could not be read, or even the queue failed; deliver again.
     """
-    watching = [pair for watcher in runtime.store.watchers(event.repo) if (pair := _watches(watcher, event))]
-    if not watching:
+    filters = CommitFilters()
+    watching = filters.by_ref(runtime.store.watchers(event.repo), event.ref)
+    if not watching and not filters.too_costly:
         logger.info("commit_unwatched", repo=event.repo, ref=event.ref, revision=event.revision)
-        return
-    watching = [pair for pair in watching if not _is_paused(pair[0], event)]
-    if not watching:
-        return
-    is_filtered = any(paths.is_active for _, paths in watching)
+    watching = [watcher for watcher in watching if not _is_paused(watcher, event)]
+    is_filtered = any(has_path_filter(watcher) for watcher in watching)
     commit = Commit(event.revision, published)
-    if runtime.limits.commit_wait or is_filtered or event.ref.startswith(_TAGS):
+    if watching and (runtime.limits.commit_wait or is_filtered or event.ref.startswith(_TAGS)):
         try:
             commit = _fetch(runtime, event, diffs=is_filtered)
         except GitilesError as error:
             _wait_or_discard(runtime, event, watching, published, key, error)
-            return
+            watching = []
     event = replace(event, revision=commit.id)
-    triggers = _triggers(event, [(w, paths) for w, paths in watching if paths.interesting(commit.diff)], published)
-    if not triggers:
+    failed = _bring_all(runtime, event, filters, watching, commit, published, key)
+    tell_of_patterns(runtime, event, filters, published, key)
+    _raise_one(failed)
+
+
+def _bring_all(
+    runtime: Runtime,
+    event: CommitEvent,
+    filters: CommitFilters,
+    watching: Sequence[Watcher],
+    commit: Commit,
+    published: Instant,
+    key: str,
+) -> list[SchedulerError]:
+    """Bring the commit to the watchers whose path filter it passes; return the errors, none of which keeps the other projects."""
+    failed: list[SchedulerError] = []
+    passed = 0
+    for part in filters.by_paths(watching, commit.diff):
+        passed += len(part)
+        try:
+            _bring_to(runtime, _triggers(event, part, published), key)
+        except SchedulerError as error:
+            failed.append(error)
+    if watching and not passed and not filters.too_costly:
         logger.info("commit_filtered", repo=event.repo, ref=event.ref, revision=event.revision, watchers=len(watching))
-        return
+    return failed
+
+
+def _bring_to(runtime: Runtime, triggers: Mapping[JobId, Trigger], key: str) -> None:
     batches = {job_id: [trigger] for job_id, trigger in triggers.items()}
-    bring(runtime, batches, key, lambda job_id, now: trigger_task(job_id, batches[job_id], key, now))
-
-
-def _watches(watcher: Watcher, event: CommitEvent) -> tuple[Watcher, PathFilter] | None:
-    try:
-        if event.ref not in ref_set(watcher.refs):
-            return None
-        return watcher, path_filter(watcher.path_regexps, watcher.path_regexps_exclude)
-    except BadRegexpError as error:
-        # The reader of configs lets no such pattern in; what an earlier version stored must not stop other projects.
-        logger.error("bad_watcher", job_id=watcher.job_id, trigger_job_id=watcher.trigger_job_id, reason=str(error))
-        return None
+    if batches:
+        bring(runtime, batches, key, lambda job_id, now: trigger_task(job_id, batches[job_id], key, now))
 
 
 def _is_paused(watcher: Watcher, event: CommitEvent) -> bool:
@@ -108,9 +123,9 @@ def _is_paused(watcher: Watcher, event: CommitEvent) -> bool:
     return watcher.paused
 
 
-def _triggers(event: CommitEvent, watching: Watching, published: Instant) -> Mapping[JobId, Trigger]:
+def _triggers(event: CommitEvent, watching: Sequence[Watcher], published: Instant) -> Mapping[JobId, Trigger]:
     triggers: dict[JobId, Trigger] = {}
-    for watcher, _ in watching:
+    for watcher in watching:
         trigger = gitiles_trigger(watcher.repo, event.ref, event.revision, published)
         triggers.setdefault(watcher.job_id, trigger)
     return triggers
@@ -125,7 +140,12 @@ def _fetch(runtime: Runtime, event: CommitEvent, *, diffs: bool) -> Commit:
 
 
 def _wait_or_discard(
-    runtime: Runtime, event: CommitEvent, watching: Watching, published: Instant, key: str, error: GitilesError
+    runtime: Runtime,
+    event: CommitEvent,
+    watching: Sequence[Watcher],
+    published: Instant,
+    key: str,
+    error: GitilesError,
 ) -> None:
     """Have the event delivered again; when it has waited long enough for its commit, discard its triggers visibly.
 
