@@ -347,9 +347,9 @@ def _pending(context: Context, base: Explanation, job: Job, record: TriggerRecor
 def _discarded(base: Explanation, job: Job, record: TriggerRecord) -> Explanation:
     base = replace(base, since=record.resolved)
     match record.discarded:
-        case discards.TOO_MANY:
+        case text if discards.is_too_many(text):
             reason = Reason.DISCARDED_AS_SURPLUS
-            sentence = f"It was discarded because {discards.TOO_MANY}: the oldest of them are dropped."
+            sentence = f"It was discarded because {text}: the oldest of them are dropped."
         case discards.JOB_PAUSED:
             reason, sentence = (
                 Reason.JOB_PAUSED,

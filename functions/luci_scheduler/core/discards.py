@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from luci_scheduler.core.go_text import format_duration
 from luci_scheduler.core.job import TriggeringPolicy
 
@@ -11,16 +13,15 @@ __all__ = [
     "JOB_PAUSED",
     "NOT_SERVED",
     "TOO_COSTLY",
-    "TOO_MANY",
     "by_policy",
     "is_by_policy",
+    "is_too_many",
+    "too_many",
 ]
 
 JOB_MISSING = "the job does not exist"
 JOB_DISABLED = "the job is disabled"
 JOB_PAUSED = "the job is paused"
-TOO_MANY = "more than 1000 triggers were pending"
-"""The number is `core.triage.MAX_PENDING`; markers that are stored have it too."""
 NOT_SERVED = "the repository's host does not serve the commit"
 """What the host said follows."""
 TOO_COSTLY = (
@@ -28,6 +29,7 @@ TOO_COSTLY = (
 )
 """The limits are in `core.pattern_budget`."""
 
+_TOO_MANY = re.compile(r"more than [0-9]+ triggers were pending")
 _POLICY = "the policy "
 
 
@@ -40,3 +42,13 @@ def by_policy(policy: TriggeringPolicy) -> str:
 def is_by_policy(reason: str) -> bool:
     """Whether a policy discarded the trigger."""
     return reason.startswith(_POLICY)
+
+
+def too_many(limit: int) -> str:
+    """Return the reason of the oldest triggers of a job that has more pending ones than it keeps."""
+    return f"more than {limit} triggers were pending"
+
+
+def is_too_many(reason: str) -> bool:
+    """Whether the trigger was one of too many."""
+    return _TOO_MANY.fullmatch(reason) is not None
