@@ -481,9 +481,9 @@ def test_a_defect_that_one_config_meets_does_not_stop_the_others(monkeypatch: py
 
 
 def _broken_for(name: str, read: Any) -> Any:
-    def broken(project: str, *args: Any) -> Any:
+    def broken(project: str, *args: Any, **more: Any) -> Any:
         if project == name:
             raise ZeroDivisionError
-        return read(project, *args)
+        return read(project, *args, **more)
 
     return broken
