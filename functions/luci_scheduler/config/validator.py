@@ -17,7 +17,7 @@ from luci_scheduler.core.era import Era
 from luci_scheduler.core.go_text import format_duration, quote
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.ref_validation import REGEXP
-from luci_scheduler.core.schedule import BadScheduleError, parse_schedule
+from luci_scheduler.core.schedule import BadScheduleError, Schedule, parse_schedule
 
 __all__ = ["MAX_DEFINITIONS", "MAX_PATTERNS", "MAX_TARGETS", "Validated", "pending_timeout", "validate"]
 
@@ -105,6 +105,7 @@ class _Validation:
         self._strict = strict
         self._programs = Programs(report)
         self._active = 0
+        self._without_ticks: dict[str, bool] = {}
         self._seen: set[str] = set()
         self._known = {item.id for item in [*message.job, *message.trigger]}
         self._acl_sets: dict[str, list[Any]] = {}
@@ -174,9 +175,15 @@ class _Validation:
             message = f"{item.schedule} is not valid value for 'schedule' field - {error}"
             self._report.error(place.at("schedule"), message)
             return
-        if schedule.next(self._now, None) is None:
+        if self._never_fires(schedule):
             message = f"the schedule {quote(item.schedule)} never fires: no date matches it"
             self._report.warning(place.at("schedule"), message)
+
+    def _never_fires(self, schedule: Schedule) -> bool:
+        """Whether a schedule has no tick any more; such a search looks at all years up to 2099, so it is done once for each text."""
+        if schedule.text not in self._without_ticks:
+            self._without_ticks[schedule.text] = schedule.next(self._now, None) is None
+        return self._without_ticks[schedule.text]
 
     def _targets(self, item: Any, place: Place) -> None:
         targets = item.triggers if "triggers" in item.DESCRIPTOR.fields_by_name else ()
