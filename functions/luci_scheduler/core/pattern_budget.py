@@ -1,7 +1,7 @@
 """What one project's patterns may cost for one commit: counted, not timed, so that a replay decides the same.
 
 RE2 takes time linear in the text, but also linear in the compiled program in the worst case. A unit of cost is one instruction
-for one byte. The slowest pattern of a search for slow ones (``(a?){900}``, ``((a{0,30}){0,30})b``) took 14 ns for a unit;
+for one byte. The slowest pattern of a search for slow ones (``(a?){900}``, ``((a{0,30}){0,30})b``) took 15 ns for a unit;
 ordinary patterns take less than a tenth of a nanosecond, because RE2 caches the states that it has seen.
 """
 
@@ -20,17 +20,19 @@ __all__ = [
 ]
 
 REF_UNITS = 20_000_000
-"""For the refs of one project and one commit: 0.3 s at worst. The largest real config (165 jobs) takes 700,000."""
+"""For the refs of one project and one commit: 0.3 s at worst. The most expensive of 25 real configs (73 watchers) takes 30,000."""
 QUICK_UNITS = 20_000_000
-"""For the paths of one project and one commit, before other projects go first: 0.3 s at worst."""
+"""For the paths of one project and one commit, before other projects go first: 0.3 s at worst. The most expensive of
+25 real configs takes 4,400,000 for a commit of 1,000 files."""
 PATH_UNITS = 1_000_000_000
-"""For the paths of one project and one commit: 14 s at worst. It is enough for 50 triggers with a filter each, such as
-``src/tint/.+``, and a commit of 10,000 files; the time for such ordinary patterns is below 3 s."""
-POLL_REF_UNITS = 1_000_000_000
-"""For all refs that one poll lists. It is enough for 100 patterns and 30,000 refs; nothing but the poll waits for it."""
+"""For the paths of one project and one commit: 15 s at worst. It is enough for 50 triggers with a filter each, such as
+``src/tint/.+``, and a commit of 10,000 files; such ordinary patterns take 0.7 s for it."""
+POLL_REF_UNITS = 4_000_000_000
+"""For all refs that one poll lists: 60 s at worst, which is the poll's limit for the listing. It is enough for 100 patterns and 30,000
+refs. Nothing but the poll waits for it."""
 
-COMPILE_UNITS = 16
-"""For each instruction of a program that is compiled, which takes some 200 ns. It is charged for a cached one, too: what is in
+COMPILE_UNITS = 25
+"""For each instruction of a program that is compiled, which takes up to 400 ns. It is charged for a cached one, too: what is in
 the cache depends on other projects."""
 ENTRY_UNITS = 4_000
 """For each ``regexp:`` entry of a list of refs, which is read by itself besides."""
