@@ -132,7 +132,7 @@ class StartPage:
         found: set[tuple[str, str]] = set()
         for file in read_folder(self._cloud.configs):
             try:
-                watchers = read_config(file.project, file.text).watchers
+                watchers = read_config(file.project, file.text, rules=self._cloud.config_rules).watchers
             except ConfigError:
                 continue
             found |= {
