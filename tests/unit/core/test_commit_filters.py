@@ -7,8 +7,10 @@ import pytest
 from luci_scheduler.core import commit_filters
 from luci_scheduler.core.commit_filters import CommitFilters
 from luci_scheduler.core.identifiers import JobId
-from luci_scheduler.core.path_filter import compose
+from luci_scheduler.core.path_filter import compose, path_filter
 from luci_scheduler.core.pattern_budget import (
+    COMPILE_UNITS,
+    ENTRY_UNITS,
     EVALUATION_UNITS,
     PATH_UNITS,
     QUICK_UNITS,
@@ -68,6 +70,18 @@ def test_what_an_evaluation_costs() -> None:
         assert pattern.search("src/é", budget)
     with pytest.raises(PatternCostError, match=f"more than {10 * cost} units"):
         pattern.search("s", budget)
+
+
+def test_what_compiling_costs() -> None:
+    """Each instruction of a program, also of one that is in the cache; of refs the entries by themselves and what they are joined to."""
+    for _ in range(2):
+        paths, refs = PatternBudget(10**9), PatternBudget(10**9)
+        size = compile_regexp(compose(["src/.+"])).size + compile_regexp(compose(["docs/.+"])).size
+        path_filter(("src/.+",), ("docs/.+",), paths)
+        assert paths.spent == COMPILE_UNITS * size
+        size = compile_regexp(r"refs/heads/v\d+").size + compile_regexp(r"^(refs/heads/v\d+)$").size
+        ref_set((MAIN, r"regexp:refs/heads/v\d+"), refs)
+        assert refs.spent == ENTRY_UNITS + COMPILE_UNITS * size
 
 
 def test_the_cost_is_that_of_the_patterns_and_not_of_the_cache() -> None:
