@@ -97,9 +97,9 @@ class ProjectRecord:
     warning_count: int = 0
     """How many warnings there are in all."""
     mutations: int = 0
-    """Raised by every commit that touches the record: tells a sync whether another one was quicker."""
+    """Raised by every commit that touches the record: by this a sync notices that another sync was quicker."""
     layout: int = 0
-    """The `LAYOUT` of the functions that put the config in force; the next sync moves what is stored in an older one."""
+    """The `LAYOUT` of the functions that put the config in force; the next sync moves watchers that are stored in an older one."""
 
 
 @dataclass(frozen=True, slots=True)

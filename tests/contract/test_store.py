@@ -245,7 +245,7 @@ def _row(watcher: Watcher) -> str:
 
 
 def test_watchers_that_an_older_version_stored_are_read(store: Store) -> None:
-    """It had one document for all projects of a repository. What a project writes now stands above its part of that, marks too."""
+    """It had one document for all projects of a repository. The documents of the projects override it, marks included."""
     repo = "https://r.googlesource.com/x"
     a, b, c = (Watcher(JobId(f"{p}/j"), JobId(f"{p}/t"), repo, ("refs/heads/main",)) for p in "abc")
     older = {"projects": {"a": _row(a), "b": _row(b)}, "paused": {"a/t": True, "b/t": True}}
@@ -274,7 +274,7 @@ def test_a_project_whose_watchers_cannot_be_read_is_left_out(store: Store) -> No
 
 
 def test_a_project_fills_its_own_document_of_watchers_only(store: Store) -> None:
-    """What is too large is refused before anything is sent, with the project's name; others have as much room as ever."""
+    """A document that is too large is refused before anything is sent, with the project's name; others have as much room as ever."""
     repo = "https://r.googlesource.com/x"
 
     def watchers(project: str, number: int) -> tuple[Watcher, ...]:
@@ -283,7 +283,10 @@ def test_a_project_fills_its_own_document_of_watchers_only(store: Store) -> None
             for n in range(number)
         )
 
-    with pytest.raises(PermanentError, match=f"what project a watches of {repo} would have 10[0-9]+ bytes, a document"):
+    with pytest.raises(
+        PermanentError,
+        match=f"the watchers that project a has of {repo} would take 10[0-9]+ bytes, at most 1000000 fit",
+    ):
         store.commit([PutWatchers(repo, "a", watchers("a", 510))])
     assert list(store.watchers(repo)) == []
     for project in "abc":

@@ -341,21 +341,26 @@ def watchers_range(repo: str) -> tuple[str, str]:
 
 
 def encode_watchers(repo: str, project: str, watchers: tuple[Watcher, ...]) -> dict[str, Any]:
-    """Return what is written into the document of one project's watchers; the marks of paused triggers are left as they are.
+    """Return the fields to write into the document of one project's watchers; marks of paused triggers stay as they are.
 
     Raises:
         PermanentError: the document would be too large, if each of the triggers was paused, too.
     """
     document = {"schema": SCHEMA, "watchers": _dumps([_watcher_row(watcher) for watcher in watchers])}
     marks = sum(len(trigger.encode()) + _MARK_BYTES for trigger in {watcher.trigger_job_id for watcher in watchers})
-    check_size(f"what project {project} watches of {repo}", document, marks)
+    size = stored_size(document) + marks
+    if size > MAX_DOCUMENT_BYTES:
+        raise PermanentError(
+            f"the watchers that project {project} has of {repo} would take {size} bytes, at most {MAX_DOCUMENT_BYTES} fit into "
+            "their document: use fewer or shorter refs, patterns and targets"
+        )
     return document
 
 
 def encode_paused(trigger_job_id: JobId, *, paused: bool) -> dict[str, Any]:
-    """Return what is merged into the document of a project's watchers when one of its gitiles triggers is paused or resumed.
+    """Return the fields to merge into the document of a project's watchers when one of its gitiles triggers is paused or resumed.
 
-    A mark is not removed: it stands above the one that an older document may have.
+    A mark is never removed: it overrides the mark that an older document may have.
     """
     return {"schema": SCHEMA, "paused": {trigger_job_id: paused}}
 
@@ -369,7 +374,7 @@ def decode_watchers(named: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Watc
     """Read the documents of a repository's watchers, each with its name; a project that cannot be read is logged and left out.
 
     The older document, which all projects shared, counts for those that have none of their own yet, and its marks for triggers that
-    nobody has paused or resumed since.
+    have not been paused or resumed since.
     """
     texts: dict[str, str] = {}
     paused: dict[str, bool] = {}

@@ -1,4 +1,4 @@
-"""What an installation decides about the configs of its projects, beside what holds everywhere."""
+"""The rules that an installation sets for the configs of its projects."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def find_places(text: str) -> Place:
 
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _KNOWN_ESCAPES = frozenset("abfnrtv?'\"\\01234567xXuU")
-"""What may stand behind a backslash: the text format's specification. Go refuses others, Python's parser keeps them as they are."""
+"""Characters that may follow a backslash, by the text format's specification. Go refuses others; Python's parser keeps them as they are."""
 
 
 def strange_escapes(text: str) -> Iterator[tuple[Place, str]]:

@@ -213,7 +213,7 @@ def _claim_faults(values: Mapping[str, Any]) -> list[str]:
 
 
 def _local_faults(values: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
-    """Refuse what makes sense on a developer's machine only: there nobody proves who they are, here everybody has to."""
+    """Refuse, on Cloud Run, the settings that leave out the checks of callers on a developer's machine."""
     faults = []
     if "local_user" in values and not values.get("local"):
         faults.append(f"{PREFIX}LOCAL_USER: is for the local cloud only, where {PREFIX}LOCAL is true")

@@ -145,7 +145,7 @@ def sync_project(runtime: Runtime, file: ConfigFile, key: str, rules: ConfigRule
     """Put a project's config in force and return how many jobs changed; one that is in force already costs one read.
 
     A config with problems, or one that could not be read, changes no job: the last good one stays in force, and the project's
-    record tells what is wrong. Whatever is in force now is replaced: the caller knows that ``file`` is newer.
+    record tells what is wrong. The config that is in force is replaced: the caller knows that ``file`` is newer.
 
     Raises:
         ComeAgainError: the project's documents change too fast.
@@ -177,7 +177,7 @@ class _Sync:
             runtime: the ports.
             file: the config.
             key: names the commits.
-            rules: what the installation decides about configs.
+            rules: the rules of the installation.
             seen: the mutations of the project's record when it was read, before the config was; None: they do not matter.
         """
         self.runtime, self.file, self.key, self.rules, self.seen = runtime, file, key, rules, seen

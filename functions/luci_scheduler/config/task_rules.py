@@ -53,7 +53,7 @@ def task_fields(task: Any) -> dict[str, Any]:
 
 
 class Programs:
-    """Counts what the patterns of a file compile to: behind a limit none is compiled any more, and that is one error."""
+    """Counts the instructions that the patterns of a file compile to. Above the limit there is one error, and no more patterns are compiled."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
@@ -76,7 +76,7 @@ class Programs:
             self._report.error(place, message)
 
     def refusals(self, place: Place, pattern: str, problems_of: Callable[[str], list[str]]) -> list[str]:
-        """Return what is wrong with one pattern; one that RE2 refuses as too large has cost as much as the largest that it takes."""
+        """Return the problems of one pattern. A pattern that RE2 refuses as too large took as long as the largest that it accepts."""
         if self.are_too_large:
             return []
         problems = problems_of(pattern)
@@ -95,7 +95,7 @@ class TaskRules:
             report: gathers what is found.
             era: whose rules hold.
             realm_id: ``<project>:<realm>`` of the definition.
-            programs: what the patterns of the whole file compile to.
+            programs: counts the compiled patterns of the whole file.
             strict: whether today's refusal of old bucket names holds too; else they are read and warned about.
         """
         self._report = report

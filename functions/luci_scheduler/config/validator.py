@@ -80,7 +80,7 @@ def validate(
         era: V2: today's rules; V1: those of February 2021, with access rules in the config.
         strict: refuse what the original of today refuses but this scheduler reads with a warning: bucket names
             ``luci.<project>.<bucket>``.
-        rules: what the installation decides.
+        rules: the rules of the installation.
         now: schedules that never fire after it are warned of.
     """
     report = Report(file)

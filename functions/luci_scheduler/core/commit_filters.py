@@ -27,7 +27,7 @@ Diff = Sequence[tuple[str, str]]
 
 
 class CommitFilters:
-    """Decides which watchers one commit passes, project by project; notes what it could not decide."""
+    """Decides which watchers one commit passes, project by project; notes the projects that it could not decide on."""
 
     def __init__(self) -> None:
         self.too_costly: dict[str, tuple[Watcher, ...]] = {}
@@ -76,8 +76,8 @@ class CommitFilters:
                 slow[project] = own
         return quick, slow
 
-    def _of(self, project: str, what: str, units: int) -> _Decisions:
-        return self._decisions.setdefault((project, what), _Decisions(PatternBudget(units)))
+    def _of(self, project: str, stage: str, units: int) -> _Decisions:
+        return self._decisions.setdefault((project, stage), _Decisions(PatternBudget(units)))
 
     def _passed(self, own: Iterable[Watcher], rule: _Rule, decisions: _Decisions) -> list[Watcher]:
         return [watcher for watcher in own if self._passes(watcher, rule, decisions)]
@@ -99,7 +99,7 @@ _Rule = Callable[[Watcher, PatternBudget], bool]
 
 @dataclass(slots=True)
 class _Decisions:
-    """What is decided for one project, and what is left of its budget."""
+    """The decisions for one project, and its budget."""
 
     budget: PatternBudget
     known: dict[tuple[tuple[str, ...], ...], bool] = field(default_factory=dict)
@@ -116,7 +116,7 @@ def _path_rule(diff: Diff) -> _Rule:
 
 
 def has_path_filter(watcher: Watcher) -> bool:
-    """Whether it matters to a watcher which paths a commit changed; what is excluded counts only beside what is included."""
+    """Whether a watcher filters by path; patterns of excluded paths count only beside patterns of included ones."""
     return bool(watcher.path_regexps)
 
 

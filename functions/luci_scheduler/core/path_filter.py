@@ -40,7 +40,7 @@ class PathFilter:
 
         Args:
             diff: the old and the new path of each change; the empty text where there is none.
-            budget: what the evaluation may cost; None: anything.
+            budget: limits the cost of the evaluation; None: no limit.
 
         Raises:
             PatternCostError: the budget does not allow to find out.

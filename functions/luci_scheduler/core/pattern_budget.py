@@ -1,4 +1,4 @@
-"""What one project's patterns may cost for one commit: counted, not timed, so that a replay decides the same.
+"""Limits on the cost of one project's patterns for one commit: counted, not timed, so that a replay decides the same.
 
 RE2 takes time linear in the text, but also linear in the compiled program in the worst case. A unit of cost is one instruction
 for one byte. The slowest pattern of a search for slow ones (``(a?){900}``, ``((a{0,30}){0,30})b``) took 15 ns for a unit;
@@ -32,8 +32,8 @@ POLL_REF_UNITS = 4_000_000_000
 refs. Nothing but the poll waits for it."""
 
 COMPILE_UNITS = 25
-"""For each instruction of a program that is compiled, which takes up to 400 ns. It is charged for a cached one, too: what is in
-the cache depends on other projects."""
+"""For each instruction of a program that is compiled, which takes up to 400 ns. It is charged for a cached one, too: the
+content of the cache depends on other projects."""
 ENTRY_UNITS = 4_000
 """For each ``regexp:`` entry of a list of refs, which is read by itself besides."""
 EVALUATION_UNITS = 500

@@ -15,7 +15,7 @@ from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.fan_out import BUDGET, bring
 from luci_scheduler.engine.outbox import trigger_task
-from luci_scheduler.engine.pattern_faults import tell_of_patterns
+from luci_scheduler.engine.pattern_faults import record_pattern_faults
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.ports import Commit, CreateTrigger, GitilesError, TriggerRecord, Watcher
 
@@ -48,7 +48,7 @@ def on_commits(runtime: Runtime, events: Sequence[CommitEvent], published: Insta
 
 
 def _raise_one(failed: Sequence[SchedulerError]) -> None:
-    """Raise the error that asks for another delivery, if there is one: what is hopeless is acknowledged, and must not take it along."""
+    """Raise the error that asks for another delivery, if there is one: a hopeless error is acknowledged and would lose it."""
     if failed:
         kinds = (TransientError, ComeAgainError, SchedulerError)
         raise next(error for kind in kinds for error in failed if isinstance(error, kind))
@@ -61,7 +61,7 @@ def on_commit(runtime: Runtime, event: CommitEvent, published: Instant, key: str
     that it does not serve is waited for, from ``published`` for as long as the limits say; then each watching job gets a
     discarded trigger, and the event is done with.
     A job whose part fails gets a task of its own, so that one job's trouble does not repeat the work of the others. A project whose
-    patterns cost too much gets discarded triggers, and no other project waits for it.
+    patterns cost too much gets discarded triggers; other projects do not wait for it.
 
     Raises:
         ComeAgainError: the commit is not served yet.
@@ -82,7 +82,7 @@ def on_commit(runtime: Runtime, event: CommitEvent, published: Instant, key: str
             watching = []
     event = replace(event, revision=commit.id)
     failed = _bring_all(runtime, event, filters, watching, commit, published, key)
-    tell_of_patterns(runtime, event, filters, published, key)
+    record_pattern_faults(runtime, event, filters, published, key)
     _raise_one(failed)
 
 
@@ -95,7 +95,7 @@ def _bring_all(
     published: Instant,
     key: str,
 ) -> list[SchedulerError]:
-    """Bring the commit to the watchers whose path filter it passes; return the errors, none of which keeps the other projects."""
+    """Trigger the watchers whose path filter the commit passes; return the errors, none of which stops the other projects."""
     failed: list[SchedulerError] = []
     passed = 0
     for part in filters.by_paths(watching, commit.diff):

@@ -1,4 +1,4 @@
-"""Makes visible which projects a commit could not be filtered for, because their patterns cost too much or are not valid."""
+"""Records the projects that a commit could not be filtered for: their patterns cost too much or are not valid."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.ports import CreateTrigger, TriggerRecord, Watcher
 
-__all__ = ["tell_of_patterns"]
+__all__ = ["record_pattern_faults"]
 
 _MAX_DISCARDED = 100
 """Jobs of one project that get a discarded trigger: each costs one write, and a project may have thousands of jobs."""
 
 
-def tell_of_patterns(
+def record_pattern_faults(
     runtime: Runtime, event: CommitEvent, filters: CommitFilters, published: Instant, key: str
 ) -> None:
     """Log each project that is skipped for a commit, and give its jobs (the first 100) a discarded trigger; safe to repeat.

@@ -1,4 +1,4 @@
-"""The filters of one commit: each project's patterns have a budget of their own, and nobody waits for another one's."""
+"""The filters of one commit: each project's patterns have their own budget, and no project waits for another one's patterns."""
 
 from collections.abc import Sequence
 

@@ -146,8 +146,8 @@ def test_a_project_that_fills_its_document_fills_nobody_else_s() -> None:
     record = sync(world, "evil", f'{triggers}\njob {{ id: "j0" noop {{}} }}')
     assert record.revision == ""
     (problem,) = record.problems
-    assert f"what project evil watches of {REPO} would have " in problem
-    assert "a document can hold 1000000" in problem
+    assert f"the watchers that project evil has of {REPO} would take " in problem
+    assert "use fewer or shorter refs, patterns and targets" in problem
     nearly = "\n".join(triggers.split("\n")[:480])
     assert sync(world, "evil", f'{nearly}\njob {{ id: "j0" noop {{}} }}').problems == ()
     lines = " ".join(f'refs: "refs/heads/release-{n}-{"z" * 60}"' for n in range(900))
