@@ -58,7 +58,7 @@ PATHS = {
     "completion": Path("completion", 2, 2, 0, tenths=4),
     "orphan": Path("the last timer, which does nothing", 1, 0, 0, tenths=1),
     "poll": Path("poll, unchanged", 2, 2, 1, tenths=5),
-    "sweep": Path("sweep, nothing due", 2, 0, 0, tenths=1),
+    "sweep": Path("sweep, nothing due", 3, 0, 0, tenths=1),
     "sync": Path("configs, unchanged", 1, 0, 0, tenths=4),
 }
 

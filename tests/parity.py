@@ -99,8 +99,8 @@ ROWS = (
     ),
     Row(
         "EmitTriggers checks",
-        ("unit/api/test_actions.py::test_emitting_to_one_forbidden_or_missing_job_emits_nothing", "unit/api/test_samples.py::test_the_emitted_triggers_of_the_sample_reach_the_jobs"),
-        "tags and sizes are checked, too",
+        ("unit/api/test_actions.py::test_emitting_to_one_forbidden_or_missing_job_emits_nothing", "unit/api/test_samples.py::test_the_emitted_triggers_of_the_sample_reach_the_jobs", "unit/api/test_doors.py::test_each_rule_at_each_door"),
+        "tags, sizes and commits are checked, too: a trigger whose commit is not on its ref waits, and is discarded after a day",
     ),
     Row(
         "Permissions",

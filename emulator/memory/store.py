@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from luci_scheduler.adapters import documents
 from luci_scheduler.core import debug_log
+from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.errors import PermanentError, StoreConflictError
 from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.instants import Instant
@@ -19,10 +20,12 @@ from luci_scheduler.ports import (
     NO_INVOCATION,
     CreateInvocation,
     CreateTrigger,
+    DeleteDeferred,
     Found,
     Overdue,
     PollerRecord,
     ProjectRecord,
+    PutDeferred,
     PutJob,
     PutPaused,
     PutPoller,
@@ -40,7 +43,17 @@ __all__ = ["MemoryStore"]
 
 T = TypeVar("T")
 
-_Checked = CreateInvocation | UpdateInvocation | PutJob | CreateTrigger | UpdateTrigger | PutProject | PutPoller
+_Checked = (
+    CreateInvocation
+    | UpdateInvocation
+    | PutJob
+    | CreateTrigger
+    | UpdateTrigger
+    | PutProject
+    | PutPoller
+    | PutDeferred
+    | DeleteDeferred
+)
 """Writes that the state of their document may refuse."""
 
 
@@ -71,7 +84,7 @@ class MemoryStore:
         self._pending: dict[Path, dict[Path, None]] = {}
         """Collection of triggers → those of its documents that are pending."""
         self._by_revision: dict[str, dict[Path, None]] = {}
-        """Commit → its triggers."""
+        """Commit → its triggers, and the deferred tasks that wait for it."""
         self._due: dict[Path, None] = {}
         """Documents that are due at some time."""
         self._lock = threading.RLock()
@@ -166,7 +179,8 @@ class MemoryStore:
     def triggers_of_revision(self, revision: str, limit: int) -> Sequence[TriggerRecord]:
         """Return the triggers of a commit in all jobs."""
         with self._lock:
-            found = [(path, self._documents[path]) for path in self._by_revision.get(revision, {})]
+            paths = [path for path in self._by_revision.get(revision, {}) if path[0] == "jobs"]
+            found = [(path, self._documents[path]) for path in paths]
         return [documents.decode_trigger(JobId(path[1]), stored.document) for path, stored in found[:limit]]
 
     def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Found[TriggerRecord]]:
@@ -187,8 +201,31 @@ class MemoryStore:
     def due_jobs(self, before: Instant, limit: int, after: Overdue | None = None) -> Sequence[Job]:
         """Return overdue jobs."""
         with self._lock:
-            due = [path for path in self._due if len(path) == 2 and self._is_due(path, before)]  # noqa: PLR2004
+            due = [path for path in self._due if _is_job(path) and self._is_due(path, before)]
             return self._readable(self._by_due(due, after)[:limit], self._job_at)
+
+    def deferred(self, deferred_id: str) -> Found[Deferred] | None:
+        """Read a deferred task."""
+        stored = self._get("deferred", deferred_id)
+        return (
+            None if stored is None else Found(documents.decode_deferred(deferred_id, stored.document), stored.version)
+        )
+
+    def due_deferred(self, before: Instant, limit: int, after: Overdue | None = None) -> Sequence[Deferred]:
+        """Return overdue deferred tasks."""
+        with self._lock:
+            due = [path for path in self._due if path[0] == "deferred" and self._is_due(path, before)]
+            placed = sorted((self._documents[path].document["next_due"], path[1]) for path in due)
+            paths = [
+                ("deferred", name) for at, name in placed if after is None or (at, name) > (after.due, after.deferred)
+            ]
+            return self._readable(paths[:limit], lambda path: self.deferred(path[1]))
+
+    def deferred_of_revision(self, revision: str, limit: int) -> Sequence[Deferred]:
+        """Return the deferred tasks that wait for a commit."""
+        with self._lock:
+            paths = [path for path in self._by_revision.get(revision, {}) if path[0] == "deferred"]
+            return self._readable(paths[:limit], lambda path: self.deferred(path[1]))
 
     def _readable(self, paths: Iterable[Path], read: Callable[[Path], Found[T] | None]) -> list[T]:
         found = documents.readable(paths, "/".join, read)
@@ -217,9 +254,12 @@ class MemoryStore:
                 else:
                     path, stored = self._prepared(write, version)
                 changes[path] = stored
-            self._documents.update(changes)
             for path, stored in changes.items():
-                self._index(path, stored.document)
+                if stored.document:
+                    self._documents[path] = stored
+                    self._index(path, stored.document)
+                else:
+                    self._drop(path)
             return [version] * len(writes)
 
     def _merged(
@@ -256,11 +296,14 @@ class MemoryStore:
                 changed = _Stored({**before.document, **state}, version, chunks)
                 _refuse_like_firestore(path, changed)
                 return path, changed
+            case DeleteDeferred(deferred_id, expected):
+                self._require(("deferred", deferred_id), expected)
+                return ("deferred", deferred_id), _Stored({}, version)
             case _:
                 return self._put(write, version)
 
     def _put(
-        self, write: PutJob | CreateTrigger | UpdateTrigger | PutProject | PutPoller, version: int
+        self, write: PutJob | CreateTrigger | UpdateTrigger | PutProject | PutPoller | PutDeferred, version: int
     ) -> tuple[Path, _Stored]:
         path, document = documents.put(write)
         documents.check_size("/".join(path), document)
@@ -290,9 +333,20 @@ class MemoryStore:
         if "pending" in document:
             _keep(self._pending.setdefault(path[:-1], {}), path, wanted=bool(document["pending"]))
 
+    def _drop(self, path: Path) -> None:
+        document = self._documents.pop(path).document
+        self._folders[path[:-1]].pop(path, None)
+        self._due.pop(path, None)
+        if revision := document.get("revision"):
+            self._by_revision[revision].pop(path, None)
+
     def _is_due(self, path: Path, before: Instant) -> bool:
         due = self._documents[path].document["next_due"]
         return due is not None and due <= before
+
+
+def _is_job(path: Path) -> bool:
+    return path[0] == "jobs" and len(path) == 2  # noqa: PLR2004
 
 
 Place = tuple[int, str, int]

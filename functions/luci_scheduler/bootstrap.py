@@ -175,6 +175,7 @@ def make_app(
         keep_idle=settings.keep_unchanged_polls,
         concurrency=settings.concurrency,
         commit_wait=settings.commit_wait_seconds * SECOND,
+        trust_publishers=settings.trust_commit_publishers,
     )
     runtime = Runtime(
         store=store,

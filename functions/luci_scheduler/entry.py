@@ -12,7 +12,7 @@ from werkzeug.exceptions import HTTPException
 
 from luci_scheduler.api.context import Context
 from luci_scheduler.bootstrap import App
-from luci_scheduler.core.commit_event import MAX_EVENT_BYTES, parse_commit_events
+from luci_scheduler.core.commit_event import parse_commit_events
 from luci_scheduler.core.errors import MalformedError, TransientError
 from luci_scheduler.core.notification_token import find_token, verify_token
 from luci_scheduler.engine.commit import on_commits
@@ -57,8 +57,6 @@ def commit(app: App, event: Any) -> Outcome:
 
     def handle() -> None:
         message = open_message(event)
-        if len(message.data_base64) > MAX_EVENT_BYTES * 2:
-            raise MalformedError(f"a commit event has at most {MAX_EVENT_BYTES} bytes")
         events = parse_commit_events(message.data)
         app.note_config_changes(events)
         on_commits(app.runtime, events, message.published, f"commit-{message.id}")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
+from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
@@ -32,6 +33,8 @@ __all__ = [
     "ConfigSource",
     "CreateInvocation",
     "CreateTrigger",
+    "Deferred",
+    "DeleteDeferred",
     "Fetch",
     "FetchError",
     "Fetched",
@@ -43,6 +46,7 @@ __all__ = [
     "PollerRecord",
     "Pollers",
     "ProjectRecord",
+    "PutDeferred",
     "PutJob",
     "PutPaused",
     "PutPoller",
@@ -205,6 +209,22 @@ class PutPoller:
     version: Version | None
 
 
+@dataclass(frozen=True, slots=True)
+class PutDeferred:
+    """Write a deferred task; refused if its version moved. Version None: there must be no such document yet."""
+
+    record: Deferred
+    version: Version | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteDeferred:
+    """Delete a deferred task that is done; refused if its version moved or the document is gone."""
+
+    id: str
+    version: Version
+
+
 Write = (
     CreateInvocation
     | UpdateInvocation
@@ -215,6 +235,8 @@ Write = (
     | PutWatchers
     | PutPaused
     | PutPoller
+    | PutDeferred
+    | DeleteDeferred
 )
 
 
@@ -288,6 +310,15 @@ class Store(Pollers, Protocol):
 
     def due_jobs(self, before: Instant, limit: int, after: Overdue | None = None) -> Sequence[Job]:
         """Return jobs whose ``next_due`` is not after ``before``, the most overdue first, beginning behind ``after``."""
+
+    def deferred(self, deferred_id: str) -> Found[Deferred] | None:
+        """Read a deferred task."""
+
+    def due_deferred(self, before: Instant, limit: int, after: Overdue | None = None) -> Sequence[Deferred]:
+        """Return deferred tasks whose ``next_due`` is not after ``before``, the most overdue first, beginning behind ``after``."""
+
+    def deferred_of_revision(self, revision: str, limit: int) -> Sequence[Deferred]:
+        """Return the deferred tasks, in no order, that wait for a commit with this hash."""
 
     def commit(self, writes: Sequence[Write]) -> Sequence[Version]:
         """Carry out all writes or none, and return each document's new version, in the order of ``writes``.

@@ -90,6 +90,7 @@ locals {
     SCHEDULER_GITILES_COMMITS_PER_POLL   = var.tuning.gitiles_commits_per_poll
     SCHEDULER_GITILES_BACKFILL           = var.tuning.gitiles_backfill
     SCHEDULER_COMMIT_WAIT_SECONDS        = var.tuning.commit_wait_seconds
+    SCHEDULER_TRUST_COMMIT_PUBLISHERS    = var.tuning.trust_commit_publishers
     SCHEDULER_LENIENT_TRIGGERS           = var.tuning.lenient_triggers
     SCHEDULER_PROJECT_ACTIVE_INVOCATIONS = var.tuning.project_active_invocations
     SCHEDULER_PROJECT_PENDING_TRIGGERS   = var.tuning.project_pending_triggers

@@ -304,6 +304,7 @@ variable "tuning" {
     gitiles_commits_per_poll   = optional(number)
     gitiles_backfill           = optional(bool)
     commit_wait_seconds        = optional(number)
+    trust_commit_publishers    = optional(bool)
     lenient_triggers           = optional(bool)
     project_active_invocations = optional(number)
     project_pending_triggers   = optional(number)

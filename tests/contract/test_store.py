@@ -20,9 +20,12 @@ from luci_scheduler.ports import (
     Backlog,
     CreateInvocation,
     CreateTrigger,
+    Deferred,
+    DeleteDeferred,
     Overdue,
     PollerRecord,
     ProjectRecord,
+    PutDeferred,
     PutJob,
     PutPaused,
     PutPoller,
@@ -480,3 +483,66 @@ def test_many_documents_in_one_call(store: Store) -> None:
     store.commit([CreateTrigger(TriggerRecord(job_id, Trigger(name, Instant(1)))) for job_id, name in names])
     found = store.triggers([(absent, "x"), *names])
     assert sorted((item.job_id, item.trigger.id) for item in found) == sorted(names)
+
+
+def _deferred(name: str, due: int, **changes: Any) -> Deferred:
+    payload = {"job": JOB_ID, "triggers": [{"id": "t/é", "payload": {"properties": {"n": [1, ["nested"]]}}}]}
+    return replace(
+        Deferred(name, "trigger", payload, Instant(1), Instant(due), Instant(1_600_000_000_000_000_001)), **changes
+    )
+
+
+def test_deferred_tasks(store: Store) -> None:
+    """They come back as they were written; are changed and deleted under their version; and are gone then."""
+    assert store.deferred("commit-1") is None
+    written = _deferred("commit-1", 5, tries=3, revision="a" * 40, reason="é")
+    (version,) = store.commit([PutDeferred(written, None)])
+    found = store.deferred("commit-1")
+    assert found is not None
+    assert (found.value, found.version) == (written, version)
+    with pytest.raises(StoreConflictError):
+        store.commit([PutDeferred(written, None)])
+    changed = replace(written, tries=4, next_due=Instant(9))
+    (newer,) = store.commit([PutDeferred(changed, version)])
+    for stale in (PutDeferred(written, version), DeleteDeferred("commit-1", version)):
+        with pytest.raises(StoreConflictError):
+            store.commit([stale])
+    store.commit([DeleteDeferred("commit-1", newer)])
+    assert store.deferred("commit-1") is None
+    assert list(store.due_deferred(Instant(100), 10)) == []
+    assert list(store.deferred_of_revision("a" * 40, 10)) == []
+    with pytest.raises(StoreConflictError):
+        store.commit([DeleteDeferred("commit-1", newer)])
+    store.commit([PutDeferred(written, None)])
+
+
+def test_overdue_deferred_tasks_in_pages(store: Store) -> None:
+    """The most overdue first, by ID where equal; each is on one page; jobs and invocations are not among them."""
+    job = Job(JOB_ID, JobDefinition(TASK), triage_due=Instant(2))
+    store.commit([CreateInvocation(_invocation()), PutJob(job, None)])
+    works = [_deferred("c", 3), _deferred("b", 3), _deferred("a", 7), _deferred("late", 101)]
+    store.commit([PutDeferred(work, None) for work in works])
+    first = store.due_deferred(Instant(100), 2)
+    assert [work.id for work in first] == ["b", "c"]
+    rest = store.due_deferred(Instant(100), 2, Overdue(first[-1].next_due, JobId(""), deferred=first[-1].id))
+    assert [work.id for work in rest] == ["a"]
+    assert [job.id for job in store.due_jobs(Instant(100), 10)] == [JOB_ID]
+    assert len(store.due_invocations(Instant(100), 10)) == 1
+
+
+def test_deferred_tasks_of_a_commit(store: Store) -> None:
+    """Those that wait for it, and no triggers."""
+    trigger = Trigger("t", Instant(5), "gitiles", {"repo": "r", "ref": "x", "revision": "a" * 40})
+    store.commit([CreateTrigger(TriggerRecord(JOB_ID, trigger))])
+    names = {"one": "a", "two": "a", "three": "b"}
+    store.commit([PutDeferred(_deferred(name, 5, revision=letter * 40), None) for name, letter in names.items()])
+    store.commit([PutDeferred(_deferred("four", 5), None)])
+    assert sorted(work.id for work in store.deferred_of_revision("a" * 40, 10)) == ["one", "two"]
+    assert len(store.deferred_of_revision("a" * 40, 1)) == 1
+    assert [record.trigger.id for record in store.triggers_of_revision("a" * 40, 10)] == ["t"]
+
+
+def test_a_deferred_task_that_is_too_large_is_refused(store: Store) -> None:
+    """With its name, before anything is sent."""
+    with pytest.raises(PermanentError, match="deferred/big would have"):
+        store.commit([PutDeferred(_deferred("big", 5, payload={"x": "x" * 1_000_001}), None)])

@@ -52,6 +52,7 @@ EVERYTHING: dict[str, Any] = {
         "lenient_triggers": True,
         "project_active_invocations": 500,
         "project_pending_triggers": 10000,
+        "trust_commit_publishers": True,
     },
     "fetch_allowed_hosts": ["status.internal", "a.internal"],
     "labels": {"system": "luci-scheduler"},

@@ -89,6 +89,6 @@ def test_a_new_generation_has_two_keys(minimal: Life, everything: Life) -> None:
 def test_topics_of_alerts_have_runbooks(everything: Life) -> None:
     """Every alert has a page of the same name, which says what to do."""
     alerts = {policy["display_name"].rpartition(": ")[2] for policy in everything.all("google_monitoring_alert_policy")}
-    assert len(alerts) == 7
+    assert len(alerts) == 8
     for alert in alerts:
         assert (REPOSITORY / f"docs/operations/{alert}.md").exists(), alert

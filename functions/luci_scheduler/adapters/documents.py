@@ -20,6 +20,7 @@ from urllib.parse import quote, unquote
 import structlog
 
 from luci_scheduler.core.cron_machine import CronState
+from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import SECOND, Instant
@@ -33,6 +34,7 @@ from luci_scheduler.ports import (
     CreateTrigger,
     PollerRecord,
     ProjectRecord,
+    PutDeferred,
     PutJob,
     PutPoller,
     PutProject,
@@ -45,6 +47,7 @@ __all__ = [
     "SCHEMA",
     "check_invocation_size",
     "check_size",
+    "decode_deferred",
     "decode_invocation",
     "decode_job",
     "decode_poller",
@@ -52,6 +55,7 @@ __all__ = [
     "decode_trigger",
     "decode_watchers",
     "document_id",
+    "encode_deferred",
     "encode_invocation",
     "encode_invocation_state",
     "encode_job",
@@ -192,7 +196,7 @@ def readable(documents: Iterable[T], name: Callable[[T], str], decode: Callable[
 
 
 def put(
-    write: PutJob | CreateTrigger | UpdateTrigger | PutProject | PutPoller,
+    write: PutJob | CreateTrigger | UpdateTrigger | PutProject | PutPoller | PutDeferred,
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
     """Return where a document is put that is replaced as a whole, as collection and ID in turn, and its fields."""
     match write:
@@ -206,6 +210,8 @@ def put(
             return ("projects", project.id), encode_project(project)
         case PutPoller(poller):
             return ("pollers", poller.job_id), encode_poller(poller)
+        case PutDeferred(record):
+            return ("deferred", record.id), encode_deferred(record)
 
 
 def encode_job(job: Job) -> dict[str, Any]:
@@ -324,6 +330,25 @@ def decode_poller(job_id: JobId, document: Mapping[str, Any]) -> PollerRecord:
     values = json.loads(zlib.decompress(document["state"]))
     backlog = {ref: Backlog(target, taken) for ref, (target, taken) in values.get("backlog", {}).items()}
     return PollerRecord(job_id, document["repo"], values["known"], tuple(values["refs"]), document["commits"], backlog)
+
+
+def encode_deferred(record: Deferred) -> dict[str, Any]:
+    """Return a deferred task's document; ``revision`` is null where it waits for no commit."""
+    skip = {"id", "next_due", "revision"}
+    values = {field.name: _plain(getattr(record, field.name)) for field in fields(Deferred) if field.name not in skip}
+    return {
+        "schema": SCHEMA,
+        "next_due": record.next_due,
+        "revision": record.revision or None,
+        "record": _dumps(values),
+    }
+
+
+def decode_deferred(deferred_id: str, document: Mapping[str, Any]) -> Deferred:
+    """Read a deferred task's document."""
+    values = json.loads(document["record"])
+    queried = {"id": deferred_id, "next_due": document["next_due"], "revision": document.get("revision") or ""}
+    return Deferred(**_known(Deferred, values | queried))
 
 
 def watchers_document_id(repo: str, project: str) -> str:

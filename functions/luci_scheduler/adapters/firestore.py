@@ -17,6 +17,7 @@ from google.cloud.firestore_v1.field_path import FieldPath
 
 from luci_scheduler.adapters import documents
 from luci_scheduler.core import debug_log
+from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.errors import PermanentError, StoreConflictError, TransientError
 from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.instants import Instant
@@ -25,10 +26,12 @@ from luci_scheduler.core.job import Job
 from luci_scheduler.ports import (
     CreateInvocation,
     CreateTrigger,
+    DeleteDeferred,
     Found,
     Overdue,
     PollerRecord,
     ProjectRecord,
+    PutDeferred,
     PutJob,
     PutPaused,
     PutPoller,
@@ -89,6 +92,9 @@ class FirestoreStore:
 
     def _trigger_ref(self, job_id: JobId, trigger_id: str) -> Any:
         return self._job_ref(job_id).collection("triggers").document(documents.document_id(trigger_id))
+
+    def _deferred_ref(self, deferred_id: str) -> Any:
+        return self._client.collection("deferred").document(documents.document_id(deferred_id))
 
     def _get(self, reference: Any, fields: Sequence[str] | None = None) -> Any:
         snapshot = reference.get(fields, timeout=_TIMEOUT)
@@ -258,6 +264,27 @@ class FirestoreStore:
         return _readable(query.stream(timeout=_TIMEOUT), _job_of)
 
     @_translated
+    def deferred(self, deferred_id: str) -> Found[Deferred] | None:
+        """Read a deferred task."""
+        snapshot = self._get(self._deferred_ref(deferred_id))
+        return None if snapshot is None else Found(_deferred_of(snapshot), snapshot.update_time)
+
+    @_translated
+    def due_deferred(self, before: Instant, limit: int, after: Overdue | None = None) -> Sequence[Deferred]:
+        """Return overdue deferred tasks."""
+        query = self._client.collection("deferred").where(filter=FieldFilter("next_due", "<=", before))
+        query = _by_due(query).limit(limit)
+        if after is not None:
+            query = _behind(query, after.due, self._deferred_ref(after.deferred))
+        return _readable(query.stream(timeout=_TIMEOUT), _deferred_of)
+
+    @_translated
+    def deferred_of_revision(self, revision: str, limit: int) -> Sequence[Deferred]:
+        """Return the deferred tasks that wait for a commit."""
+        query = self._client.collection("deferred").where(filter=FieldFilter("revision", "==", revision))
+        return _readable(query.limit(limit).stream(timeout=_TIMEOUT), _deferred_of)
+
+    @_translated
     def commit(self, writes: Sequence[Write]) -> Sequence[Version]:
         """Carry out all writes or none."""
         batch = self._client.batch()
@@ -293,10 +320,14 @@ class FirestoreStore:
                 document = documents.encode_paused(trigger_job_id, paused=paused)
                 name = documents.watchers_document_id(repo, project_of(trigger_job_id))
                 batch.set(self._repository_ref(name), document, merge=True)
+            case DeleteDeferred(deferred_id, version):
+                batch.delete(self._deferred_ref(deferred_id), option=self._unchanged(version))
             case _:
                 self._put(batch, write)
 
-    def _put(self, batch: Any, write: PutJob | CreateTrigger | UpdateTrigger | PutProject | PutPoller) -> None:
+    def _put(
+        self, batch: Any, write: PutJob | CreateTrigger | UpdateTrigger | PutProject | PutPoller | PutDeferred
+    ) -> None:
         path, document = documents.put(write)
         documents.check_size("/".join(path), document)
         names = [name if place % 2 == 0 else documents.document_id(name) for place, name in enumerate(path)]
@@ -334,6 +365,10 @@ def _readable(snapshots: Iterable[Any], decode: Callable[[Any], R]) -> list[R]:
 
 def _job_of(snapshot: Any) -> Job:
     return documents.decode_job(_job_id_of(snapshot.reference), snapshot.to_dict())
+
+
+def _deferred_of(snapshot: Any) -> Deferred:
+    return documents.decode_deferred(documents.plain_id(snapshot.id), snapshot.to_dict() or {})
 
 
 def _trigger_of(snapshot: Any) -> TriggerRecord:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from luci_scheduler.api.access import Permission
 from luci_scheduler.api.context import Context, request_hash
 from luci_scheduler.api.errors import ApiError, Code, failed_precondition, invalid
 from luci_scheduler.api.triggering import require_active, send
-from luci_scheduler.core.commit_event import gitiles_trigger
+from luci_scheduler.core.commit_event import CommitEvent, checked_commit, gitiles_trigger, is_deletion
 from luci_scheduler.core.commit_filters import CommitFilters
-from luci_scheduler.core.errors import TransientError
+from luci_scheduler.core.errors import MalformedError, TransientError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.job import Job, PolicyKind
-from luci_scheduler.core.repo_url import BadRepoUrlError, RepoUrl, parse_repo_url
+from luci_scheduler.core.repo_url import RepoUrl, parse_repo_url
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.ports import Commit, GitilesError, LogPage, Watcher
+from luci_scheduler.engine.landing import has_landed
+from luci_scheduler.ports import Commit, GitilesError, Watcher
 
 __all__ = ["MAX_COMMITS", "Backfill", "BackfillPlan", "backfill_commits"]
 
@@ -25,9 +26,8 @@ MAX_COMMITS = 100
 """Commits that one backfill may have; a longer range is refused, not cut."""
 
 _MAX_JOBS = 10
-_REVISION = re.compile(r"[0-9a-f]{40}")
-_REF = re.compile(r"refs/(?!.*(\.\.|@\{))[^\s\x00-\x20\x7f~^:?*\[\\]+")
-"""What git lets a ref be called: nothing that means something else in a range of commits."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +65,17 @@ def backfill_commits(context: Context, wanted: Backfill, *, preview: bool, reque
     Raises:
         ApiError: INVALID_ARGUMENT; NOT_FOUND: a job, or the range; PERMISSION_DENIED; FAILED_PRECONDITION: a job is paused or
             does not watch the ref, the range's end is not on the ref, or the host does not let the scheduler read the repository.
-        TransientError: Gitiles, the store or the queue failed; the same request again continues it.
+        TransientError: Gitiles or the store failed; the same request again continues it.
     """
-    repo = _checked(wanted)
+    end = _checked(wanted)
+    repo = parse_repo_url(end.repo)
     key = "" if preview else request_hash(context.caller, request_id)
     jobs = context.jobs_to(Permission.TRIGGER, wanted.job_ids)
     if not preview:
         for job in jobs.values():
             require_active(job)
     spelling = {job_id: watcher.repo for job_id, watcher in _watchers(context, repo, wanted, jobs).items()}
-    commits = _commits(context, repo, wanted)
+    commits = _commits(context, end, wanted.from_revision)
     notes = {job_id: _note(job, len(commits)) for job_id, job in jobs.items()}
     if preview or not commits:
         return BackfillPlan(commits, notes)
@@ -84,23 +85,23 @@ def backfill_commits(context: Context, wanted: Backfill, *, preview: bool, reque
         ]
         for job_id in jobs
     }
-    about = {"from_revision": wanted.from_revision, "to_revision": wanted.to_revision}
-    send(context, triggers, f"api-{key}", "backfill", **about)
+    start, end_revision = wanted.from_revision, wanted.to_revision
+    send(context, triggers, f"api-{key}", "backfill", from_revision=start, to_revision=end_revision)
     return BackfillPlan(commits, notes, emitted=True)
 
 
-def _checked(wanted: Backfill) -> RepoUrl:
+def _checked(wanted: Backfill) -> CommitEvent:
+    """Return the end of the range, by the rules that hold for commit events."""
     if not 0 < len(set(wanted.job_ids)) <= _MAX_JOBS:
         raise invalid(f"jobs must name 1 to {_MAX_JOBS} jobs")
-    for name, revision in (("from_revision", wanted.from_revision), ("to_revision", wanted.to_revision)):
-        if not _REVISION.fullmatch(revision):
-            raise invalid(f"{name} must be 40 lower-case hexadecimal digits")
-    if not _REF.fullmatch(wanted.ref):
-        raise invalid("ref must be a full ref name (refs/...)")
     try:
-        return parse_repo_url(wanted.repo)
-    except BadRepoUrlError as error:
-        raise invalid(f"repo: {error}") from error
+        checked_commit(wanted.repo, wanted.ref, wanted.from_revision, names=("repo", "ref", "from_revision"))
+        end = checked_commit(wanted.repo, wanted.ref, wanted.to_revision, names=("repo", "ref", "to_revision"))
+    except MalformedError as error:
+        raise invalid(str(error)) from error
+    if is_deletion(end.revision):
+        raise invalid("to_revision is that of a deleted ref")
+    return end
 
 
 def _watchers(context: Context, repo: RepoUrl, wanted: Backfill, jobs: Mapping[JobId, Job]) -> Mapping[JobId, Watcher]:
@@ -118,25 +119,24 @@ def _watchers(context: Context, repo: RepoUrl, wanted: Backfill, jobs: Mapping[J
     return found
 
 
-def _commits(context: Context, repo: RepoUrl, wanted: Backfill) -> tuple[Commit, ...]:
-    """Return the commits of the range, oldest first; all of them have landed on the ref.
-
-    Whoever may push anywhere in the repository, to a code review for instance, is not to have it built as what has landed.
-    """
-    if _log(context, repo, wanted, behind=wanted.ref, limit=1).commits:
-        raise failed_precondition(f"to_revision {wanted.to_revision} is not on {wanted.ref} of {repo}")
-    page = _log(context, repo, wanted, behind=wanted.from_revision, limit=MAX_COMMITS + 1)
+def _commits(context: Context, end: CommitEvent, start: str) -> tuple[Commit, ...]:
+    """Return the commits that lead from ``start`` to the end of the range, oldest first; all of them have landed on the ref."""
+    gitiles = context.runtime.gitiles
+    if not _asked(end, end.ref, lambda: has_landed(gitiles, end)):
+        raise failed_precondition(f"to_revision {end.revision} is not on {end.ref} of {end.repo}")
+    repo = parse_repo_url(end.repo)
+    page = _asked(end, start, lambda: gitiles.log(repo, end.revision, limit=MAX_COMMITS + 1, exclude=start))
     if len(page.commits) > MAX_COMMITS or page.next:
         raise invalid(f"the range has more than {MAX_COMMITS} commits: backfill it in parts")
     return page.commits[::-1]
 
 
-def _log(context: Context, repo: RepoUrl, wanted: Backfill, *, behind: str, limit: int) -> LogPage:
-    """Return what leads to the range's end but not to ``behind``, newest first."""
+def _asked(end: CommitEvent, behind: str, call: Callable[[], T]) -> T:
+    """Return the answer of the host to a question about the commits that lead to the range's end but not to ``behind``."""
     try:
-        return context.runtime.gitiles.log(repo, wanted.to_revision, limit=limit, exclude=behind)
+        return call()
     except GitilesError as error:
-        about = f"{behind}..{wanted.to_revision} of {repo}"
+        about = f"{behind}..{end.revision} of {end.repo}"
         if error.transient:
             raise TransientError(f"the commits {about} could not be listed: {error}") from error
         if error.code == "NOT_FOUND":

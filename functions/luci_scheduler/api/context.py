@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +14,6 @@ from luci_scheduler.core.instants import format_rfc3339
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.engine.runtime import Runtime, logger
-from luci_scheduler.ports import Task
 
 __all__ = ["Context", "request_hash"]
 
@@ -98,19 +95,6 @@ class Context:
         if found is None:
             raise no_such_invocation()
         return found.value
-
-    def enqueue_all(self, tasks: Sequence[Task]) -> None:
-        """Put tasks on the queue, side by side.
-
-        Raises:
-            TransientError: the queue did not take all of them; asking again does no harm.
-        """
-        if len(tasks) == 1:
-            self.runtime.queue.enqueue(tasks[0])
-        elif tasks:
-            with ThreadPoolExecutor(self.runtime.limits.concurrency, thread_name_prefix="enqueue") as pool:
-                for future in [pool.submit(copy_context().run, self.runtime.queue.enqueue, task) for task in tasks]:
-                    future.result()
 
     def delivery(self) -> str:
         """Return the key of a delivery that nobody will repeat."""

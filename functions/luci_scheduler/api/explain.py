@@ -10,9 +10,11 @@ from enum import StrEnum
 from luci_scheduler.api.access import Permission
 from luci_scheduler.api.context import Context
 from luci_scheduler.api.errors import invalid
+from luci_scheduler.api.waiting import WaitingCommits, waiting_sentence
 from luci_scheduler.core import discards
-from luci_scheduler.core.commit_event import gitiles_trigger
+from luci_scheduler.core.commit_event import CommitEvent, gitiles_trigger
 from luci_scheduler.core.commit_filters import CommitFilters, has_path_filter
+from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.go_text import format_duration
 from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.instants import DAY, SECOND, Instant, format_rfc3339
@@ -58,7 +60,9 @@ class Reason(StrEnum):
     PATTERNS_TOO_COSTLY = "PATTERNS_TOO_COSTLY"
     REF_NOT_WATCHED = "REF_NOT_WATCHED"
     TRIGGER_PAUSED = "TRIGGER_PAUSED"
+    WAITING_FOR_COMMIT = "WAITING_FOR_COMMIT"
     NOT_SERVED = "NOT_SERVED"
+    NOT_ON_REF = "NOT_ON_REF"
     NEVER_ARRIVED = "NEVER_ARRIVED"
 
 
@@ -125,8 +129,8 @@ def explain_commit(context: Context, repo: str, revision: str, ref: str = "") ->
     them, every sentence that may miss one says so.
 
     Costs, however long the history: one read for who watches; for each job one read, one for each ref that is tried, one for
-    each trigger and one for its invocation; and one call to Gitiles if a job without a trigger filters by path. Nothing but
-    who watches is read for somebody who may see nothing there.
+    each trigger and one for its invocation; if a job has no trigger, one query for deferred tasks that wait for the commit,
+    and one call to Gitiles if that job filters by path. Nothing but who watches is read for somebody who may see nothing there.
 
     Args:
         context: who asks.
@@ -366,6 +370,8 @@ def _discarded(base: Explanation, job: Job, record: TriggerRecord) -> Explanatio
             reason, sentence = Reason.NOT_SERVED, f"It was discarded because {text}."
         case discards.TOO_COSTLY:
             reason, sentence = Reason.PATTERNS_TOO_COSTLY, f"It was discarded because {discards.TOO_COSTLY}."
+        case text if text.startswith(discards.NOT_ON_REF):
+            reason, sentence = Reason.NOT_ON_REF, f"It was discarded because {text}."
         case text:
             reason, sentence = Reason.DISCARDED, f"It was discarded: {text}."
     return replace(base, reason=reason, sentence=sentence)
@@ -385,6 +391,7 @@ class _Absent:
     def __init__(self, context: Context, question: _Question) -> None:
         self._context = context
         self._question = question
+        self._waiting = WaitingCommits(context.runtime.store, str(question.repo), question.revision)
         self._fetched: Commit | GitilesError | None = None
         self._filters = CommitFilters()
 
@@ -402,26 +409,34 @@ class _Absent:
         watching = [watcher for watcher in watching if not watcher.paused]
         if not watching:
             return Explanation(job.id, Reason.TRIGGER_PAUSED, self._paused(paused))
-        if all(has_path_filter(watcher) for watcher in watching):
-            commit = self._commit()
-            if isinstance(commit, GitilesError) and commit.transient:
-                sentence = f"No trigger for it has reached the job; its host could not be asked why just now: {commit}."
-                return Explanation(job.id, Reason.NEVER_ARRIVED, sentence)
-            if isinstance(commit, GitilesError):
-                sentence = f"The repository's host does not serve the commit: {commit}."
-                return Explanation(job.id, Reason.NOT_SERVED, sentence)
-            passed, undecided = self._filters.quick_by_paths(watching, commit.diff)
-            if undecided:
-                return _too_costly(job)
-            if not passed:
-                sentence = "No file that it changed passes the job's path filter."
-                return Explanation(job.id, Reason.PATH_FILTERED, sentence)
+        waits = self._waiting.of_job(job.id, ref)
+        if waits and self._filters.by_ref(watching, waits[1].ref):
+            return _waits(job.id, *waits)
+        if all(has_path_filter(watcher) for watcher in watching) and (kept := self._by_paths(job, watching)):
+            return kept
         days = self._context.runtime.limits.retention // DAY
         sentence = (
             "No trigger for it has reached the job: it was not announced and no poll took it up, it landed before the job "
             f"watched the ref, or it did more than {days} days ago."
         )
         return Explanation(job.id, Reason.NEVER_ARRIVED, sentence)
+
+    def _by_paths(self, job: Job, watching: Sequence[Watcher]) -> Explanation | None:
+        """Return why the path filters of a job keep the commit from it; None if they do not."""
+        commit = self._commit()
+        if isinstance(commit, GitilesError) and commit.transient:
+            sentence = f"No trigger for it has reached the job; its host could not be asked why just now: {commit}."
+            return Explanation(job.id, Reason.NEVER_ARRIVED, sentence)
+        if isinstance(commit, GitilesError):
+            sentence = f"The repository's host does not serve the commit: {commit}."
+            return Explanation(job.id, Reason.NOT_SERVED, sentence)
+        passed, undecided = self._filters.quick_by_paths(watching, commit.diff)
+        if undecided:
+            return _too_costly(job)
+        if not passed:
+            sentence = "No file that it changed passes the job's path filter."
+            return Explanation(job.id, Reason.PATH_FILTERED, sentence)
+        return None
 
     def _paused(self, trigger_job_ids: Sequence[JobId]) -> str:
         """Return the sentence about paused triggers, with the names of those that the caller may see."""
@@ -449,3 +464,8 @@ def _too_costly(job: Job) -> Explanation:
         "commit passes them: simplify them in luci-scheduler.cfg."
     )
     return Explanation(job.id, Reason.PATTERNS_TOO_COSTLY, sentence)
+
+
+def _waits(job_id: JobId, work: Deferred, event: CommitEvent) -> Explanation:
+    sentence = waiting_sentence(work)
+    return Explanation(job_id, Reason.WAITING_FOR_COMMIT, sentence, ref=event.ref, since=work.created)

@@ -1,7 +1,7 @@
 """The methods of ``scheduler.Scheduler``, as functions over plain records; errors have the original's texts.
 
-Nothing is launched or aborted here: pausing and resuming are commits, everything else is put on the queue, and ``on_task``
-does it. Every function may raise ``ApiError``, and ``TransientError`` or ``ComeAgainError`` where asking again may help.
+Nothing is launched or aborted here: pausing and resuming are commits; everything else is recorded as a deferred task, which
+``on_task`` carries out. Every function may raise ``ApiError``, and ``TransientError`` or ``ComeAgainError`` where asking again may help.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.page_cursor import BadCursorError, decode_cursor, encode_cursor
 from luci_scheduler.core.public_state import JobState, public_state
+from luci_scheduler.engine.deferral import abort_work, defer_all
 from luci_scheduler.engine.jobs import pause_job as engine_pause
 from luci_scheduler.engine.jobs import resume_job as engine_resume
-from luci_scheduler.engine.outbox import abort_request
 from luci_scheduler.engine.runtime import Runtime
 
 __all__ = [
@@ -238,7 +238,8 @@ def abort_invocation(context: Context, job_id: JobId, invocation_id: InvocationI
 
 def _abort(context: Context, job_id: JobId, invocation_ids: Sequence[InvocationId], reason: str) -> None:
     now = context.runtime.clock.now()
-    context.enqueue_all([abort_request(job_id, item, context.caller, reason, now) for item in invocation_ids])
+    works = [abort_work(job_id, item, context.caller, reason, now) for item in invocation_ids]
+    defer_all(context.runtime, works)
     names = [str(item) for item in invocation_ids]
     context.audit(Permission.ABORT, job_id=job_id, invocation_ids=names, reason=reason)
 

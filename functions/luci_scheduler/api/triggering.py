@@ -1,4 +1,4 @@
-"""Triggers that people and programs ask for: emit, trigger now, rerun. They are put on the queue; ``on_task`` brings them.
+"""Triggers that people and programs ask for: emit, trigger now, rerun. Each is a deferred task, which ``on_task`` carries out.
 
 A trigger's ID decides whether it is new: where a caller gives a ``request_id``, IDs are made of it, so that the same request
 sent again, or five times at once, has one effect.
@@ -6,7 +6,6 @@ sent again, or five times at once, has one effect.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -14,7 +13,8 @@ from datetime import datetime
 from luci_scheduler.api.access import Permission
 from luci_scheduler.api.context import Context, request_hash
 from luci_scheduler.api.errors import failed_precondition, invalid
-from luci_scheduler.core.errors import PermanentError
+from luci_scheduler.core.commit_event import is_deletion, trigger_commit
+from luci_scheduler.core.errors import MalformedError, PermanentError
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import MICROSECOND, MINUTE, SECOND, Instant, to_datetime
@@ -22,8 +22,7 @@ from luci_scheduler.core.job import Job
 from luci_scheduler.core.kv_lists import check_kv_list
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import MAX_TRIGGER_BYTES, stored_bytes
-from luci_scheduler.engine.outbox import trigger_task
-from luci_scheduler.ports import Task
+from luci_scheduler.engine.deferral import defer_all, emit_work, trigger_work
 
 __all__ = ["MAX_EMITTED", "Batch", "emit_triggers", "require_active", "rerun_invocation", "send", "trigger_job"]
 
@@ -32,11 +31,11 @@ MAX_EMITTED = 1000
 
 _MAX_CLOCK_DIFFERENCE = 15 * MINUTE
 _MAX_TIMESTAMP = 1 << 53
-_TASK_BYTES = 96_000
-"""Payload of a task with several triggers. Cloud Tasks documents 100 KB here and 1 MB there, with address and headers."""
+_PART_BYTES = 800_000
+"""Of the triggers of one deferred task, as JSON; its document has room for 1,000,000."""
 
 _PAUSE = SECOND
-"""Between the tasks of one job: the next one's triggers are newer."""
+"""Between the parts of one job: the next one's triggers are newer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ def emit_triggers(context: Context, batches: Sequence[Batch], timestamp: int = 0
 
     Raises:
         ApiError: INVALID_ARGUMENT; NOT_FOUND with the jobs that are not there or not visible; PERMISSION_DENIED.
-        TransientError: the queue did not take all; emit the same again.
+        TransientError: not all are recorded; emit the same again.
     """
     created = _created(timestamp, context.runtime.clock.now())
     triggers: dict[JobId, list[Trigger]] = {}
@@ -80,7 +79,7 @@ def emit_triggers(context: Context, batches: Sequence[Batch], timestamp: int = 0
     if total > MAX_EMITTED:
         raise invalid(f"{total} triggers, counted for each job, are too many for one request: at most {MAX_EMITTED}")
     context.jobs_to(Permission.TRIGGER, list(triggers))
-    send(context, triggers, context.delivery(), "emit")
+    send(context, triggers, context.delivery(), "emit", check=True)
 
 
 def trigger_job(context: Context, job_id: JobId, request_id: str) -> str:
@@ -131,31 +130,38 @@ def rerun_invocation(context: Context, job_id: JobId, invocation_id: InvocationI
 
 
 def send(
-    context: Context, triggers: Mapping[JobId, Sequence[Trigger]], delivery: str, action: str, **about: str
+    context: Context,
+    triggers: Mapping[JobId, Sequence[Trigger]],
+    delivery: str,
+    action: str,
+    *,
+    check: bool = False,
+    **about: str,
 ) -> None:
-    """Put triggers on the queue and leave a line of the audit trail: all of them, or none if one is too large.
+    """Record triggers as deferred tasks and leave a line of the audit trail; when this returns they will reach their jobs.
 
-    Those of one job come in one task and so in one triage; more than fits into it in several, a second apart. Each task has a
-    delivery key of its own. The same triggers are parted in the same way again.
+    Those of one job are one task and so one triage; more than fits into its document are several, a second apart. Each
+    task has a delivery key of its own. The same triggers are parted in the same way again.
+
+    Args:
+        context: who asks.
+        triggers: what for which jobs.
+        delivery: names the request.
+        action: names the action in the audit trail.
+        check: whether the commits that they name must have landed on their refs.
+        about: what else the audit trail says.
 
     Raises:
-        ApiError: INVALID_ARGUMENT: the queue does not take a trigger of that size.
-        TransientError: the queue did not take all; send the same again.
+        TransientError: not all are recorded; send the same again.
     """
-    now = context.runtime.clock.now()
-    tasks = [task for job_id, items in triggers.items() for task in _tasks(job_id, items, delivery, now)]
-    largest = max(tasks, key=_size, default=None)
-    if largest is not None and _size(largest) > _TASK_BYTES:
-        # First and alone: what takes it takes the others, too.
-        try:
-            context.runtime.queue.enqueue(largest)
-        except PermanentError as error:
-            trigger_id = largest.payload["triggers"][0]["id"]
-            raise invalid(
-                f"the trigger {quote(trigger_id)} is too large for the queue, which takes {_TASK_BYTES} bytes for certain: {error}"
-            ) from error
-        tasks.remove(largest)
-    context.enqueue_all(tasks)
+    limits, now = context.runtime.limits, context.runtime.clock.now()
+    works = []
+    for job_id, items in triggers.items():
+        for number, part in enumerate(_parts(items)):
+            key, due = f"{delivery}-{number}" if number else delivery, Instant(now + number * _PAUSE)
+            work = trigger_work(job_id, part, key, now, due)
+            works.append(emit_work(work, part, limits.commit_wait) if check else work)
+    defer_all(context.runtime, works)
     for job_id, items in triggers.items():
         names = [item.id for item in items]
         context.audit(Permission.TRIGGER, how=action, job_id=job_id, trigger_ids=names, key=delivery, **about)
@@ -171,25 +177,18 @@ def require_active(job: Job) -> None:
         raise failed_precondition("Cannot trigger a paused job. Resume it first.")
 
 
-def _tasks(job_id: JobId, triggers: Sequence[Trigger], delivery: str, now: Instant) -> list[Task]:
-    """Return the tasks that bring a job its triggers, in order; one is larger than others take only for a single trigger."""
-    empty = _size(trigger_task(job_id, (), delivery, now))
+def _parts(triggers: Sequence[Trigger]) -> list[list[Trigger]]:
+    """Return triggers in order, parted so that each part fits into a document."""
     parts: list[list[Trigger]] = []
     room = 0
     for trigger in triggers:
-        size = stored_bytes(trigger) + len(", ")
+        size = stored_bytes(trigger)
         if not parts or size > room:
             parts.append([])
-            room = _TASK_BYTES - empty - len("-1000")
+            room = _PART_BYTES
         parts[-1].append(trigger)
         room -= size
-    keys = [delivery, *(f"{delivery}-{number}" for number in range(1, len(parts)))]
-    tasks = [trigger_task(job_id, part, key, now) for part, key in zip(parts, keys, strict=True)]
-    return [replace(task, eta=Instant(now + number * _PAUSE)) for number, task in enumerate(tasks)]
-
-
-def _size(task: Task) -> int:
-    return len(json.dumps(task.payload))
+    return parts
 
 
 def _created(timestamp: int, now: Instant) -> Instant:
@@ -227,4 +226,12 @@ def _problem(trigger: Trigger) -> str:
         check_kv_list("tag", trigger.payload.get("tags") or ())
     except PermanentError as error:
         return str(error)
-    return ""
+    return _commit_problem(trigger) if trigger.kind == "gitiles" else ""
+
+
+def _commit_problem(trigger: Trigger) -> str:
+    try:
+        commit = trigger_commit(trigger)
+    except MalformedError as error:
+        return str(error)
+    return "the revision is that of a deleted ref" if is_deletion(commit.revision) else ""

@@ -101,8 +101,11 @@ class Settings:
     """Commits that one poll emits triggers for, before it leaves further refs to the next one (the original's: 100)."""
     gitiles_backfill: bool = False
     """Whether more new commits than that are taken up by later polls, oldest first; false: the newest are, the others skipped."""
-    commit_wait_seconds: int = 600
-    """How long a commit event waits for the repository's host to serve its commit; 0: it is believed, and nobody is asked."""
+    commit_wait_seconds: int = 86_400
+    """How long a commit event waits until the repository's host serves its commit, on the ref that it names; 0: the event is
+    believed, and nobody is asked."""
+    trust_commit_publishers: bool = False
+    """Whether publishers of commit events, and callers who emit triggers, are believed that a commit is on the ref they name."""
     config_sources: tuple[ConfigSourceSetting, ...] = ()
     """JSON list of where configs are: ``{"kind": "folder", "path"}``, ``{"kind": "gitiles", "project", "repo", "ref", "path"}``
     (``ref`` and ``path`` may be left out) and ``{"kind": "bucket", "project", "bucket", "object"}``."""
@@ -362,6 +365,7 @@ _PARSERS: dict[str, Any] = {
     "gitiles_commits_per_poll": _positive,
     "gitiles_backfill": _boolean,
     "commit_wait_seconds": _not_negative,
+    "trust_commit_publishers": _boolean,
     "config_sources": _sources,
     "lenient_triggers": _boolean,
     "project_active_invocations": _positive,

@@ -12,7 +12,7 @@ or what a Gerrit host publishes about its repositories, of which this is read (o
      "refUpdateEvent": {"refUpdates": {"refs/heads/main": {
         "refName": "refs/heads/main", "updateType": "UPDATE_FAST_FORWARD", "newId": "<40 lower-case hex digits>"}}}}
 
-At most 64 KiB as bytes.
+The first form has at most 64 KiB; the second at most 10 MB, which is what Pub/Sub takes.
 """
 
 from __future__ import annotations
@@ -28,13 +28,26 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
 from luci_scheduler.core.trigger import Trigger
 
-__all__ = ["MAX_EVENT_BYTES", "CommitEvent", "gitiles_trigger", "parse_commit_events"]
+__all__ = [
+    "MAX_EVENT_BYTES",
+    "MAX_GERRIT_BYTES",
+    "CommitEvent",
+    "checked_commit",
+    "gitiles_trigger",
+    "is_deletion",
+    "parse_commit_events",
+    "trigger_commit",
+]
 
 MAX_EVENT_BYTES = 64 * 1024
-"""Three short strings need a few hundred bytes; this leaves room and bounds what is parsed."""
+"""Of a plain event. Three short strings need a few hundred bytes."""
+MAX_GERRIT_BYTES = 10_000_000
+"""Of a Gerrit host's event, which may name thousands of refs: the largest message that Pub/Sub takes."""
 
 _MAX_REF = 1024
 _REVISION = re.compile(r"[0-9a-f]{40}")
+_REF = re.compile(r"refs/(?!.*(\.\.|@\{))[^\s\x00-\x20\x7f~^:?*\[\\]+")
+"""The names that git allows for a ref. None of them means something else in a range of commits."""
 _NO_REVISION = "0" * 40
 _GERRIT_MEMBERS = {"refUpdateEvent", "createRepoEvent", "deleteRepoEvent"}
 
@@ -49,16 +62,59 @@ class CommitEvent:
     revision: str
 
 
+def is_deletion(revision: str) -> bool:
+    """Whether the revision says that the ref was deleted: git writes it as 40 zeros."""
+    return revision == _NO_REVISION
+
+
+def checked_commit(
+    repo: Any, ref: Any, revision: Any, *, names: tuple[str, str, str] = ("'repo'", "'ref'", "'revision'")
+) -> CommitEvent:
+    """Return a commit on a ref, from values that come from outside: the same rule at every door.
+
+    Args:
+        repo: the repository, in any of its spellings.
+        ref: full name of the ref.
+        revision: the commit's hash.
+        names: what the error calls the three members.
+
+    Raises:
+        MalformedError: a member is not of the schema; the message names it.
+    """
+    if not isinstance(repo, str):
+        raise MalformedError(f"a commit event needs the string {names[0]}")
+    if not isinstance(revision, str) or not _REVISION.fullmatch(revision):
+        raise MalformedError(f"{names[2]} must be 40 lower-case hexadecimal digits")
+    if not isinstance(ref, str) or len(ref) > _MAX_REF or not ref.isprintable() or not _REF.fullmatch(ref):
+        raise MalformedError(f"{names[1]} must be a full ref name (refs/...) of at most {_MAX_REF} characters")
+    try:
+        return CommitEvent(str(parse_repo_url(repo)), ref, revision)
+    except BadRepoUrlError as error:
+        raise MalformedError(f"{names[0]}: {error}") from error
+
+
+def trigger_commit(trigger: Trigger) -> CommitEvent:
+    """Return the commit that a gitiles trigger names.
+
+    Raises:
+        MalformedError: its payload is not of the schema; the message names the member.
+    """
+    return checked_commit(*(trigger.payload.get(member) for member in ("repo", "ref", "revision")))
+
+
 def parse_commit_events(data: bytes) -> tuple[CommitEvent, ...]:
-    """Read the payload of a commit message: one event, or what a Gerrit host tells of any number of refs.
+    """Read the payload of a commit message: one event, or the refs that a Gerrit host names.
 
     A deleted ref is no event, nor is a repository that was made or removed.
 
     Raises:
         MalformedError: too large, not JSON, or not of the schema above; the message names the member.
     """
-    if len(data) > MAX_EVENT_BYTES:
-        raise MalformedError(f"a commit event has at most {MAX_EVENT_BYTES} bytes, this one has {len(data)}")
+    if len(data) > MAX_GERRIT_BYTES:
+        raise _too_large(data, MAX_GERRIT_BYTES)
+    is_small = len(data) <= MAX_EVENT_BYTES
+    if not is_small and b'"refUpdateEvent"' not in data:
+        raise _too_large(data, MAX_EVENT_BYTES)
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -67,7 +123,14 @@ def parse_commit_events(data: bytes) -> tuple[CommitEvent, ...]:
         raise MalformedError(f"a commit event must be a JSON object, not {type(document).__name__}")
     if _GERRIT_MEMBERS & document.keys():
         return tuple(_gerrit_events(document))
-    return (_plain_event(document),)
+    if not is_small:
+        raise _too_large(data, MAX_EVENT_BYTES)
+    event = _plain_event(document)
+    return () if is_deletion(event.revision) else (event,)
+
+
+def _too_large(data: bytes, most: int) -> MalformedError:
+    return MalformedError(f"a commit event has at most {most} bytes, this one has {len(data)}")
 
 
 def _plain_event(document: Mapping[str, Any]) -> CommitEvent:
@@ -76,7 +139,7 @@ def _plain_event(document: Mapping[str, Any]) -> CommitEvent:
     for member in ("repo", "ref", "revision"):
         if not isinstance(document.get(member), str):
             raise MalformedError(f"a commit event needs the string {member!r}")
-    return _event(document, "repo", document, "ref", "revision")
+    return checked_commit(document["repo"], document["ref"], document["revision"])
 
 
 def _gerrit_events(document: Mapping[str, Any]) -> list[CommitEvent]:
@@ -86,26 +149,12 @@ def _gerrit_events(document: Mapping[str, Any]) -> list[CommitEvent]:
         raise MalformedError("'refUpdateEvent' must hold 'refUpdates', an object of objects")
     events = []
     for name, entry in sorted(updates.items()):
-        if entry.get("updateType") == "DELETE" or entry.get("newId", _NO_REVISION) == _NO_REVISION:
+        revision = entry.get("newId", _NO_REVISION)
+        if entry.get("updateType") == "DELETE" or is_deletion(revision):
             continue
-        events.append(_event(document, "url", {"refName": name, **entry}, "refName", "newId"))
+        ref = entry.get("refName", name)
+        events.append(checked_commit(document.get("url"), ref, revision, names=("'url'", "'refName'", "'newId'")))
     return events
-
-
-def _event(
-    about: Mapping[str, Any], repo_member: str, change: Mapping[str, Any], ref_member: str, revision_member: str
-) -> CommitEvent:
-    repo, ref, revision = about.get(repo_member), change[ref_member], change[revision_member]
-    if not isinstance(repo, str):
-        raise MalformedError(f"a commit event needs the string {repo_member!r}")
-    if not isinstance(ref, str) or not ref.startswith("refs/") or len(ref) > _MAX_REF or not ref.isprintable():
-        raise MalformedError(f"{ref_member!r} must be a full ref name (refs/...) of at most {_MAX_REF} characters")
-    if not isinstance(revision, str) or not _REVISION.fullmatch(revision):
-        raise MalformedError(f"{revision_member!r} must be 40 lower-case hexadecimal digits")
-    try:
-        return CommitEvent(str(parse_repo_url(repo)), ref, revision)
-    except BadRepoUrlError as error:
-        raise MalformedError(f"{repo_member!r}: {error}") from error
 
 
 def gitiles_trigger(repo: str, ref: str, revision: str, created: Instant) -> Trigger:

@@ -45,7 +45,7 @@ class CommitFilters:
         passed: list[Watcher] = []
         for project, own in _by_project(watchers).items():
             try:
-                passed += self._passed(own, watches, self._of(project, "refs", REF_UNITS))
+                passed += self._passed(own, watches, self._of(project, f"refs {ref}", REF_UNITS))
             except PatternCostError:
                 self.too_costly[project] = tuple(own)
         return passed

@@ -11,6 +11,7 @@ __all__ = [
     "JOB_DISABLED",
     "JOB_MISSING",
     "JOB_PAUSED",
+    "NOT_ON_REF",
     "NOT_SERVED",
     "TOO_COSTLY",
     "by_policy",
@@ -23,7 +24,9 @@ JOB_MISSING = "the job does not exist"
 JOB_DISABLED = "the job is disabled"
 JOB_PAUSED = "the job is paused"
 NOT_SERVED = "the repository's host does not serve the commit"
-"""What the host said follows."""
+"""The answer of the host follows."""
+NOT_ON_REF = "the commit is not on the ref that is named with it"
+"""Which ref that is follows."""
 TOO_COSTLY = (
     "the project's patterns of refs and paths cost too much for this commit: simplify them in luci-scheduler.cfg"
 )

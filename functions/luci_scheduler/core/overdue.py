@@ -14,9 +14,12 @@ _NONE = InvocationId(0)
 
 @dataclass(frozen=True, slots=True)
 class Overdue:
-    """The place of an invocation or, with the ID 0, of a job."""
+    """The place of an invocation; with the ID 0, of a job; with ``deferred``, of a deferred task."""
 
     due: Instant
     """Its ``next_due``, by which the lists are sorted."""
     job_id: JobId
+    """Empty for a deferred task."""
     invocation_id: InvocationId = _NONE
+    deferred: str = ""
+    """ID of the deferred task."""

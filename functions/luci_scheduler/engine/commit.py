@@ -2,163 +2,159 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from luci_scheduler.core.commit_event import CommitEvent, gitiles_trigger
 from luci_scheduler.core.commit_filters import CommitFilters, has_path_filter
-from luci_scheduler.core.discards import NOT_SERVED
-from luci_scheduler.core.errors import ComeAgainError, SchedulerError, StoreConflictError, TransientError
+from luci_scheduler.core.deferred import first_wait
+from luci_scheduler.core.errors import (
+    ComeAgainError,
+    PermanentError,
+    SchedulerError,
+    StoreConflictError,
+    TransientError,
+)
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
-from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.engine.deferral import commit_work, defer, defer_all, trigger_work
 from luci_scheduler.engine.fan_out import BUDGET, bring
-from luci_scheduler.engine.outbox import trigger_task
+from luci_scheduler.engine.landing import Refusal, landed_commit
 from luci_scheduler.engine.pattern_faults import record_pattern_faults
 from luci_scheduler.engine.runtime import Runtime, logger
-from luci_scheduler.ports import Commit, CreateTrigger, GitilesError, TriggerRecord, Watcher
+from luci_scheduler.ports import Commit, CreateTrigger, TriggerRecord, Watcher
 
-__all__ = ["on_commit", "on_commits"]
+__all__ = ["discard_commit", "discard_triggers", "on_commit", "on_commits", "take_commit", "watching"]
 
-_TAGS = "refs/tags/"
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """Who watches the ref of an event: the watchers, and the filters that their paths are decided by."""
+
+    watchers: tuple[Watcher, ...]
+    filters: CommitFilters
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to do for the event."""
+        return bool(self.watchers or self.filters.too_costly)
 
 
 def on_commits(runtime: Runtime, events: Sequence[CommitEvent], published: Instant, key: str) -> None:
-    """Handle the events of one message; one that fails does not keep the others. Safe to repeat.
+    """Handle the events of one message; when this returns each is done, or recorded as a deferred task. Safe to repeat.
 
-    Events that there is no time for are left to the next delivery, to which the earlier ones are duplicates.
+    Of a message with several events the first few that some job watches are handled at once. The others, and those whose
+    handling fails, get deferred tasks: what is done is not done again for the sake of the rest.
 
     Raises:
-        TransientError, ComeAgainError: something is left to do; deliver again.
-        PermanentError: nothing is left but what is hopeless.
+        TransientError, ComeAgainError: an event is not done, and is not known to be recorded; deliver again.
+        PermanentError: the only event can never be handled.
     """
-    failed: list[SchedulerError] = []
+    if len(events) == 1:
+        on_commit(runtime, events[0], published, key)
+        return
     until = Instant(runtime.clock.now() + BUDGET)
-    for place, event in enumerate(events):
-        if place and runtime.clock.now() >= until:
-            failed.append(ComeAgainError(f"there was no time for {len(events) - place} of {len(events)} events"))
-            break
-        try:
-            # Each event has a key of its own: a commit of unknown outcome is recognised by it.
-            on_commit(runtime, event, published, key if len(events) == 1 else f"{key}/{event.ref}")
-        except SchedulerError as error:
-            failed.append(error)
-    _raise_one(failed)
-
-
-def _raise_one(failed: Sequence[SchedulerError]) -> None:
-    """Raise the error that asks for another delivery, if there is one: a hopeless error is acknowledged and would lose it."""
-    if failed:
-        kinds = (TransientError, ComeAgainError, SchedulerError)
-        raise next(error for kind in kinds for error in failed if isinstance(error, kind))
+    left: list[CommitEvent] = []
+    for place, (event, pairs) in enumerate(_watched(runtime, events)):
+        is_now = place < runtime.limits.events_at_once and runtime.clock.now() < until
+        if not (is_now and _is_done(runtime, event, pairs, published, _key(event, key))):
+            left.append(event)
+    now = runtime.clock.now()
+    expires = Instant(published + runtime.limits.commit_wait)
+    defer_all(runtime, [commit_work(event, published, _key(event, key), now, expires) for event in left])
 
 
 def on_commit(runtime: Runtime, event: CommitEvent, published: Instant, key: str) -> None:
-    """Bring a commit to the jobs that watch its ref and its paths, side by side; safe to repeat.
+    """Add a commit's trigger to the jobs that watch its ref and its paths, side by side; safe to repeat.
 
-    The repository's host is asked for the commit first, and so for the one behind a tag: that is what triggers are for. One
-    that it does not serve is waited for, from ``published`` for as long as the limits say; then each watching job gets a
-    discarded trigger, and the event is done with.
-    A job whose part fails gets a task of its own, so that one job's trouble does not repeat the work of the others. A project whose
-    patterns cost too much gets discarded triggers; other projects do not wait for it.
+    The repository's host is asked for the commit first. A commit that it does not serve yet, or that is not on its ref yet,
+    waits as a deferred task, from ``published`` for as long as the limits say; then each watching job gets a discarded
+    trigger, and the event is done with.
+    A job whose part fails gets a deferred task, so that one job's trouble does not repeat the work of the others.
 
     Raises:
-        ComeAgainError: the commit is not served yet.
-        TransientError: who watches, or the commit, could not be read, or even the queue failed; deliver again.
+        TransientError, ComeAgainError: the event is not done, and is not known to be recorded; deliver again.
     """
+    pairs = watching(event, runtime.store.watchers(event.repo))
+    if pairs:
+        _take_or_wait(runtime, event, pairs, published, key)
+
+
+def watching(event: CommitEvent, watchers: Sequence[Watcher]) -> Watching:
+    """Return which of a repository's watchers watch the event's ref, with their filters; paused ones are left out."""
     filters = CommitFilters()
-    watching = filters.by_ref(runtime.store.watchers(event.repo), event.ref)
-    if not watching and not filters.too_costly:
+    found = filters.by_ref(watchers, event.ref)
+    if not found and not filters.too_costly:
         logger.info("commit_unwatched", repo=event.repo, ref=event.ref, revision=event.revision)
-    watching = [watcher for watcher in watching if not _is_paused(watcher, event)]
-    is_filtered = any(has_path_filter(watcher) for watcher in watching)
+    return Watching(tuple(watcher for watcher in found if not _is_paused(watcher, event)), filters)
+
+
+def take_commit(runtime: Runtime, event: CommitEvent, pairs: Watching, published: Instant, key: str) -> Refusal | None:
+    """Ask the host for a commit and add its trigger to the jobs that watch it; return why the commit must wait, if it must.
+
+    Raises:
+        TransientError, ComeAgainError: not done; the same call again continues it.
+    """
+    diffs = any(has_path_filter(watcher) for watcher in pairs.watchers)
     commit = Commit(event.revision, published)
-    if watching and (runtime.limits.commit_wait or is_filtered or event.ref.startswith(_TAGS)):
-        try:
-            commit = _fetch(runtime, event, diffs=is_filtered)
-        except GitilesError as error:
-            _wait_or_discard(runtime, event, watching, published, key, error)
-            watching = []
+    if pairs.watchers:
+        landed = landed_commit(runtime, event, commit, diffs=diffs)
+        if isinstance(landed, Refusal):
+            return landed
+        commit = landed
     event = replace(event, revision=commit.id)
-    failed = _bring_all(runtime, event, filters, watching, commit, published, key)
-    record_pattern_faults(runtime, event, filters, published, key)
-    _raise_one(failed)
+    failed = _bring_all(runtime, event, pairs, commit, published, key)
+    record_pattern_faults(runtime, event, pairs.filters, published, key)
+    if failed:
+        # A hopeless error is acknowledged: it must not hide an error that asks for another delivery.
+        kinds = (TransientError, ComeAgainError, SchedulerError)
+        raise next(error for kind in kinds for error in failed if isinstance(error, kind))
+    return None
 
 
 def _bring_all(
-    runtime: Runtime,
-    event: CommitEvent,
-    filters: CommitFilters,
-    watching: Sequence[Watcher],
-    commit: Commit,
-    published: Instant,
-    key: str,
+    runtime: Runtime, event: CommitEvent, pairs: Watching, commit: Commit, published: Instant, key: str
 ) -> list[SchedulerError]:
     """Trigger the watchers whose path filter the commit passes; return the errors, none of which stops the other projects."""
     failed: list[SchedulerError] = []
     passed = 0
-    for part in filters.by_paths(watching, commit.diff):
+    for part in pairs.filters.by_paths(pairs.watchers, commit.diff):
         passed += len(part)
         try:
-            _bring_to(runtime, _triggers(event, part, published), key)
+            _bring_to(runtime, event, _triggers(event, part, published), key)
         except SchedulerError as error:
             failed.append(error)
-    if watching and not passed and not filters.too_costly:
-        logger.info("commit_filtered", repo=event.repo, ref=event.ref, revision=event.revision, watchers=len(watching))
+    if pairs.watchers and not passed and not pairs.filters.too_costly:
+        about = {"repo": event.repo, "ref": event.ref, "revision": event.revision}
+        logger.info("commit_filtered", **about, watchers=len(pairs.watchers))
     return failed
 
 
-def _bring_to(runtime: Runtime, triggers: Mapping[JobId, Trigger], key: str) -> None:
+def _bring_to(runtime: Runtime, event: CommitEvent, triggers: Mapping[JobId, Trigger], key: str) -> None:
     batches = {job_id: [trigger] for job_id, trigger in triggers.items()}
+
+    def later(job_id: JobId, now: Instant) -> None:
+        defer(runtime, trigger_work(job_id, batches[job_id], key, now, now, revision=event.revision))
+
     if batches:
-        bring(runtime, batches, key, lambda job_id, now: trigger_task(job_id, batches[job_id], key, now))
+        bring(runtime, batches, key, later)
 
 
-def _is_paused(watcher: Watcher, event: CommitEvent) -> bool:
-    """Whether the trigger that leads to a job lets nothing through; resumed, its next poll takes up the commit."""
-    if watcher.paused:
-        about = {"job_id": watcher.job_id, "trigger_job_id": watcher.trigger_job_id}
-        logger.info("commit_watcher_paused", **about, repo=event.repo, ref=event.ref, revision=event.revision)
-    return watcher.paused
-
-
-def _triggers(event: CommitEvent, watching: Sequence[Watcher], published: Instant) -> Mapping[JobId, Trigger]:
-    triggers: dict[JobId, Trigger] = {}
-    for watcher in watching:
-        trigger = gitiles_trigger(watcher.repo, event.ref, event.revision, published)
-        triggers.setdefault(watcher.job_id, trigger)
-    return triggers
-
-
-def _fetch(runtime: Runtime, event: CommitEvent, *, diffs: bool) -> Commit:
-    page = runtime.gitiles.log(parse_repo_url(event.repo), event.revision, limit=1, diffs=diffs)
-    # The log of an annotated tag's object begins with the commit behind it.
-    if page.commits and (page.commits[0].id == event.revision or event.ref.startswith(_TAGS)):
-        return page.commits[0]
-    raise GitilesError("NOT_FOUND", "the log of the revision does not begin with it", transient=False)
-
-
-def _wait_or_discard(
-    runtime: Runtime,
-    event: CommitEvent,
-    watching: Sequence[Watcher],
-    published: Instant,
-    key: str,
-    error: GitilesError,
+def discard_commit(
+    runtime: Runtime, event: CommitEvent, pairs: Watching, published: Instant, key: str, reason: str
 ) -> None:
-    """Have the event delivered again; when it has waited long enough for its commit, discard its triggers visibly.
+    """Give a commit up: each job that watches it gets a discarded trigger, and an event of the log raises an alert."""
+    triggers = _triggers(event, pairs.watchers, published)
+    about = {"repo": event.repo, "ref": event.ref, "revision": event.revision}
+    logger.error("commit_discarded", **about, jobs=len(triggers), reason=reason)
+    for job_id, trigger in triggers.items():
+        discard_triggers(runtime, job_id, [trigger], key, reason)
 
-    Markers that exist already, by an earlier delivery or another event, are left as they are.
-    """
-    about = f"{event.revision} of {event.repo}"
-    if error.transient:
-        raise TransientError(f"the commit {about} could not be fetched: {error}") from error
+
+def discard_triggers(runtime: Runtime, job_id: JobId, triggers: Sequence[Trigger], key: str, reason: str) -> None:
+    """Record triggers as discarded before they were pending; markers that exist already are left as they are."""
     now = runtime.clock.now()
-    if now < published + runtime.limits.commit_wait:
-        raise ComeAgainError(f"the commit {about} is not served yet: {error}") from error
-    reason = f"{NOT_SERVED}: {error}"
-    for job_id, trigger in _triggers(event, watching, published).items():
+    for trigger in triggers:
         record = TriggerRecord(
             job_id,
             trigger,
@@ -173,3 +169,61 @@ def _wait_or_discard(
         except StoreConflictError:
             continue
         logger.warning("trigger_discarded", job_id=job_id, trigger_id=trigger.id, reason=reason)
+
+
+def _key(event: CommitEvent, key: str) -> str:
+    # Each event of a message has a key of its own: a commit of unknown outcome is recognised by it.
+    return f"{key}/{event.ref}"
+
+
+def _watched(runtime: Runtime, events: Sequence[CommitEvent]) -> Iterator[tuple[CommitEvent, Watching]]:
+    """Yield the events that some job watches, each repository's watchers being read once."""
+    known: dict[str, Sequence[Watcher]] = {}
+    for event in events:
+        if event.repo not in known:
+            known[event.repo] = runtime.store.watchers(event.repo)
+        if pairs := watching(event, known[event.repo]):
+            yield event, pairs
+
+
+def _is_done(runtime: Runtime, event: CommitEvent, pairs: Watching, published: Instant, key: str) -> bool:
+    """Handle one event of several; return whether it is done, or hopeless. What fails is logged."""
+    try:
+        _take_or_wait(runtime, event, pairs, published, key)
+    except PermanentError as error:
+        logger.warning("permanent_error", repo=event.repo, ref=event.ref, reason=str(error))
+    except SchedulerError as error:
+        logger.warning("commit_deferred", repo=event.repo, ref=event.ref, reason=str(error))
+        return False
+    return True
+
+
+def _take_or_wait(runtime: Runtime, event: CommitEvent, pairs: Watching, published: Instant, key: str) -> None:
+    refusal = take_commit(runtime, event, pairs, published, key)
+    if refusal is None:
+        return
+    now, wait = runtime.clock.now(), runtime.limits.commit_wait
+    if not wait and refusal.transient:
+        raise TransientError(f"the commit {event.revision} of {event.repo} could not be fetched: {refusal.reason}")
+    expires = Instant(published + wait)
+    if now >= expires and not refusal.transient:
+        discard_commit(runtime, event, pairs, published, key, refusal.reason)
+        return
+    logger.info("commit_waits", repo=event.repo, ref=event.ref, revision=event.revision, reason=refusal.reason)
+    defer(runtime, first_wait(commit_work(event, published, key, now, expires), now, refusal.reason))
+
+
+def _is_paused(watcher: Watcher, event: CommitEvent) -> bool:
+    """Whether the trigger that leads to a job lets nothing through; resumed, its next poll takes up the commit."""
+    if watcher.paused:
+        about = {"job_id": watcher.job_id, "trigger_job_id": watcher.trigger_job_id}
+        logger.info("commit_watcher_paused", **about, repo=event.repo, ref=event.ref, revision=event.revision)
+    return watcher.paused
+
+
+def _triggers(event: CommitEvent, watchers: Sequence[Watcher], published: Instant) -> Mapping[JobId, Trigger]:
+    triggers: dict[JobId, Trigger] = {}
+    for watcher in watchers:
+        trigger = gitiles_trigger(watcher.repo, event.ref, event.revision, published)
+        triggers.setdefault(watcher.job_id, trigger)
+    return triggers

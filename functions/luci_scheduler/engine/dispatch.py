@@ -45,7 +45,8 @@ def on_dispatch(
         runtime,
         dict.fromkeys(invocation.triggered_jobs, triggers),
         _delivery(invocation, first),
-        lambda target, now: dispatch_to_task(invocation, target, first, now),
+        # The invocation's own document is the outbox: it has something to dispatch until all jobs have their triggers.
+        lambda target, now: runtime.queue.enqueue(dispatch_to_task(invocation, target, first, now)),
     )
     if is_complete:  # else the sweep comes back, should the tasks of single jobs be lost
         _record_dispatched(runtime, found, len(invocation.outgoing_triggers), key)

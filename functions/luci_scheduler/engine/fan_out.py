@@ -12,30 +12,29 @@ from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.runtime import Runtime, logger
-from luci_scheduler.ports import Task
 
 __all__ = ["BUDGET", "bring"]
 
 BUDGET = 150 * SECOND
-"""Half the ack deadline of the commit subscription: jobs that are not begun by then go to the queue, events come again."""
+"""Half the ack deadline of the commit subscription: jobs and events that are not begun by then are deferred."""
 
 
 def bring(
     runtime: Runtime,
     triggers: Mapping[JobId, Sequence[Trigger]],
     key: str,
-    later: Callable[[JobId, Instant], Task],
+    later: Callable[[JobId, Instant], None],
 ) -> bool:
     """Bring each job its triggers, with bounded concurrency; safe to repeat under the same key.
 
-    A job whose part fails, or is not begun in time, gets a task of its own: ``later(job, now)``. A single job's trouble
-    is raised instead: delivering again does the same.
+    A job whose part fails, or is not begun in time, is left to ``later(job, now)``, which must make sure that it is done.
+    A single job's trouble is raised instead: delivering again does the same.
 
     Returns:
-        Whether every job has its triggers, or can never take them; else some have not but for what the queue holds.
+        Whether every job has its triggers, or can never take them; else some were left to ``later``.
 
     Raises:
-        TransientError, ComeAgainError: the single job's part failed, or even the queue did; deliver again.
+        TransientError, ComeAgainError: the single job's part failed, or even ``later`` did; deliver again.
     """
     begun = runtime.clock.now()
     if len(triggers) == 1:
@@ -53,7 +52,7 @@ def bring(
         except SchedulerError as error:
             is_hopeless = isinstance(error, PermanentError)
             logger.warning("triggers_queued", job_id=job_id, triggers=len(batch), reason=str(error))
-        runtime.queue.enqueue(later(job_id, runtime.clock.now()))
+        later(job_id, runtime.clock.now())
         return is_hopeless
 
     with ThreadPoolExecutor(runtime.limits.concurrency, thread_name_prefix="job") as pool:

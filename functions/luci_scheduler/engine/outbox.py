@@ -5,28 +5,24 @@ Payloads carry the kind's members only; ``created`` is when the task was made, i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from luci_scheduler.core.cron_machine import TickLater
-from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.deferred import Deferred
+from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.triage_throttle import triage_kick
-from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.core.trigger_json import trigger_to_json
 from luci_scheduler.ports import Overdue, Task
 
 __all__ = [
-    "abort_request",
     "abort_task",
+    "deferred_task",
     "dispatch_task",
     "dispatch_to_task",
     "launch_task",
     "sweep_task",
     "tick_task",
     "triage_task",
-    "trigger_task",
 ]
 
 
@@ -51,12 +47,6 @@ def triage_task(job_id: JobId, now: Instant) -> Task:
     """Return the task that triages a job: at most one for every two seconds is carried out, however many are asked for."""
     eta, name = triage_kick(job_id, now)
     return Task("triage", {"job": job_id, "created": now}, eta, name=name)
-
-
-def abort_request(job_id: JobId, invocation_id: InvocationId, who: str, reason: str, now: Instant) -> Task:
-    """Return the task that aborts an invocation for somebody; safe to enqueue twice."""
-    payload = {"job": job_id, "invocation": str(invocation_id), "who": who, "reason": reason, "created": now}
-    return Task("abort", payload, now)
 
 
 def abort_task(invocation: Invocation, now: Instant) -> Task:
@@ -89,16 +79,16 @@ def dispatch_to_task(invocation: Invocation, target: JobId, first: int, now: Ins
 
 def sweep_task(after: Overdue, now: Instant) -> Task:
     """Return the task that goes on with a sweep which its time has not sufficed for."""
-    place = {"due": after.due, "job": after.job_id, "invocation": str(after.invocation_id)}
+    place = {
+        "due": after.due,
+        "job": after.job_id,
+        "invocation": str(after.invocation_id),
+        "deferred": after.deferred,
+    }
     return Task("sweep", {"after": place, "created": now}, now)
 
 
-def trigger_task(job_id: JobId, triggers: Sequence[Trigger], delivery: str, now: Instant) -> Task:
-    """Return the task that brings a job triggers, in one triage, as the delivery that they came with."""
-    payload = {
-        "job": job_id,
-        "triggers": [trigger_to_json(trigger) for trigger in triggers],
-        "delivery": delivery,
-        "created": now,
-    }
-    return Task("trigger", payload, now)
+def deferred_task(work: Deferred, now: Instant) -> Task:
+    """Return the task that tries a deferred task once it is due, unless another try is made before."""
+    payload = {"deferred": work.id, "tries": work.tries, "created": now}
+    return Task("deferred", payload, max(now, work.next_due))

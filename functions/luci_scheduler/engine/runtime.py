@@ -55,8 +55,12 @@ class Limits:
     """Delivery keys that a trigger's marker remembers."""
     handled_notifications: int = 16
     """Notification message IDs that an invocation remembers; a build sends three."""
-    commit_wait: int = 10 * MINUTE
-    """How long, from its publication, a commit event waits for its commit to be served; 0: nobody is asked."""
+    commit_wait: int = DAY
+    """How long, from its publication, a commit event waits for its commit; 0: no event waits, and revisions are believed."""
+    trust_publishers: bool = False
+    """Whether a served commit is believed to be on the ref that is named with it."""
+    events_at_once: int = 16
+    """Watched refs of one message that its delivery handles itself; more are deferred."""
     commit_bytes: int = 3_000_000
     """Triggers that one triage resolves, as JSON: a commit may have ten mebibytes, and holds some of them up to three times;
     what is discarded as too many is held once, and shares a commit with others only up to a sixth of this."""

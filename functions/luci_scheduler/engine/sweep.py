@@ -11,7 +11,16 @@ from luci_scheduler.core.cron_machine import TickLater
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
-from luci_scheduler.engine.outbox import abort_task, dispatch_task, launch_task, sweep_task, tick_task, triage_task
+from luci_scheduler.engine.deferred import overdue_works
+from luci_scheduler.engine.outbox import (
+    abort_task,
+    deferred_task,
+    dispatch_task,
+    launch_task,
+    sweep_task,
+    tick_task,
+    triage_task,
+)
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.managers.controller import timer_task
 from luci_scheduler.ports import Overdue, Task
@@ -19,8 +28,8 @@ from luci_scheduler.ports import Overdue, Task
 __all__ = ["BUDGET", "Swept", "sweep"]
 
 
-BUDGET = 200 * SECOND
-"""How long one sweep takes up invocations, and how long jobs: both fit into the ten minutes that a task may take."""
+BUDGET = 180 * SECOND
+"""How long one sweep takes up invocations, jobs and deferred tasks, each: all fit into the ten minutes that a task may take."""
 
 _AGAIN = 5  # graces, ten minutes as set: by then a task has come, or is being retried, or is lost
 _AND_AGAIN = 30  # graces, an hour: the queue retries for ever, so in a long outage whatever is added stays
@@ -33,32 +42,40 @@ class Swept:
     invocations: int
     jobs: int
     tasks: int
+    deferred: int = 0
 
 
 def sweep(runtime: Runtime, after: Overdue | None = None) -> Swept:
     """Put everything that is overdue by more than the grace on the queue again; writes nothing itself, safe to repeat.
 
     However much is overdue all of it is reached: what there is no time for is left to a task that goes on ``after`` where this
-    one ends, among the invocations or, if that names none, among the jobs. Without ``after`` both are swept.
+    one ends: among the invocations, the jobs or the deferred tasks, whichever it names. Without ``after`` all are swept.
 
     Raises:
         TransientError: the store or the queue failed; what was enqueued until then is no harm.
     """
     now = runtime.clock.now()
     before = Instant(now - runtime.limits.sweep_grace)
-    invocations = jobs = tasks = 0
+    invocations = jobs = tasks = deferred = 0
     if after is None or after.invocation_id:
         for invocation in _invocations(runtime, before, after):
             invocations += 1
             tasks += _sweep_invocation(runtime, invocation, before, now)
-    if after is None or not after.invocation_id:
+    if after is None or not (after.invocation_id or after.deferred):
         for job in _jobs(runtime, before, after):
             jobs += 1
             for task in _overdue_of_job(job, before, now):
                 _enqueue(runtime, task, job.next_due or now, now)
                 tasks += 1
                 logger.warning("swept", job_id=job.id, task=task.kind, due=job.next_due)
-    return Swept(invocations, jobs, tasks)
+    if after is None or after.deferred:
+        until = Instant(runtime.clock.now() + BUDGET)
+        for work in overdue_works(runtime, before, after, lambda place: _is_over(runtime, until, place)):
+            deferred += 1
+            tasks += 1
+            _enqueue(runtime, deferred_task(work, now), work.next_due, now)
+            logger.warning("swept", deferred=work.id, task=work.kind, due=work.next_due)
+    return Swept(invocations, jobs, tasks, deferred)
 
 
 def _invocations(runtime: Runtime, before: Instant, after: Overdue | None) -> Iterator[Invocation]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.errors import ComeAgainError, MalformedError
 from luci_scheduler.core.identifiers import InvocationId, JobId, split_job_id, timer_mutation
 from luci_scheduler.core.instants import Instant
@@ -12,6 +13,7 @@ from luci_scheduler.core.trigger_json import trigger_from_json
 from luci_scheduler.engine.abort import abort_invocation, on_abort_task
 from luci_scheduler.engine.advance import advance, launch_all
 from luci_scheduler.engine.cron import on_cron_tick
+from luci_scheduler.engine.deferred import on_deferred
 from luci_scheduler.engine.dispatch import on_dispatch, on_dispatch_to
 from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.launch import on_launch_task
@@ -35,14 +37,17 @@ def on_task(runtime: Runtime, kind: str, payload: Payload, key: str) -> None:
         MalformedError: no such kind, or a payload that lacks something.
         Others: as the step says.
     """
+    _step(kind, payload)(runtime, key)
+
+
+def _step(kind: str, payload: Payload) -> Step:
     read = _KINDS.get(kind)
     if read is None:
         raise MalformedError(f"no such task: {kind!r}")
     try:
-        step = read(payload)
+        return read(payload)
     except (KeyError, TypeError, ValueError) as error:
         raise MalformedError(f"bad payload of a {kind} task: {error!r}") from error
-    step(runtime, key)
 
 
 def _job_id(payload: Payload, member: str = "job") -> JobId:
@@ -96,6 +101,18 @@ def _trigger(payload: Payload) -> Step:
     return lambda runtime, key: accept_triggers(runtime, job_id, triggers, delivery or key)
 
 
+def _deferred(payload: Payload) -> Step:
+    deferred_id, tries = str(payload["deferred"]), int(payload["tries"])
+
+    def step(runtime: Runtime, key: str) -> None:
+        def plain(work: Deferred, key: str) -> None:
+            _step(work.kind, work.payload)(runtime, key)
+
+        on_deferred(runtime, deferred_id, tries, key, plain)
+
+    return step
+
+
 def _cron(payload: Payload) -> Step:
     job_id, created = _job_id(payload), _created(payload)
     nonce, generation = int(payload["nonce"]), int(payload["generation"])
@@ -121,18 +138,32 @@ def _triage(payload: Payload) -> Step:
 
 def _sweep(payload: Payload) -> Step:
     place = payload.get("after")
-    after = Overdue(Instant(int(place["due"])), _job_id(place), _invocation_id(place)) if place else None
+    after = _place(place) if place else None
 
     def step(runtime: Runtime, _: str) -> None:
         swept = sweep(runtime, after)
-        logger.info("sweep_done", invocations=swept.invocations, jobs=swept.jobs, tasks=swept.tasks)
+        logger.info(
+            "sweep_done",
+            invocations=swept.invocations,
+            jobs=swept.jobs,
+            deferred=swept.deferred,
+            tasks=swept.tasks,
+        )
 
     return step
+
+
+def _place(place: Payload) -> Overdue:
+    due = Instant(int(place["due"]))
+    if deferred := place.get("deferred"):
+        return Overdue(due, JobId(""), deferred=str(deferred))
+    return Overdue(due, _job_id(place), _invocation_id(place))
 
 
 _KINDS: Mapping[str, Callable[[Payload], Step]] = {
     "abort": _abort,
     "cron": _cron,
+    "deferred": _deferred,
     "dispatch": _dispatch,
     "dispatch-to": _dispatch_to,
     "launch": _launch,

@@ -163,7 +163,7 @@ def test_timestamps(timestamp: int, error: str) -> None:
         assert world.queue.tasks == []
     else:
         assert answer.status_code == 200
-        assert world.queue.tasks[0].payload["triggers"][0]["created"] == timestamp * MICROSECOND
+        assert world.works()[0].payload["triggers"][0]["created"] == timestamp * MICROSECOND
 
 
 def test_what_is_emitted_together_is_triaged_together() -> None:

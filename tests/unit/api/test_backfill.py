@@ -76,7 +76,7 @@ def test_commits_that_have_run_run_again() -> None:
 
 def _run(world: World) -> None:
     for task in world.queue.take_due(world.clock.now()):
-        if task.kind == "trigger":
+        if task.kind == "deferred":
             world.run_task(task)
 
 
@@ -168,13 +168,13 @@ def test_a_paused_job_is_previewed_and_refused() -> None:
 
 
 def test_what_it_costs() -> None:
-    """A read for each job and one for who watches; two calls to Gitiles; one task for each job."""
+    """A read for each job and one for who watches; two calls to Gitiles; one deferred task for each job."""
     world, gitiles, hashes = _world()
     gitiles.calls.clear()
     world.store.counts.clear()
     Client(world).call(
         "BackfillCommits", _request(hashes, jobs=[REF, {"project": "proj", "job": "b"}]), OWNER, OPERATOR
     )
-    assert world.counted() == "3R/0W/0c"
+    assert world.counted() == "3R/2W/2c"
     assert gitiles.calls == [f"log {MAIN}..{hashes[-1]} n=1", f"log {hashes[0]}..{hashes[-1]} n=101"]
     assert len(world.queue.tasks) == 2

@@ -11,7 +11,7 @@ from luci_scheduler.api.errors import ApiError
 from luci_scheduler.api.explain import MAX_AGAIN, MAX_TRIGGERS, Explanation, Origin, Reason, explain_commit
 from luci_scheduler.core import commit_filters
 from luci_scheduler.core.commit_event import CommitEvent, gitiles_trigger
-from luci_scheduler.core.errors import ComeAgainError
+from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import DAY, HOUR, SECOND
 from luci_scheduler.core.job import Job
@@ -35,7 +35,7 @@ def _explain(world: World, revision: str = "a", ref: str = MAIN, **more: Any) ->
 
 def _run(world: World) -> None:
     for task in world.queue.take_due(world.clock.now()):
-        if task.kind == "trigger":
+        if task.kind == "deferred":
             world.run_task(task)
 
 
@@ -229,11 +229,43 @@ def test_the_host_never_served_it() -> None:
     world = world_for(gitiles=MemoryGitiles(), commit_wait_seconds=60)
     event = CommitEvent(REPO, MAIN, "a" * 40)
     published = world.clock.now()
-    with pytest.raises(ComeAgainError):
-        on_commit(world.runtime, event, published, "k")
-    world.clock.advance(HOUR)
     on_commit(world.runtime, event, published, "k")
+    since = "since 2026-03-01T12:00:00Z, next try at 2026-03-01T12:00:10Z, until 2026-03-01T12:01:00Z"
+    waits = _explain(world)
+    _expect(waits, Reason.WAITING_FOR_COMMIT, "waits for the repository to serve the commit", since, "NOT_FOUND")
+    assert (waits.ref, waits.since) == (MAIN, published)
+    assert _explain(world, ref="").reason is Reason.WAITING_FOR_COMMIT
+    world.tick(3600)
     _expect(_explain(world), Reason.NOT_SERVED, "does not serve the commit", "NOT_FOUND")
+
+
+def test_the_commit_is_not_on_the_ref() -> None:
+    """It waits like a commit that is not served, and is discarded with a reason of its own."""
+    gitiles = MemoryGitiles()
+    (landed,) = gitiles.push(MAIN)
+    (review,) = gitiles.push("refs/changes/01/1/1", parents=[landed])
+    world = world_for(gitiles=gitiles, commit_wait_seconds=60)
+    on_commit(world.runtime, CommitEvent(REPO, MAIN, review), world.clock.now(), "k")
+    _expect(_explain(world, review), Reason.WAITING_FOR_COMMIT, f"{MAIN} does not lead to {review}")
+    world.tick(3600)
+    _expect(_explain(world, review), Reason.NOT_ON_REF, "is not on the ref", f"{MAIN} does not lead to {review}")
+
+
+def test_the_trigger_is_on_its_way() -> None:
+    """One job's part of a commit failed: it is told of that job, and of no other."""
+    world = world_for(config(("job", "b")))
+    commit = world.store.commit
+
+    def fail(writes: Any) -> Any:
+        if any(isinstance(write, CreateTrigger) and write.record.job_id == JOB for write in writes):
+            raise TransientError("the store hiccups")
+        return commit(writes)
+
+    world.store.commit = fail  # type: ignore[method-assign]
+    world.commit()
+    by_job = {item.job_id: item for item in explain_commit(context(world, READER), REPO, "a" * 40, MAIN)}
+    _expect(by_job[JobId("proj/b")], Reason.INVOCATION)
+    _expect(by_job[JOB], Reason.WAITING_FOR_COMMIT, "on its way to the job since 2026-03-01T12:00:01Z")
 
 
 def test_the_ref_is_not_watched() -> None:

@@ -117,15 +117,15 @@ def test_a_luci_client_calls_with_its_access_token(name: str) -> None:
     assert (delayed.status_code, delayed.headers["X-Prpc-Grpc-Code"]) == (503, "14")
     assert (answer.status_code, answer.headers["X-Prpc-Grpc-Code"]) == (200, "0")
     assert _comparable(answer.get_data(as_text=True)) == _comparable(recorded["response"]["body"])
-    emitted = [trigger["emitted_by_user"] for task in world.queue.tasks for trigger in task.payload["triggers"]]
+    emitted = [trigger["emitted_by_user"] for work in world.works() for trigger in work.payload["triggers"]]
     assert set(emitted) == ({"user:owner@example.com"} if name == "EmitTriggers" else set())
 
 
 def test_the_emitted_triggers_of_the_sample_reach_the_jobs() -> None:
-    """One task for each job, with all that the client gave, the caller and the client's time."""
+    """One deferred task for each job, with all that the client gave, the caller and the client's time."""
     world = _world("EmitTriggers")
     Client(world).call("EmitTriggers", sample("EmitTriggers")["request"]["body"])
-    by_job = {task.payload["job"]: task.payload["triggers"] for task in world.queue.tasks}
+    by_job = {work.payload["job"]: work.payload["triggers"] for work in world.works()}
     assert {job: len(items) for job, items in by_job.items()} == {MAC_REL: 2, MAC_DBG: 1}
     parent, commit = by_job[MAC_REL]
     assert parent["payload"] == {

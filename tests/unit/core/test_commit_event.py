@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from luci_scheduler.core.commit_event import MAX_EVENT_BYTES, CommitEvent, parse_commit_events
+from luci_scheduler.core.commit_event import MAX_EVENT_BYTES, MAX_GERRIT_BYTES, CommitEvent, parse_commit_events
 from luci_scheduler.core.errors import MalformedError
 
 SAMPLES = Path(__file__).parents[2] / "samples"
@@ -81,6 +81,8 @@ def test_gerrit_tells_of_repositories_too() -> None:
         ({**GOOD, "ref": 1}, "'ref'"),
         ({**GOOD, "ref": "refs/" + "x" * 1024}, "'ref'"),
         ({**GOOD, "ref": "refs/heads/a\nb"}, "'ref'"),
+        ({**GOOD, "ref": "refs/heads/a..refs/heads/b"}, "'ref'"),
+        ({**GOOD, "ref": "refs/heads/a^"}, "'ref'"),
         ({**GOOD, "revision": SHA[:39]}, "'revision'"),
         ({**GOOD, "revision": SHA.upper()}, "'revision'"),
         ({**GOOD, "repo": "https://example.com/x"}, "'repo'"),
@@ -105,3 +107,32 @@ def test_what_is_no_json(data: bytes) -> None:
     """It is refused, too long ones unread."""
     with pytest.raises(MalformedError):
         parse_commit_events(data)
+
+
+def test_a_deleted_ref_is_no_event() -> None:
+    """In neither form."""
+    assert parse({**GOOD, "revision": "0" * 40}) == ()
+    assert parse(gerrit(update("refs/heads/a", new="0" * 40))) == ()
+
+
+def test_a_plain_event_has_at_most_64_kib() -> None:
+    """One byte more is refused, although it could be read."""
+    text = json.dumps(GOOD)
+    fits = text + " " * (MAX_EVENT_BYTES - len(text))
+    assert len(parse_commit_events(fits.encode())) == 1
+    with pytest.raises(MalformedError, match="at most 65536 bytes"):
+        parse_commit_events(f"{fits} ".encode())
+    hidden = json.dumps({**GOOD, "x": '"refUpdateEvent"' + "x" * MAX_EVENT_BYTES})
+    with pytest.raises(MalformedError):
+        parse_commit_events(hidden.encode())
+
+
+def test_a_message_of_gerrit_has_at_most_ten_megabytes() -> None:
+    """That is 3,000 refs many times over; one byte more is refused unread."""
+    many = [update(f"refs/heads/release-{number:04}", "CREATE") for number in range(3_000)]
+    text = json.dumps(gerrit(*many))
+    assert len(text) > 400_000
+    fits = text + " " * (MAX_GERRIT_BYTES - len(text))
+    assert len(parse_commit_events(fits.encode())) == 3_000
+    with pytest.raises(MalformedError, match="at most 10000000 bytes"):
+        parse_commit_events(f"{fits} ".encode())

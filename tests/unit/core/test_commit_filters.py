@@ -105,6 +105,13 @@ def test_refs_that_cost_too_much_leave_out_their_project_only() -> None:
     assert filters.too_costly == {"evil": tuple(evil)}
 
 
+def test_several_refs_of_one_commit_are_decided_by_themselves() -> None:
+    """One after the other, with the same filters."""
+    filters, dev = CommitFilters(), watcher("proj", refs=["refs/heads/dev"])
+    assert filters.by_ref([dev], MAIN) == []
+    assert filters.by_ref([dev], "refs/heads/dev") == [dev]
+
+
 def test_slow_projects_come_behind_all_others() -> None:
     """The caller serves the first part before the next one is evaluated."""
     diff = [("", f"b{n:04}" + "b" * 95) for n in range(240)]

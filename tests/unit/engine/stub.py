@@ -1,12 +1,15 @@
 """A task manager that finishes at once and does as a test says, in the place of the noop manager."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Status, Timer
 from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.engine.deferral import trigger_work
 from luci_scheduler.managers.controller import Controller
+from luci_scheduler.ports import Task
 from tests.unit.engine.world import World
 
 NOOP = "noop { sleep_ms: 1 }"
@@ -57,3 +60,8 @@ def stub_world(text: str) -> tuple[World, StubManager]:
 def made(identifier: str, created: int = 0) -> Trigger:
     """Return a trigger to emit."""
     return Trigger(identifier, Instant(created), "noop", {"data": identifier})
+
+
+def trigger_task(job_id: JobId, triggers: Sequence[Trigger], delivery: str, now: Instant) -> Task:
+    """Return a task that adds triggers to a job, as an earlier version put it on the queue and deferred tasks hold it."""
+    return Task("trigger", dict(trigger_work(job_id, triggers, delivery, now, now).payload), now)

@@ -1,18 +1,20 @@
 """Commit events: filters, the wait for the commit, and triggers that are visibly discarded."""
 
+import json
 from typing import Any
 
 import pytest
 
 from emulator.memory.gitiles import MemoryGitiles
-from luci_scheduler.core.commit_event import CommitEvent
-from luci_scheduler.core.errors import ComeAgainError, PermanentError, TransientError
+from luci_scheduler.core.commit_event import CommitEvent, parse_commit_events
+from luci_scheduler.core.errors import PermanentError, TransientError
 from luci_scheduler.core.identifiers import JobId
-from luci_scheduler.core.instants import MINUTE, SECOND
+from luci_scheduler.core.instants import HOUR, MINUTE, SECOND
 from luci_scheduler.engine import commit as commit_module
 from luci_scheduler.engine.commit import on_commit, on_commits
 from luci_scheduler.engine.jobs import pause_job, resume_job
-from luci_scheduler.ports import GitilesError, PutWatchers, Watcher
+from luci_scheduler.engine.sweep import sweep
+from luci_scheduler.ports import GitilesError, PutDeferred, PutWatchers, Watcher
 from luci_scheduler.settle import settle
 from tests.unit.engine.world import HOST, JOB, REPO, World, config
 
@@ -38,6 +40,16 @@ def triggered(world: World, name: str) -> list[str]:
     return [trigger.title for item in reversed(found) for trigger in item.incoming_triggers]
 
 
+def hide(_: str) -> None:
+    """Serve nothing."""
+    raise GitilesError("NOT_FOUND", "HTTP 404", transient=False)
+
+
+def fail(_: str) -> None:
+    """Be in trouble."""
+    raise GitilesError("UNAVAILABLE", "HTTP 503", transient=True)
+
+
 @pytest.fixture
 def git() -> MemoryGitiles:
     """A repository."""
@@ -45,7 +57,7 @@ def git() -> MemoryGitiles:
 
 
 def test_refs_and_paths_are_filtered_as_by_polls(git: MemoryGitiles) -> None:
-    """Each watcher has its own filters; the commit is asked for once, with its paths."""
+    """Each watcher has its own filters; the host is asked whether the commit has landed, and for its paths."""
     world = World(FILTERED, git, commit_wait_seconds=600)
     (docs,) = git.push(MAIN, diff=[("docs/a.c", "docs/a.c"), ("x", "x")])
     deliver(world, docs)
@@ -54,7 +66,12 @@ def test_refs_and_paths_are_filtered_as_by_polls(git: MemoryGitiles) -> None:
     deliver(world, code, "refs/heads/dev", "commit-m2")
     assert (triggered(world, "job"), triggered(world, "every")) == ([code], [docs])
     deliver(world, code, "refs/tags/v1", "commit-m3")
-    assert git.calls == [f"log {docs} n=1 diffs", f"log {code} n=1 diffs"]
+    assert git.calls == [
+        f"log {MAIN}..{docs} n=1",
+        f"log {docs} n=1 diffs",
+        f"log refs/heads/dev..{code} n=1",
+        f"log {code} n=1 diffs",
+    ]
 
 
 def test_a_commit_that_passes_no_filter_is_done_with(git: MemoryGitiles) -> None:
@@ -66,30 +83,92 @@ def test_a_commit_that_passes_no_filter_is_done_with(git: MemoryGitiles) -> None
 
 
 def test_paths_are_asked_for_only_where_they_count(git: MemoryGitiles) -> None:
-    """Nobody filters by path here."""
+    """Nobody filters by path here: one call tells that the commit is served and on its ref."""
     world = World(config(), git)
     (commit,) = git.push(MAIN)
     deliver(world, commit)
-    assert git.calls == [f"log {commit} n=1"]
+    assert git.calls == [f"log {MAIN}..{commit} n=1"]
     assert triggered(world, "job") == [commit]
 
 
 def test_a_commit_is_waited_for(git: MemoryGitiles) -> None:
-    """Until it is served the event comes again; then it is like any other."""
-    world = World(config(), git, commit_wait_seconds=60)
+    """The event is acknowledged with one write more; it is tried again with growing pauses; once served it is like any other."""
+    world = World(config(), git)
     (commit,) = git.push(MAIN)
-
-    def hide(_: str) -> None:
-        raise GitilesError("NOT_FOUND", "HTTP 404", transient=False)
-
     git.before_call = hide
-    for age in (0, 59 * SECOND):
-        with pytest.raises(ComeAgainError, match="not served yet: NOT_FOUND"):
-            deliver(world, commit, age=age)
-    assert world.counted() == "2R/0W/0c"
+    published = world.clock.now()
+    deliver(world, commit)
+    assert world.counted() == "1R/1W/1c"
+    pauses = []
+    for _ in range(9):
+        (work,) = world.works()
+        assert (work.kind, work.revision) == ("commit", commit)
+        assert "NOT_FOUND: HTTP 404" in work.reason
+        pauses.append((work.next_due - world.clock.now()) // SECOND)
+        world.counted()
+        world.tick(pauses[-1])
+        assert world.counted() == "2R/1W/1c"
+    assert pauses == [10, 20, 40, 80, 160, 320, 600, 600, 600]
     git.before_call = lambda _: None
-    deliver(world, commit, age=59 * SECOND)
+    world.tick(600)
     assert triggered(world, "job") == [commit]
+    assert world.invocations()[0].incoming_triggers[0].created == published
+    assert world.works() == []
+
+
+def test_a_mirror_that_lags_for_hours_loses_no_commit(git: MemoryGitiles) -> None:
+    """It answers with errors, then it does not have the commit: both wait, and nothing depends on Pub/Sub's redeliveries."""
+    world = World(config(), git)
+    (commit,) = git.push(MAIN)
+    git.before_call = fail
+    deliver(world, commit)
+    for hour in range(12):
+        world.tick(3600)
+        git.before_call = hide if hour > 5 else fail
+    assert triggered(world, "job") == []
+    git.before_call = lambda _: None
+    world.tick(600)
+    assert triggered(world, "job") == [commit]
+
+
+def test_the_same_event_twice_waits_once(git: MemoryGitiles) -> None:
+    """A redelivery, or a second publication, finds the document; what is served meanwhile is launched once."""
+    world = World(config(), git)
+    (commit,) = git.push(MAIN)
+    git.before_call = hide
+    for key in ("commit-m1", "commit-m1", "commit-m2"):
+        deliver(world, commit, key=key)
+    assert len(world.works()) == 1
+    git.before_call = lambda _: None
+    deliver(world, commit, key="commit-m3")
+    assert triggered(world, "job") == [commit]
+    world.tick(600)
+    assert triggered(world, "job") == [commit]
+    assert world.works() == []
+
+
+def test_a_commit_that_is_not_on_the_ref_that_is_named_starts_nothing(git: MemoryGitiles) -> None:
+    """Who may push to a code review must not have it built as landed code; landed later, it is built."""
+    world = World(config(), git)
+    (landed,) = git.push(MAIN)
+    (review,) = git.push("refs/changes/01/1/1", parents=[landed])
+    deliver(world, review)
+    world.tick(3600)
+    assert triggered(world, "job") == []
+    assert world.works()[0].reason.startswith("the commit is not on the ref that is named with it: refs/heads/main")
+    git.push(MAIN, parents=[landed, review])
+    world.tick(600)
+    assert triggered(world, "job") == [review]
+
+
+def test_publishers_may_be_trusted(git: MemoryGitiles) -> None:
+    """By a setting: the host is asked only whether it serves the commit."""
+    world = World(config(), git, trust_commit_publishers=True)
+    (landed,) = git.push(MAIN)
+    (review,) = git.push("refs/changes/01/1/1", parents=[landed])
+    deliver(world, review)
+    assert triggered(world, "job") == [review]
+    assert git.calls == [f"log {review} n=1"]
 
 
 def test_a_commit_that_is_never_served_is_visibly_discarded(
@@ -99,6 +178,7 @@ def test_a_commit_that_is_never_served_is_visibly_discarded(
     world = World(config(("job", "other")), git, commit_wait_seconds=60)
     for _ in range(2):
         deliver(world, MADE_UP, age=60 * SECOND)
+        assert world.works() == []
     for name in ("job", "other"):
         found = world.store.trigger(JobId(f"proj/{name}"), f"{REPO}/+/{MAIN}@{MADE_UP}")
         assert found is not None
@@ -107,7 +187,8 @@ def test_a_commit_that_is_never_served_is_visibly_discarded(
         assert found.value.expires is not None
         assert not found.value.invocation_id
     assert world.invocations() == []
-    assert capsys.readouterr().out.count("trigger_discarded") == 2
+    logged = capsys.readouterr().out
+    assert (logged.count("trigger_discarded"), logged.count("commit_discarded")) == (2, 2)
 
 
 def test_a_commit_that_is_served_after_all_is_not_held_back_by_its_discarded_trigger(git: MemoryGitiles) -> None:
@@ -117,10 +198,6 @@ def test_a_commit_that_is_served_after_all_is_not_held_back_by_its_discarded_tri
     published = world.clock.now()
     (commit,) = git.push(MAIN)
     head = git.heads.pop(MAIN)
-
-    def hide(_: str) -> None:
-        raise GitilesError("NOT_FOUND", "HTTP 404", transient=False)
-
     git.before_call = hide
     world.clock.advance(60 * SECOND)
     event = CommitEvent(REPO, MAIN, commit)
@@ -137,17 +214,28 @@ def test_a_commit_that_is_served_after_all_is_not_held_back_by_its_discarded_tri
     assert found.value.invocation_id == world.invocations()[0].id
 
 
-def test_trouble_of_the_host_is_no_reason_to_discard(git: MemoryGitiles) -> None:
-    """The event comes again, however old it is."""
-    world = World(config(), git)
+def test_trouble_of_the_host_counts_from_the_first_try(git: MemoryGitiles, capsys: pytest.CaptureFixture[str]) -> None:
+    """An event that is older than its wait is tried for that long all the same; then it ends, visibly."""
+    world = World(config(), git, commit_wait_seconds=3600)
+    git.before_call = fail
+    deliver(world, MADE_UP, age=3 * HOUR)
+    begun = world.clock.now()
+    while world.works():
+        world.tick(600)
+    assert HOUR <= world.clock.now() - begun <= HOUR + 10 * MINUTE
+    found = world.store.trigger(JOB, f"{REPO}/+/{MAIN}@{MADE_UP}")
+    assert found is not None
+    assert "UNAVAILABLE: HTTP 503" in found.value.discarded
+    assert "commit_discarded" in capsys.readouterr().out
 
-    def fail(_: str) -> None:
-        raise GitilesError("UNAVAILABLE", "HTTP 503", transient=True)
 
+def test_without_a_wait_trouble_of_the_host_is_a_matter_of_redelivery(git: MemoryGitiles) -> None:
+    """Where a path filter needs the commit."""
+    world = World(FILTERED, git, commit_wait_seconds=0)
     git.before_call = fail
     with pytest.raises(TransientError, match="UNAVAILABLE"):
-        deliver(world, MADE_UP, age=60 * MINUTE)
-    assert world.counted() == "1R/0W/0c"
+        deliver(world, MADE_UP)
+    assert world.works() == []
 
 
 def test_without_a_wait_nobody_is_asked(git: MemoryGitiles) -> None:
@@ -177,49 +265,87 @@ def test_one_message_may_tell_of_several_refs(git: MemoryGitiles) -> None:
     events = [CommitEvent(REPO, ref, head) for ref, head in heads.items()]
     late = heads["refs/heads/a"]
 
-    def hide(call: str) -> None:
-        if call.startswith(f"log {late}"):
+    def hide_one(call: str) -> None:
+        if call.endswith(f"{late} n=1"):
             raise GitilesError("NOT_FOUND", "HTTP 404", transient=False)
 
-    git.before_call = hide
-    with pytest.raises(ComeAgainError):
-        on_commits(world.runtime, events, world.clock.now(), "commit-m1")
-    assert sorted(triggered(world, "job")) == sorted([heads["refs/heads/b"], heads["refs/heads/c"]])
-    git.before_call = lambda _: None
+    git.before_call = hide_one
     on_commits(world.runtime, events, world.clock.now(), "commit-m1")
+    assert sorted(triggered(world, "job")) == sorted([heads["refs/heads/b"], heads["refs/heads/c"]])
+    assert [work.revision for work in world.works()] == [late]
+    git.before_call = lambda _: None
+    world.tick(10)
     assert sorted(triggered(world, "job")) == sorted(heads.values())
     assert len(world.invocations(JOB)) == 3
 
 
-def test_of_several_failures_the_worst_is_told() -> None:
-    """Trouble weighs more than something that is only late."""
-    outcomes: list[Any] = [ComeAgainError("late"), TransientError("trouble")]
-    git = MemoryGitiles()
-    world = World(config(), git)
+def test_three_thousand_refs_in_one_message(git: MemoryGitiles) -> None:
+    """Each commit reaches the job once. The watchers are read once; the first refs are handled at once, the others deferred."""
+    world = World(config().replace(f'refs: "{MAIN}"', 'refs: "regexp:refs/heads/.+"'), git)
+    heads = {f"refs/heads/release-{n:04}": git.push(f"refs/heads/release-{n:04}")[0] for n in range(3000)}
+    updates = {ref: {"refName": ref, "updateType": "CREATE", "newId": head} for ref, head in heads.items()}
+    payload = json.dumps({"url": REPO, "refUpdateEvent": {"refUpdates": updates}}).encode()
+    events = parse_commit_events(payload)
+    assert len(events) == 3000
+    at_once = world.runtime.limits.events_at_once
+    on_commits(world.runtime, events, world.clock.now(), "commit-m1")
+    assert world.store.counts["R"] == 1 + 1 + 2 * (at_once - 1)
+    assert len(world.works()) == 3000 - at_once
+    world.counted()
+    on_commits(world.runtime, events, world.clock.now(), "commit-m1")  # delivered again: nothing is written
+    assert world.store.counts["W"] == 0
+    world.queue.purge()
+    world.clock.advance(5 * MINUTE)
+    sweep(world.runtime)
+    world.tick()
+    assert world.works() == []
+    (invocation,) = world.invocations()
+    reached = [item.value.trigger for item in world.store.pending_triggers(JOB, 5000)]
+    assert sorted(item.title for item in (*invocation.incoming_triggers, *reached)) == sorted(heads.values())
 
-    def fail(_: str) -> None:
-        error = outcomes.pop(0)
-        code = "NOT_FOUND" if isinstance(error, ComeAgainError) else "INTERNAL"
-        raise GitilesError(code, "", transient=code == "INTERNAL")
 
-    git.before_call = fail
+def test_what_fails_of_a_message_with_several_refs_is_deferred() -> None:
+    """The message is acknowledged; only what cannot even be recorded comes again with it."""
+    world = World(config())
+    commit, recorded = world.store.commit, []
+
+    def hiccup(writes: Any) -> Any:
+        if isinstance(writes[0], PutDeferred):
+            recorded.append(writes[0].record.kind)
+            return commit(writes)
+        raise TransientError("the store hiccups")
+
+    world.store.commit = hiccup  # type: ignore[method-assign]
     events = [CommitEvent(REPO, MAIN, digit * 40) for digit in "12"]
-    with pytest.raises(TransientError):
-        on_commits(world.runtime, events, world.clock.now(), "commit-m1")
+    on_commits(world.runtime, events, world.clock.now(), "commit-m1")
+    assert recorded == ["commit", "commit"]
+
+    def dead(_: Any) -> Any:
+        raise TransientError("the store is down")
+
+    world.store.commit = dead  # type: ignore[method-assign]
+    with pytest.raises(TransientError, match="is down"):
+        on_commits(world.runtime, events, world.clock.now(), "commit-m2")
+    world.store.commit = commit  # type: ignore[method-assign]
+    for _ in range(3):
+        world.tick(5)
+    assert triggered(world, "job")[0] == "1" * 40
+    assert [found.value.trigger.title for found in world.store.pending_triggers(JOB, 10)] == ["2" * 40]
 
 
-def test_what_is_hopeless_does_not_acknowledge_what_has_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One event can never be stored, another one's commit is not served yet: the message comes again."""
+def test_what_is_hopeless_does_not_keep_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One event can never be stored: the other one of the message is handled, and the message is acknowledged."""
     world = World()
-    outcomes: list[Exception] = [PermanentError("a document would be too large"), ComeAgainError("not served yet")]
+    outcomes: list[Exception] = [PermanentError("a document would be too large"), TransientError("not now")]
 
-    def fail(*_: Any) -> None:
+    def refuse(*_: Any) -> None:
         raise outcomes.pop(0)
 
-    monkeypatch.setattr(commit_module, "on_commit", fail)
-    events = [CommitEvent(REPO, f"refs/heads/{name}", "a" * 40) for name in "ab"]
+    monkeypatch.setattr(commit_module, "take_commit", refuse)
+    events = [CommitEvent(REPO, MAIN, name * 40) for name in "ab"]
     _, code = settle(lambda: on_commits(world.runtime, events, world.clock.now(), "commit-m1"))
-    assert code == 409
+    assert code == 200
+    assert [work.revision for work in world.works()] == ["b" * 40]
 
 
 @pytest.mark.parametrize("wait", [0, 600])
@@ -248,10 +374,11 @@ def test_an_annotated_tag_is_for_the_commit_behind_it(git: MemoryGitiles, wait: 
 
 def test_a_branch_is_no_tag(git: MemoryGitiles) -> None:
     """A log that begins with another commit than the branch's event tells of is no answer."""
-    world = World(config(), git)
+    world = World(config(), git, trust_commit_publishers=True)
     (commit,) = git.push(MAIN)
-    with pytest.raises(ComeAgainError, match="does not begin with it"):
-        deliver(world, git.tag("refs/tags/v1", commit))
+    deliver(world, git.tag("refs/tags/v1", commit))
+    assert triggered(world, "job") == []
+    assert "does not begin with it" in world.works()[0].reason
 
 
 def test_a_paused_trigger_lets_no_commits_through(git: MemoryGitiles, capsys: pytest.CaptureFixture[str]) -> None:

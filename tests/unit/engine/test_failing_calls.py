@@ -13,10 +13,9 @@ from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.abort import abort_invocation
 from luci_scheduler.engine.intake import accept_triggers
-from luci_scheduler.engine.outbox import trigger_task
 from luci_scheduler.engine.sweep import sweep
 from luci_scheduler.ports import BuildbucketError, Task
-from tests.unit.engine.stub import NOOP, made, stub_world
+from tests.unit.engine.stub import NOOP, made, stub_world, trigger_task
 from tests.unit.engine.world import JOB, World, config
 
 

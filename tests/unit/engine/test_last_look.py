@@ -12,7 +12,6 @@ from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine import finish
-from luci_scheduler.engine.outbox import trigger_task
 from luci_scheduler.engine.sweep import sweep
 from luci_scheduler.ports import (
     Commit,
@@ -23,6 +22,7 @@ from luci_scheduler.ports import (
     UpdateInvocation,
     UpdateTrigger,
 )
+from tests.unit.engine.stub import trigger_task
 from tests.unit.engine.world import JOB, World, config
 
 

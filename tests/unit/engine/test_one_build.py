@@ -9,8 +9,9 @@ from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.abort import abort_invocation
-from luci_scheduler.engine.outbox import launch_task, trigger_task
+from luci_scheduler.engine.outbox import launch_task
 from luci_scheduler.ports import BuildbucketError, UpdateInvocation
+from tests.unit.engine.stub import trigger_task
 from tests.unit.engine.world import JOB, World, config
 
 

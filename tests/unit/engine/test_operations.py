@@ -146,7 +146,7 @@ def test_abort_while_starting() -> None:
 
 
 def test_sweep_with_nothing_due() -> None:
-    """Two queries."""
+    """Three queries."""
     world = World()
     sweep(world.runtime)
-    assert world.counted() == "2R/0W/0c"
+    assert world.counted() == "3R/0W/0c"

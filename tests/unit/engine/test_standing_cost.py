@@ -16,7 +16,7 @@ AN_HOUR = 3_600 // PERIOD
 
 
 def test_an_hour_of_unchanged_polls() -> None:
-    """Each: two reads, one write in one commit, one task, one listing; no invocation is kept. A sweep of nothing: two reads."""
+    """Each: two reads, one write in one commit, one task, one listing; no invocation is kept. A sweep of nothing: three reads."""
     git = MemoryGitiles()
     git.push("refs/heads/main")
     text = config().replace('schedule: "triggered" gitiles', f'schedule: "with {PERIOD}s interval" gitiles')
@@ -39,4 +39,4 @@ def test_an_hour_of_unchanged_polls() -> None:
     assert Counter(git.calls) == {"refs refs/heads": AN_HOUR}
     assert len(world.invocations(POLLER)) == kept
     sweep(world.runtime)
-    assert world.counted() == "2R/0W/0c"
+    assert world.counted() == "3R/0W/0c"

@@ -17,10 +17,11 @@ from luci_scheduler import bootstrap
 from luci_scheduler.config.settings import BuildbucketServer, Settings
 from luci_scheduler.config.sync import ConfigFile, sync_project
 from luci_scheduler.core.commit_event import CommitEvent
+from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import SchedulerError
 from luci_scheduler.core.identifiers import JobId, project_of
-from luci_scheduler.core.instants import SECOND, Instant, parse_rfc3339
+from luci_scheduler.core.instants import DAY, SECOND, Instant, parse_rfc3339
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.notification_token import verify_token
 from luci_scheduler.engine.commit import on_commit
@@ -94,7 +95,7 @@ _READS = frozenset(
     {
         "watchers", "project", "job", "poller", "triage_log", "invocation", "invocation_with_log", "invocations", "trigger", "pending_triggers",
         "due_invocations", "due_jobs", "projects", "jobs", "found_jobs", "invocations_by_id", "triggers",
-        "triggers_of_revision",
+        "triggers_of_revision", "deferred", "due_deferred", "deferred_of_revision",
     }
 )  # fmt: skip
 
@@ -249,6 +250,11 @@ class World:
     def finish(self, status: str = "SUCCESS", build_id: str | None = None) -> None:
         """Let a build (the latest one) end, without telling anybody."""
         self.buildbucket.builds[build_id or list(self.buildbucket.builds)[-1]]["status"] = status
+
+    def works(self) -> list[Deferred]:
+        """Return the deferred tasks, the earliest due first, not counted."""
+        with self.uncounted():
+            return list(self.store.due_deferred(Instant(self.clock.now() + 365 * DAY), 10_000))
 
     def invocations(self, job_id: JobId = JOB) -> list[Invocation]:
         """Return a job's invocations, newest first, not counted."""

@@ -2,10 +2,12 @@
 
 locals {
   # Every collection that the functions write.
-  collections = toset(["invocations", "jobs", "pollers", "projects", "repositories", "triggers"])
+  collections = toset(["deferred", "invocations", "jobs", "pollers", "projects", "repositories", "triggers"])
 
   # The fields that queries use. Single-field indexes, so no composite index is needed.
   indexed = {
+    deferred_next_due    = { collection = "deferred", field = "next_due", scope = "COLLECTION" }
+    deferred_revision    = { collection = "deferred", field = "revision", scope = "COLLECTION" }
     invocations_next_due = { collection = "invocations", field = "next_due", scope = "COLLECTION_GROUP" }
     jobs_next_due        = { collection = "jobs", field = "next_due", scope = "COLLECTION_GROUP" }
     triggers_pending     = { collection = "triggers", field = "pending", scope = "COLLECTION" }

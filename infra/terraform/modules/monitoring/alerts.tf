@@ -34,6 +34,13 @@ locals {
         "polls fail" = { filter = local.metric.poll_failures, aligner = "ALIGN_DELTA", above = 2, seconds = 900 }
       }
     }
+    lost-commits = {
+      severity = "ERROR"
+      says     = "A commit was given up: its repository never served it, or it is not on the ref that was named with it. Or other acknowledged work failed for a week."
+      conditions = {
+        "acknowledged work was given up" = { filter = local.metric.lost_commits, aligner = "ALIGN_DELTA", above = 0, seconds = 0 }
+      }
+    }
     error-rate = {
       severity = "ERROR"
       says     = "Functions answer with server errors, or fail with faults of their own."

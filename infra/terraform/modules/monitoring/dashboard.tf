@@ -6,6 +6,7 @@ locals {
     { title = "Time per request, 95th percentile", filter = "metric.type=\"run.googleapis.com/request_latencies\" AND ${local.services}", aligner = "ALIGN_PERCENTILE_95", reducer = "REDUCE_MAX", by = ["resource.label.service_name"] },
     { title = "Invocations that ended", filter = local.metric.finished, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
     { title = "Polls that failed", filter = local.metric.poll_failures, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
+    { title = "Commits and other work given up", filter = local.metric.lost_commits, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
     { title = "Requests for builds that failed", filter = local.metric.launch_failures, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
     { title = "Messages and calls refused", filter = local.metric.refused, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
     { title = "Overdue work that the sweep found", filter = local.metric.stuck, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },

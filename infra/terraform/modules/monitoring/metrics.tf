@@ -4,6 +4,7 @@ locals {
   metrics = {
     stuck           = { events = ["swept"], says = "what was overdue and had to be put on the queue again" }
     hanging         = { events = ["invocation_hangs"], says = "invocations that do not come to their end" }
+    lost_commits    = { events = ["commit_discarded", "deferred_dropped"], says = "commits and other acknowledged work that were given up" }
     sweeps          = { events = ["sweep_done"], says = "sweeps that came to their end" }
     finished        = { events = ["invocation_finished"], says = "invocations that ended" }
     poll_failures   = { events = ["invocation_finished"], and = "jsonPayload.kind=\"gitiles\" AND jsonPayload.status!=\"SUCCEEDED\"", says = "polls of Gitiles that failed" }

@@ -1,0 +1,63 @@
+"""Commits that wait as deferred tasks, for explanations."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from luci_scheduler.core.commit_event import CommitEvent, checked_commit
+from luci_scheduler.core.deferred import Deferred
+from luci_scheduler.core.errors import MalformedError
+from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.instants import SECOND, Instant, format_rfc3339
+from luci_scheduler.ports import Store
+
+__all__ = ["WaitingCommits", "waiting_sentence"]
+
+_MAX = 100
+"""Deferred tasks of one commit that are looked through."""
+
+
+class WaitingCommits:
+    """The deferred tasks that wait for one commit of a repository; one query, made when they are first asked for."""
+
+    def __init__(self, store: Store, repo: str, revision: str) -> None:
+        self._store = store
+        self._repo = repo
+        self._revision = revision
+
+    @cached_property
+    def _works(self) -> list[tuple[Deferred, CommitEvent, str]]:
+        """The tasks, each with its commit and the job that it is for (empty: every job that watches the ref)."""
+        works = []
+        for work in self._store.deferred_of_revision(self._revision, _MAX):
+            payload = work.payload
+            for entry in [payload, *(trigger.get("payload", {}) for trigger in payload.get("triggers", ()))]:
+                try:
+                    event = checked_commit(entry.get("repo"), entry.get("ref"), entry.get("revision"))
+                except MalformedError:
+                    continue
+                if (event.repo, event.revision) == (self._repo, self._revision):
+                    works.append((work, event, str(payload.get("job", ""))))
+        return works
+
+    def of_job(self, job_id: JobId, ref: str) -> tuple[Deferred, CommitEvent] | None:
+        """Return the task that will give a job its trigger for the commit on a ref (empty: on whichever)."""
+        for work, event, wanted in self._works:
+            if wanted in ("", job_id) and ref in ("", event.ref):
+                return work, event
+        return None
+
+
+def waiting_sentence(work: Deferred) -> str:
+    """Say since when and why a commit waits, and when it is tried next."""
+    since, due = _shown(work.created), _shown(work.next_due)
+    if not work.reason:
+        return f"It is on its way to the job since {since}, next try at {due}."
+    return (
+        f"It waits for the repository to serve the commit since {since}, next try at {due}, until {_shown(work.expires)}; "
+        f"the last try found: {work.reason}."
+    )
+
+
+def _shown(instant: Instant) -> str:
+    return format_rfc3339(Instant(instant // SECOND * SECOND))

@@ -1,0 +1,103 @@
+"""Deferring: work that is acknowledged before it is done gets a document, and then a task that names the document.
+
+The document is first, because the task only names it. A crash between the two, or a queue that refuses, costs minutes:
+the sweep makes the task from the document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import replace
+
+from luci_scheduler.core.commit_event import CommitEvent
+from luci_scheduler.core.deferred import KEPT, Deferred, deferred_id
+from luci_scheduler.core.errors import StoreConflictError, TransientError
+from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.core.trigger_json import trigger_to_json
+from luci_scheduler.engine.outbox import deferred_task
+from luci_scheduler.engine.runtime import Runtime, logger
+from luci_scheduler.ports import PutDeferred
+
+__all__ = ["abort_work", "commit_work", "defer", "defer_all", "emit_work", "enqueue", "trigger_work"]
+
+
+def defer(runtime: Runtime, work: Deferred) -> None:
+    """Record work and put its task on the queue; when this returns the work will be done. Safe to repeat.
+
+    Raises:
+        TransientError: the work is not known to be recorded.
+        PermanentError: the document would be too large.
+    """
+    try:
+        runtime.store.commit([PutDeferred(work, None)])
+    except StoreConflictError:
+        known = runtime.store.deferred(work.id)
+        if known is None:
+            raise
+        work = known.value
+    enqueue(runtime, work)
+
+
+def defer_all(runtime: Runtime, works: Sequence[Deferred]) -> None:
+    """Record several pieces of work, side by side; all are tried before an error of one is raised.
+
+    Raises:
+        TransientError, PermanentError: as of `defer`; asking again does no harm.
+    """
+    if len(works) == 1:
+        defer(runtime, works[0])
+    elif works:
+        with ThreadPoolExecutor(runtime.limits.concurrency, thread_name_prefix="defer") as pool:
+            futures = [pool.submit(copy_context().run, defer, runtime, work) for work in works]
+        for future in futures:
+            future.result()
+
+
+def enqueue(runtime: Runtime, work: Deferred) -> None:
+    """Put the task of recorded work on the queue; if the queue refuses, the sweep does it later."""
+    try:
+        runtime.queue.enqueue(deferred_task(work, runtime.clock.now()))
+    except TransientError as error:
+        logger.warning("deferred_not_enqueued", deferred=work.id, task=work.kind, error=str(error))
+
+
+def trigger_work(
+    job_id: JobId, triggers: Sequence[Trigger], delivery: str, now: Instant, due: Instant, *, revision: str = ""
+) -> Deferred:
+    """Return the work of adding triggers to a job at ``due``, in one triage, under the key of the delivery that had them."""
+    payload = {"job": job_id, "triggers": [trigger_to_json(trigger) for trigger in triggers], "delivery": delivery}
+    name = deferred_id("trigger", job_id, delivery)
+    return Deferred(name, "trigger", payload, now, due, Instant(now + KEPT), revision=revision)
+
+
+def emit_work(work: Deferred, triggers: Sequence[Trigger], wait: int) -> Deferred:
+    """Return a `trigger_work` whose triggers were emitted by a caller: their commits must have landed, within ``wait``."""
+    revisions = {str(trigger.payload.get("revision", "")) for trigger in triggers if trigger.kind == "gitiles"}
+    if not revisions:
+        return work
+    revision = revisions.pop() if len(revisions) == 1 else ""
+    return replace(work, kind="emit", expires=Instant(work.created + wait), revision=revision)
+
+
+def abort_work(job_id: JobId, invocation_id: InvocationId, who: str, reason: str, now: Instant) -> Deferred:
+    """Return the work of aborting an invocation for a caller."""
+    payload = {"job": job_id, "invocation": str(invocation_id), "who": who, "reason": reason}
+    name = deferred_id("abort", job_id, str(invocation_id))
+    return Deferred(name, "abort", payload, now, now, Instant(now + KEPT))
+
+
+def commit_work(event: CommitEvent, published: Instant, delivery: str, now: Instant, expires: Instant) -> Deferred:
+    """Return the work of handling a commit event that was published at ``published``, until ``expires``."""
+    payload = {
+        "repo": event.repo,
+        "ref": event.ref,
+        "revision": event.revision,
+        "published": published,
+        "delivery": delivery,
+    }
+    name = deferred_id("commit", event.repo, event.ref, event.revision)
+    return Deferred(name, "commit", payload, now, now, expires, revision=event.revision)

@@ -1,0 +1,165 @@
+"""Deferred tasks, carried out: each try ends the work, or finds that it must wait longer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+from luci_scheduler.core.commit_event import CommitEvent, checked_commit, trigger_commit
+from luci_scheduler.core.deferred import Deferred, is_abandoned, postponed
+from luci_scheduler.core.discards import NOT_ON_REF
+from luci_scheduler.core.errors import MalformedError, PermanentError, StoreConflictError, TransientError
+from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.core.trigger_json import trigger_from_json, trigger_to_json
+from luci_scheduler.engine.commit import discard_commit, discard_triggers, take_commit, watching
+from luci_scheduler.engine.deferral import enqueue
+from luci_scheduler.engine.intake import accept_triggers
+from luci_scheduler.engine.landing import Refusal, landed_commit
+from luci_scheduler.engine.runtime import Runtime, logger
+from luci_scheduler.ports import Commit, DeleteDeferred, Found, Overdue, PutDeferred
+
+__all__ = ["on_deferred", "overdue_works"]
+
+Plain = Callable[[Deferred, str], None]
+"""Carries out work of a kind that waits for nothing, given the key of the delivery."""
+
+
+def on_deferred(runtime: Runtime, deferred_id: str, tries: int, key: str, plain: Plain) -> None:
+    """Try a deferred task; ``tries`` says which try the task on the queue was for. Safe to repeat.
+
+    Work that is done is deleted. Work that must wait longer is recorded with a growing pause.
+
+    Raises:
+        TransientError, ComeAgainError, MalformedError: not done; deliver again. After a week the work is dropped instead.
+        PermanentError: it can never be done, and is deleted.
+    """
+    found = runtime.store.deferred(deferred_id)
+    if found is None or found.value.tries != tries:
+        return  # done, or another task is for the present try
+    work = found.value
+    try:
+        left = _try(runtime, work, key, plain)
+    except PermanentError:
+        _delete(runtime, found)
+        raise
+    except Exception as error:  # a fault of ours must not keep the task for ever, either
+        if not is_abandoned(work, runtime.clock.now()):
+            raise
+        logger.error("deferred_dropped", deferred=work.id, task=work.kind, tries=work.tries, error=repr(error))
+        left = None
+    if left is None:
+        _delete(runtime, found)
+    else:
+        _postpone(runtime, found, left)
+
+
+def overdue_works(
+    runtime: Runtime, before: Instant, after: Overdue | None, is_over: Callable[[Overdue], bool]
+) -> Iterator[Deferred]:
+    """Yield the deferred tasks that are due before ``before``, page by page, until ``is_over`` says so of the place reached."""
+    while page := runtime.store.due_deferred(before, runtime.limits.sweep_batch, after):
+        yield from page
+        after = Overdue(page[-1].next_due, JobId(""), deferred=page[-1].id)
+        if is_over(after):
+            return
+
+
+def _try(runtime: Runtime, work: Deferred, key: str, plain: Plain) -> Deferred | None:
+    """Return the work that is left, or None."""
+    waiting = {"commit": _try_commit, "emit": _try_emitted}.get(work.kind)
+    if waiting is not None:
+        return waiting(runtime, work)
+    plain(work, key)
+    return None
+
+
+def _try_commit(runtime: Runtime, work: Deferred) -> Deferred | None:
+    event, published, delivery = _commit_of(work)
+    pairs = watching(event, runtime.store.watchers(event.repo))
+    refusal = take_commit(runtime, event, pairs, published, delivery) if pairs else None
+    if refusal is None:
+        return None
+    if not _is_over(runtime, work, refusal):
+        return postponed(work, runtime.clock.now(), refusal.reason)
+    discard_commit(runtime, event, pairs, published, delivery, refusal.reason)
+    return None
+
+
+def _try_emitted(runtime: Runtime, work: Deferred) -> Deferred | None:
+    """Add those triggers to the job whose commits have landed; the others wait."""
+    job_id, triggers, delivery = _triggers_of(work)
+    refusals = {trigger.id: refusal for trigger in triggers if (refusal := _refusal(runtime, trigger))}
+    if landed := [trigger for trigger in triggers if trigger.id not in refusals]:
+        accept_triggers(runtime, job_id, landed, delivery)
+    waits: list[Trigger] = []
+    for trigger in (trigger for trigger in triggers if trigger.id in refusals):
+        if _is_over(runtime, work, refusals[trigger.id]):
+            _discard(runtime, job_id, trigger, delivery, refusals[trigger.id].reason)
+        else:
+            waits.append(trigger)
+    if not waits:
+        return None
+    payload = {**work.payload, "triggers": [trigger_to_json(trigger) for trigger in waits]}
+    return postponed(replace(work, payload=payload), runtime.clock.now(), refusals[waits[0].id].reason)
+
+
+def _discard(runtime: Runtime, job_id: JobId, trigger: Trigger, delivery: str, reason: str) -> None:
+    named = {name: trigger.payload.get(name) for name in ("repo", "ref", "revision")}
+    logger.error("commit_discarded", **named, jobs=1, reason=reason)
+    discard_triggers(runtime, job_id, [trigger], delivery, reason)
+
+
+def _refusal(runtime: Runtime, trigger: Trigger) -> Refusal | None:
+    if trigger.kind != "gitiles" or not runtime.limits.commit_wait or runtime.limits.trust_publishers:
+        return None
+    try:
+        event = trigger_commit(trigger)
+    except MalformedError as error:
+        return Refusal(f"{NOT_ON_REF}: {error}")
+    answer = landed_commit(runtime, event, Commit(event.revision, trigger.created))
+    return answer if isinstance(answer, Refusal) else None
+
+
+def _is_over(runtime: Runtime, work: Deferred, refusal: Refusal) -> bool:
+    """Whether a commit has waited long enough: since it was published, or since the first try of a host that does not answer.
+
+    Raises:
+        TransientError: no commit waits, so that nothing but a failed call keeps this one; deliver again.
+    """
+    now, wait = runtime.clock.now(), runtime.limits.commit_wait
+    if not refusal.transient:
+        return now >= work.expires
+    if not wait:
+        raise TransientError(f"the commit could not be fetched: {refusal.reason}")
+    return now >= work.created + wait
+
+
+def _commit_of(work: Deferred) -> tuple[CommitEvent, Instant, str]:
+    payload: Mapping[str, object] = work.payload
+    event = checked_commit(payload.get("repo"), payload.get("ref"), payload.get("revision"))
+    return event, Instant(int(str(payload.get("published", work.created)))), str(payload.get("delivery", work.id))
+
+
+def _triggers_of(work: Deferred) -> tuple[JobId, list[Trigger], str]:
+    try:
+        triggers = [trigger_from_json(item) for item in work.payload["triggers"]]
+        return JobId(work.payload["job"]), triggers, str(work.payload["delivery"])
+    except (KeyError, TypeError) as error:
+        raise MalformedError(f"bad payload of the deferred task {work.id}: {error!r}") from error
+
+
+def _postpone(runtime: Runtime, found: Found[Deferred], left: Deferred) -> None:
+    try:
+        runtime.store.commit([PutDeferred(left, found.version)])
+    except StoreConflictError:
+        return  # another delivery of the same try has recorded what it found
+    enqueue(runtime, left)
+
+
+def _delete(runtime: Runtime, found: Found[Deferred]) -> None:
+    try:
+        runtime.store.commit([DeleteDeferred(found.value.id, found.version)])
+    except StoreConflictError:
+        return  # deleted or postponed by another delivery, whose task does no harm

@@ -1,0 +1,193 @@
+"""Deferred tasks: what they cost, how they end, and how the sweep gets to each of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from emulator.memory.queue import MemoryQueue
+from luci_scheduler.core.deferred import KEPT, Deferred, is_abandoned, pause, postponed
+from luci_scheduler.core.errors import MalformedError, PermanentError, SchedulerError, TransientError
+from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.instants import DAY, HOUR, MINUTE, SECOND, Instant
+from luci_scheduler.engine.deferral import abort_work, defer, trigger_work
+from luci_scheduler.engine.sweep import BUDGET, sweep
+from luci_scheduler.ports import PutDeferred, Task
+from tests.unit.engine.stub import made
+from tests.unit.engine.world import JOB, World
+
+
+def _work(world: World, name: str = "t", due: int = 0) -> Deferred:
+    now = world.clock.now()
+    return trigger_work(JOB, [made(name)], f"delivery-{name}", now, Instant(now + due))
+
+
+def test_pauses_grow_to_ten_minutes() -> None:
+    """However many tries there are."""
+    assert [pause(tries) // SECOND for tries in (0, 1, 2, 5, 6, 7, 1_000)] == [10, 20, 40, 320, 600, 600, 600]
+
+
+def test_a_reason_has_a_bounded_length() -> None:
+    """A host may answer with a page."""
+    work = Deferred("a", "commit", {}, Instant(0), Instant(0), Instant(0))
+    assert len(postponed(work, Instant(0), "x" * 10_000).reason) == 500
+
+
+def test_a_task_is_given_up_after_a_week_at_least() -> None:
+    """And after a commit's own time, if that is longer."""
+    work = Deferred("a", "trigger", {}, Instant(0), Instant(0), Instant(5))
+    assert [is_abandoned(work, Instant(now)) for now in (6, KEPT - 1, KEPT)] == [False, False, True]
+    assert not is_abandoned(replace(work, expires=Instant(30 * DAY)), Instant(29 * DAY))
+
+
+def test_what_a_deferred_trigger_costs() -> None:
+    """One write to record it; to carry it out one read and one write more than the trigger alone; a repetition one read."""
+    world = World()
+    defer(world.runtime, _work(world))
+    assert world.counted() == "0R/1W/1c"
+    (task,) = world.tick()
+    assert world.counted() == "2R/6W/4c"
+    world.run_task(task)
+    assert world.counted() == "1R/0W/0c"
+
+
+def test_the_same_work_twice_is_one_document() -> None:
+    """The second time costs one read, and leaves another task for the same try, which finds nothing to do."""
+    world = World()
+    for _ in range(2):
+        defer(world.runtime, _work(world))
+    assert world.counted() == "1R/1W/1c"
+    assert len(world.works()) == 1
+    assert len(world.tick()) == 2
+    assert len(world.invocations()) == 1
+
+
+def test_a_refused_record_is_not_taken_for_an_older_one() -> None:
+    """A store that refuses for contention has written nothing: the caller must ask again."""
+    world = World()
+    work = _work(world)
+    (version,) = world.store.commit([PutDeferred(work, None)])
+    del version
+    commit = world.store.commit
+
+    def gone(writes: Any) -> Any:
+        world.store.commit = commit  # type: ignore[method-assign]
+        try:
+            return commit(writes)
+        finally:
+            world.store.commit = gone  # type: ignore[method-assign]
+
+    world.store.commit = gone  # type: ignore[method-assign]
+    world.store.deferred = lambda _: None  # type: ignore[method-assign]
+    with pytest.raises(TransientError):
+        defer(world.runtime, work)
+    assert world.queue.tasks == []
+
+
+def test_hopeless_work_is_deleted() -> None:
+    """There is no such invocation: nothing is tried again."""
+    world = World()
+    defer(world.runtime, abort_work(JOB, InvocationId(16), "user:a@example.com", "", world.clock.now()))
+    (task,) = world.queue.take_due(world.clock.now())
+    with pytest.raises(PermanentError, match="no such invocation"):
+        world.run_task(task)
+    assert world.works() == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [("trigger", TransientError), ("of a newer version", MalformedError), ("emit", MalformedError), ("bug", KeyError)],
+)
+def test_work_that_always_fails_ends(kind: str, error: type[Exception], capsys: pytest.CaptureFixture[str]) -> None:
+    """It is kept and tried for a week; then it is dropped, with an alert. A fault of ours is no exception."""
+    world = World()
+    payload = {} if kind == "emit" else _work(world).payload
+    work = replace(_work(world), kind="trigger" if kind == "bug" else kind, payload=payload)
+    defer(world.runtime, work)
+    (task,) = world.queue.take_due(world.clock.now())
+
+    def fail(_: Any) -> Any:
+        raise error("always")
+
+    commit = world.store.commit
+    reading = world.store.job
+    for age in (0, 6 * DAY, 7 * DAY):
+        world.clock.move_to(Instant(work.created + age))
+        if kind in ("trigger", "bug"):
+            world.store.job = fail  # type: ignore[method-assign]
+        if age < KEPT:
+            with pytest.raises(error):
+                world.run_task(task)
+            assert len(world.works()) == 1
+        else:
+            world.run_task(task)
+    world.store.job, world.store.commit = reading, commit  # type: ignore[method-assign]
+    assert world.works() == []
+    assert capsys.readouterr().out.count("deferred_dropped") == 1
+
+
+def test_a_sweep_whose_time_is_up_goes_on_among_deferred_tasks() -> None:
+    """By a task, from where it ended: none of them is left out, none is put on the queue twice."""
+    world = World()
+    world.runtime = replace(world.runtime, limits=replace(world.runtime.limits, sweep_batch=20))
+    works = [_work(world, f"t{number:03}", number % 3) for number in range(100)]
+    world.store.commit([PutDeferred(work, None) for work in works])
+    world.clock.advance(10 * MINUTE)
+
+    def slow(task: Task) -> None:
+        world.clock.advance(BUDGET // 30)
+        MemoryQueue.enqueue(world.queue, task)
+
+    world.queue.enqueue = slow  # type: ignore[method-assign]
+    assert sweep(world.runtime).deferred == 40
+    for _ in range(5):
+        for task in [task for task in world.queue.tasks if task.kind == "sweep"]:
+            world.queue.remove(task)
+            world.run_task(task)
+    swept = [task.payload["deferred"] for task in world.queue.tasks]
+    assert sorted(swept) == sorted(work.id for work in works)
+
+
+def test_work_that_is_not_due_yet_is_not_swept() -> None:
+    """A commit that waits for its next try is left to its own task."""
+    world = World()
+    world.store.commit([PutDeferred(_work(world, due=HOUR), None)])
+    assert sweep(world.runtime).deferred == 0
+    world.clock.advance(HOUR + 3 * MINUTE)
+    assert sweep(world.runtime).deferred == 1
+    world.tick()
+    assert world.works() == []
+
+
+def test_a_try_that_loses_to_another_one_changes_nothing() -> None:
+    """Two deliveries of one try: the later one finds the work done, and raises nothing."""
+    world = World()
+    defer(world.runtime, _work(world))
+    (task,) = world.queue.take_due(world.clock.now())
+    commit, inside = world.store.commit, []
+
+    def race(writes: Any) -> Any:
+        if not inside and "DeleteDeferred" in type(writes[0]).__name__:
+            inside.append(True)
+            world.run_task(task, "other")
+        return commit(writes)
+
+    world.store.commit = race  # type: ignore[method-assign]
+    world.run_task(task)
+    assert inside
+    assert world.works() == []
+    assert len(world.invocations()) == 1
+
+
+def test_an_unknown_job_ends_the_work() -> None:
+    """It was removed meanwhile."""
+    world = World()
+    now = world.clock.now()
+    defer(world.runtime, trigger_work(JobId("proj/gone"), [made("t")], "d", now, now))
+    try:
+        world.tick()
+    except SchedulerError as error:
+        pytest.fail(f"nothing may be raised: {error}")
+    assert world.works() == []
