@@ -46,6 +46,7 @@ from emulator.supervisor import FUNCTIONS, FunctionProcess
 from emulator.topics import COMMIT_TOPIC, EmulatorPubSub, subscriptions
 from emulator.wires import NoWires, Wires
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client
+from luci_scheduler.config.config_rules import ConfigRules
 from luci_scheduler.config.folder import read_folder
 from luci_scheduler.config.reader import ConfigError, ProjectConfig, read_config
 from luci_scheduler.core.instants import SECOND, Instant
@@ -397,12 +398,17 @@ class LocalCloud:
         if self.functions:
             self.sync()
 
+    @property
+    def config_rules(self) -> ConfigRules:
+        """The rules by which the functions read configs."""
+        return ConfigRules(lenient_triggers=self.settings.get("SCHEDULER_LENIENT_TRIGGERS") == "true")
+
     def _read_configs(self) -> list[ProjectConfig]:
         """Read the configs, and say what is wrong with those that will not be in force."""
         configs = []
         for file in read_folder(self.configs):
             try:
-                configs.append(read_config(file.project, file.text))
+                configs.append(read_config(file.project, file.text, rules=self.config_rules))
             except ConfigError as error:
                 self.on_progress(
                     f"the config of {file.project} is not valid and will not be in force: {error.problems[0]}"

@@ -75,7 +75,7 @@ def function_environment(
         "SCHEDULER_TASK_ACCOUNT": at.task_account,
         "SCHEDULER_OIDC_CERTS_URL": at.certs,
         "SCHEDULER_CLOUD_TASKS_ENDPOINT": at.cloud_tasks,
-        "SCHEDULER_TOKEN_SECRETS": "local cloud",
+        "SCHEDULER_TOKEN_SECRETS": "the local cloud's signing secret",
         "SCHEDULER_BUILDBUCKET_SERVERS": json.dumps([server]),
         "SCHEDULER_GITILES_URLS": json.dumps(dict(at.gitiles)),
         "SCHEDULER_CONFIG_FOLDER": str(config_folder.resolve()),

@@ -30,6 +30,7 @@ from emulator.gitiles.projects import find_repository
 from emulator.gitiles.repository import Repository
 from emulator.local_cloud import BUILDBUCKET_HOST, LocalCloud
 from emulator.ports import HOST
+from luci_scheduler.config.config_rules import ConfigRules
 from luci_scheduler.config.folder import FILE, read_folder
 from luci_scheduler.config.reader import ConfigError, ProjectConfig, read_config
 from luci_scheduler.core.errors import TransientError
@@ -151,7 +152,9 @@ class StartPage:
 
     def _watched(self) -> list[WatchedRepo]:
         """Return the repositories whose branches the configs watch that are valid now."""
-        configs = (_config(file.project, file.text) for file in read_folder(self._cloud.configs))
+        configs = (
+            _config(file.project, file.text, self._cloud.config_rules) for file in read_folder(self._cloud.configs)
+        )
         return watched_repos((config for config in configs if config is not None), self._existing)
 
     def _existing(self, repo: str) -> list[str]:
@@ -247,10 +250,10 @@ def _file(form: Mapping[str, str]) -> str:
 
 
 @lru_cache(_CONFIGS_KEPT)
-def _config(project: str, text: str | bytes) -> ProjectConfig | None:
+def _config(project: str, text: str | bytes, rules: ConfigRules) -> ProjectConfig | None:
     """Return a project's config, None if it is not valid. A large one takes a second to read."""
     try:
-        return read_config(project, text)
+        return read_config(project, text, rules=rules)
     except ConfigError:
         return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ from luci_scheduler.adapters import documents
 from luci_scheduler.core import debug_log
 from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.errors import PermanentError, StoreConflictError
-from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
@@ -42,6 +42,19 @@ from luci_scheduler.ports import (
 __all__ = ["MemoryStore"]
 
 T = TypeVar("T")
+
+_Checked = (
+    CreateInvocation
+    | UpdateInvocation
+    | PutJob
+    | CreateTrigger
+    | UpdateTrigger
+    | PutProject
+    | PutPoller
+    | PutDeferred
+    | DeleteDeferred
+)
+"""Writes that the state of their document may refuse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +87,14 @@ class MemoryStore:
         """Commit → its triggers, and the deferred tasks that wait for it."""
         self._due: dict[Path, None] = {}
         """Documents that are due at some time."""
-        self._watchers: dict[str, dict[str, tuple[Watcher, ...]]] = {}
-        self._paused: dict[str, frozenset[JobId]] = {}
-        """Repository → those of its gitiles triggers that are paused."""
         self._lock = threading.RLock()
         self._versions = itertools.count(1)
 
     def watchers(self, repo: str) -> Sequence[Watcher]:
         """Return the jobs that watch a repository."""
         with self._lock:
-            by_project = self._watchers.get(repo, {})
-            watchers = [watcher for project in sorted(by_project) for watcher in by_project[project]]
-            return documents.marked(watchers, self._paused.get(repo, frozenset()))
+            paths = self._under("repositories", repo)
+            return documents.decode_watchers((path[2], self._documents[path].document) for path in paths)
 
     def project(self, project: str) -> Found[ProjectRecord] | None:
         """Read a project's record."""
@@ -257,29 +266,45 @@ class MemoryStore:
         """Carry out all writes or none."""
         with self._lock:
             version = next(self._versions)
-            changes = {path: stored for write in writes for path, stored in self._prepared(write, version)}
+            changes: dict[Path, _Stored] = {}
+            for write in writes:
+                if isinstance(write, PutWatchers | PutPaused):
+                    path, stored = self._merged(write, version, changes)
+                else:
+                    path, stored = self._prepared(write, version)
+                changes[path] = stored
             for path, stored in changes.items():
                 if stored.document:
                     self._documents[path] = stored
                     self._index(path, stored.document)
                 else:
                     self._drop(path)
-            for write in writes:
-                if isinstance(write, PutWatchers):
-                    self._watchers.setdefault(write.repo, {})[write.project] = write.watchers
-                if isinstance(write, PutPaused):
-                    others = self._paused.get(write.repo, frozenset()) - {write.trigger_job_id}
-                    self._paused[write.repo] = others | ({write.trigger_job_id} if write.paused else frozenset())
             return [version] * len(writes)
 
-    def _prepared(self, write: Write, version: int) -> list[tuple[Path, _Stored]]:
+    def _merged(
+        self, write: PutWatchers | PutPaused, version: int, changes: Mapping[Path, _Stored]
+    ) -> tuple[Path, _Stored]:
+        """Return the document of a project's watchers as the write leaves it; another one of the commit may have changed it, too."""
+        if isinstance(write, PutWatchers):
+            project, document = write.project, documents.encode_watchers(write.repo, write.project, write.watchers)
+        else:
+            project = project_of(write.trigger_job_id)
+            document = documents.encode_paused(write.trigger_job_id, paused=write.paused)
+        path = ("repositories", write.repo, documents.watchers_document_id(write.repo, project))
+        before = (changes.get(path) or self._documents.get(path) or _Stored({}, 0)).document
+        paused = {**before.get("paused", {}), **document.get("paused", {})}
+        changed = _Stored({**before, **document, "paused": paused}, version)
+        _refuse_like_firestore(path, changed)
+        return path, changed
+
+    def _prepared(self, write: _Checked, version: int) -> tuple[Path, _Stored]:
         match write:
             case CreateInvocation(invocation, log):
                 path = _invocation_path(invocation)
                 document, log = documents.encode_invocation(invocation), debug_log.trim(log)
                 documents.check_invocation_size(invocation, len(log.encode()))
                 self._require(path, None)
-                return [(path, _Stored(document, version, (log,) if log else ()))]
+                return path, _Stored(document, version, (log,) if log else ())
             case UpdateInvocation(invocation, expected, log, replaces_log):
                 path = _invocation_path(invocation)
                 documents.check_invocation_size(invocation, invocation.log_size)
@@ -289,24 +314,22 @@ class MemoryStore:
                 chunks = (*kept, debug_log.trim(log)) if log else kept
                 changed = _Stored({**before.document, **state}, version, chunks)
                 _refuse_like_firestore(path, changed)
-                return [(path, changed)]
-            case PutWatchers() | PutPaused():
-                return []
+                return path, changed
             case DeleteDeferred(deferred_id, expected):
                 self._require(("deferred", deferred_id), expected)
-                return [(("deferred", deferred_id), _Stored({}, version))]
+                return ("deferred", deferred_id), _Stored({}, version)
             case _:
                 return self._put(write, version)
 
     def _put(
         self, write: PutJob | CreateTrigger | UpdateTrigger | PutProject | PutPoller | PutDeferred, version: int
-    ) -> list[tuple[Path, _Stored]]:
+    ) -> tuple[Path, _Stored]:
         path, document = documents.put(write)
         documents.check_size("/".join(path), document)
         before = self._require(path, None if isinstance(write, CreateTrigger) else write.version)
         changed = _Stored({**before.document, **document}, version)
         _refuse_like_firestore(path, changed)
-        return [(path, changed)]
+        return path, changed
 
     def _require(self, path: Path, expected: Version | None) -> _Stored:
         stored = self._documents.get(path)

@@ -89,9 +89,15 @@ class App:
 
     def sync(self, key: str) -> None:
         """Put the configs of all sources in force."""
+        from luci_scheduler.config.config_rules import ConfigRules  # noqa: PLC0415
         from luci_scheduler.config.sync import sync_sources  # noqa: PLC0415 - the schema loads for this only
 
-        sync_sources(self.runtime, self.config_sources, key)
+        rules = ConfigRules(
+            lenient_triggers=self.settings.lenient_triggers,
+            max_active_invocations=self.settings.project_active_invocations,
+            max_pending_triggers=self.settings.project_pending_triggers,
+        )
+        sync_sources(self.runtime, self.config_sources, key, rules)
 
 
 _replaced: list[App] = []

@@ -22,6 +22,7 @@ from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.watcher import Watcher
 
 __all__ = [
+    "LAYOUT",
     "NO_INVOCATION",
     "Backlog",
     "Buildbucket",
@@ -68,6 +69,9 @@ T = TypeVar("T")
 
 NO_INVOCATION = InvocationId(0)
 
+LAYOUT = 1
+"""How a project's watchers are stored: 0 in one document for all projects of a repository, 1 in a document for each project."""
+
 Version = Any
 """Names the state of a document that was read or written; opaque, comparable for equality only."""
 
@@ -99,6 +103,9 @@ class ProjectRecord:
     warning_count: int = 0
     """How many warnings there are in all."""
     mutations: int = 0
+    """Raised by every commit that touches the record: by this a sync notices that another sync was quicker."""
+    layout: int = 0
+    """The `LAYOUT` of the functions that put the config in force; the next sync moves watchers that are stored in an older one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +187,7 @@ class PutProject:
 
 @dataclass(frozen=True, slots=True)
 class PutWatchers:
-    """Replace the watchers of one repository (normalised URL) that one project has; other projects' are left alone."""
+    """Replace the watchers of one repository (normalised URL) that one project has; those of other projects are other documents."""
 
     repo: str
     project: str
@@ -189,7 +196,7 @@ class PutWatchers:
 
 @dataclass(frozen=True, slots=True)
 class PutPaused:
-    """Tell of a gitiles trigger whether it lets nothing through to the watchers of a repository (normalised URL)."""
+    """Mark a gitiles trigger as one that lets nothing through to its watchers of a repository (normalised URL), or take the mark away."""
 
     repo: str
     trigger_job_id: JobId
@@ -246,7 +253,11 @@ class Store(Pollers, Protocol):
     """Documents under compare-and-swap; all but ``commit`` cost a read per document, at least one. Lists of jobs, invocations or projects leave out, and log, what cannot be read."""
 
     def watchers(self, repo: str) -> Sequence[Watcher]:
-        """Return the jobs that watch a repository (normalised URL), those of paused triggers marked: one read for all."""
+        """Return the jobs that watch a repository (normalised URL), sorted by project, those of paused triggers marked.
+
+        Costs one read for each project that watches it or once did, at least one. A project whose watchers cannot be read is left
+        out, and logged.
+        """
 
     def project(self, project: str) -> Found[ProjectRecord] | None:
         """Read what is known of a project's config."""

@@ -298,19 +298,22 @@ variable "signing_key_rotation_days" {
 
 variable "tuning" {
   type = object({
-    check_interval_seconds   = optional(number)
-    request_deadline_seconds = optional(number)
-    claim_lease_seconds      = optional(number)
-    sweep_grace_seconds      = optional(number)
-    concurrency              = optional(number)
-    retention_days           = optional(number)
-    keep_unchanged_polls     = optional(bool)
-    gitiles_era              = optional(string)
-    gitiles_commits_per_ref  = optional(number)
-    gitiles_commits_per_poll = optional(number)
-    gitiles_backfill         = optional(bool)
-    commit_wait_seconds      = optional(number)
-    trust_commit_publishers  = optional(bool)
+    check_interval_seconds     = optional(number)
+    request_deadline_seconds   = optional(number)
+    claim_lease_seconds        = optional(number)
+    sweep_grace_seconds        = optional(number)
+    concurrency                = optional(number)
+    retention_days             = optional(number)
+    keep_unchanged_polls       = optional(bool)
+    gitiles_era                = optional(string)
+    gitiles_commits_per_ref    = optional(number)
+    gitiles_commits_per_poll   = optional(number)
+    gitiles_backfill           = optional(bool)
+    commit_wait_seconds        = optional(number)
+    trust_commit_publishers    = optional(bool)
+    lenient_triggers           = optional(bool)
+    project_active_invocations = optional(number)
+    project_pending_triggers   = optional(number)
   })
   default     = {}
   description = "Settings of the functions, see docs/reference/settings.md; what is left out has the default of that page."
@@ -319,8 +322,9 @@ variable "tuning" {
     condition = alltrue([for value in [
       var.tuning.check_interval_seconds, var.tuning.request_deadline_seconds, var.tuning.claim_lease_seconds, var.tuning.sweep_grace_seconds,
       var.tuning.concurrency, var.tuning.gitiles_commits_per_ref, var.tuning.gitiles_commits_per_poll,
+      var.tuning.project_active_invocations, var.tuning.project_pending_triggers,
     ] : value == null || try(value > 0 && floor(value) == value, false)])
-    error_message = "tuning: seconds, concurrency and numbers of commits must be whole numbers above 0: leave out what is to have its default."
+    error_message = "tuning: seconds, concurrency, limits of projects and numbers of commits must be whole numbers above 0: leave out what is to have its default."
   }
 
   validation {

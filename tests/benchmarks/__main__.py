@@ -6,7 +6,7 @@ import statistics
 import subprocess
 import sys
 
-from tests.benchmarks import many_jobs, month
+from tests.benchmarks import hostile_patterns, many_jobs, month
 
 __all__: list[str] = []
 
@@ -28,4 +28,6 @@ if __name__ == "__main__":
     print(f"cold start: main.py is imported in {cold_start():.2f} s, the median of 5 fresh processes")
     print("one commit, many jobs:")
     many_jobs.run()
-    sys.exit(0 if month.run() else 1)
+    print("a commit of one project beside another project's patterns:")
+    are_apart = hostile_patterns.run()
+    sys.exit(0 if month.run() and are_apart else 1)

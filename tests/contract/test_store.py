@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from emulator.memory.store import MemoryStore
+from emulator.memory.store import MemoryStore, _Stored
 from luci_scheduler.adapters import documents
 from luci_scheduler.adapters.firestore import FirestoreStore
 from luci_scheduler.core.errors import PermanentError, StoreConflictError
@@ -218,15 +218,87 @@ def test_pending_triggers_oldest_first_and_markers_never(store: Store) -> None:
 
 
 def test_watchers_of_projects_do_not_disturb_each_other(store: Store) -> None:
-    """A repository's watchers are one document; each project replaces its own."""
+    """Each project has a document of its own, and replaces that; repositories of similar names are others."""
     repo = "https://r.googlesource.com/x"
     mine = Watcher(JobId("a/j"), JobId("a/t"), repo, ("refs/heads/main",))
     yours = Watcher(JobId("b/j"), JobId("b/t"), f"{repo}.git", ("regexp:refs/heads/.*",), (r".+\.c",), ("x",))
     store.commit([PutWatchers(repo, "a", (mine,))])
     store.commit([PutWatchers(repo, "b", (yours,))])
     assert list(store.watchers(repo)) == [mine, yours]
+    for other in (f"{repo}/y", f"{repo}y", f"{repo}!a", f'{repo}"', f"{repo}~", repo[:-1]):
+        store.commit([PutWatchers(other, "a", (replace(mine, repo=other),))])
+        assert [watcher.repo for watcher in store.watchers(other)] == [other]
+    assert list(store.watchers(repo)) == [mine, yours]
     store.commit([PutWatchers(repo, "a", ())])
     assert list(store.watchers(repo)) == [yours]
+
+
+def _put_raw(store: Store, repo: str, name: str, document: dict[str, Any]) -> None:
+    """Write a document of a repository's watchers as another version of the functions would."""
+    if isinstance(store, MemoryStore):
+        path = ("repositories", repo, name)
+        store._documents[path] = _Stored(document, 1)
+        store._index(path, document)
+    else:
+        assert isinstance(store, FirestoreStore)
+        store._client.collection("repositories").document(name).set(document)
+
+
+def _row(watcher: Watcher) -> str:
+    return f'[["{watcher.job_id}","{watcher.trigger_job_id}","{watcher.repo}",["{watcher.refs[0]}"]]]'
+
+
+def test_watchers_that_an_older_version_stored_are_read(store: Store) -> None:
+    """It had one document for all projects of a repository. The documents of the projects override it, marks included."""
+    repo = "https://r.googlesource.com/x"
+    a, b, c = (Watcher(JobId(f"{p}/j"), JobId(f"{p}/t"), repo, ("refs/heads/main",)) for p in "abc")
+    older = {"projects": {"a": _row(a), "b": _row(b)}, "paused": {"a/t": True, "b/t": True}}
+    _put_raw(store, repo, documents.document_id(repo), {"schema": 1, **older})
+    assert list(store.watchers(repo)) == [replace(a, paused=True), replace(b, paused=True)]
+    store.commit([PutPaused(repo, b.trigger_job_id, paused=False), PutWatchers(repo, "c", (c,))])
+    assert list(store.watchers(repo)) == [replace(a, paused=True), b, c]
+    moved = replace(a, refs=("refs/heads/dev",))
+    store.commit([PutWatchers(repo, "a", (moved,))])
+    assert list(store.watchers(repo)) == [replace(moved, paused=True), b, c]
+    store.commit([PutWatchers(repo, "b", ()), PutPaused(repo, a.trigger_job_id, paused=False)])
+    assert list(store.watchers(repo)) == [moved, c]
+
+
+def test_a_project_whose_watchers_cannot_be_read_is_left_out(store: Store) -> None:
+    """The others get their commits; the log names the project."""
+    repo = "https://r.googlesource.com/x"
+    mine = Watcher(JobId("b/j"), JobId("b/t"), repo, ("refs/heads/main",))
+    _put_raw(store, repo, documents.watchers_document_id(repo, "a"), {"schema": 9, "watchers": "newer"})
+    store.commit([PutWatchers(repo, "b", (mine,))])
+    with capture_logs() as logs:
+        assert list(store.watchers(repo)) == [mine]
+    assert [(line["event"], line["document"]) for line in logs] == [
+        ("document_unreadable", "the watchers of project a")
+    ]
+
+
+def test_a_project_fills_its_own_document_of_watchers_only(store: Store) -> None:
+    """A document that is too large is refused before anything is sent, with the project's name; others have as much room as ever."""
+    repo = "https://r.googlesource.com/x"
+
+    def watchers(project: str, number: int) -> tuple[Watcher, ...]:
+        return tuple(
+            Watcher(JobId(f"{project}/j"), JobId(f"{project}/t{n}"), repo, ("refs/heads/main",), ("y" * 1900,))
+            for n in range(number)
+        )
+
+    with pytest.raises(
+        PermanentError,
+        match=f"the watchers that project a has of {repo} would take 10[0-9]+ bytes, at most 1000000 fit",
+    ):
+        store.commit([PutWatchers(repo, "a", watchers("a", 510))])
+    assert list(store.watchers(repo)) == []
+    for project in "abc":
+        store.commit([PutWatchers(repo, project, watchers(project, 490))])
+    assert len(store.watchers(repo)) == 3 * 490
+    for number in range(490):
+        store.commit([PutPaused(repo, JobId(f"a/t{number}"), paused=True)])
+    assert sum(watcher.paused for watcher in store.watchers(repo)) == 490
 
 
 def test_paused_triggers_are_marked(store: Store) -> None:

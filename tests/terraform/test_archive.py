@@ -100,7 +100,7 @@ def test_the_archive_starts_and_takes_pushes(
     with zipfile.ZipFile(io.BytesIO(everything.archive)) as archive:
         archive.extractall(tmp_path)
     extra = {
-        "SCHEDULER_TOKEN_SECRETS": "a secret",
+        "SCHEDULER_TOKEN_SECRETS": "the signing secret",
         # The rest keeps the functions from Google's servers.
         "FIRESTORE_EMULATOR_HOST": firestore_emulator.address,
         "SCHEDULER_CLOUD_TASKS_ENDPOINT": f"{HOST}:1",

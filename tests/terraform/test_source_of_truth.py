@@ -61,7 +61,7 @@ def test_the_functions_take_their_environment(life: Life) -> None:
     """The settings class reads what Terraform sets, and reads it as it is meant."""
     for function, environment in life.environments.items():
         assert _secret_names(life)[function] == {"SCHEDULER_TOKEN_SECRETS"}
-        settings = read_settings({**environment, "SCHEDULER_TOKEN_SECRETS": "new\nold"})
+        settings = read_settings({**environment, "SCHEDULER_TOKEN_SECRETS": "the new signing key\nthe old signing key"})
         assert settings.project == PROJECT
         (queue,) = life.all("google_cloud_tasks_queue")
         assert (settings.queue, settings.location) == (queue["name"], queue["location"])
@@ -75,7 +75,7 @@ def test_the_functions_take_their_environment(life: Life) -> None:
 
 def test_tuning_reaches_the_functions(everything: Life) -> None:
     """Each number of ``tuning`` is a setting of the same name."""
-    settings = read_settings({**everything.environments["on_task"], "SCHEDULER_TOKEN_SECRETS": "x"})
+    settings = read_settings({**everything.environments["on_task"], "SCHEDULER_TOKEN_SECRETS": "the signing secret"})
     assert {name: getattr(settings, name) for name in EVERYTHING["tuning"]} == EVERYTHING["tuning"]
     assert sorted(settings.fetch_allowed_hosts) == sorted(EVERYTHING["fetch_allowed_hosts"])
     assert sorted(settings.console_oauth_clients) == sorted(EVERYTHING["console"]["oauth_clients"])
@@ -83,13 +83,13 @@ def test_tuning_reaches_the_functions(everything: Life) -> None:
 
 def test_no_access_token_is_taken_unless_told(minimal: Life) -> None:
     """The variable's default lists no client."""
-    settings = read_settings({**minimal.environments["console"], "SCHEDULER_TOKEN_SECRETS": "x"})
+    settings = read_settings({**minimal.environments["console"], "SCHEDULER_TOKEN_SECRETS": "the signing secret"})
     assert settings.console_oauth_clients == ()
 
 
 def test_configs_are_read_from_where_they_are(everything: Life) -> None:
     """Repositories and buckets are told as the settings class has them; what is left out has its default there."""
-    settings = read_settings({**everything.environments["on_task"], "SCHEDULER_TOKEN_SECRETS": "x"})
+    settings = read_settings({**everything.environments["on_task"], "SCHEDULER_TOKEN_SECRETS": "the signing secret"})
     in_repository, in_bucket = settings.config_sources
     assert (in_repository.kind, in_repository.path, in_repository.ref) == ("gitiles", "a/b.cfg", "refs/heads/main")
     assert (in_bucket.kind, in_bucket.bucket, in_bucket.object) == ("bucket", "the-configs", "other/luci-scheduler.cfg")
@@ -97,7 +97,7 @@ def test_configs_are_read_from_where_they_are(everything: Life) -> None:
 
 def test_without_a_prefix_topics_have_the_original_names(production: Life) -> None:
     """What the code would derive is what Terraform passes."""
-    settings = read_settings({**production.environments["on_task"], "SCHEDULER_TOKEN_SECRETS": "x"})
+    settings = read_settings({**production.environments["on_task"], "SCHEDULER_TOKEN_SECRETS": "the signing secret"})
     assert len(settings.buildbucket_servers) == 2
     for server in settings.buildbucket_servers:
         assert server.topic == topic_names(PROJECT, "buildbucket", server.publisher).topic

@@ -59,6 +59,7 @@ WRONG: dict[str, list[tuple[Any, str] | None]] = {
         ({"request_deadline_seconds": 80}, "raise the lease"),
         ({"request_deadline_seconds": 120, "claim_lease_seconds": 200}, "lower it"),
         ({"commit_wait_seconds": -1}, "without asking its host"),
+        ({"project_active_invocations": 0}, "leave out what is to have its default"),
         ({"retention_days": 7}, "remembered longer"),
         ({"gitiles_era": "v3"}, "those of 2021"),
     ],

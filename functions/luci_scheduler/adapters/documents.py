@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -62,17 +62,19 @@ __all__ = [
     "encode_invocation",
     "encode_invocation_state",
     "encode_job",
+    "encode_paused",
     "encode_poller",
     "encode_project",
     "encode_trigger",
     "encode_watchers",
     "invocation_document_id",
-    "marked",
     "plain_id",
     "put",
     "readable",
     "sorted_out",
     "stored_size",
+    "watchers_document_id",
+    "watchers_range",
 ]
 
 _logger = structlog.stdlib.get_logger("luci_scheduler")
@@ -84,6 +86,7 @@ SCHEMA = 1
 
 _MAX_ID_BYTES = 1_000  # Firestore takes 1,500 bytes
 _MAX_REASON = 500  # characters
+_MARK_BYTES = 17  # beside the name of a paused trigger
 _HASH = re.compile(r"[0-9a-f]{40}")
 
 _DEFINITION = (
@@ -401,9 +404,43 @@ def decode_deferred(deferred_id: str, document: Mapping[str, Any]) -> Deferred:
     return Deferred(**_known(Deferred, values | queried))
 
 
-def encode_watchers(watchers: tuple[Watcher, ...]) -> str:
-    """Return one project's watchers of a repository as a text."""
-    return _dumps([_watcher_row(watcher) for watcher in watchers])
+def watchers_document_id(repo: str, project: str) -> str:
+    """Name the document of one project's watchers of a repository.
+
+    The name of a repository's older document, which all projects shared, is the part before the exclamation mark, which no encoded
+    identifier has: one range of names holds the older document and those of all projects.
+    """
+    return f"{document_id(repo)}!{document_id(project)}"
+
+
+def watchers_range(repo: str) -> tuple[str, str]:
+    """Return the first name of a repository's documents of watchers, and the first name behind them."""
+    return document_id(repo), f'{document_id(repo)}"'
+
+
+def encode_watchers(repo: str, project: str, watchers: tuple[Watcher, ...]) -> dict[str, Any]:
+    """Return the fields to write into the document of one project's watchers; marks of paused triggers stay as they are.
+
+    Raises:
+        PermanentError: the document would be too large, if each of the triggers was paused, too.
+    """
+    document = {"schema": SCHEMA, "watchers": _dumps([_watcher_row(watcher) for watcher in watchers])}
+    marks = sum(len(trigger.encode()) + _MARK_BYTES for trigger in {watcher.trigger_job_id for watcher in watchers})
+    size = stored_size(document) + marks
+    if size > MAX_DOCUMENT_BYTES:
+        raise PermanentError(
+            f"the watchers that project {project} has of {repo} would take {size} bytes, at most {MAX_DOCUMENT_BYTES} fit into "
+            "their document: use fewer or shorter refs, patterns and targets"
+        )
+    return document
+
+
+def encode_paused(trigger_job_id: JobId, *, paused: bool) -> dict[str, Any]:
+    """Return the fields to merge into the document of a project's watchers when one of its gitiles triggers is paused or resumed.
+
+    A mark is never removed: it overrides the mark that an older document may have.
+    """
+    return {"schema": SCHEMA, "paused": {trigger_job_id: paused}}
 
 
 def _watcher_row(watcher: Watcher) -> list[Any]:
@@ -411,17 +448,30 @@ def _watcher_row(watcher: Watcher) -> list[Any]:
     return [watcher.job_id, watcher.trigger_job_id, watcher.repo, watcher.refs, *(paths if any(paths) else ())]
 
 
-def decode_watchers(text: str) -> list[Watcher]:
-    """Read what ``encode_watchers`` wrote; rows without path filters are shorter."""
+def decode_watchers(named: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Watcher]:
+    """Read the documents of a repository's watchers, each with its name; a project that cannot be read is logged and left out.
+
+    The older document, which all projects shared, counts for those that have none of their own yet, and its marks for triggers that
+    have not been paused or resumed since.
+    """
+    texts: dict[str, str] = {}
+    paused: dict[str, bool] = {}
+    for name, document in sorted(named, key=lambda pair: pair[0]):  # the older document is the first one
+        _, is_own, project = name.partition("!")
+        own = {plain_id(project): document["watchers"]} if "watchers" in document else {}
+        texts.update(own if is_own else document.get("projects", {}))
+        paused.update(document.get("paused", {}))
+    found = readable(sorted(texts.items()), lambda pair: f"the watchers of project {pair[0]}", _rows_of)
+    watchers = [watcher for of_project in found for watcher in of_project]
+    return [replace(item, paused=True) if paused.get(item.trigger_job_id) else item for item in watchers]
+
+
+def _rows_of(project_and_text: tuple[str, str]) -> list[Watcher]:
+    """Read one project's rows; those without path filters are shorter."""
     return [
         Watcher(JobId(job), JobId(trigger_job), repo, *(tuple(texts) for texts in lists[:3]))
-        for job, trigger_job, repo, *lists in json.loads(text)
+        for job, trigger_job, repo, *lists in json.loads(project_and_text[1])
     ]
-
-
-def marked(watchers: Iterable[Watcher], paused: Container[JobId]) -> list[Watcher]:
-    """Return the watchers with a mark at those whose gitiles trigger is among the ``paused`` ones."""
-    return [replace(item, paused=True) if item.trigger_job_id in paused else item for item in watchers]
 
 
 def _timestamp(instant: Instant | None) -> datetime | None:
@@ -439,6 +489,8 @@ def _size(value: Any) -> int:
             return len(value.encode())
         case bytes():
             return len(value)
+        case Mapping():
+            return sum(len(name.encode()) + 1 + _size(item) for name, item in value.items())
         case _:
             return 16
 

@@ -26,7 +26,7 @@ from luci_scheduler.core import debug_log
 from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.errors import PermanentError, SchedulerError, StoreConflictError, TransientError
 from luci_scheduler.core.foreign_text import sanitized
-from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
@@ -143,14 +143,15 @@ class FirestoreStore:
 
     @_translated
     def watchers(self, repo: str) -> Sequence[Watcher]:
-        """Return the jobs that watch a repository: one read."""
-        snapshot = self._get(self._client.collection("repositories").document(documents.document_id(repo)))
-        if snapshot is None:
-            return []
-        document = snapshot.to_dict()
-        by_project: Mapping[str, str] = document.get("projects", {})
-        watchers = [item for project in sorted(by_project) for item in documents.decode_watchers(by_project[project])]
-        return documents.marked(watchers, document.get("paused", {}))
+        """Return the jobs that watch a repository: one query, one read for each project."""
+        first, behind = documents.watchers_range(repo)
+        query = self._client.collection("repositories").order_by(FieldPath.document_id())
+        query = query.start_at({FieldPath.document_id(): self._repository_ref(first)})
+        query = query.end_before({FieldPath.document_id(): self._repository_ref(behind)})
+        return documents.decode_watchers((snapshot.id, snapshot.to_dict() or {}) for snapshot in self._found(query))
+
+    def _repository_ref(self, name: str) -> Any:
+        return self._client.collection("repositories").document(name)
 
     @_translated
     def project(self, project: str) -> Found[ProjectRecord] | None:
@@ -356,14 +357,13 @@ class FirestoreStore:
                     document["log"] = chunk if replaces_log else firestore.ArrayUnion(chunk)
                 reference = self._invocation_ref(invocation.job_id, invocation.id)
                 batch.update(reference, document, option=self._unchanged(version))
-            case PutWatchers(repo, project_id, watchers):
-                reference = self._client.collection("repositories").document(documents.document_id(repo))
-                document = {"schema": documents.SCHEMA, "projects": {project_id: documents.encode_watchers(watchers)}}
-                batch.set(reference, document, merge=True)
+            case PutWatchers(repo, project, watchers):
+                document = documents.encode_watchers(repo, project, watchers)
+                batch.set(self._repository_ref(documents.watchers_document_id(repo, project)), document, merge=True)
             case PutPaused(repo, trigger_job_id, paused):
-                reference = self._client.collection("repositories").document(documents.document_id(repo))
-                mark = True if paused else firestore.DELETE_FIELD
-                batch.set(reference, {"schema": documents.SCHEMA, "paused": {trigger_job_id: mark}}, merge=True)
+                document = documents.encode_paused(trigger_job_id, paused=paused)
+                name = documents.watchers_document_id(repo, project_of(trigger_job_id))
+                batch.set(self._repository_ref(name), document, merge=True)
             case DeleteDeferred(deferred_id, version):
                 batch.delete(self._deferred_ref(deferred_id), option=self._unchanged(version))
             case _:

@@ -11,12 +11,12 @@ from luci_scheduler.api.context import Context, request_hash
 from luci_scheduler.api.errors import ApiError, Code, failed_precondition, invalid
 from luci_scheduler.api.triggering import require_active, send
 from luci_scheduler.core.commit_event import CommitEvent, checked_commit, gitiles_trigger, is_deletion
+from luci_scheduler.core.commit_filters import CommitFilters
 from luci_scheduler.core.errors import MalformedError, TransientError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.job import Job, PolicyKind
 from luci_scheduler.core.repo_url import RepoUrl, parse_repo_url
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.core.watcher import watches
 from luci_scheduler.engine.landing import has_landed
 from luci_scheduler.ports import Commit, GitilesError, Watcher
 
@@ -110,9 +110,9 @@ def _watchers(context: Context, repo: RepoUrl, wanted: Backfill, jobs: Mapping[J
     Only what a job watches is listed for it: the scheduler's right to read repositories is not lent to others.
     """
     found: dict[JobId, Watcher] = {}
-    for watcher in context.runtime.store.watchers(str(repo)):
-        if watcher.job_id in jobs and watches(watcher, wanted.ref):
-            found.setdefault(watcher.job_id, watcher)
+    own = [watcher for watcher in context.runtime.store.watchers(str(repo)) if watcher.job_id in jobs]
+    for watcher in CommitFilters().by_ref(own, wanted.ref):
+        found.setdefault(watcher.job_id, watcher)
     for job_id in jobs:
         if job_id not in found:
             raise failed_precondition(f"job {job_id} does not watch {wanted.ref} of {repo}")

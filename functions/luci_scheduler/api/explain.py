@@ -13,19 +13,17 @@ from luci_scheduler.api.errors import invalid
 from luci_scheduler.api.waiting import WaitingCommits, waiting_sentence
 from luci_scheduler.core import discards
 from luci_scheduler.core.commit_event import CommitEvent, gitiles_trigger
+from luci_scheduler.core.commit_filters import CommitFilters, has_path_filter
 from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.go_text import format_duration
 from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.instants import DAY, SECOND, Instant, format_rfc3339
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
-from luci_scheduler.core.path_filter import path_filter
 from luci_scheduler.core.ref_validation import REGEXP
-from luci_scheduler.core.regexps import BadRegexpError
 from luci_scheduler.core.repo_url import BadRepoUrlError, RepoUrl, parse_repo_url
 from luci_scheduler.core.triage import has_free_slot
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.core.watcher import watches
 from luci_scheduler.ports import NO_INVOCATION, Commit, GitilesError, TriggerRecord, Watcher
 
 __all__ = ["MAX_AGAIN", "MAX_JOBS", "MAX_TRIGGERS", "Explanation", "Origin", "Reason", "explain_commit"]
@@ -59,6 +57,7 @@ class Reason(StrEnum):
     JOB_PAUSED = "JOB_PAUSED"
     JOB_DISABLED = "JOB_DISABLED"
     PATH_FILTERED = "PATH_FILTERED"
+    PATTERNS_TOO_COSTLY = "PATTERNS_TOO_COSTLY"
     REF_NOT_WATCHED = "REF_NOT_WATCHED"
     TRIGGER_PAUSED = "TRIGGER_PAUSED"
     WAITING_FOR_COMMIT = "WAITING_FOR_COMMIT"
@@ -352,9 +351,9 @@ def _pending(context: Context, base: Explanation, job: Job, record: TriggerRecor
 def _discarded(base: Explanation, job: Job, record: TriggerRecord) -> Explanation:
     base = replace(base, since=record.resolved)
     match record.discarded:
-        case discards.TOO_MANY:
+        case text if discards.is_too_many(text):
             reason = Reason.DISCARDED_AS_SURPLUS
-            sentence = f"It was discarded because {discards.TOO_MANY}: the oldest of them are dropped."
+            sentence = f"It was discarded because {text}: the oldest of them are dropped."
         case discards.JOB_PAUSED:
             reason, sentence = (
                 Reason.JOB_PAUSED,
@@ -369,6 +368,8 @@ def _discarded(base: Explanation, job: Job, record: TriggerRecord) -> Explanatio
             reason, sentence = Reason.DISCARDED_BY_AGE, f"It was discarded: {text}."
         case text if text.startswith(discards.NOT_SERVED):
             reason, sentence = Reason.NOT_SERVED, f"It was discarded because {text}."
+        case discards.TOO_COSTLY:
+            reason, sentence = Reason.PATTERNS_TOO_COSTLY, f"It was discarded because {discards.TOO_COSTLY}."
         case text if text.startswith(discards.NOT_ON_REF):
             reason, sentence = Reason.NOT_ON_REF, f"It was discarded because {text}."
         case text:
@@ -392,13 +393,16 @@ class _Absent:
         self._question = question
         self._waiting = WaitingCommits(context.runtime.store, str(question.repo), question.revision)
         self._fetched: Commit | GitilesError | None = None
+        self._filters = CommitFilters()
 
     def explain(self, item: _Watched) -> Explanation:
         """Return why."""
         job, ref = item.job, self._question.ref
         if not job.enabled:
             return Explanation(job.id, Reason.JOB_DISABLED, "The config has removed or disabled the job.")
-        watching = [watcher for watcher in item.watchers if not ref or watches(watcher, ref)]
+        watching = self._filters.by_ref(item.watchers, ref) if ref else list(item.watchers)
+        if project_of(job.id) in self._filters.too_costly:
+            return _too_costly(job)
         if not watching:
             return Explanation(job.id, Reason.REF_NOT_WATCHED, f"The job does not watch {ref} of the repository.")
         paused = [watcher.trigger_job_id for watcher in watching if watcher.paused]
@@ -406,25 +410,33 @@ class _Absent:
         if not watching:
             return Explanation(job.id, Reason.TRIGGER_PAUSED, self._paused(paused))
         waits = self._waiting.of_job(job.id, ref)
-        if waits and any(watches(watcher, waits[1].ref) for watcher in watching):
+        if waits and self._filters.by_ref(watching, waits[1].ref):
             return _waits(job.id, *waits)
-        if all(_filter_is_active(watcher) for watcher in watching):
-            commit = self._commit()
-            if isinstance(commit, GitilesError) and commit.transient:
-                sentence = f"No trigger for it has reached the job; its host could not be asked why just now: {commit}."
-                return Explanation(job.id, Reason.NEVER_ARRIVED, sentence)
-            if isinstance(commit, GitilesError):
-                sentence = f"The repository's host does not serve the commit: {commit}."
-                return Explanation(job.id, Reason.NOT_SERVED, sentence)
-            if not any(_interesting(watcher, commit) for watcher in watching):
-                sentence = "No file that it changed passes the job's path filter."
-                return Explanation(job.id, Reason.PATH_FILTERED, sentence)
+        if all(has_path_filter(watcher) for watcher in watching) and (kept := self._by_paths(job, watching)):
+            return kept
         days = self._context.runtime.limits.retention // DAY
         sentence = (
             "No trigger for it has reached the job: it was not announced and no poll took it up, it landed before the job "
             f"watched the ref, or it did more than {days} days ago."
         )
         return Explanation(job.id, Reason.NEVER_ARRIVED, sentence)
+
+    def _by_paths(self, job: Job, watching: Sequence[Watcher]) -> Explanation | None:
+        """Return why the path filters of a job keep the commit from it; None if they do not."""
+        commit = self._commit()
+        if isinstance(commit, GitilesError) and commit.transient:
+            sentence = f"No trigger for it has reached the job; its host could not be asked why just now: {commit}."
+            return Explanation(job.id, Reason.NEVER_ARRIVED, sentence)
+        if isinstance(commit, GitilesError):
+            sentence = f"The repository's host does not serve the commit: {commit}."
+            return Explanation(job.id, Reason.NOT_SERVED, sentence)
+        passed, undecided = self._filters.quick_by_paths(watching, commit.diff)
+        if undecided:
+            return _too_costly(job)
+        if not passed:
+            sentence = "No file that it changed passes the job's path filter."
+            return Explanation(job.id, Reason.PATH_FILTERED, sentence)
+        return None
 
     def _paused(self, trigger_job_ids: Sequence[JobId]) -> str:
         """Return the sentence about paused triggers, with the names of those that the caller may see."""
@@ -446,17 +458,14 @@ class _Absent:
         return self._fetched
 
 
+def _too_costly(job: Job) -> Explanation:
+    sentence = (
+        "No trigger for it has reached the job; the project's patterns of refs and paths cost too much to say here whether the "
+        "commit passes them: simplify them in luci-scheduler.cfg."
+    )
+    return Explanation(job.id, Reason.PATTERNS_TOO_COSTLY, sentence)
+
+
 def _waits(job_id: JobId, work: Deferred, event: CommitEvent) -> Explanation:
     sentence = waiting_sentence(work)
     return Explanation(job_id, Reason.WAITING_FOR_COMMIT, sentence, ref=event.ref, since=work.created)
-
-
-def _filter_is_active(watcher: Watcher) -> bool:
-    try:
-        return path_filter(watcher.path_regexps, watcher.path_regexps_exclude).is_active
-    except BadRegexpError:
-        return False
-
-
-def _interesting(watcher: Watcher, commit: Commit) -> bool:
-    return path_filter(watcher.path_regexps, watcher.path_regexps_exclude).interesting(commit.diff)

@@ -9,16 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from luci_scheduler.adapters.sources import SystemClock
 from luci_scheduler.cli.session import CommandError, Exit, Session
+from luci_scheduler.config.config_rules import ConfigRules
 from luci_scheduler.config.definitions import definition_values, differences
 from luci_scheduler.config.folder import FILE
 from luci_scheduler.config.problems import Problem
 from luci_scheduler.config.reader import ConfigError, read_config
 from luci_scheduler.config.validator import Validated, validate
 from luci_scheduler.core.era import Era
+from luci_scheduler.core.instants import Instant
 
 __all__ = ["add_commands"]
 
+_LENIENT = (
+    "warn of unknown jobs in 'triggers' and leave them out, as an installation with SCHEDULER_LENIENT_TRIGGERS does"
+)
 _ERAS = {"head": Era.V2, "2021": Era.V1}
 
 
@@ -47,6 +53,7 @@ def add_commands(nouns: Any) -> None:
     parser.add_argument(
         "--strict", action="store_true", help="refuse old bucket names too, as LUCI does, instead of warning of them"
     )
+    parser.add_argument("--lenient-triggers", action="store_true", help=_LENIENT)
     parser.add_argument("--quiet", action="store_true", help="leave out warnings; they are counted all the same")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of lines")
     parser.set_defaults(run=_validate, offline=True)
@@ -58,12 +65,15 @@ def add_commands(nouns: Any) -> None:
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="a config")
     parser.add_argument("--project", required=True, help="project that the config is for")
+    parser.add_argument("--lenient-triggers", action="store_true", help=_LENIENT)
     parser.set_defaults(run=_diff)
 
 
 def _diff(options: argparse.Namespace) -> int:
     try:
-        config = read_config(options.project, options.file.read_bytes(), file=str(options.file))
+        config = read_config(
+            options.project, options.file.read_bytes(), file=str(options.file), rules=_rules(options), now=_now()
+        )
     except OSError as error:
         raise CommandError(f"{options.file} cannot be read: {error.strerror}", Exit.WRONG_USAGE) from error
     except ConfigError as error:
@@ -113,11 +123,25 @@ def _validate(options: argparse.Namespace) -> int:
                 return _unusable(f"{file} cannot be read: {error.strerror}")
             project = options.project or file.absolute().parent.name
             validated = validate(
-                content, project=project, file=str(file), era=_ERAS[options.era], strict=options.strict
+                content,
+                project=project,
+                file=str(file),
+                era=_ERAS[options.era],
+                strict=options.strict,
+                rules=_rules(options),
+                now=_now(),
             )
             checked.append(_Checked(file, project, validated))
     sys.stdout.write(_as_json(checked) if options.json else _as_lines(checked, quiet=options.quiet))
     return Exit.FAILED if any(one.validated.errors for one in checked) else Exit.DONE
+
+
+def _rules(options: argparse.Namespace) -> ConfigRules:
+    return ConfigRules(lenient_triggers=options.lenient_triggers)
+
+
+def _now() -> Instant:
+    return SystemClock().now()
 
 
 def _unusable(reason: str) -> int:

@@ -10,7 +10,7 @@ from luci_scheduler.core.job import JobDefinition
 
 __all__ = ["definition_values", "differences"]
 
-_LEFT_OUT = ("task", "policy", "revision", "revision_url")
+_LEFT_OUT = ("task", "policy", "revision", "revision_url", "max_pending")
 
 
 def definition_values(definition: JobDefinition) -> dict[str, Any]:

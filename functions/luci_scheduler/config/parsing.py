@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from google.protobuf import text_format
 
-from luci_scheduler.config.places import Place, find_places
+from luci_scheduler.config.places import Place, find_places, strange_escapes
 from luci_scheduler.config.problems import Report
 from luci_scheduler.config.schema import project_config_class
 
-__all__ = ["MAX_BYTES", "Parsed", "parse"]
+__all__ = ["MAX_BYTES", "MAX_DEFINITIONS", "MAX_MESSAGES", "Parsed", "parse"]
 
 MAX_BYTES = 4_000_000
 """Of a file; the largest real ones have some 100,000. The parser takes about a second and a half for a million."""
+MAX_DEFINITIONS = 5000
+"""Jobs and triggers of one file: all of them are written in one commit."""
+MAX_MESSAGES = 8 * MAX_DEFINITIONS
+"""Messages in braces: the definitions, their tasks and policies, and old access rules."""
 
+_MAX_ESCAPES = 50  # that are warned of
 _NUMBER = re.compile(r"\d{5,}")
 _POSITION = re.compile(r"\A\d+:\d+ : ")
 
@@ -43,6 +49,9 @@ def parse(content: str | bytes, report: Report) -> Parsed | None:
     if b"\0" in data:
         report.error(_place(data, data.index(b"\0")), "not a text: byte 0x00")
         return None
+    if is_too_much := _too_much(text):
+        report.error(Place(), is_too_much)
+        return None
     try:
         message = text_format.Parse(text, project_config_class()(), allow_unknown_field=False)
     except text_format.ParseError as error:
@@ -52,7 +61,30 @@ def parse(content: str | bytes, report: Report) -> Parsed | None:
     except (ValueError, TypeError, RecursionError) as error:  # e.g. an enum's value out of range
         report.error(_place_of_number(error, data), f"not a valid config: {error}")
         return None
+    for place, escape in islice(strange_escapes(text), _MAX_ESCAPES):
+        report.warning(
+            place, f"the escape {escape} is not known to LUCI, which refuses the file; it stands for itself here"
+        )
     return Parsed(message, find_places(text))
+
+
+_OPENING = re.compile(
+    r"""\#[^\n]*|"(?:[^"\\\n]|\\.)*"?|'(?:[^'\\\n]|\\.)*'?|(?P<definition>\b(?:job|trigger)\s*:?\s*[{<])|(?P<message>[{<])""",
+    re.DOTALL,
+)
+
+
+def _too_much(text: str) -> str:
+    """Say if a file has more definitions or messages than are allowed: to parse them takes long. Empty if it has not."""
+    definitions = messages = 0
+    for found in _OPENING.finditer(text):
+        definitions += found.lastgroup == "definition"
+        messages += found.lastgroup is not None
+    if definitions > MAX_DEFINITIONS:
+        return f"the file has {definitions} jobs and triggers, at most {MAX_DEFINITIONS} are allowed"
+    if messages > MAX_MESSAGES:
+        return f"the file has {messages} messages in braces, at most {MAX_MESSAGES} are allowed"
+    return ""
 
 
 def _reason(error: text_format.ParseError, text: str) -> str:

@@ -7,9 +7,10 @@ are missing, and the enclosing place stands for them.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-__all__ = ["Place", "find_places"]
+__all__ = ["Place", "find_places", "strange_escapes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,26 @@ def find_places(text: str) -> Place:
             line += breaks
             line_start = token.start() + token[0].rindex("\n") + 1
     return scanner.root
+
+
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_KNOWN_ESCAPES = frozenset("abfnrtv?'\"\\01234567xXuU")
+"""Characters that may follow a backslash, by the text format's specification. Go refuses others; Python's parser keeps them as they are."""
+
+
+def strange_escapes(text: str) -> Iterator[tuple[Place, str]]:
+    """Yield the first unknown escape of each quoted text that has one, and where it stands. Takes time linear in the text."""
+    line, line_start, counted = 1, 0, 0
+    for token in _TOKEN.finditer(text):
+        if not token["text"]:
+            continue
+        strange = next((found for found in _ESCAPE.finditer(token[0]) if found[1] not in _KNOWN_ESCAPES), None)
+        if strange is None:
+            continue
+        start = token.start() + strange.start()
+        line += text.count("\n", counted, start)
+        line_start, counted = text.rfind("\n", 0, start) + 1, start
+        yield Place(line, start - line_start + 1), strange[0]
 
 
 class _Scanner:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from luci_scheduler.config.config_rules import ConfigRules
 from luci_scheduler.config.folder import FILE
 from luci_scheduler.config.problems import Problem
 from luci_scheduler.config.task_rules import TASKS, task_fields
 from luci_scheduler.config.validator import pending_timeout, validate
 from luci_scheduler.core.identifiers import JobId
-from luci_scheduler.core.job import Flavor, JobDefinition, PolicyKind, TaskDefinition, TriggeringPolicy
+from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.job import MAX_PENDING, Flavor, JobDefinition, PolicyKind, TaskDefinition, TriggeringPolicy
 from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
 from luci_scheduler.ports import Watcher
 
 __all__ = ["ConfigError", "ProjectConfig", "read_config"]
 
+_DEFAULT_RULES = ConfigRules()
+_EPOCH = Instant(0)
 _FILTERS = ("refs", "path_regexps", "path_regexps_exclude")
 
 
@@ -40,33 +44,56 @@ class ProjectConfig:
 
 
 def read_config(
-    project: str, content: str | bytes, revision: str = "", revision_url: str = "", file: str = FILE
+    project: str,
+    content: str | bytes,
+    revision: str = "",
+    revision_url: str = "",
+    file: str = FILE,
+    *,
+    rules: ConfigRules = _DEFAULT_RULES,
+    now: Instant = _EPOCH,
 ) -> ProjectConfig:
     """Read a config by today's rules; old access rules and old bucket names are read too, with a warning; ``file`` is its name in problems.
+
+    Jobs in ``triggers`` that the file does not define are left out, where the rules let them be.
 
     Raises:
         ConfigError: it does not parse, or definitions are wrong; nothing of it is to be used.
     """
-    validated = validate(content, project=project, file=file)
+    validated = validate(content, project=project, file=file, rules=rules, now=now)
     if validated.errors:
         raise ConfigError(validated.errors)
     message = validated.message
     definitions = [(item, False) for item in message.job] + [(item, True) for item in message.trigger]
+    known = {item.id for item, _ in definitions}
+    enabled = [(item, is_trigger) for item, is_trigger in definitions if not item.disabled]
+    share = _pending_share(rules.max_pending_triggers, len(enabled))
     jobs = {
         JobId(f"{project}/{item.id}"): replace(
-            _definition(project, item, is_trigger=is_trigger), revision=revision, revision_url=revision_url
+            _definition(project, item, known, is_trigger=is_trigger),
+            revision=revision,
+            revision_url=revision_url,
+            max_pending=share,
         )
-        for item, is_trigger in definitions
-        if not item.disabled
+        for item, is_trigger in enabled
     }
     return ProjectConfig(jobs, _watchers(jobs), validated.warnings)
 
 
-def _definition(project: str, item: Any, *, is_trigger: bool) -> JobDefinition:
+def _pending_share(limit: int, jobs: int) -> int:
+    """Return how many pending triggers one of some jobs keeps.
+
+    The share is a power of two below the original's limit: one more job seldom changes the definitions of all others.
+    """
+    share = max(1, limit // max(1, jobs))
+    return MAX_PENDING if share >= MAX_PENDING else 1 << (share.bit_length() - 1)
+
+
+def _definition(project: str, item: Any, known: Container[str], *, is_trigger: bool) -> JobDefinition:
     kind = next(name for name in TASKS if name in item.DESCRIPTOR.fields_by_name and item.HasField(name))
     schedule = item.schedule or ("with 30s interval" if is_trigger else "triggered")
     flavor = Flavor.TRIGGER if is_trigger else Flavor.TRIGGERED if schedule == "triggered" else Flavor.PERIODIC
-    targets = sorted({JobId(f"{project}/{name}") for name in item.triggers}) if is_trigger else ()
+    targets = sorted({JobId(f"{project}/{name}") for name in item.triggers if name in known}) if is_trigger else ()
     return JobDefinition(
         task=TaskDefinition(kind, task_fields(getattr(item, kind))),
         schedule=schedule,

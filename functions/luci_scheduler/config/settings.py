@@ -19,6 +19,8 @@ __all__ = ["BuildbucketServer", "ConfigSourceSetting", "Settings", "SettingsErro
 
 PREFIX = "SCHEDULER_"
 _MIN_RETENTION_DAYS = 8
+_MIN_SECRET_BYTES = 16
+"""Of a signing secret: 128 bits, if each byte is random. Terraform makes 48 letters and digits."""
 
 
 class SettingsError(ValueError):
@@ -113,6 +115,14 @@ class Settings:
     """Folder with ``<project>/luci-scheduler.cfg`` files, from which jobs are taken."""
     config_revision: str = ""
     """Revision shown for the configs of ``config_folder``; empty: a hash of each file."""
+    lenient_triggers: bool = False
+    """Whether a config whose ``triggers`` name a job that it does not define is put in force without that job, with a warning, as the
+    original does; false: it is an error."""
+    project_active_invocations: int = 20_000
+    """Invocations that the jobs of one project may have at a time: the most that the ``max_concurrent_invocations`` of a config may
+    add up to."""
+    project_pending_triggers: int = 5_000_000
+    """Pending triggers that the jobs of one project keep: each job gets an equal share, at most the original's 1,000."""
     check_interval_seconds: int = 0
     """Seconds between status checks; 0: the era's default (v1 60, v2 at random 60-600)."""
     request_deadline_seconds: int = 60
@@ -207,14 +217,15 @@ def _claim_faults(values: Mapping[str, Any]) -> list[str]:
 
 
 def _local_faults(values: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
+    """Refuse, on Cloud Run, the settings that leave out the checks of callers on a developer's machine."""
     faults = []
     if "local_user" in values and not values.get("local"):
         faults.append(f"{PREFIX}LOCAL_USER: is for the local cloud only, where {PREFIX}LOCAL is true")
     if environment.get("K_SERVICE"):
+        given = [name for name in ("local", "local_user") if values.get(name)]
         faults += [
-            f"{PREFIX}{name.upper()}: is for the local cloud only, and K_SERVICE says that this is Cloud Run"
-            for name in ("local", "local_user")
-            if values.get(name)
+            f"{PREFIX}{name.upper()}: is for the local cloud only, and K_SERVICE says that this is Cloud Run: remove it"
+            for name in given
         ]
     return faults
 
@@ -223,6 +234,13 @@ def _secrets(text: str) -> tuple[str, ...]:
     secrets = tuple(line.strip() for line in text.splitlines() if line.strip())
     if not secrets:
         raise ValueError("has only blank lines: one secret in a line is needed, the one that signs first")
+    short = [place for place, secret in enumerate(secrets, 1) if len(secret.encode()) < _MIN_SECRET_BYTES]
+    if short:
+        lines = ", ".join(map(str, short))
+        raise ValueError(
+            f"a secret has at least {_MIN_SECRET_BYTES} bytes, or it can be guessed; too short is number {lines}: make one with "
+            "`openssl rand -hex 32`"
+        )
     return secrets
 
 
@@ -350,6 +368,9 @@ _PARSERS: dict[str, Any] = {
     "commit_wait_seconds": _not_negative,
     "trust_commit_publishers": _boolean,
     "config_sources": _sources,
+    "lenient_triggers": _boolean,
+    "project_active_invocations": _positive,
+    "project_pending_triggers": _positive,
     "check_interval_seconds": _not_negative,
     "request_deadline_seconds": _positive,
     "claim_lease_seconds": _positive,

@@ -8,6 +8,7 @@ from functools import partial
 
 import structlog
 
+from luci_scheduler.config.config_rules import ConfigRules
 from luci_scheduler.config.problems import Problem
 from luci_scheduler.config.reader import ConfigError, ProjectConfig, read_config
 from luci_scheduler.core.errors import (
@@ -25,6 +26,7 @@ from luci_scheduler.engine.jobs import pause_marks, put_job
 from luci_scheduler.engine.outbox import tick_task, triage_task
 from luci_scheduler.engine.runtime import Runtime
 from luci_scheduler.ports import (
+    LAYOUT,
     ConfigFile,
     ConfigSource,
     ProjectRecord,
@@ -37,6 +39,8 @@ from luci_scheduler.ports import (
 
 __all__ = ["ConfigFile", "sync_project", "sync_sources"]
 
+_DEFAULT_RULES = ConfigRules()
+_ROUNDS = 3  # each reads the sources anew; the next sync is a minute away
 _RACES = 20  # a project of many busy jobs changes several times a second; a try is over within half a one
 _MAX_PROBLEMS = 50  # of a kind in a project's record: of a config that is wrong throughout nobody reads more
 _MAX_PROBLEM = 500  # characters: 100 KB of each kind at most; the record needs its megabyte for the jobs' names
@@ -44,31 +48,51 @@ _MAX_PROBLEM = 500  # characters: 100 KB of each kind at most; the record needs 
 _logger = structlog.stdlib.get_logger("luci_scheduler")
 
 
-def sync_sources(runtime: Runtime, sources: Iterable[ConfigSource], key: str) -> None:
+def sync_sources(
+    runtime: Runtime, sources: Sequence[ConfigSource], key: str, rules: ConfigRules = _DEFAULT_RULES
+) -> None:
     """Put the configs of all sources in force; what goes wrong with one project does not keep the others.
 
     Of a project that several sources hold the first one's config counts. One that no source holds any more has no jobs, as in
     the original. Nothing is concluded where a source could not be read, or where none holds anything: a folder that is
     empty is rather one that is not mounted.
 
+    A config goes in force only over the project's record that was read before the sources were. If another sync was quicker, its
+    config may be newer: the sources are read again.
+
     Costs one read for each project while nothing changes.
 
     Raises:
         SchedulerError: one that some project met, one that may pass first; all others were dealt with. Try again.
     """
+    for _ in range(_ROUNDS):
+        troubles = _sync_round(runtime, sources, key, rules)
+        if not any(isinstance(error, _OvertakenError) for error in troubles):
+            break
+    if troubles:
+        # One that may pass, or that somebody has to mend, before a refusal, behind which nobody would try again.
+        raise next((error for error in troubles if isinstance(error, TransientError)), troubles[0])
+
+
+def _sync_round(
+    runtime: Runtime, sources: Iterable[ConfigSource], key: str, rules: ConfigRules
+) -> list[SchedulerError]:
     records = {record.id: record for record in runtime.store.projects()}
     troubles: list[SchedulerError] = []
     held, files = _read(sources, records, troubles)
-    for file in files:
-        _sync_or_note(runtime, file, key, troubles)
+    syncs = [_Sync(runtime, file, key, rules, _seen(records.get(file.project))) for file in files]
+    for sync in syncs:
+        _sync_or_note(sync, troubles)
     if held and not troubles:
         for record in records.values():
             if record.id not in held and (record.job_ids or record.repos or record.problems):
                 _logger.warning("config_gone", project=record.id, jobs=len(record.job_ids))
-                _sync_or_note(runtime, ConfigFile(record.id, "", ""), key, troubles)
-    if troubles:
-        # One that may pass, or that somebody has to mend, before a refusal, behind which nobody would try again.
-        raise next((error for error in troubles if isinstance(error, TransientError)), troubles[0])
+                _sync_or_note(_Sync(runtime, ConfigFile(record.id, "", ""), key, rules, _seen(record)), troubles)
+    return troubles
+
+
+def _seen(record: ProjectRecord | None) -> int:
+    return record.mutations if record else 0
 
 
 def _read(
@@ -81,7 +105,7 @@ def _read(
     def in_force(project: str) -> str:
         held.add(project)
         record = records.get(project)
-        return record.revision if record and not record.problems else ""
+        return record.revision if record and _is_settled(record) else ""
 
     for source in sources:
         earlier = held | files.keys()
@@ -100,41 +124,63 @@ def _read(
     return held | files.keys(), changed
 
 
-def _sync_or_note(runtime: Runtime, file: ConfigFile, key: str, troubles: list[SchedulerError]) -> None:
+def _is_settled(record: ProjectRecord) -> bool:
+    """Whether there is nothing to do for a project while its config keeps its revision."""
+    return not record.problems and record.layout == LAYOUT
+
+
+def _sync_or_note(sync: _Sync, troubles: list[SchedulerError]) -> None:
+    about = {"project": sync.file.project, "revision": sync.file.revision}
     try:
-        sync_project(runtime, file, key)
+        _sync_in_turns(sync)
     except SchedulerError as error:
-        _logger.warning("config_not_synced", project=file.project, revision=file.revision, reason=str(error))
+        _logger.warning("config_not_synced", **about, reason=str(error))
         troubles.append(error)
     except Exception as error:  # a defect that one project's config meets is not to stop the others
-        _logger.exception("config_sync_defect", project=file.project, revision=file.revision)
-        troubles.append(TransientError(f"the config of project {file.project} met a defect: {error!r}"))
+        _logger.exception("config_sync_defect", **about)
+        troubles.append(TransientError(f"the config of project {sync.file.project} met a defect: {error!r}"))
 
 
-def sync_project(runtime: Runtime, file: ConfigFile, key: str) -> int:
+def sync_project(runtime: Runtime, file: ConfigFile, key: str, rules: ConfigRules = _DEFAULT_RULES) -> int:
     """Put a project's config in force and return how many jobs changed; one that is in force already costs one read.
 
     A config with problems, or one that could not be read, changes no job: the last good one stays in force, and the project's
-    record tells what is wrong.
+    record tells what is wrong. The config that is in force is replaced: the caller knows that ``file`` is newer.
 
     Raises:
         ComeAgainError: the project's documents change too fast.
         TransientError: the store failed; nothing was written.
     """
-    sync = _Sync(runtime, file, key)
+    return _sync_in_turns(_Sync(runtime, file, key, rules, None))
+
+
+def _sync_in_turns(sync: _Sync) -> int:
     for _ in range(_RACES):
         try:
             return _sync_once(sync)
         except StoreConflictError:
             continue
-    raise ComeAgainError(f"the documents of project {file.project} change too fast to put a config in force")
+    raise ComeAgainError(f"the documents of project {sync.file.project} change too fast to put a config in force")
+
+
+class _OvertakenError(ComeAgainError):
+    """Another sync has changed the project since this one read its record: this one's config may be the older one."""
 
 
 class _Sync:
     """One config on its way into force, over all tries: what takes long is done once, so that a try is over before jobs change."""
 
-    def __init__(self, runtime: Runtime, file: ConfigFile, key: str) -> None:
-        self.runtime, self.file, self.key = runtime, file, key
+    def __init__(self, runtime: Runtime, file: ConfigFile, key: str, rules: ConfigRules, seen: int | None) -> None:
+        """Make one.
+
+        Args:
+            runtime: the ports.
+            file: the config.
+            key: names the commits.
+            rules: the rules of the installation.
+            seen: the mutations of the project's record when it was read, before the config was; None: they do not matter.
+        """
+        self.runtime, self.file, self.key, self.rules, self.seen = runtime, file, key, rules, seen
         self._config: ProjectConfig | None = None
         self._nonces: dict[JobId, int] = {}
         self._queued: set[tuple[JobId, int, int]] = set()
@@ -146,8 +192,10 @@ class _Sync:
             ConfigError: it has problems.
         """
         if self._config is None:
-            file = self.file
-            self._config = read_config(file.project, file.text, file.revision, file.revision_url)
+            file, now = self.file, self.runtime.clock.now()
+            self._config = read_config(
+                file.project, file.text, file.revision, file.revision_url, rules=self.rules, now=now
+            )
         return self._config
 
     def draw_nonce(self, job_id: JobId) -> int:
@@ -173,7 +221,9 @@ def _sync_once(sync: _Sync) -> int:
     found = runtime.store.project(file.project)
     record = found.value if found else ProjectRecord(file.project)
     version = found.version if found else None
-    if found and record.revision == file.revision and not record.problems and not file.trouble:
+    if sync.seen is not None and record.mutations != sync.seen:
+        raise _OvertakenError(f"another sync has changed project {file.project} meanwhile")
+    if found and record.revision == file.revision and _is_settled(record) and not file.trouble:
         return 0
     problems: tuple[str, ...] = (_cut(file.trouble),)
     if not file.trouble:
@@ -245,5 +295,6 @@ def _writes(sync: _Sync, config: ProjectConfig, record: ProjectRecord, version: 
         warnings=_told(config.warnings),
         warning_count=len(config.warnings),
         mutations=record.mutations + 1,
+        layout=LAYOUT,
     )
     yield PutProject(in_force, version)

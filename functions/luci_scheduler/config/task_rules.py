@@ -14,13 +14,13 @@ from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.kv_lists import check_kv_list, unpack_kv_list
 from luci_scheduler.core.path_filter import compose
-from luci_scheduler.core.ref_sets import ref_set
+from luci_scheduler.core.ref_sets import RefSet, ref_set
 from luci_scheduler.core.ref_validation import ANCHORS, REGEXP, is_anchored, ref_problems
-from luci_scheduler.core.regexps import BadRegexpError, compile_regexp
+from luci_scheduler.core.regexps import BadRegexpError, Pattern, compile_regexp
 from luci_scheduler.core.sizes import MAX_TASK_BYTES, json_bytes
 from luci_scheduler.managers.buildbucket.builder_id import builder_id, canonical_bucket
 
-__all__ = ["MAX_ENTRIES", "MAX_ENTRY", "TASKS", "TaskRules", "task_fields"]
+__all__ = ["MAX_ENTRIES", "MAX_ENTRY", "MAX_INSTRUCTIONS", "TASKS", "Programs", "TaskRules", "task_fields"]
 
 TASKS = ("noop", "url_fetch", "gitiles", "buildbucket")
 """Fields of a definition that hold a task."""
@@ -29,6 +29,10 @@ MAX_ENTRIES = 1000
 MAX_ENTRY = 2000
 """Characters of an entry of such a list, but for properties and tags, which Buildbucket limits."""
 
+MAX_INSTRUCTIONS = 2_000_000
+"""Of the programs that all patterns of a file compile to: about a second. The largest real config has 300."""
+
+_REFUSED_INSTRUCTIONS = 40_000  # about as many fit into the memory that RE2 may use
 _TIMEOUT_SECONDS = (1, 480)
 _HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*(:[0-9]{1,5})?")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
@@ -48,21 +52,56 @@ def task_fields(task: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value}
 
 
+class Programs:
+    """Counts the instructions that the patterns of a file compile to. Above the limit there is one error, and no more patterns are compiled."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._seen: set[tuple[str, ...]] = set()
+        self._instructions = 0
+
+    @property
+    def are_too_large(self) -> bool:
+        """Whether the limit is passed."""
+        return self._instructions > MAX_INSTRUCTIONS
+
+    def add(self, place: Place, patterns: tuple[str, ...], instructions: int) -> None:
+        """Count the program of some patterns that are used together; the same ones count once."""
+        if patterns in self._seen or self.are_too_large:
+            return
+        self._seen.add(patterns)
+        self._instructions += instructions
+        if self.are_too_large:
+            message = f"the patterns of the file compile to more than {MAX_INSTRUCTIONS} instructions: simplify them"
+            self._report.error(place, message)
+
+    def refusals(self, place: Place, pattern: str, problems_of: Callable[[str], list[str]]) -> list[str]:
+        """Return the problems of one pattern. A pattern that RE2 refuses as too large took as long as the largest that it accepts."""
+        if self.are_too_large:
+            return []
+        problems = problems_of(pattern)
+        if any("too large" in problem for problem in problems):
+            self.add(place, (pattern,), _REFUSED_INSTRUCTIONS)
+        return problems
+
+
 class TaskRules:
     """Checks the task of one definition; problems go into the report under its present path."""
 
-    def __init__(self, report: Report, era: Era, realm_id: str, *, strict: bool) -> None:
+    def __init__(self, report: Report, era: Era, realm_id: str, programs: Programs, *, strict: bool) -> None:
         """Make the rules.
 
         Args:
             report: gathers what is found.
             era: whose rules hold.
             realm_id: ``<project>:<realm>`` of the definition.
+            programs: counts the compiled patterns of the whole file.
             strict: whether today's refusal of old bucket names holds too; else they are read and warned about.
         """
         self._report = report
         self._era = era
         self._realm_id = realm_id
+        self._programs = programs
         self._strict = strict
 
     def check(self, item: Any, place: Place) -> None:
@@ -182,29 +221,32 @@ class TaskRules:
         sound = True
         with self._report.at("refs"):
             for index, ref in enumerate(refs):
-                problems = _too_long(ref) or ref_problems(ref)
+                problems = self._programs.refusals(place.at("refs", index=index), ref, _ref_problems)
                 sound = sound and not problems
                 with self._report.at(*([ref] if ref.startswith(REGEXP) else [])):
                     self._report.errors(place.at("refs", index=index), problems)
             if sound:
-                self._together(place.at("refs"), lambda: ref_set(tuple(refs)))
+                self._together(place.at("refs"), ("refs", *refs), lambda: ref_set(tuple(refs)))
 
     def _path_regexps(self, name: str, patterns: Sequence[str], place: Place) -> None:
         sound = True
         for index, pattern in enumerate(patterns):
-            problems = _too_long(pattern) or _path_regexp_problems(pattern)
+            problems = self._programs.refusals(place.at(name, index=index), pattern, _path_regexp_problems)
             sound = sound and not problems
             with self._report.at(f"{name} {quote(pattern)}"):
                 self._report.errors(place.at(name, index=index), problems)
         if sound and patterns:
             with self._report.at(name):
-                self._together(place.at(name), lambda: compile_regexp(compose(patterns)))
+                self._together(place.at(name), tuple(patterns), lambda: compile_regexp(compose(patterns)))
 
-    def _together(self, place: Place, make: Callable[[], object]) -> None:
+    def _together(self, place: Place, patterns: tuple[str, ...], make: Callable[[], RefSet | Pattern]) -> None:
         """Check that patterns which are sound one by one are so as one, which is how they are used."""
+        if self._programs.are_too_large:
+            return
         try:
-            make()
+            self._programs.add(place, patterns, make().size)
         except BadRegexpError as error:
+            self._programs.add(place, patterns, _REFUSED_INSTRUCTIONS)
             self._report.error(place, f"the patterns together are no valid regexp: {error}")
 
     def _few(self, name: str, items: Sequence[str], place: Place) -> bool:
@@ -216,7 +258,13 @@ class TaskRules:
         return False
 
 
+def _ref_problems(ref: str) -> list[str]:
+    return _too_long(ref) or ref_problems(ref)
+
+
 def _path_regexp_problems(pattern: str) -> list[str]:
+    if too_long := _too_long(pattern):
+        return too_long
     if not pattern:
         return ["must not be empty"]
     if is_anchored(pattern):

@@ -7,21 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from luci_scheduler.config.acl_rules import check_acl_sets, check_acls, warn_of_acls
+from luci_scheduler.config.config_rules import ConfigRules
 from luci_scheduler.config.folder import FILE
-from luci_scheduler.config.parsing import parse
+from luci_scheduler.config.parsing import MAX_DEFINITIONS, Parsed, parse
 from luci_scheduler.config.places import Place
 from luci_scheduler.config.problems import Problem, Report, Severity
-from luci_scheduler.config.task_rules import TaskRules
+from luci_scheduler.config.task_rules import Programs, TaskRules
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.go_text import format_duration, quote
-from luci_scheduler.core.instants import SECOND
+from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.ref_validation import REGEXP
-from luci_scheduler.core.schedule import BadScheduleError, parse_schedule
+from luci_scheduler.core.schedule import BadScheduleError, Schedule, parse_schedule
 
 __all__ = ["MAX_DEFINITIONS", "MAX_PATTERNS", "MAX_TARGETS", "Validated", "pending_timeout", "validate"]
 
-MAX_DEFINITIONS = 5000
-"""Jobs and triggers of one file: all of them are written in one commit."""
 MAX_TARGETS = 2000
 """Jobs that one trigger starts: more than any real project's, few enough for one delivery and one document."""
 
@@ -34,6 +33,9 @@ _REALM = re.compile(r"[a-z0-9_.\-/]{1,400}")
 _SPECIAL_REALMS = {Era.V1: ("@root", "@legacy"), Era.V2: ("@root", "@legacy", "@project")}
 _DEFAULT_REALM = "@legacy"
 _MAX_SCHEDULE = 1000  # characters; a cron expression that lists every value of every field has some 900
+
+_DEFAULT_RULES = ConfigRules()
+_EPOCH = Instant(0)
 
 _MIN_LOG_BASE = 1.0001
 _MAX_DURATION = (1 << 63) - 1  # nanoseconds
@@ -60,7 +62,14 @@ class Validated:
 
 
 def validate(
-    content: str | bytes, *, project: str = "", file: str = FILE, era: Era = Era.V2, strict: bool = False
+    content: str | bytes,
+    *,
+    project: str = "",
+    file: str = FILE,
+    era: Era = Era.V2,
+    strict: bool = False,
+    rules: ConfigRules = _DEFAULT_RULES,
+    now: Instant = _EPOCH,
 ) -> Validated:
     """Validate a config; whatever the bytes, nothing is raised.
 
@@ -71,22 +80,32 @@ def validate(
         era: V2: today's rules; V1: those of February 2021, with access rules in the config.
         strict: refuse what the original of today refuses but this scheduler reads with a warning: bucket names
             ``luci.<project>.<bucket>``.
+        rules: the rules of the installation.
+        now: schedules that never fire after it are warned of.
     """
     report = Report(file)
     parsed = parse(content, report)
     if parsed is not None:
-        _Validation(report, parsed.message, parsed.places, project, era, strict=strict).run()
+        _Validation(report, parsed, project, era, rules, now, strict=strict).run()
     return Validated(parsed.message if parsed else None, tuple(report.problems))
 
 
 class _Validation:
-    def __init__(self, report: Report, message: Any, places: Place, project: str, era: Era, *, strict: bool) -> None:
+    def __init__(
+        self, report: Report, parsed: Parsed, project: str, era: Era, rules: ConfigRules, now: Instant, *, strict: bool
+    ) -> None:
+        message = parsed.message
         self._report = report
         self._message = message
-        self._places = places
+        self._places = parsed.places
         self._project = project
         self._era = era
+        self._rules = rules
+        self._now = now
         self._strict = strict
+        self._programs = Programs(report)
+        self._active = 0
+        self._without_ticks: dict[str, bool] = {}
         self._seen: set[str] = set()
         self._known = {item.id for item in [*message.job, *message.trigger]}
         self._acl_sets: dict[str, list[Any]] = {}
@@ -123,8 +142,10 @@ class _Validation:
         self._targets(item, place)
         with report.at("triggering_policy"):
             self._policy(item.triggering_policy, place.at("triggering_policy"))
+            if not item.disabled:
+                self._invocations(item.triggering_policy, place.at("triggering_policy"))
         realm_id = f"{self._project}:{item.realm or _DEFAULT_REALM}"
-        TaskRules(report, self._era, realm_id, strict=self._strict).check(item, place)
+        TaskRules(report, self._era, realm_id, self._programs, strict=self._strict).check(item, place)
         if self._era is Era.V1:
             check_acls(item, self._acl_sets, place, report)
 
@@ -149,10 +170,20 @@ class _Validation:
             self._report.error(place.at("schedule"), message)
             return
         try:
-            parse_schedule(item.schedule)
+            schedule = parse_schedule(item.schedule)
         except BadScheduleError as error:
             message = f"{item.schedule} is not valid value for 'schedule' field - {error}"
             self._report.error(place.at("schedule"), message)
+            return
+        if self._never_fires(schedule):
+            message = f"the schedule {quote(item.schedule)} never fires: no date matches it"
+            self._report.warning(place.at("schedule"), message)
+
+    def _never_fires(self, schedule: Schedule) -> bool:
+        """Whether a schedule has no tick any more; such a search looks at all years up to 2099, so it is done once for each text."""
+        if schedule.text not in self._without_ticks:
+            self._without_ticks[schedule.text] = schedule.next(self._now, None) is None
+        return self._without_ticks[schedule.text]
 
     def _targets(self, item: Any, place: Place) -> None:
         targets = item.triggers if "triggers" in item.DESCRIPTOR.fields_by_name else ()
@@ -163,7 +194,19 @@ class _Validation:
         for index, name in enumerate(targets):
             if name not in self._known:
                 message = f"referencing unknown job {quote(name)} in 'triggers' field"
-                self._report.error(place.at("triggers", index=index), message)
+                tell = self._report.warning if self._rules.lenient_triggers else self._report.error
+                tell(place.at("triggers", index=index), message)
+
+    def _invocations(self, policy: Any, place: Place) -> None:
+        """Report the first definition with which the file may have too many invocations at a time."""
+        most, before = self._rules.max_active_invocations, self._active
+        self._active += max(1, policy.max_concurrent_invocations)  # absent is 1
+        if before <= most < self._active:
+            message = (
+                f"with this definition the jobs and triggers of the file may have {self._active} invocations at a time, at most "
+                f"{most} are allowed: lower max_concurrent_invocations"
+            )
+            self._report.error(place.at("max_concurrent_invocations"), message)
 
     def _policy(self, policy: Any, place: Place) -> None:
         report = self._report

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from luci_scheduler.core.go_text import format_duration
 from luci_scheduler.core.job import TriggeringPolicy
 
@@ -11,21 +13,26 @@ __all__ = [
     "JOB_PAUSED",
     "NOT_ON_REF",
     "NOT_SERVED",
-    "TOO_MANY",
+    "TOO_COSTLY",
     "by_policy",
     "is_by_policy",
+    "is_too_many",
+    "too_many",
 ]
 
 JOB_MISSING = "the job does not exist"
 JOB_DISABLED = "the job is disabled"
 JOB_PAUSED = "the job is paused"
-TOO_MANY = "more than 1000 triggers were pending"
-"""The number is `core.triage.MAX_PENDING`; markers that are stored have it too."""
 NOT_SERVED = "the repository's host does not serve the commit"
 """The answer of the host follows."""
 NOT_ON_REF = "the commit is not on the ref that is named with it"
 """Which ref that is follows."""
+TOO_COSTLY = (
+    "the project's patterns of refs and paths cost too much for this commit: simplify them in luci-scheduler.cfg"
+)
+"""The limits are in `core.pattern_budget`."""
 
+_TOO_MANY = re.compile(r"more than [0-9]+ triggers were pending")
 _POLICY = "the policy "
 
 
@@ -38,3 +45,13 @@ def by_policy(policy: TriggeringPolicy) -> str:
 def is_by_policy(reason: str) -> bool:
     """Whether a policy discarded the trigger."""
     return reason.startswith(_POLICY)
+
+
+def too_many(limit: int) -> str:
+    """Return the reason of the oldest triggers of a job that has more pending ones than it keeps."""
+    return f"more than {limit} triggers were pending"
+
+
+def is_too_many(reason: str) -> bool:
+    """Whether the trigger was one of too many."""
+    return _TOO_MANY.fullmatch(reason) is not None

@@ -12,7 +12,11 @@ from luci_scheduler.core.cron_machine import CronState
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import DAY, Instant
 
-__all__ = ["Flavor", "Job", "JobDefinition", "PolicyKind", "TaskDefinition", "TriggeringPolicy"]
+__all__ = ["MAX_PENDING", "Flavor", "Job", "JobDefinition", "PolicyKind", "TaskDefinition", "TriggeringPolicy"]
+
+
+MAX_PENDING = 1000
+"""More pending triggers of a job than these lose their oldest without starting anything (the original's limit)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,8 @@ class JobDefinition:
     revision: str = ""
     """The config revision of the last real change of this definition."""
     revision_url: str = ""
+    max_pending: int = MAX_PENDING
+    """Pending triggers that the job keeps: its share of what its project may have, at most the original's limit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
+from luci_scheduler.core.pattern_budget import COMPILE_UNITS, PatternBudget
 from luci_scheduler.core.regexps import compile_regexp
 
 __all__ = ["PathFilter", "compose", "path_filter"]
@@ -29,27 +30,44 @@ class PathFilter:
         """Whether there is anything to filter by; what is excluded counts only beside what is included."""
         return self._include is not None
 
-    def interesting(self, diff: Iterable[tuple[str, str]]) -> bool:
+    @property
+    def size(self) -> int:
+        """Instructions of the compiled programs."""
+        return sum(pattern.size for pattern in (self._include, self._exclude) if pattern)
+
+    def interesting(self, diff: Iterable[tuple[str, str]], budget: PatternBudget | None = None) -> bool:
         """Whether a commit passes: one path included and not excluded is enough.
 
         Args:
             diff: the old and the new path of each change; the empty text where there is none.
+            budget: limits the cost of the evaluation; None: no limit.
+
+        Raises:
+            PatternCostError: the budget does not allow to find out.
         """
-        return self._include is None or any(self._passes(path) for change in diff for path in change if path)
+        return self._include is None or any(self._passes(path, budget) for change in diff for path in change if path)
 
-    def _passes(self, path: str) -> bool:
-        if self._exclude is not None and self._exclude.search(path):
+    def _passes(self, path: str, budget: PatternBudget | None) -> bool:
+        if self._exclude is not None and self._exclude.search(path, budget):
             return False
-        return self._include is not None and self._include.search(path)
+        return self._include is not None and self._include.search(path, budget)
 
 
-@lru_cache(_CACHED)
-def path_filter(include: tuple[str, ...], exclude: tuple[str, ...]) -> PathFilter:
-    """Return the filter of some patterns; the same ones are compiled once.
+def path_filter(include: tuple[str, ...], exclude: tuple[str, ...], budget: PatternBudget | None = None) -> PathFilter:
+    """Return the filter of some patterns; the same ones are compiled once, and charged each time.
 
     Raises:
         BadRegexpError: a pattern is not valid RE2.
+        PatternCostError: the budget does not allow to compile them.
     """
+    made = _made(include, exclude)
+    if budget is not None:
+        budget.charge(COMPILE_UNITS * made.size)
+    return made
+
+
+@lru_cache(_CACHED)
+def _made(include: tuple[str, ...], exclude: tuple[str, ...]) -> PathFilter:
     return PathFilter(include, exclude)
 
 

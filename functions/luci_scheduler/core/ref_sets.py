@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 
+from luci_scheduler.core.pattern_budget import COMPILE_UNITS, ENTRY_UNITS, PatternBudget
 from luci_scheduler.core.ref_validation import REGEXP
 from luci_scheduler.core.regexps import Pattern, compile_regexp, literal_prefix
 
@@ -49,26 +50,57 @@ class RefSet:
         """The folders of refs to list, such as ``refs/heads``, sorted: everything in the set lies in one of them."""
         return tuple(sorted(self._joined))
 
+    @property
+    def size(self) -> int:
+        """Instructions of all compiled programs."""
+        joined = sum(pattern.size for pattern in self._joined.values() if pattern)
+        return joined + sum(pattern.size for _, pattern in self._alone)
+
     def __contains__(self, ref: str) -> bool:
+        return self.covers(ref)
+
+    def covers(self, ref: str, budget: PatternBudget | None = None) -> bool:
+        """Whether a ref belongs to the set.
+
+        Raises:
+            PatternCostError: the budget does not allow to find out.
+        """
         return any(
-            ref.startswith(f"{prefix}/") and (ref in self._literals or (joined is not None and joined.search(ref)))
+            ref.startswith(f"{prefix}/")
+            and (ref in self._literals or (joined is not None and joined.search(ref, budget)))
             for prefix, joined in self._joined.items()
         )
 
-    def missing(self, existing: Collection[str]) -> tuple[str, ...]:
-        """Return the entries that no existing ref fits, sorted; each pattern counts by itself, anchored at both ends."""
+    def missing(self, existing: Collection[str], budget: PatternBudget | None = None) -> tuple[str, ...]:
+        """Return the entries that no existing ref fits, sorted; each pattern counts by itself, anchored at both ends.
+
+        Raises:
+            PatternCostError: the budget does not allow to find out.
+        """
         literals = [literal for literal in self._literals if literal not in existing]
-        patterns = [entry for entry, pattern in self._alone if not any(pattern.fullmatch(ref) for ref in existing)]
+        patterns = [
+            entry for entry, pattern in self._alone if not any(pattern.fullmatch(ref, budget) for ref in existing)
+        ]
         return tuple(sorted(literals + patterns))
 
 
-@lru_cache(_CACHED)
-def ref_set(entries: tuple[str, ...]) -> RefSet:
-    """Return the set of some entries; the same ones are compiled once.
+def ref_set(entries: tuple[str, ...], budget: PatternBudget | None = None) -> RefSet:
+    """Return the set of some entries; the same ones are compiled once, and charged each time.
 
     Raises:
         BadRegexpError: a pattern is not valid RE2.
+        PatternCostError: the budget does not allow to compile them.
     """
+    if budget is not None:
+        budget.charge(ENTRY_UNITS * sum(entry.startswith(REGEXP) for entry in entries))
+    made = _made(entries)
+    if budget is not None:
+        budget.charge(COMPILE_UNITS * made.size)
+    return made
+
+
+@lru_cache(_CACHED)
+def _made(entries: tuple[str, ...]) -> RefSet:
     return RefSet(entries)
 
 

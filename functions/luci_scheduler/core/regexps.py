@@ -1,7 +1,8 @@
 r"""Regular expressions of configs: RE2's syntax, and its promise that matching takes time linear in the text.
 
 A config is written by other people, so its patterns are hostile until shown otherwise. RE2 has no backtracking, refuses
-repetitions above 1000 (nested ones multiplied), and compiles into bounded memory; a limit on length bounds the rest. The engine
+repetitions above 1000 (nested ones multiplied), and compiles into bounded memory; a limit on length bounds the rest. Patterns
+run without capture groups, because RE2 would do the work once more for each group. `pattern_budget` bounds the time that is left. The engine
 is imported when the first pattern is compiled: a function that has none to compile does not pay for it.
 """
 
@@ -11,6 +12,8 @@ import re
 from functools import lru_cache
 from itertools import takewhile
 from typing import Any
+
+from luci_scheduler.core.pattern_budget import EVALUATION_UNITS, PatternBudget
 
 __all__ = ["MAX_LENGTH", "BadRegexpError", "Pattern", "compile_regexp", "literal_prefix"]
 
@@ -29,19 +32,35 @@ class BadRegexpError(ValueError):
 class Pattern:
     """A compiled pattern; may be shared by threads."""
 
-    __slots__ = ("_compiled", "text")
+    __slots__ = ("_compiled", "size", "text")
 
     def __init__(self, text: str, compiled: Any) -> None:
         self.text = text
+        self.size: int = compiled.programsize
+        """Instructions of the compiled program: RE2 may step through all of them for each byte of a text."""
         self._compiled = compiled
 
-    def fullmatch(self, text: str) -> bool:
-        """Whether the pattern matches the whole of ``text``."""
-        return self._compiled.fullmatch(_encoded(text)) is not None
+    def fullmatch(self, text: str, budget: PatternBudget | None = None) -> bool:
+        """Whether the pattern matches the whole of ``text``.
 
-    def search(self, text: str) -> bool:
-        """Whether the pattern matches anywhere in ``text``."""
-        return self._compiled.search(_encoded(text)) is not None
+        Raises:
+            PatternCostError: the budget does not allow to find out.
+        """
+        return self._compiled.fullmatch(self._charged(text, budget)) is not None
+
+    def search(self, text: str, budget: PatternBudget | None = None) -> bool:
+        """Whether the pattern matches anywhere in ``text``.
+
+        Raises:
+            PatternCostError: the budget does not allow to find out.
+        """
+        return self._compiled.search(self._charged(text, budget)) is not None
+
+    def _charged(self, text: str, budget: PatternBudget | None) -> bytes:
+        encoded = _encoded(text)
+        if budget is not None:
+            budget.charge(self.size * len(encoded) + EVALUATION_UNITS)
+        return encoded
 
 
 @lru_cache(_CACHED)
@@ -58,6 +77,7 @@ def compile_regexp(pattern: str) -> Pattern:
     options = re2.Options()
     options.max_mem = _MAX_MEMORY
     options.log_errors = False
+    options.never_capture = True
     try:
         return Pattern(pattern, re2.compile(pattern, options))
     except UnicodeEncodeError as error:

@@ -11,7 +11,7 @@ from luci_scheduler.core.era import Era
 from luci_scheduler.core.identifiers import InvocationId
 from luci_scheduler.core.instants import Instant, truncate_to_microseconds
 from luci_scheduler.core.invocation import Invocation
-from luci_scheduler.core.job import Job, TriggeringPolicy
+from luci_scheduler.core.job import MAX_PENDING, Job, TriggeringPolicy
 from luci_scheduler.core.policy import Policy, make_policy
 from luci_scheduler.core.request import Request
 from luci_scheduler.core.trigger import Trigger, sort_key
@@ -28,9 +28,6 @@ __all__ = [
     "triaged",
 ]
 
-MAX_PENDING = 1000
-"""More pending triggers than these lose their oldest without starting anything (the original's limit)."""
-
 
 @dataclass(frozen=True, slots=True)
 class Triage:
@@ -42,7 +39,9 @@ class Triage:
     inactive: bool = False
     """Whether the job takes no triggers: all are discarded, and the policy was not asked."""
     surplus: int = 0
-    """How many of the discarded triggers, the first ones, were above ``MAX_PENDING``."""
+    """How many of the discarded triggers, the first ones, were too many."""
+    max_pending: int = MAX_PENDING
+    """How many pending triggers the job keeps."""
     policy_log: tuple[str, ...] = ()
     """The policy's lines for the triage log."""
     policy_error: str = ""
@@ -76,16 +75,18 @@ def triage(job: Job, pending: Sequence[Trigger], era: Era, now: Instant, surplus
     ordered = sorted(pending, key=sort_key)
     if ordered and (reason := inactive_reason(job)):
         return Triage(discarded=tuple((trigger, reason) for trigger in ordered), inactive=True)
-    too_many = ordered[: max(0, len(ordered) - MAX_PENDING) if surplus is None else surplus]
+    limit = job.definition.max_pending
+    too_many = ordered[: max(0, len(ordered) - limit) if surplus is None else surplus]
     policy, error = _policy(job.definition.policy, era)
     decision = policy(ordered[len(too_many) :], len(job.active_invocations), now)
-    dropped = [(trigger, discards.TOO_MANY) for trigger in too_many]
+    dropped = [(trigger, discards.too_many(limit)) for trigger in too_many]
     reason = discards.by_policy(job.definition.policy)
     dropped += [(trigger, reason) for trigger in decision.discard]
     return Triage(
         requests=decision.requests,
         discarded=tuple(dropped),
         surplus=len(too_many),
+        max_pending=limit,
         policy_log=decision.log,
         policy_error=error,
     )

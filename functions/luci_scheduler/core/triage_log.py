@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from luci_scheduler.core.go_text import valid_text
 from luci_scheduler.core.identifiers import InvocationId
 from luci_scheduler.core.instants import MILLISECOND, Instant
-from luci_scheduler.core.triage import MAX_PENDING, Triage
+from luci_scheduler.core.triage import Triage
 
 __all__ = ["MAX_LINES", "TriageLog"]
 
@@ -83,7 +83,7 @@ class TriageLog:
             self.line(now, "The job is inactive, clearing the pending triggers queue")
             return
         if decision.surplus:
-            self.error(now, f"Too many pending triggers (>{MAX_PENDING}), dropping {decision.surplus} oldest")
+            self.error(now, f"Too many pending triggers (>{decision.max_pending}), dropping {decision.surplus} oldest")
         self.line(now, "Invoking the triggering policy function")
         if decision.policy_error:
             self.error(

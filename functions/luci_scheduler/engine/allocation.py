@@ -10,11 +10,10 @@ from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.identifiers import InvocationId, make_invocation_id
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
-from luci_scheduler.core.job import Job, PolicyKind
+from luci_scheduler.core.job import MAX_PENDING, Job, PolicyKind
 from luci_scheduler.core.request import Request
 from luci_scheduler.core.sizes import MAX_DEFINITION_BYTES, check_invocation, definition_bytes
 from luci_scheduler.core.triage import (
-    MAX_PENDING,
     Triage,
     first_log,
     inactive_reason,
@@ -270,10 +269,10 @@ def _surplus(
 ) -> tuple[Sequence[Trigger], Sequence[Trigger]]:
     """Return the oldest triggers that are too many, as far as one commit can discard them, and those that the policy is asked about.
 
-    It is asked about none while more than ``MAX_PENDING`` are left behind this triage, or may be, as more wait than were read:
+    It is asked about none while more than the job keeps are left behind this triage, or may be, as more wait than were read:
     it is the newest that count, and the triages that follow find them.
     """
-    count = 0 if inactive_reason(job) else max(0, len(ordered) - MAX_PENDING)
+    count = 0 if inactive_reason(job) else max(0, len(ordered) - job.definition.max_pending)
     surplus, others = ordered[:count], ordered[count:]
     limit = runtime.limits.commit_bytes
     if count and not (is_all and sum(map(stored_bytes, surplus)) <= limit // 6):

@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from luci_scheduler.core.commit_event import CommitEvent, gitiles_trigger
+from luci_scheduler.core.commit_filters import CommitFilters, has_path_filter
 from luci_scheduler.core.deferred import first_wait
-from luci_scheduler.core.errors import PermanentError, SchedulerError, StoreConflictError, TransientError
+from luci_scheduler.core.errors import (
+    ComeAgainError,
+    PermanentError,
+    SchedulerError,
+    StoreConflictError,
+    TransientError,
+)
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
-from luci_scheduler.core.path_filter import PathFilter, path_filter
-from luci_scheduler.core.ref_sets import ref_set
-from luci_scheduler.core.regexps import BadRegexpError
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.deferral import commit_work, defer, defer_all, trigger_work
 from luci_scheduler.engine.fan_out import BUDGET, bring
 from luci_scheduler.engine.landing import Refusal, landed_commit
+from luci_scheduler.engine.pattern_faults import record_pattern_faults
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.ports import Commit, CreateTrigger, TriggerRecord, Watcher
 
 __all__ = ["discard_commit", "discard_triggers", "on_commit", "on_commits", "take_commit", "watching"]
 
-Watching = Sequence[tuple[Watcher, PathFilter]]
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """Who watches the ref of an event: the watchers, and the filters that their paths are decided by."""
+
+    watchers: tuple[Watcher, ...]
+    filters: CommitFilters
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to do for the event."""
+        return bool(self.watchers or self.filters.too_costly)
 
 
 def on_commits(runtime: Runtime, events: Sequence[CommitEvent], published: Instant, key: str) -> None:
@@ -66,11 +81,12 @@ def on_commit(runtime: Runtime, event: CommitEvent, published: Instant, key: str
 
 
 def watching(event: CommitEvent, watchers: Sequence[Watcher]) -> Watching:
-    """Return which of a repository's watchers watch the event's ref, with their path filters; paused ones are left out."""
-    found = [pair for watcher in watchers if (pair := _watches(watcher, event))]
-    if not found:
+    """Return which of a repository's watchers watch the event's ref, with their filters; paused ones are left out."""
+    filters = CommitFilters()
+    found = filters.by_ref(watchers, event.ref)
+    if not found and not filters.too_costly:
         logger.info("commit_unwatched", repo=event.repo, ref=event.ref, revision=event.revision)
-    return [pair for pair in found if not _is_paused(pair[0], event)]
+    return Watching(tuple(watcher for watcher in found if not _is_paused(watcher, event)), filters)
 
 
 def take_commit(runtime: Runtime, event: CommitEvent, pairs: Watching, published: Instant, key: str) -> Refusal | None:
@@ -79,29 +95,56 @@ def take_commit(runtime: Runtime, event: CommitEvent, pairs: Watching, published
     Raises:
         TransientError, ComeAgainError: not done; the same call again continues it.
     """
-    diffs = any(paths.is_active for _, paths in pairs)
-    commit = landed_commit(runtime, event, Commit(event.revision, published), diffs=diffs)
-    if isinstance(commit, Refusal):
-        return commit
+    diffs = any(has_path_filter(watcher) for watcher in pairs.watchers)
+    commit = Commit(event.revision, published)
+    if pairs.watchers:
+        landed = landed_commit(runtime, event, commit, diffs=diffs)
+        if isinstance(landed, Refusal):
+            return landed
+        commit = landed
     event = replace(event, revision=commit.id)
-    triggers = _triggers(event, [pair for pair in pairs if pair[1].interesting(commit.diff)], published)
-    if not triggers:
-        logger.info("commit_filtered", repo=event.repo, ref=event.ref, revision=event.revision, watchers=len(pairs))
-        return None
+    failed = _bring_all(runtime, event, pairs, commit, published, key)
+    record_pattern_faults(runtime, event, pairs.filters, published, key)
+    if failed:
+        # A hopeless error is acknowledged: it must not hide an error that asks for another delivery.
+        kinds = (TransientError, ComeAgainError, SchedulerError)
+        raise next(error for kind in kinds for error in failed if isinstance(error, kind))
+    return None
+
+
+def _bring_all(
+    runtime: Runtime, event: CommitEvent, pairs: Watching, commit: Commit, published: Instant, key: str
+) -> list[SchedulerError]:
+    """Trigger the watchers whose path filter the commit passes; return the errors, none of which stops the other projects."""
+    failed: list[SchedulerError] = []
+    passed = 0
+    for part in pairs.filters.by_paths(pairs.watchers, commit.diff):
+        passed += len(part)
+        try:
+            _bring_to(runtime, event, _triggers(event, part, published), key)
+        except SchedulerError as error:
+            failed.append(error)
+    if pairs.watchers and not passed and not pairs.filters.too_costly:
+        about = {"repo": event.repo, "ref": event.ref, "revision": event.revision}
+        logger.info("commit_filtered", **about, watchers=len(pairs.watchers))
+    return failed
+
+
+def _bring_to(runtime: Runtime, event: CommitEvent, triggers: Mapping[JobId, Trigger], key: str) -> None:
     batches = {job_id: [trigger] for job_id, trigger in triggers.items()}
 
     def later(job_id: JobId, now: Instant) -> None:
         defer(runtime, trigger_work(job_id, batches[job_id], key, now, now, revision=event.revision))
 
-    bring(runtime, batches, key, later)
-    return None
+    if batches:
+        bring(runtime, batches, key, later)
 
 
 def discard_commit(
     runtime: Runtime, event: CommitEvent, pairs: Watching, published: Instant, key: str, reason: str
 ) -> None:
     """Give a commit up: each job that watches it gets a discarded trigger, and an event of the log raises an alert."""
-    triggers = _triggers(event, pairs, published)
+    triggers = _triggers(event, pairs.watchers, published)
     about = {"repo": event.repo, "ref": event.ref, "revision": event.revision}
     logger.error("commit_discarded", **about, jobs=len(triggers), reason=reason)
     for job_id, trigger in triggers.items():
@@ -170,17 +213,6 @@ def _take_or_wait(runtime: Runtime, event: CommitEvent, pairs: Watching, publish
     defer(runtime, first_wait(commit_work(event, published, key, now, expires), now, refusal.reason))
 
 
-def _watches(watcher: Watcher, event: CommitEvent) -> tuple[Watcher, PathFilter] | None:
-    try:
-        if event.ref not in ref_set(watcher.refs):
-            return None
-        return watcher, path_filter(watcher.path_regexps, watcher.path_regexps_exclude)
-    except BadRegexpError as error:
-        # The reader of configs lets no such pattern in; what an earlier version stored must not stop other projects.
-        logger.error("bad_watcher", job_id=watcher.job_id, trigger_job_id=watcher.trigger_job_id, reason=str(error))
-        return None
-
-
 def _is_paused(watcher: Watcher, event: CommitEvent) -> bool:
     """Whether the trigger that leads to a job lets nothing through; resumed, its next poll takes up the commit."""
     if watcher.paused:
@@ -189,9 +221,9 @@ def _is_paused(watcher: Watcher, event: CommitEvent) -> bool:
     return watcher.paused
 
 
-def _triggers(event: CommitEvent, pairs: Watching, published: Instant) -> Mapping[JobId, Trigger]:
+def _triggers(event: CommitEvent, watchers: Sequence[Watcher], published: Instant) -> Mapping[JobId, Trigger]:
     triggers: dict[JobId, Trigger] = {}
-    for watcher, _ in pairs:
+    for watcher in watchers:
         trigger = gitiles_trigger(watcher.repo, event.ref, event.revision, published)
         triggers.setdefault(watcher.job_id, trigger)
     return triggers

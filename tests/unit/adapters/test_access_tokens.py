@@ -417,7 +417,9 @@ def test_the_token_shows_up_nowhere(
 )
 def test_clients_are_checked_at_the_start(text: str) -> None:
     """A misspelt one would accept nobody and say nothing."""
-    good = {f"SCHEDULER_{name}": "x" for name in ("PROJECT", "TASK_URL", "TASK_ACCOUNT", "TOKEN_SECRETS")}
+    good = {
+        f"SCHEDULER_{name}": "of sixteen bytes" for name in ("PROJECT", "TASK_URL", "TASK_ACCOUNT", "TOKEN_SECRETS")
+    }
     with pytest.raises(SettingsError, match=r"SCHEDULER_CONSOLE_OAUTH_CLIENTS: .* is neither a client's ID"):
         read_settings({**good, "SCHEDULER_CONSOLE_OAUTH_CLIENTS": text})
     settings = read_settings({**good, "SCHEDULER_CONSOLE_OAUTH_CLIENTS": f"{CLIENT}, 104, service-accounts"})

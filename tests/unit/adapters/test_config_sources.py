@@ -233,7 +233,7 @@ def _settings(sources: object, **more: str) -> Settings:
             "SCHEDULER_PROJECT": "p",
             "SCHEDULER_TASK_URL": "https://t",
             "SCHEDULER_TASK_ACCOUNT": "a@p",
-            "SCHEDULER_TOKEN_SECRETS": "s",
+            "SCHEDULER_TOKEN_SECRETS": "the signing secret",
             "SCHEDULER_CONFIG_SOURCES": json.dumps(sources),
             **more,
         }

@@ -9,6 +9,7 @@ import pytest
 from emulator.memory.gitiles import MemoryGitiles
 from luci_scheduler.api.errors import ApiError
 from luci_scheduler.api.explain import MAX_AGAIN, MAX_TRIGGERS, Explanation, Origin, Reason, explain_commit
+from luci_scheduler.core import commit_filters
 from luci_scheduler.core.commit_event import CommitEvent, gitiles_trigger
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.identifiers import JobId
@@ -205,6 +206,22 @@ def test_its_paths_are_of_no_interest() -> None:
     gitiles.before_call = busy
     for answer in explain_commit(context(world, READER), REPO, boring, MAIN):
         _expect(answer, Reason.NEVER_ARRIVED, "could not be asked why just now: UNAVAILABLE")
+
+
+@pytest.mark.parametrize("what", ["path_regexps", "refs"])
+def test_the_project_s_patterns_cost_too_much(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """Whether its event came and was discarded for that, or never came: nothing is evaluated beyond the budget."""
+    monkeypatch.setattr(commit_filters, "QUICK_UNITS", 200_000)
+    monkeypatch.setattr(commit_filters, "PATH_UNITS", 1_000_000)
+    monkeypatch.setattr(commit_filters, "REF_UNITS", 60_000)
+    gitiles = MemoryGitiles()
+    first, second = (gitiles.push(MAIN, diff=[("", "b" * 100)] * 10)[0] for _ in range(2))
+    costly = 'refs: "regexp:refs/heads/(a?){900}(a){900}x"' if what == "refs" else 'path_regexps: "(a?){900}(a){900}x"'
+    world = world_for(config().replace(f'refs: "{MAIN}"', f'refs: "{MAIN}" {costly}'), gitiles)
+    on_commit(world.runtime, CommitEvent(REPO, MAIN, first), world.clock.now(), "k")
+    discarded, absent = (explain_commit(context(world, READER), REPO, item, MAIN)[0] for item in (first, second))
+    _expect(discarded, Reason.PATTERNS_TOO_COSTLY, "It was discarded because the project's patterns", "simplify them")
+    _expect(absent, Reason.PATTERNS_TOO_COSTLY, "No trigger for it has reached the job", "simplify them")
 
 
 def test_the_host_never_served_it() -> None:

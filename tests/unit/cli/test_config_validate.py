@@ -56,6 +56,27 @@ def test_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "must have OWNER acl set" in capsys.readouterr().out
 
 
+def test_lenient_triggers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An unknown target is a warning, as in an installation with that setting."""
+    text = 'trigger {\n  id: "t"\n  noop {}\n  triggers: "x"\n}\n'
+    file = str(_write(tmp_path, tint=text) / "tint")
+    assert main(["config", "validate", file]) == 1
+    assert "referencing unknown job" in capsys.readouterr().out
+    assert main(["config", "validate", "--lenient-triggers", file]) == 0
+    path = f"{file}/luci-scheduler.cfg"
+    assert capsys.readouterr().out.splitlines() == [
+        f'{path}:4: warning: trigger "t": referencing unknown job "x" in \'triggers\' field',
+        "1 file checked: 0 errors, 1 warning",
+    ]
+
+
+def test_a_schedule_in_the_past(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command has a clock."""
+    file = str(_write(tmp_path, p='job { id: "a" schedule: "0 0 0 1 1 * 2020" noop {} }') / "p")
+    assert main(["config", "validate", file]) == 0
+    assert 'warning: job "a": the schedule "0 0 0 1 1 * 2020" never fires' in capsys.readouterr().out
+
+
 def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One document, with the same problems."""
     _write(tmp_path, bad=BAD, good=GOOD)

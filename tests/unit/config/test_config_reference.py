@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from luci_scheduler.config import parsing, schema, task_rules, validator
+from luci_scheduler.config import config_rules, parsing, schema, task_rules, validator
 from luci_scheduler.config.reader import read_config
 from luci_scheduler.config.settings import read_settings
-from luci_scheduler.core import regexps, sizes
+from luci_scheduler.core import job, regexps, sizes
 from tests.unit.config.test_settings import GOOD
 
 PAGE = Path("docs/reference/config.md").read_text(encoding="utf-8")
@@ -42,7 +42,12 @@ def test_every_field_is_documented(field: str) -> None:
     "limit",
     [
         parsing.MAX_BYTES,
-        validator.MAX_DEFINITIONS,
+        parsing.MAX_DEFINITIONS,
+        parsing.MAX_MESSAGES,
+        sizes.MAX_DOCUMENT_BYTES,
+        job.MAX_PENDING,
+        config_rules.ConfigRules().max_active_invocations,
+        task_rules.MAX_INSTRUCTIONS,
         validator.MAX_TARGETS,
         validator.MAX_PATTERNS,
         task_rules.MAX_ENTRIES,

@@ -14,6 +14,7 @@ import pytest
 from emulator.memory.queue import MemoryQueue
 from emulator.memory.sources import ManualClock
 from emulator.memory.store import MemoryStore
+from luci_scheduler.config.config_rules import ConfigRules
 from luci_scheduler.config.folder import FolderSource, read_folder
 from luci_scheduler.config.reader import ConfigError, read_config
 from luci_scheduler.config.settings import ConfigSourceSetting
@@ -283,6 +284,49 @@ def test_warnings_of_a_huge_config_are_bounded() -> None:
     assert max(map(len, (problem, *project.value.warnings))) <= 503
 
 
+def test_a_config_with_an_unknown_target_is_put_in_force_where_that_is_allowed() -> None:
+    """Without that target, as in the original: neither a job nor a watcher is made for it."""
+    text = GOOD.replace('triggers: "b"', 'triggers: "gone"')
+    world = World("")
+    app = replace(world.app, config_sources=[_Source(ConfigFile("p", text, "1"))])
+    app.sync("k")
+    found = world.store.project("p")
+    assert found is not None
+    assert found.value.revision == ""
+    assert "referencing unknown job" in found.value.problems[0]
+    replace(app, settings=replace(app.settings, lenient_triggers=True)).sync("k")
+    found = world.store.project("p")
+    assert found is not None
+    assert (found.value.revision, found.value.problems) == ("1", ())
+    assert any("referencing unknown job" in warning for warning in found.value.warnings)
+    trigger = world.store.job(JobId("p/t"))
+    assert trigger is not None
+    assert trigger.value.definition.triggered_jobs == (JobId("p/a"),)
+    assert [watcher.job_id for watcher in world.store.watchers("https://r.googlesource.com/x")] == ["p/a"]
+
+
+@pytest.mark.skipif(not REAL, reason="LUCI_CONFIGS names no folder with real configs")
+def test_a_real_config_with_an_unknown_target() -> None:
+    """It ran in the original."""
+    content = (Path(FOLDER) / "invalid-openscreen-2018-09-dangling.cfg").read_bytes()
+    config = read_config("p", content, rules=ConfigRules(lenient_triggers=True))
+    assert config.jobs
+    assert any("referencing unknown job" in str(warning) for warning in config.warnings)
+
+
+def test_the_limit_of_a_project_s_invocations_is_a_setting() -> None:
+    """A config above it changes nothing, and says where."""
+    world = World("")
+    app = replace(world.app, config_sources=[_Source(ConfigFile("p", GOOD, "1"))])
+    replace(app, settings=replace(app.settings, project_active_invocations=1)).sync("k")
+    found = world.store.project("p")
+    assert found is not None
+    assert found.value.job_ids == ()
+    assert "may have 2 invocations at a time, at most 1 are allowed" in found.value.problems[0]
+    app.sync("k")
+    assert len(world.store.projects()[0].job_ids) == 2
+
+
 class _Source:
     def __init__(self, *files: ConfigFile) -> None:
         self.files = files
@@ -481,9 +525,9 @@ def test_a_defect_that_one_config_meets_does_not_stop_the_others(monkeypatch: py
 
 
 def _broken_for(name: str, read: Any) -> Any:
-    def broken(project: str, *args: Any) -> Any:
+    def broken(project: str, *args: Any, **more: Any) -> Any:
         if project == name:
             raise ZeroDivisionError
-        return read(project, *args)
+        return read(project, *args, **more)
 
     return broken

@@ -12,7 +12,7 @@ GOOD = {
     "SCHEDULER_PROJECT": "p",
     "SCHEDULER_TASK_URL": "https://t",
     "SCHEDULER_TASK_ACCOUNT": "a@p",
-    "SCHEDULER_TOKEN_SECRETS": "new\nold\n",
+    "SCHEDULER_TOKEN_SECRETS": "the new signing key\nthe old signing key\n",
     "SCHEDULER_BUILDBUCKET_SERVERS": '[{"host": "h", "publisher": "x@y", "protocol": "v1"}, {"host": "i", "publisher": "z@y"}]',
     "PATH": "/bin",
 }
@@ -21,7 +21,7 @@ GOOD = {
 def test_good_environment() -> None:
     """Values are parsed; what is not ours is left alone."""
     settings = read_settings(GOOD)
-    assert settings.token_secrets == ("new", "old")
+    assert settings.token_secrets == ("the new signing key", "the old signing key")
     assert [server.protocol for server in settings.buildbucket_servers] == [Era.V1, Era.V2]
     assert settings.buildbucket("i") is settings.buildbucket_servers[1]
     assert settings.buildbucket("nobody") is None
@@ -81,7 +81,7 @@ def test_a_claim_outlives_what_it_covers(deadline: str, lease: str, fault: str) 
 def test_secrets_are_in_no_message() -> None:
     """A bad environment tells names, never the secrets in it."""
     with pytest.raises(SettingsError) as raised:
-        read_settings({"SCHEDULER_TOKEN_SECRETS": "canary-secret"})
+        read_settings({"SCHEDULER_TOKEN_SECRETS": "canary-secret-of-the-signer"})
     assert "canary-secret" not in str(raised.value)
 
 
@@ -109,16 +109,41 @@ def test_the_developers_identity_cannot_be_switched_on_in_the_cloud(more: dict[s
         return
     with pytest.raises(SettingsError, match=fault):
         read_settings(environment)
-    environment = {**environment, "SCHEDULER_LOCAL_USER": "", "K_SERVICE": ""}
-    assert read_settings(environment).local_user == ""
+    environment.pop("SCHEDULER_LOCAL_USER")
+    if "K_SERVICE" not in environment:
+        assert read_settings(environment).local_user == ""
 
 
-def test_the_local_cloud_is_not_cloud_run() -> None:
-    """There functions without OAuth that answer to loopback hosts only would be of no use."""
-    environment = {**GOOD, "SCHEDULER_LOCAL": "true", "K_SERVICE": "on-task"}
+@pytest.mark.parametrize("value", ["true", "false"])
+def test_the_local_cloud_s_rules_cannot_be_switched_on_in_the_cloud(value: str) -> None:
+    """They leave out tokens and let jobs fetch over plain http."""
+    environment = {**GOOD, "SCHEDULER_LOCAL": value, "K_SERVICE": "on-task"}
+    if value == "false":
+        assert not read_settings(environment).local
+        return
     with pytest.raises(SettingsError, match="SCHEDULER_LOCAL: is for the local cloud only, and K_SERVICE"):
         read_settings(environment)
-    assert not read_settings({**environment, "SCHEDULER_LOCAL": "false"}).local
+
+
+@pytest.mark.parametrize(
+    ("secrets", "fault"),
+    [
+        ("x" * 16, ""),
+        ("é" * 8, ""),
+        ("x" * 15, "at least 16 bytes, or it can be guessed; too short is number 1: "),
+        (f"{'x' * 48}\nshort\n{'y' * 48}\nz", "too short is number 2, 4: "),
+    ],
+)
+def test_secrets_that_can_be_guessed_are_refused(secrets: str, fault: str) -> None:
+    """Each that is too short is named by its place, and none is quoted."""
+    environment = {**GOOD, "SCHEDULER_TOKEN_SECRETS": secrets}
+    if not fault:
+        assert read_settings(environment).token_secrets == (secrets,)
+        return
+    with pytest.raises(SettingsError) as raised:
+        read_settings(environment)
+    assert fault in str(raised.value)
+    assert not any(secret in str(raised.value) for secret in ("xxx", "yyy", '"short"'))
 
 
 @pytest.mark.parametrize(
@@ -183,6 +208,6 @@ def test_no_check_interval_is_the_eras_default() -> None:
 
 def test_secrets_are_in_no_representation() -> None:
     """Settings may end up in a traceback."""
-    settings = read_settings({**GOOD, f"{PREFIX}TOKEN_SECRETS": "canary-secret"})
-    assert settings.token_secrets == ("canary-secret",)
+    settings = read_settings({**GOOD, f"{PREFIX}TOKEN_SECRETS": "canary-secret-of-the-signer"})
+    assert settings.token_secrets == ("canary-secret-of-the-signer",)
     assert "canary-secret" not in repr(settings)

@@ -3,11 +3,18 @@
 from pathlib import Path
 
 import pytest
+from google.protobuf import text_format
 
+from luci_scheduler.config import task_rules
+from luci_scheduler.config.config_rules import ConfigRules
+from luci_scheduler.config.parsing import MAX_DEFINITIONS, MAX_MESSAGES
 from luci_scheduler.config.problems import Severity
-from luci_scheduler.config.task_rules import MAX_ENTRIES, MAX_ENTRY
-from luci_scheduler.config.validator import MAX_DEFINITIONS, MAX_PATTERNS, MAX_TARGETS, validate
+from luci_scheduler.config.task_rules import MAX_ENTRIES, MAX_ENTRY, MAX_INSTRUCTIONS
+from luci_scheduler.config.validator import MAX_PATTERNS, MAX_TARGETS, validate
 from luci_scheduler.core.era import Era
+from luci_scheduler.core.instants import parse_rfc3339
+from luci_scheduler.core.path_filter import compose
+from luci_scheduler.core.regexps import compile_regexp
 from luci_scheduler.core.sizes import MAX_TASK_BYTES
 
 SAMPLE = (Path(__file__).parent / "sample.cfg").read_text(encoding="utf-8")
@@ -232,6 +239,134 @@ def test_what_costs_too_much_is_refused(text: str, message: str) -> None:
     errors = _errors(text)
     assert len(errors) == 1
     assert message in errors[0]
+
+
+def test_a_file_with_too_many_jobs_is_refused_before_it_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To parse 2.9 MB with 100,000 of them takes eleven seconds. Comments and texts are no jobs, and a list of messages is bounded, too."""
+    fine = 'job { id: "a" noop {} properties: "job { trigger <" } # job { job {\n'.replace(
+        'properties: "job { trigger <" ', ""
+    )
+    text = fine + "# job {\n" * MAX_DEFINITIONS + f"trigger {{ id: 'job {{ \\' job {{ {'job:<' * 300}' noop {{}} }}"
+    assert [error for error in _errors(text) if "at most" in error] == []
+    monkeypatch.setattr(text_format, "Parse", None)
+    for form in ("job {}\n", "trigger<>", "job:\n{ }", "job : <>;"):
+        (error,) = _errors(form * 100_000)
+        assert error == f"F:1: the file has 100000 jobs and triggers, at most {MAX_DEFINITIONS} are allowed"
+    (error,) = _errors("job: [" + ",".join(["{}"] * 100_000) + "]")
+    assert error == f"F:1: the file has 100000 messages in braces, at most {MAX_MESSAGES} are allowed"
+
+
+def test_patterns_that_compile_to_too_much_are_refused_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the list that is too much; nothing is compiled behind it."""
+    limit = MAX_INSTRUCTIONS // 10
+    monkeypatch.setattr(task_rules, "MAX_INSTRUCTIONS", limit)
+    large = "(a?){900}(a){900}"
+    texts = [_gitiles(f'path_regexps: "{n}{large}{large}{large}"').replace('"t"', f'"t{n}"') for n in range(70)]
+    text = "\n".join(texts) + "\n" + _gitiles('path_regexps: "(a{100}){100}"')
+    (error,) = _errors(text)
+    line = int(error.split(":")[1])
+    assert f"compile to more than {limit} instructions" in error
+    size = compile_regexp(compose([f"1{large}{large}{large}"])).size
+    assert line == limit // size + 1
+    assert _errors("\n".join([texts[0]] * 70).replace('"t0"', '"t"'))[0].endswith('duplicate id "t"')
+
+
+def test_patterns_that_are_refused_as_too_large_count_too() -> None:
+    """Each has taken as long as the largest that is accepted."""
+    text = "\n".join(_gitiles(rf'path_regexps: "{n}(\\pL\\d?){{300}}"').replace('"t"', f'"t{n}"') for n in range(60))
+    errors = _errors(text)
+    too_large = [error for error in errors if "too large" in error]
+    assert len(too_large) == MAX_INSTRUCTIONS // 40_000 + 1
+    (last,) = [error for error in errors if "instructions" in error]
+    assert last.startswith(f"F:{len(too_large)}: ")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "never"),
+    [
+        ("0 5 * * Mon-Sun", True),
+        ("0 23 * * 5-7", True),
+        ("0 5 30 2 *", True),
+        ("0 5 31 4,6,9,11 *", True),
+        ("0 0 0 1 1 * 2020", True),
+        ("0 0 0 29 2 * 2097-2099", True),
+        ("0 5 29 2 *", False),
+        ("0 0 0 1 1 * 2090", False),
+        ("0 5 * * *", False),
+        ("with 10m interval", False),
+        ("continuously", False),
+        ("triggered", False),
+    ],
+)
+def test_a_schedule_that_never_fires_is_warned_of(schedule: str, never: bool) -> None:
+    """The original takes it, so it is no error; the warning stands at its line."""
+    text = f'job {{\n  id: "x"\n  noop {{}}\n  schedule: "{schedule}"\n}}'
+    validated = validate(text, file="F", now=parse_rfc3339("2026-03-01T12:00:00Z"))
+    expected = [f'F:4: warning: job "x": the schedule "{schedule}" never fires: no date matches it'] if never else []
+    assert [str(problem) for problem in validated.problems] == expected
+
+
+def test_escapes_that_go_refuses_are_warned_of() -> None:
+    """Where they stand; they mean what they did. Each text tells of its first one."""
+    text = r"""# "\." in a comment is none
+trigger {
+  id: "t"
+  gitiles {
+    repo: "https://a.googlesource.com/b"
+    refs: 'regexp:refs/heads/\d+'  # '\8'
+    path_regexps: "a\\.b" "\.c\-d"
+    path_regexps: ["\a\b\f\n\r\t\v\?\'\"\001\x41\u00e9\U0001f600",
+      "x\-8"]
+  }
+}
+"""
+    validated = validate(text, file="F")
+    assert [str(problem) for problem in validated.problems] == [
+        f"F:{line}: warning: the escape {escape} is not known to LUCI, which refuses the file; it stands for itself here"
+        for line, escape in ((6, r"\d"), (7, r"\."), (9, r"\-"))
+    ]
+    assert [problem.column for problem in validated.problems] == [30, 28, 9]
+    task = validated.message.trigger[0].gitiles
+    assert (task.refs[0], task.path_regexps[0], task.path_regexps[2]) == (
+        r"regexp:refs/heads/\d+",
+        r"a\.b\.c\-d",
+        r"x\-8",
+    )
+
+
+def test_escapes_are_warned_of_up_to_a_number() -> None:
+    """A file of nothing else does not fill the memory with warnings."""
+    text = 'trigger { id: "t" gitiles { repo: "https://a.googlesource.com/b" refs: "refs/heads/m" }}\n' + "# x\n" * 3
+    many = _gitiles(r'path_regexps: "\."' * 200) + text.replace('"t"', '"u"')
+    assert sum("the escape" in str(problem) for problem in validate(many).problems) == 50
+
+
+def test_unknown_targets_are_an_error_or_a_warning() -> None:
+    """As the installation decides; the warning stands where the error would."""
+    text = 'job { id: "a" noop {} }\ntrigger {\n  id: "t" noop {}\n  triggers: "a"\n  triggers: "x"\n}'
+    said = 'trigger "t": referencing unknown job "x" in \'triggers\' field'
+    assert _errors(text) == [f"F:5: {said}"]
+    lenient = validate(text, file="F", rules=ConfigRules(lenient_triggers=True))
+    assert [str(problem) for problem in lenient.problems] == [f"F:5: warning: {said}"]
+
+
+def test_a_project_s_invocations_are_bounded() -> None:
+    """The error stands at the definition with which they are too many, once; what is disabled does not count."""
+    jobs = [f'job {{ id: "j{n}" noop {{}} triggering_policy {{\n max_concurrent_invocations: 3 }} }}' for n in range(4)]
+    text = "\n".join(
+        [*jobs, 'job { id: "off" disabled: true noop {} triggering_policy { max_concurrent_invocations: 99 } }']
+    )
+    rules = ConfigRules(max_active_invocations=8)
+    assert [str(error) for error in validate(text, file="F", rules=rules).errors] == [
+        (
+            'F:6: job "j2" / triggering_policy: with this definition the jobs and triggers of the file may have 9 invocations at '
+            "a time, at most 8 are allowed: lower max_concurrent_invocations"
+        )
+    ]
+    assert validate(text, rules=ConfigRules(max_active_invocations=12)).errors == ()
+    default = "".join(f'job {{ id: "j{n}" noop {{}} }}' for n in range(9))
+    assert len(validate(default, rules=rules).errors) == 1
+    assert validate(default, rules=ConfigRules(max_active_invocations=9)).errors == ()
 
 
 def test_a_task_that_leaves_no_room_for_its_triggers_is_refused() -> None:

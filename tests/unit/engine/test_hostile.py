@@ -10,10 +10,11 @@ from emulator.memory.gitiles import MemoryGitiles
 from luci_scheduler.adapters import documents
 from luci_scheduler.config import task_rules
 from luci_scheduler.core.commit_event import CommitEvent
-from luci_scheduler.core.discards import TOO_MANY
+from luci_scheduler.core.discards import too_many
 from luci_scheduler.core.errors import ComeAgainError, PermanentError, TransientError
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.invocation import Status
+from luci_scheduler.core.job import MAX_PENDING
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.allocation import PENDING_READ
 from luci_scheduler.engine.commit import on_commit, on_commits
@@ -110,7 +111,7 @@ def _discarded(world: World, count: int) -> list[str]:
     """Return which of the triggers t0, t1... have been discarded as too many."""
     with world.uncounted():
         found = [world.store.trigger(JOB, f"t{number}") for number in range(count)]
-    return [marker.value.trigger.id for marker in found if marker and marker.value.discarded == TOO_MANY]
+    return [marker.value.trigger.id for marker in found if marker and marker.value.discarded == too_many(MAX_PENDING)]
 
 
 @pytest.mark.parametrize("count", [1000, 1100, 1200, 1500, 2700])

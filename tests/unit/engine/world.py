@@ -20,7 +20,7 @@ from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import SchedulerError
-from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.identifiers import JobId, project_of
 from luci_scheduler.core.instants import DAY, SECOND, Instant, parse_rfc3339
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.notification_token import verify_token
@@ -71,7 +71,9 @@ class CountingStore(MemoryStore):
                 if outermost:
                     depth.inside = False
             if outermost:
-                documents = len(answer) if isinstance(answer, list) and name != "watchers" else 1
+                documents = len(answer) if isinstance(answer, list) else 1
+                if name == "watchers":  # one document for each project
+                    documents = len({project_of(watcher.job_id) for watcher in answer})
                 if name in _READS_BY_NAME:
                     documents = len(args[0])
                 with self._counting:

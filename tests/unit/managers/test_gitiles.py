@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from emulator.memory.gitiles import MemoryGitiles
 from emulator.memory.queue import MemoryQueue
@@ -15,8 +16,11 @@ from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import MINUTE, SECOND, parse_rfc3339
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.job import TaskDefinition
+from luci_scheduler.core.pattern_budget import PatternBudget
+from luci_scheduler.core.ref_sets import ref_set
 from luci_scheduler.managers.controller import Answers, Controller
 from luci_scheduler.managers.environment import Environment, Polling
+from luci_scheduler.managers.gitiles import poll, repository
 from luci_scheduler.managers.gitiles.manager import GitilesManager
 from luci_scheduler.ports import Found, GitilesError, PollerRecord
 
@@ -540,6 +544,41 @@ class TestTags:
         assert polls.emitted == []
 
 
+def test_refs_that_cost_too_much_to_compare_end_the_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so, and learns nothing; what it may cost is counted, not timed."""
+    polls = Polls(["regexp:refs/heads/(a?){900}(a){900}x", MAIN])
+    polls.git.push(MAIN)
+    for number in range(20):
+        polls.git.push(f"refs/heads/b{number}{'b' * 50}")
+    monkeypatch.setattr(repository, "POLL_REF_UNITS", 1_000_000)
+    with pytest.raises(PermanentError, match=f"the patterns of 'refs' cost too much for the refs of {REPO}: simplify"):
+        polls.poll()
+    with pytest.raises(PermanentError, match="cost too much"):
+        polls.manager.idle(polls.fresh())
+    monkeypatch.setattr(repository, "POLL_REF_UNITS", 10_000_000)
+    with pytest.raises(PermanentError, match="1 unresolved refs"):
+        polls.poll()
+
+
+def test_entries_that_cost_too_much_to_look_up_end_the_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pattern is compared with each ref once more, to find out whether it fits any."""
+    refs = ["regexp:refs/heads/.+", *(f"regexp:refs/heads/x{number}.y" for number in range(5))]
+    polls = Polls(refs)
+    heads = [f"refs/heads/b{number}" for number in range(20)]
+    for ref in heads:
+        polls.git.push(ref)
+    listing, looking = PatternBudget(10**9), PatternBudget(10**9)
+    assert all(ref_set(tuple(refs)).covers(ref, listing) for ref in heads)
+    assert len(ref_set(tuple(refs)).missing(heads, looking)) == 5
+    assert listing.spent < looking.spent
+    monkeypatch.setattr(repository, "POLL_REF_UNITS", listing.spent)
+    with pytest.raises(PermanentError, match="the patterns of 'refs' cost too much"):
+        polls.poll()
+    monkeypatch.setattr(repository, "POLL_REF_UNITS", looking.spent)
+    with pytest.raises(PermanentError, match="5 unresolved refs"):
+        polls.poll()
+
+
 class TestPathFilters:
     """Commits that touch nothing of interest are passed over."""
 
@@ -548,6 +587,24 @@ class TestPathFilters:
     def polls(self, era: Era = Era.V2) -> Polls:
         """Return a job that cares for C files."""
         return Polls([MAIN], Polling(era=era), path_regexps=[r".+\.c"], path_regexps_exclude=["third_party/.+"])
+
+    def test_a_commit_that_costs_too_much_is_passed_over(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each commit has a budget of its own; the log of the poll and an event tell of the one that exceeds it."""
+        monkeypatch.setattr(poll, "PATH_UNITS", 500_000)
+        polls = Polls([MAIN], path_regexps=["(a?){900}(a){900}x", r".+\.c"])
+        polls.git.push(MAIN, diff=self.CODE)
+        polls.poll()
+        (large,) = polls.git.push(MAIN, diff=[("", "b" * 100)] * 3)
+        (code,) = polls.git.push(MAIN, diff=self.CODE)
+        with capture_logs() as logs:
+            lines = polls.poll()
+        assert polls.emitted == [code]
+        assert (
+            f'skipping commit "{large}" on "{MAIN}" because the path filters cost too much for it: simplify them'
+            in lines
+        )
+        told = [line for line in logs if line["event"] == "patterns_too_costly"]
+        assert [(line["project"], line["ref"], line["revision"]) for line in told] == [("proj", MAIN, large)]
 
     def test_commits_are_passed_over(self) -> None:
         """Differences are asked for; each commit that is passed over is told, and the ref advances."""

@@ -8,7 +8,7 @@ from luci_scheduler.core.invocation import Status, Timer
 from luci_scheduler.managers.controller import Controller
 from luci_scheduler.managers.environment import Environment
 from luci_scheduler.managers.gitiles.poll import Poll
-from luci_scheduler.managers.gitiles.repository import Known, Watched, current_refs, known_refs, watched
+from luci_scheduler.managers.gitiles.repository import Known, Watched, current_refs, known_refs, missing_refs, watched
 from luci_scheduler.ports import GitilesError, PutPoller
 
 __all__ = ["GitilesManager"]
@@ -38,7 +38,7 @@ class GitilesManager:
             current = current_refs(controller, self._gitiles, what)
         except GitilesError as error:
             raise TransientError(f"the refs of {what.repo} could not be listed: {error}") from error
-        return not before.backlog and current == before.known and not what.refs.missing(current)
+        return not before.backlog and current == before.known and not missing_refs(what, current)
 
     def launch(self, controller: Controller) -> None:
         """Poll: emit a trigger for each new commit, and remember the heads of the refs."""
@@ -75,7 +75,7 @@ class GitilesManager:
                 raise PermanentError(f"the refs of {what.repo} could not be listed: {error}") from error
             raise
         controller.log(f"Fetched refs: {len(known.record.known)} from datastore, {len(current)} from gitiles")
-        if missing := what.refs.missing(current):
+        if missing := missing_refs(what, current):
             controller.log(_hint(what, missing, current))
             controller.log(f"Error fetching state of the world: {len(missing)} unresolved refs")
             raise PermanentError(f"{len(missing)} unresolved refs of {what.repo}")

@@ -10,7 +10,9 @@ from luci_scheduler.core.commit_event import gitiles_trigger
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.go_text import quote
+from luci_scheduler.core.identifiers import project_of
 from luci_scheduler.core.instants import MINUTE
+from luci_scheduler.core.pattern_budget import PATH_UNITS, PatternBudget, PatternCostError
 from luci_scheduler.core.ref_sets import RefSet, ref_set
 from luci_scheduler.core.regexps import BadRegexpError
 from luci_scheduler.managers.controller import Controller
@@ -169,12 +171,26 @@ class Poll:
                     f"NOTE: emitting trigger {quote(commit.id)} on tip of {quote(ref)} even though didn't match path "
                     f"filters because {reason}"
                 )
-            elif not self._what.paths.interesting(commit.diff):
-                self._controller.log(
-                    f"skipping commit {quote(commit.id)} on {quote(ref)} because didn't match path filters"
-                )
+            elif refusal := self._path_refusal(ref, commit):
+                self._controller.log(f"skipping commit {quote(commit.id)} on {quote(ref)} because {refusal}")
                 continue
             self._emit(ref, commit)
+
+    def _path_refusal(self, ref: str, commit: Commit) -> str:
+        """Return why a commit does not pass the path filter; empty if it does."""
+        try:
+            is_interesting = self._what.paths.interesting(commit.diff, PatternBudget(PATH_UNITS))
+        except PatternCostError:
+            _logger.warning(
+                "patterns_too_costly",
+                project=project_of(self._controller.invocation.job_id),
+                repo=self._what.repo,
+                ref=ref,
+                revision=commit.id,
+                jobs=1,
+            )
+            return "the path filters cost too much for it: simplify them"
+        return "" if is_interesting else "didn't match path filters"
 
     def _unfiltered_because(self, new: NewCommits) -> str:
         """Return why a ref's tip that nothing was emitted before is not held against the path filter: the rule of 2021."""

@@ -10,13 +10,14 @@ from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.instants import MINUTE
 from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.core.path_filter import PathFilter, path_filter
+from luci_scheduler.core.pattern_budget import POLL_REF_UNITS, PatternBudget, PatternCostError
 from luci_scheduler.core.ref_sets import RefSet, ref_set
 from luci_scheduler.core.regexps import BadRegexpError
 from luci_scheduler.core.repo_url import BadRepoUrlError, RepoUrl, parse_repo_url
 from luci_scheduler.managers.controller import Controller
 from luci_scheduler.ports import Found, Gitiles, GitilesError, PollerRecord, Pollers, Version
 
-__all__ = ["Known", "Watched", "current_refs", "known_refs", "watched"]
+__all__ = ["Known", "Watched", "current_refs", "known_refs", "missing_refs", "watched"]
 
 _RESOLVE_LIMIT = MINUTE
 """For all listings of a poll together (the original's)."""
@@ -80,11 +81,32 @@ def current_refs(controller: Controller, gitiles: Gitiles, what: Watched) -> Map
 
     Raises:
         GitilesError: a listing failed.
+        PermanentError: to compare the refs with the patterns costs too much.
     """
     begun, found = controller.clock.now(), {}
+    budget = PatternBudget(POLL_REF_UNITS)
     for prefix in what.refs.prefixes:
         if controller.clock.now() - begun > _RESOLVE_LIMIT:
             raise GitilesError("DEADLINE_EXCEEDED", "the refs could not be listed within a minute", transient=True)
         listed: Mapping[str, str] = controller.ask(f"refs {prefix}", partial(gitiles.refs, what.url, prefix))
-        found.update({ref: revision for ref, revision in listed.items() if ref in what.refs})
+        try:
+            found.update({ref: revision for ref, revision in listed.items() if what.refs.covers(ref, budget)})
+        except PatternCostError as error:
+            raise _too_costly(what) from error
     return found
+
+
+def missing_refs(what: Watched, current: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the entries that no ref fits.
+
+    Raises:
+        PermanentError: to compare the refs with the patterns costs too much.
+    """
+    try:
+        return what.refs.missing(current, PatternBudget(POLL_REF_UNITS))
+    except PatternCostError as error:
+        raise _too_costly(what) from error
+
+
+def _too_costly(what: Watched) -> PermanentError:
+    return PermanentError(f"the patterns of 'refs' cost too much for the refs of {what.repo}: simplify them")

@@ -1,0 +1,127 @@
+"""The filters of all who watch a repository, for one commit: the patterns of each project have a budget of their own.
+
+A project whose patterns cost more than the budget gets no triggers for the commit. Other projects neither pay nor wait for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from luci_scheduler.core.identifiers import project_of
+from luci_scheduler.core.path_filter import path_filter
+from luci_scheduler.core.pattern_budget import (
+    PATH_UNITS,
+    QUICK_UNITS,
+    REF_UNITS,
+    PatternBudget,
+    PatternCostError,
+)
+from luci_scheduler.core.ref_sets import ref_set
+from luci_scheduler.core.regexps import BadRegexpError
+from luci_scheduler.core.watcher import Watcher
+
+__all__ = ["CommitFilters", "has_path_filter"]
+
+Diff = Sequence[tuple[str, str]]
+
+
+class CommitFilters:
+    """Decides which watchers one commit passes, project by project; notes the projects that it could not decide on."""
+
+    def __init__(self) -> None:
+        self.too_costly: dict[str, tuple[Watcher, ...]] = {}
+        """Project → its watchers that were not decided on, because its patterns cost too much."""
+        self.bad: dict[Watcher, str] = {}
+        """Watcher with a pattern that is not valid → why. The reader of configs lets none in, an older one might have."""
+        self._decisions: dict[tuple[str, str], _Decisions] = {}
+
+    def by_ref(self, watchers: Sequence[Watcher], ref: str) -> list[Watcher]:
+        """Return the watchers that watch a ref."""
+
+        def watches(watcher: Watcher, budget: PatternBudget) -> bool:
+            return ref_set(watcher.refs, budget).covers(ref, budget)
+
+        passed: list[Watcher] = []
+        for project, own in _by_project(watchers).items():
+            try:
+                passed += self._passed(own, watches, self._of(project, f"refs {ref}", REF_UNITS))
+            except PatternCostError:
+                self.too_costly[project] = tuple(own)
+        return passed
+
+    def by_paths(self, watchers: Sequence[Watcher], diff: Diff) -> Iterator[list[Watcher]]:
+        """Yield the watchers whose path filter the commit passes: at first those of all quick projects, then those of each other one.
+
+        The caller serves each part before it asks for the next one, so that no project waits for another one's patterns.
+        """
+        quick, slow = self.quick_by_paths(watchers, diff)
+        yield quick
+        for project, own in slow.items():
+            try:
+                yield self._passed(own, _path_rule(diff), self._of(project, "paths", PATH_UNITS))
+            except PatternCostError:
+                self.too_costly[project] = tuple(own)
+
+    def quick_by_paths(
+        self, watchers: Sequence[Watcher], diff: Diff
+    ) -> tuple[list[Watcher], Mapping[str, list[Watcher]]]:
+        """Return the watchers whose path filter the commit passes, and by project those for which this takes longer to find out."""
+        quick: list[Watcher] = []
+        slow: dict[str, list[Watcher]] = {}
+        for project, own in _by_project(watchers).items():
+            try:
+                quick += self._passed(own, _path_rule(diff), self._of(project, "quick", QUICK_UNITS))
+            except PatternCostError:
+                slow[project] = own
+        return quick, slow
+
+    def _of(self, project: str, stage: str, units: int) -> _Decisions:
+        return self._decisions.setdefault((project, stage), _Decisions(PatternBudget(units)))
+
+    def _passed(self, own: Iterable[Watcher], rule: _Rule, decisions: _Decisions) -> list[Watcher]:
+        return [watcher for watcher in own if self._passes(watcher, rule, decisions)]
+
+    def _passes(self, watcher: Watcher, rule: _Rule, decisions: _Decisions) -> bool:
+        # The triggers of a project often share their filters, and each target of a trigger has the same ones.
+        known, patterns = decisions.known, (watcher.refs, watcher.path_regexps, watcher.path_regexps_exclude)
+        if patterns not in known:
+            try:
+                known[patterns] = rule(watcher, decisions.budget)
+            except BadRegexpError as error:
+                self.bad[watcher] = str(error)
+                known[patterns] = False
+        return known[patterns]
+
+
+_Rule = Callable[[Watcher, PatternBudget], bool]
+
+
+@dataclass(slots=True)
+class _Decisions:
+    """The decisions for one project, and its budget."""
+
+    budget: PatternBudget
+    known: dict[tuple[tuple[str, ...], ...], bool] = field(default_factory=dict)
+
+
+def _path_rule(diff: Diff) -> _Rule:
+    def is_interesting(watcher: Watcher, budget: PatternBudget) -> bool:
+        if not has_path_filter(watcher):
+            return True
+        paths = path_filter(watcher.path_regexps, watcher.path_regexps_exclude, budget)
+        return paths.interesting(diff, budget)
+
+    return is_interesting
+
+
+def has_path_filter(watcher: Watcher) -> bool:
+    """Whether a watcher filters by path; patterns of excluded paths count only beside patterns of included ones."""
+    return bool(watcher.path_regexps)
+
+
+def _by_project(watchers: Iterable[Watcher]) -> Mapping[str, list[Watcher]]:
+    found: dict[str, list[Watcher]] = {}
+    for watcher in watchers:
+        found.setdefault(project_of(watcher.job_id), []).append(watcher)
+    return found

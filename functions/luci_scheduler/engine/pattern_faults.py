@@ -1,0 +1,60 @@
+"""Records the projects that a commit could not be filtered for: their patterns cost too much or are not valid."""
+
+from __future__ import annotations
+
+from luci_scheduler.core.commit_event import CommitEvent, gitiles_trigger
+from luci_scheduler.core.commit_filters import CommitFilters
+from luci_scheduler.core.discards import TOO_COSTLY
+from luci_scheduler.core.errors import StoreConflictError
+from luci_scheduler.core.instants import Instant
+from luci_scheduler.engine.runtime import Runtime, logger
+from luci_scheduler.ports import CreateTrigger, TriggerRecord, Watcher
+
+__all__ = ["record_pattern_faults"]
+
+_MAX_DISCARDED = 100
+"""Jobs of one project that get a discarded trigger: each costs one write, and a project may have thousands of jobs."""
+
+
+def record_pattern_faults(
+    runtime: Runtime, event: CommitEvent, filters: CommitFilters, published: Instant, key: str
+) -> None:
+    """Log each project that is skipped for a commit, and give its jobs (the first 100) a discarded trigger; safe to repeat.
+
+    Markers that exist already are left as they are.
+
+    Raises:
+        TransientError: the store failed; deliver again.
+    """
+    for watcher, reason in filters.bad.items():
+        logger.error("bad_watcher", job_id=watcher.job_id, trigger_job_id=watcher.trigger_job_id, reason=reason)
+    for project, watchers in filters.too_costly.items():
+        by_job = {watcher.job_id: watcher for watcher in watchers if not watcher.paused}
+        logger.warning(
+            "patterns_too_costly",
+            project=project,
+            repo=event.repo,
+            ref=event.ref,
+            revision=event.revision,
+            jobs=len(by_job),
+        )
+        for job_id in sorted(by_job)[:_MAX_DISCARDED]:
+            _discard(runtime, event, by_job[job_id], published, key)
+
+
+def _discard(runtime: Runtime, event: CommitEvent, watcher: Watcher, published: Instant, key: str) -> None:
+    now = runtime.clock.now()
+    record = TriggerRecord(
+        watcher.job_id,
+        gitiles_trigger(watcher.repo, event.ref, event.revision, published),
+        discarded=TOO_COSTLY,
+        resolved=now,
+        expires=runtime.limits.expiry(now),
+        deliveries=(key,),
+        refused=True,  # simpler patterns, or a poll, may let the same commit through
+    )
+    try:
+        runtime.store.commit([CreateTrigger(record)])
+    except StoreConflictError:
+        return
+    logger.warning("trigger_discarded", job_id=record.job_id, trigger_id=record.trigger.id, reason=TOO_COSTLY)

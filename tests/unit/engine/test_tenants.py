@@ -1,0 +1,202 @@
+"""One project never harms another: hostile patterns, watchers that fill a document, and limits of a project."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from emulator.memory.gitiles import MemoryGitiles
+from luci_scheduler.config.sync import ConfigFile, sync_project
+from luci_scheduler.core import commit_filters
+from luci_scheduler.core.commit_event import CommitEvent
+from luci_scheduler.core.discards import TOO_COSTLY
+from luci_scheduler.core.errors import PermanentError, TransientError
+from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.pattern_budget import PATH_UNITS, QUICK_UNITS
+from luci_scheduler.engine import commit as commit_module
+from luci_scheduler.engine import pattern_faults
+from luci_scheduler.engine.commit import on_commit
+from luci_scheduler.engine.jobs import pause_job
+from luci_scheduler.ports import LAYOUT, Found, ProjectRecord, PutProject
+from tests.unit.core.test_commit_filters import FILES, GROUPS, LARGE
+from tests.unit.engine.world import JOB, REPO, World, config
+
+MAIN = "refs/heads/main"
+
+
+def hostile(*lines: str, jobs: int = 1) -> str:
+    """Return a config with a trigger of these lines for some jobs."""
+    targets = " ".join(f'triggers: "j{n}"' for n in range(jobs))
+    definitions = " ".join(f'job {{ id: "j{n}" noop {{}} }}' for n in range(jobs))
+    return f'trigger {{ id: "p" schedule: "triggered" gitiles {{ repo: "{REPO}" {" ".join(lines)} }} {targets} }}\n{definitions}'
+
+
+def sync(world: World, project: str, text: str) -> ProjectRecord:
+    """Sync a project's config and return its record."""
+    sync_project(world.runtime, ConfigFile(project, text, "r1"), "s")
+    world.store.counts.clear()
+    found: Found[ProjectRecord] | None = world.store.project(project)
+    assert found is not None
+    world.store.counts.clear()
+    return found.value
+
+
+def deliver(world: World, revision: str, ref: str = MAIN) -> None:
+    on_commit(world.runtime, CommitEvent(REPO, ref, revision), world.clock.now(), "commit-m1")
+
+
+def small_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let smaller limits stand in for the real ones, which take seconds to reach."""
+    monkeypatch.setattr(commit_filters, "QUICK_UNITS", QUICK_UNITS // 100)
+    monkeypatch.setattr(commit_filters, "PATH_UNITS", PATH_UNITS // 1000)
+
+
+def test_many_groups_delay_nobody() -> None:
+    """Nine patterns of 1,990 characters with 796 groups each: the other project's commit of three files starts at once."""
+    git = MemoryGitiles()
+    world = World(config(), git)
+    lines = " ".join(f'path_regexps: "{pattern}"' for pattern in GROUPS)
+    assert sync(world, "evil", hostile(f'refs: "{MAIN}"', lines)).revision == "r1"
+    (commit,) = git.push(MAIN, diff=FILES)
+    deliver(world, commit)
+    assert len(world.invocations()) == 1
+    assert len(world.invocations(JobId("evil/j0"))) == 1
+
+
+def test_costly_paths_leave_out_their_project_visibly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other project has its build; each job of the costly one has a discarded trigger, and the log tells."""
+    small_budgets(monkeypatch)
+    git = MemoryGitiles()
+    world = World(config(), git)
+    sync(world, "evil", hostile(f'refs: "{MAIN}"', f'path_regexps: "{LARGE}c"', jobs=3))
+    (commit,) = git.push(MAIN, diff=[("", "b" * 100)] * 10)
+    with capture_logs() as logs:
+        deliver(world, commit)
+    assert len(world.invocations()) == 1
+    for name in ("j0", "j1", "j2"):
+        marker = world.store.trigger(JobId(f"evil/{name}"), f"{REPO}/+/{MAIN}@{commit}")
+        assert marker is not None
+        assert (marker.value.discarded, marker.value.refused) == (TOO_COSTLY, True)
+        assert world.invocations(JobId(f"evil/{name}")) == []
+    (told,) = [line for line in logs if line["event"] == "patterns_too_costly"]
+    assert (told["project"], told["jobs"], told["revision"], told["log_level"]) == ("evil", 3, commit, "warning")
+
+
+def test_costly_refs_leave_out_their_project_visibly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every event of the repository pays for them, also one that only the costly project may watch. Only so many jobs are written to."""
+    monkeypatch.setattr(pattern_faults, "_MAX_DISCARDED", 2)
+    world = World(config(), MemoryGitiles())
+    sync(world, "evil", hostile(f'refs: "regexp:refs/heads/{LARGE}{LARGE}{LARGE}{LARGE}x"', jobs=3))
+    pause_job(world.runtime, JobId("evil/p"), "user:a@b.c", "why", "k")
+    ref = "refs/heads/" + "b" * 3000
+    deliver(world, "a" * 40, ref)
+    assert world.store.trigger(JobId("evil/j0"), f"{REPO}/+/{ref}@{'a' * 40}") is None  # its trigger is paused
+    world.tick()
+    sync(world, "bad", hostile(f'refs: "regexp:refs/heads/{LARGE}{LARGE}{LARGE}{LARGE}x"', jobs=3))
+    with capture_logs() as logs:
+        deliver(world, "a" * 40, ref)
+    markers = [world.store.trigger(JobId(f"bad/j{n}"), f"{REPO}/+/{ref}@{'a' * 40}") for n in range(3)]
+    assert [marker.value.discarded if marker else "" for marker in markers] == [TOO_COSTLY, TOO_COSTLY, ""]
+    assert "commit_unwatched" not in [line["event"] for line in logs]
+
+
+@pytest.mark.parametrize("error", [PermanentError("never"), TransientError("later")])
+def test_the_failure_of_a_quick_project_does_not_keep_a_slow_one(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Not even one that is hopeless, behind which nothing is delivered again."""
+    monkeypatch.setattr(commit_filters, "QUICK_UNITS", QUICK_UNITS // 100)
+    git = MemoryGitiles()
+    world = World(config(), git)
+    sync(world, "slow", hostile(f'refs: "{MAIN}"', f'path_regexps: "{LARGE}c"', 'path_regexps: "b+"'))
+    (commit,) = git.push(MAIN, diff=[("", "b" * 100)] * 10)
+    bring = commit_module.bring
+
+    def failing(runtime: Any, batches: Any, *args: Any) -> bool:
+        if JOB in batches:
+            raise error
+        return bring(runtime, batches, *args)
+
+    monkeypatch.setattr(commit_module, "bring", failing)
+    with pytest.raises(type(error)):
+        deliver(world, commit)
+    assert len(world.invocations(JobId("slow/j0"))) == 1
+
+
+def test_who_watches_costs_one_read_for_each_project() -> None:
+    """One for one project, as ever."""
+    world = World()
+    world.commit("a")
+    assert world.counted() == "2R/5W/3c"
+    for number, project in enumerate(("a", "b", "c"), 2):
+        sync(world, project, hostile('refs: "refs/heads/other"'))
+        world.commit("bcd"[number - 2], f"m{number}")
+        cost = world.counted()
+        assert cost.startswith(f"{number + 2}R/"), cost
+
+
+def test_a_project_that_fills_its_document_fills_nobody_else_s() -> None:
+    """Its own config is refused with its own name; another one's goes in force, and its commits run."""
+    world = World(config())
+    triggers = "\n".join(
+        hostile('refs: "refs/heads/x"', f'path_regexps: "{n}{"y" * 1950}"').split("\n")[0].replace('"p"', f'"p{n}"')
+        for n in range(510)
+    )
+    record = sync(world, "evil", f'{triggers}\njob {{ id: "j0" noop {{}} }}')
+    assert record.revision == ""
+    (problem,) = record.problems
+    assert f"the watchers that project evil has of {REPO} would take " in problem
+    assert "use fewer or shorter refs, patterns and targets" in problem
+    nearly = "\n".join(triggers.split("\n")[:480])
+    assert sync(world, "evil", f'{nearly}\njob {{ id: "j0" noop {{}} }}').problems == ()
+    lines = " ".join(f'refs: "refs/heads/release-{n}-{"z" * 60}"' for n in range(900))
+    world.sync(config(("job", "other")).replace('refs: "refs/heads/main"', f'refs: "refs/heads/main" {lines}'))
+    found = world.store.project("proj")
+    assert found is not None
+    assert (found.value.problems, found.value.revision) == ((), "rev2")
+    world.commit("a")
+    assert len(world.invocations()) == 1
+
+
+def test_watchers_of_an_older_layout_are_moved_by_the_next_sync() -> None:
+    """Although the config did not change; once."""
+    world = World()
+    found = world.store.project("proj")
+    assert found is not None
+    assert found.value.layout == LAYOUT
+    world.store.commit([PutProject(replace(found.value, layout=0), found.version)])
+    world.counted()
+    for cost in ("3R/2W/1c", "1R/0W/0c"):
+        sync_project(world.runtime, ConfigFile("proj", config(), "rev1"), "s")
+        assert world.counted() == cost
+    moved = world.store.project("proj")
+    assert moved is not None
+    assert moved.value.layout == LAYOUT
+
+
+def test_a_project_keeps_its_share_of_pending_triggers() -> None:
+    """The oldest above it are discarded when the next triage comes, with the number."""
+    world = World()
+    text = config()
+    app = replace(world.app, settings=replace(world.app.settings, project_pending_triggers=9))
+
+    class Source:
+        def configs(self, in_force: Any) -> list[ConfigFile]:
+            in_force("proj")
+            return [ConfigFile("proj", text + "# changed", "rev2")]
+
+    replace(app, config_sources=[Source()]).sync("k")
+    job = world.store.job(JOB)
+    assert job is not None
+    assert job.value.definition.max_pending == 4  # half of nine, rounded down to a power of two
+    for n, digit in enumerate("0123456"):
+        world.commit(digit, f"m{n}")
+    world.finish()
+    world.notify("n1")
+    world.tick(1)
+    newest, _ = world.invocations()
+    assert [trigger.title for trigger in newest.incoming_triggers] == [digit * 40 for digit in "3456"]
+    marker = world.store.trigger(JOB, f"{REPO}/+/{MAIN}@{'1' * 40}")
+    assert marker is not None
+    assert marker.value.discarded == "more than 4 triggers were pending"
