@@ -145,8 +145,8 @@ BAD_COMMITS = {
     "no https": _commit(repo="http://evil.example.com/x"),
     "unknown field": _commit(extra=1),
     "deep": b"[" * 100_000,
-    "large": b'"' + b"x" * 70_000 + b'"',
-    "too large": TOO_LARGE,
+    "large": _commit().ljust(70_000),  # good but for the white space behind it
+    "too large": _commit().ljust(len(TOO_LARGE)),
 }
 
 
@@ -260,8 +260,8 @@ BAD_TASKS = {
     "nothing": ("timer", b"{}"),
     "bad job": ("triage", b'{"job": "x"}'),
     "bad numbers": ("launch", b'{"job": "a/b", "invocation": "x", "attempts": "y", "created": 1}'),
-    "bad trigger": ("trigger", b'{"job": "a/b", "trigger": 7}'),
-    "oversized": ("timer", b'{"job": "' + b"x" * (1 << 20) + b'"}'),
+    "bad triggers": ("trigger", b'{"job": "a/b", "triggers": [7]}'),
+    "oversized": ("sweep", b"{}".ljust((1 << 20) + 1)),  # good but for the white space behind it
     "unknown kind": ("dance", b"{}"),
 }
 

@@ -63,7 +63,7 @@ def test_listed_replayed_and_gone(project: str, capsys: pytest.CaptureFixture[st
     assert seen == ["gitiles-commit", "gitiles-commit"]
     assert sorted(_pull(project, "gitiles-commit")) == [(b"1", {"k": "v"}), (b"2", {"k": "v"})]
     assert _pull(project, "gitiles-commit-dead-letter") == []
-    assert main(["dead-letters", "list", "--cloud-project", f"{project}-none"], {}) in (0, 3)
+    assert main(["dead-letters", "list", "--cloud-project", f"{project}-none"], {}) == 0
 
 
 @pytest.mark.filterwarnings("ignore:The return_immediately flag is deprecated:DeprecationWarning")

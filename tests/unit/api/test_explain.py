@@ -1,6 +1,7 @@
 """Why a commit did or did not run: each reason is brought about, and its sentence found."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +32,13 @@ THREE = "triggering_policy { max_concurrent_invocations: 3 max_batch_size: 1 }"
 def _explain(world: World, revision: str = "a", ref: str = MAIN, **more: Any) -> Explanation:
     (answer,) = list(explain_commit(context(world, READER), REPO, revision * (40 // len(revision)), ref, **more))
     return answer
+
+
+def _answers(world: World, revision: str, jobs: Sequence[JobId]) -> list[Explanation]:
+    """Return what is said of a commit on the main branch: one answer for each of the jobs."""
+    answers = list(explain_commit(context(world, READER), REPO, revision, MAIN))
+    assert sorted(answer.job_id for answer in answers) == sorted(jobs)
+    return answers
 
 
 def _run(world: World) -> None:
@@ -192,19 +200,20 @@ def test_its_paths_are_of_no_interest() -> None:
     filters = 'refs: "refs/heads/main" path_regexps: "src/.*"'
     world = world_for(config(("job", "b")).replace('refs: "refs/heads/main"', filters), gitiles)
     gitiles.calls.clear()
-    for answer in explain_commit(context(world, READER), REPO, boring, MAIN):
+    jobs = (JOB, JobId("proj/b"))
+    for answer in _answers(world, boring, jobs):
         _expect(answer, Reason.PATH_FILTERED, "No file that it changed passes")
     assert len(gitiles.calls) == 1
-    for answer in explain_commit(context(world, READER), REPO, interesting, MAIN):
+    for answer in _answers(world, interesting, jobs):
         _expect(answer, Reason.NEVER_ARRIVED)
-    for answer in explain_commit(context(world, READER), REPO, "e" * 40, MAIN):
+    for answer in _answers(world, "e" * 40, jobs):
         _expect(answer, Reason.NOT_SERVED, "does not serve the commit", "NOT_FOUND")
 
     def busy(_: str) -> None:
         raise GitilesError("UNAVAILABLE", "busy", transient=True)
 
     gitiles.before_call = busy
-    for answer in explain_commit(context(world, READER), REPO, boring, MAIN):
+    for answer in _answers(world, boring, jobs):
         _expect(answer, Reason.NEVER_ARRIVED, "could not be asked why just now: UNAVAILABLE")
 
 

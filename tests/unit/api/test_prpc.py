@@ -152,8 +152,8 @@ def test_large_and_compressed_requests(client: Client) -> None:
     for body, headers in ((large, {}), (gzip.compress(large), {"Content_Encoding": "gzip"})):
         answer = _json(client, JOBS, body, **headers)
         assert (answer.status_code, answer.data) == (400, b"a request has at most 524288 bytes\n")
-    bomb = gzip.compress(b"0" * 50_000_000)
-    assert _json(client, JOBS, bomb, Content_Encoding="gzip").status_code == 400
+    bomb = gzip.compress(b"{}".ljust(50_000_000))
+    assert _json(client, JOBS, bomb, Content_Encoding="gzip").data == b"a request has at most 524288 bytes\n"
     assert _json(client, JOBS, gzip.compress(b"{}")[:-9], Content_Encoding="gzip").status_code == 400
     assert _json(client, JOBS, gzip.compress(b"{}"), Content_Encoding="gzip").status_code == 200
 

@@ -184,7 +184,7 @@ def test_a_commit_that_is_never_served_is_visibly_discarded(
         assert found is not None
         assert found.value.discarded.startswith("the repository's host does not serve the commit: NOT_FOUND: HTTP 404")
         assert found.value.resolved == world.clock.now()
-        assert found.value.expires is not None
+        assert found.value.expires == world.runtime.limits.expiry(found.value.resolved)
         assert not found.value.invocation_id
     assert world.invocations() == []
     logged = capsys.readouterr().out

@@ -1,0 +1,56 @@
+"""Redirects of a Buildbucket server: the request holds a token, so it goes to the configured server and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from emulator.memory.sources import ManualClock
+from luci_scheduler.adapters.buildbucket import BuildbucketClient
+from luci_scheduler.adapters.http import sessions
+from luci_scheduler.core.instants import SECOND, Instant
+from luci_scheduler.ports import BuildbucketError
+from tests.unit.adapters.answering import answering
+
+BODY = {"notify": {"userData": "the token"}}
+
+
+def _client(url: str) -> BuildbucketClient:
+    return BuildbucketClient(
+        lambda _: url, sessions(authenticated=False), ManualClock(Instant(100 * SECOND)), 5 * SECOND
+    )
+
+
+def _v1_put(client: BuildbucketClient) -> Any:
+    return client.v1("host", "PUT", "builds", BODY)
+
+
+def _v1_get(client: BuildbucketClient) -> Any:
+    return client.v1("host", "GET", "builds/1")
+
+
+def _v2(client: BuildbucketClient) -> Any:
+    return client.v2("host", "ScheduleBuild", BODY)
+
+
+@pytest.mark.parametrize("call", [_v1_put, _v1_get, _v2])
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_an_error_and_is_not_followed(status: int, call: Any) -> None:
+    """The second server, which would answer well, gets no request."""
+    with (
+        answering(200, {"X-Prpc-Grpc-Code": "0"}) as (elsewhere, strayed),
+        answering(status, {"Location": f"{elsewhere}/builds"}, b"moved") as (url, received),
+        pytest.raises(BuildbucketError),
+    ):
+        call(_client(url))
+    assert len(received) == 1
+    assert strayed == []
+
+
+@pytest.mark.parametrize("call", [_v1_put, _v1_get, _v2])
+def test_the_second_server_answers_well(call: Any) -> None:
+    """The control of the test above: asked directly, that server's answer is taken."""
+    with answering(200, {"X-Prpc-Grpc-Code": "0"}) as (url, received):
+        assert call(_client(url)) == {}
+    assert len(received) == 1

@@ -1,0 +1,274 @@
+"""The order of the outbox: a task is on the queue before the commit that records the thing which the task is for.
+
+The tests drive every path of the engine that records something due. An observer sees each task that is enqueued and each commit. For
+each commit it works out the tasks that the written documents rely on, and checks that the queue had them before. It does not ask for
+the task of a triage: that task comes behind its commit, because its name is used up by whatever comes first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from emulator.memory.gitiles import MemoryGitiles
+from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.invocation import Invocation
+from luci_scheduler.core.job import Job
+from luci_scheduler.engine.abort import abort_invocation
+from luci_scheduler.engine.jobs import pause_job, resume_job
+from luci_scheduler.ports import BuildbucketError, PutJob, Task, UpdateInvocation
+from tests.unit.engine.stub import NOOP, made, stub_world
+from tests.unit.engine.world import HOST, JOB, World, config
+
+WHO = "user:a@example.com"
+DOWN = BuildbucketError("UNAVAILABLE", "down", transient=True)
+INTERVAL = f'job {{ id: "job" schedule: "with 10m interval" {NOOP} }}'
+BUILD = f'buildbucket {{ server: "{HOST}" bucket: "ci" builder: "b" }}'
+TARGET = f'job {{ id: "target" {BUILD} }}'
+EMITTER = f'trigger {{ id: "job" schedule: "with 10m interval" {NOOP} triggers: "target" }} {TARGET}'
+POLLED = config().replace('schedule: "triggered" gitiles', 'schedule: "with 30s interval" gitiles')
+
+Wanted = tuple[str, dict[str, Any]]
+"""A kind of task, and the members of its payload that name the thing it is for."""
+
+
+class Observer:
+    """Sees tasks and commits of a world in their order."""
+
+    def __init__(self, world: World) -> None:
+        self.too_early: list[Wanted] = []
+        """Tasks that a commit relied on and that were not on the queue before it."""
+        self.in_order: Counter[str] = Counter()
+        """Kinds of tasks that were on the queue before the commit that relies on them."""
+        self._world = world
+        self._tasks: list[Task] = []
+        self._enqueue, self._commit = world.queue.enqueue, world.store.commit
+        world.queue.enqueue = self.enqueue  # type: ignore[method-assign]
+        world.store.commit = self.commit  # type: ignore[method-assign]
+
+    def enqueue(self, task: Task) -> None:
+        """Note a task."""
+        self._tasks.append(task)
+        self._enqueue(task)
+
+    def commit(self, writes: Any) -> Any:
+        """Judge a commit, and carry it out."""
+        wanted = [item for write in writes for item in self._relied_on(write)]
+        judged = [(self._is_on_the_queue(*item), item) for item in wanted]
+        versions = self._commit(writes)
+        for is_in_order, (kind, members) in judged:
+            if is_in_order:
+                self.in_order[kind] += 1
+            else:
+                self.too_early.append((kind, members))
+        return versions
+
+    def _is_on_the_queue(self, kind: str, members: dict[str, Any]) -> bool:
+        return any(task.kind == kind and members.items() <= task.payload.items() for task in self._tasks)
+
+    def _relied_on(self, write: Any) -> Iterator[Wanted]:
+        if isinstance(write, UpdateInvocation):
+            found = self._world.store.invocation(write.invocation.job_id, write.invocation.id)
+            assert found is not None
+            yield from _of_invocation(found.value, write.invocation)
+        elif isinstance(write, PutJob):
+            job = self._world.store.job(write.job.id)
+            yield from _of_job(job.value if job else None, write.job)
+
+
+def _of_invocation(before: Invocation, after: Invocation) -> Iterator[Wanted]:
+    about = {"job": after.job_id, "invocation": str(after.id)}
+    for timer_id in {timer.id for timer in after.pending_timers} - {timer.id for timer in before.pending_timers}:
+        yield "timer", {**about, "timer": timer_id}
+    if after.status.is_initial and before.claim_until is not None and after.claim_until is None:
+        yield "launch", {**about, "attempts": after.attempts}
+    if after.abort_requested_by and not before.abort_requested_by and not after.status.is_final:
+        yield "abort", about
+    if after.has_undispatched and after.outgoing_triggers != before.outgoing_triggers:
+        yield "dispatch", {**about, "mutation": after.mutations}
+
+
+def _of_job(before: Job | None, after: Job) -> Iterator[Wanted]:
+    nonce = after.cron.last_tick_nonce
+    if after.tick_at is not None and (before is None or before.cron.last_tick_nonce != nonce):
+        yield "cron", {"job": after.id, "nonce": str(nonce), "generation": after.cron.generation}
+
+
+def _launch() -> Observer:
+    world = World()
+    observer = Observer(world)
+    world.commit()
+    return observer
+
+
+def _refused_launch() -> Observer:
+    world = World()
+    world.buildbucket.faults = [DOWN] * 2
+    observer = Observer(world)
+    world.commit()
+    world.tick(10)
+    return observer
+
+
+def _status_check() -> Observer:
+    world = World()
+    world.commit()
+    observer = Observer(world)
+    world.tick(60)
+    return observer
+
+
+def _abort_during_a_launch() -> Observer:
+    world = World()
+    observer = Observer(world)
+    world.buildbucket.on_schedule = lambda: abort_invocation(world.runtime, JOB, world.invocations()[0].id, WHO, "k")
+    world.commit()
+    assert world.invocations()[0].status.is_final
+    return observer
+
+
+def _abort_during_an_outage() -> Observer:
+    world = World()
+    world.commit()
+    world.buildbucket.faults = [DOWN]
+    observer = Observer(world)
+    abort_invocation(world.runtime, JOB, world.invocations()[0].id, WHO, "k")
+    assert not world.invocations()[0].status.is_final
+    return observer
+
+
+def _end_with_a_successor(end: Callable[[World], None]) -> Observer:
+    world = World()
+    world.commit("a", "m1")
+    world.commit("b", "m2")
+    observer = Observer(world)
+    end(world)
+    return observer
+
+
+def _finish_and_notify(world: World) -> None:
+    world.finish()
+    world.notify("done")
+
+
+def _finish_and_check(world: World) -> None:
+    world.finish()
+    world.tick(60)
+
+
+def _abort(world: World) -> None:
+    abort_invocation(world.runtime, JOB, world.invocations()[0].id, WHO, "k")
+
+
+def _cron_tick() -> Observer:
+    world, _ = stub_world(f'job {{ id: "job" schedule: "0 * * * *" {BUILD} }}')
+    observer = Observer(world)
+    world.tick(3600)
+    return observer
+
+
+def _end_of_an_interval() -> Observer:
+    world, manager = stub_world(INTERVAL)
+    manager.is_idle = True
+    observer = Observer(world)
+    world.tick(600)
+    return observer
+
+
+def _end_of_an_interval_job() -> Observer:
+    world, _ = stub_world(INTERVAL)
+    observer = Observer(world)
+    world.tick(600)
+    assert len(world.invocations()) == 1
+    return observer
+
+
+def _config() -> Observer:
+    world, _ = stub_world("")
+    observer = Observer(world)
+    world.sync(INTERVAL)
+    return observer
+
+
+def _changed_schedule() -> Observer:
+    world, _ = stub_world(INTERVAL)
+    observer = Observer(world)
+    world.sync(INTERVAL.replace("10m", "5m"))
+    return observer
+
+
+def _resume() -> Observer:
+    world, _ = stub_world(INTERVAL)
+    pause_job(world.runtime, JOB, WHO, "", "k1")
+    observer = Observer(world)
+    resume_job(world.runtime, JOB, WHO, "", "k2")
+    return observer
+
+
+def _emission() -> Observer:
+    world, manager = stub_world(EMITTER)
+    manager.emits = [made("t1"), made("t2")]
+    observer = Observer(world)
+    world.tick(600)
+    world.tick()
+    assert len(world.invocations(JobId("proj/target"))) == 1
+    return observer
+
+
+def _poll() -> Observer:
+    git = MemoryGitiles()
+    git.push("refs/heads/main")
+    world = World(POLLED, git)
+    world.tick(31)
+    git.push("refs/heads/main")
+    observer = Observer(world)
+    world.tick(31)
+    world.tick()
+    assert len(world.invocations()) == 1
+    return observer
+
+
+PATHS: dict[str, tuple[Callable[[], Observer], set[str]]] = {
+    "a launch": (_launch, {"timer"}),
+    "a launch that is refused for now": (_refused_launch, {"launch"}),
+    "a status check": (_status_check, {"timer"}),
+    "an abort during a launch": (_abort_during_a_launch, {"abort"}),
+    "an abort during an outage": (_abort_during_an_outage, {"abort"}),
+    "a notification of the end": (lambda: _end_with_a_successor(_finish_and_notify), {"timer"}),
+    "a status check that finds the end": (lambda: _end_with_a_successor(_finish_and_check), {"timer"}),
+    "an abort of a running invocation": (lambda: _end_with_a_successor(_abort), {"timer"}),
+    "a cron tick": (_cron_tick, {"cron", "timer"}),
+    "a tick that finds nothing to do": (_end_of_an_interval, {"cron"}),
+    "the end of an invocation of a job with an interval": (_end_of_an_interval_job, {"cron"}),
+    "a config with a new schedule": (_config, {"cron"}),
+    "a config with a changed schedule": (_changed_schedule, {"cron"}),
+    "a resumption": (_resume, {"cron"}),
+    "an emission of triggers": (_emission, {"dispatch", "cron", "timer"}),
+    "a poll that finds a commit": (_poll, {"dispatch", "cron", "timer"}),
+}
+"""A path of the engine, and the kinds of tasks that its commits rely on."""
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_task_is_enqueued_before_the_commit_that_relies_on_it(path: str) -> None:
+    """A crash between the two steps leaves a task without a document, which does nothing, and never a document without a task."""
+    run, kinds = PATHS[path]
+    observer = run()
+    assert observer.too_early == []
+    assert kinds <= set(observer.in_order)
+
+
+def test_the_observer_sees_a_task_that_comes_too_late() -> None:
+    """The control of the test above: a queue that takes a timer behind its commit is reported."""
+    world = World()
+    late: list[Task] = []
+    observer = Observer(world)
+    enqueue = world.queue.enqueue
+    world.queue.enqueue = late.append  # type: ignore[method-assign]
+    world.commit()
+    for task in late:
+        enqueue(task)
+    assert [kind for kind, _ in observer.too_early] == ["timer"]

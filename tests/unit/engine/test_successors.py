@@ -1,0 +1,102 @@
+"""Successors: the delivery that ends an invocation launches what its slot was awaited for, without a task or a sweep."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from luci_scheduler.core.invocation import Status
+from luci_scheduler.engine.abort import abort_invocation
+from luci_scheduler.ports import BuildbucketError
+from tests.unit.engine.world import JOB, World
+
+WHO = "user:a@example.com"
+DOWN = BuildbucketError("UNAVAILABLE", "down", transient=True)
+REFUSED = BuildbucketError("PERMISSION_DENIED", "no", transient=False)
+
+
+def _running() -> World:
+    """Return a world in which one invocation runs and a second commit is pending."""
+    world = World()
+    world.commit("a", "m1")
+    world.commit("b", "m2")
+    return world
+
+
+def _notification() -> World:
+    world = _running()
+    world.finish()
+    world.notify("done")
+    return world
+
+
+def _status_check() -> World:
+    world = _running()
+    world.finish()
+    world.tick(60)
+    return world
+
+
+def _abort() -> World:
+    world = _running()
+    abort_invocation(world.runtime, JOB, world.invocations()[0].id, WHO, "k")
+    return world
+
+
+def _abort_task() -> World:
+    """The abort is postponed because Buildbucket is down; the task that the abort left behind ends the invocation."""
+    world = _running()
+    world.buildbucket.faults = [DOWN]
+    abort_invocation(world.runtime, JOB, world.invocations()[0].id, WHO, "k")
+    (task,) = (task for task in world.queue.tasks if task.kind == "abort")
+    world.queue.remove(task)
+    world.run_task(task)
+    return world
+
+
+def _during_a_launch(happen: Callable[[World], None]) -> World:
+    """The second commit comes while the first one's build is being asked for."""
+    world = World()
+    build = world.buildbucket._ScheduleBuild
+
+    def meanwhile(request: Any) -> Any:
+        world.buildbucket._ScheduleBuild = build  # type: ignore[method-assign]
+        world.commit("b", "m2")
+        happen(world)
+        return build(request)
+
+    world.buildbucket._ScheduleBuild = meanwhile  # type: ignore[method-assign]
+    world.commit("a", "m1")
+    return world
+
+
+def _refused_launch() -> World:
+    def refuse(_: World) -> None:
+        raise REFUSED
+
+    return _during_a_launch(refuse)
+
+
+def _abort_during_a_launch() -> World:
+    return _during_a_launch(lambda world: abort_invocation(world.runtime, JOB, world.invocations()[0].id, WHO, "k"))
+
+
+ENDS: dict[str, tuple[Callable[[], World], Status]] = {
+    "a notification": (_notification, Status.SUCCEEDED),
+    "a status check": (_status_check, Status.SUCCEEDED),
+    "an abort": (_abort, Status.ABORTED),
+    "the task of an abort": (_abort_task, Status.ABORTED),
+    "a launch that is refused": (_refused_launch, Status.FAILED),
+    "an abort during a launch": (_abort_during_a_launch, Status.ABORTED),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_the_delivery_that_ends_an_invocation_launches_its_successor(end: str) -> None:
+    """When the delivery is over the successor runs: neither the queue nor the sweep had a part in it."""
+    make, status = ENDS[end]
+    world = make()
+    newest, oldest = world.invocations()
+    assert oldest.status is status
+    assert newest.status is Status.RUNNING
+    assert newest.task_data["build_id"] in world.buildbucket.builds
