@@ -109,6 +109,11 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
         help="the cloud project (default: a name that a web page cannot guess, for the official emulators answer any page)",
     )
     parser.add_argument(
+        "--lenient-triggers",
+        action="store_true",
+        help="warn of unknown jobs in 'triggers' and leave them out, as SCHEDULER_LENIENT_TRIGGERS does",
+    )
+    parser.add_argument(
         "--protocol", choices=["v1", "v2"], default="v2", help="the Buildbucket API (default: %(default)s)"
     )
     parser.add_argument(

@@ -13,6 +13,7 @@ import pytest
 from emulator import cli
 from emulator.cli import main
 from emulator.errors import LocalCloudError
+from emulator.local_cloud import LocalCloud
 
 
 @pytest.mark.parametrize(
@@ -77,6 +78,18 @@ def test_a_folder_that_cannot_be_meant_is_told(
     assert said.format(at=tmp_path) in error
     assert error.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("switch", [[], ["--lenient-triggers"]])
+def test_up_takes_configs_with_unknown_triggers_when_told(
+    switch: Sequence[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The switch reaches the rules by which the functions, and the local cloud itself, read configs."""
+    started: list[LocalCloud] = []
+    monkeypatch.setattr("emulator.up.until_stopped", lambda cloud: started.append(cloud) or 0)
+    assert main(["up", "--store", "memory", "--folder", str(tmp_path), *switch]) == 0
+    (cloud,) = started
+    assert cloud.config_rules.lenient_triggers is bool(switch)
 
 
 def test_a_failure_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
