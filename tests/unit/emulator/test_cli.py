@@ -46,13 +46,36 @@ def test_the_commands_are_named_in_help(capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("--console-port", "70000"), ("--check-interval", "0"), ("--speed", "fast")]
+    ("option", "value"),
+    [
+        ("--console-port", "70000"),
+        ("--check-interval", "0"),
+        ("--speed", "fast"),
+        ("--project", "Bad Name"),
+        ("--project", "short"),
+        ("--host", "not a host"),
+        ("--host", "https://chromium.googlesource.com"),
+        ("--host", "chromium"),
+    ],
 )
-def test_bad_values(option: str, value: str) -> None:
+def test_bad_values(
+    option: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """They are refused before anything starts."""
+    monkeypatch.setattr("emulator.up.until_stopped", lambda _: 0)
     with pytest.raises(SystemExit) as raised:
         main(["up", option, value])
     assert raised.value.code == 2
+    assert f"argument {option}: " in capsys.readouterr().err
+
+
+def test_good_names_of_projects_and_hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The shortest project, and hosts of Gitiles and of this machine."""
+    clouds: list[LocalCloud] = []
+    monkeypatch.setattr("emulator.up.until_stopped", lambda cloud: clouds.append(cloud) or 0)
+    hosts = ["--host", "chromium.googlesource.com", "--host", "a-b.c"]
+    assert main(["up", "--store", "memory", "--folder", str(tmp_path), "--project", "abc-12", *hosts]) == 0
+    assert (clouds[0].project, list(clouds[0].hosts)) == ("abc-12", ["chromium.googlesource.com", "a-b.c"])
 
 
 @pytest.mark.parametrize(
