@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ from emulator.errors import LocalCloudError
 
 __all__ = ["main"]
 
+_PROJECT = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]")
+_HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
 _STATUSES = "exit status: 0 done, 1 failed (one line on standard error says why), 2 wrong usage"
 
 
@@ -105,8 +108,13 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--project",
-        default="",
+        type=_project,
         help="the cloud project (default: a name that a web page cannot guess, for the official emulators answer any page)",
+    )
+    parser.add_argument(
+        "--lenient-triggers",
+        action="store_true",
+        help="warn of unknown jobs in 'triggers' and leave them out, as SCHEDULER_LENIENT_TRIGGERS does",
     )
     parser.add_argument(
         "--protocol", choices=["v1", "v2"], default="v2", help="the Buildbucket API (default: %(default)s)"
@@ -125,10 +133,30 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
         help="how much faster than real time it runs; only with --store memory (default: %(default)s)",
     )
     parser.add_argument(
-        "--host", action="append", default=[], dest="hosts", metavar="HOST", help="one more Gitiles host to stand for"
+        "--host",
+        type=_host,
+        action="append",
+        default=[],
+        dest="hosts",
+        metavar="HOST",
+        help="one more Gitiles host to stand for",
     )
     for name in ("firestore", "pubsub", "cloud-tasks", "buildbucket", "gitiles"):
         parser.add_argument(f"--{name}-port", type=_port, default=0, metavar="PORT", help="default: a free port")
+
+
+def _project(text: str) -> str:
+    if not _PROJECT.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} names no cloud project: 6 to 30 lower-case letters, digits and hyphens, a letter first, no hyphen last"
+        )
+    return text
+
+
+def _host(text: str) -> str:
+    if not _HOST.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no host name, such as chromium.googlesource.com")
+    return text
 
 
 def _port(text: str) -> int:

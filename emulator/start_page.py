@@ -269,13 +269,14 @@ _TEMPLATE = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined
 <style>
 :root { color-scheme: light dark }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 56rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: .3rem .6rem .3rem 0; overflow-wrap: anywhere }
-form { display: inline-block; margin: .2rem .6rem .2rem 0 } button, select, input { font: inherit; padding: .3rem .8rem; max-width: 100% }
+table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: .3rem .6rem .3rem 0 } td:last-child { overflow-wrap: anywhere }
+form { display: inline-block; margin: .2rem .6rem .2rem 0 } form.commit { display: flex; flex-wrap: wrap; gap: .4rem .8rem; align-items: end; margin: 0 0 1rem }
+label { min-width: 0; max-width: 100% } button, select, input { font: inherit; padding: .3rem .8rem; max-width: 100%; box-sizing: border-box } label select, label input { display: block } button { white-space: nowrap }
 [role=status] { padding: .6rem 1rem; border-left: .3rem solid #1a73e8; overflow-wrap: anywhere }
 </style></head><body>
 <main><h1>Local cloud</h1>
 {% if done %}<p role="status">{{ done.text }}{% if done.link %} <a href="{{ done.link }}">See what it starts</a>{% endif %}</p>{% endif %}
-{% macro form(action) %}<form method="post" action="{{ action }}"><input type="hidden" name="token" value="{{ token }}">{{ caller() }}</form>{% endmacro %}
+{% macro form(action) %}<form class="{{ action[1:] }}" method="post" action="{{ action }}"><input type="hidden" name="token" value="{{ token }}">{{ caller() }}</form>{% endmacro %}
 <p><a href="{{ console }}/">Open the console</a></p>
 <h2>Commit</h2>
 {% macro file() %}<label>File <input name="file" value="{{ default_file }}"></label>{% endmacro %}

@@ -69,6 +69,7 @@ def _cloud(options: argparse.Namespace, folder: Path | None) -> LocalCloud:
         check_interval_seconds=options.check_interval,
         protocol=options.protocol,
         **({"project": options.project} if options.project else {}),
+        settings={"SCHEDULER_LENIENT_TRIGGERS": "true"} if options.lenient_triggers else {},
         console_port=options.console_port,
         store=options.store,
         speed=options.speed,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from emulator.start_page import StartPage
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.job import Job
@@ -464,6 +465,23 @@ def test_a_phone_shows_all_of_it(browser: Any, running: Sample) -> None:
         page.goto(path)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, name
     context.close()
+
+
+def test_a_phone_shows_all_of_the_start_page(browser: Any, running: Sample) -> None:
+    """Addresses of repositories are long, and a pattern of branches adds a second form."""
+    config = running.cloud.configs / "patterns" / "luci-scheduler.cfg"
+    config.parent.mkdir()
+    gitiles = f'gitiles {{ repo: "{REPO}" refs: "regexp:refs/heads/release-.*" }}'
+    trigger = f'trigger {{ id: "releases" schedule: "triggered" triggers: "job" {gitiles} }}'
+    config.write_text(f'{trigger} job {{ id: "job" noop {{}} }}', encoding="utf-8")
+    context = browser.new_context(viewport={"width": 360, "height": 780})
+    with StartPage(running.cloud) as start:
+        page = context.new_page()
+        page.goto(start.url)
+        assert page.locator("form", has=page.locator("select")).count() == 2
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    context.close()
+    config.unlink()
 
 
 def _status(running: Sample, job_id: JobId, invocation_id: Any) -> Status:

@@ -52,10 +52,10 @@ def waiting_sentence(work: Deferred) -> str:
     """Say since when and why a commit waits, and when it is tried next."""
     since, due = _shown(work.created), _shown(work.next_due)
     if not work.reason:
-        return f"It is on its way to the job since {since}, next try at {due}."
+        return f"It has been on its way to the job since {since}. Next try: {due}."
     return (
-        f"It waits for the repository to serve the commit since {since}, next try at {due}, until {_shown(work.expires)}; "
-        f"the last try found: {work.reason}."
+        f"It has waited since {since} for the repository to serve the commit. Next try: {due}. "
+        f"It is given up at {_shown(work.expires)}. The latest try found: {work.reason}."
     )
 
 

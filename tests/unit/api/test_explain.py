@@ -239,9 +239,9 @@ def test_the_host_never_served_it() -> None:
     event = CommitEvent(REPO, MAIN, "a" * 40)
     published = world.clock.now()
     on_commit(world.runtime, event, published, "k")
-    since = "since 2026-03-01T12:00:00Z, next try at 2026-03-01T12:00:10Z, until 2026-03-01T12:01:00Z"
+    since = "since 2026-03-01T12:00:00Z for the repository to serve the commit. Next try: 2026-03-01T12:00:10Z. It is given up at 2026-03-01T12:01:00Z."
     waits = _explain(world)
-    _expect(waits, Reason.WAITING_FOR_COMMIT, "waits for the repository to serve the commit", since, "NOT_FOUND")
+    _expect(waits, Reason.WAITING_FOR_COMMIT, "It has waited", since, "NOT_FOUND")
     assert (waits.ref, waits.since) == (MAIN, published)
     assert _explain(world, ref="").reason is Reason.WAITING_FOR_COMMIT
     world.tick(3600)
@@ -274,7 +274,7 @@ def test_the_trigger_is_on_its_way() -> None:
     world.commit()
     by_job = {item.job_id: item for item in explain_commit(context(world, READER), REPO, "a" * 40, MAIN)}
     _expect(by_job[JobId("proj/b")], Reason.INVOCATION)
-    _expect(by_job[JOB], Reason.WAITING_FOR_COMMIT, "on its way to the job since 2026-03-01T12:00:01Z")
+    _expect(by_job[JOB], Reason.WAITING_FOR_COMMIT, "has been on its way to the job since 2026-03-01T12:00:01Z")
 
 
 def test_the_ref_is_not_watched() -> None:

@@ -13,6 +13,7 @@ import pytest
 from emulator import cli
 from emulator.cli import main
 from emulator.errors import LocalCloudError
+from emulator.local_cloud import LocalCloud
 
 
 @pytest.mark.parametrize(
@@ -45,13 +46,36 @@ def test_the_commands_are_named_in_help(capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("--console-port", "70000"), ("--check-interval", "0"), ("--speed", "fast")]
+    ("option", "value"),
+    [
+        ("--console-port", "70000"),
+        ("--check-interval", "0"),
+        ("--speed", "fast"),
+        ("--project", "Bad Name"),
+        ("--project", "short"),
+        ("--host", "not a host"),
+        ("--host", "https://chromium.googlesource.com"),
+        ("--host", "chromium"),
+    ],
 )
-def test_bad_values(option: str, value: str) -> None:
+def test_bad_values(
+    option: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """They are refused before anything starts."""
+    monkeypatch.setattr("emulator.up.until_stopped", lambda _: 0)
     with pytest.raises(SystemExit) as raised:
         main(["up", option, value])
     assert raised.value.code == 2
+    assert f"argument {option}: " in capsys.readouterr().err
+
+
+def test_good_names_of_projects_and_hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The shortest project, and hosts of Gitiles and of this machine."""
+    clouds: list[LocalCloud] = []
+    monkeypatch.setattr("emulator.up.until_stopped", lambda cloud: clouds.append(cloud) or 0)
+    hosts = ["--host", "chromium.googlesource.com", "--host", "a-b.c"]
+    assert main(["up", "--store", "memory", "--folder", str(tmp_path), "--project", "abc-12", *hosts]) == 0
+    assert (clouds[0].project, list(clouds[0].hosts)) == ("abc-12", ["chromium.googlesource.com", "a-b.c"])
 
 
 @pytest.mark.parametrize(
@@ -77,6 +101,18 @@ def test_a_folder_that_cannot_be_meant_is_told(
     assert said.format(at=tmp_path) in error
     assert error.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("switch", [[], ["--lenient-triggers"]])
+def test_up_takes_configs_with_unknown_triggers_when_told(
+    switch: Sequence[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The switch reaches the rules by which the functions, and the local cloud itself, read configs."""
+    started: list[LocalCloud] = []
+    monkeypatch.setattr("emulator.up.until_stopped", lambda cloud: started.append(cloud) or 0)
+    assert main(["up", "--store", "memory", "--folder", str(tmp_path), *switch]) == 0
+    (cloud,) = started
+    assert cloud.config_rules.lenient_triggers is bool(switch)
 
 
 def test_a_failure_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
