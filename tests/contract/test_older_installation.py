@@ -35,7 +35,9 @@ from luci_scheduler.core.watcher import Watcher
 from luci_scheduler.engine.jobs import pause_job, resume_job
 from luci_scheduler.engine.tasks import TASK_KINDS, _step
 from luci_scheduler.ports import PutPaused, PutProject, Task
+from tests.unit.api.support import POLICY
 from tests.unit.engine.world import HOST, REPO, FakeBuildbucket, FakeFetch, World
+from tests.unit.web.support import Visitor
 
 OLDER: dict[str, Any] = json.loads((Path(__file__).parent / "older/shared-watchers.json").read_text(encoding="utf-8"))
 SHARED = "repositories/" + documents.document_id(REPO)
@@ -120,6 +122,7 @@ class _Upgraded(World):
                 token_secrets=("secret",),
                 buildbucket_servers=(BuildbucketServer(HOST, "cr-buildbucket@appspot.gserviceaccount.com", Era.V2),),
                 check_interval_seconds=60,
+                access=json.dumps(POLICY),
             ),
             store=store,
             queue=self.queue,
@@ -248,6 +251,22 @@ def test_a_token_of_a_build_that_older_functions_asked_for_is_believed(world: _U
     world.finish(build_id=build)
     world.notify("n1", build)
     assert [invocation.status for invocation in world.store.invocations(job, 9)] == [Status.RUNNING, Status.SUCCEEDED]
+
+
+def test_pages_show_what_older_functions_left(world: _Upgraded) -> None:
+    """Each job, each invocation in its state, and where the commits are; before anything of it is written anew."""
+    visitor = Visitor(world)
+    for job, invocations in world.all_invocations().items():
+        if not job.startswith("proj/"):
+            continue
+        assert visitor.page(f"/jobs/{job}").text
+        for invocation in invocations:
+            page = visitor.page(f"/jobs/{job}/{invocation.id}")
+            assert str(invocation.id) in page.text
+            for trigger in invocation.incoming_triggers:
+                if trigger.kind == "gitiles":
+                    query = f"/commits?repo={REPO}&revision={trigger.payload['revision']}"
+                    assert job.partition("/")[2] in visitor.page(query).text
 
 
 def _watchers(world: _Upgraded) -> list[Watcher]:
