@@ -70,6 +70,8 @@ class _Firestore(FirestoreStore):
         super().__init__(client)
         self.counts: Counter[str] = Counter()
         for path, document in _documents():
+            if "log" in document:
+                document["log"] = [{"n": n, "text": text} for n, text in enumerate(document["log"])]
             client.document(path).set(document)
 
     def remove(self, path: str) -> None:
