@@ -20,6 +20,7 @@ from google.cloud.firestore_v1.query import Query
 
 from luci_scheduler.adapters import firestore as adapter
 from tests.terraform.life import Life
+from tests.terraform.tool import REPOSITORY, ROOT
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -153,3 +154,11 @@ def test_what_expires_goes_by_itself(minimal: Life) -> None:
     assert expiring == {("invocations", "expire_at"), ("triggers", "expire_at")}
     made, _ = _indexes(minimal)
     assert not expiring & {(collection, name) for collection, _, name in made}
+
+
+def test_functions_wait_for_their_indexes() -> None:
+    """An upgrade may bring a query and its index; the functions learn the database's name once it has all indexes."""
+    module = REPOSITORY / ROOT / "modules/database/outputs.tf"
+    assert "depends_on = [google_firestore_field.indexed]" in module.read_text(encoding="utf-8")
+    functions = (REPOSITORY / ROOT / "functions.tf").read_text(encoding="utf-8")
+    assert re.search(r"SCHEDULER_DATABASE += module\.database\.name", functions)

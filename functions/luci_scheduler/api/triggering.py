@@ -73,8 +73,6 @@ def emit_triggers(context: Context, batches: Sequence[Batch], timestamp: int = 0
     created = _created(timestamp, context.runtime.clock.now())
     triggers: dict[JobId, list[Trigger]] = {}
     for number, batch in enumerate(batches):
-        if problem := _problem(batch.trigger):
-            raise invalid(f"bad trigger #{number} ({quote(batch.trigger.id)}) - {problem}")
         trigger = replace(
             batch.trigger,
             created=created,
@@ -83,6 +81,8 @@ def emit_triggers(context: Context, batches: Sequence[Batch], timestamp: int = 0
             job_id="",
             invocation_id=0,
         )
+        if problem := _problem(trigger):  # its size counts with what was added
+            raise invalid(f"bad trigger #{number} ({quote(trigger.id)}) - {problem}")
         for job_id in batch.job_ids:
             triggers.setdefault(job_id, []).append(trigger)
     context.jobs_to(Permission.TRIGGER, list(triggers))

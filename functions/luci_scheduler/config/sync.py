@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -31,6 +31,7 @@ from luci_scheduler.ports import (
     ConfigSource,
     ProjectRecord,
     PutJob,
+    PutPaused,
     PutProject,
     PutWatchers,
     Version,
@@ -274,6 +275,7 @@ def _writes(sync: _Sync, config: ProjectConfig, record: ProjectRecord, version: 
     # One call for all: a change of any of them between this and the commit refuses the whole.
     read = {found.value.id: found for found in runtime.store.found_jobs(job_ids)}
     now = runtime.clock.now()
+    jobs = {job_id: found.value for job_id, found in read.items()}
     for job_id in job_ids:
         found, definition = read.get(job_id), config.jobs.get(job_id)
         job = found.value if found else None
@@ -284,6 +286,9 @@ def _writes(sync: _Sync, config: ProjectConfig, record: ProjectRecord, version: 
         if change is not None:
             yield put_job(sync.with_tick(change, now), found, sync.key)
             yield from pause_marks(job, change.job)
+            jobs[job_id] = change.job
+    if record.layout != LAYOUT:
+        yield from _moved_marks(runtime, record, jobs)
     for repo in sorted({*record.repos, *config.watchers}):
         yield PutWatchers(repo, file.project, config.watchers.get(repo, ()))
     in_force = ProjectRecord(
@@ -298,3 +303,14 @@ def _writes(sync: _Sync, config: ProjectConfig, record: ProjectRecord, version: 
         layout=LAYOUT,
     )
     yield PutProject(in_force, version)
+
+
+def _moved_marks(runtime: Runtime, record: ProjectRecord, jobs: Mapping[JobId, Job]) -> Iterator[Write]:
+    """Yield the marks of paused triggers that functions with an older layout kept, or left as they were, in other documents."""
+    for job in jobs.values():
+        yield from pause_marks(None, job)
+    for repo in record.repos:
+        marked = {watcher.trigger_job_id for watcher in runtime.store.watchers(repo) if watcher.paused}
+        for job_id in sorted(marked & jobs.keys()):
+            if not jobs[job_id].paused:  # resumed by functions that do not know the mark
+                yield PutPaused(repo, job_id, paused=False)

@@ -65,9 +65,10 @@ def trigger_from_json(document: Mapping[str, Any]) -> Trigger:
 def arriving_trigger(document: Mapping[str, Any]) -> Trigger:
     """Read a trigger that a task brings: it is stored only if everything that reads it later can work with it.
 
+    A trigger above `MAX_TRIGGER_BYTES` is read: the intake discards it and records the reason.
+
     Raises:
-        MalformedError: see `trigger_from_json`; or its kind is unknown, its payload not of that kind, a number out of range,
-            or the whole larger than `MAX_TRIGGER_BYTES`.
+        MalformedError: see `trigger_from_json`; or its kind is unknown, its payload not of that kind, or a number out of range.
     """
     trigger = trigger_from_json(document)
     if trigger.kind not in _KINDS:
@@ -76,8 +77,6 @@ def arriving_trigger(document: Mapping[str, Any]) -> Trigger:
         raise MalformedError(f"trigger {trigger.id[:200]!r}: created or order_in_batch is out of range")
     if problem := _payload_problem(trigger):
         raise MalformedError(f"trigger {trigger.id[:200]!r}: {problem}")
-    if (size := stored_bytes(trigger)) > MAX_TRIGGER_BYTES:
-        raise MalformedError(f"trigger {trigger.id[:200]!r} has {size} bytes, at most {MAX_TRIGGER_BYTES} are allowed")
     return trigger
 
 

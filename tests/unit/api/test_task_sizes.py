@@ -13,11 +13,13 @@ from emulator.cloud_tasks import CloudTasksServer
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client
 from luci_scheduler.api.access import user
 from luci_scheduler.api.context import Context
+from luci_scheduler.api.errors import ApiError
 from luci_scheduler.api.triggering import Batch, emit_triggers
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.core.trigger_json import MAX_TRIGGER_BYTES, stored_bytes, trigger_to_json
 from luci_scheduler.engine.sweep import sweep
 from luci_scheduler.ports import Task
 from tests.unit.api.support import OWNER, context, world_for
@@ -109,3 +111,33 @@ def test_a_queue_that_refuses_costs_minutes() -> None:
     world.tick()
     assert len(world.invocations()) == 1
     assert world.works() == []
+
+
+def _at_the_limit() -> Trigger:
+    trigger = _trigger("t", 0)
+    return _trigger("t", MAX_TRIGGER_BYTES - stored_bytes(trigger))
+
+
+def test_a_trigger_counts_with_what_the_scheduler_adds() -> None:
+    """Who emits it and when belong to it: what was accepted is never too large later."""
+    world = world_for()
+    largest = _at_the_limit()
+    with pytest.raises(ApiError, match="at most 200000 are allowed"):
+        emit_triggers(context(world), [Batch(largest, (JOB,))])
+    assert world.works() == []
+    shorter = replace(largest, payload={"data": largest.payload["data"][:-100]})
+    emit_triggers(context(world), [Batch(shorter, (JOB,))])
+    world.tick()
+    (invocation,) = world.invocations()
+    assert [trigger.id for trigger in invocation.incoming_triggers] == ["t"]
+
+
+def test_a_trigger_that_has_grown_too_large_is_discarded_with_the_reason() -> None:
+    """A rerun gives it a longer name. So may a task of older functions, which let it through: neither is lost without a word."""
+    world = world_for()
+    document = trigger_to_json(replace(_at_the_limit(), created=world.clock.now()))
+    world.run_task(Task("trigger", {"job": JOB, "triggers": [document], "delivery": "d"}, world.clock.now()))
+    marker = world.store.trigger(JOB, "t")
+    assert marker is not None
+    assert marker.value.discarded == "the trigger has 200032 bytes, an invocation can hold 200000"
+    assert world.invocations() == []
