@@ -130,7 +130,7 @@ def site(world: World | None = None) -> Iterator[Site]:
     world = world or world_for()
     verifier = OidcVerifier(lambda: keys, ON_TASK, {ACCOUNT}, world.clock)
 
-    def no_access_tokens(_: str) -> str:
+    def no_access_tokens(_: str, _sender: str) -> str:
         raise UnauthenticatedError("access tokens are not accepted")
 
     identity = CallerIdentity(

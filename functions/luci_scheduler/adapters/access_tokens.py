@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
+from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -34,6 +35,8 @@ _MAX_TOKENS = 4096  # that are remembered of each sort: about a megabyte
 _QUESTIONS = 60
 """Tokens that nothing is known of yet and that Google is asked about within a minute, of one process. A stranger can send
 any number of made-up tokens; each would cost a question of up to five seconds and a share of Google's quota."""
+_QUESTIONS_OF_ONE = 15
+"""The same of one sender: a stranger cannot use up the questions for all others."""
 
 _OK, _BAD_REQUEST = 200, 400
 
@@ -61,10 +64,12 @@ class AccessTokens:
         self._clock = clock
         self._good = _Memory()
         self._bad = _Memory()
-        self._questions = _Budget(_QUESTIONS, MINUTE)
+        self._questions = _Budget(_QUESTIONS, _QUESTIONS_OF_ONE, MINUTE)
 
-    def email(self, token: str) -> str:
+    def email(self, token: str, sender: str = "") -> str:
         """Return the e-mail address of the account that a token stands for.
+
+        ``sender`` is the network that the token came from; empty: not known.
 
         Raises:
             UnauthenticatedError: the token is not accepted; the message says why.
@@ -80,9 +85,9 @@ class AccessTokens:
             return email
         fault = self._bad.get(key, now)
         if fault is None:
-            if not self._good.knew(key) and (pause := self._questions.take(now)):
+            if not self._good.knew(key) and (pause := self._questions.take(sender, now)):
                 raise TransientError(
-                    f"more than {_QUESTIONS} unknown access tokens came within a minute: send the token again later",
+                    "too many unknown access tokens came within a minute: send the token again later",
                     throttled=True,
                     retry_after=pause,
                 )
@@ -161,23 +166,25 @@ def _refused(fault: str) -> UnauthenticatedError:
 
 
 class _Budget:
-    """So many uses within a period, from the first use on. Thread-safe."""
+    """So many uses within a period, from the first use on, and fewer of them by one sender. Thread-safe."""
 
-    def __init__(self, uses: int, period: int) -> None:
+    def __init__(self, uses: int, uses_of_one: int, period: int) -> None:
         self._uses = uses
+        self._uses_of_one = uses_of_one
         self._period = period
         self._begun: Instant | None = None
-        self._taken = 0
+        self._taken: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def take(self, now: Instant) -> int:
+    def take(self, sender: str, now: Instant) -> int:
         """Take one use and return 0; if none is left, return the nanoseconds until the next period."""
         with self._lock:
             if self._begun is None or not 0 <= now - self._begun < self._period:
-                self._begun, self._taken = now, 0
-            if self._taken >= self._uses:
+                self._begun, self._taken = now, Counter()
+            is_greedy = bool(sender) and self._taken[sender] >= self._uses_of_one
+            if is_greedy or self._taken.total() >= self._uses:
                 return self._begun + self._period - now
-            self._taken += 1
+            self._taken[sender] += 1
             return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Mapping
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from google.auth import jwt
@@ -156,7 +157,7 @@ class CallerIdentity:
         fetch_iap_keys: Callable[[], bytes],
         bearer_audiences: Collection[str] = (),
         fetch_oidc_keys: Callable[[], bytes],
-        access_token_email: Callable[[str], str],
+        access_token_email: Callable[[str, str], str],
     ) -> None:
         """Make one.
 
@@ -167,7 +168,7 @@ class CallerIdentity:
             fetch_iap_keys: see `TokenVerifier`.
             bearer_audiences: of ID tokens; empty: none is accepted.
             fetch_oidc_keys: see `TokenVerifier`.
-            access_token_email: tells whose an OAuth access token is; raises as `identify` does.
+            access_token_email: tells whose an OAuth access token is, given the sender's network too; raises as `identify` does.
         """
         self._access_token_email = access_token_email
         self._local_user = local_user
@@ -198,13 +199,27 @@ class CallerIdentity:
             return ANONYMOUS
         token = _bearer(authorization, ("bearer", "oauth"))  # LUCI takes both
         if not _is_jwt(token):
-            return user(self._access_token_email(token))
+            return user(self._access_token_email(token, _sender(headers)))
         if self._bearer is None:
             raise UnauthenticatedError("ID tokens are not accepted: SCHEDULER_CONSOLE_AUDIENCES is not set")
         claims = self._bearer.verify(token)
         if claims.get("email_verified") is not True:
             raise UnauthenticatedError("the token's account is not accepted: its address is not verified")
         return _identity(claims)
+
+
+def _sender(headers: Any) -> str:
+    """Return the network that a request came from; empty if that is not known.
+
+    The platform's front end adds the client's address at the end of ``X-Forwarded-For``; what stands before it may be made
+    up. A household has as many IPv6 addresses as it likes, but one /64 network.
+    """
+    last = str(headers.get("X-Forwarded-For", "")).rpartition(",")[2].strip()
+    try:
+        address = ip_address(last)
+    except ValueError:
+        return ""
+    return str(ip_network((int(address) >> 64 << 64, 64))) if address.version == 6 else last  # noqa: PLR2004 - IPv6
 
 
 def _is_among(claim: Any, accepted: Collection[str]) -> bool:

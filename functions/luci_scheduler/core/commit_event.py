@@ -27,6 +27,7 @@ from luci_scheduler.core.errors import MalformedError
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
 from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.core.untrusted import check_values
 
 __all__ = [
     "MAX_EVENT_BYTES",
@@ -116,6 +117,7 @@ def parse_commit_events(data: bytes) -> tuple[CommitEvent, ...]:
     if not is_small and b'"refUpdateEvent"' not in data:
         raise _too_large(data, MAX_EVENT_BYTES)
     try:
+        check_values(data)
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise MalformedError(f"a commit event must be JSON: {error}") from error

@@ -36,6 +36,11 @@ class CommitFilters:
         """Watcher with a pattern that is not valid → why. The reader of configs lets none in, an older one might have."""
         self._decisions: dict[tuple[str, str], _Decisions] = {}
 
+    @property
+    def spent(self) -> int:
+        """Units that all decisions have cost until now."""
+        return sum(decisions.budget.spent for decisions in self._decisions.values())
+
     def by_ref(self, watchers: Sequence[Watcher], ref: str) -> list[Watcher]:
         """Return the watchers that watch a ref."""
 

@@ -17,30 +17,50 @@ _CONTROL_IN_LINES = re.compile(f"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u202
 _STAMP = re.compile(r"(?<=\n)\[(?=\d\d:\d\d:\d\d\.\d{3}\] )")
 _ESCAPED_BRACKET = r"\\x5b"
 
-_MARKS = re.compile(r"AXsiX2ki|QVhzaVgya2|ya29\.|eyJ|bearer|authorization|_token", re.IGNORECASE)
+_MARKS = re.compile(
+    r"AXsiX2ki|QVhzaVgya2|c2lYMmtpT2|WHNpWDJraU9p|ya29\.|eyJ|bearer|authorization|_token|_secret", re.IGNORECASE
+)
 """Where one of these is missing there is no secret: most texts are spared the search."""
+
+# Texts are quoted inside JSON or Python (once or several times over), inside URLs, and inside HTML. All repetitions are bounded.
+_QUOTE = r"(?:b?(?:\\{0,8}[\"']|%22|%27|&quot;|&#3[49];)){0,2}+"
+_SPACE = r"(?:\s|\+|%20|\\{1,8}(?:[nrt]|u0020))"
+_COLON = rf"{_QUOTE}{_SPACE}{{0,8}}+(?:[:=]|%3[AaDd]|\\{{1,8}}u003[aAdD]){_SPACE}{{0,8}}+{_QUOTE}"
+_COMMA = rf"\\{{0,8}}[\"'],{_SPACE}{{0,8}}+b?\\{{0,8}}[\"']"  # a pair, as Python prints it
+_VALUE = r"(?!%22|%27|&quot;|&#3[49];)[^\s\"',;<\[\\&](?:(?!%22|%27|%26|&quot;|&#3[49];)[^\s\"',;\\])*"
+_BREAK = r"=?(?:\\{1,8}r|\r)?(?:\\{1,8}n|\n)[ \t]{0,8}"
+"""A line break inside a token, as mail and PEM wrap base64; written out or escaped."""
+
 _SECRETS = (
     # Values of the header with any scheme; also as JSON or Python print a header.
     (
         re.compile(
-            r"(authorization[\"']?\s*[:=]\s*[\"']?)((?:bearer|basic|oauth)\s+)?+[^\s\"',;<\[\\][^\s\"',;\\]*",
-            re.IGNORECASE,
+            rf"(authorization(?:{_COLON}|{_COMMA}))((?:bearer|basic|oauth){_SPACE}{{1,8}}+)?+{_VALUE}", re.IGNORECASE
         ),
         r"\1\2" + REDACTED,
     ),
-    (re.compile(r"(bearer\s+)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), r"\1" + REDACTED),
+    (re.compile(rf"(bearer{_SPACE}{{1,8}}+)[A-Za-z0-9._~+/=%-]{{8,}}", re.IGNORECASE), r"\1" + REDACTED),
     # OAuth tokens by their name, as URLs, forms and JSON carry them.
     (
-        re.compile(r"((?:access|id|refresh)_token[\"']?\s*[:=]\s*[\"']?)[^\s&\"',;<\[\\]+", re.IGNORECASE),
+        re.compile(
+            rf"((?:access_token|id_token|refresh_token|client_secret){_COLON})(?!%26)[^\s&\"',;<\[\\%](?:(?!%26|%22)[^\s&\"',;<\[\\])*",
+            re.IGNORECASE,
+        ),
         r"\1" + REDACTED,
     ),
     # A notification token of ours (see `notification_token`): version byte 1 and `{"_i":"` in base64; and in base64 once more,
-    # as requests of Buildbucket v2 carry it.
-    (re.compile(r"AXsiX2kiOi[A-Za-z0-9_=-]{20,}"), REDACTED),
-    (re.compile(r"QVhzaVgya2lPa[A-Za-z0-9+/_=-]{20,}"), REDACTED),
+    # as requests of Buildbucket v2 carry it, at the beginning of a text or at either other place of a group of three bytes.
+    (re.compile(rf"AXsiX2kiOi[A-Za-z0-9_=-]{{20,}}(?:{_BREAK}[A-Za-z0-9_=-]{{16,}})*"), REDACTED),
+    (
+        re.compile(
+            r"(?:QVhzaVgya2lPa|[A-Za-z0-9+/_-]{2}c2lYMmtpT2|[A-Za-z0-9+/_-]{3}WHNpWDJraU9p)[A-Za-z0-9+/_=-]{20,}"
+            rf"(?:{_BREAK}[A-Za-z0-9+/_=-]{{16,}})*"
+        ),
+        REDACTED,
+    ),
     # Google's OAuth access tokens, and JSON Web Tokens: three parts, the first of which is a JSON object.
-    (re.compile(r"ya29\.[A-Za-z0-9._~+/=-]+"), REDACTED),
-    (re.compile(r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"), REDACTED),
+    (re.compile(r"ya29\.[A-Za-z0-9._~+/=%-]+"), REDACTED),
+    (re.compile(r"eyJ[A-Za-z0-9_-]{8,}(?:\.|%2[eE])[A-Za-z0-9_-]+(?:\.|%2[eE])[A-Za-z0-9_-]*"), REDACTED),
 )
 
 

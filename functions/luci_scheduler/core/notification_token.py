@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from luci_scheduler.core.errors import BadTokenError
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import HOUR, MILLISECOND, SECOND, Instant
-from luci_scheduler.core.untrusted import PARSER_ERRORS, decode_base64
+from luci_scheduler.core.untrusted import PARSER_ERRORS, check_values, decode_base64
 
 __all__ = ["LIFETIME", "find_token", "make_token", "verify_token"]
 
@@ -62,7 +62,9 @@ def find_token(attributes: Mapping[str, str], data_base64: str) -> str:
     if attributes.get("auth_token"):
         return attributes["auth_token"]
     try:
-        body = json.loads(decode_base64(data_base64))
+        data = decode_base64(data_base64)
+        check_values(data)
+        body = json.loads(data)
         if not isinstance(body, dict):
             return ""
         if body.get("userData") is not None:  # an empty one counts, too

@@ -11,6 +11,7 @@ __all__ = [
     "COMPILE_UNITS",
     "ENTRY_UNITS",
     "EVALUATION_UNITS",
+    "MESSAGE_UNITS",
     "PATH_UNITS",
     "POLL_REF_UNITS",
     "QUICK_UNITS",
@@ -21,6 +22,9 @@ __all__ = [
 
 REF_UNITS = 20_000_000
 """For the refs of one project and one commit: 0.3 s at worst. The most expensive of 25 real configs (73 watchers) takes 30,000."""
+MESSAGE_UNITS = 200_000_000
+"""For the refs of all projects and all events of one message: 5 s or so at worst. Each of its other events is decided by
+itself, in a task. A message of 3,000 refs takes 90,000,000 for the most expensive of 25 real configs."""
 QUICK_UNITS = 20_000_000
 """For the paths of one project and one commit, before other projects go first: 0.3 s at worst. The most expensive of
 25 real configs takes 4,400,000 for a commit of 1,000 files."""

@@ -17,6 +17,7 @@ from luci_scheduler.core.errors import (
 )
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.pattern_budget import MESSAGE_UNITS
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.deferral import commit_work, defer, defer_all, trigger_work
 from luci_scheduler.engine.fan_out import BUDGET, bring
@@ -26,6 +27,10 @@ from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.ports import Commit, CreateTrigger, TriggerRecord, Watcher
 
 __all__ = ["discard_commit", "discard_triggers", "on_commit", "on_commits", "take_commit", "watching"]
+
+
+_DEFERRED_AT_ONCE = 1000
+"""Deferred tasks of one message that are made at a time: a message may name 70,000 refs, and memory is bounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,8 @@ def on_commits(runtime: Runtime, events: Sequence[CommitEvent], published: Insta
     """Handle the events of one message; when this returns each is done, or recorded as a deferred task. Safe to repeat.
 
     Of a message with several events the first few that some job watches are handled at once. The others, and those whose
-    handling fails, get deferred tasks: what is done is not done again for the sake of the rest.
+    handling fails, get deferred tasks: what is done is not done again for the sake of the rest. Costly patterns do not hold a
+    message up: events that are undecided by then get deferred tasks, too.
 
     Raises:
         TransientError, ComeAgainError: an event is not done, and is not known to be recorded; deliver again.
@@ -55,13 +61,17 @@ def on_commits(runtime: Runtime, events: Sequence[CommitEvent], published: Insta
         return
     until = Instant(runtime.clock.now() + BUDGET)
     left: list[CommitEvent] = []
-    for place, (event, pairs) in enumerate(_watched(runtime, events)):
-        is_now = place < runtime.limits.events_at_once and runtime.clock.now() < until
-        if not (is_now and _is_done(runtime, event, pairs, published, _key(event, key))):
+    handled = 0
+    for event, pairs in _watched(runtime, events, until):
+        is_now = pairs is not None and handled < runtime.limits.events_at_once and runtime.clock.now() < until
+        handled += is_now
+        if not (is_now and pairs and _is_done(runtime, event, pairs, published, _key(event, key))):
             left.append(event)
     now = runtime.clock.now()
     expires = Instant(published + runtime.limits.commit_wait)
-    defer_all(runtime, [commit_work(event, published, _key(event, key), now, expires) for event in left])
+    for start in range(0, len(left), _DEFERRED_AT_ONCE):
+        part = left[start : start + _DEFERRED_AT_ONCE]
+        defer_all(runtime, [commit_work(event, published, _key(event, key), now, expires) for event in part])
 
 
 def on_commit(runtime: Runtime, event: CommitEvent, published: Instant, key: str) -> None:
@@ -176,13 +186,24 @@ def _key(event: CommitEvent, key: str) -> str:
     return f"{key}/{event.ref}"
 
 
-def _watched(runtime: Runtime, events: Sequence[CommitEvent]) -> Iterator[tuple[CommitEvent, Watching]]:
-    """Yield the events that some job watches, each repository's watchers being read once."""
+def _watched(
+    runtime: Runtime, events: Sequence[CommitEvent], until: Instant
+) -> Iterator[tuple[CommitEvent, Watching | None]]:
+    """Yield the events that some job watches, each repository's watchers being read once.
+
+    Once the patterns have cost `MESSAGE_UNITS`, or at ``until``, the other events are yielded undecided, with None.
+    """
     known: dict[str, Sequence[Watcher]] = {}
+    spent = 0
     for event in events:
+        if spent >= MESSAGE_UNITS or runtime.clock.now() >= until:
+            yield event, None
+            continue
         if event.repo not in known:
             known[event.repo] = runtime.store.watchers(event.repo)
-        if pairs := watching(event, known[event.repo]):
+        pairs = watching(event, known[event.repo])
+        spent += pairs.filters.spent
+        if pairs:
             yield event, pairs
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from luci_scheduler.core.commit_event import CommitEvent, checked_commit, trigger_commit
 from luci_scheduler.core.deferred import Deferred, is_abandoned, postponed
-from luci_scheduler.core.discards import NOT_ON_REF
+from luci_scheduler.core.discards import NOT_ON_REF, NOT_SERVED
 from luci_scheduler.core.errors import MalformedError, PermanentError, StoreConflictError, TransientError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
@@ -16,12 +16,17 @@ from luci_scheduler.core.trigger_json import trigger_from_json, trigger_to_json
 from luci_scheduler.core.untrusted import PARSER_ERRORS
 from luci_scheduler.engine.commit import discard_commit, discard_triggers, take_commit, watching
 from luci_scheduler.engine.deferral import enqueue
+from luci_scheduler.engine.fan_out import BUDGET
 from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.landing import Refusal, landed_commit
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.ports import Commit, DeleteDeferred, Found, Overdue, PutDeferred
 
 __all__ = ["on_deferred", "overdue_works"]
+
+_MOST_REFUSED = 20
+"""Commits of one deferred task that its try is told to wait for."""
+_NOT_ASKED = Refusal(f"{NOT_SERVED}: too many commits are waited for, this one is asked about later", transient=True)
 
 Plain = Callable[[Deferred, str], None]
 """Carries out work of a kind that waits for nothing, given the key of the delivery."""
@@ -89,15 +94,18 @@ def _try_commit(runtime: Runtime, work: Deferred) -> Deferred | None:
 
 
 def _try_emitted(runtime: Runtime, work: Deferred) -> Deferred | None:
-    """Add those triggers to the job whose commits have landed; the others wait."""
+    """Add those triggers to the job whose commits have landed; the others wait, those that were not asked about in front."""
     job_id, triggers, delivery = _triggers_of(work)
-    refusals = {trigger.id: refusal for trigger in triggers if (refusal := _refusal(runtime, trigger))}
+    refusals = _refusals(runtime, triggers)
     if landed := [trigger for trigger in triggers if trigger.id not in refusals]:
         accept_triggers(runtime, job_id, landed, delivery)
-    waits: list[Trigger] = []
-    for trigger in (trigger for trigger in triggers if trigger.id in refusals):
-        if _is_over(runtime, work, refusals[trigger.id]):
-            _discard(runtime, job_id, trigger, delivery, refusals[trigger.id].reason)
+    waits = [trigger for trigger in triggers if refusals.get(trigger.id) is _NOT_ASKED]
+    for trigger in triggers:
+        refusal = refusals.get(trigger.id, _NOT_ASKED)
+        if refusal is _NOT_ASKED:
+            continue
+        if _is_over(runtime, work, refusal):
+            _discard(runtime, job_id, trigger, delivery, refusal.reason)
         else:
             waits.append(trigger)
     if not waits:
@@ -110,6 +118,28 @@ def _discard(runtime: Runtime, job_id: JobId, trigger: Trigger, delivery: str, r
     named = {name: trigger.payload.get(name) for name in ("repo", "ref", "revision")}
     logger.error("commit_discarded", **named, jobs=1, reason=reason)
     discard_triggers(runtime, job_id, [trigger], delivery, reason)
+
+
+def _refusals(runtime: Runtime, triggers: Sequence[Trigger]) -> Mapping[str, Refusal]:
+    """Return why triggers must wait, by their IDs. The repositories' hosts are asked about each commit once.
+
+    A caller may name a thousand commits that do not exist, in any number of requests: after `_MOST_REFUSED` refusals, or when
+    the time is up, nothing more is asked until the next try.
+    """
+    until = Instant(runtime.clock.now() + BUDGET)
+    known: dict[tuple[str, ...], Refusal | None] = {}
+    refusals: dict[str, Refusal] = {}
+    for trigger in triggers:
+        commit = trigger.kind, *(str(trigger.payload.get(member)) for member in ("repo", "ref", "revision"))
+        if commit not in known:
+            is_open = sum(map(bool, known.values())) < _MOST_REFUSED and runtime.clock.now() < until
+            if not is_open and trigger.kind == "gitiles":
+                refusals[trigger.id] = _NOT_ASKED
+                continue
+            known[commit] = _refusal(runtime, trigger)
+        if refusal := known[commit]:
+            refusals[trigger.id] = refusal
+    return refusals
 
 
 def _refusal(runtime: Runtime, trigger: Trigger) -> Refusal | None:

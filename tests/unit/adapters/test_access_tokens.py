@@ -294,6 +294,30 @@ def test_google_is_asked_about_a_bounded_number_of_unknown_tokens(google: TokenI
     assert google.asked["known"] == 2
 
 
+@pytest.mark.parametrize(
+    ("stranger", "other"),
+    [
+        ("203.0.113.{n}, 198.51.100.7", "198.51.100.8"),
+        ("2001:db8:1:2::{n:x}", "2001:db8:1:3::1"),
+        ("198.51.100.7", "2001:db8::1"),
+    ],
+)
+def test_a_stranger_does_not_use_up_the_questions_for_others(
+    google: TokenInfo, clock: ManualClock, stranger: str, other: str
+) -> None:
+    """Only the address that the front end adds counts, and of IPv6 the network."""
+    identify = _identify(google, clock, CLIENT)
+    for number in range(200):
+        headers = _bearer(f"made-up-{number}")
+        headers["X-Forwarded-For"] = stranger.format(n=number % 250 + 1)
+        with pytest.raises((UnauthenticatedError, TransientError)):
+            identify(headers)
+    assert sum(google.asked.values()) == 15
+    headers = _bearer(google.know("new"))
+    headers["X-Forwarded-For"] = f"10.0.0.1, {other}"
+    assert identify(headers) == "user:dev@example.com"
+
+
 def test_a_token_that_is_good_no_more_is_unknown(google: TokenInfo, clock: ManualClock) -> None:
     """It is asked about outside the limit once."""
     identify = _identify(google, clock, CLIENT)

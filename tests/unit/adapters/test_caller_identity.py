@@ -62,7 +62,7 @@ def issuer() -> TokenIssuer:
     return TokenIssuer()
 
 
-def _no_access_token(_: str) -> str:
+def _no_access_token(_: str, _sender: str) -> str:
     raise AssertionError("these tests bring signed tokens")
 
 

@@ -72,7 +72,7 @@ class Signer:
         return bytes(jwt.encode(self._signer, {k: v for k, v in claims.items() if v is not None})).decode()
 
 
-def _no_access_token(_: str) -> str:
+def _no_access_token(_: str, _sender: str) -> str:
     raise AssertionError("these tests bring signed tokens")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -155,6 +156,38 @@ def test_an_emitted_trigger_waits_for_its_commit() -> None:
     world.tick(20)
     assert [item.value.trigger.title for item in world.store.pending_triggers(JOB, 10)] == [review]
     assert world.works() == []
+
+
+def test_emitted_commits_that_do_not_exist_cost_few_questions() -> None:
+    """A caller may name a thousand of them in each request. A commit that has landed is not kept behind them for long."""
+    git = MemoryGitiles()
+    (landed,) = git.push(MAIN)
+    world = world_for(config(), git, commit_wait_seconds=3600)
+    now = world.clock.now()
+    revisions = [*(f"{n + 1:040x}" for n in range(99)), landed]
+    emit_triggers(context(world), [Batch(gitiles_trigger(REPO, MAIN, name, now), (JOB,)) for name in revisions])
+    world.tick()
+    assert len(git.calls) == 20
+    for _ in range(5):
+        world.tick(320)
+    assert len(git.calls) == 20 + 5 * 20 + 1
+    assert [trigger.title for item in world.invocations() for trigger in item.incoming_triggers] == [landed]
+    for _ in range(15):
+        world.tick(600)
+    assert world.works() == []
+    assert sum(bool(world.store.trigger(JOB, f"{REPO}/+/{MAIN}@{name}")) for name in revisions) == 100
+
+
+def test_a_commit_that_many_emitted_triggers_name_is_asked_about_once() -> None:
+    """Triggers with IDs of their own may name the same commit."""
+    git = MemoryGitiles()
+    git.push(MAIN)
+    world = world_for(config(), git)
+    trigger = gitiles_trigger(REPO, MAIN, "f" * 40, world.clock.now())
+    emit_triggers(context(world), [Batch(replace(trigger, id=f"t{n}"), (JOB,)) for n in range(1000)])
+    world.tick()
+    assert len(git.calls) == 1
+    assert len(world.works()[0].payload["triggers"]) == 1000
 
 
 def test_an_emitted_trigger_whose_commit_never_lands_is_discarded() -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +137,26 @@ def test_a_message_of_gerrit_has_at_most_ten_megabytes() -> None:
     assert len(parse_commit_events(fits.encode())) == 3_000
     with pytest.raises(MalformedError, match="at most 10000000 bytes"):
         parse_commit_events(f"{fits} ".encode())
+
+
+@pytest.mark.parametrize("unit", ["[],", "{},", '{"":0},', '"",', "0,"])
+def test_a_message_of_gerrit_has_at_most_half_a_million_values(unit: str) -> None:
+    """Ten megabytes of empty lists would take 400 MB of memory."""
+    head = f'{{"url": "{TINT}", "refUpdateEvent": {{"refUpdates": {{}}}}, "x": ['
+    assert parse_commit_events(f"{head}{unit * 100_000}0]}}".encode()) == ()
+    tracemalloc.start()
+    data = f"{head}{unit * 1_000_000}0]}}".encode()
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    with pytest.raises(MalformedError, match="more than 500000 values"):
+        parse_commit_events(data)
+    assert tracemalloc.get_traced_memory()[1] - before < 1_000_000
+    tracemalloc.stop()
+
+
+def test_a_message_of_gerrit_may_fill_ten_megabytes_with_refs() -> None:
+    """The entries are as Gerrit writes them."""
+    updates = [update(f"refs/heads/release-{n:05}", new=f"{n + 1:040x}") for n in range(45_000)]
+    data = json.dumps(gerrit(*updates)).encode()
+    assert 9_000_000 < len(data) <= MAX_GERRIT_BYTES
+    assert len(parse_commit_events(data)) == 45_000

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 
 import pytest
 
@@ -30,6 +31,23 @@ JWT = "eyJhbGciOiJSUzI1NiJ9.eyJlbWFpbCI6ImFAYiJ9.c2lnbmF0dXJl"
         ('{"refresh_token": "abc", "id_token":"d"}', '{"refresh_token": "[redacted]", "id_token":"[redacted]"}'),
         ("token ya29.a0Af_x-y.z expired", "token [redacted] expired"),
         (f"the token {JWT} expired", "the token [redacted] expired"),
+        (f"the token {JWT.replace('.', '%2E')} expired", "the token [redacted] expired"),
+        (
+            '{"said": "{\\"Authorization\\": \\"Basic abc\\"}"}',
+            '{"said": "{\\"Authorization\\": \\"Basic [redacted]\\"}"}',
+        ),
+        ('\\\\\\"Authorization\\\\\\":\\\\\\"opaque\\\\\\"', '\\\\\\"Authorization\\\\\\":\\\\\\"[redacted]\\\\\\"'),
+        ("Authorization%3A%20Basic%20abc%22%7D", "Authorization%3A%20Basic%20[redacted]%22%7D"),
+        ("authorization=Bearer+abc%2Fd x=1", "authorization=Bearer+[redacted] x=1"),
+        ("[('Authorization', 'Basic abc'), 1]", "[('Authorization', 'Basic [redacted]'), 1]"),
+        ("{b'Authorization': b'Basic abc'}", "{b'Authorization': b'Basic [redacted]'}"),
+        ("&quot;Authorization&quot;: &quot;abc&quot;", "&quot;Authorization&quot;: &quot;[redacted]&quot;"),
+        ('{"Authorization":\\u0020"Bearer\\u0020abc"}', '{"Authorization":\\u0020"Bearer\\u0020[redacted]"}'),
+        ("next=%3Faccess_token%3Dabc%26b%3Dc", "next=%3Faccess_token%3D[redacted]%26b%3Dc"),
+        ('"{\\"id_token\\": \\"abc\\"}"', '"{\\"id_token\\": \\"[redacted]\\"}"'),
+        ("client_secret=abc&b=c", "client_secret=[redacted]&b=c"),
+        (f"{TOKEN[:76]}\n{TOKEN[76:]}\n[next", "[redacted]\n[next"),
+        (f"{TOKEN[:50]}\\r\\n  {TOKEN[50:]} next", "[redacted] next"),
     ],
 )
 def test_secrets_are_redacted_by_their_form(text: str, expected: str) -> None:
@@ -70,6 +88,26 @@ def test_every_token_is_recognized() -> None:
             base64.urlsafe_b64encode(token.encode()).decode(),
         ):
             assert redacted(f"x {form} y") == "x [redacted] y"
+
+
+def test_a_token_in_base64_is_recognized_wherever_it_begins() -> None:
+    """Of each group of three bytes; wrapped or not."""
+    for before in ("", "x", "xy", "xyz", "x" * 100):
+        form = base64.b64encode(f"{before}{TOKEN}".encode())
+        assert base64.b64encode(TOKEN.encode()[-40:])[8:40].decode() not in redacted(form.decode())
+        if len(before) < len("xyz"):
+            assert len(redacted(base64.encodebytes(f"{before}{TOKEN}".encode()).decode())) < len("[redacted]") + 20
+
+
+@pytest.mark.parametrize(
+    "unit", ["authorization", "authorization\\\\\\", "authorization%22", "bearer ", "access_token=", "AXsiX2kiOi\n"]
+)
+def test_the_search_takes_time_in_proportion_to_the_text(unit: str) -> None:
+    """A server may answer with anything: a megabyte takes less than seconds."""
+    text = unit * (1_000_000 // len(unit))
+    begun = time.process_time()
+    redacted(text)
+    assert time.process_time() - begun < 5
 
 
 def test_one_line_without_controls() -> None:

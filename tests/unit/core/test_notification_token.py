@@ -165,6 +165,13 @@ def test_find_token_in_an_unreadable_body(body: bytes) -> None:
     assert find_token({}, base64.b64encode(body).decode()) == ""
 
 
+def test_find_token_in_a_body_of_too_many_values() -> None:
+    """Read, a few megabytes of them would take all memory."""
+    few, many = (b'{"user_data": "x", "y": [' + b"[]," * n + b"0]}" for n in (1_000, 300_000))
+    assert find_token({}, base64.b64encode(few).decode()) == "x"
+    assert find_token({}, base64.b64encode(many).decode()) == ""
+
+
 def test_find_token_prefers_the_attribute_then_the_newer_field() -> None:
     """An empty attribute is as good as none; of the body's fields the one of today's Buildbucket comes first."""
     both = {"userData": base64.b64encode(b"new").decode(), "user_data": "old"}

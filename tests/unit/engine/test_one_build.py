@@ -4,6 +4,8 @@ import threading
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Status
@@ -298,3 +300,28 @@ def test_a_launch_whose_outcome_is_refused_cancels_what_it_has_made() -> None:
     world.commit()
     assert world.invocations()[0].status is Status.FAILED
     assert world.buildbucket.canceled == list(world.buildbucket.builds)
+
+
+@pytest.mark.parametrize("build_id", ["7/../../builds/8", "8?x=y", "\u00b2", "-1", "8" * 20, ""])
+def test_an_id_that_is_no_number_never_becomes_an_address(build_id: str) -> None:
+    """Neither from the answer to a request nor from a look-up, whether the build is kept or canceled."""
+    world = _unanswered()
+    schedule, search = world.buildbucket._ScheduleBuild, world.buildbucket._SearchBuilds
+
+    def doubled(request: Any) -> Any:
+        (build,) = search(request)["builds"]
+        return {"builds": [{**build, "id": build_id}, {**build, "id": build_id}]}
+
+    world.buildbucket._SearchBuilds = doubled  # type: ignore[method-assign]
+    world.tick(10)
+    (invocation,) = world.invocations()
+    assert invocation.status is Status.FAILED
+    assert "has no ID of a build" in world.log() or "holds no build ID" in world.log()
+    world.buildbucket._SearchBuilds = lambda _: {}  # type: ignore[method-assign]
+    world.buildbucket._ScheduleBuild = lambda request: {**schedule(request), "id": build_id}  # type: ignore[method-assign]
+    world.commit("b", "m2")
+    for _ in range(3):
+        world.tick(600)
+    assert {invocation.status for invocation in world.invocations()} == {Status.FAILED}
+    assert world.buildbucket.canceled == []
+    assert "GetBuild" not in world.buildbucket.calls

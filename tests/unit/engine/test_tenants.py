@@ -16,7 +16,7 @@ from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.pattern_budget import PATH_UNITS, QUICK_UNITS
 from luci_scheduler.engine import commit as commit_module
 from luci_scheduler.engine import pattern_faults
-from luci_scheduler.engine.commit import on_commit
+from luci_scheduler.engine.commit import on_commit, on_commits
 from luci_scheduler.engine.jobs import pause_job
 from luci_scheduler.ports import LAYOUT, Found, ProjectRecord, PutProject
 from tests.unit.core.test_commit_filters import FILES, GROUPS, LARGE
@@ -150,7 +150,7 @@ def test_a_project_that_fills_its_document_fills_nobody_else_s() -> None:
     assert "use fewer or shorter refs, patterns and targets" in problem
     nearly = "\n".join(triggers.split("\n")[:480])
     assert sync(world, "evil", f'{nearly}\njob {{ id: "j0" noop {{}} }}').problems == ()
-    lines = " ".join(f'refs: "refs/heads/release-{n}-{"z" * 60}"' for n in range(900))
+    lines = " ".join(f'refs: "refs/heads/release-{n}-{"z" * 60}"' for n in range(800))
     world.sync(config(("job", "other")).replace('refs: "refs/heads/main"', f'refs: "refs/heads/main" {lines}'))
     found = world.store.project("proj")
     assert found is not None
@@ -200,3 +200,40 @@ def test_a_project_keeps_its_share_of_pending_triggers() -> None:
     marker = world.store.trigger(JOB, f"{REPO}/+/{MAIN}@{'1' * 40}")
     assert marker is not None
     assert marker.value.discarded == "more than 4 triggers were pending"
+
+
+def test_costly_refs_do_not_hold_up_a_message_of_many_refs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each event pays for them, and a message has thousands: the later events are decided in tasks of their own."""
+    git = MemoryGitiles()
+    world = World(config().replace(f'refs: "{MAIN}"', 'refs: "regexp:refs/heads/r.+"'), git)
+    patterns = " ".join(f'refs: "regexp:refs/heads/[a-z]*{n}x"' for n in range(800))
+    assert sync(world, "evil", hostile(patterns)).revision == "r1"
+    events = [CommitEvent(REPO, f"refs/heads/r{n}", git.push(f"refs/heads/r{n}")[0]) for n in range(100)]
+    events += [CommitEvent(REPO, f"refs/heads/x{n}", "1" * 40) for n in range(100)]
+    decided: list[str] = []
+    watching = commit_module.watching
+    monkeypatch.setattr(
+        commit_module, "watching", lambda event, known: decided.append(event.ref) or watching(event, known)
+    )
+    on_commits(world.runtime, events, world.clock.now(), "commit-m1")
+    assert len(decided) < 60
+    assert len(world.works()) == 200 - world.runtime.limits.events_at_once
+    world.tick(10)
+    assert world.works() == []
+    (invocation,) = world.invocations()
+    waiting = [found.value.trigger for found in world.store.pending_triggers(JOB, 1000)]
+    assert len((*invocation.incoming_triggers, *waiting)) == 100
+
+
+def test_a_message_of_many_refs_is_deferred_bit_by_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that its memory is bounded."""
+    monkeypatch.setattr(commit_module, "_DEFERRED_AT_ONCE", 7)
+    sizes: list[int] = []
+    defer_all = commit_module.defer_all
+    monkeypatch.setattr(
+        commit_module, "defer_all", lambda runtime, works: sizes.append(len(works)) or defer_all(runtime, works)
+    )
+    world = World(config().replace(f'refs: "{MAIN}"', 'refs: "regexp:refs/heads/r.+"'), MemoryGitiles())
+    events = [CommitEvent(REPO, f"refs/heads/r{n}", "1" * 40) for n in range(30 + world.runtime.limits.events_at_once)]
+    on_commits(world.runtime, events, world.clock.now(), "commit-m1")
+    assert sizes == [7, 7, 7, 7, 2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -27,6 +28,8 @@ from luci_scheduler.ports import BuildbucketError
 __all__ = ["CHECK_TIMER", "BuildbucketManager"]
 
 _logger = structlog.stdlib.get_logger("luci_scheduler")
+
+_BUILD_ID = re.compile("[0-9]{1,19}")  # 63 bits
 
 CHECK_TIMER = "check-buildbucket-build-status"
 
@@ -68,6 +71,7 @@ class BuildbucketManager:
         controller.count_save()
         what = "add buildbucket build" if server.protocol is Era.V1 else "schedule Buildbucket build"
         build = face.launched(given, self._obtain(controller, face, given, body, what), controller.log)
+        _check_id(build.id)
         controller.set_task(view_url=build.url, task_data={"build_id": build.id})
         controller.set_status(build.status or Status.RUNNING)
         if build.status is None:
@@ -145,8 +149,6 @@ class BuildbucketManager:
                 return
             self._cancel_doubles(controller, face, builds)
             build_id = face.build_id(builds[-1])
-            if not build_id.isdigit():
-                raise PermanentError(f"Buildbucket's answer to the look-up has no ID of a build: {build_id!r}")
         try:
             self._cancel(controller, face, build_id)
         except TransientError:
@@ -154,6 +156,7 @@ class BuildbucketManager:
             raise
 
     def _cancel(self, controller: Controller, face: BuildbucketProtocol, build_id: str) -> None:
+        _check_id(build_id)
         host = controller.invocation.task.fields["server"]
         self._ask(controller, f"cancel {build_id}", "cancel the build", lambda: face.cancel(host, build_id))
 
@@ -190,7 +193,7 @@ class BuildbucketManager:
         invocation = controller.invocation
         server, face = self._watched(invocation)
         build_id = str(invocation.task_data.get("build_id", ""))
-        if not build_id.isdigit():
+        if not _BUILD_ID.fullmatch(build_id):
             controller.set_status(Status.FAILED)
             raise PermanentError("the invocation holds no build ID")
         what = "fetch buildbucket build" if server.protocol is Era.V1 else "fetch build"
@@ -265,6 +268,16 @@ class BuildbucketManager:
             tags=invocation.tags,
             triggers=[trigger.public() for trigger in invocation.incoming_triggers],
         )
+
+
+def _check_id(build_id: str) -> None:
+    """Check the ID that an answer gives a build: it becomes a part of the address of later requests.
+
+    Raises:
+        PermanentError: it is not a number.
+    """
+    if not _BUILD_ID.fullmatch(build_id):
+        raise PermanentError(f"Buildbucket's answer has no ID of a build: {build_id[:100]!r}")
 
 
 def _answer_or_error(call: Callable[[], Any]) -> Any:
