@@ -18,6 +18,7 @@ from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.ports import (
     NO_INVOCATION,
+    CheckedWrite,
     CreateInvocation,
     CreateTrigger,
     DeleteDeferred,
@@ -25,36 +26,19 @@ from luci_scheduler.ports import (
     Overdue,
     PollerRecord,
     ProjectRecord,
-    PutDeferred,
-    PutJob,
     PutPaused,
-    PutPoller,
-    PutProject,
     PutWatchers,
     TriggerRecord,
     UpdateInvocation,
-    UpdateTrigger,
     Version,
     Watcher,
     Write,
+    WriteWhole,
 )
 
 __all__ = ["MemoryStore"]
 
 T = TypeVar("T")
-
-_Checked = (
-    CreateInvocation
-    | UpdateInvocation
-    | PutJob
-    | CreateTrigger
-    | UpdateTrigger
-    | PutProject
-    | PutPoller
-    | PutDeferred
-    | DeleteDeferred
-)
-"""Writes that the state of their document may refuse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +281,7 @@ class MemoryStore:
         _refuse_like_firestore(path, changed)
         return path, changed
 
-    def _prepared(self, write: _Checked, version: int) -> tuple[Path, _Stored]:
+    def _prepared(self, write: CheckedWrite, version: int) -> tuple[Path, _Stored]:
         match write:
             case CreateInvocation(invocation, log):
                 path = _invocation_path(invocation)
@@ -321,9 +305,7 @@ class MemoryStore:
             case _:
                 return self._put(write, version)
 
-    def _put(
-        self, write: PutJob | CreateTrigger | UpdateTrigger | PutProject | PutPoller | PutDeferred, version: int
-    ) -> tuple[Path, _Stored]:
+    def _put(self, write: WriteWhole, version: int) -> tuple[Path, _Stored]:
         path, document = documents.put(write)
         documents.check_size("/".join(path), document)
         before = self._require(path, None if isinstance(write, CreateTrigger) else write.version)

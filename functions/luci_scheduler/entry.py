@@ -16,10 +16,11 @@ from luci_scheduler.bodies import discard_body, read_body
 from luci_scheduler.bootstrap import App
 from luci_scheduler.core.commit_event import parse_commit_events
 from luci_scheduler.core.errors import MalformedError, TransientError
+from luci_scheduler.core.foreign_json import read_object
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.loopback import foreign_request
 from luci_scheduler.core.notification_token import find_token, verify_token
-from luci_scheduler.core.untrusted import read_json, storable
+from luci_scheduler.core.untrusted import storable
 from luci_scheduler.engine.commit import on_commits
 from luci_scheduler.engine.tasks import on_task
 from luci_scheduler.engine.watch import on_notification
@@ -320,12 +321,9 @@ def _payload(request: flask.Request) -> dict[str, Any]:
     if not body:
         return {}
     try:
-        payload = read_json(body)
+        return read_object(body)
     except ValueError as error:
-        raise MalformedError(f"a task's body must be JSON: {error}") from error
-    if not isinstance(payload, dict):
-        raise MalformedError("a task's body must be a JSON object")
-    return payload
+        raise MalformedError(f"a task's body must be a JSON object: {error}") from error
 
 
 def _settle_event(handle: Callable[[], None], function: str, event: Any) -> Outcome:

@@ -43,6 +43,7 @@ from luci_scheduler.ports import (
     TriggerRecord,
     UpdateTrigger,
     Watcher,
+    WriteWhole,
 )
 
 __all__ = [
@@ -237,7 +238,7 @@ def sorted_out(
 
 
 def put(
-    write: PutJob | CreateTrigger | UpdateTrigger | PutProject | PutPoller | PutDeferred,
+    write: WriteWhole,
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
     """Return where a document is put that is replaced as a whole, as collection and ID in turn, and its fields.
 
@@ -250,7 +251,7 @@ def put(
 
 
 def _placed(
-    write: PutJob | CreateTrigger | UpdateTrigger | PutProject | PutPoller | PutDeferred,
+    write: WriteWhole,
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
     match write:
         case PutJob(job, _, None):

@@ -39,18 +39,14 @@ from luci_scheduler.ports import (
     Overdue,
     PollerRecord,
     ProjectRecord,
-    PutDeferred,
-    PutJob,
     PutPaused,
-    PutPoller,
-    PutProject,
     PutWatchers,
     TriggerRecord,
     UpdateInvocation,
-    UpdateTrigger,
     Version,
     Watcher,
     Write,
+    WriteWhole,
 )
 
 __all__ = ["LIMIT", "FirestoreStore"]
@@ -369,9 +365,7 @@ class FirestoreStore:
             case _:
                 self._put(batch, write)
 
-    def _put(
-        self, batch: Any, write: PutJob | CreateTrigger | UpdateTrigger | PutProject | PutPoller | PutDeferred
-    ) -> None:
+    def _put(self, batch: Any, write: WriteWhole) -> None:
         path, document = documents.put(write)
         documents.check_size("/".join(path), document)
         names = [name if place % 2 == 0 else documents.document_id(name) for place, name in enumerate(path)]

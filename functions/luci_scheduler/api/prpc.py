@@ -26,7 +26,8 @@ from luci_scheduler.api.methods import HANDLERS
 from luci_scheduler.api.schema import METHODS, NAMES_ONE_JOB, NEEDS, Method, message_class
 from luci_scheduler.bodies import read_body
 from luci_scheduler.core.errors import ComeAgainError, MalformedError, SchedulerError, TransientError
-from luci_scheduler.core.untrusted import PARSER_ERRORS, check_texts
+from luci_scheduler.core.foreign_json import check_texts
+from luci_scheduler.core.untrusted import PARSER_ERRORS
 from luci_scheduler.engine.runtime import logger
 
 __all__ = ["MAX_REQUEST_BYTES", "MAX_UNGRANTED_BYTES", "MAX_VALUES", "Answer", "HttpRequest", "answer"]

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from luci_scheduler.core.backoff import plain_pause
 from luci_scheduler.core.instants import DAY, HOUR, SECOND, Instant
 
 __all__ = ["BUILD_LIFE", "Cleanup", "first_cleanup", "next_cleanup"]
@@ -48,5 +49,5 @@ def next_cleanup(cleanup: Cleanup, now: Instant) -> Cleanup | None:
     if now - cleanup.since >= BUILD_LIFE:
         return None
     attempts = cleanup.attempts + 1
-    pause = min(_FIRST_PAUSE << min(attempts, 20), _MAX_PAUSE)
+    pause = plain_pause(attempts + 1, _FIRST_PAUSE, _MAX_PAUSE)
     return replace(cleanup, next_try=Instant(now + pause), attempts=attempts)

@@ -19,13 +19,13 @@ from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.deferral import commit_work, defer, defer_all, trigger_work
-from luci_scheduler.engine.fan_out import BUDGET, bring
+from luci_scheduler.engine.fan_out import BUDGET, add_triggers
 from luci_scheduler.engine.landing import Refusal, landed_commit
 from luci_scheduler.engine.pattern_faults import record_pattern_faults
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.ports import Commit, CreateTrigger, TriggerRecord, Watcher
 
-__all__ = ["discard_commit", "discard_triggers", "on_commit", "on_commits", "take_commit", "watching"]
+__all__ = ["discard_commit", "discard_triggers", "find_watching", "on_commit", "on_commits", "take_commit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,9 @@ def on_commits(runtime: Runtime, events: Sequence[CommitEvent], published: Insta
         return
     until = Instant(runtime.clock.now() + BUDGET)
     left: list[CommitEvent] = []
-    for place, (event, pairs) in enumerate(_watched(runtime, events)):
+    for place, (event, watching) in enumerate(_watched(runtime, events)):
         is_now = place < runtime.limits.events_at_once and runtime.clock.now() < until
-        if not (is_now and _is_done(runtime, event, pairs, published, _key(event, key))):
+        if not (is_now and _is_done(runtime, event, watching, published, _key(event, key))):
             left.append(event)
     now = runtime.clock.now()
     expires = Instant(published + runtime.limits.commit_wait)
@@ -75,12 +75,12 @@ def on_commit(runtime: Runtime, event: CommitEvent, published: Instant, key: str
     Raises:
         TransientError, ComeAgainError: the event is not done, and is not known to be recorded; deliver again.
     """
-    pairs = watching(event, runtime.store.watchers(event.repo))
-    if pairs:
-        _take_or_wait(runtime, event, pairs, published, key)
+    watching = find_watching(event, runtime.store.watchers(event.repo))
+    if watching:
+        _take_or_wait(runtime, event, watching, published, key)
 
 
-def watching(event: CommitEvent, watchers: Sequence[Watcher]) -> Watching:
+def find_watching(event: CommitEvent, watchers: Sequence[Watcher]) -> Watching:
     """Return which of a repository's watchers watch the event's ref, with their filters; paused ones are left out."""
     filters = CommitFilters()
     found = filters.by_ref(watchers, event.ref)
@@ -89,22 +89,24 @@ def watching(event: CommitEvent, watchers: Sequence[Watcher]) -> Watching:
     return Watching(tuple(watcher for watcher in found if not _is_paused(watcher, event)), filters)
 
 
-def take_commit(runtime: Runtime, event: CommitEvent, pairs: Watching, published: Instant, key: str) -> Refusal | None:
+def take_commit(
+    runtime: Runtime, event: CommitEvent, watching: Watching, published: Instant, key: str
+) -> Refusal | None:
     """Ask the host for a commit and add its trigger to the jobs that watch it; return why the commit must wait, if it must.
 
     Raises:
         TransientError, ComeAgainError: not done; the same call again continues it.
     """
-    diffs = any(has_path_filter(watcher) for watcher in pairs.watchers)
+    diffs = any(has_path_filter(watcher) for watcher in watching.watchers)
     commit = Commit(event.revision, published)
-    if pairs.watchers:
+    if watching.watchers:
         landed = landed_commit(runtime, event, commit, diffs=diffs)
         if isinstance(landed, Refusal):
             return landed
         commit = landed
     event = replace(event, revision=commit.id)
-    failed = _bring_all(runtime, event, pairs, commit, published, key)
-    record_pattern_faults(runtime, event, pairs.filters, published, key)
+    failed = _add_all(runtime, event, watching, commit, published, key)
+    record_pattern_faults(runtime, event, watching.filters, published, key)
     if failed:
         # A hopeless error is acknowledged: it must not hide an error that asks for another delivery.
         kinds = (TransientError, ComeAgainError, SchedulerError)
@@ -112,39 +114,39 @@ def take_commit(runtime: Runtime, event: CommitEvent, pairs: Watching, published
     return None
 
 
-def _bring_all(
-    runtime: Runtime, event: CommitEvent, pairs: Watching, commit: Commit, published: Instant, key: str
+def _add_all(
+    runtime: Runtime, event: CommitEvent, watching: Watching, commit: Commit, published: Instant, key: str
 ) -> list[SchedulerError]:
     """Trigger the watchers whose path filter the commit passes; return the errors, none of which stops the other projects."""
     failed: list[SchedulerError] = []
     passed = 0
-    for part in pairs.filters.by_paths(pairs.watchers, commit.diff):
+    for part in watching.filters.by_paths(watching.watchers, commit.diff):
         passed += len(part)
         try:
-            _bring_to(runtime, event, _triggers(event, part, published), key)
+            _add_part(runtime, event, _triggers(event, part, published), key)
         except SchedulerError as error:
             failed.append(error)
-    if pairs.watchers and not passed and not pairs.filters.too_costly:
+    if watching.watchers and not passed and not watching.filters.too_costly:
         about = {"repo": event.repo, "ref": event.ref, "revision": event.revision}
-        logger.info("commit_filtered", **about, watchers=len(pairs.watchers))
+        logger.info("commit_filtered", **about, watchers=len(watching.watchers))
     return failed
 
 
-def _bring_to(runtime: Runtime, event: CommitEvent, triggers: Mapping[JobId, Trigger], key: str) -> None:
+def _add_part(runtime: Runtime, event: CommitEvent, triggers: Mapping[JobId, Trigger], key: str) -> None:
     batches = {job_id: [trigger] for job_id, trigger in triggers.items()}
 
     def later(job_id: JobId, now: Instant) -> None:
         defer(runtime, trigger_work(job_id, batches[job_id], key, now, now, revision=event.revision))
 
     if batches:
-        bring(runtime, batches, key, later)
+        add_triggers(runtime, batches, key, later)
 
 
 def discard_commit(
-    runtime: Runtime, event: CommitEvent, pairs: Watching, published: Instant, key: str, reason: str
+    runtime: Runtime, event: CommitEvent, watching: Watching, published: Instant, key: str, reason: str
 ) -> None:
     """Give a commit up: each job that watches it gets a discarded trigger, and an event of the log raises an alert."""
-    triggers = _triggers(event, pairs.watchers, published)
+    triggers = _triggers(event, watching.watchers, published)
     about = {"repo": event.repo, "ref": event.ref, "revision": event.revision}
     logger.error("commit_discarded", **about, jobs=len(triggers), reason=reason)
     for job_id, trigger in triggers.items():
@@ -182,14 +184,14 @@ def _watched(runtime: Runtime, events: Sequence[CommitEvent]) -> Iterator[tuple[
     for event in events:
         if event.repo not in known:
             known[event.repo] = runtime.store.watchers(event.repo)
-        if pairs := watching(event, known[event.repo]):
-            yield event, pairs
+        if watching := find_watching(event, known[event.repo]):
+            yield event, watching
 
 
-def _is_done(runtime: Runtime, event: CommitEvent, pairs: Watching, published: Instant, key: str) -> bool:
+def _is_done(runtime: Runtime, event: CommitEvent, watching: Watching, published: Instant, key: str) -> bool:
     """Handle one event of several; return whether it is done, or hopeless. What fails is logged."""
     try:
-        _take_or_wait(runtime, event, pairs, published, key)
+        _take_or_wait(runtime, event, watching, published, key)
     except PermanentError as error:
         logger.warning("permanent_error", repo=event.repo, ref=event.ref, reason=str(error))
     except SchedulerError as error:
@@ -198,8 +200,8 @@ def _is_done(runtime: Runtime, event: CommitEvent, pairs: Watching, published: I
     return True
 
 
-def _take_or_wait(runtime: Runtime, event: CommitEvent, pairs: Watching, published: Instant, key: str) -> None:
-    refusal = take_commit(runtime, event, pairs, published, key)
+def _take_or_wait(runtime: Runtime, event: CommitEvent, watching: Watching, published: Instant, key: str) -> None:
+    refusal = take_commit(runtime, event, watching, published, key)
     if refusal is None:
         return
     now, wait = runtime.clock.now(), runtime.limits.commit_wait
@@ -207,7 +209,7 @@ def _take_or_wait(runtime: Runtime, event: CommitEvent, pairs: Watching, publish
         raise TransientError(f"the commit {event.revision} of {event.repo} could not be fetched: {refusal.reason}")
     expires = Instant(published + wait)
     if now >= expires and not refusal.transient:
-        discard_commit(runtime, event, pairs, published, key, refusal.reason)
+        discard_commit(runtime, event, watching, published, key, refusal.reason)
         return
     logger.info("commit_waits", repo=event.repo, ref=event.ref, revision=event.revision, reason=refusal.reason)
     defer(runtime, first_wait(commit_work(event, published, key, now, expires), now, refusal.reason))

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from luci_scheduler.core.backoff import plain_pause, throttled_pause
 from luci_scheduler.core.debug_log import format_line
 from luci_scheduler.core.errors import ComeAgainError, PermanentError, StoreConflictError, TransientError
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status
-from luci_scheduler.core.launch_backoff import plain_pause, throttled_pause
 from luci_scheduler.engine.cleanup import cancel_or_leave, leave_to_cleanup
 from luci_scheduler.engine.finish import abort_line, commit_outcome, reread
 from luci_scheduler.engine.outbox import launch_task

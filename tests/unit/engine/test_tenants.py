@@ -111,14 +111,14 @@ def test_the_failure_of_a_quick_project_does_not_keep_a_slow_one(
     world = World(config(), git)
     sync(world, "slow", hostile(f'refs: "{MAIN}"', f'path_regexps: "{LARGE}c"', 'path_regexps: "b+"'))
     (commit,) = git.push(MAIN, diff=[("", "b" * 100)] * 10)
-    bring = commit_module.bring
+    add_triggers = commit_module.add_triggers
 
     def failing(runtime: Any, batches: Any, *args: Any) -> bool:
         if JOB in batches:
             raise error
-        return bring(runtime, batches, *args)
+        return add_triggers(runtime, batches, *args)
 
-    monkeypatch.setattr(commit_module, "bring", failing)
+    monkeypatch.setattr(commit_module, "add_triggers", failing)
     with pytest.raises(type(error)):
         deliver(world, commit)
     assert len(world.invocations(JobId("slow/j0"))) == 1
