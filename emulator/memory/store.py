@@ -168,7 +168,7 @@ class MemoryStore:
             return self._readable(paths[:limit], self._trigger_at)
 
     def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Found[TriggerRecord]]:
-        """Return pending triggers, the oldest first; what cannot be decoded is set aside and does not hide the others."""
+        """Return pending triggers, the oldest first; an undecodable trigger is set aside and does not hide the others."""
         with self._lock:
             found: list[Found[TriggerRecord]] = []
             for _ in range(documents.SET_ASIDE_ROUNDS):
@@ -268,7 +268,7 @@ class MemoryStore:
     def _merged(
         self, write: PutWatchers | PutPaused, version: int, changes: Mapping[Path, _Stored]
     ) -> tuple[Path, _Stored]:
-        """Return the document of a project's watchers as the write leaves it; another one of the commit may have changed it, too."""
+        """Return the document of a project's watchers as the write leaves it; an earlier write of the same commit may have changed it."""
         if isinstance(write, PutWatchers):
             project, document = write.project, documents.encode_watchers(write.repo, write.project, write.watchers)
         else:

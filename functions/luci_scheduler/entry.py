@@ -54,7 +54,7 @@ _MARK = "X-Settled"
 
 # A delivery's names are put into its log lines; the longest that Cloud Tasks gives has about 500 characters.
 _MAX_LOGGED = 500
-# What cannot be understood or identified. 403, 404 and 409 are answers about objects; actions leave lines of their own.
+# Requests that cannot be understood or identified. 403, 404 and 409 are answers about objects; actions write other lines.
 _REFUSED_REQUESTS = frozenset({400, 401, 405, 406, 413, 415, 429})
 _SAFE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -163,7 +163,7 @@ def _task(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
 def page(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
     """Answer a person, or a client of the API; nobody is answered before it is known who calls.
 
-    Its log lines and tasks are part of the trace that the request brings. A request that cannot be understood, or whose
+    Its log lines and tasks are part of the request's trace. A request that cannot be understood, or whose
     caller cannot be identified, leaves one line.
     """
     trace = brought_trace(request.headers)

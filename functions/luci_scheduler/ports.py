@@ -198,7 +198,7 @@ class PutWatchers:
 
 @dataclass(frozen=True, slots=True)
 class PutPaused:
-    """Mark a gitiles trigger as one that lets nothing through to its watchers of a repository (normalised URL), or take the mark away."""
+    """Mark a gitiles trigger as paused for its watchers of a repository (normalized URL), or remove the mark."""
 
     repo: str
     trigger_job_id: JobId

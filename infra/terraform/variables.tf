@@ -324,7 +324,7 @@ variable "tuning" {
       var.tuning.concurrency, var.tuning.gitiles_commits_per_ref, var.tuning.gitiles_commits_per_poll,
       var.tuning.project_active_invocations, var.tuning.project_pending_triggers,
     ] : value == null || try(value > 0 && floor(value) == value, false)])
-    error_message = "tuning: seconds, concurrency, limits of projects and numbers of commits must be whole numbers above 0: leave out what is to have its default."
+    error_message = "tuning: seconds, concurrency, limits of projects and numbers of commits must be whole numbers above 0: omit a member to use its default."
   }
 
   validation {

@@ -108,7 +108,7 @@ class BuildbucketClient:
         )
 
     def _left(self, until: Instant | None) -> int:
-        """Return the nanoseconds that a call may take: its deadline, or what is left until ``until`` or of the delivery."""
+        """Return the nanoseconds that a call may take: the least of its deadline, the time until ``until``, and the rest of the delivery's time."""
         left = self._deadline if until is None else min(self._deadline, until - self._clock.now())
         if left <= 0:
             raise _late()

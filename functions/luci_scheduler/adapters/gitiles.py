@@ -104,7 +104,7 @@ class GitilesClient:
         A commit whose time or paths cannot be read is returned without them and logged. The commits behind it follow.
 
         Raises:
-            GitilesError: no answer or an error. An entry without a hash is an error, too: to leave it out could lose a commit.
+            GitilesError: no answer or an error. An entry without a hash is an error: to leave it out could lose a commit.
         """
         query = [("n", str(limit))]
         if diffs:

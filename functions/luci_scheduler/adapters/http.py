@@ -141,7 +141,7 @@ def _token(scopes: tuple[str, ...]) -> _Token:
 
 
 class _AuthorizedSession(requests.Session):
-    """A session whose requests carry the service account's token; one that is answered 401 is sent again with a new token."""
+    """A session whose requests carry the service account's token. After status 401 it sends a request again with a new token."""
 
     def __init__(self, token: _Token) -> None:
         super().__init__()
@@ -182,7 +182,7 @@ class _Token:
         return headers
 
     def renew(self, deadline: Deadline) -> None:
-        """Fetch a new token, or wait for the one that is being fetched. Raises as `headers` does."""
+        """Fetch a new token, or wait for a fetch that is under way. Raises the errors of `headers`."""
         with self._lock:
             renewal = self._begin()
         _await(renewal, deadline)
@@ -196,7 +196,7 @@ class _Token:
         """Begin to fetch a token unless that is under way; the lock is held."""
         if self._renewal is None or self._renewal.done():
             self._renewal = Future()
-            # A thread of its own: the library takes no limit for the whole, and repeats requests as it likes.
+            # A separate thread: the library has no limit for the whole, and repeats requests as it likes.
             threading.Thread(target=self._fetch, args=(self._renewal,), daemon=True, name="token").start()
         return self._renewal
 
@@ -208,7 +208,7 @@ class _Token:
             request = Request(_prepared(requests.Session(), _Adapter()))
             credentials.refresh(request)  # type: ignore[no-untyped-call]
             self._credentials = credentials
-        except BaseException as error:  # noqa: BLE001 - it is raised where the token was asked for
+        except BaseException as error:  # noqa: BLE001 - the callers that wait for the token raise it
             renewal.set_exception(error)
         else:
             renewal.set_result(None)

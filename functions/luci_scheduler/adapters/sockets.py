@@ -19,14 +19,14 @@ def bounded(call: Callable[[], T], seconds: float) -> T:
     """Return the result of a call that takes no timeout, or raise its error.
 
     Raises:
-        TimeoutError: it has not returned in time. It goes on in a thread of its own, which ends with it.
+        TimeoutError: it has not returned in time. It goes on in its thread, which ends with it.
     """
     results: queue.SimpleQueue[tuple[bool, T | Exception]] = queue.SimpleQueue()
 
     def run() -> None:
         try:
             results.put((True, call()))
-        except Exception as error:  # noqa: BLE001 - it is raised where the call was asked for
+        except Exception as error:  # noqa: BLE001 - the caller's thread raises it
             results.put((False, error))
 
     threading.Thread(target=run, daemon=True, name="bounded").start()

@@ -154,7 +154,7 @@ def answer(request: HttpRequest, make_context: Callable[[], Context]) -> Answer:
 def _check_grants(method: Method, context: Context) -> None:
     """Refuse a caller to whom the policy grants nothing that the method needs, before the body is read.
 
-    A method of one job answers what it answers for a job that does not exist. The answers of the other methods depend on the
+    A method of one job gives the same answer as for a missing job. The answers of the other methods depend on the
     request, so `_size_limit` bounds it.
 
     Raises:

@@ -103,7 +103,7 @@ class Settings:
     """Whether more new commits than that are taken up by later polls, oldest first; false: the newest are, the others skipped."""
     commit_wait_seconds: int = 86_400
     """How long a commit event waits until the repository's host serves its commit, on the ref that it names; 0: the event is
-    believed, and nobody is asked."""
+    believed, and no host is asked."""
     trust_commit_publishers: bool = False
     """Whether publishers of commit events, and callers who emit triggers, are believed that a commit is on the ref they name."""
     config_sources: tuple[ConfigSourceSetting, ...] = ()

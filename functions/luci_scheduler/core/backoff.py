@@ -24,7 +24,7 @@ def throttled_pause(plain: int, retry_after: int, draw: int) -> int:
 
     Args:
         plain: the pause after another failure.
-        retry_after: the pause that the server asks for, 0 if it names none; it counts up to an hour.
+        retry_after: the pause that the server named, or 0; at most an hour of it counts.
         draw: a random number, at least 0.
     """
     base = max(plain, min(retry_after, _MAX_ASKED))

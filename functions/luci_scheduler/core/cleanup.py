@@ -27,7 +27,7 @@ class Cleanup:
     """A build that may run on although its invocation has ended, or has another one."""
 
     since: Instant
-    """When the invocation ended, or has got another build; this one was not asked for after that."""
+    """When the invocation ended or got another build. It did not request this build after that."""
     next_try: Instant
     """When the build is looked up and canceled next."""
     attempts: int = 0

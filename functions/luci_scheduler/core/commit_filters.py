@@ -1,4 +1,4 @@
-"""The filters of all who watch a repository, for one commit: the patterns of each project have a budget of their own.
+"""The filters of all watchers of a repository, for one commit: the patterns of each project have their own budget.
 
 A project whose patterns cost more than the budget gets no triggers for the commit. Other projects neither pay nor wait for it.
 """
@@ -53,7 +53,7 @@ class CommitFilters:
     def by_paths(self, watchers: Sequence[Watcher], diff: Diff) -> Iterator[list[Watcher]]:
         """Yield the watchers whose path filter the commit passes: at first those of all quick projects, then those of each other one.
 
-        The caller serves each part before it asks for the next one, so that no project waits for another one's patterns.
+        The caller handles each part before it takes the next one, so that no project waits for another project's patterns.
         """
         quick, slow = self.quick_by_paths(watchers, diff)
         yield quick

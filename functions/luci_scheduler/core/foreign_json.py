@@ -42,7 +42,7 @@ def read_answer(body: bytes, *, needs_guard: bool = False) -> dict[str, Any]:
 def read_object(data: bytes) -> dict[str, Any]:
     """Read a JSON object that the store and the queue can hold: UTF-8 throughout, finite numbers, 64-bit integers.
 
-    Answers that prove an identity are read in this way, too: a repair could turn two names into one.
+    It also reads answers that prove an identity: a repair could turn two names into one.
 
     Raises:
         ValueError: the data is not such an object. The text gives the reason and quotes nothing of the data.

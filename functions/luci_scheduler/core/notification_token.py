@@ -65,7 +65,7 @@ def find_token(attributes: Mapping[str, str], data_base64: str) -> str:
         body = json.loads(decode_base64(data_base64))
         if not isinstance(body, dict):
             return ""
-        if body.get("userData") is not None:  # an empty one counts, too
+        if body.get("userData") is not None:  # an empty text counts
             return decode_base64(body["userData"]).decode()
         token = body.get("user_data", "")
     except PARSER_ERRORS:

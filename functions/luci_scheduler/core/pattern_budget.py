@@ -32,10 +32,10 @@ POLL_REF_UNITS = 4_000_000_000
 refs. Nothing but the poll waits for it."""
 
 COMPILE_UNITS = 25
-"""For each instruction of a program that is compiled, which takes up to 400 ns. It is charged for a cached one, too: the
+"""For each instruction of a compiled program; compiling one takes up to 400 ns. Cached programs are charged as well: the
 content of the cache depends on other projects."""
 ENTRY_UNITS = 4_000
-"""For each ``regexp:`` entry of a list of refs, which is read by itself besides."""
+"""For each ``regexp:`` entry of a list of refs: each entry is also read by itself."""
 EVALUATION_UNITS = 500
 """For each call of the engine, which takes some microseconds even if the pattern and the text are short."""
 

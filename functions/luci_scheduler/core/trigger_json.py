@@ -63,7 +63,7 @@ def trigger_from_json(document: Mapping[str, Any]) -> Trigger:
 
 
 def arriving_trigger(document: Mapping[str, Any]) -> Trigger:
-    """Read a trigger that a task brings: it is stored only if everything that reads it later can work with it.
+    """Read a trigger from a task: it is stored only if all later readers can work with it.
 
     Raises:
         MalformedError: see `trigger_from_json`; or its kind is unknown, its payload not of that kind, a number out of range,

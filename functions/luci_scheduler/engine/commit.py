@@ -43,8 +43,8 @@ class Watching:
 def on_commits(runtime: Runtime, events: Sequence[CommitEvent], published: Instant, key: str) -> None:
     """Handle the events of one message; when this returns each is done, or recorded as a deferred task. Safe to repeat.
 
-    Of a message with several events the first few that some job watches are handled at once. The others, and those whose
-    handling fails, get deferred tasks: what is done is not done again for the sake of the rest.
+    Of a message with several events the first few that some job watches are handled at once. The others, and events whose
+    handling fails, get deferred tasks, so that another delivery does not repeat the finished ones.
 
     Raises:
         TransientError, ComeAgainError: an event is not done, and is not known to be recorded; deliver again.
@@ -67,7 +67,7 @@ def on_commits(runtime: Runtime, events: Sequence[CommitEvent], published: Insta
 def on_commit(runtime: Runtime, event: CommitEvent, published: Instant, key: str) -> None:
     """Add a commit's trigger to the jobs that watch its ref and its paths, side by side; safe to repeat.
 
-    The repository's host is asked for the commit first. A commit that it does not serve yet, or that is not on its ref yet,
+    The handler first reads the commit from the repository's host. A commit that it does not serve yet, or that is not on its ref yet,
     waits as a deferred task, from ``published`` for as long as the limits say; then each watching job gets a discarded
     trigger, and the event is done with.
     A job whose part fails gets a deferred task, so that one job's trouble does not repeat the work of the others.
@@ -108,7 +108,7 @@ def take_commit(
     failed = _add_all(runtime, event, watching, commit, published, key)
     record_pattern_faults(runtime, event, watching.filters, published, key)
     if failed:
-        # A hopeless error is acknowledged: it must not hide an error that asks for another delivery.
+        # A permanent error is acknowledged: it must not hide an error that needs another delivery.
         kinds = (TransientError, ComeAgainError, SchedulerError)
         raise next(error for kind in kinds for error in failed if isinstance(error, kind))
     return None
@@ -174,7 +174,7 @@ def discard_triggers(runtime: Runtime, job_id: JobId, triggers: Sequence[Trigger
 
 
 def _key(event: CommitEvent, key: str) -> str:
-    # Each event of a message has a key of its own: a commit of unknown outcome is recognised by it.
+    # Each event of a message has its own key: the handler recognizes a commit of unknown outcome by it.
     return f"{key}/{event.ref}"
 
 
@@ -189,7 +189,7 @@ def _watched(runtime: Runtime, events: Sequence[CommitEvent]) -> Iterator[tuple[
 
 
 def _is_done(runtime: Runtime, event: CommitEvent, watching: Watching, published: Instant, key: str) -> bool:
-    """Handle one event of several; return whether it is done, or hopeless. What fails is logged."""
+    """Handle one event of several, and log its failure; return whether it is done or can never be."""
     try:
         _take_or_wait(runtime, event, watching, published, key)
     except PermanentError as error:

@@ -144,7 +144,7 @@ def _postpone(runtime: Runtime, found: Found[Deferred], left: Deferred) -> None:
     try:
         runtime.store.commit([PutDeferred(left, found.version)])
     except StoreConflictError:
-        return  # another delivery of the same try has recorded what it found
+        return  # another delivery of the same try has recorded its result
     offer_deferred(runtime, left)
 
 

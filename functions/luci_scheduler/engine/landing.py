@@ -1,6 +1,6 @@
 """Whether a commit has landed on the ref that is named with it: the rule that every door asks.
 
-Whoever may push anywhere in a repository, to a code review for instance, must not have it built as code that has landed.
+A person who may push somewhere in a repository, to a code review for instance, must not have that commit built as landed code.
 Commit events and emitted triggers ask here, and so do backfills. Polls need not: they take commits from the log of the ref.
 """
 
@@ -43,10 +43,10 @@ def landed_commit(runtime: Runtime, event: CommitEvent, fallback: Commit, *, dif
 
     The host is asked once whether the revision is on the ref, and once more where that is not all: for the paths
     (``diffs``), and for the commit behind a tag. Where no commit is waited for (``commit_wait`` is 0) the revision is
-    believed, and the host is asked for those two only. ``trust_publishers`` leaves out the question about the ref.
+    believed, and only those two need the host. ``trust_publishers`` leaves out the question about the ref.
 
     Returns:
-        The commit; ``fallback`` where nothing but the ref was asked for.
+        The commit; ``fallback`` where only the ref was in question.
     """
     limits = runtime.limits
     needs_commit = diffs or event.ref.startswith(_TAGS)

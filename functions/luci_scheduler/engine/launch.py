@@ -176,8 +176,7 @@ def _disown(runtime: Runtime, controller: Controller, current: Found[Invocation]
 def _attempt(runtime: Runtime, controller: Controller) -> None:
     """Do one launch attempt; afterwards the controller's status is RUNNING, RETRYING or final.
 
-    An invocation that ends here ends whatever the build service says: a build that may run and cannot be canceled is left to
-    a cleanup.
+    An invocation that ends here ends even without an answer of the build service: a cleanup cancels a build that may still run.
     """
     invocation = controller.invocation
     if invocation.attempts > runtime.limits.max_attempts:

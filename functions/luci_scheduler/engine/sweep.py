@@ -1,7 +1,7 @@
 """The sweep: it puts overdue tasks on the queue again, made from the documents, which say when each is due.
 
 Cloud Scheduler calls the sweep itself, so that it goes on while the queue does not. It carries out the tasks that the queue
-refuses, and those that have been overdue for an hour although the queue took them.
+refuses, and accepted tasks that are an hour overdue.
 """
 
 from __future__ import annotations
@@ -66,11 +66,11 @@ def sweep(runtime: Runtime, after: Overdue | None = None, carry_out: CarryOut | 
 
     ``carry_out`` gets the tasks that the queue refuses or has not delivered for an hour, for a minute in all. Nothing else writes.
 
-    However much is overdue all of it is reached: what there is no time for is left to a task that goes on ``after`` where this
-    one ends: among the invocations, the jobs or the deferred tasks, whichever it names. Without ``after`` all are swept.
+    One sweep may run out of time. A task then continues ``after`` the place that it has reached, among the invocations, the jobs
+    or the deferred tasks. Without ``after`` the sweep covers all three.
 
     Raises:
-        TransientError: the store failed, or the queue where there is no ``carry_out``; what was enqueued until then is no harm.
+        TransientError: the store failed, or the queue where there is no ``carry_out``; the tasks enqueued before do no harm.
     """
     now, store = runtime.clock.now(), runtime.store
     before = Instant(now - runtime.limits.sweep_grace)
@@ -100,7 +100,7 @@ def _overdue(
     read: Callable[[Instant, int, Overdue | None], Sequence[_T]],
     place_of: Callable[[_T, Instant], Overdue],
 ) -> Iterator[_T]:
-    """Yield what is due before ``before``, page by page, until there is no more or the time is up."""
+    """Yield the invocations, jobs or deferred tasks that are due before ``before``, page by page, until the time is up."""
     until = Instant(runtime.clock.now() + BUDGET)
     while page := read(before, runtime.limits.sweep_batch, after):
         yield from page

@@ -118,7 +118,7 @@ def _ahead_of_its_commit(runtime: Runtime, job_id: JobId, timer_id: str, created
 
 
 def _or_fail(runtime: Runtime, controller: Controller, what: str, handle: Callable[[], None]) -> None:
-    """Let the manager handle something; what it cannot ever handle fails the invocation.
+    """Let the manager handle a timer or a notification; a permanent error fails the invocation.
 
     So does a build service that has not answered for longer than a build lives: only then does silence end an invocation.
     """

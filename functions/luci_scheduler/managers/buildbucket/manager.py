@@ -76,7 +76,7 @@ class BuildbucketManager:
     def _obtain(
         self, controller: Controller, face: BuildbucketProtocol, given: LaunchInput, body: Mapping[str, Any], what: str
     ) -> Any:
-        """Return an answer about the invocation's build: one that exists, or a new one.
+        """Return an answer about the invocation's build, an existing or a new one.
 
         Buildbucket knows requests by their IDs alone, "even for another builder": where another job's invocation has the same
         ID it answers with that one's build. The request is then made again under another ID, the same one in each attempt.
@@ -101,8 +101,8 @@ class BuildbucketManager:
     def _existing(self, controller: Controller, face: BuildbucketProtocol, given: LaunchInput) -> Any:
         """Return the answer about the build of an earlier request, or None.
 
-        Where the look-up is refused for good the build is asked for all the same while Buildbucket still answers the
-        request ID with the build that it made, which it does for a minute; later that could make a second one.
+        After a permanent refusal of the look-up the launch still requests the build for a minute: until then Buildbucket answers
+        the request ID with the build that it made. A later request could make a second build.
         """
         try:
             builds = self._find(controller, face, given, _numbered("find", given.request))
