@@ -61,7 +61,7 @@ _SAFE_HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
-"""Of every answer that does not set them itself: a browser takes it for nothing but text, and nothing keeps it."""
+"""Added to each answer that does not set them: a browser treats it only as text, and no cache keeps it."""
 
 Outcome = tuple[str, int]
 
@@ -227,7 +227,7 @@ def _submit(visit: Visit, request: flask.Request) -> Reply:
         return _plain(f"Malformed: {error}\n", 400)
     if len(body) > _MAX_FORM_BYTES:
         return _plain(f"A form has at most {_MAX_FORM_BYTES} bytes\n", 413)
-    request.stream = io.BytesIO(body)  # where the form is parsed from; nothing is left of the other one
+    request.stream = io.BytesIO(body)  # the form is parsed from here: the request's own stream is used up
     try:
         form = request.form
     except HTTPException as error:  # too many parts
@@ -257,7 +257,7 @@ def _call(app: App, request: flask.Request) -> Reply:
 
 
 def log_refusals(server: flask.Flask) -> None:
-    """Have every request refused in one way: what the framework refuses or fails to parse never reaches an entry point.
+    """Answer refused requests in one way: a request that the framework refuses or cannot parse never reaches an entry point.
 
     Such a request is answered 4xx with a short text and leaves one line. Every answer gets the headers that keep a browser
     from taking it for anything but text.
@@ -291,7 +291,7 @@ def log_refusals(server: flask.Flask) -> None:
 
 
 def _framework_answer(error: HTTPException) -> flask.Response:
-    """Return the answer to what the framework refuses: its own would quote the request, with its headers."""
+    """Return the answer to a request that the framework refuses; the framework's own would quote the request's headers."""
     allow = [(name, value) for name, value in error.get_headers() if name == "Allow"]
     return flask.Response(f"{error.name}\n", error.code, allow, mimetype="text/plain")
 

@@ -36,7 +36,7 @@ MAX_REQUEST_BYTES = 512 * 1024
 """Before and after decompression. No trigger needs more; a task has at most one megabyte."""
 
 MAX_UNGRANTED_BYTES = 4 * 1024
-"""The same for a caller who has the method's permission in no project. Names fit, but no flood of objects does."""
+"""The same for a caller who has the method's permission in no project. It has room for names, not for thousands of objects."""
 
 MAX_TEXT_BYTES = 64 * 1024
 """The same for text protos. Their parser takes some three microseconds for each byte."""

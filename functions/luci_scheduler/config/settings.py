@@ -105,7 +105,7 @@ class Settings:
     """How long a commit event waits until the repository's host serves its commit, on the ref that it names; 0: the event is
     believed, and no host is asked."""
     trust_commit_publishers: bool = False
-    """Whether publishers of commit events, and callers who emit triggers, are believed that a commit is on the ref they name."""
+    """Whether the scheduler believes publishers of commit events, and callers who emit triggers, that a commit is on the ref that they name."""
     config_sources: tuple[ConfigSourceSetting, ...] = ()
     """JSON list of where configs are: ``{"kind": "folder", "path"}``, ``{"kind": "gitiles", "project", "repo", "ref", "path"}``
     (``ref`` and ``path`` may be left out) and ``{"kind": "bucket", "project", "bucket", "object"}``."""

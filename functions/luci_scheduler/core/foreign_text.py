@@ -1,4 +1,4 @@
-"""Text that comes from outside: no secret in it is kept, and none of its characters steers a log, a terminal or a page."""
+"""Text that comes from outside: no secret stays in it, and no character of it controls a log, a terminal or a page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STAMP = re.compile(r"(?<=\n)\[(?=\d\d:\d\d:\d\d\.\d{3}\] )")
 _ESCAPED_BRACKET = r"\\x5b"
 
 _MARKS = re.compile(r"AXsiX2ki|QVhzaVgya2|ya29\.|eyJ|bearer|authorization|_token", re.IGNORECASE)
-"""Where one of these is missing there is no secret: most texts are spared the search."""
+"""A text without any of these holds no secret, which spares most texts the search."""
 _SECRETS = (
     # Values of the header with any scheme; also as JSON or Python print a header.
     (

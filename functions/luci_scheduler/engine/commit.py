@@ -30,7 +30,7 @@ __all__ = ["discard_commit", "discard_triggers", "find_watching", "on_commit", "
 
 @dataclass(frozen=True, slots=True)
 class Watching:
-    """Who watches the ref of an event: the watchers, and the filters that their paths are decided by."""
+    """The watchers of an event's ref, and the filters that decide about its paths."""
 
     watchers: tuple[Watcher, ...]
     filters: CommitFilters
@@ -69,7 +69,7 @@ def on_commit(runtime: Runtime, event: CommitEvent, published: Instant, key: str
 
     The handler first reads the commit from the repository's host. A commit that it does not serve yet, or that is not on its ref yet,
     waits as a deferred task, from ``published`` for as long as the limits say; then each watching job gets a discarded
-    trigger, and the event is done with.
+    trigger, and the event is done.
     A job whose part fails gets a deferred task, so that one job's trouble does not repeat the work of the others.
 
     Raises:
@@ -154,7 +154,7 @@ def discard_commit(
 
 
 def discard_triggers(runtime: Runtime, job_id: JobId, triggers: Sequence[Trigger], key: str, reason: str) -> None:
-    """Record triggers as discarded before they were pending; markers that exist already are left as they are."""
+    """Record triggers as discarded before they were pending; existing markers stay as they are."""
     now = runtime.clock.now()
     for trigger in triggers:
         record = TriggerRecord(

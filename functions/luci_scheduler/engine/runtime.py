@@ -63,7 +63,7 @@ class Limits:
     commit_wait: int = DAY
     """How long, from its publication, a commit event waits for its commit; 0: no event waits, and revisions are believed."""
     trust_publishers: bool = False
-    """Whether a served commit is believed to be on the ref that is named with it."""
+    """Whether the ref that is named with a served commit is believed."""
     events_at_once: int = 16
     """Watched refs of one message that its delivery handles itself; more are deferred."""
     commit_bytes: int = 3_000_000

@@ -78,8 +78,8 @@ class BuildbucketManager:
     ) -> Any:
         """Return an answer about the invocation's build, an existing or a new one.
 
-        Buildbucket knows requests by their IDs alone, "even for another builder": where another job's invocation has the same
-        ID it answers with that one's build. The request is then made again under another ID, the same one in each attempt.
+        Buildbucket knows requests by their IDs alone, "even for another builder": if another job's invocation has the same
+        ID, it answers with that invocation's build. The request is then made again under another ID, the same one in each attempt.
         """
         for number in range(1, _REQUESTS + 1):
             asked = replace(given, request=number)
@@ -158,10 +158,10 @@ class BuildbucketManager:
         self._ask(controller, f"cancel {build_id}", "cancel the build", lambda: face.cancel(host, build_id))
 
     def _cancel_doubles(self, controller: Controller, face: BuildbucketProtocol, builds: Sequence[Any]) -> None:
-        """Of several builds of one invocation keep the oldest, and cancel the others that go on.
+        """Of several builds of one invocation keep the oldest, and cancel the others that still run.
 
         Raises:
-            TransientError: one could not be canceled; the next look-up finds it again.
+            TransientError: a build could not be canceled; the next look-up finds it again.
         """
         for build in builds[:-1]:
             if not face.goes_on(build):
@@ -172,7 +172,7 @@ class BuildbucketManager:
             try:
                 self._cancel(controller, face, double)
             except PermanentError:
-                continue  # the log has it; the invocation has the build that is kept
+                continue  # the log names it; the invocation keeps the oldest build
 
     def _find(
         self, controller: Controller, face: BuildbucketProtocol, given: LaunchInput, question: str
@@ -182,7 +182,7 @@ class BuildbucketManager:
         return [build for build in found if face.is_ours(given, build)]
 
     def _log_tag(self, controller: Controller) -> None:
-        """Leave in the log how people find the build."""
+        """Log the tag by which people find the build."""
         tag = f"scheduler_invocation_id:{controller.invocation.id}"
         controller.log(f"A build of an earlier attempt may be running: look for builds with the tag {tag}")
 
