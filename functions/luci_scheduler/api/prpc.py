@@ -26,7 +26,7 @@ from luci_scheduler.api.methods import HANDLERS
 from luci_scheduler.api.schema import METHODS, NAMES_ONE_JOB, NEEDS, Method, message_class
 from luci_scheduler.bodies import read_body
 from luci_scheduler.core.errors import ComeAgainError, MalformedError, SchedulerError, TransientError
-from luci_scheduler.core.foreign_json import check_texts
+from luci_scheduler.core.foreign_json import read_object
 from luci_scheduler.core.untrusted import PARSER_ERRORS
 from luci_scheduler.engine.runtime import logger
 
@@ -274,10 +274,7 @@ def _read(method: Method, request: HttpRequest, kind: str, max_bytes: int) -> An
 
 def _document(body: bytes) -> dict[str, Any]:
     """Return the JSON object of a request; its values are counted before they become messages."""
-    document = json.loads(body, parse_constant=_no_constant)
-    if not isinstance(document, dict):
-        raise invalid("could not decode body: not a JSON object")
-    check_texts(document)
+    document = read_object(body, wide_integers=True)
     waiting: list[Any] = [document]
     total = 1
     while waiting:
@@ -310,10 +307,6 @@ def _body(request: HttpRequest, max_bytes: int) -> bytes:
     if not decompressor.eof:
         raise invalid("could not decompress the request: it is cut short")
     return body
-
-
-def _no_constant(text: str) -> None:
-    raise ValueError(f"invalid number {text}")
 
 
 def _one_line(error: Exception) -> str:

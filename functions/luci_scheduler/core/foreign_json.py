@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from luci_scheduler.core.go_text import valid_text
 
-__all__ = ["MAX_DEPTH", "check_texts", "read_answer", "read_object"]
+__all__ = ["MAX_DEPTH", "read_answer", "read_object"]
 
 MAX_DEPTH = 100
 """Objects and lists inside each other; the limit of protocol buffers' own JSON parsers."""
@@ -39,19 +39,23 @@ def read_answer(body: bytes, *, needs_guard: bool = False) -> dict[str, Any]:
     return _repaired(document) if _SURROGATE.search(text) else document
 
 
-def read_object(data: bytes) -> dict[str, Any]:
+def read_object(data: bytes, *, wide_integers: bool = False) -> dict[str, Any]:
     """Read a JSON object that the store and the queue can hold: UTF-8 throughout, finite numbers, 64-bit integers.
 
     It also reads answers that prove an identity: a repair could turn two names into one.
+
+    Args:
+        data: the object.
+        wide_integers: accept integers of more than 64 bits, as for messages of protocol buffers, whose numbers may be doubles.
 
     Raises:
         ValueError: the data is not such an object. The text gives the reason and quotes nothing of the data.
     """
     try:
         text = data.decode()
-        document = _object(_load(text, _integer_of_64_bits))
+        document = _object(_load(text, _integer if wide_integers else _integer_of_64_bits))
         if _SURROGATE.search(text):
-            check_texts(document)
+            json.dumps(document, ensure_ascii=False).encode()  # half of a surrogate pair can be neither stored nor sent
     except UnicodeDecodeError as error:
         raise ValueError("it is not UTF-8") from error
     except UnicodeEncodeError as error:
@@ -59,17 +63,6 @@ def read_object(data: bytes) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"it {error}") from error
     return document
-
-
-def check_texts(document: Any) -> None:
-    """Check that every text in a JSON document can be encoded: an escape may stand for half of a surrogate pair.
-
-    Nothing can store or send such a text, and protobuf's parser raises ``SystemError`` for it.
-
-    Raises:
-        ValueError: a text cannot be encoded.
-    """
-    json.dumps(document, ensure_ascii=False).encode()
 
 
 def _load(text: str, read_integer: Callable[[str], int]) -> Any:
