@@ -214,7 +214,7 @@ variable "queue" {
     name                  = optional(string, "luci-scheduler")
   })
   default     = {}
-  description = "How fast tasks are handed out, and the queue's name behind the prefix. A new name is needed where a queue of the old one was deleted within the last days."
+  description = "How fast tasks are handed out, and the queue's name without the prefix. Cloud Tasks refuses the name of a queue that was deleted within the last seven days: choose another name."
 
   validation {
     condition     = var.queue.dispatches_per_second > 0 && var.queue.dispatches_per_second <= 500

@@ -65,7 +65,7 @@ R = TypeVar("R")
 
 
 _LOST_RACE = (exceptions.FailedPrecondition, exceptions.AlreadyExists, exceptions.NotFound, exceptions.Aborted)
-"""What a commit is answered whose preconditions do not hold; a read is when an index, or the database itself, is missing."""
+"""Answers to a commit whose precondition does not hold. A read gets them if an index or the database is missing."""
 
 
 def _translated(call: Callable[P, R]) -> Callable[P, R]:
