@@ -122,7 +122,7 @@ class StartPage:
         return self._act(request, action)
 
     def _act(self, request: Request, action: Callable[[Mapping[str, str]], _Done]) -> Response:
-        """Do what a form asks for; the answer leads back to the page, so that a reload does nothing again."""
+        """Carry out a form; the answer leads back to the page, so that a reload repeats nothing."""
         request.max_content_length = _MAX_FORM
         if not hmac.compare_digest(request.form.get("token", "").encode(), self._token.encode()):
             return _text("this form is not of this page, or of an earlier run: load the page again", 403)
@@ -275,7 +275,7 @@ label { min-width: 0; max-width: 100% } button, select, input { font: inherit; p
 [role=status] { padding: .6rem 1rem; border-left: .3rem solid #1a73e8; overflow-wrap: anywhere }
 </style></head><body>
 <main><h1>Local cloud</h1>
-{% if done %}<p role="status">{{ done.text }}{% if done.link %} <a href="{{ done.link }}">See what it starts</a>{% endif %}</p>{% endif %}
+{% if done %}<p role="status">{{ done.text }}{% if done.link %} <a href="{{ done.link }}">See the invocations that it starts</a>{% endif %}</p>{% endif %}
 {% macro form(action) %}<form class="{{ action[1:] }}" method="post" action="{{ action }}"><input type="hidden" name="token" value="{{ token }}">{{ caller() }}</form>{% endmacro %}
 <p><a href="{{ console }}/">Open the console</a></p>
 <h2>Commit</h2>
@@ -284,7 +284,7 @@ label { min-width: 0; max-width: 100% } button, select, input { font: inherit; p
 {{ file() }} <button>Commit a change</button>{% endcall %}{% endif %}
 {% if open %}{% call form("/commit") %}<label>Repository <select name="repo">{% for item in open %}<option>{{ item }}</option>{% endfor %}</select></label>
 <label>Branch that a pattern fits <input name="branch" required placeholder="release/1"></label> {{ file() }} <button>Commit a change to it</button>{% endcall %}{% endif %}
-{% if not branches and not open %}<p>No config watches a branch; write one that does, it is read within a minute.</p>{% endif %}
+{% if not branches and not open %}<p>No config watches a branch. Write a config that watches one; it is read within a minute.</p>{% endif %}
 <h2>Trouble</h2>
 <table>{% for name, text, on in switches %}<tr><td>{{ text }}</td><td>{{ "on" if on else "off" }}</td>
 <td>{% call form("/switch") %}<input type="hidden" name="name" value="{{ name }}"><input type="hidden" name="on" value="{{ "no" if on else "yes" }}">

@@ -60,12 +60,12 @@ ROWS = (
     Row(
         "Launch that gives up",
         ("unit/engine/test_everything_ends.py::test_everything_ends", "unit/engine/test_cleanup.py::test_the_build_is_canceled_when_buildbucket_answers_again"),
-        "a build that may exist is canceled, at the first attempt, too; where Buildbucket does not answer, a cleanup cancels it later",
+        "a build that may exist is canceled, even at the first attempt; where Buildbucket does not answer, a cleanup cancels it later",
     ),
     Row(
         "Silent Buildbucket",
         ("unit/engine/test_cleanup.py::test_silence_ends_a_running_invocation_only_after_the_life_of_any_build",),
-        "a running invocation fails after six days without an answer; the original asks for ever",
+        "a running invocation fails after six days without an answer; the original never stops asking",
     ),
     Row(
         "Launch conflict",
@@ -91,7 +91,7 @@ ROWS = (
     Row(
         "Errors of Buildbucket v2",
         ("unit/core/test_transience.py::test_a_code_of_the_service_decides", "unit/engine/test_foreign_answers.py::test_a_status_check_that_learns_nothing_ends_nothing"),
-        "RESOURCE_EXHAUSTED, ABORTED, and 401 and 403 of a server in front are transient, too, see failures.md",
+        "RESOURCE_EXHAUSTED, ABORTED, and 401 and 403 of a server in front are transient as well, see failures.md",
     ),
     Row(
         "Errors of Buildbucket v1",
@@ -135,7 +135,7 @@ ROWS = (
     Row(
         "EmitTriggers checks",
         ("unit/api/test_actions.py::test_emitting_to_one_forbidden_or_missing_job_emits_nothing", "unit/api/test_samples.py::test_the_emitted_triggers_of_the_sample_reach_the_jobs", "unit/api/test_doors.py::test_each_rule_at_each_door"),
-        "tags, sizes and commits are checked, too: a trigger whose commit is not on its ref waits, and is discarded after a day",
+        "tags, sizes and commits are checked as well: a trigger whose commit is not on its ref waits, and is discarded after a day",
     ),
     Row(
         "Permissions",

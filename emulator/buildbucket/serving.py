@@ -72,7 +72,7 @@ class _Server(ThreadedWSGIServer):
 
 
 class LocalServer:
-    """Serves a WSGI application from a thread. Port 0 picks a free one, which `url` tells once it runs.
+    """Serves a WSGI application from a thread. Port 0 picks a free port, which `url` contains once the server runs.
 
     Every HTTP server of the local cloud in this process is one of these, so none is open to pages of other sites.
     """

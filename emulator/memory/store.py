@@ -18,6 +18,7 @@ from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.ports import (
     NO_INVOCATION,
+    CheckedWrite,
     CreateInvocation,
     CreateTrigger,
     DeleteDeferred,
@@ -25,36 +26,19 @@ from luci_scheduler.ports import (
     Overdue,
     PollerRecord,
     ProjectRecord,
-    PutDeferred,
-    PutJob,
     PutPaused,
-    PutPoller,
-    PutProject,
     PutWatchers,
     TriggerRecord,
     UpdateInvocation,
-    UpdateTrigger,
     Version,
     Watcher,
     Write,
+    WriteWhole,
 )
 
 __all__ = ["MemoryStore"]
 
 T = TypeVar("T")
-
-_Checked = (
-    CreateInvocation
-    | UpdateInvocation
-    | PutJob
-    | CreateTrigger
-    | UpdateTrigger
-    | PutProject
-    | PutPoller
-    | PutDeferred
-    | DeleteDeferred
-)
-"""Writes that the state of their document may refuse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +168,7 @@ class MemoryStore:
             return self._readable(paths[:limit], self._trigger_at)
 
     def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Found[TriggerRecord]]:
-        """Return pending triggers, the oldest first; what cannot be decoded is set aside and does not hide the others."""
+        """Return pending triggers, the oldest first; an undecodable trigger is set aside and does not hide the others."""
         with self._lock:
             found: list[Found[TriggerRecord]] = []
             for _ in range(documents.SET_ASIDE_ROUNDS):
@@ -284,7 +268,7 @@ class MemoryStore:
     def _merged(
         self, write: PutWatchers | PutPaused, version: int, changes: Mapping[Path, _Stored]
     ) -> tuple[Path, _Stored]:
-        """Return the document of a project's watchers as the write leaves it; another one of the commit may have changed it, too."""
+        """Return the document of a project's watchers as the write leaves it; an earlier write of the same commit may have changed it."""
         if isinstance(write, PutWatchers):
             project, document = write.project, documents.encode_watchers(write.repo, write.project, write.watchers)
         else:
@@ -297,7 +281,7 @@ class MemoryStore:
         _refuse_like_firestore(path, changed)
         return path, changed
 
-    def _prepared(self, write: _Checked, version: int) -> tuple[Path, _Stored]:
+    def _prepared(self, write: CheckedWrite, version: int) -> tuple[Path, _Stored]:
         match write:
             case CreateInvocation(invocation, log):
                 path = _invocation_path(invocation)
@@ -321,9 +305,7 @@ class MemoryStore:
             case _:
                 return self._put(write, version)
 
-    def _put(
-        self, write: PutJob | CreateTrigger | UpdateTrigger | PutProject | PutPoller | PutDeferred, version: int
-    ) -> tuple[Path, _Stored]:
+    def _put(self, write: WriteWhole, version: int) -> tuple[Path, _Stored]:
         path, document = documents.put(write)
         documents.check_size("/".join(path), document)
         before = self._require(path, None if isinstance(write, CreateTrigger) else write.version)

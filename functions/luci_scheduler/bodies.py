@@ -32,7 +32,7 @@ def read_body(request: Any, max_bytes: int) -> bytes:
 
 
 def discard_body(request: Any) -> None:
-    """Read what is left of a request's body and keep none of it.
+    """Read the rest of a request's body and keep none of it.
 
     The framework reads a whole body into memory before it answers. Nothing is left for it after this.
     """

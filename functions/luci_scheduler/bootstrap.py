@@ -120,7 +120,7 @@ def app() -> App:
 
 _making = threading.Lock()
 _MAKING_SECONDS = (
-    25.0  # longer than to find credentials, or to give that up; with one try of its own, less than a page has
+    25.0  # longer than the search for credentials; with one request after it, shorter than a page may take
 )
 
 

@@ -16,10 +16,11 @@ from luci_scheduler.bodies import discard_body, read_body
 from luci_scheduler.bootstrap import App
 from luci_scheduler.core.commit_event import parse_commit_events
 from luci_scheduler.core.errors import MalformedError, TransientError
+from luci_scheduler.core.foreign_json import read_object
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.loopback import foreign_request
 from luci_scheduler.core.notification_token import find_token, verify_token
-from luci_scheduler.core.untrusted import read_json, storable
+from luci_scheduler.core.untrusted import storable
 from luci_scheduler.engine.commit import on_commits
 from luci_scheduler.engine.tasks import on_task
 from luci_scheduler.engine.watch import on_notification
@@ -53,14 +54,14 @@ _MARK = "X-Settled"
 
 # A delivery's names are put into its log lines; the longest that Cloud Tasks gives has about 500 characters.
 _MAX_LOGGED = 500
-# What cannot be understood or identified. 403, 404 and 409 are answers about objects; actions leave lines of their own.
+# Requests that cannot be understood or identified. 403, 404 and 409 are answers about objects; actions write other lines.
 _REFUSED_REQUESTS = frozenset({400, 401, 405, 406, 413, 415, 429})
 _SAFE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
-"""Of every answer that does not set them itself: a browser takes it for nothing but text, and nothing keeps it."""
+"""Added to each answer that does not set them: a browser treats it only as text, and no cache keeps it."""
 
 Outcome = tuple[str, int]
 
@@ -162,7 +163,7 @@ def _task(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
 def page(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
     """Answer a person, or a client of the API; nobody is answered before it is known who calls.
 
-    Its log lines and tasks are part of the trace that the request brings. A request that cannot be understood, or whose
+    Its log lines and tasks are part of the request's trace. A request that cannot be understood, or whose
     caller cannot be identified, leaves one line.
     """
     trace = brought_trace(request.headers)
@@ -226,7 +227,7 @@ def _submit(visit: Visit, request: flask.Request) -> Reply:
         return _plain(f"Malformed: {error}\n", 400)
     if len(body) > _MAX_FORM_BYTES:
         return _plain(f"A form has at most {_MAX_FORM_BYTES} bytes\n", 413)
-    request.stream = io.BytesIO(body)  # where the form is parsed from; nothing is left of the other one
+    request.stream = io.BytesIO(body)  # the form is parsed from here: the request's own stream is used up
     try:
         form = request.form
     except HTTPException as error:  # too many parts
@@ -256,7 +257,7 @@ def _call(app: App, request: flask.Request) -> Reply:
 
 
 def log_refusals(server: flask.Flask) -> None:
-    """Have every request refused in one way: what the framework refuses or fails to parse never reaches an entry point.
+    """Answer refused requests in one way: a request that the framework refuses or cannot parse never reaches an entry point.
 
     Such a request is answered 4xx with a short text and leaves one line. Every answer gets the headers that keep a browser
     from taking it for anything but text.
@@ -290,7 +291,7 @@ def log_refusals(server: flask.Flask) -> None:
 
 
 def _framework_answer(error: HTTPException) -> flask.Response:
-    """Return the answer to what the framework refuses: its own would quote the request, with its headers."""
+    """Return the answer to a request that the framework refuses; the framework's own would quote the request's headers."""
     allow = [(name, value) for name, value in error.get_headers() if name == "Allow"]
     return flask.Response(f"{error.name}\n", error.code, allow, mimetype="text/plain")
 
@@ -320,12 +321,9 @@ def _payload(request: flask.Request) -> dict[str, Any]:
     if not body:
         return {}
     try:
-        payload = read_json(body)
+        return read_object(body)
     except ValueError as error:
-        raise MalformedError(f"a task's body must be JSON: {error}") from error
-    if not isinstance(payload, dict):
-        raise MalformedError("a task's body must be a JSON object")
-    return payload
+        raise MalformedError(f"a task's body must be a JSON object: {error}") from error
 
 
 def _settle_event(handle: Callable[[], None], function: str, event: Any) -> Outcome:

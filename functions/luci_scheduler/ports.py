@@ -28,6 +28,7 @@ __all__ = [
     "Buildbucket",
     "BuildbucketError",
     "Chance",
+    "CheckedWrite",
     "Clock",
     "Commit",
     "ConfigFile",
@@ -63,6 +64,7 @@ __all__ = [
     "Version",
     "Watcher",
     "Write",
+    "WriteWhole",
 ]
 
 T = TypeVar("T")
@@ -196,7 +198,7 @@ class PutWatchers:
 
 @dataclass(frozen=True, slots=True)
 class PutPaused:
-    """Mark a gitiles trigger as one that lets nothing through to its watchers of a repository (normalised URL), or take the mark away."""
+    """Mark a gitiles trigger as paused for its watchers of a repository (normalized URL), or remove the mark."""
 
     repo: str
     trigger_job_id: JobId
@@ -227,19 +229,13 @@ class DeleteDeferred:
     version: Version
 
 
-Write = (
-    CreateInvocation
-    | UpdateInvocation
-    | PutJob
-    | CreateTrigger
-    | UpdateTrigger
-    | PutProject
-    | PutWatchers
-    | PutPaused
-    | PutPoller
-    | PutDeferred
-    | DeleteDeferred
-)
+WriteWhole = PutJob | CreateTrigger | UpdateTrigger | PutProject | PutPoller | PutDeferred
+"""Writes of a whole document, which `adapters.documents.put` encodes."""
+
+CheckedWrite = WriteWhole | CreateInvocation | UpdateInvocation | DeleteDeferred
+"""Writes that the state of their document may refuse."""
+
+Write = CheckedWrite | PutWatchers | PutPaused
 
 
 class Pollers(Protocol):

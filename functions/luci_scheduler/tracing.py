@@ -43,7 +43,7 @@ def delivery_trace(headers: Any, delivery: str) -> str:
 
 
 def isolated(handle: Callable[[], _T], trace: str, *, seconds: float | None = None, **about: Any) -> _T:
-    """Run the handler of a delivery or a request with its trace bound (if any); whatever it binds is gone when it returns.
+    """Run the handler of a delivery or a request with its trace bound (if any); all that it binds is gone when it returns.
 
     Its outside calls are over ``seconds`` after the beginning (see `budget`); None: each has its own limit only.
     """

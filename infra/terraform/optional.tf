@@ -45,7 +45,7 @@ locals {
   kms_key = one(time_sleep.kms_key_known[*].triggers.key)
 }
 
-# What is encrypted is refused while the grants on the key have not spread.
+# Encrypted resources are refused until the grants on the key have spread.
 resource "time_sleep" "kms_key_known" {
   count = var.kms_key == null ? 0 : 1
 

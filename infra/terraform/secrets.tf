@@ -17,7 +17,7 @@ module "signing_secret" {
   depends_on = [time_sleep.publisher_known]
 }
 
-# A secret that names a topic is refused while its publisher's grant has not spread, which takes a minute or two.
+# A secret that names a topic is refused until its publisher's grant has spread, which takes a minute or two.
 resource "time_sleep" "publisher_known" {
   create_duration = "120s"
   triggers        = { topic = google_pubsub_topic_iam_member.rotation.topic }

@@ -214,7 +214,7 @@ variable "queue" {
     name                  = optional(string, "luci-scheduler")
   })
   default     = {}
-  description = "How fast tasks are handed out, and the queue's name behind the prefix. A new name is needed where a queue of the old one was deleted within the last days."
+  description = "How fast tasks are handed out, and the queue's name without the prefix. Cloud Tasks refuses the name of a queue that was deleted within the last seven days: choose another name."
 
   validation {
     condition     = var.queue.dispatches_per_second > 0 && var.queue.dispatches_per_second <= 500
@@ -324,7 +324,7 @@ variable "tuning" {
       var.tuning.concurrency, var.tuning.gitiles_commits_per_ref, var.tuning.gitiles_commits_per_poll,
       var.tuning.project_active_invocations, var.tuning.project_pending_triggers,
     ] : value == null || try(value > 0 && floor(value) == value, false)])
-    error_message = "tuning: seconds, concurrency, limits of projects and numbers of commits must be whole numbers above 0: leave out what is to have its default."
+    error_message = "tuning: seconds, concurrency, limits of projects and numbers of commits must be whole numbers above 0: omit a member to use its default."
   }
 
   validation {

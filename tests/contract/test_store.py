@@ -218,7 +218,7 @@ def test_pending_triggers_oldest_first_and_markers_never(store: Store) -> None:
 
 
 def test_watchers_of_projects_do_not_disturb_each_other(store: Store) -> None:
-    """Each project has a document of its own, and replaces that; repositories of similar names are others."""
+    """Each project has its own document and replaces only that; repositories of similar names are others."""
     repo = "https://r.googlesource.com/x"
     mine = Watcher(JobId("a/j"), JobId("a/t"), repo, ("refs/heads/main",))
     yours = Watcher(JobId("b/j"), JobId("b/t"), f"{repo}.git", ("regexp:refs/heads/.*",), (r".+\.c",), ("x",))
@@ -439,7 +439,7 @@ UNREADABLE = {
 
 @pytest.mark.parametrize("fields", UNREADABLE.values(), ids=UNREADABLE)
 def test_a_pending_trigger_that_cannot_be_read_is_set_aside(store: Store, fields: dict[str, Any]) -> None:
-    """With its reason, once: it is pending no more, and what is behind it is listed, also where only one is asked for."""
+    """With its reason, once: it is pending no more, and the triggers behind it are listed, even with a limit of one."""
     names = ("bad", "good", "later")
     payload = {"repo": "r", "ref": "x", "revision": "a" * 40}
     triggers = [Trigger(name, Instant(number), "gitiles", payload) for number, name in enumerate(names)]
@@ -592,7 +592,7 @@ def test_overdue_deferred_tasks_in_pages(store: Store) -> None:
 
 
 def test_deferred_tasks_of_a_commit(store: Store) -> None:
-    """Those that wait for it, and no triggers."""
+    """Deferred tasks that wait for the commit, and no triggers."""
     trigger = Trigger("t", Instant(5), "gitiles", {"repo": "r", "ref": "x", "revision": "a" * 40})
     store.commit([CreateTrigger(TriggerRecord(JOB_ID, trigger))])
     names = {"one": "a", "two": "a", "three": "b"}

@@ -1,4 +1,4 @@
-"""Generated bodies at every entry point: no defect, nothing written for what is refused, and one line for each refusal.
+"""Generated bodies at every entry point: no defect, and one line and no write for each refusal.
 
 Every run draws the same bodies. FUZZ_BODIES and FUZZ_SEED change how many there are, and which.
 """
@@ -49,7 +49,7 @@ Send = Callable[[Hostile], tuple[Answer, Any]]
 
 
 def _fuzz(name: str, send: Send, check: Callable[[Answer], bool]) -> Counter[int]:
-    """Send the bodies; ``check`` says whether an answer is as it must be. What was sent is shown for one that is not."""
+    """Send the bodies; ``check`` judges each answer. The failure shows the body of a wrong answer."""
     hostile, codes = Hostile(SEED), Counter[int]()
     for number in range(BODIES):
         answer, sent = send(hostile)
@@ -270,7 +270,7 @@ def test_tasks_of_strangers(functions: Site) -> None:
 
 
 def test_tasks(functions: Site) -> None:
-    """Of the queue's own account: what cannot be understood is refused, and what is accepted breaks no later triage."""
+    """From the queue's own account: malformed tasks are refused, and accepted tasks break no later triage."""
     assert {*TASKS, "sync"} == set(TASK_KINDS)
     authorization = functions.token()
 

@@ -121,7 +121,7 @@ def test_a_commit_is_made_once_and_leads_to_its_page(cloud: LocalCloud, browser:
     assert [step.status_code for step in answer.history] == [303]
     tip = repository.resolve("refs/heads/main")
     assert tip in answer.text
-    link = re.search(r'href="([^"]+)">See what it starts', answer.text)
+    link = re.search(r'href="([^"]+)">See the invocations that it starts', answer.text)
     assert link
     page = requests.get(html.unescape(link[1]), timeout=20)
     assert page.status_code == 200

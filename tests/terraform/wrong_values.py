@@ -55,11 +55,11 @@ WRONG: dict[str, list[tuple[Any, str] | None]] = {
     "signing_key_generation": [(0, "raise it by one"), (1.5, "whole number")],
     "signing_key_rotation_days": [(1, "between 3"), (5000, "3650")],
     "tuning": [
-        ({"concurrency": 0}, "leave out what is to have its default"),
+        ({"concurrency": 0}, "omit a member to use its default"),
         ({"request_deadline_seconds": 80}, "raise the lease"),
         ({"request_deadline_seconds": 120, "claim_lease_seconds": 200}, "lower it"),
         ({"commit_wait_seconds": -1}, "without asking its host"),
-        ({"project_active_invocations": 0}, "leave out what is to have its default"),
+        ({"project_active_invocations": 0}, "omit a member to use its default"),
         ({"retention_days": 7}, "remembered longer"),
         ({"gitiles_era": "v3"}, "those of 2021"),
     ],

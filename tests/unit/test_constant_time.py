@@ -32,7 +32,7 @@ TOKENS = pytest.mark.parametrize("is_accepted", [_notification, _form])
 
 @TOKENS
 def test_the_comparison_alone_decides(is_accepted: Callable[[str], bool], monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a comparison that always holds a forged token is accepted, with one that never holds a genuine one is refused."""
+    """A comparison that always holds accepts a forged token; a comparison that never holds refuses a genuine token."""
     assert is_accepted("new secret")
     assert not is_accepted("a guess")
     monkeypatch.setattr(hmac, "compare_digest", lambda *_: True)

@@ -1,4 +1,4 @@
-"""Between the functions framework and the entry points: what is refused there, how bodies are read, and with which headers."""
+"""Between the functions framework and the entry points: the refusals there, the reading of bodies, and the headers."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ UNREADABLE = {
 @pytest.mark.parametrize("function", ["on_gitiles_commit", "on_build_completion"])
 @pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
 def test_what_the_framework_cannot_read(functions: Site, function: str, body: bytes) -> None:
-    """400 until the dead-letter topic has it, whatever the framework makes of it, and one line."""
+    """400 until the dead-letter topic has it, and one line; the framework's reading does not matter."""
     answer = functions.call(function, "/projects/p/topics/t", body, {**JSON, "Authorization": "Bearer canary-7d1"})
     assert (answer.code, answer.writes, len(answer.lines)) == (400, 0, 1), answer
     assert answer.events in (["refused_by_framework"], ["malformed"])
@@ -221,7 +221,7 @@ def test_chunked_forms_have_the_same_limit(functions: Site) -> None:
 @pytest.mark.parametrize("function", ["console", "on_task"])
 @pytest.mark.parametrize("path", ["/prpc/scheduler.Scheduler/EmitTriggers", "/actions/x", "/"])
 def test_no_body_of_a_stranger_is_kept(functions: Site, function: str, path: str) -> None:
-    """With ``Content-Length``, too: the framework would read all of it into memory before it answers."""
+    """Even with ``Content-Length``: the framework would read all of it into memory before it answers."""
     stream = _Endless(50_000_000)
     about: Any = {"CONTENT_LENGTH": "50000000", "wsgi.input": stream}
     answer = functions.call(function, path, b"", {"Content-Type": "application/json"}, **about)

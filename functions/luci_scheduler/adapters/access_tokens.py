@@ -156,7 +156,7 @@ def _seconds(info: Mapping[str, Any]) -> int:
 
 def _object(answer: Fetched) -> Mapping[str, Any] | None:
     try:
-        return read_object(answer.body, repair=False)
+        return read_object(answer.body)
     except ValueError:
         return None
 

@@ -13,7 +13,7 @@ from google.auth.exceptions import GoogleAuthError
 from luci_scheduler.adapters.http import Deadline, TooLargeError, read_body
 from luci_scheduler.budget import time_left
 from luci_scheduler.core import transience
-from luci_scheduler.core.foreign_json import read_object
+from luci_scheduler.core.foreign_json import read_answer
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.ports import BuildbucketError, Clock
 
@@ -108,7 +108,7 @@ class BuildbucketClient:
         )
 
     def _left(self, until: Instant | None) -> int:
-        """Return the nanoseconds that a call may take: its deadline, or what is left until ``until`` or of the delivery."""
+        """Return the nanoseconds that a call may take: the least of its deadline, the time until ``until``, and the rest of the delivery's time."""
         left = self._deadline if until is None else min(self._deadline, until - self._clock.now())
         if left <= 0:
             raise _late()
@@ -156,7 +156,7 @@ def _broken(message: str) -> BuildbucketError:
 
 def _object(answer: _Answer) -> dict[str, Any]:
     try:
-        return read_object(answer.body)
+        return read_answer(answer.body)
     except ValueError as error:
         raise _broken(str(error)) from error
 
@@ -164,7 +164,7 @@ def _object(answer: _Answer) -> dict[str, Any]:
 def _is_own_error(answer: _Answer) -> bool:
     """Whether the body is the error object of the v1 service itself."""
     try:
-        return bool(read_object(answer.body).get("error"))
+        return bool(read_answer(answer.body).get("error"))
     except ValueError:
         return False
 

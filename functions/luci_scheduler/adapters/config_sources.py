@@ -17,7 +17,7 @@ import requests
 from google.auth.exceptions import GoogleAuthError
 
 from luci_scheduler.adapters.http import Deadline, TooLargeError, read_body
-from luci_scheduler.core.foreign_json import read_object
+from luci_scheduler.core.foreign_json import read_answer
 from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.ports import ConfigFile
 
@@ -187,6 +187,6 @@ def _get(session: Sessions, url: str, query: Mapping[str, str], limit: float) ->
 
 def _object(body: bytes) -> dict[str, Any]:
     try:
-        return read_object(body)
+        return read_answer(body)
     except ValueError as error:
         raise _TroubleError(str(error)) from error

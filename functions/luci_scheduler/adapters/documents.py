@@ -43,6 +43,7 @@ from luci_scheduler.ports import (
     TriggerRecord,
     UpdateTrigger,
     Watcher,
+    WriteWhole,
 )
 
 __all__ = [
@@ -237,7 +238,7 @@ def sorted_out(
 
 
 def put(
-    write: PutJob | CreateTrigger | UpdateTrigger | PutProject | PutPoller | PutDeferred,
+    write: WriteWhole,
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
     """Return where a document is put that is replaced as a whole, as collection and ID in turn, and its fields.
 
@@ -250,7 +251,7 @@ def put(
 
 
 def _placed(
-    write: PutJob | CreateTrigger | UpdateTrigger | PutProject | PutPoller | PutDeferred,
+    write: WriteWhole,
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
     match write:
         case PutJob(job, _, None):
@@ -422,7 +423,7 @@ def encode_watchers(repo: str, project: str, watchers: tuple[Watcher, ...]) -> d
     """Return the fields to write into the document of one project's watchers; marks of paused triggers stay as they are.
 
     Raises:
-        PermanentError: the document would be too large, if each of the triggers was paused, too.
+        PermanentError: the document would be too large if each of the triggers was paused.
     """
     document = {"schema": SCHEMA, "watchers": _dumps([_watcher_row(watcher) for watcher in watchers])}
     marks = sum(len(trigger.encode()) + _MARK_BYTES for trigger in {watcher.trigger_job_id for watcher in watchers})
@@ -451,7 +452,7 @@ def _watcher_row(watcher: Watcher) -> list[Any]:
 def decode_watchers(named: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Watcher]:
     """Read the documents of a repository's watchers, each with its name; a project that cannot be read is logged and left out.
 
-    The older document, which all projects shared, counts for those that have none of their own yet, and its marks for triggers that
+    The older document, which all projects shared, counts for projects that lack their own, and its marks for triggers that
     have not been paused or resumed since.
     """
     texts: dict[str, str] = {}

@@ -39,18 +39,14 @@ from luci_scheduler.ports import (
     Overdue,
     PollerRecord,
     ProjectRecord,
-    PutDeferred,
-    PutJob,
     PutPaused,
-    PutPoller,
-    PutProject,
     PutWatchers,
     TriggerRecord,
     UpdateInvocation,
-    UpdateTrigger,
     Version,
     Watcher,
     Write,
+    WriteWhole,
 )
 
 __all__ = ["LIMIT", "FirestoreStore"]
@@ -60,7 +56,7 @@ LIMIT = 20.0
 
 _PAUSES = (0.1, 0.4)  # seconds before a read is repeated: one hiccup does not cost a redelivery
 _ONCE = Retry(predicate=lambda _: False)
-"""In place of the library's own policy, which repeats reads for five minutes, whatever timeout a call has."""
+"""Replaces the library's own policy, which repeats reads for five minutes and ignores the timeout of a call."""
 _JOB_FIELDS = ("schema", "record", "enabled", "next_due")  # not the triage log: only people read that
 _INVOCATION_FIELDS = ("schema", "definition", "state", "next_due", "expire_at")
 
@@ -69,7 +65,7 @@ R = TypeVar("R")
 
 
 _LOST_RACE = (exceptions.FailedPrecondition, exceptions.AlreadyExists, exceptions.NotFound, exceptions.Aborted)
-"""What a commit is answered whose preconditions do not hold; a read is when an index, or the database itself, is missing."""
+"""Answers to a commit whose precondition does not hold. A read gets them if an index or the database is missing."""
 
 
 def _translated(call: Callable[P, R]) -> Callable[P, R]:
@@ -126,7 +122,7 @@ class FirestoreStore:
         return [snapshot for snapshot in snapshots if snapshot.exists]
 
     def _found(self, query: Any) -> list[Any]:
-        """Return all that a query finds; a stream that falls silent in its middle ends at the limit, too."""
+        """Return all results of a query; a stream that falls silent in its middle also ends at the limit."""
         return self._read(lambda **limits: list(query.stream(**limits)))
 
     def _read(self, read: Callable[..., R]) -> R:
@@ -268,7 +264,7 @@ class FirestoreStore:
 
     @_translated
     def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Found[TriggerRecord]]:
-        """Return pending triggers, the oldest first; what cannot be decoded is set aside and does not hide the others."""
+        """Return pending triggers, the oldest first; an undecodable trigger is set aside and does not hide the others."""
         query = self._job_ref(job_id).collection("triggers").where(filter=FieldFilter("pending", ">", ""))
         query = query.order_by("pending").limit(limit)
         found: list[Found[TriggerRecord]] = []
@@ -369,9 +365,7 @@ class FirestoreStore:
             case _:
                 self._put(batch, write)
 
-    def _put(
-        self, batch: Any, write: PutJob | CreateTrigger | UpdateTrigger | PutProject | PutPoller | PutDeferred
-    ) -> None:
+    def _put(self, batch: Any, write: WriteWhole) -> None:
         path, document = documents.put(write)
         documents.check_size("/".join(path), document)
         names = [name if place % 2 == 0 else documents.document_id(name) for place, name in enumerate(path)]

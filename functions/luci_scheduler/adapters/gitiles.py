@@ -15,7 +15,7 @@ from google.auth.exceptions import GoogleAuthError
 from luci_scheduler.adapters.http import Deadline, TooLargeError, read_body
 from luci_scheduler.adapters.sources import SystemClock
 from luci_scheduler.core import transience
-from luci_scheduler.core.foreign_json import read_object
+from luci_scheduler.core.foreign_json import read_answer
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.ports import Clock, Commit, GitilesError, LogPage
@@ -104,7 +104,7 @@ class GitilesClient:
         A commit whose time or paths cannot be read is returned without them and logged. The commits behind it follow.
 
         Raises:
-            GitilesError: no answer or an error. An entry without a hash is an error, too: to leave it out could lose a commit.
+            GitilesError: no answer or an error. An entry without a hash is an error: to leave it out could lose a commit.
         """
         query = [("n", str(limit))]
         if diffs:
@@ -134,7 +134,7 @@ class GitilesClient:
             ) as answer:
                 if answer.status_code != requests.codes.ok:
                     raise self._error(answer, read_body(answer, _MAX_ERROR_BYTES, cut=True))
-                return read_object(read_body(answer, MAX_BODY_BYTES), needs_guard=True)
+                return read_answer(read_body(answer, MAX_BODY_BYTES), needs_guard=True)
         except ValueError as error:
             raise _broken(str(error)) from error
         except TooLargeError as error:

@@ -61,13 +61,13 @@ _KEPT_CONNECTIONS = 32
 
 
 class TooLargeError(Exception):
-    """An answer has more bytes than anything uses."""
+    """An answer is larger than its limit."""
 
 
 class Deadline(Timeout):
-    """The end of a call, given to a session of `sessions` as its timeout: of fetching a token, connecting and the last byte.
+    """The end of a call, from fetching a token to reading the last byte. A session of `sessions` takes it as its timeout.
 
-    It runs from its making, on the machine's own stopwatch.
+    The time runs from the construction, on the machine's monotonic clock.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -141,7 +141,7 @@ def _token(scopes: tuple[str, ...]) -> _Token:
 
 
 class _AuthorizedSession(requests.Session):
-    """A session whose requests carry the service account's token; one that is answered 401 is sent again with a new token."""
+    """A session whose requests carry the service account's token. After status 401 it sends a request again with a new token."""
 
     def __init__(self, token: _Token) -> None:
         super().__init__()
@@ -182,7 +182,7 @@ class _Token:
         return headers
 
     def renew(self, deadline: Deadline) -> None:
-        """Fetch a new token, or wait for the one that is being fetched. Raises as `headers` does."""
+        """Fetch a new token, or wait for a fetch that is under way. Raises the errors of `headers`."""
         with self._lock:
             renewal = self._begin()
         _await(renewal, deadline)
@@ -196,7 +196,7 @@ class _Token:
         """Begin to fetch a token unless that is under way; the lock is held."""
         if self._renewal is None or self._renewal.done():
             self._renewal = Future()
-            # A thread of its own: the library takes no limit for the whole, and repeats requests as it likes.
+            # A separate thread: the library has no limit for the whole, and repeats requests as it likes.
             threading.Thread(target=self._fetch, args=(self._renewal,), daemon=True, name="token").start()
         return self._renewal
 
@@ -208,7 +208,7 @@ class _Token:
             request = Request(_prepared(requests.Session(), _Adapter()))
             credentials.refresh(request)  # type: ignore[no-untyped-call]
             self._credentials = credentials
-        except BaseException as error:  # noqa: BLE001 - it is raised where the token was asked for
+        except BaseException as error:  # noqa: BLE001 - the callers that wait for the token raise it
             renewal.set_exception(error)
         else:
             renewal.set_result(None)
@@ -269,7 +269,7 @@ class _Connection(HTTPConnection):
         return made
 
     def getresponse(self) -> Any:
-        self.response_class = partial(_response, _end(self.timeout))  # type: ignore[assignment] # all it does is be called
+        self.response_class = partial(_response, _end(self.timeout))  # type: ignore[assignment] # it is only called
         return super().getresponse()
 
 
@@ -294,7 +294,7 @@ def _response(end: float, connection: socket.socket, *args: Any, **named: Any) -
 
 
 class _Answer(io.RawIOBase):
-    """What ``HTTPResponse`` reads a connection through: all reads together are over at the end."""
+    """The stream through which ``HTTPResponse`` reads a connection; all its reads share one end."""
 
     def __init__(self, connection: socket.socket, end: float) -> None:
         super().__init__()
@@ -307,11 +307,11 @@ class _Answer(io.RawIOBase):
         return io.BufferedReader(self)
 
     def readable(self) -> bool:
-        """Tell that it can be read."""
+        """Return that the stream can be read."""
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        """Read what has come.
+        """Read the next bytes.
 
         Raises:
             TimeoutError: the end is past.
@@ -323,7 +323,7 @@ class _Answer(io.RawIOBase):
         return self._stream.readinto(buffer)
 
     def close(self) -> None:
-        """Let go of the socket."""
+        """Close the stream, which releases the socket."""
         self._stream.close()
         super().close()
 
@@ -333,7 +333,7 @@ def read_body(answer: requests.Response, limit: int, *, cut: bool = False) -> by
 
     Args:
         answer: of a request with ``stream=True``.
-        limit: of the unpacked bytes: it holds for the bytes that a small answer swells to.
+        limit: of the unpacked bytes, so that a small compressed body cannot become a large one.
         cut: return the beginning of a longer body.
 
     Raises:

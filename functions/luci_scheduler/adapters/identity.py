@@ -114,7 +114,7 @@ class TokenVerifier:
             return
         self._failure = ""
         try:
-            self._keys = read_object(self._fetch_keys(), repair=False)
+            self._keys = read_object(self._fetch_keys())
             self._fetched = now
         except _KEY_ERRORS as error:
             self._failure = sanitized(str(error)) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Calls that block, and connections, with a limit for the whole of each."""
+"""Blocking calls and connections, each with one limit for the whole."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ def bounded(call: Callable[[], T], seconds: float) -> T:
     """Return the result of a call that takes no timeout, or raise its error.
 
     Raises:
-        TimeoutError: it has not returned in time. It goes on in a thread of its own, which ends with it.
+        TimeoutError: the call has not returned in time. It goes on in its thread, which ends with it.
     """
     results: queue.SimpleQueue[tuple[bool, T | Exception]] = queue.SimpleQueue()
 
     def run() -> None:
         try:
             results.put((True, call()))
-        except Exception as error:  # noqa: BLE001 - it is raised where the call was asked for
+        except Exception as error:  # noqa: BLE001 - the caller's thread raises it
             results.put((False, error))
 
     threading.Thread(target=run, daemon=True, name="bounded").start()
     try:
         _, result = results.get(timeout=max(0.0, seconds))
     except queue.Empty:
-        raise TimeoutError("a call that blocks was left behind") from None
+        raise TimeoutError("a blocking call did not return in time") from None
     if isinstance(result, Exception):
         raise result
     return result

@@ -130,7 +130,7 @@ def explain_commit(context: Context, repo: str, revision: str, ref: str = "") ->
 
     Costs, however long the history: one read for who watches; for each job one read, one for each ref that is tried, one for
     each trigger and one for its invocation; if a job has no trigger, one query for deferred tasks that wait for the commit,
-    and one call to Gitiles if that job filters by path. Nothing but who watches is read for somebody who may see nothing there.
+    and one call to Gitiles if that job filters by path. For a caller who may see nothing there only the watchers are read.
 
     Args:
         context: who asks.

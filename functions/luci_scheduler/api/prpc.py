@@ -26,7 +26,8 @@ from luci_scheduler.api.methods import HANDLERS
 from luci_scheduler.api.schema import METHODS, NAMES_ONE_JOB, NEEDS, Method, message_class
 from luci_scheduler.bodies import read_body
 from luci_scheduler.core.errors import ComeAgainError, MalformedError, SchedulerError, TransientError
-from luci_scheduler.core.untrusted import PARSER_ERRORS, check_texts
+from luci_scheduler.core.foreign_json import read_object
+from luci_scheduler.core.untrusted import PARSER_ERRORS
 from luci_scheduler.engine.runtime import logger
 
 __all__ = ["MAX_REQUEST_BYTES", "MAX_UNGRANTED_BYTES", "MAX_VALUES", "Answer", "HttpRequest", "answer"]
@@ -35,7 +36,7 @@ MAX_REQUEST_BYTES = 512 * 1024
 """Before and after decompression. No trigger needs more; a task has at most one megabyte."""
 
 MAX_UNGRANTED_BYTES = 4 * 1024
-"""The same for a caller who has the method's permission in no project. Names fit, but no flood of objects does."""
+"""The same for a caller who has the method's permission in no project. It has room for names, not for thousands of objects."""
 
 MAX_TEXT_BYTES = 64 * 1024
 """The same for text protos. Their parser takes some three microseconds for each byte."""
@@ -153,7 +154,7 @@ def answer(request: HttpRequest, make_context: Callable[[], Context]) -> Answer:
 def _check_grants(method: Method, context: Context) -> None:
     """Refuse a caller to whom the policy grants nothing that the method needs, before the body is read.
 
-    A method of one job answers what it answers for a job that does not exist. The answers of the other methods depend on the
+    A method of one job gives the same answer as for a missing job. The answers of the other methods depend on the
     request, so `_size_limit` bounds it.
 
     Raises:
@@ -273,10 +274,7 @@ def _read(method: Method, request: HttpRequest, kind: str, max_bytes: int) -> An
 
 def _document(body: bytes) -> dict[str, Any]:
     """Return the JSON object of a request; its values are counted before they become messages."""
-    document = json.loads(body, parse_constant=_no_constant)
-    if not isinstance(document, dict):
-        raise invalid("could not decode body: not a JSON object")
-    check_texts(document)
+    document = read_object(body, wide_integers=True)
     waiting: list[Any] = [document]
     total = 1
     while waiting:
@@ -309,10 +307,6 @@ def _body(request: HttpRequest, max_bytes: int) -> bytes:
     if not decompressor.eof:
         raise invalid("could not decompress the request: it is cut short")
     return body
-
-
-def _no_constant(text: str) -> None:
-    raise ValueError(f"invalid number {text}")
 
 
 def _one_line(error: Exception) -> str:

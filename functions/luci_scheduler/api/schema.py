@@ -120,7 +120,7 @@ NEEDS: Mapping[str, Permission | None] = {
 NAMES_ONE_JOB = frozenset(
     {"JobRef", "InvocationRef", "InvocationsRequest", "JobAction", "InvocationAction", "TriggerJobRequest", "RerunInvocationRequest"}
 )  # fmt: skip
-"""Requests about one job. Whatever they hold, a caller who sees no job at all is told that there is no such job."""
+"""Requests about one job. A caller who sees no job at all always gets the answer that there is no such job."""
 
 MESSAGES: Mapping[str, str] = {
     "Empty": "",

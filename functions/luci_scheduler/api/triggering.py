@@ -1,4 +1,4 @@
-"""Triggers that people and programs ask for: emit, trigger now, rerun. Each is a deferred task, which ``on_task`` carries out.
+"""Triggers that people and programs request: emit, trigger now, rerun. Each is a deferred task, which ``on_task`` carries out.
 
 A trigger's ID decides whether it is new: where a caller gives a ``request_id``, IDs are made of it, so that the same request
 sent again, or five times at once, has one effect.
@@ -90,7 +90,7 @@ def emit_triggers(context: Context, batches: Sequence[Batch], timestamp: int = 0
 
 
 def check_count(triggers: int) -> None:
-    """Check how many triggers one request brings, counted once for each job.
+    """Check how many triggers one request has, counted once for each job.
 
     Raises:
         ApiError: INVALID_ARGUMENT.
@@ -157,8 +157,8 @@ def send(
 ) -> None:
     """Record triggers as deferred tasks and leave a line of the audit trail; when this returns they will reach their jobs.
 
-    Those of one job are one task and so one triage; more than fits into its document are several, a second apart. Each
-    task has a delivery key of its own. The same triggers are parted in the same way again.
+    The triggers of one job are one task and so one triage; if they do not fit into its document they are several, a second apart.
+    Each task has its own delivery key. The same triggers are always parted in the same way.
 
     Args:
         context: who asks.

@@ -18,7 +18,7 @@ _MAX = 100
 
 
 class WaitingCommits:
-    """The deferred tasks that wait for one commit of a repository; one query, made when they are first asked for."""
+    """The deferred tasks that wait for one commit of a repository; the first use makes one query."""
 
     def __init__(self, store: Store, repo: str, revision: str) -> None:
         self._store = store

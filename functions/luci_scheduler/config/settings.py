@@ -103,9 +103,9 @@ class Settings:
     """Whether more new commits than that are taken up by later polls, oldest first; false: the newest are, the others skipped."""
     commit_wait_seconds: int = 86_400
     """How long a commit event waits until the repository's host serves its commit, on the ref that it names; 0: the event is
-    believed, and nobody is asked."""
+    believed, and no host is asked."""
     trust_commit_publishers: bool = False
-    """Whether publishers of commit events, and callers who emit triggers, are believed that a commit is on the ref they name."""
+    """Whether the scheduler believes publishers of commit events, and callers who emit triggers, that a commit is on the ref that they name."""
     config_sources: tuple[ConfigSourceSetting, ...] = ()
     """JSON list of where configs are: ``{"kind": "folder", "path"}``, ``{"kind": "gitiles", "project", "repo", "ref", "path"}``
     (``ref`` and ``path`` may be left out) and ``{"kind": "bucket", "project", "bucket", "object"}``."""

@@ -71,7 +71,7 @@ def sync_sources(
         if not any(isinstance(error, _OvertakenError) for error in troubles):
             break
     if troubles:
-        # One that may pass, or that somebody has to mend, before a refusal, behind which nobody would try again.
+        # A transient error goes first: behind a refusal the sync would not be tried again.
         raise next((error for error in troubles if isinstance(error, TransientError)), troubles[0])
 
 
@@ -146,7 +146,7 @@ def sync_project(runtime: Runtime, file: ConfigFile, key: str, rules: ConfigRule
     """Put a project's config in force and return how many jobs changed; one that is in force already costs one read.
 
     A config with problems, or one that could not be read, changes no job: the last good one stays in force, and the project's
-    record tells what is wrong. The config that is in force is replaced: the caller knows that ``file`` is newer.
+    record has the reasons. A good config always replaces the one in force: the caller knows that ``file`` is newer.
 
     Raises:
         ComeAgainError: the project's documents change too fast.

@@ -194,8 +194,8 @@ class _Validation:
         for index, name in enumerate(targets):
             if name not in self._known:
                 message = f"referencing unknown job {quote(name)} in 'triggers' field"
-                tell = self._report.warning if self._rules.lenient_triggers else self._report.error
-                tell(place.at("triggers", index=index), message)
+                report = self._report.warning if self._rules.lenient_triggers else self._report.error
+                report(place.at("triggers", index=index), message)
 
     def _invocations(self, policy: Any, place: Place) -> None:
         """Report the first definition with which the file may have too many invocations at a time."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from luci_scheduler.core.backoff import plain_pause
 from luci_scheduler.core.instants import DAY, HOUR, SECOND, Instant
 
 __all__ = ["BUILD_LIFE", "Cleanup", "first_cleanup", "next_cleanup"]
@@ -26,7 +27,7 @@ class Cleanup:
     """A build that may run on although its invocation has ended, or has another one."""
 
     since: Instant
-    """When the invocation ended, or has got another build; this one was not asked for after that."""
+    """When the invocation ended or got another build. It did not request this build after that."""
     next_try: Instant
     """When the build is looked up and canceled next."""
     attempts: int = 0
@@ -48,5 +49,5 @@ def next_cleanup(cleanup: Cleanup, now: Instant) -> Cleanup | None:
     if now - cleanup.since >= BUILD_LIFE:
         return None
     attempts = cleanup.attempts + 1
-    pause = min(_FIRST_PAUSE << min(attempts, 20), _MAX_PAUSE)
+    pause = plain_pause(attempts + 1, _FIRST_PAUSE, _MAX_PAUSE)
     return replace(cleanup, next_try=Instant(now + pause), attempts=attempts)

@@ -1,4 +1,4 @@
-"""The filters of all who watch a repository, for one commit: the patterns of each project have a budget of their own.
+"""The filters of all watchers of a repository, for one commit: the patterns of each project have their own budget.
 
 A project whose patterns cost more than the budget gets no triggers for the commit. Other projects neither pay nor wait for it.
 """
@@ -27,13 +27,13 @@ Diff = Sequence[tuple[str, str]]
 
 
 class CommitFilters:
-    """Decides which watchers one commit passes, project by project; notes the projects that it could not decide on."""
+    """Decides which watchers one commit passes, project by project; keeps the projects that it could not decide."""
 
     def __init__(self) -> None:
         self.too_costly: dict[str, tuple[Watcher, ...]] = {}
-        """Project → its watchers that were not decided on, because its patterns cost too much."""
+        """Project whose patterns cost too much → its undecided watchers."""
         self.bad: dict[Watcher, str] = {}
-        """Watcher with a pattern that is not valid → why. The reader of configs lets none in, an older one might have."""
+        """Watcher with an invalid pattern → the reason. The reader of configs refuses such patterns; an older version may have let one in."""
         self._decisions: dict[tuple[str, str], _Decisions] = {}
 
     @property
@@ -56,9 +56,9 @@ class CommitFilters:
         return passed
 
     def by_paths(self, watchers: Sequence[Watcher], diff: Diff) -> Iterator[list[Watcher]]:
-        """Yield the watchers whose path filter the commit passes: at first those of all quick projects, then those of each other one.
+        """Yield the watchers whose path filter the commit passes: first those of all quick projects, then those of each slow project.
 
-        The caller serves each part before it asks for the next one, so that no project waits for another one's patterns.
+        The caller handles each part before it takes the next one, so that no project waits for another project's patterns.
         """
         quick, slow = self.quick_by_paths(watchers, diff)
         yield quick
@@ -71,7 +71,7 @@ class CommitFilters:
     def quick_by_paths(
         self, watchers: Sequence[Watcher], diff: Diff
     ) -> tuple[list[Watcher], Mapping[str, list[Watcher]]]:
-        """Return the watchers whose path filter the commit passes, and by project those for which this takes longer to find out."""
+        """Return the watchers whose path filter the commit passes, and the watchers of slow projects, which are not decided yet."""
         quick: list[Watcher] = []
         slow: dict[str, list[Watcher]] = {}
         for project, own in _by_project(watchers).items():

@@ -22,7 +22,7 @@ def format_line(instant: Instant, text: str) -> str:
     """Return a message as the log holds it: UTC time of day cut to milliseconds, the text, a newline.
 
     The text may have several lines and may come from anywhere. Secrets that are known by their form are redacted, control
-    characters are escaped, and a second line cannot look like a message of its own.
+    characters are escaped, and a second line cannot look like another message.
     """
     moment = to_datetime(instant)
     return f"[{moment:%H:%M:%S}.{moment.microsecond // 1000:03d}] {_safe(text)}\n"

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from luci_scheduler.core.backoff import plain_pause
 from luci_scheduler.core.instants import DAY, MINUTE, SECOND, Instant
 
 __all__ = ["KEPT", "Deferred", "deferred_id", "first_wait", "is_abandoned", "pause", "postponed"]
@@ -54,20 +55,20 @@ def deferred_id(kind: str, *parts: str) -> str:
 
 def pause(tries: int) -> int:
     """Return the pause before the next try, in nanoseconds: 10 seconds, doubling up to 10 minutes."""
-    return min(_LONGEST_PAUSE, _FIRST_PAUSE << min(tries, 10))
+    return plain_pause(tries + 1, _FIRST_PAUSE, _LONGEST_PAUSE)
 
 
-def first_wait(record: Deferred, now: Instant, reason: str) -> Deferred:
-    """Return a new record that waits for something from its beginning."""
-    return replace(record, next_due=Instant(now + pause(0)), reason=reason[:_MAX_REASON])
+def first_wait(work: Deferred, now: Instant, reason: str) -> Deferred:
+    """Return new work that must wait from its beginning."""
+    return replace(work, next_due=Instant(now + pause(0)), reason=reason[:_MAX_REASON])
 
 
-def postponed(record: Deferred, now: Instant, reason: str) -> Deferred:
-    """Return the record after a try that found that it must wait longer."""
-    due = Instant(now + pause(record.tries + 1))
-    return replace(record, tries=record.tries + 1, next_due=due, reason=reason[:_MAX_REASON])
+def postponed(work: Deferred, now: Instant, reason: str) -> Deferred:
+    """Return the work after a try that found that it must wait longer."""
+    due = Instant(now + pause(work.tries + 1))
+    return replace(work, tries=work.tries + 1, next_due=due, reason=reason[:_MAX_REASON])
 
 
-def is_abandoned(record: Deferred, now: Instant) -> bool:
+def is_abandoned(work: Deferred, now: Instant) -> bool:
     """Whether a task that fails again and again is given up now: nothing is tried for ever."""
-    return now >= max(record.expires, record.created + KEPT)
+    return now >= max(work.expires, work.created + KEPT)

@@ -26,7 +26,7 @@ JOB_PAUSED = "the job is paused"
 NOT_SERVED = "the repository's host does not serve the commit"
 """The answer of the host follows."""
 NOT_ON_REF = "the commit is not on the ref that is named with it"
-"""Which ref that is follows."""
+"""The name of the ref follows."""
 TOO_COSTLY = (
     "the project's patterns of refs and paths cost too much for this commit: simplify them in luci-scheduler.cfg"
 )

@@ -1,107 +1,152 @@
-"""JSON that a server sent: every client reads it in one way, and every fault is one error."""
+"""JSON that another party wrote: one reader for servers' answers, which it repairs, and one for requests, which it refuses."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from luci_scheduler.core.go_text import valid_text
 
-__all__ = ["MAX_DEPTH", "read_object"]
+__all__ = ["MAX_DEPTH", "read_answer", "read_object"]
 
 MAX_DEPTH = 100
 """Objects and lists inside each other; the limit of protocol buffers' own JSON parsers."""
 
 _GUARD = b")]}'"
 _MAX_DIGITS = 400  # of a whole number; a double has at most 309
-_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+_MAX_INTEGER = 1 << 63  # no member of a request holds more than 64 bits
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def read_object(body: bytes, *, needs_guard: bool = False, repair: bool = True) -> dict[str, Any]:
-    """Read a JSON object, with or without the guard line ``)]}'`` in front of it.
+def read_answer(body: bytes, *, needs_guard: bool = False) -> dict[str, Any]:
+    """Read the JSON object that a server sent, with or without the guard line ``)]}'`` in front of it.
 
     Bytes that are not UTF-8 and half characters become U+FFFD, as in Go. Whole numbers keep all their digits.
 
-    Args:
-        body: the whole answer.
-        needs_guard: whether the guard line has to be there.
-        repair: whether bytes that are not UTF-8 are replaced; otherwise they are an error, as where a text proves an identity.
-
     Raises:
-        ValueError: the answer cannot be read; the text says why and quotes nothing of it.
+        ValueError: the answer cannot be read. The text gives the reason and quotes nothing of the answer.
     """
     if needs_guard and not body.startswith(_GUARD):
         raise ValueError("the answer lacks the guard line")
+    text = body.removeprefix(_GUARD).decode(errors="replace")
     try:
-        text = body.removeprefix(_GUARD).decode(errors="replace" if repair else "strict")
-        document = json.loads(text, parse_constant=_no_number, parse_float=_float, parse_int=_int)
+        document = _object(_load(text, _integer))
+    except ValueError as error:
+        raise ValueError(f"the answer {error}") from error
+    return _repaired(document) if _SURROGATE.search(text) else document
+
+
+def read_object(data: bytes, *, wide_integers: bool = False) -> dict[str, Any]:
+    """Read a JSON object that the store and the queue can hold: UTF-8 throughout, finite numbers, 64-bit integers.
+
+    It also reads answers that prove an identity: a repair could turn two names into one.
+
+    Args:
+        data: the object.
+        wide_integers: accept integers of more than 64 bits, as for messages of protocol buffers, whose numbers may be doubles.
+
+    Raises:
+        ValueError: the data is not such an object. The text gives the reason and quotes nothing of the data.
+    """
+    try:
+        text = data.decode()
+        document = _object(_load(text, _integer if wide_integers else _integer_of_64_bits))
+        if _SURROGATE.search(text):
+            json.dumps(document, ensure_ascii=False).encode()  # half of a surrogate pair can be neither stored nor sent
     except UnicodeDecodeError as error:
-        raise ValueError("the answer is not UTF-8") from error
+        raise ValueError("it is not UTF-8") from error
+    except UnicodeEncodeError as error:
+        raise ValueError("it holds half of a surrogate pair") from error
+    except ValueError as error:
+        raise ValueError(f"it {error}") from error
+    return document
+
+
+def _load(text: str, read_integer: Callable[[str], int]) -> Any:
+    """Parse a text; the text of an error is a predicate, to which the caller adds the subject."""
+    try:
+        document = json.loads(text, parse_constant=_no_number, parse_float=_float, parse_int=read_integer)
     except json.JSONDecodeError as error:
-        raise ValueError("the answer is not JSON") from error
+        raise ValueError("is not JSON") from error
     except RecursionError as error:
         raise _too_deep() from error
-    if not isinstance(document, dict):
-        raise ValueError("the answer is not a JSON object")  # noqa: TRY004 - callers expect one error
     if text.count("{") + text.count("[") > MAX_DEPTH:
         _check_depth(document)
-    return _whole(document) if _HALF.search(text) else document
+    return document
 
 
-def _check_depth(document: Mapping[str, Any]) -> None:
-    level: list[Any] = [document]
+def _object(document: Any) -> dict[str, Any]:
+    if not isinstance(document, dict):
+        raise ValueError("is not a JSON object")  # noqa: TRY004 - callers expect one error
+    return document
+
+
+def _check_depth(document: Any) -> None:
+    level = _containers([document])
     for _ in range(MAX_DEPTH):
-        level = [child for part in level for child in _children(part)]
         if not level:
             return
-    raise _too_deep()
+        level = [child for part in level for child in _containers(_children(part))]
+    if level:
+        raise _too_deep()
 
 
-def _children(part: Any) -> list[Any]:
-    parts = part.values() if isinstance(part, dict) else part
-    return [child for child in parts if isinstance(child, dict | list)]
+def _children(part: Mapping[str, Any] | list[Any]) -> list[Any]:
+    return list(part.values()) if isinstance(part, Mapping) else part
 
 
-def _whole(value: Any) -> Any:
-    """Return a value with the half characters in its texts replaced; it is known not to be deep."""
+def _containers(values: list[Any]) -> list[Any]:
+    return [value for value in values if isinstance(value, dict | list)]
+
+
+def _repaired(value: Any) -> Any:
+    """Return a value with the half characters in its texts replaced; its depth is checked already."""
     match value:
         case str():
             return valid_text(value)
         case dict():
-            return {valid_text(name): _whole(part) for name, part in value.items()}
+            return {valid_text(name): _repaired(part) for name, part in value.items()}
         case list():
-            return [_whole(part) for part in value]
+            return [_repaired(part) for part in value]
     return value
 
 
 def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"the answer holds {name}, which is no number of JSON")
+    raise ValueError(f"holds {name}, which is not a JSON number")
 
 
 def _float(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise _too_large()
+        raise _out_of_range()
     return number
 
 
-def _int(text: str) -> int:
+def _integer(text: str) -> int:
+    """Read an integer that a double can approximate."""
     if len(text) > _MAX_DIGITS:
-        raise _too_large()
+        raise _out_of_range()
     number = int(text)
     try:
         float(number)
     except OverflowError as error:
-        raise _too_large() from error
+        raise _out_of_range() from error
     return number
 
 
-def _too_large() -> ValueError:
-    return ValueError("the answer holds a number that is out of range")
+def _integer_of_64_bits(text: str) -> int:
+    number = _integer(text)
+    if not -_MAX_INTEGER <= number < _MAX_INTEGER:
+        raise ValueError("holds an integer of more than 64 bits")
+    return number
+
+
+def _out_of_range() -> ValueError:
+    return ValueError("holds a number that is out of range")
 
 
 def _too_deep() -> ValueError:
-    return ValueError(f"the answer is nested more than {MAX_DEPTH} levels deep")
+    return ValueError(f"is nested more than {MAX_DEPTH} levels deep")

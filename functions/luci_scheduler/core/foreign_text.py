@@ -1,4 +1,4 @@
-"""Text that comes from outside: no secret in it is kept, and none of its characters steers a log, a terminal or a page."""
+"""Text that comes from outside: no secret stays in it, and no character of it controls a log, a terminal or a page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ESCAPED_BRACKET = r"\\x5b"
 _MARKS = re.compile(
     r"AXsiX2ki|QVhzaVgya2|c2lYMmtpT2|WHNpWDJraU9p|ya29\.|eyJ|bearer|authorization|_token|_secret", re.IGNORECASE
 )
-"""Where one of these is missing there is no secret: most texts are spared the search."""
+"""A text without any of these holds no secret, which spares most texts the search."""
 
 # Texts are quoted inside JSON or Python (once or several times over), inside URLs, and inside HTML. All repetitions are bounded.
 _QUOTE = r"(?:b?(?:\\{0,8}[\"']|%22|%27|&quot;|&#3[49];)){0,2}+"

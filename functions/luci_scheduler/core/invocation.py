@@ -89,7 +89,7 @@ class Invocation:
     abort_reason: str = ""
     """Why, in the words of whoever asked for the abort."""
     abort_requested_at: Instant | None = None
-    """When the abort was asked for; None if it was not, or if an older version recorded it."""
+    """When the abort was requested; None without a request, or if an older version recorded it."""
     view_url: str = ""
     task_data: Mapping[str, Any] = field(default_factory=dict)
     """The manager's own; buildbucket: ``{"build_id": "<decimal>"}``."""

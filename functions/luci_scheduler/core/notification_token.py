@@ -67,7 +67,7 @@ def find_token(attributes: Mapping[str, str], data_base64: str) -> str:
         body = json.loads(data)
         if not isinstance(body, dict):
             return ""
-        if body.get("userData") is not None:  # an empty one counts, too
+        if body.get("userData") is not None:  # an empty text counts
             return decode_base64(body["userData"]).decode()
         token = body.get("user_data", "")
     except PARSER_ERRORS:

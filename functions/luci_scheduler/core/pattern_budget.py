@@ -33,13 +33,13 @@ PATH_UNITS = 1_000_000_000
 ``src/tint/.+``, and a commit of 10,000 files; such ordinary patterns take 0.7 s for it."""
 POLL_REF_UNITS = 4_000_000_000
 """For all refs that one poll lists: 60 s at worst, which is the poll's limit for the listing. It is enough for 100 patterns and 30,000
-refs. Nothing but the poll waits for it."""
+refs. Only the poll waits for it."""
 
 COMPILE_UNITS = 25
-"""For each instruction of a program that is compiled, which takes up to 400 ns. It is charged for a cached one, too: the
+"""For each instruction of a compiled program; compiling one takes up to 400 ns. Cached programs are charged as well: the
 content of the cache depends on other projects."""
 ENTRY_UNITS = 4_000
-"""For each ``regexp:`` entry of a list of refs, which is read by itself besides."""
+"""For each ``regexp:`` entry of a list of refs: each entry is also read by itself."""
 EVALUATION_UNITS = 500
 """For each call of the engine, which takes some microseconds even if the pattern and the text are short."""
 
@@ -56,7 +56,7 @@ class PatternBudget:
         self.spent = 0
 
     def charge(self, units: int) -> None:
-        """Pay for an evaluation, before it is done where its cost is known by then.
+        """Pay for an evaluation; if its cost is known beforehand, pay first.
 
         Raises:
             PatternCostError: the budget does not allow it.

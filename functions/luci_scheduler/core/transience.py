@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 LONGEST_PAUSE = 10 * MINUTE
-"""Nanoseconds; a longer pause that a server asks for is cut to this. It is the longest backoff of a launch."""
+"""Nanoseconds; the longest pause that a server can request. It is the longest backoff of a launch."""
 
 _CODES = (
     "OK",

@@ -63,7 +63,7 @@ def trigger_from_json(document: Mapping[str, Any]) -> Trigger:
 
 
 def arriving_trigger(document: Mapping[str, Any]) -> Trigger:
-    """Read a trigger that a task brings: it is stored only if everything that reads it later can work with it.
+    """Read a trigger from a task: it is stored only if all later readers can work with it.
 
     A trigger above `MAX_TRIGGER_BYTES` is read: the intake discards it and records the reason.
 

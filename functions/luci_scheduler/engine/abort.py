@@ -67,11 +67,9 @@ def on_abort_task(runtime: Runtime, job_id: JobId, invocation_id: InvocationId, 
             return
         invocation, now = found.value, runtime.clock.now()
         if not invocation.abort_requested_by:
-            if now - created < runtime.limits.early_task_patience:
-                raise ComeAgainError(f"the abort of invocation {invocation_id} of {job_id} is not recorded yet")
-            logger.info(
-                "abort_dropped", job_id=job_id, invocation_id=str(invocation_id), reason="it was never recorded"
-            )
+            missing = f"the abort of invocation {invocation_id} of {job_id} is not recorded yet"
+            about = {"job_id": job_id, "invocation_id": str(invocation_id), "reason": "it was never recorded"}
+            runtime.wait_for_commit(created, missing, event="abort_dropped", **about)
             return
         if invocation.claim_until is not None and now < invocation.claim_until:
             raise ComeAgainError(f"invocation {invocation_id} of {job_id} is still starting, try again later")

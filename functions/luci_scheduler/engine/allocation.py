@@ -269,8 +269,8 @@ def _surplus(
 ) -> tuple[Sequence[Trigger], Sequence[Trigger]]:
     """Return the oldest triggers that are too many, as far as one commit can discard them, and those that the policy is asked about.
 
-    It is asked about none while more than the job keeps are left behind this triage, or may be, as more wait than were read:
-    it is the newest that count, and the triages that follow find them.
+    The policy is asked about none while more triggers than the job keeps are, or may be, left after this triage: the newest ones
+    count, and the next triages find them. More may be left if more are pending than were read.
     """
     count = 0 if inactive_reason(job) else max(0, len(ordered) - job.definition.max_pending)
     surplus, others = ordered[:count], ordered[count:]

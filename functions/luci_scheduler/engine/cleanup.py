@@ -59,7 +59,7 @@ def leave_to_cleanup(
             current = reread(runtime, current.value)
             continue
         return
-    raise _too_fast(found.value)
+    raise _too_fast(found.value.job_id, found.value.id)
 
 
 def on_cleanup_task(
@@ -88,7 +88,7 @@ def on_cleanup_task(
         except StoreConflictError:
             continue
         return
-    raise ComeAgainError(f"invocation {invocation_id} of {job_id} changes too fast to record its cleanup")
+    raise _too_fast(job_id, invocation_id)
 
 
 def _left(runtime: Runtime, invocation: Invocation, cleanup: Cleanup, error: TransientError) -> Invocation:
@@ -128,10 +128,10 @@ def _record(runtime: Runtime, found: Found[Invocation], cleanup: Cleanup | None,
 
 
 def _ahead_of_its_commit(runtime: Runtime, job_id: JobId, invocation_id: InvocationId, created: Instant) -> None:
-    if runtime.clock.now() - created < runtime.limits.early_task_patience:
-        raise ComeAgainError(f"the end of invocation {invocation_id} of {job_id} is not recorded yet")
-    logger.info("cleanup_dropped", job_id=job_id, invocation_id=str(invocation_id), reason="the end was never recorded")
+    missing = f"the end of invocation {invocation_id} of {job_id} is not recorded yet"
+    about = {"job_id": job_id, "invocation_id": str(invocation_id), "reason": "the end was never recorded"}
+    runtime.wait_for_commit(created, missing, event="cleanup_dropped", **about)
 
 
-def _too_fast(invocation: Invocation) -> ComeAgainError:
-    return ComeAgainError(f"invocation {invocation.id} of {invocation.job_id} changes too fast to record its cleanup")
+def _too_fast(job_id: JobId, invocation_id: InvocationId) -> ComeAgainError:
+    return ComeAgainError(f"invocation {invocation_id} of {job_id} changes too fast to record its cleanup")

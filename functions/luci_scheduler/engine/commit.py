@@ -20,13 +20,13 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.pattern_budget import MESSAGE_UNITS
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.deferral import commit_work, defer, defer_all, trigger_work
-from luci_scheduler.engine.fan_out import BUDGET, bring
+from luci_scheduler.engine.fan_out import BUDGET, add_triggers
 from luci_scheduler.engine.landing import Refusal, landed_commit
 from luci_scheduler.engine.pattern_faults import record_pattern_faults
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.ports import Commit, CreateTrigger, TriggerRecord, Watcher
 
-__all__ = ["discard_commit", "discard_triggers", "on_commit", "on_commits", "take_commit", "watching"]
+__all__ = ["discard_commit", "discard_triggers", "find_watching", "on_commit", "on_commits", "take_commit"]
 
 
 _DEFERRED_AT_ONCE = 1000
@@ -35,7 +35,7 @@ _DEFERRED_AT_ONCE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Watching:
-    """Who watches the ref of an event: the watchers, and the filters that their paths are decided by."""
+    """The watchers of an event's ref, and the filters that decide about its paths."""
 
     watchers: tuple[Watcher, ...]
     filters: CommitFilters
@@ -48,9 +48,9 @@ class Watching:
 def on_commits(runtime: Runtime, events: Sequence[CommitEvent], published: Instant, key: str) -> None:
     """Handle the events of one message; when this returns each is done, or recorded as a deferred task. Safe to repeat.
 
-    Of a message with several events the first few that some job watches are handled at once. The others, and those whose
-    handling fails, get deferred tasks: what is done is not done again for the sake of the rest. Costly patterns do not hold a
-    message up: events that are undecided by then get deferred tasks, too.
+    Of a message with several events the first few that some job watches are handled at once. The others, and events whose
+    handling fails, get deferred tasks, so that another delivery does not repeat the finished ones. Costly patterns do not
+    hold a message up: the events that are undecided by then get deferred tasks.
 
     Raises:
         TransientError, ComeAgainError: an event is not done, and is not known to be recorded; deliver again.
@@ -62,10 +62,10 @@ def on_commits(runtime: Runtime, events: Sequence[CommitEvent], published: Insta
     until = Instant(runtime.clock.now() + BUDGET)
     left: list[CommitEvent] = []
     handled = 0
-    for event, pairs in _watched(runtime, events, until):
-        is_now = pairs is not None and handled < runtime.limits.events_at_once and runtime.clock.now() < until
+    for event, watching in _watched(runtime, events, until):
+        is_now = watching is not None and handled < runtime.limits.events_at_once and runtime.clock.now() < until
         handled += is_now
-        if not (is_now and pairs and _is_done(runtime, event, pairs, published, _key(event, key))):
+        if not (is_now and watching and _is_done(runtime, event, watching, published, _key(event, key))):
             left.append(event)
     now = runtime.clock.now()
     expires = Instant(published + runtime.limits.commit_wait)
@@ -77,20 +77,20 @@ def on_commits(runtime: Runtime, events: Sequence[CommitEvent], published: Insta
 def on_commit(runtime: Runtime, event: CommitEvent, published: Instant, key: str) -> None:
     """Add a commit's trigger to the jobs that watch its ref and its paths, side by side; safe to repeat.
 
-    The repository's host is asked for the commit first. A commit that it does not serve yet, or that is not on its ref yet,
+    The handler first reads the commit from the repository's host. A commit that it does not serve yet, or that is not on its ref yet,
     waits as a deferred task, from ``published`` for as long as the limits say; then each watching job gets a discarded
-    trigger, and the event is done with.
+    trigger, and the event is done.
     A job whose part fails gets a deferred task, so that one job's trouble does not repeat the work of the others.
 
     Raises:
         TransientError, ComeAgainError: the event is not done, and is not known to be recorded; deliver again.
     """
-    pairs = watching(event, runtime.store.watchers(event.repo))
-    if pairs:
-        _take_or_wait(runtime, event, pairs, published, key)
+    watching = find_watching(event, runtime.store.watchers(event.repo))
+    if watching:
+        _take_or_wait(runtime, event, watching, published, key)
 
 
-def watching(event: CommitEvent, watchers: Sequence[Watcher]) -> Watching:
+def find_watching(event: CommitEvent, watchers: Sequence[Watcher]) -> Watching:
     """Return which of a repository's watchers watch the event's ref, with their filters; paused ones are left out."""
     filters = CommitFilters()
     found = filters.by_ref(watchers, event.ref)
@@ -99,62 +99,64 @@ def watching(event: CommitEvent, watchers: Sequence[Watcher]) -> Watching:
     return Watching(tuple(watcher for watcher in found if not _is_paused(watcher, event)), filters)
 
 
-def take_commit(runtime: Runtime, event: CommitEvent, pairs: Watching, published: Instant, key: str) -> Refusal | None:
+def take_commit(
+    runtime: Runtime, event: CommitEvent, watching: Watching, published: Instant, key: str
+) -> Refusal | None:
     """Ask the host for a commit and add its trigger to the jobs that watch it; return why the commit must wait, if it must.
 
     Raises:
         TransientError, ComeAgainError: not done; the same call again continues it.
     """
-    diffs = any(has_path_filter(watcher) for watcher in pairs.watchers)
+    diffs = any(has_path_filter(watcher) for watcher in watching.watchers)
     commit = Commit(event.revision, published)
-    if pairs.watchers:
+    if watching.watchers:
         landed = landed_commit(runtime, event, commit, diffs=diffs)
         if isinstance(landed, Refusal):
             return landed
         commit = landed
     event = replace(event, revision=commit.id)
-    failed = _bring_all(runtime, event, pairs, commit, published, key)
-    record_pattern_faults(runtime, event, pairs.filters, published, key)
+    failed = _add_all(runtime, event, watching, commit, published, key)
+    record_pattern_faults(runtime, event, watching.filters, published, key)
     if failed:
-        # A hopeless error is acknowledged: it must not hide an error that asks for another delivery.
+        # A permanent error is acknowledged: it must not hide an error that needs another delivery.
         kinds = (TransientError, ComeAgainError, SchedulerError)
         raise next(error for kind in kinds for error in failed if isinstance(error, kind))
     return None
 
 
-def _bring_all(
-    runtime: Runtime, event: CommitEvent, pairs: Watching, commit: Commit, published: Instant, key: str
+def _add_all(
+    runtime: Runtime, event: CommitEvent, watching: Watching, commit: Commit, published: Instant, key: str
 ) -> list[SchedulerError]:
     """Trigger the watchers whose path filter the commit passes; return the errors, none of which stops the other projects."""
     failed: list[SchedulerError] = []
     passed = 0
-    for part in pairs.filters.by_paths(pairs.watchers, commit.diff):
+    for part in watching.filters.by_paths(watching.watchers, commit.diff):
         passed += len(part)
         try:
-            _bring_to(runtime, event, _triggers(event, part, published), key)
+            _add_part(runtime, event, _triggers(event, part, published), key)
         except SchedulerError as error:
             failed.append(error)
-    if pairs.watchers and not passed and not pairs.filters.too_costly:
+    if watching.watchers and not passed and not watching.filters.too_costly:
         about = {"repo": event.repo, "ref": event.ref, "revision": event.revision}
-        logger.info("commit_filtered", **about, watchers=len(pairs.watchers))
+        logger.info("commit_filtered", **about, watchers=len(watching.watchers))
     return failed
 
 
-def _bring_to(runtime: Runtime, event: CommitEvent, triggers: Mapping[JobId, Trigger], key: str) -> None:
+def _add_part(runtime: Runtime, event: CommitEvent, triggers: Mapping[JobId, Trigger], key: str) -> None:
     batches = {job_id: [trigger] for job_id, trigger in triggers.items()}
 
     def later(job_id: JobId, now: Instant) -> None:
         defer(runtime, trigger_work(job_id, batches[job_id], key, now, now, revision=event.revision))
 
     if batches:
-        bring(runtime, batches, key, later)
+        add_triggers(runtime, batches, key, later)
 
 
 def discard_commit(
-    runtime: Runtime, event: CommitEvent, pairs: Watching, published: Instant, key: str, reason: str
+    runtime: Runtime, event: CommitEvent, watching: Watching, published: Instant, key: str, reason: str
 ) -> None:
     """Give a commit up: each job that watches it gets a discarded trigger, and an event of the log raises an alert."""
-    triggers = _triggers(event, pairs.watchers, published)
+    triggers = _triggers(event, watching.watchers, published)
     about = {"repo": event.repo, "ref": event.ref, "revision": event.revision}
     logger.error("commit_discarded", **about, jobs=len(triggers), reason=reason)
     for job_id, trigger in triggers.items():
@@ -162,7 +164,7 @@ def discard_commit(
 
 
 def discard_triggers(runtime: Runtime, job_id: JobId, triggers: Sequence[Trigger], key: str, reason: str) -> None:
-    """Record triggers as discarded before they were pending; markers that exist already are left as they are."""
+    """Record triggers as discarded before they were pending; existing markers stay as they are."""
     now = runtime.clock.now()
     for trigger in triggers:
         record = TriggerRecord(
@@ -182,7 +184,7 @@ def discard_triggers(runtime: Runtime, job_id: JobId, triggers: Sequence[Trigger
 
 
 def _key(event: CommitEvent, key: str) -> str:
-    # Each event of a message has a key of its own: a commit of unknown outcome is recognised by it.
+    # Each event of a message has its own key: the handler recognizes a commit of unknown outcome by it.
     return f"{key}/{event.ref}"
 
 
@@ -201,16 +203,16 @@ def _watched(
             continue
         if event.repo not in known:
             known[event.repo] = runtime.store.watchers(event.repo)
-        pairs = watching(event, known[event.repo])
-        spent += pairs.filters.spent
-        if pairs:
-            yield event, pairs
+        watching = find_watching(event, known[event.repo])
+        spent += watching.filters.spent
+        if watching:
+            yield event, watching
 
 
-def _is_done(runtime: Runtime, event: CommitEvent, pairs: Watching, published: Instant, key: str) -> bool:
-    """Handle one event of several; return whether it is done, or hopeless. What fails is logged."""
+def _is_done(runtime: Runtime, event: CommitEvent, watching: Watching, published: Instant, key: str) -> bool:
+    """Handle one event of several, and log its failure; return whether it is done or can never be."""
     try:
-        _take_or_wait(runtime, event, pairs, published, key)
+        _take_or_wait(runtime, event, watching, published, key)
     except PermanentError as error:
         logger.warning("permanent_error", repo=event.repo, ref=event.ref, reason=str(error))
     except SchedulerError as error:
@@ -219,8 +221,8 @@ def _is_done(runtime: Runtime, event: CommitEvent, pairs: Watching, published: I
     return True
 
 
-def _take_or_wait(runtime: Runtime, event: CommitEvent, pairs: Watching, published: Instant, key: str) -> None:
-    refusal = take_commit(runtime, event, pairs, published, key)
+def _take_or_wait(runtime: Runtime, event: CommitEvent, watching: Watching, published: Instant, key: str) -> None:
+    refusal = take_commit(runtime, event, watching, published, key)
     if refusal is None:
         return
     now, wait = runtime.clock.now(), runtime.limits.commit_wait
@@ -228,7 +230,7 @@ def _take_or_wait(runtime: Runtime, event: CommitEvent, pairs: Watching, publish
         raise TransientError(f"the commit {event.revision} of {event.repo} could not be fetched: {refusal.reason}")
     expires = Instant(published + wait)
     if now >= expires and not refusal.transient:
-        discard_commit(runtime, event, pairs, published, key, refusal.reason)
+        discard_commit(runtime, event, watching, published, key, refusal.reason)
         return
     logger.info("commit_waits", repo=event.repo, ref=event.ref, revision=event.revision, reason=refusal.reason)
     defer(runtime, first_wait(commit_work(event, published, key, now, expires), now, refusal.reason))

@@ -38,9 +38,9 @@ def on_cron_tick(runtime: Runtime, job_id: JobId, nonce: int, generation: int, c
         started = runtime.clock.now()
         found = runtime.store.job(job_id)
         if found is None or found.value.cron.generation < generation:
-            if started - created < runtime.limits.early_task_patience:
-                raise ComeAgainError(f"a tick of {job_id} is ahead of the commit that records it")
-            logger.info("tick_dropped", job_id=job_id, generation=generation, reason="it was never recorded")
+            missing = f"a tick of {job_id} is ahead of the commit that records it"
+            about = {"job_id": job_id, "reason": "it was never recorded"}
+            runtime.wait_for_commit(created, missing, event="tick_dropped", generation=generation, **about)
             return
         job = found.value
         step = cron_machine.tick(job.cron, effective_schedule(job), started, runtime.chance.nonce, nonce)

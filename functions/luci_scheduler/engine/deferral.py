@@ -22,7 +22,7 @@ from luci_scheduler.engine.outbox import deferred_task
 from luci_scheduler.engine.runtime import Runtime
 from luci_scheduler.ports import PutDeferred
 
-__all__ = ["abort_work", "commit_work", "defer", "defer_all", "emit_work", "enqueue", "trigger_work"]
+__all__ = ["abort_work", "commit_work", "defer", "defer_all", "emit_work", "offer_deferred", "trigger_work"]
 
 
 def defer(runtime: Runtime, work: Deferred) -> None:
@@ -39,7 +39,7 @@ def defer(runtime: Runtime, work: Deferred) -> None:
         if known is None:
             raise
         work = known.value
-    enqueue(runtime, work)
+    offer_deferred(runtime, work)
 
 
 def defer_all(runtime: Runtime, works: Sequence[Deferred]) -> None:
@@ -57,7 +57,7 @@ def defer_all(runtime: Runtime, works: Sequence[Deferred]) -> None:
             future.result()
 
 
-def enqueue(runtime: Runtime, work: Deferred) -> None:
+def offer_deferred(runtime: Runtime, work: Deferred) -> None:
     """Put the task of recorded work on the queue; if the queue refuses, the sweep does it later."""
     runtime.offer(deferred_task(work, runtime.clock.now()))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from luci_scheduler.core.commit_event import CommitEvent, checked_commit, trigger_commit
@@ -14,25 +14,25 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import trigger_from_json, trigger_to_json
 from luci_scheduler.core.untrusted import PARSER_ERRORS
-from luci_scheduler.engine.commit import discard_commit, discard_triggers, take_commit, watching
-from luci_scheduler.engine.deferral import enqueue
+from luci_scheduler.engine.commit import discard_commit, discard_triggers, find_watching, take_commit
+from luci_scheduler.engine.deferral import offer_deferred
 from luci_scheduler.engine.fan_out import BUDGET
 from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.landing import Refusal, landed_commit
 from luci_scheduler.engine.runtime import Runtime, logger
-from luci_scheduler.ports import Commit, DeleteDeferred, Found, Overdue, PutDeferred
+from luci_scheduler.ports import Commit, DeleteDeferred, Found, PutDeferred
 
-__all__ = ["on_deferred", "overdue_works"]
+__all__ = ["on_deferred"]
 
 _MOST_REFUSED = 20
-"""Commits of one deferred task that its try is told to wait for."""
+"""Commits of one deferred task that one try asks the host about; the other commits wait for a later try."""
 _NOT_ASKED = Refusal(f"{NOT_SERVED}: too many commits are waited for, this one is asked about later", transient=True)
 
-Plain = Callable[[Deferred, str], None]
+CarryOut = Callable[[Deferred, str], None]
 """Carries out work of a kind that waits for nothing, given the key of the delivery."""
 
 
-def on_deferred(runtime: Runtime, deferred_id: str, tries: int, key: str, plain: Plain) -> None:
+def on_deferred(runtime: Runtime, deferred_id: str, tries: int, key: str, carry_out: CarryOut) -> None:
     """Try a deferred task; ``tries`` says which try the task on the queue was for. Safe to repeat.
 
     Work that is done is deleted. Work that must wait longer is recorded with a growing pause.
@@ -46,7 +46,7 @@ def on_deferred(runtime: Runtime, deferred_id: str, tries: int, key: str, plain:
         return  # done, or another task is for the present try
     work = found.value
     try:
-        left = _try(runtime, work, key, plain)
+        left = _try(runtime, work, key, carry_out)
     except PermanentError:
         _delete(runtime, found)
         raise
@@ -61,35 +61,24 @@ def on_deferred(runtime: Runtime, deferred_id: str, tries: int, key: str, plain:
         _postpone(runtime, found, left)
 
 
-def overdue_works(
-    runtime: Runtime, before: Instant, after: Overdue | None, is_over: Callable[[Overdue], bool]
-) -> Iterator[Deferred]:
-    """Yield the deferred tasks that are due before ``before``, page by page, until ``is_over`` says so of the place reached."""
-    while page := runtime.store.due_deferred(before, runtime.limits.sweep_batch, after):
-        yield from page
-        after = Overdue(page[-1].next_due, JobId(""), deferred=page[-1].id)
-        if is_over(after):
-            return
-
-
-def _try(runtime: Runtime, work: Deferred, key: str, plain: Plain) -> Deferred | None:
+def _try(runtime: Runtime, work: Deferred, key: str, carry_out: CarryOut) -> Deferred | None:
     """Return the work that is left, or None."""
     waiting = {"commit": _try_commit, "emit": _try_emitted}.get(work.kind)
     if waiting is not None:
         return waiting(runtime, work)
-    plain(work, key)
+    carry_out(work, key)
     return None
 
 
 def _try_commit(runtime: Runtime, work: Deferred) -> Deferred | None:
     event, published, delivery = _commit_of(work)
-    pairs = watching(event, runtime.store.watchers(event.repo))
-    refusal = take_commit(runtime, event, pairs, published, delivery) if pairs else None
+    watching = find_watching(event, runtime.store.watchers(event.repo))
+    refusal = take_commit(runtime, event, watching, published, delivery) if watching else None
     if refusal is None:
         return None
     if not _is_over(runtime, work, refusal):
         return postponed(work, runtime.clock.now(), refusal.reason)
-    discard_commit(runtime, event, pairs, published, delivery, refusal.reason)
+    discard_commit(runtime, event, watching, published, delivery, refusal.reason)
     return None
 
 
@@ -185,8 +174,8 @@ def _postpone(runtime: Runtime, found: Found[Deferred], left: Deferred) -> None:
     try:
         runtime.store.commit([PutDeferred(left, found.version)])
     except StoreConflictError:
-        return  # another delivery of the same try has recorded what it found
-    enqueue(runtime, left)
+        return  # another delivery of the same try has recorded its result
+    offer_deferred(runtime, left)
 
 
 def _delete(runtime: Runtime, found: Found[Deferred]) -> None:

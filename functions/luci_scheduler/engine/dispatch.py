@@ -12,7 +12,7 @@ from luci_scheduler.core.errors import ComeAgainError, StoreConflictError
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
-from luci_scheduler.engine.fan_out import bring
+from luci_scheduler.engine.fan_out import add_triggers
 from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.outbox import dispatch_to_task
 from luci_scheduler.engine.runtime import Runtime, logger
@@ -32,16 +32,16 @@ def on_dispatch(
     """
     found = runtime.store.invocation(job_id, invocation_id)
     if found is None or found.value.mutations < mutation:
-        if runtime.clock.now() - created < runtime.limits.early_task_patience:
-            raise ComeAgainError(f"the triggers of invocation {invocation_id} of {job_id} are not recorded yet")
-        logger.info("dispatch_dropped", job_id=job_id, invocation_id=str(invocation_id), reason="never recorded")
+        missing = f"the triggers of invocation {invocation_id} of {job_id} are not recorded yet"
+        about = {"job_id": job_id, "invocation_id": str(invocation_id), "reason": "never recorded"}
+        runtime.wait_for_commit(created, missing, event="dispatch_dropped", **about)
         return
     invocation = found.value
     if not invocation.has_undispatched:
         return
     first = invocation.dispatched
     triggers = invocation.outgoing_triggers[first:]
-    is_complete = bring(
+    is_complete = add_triggers(
         runtime,
         dict.fromkeys(invocation.triggered_jobs, triggers),
         _delivery(invocation, first),

@@ -1,4 +1,4 @@
-"""Bringing triggers to many jobs, side by side: one job's trouble does not repeat the work of the others."""
+"""Adds triggers to many jobs, side by side: one job's trouble does not repeat the work of the others."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.runtime import Runtime, logger
 
-__all__ = ["BUDGET", "bring"]
+__all__ = ["BUDGET", "add_triggers"]
 
 BUDGET = 150 * SECOND
 """Half the ack deadline of the commit subscription: jobs and events that are not begun by then are deferred."""
 
 
-def bring(
+def add_triggers(
     runtime: Runtime,
     triggers: Mapping[JobId, Sequence[Trigger]],
     key: str,
     later: Callable[[JobId, Instant], None],
 ) -> bool:
-    """Bring each job its triggers, with bounded concurrency; safe to repeat under the same key.
+    """Add each job's triggers to it, with bounded concurrency; safe to repeat under the same key.
 
     A job whose part fails, or is not begun in time, is left to ``later(job, now)``, which must make sure that it is done.
-    A single job's trouble is raised instead: delivering again does the same.
+    With a single job its error is raised instead: another delivery does the same.
 
     Returns:
         Whether every job has its triggers, or can never take them; else some were left to ``later``.

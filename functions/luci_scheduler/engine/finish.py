@@ -40,7 +40,7 @@ def commit_outcome(
 ) -> Sequence[Found[Invocation]]:
     """Commit what the controller holds; a final status also frees the job's slot and starts what waited.
 
-    Both are one commit, so that no crash separates them. Returns what was started: the caller launches it. A commit of this
+    Both are one commit, so that no crash separates them. Returns the started invocations: the caller launches them. A commit of this
     delivery that landed although the store said otherwise is recognized and not repeated.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Whether a commit has landed on the ref that is named with it: the rule that every door asks.
+"""Whether a commit has landed on the ref that is named with it: one rule for events, emitted triggers and backfills.
 
-Whoever may push anywhere in a repository, to a code review for instance, must not have it built as code that has landed.
-Commit events and emitted triggers ask here, and so do backfills. Polls need not: they take commits from the log of the ref.
+A person who may push somewhere in a repository, to a code review for instance, must not have that commit built as landed code.
+Polls do not need the rule: they take commits from the log of the ref.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class Refusal:
     reason: str
     """In words; it begins with `discards.NOT_SERVED` or `discards.NOT_ON_REF`."""
     transient: bool = False
-    """Whether the host could not be asked, so that it has said nothing about the commit."""
+    """Whether the host did not answer, so that nothing is known about the commit."""
 
 
 def has_landed(gitiles: Gitiles, event: CommitEvent) -> bool:
     """Return whether the ref leads to the revision: one call.
 
     Raises:
-        GitilesError: the host does not say; NOT_FOUND if it has not the revision, the ref or the repository.
+        GitilesError: the call failed; NOT_FOUND if the host lacks the revision, the ref or the repository.
     """
     return not gitiles.log(parse_repo_url(event.repo), event.revision, limit=1, exclude=event.ref).commits
 
@@ -41,12 +41,12 @@ def has_landed(gitiles: Gitiles, event: CommitEvent) -> bool:
 def landed_commit(runtime: Runtime, event: CommitEvent, fallback: Commit, *, diffs: bool = False) -> Commit | Refusal:
     """Return the commit of an event, or why it must wait.
 
-    The host is asked once whether the revision is on the ref, and once more where that is not all: for the paths
-    (``diffs``), and for the commit behind a tag. Where no commit is waited for (``commit_wait`` is 0) the revision is
-    believed, and the host is asked for those two only. ``trust_publishers`` leaves out the question about the ref.
+    The first call asks whether the revision is on the ref. A second call reads the paths (``diffs``) or the commit behind a
+    tag. If no commit waits (``commit_wait`` is 0) the first call is left out and the revision is believed. With
+    ``trust_publishers`` the one call asks only whether the host serves the commit.
 
     Returns:
-        The commit; ``fallback`` where nothing but the ref was asked for.
+        The commit; ``fallback`` where only the ref was in question.
     """
     limits = runtime.limits
     needs_commit = diffs or event.ref.startswith(_TAGS)

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from luci_scheduler.core.backoff import plain_pause, throttled_pause
 from luci_scheduler.core.debug_log import format_line
 from luci_scheduler.core.errors import ComeAgainError, PermanentError, StoreConflictError, TransientError
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status
-from luci_scheduler.core.launch_backoff import plain_pause, throttled_pause
 from luci_scheduler.engine.cleanup import cancel_or_leave, leave_to_cleanup
 from luci_scheduler.engine.finish import abort_line, commit_outcome, reread
 from luci_scheduler.engine.outbox import launch_task
@@ -176,8 +176,7 @@ def _disown(runtime: Runtime, controller: Controller, current: Found[Invocation]
 def _attempt(runtime: Runtime, controller: Controller) -> None:
     """Do one launch attempt; afterwards the controller's status is RUNNING, RETRYING or final.
 
-    An invocation that ends here ends whatever the build service says: a build that may run and cannot be canceled is left to
-    a cleanup.
+    An invocation that ends here ends even without an answer of the build service: a cleanup cancels a build that may still run.
     """
     invocation = controller.invocation
     if invocation.attempts > runtime.limits.max_attempts:

@@ -1,4 +1,4 @@
-"""Records the projects that a commit could not be filtered for: their patterns cost too much or are not valid."""
+"""Records the watchers that could not filter a commit: their patterns cost too much or are invalid."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def record_pattern_faults(
 ) -> None:
     """Log each project that is skipped for a commit, and give its jobs (the first 100) a discarded trigger; safe to repeat.
 
-    Markers that exist already are left as they are.
+    Existing markers stay as they are.
 
     Raises:
         TransientError: the store failed; deliver again.

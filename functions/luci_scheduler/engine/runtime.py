@@ -9,7 +9,7 @@ import structlog
 
 from luci_scheduler.core.cleanup import BUILD_LIFE
 from luci_scheduler.core.era import Era
-from luci_scheduler.core.errors import PermanentError, TransientError
+from luci_scheduler.core.errors import ComeAgainError, PermanentError, TransientError
 from luci_scheduler.core.instants import DAY, MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import TaskDefinition
@@ -63,7 +63,7 @@ class Limits:
     commit_wait: int = DAY
     """How long, from its publication, a commit event waits for its commit; 0: no event waits, and revisions are believed."""
     trust_publishers: bool = False
-    """Whether a served commit is believed to be on the ref that is named with it."""
+    """Whether the ref that is named with a served commit is believed."""
     events_at_once: int = 16
     """Watched refs of one message that its delivery handles itself; more are deferred."""
     commit_bytes: int = 3_000_000
@@ -111,6 +111,18 @@ class Runtime:
             self.queue.enqueue(task)
         except TransientError as error:
             logger.warning("task_left_to_sweep", task=task.kind, error=str(error))
+
+    def wait_for_commit(self, created: Instant, missing: str, *, event: str, **about: str | int) -> None:
+        """Let a task that is ahead of its commit come again for five minutes from ``created``; then drop it and log ``event``.
+
+        ``missing`` names the record that the task did not find; ``about`` has the members of the log line.
+
+        Raises:
+            ComeAgainError: the commit may still become visible.
+        """
+        if self.clock.now() - created < self.limits.early_task_patience:
+            raise ComeAgainError(missing)
+        logger.info(event, **about)
 
     def controller(self, invocation: Invocation, answers: Answers) -> Controller:
         """Return a fresh controller around an invocation that was just read or written; from here on the log is about it."""

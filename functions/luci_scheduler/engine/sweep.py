@@ -1,22 +1,24 @@
 """The sweep: it puts overdue tasks on the queue again, made from the documents, which say when each is due.
 
 Cloud Scheduler calls the sweep itself, so that it goes on while the queue does not. It carries out the tasks that the queue
-refuses, and those that have been overdue for an hour although the queue took them.
+refuses, and accepted tasks that are an hour overdue.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from luci_scheduler.core.cron_machine import TickLater
+from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.errors import SchedulerError, TransientError
+from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
-from luci_scheduler.engine.deferred import overdue_works
 from luci_scheduler.engine.outbox import (
     abort_task,
     cleanup_task,
@@ -46,6 +48,8 @@ CARRYING_OUT = 60 * SECOND
 
 CarryOut = Callable[[Task], None]
 
+_T = TypeVar("_T")
+
 
 @dataclass(frozen=True, slots=True)
 class Swept:
@@ -54,7 +58,7 @@ class Swept:
     invocations: int
     jobs: int
     tasks: int
-    deferred: int = 0
+    deferred: int
 
 
 def sweep(runtime: Runtime, after: Overdue | None = None, carry_out: CarryOut | None = None) -> Swept:
@@ -62,55 +66,59 @@ def sweep(runtime: Runtime, after: Overdue | None = None, carry_out: CarryOut | 
 
     ``carry_out`` gets the tasks that the queue refuses or has not delivered for an hour, for a minute in all. Nothing else writes.
 
-    However much is overdue all of it is reached: what there is no time for is left to a task that goes on ``after`` where this
-    one ends: among the invocations, the jobs or the deferred tasks, whichever it names. Without ``after`` all are swept.
+    One sweep may run out of time. A task then continues ``after`` the place that it has reached, among the invocations, the jobs
+    or the deferred tasks. Without ``after`` the sweep covers all three.
 
     Raises:
-        TransientError: the store failed, or the queue where there is no ``carry_out``; what was enqueued until then is no harm.
+        TransientError: the store failed, or the queue where there is no ``carry_out``; the tasks enqueued before do no harm.
     """
-    now = runtime.clock.now()
+    now, store = runtime.clock.now(), runtime.store
     before = Instant(now - runtime.limits.sweep_grace)
     broom = _Broom(runtime, now, carry_out)
-    invocations = jobs = tasks = deferred = 0
+    invocations = jobs = deferred = 0
     if after is None or after.invocation_id:
-        for invocation in _invocations(runtime, before, after):
+        for invocation in _overdue(runtime, before, after, store.due_invocations, _place_of_invocation):
             invocations += 1
-            tasks += _sweep_invocation(broom, invocation, before)
+            _sweep_invocation(broom, invocation, before)
     if after is None or not (after.invocation_id or after.deferred):
-        for job in _jobs(runtime, before, after):
+        for job in _overdue(runtime, before, after, store.due_jobs, _place_of_job):
             jobs += 1
-            for task in _overdue_of_job(job, before, now):
-                broom.put(task, job.next_due or now)
-                tasks += 1
-                logger.warning("swept", job_id=job.id, task=task.kind, due=job.next_due)
+            for task in _tasks_of_job(job, before, now):
+                broom.put(task, job.next_due or now, job_id=job.id)
     if after is None or after.deferred:
-        until = Instant(runtime.clock.now() + BUDGET)
-        for work in overdue_works(runtime, before, after, lambda place: _is_over(runtime, until, place)):
+        for work in _overdue(runtime, before, after, store.due_deferred, _place_of_deferred):
             deferred += 1
-            tasks += 1
-            broom.put(deferred_task(work, now), work.next_due)
-            logger.warning("swept", deferred=work.id, task=work.kind, due=work.next_due)
+            broom.put(deferred_task(work, now), work.next_due, deferred=work.id)
     broom.carry_out()
-    return Swept(invocations, jobs, tasks, deferred)
+    return Swept(invocations, jobs, broom.tasks, deferred)
 
 
-def _invocations(runtime: Runtime, before: Instant, after: Overdue | None) -> Iterator[Invocation]:
+def _overdue(
+    runtime: Runtime,
+    before: Instant,
+    after: Overdue | None,
+    read: Callable[[Instant, int, Overdue | None], Sequence[_T]],
+    place_of: Callable[[_T, Instant], Overdue],
+) -> Iterator[_T]:
+    """Yield the invocations, jobs or deferred tasks that are due before ``before``, page by page, until the time is up."""
     until = Instant(runtime.clock.now() + BUDGET)
-    while page := runtime.store.due_invocations(before, runtime.limits.sweep_batch, after):
+    while page := read(before, runtime.limits.sweep_batch, after):
         yield from page
-        last = page[-1]
-        after = Overdue(last.next_due or before, last.job_id, last.id)
+        after = place_of(page[-1], before)
         if _is_over(runtime, until, after):
             return
 
 
-def _jobs(runtime: Runtime, before: Instant, after: Overdue | None) -> Iterator[Job]:
-    until = Instant(runtime.clock.now() + BUDGET)
-    while page := runtime.store.due_jobs(before, runtime.limits.sweep_batch, after):
-        yield from page
-        after = Overdue(page[-1].next_due or before, page[-1].id)
-        if _is_over(runtime, until, after):
-            return
+def _place_of_invocation(invocation: Invocation, before: Instant) -> Overdue:
+    return Overdue(invocation.next_due or before, invocation.job_id, invocation.id)
+
+
+def _place_of_job(job: Job, before: Instant) -> Overdue:
+    return Overdue(job.next_due or before, job.id)
+
+
+def _place_of_deferred(work: Deferred, _: Instant) -> Overdue:
+    return Overdue(work.next_due, JobId(""), deferred=work.id)
 
 
 def _is_over(runtime: Runtime, until: Instant, after: Overdue) -> bool:
@@ -124,16 +132,14 @@ def _is_over(runtime: Runtime, until: Instant, after: Overdue) -> bool:
     return True
 
 
-def _sweep_invocation(broom: _Broom, invocation: Invocation, before: Instant) -> int:
-    overdue = list(_overdue(invocation, before, broom.now))
+def _sweep_invocation(broom: _Broom, invocation: Invocation, before: Instant) -> None:
+    overdue = list(_tasks_of_invocation(invocation, before, broom.now))
     about = {"job_id": invocation.job_id, "invocation_id": str(invocation.id)}
     if not overdue and not invocation.status.is_final:
         # No version of this code leaves such a document; whoever is alerted by this line has to look.
         logger.error("invocation_hangs", **about)
     for task in overdue:
-        broom.put(task, invocation.next_due or broom.now)
-        logger.warning("swept", **about, task=task.kind, due=invocation.next_due)
-    return len(overdue)
+        broom.put(task, invocation.next_due or broom.now, **about)
 
 
 class _Broom:
@@ -141,14 +147,17 @@ class _Broom:
 
     def __init__(self, runtime: Runtime, now: Instant, carry_out: CarryOut | None) -> None:
         self.now = now
+        self.tasks = 0
         self._runtime = runtime
         self._carry_out = carry_out
         self._is_refused = False
         self._left: list[Task] = []
 
-    def put(self, task: Task, due: Instant) -> None:
+    def put(self, task: Task, due: Instant, **about: str) -> None:
         """Put a task on the queue, and keep it where the queue refuses it or has not delivered it for an hour."""
         self._enqueue(_named(self._runtime, task, due, self.now))
+        self.tasks += 1
+        logger.warning("swept", **about, task=task.kind, due=due)
         is_late = self.now - due >= _AND_AGAIN * max(SECOND, self._runtime.limits.sweep_grace)
         if (is_late or self._is_refused) and len(self._left) < self._runtime.limits.sweep_batch:
             self._left.append(task)
@@ -193,7 +202,7 @@ def _named(runtime: Runtime, task: Task, due: Instant, now: Instant) -> Task:
     return replace(task, name=hashlib.sha256(f"sweep:{what}".encode()).hexdigest())
 
 
-def _overdue_of_job(job: Job, before: Instant, now: Instant) -> Iterator[Task]:
+def _tasks_of_job(job: Job, before: Instant, now: Instant) -> Iterator[Task]:
     if job.triage_due is not None and job.triage_due <= before:
         yield triage_task(job.id, now)
     when = job.cron.last_tick_when
@@ -201,7 +210,7 @@ def _overdue_of_job(job: Job, before: Instant, now: Instant) -> Iterator[Task]:
         yield tick_task(job, TickLater(when, job.cron.last_tick_nonce), now)
 
 
-def _overdue(invocation: Invocation, before: Instant, now: Instant) -> Iterator[Task]:
+def _tasks_of_invocation(invocation: Invocation, before: Instant, now: Instant) -> Iterator[Task]:
     if invocation.has_undispatched:
         yield dispatch_task(invocation, now)
     cleanup = invocation.cleanup

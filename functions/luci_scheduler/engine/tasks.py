@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from luci_scheduler.core.deferred import Deferred
-from luci_scheduler.core.errors import ComeAgainError, MalformedError
+from luci_scheduler.core.errors import MalformedError
 from luci_scheduler.core.identifiers import InvocationId, JobId, split_job_id, timer_mutation
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.trigger_json import MAX_INSTANT, arriving_trigger
@@ -85,9 +85,9 @@ def _launch(payload: Payload) -> Step:
         if found is not None:
             launch_all(runtime, on_launch_task(runtime, found, attempts, key), key)
             return
-        if runtime.clock.now() - created < runtime.limits.early_task_patience:
-            raise ComeAgainError(f"invocation {invocation_id} of {job_id} is not created yet")
-        logger.info("launch_dropped", job_id=job_id, invocation_id=str(invocation_id), reason="it was never created")
+        missing = f"invocation {invocation_id} of {job_id} is not created yet"
+        about = {"job_id": job_id, "invocation_id": str(invocation_id), "reason": "it was never created"}
+        runtime.wait_for_commit(created, missing, event="launch_dropped", **about)
 
     return step
 
@@ -117,10 +117,10 @@ def _deferred(payload: Payload) -> Step:
     deferred_id, tries = str(payload["deferred"]), int(payload["tries"])
 
     def step(runtime: Runtime, key: str) -> None:
-        def plain(work: Deferred, key: str) -> None:
+        def carry_out(work: Deferred, key: str) -> None:
             _step(work.kind, work.payload)(runtime, key)
 
-        on_deferred(runtime, deferred_id, tries, key, plain)
+        on_deferred(runtime, deferred_id, tries, key, carry_out)
 
     return step
 

@@ -112,13 +112,13 @@ def _tick(runtime: Runtime, controller: Controller, timer: Timer) -> None:
 
 
 def _ahead_of_its_commit(runtime: Runtime, job_id: JobId, timer_id: str, created: Instant) -> None:
-    if runtime.clock.now() - created < runtime.limits.early_task_patience:
-        raise ComeAgainError(f"timer {timer_id} of {job_id} is ahead of the commit that records it")
-    logger.info("timer_dropped", job_id=job_id, timer_id=timer_id, reason="the commit that records it never came")
+    missing = f"timer {timer_id} of {job_id} is ahead of the commit that records it"
+    about = {"job_id": job_id, "timer_id": timer_id, "reason": "the commit that records it never came"}
+    runtime.wait_for_commit(created, missing, event="timer_dropped", **about)
 
 
 def _or_fail(runtime: Runtime, controller: Controller, what: str, handle: Callable[[], None]) -> None:
-    """Let the manager handle something; what it cannot ever handle fails the invocation.
+    """Let the manager handle a timer or a notification; a permanent error fails the invocation.
 
     So does a build service that has not answered for longer than a build lives: only then does silence end an invocation.
     """

@@ -86,7 +86,7 @@ class Controller:
 
     @property
     def may_exist(self) -> bool:
-        """Whether the external task may exist: an earlier attempt, or this delivery, may have asked for it."""
+        """Whether the external task may exist: an earlier attempt, or this delivery, may have requested it."""
         return self._base.attempts > 1 or self.has_asked("launch")
 
     def count_save(self) -> None:

@@ -259,7 +259,7 @@ def test_a_flood_of_bad_tokens(google: TokenInfo, clock: ManualClock, monkeypatc
 
 
 def test_google_is_asked_about_a_bounded_number_of_unknown_tokens(google: TokenInfo, clock: ManualClock) -> None:
-    """A flood of made-up tokens is told to wait. Known callers go on, also after their five minutes; so does everybody later."""
+    """A flood of made-up tokens has to wait. Known callers go on, even after their five minutes; later all callers do."""
     identify = _identify(google, clock, CLIENT)
     identify(_bearer(google.know("known")))
     clock.advance(MINUTE)

@@ -43,7 +43,7 @@ def test_the_text_of_a_gitiles_error_is_cut(status: int) -> None:
 
 @pytest.mark.parametrize("protocol", ["v1", "v2"])
 def test_the_text_of_a_buildbucket_error_is_cut(protocol: str) -> None:
-    """The error goes into the debug log: one that is long must not push the rest of the log out."""
+    """The error goes into the debug log: a long error must not push the rest of the log out."""
     with answering(500, {"X-Prpc-Grpc-Code": "13", "Content-Type": "text/plain"}, LONG) as (url, _):
         client = BuildbucketClient(
             lambda _: url, sessions(authenticated=False), ManualClock(Instant(SECOND)), 5 * SECOND

@@ -112,7 +112,7 @@ def test_the_pause_that_is_asked_for_is_told() -> None:
 
 
 def test_an_answer_has_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unpacked; one that is larger may be another one the next time."""
+    """The limit holds for the unpacked answer; the next answer may be smaller."""
     monkeypatch.setattr(buildbucket, "MAX_BODY_BYTES", 1000)
     body = b'{"id": "1", "summaryMarkdown": "' + b"x" * 10_000 + b'"}'
     with answering() as server:

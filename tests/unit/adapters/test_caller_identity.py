@@ -213,7 +213,7 @@ def _bearer_token(issuer: TokenIssuer, **changes: Any) -> str:
 @pytest.mark.parametrize("claim", ["iss", "aud", "email", "exp"])
 @pytest.mark.parametrize("value", _VALUES, ids=lambda value: str(value)[:9])
 def test_signed_claims_of_any_type(proxy: Proxy, issuer: TokenIssuer, claim: str, value: Any) -> None:
-    """What Google has never signed is refused as what it has not signed: by the proxy's header, by both bearer verifiers."""
+    """All three verifiers (the proxy's header and both bearer verifiers) refuse a token that Google has never signed."""
     token = _bearer_token(issuer, **{claim: value})
     caller = _identity(proxy, issuer)
     with pytest.raises(UnauthenticatedError):
@@ -256,7 +256,7 @@ def test_parts_that_are_nested_too_deeply(proxy: Proxy, issuer: TokenIssuer, pla
 
 @pytest.mark.parametrize("answer", [b"[" * 100_000, b"[]", b"null", b"5", b"x", b"\xff"])
 def test_keys_that_are_none(proxy: Proxy, issuer: TokenIssuer, answer: bytes) -> None:
-    """Whatever is served in their place: nothing is known of the token, and the next minute asks again."""
+    """Another document in place of the keys proves nothing; a minute later the keys are fetched again."""
     tasks = OidcVerifier(lambda: answer, AUDIENCE, {"a@b.c"}, ManualClock(NOW))
     with pytest.raises(TransientError, match="could not be fetched"):
         tasks.verify(f"Bearer {_bearer_token(issuer)}")

@@ -91,7 +91,7 @@ def test_a_session_ends_at_its_deadline_during_resolution_and_connection(
 
 
 def test_a_body_that_is_not_read_ends_at_the_deadline() -> None:
-    """The server takes the connection and reads nothing: sending blocks, too."""
+    """The server takes the connection and reads nothing, so that sending blocks."""
     session = sessions(authenticated=False)()
     with socket.create_server(("127.0.0.1", 0)) as server:
         url, begun = f"http://127.0.0.1:{server.getsockname()[1]}/", time.monotonic()
@@ -101,7 +101,7 @@ def test_a_body_that_is_not_read_ends_at_the_deadline() -> None:
 
 
 def test_credentials_that_do_not_come(blocked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A metadata server that is silent, for a session and for Google's libraries; one that refuses."""
+    """A silent metadata server, for a session and for Google's libraries; and a server that refuses."""
     monkeypatch.setattr(http, "_tokens", {})
     monkeypatch.setattr(google.auth, "default", blocked)
     session, begun = sessions(authenticated=True)(), time.monotonic()

@@ -53,7 +53,7 @@ def test_a_named_task_is_taken_once(server: CloudTasksServer, queue: CloudTasksQ
 
 
 def test_triages_of_the_same_two_seconds_are_one_task(server: CloudTasksServer, queue: CloudTasksQueue) -> None:
-    """Another job's triage, and one of later seconds, are tasks of their own."""
+    """Another job's triage, and a triage of later seconds, are separate tasks."""
     for job, later in (("p/a", 0), ("p/a", 1), ("p/b", 0), ("p/a", 2)):
         queue.enqueue(triage_task(JobId(job), Instant(NOON + later * 10**9)))
     assert _kinds(server) == ["triage"] * 3

@@ -73,7 +73,7 @@ class Signer:
 
 
 def _no_access_token(_: str, _sender: str) -> str:
-    raise AssertionError("these tests bring signed tokens")
+    raise AssertionError("these tests use signed tokens")
 
 
 def _task(signer: Signer, token: str) -> str:

@@ -106,7 +106,7 @@ def test_what_is_wrong_is_told_with_its_place(document: Any, problem: str) -> No
 
 @pytest.mark.parametrize("text", ["{", "nope", '{"version": 1, "version": 1}', "[" * 200_000, '"\\ud800"'])
 def test_hostile_texts_are_refused(text: str) -> None:
-    """Not JSON, members that are there twice, too deep."""
+    """Not JSON, members that are there twice, nested more than the limit."""
     with pytest.raises(AccessError):
         parse_access(text)
 

@@ -102,7 +102,7 @@ PATHS: dict[str, Callable[[World, MemoryGitiles, list[str]], dict[JobId, int]]] 
     "a rerun": _rerun,
     "a backfill": _backfill,
 }
-"""Path → does what is acknowledged, and returns how many triggers each job must have got in the end."""
+"""Path → a function that makes an acknowledged request and returns how many triggers each job must have at the end."""
 
 
 def _world() -> tuple[World, MemoryGitiles, list[str]]:
@@ -112,7 +112,7 @@ def _world() -> tuple[World, MemoryGitiles, list[str]]:
 
 
 def _sweep_for(world: World, minutes: int, *, doubled: bool = False) -> None:
-    """Sweep each minute and carry out what is due; ``doubled`` delivers each task twice."""
+    """Sweep each minute and carry out the due tasks; ``doubled`` delivers each task twice."""
     for _ in range(minutes):
         world.clock.advance(60 * SECOND)
         sweep(world.runtime)

@@ -209,7 +209,7 @@ def test_an_emitted_trigger_whose_commit_never_lands_is_discarded() -> None:
 
 @pytest.mark.parametrize("settings", [{"trust_commit_publishers": True}, {"commit_wait_seconds": 0}])
 def test_callers_may_be_trusted(settings: dict[str, int]) -> None:
-    """By either setting: the host is not asked about what is emitted."""
+    """With either setting the host is not asked about emitted triggers."""
     git = MemoryGitiles()
     world = world_for(config(), git, **settings)
     emit_triggers(context(world), [Batch(gitiles_trigger(REPO, MAIN, "f" * 40, world.clock.now()), (JOB,))])

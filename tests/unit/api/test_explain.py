@@ -35,7 +35,7 @@ def _explain(world: World, revision: str = "a", ref: str = MAIN, **more: Any) ->
 
 
 def _answers(world: World, revision: str, jobs: Sequence[JobId]) -> list[Explanation]:
-    """Return what is said of a commit on the main branch: one answer for each of the jobs."""
+    """Return the explanations of a commit on the main branch, one for each job."""
     answers = list(explain_commit(context(world, READER), REPO, revision, MAIN))
     assert sorted(answer.job_id for answer in answers) == sorted(jobs)
     return answers
@@ -249,7 +249,7 @@ def test_the_host_never_served_it() -> None:
 
 
 def test_the_commit_is_not_on_the_ref() -> None:
-    """It waits like a commit that is not served, and is discarded with a reason of its own."""
+    """It waits like a commit that is not served, and is discarded with its own reason."""
     gitiles = MemoryGitiles()
     (landed,) = gitiles.push(MAIN)
     (review,) = gitiles.push("refs/changes/01/1/1", parents=[landed])
@@ -261,7 +261,7 @@ def test_the_commit_is_not_on_the_ref() -> None:
 
 
 def test_the_trigger_is_on_its_way() -> None:
-    """One job's part of a commit failed: it is told of that job, and of no other."""
+    """One job's part of a commit failed: only the explanation for that job says so."""
     world = world_for(config(("job", "b")))
     commit = world.store.commit
 

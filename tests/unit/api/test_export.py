@@ -204,7 +204,7 @@ def test_logs_that_are_not_exported(old: str, new: str, words: str) -> None:
 
 
 def test_a_throttled_launch_is_not_exported() -> None:
-    """Its pause was drawn by chance, and the log does not tell it."""
+    """Its pause was drawn by chance, and the log does not contain it."""
     document, config = _scenario("failing-v2-build")
     _first_answers({"error": "UNAVAILABLE"})(document)
     invocation, log = _played(document, config)

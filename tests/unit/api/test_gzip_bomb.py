@@ -1,4 +1,4 @@
-"""Compressed requests of the API: a body is unpacked up to the limit and no further, whatever it would become."""
+"""Compressed requests of the API: a body is unpacked up to the limit and no further."""
 
 import gzip
 import json

@@ -55,7 +55,7 @@ def _example(message: str) -> dict[str, Any]:
 
 
 def test_a_thousand_requests_of_strangers_read_nothing() -> None:
-    """One identification each, whatever is called, and not one document, nor a call of another service."""
+    """Each method costs one identification, and neither a document nor a call of another service."""
     world, identified = world_for(), []
 
     def identify(headers: Any) -> Identity:
@@ -83,7 +83,7 @@ def test_a_thousand_requests_of_strangers_read_nothing() -> None:
 
 
 def test_projects_without_a_grant_are_not_read() -> None:
-    """A caller who sees another project is told what is told of jobs that do not exist: 1,000 of them cost nothing."""
+    """A caller who sees another project gets the answer of missing jobs: 1,000 of them cost nothing."""
     world = world_for()
     client, service = Client(world), SCHEDULER
     jobs = [{"project": "zz", "job": f"j{number}"} for number in range(999)]
@@ -141,7 +141,7 @@ def test_what_each_method_needs_is_known_from_its_path() -> None:
 
 
 def test_requests_about_one_job_are_refused_unread() -> None:
-    """Whatever the body holds: a body that cannot be decoded gets the answer of a good one."""
+    """A body that cannot be decoded gets the answer of a good body."""
     client = Client(world_for())
     for method in METHODS:
         if method.request in NAMES_ONE_JOB:
@@ -206,7 +206,7 @@ def test_a_bomb_of_a_caller_with_a_grant_is_not_blown_up() -> None:
 
 
 def test_a_bad_cursor_of_a_stranger_leaves_no_warning() -> None:
-    """Only a caller who sees the job is told of it, and the log with him."""
+    """Only a caller who sees the job learns of it, and so does the log."""
     client, request = Client(world_for()), {"jobRef": {"project": "proj", "job": "job"}, "cursor": "%"}
     with capture_logs() as logs:
         assert client.post("GetInvocations", request, STRANGER).status_code == 404
@@ -233,7 +233,7 @@ kinds = ["application/prpc; encoding=binary"] * 3 + ["application/json"]
 paths = ("scheduler.Scheduler/EmitTriggers", "scheduler.Operator/ExplainCommit", "scheduler.Scheduler/PauseJob")
 
 def peak():
-    # Not getrusage: that counts the peak of the process that has started this one, too.
+    # Not getrusage: its peak includes the parent process.
     return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
 
 def send(client, path, body, kind, encoding="gzip"):

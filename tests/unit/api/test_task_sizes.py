@@ -1,4 +1,4 @@
-"""Triggers on a queue with a size limit: the API takes what it promises to take, however small the queue's tasks must be."""
+"""Triggers on a queue with a size limit: the API keeps its promised limits even if the queue's tasks must be small."""
 
 from __future__ import annotations
 

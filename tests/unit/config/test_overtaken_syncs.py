@@ -1,4 +1,4 @@
-"""Config never goes backwards: of two syncs at once, the one that read its source earlier never overwrites the other one."""
+"""Config never goes backwards: of two syncs at once, the sync that read its source first never overwrites the other."""
 
 import gzip
 import json
@@ -29,7 +29,7 @@ OPEN = sessions(authenticated=False)
 
 
 class Held:
-    """A source whose kind does not matter here: what it holds is changed by the test."""
+    """A source of no special kind: the test changes its content."""
 
     def __init__(self, **texts: str) -> None:
         self.texts = texts
@@ -41,7 +41,7 @@ class Held:
 
 
 class Interrupted:
-    """A source that lets something happen between its reading and the use of what it has read."""
+    """A source that lets something happen between its reading and the use of the config."""
 
     def __init__(self, source: ConfigSource, *events: Callable[[], Any]) -> None:
         self._source, self._events = source, list(events)
@@ -111,7 +111,7 @@ def place(request: pytest.FixtureRequest) -> tuple[ConfigSource, Callable[[str],
 
 @pytest.mark.parametrize("first", ["", OLD])
 def test_the_older_text_does_not_come_back(place: tuple[ConfigSource, Callable[[str], None]], first: str) -> None:
-    """A slow sync read the old text; a quick one puts the new one in force meanwhile. For a new project, and for one that is known."""
+    """A slow sync read the old text; meanwhile a quick sync puts the new text in force. For a new and a known project."""
     source, put = place
     world = World("")
     if first:
@@ -170,7 +170,7 @@ def test_a_project_that_was_removed_meanwhile_does_not_come_back() -> None:
 
 
 def test_an_old_problem_does_not_stand_over_a_new_config() -> None:
-    """What was wrong with the older text is told no more."""
+    """The problems of the older text are shown no more."""
     world = World("")
     now = Held(tint="job {")
 

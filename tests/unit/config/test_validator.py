@@ -242,7 +242,7 @@ def test_what_costs_too_much_is_refused(text: str, message: str) -> None:
 
 
 def test_a_file_with_too_many_jobs_is_refused_before_it_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To parse 2.9 MB with 100,000 of them takes eleven seconds. Comments and texts are no jobs, and a list of messages is bounded, too."""
+    """To parse 2.9 MB with 100,000 of them takes eleven seconds. Comments and texts are no jobs, and a list of messages is bounded as well."""
     fine = 'job { id: "a" noop {} properties: "job { trigger <" } # job { job {\n'.replace(
         'properties: "job { trigger <" ', ""
     )
@@ -307,7 +307,7 @@ def test_a_schedule_that_never_fires_is_warned_of(schedule: str, never: bool) ->
 
 
 def test_escapes_that_go_refuses_are_warned_of() -> None:
-    """Where they stand; they mean what they did. Each text tells of its first one."""
+    """Each message names their place; their meaning stays the same. One text gets one message, for its first one."""
     text = r"""# "\." in a comment is none
 trigger {
   id: "t"
@@ -351,7 +351,7 @@ def test_unknown_targets_are_an_error_or_a_warning() -> None:
 
 
 def test_a_project_s_invocations_are_bounded() -> None:
-    """The error stands at the definition with which they are too many, once; what is disabled does not count."""
+    """The error stands once, at the definition that exceeds the limit; disabled jobs do not count."""
     jobs = [f'job {{ id: "j{n}" noop {{}} triggering_policy {{\n max_concurrent_invocations: 3 }} }}' for n in range(4)]
     text = "\n".join(
         [*jobs, 'job { id: "off" disabled: true noop {} triggering_policy { max_concurrent_invocations: 99 } }']

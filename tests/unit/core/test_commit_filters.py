@@ -53,7 +53,7 @@ def test_patterns_run_without_groups() -> None:
 
 
 def test_many_groups_cost_next_to_nothing() -> None:
-    """A commit of three files, in units: one thousandth of what is quick."""
+    """A commit of three files, in units: one thousandth of the quick budget."""
     filters = CommitFilters()
     assert parts(filters, [watcher("evil", *GROUPS), watcher("proj")], FILES) == [["evil/job", "proj/job"]]
     budget = filters._decisions["evil", "quick"].budget
@@ -73,7 +73,7 @@ def test_what_an_evaluation_costs() -> None:
 
 
 def test_what_compiling_costs() -> None:
-    """Each instruction of a program, also of one that is in the cache; of refs the entries by themselves and what they are joined to."""
+    """Each instruction of a program counts, cached or not. For refs the single entries count, and their joined pattern."""
     for _ in range(2):
         paths, refs = PatternBudget(10**9), PatternBudget(10**9)
         size = compile_regexp(compose(["src/.+"])).size + compile_regexp(compose(["docs/.+"])).size
@@ -85,7 +85,7 @@ def test_what_compiling_costs() -> None:
 
 
 def test_the_cost_is_that_of_the_patterns_and_not_of_the_cache() -> None:
-    """So that a replay decides the same, whatever ran before."""
+    """So that a replay decides the same, independent of earlier work."""
     spent = []
     for _ in range(2):
         budget = PatternBudget(REF_UNITS)
@@ -144,7 +144,7 @@ def test_the_same_filter_is_paid_once() -> None:
 
 
 def test_ordinary_projects_stay_within_the_limits() -> None:
-    """Fifty triggers with filters of their own and a commit of ten thousand files; a thousand patterns of refs."""
+    """Fifty triggers with different filters and a commit of ten thousand files; a thousand patterns of refs."""
     budget = PatternBudget(PATH_UNITS)
     pattern = compile_regexp(compose(["src/tint/lang/.+"]))
     for _ in range(50):

@@ -1,4 +1,4 @@
-"""The memory of a compiled pattern: RE2 gets one mebibyte, an eighth of its own default."""
+"""The memory of a compiled pattern: RE2 gets one mebibyte, an eighth of its default."""
 
 import pytest
 import re2  # type: ignore[import-untyped]

@@ -105,5 +105,5 @@ def test_google() -> None:
     ],
 )
 def test_the_pause_that_a_server_asks_for(header: str | None, pause: int) -> None:
-    """Seconds or a date; an unreadable header asks for nothing, and ten minutes are the most."""
+    """Seconds or a date; an unreadable header means no pause, and ten minutes are the most."""
     assert pause_asked(header, NOW) == pause

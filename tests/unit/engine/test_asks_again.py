@@ -45,7 +45,7 @@ def _world(era: Era = Era.V2, text: str | None = None, **model: Any) -> tuple[Wo
 
 
 def _conflict_once(world: World, status: Status, *, has_landed: bool) -> None:
-    """Let the store tell the first commit that records a status as a lost race."""
+    """Let the store report the first commit that records a status as a lost race."""
     commit, done = world.store.commit, []
 
     def contended(writes: Any) -> Any:
@@ -78,7 +78,7 @@ def _lose_the_first_answer(buildbucket: Model, hang: int = 0) -> None:
 @pytest.mark.parametrize("hang", [1, 60])
 @pytest.mark.parametrize("has_landed", [False, True])
 def test_a_lost_answer_and_a_lost_race_ask_once(era: Era, hang: int, has_landed: bool) -> None:
-    """The answer is lost and the commit that says RETRYING is told as a conflict: nothing asks again in the same delivery."""
+    """The answer is lost and the store reports the commit of RETRYING as a conflict: nothing asks again in the same delivery."""
     world, buildbucket = _world(era, remembers=0 if era is Era.V1 else MINUTE)
     _lose_the_first_answer(buildbucket, hang * SECOND)
     _conflict_once(world, Status.RETRYING, has_landed=has_landed)
@@ -136,7 +136,7 @@ def test_a_first_attempt_that_is_refused_after_all_cancels_its_build(era: Era, s
 
 @ERAS
 def test_a_look_up_that_finds_several_builds_keeps_the_oldest(era: Era) -> None:
-    """The others are canceled, and told in both logs."""
+    """The others are canceled, and both logs say so."""
     world, buildbucket = _world(era)
     _lose_the_first_answer(buildbucket)
     world.commit()

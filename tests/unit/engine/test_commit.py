@@ -83,7 +83,7 @@ def test_a_commit_that_passes_no_filter_is_done_with(git: MemoryGitiles) -> None
 
 
 def test_paths_are_asked_for_only_where_they_count(git: MemoryGitiles) -> None:
-    """Nobody filters by path here: one call tells that the commit is served and on its ref."""
+    """No job filters by path here: one call shows that the commit is served and on its ref."""
     world = World(config(), git)
     (commit,) = git.push(MAIN)
     deliver(world, commit)
@@ -132,7 +132,7 @@ def test_a_mirror_that_lags_for_hours_loses_no_commit(git: MemoryGitiles) -> Non
 
 
 def test_the_same_event_twice_waits_once(git: MemoryGitiles) -> None:
-    """A redelivery, or a second publication, finds the document; what is served meanwhile is launched once."""
+    """A redelivery, or a second publication, finds the document; a commit that is served by then is launched once."""
     world = World(config(), git)
     (commit,) = git.push(MAIN)
     git.before_call = hide
@@ -305,7 +305,7 @@ def test_three_thousand_refs_in_one_message(git: MemoryGitiles) -> None:
 
 
 def test_what_fails_of_a_message_with_several_refs_is_deferred() -> None:
-    """The message is acknowledged; only what cannot even be recorded comes again with it."""
+    """The message is acknowledged; it comes again only for an event that cannot even be recorded."""
     world = World(config())
     commit, recorded = world.store.commit, []
 

@@ -1,4 +1,4 @@
-"""Deferred tasks: what they cost, how they end, and how the sweep gets to each of them."""
+"""Deferred tasks: their cost, their ends, and the sweep that reaches each of them."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class Outside:
         return AnyCommit().log(*args, **kwargs)
 
     def minute(self) -> None:
-        """Let a minute pass: the queue delivers what is due, and Cloud Scheduler calls the sweep."""
+        """Let a minute pass: the queue delivers the due tasks, and Cloud Scheduler calls the sweep."""
         world = self.world
         world.clock.advance(MINUTE)
         if "deliveries" not in self.silent:
@@ -175,7 +175,7 @@ def _poll_retrying(outside: Outside) -> None:
 
 
 def _aborted(reach: Callable[[Outside], None], outside: Outside) -> None:
-    """The abort was asked for while Buildbucket did not answer, and is recorded."""
+    """The abort was requested while Buildbucket did not answer, and is recorded."""
     reach(outside)
     world = outside.world
     (invocation,) = world.invocations()
@@ -193,7 +193,7 @@ def _waiting(outside: Outside) -> None:
 
 
 def _triage_due(outside: Outside) -> None:
-    """The job's document asks for a triage whose task was lost."""
+    """The job's document has a due triage whose task was lost."""
     found = _job(outside)
     due = replace(found.value, triage_due=outside.world.clock.now())
     outside.world.store.commit([PutJob(due, found.version)])

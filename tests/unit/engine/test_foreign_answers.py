@@ -129,14 +129,14 @@ def test_what_the_service_itself_refuses_ends_the_invocation(answer: Answer, ser
     server.answers = [answer]
     world.notify("n1")
     assert [item.status for item in world.invocations()] == [Status.FAILED]
-    # A launch that gives up may look for its build: the service refuses that, too.
+    # A launch that gives up may look for its build: the service refuses the look-up as well.
     server.answers = [answer] * 2
     world.commit("b", "m2")
     assert world.invocations()[0].status is Status.FAILED
 
 
 def test_a_quota_tells_its_pause(server: Answering, world: World) -> None:
-    """In the error that the engine sees; an answer of a proxy in front does so, too."""
+    """In the error that the engine sees; an answer of a proxy in front is the same."""
     client = BuildbucketClient(lambda _: server.url, sessions(authenticated=False), world.clock, 30 * SECOND)
     for answer in (own(8, 429, **{"Retry-After": "7"}), Answer(429, PAGE, {**HTML, "Retry-After": "7"})):
         server.answers = [answer]

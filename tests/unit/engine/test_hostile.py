@@ -295,7 +295,7 @@ def test_a_launch_that_is_cut_short_after_its_claim_is_taken_up_when_the_claim_e
 
 
 def test_a_message_of_many_events_is_given_back_in_time() -> None:
-    """What there was no time for is deferred; what was done is not done again."""
+    """Jobs that were not reached in time are deferred; finished jobs are not repeated."""
     world = World(config(policy="triggering_policy { kind: NEWEST_FIRST max_concurrent_invocations: 10 }"))
     world.buildbucket.on_schedule = lambda: world.clock.advance(100 * SECOND)
     events = [CommitEvent(REPO, "refs/heads/main", letter * 40) for letter in "abcdef"]

@@ -41,7 +41,7 @@ def _is_end(write: UpdateInvocation) -> bool:
 
 
 def test_a_launch_recognizes_its_own_claim() -> None:
-    """The delivery that claimed the launch asks for the build at once, under its first attempt."""
+    """The delivery that claimed the launch requests the build at once, under its first attempt."""
     world = World()
     reported = _report_conflict_once(world, _is_claim)
     world.commit()
@@ -54,7 +54,7 @@ def test_a_launch_recognizes_its_own_claim() -> None:
 
 
 def test_a_retry_recognizes_its_own_claim() -> None:
-    """The launch task looks the build up and asks for it at once, under its second attempt."""
+    """The launch task looks the build up and requests it at once, under its second attempt."""
     world = World()
     world.buildbucket.faults = [BuildbucketError("UNAVAILABLE", "", transient=True)]
     world.commit()
@@ -67,7 +67,7 @@ def test_a_retry_recognizes_its_own_claim() -> None:
 
 
 def test_a_launch_recognizes_its_own_outcome() -> None:
-    """The build that is recorded is the launch's own: it is neither asked for again nor canceled."""
+    """The recorded build is the launch's own: it is neither requested again nor canceled."""
     world = World()
     reported = _report_conflict_once(world, lambda write: write.invocation.status is Status.RUNNING)
     world.commit()

@@ -133,7 +133,7 @@ def test_an_abort_during_an_outage_ends_a_launch_at_once() -> None:
 
 
 def test_giving_up_during_an_outage_ends_at_the_last_attempt() -> None:
-    """After the last attempt nothing is asked for any more; the build is canceled after the outage."""
+    """After the last attempt no build is requested any more; the build is canceled after the outage."""
     world = World()
     world.runtime = replace(world.runtime, limits=replace(world.runtime.limits, max_attempts=1))
     world.buildbucket.lose_reply = True

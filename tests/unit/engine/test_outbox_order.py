@@ -1,8 +1,8 @@
-"""The order of the outbox: a task is on the queue before the commit that records the thing which the task is for.
+"""The order of the outbox: a task is on the queue before the commit that makes it due.
 
 The tests drive every path of the engine that records something due. An observer sees each task that is enqueued and each commit. For
-each commit it works out the tasks that the written documents rely on, and checks that the queue had them before. It does not ask for
-the task of a triage: that task comes behind its commit, because its name is used up by whatever comes first.
+each commit it works out the tasks that the written documents rely on, and checks that the queue had them before. It leaves out
+tasks of triages: such a task follows its commit, because the queue takes its name only once.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 import pytest
 
+from luci_scheduler.core.backoff import plain_pause, throttled_pause
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import HOUR, MINUTE, SECOND
 from luci_scheduler.core.invocation import Status
-from luci_scheduler.core.launch_backoff import plain_pause, throttled_pause
 from luci_scheduler.ports import BuildbucketError
 from tests.unit.engine.buildbucket_model import Model
 from tests.unit.engine.world import World, config
@@ -68,7 +68,7 @@ def test_a_quota_that_never_gives_way_ends_the_launch() -> None:
 
 
 def test_pauses() -> None:
-    """The plain pause is the original's; a throttled one is that or the one that the server asks for, spread over its double."""
+    """The plain pause is the original's. A throttled pause is at least the longer one of it and the server's, less than twice as long."""
     assert [plain_pause(n, 5, 600) for n in (1, 2, 3, 8, 50)] == [5, 10, 20, 600, 600]
     assert [throttled_pause(10, 0, draw) for draw in (0, 9, 10, 25)] == [10, 19, 10, 15]
     assert [throttled_pause(10, 70, draw) for draw in (3, 69, 70)] == [73, 139, 70]

@@ -55,7 +55,7 @@ def _abort_task() -> World:
 
 
 def _during_a_launch(happen: Callable[[World], None]) -> World:
-    """The second commit comes while the first one's build is being asked for."""
+    """The second commit comes while the launch of the first requests its build."""
     world = World()
     build = world.buildbucket._ScheduleBuild
 

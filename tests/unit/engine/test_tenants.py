@@ -65,7 +65,7 @@ def test_many_groups_delay_nobody() -> None:
 
 
 def test_costly_paths_leave_out_their_project_visibly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other project has its build; each job of the costly one has a discarded trigger, and the log tells."""
+    """The other project has its build; each job of the costly project has a discarded trigger, and the log says so."""
     small_budgets(monkeypatch)
     git = MemoryGitiles()
     world = World(config(), git)
@@ -79,12 +79,17 @@ def test_costly_paths_leave_out_their_project_visibly(monkeypatch: pytest.Monkey
         assert marker is not None
         assert (marker.value.discarded, marker.value.refused) == (TOO_COSTLY, True)
         assert world.invocations(JobId(f"evil/{name}")) == []
-    (told,) = [line for line in logs if line["event"] == "patterns_too_costly"]
-    assert (told["project"], told["jobs"], told["revision"], told["log_level"]) == ("evil", 3, commit, "warning")
+    (logged,) = [line for line in logs if line["event"] == "patterns_too_costly"]
+    assert (logged["project"], logged["jobs"], logged["revision"], logged["log_level"]) == (
+        "evil",
+        3,
+        commit,
+        "warning",
+    )
 
 
 def test_costly_refs_leave_out_their_project_visibly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every event of the repository pays for them, also one that only the costly project may watch. Only so many jobs are written to."""
+    """Every event of the repository pays for them, even an event that only the costly project may watch. The writes to jobs are bounded."""
     monkeypatch.setattr(pattern_faults, "_MAX_DISCARDED", 2)
     world = World(config(), MemoryGitiles())
     sync(world, "evil", hostile(f'refs: "regexp:refs/heads/{LARGE}{LARGE}{LARGE}{LARGE}x"', jobs=3))
@@ -105,20 +110,20 @@ def test_costly_refs_leave_out_their_project_visibly(monkeypatch: pytest.MonkeyP
 def test_the_failure_of_a_quick_project_does_not_keep_a_slow_one(
     monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """Not even one that is hopeless, behind which nothing is delivered again."""
+    """Not even a permanent error, after which nothing is delivered again."""
     monkeypatch.setattr(commit_filters, "QUICK_UNITS", QUICK_UNITS // 100)
     git = MemoryGitiles()
     world = World(config(), git)
     sync(world, "slow", hostile(f'refs: "{MAIN}"', f'path_regexps: "{LARGE}c"', 'path_regexps: "b+"'))
     (commit,) = git.push(MAIN, diff=[("", "b" * 100)] * 10)
-    bring = commit_module.bring
+    add_triggers = commit_module.add_triggers
 
     def failing(runtime: Any, batches: Any, *args: Any) -> bool:
         if JOB in batches:
             raise error
-        return bring(runtime, batches, *args)
+        return add_triggers(runtime, batches, *args)
 
-    monkeypatch.setattr(commit_module, "bring", failing)
+    monkeypatch.setattr(commit_module, "add_triggers", failing)
     with pytest.raises(type(error)):
         deliver(world, commit)
     assert len(world.invocations(JobId("slow/j0"))) == 1

@@ -13,7 +13,7 @@ from tests.unit.engine.world import JOB, World
 
 
 def _with_unreadable_trigger() -> World:
-    """Return a world whose job runs one commit, has one that waits and can be read, and one that cannot."""
+    """Return a world whose job runs one commit and has two pending triggers: a readable and an unreadable one."""
     world = world_for()
     for number, revision in enumerate("abc"):
         world.commit(revision, f"m{number}")
@@ -38,7 +38,7 @@ def test_the_job_goes_on() -> None:
 
 
 def test_the_commit_itself_is_not_delivered_for_ever() -> None:
-    """The same event again is acknowledged or comes again; a triage that somebody asks for is done."""
+    """The same event again is acknowledged or comes again; a requested triage is done."""
     world = _with_unreadable_trigger()
     world.run_task(Task("triage", {"job": JOB}, world.clock.now()))
     world.clock.advance(SECOND)

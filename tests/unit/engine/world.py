@@ -103,7 +103,7 @@ _READS = frozenset(
 
 
 _READS_BY_NAME = frozenset({"jobs", "found_jobs", "invocations_by_id", "triggers"})
-"""A document that is asked for by its name is billed, also if it does not exist."""
+"""A read of a document by its name is billed, even if the document does not exist."""
 
 
 class FakeBuildbucket:

@@ -210,7 +210,7 @@ def test_the_token_is_sent_and_never_printed() -> None:
 
 
 def test_a_build_is_looked_up_by_its_tag_within_its_builder() -> None:
-    """Experimental ones, too; by the tag of its job, too, as two jobs may have drawn one ID."""
+    """Including experimental builds; also by the tag of its job, as two jobs may have drawn one ID."""
     wire = Wire({"builds": [{"id": "1"}, {"id": "2"}]})
     assert V1(wire).find(given()) == [{"build": {"id": "1"}}, {"build": {"id": "2"}}]
     ((server, method, path, query),) = wire.questions
@@ -245,7 +245,7 @@ def test_a_build_is_looked_up_by_its_tag_within_its_builder() -> None:
     ],
 )
 def test_a_build_is_ours_unless_it_names_another(build: Any, ours: bool) -> None:
-    """Its tags tell; where it has none, its bucket does."""
+    """Its tags decide; without tags its bucket does."""
     assert V1(Wire({})).is_ours(given(), {"build": build}) is ours
 
 

@@ -332,7 +332,7 @@ def test_every_field_of_a_full_build_is_printed() -> None:
 
 
 def test_a_build_is_looked_up_by_its_tag_within_its_builder() -> None:
-    """Experimental ones, too; by the tag of its job, too, as two jobs may have drawn one ID."""
+    """Including experimental builds; also by the tag of its job, as two jobs may have drawn one ID."""
     wire = Wire({"builds": [{"id": "2"}, {"id": "1"}]})
     assert V2(wire).find(given()) == [{"id": "2"}, {"id": "1"}]
     ((server, method, request),) = wire.questions

@@ -545,7 +545,7 @@ class TestTags:
 
 
 def test_refs_that_cost_too_much_to_compare_end_the_poll(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says so, and learns nothing; what it may cost is counted, not timed."""
+    """It says so, and learns nothing; its cost is counted, not timed."""
     polls = Polls(["regexp:refs/heads/(a?){900}(a){900}x", MAIN])
     polls.git.push(MAIN)
     for number in range(20):
@@ -589,7 +589,7 @@ class TestPathFilters:
         return Polls([MAIN], Polling(era=era), path_regexps=[r".+\.c"], path_regexps_exclude=["third_party/.+"])
 
     def test_a_commit_that_costs_too_much_is_passed_over(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Each commit has a budget of its own; the log of the poll and an event tell of the one that exceeds it."""
+        """Each commit has its own budget; the log of the poll and an event name the commit that exceeds it."""
         monkeypatch.setattr(poll, "PATH_UNITS", 500_000)
         polls = Polls([MAIN], path_regexps=["(a?){900}(a){900}x", r".+\.c"])
         polls.git.push(MAIN, diff=self.CODE)
@@ -603,8 +603,8 @@ class TestPathFilters:
             f'skipping commit "{large}" on "{MAIN}" because the path filters cost too much for it: simplify them'
             in lines
         )
-        told = [line for line in logs if line["event"] == "patterns_too_costly"]
-        assert [(line["project"], line["ref"], line["revision"]) for line in told] == [("proj", MAIN, large)]
+        logged = [line for line in logs if line["event"] == "patterns_too_costly"]
+        assert [(line["project"], line["ref"], line["revision"]) for line in logged] == [("proj", MAIN, large)]
 
     def test_commits_are_passed_over(self) -> None:
         """Differences are asked for; each commit that is passed over is told, and the ref advances."""

@@ -1,4 +1,4 @@
-"""Headers of answers to browsers: each of them is a lock of its own, and every kind of answer has them all."""
+"""Headers of answers to browsers: each of them is a separate lock, and every kind of answer has them all."""
 
 from collections.abc import Callable
 
@@ -61,7 +61,7 @@ def test_nothing_is_loaded_but_what_is_listed(answer: TestResponse) -> None:
 
 
 def test_no_type_is_guessed_and_no_address_leaks(answer: TestResponse) -> None:
-    """The browser takes the content type as it is told, and sends no address of ours to other sites."""
+    """The browser keeps to the content type, and sends no address of ours to other sites."""
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert answer.headers["Referrer-Policy"] == "same-origin"
     assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
@@ -81,7 +81,7 @@ def test_only_the_content_behind_an_address_with_its_hash_is_kept() -> None:
 
 @pytest.mark.parametrize("who", ["owner@example.com", STRANGER, ""])
 def test_no_answer_of_the_api_is_kept(who: str) -> None:
-    """Replies and errors of the API depend on the caller, too."""
+    """Replies and errors of the API depend on the caller."""
     client = Client(world_for())
     for method in ("GetJobs", "GetJob", "NoSuchMethod"):
         answer = client.http(f"/prpc/scheduler.Scheduler/{method}", b"{}", who, Content_Type="application/json")

@@ -80,10 +80,10 @@ class BuildbucketManager:
     def _obtain(
         self, controller: Controller, face: BuildbucketProtocol, given: LaunchInput, body: Mapping[str, Any], what: str
     ) -> Any:
-        """Return an answer about the invocation's build: one that exists, or a new one.
+        """Return an answer about the invocation's build, an existing or a new one.
 
-        Buildbucket knows requests by their IDs alone, "even for another builder": where another job's invocation has the same
-        ID it answers with that one's build. The request is then made again under another ID, the same one in each attempt.
+        Buildbucket knows requests by their IDs alone, "even for another builder": if another job's invocation has the same
+        ID, it answers with that invocation's build. The request is then made again under another ID, the same one in each attempt.
         """
         for number in range(1, _REQUESTS + 1):
             asked = replace(given, request=number)
@@ -105,8 +105,8 @@ class BuildbucketManager:
     def _existing(self, controller: Controller, face: BuildbucketProtocol, given: LaunchInput) -> Any:
         """Return the answer about the build of an earlier request, or None.
 
-        Where the look-up is refused for good the build is asked for all the same while Buildbucket still answers the
-        request ID with the build that it made, which it does for a minute; later that could make a second one.
+        After a permanent refusal of the look-up the launch still requests the build for a minute: until then Buildbucket answers
+        the request ID with the build that it made. A later request could make a second build.
         """
         try:
             builds = self._find(controller, face, given, _numbered("find", given.request))
@@ -161,10 +161,10 @@ class BuildbucketManager:
         self._ask(controller, f"cancel {build_id}", "cancel the build", lambda: face.cancel(host, build_id))
 
     def _cancel_doubles(self, controller: Controller, face: BuildbucketProtocol, builds: Sequence[Any]) -> None:
-        """Of several builds of one invocation keep the oldest, and cancel the others that go on.
+        """Of several builds of one invocation keep the oldest, and cancel the others that still run.
 
         Raises:
-            TransientError: one could not be canceled; the next look-up finds it again.
+            TransientError: a build could not be canceled; the next look-up finds it again.
         """
         for build in builds[:-1]:
             if not face.goes_on(build):
@@ -175,7 +175,7 @@ class BuildbucketManager:
             try:
                 self._cancel(controller, face, double)
             except PermanentError:
-                continue  # the log has it; the invocation has the build that is kept
+                continue  # the log names it; the invocation keeps the oldest build
 
     def _find(
         self, controller: Controller, face: BuildbucketProtocol, given: LaunchInput, question: str
@@ -185,7 +185,7 @@ class BuildbucketManager:
         return [build for build in found if face.is_ours(given, build)]
 
     def _log_tag(self, controller: Controller) -> None:
-        """Leave in the log how people find the build."""
+        """Log the tag by which people find the build."""
         tag = f"scheduler_invocation_id:{controller.invocation.id}"
         controller.log(f"A build of an earlier attempt may be running: look for builds with the tag {tag}")
 

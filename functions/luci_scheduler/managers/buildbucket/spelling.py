@@ -1,4 +1,4 @@
-"""JSON of protocol buffers has several spellings for one value; this module turns answers of v2 into the one that Go prints."""
+"""JSON of protocol buffers has several spellings for one value; this module turns answers of v2 into Go's spelling."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ resource "google_secret_manager_secret" "this" {
     next_rotation_time = timeadd(time_static.created.rfc3339, "${var.rotation_days * 24}h")
   }
 
-  # Secret Manager moves the time on by the period at each reminder. It refuses a time in the past, which the first one is by then.
+  # Secret Manager moves the time on by the period at each reminder. It refuses a time in the past, and by then the first time is past.
   lifecycle {
     ignore_changes = [rotation[0].next_rotation_time]
   }
@@ -63,7 +63,7 @@ resource "google_secret_manager_secret_iam_member" "reader" {
   member    = var.reader
 }
 
-# A revision is refused whose account's grant has not spread.
+# A revision is refused until its account's grant has spread.
 resource "time_sleep" "reader_known" {
   create_duration = "120s"
   triggers        = { secret = google_secret_manager_secret_iam_member.reader.secret_id }

@@ -115,7 +115,7 @@ resource "google_project_iam_member" "build_logs" {
   member  = var.build_account.member
 }
 
-# Functions wait for this module. A build fails whose account's grants have not spread.
+# Functions wait for this module. A build fails until its account's grants have spread.
 resource "time_sleep" "build_account_known" {
   create_duration = "120s"
   triggers = {

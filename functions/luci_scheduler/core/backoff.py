@@ -1,4 +1,4 @@
-"""The pause before the next attempt of a launch."""
+"""The pause before the next attempt of a call that failed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MAX_ASKED = HOUR
 
 
 def plain_pause(attempts: int, shortest: int, longest: int) -> int:
-    """Return the original's pause after the attempt with the number ``attempts``: it doubles from ``shortest`` to ``longest``.
+    """Return the pause after the attempt with the number ``attempts`` (from 1): it doubles from ``shortest`` to ``longest``.
 
     All numbers but ``attempts`` are nanoseconds, here and below.
     """
@@ -18,13 +18,13 @@ def plain_pause(attempts: int, shortest: int, longest: int) -> int:
 
 
 def throttled_pause(plain: int, retry_after: int, draw: int) -> int:
-    """Return the pause after a refusal for a quota: the plain one or the one that the server asks for, spread over its double.
+    """Return the pause after a refusal for a quota: at least the longer one of ``plain`` and ``retry_after``, less than twice as long.
 
-    Launches that were refused together would else come again together.
+    The spread keeps launches that were refused together from coming again together.
 
     Args:
         plain: the pause after another failure.
-        retry_after: the pause that the other side asked for; it counts up to an hour, so that a wrong answer parks nothing.
+        retry_after: the pause that the server named, or 0; at most an hour of it counts.
         draw: a random number, at least 0.
     """
     base = max(plain, min(retry_after, _MAX_ASKED))
