@@ -198,7 +198,7 @@ class BuildbucketManager:
         """
         invocation = controller.invocation
         if invocation.attempts == 1 and controller.is_refused("launch"):
-            return  # Buildbucket itself has said that there is none
+            return  # the refusal is Buildbucket's own answer to the only request
         if controller.clock.now() - invocation.last_line < _SEARCH_LAG:
             raise TransientError("a build that was asked for lately may not show in the look-up yet")
 
