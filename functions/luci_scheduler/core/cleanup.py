@@ -13,7 +13,7 @@ from typing import Any
 from luci_scheduler.core.backoff import plain_pause
 from luci_scheduler.core.instants import DAY, HOUR, SECOND, Instant
 
-__all__ = ["BUILD_LIFE", "Cleanup", "first_cleanup", "next_cleanup"]
+__all__ = ["BUILD_LIFE", "Cleanup", "first_cleanup", "joined", "next_cleanup"]
 
 BUILD_LIFE = 5 * DAY
 """Buildbucket ends builds by force that are not over five days after their creation: no build is older."""
@@ -39,6 +39,14 @@ class Cleanup:
 def first_cleanup(now: Instant, task_data: Mapping[str, Any] | None = None) -> Cleanup:
     """Return the record of a build that could not be canceled now."""
     return Cleanup(now, Instant(now + _FIRST_PAUSE), task_data=dict(task_data or {}))
+
+
+def joined(earlier: Cleanup | None, new: Cleanup) -> Cleanup:
+    """Return the one record of an invocation that is over, and may have left another build running before.
+
+    The data of one build would forget the other one, so that all are looked up by their tags.
+    """
+    return new if earlier is None else replace(new, task_data={"all_builds": True})
 
 
 def next_cleanup(cleanup: Cleanup, now: Instant) -> Cleanup | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from luci_scheduler.core.cleanup import Cleanup, first_cleanup, next_cleanup
+from luci_scheduler.core.cleanup import Cleanup, first_cleanup, joined, next_cleanup
 from luci_scheduler.core.debug_log import format_line
 from luci_scheduler.core.errors import ComeAgainError, PermanentError, StoreConflictError, TransientError
 from luci_scheduler.core.identifiers import InvocationId, JobId
@@ -36,7 +36,8 @@ def cancel_or_leave(runtime: Runtime, controller: Controller, known: Controller 
     except PermanentError as error:
         controller.log(f"Fatal error when aborting the invocation - {error}")
     except TransientError as error:
-        controller.invocation = _left(runtime, invocation, first_cleanup(runtime.clock.now()), error)
+        cleanup = joined(invocation.cleanup, first_cleanup(runtime.clock.now()))
+        controller.invocation = _left(runtime, invocation, cleanup, error)
 
 
 def leave_to_cleanup(
@@ -50,9 +51,10 @@ def leave_to_cleanup(
     """
     current: Found[Invocation] | None = found
     for _ in range(runtime.limits.races):
-        if current is None or current.value.cleanup:
+        if current is None or (current.value.cleanup and not current.value.status.is_final):
             return
-        left = _left(runtime, current.value, first_cleanup(runtime.clock.now(), task_data), error)
+        cleanup = joined(current.value.cleanup, first_cleanup(runtime.clock.now(), task_data))
+        left = _left(runtime, current.value, cleanup, error)
         try:
             runtime.store.commit([log_update(runtime, current, runtime.stamped(left, f"{key}/cleanup"), "")])
         except StoreConflictError:

@@ -164,7 +164,11 @@ def discard_commit(
 
 
 def discard_triggers(runtime: Runtime, job_id: JobId, triggers: Sequence[Trigger], key: str, reason: str) -> None:
-    """Record triggers as discarded before they were pending; existing markers stay as they are."""
+    """Record triggers as discarded before they were pending; existing markers stay as they are. Safe to repeat.
+
+    Raises:
+        TransientError: not all are known to be recorded.
+    """
     now = runtime.clock.now()
     for trigger in triggers:
         record = TriggerRecord(
@@ -179,6 +183,9 @@ def discard_triggers(runtime: Runtime, job_id: JobId, triggers: Sequence[Trigger
         try:
             runtime.store.commit([CreateTrigger(record)])
         except StoreConflictError:
+            # The store refuses a commit that meets another one, too: only the marker tells that there is nothing to do.
+            if runtime.store.trigger(job_id, trigger.id) is None:
+                raise
             continue
         logger.warning("trigger_discarded", job_id=job_id, trigger_id=trigger.id, reason=reason)
 

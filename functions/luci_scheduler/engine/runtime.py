@@ -157,6 +157,8 @@ def _due_without_cleanup(invocation: Invocation) -> Instant | None:
         return invocation.finished if invocation.has_undispatched else None
     if invocation.claim_until is not None:
         return invocation.claim_until
+    if invocation.abort_requested_at is not None:
+        return invocation.abort_requested_at  # its task may be lost, and the pause before the next attempt may be hours
     if invocation.pending_timers:
         return min(timer.eta for timer in invocation.pending_timers)
     return invocation.next_due

@@ -10,13 +10,14 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import TypeVar
 
 from luci_scheduler.core.cron_machine import TickLater
 from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.errors import SchedulerError, TransientError
 from luci_scheduler.core.identifiers import JobId
-from luci_scheduler.core.instants import SECOND, Instant
+from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.engine.outbox import (
@@ -35,6 +36,7 @@ from luci_scheduler.ports import Overdue, Task
 
 __all__ = ["BUDGET", "CARRYING_OUT", "Swept", "sweep"]
 
+T = TypeVar("T")
 
 BUDGET = 170 * SECOND
 """How long one sweep handles invocations, jobs, and deferred tasks, each. With ``CARRYING_OUT`` all fit into a task's ten minutes."""
@@ -151,7 +153,7 @@ class _Broom:
         self._runtime = runtime
         self._carry_out = carry_out
         self._is_refused = False
-        self._left: list[Task] = []
+        self._left: dict[str, list[Task]] = {}
 
     def put(self, task: Task, due: Instant, **about: str) -> None:
         """Put a task on the queue, and keep it where the queue refuses it or has not delivered it for an hour."""
@@ -159,8 +161,9 @@ class _Broom:
         self.tasks += 1
         logger.warning("swept", **about, task=task.kind, due=due)
         is_late = self.now - due >= _AND_AGAIN * max(SECOND, self._runtime.limits.sweep_grace)
-        if (is_late or self._is_refused) and len(self._left) < self._runtime.limits.sweep_batch:
-            self._left.append(task)
+        kept = self._left.setdefault(task.kind, [])
+        if (is_late or self._is_refused) and len(kept) < self._runtime.limits.sweep_batch:
+            kept.append(task)
 
     def _enqueue(self, task: Task) -> None:
         if self._is_refused:
@@ -174,12 +177,16 @@ class _Broom:
             logger.warning("task_left_to_sweep", task=task.kind, error=str(error))
 
     def carry_out(self) -> None:
-        """Carry out the kept tasks, one after the other, until the time is up."""
+        """Carry out the kept tasks, one after the other, until the time is up.
+
+        The kinds take turns, and each minute's sweep begins elsewhere: tasks that take all the time and fail again and again
+        keep none of the others from being carried out.
+        """
         carry_out, clock = self._carry_out, self._runtime.clock
         until = Instant(clock.now() + CARRYING_OUT)
         if carry_out is None:
             return
-        for task in self._left:
+        for task in self._in_turns():
             if clock.now() >= until:
                 return
             try:
@@ -188,6 +195,17 @@ class _Broom:
                 logger.warning("swept_in_vain", task=task.kind, error=str(error))
             except Exception:  # noqa: BLE001 - logged with its stack; the tasks behind it are carried out all the same
                 logger.exception("unexpected_error", task=task.kind)
+
+    def _in_turns(self) -> Iterator[Task]:
+        minute = self.now // MINUTE
+        kinds = [_beginning_at(minute, kept) for kept in self._left.values() if kept]
+        for turn in zip_longest(*_beginning_at(minute, kinds)):
+            yield from (task for task in turn if task is not None)
+
+
+def _beginning_at(place: int, items: Sequence[T]) -> list[T]:
+    place %= max(1, len(items))
+    return [*items[place:], *items[:place]]
 
 
 def _named(runtime: Runtime, task: Task, due: Instant, now: Instant) -> Task:

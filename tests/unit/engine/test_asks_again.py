@@ -246,3 +246,21 @@ def test_a_server_that_always_answers_with_foreign_builds_fails_the_launch_in_th
     for _ in range(60):
         world.tick(600)
     assert world.invocations()[0].status is Status.FAILED
+
+
+@ERAS
+def test_a_build_that_shows_late_in_searches_is_canceled_after_an_abort(era: Era) -> None:
+    """Its answer was lost, and the first look-ups do not see it: an empty look-up so soon proves nothing."""
+    world, buildbucket = _world(era, lag=100 * SECOND)
+    _lose_the_first_answer(buildbucket)
+    world.commit()
+    assert world.invocations()[0].status is Status.RETRYING
+    abort_invocation(world.runtime, JOB, world.invocations()[0].id, "user:a@example.com", "k")
+    world.tick(1)
+    assert world.invocations()[0].status is Status.ABORTED
+    for _ in range(20):
+        world.tick(20)
+    assert len(buildbucket.builds) == 1
+    assert buildbucket.live == []
+    assert world.invocations()[0].cleanup is None
+    assert not world.queue.tasks

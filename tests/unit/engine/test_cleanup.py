@@ -153,6 +153,41 @@ def test_an_overtaken_launch_whose_build_cannot_be_canceled_leaves_it_to_a_clean
 
 def test_a_launch_that_was_overtaken_by_another_build_leaves_its_own_to_a_cleanup() -> None:
     """The invocation runs with the build of the next attempt; the lost one is canceled by its ID, and the other one is not."""
+    world = _overtaken()
+    (invocation,) = world.invocations()
+    (lost,) = set(world.buildbucket.builds) - {invocation.task_data["build_id"]}
+    assert invocation.status is Status.RUNNING
+    assert invocation.cleanup is not None
+    assert invocation.next_due == invocation.cleanup.next_try
+    world.queue.purge()
+    world.clock.advance(3 * MINUTE)
+    for _ in range(6):
+        world.run_task(Task("sweep", {"created": world.clock.now()}, world.clock.now()), "sweep")
+        world.tick(60)
+    (invocation,) = world.invocations()
+    assert (invocation.status, invocation.cleanup) == (Status.RUNNING, None)
+    assert world.buildbucket.canceled == [lost]
+    assert invocation.pending_timers[0].eta == invocation.next_due
+
+
+def test_an_end_without_an_answer_does_not_forget_the_build_that_was_left_before() -> None:
+    """Both builds of the invocation are canceled when Buildbucket answers again."""
+    world = _overtaken()
+    world.buildbucket.faults = [DOWN] * ALWAYS
+    abort_invocation(world.runtime, JOB, world.invocations()[0].id, "user:a@example.com", "k")
+    for _ in range(12):
+        world.tick(60)
+    assert world.invocations()[0].status is Status.ABORTED
+    world.buildbucket.faults = []
+    for _ in range(12):
+        world.tick(600)
+    assert world.invocations()[0].cleanup is None
+    assert sorted(world.buildbucket.canceled) == sorted(world.buildbucket.builds)
+    assert len(world.buildbucket.builds) == 2
+
+
+def _overtaken() -> World:
+    """Return a world whose one invocation runs, and has left the build of an earlier attempt to a cleanup."""
     world = World()
     world.buildbucket.forgets = True
     build = world.buildbucket._ScheduleBuild
@@ -170,20 +205,7 @@ def test_a_launch_that_was_overtaken_by_another_build_leaves_its_own_to_a_cleanu
 
     world.buildbucket._ScheduleBuild = stall  # type: ignore[method-assign]
     world.commit()
-    (invocation,) = world.invocations()
-    (lost,) = set(world.buildbucket.builds) - {invocation.task_data["build_id"]}
-    assert invocation.status is Status.RUNNING
-    assert invocation.cleanup is not None
-    assert invocation.next_due == invocation.cleanup.next_try
-    world.queue.purge()
-    world.clock.advance(3 * MINUTE)
-    for _ in range(6):
-        world.run_task(Task("sweep", {"created": world.clock.now()}, world.clock.now()), "sweep")
-        world.tick(60)
-    (invocation,) = world.invocations()
-    assert (invocation.status, invocation.cleanup) == (Status.RUNNING, None)
-    assert world.buildbucket.canceled == [lost]
-    assert invocation.pending_timers[0].eta == invocation.next_due
+    return world
 
 
 def test_an_abort_waits_ten_minutes_for_a_running_build() -> None:

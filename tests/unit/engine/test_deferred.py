@@ -7,16 +7,23 @@ from typing import Any
 
 import pytest
 
+from emulator.memory.gitiles import MemoryGitiles
 from emulator.memory.queue import MemoryQueue
 from luci_scheduler.core.deferred import KEPT, Deferred, is_abandoned, pause, postponed
-from luci_scheduler.core.errors import MalformedError, PermanentError, SchedulerError, TransientError
+from luci_scheduler.core.errors import (
+    MalformedError,
+    PermanentError,
+    SchedulerError,
+    StoreConflictError,
+    TransientError,
+)
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import DAY, HOUR, MINUTE, SECOND, Instant
 from luci_scheduler.engine.deferral import abort_work, defer, trigger_work
 from luci_scheduler.engine.sweep import BUDGET, sweep
-from luci_scheduler.ports import PutDeferred, Task
+from luci_scheduler.ports import BuildbucketError, CreateTrigger, PutDeferred, Task
 from tests.unit.engine.stub import made
-from tests.unit.engine.world import JOB, World
+from tests.unit.engine.world import JOB, World, config
 
 
 def _work(world: World, name: str = "t", due: int = 0) -> Deferred:
@@ -190,4 +197,74 @@ def test_an_unknown_job_ends_the_work() -> None:
         world.tick()
     except SchedulerError as error:
         pytest.fail(f"nothing may be raised: {error}")
+    assert world.works() == []
+
+
+def test_checks_that_hang_keep_no_deferred_work_from_being_carried_out() -> None:
+    """The queue refuses everything, and so does a build service that answers late: the kinds of tasks take turns."""
+    names = ("one", "two", "three")
+    world = World(config(names))
+    world.commit()
+
+    def refuse(_: Task) -> None:
+        raise TransientError("the queue is down")
+
+    def hang(*_: Any, **__: Any) -> Any:
+        world.clock.advance(MINUTE)
+        raise BuildbucketError("UNAVAILABLE", "down", transient=True)
+
+    world.queue.enqueue, world.buildbucket.v2 = refuse, hang  # type: ignore[method-assign]
+    world.clock.advance(10 * MINUTE)
+    world.store.commit([PutDeferred(_work(world), None)])
+    for _ in range(2):
+        world.clock.advance(10 * MINUTE)
+        _sweep_task(world)
+    assert world.works() == []
+
+
+def test_a_check_that_hangs_keeps_no_other_check_from_being_carried_out() -> None:
+    """Within a kind each minute's sweep begins with another task."""
+    names = ("one", "two", "three")
+    world = World(config(names))
+    world.commit()
+    asked = set()
+
+    def refuse(_: Task) -> None:
+        raise TransientError("the queue is down")
+
+    def hang(_server: str, _method: str, request: Any, **_: Any) -> Any:
+        asked.add(request["id"])
+        world.clock.advance(MINUTE)
+        raise BuildbucketError("UNAVAILABLE", "down", transient=True)
+
+    world.queue.enqueue, world.buildbucket.v2 = refuse, hang  # type: ignore[method-assign]
+    world.clock.advance(10 * MINUTE)
+    for _ in range(len(names)):
+        _sweep_task(world)
+    assert asked == set(world.buildbucket.builds)
+
+
+def _sweep_task(world: World) -> None:
+    world.run_task(Task("sweep", {}, world.clock.now()))
+
+
+def test_a_commit_is_not_given_up_without_a_trace_when_the_store_is_contended() -> None:
+    """A refused commit may have met another one: the discarded trigger is recorded by the next delivery."""
+    git = MemoryGitiles()
+    git.push("refs/heads/main")
+    world = World(gitiles=git, commit_wait_seconds=60)
+    world.commit()
+    world.clock.advance(2 * MINUTE)
+    refused: list[bool] = []
+
+    def contend(writes: list[Any]) -> None:
+        if isinstance(writes[0], CreateTrigger) and not refused:
+            refused.append(True)
+            raise StoreConflictError("ABORTED: too much contention")
+
+    world.store.before_commit = contend
+    world.tick()
+    world.tick(5)
+    (record,) = world.store.triggers_of_revision("a" * 40, 10)
+    assert record.discarded
     assert world.works() == []

@@ -325,3 +325,29 @@ def test_an_id_that_is_no_number_never_becomes_an_address(build_id: str) -> None
     assert {invocation.status for invocation in world.invocations()} == {Status.FAILED}
     assert world.buildbucket.canceled == []
     assert "GetBuild" not in world.buildbucket.calls
+
+
+def test_a_look_up_that_stays_empty_is_believed_after_some_minutes() -> None:
+    """The request never arrived: the cleanup ends, and nothing is left to do."""
+    world = World()
+    world.buildbucket.faults = [DOWN]
+    world.commit()
+    abort_invocation(world.runtime, JOB, world.invocations()[0].id, "user:a@example.com", "k")
+    world.tick(1)
+    (invocation,) = world.invocations()
+    assert (invocation.status, invocation.cleanup is None) == (Status.ABORTED, False)
+    for _ in range(20):
+        world.tick(20)
+    (invocation,) = world.invocations()
+    assert (invocation.cleanup, invocation.next_due) == (None, None)
+    assert not world.queue.tasks
+
+
+def test_a_first_request_that_is_refused_for_good_needs_no_cleanup() -> None:
+    """Buildbucket itself says that there is no build: one look-up is enough."""
+    world = World()
+    world.buildbucket.faults = [REFUSED]
+    world.commit()
+    (invocation,) = world.invocations()
+    assert (invocation.status, invocation.cleanup) == (Status.FAILED, None)
+    assert not world.queue.tasks

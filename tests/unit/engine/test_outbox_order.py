@@ -3,6 +3,8 @@
 The tests drive every path of the engine that records something due. An observer sees each task that is enqueued and each commit. For
 each commit it works out the tasks that the written documents rely on, and checks that the queue had them before. It leaves out
 tasks of triages: such a task follows its commit, because the queue takes its name only once.
+
+Deferred tasks are the exception: their document comes first, because the task only names it. The observer checks that, too.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.engine.abort import abort_invocation
+from luci_scheduler.engine.deferral import defer, trigger_work
 from luci_scheduler.engine.jobs import pause_job, resume_job
+from luci_scheduler.engine.outbox import deferred_task
 from luci_scheduler.ports import BuildbucketError, PutJob, Task, UpdateInvocation
 from tests.unit.engine.stub import NOOP, made, stub_world
 from tests.unit.engine.world import HOST, JOB, World, config
@@ -40,9 +44,9 @@ class Observer:
 
     def __init__(self, world: World) -> None:
         self.too_early: list[Wanted] = []
-        """Tasks that a commit relied on and that were not on the queue before it."""
+        """Tasks that a commit relied on and that were not on the queue before it; deferred tasks ahead of their documents."""
         self.in_order: Counter[str] = Counter()
-        """Kinds of tasks that were on the queue before the commit that relies on them."""
+        """Kinds of tasks that were on the queue before the commit that relies on them, or behind it as they should be."""
         self._world = world
         self._tasks: list[Task] = []
         self._enqueue, self._commit = world.queue.enqueue, world.store.commit
@@ -50,8 +54,14 @@ class Observer:
         world.store.commit = self.commit  # type: ignore[method-assign]
 
     def enqueue(self, task: Task) -> None:
-        """Note a task."""
+        """Note a task; that of deferred work must find its document."""
         self._tasks.append(task)
+        if task.kind == "deferred":
+            found = self._world.store.deferred(task.payload["deferred"])
+            if found is not None and found.value.tries == task.payload["tries"]:
+                self.in_order["deferred"] += 1
+            else:
+                self.too_early.append(("deferred", dict(task.payload)))
         self._enqueue(task)
 
     def commit(self, writes: Any) -> Any:
@@ -87,6 +97,8 @@ def _of_invocation(before: Invocation, after: Invocation) -> Iterator[Wanted]:
         yield "launch", {**about, "attempts": after.attempts}
     if after.abort_requested_by and not before.abort_requested_by and not after.status.is_final:
         yield "abort", about
+    if after.cleanup is not None and after.cleanup != before.cleanup:
+        yield "cleanup", {**about, "attempts": after.cleanup.attempts}
     if after.has_undispatched and after.outgoing_triggers != before.outgoing_triggers:
         yield "dispatch", {**about, "mutation": after.mutations}
 
@@ -231,6 +243,41 @@ def _poll() -> Observer:
     return observer
 
 
+def _abort_before_the_build_is_known() -> Observer:
+    world = World()
+    world.buildbucket.lose_reply = True
+    world.commit()
+    observer = Observer(world)
+    abort_invocation(world.runtime, JOB, world.invocations()[0].id, WHO, "k")
+    world.buildbucket.faults = [DOWN] * 2
+    world.tick()
+    world.tick(10)
+    assert (cleanup := world.invocations()[0].cleanup) is not None
+    assert cleanup.attempts == 1
+    return observer
+
+
+def _deferred_work() -> Observer:
+    world = World()
+    observer = Observer(world)
+    now = world.clock.now()
+    defer(world.runtime, trigger_work(JOB, [made("t1")], "d", now, now))
+    world.tick()
+    assert len(world.invocations()) == 1
+    return observer
+
+
+def _waiting_commit() -> Observer:
+    git = MemoryGitiles()
+    git.push("refs/heads/main")
+    world = World(gitiles=git)
+    observer = Observer(world)
+    world.commit()
+    world.tick(10)
+    assert [work.tries for work in world.works()] == [1]
+    return observer
+
+
 PATHS: dict[str, tuple[Callable[[], Observer], set[str]]] = {
     "a launch": (_launch, {"timer"}),
     "a launch that is refused for now": (_refused_launch, {"launch"}),
@@ -248,6 +295,9 @@ PATHS: dict[str, tuple[Callable[[], Observer], set[str]]] = {
     "a resumption": (_resume, {"cron"}),
     "an emission of triggers": (_emission, {"dispatch", "cron", "timer"}),
     "a poll that finds a commit": (_poll, {"dispatch", "cron", "timer"}),
+    "an abort of a build that is not found": (_abort_before_the_build_is_known, {"abort", "cleanup"}),
+    "a trigger that is deferred": (_deferred_work, {"deferred", "timer"}),
+    "a commit that waits": (_waiting_commit, {"deferred"}),
 }
 """A path of the engine, and the kinds of tasks that its commits rely on."""
 
@@ -272,3 +322,12 @@ def test_the_observer_sees_a_task_that_comes_too_late() -> None:
     for task in late:
         enqueue(task)
     assert [kind for kind, _ in observer.too_early] == ["timer"]
+
+
+def test_the_observer_sees_a_deferred_task_that_comes_too_early() -> None:
+    """The control for deferred tasks: one whose document is not written yet is reported."""
+    world = World()
+    observer = Observer(world)
+    now = world.clock.now()
+    world.queue.enqueue(deferred_task(trigger_work(JOB, [made("t1")], "d", now, now), now))
+    assert [kind for kind, _ in observer.too_early] == ["deferred"]

@@ -6,6 +6,8 @@ from luci_scheduler.core.backoff import plain_pause, throttled_pause
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import HOUR, MINUTE, SECOND
 from luci_scheduler.core.invocation import Status
+from luci_scheduler.engine.abort import abort_invocation
+from luci_scheduler.engine.sweep import sweep
 from luci_scheduler.ports import BuildbucketError
 from tests.unit.engine.buildbucket_model import Model
 from tests.unit.engine.world import World, config
@@ -73,3 +75,20 @@ def test_pauses() -> None:
     assert [throttled_pause(10, 0, draw) for draw in (0, 9, 10, 25)] == [10, 19, 10, 15]
     assert [throttled_pause(10, 70, draw) for draw in (3, 69, 70)] == [73, 139, 70]
     assert throttled_pause(10, 100 * HOUR, 0) == HOUR
+
+
+def test_an_abort_does_not_wait_for_the_end_of_a_quota_pause() -> None:
+    """The queue loses the task of the abort: the sweep finds the invocation by the abort, not by the next attempt."""
+    world = World()
+    world.buildbucket.faults = [
+        BuildbucketError("RESOURCE_EXHAUSTED", "quota", transient=True, throttled=True, retry_after=HOUR)
+    ]
+    world.commit()
+    (invocation,) = world.invocations()
+    world.queue.purge()
+    abort_invocation(world.runtime, invocation.job_id, invocation.id, "user:a@example.com", "k")
+    world.queue.purge()
+    world.clock.advance(3 * MINUTE)
+    sweep(world.runtime)
+    world.tick()
+    assert world.invocations()[0].status is Status.ABORTED

@@ -39,6 +39,10 @@ _REQUEST_KNOWN = 45 * SECOND
 _REQUESTS = 4
 """Requests of one attempt under different IDs: as many invocations of other jobs may have the same ID, less one."""
 
+_SEARCH_LAG = 3 * MINUTE
+"""From the last line of an invocation's log, after which an empty look-up proves that there is no build. Searches show a new
+build late; an attempt may ask for its build up to a minute after its own line."""
+
 _V1_INTERVAL = MINUTE
 _V2_INTERVAL_SECONDS = (60, 600)
 """Checks of today's scheduler are spread at random, uniformly over whole seconds."""
@@ -134,7 +138,11 @@ class BuildbucketManager:
             self._schedule_check(controller, server)
 
     def abort(self, controller: Controller) -> None:
-        """Cancel the build; where its ID was never recorded, look it up by its tags first."""
+        """Cancel the build; where its ID was never recorded, look it up by its tags first.
+
+        Raises:
+            TransientError: Buildbucket did not answer, or a build that was asked for lately does not show yet: look again.
+        """
         invocation = controller.invocation
         server, face = self._server(invocation)
         build_id = str(invocation.task_data.get("build_id", ""))
@@ -146,6 +154,7 @@ class BuildbucketManager:
                 self._log_tag(controller)
                 raise
             if not builds:
+                self._look_again_if_early(controller)
                 return
             self._cancel_doubles(controller, face, builds)
             build_id = face.build_id(builds[-1])
@@ -183,6 +192,18 @@ class BuildbucketManager:
         """Look up the builds of the invocation, the newest first."""
         found = self._ask(controller, question, "look up the build by its tag", lambda: face.find(given))
         return [build for build in found if face.is_ours(given, build)]
+
+    def _look_again_if_early(self, controller: Controller) -> None:
+        """Distrust an empty look-up while a build whose answer was lost may not show yet.
+
+        Raises:
+            TransientError: it is too early to tell.
+        """
+        invocation = controller.invocation
+        if invocation.attempts == 1 and controller.is_refused("launch"):
+            return  # the refusal is Buildbucket's own answer to the only request
+        if controller.clock.now() - invocation.last_line < _SEARCH_LAG:
+            raise TransientError("a build that was asked for lately may not show in the look-up yet")
 
     def _log_tag(self, controller: Controller) -> None:
         """Log the tag by which people find the build."""
