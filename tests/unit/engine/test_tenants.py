@@ -216,9 +216,9 @@ def test_costly_refs_do_not_hold_up_a_message_of_many_refs(monkeypatch: pytest.M
     events = [CommitEvent(REPO, f"refs/heads/r{n}", git.push(f"refs/heads/r{n}")[0]) for n in range(100)]
     events += [CommitEvent(REPO, f"refs/heads/x{n}", "1" * 40) for n in range(100)]
     decided: list[str] = []
-    watching = commit_module.watching
+    find = commit_module.find_watching
     monkeypatch.setattr(
-        commit_module, "watching", lambda event, known: decided.append(event.ref) or watching(event, known)
+        commit_module, "find_watching", lambda event, known: decided.append(event.ref) or find(event, known)
     )
     on_commits(world.runtime, events, world.clock.now(), "commit-m1")
     assert len(decided) < 60
