@@ -36,8 +36,8 @@ SEVERITIES = {"info": "INFO", "warning": "WARNING", "error": "ERROR", "exception
 def _events() -> dict[str, set[str]]:
     """Return the names of all events in the code with their severities."""
     events: dict[str, set[str]] = {}
-    for path in Path("functions").rglob("*.py"):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in Path("functions").rglob("*.py")]
+    for tree in trees:
         named = {
             target.id: {part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant)}
             for node in ast.walk(tree)
@@ -46,10 +46,25 @@ def _events() -> dict[str, set[str]]:
         for call in ast.walk(tree):
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and _is_logger(call.func):
                 first = call.args[0]
-                names = {first.value} if isinstance(first, ast.Constant) else named[ast.unparse(first)]
-                for name in names:
+                names = {first.value} if isinstance(first, ast.Constant) else named.get(ast.unparse(first))
+                for name in names or _passed(trees, ast.unparse(first)):
                     events.setdefault(str(name), set()).add(SEVERITIES[call.func.attr])
     return events
+
+
+def _passed(trees: list[ast.Module], keyword: str) -> set[str]:
+    """Return the texts that calls pass under a keyword: a helper logs the event that its caller names."""
+    values = [
+        argument.value
+        for tree in trees
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call)
+        for argument in call.keywords
+        if argument.arg == keyword
+    ]
+    found = {str(value.value) for value in values if isinstance(value, ast.Constant)}
+    assert found, f"no call passes {keyword}"
+    return found
 
 
 def _is_logger(function: ast.Attribute) -> bool:
