@@ -24,6 +24,7 @@ from luci_scheduler.core.instants import DAY, HOUR, MICROSECOND, MILLISECOND, SE
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import TriggeringPolicy
 from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.engine.cleanup import CLEANUP_LINES
 from luci_scheduler.engine.runtime import Limits
 
 __all__ = ["Exported", "NotReplayableError", "export_invocation", "to_scenario"]
@@ -101,7 +102,7 @@ def to_scenario(
 
     Raises:
         NotReplayableError: it was not started by one commit for a Buildbucket job, was aborted by a person, is still being
-            launched, or its log was cut.
+            launched, had its build canceled after its end, or its log was cut.
     """
     trigger = _only_commit(invocation)
     if _CUT in log:
@@ -111,6 +112,8 @@ def to_scenario(
         raise NotReplayableError("its log does not begin with the line about its creation")
     if any(mark in entry.text for mark in _ABORTED for entry in entries):
         raise NotReplayableError("a person aborted it, which is no part of a scenario")
+    if any(entry.text.startswith(CLEANUP_LINES) for entry in entries):
+        raise NotReplayableError("its build was canceled after its end, which is no part of a scenario")
     service, is_v1 = _service(invocation, entries)
     teller = _Teller(invocation, is_v1=is_v1, limits=limits or Limits())
     deliveries = teller.deliveries(_segments(entries), trigger)

@@ -18,11 +18,14 @@ from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.managers.controller import Answers, Controller
 from luci_scheduler.ports import Found
 
-__all__ = ["cancel_or_leave", "leave_to_cleanup", "on_cleanup_task"]
+__all__ = ["CLEANUP_LINES", "cancel_or_leave", "leave_to_cleanup", "on_cleanup_task"]
 
 _CLEANED = "The build service has answered: no unwatched build of this invocation is left running"
 _REFUSED = "The build service has refused to cancel the build that this invocation may have left running - {}"
 _GIVEN_UP = "The build service has not answered for as long as a build can live, nothing is looked for any more"
+
+CLEANUP_LINES = (_CLEANED, _REFUSED.partition("{")[0], _GIVEN_UP)
+"""Beginnings of the debug log's lines about cleanups. They follow the line about the invocation's end."""
 
 
 def cancel_or_leave(runtime: Runtime, controller: Controller, known: Controller | None = None) -> None:

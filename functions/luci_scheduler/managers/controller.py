@@ -15,7 +15,7 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
 from luci_scheduler.core.saves import Saves
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.ports import Chance, Clock, PutPoller, Queue, ServiceError, Task
+from luci_scheduler.ports import Chance, Clock, PutPoller, Queue, Task
 
 __all__ = ["Answers", "Controller", "timer_task"]
 
@@ -84,10 +84,9 @@ class Controller:
         """Whether the question has an answer, or an error that was kept as one, from this delivery."""
         return question in self._answers.by_question
 
-    def is_refused(self, question: str) -> bool:
-        """Whether the answer from this delivery is an error that no repetition changes."""
-        answer = self._answers.by_question.get(question)
-        return isinstance(answer, ServiceError) and not answer.transient
+    def answer_to(self, question: str) -> Any:
+        """Return the answer that the question got in this delivery, or the error that was kept as one; None if it got none."""
+        return self._answers.by_question.get(question)
 
     @property
     def may_exist(self) -> bool:

@@ -185,6 +185,11 @@ def test_what_is_not_exported(change: Callable[[Invocation], Invocation], words:
         ("[14:05:24.127]", "--- the log has been cut here ---\n[14:05:24.127]", "middle was cut out"),
         ("New invocation is queued", "Something", "does not begin"),
         ("Build status: SCHEDULED", "Invocation was manually aborted by user:a@b.c", "a person aborted it"),
+        (
+            "Build status: SCHEDULED",
+            "The build service has answered: no unwatched build of this invocation is left running",
+            "canceled after its end",
+        ),
         ("Preparing PubSub topic", "PubSub", ""),
         ("PubSub topic is", "Topic is", "never asked for a build"),
         ('"id": "8664000000000000001",', '"id": ', "not JSON"),

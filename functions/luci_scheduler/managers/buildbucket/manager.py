@@ -154,7 +154,7 @@ class BuildbucketManager:
                 self._log_tag(controller)
                 raise
             if not builds:
-                self._look_again_if_early(controller)
+                self._look_again_if_early(controller, face)
                 return
             self._cancel_doubles(controller, face, builds)
             build_id = face.build_id(builds[-1])
@@ -193,17 +193,17 @@ class BuildbucketManager:
         found = self._ask(controller, question, "look up the build by its tag", lambda: face.find(given))
         return [build for build in found if face.is_ours(given, build)]
 
-    def _look_again_if_early(self, controller: Controller) -> None:
+    def _look_again_if_early(self, controller: Controller, face: BuildbucketProtocol) -> None:
         """Distrust an empty look-up while a build whose answer was lost may not show yet.
 
         Raises:
-            TransientError: it is too early to tell.
+            TransientError: the look-up proves nothing yet.
         """
         invocation = controller.invocation
-        if invocation.attempts == 1 and controller.is_refused("launch"):
+        if invocation.attempts == 1 and _is_refusal(face, controller.answer_to("launch")):
             return  # the refusal is Buildbucket's own answer to the only request
         if controller.clock.now() - invocation.last_line < _SEARCH_LAG:
-            raise TransientError("a build that was asked for lately may not show in the look-up yet")
+            raise TransientError("a recently requested build may not show in the look-up yet")
 
     def _log_tag(self, controller: Controller) -> None:
         """Log the tag by which people find the build."""
@@ -289,6 +289,13 @@ class BuildbucketManager:
             tags=invocation.tags,
             triggers=[trigger.public() for trigger in invocation.incoming_triggers],
         )
+
+
+def _is_refusal(face: BuildbucketProtocol, answer: Any) -> bool:
+    """Whether Buildbucket itself has refused a request for good; None is no answer."""
+    if isinstance(answer, BuildbucketError):
+        return not answer.transient
+    return answer is not None and face.is_refusal(answer)
 
 
 def _check_id(build_id: str) -> None:

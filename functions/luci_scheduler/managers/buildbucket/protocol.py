@@ -41,6 +41,9 @@ class BuildbucketProtocol(Protocol):
     def is_ours(self, given: LaunchInput, answer: Mapping[str, Any]) -> bool:
         """Whether an answer about a build names our builder, job and invocation; members that it lacks are believed."""
 
+    def is_refusal(self, answer: Mapping[str, Any]) -> bool:
+        """Whether an answer without an error of the transport refuses the request."""
+
     def build_id(self, answer: Mapping[str, Any]) -> str:
         """Return the ID that an answer gives its build; it need not be one."""
 

@@ -97,6 +97,10 @@ class V1:
         bucket = _string(build, "bucket")
         return not bucket or canonical_bucket(bucket) == canonical_bucket(given.task.get("bucket", ""))
 
+    def is_refusal(self, answer: Mapping[str, Any]) -> bool:
+        """Whether the answer is one of the service's own errors, which v1 sends with HTTP status 200."""
+        return _error_of(answer) is not None
+
     def build_id(self, answer: Mapping[str, Any]) -> str:
         """Return the ID that an answer gives its build."""
         build = answer.get("build")

@@ -124,6 +124,10 @@ class V2:
         tags = [(str(tag.get("key", "")), str(tag.get("value", ""))) for tag in messages(answer.get("tags"))]
         return agree(tags, our_tags(given))
 
+    def is_refusal(self, answer: Mapping[str, Any]) -> bool:  # noqa: ARG002 - v1 needs the answer
+        """Refusals of v2 are errors of gRPC, never answers."""
+        return False
+
     def build_id(self, answer: Mapping[str, Any]) -> str:
         """Return the ID that an answer gives its build."""
         return str(answer.get("id", ""))
