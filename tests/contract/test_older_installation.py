@@ -1,8 +1,8 @@
-"""An upgrade: an installation that older functions left, with its documents, tasks and builds, is brought to its ends by these functions.
+"""An upgrade: these functions finish the work that older functions left in documents, tasks and builds.
 
 The file was written by functions that had one document of watchers for each repository, and no deferred tasks. It holds
 their documents, the tasks on the queue, and the builds at Buildbucket in the middle of their work: invocations in each
-state, a dead launch, an abort that could not be carried out, a poll whose triggers nobody has got, pending triggers.
+state, a dead launch, an abort that could not be carried out, a poll whose triggers reached no job, pending triggers.
 """
 
 from __future__ import annotations
@@ -247,7 +247,7 @@ def test_every_kind_of_task_of_older_functions_is_understood() -> None:
 
 
 def test_a_token_of_a_build_that_older_functions_asked_for_is_believed(world: _Upgraded) -> None:
-    """The builds that run during an upgrade tell of their ends with it."""
+    """The builds that run during an upgrade report their ends with it."""
     job = JobId("proj/running")
     (build,) = [name for name, build in world.buildbucket.builds.items() if build["builder"]["builder"] == "running"]
     world.finish(build_id=build)

@@ -157,7 +157,7 @@ def test_what_expires_goes_by_itself(minimal: Life) -> None:
 
 
 def test_functions_wait_for_their_indexes() -> None:
-    """An upgrade may bring a query and its index; the functions learn the database's name once it has all indexes."""
+    """An upgrade may add a query and its index. The functions get the database's name once it has all indexes."""
     module = REPOSITORY / ROOT / "modules/database/outputs.tf"
     assert "depends_on = [google_firestore_field.indexed]" in module.read_text(encoding="utf-8")
     functions = (REPOSITORY / ROOT / "functions.tf").read_text(encoding="utf-8")

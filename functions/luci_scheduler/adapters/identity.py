@@ -168,7 +168,7 @@ class CallerIdentity:
             fetch_iap_keys: see `TokenVerifier`.
             bearer_audiences: of ID tokens; empty: none is accepted.
             fetch_oidc_keys: see `TokenVerifier`.
-            access_token_email: tells whose an OAuth access token is, given the sender's network too; raises as `identify` does.
+            access_token_email: returns the owner of an OAuth access token, given the sender's network; raises as `identify` does.
         """
         self._access_token_email = access_token_email
         self._local_user = local_user

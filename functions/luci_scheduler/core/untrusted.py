@@ -25,7 +25,7 @@ function has 512 MB. The 50,000 refs of a Gerrit event of ten megabytes take 300
 
 
 def check_values(data: bytes) -> None:
-    """Check, before a JSON document is read, that it has at most `MAX_VALUES` values; commas and brackets in texts count, too.
+    """Check, before a JSON document is read, that it has at most `MAX_VALUES` values; commas and brackets in texts also count.
 
     Raises:
         ValueError: it may have more.

@@ -183,7 +183,7 @@ def discard_triggers(runtime: Runtime, job_id: JobId, triggers: Sequence[Trigger
         try:
             runtime.store.commit([CreateTrigger(record)])
         except StoreConflictError:
-            # The store refuses a commit that meets another one, too: only the marker tells that there is nothing to do.
+            # The store also refuses a commit that meets another commit. Only the marker proves that nothing is left to do.
             if runtime.store.trigger(job_id, trigger.id) is None:
                 raise
             continue

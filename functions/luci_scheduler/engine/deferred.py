@@ -83,7 +83,7 @@ def _try_commit(runtime: Runtime, work: Deferred) -> Deferred | None:
 
 
 def _try_emitted(runtime: Runtime, work: Deferred) -> Deferred | None:
-    """Add those triggers to the job whose commits have landed; the others wait, those that were not asked about in front."""
+    """Add the triggers whose commits have landed to the job. The other triggers wait, commits not yet looked up first."""
     job_id, triggers, delivery = _triggers_of(work)
     refusals = _refusals(runtime, triggers)
     if landed := [trigger for trigger in triggers if trigger.id not in refusals]:

@@ -179,7 +179,7 @@ def test_emitted_commits_that_do_not_exist_cost_few_questions() -> None:
 
 
 def test_a_commit_that_many_emitted_triggers_name_is_asked_about_once() -> None:
-    """Triggers with IDs of their own may name the same commit."""
+    """Triggers with different IDs may name the same commit."""
     git = MemoryGitiles()
     git.push(MAIN)
     world = world_for(config(), git)

@@ -119,7 +119,7 @@ def _at_the_limit() -> Trigger:
 
 
 def test_a_trigger_counts_with_what_the_scheduler_adds() -> None:
-    """Who emits it and when belong to it: what was accepted is never too large later."""
+    """The caller and the time belong to its size, so that no accepted trigger is too large later."""
     world = world_for()
     largest = _at_the_limit()
     with pytest.raises(ApiError, match="at most 200000 are allowed"):

@@ -4,7 +4,7 @@ The tests drive every path of the engine that records something due. An observer
 each commit it works out the tasks that the written documents rely on, and checks that the queue had them before. It leaves out
 tasks of triages: such a task follows its commit, because the queue takes its name only once.
 
-Deferred tasks are the exception: their document comes first, because the task only names it. The observer checks that, too.
+Deferred tasks are the exception: their document comes first, because the task only names it. The observer also checks that.
 """
 
 from __future__ import annotations

@@ -208,7 +208,7 @@ def test_a_project_keeps_its_share_of_pending_triggers() -> None:
 
 
 def test_costly_refs_do_not_hold_up_a_message_of_many_refs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each event pays for them, and a message has thousands: the later events are decided in tasks of their own."""
+    """Each event pays for them, and a message has thousands: a deferred task decides each later event."""
     git = MemoryGitiles()
     world = World(config().replace(f'refs: "{MAIN}"', 'refs: "regexp:refs/heads/r.+"'), git)
     patterns = " ".join(f'refs: "regexp:refs/heads/[a-z]*{n}x"' for n in range(800))

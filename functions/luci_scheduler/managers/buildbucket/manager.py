@@ -41,7 +41,7 @@ _REQUESTS = 4
 
 _SEARCH_LAG = 3 * MINUTE
 """From the last line of an invocation's log, after which an empty look-up proves that there is no build. Searches show a new
-build late; an attempt may ask for its build up to a minute after its own line."""
+build late, and an attempt may request its build up to a minute after its own line."""
 
 _V1_INTERVAL = MINUTE
 _V2_INTERVAL_SECONDS = (60, 600)
@@ -141,7 +141,7 @@ class BuildbucketManager:
         """Cancel the build; where its ID was never recorded, look it up by its tags first.
 
         Raises:
-            TransientError: Buildbucket did not answer, or a build that was asked for lately does not show yet: look again.
+            TransientError: Buildbucket did not answer, or a recently requested build does not show yet: look again.
         """
         invocation = controller.invocation
         server, face = self._server(invocation)
