@@ -48,6 +48,7 @@ def prepare(running: Sample, page: Page) -> None:
     page.get_by_text("Pause…").click()
     page.get_by_label("Why is it paused?").fill("The docs server moves today")
     page.get_by_role("button", name="Pause", exact=True).click()
+    page.wait_for_url("**?done=pause")
     running.commit()
     page.goto(running.url + address("jobs", PROJECT, POLLER.partition("/")[2]))
     page.get_by_role("button", name="Trigger").click()

@@ -82,7 +82,7 @@ def test_a_job_is_triggered(page: Any, running: Sample) -> None:
     assert page.get_by_role("status").inner_text().startswith("The job is triggered.")
     started = _wait_for(page, running, lambda: running.newest(JOB) if running.newest(JOB).id != before else None)
     assert started.triggered_by == "user:dev@localhost"
-    assert page.get_by_role("link", name=str(started.id), exact=True).is_visible()
+    page.get_by_role("link", name=str(started.id), exact=True).wait_for()
     until(lambda: running.newest(JOB).status.is_final)
 
 
@@ -101,7 +101,7 @@ def test_a_job_is_paused_and_resumed(page: Any, running: Sample) -> None:
     page.goto(_job_page(job_id))
     page.locator("summary", has_text="Resume").click()
     page.get_by_role("button", name="Resume", exact=True).click()
-    assert page.get_by_role("button", name="Trigger").is_visible()
+    page.get_by_role("button", name="Trigger").wait_for()
     assert not _job(running, job_id).paused
 
 
@@ -116,12 +116,13 @@ def test_a_job_is_handled_from_its_project_s_page(page: Any, running: Sample) ->
     page.get_by_role("link", name="Pause… linux-tests").click()
     page.get_by_label("Why is it paused?").fill("Rack is moved")
     page.get_by_role("button", name="Pause", exact=True).click()
+    page.wait_for_url("**?done=pause")  # else the next address may come before the form is sent
     page.goto(f"{_PROJECT}?filter=paused")
     row = page.get_by_role("row", name="linux-tests")
     assert "Rack is moved" in row.inner_text()
     assert row.get_by_role("button").count() == 1
     row.get_by_role("button", name="Resume linux-tests").click()
-    assert page.url.endswith(f"{_PROJECT}?filter=paused&done=resume&job=linux-tests")
+    page.wait_for_url(f"**{_PROJECT}?filter=paused&done=resume&job=linux-tests")
     assert not _job(running, JOB).paused
 
 
@@ -175,6 +176,7 @@ def test_a_range_is_backfilled(page: Any, running: Sample) -> None:
     page.get_by_label("From revision").fill(first)
     page.get_by_label("To revision").fill(second)
     page.get_by_role("button", name="Preview").click()
+    page.get_by_role("button", name="Emit 1 trigger").wait_for()
     assert page.locator(".commits code").all_inner_texts() == [second]
     assert running.newest(JOB).id == before
     page.get_by_role("button", name="Emit 1 trigger").click()
@@ -190,6 +192,7 @@ def test_a_commit_is_explained(page: Any, running: Sample) -> None:
     page.get_by_label("Repository").fill(REPO)
     page.get_by_label("Revision").fill(revision)
     page.get_by_role("button", name="Explain").click()
+    page.locator(".cards h2").nth(3).wait_for()
     jobs = page.locator(".cards h2").all_inner_texts()
     assert jobs == [f"{PROJECT}/{name}" for name in ("docs", "linux-tests", "mac-tests", "win-release")]
 
@@ -236,9 +239,13 @@ def test_history_is_paged(page: Any, running: Sample) -> None:
     page.goto(_job_page(JobId(f"{PROJECT}/nightly-fuzzing")))
     seen = page.locator("tbody th a").all_inner_texts()
     page.get_by_role("link", name="Older").click()
+    page.get_by_role("link", name="Newest").wait_for()
+    page.wait_for_load_state()
     seen += page.locator("tbody th a").all_inner_texts()
     assert len(seen) == len(set(seen)) == 60
     page.get_by_role("link", name="Newest").click()
+    page.get_by_role("link", name="Older").wait_for()
+    page.wait_for_load_state()
     assert page.locator("tbody th a").all_inner_texts() == seen[:50]
 
 
@@ -433,7 +440,7 @@ def test_the_log_grows_while_it_is_looked_at(browser: Any, running: Sample) -> N
     until(lambda: "ABORTED" in page.locator("#live-facts").inner_text())
     assert page.evaluate("window.stillTheSamePage") is True
     assert "with status ABORTED" in log.inner_text()
-    assert page.get_by_text("The log is complete.").is_visible()
+    page.get_by_text("The log is complete.").wait_for()
     context.close()
 
 
