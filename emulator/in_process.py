@@ -174,7 +174,7 @@ class MemoryHost:
             "clock": self._clock,
             "chance": SystemChance(),
             "buildbucket": bootstrap.make_buildbucket(settings, session, self._clock),
-            "gitiles": bootstrap.make_gitiles(settings, session),
+            "gitiles": bootstrap.make_gitiles(settings, session, self._clock),
             "fetch": bootstrap.make_fetch(settings),
             "verify_caller": verifier.verify,
             "identify": bootstrap.make_identify(settings, self._clock),

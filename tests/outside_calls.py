@@ -30,6 +30,7 @@ from luci_scheduler.adapters.access_tokens import AccessTokens
 from luci_scheduler.adapters.buildbucket import BuildbucketClient
 from luci_scheduler.adapters.fetch import FetchClient
 from luci_scheduler.adapters.gitiles import GitilesClient
+from luci_scheduler.adapters.sources import SystemClock
 from luci_scheduler.config.settings import Settings
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.identifiers import InvocationId, JobId
@@ -204,7 +205,9 @@ def _buildbucket(call: Callable[[BuildbucketClient], Any]) -> Callable[[str, flo
 def _gitiles(call: Callable[[GitilesClient], Any]) -> Callable[[str, float], Callable[[], Any]]:
     def make(address: str, limit: float) -> Callable[[], Any]:
         opened = http.sessions(authenticated=False)
-        client = GitilesClient(lambda _: f"http://{address}", opened, round(limit * SECOND), authenticated=False)
+        client = GitilesClient(
+            lambda _: f"http://{address}", opened, round(limit * SECOND), authenticated=False, clock=SystemClock()
+        )
         return lambda: call(client)
 
     return make

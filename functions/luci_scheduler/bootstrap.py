@@ -230,7 +230,7 @@ def _cloud_ports(settings: Settings) -> dict[str, Any]:
         "clock": clock,
         "chance": SystemChance(),
         "buildbucket": make_buildbucket(settings, session, clock),
-        "gitiles": make_gitiles(settings, session),
+        "gitiles": make_gitiles(settings, session, clock),
         "fetch": make_fetch(settings),
         "verify_caller": verifier.verify,
         "identify": make_identify(settings, clock),
@@ -301,13 +301,13 @@ def make_config_sources(settings: Settings) -> list[ConfigSource]:
     return sources
 
 
-def make_gitiles(settings: Settings, session: Any) -> Gitiles:
+def make_gitiles(settings: Settings, session: Any, clock: Clock) -> Gitiles:
     """Return the client of Gitiles servers."""
     from luci_scheduler.adapters.gitiles import GitilesClient, host_urls  # noqa: PLC0415
 
     urls = host_urls(settings.gitiles_urls or {})
     deadline = settings.request_deadline_seconds * SECOND
-    return GitilesClient(urls, session, deadline, authenticated=not settings.local)
+    return GitilesClient(urls, session, deadline, authenticated=not settings.local, clock=clock)
 
 
 def make_fetch(settings: Settings) -> Fetch:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from luci_scheduler.core.errors import MalformedError
-from luci_scheduler.core.instants import Instant, parse_rfc3339
+from luci_scheduler.core.instants import LAST_INSTANT, Instant, parse_rfc3339
 from luci_scheduler.core.untrusted import PARSER_ERRORS, decode_base64
 
 __all__ = ["MAX_MESSAGE_BYTES", "Message", "open_message"]
@@ -16,7 +16,6 @@ MAX_MESSAGE_BYTES = 10_000_000
 """What Pub/Sub itself takes; a build's notification may carry some megabytes of compressed fields."""
 
 _MAX_ID = 500  # characters; those of Pub/Sub have some twenty, and markers keep them
-_LAST_INSTANT = (1 << 63) - 1  # nanoseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ def open_message(event: Any) -> Message:
         identifier.encode()
     except PARSER_ERRORS as error:
         raise MalformedError(f"bad Pub/Sub message: {error}") from error
-    if not 0 <= published <= _LAST_INSTANT:
+    if not 0 <= published <= LAST_INSTANT:
         raise MalformedError("the Pub/Sub message was not published between the years 1970 and 2262")
     if len(identifier) > _MAX_ID:
         raise MalformedError(f"a message's ID has at most {_MAX_ID} characters")

@@ -368,7 +368,7 @@ class Chance(Protocol):
         """Draw the 16 random bits of an invocation's ID; one process does not draw the same again within a millisecond."""
 
     def nonce(self) -> int:
-        """Draw a positive number of 63 bits, which tells a cron tick from its echoes."""
+        """Draw a positive number of 63 bits: it tells a cron tick from its echoes and a commit from others, or spreads a pause."""
 
     def check_delay_seconds(self, low: int, high: int) -> int:
         """Draw whole seconds, uniformly from [low, high)."""

@@ -17,6 +17,7 @@ from emulator.gitiles import GitilesServer, Repository
 from emulator.gitiles.faults import GitilesFault
 from luci_scheduler.adapters.gitiles import GitilesClient, host_urls
 from luci_scheduler.adapters.http import sessions
+from luci_scheduler.adapters.sources import SystemClock
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import MINUTE, SECOND
 from luci_scheduler.core.invocation import Status
@@ -246,7 +247,7 @@ def server(tmp_path: Path) -> Iterator[GitilesServer]:
 def polling_world(server: GitilesServer) -> World:
     """Return a scheduler that polls the server; its builds succeed as soon as they are asked for."""
     urls = host_urls({"r.googlesource.com": server.url_of("r.googlesource.com")})
-    client = GitilesClient(urls, sessions(authenticated=False), 30 * SECOND, authenticated=False)
+    client = GitilesClient(urls, sessions(authenticated=False), 30 * SECOND, authenticated=False, clock=SystemClock())
     world = World(CONFIG, client)
 
     def succeed() -> None:

@@ -94,8 +94,7 @@ class BuildbucketClient:
         failure = transience.prpc_failure(answer.status, code)
         if failure is None:
             return _object(answer)
-        is_own = code is not None and code.isascii() and code.isdecimal()
-        said = _text(answer) if is_own else f"HTTP {answer.status}: {_text(answer)}"
+        said = _text(answer) if transience.has_code(code) else f"HTTP {answer.status}: {_text(answer)}"
         raise self._error(failure, said, answer)
 
     def _error(self, failure: transience.Failure, said: str, answer: _Answer) -> BuildbucketError:

@@ -13,7 +13,6 @@ import structlog
 from google.auth.exceptions import GoogleAuthError
 
 from luci_scheduler.adapters.http import Deadline, TooLargeError, read_body
-from luci_scheduler.adapters.sources import SystemClock
 from luci_scheduler.core import transience
 from luci_scheduler.core.foreign_json import read_answer
 from luci_scheduler.core.instants import SECOND, Instant
@@ -60,7 +59,7 @@ class GitilesClient:
         deadline: int,
         *,
         authenticated: bool,
-        clock: Clock | None = None,
+        clock: Clock,
     ) -> None:
         """Make a client.
 
@@ -70,13 +69,13 @@ class GitilesClient:
             deadline: of one call, until its last byte, in nanoseconds.
             authenticated: ask below ``/a``, where the server looks at the token; without it there is only the small
                 quota of anonymous callers.
-            clock: the present, which the date of a ``Retry-After`` header is compared with; the machine's by default.
+            clock: the present, which the date of a ``Retry-After`` header is compared with.
         """
         self._url = url
         self._session = session
         self._deadline = deadline
         self._root = "/a" if authenticated else ""
-        self._clock = clock or SystemClock()
+        self._clock = clock
 
     def refs(self, repo: RepoUrl, prefix: str) -> Mapping[str, str]:
         """Return the refs below a folder.

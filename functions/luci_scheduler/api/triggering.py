@@ -81,7 +81,7 @@ def emit_triggers(context: Context, batches: Sequence[Batch], timestamp: int = 0
             job_id="",
             invocation_id=0,
         )
-        if problem := _problem(trigger):  # its size counts with what was added
+        if problem := _problem(trigger):  # the added members count for its size
             raise invalid(f"bad trigger #{number} ({quote(trigger.id)}) - {problem}")
         for job_id in batch.job_ids:
             triggers.setdefault(job_id, []).append(trigger)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from luci_scheduler.core.instants import HOUR
-
 __all__ = ["plain_pause", "throttled_pause"]
-
-_MAX_ASKED = HOUR
 
 
 def plain_pause(attempts: int, shortest: int, longest: int) -> int:
@@ -24,8 +20,8 @@ def throttled_pause(plain: int, retry_after: int, draw: int) -> int:
 
     Args:
         plain: the pause after another failure.
-        retry_after: the pause that the server named, or 0; at most an hour of it counts.
+        retry_after: the pause that the server named, or 0. The clients bound it (`transience.LONGEST_PAUSE`).
         draw: a random number, at least 0.
     """
-    base = max(plain, min(retry_after, _MAX_ASKED))
+    base = max(plain, retry_after)
     return base + draw % base

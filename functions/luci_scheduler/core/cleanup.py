@@ -7,7 +7,7 @@ said that no build of it runs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from luci_scheduler.core.backoff import plain_pause
@@ -32,13 +32,13 @@ class Cleanup:
     """When the build is looked up and canceled next."""
     attempts: int = 0
     """How often that has failed since; names the task that the document waits for."""
-    task_data: Mapping[str, Any] = field(default_factory=dict)
-    """The build's own task data; empty: the invocation's data lead to the build, or a look-up by its tags does."""
+    task_data: Mapping[str, Any] | None = None
+    """The build's own task data; empty: all builds of the invocation are looked up by their tags; None: the invocation's data count."""
 
 
 def first_cleanup(now: Instant, task_data: Mapping[str, Any] | None = None) -> Cleanup:
     """Return the record of a build that could not be canceled now."""
-    return Cleanup(now, Instant(now + _FIRST_PAUSE), task_data=dict(task_data or {}))
+    return Cleanup(now, Instant(now + _FIRST_PAUSE), task_data=None if task_data is None else dict(task_data))
 
 
 def joined(earlier: Cleanup | None, new: Cleanup) -> Cleanup:
@@ -46,7 +46,7 @@ def joined(earlier: Cleanup | None, new: Cleanup) -> Cleanup:
 
     The data of one build would forget the other one, so that all are looked up by their tags.
     """
-    return new if earlier is None else replace(new, task_data={"all_builds": True})
+    return new if earlier is None else replace(new, task_data={})
 
 
 def next_cleanup(cleanup: Cleanup, now: Instant) -> Cleanup | None:

@@ -12,6 +12,7 @@ from typing import NewType
 __all__ = [
     "DAY",
     "HOUR",
+    "LAST_INSTANT",
     "MICROSECOND",
     "MILLISECOND",
     "MINUTE",
@@ -31,6 +32,9 @@ SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
+
+LAST_INSTANT = Instant((1 << 63) - 1)
+"""The last instant that 64 bits hold, in the year 2262. The store's integers have no more."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -8,14 +8,13 @@ from functools import lru_cache
 from luci_scheduler.core.cron import BadCronError, CronExpression, parse_cron
 from luci_scheduler.core.go_random import first_fraction
 from luci_scheduler.core.go_text import parse_duration, quote
-from luci_scheduler.core.instants import SECOND, Instant
+from luci_scheduler.core.instants import LAST_INSTANT, SECOND, Instant
 
 __all__ = ["DISTANT_FUTURE", "BadScheduleError", "Schedule", "parse_schedule"]
 
 DISTANT_FUTURE = Instant(4_604_952_467 * SECOND)
 """2115-12-05T01:27:47Z, the original's sign for "never by itself": the next tick of a ``triggered`` job."""
 
-_LAST_INSTANT = (1 << 63) - 1  # what the store's integers hold, in the year 2262
 _CACHED = 1024  # a tick asks for the schedule of its job again and again; an instance sees few different ones
 
 
@@ -55,7 +54,7 @@ class Schedule:
             due = now + int(self.interval * first_fraction(seed))
         else:
             due = max(now, previous + self.interval)
-        return Instant(min(due, _LAST_INSTANT))
+        return Instant(min(due, LAST_INSTANT))
 
 
 @lru_cache(maxsize=_CACHED)

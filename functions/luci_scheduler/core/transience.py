@@ -22,6 +22,7 @@ __all__ = [
     "gitiles_failure",
     "google_failure",
     "grpc_failure",
+    "has_code",
     "pause_asked",
     "prpc_failure",
     "rest_failure",
@@ -94,6 +95,11 @@ def google_failure(code: str) -> Failure:
     return Failure(code, transient=code != "INVALID_ARGUMENT", throttled=code == _THROTTLED)
 
 
+def has_code(header: str | None) -> bool:
+    """Whether an ``X-Prpc-Grpc-Code`` header holds a code, so that the service itself has answered."""
+    return header is not None and _NUMBER.fullmatch(header) is not None
+
+
 def prpc_failure(status: int, header: str | None) -> Failure | None:
     """Judge an answer of a pRPC server by its HTTP status and its ``X-Prpc-Grpc-Code`` header; None: the call succeeded.
 
@@ -103,7 +109,7 @@ def prpc_failure(status: int, header: str | None) -> Failure | None:
     throttled = status == _HTTP_TOO_MANY
     if header is None:
         return Failure(_PRPC_WITHOUT_CODE.get(status, "INTERNAL"), transient=True, throttled=throttled)
-    if not _NUMBER.fullmatch(header):
+    if not has_code(header):
         return Failure("INTERNAL", transient=True, throttled=throttled)
     number = int(header)
     if number == 0:

@@ -8,10 +8,10 @@ from dataclasses import fields
 from typing import Any, get_args
 
 from luci_scheduler.core.errors import MalformedError
+from luci_scheduler.core.instants import LAST_INSTANT
 from luci_scheduler.core.trigger import PayloadKind, Trigger
 
 __all__ = [
-    "MAX_INSTANT",
     "MAX_TRIGGER_BYTES",
     "arriving_trigger",
     "stored_bytes",
@@ -22,9 +22,6 @@ __all__ = [
 MAX_TRIGGER_BYTES = 200_000
 """Of one trigger, as JSON. Its invocation's document, which may have a mebibyte, holds its properties twice (in the
 trigger and in the request), other triggers of its batch, and a debug log."""
-
-MAX_INSTANT = (1 << 63) - 1
-"""Nanoseconds: the last instant that 64 bits hold, in the year 2262."""
 
 _MAX_ORDER = 10**9  # documents sort by ten digits of it
 _GITILES = ("repo", "ref", "revision")
@@ -73,7 +70,7 @@ def arriving_trigger(document: Mapping[str, Any]) -> Trigger:
     trigger = trigger_from_json(document)
     if trigger.kind not in _KINDS:
         raise MalformedError(f"trigger {trigger.id[:200]!r}: {trigger.kind[:40]!r} is no kind of trigger")
-    if not (0 <= trigger.created <= MAX_INSTANT and 0 <= trigger.order_in_batch <= _MAX_ORDER):
+    if not (0 <= trigger.created <= LAST_INSTANT and 0 <= trigger.order_in_batch <= _MAX_ORDER):
         raise MalformedError(f"trigger {trigger.id[:200]!r}: created or order_in_batch is out of range")
     if problem := _payload_problem(trigger):
         raise MalformedError(f"trigger {trigger.id[:200]!r}: {problem}")

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from luci_scheduler.core.identifiers import JobId
-from luci_scheduler.core.ref_sets import ref_set
-from luci_scheduler.core.regexps import BadRegexpError
 
-__all__ = ["Watcher", "watches"]
+__all__ = ["Watcher"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +26,3 @@ class Watcher:
     """Patterns of paths that do not count."""
     paused: bool = field(default=False, kw_only=True)
     """Whether the gitiles job is paused: it lets nothing through."""
-
-
-def watches(watcher: Watcher, ref: str) -> bool:
-    """Whether a watcher's refs cover a ref; a stored pattern that cannot be used covers none."""
-    try:
-        return ref in ref_set(watcher.refs)
-    except BadRegexpError:  # the reader of configs lets no such pattern in
-        return False

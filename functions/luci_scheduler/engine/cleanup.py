@@ -107,7 +107,8 @@ def _tried(runtime: Runtime, controller: Controller, cleanup: Cleanup) -> tuple[
     """Try again; return the record for the next try, if one is due, and the line for the debug log, if there is news."""
     invocation, now = controller.invocation, runtime.clock.now()
     about = {"job_id": invocation.job_id, "invocation_id": str(invocation.id)}
-    controller.invocation = replace(invocation, task_data=cleanup.task_data or invocation.task_data)
+    if cleanup.task_data is not None:
+        controller.invocation = replace(invocation, task_data=cleanup.task_data)
     try:
         runtime.manager(invocation.task).abort(controller)
     except PermanentError as error:

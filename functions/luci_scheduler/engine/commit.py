@@ -12,7 +12,6 @@ from luci_scheduler.core.errors import (
     ComeAgainError,
     PermanentError,
     SchedulerError,
-    StoreConflictError,
     TransientError,
 )
 from luci_scheduler.core.identifiers import JobId
@@ -20,13 +19,14 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.pattern_budget import MESSAGE_UNITS
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.deferral import commit_work, defer, defer_all, trigger_work
+from luci_scheduler.engine.discard import discard_trigger
 from luci_scheduler.engine.fan_out import BUDGET, add_triggers
 from luci_scheduler.engine.landing import Refusal, landed_commit
 from luci_scheduler.engine.pattern_faults import record_pattern_faults
 from luci_scheduler.engine.runtime import Runtime, logger
-from luci_scheduler.ports import Commit, CreateTrigger, TriggerRecord, Watcher
+from luci_scheduler.ports import Commit, Watcher
 
-__all__ = ["discard_commit", "discard_triggers", "find_watching", "on_commit", "on_commits", "take_commit"]
+__all__ = ["discard_commit", "find_watching", "on_commit", "on_commits", "take_commit"]
 
 
 _DEFERRED_AT_ONCE = 1000
@@ -160,34 +160,7 @@ def discard_commit(
     about = {"repo": event.repo, "ref": event.ref, "revision": event.revision}
     logger.error("commit_discarded", **about, jobs=len(triggers), reason=reason)
     for job_id, trigger in triggers.items():
-        discard_triggers(runtime, job_id, [trigger], key, reason)
-
-
-def discard_triggers(runtime: Runtime, job_id: JobId, triggers: Sequence[Trigger], key: str, reason: str) -> None:
-    """Record triggers as discarded before they were pending; existing markers stay as they are. Safe to repeat.
-
-    Raises:
-        TransientError: not all are known to be recorded.
-    """
-    now = runtime.clock.now()
-    for trigger in triggers:
-        record = TriggerRecord(
-            job_id,
-            trigger,
-            discarded=reason,
-            resolved=now,
-            expires=runtime.limits.expiry(now),
-            deliveries=(key,),
-            refused=True,  # a poll may find the commit later
-        )
-        try:
-            runtime.store.commit([CreateTrigger(record)])
-        except StoreConflictError:
-            # The store also refuses a commit that meets another commit. Only the marker proves that nothing is left to do.
-            if runtime.store.trigger(job_id, trigger.id) is None:
-                raise
-            continue
-        logger.warning("trigger_discarded", job_id=job_id, trigger_id=trigger.id, reason=reason)
+        discard_trigger(runtime, job_id, trigger, key, reason)
 
 
 def _key(event: CommitEvent, key: str) -> str:

@@ -14,8 +14,9 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import trigger_from_json, trigger_to_json
 from luci_scheduler.core.untrusted import PARSER_ERRORS
-from luci_scheduler.engine.commit import discard_commit, discard_triggers, find_watching, take_commit
+from luci_scheduler.engine.commit import discard_commit, find_watching, take_commit
 from luci_scheduler.engine.deferral import offer_deferred
+from luci_scheduler.engine.discard import discard_trigger
 from luci_scheduler.engine.fan_out import BUDGET
 from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.landing import Refusal, landed_commit
@@ -106,7 +107,7 @@ def _try_emitted(runtime: Runtime, work: Deferred) -> Deferred | None:
 def _discard(runtime: Runtime, job_id: JobId, trigger: Trigger, delivery: str, reason: str) -> None:
     named = {name: trigger.payload.get(name) for name in ("repo", "ref", "revision")}
     logger.error("commit_discarded", **named, jobs=1, reason=reason)
-    discard_triggers(runtime, job_id, [trigger], delivery, reason)
+    discard_trigger(runtime, job_id, trigger, delivery, reason)
 
 
 def _refusals(runtime: Runtime, triggers: Sequence[Trigger]) -> Mapping[str, Refusal]:

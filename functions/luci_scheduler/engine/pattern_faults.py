@@ -5,10 +5,9 @@ from __future__ import annotations
 from luci_scheduler.core.commit_event import CommitEvent, gitiles_trigger
 from luci_scheduler.core.commit_filters import CommitFilters
 from luci_scheduler.core.discards import TOO_COSTLY
-from luci_scheduler.core.errors import StoreConflictError
 from luci_scheduler.core.instants import Instant
+from luci_scheduler.engine.discard import discard_trigger
 from luci_scheduler.engine.runtime import Runtime, logger
-from luci_scheduler.ports import CreateTrigger, TriggerRecord, Watcher
 
 __all__ = ["record_pattern_faults"]
 
@@ -39,22 +38,5 @@ def record_pattern_faults(
             jobs=len(by_job),
         )
         for job_id in sorted(by_job)[:_MAX_DISCARDED]:
-            _discard(runtime, event, by_job[job_id], published, key)
-
-
-def _discard(runtime: Runtime, event: CommitEvent, watcher: Watcher, published: Instant, key: str) -> None:
-    now = runtime.clock.now()
-    record = TriggerRecord(
-        watcher.job_id,
-        gitiles_trigger(watcher.repo, event.ref, event.revision, published),
-        discarded=TOO_COSTLY,
-        resolved=now,
-        expires=runtime.limits.expiry(now),
-        deliveries=(key,),
-        refused=True,  # simpler patterns, or a poll, may let the same commit through
-    )
-    try:
-        runtime.store.commit([CreateTrigger(record)])
-    except StoreConflictError:
-        return
-    logger.warning("trigger_discarded", job_id=record.job_id, trigger_id=record.trigger.id, reason=TOO_COSTLY)
+            trigger = gitiles_trigger(by_job[job_id].repo, event.ref, event.revision, published)
+            discard_trigger(runtime, job_id, trigger, key, TOO_COSTLY)

@@ -9,11 +9,11 @@ import structlog
 
 from luci_scheduler.core.cleanup import BUILD_LIFE
 from luci_scheduler.core.era import Era
-from luci_scheduler.core.errors import ComeAgainError, PermanentError, TransientError
+from luci_scheduler.core.errors import ComeAgainError, PermanentError
 from luci_scheduler.core.instants import DAY, MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import TaskDefinition
-from luci_scheduler.managers.controller import Answers, Controller
+from luci_scheduler.managers.controller import Answers, Controller, offer
 from luci_scheduler.managers.protocol import TaskManager
 from luci_scheduler.ports import Chance, Clock, Gitiles, Queue, Store, Task
 from luci_scheduler.tracing import bind_invocation
@@ -103,14 +103,8 @@ class Runtime:
         return manager
 
     def offer(self, task: Task) -> None:
-        """Put a task on the queue for which a document has, or is about to get, its ``next_due``.
-
-        Where the queue refuses it, nothing is raised: the sweep finds the document overdue and carries the task out.
-        """
-        try:
-            self.queue.enqueue(task)
-        except TransientError as error:
-            logger.warning("task_left_to_sweep", task=task.kind, error=str(error))
+        """Put a task of a document on the queue; the sweep does it if the queue refuses (see `managers.controller.offer`)."""
+        offer(self.queue, task)
 
     def wait_for_commit(self, created: Instant, missing: str, *, event: str, **about: str | int) -> None:
         """Let a task that is ahead of its commit come again for five minutes from ``created``; then drop it and log ``event``.

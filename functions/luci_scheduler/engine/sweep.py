@@ -50,8 +50,6 @@ CARRYING_OUT = 60 * SECOND
 
 CarryOut = Callable[[Task], None]
 
-_T = TypeVar("_T")
-
 
 @dataclass(frozen=True, slots=True)
 class Swept:
@@ -99,9 +97,9 @@ def _overdue(
     runtime: Runtime,
     before: Instant,
     after: Overdue | None,
-    read: Callable[[Instant, int, Overdue | None], Sequence[_T]],
-    place_of: Callable[[_T, Instant], Overdue],
-) -> Iterator[_T]:
+    read: Callable[[Instant, int, Overdue | None], Sequence[T]],
+    place_of: Callable[[T, Instant], Overdue],
+) -> Iterator[T]:
     """Yield the invocations, jobs or deferred tasks that are due before ``before``, page by page, until the time is up."""
     until = Instant(runtime.clock.now() + BUDGET)
     while page := read(before, runtime.limits.sweep_batch, after):

@@ -8,8 +8,8 @@ from typing import Any
 from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.errors import MalformedError
 from luci_scheduler.core.identifiers import InvocationId, JobId, split_job_id, timer_mutation
-from luci_scheduler.core.instants import Instant
-from luci_scheduler.core.trigger_json import MAX_INSTANT, arriving_trigger
+from luci_scheduler.core.instants import LAST_INSTANT, Instant
+from luci_scheduler.core.trigger_json import arriving_trigger
 from luci_scheduler.core.untrusted import PARSER_ERRORS
 from luci_scheduler.engine.abort import abort_invocation, on_abort_task
 from luci_scheduler.engine.advance import advance, launch_all
@@ -64,7 +64,7 @@ def _invocation_id(payload: Payload) -> InvocationId:
 
 def _created(payload: Payload) -> Instant:
     created = int(payload["created"])
-    if not 0 <= created <= MAX_INSTANT:
+    if not 0 <= created <= LAST_INSTANT:
         raise ValueError("created is no time")
     return Instant(created)
 

@@ -17,7 +17,7 @@ from luci_scheduler.core.saves import Saves
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.ports import Chance, Clock, PutPoller, Queue, Task
 
-__all__ = ["Answers", "Controller", "timer_task"]
+__all__ = ["Answers", "Controller", "offer", "timer_task"]
 
 _logger = structlog.stdlib.get_logger("luci_scheduler")
 
@@ -138,9 +138,7 @@ class Controller:
         timer = Timer(identifier, title, created=now, eta=Instant(now + delay), payload=dict(payload or {}))
         self._new_timers.append(timer)
         try:
-            self._queue.enqueue(timer_task(invocation, timer))
-        except TransientError as error:
-            _logger.warning("task_left_to_sweep", task="timer", error=str(error))
+            offer(self._queue, timer_task(invocation, timer))
         finally:
             self.log(f"Scheduling timer {quote(title)} ({identifier}) after {format_duration(delay)}")
         return timer
@@ -179,6 +177,17 @@ class Controller:
             self.log(f"Invocation finished in {duration} with status {self.invocation.status}")
         for timer in self._new_timers:
             self.log(f"Ignoring timer {quote(timer.title)} ({timer.id})...")
+
+
+def offer(queue: Queue, task: Task) -> None:
+    """Put a task on the queue for which a document has, or is about to get, its ``next_due``.
+
+    Where the queue refuses it, nothing is raised: the sweep finds the document overdue and carries the task out.
+    """
+    try:
+        queue.enqueue(task)
+    except TransientError as error:
+        _logger.warning("task_left_to_sweep", task=task.kind, error=str(error))
 
 
 def timer_task(invocation: Invocation, timer: Timer) -> Task:

@@ -88,7 +88,7 @@ class InvocationView:
     abort_note: str
     """Who asked for its abort and why; empty if nobody did."""
     cleanup_note: str
-    """Return the build that may still run although the invocation has ended; empty if none is known."""
+    """A sentence about the build that may still run although the invocation has ended; empty if none is known."""
 
 
 def invocation_view(invocation: Invocation, log: str, now: Instant) -> InvocationView:

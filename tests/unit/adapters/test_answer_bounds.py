@@ -8,6 +8,7 @@ from emulator.memory.sources import ManualClock
 from luci_scheduler.adapters.buildbucket import BuildbucketClient
 from luci_scheduler.adapters.gitiles import GitilesClient, host_urls
 from luci_scheduler.adapters.http import fetch, sessions
+from luci_scheduler.adapters.sources import SystemClock
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.ports import BuildbucketError, GitilesError
@@ -35,7 +36,9 @@ def test_a_larger_document_of_keys_is_an_error() -> None:
 def test_the_text_of_a_gitiles_error_is_cut(status: int) -> None:
     """The error goes into logs and markers: it holds the beginning of what the server said."""
     with answering(status, {"Content-Type": "text/plain"}, LONG) as (url, _):
-        client = GitilesClient(host_urls({HOST: url}), sessions(authenticated=False), 5 * SECOND, authenticated=False)
+        client = GitilesClient(
+            host_urls({HOST: url}), sessions(authenticated=False), 5 * SECOND, authenticated=False, clock=SystemClock()
+        )
         with pytest.raises(GitilesError, match="word word") as raised:
             client.log(parse_repo_url(f"https://{HOST}/r"), "a" * 40, limit=1)
     assert len(str(raised.value)) < 400

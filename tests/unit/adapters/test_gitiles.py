@@ -19,6 +19,7 @@ from emulator.gitiles.testing import commit_history
 from luci_scheduler.adapters import gitiles
 from luci_scheduler.adapters.gitiles import GitilesClient, host_urls, parse_time
 from luci_scheduler.adapters.http import sessions
+from luci_scheduler.adapters.sources import SystemClock
 from luci_scheduler.core.instants import SECOND, parse_rfc3339
 from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.ports import GitilesError
@@ -92,7 +93,7 @@ def recorded() -> Iterator[Recorded]:
 def client(url: str, *, authenticated: bool = False, deadline: int = 5 * SECOND) -> GitilesClient:
     """Return a client for which ``url`` stands for the host."""
     opened = sessions(authenticated=False)
-    return GitilesClient(host_urls({HOST: url}), opened, deadline, authenticated=authenticated)
+    return GitilesClient(host_urls({HOST: url}), opened, deadline, authenticated=authenticated, clock=SystemClock())
 
 
 def refusal(call: Callable[[], Any]) -> GitilesError:
@@ -326,7 +327,9 @@ def test_a_missing_token_is_a_failure_like_any_other() -> None:
         def get(self, *_: Any, **__: Any) -> requests.Response:
             raise TransportError("what the metadata server said: secret")
 
-    asked = GitilesClient(host_urls({HOST: "http://127.0.0.1:1"}), NoToken, 5 * SECOND, authenticated=True)
+    asked = GitilesClient(
+        host_urls({HOST: "http://127.0.0.1:1"}), NoToken, 5 * SECOND, authenticated=True, clock=SystemClock()
+    )
     error = refusal(lambda: asked.refs(TINT, "refs/heads"))
     assert (str(error), error.transient) == ("UNKNOWN: no answer: TransportError", True)
 

@@ -8,6 +8,7 @@ import pytest
 from emulator.gitiles import GitilesServer, Repository
 from luci_scheduler.adapters.gitiles import GitilesClient, host_urls
 from luci_scheduler.adapters.http import sessions
+from luci_scheduler.adapters.sources import SystemClock
 from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.engine.landing import has_landed
@@ -31,7 +32,13 @@ def client(tmp_path: Path) -> Iterator[GitilesClient]:
     """A client of a server that shows it."""
     server = GitilesServer(tmp_path)
     server.start()
-    yield GitilesClient(host_urls({HOST: server.url}), sessions(authenticated=False), 30 * SECOND, authenticated=False)
+    yield GitilesClient(
+        host_urls({HOST: server.url}),
+        sessions(authenticated=False),
+        30 * SECOND,
+        authenticated=False,
+        clock=SystemClock(),
+    )
     server.stop()
 
 

@@ -8,6 +8,7 @@ import pytest
 from emulator.memory.gitiles import MemoryGitiles
 from luci_scheduler.adapters.gitiles import GitilesClient
 from luci_scheduler.adapters.http import sessions
+from luci_scheduler.adapters.sources import SystemClock
 from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.errors import PermanentError, TransientError
 from luci_scheduler.core.identifiers import JobId
@@ -203,7 +204,9 @@ def test_one_bad_byte_stops_no_poller() -> None:
 
     with answering() as server:
         server.otherwise = answer
-        git = GitilesClient(lambda _: server.url, sessions(authenticated=False), 30 * SECOND, authenticated=False)
+        git = GitilesClient(
+            lambda _: server.url, sessions(authenticated=False), 30 * SECOND, authenticated=False, clock=SystemClock()
+        )
         world = World(CONFIG, git)
         polled(world)
         for digit in "23":

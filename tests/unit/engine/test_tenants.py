@@ -11,14 +11,14 @@ from luci_scheduler.config.sync import ConfigFile, sync_project
 from luci_scheduler.core import commit_filters
 from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.discards import TOO_COSTLY
-from luci_scheduler.core.errors import PermanentError, TransientError
+from luci_scheduler.core.errors import PermanentError, StoreConflictError, TransientError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.pattern_budget import PATH_UNITS, QUICK_UNITS
 from luci_scheduler.engine import commit as commit_module
 from luci_scheduler.engine import pattern_faults
 from luci_scheduler.engine.commit import on_commit, on_commits
 from luci_scheduler.engine.jobs import pause_job
-from luci_scheduler.ports import LAYOUT, Found, ProjectRecord, PutProject
+from luci_scheduler.ports import LAYOUT, CreateTrigger, Found, ProjectRecord, PutProject
 from tests.unit.core.test_commit_filters import FILES, GROUPS, LARGE
 from tests.unit.engine.world import JOB, REPO, World, config
 
@@ -104,6 +104,26 @@ def test_costly_refs_leave_out_their_project_visibly(monkeypatch: pytest.MonkeyP
     markers = [world.store.trigger(JobId(f"bad/j{n}"), f"{REPO}/+/{ref}@{'a' * 40}") for n in range(3)]
     assert [marker.value.discarded if marker else "" for marker in markers] == [TOO_COSTLY, TOO_COSTLY, ""]
     assert "commit_unwatched" not in [line["event"] for line in logs]
+
+
+def test_a_skipped_project_is_recorded_although_the_store_is_contended() -> None:
+    """A refused commit may have met another one: the next delivery records the discarded trigger."""
+    world = World(config(), MemoryGitiles())
+    sync(world, "evil", hostile(f'refs: "regexp:refs/heads/{LARGE}{LARGE}{LARGE}{LARGE}x"'))
+    ref, refused = "refs/heads/" + "b" * 3000, []
+
+    def contend(writes: list[Any]) -> None:
+        if isinstance(writes[0], CreateTrigger) and not refused:
+            refused.append(True)
+            raise StoreConflictError("ABORTED: too much contention")
+
+    world.store.before_commit = contend
+    with pytest.raises(StoreConflictError):
+        deliver(world, "a" * 40, ref)
+    deliver(world, "a" * 40, ref)
+    marker = world.store.trigger(JobId("evil/j0"), f"{REPO}/+/{ref}@{'a' * 40}")
+    assert marker is not None
+    assert marker.value.discarded == TOO_COSTLY
 
 
 @pytest.mark.parametrize("error", [PermanentError("never"), TransientError("later")])
