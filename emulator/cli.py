@@ -110,7 +110,7 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--project",
         type=_project,
-        help="the cloud project (default: a name that a web page cannot guess, for the official emulators answer any page)",
+        help="the cloud project (default: a fresh name that no web page can guess, because the official emulators answer every page)",
     )
     parser.add_argument(
         "--lenient-triggers",
