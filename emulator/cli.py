@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from emulator.arguments import PORT, speed, whole_number
 from emulator.errors import LocalCloudError
 
 __all__ = ["main"]
@@ -81,7 +82,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         "memory: neither, everything in this process (default: %(default)s)",
     )
     parser.add_argument(
-        "--console-port", type=_port, default=0, metavar="PORT", help="where the pages are (default: a free port)"
+        "--console-port", type=PORT, default=0, metavar="PORT", help="where the pages are (default: a free port)"
     )
     parser.add_argument(
         "--download-url",
@@ -109,7 +110,7 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--project",
         type=_project,
-        help="the cloud project (default: a name that a web page cannot guess, for the official emulators answer any page)",
+        help="the cloud project (default: a fresh name that no web page can guess, because the official emulators answer every page)",
     )
     parser.add_argument(
         "--lenient-triggers",
@@ -121,16 +122,17 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--check-interval",
-        type=_seconds,
+        type=whole_number(1),
         default=60,
         metavar="SECONDS",
         help="between status checks of a build (default: %(default)s)",
     )
     parser.add_argument(
         "--speed",
-        type=float,
+        type=speed,
         default=1.0,
-        help="how much faster than real time it runs; only with --store memory (default: %(default)s)",
+        metavar="FACTOR",
+        help="how many times as fast as real time it runs; above or below 1 only with --store memory (default: 1)",
     )
     parser.add_argument(
         "--host",
@@ -142,7 +144,7 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
         help="one more Gitiles host to stand for",
     )
     for name in ("firestore", "pubsub", "cloud-tasks", "buildbucket", "gitiles"):
-        parser.add_argument(f"--{name}-port", type=_port, default=0, metavar="PORT", help="default: a free port")
+        parser.add_argument(f"--{name}-port", type=PORT, default=0, metavar="PORT", help="default: a free port")
 
 
 def _project(text: str) -> str:
@@ -157,17 +159,3 @@ def _host(text: str) -> str:
     if not _HOST.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no host name, such as chromium.googlesource.com")
     return text
-
-
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:  # noqa: PLR2004 - TCP
-        raise argparse.ArgumentTypeError(f"{port} is no port: 0 to 65535")
-    return port
-
-
-def _seconds(text: str) -> int:
-    seconds = int(text)
-    if seconds < 1:
-        raise argparse.ArgumentTypeError("at least one second")
-    return seconds

@@ -187,7 +187,7 @@ class StartPage:
             if speed not in _SPEEDS:
                 raise ValueError("there is no such speed")
             clock.run_at(speed)
-            return _Done(f"Time runs {speed} times as fast.")
+            return _Done(f"Time runs {_pace(speed)}.")
         seconds = _STEPS[form["step"]]
         clock.advance(seconds * SECOND)
         if seconds < _MINUTE:
@@ -213,8 +213,8 @@ class StartPage:
             default_file=_FILE,
             switches=[(name, text, name in self._on) for name, text in SWITCHES.items()],
             now="" if now is None else format_rfc3339(Instant(now // SECOND * SECOND)),
-            speed=clock.speed if isinstance(clock, AdjustableClock) else 1,
-            speeds=_SPEEDS,
+            pace=_pace(clock.speed) if isinstance(clock, AdjustableClock) else "",
+            speeds={speed: _pace(speed).capitalize() for speed in _SPEEDS},
             steps=_STEPS,
         )
         return Response(html, status, content_type="text/html; charset=utf-8")
@@ -247,6 +247,10 @@ def _file(form: Mapping[str, str]) -> str:
     if not path.isprintable() or any(name in ("", ".", "..", ".git") for name in path.split("/")):
         raise ValueError(f"{path!r} is not the path of a file in a repository; write one such as src/change.txt")
     return path
+
+
+def _pace(speed: float) -> str:
+    return "at real speed" if speed == 1 else f"{speed:g} times as fast"
 
 
 @lru_cache(_CONFIGS_KEPT)
@@ -290,9 +294,9 @@ label { min-width: 0; max-width: 100% } button, select, input { font: inherit; p
 <td>{% call form("/switch") %}<input type="hidden" name="name" value="{{ name }}"><input type="hidden" name="on" value="{{ "no" if on else "yes" }}">
 <button aria-label="{{ "Switch off" if on else "Switch on" }}: {{ text }}">{{ "Switch off" if on else "Switch on" }}</button>{% endcall %}</td></tr>{% endfor %}</table>
 <h2>Time</h2>
-{% if now %}<p>It is {{ now }} here, {{ speed }} times as fast as real time. A step of a minute or more calls for <code>sweep</code> and <code>sync</code> (configs are read again); by themselves they come once in a minute of real time, whatever the speed.</p>
+{% if now %}<p>It is {{ now }} here, and time runs {{ pace }}. A step of a minute or more calls for <code>sweep</code> and <code>sync</code> (configs are read again); by themselves they come once in a minute of real time, whatever the speed.</p>
 <p>{% for step in steps %}{% call form("/time") %}<button name="step" value="{{ step }}">Forward {{ step }}</button>{% endcall %}{% endfor %}</p>
-<p>{% for item in speeds %}{% call form("/time") %}<button name="speed" value="{{ item }}">{{ item }} times as fast</button>{% endcall %}{% endfor %}</p>
+<p>{% for speed, text in speeds.items() %}{% call form("/time") %}<button name="speed" value="{{ speed }}">{{ text }}</button>{% endcall %}{% endfor %}</p>
 {% else %}<p>Real time: the official emulators and processes know no other. Start with <code>--store memory</code> to step it or speed it up.</p>{% endif %}
 <h2>What runs where</h2>
 <table>{% for name, place in places.items() %}<tr><th scope="row">{{ name }}</th><td>{{ place }}</td></tr>{% endfor %}</table>

@@ -31,8 +31,6 @@ def up(options: argparse.Namespace) -> int:
     Raises:
         LocalCloudError: something cannot start; nothing is left running.
     """
-    if options.speed <= 0:
-        raise LocalCloudError(f"--speed must be positive, got {options.speed:g}")
     with ExitStack() as stack:
         folder = options.folder
         if folder is None and options.configs is None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from emulator.arguments import whole_number
 from emulator.buildbucket.plans import End, Script, Start
 from emulator.errors import LocalCloudError
 from emulator.local_cloud import BUILDBUCKET_HOST, LocalCloud
@@ -96,10 +97,14 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         description="Many commits at once while messages are repeated and lost, answers get lost and functions are killed.",
         epilog="exit status: 0 everything held, 1 something was lost, doubled or did not end, 2 wrong usage",
     )
-    parser.add_argument("--commits", type=_positive, default=100, help="how many commits (default: %(default)s)")
-    parser.add_argument("--jobs", type=_positive, default=3, help="how many jobs each triggers (default: %(default)s)")
+    parser.add_argument("--commits", type=whole_number(1), default=100, help="how many commits (default: %(default)s)")
+    parser.add_argument(
+        "--jobs", type=whole_number(1), default=3, help="how many jobs each triggers (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of everything that is drawn (default: %(default)s)")
-    parser.add_argument("--kills", type=_natural, help="how often functions are killed (default: 3, in memory 0)")
+    parser.add_argument(
+        "--kills", type=whole_number(0), help="how often functions are killed (default: 3, in memory 0)"
+    )
     parser.add_argument(
         "--store", choices=["emulators", "memory"], default="emulators", help="as that of up (default: %(default)s)"
     )
@@ -183,15 +188,3 @@ def _print(storm: _Storm, outcome: _Outcome) -> None:
             print(f"storm: {title}: {name}", file=sys.stderr)
     if not outcome.in_time:
         print("storm: the wait for the end was given up", file=sys.stderr)
-
-
-def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError("at least one")
-    return number
-
-
-def _natural(text: str) -> int:
-    if (number := int(text)) < 0:
-        raise argparse.ArgumentTypeError("not less than none")
-    return number

@@ -210,6 +210,20 @@ def test_metrics_count_lines_that_the_functions_log(everything: Life) -> None:
         assert re.search(rf"\b{name}=", source), name
 
 
+def test_every_error_is_counted(everything: Life) -> None:
+    """A line of severity ERROR is about lost work or a defect: it raises an alert, or is among the refused messages of the dashboard."""
+    page = (REPOSITORY / "docs/reference/observability.md").read_text(encoding="utf-8")
+    errors = set(re.findall(r"^\| `(\w+)` \| ERROR \|", page, re.MULTILINE))
+    alerts = json.dumps(everything.all("google_monitoring_alert_policy"))
+    counted = "".join(
+        metric["filter"]
+        for metric in everything.all("google_logging_metric")
+        if f"user/{metric['name']}" in alerts or metric["name"].endswith("/refused")
+    )
+    not_counted = {event for event in errors if f'"{event}"' not in counted}
+    assert not_counted == {"access_denied_to_all"}, "all pages show that one to each caller"
+
+
 def test_the_dashboard_shows_every_metric(everything: Life) -> None:
     """What is counted is also shown, but for what is an alert of its own."""
     (board,) = everything.all("google_monitoring_dashboard")

@@ -195,7 +195,7 @@ def _watched(context: Context, question: _Question) -> list[_Watched]:
     by_job: dict[JobId, list[Watcher]] = {}
     for watcher in context.runtime.store.watchers(str(question.repo)):
         by_job.setdefault(watcher.job_id, []).append(watcher)
-    # What others have is left out before the cut, so that it takes nobody's place. Who watches is one document: that bounds it.
+    # What others have is left out before the cut, so that it takes nobody's place. The watchers of a project are one document, which bounds them.
     wanted = [job_id for job_id in sorted(by_job) if context.sees_some(project_of(job_id))]
     jobs = context.runtime.store.jobs(wanted) if wanted else []
     visible = sorted((job for job in jobs if context.may(Permission.GET, job)), key=lambda job: job.id)

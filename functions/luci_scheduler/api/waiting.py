@@ -55,7 +55,7 @@ def waiting_sentence(work: Deferred) -> str:
         return f"It has been on its way to the job since {since}. Next try: {due}."
     return (
         f"It has waited since {since} for the repository to serve the commit. Next try: {due}. "
-        f"It is given up at {_shown(work.expires)}. The latest try found: {work.reason}."
+        f"The scheduler gives it up at {_shown(work.expires)}. The latest try found: {work.reason}."
     )
 
 

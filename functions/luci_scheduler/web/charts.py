@@ -57,14 +57,19 @@ def duration_chart(invocations: Sequence[Invocation], now: Instant) -> Chart | N
         height = round(max(_LEAST, HEIGHT * length / longest), 1)
         bad = item.status in (Status.FAILED, Status.ABORTED, Status.OVERRUN)
         bars.append(Bar(number * _STEP, round(HEIGHT - height, 1), _WIDTH, height, _css(item.status), bad))
-    counts = Counter(str(item.status) for item in oldest_first)
-    results = ", ".join(f"{number} {status.lower()}" for status, number in counts.most_common())
-    middle = sorted(lengths)[len(lengths) // 2]
-    words = (
-        f"{len(bars)} invocations, the oldest on the left: {results}. "
-        f"The longest took {ui_duration(longest)}, half of them {ui_duration(middle)} or less."
-    )
+    words = _words([str(item.status).lower() for item in oldest_first], lengths)
     return Chart(tuple(bars), len(bars) * _STEP, ui_duration(longest), words)
+
+
+def _words(statuses: Sequence[str], lengths: Sequence[int]) -> str:
+    if len(lengths) == 1:
+        return f"1 invocation: {statuses[0]}. Duration: {ui_duration(lengths[0])}."
+    results = ", ".join(f"{number} {status}" for status, number in Counter(statuses).most_common())
+    middle = sorted(lengths)[len(lengths) // 2]
+    return (
+        f"{len(lengths)} invocations, the oldest on the left: {results}. "
+        f"The longest took {ui_duration(max(lengths))}, half of them {ui_duration(middle)} or less."
+    )
 
 
 def _css(status: Status) -> str:

@@ -46,27 +46,44 @@ def test_the_commands_are_named_in_help(capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.parametrize(
-    ("option", "value"),
+    ("option", "value", "says"),
     [
-        ("--console-port", "70000"),
-        ("--check-interval", "0"),
-        ("--speed", "fast"),
-        ("--project", "Bad Name"),
-        ("--project", "short"),
-        ("--host", "not a host"),
-        ("--host", "https://chromium.googlesource.com"),
-        ("--host", "chromium"),
+        ("--console-port", "70000", "from 0 to 65535"),
+        ("--console-port", "x", "from 0 to 65535"),
+        ("--gitiles-port", "-1", "from 0 to 65535"),
+        ("--check-interval", "0", "at least 1"),
+        ("--check-interval", "x", "at least 1"),
+        ("--speed", "fast", "a number above 0"),
+        ("--speed", "-1", "a number above 0"),
+        ("--speed", "nan", "a number above 0"),
+        ("--speed", "inf", "a number above 0"),
+        ("--project", "Bad Name", "lower-case letters"),
+        ("--project", "short", "6 to 30"),
+        ("--host", "not a host", "such as chromium.googlesource.com"),
+        ("--host", "https://chromium.googlesource.com", "such as chromium.googlesource.com"),
+        ("--host", "chromium", "such as chromium.googlesource.com"),
     ],
 )
 def test_bad_values(
-    option: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    option: str, value: str, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """They are refused before anything starts."""
+    """They are refused before anything starts, with the values that are possible."""
     monkeypatch.setattr("emulator.up.until_stopped", lambda _: 0)
     with pytest.raises(SystemExit) as raised:
         main(["up", option, value])
     assert raised.value.code == 2
-    assert f"argument {option}: " in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"argument {option}: {value!r} " in error
+    assert says in error
+
+
+@pytest.mark.parametrize(("option", "value"), [("--commits", "x"), ("--jobs", "0"), ("--kills", "-1")])
+def test_bad_numbers_of_a_storm(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are refused before anything starts, with the values that are possible."""
+    with pytest.raises(SystemExit) as raised:
+        main(["storm", option, value])
+    assert raised.value.code == 2
+    assert f"argument {option}: {value!r} must be a whole number, at least " in capsys.readouterr().err
 
 
 def test_good_names_of_projects_and_hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -126,17 +143,10 @@ def test_a_failure_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert capsys.readouterr().err == "up: no Java\n"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["up", "--speed", "10"], "use --store memory, or speed 1"),
-        (["up", "--speed", "-1", "--store", "memory"], "--speed must be positive"),
-    ],
-)
-def test_speed(arguments: Sequence[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Only in memory time can run faster, and it cannot run backwards."""
-    assert main(arguments) == 1
-    assert says in capsys.readouterr().err
+def test_only_a_cloud_in_memory_runs_faster(capsys: pytest.CaptureFixture[str]) -> None:
+    """The official emulators and processes know real time only."""
+    assert main(["up", "--speed", "10"]) == 1
+    assert "use --store memory, or speed 1" in capsys.readouterr().err
 
 
 def test_a_busy_port(capsys: pytest.CaptureFixture[str]) -> None:

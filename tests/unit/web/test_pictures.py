@@ -30,6 +30,16 @@ def test_the_chart_goes_from_the_oldest_to_the_newest() -> None:
     assert duration_chart([], STARTED) is None
 
 
+def test_one_invocation_is_described_in_the_singular() -> None:
+    """One bar is compared with no others, also while its invocation runs."""
+    ended = duration_chart([_invocation(10)], STARTED)
+    runs = duration_chart([_invocation(0, Status.RUNNING)], Instant(STARTED + 5 * MINUTE))
+    assert ended is not None
+    assert runs is not None
+    assert ended.words == "1 invocation: succeeded. Duration: 10 minutes."
+    assert runs.words == "1 invocation: running. Duration: 5 minutes."
+
+
 def test_what_took_no_time_is_seen_nevertheless() -> None:
     """As a low bar."""
     chart = duration_chart([_invocation(0)], STARTED)

@@ -38,7 +38,7 @@ locals {
     }
     lost-commits = {
       severity = "ERROR"
-      says     = "A commit was given up: its repository never served it, or it is not on its ref. Or other acknowledged work failed for a week."
+      says     = "A commit was given up: its repository never served it, or it is not on its ref. Or other acknowledged work failed for a week, or a trigger cannot be read."
       conditions = {
         "acknowledged work was given up" = { filter = local.metric.lost_commits, aligner = "ALIGN_DELTA", above = 0, seconds = 0 }
       }

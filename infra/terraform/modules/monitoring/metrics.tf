@@ -4,14 +4,14 @@ locals {
   metrics = {
     stuck           = { events = ["swept"], says = "what was overdue and had to be put on the queue again" }
     hanging         = { events = ["invocation_hangs"], says = "invocations that do not come to their end" }
-    lost_commits    = { events = ["commit_discarded", "deferred_dropped"], says = "commits and other acknowledged work that were given up" }
+    lost_commits    = { events = ["commit_discarded", "deferred_dropped", "trigger_set_aside"], says = "commits and other acknowledged work that were given up" }
     unwatched       = { events = ["cleanup_gave_up", "build_unknown"], says = "builds that may run although no invocation watches them" }
     doubled         = { events = ["builds_doubled"], says = "second builds of invocations" }
     sweeps          = { events = ["sweep_done"], says = "sweeps that came to their end" }
     finished        = { events = ["invocation_finished"], says = "invocations that ended" }
     poll_failures   = { events = ["invocation_finished"], and = "jsonPayload.kind=\"gitiles\" AND jsonPayload.status!=\"SUCCEEDED\"", says = "polls of Gitiles that failed" }
     launch_failures = { events = ["launch_failed", "launch_refused"], says = "requests for builds that failed" }
-    errors          = { events = ["unexpected_error"], says = "faults of the functions themselves" }
+    errors          = { events = ["unexpected_error", "api_fault", "page_fault", "config_sync_defect", "document_unreadable", "bad_watcher"], says = "faults of the functions themselves" }
     refused         = { events = ["malformed", "unauthenticated", "refused_by_framework"], says = "messages and calls that were refused" }
   }
 

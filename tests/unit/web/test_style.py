@@ -1,0 +1,23 @@
+"""The style sheet knows what pages show."""
+
+import re
+from pathlib import Path
+
+from luci_scheduler import web
+from luci_scheduler.api.explain import Reason
+
+NEUTRAL = {Reason.JOB_DISABLED, Reason.PATH_FILTERED, Reason.REF_NOT_WATCHED, Reason.NEVER_ARRIVED}
+"""Reasons that are neither good nor bad news and have the color of labels without a class."""
+
+
+def test_each_reason_has_the_color_of_its_kind() -> None:
+    """A commit that waits for its host looks like a commit that waits for an invocation; a discarded commit looks like others."""
+    sheet = (Path(str(web.__file__)).parent / "static" / "style.css").read_text(encoding="utf-8")
+    colors = {
+        name.upper(): color
+        for names, color in re.findall(r"^([^{\n]*\.reason\.[^{\n]*)\{ background: var\(--(\w+)\)", sheet, re.MULTILINE)
+        for name in re.findall(r"\.reason\.(\w+)", names)
+    }
+    assert set(colors) == set(Reason) - NEUTRAL
+    assert {colors[reason] for reason in Reason if reason.startswith("WAITING_")} == {"warning"}
+    assert colors[Reason.NOT_ON_REF] == colors[Reason.NOT_SERVED] == "danger"
