@@ -25,9 +25,7 @@ from emulator.memory.store import MemoryStore, _Stored
 from luci_scheduler import bootstrap
 from luci_scheduler.adapters import documents
 from luci_scheduler.adapters.firestore import FirestoreStore
-from luci_scheduler.config.settings import BuildbucketServer, Settings
 from luci_scheduler.config.sync import ConfigFile, sync_project
-from luci_scheduler.core.era import Era
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status
@@ -36,7 +34,7 @@ from luci_scheduler.engine.jobs import pause_job, resume_job
 from luci_scheduler.engine.tasks import TASK_KINDS, _step
 from luci_scheduler.ports import PutPaused, PutProject, Task
 from tests.unit.api.support import POLICY
-from tests.unit.engine.world import HOST, REPO, FakeBuildbucket, FakeFetch, World
+from tests.unit.engine.world import REPO, FakeBuildbucket, FakeFetch, World, world_settings
 from tests.unit.web.support import Visitor
 
 OLDER: dict[str, Any] = json.loads((Path(__file__).parent / "older/shared-watchers.json").read_text(encoding="utf-8"))
@@ -117,15 +115,7 @@ class _Upgraded(World):
         for ref, count in OLDER["pushed"]:
             self.git.push(ref, count)
         self.app = bootstrap.make_app(
-            Settings(
-                project="cloud-project",
-                task_url="https://on-task.invalid",
-                task_account="tasks@cloud-project.iam.gserviceaccount.com",
-                token_secrets=("secret",),
-                buildbucket_servers=(BuildbucketServer(HOST, "cr-buildbucket@appspot.gserviceaccount.com", Era.V2),),
-                check_interval_seconds=60,
-                access=json.dumps(POLICY),
-            ),
+            world_settings(access=json.dumps(POLICY)),
             store=store,
             queue=self.queue,
             clock=self.clock,

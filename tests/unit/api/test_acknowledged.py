@@ -21,16 +21,12 @@ from luci_scheduler.engine.sweep import sweep
 from luci_scheduler.ports import CreateTrigger
 from tests.unit.api.support import OWNER, Client, world_for
 from tests.unit.engine.stub import made, stub_world
-from tests.unit.engine.world import JOB, REPO, World, config
+from tests.unit.engine.world import JOB, REPO, Crash, World, config
 
 MAIN = "refs/heads/main"
 OTHER = JobId("proj/other")
 JOB_REF, OTHER_REF = ({"project": "proj", "job": name} for name in ("job", "other"))
 OPERATOR = "scheduler.Operator"
-
-
-class Crash(BaseException):
-    """The process dies: nothing catches this."""
 
 
 def _hiccup(world: World, job_id: JobId) -> None:

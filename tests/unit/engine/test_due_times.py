@@ -14,15 +14,11 @@ from luci_scheduler.engine.outbox import launch_task
 from luci_scheduler.engine.sweep import sweep
 from luci_scheduler.managers.controller import timer_task
 from luci_scheduler.ports import BuildbucketError, Task, UpdateInvocation
-from tests.unit.engine.world import JOB, World
+from tests.unit.engine.world import JOB, Crash, World
 
 WHO = "user:a@example.com"
 DOWN = BuildbucketError("UNAVAILABLE", "down", transient=True)
 GRACE = 2 * MINUTE
-
-
-class Crash(BaseException):
-    """The process dies: no handler catches this."""
 
 
 def _swept(world: World) -> list[str]:

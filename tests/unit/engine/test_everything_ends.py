@@ -24,17 +24,13 @@ from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.ports import BuildbucketError, GitilesError, LogPage, PutJob, Task
 from tests.unit.engine.buildbucket_model import Model
 from tests.unit.engine.stub import made
-from tests.unit.engine.world import HOST, JOB, World, config
+from tests.unit.engine.world import HOST, JOB, Crash, World, config
 
 POLLER, TICKING = JobId("proj/poller"), JobId("proj/ticking")
 BUILD_TAKES = 30 * MINUTE
 TEXT = config() + (
     f'job {{ id: "ticking" schedule: "0 * * * *" buildbucket {{ server: "{HOST}" bucket: "ci" builder: "ticking" }} }}'
 )
-
-
-class Died(BaseException):
-    """The process of a function dies: nothing catches this."""
 
 
 @dataclass
@@ -132,10 +128,10 @@ def _claimed(outside: Outside) -> None:
     """The process died behind its request for a build."""
 
     def die(method: str, answer: dict[str, Any]) -> dict[str, Any]:
-        raise Died
+        raise Crash
 
     outside.model.after = die
-    with pytest.raises(Died):
+    with pytest.raises(Crash):
         outside.world.commit()
     outside.model.after = lambda _, answer: answer
 

@@ -12,13 +12,9 @@ from luci_scheduler.engine.abort import abort_invocation
 from luci_scheduler.engine.outbox import abort_task, launch_task
 from luci_scheduler.engine.sweep import sweep
 from luci_scheduler.ports import BuildbucketError, UpdateInvocation
-from tests.unit.engine.world import JOB, World
+from tests.unit.engine.world import JOB, Crash, World
 
 WHO = "user:a@example.com"
-
-
-class Crash(BaseException):
-    """The process dies: no handler catches this."""
 
 
 def _notify(world: World) -> None:
