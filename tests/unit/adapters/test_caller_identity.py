@@ -210,7 +210,7 @@ def _bearer_token(issuer: TokenIssuer, **changes: Any) -> str:
     return bytes(jwt.encode(issuer._signer, {**claims, **changes})).decode()
 
 
-@pytest.mark.parametrize("claim", ["iss", "aud", "email", "exp"])
+@pytest.mark.parametrize("claim", ["iss", "aud", "email", "iat", "exp"])
 @pytest.mark.parametrize("value", _VALUES, ids=lambda value: str(value)[:9])
 def test_signed_claims_of_any_type(proxy: Proxy, issuer: TokenIssuer, claim: str, value: Any) -> None:
     """All three verifiers (the proxy's header and both bearer verifiers) refuse a token that Google has never signed."""
