@@ -129,6 +129,24 @@ def test_the_failure_of_a_quick_project_does_not_keep_a_slow_one(
     assert len(world.invocations(JobId("slow/j0"))) == 1
 
 
+def test_a_permanent_error_of_one_project_does_not_hide_another_project_s_transient_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A permanent error is acknowledged: the other project's trigger would be lost with it."""
+    monkeypatch.setattr(commit_filters, "QUICK_UNITS", QUICK_UNITS // 100)
+    git = MemoryGitiles()
+    world = World(config(), git)
+    sync(world, "slow", hostile(f'refs: "{MAIN}"', f'path_regexps: "{LARGE}c"', 'path_regexps: "b+"'))
+    (commit,) = git.push(MAIN, diff=[("", "b" * 100)] * 10)
+
+    def failing(_: Any, batches: Any, *__: Any) -> bool:
+        raise PermanentError("never") if JOB in batches else TransientError("later")
+
+    monkeypatch.setattr(commit_module, "add_triggers", failing)
+    with pytest.raises(TransientError, match="later"):
+        deliver(world, commit)
+
+
 def test_who_watches_costs_one_read_for_each_project() -> None:
     """One for one project, as ever."""
     world = World()
