@@ -161,6 +161,7 @@ def test_a_crash_between_document_and_task_loses_nothing(path: str) -> None:
             expected = PATHS[path](world, git, hashes)
         _sweep_for(world, 15)
         assert world.works() == []
+        assert sum(len(_reached(world, job_id)) for job_id in (JOB, OTHER)) >= recorded
         for job_id in (JOB, OTHER):
             found = _reached(world, job_id)
             assert len(found) == len(set(found))
