@@ -100,7 +100,7 @@ def _value(value: Any) -> Any:
 
 
 class _Upgraded(World):
-    """These functions on what the older ones left."""
+    """These functions on the documents of the older ones."""
 
     def __init__(self, store: Any) -> None:
         self.clock = ManualClock(Instant(OLDER["now"]))
@@ -150,7 +150,7 @@ class _Upgraded(World):
 
 @pytest.fixture(params=["memory", pytest.param("firestore", marks=pytest.mark.emulators)])
 def world(request: pytest.FixtureRequest) -> _Upgraded:
-    """These functions on what the older ones left, with each store in turn."""
+    """These functions on the documents of the older ones, with each store in turn."""
     if request.param == "memory":
         return _Upgraded(_Memory())
     return _Upgraded(_Firestore(request.getfixturevalue("firestore_client")))
@@ -193,7 +193,7 @@ def test_every_state_is_brought_to_its_end(world: _Upgraded) -> None:
 
 
 def test_documents_suffice_where_the_queue_is_lost(world: _Upgraded) -> None:
-    """The older functions' documents say all that is due, but for what their API had put on the queue."""
+    """The older functions' documents hold all due work, except the requests that their API put only on the queue."""
     world.queue.purge()
     world.drive(60)
     _check_ends(world, tasks=False)
@@ -245,7 +245,7 @@ def test_a_token_of_a_build_that_older_functions_asked_for_is_believed(world: _U
     assert [invocation.status for invocation in world.store.invocations(job, 9)] == [Status.RUNNING, Status.SUCCEEDED]
 
 
-def test_pages_show_what_older_functions_left(world: _Upgraded) -> None:
+def test_pages_show_documents_of_older_functions(world: _Upgraded) -> None:
     """Each job, each invocation in its state, and where the commits are; before anything of it is written anew."""
     visitor = Visitor(world)
     for job, invocations in world.all_invocations().items():

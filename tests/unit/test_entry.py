@@ -68,7 +68,7 @@ UNREADABLE = {
 
 @pytest.mark.parametrize("function", ["on_gitiles_commit", "on_build_completion"])
 @pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
-def test_what_the_framework_cannot_read(functions: Site, function: str, body: bytes) -> None:
+def test_bodies_that_the_framework_cannot_read(functions: Site, function: str, body: bytes) -> None:
     """400 until the dead-letter topic has it, and one line; the framework's reading does not matter."""
     answer = functions.call(function, "/projects/p/topics/t", body, {**JSON, "Authorization": "Bearer canary-7d1"})
     assert (answer.code, answer.writes, len(answer.lines)) == (400, 0, 1), answer
@@ -208,7 +208,7 @@ class _Endless:
 
 
 def test_chunked_forms_have_the_same_limit(functions: Site) -> None:
-    """What is too long is refused, and no more of it is kept than a form may have."""
+    """A body that is too long is refused, and no more of it is kept than a form may have."""
     stream = _Endless(50_000_000)
     headers = {"Content-Type": "application/x-www-form-urlencoded", **_signed_in(functions)}
     about: Any = {"CONTENT_LENGTH": "", "HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input": stream}
@@ -238,7 +238,7 @@ def test_forms_of_too_many_parts(functions: Site) -> None:
 
 
 def test_a_chunked_form_is_a_form(functions: Site) -> None:
-    """What fits is read, with or without ``Content-Length``."""
+    """A body that fits is read, with or without ``Content-Length``."""
     token = form_token("secret", f"user:{OWNER}", functions.world.clock.now())
     headers = {"Content-Type": "application/x-www-form-urlencoded", **_signed_in(functions)}
     for name, about in (("pauseJob", {}), ("resumeJob", {"CONTENT_LENGTH": "", "HTTP_TRANSFER_ENCODING": "chunked"})):
@@ -261,7 +261,7 @@ def test_bodies_that_end_early(functions: Site) -> None:
     assert [(answer.code, len(answer.lines)) for answer in calls] == [(400, 1)] * 4
 
 
-def test_too_many_unknown_tokens_are_told_to_wait() -> None:
+def test_too_many_unknown_tokens_are_answered_429() -> None:
     """429 and code 8 with the pause, on the pages and in the API; neither a refusal of the token nor a defect."""
     world = world_for()
 

@@ -36,7 +36,7 @@ def test_a_larger_document_of_keys_is_an_error() -> None:
 
 @pytest.mark.parametrize("status", [400, 404, 500])
 def test_the_text_of_a_gitiles_error_is_cut(status: int) -> None:
-    """The error goes into logs and markers: it holds the beginning of what the server said."""
+    """The error goes into logs and markers: it holds the beginning of the server's text."""
     with answering(Answer(status, LONG, {"Content-Type": "text/plain"})) as server:
         urls = host_urls({HOST: server.url})
         client = GitilesClient(urls, sessions(authenticated=False), 5 * SECOND, authenticated=False)

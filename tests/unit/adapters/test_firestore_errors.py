@@ -70,7 +70,7 @@ def test_repetitions_are_few_and_fit_into_the_limit() -> None:
     assert commit.call_count == 1
 
 
-def test_what_firestore_says_is_one_line_without_secrets() -> None:
+def test_the_text_of_firestore_is_one_line_without_secrets() -> None:
     """A quota is marked as such. A missing token is a failure like any other."""
     client: Any = Mock()
     commit = client.batch().commit

@@ -125,7 +125,7 @@ def _reached(world: World, job_id: JobId) -> list[str]:
 
 @pytest.mark.parametrize("doubled", [False, True])
 @pytest.mark.parametrize("path", PATHS)
-def test_what_was_acknowledged_survives_a_purged_queue(path: str, doubled: bool) -> None:
+def test_acknowledged_work_survives_a_purged_queue(path: str, doubled: bool) -> None:
     """Each trigger reaches its job, and each once, however often its tasks are delivered."""
     world, git, hashes = _world()
     expected = PATHS[path](world, git, hashes)

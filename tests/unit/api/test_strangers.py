@@ -130,7 +130,7 @@ def test_hidden_and_absent_jobs_cost_the_same() -> None:
             assert world.counted() == cost
 
 
-def test_what_each_method_needs_is_known_from_its_path() -> None:
+def test_the_path_of_a_method_gives_its_permission() -> None:
     """Each permission of the table is one of the policy's; each request about one job is known to name one."""
     assert {method.permission for method in METHODS} == set(NEEDS)
     one_job = {"JobRef", "InvocationRef"}
@@ -153,7 +153,7 @@ def test_requests_about_one_job_are_refused_unread() -> None:
 @pytest.mark.parametrize(
     ("who", "allowed"), [(STRANGER, MAX_UNGRANTED_BYTES), (READER, MAX_UNGRANTED_BYTES), (TRIGGERER, 1 << 19)]
 )
-def test_who_may_trigger_nothing_sends_little(who: str, allowed: int) -> None:
+def test_a_caller_without_the_right_to_trigger_sends_little(who: str, allowed: int) -> None:
     """Before and after decompression; a text proto is limited for everybody."""
     client = Client(world_for())
     body = message_class("EmitTriggersRequest")(batches=[{}] * (allowed // 2 + 1)).SerializeToString()

@@ -52,7 +52,7 @@ def small_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commit_filters, "PATH_UNITS", PATH_UNITS // 1000)
 
 
-def test_many_groups_delay_nobody() -> None:
+def test_many_groups_delay_no_other_project() -> None:
     """Nine patterns of 1,990 characters with 796 groups each: the other project's commit of three files starts at once."""
     git = MemoryGitiles()
     world = World(config(), git)
@@ -147,7 +147,7 @@ def test_a_permanent_error_of_one_project_does_not_hide_another_project_s_transi
         deliver(world, commit)
 
 
-def test_who_watches_costs_one_read_for_each_project() -> None:
+def test_watchers_cost_one_read_for_each_project() -> None:
     """One for one project, as ever."""
     world = World()
     world.commit("a")
@@ -159,7 +159,7 @@ def test_who_watches_costs_one_read_for_each_project() -> None:
         assert cost.startswith(f"{number + 2}R/"), cost
 
 
-def test_a_project_that_fills_its_document_fills_nobody_else_s() -> None:
+def test_a_project_fills_no_other_project_s_document() -> None:
     """Its own config is refused with its own name; another one's goes in force, and its commits run."""
     world = World(config())
     triggers = "\n".join(
@@ -183,7 +183,7 @@ def test_a_project_that_fills_its_document_fills_nobody_else_s() -> None:
 
 
 def test_watchers_of_an_older_layout_are_moved_by_the_next_sync() -> None:
-    """Although the config did not change; once. Beside what every sync reads, this one reads the watchers for their marks."""
+    """Once, although the config did not change. This sync also reads the watchers, for their marks."""
     world = World()
     found = world.store.project("proj")
     assert found is not None
