@@ -186,8 +186,8 @@ def test_every_answer_says_that_it_is_text(functions: Site) -> None:
     assert answers["framework 405"].headers["Allow"]
 
 
-class _Endless:
-    """A body without ``Content-Length``: it never ends, and counts how much of it was read."""
+class _LongBody:
+    """A long body. It counts the bytes that were read, and the largest piece."""
 
     def __init__(self, size: int) -> None:
         self.read_bytes = 0
@@ -209,7 +209,7 @@ class _Endless:
 
 def test_chunked_forms_have_the_same_limit(functions: Site) -> None:
     """A body that is too long is refused, and no more of it is kept than a form may have."""
-    stream = _Endless(50_000_000)
+    stream = _LongBody(50_000_000)
     headers = {"Content-Type": "application/x-www-form-urlencoded", **_signed_in(functions)}
     about: Any = {"CONTENT_LENGTH": "", "HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input": stream}
     answer = functions.call("console", f"/actions/pauseJob/{JOB}", b"", headers, **about)
@@ -222,7 +222,7 @@ def test_chunked_forms_have_the_same_limit(functions: Site) -> None:
 @pytest.mark.parametrize("path", ["/prpc/scheduler.Scheduler/EmitTriggers", "/actions/x", "/"])
 def test_no_body_of_a_stranger_is_kept(functions: Site, function: str, path: str) -> None:
     """Even with ``Content-Length``: the framework would read all of it into memory before it answers."""
-    stream = _Endless(50_000_000)
+    stream = _LongBody(50_000_000)
     about: Any = {"CONTENT_LENGTH": "50000000", "wsgi.input": stream}
     answer = functions.call(function, path, b"", {"Content-Type": "application/json"}, **about)
     assert 400 <= answer.code < 500

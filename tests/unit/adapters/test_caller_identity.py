@@ -226,17 +226,6 @@ def test_signed_claims_of_any_type(proxy: Proxy, issuer: TokenIssuer, claim: str
         tasks.verify(f"Bearer {token}")
 
 
-@pytest.mark.parametrize("verified", [False, None, "true", 1, ["x"]])
-def test_an_address_that_is_not_verified(proxy: Proxy, issuer: TokenIssuer, verified: Any) -> None:
-    """Neither a task's caller nor the console's."""
-    token = f"Bearer {_bearer_token(issuer, email_verified=verified)}"
-    with pytest.raises(UnauthenticatedError, match="not verified"):
-        _identity(proxy, issuer).identify(Headers({"Authorization": token}))
-    tasks = OidcVerifier(lambda: json.dumps(issuer.certificates()).encode(), AUDIENCE, {"a@b.c"}, ManualClock(NOW))
-    with pytest.raises(UnauthenticatedError):
-        tasks.verify(token)
-
-
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_parts_that_are_nested_too_deeply(proxy: Proxy, issuer: TokenIssuer, place: int) -> None:
     """A part of eleven kilobytes is refused as any other that is no token."""
