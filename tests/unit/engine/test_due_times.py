@@ -152,7 +152,8 @@ def test_a_timer_behind_the_end_changes_nothing() -> None:
 def test_the_size_of_the_log_is_counted_at_every_step() -> None:
     """The limit of the log rests on this number: after each step it is the number of bytes that the store holds."""
     world = World()
-    world.buildbucket.faults = [DOWN] * 3
+    two_bytes = BuildbucketError("UNAVAILABLE", "é", transient=True)
+    world.buildbucket.faults = [two_bytes] * 3
     sizes: list[tuple[int, int]] = []
 
     def measure() -> None:
