@@ -38,9 +38,11 @@ class Answering:
 
 
 @contextmanager
-def answering() -> Iterator[Answering]:
-    """Serve on loopback."""
+def answering(always: Answer | None = None) -> Iterator[Answering]:
+    """Serve on loopback; ``always`` is the answer to each request unless the test writes down others."""
     said = Answering()
+    if always is not None:
+        said.otherwise = lambda _path, _body: always
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

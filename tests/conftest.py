@@ -61,3 +61,15 @@ def _nothing_bound() -> Iterator[None]:
     structlog.contextvars.clear_contextvars()
     yield
     structlog.contextvars.clear_contextvars()
+
+
+@pytest.fixture
+def no_log() -> Iterator[None]:
+    """Drop every log line, so that a test that prints its measures prints nothing else."""
+
+    def drop(*_: Any) -> Any:
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[drop])
+    yield
+    structlog.reset_defaults()

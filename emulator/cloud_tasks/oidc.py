@@ -11,13 +11,13 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 from google.auth import crypt, jwt
 
 from emulator.cloud_tasks.limits import SECOND
 
-__all__ = ["ISSUER", "TOKEN_LIFE_SECONDS", "TokenIssuer", "account_number"]
+__all__ = ["ISSUER", "TOKEN_LIFE_SECONDS", "TokenIssuer", "account_number", "self_signed"]
 
 ISSUER = "https://accounts.google.com"
 TOKEN_LIFE_SECONDS = 3600
@@ -41,7 +41,7 @@ class TokenIssuer:
             serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
         )
         self._signer = crypt.RSASigner.from_string(pem, self.key_id)  # type: ignore[no-untyped-call]  # the library
-        self._certificate = _certificate(key)
+        self._certificate = self_signed(key)
         self._numbers = public.public_numbers()
         self._recent: OrderedDict[tuple[str, str, int], str] = OrderedDict()
         self._lock = threading.Lock()
@@ -97,7 +97,7 @@ def _base64url(number: int) -> str:
     return base64.urlsafe_b64encode(number.to_bytes((number.bit_length() + 7) // 8)).rstrip(b"=").decode()
 
 
-def _certificate(key: rsa.RSAPrivateKey) -> str:
+def self_signed(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> str:
     """Return a self-signed certificate in PEM, valid whatever the injected clock says."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "federated-signon.local.invalid")])
     certificate = (

@@ -25,9 +25,7 @@ from emulator.memory.store import MemoryStore, _Stored
 from luci_scheduler import bootstrap
 from luci_scheduler.adapters import documents
 from luci_scheduler.adapters.firestore import FirestoreStore
-from luci_scheduler.config.settings import BuildbucketServer, Settings
 from luci_scheduler.config.sync import ConfigFile, sync_project
-from luci_scheduler.core.era import Era
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status
@@ -36,7 +34,7 @@ from luci_scheduler.engine.jobs import pause_job, resume_job
 from luci_scheduler.engine.tasks import TASK_KINDS, _step
 from luci_scheduler.ports import PutPaused, PutProject, Task
 from tests.unit.api.support import POLICY
-from tests.unit.engine.world import HOST, REPO, FakeBuildbucket, FakeFetch, World
+from tests.unit.engine.world import REPO, FakeBuildbucket, FakeFetch, World, world_settings
 from tests.unit.web.support import Visitor
 
 OLDER: dict[str, Any] = json.loads((Path(__file__).parent / "older/shared-watchers.json").read_text(encoding="utf-8"))
@@ -102,7 +100,7 @@ def _value(value: Any) -> Any:
 
 
 class _Upgraded(World):
-    """These functions on what the older ones left."""
+    """These functions on the documents of the older ones."""
 
     def __init__(self, store: Any) -> None:
         self.clock = ManualClock(Instant(OLDER["now"]))
@@ -117,15 +115,7 @@ class _Upgraded(World):
         for ref, count in OLDER["pushed"]:
             self.git.push(ref, count)
         self.app = bootstrap.make_app(
-            Settings(
-                project="cloud-project",
-                task_url="https://on-task.invalid",
-                task_account="tasks@cloud-project.iam.gserviceaccount.com",
-                token_secrets=("secret",),
-                buildbucket_servers=(BuildbucketServer(HOST, "cr-buildbucket@appspot.gserviceaccount.com", Era.V2),),
-                check_interval_seconds=60,
-                access=json.dumps(POLICY),
-            ),
+            world_settings(access=json.dumps(POLICY)),
             store=store,
             queue=self.queue,
             clock=self.clock,
@@ -160,7 +150,7 @@ class _Upgraded(World):
 
 @pytest.fixture(params=["memory", pytest.param("firestore", marks=pytest.mark.emulators)])
 def world(request: pytest.FixtureRequest) -> _Upgraded:
-    """These functions on what the older ones left, with each store in turn."""
+    """These functions on the documents of the older ones, with each store in turn."""
     if request.param == "memory":
         return _Upgraded(_Memory())
     return _Upgraded(_Firestore(request.getfixturevalue("firestore_client")))
@@ -203,7 +193,7 @@ def test_every_state_is_brought_to_its_end(world: _Upgraded) -> None:
 
 
 def test_documents_suffice_where_the_queue_is_lost(world: _Upgraded) -> None:
-    """The older functions' documents say all that is due, but for what their API had put on the queue."""
+    """The older functions' documents hold all due work, except the requests that their API put only on the queue."""
     world.queue.purge()
     world.drive(60)
     _check_ends(world, tasks=False)
@@ -255,7 +245,7 @@ def test_a_token_of_a_build_that_older_functions_asked_for_is_believed(world: _U
     assert [invocation.status for invocation in world.store.invocations(job, 9)] == [Status.RUNNING, Status.SUCCEEDED]
 
 
-def test_pages_show_what_older_functions_left(world: _Upgraded) -> None:
+def test_pages_show_documents_of_older_functions(world: _Upgraded) -> None:
     """Each job, each invocation in its state, and where the commits are; before anything of it is written anew."""
     visitor = Visitor(world)
     for job, invocations in world.all_invocations().items():

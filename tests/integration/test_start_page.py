@@ -254,7 +254,7 @@ def test_a_branch_that_git_does_not_take_is_refused(cloud: LocalCloud, browser: 
         assert browser.post("/commit", repo=repo, branch="main", file=file).status_code == 400
 
 
-def test_a_folder_that_is_no_repository_is_told(cloud: LocalCloud, browser: _Browser) -> None:
+def test_a_folder_without_a_repository_is_an_error(cloud: LocalCloud, browser: _Browser) -> None:
     """The page is there all the same."""
     (cloud.repositories / "sample.googlesource.com" / "patterns2").mkdir(parents=True)
     with pytest.raises(LocalCloudError, match="no git repository"):

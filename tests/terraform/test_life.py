@@ -91,7 +91,7 @@ def test_a_reminder_that_is_past_is_not_asked_for_again(everything: Life) -> Non
     assert everything.reminders.keys() == secrets
 
 
-def test_what_is_granted_is_used_after_a_while(life: Life) -> None:
+def test_grants_are_used_after_a_while(life: Life) -> None:
     """IAM takes a minute or two to spread a grant; until then a first apply would be refused."""
     waits = [found for found in life.resources if found.type == "time_sleep"]
     durations = {found.address.rpartition("time_sleep.")[2]: found.values["create_duration"] for found in waits}

@@ -68,7 +68,7 @@ UNREADABLE = {
 
 @pytest.mark.parametrize("function", ["on_gitiles_commit", "on_build_completion"])
 @pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
-def test_what_the_framework_cannot_read(functions: Site, function: str, body: bytes) -> None:
+def test_bodies_that_the_framework_cannot_read(functions: Site, function: str, body: bytes) -> None:
     """400 until the dead-letter topic has it, and one line; the framework's reading does not matter."""
     answer = functions.call(function, "/projects/p/topics/t", body, {**JSON, "Authorization": "Bearer canary-7d1"})
     assert (answer.code, answer.writes, len(answer.lines)) == (400, 0, 1), answer
@@ -186,8 +186,8 @@ def test_every_answer_says_that_it_is_text(functions: Site) -> None:
     assert answers["framework 405"].headers["Allow"]
 
 
-class _Endless:
-    """A body without ``Content-Length``: it never ends, and counts how much of it was read."""
+class _LongBody:
+    """A long body. It counts the bytes that were read, and the largest piece."""
 
     def __init__(self, size: int) -> None:
         self.read_bytes = 0
@@ -208,8 +208,8 @@ class _Endless:
 
 
 def test_chunked_forms_have_the_same_limit(functions: Site) -> None:
-    """What is too long is refused, and no more of it is kept than a form may have."""
-    stream = _Endless(50_000_000)
+    """A body that is too long is refused, and no more of it is kept than a form may have."""
+    stream = _LongBody(50_000_000)
     headers = {"Content-Type": "application/x-www-form-urlencoded", **_signed_in(functions)}
     about: Any = {"CONTENT_LENGTH": "", "HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input": stream}
     answer = functions.call("console", f"/actions/pauseJob/{JOB}", b"", headers, **about)
@@ -222,7 +222,7 @@ def test_chunked_forms_have_the_same_limit(functions: Site) -> None:
 @pytest.mark.parametrize("path", ["/prpc/scheduler.Scheduler/EmitTriggers", "/actions/x", "/"])
 def test_no_body_of_a_stranger_is_kept(functions: Site, function: str, path: str) -> None:
     """Even with ``Content-Length``: the framework would read all of it into memory before it answers."""
-    stream = _Endless(50_000_000)
+    stream = _LongBody(50_000_000)
     about: Any = {"CONTENT_LENGTH": "50000000", "wsgi.input": stream}
     answer = functions.call(function, path, b"", {"Content-Type": "application/json"}, **about)
     assert 400 <= answer.code < 500
@@ -238,7 +238,7 @@ def test_forms_of_too_many_parts(functions: Site) -> None:
 
 
 def test_a_chunked_form_is_a_form(functions: Site) -> None:
-    """What fits is read, with or without ``Content-Length``."""
+    """A body that fits is read, with or without ``Content-Length``."""
     token = form_token("secret", f"user:{OWNER}", functions.world.clock.now())
     headers = {"Content-Type": "application/x-www-form-urlencoded", **_signed_in(functions)}
     for name, about in (("pauseJob", {}), ("resumeJob", {"CONTENT_LENGTH": "", "HTTP_TRANSFER_ENCODING": "chunked"})):
@@ -261,7 +261,7 @@ def test_bodies_that_end_early(functions: Site) -> None:
     assert [(answer.code, len(answer.lines)) for answer in calls] == [(400, 1)] * 4
 
 
-def test_too_many_unknown_tokens_are_told_to_wait() -> None:
+def test_too_many_unknown_tokens_are_answered_429() -> None:
     """429 and code 8 with the pause, on the pages and in the API; neither a refusal of the token nor a defect."""
     world = world_for()
 

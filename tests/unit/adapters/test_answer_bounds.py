@@ -12,7 +12,7 @@ from luci_scheduler.adapters.sources import SystemClock
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.ports import BuildbucketError, GitilesError
-from tests.unit.adapters.answering import answering
+from tests.answering import Answer, answering
 
 KEYS_LIMIT = 1 << 20
 HOST = "h.googlesource.com"
@@ -22,22 +22,26 @@ LONG = b"word " * 100_000
 @pytest.mark.parametrize("size", [2, KEYS_LIMIT])
 def test_keys_are_read_up_to_a_mebibyte(size: int) -> None:
     """Google's documents have some kilobytes."""
-    with answering(200, {}, b"{}".ljust(size)) as (url, _):
-        assert fetch(url) == b"{}".ljust(size)
+    with answering(Answer(200, b"{}".ljust(size))) as server:
+        assert fetch(server.url) == b"{}".ljust(size)
 
 
 def test_a_larger_document_of_keys_is_an_error() -> None:
     """The keys that are known stay, and the call is repeated: `OSError` says that they could not be fetched."""
-    with answering(200, {}, b"{}".ljust(KEYS_LIMIT + 1)) as (url, _), pytest.raises(OSError, match=str(KEYS_LIMIT)):
-        fetch(url)
+    with (
+        answering(Answer(200, b"{}".ljust(KEYS_LIMIT + 1))) as server,
+        pytest.raises(OSError, match=f"more than {KEYS_LIMIT} bytes"),
+    ):
+        fetch(server.url)
 
 
 @pytest.mark.parametrize("status", [400, 404, 500])
 def test_the_text_of_a_gitiles_error_is_cut(status: int) -> None:
-    """The error goes into logs and markers: it holds the beginning of what the server said."""
-    with answering(status, {"Content-Type": "text/plain"}, LONG) as (url, _):
+    """The error goes into logs and markers: it holds the beginning of the server's text."""
+    with answering(Answer(status, LONG, {"Content-Type": "text/plain"})) as server:
+        urls = host_urls({HOST: server.url})
         client = GitilesClient(
-            host_urls({HOST: url}), sessions(authenticated=False), 5 * SECOND, authenticated=False, clock=SystemClock()
+            urls, sessions(authenticated=False), 5 * SECOND, authenticated=False, clock=SystemClock()
         )
         with pytest.raises(GitilesError, match="word word") as raised:
             client.log(parse_repo_url(f"https://{HOST}/r"), "a" * 40, limit=1)
@@ -47,9 +51,9 @@ def test_the_text_of_a_gitiles_error_is_cut(status: int) -> None:
 @pytest.mark.parametrize("protocol", ["v1", "v2"])
 def test_the_text_of_a_buildbucket_error_is_cut(protocol: str) -> None:
     """The error goes into the debug log: a long error must not push the rest of the log out."""
-    with answering(500, {"X-Prpc-Grpc-Code": "13", "Content-Type": "text/plain"}, LONG) as (url, _):
+    with answering(Answer(500, LONG, {"X-Prpc-Grpc-Code": "13", "Content-Type": "text/plain"})) as server:
         client = BuildbucketClient(
-            lambda _: url, sessions(authenticated=False), ManualClock(Instant(SECOND)), 5 * SECOND
+            lambda _: server.url, sessions(authenticated=False), ManualClock(Instant(SECOND)), 5 * SECOND
         )
         with pytest.raises(BuildbucketError, match="word word") as raised:
             client.v2("host", "GetBuild", {}) if protocol == "v2" else client.v1("host", "GET", "builds/1")

@@ -102,7 +102,7 @@ def test_v1_believes_only_its_own_refusals() -> None:
             assert len(server.paths) == 1  # a redirect would carry the token elsewhere
 
 
-def test_the_pause_that_is_asked_for_is_told() -> None:
+def test_an_error_names_the_pause_that_the_server_asks_for() -> None:
     """A date counts from the scheduler's clock, which is 100 s after the epoch here."""
     with answering() as server:
         server.answers = [Answer(429, b"", {"Retry-After": "Thu, 01 Jan 1970 00:02:10 GMT"})]
@@ -123,7 +123,7 @@ def test_an_answer_has_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:
     assert raised.value.transient
 
 
-def test_what_a_server_says_is_one_line_without_secrets() -> None:
+def test_the_text_of_a_server_is_one_line_without_secrets() -> None:
     """Line breaks, control characters and tokens in an error's text."""
     said = b"no\n[12:00:00.000] forged \x1b[31m \xe2\x80\xae Authorization: Bearer abcdefgh"
     with answering() as server:

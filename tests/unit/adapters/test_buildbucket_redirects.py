@@ -11,9 +11,10 @@ from luci_scheduler.adapters.buildbucket import BuildbucketClient
 from luci_scheduler.adapters.http import sessions
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.ports import BuildbucketError
-from tests.unit.adapters.answering import answering
+from tests.answering import Answer, answering
 
 BODY = {"notify": {"userData": "the token"}}
+GOOD = Answer(200, b"{}", {"X-Prpc-Grpc-Code": "0"})
 
 
 def _client(url: str) -> BuildbucketClient:
@@ -39,18 +40,18 @@ def _v2(client: BuildbucketClient) -> Any:
 def test_a_redirect_is_an_error_and_is_not_followed(status: int, call: Any) -> None:
     """The second server, which would answer well, gets no request."""
     with (
-        answering(200, {"X-Prpc-Grpc-Code": "0"}) as (elsewhere, strayed),
-        answering(status, {"Location": f"{elsewhere}/builds"}, b"moved") as (url, received),
+        answering(GOOD) as elsewhere,
+        answering(Answer(status, b"moved", {"Location": f"{elsewhere.url}/builds"})) as server,
         pytest.raises(BuildbucketError),
     ):
-        call(_client(url))
-    assert len(received) == 1
-    assert strayed == []
+        call(_client(server.url))
+    assert len(server.paths) == 1
+    assert elsewhere.paths == []
 
 
 @pytest.mark.parametrize("call", [_v1_put, _v1_get, _v2])
 def test_the_second_server_answers_well(call: Any) -> None:
     """The control of the test above: asked directly, that server's answer is taken."""
-    with answering(200, {"X-Prpc-Grpc-Code": "0"}) as (url, received):
-        assert call(_client(url)) == {}
-    assert len(received) == 1
+    with answering(GOOD) as server:
+        assert call(_client(server.url)) == {}
+    assert len(server.paths) == 1

@@ -6,9 +6,11 @@ from unittest.mock import Mock
 import pytest
 from google.api_core import exceptions
 from google.auth.exceptions import RefreshError
+from structlog.testing import capture_logs
 
 from luci_scheduler.adapters.firestore import LIMIT, FirestoreStore
 from luci_scheduler.core.errors import PermanentError, StoreConflictError, TransientError
+from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
 
 
@@ -70,7 +72,7 @@ def test_repetitions_are_few_and_fit_into_the_limit() -> None:
     assert commit.call_count == 1
 
 
-def test_what_firestore_says_is_one_line_without_secrets() -> None:
+def test_the_text_of_firestore_is_one_line_without_secrets() -> None:
     """A quota is marked as such. A missing token is a failure like any other."""
     client: Any = Mock()
     commit = client.batch().commit
@@ -100,3 +102,18 @@ def test_contention_is_a_lost_race(error: Exception) -> None:
     with pytest.raises(TransientError) as raised:
         FirestoreStore(client).due_jobs(Instant(0), 10, None)
     assert not isinstance(raised.value, StoreConflictError)
+
+
+def test_setting_a_trigger_aside_has_the_limit_of_a_call() -> None:
+    """It is a write like a commit: never repeated by the library, and a lost race leaves it to the next look."""
+    bad: Any = Mock(id="t", to_dict=lambda: {"record": "["}, update_time="v1")
+    bad.reference.path = "jobs/j/triggers/t"
+    bad.reference.update.side_effect = exceptions.FailedPrecondition("changed")
+    client: Any = Mock()
+    pending = client.collection().document().collection().where().order_by().limit()
+    pending.stream.side_effect = [[bad], []]
+    with capture_logs():
+        assert FirestoreStore(client).pending_triggers(JobId("p/j"), 10) == []
+    (update,) = bad.reference.update.call_args_list
+    assert update.kwargs["retry"] is None
+    assert 0 < update.kwargs["timeout"] <= LIMIT

@@ -382,7 +382,7 @@ def test_a_commit_without_a_hash_is_never_left_out(recorded: Recorded) -> None:
     assert (str(error), error.transient) == ("INTERNAL: the answer is no log: it holds a commit without a hash", True)
 
 
-def test_a_quota_tells_its_pause(recorded: Recorded) -> None:
+def test_an_error_for_a_quota_names_its_pause(recorded: Recorded) -> None:
     """Seconds; it is bounded."""
     recorded.status, recorded.headers = 429, {"Retry-After": "7"}
     error = refusal(lambda: client(recorded.url).refs(TINT, "refs/heads"))
@@ -391,7 +391,7 @@ def test_a_quota_tells_its_pause(recorded: Recorded) -> None:
     assert refusal(lambda: client(recorded.url).refs(TINT, "refs/heads")).retry_after == 600 * SECOND
 
 
-def test_what_a_server_says_is_one_line_without_secrets(recorded: Recorded) -> None:
+def test_the_text_of_a_server_is_one_line_without_secrets(recorded: Recorded) -> None:
     """Control characters and tokens in an error's text."""
     recorded.status, recorded.body = 403, b"no \x1b[31m \xe2\x80\xae Bearer abcdefgh"
     error = refusal(lambda: client(recorded.url).refs(TINT, "refs/heads"))

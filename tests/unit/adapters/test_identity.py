@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,6 +15,7 @@ from luci_scheduler.adapters.sources import SystemClock
 from luci_scheduler.core.errors import BadTokenError, TransientError
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.notification_token import make_token, verify_token
+from tests.waiting import until
 
 ISSUED = datetime(2031, 3, 1, 12, tzinfo=UTC)
 ACCOUNT, AUDIENCE = "tasks@p.iam.gserviceaccount.com", "https://on-task.invalid"
@@ -101,26 +101,41 @@ def test_a_notification_token_lives_for_forty_eight_hours() -> None:
             verify_token(["secret"], token, SystemClock().now())
 
 
-def test_requests_that_wait_for_the_keys_share_the_outcome(issuer: TokenIssuer) -> None:
+class _Door:
+    """A lock that counts the threads that have come to it."""
+
+    def __init__(self) -> None:
+        self.came: list[int] = []
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self.came.append(threading.get_ident())
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_requests_that_wait_for_the_keys_share_the_outcome(
+    issuer: TokenIssuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A silent server costs all of them one limit, and not one after the other; the next request tries again."""
-    begun, answers = (
-        threading.Barrier(9),
-        [TimeoutError("silent"), TransientError("no time"), json.dumps(issuer.certificates())],
-    )
+    answers = [TimeoutError("silent"), TransientError("no time"), json.dumps(issuer.certificates())]
     fetches: list[object] = []
+    door = _Door()
 
     def fetch() -> bytes:
         fetches.append(answers.pop(0))
-        time.sleep(1.0)
+        until(lambda: len(door.came) == 9 * len(fetches), "nine requests")
         if isinstance(fetches[-1], Exception):
             raise fetches[-1]
         return str(fetches[-1]).encode()
 
     verifier = OidcVerifier(fetch, AUDIENCE, {ACCOUNT}, SystemClock())
+    monkeypatch.setattr(verifier._tokens, "_lock", door)
     header = f"Bearer {issuer.issue(ACCOUNT, AUDIENCE, SystemClock().now())}"
 
     def ask(_: int) -> str:
-        begun.wait(30)
         try:
             return verifier.verify(header)
         except TransientError as error:

@@ -1,5 +1,6 @@
 """Names that do not resolve in time, addresses that do not answer in time, credentials that do not come in time."""
 
+import select
 import socket
 import threading
 import time
@@ -40,7 +41,8 @@ def full() -> Iterator[int]:
             client.settimeout(0)
             client.connect_ex(listener.getsockname())
             waiting.append(client)
-        time.sleep(0.05)
+        _, connected, _ = select.select([], waiting[:1], [], SLACK)
+        assert connected == waiting[:1]
         yield int(listener.getsockname()[1])
         for client in waiting:
             client.close()
@@ -73,7 +75,8 @@ def test_a_good_address_behind_a_silent_one_is_reached(full: int, monkeypatch: p
         monkeypatch.setattr(
             socket, "create_connection", lambda _, timeout: create(next(places, good.getsockname()), timeout=timeout)
         )
-        connect(["first", "second"], 1, 1.0).close()
+        with connect(["first", "second"], 1, 1.0) as reached:
+            assert reached.getpeername() == good.getsockname()
 
 
 def test_a_session_ends_at_its_deadline_during_resolution_and_connection(

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import NameOID
 from google.auth import crypt, jwt
 from werkzeug.datastructures import Headers
 
+from emulator.cloud_tasks.oidc import self_signed
 from emulator.memory.sources import ManualClock
 from luci_scheduler.adapters.identity import CallerIdentity, OidcVerifier, UnauthenticatedError
 from luci_scheduler.core.instants import SECOND, Instant
@@ -40,18 +38,7 @@ class Signer:
         )
         made: Any = crypt.RSASigner if algorithm == "RS256" else crypt.EsSigner
         self._signer = made.from_string(pem, "k1")
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(dt.datetime(2000, 1, 1, tzinfo=dt.UTC))
-            .not_valid_after(dt.datetime(2100, 1, 1, tzinfo=dt.UTC))
-            .sign(key, hashes.SHA256())
-        )
-        self._keys = json.dumps({"k1": certificate.public_bytes(serialization.Encoding.PEM).decode()}).encode()
+        self._keys = json.dumps({"k1": self_signed(key)}).encode()
 
     def keys(self) -> bytes:
         """Return what the address of the public keys serves."""

@@ -21,16 +21,12 @@ from luci_scheduler.engine.sweep import sweep
 from luci_scheduler.ports import CreateTrigger
 from tests.unit.api.support import OWNER, Client, world_for
 from tests.unit.engine.stub import made, stub_world
-from tests.unit.engine.world import JOB, REPO, World, config
+from tests.unit.engine.world import JOB, REPO, Crash, World, config
 
 MAIN = "refs/heads/main"
 OTHER = JobId("proj/other")
 JOB_REF, OTHER_REF = ({"project": "proj", "job": name} for name in ("job", "other"))
 OPERATOR = "scheduler.Operator"
-
-
-class Crash(BaseException):
-    """The process dies: nothing catches this."""
 
 
 def _hiccup(world: World, job_id: JobId) -> None:
@@ -129,7 +125,7 @@ def _reached(world: World, job_id: JobId) -> list[str]:
 
 @pytest.mark.parametrize("doubled", [False, True])
 @pytest.mark.parametrize("path", PATHS)
-def test_what_was_acknowledged_survives_a_purged_queue(path: str, doubled: bool) -> None:
+def test_acknowledged_work_survives_a_purged_queue(path: str, doubled: bool) -> None:
     """Each trigger reaches its job, and each once, however often its tasks are delivered."""
     world, git, hashes = _world()
     expected = PATHS[path](world, git, hashes)
@@ -165,6 +161,7 @@ def test_a_crash_between_document_and_task_loses_nothing(path: str) -> None:
             expected = PATHS[path](world, git, hashes)
         _sweep_for(world, 15)
         assert world.works() == []
+        assert sum(len(_reached(world, job_id)) for job_id in (JOB, OTHER)) >= recorded
         for job_id in (JOB, OTHER):
             found = _reached(world, job_id)
             assert len(found) == len(set(found))

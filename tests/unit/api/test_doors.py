@@ -140,7 +140,7 @@ def test_each_rule_at_each_door(rule: str, door: str) -> None:
 
 
 def test_an_emitted_trigger_waits_for_its_commit() -> None:
-    """What has landed is triggered at once; the rest waits, and starts when the ref leads to it."""
+    """A landed commit is triggered at once. The others wait, and start when the ref leads to them."""
     git = MemoryGitiles()
     (base,) = git.push(MAIN)
     (review,) = git.push("refs/changes/01/1/1", parents=[base])

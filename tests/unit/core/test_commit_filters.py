@@ -60,7 +60,7 @@ def test_many_groups_cost_next_to_nothing() -> None:
     assert 0 < budget.spent < QUICK_UNITS // 1000
 
 
-def test_what_an_evaluation_costs() -> None:
+def test_cost_of_an_evaluation() -> None:
     """The instructions for each byte, and something for the call; it is paid before it is done, from a cache or not."""
     pattern = compile_regexp("src/.+")
     cost = pattern.size * 6 + EVALUATION_UNITS
@@ -72,7 +72,7 @@ def test_what_an_evaluation_costs() -> None:
         pattern.search("s", budget)
 
 
-def test_what_compiling_costs() -> None:
+def test_cost_of_compiling() -> None:
     """Each instruction of a program counts, cached or not. For refs the single entries count, and their joined pattern."""
     for _ in range(2):
         paths, refs = PatternBudget(10**9), PatternBudget(10**9)

@@ -29,13 +29,13 @@ from luci_scheduler.core.foreign_json import MAX_DEPTH, read_answer, read_object
         (b'{"a": ' + b"9" * 100_000 + b"}", "out of range"),
     ],
 )
-def test_what_cannot_be_read(body: bytes, reason: str) -> None:
+def test_an_unreadable_answer_is_one_error(body: bytes, reason: str) -> None:
     """The text names the fault, and quotes nothing of the answer."""
     with pytest.raises(ValueError, match=reason):
         read_answer(body)
 
 
-def test_what_can() -> None:
+def test_a_readable_answer_is_repaired() -> None:
     """As Go reads it: bytes that are no UTF-8, and half characters, are replaced; whole numbers keep their digits."""
     body = b')]}\'\n{"a\\ud800": ["\\uDC00", {"b": "\xff"}], "id": 8677072329461727393, "ok": "\\ud83d\\ude00"}'
     assert read_answer(body) == {"a\ufffd": ["\ufffd", {"b": "\ufffd"}], "id": 8677072329461727393, "ok": "\U0001f600"}

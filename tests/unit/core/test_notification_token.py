@@ -6,7 +6,7 @@ import hmac
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from luci_scheduler.core.errors import BadTokenError
@@ -18,6 +18,8 @@ repeatable = settings(derandomize=True, deadline=None, database=None, max_exampl
 NOW = Instant(1_613_684_423_471 * 10**6)
 JOB, INVOCATION = JobId("tint/mac-rel"), InvocationId(9020353019805130176)
 TOKEN = make_token("secret", JOB, INVOCATION, NOW)
+CHANGED = {"the token is malformed", "the token's signature is not ours"}
+"""Why a changed token is refused."""
 BLOB = base64.urlsafe_b64decode(TOKEN + "=" * (-len(TOKEN) % 4))
 
 
@@ -47,7 +49,7 @@ def test_any_flipped_bit_is_refused(position: int) -> None:
     """No bit of a token may differ: version, claims and signature are all covered."""
     blob = bytearray(BLOB)
     blob[position // 8] ^= 1 << position % 8
-    refusal(encoded(bytes(blob)))
+    assert refusal(encoded(bytes(blob))) in CHANGED
 
 
 @repeatable
@@ -55,15 +57,15 @@ def test_any_flipped_bit_is_refused(position: int) -> None:
 def test_any_changed_character_is_refused(position: int, character: str) -> None:
     """No character may differ either, not even in bits that base64 does not count."""
     token = TOKEN[:position] + character + TOKEN[position + 1 :]
-    if token != TOKEN:
-        refusal(token)
+    assume(token != TOKEN)
+    assert refusal(token) in CHANGED
 
 
 @repeatable
 @given(st.integers(0, len(BLOB) - 1))
 def test_a_shortened_token_is_refused(length: int) -> None:
     """Nothing may be missing."""
-    refusal(encoded(BLOB[:length]))
+    assert refusal(encoded(BLOB[:length])) in {*CHANGED, "the notification carries no token"}
 
 
 @repeatable

@@ -94,3 +94,9 @@ def test_the_prefix_of_a_hostile_pattern_is_bounded(pattern: str) -> None:
     compile_regexp(pattern)
     prefix, _ = literal_prefix(pattern)
     assert len(prefix) <= 1000
+
+
+@pytest.mark.parametrize("pattern", ["(a)(b)", "((((.*))))" * 199])
+def test_patterns_run_without_capture_groups(pattern: str) -> None:
+    """With groups the engine would do its work once more for each of them."""
+    assert compile_regexp(pattern)._compiled.groups == 0

@@ -47,7 +47,7 @@ def test_a_trigger_with_a_member_of_another_type(name: str, value: Any) -> None:
             read({**trigger_to_json(TRIGGER), name: value})
 
 
-def test_what_an_older_version_stored_is_read() -> None:
+def test_triggers_of_an_older_version_are_read() -> None:
     """A kind or a payload that no task may have today."""
     for document in ({"id": "t", "kind": "newer"}, {"id": "t", "kind": "gitiles"}, {"id": "t", "created": -5}):
         assert trigger_from_json(document).id == "t"

@@ -30,7 +30,7 @@ def test_a_pattern_takes_branches_that_are_there_and_others() -> None:
     assert [found.watches(f"refs/heads/{name}") for name in ("release/2", "next", "release/x")] == [True, True, False]
 
 
-def test_a_repository_whose_branches_nobody_watches_is_left_out() -> None:
+def test_a_repository_without_watched_branches_is_left_out() -> None:
     """Tags only; a pattern of all branches takes some before there are any."""
     assert _watched("refs/tags/v1", "regexp:refs/tags/v.*", existing=("refs/heads/main",)) == []
     assert _watched("regexp:refs/heads/.*")[0].takes_more

@@ -104,7 +104,7 @@ def test_good_names_of_projects_and_hosts(monkeypatch: pytest.MonkeyPatch, tmp_p
         (["--folder", "flat"], "move it to {at}/flat/configs/PROJECT/luci-scheduler.cfg"),
     ],
 )
-def test_a_folder_that_cannot_be_meant_is_told(
+def test_a_mistaken_folder_is_an_error(
     arguments: Sequence[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One line before anything starts, and nothing is written: a mistyped name gets no sample."""

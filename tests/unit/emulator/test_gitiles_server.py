@@ -238,7 +238,7 @@ class TestOddRequests:
         ],
     )
     @pytest.mark.parametrize("form", ["hosted", "open"])
-    def test_what_nothing_can_be_named_is_400(self, tmp_path, path, form):
+    def test_impossible_names_are_400(self, tmp_path, path, form):
         """Control characters, endless names, patterns that are none; never a fault of the server."""
         server = GitilesServer(tmp_path, errors=form)
         server.start()
@@ -260,7 +260,7 @@ class TestOddRequests:
         assert get_page(server.url, f"/tint/+/main/{path}").status_code == 404
 
     @pytest.mark.parametrize("separator", ["\x85", "\u2028", "\u2029"])
-    def test_a_ref_may_hold_what_ends_a_line_elsewhere(self, server, repository, files, separator):
+    def test_a_ref_may_hold_other_line_separators(self, server, repository, files, separator):
         """Git allows it in names of refs."""
         name = f"refs/heads/a{separator}b"
         repository.force_push(name, files)
@@ -268,7 +268,7 @@ class TestOddRequests:
         assert page_commits(fetch_json(server.url, f"/tint/+log/{name}", n=1)) == [files]
         assert get_page(server.url, f"/tint/+log/none{separator}x").status_code == 404
 
-    def test_git_that_is_missing_is_told(self, server, repository, monkeypatch):
+    def test_a_missing_git_is_an_error(self, server, repository, monkeypatch):
         """The page is the service's error; the error in Python says which program to install."""
         monkeypatch.setenv("PATH", "/nowhere")
         assert get_page(server.url, "/tint/+log/main").status_code == 500

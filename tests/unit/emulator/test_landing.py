@@ -46,7 +46,7 @@ def _landed(client: GitilesClient, ref: str, revision: str) -> bool:
     return has_landed(client, CommitEvent(f"https://{HOST}/tint", ref, revision))
 
 
-def test_what_a_ref_leads_to_has_landed(repository: Repository, client: GitilesClient) -> None:
+def test_commits_that_a_ref_leads_to_have_landed(repository: Repository, client: GitilesClient) -> None:
     """The head and its ancestors have landed; a commit of another ref has not, until it is merged or the ref moves to it."""
     base = repository.resolve("main")
     head = repository.commit("more", {"a": "2"}, at=AT + SECOND)
@@ -57,7 +57,7 @@ def test_what_a_ref_leads_to_has_landed(repository: Repository, client: GitilesC
     assert _landed(client, MAIN, review)
 
 
-def test_tags_name_what_is_behind_them(repository: Repository, client: GitilesClient) -> None:
+def test_a_tag_names_its_object_and_its_commit(repository: Repository, client: GitilesClient) -> None:
     """The object of an annotated tag, and the commit, are both on the tag."""
     base = repository.resolve("main")
     tag = repository.tag("v1", base, "a release", at=AT)

@@ -1,5 +1,6 @@
 """Every ask but the very first looks the build up before; an answer is read before it is believed; doubles are reduced to one."""
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -211,6 +212,46 @@ def test_two_jobs_that_drew_one_id_have_two_builds(era: Era, same_builder: bool)
     ids = sorted(build.request_id for build in buildbucket.builds.values())
     number = str(world.invocations(JobId("proj/one"))[0].id)
     assert ids == [number, f"{number}-2"]
+    assert Counter(buildbucket.calls) == {
+        "ScheduleBuild": 3,
+        "SearchBuilds": 1,
+    }  # the second ask of an attempt looks first
+
+
+def _of_another(era: Era, build_id: str) -> dict[str, Any]:
+    """Return a build of another builder, as a search that ignores the question might."""
+    if era is Era.V1:
+        return {"id": build_id, "status": "SCHEDULED", "bucket": "luci.other.ci", "tags": ["builder:x"]}
+    return {
+        "id": build_id,
+        "status": "SCHEDULED",
+        "builder": {"project": "other", "bucket": "ci", "builder": "x"},
+    }
+
+
+@ERAS
+@pytest.mark.parametrize("is_aborted", [False, True])
+def test_a_look_up_that_finds_foreign_builds_leaves_them_alone(era: Era, is_aborted: bool) -> None:
+    """A build of another invocation is neither watched nor canceled, whatever the search was asked for."""
+    world, buildbucket = _world(era)
+    _lose_the_first_answer(buildbucket)
+    lose = buildbucket.after
+
+    def search_too_much(method: str, answer: dict[str, Any]) -> dict[str, Any]:
+        if method == "SearchBuilds":
+            found = answer.get("builds", [])
+            return {"builds": [_of_another(era, "7001"), *found, _of_another(era, "7002")]}
+        return lose(method, answer)
+
+    buildbucket.after = search_too_much
+    world.commit()
+    if is_aborted:
+        abort_invocation(world.runtime, JOB, world.invocations()[0].id, "user:a@example.com", "k")
+    world.tick(5)
+    (invocation,) = world.invocations()
+    assert invocation.status is (Status.ABORTED if is_aborted else Status.RUNNING)
+    assert invocation.task_data == ({} if is_aborted else {"build_id": "9000"})
+    assert buildbucket.canceled == (["9000"] if is_aborted else [])
 
 
 @ERAS

@@ -302,7 +302,7 @@ def test_the_record_is_kept_in_the_document_and_may_be_absent() -> None:
     assert (read.cleanup, read.abort_requested_at) == (None, None)
 
 
-def test_the_page_tells_of_the_build() -> None:
+def test_the_page_shows_that_a_build_may_run() -> None:
     """With the next try and the last one; the twin has the next try."""
     world = _left_running(world_for())
     (invocation,) = world.invocations()
@@ -336,7 +336,7 @@ def _ended(world: World) -> int:
     return sum(world.invocations(JobId(f"proj/{name}"))[0].status is Status.SUCCEEDED for name in NAMES)
 
 
-def test_the_sweep_carries_out_what_the_queue_refuses() -> None:
+def test_the_sweep_carries_out_tasks_that_the_queue_refuses() -> None:
     """The queue is asked once: each refusal may take its deadline."""
     world, asked = _overdue_checks(10), []
 
@@ -351,7 +351,7 @@ def test_the_sweep_carries_out_what_the_queue_refuses() -> None:
 
 
 @pytest.mark.parametrize(("minutes", "ended"), [(50, 0), (65, len(NAMES))])
-def test_the_sweep_carries_out_what_the_queue_has_not_brought_for_an_hour(minutes: int, ended: int) -> None:
+def test_the_sweep_carries_out_tasks_that_the_queue_has_not_delivered_for_an_hour(minutes: int, ended: int) -> None:
     """Until then the queue has its chance; it gets the task in any case."""
     world = _overdue_checks(minutes)
     _sweep(world)

@@ -304,7 +304,7 @@ def test_three_thousand_refs_in_one_message(git: MemoryGitiles) -> None:
     assert sorted(item.title for item in (*invocation.incoming_triggers, *reached)) == sorted(heads.values())
 
 
-def test_what_fails_of_a_message_with_several_refs_is_deferred() -> None:
+def test_failing_events_of_a_message_are_deferred() -> None:
     """The message is acknowledged; it comes again only for an event that cannot even be recorded."""
     world = World(config())
     commit, recorded = world.store.commit, []
@@ -333,7 +333,7 @@ def test_what_fails_of_a_message_with_several_refs_is_deferred() -> None:
     assert [found.value.trigger.title for found in world.store.pending_triggers(JOB, 10)] == ["2" * 40]
 
 
-def test_what_is_hopeless_does_not_keep_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hopeless_event_does_not_keep_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """One event can never be stored: the other one of the message is handled, and the message is acknowledged."""
     world = World()
     outcomes: list[Exception] = [PermanentError("a document would be too large"), TransientError("not now")]

@@ -49,7 +49,7 @@ def test_a_task_is_given_up_after_a_week_at_least() -> None:
     assert not is_abandoned(replace(work, expires=Instant(30 * DAY)), Instant(29 * DAY))
 
 
-def test_what_a_deferred_trigger_costs() -> None:
+def test_cost_of_a_deferred_trigger() -> None:
     """One write to record it; to carry it out one read and one write more than the trigger alone; a repetition one read."""
     world = World()
     defer(world.runtime, _work(world))

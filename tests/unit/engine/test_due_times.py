@@ -14,15 +14,11 @@ from luci_scheduler.engine.outbox import launch_task
 from luci_scheduler.engine.sweep import sweep
 from luci_scheduler.managers.controller import timer_task
 from luci_scheduler.ports import BuildbucketError, Task, UpdateInvocation
-from tests.unit.engine.world import JOB, World
+from tests.unit.engine.world import JOB, Crash, World
 
 WHO = "user:a@example.com"
 DOWN = BuildbucketError("UNAVAILABLE", "down", transient=True)
 GRACE = 2 * MINUTE
-
-
-class Crash(BaseException):
-    """The process dies: no handler catches this."""
 
 
 def _swept(world: World) -> list[str]:
@@ -133,6 +129,31 @@ def test_a_launch_task_under_a_live_claim_comes_back_at_the_end_of_the_claim() -
     assert len(world.buildbucket.builds) == 1
 
 
+def test_a_launch_task_whose_process_died_comes_back_at_the_end_of_its_claim() -> None:
+    """The queue delivers the task again at once: that delivery leaves a task for the end of the claim, and asks for nothing."""
+    world = World()
+    world.buildbucket.faults = [DOWN]
+    world.commit()
+    (task,) = world.queue.tasks
+    world.queue.remove(task)
+    world.clock.move_to(task.eta)
+    answering = world.buildbucket.v2
+
+    def die(*_: Any, **__: Any) -> Any:
+        raise Crash
+
+    world.buildbucket.v2 = die  # type: ignore[method-assign]
+    with pytest.raises(Crash):
+        world.run_task(task)
+    world.run_task(task)
+    (invocation,) = world.invocations()
+    assert [(again.kind, again.eta) for again in world.queue.tasks] == [("launch", invocation.claim_until)]
+    world.buildbucket.v2 = answering  # type: ignore[method-assign]
+    world.tick(75)
+    assert world.invocations()[0].status is Status.RUNNING
+    assert len(world.buildbucket.builds) == 1
+
+
 def test_a_timer_behind_the_end_changes_nothing() -> None:
     """A document that still lists the timer of an ended invocation, as an older version may have left it, stays as it is."""
     world = World()
@@ -156,7 +177,8 @@ def test_a_timer_behind_the_end_changes_nothing() -> None:
 def test_the_size_of_the_log_is_counted_at_every_step() -> None:
     """The limit of the log rests on this number: after each step it is the number of bytes that the store holds."""
     world = World()
-    world.buildbucket.faults = [DOWN] * 3
+    two_bytes = BuildbucketError("UNAVAILABLE", "é", transient=True)
+    world.buildbucket.faults = [two_bytes] * 3
     sizes: list[tuple[int, int]] = []
 
     def measure() -> None:

@@ -24,17 +24,15 @@ from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.ports import BuildbucketError, GitilesError, LogPage, PutJob, Task
 from tests.unit.engine.buildbucket_model import Model
 from tests.unit.engine.stub import made
-from tests.unit.engine.world import HOST, JOB, World, config
+from tests.unit.engine.world import HOST, JOB, Crash, World, config
+
+pytestmark = pytest.mark.usefixtures("no_log")
 
 POLLER, TICKING = JobId("proj/poller"), JobId("proj/ticking")
 BUILD_TAKES = 30 * MINUTE
 TEXT = config() + (
     f'job {{ id: "ticking" schedule: "0 * * * *" buildbucket {{ server: "{HOST}" bucket: "ci" builder: "ticking" }} }}'
 )
-
-
-class Died(BaseException):
-    """The process of a function dies: nothing catches this."""
 
 
 @dataclass
@@ -132,10 +130,10 @@ def _claimed(outside: Outside) -> None:
     """The process died behind its request for a build."""
 
     def die(method: str, answer: dict[str, Any]) -> dict[str, Any]:
-        raise Died
+        raise Crash
 
     outside.model.after = die
-    with pytest.raises(Died):
+    with pytest.raises(Crash):
         outside.world.commit()
     outside.model.after = lambda _, answer: answer
 
@@ -224,8 +222,8 @@ STATES: dict[str, tuple[Callable[[Outside], None], Callable[[Outside], bool]]] =
     "job: tick awaited": (_tick, lambda outside: bool(outside.world.invocations(TICKING))),
 }
 
-QUICK = HOUR + 10 * MINUTE
-"""A build of half an hour, a tick within an hour, and the time of the sweep."""
+SWEEPS = 10 * MINUTE
+"""The end of a claim, the grace of the sweep, and the sweep itself."""
 
 
 def _bound(dependency: str, state: str) -> int:
@@ -242,7 +240,15 @@ def _bound(dependency: str, state: str) -> int:
             return 12 * HOUR
         case "deliveries", _:
             return 4 * HOUR
-    return QUICK
+    return _without_trouble(state) + SWEEPS
+
+
+def _without_trouble(state: str) -> int:
+    """Return how long a state lasts where everything answers: until the next tick, or the end of a build."""
+    if state == "job: tick awaited":
+        return HOUR
+    needs_a_build = not (state.endswith("abort") or state.startswith("poll") or state == "job: triage due")
+    return BUILD_TAKES if needs_a_build else 0
 
 
 @pytest.mark.parametrize("dependency", ["nothing", "notifications", "Buildbucket", "Gitiles", "queue", "deliveries"])

@@ -123,7 +123,7 @@ def test_a_launch_that_learns_nothing_is_tried_again(answer: Answer, server: Ans
 
 
 @pytest.mark.parametrize("answer", FATAL.values(), ids=FATAL)
-def test_what_the_service_itself_refuses_ends_the_invocation(answer: Answer, server: Answering, world: World) -> None:
+def test_a_refusal_of_the_service_itself_ends_the_invocation(answer: Answer, server: Answering, world: World) -> None:
     """A check as well as a launch, as in the original."""
     world.commit("a", "m1")
     server.answers = [answer]
@@ -135,7 +135,7 @@ def test_what_the_service_itself_refuses_ends_the_invocation(answer: Answer, ser
     assert world.invocations()[0].status is Status.FAILED
 
 
-def test_a_quota_tells_its_pause(server: Answering, world: World) -> None:
+def test_an_error_for_a_quota_names_its_pause(server: Answering, world: World) -> None:
     """In the error that the engine sees; an answer of a proxy in front is the same."""
     client = BuildbucketClient(lambda _: server.url, sessions(authenticated=False), world.clock, 30 * SECOND)
     for answer in (own(8, 429, **{"Retry-After": "7"}), Answer(429, PAGE, {**HTML, "Retry-After": "7"})):

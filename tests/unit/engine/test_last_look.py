@@ -23,11 +23,7 @@ from luci_scheduler.ports import (
     UpdateTrigger,
 )
 from tests.unit.engine.stub import trigger_task
-from tests.unit.engine.world import JOB, World, config
-
-
-class Crash(BaseException):
-    """The process dies: nothing catches this."""
+from tests.unit.engine.world import JOB, Crash, World, config
 
 
 def _bring(world: World, *names: str, job_id: JobId = JOB) -> None:

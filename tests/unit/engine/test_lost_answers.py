@@ -8,10 +8,10 @@ from structlog.testing import capture_logs
 
 from luci_scheduler.core.errors import StoreConflictError
 from luci_scheduler.core.invocation import Status
-from luci_scheduler.engine.abort import abort_invocation
 from luci_scheduler.engine.sweep import sweep
 from luci_scheduler.ports import BuildbucketError, UpdateInvocation
-from tests.unit.engine.world import JOB, World, config
+from tests.unit.engine.ends import DOWN, abort, abort_later, check, notify
+from tests.unit.engine.world import World, config
 
 Is = Callable[[UpdateInvocation], bool]
 
@@ -56,7 +56,7 @@ def test_a_launch_recognizes_its_own_claim() -> None:
 def test_a_retry_recognizes_its_own_claim() -> None:
     """The launch task looks the build up and requests it at once, under its second attempt."""
     world = World()
-    world.buildbucket.faults = [BuildbucketError("UNAVAILABLE", "", transient=True)]
+    world.buildbucket.faults = [DOWN]
     world.commit()
     reported = _report_conflict_once(world, _is_claim)
     world.tick(10)
@@ -76,28 +76,7 @@ def test_a_launch_recognizes_its_own_outcome() -> None:
     assert world.invocations()[0].status is Status.RUNNING
 
 
-def _notify(world: World) -> None:
-    world.finish()
-    world.notify("done")
-
-
-def _check(world: World) -> None:
-    world.finish()
-    world.tick(60)
-
-
-def _abort(world: World) -> None:
-    abort_invocation(world.runtime, JOB, world.invocations()[0].id, "user:a@example.com", "k")
-
-
-def _abort_later(world: World) -> None:
-    world.buildbucket.faults = [BuildbucketError("UNAVAILABLE", "", transient=True)]
-    _abort(world)
-    assert not world.invocations()[0].status.is_final
-    world.tick(1)
-
-
-ENDS = {"notification": _notify, "timer": _check, "abort": _abort, "abort task": _abort_later}
+ENDS = {"notification": notify, "timer": check, "abort": abort, "abort task": abort_later}
 
 
 @pytest.mark.parametrize("name", ENDS)

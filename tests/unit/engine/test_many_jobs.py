@@ -11,14 +11,10 @@ import pytest
 from luci_scheduler.core.errors import SchedulerError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.invocation import Status
-from tests.unit.engine.world import World, config
+from tests.unit.engine.world import Crash, World, config
 
 JOBS = 300
 NAMES = tuple(f"job{number:03}" for number in range(JOBS))
-
-
-class Crash(BaseException):
-    """The process dies: nothing catches this."""
 
 
 def builders(world: World) -> Counter[str]:

@@ -23,12 +23,11 @@ from luci_scheduler.engine.abort import abort_invocation
 from luci_scheduler.engine.deferral import defer, trigger_work
 from luci_scheduler.engine.jobs import pause_job, resume_job
 from luci_scheduler.engine.outbox import deferred_task
-from luci_scheduler.ports import BuildbucketError, PutJob, Task, UpdateInvocation
+from luci_scheduler.ports import PutJob, Task, UpdateInvocation
+from tests.unit.engine.ends import DOWN, WHO, abort, check, notify
 from tests.unit.engine.stub import NOOP, made, stub_world
 from tests.unit.engine.world import HOST, JOB, World, config
 
-WHO = "user:a@example.com"
-DOWN = BuildbucketError("UNAVAILABLE", "down", transient=True)
 INTERVAL = f'job {{ id: "job" schedule: "with 10m interval" {NOOP} }}'
 BUILD = f'buildbucket {{ server: "{HOST}" bucket: "ci" builder: "b" }}'
 TARGET = f'job {{ id: "target" {BUILD} }}'
@@ -161,20 +160,6 @@ def _end_with_a_successor(end: Callable[[World], None]) -> Observer:
     return observer
 
 
-def _finish_and_notify(world: World) -> None:
-    world.finish()
-    world.notify("done")
-
-
-def _finish_and_check(world: World) -> None:
-    world.finish()
-    world.tick(60)
-
-
-def _abort(world: World) -> None:
-    abort_invocation(world.runtime, JOB, world.invocations()[0].id, WHO, "k")
-
-
 def _cron_tick() -> Observer:
     world, _ = stub_world(f'job {{ id: "job" schedule: "0 * * * *" {BUILD} }}')
     observer = Observer(world)
@@ -284,9 +269,9 @@ PATHS: dict[str, tuple[Callable[[], Observer], set[str]]] = {
     "a status check": (_status_check, {"timer"}),
     "an abort during a launch": (_abort_during_a_launch, {"abort"}),
     "an abort during an outage": (_abort_during_an_outage, {"abort"}),
-    "a notification of the end": (lambda: _end_with_a_successor(_finish_and_notify), {"timer"}),
-    "a status check that finds the end": (lambda: _end_with_a_successor(_finish_and_check), {"timer"}),
-    "an abort of a running invocation": (lambda: _end_with_a_successor(_abort), {"timer"}),
+    "a notification of the end": (lambda: _end_with_a_successor(notify), {"timer"}),
+    "a status check that finds the end": (lambda: _end_with_a_successor(check), {"timer"}),
+    "an abort of a running invocation": (lambda: _end_with_a_successor(abort), {"timer"}),
     "a cron tick": (_cron_tick, {"cron", "timer"}),
     "a tick that finds nothing to do": (_end_of_an_interval, {"cron"}),
     "the end of an invocation of a job with an interval": (_end_of_an_interval_job, {"cron"}),

@@ -11,44 +11,15 @@ from luci_scheduler.core.invocation import Status
 from luci_scheduler.engine.abort import abort_invocation
 from luci_scheduler.engine.outbox import abort_task, launch_task
 from luci_scheduler.engine.sweep import sweep
-from luci_scheduler.ports import BuildbucketError, UpdateInvocation
-from tests.unit.engine.world import JOB, World
-
-WHO = "user:a@example.com"
-
-
-class Crash(BaseException):
-    """The process dies: no handler catches this."""
-
-
-def _notify(world: World) -> None:
-    world.finish()
-    world.notify("done")
-
-
-def _check(world: World) -> None:
-    world.finish()
-    for task in world.queue.take_due(world.clock.now()):
-        world.run_task(task)
-
-
-def _abort(world: World) -> None:
-    abort_invocation(world.runtime, JOB, world.invocations()[0].id, WHO, "k")
-
-
-def _abort_later(world: World) -> None:
-    world.buildbucket.faults = [BuildbucketError("UNAVAILABLE", "", transient=True)]
-    _abort(world)
-    (task,) = (task for task in world.queue.tasks if task.kind == "abort")
-    world.queue.remove(task)
-    world.run_task(task)
-
+from luci_scheduler.ports import UpdateInvocation
+from tests.unit.engine.ends import WHO, abort, abort_later, check, notify
+from tests.unit.engine.world import JOB, Crash, World
 
 ENDS: dict[str, tuple[Callable[[World], None], Status]] = {
-    "notification": (_notify, Status.SUCCEEDED),
-    "timer": (_check, Status.SUCCEEDED),
-    "abort": (_abort, Status.ABORTED),
-    "abort task": (_abort_later, Status.ABORTED),
+    "notification": (notify, Status.SUCCEEDED),
+    "timer": (check, Status.SUCCEEDED),
+    "abort": (abort, Status.ABORTED),
+    "abort task": (abort_later, Status.ABORTED),
 }
 
 
@@ -58,7 +29,6 @@ def test_a_handler_that_loses_the_race_for_the_end_decides_again(name: str) -> N
     end, status = ENDS[name]
     world = World()
     world.commit()
-    world.clock.advance(60 * SECOND)
     slipped: list[str] = []
 
     def slip_in(writes: list[Any]) -> None:

@@ -15,6 +15,7 @@ from tests.unit.engine.world import World, config
 NAMES = tuple(f"job{number:03}" for number in range(300))
 
 
+@pytest.mark.usefixtures("no_log")
 @pytest.mark.parametrize("retry_after", [0, 30 * SECOND])
 def test_three_hundred_launches_against_a_quota_of_ten_a_second(retry_after: int) -> None:
     """One commit starts 300 jobs at once; all calls count, searches see builds three seconds late, request IDs live a minute."""
@@ -29,7 +30,7 @@ def test_three_hundred_launches_against_a_quota_of_ten_a_second(retry_after: int
     found = [invocation for name in NAMES for invocation in world.invocations(JobId(f"proj/{name}"))]
     seconds, attempts = (world.clock.now() - started) // SECOND, max(invocation.attempts for invocation in found)
     print(  # noqa: T201 - the measure
-        f"Retry-After {retry_after // SECOND} s: {len(model.builds)} builds in {seconds} s, "
+        f"\nRetry-After {retry_after // SECOND} s: {len(model.builds)} builds in {seconds} s, "
         f"{len(model.calls)} calls, {model.throttled} of them throttled, at most {attempts} attempts"
     )
     assert {invocation.status for invocation in found} == {Status.RUNNING}

@@ -10,11 +10,7 @@ from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.engine.sweep import sweep
 from luci_scheduler.ports import PutJob
-from tests.unit.engine.world import World
-
-
-class Crash(BaseException):
-    """The process dies: nothing catches this."""
+from tests.unit.engine.world import Crash, World
 
 
 def _crash_points(world: World) -> Any:

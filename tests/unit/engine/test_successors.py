@@ -1,17 +1,16 @@
 """Successors: the delivery that ends an invocation launches what its slot was awaited for, without a task or a sweep."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
 from luci_scheduler.core.invocation import Status
-from luci_scheduler.engine.abort import abort_invocation
 from luci_scheduler.ports import BuildbucketError
-from tests.unit.engine.world import JOB, World
+from tests.unit.engine.ends import abort, abort_later, check, notify
+from tests.unit.engine.world import World
 
-WHO = "user:a@example.com"
-DOWN = BuildbucketError("UNAVAILABLE", "down", transient=True)
 REFUSED = BuildbucketError("PERMISSION_DENIED", "no", transient=False)
 
 
@@ -23,34 +22,9 @@ def _running() -> World:
     return world
 
 
-def _notification() -> World:
+def _ended(end: Callable[[World], None]) -> World:
     world = _running()
-    world.finish()
-    world.notify("done")
-    return world
-
-
-def _status_check() -> World:
-    world = _running()
-    world.finish()
-    world.tick(60)
-    return world
-
-
-def _abort() -> World:
-    world = _running()
-    abort_invocation(world.runtime, JOB, world.invocations()[0].id, WHO, "k")
-    return world
-
-
-def _abort_task() -> World:
-    """The abort is postponed because Buildbucket is down; the task that the abort left behind ends the invocation."""
-    world = _running()
-    world.buildbucket.faults = [DOWN]
-    abort_invocation(world.runtime, JOB, world.invocations()[0].id, WHO, "k")
-    (task,) = (task for task in world.queue.tasks if task.kind == "abort")
-    world.queue.remove(task)
-    world.run_task(task)
+    end(world)
     return world
 
 
@@ -78,14 +52,14 @@ def _refused_launch() -> World:
 
 
 def _abort_during_a_launch() -> World:
-    return _during_a_launch(lambda world: abort_invocation(world.runtime, JOB, world.invocations()[0].id, WHO, "k"))
+    return _during_a_launch(abort)
 
 
 ENDS: dict[str, tuple[Callable[[], World], Status]] = {
-    "a notification": (_notification, Status.SUCCEEDED),
-    "a status check": (_status_check, Status.SUCCEEDED),
-    "an abort": (_abort, Status.ABORTED),
-    "the task of an abort": (_abort_task, Status.ABORTED),
+    "a notification": (partial(_ended, notify), Status.SUCCEEDED),
+    "a status check": (partial(_ended, check), Status.SUCCEEDED),
+    "an abort": (partial(_ended, abort), Status.ABORTED),
+    "the task of an abort": (partial(_ended, abort_later), Status.ABORTED),
     "a launch that is refused": (_refused_launch, Status.FAILED),
     "an abort during a launch": (_abort_during_a_launch, Status.ABORTED),
 }

@@ -46,7 +46,7 @@ def test_the_commit_itself_is_not_delivered_for_ever() -> None:
 
 
 def test_its_pages_are_shown() -> None:
-    """The job's page lists what can be read."""
+    """The job's page lists the readable triggers."""
     world = _with_unreadable_trigger()
     client = Client(world)
     for path in (f"/jobs/{JOB}", "/jobs/proj", "/"):

@@ -184,6 +184,23 @@ class FakeFetch:
         return self.outcome
 
 
+class Crash(BaseException):
+    """The process dies: no handler catches this."""
+
+
+def world_settings(**settings: Any) -> Settings:
+    """Return the settings of a world, with one Buildbucket server whose builds are checked each minute."""
+    return Settings(
+        project="cloud-project",
+        task_url="https://on-task.invalid",
+        task_account="tasks@cloud-project.iam.gserviceaccount.com",
+        token_secrets=("secret",),
+        buildbucket_servers=(BuildbucketServer(HOST, "cr-buildbucket@appspot.gserviceaccount.com", Era.V2),),
+        check_interval_seconds=60,
+        **settings,
+    )
+
+
 class World:
     """The scheduler with everything around it."""
 
@@ -193,17 +210,8 @@ class World:
         self.queue = MemoryQueue()
         self.buildbucket = FakeBuildbucket()
         self.fetch = FakeFetch(self.clock)
-        values = Settings(
-            project="cloud-project",
-            task_url="https://on-task.invalid",
-            task_account="tasks@cloud-project.iam.gserviceaccount.com",
-            token_secrets=("secret",),
-            buildbucket_servers=(BuildbucketServer(HOST, "cr-buildbucket@appspot.gserviceaccount.com", Era.V2),),
-            check_interval_seconds=60,
-            **settings,
-        )
         self.app = bootstrap.make_app(
-            values,
+            world_settings(**settings),
             store=self.store,
             queue=self.queue,
             clock=self.clock,

@@ -52,7 +52,7 @@ def test_no_page_is_shown_in_a_frame(answer: TestResponse) -> None:
     assert _directives(answer)["frame-ancestors"] == "'none'"
 
 
-def test_nothing_is_loaded_but_what_is_listed(answer: TestResponse) -> None:
+def test_only_listed_sources_are_loaded(answer: TestResponse) -> None:
     """No source is a wildcard, and nothing that stands in the page itself is executed."""
     directives = _directives(answer)
     assert directives["default-src"] == "'none'"
@@ -69,7 +69,7 @@ def test_no_type_is_guessed_and_no_address_leaks(answer: TestResponse) -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in ANSWERS if kind != "the style sheet"])
 def test_no_answer_about_the_state_is_kept(kind: str) -> None:
-    """No cache holds what one person may see for another person, and no page shows an old state."""
+    """No cache holds one person's page for another person, and no page shows an old state."""
     ask, _ = ANSWERS[kind]
     assert ask().headers["Cache-Control"] == "no-store"
 
