@@ -21,18 +21,18 @@ import requests
 from emulator.buildbucket.plans import Plan
 from emulator.buildbucket.server import BuildbucketServer
 from emulator.clock import Clock, FastClock, RealClock
+from emulator.cloud_scheduler import Housekeeping
 from emulator.cloud_tasks.model import RateLimits, RetryConfig
 from emulator.cloud_tasks.server import CloudTasksServer
-from emulator.errands import run_task
 from emulator.errors import LocalCloudError, one_line
 from emulator.gitiles.projects import find_repository
 from emulator.gitiles.repository import Repository
 from emulator.gitiles.server import GitilesServer
-from emulator.housekeeping import Housekeeping
-from emulator.in_process import InProcessFunction, MemoryHost
+from emulator.interceptors import NoWires, Wires
+from emulator.memory_host import InProcessFunction, MemoryHost
 from emulator.memory_pubsub import MemoryPubSub
 from emulator.official import OfficialEmulator, clear_documents, start_firestore, start_pubsub
-from emulator.ports import HOST, require_free
+from emulator.run_task import run_task
 from emulator.settings import (
     BUILDBUCKET_HOST,
     LOCATION,
@@ -43,15 +43,15 @@ from emulator.settings import (
     gitiles_hosts,
 )
 from emulator.supervisor import FUNCTIONS, FunctionProcess
+from emulator.tcp_ports import HOST, require_free
 from emulator.topics import COMMIT_TOPIC, EmulatorPubSub, subscriptions
-from emulator.wires import NoWires, Wires
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client
 from luci_scheduler.config.config_rules import ConfigRules
 from luci_scheduler.config.folder import read_folder
 from luci_scheduler.config.reader import ConfigError, ProjectConfig, read_config
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.repo_url import parse_repo_url
-from luci_scheduler.ports import Task
+from luci_scheduler.ports import QueueTask
 
 __all__ = ["BUILDBUCKET_HOST", "LocalCloud", "LocalCloudError", "LocalPorts"]
 
@@ -320,7 +320,7 @@ class LocalCloud:
 
     def task(self, kind: str, payload: Mapping[str, Any] | None = None) -> None:
         """Put a task for ``on_task`` on the queue, due now; ``sync`` and ``sweep`` are Cloud Scheduler's in the cloud."""
-        self.queue.enqueue(Task(kind, payload or {}, Instant(self._time.now())))
+        self.queue.enqueue(QueueTask(kind, payload or {}, Instant(self._time.now())))
 
     def sync(self) -> None:
         """Have the configs put in force, and wait until they are; one with problems leaves the last good one in force.

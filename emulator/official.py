@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
-from emulator.children import Child, Output
 from emulator.downloads import fetch_firestore_jar, fetch_pubsub_jar
 from emulator.errors import LocalCloudError, one_line
 from emulator.java import find_java
-from emulator.ports import HOST, free_port, require_free
+from emulator.processes import Child, Output
 from emulator.sdk import find_firestore_jar, find_pubsub_jar
+from emulator.tcp_ports import HOST, free_port, require_free
 
 __all__ = ["OfficialEmulator", "clear_documents", "start_firestore", "start_pubsub"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from emulator.errors import LocalCloudError
 from luci_scheduler.config.reader import ProjectConfig
-from luci_scheduler.config.settings import SettingsError, read_settings
 from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
+from luci_scheduler.settings import SettingsError, read_settings
 
 __all__ = [
     "BUILDBUCKET_HOST",

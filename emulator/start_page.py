@@ -29,7 +29,7 @@ from emulator.errors import LocalCloudError
 from emulator.gitiles.projects import find_repository
 from emulator.gitiles.repository import Repository
 from emulator.local_cloud import BUILDBUCKET_HOST, LocalCloud
-from emulator.ports import HOST
+from emulator.tcp_ports import HOST
 from luci_scheduler.config.config_rules import ConfigRules
 from luci_scheduler.config.folder import FILE, read_folder
 from luci_scheduler.config.reader import ConfigError, ProjectConfig, read_config

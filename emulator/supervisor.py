@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import luci_scheduler
-from emulator.children import Child, Output, environment_without
 from emulator.errors import LocalCloudError, one_line
-from emulator.ports import HOST, is_free, is_open, require_free
+from emulator.processes import Child, Output, environment_without
+from emulator.tcp_ports import HOST, is_free, is_open, require_free
 
 __all__ = ["FUNCTIONS", "SOURCE", "FunctionProcess"]
 

@@ -23,21 +23,21 @@ from google.cloud.firestore_v1 import types
 from google.oauth2 import service_account
 from requests import RequestException
 
-from emulator.memory.sources import ManualClock
+from emulator.memory.system import ManualClock
 from luci_scheduler.adapters import access_tokens, cloud_tasks, config_sources, http
 from luci_scheduler.adapters import firestore as firestore_adapter
 from luci_scheduler.adapters.access_tokens import AccessTokens
 from luci_scheduler.adapters.buildbucket import BuildbucketClient
 from luci_scheduler.adapters.fetch import FetchClient
 from luci_scheduler.adapters.gitiles import GitilesClient
-from luci_scheduler.adapters.sources import SystemClock
-from luci_scheduler.config.settings import Settings
+from luci_scheduler.adapters.system import SystemClock
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.managers import url_fetch
-from luci_scheduler.ports import BuildbucketError, FetchError, GitilesError, Task
+from luci_scheduler.ports import BuildbucketError, FetchError, GitilesError, QueueTask
+from luci_scheduler.settings import Settings
 
 __all__ = ["OUTSIDE_CALLS", "SERVERS", "Measured", "OutsideCall", "measure", "table"]
 
@@ -190,7 +190,7 @@ def _tasks(address: str, limit: float) -> Callable[[], Any]:
         "https://x.invalid",
         limit,
     )
-    return lambda: queue.enqueue(Task("launch", {}, Instant(SECOND)))
+    return lambda: queue.enqueue(QueueTask("launch", {}, Instant(SECOND)))
 
 
 def _buildbucket(call: Callable[[BuildbucketClient], Any]) -> Callable[[str, float], Callable[[], Any]]:

@@ -65,7 +65,7 @@ class BuildbucketApp:
         app_id: str,
         service_account: str,
         control: Callable[[Request, str], Response],
-        chance: random.Random,
+        entropy: random.Random,
     ) -> None:
         self._service = service
         self._v1 = BuildsV1(service)
@@ -78,7 +78,7 @@ class BuildbucketApp:
             "service_account_name": service_account,
         }
         self._control = control
-        self._chance = chance
+        self._entropy = entropy
         self.faults = Faults()
         self.canned = CannedAnswers()
         self.log = RequestLog()
@@ -167,11 +167,11 @@ class BuildbucketApp:
             raise prpc.RpcError(prpc.UNAUTHENTICATED, "bad credentials")
         canned = self._canned_after(call.method, lambda: self._v2.check(call.method, call.message))
         if canned is None:
-            return prpc.success(call, self._v2.call(call.method, call.message, caller), self._chance)
+            return prpc.success(call, self._v2.call(call.method, call.message, caller), self._entropy)
         if canned.code is not None:
             raise prpc.RpcError(canned.code, str(canned.body))
         if isinstance(canned.body, Mapping):
-            return _with_headers(prpc.success(call, canned.body, self._chance), canned.headers)
+            return _with_headers(prpc.success(call, canned.body, self._entropy), canned.headers)
         return Response(canned.body, canned.status, dict(canned.headers))
 
     def _rest(self, request: Request, method: str, arguments: Mapping[str, Any], caller: str) -> Response:

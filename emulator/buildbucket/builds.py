@@ -95,9 +95,9 @@ class Build:
 class BuildStore:
     """All builds, kept in memory; every method is atomic. Changes return the new build, or None if they came too late."""
 
-    def __init__(self, clock: Clock, chance: random.Random, take_number: Callable[[BuilderId], int | None]) -> None:
+    def __init__(self, clock: Clock, entropy: random.Random, take_number: Callable[[BuilderId], int | None]) -> None:
         self._clock = clock
-        self._chance = chance
+        self._entropy = entropy
         self._take_number = take_number
         self._builds: dict[int, Build] = {}
         self._by_number: dict[tuple[BuilderId, int], int] = {}
@@ -124,7 +124,7 @@ class BuildStore:
                 return existing, False
             identifier = self.reserve_id(spec.era) if build_id is None else build_id
             number = self._take_number(spec.builder)
-            build = Build(identifier, spec, number, now, now, now, f"{self._chance.getrandbits(60):015x}0")
+            build = Build(identifier, spec, number, now, now, now, f"{self._entropy.getrandbits(60):015x}0")
             self._builds[identifier] = build
             if number is not None:
                 self._by_number[(spec.builder, number)] = identifier
@@ -134,7 +134,7 @@ class BuildStore:
     def reserve_id(self, era: Era) -> int:
         """Return a build id of this moment that no build has."""
         with self._lock:
-            while (identifier := build_id_at(self._clock.now(), self._chance, era)) in self._builds:
+            while (identifier := build_id_at(self._clock.now(), self._entropy, era)) in self._builds:
                 continue
             return identifier
 

@@ -47,13 +47,13 @@ class BuilderId:
         return {"project": self.project, "bucket": self.bucket, "builder": self.builder}
 
 
-def build_id_at(instant: int, chance: random.Random, era: Era) -> int:
+def build_id_at(instant: int, entropy: random.Random, era: Era) -> int:
     """Return a new build id: 43 bits of inverted milliseconds since 2010, 16 random bits, 4 bits of version.
 
     Ids fall as time goes on, so the newest build has the smallest one.
     """
     milliseconds = instant // MILLISECOND - EPOCH_2010_MS
-    return ((~milliseconds & _TIME_MASK) << 20) | (chance.getrandbits(16) << 4) | _VERSION_BITS[era]
+    return ((~milliseconds & _TIME_MASK) << 20) | (entropy.getrandbits(16) << 4) | _VERSION_BITS[era]
 
 
 def created_at(build_id: int) -> int:

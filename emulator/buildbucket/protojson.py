@@ -17,7 +17,7 @@ from typing import Any
 from emulator.buildbucket.instants import parse_duration, parse_timestamp
 from emulator.buildbucket.schema import MESSAGES, STATUS_NUMBERS, FieldType
 
-__all__ = ["DecodeError", "camel_case", "decode_message", "normalise_struct"]
+__all__ = ["DecodeError", "camel_case", "decode_message", "normalize_struct"]
 
 _INT_RANGES = {"int64": (-(2**63), 2**63 - 1), "int32": (-(2**31), 2**31 - 1)}
 _FLOAT_INTEGER_LIMIT = 1e21
@@ -58,7 +58,7 @@ def decode_message(message: str, value: object) -> dict[str, Any]:
     return decoded
 
 
-def normalise_struct(value: Any) -> Any:
+def normalize_struct(value: Any) -> Any:
     """Return JSON as it comes back from a ``Struct``: every number went through a double.
 
     Whole numbers are written without a fraction, as Go does.
@@ -69,8 +69,8 @@ def normalise_struct(value: Any) -> Any:
         number = float(value)
         return int(number) if number.is_integer() and abs(number) < _FLOAT_INTEGER_LIMIT else number
     if isinstance(value, Mapping):
-        return {key: normalise_struct(item) for key, item in value.items()}
-    return [normalise_struct(item) for item in value]
+        return {key: normalize_struct(item) for key, item in value.items()}
+    return [normalize_struct(item) for item in value]
 
 
 def _is_default(value: object) -> bool:
@@ -97,7 +97,7 @@ def _decode_scalar(kind: str, value: object, name: str) -> Any:
     if kind == "struct":
         if not isinstance(value, Mapping):
             raise DecodeError(f"unexpected token {_short(value)} for google.protobuf.Struct field {name}")
-        return normalise_struct(value)
+        return normalize_struct(value)
     if kind in _INT_RANGES:
         return _decode_integer(kind, value, name)
     if kind == "bool":

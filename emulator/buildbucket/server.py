@@ -40,7 +40,7 @@ class BuildbucketServer:
         life_cycle: ``plans`` or ``manual``.
         request_id_memory: for how long v2 remembers request ids, in nanoseconds; the promised minute by default, None is for ever.
         strict_builders: only builders added by `add_builder` exist.
-        chance: where ids and spacing come from.
+        entropy: where ids and spacing come from.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class BuildbucketServer:
         life_cycle: Literal["plans", "manual"] = "plans",
         request_id_memory: int | None = MINUTE,
         strict_builders: bool = False,
-        chance: random.Random | None = None,
+        entropy: random.Random | None = None,
     ) -> None:
         self.clock = clock
         self.hostname = hostname or f"{app_id}.appspot.com"
-        chance = chance or random.Random()  # noqa: S311 - ids need spread, not secrecy
+        entropy = entropy or random.Random()  # noqa: S311 - ids need spread, not secrecy
         plan = Manual() if life_cycle == "manual" else default_plan or Script()
-        self._service = Service(clock, chance, publisher, self.hostname, plan, request_id_memory)
+        self._service = Service(clock, entropy, publisher, self.hostname, plan, request_id_memory)
         self._service.registry.strict = strict_builders
         # Spacing has a source of its own, so that ids do not depend on how many replies were written.
         spacing = random.Random(0)  # noqa: S311 - see above

@@ -43,7 +43,7 @@ class Service:
     """
 
     clock: Clock
-    chance: random.Random
+    entropy: random.Random
     publisher: Publisher
     hostname: str
     default_plan: Plan
@@ -52,7 +52,7 @@ class Service:
 
     def __post_init__(self) -> None:
         self.timeline = Timeline(self.clock)
-        self.store = BuildStore(self.clock, self.chance, self.registry.take_number)
+        self.store = BuildStore(self.clock, self.entropy, self.registry.take_number)
         self.notifier = Notifier(self.clock, self.timeline, self.store, self.publisher, lambda: self.hostname)
         self.plans = Plans(self.default_plan)
         self.life_cycle = LifeCycle(self.clock, self.timeline, self.store, self.notifier, self.plans)

@@ -10,7 +10,7 @@ from typing import Any
 
 import requests
 
-__all__ = ["GUARD", "MemoryPublisher", "Published", "ScriptedChance", "call_prpc", "prpc_json"]
+__all__ = ["GUARD", "MemoryPublisher", "Published", "ScriptedEntropy", "call_prpc", "prpc_json"]
 
 GUARD = ")]}'\n"
 _SERVICE = "/prpc/buildbucket.v2.Builds/"
@@ -52,7 +52,7 @@ class MemoryPublisher:
         return topic not in self.missing
 
 
-class ScriptedChance(random.Random):
+class ScriptedEntropy(random.Random):
     """Chance that gives ``bits`` first, one for each call of ``getrandbits``, and goes on with a fixed seed."""
 
     def __init__(self, *bits: int) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.repo_url import RepoUrl
-from luci_scheduler.ports import Commit, GitilesError, LogPage
+from luci_scheduler.ports import GitCommit, GitilesError, LogPage
 
 __all__ = ["AnyCommit", "MemoryGitiles"]
 
@@ -35,12 +35,12 @@ class AnyCommit:
         diffs: bool = False,  # noqa: ARG002
     ) -> LogPage:
         """Return the one commit; nothing behind a ref, on whichever it is."""
-        return LogPage(() if exclude.startswith("refs/") else (Commit(revision, Instant(_FIRST)),))
+        return LogPage(() if exclude.startswith("refs/") else (GitCommit(revision, Instant(_FIRST)),))
 
 
 @dataclass(frozen=True, slots=True)
 class _Node:
-    commit: Commit
+    commit: GitCommit
     parents: tuple[str, ...]
     number: int
 
@@ -82,7 +82,7 @@ class MemoryGitiles:
                 identifier = hashlib.sha1(f"commit {number}".encode(), usedforsecurity=False).hexdigest()
                 committed = Instant(_FIRST + number * SECOND if at is None else at)
                 above = tuple(tip if parents is None else parents)
-                self._nodes[identifier] = _Node(Commit(identifier, committed, tuple(diff)), above, number)
+                self._nodes[identifier] = _Node(GitCommit(identifier, committed, tuple(diff)), above, number)
                 self.heads[ref] = identifier
                 parents = None
                 hashes.append(identifier)
@@ -127,7 +127,7 @@ class MemoryGitiles:
                 (self._nodes[name] for name in self._ancestors(revision) - hidden), key=lambda node: -node.number
             )
             place = next((i for i, node in enumerate(nodes) if node.commit.id == start), len(nodes)) if start else 0
-            page = [node.commit if diffs else Commit(node.commit.id, node.commit.committed) for node in nodes]
+            page = [node.commit if diffs else GitCommit(node.commit.id, node.commit.committed) for node in nodes]
             following = page[place + limit].id if place + limit < len(page) else ""
             return LogPage(tuple(page[place : place + limit]), following)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from luci_scheduler.core.instants import Instant
-from luci_scheduler.ports import Task
+from luci_scheduler.ports import QueueTask
 
 __all__ = ["MemoryQueue"]
 
@@ -14,11 +14,11 @@ class MemoryQueue:
     """``ports.Queue`` that keeps the tasks until somebody takes them."""
 
     def __init__(self) -> None:
-        self._tasks: list[Task] = []
+        self._tasks: list[QueueTask] = []
         self._names: set[str] = set()
         self._lock = threading.Lock()
 
-    def enqueue(self, task: Task) -> None:
+    def enqueue(self, task: QueueTask) -> None:
         """Put a task on the queue, unless one had its name before."""
         with self._lock:
             if task.name in self._names:
@@ -27,12 +27,12 @@ class MemoryQueue:
             self._tasks.append(task)
 
     @property
-    def tasks(self) -> list[Task]:
+    def tasks(self) -> list[QueueTask]:
         """The tasks on the queue, in the order they were put there."""
         with self._lock:
             return list(self._tasks)
 
-    def take_due(self, now: Instant) -> list[Task]:
+    def take_due(self, now: Instant) -> list[QueueTask]:
         """Take all tasks whose time has come off the queue, the earliest first."""
         with self._lock:
             due = sorted((task for task in self._tasks if task.eta <= now), key=lambda task: task.eta)
@@ -49,7 +49,7 @@ class MemoryQueue:
         with self._lock:
             self._tasks.clear()
 
-    def remove(self, task: Task) -> None:
+    def remove(self, task: QueueTask) -> None:
         """Take one task off the queue; ValueError if it is not there."""
         with self._lock:
             self._tasks.remove(task)

@@ -11,27 +11,26 @@ from typing import Any, TypeVar
 from luci_scheduler.adapters import documents
 from luci_scheduler.core import debug_log
 from luci_scheduler.core.deferred import Deferred
+from luci_scheduler.core.due_cursor import DueCursor
 from luci_scheduler.core.errors import PermanentError, StoreConflictError
 from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
+from luci_scheduler.core.poller_record import PollerRecord
+from luci_scheduler.core.project_record import ProjectRecord
+from luci_scheduler.core.trigger_record import NO_INVOCATION, TriggerRecord
+from luci_scheduler.core.watcher import Watcher
 from luci_scheduler.ports import (
-    NO_INVOCATION,
     CheckedWrite,
     CreateInvocation,
     CreateTrigger,
     DeleteDeferred,
-    Found,
-    Overdue,
-    PollerRecord,
-    ProjectRecord,
     PutPaused,
     PutWatchers,
-    TriggerRecord,
     UpdateInvocation,
     Version,
-    Watcher,
+    Versioned,
     Write,
     WriteWhole,
 )
@@ -80,15 +79,15 @@ class MemoryStore:
             paths = self._under("repositories", repo)
             return documents.decode_watchers((path[2], self._documents[path].document) for path in paths)
 
-    def project(self, project: str) -> Found[ProjectRecord] | None:
+    def project(self, project: str) -> Versioned[ProjectRecord] | None:
         """Read a project's record."""
         stored = self._get("projects", project)
-        return None if stored is None else Found(documents.decode_project(project, stored.document), stored.version)
+        return None if stored is None else Versioned(documents.decode_project(project, stored.document), stored.version)
 
-    def job(self, job_id: JobId) -> Found[Job] | None:
+    def job(self, job_id: JobId) -> Versioned[Job] | None:
         """Read a job."""
         stored = self._get("jobs", job_id)
-        return None if stored is None else Found(documents.decode_job(job_id, stored.document), stored.version)
+        return None if stored is None else Versioned(documents.decode_job(job_id, stored.document), stored.version)
 
     def projects(self) -> Sequence[ProjectRecord]:
         """Return every project's record."""
@@ -100,7 +99,7 @@ class MemoryStore:
         with self._lock:
             return self._readable([("jobs", job_id) for job_id in job_ids], self._job_at)
 
-    def found_jobs(self, job_ids: Sequence[JobId]) -> Sequence[Found[Job]]:
+    def found_jobs(self, job_ids: Sequence[JobId]) -> Sequence[Versioned[Job]]:
         """Read many jobs at once, with their versions."""
         with self._lock:
             found = [self.job(job_id) for job_id in job_ids]
@@ -111,19 +110,21 @@ class MemoryStore:
         stored = self._get("jobs", job_id)
         return str(stored.document.get("triage_log", "")) if stored else ""
 
-    def poller(self, job_id: JobId) -> Found[PollerRecord] | None:
+    def poller(self, job_id: JobId) -> Versioned[PollerRecord] | None:
         """Read what a gitiles job knows of its repository."""
         stored = self._get("pollers", job_id)
-        return None if stored is None else Found(documents.decode_poller(job_id, stored.document), stored.version)
+        return None if stored is None else Versioned(documents.decode_poller(job_id, stored.document), stored.version)
 
-    def invocation(self, job_id: JobId, invocation_id: InvocationId) -> Found[Invocation] | None:
+    def invocation(self, job_id: JobId, invocation_id: InvocationId) -> Versioned[Invocation] | None:
         """Read an invocation without its log."""
         stored = self._get("jobs", job_id, "invocations", documents.invocation_document_id(invocation_id))
         if stored is None:
             return None
-        return Found(documents.decode_invocation(job_id, invocation_id, stored.document), stored.version)
+        return Versioned(documents.decode_invocation(job_id, invocation_id, stored.document), stored.version)
 
-    def invocation_with_log(self, job_id: JobId, invocation_id: InvocationId) -> tuple[Found[Invocation], str] | None:
+    def invocation_with_log(
+        self, job_id: JobId, invocation_id: InvocationId
+    ) -> tuple[Versioned[Invocation], str] | None:
         """Read an invocation and its debug log."""
         with self._lock:
             found = self.invocation(job_id, invocation_id)
@@ -149,10 +150,10 @@ class MemoryStore:
         with self._lock:
             return self._readable([_path_of(*key) for key in keys], self._invocation_at)
 
-    def trigger(self, job_id: JobId, trigger_id: str) -> Found[TriggerRecord] | None:
+    def trigger(self, job_id: JobId, trigger_id: str) -> Versioned[TriggerRecord] | None:
         """Read a trigger or its marker."""
         stored = self._get("jobs", job_id, "triggers", trigger_id)
-        return None if stored is None else Found(documents.decode_trigger(job_id, stored.document), stored.version)
+        return None if stored is None else Versioned(documents.decode_trigger(job_id, stored.document), stored.version)
 
     def triggers(self, keys: Sequence[tuple[JobId, str]]) -> Sequence[TriggerRecord]:
         """Read many triggers or markers at once."""
@@ -167,10 +168,10 @@ class MemoryStore:
             paths = [path for path in self._by_revision.get(revision, {}) if path[0] == "jobs"]
             return self._readable(paths[:limit], self._trigger_at)
 
-    def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Found[TriggerRecord]]:
+    def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Versioned[TriggerRecord]]:
         """Return pending triggers, the oldest first; an undecodable trigger is set aside and does not hide the others."""
         with self._lock:
-            found: list[Found[TriggerRecord]] = []
+            found: list[Versioned[TriggerRecord]] = []
             for _ in range(documents.SET_ASIDE_ROUNDS):
                 waiting = self._waiting(job_id)[:limit]
                 found, bad = documents.sorted_out(waiting, "/".join, self._found_trigger)
@@ -188,33 +189,35 @@ class MemoryStore:
         places = {(self._documents[path].document["pending"], documents.document_id(path[-1])): path for path in paths}
         return [places[place] for place in sorted(places)]
 
-    def _found_trigger(self, path: Path) -> Found[TriggerRecord]:
+    def _found_trigger(self, path: Path) -> Versioned[TriggerRecord]:
         stored = self._documents[path]
-        return Found(documents.decode_trigger(JobId(path[1]), stored.document), stored.version)
+        return Versioned(documents.decode_trigger(JobId(path[1]), stored.document), stored.version)
 
-    def _trigger_at(self, path: Path) -> Found[TriggerRecord] | None:
+    def _trigger_at(self, path: Path) -> Versioned[TriggerRecord] | None:
         return self.trigger(JobId(path[1]), path[3])
 
-    def due_invocations(self, before: Instant, limit: int, after: Overdue | None = None) -> Sequence[Invocation]:
+    def due_invocations(self, before: Instant, limit: int, after: DueCursor | None = None) -> Sequence[Invocation]:
         """Return overdue invocations of all jobs."""
         with self._lock:
             due = [path for path in self._due if path[2:3] == ("invocations",) and self._is_due(path, before)]
             return self._readable(self._by_due(due, after)[:limit], self._invocation_at)
 
-    def due_jobs(self, before: Instant, limit: int, after: Overdue | None = None) -> Sequence[Job]:
+    def due_jobs(self, before: Instant, limit: int, after: DueCursor | None = None) -> Sequence[Job]:
         """Return overdue jobs."""
         with self._lock:
             due = [path for path in self._due if _is_job(path) and self._is_due(path, before)]
             return self._readable(self._by_due(due, after)[:limit], self._job_at)
 
-    def deferred(self, deferred_id: str) -> Found[Deferred] | None:
+    def deferred(self, deferred_id: str) -> Versioned[Deferred] | None:
         """Read a deferred task."""
         stored = self._get("deferred", deferred_id)
         return (
-            None if stored is None else Found(documents.decode_deferred(deferred_id, stored.document), stored.version)
+            None
+            if stored is None
+            else Versioned(documents.decode_deferred(deferred_id, stored.document), stored.version)
         )
 
-    def due_deferred(self, before: Instant, limit: int, after: Overdue | None = None) -> Sequence[Deferred]:
+    def due_deferred(self, before: Instant, limit: int, after: DueCursor | None = None) -> Sequence[Deferred]:
         """Return overdue deferred tasks."""
         with self._lock:
             due = [path for path in self._due if path[0] == "deferred" and self._is_due(path, before)]
@@ -230,17 +233,17 @@ class MemoryStore:
             paths = [path for path in self._by_revision.get(revision, {}) if path[0] == "deferred"]
             return self._readable(paths[:limit], lambda path: self.deferred(path[1]))
 
-    def _readable(self, paths: Iterable[Path], read: Callable[[Path], Found[T] | None]) -> list[T]:
+    def _readable(self, paths: Iterable[Path], read: Callable[[Path], Versioned[T] | None]) -> list[T]:
         found = documents.readable(paths, "/".join, read)
         return [item.value for item in found if item is not None]
 
-    def _job_at(self, path: Path) -> Found[Job] | None:
+    def _job_at(self, path: Path) -> Versioned[Job] | None:
         return self.job(JobId(path[1]))
 
-    def _invocation_at(self, path: Path) -> Found[Invocation] | None:
+    def _invocation_at(self, path: Path) -> Versioned[Invocation] | None:
         return self.invocation(JobId(path[1]), InvocationId(int(path[3])))
 
-    def _by_due(self, due: Iterable[Path], after: Overdue | None) -> list[Path]:
+    def _by_due(self, due: Iterable[Path], after: DueCursor | None) -> list[Path]:
         """Return the documents in the order in which they are due, those behind ``after``."""
         placed = {_place(self._documents[path].document["next_due"], path): path for path in due}
         end = (after.due, after.job_id, after.invocation_id) if after else None

@@ -19,19 +19,19 @@ from emulator.buildbucket.serving import LocalServer
 from emulator.cloud_tasks.server import CloudTasksServer
 from emulator.errors import LocalCloudError
 from emulator.official import OfficialEmulator, start_firestore, start_pubsub
-from emulator.ports import HOST
 from emulator.replay.errors import ReplayError
 from emulator.replay.ports import ReplayClock
 from emulator.replay.pubsub import ReplayTopics
 from emulator.replay.serving import Gate, Listener
 from emulator.replay.stage import RETRIES, TASK_ACCOUNT, Answer, Message, Ports, Waiting
+from emulator.tcp_ports import HOST
 from emulator.topics import PushSubscription
 from luci_scheduler import bootstrap
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client
 from luci_scheduler.adapters.firestore import FirestoreStore
 from luci_scheduler.adapters.http import fetch
 from luci_scheduler.adapters.identity import OidcVerifier
-from luci_scheduler.config.settings import Settings
+from luci_scheduler.settings import Settings
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

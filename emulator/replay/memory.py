@@ -17,9 +17,9 @@ from emulator.replay.ports import ReplayClock
 from emulator.replay.stage import RETRIES, Answer, Message, Ports, Waiting
 from emulator.topics import PushSubscription
 from luci_scheduler import bootstrap
-from luci_scheduler.config.settings import Settings
 from luci_scheduler.core.instants import Instant, format_rfc3339, truncate_to_microseconds
-from luci_scheduler.ports import Task
+from luci_scheduler.ports import QueueTask
+from luci_scheduler.settings import Settings
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -97,11 +97,11 @@ class _Queue:
 
     def __init__(self, clock: ReplayClock) -> None:
         self._clock = clock
-        self._tasks: dict[str, Task] = {}
+        self._tasks: dict[str, QueueTask] = {}
         self._attempts: Counter[str] = Counter()
         self._count = 0
 
-    def enqueue(self, task: Task) -> None:
+    def enqueue(self, task: QueueTask) -> None:
         """Put a task on the queue."""
         self._count += 1
         self._put(f"task-{self._count}", task, max(task.eta, self._clock.now()))
@@ -111,14 +111,14 @@ class _Queue:
         tasks = [Waiting(name, task.kind, task.eta) for name, task in self._tasks.items()]
         return sorted(tasks, key=lambda task: task.due)
 
-    def take(self, name: str) -> Task:
+    def take(self, name: str) -> QueueTask:
         """Take a task off the queue to be delivered."""
         self._attempts[name] += 1
         return self._tasks.pop(name)
 
-    def put_back(self, name: str, task: Task) -> None:
+    def put_back(self, name: str, task: QueueTask) -> None:
         """Put a task that failed back, due again after a pause."""
         self._put(name, task, self._clock.now() + RETRIES.backoff(self._attempts[name]))
 
-    def _put(self, name: str, task: Task, due: int) -> None:
+    def _put(self, name: str, task: QueueTask, due: int) -> None:
         self._tasks[name] = replace(task, eta=truncate_to_microseconds(Instant(due)))

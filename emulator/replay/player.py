@@ -22,8 +22,8 @@ from emulator.replay.errors import ReplayError, ScenarioError
 from emulator.replay.memory import MemoryStage
 from emulator.replay.ports import (
     NothingToFetch,
-    ReplayChance,
     ReplayClock,
+    ReplayEntropy,
     Stopwatch,
     TimedBuildbucket,
     TimedQueue,
@@ -34,11 +34,11 @@ from emulator.replay.stage import TASK_ACCOUNT, Answer, Message, Ports, Stage
 from emulator.supervisor import FUNCTIONS, SOURCE
 from emulator.topics import COMMIT_TOPIC, PushSubscription, subscriptions
 from luci_scheduler import bootstrap
-from luci_scheduler.config.settings import BuildbucketServer, Settings
 from luci_scheduler.config.sync import ConfigFile, sync_project
 from luci_scheduler.core.instants import SECOND, Instant, format_rfc3339
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.ports import Store
+from luci_scheduler.settings import BuildbucketServer, Settings
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -147,13 +147,13 @@ class _Player:
     @contextmanager
     def serving(self) -> Iterator[None]:
         """Let the functions of this process run on the replay's ports."""
-        chance = ReplayChance(self._scenario.suffixes, self._scenario.check_delays, self._faults.append)
+        entropy = ReplayEntropy(self._scenario.suffixes, self._scenario.check_delays, self._faults.append)
         app = bootstrap.make_app(
             self._settings,
             store=cast("Store", TimedStore(self._ports.store, self._stopwatch)),  # reads are forwarded by name
             queue=TimedQueue(self._ports.queue, self._stopwatch),
             clock=self._clock,
-            chance=chance,
+            entropy=entropy,
             buildbucket=self._client,
             gitiles=AnyCommit(),
             fetch=NothingToFetch(),

@@ -12,9 +12,27 @@ from emulator.clock import SteppedClock
 from emulator.replay.errors import ScenarioError
 from emulator.replay.scenario import Delivery
 from luci_scheduler.core.instants import Instant
-from luci_scheduler.ports import Buildbucket, BuildbucketError, Fetched, FetchError, Queue, Store, Task, Version, Write
+from luci_scheduler.ports import (
+    Buildbucket,
+    BuildbucketError,
+    Fetched,
+    FetchError,
+    Queue,
+    QueueTask,
+    Store,
+    Version,
+    Write,
+)
 
-__all__ = ["NothingToFetch", "ReplayChance", "ReplayClock", "Stopwatch", "TimedBuildbucket", "TimedQueue", "TimedStore"]
+__all__ = [
+    "NothingToFetch",
+    "ReplayClock",
+    "ReplayEntropy",
+    "Stopwatch",
+    "TimedBuildbucket",
+    "TimedQueue",
+    "TimedStore",
+]
 
 
 class ReplayClock(SteppedClock):
@@ -97,7 +115,7 @@ class TimedQueue:
         self._queue = queue
         self._stopwatch = stopwatch
 
-    def enqueue(self, task: Task) -> None:
+    def enqueue(self, task: QueueTask) -> None:
         """Enqueue, taking the time of it."""
         with self._stopwatch.operation("enqueue"):
             self._queue.enqueue(task)
@@ -162,8 +180,8 @@ class TimedBuildbucket:
         return send(self._clock.now())
 
 
-class ReplayChance:
-    """``ports.Chance`` that draws what the scenario says; ``on_fault`` is told when it says nothing that fits.
+class ReplayEntropy:
+    """``ports.Entropy`` that draws what the scenario says; ``on_fault`` is told when it says nothing that fits.
 
     The error itself ends in a handler, which answers 500 to whatever it did not expect.
     """

@@ -112,12 +112,12 @@ def read_scenario(document: Any, config_text: str) -> Scenario:
     top = Node(document, "").members(*_TOP)
     service = top["service"].members(("project", "buildbucket"), ("app_id", "hostname", "check_interval_seconds"))
     config = top["config"].members(*_CONFIG)
-    chance = top["chance"].members(("suffixes",), ("check_delays",))
+    entropy = top["chance"].members(("suffixes",), ("check_delays",))
     defaults = top["defaults"].members((), OPERATIONS) if "defaults" in top else {}
     project, revision = config["project"].text(), config["revision"].text()
     url = _optional_text(config, "revision_url")
     _check_config(config["file"], project, config_text, revision, url)
-    check_delays = chance["check_delays"].items() if "check_delays" in chance else ()
+    check_delays = entropy["check_delays"].items() if "check_delays" in entropy else ()
     interval = service.get("check_interval_seconds")
     return Scenario(
         app_id=_optional_text(service, "app_id") or "luci-scheduler",
@@ -129,7 +129,7 @@ def read_scenario(document: Any, config_text: str) -> Scenario:
         config_text=config_text,
         config_revision=revision,
         config_revision_url=url,
-        suffixes=[item.integer(0, _SUFFIXES) for item in chance["suffixes"].items()],
+        suffixes=[item.integer(0, _SUFFIXES) for item in entropy["suffixes"].items()],
         check_delays=[item.integer(1, _LONGEST_DELAY) for item in check_delays],
         defaults={name: defaults[name].duration() if name in defaults else 0 for name in OPERATIONS},
         deliveries=_deliveries(top["deliveries"]),

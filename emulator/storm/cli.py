@@ -19,9 +19,9 @@ from emulator.arguments import whole_number
 from emulator.buildbucket.plans import End, Script, Start
 from emulator.errors import LocalCloudError
 from emulator.local_cloud import BUILDBUCKET_HOST, LocalCloud
-from emulator.storm.ledger import Ledger, is_quiet, job_config, take_stock, trigger_id
+from emulator.storm.chaos import Chaos, Killer
 from emulator.storm.network import Network
-from emulator.storm.weather import Killer, Weather
+from emulator.storm.report import Report, is_quiet, job_config, take_stock, trigger_id
 from luci_scheduler.core.instants import MILLISECOND
 
 __all__ = ["SHORT_DEADLINES", "main"]
@@ -65,7 +65,7 @@ class _Storm:
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    ledger: Ledger
+    report: Report
     most_deliveries: int
     kills: int
     seconds: float
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str]) -> int:
     storm = _Storm(options.commits, options.jobs, options.seed, kills, options.store)
     outcome = _pass_over(storm)
     _print(storm, outcome)
-    return 0 if outcome.ledger.holds and outcome.in_time else 1
+    return 0 if outcome.report.holds and outcome.in_time else 1
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -112,7 +112,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _pass_over(storm: _Storm) -> _Outcome:
-    chance = random.Random(storm.seed)  # noqa: S311 - a storm is to be repeatable, not secret
+    entropy = random.Random(storm.seed)  # noqa: S311 - a storm is to be repeatable, not secret
     with tempfile.TemporaryDirectory(prefix="storm-") as name, Network() as network:
         config = Path(name) / "configs" / "storm" / "luci-scheduler.cfg"
         config.parent.mkdir(parents=True)
@@ -131,13 +131,13 @@ def _pass_over(storm: _Storm) -> _Outcome:
         with cloud:
             # Leases are scaled down, the minute for which Buildbucket knows a request is not: without it they are on their own.
             cloud.buildbucket.request_id_memory = 0
-            return _blow(cloud, network, storm, chance)
+            return _blow(cloud, network, storm, entropy)
 
 
-def _blow(cloud: LocalCloud, network: Network, storm: _Storm, chance: random.Random) -> _Outcome:
+def _blow(cloud: LocalCloud, network: Network, storm: _Storm, entropy: random.Random) -> _Outcome:
     print(f"the storm breaks: seed {storm.seed}", file=sys.stderr, flush=True)
-    network.interfere = Weather(chance)
-    killer = Killer(cloud, chance, storm.kills, _KILL_SECONDS)
+    network.interfere = Chaos(entropy)
+    killer = Killer(cloud, entropy, storm.kills, _KILL_SECONDS)
     began = time.monotonic()
     killer.start()
     try:
@@ -159,31 +159,31 @@ def _blow(cloud: LocalCloud, network: Network, storm: _Storm, chance: random.Ran
         seconds = time.monotonic() - began
     finally:
         killer.stop()
-    ledger = take_stock(cloud, wanted)
+    report = take_stock(cloud, wanted)
     most = max(network.deliveries.values(), default=0)
-    return _Outcome(ledger, most, killer.kills, seconds, in_time)
+    return _Outcome(report, most, killer.kills, seconds, in_time)
 
 
 def _print(storm: _Storm, outcome: _Outcome) -> None:
-    ledger = outcome.ledger
+    report = outcome.report
     table = Table("what", "how many", show_header=False)
     rows = {
         "commits": storm.commits,
         "jobs": storm.jobs,
         "times functions were killed": outcome.kills,
-        "invocations": ledger.invocations,
-        "builds": ledger.builds,
-        "lost": len(ledger.lost),
-        "doubled": len(ledger.doubled),
-        "not ended": ledger.unfinished,
-        "not successful": ledger.unsuccessful,
+        "invocations": report.invocations,
+        "builds": report.builds,
+        "lost": len(report.lost),
+        "doubled": len(report.doubled),
+        "not ended": report.unfinished,
+        "not successful": report.unsuccessful,
         "deliveries of a message or task, at most": outcome.most_deliveries,
         "seconds": f"{outcome.seconds:.1f}",
     }
     for what, count in rows.items():
         table.add_row(what, str(count))
     Console().print(table)
-    for title, names in (("lost", ledger.lost), ("doubled", ledger.doubled)):
+    for title, names in (("lost", report.lost), ("doubled", report.doubled)):
         for name in names[:10]:
             print(f"storm: {title}: {name}", file=sys.stderr)
     if not outcome.in_time:

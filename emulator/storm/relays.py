@@ -15,7 +15,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Request, Response
 
 from emulator.buildbucket.serving import LocalServer, cut_connection
-from emulator.ports import HOST, free_port
+from emulator.tcp_ports import HOST, free_port
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

@@ -17,7 +17,6 @@ import structlog
 from luci_scheduler.api.access import ANONYMOUS, Access, Identity, load_access
 from luci_scheduler.api.context import Context
 from luci_scheduler.config.folder import FolderSource
-from luci_scheduler.config.settings import Settings, read_settings
 from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.foreign_text import redacted
@@ -27,7 +26,8 @@ from luci_scheduler.core.topic_names import topic_names
 from luci_scheduler.engine.runtime import Limits, Runtime
 from luci_scheduler.managers.environment import Environment, Polling, Server
 from luci_scheduler.managers.registry import launch_time, make_era_of, make_managers
-from luci_scheduler.ports import Buildbucket, Chance, Clock, ConfigSource, Fetch, Gitiles, Queue, Store, Task
+from luci_scheduler.ports import Buildbucket, Clock, ConfigSource, Entropy, Fetch, Gitiles, Queue, QueueTask, Store
+from luci_scheduler.settings import Settings, read_settings
 
 __all__ = [
     "App",
@@ -85,7 +85,7 @@ class App:
             if source.kind == "gitiles"
         }
         if any((event.repo, event.ref) in sources for event in events):
-            self.runtime.queue.enqueue(Task("sync", {}, self.runtime.clock.now()))
+            self.runtime.queue.enqueue(QueueTask("sync", {}, self.runtime.clock.now()))
 
     def sync(self, key: str) -> None:
         """Put the configs of all sources in force."""
@@ -148,7 +148,7 @@ def make_app(
     store: Store,
     queue: Queue,
     clock: Clock,
-    chance: Chance,
+    entropy: Entropy,
     buildbucket: Buildbucket,
     gitiles: Gitiles,
     fetch: Fetch,
@@ -193,7 +193,7 @@ def make_app(
         store=store,
         queue=queue,
         clock=clock,
-        chance=chance,
+        entropy=entropy,
         gitiles=gitiles,
         managers=make_managers(environment),
         era_of=make_era_of(environment),
@@ -211,7 +211,7 @@ def _cloud_ports(settings: Settings) -> dict[str, Any]:
     from luci_scheduler.adapters.firestore import FirestoreStore  # noqa: PLC0415
     from luci_scheduler.adapters.http import default_credentials, fetch, sessions  # noqa: PLC0415
     from luci_scheduler.adapters.identity import OidcVerifier  # noqa: PLC0415
-    from luci_scheduler.adapters.sources import SystemChance, SystemClock  # noqa: PLC0415
+    from luci_scheduler.adapters.system import SystemClock, SystemEntropy  # noqa: PLC0415
 
     clock = SystemClock()
     session = sessions(authenticated=not settings.local)
@@ -228,7 +228,7 @@ def _cloud_ports(settings: Settings) -> dict[str, Any]:
         ),
         "queue": CloudTasksQueue(queue_client, queue_path, settings.task_url, settings.task_account, audience),
         "clock": clock,
-        "chance": SystemChance(),
+        "entropy": SystemEntropy(),
         "buildbucket": make_buildbucket(settings, session, clock),
         "gitiles": make_gitiles(settings, session, clock),
         "fetch": make_fetch(settings),

@@ -22,13 +22,13 @@ from luci_scheduler.core.loopback import foreign_request
 from luci_scheduler.core.notification_token import find_token, verify_token
 from luci_scheduler.core.untrusted import storable
 from luci_scheduler.engine.commit import on_commits
+from luci_scheduler.engine.progress import on_notification
 from luci_scheduler.engine.tasks import on_task
-from luci_scheduler.engine.watch import on_notification
 from luci_scheduler.envelopes import open_message
-from luci_scheduler.settle import settle
+from luci_scheduler.respond import respond
 from luci_scheduler.tracing import brought_trace, delivery_trace, isolated
-from luci_scheduler.web.views import answer, submit
-from luci_scheduler.web.visit import Visit
+from luci_scheduler.web.page_request import PageRequest
+from luci_scheduler.web.routes import answer, submit
 
 __all__ = [
     "BUDGETS",
@@ -151,7 +151,7 @@ def _task(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
 
     give_up = headers.get("X-CloudTasks-TaskRetryCount", 0, type=int) >= _MALFORMED_RETRIES
     trace = delivery_trace(headers, f"task-{name}")
-    body, code = settle(
+    body, code = respond(
         handle, trace=trace, give_up=give_up, seconds=BUDGETS["on_task"], function="on_task", kind=kind, task=name
     )
     if not is_known:
@@ -197,8 +197,8 @@ def _page(app: App, request: flask.Request) -> Reply:
     context = _identified(app, request)
     if not isinstance(context, Context):
         return context
-    visit = Visit(context, app.settings.token_secrets, request.args.to_dict())
-    return _submit(visit, request) if request.method == "POST" else answer(visit, request.path)
+    page_request = PageRequest(context, app.settings.token_secrets, request.args.to_dict())
+    return _submit(page_request, request) if request.method == "POST" else answer(page_request, request.path)
 
 
 def _identified(app: App, request: flask.Request) -> Context | Reply:
@@ -220,7 +220,7 @@ def _retry_after(error: TransientError) -> dict[str, str]:
     return {"Retry-After": str(max(1, -(-error.retry_after // SECOND)))}
 
 
-def _submit(visit: Visit, request: flask.Request) -> Reply:
+def _submit(page_request: PageRequest, request: flask.Request) -> Reply:
     try:
         body = read_body(request, _MAX_FORM_BYTES)
     except MalformedError as error:
@@ -232,7 +232,7 @@ def _submit(visit: Visit, request: flask.Request) -> Reply:
         form = request.form
     except HTTPException as error:  # too many parts
         return _plain(f"Malformed: {error.name}\n", error.code or 400)
-    return submit(visit, request.path, form, request.headers.get("Sec-Fetch-Site", ""))
+    return submit(page_request, request.path, form, request.headers.get("Sec-Fetch-Site", ""))
 
 
 def _call(app: App, request: flask.Request) -> Reply:
@@ -330,4 +330,4 @@ def _settle_event(handle: Callable[[], None], function: str, event: Any) -> Outc
     event_id = storable(str(event["id"])[:200])
     headers: Any = flask.request.headers if flask.has_request_context() else {}
     trace = delivery_trace(headers, f"event-{event_id}")
-    return settle(handle, trace=trace, seconds=BUDGETS[function], function=function, event_id=event_id)
+    return respond(handle, trace=trace, seconds=BUDGETS[function], function=function, event_id=event_id)

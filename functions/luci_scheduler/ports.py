@@ -10,44 +10,37 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from luci_scheduler.core.deferred import Deferred
+from luci_scheduler.core.due_cursor import DueCursor
 from luci_scheduler.core.foreign_text import sanitized
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
-from luci_scheduler.core.overdue import Overdue
-from luci_scheduler.core.poller_record import Backlog, PollerRecord
+from luci_scheduler.core.poller_record import PollerRecord
+from luci_scheduler.core.project_record import ProjectRecord
 from luci_scheduler.core.repo_url import RepoUrl
-from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.core.trigger_record import TriggerRecord
 from luci_scheduler.core.watcher import Watcher
 
 __all__ = [
-    "LAYOUT",
-    "NO_INVOCATION",
-    "Backlog",
     "Buildbucket",
     "BuildbucketError",
-    "Chance",
     "CheckedWrite",
     "Clock",
-    "Commit",
     "ConfigFile",
     "ConfigSource",
     "CreateInvocation",
     "CreateTrigger",
-    "Deferred",
     "DeleteDeferred",
+    "Entropy",
     "Fetch",
     "FetchError",
     "Fetched",
-    "Found",
+    "GitCommit",
     "Gitiles",
     "GitilesError",
     "LogPage",
-    "Overdue",
-    "PollerRecord",
     "Pollers",
-    "ProjectRecord",
     "PutDeferred",
     "PutJob",
     "PutPaused",
@@ -55,84 +48,29 @@ __all__ = [
     "PutProject",
     "PutWatchers",
     "Queue",
+    "QueueTask",
     "ServiceError",
     "Store",
-    "Task",
-    "TriggerRecord",
     "UpdateInvocation",
     "UpdateTrigger",
     "Version",
-    "Watcher",
+    "Versioned",
     "Write",
     "WriteWhole",
 ]
 
 T = TypeVar("T")
 
-NO_INVOCATION = InvocationId(0)
-
-LAYOUT = 1
-"""How a project's watchers are stored: 0 in one document for all projects of a repository, 1 in a document for each project."""
-
 Version = Any
 """Names the state of a document that was read or written; opaque, comparable for equality only."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found(Generic[T]):
+class Versioned(Generic[T]):
     """A document that was read, with the version to state as the precondition of its change."""
 
     value: T
     version: Version
-
-
-@dataclass(frozen=True, slots=True)
-class ProjectRecord:
-    """What is known of a project's config."""
-
-    id: str
-    revision: str = ""
-    """Revision of the config that is in force."""
-    revision_url: str = ""
-    job_ids: tuple[JobId, ...] = ()
-    """Jobs that the config in force defines and enables, sorted."""
-    repos: tuple[str, ...] = ()
-    """Repositories (normalised URLs) that its gitiles triggers watch, sorted."""
-    problems: tuple[str, ...] = ()
-    """What is wrong with a newer config that was not put in force; empty if the newest is. The first ones, then how many more."""
-    warnings: tuple[str, ...] = ()
-    """What should be changed in the config that is in force; the first ones, then how many more."""
-    warning_count: int = 0
-    """How many warnings there are in all."""
-    mutations: int = 0
-    """Raised by every commit that touches the record: by this a sync notices that another sync was quicker."""
-    layout: int = 0
-    """The `LAYOUT` of the functions that put the config in force; the next sync moves watchers that are stored in an older one."""
-
-
-@dataclass(frozen=True, slots=True)
-class TriggerRecord:
-    """A trigger of a job, pending or (as a marker) remembered after it was consumed or discarded."""
-
-    job_id: JobId
-    trigger: Trigger
-    invocation_id: InvocationId = NO_INVOCATION
-    """The invocation that consumed it; 0 while it is pending or if it was discarded."""
-    discarded: str = ""
-    """Why it was discarded; empty otherwise."""
-    resolved: Instant | None = None
-    """When it stopped being pending."""
-    expires: Instant | None = None
-    """When the store may delete it; None while it is pending."""
-    deliveries: tuple[str, ...] = ()
-    """Keys of the deliveries that brought it, the latest last: a redelivery is told from a new request by them."""
-    refused: bool = False
-    """Whether it was discarded on arrival and never pending: another delivery of the same ID counts as new at once."""
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether no invocation has taken it and nothing has discarded it."""
-        return self.resolved is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +179,7 @@ Write = CheckedWrite | PutWatchers | PutPaused
 class Pollers(Protocol):
     """The part of the store that gitiles jobs read themselves; what they change goes through their controller."""
 
-    def poller(self, job_id: JobId) -> Found[PollerRecord] | None:
+    def poller(self, job_id: JobId) -> Versioned[PollerRecord] | None:
         """Read what a gitiles job knows of its repository: one read."""
 
 
@@ -255,10 +193,10 @@ class Store(Pollers, Protocol):
         out, and logged.
         """
 
-    def project(self, project: str) -> Found[ProjectRecord] | None:
+    def project(self, project: str) -> Versioned[ProjectRecord] | None:
         """Read what is known of a project's config."""
 
-    def job(self, job_id: JobId) -> Found[Job] | None:
+    def job(self, job_id: JobId) -> Versioned[Job] | None:
         """Read a job."""
 
     def projects(self) -> Sequence[ProjectRecord]:
@@ -267,7 +205,7 @@ class Store(Pollers, Protocol):
     def jobs(self, job_ids: Sequence[JobId]) -> Sequence[Job]:
         """Read many jobs in one call, in no order; those that do not exist are left out."""
 
-    def found_jobs(self, job_ids: Sequence[JobId]) -> Sequence[Found[Job]]:
+    def found_jobs(self, job_ids: Sequence[JobId]) -> Sequence[Versioned[Job]]:
         """Read many jobs in one call, each with the version to state when it is changed; those that do not exist are left out.
 
         One that cannot be read raises ValueError, as it does of `job`: whoever changes jobs must not take it for none.
@@ -276,10 +214,12 @@ class Store(Pollers, Protocol):
     def triage_log(self, job_id: JobId) -> str:
         """Read the log of a job's last triage, for people; empty if there is none. `job` leaves it out."""
 
-    def invocation(self, job_id: JobId, invocation_id: InvocationId) -> Found[Invocation] | None:
+    def invocation(self, job_id: JobId, invocation_id: InvocationId) -> Versioned[Invocation] | None:
         """Read an invocation without its debug log: the cost does not grow with the log."""
 
-    def invocation_with_log(self, job_id: JobId, invocation_id: InvocationId) -> tuple[Found[Invocation], str] | None:
+    def invocation_with_log(
+        self, job_id: JobId, invocation_id: InvocationId
+    ) -> tuple[Versioned[Invocation], str] | None:
         """Read an invocation and its debug log, trimmed as the original trims it: for people."""
 
     def invocations(self, job_id: JobId, limit: int, after: InvocationId | None = None) -> Sequence[Invocation]:
@@ -291,7 +231,7 @@ class Store(Pollers, Protocol):
     def invocations_by_id(self, keys: Sequence[tuple[JobId, InvocationId]]) -> Sequence[Invocation]:
         """Read many invocations, without their logs, in one call, in no order; absent ones are left out."""
 
-    def trigger(self, job_id: JobId, trigger_id: str) -> Found[TriggerRecord] | None:
+    def trigger(self, job_id: JobId, trigger_id: str) -> Versioned[TriggerRecord] | None:
         """Read a trigger or its marker."""
 
     def triggers(self, keys: Sequence[tuple[JobId, str]]) -> Sequence[TriggerRecord]:
@@ -300,19 +240,19 @@ class Store(Pollers, Protocol):
     def triggers_of_revision(self, revision: str, limit: int) -> Sequence[TriggerRecord]:
         """Return the triggers and markers of all jobs, in no order, that tell of a commit with this hash."""
 
-    def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Found[TriggerRecord]]:
+    def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Versioned[TriggerRecord]]:
         """Return pending triggers of a job, the oldest first by (created, order in batch, ID)."""
 
-    def due_invocations(self, before: Instant, limit: int, after: Overdue | None = None) -> Sequence[Invocation]:
+    def due_invocations(self, before: Instant, limit: int, after: DueCursor | None = None) -> Sequence[Invocation]:
         """Return invocations of all jobs whose ``next_due`` is not after ``before``, the most overdue first, beginning behind ``after``."""
 
-    def due_jobs(self, before: Instant, limit: int, after: Overdue | None = None) -> Sequence[Job]:
+    def due_jobs(self, before: Instant, limit: int, after: DueCursor | None = None) -> Sequence[Job]:
         """Return jobs whose ``next_due`` is not after ``before``, the most overdue first, beginning behind ``after``."""
 
-    def deferred(self, deferred_id: str) -> Found[Deferred] | None:
+    def deferred(self, deferred_id: str) -> Versioned[Deferred] | None:
         """Read a deferred task."""
 
-    def due_deferred(self, before: Instant, limit: int, after: Overdue | None = None) -> Sequence[Deferred]:
+    def due_deferred(self, before: Instant, limit: int, after: DueCursor | None = None) -> Sequence[Deferred]:
         """Return deferred tasks whose ``next_due`` is not after ``before``, the most overdue first, beginning behind ``after``."""
 
     def deferred_of_revision(self, revision: str, limit: int) -> Sequence[Deferred]:
@@ -329,7 +269,7 @@ class Store(Pollers, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class QueueTask:
     """A delayed call of ``on_task``: a path, a JSON body and when."""
 
     kind: str
@@ -343,7 +283,7 @@ class Task:
 class Queue(Protocol):
     """The task queue: at least once, in no order, perhaps late, perhaps a little early."""
 
-    def enqueue(self, task: Task) -> None:
+    def enqueue(self, task: QueueTask) -> None:
         """Put a task on the queue; on success it is durable, or was under its name before.
 
         Raises:
@@ -361,7 +301,7 @@ class Clock(Protocol):
         """Return when that much time has passed; at once if it is not positive."""
 
 
-class Chance(Protocol):
+class Entropy(Protocol):
     """The one source of randomness."""
 
     def invocation_suffix(self) -> int:
@@ -456,7 +396,7 @@ class GitilesError(ServiceError):
 
 
 @dataclass(frozen=True, slots=True)
-class Commit:
+class GitCommit:
     """A commit as a log shows it."""
 
     id: str
@@ -471,7 +411,7 @@ class Commit:
 class LogPage:
     """A part of a log, newest first."""
 
-    commits: tuple[Commit, ...]
+    commits: tuple[GitCommit, ...]
     next: str = ""
     """The first commit behind this part; empty if nothing is behind it."""
 

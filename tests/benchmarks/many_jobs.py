@@ -24,10 +24,10 @@ from google.protobuf import timestamp_pb2
 from emulator.settings import BUILDBUCKET_HOST
 from luci_scheduler import bootstrap
 from luci_scheduler.adapters.cloud_tasks import make_client
-from luci_scheduler.config.settings import Settings, read_settings
 from luci_scheduler.config.sync import ConfigFile, sync_project
 from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.engine.commit import on_commit
+from luci_scheduler.settings import Settings, read_settings
 
 __all__ = ["run"]
 

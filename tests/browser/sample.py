@@ -59,7 +59,7 @@ _USUAL = {"linux-tests": 9, "mac-tests": 21, "win-release": 34, "docs": 2, "nigh
 """Job → minutes that its builds usually take."""
 
 
-def _chance(*about: object) -> float:
+def _entropy(*about: object) -> float:
     """Return a number from 0 to 1 that looks drawn and is the same in every run."""
     digest = hashlib.sha256(repr(about).encode()).digest()
     return int.from_bytes(digest[:4], "big") / (1 << 32)
@@ -130,15 +130,15 @@ def _write_past(store: Store, name: str, number: int) -> None:
     now = time.time_ns()
     for place in range(number):
         job_id = job.value.id
-        started = Instant((now - 3 * HOUR - place * (DAY // 6) - int(_chance(name, place) * HOUR)) // 1000 * 1000)
-        minutes = _USUAL[name] * (0.75 + 0.5 * _chance(name, place, "length"))
-        failed = _chance(name, place, "result") < 0.12
+        started = Instant((now - 3 * HOUR - place * (DAY // 6) - int(_entropy(name, place) * HOUR)) // 1000 * 1000)
+        minutes = _USUAL[name] * (0.75 + 0.5 * _entropy(name, place, "length"))
+        failed = _entropy(name, place, "result") < 0.12
         finished = Instant(started + int(minutes * (0.4 if failed else 1.0) * MINUTE) // 1000 * 1000)
         revision = hashlib.sha1(f"{place}".encode(), usedforsecurity=False).hexdigest()
         trigger = gitiles_trigger(REPO, REF, revision, Instant(started - SECOND))
-        build = str(8_700_000_000_000_000_000 + int(_chance(name, place, "build") * 10**12))
+        build = str(8_700_000_000_000_000_000 + int(_entropy(name, place, "build") * 10**12))
         invocation = Invocation(
-            id=make_invocation_id(started, int(_chance(name, place, "id") * 65535)),
+            id=make_invocation_id(started, int(_entropy(name, place, "id") * 65535)),
             job_id=job_id,
             started=started,
             finished=finished,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page
 
-from luci_scheduler.web.visit import address
+from luci_scheduler.web.page_request import address
 from tests.browser.drive import chromium
 from tests.browser.sample import JOB, POLLER, PROJECT, REF, REPO, SLOW, Sample, sample
 from tests.waiting import until

@@ -11,7 +11,7 @@ from emulator.start_page import StartPage
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.job import Job
-from luci_scheduler.web.visit import address
+from luci_scheduler.web.page_request import address
 from tests.browser.drive import axe_source, chromium, find_chromium, violations
 from tests.browser.sample import ALONE, JOB, PROJECT, REF, REPO, SLOW, Sample, sample
 from tests.browser.screenshots import addresses

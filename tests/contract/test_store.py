@@ -11,21 +11,22 @@ from structlog.testing import capture_logs
 from emulator.memory.store import MemoryStore, _Stored
 from luci_scheduler.adapters import documents
 from luci_scheduler.adapters.firestore import FirestoreStore
+from luci_scheduler.core.deferred import Deferred
+from luci_scheduler.core.due_cursor import DueCursor
 from luci_scheduler.core.errors import PermanentError, StoreConflictError
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
 from luci_scheduler.core.job import Job, JobDefinition, TaskDefinition
+from luci_scheduler.core.poller_record import Backlog, PollerRecord
+from luci_scheduler.core.project_record import ProjectRecord
 from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.core.trigger_record import TriggerRecord
+from luci_scheduler.core.watcher import Watcher
 from luci_scheduler.ports import (
-    Backlog,
     CreateInvocation,
     CreateTrigger,
-    Deferred,
     DeleteDeferred,
-    Overdue,
-    PollerRecord,
-    ProjectRecord,
     PutDeferred,
     PutJob,
     PutPaused,
@@ -33,10 +34,8 @@ from luci_scheduler.ports import (
     PutProject,
     PutWatchers,
     Store,
-    TriggerRecord,
     UpdateInvocation,
     UpdateTrigger,
-    Watcher,
 )
 
 JOB_ID = JobId("proj/job (1)")
@@ -196,12 +195,12 @@ def test_overdue_things_in_pages(store: Store) -> None:
     store.commit([*map(CreateInvocation, invocations), *(PutJob(job, None) for job in jobs)])
     due, last = [], None
     while page := store.due_invocations(Instant(10), 2, last):
-        last = Overdue(page[-1].next_due or Instant(0), page[-1].job_id, page[-1].id)
+        last = DueCursor(page[-1].next_due or Instant(0), page[-1].job_id, page[-1].id)
         due += [item.id for item in page]
     assert due[0] == invocations[-1].id
     assert sorted(due) == [item.id for item in invocations]
     first = list(store.due_jobs(Instant(5), 2))
-    assert [*first, *store.due_jobs(Instant(5), 2, Overdue(Instant(5), first[-1].id))] == jobs
+    assert [*first, *store.due_jobs(Instant(5), 2, DueCursor(Instant(5), first[-1].id))] == jobs
 
 
 def test_pending_triggers_oldest_first_and_markers_never(store: Store) -> None:
@@ -585,7 +584,7 @@ def test_overdue_deferred_tasks_in_pages(store: Store) -> None:
     store.commit([PutDeferred(work, None) for work in works])
     first = store.due_deferred(Instant(100), 2)
     assert [work.id for work in first] == ["b", "c"]
-    rest = store.due_deferred(Instant(100), 2, Overdue(first[-1].next_due, JobId(""), deferred=first[-1].id))
+    rest = store.due_deferred(Instant(100), 2, DueCursor(first[-1].next_due, JobId(""), deferred=first[-1].id))
     assert [work.id for work in rest] == ["a"]
     assert [job.id for job in store.due_jobs(Instant(100), 10)] == [JOB_ID]
     assert len(store.due_invocations(Instant(100), 10)) == 1

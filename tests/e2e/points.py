@@ -40,13 +40,13 @@ class Point:
 
 def _points() -> list[Point]:
     """Return a point at every step, in an order and on a side of the call that the seed draws."""
-    chance = random.Random(SEED)  # noqa: S311 - to be drawn again
+    entropy = random.Random(SEED)  # noqa: S311 - to be drawn again
     points = [
-        Point(stage, call, calls[: place + 1].count(call), chance.choice(("before", "after")))
+        Point(stage, call, calls[: place + 1].count(call), entropy.choice(("before", "after")))
         for stage, calls in STEPS.items()
         for place, call in enumerate(calls)
     ]
-    chance.shuffle(points)
+    entropy.shuffle(points)
     return points
 
 

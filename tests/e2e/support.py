@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from emulator.local_cloud import BUILDBUCKET_HOST, LocalCloud
-from emulator.storm.ledger import Ledger, is_quiet, job_config, take_stock, trigger_id
+from emulator.storm.report import Report, is_quiet, job_config, take_stock, trigger_id
 from luci_scheduler.core.identifiers import JobId
 
 MAIN = "refs/heads/main"
@@ -41,9 +41,9 @@ def triggers(name: str, numbers: Collection[int]) -> set[str]:
     return {trigger_id(repo(name), MAIN, f"{number:040x}") for number in numbers}
 
 
-def settled(cloud: LocalCloud, job: str, numbers: Collection[int], repository: str = "") -> Ledger | None:
+def settled(cloud: LocalCloud, job: str, numbers: Collection[int], repository: str = "") -> Report | None:
     """Return the ledger of a job once all the commits are in invocations and all of these have ended."""
     if not is_quiet(cloud, [job_id(job)]):
         return None
-    ledger = take_stock(cloud, {job_id(job): triggers(repository or job, numbers)})
-    return None if ledger.lost or ledger.unfinished else ledger
+    report = take_stock(cloud, {job_id(job): triggers(repository or job, numbers)})
+    return None if report.lost or report.unfinished else report

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from emulator.local_cloud import LocalCloud
-from emulator.storm.ledger import take_stock
 from emulator.storm.network import Network, Tripwire
+from emulator.storm.report import take_stock
 from tests.e2e.points import POINTS, Point
 from tests.e2e.stages import Job
 from tests.e2e.support import triggers
@@ -46,6 +46,6 @@ def test_functions_are_killed_at_any_step(cloud: LocalCloud, network: Network, n
     job = Job(cloud, network, name)
     job.run(enter)
     assert wire.tripped.is_set()
-    ledger = take_stock(cloud, {job.id: triggers(name, (1, 2))})
-    assert ledger.holds, ledger
-    assert (ledger.invocations, ledger.builds) == (2, 2)
+    report = take_stock(cloud, {job.id: triggers(name, (1, 2))})
+    assert report.holds, report
+    assert (report.invocations, report.builds) == (2, 2)

@@ -25,9 +25,9 @@ def test_sixty_commits_within_a_second(cloud: LocalCloud, network: Network) -> N
     """Each commit is in exactly one invocation with one build that succeeds, and no message comes more than five times."""
     commits = range(1, 61)
     messages = _publish_many(cloud, "burst", commits)
-    ledger = until(lambda: settled(cloud, "burst", commits))
-    assert ledger.holds, ledger
-    assert ledger.invocations == ledger.builds
+    report = until(lambda: settled(cloud, "burst", commits))
+    assert report.holds, report
+    assert report.invocations == report.builds
     assert max(network.deliveries[message] for message in messages) <= 5
 
 
@@ -46,18 +46,18 @@ def test_three_hundred_commits_and_all_functions_killed(cloud: LocalCloud, netwo
     for function in cloud.functions.values():
         function.wait_until_ready()
     until(lambda: messages <= network.taken("on_gitiles_commit"), seconds=120)
-    ledger = until(lambda: settled(cloud, "flood", commits), seconds=120)
-    assert ledger.holds, ledger
-    assert ledger.invocations == ledger.builds
+    report = until(lambda: settled(cloud, "flood", commits), seconds=120)
+    assert report.holds, report
+    assert report.invocations == report.builds
 
 
 def test_one_commit_for_many_jobs(cloud: LocalCloud) -> None:
     """Every watching job gets its build."""
     publish(cloud, "many", 1)
     for number in range(MANY):
-        ledger = until(lambda number=number: settled(cloud, f"many{number}", [1], "many"))
-        assert ledger.holds, ledger
-        assert (ledger.invocations, ledger.builds) == (1, 1)
+        report = until(lambda number=number: settled(cloud, f"many{number}", [1], "many"))
+        assert report.holds, report
+        assert (report.invocations, report.builds) == (1, 1)
 
 
 def test_pages(cloud: LocalCloud) -> None:

@@ -31,12 +31,12 @@ class Hostile:
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)  # noqa: S311 - nothing secret
         self.pick: Callable[[Sequence[Any]], Any] = self._random.choice
-        self.chance: Callable[[], float] = self._random.random
+        self.entropy: Callable[[], float] = self._random.random
 
     def text(self) -> str:
         """Return a text that no careful sender would send."""
         text: str = self.pick(_TEXTS)
-        return text + self.pick(_TEXTS) if self.chance() < 0.1 else text
+        return text + self.pick(_TEXTS) if self.entropy() < 0.1 else text
 
     def value(self, depth: int = 3) -> Any:
         """Return a JSON value of any type."""
@@ -57,11 +57,11 @@ class Hostile:
 
     def spoiled(self, document: Any) -> Any:
         """Return a document like a good one: some members are gone, doubled, or of another type and value."""
-        if self.chance() < 0.12:
+        if self.entropy() < 0.12:
             return self.value()
         if isinstance(document, dict):
-            members = {name: self.spoiled(value) for name, value in document.items() if self.chance() > 0.06}
-            if self.chance() < 0.08:
+            members = {name: self.spoiled(value) for name, value in document.items() if self.entropy() > 0.06}
+            if self.entropy() < 0.08:
                 members[self.text()] = self.value(1)
             return members
         if isinstance(document, list):
@@ -92,7 +92,7 @@ class Hostile:
 
     def body(self, document: Any) -> bytes:
         """Return a body for a reader of such documents."""
-        drawn = self.chance()
+        drawn = self.entropy()
         if drawn < 0.6:
             return self.json(document)
         if drawn < 0.8:

@@ -87,20 +87,21 @@ def _push(hostile: Hostile, data: bytes, attributes: dict[str, Any]) -> bytes:
         "attributes": attributes,
     }
     body = {"message": message, "subscription": "projects/p/subscriptions/s"}
-    return json.dumps(body).encode() if hostile.chance() < 0.5 else hostile.body(body)
+    return json.dumps(body).encode() if hostile.entropy() < 0.5 else hostile.body(body)
 
 
 def _event_headers(hostile: Hostile) -> dict[str, str]:
     headers = {
         "Content-Type": hostile.pick(("application/json",) * 6 + ("text/plain", "", "application/cloudevents+json"))
     }
-    if hostile.chance() < 0.15:
+    if hostile.entropy() < 0.15:
         names = ("ce-id", "ce-type", "ce-source", "ce-specversion", "ce-time")
         good = ("1", "google.cloud.pubsub.topic.v1.messagePublished", "//pubsub", "1.0", "2026-03-01T12:00:00Z")
         headers |= {
-            name: value if hostile.chance() < 0.8 else hostile.header() for name, value in zip(names, good, strict=True)
+            name: value if hostile.entropy() < 0.8 else hostile.header()
+            for name, value in zip(names, good, strict=True)
         }
-    if hostile.chance() < 0.1:
+    if hostile.entropy() < 0.1:
         headers |= {"traceparent": hostile.header(), "X-Cloud-Trace-Context": hostile.header()}
     return headers
 
@@ -125,10 +126,10 @@ def test_notifications(functions: Site) -> None:
     tokens = [good, make_token("other", JOB, invocation.id, now), make_token(secret, JOB, InvocationId(16), now), ""]
 
     def send(hostile: Hostile) -> tuple[Answer, Any]:
-        token = hostile.pick(tokens) if hostile.chance() < 0.5 else hostile.text()
+        token = hostile.pick(tokens) if hostile.entropy() < 0.5 else hostile.text()
         encoded = base64.b64encode(token.encode(errors="replace")).decode()
         data = hostile.body({"buildPubsub": {"build": {"id": "9000"}}, "userData": encoded, "user_data": token})
-        attributes = {"auth_token": hostile.pick((token, hostile.value(1)))} if hostile.chance() < 0.4 else {}
+        attributes = {"auth_token": hostile.pick((token, hostile.value(1)))} if hostile.entropy() < 0.4 else {}
         body, headers = _push(hostile, data, attributes), _event_headers(hostile)
         return functions.call("on_build_completion", "/projects/p/topics/t", body, headers), (body, headers)
 
@@ -197,10 +198,10 @@ def _authorizations(functions: Site, audience: str) -> Callable[[Hostile], dict[
     tokens = _odd_tokens(functions, audience)
 
     def draw(hostile: Hostile) -> dict[str, str]:
-        if hostile.chance() < 0.1:
+        if hostile.entropy() < 0.1:
             return {}
         scheme = hostile.pick(("Bearer", "Bearer", "Bearer", "bearer", "OAuth", "Basic", ""))
-        token = hostile.pick(tokens) if hostile.chance() < 0.8 else hostile.header()
+        token = hostile.pick(tokens) if hostile.entropy() < 0.8 else hostile.header()
         return {"Authorization": f"{scheme} {token}"}
 
     return draw
@@ -239,10 +240,10 @@ TASKS: dict[str, dict[str, Any]] = {
 def _task(hostile: Hostile) -> tuple[str, bytes, dict[str, str]]:
     kind = hostile.pick(tuple(TASKS))
     body = hostile.body(TASKS[kind])
-    if hostile.chance() < 0.05:
+    if hostile.entropy() < 0.05:
         kind = hostile.text()
-    headers = {"X-CloudTasks-TaskName": hostile.header()} if hostile.chance() < 0.2 else {}
-    if hostile.chance() < 0.1:
+    headers = {"X-CloudTasks-TaskName": hostile.header()} if hostile.entropy() < 0.2 else {}
+    if hostile.entropy() < 0.1:
         headers["X-CloudTasks-TaskRetryCount"] = hostile.pick(("10", "x", "-1", "9" * 30, ""))
     return kind, body, headers
 
@@ -349,16 +350,16 @@ def test_calls_of_the_api(functions: Site) -> None:
         method = hostile.pick(METHODS)
         body, kind = _encoded(hostile, method.request)
         headers = {"Content-Type": kind, "Accept": hostile.pick(("application/json", kind, "*/*"))}
-        headers |= {"Accept": hostile.header()} if hostile.chance() < 0.05 else {}
-        if hostile.chance() < 0.2:
+        headers |= {"Accept": hostile.header()} if hostile.entropy() < 0.05 else {}
+        if hostile.entropy() < 0.2:
             body, headers["Content-Encoding"] = gzip.compress(body, 1), "gzip"
-            body = hostile.damaged(body) if hostile.chance() < 0.4 else body
+            body = hostile.damaged(body) if hostile.entropy() < 0.4 else body
         name = hostile.pick(
             ("X-Prpc-Grpc-Timeout", "X-Prpc-Max-Response-Size", "Trace-Bin", "Origin", "Content-Encoding")
         )
-        headers |= {name: hostile.header()} if hostile.chance() < 0.1 else {}
-        headers |= signed_in[hostile.pick(WHO)] if hostile.chance() < 0.85 else draw(hostile)
-        length = {"CONTENT_LENGTH": hostile.pick(("", "x", "-1", "9" * 9))} if hostile.chance() < 0.05 else {}
+        headers |= {name: hostile.header()} if hostile.entropy() < 0.1 else {}
+        headers |= signed_in[hostile.pick(WHO)] if hostile.entropy() < 0.85 else draw(hostile)
+        length = {"CONTENT_LENGTH": hostile.pick(("", "x", "-1", "9" * 9))} if hostile.entropy() < 0.05 else {}
         return functions.call("console", method.path, body, headers, **length), (method.path, body, headers, length)
 
     codes = _fuzz("pRPC", send, _in_one_line)
@@ -385,9 +386,9 @@ PATHS = (
 
 def _path(hostile: Hostile) -> str:
     parts = [
-        hostile.pick(PATHS) if hostile.chance() < 0.85 else hostile.header() for _ in range(hostile.pick(range(6)))
+        hostile.pick(PATHS) if hostile.entropy() < 0.85 else hostile.header() for _ in range(hostile.pick(range(6)))
     ]
-    if hostile.chance() < 0.4:
+    if hostile.entropy() < 0.4:
         parts = ["jobs", "proj", "job", *parts[:1]]
     return "/" + "/".join(parts)
 
@@ -396,7 +397,7 @@ def _query(hostile: Hostile) -> str:
     names = ("format", "c", "repo", "ref", "revision", "from", "to", "filter", "job", "done", hostile.text())
     pairs = [(hostile.pick(names), hostile.text()) for _ in range(hostile.pick(range(4)))]
     text = urlencode([(a.encode(errors="replace"), b.encode(errors="replace")) for a, b in pairs])
-    return text if hostile.chance() < 0.9 else quote_from_bytes(hostile.bytes(9), safe="%&=+")
+    return text if hostile.entropy() < 0.9 else quote_from_bytes(hostile.bytes(9), safe="%&=+")
 
 
 def test_pages(functions: Site) -> None:
@@ -405,7 +406,7 @@ def test_pages(functions: Site) -> None:
 
     def send(hostile: Hostile) -> tuple[Answer, Any]:
         path, query = _path(hostile), _query(hostile)
-        headers = signed_in[hostile.pick(WHO)] if hostile.chance() < 0.85 else draw(hostile)
+        headers = signed_in[hostile.pick(WHO)] if hostile.entropy() < 0.85 else draw(hostile)
         method = hostile.pick(("GET", "GET", "GET", "HEAD", "PUT", "OPTIONS"))
         return functions.call("console", path, b"", headers, QUERY_STRING=query, REQUEST_METHOD=method), (
             path,
@@ -429,7 +430,7 @@ def test_forms(functions: Site) -> None:
     def send(hostile: Hostile) -> tuple[Answer, Any]:
         who, action = hostile.pick(WHO), hostile.pick(actions)
         path = f"/actions/{action}/proj/job" + ("/16" if "Invocation" in action else "")
-        path = path if hostile.chance() < 0.7 else _path(hostile)
+        path = path if hostile.entropy() < 0.7 else _path(hostile)
         token = form_token("secret", f"user:{who}" if who else "anonymous:anonymous", clock.now())
         fields = {
             "token": token,
@@ -439,16 +440,19 @@ def test_forms(functions: Site) -> None:
             "from": "a" * 40,
             "to": hostile.text(),
         }
-        fields = {name: value for name, value in fields.items() if hostile.chance() < 0.9}
+        fields = {name: value for name, value in fields.items() if hostile.entropy() < 0.9}
         body = urlencode({name: value.encode(errors="replace") for name, value in fields.items()}).encode()
         body = (
             body
-            if hostile.chance() < 0.7
+            if hostile.entropy() < 0.7
             else hostile.pick((hostile.damaged(body), b"x=" + b"y" * 70_000, b"--x\r\n" + body))
         )
-        headers = {"Content-Type": hostile.pick(kinds), **(signed_in[who] if hostile.chance() < 0.9 else draw(hostile))}
+        headers = {
+            "Content-Type": hostile.pick(kinds),
+            **(signed_in[who] if hostile.entropy() < 0.9 else draw(hostile)),
+        }
         headers |= {"Sec-Fetch-Site": hostile.pick(("same-origin", "cross-site", hostile.header()))}
-        length = {"CONTENT_LENGTH": "", "HTTP_TRANSFER_ENCODING": "chunked"} if hostile.chance() < 0.2 else {}
+        length = {"CONTENT_LENGTH": "", "HTTP_TRANSFER_ENCODING": "chunked"} if hostile.entropy() < 0.2 else {}
         return functions.call("console", path, body, headers, **length), (path, body[:2000], headers, length)
 
     codes = _fuzz("forms", send, _in_one_line)

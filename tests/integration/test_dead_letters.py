@@ -11,7 +11,7 @@ from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 from emulator.official import OfficialEmulator
 from luci_scheduler.cli.dead_letter_commands import Letter
 from luci_scheduler.cli.main import main
-from luci_scheduler.cli.pubsub_letters import PubSubLetters
+from luci_scheduler.cli.pubsub_messages import PubSubLetters
 
 pytestmark = pytest.mark.emulators
 

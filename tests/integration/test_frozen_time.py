@@ -7,10 +7,10 @@ import freezegun
 import pytest
 
 from emulator.memory.gitiles import AnyCommit
-from emulator.memory.sources import SeededChance
+from emulator.memory.system import SeededEntropy
 from luci_scheduler import bootstrap
 from luci_scheduler.adapters.firestore import FirestoreStore
-from luci_scheduler.adapters.sources import SystemClock
+from luci_scheduler.adapters.system import SystemClock
 from luci_scheduler.config.sync import ConfigFile, sync_project
 from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.instants import SECOND, Instant
@@ -42,7 +42,7 @@ def test_a_claim_ends_with_its_lease(firestore_client: Any, year: int) -> None:
         store=FirestoreStore(firestore_client),
         queue=world.queue,
         clock=SystemClock(),
-        chance=SeededChance(1),
+        entropy=SeededEntropy(1),
         buildbucket=world.buildbucket,
         gitiles=AnyCommit(),
         fetch=world.fetch,

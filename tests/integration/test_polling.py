@@ -17,7 +17,7 @@ from emulator.gitiles import GitilesServer, Repository
 from emulator.gitiles.faults import GitilesFault
 from luci_scheduler.adapters.gitiles import GitilesClient, host_urls
 from luci_scheduler.adapters.http import sessions
-from luci_scheduler.adapters.sources import SystemClock
+from luci_scheduler.adapters.system import SystemClock
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import MINUTE, SECOND
 from luci_scheduler.core.invocation import Status

@@ -89,24 +89,24 @@ def duration(seed: int, spec: JobSpec, number: int) -> int:
     # Never a round number, so that an end never falls together with anything else.
     if spec.task == "noop":
         return spec.sleep
-    chance = random.Random(f"{seed}/{spec.name}/{number}")  # noqa: S311
-    return int(spec.longest * (0.1 + 0.9 * chance.random())) + chance.randrange(MILLISECOND)
+    entropy = random.Random(f"{seed}/{spec.name}/{number}")  # noqa: S311
+    return int(spec.longest * (0.1 + 0.9 * entropy.random())) + entropy.randrange(MILLISECOND)
 
 
 def make_script(seed: int, days: int, jobs: int) -> Script:
     """Draw a project and its fate."""
-    chance = random.Random(seed)  # noqa: S311
-    specs = tuple(_specs(chance, jobs))
+    entropy = random.Random(seed)  # noqa: S311
+    specs = tuple(_specs(entropy, jobs))
     end = START + days * DAY
-    events = [*_pushes(chance, end), *_emissions(chance, specs, end), *_changes(chance, specs, end)]
+    events = [*_pushes(entropy, end), *_emissions(entropy, specs, end), *_changes(entropy, specs, end)]
     return Script(specs, tuple(sorted(events, key=lambda event: event.at)), end)
 
 
-def _specs(chance: random.Random, jobs: int) -> list[JobSpec]:
+def _specs(entropy: random.Random, jobs: int) -> list[JobSpec]:
     """Every fifth job runs on the calendar, every fifth by an interval; a tenth polls; the others are triggered."""
-    sources = [_source(chance, number) for number in range(max(4, jobs // 5))]
-    timed = [_timed(chance, number) for number in range(jobs * 2 // 5)]
-    waiting = [_triggered(chance, number) for number in range(jobs - len(sources) - len(timed))]
+    sources = [_source(entropy, number) for number in range(max(4, jobs // 5))]
+    timed = [_timed(entropy, number) for number in range(jobs * 2 // 5)]
+    waiting = [_triggered(entropy, number) for number in range(jobs - len(sources) - len(timed))]
     # Each triggered job has one source: the order in which two of them reach it at one instant is nobody's to say.
     shares: dict[int, list[str]] = {}
     for number, spec in enumerate(waiting):
@@ -115,102 +115,102 @@ def _specs(chance: random.Random, jobs: int) -> list[JobSpec]:
     return [*sources, *timed, *waiting]
 
 
-def _source(chance: random.Random, number: int) -> JobSpec:
+def _source(entropy: random.Random, number: int) -> JobSpec:
     if number % 2:
-        sleep, schedule = (5_000 + 137 * number) * MILLISECOND, chance.choice(("12 */2 * * *", "with 2h10m interval"))
+        sleep, schedule = (5_000 + 137 * number) * MILLISECOND, entropy.choice(("12 */2 * * *", "with 2h10m interval"))
         return JobSpec(f"source{number:02}", "noop", schedule, sleep=sleep, emits=1 + number % 4)
     schedule = POLLS[number // 2 % len(POLLS)]
     return JobSpec(f"poller{number:02}", "gitiles", schedule, repo=_REPOS[number // 2 % len(_REPOS)])
 
 
-def _timed(chance: random.Random, number: int) -> JobSpec:
+def _timed(entropy: random.Random, number: int) -> JobSpec:
     task = ("buildbucket", "noop", "url_fetch", "buildbucket")[number % 4]
     schedule = _CRONS[number // 2 % len(_CRONS)] if number % 2 else _INTERVALS[number // 2 % len(_INTERVALS)]
-    longest = 5 * MINUTE if task == "url_fetch" else chance.choice((5, 30, 90)) * MINUTE
+    longest = 5 * MINUTE if task == "url_fetch" else entropy.choice((5, 30, 90)) * MINUTE
     if number % 16 == 0:
         schedule, longest = "continuously", 2 * HOUR
     sleep = (1_000 + 41 * number) * MILLISECOND
-    return JobSpec(f"timed{number:02}", task, schedule, **_policy(chance, number), sleep=sleep, longest=longest)
+    return JobSpec(f"timed{number:02}", task, schedule, **_policy(entropy, number), sleep=sleep, longest=longest)
 
 
-def _triggered(chance: random.Random, number: int) -> JobSpec:
-    longest = chance.choice((3, 20, 60, 180)) * MINUTE
-    return JobSpec(f"waits{number:02}", "buildbucket", **_policy(chance, number), longest=longest)
+def _triggered(entropy: random.Random, number: int) -> JobSpec:
+    longest = entropy.choice((3, 20, 60, 180)) * MINUTE
+    return JobSpec(f"waits{number:02}", "buildbucket", **_policy(entropy, number), longest=longest)
 
 
-def _policy(chance: random.Random, number: int) -> dict[str, object]:
-    limit = chance.choice((1, 1, 2, 4))
+def _policy(entropy: random.Random, number: int) -> dict[str, object]:
+    limit = entropy.choice((1, 1, 2, 4))
     match number % 5:
         case 1:
-            return {"policy": "LOGARITHMIC_BATCHING", "limit": limit, "base": chance.choice((1.5, 2.0, 3.0))}
+            return {"policy": "LOGARITHMIC_BATCHING", "limit": limit, "base": entropy.choice((1.5, 2.0, 3.0))}
         case 2:
-            return {"policy": "NEWEST_FIRST", "limit": limit, "timeout": chance.choice((1, 4, 24)) * HOUR}
+            return {"policy": "NEWEST_FIRST", "limit": limit, "timeout": entropy.choice((1, 4, 24)) * HOUR}
         case 3:
-            return {"limit": limit, "batch": chance.choice((1, 3, 10))}
+            return {"limit": limit, "batch": entropy.choice((1, 3, 10))}
         case _:
             return {"limit": limit}
 
 
-def _instants(chance: random.Random, mean: int, end: int) -> list[int]:
+def _instants(entropy: random.Random, mean: int, end: int) -> list[int]:
     """Draw odd instants, ``mean`` nanoseconds apart on average."""
     found, now = [], START + MINUTE
-    while (now := now + 1 + int(chance.expovariate(1 / mean))) < end:
+    while (now := now + 1 + int(entropy.expovariate(1 / mean))) < end:
         # Within the first 9 of every 10 seconds: a triage that is asked for by then never meets a tick of the calendar.
         found.append(now // (10 * SECOND) * 10 * SECOND + now % (7 * SECOND) + SECOND + 1)
     return found
 
 
-def _pushes(chance: random.Random, end: int) -> list[Event]:
+def _pushes(entropy: random.Random, end: int) -> list[Event]:
     events = [Event(START - SECOND, "push", repo=repo, ref=MAIN, count=3) for repo in _REPOS]
     for repo in _REPOS:
-        for at in _instants(chance, 75 * MINUTE, end):
-            count = chance.choice((1, 1, 1, 2, 5, 70)) if chance.random() < 0.1 else 1
-            ref = MAIN if chance.random() < 0.8 else f"refs/heads/b{chance.randrange(4)}"
-            if ref != MAIN and chance.random() < 0.2:
+        for at in _instants(entropy, 75 * MINUTE, end):
+            count = entropy.choice((1, 1, 1, 2, 5, 70)) if entropy.random() < 0.1 else 1
+            ref = MAIN if entropy.random() < 0.8 else f"refs/heads/b{entropy.randrange(4)}"
+            if ref != MAIN and entropy.random() < 0.2:
                 events.append(Event(at, "delete", repo=repo, ref=ref))
             else:
-                events.append(Event(at, "push", repo=repo, ref=ref, count=count, told=chance.random() < 0.4))
+                events.append(Event(at, "push", repo=repo, ref=ref, count=count, told=entropy.random() < 0.4))
     return events
 
 
-def _emissions(chance: random.Random, specs: Sequence[JobSpec], end: int) -> list[Event]:
+def _emissions(entropy: random.Random, specs: Sequence[JobSpec], end: int) -> list[Event]:
     """Triggers from outside; a fifth of them come again, within half an hour or much later."""
     takers = [spec for spec in specs if spec.task != "gitiles"]
     events = []
-    for number, at in enumerate(_instants(chance, 600 * MINUTE // len(specs), end)):
-        job = chance.choice(takers).name
+    for number, at in enumerate(_instants(entropy, 600 * MINUTE // len(specs), end)):
+        job = entropy.choice(takers).name
         events.append(Event(at, "emit", job, trigger_id=f"outside-{number}"))
-        if chance.random() < 0.2:
-            again = at + chance.choice((MINUTE, 10 * MINUTE, 5 * HOUR)) + 7
+        if entropy.random() < 0.2:
+            again = at + entropy.choice((MINUTE, 10 * MINUTE, 5 * HOUR)) + 7
             events.append(Event(again, "emit", job, trigger_id=f"outside-{number}"))
     return [event for event in events if event.at < end]
 
 
-def _changes(chance: random.Random, specs: tuple[JobSpec, ...], end: int) -> list[Event]:
+def _changes(entropy: random.Random, specs: tuple[JobSpec, ...], end: int) -> list[Event]:
     """Jobs are paused and resumed, disabled and enabled again, and get other schedules and policies."""
     events: list[Event] = []
-    for at in _instants(chance, 3 * HOUR, end):
-        job = chance.choice(specs).name
+    for at in _instants(entropy, 3 * HOUR, end):
+        job = entropy.choice(specs).name
         events.append(Event(at, "pause", job))
-        events.append(Event(at + chance.randrange(30, 300) * 10 * SECOND, "resume", job))
+        events.append(Event(at + entropy.randrange(30, 300) * 10 * SECOND, "resume", job))
     current = specs
-    for at in _instants(chance, 4 * HOUR, end):
-        place = chance.randrange(len(current))
-        current = (*current[:place], _changed(chance, current[place]), *current[place + 1 :])
+    for at in _instants(entropy, 4 * HOUR, end):
+        place = entropy.randrange(len(current))
+        current = (*current[:place], _changed(entropy, current[place]), *current[place + 1 :])
         events.append(Event(at, "config", specs=current))
     return [event for event in events if event.at < end]
 
 
-def _changed(chance: random.Random, spec: JobSpec) -> JobSpec:
+def _changed(entropy: random.Random, spec: JobSpec) -> JobSpec:
     if spec.disabled:
         return replace(spec, disabled=False)
-    match chance.randrange(3):
+    match entropy.randrange(3):
         case 0:
             return replace(spec, disabled=True)
         case 1 if spec.schedule not in ("triggered", "continuously"):
-            return replace(spec, schedule=chance.choice((*_CRONS[:6], *_INTERVALS[:3])))
+            return replace(spec, schedule=entropy.choice((*_CRONS[:6], *_INTERVALS[:3])))
         case _:
-            return replace(spec, **_policy(chance, chance.randrange(5)))  # type: ignore[arg-type]
+            return replace(spec, **_policy(entropy, entropy.randrange(5)))  # type: ignore[arg-type]
 
 
 def config_text(specs: Sequence[JobSpec]) -> str:

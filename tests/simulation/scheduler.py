@@ -14,10 +14,9 @@ from typing import Any
 import structlog
 
 from emulator.memory.gitiles import MemoryGitiles
-from emulator.memory.sources import SeededChance
 from emulator.memory.store import MemoryStore
+from emulator.memory.system import SeededEntropy
 from luci_scheduler import bootstrap
-from luci_scheduler.config.settings import BuildbucketServer, Settings
 from luci_scheduler.config.sync import ConfigFile, sync_project
 from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.era import Era
@@ -26,23 +25,24 @@ from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import MILLISECOND, MINUTE, SECOND, Instant
 from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.core.trigger_record import TriggerRecord
 from luci_scheduler.engine.commit import on_commit
-from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.jobs import pause_job, resume_job
+from luci_scheduler.engine.progress import on_notification
 from luci_scheduler.engine.sweep import sweep
 from luci_scheduler.engine.tasks import on_task
-from luci_scheduler.engine.watch import on_notification
+from luci_scheduler.engine.triggers import accept_triggers
 from luci_scheduler.ports import (
     BuildbucketError,
     CreateInvocation,
     CreateTrigger,
     Fetched,
     LogPage,
-    Task,
-    TriggerRecord,
+    QueueTask,
     UpdateInvocation,
     UpdateTrigger,
 )
+from luci_scheduler.settings import BuildbucketServer, Settings
 from tests.simulation.kernel import Kernel
 from tests.simulation.project import HOST, START, Event, JobSpec, Script, config_text, duration
 
@@ -323,7 +323,7 @@ class _Queue:
         self._names: set[str] = set()
         self._number = 0
 
-    def enqueue(self, task: Task) -> None:
+    def enqueue(self, task: QueueTask) -> None:
         world = self._world
         world.maybe_refuse("the queue")
         if task.name and task.name in self._names:
@@ -357,7 +357,7 @@ class Simulation:
         self.seed = seed
         self.specs: dict[str, JobSpec] = {spec.name: spec for spec in script.specs}
         self.is_sweeping = False
-        self._chance = random.Random(seed + 1)  # noqa: S311 - nothing secret
+        self._entropy = random.Random(seed + 1)  # noqa: S311 - nothing secret
         self._script = script
         self._revisions = 0
         self._gitiles = _Gitiles(self, script.repos)
@@ -368,7 +368,7 @@ class Simulation:
             buildbucket_servers=(server,), commit_wait_seconds=0,
         )  # fmt: skip
         app = bootstrap.make_app(
-            settings, store=self.store, queue=_Queue(self), clock=self.kernel, chance=SeededChance(seed), fetch=_Fetch(self),
+            settings, store=self.store, queue=_Queue(self), clock=self.kernel, entropy=SeededEntropy(seed), fetch=_Fetch(self),
             buildbucket=_Buildbucket(self), gitiles=self._gitiles, verify_caller=None,
         )  # fmt: skip
         self.runtime = app.runtime
@@ -387,11 +387,11 @@ class Simulation:
 
     def happens(self, share: float) -> bool:
         """Draw whether something goes wrong."""
-        return share > 0 and self._chance.random() < share
+        return share > 0 and self._entropy.random() < share
 
     def draw(self, below: int) -> int:
         """Draw a number."""
-        return self._chance.randrange(below)
+        return self._entropy.randrange(below)
 
     def maybe_refuse(self, what: str, make: Callable[[], Exception] | None = None) -> None:
         """Fail without effect, sometimes."""

@@ -16,8 +16,8 @@ import pytest
 import requests
 
 from emulator.official import OfficialEmulator
-from emulator.ports import HOST, require_free
 from emulator.supervisor import FUNCTIONS
+from emulator.tcp_ports import HOST, require_free
 from tests.terraform.life import Life
 from tests.terraform.tool import REPOSITORY
 

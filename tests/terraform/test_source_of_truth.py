@@ -9,9 +9,9 @@ import pytest
 from emulator import local_cloud
 from emulator.supervisor import FUNCTIONS
 from emulator.topics import subscriptions
-from luci_scheduler.config.settings import PREFIX, Settings, read_settings
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.topic_names import topic_names
+from luci_scheduler.settings import PREFIX, Settings, read_settings
 from tests.terraform.configurations import EVERYTHING, PROJECT, SERVERS
 from tests.terraform.life import Life
 from tests.terraform.tool import REPOSITORY

@@ -13,9 +13,9 @@ from werkzeug.exceptions import HTTPException
 
 from luci_scheduler import bootstrap, entry
 from luci_scheduler.adapters import access_tokens, http
-from luci_scheduler.config.settings import ConfigSourceSetting, Settings
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import SECOND
+from luci_scheduler.settings import ConfigSourceSetting, Settings
 
 
 def test_first_requests_side_by_side_make_one_application(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from luci_scheduler.adapters.cloud_tasks import _DISPATCH_DEADLINE
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.identifiers import InvocationId
 from luci_scheduler.core.notification_token import make_token
-from luci_scheduler.settle import settle
+from luci_scheduler.respond import respond
 from luci_scheduler.tracing import isolated
 from tests.outside_calls import OUTSIDE_CALLS, SERVERS, OutsideCall
 from tests.unit.engine.world import JOB, REPO, World
@@ -62,7 +62,7 @@ def test_a_handler_that_has_no_time_left_is_answered_500_with_one_line(name: str
     (call,) = (call for call in OUTSIDE_CALLS if call.name == name)
     with SERVERS["silent"](call) as address, capture_logs() as lines:
         ready: Callable[[], Any] = call.make(address, 600.0)
-        body, code = settle(ready, seconds=0.3)
+        body, code = respond(ready, seconds=0.3)
         assert code == 500
         assert body.startswith("Transient error: ")
     assert [line["event"] for line in lines] == ["transient_error"]

@@ -20,10 +20,10 @@ from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.engine.intake import accept_triggers
+from luci_scheduler.engine.triggers import accept_triggers
 from luci_scheduler.managers.buildbucket.v1 import V1
 from luci_scheduler.ports import BuildbucketError, Fetched
-from luci_scheduler.settle import settle
+from luci_scheduler.respond import respond
 from luci_scheduler.web.timeline import events
 from tests.answering import Answer, Answering, answering
 from tests.unit.api.support import ADMIN, context, world_for
@@ -102,7 +102,7 @@ def test_echoed_secrets_are_redacted_everywhere(output: io.StringIO, transient: 
         world.tick(10)
         assert world.invocations()[0].status is Status.RUNNING
         world.buildbucket.faults = [down]
-        assert settle(lambda: world.notify("n1"))[1] == 500
+        assert respond(lambda: world.notify("n1"))[1] == 500
         if transient:
             world.finish()
         else:
@@ -153,7 +153,7 @@ def test_a_traceback_holds_no_token(output: io.StringIO) -> None:
     def fail() -> None:
         raise RuntimeError(f"Authorization: Bearer {BEARER} {OAUTH}")
 
-    assert settle(fail)[1] == 500
+    assert respond(fail)[1] == 500
     (line,) = output.getvalue().splitlines()
     assert json.loads(line)["message"] == "unexpected_error"
     assert "[redacted]" in line

@@ -15,11 +15,11 @@ import pytest
 import structlog
 
 from luci_scheduler import bootstrap
-from luci_scheduler.config.settings import SettingsError
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import SECOND
+from luci_scheduler.settings import SettingsError
+from luci_scheduler.web.page_request import PageRequest
 from luci_scheduler.web.tokens import form_token
-from luci_scheduler.web.visit import Visit
 from tests.fuzz.site import CONSOLE, Answer, Site, site
 from tests.unit.api.support import OWNER, context, world_for
 from tests.unit.engine.world import JOB, REPO
@@ -279,7 +279,7 @@ def test_too_many_unknown_tokens_are_answered_429() -> None:
 
 def test_a_visit_does_not_show_its_secrets() -> None:
     """Not even where it is printed by mistake."""
-    assert "canary-a7" not in repr(Visit(context(world_for()), ("canary-a7",)))
+    assert "canary-a7" not in repr(PageRequest(context(world_for()), ("canary-a7",)))
 
 
 def _task(functions: Site, kind: str, body: bytes) -> Answer:

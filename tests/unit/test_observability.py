@@ -21,7 +21,7 @@ from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue
 from luci_scheduler.adapters.identity import UnauthenticatedError
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import SECOND, format_rfc3339
-from luci_scheduler.ports import BuildbucketError, Task
+from luci_scheduler.ports import BuildbucketError, QueueTask
 from luci_scheduler.tracing import bind_invocation, carried, current_trace, delivery_trace, isolated
 from tests.unit.api.support import OWNER, Client, world_for
 from tests.unit.engine.world import JOB, REPO, World, config
@@ -137,7 +137,7 @@ def test_tasks_carry_the_trace_on() -> None:
             sent.append(dict(task.http_request.headers))
 
     queue = CloudTasksQueue(Client(), "projects/p/locations/l/queues/q", "https://t.invalid", "a@p", "aud")
-    task = Task("timer", {}, World().clock.now())
+    task = QueueTask("timer", {}, World().clock.now())
     isolated(lambda: queue.enqueue(task), TRACE)
     queue.enqueue(task)
     assert delivery_trace(sent[0], "d") == TRACE
@@ -150,7 +150,7 @@ def test_what_the_console_asks_for_carries_its_trace_on() -> None:
     carrying: list[dict[str, str]] = []
     enqueue = world.queue.enqueue
 
-    def recorded(task: Task) -> None:
+    def recorded(task: QueueTask) -> None:
         carrying.append(carried())
         enqueue(task)
 
@@ -183,7 +183,7 @@ class _Site:
             _, code = function(self.world.app, event)
         return int(code)
 
-    def task(self, task: Task, app: bootstrap.App | None = None, **headers: str) -> Any:
+    def task(self, task: QueueTask, app: bootstrap.App | None = None, **headers: str) -> Any:
         with self._server.test_request_context(
             f"/{task.kind}", method="POST", json=dict(task.payload), headers={"X-CloudTasks-TaskName": "t1", **headers}
         ):
@@ -275,7 +275,7 @@ def test_a_task_whose_caller_cannot_be_verified_just_now_is_answered_and_logged(
     def fail(_: str) -> str:
         raise TransientError("the keys that sign tokens could not be fetched")
 
-    task = Task("sweep", {}, site.world.clock.now())
+    task = QueueTask("sweep", {}, site.world.clock.now())
     site.world.counted()
     body, code, _ = site.task(task, replace(site.world.app, verify_caller=fail))
     assert (code, "keys that sign tokens" in body) == (500, True)
@@ -299,11 +299,11 @@ def test_no_secret_is_written_anywhere(site: _Site) -> None:
     forged = base64.b64encode(f"{canary}.{canary}".encode()).decode()
     for attributes in ({"auth_token": canary}, {"version": "v2"}):
         site.message(entry.notification, {"userData": forged, "token": canary}, attributes, "n0", Authorization=canary)
-    task = Task("timer", {"job": "proj/job"}, site.world.clock.now())
+    task = QueueTask("timer", {"job": "proj/job"}, site.world.clock.now())
     site.task(task, replace(site.world.app, verify_caller=refuse), Authorization=f"Bearer {canary}")
     site.task(task, Authorization=f"Bearer {canary}")
     broken = replace(site.world.app, runtime=replace(site.world.runtime, queue=MemoryQueue(), managers={}))
-    site.task(Task("triage", {"job": "proj/job", "created": 1}, site.world.clock.now()), broken)
+    site.task(QueueTask("triage", {"job": "proj/job", "created": 1}, site.world.clock.now()), broken)
     site.world.store.before_commit = explode
     assert _notify(site, "n9", Authorization=canary) == 500
     site.world.store.before_commit = None

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import requests
 
-from emulator.memory.sources import ManualClock
+from emulator.memory.system import ManualClock
 from luci_scheduler.adapters.buildbucket import BuildbucketClient
-from luci_scheduler.core import debug_log, go_text, humanised, notification_token, topic_names
+from luci_scheduler.core import debug_log, go_text, humanized, notification_token, topic_names
 from luci_scheduler.core.errors import BadTokenError, PermanentError
 from luci_scheduler.core.identifiers import InvocationId, JobId, invocation_created, make_invocation_id, timer_id
 from luci_scheduler.core.instants import SECOND, Instant, parse_rfc3339
 from luci_scheduler.core.kv_lists import check_kv_list, unpack_kv_list
+from luci_scheduler.core.mutation_counter import MutationCounter
 from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
 from luci_scheduler.core.request import request_from_triggers
-from luci_scheduler.core.saves import Saves
 from luci_scheduler.core.trigger import Trigger, sort_key
 from luci_scheduler.managers.buildbucket.builder_id import builder_id
 from luci_scheduler.managers.buildbucket.launch_input import LaunchInput
@@ -46,7 +46,7 @@ def test_vector_timer_ids(case: Case) -> None:
 @pytest.mark.parametrize("case", cases("mutation_counter_scenarios"))
 def test_vector_mutation_counter_scenarios(case: Case) -> None:
     """The counter moves with every save that changes something, and timers are named after it."""
-    saves, counts, suffixes = Saves(), [], []
+    saves, counts, suffixes = MutationCounter(), [], []
     for step in case["steps"]:
         if step in ("add_timer", "timer_add"):
             suffixes.append(saves.timer_id(JobId("p/j"), InvocationId(16)).removeprefix("p/j:16:"))
@@ -78,9 +78,9 @@ def test_vector_humanised_time(case: Case) -> None:
     """Times are told to people as the original tells them."""
     if "duration_ns" in case:
         duration = int(case["duration_ns"])
-        assert humanised.ui_duration(duration) == case["ui_duration_trimmed"] == case["ui_duration"].strip()
+        assert humanized.ui_duration(duration) == case["ui_duration_trimmed"] == case["ui_duration"].strip()
     else:
-        text = humanised.relative(int(case["diff_ns"]), case["past_label"], case["future_label"])
+        text = humanized.relative(int(case["diff_ns"]), case["past_label"], case["future_label"])
         assert text == case["text"]
 
 

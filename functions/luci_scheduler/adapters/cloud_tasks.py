@@ -16,7 +16,7 @@ from luci_scheduler.core.errors import PermanentError, SchedulerError, Transient
 from luci_scheduler.core.foreign_text import sanitized
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.transience import google_failure
-from luci_scheduler.ports import Task
+from luci_scheduler.ports import QueueTask
 from luci_scheduler.tracing import carried
 
 __all__ = ["LIMIT", "CloudTasksQueue", "make_client"]
@@ -51,7 +51,7 @@ class CloudTasksQueue:
         self._url = url.rstrip("/")
         self._token = tasks_v2.OidcToken(service_account_email=account, audience=audience)
 
-    def enqueue(self, task: Task) -> None:
+    def enqueue(self, task: QueueTask) -> None:
         """Put a task on the queue, in the present trace; it is durable when this returns, or was under its name before.
 
         Raises:
@@ -81,7 +81,7 @@ class CloudTasksQueue:
             raise _error(error, task, tasks_v2.Task.pb(message).ByteSize()) from error
 
 
-def _error(error: Exception, task: Task, size: int) -> SchedulerError:
+def _error(error: Exception, task: QueueTask, size: int) -> SchedulerError:
     failure, said = google_failure(code_of(error)), sanitized(str(error))
     # For a small task the service refuses the queue's settings. The operator can mend them, and the task must not be lost.
     if not failure.transient and size > _SMALL_TASK:

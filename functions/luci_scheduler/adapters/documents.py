@@ -27,24 +27,15 @@ from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
 from luci_scheduler.core.job import Flavor, Job, JobDefinition, TaskDefinition, TriggeringPolicy
+from luci_scheduler.core.poller_record import Backlog, PollerRecord
+from luci_scheduler.core.project_record import ProjectRecord
 from luci_scheduler.core.sizes import MAX_DOCUMENT_BYTES
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import trigger_from_json, trigger_to_json
+from luci_scheduler.core.trigger_record import TriggerRecord
 from luci_scheduler.core.untrusted import storable
-from luci_scheduler.ports import (
-    Backlog,
-    CreateTrigger,
-    PollerRecord,
-    ProjectRecord,
-    PutDeferred,
-    PutJob,
-    PutPoller,
-    PutProject,
-    TriggerRecord,
-    UpdateTrigger,
-    Watcher,
-    WriteWhole,
-)
+from luci_scheduler.core.watcher import Watcher
+from luci_scheduler.ports import CreateTrigger, PutDeferred, PutJob, PutPoller, PutProject, UpdateTrigger, WriteWhole
 
 __all__ = [
     "SCHEMA",

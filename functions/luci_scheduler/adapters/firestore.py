@@ -24,27 +24,27 @@ from luci_scheduler.adapters.google_errors import code_of
 from luci_scheduler.budget import time_left
 from luci_scheduler.core import debug_log
 from luci_scheduler.core.deferred import Deferred
+from luci_scheduler.core.due_cursor import DueCursor
 from luci_scheduler.core.errors import PermanentError, SchedulerError, StoreConflictError, TransientError
 from luci_scheduler.core.foreign_text import sanitized
 from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
+from luci_scheduler.core.poller_record import PollerRecord
+from luci_scheduler.core.project_record import ProjectRecord
 from luci_scheduler.core.transience import google_failure
+from luci_scheduler.core.trigger_record import TriggerRecord
+from luci_scheduler.core.watcher import Watcher
 from luci_scheduler.ports import (
     CreateInvocation,
     CreateTrigger,
     DeleteDeferred,
-    Found,
-    Overdue,
-    PollerRecord,
-    ProjectRecord,
     PutPaused,
     PutWatchers,
-    TriggerRecord,
     UpdateInvocation,
     Version,
-    Watcher,
+    Versioned,
     Write,
     WriteWhole,
 )
@@ -150,19 +150,21 @@ class FirestoreStore:
         return self._client.collection("repositories").document(name)
 
     @_translated
-    def project(self, project: str) -> Found[ProjectRecord] | None:
+    def project(self, project: str) -> Versioned[ProjectRecord] | None:
         """Read a project's record."""
         snapshot = self._get(self._client.collection("projects").document(documents.document_id(project)))
         if snapshot is None:
             return None
-        return Found(documents.decode_project(project, snapshot.to_dict()), snapshot.update_time)
+        return Versioned(documents.decode_project(project, snapshot.to_dict()), snapshot.update_time)
 
     @_translated
-    def job(self, job_id: JobId) -> Found[Job] | None:
+    def job(self, job_id: JobId) -> Versioned[Job] | None:
         """Read a job."""
         snapshot = self._get(self._job_ref(job_id), _JOB_FIELDS)
         return (
-            None if snapshot is None else Found(documents.decode_job(job_id, snapshot.to_dict()), snapshot.update_time)
+            None
+            if snapshot is None
+            else Versioned(documents.decode_job(job_id, snapshot.to_dict()), snapshot.update_time)
         )
 
     @_translated
@@ -180,9 +182,9 @@ class FirestoreStore:
         return _readable(self._job_snapshots(job_ids), _job_of)
 
     @_translated
-    def found_jobs(self, job_ids: Sequence[JobId]) -> Sequence[Found[Job]]:
+    def found_jobs(self, job_ids: Sequence[JobId]) -> Sequence[Versioned[Job]]:
         """Read many jobs in one call, with their versions."""
-        return [Found(_job_of(snapshot), snapshot.update_time) for snapshot in self._job_snapshots(job_ids)]
+        return [Versioned(_job_of(snapshot), snapshot.update_time) for snapshot in self._job_snapshots(job_ids)]
 
     def _job_snapshots(self, job_ids: Sequence[JobId]) -> list[Any]:
         return self._get_all([self._job_ref(job_id) for job_id in job_ids], _JOB_FIELDS)
@@ -194,30 +196,32 @@ class FirestoreStore:
         return "" if snapshot is None else str((snapshot.to_dict() or {}).get("triage_log", ""))
 
     @_translated
-    def poller(self, job_id: JobId) -> Found[PollerRecord] | None:
+    def poller(self, job_id: JobId) -> Versioned[PollerRecord] | None:
         """Read what a gitiles job knows of its repository."""
         snapshot = self._get(self._poller_ref(job_id))
         if snapshot is None:
             return None
-        return Found(documents.decode_poller(job_id, snapshot.to_dict()), snapshot.update_time)
+        return Versioned(documents.decode_poller(job_id, snapshot.to_dict()), snapshot.update_time)
 
     @_translated
-    def invocation(self, job_id: JobId, invocation_id: InvocationId) -> Found[Invocation] | None:
+    def invocation(self, job_id: JobId, invocation_id: InvocationId) -> Versioned[Invocation] | None:
         """Read an invocation; the mask leaves the debug log on the server."""
         snapshot = self._get(self._invocation_ref(job_id, invocation_id), _INVOCATION_FIELDS)
         if snapshot is None:
             return None
-        return Found(documents.decode_invocation(job_id, invocation_id, snapshot.to_dict()), snapshot.update_time)
+        return Versioned(documents.decode_invocation(job_id, invocation_id, snapshot.to_dict()), snapshot.update_time)
 
     @_translated
-    def invocation_with_log(self, job_id: JobId, invocation_id: InvocationId) -> tuple[Found[Invocation], str] | None:
+    def invocation_with_log(
+        self, job_id: JobId, invocation_id: InvocationId
+    ) -> tuple[Versioned[Invocation], str] | None:
         """Read an invocation and its debug log."""
         snapshot = self._get(self._invocation_ref(job_id, invocation_id))
         if snapshot is None:
             return None
         document = snapshot.to_dict()
         invocation = documents.decode_invocation(job_id, invocation_id, document)
-        return Found(invocation, snapshot.update_time), _joined(document.get("log", ()))
+        return Versioned(invocation, snapshot.update_time), _joined(document.get("log", ()))
 
     @_translated
     def invocations(self, job_id: JobId, limit: int, after: InvocationId | None = None) -> Sequence[Invocation]:
@@ -243,12 +247,12 @@ class FirestoreStore:
         return _readable(self._get_all(references, _INVOCATION_FIELDS), _invocation_of)
 
     @_translated
-    def trigger(self, job_id: JobId, trigger_id: str) -> Found[TriggerRecord] | None:
+    def trigger(self, job_id: JobId, trigger_id: str) -> Versioned[TriggerRecord] | None:
         """Read a trigger or its marker."""
         snapshot = self._get(self._trigger_ref(job_id, trigger_id))
         if snapshot is None:
             return None
-        return Found(documents.decode_trigger(job_id, snapshot.to_dict()), snapshot.update_time)
+        return Versioned(documents.decode_trigger(job_id, snapshot.to_dict()), snapshot.update_time)
 
     @_translated
     def triggers(self, keys: Sequence[tuple[JobId, str]]) -> Sequence[TriggerRecord]:
@@ -263,11 +267,11 @@ class FirestoreStore:
         return _readable(self._found(query.limit(limit)), _trigger_of)
 
     @_translated
-    def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Found[TriggerRecord]]:
+    def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Versioned[TriggerRecord]]:
         """Return pending triggers, the oldest first; an undecodable trigger is set aside and does not hide the others."""
         query = self._job_ref(job_id).collection("triggers").where(filter=FieldFilter("pending", ">", ""))
         query = query.order_by("pending").limit(limit)
-        found: list[Found[TriggerRecord]] = []
+        found: list[Versioned[TriggerRecord]] = []
         for _ in range(documents.SET_ASIDE_ROUNDS):
             snapshots = self._found(query)
             found, bad = documents.sorted_out(snapshots, lambda snapshot: snapshot.reference.path, _found_trigger)
@@ -286,7 +290,7 @@ class FirestoreStore:
                 continue
 
     @_translated
-    def due_invocations(self, before: Instant, limit: int, after: Overdue | None = None) -> Sequence[Invocation]:
+    def due_invocations(self, before: Instant, limit: int, after: DueCursor | None = None) -> Sequence[Invocation]:
         """Return overdue invocations of all jobs."""
         query = self._client.collection_group("invocations").where(filter=FieldFilter("next_due", "<=", before))
         query = _by_due(query).select(_INVOCATION_FIELDS).limit(limit)
@@ -295,7 +299,7 @@ class FirestoreStore:
         return _readable(self._found(query), _invocation_of)
 
     @_translated
-    def due_jobs(self, before: Instant, limit: int, after: Overdue | None = None) -> Sequence[Job]:
+    def due_jobs(self, before: Instant, limit: int, after: DueCursor | None = None) -> Sequence[Job]:
         """Return overdue jobs."""
         query = self._client.collection_group("jobs").where(filter=FieldFilter("next_due", "<=", before))
         query = _by_due(query).select(_JOB_FIELDS).limit(limit)
@@ -304,13 +308,13 @@ class FirestoreStore:
         return _readable(self._found(query), _job_of)
 
     @_translated
-    def deferred(self, deferred_id: str) -> Found[Deferred] | None:
+    def deferred(self, deferred_id: str) -> Versioned[Deferred] | None:
         """Read a deferred task."""
         snapshot = self._get(self._deferred_ref(deferred_id))
-        return None if snapshot is None else Found(_deferred_of(snapshot), snapshot.update_time)
+        return None if snapshot is None else Versioned(_deferred_of(snapshot), snapshot.update_time)
 
     @_translated
-    def due_deferred(self, before: Instant, limit: int, after: Overdue | None = None) -> Sequence[Deferred]:
+    def due_deferred(self, before: Instant, limit: int, after: DueCursor | None = None) -> Sequence[Deferred]:
         """Return overdue deferred tasks."""
         query = self._client.collection("deferred").where(filter=FieldFilter("next_due", "<=", before))
         query = _by_due(query).limit(limit)
@@ -413,8 +417,8 @@ def _trigger_of(snapshot: Any) -> TriggerRecord:
     return documents.decode_trigger(_job_id_of(snapshot.reference.parent.parent), snapshot.to_dict() or {})
 
 
-def _found_trigger(snapshot: Any) -> Found[TriggerRecord]:
-    return Found(_trigger_of(snapshot), snapshot.update_time)
+def _found_trigger(snapshot: Any) -> Versioned[TriggerRecord]:
+    return Versioned(_trigger_of(snapshot), snapshot.update_time)
 
 
 def _invocation_of(snapshot: Any) -> Invocation:

@@ -17,7 +17,7 @@ from luci_scheduler.core import transience
 from luci_scheduler.core.foreign_json import read_answer
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.repo_url import RepoUrl
-from luci_scheduler.ports import Clock, Commit, GitilesError, LogPage
+from luci_scheduler.ports import Clock, GitCommit, GitilesError, LogPage
 
 __all__ = ["MAX_BODY_BYTES", "GitilesClient", "host_urls", "parse_time"]
 
@@ -172,11 +172,11 @@ def parse_time(text: str) -> Instant:
     return Instant((since.days * 86_400 + since.seconds) * SECOND)
 
 
-def _commit(entry: Any) -> Commit:
+def _commit(entry: Any) -> GitCommit:
     identifier = entry.get("commit") if isinstance(entry, dict) else None
     if not isinstance(identifier, str) or not _HASH.fullmatch(identifier):
         raise _broken("the answer is no log: it holds a commit without a hash")
-    return Commit(identifier, _committed(identifier, entry), _diff(identifier, entry.get("tree_diff") or ()))
+    return GitCommit(identifier, _committed(identifier, entry), _diff(identifier, entry.get("tree_diff") or ()))
 
 
 def _committed(identifier: str, entry: Mapping[str, Any]) -> Instant:

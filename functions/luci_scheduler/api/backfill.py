@@ -17,8 +17,9 @@ from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.job import Job, PolicyKind
 from luci_scheduler.core.repo_url import RepoUrl, parse_repo_url
 from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.core.watcher import Watcher
 from luci_scheduler.engine.landing import has_landed
-from luci_scheduler.ports import Commit, GitilesError, Watcher
+from luci_scheduler.ports import GitCommit, GitilesError
 
 __all__ = ["MAX_COMMITS", "Backfill", "BackfillPlan", "backfill_commits"]
 
@@ -49,7 +50,7 @@ class Backfill:
 class BackfillPlan:
     """What a backfill brings, or has brought."""
 
-    commits: tuple[Commit, ...]
+    commits: tuple[GitCommit, ...]
     """Oldest first: the order of the triggers."""
     notes: Mapping[JobId, str]
     """For each job, in words, what its policy makes of the triggers."""
@@ -119,7 +120,7 @@ def _watchers(context: Context, repo: RepoUrl, wanted: Backfill, jobs: Mapping[J
     return found
 
 
-def _commits(context: Context, end: CommitEvent, start: str) -> tuple[Commit, ...]:
+def _commits(context: Context, end: CommitEvent, start: str) -> tuple[GitCommit, ...]:
     """Return the commits that lead from ``start`` to the end of the range, oldest first; all of them have landed on the ref."""
     gitiles = context.runtime.gitiles
     if not _asked(end, end.ref, lambda: has_landed(gitiles, end)):
@@ -144,7 +145,7 @@ def _asked(end: CommitEvent, behind: str, call: Callable[[], T]) -> T:
         raise failed_precondition(f"the commits {about} could not be listed: {error}") from error
 
 
-def _trigger(context: Context, repo: str, ref: str, commit: Commit, number: int, key: str) -> Trigger:
+def _trigger(context: Context, repo: str, ref: str, commit: GitCommit, number: int, key: str) -> Trigger:
     trigger = gitiles_trigger(repo, ref, commit.id, context.runtime.clock.now())
     return replace(trigger, id=f"{trigger.id}#backfill:{key}", order_in_batch=number, emitted_by_user=context.caller)
 

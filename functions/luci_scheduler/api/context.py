@@ -111,7 +111,7 @@ class Context:
 
     def delivery(self) -> str:
         """Return the key of a delivery that nobody will repeat."""
-        return f"api-{self.runtime.chance.nonce():016x}"
+        return f"api-{self.runtime.entropy.nonce():016x}"
 
     def audit(self, action: str, **about: Any) -> None:
         """Leave a line of the audit trail: an action was taken, by whom, when and why."""

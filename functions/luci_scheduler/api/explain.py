@@ -24,7 +24,9 @@ from luci_scheduler.core.ref_validation import REGEXP
 from luci_scheduler.core.repo_url import BadRepoUrlError, RepoUrl, parse_repo_url
 from luci_scheduler.core.triage import has_free_slot
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.ports import NO_INVOCATION, Commit, GitilesError, TriggerRecord, Watcher
+from luci_scheduler.core.trigger_record import NO_INVOCATION, TriggerRecord
+from luci_scheduler.core.watcher import Watcher
+from luci_scheduler.ports import GitCommit, GitilesError
 
 __all__ = ["MAX_AGAIN", "MAX_JOBS", "MAX_TRIGGERS", "Explanation", "Origin", "Reason", "explain_commit"]
 
@@ -392,7 +394,7 @@ class _Absent:
         self._context = context
         self._question = question
         self._waiting = WaitingCommits(context.runtime.store, str(question.repo), question.revision)
-        self._fetched: Commit | GitilesError | None = None
+        self._fetched: GitCommit | GitilesError | None = None
         self._filters = CommitFilters()
 
     def explain(self, item: _Watched) -> Explanation:
@@ -446,7 +448,7 @@ class _Absent:
         about = f": {named}" if named else ""
         return f"What triggers the job is paused and lets no commits through, a poll takes them up when it is resumed{about}."
 
-    def _commit(self) -> Commit | GitilesError:
+    def _commit(self) -> GitCommit | GitilesError:
         if self._fetched is None:
             try:
                 page = self._context.runtime.gitiles.log(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from luci_scheduler.adapters.sources import SystemClock
+from luci_scheduler.adapters.system import SystemClock
 from luci_scheduler.cli.session import CommandError, Exit, Session
 from luci_scheduler.config.config_rules import ConfigRules
 from luci_scheduler.config.definitions import definition_values, differences

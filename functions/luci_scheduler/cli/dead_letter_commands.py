@@ -92,7 +92,7 @@ def open_letters(project: str) -> Letters:
         CommandError: the client of Pub/Sub is not installed.
     """
     try:
-        from luci_scheduler.cli.pubsub_letters import PubSubLetters  # noqa: PLC0415 - needs the extra
+        from luci_scheduler.cli.pubsub_messages import PubSubLetters  # noqa: PLC0415 - needs the extra
     except ImportError as error:
         raise CommandError(
             "dead letters need the client of Pub/Sub: pip install 'serverless-luci-scheduler[cli]'"

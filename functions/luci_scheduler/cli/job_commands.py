@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from luci_scheduler.adapters.sources import SystemChance
+from luci_scheduler.adapters.system import SystemEntropy
 from luci_scheduler.cli.session import CommandError, Exit, Session, invocation_ref, job_ref, plain, show_table
 from luci_scheduler.core.instants import MICROSECOND, Instant, format_rfc3339
 
@@ -74,7 +74,7 @@ def _add_request_id(parser: argparse.ArgumentParser) -> None:
 
 def fresh_key() -> str:
     """Return a key that no request had before."""
-    return f"cli-{SystemChance().nonce():016x}"
+    return f"cli-{SystemEntropy().nonce():016x}"
 
 
 def moment(microseconds: Any) -> str:

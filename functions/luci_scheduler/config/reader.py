@@ -15,7 +15,7 @@ from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.job import MAX_PENDING, Flavor, JobDefinition, PolicyKind, TaskDefinition, TriggeringPolicy
 from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
-from luci_scheduler.ports import Watcher
+from luci_scheduler.core.watcher import Watcher
 
 __all__ = ["ConfigError", "ProjectConfig", "read_config"]
 
@@ -124,10 +124,10 @@ def _watchers(jobs: Mapping[JobId, JobDefinition]) -> Mapping[str, tuple[Watcher
         repo = definition.task.fields["repo"]
         filters = [tuple(definition.task.fields.get(name, ())) for name in _FILTERS]
         try:
-            normalised = str(parse_repo_url(repo))
+            normalized = str(parse_repo_url(repo))
         except BadRepoUrlError:
             continue  # valid in a config, as in the original; its polls fail and say why
-        by_repo.setdefault(normalised, []).extend(
+        by_repo.setdefault(normalized, []).extend(
             Watcher(target, trigger_job_id, repo, *filters) for target in definition.triggered_jobs if target in jobs
         )
     return {repo: tuple(watchers) for repo, watchers in by_repo.items()}

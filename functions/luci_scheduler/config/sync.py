@@ -22,21 +22,11 @@ from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.job_changes import JobChange, defined, removed
+from luci_scheduler.core.project_record import LAYOUT, ProjectRecord
 from luci_scheduler.engine.jobs import pause_marks, put_job
 from luci_scheduler.engine.outbox import tick_task, triage_task
 from luci_scheduler.engine.runtime import Runtime
-from luci_scheduler.ports import (
-    LAYOUT,
-    ConfigFile,
-    ConfigSource,
-    ProjectRecord,
-    PutJob,
-    PutPaused,
-    PutProject,
-    PutWatchers,
-    Version,
-    Write,
-)
+from luci_scheduler.ports import ConfigFile, ConfigSource, PutJob, PutPaused, PutProject, PutWatchers, Version, Write
 
 __all__ = ["ConfigFile", "sync_project", "sync_sources"]
 
@@ -202,7 +192,7 @@ class _Sync:
     def draw_nonce(self, job_id: JobId) -> int:
         """Return the nonce of a job's tick, the same one in each try."""
         if job_id not in self._nonces:
-            self._nonces[job_id] = self.runtime.chance.nonce()
+            self._nonces[job_id] = self.runtime.entropy.nonce()
         return self._nonces[job_id]
 
     def with_tick(self, change: JobChange, now: Instant) -> Job:

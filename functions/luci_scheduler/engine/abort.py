@@ -11,11 +11,11 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.engine.advance import launch_all
 from luci_scheduler.engine.cleanup import cancel_or_leave
-from luci_scheduler.engine.finish import abort_line, commit_outcome
 from luci_scheduler.engine.outbox import abort_task
+from luci_scheduler.engine.outcome import abort_line, commit_outcome
 from luci_scheduler.engine.runtime import Runtime, logger
-from luci_scheduler.managers.controller import Answers, Controller
-from luci_scheduler.ports import Found, UpdateInvocation
+from luci_scheduler.managers.controller import CallCache, Controller
+from luci_scheduler.ports import UpdateInvocation, Versioned
 
 __all__ = ["abort_invocation", "abort_running", "on_abort_task"]
 
@@ -31,7 +31,7 @@ def abort_invocation(
         PermanentError: there is no such invocation.
         TransientError: the store or the queue failed; nothing is known to be written.
     """
-    answers = Answers()
+    calls = CallCache()
     for _ in range(runtime.limits.races):
         found = runtime.store.invocation(job_id, invocation_id)
         if found is None:
@@ -43,9 +43,9 @@ def abort_invocation(
             asked = replace(found.value, abort_requested_by=who, abort_reason=reason, abort_requested_at=now)
             # A launch that is under way would lose the build that it asks for; where there is none it just loses the race.
             must_wait = asked.status.is_initial and asked.task.is_multistage
-            successors = None if must_wait else _abort_now(runtime, Found(asked, found.version), answers, key)
+            successors = None if must_wait else _abort_now(runtime, Versioned(asked, found.version), calls, key)
             if successors is None:
-                _mark(runtime, Found(asked, found.version), key)
+                _mark(runtime, Versioned(asked, found.version), key)
         except StoreConflictError:
             continue
         launch_all(runtime, successors or (), key)
@@ -60,7 +60,7 @@ def on_abort_task(runtime: Runtime, job_id: JobId, invocation_id: InvocationId, 
         ComeAgainError: a launch is under way, or the mark is not visible yet (for five minutes from ``created``).
         TransientError: Buildbucket or the store failed; nothing was written.
     """
-    answers = Answers()
+    calls = CallCache()
     for _ in range(runtime.limits.races):
         found = runtime.store.invocation(job_id, invocation_id)
         if found is None or found.value.status.is_final:
@@ -73,7 +73,7 @@ def on_abort_task(runtime: Runtime, job_id: JobId, invocation_id: InvocationId, 
             return
         if invocation.claim_until is not None and now < invocation.claim_until:
             raise ComeAgainError(f"invocation {invocation_id} of {job_id} is still starting, try again later")
-        controller = runtime.controller(invocation, answers)
+        controller = runtime.controller(invocation, calls)
         abort_running(runtime, controller, invocation.abort_requested_by)
         try:
             successors = commit_outcome(runtime, found, controller, f"{key}/abort")
@@ -114,10 +114,10 @@ def _may_wait(runtime: Runtime, invocation: Invocation) -> bool:
 
 
 def _abort_now(
-    runtime: Runtime, found: Found[Invocation], answers: Answers, key: str
-) -> Sequence[Found[Invocation]] | None:
+    runtime: Runtime, found: Versioned[Invocation], calls: CallCache, key: str
+) -> Sequence[Versioned[Invocation]] | None:
     """Abort and return what starts instead, or None where that has to be tried again later."""
-    controller = runtime.controller(found.value, answers)
+    controller = runtime.controller(found.value, calls)
     try:
         abort_running(runtime, controller, found.value.abort_requested_by)
     except TransientError as error:
@@ -128,7 +128,7 @@ def _abort_now(
     return commit_outcome(runtime, found, controller, f"{key}/abort")
 
 
-def _mark(runtime: Runtime, found: Found[Invocation], key: str) -> None:
+def _mark(runtime: Runtime, found: Versioned[Invocation], key: str) -> None:
     """Leave a task that will abort, and the mark that whoever handles the invocation next obeys."""
     now = runtime.clock.now()
     runtime.offer(abort_task(found.value, now))

@@ -13,8 +13,8 @@ from luci_scheduler.engine.launch import launch
 from luci_scheduler.engine.outbox import launch_task
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.engine.waiting import take_up_waiting
-from luci_scheduler.managers.controller import Answers
-from luci_scheduler.ports import Found
+from luci_scheduler.managers.controller import CallCache
+from luci_scheduler.ports import Versioned
 
 __all__ = ["advance", "launch_all"]
 
@@ -33,12 +33,12 @@ def advance(runtime: Runtime, job_id: JobId, key: str) -> None:
 
 
 def launch_all(
-    runtime: Runtime, created: Sequence[Found[Invocation]], key: str, answers: Answers | None = None
+    runtime: Runtime, created: Sequence[Versioned[Invocation]], key: str, calls: CallCache | None = None
 ) -> None:
     """Launch invocations that were just created, and what a launch that ends at once makes room for.
 
     One that fails becomes a launch task of its own, and so does what comes behind the first few: a delivery does not
-    take the longer the more it sets off. ``answers`` holds what was asked for the first one before it was created.
+    take the longer the more it sets off. ``calls`` holds what was asked for the first one before it was created.
 
     So does one that there is no time for. What even the queue does not take is left to the sweep: every invocation has
     its ``next_due`` from its creation.
@@ -50,10 +50,10 @@ def launch_all(
             break
         found = waiting.popleft()
         try:
-            waiting.extend(launch(runtime, found, key, answers))
+            waiting.extend(launch(runtime, found, key, calls))
         except SchedulerError as error:
             _postpone(runtime, found.value, str(error))
-        answers = None
+        calls = None
     for found in waiting:
         _postpone(runtime, found.value, "enough was launched by this delivery")
 

@@ -25,17 +25,10 @@ from luci_scheduler.core.triage import (
 from luci_scheduler.core.triage_log import TriageLog
 from luci_scheduler.core.trigger import Trigger, sort_key
 from luci_scheduler.core.trigger_json import stored_bytes
+from luci_scheduler.core.trigger_record import TriggerRecord
 from luci_scheduler.engine.outbox import triage_task
 from luci_scheduler.engine.runtime import Runtime, logger
-from luci_scheduler.ports import (
-    CreateInvocation,
-    CreateTrigger,
-    Found,
-    TriggerRecord,
-    UpdateTrigger,
-    Version,
-    Write,
-)
+from luci_scheduler.ports import CreateInvocation, CreateTrigger, UpdateTrigger, Version, Versioned, Write
 from luci_scheduler.tracing import current_trace
 
 __all__ = ["PENDING_READ", "Allocation", "allocate", "commit_allocation"]
@@ -57,15 +50,15 @@ class Allocation:
     log: str
     """The triage log."""
 
-    def created(self, versions: Sequence[Version]) -> list[Found[Invocation]]:
+    def created(self, versions: Sequence[Version]) -> list[Versioned[Invocation]]:
         """Return the new invocations as they were committed, from the versions of a commit that begins with ``writes``."""
-        return [Found(*pair) for pair in zip(self.invocations, versions[: len(self.invocations)], strict=True)]
+        return [Versioned(*pair) for pair in zip(self.invocations, versions[: len(self.invocations)], strict=True)]
 
 
 def allocate(
     runtime: Runtime,
     job: Job,
-    pending: Sequence[Found[TriggerRecord]],
+    pending: Sequence[Versioned[TriggerRecord]],
     new: Sequence[TriggerRecord],
     *,
     started: Instant,
@@ -133,7 +126,7 @@ def allocate(
 
 def commit_allocation(
     runtime: Runtime, draw_up: Callable[[str], tuple[Allocation, Sequence[Write]]]
-) -> list[Found[Invocation]]:
+) -> list[Versioned[Invocation]]:
     """Commit an allocation with all that belongs to it, and return what it created.
 
     Where the store can never take it, what was to be started is not: its triggers are discarded with the reason, so that
@@ -238,7 +231,7 @@ def _tell(job: Job, request: Request, reason: str) -> None:
 
 def _draw_id(runtime: Runtime, started: Instant, taken: set[InvocationId]) -> InvocationId:
     while True:
-        identifier = make_invocation_id(started, runtime.chance.invocation_suffix())
+        identifier = make_invocation_id(started, runtime.entropy.invocation_suffix())
         if identifier not in taken:
             taken.add(identifier)
             return identifier
@@ -250,7 +243,7 @@ def _all_of(request: Request, invocation_id: InvocationId, reason: str) -> Resol
 
 def _markers(
     resolved: Resolutions,
-    stored: Mapping[str, Found[TriggerRecord]],
+    stored: Mapping[str, Versioned[TriggerRecord]],
     fresh: Mapping[str, TriggerRecord],
     now: Instant,
     expires: Instant,

@@ -12,11 +12,11 @@ from luci_scheduler.core.errors import ComeAgainError, PermanentError, StoreConf
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
-from luci_scheduler.engine.finish import log_update, reread
 from luci_scheduler.engine.outbox import cleanup_task
+from luci_scheduler.engine.outcome import log_update, reread
 from luci_scheduler.engine.runtime import Runtime, logger
-from luci_scheduler.managers.controller import Answers, Controller
-from luci_scheduler.ports import Found
+from luci_scheduler.managers.controller import CallCache, Controller
+from luci_scheduler.ports import Versioned
 
 __all__ = ["CLEANUP_LINES", "cancel_or_leave", "leave_to_cleanup", "on_cleanup_task"]
 
@@ -31,7 +31,7 @@ CLEANUP_LINES = (_CLEANED, _REFUSED.partition("{")[0], _GIVEN_UP)
 def cancel_or_leave(runtime: Runtime, controller: Controller, known: Controller | None = None) -> None:
     """Cancel the build that may run; where the build service does not answer, leave that to a cleanup.
 
-    The caller ends the invocation. ``known`` is the controller that knows the build's ID, if it is not ``controller``.
+    The caller ends the invocation. ``known`` is the controller that has_answer the build's ID, if it is not ``controller``.
     """
     invocation = controller.invocation
     try:
@@ -44,7 +44,7 @@ def cancel_or_leave(runtime: Runtime, controller: Controller, known: Controller 
 
 
 def leave_to_cleanup(
-    runtime: Runtime, found: Found[Invocation], task_data: Mapping[str, Any], error: TransientError, key: str
+    runtime: Runtime, found: Versioned[Invocation], task_data: Mapping[str, Any], error: TransientError, key: str
 ) -> None:
     """Record the cleanup of a build that came to light when its invocation had ended already, or had another one.
 
@@ -52,7 +52,7 @@ def leave_to_cleanup(
         ComeAgainError: the race for the document was lost too often.
         TransientError: the store failed.
     """
-    current: Found[Invocation] | None = found
+    current: Versioned[Invocation] | None = found
     for _ in range(runtime.limits.races):
         if current is None or (current.value.cleanup and not current.value.status.is_final):
             return
@@ -78,7 +78,7 @@ def on_cleanup_task(
         ComeAgainError: the commit that records the cleanup is not visible yet (for five minutes from ``created``).
         TransientError: the store failed.
     """
-    answers = Answers()
+    calls = CallCache()
     for _ in range(runtime.limits.races):
         found = runtime.store.invocation(job_id, invocation_id)
         if found is None or not (found.value.status.is_final or found.value.cleanup):
@@ -87,7 +87,7 @@ def on_cleanup_task(
         cleanup = found.value.cleanup
         if cleanup is None or cleanup.attempts != attempts:
             return
-        after, line = _tried(runtime, runtime.controller(found.value, answers), cleanup)
+        after, line = _tried(runtime, runtime.controller(found.value, calls), cleanup)
         try:
             _record(runtime, found, after, line, key)
         except StoreConflictError:
@@ -125,7 +125,7 @@ def _tried(runtime: Runtime, controller: Controller, cleanup: Cleanup) -> tuple[
     return None, _CLEANED
 
 
-def _record(runtime: Runtime, found: Found[Invocation], cleanup: Cleanup | None, line: str, key: str) -> None:
+def _record(runtime: Runtime, found: Versioned[Invocation], cleanup: Cleanup | None, line: str, key: str) -> None:
     stamp = max(runtime.clock.now(), found.value.last_line)
     changed = replace(found.value, cleanup=cleanup, last_line=stamp if line else found.value.last_line)
     text = format_line(stamp, line) if line else ""

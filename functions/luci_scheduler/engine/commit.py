@@ -18,13 +18,14 @@ from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.pattern_budget import MESSAGE_UNITS
 from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.core.watcher import Watcher
 from luci_scheduler.engine.deferral import commit_work, defer, defer_all, trigger_work
 from luci_scheduler.engine.discard import discard_trigger
 from luci_scheduler.engine.fan_out import BUDGET, add_triggers
 from luci_scheduler.engine.landing import Refusal, landed_commit
 from luci_scheduler.engine.pattern_faults import record_pattern_faults
 from luci_scheduler.engine.runtime import Runtime, logger
-from luci_scheduler.ports import Commit, Watcher
+from luci_scheduler.ports import GitCommit
 
 __all__ = ["discard_commit", "find_watching", "on_commit", "on_commits", "take_commit"]
 
@@ -108,7 +109,7 @@ def take_commit(
         TransientError, ComeAgainError: not done; the same call again continues it.
     """
     diffs = any(has_path_filter(watcher) for watcher in watching.watchers)
-    commit = Commit(event.revision, published)
+    commit = GitCommit(event.revision, published)
     if watching.watchers:
         landed = landed_commit(runtime, event, commit, diffs=diffs)
         if isinstance(landed, Refusal):
@@ -125,7 +126,7 @@ def take_commit(
 
 
 def _add_all(
-    runtime: Runtime, event: CommitEvent, watching: Watching, commit: Commit, published: Instant, key: str
+    runtime: Runtime, event: CommitEvent, watching: Watching, commit: GitCommit, published: Instant, key: str
 ) -> list[SchedulerError]:
     """Trigger the watchers whose path filter the commit passes; return the errors, none of which stops the other projects."""
     failed: list[SchedulerError] = []

@@ -15,12 +15,13 @@ from luci_scheduler.core.job_changes import effective_schedule, stepped
 from luci_scheduler.core.request import Request
 from luci_scheduler.core.triage import has_free_slot, inactive_reason, new_invocation
 from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.core.trigger_record import TriggerRecord
 from luci_scheduler.engine.advance import launch_all
 from luci_scheduler.engine.allocation import PENDING_READ, Allocation, allocate, commit_allocation
 from luci_scheduler.engine.jobs import put_job, rewound, with_tick
 from luci_scheduler.engine.runtime import Runtime, logger
-from luci_scheduler.managers.controller import Answers
-from luci_scheduler.ports import CreateTrigger, Found, TriggerRecord, Write
+from luci_scheduler.managers.controller import CallCache
+from luci_scheduler.ports import CreateTrigger, Versioned, Write
 
 __all__ = ["on_cron_tick"]
 
@@ -33,7 +34,7 @@ def on_cron_tick(runtime: Runtime, job_id: JobId, nonce: int, generation: int, c
         ComeAgainError: the commit that records the tick is not visible yet (for five minutes from ``created``).
         TransientError: the store or the queue failed; deliver again.
     """
-    answers, has_lost = Answers(), False
+    calls, has_lost = CallCache(), False
     for _ in range(runtime.limits.races):
         started = runtime.clock.now()
         found = runtime.store.job(job_id)
@@ -43,7 +44,7 @@ def on_cron_tick(runtime: Runtime, job_id: JobId, nonce: int, generation: int, c
             runtime.wait_for_commit(created, missing, event="tick_dropped", generation=generation, **about)
             return
         job = found.value
-        step = cron_machine.tick(job.cron, effective_schedule(job), started, runtime.chance.nonce, nonce)
+        step = cron_machine.tick(job.cron, effective_schedule(job), started, runtime.entropy.nonce, nonce)
         if step[0] == job.cron:
             logger.info("tick_stale", job_id=job_id, generation=generation)
             return
@@ -55,7 +56,7 @@ def on_cron_tick(runtime: Runtime, job_id: JobId, nonce: int, generation: int, c
             if starts:
                 trigger = _trigger(starts[0].generation, started)
                 is_taken = has_lost and runtime.store.trigger(job_id, trigger.id) is not None
-                _start(runtime, found, job, trigger, answers, key, is_taken=is_taken)
+                _start(runtime, found, job, trigger, calls, key, is_taken=is_taken)
             else:
                 runtime.store.commit([put_job(job, found, key)])
         except StoreConflictError:
@@ -71,10 +72,10 @@ def _trigger(generation: int, started: Instant) -> Trigger:
 
 def _start(
     runtime: Runtime,
-    found: Found[Job],
+    found: Versioned[Job],
     job: Job,
     trigger: Trigger,
-    answers: Answers,
+    calls: CallCache,
     key: str,
     *,
     is_taken: bool,
@@ -91,11 +92,11 @@ def _start(
         waiting = replace(job, triggers_wait=True)
         runtime.store.commit([*(CreateTrigger(record) for record in records), put_job(waiting, found, key)])
         return
-    if _is_idle(runtime, job, trigger, answers):
+    if _is_idle(runtime, job, trigger, calls):
         job = rewound(runtime, replace(job, last_poll=trigger.created), runtime.clock.now())
         runtime.store.commit([put_job(job, found, key)])
         return
-    pending: Sequence[Found[TriggerRecord]] = (
+    pending: Sequence[Versioned[TriggerRecord]] = (
         runtime.store.pending_triggers(job.id, PENDING_READ) if job.triggers_wait else ()
     )
     if any(stored.value.trigger.id == trigger.id for stored in pending):
@@ -109,16 +110,16 @@ def _start(
         changed = rewound(runtime, changed, runtime.clock.now())
         return plan, [*plan.writes, put_job(changed, found, key, plan.log)]
 
-    launch_all(runtime, commit_allocation(runtime, draw_up), key, answers)
+    launch_all(runtime, commit_allocation(runtime, draw_up), key, calls)
 
 
-def _is_idle(runtime: Runtime, job: Job, trigger: Trigger, answers: Answers) -> bool:
+def _is_idle(runtime: Runtime, job: Job, trigger: Trigger, calls: CallCache) -> bool:
     """Whether the job's task would find nothing to do, asked without an invocation being kept for it."""
     if runtime.limits.keep_idle or job.active_invocations or job.triggers_wait or inactive_reason(job):
         return False
     try:
         provisional = new_invocation(job, Request((trigger,)), InvocationId(0), trigger.created)
-        return runtime.manager(provisional.task).idle(runtime.controller(provisional, answers))
+        return runtime.manager(provisional.task).idle(runtime.controller(provisional, calls))
     except SchedulerError as error:
         logger.info("idle_unknown", job_id=job.id, reason=str(error))
         return False

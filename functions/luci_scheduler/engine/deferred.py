@@ -18,10 +18,10 @@ from luci_scheduler.engine.commit import discard_commit, find_watching, take_com
 from luci_scheduler.engine.deferral import offer_deferred
 from luci_scheduler.engine.discard import discard_trigger
 from luci_scheduler.engine.fan_out import BUDGET
-from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.landing import Refusal, landed_commit
 from luci_scheduler.engine.runtime import Runtime, logger
-from luci_scheduler.ports import Commit, DeleteDeferred, Found, PutDeferred
+from luci_scheduler.engine.triggers import accept_triggers
+from luci_scheduler.ports import DeleteDeferred, GitCommit, PutDeferred, Versioned
 
 __all__ = ["on_deferred"]
 
@@ -139,7 +139,7 @@ def _refusal(runtime: Runtime, trigger: Trigger) -> Refusal | None:
         event = trigger_commit(trigger)
     except MalformedError as error:
         return Refusal(f"{NOT_ON_REF}: {error}")
-    answer = landed_commit(runtime, event, Commit(event.revision, trigger.created))
+    answer = landed_commit(runtime, event, GitCommit(event.revision, trigger.created))
     return answer if isinstance(answer, Refusal) else None
 
 
@@ -171,7 +171,7 @@ def _triggers_of(work: Deferred) -> tuple[JobId, list[Trigger], str]:
         raise MalformedError(f"bad payload of the deferred task {work.id}: {error!r}") from error
 
 
-def _postpone(runtime: Runtime, found: Found[Deferred], left: Deferred) -> None:
+def _postpone(runtime: Runtime, found: Versioned[Deferred], left: Deferred) -> None:
     try:
         runtime.store.commit([PutDeferred(left, found.version)])
     except StoreConflictError:
@@ -179,7 +179,7 @@ def _postpone(runtime: Runtime, found: Found[Deferred], left: Deferred) -> None:
     offer_deferred(runtime, left)
 
 
-def _delete(runtime: Runtime, found: Found[Deferred]) -> None:
+def _delete(runtime: Runtime, found: Versioned[Deferred]) -> None:
     try:
         runtime.store.commit([DeleteDeferred(found.value.id, found.version)])
     except StoreConflictError:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from luci_scheduler.core.errors import StoreConflictError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.core.trigger_record import TriggerRecord
 from luci_scheduler.engine.runtime import Runtime, logger
-from luci_scheduler.ports import CreateTrigger, TriggerRecord
+from luci_scheduler.ports import CreateTrigger
 
 __all__ = ["discard_trigger"]
 

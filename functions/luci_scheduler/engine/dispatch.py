@@ -13,10 +13,10 @@ from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.engine.fan_out import add_triggers
-from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.outbox import dispatch_to_task
 from luci_scheduler.engine.runtime import Runtime, logger
-from luci_scheduler.ports import Found, UpdateInvocation
+from luci_scheduler.engine.triggers import accept_triggers
+from luci_scheduler.ports import UpdateInvocation, Versioned
 
 __all__ = ["on_dispatch", "on_dispatch_to"]
 
@@ -71,9 +71,9 @@ def _delivery(invocation: Invocation, first: int) -> str:
     return f"dispatch-{invocation.id}-{first}"
 
 
-def _record_dispatched(runtime: Runtime, found: Found[Invocation], until: int, key: str) -> None:
+def _record_dispatched(runtime: Runtime, found: Versioned[Invocation], until: int, key: str) -> None:
     """Note that triggers were brought; if the note is not taken they are brought once more, which does no harm."""
-    current: Found[Invocation] | None = found
+    current: Versioned[Invocation] | None = found
     for _ in range(runtime.limits.races):
         if current is None or current.value.dispatched >= until:
             return

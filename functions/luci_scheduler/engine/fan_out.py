@@ -10,8 +10,8 @@ from luci_scheduler.core.errors import PermanentError, SchedulerError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.runtime import Runtime, logger
+from luci_scheduler.engine.triggers import accept_triggers
 
 __all__ = ["BUDGET", "add_triggers"]
 

@@ -14,12 +14,12 @@ from luci_scheduler.core.job_changes import JobChange
 from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
 from luci_scheduler.engine.outbox import tick_task, triage_task
 from luci_scheduler.engine.runtime import Runtime, logger
-from luci_scheduler.ports import Found, PutJob, PutPaused, Write
+from luci_scheduler.ports import PutJob, PutPaused, Versioned, Write
 
 __all__ = ["existing_job", "pause_job", "pause_marks", "put_job", "resume_job", "rewound", "with_tick"]
 
 
-def put_job(job: Job, found: Found[Job] | None, key: str, triage_log: str | None = None) -> PutJob:
+def put_job(job: Job, found: Versioned[Job] | None, key: str, triage_log: str | None = None) -> PutJob:
     """Return the write that replaces a job under the version it was read at (None: creates it), counter raised."""
     mutations = found.value.mutations + 1 if found else 0
     return PutJob(replace(job, mutations=mutations, last_event=key), found.version if found else None, triage_log)
@@ -54,10 +54,10 @@ def with_tick(runtime: Runtime, change: JobChange, now: Instant) -> Job:
 
 def rewound(runtime: Runtime, job: Job, now: Instant) -> Job:
     """Let an idle job begin to wait for its next tick, unless it waits already; return it as it is to be committed."""
-    return with_tick(runtime, job_changes.rewound(job, now, runtime.chance.nonce), now)
+    return with_tick(runtime, job_changes.rewound(job, now, runtime.entropy.nonce), now)
 
 
-def existing_job(runtime: Runtime, job_id: JobId) -> Found[Job]:
+def existing_job(runtime: Runtime, job_id: JobId) -> Versioned[Job]:
     """Read a job that a config defines.
 
     Raises:
@@ -80,7 +80,7 @@ def pause_job(runtime: Runtime, job_id: JobId, who: str, reason: str, key: str) 
         TransientError: the store or the queue failed; the job may be paused.
     """
     changed = _change(
-        runtime, job_id, key, lambda job, now: job_changes.paused(job, who, reason, now, runtime.chance.nonce)
+        runtime, job_id, key, lambda job, now: job_changes.paused(job, who, reason, now, runtime.entropy.nonce)
     )
     if changed:
         logger.info("job_paused", job_id=job_id, who=who, reason=reason)
@@ -98,7 +98,7 @@ def resume_job(runtime: Runtime, job_id: JobId, who: str, reason: str, key: str)
         TransientError: the store or the queue failed; the job may be resumed.
     """
     changed = _change(
-        runtime, job_id, key, lambda job, now: job_changes.resumed(job, who, reason, now, runtime.chance.nonce)
+        runtime, job_id, key, lambda job, now: job_changes.resumed(job, who, reason, now, runtime.entropy.nonce)
     )
     if changed:
         logger.info("job_resumed", job_id=job_id, who=who, reason=reason)

@@ -12,7 +12,7 @@ from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.discards import NOT_ON_REF, NOT_SERVED
 from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.engine.runtime import Runtime
-from luci_scheduler.ports import Commit, Gitiles, GitilesError
+from luci_scheduler.ports import GitCommit, Gitiles, GitilesError
 
 __all__ = ["Refusal", "has_landed", "landed_commit"]
 
@@ -38,7 +38,9 @@ def has_landed(gitiles: Gitiles, event: CommitEvent) -> bool:
     return not gitiles.log(parse_repo_url(event.repo), event.revision, limit=1, exclude=event.ref).commits
 
 
-def landed_commit(runtime: Runtime, event: CommitEvent, fallback: Commit, *, diffs: bool = False) -> Commit | Refusal:
+def landed_commit(
+    runtime: Runtime, event: CommitEvent, fallback: GitCommit, *, diffs: bool = False
+) -> GitCommit | Refusal:
     """Return the commit of an event, or why it must wait.
 
     The first call asks whether the revision is on the ref. A second call reads the paths (``diffs``) or the commit behind a
@@ -61,7 +63,7 @@ def landed_commit(runtime: Runtime, event: CommitEvent, fallback: Commit, *, dif
         return Refusal(f"{NOT_SERVED}: {error}", error.transient)
 
 
-def _fetched(gitiles: Gitiles, event: CommitEvent, *, diffs: bool) -> Commit:
+def _fetched(gitiles: Gitiles, event: CommitEvent, *, diffs: bool) -> GitCommit:
     page = gitiles.log(parse_repo_url(event.repo), event.revision, limit=1, diffs=diffs)
     # The log of an annotated tag's object begins with the commit behind it.
     if page.commits and (page.commits[0].id == event.revision or event.ref.startswith(_TAGS)):

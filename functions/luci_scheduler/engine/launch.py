@@ -15,16 +15,18 @@ from luci_scheduler.core.errors import ComeAgainError, PermanentError, StoreConf
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.engine.cleanup import cancel_or_leave, leave_to_cleanup
-from luci_scheduler.engine.finish import abort_line, commit_outcome, reread
 from luci_scheduler.engine.outbox import launch_task
+from luci_scheduler.engine.outcome import abort_line, commit_outcome, reread
 from luci_scheduler.engine.runtime import Runtime, logger
-from luci_scheduler.managers.controller import Answers, Controller
-from luci_scheduler.ports import Found, UpdateInvocation
+from luci_scheduler.managers.controller import CallCache, Controller
+from luci_scheduler.ports import UpdateInvocation, Versioned
 
 __all__ = ["launch", "needs_launch", "on_launch_task"]
 
 
-def on_launch_task(runtime: Runtime, found: Found[Invocation], attempts: int, key: str) -> Sequence[Found[Invocation]]:
+def on_launch_task(
+    runtime: Runtime, found: Versioned[Invocation], attempts: int, key: str
+) -> Sequence[Versioned[Invocation]]:
     """Carry out a launch task; one that was made before the latest attempt is stale, and starts nothing.
 
     Returns what may start next, as `launch` does.
@@ -36,7 +38,7 @@ def on_launch_task(runtime: Runtime, found: Found[Invocation], attempts: int, ke
         runtime.offer(launch_task(invocation, claim_until, now))
     if invocation.attempts != attempts:
         return ()
-    return _launch_here(runtime, found, key, Answers())
+    return _launch_here(runtime, found, key, CallCache())
 
 
 def needs_launch(invocation: Invocation, now: Instant) -> bool:
@@ -49,8 +51,8 @@ def needs_launch(invocation: Invocation, now: Instant) -> bool:
 
 
 def launch(
-    runtime: Runtime, found: Found[Invocation], key: str, answers: Answers | None = None
-) -> Sequence[Found[Invocation]]:
+    runtime: Runtime, found: Versioned[Invocation], key: str, calls: CallCache | None = None
+) -> Sequence[Versioned[Invocation]]:
     """Launch an invocation that was just read or written, once: under a live claim a task is left for the claim's end.
 
     Returns when the outcome is committed: RUNNING, RETRYING (with a task for the next attempt) or a final status. What a
@@ -65,15 +67,17 @@ def launch(
         now = runtime.clock.now()
         runtime.offer(launch_task(found.value, now, now))
         return ()
-    return _launch_here(runtime, found, key, answers or Answers())
+    return _launch_here(runtime, found, key, calls or CallCache())
 
 
-def _launch_here(runtime: Runtime, found: Found[Invocation], key: str, answers: Answers) -> Sequence[Found[Invocation]]:
+def _launch_here(
+    runtime: Runtime, found: Versioned[Invocation], key: str, calls: CallCache
+) -> Sequence[Versioned[Invocation]]:
     claimed = _claim(runtime, found, key)
     if claimed is None:
         return ()
     try:
-        return _carry_out(runtime, claimed, key, answers)
+        return _carry_out(runtime, claimed, key, calls)
     except (TransientError, ComeAgainError) as error:
         invocation, now = claimed.value, runtime.clock.now()
         logger.warning(
@@ -84,7 +88,7 @@ def _launch_here(runtime: Runtime, found: Found[Invocation], key: str, answers: 
         return ()
 
 
-def _claim(runtime: Runtime, found: Found[Invocation], key: str) -> Found[Invocation] | None:
+def _claim(runtime: Runtime, found: Versioned[Invocation], key: str) -> Versioned[Invocation] | None:
     for _ in range(runtime.limits.races):
         invocation, now = found.value, runtime.clock.now()
         if not invocation.status.is_initial:
@@ -112,7 +116,7 @@ def _claim(runtime: Runtime, found: Found[Invocation], key: str) -> Found[Invoca
                 return again
             found = again
             continue
-        return Found(claimed, version)
+        return Versioned(claimed, version)
     raise ComeAgainError(f"invocation {found.value.id} of {found.value.job_id} changes too fast to be claimed")
 
 
@@ -122,11 +126,13 @@ def _first_line(claimed: Invocation, max_attempts: int) -> str:
     return f"Starting the invocation (attempt {claimed.attempts})"
 
 
-def _carry_out(runtime: Runtime, claimed: Found[Invocation], key: str, answers: Answers) -> Sequence[Found[Invocation]]:
+def _carry_out(
+    runtime: Runtime, claimed: Versioned[Invocation], key: str, calls: CallCache
+) -> Sequence[Versioned[Invocation]]:
     found = claimed
     refused: tuple[Controller, PermanentError] | None = None
     for _ in range(runtime.limits.races):
-        controller = runtime.controller(found.value, answers)
+        controller = runtime.controller(found.value, calls)
         if refused is not None:
             _fail_without_outcome(runtime, controller, *refused)
         else:
@@ -152,7 +158,7 @@ def _has_claim(current: Invocation, claimed: Invocation) -> bool:
     return is_same and current.status.is_initial
 
 
-def _disown(runtime: Runtime, controller: Controller, current: Found[Invocation] | None, key: str) -> None:
+def _disown(runtime: Runtime, controller: Controller, current: Versioned[Invocation] | None, key: str) -> None:
     """Cancel the build of an attempt whose outcome can no longer be recorded, unless it is the recorded one.
 
     An attempt that has taken over and is still at it finds the build by its tag; else nobody will look for it any more.
@@ -184,7 +190,7 @@ def _attempt(runtime: Runtime, controller: Controller) -> None:
         controller.set_status(Status.FAILED)
         controller.announce_end = False  # the original writes no line about the end on this path
         return
-    if invocation.abort_requested_by and not controller.knows("launch"):
+    if invocation.abort_requested_by and not controller.has_answer("launch"):
         if controller.may_exist:
             cancel_or_leave(runtime, controller)
         controller.log(f"Skipping the launch, the invocation was manually aborted by {invocation.abort_requested_by}")
@@ -246,7 +252,7 @@ def _retry_or_fail(runtime: Runtime, controller: Controller, error: TransientErr
 def _pause(runtime: Runtime, attempts: int, error: TransientError) -> int:
     limits = runtime.limits
     plain = plain_pause(attempts, limits.retry_backoff_min, limits.retry_backoff_max)
-    return throttled_pause(plain, error.retry_after, runtime.chance.nonce()) if error.throttled else plain
+    return throttled_pause(plain, error.retry_after, runtime.entropy.nonce()) if error.throttled else plain
 
 
 def _abort_after_all(runtime: Runtime, controller: Controller) -> None:

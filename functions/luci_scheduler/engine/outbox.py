@@ -8,12 +8,13 @@ from __future__ import annotations
 from luci_scheduler.core.cleanup import Cleanup
 from luci_scheduler.core.cron_machine import TickLater
 from luci_scheduler.core.deferred import Deferred
+from luci_scheduler.core.due_cursor import DueCursor
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.triage_throttle import triage_kick
-from luci_scheduler.ports import Overdue, Task
+from luci_scheduler.ports import QueueTask
 
 __all__ = [
     "abort_task",
@@ -28,7 +29,7 @@ __all__ = [
 ]
 
 
-def launch_task(invocation: Invocation, eta: Instant, now: Instant) -> Task:
+def launch_task(invocation: Invocation, eta: Instant, now: Instant) -> QueueTask:
     """Return the task that launches an invocation at ``eta``, unless another attempt is made before."""
     payload = {
         "job": invocation.job_id,
@@ -36,27 +37,27 @@ def launch_task(invocation: Invocation, eta: Instant, now: Instant) -> Task:
         "attempts": invocation.attempts,
         "created": now,
     }
-    return Task("launch", payload, eta)
+    return QueueTask("launch", payload, eta)
 
 
-def tick_task(job: Job, tick: TickLater, now: Instant) -> Task:
+def tick_task(job: Job, tick: TickLater, now: Instant) -> QueueTask:
     """Return the task of a job's awaited tick, or of a link on the way to it; it counts once ``job`` is committed."""
     payload = {"job": job.id, "nonce": str(tick.nonce), "generation": job.cron.generation, "created": now}
-    return Task("cron", payload, now if job.tick_at is None else max(now, job.tick_at))
+    return QueueTask("cron", payload, now if job.tick_at is None else max(now, job.tick_at))
 
 
-def triage_task(job_id: JobId, now: Instant) -> Task:
+def triage_task(job_id: JobId, now: Instant) -> QueueTask:
     """Return the task that triages a job: at most one for every two seconds is carried out, however many are asked for."""
     eta, name = triage_kick(job_id, now)
-    return Task("triage", {"job": job_id, "created": now}, eta, name=name)
+    return QueueTask("triage", {"job": job_id, "created": now}, eta, name=name)
 
 
-def abort_task(invocation: Invocation, now: Instant) -> Task:
+def abort_task(invocation: Invocation, now: Instant) -> QueueTask:
     """Return the task that carries out an abort that was asked for."""
-    return Task("abort", {"job": invocation.job_id, "invocation": str(invocation.id), "created": now}, now)
+    return QueueTask("abort", {"job": invocation.job_id, "invocation": str(invocation.id), "created": now}, now)
 
 
-def cleanup_task(invocation: Invocation, cleanup: Cleanup, now: Instant) -> Task:
+def cleanup_task(invocation: Invocation, cleanup: Cleanup, now: Instant) -> QueueTask:
     """Return the task that cancels the build of an invocation that has ended; it counts once ``cleanup`` is committed."""
     payload = {
         "job": invocation.job_id,
@@ -64,10 +65,10 @@ def cleanup_task(invocation: Invocation, cleanup: Cleanup, now: Instant) -> Task
         "attempts": cleanup.attempts,
         "created": now,
     }
-    return Task("cleanup", payload, max(now, cleanup.next_try))
+    return QueueTask("cleanup", payload, max(now, cleanup.next_try))
 
 
-def dispatch_task(invocation: Invocation, now: Instant) -> Task:
+def dispatch_task(invocation: Invocation, now: Instant) -> QueueTask:
     """Return the task that dispatches what an invocation has emitted; it counts once ``invocation`` is committed."""
     payload = {
         "job": invocation.job_id,
@@ -75,10 +76,10 @@ def dispatch_task(invocation: Invocation, now: Instant) -> Task:
         "mutation": invocation.mutations,
         "created": now,
     }
-    return Task("dispatch", payload, now)
+    return QueueTask("dispatch", payload, now)
 
 
-def dispatch_to_task(invocation: Invocation, target: JobId, first: int, now: Instant) -> Task:
+def dispatch_to_task(invocation: Invocation, target: JobId, first: int, now: Instant) -> QueueTask:
     """Return the task that brings one job what an invocation emitted, from the number ``first`` on."""
     payload = {
         "job": invocation.job_id,
@@ -87,10 +88,10 @@ def dispatch_to_task(invocation: Invocation, target: JobId, first: int, now: Ins
         "first": first,
         "created": now,
     }
-    return Task("dispatch-to", payload, now)
+    return QueueTask("dispatch-to", payload, now)
 
 
-def sweep_task(after: Overdue, now: Instant) -> Task:
+def sweep_task(after: DueCursor, now: Instant) -> QueueTask:
     """Return the task that goes on with a sweep which its time has not sufficed for."""
     place = {
         "due": after.due,
@@ -98,10 +99,10 @@ def sweep_task(after: Overdue, now: Instant) -> Task:
         "invocation": str(after.invocation_id),
         "deferred": after.deferred,
     }
-    return Task("sweep", {"after": place, "created": now}, now)
+    return QueueTask("sweep", {"after": place, "created": now}, now)
 
 
-def deferred_task(work: Deferred, now: Instant) -> Task:
+def deferred_task(work: Deferred, now: Instant) -> QueueTask:
     """Return the task that tries a deferred task once it is due, unless another try is made before."""
     payload = {"deferred": work.id, "tries": work.tries, "created": now}
-    return Task("deferred", payload, max(now, work.next_due))
+    return QueueTask("deferred", payload, max(now, work.next_due))

@@ -13,9 +13,9 @@ from luci_scheduler.core.errors import ComeAgainError, PermanentError
 from luci_scheduler.core.instants import DAY, MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import TaskDefinition
-from luci_scheduler.managers.controller import Answers, Controller, offer
+from luci_scheduler.managers.controller import CallCache, Controller, offer
 from luci_scheduler.managers.protocol import TaskManager
-from luci_scheduler.ports import Chance, Clock, Gitiles, Queue, Store, Task
+from luci_scheduler.ports import Clock, Entropy, Gitiles, Queue, QueueTask, Store
 from luci_scheduler.tracing import bind_invocation
 
 __all__ = ["Limits", "Runtime", "logger"]
@@ -82,7 +82,7 @@ class Runtime:
     store: Store
     queue: Queue
     clock: Clock
-    chance: Chance
+    entropy: Entropy
     gitiles: Gitiles
     managers: Mapping[str, TaskManager]
     era_of: Callable[[TaskDefinition], Era]
@@ -102,7 +102,7 @@ class Runtime:
             raise PermanentError(f"no task manager for the task kind {task.kind!r}")
         return manager
 
-    def offer(self, task: Task) -> None:
+    def offer(self, task: QueueTask) -> None:
         """Put a task of a document on the queue; the sweep does it if the queue refuses (see `managers.controller.offer`)."""
         offer(self.queue, task)
 
@@ -118,10 +118,10 @@ class Runtime:
             raise ComeAgainError(missing)
         logger.info(event, **about)
 
-    def controller(self, invocation: Invocation, answers: Answers) -> Controller:
+    def controller(self, invocation: Invocation, calls: CallCache) -> Controller:
         """Return a fresh controller around an invocation that was just read or written; from here on the log is about it."""
         bind_invocation(invocation.job_id, invocation.id, invocation.attempts, invocation.trace)
-        return Controller(invocation, self.clock, self.chance, self.queue, answers)
+        return Controller(invocation, self.clock, self.entropy, self.queue, calls)
 
     def stamped(self, invocation: Invocation, key: str) -> Invocation:
         """Return the invocation as a commit shall write it: counter raised, commit named, the sweep's instant set.
@@ -133,7 +133,7 @@ class Runtime:
         return replace(
             invocation,
             commits=invocation.commits + 1,
-            last_event=f"{key}/{self.chance.nonce()}",
+            last_event=f"{key}/{self.entropy.nonce()}",
             next_due=_next_due(invocation),
             expires=expires,
         )

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from luci_scheduler.core.cron_machine import TickLater
 from luci_scheduler.core.deferred import Deferred
+from luci_scheduler.core.due_cursor import DueCursor
 from luci_scheduler.core.errors import SchedulerError, TransientError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
@@ -32,7 +33,7 @@ from luci_scheduler.engine.outbox import (
 )
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.managers.controller import timer_task
-from luci_scheduler.ports import Overdue, Task
+from luci_scheduler.ports import QueueTask
 
 __all__ = ["BUDGET", "CARRYING_OUT", "Swept", "sweep"]
 
@@ -48,7 +49,7 @@ _AND_AGAIN = 30  # graces, an hour: the queue retries for ever, so in a long out
 CARRYING_OUT = 60 * SECOND
 """How long one sweep carries tasks out itself, one after the other; the next sweep finds the tasks that are left over."""
 
-CarryOut = Callable[[Task], None]
+CarryOut = Callable[[QueueTask], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Swept:
     deferred: int
 
 
-def sweep(runtime: Runtime, after: Overdue | None = None, carry_out: CarryOut | None = None) -> Swept:
+def sweep(runtime: Runtime, after: DueCursor | None = None, carry_out: CarryOut | None = None) -> Swept:
     """Put everything that is overdue by more than the grace on the queue again; safe to repeat.
 
     ``carry_out`` gets the tasks that the queue refuses or has not delivered for an hour, for a minute in all. Nothing else writes.
@@ -96,9 +97,9 @@ def sweep(runtime: Runtime, after: Overdue | None = None, carry_out: CarryOut | 
 def _overdue(
     runtime: Runtime,
     before: Instant,
-    after: Overdue | None,
-    read: Callable[[Instant, int, Overdue | None], Sequence[T]],
-    place_of: Callable[[T, Instant], Overdue],
+    after: DueCursor | None,
+    read: Callable[[Instant, int, DueCursor | None], Sequence[T]],
+    place_of: Callable[[T, Instant], DueCursor],
 ) -> Iterator[T]:
     """Yield the invocations, jobs or deferred tasks that are due before ``before``, page by page, until the time is up."""
     until = Instant(runtime.clock.now() + BUDGET)
@@ -109,19 +110,19 @@ def _overdue(
             return
 
 
-def _place_of_invocation(invocation: Invocation, before: Instant) -> Overdue:
-    return Overdue(invocation.next_due or before, invocation.job_id, invocation.id)
+def _place_of_invocation(invocation: Invocation, before: Instant) -> DueCursor:
+    return DueCursor(invocation.next_due or before, invocation.job_id, invocation.id)
 
 
-def _place_of_job(job: Job, before: Instant) -> Overdue:
-    return Overdue(job.next_due or before, job.id)
+def _place_of_job(job: Job, before: Instant) -> DueCursor:
+    return DueCursor(job.next_due or before, job.id)
 
 
-def _place_of_deferred(work: Deferred, _: Instant) -> Overdue:
-    return Overdue(work.next_due, JobId(""), deferred=work.id)
+def _place_of_deferred(work: Deferred, _: Instant) -> DueCursor:
+    return DueCursor(work.next_due, JobId(""), deferred=work.id)
 
 
-def _is_over(runtime: Runtime, until: Instant, after: Overdue) -> bool:
+def _is_over(runtime: Runtime, until: Instant, after: DueCursor) -> bool:
     """Whether the time is up; if it is another task goes on from here."""
     now = runtime.clock.now()
     if now < until:
@@ -151,9 +152,9 @@ class _Broom:
         self._runtime = runtime
         self._carry_out = carry_out
         self._is_refused = False
-        self._left: dict[str, list[Task]] = {}
+        self._left: dict[str, list[QueueTask]] = {}
 
-    def put(self, task: Task, due: Instant, **about: str) -> None:
+    def put(self, task: QueueTask, due: Instant, **about: str) -> None:
         """Put a task on the queue, and keep it where the queue refuses it or has not delivered it for an hour."""
         self._enqueue(_named(self._runtime, task, due, self.now))
         self.tasks += 1
@@ -163,7 +164,7 @@ class _Broom:
         if (is_late or self._is_refused) and len(kept) < self._runtime.limits.sweep_batch:
             kept.append(task)
 
-    def _enqueue(self, task: Task) -> None:
+    def _enqueue(self, task: QueueTask) -> None:
         if self._is_refused:
             return  # each refusal may take the queue's deadline
         try:
@@ -194,7 +195,7 @@ class _Broom:
             except Exception:  # noqa: BLE001 - logged with its stack; the tasks behind it are carried out all the same
                 logger.exception("unexpected_error", task=task.kind)
 
-    def _in_turns(self) -> Iterator[Task]:
+    def _in_turns(self) -> Iterator[QueueTask]:
         minute = self.now // MINUTE
         kinds = [_beginning_at(minute, kept) for kept in self._left.values() if kept]
         for turn in zip_longest(*_beginning_at(minute, kinds)):
@@ -206,7 +207,7 @@ def _beginning_at(place: int, items: Sequence[T]) -> list[T]:
     return [*items[place:], *items[:place]]
 
 
-def _named(runtime: Runtime, task: Task, due: Instant, now: Instant) -> Task:
+def _named(runtime: Runtime, task: QueueTask, due: Instant, now: Instant) -> QueueTask:
     """Name a task so that the queue takes it once, again when its thing is ten minutes overdue, then hourly, however often it is swept.
 
     A thing stays overdue while a task of its own is being retried: to add another one each minute would only make the trouble
@@ -218,7 +219,7 @@ def _named(runtime: Runtime, task: Task, due: Instant, now: Instant) -> Task:
     return replace(task, name=hashlib.sha256(f"sweep:{what}".encode()).hexdigest())
 
 
-def _tasks_of_job(job: Job, before: Instant, now: Instant) -> Iterator[Task]:
+def _tasks_of_job(job: Job, before: Instant, now: Instant) -> Iterator[QueueTask]:
     if job.triage_due is not None and job.triage_due <= before:
         yield triage_task(job.id, now)
     when = job.cron.last_tick_when
@@ -226,7 +227,7 @@ def _tasks_of_job(job: Job, before: Instant, now: Instant) -> Iterator[Task]:
         yield tick_task(job, TickLater(when, job.cron.last_tick_nonce), now)
 
 
-def _tasks_of_invocation(invocation: Invocation, before: Instant, now: Instant) -> Iterator[Task]:
+def _tasks_of_invocation(invocation: Invocation, before: Instant, now: Instant) -> Iterator[QueueTask]:
     if invocation.has_undispatched:
         yield dispatch_task(invocation, now)
     cleanup = invocation.cleanup

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from luci_scheduler.core.deferred import Deferred
+from luci_scheduler.core.due_cursor import DueCursor
 from luci_scheduler.core.errors import MalformedError
 from luci_scheduler.core.identifiers import InvocationId, JobId, split_job_id, timer_mutation
 from luci_scheduler.core.instants import LAST_INSTANT, Instant
@@ -17,12 +18,12 @@ from luci_scheduler.engine.cleanup import on_cleanup_task
 from luci_scheduler.engine.cron import on_cron_tick
 from luci_scheduler.engine.deferred import on_deferred
 from luci_scheduler.engine.dispatch import on_dispatch, on_dispatch_to
-from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.launch import on_launch_task
+from luci_scheduler.engine.progress import on_timer
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.engine.sweep import sweep
-from luci_scheduler.engine.watch import on_timer
-from luci_scheduler.ports import Overdue, Task
+from luci_scheduler.engine.triggers import accept_triggers
+from luci_scheduler.ports import QueueTask
 from luci_scheduler.tracing import current_trace, isolated
 
 __all__ = ["TASK_KINDS", "on_task"]
@@ -165,14 +166,14 @@ def _sweep(payload: Payload) -> Step:
     return step
 
 
-def _place(place: Payload) -> Overdue:
+def _place(place: Payload) -> DueCursor:
     due = Instant(int(place["due"]))
     if deferred := place.get("deferred"):
-        return Overdue(due, JobId(""), deferred=str(deferred))
-    return Overdue(due, _job_id(place), _invocation_id(place))
+        return DueCursor(due, JobId(""), deferred=str(deferred))
+    return DueCursor(due, _job_id(place), _invocation_id(place))
 
 
-def _carry_out(runtime: Runtime, task: Task, key: str) -> None:
+def _carry_out(runtime: Runtime, task: QueueTask, key: str) -> None:
     """Carry out a task within another one's delivery; the lines that follow are not about it."""
     isolated(lambda: on_task(runtime, task.kind, task.payload, key), current_trace(), kind=task.kind)
 
@@ -192,4 +193,4 @@ _KINDS: Mapping[str, Callable[[Payload], Step]] = {
 }
 
 TASK_KINDS = (*_KINDS, "sync")
-"""Last parts of the paths that ``on_task`` answers; ``sync`` reads the configs and is the composition root's."""
+"""Last parts of the paths that ``on_task`` calls; ``sync`` reads the configs and is the composition root's."""

@@ -11,15 +11,18 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.triage import may_triage
+from luci_scheduler.core.trigger_record import TriggerRecord
 from luci_scheduler.engine.allocation import PENDING_READ, Allocation, allocate, commit_allocation
 from luci_scheduler.engine.jobs import put_job, rewound
 from luci_scheduler.engine.runtime import Runtime, logger
-from luci_scheduler.ports import Found, TriggerRecord, Write
+from luci_scheduler.ports import Versioned, Write
 
 __all__ = ["look_again", "take_up_waiting"]
 
 
-def take_up_waiting(runtime: Runtime, job_id: JobId, key: str, *, asked_for: bool = False) -> list[Found[Invocation]]:
+def take_up_waiting(
+    runtime: Runtime, job_id: JobId, key: str, *, asked_for: bool = False
+) -> list[Versioned[Invocation]]:
     """Triage a job's stored triggers and commit the outcome; return the invocations that are to be launched now.
 
     Where nothing is pending the job is read only if a triage was ``asked_for``, which its document then says.
@@ -37,7 +40,7 @@ def take_up_waiting(runtime: Runtime, job_id: JobId, key: str, *, asked_for: boo
     raise ComeAgainError(f"job {job_id} changes too fast to be triaged")
 
 
-def look_again(runtime: Runtime, job_id: JobId, asked: Instant, key: str) -> list[Found[Invocation]]:
+def look_again(runtime: Runtime, job_id: JobId, asked: Instant, key: str) -> list[Versioned[Invocation]]:
     """Take up what was recorded just before a slot came free, and return what is to be launched; safe to repeat.
 
     The job's document has asked for it since ``asked``. Where nothing was recorded the request is withdrawn, and the triage
@@ -56,8 +59,8 @@ def look_again(runtime: Runtime, job_id: JobId, asked: Instant, key: str) -> lis
 
 
 def _triaged(
-    runtime: Runtime, found: Found[Job], pending: Sequence[Found[TriggerRecord]], started: Instant, key: str
-) -> list[Found[Invocation]]:
+    runtime: Runtime, found: Versioned[Job], pending: Sequence[Versioned[TriggerRecord]], started: Instant, key: str
+) -> list[Versioned[Invocation]]:
     asking = replace(found.value, triage_due=None)
     # Where something was pending a moment ago the flag stays set: a later look that finds nothing clears it.
     waits = found.value.triggers_wait or bool(pending)
@@ -70,7 +73,7 @@ def _triaged(
     return commit_allocation(runtime, draw_up)
 
 
-def _needs_triage(job: Job, pending: Sequence[Found[TriggerRecord]]) -> bool:
+def _needs_triage(job: Job, pending: Sequence[Versioned[TriggerRecord]]) -> bool:
     if job.triage_due is not None:
         return True
     return bool(pending) and (may_triage(job) or not job.triggers_wait)

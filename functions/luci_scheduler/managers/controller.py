@@ -13,20 +13,20 @@ from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.go_text import format_duration, quote
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
-from luci_scheduler.core.saves import Saves
+from luci_scheduler.core.mutation_counter import MutationCounter
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.ports import Chance, Clock, PutPoller, Queue, Task
+from luci_scheduler.ports import Clock, Entropy, PutPoller, Queue, QueueTask
 
-__all__ = ["Answers", "Controller", "offer", "timer_task"]
+__all__ = ["CallCache", "Controller", "offer", "timer_task"]
 
 _logger = structlog.stdlib.get_logger("luci_scheduler")
 
 
 @dataclass(slots=True)
-class Answers:
+class CallCache:
     """What the outside world answered during one delivery; survives a lost race, after which all is decided again."""
 
-    by_question: dict[str, Any] = field(default_factory=dict)
+    by_name: dict[str, Any] = field(default_factory=dict)
 
 
 class Controller:
@@ -35,13 +35,13 @@ class Controller:
     Not thread-safe; lives for one attempt at one delivery.
     """
 
-    def __init__(self, invocation: Invocation, clock: Clock, chance: Chance, queue: Queue, answers: Answers) -> None:
+    def __init__(self, invocation: Invocation, clock: Clock, entropy: Entropy, queue: Queue, calls: CallCache) -> None:
         self.invocation = invocation
-        self.chance = chance
+        self.entropy = entropy
         self.clock = clock
         self._queue = queue
-        self._answers = answers
-        self._saves = Saves(invocation.mutations)
+        self._calls = calls
+        self._saves = MutationCounter(invocation.mutations)
         self._lines: list[str] = []
         self._last_line = invocation.last_line
         self._new_timers: list[Timer] = []
@@ -70,28 +70,28 @@ class Controller:
         self._lines.append(format_line(now, text))
         return now
 
-    def ask(self, question: str, call: Callable[[], Any]) -> Any:
+    def call_once(self, question: str, call: Callable[[], Any]) -> Any:
         """Ask the outside world once per delivery: the answer is remembered, a raised error is not."""
-        if question not in self._answers.by_question:
-            self._answers.by_question[question] = call()
-        return self._answers.by_question[question]
+        if question not in self._calls.by_name:
+            self._calls.by_name[question] = call()
+        return self._calls.by_name[question]
 
-    def knows(self, question: str) -> bool:
+    def has_answer(self, question: str) -> bool:
         """Whether the outside world has answered the question during this delivery; an error that was kept is no answer."""
-        return self.has_asked(question) and not isinstance(self._answers.by_question[question], Exception)
+        return self.has_called(question) and not isinstance(self._calls.by_name[question], Exception)
 
-    def has_asked(self, question: str) -> bool:
+    def has_called(self, question: str) -> bool:
         """Whether the question has an answer, or an error that was kept as one, from this delivery."""
-        return question in self._answers.by_question
+        return question in self._calls.by_name
 
     def answer_to(self, question: str) -> Any:
         """Return the answer that the question got in this delivery, or the error that was kept as one; None if it got none."""
-        return self._answers.by_question.get(question)
+        return self._calls.by_name.get(question)
 
     @property
     def may_exist(self) -> bool:
         """Whether the external task may exist: an earlier attempt, or this delivery, may have requested it."""
-        return self._base.attempts > 1 or self.has_asked("launch")
+        return self._base.attempts > 1 or self.has_called("launch")
 
     def count_save(self) -> None:
         """Count a save that the original makes here; it is carried by the commit that ends the delivery."""
@@ -179,7 +179,7 @@ class Controller:
             self.log(f"Ignoring timer {quote(timer.title)} ({timer.id})...")
 
 
-def offer(queue: Queue, task: Task) -> None:
+def offer(queue: Queue, task: QueueTask) -> None:
     """Put a task on the queue for which a document has, or is about to get, its ``next_due``.
 
     Where the queue refuses it, nothing is raised: the sweep finds the document overdue and carries the task out.
@@ -190,7 +190,7 @@ def offer(queue: Queue, task: Task) -> None:
         _logger.warning("task_left_to_sweep", task=task.kind, error=str(error))
 
 
-def timer_task(invocation: Invocation, timer: Timer) -> Task:
+def timer_task(invocation: Invocation, timer: Timer) -> QueueTask:
     """Return the task that brings a timer; the sweep makes the same one again when the queue has lost it."""
     payload = {"job": invocation.job_id, "invocation": str(invocation.id), "timer": timer.id, "created": timer.created}
-    return Task("timer", payload, timer.eta)
+    return QueueTask("timer", payload, timer.eta)

@@ -50,7 +50,7 @@ class NoopManager:
                 "change sleep_ms or triggers_count of the job"
             )
             raise PermanentError("the noop task sleeps too long or emits too many triggers")
-        controller.ask("sleep", lambda: controller.clock.sleep(sleep))
+        controller.call_once("sleep", lambda: controller.clock.sleep(sleep))
         for number in range(count):
             controller.emit_trigger(Trigger(f"noop:{invocation.id}:{number}", Instant(0), "noop"))
         controller.set_status(Status.SUCCEEDED)

@@ -18,7 +18,7 @@ class TaskManager(Protocol):
 
     Every method changes the invocation through the controller only; nothing is stored until the engine commits what
     the controller holds. A method may be called again for the same delivery, when another handler got in between: what
-    the outside world answered must therefore be asked through ``Controller.ask``, which remembers it.
+    the outside world answered must therefore be asked through ``Controller.call_once``, which remembers it.
 
     Raises (every method):
         TransientError: trying again later may help. The engine drops what the controller gathered, but it keeps a launch as
@@ -30,7 +30,7 @@ class TaskManager(Protocol):
         """Whether a launch would find nothing to do, so that a cron tick need not keep an invocation for it.
 
         Asked with an invocation that exists only in memory, before each tick's triage; what the outside world answers
-        through ``Controller.ask`` is known to the launch that may follow in the same delivery. An error raised here
+        through ``Controller.call_once`` is known to the launch that may follow in the same delivery. An error raised here
         counts as "no": the launch meets it again, and tells.
         """
 

@@ -54,7 +54,7 @@ class UrlFetchManager:
         if method != "GET":
             raise PermanentError(f"unsupported HTTP method: {quote(method)}")
         controller.count_save()
-        outcome, duration = controller.ask("fetch", lambda: self._timed(controller, url))
+        outcome, duration = controller.call_once("fetch", lambda: self._timed(controller, url))
         good = isinstance(outcome, Fetched) and outcome.code < _FIRST_ERROR
         status = Status.SUCCEEDED if good else Status.FAILED
         controller.log(f"Finished with overall status {status} in {format_duration(duration)}")

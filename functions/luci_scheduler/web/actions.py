@@ -9,9 +9,9 @@ from luci_scheduler.api.errors import ApiError, Code
 from luci_scheduler.api.service import abort_invocation, abort_job, pause_job, resume_job
 from luci_scheduler.api.triggering import rerun_invocation, trigger_job
 from luci_scheduler.core.identifiers import InvocationId, JobId, split_job_id
+from luci_scheduler.web.page_request import Answer, PageError, PageRequest, address, redirect
 from luci_scheduler.web.pages import NO_SUCH_INVOCATION, NO_SUCH_JOB, project_address
 from luci_scheduler.web.tokens import is_genuine
-from luci_scheduler.web.visit import Answer, PageError, Visit, address, redirect
 
 __all__ = ["act"]
 
@@ -23,11 +23,11 @@ _MAX_INVOCATION_ID = (1 << 63) - 1
 Form = Mapping[str, str]
 
 
-def act(visit: Visit, action: str, job_id: JobId, invocation: str, form: Form, fetch_site: str) -> Answer:
+def act(page_request: PageRequest, action: str, job_id: JobId, invocation: str, form: Form, fetch_site: str) -> Answer:
     """Carry out an action and send the browser on to the page of the job or invocation, or back to the project's.
 
     Args:
-        visit: who acts.
+        page_request: who acts.
         action: as in the path.
         job_id: the job.
         invocation: the invocation's ID; empty for actions on a job.
@@ -38,18 +38,18 @@ def act(visit: Visit, action: str, job_id: JobId, invocation: str, form: Form, f
         PageError: it cannot be had; nothing was done.
         TransientError, ComeAgainError: the same form again does no harm.
     """
-    runtime = visit.context.runtime
+    runtime = page_request.context.runtime
     token = form.get("token", "")
     from_elsewhere = fetch_site not in ("", "same-origin", "none")
-    if from_elsewhere or not is_genuine(visit.secrets, token, visit.context.caller, runtime.clock.now()):
+    if from_elsewhere or not is_genuine(page_request.secrets, token, page_request.context.caller, runtime.clock.now()):
         raise PageError(403, _EXPIRED, _EXPIRED_HINT)
     if action not in (_INVOCATION_ACTIONS if invocation else _JOB_ACTIONS):
         raise PageError(404, "There is no such action.")
     try:
         if invocation:
-            done = _INVOCATION_ACTIONS[action](visit, job_id, _invocation_id(invocation), form)
+            done = _INVOCATION_ACTIONS[action](page_request, job_id, _invocation_id(invocation), form)
         else:
-            done = _JOB_ACTIONS[action](visit, job_id, form)
+            done = _JOB_ACTIONS[action](page_request, job_id, form)
     except ApiError as error:
         raise _page_error(error, action) from error
     return redirect(_next_page(job_id, invocation, done, form))
@@ -89,51 +89,51 @@ def _invocation_id(text: str) -> InvocationId:
     return InvocationId(int(text))
 
 
-def _trigger(visit: Visit, job_id: JobId, form: Form) -> str:
-    trigger_job(visit.context, job_id, form.get("key", ""))
+def _trigger(page_request: PageRequest, job_id: JobId, form: Form) -> str:
+    trigger_job(page_request.context, job_id, form.get("key", ""))
     return "trigger"
 
 
-def _pause(visit: Visit, job_id: JobId, form: Form) -> str:
-    pause_job(visit.context, job_id, form.get("reason", "").strip() or "No reason was given.")
+def _pause(page_request: PageRequest, job_id: JobId, form: Form) -> str:
+    pause_job(page_request.context, job_id, form.get("reason", "").strip() or "No reason was given.")
     return "pause"
 
 
-def _resume(visit: Visit, job_id: JobId, form: Form) -> str:
-    resume_job(visit.context, job_id, form.get("reason", "").strip() or "No reason was given.")
+def _resume(page_request: PageRequest, job_id: JobId, form: Form) -> str:
+    resume_job(page_request.context, job_id, form.get("reason", "").strip() or "No reason was given.")
     return "resume"
 
 
-def _abort_job(visit: Visit, job_id: JobId, form: Form) -> str:
-    abort_job(visit.context, job_id, form.get("reason", ""))
+def _abort_job(page_request: PageRequest, job_id: JobId, form: Form) -> str:
+    abort_job(page_request.context, job_id, form.get("reason", ""))
     return "abort"
 
 
-def _backfill(visit: Visit, job_id: JobId, form: Form) -> str:
+def _backfill(page_request: PageRequest, job_id: JobId, form: Form) -> str:
     repo, ref, first, last = (form.get(name, "").strip() for name in ("repo", "ref", "from", "to"))
     wanted = Backfill((job_id,), repo, ref, first.lower(), last.lower())
-    backfill_commits(visit.context, wanted, preview=False, request_id=form.get("key", ""))
+    backfill_commits(page_request.context, wanted, preview=False, request_id=form.get("key", ""))
     return "backfill"
 
 
-def _abort_invocation(visit: Visit, job_id: JobId, invocation_id: InvocationId, form: Form) -> str:
-    abort_invocation(visit.context, job_id, invocation_id, form.get("reason", ""))
+def _abort_invocation(page_request: PageRequest, job_id: JobId, invocation_id: InvocationId, form: Form) -> str:
+    abort_invocation(page_request.context, job_id, invocation_id, form.get("reason", ""))
     return "abort"
 
 
-def _rerun(visit: Visit, job_id: JobId, invocation_id: InvocationId, form: Form) -> str:
-    rerun_invocation(visit.context, job_id, invocation_id, form.get("key", ""))
+def _rerun(page_request: PageRequest, job_id: JobId, invocation_id: InvocationId, form: Form) -> str:
+    rerun_invocation(page_request.context, job_id, invocation_id, form.get("key", ""))
     return "rerun"
 
 
-_JOB_ACTIONS: Mapping[str, Callable[[Visit, JobId, Form], str]] = {
+_JOB_ACTIONS: Mapping[str, Callable[[PageRequest, JobId, Form], str]] = {
     "triggerJob": _trigger,
     "pauseJob": _pause,
     "resumeJob": _resume,
     "abortJob": _abort_job,
     "backfillJob": _backfill,
 }
-_INVOCATION_ACTIONS: Mapping[str, Callable[[Visit, JobId, InvocationId, Form], str]] = {
+_INVOCATION_ACTIONS: Mapping[str, Callable[[PageRequest, JobId, InvocationId, Form], str]] = {
     "abortInvocation": _abort_invocation,
     "rerunInvocation": _rerun,
 }

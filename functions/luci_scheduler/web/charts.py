@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from luci_scheduler.core.humanised import ui_duration
+from luci_scheduler.core.humanized import ui_duration
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status
 

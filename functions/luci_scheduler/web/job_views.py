@@ -11,18 +11,18 @@ from luci_scheduler.api.access import Permission
 from luci_scheduler.api.context import Context
 from luci_scheduler.api.service import state_of
 from luci_scheduler.core.go_text import format_duration
-from luci_scheduler.core.humanised import relative, ui_duration
+from luci_scheduler.core.humanized import relative, ui_duration
 from luci_scheduler.core.identifiers import split_job_id
 from luci_scheduler.core.instants import SECOND, Instant, format_rfc3339
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.job import Flavor, Job, PolicyKind, TriggeringPolicy
+from luci_scheduler.core.poller_record import PollerRecord
 from luci_scheduler.core.public_state import LABEL_CLASSES
 from luci_scheduler.core.schedule import DISTANT_FUTURE
 from luci_scheduler.core.triage import has_free_slot
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.ports import PollerRecord
+from luci_scheduler.web.page_request import address
 from luci_scheduler.web.presentation import label_of, shown, status_of
-from luci_scheduler.web.visit import address
 
 __all__ = [
     "JobView",

@@ -41,6 +41,7 @@ from luci_scheduler.web.job_views import (
     row_json,
     triage_view,
 )
+from luci_scheduler.web.page_request import Answer, PageError, PageRequest, address
 from luci_scheduler.web.presentation import (
     definition_text,
     invocation_json,
@@ -51,7 +52,6 @@ from luci_scheduler.web.presentation import (
     trigger_view,
 )
 from luci_scheduler.web.timeline import EventKind, count, events, marks
-from luci_scheduler.web.visit import Answer, PageError, Visit, address
 
 __all__ = [
     "NO_SUCH_INVOCATION",
@@ -80,10 +80,10 @@ _PENDING_ON_PAGE = 50
 _MAX_INVOCATION_ID = (1 << 63) - 1
 
 
-def projects(visit: Visit) -> Answer:
+def projects(page_request: PageRequest) -> Answer:
     """Return the page of all projects that the caller sees a job of."""
     counts: dict[str, Counter[str]] = {}
-    for item in get_jobs(visit.context):
+    for item in get_jobs(page_request.context):
         state = state_of(item)
         names = [name for name, states in _FILTERS.items() if state in states]
         counts.setdefault(project_of(item.id), Counter()).update([*names, "all"])
@@ -100,24 +100,24 @@ def projects(visit: Visit) -> Answer:
         for name in sorted(counts)
     ]
     document = {"projects": [{"project": name, **dict(counts[name])} for name in sorted(counts)]}
-    return visit.page("projects.html", document, rows=rows)
+    return page_request.page("projects.html", document, rows=rows)
 
 
 def _jobs_in_words(number: int) -> str:
     return {0: "NONE", 1: "1 JOB"}.get(number, f"{number} JOBS")
 
 
-def project(visit: Visit, name: str) -> Answer:
+def project(page_request: PageRequest, name: str) -> Answer:
     """Return the page of a project: its jobs, those of one state where the address asks for it."""
-    context, now = visit.context, visit.context.runtime.clock.now()
+    context, now = page_request.context, page_request.context.runtime.clock.now()
     visible = sorted(get_jobs(context, name), key=job_order)
     record = context.runtime.store.project(name) if visible else None
     if record is None:
         raise PageError(404, "No such project or no permission to view any of its jobs.")
-    asked, done_to = visit.query.get("filter", ""), visit.query.get("job", "")
+    asked, done_to = page_request.query.get("filter", ""), page_request.query.get("job", "")
     wanted = asked if asked in _FILTERS else ""
     chosen = [item for item in visible if not wanted or state_of(item) in _FILTERS[wanted]]
-    start = _number(visit.query.get("from", ""))
+    start = _number(page_request.query.get("from", ""))
     part = chosen[start : start + _JOBS_ON_PAGE]
     trends = _trends(context, part)
     rows = []
@@ -134,7 +134,7 @@ def project(visit: Visit, name: str) -> Answer:
         "warning_count": record.value.warning_count,
         "jobs": [row_json(view, results) for view, results in rows],
     }
-    return visit.page(
+    return page_request.page(
         "project.html",
         document,
         name=name,
@@ -178,9 +178,9 @@ def _trends(context: Context, jobs: Sequence[Job]) -> list[list[Invocation]]:
         return [future.result() for future in futures]
 
 
-def job(visit: Visit, job_id: JobId) -> Answer:
+def job(page_request: PageRequest, job_id: JobId) -> Answer:
     """Return the page of a job; ``c`` in the address is the cursor of a later part of its history."""
-    context, cursor = visit.context, visit.query.get("c", "")
+    context, cursor = page_request.context, page_request.query.get("c", "")
     store, now = context.runtime.store, context.runtime.clock.now()
     record = _visible(context, job_id)
     try:
@@ -197,7 +197,7 @@ def job(visit: Visit, job_id: JobId) -> Answer:
     document = {**job_json(record, history.invocations), "next_cursor": history.next_cursor or None}
     first = {} if cursor else _first_page(context, record, history.invocations, document)
     project_name, name = split_job_id(job_id)
-    return visit.page(
+    return page_request.page(
         "job.html",
         document,
         job=job_view(context, record, now),
@@ -262,11 +262,11 @@ def _backfill_address(record: Job, invocations: Sequence[Invocation]) -> str:
     return address("backfill", project_name, name)
 
 
-def invocation(visit: Visit, job_id: JobId, text: str) -> Answer:
+def invocation(page_request: PageRequest, job_id: JobId, text: str) -> Answer:
     """Return the page of an invocation."""
     if not (text.isascii() and text.isdigit() and len(text) < 20 and 0 < int(text) <= _MAX_INVOCATION_ID):  # noqa: PLR2004
         raise PageError(400, "Malformed invocation ID.")
-    context, now = visit.context, visit.context.runtime.clock.now()
+    context, now = page_request.context, page_request.context.runtime.clock.now()
     record = _visible(context, job_id)
     read = context.runtime.store.invocation_with_log(job_id, InvocationId(int(text)))
     if read is None:
@@ -286,7 +286,7 @@ def invocation(visit: Visit, job_id: JobId, text: str) -> Answer:
         "timeline": [[event.kind, format_rfc3339(event.at)] for event in happened],
     }
     document["cost"] = {name.lower().replace(" ", "_"): number for name, number in cost}
-    return visit.page(
+    return page_request.page(
         "invocation.html",
         document,
         view=invocation_view(found, log, now),
@@ -299,13 +299,13 @@ def invocation(visit: Visit, job_id: JobId, text: str) -> Answer:
     )
 
 
-def commit(visit: Visit) -> Answer:
+def commit(page_request: PageRequest) -> Answer:
     """Return what became of a commit in each job that watches it; without a commit, the form that asks for one."""
-    repo, revision, ref = (visit.query.get(name, "").strip() for name in ("repo", "revision", "ref"))
+    repo, revision, ref = (page_request.query.get(name, "").strip() for name in ("repo", "revision", "ref"))
     problem, found = "", []
     if repo or revision:
         try:
-            found = explain_commit(visit.context, repo, revision.lower(), ref)
+            found = explain_commit(page_request.context, repo, revision.lower(), ref)
         except ApiError as error:
             problem = error.message
     rows = [
@@ -334,7 +334,7 @@ def commit(visit: Visit) -> Answer:
     asked = bool(repo or revision)
     code = 400 if problem else 200
     url = safe_url(f"{repo.removesuffix('/')}/+/{revision}") if asked and not problem else ""
-    return visit.page(
+    return page_request.page(
         "commit.html",
         document,
         code,
@@ -348,13 +348,13 @@ def commit(visit: Visit) -> Answer:
     )
 
 
-def backfill(visit: Visit, job_id: JobId) -> Answer:
+def backfill(page_request: PageRequest, job_id: JobId) -> Answer:
     """Return the form of a backfill and, where all of it is given, what it would bring."""
-    context = visit.context
+    context = page_request.context
     record = _visible(context, job_id)
     if not context.may(Permission.TRIGGER, record):
         raise PageError(403, "No permission to execute the attempted action.")
-    values = {name: visit.query.get(name, "").strip() for name in ("repo", "ref", "from", "to")}
+    values = {name: page_request.query.get(name, "").strip() for name in ("repo", "ref", "from", "to")}
     problem, plan = "", None
     if values["from"] or values["to"]:
         wanted = Backfill((job_id,), values["repo"], values["ref"], values["from"].lower(), values["to"].lower())
@@ -365,7 +365,7 @@ def backfill(visit: Visit, job_id: JobId) -> Answer:
     rows = [(item.id, shown(item.committed)) for item in plan.commits] if plan else []
     document: dict[str, Any] = {"job_id": job_id, **values}
     document |= {"error": problem} if problem else {"commits": [revision for revision, _ in rows]}
-    return visit.page(
+    return page_request.page(
         "backfill.html",
         document,
         400 if problem else 200,

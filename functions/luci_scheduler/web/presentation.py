@@ -9,13 +9,13 @@ from typing import Any
 
 from luci_scheduler.core.cleanup import BUILD_LIFE
 from luci_scheduler.core.go_text import quote
-from luci_scheduler.core.humanised import relative, ui_duration
+from luci_scheduler.core.humanized import relative, ui_duration
 from luci_scheduler.core.identifiers import split_job_id
 from luci_scheduler.core.instants import Instant, format_rfc3339, to_datetime
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.job import Job, TaskDefinition
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.web.visit import address
+from luci_scheduler.web.page_request import address
 
 __all__ = [
     "InvocationView",

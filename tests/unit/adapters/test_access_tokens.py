@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from werkzeug.datastructures import Headers
 
-from emulator.memory.sources import ManualClock
+from emulator.memory.system import ManualClock
 from luci_scheduler import bootstrap
 from luci_scheduler.adapters import access_tokens
 from luci_scheduler.adapters.identity import UnauthenticatedError
 from luci_scheduler.api.access import ANONYMOUS
-from luci_scheduler.config.settings import Settings, SettingsError, read_settings
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
+from luci_scheduler.settings import Settings, SettingsError, read_settings
 from tests.unit.adapters.tokeninfo import CLIENT, TokenInfo, serve_tokeninfo
 
 NOW = Instant(1_773_756_310 * SECOND)

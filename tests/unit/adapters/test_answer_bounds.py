@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from emulator.memory.sources import ManualClock
+from emulator.memory.system import ManualClock
 from luci_scheduler.adapters.buildbucket import BuildbucketClient
 from luci_scheduler.adapters.gitiles import GitilesClient, host_urls
 from luci_scheduler.adapters.http import fetch, sessions
-from luci_scheduler.adapters.sources import SystemClock
+from luci_scheduler.adapters.system import SystemClock
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.ports import BuildbucketError, GitilesError

@@ -7,7 +7,7 @@ import google.auth.exceptions
 import pytest
 import requests
 
-from emulator.memory.sources import ManualClock
+from emulator.memory.system import ManualClock
 from luci_scheduler.adapters import buildbucket
 from luci_scheduler.adapters.buildbucket import BuildbucketClient
 from luci_scheduler.adapters.http import sessions

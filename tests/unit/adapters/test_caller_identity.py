@@ -11,7 +11,7 @@ from google.auth import crypt, jwt
 from werkzeug.datastructures import Headers
 
 from emulator.cloud_tasks.oidc import TokenIssuer
-from emulator.memory.sources import ManualClock
+from emulator.memory.system import ManualClock
 from luci_scheduler.adapters.identity import CallerIdentity, OidcVerifier, UnauthenticatedError
 from luci_scheduler.api.access import ANONYMOUS
 from luci_scheduler.core.errors import TransientError

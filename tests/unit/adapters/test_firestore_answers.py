@@ -19,7 +19,8 @@ from luci_scheduler.core.errors import PermanentError, SchedulerError, StoreConf
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.ports import CreateTrigger, TriggerRecord, UpdateTrigger, Write
+from luci_scheduler.core.trigger_record import TriggerRecord
+from luci_scheduler.ports import CreateTrigger, UpdateTrigger, Write
 
 JOB = JobId("proj/job")
 ARGUMENTS: dict[str, Any] = {

@@ -19,7 +19,7 @@ from emulator.gitiles.testing import commit_history
 from luci_scheduler.adapters import gitiles
 from luci_scheduler.adapters.gitiles import GitilesClient, host_urls, parse_time
 from luci_scheduler.adapters.http import sessions
-from luci_scheduler.adapters.sources import SystemClock
+from luci_scheduler.adapters.system import SystemClock
 from luci_scheduler.core.instants import SECOND, parse_rfc3339
 from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.ports import GitilesError

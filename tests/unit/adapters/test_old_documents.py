@@ -6,7 +6,7 @@ import json
 
 from luci_scheduler.adapters.documents import decode_project, encode_project
 from luci_scheduler.core.identifiers import JobId
-from luci_scheduler.ports import ProjectRecord
+from luci_scheduler.core.project_record import ProjectRecord
 
 
 def test_a_project_from_before_its_warnings_were_kept() -> None:

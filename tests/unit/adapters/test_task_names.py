@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import pytest
 
 from emulator.cloud_tasks.server import CloudTasksServer
-from emulator.memory.sources import ManualClock
+from emulator.memory.system import ManualClock
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import HOUR, MINUTE, Instant, parse_rfc3339
 from luci_scheduler.engine.outbox import triage_task
 from luci_scheduler.engine.sweep import sweep
-from luci_scheduler.ports import Task
+from luci_scheduler.ports import QueueTask
 from tests.unit.engine.world import World
 
 QUEUE = "projects/p/locations/l/queues/q"
@@ -46,7 +46,7 @@ def _kinds(server: CloudTasksServer) -> list[str]:
 def test_a_named_task_is_taken_once(server: CloudTasksServer, queue: CloudTasksQueue) -> None:
     """A second task under the name is dropped without an error; tasks without a name are all taken."""
     for name in ("one", "one", "two", "", ""):
-        queue.enqueue(Task("triage", {}, NOON, name=name))
+        queue.enqueue(QueueTask("triage", {}, NOON, name=name))
     names = [task.name for task in server.waiting()]
     assert {f"{QUEUE}/tasks/one", f"{QUEUE}/tasks/two"} < set(names)
     assert len(names) == 4

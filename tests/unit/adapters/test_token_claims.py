@@ -13,7 +13,7 @@ from google.auth import crypt, jwt
 from werkzeug.datastructures import Headers
 
 from emulator.cloud_tasks.oidc import self_signed
-from emulator.memory.sources import ManualClock
+from emulator.memory.system import ManualClock
 from luci_scheduler.adapters.identity import CallerIdentity, OidcVerifier, UnauthenticatedError
 from luci_scheduler.core.instants import SECOND, Instant
 

@@ -16,8 +16,8 @@ from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.engine.commit import on_commit, on_commits
 from luci_scheduler.engine.dispatch import on_dispatch
-from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.sweep import sweep
+from luci_scheduler.engine.triggers import accept_triggers
 from luci_scheduler.ports import CreateTrigger
 from tests.unit.api.support import OWNER, Client, world_for
 from tests.unit.engine.stub import made, stub_world

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from luci_scheduler.core.instants import DAY, HOUR, MICROSECOND, MINUTE
 from luci_scheduler.core.invocation import Status
-from luci_scheduler.ports import Task
+from luci_scheduler.ports import QueueTask
 from tests.unit.api.support import ADMIN, OWNER, READER, STRANGER, TRIGGERER, Client, world_for
 from tests.unit.engine.world import JOB, REPO, World, config
 
@@ -193,7 +193,7 @@ def test_a_paused_job_accepts_triggers_and_drops_them() -> None:
     assert answer.data == b"Cannot trigger a paused job. Resume it first.\n"
 
 
-def _run(world: World) -> list[Task]:
+def _run(world: World) -> list[QueueTask]:
     """Carry out what is on the queue and due."""
     done = []
     for number in range(5):

@@ -17,9 +17,10 @@ from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import DAY, HOUR, SECOND
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.core.trigger_record import TriggerRecord
 from luci_scheduler.engine.commit import on_commit
 from luci_scheduler.engine.jobs import pause_job, resume_job
-from luci_scheduler.ports import CreateTrigger, GitilesError, PutWatchers, TriggerRecord
+from luci_scheduler.ports import CreateTrigger, GitilesError, PutWatchers
 from tests.unit.api.support import OWNER, READER, STRANGER, Client, context, put_job, world_for
 from tests.unit.engine.world import HOST, JOB, REPO, World, config
 

@@ -8,7 +8,8 @@ from luci_scheduler.core.identifiers import JobId, make_invocation_id
 from luci_scheduler.core.instants import SECOND, Instant, parse_rfc3339
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.job import Job, JobDefinition, TaskDefinition
-from luci_scheduler.ports import CreateInvocation, ProjectRecord, PutJob, PutProject
+from luci_scheduler.core.project_record import ProjectRecord
+from luci_scheduler.ports import CreateInvocation, PutJob, PutProject
 from tests.unit.api.support import ADMIN, OWNER, READER, STRANGER, Client, put_job, world_for
 from tests.unit.engine.world import JOB, World, config
 

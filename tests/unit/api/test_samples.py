@@ -12,7 +12,8 @@ from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import MICROSECOND, Instant
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.job import Job, JobDefinition, TaskDefinition
-from luci_scheduler.ports import CreateInvocation, ProjectRecord, PutJob, PutProject
+from luci_scheduler.core.project_record import ProjectRecord
+from luci_scheduler.ports import CreateInvocation, PutJob, PutProject
 from tests.unit.adapters.tokeninfo import CLIENT, serve_tokeninfo
 from tests.unit.api.support import Client, sample, world_for
 from tests.unit.engine.world import World

@@ -21,7 +21,7 @@ from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import MAX_TRIGGER_BYTES, stored_bytes, trigger_to_json
 from luci_scheduler.engine.sweep import sweep
-from luci_scheduler.ports import Task
+from luci_scheduler.ports import QueueTask
 from tests.unit.api.support import OWNER, context, world_for
 from tests.unit.engine.world import JOB, World, config
 
@@ -91,7 +91,7 @@ def test_what_else_a_queue_refuses_may_pass() -> None:
         queue: Any = caller.runtime.queue
         queue._url = "no URL"
         with pytest.raises(TransientError, match="Cloud Tasks did not take a trigger task: 400"):
-            queue.enqueue(Task("trigger", {}, world.clock.now()))
+            queue.enqueue(QueueTask("trigger", {}, world.clock.now()))
 
 
 def test_a_queue_that_refuses_costs_minutes() -> None:
@@ -99,7 +99,7 @@ def test_a_queue_that_refuses_costs_minutes() -> None:
     world = world_for()
     enqueue = world.queue.enqueue
 
-    def refuse(_: Task) -> None:
+    def refuse(_: QueueTask) -> None:
         raise TransientError("Cloud Tasks did not take a deferred task: 503")
 
     world.queue.enqueue = refuse  # type: ignore[method-assign]
@@ -136,7 +136,7 @@ def test_a_trigger_that_has_grown_too_large_is_discarded_with_the_reason() -> No
     """A rerun gives it a longer name. So may a task of older functions, which let it through: neither is lost without a word."""
     world = world_for()
     document = trigger_to_json(replace(_at_the_limit(), created=world.clock.now()))
-    world.run_task(Task("trigger", {"job": JOB, "triggers": [document], "delivery": "d"}, world.clock.now()))
+    world.run_task(QueueTask("trigger", {"job": JOB, "triggers": [document], "delivery": "d"}, world.clock.now()))
     marker = world.store.trigger(JOB, "t")
     assert marker is not None
     assert marker.value.discarded == "the trigger has 200032 bytes, an invocation can hold 200000"

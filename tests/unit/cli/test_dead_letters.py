@@ -14,7 +14,7 @@ from google.auth.exceptions import RefreshError, TransportError
 from luci_scheduler.cli import dead_letter_commands
 from luci_scheduler.cli.dead_letter_commands import Letter
 from luci_scheduler.cli.main import main
-from luci_scheduler.cli.pubsub_letters import PubSubLetters
+from luci_scheduler.cli.pubsub_messages import PubSubLetters
 from luci_scheduler.cli.session import CommandError, Exit
 
 COMMITS = "gitiles-commit-dead-letter"
@@ -112,7 +112,7 @@ def test_only_dead_letters_are_replayed(letters: FakeLetters) -> None:
 
 def test_without_the_client_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     """An optional extra."""
-    monkeypatch.setitem(sys.modules, "luci_scheduler.cli.pubsub_letters", None)
+    monkeypatch.setitem(sys.modules, "luci_scheduler.cli.pubsub_messages", None)
     assert _run("list") == 1
     assert "serverless-luci-scheduler[cli]" in capsys.readouterr().err
 

@@ -8,8 +8,8 @@ import pytest
 
 from luci_scheduler.config import config_rules, parsing, schema, task_rules, validator
 from luci_scheduler.config.reader import read_config
-from luci_scheduler.config.settings import read_settings
 from luci_scheduler.core import job, regexps, sizes
+from luci_scheduler.settings import read_settings
 from tests.unit.config.test_settings import GOOD
 
 PAGE = Path("docs/reference/config.md").read_text(encoding="utf-8")

@@ -12,12 +12,11 @@ from typing import Any, cast
 import pytest
 
 from emulator.memory.queue import MemoryQueue
-from emulator.memory.sources import ManualClock
 from emulator.memory.store import MemoryStore
+from emulator.memory.system import ManualClock
 from luci_scheduler.config.config_rules import ConfigRules
 from luci_scheduler.config.folder import FolderSource, read_folder
 from luci_scheduler.config.reader import ConfigError, read_config
-from luci_scheduler.config.settings import ConfigSourceSetting
 from luci_scheduler.config.sync import sync_project, sync_sources
 from luci_scheduler.config.validator import validate
 from luci_scheduler.core.commit_event import CommitEvent
@@ -25,8 +24,10 @@ from luci_scheduler.core.errors import PermanentError, TransientError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import HOUR, MILLISECOND, Instant
 from luci_scheduler.core.job import Flavor, Job, PolicyKind, TriggeringPolicy
+from luci_scheduler.core.project_record import ProjectRecord
 from luci_scheduler.engine.jobs import pause_job, put_job, resume_job
-from luci_scheduler.ports import ConfigFile, Found, ProjectRecord, Store, Task, Version, Write
+from luci_scheduler.ports import ConfigFile, QueueTask, Store, Version, Versioned, Write
+from luci_scheduler.settings import ConfigSourceSetting
 from tests.unit.engine.world import World, config
 
 FOLDER = os.environ.get("LUCI_CONFIGS", "")
@@ -140,15 +141,15 @@ class _Busy:
             self._store.commit([put_job(found.value, found, "busy")])
             self._next = Instant(self._next + 300 * MILLISECOND)
 
-    def enqueue(self, queue: MemoryQueue, task: Task) -> None:
+    def enqueue(self, queue: MemoryQueue, task: QueueTask) -> None:
         self._pass(15)
         MemoryQueue.enqueue(queue, task)
 
-    def job(self, job_id: JobId) -> Found[Job] | None:
+    def job(self, job_id: JobId) -> Versioned[Job] | None:
         self._pass(20)
         return self._store.job(job_id)
 
-    def found_jobs(self, job_ids: Sequence[JobId]) -> Sequence[Found[Job]]:
+    def found_jobs(self, job_ids: Sequence[JobId]) -> Sequence[Versioned[Job]]:
         self._pass(100)
         return self._store.found_jobs(job_ids)
 
@@ -348,7 +349,7 @@ class _Store(MemoryStore):
         return super().commit(writes)
 
     def problems(self, project: str) -> tuple[str, ...]:
-        found: Found[ProjectRecord] | None = self.project(project)
+        found: Versioned[ProjectRecord] | None = self.project(project)
         return found.value.problems if found else ("no record",)
 
 

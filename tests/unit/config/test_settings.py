@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from luci_scheduler.config.settings import PREFIX, Settings, SettingsError, read_settings
 from luci_scheduler.core.era import Era
+from luci_scheduler.settings import PREFIX, Settings, SettingsError, read_settings
 
 GOOD = {
     "SCHEDULER_PROJECT": "p",

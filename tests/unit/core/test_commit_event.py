@@ -2,7 +2,6 @@
 
 import base64
 import json
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 
 from luci_scheduler.core.commit_event import MAX_EVENT_BYTES, MAX_GERRIT_BYTES, CommitEvent, parse_commit_events
 from luci_scheduler.core.errors import MalformedError
+from tests.memory import peak_bytes
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 SHA = "7b1c0f8a2b0e4c46b9e6a0cf55d0b6a1c9f27e3d"
@@ -144,14 +144,13 @@ def test_a_message_of_gerrit_has_at_most_half_a_million_values(unit: str) -> Non
     """Ten megabytes of empty lists would take 400 MB of memory."""
     head = f'{{"url": "{TINT}", "refUpdateEvent": {{"refUpdates": {{}}}}, "x": ['
     assert parse_commit_events(f"{head}{unit * 100_000}0]}}".encode()) == ()
-    tracemalloc.start()
     data = f"{head}{unit * 1_000_000}0]}}".encode()
-    tracemalloc.reset_peak()
-    before = tracemalloc.get_traced_memory()[0]
-    with pytest.raises(MalformedError, match="more than 500000 values"):
-        parse_commit_events(data)
-    assert tracemalloc.get_traced_memory()[1] - before < 1_000_000
-    tracemalloc.stop()
+
+    def parse() -> None:
+        with pytest.raises(MalformedError, match="more than 500000 values"):
+            parse_commit_events(data)
+
+    assert peak_bytes(parse) < 1_000_000
 
 
 def test_a_message_of_gerrit_may_fill_ten_megabytes_with_refs() -> None:

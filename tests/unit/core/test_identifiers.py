@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from luci_scheduler.adapters.sources import SystemChance
+from luci_scheduler.adapters.system import SystemEntropy
 from luci_scheduler.core import identifiers
 from luci_scheduler.core.identifiers import (
     InvocationId,
@@ -19,7 +19,7 @@ from luci_scheduler.core.identifiers import (
     timer_mutation,
 )
 from luci_scheduler.core.instants import MILLISECOND, Instant, parse_rfc3339
-from luci_scheduler.core.saves import Saves
+from luci_scheduler.core.mutation_counter import MutationCounter
 
 repeatable = settings(derandomize=True, deadline=None, database=None, max_examples=200)
 milliseconds = st.integers(
@@ -75,7 +75,7 @@ def test_what_is_no_job_id_is_refused(text: str) -> None:
 
 def test_a_timer_makes_a_save_count() -> None:
     """A save in which a timer was added counts though nothing else changed; the next one starts its timers at 0 again."""
-    saves = Saves(4)
+    saves = MutationCounter(4)
     assert saves.timer_id(JobId("p/j"), InvocationId(16)) == "p/j:16:4:0"
     saves.save(changed=False)
     assert saves.known == 5
@@ -93,6 +93,6 @@ def test_suffixes_do_not_come_again(start: int, step: int) -> None:
 
 def test_one_process_draws_no_invocation_id_twice() -> None:
     """Two jobs that one commit starts within a millisecond have builds of their own."""
-    chance, now = SystemChance(), parse_rfc3339("2026-03-01T12:00:00Z")
-    drawn = {make_invocation_id(now, chance.invocation_suffix()) for _ in range(10_000)}
+    entropy, now = SystemEntropy(), parse_rfc3339("2026-03-01T12:00:00Z")
+    drawn = {make_invocation_id(now, entropy.invocation_suffix()) for _ in range(10_000)}
     assert len(drawn) == 10_000

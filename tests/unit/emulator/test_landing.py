@@ -8,7 +8,7 @@ import pytest
 from emulator.gitiles import GitilesServer, Repository
 from luci_scheduler.adapters.gitiles import GitilesClient, host_urls
 from luci_scheduler.adapters.http import sessions
-from luci_scheduler.adapters.sources import SystemClock
+from luci_scheduler.adapters.system import SystemClock
 from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.engine.landing import has_landed

@@ -9,7 +9,7 @@ import requests
 
 from emulator.buildbucket import BuildbucketServer
 from emulator.buildbucket.prpc import HTTP_STATUS, Call, RpcError, failure, success
-from emulator.buildbucket.testing import GUARD, MemoryPublisher, ScriptedChance, call_prpc
+from emulator.buildbucket.testing import GUARD, MemoryPublisher, ScriptedEntropy, call_prpc
 from emulator.clock import SteppedClock
 
 BUILDER = {"builder": {"project": "p", "bucket": "b", "builder": "x"}}
@@ -128,8 +128,8 @@ def test_codes(code, status):
 def test_spacing_is_not_stable():
     """The same message is written in several ways."""
     call = Call("s", "m", {}, None, None)
-    chance = ScriptedChance()
-    texts = {success(call, {"id": "1", "status": "STARTED"}, chance).get_data(as_text=True) for _ in range(50)}
+    entropy = ScriptedEntropy()
+    texts = {success(call, {"id": "1", "status": "STARTED"}, entropy).get_data(as_text=True) for _ in range(50)}
     assert len(texts) > 3
     assert all(json.loads(text.removeprefix(GUARD)) == {"id": "1", "status": "STARTED"} for text in texts)
 

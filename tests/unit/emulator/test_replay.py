@@ -22,7 +22,7 @@ from emulator.replay.serving import Gate
 from emulator.replay.stage import RETRIES, Answer, Message
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client
 from luci_scheduler.core.instants import MILLISECOND, MINUTE, SECOND, Instant
-from luci_scheduler.ports import BuildbucketError, Task
+from luci_scheduler.ports import BuildbucketError, QueueTask
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -266,9 +266,9 @@ def test_tasks_wait_in_memory_as_on_the_server() -> None:
     clock = ReplayClock(START)
     stage = MemoryStage(clock, {"on_task": _Function(500)}, _Function(), {})
     tasks = [
-        Task("timer", {"n": 1}, Instant(START + SECOND + 1999)),
-        Task("timer", {"n": 2}, Instant(START + SECOND + 1001)),
-        Task("launch", {"n": 3}, Instant(START - SECOND)),
+        QueueTask("timer", {"n": 1}, Instant(START + SECOND + 1999)),
+        QueueTask("timer", {"n": 2}, Instant(START + SECOND + 1001)),
+        QueueTask("launch", {"n": 3}, Instant(START - SECOND)),
     ]
     with CloudTasksServer(clock=clock, dispatch="manual") as server:
         name = server.create_queue("projects/p/locations/l/queues/q", retry_config=RETRIES)

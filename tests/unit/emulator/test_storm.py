@@ -15,12 +15,12 @@ from emulator.buildbucket.serving import LocalServer
 from emulator.clock import RealClock
 from emulator.cloud_tasks.server import CloudTasksServer
 from emulator.errors import LocalCloudError
-from emulator.ports import HOST
+from emulator.storm.chaos import Chaos
 from emulator.storm.cli import main
-from emulator.storm.ledger import take_stock
 from emulator.storm.network import Network, Tripwire, thrice
 from emulator.storm.relays import Answer, Call, CutError
-from emulator.storm.weather import Weather
+from emulator.storm.report import take_stock
+from emulator.tcp_ports import HOST
 from luci_scheduler.adapters.cloud_tasks import make_client
 
 JOB = "p/j"
@@ -49,9 +49,9 @@ def _cloud(pages: list[dict[str, Any]], builds: list[int]) -> Any:
 
 def test_a_ledger_that_holds() -> None:
     """Every commit in one invocation with one build and one end."""
-    ledger = take_stock(_cloud([_page(1, "a", "b"), _page(2, "c")], [1, 2]), {JOB: {"a", "b", "c"}})
-    assert ledger.holds
-    assert (ledger.invocations, ledger.builds) == (2, 2)
+    report = take_stock(_cloud([_page(1, "a", "b"), _page(2, "c")], [1, 2]), {JOB: {"a", "b", "c"}})
+    assert report.holds
+    assert (report.invocations, report.builds) == (2, 2)
 
 
 @pytest.mark.parametrize(
@@ -69,15 +69,15 @@ def test_a_ledger_that_holds() -> None:
 )
 def test_a_ledger_that_does_not_hold(pages: Any, builds: list[int], expected: dict[str, int]) -> None:
     """Each fault is seen, and nothing else."""
-    ledger = take_stock(_cloud(pages, builds), {JOB: {"a", "b"}})
+    report = take_stock(_cloud(pages, builds), {JOB: {"a", "b"}})
     counts = {
-        "lost": len(ledger.lost),
-        "doubled": len(ledger.doubled),
-        "unfinished": ledger.unfinished,
-        "unsuccessful": ledger.unsuccessful,
+        "lost": len(report.lost),
+        "doubled": len(report.doubled),
+        "unfinished": report.unfinished,
+        "unsuccessful": report.unsuccessful,
     }
     assert {name: count for name, count in counts.items() if count} == expected
-    assert not ledger.holds
+    assert not report.holds
 
 
 def _task(name: str) -> Call:
@@ -88,7 +88,7 @@ def test_the_same_seed_draws_the_same_weather() -> None:
     """Another one draws another."""
 
     def fates(seed: int) -> list[int]:
-        weather, drawn = Weather(random.Random(seed)), []  # noqa: S311 - a seed is the point
+        chaos, drawn = Chaos(random.Random(seed)), []  # noqa: S311 - a seed is the point
         for number in range(200):
             sent = []
 
@@ -97,7 +97,7 @@ def test_the_same_seed_draws_the_same_weather() -> None:
                 return Answer(200, (), b"")
 
             try:
-                weather(_task(str(number)), send)
+                chaos(_task(str(number)), send)
                 drawn.append(len(sent))
             except CutError:
                 drawn.append(-len(sent))

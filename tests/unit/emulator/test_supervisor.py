@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from emulator.errors import LocalCloudError
-from emulator.ports import is_open
 from emulator.supervisor import FunctionProcess
+from emulator.tcp_ports import is_open
 from tests.waiting import until
 
 SOURCE = """

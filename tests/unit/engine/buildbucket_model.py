@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from emulator.memory.sources import ManualClock
+from emulator.memory.system import ManualClock
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.ports import BuildbucketError
 

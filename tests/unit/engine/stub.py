@@ -9,7 +9,7 @@ from luci_scheduler.core.invocation import Status, Timer
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.deferral import trigger_work
 from luci_scheduler.managers.controller import Controller
-from luci_scheduler.ports import Task
+from luci_scheduler.ports import QueueTask
 from tests.unit.engine.world import World
 
 NOOP = "noop { sleep_ms: 1 }"
@@ -26,11 +26,11 @@ class StubManager:
         self.on_launch: Callable[[], None] = lambda: None
 
     def idle(self, controller: Controller) -> bool:
-        controller.ask("look", lambda: self.asked.append("looked"))
+        controller.call_once("look", lambda: self.asked.append("looked"))
         return self.is_idle
 
     def launch(self, controller: Controller) -> None:
-        controller.ask("look", lambda: self.asked.append("looked"))
+        controller.call_once("look", lambda: self.asked.append("looked"))
         self.on_launch()
         for trigger in self.emits:
             controller.emit_trigger(trigger)
@@ -62,6 +62,6 @@ def made(identifier: str, created: int = 0) -> Trigger:
     return Trigger(identifier, Instant(created), "noop", {"data": identifier})
 
 
-def trigger_task(job_id: JobId, triggers: Sequence[Trigger], delivery: str, now: Instant) -> Task:
+def trigger_task(job_id: JobId, triggers: Sequence[Trigger], delivery: str, now: Instant) -> QueueTask:
     """Return a task that adds triggers to a job, as an earlier version put it on the queue and deferred tasks hold it."""
-    return Task("trigger", dict(trigger_work(job_id, triggers, delivery, now, now).payload), now)
+    return QueueTask("trigger", dict(trigger_work(job_id, triggers, delivery, now, now).payload), now)

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 import structlog
 
-from emulator.memory.sources import SeededChance
+from emulator.memory.system import SeededEntropy
 from luci_scheduler import bootstrap
-from luci_scheduler.config.settings import BuildbucketServer
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import StoreConflictError
 from luci_scheduler.core.identifiers import JobId
@@ -17,6 +16,7 @@ from luci_scheduler.core.instants import MINUTE, SECOND
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.engine.abort import abort_invocation
 from luci_scheduler.ports import BuildbucketError, UpdateInvocation
+from luci_scheduler.settings import BuildbucketServer
 from tests.unit.engine.buildbucket_model import Model
 from tests.unit.engine.world import HOST, JOB, World, config
 
@@ -35,7 +35,7 @@ def _world(era: Era = Era.V2, text: str | None = None, **model: Any) -> tuple[Wo
         store=world.store,
         queue=world.queue,
         clock=world.clock,
-        chance=world.runtime.chance,
+        entropy=world.runtime.entropy,
         buildbucket=buildbucket,
         gitiles=world.runtime.gitiles,
         fetch=world.fetch,
@@ -177,7 +177,7 @@ def test_an_end_that_finds_several_builds_cancels_all(era: Era, is_aborted: bool
     assert sorted(buildbucket.canceled) == ["8500", "9000"]
 
 
-class _SameSuffix(SeededChance):
+class _SameSuffix(SeededEntropy):
     """Draws one suffix for all, as two instances may in one millisecond."""
 
     def invocation_suffix(self) -> int:
@@ -188,7 +188,7 @@ def _two_jobs(era: Era, *, same_builder: bool = False, **model: Any) -> tuple[Wo
     text = config(("one", "two"))
     text = text.replace('builder: "two"', 'builder: "one"') if same_builder else text
     world, buildbucket = _world(era, text, **model)
-    world.runtime = replace(world.runtime, chance=_SameSuffix(1))
+    world.runtime = replace(world.runtime, entropy=_SameSuffix(1))
     return world, buildbucket
 
 

@@ -19,7 +19,7 @@ from luci_scheduler.engine.abort import abort_invocation
 from luci_scheduler.engine.cleanup import on_cleanup_task
 from luci_scheduler.engine.outbox import launch_task
 from luci_scheduler.engine.sweep import CARRYING_OUT, sweep
-from luci_scheduler.ports import BuildbucketError, Task, UpdateInvocation
+from luci_scheduler.ports import BuildbucketError, QueueTask, UpdateInvocation
 from tests.unit.api.support import world_for
 from tests.unit.engine.world import JOB, World, config
 from tests.unit.web.support import Visitor
@@ -162,7 +162,7 @@ def test_a_launch_that_was_overtaken_by_another_build_leaves_its_own_to_a_cleanu
     world.queue.purge()
     world.clock.advance(3 * MINUTE)
     for _ in range(6):
-        world.run_task(Task("sweep", {"created": world.clock.now()}, world.clock.now()), "sweep")
+        world.run_task(QueueTask("sweep", {"created": world.clock.now()}, world.clock.now()), "sweep")
         world.tick(60)
     (invocation,) = world.invocations()
     assert (invocation.status, invocation.cleanup) == (Status.RUNNING, None)
@@ -329,7 +329,7 @@ def _overdue_checks(minutes: int) -> World:
 
 
 def _sweep(world: World) -> None:
-    world.run_task(Task("sweep", {"created": world.clock.now()}, world.clock.now()), "sweep")
+    world.run_task(QueueTask("sweep", {"created": world.clock.now()}, world.clock.now()), "sweep")
 
 
 def _ended(world: World) -> int:
@@ -340,7 +340,7 @@ def test_the_sweep_carries_out_tasks_that_the_queue_refuses() -> None:
     """The queue is asked once: each refusal may take its deadline."""
     world, asked = _overdue_checks(10), []
 
-    def refuse(task: Task) -> None:
+    def refuse(task: QueueTask) -> None:
         asked.append(task)
         raise TransientError("the queue is down")
 
@@ -401,7 +401,7 @@ def test_a_queue_that_refuses_keeps_no_outcome_from_being_recorded() -> None:
     """The document holds the retry and the check that are due, and the sweep finds them."""
     world = World()
 
-    def refuse(_: Task) -> None:
+    def refuse(_: QueueTask) -> None:
         raise TransientError("the queue is down")
 
     enqueue, world.queue.enqueue = world.queue.enqueue, refuse  # type: ignore[method-assign]

@@ -10,12 +10,13 @@ from luci_scheduler.core.commit_event import CommitEvent, parse_commit_events
 from luci_scheduler.core.errors import PermanentError, TransientError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import HOUR, MINUTE, SECOND
+from luci_scheduler.core.watcher import Watcher
 from luci_scheduler.engine import commit as commit_module
 from luci_scheduler.engine.commit import on_commit, on_commits
 from luci_scheduler.engine.jobs import pause_job, resume_job
 from luci_scheduler.engine.sweep import sweep
-from luci_scheduler.ports import GitilesError, PutDeferred, PutWatchers, Watcher
-from luci_scheduler.settle import settle
+from luci_scheduler.ports import GitilesError, PutDeferred, PutWatchers
+from luci_scheduler.respond import respond
 from tests.unit.engine.world import HOST, JOB, REPO, World, config
 
 MAIN = "refs/heads/main"
@@ -343,7 +344,7 @@ def test_a_hopeless_event_does_not_keep_the_others(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(commit_module, "take_commit", refuse)
     events = [CommitEvent(REPO, MAIN, name * 40) for name in "ab"]
-    _, code = settle(lambda: on_commits(world.runtime, events, world.clock.now(), "commit-m1"))
+    _, code = respond(lambda: on_commits(world.runtime, events, world.clock.now(), "commit-m1"))
     assert code == 200
     assert [work.revision for work in world.works()] == ["b" * 40]
 

@@ -10,10 +10,11 @@ from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import DAY, HOUR, MINUTE, SECOND, Instant, parse_rfc3339
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.job_changes import MIN_PAUSE
-from luci_scheduler.engine.intake import accept_triggers
+from luci_scheduler.core.trigger_record import TriggerRecord
 from luci_scheduler.engine.jobs import pause_job, put_job, resume_job
 from luci_scheduler.engine.sweep import sweep
-from luci_scheduler.ports import CreateInvocation, CreateTrigger, Task, TriggerRecord
+from luci_scheduler.engine.triggers import accept_triggers
+from luci_scheduler.ports import CreateInvocation, CreateTrigger, QueueTask
 from tests.unit.engine.stub import NOOP, made, stub_world
 from tests.unit.engine.world import HOST, JOB, World
 
@@ -22,7 +23,7 @@ INTERVAL = f'job {{ id: "job" schedule: "with 10m interval" {NOOP} }}'
 NOON = parse_rfc3339("2026-03-01T12:00:00Z")
 
 
-def ticks(world: World) -> list[Task]:
+def ticks(world: World) -> list[QueueTask]:
     return [task for task in world.queue.tasks if task.kind == "cron"]
 
 
@@ -102,7 +103,7 @@ def test_a_tick_ahead_of_its_commit_comes_again_and_is_dropped_at_last() -> None
     """A tick whose commit never came is dropped after five minutes."""
     world, _ = stub_world(HOURLY)
     now = world.clock.now()
-    ahead = Task("cron", {"job": JOB, "nonce": "7", "generation": 99, "created": now}, now)
+    ahead = QueueTask("cron", {"job": JOB, "nonce": "7", "generation": 99, "created": now}, now)
     with pytest.raises(ComeAgainError):
         world.run_task(ahead)
     world.clock.advance(5 * MINUTE)
@@ -224,7 +225,7 @@ def test_an_idle_tick_keeps_no_invocation() -> None:
 def test_a_tick_of_a_job_that_went_does_nothing() -> None:
     """After five minutes nobody waits for it any more."""
     world, _ = stub_world(HOURLY)
-    gone = Task("cron", {"job": JobId("proj/gone"), "nonce": "1", "generation": 1, "created": 0}, NOON)
+    gone = QueueTask("cron", {"job": JobId("proj/gone"), "nonce": "1", "generation": 1, "created": 0}, NOON)
     world.run_task(gone)
     assert not world.invocations()
 

@@ -21,7 +21,7 @@ from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import DAY, HOUR, MINUTE, SECOND, Instant
 from luci_scheduler.engine.deferral import abort_work, defer, trigger_work
 from luci_scheduler.engine.sweep import BUDGET, sweep
-from luci_scheduler.ports import BuildbucketError, CreateTrigger, PutDeferred, Task
+from luci_scheduler.ports import BuildbucketError, CreateTrigger, PutDeferred, QueueTask
 from tests.unit.engine.stub import made
 from tests.unit.engine.world import JOB, World, config
 
@@ -143,7 +143,7 @@ def test_a_sweep_whose_time_is_up_goes_on_among_deferred_tasks() -> None:
     world.store.commit([PutDeferred(work, None) for work in works])
     world.clock.advance(10 * MINUTE)
 
-    def slow(task: Task) -> None:
+    def slow(task: QueueTask) -> None:
         world.clock.advance(BUDGET // 30)
         MemoryQueue.enqueue(world.queue, task)
 
@@ -206,7 +206,7 @@ def test_checks_that_hang_keep_no_deferred_work_from_being_carried_out() -> None
     world = World(config(names))
     world.commit()
 
-    def refuse(_: Task) -> None:
+    def refuse(_: QueueTask) -> None:
         raise TransientError("the queue is down")
 
     def hang(*_: Any, **__: Any) -> Any:
@@ -229,7 +229,7 @@ def test_a_check_that_hangs_keeps_no_other_check_from_being_carried_out() -> Non
     world.commit()
     asked = set()
 
-    def refuse(_: Task) -> None:
+    def refuse(_: QueueTask) -> None:
         raise TransientError("the queue is down")
 
     def hang(_server: str, _method: str, request: Any, **_: Any) -> Any:
@@ -245,7 +245,7 @@ def test_a_check_that_hangs_keeps_no_other_check_from_being_carried_out() -> Non
 
 
 def _sweep_task(world: World) -> None:
-    world.run_task(Task("sweep", {}, world.clock.now()))
+    world.run_task(QueueTask("sweep", {}, world.clock.now()))
 
 
 def test_a_commit_is_not_given_up_without_a_trace_when_the_store_is_contended() -> None:

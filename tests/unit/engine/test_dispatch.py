@@ -6,7 +6,7 @@ from luci_scheduler.core.errors import ComeAgainError, PermanentError, Transient
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import MINUTE
 from luci_scheduler.engine.sweep import sweep
-from luci_scheduler.ports import Task
+from luci_scheduler.ports import QueueTask
 from tests.unit.engine.stub import NOOP, made, stub_world
 from tests.unit.engine.world import HOST, World
 
@@ -71,9 +71,9 @@ def test_a_dispatch_ahead_of_its_commit_comes_again() -> None:
     now = world.clock.now()
     payload = {"job": SOURCE, "invocation": str(source.id), "mutation": source.mutations + 1, "created": now}
     with pytest.raises(ComeAgainError):
-        world.run_task(Task("dispatch", payload, now))
+        world.run_task(QueueTask("dispatch", payload, now))
     world.clock.advance(5 * MINUTE)
-    world.run_task(Task("dispatch", payload, now))
+    world.run_task(QueueTask("dispatch", payload, now))
     assert not world.invocations(A)
 
 

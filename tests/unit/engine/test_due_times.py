@@ -13,7 +13,7 @@ from luci_scheduler.engine.abort import abort_invocation
 from luci_scheduler.engine.outbox import launch_task
 from luci_scheduler.engine.sweep import sweep
 from luci_scheduler.managers.controller import timer_task
-from luci_scheduler.ports import BuildbucketError, Task, UpdateInvocation
+from luci_scheduler.ports import BuildbucketError, QueueTask, UpdateInvocation
 from tests.unit.engine.world import JOB, Crash, World
 
 WHO = "user:a@example.com"
@@ -110,7 +110,7 @@ def test_a_launch_task_ahead_of_its_invocation_comes_again() -> None:
 def test_a_launch_task_under_a_live_claim_comes_back_at_the_end_of_the_claim() -> None:
     """A launch task that is early leaves a task for the end of the claim, so that no launch depends on the sweep."""
     world = World()
-    tasks: list[Task] = []
+    tasks: list[QueueTask] = []
 
     def early() -> None:
         (invocation,) = world.invocations()

@@ -20,8 +20,8 @@ from luci_scheduler.core.instants import DAY, HOUR, MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.abort import abort_invocation
-from luci_scheduler.engine.intake import accept_triggers
-from luci_scheduler.ports import BuildbucketError, GitilesError, LogPage, PutJob, Task
+from luci_scheduler.engine.triggers import accept_triggers
+from luci_scheduler.ports import BuildbucketError, GitilesError, LogPage, PutJob, QueueTask
 from tests.unit.engine.buildbucket_model import Model
 from tests.unit.engine.stub import made
 from tests.unit.engine.world import HOST, JOB, Crash, World, config
@@ -54,7 +54,7 @@ class Outside:
             if self.world.clock.now() - build.created >= BUILD_TAKES:
                 build.status = "CANCELED" if build.id in self.model.canceled else "SUCCESS"
 
-    def enqueue(self, enqueue: Callable[[Task], None], task: Task) -> None:
+    def enqueue(self, enqueue: Callable[[QueueTask], None], task: QueueTask) -> None:
         """Refuse after ten seconds, if the queue is silent."""
         if "queue" in self.silent:
             self.world.clock.advance(10 * SECOND)
@@ -76,9 +76,9 @@ class Outside:
             for task in world.queue.take_due(world.clock.now()):
                 self._deliver(task)
         self.sweeps += 1
-        self._deliver(Task("sweep", {"created": world.clock.now()}, world.clock.now()), is_again=False)
+        self._deliver(QueueTask("sweep", {"created": world.clock.now()}, world.clock.now()), is_again=False)
 
-    def _deliver(self, task: Task, *, is_again: bool = True) -> None:
+    def _deliver(self, task: QueueTask, *, is_again: bool = True) -> None:
         world = self.world
         try:
             world.run_task(task, f"{self.sweeps}")

@@ -12,9 +12,9 @@ from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.abort import abort_invocation
-from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.sweep import sweep
-from luci_scheduler.ports import BuildbucketError, Task
+from luci_scheduler.engine.triggers import accept_triggers
+from luci_scheduler.ports import BuildbucketError, QueueTask
 from tests.unit.engine.stub import NOOP, made, stub_world, trigger_task
 from tests.unit.engine.world import JOB, World, config
 
@@ -95,7 +95,7 @@ def test_a_timer_ahead_of_its_commit_comes_again_then_is_dropped() -> None:
 
     def bring_early() -> None:
         from luci_scheduler.core.identifiers import timer_id
-        from luci_scheduler.engine.watch import on_timer
+        from luci_scheduler.engine.progress import on_timer
 
         (invocation,) = world.invocations()
         ahead = timer_id(JOB, invocation.id, 2, 0)
@@ -134,7 +134,7 @@ def test_notification_before_the_build_id_is_known() -> None:
 def test_notification_for_an_unknown_invocation_is_hopeless() -> None:
     """It is refused for good and writes nothing."""
     from luci_scheduler.core.identifiers import InvocationId
-    from luci_scheduler.engine.watch import on_notification
+    from luci_scheduler.engine.progress import on_notification
 
     world = World()
     with pytest.raises(PermanentError, match="doesn't exist"):
@@ -312,7 +312,7 @@ def test_hundreds_of_launches_that_fail_at_once_are_spread_over_deliveries() -> 
     assert {invocation.status for invocation in world.invocations()[:-1]} == {Status.FAILED}
 
 
-def _nine_triggers(world: World) -> Task:
+def _nine_triggers(world: World) -> QueueTask:
     now = world.clock.now()
     triggers = [Trigger(f"t{number}", now, "webui", order_in_batch=number) for number in range(9)]
     return trigger_task(JOB, triggers, "d", now)
@@ -326,7 +326,7 @@ def test_what_the_queue_does_not_take_is_left_to_the_sweep() -> None:
     world = World(config(policy=MANY))
     enqueue = world.queue.enqueue
 
-    def refuse(task: Task) -> None:
+    def refuse(task: QueueTask) -> None:
         if task.kind == "launch":
             raise TransientError("the queue is down")
         enqueue(task)

@@ -11,12 +11,12 @@ from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.engine import finish
+from luci_scheduler.engine import outcome
 from luci_scheduler.engine.sweep import sweep
 from luci_scheduler.ports import (
-    Commit,
     CreateInvocation,
     CreateTrigger,
+    GitCommit,
     LogPage,
     PutJob,
     UpdateInvocation,
@@ -167,7 +167,7 @@ class _Gitiles:
         return {"refs/heads/main": "1" * 40}
 
     def log(self, _repo: Any, revision: str, **_: Any) -> LogPage:
-        return LogPage((Commit(revision, Instant(1)),))
+        return LogPage((GitCommit(revision, Instant(1)),))
 
 
 def test_a_poll_that_lost_a_race_decides_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,13 +176,13 @@ def test_a_poll_that_lost_a_race_decides_again(monkeypatch: pytest.MonkeyPatch) 
     two = 'schedule: "triggered" triggering_policy { max_concurrent_invocations: 2 }'
     world = World(config().replace('schedule: "triggered"', two), gitiles=gitiles)  # type: ignore[arg-type]
     gitiles.meanwhile.append(lambda: _bring(world, "two", job_id=poller))
-    tries, attempt = [], finish._commit_with_job
+    tries, attempt = [], outcome._commit_with_job
 
     def counted(*args: Any) -> Any:
         tries.append(args)
         return attempt(*args)
 
-    monkeypatch.setattr(finish, "_commit_with_job", counted)
+    monkeypatch.setattr(outcome, "_commit_with_job", counted)
     _bring(world, "one", job_id=poller)
     assert [(item.status, item.attempts) for item in world.invocations(poller)] == [(Status.SUCCEEDED, 1)] * 2
     assert len(tries) <= 4

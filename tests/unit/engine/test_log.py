@@ -11,7 +11,7 @@ from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.sizes import MAX_DOCUMENT_BYTES, MAX_TASK_BYTES
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.engine.intake import accept_triggers
+from luci_scheduler.engine.triggers import accept_triggers
 from luci_scheduler.ports import BuildbucketError, UpdateInvocation
 from tests.unit.engine.world import HOST, JOB, REPO, World, config
 

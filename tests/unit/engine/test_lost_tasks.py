@@ -10,9 +10,9 @@ from emulator.memory.queue import MemoryQueue
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import HOUR, MINUTE, SECOND
 from luci_scheduler.core.invocation import Status
-from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.sweep import BUDGET, sweep
-from luci_scheduler.ports import BuildbucketError, Task
+from luci_scheduler.engine.triggers import accept_triggers
+from luci_scheduler.ports import BuildbucketError, QueueTask
 from tests.unit.engine.stub import made
 from tests.unit.engine.world import HOST, World, config
 
@@ -112,7 +112,7 @@ def test_a_sweep_whose_time_is_up_is_gone_on_with() -> None:
     world.clock.advance(35 * MINUTE)
     reads: list[str] = []
 
-    def slow(task: Task) -> None:
+    def slow(task: QueueTask) -> None:
         reads.append(task.kind)
         world.clock.advance(BUDGET // 30)
         MemoryQueue.enqueue(world.queue, task)

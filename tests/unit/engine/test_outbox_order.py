@@ -23,7 +23,7 @@ from luci_scheduler.engine.abort import abort_invocation
 from luci_scheduler.engine.deferral import defer, trigger_work
 from luci_scheduler.engine.jobs import pause_job, resume_job
 from luci_scheduler.engine.outbox import deferred_task
-from luci_scheduler.ports import PutJob, Task, UpdateInvocation
+from luci_scheduler.ports import PutJob, QueueTask, UpdateInvocation
 from tests.unit.engine.ends import DOWN, WHO, abort, check, notify
 from tests.unit.engine.stub import NOOP, made, stub_world
 from tests.unit.engine.world import HOST, JOB, World, config
@@ -47,12 +47,12 @@ class Observer:
         self.in_order: Counter[str] = Counter()
         """Kinds of tasks that were on the queue before the commit that relies on them, or behind it as they should be."""
         self._world = world
-        self._tasks: list[Task] = []
+        self._tasks: list[QueueTask] = []
         self._enqueue, self._commit = world.queue.enqueue, world.store.commit
         world.queue.enqueue = self.enqueue  # type: ignore[method-assign]
         world.store.commit = self.commit  # type: ignore[method-assign]
 
-    def enqueue(self, task: Task) -> None:
+    def enqueue(self, task: QueueTask) -> None:
         """Note a task; that of deferred work must find its document."""
         self._tasks.append(task)
         if task.kind == "deferred":
@@ -299,7 +299,7 @@ def test_a_task_is_enqueued_before_the_commit_that_relies_on_it(path: str) -> No
 def test_the_observer_sees_a_task_that_comes_too_late() -> None:
     """The control of the test above: a queue that takes a timer behind its commit is reported."""
     world = World()
-    late: list[Task] = []
+    late: list[QueueTask] = []
     observer = Observer(world)
     enqueue = world.queue.enqueue
     world.queue.enqueue = late.append  # type: ignore[method-assign]

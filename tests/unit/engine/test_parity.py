@@ -9,9 +9,9 @@ from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.abort import abort_invocation
-from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.jobs import pause_job
 from luci_scheduler.engine.outbox import triage_task
+from luci_scheduler.engine.triggers import accept_triggers
 from luci_scheduler.ports import BuildbucketError
 from tests.unit.engine.stub import NOOP, stub_world
 from tests.unit.engine.world import HOST, JOB, World, config

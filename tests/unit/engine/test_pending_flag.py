@@ -5,8 +5,8 @@ from typing import Any
 
 from luci_scheduler.core.triage_throttle import triage_kick
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.outbox import triage_task
+from luci_scheduler.engine.triggers import accept_triggers
 from luci_scheduler.ports import CreateTrigger, PutJob
 from tests.unit.engine.stub import made
 from tests.unit.engine.world import JOB, World, config

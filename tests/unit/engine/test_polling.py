@@ -8,7 +8,7 @@ import pytest
 from emulator.memory.gitiles import MemoryGitiles
 from luci_scheduler.adapters.gitiles import GitilesClient
 from luci_scheduler.adapters.http import sessions
-from luci_scheduler.adapters.sources import SystemClock
+from luci_scheduler.adapters.system import SystemClock
 from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.errors import PermanentError, TransientError
 from luci_scheduler.core.identifiers import JobId

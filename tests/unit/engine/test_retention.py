@@ -5,10 +5,10 @@ from datetime import timedelta
 import pytest
 
 from luci_scheduler.core.instants import DAY, SECOND, Instant, to_datetime
+from luci_scheduler.core.trigger_record import TriggerRecord
 from luci_scheduler.engine.abort import abort_invocation
-from luci_scheduler.engine.intake import accept_triggers
 from luci_scheduler.engine.jobs import pause_job
-from luci_scheduler.ports import TriggerRecord
+from luci_scheduler.engine.triggers import accept_triggers
 from tests.unit.engine.stub import made
 from tests.unit.engine.world import JOB, World
 

@@ -14,11 +14,12 @@ from luci_scheduler.core.discards import TOO_COSTLY
 from luci_scheduler.core.errors import PermanentError, StoreConflictError, TransientError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.pattern_budget import PATH_UNITS, QUICK_UNITS
+from luci_scheduler.core.project_record import LAYOUT, ProjectRecord
 from luci_scheduler.engine import commit as commit_module
 from luci_scheduler.engine import pattern_faults
 from luci_scheduler.engine.commit import on_commit, on_commits
 from luci_scheduler.engine.jobs import pause_job
-from luci_scheduler.ports import LAYOUT, CreateTrigger, Found, ProjectRecord, PutProject
+from luci_scheduler.ports import CreateTrigger, PutProject, Versioned
 from tests.unit.core.test_commit_filters import FILES, GROUPS, LARGE
 from tests.unit.engine.world import JOB, REPO, World, config
 
@@ -36,7 +37,7 @@ def sync(world: World, project: str, text: str) -> ProjectRecord:
     """Sync a project's config and return its record."""
     sync_project(world.runtime, ConfigFile(project, text, "r1"), "s")
     world.store.counts.clear()
-    found: Found[ProjectRecord] | None = world.store.project(project)
+    found: Versioned[ProjectRecord] | None = world.store.project(project)
     assert found is not None
     world.store.counts.clear()
     return found.value

@@ -7,7 +7,7 @@ from dataclasses import replace
 from structlog.testing import capture_logs
 
 from luci_scheduler.core.instants import SECOND
-from luci_scheduler.ports import Task
+from luci_scheduler.ports import QueueTask
 from tests.unit.api.support import Client, world_for
 from tests.unit.engine.world import JOB, World
 
@@ -40,7 +40,7 @@ def test_the_job_goes_on() -> None:
 def test_the_commit_itself_is_not_delivered_for_ever() -> None:
     """The same event again is acknowledged or comes again; a requested triage is done."""
     world = _with_unreadable_trigger()
-    world.run_task(Task("triage", {"job": JOB}, world.clock.now()))
+    world.run_task(QueueTask("triage", {"job": JOB}, world.clock.now()))
     world.clock.advance(SECOND)
     assert len(world.store.pending_triggers(JOB, 10)) == 1
 

@@ -11,10 +11,9 @@ from typing import Any
 
 from emulator.memory.gitiles import AnyCommit
 from emulator.memory.queue import MemoryQueue
-from emulator.memory.sources import ManualClock, SeededChance
 from emulator.memory.store import MemoryStore
+from emulator.memory.system import ManualClock, SeededEntropy
 from luci_scheduler import bootstrap
-from luci_scheduler.config.settings import BuildbucketServer, Settings
 from luci_scheduler.config.sync import ConfigFile, sync_project
 from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.deferred import Deferred
@@ -25,9 +24,10 @@ from luci_scheduler.core.instants import DAY, SECOND, Instant, parse_rfc3339
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.notification_token import verify_token
 from luci_scheduler.engine.commit import on_commit
+from luci_scheduler.engine.progress import on_notification
 from luci_scheduler.engine.tasks import on_task
-from luci_scheduler.engine.watch import on_notification
-from luci_scheduler.ports import BuildbucketError, Fetched, FetchError, Gitiles, Task
+from luci_scheduler.ports import BuildbucketError, Fetched, FetchError, Gitiles, QueueTask
+from luci_scheduler.settings import BuildbucketServer, Settings
 
 HOST = "cr-buildbucket.appspot.com"
 REPO = "https://r.googlesource.com/repo"
@@ -215,7 +215,7 @@ class World:
             store=self.store,
             queue=self.queue,
             clock=self.clock,
-            chance=SeededChance(1),
+            entropy=SeededEntropy(1),
             buildbucket=self.buildbucket,
             gitiles=gitiles or AnyCommit(),
             fetch=self.fetch,
@@ -245,11 +245,11 @@ class World:
         job_id, invocation_id = verify_token(["secret"], token, self.clock.now())
         on_notification(self.runtime, job_id, invocation_id, message)
 
-    def run_task(self, task: Task, name: str = "t") -> None:
+    def run_task(self, task: QueueTask, name: str = "t") -> None:
         """Deliver a task."""
         on_task(self.runtime, task.kind, task.payload, f"task-{name}")
 
-    def tick(self, seconds: int = 0, name: str = "t") -> list[Task]:
+    def tick(self, seconds: int = 0, name: str = "t") -> list[QueueTask]:
         """Let time pass and deliver what is due; a task that fails is put back a little later."""
         self.clock.advance(seconds * SECOND)
         due = self.queue.take_due(self.clock.now())
@@ -258,7 +258,7 @@ class World:
                 self.run_task(task, name)
             except SchedulerError:
                 later = Instant(self.clock.now() + 5 * SECOND)
-                self.queue.enqueue(Task(task.kind, task.payload, later))
+                self.queue.enqueue(QueueTask(task.kind, task.payload, later))
         return due
 
     def finish(self, status: str = "SUCCESS", build_id: str | None = None) -> None:

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from emulator.memory.gitiles import MemoryGitiles
 from emulator.memory.queue import MemoryQueue
-from emulator.memory.sources import ManualClock, SeededChance
+from emulator.memory.system import ManualClock, SeededEntropy
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import PermanentError, TransientError
 from luci_scheduler.core.identifiers import InvocationId, JobId
@@ -17,12 +17,13 @@ from luci_scheduler.core.instants import MINUTE, SECOND, parse_rfc3339
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.core.pattern_budget import PatternBudget
+from luci_scheduler.core.poller_record import PollerRecord
 from luci_scheduler.core.ref_sets import ref_set
-from luci_scheduler.managers.controller import Answers, Controller
+from luci_scheduler.managers.controller import CallCache, Controller
 from luci_scheduler.managers.environment import Environment, Polling
 from luci_scheduler.managers.gitiles import poll, repository
 from luci_scheduler.managers.gitiles.manager import GitilesManager
-from luci_scheduler.ports import Found, GitilesError, PollerRecord
+from luci_scheduler.ports import GitilesError, Versioned
 
 JOB = JobId("proj/poller")
 REPO = "https://r.googlesource.com/a/repo.git"
@@ -37,7 +38,7 @@ class Polls:
     def __init__(self, refs: Sequence[str] = (MAIN,), polling: Polling | None = None, **fields: Any) -> None:
         self.git = MemoryGitiles()
         self.clock = ManualClock(parse_rfc3339("2026-03-01T12:00:00Z"))
-        self.found: Found[PollerRecord] | None = None
+        self.found: Versioned[PollerRecord] | None = None
         self.reads = 0
         self.fields = {"repo": REPO, "refs": list(refs), **fields}
         self.manager = GitilesManager(
@@ -52,10 +53,10 @@ class Polls:
                 polling=polling or Polling(),
             )
         )
-        self.answers = Answers()
+        self.answers = CallCache()
         self.controller = self.fresh()
 
-    def poller(self, job_id: JobId) -> Found[PollerRecord] | None:
+    def poller(self, job_id: JobId) -> Versioned[PollerRecord] | None:
         """Return the record: this is the port."""
         assert job_id == JOB
         self.reads += 1
@@ -65,13 +66,13 @@ class Polls:
         """Return a controller around a new invocation, within the same delivery."""
         task = TaskDefinition("gitiles", self.fields)
         invocation = Invocation(InvocationId(7), JOB, self.clock.now(), task, triggered_jobs=(JobId("proj/job"),))
-        self.controller = Controller(invocation, self.clock, SeededChance(), MemoryQueue(), self.answers)
+        self.controller = Controller(invocation, self.clock, SeededEntropy(), MemoryQueue(), self.answers)
         return self.controller
 
     def poll(self, *, same_delivery: bool = False) -> list[str]:
         """Poll, keep what was learnt, and return the lines of the log without their stamps."""
         if not same_delivery:
-            self.answers = Answers()
+            self.answers = CallCache()
         controller = self.fresh()
         self.git.calls.clear()
         try:
@@ -81,7 +82,7 @@ class Polls:
         assert controller.invocation.status is Status.SUCCEEDED
         if controller.poller is not None:
             assert controller.poller.version == (self.found.version if self.found else None)
-            self.found = Found(controller.poller.record, controller.poller.record.mutations)
+            self.found = Versioned(controller.poller.record, controller.poller.record.mutations)
         return self.lines
 
     @property
@@ -525,7 +526,7 @@ class TestTags:
         """Nothing follows from it."""
         polls = Polls([self.TAGS])
         (head,) = polls.git.push("refs/tags/v1")
-        polls.found = Found(PollerRecord(JOB, NORMAL, {"refs/tags/v1": head}, ()), 0)
+        polls.found = Versioned(PollerRecord(JOB, NORMAL, {"refs/tags/v1": head}, ()), 0)
         assert short(polls.poll()) == ["Tag refs/tags/v1 newly matched but already existed", "No changes detected"]
 
     def test_in_2021_tags_were_refs_like_others(self) -> None:
@@ -684,7 +685,7 @@ class TestBackfill:
     @staticmethod
     def fresh(polls: Polls) -> Controller:
         """Return a controller of another delivery."""
-        polls.answers = Answers()
+        polls.answers = CallCache()
         return polls.fresh()
 
     def test_merges_are_taken_up_once(self) -> None:
@@ -777,7 +778,7 @@ class TestIdle:
             (lambda: setattr(polls, "fields", {**polls.fields, "repo": f"{NORMAL}2"}), False),
         ):
             change()
-            polls.answers = Answers()
+            polls.answers = CallCache()
             polls.git.calls.clear()
             assert polls.manager.idle(polls.fresh()) is is_idle
             assert polls.git.calls == ["refs refs/heads"]
@@ -793,14 +794,14 @@ class TestIdle:
         polls.poll()
         polls.reads = 0
         polls.git.calls.clear()
-        polls.answers = Answers()
+        polls.answers = CallCache()
         assert polls.manager.idle(polls.fresh())
         assert (polls.reads, polls.git.calls) == (1, ["refs refs/heads", "refs refs/tags"])
 
     def test_missing_refs_are_something_to_tell(self) -> None:
         """Every poll of such a job fails, visibly."""
         polls = Polls([MAIN])
-        polls.found = Found(PollerRecord(JOB, NORMAL, {}, (MAIN,)), 0)
+        polls.found = Versioned(PollerRecord(JOB, NORMAL, {}, (MAIN,)), 0)
         assert not polls.manager.idle(polls.fresh())
 
     def test_trouble_is_raised(self) -> None:
@@ -842,5 +843,5 @@ def test_a_stored_set_with_a_bad_pattern_covers_nothing() -> None:
     """An older version may have written it."""
     polls = Polls()
     (head,) = polls.git.push(MAIN)
-    polls.found = Found(replace(PollerRecord(JOB, NORMAL, {MAIN: head}), refs=("regexp:(",)), 0)
+    polls.found = Versioned(replace(PollerRecord(JOB, NORMAL, {MAIN: head}), refs=("regexp:(",)), 0)
     assert "No changes detected" in polls.poll()

@@ -7,8 +7,8 @@ from luci_scheduler.core.instants import MILLISECOND, MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.engine.intake import accept_triggers
-from luci_scheduler.managers.controller import Answers
+from luci_scheduler.engine.triggers import accept_triggers
+from luci_scheduler.managers.controller import CallCache
 from luci_scheduler.managers.noop import NoopManager, launch_time
 from tests.unit.engine.world import JOB, World
 
@@ -68,7 +68,7 @@ def test_deciding_again_does_not_sleep_again() -> None:
     invocation = Invocation(
         id=16, job_id=JobId(JOB), started=Instant(world.clock.now()), task=task  # type: ignore[arg-type]
     )  # fmt: skip
-    answers, before = Answers(), world.clock.now()
+    answers, before = CallCache(), world.clock.now()
     for _ in range(2):
         NoopManager().launch(world.runtime.controller(invocation, answers))
     assert world.clock.now() - before == SECOND

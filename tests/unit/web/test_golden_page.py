@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from emulator.memory.sources import ManualClock
+from emulator.memory.system import ManualClock
 from emulator.replay.player import play
 from emulator.replay.scenario import load_scenario
 from luci_scheduler.core.instants import Instant

@@ -11,17 +11,11 @@ from luci_scheduler.core.identifiers import JobId, make_invocation_id
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
 from luci_scheduler.core.job import Job, JobDefinition, TaskDefinition, TriggeringPolicy
+from luci_scheduler.core.poller_record import Backlog, PollerRecord
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.ports import (
-    Backlog,
-    CreateInvocation,
-    CreateTrigger,
-    PollerRecord,
-    PutPoller,
-    PutProject,
-    TriggerRecord,
-)
-from luci_scheduler.web.visit import address
+from luci_scheduler.core.trigger_record import TriggerRecord
+from luci_scheduler.ports import CreateInvocation, CreateTrigger, PutPoller, PutProject
+from luci_scheduler.web.page_request import address
 from tests.unit.api.support import ADMIN, Client, put_job, world_for
 from tests.unit.engine.world import World
 from tests.unit.web.support import Page, Visitor

@@ -12,7 +12,8 @@ from luci_scheduler.core.errors import PermanentError, TransientError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import MINUTE, Instant
 from luci_scheduler.core.invocation import Invocation, Status
-from luci_scheduler.ports import CreateInvocation, PollerRecord, PutPoller, PutProject
+from luci_scheduler.core.poller_record import PollerRecord
+from luci_scheduler.ports import CreateInvocation, PutPoller, PutProject
 from tests.unit.api.support import OWNER, READER, STRANGER, put_job, world_for
 from tests.unit.engine.world import REPO, World, config
 from tests.unit.web.support import Page, Visitor

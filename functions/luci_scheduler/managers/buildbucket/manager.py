@@ -230,7 +230,7 @@ class BuildbucketManager:
 
     def _ask(self, controller: Controller, question: str, what: str, call: Callable[[], Any]) -> Any:
         """Ask Buildbucket once per delivery, and keep an error as the answer; failures are logged and classified."""
-        answer = controller.ask(question, lambda: _answer_or_error(call))
+        answer = controller.call_once(question, lambda: _answer_or_error(call))
         if not isinstance(answer, BuildbucketError):
             return answer
         controller.log(f"Failed to {what} - {answer}")
@@ -245,7 +245,7 @@ class BuildbucketManager:
         elif server.protocol is Era.V1:
             delay = _V1_INTERVAL
         else:
-            delay = controller.chance.check_delay_seconds(*_V2_INTERVAL_SECONDS) * SECOND
+            delay = controller.entropy.check_delay_seconds(*_V2_INTERVAL_SECONDS) * SECOND
         controller.add_timer(delay, CHECK_TIMER)
 
     def _server(self, invocation: Invocation) -> tuple[Server, BuildbucketProtocol]:

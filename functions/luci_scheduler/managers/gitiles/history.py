@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import MINUTE, Instant
+from luci_scheduler.core.poller_record import Backlog
 from luci_scheduler.managers.controller import Controller
 from luci_scheduler.managers.gitiles.repository import Watched
-from luci_scheduler.ports import Backlog, Commit, Gitiles, GitilesError, LogPage
+from luci_scheduler.ports import GitCommit, Gitiles, GitilesError, LogPage
 
 __all__ = ["History", "NewCommits"]
 
@@ -24,7 +25,7 @@ _MAX_RANGE = 10_000
 class NewCommits:
     """What is new on a ref."""
 
-    commits: tuple[Commit, ...]
+    commits: tuple[GitCommit, ...]
     """Newest first."""
     is_fresh: bool = False
     """Whether the ref is new, or was force pushed: only its head is here."""
@@ -181,5 +182,5 @@ class History:
                 self._what.url, revision, limit=limit, exclude=exclude, start=start, diffs=with_diffs
             )
 
-        page: LogPage = self._controller.ask(f"log {exclude}..{revision} {limit} {start} {with_diffs}", call)
+        page: LogPage = self._controller.call_once(f"log {exclude}..{revision} {limit} {start} {with_diffs}", call)
         return page

@@ -13,13 +13,14 @@ from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.identifiers import project_of
 from luci_scheduler.core.instants import MINUTE
 from luci_scheduler.core.pattern_budget import PATH_UNITS, PatternBudget, PatternCostError
+from luci_scheduler.core.poller_record import PollerRecord
 from luci_scheduler.core.ref_sets import RefSet, ref_set
 from luci_scheduler.core.regexps import BadRegexpError
 from luci_scheduler.managers.controller import Controller
 from luci_scheduler.managers.environment import Polling
 from luci_scheduler.managers.gitiles.history import History, NewCommits
 from luci_scheduler.managers.gitiles.repository import Watched
-from luci_scheduler.ports import Commit, Gitiles, PollerRecord
+from luci_scheduler.ports import GitCommit, Gitiles
 
 __all__ = ["Poll"]
 
@@ -176,7 +177,7 @@ class Poll:
                 continue
             self._emit(ref, commit)
 
-    def _path_refusal(self, ref: str, commit: Commit) -> str:
+    def _path_refusal(self, ref: str, commit: GitCommit) -> str:
         """Return why a commit does not pass the path filter; empty if it does."""
         try:
             is_interesting = self._what.paths.interesting(commit.diff, PatternBudget(PATH_UNITS))
@@ -200,7 +201,7 @@ class Poll:
             return "new ref"
         return "not all commits were examined" if len(new.commits) >= self._polling.commits_per_ref else ""
 
-    def _emit(self, ref: str, commit: Commit) -> None:
+    def _emit(self, ref: str, commit: GitCommit) -> None:
         trigger = gitiles_trigger(self._what.repo, ref, commit.id, commit.committed)
         self._controller.emit_trigger(replace(trigger, order_in_batch=self._emitted))
         self._emitted += 1

@@ -11,11 +11,12 @@ from luci_scheduler.core.instants import MINUTE
 from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.core.path_filter import PathFilter, path_filter
 from luci_scheduler.core.pattern_budget import POLL_REF_UNITS, PatternBudget, PatternCostError
+from luci_scheduler.core.poller_record import PollerRecord
 from luci_scheduler.core.ref_sets import RefSet, ref_set
 from luci_scheduler.core.regexps import BadRegexpError
 from luci_scheduler.core.repo_url import BadRepoUrlError, RepoUrl, parse_repo_url
 from luci_scheduler.managers.controller import Controller
-from luci_scheduler.ports import Found, Gitiles, GitilesError, PollerRecord, Pollers, Version
+from luci_scheduler.ports import Gitiles, GitilesError, Pollers, Version, Versioned
 
 __all__ = ["Known", "Watched", "current_refs", "known_refs", "missing_refs", "watched"]
 
@@ -66,8 +67,8 @@ def known_refs(controller: Controller, pollers: Pollers, what: Watched) -> Known
         TransientError: the store failed.
     """
     job_id, repo = controller.invocation.job_id, str(what.url)
-    # Not asked through ``ask``: after a lost race the record may be another one.
-    found: Found[PollerRecord] | None = pollers.poller(job_id)
+    # Not asked through ``call_once``: after a lost race the record may be another one.
+    found: Versioned[PollerRecord] | None = pollers.poller(job_id)
     if found is None:
         return Known(PollerRecord(job_id, repo), None)
     record = found.value
@@ -88,7 +89,7 @@ def current_refs(controller: Controller, gitiles: Gitiles, what: Watched) -> Map
     for prefix in what.refs.prefixes:
         if controller.clock.now() - begun > _RESOLVE_LIMIT:
             raise GitilesError("DEADLINE_EXCEEDED", "the refs could not be listed within a minute", transient=True)
-        listed: Mapping[str, str] = controller.ask(f"refs {prefix}", partial(gitiles.refs, what.url, prefix))
+        listed: Mapping[str, str] = controller.call_once(f"refs {prefix}", partial(gitiles.refs, what.url, prefix))
         try:
             found.update({ref: revision for ref, revision in listed.items() if what.refs.covers(ref, budget)})
         except PatternCostError as error:

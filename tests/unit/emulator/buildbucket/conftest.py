@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from emulator.buildbucket import BuildbucketServer
-from emulator.buildbucket.testing import MemoryPublisher, ScriptedChance
+from emulator.buildbucket.testing import MemoryPublisher, ScriptedEntropy
 from emulator.clock import SteppedClock
 from tests.unit.emulator.buildbucket.support import START
 
@@ -19,7 +19,7 @@ def publisher() -> MemoryPublisher:
 @pytest.fixture
 def server(publisher: MemoryPublisher) -> Iterator[BuildbucketServer]:
     """A server on which nothing happens by itself."""
-    server = BuildbucketServer(SteppedClock(START), publisher, life_cycle="manual", chance=ScriptedChance())
+    server = BuildbucketServer(SteppedClock(START), publisher, life_cycle="manual", entropy=ScriptedEntropy())
     server.start()
     yield server
     server.stop()

@@ -10,7 +10,7 @@ import requests
 from emulator.buildbucket import BuildbucketServer, BuilderConfig, Canned, Fault, Outcome
 from emulator.buildbucket.notifications import v2_message
 from emulator.buildbucket.prpc import RpcError, failure
-from emulator.buildbucket.testing import GUARD, ScriptedChance, call_prpc, prpc_json
+from emulator.buildbucket.testing import GUARD, ScriptedEntropy, call_prpc, prpc_json
 from emulator.clock import SteppedClock
 from tests.unit.emulator.buildbucket.support import ACCOUNT, MAC_REL, SAMPLES, sample
 
@@ -24,7 +24,7 @@ V2_ENDED = 1_773_757_900_118_733_964
 def v2_server(publisher):
     """A server on which the recorded v2 build can be made: its moment, its random bits, its builder."""
     server = BuildbucketServer(
-        SteppedClock(V2_CREATED), publisher, life_cycle="manual", chance=ScriptedChance(20991, 0x6C9F1A0E2D3B4C1)
+        SteppedClock(V2_CREATED), publisher, life_cycle="manual", entropy=ScriptedEntropy(20991, 0x6C9F1A0E2D3B4C1)
     )
     experiments = ("luci.buildbucket.agent.cipd_installation", "luci.recipes.use_python3")
     config = BuilderConfig(

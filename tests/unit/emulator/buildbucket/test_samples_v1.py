@@ -7,7 +7,7 @@ import pytest
 import requests
 
 from emulator.buildbucket import BuildbucketServer, BuilderConfig, Canned, Outcome
-from emulator.buildbucket.testing import ScriptedChance
+from emulator.buildbucket.testing import ScriptedEntropy
 from emulator.clock import SteppedClock
 from tests.unit.emulator.buildbucket.support import ACCOUNT, MAC_REL, SAMPLES, sample
 
@@ -22,7 +22,7 @@ V1_COMPLETED = 1_613_686_140_997_433_000
 def v1_server(publisher):
     """A server on which the build of the golden page can be made."""
     server = BuildbucketServer(
-        SteppedClock(V1_CREATED), publisher, life_cycle="manual", chance=ScriptedChance(31139, 0x51CFE7C6430DC41)
+        SteppedClock(V1_CREATED), publisher, life_cycle="manual", entropy=ScriptedEntropy(31139, 0x51CFE7C6430DC41)
     )
     dimensions = json.loads(sample("v1-get-completed-success.json")["build"]["result_details_json"])["swarming"][
         "bot_dimensions"

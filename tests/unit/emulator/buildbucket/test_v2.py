@@ -7,7 +7,7 @@ import pytest
 from emulator.buildbucket import BuilderConfig, BuilderId
 from emulator.buildbucket.identifiers import build_id_at, created_at
 from emulator.buildbucket.instants import MINUTE
-from emulator.buildbucket.testing import ScriptedChance, call_prpc, prpc_json
+from emulator.buildbucket.testing import ScriptedEntropy, call_prpc, prpc_json
 from tests.unit.emulator.buildbucket.support import BUILDER, COMMIT, START, schedule, tag
 
 TOPIC = "projects/my-project/topics/builds"
@@ -204,7 +204,7 @@ def test_ids_fall_with_time(server):
     second = int(schedule(server)["id"])
     assert second < first
     assert created_at(first) == START // 10**6 * 10**6
-    assert (first & 15, build_id_at(START, ScriptedChance(), "v1") & 15) == (1, 0)
+    assert (first & 15, build_id_at(START, ScriptedEntropy(), "v1") & 15) == (1, 0)
     batch = {
         "requests": [
             {"scheduleBuild": {"builder": BUILDER}},

@@ -20,7 +20,7 @@ from luci_scheduler.engine.outbox import dispatch_task, launch_task
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.engine.waiting import look_again
 from luci_scheduler.managers.controller import Controller
-from luci_scheduler.ports import Found, UpdateInvocation, Write
+from luci_scheduler.ports import UpdateInvocation, Versioned, Write
 
 __all__ = ["abort_line", "commit_outcome", "log_update", "reread"]
 
@@ -30,14 +30,14 @@ def abort_line(era: Era, who: str) -> str:
     return f"Invocation {'is' if era is Era.V1 else 'was'} manually aborted by {who}"
 
 
-def reread(runtime: Runtime, invocation: Invocation) -> Found[Invocation] | None:
+def reread(runtime: Runtime, invocation: Invocation) -> Versioned[Invocation] | None:
     """Read an invocation again after a lost race."""
     return runtime.store.invocation(invocation.job_id, invocation.id)
 
 
 def commit_outcome(
-    runtime: Runtime, found: Found[Invocation], controller: Controller, key: str
-) -> Sequence[Found[Invocation]]:
+    runtime: Runtime, found: Versioned[Invocation], controller: Controller, key: str
+) -> Sequence[Versioned[Invocation]]:
     """Commit what the controller holds; a final status also frees the job's slot and starts what waited.
 
     Both are one commit, so that no crash separates them. Returns the started invocations: the caller launches them. A commit of this
@@ -67,7 +67,7 @@ def commit_outcome(
     return successors
 
 
-def log_update(runtime: Runtime, found: Found[Invocation], invocation: Invocation, log: str) -> UpdateInvocation:
+def log_update(runtime: Runtime, found: Versioned[Invocation], invocation: Invocation, log: str) -> UpdateInvocation:
     """Return the write of an outcome: its lines are appended unread, but for the rare one that cuts a log grown too long."""
     log = debug_log.trim(log)  # as the store does: what it drops is not to count
     size = invocation.log_size + len(log.encode())
@@ -91,7 +91,7 @@ def _commit_progress(runtime: Runtime, update: UpdateInvocation, poller: Sequenc
 
 def _commit_end(
     runtime: Runtime, update: UpdateInvocation, poller: Sequence[Write], key: str
-) -> Sequence[Found[Invocation]]:
+) -> Sequence[Versioned[Invocation]]:
     invocation = update.invocation
     lost_at = None
     for _ in range(runtime.limits.races):
@@ -125,8 +125,8 @@ def _leave_successors(runtime: Runtime, job_id: JobId) -> None:
 
 
 def _commit_with_job(
-    runtime: Runtime, update: UpdateInvocation, poller: Sequence[Write], found: Found[Job], key: str
-) -> Sequence[Found[Invocation]]:
+    runtime: Runtime, update: UpdateInvocation, poller: Sequence[Write], found: Versioned[Job], key: str
+) -> Sequence[Versioned[Invocation]]:
     job = _without(found.value, update.invocation)
     if not job.triggers_wait:
         job = rewound(runtime, job, runtime.clock.now())

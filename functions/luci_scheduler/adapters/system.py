@@ -9,7 +9,7 @@ import time
 from luci_scheduler.core.identifiers import suffixes
 from luci_scheduler.core.instants import SECOND, Instant
 
-__all__ = ["SystemChance", "SystemClock"]
+__all__ = ["SystemClock", "SystemEntropy"]
 
 
 class SystemClock:
@@ -24,8 +24,8 @@ class SystemClock:
         time.sleep(max(0, nanoseconds) / SECOND)
 
 
-class SystemChance:
-    """``ports.Chance`` of the machine."""
+class SystemEntropy:
+    """``ports.Entropy`` of the machine."""
 
     def __init__(self) -> None:
         self._random = random.SystemRandom()

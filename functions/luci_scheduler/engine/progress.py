@@ -12,9 +12,9 @@ from luci_scheduler.core.instants import MILLISECOND, Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
 from luci_scheduler.engine.abort import abort_running
 from luci_scheduler.engine.advance import launch_all
-from luci_scheduler.engine.finish import commit_outcome
+from luci_scheduler.engine.outcome import commit_outcome
 from luci_scheduler.engine.runtime import Runtime, logger
-from luci_scheduler.managers.controller import Answers, Controller
+from luci_scheduler.managers.controller import CallCache, Controller
 
 __all__ = ["on_notification", "on_timer"]
 
@@ -29,7 +29,7 @@ def on_notification(runtime: Runtime, job_id: JobId, invocation_id: InvocationId
         ComeAgainError: the build is being asked for just now (its ID is not committed yet).
         TransientError: Buildbucket or the store failed; nothing was written.
     """
-    answers = Answers()
+    calls = CallCache()
     for _ in range(runtime.limits.races):
         found = runtime.store.invocation(job_id, invocation_id)
         if found is None:
@@ -40,7 +40,7 @@ def on_notification(runtime: Runtime, job_id: JobId, invocation_id: InvocationId
         if invocation.status.is_initial:
             _wait_for_the_launch(invocation, runtime.clock.now())
             return
-        controller = runtime.controller(invocation, answers)
+        controller = runtime.controller(invocation, calls)
         _notify(runtime, controller, message_id)
         try:
             successors = commit_outcome(runtime, found, controller, f"{message_id}/notification")
@@ -78,7 +78,7 @@ def on_timer(
         ComeAgainError: the commit that records the timer is not visible yet (for five minutes from ``created``).
         TransientError: Buildbucket, the queue or the store failed; nothing was written, the timer stays.
     """
-    answers = Answers()
+    calls = CallCache()
     for _ in range(runtime.limits.races):
         found = runtime.store.invocation(job_id, invocation_id)
         if found is None or found.value.mutations <= timer_mutation(timer_id):
@@ -89,7 +89,7 @@ def on_timer(
         if invocation.status.is_final or timer is None:
             logger.info("timer_stale", job_id=job_id, invocation_id=str(invocation_id), timer_id=timer_id)
             return
-        controller = runtime.controller(invocation, answers)
+        controller = runtime.controller(invocation, calls)
         logger.info("timer_came", timer_id=timer_id, lateness_ms=(runtime.clock.now() - timer.eta) // MILLISECOND)
         if invocation.abort_requested_by:
             abort_running(runtime, controller, invocation.abort_requested_by)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from luci_scheduler.core.identifiers import InvocationId, JobId, timer_id
 
-__all__ = ["Saves"]
+__all__ = ["MutationCounter"]
 
 
-class Saves:
+class MutationCounter:
     """The counter of one invocation as its controller knows it."""
 
     def __init__(self, known: int = 0) -> None:

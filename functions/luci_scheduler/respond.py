@@ -24,12 +24,12 @@ import structlog
 from luci_scheduler.core.errors import ComeAgainError, MalformedError, PermanentError, TransientError
 from luci_scheduler.tracing import isolated
 
-__all__ = ["settle"]
+__all__ = ["respond"]
 
 _logger = structlog.stdlib.get_logger("luci_scheduler")
 
 
-def settle(
+def respond(
     handle: Callable[[], None],
     *,
     trace: str = "",
@@ -43,10 +43,10 @@ def settle(
     go into every line that the delivery logs. ``seconds`` is the delivery's budget: outside calls are over by then, so that the
     handler answers 500 before the platform ends the process.
     """
-    return isolated(lambda: _settle(handle, give_up=give_up), trace, seconds=seconds, **about)
+    return isolated(lambda: _respond(handle, give_up=give_up), trace, seconds=seconds, **about)
 
 
-def _settle(handle: Callable[[], None], *, give_up: bool) -> tuple[str, int]:
+def _respond(handle: Callable[[], None], *, give_up: bool) -> tuple[str, int]:
     try:
         handle()
     except ComeAgainError as error:

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from luci_scheduler.core.humanised import relative, ui_duration
+from luci_scheduler.core.humanized import relative, ui_duration
 from luci_scheduler.core.instants import DAY, HOUR, MINUTE, SECOND
 
 repeatable = settings(derandomize=True, deadline=None, database=None, max_examples=200)

@@ -10,71 +10,73 @@ from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.engine.runtime import logger
 from luci_scheduler.web import pages
 from luci_scheduler.web.actions import act
-from luci_scheduler.web.visit import Answer, PageError, Visit, static_file
+from luci_scheduler.web.page_request import Answer, PageError, PageRequest, static_file
 
 __all__ = ["answer", "submit"]
 
 _NO_SUCH_PAGE = "There is no such page."
 
 
-def answer(visit: Visit, path: str) -> Answer:
+def answer(page_request: PageRequest, path: str) -> Answer:
     """Answer a GET of ``path``, which is decoded already."""
     parts = _parts(path)
     # Not /static: there the web framework under the functions serves a folder of its own.
     if parts[0] == "assets" and len(parts) == 2 and (file := static_file(parts[1])):  # noqa: PLR2004 - folder, name
         return file
-    return _guarded(visit, lambda: _page(visit, parts))
+    return _guarded(page_request, lambda: _page(page_request, parts))
 
 
-def submit(visit: Visit, path: str, form: Mapping[str, str], fetch_site: str) -> Answer:
+def submit(page_request: PageRequest, path: str, form: Mapping[str, str], fetch_site: str) -> Answer:
     """Answer a POST of a form to ``path``; ``fetch_site`` is its ``Sec-Fetch-Site`` header or empty."""
-    return _guarded(visit, lambda: _act(visit, _parts(path), form, fetch_site))
+    return _guarded(page_request, lambda: _act(page_request, _parts(path), form, fetch_site))
 
 
 def _parts(path: str) -> list[str]:
     return path.strip("/").split("/")
 
 
-def _guarded(visit: Visit, respond: Callable[[], Answer]) -> Answer:
-    if visit.context.access.problem:
-        return visit.error(403, visit.context.access.problem)
+def _guarded(page_request: PageRequest, respond: Callable[[], Answer]) -> Answer:
+    if page_request.context.access.problem:
+        return page_request.error(403, page_request.context.access.problem)
     try:
         return respond()
     except PageError as error:
-        return visit.error(error.code, error.message, error.hint)
+        return page_request.error(error.code, error.message, error.hint)
     except ApiError as error:
-        return visit.error(404 if error.code is Code.NOT_FOUND else 500, error.message)
+        return page_request.error(404 if error.code is Code.NOT_FOUND else 500, error.message)
     except SchedulerError as error:
         logger.warning("page_failed", reason=str(error))
-        return visit.error(500, "The page cannot be shown just now.")
+        return page_request.error(500, "The page cannot be shown just now.")
     except Exception:  # noqa: BLE001 - whatever it is, the visitor gets a page with its headers
         logger.exception("page_fault")
-        return visit.error(500, "The page cannot be shown, because of a defect of the scheduler: its log tells more.")
+        return page_request.error(
+            500, "The page cannot be shown, because of a defect of the scheduler: its log tells more."
+        )
 
 
-def _page(visit: Visit, parts: list[str]) -> Answer:
+def _page(page_request: PageRequest, parts: list[str]) -> Answer:
     match parts:
         case [""]:
-            return pages.projects(visit)
+            return pages.projects(page_request)
         case ["commits"]:
-            return pages.commit(visit)
+            return pages.commit(page_request)
         case ["backfill", project, job]:
-            return pages.backfill(visit, _job_id(project, job))
+            return pages.backfill(page_request, _job_id(project, job))
         case ["jobs", project] if project:
-            return pages.project(visit, project)
+            return pages.project(page_request, project)
         case ["jobs", project, job]:
-            return pages.job(visit, _job_id(project, job))
+            return pages.job(page_request, _job_id(project, job))
         case ["jobs", project, job, invocation_id]:
-            return pages.invocation(visit, _job_id(project, job), invocation_id)
+            return pages.invocation(page_request, _job_id(project, job), invocation_id)
     raise PageError(404, _NO_SUCH_PAGE)
 
 
-def _act(visit: Visit, parts: list[str], form: Mapping[str, str], fetch_site: str) -> Answer:
+def _act(page_request: PageRequest, parts: list[str], form: Mapping[str, str], fetch_site: str) -> Answer:
     match parts:
         case ["actions", action, project, job]:
-            return act(visit, action, _job_id(project, job), "", form, fetch_site)
+            return act(page_request, action, _job_id(project, job), "", form, fetch_site)
         case ["actions", action, project, job, invocation_id] if invocation_id:
-            return act(visit, action, _job_id(project, job), invocation_id, form, fetch_site)
+            return act(page_request, action, _job_id(project, job), invocation_id, form, fetch_site)
     raise PageError(404, _NO_SUCH_PAGE)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from emulator.children import Child, Output, environment_without
+from emulator.processes import Child, Output, environment_without
 from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent.parent.parent
@@ -128,7 +128,7 @@ def test_it_does_not_end_with_the_thread_that_asked_for_it() -> None:
 
 PARENT = """
 import os, sys, time
-from emulator.children import Child, Output
+from emulator.processes import Child, Output
 child = Child([sys.executable, "-c", sys.argv[1]], environment=dict(os.environ), output=Output())
 print(child.pid, flush=True)
 time.sleep(600)
@@ -170,7 +170,9 @@ def test_the_watching_process_kills_even_without_the_kernel(tmp_path: Path) -> N
     script = tmp_path / "launch.py"
     source = (ROOT / "emulator" / "launch.py").read_text(encoding="utf-8")
     script.write_text(source.replace('sys.platform == "linux"', "False"), encoding="utf-8")
-    code = PARENT.replace("child =", f"import emulator.children\nemulator.children._LAUNCH = {str(script)!r}\nchild =")
+    code = PARENT.replace(
+        "child =", f"import emulator.processes\nemulator.processes._LAUNCH = {str(script)!r}\nchild ="
+    )
     parent = subprocess.Popen([sys.executable, "-c", code, WITH_A_CHILD], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert parent.stdout is not None
     with parent.stdout:

@@ -13,6 +13,7 @@ from luci_scheduler.core.kv_lists import check_kv_list
 from luci_scheduler.core.triage import has_free_slot, inactive_reason, may_triage
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import MAX_TRIGGER_BYTES, stored_bytes
+from luci_scheduler.core.trigger_record import TriggerRecord
 from luci_scheduler.engine.advance import launch_all
 from luci_scheduler.engine.allocation import PENDING_READ, Allocation, allocate, commit_allocation
 from luci_scheduler.engine.jobs import put_job
@@ -20,7 +21,7 @@ from luci_scheduler.engine.launch import needs_launch
 from luci_scheduler.engine.outbox import launch_task
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.engine.waiting import take_up_waiting
-from luci_scheduler.ports import CreateTrigger, Found, TriggerRecord, UpdateTrigger, Write
+from luci_scheduler.ports import CreateTrigger, UpdateTrigger, Versioned, Write
 
 __all__ = ["accept_triggers"]
 
@@ -37,7 +38,7 @@ def accept_triggers(runtime: Runtime, job_id: JobId, triggers: Sequence[Trigger]
     """
     started = runtime.clock.now()
     new = {trigger.id: trigger for trigger in triggers}
-    markers: dict[str, Found[TriggerRecord]] = {}
+    markers: dict[str, Versioned[TriggerRecord]] = {}
     known: list[TriggerRecord] = []
     for _ in range(runtime.limits.races):
         found = runtime.store.job(job_id)
@@ -66,7 +67,7 @@ def _look_up(
     runtime: Runtime,
     job_id: JobId,
     new: Mapping[str, Trigger],
-    markers: dict[str, Found[TriggerRecord]],
+    markers: dict[str, Versioned[TriggerRecord]],
     key: str,
 ) -> list[TriggerRecord]:
     """Return those of the triggers that were recorded before; the markers of those that count as new are noted."""
@@ -84,9 +85,9 @@ def _look_up(
 
 def _record(
     runtime: Runtime,
-    found: Found[Job],
+    found: Versioned[Job],
     records: Sequence[TriggerRecord],
-    markers: Mapping[str, Found[TriggerRecord]],
+    markers: Mapping[str, Versioned[TriggerRecord]],
     started: Instant,
     key: str,
 ) -> bool:
@@ -104,7 +105,7 @@ def _record(
             writes.append(put_job(replace(job, triggers_wait=True), found, key))
         runtime.store.commit(writes)
         return True
-    pending: Sequence[Found[TriggerRecord]] = (
+    pending: Sequence[Versioned[TriggerRecord]] = (
         runtime.store.pending_triggers(job.id, PENDING_READ) if job.triggers_wait else ()
     )
     if {stored.value.trigger.id for stored in pending} & {record.trigger.id for record in good}:
@@ -121,7 +122,7 @@ def _record(
     return False
 
 
-def _write(record: TriggerRecord, markers: Mapping[str, Found[TriggerRecord]]) -> Write:
+def _write(record: TriggerRecord, markers: Mapping[str, Versioned[TriggerRecord]]) -> Write:
     marker = markers.get(record.trigger.id)
     return CreateTrigger(record) if marker is None else UpdateTrigger(record, marker.version)
 
@@ -136,7 +137,7 @@ def _discarded(runtime: Runtime, job: Job, record: TriggerRecord) -> TriggerReco
 
 
 def _new_record(
-    runtime: Runtime, job_id: JobId, trigger: Trigger, marker: Found[TriggerRecord] | None, key: str
+    runtime: Runtime, job_id: JobId, trigger: Trigger, marker: Versioned[TriggerRecord] | None, key: str
 ) -> TriggerRecord:
     earlier = marker.value.deliveries if marker else ()
     deliveries = (*earlier, key)[-runtime.limits.marker_deliveries :]

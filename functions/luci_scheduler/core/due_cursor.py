@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 
-__all__ = ["Overdue"]
+__all__ = ["DueCursor"]
 
 _NONE = InvocationId(0)
 
 
 @dataclass(frozen=True, slots=True)
-class Overdue:
+class DueCursor:
     """The place of an invocation; with the ID 0, of a job; with ``deferred``, of a deferred task."""
 
     due: Instant

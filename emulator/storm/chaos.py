@@ -12,7 +12,7 @@ from emulator.local_cloud import LocalCloud
 from emulator.storm.relays import Answer, Call, CutError
 from emulator.supervisor import FUNCTIONS
 
-__all__ = ["Killer", "Weather"]
+__all__ = ["Chaos", "Killer"]
 
 T = TypeVar("T")
 
@@ -28,11 +28,11 @@ _COPIES = 3
 _NEVER_LOST = frozenset({"sync", "sweep"})  # Cloud Scheduler calls again in a minute; here it would only take longer
 
 
-class Weather:
+class Chaos:
     """An `Interfere` that repeats, loses and leaves unanswered what is delivered to functions."""
 
-    def __init__(self, chance: random.Random) -> None:
-        self._chance = chance
+    def __init__(self, entropy: random.Random) -> None:
+        self._entropy = entropy
         self._lock = threading.Lock()
 
     def __call__(self, call: Call, send: Callable[[], T]) -> T:
@@ -40,7 +40,7 @@ class Weather:
         if call.wire not in FUNCTIONS or not call.key():
             return send()
         with self._lock:
-            lost, repeated, unanswered = (self._chance.random() for _ in range(3))
+            lost, repeated, unanswered = (self._entropy.random() for _ in range(3))
         if call.method not in _NEVER_LOST and lost < _LOST.get(call.wire, 0):
             return cast("T", _TAKEN)
         if repeated < _REPEATED:
@@ -57,11 +57,11 @@ class Weather:
 class Killer:
     """Kills functions ``times`` times while it runs, one or all at once, ``seconds`` apart on average."""
 
-    def __init__(self, cloud: LocalCloud, chance: random.Random, times: int, seconds: float) -> None:
+    def __init__(self, cloud: LocalCloud, entropy: random.Random, times: int, seconds: float) -> None:
         victims = [[name] for name in FUNCTIONS if name != "console"]
         self._cloud = cloud
         self._plan = [
-            (chance.uniform(0.2, 2 * seconds), chance.choice([*victims, [name for (name,) in victims]]))
+            (entropy.uniform(0.2, 2 * seconds), entropy.choice([*victims, [name for (name,) in victims]]))
             for _ in range(times)
         ]
         self._stopping = threading.Event()

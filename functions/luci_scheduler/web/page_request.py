@@ -16,7 +16,7 @@ import jinja2
 from luci_scheduler.api.context import Context
 from luci_scheduler.web.tokens import form_token
 
-__all__ = ["Answer", "PageError", "Visit", "address", "redirect", "static_file"]
+__all__ = ["Answer", "PageError", "PageRequest", "address", "redirect", "static_file"]
 
 Answer = tuple[str, int, dict[str, str]]
 """Body, status code, headers."""
@@ -53,7 +53,7 @@ class PageError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
+class PageRequest:
     """Who asks, for what, and in which form."""
 
     context: Context
@@ -84,7 +84,7 @@ class Visit:
                 who=self.who,
                 token=form_token(self.secrets[0], self.context.caller, self.context.runtime.clock.now()),
                 # A key of its own for each form: the same form sent twice has one effect, a new page's form is a new request.
-                fresh_key=lambda: f"web-{self.context.runtime.chance.nonce():016x}",
+                fresh_key=lambda: f"web-{self.context.runtime.entropy.nonce():016x}",
                 done=_DONE.get(self.query.get("done", ""), ""),
                 json_address=_twin(self.query),
             )

@@ -12,19 +12,19 @@ import functions_framework
 import structlog
 
 from emulator.buildbucket.serving import LocalServer
-from emulator.children import Output
 from emulator.clock import Clock
 from emulator.errors import LocalCloudError
 from emulator.memory.store import MemoryStore
-from emulator.ports import HOST, require_free
+from emulator.processes import Output
 from emulator.supervisor import FUNCTIONS, SOURCE
+from emulator.tcp_ports import HOST, require_free
 from luci_scheduler import bootstrap
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client
 from luci_scheduler.adapters.http import fetch, sessions
 from luci_scheduler.adapters.identity import OidcVerifier
-from luci_scheduler.adapters.sources import SystemChance
-from luci_scheduler.config.settings import Settings, read_settings
+from luci_scheduler.adapters.system import SystemEntropy
 from luci_scheduler.core.instants import Instant
+from luci_scheduler.settings import Settings, read_settings
 
 __all__ = ["InProcessFunction", "MemoryHost"]
 
@@ -172,7 +172,7 @@ class MemoryHost:
                 make_client(settings.cloud_tasks_endpoint), queue, settings.task_url, settings.task_account, audience
             ),
             "clock": self._clock,
-            "chance": SystemChance(),
+            "entropy": SystemEntropy(),
             "buildbucket": bootstrap.make_buildbucket(settings, session, self._clock),
             "gitiles": bootstrap.make_gitiles(settings, session, self._clock),
             "fetch": bootstrap.make_fetch(settings),

@@ -8,7 +8,7 @@ import threading
 from luci_scheduler.core.identifiers import suffixes
 from luci_scheduler.core.instants import Instant
 
-__all__ = ["ManualClock", "SeededChance"]
+__all__ = ["ManualClock", "SeededEntropy"]
 
 
 class ManualClock:
@@ -38,8 +38,8 @@ class ManualClock:
             self._now = max(self._now, instant)
 
 
-class SeededChance:
-    """``ports.Chance`` from a seed: the same seed draws the same."""
+class SeededEntropy:
+    """``ports.Entropy`` from a seed: the same seed draws the same."""
 
     def __init__(self, seed: int = 0) -> None:
         self._random = random.Random(seed)  # noqa: S311 - nothing secret is drawn here

@@ -19,14 +19,14 @@ _RANGE = range(18_000, 32_000)
 _TRIES = 200
 _given: set[int] = set()
 _lock = threading.Lock()
-_chance = random.SystemRandom()
+_entropy = random.SystemRandom()
 
 
 def free_port() -> int:
     """Return a port that nothing uses and that this process has not been given before."""
     with _lock:
         for _ in range(_TRIES):
-            port = _chance.choice(_RANGE)
+            port = _entropy.choice(_RANGE)
             if port not in _given and is_free(port):
                 _given.add(port)
                 return port

@@ -9,11 +9,11 @@ from typing import Any
 
 from emulator.local_cloud import LocalCloud
 
-__all__ = ["Ledger", "is_quiet", "job_config", "take_stock", "trigger_id"]
+__all__ = ["Report", "is_quiet", "job_config", "take_stock", "trigger_id"]
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
+class Report:
     """What became of the commits of some jobs.
 
     Attributes:
@@ -64,7 +64,7 @@ def is_quiet(cloud: LocalCloud, jobs: Collection[str]) -> bool:
     return all(page is not None and not page["active_invocations"] for page in pages)
 
 
-def take_stock(cloud: LocalCloud, wanted: Mapping[str, Collection[str]]) -> Ledger:
+def take_stock(cloud: LocalCloud, wanted: Mapping[str, Collection[str]]) -> Report:
     """Count; ``wanted`` has the trigger IDs that each job (``<project>/<job>``) must have had."""
     built = _builds(cloud)
     invocations: list[dict[str, Any]] = []
@@ -86,7 +86,7 @@ def take_stock(cloud: LocalCloud, wanted: Mapping[str, Collection[str]]) -> Ledg
                 lost.append(f"{job}: build of {name}")
             if item["debug_log"].count("Invocation finished") > 1:
                 doubled.append(f"{job}: end of {name}")
-    return Ledger(
+    return Report(
         invocations=len(invocations),
         builds=builds,
         unfinished=sum(not item["final"] for item in invocations),
