@@ -14,6 +14,7 @@ from luci_scheduler.core.go_text import format_duration, quote
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
 from luci_scheduler.core.mutation_counter import MutationCounter
+from luci_scheduler.core.queue_tasks import TimerTask
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.ports import Clock, Entropy, PutPoller, Queue, QueueTask
 
@@ -191,6 +192,5 @@ def offer(queue: Queue, task: QueueTask) -> None:
 
 
 def timer_task(invocation: Invocation, timer: Timer) -> QueueTask:
-    """Return the task that brings a timer; the sweep makes the same one again when the queue has lost it."""
-    payload = {"job": invocation.job_id, "invocation": str(invocation.id), "timer": timer.id, "created": timer.created}
-    return QueueTask("timer", payload, timer.eta)
+    """Return the task that delivers a timer. The sweep makes the same task again if the queue has lost it."""
+    return QueueTask.of(TimerTask(invocation.job_id, invocation.id, timer.id, timer.created), timer.eta)
