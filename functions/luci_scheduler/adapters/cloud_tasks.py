@@ -52,7 +52,9 @@ class CloudTasksQueue:
         self._token = tasks_v2.OidcToken(service_account_email=account, audience=audience)
 
     def enqueue(self, task: QueueTask) -> None:
-        """Put a task on the queue, in the current trace. When this returns, the task is durable, or its name was used before.
+        """Put a task on the queue, in the current trace.
+
+        When this returns, the task is durable, or its name was used before.
 
         Raises:
             TransientError: the task may not be on the queue.
@@ -65,8 +67,9 @@ class CloudTasksQueue:
         except exceptions.AlreadyExists:
             return
         except (exceptions.GoogleAPICallError, exceptions.RetryError, GoogleAuthError) as error:
-            # Tasks are far below the service's size limit of 100 KB, because they name documents instead of holding them. So even
-            # INVALID_ARGUMENT is about the queue's settings: the operator can fix them, and the task must not be lost until then.
+            # Tasks are far below the service's size limit of 100 KB, because they name documents instead of holding
+            # them. So even INVALID_ARGUMENT is about the queue's settings: the operator can fix them, and the task
+            # must not be lost until then.
             throttled = google_failure(code_of(error)).throttled
             text = f"Cloud Tasks did not take a {task.kind} task: {sanitized(str(error))}"
             raise TransientError(text, throttled=throttled) from error

@@ -1,7 +1,7 @@
 """Cleanups of builds that may outlive their invocations: when to cancel again, and when to stop trying.
 
-An invocation ends even if the build service does not answer. Its document then keeps a `Cleanup` until the build service
-confirms that no build of the invocation runs.
+An invocation ends even if the build service does not answer. Its document then keeps a `Cleanup` until the build
+service confirms that no build of the invocation runs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ class Cleanup:
     attempts: int = 0
     """The number of failed tries. The task on the queue carries it, so that an older task has no effect."""
     task_data: Mapping[str, Any] | None = None
-    """The build's own task data. Empty: look up all builds of the invocation by their tags. None: use the invocation's data."""
+    """The build's own task data, or None if the invocation's data identify the build.
+
+    If it is empty, all builds of the invocation are looked up by their tags.
+    """
 
 
 def first_cleanup(now: Instant, task_data: Mapping[str, Any] | None = None) -> Cleanup:

@@ -1,7 +1,7 @@
 """The kinds of queue tasks: each is a record with its payload codec. Pure.
 
-A payload is a JSON object. Its member names are an interface: tasks wait on the queue, and deferred work lies in the store, while
-a new version is deployed. `luci_scheduler.engine.tasks` holds the table of handlers.
+A payload is a JSON object. Its member names are an interface: tasks wait on the queue, and deferred work lies in the
+store, while a new version is deployed. `luci_scheduler.engine.tasks` holds the table of handlers.
 """
 
 from __future__ import annotations
@@ -71,10 +71,10 @@ def with_version(payload: Payload) -> dict[str, Any]:
 
 
 def check_version(kind: str, payload: Payload) -> None:
-    """Refuse the payload of a version that this one does not know. Deferred work and Cloud Scheduler's calls have no version.
+    """Refuse the payload of a newer version. Deferred work and Cloud Scheduler's calls have no version.
 
     Raises:
-        TransientError: the version is newer. A newer function may handle the task, so the queue has to deliver it again.
+        TransientError: the version is newer. A newer function may handle the next delivery.
         ValueError: the version is not a positive integer.
     """
     version = payload.get("v", VERSION)
@@ -94,7 +94,7 @@ class LaunchTask(Task):
     attempts: int
     """The invocation's launch attempts when the task was made. The handler drops the task if there are more by now."""
     created: Instant
-    """When the task was made, in nanoseconds. The task may precede the commit that it follows from, by minutes at most."""
+    """When the task was made, in nanoseconds. Handlers wait for the commit behind the task, for five minutes from then."""
 
     def payload(self) -> dict[str, Any]:
         """Return the task as a JSON object."""
@@ -133,8 +133,8 @@ class TimerTask(Task):
 class AbortTask(Task):
     """Abort an invocation.
 
-    With ``who``, the task is a caller's request and the first to mention the abort. Without, the invocation's document already
-    records the request, and the task carries it out.
+    With ``who``, the task is a caller's request and the first to mention the abort. Without, the invocation's document
+    already records the request, and the task carries it out.
     """
 
     kind: ClassVar[str] = "abort"
@@ -276,7 +276,7 @@ class TriggerTask(Task):
     job_id: JobId
     triggers: tuple[Trigger, ...]
     delivery: str
-    """The key of the delivery that had the triggers. Empty in tasks of older functions: the task's own key replaces it."""
+    """The key of the delivery that had the triggers. If empty (older functions), the task's key replaces it."""
 
     def payload(self) -> dict[str, Any]:
         """Return the task as a JSON object."""

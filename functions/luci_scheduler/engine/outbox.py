@@ -46,7 +46,10 @@ def launch_task(invocation: Invocation, eta: Instant, now: Instant) -> QueueTask
 
 
 def tick_task(job: Job, tick: TickLater, now: Instant) -> QueueTask:
-    """Return the task of a job's awaited tick, or of a link in the chain to it. It takes effect once ``job`` is committed."""
+    """Return the task of a job's awaited tick, or of a link in the chain to it.
+
+    The task takes effect once ``job`` is committed.
+    """
     task = TickTask(job.id, tick.nonce, job.cron.generation, now)
     return QueueTask.of(task, now if job.tick_at is None else max(now, job.tick_at))
 
@@ -69,7 +72,10 @@ def cleanup_task(invocation: Invocation, cleanup: Cleanup, now: Instant) -> Queu
 
 
 def dispatch_task(invocation: Invocation, now: Instant) -> QueueTask:
-    """Return the task that dispatches an invocation's emitted triggers. It takes effect once ``invocation`` is committed."""
+    """Return the task that dispatches an invocation's emitted triggers.
+
+    The task takes effect once ``invocation`` is committed.
+    """
     return QueueTask.of(DispatchTask(invocation.job_id, invocation.id, invocation.mutations, now), now)
 
 

@@ -168,4 +168,4 @@ _HANDLERS: Mapping[str, _Handler] = {
 }
 
 TASK_KINDS = (*_HANDLERS, SyncTask.kind)
-"""The last parts of the paths that the queue calls. The composition root handles ``sync``: the engine reads no configs."""
+"""The last parts of the paths that the queue calls. The composition root handles ``sync``, not the engine."""

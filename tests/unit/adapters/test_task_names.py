@@ -1,4 +1,7 @@
-"""Tasks on the wire: their bodies, and their names. Cloud Tasks accepts a name once, so sweeps and triages add no duplicates."""
+"""Tasks on the wire: their bodies, and their names.
+
+Cloud Tasks accepts a name once, so sweeps and triages add no duplicates.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +76,7 @@ def test_triages_of_the_same_two_seconds_are_one_task(server: CloudTasksServer, 
 
 
 def test_repeated_sweeps_of_one_overdue_timer_leave_one_task(server: CloudTasksServer, queue: CloudTasksQueue) -> None:
-    """Each minute's sweep finds the overdue status check of a build, and the queue holds one task for it for ten minutes."""
+    """Each minute's sweep finds the overdue status check. The queue holds one task for it for ten minutes."""
     world = World()
     world.commit()
     world.queue.purge()
