@@ -78,6 +78,7 @@ def check_version(kind: str, payload: Payload) -> None:
         ValueError: the version is not a positive integer.
     """
     version = payload.get("v", VERSION)
+    # ``True`` is an integer to Python.
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise ValueError(f"not a version: {version!r}")
     if version > VERSION:
@@ -125,7 +126,7 @@ class TimerTask(Task):
     def from_payload(cls, payload: Payload) -> Self:
         """Read a task."""
         job_id, invocation_id, created = _common(payload)
-        timer_mutation(payload["timer"])
+        timer_mutation(payload["timer"])  # raises an error here, so that a bad ID is malformed and not a defect
         return cls(job_id, invocation_id, payload["timer"], created)
 
 
@@ -156,6 +157,7 @@ class AbortTask(Task):
         """Read a task."""
         job_id, invocation_id = _job_id(payload), _invocation_id(payload)
         if who := str(payload.get("who", "")):
+            # The handler records the request itself, so there is no earlier commit to wait for.
             return cls(job_id, invocation_id, who=who, reason=str(payload.get("reason", "")))
         return cls(job_id, invocation_id, _created(payload))
 
@@ -376,6 +378,7 @@ def _invocation_id(payload: Payload) -> InvocationId:
 
 def _created(payload: Payload) -> Instant:
     created = int(payload["created"])
+    # The store and the clocks hold 64 bits.
     if not 0 <= created <= LAST_INSTANT:
         raise ValueError("created is no time")
     return Instant(created)
@@ -391,6 +394,7 @@ def _created_if_given(payload: Payload) -> Instant:
 
 def _cursor(place: Payload) -> DueCursor:
     due = Instant(int(place["due"]))
+    # Payloads of older functions have no member ``deferred``.
     if deferred := place.get("deferred"):
         return DueCursor(due, JobId(""), deferred=str(deferred))
     return DueCursor(due, _job_id(place), _invocation_id(place))

@@ -90,6 +90,7 @@ def _deferred(runtime: Runtime, task: DeferredTask, key: str) -> None:
 
 
 def _deferred_work(runtime: Runtime, work: Deferred, key: str) -> None:
+    # Deferred work has the kind and the payload of a queue task, so the same table handles it.
     on_task(runtime, work.kind, work.payload, key)
 
 
@@ -103,6 +104,7 @@ def _dispatch_to(runtime: Runtime, task: DispatchToTask, _: str) -> None:
 
 def _launch(runtime: Runtime, task: LaunchTask, key: str) -> None:
     found = runtime.store.invocation(task.job_id, task.invocation_id)
+    # None is normal for some seconds: a task is queued before the commit that creates its invocation.
     if found is not None:
         launch_all(runtime, on_launch_task(runtime, found, task.attempts, key), key)
         return
