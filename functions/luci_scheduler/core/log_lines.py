@@ -32,6 +32,7 @@ _PATTERNS = {
     "": ".*",
     "call": "|".join(re.escape(call.value) for call in Call),
     "duration": r"-?[0-9.hmsnµ]+",
+    "hash": "[0-9a-f]+",
     "number": r"-?[0-9]+",
     "quoted": r'"(?:[^"\\]|\\.)*"',
     "word": r"\S+",
@@ -188,8 +189,8 @@ ERROR_IGNORED = Template("ignoring error {error} as transient")
 TRIGGERS_POSTPONED = Template("Emitted {emitted:number} triggers, postponing the rest")
 REF_UNWATCHED = Template("Ref {ref} is no longer watched")
 REF_DELETED = Template("Ref {ref} deleted")
-REF_NEW = Template("Ref {ref} is new: {head:word}")
-REF_UPDATED = Template("Ref {ref} updated: {old:word} => {head:word}")
+REF_NEW = Template("Ref {ref} is new: {head:hash}")
+REF_UPDATED = Template("Ref {ref} updated: {old:hash} => {head:hash}")
 TAG_EXISTED = Template("Tag {ref} newly matched but already existed")
 COMMITS_LEFT = Template("Ref {ref}: {left:number} newer commits are left to the next polls")
 COMMITS_SKIPPED = Template("Ref {ref}: skipped {count} commits older than the newest {taken:number}")
@@ -198,14 +199,14 @@ TIP_EMITTED = Template(
     "because {reason}"
 )
 COMMIT_SKIPPED = Template("skipping commit {commit:quoted} on {ref:quoted} because {reason}")
-NO_FIRST_LOG = Template("Ref {ref}: log of first rev {head:word} not found")
-NO_RANGE = Template("Ref {ref}: failed to fetch log between old {old} and new {head:word} revs")
+NO_FIRST_LOG = Template("Ref {ref}: log of first rev {head:hash} not found")
+NO_RANGE = Template("Ref {ref}: failed to fetch log between old {old} and new {head:hash} revs")
 RANGE_NOT_FOUND = Template("Ref {ref}: log old..new is not found, investigating further...")
-NO_NEW_LOG = Template("Ref {ref}: failed to fetch even log of just new rev {head:word} {error}")
-NO_OLD_LOG = Template("Ref {ref}: failed to fetch log of just old rev {old:word}: {error}")
+NO_NEW_LOG = Template("Ref {ref}: failed to fetch even log of just new rev {head:hash} {error}")
+NO_OLD_LOG = Template("Ref {ref}: failed to fetch log of just old rev {old:hash}: {error}")
 FORCE_PUSH = Template("Ref {ref}: force push detected; emitting trigger for new head")
 WEIRD_RANGE = Template(
-    "Ref {ref}: weirdly, log({from_old:word}) and log({from_head:word}) work, but not log({old:word}..{head:word})"
+    "Ref {ref}: weirdly, log({from_old:hash}) and log({from_head:hash}) work, but not log({old:hash}..{head:hash})"
 )
 
 # Noop tasks and URL fetches.

@@ -26,6 +26,7 @@ _VALUES: dict[str, st.SearchStrategy[Any]] = {
     "": st.text(),
     "call": st.sampled_from(Call),
     "duration": st.integers(0, 10**17).map(format_duration),
+    "hash": st.from_regex(r"[0-9a-f]{1,40}", fullmatch=True),
     "number": st.integers(),
     "quoted": st.text().map(quote),
     "word": st.from_regex(r"[^\s]{1,20}", fullmatch=True),
