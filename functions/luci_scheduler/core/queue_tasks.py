@@ -95,7 +95,7 @@ class LaunchTask(Task):
     attempts: int
     """The invocation's launch attempts when the task was made. The handler drops the task if there are more by now."""
     created: Instant
-    """When the task was made, in nanoseconds. Handlers wait for the commit behind the task, for five minutes from then."""
+    """When the task was made, in nanoseconds. Handlers wait five minutes from then for the commit behind the task."""
 
     def payload(self) -> dict[str, Any]:
         """Return the task as a JSON object."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
@@ -200,6 +200,7 @@ _TASKS: dict[type[Task], SearchStrategy[Task]] = {
 }
 
 
+@settings(derandomize=True, deadline=None, database=None, max_examples=200)
 @given(st.one_of(list(_TASKS.values())))
 def test_a_payload_survives_a_round_trip_through_json(task: Task) -> None:
     """The strategies cover all kinds; see the next test."""
