@@ -18,6 +18,7 @@ from emulator.replay.stage import RETRIES, Answer, Message, Ports, Waiting
 from emulator.topics import PushSubscription
 from luci_scheduler import bootstrap
 from luci_scheduler.core.instants import Instant, format_rfc3339, truncate_to_microseconds
+from luci_scheduler.core.queue_tasks import with_version
 from luci_scheduler.ports import QueueTask
 from luci_scheduler.settings import Settings
 
@@ -81,7 +82,7 @@ class MemoryStage:
     def dispatch(self, task: Waiting) -> Answer:
         """Deliver a task as Cloud Tasks would."""
         held = self._queue.take(task.name)
-        body = {"v": 1, **held.payload}
+        body = with_version(held.payload)
         answer = self._post("on_task", f"/{held.kind}", body, {**held.headers, "X-CloudTasks-TaskName": task.name})
         if answer.status // 100 != 2:  # noqa: PLR2004 - any success
             self._queue.put_back(task.name, held)

@@ -21,6 +21,7 @@ from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.foreign_text import redacted
 from luci_scheduler.core.instants import DAY, SECOND
+from luci_scheduler.core.queue_tasks import SyncTask
 from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.core.topic_names import topic_names
 from luci_scheduler.engine.runtime import Limits, Runtime
@@ -85,7 +86,7 @@ class App:
             if source.kind == "gitiles"
         }
         if any((event.repo, event.ref) in sources for event in events):
-            self.runtime.queue.enqueue(QueueTask("sync", {}, self.runtime.clock.now()))
+            self.runtime.queue.enqueue(QueueTask.of(SyncTask(), self.runtime.clock.now()))
 
     def sync(self, key: str) -> None:
         """Put the configs of all sources in force."""

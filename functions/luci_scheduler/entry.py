@@ -20,6 +20,7 @@ from luci_scheduler.core.foreign_json import read_object
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.loopback import foreign_request
 from luci_scheduler.core.notification_token import find_token, verify_token
+from luci_scheduler.core.queue_tasks import SyncTask
 from luci_scheduler.core.untrusted import storable
 from luci_scheduler.engine.commit import on_commits
 from luci_scheduler.engine.progress import on_notification
@@ -144,7 +145,7 @@ def _task(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
             is_known = False
             _logger().warning("unauthenticated", reason=str(error))
             return
-        if kind == "sync":
+        if kind == SyncTask.kind:
             app.sync(f"sync-{name}")
         else:
             on_task(app.runtime, kind, _payload(request), f"task-{name}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.due_cursor import DueCursor
@@ -18,6 +18,7 @@ from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.poller_record import PollerRecord
 from luci_scheduler.core.project_record import ProjectRecord
+from luci_scheduler.core.queue_tasks import Task
 from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.core.trigger_record import TriggerRecord
 from luci_scheduler.core.watcher import Watcher
@@ -279,6 +280,11 @@ class QueueTask:
     name: str = ""
     """A name that the queue takes once: a second task under it, even after the first has run, is dropped silently."""
 
+    @classmethod
+    def of(cls, task: Task, eta: Instant, name: str = "") -> Self:
+        """Return the call that delivers ``task`` at ``eta``."""
+        return cls(task.kind, task.payload(), eta, name=name)
+
 
 class Queue(Protocol):
     """The task queue: at least once, in no order, perhaps late, perhaps a little early."""
@@ -287,7 +293,7 @@ class Queue(Protocol):
         """Put a task on the queue; on success it is durable, or was under its name before.
 
         Raises:
-            PermanentError: the task is larger than the queue takes; one with less than 97,000 bytes of payload never is.
+            TransientError: the task may not be on the queue.
         """
 
 

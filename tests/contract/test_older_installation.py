@@ -31,7 +31,7 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.watcher import Watcher
 from luci_scheduler.engine.jobs import pause_job, resume_job
-from luci_scheduler.engine.tasks import TASK_KINDS, _step
+from luci_scheduler.engine.tasks import TASK_KINDS, read_task
 from luci_scheduler.ports import PutPaused, PutProject, QueueTask
 from tests.unit.api.support import POLICY
 from tests.unit.engine.world import REPO, FakeBuildbucket, FakeFetch, World, world_settings
@@ -233,7 +233,7 @@ def test_every_kind_of_task_of_older_functions_is_understood() -> None:
     kinds = {"abort", "cron", "dispatch", "dispatch-to", "launch", "sweep", "sync", "timer", "triage", "trigger"}
     assert {task["kind"] for task in OLDER["tasks"]} == kinds <= set(TASK_KINDS)
     for task in _tasks():
-        _step(task.kind, task.payload)
+        read_task(task.kind, task.payload)
 
 
 def test_a_token_of_a_build_that_older_functions_asked_for_is_believed(world: _Upgraded) -> None:

@@ -12,9 +12,10 @@ from google.protobuf import duration_pb2, timestamp_pb2
 
 from luci_scheduler.adapters.google_errors import code_of
 from luci_scheduler.budget import time_left
-from luci_scheduler.core.errors import PermanentError, SchedulerError, TransientError
+from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.foreign_text import sanitized
 from luci_scheduler.core.instants import SECOND
+from luci_scheduler.core.queue_tasks import with_version
 from luci_scheduler.core.transience import google_failure
 from luci_scheduler.ports import QueueTask
 from luci_scheduler.tracing import carried
@@ -22,16 +23,15 @@ from luci_scheduler.tracing import carried
 __all__ = ["LIMIT", "CloudTasksQueue", "make_client"]
 
 LIMIT = 10.0
-"""Seconds for all of one call; taking a task in takes milliseconds."""
+"""Seconds for one call, in all. The service usually takes milliseconds to accept a task."""
 
-_SMALL_TASK = 100_000  # bytes of a task that any size limit of the service lets through: it documents 100 KB and 1 MB
-_DISPATCH_DEADLINE = 600  # seconds; what on_task may take, below its own limit: a URL fetch has up to eight minutes
+_DISPATCH_DEADLINE = 600  # seconds for on_task, below its own limit; a URL fetch may take eight minutes of them
 
 
 def make_client(endpoint: str, credentials: Any = None) -> tasks_v2.CloudTasksClient:
-    """Return a client of the real service, or without TLS and credentials of the server at ``endpoint``.
+    """Return a client of the real service, or of the server at ``endpoint`` without TLS and credentials.
 
-    ``credentials`` are those for the real service; None: the library looks for them without a limit.
+    ``credentials`` are for the real service. If None, the library searches for some, and that search has no time limit.
     """
     if not endpoint:
         return tasks_v2.CloudTasksClient(credentials=credentials)
@@ -52,38 +52,40 @@ class CloudTasksQueue:
         self._token = tasks_v2.OidcToken(service_account_email=account, audience=audience)
 
     def enqueue(self, task: QueueTask) -> None:
-        """Put a task on the queue, in the present trace; it is durable when this returns, or was under its name before.
+        """Put a task on the queue, in the current trace.
+
+        When this returns, the task is durable, or its name was used before.
 
         Raises:
-            TransientError: it is not known to be on the queue.
-            PermanentError: it is too large for the queue.
+            TransientError: the task may not be on the queue.
         """
+        try:
+            # One attempt: the library's own retries would not count toward the limit.
+            self._client.create_task(
+                parent=self._queue, task=self._message(task), retry=None, timeout=time_left(self._limit)
+            )
+        except exceptions.AlreadyExists:
+            return
+        except (exceptions.GoogleAPICallError, exceptions.RetryError, GoogleAuthError) as error:
+            # Tasks are far below the service's size limit of 100 KB, because they name documents instead of holding
+            # them. So even INVALID_ARGUMENT is about the queue's settings: the operator can fix them, and the task
+            # must not be lost until then.
+            throttled = google_failure(code_of(error)).throttled
+            text = f"Cloud Tasks did not take a {task.kind} task: {sanitized(str(error))}"
+            raise TransientError(text, throttled=throttled) from error
+
+    def _message(self, task: QueueTask) -> tasks_v2.Task:
         seconds, nanoseconds = divmod(task.eta, SECOND)
         request = tasks_v2.HttpRequest(
             http_method=tasks_v2.HttpMethod.POST,
             url=f"{self._url}/{task.kind}",
             headers={"Content-Type": "application/json", **carried(), **task.headers},
-            body=json.dumps({"v": 1, **task.payload}).encode(),
+            body=json.dumps(with_version(task.payload)).encode(),
             oidc_token=self._token,
         )
-        message = tasks_v2.Task(
+        return tasks_v2.Task(
             name=f"{self._queue}/tasks/{task.name}" if task.name else "",
             http_request=request,
             schedule_time=timestamp_pb2.Timestamp(seconds=seconds, nanos=nanoseconds),
             dispatch_deadline=duration_pb2.Duration(seconds=_DISPATCH_DEADLINE),
         )
-        try:
-            # One attempt: the library's own repetitions would not count for the limit.
-            self._client.create_task(parent=self._queue, task=message, retry=None, timeout=time_left(self._limit))
-        except exceptions.AlreadyExists:
-            return
-        except (exceptions.GoogleAPICallError, exceptions.RetryError, GoogleAuthError) as error:
-            raise _error(error, task, tasks_v2.Task.pb(message).ByteSize()) from error
-
-
-def _error(error: Exception, task: QueueTask, size: int) -> SchedulerError:
-    failure, said = google_failure(code_of(error)), sanitized(str(error))
-    # For a small task the service refuses the queue's settings. The operator can mend them, and the task must not be lost.
-    if not failure.transient and size > _SMALL_TASK:
-        return PermanentError(f"Cloud Tasks does not take a {task.kind} task of {size} bytes: {said}")
-    return TransientError(f"Cloud Tasks did not take a {task.kind} task: {said}", throttled=failure.throttled)

@@ -1,7 +1,7 @@
-"""Builds that may run on after their invocations: when each is canceled again, and when that is given up.
+"""Cleanups of builds that may outlive their invocations: when to cancel again, and when to stop trying.
 
-An invocation ends although the build service does not answer. Its document then keeps a `Cleanup` until the build service has
-said that no build of it runs.
+An invocation ends even if the build service does not answer. Its document then keeps a `Cleanup` until the build
+service confirms that no build of the invocation runs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from luci_scheduler.core.instants import DAY, HOUR, SECOND, Instant
 __all__ = ["BUILD_LIFE", "Cleanup", "first_cleanup", "joined", "next_cleanup"]
 
 BUILD_LIFE = 5 * DAY
-"""Buildbucket ends builds by force that are not over five days after their creation: no build is older."""
+"""The longest life of a build: Buildbucket terminates builds five days after their creation."""
 
 _FIRST_PAUSE = 10 * SECOND
 _MAX_PAUSE = HOUR
@@ -24,38 +24,42 @@ _MAX_PAUSE = HOUR
 
 @dataclass(frozen=True, slots=True)
 class Cleanup:
-    """A build that may run on although its invocation has ended, or has another one."""
+    """A build that may still run although its invocation has ended or has another build."""
 
     since: Instant
-    """When the invocation ended or got another build. It did not request this build after that."""
+    """When the invocation ended or got another build. It requested this build before then."""
     next_try: Instant
-    """When the build is looked up and canceled next."""
+    """When to look up and cancel the build next."""
     attempts: int = 0
-    """How often that has failed since; names the task that the document waits for."""
+    """The number of failed tries. The task on the queue carries it, so that an older task has no effect."""
     task_data: Mapping[str, Any] | None = None
-    """The build's own task data; empty: all builds of the invocation are looked up by their tags; None: the invocation's data count."""
+    """The build's own task data, or None if the invocation's data identify the build.
+
+    If it is empty, all builds of the invocation are looked up by their tags.
+    """
 
 
 def first_cleanup(now: Instant, task_data: Mapping[str, Any] | None = None) -> Cleanup:
-    """Return the record of a build that could not be canceled now."""
+    """Return the record of a build that could not be canceled at ``now``."""
     return Cleanup(now, Instant(now + _FIRST_PAUSE), task_data=None if task_data is None else dict(task_data))
 
 
 def joined(earlier: Cleanup | None, new: Cleanup) -> Cleanup:
-    """Return the one record of an invocation that is over, and may have left another build running before.
+    """Combine a new record with an earlier one of the same invocation.
 
-    The data of one build would forget the other one, so that all are looked up by their tags.
+    The task data of either build would lose the other, so the result says to look up all builds by their tags.
     """
     return new if earlier is None else replace(new, task_data={})
 
 
 def next_cleanup(cleanup: Cleanup, now: Instant) -> Cleanup | None:
-    """Return the record after another failure, or None where no build of the invocation can be alive any more.
+    """Return the record after another failure, or None when every build of the invocation must have ended.
 
     Pauses double from ten seconds to an hour.
     """
     if now - cleanup.since >= BUILD_LIFE:
         return None
+    # The first pause of ten seconds preceded this try, so this failure leads to the second one.
     attempts = cleanup.attempts + 1
     pause = plain_pause(attempts + 1, _FIRST_PAUSE, _MAX_PAUSE)
     return replace(cleanup, next_try=Instant(now + pause), attempts=attempts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from luci_scheduler.core import discards
+from luci_scheduler.core import discards, log_lines
 from luci_scheduler.core.debug_log import format_line, triage_block
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.identifiers import InvocationId
@@ -125,9 +125,9 @@ def new_invocation(job: Job, request: Request, invocation_id: InvocationId, star
 def first_log(request: Request, now: Instant) -> str:
     """Return the debug log that an invocation is created with."""
     log = triage_block(request.log_lines) if request.log_lines else ""
-    log += format_line(now, "New invocation is queued and will start shortly")
+    log += format_line(now, log_lines.QUEUED.format())
     if request.triggered_by:
-        log += format_line(now, f"Triggered by {request.triggered_by}")
+        log += format_line(now, log_lines.TRIGGERED_BY.format(who=request.triggered_by))
     return log
 
 

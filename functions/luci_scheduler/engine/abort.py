@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from luci_scheduler.core import log_lines
 from luci_scheduler.core.errors import ComeAgainError, PermanentError, StoreConflictError, TransientError
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
@@ -99,7 +100,7 @@ def abort_running(runtime: Runtime, controller: Controller, who: str) -> None:
         try:
             runtime.manager(invocation.task).abort(controller)
         except PermanentError as error:
-            controller.log(f"Fatal error when aborting the invocation - {error}")
+            controller.log(log_lines.ABORT_FAILED.format(error=error))
     elif invocation.attempts:  # an invocation whose launch was never claimed has no external task
         cancel_or_leave(runtime, controller)
     if not controller.invocation.status.is_final:

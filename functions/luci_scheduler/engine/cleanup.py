@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from luci_scheduler.core import log_lines
 from luci_scheduler.core.cleanup import Cleanup, first_cleanup, joined, next_cleanup
 from luci_scheduler.core.debug_log import format_line
 from luci_scheduler.core.errors import ComeAgainError, PermanentError, StoreConflictError, TransientError
@@ -18,14 +19,7 @@ from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.managers.controller import CallCache, Controller
 from luci_scheduler.ports import Versioned
 
-__all__ = ["CLEANUP_LINES", "cancel_or_leave", "leave_to_cleanup", "on_cleanup_task"]
-
-_CLEANED = "The build service has answered: no unwatched build of this invocation is left running"
-_REFUSED = "The build service has refused to cancel the build that this invocation may have left running - {}"
-_GIVEN_UP = "The build service has not answered for as long as a build can live, nothing is looked for any more"
-
-CLEANUP_LINES = (_CLEANED, _REFUSED.partition("{")[0], _GIVEN_UP)
-"""Beginnings of the debug log's lines about cleanups. They follow the line about the invocation's end."""
+__all__ = ["cancel_or_leave", "leave_to_cleanup", "on_cleanup_task"]
 
 
 def cancel_or_leave(runtime: Runtime, controller: Controller, known: Controller | None = None) -> None:
@@ -37,7 +31,7 @@ def cancel_or_leave(runtime: Runtime, controller: Controller, known: Controller 
     try:
         runtime.manager(invocation.task).abort(known or controller)
     except PermanentError as error:
-        controller.log(f"Fatal error when aborting the invocation - {error}")
+        controller.log(log_lines.ABORT_FAILED.format(error=error))
     except TransientError as error:
         cleanup = joined(invocation.cleanup, first_cleanup(runtime.clock.now()))
         controller.invocation = _left(runtime, invocation, cleanup, error)
@@ -113,16 +107,16 @@ def _tried(runtime: Runtime, controller: Controller, cleanup: Cleanup) -> tuple[
         runtime.manager(invocation.task).abort(controller)
     except PermanentError as error:
         logger.error("cleanup_gave_up", **about, error=str(error))
-        return None, _REFUSED.format(error)
+        return None, log_lines.CLEANUP_REFUSED.format(error=error)
     except TransientError as error:
         after = next_cleanup(cleanup, now)
         if after is None:
             logger.error("cleanup_gave_up", **about, error=str(error))
-            return None, _GIVEN_UP
+            return None, log_lines.CLEANUP_GAVE_UP.format()
         runtime.offer(cleanup_task(invocation, after, now))
         return after, ""
     logger.info("cleanup_done", **about)
-    return None, _CLEANED
+    return None, log_lines.CLEANUP_DONE.format()
 
 
 def _record(runtime: Runtime, found: Versioned[Invocation], cleanup: Cleanup | None, line: str, key: str) -> None:

@@ -16,8 +16,8 @@ from luci_scheduler.core.deferred import KEPT, Deferred, deferred_id
 from luci_scheduler.core.errors import StoreConflictError
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.queue_tasks import AbortTask, TriggerTask
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.core.trigger_json import trigger_to_json
 from luci_scheduler.engine.outbox import deferred_task
 from luci_scheduler.engine.runtime import Runtime
 from luci_scheduler.ports import PutDeferred
@@ -66,9 +66,9 @@ def trigger_work(
     job_id: JobId, triggers: Sequence[Trigger], delivery: str, now: Instant, due: Instant, *, revision: str = ""
 ) -> Deferred:
     """Return the work of adding triggers to a job at ``due``, in one triage, under the key of the delivery that had them."""
-    payload = {"job": job_id, "triggers": [trigger_to_json(trigger) for trigger in triggers], "delivery": delivery}
-    name = deferred_id("trigger", job_id, delivery)
-    return Deferred(name, "trigger", payload, now, due, Instant(now + KEPT), revision=revision)
+    task = TriggerTask(job_id, tuple(triggers), delivery)
+    name = deferred_id(task.kind, job_id, delivery)
+    return Deferred(name, task.kind, task.payload(), now, due, Instant(now + KEPT), revision=revision)
 
 
 def emit_work(work: Deferred, triggers: Sequence[Trigger], wait: int) -> Deferred:
@@ -82,9 +82,9 @@ def emit_work(work: Deferred, triggers: Sequence[Trigger], wait: int) -> Deferre
 
 def abort_work(job_id: JobId, invocation_id: InvocationId, who: str, reason: str, now: Instant) -> Deferred:
     """Return the work of aborting an invocation for a caller."""
-    payload = {"job": job_id, "invocation": str(invocation_id), "who": who, "reason": reason}
-    name = deferred_id("abort", job_id, str(invocation_id))
-    return Deferred(name, "abort", payload, now, now, Instant(now + KEPT))
+    task = AbortTask(job_id, invocation_id, who=who, reason=reason)
+    name = deferred_id(task.kind, job_id, str(invocation_id))
+    return Deferred(name, task.kind, task.payload(), now, now, Instant(now + KEPT))
 
 
 def commit_work(event: CommitEvent, published: Instant, delivery: str, now: Instant, expires: Instant) -> Deferred:

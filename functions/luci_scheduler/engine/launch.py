@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from luci_scheduler.core import log_lines
 from luci_scheduler.core.backoff import plain_pause, throttled_pause
 from luci_scheduler.core.debug_log import format_line
 from luci_scheduler.core.errors import ComeAgainError, PermanentError, StoreConflictError, TransientError
@@ -122,8 +123,8 @@ def _claim(runtime: Runtime, found: Versioned[Invocation], key: str) -> Versione
 
 def _first_line(claimed: Invocation, max_attempts: int) -> str:
     if claimed.attempts > max_attempts:
-        return "Too many attempts, giving up"
-    return f"Starting the invocation (attempt {claimed.attempts})"
+        return log_lines.TOO_MANY_ATTEMPTS.format()
+    return log_lines.STARTING.format(attempt=claimed.attempts)
 
 
 def _carry_out(
@@ -193,7 +194,7 @@ def _attempt(runtime: Runtime, controller: Controller) -> None:
     if invocation.abort_requested_by and not controller.has_answer("launch"):
         if controller.may_exist:
             cancel_or_leave(runtime, controller)
-        controller.log(f"Skipping the launch, the invocation was manually aborted by {invocation.abort_requested_by}")
+        controller.log(log_lines.LAUNCH_SKIPPED.format(who=invocation.abort_requested_by))
         controller.set_status(Status.ABORTED)
         return
     _launch_or_fail(runtime, controller)
@@ -223,7 +224,7 @@ def _fail_without_outcome(
     """The store can never take what the attempt has brought (its log, what it emitted, the refs of a repository): leave it out."""
     invocation, error = controller.invocation, str(refusal)
     logger.warning("launch_refused", job_id=invocation.job_id, invocation_id=str(invocation.id), error=error)
-    controller.log(f"Fatal error: the outcome cannot be stored - {error}")
+    controller.log(log_lines.OUTCOME_NOT_STORED.format(error=error))
     # The refused controller may know the build by its ID; the look-up by its tag may not see it so soon.
     cancel_or_leave(runtime, controller, known=refused if refused.invocation.task_data else None)
     controller.set_status(Status.FAILED)
@@ -242,7 +243,7 @@ def _retry_or_fail(runtime: Runtime, controller: Controller, error: TransientErr
         controller.set_status(Status.FAILED)
         return
     controller.set_status(Status.RETRYING)
-    controller.log("The invocation will be retried")
+    controller.log(log_lines.RETRIED.format())
     now = runtime.clock.now()
     eta = Instant(now + _pause(runtime, invocation.attempts, error))
     runtime.offer(launch_task(invocation, eta, now))

@@ -1,6 +1,6 @@
-"""What documents say is due, as tasks: handlers enqueue them before their commits, the sweep once more if they were lost.
+"""Tasks made from documents: handlers queue them before their commits, and the sweep queues lost tasks again.
 
-Payloads carry the kind's members only; ``created`` is when the task was made, in nanoseconds.
+Each function picks the task's time, and its name where the queue must drop duplicates.
 """
 
 from __future__ import annotations
@@ -13,6 +13,17 @@ from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
+from luci_scheduler.core.queue_tasks import (
+    AbortTask,
+    CleanupTask,
+    DeferredTask,
+    DispatchTask,
+    DispatchToTask,
+    LaunchTask,
+    SweepTask,
+    TickTask,
+    TriageTask,
+)
 from luci_scheduler.core.triage_throttle import triage_kick
 from luci_scheduler.ports import QueueTask
 
@@ -31,78 +42,53 @@ __all__ = [
 
 def launch_task(invocation: Invocation, eta: Instant, now: Instant) -> QueueTask:
     """Return the task that launches an invocation at ``eta``, unless another attempt is made before."""
-    payload = {
-        "job": invocation.job_id,
-        "invocation": str(invocation.id),
-        "attempts": invocation.attempts,
-        "created": now,
-    }
-    return QueueTask("launch", payload, eta)
+    return QueueTask.of(LaunchTask(invocation.job_id, invocation.id, invocation.attempts, now), eta)
 
 
 def tick_task(job: Job, tick: TickLater, now: Instant) -> QueueTask:
-    """Return the task of a job's awaited tick, or of a link on the way to it; it counts once ``job`` is committed."""
-    payload = {"job": job.id, "nonce": str(tick.nonce), "generation": job.cron.generation, "created": now}
-    return QueueTask("cron", payload, now if job.tick_at is None else max(now, job.tick_at))
+    """Return the task of a job's awaited tick, or of a link in the chain to it.
+
+    The task takes effect once ``job`` is committed.
+    """
+    task = TickTask(job.id, tick.nonce, job.cron.generation, now)
+    return QueueTask.of(task, now if job.tick_at is None else max(now, job.tick_at))
 
 
 def triage_task(job_id: JobId, now: Instant) -> QueueTask:
-    """Return the task that triages a job: at most one for every two seconds is carried out, however many are asked for."""
+    """Return the task that triages a job. The queue runs at most one in two seconds, however many are requested."""
     eta, name = triage_kick(job_id, now)
-    return QueueTask("triage", {"job": job_id, "created": now}, eta, name=name)
+    return QueueTask.of(TriageTask(job_id, now), eta, name=name)
 
 
 def abort_task(invocation: Invocation, now: Instant) -> QueueTask:
-    """Return the task that carries out an abort that was asked for."""
-    return QueueTask("abort", {"job": invocation.job_id, "invocation": str(invocation.id), "created": now}, now)
+    """Return the task that carries out the abort that an invocation's document requests."""
+    return QueueTask.of(AbortTask(invocation.job_id, invocation.id, now), now)
 
 
 def cleanup_task(invocation: Invocation, cleanup: Cleanup, now: Instant) -> QueueTask:
-    """Return the task that cancels the build of an invocation that has ended; it counts once ``cleanup`` is committed."""
-    payload = {
-        "job": invocation.job_id,
-        "invocation": str(invocation.id),
-        "attempts": cleanup.attempts,
-        "created": now,
-    }
-    return QueueTask("cleanup", payload, max(now, cleanup.next_try))
+    """Return the task that cancels the build of an ended invocation. It takes effect once ``cleanup`` is committed."""
+    task = CleanupTask(invocation.job_id, invocation.id, cleanup.attempts, now)
+    return QueueTask.of(task, max(now, cleanup.next_try))
 
 
 def dispatch_task(invocation: Invocation, now: Instant) -> QueueTask:
-    """Return the task that dispatches what an invocation has emitted; it counts once ``invocation`` is committed."""
-    payload = {
-        "job": invocation.job_id,
-        "invocation": str(invocation.id),
-        "mutation": invocation.mutations,
-        "created": now,
-    }
-    return QueueTask("dispatch", payload, now)
+    """Return the task that dispatches an invocation's emitted triggers.
+
+    The task takes effect once ``invocation`` is committed.
+    """
+    return QueueTask.of(DispatchTask(invocation.job_id, invocation.id, invocation.mutations, now), now)
 
 
 def dispatch_to_task(invocation: Invocation, target: JobId, first: int, now: Instant) -> QueueTask:
-    """Return the task that brings one job what an invocation emitted, from the number ``first`` on."""
-    payload = {
-        "job": invocation.job_id,
-        "invocation": str(invocation.id),
-        "target": target,
-        "first": first,
-        "created": now,
-    }
-    return QueueTask("dispatch-to", payload, now)
+    """Return the task that dispatches an invocation's emitted triggers, from the number ``first`` on, to one job."""
+    return QueueTask.of(DispatchToTask(invocation.job_id, invocation.id, target, first, now), now)
 
 
 def sweep_task(after: DueCursor, now: Instant) -> QueueTask:
-    """Return the task that goes on with a sweep which its time has not sufficed for."""
-    place = {
-        "due": after.due,
-        "job": after.job_id,
-        "invocation": str(after.invocation_id),
-        "deferred": after.deferred,
-    }
-    return QueueTask("sweep", {"after": place, "created": now}, now)
+    """Return the task that continues a sweep that ran out of time."""
+    return QueueTask.of(SweepTask(after, now), now)
 
 
 def deferred_task(work: Deferred, now: Instant) -> QueueTask:
-    """Return the task that tries a deferred task once it is due, unless another try is made before."""
-    payload = {"deferred": work.id, "tries": work.tries, "created": now}
-    return QueueTask("deferred", payload, max(now, work.next_due))
+    """Return the task that tries deferred work when it is due, unless another try is made before."""
+    return QueueTask.of(DeferredTask(work.id, work.tries, now), max(now, work.next_due))

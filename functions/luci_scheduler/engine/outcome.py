@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from luci_scheduler.core import debug_log
+from luci_scheduler.core import debug_log, log_lines
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import ComeAgainError, StoreConflictError
 from luci_scheduler.core.identifiers import JobId
@@ -27,7 +27,7 @@ __all__ = ["abort_line", "commit_outcome", "log_update", "reread"]
 
 def abort_line(era: Era, who: str) -> str:
     """Return the debug log's line about an abort, in the words of the era."""
-    return f"Invocation {'is' if era is Era.V1 else 'was'} manually aborted by {who}"
+    return (log_lines.ABORTED_V1 if era is Era.V1 else log_lines.ABORTED).format(who=who)
 
 
 def reread(runtime: Runtime, invocation: Invocation) -> Versioned[Invocation] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from luci_scheduler.core import log_lines
 from luci_scheduler.core.errors import ComeAgainError, PermanentError, StoreConflictError, TransientError
 from luci_scheduler.core.go_text import format_duration, quote
 from luci_scheduler.core.identifiers import InvocationId, JobId, timer_mutation
@@ -106,7 +107,7 @@ def on_timer(
 
 def _tick(runtime: Runtime, controller: Controller, timer: Timer) -> None:
     controller.consume(timer)
-    controller.log(f"Handling timer {quote(timer.title)} ({timer.id})")
+    controller.log(log_lines.HANDLING_TIMER.format(title=quote(timer.title), timer_id=timer.id))
     manager = runtime.manager(controller.invocation.task)
     _or_fail(runtime, controller, "timer", lambda: manager.handle_timer(controller, timer))
 
@@ -131,13 +132,13 @@ def _or_fail(runtime: Runtime, controller: Controller, what: str, handle: Callab
         _give_up(runtime, controller, silent_since, error)
     except PermanentError as error:
         if controller.invocation.status is not Status.FAILED:
-            controller.log(f"Fatal error when handling {what}, aborting invocation - {error}")
+            controller.log(log_lines.HANDLER_FAILED.format(event=what, error=error))
             controller.set_status(Status.FAILED)
 
 
 def _give_up(runtime: Runtime, controller: Controller, silent_since: Instant, error: TransientError) -> None:
     invocation = controller.invocation
     silence = format_duration(runtime.clock.now() - silent_since)
-    controller.log(f"The build service has not answered for {silence}, giving up. The build was {invocation.view_url}")
+    controller.log(log_lines.SILENT.format(silence=silence, url=invocation.view_url))
     controller.set_status(Status.FAILED)
     logger.error("build_unknown", job_id=invocation.job_id, invocation_id=str(invocation.id), error=str(error))

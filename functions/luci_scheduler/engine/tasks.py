@@ -1,16 +1,30 @@
-"""Tasks: what ``on_task`` is called for, by kind."""
+"""Queue tasks: the table of kinds, each with its record and its handler."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
 
 from luci_scheduler.core.deferred import Deferred
-from luci_scheduler.core.due_cursor import DueCursor
 from luci_scheduler.core.errors import MalformedError
-from luci_scheduler.core.identifiers import InvocationId, JobId, split_job_id, timer_mutation
-from luci_scheduler.core.instants import LAST_INSTANT, Instant
-from luci_scheduler.core.trigger_json import arriving_trigger
+from luci_scheduler.core.queue_tasks import (
+    AbortTask,
+    CleanupTask,
+    DeferredTask,
+    DispatchTask,
+    DispatchToTask,
+    LaunchTask,
+    SweepTask,
+    SyncTask,
+    Task,
+    TickTask,
+    TimerTask,
+    TriageTask,
+    TriggerTask,
+    check_version,
+)
 from luci_scheduler.core.untrusted import PARSER_ERRORS
 from luci_scheduler.engine.abort import abort_invocation, on_abort_task
 from luci_scheduler.engine.advance import advance, launch_all
@@ -26,171 +40,134 @@ from luci_scheduler.engine.triggers import accept_triggers
 from luci_scheduler.ports import QueueTask
 from luci_scheduler.tracing import current_trace, isolated
 
-__all__ = ["TASK_KINDS", "on_task"]
+__all__ = ["TASK_KINDS", "on_task", "read_task"]
 
-Payload = Mapping[str, Any]
-
-Step = Callable[[Runtime, str], None]
-"""What a payload asks for, given the ports and the delivery's key; only reading the payload can find it malformed."""
+T = TypeVar("T", bound=Task)
 
 
-def on_task(runtime: Runtime, kind: str, payload: Payload, key: str) -> None:
-    """Carry out a task; ``key`` names its delivery. Every kind is safe to repeat.
+def on_task(runtime: Runtime, kind: str, payload: Mapping[str, Any], key: str) -> None:
+    """Handle a task. ``key`` names its delivery. Every kind is safe to repeat.
 
     Raises:
-        MalformedError: no such kind, or a payload that lacks something.
-        Others: as the step says.
+        MalformedError: the kind is unknown, or the payload lacks a member or has a wrong one.
+        TransientError: a newer version wrote the payload.
+        Others: as the handler says.
     """
-    _step(kind, payload)(runtime, key)
+    task = read_task(kind, payload)
+    _HANDLERS[kind].handle(runtime, task, key)
 
 
-def _step(kind: str, payload: Payload) -> Step:
-    read = _KINDS.get(kind)
-    if read is None:
-        raise MalformedError(f"no such task: {kind!r}")
+def read_task(kind: str, payload: Mapping[str, Any]) -> Task:
+    """Read the payload of a task of a kind that has a handler.
+
+    Raises:
+        MalformedError, TransientError: as of `on_task`.
+    """
     try:
-        return read(payload)
+        # Before the kind is looked up: a newer version may have added the kind.
+        check_version(kind, payload)
+        handler = _HANDLERS.get(kind)
+        if handler is not None:
+            return handler.task.from_payload(payload)
     except PARSER_ERRORS as error:
         raise MalformedError(f"bad payload of a {kind} task: {error!r}") from error
+    raise MalformedError(f"no such task: {kind!r}")
 
 
-def _job_id(payload: Payload, member: str = "job") -> JobId:
-    split_job_id(payload[member])
-    return JobId(payload[member])
+def _abort(runtime: Runtime, task: AbortTask, key: str) -> None:
+    if task.created is None:
+        abort_invocation(runtime, task.job_id, task.invocation_id, task.who, key, task.reason)
+    else:
+        on_abort_task(runtime, task.job_id, task.invocation_id, task.created, key)
 
 
-def _invocation_id(payload: Payload) -> InvocationId:
-    return InvocationId(int(payload["invocation"]))
+def _cleanup(runtime: Runtime, task: CleanupTask, key: str) -> None:
+    on_cleanup_task(runtime, task.job_id, task.invocation_id, task.attempts, task.created, key)
 
 
-def _created(payload: Payload) -> Instant:
-    created = int(payload["created"])
-    if not 0 <= created <= LAST_INSTANT:
-        raise ValueError("created is no time")
-    return Instant(created)
+def _deferred(runtime: Runtime, task: DeferredTask, key: str) -> None:
+    on_deferred(runtime, task.deferred_id, task.tries, key, partial(_deferred_work, runtime))
 
 
-def _timer(payload: Payload) -> Step:
-    job_id, invocation_id, created = _job_id(payload), _invocation_id(payload), _created(payload)
-    timer_id = payload["timer"]
-    timer_mutation(timer_id)
-    return lambda runtime, key: on_timer(runtime, job_id, invocation_id, timer_id, created, key)
+def _deferred_work(runtime: Runtime, work: Deferred, key: str) -> None:
+    # Deferred work has the kind and the payload of a queue task, so the same table handles it.
+    on_task(runtime, work.kind, work.payload, key)
 
 
-def _launch(payload: Payload) -> Step:
-    job_id, invocation_id, created = _job_id(payload), _invocation_id(payload), _created(payload)
-    attempts = int(payload["attempts"])
-
-    def step(runtime: Runtime, key: str) -> None:
-        found = runtime.store.invocation(job_id, invocation_id)
-        if found is not None:
-            launch_all(runtime, on_launch_task(runtime, found, attempts, key), key)
-            return
-        missing = f"invocation {invocation_id} of {job_id} is not created yet"
-        about = {"job_id": job_id, "invocation_id": str(invocation_id), "reason": "it was never created"}
-        runtime.wait_for_commit(created, missing, event="launch_dropped", **about)
-
-    return step
+def _dispatch(runtime: Runtime, task: DispatchTask, key: str) -> None:
+    on_dispatch(runtime, task.job_id, task.invocation_id, task.mutation, task.created, key)
 
 
-def _abort(payload: Payload) -> Step:
-    job_id, invocation_id = _job_id(payload), _invocation_id(payload)
-    who, reason = str(payload.get("who", "")), str(payload.get("reason", ""))
-    if who:
-        return lambda runtime, key: abort_invocation(runtime, job_id, invocation_id, who, key, reason)
-    created = _created(payload)
-    return lambda runtime, key: on_abort_task(runtime, job_id, invocation_id, created, key)
+def _dispatch_to(runtime: Runtime, task: DispatchToTask, _: str) -> None:
+    on_dispatch_to(runtime, task.job_id, task.invocation_id, task.target, task.first, task.created)
 
 
-def _cleanup(payload: Payload) -> Step:
-    job_id, invocation_id, created = _job_id(payload), _invocation_id(payload), _created(payload)
-    attempts = int(payload["attempts"])
-    return lambda runtime, key: on_cleanup_task(runtime, job_id, invocation_id, attempts, created, key)
+def _launch(runtime: Runtime, task: LaunchTask, key: str) -> None:
+    found = runtime.store.invocation(task.job_id, task.invocation_id)
+    # None is normal for some seconds: a task is queued before the commit that creates its invocation.
+    if found is not None:
+        launch_all(runtime, on_launch_task(runtime, found, task.attempts, key), key)
+        return
+    missing = f"invocation {task.invocation_id} of {task.job_id} is not created yet"
+    about = {"job_id": task.job_id, "invocation_id": str(task.invocation_id), "reason": "it was never created"}
+    runtime.wait_for_commit(task.created, missing, event="launch_dropped", **about)
 
 
-def _trigger(payload: Payload) -> Step:
-    job_id, delivery = _job_id(payload), str(payload.get("delivery", ""))
-    triggers = [arriving_trigger(item) for item in payload["triggers"]]
-    return lambda runtime, key: accept_triggers(runtime, job_id, triggers, delivery or key)
+def _sweep(runtime: Runtime, task: SweepTask, key: str) -> None:
+    swept = sweep(runtime, task.after, partial(_swept_task, runtime, key))
+    logger.info(
+        "sweep_done", invocations=swept.invocations, jobs=swept.jobs, deferred=swept.deferred, tasks=swept.tasks
+    )
 
 
-def _deferred(payload: Payload) -> Step:
-    deferred_id, tries = str(payload["deferred"]), int(payload["tries"])
-
-    def step(runtime: Runtime, key: str) -> None:
-        def carry_out(work: Deferred, key: str) -> None:
-            _step(work.kind, work.payload)(runtime, key)
-
-        on_deferred(runtime, deferred_id, tries, key, carry_out)
-
-    return step
+def _swept_task(runtime: Runtime, key: str, task: QueueTask) -> None:
+    """Handle a task within the sweep's delivery. Later log lines of the sweep do not carry the task's fields."""
+    isolated(partial(on_task, runtime, task.kind, task.payload, key), current_trace(), kind=task.kind)
 
 
-def _cron(payload: Payload) -> Step:
-    job_id, created = _job_id(payload), _created(payload)
-    nonce, generation = int(payload["nonce"]), int(payload["generation"])
-    return lambda runtime, key: on_cron_tick(runtime, job_id, nonce, generation, created, key)
+def _tick(runtime: Runtime, task: TickTask, key: str) -> None:
+    on_cron_tick(runtime, task.job_id, task.nonce, task.generation, task.created, key)
 
 
-def _dispatch(payload: Payload) -> Step:
-    job_id, invocation_id, created = _job_id(payload), _invocation_id(payload), _created(payload)
-    mutation = int(payload["mutation"])
-    return lambda runtime, key: on_dispatch(runtime, job_id, invocation_id, mutation, created, key)
+def _timer(runtime: Runtime, task: TimerTask, key: str) -> None:
+    on_timer(runtime, task.job_id, task.invocation_id, task.timer_id, task.created, key)
 
 
-def _dispatch_to(payload: Payload) -> Step:
-    job_id, invocation_id, created = _job_id(payload), _invocation_id(payload), _created(payload)
-    target, first = _job_id(payload, "target"), int(payload["first"])
-    return lambda runtime, _: on_dispatch_to(runtime, job_id, invocation_id, target, first, created)
+def _triage(runtime: Runtime, task: TriageTask, key: str) -> None:
+    advance(runtime, task.job_id, key)
 
 
-def _triage(payload: Payload) -> Step:
-    job_id = _job_id(payload)
-    return lambda runtime, key: advance(runtime, job_id, key)
+def _trigger(runtime: Runtime, task: TriggerTask, key: str) -> None:
+    accept_triggers(runtime, task.job_id, task.triggers, task.delivery or key)
 
 
-def _sweep(payload: Payload) -> Step:
-    place = payload.get("after")
-    after = _place(place) if place else None
-
-    def step(runtime: Runtime, key: str) -> None:
-        swept = sweep(runtime, after, lambda task: _carry_out(runtime, task, key))
-        logger.info(
-            "sweep_done",
-            invocations=swept.invocations,
-            jobs=swept.jobs,
-            deferred=swept.deferred,
-            tasks=swept.tasks,
-        )
-
-    return step
+@dataclass(frozen=True, slots=True)
+class _Handler:
+    task: type[Task]
+    handle: Callable[[Runtime, Any, str], None]
 
 
-def _place(place: Payload) -> DueCursor:
-    due = Instant(int(place["due"]))
-    if deferred := place.get("deferred"):
-        return DueCursor(due, JobId(""), deferred=str(deferred))
-    return DueCursor(due, _job_id(place), _invocation_id(place))
+def _handler(task: type[T], handle: Callable[[Runtime, T, str], None]) -> _Handler:
+    """Pair a kind with its handler: this signature lets the type checker see that the two fit."""
+    return _Handler(task, handle)
 
 
-def _carry_out(runtime: Runtime, task: QueueTask, key: str) -> None:
-    """Carry out a task within another one's delivery; the lines that follow are not about it."""
-    isolated(lambda: on_task(runtime, task.kind, task.payload, key), current_trace(), kind=task.kind)
-
-
-_KINDS: Mapping[str, Callable[[Payload], Step]] = {
-    "abort": _abort,
-    "cleanup": _cleanup,
-    "cron": _cron,
-    "deferred": _deferred,
-    "dispatch": _dispatch,
-    "dispatch-to": _dispatch_to,
-    "launch": _launch,
-    "sweep": _sweep,
-    "timer": _timer,
-    "triage": _triage,
-    "trigger": _trigger,
+_HANDLERS: Mapping[str, _Handler] = {
+    handler.task.kind: handler
+    for handler in (
+        _handler(AbortTask, _abort),
+        _handler(CleanupTask, _cleanup),
+        _handler(DeferredTask, _deferred),
+        _handler(DispatchTask, _dispatch),
+        _handler(DispatchToTask, _dispatch_to),
+        _handler(LaunchTask, _launch),
+        _handler(SweepTask, _sweep),
+        _handler(TickTask, _tick),
+        _handler(TimerTask, _timer),
+        _handler(TriageTask, _triage),
+        _handler(TriggerTask, _trigger),
+    )
 }
 
-TASK_KINDS = (*_KINDS, "sync")
-"""Last parts of the paths that ``on_task`` calls; ``sync`` reads the configs and is the composition root's."""
+TASK_KINDS = (*_HANDLERS, SyncTask.kind)
+"""The last parts of the paths that the queue calls. The composition root handles ``sync``, not the engine."""

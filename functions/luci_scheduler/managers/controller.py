@@ -8,12 +8,14 @@ from typing import Any
 
 import structlog
 
+from luci_scheduler.core import log_lines
 from luci_scheduler.core.debug_log import format_line
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.go_text import format_duration, quote
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
 from luci_scheduler.core.mutation_counter import MutationCounter
+from luci_scheduler.core.queue_tasks import TimerTask
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.ports import Clock, Entropy, PutPoller, Queue, QueueTask
 
@@ -107,7 +109,7 @@ class Controller:
         trigger = replace(trigger, job_id=invocation.job_id, invocation_id=invocation.id)
         if not trigger.created:
             trigger = replace(trigger, created=self.clock.now(), order_in_batch=len(self._emitted))
-        self.log(f"Emitting a trigger {trigger.id}")
+        self.log(log_lines.EMITTING.format(trigger_id=trigger.id))
         self._emitted.append(trigger)
 
     def _announce_triggers(self) -> None:
@@ -115,9 +117,9 @@ class Controller:
         self._announced = len(self._emitted)
         if not new or not jobs:
             return
-        self.log(f"Dispatching triggers ({new} of them) to the following jobs:")
+        self.log(log_lines.DISPATCHING.format(count=new))
         for job_id in jobs:
-            self.log(f"  {job_id}")
+            self.log(log_lines.DISPATCHED_TO.format(job_id=job_id))
 
     def set_status(self, status: Status) -> None:
         """Move the invocation to ``status``."""
@@ -140,7 +142,8 @@ class Controller:
         try:
             offer(self._queue, timer_task(invocation, timer))
         finally:
-            self.log(f"Scheduling timer {quote(title)} ({identifier}) after {format_duration(delay)}")
+            delay_text = format_duration(delay)
+            self.log(log_lines.SCHEDULING_TIMER.format(title=quote(title), timer_id=identifier, delay=delay_text))
         return timer
 
     def consume(self, timer: Timer) -> None:
@@ -174,9 +177,9 @@ class Controller:
         duration = format_duration(now - self.invocation.started)
         self.invocation = replace(self.invocation, finished=now)
         if self.announce_end:
-            self.log(f"Invocation finished in {duration} with status {self.invocation.status}")
+            self.log(log_lines.FINISHED.format(duration=duration, status=self.invocation.status))
         for timer in self._new_timers:
-            self.log(f"Ignoring timer {quote(timer.title)} ({timer.id})...")
+            self.log(log_lines.IGNORING_TIMER.format(title=quote(timer.title), timer_id=timer.id))
 
 
 def offer(queue: Queue, task: QueueTask) -> None:
@@ -191,6 +194,5 @@ def offer(queue: Queue, task: QueueTask) -> None:
 
 
 def timer_task(invocation: Invocation, timer: Timer) -> QueueTask:
-    """Return the task that brings a timer; the sweep makes the same one again when the queue has lost it."""
-    payload = {"job": invocation.job_id, "invocation": str(invocation.id), "timer": timer.id, "created": timer.created}
-    return QueueTask("timer", payload, timer.eta)
+    """Return the task that delivers a timer. The sweep makes the same task again if the queue has lost it."""
+    return QueueTask.of(TimerTask(invocation.job_id, invocation.id, timer.id, timer.created), timer.eta)

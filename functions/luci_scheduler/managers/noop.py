@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from luci_scheduler.core import log_lines
 from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.go_text import format_duration
 from luci_scheduler.core.instants import MILLISECOND, MINUTE, SECOND, Instant
@@ -43,12 +44,10 @@ class NoopManager:
         invocation = controller.invocation
         sleep = _sleep(invocation.task)
         count = int(invocation.task.fields.get("triggers_count", 0))
-        controller.log(f"Running noop task for {format_duration(sleep)}")
+        controller.log(log_lines.NOOP_RUNNING.format(sleep=format_duration(sleep)))
         if sleep > _MAX_SLEEP or count > _MAX_TRIGGERS:
-            controller.log(
-                f"This is more than one run can do: at most {format_duration(_MAX_SLEEP)} and {_MAX_TRIGGERS} triggers; "
-                "change sleep_ms or triggers_count of the job"
-            )
+            most = format_duration(_MAX_SLEEP)
+            controller.log(log_lines.NOOP_TOO_LARGE.format(sleep=most, triggers=_MAX_TRIGGERS))
             raise PermanentError("the noop task sleeps too long or emits too many triggers")
         controller.call_once("sleep", lambda: controller.clock.sleep(sleep))
         for number in range(count):

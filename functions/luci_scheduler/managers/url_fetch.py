@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from luci_scheduler.core import log_lines
 from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.fetch_target import shown_url
 from luci_scheduler.core.foreign_text import escaped
@@ -50,15 +51,15 @@ class UrlFetchManager:
         """
         task = controller.invocation.task
         method, url = task.fields.get("method") or "GET", str(task.fields.get("url", ""))
-        controller.log(f"{method} {shown_url(url)}")
+        controller.log(log_lines.FETCHING.format(method=method, url=shown_url(url)))
         if method != "GET":
             raise PermanentError(f"unsupported HTTP method: {quote(method)}")
         controller.count_save()
         outcome, duration = controller.call_once("fetch", lambda: self._timed(controller, url))
         good = isinstance(outcome, Fetched) and outcome.code < _FIRST_ERROR
         status = Status.SUCCEEDED if good else Status.FAILED
-        controller.log(f"Finished with overall status {status} in {format_duration(duration)}")
-        text = dump_response(outcome) if isinstance(outcome, Fetched) else f"URL fetch error: {outcome}"
+        controller.log(log_lines.FETCHED.format(status=status, duration=format_duration(duration)))
+        text = dump_response(outcome) if isinstance(outcome, Fetched) else log_lines.FETCH_FAILED.format(error=outcome)
         controller.log(text)
         controller.set_status(status)
 

@@ -1,24 +1,24 @@
-"""What happened to an invocation and when, read from its record and its debug log, and where that lies on a line."""
+"""The timeline of an invocation: its events, from its record and its debug log, and their places on a line. Pure."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from luci_scheduler.core import debug_log, log_lines
 from luci_scheduler.core.go_text import format_duration
-from luci_scheduler.core.instants import DAY, HOUR, MILLISECOND, MINUTE, SECOND, Instant, to_datetime
+from luci_scheduler.core.instants import MILLISECOND, SECOND, Instant, to_datetime
 from luci_scheduler.core.invocation import Invocation
 
 __all__ = ["Event", "EventKind", "Mark", "count", "events", "marks"]
 
 _MAX_EVENTS = 300
-_LINE = re.compile(r"^\[(\d\d):(\d\d):(\d\d)\.(\d{3})\] (.*)$", re.MULTILINE)
+_LENGTH = 1000
 
 
 class EventKind(StrEnum):
-    """What happened."""
+    """The kind of an event."""
 
     QUEUED = "queued"
     LAUNCHED = "launched"
@@ -40,26 +40,24 @@ _TITLES = {
     EventKind.RETRY: "Launch will be retried",
     EventKind.END: "End",
 }
-# How the log's lines begin; both eras.
-_BEGINNINGS = (
-    ("Starting the invocation (attempt", EventKind.LAUNCHED),
-    ("Handling timer ", EventKind.CHECK),
-    ("Received PubSub notification", EventKind.NOTIFICATION),
-    ("The invocation will be retried", EventKind.RETRY),
-    ("Task URL: ", EventKind.CREATED),
-    ("Buildbucket response:", EventKind.CREATED),
-    ("Build status: STARTED", EventKind.STARTED),
+_LINES = (
+    (log_lines.STARTING, EventKind.LAUNCHED),
+    (log_lines.HANDLING_TIMER, EventKind.CHECK),
+    (log_lines.NOTIFIED, EventKind.NOTIFICATION),
+    (log_lines.RETRIED, EventKind.RETRY),
+    (log_lines.TASK_URL, EventKind.CREATED),
+    (log_lines.V1_RESPONSE, EventKind.CREATED),
 )
-_STARTED_2021 = re.compile(r'Build \d+: status "STARTED"')
+_ONCE = (EventKind.STARTED, EventKind.CREATED)
+"""Several lines show these events. The first one counts."""
 
-
-# What follows closely is drawn into what was before, as rings.
+# An event that closely follows another is drawn inside it, so that both show as rings.
 _RADII = {EventKind.QUEUED: 12, EventKind.LAUNCHED: 9, EventKind.CREATED: 6, EventKind.STARTED: 5, EventKind.END: 9}
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened."""
+    """An event in the life of an invocation."""
 
     kind: EventKind
     at: Instant
@@ -68,28 +66,28 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """An event as it is drawn, on a line from 0 to 1000."""
+    """The drawing of an event on a line from 0 to 1000."""
 
     kind: EventKind
     x: float
     label: str
-    """With the time since the invocation was created."""
+    """The title, and the time since the invocation's creation."""
     clock: str
-    """Time of day, UTC."""
+    """The time of day, in UTC."""
     radius: int
-    """Of its circle; 0 for what is drawn otherwise."""
+    """The radius of the circle. 0 for an event with another shape."""
 
 
 def events(invocation: Invocation, log: str) -> list[Event]:
-    """Return what happened, in order: the first 300 events and the end."""
+    """Return the events of an invocation in order: the first 300, and the end."""
     found = [Event(EventKind.QUEUED, invocation.started, _TITLES[EventKind.QUEUED])]
-    seen_once: set[EventKind] = set()
-    for at, text in _lines(log, invocation.started):
-        kind = _kind(text)
-        if kind is None or (kind in (EventKind.STARTED, EventKind.CREATED) and kind in seen_once):
+    seen: set[EventKind] = set()
+    for entry in debug_log.entries(log, invocation.started):
+        kind = _kind(entry.text)
+        if kind is None or (kind in _ONCE and kind in seen):
             continue
-        seen_once.add(kind)
-        found.append(Event(kind, at, _TITLES[kind]))
+        seen.add(kind)
+        found.append(Event(kind, entry.at, _TITLES[kind]))
         if len(found) == _MAX_EVENTS:
             break
     if invocation.finished is not None:
@@ -98,25 +96,31 @@ def events(invocation: Invocation, log: str) -> list[Event]:
 
 
 def count(found: Sequence[Event], kind: EventKind) -> int:
-    """Return how often something happened."""
+    """Return the number of events of a kind."""
     return sum(event.kind is kind for event in found)
 
 
 def marks(found: Sequence[Event], now: Instant) -> list[Mark]:
-    """Return where events are drawn; the line ends with the last one, or at ``now`` while it runs."""
+    """Return the drawings of events. The line ends with the invocation, or at ``now`` while the invocation runs."""
     start = found[0].at
     end = found[-1].at if found[-1].kind is EventKind.END else max(now, found[-1].at)
     length = max(1, end - start)
     return [
         Mark(
             event.kind,
-            round(1000 * min(1.0, max(0.0, (event.at - start) / length)), 1),
+            _place(event.at - start, length),
             f"{event.title}, {_since(event.at - start)}",
             f"{to_datetime(event.at):%H:%M:%S}",
             _RADII.get(event.kind, 0),
         )
         for event in found
     ]
+
+
+def _place(passed: int, length: int) -> float:
+    # The clocks of the machines that write a log differ a little: an event may seem to precede the start or follow the
+    # end.
+    return round(_LENGTH * min(1.0, max(0.0, passed / length)), 1)
 
 
 def _since(nanoseconds: int) -> str:
@@ -126,21 +130,15 @@ def _since(nanoseconds: int) -> str:
     return f"after {format_duration(nanoseconds // step * step)}"
 
 
-def _lines(log: str, started: Instant) -> Iterator[tuple[Instant, str]]:
-    """Yield the log's lines with their instants: a line has the time of day only, days are counted from the start."""
-    base = started // DAY * DAY
-    last = days = 0
-    for match in _LINE.finditer(log):
-        hour, minute, second, millisecond = (int(match[number]) for number in range(1, 5))
-        of_day = hour * HOUR + minute * MINUTE + second * SECOND + millisecond * MILLISECOND
-        if of_day + 12 * HOUR < last:
-            days += 1
-        last = of_day
-        yield Instant(base + days * DAY + of_day), match[5]
-
-
 def _kind(text: str) -> EventKind | None:
-    for beginning, kind in _BEGINNINGS:
-        if text.startswith(beginning):
+    for template, kind in _LINES:
+        if template.begins(text):
             return kind
-    return EventKind.STARTED if _STARTED_2021.match(text) else None
+    return EventKind.STARTED if _shows_running(text) else None
+
+
+def _shows_running(text: str) -> bool:
+    if status := log_lines.V2_STATUS.match(text):
+        return status["status"] == "STARTED"
+    status = log_lines.V1_STATUS.match(text)
+    return status is not None and status["status"] == '"STARTED"'

@@ -1,4 +1,4 @@
-"""What becomes of an invocation when it is exported: round trips of troubled ones, and what is refused."""
+"""The export of invocations as scenarios: round trips of invocations with failures, and refusals."""
 
 import json
 from collections.abc import Callable
@@ -10,8 +10,9 @@ import pytest
 
 from emulator.replay.player import play
 from emulator.replay.scenario import read_scenario
-from luci_scheduler.api.export import NotReplayableError, _entries, to_scenario
-from luci_scheduler.core.instants import MILLISECOND, Instant, format_rfc3339, parse_rfc3339
+from luci_scheduler.api.export import to_scenario
+from luci_scheduler.api.export_log import NotReplayableError
+from luci_scheduler.core.instants import format_rfc3339, parse_rfc3339
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import TaskDefinition, TriggeringPolicy
 from luci_scheduler.core.trigger import Trigger
@@ -34,7 +35,7 @@ def _played(document: dict[str, Any], config: str) -> tuple[Invocation, str]:
 
 
 def _first_answers(*answers: dict[str, Any]) -> Change:
-    """Have the launch end with an answer that fails; tasks that try again get the others."""
+    """Give the launch a failing answer. The tasks that retry it get the other answers."""
 
     def change(document: dict[str, Any]) -> None:
         first, *others = answers
@@ -52,7 +53,7 @@ def _first_answers(*answers: dict[str, Any]) -> Change:
 
 
 def _moved(to: str) -> Change:
-    """Have everything happen at another time."""
+    """Move all deliveries to another time."""
 
     def change(document: dict[str, Any]) -> None:
         shift = parse_rfc3339(to) - parse_rfc3339(document["deliveries"][0]["at"])
@@ -111,8 +112,8 @@ def _launch_is_refused(document: dict[str, Any]) -> None:
         ("tint-mac-rel", _v1_error),
     ],
 )
-def test_round_trips_of_trouble(name: str, change: Change) -> None:
-    """Failing launches, refused checks, midnight, other intervals: the replayed export gives the same log."""
+def test_round_trips_of_failures(name: str, change: Change) -> None:
+    """A replayed export gives the same log: failing launches, refused checks, midnight, other intervals."""
     document, config = _scenario(name)
     change(document)
     invocation, log = _played(document, config)
@@ -127,7 +128,7 @@ def _golden() -> tuple[Invocation, str]:
 
 
 def test_the_scenario_holds_no_line_of_the_log() -> None:
-    """Inputs only; another answer leads to another log."""
+    """It holds inputs only. Another answer leads to another log."""
     invocation, log = _golden()
     document = json.loads(to_scenario(invocation, log).scenario)
     text = json.dumps(document)
@@ -140,7 +141,7 @@ def test_the_scenario_holds_no_line_of_the_log() -> None:
 
 
 def test_the_config_has_the_job_as_it_was() -> None:
-    """Its task, realm and, where it matters, its policy; texts are quoted."""
+    """The config has the job's task, its realm and, where it matters, its policy. Texts are quoted."""
     invocation, log = _golden()
     fields = {**invocation.task.fields, "properties": ['a:"b"\\n']}
     odd = replace(invocation, task=TaskDefinition("buildbucket", fields))
@@ -160,7 +161,7 @@ def _trigger(**changes: Any) -> tuple[Trigger, ...]:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda i: replace(i, task=TaskDefinition("noop")), "Buildbucket jobs only, and this is noop"),
+        (lambda i: replace(i, task=TaskDefinition("noop")), "Buildbucket jobs only, and this is a noop job"),
         (lambda i: replace(i, incoming_triggers=()), "this one's triggers are: none"),
         (lambda i: replace(i, incoming_triggers=_trigger() * 2), "triggers are: gitiles, gitiles"),
         (lambda i: replace(i, incoming_triggers=_trigger(kind="cron")), "triggers are: cron"),
@@ -168,12 +169,12 @@ def _trigger(**changes: Any) -> tuple[Trigger, ...]:
             lambda i: replace(
                 i, incoming_triggers=_trigger(payload={"repo": "r", "ref": "r", "revision": "r", "tags": []})
             ),
-            "brought tags",
+            "its trigger has tags",
         ),
     ],
 )
-def test_what_is_not_exported(change: Callable[[Invocation], Invocation], words: str) -> None:
-    """Records that no scenario tells."""
+def test_records_that_are_not_exported(change: Callable[[Invocation], Invocation], words: str) -> None:
+    """A scenario cannot describe these records."""
     invocation, log = _golden()
     with pytest.raises(NotReplayableError, match=words):
         to_scenario(change(invocation), log)
@@ -193,11 +194,11 @@ def test_what_is_not_exported(change: Callable[[Invocation], Invocation], words:
         ("Preparing PubSub topic", "PubSub", ""),
         ("PubSub topic is", "Topic is", "never asked for a build"),
         ('"id": "8664000000000000001",', '"id": ', "not JSON"),
-        ("after 1m30s", "after 1.5s", "no whole number of seconds"),
+        ("after 1m30s", "after 1.5s", "not a whole number of seconds"),
     ],
 )
 def test_logs_that_are_not_exported(old: str, new: str, words: str) -> None:
-    """Logs that cannot be told as a scenario."""
+    """A scenario cannot describe these logs. A missing line about the preparation of the topic does no harm."""
     invocation, log = _golden()
     changed = log.replace(old, new, 1)
     assert changed != log
@@ -218,15 +219,15 @@ def test_a_throttled_launch_is_not_exported() -> None:
 
 
 @pytest.mark.parametrize("lines", [1, 2])
-def test_one_that_is_still_being_launched_is_exported_later(lines: int) -> None:
-    """Whatever is there of its log."""
+def test_an_invocation_that_is_still_being_launched_is_not_exported(lines: int) -> None:
+    """Its log has one line or two."""
     invocation, log = _golden()
     with pytest.raises(NotReplayableError, match=r"not started yet|asked for a build"):
         to_scenario(invocation, "".join(log.splitlines(keepends=True)[:lines]))
 
 
 def test_the_api_reads_three_documents_and_hides_what_is_not_visible() -> None:
-    """As every other method."""
+    """The method costs three reads, and a caller without access to the job gets 404."""
     world = world_for()
     world.commit()
     client = Client(world)
@@ -238,15 +239,3 @@ def test_the_api_reads_three_documents_and_hides_what_is_not_visible() -> None:
     reply = client.call("GetDefinitions", {"project": "proj"}, service="scheduler.Operator")
     assert [item["jobRef"]["job"] for item in reply["definitions"]] == ["job", "poller"]
     assert client.call("GetDefinitions", {"project": "proj"}, STRANGER, "scheduler.Operator") == {}
-
-
-def test_stamps_that_go_back_a_little_are_of_one_day() -> None:
-    """The lines of a log are of several machines; only half a day back is another day."""
-    started = Instant(parse_rfc3339("2026-01-01T12:00:05.400Z"))
-    log = "[12:00:05.500] a\n[12:00:05.499] b\n[23:59:59.000] c\n[00:00:01.000] d\n"
-    assert [(entry.at - started) // MILLISECOND for entry in _entries(log, started)] == [
-        100,
-        99,
-        43_193_600,
-        43_195_600,
-    ]

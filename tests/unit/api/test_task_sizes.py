@@ -1,4 +1,4 @@
-"""Triggers on a queue with a size limit: the API keeps its promised limits even if the queue's tasks must be small."""
+"""Triggers and a queue with a size limit: the API keeps its documented limits although tasks must be small."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OTHER = JobId("proj/b")
 
 @contextmanager
 def _server(world: World) -> Iterator[tuple[CloudTasksServer, Context]]:
-    """Put the world's tasks on a queue of the server."""
+    """Put the world's tasks on a queue of a server."""
     with CloudTasksServer(clock=world.clock, dispatch="manual") as server:
         name = server.create_queue("projects/p/locations/l/queues/q")
         client = make_client(server.grpc_address)
@@ -47,8 +47,8 @@ def _trigger(name: str, size: int) -> Trigger:
     return Trigger(name, Instant(0), "noop", {"data": "x" * size})
 
 
-def test_tasks_are_small_however_much_they_stand_for() -> None:
-    """A task names its deferred task, whose document holds the triggers: one for each job."""
+def test_tasks_are_small_however_large_their_triggers_are() -> None:
+    """A task names deferred work, and the work's document holds the triggers. Each job has one."""
     world = world_for(config(("job", "b")))
     with _server(world) as (server, caller):
         emit_triggers(caller, [*_batches(400, 300, JOB, OTHER), Batch(_trigger("large", 190_000), (JOB, OTHER))])
@@ -58,8 +58,8 @@ def test_tasks_are_small_however_much_they_stand_for() -> None:
     assert max(len(task.body) for task in tasks) < 500
 
 
-def test_the_parts_are_one_emission() -> None:
-    """All arrive, the oldest first; the same ones emitted again have no effect; each part has a delivery key of its own."""
+def test_the_parts_of_a_large_batch_are_one_emission() -> None:
+    """All triggers arrive, the oldest first. A repeated emission has no effect. Each part has another delivery key."""
     world = world_for()
     names = [f"t{number:04}" for number in range(10)]
     for _ in range(2):
@@ -84,8 +84,8 @@ def test_the_parts_are_one_emission() -> None:
     assert [item.value.trigger.id for item in waiting] == names[len(taken) :]
 
 
-def test_what_else_a_queue_refuses_may_pass() -> None:
-    """Its settings can be mended: a small task is not lost for them."""
+def test_a_refusal_of_the_queue_is_transient() -> None:
+    """The operator can fix the queue's settings, and the task must not be lost until then."""
     world = world_for()
     with _server(world) as (_, caller):
         queue: Any = caller.runtime.queue
@@ -94,8 +94,8 @@ def test_what_else_a_queue_refuses_may_pass() -> None:
             queue.enqueue(QueueTask("trigger", {}, world.clock.now()))
 
 
-def test_a_queue_that_refuses_costs_minutes() -> None:
-    """The request is recorded and so accepted; the sweep puts its task on the queue when that is well again."""
+def test_a_refusing_queue_delays_triggers_by_minutes() -> None:
+    """The request is recorded, so it is accepted. The sweep queues its task when the queue works again."""
     world = world_for()
     enqueue = world.queue.enqueue
 
@@ -119,7 +119,7 @@ def _at_the_limit() -> Trigger:
 
 
 def test_the_size_of_a_trigger_includes_the_scheduler_s_additions() -> None:
-    """The caller and the time belong to its size, so that no accepted trigger is too large later."""
+    """The caller and the time count toward the size, so no accepted trigger becomes too large later."""
     world = world_for()
     largest = _at_the_limit()
     with pytest.raises(ApiError, match="at most 200000 are allowed"):
@@ -133,7 +133,7 @@ def test_the_size_of_a_trigger_includes_the_scheduler_s_additions() -> None:
 
 
 def test_a_trigger_that_has_grown_too_large_is_discarded_with_the_reason() -> None:
-    """A rerun gives it a longer name. So may a task of older functions, which let it through: neither is lost without a word."""
+    """A rerun gives a trigger a longer name, and older functions accepted larger ones. The marker has the reason."""
     world = world_for()
     document = trigger_to_json(replace(_at_the_limit(), created=world.clock.now()))
     world.run_task(QueueTask("trigger", {"job": JOB, "triggers": [document], "delivery": "d"}, world.clock.now()))

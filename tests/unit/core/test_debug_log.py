@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from luci_scheduler.core import debug_log
-from luci_scheduler.core.instants import Instant, parse_rfc3339
+from luci_scheduler.core.instants import MILLISECOND, Instant, parse_rfc3339
 
 CUT = "--- the log has been cut here ---"
 repeatable = settings(derandomize=True, deadline=None, database=None, max_examples=60)
@@ -30,15 +30,15 @@ def test_format_line_stamps_a_text_of_several_lines_once() -> None:
     assert debug_log.format_line(Instant(0), "Build:\n{\n}") == "[00:00:00.000] Build:\n{\n}\n"
 
 
-def test_format_line_replaces_what_utf_8_cannot_hold() -> None:
-    """Half a character, as JSON may spell it, becomes U+FFFD; a whole one stays."""
+def test_format_line_replaces_half_characters() -> None:
+    """Half a character, which JSON can spell, becomes U+FFFD. A whole character stays."""
     assert (
         debug_log.format_line(Instant(0), "a\ud800b\udc00 \U0001f600") == "[00:00:00.000] a\ufffdb\ufffd \U0001f600\n"
     )
 
 
 def test_triage_block_frames_the_lines() -> None:
-    """The block is the header, 39 dashes, the lines without time, 39 dashes, a blank line, the second header."""
+    """The block has a heading, 39 dashes, the lines without stamps, 39 dashes, a blank line, and the second heading."""
     rule = "-" * 39
     assert debug_log.triage_block(["one", "two"]) == (
         f"Debug output from the triage procedure:\n{rule}\none\ntwo\n{rule}\n\n"
@@ -47,7 +47,7 @@ def test_triage_block_frames_the_lines() -> None:
 
 
 def test_triage_block_is_trimmed_but_its_last_header_is_not() -> None:
-    """However much the triage said, the block stays within the limit and ends with the header of the log proper."""
+    """The block of a long triage stays within the limit and ends with the heading of the invocation's own log."""
     block = debug_log.triage_block(f"line {i} {'x' * 500}" for i in range(1000))
     kept, header, rest = block.partition("Debug output from the invocation itself:\n")
     assert header
@@ -67,7 +67,7 @@ def test_trim_counts_bytes_not_characters() -> None:
 @pytest.mark.parametrize("character", ["é", "€", "\U0001f600"])
 @pytest.mark.parametrize("shift", range(4))
 def test_trim_never_leaves_half_a_character(character: str, shift: int) -> None:
-    """Wherever a plain cut falls, the text before it is whole, and trimming the result again changes nothing."""
+    """Every plain cut leaves whole characters, and trimming the result again changes nothing."""
     trimmed = debug_log.trim("." * shift + character * debug_log.LOG_LIMIT)
     kept, newline, rest = trimmed.partition("\n")
     assert (newline, rest) == ("\n", f"{CUT}\n")
@@ -77,7 +77,7 @@ def test_trim_never_leaves_half_a_character(character: str, shift: int) -> None:
 
 
 def test_trim_drops_a_cut_line_that_follows_another() -> None:
-    """A log that is cut again and again says so once."""
+    """A log that is cut many times has one line about it."""
     log = ""
     for i in range(3000):
         log = debug_log.trim(log + f"line {i} {'x' * 300}\n")
@@ -88,7 +88,7 @@ def test_trim_drops_a_cut_line_that_follows_another() -> None:
 
 @pytest.mark.parametrize(("head_lines", "plain"), [(51, False), (50, True)])
 def test_trim_keeps_at_least_fifty_lines_of_the_head_or_cuts_plainly(head_lines: int, plain: bool) -> None:
-    """One line of the head fewer, and the last lines are given up instead."""
+    """With one head line fewer, the cut drops the last lines instead."""
     head = "h" * (100_000 // head_lines)
     log = f"{head}\n" * head_lines + f"{'t' * 150_000}\n" + "end\n" * 100
     trimmed = debug_log.trim(log)
@@ -103,7 +103,7 @@ def test_trim_keeps_at_least_fifty_lines_of_the_head_or_cuts_plainly(head_lines:
     st.sampled_from(["x", "é", "\U0001f600"]),
 )
 def test_trim_keeps_head_and_tail_within_the_limit(widths: list[int], filler: str) -> None:
-    """Whatever the lines, the result fits; unless it is a plain cut, it is head lines, the cut, the last 100 lines."""
+    """Any result fits. Unless the cut is plain, the result has head lines, the cut, and the last 100 lines."""
     lines = [f"{i} {filler * width}\n" for i, width in enumerate(widths)]
     log = "".join(lines).encode()
     trimmed = debug_log.trim_bytes(log)
@@ -122,3 +122,34 @@ def test_trim_keeps_head_and_tail_within_the_limit(widths: list[int], filler: st
         assert kept > 50
         room = debug_log.LOG_LIMIT - len(trimmed)
         assert len(lines[kept].encode()) > room, "another line of the head would have fitted"
+
+
+def test_stamps_that_go_back_a_little_are_of_one_day() -> None:
+    """The lines of a log come from several machines. Only a stamp that goes back by half a day begins another day."""
+    started = Instant(parse_rfc3339("2026-01-01T12:00:05.400Z"))
+    log = "[12:00:05.500] a\n[12:00:05.499] b\n[23:59:59.000] c\n[00:00:01.000] d\n"
+    entries = list(debug_log.entries(log, started))
+    assert [(entry.at - started) // MILLISECOND for entry in entries] == [100, 99, 43_193_600, 43_195_600]
+    assert [entry.text for entry in entries] == ["a", "b", "c", "d"]
+
+
+def test_a_first_line_after_midnight_is_of_the_next_day() -> None:
+    """The invocation's start has the date, so a log that begins behind midnight is not a day early."""
+    started = Instant(parse_rfc3339("2026-01-01T23:59:59.900Z"))
+    (entry,) = debug_log.entries("[00:00:00.100] a\n", started)
+    assert entry.at - started == 200 * MILLISECOND
+
+
+def test_unstamped_lines_belong_to_the_line_before() -> None:
+    """The triage's block in front of the first stamp belongs to none."""
+    block = debug_log.triage_block(["policy"])
+    log = block + debug_log.format_line(Instant(0), "Build:\n{\n}") + debug_log.format_line(Instant(1), "end")
+    assert [entry.text for entry in debug_log.entries(log, Instant(0))] == ["Build:\n{\n}", "end"]
+    assert list(debug_log.entries(block, Instant(0))) == []
+
+
+def test_a_trimmed_log_shows_that_it_is_cut() -> None:
+    """Readers must not take the rest for the whole."""
+    log = "".join(debug_log.format_line(Instant(number), "x" * 1000) for number in range(1000))
+    assert not debug_log.is_cut(log)
+    assert debug_log.is_cut(debug_log.trim(log))

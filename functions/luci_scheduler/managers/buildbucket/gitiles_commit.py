@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from luci_scheduler.core import go_json
+from luci_scheduler.core import go_json, log_lines
 from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
@@ -48,18 +48,18 @@ def extract_commit(
     if from_tags is None:
         for name, value in claimed.items():
             if value:
-                log(f"No buildset tag present, ignoring property {quote(name)}: {quote(value)}")
+                log(log_lines.PROPERTY_IGNORED.format(name=quote(name), value=quote(value)))
         return from_trigger, left
     _cross_check(claimed, from_tags, log)
     if from_trigger is None:
-        log("Reconstructed gitiles commit from tags")
+        log(log_lines.COMMIT_FROM_TAGS.format())
     elif from_trigger == from_tags:
-        log("Popped gitiles commit info from properties and tags")
+        log(log_lines.COMMIT_POPPED.format())
     else:
-        log("crbug.com/1182002: Gitiles commit from triggers doesn't match the one from tags")
-        log(f"From triggers:\n{go_json.message(from_trigger.as_json())}")
-        log(f"From properties:\n{go_json.message(from_tags.as_json())}")
-        log("Using the one from tags")
+        log(log_lines.COMMITS_DIFFER.format())
+        log(log_lines.COMMIT_OF_TRIGGERS.format(commit=go_json.message(from_trigger.as_json())))
+        log(log_lines.COMMIT_OF_PROPERTIES.format(commit=go_json.message(from_tags.as_json())))
+        log(log_lines.COMMIT_OF_TAGS_USED.format())
     return from_tags, left
 
 
@@ -80,19 +80,19 @@ def _from_tags(tags: Sequence[tuple[str, str]], log: Log) -> tuple[GitilesCommit
         tag = quote(f"{key}:{value}")
         if key == "gitiles_ref":
             if ref:
-                log(f"Ignoring extra gitiles_ref {quote(ref)}")
+                log(log_lines.REF_TAG_EXTRA.format(ref=quote(ref)))
             ref = _full_ref(value)
         elif key != "buildset":
             left.append((key, value))
         elif (match := _BUILDSET.fullmatch(value)) is None:
-            log(f"Ignoring unrecognized buildset tag {tag}")
+            log(log_lines.BUILDSET_UNKNOWN.format(tag=tag))
         elif found is not None:
-            log(f"Ignoring extra buildset tag {tag}")
+            log(log_lines.BUILDSET_EXTRA.format(tag=tag))
         else:
-            log(f"Popped buildset tag {tag}")
+            log(log_lines.BUILDSET_POPPED.format(tag=tag))
             found = match
     if found is None:
-        log("Ignoring gitiles_ref tag without the buildset tag")
+        log(log_lines.REF_TAG_ALONE.format())
         return None, left
     return GitilesCommit(found[1], found[2], found[3], ref), left
 
@@ -103,12 +103,13 @@ def _cross_check(claimed: Mapping[str, str], commit: GitilesCommit, log: Log) ->
         try:
             url = parse_repo_url(claimed["repository"])
         except BadRepoUrlError:
-            log(f"Ignoring invalid property {quote('repository')}: {quote(claimed['repository'])}")
+            log(log_lines.PROPERTY_INVALID.format(name=quote("repository"), value=quote(claimed["repository"])))
         else:
             pairs = [("host", url.host, commit.host), ("project", url.project, commit.project), *pairs]
     for what, in_properties, in_tags in pairs:
         if in_properties and in_properties != in_tags:
-            log(f"Git {what} in properties {quote(in_properties)} doesn't match the one in tags {quote(in_tags)}")
+            texts = {"in_properties": quote(in_properties), "in_tags": quote(in_tags)}
+            log(log_lines.PROPERTY_DIFFERS.format(what=what, **texts))
 
 
 def _popped(properties: dict[str, Any], name: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from luci_scheduler.core import log_lines
 from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.kv_lists import unpack_kv_list
@@ -64,7 +65,7 @@ class LaunchInput:
 def shown_triggers(given: LaunchInput, log: Log) -> list[Mapping[str, Any]]:
     """Return the triggers that the build is told of."""
     if len(given.triggers) > MAX_TRIGGERS:
-        log(f"Capping {len(given.triggers)} triggers passed to the build to just {MAX_TRIGGERS} latest ones")
+        log(log_lines.CAPPING_TRIGGERS.format(count=len(given.triggers), kept=MAX_TRIGGERS))
     return list(given.triggers[-MAX_TRIGGERS:])
 
 

@@ -10,12 +10,14 @@ from typing import Any
 
 import structlog
 
+from luci_scheduler.core import log_lines
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import PermanentError, SchedulerError, TransientError
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.identifiers import project_of
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
+from luci_scheduler.core.log_lines import Call
 from luci_scheduler.core.notification_token import make_token
 from luci_scheduler.managers.buildbucket.launch_input import LaunchInput
 from luci_scheduler.managers.buildbucket.protocol import BuildbucketProtocol
@@ -68,12 +70,12 @@ class BuildbucketManager:
         try:
             server, face = self._server(invocation)
         except PermanentError as error:
-            controller.log(f"Failed to prepare PubSub topic - {error}")
+            controller.log(log_lines.TOPIC_FAILED.format(error=error))
             raise
         given = replace(self._given(controller, server), until=self._attempt_end(controller))
         body = face.prepare(given, controller.log)
         controller.count_save()
-        what = "add buildbucket build" if server.protocol is Era.V1 else "schedule Buildbucket build"
+        what = Call.ADD if server.protocol is Era.V1 else Call.SCHEDULE
         build = face.launched(given, self._obtain(controller, face, given, body, what), controller.log)
         _check_id(build.id)
         controller.set_task(view_url=build.url, task_data={"build_id": build.id})
@@ -82,7 +84,7 @@ class BuildbucketManager:
             self._schedule_check(controller, server)
 
     def _obtain(
-        self, controller: Controller, face: BuildbucketProtocol, given: LaunchInput, body: Mapping[str, Any], what: str
+        self, controller: Controller, face: BuildbucketProtocol, given: LaunchInput, body: Mapping[str, Any], what: Call
     ) -> Any:
         """Return an answer about the invocation's build, an existing or a new one.
 
@@ -100,9 +102,7 @@ class BuildbucketManager:
             if face.is_ours(given, answer):
                 return answer
             build_id = face.build_id(answer)
-            controller.log(
-                f"Buildbucket answered request {asked.request_id} with build {build_id} of another invocation"
-            )
+            controller.log(log_lines.BUILD_OF_ANOTHER.format(request_id=asked.request_id, build_id=build_id))
             _logger.warning("build_of_another", request_id=asked.request_id, build_id=build_id)
         raise TransientError(f"Buildbucket answered {_REQUESTS} requests with builds of other invocations")
 
@@ -123,7 +123,7 @@ class BuildbucketManager:
 
     def handle_notification(self, controller: Controller) -> None:
         """Ask for the build's status: the notification itself is only a hint."""
-        controller.log("Received PubSub notification, asking Buildbucket for the build status")
+        controller.log(log_lines.NOTIFIED.format())
         self._check(controller)
 
     def handle_timer(self, controller: Controller, timer: Timer) -> None:
@@ -132,7 +132,7 @@ class BuildbucketManager:
             return
         server, _ = self._watched(controller.invocation)
         if server.protocol is Era.V1:
-            controller.log("Timer tick, asking Buildbucket for the build status")
+            controller.log(log_lines.V1_CHECKING.format())
         self._check(controller)
         if not controller.invocation.status.is_final:
             self._schedule_check(controller, server)
@@ -161,13 +161,14 @@ class BuildbucketManager:
         try:
             self._cancel(controller, face, build_id)
         except TransientError:
-            controller.log(f"Build {build_id} may be running: {invocation.view_url or 'look for it by its number'}")
+            where = invocation.view_url or "look for it by its number"
+            controller.log(log_lines.BUILD_MAY_RUN.format(build_id=build_id, where=where))
             raise
 
     def _cancel(self, controller: Controller, face: BuildbucketProtocol, build_id: str) -> None:
         _check_id(build_id)
         host = controller.invocation.task.fields["server"]
-        self._ask(controller, f"cancel {build_id}", "cancel the build", lambda: face.cancel(host, build_id))
+        self._ask(controller, f"cancel {build_id}", Call.CANCEL, lambda: face.cancel(host, build_id))
 
     def _cancel_doubles(self, controller: Controller, face: BuildbucketProtocol, builds: Sequence[Any]) -> None:
         """Of several builds of one invocation keep the oldest, and cancel the others that still run.
@@ -179,7 +180,7 @@ class BuildbucketManager:
             if not face.goes_on(build):
                 continue
             double, kept = face.build_id(build), face.build_id(builds[-1])
-            controller.log(f"The invocation has builds {kept} and {double}: canceling {double}")
+            controller.log(log_lines.BUILD_DOUBLED.format(kept=kept, double=double, canceled=double))
             _logger.warning("builds_doubled", build_id=kept, double=double)
             try:
                 self._cancel(controller, face, double)
@@ -190,7 +191,7 @@ class BuildbucketManager:
         self, controller: Controller, face: BuildbucketProtocol, given: LaunchInput, question: str
     ) -> Sequence[Any]:
         """Look up the builds of the invocation, the newest first."""
-        found = self._ask(controller, question, "look up the build by its tag", lambda: face.find(given))
+        found = self._ask(controller, question, Call.FIND, lambda: face.find(given))
         return [build for build in found if face.is_ours(given, build)]
 
     def _look_again_if_early(self, controller: Controller, face: BuildbucketProtocol) -> None:
@@ -208,7 +209,7 @@ class BuildbucketManager:
     def _log_tag(self, controller: Controller) -> None:
         """Log the tag by which people find the build."""
         tag = f"scheduler_invocation_id:{controller.invocation.id}"
-        controller.log(f"A build of an earlier attempt may be running: look for builds with the tag {tag}")
+        controller.log(log_lines.EARLIER_BUILD_MAY_RUN.format(tag=tag))
 
     def _check(self, controller: Controller) -> None:
         invocation = controller.invocation
@@ -217,7 +218,7 @@ class BuildbucketManager:
         if not _BUILD_ID.fullmatch(build_id):
             controller.set_status(Status.FAILED)
             raise PermanentError("the invocation holds no build ID")
-        what = "fetch buildbucket build" if server.protocol is Era.V1 else "fetch build"
+        what = Call.FETCH_V1 if server.protocol is Era.V1 else Call.FETCH
         host = invocation.task.fields["server"]
         try:
             answer = self._ask(controller, "get", what, lambda: face.get(host, build_id))
@@ -228,12 +229,12 @@ class BuildbucketManager:
         if status is not None:
             controller.set_status(status)
 
-    def _ask(self, controller: Controller, question: str, what: str, call: Callable[[], Any]) -> Any:
+    def _ask(self, controller: Controller, question: str, what: Call, call: Callable[[], Any]) -> Any:
         """Ask Buildbucket once per delivery, and keep an error as the answer; failures are logged and classified."""
         answer = controller.call_once(question, lambda: _answer_or_error(call))
         if not isinstance(answer, BuildbucketError):
             return answer
-        controller.log(f"Failed to {what} - {answer}")
+        controller.log(log_lines.CALL_FAILED.format(call=what, error=answer))
         message = f"failed to {what}: {answer}"
         if answer.transient:
             raise TransientError(message, throttled=answer.throttled, retry_after=answer.retry_after) from answer

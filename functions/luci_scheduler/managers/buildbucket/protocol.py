@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from luci_scheduler.core import log_lines
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.managers.buildbucket.launch_input import LaunchInput, Log
@@ -65,8 +66,8 @@ class BuildbucketProtocol(Protocol):
 
 def announce_topic(given: LaunchInput, log: Log) -> None:
     """Log which topic the notifications will come through; it was set up with the installation."""
-    log(f"Preparing PubSub topic for {quote('https://' + str(given.task.get('server', '')))}")
-    log(f"PubSub topic is {quote(given.topic)}")
+    log(log_lines.PREPARING_TOPIC.format(server=quote("https://" + str(given.task.get("server", "")))))
+    log(log_lines.TOPIC.format(topic=quote(given.topic)))
 
 
 def messages(value: Any) -> list[Mapping[str, Any]]:

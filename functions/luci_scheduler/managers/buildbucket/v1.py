@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from luci_scheduler.core import go_json
+from luci_scheduler.core import go_json, log_lines
 from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.foreign_text import sanitized
 from luci_scheduler.core.go_text import quote
@@ -48,7 +48,7 @@ class V1:
         announce_topic(given, log)
         body = self._body(given, triggers)
         callback = {**body["pubsub_callback"], "auth_token": "..."}
-        log(f"Buildbucket request:\n{go_json.indented({**body, 'pubsub_callback': callback})}")
+        log(log_lines.REQUEST.format(request=go_json.indented({**body, "pubsub_callback": callback})))
         return body
 
     def _body(self, given: LaunchInput, triggers: list[Mapping[str, Any]]) -> dict[str, Any]:
@@ -117,9 +117,9 @@ class V1:
         Raises:
             PermanentError: it refuses the request, or holds no build.
         """
-        log(f"Buildbucket response:\n{_printed(answer)}")
+        log(log_lines.V1_RESPONSE.format(answer=_printed(answer)))
         build = _build_of(answer, log)
-        log(f"Task URL: {sanitized(str(build.get('url', '')))}")
+        log(log_lines.TASK_URL.format(url=sanitized(str(build.get("url", "")))))
         status = _examined(build, log) if build.get("status") == "COMPLETED" else None
         return Build(str(build["id"]), str(build.get("url", "")), status)
 
@@ -136,11 +136,11 @@ class V1:
         try:
             build = _build_of(answer, log)
         except PermanentError:
-            log(f"Buildbucket response:\n{_printed(answer)}")
+            log(log_lines.V1_RESPONSE.format(answer=_printed(answer)))
             raise
         status = _examined(build, log)
         if status is not None:
-            log(f"Buildbucket build:\n{_printed(answer)}")
+            log(log_lines.V1_BUILD.format(answer=_printed(answer)))
         return status
 
     def cancel(self, server: str, build_id: str) -> None:
@@ -158,11 +158,11 @@ class V1:
 def _build_of(answer: Mapping[str, Any], log: Log) -> Mapping[str, Any]:
     if error := _error_of(answer):
         reason, message = error
-        log(f"Buildbucket returned error {quote(reason)}: {message}")
+        log(log_lines.V1_ERROR.format(reason=quote(reason), message=message))
         _refuse_error(answer)
     build = answer.get("build")
     if not isinstance(build, Mapping) or not build.get("id"):
-        log("Buildbucket response is not valid, missing 'build'")
+        log(log_lines.V1_INVALID.format())
         raise PermanentError("the buildbucket response is not valid, missing 'build'")
     return build
 
@@ -187,10 +187,9 @@ def _string(part: Mapping[str, Any], name: str) -> str:
 
 
 def _examined(build: Mapping[str, Any], log: Log) -> Status | None:
-    fields = ", ".join(
-        f"{name} {quote(_string(build, name))}" for name in ("status", "result", "failure_reason", "cancelation_reason")
-    )
-    log(f"Build {sanitized(str(build['id']))}: {fields}")
+    names = ("status", "result", "failure_reason", "cancelation_reason")
+    fields = {name: quote(_string(build, name)) for name in names}
+    log(log_lines.V1_STATUS.format(build_id=sanitized(str(build["id"])), **fields))
     if build.get("status") in ("SCHEDULED", "STARTED"):
         return None
     succeeded = build.get("status") == "COMPLETED" and build.get("result") == "SUCCESS"

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from luci_scheduler.core import go_json
+from luci_scheduler.core import go_json, log_lines
 from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.foreign_text import sanitized
 from luci_scheduler.core.invocation import Status
@@ -71,7 +71,7 @@ class V2:
             PermanentError: no builder can be derived, or a trigger's repository has no proper URL.
         """
         request = self._request(given, log)
-        log(f"Buildbucket request:\n{go_json.message(request)}")
+        log(log_lines.REQUEST.format(request=go_json.message(request)))
         user_data = base64.b64encode(given.token.encode()).decode()
         return {**request, "notify": {**request["notify"], "userData": user_data}}
 
@@ -142,11 +142,11 @@ class V2:
         Raises:
             PermanentError: it holds no build.
         """
-        log(f"Scheduled build:\n{_printed(answer)}")
+        log(log_lines.V2_SCHEDULED.format(answer=_printed(answer)))
         if not answer.get("id"):
             raise PermanentError("the answer to ScheduleBuild holds no build ID")
         url = f"https://{given.task['server']}/build/{answer['id']}"
-        log(f"Task URL: {url}")
+        log(log_lines.TASK_URL.format(url=url))
         return Build(str(answer["id"]), url, _status(answer, log))
 
     def get(self, server: str, build_id: str) -> dict[str, Any]:
@@ -157,9 +157,9 @@ class V2:
         """Read the answer to ``GetBuild``: a final status or None."""
         status = _status(answer, log)
         if status is None:
-            log(f"Build status: {answer['status']}")
+            log(log_lines.V2_STATUS.format(status=answer["status"]))
         else:
-            log(f"Build:\n{_printed(answer)}")
+            log(log_lines.V2_BUILD.format(answer=_printed(answer)))
         return status
 
     def cancel(self, server: str, build_id: str) -> None:
@@ -178,7 +178,7 @@ def _status(build: Mapping[str, Any], log: Log) -> Status | None:
     if name in _GOING_ON:
         return None
     if name not in _STATUSES:
-        log(f"Unexpected Build status {sanitized(name)}, marking the invocation as failed")
+        log(log_lines.V2_UNEXPECTED.format(status=sanitized(name)))
     return _STATUSES.get(name, Status.FAILED)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from luci_scheduler.core import log_lines
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import MINUTE, Instant
 from luci_scheduler.core.poller_record import Backlog
@@ -63,7 +64,7 @@ class History:
             return NewCommits(self._log(head, 1, diffs=True).commits, is_fresh=True)
         except GitilesError as error:
             if error.code == "NOT_FOUND":
-                raise self._trouble(f"Ref {ref}: log of first rev {head} not found", error) from error
+                raise self._trouble(log_lines.NO_FIRST_LOG.format(ref=ref, head=head), error) from error
             raise self._no_range(ref, "", head, error) from error
 
     def newest(self, ref: str, old: str, head: str) -> NewCommits:
@@ -146,24 +147,25 @@ class History:
         """Find out why there is no log of a range: the old end is gone, or the new one is not there yet."""
         if error.code != "NOT_FOUND":
             raise self._no_range(ref, old, head, error) from error
-        self._controller.log(f"Ref {ref}: log old..new is not found, investigating further...")
+        self._controller.log(log_lines.RANGE_NOT_FOUND.format(ref=ref))
         try:
             page = self._log(head, 1)
         except GitilesError as second:
-            text = f"Ref {ref}: failed to fetch even log of just new rev {head} {error}"
+            text = log_lines.NO_NEW_LOG.format(ref=ref, head=head, error=error)
             raise self._trouble(text, second) from second
         try:
             self._log(old, 1)
         except GitilesError as second:
             if second.code == "NOT_FOUND":
-                self._controller.log(f"Ref {ref}: force push detected; emitting trigger for new head")
+                self._controller.log(log_lines.FORCE_PUSH.format(ref=ref))
                 return NewCommits(page.commits, is_fresh=True)
-            raise self._trouble(f"Ref {ref}: failed to fetch log of just old rev {old}: {second}", second) from second
-        text = f"Ref {ref}: weirdly, log({old}) and log({head}) work, but not log({old}..{head})"
+            text = log_lines.NO_OLD_LOG.format(ref=ref, old=old, error=second)
+            raise self._trouble(text, second) from second
+        text = log_lines.WEIRD_RANGE.format(ref=ref, from_old=old, from_head=head, old=old, head=head)
         raise self._trouble(text, error) from error
 
     def _no_range(self, ref: str, old: str, head: str, error: GitilesError) -> TransientError:
-        return self._trouble(f"Ref {ref}: failed to fetch log between old {old} and new {head} revs", error)
+        return self._trouble(log_lines.NO_RANGE.format(ref=ref, old=old, head=head), error)
 
     def _trouble(self, line: str, error: GitilesError) -> TransientError:
         self._controller.log(line)

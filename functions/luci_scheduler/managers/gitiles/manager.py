@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from luci_scheduler.core import log_lines
 from luci_scheduler.core.errors import PermanentError, TransientError
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.invocation import Status, Timer
@@ -44,13 +45,13 @@ class GitilesManager:
         """Poll: emit a trigger for each new commit, and remember the heads of the refs."""
         task = controller.invocation.task
         entries = " ".join(task.fields.get("refs", ()))
-        controller.log(f"Repo: {task.fields.get('repo', '')}, Refs: [{entries}]")
+        controller.log(log_lines.POLLING.format(repo=task.fields.get("repo", ""), refs=entries))
         what = watched(task)
         known, current = self._state_of_the_world(controller, what)
         poll = Poll(controller, self._gitiles, self._polling, what, known.record, current)
         left = poll.run()
         if not poll.changed:
-            controller.log("No changes detected")
+            controller.log(log_lines.NOTHING_CHANGED.format())
         else:
             self._save(controller, poll, known, left)
         controller.set_status(Status.SUCCEEDED)
@@ -69,33 +70,29 @@ class GitilesManager:
             known = known_refs(controller, self._pollers, what)
             current = dict(current_refs(controller, self._gitiles, what))
         except (GitilesError, TransientError) as error:
-            controller.log(f"Error fetching state of the world: {error}")
+            controller.log(log_lines.REFS_NOT_FETCHED.format(error=error))
             if isinstance(error, GitilesError):
                 # As in the original; the next poll tries again.
                 raise PermanentError(f"the refs of {what.repo} could not be listed: {error}") from error
             raise
-        controller.log(f"Fetched refs: {len(known.record.known)} from datastore, {len(current)} from gitiles")
+        controller.log(log_lines.REFS_FETCHED.format(known=len(known.record.known), current=len(current)))
         if missing := missing_refs(what, current):
             controller.log(_hint(what, missing, current))
-            controller.log(f"Error fetching state of the world: {len(missing)} unresolved refs")
+            controller.log(log_lines.REFS_UNRESOLVED.format(count=len(missing)))
             raise PermanentError(f"{len(missing)} unresolved refs of {what.repo}")
         return known, current
 
     @staticmethod
     def _save(controller: Controller, poll: Poll, known: Known, left: int) -> None:
         if left:
-            controller.log(f"{poll.changed} changed refs processed, {left} refs not yet examined")
+            controller.log(log_lines.SOME_REFS_PROCESSED.format(changed=poll.changed, left=left))
         else:
-            controller.log(f"All {poll.changed} changed refs processed")
+            controller.log(log_lines.ALL_REFS_PROCESSED.format(changed=poll.changed))
         controller.count_save()
         controller.poller = PutPoller(poll.record, known.version)
-        controller.log(f"Saved {len(poll.record.known)} known refs")
+        controller.log(log_lines.REFS_SAVED.format(count=len(poll.record.known)))
 
 
 def _hint(what: Watched, missing: tuple[str, ...], current: dict[str, str]) -> str:
     found = " ".join(f"{quote(ref)}:{quote(revision)}" for ref, revision in sorted(current.items()))
-    return (
-        f"The following configured refs didn't match a single actual ref: [{' '.join(missing)}]\n"
-        f"Hint: have you granted read access to LUCI Scheduler on relevant refs in {quote(what.repo)}\n"
-        f"Resolved refs from gitiles:\nmap[{found}]?\n"
-    )
+    return log_lines.REFS_HINT.format(missing=" ".join(missing), repo=quote(what.repo), found=found)

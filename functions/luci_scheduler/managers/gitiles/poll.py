@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import structlog
 
+from luci_scheduler.core import log_lines
 from luci_scheduler.core.commit_event import gitiles_trigger
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import TransientError
@@ -82,21 +83,21 @@ class Poll:
                 goes_on = self._examine(ref)
             except TransientError as error:
                 if not self.changed:
-                    self._controller.log(f"no progress made due to {error}")
+                    self._controller.log(log_lines.NO_PROGRESS.format(error=error))
                     raise
-                self._controller.log(f"ignoring error {error} as transient")
+                self._controller.log(log_lines.ERROR_IGNORED.format(error=error))
                 return len(refs) - place
             if not goes_on:
-                self._controller.log(f"Emitted {self._emitted} triggers, postponing the rest")
+                self._controller.log(log_lines.TRIGGERS_POSTPONED.format(emitted=self._emitted))
                 return len(refs) - place - 1
         return 0
 
     def _prune(self) -> None:
         for ref in sorted(self._known):
             if ref not in self._what.refs:
-                self._controller.log(f"Ref {ref} is no longer watched")
+                self._controller.log(log_lines.REF_UNWATCHED.format(ref=ref))
             elif ref not in self._current:
-                self._controller.log(f"Ref {ref} deleted")
+                self._controller.log(log_lines.REF_DELETED.format(ref=ref))
             else:
                 continue
             del self._known[ref]
@@ -117,7 +118,7 @@ class Poll:
             if not existed:
                 self._emit_all(ref, new)
         if existed:
-            self._controller.log(f"Tag {ref} newly matched but already existed")
+            self._controller.log(log_lines.TAG_EXISTED.format(ref=ref))
             return True
         # More than the original's limits would allow can be set for one ref: it must not keep all others waiting.
         limit = max(self._polling.commits_per_poll, self._polling.commits_per_ref)
@@ -126,9 +127,9 @@ class Poll:
 
     def _new_commits(self, ref: str, old: str | None, head: str, *, existed: bool) -> NewCommits:
         if old is None:
-            self._controller.log(f"Ref {ref} is new: {head}")
+            self._controller.log(log_lines.REF_NEW.format(ref=ref, head=head))
         elif old != head:
-            self._controller.log(f"Ref {ref} updated: {old} => {head}")
+            self._controller.log(log_lines.REF_UPDATED.format(ref=ref, old=old, head=head))
         if existed:
             # It gets no trigger: its log is not asked for, as a first poll may find thousands of such tags.
             return NewCommits(())
@@ -143,12 +144,12 @@ class Poll:
         self._backlog.pop(ref, None)
         if new.backlog:
             self._backlog[ref] = new.backlog
-            self._controller.log(f"Ref {ref}: {new.left} newer commits are left to the next polls")
+            self._controller.log(log_lines.COMMITS_LEFT.format(ref=ref, left=new.left))
         else:
             self._known[ref] = new.reached or head
         if new.skipped:
             number = f"{new.skipped}" if new.skipped_all_counted else f"at least {new.skipped}"
-            self._controller.log(f"Ref {ref}: skipped {number} commits older than the newest {len(new.commits)}")
+            self._controller.log(log_lines.COMMITS_SKIPPED.format(ref=ref, count=number, taken=len(new.commits)))
             _logger.warning(
                 "commits_skipped",
                 job_id=self._controller.invocation.job_id,
@@ -169,11 +170,12 @@ class Poll:
             reason = self._unfiltered_because(new) if is_tip and self._emitted == before else ""
             if reason:
                 self._controller.log(
-                    f"NOTE: emitting trigger {quote(commit.id)} on tip of {quote(ref)} even though didn't match path "
-                    f"filters because {reason}"
+                    log_lines.TIP_EMITTED.format(commit=quote(commit.id), ref=quote(ref), reason=reason)
                 )
             elif refusal := self._path_refusal(ref, commit):
-                self._controller.log(f"skipping commit {quote(commit.id)} on {quote(ref)} because {refusal}")
+                self._controller.log(
+                    log_lines.COMMIT_SKIPPED.format(commit=quote(commit.id), ref=quote(ref), reason=refusal)
+                )
                 continue
             self._emit(ref, commit)
 
