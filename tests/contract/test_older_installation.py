@@ -20,8 +20,8 @@ import pytest
 
 from emulator.memory.gitiles import MemoryGitiles
 from emulator.memory.queue import MemoryQueue
-from emulator.memory.sources import ManualClock, SeededChance
 from emulator.memory.store import MemoryStore, _Stored
+from emulator.memory.system import ManualClock, SeededEntropy
 from luci_scheduler import bootstrap
 from luci_scheduler.adapters import documents
 from luci_scheduler.adapters.firestore import FirestoreStore
@@ -32,7 +32,7 @@ from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.watcher import Watcher
 from luci_scheduler.engine.jobs import pause_job, resume_job
 from luci_scheduler.engine.tasks import TASK_KINDS, _step
-from luci_scheduler.ports import PutPaused, PutProject, Task
+from luci_scheduler.ports import PutPaused, PutProject, QueueTask
 from tests.unit.api.support import POLICY
 from tests.unit.engine.world import REPO, FakeBuildbucket, FakeFetch, World, world_settings
 from tests.unit.web.support import Visitor
@@ -77,11 +77,11 @@ class _Firestore(FirestoreStore):
         self._client.document(path).delete()
 
 
-def _tasks() -> Iterator[Task]:
+def _tasks() -> Iterator[QueueTask]:
     """Yield the tasks of the engine; ``sync`` is the composition root's."""
     for task in OLDER["tasks"]:
         if task["kind"] != "sync":
-            yield Task(task["kind"], task["payload"], Instant(task["eta"]))
+            yield QueueTask(task["kind"], task["payload"], Instant(task["eta"]))
 
 
 def _documents() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -119,7 +119,7 @@ class _Upgraded(World):
             store=store,
             queue=self.queue,
             clock=self.clock,
-            chance=SeededChance(1),
+            entropy=SeededEntropy(1),
             buildbucket=self.buildbucket,
             gitiles=self.git,
             fetch=FakeFetch(self.clock),
@@ -136,7 +136,7 @@ class _Upgraded(World):
         """Let time pass, with a sync and a sweep each minute; builds end after ten minutes, without notifications."""
         for minute in range(minutes):
             self.sync_all()
-            self.run_task(Task("sweep", {"created": self.clock.now()}, self.clock.now()), f"sweep{minute}")
+            self.run_task(QueueTask("sweep", {"created": self.clock.now()}, self.clock.now()), f"sweep{minute}")
             if minute % 10 == 9:
                 for build in self.buildbucket.builds.values():
                     build["status"] = "SUCCESS"
@@ -259,6 +259,24 @@ def test_pages_show_documents_of_older_functions(world: _Upgraded) -> None:
                 if trigger.kind == "gitiles":
                     query = f"/commits?repo={REPO}&revision={trigger.payload['revision']}"
                     assert job.partition("/")[2] in visitor.page(query).text
+
+
+def test_commit_counters_keep_their_stored_names(world: _Upgraded) -> None:
+    """The counter of a job and of a project is read from ``mutations`` and written there again."""
+    counted: dict[str, tuple[Any, Any, dict[str, Any]]] = {}
+    for path, stored in _documents():
+        names = [documents.plain_id(name) for name in path.split("/")]
+        if names[0] == "jobs" and len(names) == 2:
+            counted[path] = (world.store.job(JobId(names[1])), documents.encode_job, stored)
+        elif names[0] == "projects":
+            counted[path] = (world.store.project(names[1]), documents.encode_project, stored)
+    assert max(stored["commits"] for *_, stored in counted.values()) == 4
+    for path, (found, encode, stored) in counted.items():
+        assert found is not None, path
+        assert found.value.commits == stored["commits"], path
+        again = json.loads(encode(found.value)["record"])
+        assert again["mutations"] == found.value.commits, path
+        assert "commits" not in again, path
 
 
 def _watchers(world: _Upgraded) -> list[Watcher]:

@@ -116,7 +116,7 @@ def test_update_under_a_stale_version_is_refused_whole(store: Store) -> None:
     with pytest.raises(StoreConflictError):
         store.commit(
             [
-                PutJob(replace(job, paused=True, mutations=1), job_version),
+                PutJob(replace(job, paused=True, commits=1), job_version),
                 UpdateInvocation(_invocation(commits=2), created),
             ]
         )
@@ -322,9 +322,9 @@ def test_project_record(store: Store) -> None:
     found = store.project("proj")
     assert found is not None
     assert found.value == record
-    store.commit([PutProject(replace(record, problems=(), mutations=1), found.version)])
+    store.commit([PutProject(replace(record, problems=(), commits=1), found.version)])
     with pytest.raises(StoreConflictError):
-        store.commit([PutProject(replace(record, mutations=2), found.version)])
+        store.commit([PutProject(replace(record, commits=2), found.version)])
 
 
 def test_what_is_too_large_is_refused_before_it_is_sent(store: Store) -> None:
@@ -484,13 +484,13 @@ def test_pollers(store: Store) -> None:
     found = store.poller(JOB_ID)
     assert found is not None
     assert found.value == record
-    store.commit([PutPoller(replace(record, known={}, mutations=4), version)])
+    store.commit([PutPoller(replace(record, known={}, commits=4), version)])
     for stale in (None, version):
         with pytest.raises(StoreConflictError):
             store.commit([PutPoller(record, stale)])
     again = store.poller(JOB_ID)
     assert again is not None
-    assert again.value.mutations == 4
+    assert again.value.commits == 4
 
 
 def test_the_triggers_of_a_commit(store: Store) -> None:
@@ -533,8 +533,8 @@ def test_many_documents_in_one_call(store: Store) -> None:
     assert sorted(store.jobs([absent, other, JOB_ID]), key=lambda job: job.id) == jobs
     for found in store.found_jobs([other, absent, JOB_ID]):
         assert found == store.job(found.value.id)
-        store.commit([PutJob(replace(found.value, mutations=1), found.version)])
-    assert [found.value.mutations for found in store.found_jobs([absent, other, JOB_ID])] == [1, 1]
+        store.commit([PutJob(replace(found.value, commits=1), found.version)])
+    assert [found.value.commits for found in store.found_jobs([absent, other, JOB_ID])] == [1, 1]
     keys = [(item.job_id, item.id) for item in invocations]
     assert sorted(store.invocations_by_id([*keys, (absent, keys[0][1])]), key=lambda item: item.id) == invocations
     assert [record.id for record in store.projects()] == ["proj é", "zeta"]

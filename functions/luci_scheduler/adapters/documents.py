@@ -81,6 +81,9 @@ _MAX_REASON = 500  # characters
 _MARK_BYTES = 17  # beside the name of a paused trigger
 _HASH = re.compile(r"[0-9a-f]{40}")
 
+_COMMITS = "mutations"
+"""The member that holds ``commits`` of a job and of a project. The name is older than the attribute and stays in documents."""
+
 _DEFINITION = (
     "task", "realm", "revision", "revision_url", "triggered_by", "properties", "tags", "incoming_triggers",
     "triggered_jobs", "started", "trace",
@@ -262,13 +265,13 @@ def _placed(
 def encode_job(job: Job) -> dict[str, Any]:
     """Return a job's document."""
     skip = {"id", "enabled"}
-    record = {field.name: _plain(getattr(job, field.name)) for field in fields(Job) if field.name not in skip}
+    record = {_stored(field.name): _plain(getattr(job, field.name)) for field in fields(Job) if field.name not in skip}
     return {
         "schema": SCHEMA,
         "record": _dumps(record),
         "enabled": job.enabled,
         "next_due": job.next_due,
-        "commits": job.mutations,
+        "commits": job.commits,
     }
 
 
@@ -282,6 +285,7 @@ def decode_job(job_id: JobId, document: Mapping[str, Any]) -> Job:
             values
             | {
                 "id": job_id,
+                "commits": values.get(_COMMITS, 0),
                 "enabled": document["enabled"],
                 "cron": CronState(**_known(CronState, values.get("cron", {}))),
                 "active_invocations": tuple(InvocationId(int(item)) for item in values["active_invocations"]),
@@ -350,8 +354,12 @@ def decode_trigger(job_id: JobId, document: Mapping[str, Any]) -> TriggerRecord:
 
 def encode_project(record: ProjectRecord) -> dict[str, Any]:
     """Return a project's document."""
-    values = {field.name: _plain(getattr(record, field.name)) for field in fields(ProjectRecord) if field.name != "id"}
-    return {"schema": SCHEMA, "record": _dumps(values), "commits": record.mutations}
+    values = {
+        _stored(field.name): _plain(getattr(record, field.name))
+        for field in fields(ProjectRecord)
+        if field.name != "id"
+    }
+    return {"schema": SCHEMA, "record": _dumps(values), "commits": record.commits}
 
 
 def decode_project(project: str, document: Mapping[str, Any]) -> ProjectRecord:
@@ -360,14 +368,14 @@ def decode_project(project: str, document: Mapping[str, Any]) -> ProjectRecord:
         name: tuple(value) if isinstance(value, list) else value
         for name, value in json.loads(document["record"]).items()
     }
-    return ProjectRecord(**_known(ProjectRecord, values | {"id": project}))
+    return ProjectRecord(**_known(ProjectRecord, values | {"id": project, "commits": values.get(_COMMITS, 0)}))
 
 
 def encode_poller(record: PollerRecord) -> dict[str, Any]:
     """Return a poller's document; the refs are compressed, a repository may have tens of thousands."""
     backlog = {ref: [item.target, item.taken] for ref, item in record.backlog.items()}
     refs = _dumps({"known": dict(record.known), "refs": record.refs, "backlog": backlog}).encode()
-    return {"schema": SCHEMA, "repo": record.repo, "state": zlib.compress(refs), "commits": record.mutations}
+    return {"schema": SCHEMA, "repo": record.repo, "state": zlib.compress(refs), "commits": record.commits}
 
 
 def decode_poller(job_id: JobId, document: Mapping[str, Any]) -> PollerRecord:
@@ -485,6 +493,10 @@ def _size(value: Any) -> int:
             return sum(len(name.encode()) + 1 + _size(item) for name, item in value.items())
         case _:
             return 16
+
+
+def _stored(name: str) -> str:
+    return _COMMITS if name == "commits" else name
 
 
 def _known(record: type, values: Mapping[str, Any]) -> dict[str, Any]:

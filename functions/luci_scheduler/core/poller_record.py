@@ -31,7 +31,7 @@ class PollerRecord:
     """Ref → the revision up to which triggers were emitted."""
     refs: tuple[str, ...] = ()
     """The refs that the config asked for at the last change of ``known``."""
-    mutations: int = 0
+    commits: int = 0
     """Raised by every commit that touches the record."""
     backlog: Mapping[str, Backlog] = field(default_factory=dict)
     """Ref → the range that is being taken up over several polls; only where that is switched on."""

@@ -30,7 +30,7 @@ class ProjectRecord:
     """What should be changed in the config that is in force; the first ones, then how many more."""
     warning_count: int = 0
     """How many warnings there are in all."""
-    mutations: int = 0
+    commits: int = 0
     """Raised by every commit that touches the record: by this a sync notices that another sync was quicker."""
     layout: int = 0
     """The `LAYOUT` of the functions that put the config in force; the next sync moves watchers that are stored in an older one."""

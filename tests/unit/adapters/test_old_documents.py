@@ -11,10 +11,10 @@ from luci_scheduler.core.project_record import ProjectRecord
 
 def test_a_project_from_before_its_warnings_were_kept() -> None:
     """It has none until its config changes; everything else is there, and a field of a later version is passed over."""
-    record = ProjectRecord("p", "rev", "url", (JobId("p/a"),), ("r",), ("bad",), ("old",), 1, mutations=3)
+    record = ProjectRecord("p", "rev", "url", (JobId("p/a"),), ("r",), ("bad",), ("old",), 1, commits=3)
     document = encode_project(record)
     assert decode_project("p", document) == record
     values = json.loads(document["record"])
     del values["warnings"], values["warning_count"]
     before = decode_project("p", {**document, "record": json.dumps({**values, "later": 1})})
-    assert before == ProjectRecord("p", "rev", "url", (JobId("p/a"),), ("r",), ("bad",), mutations=3)
+    assert before == ProjectRecord("p", "rev", "url", (JobId("p/a"),), ("r",), ("bad",), commits=3)
