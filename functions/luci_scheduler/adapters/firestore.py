@@ -274,7 +274,9 @@ class FirestoreStore:
         found: list[Versioned[TriggerRecord]] = []
         for _ in range(documents.SET_ASIDE_ROUNDS):
             snapshots = self._found(query)
-            found, bad = documents.sorted_out(snapshots, lambda snapshot: snapshot.reference.path, _found_trigger)
+            found, bad = documents.decode_or_set_aside(
+                snapshots, lambda snapshot: snapshot.reference.path, _found_trigger
+            )
             if not bad:
                 break
             self._set_aside(bad)
@@ -370,7 +372,7 @@ class FirestoreStore:
                 self._put(batch, write)
 
     def _put(self, batch: Any, write: WriteWhole) -> None:
-        path, document = documents.put(write)
+        path, document = documents.encode_write(write)
         documents.check_size("/".join(path), document)
         names = [name if place % 2 == 0 else documents.document_id(name) for place, name in enumerate(path)]
         reference = self._client.document(*names)
@@ -402,7 +404,7 @@ def _joined(chunks: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _readable(snapshots: Iterable[Any], decode: Callable[[Any], R]) -> list[R]:
-    return documents.readable(snapshots, lambda snapshot: snapshot.reference.path, decode)
+    return documents.decode_readable(snapshots, lambda snapshot: snapshot.reference.path, decode)
 
 
 def _job_of(snapshot: Any) -> Job:
