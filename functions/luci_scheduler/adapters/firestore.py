@@ -1,8 +1,8 @@
-"""The store on Firestore: every method's cost is fixed, every change is one commit under preconditions.
+"""The store on Firestore: every method has a fixed cost, and every change is one commit under preconditions.
 
-No transaction and no lock: reads take none, and a commit states the update time of what it changes. The client's own
-repetitions are off: a repeated commit that had landed would be refused and look like a lost race, and repeated reads would
-outlast every limit. A read is repeated here, briefly, within its limit.
+There are no transactions and no locks. A commit states the update times of the documents that it changes. The client's
+own retries are off. A retried commit that had already landed would be refused, and would look like a lost race. Retried
+reads would exceed every limit. So a read is retried here, briefly, within its limit.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ from luci_scheduler.ports import (
 __all__ = ["LIMIT", "FirestoreStore"]
 
 LIMIT = 20.0
-"""Seconds for all of one call, its repetitions included; a document's read or commit takes milliseconds."""
+"""Seconds for all of one call, with its retries. A document's read or commit takes milliseconds."""
 
-_PAUSES = (0.1, 0.4)  # seconds before a read is repeated: one hiccup does not cost a redelivery
+_PAUSES = (0.1, 0.4)  # seconds before a read is retried: a short failure must not cost a redelivery
 _ONCE = Retry(predicate=lambda _: False)
-"""Replaces the library's own policy, which repeats reads for five minutes and ignores the timeout of a call."""
-_JOB_FIELDS = ("schema", "record", "enabled", "next_due")  # not the triage log: only people read that
+"""Replaces the library's own policy, which retries reads for five minutes and ignores the timeout of a call."""
+_JOB_FIELDS = ("schema", "record", "enabled", "next_due")  # without the triage log, which only pages read
 _INVOCATION_FIELDS = ("schema", "definition", "state", "next_due", "expire_at")
 
 P = ParamSpec("P")
@@ -65,7 +65,7 @@ R = TypeVar("R")
 
 
 _LOST_RACE = (exceptions.FailedPrecondition, exceptions.AlreadyExists, exceptions.NotFound, exceptions.Aborted)
-"""Answers to a commit whose precondition does not hold. A read gets them if an index or the database is missing."""
+"""Answers to a commit whose precondition failed. A read gets them if an index or the database is missing."""
 
 
 def _translated(call: Callable[P, R]) -> Callable[P, R]:
@@ -122,11 +122,11 @@ class FirestoreStore:
         return [snapshot for snapshot in snapshots if snapshot.exists]
 
     def _found(self, query: Any) -> list[Any]:
-        """Return all results of a query; a stream that falls silent in its middle also ends at the limit."""
+        """Return all results of a query. The limit also ends a stream that stalls in the middle."""
         return self._read(lambda **limits: list(query.stream(**limits)))
 
     def _read(self, read: Callable[..., R]) -> R:
-        """Read, and repeat the read after a short failure, all within one limit."""
+        """Read, and retry after a short failure, all within one limit."""
         end = time.monotonic() + time_left(self._limit)
         for pause in _PAUSES:
             try:
@@ -139,7 +139,7 @@ class FirestoreStore:
 
     @_translated
     def watchers(self, repo: str) -> Sequence[Watcher]:
-        """Return the jobs that watch a repository: one query, one read for each project."""
+        """Return the jobs that watch a repository: one query, with one read for each project."""
         first, behind = documents.watchers_range(repo)
         query = self._client.collection("repositories").order_by(FieldPath.document_id())
         query = query.start_at({FieldPath.document_id(): self._repository_ref(first)})
@@ -197,7 +197,7 @@ class FirestoreStore:
 
     @_translated
     def poller(self, job_id: JobId) -> Versioned[PollerRecord] | None:
-        """Read what a gitiles job knows of its repository."""
+        """Read a gitiles job's knowledge of its repository."""
         snapshot = self._get(self._poller_ref(job_id))
         if snapshot is None:
             return None
@@ -205,7 +205,7 @@ class FirestoreStore:
 
     @_translated
     def invocation(self, job_id: JobId, invocation_id: InvocationId) -> Versioned[Invocation] | None:
-        """Read an invocation; the mask leaves the debug log on the server."""
+        """Read an invocation. The field mask leaves the debug log on the server."""
         snapshot = self._get(self._invocation_ref(job_id, invocation_id), _INVOCATION_FIELDS)
         if snapshot is None:
             return None
@@ -234,6 +234,7 @@ class FirestoreStore:
             if after is not None:
                 query = query.start_after({FieldPath.document_id(): self._invocation_ref(job_id, after)})
             snapshots = self._found(query)
+            # An unreadable invocation leaves a gap in the page, so read on until the page is full.
             found += _readable(snapshots, _invocation_of)
             if len(snapshots) < wanted:
                 break
@@ -268,7 +269,7 @@ class FirestoreStore:
 
     @_translated
     def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Versioned[TriggerRecord]]:
-        """Return pending triggers, the oldest first; an undecodable trigger is set aside and does not hide the others."""
+        """Return pending triggers, oldest first. An unreadable trigger is set aside and does not hide the others."""
         query = self._job_ref(job_id).collection("triggers").where(filter=FieldFilter("pending", ">", ""))
         query = query.order_by("pending").limit(limit)
         found: list[Versioned[TriggerRecord]] = []
@@ -288,7 +289,7 @@ class FirestoreStore:
                 snapshot.reference.update(
                     fields, option=self._unchanged(snapshot.update_time), retry=None, timeout=time_left(self._limit)
                 )
-            except _LOST_RACE:  # it has changed meanwhile: the next look decides
+            except _LOST_RACE:  # the trigger has changed meanwhile: the next read decides
                 continue
 
     @_translated
@@ -332,11 +333,12 @@ class FirestoreStore:
 
     @_translated
     def commit(self, writes: Sequence[Write]) -> Sequence[Version]:
-        """Carry out all writes or none."""
+        """Apply all writes or none."""
         batch = self._client.batch()
         for write in writes:
             self._add(batch, write)
         try:
+            # A retry is the caller's decision: after an unknown outcome it has to read first.
             results: Iterable[Any] = batch.commit(retry=None, timeout=time_left(self._limit))
         except _LOST_RACE as error:
             raise StoreConflictError(f"Firestore: {sanitized(error.message)}") from error
@@ -395,7 +397,7 @@ def _behind(query: Any, due: Instant, reference: Any) -> Any:
 
 
 def _chunk(invocation: Invocation, log: str) -> list[dict[str, Any]]:
-    # The number makes each chunk unique: an array transform drops elements that are there already.
+    # The number makes each chunk unique. An array transform drops an element that is already in the array.
     return [{"n": invocation.commits, "text": log}] if log else []
 
 

@@ -108,7 +108,7 @@ def test_gitiles_wrong_path_is_told(server: GitilesServer, repository: Repositor
     """A path that no commit ever touched is a mistake in the setting, not a removed file."""
     repository.commit("Config\n", {PATH: TEXT}, branch="main", at=1)
     (file,) = _source(server, "no/such/file.cfg").configs(_nothing_in_force)
-    assert file.trouble.endswith("no commit has touched it; is the path right?")
+    assert file.trouble.endswith("no commit has changed the file; check the path")
 
 
 def test_gitiles_requests_are_authenticated_where_asked(server: GitilesServer, repository: Repository) -> None:

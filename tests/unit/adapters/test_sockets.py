@@ -110,7 +110,7 @@ def test_credentials_that_do_not_come(blocked: Any, monkeypatch: pytest.MonkeyPa
     session, begun = sessions(authenticated=True)(), time.monotonic()
     with pytest.raises(requests.Timeout, match="no token"):
         session.get("http://127.0.0.1:1/", timeout=Deadline(LIMIT))  # type: ignore[arg-type]
-    with pytest.raises(TransientError, match="credentials cannot be had: TimeoutError"):
+    with pytest.raises(TransientError, match="credentials are not available: TimeoutError"):
         default_credentials(LIMIT)
     assert time.monotonic() - begun < 2 * LIMIT + SLACK
 
@@ -118,5 +118,5 @@ def test_credentials_that_do_not_come(blocked: Any, monkeypatch: pytest.MonkeyPa
         raise DefaultCredentialsError("none")  # type: ignore[no-untyped-call]
 
     monkeypatch.setattr(google.auth, "default", none)
-    with pytest.raises(TransientError, match="credentials cannot be had: DefaultCredentialsError"):
+    with pytest.raises(TransientError, match="credentials are not available: DefaultCredentialsError"):
         default_credentials(LIMIT)
