@@ -10,6 +10,7 @@ def plain_pause(attempts: int, shortest: int, longest: int) -> int:
 
     All numbers except ``attempts`` are nanoseconds, here and below.
     """
+    # The bound keeps the shift small. Twenty doublings exceed every configured limit.
     return min(shortest << min(attempts - 1, 20), longest)
 
 

@@ -115,6 +115,7 @@ def parse_commit_events(data: bytes) -> tuple[CommitEvent, ...]:
     if len(data) > MAX_GERRIT_BYTES:
         raise _too_large(data, MAX_GERRIT_BYTES)
     is_small = len(data) <= MAX_EVENT_BYTES
+    # Only a Gerrit event may be this large. The search is cheap, and spares the parsing of other payloads.
     if not is_small and b'"refUpdateEvent"' not in data:
         raise _too_large(data, MAX_EVENT_BYTES)
     try:
@@ -151,6 +152,7 @@ def _gerrit_events(document: Mapping[str, Any]) -> list[CommitEvent]:
     if not isinstance(updates, dict) or not all(isinstance(entry, dict) for entry in updates.values()):
         raise MalformedError("'refUpdateEvent' must hold 'refUpdates', an object of objects")
     events = []
+    # A fixed order: a redelivery must produce the same triggers in the same order.
     for name, entry in sorted(updates.items()):
         revision = entry.get("newId", _NO_REVISION)
         if entry.get("updateType") == "DELETE" or is_deletion(revision):

@@ -62,6 +62,7 @@ class CommitFilters:
 
         The caller handles each part before it takes the next one, so no project waits for another project's patterns.
         """
+        # Quick projects come first, because the patterns of one slow project may take seconds.
         quick, slow = self.quick_by_paths(watchers, diff)
         yield quick
         for project, own in slow.items():

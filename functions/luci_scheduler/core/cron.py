@@ -38,6 +38,7 @@ _EPOCH = date(1970, 1, 1).toordinal()
 _SATURDAY, _SUNDAY = 6, 0
 
 _FIELD = re.compile(r"[^\t\n\f\r ]+")
+# One item of a list: `*`, `a`, `a-b`, each with an optional step. `*-b` is not valid.
 _SPAN = re.compile(r"(?:\*|([0-9]{1,4}|[a-z]+)(?:-([0-9]{1,4}|[a-z]+))?)(?:/([0-9]{1,4}))?")
 _WORKDAY = re.compile(r"([0-9]{1,2})w")
 _LAST_WEEKDAY = re.compile(r"([0-9]{1,2}|[a-z]+?)l")
@@ -71,6 +72,7 @@ class _Kind:
 
 def _names(names: tuple[str, ...], first: int) -> dict[str, int]:
     numbers = {name: number for number, name in enumerate(names, first)}
+    # Three letters suffice: `jan`, `sun`.
     return numbers | {name[:3]: number for name, number in numbers.items()}
 
 
@@ -117,6 +119,7 @@ class _DaysOfWeek:
     def of(self, last: int, first_weekday: int) -> set[int]:
         """Return the days of a month with ``last`` days whose first day is ``first_weekday`` (Sunday is 0)."""
         days = {day for day in range(1, last + 1) if (first_weekday + day - 1) % 7 in self.weekdays}
+        # The last seven days of a month hold each weekday once.
         days |= {day for day in range(last - 6, last + 1) if (first_weekday + day - 1) % 7 in self.last}
         days |= {1 + (weekday - first_weekday) % 7 + 7 * (which - 1) for weekday, which in self.nth}
         return {day for day in days if day <= last}
@@ -149,6 +152,7 @@ class CronExpression:
 
         The search looks at each month up to 2099 at most once.
         """
+        # Strictly after: start the search one second later.
         day, time = divmod(second + 1, _SECONDS_A_DAY)
         start = date.fromordinal(_EPOCH + day)
         for match in self._dates(start):
@@ -204,7 +208,7 @@ def parse_cron(text: str) -> CronExpression:
     if len(found) < _MIN_FIELDS:
         raise BadCronError(f"a cron expression has at least {_MIN_FIELDS} fields, this has {len(found)}")
     if len(found) < _MAX_FIELDS:
-        # Six fields have no seconds: the year is the last field.
+        # With fewer than seven fields, the first one is the minute. A sixth field is the year.
         found.insert(0, "0")
     second, minute, hour, day, month, weekday, *year = found
     return CronExpression(
@@ -253,6 +257,7 @@ def _span(kind: _Kind, item: str) -> set[int]:
         raise kind.error(item)
     first, last, step = match.groups()
     low = kind.value(first) if first else kind.low
+    # `a/n` runs from `a` to the end of the range, but `a` alone is one value.
     high = kind.value(last) if last else kind.high if step or not first else low
     if step and not 1 <= int(step) <= kind.high:
         raise kind.error(item)

@@ -67,6 +67,7 @@ def parse_target(url: str) -> Target:
     Raises:
         BadTargetError: the URL is refused.
     """
+    # First of all: programs disagree on these characters. Some cut or replace them before they parse.
     if _REFUSED_CHARACTERS.search(url):
         raise BadTargetError("the URL holds a space, a backslash or a control character")
     match = _URL.fullmatch(url)
@@ -92,6 +93,7 @@ def _host_and_port(authority: str, default_port: int) -> tuple[str, int]:
         if host.startswith("["):
             return IPv6Address(host[1:-1]).compressed, port
         host = host.removesuffix(".")
+        # Like browsers: a host whose last label is a number is an address. `IPv4Address` accepts the plain form only.
         if _NUMBER.fullmatch(host.rpartition(".")[2]):
             return str(IPv4Address(host)), port
     except AddressValueError as error:
@@ -107,6 +109,7 @@ def shown_url(url: str) -> str:
         parse_target(url)
     except BadTargetError:
         scheme, colon, _ = url.partition(":")
+        # The last `@` ends the credentials, whatever they contain.
         rest = url.rpartition("@")[2]
         return quote(url if rest == url else f"{scheme if colon else ''}://xxxxx@{rest}")[1:-1]
     return url

@@ -78,6 +78,7 @@ def _indented(value: Any, indent: str, *, is_message: bool) -> str:
 def _free_form(value: Any, indent: str, depth: int) -> str:
     """Print a value of a Struct; ``indent`` is two deeper than the closing brace of the message around the Struct."""
     base = indent[:-2] if depth == 0 else indent
+    # The odd widths are those of the original's printer. The debug log shows them, so they are kept.
     inner, closing = base + " " * (6 * (depth + 1)), base + " " * (6 * depth + 4)
     match value:
         case Mapping():
@@ -132,6 +133,8 @@ def _float(value: float) -> str:
         raise ValueError(f"{value} has no place in JSON")
     shortest = repr(value).removesuffix(".0")
     if value == 0 or _SMALL <= abs(value) < _LARGE:
+        # `repr` switches to an exponent earlier than Go, so write the digits out.
         return format(Decimal(shortest), "f")
+    # Go writes the sign of the exponent, and no leading zeros: `1e+21`, `1e-7`.
     mantissa, _, exponent = shortest.partition("e")
     return f"{mantissa}e{int(exponent):+d}"

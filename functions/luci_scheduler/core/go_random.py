@@ -21,6 +21,7 @@ def first_fraction(seed: int) -> float:
 
 def _word(seed: int, index: int, constant: int) -> int:
     """Return one word of the seeded generator: three numbers of a Lehmer generator, mixed with the constant."""
+    # Skip the warm-up and the three numbers of each earlier word in one step.
     number = (seed % _MODULUS or _SEED_OF_ZERO) * pow(_MULTIPLIER, _WARM_UP + 3 * index, _MODULUS) % _MODULUS
     word = 0
     for shift in (40, 20, 0):

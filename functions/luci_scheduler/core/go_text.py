@@ -73,6 +73,7 @@ def _decimal(value: int, unit: int) -> str:
     return f"{whole}.{digits}" if digits else str(whole)
 
 
+# Go accepts both micro signs, U+00B5 and U+03BC.
 _UNITS = {
     "ns": 1,
     "us": MICROSECOND,
@@ -120,6 +121,7 @@ def _sum_of_parts(text: str) -> int | None:
 
 def _fraction(digits: str, unit: int) -> int:
     """Return the nanoseconds of a unit's decimals, in floating point, with Go's rounding."""
+    # Go computes the fraction in floating point, and the result is visible in schedules. Integers would differ.
     value, scale = 0, 1.0
     for digit in digits:
         if value > _MAX_DURATION // 10:  # further digits do not count

@@ -6,6 +6,7 @@ from luci_scheduler.core.instants import DAY, HOUR, MINUTE, SECOND
 
 __all__ = ["relative", "ui_duration"]
 
+# The original's units: a month has 30 days, and a year has twelve of them.
 _WEEK, _MONTH, _YEAR = 7 * DAY, 30 * DAY, 360 * DAY
 # Each step is (upper bound, text or unit, length of the unit). Rounding is down.
 _STEPS: tuple[tuple[int, str, int], ...] = (

@@ -38,6 +38,7 @@ _MILLISECONDS_MASK = (1 << 43) - 1
 def make_invocation_id(created: Instant, suffix: int) -> InvocationId:
     """Make the ID of an invocation created at ``created``, with a random 16-bit ``suffix``."""
     milliseconds = (created - _EPOCH) // MILLISECOND
+    # Inverted time makes newer IDs smaller, so that an ascending query returns the newest first.
     return InvocationId((~milliseconds & _MILLISECONDS_MASK) << 20 | (suffix & 0xFFFF) << 4)
 
 

@@ -55,6 +55,7 @@ def parse_rfc3339(text: str) -> Instant:
     Raises:
         ValueError: the text is not such a time.
     """
+    # `fromisoformat` drops digits after the sixth, so the fraction is read here.
     head, dot, tail = text.partition(".")
     nanoseconds = 0
     if dot:

@@ -31,6 +31,7 @@ class MutationCounter:
 
     def save(self, *, changed: bool) -> None:
         """Count a save. A save without a change and without an added timer does not count."""
+        # The original writes nothing if nothing changed.
         if changed or self._timers:
             self._known += 1
         self._timers = 0

@@ -47,6 +47,7 @@ def verify_token(secrets: Sequence[str], token: str, now: Instant) -> tuple[JobI
     if not token:
         raise BadTokenError("the notification carries no token")
     issued, job_id, invocation_id = _claims(_authentic_body(secrets, token))
+    # Functions run on many machines, and their clocks differ a little.
     if issued > now + _DRIFT:
         raise BadTokenError("issued timestamp is in the future")
     if now > issued + LIFETIME:
@@ -108,5 +109,6 @@ def _claims(body: bytes) -> tuple[Instant, JobId, InvocationId]:
 
 
 def _mac(secret: str, body: bytes) -> bytes:
+    # Each part carries its length: no bytes can move from one part to the other under the same signature.
     message = b"".join(b"%d\n%s" % (len(part), part) for part in (_VERSION, body))
     return hmac.new(secret.encode(), message, hashlib.sha256).digest()

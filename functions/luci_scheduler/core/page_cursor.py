@@ -42,6 +42,7 @@ def decode_cursor(cursor: str) -> InvocationId | None:
         encoded = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError) as error:
         raise BadCursorError(f"bad cursor: {error}") from error
+    # A varint has the low bits first, seven in each byte.
     value = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(encoded[1 : _MAX_BYTES + 1]))
     # Encoding it again refuses every other spelling: trailing bytes, padding bits, an overlong varint.
     if not 0 < value <= _MAX_ID or encode_cursor(InvocationId(value)) != cursor:

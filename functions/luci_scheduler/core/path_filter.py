@@ -45,6 +45,7 @@ class PathFilter:
         Raises:
             PatternCostError: the budget is used up.
         """
+        # A rename counts under both of its names.
         return self._include is None or any(self._passes(path, budget) for change in diff for path in change if path)
 
     def _passes(self, path: str, budget: PatternBudget | None) -> bool:

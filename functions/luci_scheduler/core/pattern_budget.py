@@ -64,6 +64,7 @@ class PatternBudget:
         Raises:
             PatternCostError: the budget is used up.
         """
+        # An evaluation that exceeds the budget also counts, so every later one fails as well.
         self.spent += units
         if self.spent > self._units:
             raise PatternCostError(f"the patterns cost more than {self._units} units")

@@ -34,9 +34,11 @@ class RefSet:
         for entry in entries:
             literal, pattern = _parse(entry)
             prefix = _folder(literal)
+            # A literal also needs its folder, even if no pattern lies there.
             patterns.setdefault(prefix, [])
             if pattern:
                 patterns[prefix].append(pattern)
+                # The joined pattern cannot report which entry matched; `missing` needs each one.
                 self._alone.append((entry, compile_regexp(pattern)))
             else:
                 self._literals.add(literal)

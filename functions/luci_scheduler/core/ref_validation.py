@@ -37,6 +37,7 @@ def _regexp_problems(pattern: str) -> list[str]:
         compile_regexp(pattern)
     except BadRegexpError as error:
         return [f"invalid regexp: {error}"]
+    # The literal prefix names the folder to list. Without it a poll would list the whole repository.
     prefix, _ = literal_prefix(pattern)
     problems = []
     if prefix.count("/") < _SLASHES:

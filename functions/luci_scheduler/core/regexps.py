@@ -83,6 +83,7 @@ def compile_regexp(pattern: str) -> Pattern:
     except UnicodeEncodeError as error:
         raise BadRegexpError("the pattern is not valid Unicode") from error
     except re2.error as error:
+        # The binding passes RE2's own message as bytes.
         reason = error.args[0]
         text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
         raise BadRegexpError(text) from error
@@ -143,6 +144,8 @@ class _Scanner:
         while self._at < len(self._text) and (self._quoted or self._text[self._at] not in "|)"):
             piece, complete = self._atom()
             least, exactly = self._quantifier()
+            # A piece that may be absent ends the prefix. So does a piece that is only a prefix, after it has been
+            # added.
             if is_open and least:
                 prefix = (prefix + piece * (least if complete else 1))[:_LIMIT]
             is_open = is_open and complete and exactly and len(prefix) < _LIMIT
@@ -174,6 +177,7 @@ class _Scanner:
         name = _NAME.match(self._text, self._at)
         if flags:
             self._at = flags.end()
+            # Case folding stays on after the group. RE2 would end it, but a shorter prefix is always safe.
             self._folds = self._folds or "i" in flags[1]
             if flags[3] == ")":
                 return "", True
@@ -190,6 +194,7 @@ class _Scanner:
 
     def _class(self) -> tuple[str, bool]:
         negated = self._take("^")
+        # A `]` directly behind the opening is a member. A class with one member is a literal, as in Go.
         members: list[tuple[str, bool]] = []
         while self._at < len(self._text) and (not members or self._text[self._at] != "]"):
             if self._text.startswith("[:", self._at) and ":]" in self._text[self._at :]:

@@ -41,6 +41,7 @@ def parse_repo_url(text: str) -> RepoUrl:
         host = parts.netloc
     except ValueError as error:
         raise BadRepoUrlError(f"not a URL: {error}") from error
+    # In the original's order: the first fault is the error.
     faults = {
         "only https scheme is supported": parts.scheme != "https",
         "only .googlesource.com repos are supported": not _HOST.fullmatch(host),

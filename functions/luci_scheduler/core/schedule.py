@@ -53,6 +53,7 @@ class Schedule:
         if previous is None:
             due = now + int(self.interval * first_fraction(seed))
         else:
+            # A job whose interval passed during a pause or an invocation runs at once, without catching up.
             due = max(now, previous + self.interval)
         return Instant(min(due, LAST_INSTANT))
 

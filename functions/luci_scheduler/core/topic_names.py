@@ -23,6 +23,7 @@ class TopicNames:
 def topic_names(project: str, manager: str, publisher: str, *, dev_server: bool = False) -> TopicNames:
     """Return the names for notifications from ``publisher`` (an email address) to a task manager."""
     prefix = "dev-scheduler" if dev_server else "scheduler"
+    # A topic's name cannot contain an @.
     name = f"{prefix}.{manager}.{publisher.replace('@', '~')}"
     member = "serviceAccount" if publisher.endswith(".gserviceaccount.com") else "user"
     endpoint = (

@@ -113,6 +113,7 @@ def prpc_failure(status: int, header: str | None) -> Failure | None:
     if not has_code(header):
         return Failure("INTERNAL", transient=True, throttled=throttled)
     number = int(header)
+    # The header decides even against the status: a code of 0 is a success.
     if number == 0:
         return None
     if number >= len(_CODES):  # gRPC reads an unknown number as UNKNOWN
@@ -128,6 +129,7 @@ def rest_failure(status: int, *, is_own: bool) -> Failure:
         is_own: whether the body is the service's own JSON error object.
     """
     throttled = status == _HTTP_TOO_MANY
+    # A proxy or a login page can answer with any status. Only the service's own error is final.
     transient = throttled or status >= _HTTP_SERVER_ERROR or not is_own
     return Failure(f"HTTP {status}", transient=transient, throttled=throttled)
 

@@ -49,6 +49,7 @@ class Trigger:
         if self.kind == "noop":
             document["noop"] = {}
         elif self.kind == "cron":
+            # JSON in protocol buffers writes 64-bit integers as texts.
             document["cron"] = {"generation": str(self.payload["generation"])} if self.payload.get("generation") else {}
         elif self.kind != "none":
             document[self.kind] = {name: value for name, value in self.payload.items() if value}

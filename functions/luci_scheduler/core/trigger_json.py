@@ -52,6 +52,7 @@ def trigger_from_json(document: Mapping[str, Any]) -> Trigger:
         raise MalformedError(f"not a trigger: {type(document).__name__} instead of an object")
     values = {"created": 0} | {name: value for name, value in document.items() if name in _TYPES}
     for name, value in values.items():
+        # In Python, True is an int.
         if not isinstance(value, _TYPES[name]) or isinstance(value, bool):
             raise MalformedError(f"not a trigger: {name} must not be of the type {type(value).__name__}")
     if not values.get("id"):
