@@ -1,7 +1,7 @@
-"""The parity checklist: each row of what a replacement of the original has to do, with the tests that show it.
+"""The parity checklist: each duty of a replacement of the original, with the tests that prove it.
 
-``python -m tests.parity`` writes ``docs/reference/parity.md`` from this table; a test sees that the file is current and that
-every test that is named exists. Rows of the API and the pages are added beside their tests.
+``python -m tests.parity`` writes ``docs/reference/parity.md`` from this table. A test checks that the file is current
+and that every named test exists. Rows of the API and the pages are added beside their tests.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PAGE = ROOT / "docs" / "reference" / "parity.md"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A feature of the original, the tests that cover it (``file::function`` below ``tests``), and what differs."""
+    """A feature of the original, the tests that cover it (``file::function`` below ``tests``), and the differences."""
 
     feature: str
     tests: tuple[str, ...]
@@ -154,7 +154,7 @@ ROWS = (
 
 
 def missing_tests() -> list[str]:
-    """Return what is wrong with the table: rows without tests, and tests that do not exist."""
+    """Return the faults of the table: rows without tests, and missing tests."""
     found = [f"{row.feature}: no test" for row in ROWS if not row.tests]
     for row in ROWS:
         found += [f"{row.feature}: there is no test {test}" for test in row.tests if not _exists(test)]

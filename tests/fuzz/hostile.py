@@ -34,7 +34,7 @@ class Hostile:
         self.entropy: Callable[[], float] = self._random.random
 
     def text(self) -> str:
-        """Return a text that no careful sender would send."""
+        """Return a text that no careful client would send."""
         text: str = self.pick(_TEXTS)
         return text + self.pick(_TEXTS) if self.entropy() < 0.1 else text
 
@@ -56,7 +56,7 @@ class Hostile:
                 return {self.text(): self.value(depth - 1) for _ in range(self._random.randrange(4))}
 
     def spoiled(self, document: Any) -> Any:
-        """Return a document like a good one: some members are gone, doubled, or of another type and value."""
+        """Return a valid document with damage: some members are missing, doubled, or of another type and value."""
         if self.entropy() < 0.12:
             return self.value()
         if isinstance(document, dict):
@@ -69,11 +69,11 @@ class Hostile:
         return document
 
     def json(self, document: Any) -> bytes:
-        """Return a spoiled document as JSON, with NaN and lone surrogates as Python's writer leaves them."""
+        """Return a damaged document as JSON, with NaN and lone surrogates, which Python's writer does not refuse."""
         return json.dumps(self.spoiled(document)).encode()
 
     def damaged(self, data: bytes) -> bytes:
-        """Return bytes with some of them changed, cut off, or put in."""
+        """Return bytes after changes, cuts and insertions."""
         out = bytearray(data)
         for _ in range(self._random.randrange(1, 4)):
             place = self._random.randrange(len(out) + 1)
@@ -87,7 +87,7 @@ class Hostile:
         return bytes(out)
 
     def bytes(self, number: int) -> bytes:
-        """Return any bytes."""
+        """Return random bytes."""
         return self._random.randbytes(number)
 
     def body(self, document: Any) -> bytes:
@@ -100,12 +100,12 @@ class Hostile:
         return self.pick(_RAW) if drawn < 0.95 else self.bytes(self._random.randrange(60))
 
     def base64(self, data: bytes) -> str:
-        """Return data in base64, sometimes not quite."""
+        """Return data in base64, sometimes slightly wrong."""
         text = base64.b64encode(data).decode()
         return self.pick(
             (text, text, text, text, text.rstrip("="), text[:-1], text + "\n", text + "!", "", self.text())
         )
 
     def header(self) -> str:
-        """Return a header's value as a server hands it over: Latin-1, in which the bytes of other encodings are any letters."""
+        """Return a header's value as a server passes it on: Latin-1, where bytes of other encodings are any letters."""
         return self.text().encode(errors="surrogatepass").decode("latin-1").replace("\r", "").replace("\n", "")

@@ -1,7 +1,7 @@
-"""The naive model: what should have happened, by the plainest rules, with nothing taken from the scheduler.
+"""The naive model: the right outcome by the plainest rules, without any code of the scheduler.
 
-It knows jobs with a list of waiting triggers and a set of runs, and goes through the script from one instant to the next.
-There are no tasks, messages, claims or documents: a thing that is due happens at once.
+It knows jobs with a list of pending triggers and a set of runs, and goes through the script from one instant to the
+next. There are no tasks, messages, claims or documents: due work happens at once.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ class Waiting:
     key: tuple[Any, ...]
     order: tuple[Any, ...]
     polled: bool = False
-    """Whether a poll has found it: what an event has told of before is then no new request, however long ago that was."""
+    """Whether a poll has found it. A commit that an event has reported before is then no new request, at any later
+    time."""
 
     @property
     def created(self) -> int:
-        """When it came to be."""
+        """Its creation instant."""
         return int(self.order[0])
 
 
@@ -46,16 +47,16 @@ class _Job:
     spec: JobSpec
     paused: bool = False
     due: int | None = None
-    """When the schedule starts it next; None: it waits for the end of what the schedule started, or is disabled."""
+    """The next start by the schedule; None while a scheduled invocation is active, or if the job is disabled."""
     counted_from: int = 0
     waiting: list[Waiting] = field(default_factory=list)
     running: set[int] = field(default_factory=set)
     known: dict[tuple[Any, ...], int | None] = field(default_factory=dict)
-    """Triggers that were seen → when they were done with; None: they wait."""
-    told: set[tuple[Any, ...]] = field(default_factory=set)
-    """Those of them that were brought by an event, or by hand, the last time they were new."""
+    """Known triggers → when they were resolved; None for pending ones."""
+    requested: set[tuple[Any, ...]] = field(default_factory=set)
+    """The known triggers whose last request came from an event or a person."""
     heads: dict[str, int] = field(default_factory=dict)
-    """Of a poller: ref → number of the commit that it has seen."""
+    """For a poller: ref → number of the last commit that it has seen."""
 
 
 def interval_of(schedule: str) -> int | None:
@@ -66,7 +67,7 @@ def interval_of(schedule: str) -> int | None:
 
 
 def choose(spec: JobSpec, waiting: list[Waiting], running: int, now: int) -> tuple[list[list[Waiting]], list[Waiting]]:
-    """Decide by a job's policy: the batches that become invocations, and the triggers that are dropped."""
+    """Decide by a job's policy: the batches that become invocations, and the discarded triggers."""
     ordered, free = sorted(waiting, key=lambda item: item.order), spec.limit - running
     if spec.policy == "NEWEST_FIRST":
         old = [item for item in ordered if now - item.created >= spec.timeout]
@@ -84,7 +85,7 @@ def choose(spec: JobSpec, waiting: list[Waiting], running: int, now: int) -> tup
 
 
 class Model:
-    """Plays a script; afterwards ``starts`` and ``discards`` tell what should have happened, by job name."""
+    """Plays a script. Afterwards ``starts`` and ``discards`` hold the right outcome, by job name."""
 
     def __init__(self, script: Script, seed: int, listing: int) -> None:
         self.starts: dict[str, list[tuple[int, tuple[Any, ...]]]] = defaultdict(list)
@@ -115,7 +116,8 @@ class Model:
     def _at(self, instant: int, action: Callable[[int], None]) -> None:
         heapq.heappush(self._agenda, (instant, next(self._numbers), action))
 
-    # What happens from outside -----------------------------------------------------------------------------------------
+    # Events from outside
+    # -----------------------------------------------------------------------------------------------
 
     def _happen(self, event: Event, now: int) -> None:
         match event.kind:
@@ -135,7 +137,7 @@ class Model:
         for _ in range(event.count):
             commits.append((self._commits[event.repo], now))
             self._commits[event.repo] += 1
-        if not event.told:
+        if not event.published:
             return
         tip = self._commit(event.repo, event.ref, *commits[-1], 0)
         for poller in self._jobs.values():
@@ -146,7 +148,7 @@ class Model:
 
     @staticmethod
     def _commit(repo: str, ref: str, number: int, created: int, order: int) -> Waiting:
-        # The repositories in memory name their commits so.
+        # The repositories in memory name their commits like this.
         revision = hashlib.sha1(f"commit {number}".encode(), usedforsecurity=False).hexdigest()
         key = f"{repo}/+/{ref}@{revision}"
         return Waiting((key,), (created, order, key.encode()))
@@ -190,7 +192,7 @@ class Model:
             self._wait_from(job, now, now)
 
     def _wait_from(self, job: _Job, since: int, now: int) -> None:
-        """Let the schedule count from ``since``."""
+        """Restart the schedule at ``since``."""
         job.counted_from, schedule = since, job.spec.schedule
         interval = interval_of(schedule)
         if job.paused or schedule == "triggered":
@@ -220,12 +222,12 @@ class Model:
         new = [trigger for trigger in triggers if self._is_new(job, trigger, now)]
         reason = "the job is disabled" if job.spec.disabled else "the job is paused" if job.paused else ""
         for trigger in new:
-            if reason:  # what a job did not take does not keep the same from it later
+            if reason:  # a trigger that a job refused may come again under its name
                 job.known.pop(trigger.key, None)
                 self.discards[name].append((now, trigger.key, reason))
                 continue
             job.known[trigger.key] = None
-            (job.told.discard if trigger.polled else job.told.add)(trigger.key)
+            (job.requested.discard if trigger.polled else job.requested.add)(trigger.key)
             job.waiting.append(trigger)
         if new and not reason:
             self._fill(job, now)
@@ -234,7 +236,7 @@ class Model:
     def _is_new(job: _Job, trigger: Waiting, now: int) -> bool:
         if trigger.key not in job.known:
             return True
-        if trigger.polled and trigger.key in job.told:
+        if trigger.polled and trigger.key in job.requested:
             return False
         done = job.known[trigger.key]
         return done is not None and now - done >= _FORGET
@@ -255,7 +257,7 @@ class Model:
             self.discards[job.spec.name].append((now, item.key, reason))
 
     def _fill(self, job: _Job, now: int, *, asked: bool = False) -> None:
-        """Start what can be started."""
+        """Start all invocations that may start."""
         if job.paused or job.spec.disabled:
             self._drop(job, list(job.waiting), "the job is disabled" if job.spec.disabled else "the job is paused", now)
             return
@@ -281,7 +283,7 @@ class Model:
             return
         length = duration(self._seed, job.spec, self._runs[job.spec.name])
         self._runs[job.spec.name] += 1
-        targets = job.spec.targets  # as they were when it began
+        targets = job.spec.targets  # the targets when it began
         self._at(now + length, lambda at: self._end(job, run, now, at, targets))
 
     def _end(self, job: _Job, run: int, began: int, now: int, targets: tuple[str, ...]) -> None:
@@ -305,7 +307,7 @@ class Model:
     # Polls -------------------------------------------------------------------------------------------------------------
 
     def _look(self, job: _Job, trigger: Waiting, began: int, now: int) -> None:
-        """An idle poller looks: where all is as it was, nothing is started."""
+        """An idle poller polls. If nothing has changed, nothing is started."""
         if job.paused or job.spec.disabled:
             return
         if self._heads(job) == job.heads:

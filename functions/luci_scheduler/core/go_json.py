@@ -20,7 +20,7 @@ __all__ = ["compact", "indented", "message", "struct"]
 
 _PLAIN = re.compile(
     r"[ !#-%'-;=?-\[\]-~]*"
-)  # printable ASCII without what is escaped: the quote, the backslash, <, > and &
+)  # printable ASCII without the escaped characters: the quote, the backslash, <, > and &
 _HTML = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 _SHORT = re.compile(r"\\\\|\\b|\\f")  # an escaped backslash also matches, so that the letter behind it does not
 _LONG = {"\\b": "\\u0008", "\\f": "\\u000c"}

@@ -43,7 +43,6 @@ def decode_base64(text: str) -> bytes:
         ValueError: the text is not base64.
     """
     text = text.replace("\r", "").replace("\n", "")
-    # Python accepts surplus characters behind the padding. Go does not.
     if len(text) % 4:
         raise ValueError("base64 comes in groups of four characters")
     return base64.b64decode(text, validate=True)

@@ -1,4 +1,4 @@
-"""Configs in Gitiles repositories and in buckets: what is asked for, and what every sort of trouble becomes."""
+"""Configs in Gitiles repositories and in buckets: the requests, and the outcome of every kind of failure."""
 
 import gzip
 import json
@@ -53,7 +53,7 @@ def _source(server: GitilesServer, path: str = PATH, *, prefix: str = "", sessio
 
 
 def test_gitiles_file(server: GitilesServer, repository: Repository) -> None:
-    """The revision is the last commit that touched the file, with the address where people see it; the text is as committed."""
+    """The revision is the last commit that touched the file, with its public address. The text is as committed."""
     sha = repository.commit("Config\n", {PATH: TEXT}, branch="main", at=1)
     repository.commit("Other\n", {"other": "x"}, branch="main", at=2)
     (file,) = _source(server).configs(_nothing_in_force)
@@ -63,7 +63,7 @@ def test_gitiles_file(server: GitilesServer, repository: Repository) -> None:
 
 
 def test_gitiles_unchanged_costs_one_small_request(server: GitilesServer, repository: Repository) -> None:
-    """With the revision in force the file is not sent; a commit elsewhere does not change it."""
+    """With the revision in force, the file is not sent. A commit to other files does not change it."""
     sha = repository.commit("Config\n", {PATH: TEXT}, branch="main", at=1)
     assert _source(server).configs(lambda _: sha) == []
     assert len(server.requests) == 1
@@ -75,7 +75,7 @@ def test_gitiles_unchanged_costs_one_small_request(server: GitilesServer, reposi
 
 
 def test_gitiles_file_that_was_removed(server: GitilesServer, repository: Repository) -> None:
-    """A commit that removes or moves the file leaves no jobs; that the file is not found is not enough."""
+    """A commit that removes or moves the file leaves no jobs. A missing file alone does not suffice."""
     repository.commit("Config\n", {PATH: TEXT, "keep": "x"}, branch="main", at=1)
     removed = repository.commit("Remove\n", {PATH: None}, branch="main", at=2)
     (file,) = _source(server).configs(_nothing_in_force)
@@ -88,7 +88,7 @@ def test_gitiles_file_that_was_removed(server: GitilesServer, repository: Reposi
 
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 500, 503])
 def test_gitiles_errors(server: GitilesServer, repository: Repository, status: int) -> None:
-    """Each is the project's trouble, with what was asked for; nothing is raised."""
+    """Each failure is recorded as the project's trouble, with the address; no error is raised."""
     repository.commit("Config\n", {PATH: TEXT}, branch="main", at=1)
     server.faults.add(GitilesFault("error", "*", status=status))
     (file,) = _source(server).configs(_nothing_in_force)
@@ -97,7 +97,7 @@ def test_gitiles_errors(server: GitilesServer, repository: Repository, status: i
 
 @pytest.mark.parametrize("effect", ["cut", "cut_body"])
 def test_gitiles_answers_that_break_off(server: GitilesServer, repository: Repository, effect: str) -> None:
-    """An answer that breaks off is no config."""
+    """An incomplete answer is not a config."""
     repository.commit("Config\n", {PATH: TEXT}, branch="main", at=1)
     server.faults.add(GitilesFault(effect, "*"))  # type: ignore[arg-type]
     (file,) = _source(server).configs(_nothing_in_force)
@@ -112,7 +112,7 @@ def test_gitiles_wrong_path_is_told(server: GitilesServer, repository: Repositor
 
 
 def test_gitiles_requests_are_authenticated_where_asked(server: GitilesServer, repository: Repository) -> None:
-    """Below ``/a`` the session's token is what lets us in."""
+    """Below ``/a``, the session's token grants access."""
     repository.commit("Config\n", {PATH: TEXT}, branch="main", at=1)
     server.strict_auth = True
     (file,) = _source(server, prefix="/a").configs(_nothing_in_force)
@@ -125,7 +125,7 @@ def test_gitiles_requests_are_authenticated_where_asked(server: GitilesServer, r
 
 
 def test_no_token_no_failure(server: GitilesServer) -> None:
-    """Credentials that cannot be had are the project's trouble too, and their text stays out of it."""
+    """Missing credentials are also the project's trouble, which does not contain their text."""
 
     def session() -> requests.Session:
         raise RefreshError("canary-secret")
@@ -139,7 +139,7 @@ def test_no_token_no_failure(server: GitilesServer) -> None:
 
 
 class _Storage:
-    """A loopback server that answers as Cloud Storage's JSON API does for one object."""
+    """A loopback server that answers like Cloud Storage's JSON API for one object."""
 
     def __init__(self) -> None:
         self.content = TEXT.encode()
@@ -173,7 +173,7 @@ def storage() -> Iterator[tuple[_Storage, BucketSource]]:
 
 
 def test_bucket_object(storage: tuple[_Storage, BucketSource]) -> None:
-    """The generation is the revision, and just that generation is read."""
+    """The generation is the revision, and exactly that generation is read."""
     app, source = storage
     (file,) = source.configs(_nothing_in_force)
     assert (file.project, file.text, file.revision) == ("tint", TEXT.encode(), "1700000000000001")
@@ -185,7 +185,7 @@ def test_bucket_object(storage: tuple[_Storage, BucketSource]) -> None:
 
 
 def test_bucket_unchanged_costs_one_small_request(storage: tuple[_Storage, BucketSource]) -> None:
-    """With the generation in force the object is not sent."""
+    """With the generation in force, the object is not sent."""
     app, source = storage
     assert source.configs(lambda _: "1700000000000001") == []
     assert [query for _, query in app.requests] == [{"fields": "generation"}]
@@ -193,7 +193,7 @@ def test_bucket_unchanged_costs_one_small_request(storage: tuple[_Storage, Bucke
 
 @pytest.mark.parametrize("status", [302, 401, 403, 404, 429, 500, 503])
 def test_bucket_errors(storage: tuple[_Storage, BucketSource], status: int) -> None:
-    """Each is the project's trouble; a redirect is not followed."""
+    """Each failure is the project's trouble. A redirect is not followed."""
     app, source = storage
     app.spoilt = Response("secret text", status, {"Location": "/elsewhere"})
     (file,) = source.configs(_nothing_in_force)
@@ -203,7 +203,7 @@ def test_bucket_errors(storage: tuple[_Storage, BucketSource], status: int) -> N
 
 @pytest.mark.parametrize("body", ["", "[]", "{}", '{"generation": 7}', '{"generation": "../x"}', "[" * 100_000, "\xff"])
 def test_bucket_answers_that_make_no_sense(storage: tuple[_Storage, BucketSource], body: str) -> None:
-    """They are told, not believed."""
+    """They are reported, and nothing is deduced from them."""
     app, source = storage
     app.spoilt = Response(body, 200)
     (file,) = source.configs(_nothing_in_force)
@@ -211,7 +211,7 @@ def test_bucket_answers_that_make_no_sense(storage: tuple[_Storage, BucketSource
 
 
 def test_what_a_small_answer_swells_to_is_bounded(storage: tuple[_Storage, BucketSource]) -> None:
-    """A compressed answer is counted as it unpacks."""
+    """A compressed answer is counted while it is unpacked."""
     app, source = storage
     app.spoilt = Response(gzip.compress(b"\0" * 50_000_000), 200, {"Content-Encoding": "gzip"})
     (file,) = source.configs(_nothing_in_force)
@@ -219,7 +219,7 @@ def test_what_a_small_answer_swells_to_is_bounded(storage: tuple[_Storage, Bucke
 
 
 def test_nobody_answers() -> None:
-    """A server that is not there is trouble, not a failure."""
+    """A missing server is trouble, not a failure."""
     (file,) = BucketSource("p", "b", "o", "http://127.0.0.1:1", OPEN).configs(_nothing_in_force)
     assert file.trouble == "gs://b/o cannot be read: no answer (ConnectionError)"
 

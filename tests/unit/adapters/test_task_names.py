@@ -1,4 +1,4 @@
-"""Names of tasks on the wire: Cloud Tasks takes a name once, which keeps sweeps and triages from multiplying tasks."""
+"""Names of tasks on the wire: Cloud Tasks accepts a name once, so sweeps and triages do not multiply tasks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _kinds(server: CloudTasksServer) -> list[str]:
 
 
 def test_a_named_task_is_taken_once(server: CloudTasksServer, queue: CloudTasksQueue) -> None:
-    """A second task under the name is dropped without an error; tasks without a name are all taken."""
+    """A second task under the name is dropped without an error. Tasks without a name are all accepted."""
     for name in ("one", "one", "two", "", ""):
         queue.enqueue(QueueTask("triage", {}, NOON, name=name))
     names = [task.name for task in server.waiting()]
@@ -60,7 +60,7 @@ def test_triages_of_the_same_two_seconds_are_one_task(server: CloudTasksServer, 
 
 
 def test_sweeps_that_find_the_same_thing_leave_one_task(server: CloudTasksServer, queue: CloudTasksQueue) -> None:
-    """Each minute's sweep finds the overdue check of a build: for ten minutes the queue holds one task for it."""
+    """Each minute's sweep finds the overdue check of a build. For ten minutes the queue holds one task for it."""
     world = World()
     world.commit()
     world.queue.purge()

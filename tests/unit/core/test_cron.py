@@ -1,4 +1,4 @@
-"""Cron expressions against a slow calendar that knows nothing of the parser."""
+"""Cron expressions against a slow calendar that shares nothing with the parser."""
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -32,12 +32,12 @@ def ticks(text: str, start: str, count: int) -> list[str]:
     return found
 
 
-# An expression is drawn together with the test that its author had in mind: (text, values) or (text, test of a day).
+# An expression is drawn together with its meaning: (text, values), or (text, test of a day).
 
 
 @st.composite
 def number_items(draw: st.DrawFn, low: int, high: int) -> tuple[str, set[int]]:
-    """One item of a second, minute, hour or month field with the values it stands for; never empty."""
+    """One item of a second, minute, hour or month field with its values; never empty."""
     first = draw(st.integers(low, high))
     last = draw(st.integers(first, high))
     step = draw(st.integers(1, high))
@@ -68,7 +68,7 @@ def is_last_of_month(day: date) -> bool:
 
 
 def is_workday_nearest_to(number: int | None) -> DayTest:
-    """Test for the working day nearest to a day of the month (None: the last), found by looking around it."""
+    """Test for the working day nearest to a day of the month (None: the last), found by trying the days around it."""
 
     def test(day: date) -> bool:
         month = [date(day.year, day.month, 1) + timedelta(n) for n in range(31)]
@@ -85,7 +85,7 @@ def is_workday_nearest_to(number: int | None) -> DayTest:
 @st.composite
 def day_items(draw: st.DrawFn) -> tuple[str, DayTest]:
     text, values = draw(number_items(1, 31))
-    number = draw(st.sampled_from([1, 2, 15, 28, 29, 30, 31]))  # the ends of a month are where the rules differ
+    number = draw(st.sampled_from([1, 2, 15, 28, 29, 30, 31]))  # the rules differ at the ends of a month
     return draw(
         st.sampled_from(
             [
@@ -123,7 +123,7 @@ def weekday_items(draw: st.DrawFn) -> tuple[str, DayTest]:
 
 @st.composite
 def day_fields(draw: st.DrawFn, items: st.SearchStrategy[tuple[str, DayTest]]) -> tuple[str, DayTest | None]:
-    """A list of day or weekday items with the test of a day; None: any day will do."""
+    """A list of day or weekday items with the test of a day; None: any day matches."""
     drawn = draw(st.lists(items, min_size=1, max_size=2))
     text = ",".join(item for item, _ in drawn)
     if any(item in "*?" for item, _ in drawn):
@@ -146,7 +146,7 @@ def expressions(draw: st.DrawFn) -> tuple[str, DayTest, set[int], set[int], set[
 
 
 def slow_next(after: int, test: DayTest, hours: set[int], minutes: set[int], seconds: set[int]) -> int | None:
-    """Look at every second of every fitting minute in turn; None if nothing fits for a long time."""
+    """Try every second of every matching minute in turn; None if none matches for a long time."""
     start = datetime.fromtimestamp(after, UTC).date()
     for number in range(HORIZON_DAYS):
         day = start + timedelta(number)
@@ -181,7 +181,7 @@ def test_the_next_tick_is_the_one_that_a_slow_calendar_finds(
 @repeatable
 @given(st.text(alphabet="0123456789*?/-,#LWlwmonfrijan @dy\t", max_size=40))
 def test_any_text_is_refused_or_ticks_forward(text: str) -> None:
-    """No text breaks the parser, and what it accepts moves on or ends."""
+    """No text breaks the parser. An accepted expression advances or ends."""
     try:
         cron = parse_cron(text)
     except BadCronError:
@@ -210,13 +210,13 @@ def test_any_text_is_refused_or_ticks_forward(text: str) -> None:
     ],
 )  # fmt: skip
 def test_malformed_expressions_are_refused(text: str) -> None:
-    """Whatever is not a cron expression is refused with an error of its own."""
+    """A text that is not a cron expression is refused with the parser's own error."""
     with pytest.raises(BadCronError):
         parse_cron(text)
 
 
 def test_the_error_names_the_field_and_its_text() -> None:
-    """A person finds the place."""
+    """A person finds the faulty field."""
     with pytest.raises(BadCronError, match="the hour field cannot hold '25'"):
         parse_cron("0 25 * * *")
     with pytest.raises(BadCronError, match="the month field '9-3' matches nothing"):
@@ -268,7 +268,7 @@ def test_the_first_and_the_last_tick_of_all() -> None:
 
 
 def test_a_hopeless_search_looks_at_each_month_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However hostile the expression, the work is bounded by the number of months."""
+    """A hostile expression costs no more than the number of months."""
     looked: list[tuple[int, int]] = []
     days = CronExpression._days
 

@@ -31,7 +31,7 @@ def test_format_line_stamps_a_text_of_several_lines_once() -> None:
 
 
 def test_format_line_replaces_what_utf_8_cannot_hold() -> None:
-    """Half a character, as JSON may spell it, becomes U+FFFD; a whole one stays."""
+    """Half of a surrogate pair, which JSON can spell, becomes U+FFFD. A whole character stays."""
     assert (
         debug_log.format_line(Instant(0), "a\ud800b\udc00 \U0001f600") == "[00:00:00.000] a\ufffdb\ufffd \U0001f600\n"
     )
@@ -47,7 +47,7 @@ def test_triage_block_frames_the_lines() -> None:
 
 
 def test_triage_block_is_trimmed_but_its_last_header_is_not() -> None:
-    """However much the triage said, the block stays within the limit and ends with the header of the log proper."""
+    """With any length of a triage, the block stays within the limit and ends with the header of the log proper."""
     block = debug_log.triage_block(f"line {i} {'x' * 500}" for i in range(1000))
     kept, header, rest = block.partition("Debug output from the invocation itself:\n")
     assert header
@@ -58,7 +58,7 @@ def test_triage_block_is_trimmed_but_its_last_header_is_not() -> None:
 
 
 def test_trim_counts_bytes_not_characters() -> None:
-    """A log of fewer characters than the limit, but of more bytes, is trimmed."""
+    """A log with fewer characters than the limit, but more bytes, is trimmed."""
     log = "é" * (debug_log.LOG_LIMIT // 2)
     assert debug_log.trim(log) == log
     assert len(debug_log.trim(log + "é").encode()) <= debug_log.LOG_LIMIT
@@ -67,7 +67,7 @@ def test_trim_counts_bytes_not_characters() -> None:
 @pytest.mark.parametrize("character", ["é", "€", "\U0001f600"])
 @pytest.mark.parametrize("shift", range(4))
 def test_trim_never_leaves_half_a_character(character: str, shift: int) -> None:
-    """Wherever a plain cut falls, the text before it is whole, and trimming the result again changes nothing."""
+    """At every place of a plain cut, the text before it is whole, and a second trim changes nothing."""
     trimmed = debug_log.trim("." * shift + character * debug_log.LOG_LIMIT)
     kept, newline, rest = trimmed.partition("\n")
     assert (newline, rest) == ("\n", f"{CUT}\n")
@@ -77,7 +77,7 @@ def test_trim_never_leaves_half_a_character(character: str, shift: int) -> None:
 
 
 def test_trim_drops_a_cut_line_that_follows_another() -> None:
-    """A log that is cut again and again says so once."""
+    """A log that is cut repeatedly has one cut line."""
     log = ""
     for i in range(3000):
         log = debug_log.trim(log + f"line {i} {'x' * 300}\n")
@@ -88,7 +88,7 @@ def test_trim_drops_a_cut_line_that_follows_another() -> None:
 
 @pytest.mark.parametrize(("head_lines", "plain"), [(51, False), (50, True)])
 def test_trim_keeps_at_least_fifty_lines_of_the_head_or_cuts_plainly(head_lines: int, plain: bool) -> None:
-    """One line of the head fewer, and the last lines are given up instead."""
+    """With one line of the head fewer, the last lines are dropped instead."""
     head = "h" * (100_000 // head_lines)
     log = f"{head}\n" * head_lines + f"{'t' * 150_000}\n" + "end\n" * 100
     trimmed = debug_log.trim(log)
@@ -103,7 +103,7 @@ def test_trim_keeps_at_least_fifty_lines_of_the_head_or_cuts_plainly(head_lines:
     st.sampled_from(["x", "é", "\U0001f600"]),
 )
 def test_trim_keeps_head_and_tail_within_the_limit(widths: list[int], filler: str) -> None:
-    """Whatever the lines, the result fits; unless it is a plain cut, it is head lines, the cut, the last 100 lines."""
+    """With any lines, the result fits. Except for a plain cut, it is head lines, the cut, and the last 100 lines."""
     lines = [f"{i} {filler * width}\n" for i, width in enumerate(widths)]
     log = "".join(lines).encode()
     trimmed = debug_log.trim_bytes(log)

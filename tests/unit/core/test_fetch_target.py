@@ -1,4 +1,4 @@
-"""Targets of URL fetches: what is understood, what is refused, and what a log may show."""
+"""Targets of URL fetches: valid URLs, refused URLs, and their form in a log."""
 
 import pytest
 
@@ -53,7 +53,7 @@ def test_understood(url: str, target: Target, host_header: str) -> None:
         "https://example.com@127.0.0.1/",
         "https://@example.com/",
         "https://example.com%40127.0.0.1/",
-        # characters that programs disagree about
+        # characters that programs read differently
         "https://example.com\\@127.0.0.1/",
         "https:\\\\example.com/",
         "https://example.com/\r\nX-Injected: 1",
@@ -69,7 +69,7 @@ def test_understood(url: str, target: Target, host_header: str) -> None:
         "https://example.com:-1/",
         "https://example.com:\u0661/",
         "https://example.com:80:80/",
-        # numbers that some programs take for IPv4 addresses
+        # numbers that some programs read as IPv4 addresses
         "https://2130706433/",
         "https://017700000001/",
         "https://0x7f000001/",
@@ -102,7 +102,7 @@ def test_understood(url: str, target: Target, host_header: str) -> None:
     ],
 )
 def test_refused(url: str) -> None:
-    """Whatever is not plain is refused, and the reason repeats nothing of it."""
+    """Ambiguous URLs are refused, and the reason repeats nothing of them."""
     with pytest.raises(BadTargetError) as raised:
         parse_target(url)
     assert "password" not in str(raised.value) or str(raised.value) == "the URL holds a user name or a password"
@@ -126,7 +126,7 @@ PRIVATE = {
 
 @pytest.mark.parametrize("address", SPECIAL)
 def test_addresses_that_are_not_public(address: str) -> None:
-    """Special addresses are not public in any form; only private networks and this machine can be allowed at all."""
+    """Special addresses are not public in any form. Only private networks and this machine can be allowed at all."""
     assert not is_public(address)
     assert is_private(address) == (address in PRIVATE)
 
@@ -141,7 +141,7 @@ def test_addresses_that_are_not_public(address: str) -> None:
     ],
 )  # fmt: skip
 def test_public_addresses(address: str) -> None:
-    """The neighbours of the special ranges, and well-known servers, are public and not private."""
+    """The neighbors of the special ranges, and well-known servers, are public and not private."""
     assert is_public(address)
     assert not is_private(address)
 
@@ -169,5 +169,5 @@ def test_names_that_are_not_public() -> None:
     ],
 )
 def test_what_a_log_shows(url: str, shown: str) -> None:
-    """A good URL as it is; a bad one on one line, without what stands before its last at sign."""
+    """A valid URL is shown as it is, a bad one on one line, without the text before its last at sign."""
     assert shown_url(url) == shown

@@ -1,4 +1,4 @@
-"""Reading JSON that another party wrote: every fault is one error."""
+"""Reading JSON of another party: every fault is one kind of error."""
 
 import json
 from typing import Any
@@ -30,13 +30,13 @@ from luci_scheduler.core.foreign_json import MAX_DEPTH, read_answer, read_object
     ],
 )
 def test_an_unreadable_answer_is_one_error(body: bytes, reason: str) -> None:
-    """The text names the fault, and quotes nothing of the answer."""
+    """The text names the fault, and quotes nothing from the answer."""
     with pytest.raises(ValueError, match=reason):
         read_answer(body)
 
 
 def test_a_readable_answer_is_repaired() -> None:
-    """As Go reads it: bytes that are no UTF-8, and half characters, are replaced; whole numbers keep their digits."""
+    """Like in Go: invalid UTF-8 and halves of surrogate pairs are replaced; whole numbers keep their digits."""
     body = b')]}\'\n{"a\\ud800": ["\\uDC00", {"b": "\xff"}], "id": 8677072329461727393, "ok": "\\ud83d\\ude00"}'
     assert read_answer(body) == {"a\ufffd": ["\ufffd", {"b": "\ufffd"}], "id": 8677072329461727393, "ok": "\U0001f600"}
 
@@ -73,7 +73,7 @@ def test_the_deepest_object_can_be_printed() -> None:
     ids=lambda data: ascii(data[:20]),
 )  # fmt: skip
 def test_a_request_is_refused_and_not_repaired(value: bytes, reason: str) -> None:
-    """One kind of error, which gives the reason. Neither a byte order mark nor another value than an object is read."""
+    """One kind of error with the reason. Byte order marks and values other than objects are refused."""
     with pytest.raises(ValueError, match=reason):
         read_object(b'{"member":' + value + b"}")
     for body in (b"\xef\xbb\xbf{}", b"[]", b"null", b"[%s]" % value):

@@ -1,4 +1,4 @@
-"""Which failures may be over the next time: the table, for every protocol."""
+"""The failures that a retry may fix: the table, for every protocol."""
 
 import pytest
 
@@ -57,7 +57,7 @@ def test_an_unreadable_code_is_none(code: str) -> None:
 
 @pytest.mark.parametrize("status", [302, 400, 401, 403, 404, 408, 429, 500, 503])
 def test_rest(status: int) -> None:
-    """Only the service's own error object refuses for good; its quota and its faults do not."""
+    """Only the service's own error object refuses permanently; its quota and its faults do not."""
     throttled = status == 429
     assert transience.rest_failure(status, is_own=False) == Failure(
         f"HTTP {status}", transient=True, throttled=throttled
@@ -70,13 +70,13 @@ def test_rest(status: int) -> None:
     ("status", "transient"), [(302, True), (400, False), (403, False), (404, False), (429, True), (500, True)]
 )
 def test_gitiles(status: int, transient: bool) -> None:
-    """Its error bodies have no form that could be relied on: the status decides."""
+    """Its error bodies have no reliable form, so the status decides."""
     failure = transience.gitiles_failure(status)
     assert (failure.transient, failure.throttled) == (transient, status == 429)
 
 
 def test_google() -> None:
-    """Only INVALID_ARGUMENT is about the request; the operator can mend the causes of the others."""
+    """Only INVALID_ARGUMENT is about the request. The operator can fix the causes of the others."""
     assert not transience.google_failure("INVALID_ARGUMENT").transient
     for code in ("PERMISSION_DENIED", "NOT_FOUND", "FAILED_PRECONDITION", "UNAVAILABLE", "UNAUTHENTICATED", "ABORTED"):
         assert transience.google_failure(code) == Failure(code, transient=True)
@@ -105,5 +105,5 @@ def test_google() -> None:
     ],
 )
 def test_the_pause_that_a_server_asks_for(header: str | None, pause: int) -> None:
-    """Seconds or a date; an unreadable header means no pause, and ten minutes are the most."""
+    """Seconds or a date. An unreadable header means no pause, and ten minutes are the maximum."""
     assert pause_asked(header, NOW) == pause
