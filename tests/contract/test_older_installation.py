@@ -186,13 +186,13 @@ def _expected(*, tasks: bool) -> dict[str, list[str]]:
     return {job: [name for name in names if tasks or name not in ASKED_OF_THE_API] for job, names in commits.items()}
 
 
-def test_every_state_is_brought_to_its_end(world: _Upgraded) -> None:
+def test_invocations_in_every_state_end(world: _Upgraded) -> None:
     """No trigger is lost or doubled in any state that older functions left behind. Each invocation has one build."""
     world.drive(40)
     _check_ends(world, tasks=True)
 
 
-def test_documents_suffice_where_the_queue_is_lost(world: _Upgraded) -> None:
+def test_documents_suffice_if_the_queue_is_lost(world: _Upgraded) -> None:
     """The older documents hold all due work, except requests that the older API put only on the queue."""
     world.queue.purge()
     world.drive(60)
@@ -228,7 +228,7 @@ def _check_ends(world: _Upgraded, *, tasks: bool) -> None:
     assert not world.works()
 
 
-def test_every_kind_of_task_of_older_functions_is_understood() -> None:
+def test_every_task_kind_of_older_functions_is_read() -> None:
     """Each form of their payloads is read. The file has all kinds of their tasks."""
     kinds = {"abort", "cron", "dispatch", "dispatch-to", "launch", "sweep", "sync", "timer", "triage", "trigger"}
     assert {task["kind"] for task in OLDER["tasks"]} == kinds <= set(TASK_KINDS)
@@ -236,7 +236,7 @@ def test_every_kind_of_task_of_older_functions_is_understood() -> None:
         _step(task.kind, task.payload)
 
 
-def test_a_token_of_a_build_that_older_functions_asked_for_is_believed(world: _Upgraded) -> None:
+def test_a_token_of_a_build_from_older_functions_is_accepted(world: _Upgraded) -> None:
     """Builds that run during an upgrade report their ends with such a token."""
     job = JobId("proj/running")
     (build,) = [name for name, build in world.buildbucket.builds.items() if build["builder"]["builder"] == "running"]

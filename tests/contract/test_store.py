@@ -68,7 +68,7 @@ def _invocation(number: int = 1, **changes: Any) -> Invocation:
     )
 
 
-def test_invocation_comes_back_as_it_was_written(store: Store) -> None:
+def test_invocation_is_read_as_written(store: Store) -> None:
     """Every field survives, including nested lists and 64-bit numbers. The log is separate."""
     timer = Timer("proj/job (1):1:2:0", "check", Instant(1), Instant(1_600_000_000_000_000_001))
     written = _invocation(
@@ -97,7 +97,7 @@ def test_absent_documents_are_none(store: Store) -> None:
     assert list(store.watchers("https://r.googlesource.com/x")) == []
 
 
-def test_creation_is_refused_when_it_exists(store: Store) -> None:
+def test_creating_an_existing_invocation_is_refused(store: Store) -> None:
     """A second creation changes nothing, and its commit writes nothing."""
     store.commit([CreateInvocation(_invocation(1))])
     with pytest.raises(StoreConflictError):
@@ -108,7 +108,7 @@ def test_creation_is_refused_when_it_exists(store: Store) -> None:
     assert found.value.attempts == 0
 
 
-def test_update_under_a_stale_version_is_refused_whole(store: Store) -> None:
+def test_an_update_under_a_stale_version_writes_nothing(store: Store) -> None:
     """Compare and swap: the loser writes nothing, neither this document nor the other documents of its commit."""
     job = Job(JOB_ID, JobDefinition(TASK))
     created, job_version = store.commit([CreateInvocation(_invocation()), PutJob(job, None)])
@@ -184,7 +184,7 @@ def test_overdue_jobs(store: Store) -> None:
     assert [job.id for job in store.due_jobs(Instant(5), 10)] == [JOB_ID]
 
 
-def test_overdue_things_in_pages(store: Store) -> None:
+def test_overdue_invocations_and_jobs_in_pages(store: Store) -> None:
     """A page begins behind the last record, even if others are due at the same instant."""
     ids = [JobId("a/b"), JOB_ID, JobId("zeta/job")]
     invocations = [
@@ -266,7 +266,7 @@ def test_watchers_that_an_older_version_stored_are_read(store: Store) -> None:
     assert list(store.watchers(repo)) == [moved, c]
 
 
-def test_a_project_whose_watchers_cannot_be_read_is_left_out(store: Store) -> None:
+def test_a_project_with_unreadable_watchers_is_left_out(store: Store) -> None:
     """Other projects get their commits. The log names the unreadable project."""
     repo = "https://r.googlesource.com/x"
     mine = Watcher(JobId("b/j"), JobId("b/t"), repo, ("refs/heads/main",))
@@ -336,7 +336,7 @@ def test_project_record(store: Store) -> None:
         store.commit([PutProject(replace(record, commits=2), found.version)])
 
 
-def test_what_is_too_large_is_refused_before_it_is_sent(store: Store) -> None:
+def test_a_write_that_is_too_large_is_refused_before_it_is_sent(store: Store) -> None:
     """No document can reach the store's limit, and a refused commit writes nothing."""
     with pytest.raises(PermanentError, match="1000000"):
         store.commit(
@@ -345,7 +345,7 @@ def test_what_is_too_large_is_refused_before_it_is_sent(store: Store) -> None:
     assert store.invocation(JOB_ID, _invocation(2).id) is None
 
 
-def test_an_update_is_refused_when_what_it_leaves_makes_the_document_too_large(store: Store) -> None:
+def test_an_update_is_refused_if_the_whole_document_becomes_too_large(store: Store) -> None:
     """An update does not send definition and log again, but both count. A refused update writes nothing."""
     written = _invocation(properties={"x": "y" * 700_000})
     (version,) = store.commit([CreateInvocation(written)])
@@ -381,7 +381,7 @@ def _document(store: Store, path: tuple[str, ...]) -> dict[str, Any]:
     return document
 
 
-def test_invocations_that_cannot_be_read_do_not_end_a_list(store: Store) -> None:
+def test_unreadable_invocations_do_not_end_a_list(store: Store) -> None:
     """Unreadable invocations are left out and do not count: a page shorter than requested is the last one."""
     items = [_invocation(number) for number in range(6)]
     store.commit([CreateInvocation(item, "log") for item in items])
@@ -393,7 +393,7 @@ def test_invocations_that_cannot_be_read_do_not_end_a_list(store: Store) -> None
     assert store.invocations(JOB_ID, 9) == [items[0], *items[3:]]
 
 
-def test_one_document_that_cannot_be_read_does_not_hide_the_others(store: Store) -> None:
+def test_an_unreadable_document_does_not_hide_the_others(store: Store) -> None:
     """A newer version that was rolled back wrote it. It is logged by name and left out of every list."""
     other = JobId("zeta/job")
     good, bad = _invocation(1, next_due=Instant(2)), _invocation(2, next_due=Instant(1))
@@ -446,7 +446,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("fields", UNREADABLE.values(), ids=UNREADABLE)
-def test_a_pending_trigger_that_cannot_be_read_is_set_aside(store: Store, fields: dict[str, Any]) -> None:
+def test_an_unreadable_pending_trigger_is_set_aside(store: Store, fields: dict[str, Any]) -> None:
     """It is set aside once, with the reason, and is no longer pending.
 
     The triggers behind it are listed, even with a limit of one.
@@ -474,7 +474,7 @@ def test_a_pending_trigger_that_cannot_be_read_is_set_aside(store: Store, fields
     store.commit([UpdateTrigger(replace(good.value, resolved=Instant(5)), good.version)])
 
 
-def test_an_empty_identifier_names_no_document(store: Store) -> None:
+def test_an_empty_identifier_is_refused(store: Store) -> None:
     """An empty ID is refused before any call, and so is half of a surrogate pair."""
     for name in ("", "\ud800"):
         with pytest.raises(PermanentError):

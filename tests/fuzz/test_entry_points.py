@@ -248,7 +248,7 @@ def _task(hostile: Hostile) -> tuple[str, bytes, dict[str, str]]:
     return kind, body, headers
 
 
-def test_tasks_of_strangers(functions: Site) -> None:
+def test_tasks_from_other_accounts(functions: Site) -> None:
     """Nothing but the token is read: 401, one log line, no read and no write."""
     draw = _authorizations(functions, ON_TASK)
 
@@ -342,7 +342,7 @@ def _in_one_line(answer: Answer) -> bool:
     return answer.writes == 0 and answer.events == wanted and "X-Content-Type-Options" in answer.headers
 
 
-def test_calls_of_the_api(functions: Site) -> None:
+def test_api_calls(functions: Site) -> None:
     """Every method, in three encodings, compressed or not, by five callers and with invalid tokens."""
     draw, signed_in = _authorizations(functions, CONSOLE), {who: _signed_in(functions, who) for who in WHO}
 

@@ -10,7 +10,7 @@ from tests.simulation.scheduler import LISTING, STORM, play
 SEED = 2
 
 
-def test_exactly_what_the_naive_model_says() -> None:
+def test_without_faults_the_engine_equals_the_naive_model() -> None:
     """Each invocation of 40 jobs in a day starts at exactly the model's instant, with exactly the model's triggers."""
     script = make_script(SEED, days=1, jobs=40)
     model = Model(script, SEED, LISTING)
@@ -22,7 +22,7 @@ def test_exactly_what_the_naive_model_says() -> None:
     assert sum(map(len, history.discards.values())) > 10
 
 
-def test_what_must_hold_whatever_goes_wrong() -> None:
+def test_invariants_hold_with_all_faults() -> None:
     """Tasks and notifications are late, early, repeated and lost.
 
     Calls and commits fail before and after their effect.

@@ -74,7 +74,7 @@ def test_vector_go_duration_parse(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", cases("humanised_time"))
-def test_vector_humanised_time(case: Case) -> None:
+def test_vector_humanized_time(case: Case) -> None:
     """Relative times have the original's wording."""
     if "duration_ns" in case:
         duration = int(case["duration_ns"])

@@ -129,7 +129,7 @@ def test_tokens_that_google_knows_and_we_refuse(
     assert google.asked == {TOKEN: 1}
 
 
-def test_service_accounts_and_users_are_logged_apart(google: TokenInfo, clock: ManualClock) -> None:
+def test_service_accounts_and_users_are_distinguished(google: TokenInfo, clock: ManualClock) -> None:
     """The word accepts every service account and no person, whatever the address looks like."""
     identify = _identify(google, clock, "service-accounts")
     google.know("service", email=SERVICE, aud=SERVICE_ID)
@@ -143,7 +143,7 @@ def test_service_accounts_and_users_are_logged_apart(google: TokenInfo, clock: M
         identify(_bearer("word"))
 
 
-def test_without_clients_none_is_accepted(google: TokenInfo, clock: ManualClock) -> None:
+def test_without_clients_no_token_is_accepted(google: TokenInfo, clock: ManualClock) -> None:
     """Google is not asked, and the message names the setting."""
     google.know(TOKEN)
     with pytest.raises(UnauthenticatedError, match="SCHEDULER_CONSOLE_OAUTH_CLIENTS is not set"):
@@ -151,7 +151,7 @@ def test_without_clients_none_is_accepted(google: TokenInfo, clock: ManualClock)
     assert not google.asked
 
 
-def test_id_tokens_take_the_other_way(google: TokenInfo, clock: ManualClock) -> None:
+def test_id_tokens_have_another_verifier(google: TokenInfo, clock: ManualClock) -> None:
     """Each setting applies to its own kind of token. Neither opens the door to the other."""
     google.know(JWT)
     google.know(TOKEN)
@@ -165,7 +165,7 @@ def test_id_tokens_take_the_other_way(google: TokenInfo, clock: ManualClock) -> 
     assert JWT not in google.asked
 
 
-def test_the_proxys_assertion_goes_first(google: TokenInfo, clock: ManualClock) -> None:
+def test_the_proxys_assertion_takes_precedence(google: TokenInfo, clock: ManualClock) -> None:
     """A bad assertion is an error, with any other token beside it. Without an expected proxy, it is ignored."""
     google.know(TOKEN)
     headers = Headers({"X-Goog-Iap-Jwt-Assertion": "nonsense", "Authorization": f"Bearer {TOKEN}"})
@@ -186,7 +186,7 @@ def test_without_a_token_a_caller_is_anonymous(google: TokenInfo, clock: ManualC
     ["", "a b", "a\nb", "a\r\nHost: x", "a\x00b", "\u00e9", "\uff41", "a&aud=x", "a#b", "a%20b", "a?b", '"', "x" * 12_289],
     ids=ascii,
 )  # fmt: skip
-def test_what_cannot_be_a_token_is_refused_unasked(google: TokenInfo, clock: ManualClock, token: str) -> None:
+def test_an_impossible_token_is_refused_without_a_request(google: TokenInfo, clock: ManualClock, token: str) -> None:
     """Headers of any server in front."""
     with pytest.raises(UnauthenticatedError):
         _identify(google, clock, CLIENT)({"Authorization": f"Bearer {token}"})
@@ -261,7 +261,7 @@ def test_a_flood_of_bad_tokens(google: TokenInfo, clock: ManualClock, monkeypatc
     assert [google.asked[token] for token in ("good0", "good2", "good3")] == [2, 1, 1]
 
 
-def test_google_is_asked_about_a_bounded_number_of_unknown_tokens(google: TokenInfo, clock: ManualClock) -> None:
+def test_the_number_of_questions_about_unknown_tokens_is_bounded(google: TokenInfo, clock: ManualClock) -> None:
     """A flood of made-up tokens has to wait. Known callers continue, even after five minutes; later all callers do."""
     identify = _identify(google, clock, CLIENT)
     identify(_bearer(google.know("known")))
@@ -305,7 +305,7 @@ def test_google_is_asked_about_a_bounded_number_of_unknown_tokens(google: TokenI
         ("198.51.100.7", "2001:db8::1"),
     ],
 )
-def test_a_stranger_does_not_use_up_the_questions_for_others(
+def test_one_caller_does_not_use_up_the_questions_of_others(
     google: TokenInfo, clock: ManualClock, stranger: str, other: str
 ) -> None:
     """Only the address that the front end adds counts, and of IPv6 only the network."""
@@ -321,7 +321,7 @@ def test_a_stranger_does_not_use_up_the_questions_for_others(
     assert identify(headers) == "user:dev@example.com"
 
 
-def test_a_token_that_is_good_no_more_is_unknown(google: TokenInfo, clock: ManualClock) -> None:
+def test_an_expired_good_token_is_unknown(google: TokenInfo, clock: ManualClock) -> None:
     """Google is asked about it once, outside the limit."""
     identify = _identify(google, clock, CLIENT)
     identify(_bearer(google.know(TOKEN)))
@@ -383,7 +383,7 @@ TROUBLE: dict[str, tuple[int, bytes, dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("kind", TROUBLE)
-def test_trouble_at_google_is_nobodys_fault(google: TokenInfo, clock: ManualClock, kind: str) -> None:
+def test_a_failure_at_google_is_transient(google: TokenInfo, clock: ManualClock, kind: str) -> None:
     """The caller is neither refused nor anonymous, and the next call asks again."""
     google.know(TOKEN)
     google.trouble = TROUBLE[kind]
@@ -395,7 +395,7 @@ def test_trouble_at_google_is_nobodys_fault(google: TokenInfo, clock: ManualCloc
     assert identify(_bearer(TOKEN)) == "user:dev@example.com"
 
 
-def test_a_server_that_says_nothing(google: TokenInfo, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_server(google: TokenInfo, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
     """It does not block a caller forever. A cached caller does not notice."""
     identify = _identify(google, clock, CLIENT)
     identify(_bearer(google.know("early")))
@@ -414,7 +414,7 @@ def test_plain_http_is_for_the_local_cloud(google: TokenInfo, clock: ManualClock
 
 
 @pytest.mark.parametrize("kind", ["", "unknown", "stranger", "no server", *TROUBLE])
-def test_the_token_shows_up_nowhere(
+def test_the_token_is_never_logged(
     google: TokenInfo, clock: ManualClock, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     """Neither in an error or its cause, nor in a log line of any level, nor in the cache."""

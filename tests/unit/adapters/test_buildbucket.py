@@ -55,7 +55,7 @@ def test_a_call_ends_when_the_attempt_ends(protocol: str) -> None:
             call(until=until)
 
 
-def test_nothing_is_sent_once_the_attempt_is_over() -> None:
+def test_no_request_is_sent_after_the_attempt() -> None:
     """No server listens there, so a request would cause another error."""
     with pytest.raises(BuildbucketError, match="no complete answer in time") as late:
         client("http://127.0.0.1:1").v2("host", "ScheduleBuild", {}, until=NOW)
@@ -79,7 +79,7 @@ def test_a_missing_token_is_a_failure_like_any_other() -> None:
     assert "Failed to schedule Buildbucket build - UNAVAILABLE: no answer: TransportError\n" in world.log()
 
 
-def test_v1_believes_only_its_own_refusals() -> None:
+def test_v1_refusals_need_the_services_own_error() -> None:
     """Its JSON error object is final. A page or a redirect of a server in front may not come the next time."""
     own = b'{"error": {"message": "User anonymous cannot access bucket"}}'
     json_type = {"Content-Type": "application/json"}
@@ -102,7 +102,7 @@ def test_v1_believes_only_its_own_refusals() -> None:
             assert len(server.paths) == 1  # a redirect would carry the token to another server
 
 
-def test_an_error_names_the_pause_that_the_server_asks_for() -> None:
+def test_an_error_carries_the_pause_that_the_server_requests() -> None:
     """A date counts from the scheduler's clock, which is 100 s after the epoch here."""
     with answering() as server:
         server.answers = [Answer(429, b"", {"Retry-After": "Thu, 01 Jan 1970 00:02:10 GMT"})]

@@ -165,7 +165,7 @@ def test_no_error_holds_the_token(proxy: Proxy, issuer: TokenIssuer) -> None:
     assert token not in str(raised.value)
 
 
-def test_made_up_key_ids_do_not_have_the_keys_fetched_again_and_again(issuer: TokenIssuer) -> None:
+def test_made_up_key_ids_do_not_cause_repeated_fetches_of_keys(issuer: TokenIssuer) -> None:
     """At most once a minute. A key that is new by then is found."""
     proxy, clock = Proxy(), ManualClock(NOW)
     identity = _identity(proxy, issuer, clock)
@@ -180,7 +180,7 @@ def test_made_up_key_ids_do_not_have_the_keys_fetched_again_and_again(issuer: To
     clock.advance(HOUR)
 
 
-def test_keys_that_cannot_be_fetched_are_nobodys_fault(issuer: TokenIssuer) -> None:
+def test_a_failure_to_fetch_the_keys_is_transient(issuer: TokenIssuer) -> None:
     """The call may be retried."""
     proxy = Proxy()
 
@@ -244,7 +244,7 @@ def test_parts_that_are_nested_too_deeply(proxy: Proxy, issuer: TokenIssuer, pla
 
 
 @pytest.mark.parametrize("answer", [b"[" * 100_000, b"[]", b"null", b"5", b"x", b"\xff"])
-def test_keys_that_are_none(proxy: Proxy, issuer: TokenIssuer, answer: bytes) -> None:
+def test_documents_that_are_not_keys(proxy: Proxy, issuer: TokenIssuer, answer: bytes) -> None:
     """Another document in place of the keys proves nothing. A minute later the keys are fetched again."""
     tasks = OidcVerifier(lambda: answer, AUDIENCE, {"a@b.c"}, ManualClock(NOW))
     with pytest.raises(TransientError, match="could not be fetched"):

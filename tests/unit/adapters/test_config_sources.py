@@ -74,7 +74,7 @@ def test_gitiles_unchanged_costs_one_small_request(server: GitilesServer, reposi
     assert (file.revision, file.text) == (changed, b"# empty\n")
 
 
-def test_gitiles_file_that_was_removed(server: GitilesServer, repository: Repository) -> None:
+def test_gitiles_removed_file(server: GitilesServer, repository: Repository) -> None:
     """A commit that removes or moves the file leaves no jobs. A missing file alone does not suffice."""
     repository.commit("Config\n", {PATH: TEXT, "keep": "x"}, branch="main", at=1)
     removed = repository.commit("Remove\n", {PATH: None}, branch="main", at=2)
@@ -104,14 +104,14 @@ def test_gitiles_answers_that_break_off(server: GitilesServer, repository: Repos
     assert "no answer" in file.trouble or "no JSON" in file.trouble
 
 
-def test_gitiles_wrong_path_is_told(server: GitilesServer, repository: Repository) -> None:
+def test_gitiles_wrong_path_is_reported(server: GitilesServer, repository: Repository) -> None:
     """A path that no commit ever touched is a mistake in the setting, not a removed file."""
     repository.commit("Config\n", {PATH: TEXT}, branch="main", at=1)
     (file,) = _source(server, "no/such/file.cfg").configs(_nothing_in_force)
     assert file.trouble.endswith("no commit has changed the file; check the path")
 
 
-def test_gitiles_requests_are_authenticated_where_asked(server: GitilesServer, repository: Repository) -> None:
+def test_gitiles_requests_are_authenticated_if_configured(server: GitilesServer, repository: Repository) -> None:
     """Below ``/a``, the session's token grants access."""
     repository.commit("Config\n", {PATH: TEXT}, branch="main", at=1)
     server.strict_auth = True
@@ -124,7 +124,7 @@ def test_gitiles_requests_are_authenticated_where_asked(server: GitilesServer, r
     assert file.text == TEXT.encode()
 
 
-def test_no_token_no_failure(server: GitilesServer) -> None:
+def test_a_missing_token_is_trouble_and_not_a_failure(server: GitilesServer) -> None:
     """Missing credentials are also the project's trouble, which does not contain their text."""
 
     def session() -> requests.Session:
@@ -202,7 +202,7 @@ def test_bucket_errors(storage: tuple[_Storage, BucketSource], status: int) -> N
 
 
 @pytest.mark.parametrize("body", ["", "[]", "{}", '{"generation": 7}', '{"generation": "../x"}', "[" * 100_000, "\xff"])
-def test_bucket_answers_that_make_no_sense(storage: tuple[_Storage, BucketSource], body: str) -> None:
+def test_bucket_answers_without_a_meaning(storage: tuple[_Storage, BucketSource], body: str) -> None:
     """They are reported, and nothing is deduced from them."""
     app, source = storage
     app.spoilt = Response(body, 200)
@@ -210,7 +210,7 @@ def test_bucket_answers_that_make_no_sense(storage: tuple[_Storage, BucketSource
     assert "the answer" in file.trouble
 
 
-def test_what_a_small_answer_swells_to_is_bounded(storage: tuple[_Storage, BucketSource]) -> None:
+def test_the_unpacked_size_of_a_small_answer_is_bounded(storage: tuple[_Storage, BucketSource]) -> None:
     """A compressed answer is counted while it is unpacked."""
     app, source = storage
     app.spoilt = Response(gzip.compress(b"\0" * 50_000_000), 200, {"Content-Encoding": "gzip"})
@@ -218,7 +218,7 @@ def test_what_a_small_answer_swells_to_is_bounded(storage: tuple[_Storage, Bucke
     assert "more than 6000000 bytes" in file.trouble
 
 
-def test_nobody_answers() -> None:
+def test_no_server_answers() -> None:
     """A missing server is trouble, not a failure."""
     (file,) = BucketSource("p", "b", "o", "http://127.0.0.1:1", OPEN).configs(_nothing_in_force)
     assert file.trouble == "gs://b/o cannot be read: no answer (ConnectionError)"

@@ -146,7 +146,7 @@ def test_https_names_the_host_and_checks_it(certificate: Path, tls: ssl.SSLConte
     assert len(server.requests) == 2
 
 
-def test_plain_http_needs_leave() -> None:
+def test_plain_http_needs_permission() -> None:
     """Except in the local cloud, only https is allowed, and a redirect cannot avoid that."""
     with serving(b"HTTP/1.1 200 OK\r\n\r\n") as server:
         assert "only https is allowed" in refusal(server.url(), plain_http=False)
@@ -164,7 +164,7 @@ LITERALS = [
 
 
 @pytest.mark.parametrize("host", LITERALS)
-def test_hosts_that_are_refused_unasked(host: str, dialled: list[str]) -> None:
+def test_hosts_that_are_refused_without_a_request(host: str, dialled: list[str]) -> None:
     """A forbidden host is neither resolved nor connected to, in any spelling."""
 
     def resolver(_host: str, _port: int) -> Sequence[str]:
@@ -190,7 +190,7 @@ def test_allowed_hosts_reach_private_networks_only(address: str, dialled: list[s
     assert dialled == []
 
 
-def test_refusal_says_what_can_be_done() -> None:
+def test_a_refusal_names_the_remedy() -> None:
     """A private host can be allowed, the metadata server cannot. The error does not reveal the address."""
     private = refusal("http://other.example/", resolve=lambda _host, _port: ["10.1.2.3"])
     assert private == (
@@ -239,7 +239,7 @@ def redirecting(location: str) -> bytes:
         "gopher://example.com/", "http://canary:canary@example.com/", "http://[::1/", "/a\\b",
     ],
 )  # fmt: skip
-def test_redirect_to_what_is_refused(location: str) -> None:
+def test_redirect_to_a_refused_target(location: str) -> None:
     """Each redirect is checked again. The error does not repeat the server's text."""
     addresses = {HOST: ["127.0.0.1"], "private.example": ["192.168.0.1"]}
     with serving(redirecting(location)) as server:
@@ -375,7 +375,7 @@ def test_nothing_is_decompressed() -> None:
 
 
 @pytest.mark.parametrize("rubbish", [b"", b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 abc\r\n\r\n", b"\x00" * 70_000])
-def test_what_is_not_http(rubbish: bytes) -> None:
+def test_answers_that_are_not_http(rubbish: bytes) -> None:
     """The error repeats nothing from the answer."""
     with serving(rubbish) as server:
         error = refusal(server.url())
@@ -383,7 +383,7 @@ def test_what_is_not_http(rubbish: bytes) -> None:
     assert "SSH" not in error
 
 
-def test_nobody_listens_and_no_such_name() -> None:
+def test_no_server_and_no_such_name() -> None:
     """Errors name the host."""
     with serving(b"") as server:
         pass
@@ -395,7 +395,7 @@ def test_nobody_listens_and_no_such_name() -> None:
     assert refusal("http://no.example/", resolve=unknown) == "no.example cannot be resolved: Name or service not known"
 
 
-def test_proxies_of_the_environment_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxies_from_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither proxy variables nor a netrc file change the request."""
     with serving(b"HTTP/1.1 200 OK\r\n\r\n") as server, serving(b"HTTP/1.1 500 Proxy\r\n\r\n") as proxy:
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):

@@ -32,7 +32,7 @@ def test_a_commit_does() -> None:
         FirestoreStore(client).commit([])
 
 
-def test_one_hiccup_of_a_read_costs_no_redelivery() -> None:
+def test_a_short_failure_of_a_read_costs_no_redelivery() -> None:
     """It is retried, each time with the rest of the limit. The library's own retries are off."""
     client: Any = Mock()
     get = client.collection().document().get
@@ -48,7 +48,7 @@ def test_one_hiccup_of_a_read_costs_no_redelivery() -> None:
         assert not call.kwargs["retry"]._predicate(exceptions.ServiceUnavailable("hiccup"))
 
 
-def test_repetitions_are_few_and_fit_into_the_limit() -> None:
+def test_retries_are_few_and_fit_into_the_limit() -> None:
     """At most three reads; none after a failure that took the whole limit, and no retry of a commit."""
     client: Any = Mock()
     get = client.collection().document().get

@@ -212,7 +212,7 @@ def test_an_answer_is_unpacked_only_so_far(recorded: Recorded, monkeypatch: pyte
     assert "more than 1048576 bytes" in str(error)
 
 
-def test_hosts_that_are_not_asked() -> None:
+def test_forbidden_hosts() -> None:
     """The token goes only to Google's hosts, and to the hosts in a setting."""
     url = host_urls({"local.example": "http://127.0.0.1:1/"})
     assert url("local.example") == "http://127.0.0.1:1"
@@ -229,7 +229,7 @@ def test_hosts_that_are_not_asked() -> None:
     assert (error.code, error.transient) == ("INVALID_ARGUMENT", False)
 
 
-def test_nobody_listens() -> None:
+def test_no_server_listens() -> None:
     """Without an HTTP answer, the code is UNKNOWN."""
     error = refusal(lambda: client("http://127.0.0.1:1").refs(TINT, "refs/heads"))
     assert (error.code, error.transient) == ("UNKNOWN", True)
@@ -252,7 +252,7 @@ def test_times(text: str, time: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "Tue Mar 17 13:58 2026", "Tue Mär 17 13:58:02 2026", "Tue Feb 30 13:58:02 2026"])
-def test_what_is_no_time(text: str) -> None:
+def test_other_texts_than_times(text: str) -> None:
     """It is refused."""
     with pytest.raises(ValueError, match=r"."):
         parse_time(text)
@@ -342,7 +342,7 @@ def log_of(*entries: Any) -> bytes:
 TIME = "Tue Mar 17 14:04:57 2026"
 
 
-def test_a_byte_that_is_no_utf8_stops_nothing(recorded: Recorded) -> None:
+def test_invalid_utf8_is_replaced(recorded: Recorded) -> None:
     """Like in Go. Names and messages are not even used."""
     recorded.body = log_of({"commit": NEW, "author": {"name": "M?ller"}, "committer": {"time": TIME}}).replace(
         b"?", b"\xfc"
@@ -362,7 +362,7 @@ def test_a_byte_that_is_no_utf8_stops_nothing(recorded: Recorded) -> None:
         ({"time": TIME}, ["a", {"new_path": "b"}], MONDAY, (("", "b"),)),
     ],
 )
-def test_an_unreadable_part_of_a_commit_stops_no_commit(
+def test_an_unreadable_part_does_not_hide_a_commit(
     recorded: Recorded, committer: Any, changes: Any, committed: int, diff: Any
 ) -> None:
     """The commit is returned without that part, followed by later commits."""

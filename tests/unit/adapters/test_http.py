@@ -146,7 +146,7 @@ def test_an_encrypted_answer_ends_at_the_deadline(beginning: bytes, certificate:
         session.get(url, timeout=Deadline(0.5), verify=str(certificate))  # type: ignore[arg-type] # a timeout of urllib3
 
 
-def test_missing_credentials_are_looked_for_again(
+def test_missing_credentials_are_searched_again(
     server: Server, looked: list[FakeCredentials], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A machine without credentials just now may have them later."""
@@ -164,7 +164,7 @@ def test_missing_credentials_are_looked_for_again(
     assert len(looked) == 1
 
 
-def test_a_deadline_that_has_passed_sends_nothing(server: Server) -> None:
+def test_no_request_is_sent_after_the_deadline(server: Server) -> None:
     """Even if the time passed while a token was fetched."""
     deadline = Deadline(1e-9)
     while not deadline.passed:
@@ -197,7 +197,7 @@ def test_a_token_that_expires_soon_is_used_while_it_is_renewed(server: Server, l
     assert server.tokens[-1] == "Bearer token-2"
 
 
-def test_addresses_in_brackets_and_names_that_are_none() -> None:
+def test_addresses_in_brackets_and_invalid_names() -> None:
     """An IPv6 address is contacted as it is. A name that no resolver accepts is an ordinary error."""
     session = sessions(authenticated=False)()
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:

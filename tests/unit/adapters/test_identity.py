@@ -70,14 +70,14 @@ def test_a_token_is_refused_a_second_outside(issuer: TokenIssuer, age: timedelta
     ("changes", "reason"),
     [({"account": "mallory@p.invalid"}, "account"), ({"audience": "https://x.invalid"}, "audience")],
 )
-def test_a_token_for_others_is_refused(issuer: TokenIssuer, changes: Any, reason: str) -> None:
+def test_a_token_for_another_audience_is_refused(issuer: TokenIssuer, changes: Any, reason: str) -> None:
     """In time, with a valid signature, but for another audience or account."""
     header = _header(issuer, **changes)
     with freezegun.freeze_time(ISSUED), pytest.raises(UnauthenticatedError, match=reason):
         _verifier(issuer).verify(header)
 
 
-def test_a_token_signed_by_others_is_refused(issuer: TokenIssuer) -> None:
+def test_a_token_with_another_signature_is_refused(issuer: TokenIssuer) -> None:
     """The key's name alone proves nothing."""
     header = _header(TokenIssuer())
     with freezegun.freeze_time(ISSUED), pytest.raises(UnauthenticatedError, match="signature"):

@@ -48,7 +48,7 @@ def full() -> Iterator[int]:
             client.close()
 
 
-def test_a_call_that_blocks_is_left_behind(blocked: Any) -> None:
+def test_a_blocking_call_is_abandoned(blocked: Any) -> None:
     """A result or an error in time is the outcome."""
     begun = time.monotonic()
     with pytest.raises(TimeoutError):
@@ -103,7 +103,7 @@ def test_a_body_that_is_not_read_ends_at_the_deadline() -> None:
         assert time.monotonic() - begun < LIMIT + SLACK
 
 
-def test_credentials_that_do_not_come(blocked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_credentials_that_do_not_arrive(blocked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A silent metadata server, for a session and for Google's libraries; and a server that refuses."""
     monkeypatch.setattr(http, "_tokens", {})
     monkeypatch.setattr(google.auth, "default", blocked)

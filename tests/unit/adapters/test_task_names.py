@@ -43,7 +43,7 @@ def _kinds(server: CloudTasksServer) -> list[str]:
     return sorted(task.request.url.rpartition("/")[2] for task in server.waiting())
 
 
-def test_a_named_task_is_taken_once(server: CloudTasksServer, queue: CloudTasksQueue) -> None:
+def test_a_named_task_is_accepted_once(server: CloudTasksServer, queue: CloudTasksQueue) -> None:
     """A second task under the name is dropped without an error. Tasks without a name are all accepted."""
     for name in ("one", "one", "two", "", ""):
         queue.enqueue(QueueTask("triage", {}, NOON, name=name))
@@ -59,7 +59,7 @@ def test_triages_of_the_same_two_seconds_are_one_task(server: CloudTasksServer, 
     assert _kinds(server) == ["triage"] * 3
 
 
-def test_sweeps_that_find_the_same_thing_leave_one_task(server: CloudTasksServer, queue: CloudTasksQueue) -> None:
+def test_sweeps_that_find_the_same_work_leave_one_task(server: CloudTasksServer, queue: CloudTasksQueue) -> None:
     """Each minute's sweep finds the overdue check of a build. For ten minutes the queue holds one task for it."""
     world = World()
     world.commit()
@@ -72,7 +72,7 @@ def test_sweeps_that_find_the_same_thing_leave_one_task(server: CloudTasksServer
     assert _kinds(server) == ["timer"]
 
 
-def test_names_are_such_as_cloud_tasks_takes() -> None:
+def test_names_are_valid_for_cloud_tasks() -> None:
     """Letters, digits, hyphens and underscores, at most 500 of them (reference of the API, version 2)."""
     world = World()
     world.commit()

@@ -44,7 +44,7 @@ def test_the_recorded_message_of_gerrit() -> None:
     assert parse_commit_events(base64.b64decode(message["data"])) == (CommitEvent(TINT, "refs/heads/main", SHA),)
 
 
-def test_gerrit_may_tell_of_several_refs() -> None:
+def test_gerrit_may_report_several_refs() -> None:
     """Created and moved refs are events, in order. Deleted refs are not. Unknown members are ignored."""
     found = parse(
         gerrit(
@@ -66,7 +66,7 @@ def test_gerrit_may_tell_of_several_refs() -> None:
     ]
 
 
-def test_gerrit_tells_of_repositories_too() -> None:
+def test_gerrit_also_reports_repositories() -> None:
     """A created or deleted repository is not a commit."""
     for member in ("createRepoEvent", "deleteRepoEvent"):
         assert parse({"url": TINT, member: {}}) == ()
@@ -104,13 +104,13 @@ def test_bad_events(document: Any, named: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff", b"{", b"[" * 60_000])
-def test_what_is_no_json(data: bytes) -> None:
+def test_other_payloads_than_json(data: bytes) -> None:
     """The message asks for JSON."""
     with pytest.raises(MalformedError, match="must be JSON"):
         parse_commit_events(data)
 
 
-def test_a_deleted_ref_is_no_event() -> None:
+def test_a_deleted_ref_is_not_an_event() -> None:
     """Neither form yields an event."""
     assert parse({**GOOD, "revision": "0" * 40}) == ()
     assert parse(gerrit(update("refs/heads/a", new="0" * 40))) == ()

@@ -52,7 +52,7 @@ def test_patterns_run_without_groups() -> None:
     assert together.search("src/tint/lang/wgsl/resolver/resolver_test.cc")
 
 
-def test_many_groups_cost_next_to_nothing() -> None:
+def test_many_groups_cost_almost_nothing() -> None:
     """A commit of three files takes one thousandth of the quick budget."""
     filters = CommitFilters()
     assert parts(filters, [watcher("evil", *GROUPS), watcher("proj")], FILES) == [["evil/job", "proj/job"]]
@@ -84,7 +84,7 @@ def test_cost_of_compiling() -> None:
         assert refs.spent == ENTRY_UNITS + COMPILE_UNITS * size
 
 
-def test_the_cost_is_that_of_the_patterns_and_not_of_the_cache() -> None:
+def test_the_cost_does_not_depend_on_the_cache() -> None:
     """A replay decides the same, independent of earlier work."""
     spent = []
     for _ in range(2):
@@ -95,7 +95,7 @@ def test_the_cost_is_that_of_the_patterns_and_not_of_the_cache() -> None:
     assert spent[0] == spent[1] > 8000
 
 
-def test_refs_that_cost_too_much_leave_out_their_project_only() -> None:
+def test_costly_refs_leave_out_only_their_project() -> None:
     """All watchers of the project are left out, because it is unknown which of them watch the ref."""
     ref = "refs/heads/" + "b" * 1000
     mine = watcher("proj", refs=[ref])
@@ -105,7 +105,7 @@ def test_refs_that_cost_too_much_leave_out_their_project_only() -> None:
     assert filters.too_costly == {"evil": tuple(evil)}
 
 
-def test_several_refs_of_one_commit_are_decided_by_themselves() -> None:
+def test_several_refs_of_one_commit_are_decided_separately() -> None:
     """The refs are decided one after the other, with the same filters."""
     filters, dev = CommitFilters(), watcher("proj", refs=["refs/heads/dev"])
     assert filters.by_ref([dev], MAIN) == []
@@ -123,7 +123,7 @@ def test_slow_projects_come_behind_all_others() -> None:
     assert not filters.too_costly
 
 
-def test_paths_that_cost_too_much_leave_out_their_project_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_costly_paths_leave_out_only_their_project(monkeypatch: pytest.MonkeyPatch) -> None:
     """The real limits would take seconds, so the test uses smaller ones."""
     monkeypatch.setattr(commit_filters, "QUICK_UNITS", QUICK_UNITS // 100)
     monkeypatch.setattr(commit_filters, "PATH_UNITS", PATH_UNITS // 1000)
@@ -155,7 +155,7 @@ def test_ordinary_projects_stay_within_the_limits() -> None:
         assert not ref_set(entries, refs).covers(MAIN, refs)
 
 
-def test_a_pattern_that_is_not_valid_is_noted() -> None:
+def test_an_invalid_pattern_is_recorded() -> None:
     """The other watchers of its project are not affected."""
     bad = watcher("proj", "(?=x)")
     filters = CommitFilters()

@@ -163,7 +163,7 @@ def slow_next(after: int, test: DayTest, hours: set[int], minutes: set[int], sec
 
 @repeatable
 @given(expressions(), st.integers(at("2001-01-01"), at("2090-01-01")))
-def test_the_next_tick_is_the_one_that_a_slow_calendar_finds(
+def test_the_next_tick_equals_the_slow_calendars(
     expression: tuple[str, DayTest, set[int], set[int], set[int]], start: int
 ) -> None:
     """Three ticks in a row, each strictly later, none left out."""
@@ -249,7 +249,7 @@ def test_the_error_names_the_field_and_its_text() -> None:
         ("0 0 1 JANUARY Mon-wed", ["2027-01-01T00:00:00", "2027-01-04T00:00:00"]),
     ],
 )
-def test_the_originals_habits(text: str, expected: list[str] | None) -> None:
+def test_the_originals_peculiarities(text: str, expected: list[str] | None) -> None:
     """Each rule that other cron dialects do not share."""
     start = "2026-11-25T12:06:00"
     if expected is None:
@@ -267,7 +267,7 @@ def test_the_first_and_the_last_tick_of_all() -> None:
     assert every_year.next_after(at("2150-01-01")) is None
 
 
-def test_a_hopeless_search_looks_at_each_month_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_without_a_match_visits_each_month_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hostile expression costs no more than the number of months."""
     looked: list[tuple[int, int]] = []
     days = CronExpression._days

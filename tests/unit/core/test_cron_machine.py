@@ -53,7 +53,7 @@ def test_a_tick_near_its_time_starts_an_invocation(early: int, starts: bool) -> 
 
 
 @pytest.mark.parametrize("early", [50 * MILLISECOND + 1, SECOND])
-def test_a_tick_a_little_early_is_to_come_again(early: int) -> None:
+def test_a_slightly_early_tick_is_delivered_again(early: int) -> None:
     """The error is transient: the delivery is retried."""
     with pytest.raises(EarlyTickError, match=r"tick happened .*s before it was expected") as raised:
         cron_machine.tick(enabled_hourly(), HOURLY, Instant(NOW + HOUR - early), never, 7)
@@ -67,7 +67,7 @@ def test_a_slightly_early_tick_does_not_tick_twice() -> None:
     assert state.last_rewind == NOW + HOUR
 
 
-def test_a_schedule_without_a_further_match_awaits_nothing() -> None:
+def test_a_schedule_without_a_further_match_expects_no_tick() -> None:
     """No tick is requested. A new schedule wakes the machine."""
     state, actions = cron_machine.enable(CronState(), LAST_YEAR, NOW, never)
     assert actions == ()

@@ -30,7 +30,7 @@ def test_format_line_stamps_a_text_of_several_lines_once() -> None:
     assert debug_log.format_line(Instant(0), "Build:\n{\n}") == "[00:00:00.000] Build:\n{\n}\n"
 
 
-def test_format_line_replaces_what_utf_8_cannot_hold() -> None:
+def test_format_line_replaces_characters_that_utf_8_lacks() -> None:
     """Half of a surrogate pair, which JSON can spell, becomes U+FFFD. A whole character stays."""
     assert (
         debug_log.format_line(Instant(0), "a\ud800b\udc00 \U0001f600") == "[00:00:00.000] a\ufffdb\ufffd \U0001f600\n"

@@ -27,7 +27,7 @@ from luci_scheduler.core.fetch_target import (
         ("https://a_b.xn--mnchen-3ya.de/", Target("https", "a_b.xn--mnchen-3ya.de", 443, "/"), "a_b.xn--mnchen-3ya.de"),
     ],
 )
-def test_understood(url: str, target: Target, host_header: str) -> None:
+def test_valid_urls(url: str, target: Target, host_header: str) -> None:
     """Scheme and host in lower case, default ports, a resource that is safe in a request line."""
     assert parse_target(url) == target
     assert target.host_header == host_header
@@ -168,6 +168,6 @@ def test_names_that_are_not_public() -> None:
         ("https://user:canary@example.com/\x1b[2J", "https://xxxxx@example.com/\\x1b[2J"),
     ],
 )
-def test_what_a_log_shows(url: str, shown: str) -> None:
+def test_the_form_of_a_url_in_a_log(url: str, shown: str) -> None:
     """A valid URL is shown as it is, a bad one on one line, without the text before its last at sign."""
     assert shown_url(url) == shown

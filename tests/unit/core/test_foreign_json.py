@@ -85,7 +85,7 @@ def test_a_request_is_refused_and_not_repaired(value: bytes, reason: str) -> Non
     "value",
     [None, True, "\U0001f600 \u00e9\x00", 9223372036854775807, -9223372036854775808, 1.5, [], {"a": [{"b": None}]}, json.loads("[" * 99 + "]" * 99)],
 )  # fmt: skip
-def test_a_request_is_read_as_it_was_written(value: Any) -> None:
+def test_a_request_is_read_as_written(value: Any) -> None:
     """With escapes and without them."""
     document = {"member": value}
     assert read_object(json.dumps(document).encode()) == document

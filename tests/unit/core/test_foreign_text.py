@@ -89,7 +89,7 @@ def test_every_token_is_recognized() -> None:
             assert redacted(f"x {form} y") == "x [redacted] y"
 
 
-def test_a_token_in_base64_is_recognized_wherever_it_begins() -> None:
+def test_a_token_in_base64_is_recognized_at_every_offset() -> None:
     """At each of the three places in a group of three bytes; wrapped or not."""
     for before in ("", "x", "xy", "xyz", "x" * 100):
         form = base64.b64encode(f"{before}{TOKEN}".encode())
@@ -121,7 +121,7 @@ def test_line_ends_can_stay() -> None:
     assert escaped("a\tb\r\nc\rd\n\x1b", lines=True) == "a\tb\r\nc\\rd\n\\x1b"
 
 
-def test_no_line_looks_like_one_of_ours() -> None:
+def test_no_line_looks_like_a_log_line() -> None:
     """Neither after a line feed nor after both."""
     forged = "ok\n[12:00:10.000] Finished\r\n[12:00:10.001] x\n [12:00:10.001] y\n[1] z"
     assert without_forged_lines(forged) == (
@@ -129,7 +129,7 @@ def test_no_line_looks_like_one_of_ours() -> None:
     )
 
 
-def test_the_debug_log_does_all_of_it() -> None:
+def test_the_debug_log_applies_all_rules() -> None:
     """For any text that a manager logs."""
     line = format_line(Instant(0), f"said\n[00:00:00.000] forged \x1b \u202e {TOKEN}")
     assert line == "[00:00:00.000] said\n\\x5b00:00:00.000] forged \\x1b \\u202e [redacted]\n"

@@ -14,7 +14,7 @@ MAX = (1 << 63) - 1
 
 @repeatable
 @given(st.integers(-MAX - 1, MAX))
-def test_durations_read_back_as_they_were_written(nanoseconds: int) -> None:
+def test_durations_are_read_as_written(nanoseconds: int) -> None:
     """Every duration of 63 bits can be written and read again."""
     assert parse_duration(format_duration(nanoseconds)) == nanoseconds
 

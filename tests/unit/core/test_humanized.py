@@ -45,7 +45,7 @@ def test_the_present_has_no_label() -> None:
     assert ui_duration(0) == ui_duration(SECOND - 1) == "1 second"
 
 
-def test_years_are_shown_as_two_from_a_year_and_a_half() -> None:
+def test_a_year_and_a_half_is_shown_as_two_years() -> None:
     """The original shows 540 days as two years already."""
     assert ui_duration(540 * DAY - 1) == "1 year"
     assert ui_duration(540 * DAY) == "2 years"

@@ -30,7 +30,7 @@ suffixes = st.integers(0, 0xFFFF)
 
 @repeatable
 @given(milliseconds, suffixes, st.integers(0, MILLISECOND - 1))
-def test_an_invocation_id_gives_back_what_it_was_made_of(at: int, suffix: int, rest: int) -> None:
+def test_an_invocation_id_can_be_decoded(at: int, suffix: int, rest: int) -> None:
     """Creation survives to the millisecond, the suffix completely. IDs are positive, of 63 bits, the last four zero."""
     identifier = make_invocation_id(Instant(at * MILLISECOND + rest), suffix)
     assert invocation_created(identifier) == (at * MILLISECOND, suffix)
@@ -47,13 +47,13 @@ def test_newer_invocations_have_smaller_ids(at: int, older: int, newer: int) -> 
 
 
 @pytest.mark.parametrize("job_id", ["p/j", "p/j:1:2", "p/name (x): y/z"])
-def test_a_timer_id_tells_its_mutation_whatever_the_job_is_called(job_id: str) -> None:
+def test_a_timer_id_holds_its_mutation_for_any_job_name(job_id: str) -> None:
     """Colons in the job's name do no harm."""
     assert timer_mutation(timer_id(JobId(job_id), InvocationId(16), 31, 2)) == 31
 
 
 @pytest.mark.parametrize("text", ["", "p/j", "p/j:16:2", "p/j:16:x:0"])
-def test_what_is_no_timer_id_is_refused(text: str) -> None:
+def test_other_texts_than_timer_ids_are_refused(text: str) -> None:
     """An ID needs job, invocation, mutation and index."""
     with pytest.raises(ValueError, match=r"not a timer ID|invalid literal"):
         timer_mutation(text)
@@ -67,7 +67,7 @@ def test_job_ids_are_split_at_the_first_slash() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "tint", "/x", "x/", "/"])
-def test_what_is_no_job_id_is_refused(text: str) -> None:
+def test_other_texts_than_job_ids_are_refused(text: str) -> None:
     """Both project and name are required."""
     with pytest.raises(ValueError, match="not a job ID"):
         split_job_id(text)
@@ -86,7 +86,7 @@ def test_a_timer_makes_a_save_count() -> None:
 
 
 @pytest.mark.parametrize(("start", "step"), [(0, 0), (65535, 65535), (4711, 12345)])
-def test_suffixes_do_not_come_again(start: int, step: int) -> None:
+def test_suffixes_do_not_repeat(start: int, step: int) -> None:
     """For any start and step, all 65,536 suffixes come before one repeats."""
     assert len(set(itertools.islice(identifiers.suffixes(start, step), 1 << 16))) == 1 << 16
 

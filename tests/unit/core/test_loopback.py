@@ -53,7 +53,7 @@ def test_any_other_origin_is_foreign(origin: str, method: str) -> None:
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "", "new-word"])
-def test_a_request_of_another_site_is_foreign_unless_it_follows_a_link(site: str) -> None:
+def test_a_request_from_another_site_is_foreign_unless_it_follows_a_link(site: str) -> None:
     """A link opens a page that its site cannot read. Forms, scripts, images and frames are refused."""
     assert _is_foreign({"Sec-Fetch-Site": site}, "GET")
     assert _is_foreign({"Sec-Fetch-Site": site, **LINK, "Sec-Fetch-Dest": "iframe"}, "GET")

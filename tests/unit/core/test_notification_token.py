@@ -92,7 +92,7 @@ def test_previous_secrets_still_verify() -> None:
         (NOW - 30 * SECOND - 1, "issued timestamp is in the future"),
     ],
 )
-def test_tokens_have_a_time(now: Instant, reason: str) -> None:
+def test_tokens_have_a_lifetime(now: Instant, reason: str) -> None:
     """A token is refused one nanosecond after its lifetime, and one before the allowed difference of clocks."""
     assert refusal(TOKEN, now=now) == reason
 
@@ -139,7 +139,7 @@ def test_a_missing_token_is_refused() -> None:
         {"_i": "9" * 20, "inv": "1", "job": "a/b"},
     ],
 )
-def test_claims_of_another_shape_are_refused(claims: object) -> None:
+def test_claims_of_another_form_are_refused(claims: object) -> None:
     """Even signed, claims are three texts: a job, and two decimal numbers."""
     assert refusal(signed(json.dumps(claims).encode())) == "the token's claims are malformed"
     assert refusal(signed(b"\xff not json")) == "the token's claims are malformed"
@@ -194,7 +194,7 @@ def test_find_token_prefers_the_attribute_then_the_newer_field() -> None:
         ({"userData": "bm V3"}, ""),
     ],
 )
-def test_find_token_reads_as_go_does(body: dict[str, object], token: str) -> None:
+def test_find_token_reads_like_go(body: dict[str, object], token: str) -> None:
     """An empty member counts as present, and line ends inside base64 are ignored, in either layer."""
     data = base64.encodebytes(json.dumps(body).encode()).decode()
     assert find_token({}, data) == token

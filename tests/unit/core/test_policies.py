@@ -35,7 +35,7 @@ pending_triggers = st.lists(st.integers(0, 60), max_size=60).map(
 
 @repeatable
 @given(definitions, pending_triggers, st.integers(0, 8), st.sampled_from(Era))
-def test_every_policy_keeps_the_rules(
+def test_every_policy_follows_the_rules(
     definition: TriggeringPolicy, pending: Sequence[Trigger], active: int, era: Era
 ) -> None:
     """No trigger is used twice or invented, the order stays, slots and sizes are kept, and work is not delayed."""
@@ -57,7 +57,9 @@ def test_every_policy_keeps_the_rules(
 
 @repeatable
 @given(definitions, pending_triggers, st.integers(0, 8))
-def test_what_a_policy_leaves_behind(definition: TriggeringPolicy, pending: Sequence[Trigger], active: int) -> None:
+def test_the_triggers_that_a_policy_leaves_pending(
+    definition: TriggeringPolicy, pending: Sequence[Trigger], active: int
+) -> None:
     """Batching takes the oldest and discards nothing. Newest first leaves older triggers that are not too old."""
     decision = make_policy(definition, Era.V2)(pending, active, NOW)
     taken = [trigger for request in decision.requests for trigger in request.incoming_triggers]
@@ -82,7 +84,7 @@ def test_what_a_policy_leaves_behind(definition: TriggeringPolicy, pending: Sequ
         ({"kind": "GREEDY"}, "unrecognized triggering policy kind GREEDY"),
     ],
 )
-def test_what_cannot_be_built_is_refused(changes: dict[str, Any], message: str) -> None:
+def test_an_invalid_policy_is_refused(changes: dict[str, Any], message: str) -> None:
     """The error has the original's words."""
     with pytest.raises(ValueError, match=message):
         make_policy(TriggeringPolicy(**changes), Era.V1)

@@ -34,7 +34,7 @@ def test_joined_patterns_stay_in_their_folder() -> None:
     assert "refs/mirror/refs/heads/dev-1" not in refs
 
 
-def test_an_empty_set_holds_nothing() -> None:
+def test_an_empty_set_has_no_members() -> None:
     """It lists no folder and has no member."""
     assert ref_set(()).prefixes == ()
     assert "refs/heads/main" not in ref_set(())

@@ -16,14 +16,14 @@ from luci_scheduler.core.repo_url import BadRepoUrlError, RepoUrl, parse_repo_ur
         "https://dawn.googlesource.com/a/tint.git",
     ],
 )
-def test_spellings_of_one_repository_are_one(text: str) -> None:
+def test_all_spellings_of_a_repository_are_equal(text: str) -> None:
     """The prefix of authenticated access and the endings do not matter. The result reads back as itself."""
     url = parse_repo_url(text)
     assert url == RepoUrl("dawn.googlesource.com", "tint")
     assert parse_repo_url(str(url)) == url
 
 
-def test_a_project_may_be_called_a() -> None:
+def test_a_project_may_have_the_name_a() -> None:
     """Only a leading ``/a/`` before a name is the prefix."""
     assert parse_repo_url("https://x.googlesource.com/a").project == "a"
     assert parse_repo_url("https://x.googlesource.com/abc/a/b").project == "abc/a/b"
@@ -71,7 +71,7 @@ def test_control_characters_are_refused_not_dropped(text: str) -> None:
         ("https://[x.googlesource.com/p", "not a URL"),
     ],
 )
-def test_what_names_no_repository_is_refused(text: str, reason: str) -> None:
+def test_a_url_without_a_repository_is_refused(text: str, reason: str) -> None:
     """The reason names the fault."""
     with pytest.raises(BadRepoUrlError) as raised:
         parse_repo_url(text)

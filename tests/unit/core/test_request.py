@@ -29,7 +29,7 @@ GITILES = {"repo": "https://x.googlesource.com/p", "ref": "refs/heads/main", "re
         ([""], ""),
     ],
 )
-def test_triggered_by_is_the_user_all_triggers_share(users: list[str], expected: str) -> None:
+def test_triggered_by_is_the_user_that_all_triggers_share(users: list[str], expected: str) -> None:
     """One trigger by another person, or by the service, leaves the field empty."""
     request = request_from_triggers([trigger(f"t{i}", user=user) for i, user in enumerate(users)], Era.V2)
     assert request.triggered_by == expected
@@ -43,7 +43,7 @@ def test_the_last_trigger_decides() -> None:
     assert request.incoming_triggers == tuple(triggers)
 
 
-def test_a_commits_own_properties_win_over_the_triggers() -> None:
+def test_the_commits_properties_override_the_triggers() -> None:
     """A trigger cannot make its build use another commit."""
     payload = {**GITILES, "properties": {"revision": "other", "branch": "other", "extra": 1}}
     request = request_from_triggers([trigger(kind="gitiles", **payload)], Era.V2)

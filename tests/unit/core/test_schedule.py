@@ -20,7 +20,7 @@ NOW = parse_rfc3339("2026-11-25T12:00:00.5Z")
         "with  interval", "with 1s\tinterval", "with 9999999h interval", "every 5 minutes", "@midnight", "\x00", "\ud800",
     ],
 )  # fmt: skip
-def test_what_is_no_schedule_is_refused(text: str) -> None:
+def test_other_texts_than_schedules_are_refused(text: str) -> None:
     """Case and spaces matter. The error quotes the text."""
     with pytest.raises(BadScheduleError, match=r'^bad schedule "'):
         parse_schedule(text)
@@ -63,7 +63,7 @@ def test_an_interval_counts_from_the_previous_rewind() -> None:
     assert parse_schedule("continuously").next(NOW, NOW) == NOW
 
 
-def test_the_longest_interval_ends_within_what_the_store_can_hold() -> None:
+def test_the_longest_interval_ends_within_the_stores_integers() -> None:
     """292 years are a valid duration, but the store's integers end in 2262."""
     due = parse_schedule("with 2562047h interval").next(NOW, NOW)
     assert due == (1 << 63) - 1
@@ -77,7 +77,7 @@ def test_the_longest_interval_ends_within_what_the_store_can_hold() -> None:
         (42, 0.3730283610466326),
     ],
 )
-def test_the_first_fraction_is_gos(seed: int, fraction: float) -> None:
+def test_the_first_fraction_equals_gos(seed: int, fraction: float) -> None:
     """The value of Go's rand.New(rand.NewSource(seed)).Float64()."""
     assert first_fraction(seed) == fraction
 

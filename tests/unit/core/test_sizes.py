@@ -34,7 +34,7 @@ FULL = replace(
 
 
 @pytest.mark.parametrize("invocation", [BARE, FULL], ids=["bare", "full"])
-def test_a_definition_takes_what_is_counted(invocation: Invocation) -> None:
+def test_the_counted_size_of_a_definition_is_right(invocation: Invocation) -> None:
     """The count is never too small, and hardly too large."""
     stored = len(documents.encode_invocation(invocation)["definition"].encode())
     assert stored <= sizes.definition_bytes(invocation) <= stored + 300

@@ -44,13 +44,13 @@ def test_a_code_of_the_service_decides(status: int) -> None:
         (503, "UNAVAILABLE"),
     ],
 )
-def test_an_answer_without_a_code_says_nothing_about_the_build(status: int, name: str) -> None:
+def test_an_answer_without_a_code_is_not_about_the_build(status: int, name: str) -> None:
     """It comes from a server in front of the service."""
     assert transience.prpc_failure(status, None) == Failure(name, transient=True, throttled=status == 429)
 
 
 @pytest.mark.parametrize("code", ["abc", "", "-1", "5, 5", "5.0", "\u00b2", "\u0665", "9" * 30])
-def test_an_unreadable_code_is_none(code: str) -> None:
+def test_an_unreadable_code_counts_as_missing(code: str) -> None:
     """An error with an unreadable code proves nothing."""
     assert transience.prpc_failure(404, code) == Failure("INTERNAL", transient=True)
 
@@ -104,6 +104,6 @@ def test_google() -> None:
         ("soon", 0),
     ],
 )
-def test_the_pause_that_a_server_asks_for(header: str | None, pause: int) -> None:
+def test_the_pause_that_a_server_requests(header: str | None, pause: int) -> None:
     """Seconds or a date. An unreadable header means no pause, and ten minutes are the maximum."""
     assert pause_asked(header, NOW) == pause

@@ -98,7 +98,7 @@ def test_an_inactive_job_asks_no_policy() -> None:
     ]
 
 
-def test_surplus_and_discarded_triggers_are_told_apart() -> None:
+def test_surplus_and_discarded_triggers_are_distinguished() -> None:
     """Triggers above the limit are an error. Triggers that are too old are the policy's choice."""
     policy = TriggeringPolicy(PolicyKind.NEWEST_FIRST, max_concurrent_invocations=1)
     pending = [*triggers(MAX_PENDING + 2, Instant(START - 7 * DAY)), Trigger("new", START)]
@@ -113,7 +113,7 @@ def test_surplus_and_discarded_triggers_are_told_apart() -> None:
     ]
 
 
-def test_a_policy_that_cannot_be_built_gives_way_to_the_default() -> None:
+def test_the_default_replaces_an_invalid_policy() -> None:
     """The log gives the reason, and the triggers are handled like with the default policy."""
     decision = triage(job(TriggeringPolicy("FUTURE_KIND")), triggers(2), Era.V2, START)
     assert [len(request.incoming_triggers) for request in decision.requests] == [2]
@@ -134,7 +134,7 @@ def test_a_long_log_is_cut(added: int, *, cut: bool) -> None:
     assert lines[-1] == ("<the log is too long, truncated here>" if cut else "")
 
 
-def test_what_cannot_be_stored_is_replaced() -> None:
+def test_text_that_cannot_be_stored_is_replaced() -> None:
     """Half of a surrogate pair comes from JSON and would break the store."""
     log = TriageLog(START)
     log.line(START, "\ud800")

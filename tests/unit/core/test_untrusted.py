@@ -12,7 +12,7 @@ from luci_scheduler.core.trigger_json import arriving_trigger, trigger_from_json
 from luci_scheduler.core.untrusted import decode_base64, storable
 
 
-def test_base64_as_go_reads_it() -> None:
+def test_base64_is_read_like_in_go() -> None:
     """Line ends are ignored. All other foreign characters are errors."""
     for text in ("YWJj", "YW\r\nJj\n", "\nYWJj", "YWI=\n"):
         assert decode_base64(text).startswith(b"ab")
@@ -31,7 +31,7 @@ TRIGGER = Trigger(
 )  # fmt: skip
 
 
-def test_a_trigger_comes_back() -> None:
+def test_a_trigger_is_read_as_written() -> None:
     """Every field survives, from the store and from a task. A member of a newer version is ignored."""
     document = {**trigger_to_json(TRIGGER), "newer": 1}
     assert trigger_from_json(document) == arriving_trigger(document) == TRIGGER
