@@ -94,16 +94,16 @@ class BuildbucketClient:
         failure = transience.prpc_failure(answer.status, code)
         if failure is None:
             return _object(answer)
-        said = _text(answer) if transience.has_code(code) else f"HTTP {answer.status}: {_text(answer)}"
-        raise self._error(failure, said, answer)
+        reason = _text(answer) if transience.has_code(code) else f"HTTP {answer.status}: {_text(answer)}"
+        raise self._error(failure, reason, answer)
 
-    def _error(self, failure: transience.Failure, said: str, answer: _Answer) -> BuildbucketError:
+    def _error(self, failure: transience.Failure, reason: str, answer: _Answer) -> BuildbucketError:
         return BuildbucketError(
             failure.code,
-            said,
+            reason,
             transient=failure.transient,
             throttled=failure.throttled,
-            retry_after=transience.pause_asked(answer.headers.get("Retry-After"), self._clock.now()),
+            retry_after=transience.requested_pause(answer.headers.get("Retry-After"), self._clock.now()),
         )
 
     def _left(self, until: Instant | None) -> int:

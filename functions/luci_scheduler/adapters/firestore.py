@@ -82,10 +82,10 @@ def _translated(call: Callable[P, R]) -> Callable[P, R]:
 
 
 def _error(error: Exception) -> SchedulerError:
-    failure, said = google_failure(code_of(error)), sanitized(getattr(error, "message", None) or str(error))
+    failure, reason = google_failure(code_of(error)), sanitized(getattr(error, "message", None) or str(error))
     if failure.transient:
-        return TransientError(f"Firestore: {failure.code}: {said}", throttled=failure.throttled)
-    return PermanentError(f"Firestore refused the request: {said}")
+        return TransientError(f"Firestore: {failure.code}: {reason}", throttled=failure.throttled)
+    return PermanentError(f"Firestore refused the request: {reason}")
 
 
 class FirestoreStore:
@@ -121,7 +121,7 @@ class FirestoreStore:
         snapshots = self._read(lambda **limits: list(self._client.get_all(references, field_paths=fields, **limits)))
         return [snapshot for snapshot in snapshots if snapshot.exists]
 
-    def _found(self, query: Any) -> list[Any]:
+    def _results(self, query: Any) -> list[Any]:
         """Return all results of a query. The limit also ends a stream that stalls in the middle."""
         return self._read(lambda **limits: list(query.stream(**limits)))
 
@@ -144,7 +144,7 @@ class FirestoreStore:
         query = self._client.collection("repositories").order_by(FieldPath.document_id())
         query = query.start_at({FieldPath.document_id(): self._repository_ref(first)})
         query = query.end_before({FieldPath.document_id(): self._repository_ref(behind)})
-        return documents.decode_watchers((snapshot.id, snapshot.to_dict() or {}) for snapshot in self._found(query))
+        return documents.decode_watchers((snapshot.id, snapshot.to_dict() or {}) for snapshot in self._results(query))
 
     def _repository_ref(self, name: str) -> Any:
         return self._client.collection("repositories").document(name)
@@ -170,7 +170,7 @@ class FirestoreStore:
     @_translated
     def projects(self) -> Sequence[ProjectRecord]:
         """Return every project's record."""
-        snapshots = self._found(self._client.collection("projects"))
+        snapshots = self._results(self._client.collection("projects"))
         return _readable(
             snapshots,
             lambda snapshot: documents.decode_project(documents.plain_id(snapshot.id), snapshot.to_dict() or {}),
@@ -233,7 +233,7 @@ class FirestoreStore:
             query = ordered.limit(wanted)
             if after is not None:
                 query = query.start_after({FieldPath.document_id(): self._invocation_ref(job_id, after)})
-            snapshots = self._found(query)
+            snapshots = self._results(query)
             # An unreadable invocation leaves a gap in the page, so read on until the page is full.
             found += _readable(snapshots, _invocation_of)
             if len(snapshots) < wanted:
@@ -265,7 +265,7 @@ class FirestoreStore:
     def triggers_of_revision(self, revision: str, limit: int) -> Sequence[TriggerRecord]:
         """Return the triggers of a commit in all jobs."""
         query = self._client.collection_group("triggers").where(filter=FieldFilter("revision", "==", revision))
-        return _readable(self._found(query.limit(limit)), _trigger_of)
+        return _readable(self._results(query.limit(limit)), _trigger_of)
 
     @_translated
     def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Versioned[TriggerRecord]]:
@@ -274,7 +274,7 @@ class FirestoreStore:
         query = query.order_by("pending").limit(limit)
         found: list[Versioned[TriggerRecord]] = []
         for _ in range(documents.SET_ASIDE_ROUNDS):
-            snapshots = self._found(query)
+            snapshots = self._results(query)
             found, bad = documents.decode_or_set_aside(
                 snapshots, lambda snapshot: snapshot.reference.path, _found_trigger
             )
@@ -298,8 +298,8 @@ class FirestoreStore:
         query = self._client.collection_group("invocations").where(filter=FieldFilter("next_due", "<=", before))
         query = _by_due(query).select(_INVOCATION_FIELDS).limit(limit)
         if after is not None:
-            query = _behind(query, after.due, self._invocation_ref(after.job_id, after.invocation_id))
-        return _readable(self._found(query), _invocation_of)
+            query = _after(query, after.due, self._invocation_ref(after.job_id, after.invocation_id))
+        return _readable(self._results(query), _invocation_of)
 
     @_translated
     def due_jobs(self, before: Instant, limit: int, after: DueCursor | None = None) -> Sequence[Job]:
@@ -307,8 +307,8 @@ class FirestoreStore:
         query = self._client.collection_group("jobs").where(filter=FieldFilter("next_due", "<=", before))
         query = _by_due(query).select(_JOB_FIELDS).limit(limit)
         if after is not None:
-            query = _behind(query, after.due, self._job_ref(after.job_id))
-        return _readable(self._found(query), _job_of)
+            query = _after(query, after.due, self._job_ref(after.job_id))
+        return _readable(self._results(query), _job_of)
 
     @_translated
     def deferred(self, deferred_id: str) -> Versioned[Deferred] | None:
@@ -322,14 +322,14 @@ class FirestoreStore:
         query = self._client.collection("deferred").where(filter=FieldFilter("next_due", "<=", before))
         query = _by_due(query).limit(limit)
         if after is not None:
-            query = _behind(query, after.due, self._deferred_ref(after.deferred))
-        return _readable(self._found(query), _deferred_of)
+            query = _after(query, after.due, self._deferred_ref(after.deferred))
+        return _readable(self._results(query), _deferred_of)
 
     @_translated
     def deferred_of_revision(self, revision: str, limit: int) -> Sequence[Deferred]:
         """Return the deferred tasks that wait for a commit."""
         query = self._client.collection("deferred").where(filter=FieldFilter("revision", "==", revision))
-        return _readable(self._found(query.limit(limit)), _deferred_of)
+        return _readable(self._results(query.limit(limit)), _deferred_of)
 
     @_translated
     def commit(self, writes: Sequence[Write]) -> Sequence[Version]:
@@ -392,7 +392,7 @@ def _by_due(query: Any) -> Any:
     return query.order_by("next_due").order_by(FieldPath.document_id())
 
 
-def _behind(query: Any, due: Instant, reference: Any) -> Any:
+def _after(query: Any, due: Instant, reference: Any) -> Any:
     return query.start_after({"next_due": due, FieldPath.document_id(): reference})
 
 

@@ -155,7 +155,7 @@ class GitilesClient:
             f"HTTP {answer.status_code}: {first}".rstrip(": "),
             transient=failure.transient,
             throttled=failure.throttled,
-            retry_after=transience.pause_asked(answer.headers.get("Retry-After"), self._clock.now()),
+            retry_after=transience.requested_pause(answer.headers.get("Retry-After"), self._clock.now()),
         )
 
 

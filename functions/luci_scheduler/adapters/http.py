@@ -54,9 +54,9 @@ _SCOPES = (
     "https://www.googleapis.com/auth/userinfo.email",
     "https://www.googleapis.com/auth/gerritcodereview",
 )
-_LONGEST = 120.0  # seconds of a call without a timeout: libraries fetch some tokens without one
+_DEFAULT_LIMIT = 120.0  # seconds of a call without a timeout: libraries fetch some tokens without one
 _MAX_KEYS_BYTES = 1 << 20
-_PIECE = 1 << 16
+_PIECE_BYTES = 1 << 16
 _INSTANT = 0.001  # seconds; a socket takes 0 for "do not block"
 _KEPT_CONNECTIONS = 32
 """Connections kept to one host: enough for two deliveries that launch jobs in parallel."""
@@ -136,11 +136,11 @@ def _prepared(session: requests.Session, adapter: HTTPAdapter) -> requests.Sessi
 
 
 _tokens: dict[tuple[str, ...], _Token] = {}
-_looking = threading.Lock()
+_tokens_lock = threading.Lock()
 
 
 def _token(scopes: tuple[str, ...]) -> _Token:
-    with _looking:
+    with _tokens_lock:
         return _tokens.setdefault(scopes, _Token(scopes))
 
 
@@ -290,7 +290,7 @@ class _TlsPool(HTTPSConnectionPool):
 
 
 def _end(timeout: Any) -> float:
-    return time.monotonic() + (_LONGEST if timeout is None else float(timeout))
+    return time.monotonic() + (_DEFAULT_LIMIT if timeout is None else float(timeout))
 
 
 def _response(end: float, connection: socket.socket, *args: Any, **named: Any) -> HTTPResponse:
@@ -345,7 +345,7 @@ def read_body(answer: requests.Response, limit: int, *, cut: bool = False) -> by
         requests.RequestException: the answer broke off, or was not complete in time.
     """
     body = bytearray()
-    for piece in answer.iter_content(_PIECE):
+    for piece in answer.iter_content(_PIECE_BYTES):
         body += piece
         if len(body) > limit:
             if cut:

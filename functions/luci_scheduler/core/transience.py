@@ -24,8 +24,8 @@ __all__ = [
     "google_failure",
     "grpc_failure",
     "has_code",
-    "pause_asked",
     "prpc_failure",
+    "requested_pause",
     "rest_failure",
 ]
 
@@ -139,7 +139,7 @@ def gitiles_failure(status: int) -> Failure:
     return grpc_failure(_GITILES.get(status, "INTERNAL"))
 
 
-def pause_asked(retry_after: str | None, now: Instant) -> int:
+def requested_pause(retry_after: str | None, now: Instant) -> int:
     """Return the nanoseconds that a ``Retry-After`` header (RFC 9110, 10.2.3: seconds or a date) asks to wait.
 
     The result is between 0 and `LONGEST_PAUSE`; it is 0 for a missing or unreadable header, and for a date in the past.

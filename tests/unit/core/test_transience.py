@@ -4,7 +4,7 @@ import pytest
 
 from luci_scheduler.core import transience
 from luci_scheduler.core.instants import MINUTE, SECOND, parse_rfc3339
-from luci_scheduler.core.transience import Failure, pause_asked
+from luci_scheduler.core.transience import Failure, requested_pause
 
 NOW = parse_rfc3339("2026-03-01T12:00:00Z")
 REFUSALS_FOR_NOW = {2: "UNKNOWN", 4: "DEADLINE_EXCEEDED", 10: "ABORTED", 13: "INTERNAL", 14: "UNAVAILABLE"}
@@ -106,4 +106,4 @@ def test_google() -> None:
 )
 def test_the_pause_that_a_server_requests(header: str | None, pause: int) -> None:
     """Seconds or a date. An unreadable header means no pause, and ten minutes are the maximum."""
-    assert pause_asked(header, NOW) == pause
+    assert requested_pause(header, NOW) == pause
