@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -203,29 +203,31 @@ def _check_ends(world: _Upgraded, *, tasks: bool) -> None:
     ended = world.all_invocations()
     expected = _expected(tasks=tasks)
     assert {job: _triggers(ended[job]) for job in expected} == expected
-    for job in expected:
-        triggers = [trigger.id for invocation in ended[job] for trigger in invocation.incoming_triggers]
-        assert len(triggers) == len(set(triggers)), job
     aborted = {"proj/aborting", "proj/asked"} if tasks else {"proj/aborting"}
     for job in expected:
-        statuses = Counter(invocation.status for invocation in ended[job])
-        assert statuses == Counter(
-            {Status.ABORTED: int(job in aborted), Status.SUCCEEDED: statuses[Status.SUCCEEDED]}
-        ), job
+        _check_job(job, ended[job], is_aborted=job in aborted)
         assert not world.store.pending_triggers(JobId(job), 10)
-    builds = Counter(
-        tag["value"]
-        for build in world.buildbucket.builds.values()
-        for tag in build.get("tags", [])
-        if tag["key"] == "scheduler_invocation_id"
-    )
-    assert set(builds.values()) == {1}
-    made = Counter(
-        f"{build['builder']['project']}/{build['builder']['builder']}" for build in world.buildbucket.builds.values()
-    )
-    assert {job: made[job] for job in expected} == {job: len(ended[job]) for job in expected}
+    _check_builds(world.buildbucket.builds.values(), {job: len(ended[job]) for job in expected})
     assert len(ended["proj/clock"]) >= 3
     assert not world.works()
+
+
+def _check_job(job: str, ended: list[Invocation], *, is_aborted: bool) -> None:
+    """Check that no trigger of a job is doubled, and that all its invocations have the right status."""
+    triggers = [trigger.id for invocation in ended for trigger in invocation.incoming_triggers]
+    assert len(triggers) == len(set(triggers)), job
+    statuses = Counter(invocation.status for invocation in ended)
+    expected = {Status.ABORTED: int(is_aborted), Status.SUCCEEDED: statuses[Status.SUCCEEDED]}
+    assert statuses == Counter(expected), job
+
+
+def _check_builds(builds: Collection[Any], expected: dict[str, int]) -> None:
+    """Check that each invocation has one build, and each job as many builds as invocations."""
+    tags = [tag for build in builds for tag in build.get("tags", [])]
+    per_invocation = Counter(tag["value"] for tag in tags if tag["key"] == "scheduler_invocation_id")
+    assert set(per_invocation.values()) == {1}
+    names = [f"{build['builder']['project']}/{build['builder']['builder']}" for build in builds]
+    assert {job: names.count(job) for job in expected} == expected
 
 
 def test_every_task_kind_of_older_functions_is_read() -> None:

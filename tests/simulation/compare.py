@@ -9,8 +9,8 @@ from typing import Any
 
 from luci_scheduler.core.instants import HOUR, MILLISECOND, MINUTE, SECOND
 from tests.simulation.cron_by_hand import next_match
-from tests.simulation.model import Model, Waiting, choose, interval_of
-from tests.simulation.project import MAIN, POLLS, START, JobSpec, Script
+from tests.simulation.model import Model, Pending, choose, interval_of
+from tests.simulation.project import MAIN, POLLS, START, Event, JobSpec, Script
 from tests.simulation.scheduler import Arrived, Discarded, Ended, History, Key, Started
 
 __all__ = ["differences", "violations"]
@@ -22,6 +22,8 @@ _TOLERANCE = 6 * MINUTE
 """The longest delay after a lost task: the grace of the sweep, its period, and some failed deliveries."""
 _SWEPT_AGAIN = (0, 10 * MINUTE)
 """The extra delay by the number of lost sweep tasks for the same work. Each further one costs an hour."""
+_NOTICED = 15 * MINUTE + _TOLERANCE
+"""The longest time until a poll notices a push: an interval, and the delay of a lost task."""
 _EARLY = 50 * MILLISECOND
 _COMMIT = 100 * MILLISECOND
 """Longer than any commit takes. A time measured from the decision can be this much earlier than the commit."""
@@ -151,7 +153,7 @@ class _Job:
             if any(later - earlier < _FORGET - SECOND for earlier, later in itertools.pairwise(times)):
                 yield f"trigger {key} has {len(times)} ends at {times}"
         known = {item.key for item in self._arrivals}
-        yield from (f"trigger {key} ended and never came" for key in ends if key not in known)
+        yield from (f"trigger {key} ended without an arrival" for key in ends if key not in known)
 
     def true_reasons(self) -> Iterator[str]:
         """A discarded trigger's reason was true at the time, or a little earlier."""
@@ -172,53 +174,61 @@ class _Job:
 
         No trigger is pending while a slot is free.
         """
-        by_commit: dict[int, list[Any]] = defaultdict(list)
-        for item in (*self._arrivals, *self._discards, *self._starts, *self._ends):
-            by_commit[item.number].append(item)
-        waiting: dict[Key, Arrived] = {}
+        pending: dict[Key, Arrived] = {}
         running: set[int] = set()
         since = START
-        for number in sorted(by_commit):
-            items = by_commit[number]
+        for number, items in self._commits():
             now = max(item.at for item in items)
-            yield from self._patience(waiting, len(running), since, now)
+            yield from self._patience(pending, len(running), since, now)
             running -= {item.identifier for item in items if isinstance(item, Ended)}
-            waiting.update({item.key: item for item in items if isinstance(item, Arrived)})
+            pending.update({item.key: item for item in items if isinstance(item, Arrived)})
             starts = [item for item in items if isinstance(item, Started)]
             if starts:
-                yield from self._decision(starts, waiting, len(running))
-            for start in starts:
-                running.add(start.identifier)
-                for key in start.triggers:
-                    if waiting.pop(key, None) is None:
-                        yield f"trigger {key} did not wait when invocation {start.identifier} took it"
+                yield from self._decision(starts, pending, len(running))
+            yield from self._consumed(starts, pending)
+            running |= {start.identifier for start in starts}
             for item in items:
                 if isinstance(item, Discarded):
-                    waiting.pop(item.key, None)
+                    pending.pop(item.key, None)
             if not running and any(isinstance(item, Ended) for item in items):
                 self._idle.append((number, now))
             since = now
-        yield from self._patience(waiting, len(running), since, self._end)
+        yield from self._patience(pending, len(running), since, self._end)
 
-    def _patience(self, waiting: dict[Key, Arrived], running: int, since: int, now: int) -> Iterator[str]:
-        if not waiting or now - since <= _slack(self._lost, since, now):
+    def _commits(self) -> list[tuple[int, list[Any]]]:
+        """Return the events of each commit, with its number, in order."""
+        by_commit: dict[int, list[Any]] = defaultdict(list)
+        for item in (*self._arrivals, *self._discards, *self._starts, *self._ends):
+            by_commit[item.number].append(item)
+        return sorted(by_commit.items())
+
+    @staticmethod
+    def _consumed(starts: list[Started], pending: dict[Key, Arrived]) -> Iterator[str]:
+        """Remove the triggers of new invocations from the pending ones. Each of them must have been pending."""
+        for start in starts:
+            for key in start.triggers:
+                if pending.pop(key, None) is None:
+                    yield f"trigger {key} was not pending when invocation {start.identifier} consumed it"
+
+    def _patience(self, pending: dict[Key, Arrived], running: int, since: int, now: int) -> Iterator[str]:
+        if not pending or now - since <= _slack(self._lost, since, now):
             return
         if running < min(spec.limit for spec in self._fates.specs(self._name, since, now)):
-            yield f"{len(waiting)} triggers wait from {since} to {now} although a slot is free: {list(waiting)[:3]}"
+            yield f"{len(pending)} triggers are pending from {since} to {now} although a slot is free: {list(pending)[:3]}"
 
-    def _decision(self, starts: list[Started], waiting: dict[Key, Arrived], running: int) -> Iterator[str]:
+    def _decision(self, starts: list[Started], pending: dict[Key, Arrived], running: int) -> Iterator[str]:
         number, seen, at = starts[0].number, starts[0].seen, starts[0].at
         actual = [item.triggers for item in starts]
         taken = {key for keys in actual for key in keys}
         visible = [
-            Waiting(key, item.order)
-            for key, item in waiting.items()
+            Pending(key, item.order)
+            for key, item in pending.items()
             if item.number <= seen or item.number == number or key in taken
         ]
         specs = self._fates.specs(self._name, at - _SETTLING, at)
         wanted = [[tuple(w.key for w in batch) for batch in choose(spec, visible, running, at)[0]] for spec in specs]
         if actual not in wanted:
-            yield f"at {at} with {running} running, {len(visible)} waiting: started {actual}, wanted one of {wanted}"
+            yield f"at {at} with {running} running, {len(visible)} pending: started {actual}, wanted one of {wanted}"
 
     def ends(self) -> Iterator[str]:
         """Every invocation that began long enough ago has succeeded."""
@@ -278,19 +288,28 @@ def _slack(lost: list[int], since: int, until: int) -> int:
 def _pushes(history: History, fates: _Fates, script: Script) -> Iterator[str]:
     """A push to a main branch reaches every job behind a poller within an interval, unless its range is too long."""
     came = {name: {item.key[0] for item in history.arrivals[name]} for name in fates.names}
-    large = [event.at for event in script.events if event.kind == "push" and event.count > 1]
-    slack = 15 * MINUTE + _TOLERANCE
-    tips = [event for event in script.events if event.kind == "push" and event.ref == MAIN and event.at > START]
+    short = _short_pushes(script)
     for spec in script.specs:
-        quiet = list(fates.stretches(spec.name, script.end)) if spec.task == "gitiles" else []
-        for event in tips:
-            if event.repo != spec.repo or any(abs(at - event.at) < slack for at in large):
-                continue
-            if not any(
-                since <= event.at and event.at + slack < until
-                for since, until, polling in quiet
-                if polling.schedule in POLLS
+        polling = _polling(spec, fates, script.end)
+        for event in short:
+            if event.repo != spec.repo or not any(
+                since <= event.at and event.at + _NOTICED < until for since, until in polling
             ):
                 continue
             key = f"{event.repo}/+/{MAIN}@{history.tips[event.repo, event.at]}"
-            yield from (f"{name}: never heard of {key}" for name in spec.targets if key not in came[name])
+            yield from (f"{name}: never got {key}" for name in spec.targets if key not in came[name])
+
+
+def _short_pushes(script: Script) -> list[Event]:
+    """Return the pushes to main branches whose range is short enough for one poll."""
+    pushes = [event for event in script.events if event.kind == "push"]
+    large = [event.at for event in pushes if event.count > 1]
+    tips = [event for event in pushes if event.ref == MAIN and event.at > START]
+    return [event for event in tips if all(abs(at - event.at) >= _NOTICED for at in large)]
+
+
+def _polling(spec: JobSpec, fates: _Fates, end: int) -> list[tuple[int, int]]:
+    """Return the quiet periods in which a job polls."""
+    if spec.task != "gitiles":
+        return []
+    return [(since, until) for since, until, then in fates.stretches(spec.name, end) if then.schedule in POLLS]

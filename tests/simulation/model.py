@@ -19,7 +19,7 @@ from luci_scheduler.core.go_text import parse_duration
 from tests.simulation.cron_by_hand import next_match
 from tests.simulation.project import Event, JobSpec, Script, duration
 
-__all__ = ["Model", "Waiting", "choose", "interval_of"]
+__all__ = ["Model", "Pending", "choose", "interval_of"]
 
 _SECOND = 1_000_000_000
 _FORGET = 30 * 60 * _SECOND
@@ -27,7 +27,7 @@ NEVER = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class Pending:
     """A trigger: its name, and its place in the order."""
 
     key: tuple[Any, ...]
@@ -49,7 +49,7 @@ class _Job:
     due: int | None = None
     """The next start by the schedule; None while a scheduled invocation is active, or if the job is disabled."""
     counted_from: int = 0
-    waiting: list[Waiting] = field(default_factory=list)
+    pending: list[Pending] = field(default_factory=list)
     running: set[int] = field(default_factory=set)
     known: dict[tuple[Any, ...], int | None] = field(default_factory=dict)
     """Known triggers → when they were resolved; None for pending ones."""
@@ -66,14 +66,14 @@ def interval_of(schedule: str) -> int | None:
     return parse_duration(schedule.split(" ")[1]) if schedule.startswith("with ") else None
 
 
-def choose(spec: JobSpec, waiting: list[Waiting], running: int, now: int) -> tuple[list[list[Waiting]], list[Waiting]]:
+def choose(spec: JobSpec, pending: list[Pending], running: int, now: int) -> tuple[list[list[Pending]], list[Pending]]:
     """Decide by a job's policy: the batches that become invocations, and the discarded triggers."""
-    ordered, free = sorted(waiting, key=lambda item: item.order), spec.limit - running
+    ordered, free = sorted(pending, key=lambda item: item.order), spec.limit - running
     if spec.policy == "NEWEST_FIRST":
         old = [item for item in ordered if now - item.created >= spec.timeout]
         fresh = [item for item in ordered if item not in old]
         return [[item] for item in fresh[max(0, len(fresh) - free) :]] if free > 0 else [], old
-    batches: list[list[Waiting]] = []
+    batches: list[list[Pending]] = []
     while free > len(batches) and ordered:
         size = len(ordered)
         if spec.policy == "LOGARITHMIC_BATCHING":
@@ -128,7 +128,7 @@ class Model:
             case "config":
                 self._configure(event.specs, now)
             case "emit":
-                self._bring(event.job, [Waiting((event.trigger_id,), (now, 0, event.trigger_id.encode()))], now)
+                self._add_triggers(event.job, [Pending((event.trigger_id,), (now, 0, event.trigger_id.encode()))], now)
             case _:
                 self._pause(self._jobs[event.job], event.kind == "pause", now)
 
@@ -144,14 +144,14 @@ class Model:
             if poller.spec.repo == event.repo and not poller.spec.disabled and not poller.paused:
                 for name in poller.spec.targets:
                     if not self._jobs[name].spec.disabled:
-                        self._bring(name, [tip], now)
+                        self._add_triggers(name, [tip], now)
 
     @staticmethod
-    def _commit(repo: str, ref: str, number: int, created: int, order: int) -> Waiting:
+    def _commit(repo: str, ref: str, number: int, created: int, order: int) -> Pending:
         # The repositories in memory name their commits like this.
         revision = hashlib.sha1(f"commit {number}".encode(), usedforsecurity=False).hexdigest()
         key = f"{repo}/+/{ref}@{revision}"
-        return Waiting((key,), (created, order, key.encode()))
+        return Pending((key,), (created, order, key.encode()))
 
     def _configure(self, specs: tuple[JobSpec, ...], now: int) -> None:
         for spec in specs:
@@ -208,16 +208,16 @@ class Model:
         job.due = None
         if interval_of(job.spec.schedule) is None:
             self._wait_from(job, now, now)
-        trigger = Waiting(("cron", now), (now, 0))
-        if job.spec.task == "gitiles" and not job.running and not job.waiting:
-            self._at(now + self._listing, lambda at: self._look(job, trigger, now, at))
+        trigger = Pending(("cron", now), (now, 0))
+        if job.spec.task == "gitiles" and not job.running and not job.pending:
+            self._at(now + self._listing, lambda at: self._poll_idle(job, trigger, now, at))
         else:
-            job.waiting.append(trigger)
+            job.pending.append(trigger)
             self._fill(job, now)
 
     # Invocations -------------------------------------------------------------------------------------------------------
 
-    def _bring(self, name: str, triggers: list[Waiting], now: int) -> None:
+    def _add_triggers(self, name: str, triggers: list[Pending], now: int) -> None:
         job = self._jobs[name]
         new = [trigger for trigger in triggers if self._is_new(job, trigger, now)]
         reason = "the job is disabled" if job.spec.disabled else "the job is paused" if job.paused else ""
@@ -228,12 +228,12 @@ class Model:
                 continue
             job.known[trigger.key] = None
             (job.requested.discard if trigger.polled else job.requested.add)(trigger.key)
-            job.waiting.append(trigger)
+            job.pending.append(trigger)
         if new and not reason:
             self._fill(job, now)
 
     @staticmethod
-    def _is_new(job: _Job, trigger: Waiting, now: int) -> bool:
+    def _is_new(job: _Job, trigger: Pending, now: int) -> bool:
         if trigger.key not in job.known:
             return True
         if trigger.polled and trigger.key in job.requested:
@@ -250,25 +250,27 @@ class Model:
         if not job.running and job.due is None and not job.spec.disabled:
             self._wait_from(job, now, now)
 
-    def _drop(self, job: _Job, items: list[Waiting], reason: str, now: int) -> None:
+    def _discard(self, job: _Job, items: list[Pending], reason: str, now: int) -> None:
         for item in items:
-            job.waiting.remove(item)
+            job.pending.remove(item)
             job.known[item.key] = now
             self.discards[job.spec.name].append((now, item.key, reason))
 
     def _fill(self, job: _Job, now: int, *, asked: bool = False) -> None:
         """Start all invocations that may start."""
         if job.paused or job.spec.disabled:
-            self._drop(job, list(job.waiting), "the job is disabled" if job.spec.disabled else "the job is paused", now)
+            self._discard(
+                job, list(job.pending), "the job is disabled" if job.spec.disabled else "the job is paused", now
+            )
             return
         if len(job.running) >= job.spec.limit and not asked:
             return
-        batches, old = choose(job.spec, job.waiting, len(job.running), now)
-        self._drop(job, old, "too old", now)
+        batches, old = choose(job.spec, job.pending, len(job.running), now)
+        self._discard(job, old, "too old", now)
         runs = []
         for batch in batches:
             for item in batch:
-                job.waiting.remove(item)
+                job.pending.remove(item)
                 job.known[item.key] = now
             run = next(self._numbers)
             job.running.add(run)
@@ -289,24 +291,24 @@ class Model:
     def _end(self, job: _Job, run: int, began: int, now: int, targets: tuple[str, ...]) -> None:
         began = began // 1000 * 1000
         emitted = [
-            Waiting(("noop", f"p/{job.spec.name}", began, number), (now, number)) for number in range(job.spec.emits)
+            Pending(("noop", f"p/{job.spec.name}", began, number), (now, number)) for number in range(job.spec.emits)
         ]
         self._is_over(job, run, now)
         if emitted:
             for name in targets:
-                self._bring(name, emitted, now)
+                self._add_triggers(name, emitted, now)
 
     def _is_over(self, job: _Job, run: int, now: int) -> None:
         job.running.remove(run)
         self.ends[job.spec.name] += 1
-        if job.waiting:
+        if job.pending:
             self._fill(job, now)
         if not job.running and job.due is None and not job.spec.disabled:
             self._wait_from(job, now, now)
 
     # Polls -------------------------------------------------------------------------------------------------------------
 
-    def _look(self, job: _Job, trigger: Waiting, began: int, now: int) -> None:
+    def _poll_idle(self, job: _Job, trigger: Pending, began: int, now: int) -> None:
         """An idle poller polls. If nothing has changed, nothing is started."""
         if job.paused or job.spec.disabled:
             return
@@ -325,7 +327,7 @@ class Model:
     def _poll(self, job: _Job, run: int, began: int, now: int) -> None:
         branches = self._branches[job.spec.repo]
         job.heads = {ref: head for ref, head in job.heads.items() if ref in branches}
-        found: list[Waiting] = []
+        found: list[Pending] = []
         for ref in sorted(branches):
             commits, seen = branches[ref], job.heads.get(ref)
             new = commits[-1:] if seen is None else [commit for commit in commits if commit[0] > seen][-50:]
@@ -338,7 +340,7 @@ class Model:
         self._is_over(job, run, now)
         if found:
             for name in targets:
-                self._bring(name, found, now)
+                self._add_triggers(name, found, now)
 
 
 def _policy(spec: JobSpec) -> tuple[Any, ...]:

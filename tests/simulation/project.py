@@ -107,13 +107,13 @@ def _specs(entropy: random.Random, jobs: int) -> list[JobSpec]:
     """Every fifth job runs on the calendar, every fifth by an interval. A tenth polls. The others are triggered."""
     sources = [_source(entropy, number) for number in range(max(4, jobs // 5))]
     timed = [_timed(entropy, number) for number in range(jobs * 2 // 5)]
-    waiting = [_triggered(entropy, number) for number in range(jobs - len(sources) - len(timed))]
+    triggered = [_triggered(entropy, number) for number in range(jobs - len(sources) - len(timed))]
     # Each triggered job has one source. With two, their order at one instant would be undefined.
     shares: dict[int, list[str]] = {}
-    for number, spec in enumerate(waiting):
+    for number, spec in enumerate(triggered):
         shares.setdefault(number % len(sources), []).append(spec.name)
     sources = [replace(s, targets=tuple(sorted(shares.get(n, ())))) for n, s in enumerate(sources)]
-    return [*sources, *timed, *waiting]
+    return [*sources, *timed, *triggered]
 
 
 def _source(entropy: random.Random, number: int) -> JobSpec:

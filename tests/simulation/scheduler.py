@@ -169,7 +169,7 @@ class History:
     tips: dict[tuple[str, int], str] = field(default_factory=dict)
     """Repository and instant → the newest commit of the push."""
     _over: set[int] = field(default_factory=set)
-    _waiting: set[tuple[str, Key]] = field(default_factory=set)
+    _pending: set[tuple[str, Key]] = field(default_factory=set)
 
     def key(self, trigger: Trigger) -> Key:
         """Name a trigger."""
@@ -204,16 +204,16 @@ class History:
     def _record_trigger(self, record: TriggerRecord, now: int) -> None:
         name, key = _name(record.job_id), self.key(record.trigger)
         self._arrived(name, record.trigger, now)
-        self._waiting.add((name, key))
+        self._pending.add((name, key))
         if not record.is_pending:
-            self._waiting.discard((name, key))
+            self._pending.discard((name, key))
         if record.discarded:
             self.discards[name].append(Discarded(self.commits, now, key, record.discarded))
 
     def _arrived(self, name: str, trigger: Trigger, now: int) -> None:
         """Record a trigger that is new, or that is requested again after its end."""
         key = self.key(trigger)
-        if (name, key) not in self._waiting:
+        if (name, key) not in self._pending:
             order = (trigger.created, trigger.order_in_batch, trigger.id.encode())
             self.arrivals[name].append(Arrived(self.commits, now, key, order))
 
