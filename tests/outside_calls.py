@@ -74,7 +74,7 @@ class Measured:
     error: str
 
 
-# --- servers ---------------------------------------------------------------------------------------------------------------
+# --- servers ----------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -170,7 +170,7 @@ SERVERS: dict[str, Callable[[OutsideCall], Any]] = {"refused": _refusing, "silen
 stalls in the middle."""
 
 
-# --- calls -----------------------------------------------------------------------------------------------------------------
+# --- calls ------------------------------------------------------------------------------------------------------------
 
 
 def _firestore(call: Callable[[firestore_adapter.FirestoreStore], Any]) -> Callable[[str, float], Callable[[], Any]]:
@@ -274,7 +274,7 @@ def _token(address: str, limit: float) -> Callable[[], Any]:
     token = http._Token(("s",))
     token._credentials = credentials
     session = http._prepared(http._AuthorizedSession(token), http._Adapter())
-    return lambda: session.get("http://127.0.0.1:1/", timeout=http.Deadline(limit))  # type: ignore[arg-type] # a timeout of urllib3
+    return lambda: session.get("http://127.0.0.1:1/", timeout=http.Deadline(limit))  # type: ignore[arg-type]
 
 
 OUTSIDE_CALLS = (

@@ -44,7 +44,8 @@ def run(jobs: int = JOBS, rounds: int = ROUNDS) -> float:
         settings = read_settings({name: value for name, value in environment.items() if name.startswith("SCHEDULER_")})
         os.environ["FIRESTORE_EMULATOR_HOST"] = environment["FIRESTORE_EMULATOR_HOST"]
         bootstrap.configure_logging()
-        structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=open(os.devnull, "w")))  # noqa: PTH123, SIM115
+        sink = open(os.devnull, "w")  # noqa: PTH123, SIM115
+        structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=sink))
         ours, raw = _Ours(settings, jobs), _Raw(settings, jobs)
         times: dict[str, list[float]] = {"ours": [], "raw": []}
         for number in range(rounds + 1):  # the first round opens connections and does not count

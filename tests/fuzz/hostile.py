@@ -11,16 +11,22 @@ from typing import Any
 __all__ = ["Hostile"]
 
 _TEXTS = (
-    "", " ", "a", "proj/job", "proj", "job", "/", "a/b/c", "..", "__x__", "é", "\u2028", "\x00", "\ud800", "\udfff!", "\U0001f600",
-    "\r\nX-Injected: 1", "\x1b[31m", "<script>alert(1)</script>", "x" * 300, "0", "-1", "9" * 30, "1e999", "NaN", "null", "true",
-    "refs/heads/main", "https://r.googlesource.com/repo", "a" * 40, "0" * 40, "2026-03-01T12:00:00Z", "9999-12-31T23:59:59Z",
+    "", " ", "a", "proj/job", "proj", "job", "/", "a/b/c", "..", "__x__", "é", "\u2028", "\x00", "\ud800", "\udfff!",
+    "\U0001f600",
+    "\r\nX-Injected: 1", "\x1b[31m", "<script>alert(1)</script>", "x" * 300, "0", "-1", "9" * 30, "1e999", "NaN",
+    "null", "true",
+    "refs/heads/main", "https://r.googlesource.com/repo", "a" * 40, "0" * 40, "2026-03-01T12:00:00Z",
+    "9999-12-31T23:59:59Z",
     "0001-01-01T00:00:00Z", "2026-13-01T00:00:00Z", "eyJhIjoxfQ==", "e30=\n", "%%%", "{}", "[",
 )  # fmt: skip
 _NUMBERS = (0, 1, -1, 2**31, 2**53 + 1, 2**63 - 1, 2**63, -(2**63) - 1, 10**30, 0.5, -0.0, 1e308)
 _RAW = (
-    b"", b" ", b"x", b'"x"', b"5", b"[]", b"{}", b"null", b"true", b"NaN", b"[NaN]", b'{"a":Infinity}', b'{"a":1e999}', b"\xff\xfe", b"\x00",
-    b'{"a":"\xff"}', b'{"a":"\\ud800"}', b'{"context":5}', b'{"message":5}', b'{"message":null,"subscription":null}', b"[" * 3_000,
-    b'{"message":' * 3_000, b'{"a":' * 3_000 + b"1" + b"}" * 3_000, b'{"specversion":"1.0"}', b"\xef\xbb\xbf{}", b"{" + b'"a":1,' * 300 + b'"a":1}',
+    b"", b" ", b"x", b'"x"', b"5", b"[]", b"{}", b"null", b"true", b"NaN", b"[NaN]", b'{"a":Infinity}',
+    b'{"a":1e999}', b"\xff\xfe", b"\x00",
+    b'{"a":"\xff"}', b'{"a":"\\ud800"}', b'{"context":5}', b'{"message":5}', b'{"message":null,"subscription":null}',
+    b"[" * 3_000,
+    b'{"message":' * 3_000, b'{"a":' * 3_000 + b"1" + b"}" * 3_000, b'{"specversion":"1.0"}',
+    b"\xef\xbb\xbf{}", b"{" + b'"a":1,' * 300 + b'"a":1}',
     b'{"a":' + b"9" * 5_000 + b"}",
 )  # fmt: skip
 

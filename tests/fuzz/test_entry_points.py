@@ -288,7 +288,9 @@ def test_tasks(functions: Site) -> None:
     assert min(codes[200], codes[400]) > BODIES / 50
     answer = functions.call("on_task", "/triage", json.dumps({"job": JOB}).encode(), {"Authorization": authorization})
     assert (answer.code, answer.is_fault) == (200, False)
-    message = {"message": {"messageId": "last", "publishTime": "2026-03-01T12:00:00Z", "data": base64.b64encode(json.dumps(EVENT).encode()).decode()}, "subscription": "s"}  # fmt: skip
+    data = base64.b64encode(json.dumps(EVENT).encode()).decode()
+    body = {"messageId": "last", "publishTime": "2026-03-01T12:00:00Z", "data": data}
+    message = {"message": body, "subscription": "s"}
     assert (
         functions.call(
             "on_gitiles_commit", "/", json.dumps(message).encode(), {"Content-Type": "application/json"}

@@ -214,7 +214,8 @@ class _Job:
         if not pending or now - since <= _slack(self._lost, since, now):
             return
         if running < min(spec.limit for spec in self._fates.specs(self._name, since, now)):
-            yield f"{len(pending)} triggers are pending from {since} to {now} although a slot is free: {list(pending)[:3]}"
+            some = list(pending)[:3]
+            yield f"{len(pending)} triggers are pending from {since} to {now} although a slot is free: {some}"
 
     def _decision(self, starts: list[Started], pending: dict[Key, Arrived], running: int) -> Iterator[str]:
         number, seen, at = starts[0].number, starts[0].seen, starts[0].at

@@ -182,7 +182,7 @@ class Model:
         if pause:
             self._tidy_up_soon(job, now)
 
-    # Schedules ---------------------------------------------------------------------------------------------------------
+    # Schedules -------------------------------------------------------------------------------------------------------
 
     def _schedule_changed(self, job: _Job, now: int) -> None:
         is_interval = not job.paused and interval_of(job.spec.schedule) is not None
@@ -215,7 +215,7 @@ class Model:
             job.pending.append(trigger)
             self._fill(job, now)
 
-    # Invocations -------------------------------------------------------------------------------------------------------
+    # Invocations -----------------------------------------------------------------------------------------------------
 
     def _add_triggers(self, name: str, triggers: list[Pending], now: int) -> None:
         job = self._jobs[name]
@@ -306,7 +306,7 @@ class Model:
         if not job.running and job.due is None and not job.spec.disabled:
             self._wait_from(job, now, now)
 
-    # Polls -------------------------------------------------------------------------------------------------------------
+    # Polls -----------------------------------------------------------------------------------------------------------
 
     def _poll_idle(self, job: _Job, trigger: Pending, began: int, now: int) -> None:
         """An idle poller polls. If nothing has changed, nothing is started."""

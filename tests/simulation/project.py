@@ -17,8 +17,10 @@ HOST = "cr-buildbucket.appspot.com"
 MAIN = "refs/heads/main"
 _REPOS = tuple(f"https://r.googlesource.com/repo{number}" for number in range(3))
 _CRONS = (
-    "*/40 * * * *", "7-59/30 * * * *", "0 * * * *", "30 */2 * * *", "10,40 6-18 * * *", "5 4 * * MON-FRI", "0 12 1,15 * WED",
-    "45 3 */2 * *", "0 */3 * * * 2026", "15 1 * * SUN 2025-2030", "30 */10 * * * * *", "0,30 0 * * * * *", "20 5 22 * FEB-MAR ? *",
+    "*/40 * * * *", "7-59/30 * * * *", "0 * * * *", "30 */2 * * *", "10,40 6-18 * * *", "5 4 * * MON-FRI",
+    "0 12 1,15 * WED",
+    "45 3 */2 * *", "0 */3 * * * 2026", "15 1 * * SUN 2025-2030", "30 */10 * * * * *", "0,30 0 * * * * *",
+    "20 5 22 * FEB-MAR ? *",
 )  # fmt: skip
 _INTERVALS = (
     "with 30m interval",

@@ -371,7 +371,8 @@ class Simulation:
             buildbucket_servers=(server,), commit_wait_seconds=0,
         )  # fmt: skip
         app = bootstrap.make_app(
-            settings, store=self.store, queue=_Queue(self), clock=self.kernel, entropy=SeededEntropy(seed), fetch=_Fetch(self),
+            settings, store=self.store, queue=_Queue(self), clock=self.kernel, entropy=SeededEntropy(seed),
+            fetch=_Fetch(self),
             buildbucket=_Buildbucket(self), gitiles=self._gitiles, verify_caller=None,
         )  # fmt: skip
         self.runtime = app.runtime

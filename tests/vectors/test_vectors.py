@@ -210,7 +210,8 @@ class _Session:
         return answer
 
     def client(self) -> BuildbucketClient:
-        return BuildbucketClient(lambda host: f"https://{host}", lambda: self, ManualClock(Instant(0)), SECOND)  # type: ignore[arg-type]
+        session: Any = self
+        return BuildbucketClient(lambda host: f"https://{host}", lambda: session, ManualClock(Instant(0)), SECOND)
 
 
 def _given(case: Case, realm_id: str) -> LaunchInput:

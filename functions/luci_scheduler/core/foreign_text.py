@@ -44,7 +44,8 @@ _SECRETS = (
     # OAuth tokens by name, as in URLs, forms and JSON.
     (
         re.compile(
-            rf"((?:access_token|id_token|refresh_token|client_secret){_COLON})(?!%26)[^\s&\"',;<\[\\%](?:(?!%26|%22)[^\s&\"',;<\[\\])*",
+            rf"((?:access_token|id_token|refresh_token|client_secret){_COLON})"
+            r"(?!%26)[^\s&\"',;<\[\\%](?:(?!%26|%22)[^\s&\"',;<\[\\])*",
             re.IGNORECASE,
         ),
         r"\1" + REDACTED,

@@ -42,7 +42,8 @@ def _regexp_problems(pattern: str) -> list[str]:
     problems = []
     if prefix.count("/") < _SLASHES:
         problems.append(
-            f"fewer than 2 slashes in literal prefix {quote(prefix)}: the pattern must begin with the text of the refs' "
+            f"fewer than 2 slashes in literal prefix {quote(prefix)}: the pattern must begin with the text of the "
+            f"refs' "
             "folder, such as refs/heads/"
         )
     if not prefix.startswith("refs/"):

@@ -94,7 +94,8 @@ def check_invocation(invocation: Invocation) -> None:
         size = definition_bytes(invocation)
         most = size + room - LOG_LIMIT
         raise PermanentError(
-            f"an invocation with task and triggers of {size} bytes cannot be stored, at most {most} fit into a document: make "
+            f"an invocation with task and triggers of {size} bytes cannot be stored, at most {most} fit into a "
+            f"document: make "
             "the job's task or the trigger's payload smaller"
         )
 

@@ -56,7 +56,7 @@ _TRANSIENT = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "A
 _THROTTLED = "RESOURCE_EXHAUSTED"
 _HTTP_TOO_MANY, _HTTP_SERVER_ERROR = 429, 500
 _PRPC_WITHOUT_CODE = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 503: "UNAVAILABLE"}
-"""HTTP status → code where ``X-Prpc-Grpc-Code`` is missing; INTERNAL for any other status. From LUCI's ``readStatus``."""
+"""HTTP status → code without ``X-Prpc-Grpc-Code``; INTERNAL for any other status. From LUCI's ``readStatus``."""
 _GITILES = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",

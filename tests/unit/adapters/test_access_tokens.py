@@ -85,7 +85,10 @@ def test_good_tokens(google: TokenInfo, clock: ManualClock, changes: dict[str, A
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"aud": "9-x.apps.googleusercontent.com"}, "'9-x.apps.googleusercontent.com' is not in SCHEDULER_CONSOLE_OAUTH_"),
+        (
+            {"aud": "9-x.apps.googleusercontent.com"},
+            "'9-x.apps.googleusercontent.com' is not in SCHEDULER_CONSOLE_OAUTH_",
+        ),
         ({"aud": None}, "names no OAuth client"),
         ({"aud": ""}, "names no OAuth client"),
         ({"aud": [CLIENT]}, "names no OAuth client"),
@@ -183,7 +186,8 @@ def test_without_a_token_a_caller_is_anonymous(google: TokenInfo, clock: ManualC
 
 @pytest.mark.parametrize(
     "token",
-    ["", "a b", "a\nb", "a\r\nHost: x", "a\x00b", "\u00e9", "\uff41", "a&aud=x", "a#b", "a%20b", "a?b", '"', "x" * 12_289],
+    ["", "a b", "a\nb", "a\r\nHost: x", "a\x00b", "\u00e9", "\uff41", "a&aud=x", "a#b", "a%20b", "a?b", '"',
+     "x" * 12_289],
     ids=ascii,
 )  # fmt: skip
 def test_an_impossible_token_is_refused_without_a_request(google: TokenInfo, clock: ManualClock, token: str) -> None:

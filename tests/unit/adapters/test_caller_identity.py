@@ -37,13 +37,16 @@ class Proxy:
         self.fetches = 0
 
     def keys(self) -> bytes:
+        """Return the document of public keys, and count the fetch."""
         self.fetches += 1
         return json.dumps({"k1": self.public.decode()}).encode()
 
     def assertion(self, key_id: str = "k1", **changes: Any) -> str:
+        """Return a signed assertion with the changed claims."""
         now = NOW // SECOND
         claims = {
-            "iss": "https://cloud.google.com/iap", "aud": IAP_AUDIENCE, "email": "Dev@Example.com", "sub": "accounts.google.com:1",
+            "iss": "https://cloud.google.com/iap", "aud": IAP_AUDIENCE, "email": "Dev@Example.com",
+            "sub": "accounts.google.com:1",
             "iat": now, "exp": now + 600,
         }  # fmt: skip
         signer = crypt.EsSigner.from_string(self.pem, key_id)
@@ -205,7 +208,8 @@ _VALUES: list[Any] = [None, "", "x", True, [], ["x"], {}, {"x": 1}, 10**400, flo
 def _bearer_token(issuer: TokenIssuer, **changes: Any) -> str:
     now = NOW // SECOND
     claims = {
-        "iss": "https://accounts.google.com", "aud": AUDIENCE, "email": "a@b.c", "email_verified": True, "iat": now, "exp": now + 600,
+        "iss": "https://accounts.google.com", "aud": AUDIENCE, "email": "a@b.c", "email_verified": True, "iat": now,
+        "exp": now + 600,
     }  # fmt: skip
     return bytes(jwt.encode(issuer._signer, {**claims, **changes})).decode()
 

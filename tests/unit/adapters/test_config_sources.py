@@ -31,16 +31,18 @@ def _nothing_in_force(_: str) -> str:
     return ""
 
 
-# Gitiles ------------------------------------------------------------------------------------------------------------------
+# Gitiles --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
+    """A repository that the server serves."""
     return Repository.create(tmp_path / HOST / "tint")
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[GitilesServer]:
+    """The local Gitiles server."""
     (tmp_path / HOST).mkdir(exist_ok=True)
     server = GitilesServer(tmp_path)
     server.start()
@@ -49,7 +51,8 @@ def server(tmp_path: Path) -> Iterator[GitilesServer]:
 
 
 def _source(server: GitilesServer, path: str = PATH, *, prefix: str = "", session: object = OPEN) -> GitilesSource:
-    return GitilesSource("tint", REPO, "refs/heads/main", path, server.url_of(HOST) + prefix, session)  # type: ignore[arg-type]
+    url = server.url_of(HOST) + prefix
+    return GitilesSource("tint", REPO, "refs/heads/main", path, url, session)  # type: ignore[arg-type]
 
 
 def test_gitiles_file(server: GitilesServer, repository: Repository) -> None:
@@ -135,7 +138,7 @@ def test_a_missing_token_is_trouble_and_not_a_failure(server: GitilesServer) -> 
     assert "canary" not in file.trouble
 
 
-# Buckets ------------------------------------------------------------------------------------------------------------------
+# Buckets --------------------------------------------------------------------------------------------------------------
 
 
 class _Storage:
@@ -150,7 +153,8 @@ class _Storage:
     def __call__(self, environ: object, start_response: object) -> object:
         request = Request(environ)  # type: ignore[arg-type]
         query = dict(request.args.items())
-        self.requests.append((environ["RAW_PATH"] if "RAW_PATH" in environ else environ["REQUEST_URI"], query))  # type: ignore[index,operator]
+        path = environ["RAW_PATH"] if "RAW_PATH" in environ else environ["REQUEST_URI"]  # type: ignore[index,operator]
+        self.requests.append((path, query))
         return self._answer(query)(environ, start_response)  # type: ignore[arg-type]
 
     def _answer(self, query: dict[str, str]) -> Response:
@@ -165,6 +169,7 @@ class _Storage:
 
 @pytest.fixture
 def storage() -> Iterator[tuple[_Storage, BucketSource]]:
+    """The storage server, and a source of one object there."""
     app = _Storage()
     server = LocalServer(app, "127.0.0.1", 0)  # type: ignore[arg-type]
     server.start()
@@ -224,7 +229,7 @@ def test_no_server_answers() -> None:
     assert file.trouble == "gs://b/o cannot be read: no answer (ConnectionError)"
 
 
-# Settings -----------------------------------------------------------------------------------------------------------------
+# Settings -------------------------------------------------------------------------------------------------------------
 
 
 def _settings(sources: object, **more: str) -> Settings:

@@ -37,6 +37,7 @@ class Server:
         self._start(self._accept)
 
     def url(self, path: str = "/", host: str = HOST, scheme: str = "http") -> str:
+        """Return a URL of the server."""
         return f"{scheme}://{host}:{self.port}{path}"
 
     def _start(self, target: Callable[..., None], *args: Any) -> None:
@@ -69,6 +70,7 @@ class Server:
         return self._context.wrap_socket(connection, server_side=True) if self._context else connection
 
     def stop(self) -> None:
+        """End the server and its threads."""
         self.stopped.set()
         with socket.socket() as last:  # wakes ``accept``
             last.connect(("127.0.0.1", self.port))
@@ -155,7 +157,8 @@ def test_plain_http_needs_permission() -> None:
 
 LITERALS = [
     "127.0.0.1", "127.0.0.1.", "10.0.0.1", "169.254.169.254", "100.64.0.1", "192.168.0.1", "224.0.0.1", "240.0.0.1",
-    "0.0.0.0", "255.255.255.255", "2130706433", "0x7f000001", "017700000001", "0177.0.0.1", "0x7f.1", "127.1",  # noqa: S104
+    "0.0.0.0",  # noqa: S104
+    "255.255.255.255", "2130706433", "0x7f000001", "017700000001", "0177.0.0.1", "0x7f.1", "127.1",
     "[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]",
     "[2001:0:7f00:1::1]", "[fe80::1]", "[fd20:ce::254]", "[fd00::1]", "[ff02::1]", "[fe80::1%25lo]", "localhost",
     "LOCALHOST.", "a.localhost", "metadata.google.internal", "METADATA.google.internal.", "metadata",
@@ -183,7 +186,10 @@ def test_names_with_a_bad_address_are_refused(addresses: list[str], dialled: lis
     assert dialled == []
 
 
-@pytest.mark.parametrize("address", ["169.254.169.254", "fd20:ce::254", "fe80::1", "0.0.0.0", "224.0.0.1"])  # noqa: S104
+@pytest.mark.parametrize(
+    "address",
+    ["169.254.169.254", "fd20:ce::254", "fe80::1", "0.0.0.0", "224.0.0.1"],  # noqa: S104
+)
 def test_allowed_hosts_reach_private_networks_only(address: str, dialled: list[str]) -> None:
     """Even an allowed host never leads to the metadata server or to link-local addresses."""
     assert "is refused" in refusal(f"http://{HOST}/", resolve=lambda _host, _port: [address])

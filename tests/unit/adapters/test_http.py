@@ -143,7 +143,7 @@ def test_an_encrypted_answer_ends_at_the_deadline(beginning: bytes, certificate:
     """Like an unencrypted one."""
     session = sessions(authenticated=False)()
     with dripping(beginning, tls) as url, pytest.raises(requests.RequestException, match="timed out"):
-        session.get(url, timeout=Deadline(0.5), verify=str(certificate))  # type: ignore[arg-type] # a timeout of urllib3
+        session.get(url, timeout=Deadline(0.5), verify=str(certificate))  # type: ignore[arg-type]
 
 
 def test_missing_credentials_are_searched_again(
@@ -170,7 +170,7 @@ def test_no_request_is_sent_after_the_deadline(server: Server) -> None:
     while not deadline.passed:
         pass
     with pytest.raises(requests.Timeout):
-        sessions(authenticated=False)().get(server.url, timeout=deadline)  # type: ignore[arg-type] # a timeout of urllib3
+        sessions(authenticated=False)().get(server.url, timeout=deadline)  # type: ignore[arg-type]
     assert server.tokens == []
 
 
@@ -178,7 +178,7 @@ def test_a_refused_token_is_renewed_once(server: Server, looked: list[FakeCreden
     """A token may be revoked before it expires. A second refusal is the answer."""
     server.statuses = [401]
     session = sessions(authenticated=True)()
-    assert session.get(server.url, timeout=Deadline(30)).status_code == 200  # type: ignore[arg-type] # a timeout of urllib3
+    assert session.get(server.url, timeout=Deadline(30)).status_code == 200  # type: ignore[arg-type]
     assert server.tokens == ["Bearer token-1", "Bearer token-2"]
     server.statuses = [401, 401]
     assert session.get(server.url, timeout=Deadline(30)).status_code == 401  # type: ignore[arg-type]

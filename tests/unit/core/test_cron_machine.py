@@ -139,27 +139,33 @@ class Ticks(RuleBasedStateMachine):
 
     @rule()
     def enable(self) -> None:
+        """Enable the machine."""
         self.take(cron_machine.enable(self.state, self.schedule, self.now, self.nonces.__next__))
 
     @rule()
     def disable(self) -> None:
+        """Disable the machine."""
         self.take(cron_machine.disable(self.state))
 
     @rule()
     def finish_invocations(self) -> None:
+        """End the invocations that the machine started."""
         self.take(cron_machine.rewind_if_necessary(self.state, self.schedule, self.now, self.nonces.__next__))
 
     @rule(text=st.sampled_from(["@hourly", "with 30m interval", "continuously", "triggered", "0 0 1 1 * 2025"]))
     def change_schedule(self, text: str) -> None:
+        """Put another schedule in force."""
         self.schedule = parse_schedule(text)
         self.take(cron_machine.schedule_changed(self.state, self.schedule, self.now, self.nonces.__next__))
 
     @rule(seconds=st.integers(0, 7200))
     def wait(self, seconds: int) -> None:
+        """Let time pass."""
         self.now = Instant(self.now + seconds * SECOND)
 
     @rule(data=st.data())
     def deliver_any_tick(self, data: st.DataObject) -> None:
+        """Deliver a tick that was sent at any time, twice."""
         nonce = data.draw(st.sampled_from(self.sent))
         before = self.state
         try:
@@ -168,14 +174,15 @@ class Ticks(RuleBasedStateMachine):
             return
         started = [action for action in step[1] if isinstance(action, StartInvocation)]
         due = before.last_tick_when
-        awaited = before.enabled and nonce == before.last_tick_nonce and due is not None and due <= self.now
-        assert len(started) == awaited
+        expected = before.enabled and nonce == before.last_tick_nonce and due is not None and due <= self.now
+        assert len(started) == expected
         self.take(step)
         repeated = cron_machine.tick(self.state, self.schedule, self.now, self.nonces.__next__, nonce)
         assert not any(isinstance(action, StartInvocation) for action in repeated[1])
 
     @invariant()
-    def a_disabled_machine_awaits_nothing(self) -> None:
+    def a_disabled_machine_expects_no_tick(self) -> None:
+        """A disabled machine keeps its generation only."""
         assert self.state.enabled or self.state == CronState(generation=self.state.generation)
 
 

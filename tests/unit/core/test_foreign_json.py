@@ -65,9 +65,12 @@ def test_the_deepest_object_can_be_printed() -> None:
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        (b"", "not JSON"), (b"x", "not JSON"), (b"\xff", "not UTF-8"), (b"NaN", "NaN"), (b"[Infinity]", "Infinity"), (b"[-Infinity]", "Infinity"),
-        (b"1e999", "out of range"), (b"-1e999", "out of range"), (b"9223372036854775808", "64 bits"), (b"-9223372036854775809", "64 bits"),
-        (b"9" * 5_000, "out of range"), (b'"\\ud800"', "surrogate"), (b'{"\\udfff": 1}', "surrogate"), (b"[" * 100_000, "nested"),
+        (b"", "not JSON"), (b"x", "not JSON"), (b"\xff", "not UTF-8"), (b"NaN", "NaN"), (b"[Infinity]", "Infinity"),
+        (b"[-Infinity]", "Infinity"),
+        (b"1e999", "out of range"), (b"-1e999", "out of range"), (b"9223372036854775808", "64 bits"),
+        (b"-9223372036854775809", "64 bits"),
+        (b"9" * 5_000, "out of range"), (b'"\\ud800"', "surrogate"), (b'{"\\udfff": 1}', "surrogate"),
+        (b"[" * 100_000, "nested"),
         (b"[" * 100 + b"]" * 100, "nested"), (b'{"a":' * 100 + b"1" + b"}" * 100, "nested"),
     ],
     ids=lambda data: ascii(data[:20]),
@@ -83,7 +86,8 @@ def test_a_request_is_refused_and_not_repaired(value: bytes, reason: str) -> Non
 
 @pytest.mark.parametrize(
     "value",
-    [None, True, "\U0001f600 \u00e9\x00", 9223372036854775807, -9223372036854775808, 1.5, [], {"a": [{"b": None}]}, json.loads("[" * 99 + "]" * 99)],
+    [None, True, "\U0001f600 \u00e9\x00", 9223372036854775807, -9223372036854775808, 1.5, [], {"a": [{"b": None}]},
+     json.loads("[" * 99 + "]" * 99)],
 )  # fmt: skip
 def test_a_request_is_read_as_written(value: Any) -> None:
     """With escapes and without them."""

@@ -15,9 +15,11 @@ NOW = parse_rfc3339("2026-11-25T12:00:00.5Z")
 @pytest.mark.parametrize(
     "text",
     [
-        "", " ", "Triggered", "triggered ", " triggered", "Continuously", "with", "with ", "with 1s", "with 1s Interval",
+        "", " ", "Triggered", "triggered ", " triggered", "Continuously", "with", "with ", "with 1s",
+        "with 1s Interval",
         "with  1s interval", "with 1s interval ", "With 1s interval", "with -1ns interval", "with 1 interval",
-        "with  interval", "with 1s\tinterval", "with 9999999h interval", "every 5 minutes", "@midnight", "\x00", "\ud800",
+        "with  interval", "with 1s\tinterval", "with 9999999h interval", "every 5 minutes", "@midnight", "\x00",
+        "\ud800",
     ],
 )  # fmt: skip
 def test_other_texts_than_schedules_are_refused(text: str) -> None:

@@ -27,7 +27,8 @@ def test_texts_that_cannot_be_encoded() -> None:
 
 
 TRIGGER = Trigger(
-    "t", 5, "gitiles", {"repo": "r", "ref": "x", "revision": "y", "tags": ["a:b"], "properties": {"p": 1}}, 3, "title", "url", "p/j", 16, "user:a"
+    "t", 5, "gitiles", {"repo": "r", "ref": "x", "revision": "y", "tags": ["a:b"], "properties": {"p": 1}}, 3,
+    "title", "url", "p/j", 16, "user:a"
 )  # fmt: skip
 
 

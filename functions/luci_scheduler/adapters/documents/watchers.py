@@ -36,7 +36,8 @@ def encode_watchers(repo: str, project: str, watchers: tuple[Watcher, ...]) -> d
     size = stored_size(document) + marks
     if size > MAX_DOCUMENT_BYTES:
         raise PermanentError(
-            f"the watchers that project {project} has of {repo} would take {size} bytes, at most {MAX_DOCUMENT_BYTES} fit into "
+            f"the watchers that project {project} has of {repo} would take {size} bytes, at most {MAX_DOCUMENT_BYTES} "
+            f"fit into "
             "their document: use fewer or shorter refs, patterns and targets"
         )
     return document
