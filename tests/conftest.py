@@ -12,7 +12,7 @@ import structlog
 from emulator.official import OfficialEmulator, start_firestore, start_pubsub
 
 # gRPC and its helpers measure deadlines with the real clock; with a frozen one, calls would fail or hang. Waits for
-# processes would as well, and threads beside a test with frozen time wait for processes.
+# processes would as well, and other threads wait for processes during a test with frozen time.
 freezegun.configure(extend_ignore_list=["google.api_core", "grpc", "subprocess"])
 
 # Its messages below errors would mix with the standard error that a test reads.

@@ -1,7 +1,7 @@
 """The parity checklist: each duty of a replacement of the original, with the tests that prove it.
 
 ``python -m tests.parity`` writes ``docs/reference/parity.md`` from this table. A test checks that the file is current
-and that every named test exists. Rows of the API and the pages are added beside their tests.
+and that every named test exists. Rows of the API and the pages are added next to their tests.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CRON, _PARITY = "unit/engine/test_cron.py", "unit/engine/test_parity.py"
 _OPERATIONS, _GITILES, _VECTORS = (
     "unit/engine/test_operations.py", "unit/managers/test_gitiles.py", "vectors/test_vectors.py",
 )  # fmt: skip
-_SCHEDULING = "vectors/test_vectors_scheduling.py"
+_SCHEDULING, _READING = "vectors/test_vectors_scheduling.py", "unit/api/test_reading.py"
 
 ROWS = (
     Row("Invocation ID", (f"{_VECTORS}::test_vector_invocation_ids",)),
@@ -262,7 +262,7 @@ ROWS = (
     Row(
         "API paging",
         (
-            "unit/api/test_reading.py::test_paging_over_ten_thousand_invocations_visits_each_once_while_new_ones_arrive",
+            f"{_READING}::test_paging_over_ten_thousand_invocations_visits_each_once_while_new_ones_arrive",
             "vectors/test_vectors_api.py::test_vector_invocation_cursors",
         ),
     ),

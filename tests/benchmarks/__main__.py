@@ -28,6 +28,6 @@ if __name__ == "__main__":
     print(f"cold start: main.py is imported in {cold_start():.2f} s, the median of 5 fresh processes")
     print("one commit, many jobs:")
     many_jobs.run()
-    print("a commit of one project beside another project's patterns:")
+    print("a commit of one project with another project's patterns:")
     are_apart = hostile_patterns.run()
     sys.exit(0 if month.run() and are_apart else 1)

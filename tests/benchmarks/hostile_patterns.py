@@ -37,7 +37,7 @@ _PATTERNS = {
 
 
 class _Beside:
-    """A project with some jobs beside another project with these lines."""
+    """A project with some jobs, and another project with these lines."""
 
     def __init__(self, jobs: int, lines: list[str]) -> None:
         self._git = MemoryGitiles()
@@ -79,6 +79,6 @@ def run() -> bool:
             ratio = loud.best / quiet.best
             fine = fine and ratio < 1.2
             mild, slow = 1000 * quiet.best, 1000 * loud.best
-            times = f"{mild:.2f} ms beside harmless patterns, {slow:.2f} ms beside these: {ratio:.2f}"
+            times = f"{mild:.2f} ms with harmless patterns, {slow:.2f} ms with these: {ratio:.2f}"
             print(f"  {jobs} jobs; {what}: {times}")
     return fine

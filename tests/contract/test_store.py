@@ -148,7 +148,7 @@ def test_definition_stays_when_the_state_changes(store: Store) -> None:
 
 
 def test_invocations_are_listed_newest_first_in_pages(store: Store) -> None:
-    """IDs fall with time: an ascending scan is newest first, and a page begins behind the last one."""
+    """IDs fall with time: an ascending scan is newest first, and a page begins after the last one."""
     store.commit([CreateInvocation(_invocation(number)) for number in (3, 1, 2)])
     ids = [item.id for item in store.invocations(JOB_ID, 2)]
     assert ids == [_invocation(1).id, _invocation(2).id]
@@ -185,7 +185,7 @@ def test_overdue_jobs(store: Store) -> None:
 
 
 def test_overdue_invocations_and_jobs_in_pages(store: Store) -> None:
-    """A page begins behind the last record, even if others are due at the same instant."""
+    """A page begins after the last record, even if others are due at the same instant."""
     ids = [JobId("a/b"), JOB_ID, JobId("zeta/job")]
     invocations = [
         _invocation(number, next_due=Instant(10), job_id=job_id) for number, job_id in enumerate(ids * 2, start=1)
@@ -307,7 +307,7 @@ def test_a_project_fills_its_own_document_of_watchers_only(store: Store) -> None
 
 
 def test_paused_triggers_are_marked(store: Store) -> None:
-    """Marks are stored beside the watchers, so a project's replacement does not touch them.
+    """Marks are stored next to the watchers, so a project's replacement does not touch them.
 
     A repetition changes nothing.
     """
@@ -449,7 +449,7 @@ UNREADABLE = {
 def test_an_unreadable_pending_trigger_is_set_aside(store: Store, fields: dict[str, Any]) -> None:
     """It is set aside once, with the reason, and is no longer pending.
 
-    The triggers behind it are listed, even with a limit of one.
+    The following triggers are listed, even with a limit of one.
     """
     names = ("bad", "good", "later")
     payload = {"repo": "r", "ref": "x", "revision": "a" * 40}

@@ -275,9 +275,9 @@ class _Job:
             slack = _slack(self._lost, due, until if tick is None else tick)
             if tick is None:
                 if due < until - slack:
-                    yield f"no tick at {due}, an interval behind the end at {idle}"
+                    yield f"no tick at {due}, an interval after the end at {idle}"
             elif not due - _EARLY - _COMMIT <= tick <= due + slack:
-                yield f"the tick at {tick} should have been at {due}, an interval behind the end at {idle}"
+                yield f"the tick at {tick} should have been at {due}, an interval after the end at {idle}"
 
 
 def _slack(lost: list[int], since: int, until: int) -> int:
@@ -287,7 +287,7 @@ def _slack(lost: list[int], since: int, until: int) -> int:
 
 
 def _pushes(history: History, fates: _Fates, script: Script) -> Iterator[str]:
-    """A push to a main branch reaches every job behind a poller within an interval, unless its range is too long."""
+    """A push to a main branch reaches every target of a poller within an interval, unless its range is too long."""
     came = {name: {item.key[0] for item in history.arrivals[name]} for name in fates.names}
     short = _short_pushes(script)
     for spec in script.specs:

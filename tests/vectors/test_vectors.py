@@ -59,13 +59,13 @@ def test_vector_mutation_counter_scenarios(case: Case) -> None:
 
 @pytest.mark.parametrize("case", cases("go_duration"))
 def test_vector_go_duration(case: Case) -> None:
-    """Durations are written like in Go."""
+    """Durations are written as in Go."""
     assert go_text.format_duration(int(case["ns"])) == case["text"]
 
 
 @pytest.mark.parametrize("case", cases("go_duration_parse"))
 def test_vector_go_duration_parse(case: Case) -> None:
-    """Durations are read like in Go."""
+    """Durations are read as in Go."""
     if case.get("error"):
         with pytest.raises(ValueError, match="not a duration"):
             go_text.parse_duration(case["text"])
@@ -175,7 +175,7 @@ def test_vector_kv_lists(case: Case) -> None:
 
 @pytest.mark.parametrize("case", cases("debug_log_trimming"))
 def test_vector_debug_log_trimming(case: Case) -> None:
-    """A huge log is cut like in the original, also if it continues to grow."""
+    """A huge log is cut as in the original, also if it continues to grow."""
     log = debug_log.trim_bytes(_rendered(case["input"]))
     for part in case.get("then_append_one_by_one", ()):
         log = debug_log.trim_bytes(log + _rendered([part]))

@@ -107,7 +107,7 @@ class GitilesSource:
             )
         except _NotFoundError:
             if self._removes(revision):
-                return b""  # no file, no jobs: like in the original
+                return b""  # no file, no jobs: as in the original
             raise
         try:
             return base64.b64decode(encoded, validate=True)

@@ -140,10 +140,10 @@ class FirestoreStore:
     @_translated
     def watchers(self, repo: str) -> Sequence[Watcher]:
         """Return the jobs that watch a repository: one query, with one read for each project."""
-        first, behind = documents.watchers_range(repo)
+        first, end = documents.watchers_range(repo)
         query = self._client.collection("repositories").order_by(FieldPath.document_id())
         query = query.start_at({FieldPath.document_id(): self._repository_ref(first)})
-        query = query.end_before({FieldPath.document_id(): self._repository_ref(behind)})
+        query = query.end_before({FieldPath.document_id(): self._repository_ref(end)})
         return documents.decode_watchers((snapshot.id, snapshot.to_dict() or {}) for snapshot in self._results(query))
 
     def _repository_ref(self, name: str) -> Any:

@@ -17,7 +17,7 @@ class DueCursor:
     """The position of an invocation; with the ID 0, of a job; with ``deferred``, of a deferred task."""
 
     due: Instant
-    """Its ``next_due``, which the lists are sorted by."""
+    """Its ``next_due``, the sort key of the lists."""
     job_id: JobId
     """Empty for a deferred task."""
     invocation_id: InvocationId = _NONE

@@ -81,7 +81,7 @@ def redacted(text: str) -> str:
 
 
 def escaped(text: str, *, lines: bool = False) -> str:
-    r"""Return the text with control characters and bidirectional controls escaped like in Go (``\x1b``, ``\u202e``).
+    r"""Return the text with control characters and bidirectional controls escaped as in Go (``\x1b``, ``\u202e``).
 
     Args:
         text: any text; half of a surrogate pair becomes U+FFFD.

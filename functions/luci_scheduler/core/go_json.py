@@ -22,7 +22,7 @@ _PLAIN = re.compile(
     r"[ !#-%'-;=?-\[\]-~]*"
 )  # printable ASCII without the escaped characters: the quote, the backslash, <, > and &
 _HTML = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
-_SHORT = re.compile(r"\\\\|\\b|\\f")  # an escaped backslash also matches, so that the letter behind it does not
+_SHORT = re.compile(r"\\\\|\\b|\\f")  # an escaped backslash also matches, so that the letter after it does not
 _LONG = {"\\b": "\\u0008", "\\f": "\\u000c"}
 _LARGE, _SMALL = 1e21, 1e-6  # beyond these Go writes an exponent
 _MAX_EXACT = 1 << 53  # larger whole numbers lose digits in a double

@@ -19,7 +19,7 @@ class BadCursorError(ValueError):
 
 
 def encode_cursor(last: InvocationId) -> str:
-    """Return the cursor of the page behind ``last``; empty for 0, the last ID of all."""
+    """Return the cursor of the page after ``last``; empty for 0, the last ID of all."""
     if not last:
         return ""
     encoded, rest = bytearray([_TAG]), int(last)

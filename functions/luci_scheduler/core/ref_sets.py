@@ -17,7 +17,7 @@ _CACHED = 256
 class RefSet:
     """The refs that entries name: full names of refs, and ``regexp:`` patterns of whole names.
 
-    Immutable; threads may share it. Entries are grouped by their folder of refs. Like in the original, the patterns of
+    Immutable; threads may share it. Entries are grouped by their folder of refs. As in the original, the patterns of
     one folder are joined as ``^(r1)|(r2)$``, so with several patterns the first is not anchored at its end and the last
     not at its start. This quirk is kept, because a trigger must keep its meaning.
     """

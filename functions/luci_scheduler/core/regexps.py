@@ -168,7 +168,7 @@ class _Scanner:
 
     def _quoted_character(self) -> tuple[str, bool]:
         piece = ("", True) if self._text.startswith(r"\E", self._at) else self._literal(self._next())
-        if self._take(r"\E"):  # at once: a repetition behind \E applies to the last quoted character
+        if self._take(r"\E"):  # at once: a repetition after \E applies to the last quoted character
             self._quoted = False
         return piece
 
@@ -194,7 +194,7 @@ class _Scanner:
 
     def _class(self) -> tuple[str, bool]:
         negated = self._take("^")
-        # A `]` directly behind the opening is a member. A class with one member is a literal, as in Go.
+        # A `]` directly after the opening is a member. A class with one member is a literal, as in Go.
         members: list[tuple[str, bool]] = []
         while self._at < len(self._text) and (not members or self._text[self._at] != "]"):
             if self._text.startswith("[:", self._at) and ":]" in self._text[self._at :]:

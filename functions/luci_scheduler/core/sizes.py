@@ -1,7 +1,7 @@
 """The shares of an invocation's document, chosen so that no document can reach the store's limit.
 
 Firestore allows 1,048,576 bytes per document. We fill 1,000,000 of them. The rest covers names, and 16 bytes for each
-chunk of the log beside its text:
+chunk of the log in addition to its text:
 
 ============================  =========  ==================================================================
 part                          bytes      enforced by
@@ -17,7 +17,7 @@ log                           350,000    appending, which cuts it to 200,000 bef
 The shares of a definition can shift: a small task leaves more for a batch, and thousands of triggered jobs leave less.
 The triggers that a job emits belong to its state. Their room comes from the log, which is then cut harder. The same
 holds for a definition larger than in the table, because a job may have a task from before the validator's limit. If not
-even a log of ``LOG_LIMIT`` fits beside the definition, no invocation is created: its triggers are discarded, with a
+even a log of ``LOG_LIMIT`` fits with the definition, no invocation is created: its triggers are discarded, with a
 visible reason.
 """
 
@@ -49,7 +49,7 @@ MAX_TASK_BYTES = 150_000
 """The limit of a job's task, as JSON."""
 
 _STATE_BYTES = 50_000
-_FIRST_LINES = 10_000  # beside the block of the triage, which is cut to LOG_LIMIT
+_FIRST_LINES = 10_000  # in addition to the block of the triage, which is cut to LOG_LIMIT
 _MIN_LOG = 1_000
 
 

@@ -169,7 +169,7 @@ def test_id_tokens_have_another_verifier(google: TokenInfo, clock: ManualClock) 
 
 
 def test_the_proxys_assertion_takes_precedence(google: TokenInfo, clock: ManualClock) -> None:
-    """A bad assertion is an error, with any other token beside it. Without an expected proxy, it is ignored."""
+    """A bad assertion is an error, even along with a good token. Without an expected proxy, it is ignored."""
     google.know(TOKEN)
     headers = Headers({"X-Goog-Iap-Jwt-Assertion": "nonsense", "Authorization": f"Bearer {TOKEN}"})
     with pytest.raises(UnauthenticatedError, match="signature"):

@@ -146,7 +146,7 @@ def test_recorded_pages(recorded: Recorded) -> None:
     ],
 )
 def test_recorded_refs(recorded: Recorded, sample: str, prefix: str, refs: list[str]) -> None:
-    """Names are completed. An annotated tag is its own object, not the commit behind it."""
+    """Names are completed. An annotated tag is its own object, not the commit that it names."""
     recorded.answer(f"gitiles-refs-{sample}.body.txt")
     found = client(recorded.url).refs(TINT, prefix)
     assert list(found) == refs
@@ -343,7 +343,7 @@ TIME = "Tue Mar 17 14:04:57 2026"
 
 
 def test_invalid_utf8_is_replaced(recorded: Recorded) -> None:
-    """Like in Go. Names and messages are not even used."""
+    """As in Go. Names and messages are not even used."""
     recorded.body = log_of({"commit": NEW, "author": {"name": "M?ller"}, "committer": {"time": TIME}}).replace(
         b"?", b"\xfc"
     )

@@ -36,7 +36,7 @@ def test_an_unreadable_answer_is_one_error(body: bytes, reason: str) -> None:
 
 
 def test_a_readable_answer_is_repaired() -> None:
-    """Like in Go: invalid UTF-8 and halves of surrogate pairs are replaced; whole numbers keep their digits."""
+    """As in Go: invalid UTF-8 and halves of surrogate pairs are replaced; whole numbers keep their digits."""
     body = b')]}\'\n{"a\\ud800": ["\\uDC00", {"b": "\xff"}], "id": 8677072329461727393, "ok": "\\ud83d\\ude00"}'
     assert read_answer(body) == {"a\ufffd": ["\ufffd", {"b": "\ufffd"}], "id": 8677072329461727393, "ok": "\U0001f600"}
 

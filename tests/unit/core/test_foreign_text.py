@@ -109,7 +109,7 @@ def test_the_search_takes_time_in_proportion_to_the_text(unit: str) -> None:
 
 
 def test_one_line_without_controls() -> None:
-    """They are escaped like in Go."""
+    """They are escaped as in Go."""
     assert sanitized("a\n\r\t\x00\x1b[31m\x7f\x85\x9b\u2028\u2029\u202e\u2066\u200e\ud800z") == (
         "a\\n\\r\\t\\x00\\x1b[31m\\u007f\\u0085\\u009b\\u2028\\u2029\\u202e\\u2066\\u200e\ufffdz"
     )

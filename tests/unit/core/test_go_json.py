@@ -99,7 +99,7 @@ def test_other_types_are_refused() -> None:
         ("half \ud83d", "half \ufffd"),
     ],
 )
-def test_texts_are_escaped_like_in_go(given_text: str, printed: str) -> None:
+def test_texts_are_escaped_as_in_go(given_text: str, printed: str) -> None:
     """Markup and line separators are escaped, halves of surrogate pairs replaced; also in keys."""
     assert go_json.compact(given_text) == f'"{printed}"'
     assert go_json.compact({given_text: 1}) == f'{{"{printed}":1}}'

@@ -12,7 +12,7 @@ from luci_scheduler.core.trigger_json import arriving_trigger, trigger_from_json
 from luci_scheduler.core.untrusted import decode_base64, storable
 
 
-def test_base64_is_read_like_in_go() -> None:
+def test_base64_is_read_as_in_go() -> None:
     """Line ends are ignored. All other foreign characters are errors."""
     for text in ("YWJj", "YW\r\nJj\n", "\nYWJj", "YWI=\n"):
         assert decode_base64(text).startswith(b"ab")

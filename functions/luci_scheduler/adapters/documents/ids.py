@@ -59,6 +59,6 @@ def watchers_document_id(repo: str, project: str) -> str:
 
 
 def watchers_range(repo: str) -> tuple[str, str]:
-    """Return the range of names of a repository's watcher documents: its first name, and the first name behind it."""
+    """Return the range of names of a repository's watcher documents: its first name, and the first name after it."""
     # The double quote is the ASCII character after the exclamation mark.
     return document_id(repo), f'{document_id(repo)}"'
