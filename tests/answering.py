@@ -1,4 +1,4 @@
-"""A server on loopback that gives the answers that a test writes down."""
+"""A server on loopback that sends the answers that a test defines."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Answering:
 
 @contextmanager
 def answering(always: Answer | None = None) -> Iterator[Answering]:
-    """Serve on loopback; ``always`` is the answer to each request unless the test writes down others."""
+    """Serve on loopback; ``always`` is the answer to each request unless the test defines others."""
     said = Answering()
     if always is not None:
         said.otherwise = lambda _path, _body: always

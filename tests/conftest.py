@@ -1,4 +1,4 @@
-"""What all tests share: one pair of official emulators per session, a fresh project for each test."""
+"""Fixtures for all tests: one pair of official emulators per session, a fresh project for each test."""
 
 import os
 import uuid
@@ -11,11 +11,11 @@ import structlog
 
 from emulator.official import OfficialEmulator, start_firestore, start_pubsub
 
-# gRPC and its helpers measure deadlines with the real clock; frozen, calls would fail or hang. So do waits for processes, which
-# threads beside a test with frozen time do, too.
+# gRPC and its helpers measure deadlines with the real clock; with a frozen one, calls would fail or hang. Waits for
+# processes would as well, and other threads wait for processes during a test with frozen time.
 freezegun.configure(extend_ignore_list=["google.api_core", "grpc", "subprocess"])
 
-# What it tells beside errors would stand among what a test reads of standard error.
+# Its messages below errors would mix with the standard error that a test reads.
 os.environ["GRPC_VERBOSITY"] = "ERROR"
 
 for _name in [name for name in os.environ if name.startswith("SCHEDULER_")]:
@@ -46,7 +46,7 @@ def pubsub_emulator() -> Iterator[OfficialEmulator]:
 
 @pytest.fixture
 def firestore_client(firestore_emulator: OfficialEmulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A client with a project of its own: nothing another test wrote is there."""
+    """A client with a fresh project, without documents of other tests."""
     from google.cloud import firestore
 
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", firestore_emulator.address)
@@ -57,7 +57,10 @@ def firestore_client(firestore_emulator: OfficialEmulator, monkeypatch: pytest.M
 
 @pytest.fixture(autouse=True)
 def _nothing_bound() -> Iterator[None]:
-    """What a test binds to its log lines is not on those of the next: deliveries end with their handler, tests do not."""
+    """Keep the bindings of one test out of the log lines of the next.
+
+    A delivery's bindings end with its handler, a test's do not.
+    """
     structlog.contextvars.clear_contextvars()
     yield
     structlog.contextvars.clear_contextvars()
@@ -65,7 +68,7 @@ def _nothing_bound() -> Iterator[None]:
 
 @pytest.fixture
 def no_log() -> Iterator[None]:
-    """Drop every log line, so that a test that prints its measures prints nothing else."""
+    """Drop every log line, so that a test that prints measures prints nothing else."""
 
     def drop(*_: Any) -> Any:
         raise structlog.DropEvent

@@ -1,4 +1,4 @@
-"""Which TCP ports this process and its children listen on, and what HTTP servers there answer."""
+"""The TCP ports that this process and its children listen on, and the answers of HTTP servers there."""
 
 import os
 import socket
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _LISTEN = "0A"
-_SECONDS = 60.0  # a busy machine takes seconds for an answer
+_SECONDS = 60.0  # a busy machine takes seconds to answer
 
 
 def listening_ports(but: str = "") -> set[int]:
-    """Return the ports that this process and all processes below it listen on; on other systems than Linux an empty set.
+    """Return the ports that this process and all processes below it listen on; an empty set except on Linux.
 
     Args:
         but: the name of a program whose processes are left out.
@@ -23,7 +23,7 @@ def listening_ports(but: str = "") -> set[int]:
 
 
 def http_status(port: int, headers: str, request_line: str = "GET / HTTP/1.1") -> int | None:
-    """Return the status that a server answers to a request with these header lines; None if it does not speak HTTP/1."""
+    """Return the status of a server's answer to a request with these header lines; None if it does not speak HTTP/1."""
     with socket.create_connection(("127.0.0.1", port), timeout=_SECONDS) as connection:
         connection.sendall(f"{request_line}\r\n{headers}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
         try:

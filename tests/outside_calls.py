@@ -1,4 +1,4 @@
-"""Every call that the functions make to the outside, and servers that do not answer: for the limits of each."""
+"""Every outside call of the functions, and silent servers to measure the limit of each."""
 
 from __future__ import annotations
 
@@ -56,17 +56,17 @@ class OutsideCall:
     limit: float
     """Seconds in production."""
     make: Callable[[str, float], Callable[[], Any]]
-    """From ``host:port`` of the server and a limit in seconds to the call, ready to be made."""
+    """From ``host:port`` of the server and a limit in seconds to the call, ready to run."""
     errors: tuple[type[Exception], ...]
-    """How it may end."""
+    """The errors that may end it."""
     is_grpc: bool = False
     is_stream: bool = False
-    """Whether the answer comes in pieces, so that it may fall silent between two."""
+    """Whether the answer comes in pieces, so that the server may stall between two."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """How one call ended."""
+    """The end of one call."""
 
     call: OutsideCall
     server: str
@@ -74,12 +74,12 @@ class Measured:
     error: str
 
 
-# --- servers ---------------------------------------------------------------------------------------------------------------
+# --- servers ----------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def _refusing(_: OutsideCall) -> Iterator[str]:
-    """Keep a port on which nothing listens."""
+    """Keep a port on which no server listens."""
     with socket.socket() as kept:
         kept.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{kept.getsockname()[1]}"
@@ -87,7 +87,7 @@ def _refusing(_: OutsideCall) -> Iterator[str]:
 
 @contextmanager
 def _accepting(beginning: bytes) -> Iterator[str]:
-    """Accept each connection, send the beginning of an answer, and fall silent."""
+    """Accept each connection, send the beginning of an answer, and stall."""
     connections: list[socket.socket] = []
 
     def serve() -> None:
@@ -118,7 +118,7 @@ def _silent(_: OutsideCall) -> Iterator[str]:
 
 @contextmanager
 def _half(call: OutsideCall) -> Iterator[str]:
-    """Answer half: an HTTP answer without its end, HTTP/2 settings and nothing more, or the first piece of a stream."""
+    """Send half of an answer: HTTP without its end, HTTP/2 settings only, or the first piece of a stream."""
     if call.is_stream:
         with _half_a_stream() as address:
             yield address
@@ -166,10 +166,11 @@ def _half_a_stream() -> Iterator[str]:
 
 
 SERVERS: dict[str, Callable[[OutsideCall], Any]] = {"refused": _refusing, "silent": _silent, "half": _half}
-"""``refused``: nothing listens. ``silent``: the connection is taken, and nothing comes. ``half``: the answer breaks off in silence."""
+"""``refused``: no server listens. ``silent``: the server accepts the connection and sends nothing. ``half``: the answer
+stalls in the middle."""
 
 
-# --- calls -----------------------------------------------------------------------------------------------------------------
+# --- calls ------------------------------------------------------------------------------------------------------------
 
 
 def _firestore(call: Callable[[firestore_adapter.FirestoreStore], Any]) -> Callable[[str, float], Callable[[], Any]]:
@@ -266,14 +267,14 @@ def _private_key() -> str:
 
 
 def _token(address: str, limit: float) -> Callable[[], Any]:
-    """Send a request whose token comes from the server: with the library's own client of the endpoint, and its repetitions."""
+    """Send a request whose token comes from the server, through the library's own client with its retries."""
     credentials = service_account.Credentials.from_service_account_info(  # type: ignore[no-untyped-call]
         {"client_email": "a@b", "private_key": _private_key(), "token_uri": f"http://{address}/token"}, scopes=["s"]
     )
     token = http._Token(("s",))
     token._credentials = credentials
     session = http._prepared(http._AuthorizedSession(token), http._Adapter())
-    return lambda: session.get("http://127.0.0.1:1/", timeout=http.Deadline(limit))  # type: ignore[arg-type] # a timeout of urllib3
+    return lambda: session.get("http://127.0.0.1:1/", timeout=http.Deadline(limit))  # type: ignore[arg-type]
 
 
 OUTSIDE_CALLS = (
@@ -317,7 +318,7 @@ OUTSIDE_CALLS = (
 
 
 def measure(call: OutsideCall, server: str, limit: float) -> Measured:
-    """Make a call under a limit against a server that does not answer.
+    """Run a call under a limit against a silent server.
 
     Raises:
         AssertionError: the call succeeded.

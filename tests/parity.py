@@ -1,7 +1,7 @@
-"""The parity checklist: each row of what a replacement of the original has to do, with the tests that show it.
+"""The parity checklist: each duty of a replacement of the original, with the tests that prove it.
 
-``python -m tests.parity`` writes ``docs/reference/parity.md`` from this table; a test sees that the file is current and that
-every test that is named exists. Rows of the API and the pages are added beside their tests.
+``python -m tests.parity`` writes ``docs/reference/parity.md`` from this table. A test checks that the file is current
+and that every named test exists. Rows of the API and the pages are added next to their tests.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PAGE = ROOT / "docs" / "reference" / "parity.md"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A feature of the original, the tests that cover it (``file::function`` below ``tests``), and what differs."""
+    """A feature of the original, the tests that cover it (``file::function`` below ``tests``), and the differences."""
 
     feature: str
     tests: tuple[str, ...]
@@ -31,130 +31,279 @@ _CRON, _PARITY = "unit/engine/test_cron.py", "unit/engine/test_parity.py"
 _OPERATIONS, _GITILES, _VECTORS = (
     "unit/engine/test_operations.py", "unit/managers/test_gitiles.py", "vectors/test_vectors.py",
 )  # fmt: skip
-_SCHEDULING = "vectors/test_vectors_scheduling.py"
+_SCHEDULING, _READING = "vectors/test_vectors_scheduling.py", "unit/api/test_reading.py"
 
 ROWS = (
     Row("Invocation ID", (f"{_VECTORS}::test_vector_invocation_ids",)),
     Row(
         "CAS save",
-        ("contract/test_store.py::test_update_under_a_stale_version_is_refused_whole", f"{_RACES}::test_everything_three_times_in_parallel"),
-        "a handler that loses the race decides again, a few times, before it answers 409",
+        (
+            "contract/test_store.py::test_an_update_under_a_stale_version_writes_nothing",
+            f"{_RACES}::test_everything_three_times_in_parallel",
+        ),
+        "after a lost race, a handler decides again a few times before it answers 409",
     ),
-    Row("No-op save", (f"{_VECTORS}::test_vector_mutation_counter_scenarios", f"{_PARITY}::test_a_duplicate_leaves_the_counter")),
+    Row(
+        "No-op save",
+        (f"{_VECTORS}::test_vector_mutation_counter_scenarios", f"{_PARITY}::test_a_duplicate_leaves_the_counter"),
+    ),
     Row("Timer IDs", (f"{_VECTORS}::test_vector_timer_ids", "golden/test_golden.py::test_log_and_page_are_byte_equal")),
-    Row("Timer consumption", (f"{_OPERATIONS}::test_status_check",), "the second is answered 200, not 202"),
+    Row(
+        "Timer consumption", (f"{_OPERATIONS}::test_status_check",), "the second delivery is answered with 200, not 202"
+    ),
     Row("Timers of finished invocations", (f"{_PARITY}::test_a_timer_of_a_finished_invocation_is_ignored",)),
-    Row("Log format and trim", (f"{_VECTORS}::test_vector_debug_log_trimming", "unit/core/test_debug_log.py::test_format_line_cuts_the_utc_time_of_day_to_milliseconds"),
-        "a log above 200,000 bytes is cut when it is shown, not at each save: a very long one is cut at other lines, see decision 0002"),
+    Row(
+        "Log format and trim",
+        (
+            f"{_VECTORS}::test_vector_debug_log_trimming",
+            "unit/core/test_debug_log.py::test_format_line_cuts_the_utc_time_of_day_to_milliseconds",
+        ),
+        "a log above 200,000 bytes is cut when it is shown, not at each save, so a very long log is cut at other "
+        "lines; see decision 0002",
+    ),
     Row(
         "Texts of transport errors",
-        ("golden/test_golden.py::test_log_and_page_are_byte_equal", "unit/adapters/test_buildbucket.py::test_a_call_ends_at_its_deadline"),
-        "the line around an error is the original's, the error's own text is ours: `UNAVAILABLE: no answer: ConnectionError` for Go's `rpc error: code = Unavailable desc = ...`",
+        (
+            "golden/test_golden.py::test_log_and_page_are_byte_equal",
+            "unit/adapters/test_buildbucket.py::test_a_call_ends_at_its_deadline",
+        ),
+        "the line around an error is the original's, but the error's text is ours: `UNAVAILABLE: no answer: "
+        "ConnectionError` for Go's `rpc error: code = Unavailable desc = ...`",
     ),
-    Row("Page replay", ("golden/test_golden.py::test_log_and_page_are_byte_equal", "golden/test_golden.py::test_golden_log_is_that_of_the_original")),
+    Row(
+        "Page replay",
+        (
+            "golden/test_golden.py::test_log_and_page_are_byte_equal",
+            "golden/test_golden.py::test_golden_log_is_that_of_the_original",
+        ),
+    ),
     Row(
         "Launch retries",
         (f"{_FAILING}::test_fifty_failures_end_the_invocation", f"{_FAILING}::test_backoff_doubles_to_ten_minutes"),
-        "attempts are counted in the document, not by the queue; a build that a failed attempt may have made is looked for; a refusal for a quota is retried",
+        "the document counts the attempts, not the queue; the next attempt searches for a build of a failed one; a "
+        "quota refusal is retried",
     ),
     Row(
-        "Launch that gives up",
-        ("unit/engine/test_everything_ends.py::test_everything_ends", "unit/engine/test_cleanup.py::test_the_build_is_canceled_when_buildbucket_answers_again"),
-        "a build that may exist is canceled, even at the first attempt; where Buildbucket does not answer, a cleanup cancels it later",
+        "Failed launch",
+        (
+            "unit/engine/test_everything_ends.py::test_everything_ends",
+            "unit/engine/test_cleanup.py::test_the_build_is_canceled_when_buildbucket_answers_again",
+        ),
+        "a build that may exist is canceled, even at the first attempt; if Buildbucket does not answer, a cleanup "
+        "cancels it later",
     ),
     Row(
         "Silent Buildbucket",
         ("unit/engine/test_cleanup.py::test_silence_ends_a_running_invocation_only_after_the_life_of_any_build",),
-        "a running invocation fails after six days without an answer; the original never stops asking",
+        "a running invocation fails after six days without an answer; the original polls forever",
     ),
     Row(
         "Launch conflict",
         (f"{_OPERATIONS}::test_abort_while_starting", f"{_FAILING}::test_reply_of_schedule_is_lost"),
-        "the answer is kept and recorded in another commit; nothing is asked twice",
+        "the answer is kept and recorded in another commit; no call is repeated",
     ),
     Row(
         "Notification while STARTING",
         (f"{_FAILING}::test_notification_before_the_build_id_is_known",),
-        "409 at once: the wait of a second is left to the redelivery",
+        "409 at once: the redelivery replaces the original's wait of one second",
     ),
     Row("Final states are inert", (f"{_OPERATIONS}::test_completion_with_nothing_waiting",)),
     Row(
         "Abort RUNNING",
-        (f"{_OPERATIONS}::test_abort_of_a_running_invocation", "unit/api/test_actions.py::test_aborting_five_times_at_once_cancels_one_build"),
-        "pages and API put the abort on the queue and answer at once: a look right afterwards may still show RUNNING; where Buildbucket does not answer, the invocation ends ten minutes after the request, and a cleanup cancels the build",
+        (
+            f"{_OPERATIONS}::test_abort_of_a_running_invocation",
+            "unit/api/test_actions.py::test_aborting_five_times_at_once_cancels_one_build",
+        ),
+        "pages and API put the abort on the queue and answer at once, so a page may still show RUNNING for a moment; "
+        "if Buildbucket does not answer, the invocation ends ten minutes after the request, and a cleanup cancels "
+        "the build",
     ),
-    Row("Abort STARTING (HEAD)", (f"{_OPERATIONS}::test_abort_while_starting",), "in both eras; the build is canceled as soon as its ID is known"),
-    Row("Async abort during retry", (f"{_FAILING}::test_abort_of_a_retrying_invocation_looks_for_the_build", f"{_PARITY}::test_an_abort_before_the_launch_skips_it")),
+    Row(
+        "Abort STARTING (HEAD)",
+        (f"{_OPERATIONS}::test_abort_while_starting",),
+        "in both eras; the build is canceled as soon as its ID is known",
+    ),
+    Row(
+        "Async abort during retry",
+        (
+            f"{_FAILING}::test_abort_of_a_retrying_invocation_looks_for_the_build",
+            f"{_PARITY}::test_an_abort_before_the_launch_skips_it",
+        ),
+    ),
     Row("v1 request", (f"{_VECTORS}::test_vector_buildbucket_v1_requests",)),
-    Row("v2 request", (f"{_VECTORS}::test_vector_buildbucket_v2_requests", f"{_V2}::test_the_printed_request_to_the_byte")),
-    Row("Token redaction", (f"{_V1}::test_the_token_is_sent_and_never_printed", f"{_VECTORS}::test_vector_buildbucket_v2_requests")),
+    Row(
+        "v2 request",
+        (f"{_VECTORS}::test_vector_buildbucket_v2_requests", f"{_V2}::test_the_printed_request_to_the_byte"),
+    ),
+    Row(
+        "Token redaction",
+        (f"{_V1}::test_the_token_is_sent_and_never_printed", f"{_VECTORS}::test_vector_buildbucket_v2_requests"),
+    ),
     Row(
         "Errors of Buildbucket v2",
-        ("unit/core/test_transience.py::test_a_code_of_the_service_decides", "unit/engine/test_foreign_answers.py::test_a_status_check_that_learns_nothing_ends_nothing"),
-        "RESOURCE_EXHAUSTED, ABORTED, and 401 and 403 of a server in front are transient as well, see failures.md",
+        (
+            "unit/core/test_transience.py::test_a_code_of_the_service_decides",
+            "unit/engine/test_foreign_answers.py::test_a_status_check_that_learns_nothing_ends_nothing",
+        ),
+        "RESOURCE_EXHAUSTED, ABORTED, and 401 and 403 from a server in front are also transient; see failures.md",
     ),
     Row(
         "Errors of Buildbucket v1",
-        ("unit/adapters/test_buildbucket.py::test_v1_believes_only_its_own_refusals",),
-        "redirects, and other statuses without the service's own JSON error, are transient, see failures.md",
+        ("unit/adapters/test_buildbucket.py::test_v1_refusals_need_the_services_own_error",),
+        "redirects, and other statuses without the service's own JSON error, are transient; see failures.md",
     ),
     Row(
         "Foreign text in the debug log",
-        ("unit/test_canaries.py::test_echoed_secrets_are_redacted_everywhere", "unit/test_canaries.py::test_a_fetched_body_forges_no_line"),
-        "control characters are escaped, secrets redacted, forged lines marked, see failures.md",
+        (
+            "unit/test_canaries.py::test_echoed_secrets_are_redacted_everywhere",
+            "unit/test_canaries.py::test_a_fetched_body_forges_no_line",
+        ),
+        "control characters are escaped, secrets redacted, forged lines marked; see failures.md",
     ),
-    Row("Trigger cap", (f"{_V1}::test_more_than_a_hundred_triggers_are_capped_to_the_latest", f"{_V2}::test_more_than_a_hundred_triggers_are_capped_to_the_latest")),
-    Row("Dedup", (f"{_FAILING}::test_same_commit_again_after_half_an_hour_counts_as_new", f"{_PARITY}::test_the_same_trigger_within_half_an_hour"), "the old message itself never counts as a new request, nor does a poll that finds what an event has told of"),
+    Row(
+        "Trigger cap",
+        (
+            f"{_V1}::test_more_than_a_hundred_triggers_are_capped_to_the_latest",
+            f"{_V2}::test_more_than_a_hundred_triggers_are_capped_to_the_latest",
+        ),
+    ),
+    Row(
+        "Dedup",
+        (
+            f"{_FAILING}::test_same_commit_again_after_half_an_hour_counts_as_new",
+            f"{_PARITY}::test_the_same_trigger_within_half_an_hour",
+        ),
+        "the same message never counts as a new request, and neither does a poll that finds a commit of an earlier "
+        "event",
+    ),
     Row("Trigger order", (f"{_VECTORS}::test_vector_trigger_order",)),
     Row("Request derivation", (f"{_VECTORS}::test_vector_request_from_trigger",)),
     Row("Policies", (f"{_SCHEDULING}::test_vector_policies", f"{_SCHEDULING}::test_vector_policy_factory")),
-    Row("Triage limit", (f"{_PARITY}::test_more_than_a_thousand_waiting_triggers_lose_their_oldest", "unit/core/test_triage_log.py::test_surplus_and_discarded_triggers_are_told_apart"), "a setting makes the limit smaller for projects of very many jobs"),
-    Row("Triage throttle", (f"{_SCHEDULING}::test_vector_triage_throttle", f"{_PARITY}::test_ten_triages_asked_for_at_once_are_one_task"), "most triages are part of the commit that makes them necessary"),
-    Row("Paused job", (f"{_CRON}::test_pausing_discards_what_waits", f"{_PARITY}::test_a_paused_job_drops_new_triggers"), "the dropped triggers stay visible, with the reason"),
-    Row("Cron machine", (f"{_SCHEDULING}::test_vector_cron_machine", "simulation/test_simulation.py::test_exactly_what_the_naive_model_says")),
-    Row("Schedules", (f"{_SCHEDULING}::test_vector_schedules", "unit/core/test_cron.py::test_the_next_tick_is_the_one_that_a_slow_calendar_finds")),
+    Row(
+        "Triage limit",
+        (
+            f"{_PARITY}::test_more_than_a_thousand_waiting_triggers_lose_their_oldest",
+            "unit/core/test_triage_log.py::test_surplus_and_discarded_triggers_are_distinguished",
+        ),
+        "a setting lowers the limit for projects with very many jobs",
+    ),
+    Row(
+        "Triage throttle",
+        (f"{_SCHEDULING}::test_vector_triage_throttle", f"{_PARITY}::test_ten_triages_asked_for_at_once_are_one_task"),
+        "most triages are part of the commit that causes them",
+    ),
+    Row(
+        "Paused job",
+        (f"{_CRON}::test_pausing_discards_what_waits", f"{_PARITY}::test_a_paused_job_drops_new_triggers"),
+        "the discarded triggers stay visible, with the reason",
+    ),
+    Row(
+        "Cron machine",
+        (
+            f"{_SCHEDULING}::test_vector_cron_machine",
+            "simulation/test_simulation.py::test_without_faults_the_engine_equals_the_naive_model",
+        ),
+    ),
+    Row(
+        "Schedules",
+        (
+            f"{_SCHEDULING}::test_vector_schedules",
+            "unit/core/test_cron.py::test_the_next_tick_equals_the_slow_calendars",
+        ),
+    ),
     Row("Long delays", (f"{_CRON}::test_far_ticks_are_reached_by_a_chain",)),
-    Row("Interval restart", (f"{_CRON}::test_an_interval_counts_from_the_end",), "it counts from the commit of the end, which is the triage"),
+    Row(
+        "Interval restart",
+        (f"{_CRON}::test_an_interval_counts_from_the_end",),
+        "it counts from the commit that ends the invocation, which includes the triage",
+    ),
     Row("Gitiles new ref", (f"{_GITILES}::test_the_first_poll_emits_the_tips_of_new_refs",)),
-    Row("Gitiles 50/100 limits", (f"{_GITILES}::test_sixty_commits_are_fifty_triggers_and_ten_that_are_told_of", f"{_GITILES}::test_the_third_busy_ref_waits"), "limits are settings; what is skipped is logged"),
-    Row("Gitiles force push", (f"{_GITILES}::test_a_force_push_emits_the_new_head", f"{_GITILES}::test_a_force_push_backwards_emits_nothing")),
+    Row(
+        "Gitiles 50/100 limits",
+        (
+            f"{_GITILES}::test_sixty_commits_are_fifty_triggers_and_ten_that_are_told_of",
+            f"{_GITILES}::test_the_third_busy_ref_waits",
+        ),
+        "limits are settings; skipped commits are logged",
+    ),
+    Row(
+        "Gitiles force push",
+        (f"{_GITILES}::test_a_force_push_emits_the_new_head", f"{_GITILES}::test_a_force_push_backwards_emits_nothing"),
+    ),
     Row("Gitiles deleted ref", (f"{_GITILES}::test_deleted_and_unwatched_refs_are_forgotten",)),
     Row("Gitiles missing ref", (f"{_GITILES}::test_a_configured_ref_that_is_missing_fails_the_poll",)),
-    Row("Gitiles tags (HEAD)", (f"{_GITILES}::TestTags::test_existing_tags_give_no_trigger",), "a setting has polls follow the rules of 2021"),
-    Row("Gitiles crash safety", ("unit/engine/test_polling.py::test_state_is_never_ahead_of_triggers",), "state and triggers are one commit"),
-    Row("Path filters", ("vectors/test_vectors_gitiles.py::test_vector_path_filters", "unit/engine/test_commit.py::test_refs_and_paths_are_filtered_as_by_polls")),
+    Row(
+        "Gitiles tags (HEAD)",
+        (f"{_GITILES}::TestTags::test_existing_tags_give_no_trigger",),
+        "a setting selects the rules of 2021",
+    ),
+    Row(
+        "Gitiles crash safety",
+        ("unit/engine/test_polling.py::test_state_is_never_ahead_of_triggers",),
+        "state and triggers are in one commit",
+    ),
+    Row(
+        "Path filters",
+        (
+            "vectors/test_vectors_gitiles.py::test_vector_path_filters",
+            "unit/engine/test_commit.py::test_refs_and_paths_are_filtered_as_by_polls",
+        ),
+    ),
     Row("Config validation", ("vectors/test_vectors_config.py::test_vector_config_validation",)),
-    Row("Config import", (f"{_PARITY}::test_a_new_revision_alone_changes_no_job",), "the project's record takes the revision; a config with errors changes nothing, unless a setting makes unknown targets a warning"),
+    Row(
+        "Config import",
+        (f"{_PARITY}::test_a_new_revision_alone_changes_no_job",),
+        "the project's record gets the revision; a config with errors changes nothing, unless a setting makes "
+        "unknown targets a warning",
+    ),
     Row("Job removal", (f"{_PARITY}::test_a_removed_job_loses_what_waits_and_ends_what_runs",)),
     Row("Pub/Sub names", (f"{_VECTORS}::test_vector_topic_names",)),
     Row("Auth token", (f"{_VECTORS}::test_vector_pubsub_tokens", f"{_VECTORS}::test_vector_pubsub_notification_token")),
     Row(
         "API paging",
-        ("unit/api/test_reading.py::test_paging_over_ten_thousand_invocations_visits_each_once_while_new_ones_arrive", "vectors/test_vectors_api.py::test_vector_invocation_cursors"),
+        (
+            f"{_READING}::test_paging_over_ten_thousand_invocations_visits_each_once_while_new_ones_arrive",
+            "vectors/test_vectors_api.py::test_vector_invocation_cursors",
+        ),
     ),
     Row(
         "EmitTriggers checks",
-        ("unit/api/test_actions.py::test_emitting_to_one_forbidden_or_missing_job_emits_nothing", "unit/api/test_samples.py::test_the_emitted_triggers_of_the_sample_reach_the_jobs", "unit/api/test_doors.py::test_each_rule_at_each_door"),
-        "tags, sizes and commits are checked as well: a trigger whose commit is not on its ref waits, and is discarded after a day",
+        (
+            "unit/api/test_actions.py::test_emitting_to_one_forbidden_or_missing_job_emits_nothing",
+            "unit/api/test_samples.py::test_the_emitted_triggers_of_the_sample_reach_the_jobs",
+            "unit/api/test_doors.py::test_each_rule_at_each_door",
+        ),
+        "tags, sizes and commits are also checked: a trigger whose commit is not on its ref is deferred, and "
+        "discarded after a day",
     ),
     Row(
         "Permissions",
-        ("unit/api/test_actions.py::test_without_permission_nothing_happens", "unit/web/test_actions.py::test_what_is_hidden_and_what_is_missing_answer_alike"),
-        "from a file of one's own instead of LUCI's realms, see access.md",
+        (
+            "unit/api/test_actions.py::test_without_permission_nothing_happens",
+            "unit/web/test_actions.py::test_what_is_hidden_and_what_is_missing_answer_alike",
+        ),
+        "from the installation's own file instead of LUCI's realms; see access.md",
     ),
     Row(
         "UI states and classes",
-        (f"{_SCHEDULING}::test_vector_job_public_state", "unit/web/test_pages.py::test_a_running_and_a_finished_invocation"),
-        "the states are the same, the looks are ours",
+        (
+            f"{_SCHEDULING}::test_vector_job_public_state",
+            "unit/web/test_pages.py::test_a_running_and_a_finished_invocation",
+        ),
+        "the states are the same, the style is ours",
     ),
-    Row("Relative times", (f"{_VECTORS}::test_vector_humanised_time",)),
-    Row("HTTP codes", ("vectors/test_coverage.py::test_vector_http_codes",), "200 in place of 202, see status-codes.md"),
-    Row("Duration metric", (f"{_PARITY}::test_one_point_for_each_end",), "a log line with seconds and status, from which a metric is made"),
-)  # fmt: skip
+    Row("Relative times", (f"{_VECTORS}::test_vector_humanized_time",)),
+    Row("HTTP codes", ("vectors/test_coverage.py::test_vector_http_codes",), "200 instead of 202; see status-codes.md"),
+    Row(
+        "Duration metric",
+        (f"{_PARITY}::test_one_point_for_each_end",),
+        "a log line with seconds and status, which a log-based metric reads",
+    ),
+)
 
 
 def missing_tests() -> list[str]:
-    """Return what is wrong with the table: rows without tests, and tests that do not exist."""
+    """Return the faults of the table: rows without tests, and missing tests."""
     found = [f"{row.feature}: no test" for row in ROWS if not row.tests]
     for row in ROWS:
         found += [f"{row.feature}: there is no test {test}" for test in row.tests if not _exists(test)]
@@ -177,7 +326,7 @@ def page() -> str:
         "",
         "Generated by `python -m tests.parity` from `tests/parity.py`; a test fails if a row's test is missing.",
         "",
-        "| feature | tests | what differs |",
+        "| feature | tests | differences |",
         "|---|---|---|",
     ]
     for row in ROWS:

@@ -1,4 +1,4 @@
-"""Waiting, with an end, for what other threads and processes do."""
+"""Bounded waiting for other threads and processes."""
 
 import time
 from collections.abc import Callable
@@ -8,10 +8,10 @@ T = TypeVar("T")
 
 
 def until(look: Callable[[], T], what: str = "it", seconds: float = 60.0) -> T:
-    """Look again and again until something true is seen, and return that; far longer than a busy machine takes.
+    """Poll until ``look`` returns a true value, and return that. The limit is far longer than a busy machine takes.
 
     Raises:
-        AssertionError: it did not come to be in that time.
+        AssertionError: it did not happen in that time.
     """
     deadline = time.monotonic() + seconds
     while not (seen := look()):

@@ -174,7 +174,7 @@ class MemoryStore:
             found: list[Versioned[TriggerRecord]] = []
             for _ in range(documents.SET_ASIDE_ROUNDS):
                 waiting = self._waiting(job_id)[:limit]
-                found, bad = documents.sorted_out(waiting, "/".join, self._found_trigger)
+                found, bad = documents.decode_or_set_aside(waiting, "/".join, self._found_trigger)
                 if not bad:
                     break
                 for path, fields in bad:
@@ -234,7 +234,7 @@ class MemoryStore:
             return self._readable(paths[:limit], lambda path: self.deferred(path[1]))
 
     def _readable(self, paths: Iterable[Path], read: Callable[[Path], Versioned[T] | None]) -> list[T]:
-        found = documents.readable(paths, "/".join, read)
+        found = documents.decode_readable(paths, "/".join, read)
         return [item.value for item in found if item is not None]
 
     def _job_at(self, path: Path) -> Versioned[Job] | None:
@@ -309,7 +309,7 @@ class MemoryStore:
                 return self._put(write, version)
 
     def _put(self, write: WriteWhole, version: int) -> tuple[Path, _Stored]:
-        path, document = documents.put(write)
+        path, document = documents.encode_write(write)
         documents.check_size("/".join(path), document)
         before = self._require(path, None if isinstance(write, CreateTrigger) else write.version)
         changed = _Stored({**before.document, **document}, version)

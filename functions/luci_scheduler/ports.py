@@ -169,7 +169,7 @@ class DeleteDeferred:
 
 
 WriteWhole = PutJob | CreateTrigger | UpdateTrigger | PutProject | PutPoller | PutDeferred
-"""Writes of a whole document, which `adapters.documents.put` encodes."""
+"""Writes of a whole document, which `adapters.documents.encode_write` encodes."""
 
 CheckedWrite = WriteWhole | CreateInvocation | UpdateInvocation | DeleteDeferred
 """Writes that the state of their document may refuse."""

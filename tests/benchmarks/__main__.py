@@ -1,4 +1,4 @@
-"""``make bench``: prints what is too slow for every run of the tests, and fails if something is not as it should be."""
+"""``make bench``: prints the measures that are too slow for every test run, and fails if one is wrong."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import flask; app = flask.Flask('x')\nwith app.app_context():\n import main\npri
 
 
 def cold_start(runs: int = 5) -> float:
-    """Return the median of the seconds that a fresh process takes to import main.py."""
+    """Return the median of the seconds in which a fresh process imports main.py."""
     command = [sys.executable, "-c", _IMPORT]
     times = [
         float(subprocess.run(command, cwd="functions", check=True, capture_output=True, text=True, timeout=60).stdout)
@@ -28,6 +28,6 @@ if __name__ == "__main__":
     print(f"cold start: main.py is imported in {cold_start():.2f} s, the median of 5 fresh processes")
     print("one commit, many jobs:")
     many_jobs.run()
-    print("a commit of one project beside another project's patterns:")
+    print("a commit of one project with another project's patterns:")
     are_apart = hostile_patterns.run()
     sys.exit(0 if month.run() and are_apart else 1)

@@ -1,4 +1,4 @@
-"""What one project's hostile patterns cost a commit of another project: the ratio of the times with these and with harmless ones."""
+"""The cost of one project's hostile patterns for another project's commit, as a ratio to harmless patterns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["run"]
 _MAIN = "refs/heads/main"
 _COMMITS = 100
 _JOBS = (1, 100)
-"""Of the project that is measured."""
+"""The lines of the measured project."""
 _HARMLESS = ['path_regexps: "src/.+"']
 _HARMLESS_MISS = ['path_regexps: "other/.+"']
 _HARMLESS_REF = ['refs: "regexp:refs/heads/other.+"']
@@ -33,11 +33,11 @@ _PATTERNS = {
         [f'path_regexps: "{number}{LARGE}"' for number in range(9)],
     ),
 }
-"""Hostile patterns, and harmless ones that let the same commits through: the project itself then has the same work."""
+"""Hostile patterns, and harmless ones that pass the same commits, so that the project itself has the same work."""
 
 
 class _Beside:
-    """A project with some jobs beside another project with these lines."""
+    """A project with some jobs, and another project with these lines."""
 
     def __init__(self, jobs: int, lines: list[str]) -> None:
         self._git = MemoryGitiles()
@@ -48,7 +48,7 @@ class _Beside:
         assert record.job_ids == (JobId("evil/j0"), JobId("evil/p")), record.problems
 
     def commit(self, number: int) -> None:
-        """Deliver a commit and note its time."""
+        """Deliver a commit and record its time."""
         (revision,) = self._git.push(_MAIN, diff=FILES)
         begun = time.perf_counter()
         on_commit(self._world.runtime, CommitEvent(REPO, _MAIN, revision), self._world.clock.now(), f"commit-m{number}")
@@ -56,12 +56,12 @@ class _Beside:
 
     @property
     def builds(self) -> int:
-        """How many invocations the other project has: it has to be the same with both kinds of patterns."""
+        """The number of invocations of the other project. It must be equal for both kinds of patterns."""
         return len(self._world.invocations(JobId("evil/j0")))
 
     @property
     def best(self) -> float:
-        """The seconds of the fastest commit: other work on the machine only adds."""
+        """The seconds of the fastest commit, because other work on the machine only adds time."""
         return min(self._times)
 
 
@@ -78,6 +78,7 @@ def run() -> bool:
             assert quiet.builds == loud.builds
             ratio = loud.best / quiet.best
             fine = fine and ratio < 1.2
-            times = f"{1000 * quiet.best:.2f} ms beside harmless patterns, {1000 * loud.best:.2f} ms beside these: {ratio:.2f}"
+            mild, slow = 1000 * quiet.best, 1000 * loud.best
+            times = f"{mild:.2f} ms with harmless patterns, {slow:.2f} ms with these: {ratio:.2f}"
             print(f"  {jobs} jobs; {what}: {times}")
     return fine

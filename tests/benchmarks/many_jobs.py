@@ -1,4 +1,4 @@
-"""One commit for 300 jobs, on the Firestore emulator and our servers, against the same calls without any code of ours."""
+"""One commit for 300 jobs, on the Firestore emulator and our servers, against the same calls without our code."""
 
 from __future__ import annotations
 
@@ -39,15 +39,16 @@ _FILLER = "x" * 700
 
 
 def run(jobs: int = JOBS, rounds: int = ROUNDS) -> float:
-    """Play both in turn, print each and the ratio of the medians; return it."""
+    """Run both in turn, print each time and the ratio of the medians, and return the ratio."""
     with _servers() as environment:
         settings = read_settings({name: value for name, value in environment.items() if name.startswith("SCHEDULER_")})
         os.environ["FIRESTORE_EMULATOR_HOST"] = environment["FIRESTORE_EMULATOR_HOST"]
         bootstrap.configure_logging()
-        structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=open(os.devnull, "w")))  # noqa: PTH123, SIM115
+        sink = open(os.devnull, "w")  # noqa: PTH123, SIM115
+        structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=sink))
         ours, raw = _Ours(settings, jobs), _Raw(settings, jobs)
         times: dict[str, list[float]] = {"ours": [], "raw": []}
-        for number in range(rounds + 1):  # the first warms connections up and does not count
+        for number in range(rounds + 1):  # the first round opens connections and does not count
             for name, contender in (("raw", raw), ("ours", ours)):
                 begun = time.monotonic()
                 contender.play(number)

@@ -1,4 +1,4 @@
-"""The large simulation: 30 days of a project with 100 jobs, against the naive model and, with faults, against what must hold."""
+"""The large simulation: 30 days of 100 jobs, against the naive model and, with faults, against the invariants."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DAYS, JOBS = 30, 100
 
 
 def run(seed: int = 1, days: int = DAYS, jobs: int = JOBS) -> bool:
-    """Play both runs and print their figures; return whether all is as it should be."""
+    """Run both and print their figures; return whether all is as expected."""
     script = make_script(seed, days, jobs)
     model = Model(script, seed, LISTING)
     model.run(START)

@@ -1,4 +1,7 @@
-"""The servers of the local cloud in a process of their own, until standard input ends: a benchmark shares no interpreter with them."""
+"""The servers of the local cloud in a separate process, until standard input ends.
+
+A benchmark shares no interpreter with them.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""``python -m tests.benchmarks.timeouts``: how long each outside call takes against servers that do not answer, with real limits.
+"""``python -m tests.benchmarks.timeouts``: the time of each outside call to a silent server, with real limits.
 
-About a minute: all calls are made at once. It fails if one takes more than its limit and ten percent.
+It takes about a minute, because all calls run at once. It fails if a call exceeds its limit by ten percent.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is sent to Firestore, counted in bytes."""
+"""The bytes sent to Firestore."""
 
 from dataclasses import replace
 from typing import Any
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.emulators
 def test_appending_sends_the_same_with_a_short_and_a_long_log(
     firestore_client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With 1 KB and with 190 KB of log an update sends the same bytes within five per cent, and reads none of the log."""
+    """An update sends the same bytes (within five percent) with 1 KB and 190 KB of log, and reads none of it."""
     sent: list[int] = []
     api = firestore_client._firestore_api
     commit, get = api.commit, api.batch_get_documents

@@ -1,8 +1,8 @@
 """An upgrade: these functions finish the work that older functions left in documents, tasks and builds.
 
-The file was written by functions that had one document of watchers for each repository, and no deferred tasks. It holds
-their documents, the tasks on the queue, and the builds at Buildbucket in the middle of their work: invocations in each
-state, a dead launch, an abort that could not be carried out, a poll whose triggers reached no job, pending triggers.
+Functions with one document of watchers per repository, and without deferred tasks, wrote the file. It holds their
+documents, the tasks on their queue, and the builds at Buildbucket in the middle of their work: invocations in each
+state, a dead launch, an abort that failed, a poll whose triggers reached no job, pending triggers.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -43,7 +43,7 @@ ASKED_OF_THE_API = {"e1", "e2", "e3", "e4", "webui", "rerun"}
 
 
 class _Memory(MemoryStore):
-    """The store in memory, as older functions left it."""
+    """The memory store with the documents of older functions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class _Memory(MemoryStore):
 
 
 class _Firestore(FirestoreStore):
-    """Firestore, as older functions left it."""
+    """Firestore with the documents of older functions."""
 
     def __init__(self, client: Any) -> None:
         super().__init__(client)
@@ -100,7 +100,7 @@ def _value(value: Any) -> Any:
 
 
 class _Upgraded(World):
-    """These functions on the documents of the older ones."""
+    """These functions on the documents of older ones."""
 
     def __init__(self, store: Any) -> None:
         self.clock = ManualClock(Instant(OLDER["now"]))
@@ -123,17 +123,17 @@ class _Upgraded(World):
             buildbucket=self.buildbucket,
             gitiles=self.git,
             fetch=FakeFetch(self.clock),
-            verify_caller=lambda _: "somebody",
+            verify_caller=lambda _: "caller",
         )
         self.runtime = self.app.runtime
 
     def sync_all(self) -> None:
-        """Read the configs, which have not changed, as each minute."""
+        """Read the unchanged configs, as happens each minute."""
         for project, (text, revision) in OLDER["configs"].items():
             sync_project(self.runtime, ConfigFile(project, text, revision), "sync")
 
     def drive(self, minutes: int) -> None:
-        """Let time pass, with a sync and a sweep each minute; builds end after ten minutes, without notifications."""
+        """Let time pass, with a sync and a sweep each minute. Builds end after ten minutes, without notifications."""
         for minute in range(minutes):
             self.sync_all()
             self.run_task(QueueTask("sweep", {"created": self.clock.now()}, self.clock.now()), f"sweep{minute}")
@@ -150,14 +150,14 @@ class _Upgraded(World):
 
 @pytest.fixture(params=["memory", pytest.param("firestore", marks=pytest.mark.emulators)])
 def world(request: pytest.FixtureRequest) -> _Upgraded:
-    """These functions on the documents of the older ones, with each store in turn."""
+    """These functions on the documents of older ones, with each store in turn."""
     if request.param == "memory":
         return _Upgraded(_Memory())
     return _Upgraded(_Firestore(request.getfixturevalue("firestore_client")))
 
 
 def _triggers(invocations: list[Invocation]) -> list[str]:
-    """Return which triggers a job's invocations had, shortened: the number of a commit on its branch, or the kind of ID."""
+    """Return the triggers of a job's invocations in short: the number of a commit on its branch, or the kind of ID."""
     return sorted(_short(trigger.id) for invocation in invocations for trigger in invocation.incoming_triggers)
 
 
@@ -168,7 +168,7 @@ def _short(trigger_id: str) -> str:
 
 
 def _expected(*, tasks: bool) -> dict[str, list[str]]:
-    """Return the triggers that each job must have had in the end; those of the API were on the queue only."""
+    """Return the triggers that each job must have had at the end. Those from the API were on the queue only."""
     commits = {
         "proj/running": ["running"] * 3,
         "other/job": ["running"] * 3,
@@ -186,14 +186,14 @@ def _expected(*, tasks: bool) -> dict[str, list[str]]:
     return {job: [name for name in names if tasks or name not in ASKED_OF_THE_API] for job, names in commits.items()}
 
 
-def test_every_state_is_brought_to_its_end(world: _Upgraded) -> None:
-    """Nothing is lost or doubled, whichever state the older functions left it in; each invocation has one build."""
+def test_invocations_in_every_state_end(world: _Upgraded) -> None:
+    """No trigger is lost or doubled in any state that older functions left behind. Each invocation has one build."""
     world.drive(40)
     _check_ends(world, tasks=True)
 
 
-def test_documents_suffice_where_the_queue_is_lost(world: _Upgraded) -> None:
-    """The older functions' documents hold all due work, except the requests that their API put only on the queue."""
+def test_documents_suffice_if_the_queue_is_lost(world: _Upgraded) -> None:
+    """The older documents hold all due work, except requests that the older API put only on the queue."""
     world.queue.purge()
     world.drive(60)
     _check_ends(world, tasks=False)
@@ -203,41 +203,43 @@ def _check_ends(world: _Upgraded, *, tasks: bool) -> None:
     ended = world.all_invocations()
     expected = _expected(tasks=tasks)
     assert {job: _triggers(ended[job]) for job in expected} == expected
-    for job in expected:
-        triggers = [trigger.id for invocation in ended[job] for trigger in invocation.incoming_triggers]
-        assert len(triggers) == len(set(triggers)), job
     aborted = {"proj/aborting", "proj/asked"} if tasks else {"proj/aborting"}
     for job in expected:
-        statuses = Counter(invocation.status for invocation in ended[job])
-        assert statuses == Counter(
-            {Status.ABORTED: int(job in aborted), Status.SUCCEEDED: statuses[Status.SUCCEEDED]}
-        ), job
+        _check_job(job, ended[job], is_aborted=job in aborted)
         assert not world.store.pending_triggers(JobId(job), 10)
-    builds = Counter(
-        tag["value"]
-        for build in world.buildbucket.builds.values()
-        for tag in build.get("tags", [])
-        if tag["key"] == "scheduler_invocation_id"
-    )
-    assert set(builds.values()) == {1}
-    made = Counter(
-        f"{build['builder']['project']}/{build['builder']['builder']}" for build in world.buildbucket.builds.values()
-    )
-    assert {job: made[job] for job in expected} == {job: len(ended[job]) for job in expected}
+    _check_builds(world.buildbucket.builds.values(), {job: len(ended[job]) for job in expected})
     assert len(ended["proj/clock"]) >= 3
     assert not world.works()
 
 
-def test_every_kind_of_task_of_older_functions_is_understood() -> None:
-    """Each form that they put on a queue is read; the file has all kinds that they had."""
+def _check_job(job: str, ended: list[Invocation], *, is_aborted: bool) -> None:
+    """Check that no trigger of a job is doubled, and that all its invocations have the right status."""
+    triggers = [trigger.id for invocation in ended for trigger in invocation.incoming_triggers]
+    assert len(triggers) == len(set(triggers)), job
+    statuses = Counter(invocation.status for invocation in ended)
+    expected = {Status.ABORTED: int(is_aborted), Status.SUCCEEDED: statuses[Status.SUCCEEDED]}
+    assert statuses == Counter(expected), job
+
+
+def _check_builds(builds: Collection[Any], expected: dict[str, int]) -> None:
+    """Check that each invocation has one build, and each job as many builds as invocations."""
+    tags = [tag for build in builds for tag in build.get("tags", [])]
+    per_invocation = Counter(tag["value"] for tag in tags if tag["key"] == "scheduler_invocation_id")
+    assert set(per_invocation.values()) == {1}
+    names = [f"{build['builder']['project']}/{build['builder']['builder']}" for build in builds]
+    assert {job: names.count(job) for job in expected} == expected
+
+
+def test_every_task_kind_of_older_functions_is_read() -> None:
+    """Each form of their payloads is read. The file has all kinds of their tasks."""
     kinds = {"abort", "cron", "dispatch", "dispatch-to", "launch", "sweep", "sync", "timer", "triage", "trigger"}
     assert {task["kind"] for task in OLDER["tasks"]} == kinds <= set(TASK_KINDS)
     for task in _tasks():
         read_task(task.kind, task.payload)
 
 
-def test_a_token_of_a_build_that_older_functions_asked_for_is_believed(world: _Upgraded) -> None:
-    """The builds that run during an upgrade report their ends with it."""
+def test_a_token_of_a_build_from_older_functions_is_accepted(world: _Upgraded) -> None:
+    """Builds that run during an upgrade report their ends with such a token."""
     job = JobId("proj/running")
     (build,) = [name for name, build in world.buildbucket.builds.items() if build["builder"]["builder"] == "running"]
     world.finish(build_id=build)
@@ -246,7 +248,7 @@ def test_a_token_of_a_build_that_older_functions_asked_for_is_believed(world: _U
 
 
 def test_pages_show_documents_of_older_functions(world: _Upgraded) -> None:
-    """Each job, each invocation in its state, and where the commits are; before anything of it is written anew."""
+    """Each job, each invocation in its state, and the place of each commit, before any document is written anew."""
     visitor = Visitor(world)
     for job, invocations in world.all_invocations().items():
         if not job.startswith("proj/"):
@@ -261,12 +263,30 @@ def test_pages_show_documents_of_older_functions(world: _Upgraded) -> None:
                     assert job.partition("/")[2] in visitor.page(query).text
 
 
+def test_commit_counters_keep_their_stored_names(world: _Upgraded) -> None:
+    """The counter of a job and of a project is read from ``mutations`` and written there again."""
+    counted: dict[str, tuple[Any, Any, dict[str, Any]]] = {}
+    for path, stored in _documents():
+        names = [documents.plain_id(name) for name in path.split("/")]
+        if names[0] == "jobs" and len(names) == 2:
+            counted[path] = (world.store.job(JobId(names[1])), documents.encode_job, stored)
+        elif names[0] == "projects":
+            counted[path] = (world.store.project(names[1]), documents.encode_project, stored)
+    assert max(stored["commits"] for *_, stored in counted.values()) == 4
+    for path, (found, encode, stored) in counted.items():
+        assert found is not None, path
+        assert found.value.commits == stored["commits"], path
+        again = json.loads(encode(found.value)["record"])
+        assert again["mutations"] == found.value.commits, path
+        assert "commits" not in again, path
+
+
 def _watchers(world: _Upgraded) -> list[Watcher]:
     return sorted(world.store.watchers(REPO), key=lambda watcher: watcher.job_id)
 
 
 def test_the_shared_document_can_be_deleted_after_the_first_sync(world: _Upgraded) -> None:
-    """The first sync moves all that is in it, the marks of paused triggers included."""
+    """The first sync moves all its content, including the marks of paused triggers."""
     before = _watchers(world)
     assert [watcher.job_id for watcher in before if watcher.paused] == ["proj/quiet"]
     world.sync_all()
@@ -277,7 +297,10 @@ def test_the_shared_document_can_be_deleted_after_the_first_sync(world: _Upgrade
 
 @pytest.mark.parametrize("paused", [True, False])
 def test_triggers_that_older_functions_paused_or_resumed_after_a_rollback(world: _Upgraded, *, paused: bool) -> None:
-    """They mark the shared document only. The first sync of the next upgrade believes the jobs, not the older marks."""
+    """Older functions mark the shared document only.
+
+    The first sync of the next upgrade trusts the jobs, not the older marks.
+    """
     world.sync_all()
     silent = JobId("proj/silent")
     resume_job(world.runtime, silent, "user:a@example.com", "", "k1")
@@ -289,7 +312,7 @@ def test_triggers_that_older_functions_paused_or_resumed_after_a_rollback(world:
 
 
 def _change_like_older_functions(world: _Upgraded, job_id: JobId, *, paused: bool) -> None:
-    """Pause or resume a job as older functions do: no document of a project is touched, and their sync wrote the record."""
+    """Pause or resume a job like older functions: no document of a project changes, and their sync wrote the record."""
     change = pause_job if paused else resume_job
     commit = world.store.commit
     world.store.commit = lambda writes: commit([write for write in writes if not isinstance(write, PutPaused)])

@@ -68,8 +68,8 @@ def _invocation(number: int = 1, **changes: Any) -> Invocation:
     )
 
 
-def test_invocation_comes_back_as_it_was_written(store: Store) -> None:
-    """Every field survives, nested lists and 64-bit numbers included; the log is apart."""
+def test_invocation_is_read_as_written(store: Store) -> None:
+    """Every field survives, including nested lists and 64-bit numbers. The log is separate."""
     timer = Timer("proj/job (1):1:2:0", "check", Instant(1), Instant(1_600_000_000_000_000_001))
     written = _invocation(
         status=Status.RUNNING,
@@ -89,7 +89,7 @@ def test_invocation_comes_back_as_it_was_written(store: Store) -> None:
 
 
 def test_absent_documents_are_none(store: Store) -> None:
-    """What is not there is None, not an error."""
+    """A read of a missing record returns None, not an error."""
     assert store.job(JOB_ID) is None
     assert store.invocation(JOB_ID, InvocationId(16)) is None
     assert store.trigger(JOB_ID, "t") is None
@@ -97,8 +97,8 @@ def test_absent_documents_are_none(store: Store) -> None:
     assert list(store.watchers("https://r.googlesource.com/x")) == []
 
 
-def test_creation_is_refused_when_it_exists(store: Store) -> None:
-    """A second creation changes nothing, and nothing of its commit lands."""
+def test_creating_an_existing_invocation_is_refused(store: Store) -> None:
+    """A second creation changes nothing, and its commit writes nothing."""
     store.commit([CreateInvocation(_invocation(1))])
     with pytest.raises(StoreConflictError):
         store.commit([CreateInvocation(_invocation(2)), CreateInvocation(_invocation(1, attempts=7))])
@@ -108,15 +108,15 @@ def test_creation_is_refused_when_it_exists(store: Store) -> None:
     assert found.value.attempts == 0
 
 
-def test_update_under_a_stale_version_is_refused_whole(store: Store) -> None:
-    """Compare and swap: the loser writes nothing, neither here nor in the other documents of its commit."""
+def test_an_update_under_a_stale_version_writes_nothing(store: Store) -> None:
+    """Compare and swap: the loser writes nothing, neither this document nor the other documents of its commit."""
     job = Job(JOB_ID, JobDefinition(TASK))
     created, job_version = store.commit([CreateInvocation(_invocation()), PutJob(job, None)])
     (newer,) = store.commit([UpdateInvocation(_invocation(commits=1), created, "a\n")])
     with pytest.raises(StoreConflictError):
         store.commit(
             [
-                PutJob(replace(job, paused=True, mutations=1), job_version),
+                PutJob(replace(job, paused=True, commits=1), job_version),
                 UpdateInvocation(_invocation(commits=2), created),
             ]
         )
@@ -128,7 +128,7 @@ def test_update_under_a_stale_version_is_refused_whole(store: Store) -> None:
 
 
 def test_log_grows_in_order_and_equal_lines_stay(store: Store) -> None:
-    """Chunks are appended, equal ones too, without the log being read."""
+    """Chunks are appended without a read of the log, including equal chunks."""
     (version,) = store.commit([CreateInvocation(_invocation(), "first\n")])
     for number in range(1, 4):
         (version,) = store.commit([UpdateInvocation(_invocation(commits=number), version, "same\n")])
@@ -138,7 +138,7 @@ def test_log_grows_in_order_and_equal_lines_stay(store: Store) -> None:
 
 
 def test_definition_stays_when_the_state_changes(store: Store) -> None:
-    """An update sends the state alone; what never changes is kept."""
+    """An update sends only the state. The constant part is kept."""
     (version,) = store.commit([CreateInvocation(_invocation())])
     store.commit([UpdateInvocation(_invocation(status=Status.SUCCEEDED, next_due=None, commits=1), version)])
     found = store.invocation(JOB_ID, _invocation().id)
@@ -148,7 +148,7 @@ def test_definition_stays_when_the_state_changes(store: Store) -> None:
 
 
 def test_invocations_are_listed_newest_first_in_pages(store: Store) -> None:
-    """IDs fall with time; an ascending scan is newest first, and a page begins behind the last one."""
+    """IDs fall with time: an ascending scan is newest first, and a page begins after the last one."""
     store.commit([CreateInvocation(_invocation(number)) for number in (3, 1, 2)])
     ids = [item.id for item in store.invocations(JOB_ID, 2)]
     assert ids == [_invocation(1).id, _invocation(2).id]
@@ -156,7 +156,7 @@ def test_invocations_are_listed_newest_first_in_pages(store: Store) -> None:
 
 
 def test_overdue_invocations_of_all_jobs(store: Store) -> None:
-    """The sweep sees what is due, the most overdue first, and nothing that has no due time."""
+    """The sweep sees due invocations, most overdue first, and none without a due time."""
     other = JobId("zeta/job")
     store.commit(
         [
@@ -174,7 +174,7 @@ def test_overdue_invocations_of_all_jobs(store: Store) -> None:
 
 
 def test_overdue_jobs(store: Store) -> None:
-    """Jobs have a due time of their own."""
+    """Jobs have a separate due time."""
     store.commit(
         [
             PutJob(Job(JOB_ID, JobDefinition(TASK), triage_due=Instant(5)), None),
@@ -184,8 +184,8 @@ def test_overdue_jobs(store: Store) -> None:
     assert [job.id for job in store.due_jobs(Instant(5), 10)] == [JOB_ID]
 
 
-def test_overdue_things_in_pages(store: Store) -> None:
-    """A page begins behind the last one, those included that are due at the same instant."""
+def test_overdue_invocations_and_jobs_in_pages(store: Store) -> None:
+    """A page begins after the last record, even if others are due at the same instant."""
     ids = [JobId("a/b"), JOB_ID, JobId("zeta/job")]
     invocations = [
         _invocation(number, next_due=Instant(10), job_id=job_id) for number, job_id in enumerate(ids * 2, start=1)
@@ -204,7 +204,7 @@ def test_overdue_things_in_pages(store: Store) -> None:
 
 
 def test_pending_triggers_oldest_first_and_markers_never(store: Store) -> None:
-    """A trigger is pending until it is resolved; awkward IDs are kept apart."""
+    """A trigger is pending until it is resolved. Awkward IDs do not collide."""
     ids = ["https://r/+/refs/heads/a@1", "..", "__x__", "é" * 600]
     records = [TriggerRecord(JOB_ID, Trigger(name, Instant(100 - n)), deliveries=("d",)) for n, name in enumerate(ids)]
     versions = store.commit([CreateTrigger(record) for record in records])
@@ -217,7 +217,7 @@ def test_pending_triggers_oldest_first_and_markers_never(store: Store) -> None:
 
 
 def test_watchers_of_projects_do_not_disturb_each_other(store: Store) -> None:
-    """Each project has its own document and replaces only that; repositories of similar names are others."""
+    """Each project has its own document and replaces only that. A repository with a similar name is another one."""
     repo = "https://r.googlesource.com/x"
     mine = Watcher(JobId("a/j"), JobId("a/t"), repo, ("refs/heads/main",))
     yours = Watcher(JobId("b/j"), JobId("b/t"), f"{repo}.git", ("regexp:refs/heads/.*",), (r".+\.c",), ("x",))
@@ -233,7 +233,7 @@ def test_watchers_of_projects_do_not_disturb_each_other(store: Store) -> None:
 
 
 def _put_raw(store: Store, repo: str, name: str, document: dict[str, Any]) -> None:
-    """Write a document of a repository's watchers as another version of the functions would."""
+    """Write a document of a repository's watchers like another version of the functions."""
     if isinstance(store, MemoryStore):
         path = ("repositories", repo, name)
         store._documents[path] = _Stored(document, 1)
@@ -248,7 +248,10 @@ def _row(watcher: Watcher) -> str:
 
 
 def test_watchers_that_an_older_version_stored_are_read(store: Store) -> None:
-    """It had one document for all projects of a repository. The documents of the projects override it, marks included."""
+    """Older functions had one document for all projects of a repository.
+
+    The projects' documents override it, including its marks.
+    """
     repo = "https://r.googlesource.com/x"
     a, b, c = (Watcher(JobId(f"{p}/j"), JobId(f"{p}/t"), repo, ("refs/heads/main",)) for p in "abc")
     older = {"projects": {"a": _row(a), "b": _row(b)}, "paused": {"a/t": True, "b/t": True}}
@@ -263,8 +266,8 @@ def test_watchers_that_an_older_version_stored_are_read(store: Store) -> None:
     assert list(store.watchers(repo)) == [moved, c]
 
 
-def test_a_project_whose_watchers_cannot_be_read_is_left_out(store: Store) -> None:
-    """The others get their commits; the log names the project."""
+def test_a_project_with_unreadable_watchers_is_left_out(store: Store) -> None:
+    """Other projects get their commits. The log names the unreadable project."""
     repo = "https://r.googlesource.com/x"
     mine = Watcher(JobId("b/j"), JobId("b/t"), repo, ("refs/heads/main",))
     _put_raw(store, repo, documents.watchers_document_id(repo, "a"), {"schema": 9, "watchers": "newer"})
@@ -277,7 +280,10 @@ def test_a_project_whose_watchers_cannot_be_read_is_left_out(store: Store) -> No
 
 
 def test_a_project_fills_its_own_document_of_watchers_only(store: Store) -> None:
-    """A document that is too large is refused before anything is sent, with the project's name; others have as much room as ever."""
+    """A document that is too large is refused before any write, with the project's name.
+
+    Other projects keep their room.
+    """
     repo = "https://r.googlesource.com/x"
 
     def watchers(project: str, number: int) -> tuple[Watcher, ...]:
@@ -301,7 +307,10 @@ def test_a_project_fills_its_own_document_of_watchers_only(store: Store) -> None
 
 
 def test_paused_triggers_are_marked(store: Store) -> None:
-    """Beside the watchers, so that a project that replaces its own leaves the marks alone; a repetition changes nothing."""
+    """Marks are stored next to the watchers, so a project's replacement does not touch them.
+
+    A repetition changes nothing.
+    """
     repo, trigger = "https://r.googlesource.com/x", JobId("a/t (1).x")
     mine = Watcher(JobId("a/j"), trigger, repo, ("refs/heads/main",))
     yours = Watcher(JobId("b/j"), JobId("b/t"), repo, ("refs/heads/main",))
@@ -316,18 +325,18 @@ def test_paused_triggers_are_marked(store: Store) -> None:
 
 
 def test_project_record(store: Store) -> None:
-    """A project's record comes back, and is replaced under its version."""
+    """A project's record is read as written, and replaced under its version."""
     record = ProjectRecord("proj", "rev", "url", (JOB_ID,), ("r",), ("line 1: bad",), ("line 2: old",), 1)
     store.commit([PutProject(record, None)])
     found = store.project("proj")
     assert found is not None
     assert found.value == record
-    store.commit([PutProject(replace(record, problems=(), mutations=1), found.version)])
+    store.commit([PutProject(replace(record, problems=(), commits=1), found.version)])
     with pytest.raises(StoreConflictError):
-        store.commit([PutProject(replace(record, mutations=2), found.version)])
+        store.commit([PutProject(replace(record, commits=2), found.version)])
 
 
-def test_what_is_too_large_is_refused_before_it_is_sent(store: Store) -> None:
+def test_a_write_that_is_too_large_is_refused_before_it_is_sent(store: Store) -> None:
     """No document can reach the store's limit, and a refused commit writes nothing."""
     with pytest.raises(PermanentError, match="1000000"):
         store.commit(
@@ -336,8 +345,8 @@ def test_what_is_too_large_is_refused_before_it_is_sent(store: Store) -> None:
     assert store.invocation(JOB_ID, _invocation(2).id) is None
 
 
-def test_an_update_is_refused_when_what_it_leaves_makes_the_document_too_large(store: Store) -> None:
-    """Definition and log are not sent again, but they are there: both count, and nothing is written."""
+def test_an_update_is_refused_if_the_whole_document_becomes_too_large(store: Store) -> None:
+    """An update does not send definition and log again, but both count. A refused update writes nothing."""
     written = _invocation(properties={"x": "y" * 700_000})
     (version,) = store.commit([CreateInvocation(written)])
     grown = replace(written, commits=1, log_size=190_000)
@@ -352,7 +361,7 @@ def test_an_update_is_refused_when_what_it_leaves_makes_the_document_too_large(s
 
 
 def _spoil(store: Store, path: tuple[str, ...], fields: dict[str, Any]) -> None:
-    """Change a document in the store to what no version of this code has written."""
+    """Change a stored document to a form that no version of this code has written."""
     if isinstance(store, MemoryStore):
         stored = store._documents[path]
         store._documents[path] = replace(stored, document={**stored.document, **fields})
@@ -363,7 +372,7 @@ def _spoil(store: Store, path: tuple[str, ...], fields: dict[str, Any]) -> None:
 
 
 def _document(store: Store, path: tuple[str, ...]) -> dict[str, Any]:
-    """Return a document as it stands in the store."""
+    """Return a stored document."""
     if isinstance(store, MemoryStore):
         return store._documents[path].document
     assert isinstance(store, FirestoreStore)
@@ -372,8 +381,8 @@ def _document(store: Store, path: tuple[str, ...]) -> dict[str, Any]:
     return document
 
 
-def test_invocations_that_cannot_be_read_do_not_end_a_list(store: Store) -> None:
-    """They are left out and do not count: fewer than asked for are the last ones."""
+def test_unreadable_invocations_do_not_end_a_list(store: Store) -> None:
+    """Unreadable invocations are left out and do not count: a page shorter than requested is the last one."""
     items = [_invocation(number) for number in range(6)]
     store.commit([CreateInvocation(item, "log") for item in items])
     for place in (1, 2):
@@ -384,8 +393,8 @@ def test_invocations_that_cannot_be_read_do_not_end_a_list(store: Store) -> None
     assert store.invocations(JOB_ID, 9) == [items[0], *items[3:]]
 
 
-def test_one_document_that_cannot_be_read_does_not_hide_the_others(store: Store) -> None:
-    """Written by a newer version that was rolled back: it is logged by name and left out of whatever returns many."""
+def test_an_unreadable_document_does_not_hide_the_others(store: Store) -> None:
+    """A newer version that was rolled back wrote it. It is logged by name and left out of every list."""
     other = JobId("zeta/job")
     good, bad = _invocation(1, next_due=Instant(2)), _invocation(2, next_due=Instant(1))
     job, bad_job = (Job(name, JobDefinition(TASK), triage_due=Instant(due)) for name, due in ((JOB_ID, 2), (other, 1)))
@@ -437,8 +446,11 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("fields", UNREADABLE.values(), ids=UNREADABLE)
-def test_a_pending_trigger_that_cannot_be_read_is_set_aside(store: Store, fields: dict[str, Any]) -> None:
-    """With its reason, once: it is pending no more, and the triggers behind it are listed, even with a limit of one."""
+def test_an_unreadable_pending_trigger_is_set_aside(store: Store, fields: dict[str, Any]) -> None:
+    """It is set aside once, with the reason, and is no longer pending.
+
+    The following triggers are listed, even with a limit of one.
+    """
     names = ("bad", "good", "later")
     payload = {"repo": "r", "ref": "x", "revision": "a" * 40}
     triggers = [Trigger(name, Instant(number), "gitiles", payload) for number, name in enumerate(names)]
@@ -462,8 +474,8 @@ def test_a_pending_trigger_that_cannot_be_read_is_set_aside(store: Store, fields
     store.commit([UpdateTrigger(replace(good.value, resolved=Instant(5)), good.version)])
 
 
-def test_an_empty_identifier_names_no_document(store: Store) -> None:
-    """It is refused as such, before the database sees it; so is half of a surrogate pair."""
+def test_an_empty_identifier_is_refused(store: Store) -> None:
+    """An empty ID is refused before any call, and so is half of a surrogate pair."""
     for name in ("", "\ud800"):
         with pytest.raises(PermanentError):
             store.commit([CreateTrigger(TriggerRecord(JOB_ID, Trigger(name, Instant(1))))])
@@ -471,7 +483,7 @@ def test_an_empty_identifier_names_no_document(store: Store) -> None:
 
 
 def test_pollers(store: Store) -> None:
-    """What a gitiles job knows is kept whole, however many refs there are, and only changed under its version."""
+    """A gitiles job's record is kept whole, with any number of refs, and changes only under its version."""
     known = {f"refs/heads/b{number}": f"{number:040x}" for number in range(5000)}
     repo, refs, backlog = (
         "https://r.googlesource.com/repo",
@@ -484,17 +496,17 @@ def test_pollers(store: Store) -> None:
     found = store.poller(JOB_ID)
     assert found is not None
     assert found.value == record
-    store.commit([PutPoller(replace(record, known={}, mutations=4), version)])
+    store.commit([PutPoller(replace(record, known={}, commits=4), version)])
     for stale in (None, version):
         with pytest.raises(StoreConflictError):
             store.commit([PutPoller(record, stale)])
     again = store.poller(JOB_ID)
     assert again is not None
-    assert again.value.mutations == 4
+    assert again.value.commits == 4
 
 
 def test_the_triggers_of_a_commit(store: Store) -> None:
-    """Of all jobs, pending or markers; found by the hash that a gitiles trigger tells of, as it was first written."""
+    """The triggers of a commit in all jobs, pending or not, are found by the hash in its first spelling."""
     other, hashes = JobId("zeta/job"), ("a" * 40, "b" * 40)
 
     def record(job_id: JobId, name: str, revision: str, kind: str = "gitiles") -> TriggerRecord:
@@ -517,7 +529,7 @@ def test_the_triggers_of_a_commit(store: Store) -> None:
 
 
 def test_many_documents_in_one_call(store: Store) -> None:
-    """Jobs, triggers and invocations are read by name, many at once; what does not exist is left out."""
+    """Jobs, triggers and invocations are read by name, many at once. Missing ones are left out."""
     other = JobId("zeta/job")
     jobs = [Job(JOB_ID, JobDefinition(TASK)), Job(other, JobDefinition(TASK), paused=True)]
     invocations = [_invocation(1), _invocation(2, job_id=other)]
@@ -533,8 +545,8 @@ def test_many_documents_in_one_call(store: Store) -> None:
     assert sorted(store.jobs([absent, other, JOB_ID]), key=lambda job: job.id) == jobs
     for found in store.found_jobs([other, absent, JOB_ID]):
         assert found == store.job(found.value.id)
-        store.commit([PutJob(replace(found.value, mutations=1), found.version)])
-    assert [found.value.mutations for found in store.found_jobs([absent, other, JOB_ID])] == [1, 1]
+        store.commit([PutJob(replace(found.value, commits=1), found.version)])
+    assert [found.value.commits for found in store.found_jobs([absent, other, JOB_ID])] == [1, 1]
     keys = [(item.job_id, item.id) for item in invocations]
     assert sorted(store.invocations_by_id([*keys, (absent, keys[0][1])]), key=lambda item: item.id) == invocations
     assert [record.id for record in store.projects()] == ["proj é", "zeta"]
@@ -553,7 +565,7 @@ def _deferred(name: str, due: int, **changes: Any) -> Deferred:
 
 
 def test_deferred_tasks(store: Store) -> None:
-    """They come back as they were written; are changed and deleted under their version; and are gone then."""
+    """Deferred tasks are read as written, and change and disappear under their version."""
     assert store.deferred("commit-1") is None
     written = _deferred("commit-1", 5, tries=3, revision="a" * 40, reason="é")
     (version,) = store.commit([PutDeferred(written, None)])
@@ -577,7 +589,7 @@ def test_deferred_tasks(store: Store) -> None:
 
 
 def test_overdue_deferred_tasks_in_pages(store: Store) -> None:
-    """The most overdue first, by ID where equal; each is on one page; jobs and invocations are not among them."""
+    """The most overdue first, by ID if equal, each on one page. Jobs and invocations are not among them."""
     job = Job(JOB_ID, JobDefinition(TASK), triage_due=Instant(2))
     store.commit([CreateInvocation(_invocation()), PutJob(job, None)])
     works = [_deferred("c", 3), _deferred("b", 3), _deferred("a", 7), _deferred("late", 101)]
@@ -603,6 +615,6 @@ def test_deferred_tasks_of_a_commit(store: Store) -> None:
 
 
 def test_a_deferred_task_that_is_too_large_is_refused(store: Store) -> None:
-    """With its name, before anything is sent."""
+    """The error names the document, and comes before any write."""
     with pytest.raises(PermanentError, match="deferred/big would have"):
         store.commit([PutDeferred(_deferred("big", 5, payload={"x": "x" * 1_000_001}), None)])

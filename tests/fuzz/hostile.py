@@ -11,16 +11,22 @@ from typing import Any
 __all__ = ["Hostile"]
 
 _TEXTS = (
-    "", " ", "a", "proj/job", "proj", "job", "/", "a/b/c", "..", "__x__", "é", "\u2028", "\x00", "\ud800", "\udfff!", "\U0001f600",
-    "\r\nX-Injected: 1", "\x1b[31m", "<script>alert(1)</script>", "x" * 300, "0", "-1", "9" * 30, "1e999", "NaN", "null", "true",
-    "refs/heads/main", "https://r.googlesource.com/repo", "a" * 40, "0" * 40, "2026-03-01T12:00:00Z", "9999-12-31T23:59:59Z",
+    "", " ", "a", "proj/job", "proj", "job", "/", "a/b/c", "..", "__x__", "é", "\u2028", "\x00", "\ud800", "\udfff!",
+    "\U0001f600",
+    "\r\nX-Injected: 1", "\x1b[31m", "<script>alert(1)</script>", "x" * 300, "0", "-1", "9" * 30, "1e999", "NaN",
+    "null", "true",
+    "refs/heads/main", "https://r.googlesource.com/repo", "a" * 40, "0" * 40, "2026-03-01T12:00:00Z",
+    "9999-12-31T23:59:59Z",
     "0001-01-01T00:00:00Z", "2026-13-01T00:00:00Z", "eyJhIjoxfQ==", "e30=\n", "%%%", "{}", "[",
 )  # fmt: skip
 _NUMBERS = (0, 1, -1, 2**31, 2**53 + 1, 2**63 - 1, 2**63, -(2**63) - 1, 10**30, 0.5, -0.0, 1e308)
 _RAW = (
-    b"", b" ", b"x", b'"x"', b"5", b"[]", b"{}", b"null", b"true", b"NaN", b"[NaN]", b'{"a":Infinity}', b'{"a":1e999}', b"\xff\xfe", b"\x00",
-    b'{"a":"\xff"}', b'{"a":"\\ud800"}', b'{"context":5}', b'{"message":5}', b'{"message":null,"subscription":null}', b"[" * 3_000,
-    b'{"message":' * 3_000, b'{"a":' * 3_000 + b"1" + b"}" * 3_000, b'{"specversion":"1.0"}', b"\xef\xbb\xbf{}", b"{" + b'"a":1,' * 300 + b'"a":1}',
+    b"", b" ", b"x", b'"x"', b"5", b"[]", b"{}", b"null", b"true", b"NaN", b"[NaN]", b'{"a":Infinity}',
+    b'{"a":1e999}', b"\xff\xfe", b"\x00",
+    b'{"a":"\xff"}', b'{"a":"\\ud800"}', b'{"context":5}', b'{"message":5}', b'{"message":null,"subscription":null}',
+    b"[" * 3_000,
+    b'{"message":' * 3_000, b'{"a":' * 3_000 + b"1" + b"}" * 3_000, b'{"specversion":"1.0"}',
+    b"\xef\xbb\xbf{}", b"{" + b'"a":1,' * 300 + b'"a":1}',
     b'{"a":' + b"9" * 5_000 + b"}",
 )  # fmt: skip
 
@@ -34,7 +40,7 @@ class Hostile:
         self.entropy: Callable[[], float] = self._random.random
 
     def text(self) -> str:
-        """Return a text that no careful sender would send."""
+        """Return a text that no careful client would send."""
         text: str = self.pick(_TEXTS)
         return text + self.pick(_TEXTS) if self.entropy() < 0.1 else text
 
@@ -56,7 +62,7 @@ class Hostile:
                 return {self.text(): self.value(depth - 1) for _ in range(self._random.randrange(4))}
 
     def spoiled(self, document: Any) -> Any:
-        """Return a document like a good one: some members are gone, doubled, or of another type and value."""
+        """Return a valid document with damage: some members are missing, doubled, or of another type and value."""
         if self.entropy() < 0.12:
             return self.value()
         if isinstance(document, dict):
@@ -69,11 +75,11 @@ class Hostile:
         return document
 
     def json(self, document: Any) -> bytes:
-        """Return a spoiled document as JSON, with NaN and lone surrogates as Python's writer leaves them."""
+        """Return a damaged document as JSON, with NaN and lone surrogates, which Python's writer does not refuse."""
         return json.dumps(self.spoiled(document)).encode()
 
     def damaged(self, data: bytes) -> bytes:
-        """Return bytes with some of them changed, cut off, or put in."""
+        """Return bytes after changes, cuts and insertions."""
         out = bytearray(data)
         for _ in range(self._random.randrange(1, 4)):
             place = self._random.randrange(len(out) + 1)
@@ -87,7 +93,7 @@ class Hostile:
         return bytes(out)
 
     def bytes(self, number: int) -> bytes:
-        """Return any bytes."""
+        """Return random bytes."""
         return self._random.randbytes(number)
 
     def body(self, document: Any) -> bytes:
@@ -100,12 +106,12 @@ class Hostile:
         return self.pick(_RAW) if drawn < 0.95 else self.bytes(self._random.randrange(60))
 
     def base64(self, data: bytes) -> str:
-        """Return data in base64, sometimes not quite."""
+        """Return data in base64, sometimes slightly wrong."""
         text = base64.b64encode(data).decode()
         return self.pick(
             (text, text, text, text, text.rstrip("="), text[:-1], text + "\n", text + "!", "", self.text())
         )
 
     def header(self) -> str:
-        """Return a header's value as a server hands it over: Latin-1, in which the bytes of other encodings are any letters."""
+        """Return a header's value as a server passes it on: Latin-1, where bytes of other encodings are any letters."""
         return self.text().encode(errors="surrogatepass").decode("latin-1").replace("\r", "").replace("\n", "")

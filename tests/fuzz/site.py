@@ -1,4 +1,4 @@
-"""The four functions as the functions framework serves them, over a store in memory, called without a socket."""
+"""The four functions, served by the functions framework over a memory store, called without a socket."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def _app(function: str) -> Any:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer, with everything that the request has caused."""
+    """An answer, with all effects of the request."""
 
     code: int
     body: bytes
     headers: Mapping[str, str]
     lines: tuple[Mapping[str, Any], ...]
-    """Of the log."""
+    """The log lines."""
     writes: int
     """Documents written and tasks enqueued."""
 
@@ -62,7 +62,7 @@ class Answer:
 
     @property
     def is_fault(self) -> bool:
-        """Whether the request has met a defect; a bad cursor is answered 500 as in the original."""
+        """Whether the request has hit a defect. A bad cursor is answered with 500, as in the original."""
         is_cursor = self.events == ["api_error"] and "bad cursor" in str(self.lines[0]["error"])
         return bool(_BROKEN & set(self.events)) or (self.code >= 500 and self.code != 501 and not is_cursor)
 
@@ -78,7 +78,7 @@ class Site:
     def call(
         self, function: str, path: str = "/", body: bytes = b"", headers: Mapping[str, str] | None = None, **about: str
     ) -> Answer:
-        """Send a request; ``about`` has members of the environment that a WSGI server makes, such as the method."""
+        """Send a request; ``about`` sets members of the WSGI environment, such as the method."""
         environ: dict[str, Any] = {
             "REQUEST_METHOD": "POST",
             "PATH_INFO": path,
@@ -118,7 +118,7 @@ class Site:
 
 @contextmanager
 def site(world: World | None = None) -> Iterator[Site]:
-    """Serve a world with an access policy, real verifiers of tokens included; the process logs nowhere meanwhile."""
+    """Serve a world with an access policy and the real verifiers of tokens. Nothing is logged to the console."""
     lines: list[Any] = []
 
     def note(_: Any, method: str, event: Any) -> Any:

@@ -1,6 +1,6 @@
-"""Generated bodies at every entry point: no defect, and one line and no write for each refusal.
+"""Generated bodies at every entry point: no defect, and for each refusal one log line and no write.
 
-Every run draws the same bodies. FUZZ_BODIES and FUZZ_SEED change how many there are, and which.
+Every run draws the same bodies. FUZZ_BODIES and FUZZ_SEED set their number and their seed.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Send = Callable[[Hostile], tuple[Answer, Any]]
 
 
 def _fuzz(name: str, send: Send, check: Callable[[Answer], bool]) -> Counter[int]:
-    """Send the bodies; ``check`` judges each answer. The failure shows the body of a wrong answer."""
+    """Send the bodies; ``check`` judges each answer. A failure shows the body of the wrong answer."""
     hostile, codes = Hostile(SEED), Counter[int]()
     for number in range(BODIES):
         answer, sent = send(hostile)
@@ -61,7 +61,7 @@ def _fuzz(name: str, send: Send, check: Callable[[Answer], bool]) -> Counter[int
 
 
 def _refused_in_one_way(answer: Answer) -> bool:
-    """Whether a delivery is done, comes again, or is refused with one line and without a write."""
+    """Whether a delivery is done, is delivered again, or is refused with one line and without a write."""
     if answer.code in (200, 409) and "permanent_error" not in answer.events:
         return True
     return answer.writes == 0 and len(answer.lines) == 1
@@ -79,7 +79,7 @@ GERRIT = {
 
 
 def _push(hostile: Hostile, data: bytes, attributes: dict[str, Any]) -> bytes:
-    """Return a push of Pub/Sub, spoiled or not."""
+    """Return a Pub/Sub push, damaged or not."""
     message = {
         "messageId": str(hostile.pick(range(10**6))),
         "publishTime": "2026-03-01T12:00:00Z",
@@ -107,7 +107,7 @@ def _event_headers(hostile: Hostile) -> dict[str, str]:
 
 
 def test_commit_events(functions: Site) -> None:
-    """Messages of the topic ``gitiles-commit``, and bodies that are none."""
+    """Messages of the topic ``gitiles-commit``, and bodies that are not."""
 
     def send(hostile: Hostile) -> tuple[Answer, Any]:
         data = hostile.body(hostile.pick((EVENT, GERRIT)))
@@ -119,7 +119,7 @@ def test_commit_events(functions: Site) -> None:
 
 
 def test_notifications(functions: Site) -> None:
-    """Messages of a build service's topic with good and bad tokens: nothing is written for any but the good ones."""
+    """Messages of a build service's topic with good and bad tokens. Only those with good tokens write."""
     secret, now = "secret", functions.world.clock.now()
     (invocation,) = functions.world.invocations()
     good = make_token(secret, JOB, invocation.id, now)
@@ -142,7 +142,7 @@ def _segment(data: bytes) -> str:
 
 
 def _odd_tokens(functions: Site, audience: str) -> list[str]:
-    """Return tokens that are signed as they must be and have other claims, and tokens that are none."""
+    """Return tokens with a valid signature and other claims, and texts that are not tokens."""
     now = functions.world.clock.now() // 10**9
     good = {
         "iss": "https://accounts.google.com",
@@ -248,8 +248,8 @@ def _task(hostile: Hostile) -> tuple[str, bytes, dict[str, str]]:
     return kind, body, headers
 
 
-def test_tasks_of_strangers(functions: Site) -> None:
-    """Nothing but the token is looked at: 401, one line, no read and no write."""
+def test_tasks_from_other_accounts(functions: Site) -> None:
+    """Nothing but the token is read: 401, one log line, no read and no write."""
     draw = _authorizations(functions, ON_TASK)
 
     def send(hostile: Hostile) -> tuple[Answer, Any]:
@@ -263,7 +263,7 @@ def test_tasks_of_strangers(functions: Site) -> None:
 
     def check(answer: Answer) -> bool:
         untouched = functions.world.store.counts["R"] == answer.writes == 0
-        # The framework has no route to an address with a line feed.
+        # The framework has no route for an address with a line feed.
         wanted = ["unauthenticated"] if answer.code == 401 else ["refused_by_framework"]
         return answer.code in (401, 404) and answer.events == wanted and untouched
 
@@ -288,7 +288,9 @@ def test_tasks(functions: Site) -> None:
     assert min(codes[200], codes[400]) > BODIES / 50
     answer = functions.call("on_task", "/triage", json.dumps({"job": JOB}).encode(), {"Authorization": authorization})
     assert (answer.code, answer.is_fault) == (200, False)
-    message = {"message": {"messageId": "last", "publishTime": "2026-03-01T12:00:00Z", "data": base64.b64encode(json.dumps(EVENT).encode()).decode()}, "subscription": "s"}  # fmt: skip
+    data = base64.b64encode(json.dumps(EVENT).encode()).decode()
+    body = {"messageId": "last", "publishTime": "2026-03-01T12:00:00Z", "data": data}
+    message = {"message": body, "subscription": "s"}
     assert (
         functions.call(
             "on_gitiles_commit", "/", json.dumps(message).encode(), {"Content-Type": "application/json"}
@@ -335,15 +337,15 @@ def _encoded(hostile: Hostile, request: str) -> tuple[bytes, str]:
 
 
 def _in_one_line(answer: Answer) -> bool:
-    """Whether the console has refused a request in one way: one line where it could not be understood, never two."""
+    """Whether the console has refused a request with one answer. A malformed request is logged once, never twice."""
     if answer.code < 400:
         return True
     wanted = ["request_refused"] if answer.code in (400, 401, 405, 406, 413, 415, 429) else answer.events[:1]
     return answer.writes == 0 and answer.events == wanted and "X-Content-Type-Options" in answer.headers
 
 
-def test_calls_of_the_api(functions: Site) -> None:
-    """Every method, in three encodings, compressed or not, by five callers and by tokens that are none."""
+def test_api_calls(functions: Site) -> None:
+    """Every method, in three encodings, compressed or not, by five callers and with invalid tokens."""
     draw, signed_in = _authorizations(functions, CONSOLE), {who: _signed_in(functions, who) for who in WHO}
 
     def send(hostile: Hostile) -> tuple[Answer, Any]:
@@ -401,7 +403,7 @@ def _query(hostile: Hostile) -> str:
 
 
 def test_pages(functions: Site) -> None:
-    """Addresses with any path and query, by five callers and by tokens that are none: a page, an error page, or a redirect."""
+    """Addresses with any path and query, by five callers and with invalid tokens: a page, an error, or a redirect."""
     draw, signed_in = _authorizations(functions, CONSOLE), {who: _signed_in(functions, who) for who in WHO}
 
     def send(hostile: Hostile) -> tuple[Answer, Any]:
@@ -419,7 +421,7 @@ def test_pages(functions: Site) -> None:
 
 
 def test_forms(functions: Site) -> None:
-    """Posts to any path, urlencoded or not, with and without a good form token, sent whole or in chunks."""
+    """Posts to any path, urlencoded or not, with and without a valid form token, sent whole or in chunks."""
     clock, kinds = (
         functions.world.clock,
         ("application/x-www-form-urlencoded",) * 5 + ("multipart/form-data; boundary=x", "text/plain", ""),

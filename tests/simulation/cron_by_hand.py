@@ -1,4 +1,7 @@
-"""Cron expressions by brute force: look at one minute after the other. Only what the simulated projects use is understood."""
+"""Cron expressions by brute force: try one minute after the other.
+
+Only the syntax of the simulated projects is supported.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Virtual time: processes that run one at a time, in the order of their instants, and sleep in no time at all.
+"""Virtual time: processes run one at a time, in the order of their instants, and sleep without real time.
 
-A process is an ordinary function in a thread of its own; only one thread runs at any moment, so that a seed gives the same
-run every time, and yet handlers are interleaved wherever one of them waits: in a call, a commit or a sleep.
+A process is an ordinary function in its own thread. Only one thread runs at any moment, so a seed gives the same run
+every time. Handlers are still interleaved at each wait: in a call, a commit or a sleep.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class _Worker:
                 return
             try:
                 self.work()
-            except BaseException as error:  # noqa: BLE001 - raised again where the run is driven from
+            except BaseException as error:  # noqa: BLE001 - the thread that drives the run raises it again
                 self._kernel.failure = error
             self._kernel.retire(self)
 
 
 class Kernel:
-    """The clock (``ports.Clock``) and what is to happen, each thing at its instant."""
+    """The clock (``ports.Clock``), and the events to come, each at its instant."""
 
     def __init__(self, start: Instant) -> None:
         self._now = start
@@ -56,15 +56,15 @@ class Kernel:
         return self._now
 
     def at(self, instant: int, action: Callable[[], None]) -> None:
-        """Have something done at an instant, in no time; what is past is done next. Equal instants keep their order."""
+        """Schedule an action at an instant. It takes no time. A past one is next. Equal instants keep their order."""
         heapq.heappush(self._agenda, (max(instant, self._now), next(self._numbers), action))
 
     def spawn(self, instant: int, process: Callable[[], None]) -> None:
-        """Begin a process at an instant; unlike an action it may sleep."""
+        """Start a process at an instant. Unlike an action, it may sleep."""
         self.at(instant, lambda: self._begin(process))
 
     def sleep(self, nanoseconds: int) -> None:
-        """Let the process that calls wait; others run meanwhile."""
+        """Suspend the calling process, so that others run meanwhile."""
         worker = self._current
         if worker is None:
             raise RuntimeError("only a process can sleep")
@@ -73,7 +73,7 @@ class Kernel:
         worker.resumed.acquire()
 
     def run(self, until: int) -> None:
-        """Do everything that is due before an instant, then set the clock to it."""
+        """Run everything due before an instant, then set the clock to it."""
         while self._agenda and self._agenda[0][0] < until:
             instant, _, action = heapq.heappop(self._agenda)
             self._now = Instant(instant)
@@ -83,13 +83,13 @@ class Kernel:
         self._now = Instant(until)
 
     def close(self) -> None:
-        """End the threads that wait for work; processes that sleep are left behind."""
+        """End the threads that wait for work. Processes that sleep are abandoned."""
         for worker in self._idle:
             worker.work = None
             worker.resumed.release()
 
     def retire(self, worker: _Worker) -> None:
-        """Take a worker back whose process has ended; called from its thread."""
+        """Accept back a worker whose process has ended. Its thread calls this."""
         self._idle.append(worker)
         self._back.release()
 

@@ -1,7 +1,7 @@
-"""The naive model: what should have happened, by the plainest rules, with nothing taken from the scheduler.
+"""The naive model: the right outcome by the plainest rules, without any code of the scheduler.
 
-It knows jobs with a list of waiting triggers and a set of runs, and goes through the script from one instant to the next.
-There are no tasks, messages, claims or documents: a thing that is due happens at once.
+It knows jobs with a list of pending triggers and a set of runs, and goes through the script from one instant to the
+next. There are no tasks, messages, claims or documents: due work happens at once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from luci_scheduler.core.go_text import parse_duration
 from tests.simulation.cron_by_hand import next_match
 from tests.simulation.project import Event, JobSpec, Script, duration
 
-__all__ = ["Model", "Waiting", "choose", "interval_of"]
+__all__ = ["Model", "Pending", "choose", "interval_of"]
 
 _SECOND = 1_000_000_000
 _FORGET = 30 * 60 * _SECOND
@@ -27,17 +27,18 @@ NEVER = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class Pending:
     """A trigger: its name, and its place in the order."""
 
     key: tuple[Any, ...]
     order: tuple[Any, ...]
     polled: bool = False
-    """Whether a poll has found it: what an event has told of before is then no new request, however long ago that was."""
+    """Whether a poll has found it. A commit that an event has reported before is then no new request, at any later
+    time."""
 
     @property
     def created(self) -> int:
-        """When it came to be."""
+        """Its creation instant."""
         return int(self.order[0])
 
 
@@ -46,16 +47,16 @@ class _Job:
     spec: JobSpec
     paused: bool = False
     due: int | None = None
-    """When the schedule starts it next; None: it waits for the end of what the schedule started, or is disabled."""
+    """The next start by the schedule; None while a scheduled invocation is active, or if the job is disabled."""
     counted_from: int = 0
-    waiting: list[Waiting] = field(default_factory=list)
+    pending: list[Pending] = field(default_factory=list)
     running: set[int] = field(default_factory=set)
     known: dict[tuple[Any, ...], int | None] = field(default_factory=dict)
-    """Triggers that were seen → when they were done with; None: they wait."""
-    told: set[tuple[Any, ...]] = field(default_factory=set)
-    """Those of them that were brought by an event, or by hand, the last time they were new."""
+    """Known triggers → when they were resolved; None for pending ones."""
+    requested: set[tuple[Any, ...]] = field(default_factory=set)
+    """The known triggers whose last request came from an event or a person."""
     heads: dict[str, int] = field(default_factory=dict)
-    """Of a poller: ref → number of the commit that it has seen."""
+    """For a poller: ref → number of the last commit that it has seen."""
 
 
 def interval_of(schedule: str) -> int | None:
@@ -65,14 +66,14 @@ def interval_of(schedule: str) -> int | None:
     return parse_duration(schedule.split(" ")[1]) if schedule.startswith("with ") else None
 
 
-def choose(spec: JobSpec, waiting: list[Waiting], running: int, now: int) -> tuple[list[list[Waiting]], list[Waiting]]:
-    """Decide by a job's policy: the batches that become invocations, and the triggers that are dropped."""
-    ordered, free = sorted(waiting, key=lambda item: item.order), spec.limit - running
+def choose(spec: JobSpec, pending: list[Pending], running: int, now: int) -> tuple[list[list[Pending]], list[Pending]]:
+    """Decide by a job's policy: the batches that become invocations, and the discarded triggers."""
+    ordered, free = sorted(pending, key=lambda item: item.order), spec.limit - running
     if spec.policy == "NEWEST_FIRST":
         old = [item for item in ordered if now - item.created >= spec.timeout]
         fresh = [item for item in ordered if item not in old]
         return [[item] for item in fresh[max(0, len(fresh) - free) :]] if free > 0 else [], old
-    batches: list[list[Waiting]] = []
+    batches: list[list[Pending]] = []
     while free > len(batches) and ordered:
         size = len(ordered)
         if spec.policy == "LOGARITHMIC_BATCHING":
@@ -84,7 +85,7 @@ def choose(spec: JobSpec, waiting: list[Waiting], running: int, now: int) -> tup
 
 
 class Model:
-    """Plays a script; afterwards ``starts`` and ``discards`` tell what should have happened, by job name."""
+    """Plays a script. Afterwards ``starts`` and ``discards`` hold the right outcome, by job name."""
 
     def __init__(self, script: Script, seed: int, listing: int) -> None:
         self.starts: dict[str, list[tuple[int, tuple[Any, ...]]]] = defaultdict(list)
@@ -115,7 +116,8 @@ class Model:
     def _at(self, instant: int, action: Callable[[int], None]) -> None:
         heapq.heappush(self._agenda, (instant, next(self._numbers), action))
 
-    # What happens from outside -----------------------------------------------------------------------------------------
+    # Events from outside
+    # -----------------------------------------------------------------------------------------------
 
     def _happen(self, event: Event, now: int) -> None:
         match event.kind:
@@ -126,7 +128,7 @@ class Model:
             case "config":
                 self._configure(event.specs, now)
             case "emit":
-                self._bring(event.job, [Waiting((event.trigger_id,), (now, 0, event.trigger_id.encode()))], now)
+                self._add_triggers(event.job, [Pending((event.trigger_id,), (now, 0, event.trigger_id.encode()))], now)
             case _:
                 self._pause(self._jobs[event.job], event.kind == "pause", now)
 
@@ -135,21 +137,21 @@ class Model:
         for _ in range(event.count):
             commits.append((self._commits[event.repo], now))
             self._commits[event.repo] += 1
-        if not event.told:
+        if not event.published:
             return
         tip = self._commit(event.repo, event.ref, *commits[-1], 0)
         for poller in self._jobs.values():
             if poller.spec.repo == event.repo and not poller.spec.disabled and not poller.paused:
                 for name in poller.spec.targets:
                     if not self._jobs[name].spec.disabled:
-                        self._bring(name, [tip], now)
+                        self._add_triggers(name, [tip], now)
 
     @staticmethod
-    def _commit(repo: str, ref: str, number: int, created: int, order: int) -> Waiting:
-        # The repositories in memory name their commits so.
+    def _commit(repo: str, ref: str, number: int, created: int, order: int) -> Pending:
+        # The repositories in memory name their commits like this.
         revision = hashlib.sha1(f"commit {number}".encode(), usedforsecurity=False).hexdigest()
         key = f"{repo}/+/{ref}@{revision}"
-        return Waiting((key,), (created, order, key.encode()))
+        return Pending((key,), (created, order, key.encode()))
 
     def _configure(self, specs: tuple[JobSpec, ...], now: int) -> None:
         for spec in specs:
@@ -180,7 +182,7 @@ class Model:
         if pause:
             self._tidy_up_soon(job, now)
 
-    # Schedules ---------------------------------------------------------------------------------------------------------
+    # Schedules -------------------------------------------------------------------------------------------------------
 
     def _schedule_changed(self, job: _Job, now: int) -> None:
         is_interval = not job.paused and interval_of(job.spec.schedule) is not None
@@ -190,7 +192,7 @@ class Model:
             self._wait_from(job, now, now)
 
     def _wait_from(self, job: _Job, since: int, now: int) -> None:
-        """Let the schedule count from ``since``."""
+        """Restart the schedule at ``since``."""
         job.counted_from, schedule = since, job.spec.schedule
         interval = interval_of(schedule)
         if job.paused or schedule == "triggered":
@@ -206,35 +208,35 @@ class Model:
         job.due = None
         if interval_of(job.spec.schedule) is None:
             self._wait_from(job, now, now)
-        trigger = Waiting(("cron", now), (now, 0))
-        if job.spec.task == "gitiles" and not job.running and not job.waiting:
-            self._at(now + self._listing, lambda at: self._look(job, trigger, now, at))
+        trigger = Pending(("cron", now), (now, 0))
+        if job.spec.task == "gitiles" and not job.running and not job.pending:
+            self._at(now + self._listing, lambda at: self._poll_idle(job, trigger, now, at))
         else:
-            job.waiting.append(trigger)
+            job.pending.append(trigger)
             self._fill(job, now)
 
-    # Invocations -------------------------------------------------------------------------------------------------------
+    # Invocations -----------------------------------------------------------------------------------------------------
 
-    def _bring(self, name: str, triggers: list[Waiting], now: int) -> None:
+    def _add_triggers(self, name: str, triggers: list[Pending], now: int) -> None:
         job = self._jobs[name]
         new = [trigger for trigger in triggers if self._is_new(job, trigger, now)]
         reason = "the job is disabled" if job.spec.disabled else "the job is paused" if job.paused else ""
         for trigger in new:
-            if reason:  # what a job did not take does not keep the same from it later
+            if reason:  # a trigger that a job refused may come again under its name
                 job.known.pop(trigger.key, None)
                 self.discards[name].append((now, trigger.key, reason))
                 continue
             job.known[trigger.key] = None
-            (job.told.discard if trigger.polled else job.told.add)(trigger.key)
-            job.waiting.append(trigger)
+            (job.requested.discard if trigger.polled else job.requested.add)(trigger.key)
+            job.pending.append(trigger)
         if new and not reason:
             self._fill(job, now)
 
     @staticmethod
-    def _is_new(job: _Job, trigger: Waiting, now: int) -> bool:
+    def _is_new(job: _Job, trigger: Pending, now: int) -> bool:
         if trigger.key not in job.known:
             return True
-        if trigger.polled and trigger.key in job.told:
+        if trigger.polled and trigger.key in job.requested:
             return False
         done = job.known[trigger.key]
         return done is not None and now - done >= _FORGET
@@ -248,25 +250,27 @@ class Model:
         if not job.running and job.due is None and not job.spec.disabled:
             self._wait_from(job, now, now)
 
-    def _drop(self, job: _Job, items: list[Waiting], reason: str, now: int) -> None:
+    def _discard(self, job: _Job, items: list[Pending], reason: str, now: int) -> None:
         for item in items:
-            job.waiting.remove(item)
+            job.pending.remove(item)
             job.known[item.key] = now
             self.discards[job.spec.name].append((now, item.key, reason))
 
     def _fill(self, job: _Job, now: int, *, asked: bool = False) -> None:
-        """Start what can be started."""
+        """Start all invocations that may start."""
         if job.paused or job.spec.disabled:
-            self._drop(job, list(job.waiting), "the job is disabled" if job.spec.disabled else "the job is paused", now)
+            self._discard(
+                job, list(job.pending), "the job is disabled" if job.spec.disabled else "the job is paused", now
+            )
             return
         if len(job.running) >= job.spec.limit and not asked:
             return
-        batches, old = choose(job.spec, job.waiting, len(job.running), now)
-        self._drop(job, old, "too old", now)
+        batches, old = choose(job.spec, job.pending, len(job.running), now)
+        self._discard(job, old, "too old", now)
         runs = []
         for batch in batches:
             for item in batch:
-                job.waiting.remove(item)
+                job.pending.remove(item)
                 job.known[item.key] = now
             run = next(self._numbers)
             job.running.add(run)
@@ -281,31 +285,31 @@ class Model:
             return
         length = duration(self._seed, job.spec, self._runs[job.spec.name])
         self._runs[job.spec.name] += 1
-        targets = job.spec.targets  # as they were when it began
+        targets = job.spec.targets  # the targets when it began
         self._at(now + length, lambda at: self._end(job, run, now, at, targets))
 
     def _end(self, job: _Job, run: int, began: int, now: int, targets: tuple[str, ...]) -> None:
         began = began // 1000 * 1000
         emitted = [
-            Waiting(("noop", f"p/{job.spec.name}", began, number), (now, number)) for number in range(job.spec.emits)
+            Pending(("noop", f"p/{job.spec.name}", began, number), (now, number)) for number in range(job.spec.emits)
         ]
         self._is_over(job, run, now)
         if emitted:
             for name in targets:
-                self._bring(name, emitted, now)
+                self._add_triggers(name, emitted, now)
 
     def _is_over(self, job: _Job, run: int, now: int) -> None:
         job.running.remove(run)
         self.ends[job.spec.name] += 1
-        if job.waiting:
+        if job.pending:
             self._fill(job, now)
         if not job.running and job.due is None and not job.spec.disabled:
             self._wait_from(job, now, now)
 
-    # Polls -------------------------------------------------------------------------------------------------------------
+    # Polls -----------------------------------------------------------------------------------------------------------
 
-    def _look(self, job: _Job, trigger: Waiting, began: int, now: int) -> None:
-        """An idle poller looks: where all is as it was, nothing is started."""
+    def _poll_idle(self, job: _Job, trigger: Pending, began: int, now: int) -> None:
+        """An idle poller polls. If nothing has changed, nothing is started."""
         if job.paused or job.spec.disabled:
             return
         if self._heads(job) == job.heads:
@@ -323,7 +327,7 @@ class Model:
     def _poll(self, job: _Job, run: int, began: int, now: int) -> None:
         branches = self._branches[job.spec.repo]
         job.heads = {ref: head for ref, head in job.heads.items() if ref in branches}
-        found: list[Waiting] = []
+        found: list[Pending] = []
         for ref in sorted(branches):
             commits, seen = branches[ref], job.heads.get(ref)
             new = commits[-1:] if seen is None else [commit for commit in commits if commit[0] > seen][-50:]
@@ -336,7 +340,7 @@ class Model:
         self._is_over(job, run, now)
         if found:
             for name in targets:
-                self._bring(name, found, now)
+                self._add_triggers(name, found, now)
 
 
 def _policy(spec: JobSpec) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""A project of made-up jobs, and what happens to it: the script that the engine and the naive model both play."""
+"""A project of generated jobs, and its events: the script for both the engine and the naive model."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from luci_scheduler.core.instants import DAY, HOUR, MILLISECOND, MINUTE, SECOND,
 __all__ = ["HOST", "MAIN", "POLLS", "START", "Event", "JobSpec", "Script", "config_text", "duration", "make_script"]
 
 START = Instant(parse_rfc3339("2026-02-09T00:00:00Z") + 123_456_789)
-"""An odd instant: what counts from it never falls together with what the calendar says."""
+"""An odd start instant, so that intervals counted from it never coincide with calendar times."""
 
 HOST = "cr-buildbucket.appspot.com"
 MAIN = "refs/heads/main"
 _REPOS = tuple(f"https://r.googlesource.com/repo{number}" for number in range(3))
 _CRONS = (
-    "*/40 * * * *", "7-59/30 * * * *", "0 * * * *", "30 */2 * * *", "10,40 6-18 * * *", "5 4 * * MON-FRI", "0 12 1,15 * WED",
-    "45 3 */2 * *", "0 */3 * * * 2026", "15 1 * * SUN 2025-2030", "30 */10 * * * * *", "0,30 0 * * * * *", "20 5 22 * FEB-MAR ? *",
+    "*/40 * * * *", "7-59/30 * * * *", "0 * * * *", "30 */2 * * *", "10,40 6-18 * * *", "5 4 * * MON-FRI",
+    "0 12 1,15 * WED",
+    "45 3 */2 * *", "0 */3 * * * 2026", "15 1 * * SUN 2025-2030", "30 */10 * * * * *", "0,30 0 * * * * *",
+    "20 5 22 * FEB-MAR ? *",
 )  # fmt: skip
 _INTERVALS = (
     "with 30m interval",
@@ -28,12 +30,12 @@ _INTERVALS = (
     "with 6h interval",
 )
 POLLS = ("with 3m interval", "with 10m interval", "*/5 * * * *")
-"""Schedules of pollers, as long as nobody changes them."""
+"""Schedules of pollers, for as long as no change replaces them."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """A job as both sides see it; durations in nanoseconds."""
+    """A job for both sides; durations in nanoseconds."""
 
     name: str
     task: str
@@ -45,11 +47,11 @@ class JobSpec:
     base: float = 2.0
     timeout: int = 7 * DAY
     sleep: int = 0
-    """Of noop."""
+    """For noop."""
     emits: int = 0
-    """Of noop: triggers for ``targets``."""
+    """For noop: triggers for ``targets``."""
     longest: int = 40 * MINUTE
-    """Of builds and fetches."""
+    """For builds and fetches."""
     repo: str = ""
     targets: tuple[str, ...] = ()
     disabled: bool = False
@@ -57,10 +59,11 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happens from outside at an instant.
+    """An event from outside at an instant.
 
-    ``kind`` is ``push`` (a branch of a repository gets ``count`` commits, ``told``: the newest one is published too), ``delete``
-    (of a branch), ``config`` (new specs are in force), ``pause``, ``resume`` or ``emit`` (a trigger from outside).
+    ``kind`` is ``push`` (a branch of a repository gets ``count`` commits; with ``published``, the newest one is also
+    published), ``delete`` (of a branch), ``config`` (new specs are in force), ``pause``, ``resume`` or ``emit`` (a
+    trigger from outside).
     """
 
     at: int
@@ -69,14 +72,14 @@ class Event:
     repo: str = ""
     ref: str = ""
     count: int = 0
-    told: bool = False
+    published: bool = False
     trigger_id: str = ""
     specs: tuple[JobSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """Jobs, and what happens to them until ``end``."""
+    """Jobs, and their events until ``end``."""
 
     specs: tuple[JobSpec, ...]
     events: tuple[Event, ...]
@@ -85,8 +88,8 @@ class Script:
 
 
 def duration(seed: int, spec: JobSpec, number: int) -> int:
-    """Return how long the ``number``-th build or fetch of a job takes: drawn, and the same whoever asks."""
-    # Never a round number, so that an end never falls together with anything else.
+    """Return how long the ``number``-th build or fetch of a job takes. It is random, but equal for both sides."""
+    # Never a round number, so that an end never coincides with another event.
     if spec.task == "noop":
         return spec.sleep
     entropy = random.Random(f"{seed}/{spec.name}/{number}")  # noqa: S311
@@ -94,7 +97,7 @@ def duration(seed: int, spec: JobSpec, number: int) -> int:
 
 
 def make_script(seed: int, days: int, jobs: int) -> Script:
-    """Draw a project and its fate."""
+    """Draw a project and its events."""
     entropy = random.Random(seed)  # noqa: S311
     specs = tuple(_specs(entropy, jobs))
     end = START + days * DAY
@@ -103,16 +106,16 @@ def make_script(seed: int, days: int, jobs: int) -> Script:
 
 
 def _specs(entropy: random.Random, jobs: int) -> list[JobSpec]:
-    """Every fifth job runs on the calendar, every fifth by an interval; a tenth polls; the others are triggered."""
+    """Every fifth job runs on the calendar, every fifth by an interval. A tenth polls. The others are triggered."""
     sources = [_source(entropy, number) for number in range(max(4, jobs // 5))]
     timed = [_timed(entropy, number) for number in range(jobs * 2 // 5)]
-    waiting = [_triggered(entropy, number) for number in range(jobs - len(sources) - len(timed))]
-    # Each triggered job has one source: the order in which two of them reach it at one instant is nobody's to say.
+    triggered = [_triggered(entropy, number) for number in range(jobs - len(sources) - len(timed))]
+    # Each triggered job has one source. With two, their order at one instant would be undefined.
     shares: dict[int, list[str]] = {}
-    for number, spec in enumerate(waiting):
+    for number, spec in enumerate(triggered):
         shares.setdefault(number % len(sources), []).append(spec.name)
     sources = [replace(s, targets=tuple(sorted(shares.get(n, ())))) for n, s in enumerate(sources)]
-    return [*sources, *timed, *waiting]
+    return [*sources, *timed, *triggered]
 
 
 def _source(entropy: random.Random, number: int) -> JobSpec:
@@ -155,7 +158,8 @@ def _instants(entropy: random.Random, mean: int, end: int) -> list[int]:
     """Draw odd instants, ``mean`` nanoseconds apart on average."""
     found, now = [], START + MINUTE
     while (now := now + 1 + int(entropy.expovariate(1 / mean))) < end:
-        # Within the first 9 of every 10 seconds: a triage that is asked for by then never meets a tick of the calendar.
+        # Within the first 9 of every 10 seconds: a triage requested by then never coincides with a tick of the
+        # calendar.
         found.append(now // (10 * SECOND) * 10 * SECOND + now % (7 * SECOND) + SECOND + 1)
     return found
 
@@ -169,12 +173,12 @@ def _pushes(entropy: random.Random, end: int) -> list[Event]:
             if ref != MAIN and entropy.random() < 0.2:
                 events.append(Event(at, "delete", repo=repo, ref=ref))
             else:
-                events.append(Event(at, "push", repo=repo, ref=ref, count=count, told=entropy.random() < 0.4))
+                events.append(Event(at, "push", repo=repo, ref=ref, count=count, published=entropy.random() < 0.4))
     return events
 
 
 def _emissions(entropy: random.Random, specs: Sequence[JobSpec], end: int) -> list[Event]:
-    """Triggers from outside; a fifth of them come again, within half an hour or much later."""
+    """Triggers from outside. A fifth of them come again, within half an hour or much later."""
     takers = [spec for spec in specs if spec.task != "gitiles"]
     events = []
     for number, at in enumerate(_instants(entropy, 600 * MINUTE // len(specs), end)):

@@ -1,4 +1,7 @@
-"""The engine on ports in memory and a virtual clock, playing a script; with faults, if wanted, and a record of what it did."""
+"""The engine on memory ports and a virtual clock.
+
+It plays a script, optionally with faults, and records its actions.
+"""
 
 from __future__ import annotations
 
@@ -65,16 +68,16 @@ LISTING = 150 * MILLISECOND
 
 _BACKOFF = (SECOND, 60 * SECOND)
 Key = tuple[Any, ...]
-"""Names a trigger in words that the naive model knows, too."""
+"""Names a trigger in the naive model's terms."""
 
 
 class Crash(BaseException):
-    """The process dies: nothing catches this."""
+    """The process dies. No code catches this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """How often what goes wrong, each a share of the occasions; all zero: nothing does, and nothing is late."""
+    """The rate of each fault, as a share of the occasions. All zero means no faults and no delays."""
 
     late: float = 0.0
     repeated: float = 0.0
@@ -86,13 +89,13 @@ class Faults:
     unanswered: float = 0.0
     """It takes effect, and its answer is lost."""
     crash: float = 0.0
-    """The handler dies behind a commit."""
+    """The handler dies after the commit."""
     slow: float = 0.0
     """A commit takes some milliseconds, in which others run."""
 
     @property
     def any(self) -> bool:
-        """Whether anything goes wrong at all."""
+        """Whether there are any faults."""
         return self != Faults()
 
 
@@ -107,11 +110,11 @@ class Started:
     """An invocation was created."""
 
     number: int
-    """Of the commit; several invocations may have been created by it."""
+    """Of the commit, which may have created several invocations."""
     seen: int
-    """The number of the last commit that can have been seen when it was decided."""
+    """The number of the last commit that the decision can have seen."""
     at: int
-    """When it was decided."""
+    """The instant of the decision."""
     started: int
     identifier: int
     triggers: tuple[Key, ...]
@@ -149,7 +152,7 @@ class Discarded:
 
 @dataclass
 class History:
-    """What the store was told, by job name; instants in nanoseconds."""
+    """The commits of the store, by job name; instants in nanoseconds."""
 
     starts: dict[str, list[Started]] = field(default_factory=lambda: defaultdict(list))
     ends: dict[str, list[Ended]] = field(default_factory=lambda: defaultdict(list))
@@ -157,16 +160,16 @@ class History:
     discards: dict[str, list[Discarded]] = field(default_factory=lambda: defaultdict(list))
     commits: int = 0
     builds: Counter[int] = field(default_factory=Counter)
-    """Invocation → how many builds it was given."""
+    """Invocation → the number of its builds."""
     counts: Counter[str] = field(default_factory=Counter)
     began: dict[int, int] = field(default_factory=dict)
     """Invocation → its start."""
     swept_and_lost: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
-    """When a task was lost that the sweep had put on the queue: it does so again after ten minutes, and then hourly."""
+    """Instants at which a sweep's task was lost. The sweep repeats it after ten minutes, and then hourly."""
     tips: dict[tuple[str, int], str] = field(default_factory=dict)
-    """Repository and instant → the newest commit of what was pushed."""
+    """Repository and instant → the newest commit of the push."""
     _over: set[int] = field(default_factory=set)
-    _waiting: set[tuple[str, Key]] = field(default_factory=set)
+    _pending: set[tuple[str, Key]] = field(default_factory=set)
 
     def key(self, trigger: Trigger) -> Key:
         """Name a trigger."""
@@ -177,7 +180,7 @@ class History:
         return (trigger.id,)
 
     def record(self, writes: Sequence[Any], now: int, since: int, seen: int) -> None:
-        """Note what a commit that landed tells; it was asked for at ``since``, when ``seen`` others had landed."""
+        """Record a landed commit. It was requested at ``since``, after ``seen`` other commits."""
         self.commits += 1
         for write in writes:
             match write:
@@ -187,7 +190,7 @@ class History:
                     self.starts[name].append(
                         Started(self.commits, seen, since, invocation.started, invocation.id, keys)
                     )
-                    # A cron trigger that is consumed at once has no document of its own.
+                    # A cron trigger that is consumed at once has no separate document.
                     for trigger in invocation.incoming_triggers:
                         if trigger.kind == "cron":
                             self._arrived(name, trigger, now)
@@ -201,16 +204,16 @@ class History:
     def _record_trigger(self, record: TriggerRecord, now: int) -> None:
         name, key = _name(record.job_id), self.key(record.trigger)
         self._arrived(name, record.trigger, now)
-        self._waiting.add((name, key))
+        self._pending.add((name, key))
         if not record.is_pending:
-            self._waiting.discard((name, key))
+            self._pending.discard((name, key))
         if record.discarded:
             self.discards[name].append(Discarded(self.commits, now, key, record.discarded))
 
     def _arrived(self, name: str, trigger: Trigger, now: int) -> None:
-        """Note a trigger that nobody knew, or that is asked for anew after its end."""
+        """Record a trigger that is new, or that is requested again after its end."""
         key = self.key(trigger)
-        if (name, key) not in self._waiting:
+        if (name, key) not in self._pending:
             order = (trigger.created, trigger.order_in_batch, trigger.id.encode())
             self.arrivals[name].append(Arrived(self.commits, now, key, order))
 
@@ -287,7 +290,7 @@ class _Buildbucket:
 
 
 class _Gitiles:
-    """Several repositories; listing the refs of one takes a moment, as it was at its end is answered."""
+    """Several repositories. A listing of refs takes a moment, and returns the state at its end."""
 
     def __init__(self, world: Simulation, repos: Sequence[str]) -> None:
         self._world = world
@@ -316,7 +319,7 @@ class _Fetch:
 
 
 class _Queue:
-    """Cloud Tasks: at least once, in no order, late, a little early; a name is taken once."""
+    """Cloud Tasks: at least once, in no order, late, a little early. A name can be used once."""
 
     def __init__(self, world: Simulation) -> None:
         self._world = world
@@ -368,7 +371,8 @@ class Simulation:
             buildbucket_servers=(server,), commit_wait_seconds=0,
         )  # fmt: skip
         app = bootstrap.make_app(
-            settings, store=self.store, queue=_Queue(self), clock=self.kernel, entropy=SeededEntropy(seed), fetch=_Fetch(self),
+            settings, store=self.store, queue=_Queue(self), clock=self.kernel, entropy=SeededEntropy(seed),
+            fetch=_Fetch(self),
             buildbucket=_Buildbucket(self), gitiles=self._gitiles, verify_caller=None,
         )  # fmt: skip
         self.runtime = app.runtime
@@ -386,7 +390,7 @@ class Simulation:
         return self.history
 
     def happens(self, share: float) -> bool:
-        """Draw whether something goes wrong."""
+        """Draw whether a fault occurs."""
         return share > 0 and self._entropy.random() < share
 
     def draw(self, below: int) -> int:
@@ -394,17 +398,17 @@ class Simulation:
         return self._entropy.randrange(below)
 
     def maybe_refuse(self, what: str, make: Callable[[], Exception] | None = None) -> None:
-        """Fail without effect, sometimes."""
+        """Sometimes fail without effect."""
         if self.happens(self.faults.refused):
             raise make() if make else TransientError(f"{what} is down")
 
     def maybe_lose_the_answer(self, what: str, make: Callable[[], Exception] | None = None) -> None:
-        """Fail after the effect, sometimes."""
+        """Sometimes fail after the effect."""
         if self.happens(self.faults.unanswered):
             raise make() if make else TransientError(f"{what} did not answer")
 
     def notify(self, job_id: str, invocation_id: str, build_id: str) -> None:
-        """Deliver a build's notification; at least once, unless it is lost."""
+        """Deliver a build's notification at least once, unless it is lost."""
         if self.happens(self.faults.lost_notification):
             return
         call = partial(
@@ -416,7 +420,7 @@ class Simulation:
             self.deliver(self.kernel.now() + late + again, call)
 
     def deliver(self, instant: int, call: Callable[[], None], attempt: int = 0) -> None:
-        """Have a handler called, again and again until it succeeds; without faults it has to at once."""
+        """Call a handler until it succeeds. Without faults, the first call must."""
 
         def process() -> None:
             self.history.counts["deliveries"] += 1
@@ -436,7 +440,7 @@ class Simulation:
         self.kernel.at(self.kernel.now() + MINUTE, self._sweep)
 
     def _sweep_once(self) -> None:
-        self.is_sweeping = True  # nothing else runs meanwhile: the sweep waits for nothing
+        self.is_sweeping = True  # nothing else runs meanwhile: the sweep does not wait
         try:
             swept = sweep(self.runtime).tasks
         finally:
@@ -457,7 +461,7 @@ class Simulation:
             case "push":
                 hashes = self._gitiles.repos[event.repo].push(event.ref, event.count, at=now)
                 self.history.tips[event.repo, now] = hashes[-1]
-                if event.told:
+                if event.published:
                     commit = CommitEvent(event.repo, event.ref, hashes[-1])
                     self.deliver(now, partial(on_commit, self.runtime, commit, now, key))
             case "delete":
@@ -480,7 +484,7 @@ class Simulation:
 
 
 def play(script: Script, seed: int, faults: Faults = Faults()) -> Simulation:
-    """Play a script on the engine; return the world as it is in the end."""
+    """Play a script on the engine. Return the world in its final state."""
     with _quiet():
         simulation = Simulation(script, seed, faults)
         simulation.run()
@@ -489,7 +493,7 @@ def play(script: Script, seed: int, faults: Faults = Faults()) -> Simulation:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Log nothing: the millions of lines would take longer than everything else."""
+    """Log nothing: millions of lines would take longer than all the rest."""
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:

@@ -1,4 +1,4 @@
-"""The engine against the naive model, on a virtual clock: at first with nothing going wrong, then with everything."""
+"""The engine against the naive model, on a virtual clock: first without faults, then with all of them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tests.simulation.scheduler import LISTING, STORM, play
 SEED = 2
 
 
-def test_exactly_what_the_naive_model_says() -> None:
-    """Each invocation of 40 jobs in a day starts at the very instant, with the very triggers, that the model says."""
+def test_without_faults_the_engine_equals_the_naive_model() -> None:
+    """Each invocation of 40 jobs in a day starts at exactly the model's instant, with exactly the model's triggers."""
     script = make_script(SEED, days=1, jobs=40)
     model = Model(script, SEED, LISTING)
     model.run(START)
@@ -22,8 +22,11 @@ def test_exactly_what_the_naive_model_says() -> None:
     assert sum(map(len, history.discards.values())) > 10
 
 
-def test_what_must_hold_whatever_goes_wrong() -> None:
-    """Tasks and notifications are late, early, repeated and lost, calls and commits fail before and after their effect."""
+def test_invariants_hold_with_all_faults() -> None:
+    """Tasks and notifications are late, early, repeated and lost.
+
+    Calls and commits fail before and after their effect.
+    """
     script = make_script(SEED, days=1, jobs=40)
     history = play(script, SEED, STORM).history
     assert violations(history, script) == []
@@ -32,7 +35,7 @@ def test_what_must_hold_whatever_goes_wrong() -> None:
 
 
 def test_a_seed_gives_the_same_run() -> None:
-    """Whatever is found can be looked at again."""
+    """A failure can be reproduced by its seed."""
     script = make_script(3, days=1, jobs=8)
     first, second = (play(script, 3, STORM).history for _ in range(2))
     assert first.counts == second.counts

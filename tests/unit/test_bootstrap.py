@@ -49,7 +49,7 @@ def test_a_function_that_cannot_start_just_now_says_so(monkeypatch: pytest.Monke
     """One line and a 500; the next request tries again, and one behind a slow start does not wait for ever."""
 
     def fail(_: Any) -> Any:
-        raise TransientError("the service account's credentials cannot be had: TimeoutError")
+        raise TransientError("the service account's credentials are not available: TimeoutError")
 
     monkeypatch.setattr(bootstrap, "read_settings", lambda _: type("S", (), {"project": "p"}))
     monkeypatch.setattr(bootstrap, "configure_logging", lambda *_: None)

@@ -1,4 +1,4 @@
-"""What the vector tests share: where the cases come from."""
+"""The shared part of the vector tests: the source of the cases."""
 
 import json
 import os
@@ -18,7 +18,7 @@ Case = dict[str, Any]
 
 
 def cases(name: str) -> list[Any]:
-    """Return the cases of a file as parameters; a set that lacks the file is reported, not failed."""
+    """Return the cases of a file as parameters. A missing file is reported, not failed."""
     path = FOLDER / f"{name}.json"
     if not path.exists():
         return [pytest.param(None, id=name, marks=pytest.mark.skip(reason=f"the vectors lack {name}.json"))]

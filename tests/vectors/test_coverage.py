@@ -1,4 +1,4 @@
-"""Every file of vectors is read by a test; and the one set whose answers are, on purpose, not the original's."""
+"""A test reads every file of vectors. One set's answers deviate from the original on purpose."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from tests.vectors.support import FOLDER, Case, cases
 DEVIATIONS = {
     202: (200, "Cloud Tasks takes any 2xx, but the Pub/Sub emulator delivers a 202 again"),
 }
-"""Code of the original → ours, and why; see docs/reference/status-codes.md. All other codes are the original's."""
+"""The original's code → ours, with the reason; see docs/reference/status-codes.md. All other codes are the
+original's."""
 
 
 def test_every_file_is_read() -> None:
-    """A set of vectors that no test asks for would say nothing."""
+    """A set of vectors without a test would prove nothing."""
     read = {
         node.args[0].value
         for path in Path(__file__).parent.parent.rglob("test_*.py")
@@ -34,7 +35,7 @@ def test_every_file_is_read() -> None:
 
 @pytest.mark.parametrize("case", cases("http_codes"))
 def test_vector_http_codes(case: Case) -> None:
-    """Both kinds of deliveries are settled alike: with the original's code, or with the one that the deviation names."""
+    """Both kinds of deliveries get the same response: the original's code, or the code that the deviation names."""
     tags = case["error_tags"]
 
     def handle() -> None:

@@ -1,4 +1,4 @@
-"""The vectors: every case of every file that the code covers, from ``tests/vectors`` or the folder ``LUCI_VECTORS`` names."""
+"""The vectors: every case of every supported file, from ``tests/vectors`` or from the folder ``LUCI_VECTORS``."""
 
 import base64
 import hashlib
@@ -29,7 +29,7 @@ from tests.vectors.support import Case, cases, era
 
 @pytest.mark.parametrize("case", cases("invocation_ids"))
 def test_vector_invocation_ids(case: Case) -> None:
-    """An invocation's ID holds its creation and suffix, and gives them back."""
+    """An invocation's ID holds its creation and suffix, and both can be read back."""
     created, suffix = parse_rfc3339(case["created"]), case["random_suffix"]
     identifier = InvocationId(int(case["id"]))
     assert make_invocation_id(created, suffix) == identifier
@@ -38,14 +38,14 @@ def test_vector_invocation_ids(case: Case) -> None:
 
 @pytest.mark.parametrize("case", cases("timer_ids"))
 def test_vector_timer_ids(case: Case) -> None:
-    """A timer's ID names job, invocation, mutation and place."""
+    """A timer's ID names job, invocation, mutation and index."""
     invocation_id = InvocationId(int(case["invocation_id"]))
     assert timer_id(JobId(case["job_id"]), invocation_id, case["mutations_count"], case["index"]) == case["timer_id"]
 
 
 @pytest.mark.parametrize("case", cases("mutation_counter_scenarios"))
 def test_vector_mutation_counter_scenarios(case: Case) -> None:
-    """The counter moves with every save that changes something, and timers are named after it."""
+    """The counter rises with every save of a change, and timers are named after it."""
     saves, counts, suffixes = MutationCounter(), [], []
     for step in case["steps"]:
         if step in ("add_timer", "timer_add"):
@@ -59,13 +59,13 @@ def test_vector_mutation_counter_scenarios(case: Case) -> None:
 
 @pytest.mark.parametrize("case", cases("go_duration"))
 def test_vector_go_duration(case: Case) -> None:
-    """Durations are written as Go writes them."""
+    """Durations are written as in Go."""
     assert go_text.format_duration(int(case["ns"])) == case["text"]
 
 
 @pytest.mark.parametrize("case", cases("go_duration_parse"))
 def test_vector_go_duration_parse(case: Case) -> None:
-    """Durations are read as Go reads them."""
+    """Durations are read as in Go."""
     if case.get("error"):
         with pytest.raises(ValueError, match="not a duration"):
             go_text.parse_duration(case["text"])
@@ -74,8 +74,8 @@ def test_vector_go_duration_parse(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", cases("humanised_time"))
-def test_vector_humanised_time(case: Case) -> None:
-    """Times are told to people as the original tells them."""
+def test_vector_humanized_time(case: Case) -> None:
+    """Relative times have the original's wording."""
     if "duration_ns" in case:
         duration = int(case["duration_ns"])
         assert humanized.ui_duration(duration) == case["ui_duration_trimmed"] == case["ui_duration"].strip()
@@ -96,7 +96,7 @@ def test_vector_topic_names(case: Case) -> None:
 
 @pytest.mark.parametrize("case", cases("pubsub_tokens"))
 def test_vector_pubsub_tokens(case: Case) -> None:
-    """Tokens have the original's bytes, and are accepted while they live, by the secret among several."""
+    """Tokens have the original's bytes, and are accepted during their lifetime, by the right one of several secrets."""
     issued, expected = parse_rfc3339(case["issued"]), (JobId(case["job"]), InvocationId(int(case["inv"])))
     token = notification_token.make_token(case["secret_utf8"], *expected, issued)
     assert token == case["token"]
@@ -111,7 +111,7 @@ def test_vector_pubsub_tokens(case: Case) -> None:
 
 @pytest.mark.parametrize("case", cases("pubsub_notification_token"))
 def test_vector_pubsub_notification_token(case: Case) -> None:
-    """The token is found wherever either era puts it."""
+    """The token is found in the places of both eras."""
     assert notification_token.find_token(case["attributes"], case["data"]) == case["token"]
 
 
@@ -151,7 +151,7 @@ def test_vector_trigger_order(case: Case) -> None:
 
 @pytest.mark.parametrize("case", cases("repo_urls"))
 def test_vector_repo_urls(case: Case) -> None:
-    """Repository URLs are read and normalised, or refused with the reason."""
+    """Repository URLs are read and normalized, or refused with the reason."""
     if "error" in case:
         with pytest.raises(BadRepoUrlError) as raised:
             parse_repo_url(case["repo"])
@@ -175,7 +175,7 @@ def test_vector_kv_lists(case: Case) -> None:
 
 @pytest.mark.parametrize("case", cases("debug_log_trimming"))
 def test_vector_debug_log_trimming(case: Case) -> None:
-    """A huge log is cut as the original cuts it, also when it goes on growing."""
+    """A huge log is cut as in the original, also if it continues to grow."""
     log = debug_log.trim_bytes(_rendered(case["input"]))
     for part in case.get("then_append_one_by_one", ()):
         log = debug_log.trim_bytes(log + _rendered([part]))
@@ -197,7 +197,7 @@ def _parts(parts: list[Case]) -> Iterator[bytes]:
 
 
 class _Session:
-    """Stands where the HTTP session of the Buildbucket client stands: keeps what would be sent."""
+    """Replaces the HTTP session of the Buildbucket client, and keeps the request."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, str, Any]] = []
@@ -210,7 +210,8 @@ class _Session:
         return answer
 
     def client(self) -> BuildbucketClient:
-        return BuildbucketClient(lambda host: f"https://{host}", lambda: self, ManualClock(Instant(0)), SECOND)  # type: ignore[arg-type]
+        session: Any = self
+        return BuildbucketClient(lambda host: f"https://{host}", lambda: session, ManualClock(Instant(0)), SECOND)
 
 
 def _given(case: Case, realm_id: str) -> LaunchInput:
@@ -232,7 +233,7 @@ def _given(case: Case, realm_id: str) -> LaunchInput:
 
 @pytest.mark.parametrize("case", cases("buildbucket_v1_requests"))
 def test_vector_buildbucket_v1_requests(case: Case) -> None:
-    """A v1 request is built and logged byte for byte, and its token is not in the log."""
+    """A v1 request is built and logged byte for byte. The log does not contain its token."""
     lines: list[str] = []
     session, given = _Session(), _given(case, "")
     face = V1(session.client())
@@ -250,7 +251,7 @@ def test_vector_buildbucket_v1_requests(case: Case) -> None:
 
 @pytest.mark.parametrize("case", cases("buildbucket_v2_requests"))
 def test_vector_buildbucket_v2_requests(case: Case) -> None:
-    """A v2 request carries builder, commit, tags and properties as today's scheduler sends them."""
+    """A v2 request carries builder, commit, tags and properties like today's scheduler."""
     lines: list[str] = []
     session = _Session()
     body = V2(session.client()).prepare(_given(case, case["realm_id"]), lines.append)

@@ -9,7 +9,7 @@ from tests.vectors.support import Case, cases
 
 @pytest.mark.parametrize("case", cases("invocation_cursors"))
 def test_vector_invocation_cursors(case: Case) -> None:
-    """A cursor names the last invocation of the page before, and is read back."""
+    """A cursor names the last invocation of the page before, and can be decoded again."""
     last = InvocationId(int(case["last_scanned"]))
     assert encode_cursor(last) == case["cursor"]
     assert decode_cursor(case["cursor"]) == (last or None)

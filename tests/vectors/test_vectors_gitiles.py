@@ -1,4 +1,4 @@
-"""The vectors of gitiles jobs: which refs belong to a set, which are listed, and which commits pass a path filter."""
+"""The vectors of gitiles jobs: members of a ref set, folders to list, and commits that pass a path filter."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.vectors.support import Case, cases
 
 @pytest.mark.parametrize("case", cases("ref_sets"))
 def test_vector_ref_sets(case: Case) -> None:
-    """Members, strangers, and the folders that are listed."""
+    """Members, other refs, and the folders to list."""
     refs = RefSet(case["refs"])
     assert list(refs.prefixes) == case["query_prefixes"]
     assert [ref for ref in case["in_set"] if ref not in refs] == []
@@ -18,7 +18,7 @@ def test_vector_ref_sets(case: Case) -> None:
 
 @pytest.mark.parametrize("case", cases("path_filters"))
 def test_vector_path_filters(case: Case) -> None:
-    """Whether a filter is active, and what it lets through; an inactive one lets everything through."""
+    """Whether a filter is active, and which commits pass. Every commit passes an inactive filter."""
     paths = PathFilter(case["path_regexps"], case["path_regexps_exclude"])
     assert paths.is_active is case["active"]
     for each in case["diffs"]:
@@ -29,5 +29,5 @@ def test_vector_path_filters(case: Case) -> None:
 
 @pytest.mark.parametrize("case", cases("path_regexp_composition"))
 def test_vector_path_regexp_composition(case: Case) -> None:
-    """Patterns become one, as text; whether it is valid is another matter."""
+    """Several patterns become one text. Its validity is a separate question."""
     assert compose(case["regexps"]) == case["composed"]

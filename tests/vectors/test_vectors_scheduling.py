@@ -1,4 +1,4 @@
-"""The vectors of schedules, the cron machine, triggering policies and triage, like those of ``test_vectors.py``."""
+"""The vectors of schedules, the cron machine, triggering policies and triage; see ``test_vectors.py``."""
 
 import itertools
 import re
@@ -23,13 +23,13 @@ from tests.vectors.support import Case, cases
 
 
 def instant(text: str | None) -> Instant | None:
-    """Return the instant that a vector gives, if any."""
+    """Return the instant of a vector, if it has one."""
     return None if text is None else parse_rfc3339(text)
 
 
 @pytest.mark.parametrize("case", cases("schedules"))
 def test_vector_schedules(case: Case) -> None:
-    """A schedule is refused, or it is of its kind and ticks when the original ticks."""
+    """A schedule is refused, or has the right kind and the original's ticks."""
     if case.get("error"):
         with pytest.raises(BadScheduleError):
             parse_schedule(case["schedule"])
@@ -48,7 +48,7 @@ def test_vector_schedules(case: Case) -> None:
 
 @pytest.mark.parametrize("case", cases("cron_machine"))
 def test_vector_cron_machine(case: Case) -> None:
-    """The machine goes through the original's states and asks for the original's actions."""
+    """The machine goes through the original's states and requests the original's actions."""
     state, schedule, nonces = CronState(), parse_schedule("triggered"), itertools.count(1)
     for step in case["steps"]:
         schedule = parse_schedule(step["schedule"]) if "schedule" in step else schedule
@@ -93,7 +93,7 @@ def _action(expected: Any) -> TickLater | StartInvocation:
 @pytest.mark.parametrize("spoken", Era)
 @pytest.mark.parametrize("case", cases("policies"))
 def test_vector_policies(case: Case, spoken: Era) -> None:
-    """A policy as a config defines it starts and discards what the original does, and says the same."""
+    """A policy from a config starts and discards the same as the original, with the same words."""
     triggers = [
         Trigger(item["id"], parse_rfc3339(item["created"]), "buildbucket", {"properties": {"of": item["id"]}},
                 order_in_batch=item["order_in_batch"], emitted_by_user=item["emitted_by_user"])
@@ -116,7 +116,7 @@ def test_vector_policies(case: Case, spoken: Era) -> None:
 
 
 def _configured(policy: Case) -> TriggeringPolicy:
-    """Return a policy as the config's reader makes it of text, defaults and 32-bit floats included."""
+    """Return the policy that the config's reader makes from text, including defaults and 32-bit floats."""
     fields = [
         f"pending_timeout {{ seconds: {value} }}" if name == "pending_timeout_s" else f"{name}: {value}"
         for name, value in policy.items()
@@ -127,7 +127,7 @@ def _configured(policy: Case) -> TriggeringPolicy:
 
 @pytest.mark.parametrize("case", cases("policy_factory"))
 def test_vector_policy_factory(case: Case) -> None:
-    """A policy that cannot be built is refused with the original's words."""
+    """An invalid policy is refused with the original's words."""
     numbers = {
         name: case[name] for name in ("max_concurrent_invocations", "max_batch_size", "log_base") if name in case
     }
@@ -143,7 +143,7 @@ def test_vector_policy_factory(case: Case) -> None:
 
 @pytest.mark.parametrize("case", cases("triage_throttle"))
 def test_vector_triage_throttle(case: Case) -> None:
-    """A triage takes place at the next even second, under a name of its own."""
+    """A triage takes place at the next even second, under a separate name."""
     job_id, eta = JobId(case["job_id"]), Instant(case["eta_unix"] * SECOND)
     assert triage_kick(job_id, Instant(case["now_unix"] * SECOND)) == (eta, case["task_name"])
     assert triage_key(job_id, eta) == case["dedup_key"]
@@ -151,7 +151,7 @@ def test_vector_triage_throttle(case: Case) -> None:
 
 @pytest.mark.parametrize("case", cases("job_public_state"))
 def test_vector_job_public_state(case: Case) -> None:
-    """A job is in the state that the original shows."""
+    """A job is in the original's state."""
     state = public_state(
         active_invocations=case["active_invocations"],
         enabled=case["enabled"],

@@ -1,4 +1,4 @@
-"""The wire to Buildbucket servers: REST for v1, pRPC over JSON for v2."""
+"""Clients of Buildbucket servers: REST for v1, pRPC over JSON for v2."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from luci_scheduler.ports import BuildbucketError, Clock
 __all__ = ["MAX_BODY_BYTES", "BuildbucketClient"]
 
 MAX_BODY_BYTES = 32 << 20
-"""Of an answer, unpacked. A build has at most about 1 MB of properties, and a look-up returns ten builds."""
+"""The limit of an unpacked answer. A build has at most about 1 MB of properties, and a search returns ten builds."""
 
-_MAX_TEXT = 4096  # of an error's body; what answers in front of the service may answer at length
+_MAX_TEXT = 4096  # of an error's body; a proxy in front of the service may answer with a long page
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
     status: int
     headers: Mapping[str, str]
-    """Keys in any case find them."""
+    """Keys are found in any case."""
     body: bytes
 
 
 class BuildbucketClient:
-    """``ports.Buildbucket`` over HTTP; one attempt per call, with a deadline. Thread-safe."""
+    """``ports.Buildbucket`` over HTTP. Each call is one attempt with a deadline. Thread-safe."""
 
     def __init__(
         self, base_url: Callable[[str], str], session: Callable[[], requests.Session], clock: Clock, deadline: int
@@ -43,9 +43,9 @@ class BuildbucketClient:
 
         Args:
             base_url: from a server's host to its base URL.
-            session: a session that authenticates, one per thread, as `http.sessions` gives them: it keeps a `Deadline`.
-            clock: the present, which a call's ``until`` and the date of a ``Retry-After`` header are compared with.
-            deadline: of one call, until its last byte, in nanoseconds.
+            session: a function that gives each thread its authenticated session, from `http.sessions`.
+            clock: the present, to compare with a call's ``until`` and with the date of a ``Retry-After`` header.
+            deadline: the limit of one call, until its last byte, in nanoseconds.
         """
         self._base_url = base_url
         self._session = session
@@ -65,7 +65,7 @@ class BuildbucketClient:
         """Call the v1 REST API; application errors come back as ``{"error": ...}``.
 
         Raises:
-            BuildbucketError: no answer, or an HTTP error. It is transient unless the service's own JSON error says otherwise.
+            BuildbucketError: no answer, or an HTTP error. It is permanent only if the service's own JSON error is.
             TransientError: the delivery has no time left.
         """
         url = f"{self._base_url(server)}/_ah/api/buildbucket/v1/{path}"
@@ -82,8 +82,8 @@ class BuildbucketClient:
         """Call a method of ``buildbucket.v2.Builds``.
 
         Raises:
-            BuildbucketError: no answer, or a gRPC error. Its code decides, not the HTTP status; an answer without a readable
-                code is transient.
+            BuildbucketError: no answer, or a gRPC error. Its code decides, not the HTTP status. An answer without a
+                readable code is transient.
             TransientError: the delivery has no time left.
         """
         url = f"{self._base_url(server)}/prpc/buildbucket.v2.Builds/{method}"
@@ -94,20 +94,23 @@ class BuildbucketClient:
         failure = transience.prpc_failure(answer.status, code)
         if failure is None:
             return _object(answer)
-        said = _text(answer) if transience.has_code(code) else f"HTTP {answer.status}: {_text(answer)}"
-        raise self._error(failure, said, answer)
+        reason = _text(answer) if transience.has_code(code) else f"HTTP {answer.status}: {_text(answer)}"
+        raise self._error(failure, reason, answer)
 
-    def _error(self, failure: transience.Failure, said: str, answer: _Answer) -> BuildbucketError:
+    def _error(self, failure: transience.Failure, reason: str, answer: _Answer) -> BuildbucketError:
         return BuildbucketError(
             failure.code,
-            said,
+            reason,
             transient=failure.transient,
             throttled=failure.throttled,
-            retry_after=transience.pause_asked(answer.headers.get("Retry-After"), self._clock.now()),
+            retry_after=transience.requested_pause(answer.headers.get("Retry-After"), self._clock.now()),
         )
 
     def _left(self, until: Instant | None) -> int:
-        """Return the nanoseconds that a call may take: the least of its deadline, the time until ``until``, and the rest of the delivery's time."""
+        """Return the limit of a call in nanoseconds.
+
+        It is the least of the client's deadline, the time until ``until``, and the delivery's remaining time.
+        """
         left = self._deadline if until is None else min(self._deadline, until - self._clock.now())
         if left <= 0:
             raise _late()
@@ -131,7 +134,8 @@ class BuildbucketClient:
                 params=list(query),
                 data=data,
                 headers={"Content-Type": "application/json", **headers},
-                timeout=deadline,  # type: ignore[arg-type] # any timeout of urllib3 will do
+                timeout=deadline,  # type: ignore[arg-type] # any Timeout works
+                # A redirect would carry the account's token to another host.
                 allow_redirects=False,
                 stream=True,
             ) as answer:
@@ -141,7 +145,7 @@ class BuildbucketClient:
         except (requests.RequestException, GoogleAuthError) as error:
             if deadline.passed:
                 raise _late() from error
-            # The library's text may hold the URL but never the body or the headers.
+            # The library's text may hold the URL, but never the body or the headers.
             raise BuildbucketError("UNAVAILABLE", f"no answer: {type(error).__name__}", transient=True) from error
 
 
@@ -161,7 +165,7 @@ def _object(answer: _Answer) -> dict[str, Any]:
 
 
 def _is_own_error(answer: _Answer) -> bool:
-    """Whether the body is the error object of the v1 service itself."""
+    """Whether the body is an error object of the v1 service itself."""
     try:
         return bool(read_answer(answer.body).get("error"))
     except ValueError:

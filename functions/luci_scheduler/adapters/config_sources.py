@@ -1,7 +1,7 @@
-"""Configs kept elsewhere: a file of a Gitiles repository, an object of a Cloud Storage bucket.
+"""Sources of configs: a file in a Gitiles repository, or an object in a Cloud Storage bucket.
 
-Both name the state of a file without sending it, so that an unchanged config costs one small request. One attempt per sync:
-the next one tries again.
+Both can report the state of a file without its content, so an unchanged config costs one small request. Each sync makes
+one attempt. After a failure, the next sync tries again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["REQUEST_LIMIT", "STORAGE_SCOPES", "BucketSource", "GitilesSource"]
 STORAGE_SCOPES = ("https://www.googleapis.com/auth/devstorage.read_only",)
 
 REQUEST_LIMIT = 20.0
-"""Seconds for all of one request, its token included."""
+"""Seconds for all of one request, including its token."""
 
 _MAX_BYTES = 6_000_000  # of an answer: the largest file that is validated, in base64
 _REVISION = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
@@ -34,16 +34,19 @@ _REVISION = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 Sessions = Callable[[], requests.Session]
 
 
-class _TroubleError(Exception):
-    """A source did not give what was asked for; the text goes into the project's record."""
+class _ReadError(Exception):
+    """A source did not return the config. The text is stored in the project's record."""
 
 
-class _NotFoundError(_TroubleError):
-    """It is not there, or not for us to see."""
+class _NotFoundError(_ReadError):
+    """The file or object does not exist, or the service account may not read it."""
 
 
 class GitilesSource:
-    """``ports.ConfigSource`` for one project's file in a Gitiles repository; its revision is the last commit that touched it."""
+    """``ports.ConfigSource`` for one project's file in a Gitiles repository.
+
+    The revision is the last commit that changed the file.
+    """
 
     def __init__(
         self,
@@ -58,12 +61,12 @@ class GitilesSource:
         """Make a source.
 
         Args:
-            project: LUCI project whose config it is.
+            project: the LUCI project that the config belongs to.
             repo: the repository.
-            ref: e.g. ``refs/heads/main``.
+            ref: for example ``refs/heads/main``.
             path: of the file in the repository.
-            base_url: of the Gitiles host, with ``/a`` where requests are authenticated.
-            session: a session per thread, as `http.sessions` gives them.
+            base_url: of the Gitiles host, with ``/a`` for authenticated requests.
+            session: a function that gives each thread its session, from `http.sessions`.
             limit: of one request, in seconds.
         """
         self._project = project
@@ -75,13 +78,13 @@ class GitilesSource:
         self._limit = limit
 
     def configs(self, in_force: Callable[[str], str]) -> list[ConfigFile]:
-        """Ask for the revision, and for the file if that is not in force."""
+        """Fetch the revision, and the file if that revision is not in force."""
         try:
             revision = self._revision()
             if revision == in_force(self._project):
                 return []
             content = self._content(revision)
-        except _TroubleError as error:
+        except _ReadError as error:
             trouble = f"{self._path} of {self._shown} ({self._ref}) cannot be read: {error}"
             return [ConfigFile(self._project, "", "", trouble=trouble)]
         shown = f"{self._shown}/+/{revision}/{quote(self._path)}"
@@ -91,10 +94,10 @@ class GitilesSource:
         answer = self._json(f"+log/{quote(self._ref, safe='')}/{quote(self._path)}", n="1")
         log = answer.get("log")
         if log == []:
-            raise _TroubleError("no commit has touched it; is the path right?")
+            raise _ReadError("no commit has changed the file; check the path")
         revision = log[0].get("commit") if isinstance(log, list) and isinstance(log[0], dict) else None
         if not isinstance(revision, str) or not _REVISION.fullmatch(revision):
-            raise _TroubleError("the log names no commit")
+            raise _ReadError("the log names no commit")
         return revision
 
     def _content(self, revision: str) -> bytes:
@@ -104,15 +107,18 @@ class GitilesSource:
             )
         except _NotFoundError:
             if self._removes(revision):
-                return b""  # no file, no jobs: as the original has it
+                return b""  # no file, no jobs: as in the original
             raise
         try:
             return base64.b64decode(encoded, validate=True)
         except binascii.Error as error:
-            raise _TroubleError("the file did not come in base64") from error
+            raise _ReadError("the answer is not in base64") from error
 
     def _removes(self, revision: str) -> bool:
-        """Whether a commit removed the file; 404 alone says little, a commit may not be visible everywhere yet."""
+        """Whether a commit removed the file.
+
+        Status 404 alone does not prove it, because a new commit may not be visible on every replica yet.
+        """
         changes = self._json(f"+/{revision}").get("tree_diff") or []
         return any(
             change.get("old_path") == self._path and change.get("type") in ("delete", "rename") for change in changes
@@ -124,7 +130,10 @@ class GitilesSource:
 
 
 class BucketSource:
-    """``ports.ConfigSource`` for one project's object in a Cloud Storage bucket; its revision is the object's generation."""
+    """``ports.ConfigSource`` for one project's object in a Cloud Storage bucket.
+
+    The revision is the object's generation.
+    """
 
     def __init__(
         self, project: str, bucket: str, name: str, base_url: str, session: Sessions, limit: float = REQUEST_LIMIT
@@ -132,11 +141,11 @@ class BucketSource:
         """Make a source.
 
         Args:
-            project: LUCI project whose config it is.
+            project: the LUCI project that the config belongs to.
             bucket: the bucket.
             name: of the object.
             base_url: of the JSON API, ``https://storage.googleapis.com``.
-            session: a session per thread, with ``STORAGE_SCOPES``, as `http.sessions` gives them.
+            session: a function that gives each thread its session with ``STORAGE_SCOPES``, from `http.sessions`.
             limit: of one request, in seconds.
         """
         self._project = project
@@ -146,13 +155,13 @@ class BucketSource:
         self._limit = limit
 
     def configs(self, in_force: Callable[[str], str]) -> list[ConfigFile]:
-        """Ask for the generation, and for the object if that is not in force."""
+        """Fetch the generation, and the object if that generation is not in force."""
         try:
             generation = self._generation()
             if generation == in_force(self._project):
                 return []
             content = _get(self._session, self._url, {"alt": "media", "generation": generation}, self._limit)
-        except _TroubleError as error:
+        except _ReadError as error:
             return [ConfigFile(self._project, "", "", trouble=f"gs://{self._place} cannot be read: {error}")]
         shown = f"https://console.cloud.google.com/storage/browser/_details/{quote(self._place)}"
         return [ConfigFile(self._project, content, generation, shown)]
@@ -160,7 +169,7 @@ class BucketSource:
     def _generation(self) -> str:
         generation = _object(_get(self._session, self._url, {"fields": "generation"}, self._limit)).get("generation")
         if not isinstance(generation, str) or not generation.isdecimal():
-            raise _TroubleError("the answer names no generation")
+            raise _ReadError("the answer names no generation")
         return generation
 
 
@@ -170,23 +179,23 @@ def _get(session: Sessions, url: str, query: Mapping[str, str], limit: float) ->
         with session().get(
             url,
             params=query,
-            timeout=Deadline(limit),  # type: ignore[arg-type] # any timeout of urllib3 will do
+            timeout=Deadline(limit),  # type: ignore[arg-type] # any Timeout works
             stream=True,
             allow_redirects=False,
         ) as answer:
             if answer.status_code == requests.codes.not_found:
                 raise _NotFoundError("HTTP 404")
             if answer.status_code != requests.codes.ok:
-                raise _TroubleError(f"HTTP {answer.status_code}")
+                raise _ReadError(f"HTTP {answer.status_code}")
             return read_body(answer, _MAX_BYTES)
     except TooLargeError as error:
-        raise _TroubleError(str(error)) from error
+        raise _ReadError(str(error)) from error
     except (requests.RequestException, GoogleAuthError) as error:
-        raise _TroubleError(f"no answer ({type(error).__name__})") from error
+        raise _ReadError(f"no answer ({type(error).__name__})") from error
 
 
 def _object(body: bytes) -> dict[str, Any]:
     try:
         return read_answer(body)
     except ValueError as error:
-        raise _TroubleError(str(error)) from error
+        raise _ReadError(str(error)) from error

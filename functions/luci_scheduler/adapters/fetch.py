@@ -1,8 +1,8 @@
-"""Fetching of URLs that configs name, safe against being turned on what only this machine can reach.
+"""Fetching of URLs from configs, without access to servers that only this machine can reach.
 
-A name is resolved once, every address that it has is judged, and the connection goes to a judged address: what the name
-resolves to a moment later (DNS rebinding) does not matter. Each redirect is a new target and is judged anew. There are
-no proxies, no cookies, no credentials and no decompression, and time and bytes are bounded as a whole.
+A name is resolved once, each of its addresses is checked, and the connection goes to a checked address. So a later
+answer of the resolver (DNS rebinding) has no effect. Each redirect is a new target and is checked again. There are no
+proxies, cookies, credentials or decompression. One limit covers the time of the whole fetch, one its bytes.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from luci_scheduler.ports import Fetched, FetchError
 
 __all__ = ["FetchClient"]
 
-_MAX_REDIRECTS = 10  # as Go's client, which the original uses
+_MAX_REDIRECTS = 10  # like Go's client, which the original uses
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_HEADER_BYTES = 1 << 16
 _MAX_FRAMING_BYTES = 1 << 16
-"""What may come over and above the wanted part of a body: chunk sizes and extensions, and what is read ahead."""
+"""Bytes beyond the wanted part of a body: chunk sizes and extensions, and read-ahead."""
 
 Resolve = Callable[[str, int], Sequence[str]]
-"""From host name and port to addresses in numbers; raises OSError. May block: it is left behind at the deadline."""
+"""From host name and port to numeric addresses; raises OSError. It may block: at the deadline it is abandoned."""
 
 
 class FetchClient:
@@ -62,10 +62,10 @@ class FetchClient:
 
         Args:
             allowed_hosts: hosts (names, or addresses without brackets) that may have private or loopback addresses.
-            plain_http: whether ``http`` URLs are fetched, too.
+            plain_http: whether ``http`` URLs are also allowed.
             resolve: the resolver.
-            trusted_certificates: file of the authorities that are trusted; the usual ones if empty.
-            max_redirects: how many are followed; one more is an error.
+            trusted_certificates: file with the trusted authorities; the usual ones if empty.
+            max_redirects: the number of redirects to follow; one more is an error.
         """
         self._allowed = frozenset(host.lower().strip("[]").removesuffix(".") for host in allowed_hosts)
         self._plain_http = plain_http
@@ -83,7 +83,7 @@ class FetchClient:
         deadline = _Deadline(round(time_left(timeout / SECOND) * SECOND))
         for hop in range(self._max_redirects + 1):
             target = self._target(url, redirected=hop > 0)
-            with _told(target, deadline), self._open(target, deadline) as connection:
+            with _fetch_errors(target, deadline), self._open(target, deadline) as connection:
                 answer, location = _exchange(connection, target, deadline, max_bytes)
             if location is None:
                 return answer
@@ -116,7 +116,7 @@ class FetchClient:
                 yield encrypted
 
     def _addresses(self, target: Target, deadline: _Deadline) -> Sequence[str]:
-        """Return the addresses of the target's host; a single bad one is reason to refuse them all."""
+        """Return the addresses of the target's host. A single forbidden address refuses them all."""
         if target.is_address:
             addresses: Sequence[str] = [target.host]
         else:
@@ -143,17 +143,17 @@ def _refusal(host: str, *, can_be_allowed: bool) -> str:
 
 
 class _Deadline:
-    """The end of one fetch. The machine's own stopwatch: neither a moved clock nor a faster one moves an open socket's."""
+    """The end of one fetch, on the machine's monotonic clock; a simulated clock has no effect on sockets."""
 
     def __init__(self, timeout: int) -> None:
         self.timeout = timeout
         self._end = time.monotonic() + timeout / SECOND
 
     def left(self) -> float:
-        """Return the seconds that are left.
+        """Return the remaining seconds.
 
         Raises:
-            TimeoutError: there are none.
+            TimeoutError: no time is left.
         """
         seconds = self._end - time.monotonic()
         if seconds <= 0:
@@ -162,8 +162,8 @@ class _Deadline:
 
 
 @contextmanager
-def _told(target: Target, deadline: _Deadline) -> Iterator[None]:
-    """Turn what goes wrong on the way into a `FetchError` that names the host and nothing else of the URL."""
+def _fetch_errors(target: Target, deadline: _Deadline) -> Iterator[None]:
+    """Turn each failure into a `FetchError` that names the host and nothing else of the URL."""
     try:
         yield
     except TimeoutError as error:
@@ -181,7 +181,7 @@ def _told(target: Target, deadline: _Deadline) -> Iterator[None]:
 def _exchange(
     connection: socket.socket, target: Target, deadline: _Deadline, max_bytes: int
 ) -> tuple[Fetched, str | None]:
-    """Send the request and read the answer; with it goes the place that it redirects to, if it does."""
+    """Send the request and read the answer. Return it with the target of its redirect, if it is one."""
     lines = (
         f"GET {target.resource} HTTP/1.1",
         f"Host: {target.host_header}",
@@ -197,6 +197,7 @@ def _exchange(
         response.begin()
         if response.status in _REDIRECTS and (location := response.headers.get("Location")):
             return _answer(response, b""), _text(location)
+        # ``begin`` has read the length; ``read1`` counts it down.
         answer_length = response.length
         wire.limit += _MAX_FRAMING_BYTES + max_bytes
         return _answer(response, _read(response, max_bytes), answer_length), None
@@ -209,7 +210,7 @@ def _answer(response: HTTPResponse, body: bytes, length: int | None = None) -> F
 
 
 def _read(response: HTTPResponse, limit: int) -> bytes:
-    """Read the beginning of a body. The answer is known by now, so an error ends the body and nothing more."""
+    """Read the beginning of a body. The status is already known, so an error only ends the body."""
     body = bytearray()
     with suppress(OSError, HTTPException, ValueError):
         while len(body) < limit and (piece := response.read1(limit - len(body))):
@@ -218,42 +219,45 @@ def _read(response: HTTPResponse, limit: int) -> bytes:
 
 
 def _text(value: Any) -> str:
-    """Return a header as text: ``http.client`` gives its bytes as Latin-1."""
+    """Return a header as text; ``http.client`` decodes its bytes as Latin-1."""
     return str(value).encode("latin-1", "replace").decode("utf-8", "replace")
 
 
 class _TooMuchError(OSError):
-    """More came than anybody has use for."""
+    """The server sent more than the limit."""
 
     def __init__(self) -> None:
         super().__init__(None, "the answer is too large")
 
 
 class _Wire(io.RawIOBase):
-    """What ``HTTPResponse`` reads a connection through: the time and the bytes of all reads together are bounded."""
+    """The stream through which ``HTTPResponse`` reads a connection.
+
+    It bounds the time and bytes of all reads together.
+    """
 
     def __init__(self, connection: socket.socket, deadline: _Deadline, limit: int) -> None:
         super().__init__()
         self.limit = limit
-        """Bytes that may come, from the first one on."""
+        """The bytes that may arrive, counted from the first."""
         self._connection = connection
         self._deadline = deadline
         self._received = 0
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        """Return the stream to read from, as a socket does."""
+        """Return the stream to read from, like a socket."""
         return io.BufferedReader(self)
 
     def readable(self) -> bool:
-        """Tell that it can be read."""
+        """Return that the stream can be read."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Read what has come.
+        """Read the next bytes.
 
         Raises:
             TimeoutError: the deadline has passed.
-            _TooMuchError: the limit is passed.
+            _TooMuchError: the limit is exceeded.
         """
         self._connection.settimeout(self._deadline.left())
         count = self._connection.recv_into(buffer)

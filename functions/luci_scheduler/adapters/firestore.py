@@ -1,8 +1,8 @@
-"""The store on Firestore: every method's cost is fixed, every change is one commit under preconditions.
+"""The store on Firestore: every method has a fixed cost, and every change is one commit under preconditions.
 
-No transaction and no lock: reads take none, and a commit states the update time of what it changes. The client's own
-repetitions are off: a repeated commit that had landed would be refused and look like a lost race, and repeated reads would
-outlast every limit. A read is repeated here, briefly, within its limit.
+There are no transactions and no locks. A commit states the update times of the documents that it changes. The client's
+own retries are off. A retried commit that had already landed would be refused, and would look like a lost race. Retried
+reads would exceed every limit. So a read is retried here, briefly, within its limit.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ from luci_scheduler.ports import (
 __all__ = ["LIMIT", "FirestoreStore"]
 
 LIMIT = 20.0
-"""Seconds for all of one call, its repetitions included; a document's read or commit takes milliseconds."""
+"""Seconds for all of one call, with its retries. A document's read or commit takes milliseconds."""
 
-_PAUSES = (0.1, 0.4)  # seconds before a read is repeated: one hiccup does not cost a redelivery
+_PAUSES = (0.1, 0.4)  # seconds before a read is retried: a short failure must not cost a redelivery
 _ONCE = Retry(predicate=lambda _: False)
-"""Replaces the library's own policy, which repeats reads for five minutes and ignores the timeout of a call."""
-_JOB_FIELDS = ("schema", "record", "enabled", "next_due")  # not the triage log: only people read that
+"""Replaces the library's own policy, which retries reads for five minutes and ignores the timeout of a call."""
+_JOB_FIELDS = ("schema", "record", "enabled", "next_due")  # without the triage log, which only pages read
 _INVOCATION_FIELDS = ("schema", "definition", "state", "next_due", "expire_at")
 
 P = ParamSpec("P")
@@ -65,7 +65,7 @@ R = TypeVar("R")
 
 
 _LOST_RACE = (exceptions.FailedPrecondition, exceptions.AlreadyExists, exceptions.NotFound, exceptions.Aborted)
-"""Answers to a commit whose precondition does not hold. A read gets them if an index or the database is missing."""
+"""Answers to a commit whose precondition failed. A read gets them if an index or the database is missing."""
 
 
 def _translated(call: Callable[P, R]) -> Callable[P, R]:
@@ -82,10 +82,10 @@ def _translated(call: Callable[P, R]) -> Callable[P, R]:
 
 
 def _error(error: Exception) -> SchedulerError:
-    failure, said = google_failure(code_of(error)), sanitized(getattr(error, "message", None) or str(error))
+    failure, reason = google_failure(code_of(error)), sanitized(getattr(error, "message", None) or str(error))
     if failure.transient:
-        return TransientError(f"Firestore: {failure.code}: {said}", throttled=failure.throttled)
-    return PermanentError(f"Firestore refused the request: {said}")
+        return TransientError(f"Firestore: {failure.code}: {reason}", throttled=failure.throttled)
+    return PermanentError(f"Firestore refused the request: {reason}")
 
 
 class FirestoreStore:
@@ -121,12 +121,12 @@ class FirestoreStore:
         snapshots = self._read(lambda **limits: list(self._client.get_all(references, field_paths=fields, **limits)))
         return [snapshot for snapshot in snapshots if snapshot.exists]
 
-    def _found(self, query: Any) -> list[Any]:
-        """Return all results of a query; a stream that falls silent in its middle also ends at the limit."""
+    def _results(self, query: Any) -> list[Any]:
+        """Return all results of a query. The limit also ends a stream that stalls in the middle."""
         return self._read(lambda **limits: list(query.stream(**limits)))
 
     def _read(self, read: Callable[..., R]) -> R:
-        """Read, and repeat the read after a short failure, all within one limit."""
+        """Read, and retry after a short failure, all within one limit."""
         end = time.monotonic() + time_left(self._limit)
         for pause in _PAUSES:
             try:
@@ -139,12 +139,12 @@ class FirestoreStore:
 
     @_translated
     def watchers(self, repo: str) -> Sequence[Watcher]:
-        """Return the jobs that watch a repository: one query, one read for each project."""
-        first, behind = documents.watchers_range(repo)
+        """Return the jobs that watch a repository: one query, with one read for each project."""
+        first, end = documents.watchers_range(repo)
         query = self._client.collection("repositories").order_by(FieldPath.document_id())
         query = query.start_at({FieldPath.document_id(): self._repository_ref(first)})
-        query = query.end_before({FieldPath.document_id(): self._repository_ref(behind)})
-        return documents.decode_watchers((snapshot.id, snapshot.to_dict() or {}) for snapshot in self._found(query))
+        query = query.end_before({FieldPath.document_id(): self._repository_ref(end)})
+        return documents.decode_watchers((snapshot.id, snapshot.to_dict() or {}) for snapshot in self._results(query))
 
     def _repository_ref(self, name: str) -> Any:
         return self._client.collection("repositories").document(name)
@@ -170,7 +170,7 @@ class FirestoreStore:
     @_translated
     def projects(self) -> Sequence[ProjectRecord]:
         """Return every project's record."""
-        snapshots = self._found(self._client.collection("projects"))
+        snapshots = self._results(self._client.collection("projects"))
         return _readable(
             snapshots,
             lambda snapshot: documents.decode_project(documents.plain_id(snapshot.id), snapshot.to_dict() or {}),
@@ -197,7 +197,7 @@ class FirestoreStore:
 
     @_translated
     def poller(self, job_id: JobId) -> Versioned[PollerRecord] | None:
-        """Read what a gitiles job knows of its repository."""
+        """Read a gitiles job's knowledge of its repository."""
         snapshot = self._get(self._poller_ref(job_id))
         if snapshot is None:
             return None
@@ -205,7 +205,7 @@ class FirestoreStore:
 
     @_translated
     def invocation(self, job_id: JobId, invocation_id: InvocationId) -> Versioned[Invocation] | None:
-        """Read an invocation; the mask leaves the debug log on the server."""
+        """Read an invocation. The field mask leaves the debug log on the server."""
         snapshot = self._get(self._invocation_ref(job_id, invocation_id), _INVOCATION_FIELDS)
         if snapshot is None:
             return None
@@ -233,7 +233,8 @@ class FirestoreStore:
             query = ordered.limit(wanted)
             if after is not None:
                 query = query.start_after({FieldPath.document_id(): self._invocation_ref(job_id, after)})
-            snapshots = self._found(query)
+            snapshots = self._results(query)
+            # An unreadable invocation leaves a gap in the page, so read on until the page is full.
             found += _readable(snapshots, _invocation_of)
             if len(snapshots) < wanted:
                 break
@@ -264,17 +265,19 @@ class FirestoreStore:
     def triggers_of_revision(self, revision: str, limit: int) -> Sequence[TriggerRecord]:
         """Return the triggers of a commit in all jobs."""
         query = self._client.collection_group("triggers").where(filter=FieldFilter("revision", "==", revision))
-        return _readable(self._found(query.limit(limit)), _trigger_of)
+        return _readable(self._results(query.limit(limit)), _trigger_of)
 
     @_translated
     def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Versioned[TriggerRecord]]:
-        """Return pending triggers, the oldest first; an undecodable trigger is set aside and does not hide the others."""
+        """Return pending triggers, oldest first. An unreadable trigger is set aside and does not hide the others."""
         query = self._job_ref(job_id).collection("triggers").where(filter=FieldFilter("pending", ">", ""))
         query = query.order_by("pending").limit(limit)
         found: list[Versioned[TriggerRecord]] = []
         for _ in range(documents.SET_ASIDE_ROUNDS):
-            snapshots = self._found(query)
-            found, bad = documents.sorted_out(snapshots, lambda snapshot: snapshot.reference.path, _found_trigger)
+            snapshots = self._results(query)
+            found, bad = documents.decode_or_set_aside(
+                snapshots, lambda snapshot: snapshot.reference.path, _found_trigger
+            )
             if not bad:
                 break
             self._set_aside(bad)
@@ -286,7 +289,7 @@ class FirestoreStore:
                 snapshot.reference.update(
                     fields, option=self._unchanged(snapshot.update_time), retry=None, timeout=time_left(self._limit)
                 )
-            except _LOST_RACE:  # it has changed meanwhile: the next look decides
+            except _LOST_RACE:  # the trigger has changed meanwhile: the next read decides
                 continue
 
     @_translated
@@ -295,8 +298,8 @@ class FirestoreStore:
         query = self._client.collection_group("invocations").where(filter=FieldFilter("next_due", "<=", before))
         query = _by_due(query).select(_INVOCATION_FIELDS).limit(limit)
         if after is not None:
-            query = _behind(query, after.due, self._invocation_ref(after.job_id, after.invocation_id))
-        return _readable(self._found(query), _invocation_of)
+            query = _after(query, after.due, self._invocation_ref(after.job_id, after.invocation_id))
+        return _readable(self._results(query), _invocation_of)
 
     @_translated
     def due_jobs(self, before: Instant, limit: int, after: DueCursor | None = None) -> Sequence[Job]:
@@ -304,8 +307,8 @@ class FirestoreStore:
         query = self._client.collection_group("jobs").where(filter=FieldFilter("next_due", "<=", before))
         query = _by_due(query).select(_JOB_FIELDS).limit(limit)
         if after is not None:
-            query = _behind(query, after.due, self._job_ref(after.job_id))
-        return _readable(self._found(query), _job_of)
+            query = _after(query, after.due, self._job_ref(after.job_id))
+        return _readable(self._results(query), _job_of)
 
     @_translated
     def deferred(self, deferred_id: str) -> Versioned[Deferred] | None:
@@ -319,22 +322,23 @@ class FirestoreStore:
         query = self._client.collection("deferred").where(filter=FieldFilter("next_due", "<=", before))
         query = _by_due(query).limit(limit)
         if after is not None:
-            query = _behind(query, after.due, self._deferred_ref(after.deferred))
-        return _readable(self._found(query), _deferred_of)
+            query = _after(query, after.due, self._deferred_ref(after.deferred))
+        return _readable(self._results(query), _deferred_of)
 
     @_translated
     def deferred_of_revision(self, revision: str, limit: int) -> Sequence[Deferred]:
         """Return the deferred tasks that wait for a commit."""
         query = self._client.collection("deferred").where(filter=FieldFilter("revision", "==", revision))
-        return _readable(self._found(query.limit(limit)), _deferred_of)
+        return _readable(self._results(query.limit(limit)), _deferred_of)
 
     @_translated
     def commit(self, writes: Sequence[Write]) -> Sequence[Version]:
-        """Carry out all writes or none."""
+        """Apply all writes or none."""
         batch = self._client.batch()
         for write in writes:
             self._add(batch, write)
         try:
+            # A retry is the caller's decision: after an unknown outcome it has to read first.
             results: Iterable[Any] = batch.commit(retry=None, timeout=time_left(self._limit))
         except _LOST_RACE as error:
             raise StoreConflictError(f"Firestore: {sanitized(error.message)}") from error
@@ -370,7 +374,7 @@ class FirestoreStore:
                 self._put(batch, write)
 
     def _put(self, batch: Any, write: WriteWhole) -> None:
-        path, document = documents.put(write)
+        path, document = documents.encode_write(write)
         documents.check_size("/".join(path), document)
         names = [name if place % 2 == 0 else documents.document_id(name) for place, name in enumerate(path)]
         reference = self._client.document(*names)
@@ -388,12 +392,12 @@ def _by_due(query: Any) -> Any:
     return query.order_by("next_due").order_by(FieldPath.document_id())
 
 
-def _behind(query: Any, due: Instant, reference: Any) -> Any:
+def _after(query: Any, due: Instant, reference: Any) -> Any:
     return query.start_after({"next_due": due, FieldPath.document_id(): reference})
 
 
 def _chunk(invocation: Invocation, log: str) -> list[dict[str, Any]]:
-    # The number makes each chunk unique: an array transform drops elements that are there already.
+    # The number makes each chunk unique. An array transform drops an element that is already in the array.
     return [{"n": invocation.commits, "text": log}] if log else []
 
 
@@ -402,7 +406,7 @@ def _joined(chunks: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _readable(snapshots: Iterable[Any], decode: Callable[[Any], R]) -> list[R]:
-    return documents.readable(snapshots, lambda snapshot: snapshot.reference.path, decode)
+    return documents.decode_readable(snapshots, lambda snapshot: snapshot.reference.path, decode)
 
 
 def _job_of(snapshot: Any) -> Job:

@@ -1,4 +1,4 @@
-"""The wire to Gitiles servers: logs and refs, as JSON behind a guard line."""
+"""The client of Gitiles servers: logs and refs, as JSON behind a guard line."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from luci_scheduler.ports import Clock, GitCommit, GitilesError, LogPage
 __all__ = ["MAX_BODY_BYTES", "GitilesClient", "host_urls", "parse_time"]
 
 MAX_BODY_BYTES = 32 << 20
-"""Of an answer, unpacked. 30,000 refs, which only the largest repositories have, take about 3 MiB."""
+"""The limit of an unpacked answer. 30,000 refs, which only the largest repositories have, take about 3 MiB."""
 
 _MAX_ERROR_BYTES = 4096
-_MAX_ERROR_TEXT = 300  # the first line says what there is to say
+_MAX_ERROR_TEXT = 300  # the first line has the reason
 _HASH = re.compile(r"[0-9a-f]{40}")
 _PUBLIC_HOST = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.googlesource\.com")
 _TIME = re.compile(r"[A-Z][a-z]{2} ([A-Z][a-z]{2}) +(\d{1,2}) (\d\d):(\d\d):(\d\d) (\d{4})(?: ([+-])(\d\d)(\d\d))?")
@@ -36,9 +36,10 @@ _logger = structlog.stdlib.get_logger("luci_scheduler")
 
 
 def host_urls(configured: Mapping[str, str]) -> Callable[[str], str | None]:
-    """Return the function from a Gitiles host to its base URL, None for a host that may not be asked.
+    """Return the function from a Gitiles host to its base URL, or to None for a forbidden host.
 
-    Only ``*.googlesource.com`` and what ``configured`` names is asked: requests carry the service account's token.
+    Allowed are ``*.googlesource.com`` and the hosts in ``configured``, because requests carry the service account's
+    token.
     """
 
     def url(host: str) -> str | None:
@@ -50,7 +51,7 @@ def host_urls(configured: Mapping[str, str]) -> Callable[[str], str | None]:
 
 
 class GitilesClient:
-    """``ports.Gitiles`` over HTTP; one attempt per call. Thread-safe."""
+    """``ports.Gitiles`` over HTTP. Each call is one attempt. Thread-safe."""
 
     def __init__(
         self,
@@ -65,11 +66,11 @@ class GitilesClient:
 
         Args:
             url: from a host to its base URL; None refuses the host.
-            session: a session that authenticates, one per thread, as `http.sessions` gives them: it keeps a `Deadline`.
-            deadline: of one call, until its last byte, in nanoseconds.
-            authenticated: ask below ``/a``, where the server looks at the token; without it there is only the small
-                quota of anonymous callers.
-            clock: the present, which the date of a ``Retry-After`` header is compared with.
+            session: a function that gives each thread its authenticated session, from `http.sessions`.
+            deadline: the limit of one call, until its last byte, in nanoseconds.
+            authenticated: use paths below ``/a``, where the server reads the token. Other paths have the small quota of
+                anonymous callers.
+            clock: the present, to compare with the date of a ``Retry-After`` header.
         """
         self._url = url
         self._session = session
@@ -80,18 +81,19 @@ class GitilesClient:
     def refs(self, repo: RepoUrl, prefix: str) -> Mapping[str, str]:
         """Return the refs below a folder.
 
-        Entries without a hash or with control characters are left out. Gitiles leaves out refs that the caller may not read.
+        Entries without a hash or with control characters are left out. Gitiles leaves out refs that the caller may not
+        read.
 
         Raises:
-            GitilesError: no answer or an error.
+            GitilesError: no answer, or an error.
         """
         document = self._get(repo, f"+{quote(prefix, safe='')}", [])
         found = {}
         for name, entry in document.items():
             value = entry.get("value") if isinstance(entry, dict) else None
-            # Git lets no control character into a name: it would only forge lines of the log.
+            # Git forbids control characters in names. Here they could only forge lines of the log.
             if isinstance(value, str) and value and not _CONTROL.search(name + value):
-                # Names come relative to the folder, but in full where the folder is a ref itself.
+                # Names are relative to the folder, but full if the folder is itself a ref.
                 found[name if name.startswith(prefix) else f"{prefix}/{name}"] = value
         return found
 
@@ -100,10 +102,12 @@ class GitilesClient:
     ) -> LogPage:
         """Return up to ``limit`` commits that lead to ``revision`` but not to ``exclude``, newest first.
 
-        A commit whose time or paths cannot be read is returned without them and logged. The commits behind it follow.
+        A commit with an unreadable time or unreadable paths is logged, and returned without them. Later commits are not
+        affected.
 
         Raises:
-            GitilesError: no answer or an error. An entry without a hash is an error: to leave it out could lose a commit.
+            GitilesError: no answer, or an error. An entry without a hash is an error, because leaving it out could lose
+                a commit.
         """
         query = [("n", str(limit))]
         if diffs:
@@ -127,7 +131,7 @@ class GitilesClient:
             with self._session().get(
                 url,
                 params=[("format", "JSON"), *query],
-                timeout=deadline,  # type: ignore[arg-type] # any timeout of urllib3 will do
+                timeout=deadline,  # type: ignore[arg-type] # any Timeout works
                 allow_redirects=False,
                 stream=True,
             ) as answer:
@@ -151,12 +155,12 @@ class GitilesClient:
             f"HTTP {answer.status_code}: {first}".rstrip(": "),
             transient=failure.transient,
             throttled=failure.throttled,
-            retry_after=transience.pause_asked(answer.headers.get("Retry-After"), self._clock.now()),
+            retry_after=transience.requested_pause(answer.headers.get("Retry-After"), self._clock.now()),
         )
 
 
 def parse_time(text: str) -> Instant:
-    """Read a time as Gitiles writes it, ``Tue Mar 17 13:58:02 2026``, UTC unless a zone such as ``+0100`` follows.
+    """Read a time in Gitiles' format, ``Tue Mar 17 13:58:02 2026``, in UTC unless a zone such as ``+0100`` follows.
 
     Raises:
         ValueError: the text is not such a time.
@@ -180,7 +184,7 @@ def _commit(entry: Any) -> GitCommit:
 
 
 def _committed(identifier: str, entry: Mapping[str, Any]) -> Instant:
-    """Return when a commit was committed, 0 where that cannot be read: its trigger is then as old as the delivery."""
+    """Return the commit time, or 0 if it is unreadable. The trigger then gets the time of the delivery."""
     try:
         return parse_time(entry["committer"]["time"])
     except (KeyError, TypeError, ValueError, OverflowError):
@@ -201,7 +205,7 @@ def _unreadable(identifier: str, part: str) -> None:
 
 
 def _path(text: Any) -> str:
-    """Return a path of a change; where there is no file on a side, Gitiles names the null device."""
+    """Return a path of a change; Gitiles writes the null device for a missing file."""
     return "" if text is None or text == _NO_PATH else str(text)
 
 
@@ -210,7 +214,7 @@ def _broken(message: str) -> GitilesError:
 
 
 def _failure(error: Exception, *, late: bool) -> GitilesError:
-    # The library's text may hold the URL but never the headers; its name says enough.
+    # The library's text may hold the URL, but never the headers. The name suffices.
     name = type(error).__name__
     if late or isinstance(error, requests.Timeout):
         return GitilesError("DEADLINE_EXCEEDED", "no complete answer in time", transient=True)

@@ -1,7 +1,8 @@
-"""HTTP sessions: one per thread, authenticated as the service account, never through a proxy of the environment.
+"""HTTP sessions: one per thread, authenticated as the service account, never through a proxy from the environment.
 
-All threads of a process share the credentials with their token, and the connections. Every call ends at its `Deadline`.
-It bounds all parts of a call: finding credentials, fetching a token, resolving a name, connecting, sending and reading.
+All threads of a process share the credentials with their token, and the connections. Every call ends at its `Deadline`,
+which covers all parts of the call: finding credentials, fetching a token, resolving a name, connecting, sending and
+reading.
 """
 
 from __future__ import annotations
@@ -43,21 +44,22 @@ __all__ = [
 ]
 
 CREDENTIALS_LIMIT = 20.0
-"""Seconds for finding the service account's credentials at the first request; the metadata server answers in milliseconds."""
+"""Seconds to find the service account's credentials at the first request. The metadata server answers in
+milliseconds."""
 
 KEYS_LIMIT = 10.0
-"""Seconds for all of fetching the keys that sign tokens; Google answers in tens of milliseconds."""
+"""Seconds to fetch the keys that sign tokens. Google answers in tens of milliseconds."""
 
 _SCOPES = (
     "https://www.googleapis.com/auth/userinfo.email",
     "https://www.googleapis.com/auth/gerritcodereview",
 )
-_LONGEST = 120.0  # seconds of a call without a timeout: some that a library makes to fetch a token
+_DEFAULT_LIMIT = 120.0  # seconds of a call without a timeout: libraries fetch some tokens without one
 _MAX_KEYS_BYTES = 1 << 20
-_PIECE = 1 << 16
+_PIECE_BYTES = 1 << 16
 _INSTANT = 0.001  # seconds; a socket takes 0 for "do not block"
 _KEPT_CONNECTIONS = 32
-"""To one host: two deliveries' worth of jobs side by side."""
+"""Connections kept to one host: enough for two deliveries that launch jobs in parallel."""
 
 
 class TooLargeError(Exception):
@@ -65,9 +67,11 @@ class TooLargeError(Exception):
 
 
 class Deadline(Timeout):
-    """The end of a call, from fetching a token to reading the last byte. A session of `sessions` takes it as its timeout.
+    """The end of a call, from fetching a token to reading the last byte.
 
-    The time runs from the construction, on the machine's monotonic clock.
+    Pass it to a session of `sessions` as the timeout.
+
+    The time starts at the construction, on the machine's monotonic clock.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -93,11 +97,11 @@ class Deadline(Timeout):
 def sessions(*, authenticated: bool, scopes: Sequence[str] = _SCOPES) -> Callable[[], requests.Session]:
     """Return a function that gives each thread its session; with OAuth as the service account if ``authenticated``.
 
-    ``scopes`` are those of Buildbucket and Gitiles if not given. A read timeout counts for the whole answer; a `Deadline`
-    as timeout, for the whole call. A request is not sent once its time is over.
+    The default ``scopes`` are those of Buildbucket and Gitiles. A read timeout covers the whole answer, and a
+    `Deadline` as timeout covers the whole call. A request is not sent after its deadline.
 
-    A request of an authenticated session needs a `Deadline`. It raises ``google.auth.exceptions.GoogleAuthError`` where there
-    are no credentials or there is no token, and ``requests.Timeout`` where they do not come in time.
+    A request of an authenticated session needs a `Deadline`. It raises ``google.auth.exceptions.GoogleAuthError``
+    without credentials or token, and ``requests.Timeout`` if they do not arrive in time.
     """
     local = threading.local()
     adapter = _Adapter(pool_maxsize=_KEPT_CONNECTIONS)
@@ -120,7 +124,7 @@ def default_credentials(limit: float = CREDENTIALS_LIMIT) -> Credentials:
     try:
         credentials, _ = bounded(google.auth.default, time_left(limit))
     except (TimeoutError, GoogleAuthError) as error:
-        raise TransientError(f"the service account's credentials cannot be had: {type(error).__name__}") from error
+        raise TransientError(f"the service account's credentials are not available: {type(error).__name__}") from error
     return credentials
 
 
@@ -132,16 +136,16 @@ def _prepared(session: requests.Session, adapter: HTTPAdapter) -> requests.Sessi
 
 
 _tokens: dict[tuple[str, ...], _Token] = {}
-_looking = threading.Lock()
+_tokens_lock = threading.Lock()
 
 
 def _token(scopes: tuple[str, ...]) -> _Token:
-    with _looking:
+    with _tokens_lock:
         return _tokens.setdefault(scopes, _Token(scopes))
 
 
 class _AuthorizedSession(requests.Session):
-    """A session whose requests carry the service account's token. After status 401 it sends a request again with a new token."""
+    """A session whose requests carry the service account's token. After status 401 it retries once with a new token."""
 
     def __init__(self, token: _Token) -> None:
         super().__init__()
@@ -158,7 +162,7 @@ class _AuthorizedSession(requests.Session):
 
 
 class _Token:
-    """The service account's credentials and their token. One thread at a time fetches either; the others wait for it."""
+    """The service account's credentials and their token. One thread at a time fetches them, the others wait for it."""
 
     def __init__(self, scopes: tuple[str, ...]) -> None:
         self._scopes = scopes
@@ -167,11 +171,11 @@ class _Token:
         self._lock = threading.Lock()
 
     def headers(self, deadline: Deadline) -> Mapping[str, str]:
-        """Return the headers that prove the account. A token that expires soon is renewed meanwhile.
+        """Return the headers that prove the account. A token that expires soon is renewed in the background.
 
         Raises:
             GoogleAuthError: there are no credentials, or there is no token.
-            requests.Timeout: it does not come in time.
+            requests.Timeout: the token does not arrive in time.
         """
         state, renewal = self._state_and_renewal()
         if renewal is not None and state is TokenState.INVALID:
@@ -182,7 +186,7 @@ class _Token:
         return headers
 
     def renew(self, deadline: Deadline) -> None:
-        """Fetch a new token, or wait for a fetch that is under way. Raises the errors of `headers`."""
+        """Fetch a new token, or wait for a fetch in progress. Raises the errors of `headers`."""
         with self._lock:
             renewal = self._begin()
         _await(renewal, deadline)
@@ -193,10 +197,10 @@ class _Token:
             return state, None if state is TokenState.FRESH else self._begin()
 
     def _begin(self) -> Future[None]:
-        """Begin to fetch a token unless that is under way; the lock is held."""
+        """Start to fetch a token, unless a fetch is in progress. The caller holds the lock."""
         if self._renewal is None or self._renewal.done():
             self._renewal = Future()
-            # A separate thread: the library has no limit for the whole, and repeats requests as it likes.
+            # A separate thread, because the library has no total limit and retries requests at will.
             threading.Thread(target=self._fetch, args=(self._renewal,), daemon=True, name="token").start()
         return self._renewal
 
@@ -218,11 +222,11 @@ def _await(renewal: Future[None], deadline: Deadline) -> None:
     try:
         renewal.result(max(0.0, deadline.left()))
     except TimeoutError as error:
-        raise requests.Timeout("no token has come in time") from error
+        raise requests.Timeout("no token arrived in time") from error
 
 
 class _Adapter(HTTPAdapter):
-    """Keeps the connections of all threads, and the deadlines of their calls."""
+    """Keeps the connections of all threads, and applies the deadlines of their calls."""
 
     def init_poolmanager(self, *args: Any, **named: Any) -> None:
         super().init_poolmanager(*args, **named)
@@ -238,7 +242,7 @@ class _Adapter(HTTPAdapter):
 
 
 class _Connection(HTTPConnection):
-    """A connection whose timeout counts for resolving the name and all addresses of the host, and for the whole answer."""
+    """A connection whose timeout covers name resolution, all addresses of the host, and the whole answer."""
 
     def connect(self) -> None:
         end = _end(self.timeout)
@@ -247,7 +251,7 @@ class _Connection(HTTPConnection):
         if left <= 0:  # TLS has taken the rest
             self.close()
             raise ConnectTimeoutError(self, "connected too late to send the request")
-        self.timeout = left  # of sending the request
+        self.timeout = left  # for sending the request
         self.sock.settimeout(left)
 
     def _new_conn(self) -> socket.socket:
@@ -255,17 +259,17 @@ class _Connection(HTTPConnection):
         try:
             addresses = bounded(lambda: resolve(self._dns_host.strip("[]"), self.port), end - time.monotonic())
             made = connect(addresses, self.port, end - time.monotonic())
-            made.settimeout(max(_INSTANT, end - time.monotonic()))  # of TLS
+            made.settimeout(max(_INSTANT, end - time.monotonic()))  # for TLS
             for option in self.socket_options or ():
                 made.setsockopt(*option)
         except socket.gaierror as error:
             raise NameResolutionError(self.host, self, error) from error
         except UnicodeError as error:
-            raise NewConnectionError(self, f"{self.host} is no name of a host") from error
+            raise NewConnectionError(self, f"{self.host} is not a host name") from error
         except TimeoutError as error:
-            raise ConnectTimeoutError(self, f"{self.host} has not taken the connection in time") from error
+            raise ConnectTimeoutError(self, f"{self.host} did not accept the connection in time") from error
         except OSError as error:
-            raise NewConnectionError(self, f"{self.host} does not take the connection: {error.strerror}") from error
+            raise NewConnectionError(self, f"{self.host} does not accept the connection: {error.strerror}") from error
         return made
 
     def getresponse(self) -> Any:
@@ -274,7 +278,7 @@ class _Connection(HTTPConnection):
 
 
 class _TlsConnection(_Connection, HTTPSConnection):
-    """The same with TLS."""
+    """A connection with TLS and the same limits."""
 
 
 class _Pool(HTTPConnectionPool):
@@ -286,7 +290,7 @@ class _TlsPool(HTTPSConnectionPool):
 
 
 def _end(timeout: Any) -> float:
-    return time.monotonic() + (_LONGEST if timeout is None else float(timeout))
+    return time.monotonic() + (_DEFAULT_LIMIT if timeout is None else float(timeout))
 
 
 def _response(end: float, connection: socket.socket, *args: Any, **named: Any) -> HTTPResponse:
@@ -294,16 +298,16 @@ def _response(end: float, connection: socket.socket, *args: Any, **named: Any) -
 
 
 class _Answer(io.RawIOBase):
-    """The stream through which ``HTTPResponse`` reads a connection; all its reads share one end."""
+    """The stream through which ``HTTPResponse`` reads a connection. All its reads share one end."""
 
     def __init__(self, connection: socket.socket, end: float) -> None:
         super().__init__()
         self._connection = connection
         self._end = end
-        self._stream = connection.makefile("rb", buffering=0)  # keeps the socket open as long as it is read
+        self._stream = connection.makefile("rb", buffering=0)  # keeps the socket open while it is read
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        """Return the stream to read from, as a socket does."""
+        """Return the stream to read from, like a socket."""
         return io.BufferedReader(self)
 
     def readable(self) -> bool:
@@ -332,16 +336,16 @@ def read_body(answer: requests.Response, limit: int, *, cut: bool = False) -> by
     """Read the body of a streamed answer, unpacked, up to ``limit`` bytes.
 
     Args:
-        answer: of a request with ``stream=True``.
+        answer: the answer to a request with ``stream=True``.
         limit: of the unpacked bytes, so that a small compressed body cannot become a large one.
         cut: return the beginning of a longer body.
 
     Raises:
         TooLargeError: the body is longer, and ``cut`` is false.
-        requests.RequestException: the answer broke off, or is not complete in time.
+        requests.RequestException: the answer broke off, or was not complete in time.
     """
     body = bytearray()
-    for piece in answer.iter_content(_PIECE):
+    for piece in answer.iter_content(_PIECE_BYTES):
         body += piece
         if len(body) > limit:
             if cut:
@@ -359,7 +363,7 @@ def fetch(url: str, limit: float = KEYS_LIMIT) -> bytes:
     """
     with (
         _prepared(requests.Session(), _Adapter()) as session,
-        session.get(url, timeout=Deadline(limit), stream=True) as answer,  # type: ignore[arg-type] # any timeout of urllib3 will do
+        session.get(url, timeout=Deadline(limit), stream=True) as answer,  # type: ignore[arg-type] # any Timeout works
     ):
         answer.raise_for_status()
         try:

@@ -16,10 +16,10 @@ T = TypeVar("T")
 
 
 def bounded(call: Callable[[], T], seconds: float) -> T:
-    """Return the result of a call that takes no timeout, or raise its error.
+    """Return the result of a call that accepts no timeout, or raise its error.
 
     Raises:
-        TimeoutError: the call has not returned in time. It goes on in its thread, which ends with it.
+        TimeoutError: the call did not return in time. It continues in its thread, which ends with it.
     """
     results: queue.SimpleQueue[tuple[bool, T | Exception]] = queue.SimpleQueue()
 
@@ -40,7 +40,7 @@ def bounded(call: Callable[[], T], seconds: float) -> T:
 
 
 def resolve(host: str, port: int) -> Sequence[str]:
-    """Return the addresses of a host, in numbers, as the system's resolver orders them. May block for long.
+    """Return the numeric addresses of a host, in the order of the system's resolver. May block for a long time.
 
     Raises:
         OSError: the name has no address, or the resolver does not answer.
@@ -50,22 +50,22 @@ def resolve(host: str, port: int) -> Sequence[str]:
 
 
 def connect(addresses: Sequence[str], port: int, seconds: float) -> socket.socket:
-    """Connect to the first address that takes the connection; each may use its share of the time that is left.
+    """Connect to the first address that accepts the connection. Each may use its share of the remaining time.
 
     Args:
-        addresses: at least one, in numbers.
+        addresses: at least one, numeric.
         port: the port.
-        seconds: for all of them together.
+        seconds: the limit for all of them together.
 
     Raises:
-        OSError: the last address does not take the connection; TimeoutError where it does not in time.
+        OSError: the last address does not accept the connection; TimeoutError if it does not in time.
     """
     end = time.monotonic() + seconds
 
     def left() -> float:
         remaining = end - time.monotonic()
         if remaining <= 0:
-            raise TimeoutError("no address took the connection in time")
+            raise TimeoutError("no address accepted the connection in time")
         return remaining
 
     *others, last = addresses

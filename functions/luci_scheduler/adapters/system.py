@@ -1,4 +1,4 @@
-"""The machine's clock and chance."""
+"""The machine's clock and randomness."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SystemClock:
         return Instant(time.time_ns())
 
     def sleep(self, nanoseconds: int) -> None:
-        """Block for that long; not at all if it is not positive."""
+        """Block for that long; return at once if it is not positive."""
         time.sleep(max(0, nanoseconds) / SECOND)
 
 
@@ -33,7 +33,7 @@ class SystemEntropy:
         self._lock = threading.Lock()
 
     def invocation_suffix(self) -> int:
-        """Draw 16 bits, other ones than the last 65,535 times."""
+        """Draw 16 bits that differ from the last 65,535 draws."""
         with self._lock:
             return next(self._suffixes)
 

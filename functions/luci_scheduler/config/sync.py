@@ -83,7 +83,7 @@ def _sync_round(
 
 
 def _seen(record: ProjectRecord | None) -> int:
-    return record.mutations if record else 0
+    return record.commits if record else 0
 
 
 def _read(
@@ -169,7 +169,7 @@ class _Sync:
             file: the config.
             key: names the commits.
             rules: the rules of the installation.
-            seen: the mutations of the project's record when it was read, before the config was; None: they do not matter.
+            seen: the commits of the project's record, read before the config; None to put the config in force regardless.
         """
         self.runtime, self.file, self.key, self.rules, self.seen = runtime, file, key, rules, seen
         self._config: ProjectConfig | None = None
@@ -212,7 +212,7 @@ def _sync_once(sync: _Sync) -> int:
     found = runtime.store.project(file.project)
     record = found.value if found else ProjectRecord(file.project)
     version = found.version if found else None
-    if sync.seen is not None and record.mutations != sync.seen:
+    if sync.seen is not None and record.commits != sync.seen:
         raise _OvertakenError(f"another sync has changed project {file.project} meanwhile")
     if found and record.revision == file.revision and _is_settled(record) and not file.trouble:
         return 0
@@ -227,7 +227,7 @@ def _sync_once(sync: _Sync) -> int:
     event = "config_unreadable" if file.trouble else "config_invalid"
     _logger.warning(event, project=file.project, revision=file.revision, problems=problems)
     if problems != record.problems:
-        runtime.store.commit([PutProject(replace(record, problems=problems, mutations=record.mutations + 1), version)])
+        runtime.store.commit([PutProject(replace(record, problems=problems, commits=record.commits + 1), version)])
     return 0
 
 
@@ -289,7 +289,7 @@ def _writes(sync: _Sync, config: ProjectConfig, record: ProjectRecord, version: 
         repos=tuple(sorted(config.watchers)),
         warnings=_told(config.warnings),
         warning_count=len(config.warnings),
-        mutations=record.mutations + 1,
+        commits=record.commits + 1,
         layout=LAYOUT,
     )
     yield PutProject(in_force, version)

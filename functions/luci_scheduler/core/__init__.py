@@ -1,1 +1,1 @@
-"""What there is and what follows: pure, standard library only."""
+"""The pure core: decisions and values without I/O, on the standard library only."""

@@ -1,4 +1,4 @@
-"""Commit events: the payload of the ``gitiles-commit`` topic, and the triggers that it becomes.
+"""Commit events: the payload of the ``gitiles-commit`` topic, and the triggers made from it.
 
 The schema (JSON object, no other members)::
 
@@ -6,13 +6,13 @@ The schema (JSON object, no other members)::
      "ref": "refs/heads/main",                              full name of the ref
      "revision": "<40 lower-case hex digits>"}              the commit that the ref points to now
 
-or what a Gerrit host publishes about its repositories, of which this is read (other members are let through)::
+A Gerrit host's event about its repositories is also accepted. These members are read, others are ignored::
 
     {"url": "https://<host>.googlesource.com/<project>",
      "refUpdateEvent": {"refUpdates": {"refs/heads/main": {
         "refName": "refs/heads/main", "updateType": "UPDATE_FAST_FORWARD", "newId": "<40 lower-case hex digits>"}}}}
 
-The first form has at most 64 KiB; the second at most 10 MB, which is what Pub/Sub takes.
+The first form has at most 64 KiB, the second at most 10 MB, which is Pub/Sub's limit.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ __all__ = [
 ]
 
 MAX_EVENT_BYTES = 64 * 1024
-"""Of a plain event. Three short strings need a few hundred bytes."""
+"""The limit of a plain event. Three short strings need a few hundred bytes."""
 MAX_GERRIT_BYTES = 10_000_000
-"""Of a Gerrit host's event, which may name thousands of refs: the largest message that Pub/Sub takes."""
+"""The limit of a Gerrit host's event, which may name thousands of refs: the largest message that Pub/Sub accepts."""
 
 _MAX_REF = 1024
 _REVISION = re.compile(r"[0-9a-f]{40}")
 _REF = re.compile(r"refs/(?!.*(\.\.|@\{))[^\s\x00-\x20\x7f~^:?*\[\\]+")
-"""The names that git allows for a ref. None of them means something else in a range of commits."""
+"""The names that git allows for a ref. In a range of commits, none of them has another meaning."""
 _NO_REVISION = "0" * 40
 _GERRIT_MEMBERS = {"refUpdateEvent", "createRepoEvent", "deleteRepoEvent"}
 
@@ -58,29 +58,29 @@ class CommitEvent:
     """A ref of a repository points to a revision."""
 
     repo: str
-    """Normalised: ``https://<host>/<project>``."""
+    """Normalized: ``https://<host>/<project>``."""
     ref: str
     revision: str
 
 
 def is_deletion(revision: str) -> bool:
-    """Whether the revision says that the ref was deleted: git writes it as 40 zeros."""
+    """Whether the revision says that the ref was deleted. Git writes 40 zeros then."""
     return revision == _NO_REVISION
 
 
 def checked_commit(
     repo: Any, ref: Any, revision: Any, *, names: tuple[str, str, str] = ("'repo'", "'ref'", "'revision'")
 ) -> CommitEvent:
-    """Return a commit on a ref, from values that come from outside: the same rule at every door.
+    """Return a commit on a ref, from outside values. Every entry point uses this rule.
 
     Args:
         repo: the repository, in any of its spellings.
         ref: full name of the ref.
         revision: the commit's hash.
-        names: what the error calls the three members.
+        names: the names of the three members in error messages.
 
     Raises:
-        MalformedError: a member is not of the schema; the message names it.
+        MalformedError: a member violates the schema. The message names it.
     """
     if not isinstance(repo, str):
         raise MalformedError(f"a commit event needs the string {names[0]}")
@@ -98,7 +98,7 @@ def trigger_commit(trigger: Trigger) -> CommitEvent:
     """Return the commit that a gitiles trigger names.
 
     Raises:
-        MalformedError: its payload is not of the schema; the message names the member.
+        MalformedError: its payload violates the schema. The message names the member.
     """
     return checked_commit(*(trigger.payload.get(member) for member in ("repo", "ref", "revision")))
 
@@ -106,14 +106,16 @@ def trigger_commit(trigger: Trigger) -> CommitEvent:
 def parse_commit_events(data: bytes) -> tuple[CommitEvent, ...]:
     """Read the payload of a commit message: one event, or the refs that a Gerrit host names.
 
-    A deleted ref is no event, nor is a repository that was made or removed.
+    A deleted ref yields no event, and neither does a created or deleted repository.
 
     Raises:
-        MalformedError: too large, not JSON, or not of the schema above; the message names the member.
+        MalformedError: too large, not JSON, or a violation of the schema above. The message names the member.
     """
+    # Count the values before parsing: a small message can expand to far more memory than the function has.
     if len(data) > MAX_GERRIT_BYTES:
         raise _too_large(data, MAX_GERRIT_BYTES)
     is_small = len(data) <= MAX_EVENT_BYTES
+    # Only a Gerrit event may be this large. The search is cheap, and spares the parsing of other payloads.
     if not is_small and b'"refUpdateEvent"' not in data:
         raise _too_large(data, MAX_EVENT_BYTES)
     try:
@@ -150,6 +152,7 @@ def _gerrit_events(document: Mapping[str, Any]) -> list[CommitEvent]:
     if not isinstance(updates, dict) or not all(isinstance(entry, dict) for entry in updates.values()):
         raise MalformedError("'refUpdateEvent' must hold 'refUpdates', an object of objects")
     events = []
+    # A fixed order: a redelivery must produce the same triggers in the same order.
     for name, entry in sorted(updates.items()):
         revision = entry.get("newId", _NO_REVISION)
         if entry.get("updateType") == "DELETE" or is_deletion(revision):
@@ -160,7 +163,7 @@ def _gerrit_events(document: Mapping[str, Any]) -> list[CommitEvent]:
 
 
 def gitiles_trigger(repo: str, ref: str, revision: str, created: Instant) -> Trigger:
-    """Return the trigger that a commit is for jobs that watch ``repo``, which is written as their config writes it."""
+    """Return the trigger of a commit for jobs that watch ``repo``, in the spelling of their config."""
     return Trigger(
         id=f"{repo}/+/{ref}@{revision}",
         created=created,

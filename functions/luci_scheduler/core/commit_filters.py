@@ -1,6 +1,7 @@
-"""The filters of all watchers of a repository, for one commit: the patterns of each project have their own budget.
+"""The filters of all watchers of a repository, for one commit. The patterns of each project have their own budget.
 
-A project whose patterns cost more than the budget gets no triggers for the commit. Other projects neither pay nor wait for it.
+If the patterns of a project cost more than the budget, the project gets no triggers for the commit. Other projects
+neither pay nor wait for it.
 """
 
 from __future__ import annotations
@@ -27,18 +28,19 @@ Diff = Sequence[tuple[str, str]]
 
 
 class CommitFilters:
-    """Decides which watchers one commit passes, project by project; keeps the projects that it could not decide."""
+    """Decides which watchers one commit passes, project by project, and keeps the undecided projects."""
 
     def __init__(self) -> None:
         self.too_costly: dict[str, tuple[Watcher, ...]] = {}
         """Project whose patterns cost too much → its undecided watchers."""
         self.bad: dict[Watcher, str] = {}
-        """Watcher with an invalid pattern → the reason. The reader of configs refuses such patterns; an older version may have let one in."""
+        """Watcher with an invalid pattern → the reason. The config reader refuses such patterns, but an older version
+        may not have."""
         self._decisions: dict[tuple[str, str], _Decisions] = {}
 
     @property
     def spent(self) -> int:
-        """Units that all decisions have cost until now."""
+        """Units that all decisions have cost so far."""
         return sum(decisions.budget.spent for decisions in self._decisions.values())
 
     def by_ref(self, watchers: Sequence[Watcher], ref: str) -> list[Watcher]:
@@ -56,10 +58,11 @@ class CommitFilters:
         return passed
 
     def by_paths(self, watchers: Sequence[Watcher], diff: Diff) -> Iterator[list[Watcher]]:
-        """Yield the watchers whose path filter the commit passes: first those of all quick projects, then those of each slow project.
+        """Yield the watchers whose path filter the commit passes: first all quick projects, then each slow project.
 
-        The caller handles each part before it takes the next one, so that no project waits for another project's patterns.
+        The caller handles each part before it takes the next one, so no project waits for another project's patterns.
         """
+        # Quick projects come first, because the patterns of one slow project may take seconds.
         quick, slow = self.quick_by_paths(watchers, diff)
         yield quick
         for project, own in slow.items():
@@ -71,7 +74,7 @@ class CommitFilters:
     def quick_by_paths(
         self, watchers: Sequence[Watcher], diff: Diff
     ) -> tuple[list[Watcher], Mapping[str, list[Watcher]]]:
-        """Return the watchers whose path filter the commit passes, and the watchers of slow projects, which are not decided yet."""
+        """Return the watchers whose path filter the commit passes, and the undecided watchers of slow projects."""
         quick: list[Watcher] = []
         slow: dict[str, list[Watcher]] = {}
         for project, own in _by_project(watchers).items():
@@ -84,11 +87,13 @@ class CommitFilters:
     def _of(self, project: str, stage: str, units: int) -> _Decisions:
         return self._decisions.setdefault((project, stage), _Decisions(PatternBudget(units)))
 
+    # The stage is part of the key: a project that has used up its quick budget starts again with the full one.
+
     def _passed(self, own: Iterable[Watcher], rule: _Rule, decisions: _Decisions) -> list[Watcher]:
         return [watcher for watcher in own if self._passes(watcher, rule, decisions)]
 
     def _passes(self, watcher: Watcher, rule: _Rule, decisions: _Decisions) -> bool:
-        # The triggers of a project often share their filters, and each target of a trigger has the same ones.
+        # The triggers of a project often share their filters, and each target of a trigger has the same filter.
         known, patterns = decisions.known, (watcher.refs, watcher.path_regexps, watcher.path_regexps_exclude)
         if patterns not in known:
             try:
@@ -121,7 +126,7 @@ def _path_rule(diff: Diff) -> _Rule:
 
 
 def has_path_filter(watcher: Watcher) -> bool:
-    """Whether a watcher filters by path; patterns of excluded paths count only beside patterns of included ones."""
+    """Whether a watcher filters by path. Patterns of excluded paths need at least one pattern of included paths."""
     return bool(watcher.path_regexps)
 
 

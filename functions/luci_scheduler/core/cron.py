@@ -1,11 +1,11 @@
-"""Cron expressions as the original reads them: five to seven fields, ``L``, ``W``, ``#``, names, UTC.
+"""Cron expressions in the original's dialect: five to seven fields, ``L``, ``W``, ``#``, names, UTC.
 
-The original's parser has habits of its own that no cron library for Python shares (which days ``5-7`` means, when a field
-counts as restricted, ``nW`` at the ends of a month), so the few rules are written out here.
+The original's parser has peculiarities that no cron library for Python shares: the days of ``5-7``, when a field counts
+as restricted, ``nW`` at the ends of a month. So the rules are implemented here.
 
-Two texts that the original accepts and cannot carry out are treated otherwise: a second, minute, hour or month that
-matches nothing (``50-10``) is refused, there it crashes; a number with a leading zero means itself in months and weekdays
-too, there ``01`` is read as 0.
+Two kinds of text that the original accepts but cannot execute are handled differently. A second, minute, hour or month
+that matches nothing (``50-10``) is refused; the original crashes. A number with a leading zero is read as the number in
+months and weekdays as well; the original reads ``01`` as 0.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ _EPOCH = date(1970, 1, 1).toordinal()
 _SATURDAY, _SUNDAY = 6, 0
 
 _FIELD = re.compile(r"[^\t\n\f\r ]+")
+# One item of a list: `*`, `a`, `a-b`, each with an optional step. `*-b` is not valid.
 _SPAN = re.compile(r"(?:\*|([0-9]{1,4}|[a-z]+)(?:-([0-9]{1,4}|[a-z]+))?)(?:/([0-9]{1,4}))?")
 _WORKDAY = re.compile(r"([0-9]{1,2})w")
 _LAST_WEEKDAY = re.compile(r"([0-9]{1,2}|[a-z]+?)l")
@@ -45,12 +46,12 @@ _NTH_WEEKDAY = re.compile(r"([0-9]{1,2}|[a-z]+)#([1-5])")
 
 
 class BadCronError(ValueError):
-    """The text is not a cron expression; the message names the field and what stands in it."""
+    """The text is not a cron expression. The message names the field and quotes its content."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What a field may hold."""
+    """The kind of a field: its name, range and aliases."""
 
     name: str
     low: int
@@ -71,6 +72,7 @@ class _Kind:
 
 def _names(names: tuple[str, ...], first: int) -> dict[str, int]:
     numbers = {name: number for number, name in enumerate(names, first)}
+    # Three letters suffice: `jan`, `sun`.
     return numbers | {name[:3]: number for name, number in numbers.items()}
 
 
@@ -79,14 +81,14 @@ _MINUTE = _Kind("minute", 0, 59)
 _HOUR = _Kind("hour", 0, 23)
 _DAY = _Kind("day of month", 1, 31)
 _MONTH = _Kind("month", 1, 12, _names(_MONTHS, 1))
-# 7 is another name of Sunday: it is turned into 0 before ranges are expanded, so 5-7 is a range that ends before it starts
+# 7 is another name of Sunday. It becomes 0 before ranges are expanded, so 5-7 is a range that ends before it starts.
 _WEEKDAY = _Kind("day of week", 0, 6, _names(_WEEKDAYS, 0) | {"7": 0, "07": 0})
 _YEAR = _Kind("year", 1970, 2099, digits=4)
 
 
 @dataclass(frozen=True, slots=True)
 class _DaysOfMonth:
-    """What the day field says; ``restricted`` unless it holds a bare ``*`` or ``?``."""
+    """The content of the day field. It is ``restricted`` unless it holds a bare ``*`` or ``?``."""
 
     restricted: bool
     days: frozenset[int]
@@ -95,7 +97,7 @@ class _DaysOfMonth:
     last_workday: bool
 
     def of(self, last: int, first_weekday: int) -> set[int]:
-        """Return the days of a month that has ``last`` days and begins on a weekday (Sunday is 0)."""
+        """Return the days of a month with ``last`` days whose first day is ``first_weekday`` (Sunday is 0)."""
         days = {day for day in self.days if day <= last}
         days |= {_nearest_workday(day, last, first_weekday) for day in self.workdays if day <= last}
         if self.last:
@@ -107,7 +109,7 @@ class _DaysOfMonth:
 
 @dataclass(frozen=True, slots=True)
 class _DaysOfWeek:
-    """What the weekday field says; ``nth`` holds (weekday, which of the month, from 1)."""
+    """The content of the weekday field; ``nth`` holds (weekday, which of the month, from 1)."""
 
     restricted: bool
     weekdays: frozenset[int]
@@ -115,15 +117,16 @@ class _DaysOfWeek:
     nth: frozenset[tuple[int, int]]
 
     def of(self, last: int, first_weekday: int) -> set[int]:
-        """Return the days of a month that has ``last`` days and begins on a weekday (Sunday is 0)."""
+        """Return the days of a month with ``last`` days whose first day is ``first_weekday`` (Sunday is 0)."""
         days = {day for day in range(1, last + 1) if (first_weekday + day - 1) % 7 in self.weekdays}
+        # The last seven days of a month hold each weekday once.
         days |= {day for day in range(last - 6, last + 1) if (first_weekday + day - 1) % 7 in self.last}
         days |= {1 + (weekday - first_weekday) % 7 + 7 * (which - 1) for weekday, which in self.nth}
         return {day for day in days if day <= last}
 
 
 def _nearest_workday(day: int, last: int, first_weekday: int) -> int:
-    """Return the working day next to a day, within its month."""
+    """Return the working day nearest to a day, within its month."""
     weekday = (first_weekday + day - 1) % 7
     if weekday == _SATURDAY:
         return day - 1 if day > 1 else day + 2
@@ -145,10 +148,11 @@ class CronExpression:
     years: tuple[int, ...]
 
     def next_after(self, second: int) -> int | None:
-        """Return the first match strictly after a time, both in whole seconds since the epoch; None if there is none.
+        """Return the first match strictly after a time, or None; both are whole seconds since the epoch.
 
         The search looks at each month up to 2099 at most once.
         """
+        # Strictly after: start the search one second later.
         day, time = divmod(second + 1, _SECONDS_A_DAY)
         start = date.fromordinal(_EPOCH + day)
         for match in self._dates(start):
@@ -170,6 +174,7 @@ class CronExpression:
 
     def _days(self, year: int, month: int) -> list[int]:
         first_weekday, last = calendar.monthrange(year, month)
+        # As in every cron, a date must match only one of two restricted day fields.
         restricted = [days for days in (self.days_of_month, self.days_of_week) if days.restricted]
         if not restricted:
             return list(range(1, last + 1))
@@ -196,12 +201,14 @@ def parse_cron(text: str) -> CronExpression:
     Raises:
         BadCronError: it is not one, or it has a second, minute, hour or month that matches nothing.
     """
+    # Aliases are replaced anywhere in the text, as in the original.
     for alias, fields in _ALIASES.items():
         text = text.replace(alias, fields)
     found = _FIELD.findall(text)[:_MAX_FIELDS]
     if len(found) < _MIN_FIELDS:
         raise BadCronError(f"a cron expression has at least {_MIN_FIELDS} fields, this has {len(found)}")
     if len(found) < _MAX_FIELDS:
+        # With fewer than seven fields, the first one is the minute. A sixth field is the year.
         found.insert(0, "0")
     second, minute, hour, day, month, weekday, *year = found
     return CronExpression(
@@ -230,7 +237,7 @@ def _values(kind: _Kind, text: str) -> tuple[int, ...]:
 
 
 def _items(kind: _Kind, text: str) -> list[str]:
-    """Return the items of a field's list in lower case; empty ones are skipped."""
+    """Return the items of a field's list in lower case, without empty items."""
     items = [item for item in text.lower().split(",") if item]
     if not items:
         raise kind.error(text)
@@ -250,6 +257,7 @@ def _span(kind: _Kind, item: str) -> set[int]:
         raise kind.error(item)
     first, last, step = match.groups()
     low = kind.value(first) if first else kind.low
+    # `a/n` runs from `a` to the end of the range, but `a` alone is one value.
     high = kind.value(last) if last else kind.high if step or not first else low
     if step and not 1 <= int(step) <= kind.high:
         raise kind.error(item)

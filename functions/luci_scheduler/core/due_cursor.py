@@ -1,4 +1,4 @@
-"""Places in the lists of what is overdue, which are read in pages."""
+"""Positions in the lists of overdue records, which are read in pages."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _NONE = InvocationId(0)
 
 @dataclass(frozen=True, slots=True)
 class DueCursor:
-    """The place of an invocation; with the ID 0, of a job; with ``deferred``, of a deferred task."""
+    """The position of an invocation; with the ID 0, of a job; with ``deferred``, of a deferred task."""
 
     due: Instant
-    """Its ``next_due``, by which the lists are sorted."""
+    """Its ``next_due``, the sort key of the lists."""
     job_id: JobId
     """Empty for a deferred task."""
     invocation_id: InvocationId = _NONE

@@ -1,13 +1,13 @@
-"""Every error that this project raises on purpose carries what is to be done about it.
+"""The errors that this project raises on purpose. Each class states how a caller must react.
 
 ::
 
     SchedulerError
-    ├── TransientError         trying again later may succeed: 500, delivered again
-    │   └── StoreConflictError a precondition of a commit did not hold: re-read and decide again
+    ├── TransientError         a retry may succeed: 500, delivered again
+    │   └── StoreConflictError a precondition of a commit failed: read again and decide again
     ├── ComeAgainError         expected, not yet time: 409, delivered again
     ├── MalformedError         the message itself is bad: 400 until the dead-letter topic has it
-    └── PermanentError         trying again cannot help: recorded, counted, acknowledged
+    └── PermanentError         a retry cannot help: recorded, counted, acknowledged
         ├── JobNotFoundError
         └── BadTokenError
 """
@@ -27,19 +27,19 @@ __all__ = [
 
 
 class SchedulerError(Exception):
-    """Base of every error this project raises on purpose."""
+    """Base of all errors that this project raises on purpose."""
 
 
 class TransientError(SchedulerError):
-    """Trying again later may succeed; nothing of this attempt was kept unless the raiser says so."""
+    """A retry may succeed. The failed attempt stored nothing, unless the raiser documents it."""
 
     def __init__(self, message: str = "", *, throttled: bool = False, retry_after: int = 0) -> None:
         """Make the error.
 
         Args:
-            message: what failed, without secrets.
-            throttled: whether the other side refused because it gets too many requests (a quota).
-            retry_after: nanoseconds that the other side asked to wait; 0 if it named no time.
+            message: a description of the failure, without secrets.
+            throttled: whether the server refused because it gets too many requests (a quota).
+            retry_after: nanoseconds that the server asked to wait; 0 if it named no time.
         """
         super().__init__(message)
         self.throttled = throttled
@@ -47,19 +47,22 @@ class TransientError(SchedulerError):
 
 
 class StoreConflictError(TransientError):
-    """A document was not in the state that the commit required; nothing was written. Re-read and decide again."""
+    """A document did not have the version that the commit required. Nothing was written.
+
+    Read again and decide again.
+    """
 
 
 class ComeAgainError(SchedulerError):
-    """What the delivery needs is on its way (a live claim, a commit not yet visible); deliver it again shortly."""
+    """The delivery came before its precondition (a live claim, a commit not yet visible). Deliver it again shortly."""
 
 
 class MalformedError(SchedulerError):
-    """The message cannot be understood and never will be; the dead-letter topic is its place."""
+    """The message cannot be understood, now or later. It belongs on the dead-letter topic."""
 
 
 class PermanentError(SchedulerError):
-    """Trying again cannot help; it is recorded where people look, counted, and acknowledged."""
+    """A retry cannot help. The error is recorded where people see it, counted, and acknowledged."""
 
 
 class JobNotFoundError(PermanentError):
@@ -67,4 +70,7 @@ class JobNotFoundError(PermanentError):
 
 
 class BadTokenError(PermanentError):
-    """A notification's token is missing, forged, stale or for something else; the message names which, never the token."""
+    """A notification's token is missing, forged, stale or for another invocation.
+
+    The message names the fault, not the token.
+    """

@@ -1,8 +1,8 @@
-"""Targets of URL fetches: which URLs are understood, and which addresses may be reached.
+"""Targets of URL fetches: which URLs are valid, and which addresses may be reached.
 
-A config's author chooses the URL, and the functions run where things listen that must not be asked on anybody's behalf:
-the metadata server, the machine itself, private networks. A URL is therefore read strictly (what is ambiguous between
-programs is refused), and the address that its host resolves to is judged by what it is, never by how it was written.
+The author of a config chooses the URL. The functions can reach servers that such an author must not reach through them:
+the metadata server, the machine itself, private networks. So a URL is read strictly: a URL that two programs could read
+differently is refused. The decision about an address looks at the resolved address, never at its spelling.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _MAX_NAME = 253
 _PORTS = {"https": 443, "http": 80}
 _MAX_PORT = 65_535
-# Reserved and unreserved characters of RFC 3986, and the sign of what is encoded already.
+# The reserved and unreserved characters of RFC 3986, and the percent sign of encoded characters.
 _KEPT = "/%:@!$&'()*+,;=~-._?"
 
 
 class BadTargetError(ValueError):
-    """A URL cannot be fetched; the text says why without repeating the URL, which may hold a password."""
+    """A URL cannot be fetched. The text gives the reason without the URL, which may hold a password."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An understood URL."""
+    """A valid URL, in parts."""
 
     scheme: str
     """``https`` or ``http``."""
     host: str
-    """Lower case, without a dot at its end; an IPv6 address without brackets."""
+    """Lower case, without a trailing dot; an IPv6 address without brackets."""
     port: int
     resource: str
     """Path and query, percent-encoded: printable ASCII without spaces."""
@@ -59,14 +59,15 @@ class Target:
 
 
 def parse_target(url: str) -> Target:
-    """Read an absolute http or https URL; the fragment is dropped.
+    """Read an absolute http or https URL. The fragment is dropped.
 
-    Refused besides what is no URL: user information, spaces, control characters and backslashes, names that are not
-    ASCII, and numbers that only some programs take for IPv4 addresses (``2130706433``, ``0x7f.1``, ``0177.0.0.1``).
+    Also refused are user information, spaces, control characters, backslashes, names that are not ASCII, and numbers
+    that only some programs read as IPv4 addresses (``2130706433``, ``0x7f.1``, ``0177.0.0.1``).
 
     Raises:
         BadTargetError: the URL is refused.
     """
+    # First of all: programs disagree on these characters. Some cut or replace them before they parse.
     if _REFUSED_CHARACTERS.search(url):
         raise BadTargetError("the URL holds a space, a backslash or a control character")
     match = _URL.fullmatch(url)
@@ -92,6 +93,7 @@ def _host_and_port(authority: str, default_port: int) -> tuple[str, int]:
         if host.startswith("["):
             return IPv6Address(host[1:-1]).compressed, port
         host = host.removesuffix(".")
+        # Like browsers: a host whose last label is a number is an address. `IPv4Address` accepts the plain form only.
         if _NUMBER.fullmatch(host.rpartition(".")[2]):
             return str(IPv4Address(host)), port
     except AddressValueError as error:
@@ -102,11 +104,12 @@ def _host_and_port(authority: str, default_port: int) -> tuple[str, int]:
 
 
 def shown_url(url: str) -> str:
-    """Return the URL as a log may hold it: as it is if it can be fetched, otherwise escaped and without credentials."""
+    """Return a URL for a log: as it is if it can be fetched, otherwise escaped and without credentials."""
     try:
         parse_target(url)
     except BadTargetError:
         scheme, colon, _ = url.partition(":")
+        # The last `@` ends the credentials, whatever they contain.
         rest = url.rpartition("@")[2]
         return quote(url if rest == url else f"{scheme if colon else ''}://xxxxx@{rest}")[1:-1]
     return url
@@ -122,12 +125,12 @@ _SPECIAL_4 = tuple(
     )
 )  # fmt: skip
 _UNICAST_6 = IPv6Network("2000::/3")
-"""The only global unicast addresses that are given out; mapped (::ffff:0:0/96), NAT64 (64:ff9b::/96) and local ones
-(::1, fc00::/7 with the metadata server's fd20:ce::254, fe80::/10, ff00::/8) lie outside."""
+"""The only global unicast addresses in use. Outside are mapped (::ffff:0:0/96), NAT64 (64:ff9b::/96) and local
+addresses (::1, fc00::/7 with the metadata server's fd20:ce::254, fe80::/10, ff00::/8)."""
 _SPECIAL_6 = tuple(
     IPv6Network(text)
     for text in (
-        "2001::/23",  # protocol assignments, Teredo (2001::/32) among them
+        "2001::/23",  # protocol assignments, with Teredo (2001::/32)
         "2001:db8::/32", "3fff::/20",  # documentation
         "2002::/16",  # 6to4: holds an IPv4 address
     )
@@ -140,7 +143,7 @@ _METADATA_6 = IPv6Network("fd20:ce::/32")
 
 
 def is_public(address: str) -> bool:
-    """Whether an address in numbers is one that anybody on the internet may ask; one with a zone never is."""
+    """Whether a numeric address is reachable on the public internet. An address with a zone is not."""
     parsed = ip_address(address)
     if isinstance(parsed, IPv4Address):
         return not any(parsed in network for network in _SPECIAL_4)
@@ -148,7 +151,10 @@ def is_public(address: str) -> bool:
 
 
 def is_private(address: str) -> bool:
-    """Whether an address is of a private network or of this machine; a metadata server's and link-local ones are not."""
+    """Whether an address belongs to a private network or to this machine.
+
+    Metadata servers and link-local addresses do not.
+    """
     parsed = ip_address(address)
     if isinstance(parsed, IPv4Address):
         return any(parsed in network for network in _PRIVATE_4)
@@ -156,5 +162,5 @@ def is_private(address: str) -> bool:
 
 
 def is_forbidden_name(host: str) -> bool:
-    """Whether a host name is by its meaning not a public one: the machine itself, or a name inside Google Cloud."""
+    """Whether a host name is never public: the machine itself, or a name inside Google Cloud."""
     return host in ("localhost", "metadata", "metadata.goog") or host.endswith((".localhost", ".internal", ".local"))

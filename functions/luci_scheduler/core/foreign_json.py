@@ -1,4 +1,4 @@
-"""JSON that another party wrote: one reader for servers' answers, which it repairs, and one for requests, which it refuses."""
+"""JSON from another party: a reader for servers' answers, which repairs, and one for requests, which refuses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from luci_scheduler.core.go_text import valid_text
 __all__ = ["MAX_DEPTH", "read_answer", "read_object"]
 
 MAX_DEPTH = 100
-"""Objects and lists inside each other; the limit of protocol buffers' own JSON parsers."""
+"""The limit of nested objects and lists, the same as in protocol buffers' own JSON parsers."""
 
 _GUARD = b")]}'"
 _MAX_DIGITS = 400  # of a whole number; a double has at most 309
@@ -22,12 +22,12 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_answer(body: bytes, *, needs_guard: bool = False) -> dict[str, Any]:
-    """Read the JSON object that a server sent, with or without the guard line ``)]}'`` in front of it.
+    """Read the JSON object in a server's answer, with or without a leading guard line ``)]}'``.
 
-    Bytes that are not UTF-8 and half characters become U+FFFD, as in Go. Whole numbers keep all their digits.
+    Bytes that are not UTF-8 and halves of surrogate pairs become U+FFFD, as in Go. Whole numbers keep all their digits.
 
     Raises:
-        ValueError: the answer cannot be read. The text gives the reason and quotes nothing of the answer.
+        ValueError: the answer cannot be read. The text gives the reason and quotes nothing from the answer.
     """
     if needs_guard and not body.startswith(_GUARD):
         raise ValueError("the answer lacks the guard line")
@@ -40,16 +40,17 @@ def read_answer(body: bytes, *, needs_guard: bool = False) -> dict[str, Any]:
 
 
 def read_object(data: bytes, *, wide_integers: bool = False) -> dict[str, Any]:
-    """Read a JSON object that the store and the queue can hold: UTF-8 throughout, finite numbers, 64-bit integers.
+    """Read a JSON object that the store and the queue can hold: valid UTF-8, finite numbers, 64-bit integers.
 
-    It also reads answers that prove an identity: a repair could turn two names into one.
+    It also reads answers that prove an identity, where a repair could turn two names into one.
 
     Args:
         data: the object.
-        wide_integers: accept integers of more than 64 bits, as for messages of protocol buffers, whose numbers may be doubles.
+        wide_integers: accept integers of more than 64 bits, as for messages of protocol buffers, whose numbers may be
+            doubles.
 
     Raises:
-        ValueError: the data is not such an object. The text gives the reason and quotes nothing of the data.
+        ValueError: the data is not such an object. The text gives the reason and quotes nothing from the data.
     """
     try:
         text = data.decode()
@@ -66,13 +67,14 @@ def read_object(data: bytes, *, wide_integers: bool = False) -> dict[str, Any]:
 
 
 def _load(text: str, read_integer: Callable[[str], int]) -> Any:
-    """Parse a text; the text of an error is a predicate, to which the caller adds the subject."""
+    """Parse a text. An error's text is a predicate, to which the caller adds the subject."""
     try:
         document = json.loads(text, parse_constant=_no_number, parse_float=_float, parse_int=read_integer)
     except json.JSONDecodeError as error:
         raise ValueError("is not JSON") from error
     except RecursionError as error:
         raise _too_deep() from error
+    # The count is an upper bound of the depth, and spares most documents the walk.
     if text.count("{") + text.count("[") > MAX_DEPTH:
         _check_depth(document)
     return document
@@ -103,7 +105,7 @@ def _containers(values: list[Any]) -> list[Any]:
 
 
 def _repaired(value: Any) -> Any:
-    """Return a value with the half characters in its texts replaced; its depth is checked already."""
+    """Return a value with all halves of surrogate pairs replaced. Its depth has been checked."""
     match value:
         case str():
             return valid_text(value)
@@ -127,6 +129,7 @@ def _float(text: str) -> float:
 
 def _integer(text: str) -> int:
     """Read an integer that a double can approximate."""
+    # Python's conversion takes time quadratic in the digits.
     if len(text) > _MAX_DIGITS:
         raise _out_of_range()
     number = int(text)

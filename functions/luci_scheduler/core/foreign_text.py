@@ -1,4 +1,4 @@
-"""Text that comes from outside: no secret stays in it, and no character of it controls a log, a terminal or a page."""
+"""Texts from outside: removal of secrets, and of characters that control a log, a terminal or a page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ REDACTED = "[redacted]"
 
 _BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # Unicode's property Bidi_Control
 _CONTROL = re.compile(f"[\x00-\x1f\x7f-\x9f\u2028\u2029{_BIDI}]")
-# A carriage return stays only in front of a line feed: alone it would overwrite a line on a terminal.
+# A carriage return is allowed only before a line feed. Alone, it would overwrite a line on a terminal.
 _CONTROL_IN_LINES = re.compile(f"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029{_BIDI}]|\r(?!\n)")
 _STAMP = re.compile(r"(?<=\n)\[(?=\d\d:\d\d:\d\d\.\d{3}\] )")
 _ESCAPED_BRACKET = r"\\x5b"
@@ -20,19 +20,20 @@ _ESCAPED_BRACKET = r"\\x5b"
 _MARKS = re.compile(
     r"AXsiX2ki|QVhzaVgya2|c2lYMmtpT2|WHNpWDJraU9p|ya29\.|eyJ|bearer|authorization|_token|_secret", re.IGNORECASE
 )
-"""A text without any of these holds no secret, which spares most texts the search."""
+"""A text without any of these marks holds no secret. Most texts are thus spared the full search."""
 
-# Texts are quoted inside JSON or Python (once or several times over), inside URLs, and inside HTML. All repetitions are bounded.
+# Secrets appear quoted inside JSON or Python (once or several times over), inside URLs, and inside HTML.
+# All repetitions are bounded, so that a hostile text cannot make the search slow.
 _QUOTE = r"(?:b?(?:\\{0,8}[\"']|%22|%27|&quot;|&#3[49];)){0,2}+"
 _SPACE = r"(?:\s|\+|%20|\\{1,8}(?:[nrt]|u0020))"
 _COLON = rf"{_QUOTE}{_SPACE}{{0,8}}+(?:[:=]|%3[AaDd]|\\{{1,8}}u003[aAdD]){_SPACE}{{0,8}}+{_QUOTE}"
 _COMMA = rf"\\{{0,8}}[\"'],{_SPACE}{{0,8}}+b?\\{{0,8}}[\"']"  # a pair, as Python prints it
 _VALUE = r"(?!%22|%27|&quot;|&#3[49];)[^\s\"',;<\[\\&](?:(?!%22|%27|%26|&quot;|&#3[49];)[^\s\"',;\\])*"
 _BREAK = r"=?(?:\\{1,8}r|\r)?(?:\\{1,8}n|\n)[ \t]{0,8}"
-"""A line break inside a token, as mail and PEM wrap base64; written out or escaped."""
+"""A line break inside a token, literal or escaped. Mail and PEM wrap base64 like this."""
 
 _SECRETS = (
-    # Values of the header with any scheme; also as JSON or Python print a header.
+    # Values of the Authorization header with any scheme, also as JSON or Python print a header.
     (
         re.compile(
             rf"(authorization(?:{_COLON}|{_COMMA}))((?:bearer|basic|oauth){_SPACE}{{1,8}}+)?+{_VALUE}", re.IGNORECASE
@@ -40,16 +41,18 @@ _SECRETS = (
         r"\1\2" + REDACTED,
     ),
     (re.compile(rf"(bearer{_SPACE}{{1,8}}+)[A-Za-z0-9._~+/=%-]{{8,}}", re.IGNORECASE), r"\1" + REDACTED),
-    # OAuth tokens by their name, as URLs, forms and JSON carry them.
+    # OAuth tokens by name, as in URLs, forms and JSON.
     (
         re.compile(
-            rf"((?:access_token|id_token|refresh_token|client_secret){_COLON})(?!%26)[^\s&\"',;<\[\\%](?:(?!%26|%22)[^\s&\"',;<\[\\])*",
+            rf"((?:access_token|id_token|refresh_token|client_secret){_COLON})"
+            r"(?!%26)[^\s&\"',;<\[\\%](?:(?!%26|%22)[^\s&\"',;<\[\\])*",
             re.IGNORECASE,
         ),
         r"\1" + REDACTED,
     ),
-    # A notification token of ours (see `notification_token`): version byte 1 and `{"_i":"` in base64; and in base64 once more,
-    # as requests of Buildbucket v2 carry it, at the beginning of a text or at either other place of a group of three bytes.
+    # Our notification tokens (see `notification_token`): version byte 1 and `{"_i":"` in base64. Requests of
+    # Buildbucket v2 carry them in base64 once more. There, the token begins at one of three places in a group of three
+    # bytes, and its encoding depends on the place.
     (re.compile(rf"AXsiX2kiOi[A-Za-z0-9_=-]{{20,}}(?:{_BREAK}[A-Za-z0-9_=-]{{16,}})*"), REDACTED),
     (
         re.compile(
@@ -58,17 +61,17 @@ _SECRETS = (
         ),
         REDACTED,
     ),
-    # Google's OAuth access tokens, and JSON Web Tokens: three parts, the first of which is a JSON object.
+    # Google's OAuth access tokens, and JSON Web Tokens: three parts, of which the first is a JSON object.
     (re.compile(r"ya29\.[A-Za-z0-9._~+/=%-]+"), REDACTED),
     (re.compile(r"eyJ[A-Za-z0-9_-]{8,}(?:\.|%2[eE])[A-Za-z0-9_-]+(?:\.|%2[eE])[A-Za-z0-9_-]*"), REDACTED),
 )
 
 
 def redacted(text: str) -> str:
-    """Return the text with every secret that can be recognized by its form replaced by ``[redacted]``.
+    """Return the text with each recognizable secret replaced by ``[redacted]``.
 
-    Recognized are notification tokens (plain and in base64), values of ``Authorization`` headers, bearer tokens, Google's access
-    tokens and JSON Web Tokens. A second pass changes nothing.
+    Recognized are notification tokens (plain and in base64), values of ``Authorization`` headers, bearer tokens,
+    Google's access tokens, and JSON Web Tokens. A second pass changes nothing.
     """
     if not _MARKS.search(text):
         return text
@@ -78,10 +81,10 @@ def redacted(text: str) -> str:
 
 
 def escaped(text: str, *, lines: bool = False) -> str:
-    r"""Return the text with control characters and bidirectional controls as Go escapes them (``\x1b``, ``\u202e``).
+    r"""Return the text with control characters and bidirectional controls escaped as in Go (``\x1b``, ``\u202e``).
 
     Args:
-        text: anything; half characters become U+FFFD.
+        text: any text; half of a surrogate pair becomes U+FFFD.
         lines: keep tabs and line ends (``\n`` and ``\r\n``).
     """
     pattern = _CONTROL_IN_LINES if lines else _CONTROL
@@ -89,17 +92,18 @@ def escaped(text: str, *, lines: bool = False) -> str:
 
 
 def _escape(char: str) -> str:
-    # Inside the JSON of a printed answer ``\\x7f`` would not be JSON any more; the other control characters are escaped there before.
+    # ``\\x7f`` is not valid in JSON, and the text may be a printed JSON answer. JSON escapes the other control
+    # characters itself.
     return "\\u007f" if char == "\x7f" else quote(char)[1:-1]
 
 
 def sanitized(text: str) -> str:
-    """Return a server's text as one line for a log: without secrets, control characters and line breaks."""
+    """Return a server's text as one line for a log, without secrets, control characters and line breaks."""
     return escaped(redacted(text))
 
 
 def without_forged_lines(text: str) -> str:
-    r"""Return a text of several lines in which no line but the first looks like a line of the debug log.
+    r"""Return a text in which no line after the first looks like a line of the debug log.
 
     The opening bracket of a time stamp at the beginning of a line becomes ``\x5b``.
     """

@@ -1,8 +1,8 @@
-"""JSON as the original's Go code prints it: for request bodies and for the debug log, where every byte shows.
+"""JSON in the exact format of the original's Go code, for request bodies and for the debug log.
 
-Values are what ``json.loads`` returns. Numbers are doubles, as everywhere in JSON of protocol buffers: they are printed with the
-fewest digits that tell them apart (``1``, not ``1.0``). Every function raises ``ValueError`` for a number that no double
-can hold (NaN, infinities) and ``TypeError`` for what is no JSON value.
+Values are those that ``json.loads`` returns. Numbers are doubles, as everywhere in JSON of protocol buffers. They are
+printed with the fewest digits that identify them (``1``, not ``1.0``). Every function raises ``ValueError`` for a
+number that no double can hold (NaN, infinities), and ``TypeError`` for a value that JSON does not have.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ __all__ = ["compact", "indented", "message", "struct"]
 
 _PLAIN = re.compile(
     r"[ !#-%'-;=?-\[\]-~]*"
-)  # printable ASCII without what is escaped: the quote, the backslash, <, > and &
+)  # printable ASCII without the escaped characters: the quote, the backslash, <, > and &
 _HTML = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
-_SHORT = re.compile(r"\\\\|\\b|\\f")  # an escaped backslash is matched so that the letter behind it is not
+_SHORT = re.compile(r"\\\\|\\b|\\f")  # an escaped backslash also matches, so that the letter after it does not
 _LONG = {"\\b": "\\u0008", "\\f": "\\u000c"}
 _LARGE, _SMALL = 1e21, 1e-6  # beyond these Go writes an exponent
-_MAX_EXACT = 1 << 53  # whole numbers beyond it lose digits in a double
+_MAX_EXACT = 1 << 53  # larger whole numbers lose digits in a double
 
 
 def compact(value: Any) -> str:
-    """Print without spaces, every object's keys sorted by their bytes."""
+    """Print without spaces, with every object's keys sorted by their bytes."""
     match value:
         case Mapping():
             members = (f"{_text(key)}:{compact(value[key])}" for key in sorted(value, key=_order))
@@ -41,17 +41,17 @@ def compact(value: Any) -> str:
 
 
 def indented(value: Any, indent: str = "") -> str:
-    """Print with two spaces an indentation, keys in their own order; empty objects and lists on one line."""
+    """Print with an indentation of two spaces, keys in their own order, empty objects and lists on one line."""
     return _indented(value, indent, is_message=False)
 
 
 def message(value: Mapping[str, Any], indent: str = "") -> str:
-    """Print a protocol buffer message: as ``indented``, but a set, empty message takes three lines."""
+    """Print a protocol buffer message: like ``indented``, but a message that is set and empty takes three lines."""
     return _indented(value, indent, is_message=True)
 
 
-class struct(dict[str, Any]):  # noqa: N801 - a marker, named as the protocol buffer type
-    """A free-form value (``google.protobuf.Struct``) inside a message; it is printed in a layout of its own."""
+class struct(dict[str, Any]):  # noqa: N801 - a marker, named like the protocol buffer type
+    """A free-form value (``google.protobuf.Struct``) inside a message. It has a separate layout."""
 
 
 def _indented(value: Any, indent: str, *, is_message: bool) -> str:
@@ -78,6 +78,7 @@ def _indented(value: Any, indent: str, *, is_message: bool) -> str:
 def _free_form(value: Any, indent: str, depth: int) -> str:
     """Print a value of a Struct; ``indent`` is two deeper than the closing brace of the message around the Struct."""
     base = indent[:-2] if depth == 0 else indent
+    # The odd widths are those of the original's printer. The debug log shows them, so they are kept.
     inner, closing = base + " " * (6 * (depth + 1)), base + " " * (6 * depth + 4)
     match value:
         case Mapping():
@@ -114,7 +115,7 @@ def _order(key: str) -> bytes:
 
 
 def _text(text: str) -> str:
-    if _PLAIN.fullmatch(text):  # nearly every text, many times a launch
+    if _PLAIN.fullmatch(text):  # nearly every text, many times per launch
         return f'"{text}"'
     quoted = json.dumps(valid_text(text), ensure_ascii=False).translate(_HTML)
     return _SHORT.sub(lambda match: _LONG.get(match[0], match[0]), quoted)
@@ -132,6 +133,8 @@ def _float(value: float) -> str:
         raise ValueError(f"{value} has no place in JSON")
     shortest = repr(value).removesuffix(".0")
     if value == 0 or _SMALL <= abs(value) < _LARGE:
+        # `repr` switches to an exponent earlier than Go, so write the digits out.
         return format(Decimal(shortest), "f")
+    # Go writes the sign of the exponent, and no leading zeros: `1e+21`, `1e-7`.
     mantissa, _, exponent = shortest.partition("e")
     return f"{mantissa}e{int(exponent):+d}"

@@ -1,4 +1,4 @@
-"""Texts as Go's ``fmt`` and ``time`` packages write them; the debug log of the original is full of them."""
+"""Texts in the format of Go's ``fmt`` and ``time`` packages, as they appear in the original's debug log."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def valid_text(text: str) -> str:
-    """Return the text with every unpaired surrogate replaced by U+FFFD, as Go does when it decodes JSON.
+    """Return the text with every unpaired surrogate replaced by U+FFFD, like Go's JSON decoder.
 
-    JSON may spell half a character; Python keeps it, and then nothing can store or send the text.
+    JSON can spell half of a surrogate pair. Python keeps it, but then no encoder accepts the text.
     """
     if not _SURROGATE.search(text):
         return text
@@ -36,8 +36,8 @@ def valid_text(text: str) -> str:
 
 
 def quote(text: str) -> str:
-    """Write a text as Go's ``%q`` does: double quotes, Go escapes, printable characters as they are."""
-    if _PLAIN.fullmatch(text):  # nearly every text, many times a launch
+    """Write a text like Go's ``%q``: double quotes, Go escapes, printable characters as they are."""
+    if _PLAIN.fullmatch(text):  # nearly every text, many times per launch
         return f'"{text}"'
     characters = valid_text(text)
     return f'"{"".join(_ESCAPES.get(char) or (char if char.isprintable() else _escape(char)) for char in characters)}"'
@@ -51,7 +51,7 @@ def _escape(char: str) -> str:
 
 
 def format_duration(nanoseconds: int) -> str:
-    """Write a duration as Go's ``time.Duration`` does: ``1m0s``, ``250ms``, ``28m39.901654804s``."""
+    """Write a duration like Go's ``time.Duration``: ``1m0s``, ``250ms``, ``28m39.901654804s``."""
     if nanoseconds < 0:
         return "-" + format_duration(-nanoseconds)
     if nanoseconds == 0:
@@ -73,6 +73,7 @@ def _decimal(value: int, unit: int) -> str:
     return f"{whole}.{digits}" if digits else str(whole)
 
 
+# Go accepts both micro signs, U+00B5 and U+03BC.
 _UNITS = {
     "ns": 1,
     "us": MICROSECOND,
@@ -89,30 +90,38 @@ _MAX_DIGITS = len(str(_MAX_DURATION))
 
 
 def parse_duration(text: str) -> int:
-    """Read a duration as Go's ``time.ParseDuration`` does: ``1m0s``, ``-1.5h``, ``300ms``; return nanoseconds.
+    """Read a duration like Go's ``time.ParseDuration``: ``1m0s``, ``-1.5h``, ``300ms``. Return nanoseconds.
 
     Raises:
-        ValueError: the text is not such a duration, or it is out of range.
+        ValueError: the text is not a duration, or is out of range.
     """
     rest = text[1:] if text[:1] in ("+", "-") else text
     if rest == "0":
         return 0
-    total, position = 0, 0
-    while position < len(rest):
-        part = _PART.match(rest, position)
-        if part is None or not (part[1] or part[2]) or len(part[1].lstrip("0")) > _MAX_DIGITS:
-            raise ValueError(f"not a duration: {quote(text)}")
-        unit = _UNITS[part[3]]
-        total += int(part[1].lstrip("0") or 0) * unit + _fraction(part[2] or "", unit)
-        position = part.end()
+    total = _sum_of_parts(rest)
     negative = text.startswith("-")
-    if not rest or total > _MAX_DURATION + negative:  # there is one more below zero than above
+    if total is None or total > _MAX_DURATION + negative:  # the range has one more value below zero
         raise ValueError(f"not a duration: {quote(text)}")
     return -total if negative else total
 
 
+def _sum_of_parts(text: str) -> int | None:
+    """Return the nanoseconds of an unsigned duration such as ``1m30s``; None if the text is not one."""
+    total, position = 0, 0
+    while position < len(text):
+        part = _PART.match(text, position)
+        # The limit on digits keeps a hostile text from costing time in a number that is out of range anyway.
+        if part is None or not (part[1] or part[2]) or len(part[1].lstrip("0")) > _MAX_DIGITS:
+            return None
+        unit = _UNITS[part[3]]
+        total += int(part[1].lstrip("0") or 0) * unit + _fraction(part[2] or "", unit)
+        position = part.end()
+    return total if text else None
+
+
 def _fraction(digits: str, unit: int) -> int:
-    """Return the nanoseconds of a unit's decimals; in floating point, with Go's rounding."""
+    """Return the nanoseconds of a unit's decimals, in floating point, with Go's rounding."""
+    # Go computes the fraction in floating point, and the result is visible in schedules. Integers would differ.
     value, scale = 0, 1.0
     for digit in digits:
         if value > _MAX_DURATION // 10:  # further digits do not count

@@ -6,8 +6,9 @@ from luci_scheduler.core.instants import DAY, HOUR, MINUTE, SECOND
 
 __all__ = ["relative", "ui_duration"]
 
+# The original's units: a month has 30 days, and a year has twelve of them.
 _WEEK, _MONTH, _YEAR = 7 * DAY, 30 * DAY, 360 * DAY
-# (below this, text or unit); rounding is down
+# Each step is (upper bound, text or unit, length of the unit). Rounding is down.
 _STEPS: tuple[tuple[int, str, int], ...] = (
     (SECOND, "now", 0),
     (2 * SECOND, "1 second", 0),
@@ -29,13 +30,13 @@ _STEPS: tuple[tuple[int, str, int], ...] = (
 
 
 def relative(difference: int, past_label: str, future_label: str) -> str:
-    """Say how long ago (positive, nanoseconds) or ahead (negative) something is; ``now`` stands without a label."""
+    """Return how long ago (positive nanoseconds) or ahead (negative) something is; ``now`` has no label."""
     text = _words(abs(difference))
     return text if text == "now" else f"{text} {past_label if difference > 0 else future_label}"
 
 
 def ui_duration(nanoseconds: int) -> str:
-    """Say how long something took."""
+    """Return how long something took."""
     text = relative(nanoseconds, "", "").strip()
     return "1 second" if text == "now" else text
 

@@ -23,42 +23,43 @@ __all__ = [
 ]
 
 PROJECT_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
-"""What a project may be called: wider than LUCI's own rule, as a folder's name is one, too."""
+"""The name of a project: wider than LUCI's rule, because a folder's name is also a project's name."""
 
 JobId = NewType("JobId", str)
 """``<project>/<name>``."""
 
 InvocationId = NewType("InvocationId", int)
-"""63 bits: 43 of inverted milliseconds since 2015, 16 random, 4 zero; newer invocations have smaller IDs."""
+"""63 bits: 43 of inverted milliseconds since 2015, 16 random, 4 zero. Newer invocations have smaller IDs."""
 
 _EPOCH = parse_rfc3339("2015-01-01T00:00:00Z")
 _MILLISECONDS_MASK = (1 << 43) - 1
 
 
 def make_invocation_id(created: Instant, suffix: int) -> InvocationId:
-    """Draw the ID of an invocation created at ``created`` with a random 16-bit ``suffix``."""
+    """Make the ID of an invocation created at ``created``, with a random 16-bit ``suffix``."""
     milliseconds = (created - _EPOCH) // MILLISECOND
+    # Inverted time makes newer IDs smaller, so that an ascending query returns the newest first.
     return InvocationId((~milliseconds & _MILLISECONDS_MASK) << 20 | (suffix & 0xFFFF) << 4)
 
 
 def suffixes(start: int, step: int) -> Iterator[int]:
-    """Yield suffixes of invocation IDs: all 65,536 of them before one comes again.
+    """Yield suffixes of invocation IDs: all 65,536 numbers before one repeats.
 
-    An invocation's ID is its idempotency key at Buildbucket, which does not know jobs: two jobs that are started within one
-    millisecond, as by one commit, must not draw the same. Both arguments are random numbers; the order hardly matters.
+    An invocation's ID is its idempotency key at Buildbucket, which does not know jobs. Two jobs that start within one
+    millisecond, for example by one commit, must not draw the same suffix. Both arguments are random numbers.
     """
     step |= 1  # an odd step visits every number
     return ((start + number * step) & 0xFFFF for number in itertools.count())
 
 
 def invocation_created(invocation_id: InvocationId) -> tuple[Instant, int]:
-    """Return the creation instant (whole milliseconds) and the random suffix that an ID holds."""
+    """Return the creation instant (whole milliseconds) and the random suffix in an ID."""
     milliseconds = ~(invocation_id >> 20) & _MILLISECONDS_MASK
     return Instant(_EPOCH + milliseconds * MILLISECOND), invocation_id >> 4 & 0xFFFF
 
 
 def split_job_id(job_id: str) -> tuple[str, str]:
-    """Return project and name.
+    """Return the project and the name of a job.
 
     Raises:
         ValueError: the text is not ``<project>/<name>``.
@@ -75,12 +76,12 @@ def project_of(job_id: str) -> str:
 
 
 def timer_id(job_id: JobId, invocation_id: InvocationId, mutation: int, index: int) -> str:
-    """Name the ``index``-th timer added since the save that left the mutation counter at ``mutation``."""
+    """Return the ID of the ``index``-th timer since the save that left the mutation counter at ``mutation``."""
     return f"{job_id}:{invocation_id}:{mutation}:{index}"
 
 
 def timer_mutation(identifier: str) -> int:
-    """Return the mutation counter that a timer's ID was drawn at.
+    """Return the mutation counter in a timer's ID.
 
     Raises:
         ValueError: the text is not a timer's ID.

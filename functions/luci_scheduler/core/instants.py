@@ -1,7 +1,7 @@
-"""Instants: integers, nanoseconds since the Unix epoch, always UTC.
+"""Instants: nanoseconds since the Unix epoch as integers, always UTC.
 
-A ``datetime`` holds microseconds, and the line that says how long an invocation ran shows nine decimals
-(``28m39.901654804s``), so instants are plain integers everywhere; durations are nanoseconds too.
+A ``datetime`` holds only microseconds, but the debug log shows how long an invocation ran with nine decimals
+(``28m39.901654804s``). So instants are plain integers everywhere. Durations are nanoseconds as well.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
 LAST_INSTANT = Instant((1 << 63) - 1)
-"""The last instant that 64 bits hold, in the year 2262. The store's integers have no more."""
+"""The last instant that 64 bits hold, in the year 2262. The store's integers have no more bits."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -55,6 +55,7 @@ def parse_rfc3339(text: str) -> Instant:
     Raises:
         ValueError: the text is not such a time.
     """
+    # `fromisoformat` drops digits after the sixth, so the fraction is read here.
     head, dot, tail = text.partition(".")
     nanoseconds = 0
     if dot:

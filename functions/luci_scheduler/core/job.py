@@ -112,7 +112,7 @@ class Job:
     """Invocations that are not final yet, in the order of their creation."""
     triggers_wait: bool = False
     """Whether pending triggers may exist; set with the first one, cleared when a look found none."""
-    mutations: int = 0
+    commits: int = 0
     """Raised by every commit that touches the record."""
     last_event: str = ""
     """Key of the delivery that made the last commit: tells a commit of unknown outcome from another's."""

@@ -1,4 +1,4 @@
-"""Lists of ``key:value`` strings: properties and tags as configs and triggers hold them."""
+"""Lists of ``key:value`` strings: properties and tags in configs and triggers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ __all__ = ["check_kv_list", "unpack_kv_list"]
 
 
 def check_kv_list(kind: str, items: Iterable[str], separator: str = ":") -> None:
-    """Check that every item holds the separator.
+    """Check that every item contains the separator.
 
     Raises:
-        PermanentError: the first item that does not; ``kind`` ("tag", "property") names the list.
+        PermanentError: an item does not. The message names the list as ``kind`` ("tag", "property") and quotes the
+            item.
     """
     for item in items:
         if separator not in item:
@@ -22,5 +23,5 @@ def check_kv_list(kind: str, items: Iterable[str], separator: str = ":") -> None
 
 
 def unpack_kv_list(items: Iterable[str], separator: str = ":") -> list[tuple[str, str]]:
-    """Split every item at its first separator; items without one are skipped."""
+    """Split every item at its first separator. Items without a separator are skipped."""
     return [(key, value) for key, found, value in (item.partition(separator) for item in items) if found]

@@ -1,7 +1,8 @@
 """Requests to servers on a developer's machine: which of them a page of another site may have sent.
 
-A web page reaches a server on loopback in two ways. It sends requests across sites, which a browser marks with ``Origin`` or
-``Sec-Fetch-Site``. Or it gives its own host name the address 127.0.0.1 (DNS rebinding); then ``Host`` has that name.
+A web page has two ways to reach a server on loopback. It can send requests across sites, which a browser marks with
+``Origin`` or ``Sec-Fetch-Site``. Or it can give its own host name the address 127.0.0.1 (DNS rebinding); then ``Host``
+holds that name.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ _READING = ("GET", "HEAD")
 def foreign_request(method: str, header: Callable[[str], str | None]) -> str:
     """Return why a request may come from a page of another site; an empty text if it cannot.
 
-    A link on another site that the user follows is no such request: it only reads, and the other site never sees the answer.
+    A link on another site that the user follows is allowed: it only reads, and the other site never sees the answer.
 
     Args:
-        method: of HTTP, in upper case.
-        header: from a header's name to its value, None if the request lacks it. Programs send none of the browser's headers and pass.
+        method: the HTTP method in upper case.
+        header: from a header's name to its value, None if the request lacks it. Programs send none of the browser's
+            headers and pass.
     """
     host, origin = header("Host") or "", header("Origin")
     if host and not _LOOPBACK.fullmatch(host):

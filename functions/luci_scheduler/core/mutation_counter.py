@@ -1,7 +1,7 @@
-"""Counting saves: the mutation counter and the timer IDs that are drawn from it.
+"""The mutation counter, and the timer IDs drawn from it.
 
-The original saves an invocation several times where this project makes one commit; the counter counts the original's
-saves, because it can be seen in timer IDs.
+The original saves an invocation several times where this project makes one commit. The counter counts the original's
+saves, because it is visible in timer IDs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ __all__ = ["MutationCounter"]
 
 
 class MutationCounter:
-    """The counter of one invocation as its controller knows it."""
+    """The mutation counter of one invocation, held by its controller."""
 
     def __init__(self, known: int = 0) -> None:
         self._known = known
@@ -24,13 +24,14 @@ class MutationCounter:
         return self._known
 
     def timer_id(self, job_id: JobId, invocation_id: InvocationId) -> str:
-        """Draw the ID of a timer: the known counter, and how many timers were added since the last save."""
+        """Draw the ID of a timer from the known counter and the number of timers added since the last save."""
         identifier = timer_id(job_id, invocation_id, self._known, self._timers)
         self._timers += 1
         return identifier
 
     def save(self, *, changed: bool) -> None:
-        """Count a save; one that changes nothing, with no timer added, does not count."""
+        """Count a save. A save without a change and without an added timer does not count."""
+        # The original writes nothing if nothing changed.
         if changed or self._timers:
             self._known += 1
         self._timers = 0

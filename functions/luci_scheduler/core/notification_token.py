@@ -1,7 +1,7 @@
-"""Tokens in build notifications: they prove which invocation a notification belongs to.
+"""Tokens in build notifications, which prove the invocation that a notification belongs to.
 
 Layout: base64url without padding of a version byte (1), a compact JSON object with sorted keys (``_i`` issue time in
-milliseconds, ``inv``, ``job``; all texts) and the 32 bytes of HMAC-SHA256 over both, each preceded by its length.
+milliseconds, ``inv``, ``job``; all texts), and the 32 bytes of HMAC-SHA256 over both, each preceded by its length.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from luci_scheduler.core.untrusted import PARSER_ERRORS, check_values, decode_ba
 __all__ = ["LIFETIME", "find_token", "make_token", "verify_token"]
 
 LIFETIME = 48 * HOUR
-"""How long a token is accepted (the original's); a build that runs longer is ended by its timers."""
+"""How long a token is accepted (the original's value). A build that runs longer is ended by the invocation's timers."""
 
-_DRIFT = 30 * SECOND  # how far the issuer's clock may be ahead
+_DRIFT = 30 * SECOND  # how far ahead the issuer's clock may be
 _VERSION = b"\x01"
 _MAC_BYTES = 32
-_MAX_TOKEN = 4096  # what a notification may carry
-_NUMBER = re.compile("[0-9]{1,19}")  # as many digits as 63 bits take
+_MAX_TOKEN = 4096  # the limit of a notification's attribute that carries it
+_NUMBER = re.compile("[0-9]{1,19}")  # 63 bits have at most 19 digits
 
 
 def make_token(secret: str, job_id: JobId, invocation_id: InvocationId, now: Instant) -> str:
@@ -39,14 +39,15 @@ def make_token(secret: str, job_id: JobId, invocation_id: InvocationId, now: Ins
 
 
 def verify_token(secrets: Sequence[str], token: str, now: Instant) -> tuple[JobId, InvocationId]:
-    """Return the invocation that a token was issued for; any of ``secrets`` may have signed it.
+    """Return the invocation that a token was issued for. Any of ``secrets`` may have signed it.
 
     Raises:
-        BadTokenError: missing, malformed, forged, expired or from the future; the token is not part of the text.
+        BadTokenError: missing, malformed, forged, expired or from the future. The text does not contain the token.
     """
     if not token:
         raise BadTokenError("the notification carries no token")
     issued, job_id, invocation_id = _claims(_authentic_body(secrets, token))
+    # Functions run on many machines, and their clocks differ a little.
     if issued > now + _DRIFT:
         raise BadTokenError("issued timestamp is in the future")
     if now > issued + LIFETIME:
@@ -55,9 +56,9 @@ def verify_token(secrets: Sequence[str], token: str, now: Instant) -> tuple[JobI
 
 
 def find_token(attributes: Mapping[str, str], data_base64: str) -> str:
-    """Return the token of a notification of either era: the attribute, else ``userData`` or ``user_data`` of the body.
+    """Return the token of a notification of either era: the attribute, else ``userData`` or ``user_data`` in the body.
 
-    Returns an empty text where there is none or the body is not readable.
+    Returns an empty text if there is no token or the body is not readable.
     """
     if attributes.get("auth_token"):
         return attributes["auth_token"]
@@ -82,11 +83,13 @@ def _authentic_body(secrets: Sequence[str], token: str) -> bytes:
         blob = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     except binascii.Error as error:
         raise BadTokenError("the token is malformed") from error
+    # Unused bits of the last character could spell one token in several ways. Only one spelling is accepted.
     if base64.urlsafe_b64encode(blob).rstrip(b"=").decode() != token:
-        raise BadTokenError("the token is malformed")  # bits that do not count must not differ
+        raise BadTokenError("the token is malformed")
     version, body, mac = blob[:1], blob[1:-_MAC_BYTES], blob[-_MAC_BYTES:]
     if version != _VERSION or len(mac) != _MAC_BYTES or not body:
         raise BadTokenError("the token is malformed")
+    # Compare with all secrets, without an early end: the time must not reveal which one matched.
     matches = [hmac.compare_digest(mac, _mac(secret, body)) for secret in secrets]
     if not any(matches):
         raise BadTokenError("the token's signature is not ours")
@@ -106,5 +109,6 @@ def _claims(body: bytes) -> tuple[Instant, JobId, InvocationId]:
 
 
 def _mac(secret: str, body: bytes) -> bytes:
+    # Each part carries its length: no bytes can move from one part to the other under the same signature.
     message = b"".join(b"%d\n%s" % (len(part), part) for part in (_VERSION, body))
     return hmac.new(secret.encode(), message, hashlib.sha256).digest()

@@ -1,4 +1,4 @@
-"""Cursors of listed invocations: where the next page begins, in the original's encoding."""
+"""Cursors of listed invocations, in the original's encoding: where the next page begins."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _MAX_ID = (1 << 63) - 1
 
 
 class BadCursorError(ValueError):
-    """The text is no cursor."""
+    """The text is not a cursor."""
 
 
 def encode_cursor(last: InvocationId) -> str:
-    """Return the cursor of the page behind ``last``; empty for 0, which nothing comes before."""
+    """Return the cursor of the page after ``last``; empty for 0, the last ID of all."""
     if not last:
         return ""
     encoded, rest = bytearray([_TAG]), int(last)
@@ -31,10 +31,10 @@ def encode_cursor(last: InvocationId) -> str:
 
 
 def decode_cursor(cursor: str) -> InvocationId | None:
-    """Return the last invocation of the page before, or None for the empty cursor, that of the first page.
+    """Return the last invocation of the page before; None for the empty cursor, which stands for the first page.
 
     Raises:
-        BadCursorError: the text is none that ``encode_cursor`` makes.
+        BadCursorError: ``encode_cursor`` does not make such a text.
     """
     if not cursor:
         return None
@@ -42,7 +42,9 @@ def decode_cursor(cursor: str) -> InvocationId | None:
         encoded = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError) as error:
         raise BadCursorError(f"bad cursor: {error}") from error
+    # A varint has the low bits first, seven in each byte.
     value = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(encoded[1 : _MAX_BYTES + 1]))
+    # Encoding it again refuses every other spelling: trailing bytes, padding bits, an overlong varint.
     if not 0 < value <= _MAX_ID or encode_cursor(InvocationId(value)) != cursor:
         raise BadCursorError("bad cursor: it does not name an invocation")
     return InvocationId(value)

@@ -1,4 +1,4 @@
-"""Path filters of gitiles triggers: whether what a commit changed is of interest."""
+"""Path filters of gitiles triggers: whether a commit changed a path of interest."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _CACHED = 256
 
 
 class PathFilter:
-    """What ``path_regexps`` and ``path_regexps_exclude`` of a gitiles trigger let through. Immutable."""
+    """The filter of ``path_regexps`` and ``path_regexps_exclude`` of a gitiles trigger. Immutable."""
 
     def __init__(self, include: Sequence[str], exclude: Sequence[str]) -> None:
-        """Read the patterns; each is for whole paths.
+        """Read the patterns; each must match a whole path.
 
         Raises:
             BadRegexpError: a pattern is not valid RE2.
@@ -27,7 +27,7 @@ class PathFilter:
 
     @property
     def is_active(self) -> bool:
-        """Whether there is anything to filter by; what is excluded counts only beside what is included."""
+        """Whether the filter can reject a commit. Excluded paths need at least one pattern of included paths."""
         return self._include is not None
 
     @property
@@ -36,15 +36,16 @@ class PathFilter:
         return sum(pattern.size for pattern in (self._include, self._exclude) if pattern)
 
     def interesting(self, diff: Iterable[tuple[str, str]], budget: PatternBudget | None = None) -> bool:
-        """Whether a commit passes: one path included and not excluded is enough.
+        """Whether a commit passes. One path that is included and not excluded suffices.
 
         Args:
-            diff: the old and the new path of each change; the empty text where there is none.
-            budget: limits the cost of the evaluation; None: no limit.
+            diff: the old and the new path of each change; an empty text for a missing path.
+            budget: limits the cost of the evaluation; None for no limit.
 
         Raises:
-            PatternCostError: the budget does not allow to find out.
+            PatternCostError: the budget is used up.
         """
+        # A rename counts under both of its names.
         return self._include is None or any(self._passes(path, budget) for change in diff for path in change if path)
 
     def _passes(self, path: str, budget: PatternBudget | None) -> bool:
@@ -54,13 +55,14 @@ class PathFilter:
 
 
 def path_filter(include: tuple[str, ...], exclude: tuple[str, ...], budget: PatternBudget | None = None) -> PathFilter:
-    """Return the filter of some patterns; the same ones are compiled once, and charged each time.
+    """Return the filter of some patterns. Equal patterns are compiled once, and charged each time.
 
     Raises:
         BadRegexpError: a pattern is not valid RE2.
         PatternCostError: the budget does not allow to compile them.
     """
     made = _made(include, exclude)
+    # The cache is shared by projects: an uncharged hit would let one project's load decide another project's result.
     if budget is not None:
         budget.charge(COMPILE_UNITS * made.size)
     return made
@@ -72,5 +74,5 @@ def _made(include: tuple[str, ...], exclude: tuple[str, ...]) -> PathFilter:
 
 
 def compose(patterns: Sequence[str]) -> str:
-    """Return the one pattern that stands for several, each for the whole text."""
+    """Return one pattern for several, each of which must match the whole text."""
     return f"^({'|'.join(f'({pattern})' for pattern in patterns)})$"

@@ -1,4 +1,4 @@
-"""What a gitiles job remembers from one poll to the next."""
+"""The state that a gitiles job keeps from one poll to the next."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ __all__ = ["Backlog", "PollerRecord"]
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How far a range of commits, which is too long for one poll, has been taken up from its old end."""
+    """The progress through a range of commits that is too long for one poll, counted from its old end."""
 
     target: str
-    """The revision at the new end; the old end is what is known of the ref."""
+    """The revision at the new end. The old end is the known revision of the ref."""
     taken: int
-    """How many commits have been taken up, counted from the oldest."""
+    """The number of commits that triggers were emitted for, from the oldest on."""
 
 
 @dataclass(frozen=True, slots=True)
 class PollerRecord:
-    """What a gitiles job knows of the repository that it polls."""
+    """A gitiles job's knowledge of the repository that it polls."""
 
     job_id: JobId
     repo: str
-    """Normalised URL; a record of another repository is worth nothing to the job."""
+    """Normalized URL. The job ignores a record of another repository."""
     known: Mapping[str, str] = field(default_factory=dict)
     """Ref → the revision up to which triggers were emitted."""
     refs: tuple[str, ...] = ()
-    """The refs that the config asked for at the last change of ``known``."""
-    mutations: int = 0
-    """Raised by every commit that touches the record."""
+    """The entries of ``refs`` in the config at the last change of ``known``."""
+    commits: int = 0
+    """The number of commits to this record."""
     backlog: Mapping[str, Backlog] = field(default_factory=dict)
-    """Ref → the range that is being taken up over several polls; only where that is switched on."""
+    """Ref → the range that takes several polls; used only if the config enables it."""

@@ -1,4 +1,4 @@
-"""A project's config as the store keeps it."""
+"""A project's config in the store."""
 
 from __future__ import annotations
 
@@ -9,28 +9,30 @@ from luci_scheduler.core.identifiers import JobId
 __all__ = ["LAYOUT", "ProjectRecord"]
 
 LAYOUT = 1
-"""How a project's watchers are stored: 0 in one document for all projects of a repository, 1 in a document for each project."""
+"""How a project's watchers are stored: 0 in one document for all projects of a repository, 1 in one document per
+project."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectRecord:
-    """What is known of a project's config."""
+    """The state of a project's config."""
 
     id: str
     revision: str = ""
-    """Revision of the config that is in force."""
+    """Revision of the config in force."""
     revision_url: str = ""
     job_ids: tuple[JobId, ...] = ()
     """Jobs that the config in force defines and enables, sorted."""
     repos: tuple[str, ...] = ()
-    """Repositories (normalised URLs) that its gitiles triggers watch, sorted."""
+    """Repositories (normalized URLs) that its gitiles triggers watch, sorted."""
     problems: tuple[str, ...] = ()
-    """What is wrong with a newer config that was not put in force; empty if the newest is. The first ones, then how many more."""
+    """The faults of a newer config that was refused: the first ones, then the number of others. Empty if the newest
+    config is in force."""
     warnings: tuple[str, ...] = ()
-    """What should be changed in the config that is in force; the first ones, then how many more."""
+    """Warnings about the config in force: the first ones, then the number of others."""
     warning_count: int = 0
-    """How many warnings there are in all."""
-    mutations: int = 0
-    """Raised by every commit that touches the record: by this a sync notices that another sync was quicker."""
+    """The number of all warnings."""
+    commits: int = 0
+    """The number of commits to this record. A sync that was overtaken by another sync notices it by this number."""
     layout: int = 0
-    """The `LAYOUT` of the functions that put the config in force; the next sync moves watchers that are stored in an older one."""
+    """The `LAYOUT` of the functions that put the config in force. The next sync moves watchers from an older layout."""

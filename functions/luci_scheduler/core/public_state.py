@@ -11,7 +11,7 @@ __all__ = ["LABEL_CLASSES", "JobState", "public_state"]
 
 
 class JobState(StrEnum):
-    """What a job is doing, as LUCI spells it."""
+    """The state of a job, in LUCI's spelling."""
 
     RUNNING = "RUNNING"
     DISABLED = "DISABLED"
@@ -27,17 +27,18 @@ LABEL_CLASSES = {
     JobState.SCHEDULED: "label-primary",
     JobState.WAITING: "label-warning",
 }
-"""The look of each state's label on the pages; the original shows no disabled job, here it looks like a paused one."""
+"""The style of each state's label on the pages. The original does not show disabled jobs; here they look like paused
+jobs."""
 
 
 def public_state(*, active_invocations: int, enabled: bool, paused: bool, next_tick: Instant | None) -> JobState:
-    """Return the state of a job; what it still runs outweighs all else.
+    """Return the state of a job. Running invocations outweigh all else.
 
     Args:
-        active_invocations: how many of its invocations are not final.
+        active_invocations: the number of its invocations that are not final.
         enabled: whether the config defines and enables it.
-        paused: whether somebody paused it.
-        next_tick: when its cron machine awaits a tick; None if it awaits none.
+        paused: whether a person paused it.
+        next_tick: when its cron machine expects a tick; None if it expects none.
     """
     if active_invocations:
         return JobState.RUNNING
@@ -45,4 +46,5 @@ def public_state(*, active_invocations: int, enabled: bool, paused: bool, next_t
         return JobState.DISABLED
     if paused:
         return JobState.PAUSED
+    # A `triggered` job expects a tick in the distant future, which is no plan.
     return JobState.WAITING if next_tick in (None, DISTANT_FUTURE) else JobState.SCHEDULED

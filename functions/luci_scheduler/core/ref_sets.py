@@ -1,4 +1,4 @@
-"""Sets of refs, as ``refs`` of a gitiles trigger name them: which refs belong, and what to list to find them."""
+"""Sets of refs, from ``refs`` of a gitiles trigger: which refs belong, and which folders to list to find them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _CACHED = 256
 class RefSet:
     """The refs that entries name: full names of refs, and ``regexp:`` patterns of whole names.
 
-    Immutable; may be shared by threads. Entries are grouped by the folder of refs that they lie in, and the patterns of one
-    folder are joined as ``^(r1)|(r2)$``, like the original does: with several patterns the first one is not anchored at its
-    end and the last one not at its start. A trigger's existing meaning is kept rather than mended.
+    Immutable; threads may share it. Entries are grouped by their folder of refs. As in the original, the patterns of
+    one folder are joined as ``^(r1)|(r2)$``, so with several patterns the first is not anchored at its end and the last
+    not at its start. This quirk is kept, because a trigger must keep its meaning.
     """
 
     def __init__(self, entries: Sequence[str]) -> None:
@@ -34,9 +34,11 @@ class RefSet:
         for entry in entries:
             literal, pattern = _parse(entry)
             prefix = _folder(literal)
+            # A literal also needs its folder, even if no pattern lies there.
             patterns.setdefault(prefix, [])
             if pattern:
                 patterns[prefix].append(pattern)
+                # The joined pattern cannot report which entry matched; `missing` needs each one.
                 self._alone.append((entry, compile_regexp(pattern)))
             else:
                 self._literals.add(literal)
@@ -47,7 +49,7 @@ class RefSet:
 
     @property
     def prefixes(self) -> tuple[str, ...]:
-        """The folders of refs to list, such as ``refs/heads``, sorted: everything in the set lies in one of them."""
+        """The folders of refs to list, such as ``refs/heads``, sorted. Every ref in the set lies in one of them."""
         return tuple(sorted(self._joined))
 
     @property
@@ -63,7 +65,7 @@ class RefSet:
         """Whether a ref belongs to the set.
 
         Raises:
-            PatternCostError: the budget does not allow to find out.
+            PatternCostError: the budget is used up.
         """
         return any(
             ref.startswith(f"{prefix}/")
@@ -72,10 +74,12 @@ class RefSet:
         )
 
     def missing(self, existing: Collection[str], budget: PatternBudget | None = None) -> tuple[str, ...]:
-        """Return the entries that no existing ref fits, sorted; each pattern counts by itself, anchored at both ends.
+        """Return the entries that no existing ref matches, sorted.
+
+        Each pattern counts by itself, anchored at both ends.
 
         Raises:
-            PatternCostError: the budget does not allow to find out.
+            PatternCostError: the budget is used up.
         """
         literals = [literal for literal in self._literals if literal not in existing]
         patterns = [
@@ -85,12 +89,13 @@ class RefSet:
 
 
 def ref_set(entries: tuple[str, ...], budget: PatternBudget | None = None) -> RefSet:
-    """Return the set of some entries; the same ones are compiled once, and charged each time.
+    """Return the set of some entries. Equal entries are compiled once, and charged each time.
 
     Raises:
         BadRegexpError: a pattern is not valid RE2.
         PatternCostError: the budget does not allow to compile them.
     """
+    # Charge for the entries before they are compiled, and for the size of the programs once it is known.
     if budget is not None:
         budget.charge(ENTRY_UNITS * sum(entry.startswith(REGEXP) for entry in entries))
     made = _made(entries)
@@ -105,7 +110,7 @@ def _made(entries: tuple[str, ...]) -> RefSet:
 
 
 def _parse(entry: str) -> tuple[str, str]:
-    """Return the literal text that an entry begins with, and its pattern, which is empty where the literal is all."""
+    """Return the literal text that an entry begins with, and its pattern (empty if it is all literal)."""
     if not entry.startswith(REGEXP):
         return entry, ""
     pattern = entry.removeprefix(REGEXP)

@@ -1,4 +1,4 @@
-"""What may stand in the ``refs`` of a gitiles trigger: full names of refs, and ``regexp:`` patterns of them."""
+"""Validation of ``refs`` of a gitiles trigger: full names of refs, and ``regexp:`` patterns of them."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from luci_scheduler.core.regexps import BadRegexpError, compile_regexp, literal_
 __all__ = ["ANCHORS", "REGEXP", "is_anchored", "ref_problems"]
 
 REGEXP = "regexp:"
-"""Marks an entry that is a pattern."""
+"""The prefix of an entry that is a pattern."""
 ANCHORS = "^ and $ qualifiers are added automatically, please remove them"
-_SLASHES = 2  # fewer would list all refs of a repository, those of every code review among them
+_SLASHES = 2  # fewer would list all refs of a repository, with those of every code review
 
 
 def is_anchored(pattern: str) -> bool:
-    """Whether a pattern brings anchors of its own."""
+    """Whether a pattern contains its own anchors."""
     return pattern.startswith("^") or pattern.endswith("$")
 
 
 def ref_problems(entry: str) -> list[str]:
-    """Return what is wrong with an entry of ``refs``, in the original's words and order; empty if nothing is."""
+    """Return the problems of an entry of ``refs``, in the original's words and order; empty if there are none."""
     if entry.startswith(REGEXP):
         return _regexp_problems(entry.removeprefix(REGEXP))
     problems = []
@@ -37,11 +37,13 @@ def _regexp_problems(pattern: str) -> list[str]:
         compile_regexp(pattern)
     except BadRegexpError as error:
         return [f"invalid regexp: {error}"]
+    # The literal prefix names the folder to list. Without it a poll would list the whole repository.
     prefix, _ = literal_prefix(pattern)
     problems = []
     if prefix.count("/") < _SLASHES:
         problems.append(
-            f"fewer than 2 slashes in literal prefix {quote(prefix)}: the pattern must begin with the text of the refs' "
+            f"fewer than 2 slashes in literal prefix {quote(prefix)}: the pattern must begin with the text of the "
+            f"refs' "
             "folder, such as refs/heads/"
         )
     if not prefix.startswith("refs/"):

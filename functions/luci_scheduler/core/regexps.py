@@ -1,9 +1,9 @@
-r"""Regular expressions of configs: RE2's syntax, and its promise that matching takes time linear in the text.
+r"""Regular expressions of configs: RE2's syntax, with matching in time linear in the text.
 
-A config is written by other people, so its patterns are hostile until shown otherwise. RE2 has no backtracking, refuses
-repetitions above 1000 (nested ones multiplied), and compiles into bounded memory; a limit on length bounds the rest. Patterns
-run without capture groups, because RE2 would do the work once more for each group. `pattern_budget` bounds the time that is left. The engine
-is imported when the first pattern is compiled: a function that has none to compile does not pay for it.
+Other people write the configs, so their patterns count as hostile. RE2 does not backtrack, refuses repetitions above
+1000 (nested ones multiplied), and compiles into bounded memory. A limit on length bounds the rest. Patterns run without
+capture groups, because RE2 would repeat the work for each group. `pattern_budget` bounds the remaining time. The engine
+is imported when the first pattern is compiled, so a function without patterns does not pay for the import.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from luci_scheduler.core.pattern_budget import EVALUATION_UNITS, PatternBudget
 __all__ = ["MAX_LENGTH", "BadRegexpError", "Pattern", "compile_regexp", "literal_prefix"]
 
 MAX_LENGTH = 20_000
-"""Characters of the longest pattern that is compiled; the longest in real configs (all of a list joined) is below 2,000."""
-_MAX_MEMORY = (
-    1 << 20
-)  # bytes for the program and, again, for matching: the worst pattern then takes some 60 ms to compile
+"""The longest pattern that is compiled, in characters. The longest in real configs (a whole list, joined) has fewer
+than 2,000."""
+_MAX_MEMORY = 1 << 20  # bytes for the program, and again for matching: the worst pattern takes about 60 ms to compile
 _CACHED = 256
 
 
@@ -30,21 +29,21 @@ class BadRegexpError(ValueError):
 
 
 class Pattern:
-    """A compiled pattern; may be shared by threads."""
+    """A compiled pattern. Threads may share it."""
 
     __slots__ = ("_compiled", "size", "text")
 
     def __init__(self, text: str, compiled: Any) -> None:
         self.text = text
         self.size: int = compiled.programsize
-        """Instructions of the compiled program: RE2 may step through all of them for each byte of a text."""
+        """Instructions of the compiled program. RE2 may step through all of them for each byte of a text."""
         self._compiled = compiled
 
     def fullmatch(self, text: str, budget: PatternBudget | None = None) -> bool:
-        """Whether the pattern matches the whole of ``text``.
+        """Whether the pattern matches all of ``text``.
 
         Raises:
-            PatternCostError: the budget does not allow to find out.
+            PatternCostError: the budget is used up.
         """
         return self._compiled.fullmatch(self._charged(text, budget)) is not None
 
@@ -52,12 +51,13 @@ class Pattern:
         """Whether the pattern matches anywhere in ``text``.
 
         Raises:
-            PatternCostError: the budget does not allow to find out.
+            PatternCostError: the budget is used up.
         """
         return self._compiled.search(self._charged(text, budget)) is not None
 
     def _charged(self, text: str, budget: PatternBudget | None) -> bytes:
         encoded = _encoded(text)
+        # Charge before matching: the cost is known, and a match cannot be interrupted.
         if budget is not None:
             budget.charge(self.size * len(encoded) + EVALUATION_UNITS)
         return encoded
@@ -68,7 +68,7 @@ def compile_regexp(pattern: str) -> Pattern:
     """Compile a pattern.
 
     Raises:
-        BadRegexpError: it is not valid, or larger than the limits allow.
+        BadRegexpError: the pattern is not valid, or exceeds a limit.
     """
     if len(pattern) > MAX_LENGTH:
         raise BadRegexpError(f"the pattern has {len(pattern)} characters, at most {MAX_LENGTH} are allowed")
@@ -83,27 +83,28 @@ def compile_regexp(pattern: str) -> Pattern:
     except UnicodeEncodeError as error:
         raise BadRegexpError("the pattern is not valid Unicode") from error
     except re2.error as error:
+        # The binding passes RE2's own message as bytes.
         reason = error.args[0]
         text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
         raise BadRegexpError(text) from error
 
 
 def literal_prefix(pattern: str) -> tuple[str, bool]:
-    r"""Return the text that every match of a valid pattern begins with, and whether the pattern matches just that text.
+    r"""Return the text that every match of a valid pattern begins with, and whether the pattern matches only that text.
 
-    Follows Go's ``Regexp.LiteralPrefix``, by which the original finds the refs to list: ``refs/heads/\d+`` → ``refs/heads/``.
-    Where the two might differ the answer here is the shorter one.
+    Follows Go's ``Regexp.LiteralPrefix``, with which the original finds the refs to list: ``refs/heads/\d+`` →
+    ``refs/heads/``. Where the two might differ, this function returns the shorter text.
     """
     scanner = _Scanner(pattern)
     return scanner.alternation()
 
 
 def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")  # names in a repository may hold what is no Unicode
+    return text.encode("utf-8", "surrogatepass")  # names in a repository need not be valid Unicode
 
 
 _OPAQUE = ("", False)
-_LIMIT = 1000  # characters of a prefix: repetitions need not be written out further
+_LIMIT = 1000  # characters of a prefix: repetitions are not written out further
 _MAX_DEPTH = 100
 _FLAGS = re.compile(r"\?([imsU]*)(-[imsU]+)?([:)])")
 _NAME = re.compile(r"\?P?<\w+>")
@@ -113,7 +114,10 @@ _CONTROLS = {"a": "\a", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 
 class _Scanner:
-    """Reads a valid pattern from left to right; each piece is (the literal it begins with, whether that is all of it)."""
+    """Reads a valid pattern from left to right.
+
+    Each piece is (the literal that it begins with, whether that is all of it).
+    """
 
     def __init__(self, pattern: str) -> None:
         self._text = pattern
@@ -128,7 +132,10 @@ class _Scanner:
             branches.append(self._sequence())
         if len(branches) == 1:
             return branches[0]
-        least, most = min(branches)[0], max(branches)[0]  # what these two share, all that lie between them share
+        least, most = (
+            min(branches)[0],
+            max(branches)[0],
+        )  # all branches sort between these two, so they share what these share
         shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(least, most, strict=False)))
         return least[:shared], False
 
@@ -137,6 +144,8 @@ class _Scanner:
         while self._at < len(self._text) and (self._quoted or self._text[self._at] not in "|)"):
             piece, complete = self._atom()
             least, exactly = self._quantifier()
+            # A piece that may be absent ends the prefix. So does a piece that is only a prefix, after it has been
+            # added.
             if is_open and least:
                 prefix = (prefix + piece * (least if complete else 1))[:_LIMIT]
             is_open = is_open and complete and exactly and len(prefix) < _LIMIT
@@ -159,7 +168,7 @@ class _Scanner:
 
     def _quoted_character(self) -> tuple[str, bool]:
         piece = ("", True) if self._text.startswith(r"\E", self._at) else self._literal(self._next())
-        if self._take(r"\E"):  # at once: a repetition behind it means the last character
+        if self._take(r"\E"):  # at once: a repetition after \E applies to the last quoted character
             self._quoted = False
         return piece
 
@@ -168,6 +177,7 @@ class _Scanner:
         name = _NAME.match(self._text, self._at)
         if flags:
             self._at = flags.end()
+            # Case folding stays on after the group. RE2 would end it, but a shorter prefix is always safe.
             self._folds = self._folds or "i" in flags[1]
             if flags[3] == ")":
                 return "", True
@@ -184,6 +194,7 @@ class _Scanner:
 
     def _class(self) -> tuple[str, bool]:
         negated = self._take("^")
+        # A `]` directly after the opening is a member. A class with one member is a literal, as in Go.
         members: list[tuple[str, bool]] = []
         while self._at < len(self._text) and (not members or self._text[self._at] != "]"):
             if self._text.startswith("[:", self._at) and ":]" in self._text[self._at :]:

@@ -10,11 +10,11 @@ __all__ = ["BadRepoUrlError", "RepoUrl", "parse_repo_url"]
 
 
 _HOST = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.googlesource\.com")
-"""Nothing but a name: with ``user@`` or a port in it, the text before ``.googlesource.com`` could name another server."""
+"""A name only: with ``user@`` or a port, the text before ``.googlesource.com`` could name another server."""
 
 
 class BadRepoUrlError(ValueError):
-    """The text is not the URL of a Gitiles repository; the message says why, without the URL."""
+    """The text is not the URL of a Gitiles repository. The message gives the reason, without the URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +29,19 @@ class RepoUrl:
 
 
 def parse_repo_url(text: str) -> RepoUrl:
-    """Read a repository URL as configs and triggers write it; ``/a/`` in front and ``.git`` or ``/`` behind are dropped.
+    """Read a repository URL from a config or a trigger; ``/a/`` in front and ``.git`` or ``/`` at the end are dropped.
 
     Raises:
         BadRepoUrlError: another scheme or host, or a path, query or fragment that no repository has.
     """
-    if not text.isprintable() or " " in text:  # the parser would drop some of these without a word
+    if not text.isprintable() or " " in text:  # the parser silently drops some of these
         raise BadRepoUrlError("not a URL: invalid character")
     try:
         parts = urlsplit(text)
         host = parts.netloc
     except ValueError as error:
         raise BadRepoUrlError(f"not a URL: {error}") from error
+    # In the original's order: the first fault is the error.
     faults = {
         "only https scheme is supported": parts.scheme != "https",
         "only .googlesource.com repos are supported": not _HOST.fullmatch(host),

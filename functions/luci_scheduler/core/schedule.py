@@ -15,16 +15,16 @@ __all__ = ["DISTANT_FUTURE", "BadScheduleError", "Schedule", "parse_schedule"]
 DISTANT_FUTURE = Instant(4_604_952_467 * SECOND)
 """2115-12-05T01:27:47Z, the original's sign for "never by itself": the next tick of a ``triggered`` job."""
 
-_CACHED = 1024  # a tick asks for the schedule of its job again and again; an instance sees few different ones
+_CACHED = 1024  # every tick parses the schedule of its job again; an instance sees few different schedules
 
 
 class BadScheduleError(ValueError):
-    """The text is no schedule; the message says why."""
+    """The text is not a schedule. The message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A parsed schedule; made by ``parse_schedule``. With neither cron nor interval it is ``triggered``."""
+    """A parsed schedule; made by ``parse_schedule``. Without cron and interval it means ``triggered``."""
 
     text: str
     cron: CronExpression | None = None
@@ -33,16 +33,16 @@ class Schedule:
 
     @property
     def is_absolute(self) -> bool:
-        """Whether ticks depend on the calendar only; otherwise they count from the previous rewind."""
+        """Whether ticks depend on the calendar only. Otherwise they count from the previous rewind."""
         return self.interval is None
 
     def next(self, now: Instant, previous: Instant | None, *, seed: int = 0) -> Instant | None:
-        """Return when the next tick is due, or None if none ever is.
+        """Return when the next tick is due, or None if there is no further tick.
 
         Args:
-            now: a cron tick is strictly later, an interval that is over already ends now.
-            previous: the last rewind; it matters to intervals only. None happens to no machine that was enabled; the
-                original then spreads first ticks over one interval, by a fraction made of ``seed``.
+            now: the present. A cron tick is strictly later. An interval that has passed ends now.
+            previous: the last rewind, which matters to intervals only. It is None for no enabled machine. In that case
+                the original spreads first ticks over one interval, by a fraction made from ``seed``.
             seed: for the original, the 64-bit FNV-1 hash of the job's ID.
         """
         if self.cron is not None:
@@ -53,16 +53,17 @@ class Schedule:
         if previous is None:
             due = now + int(self.interval * first_fraction(seed))
         else:
+            # A job whose interval passed during a pause or an invocation runs at once, without catching up.
             due = max(now, previous + self.interval)
         return Instant(min(due, LAST_INSTANT))
 
 
 @lru_cache(maxsize=_CACHED)
 def parse_schedule(text: str) -> Schedule:
-    """Read a schedule; case and spaces matter in all but cron expressions.
+    """Read a schedule. Case and spaces matter, except in cron expressions.
 
     Raises:
-        BadScheduleError: the text is none.
+        BadScheduleError: the text is not a schedule.
     """
     if text == "triggered":
         return Schedule(text)

@@ -1,23 +1,24 @@
-"""How the bytes of an invocation's document are shared out, so that none can reach the store's limit.
+"""The shares of an invocation's document, chosen so that no document can reach the store's limit.
 
-Firestore takes 1,048,576 bytes a document. 1,000,000 of them are ours to fill, the rest covers names, and the 16 bytes that each
-chunk of the log takes beside its text:
+Firestore allows 1,048,576 bytes per document. We fill 1,000,000 of them. The rest covers names, and 16 bytes for each
+chunk of the log in addition to its text:
 
 ============================  =========  ==================================================================
-part                          bytes      kept by
+part                          bytes      enforced by
 ============================  =========  ==================================================================
-definition                    600,000    a triage takes up no more triggers than fit into it (``allocate``)
+definition                    600,000    triage, which takes no more triggers than fit into it
   of which the job's task     150,000    the validator of configs
-  of which one trigger        400,000    intake: 200,000 (``MAX_TRIGGER_BYTES``), whose properties are the request's too
-  of which all else            50,000    names, revision, the jobs that it triggers
+  of which one trigger        400,000    intake: 200,000 (``MAX_TRIGGER_BYTES``), as properties are also in the request
+  of which all else            50,000    names, revision, triggered jobs
 state without emitted ones     50,000    timers, keys of deliveries, reasons of bounded length
-log                           350,000    appending, which cuts it to 200,000 once it would pass this
+log                           350,000    appending, which cuts it to 200,000 before it would exceed this
 ============================  =========  ==================================================================
 
-A definition may be shared out in another way: a small task leaves more to a batch, thousands of triggered jobs leave less. What
-a job emits belongs to its state and takes its room from the log, which is cut harder then; so does a definition that is larger
-than the table says, as a job may have a task from before the validator's limit. Where not even a whole log of ``LOG_LIMIT``
-would fit beside the definition, there is no invocation: its triggers are discarded, visibly.
+The shares of a definition can shift: a small task leaves more for a batch, and thousands of triggered jobs leave less.
+The triggers that a job emits belong to its state. Their room comes from the log, which is then cut harder. The same
+holds for a definition larger than in the table, because a job may have a task from before the validator's limit. If not
+even a log of ``LOG_LIMIT`` fits with the definition, no invocation is created: its triggers are discarded, with a
+visible reason.
 """
 
 from __future__ import annotations
@@ -41,14 +42,14 @@ __all__ = [
 ]
 
 MAX_DOCUMENT_BYTES = 1_000_000
-"""Of any document."""
+"""The limit of any document."""
 MAX_DEFINITION_BYTES = 600_000
-"""Of what never changes of an invocation: its task and its triggers, above all."""
+"""The limit of the constant part of an invocation, mostly its task and its triggers."""
 MAX_TASK_BYTES = 150_000
-"""Of a job's task, as JSON."""
+"""The limit of a job's task, as JSON."""
 
 _STATE_BYTES = 50_000
-_FIRST_LINES = 10_000  # beside the block of the triage, which is cut to LOG_LIMIT
+_FIRST_LINES = 10_000  # in addition to the block of the triage, which is cut to LOG_LIMIT
 _MIN_LOG = 1_000
 
 
@@ -58,7 +59,8 @@ def json_bytes(value: Any) -> int:
 
 
 def definition_bytes(invocation: Invocation) -> int:
-    """Return how many bytes that part of an invocation's document takes which never changes; a few hundred too many, perhaps."""
+    """Return how many bytes the constant part of an invocation's document takes, at most a few hundred too many."""
+    # The same members as in the stored definition; a test compares the sizes.
     named = {
         "task": {"kind": invocation.task.kind, "fields": dict(invocation.task.fields)},
         "realm": invocation.realm,
@@ -71,13 +73,13 @@ def definition_bytes(invocation: Invocation) -> int:
         "triggered_jobs": invocation.triggered_jobs,
         "trace": invocation.trace,
     }
-    return json_bytes(named) + 300  # the instant of its start, and a trace that is yet to be filled in
+    return json_bytes(named) + 300  # the start instant, and a trace that is filled in later
 
 
 def log_limits(invocation: Invocation) -> tuple[int, int]:
-    """Return how many bytes an invocation's log may grow to, and to how many it is cut when it would pass them."""
+    """Return the limit of an invocation's log in bytes, and the size to which a log beyond the limit is cut."""
     most = max(_MIN_LOG, min(2 * LOG_LIMIT, _room(invocation)))
-    # A quarter is left to grow: a log that is cut is read once, which is not to happen with each line.
+    # A cut log keeps a quarter of its limit free. Cutting has to read the log, and must not happen with each line.
     return most, min(LOG_LIMIT, most - most // 4)
 
 
@@ -85,15 +87,16 @@ def check_invocation(invocation: Invocation) -> None:
     """Check that the document of a new invocation has room for its log.
 
     Raises:
-        PermanentError: it has not; the message is meant for who looks for the triggers.
+        PermanentError: it does not. The message is shown on the discarded triggers.
     """
     room = _room(invocation) - _FIRST_LINES
     if room < LOG_LIMIT:
         size = definition_bytes(invocation)
         most = size + room - LOG_LIMIT
         raise PermanentError(
-            f"an invocation with task and triggers of {size} bytes cannot be stored, at most {most} fit into a document: make "
-            "the job's task or what the trigger carries smaller"
+            f"an invocation with task and triggers of {size} bytes cannot be stored, at most {most} fit into a "
+            f"document: make "
+            "the job's task or the trigger's payload smaller"
         )
 
 

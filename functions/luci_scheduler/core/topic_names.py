@@ -1,4 +1,4 @@
-"""Names of the Pub/Sub topics that Buildbucket servers publish to, as the original derives them."""
+"""Names of the Pub/Sub topics that Buildbucket servers publish to, with the original's derivation."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ class TopicNames:
     topic: str
     subscription: str
     iam_member: str
-    """Who must be allowed to publish."""
+    """The IAM member that needs the right to publish."""
     push_endpoint: str
-    """Where the original had notifications pushed to; empty: pulled."""
+    """The URL to which the original had notifications pushed; empty if it pulled them."""
 
 
 def topic_names(project: str, manager: str, publisher: str, *, dev_server: bool = False) -> TopicNames:
-    """Return the names for notifications that ``publisher`` (an e-mail) sends to a task manager."""
+    """Return the names for notifications from ``publisher`` (an email address) to a task manager."""
     prefix = "dev-scheduler" if dev_server else "scheduler"
+    # A topic's name cannot contain an @.
     name = f"{prefix}.{manager}.{publisher.replace('@', '~')}"
     member = "serviceAccount" if publisher.endswith(".gserviceaccount.com") else "user"
     endpoint = (

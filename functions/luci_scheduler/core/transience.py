@@ -1,10 +1,11 @@
-"""Whether a failed call may succeed later: the one place that decides it, for every client.
+"""Whether a failed call may succeed later, decided here for every client.
 
-A caller asks again after a transient failure and gives up after any other. Only the service itself can say that a request will
-never succeed. Proxies, load balancers and login pages answer in the service's stead: their answers are transient.
+A caller retries after a transient failure and gives up after any other. Only the service itself can declare that a
+request will never succeed. Proxies, load balancers and login pages answer in the service's place, so their answers are
+transient.
 
-The gRPC codes follow ``grpcutil.IsTransientCode`` of LUCI (INTERNAL, UNKNOWN, UNAVAILABLE). DEADLINE_EXCEEDED, ABORTED and
-RESOURCE_EXHAUSTED are added: they refuse a request for now.
+The gRPC codes follow ``grpcutil.IsTransientCode`` of LUCI (INTERNAL, UNKNOWN, UNAVAILABLE). DEADLINE_EXCEEDED, ABORTED
+and RESOURCE_EXHAUSTED are added, because they refuse a request only for now.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ __all__ = [
     "google_failure",
     "grpc_failure",
     "has_code",
-    "pause_asked",
     "prpc_failure",
+    "requested_pause",
     "rest_failure",
 ]
 
 LONGEST_PAUSE = 10 * MINUTE
-"""Nanoseconds; the longest pause that a server can request. It is the longest backoff of a launch."""
+"""The longest pause that a server can request, in nanoseconds. It equals the longest backoff of a launch."""
 
 _CODES = (
     "OK",
@@ -55,7 +56,7 @@ _TRANSIENT = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "A
 _THROTTLED = "RESOURCE_EXHAUSTED"
 _HTTP_TOO_MANY, _HTTP_SERVER_ERROR = 429, 500
 _PRPC_WITHOUT_CODE = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 503: "UNAVAILABLE"}
-"""HTTP status → code where ``X-Prpc-Grpc-Code`` is missing; INTERNAL for any other status. From LUCI's ``readStatus``."""
+"""HTTP status → code without ``X-Prpc-Grpc-Code``; INTERNAL for any other status. From LUCI's ``readStatus``."""
 _GITILES = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
@@ -89,22 +90,22 @@ def grpc_failure(code: str) -> Failure:
 def google_failure(code: str) -> Failure:
     """Judge a gRPC code of Firestore or Cloud Tasks.
 
-    Only INVALID_ARGUMENT is about the request. Any other code (a missing index, a missing right) can be mended by the operator,
-    and nothing may be lost until then.
+    Only INVALID_ARGUMENT is about the request. The operator can fix the cause of any other code (a missing index, a
+    missing permission), and no work may be lost until then.
     """
     return Failure(code, transient=code != "INVALID_ARGUMENT", throttled=code == _THROTTLED)
 
 
 def has_code(header: str | None) -> bool:
-    """Whether an ``X-Prpc-Grpc-Code`` header holds a code, so that the service itself has answered."""
+    """Whether an ``X-Prpc-Grpc-Code`` header holds a code, so that the answer comes from the service itself."""
     return header is not None and _NUMBER.fullmatch(header) is not None
 
 
 def prpc_failure(status: int, header: str | None) -> Failure | None:
-    """Judge an answer of a pRPC server by its HTTP status and its ``X-Prpc-Grpc-Code`` header; None: the call succeeded.
+    """Judge an answer of a pRPC server by HTTP status and ``X-Prpc-Grpc-Code`` header; None means success.
 
-    Without a readable header another server has answered. Such an answer is transient, even with status 401 or 403: it says
-    nothing about the build.
+    Without a readable header, another server has answered. Such an answer is transient, even with status 401 or 403,
+    because it has no meaning for the build.
     """
     throttled = status == _HTTP_TOO_MANY
     if header is None:
@@ -112,9 +113,10 @@ def prpc_failure(status: int, header: str | None) -> Failure | None:
     if not has_code(header):
         return Failure("INTERNAL", transient=True, throttled=throttled)
     number = int(header)
+    # The header decides even against the status: a code of 0 is a success.
     if number == 0:
         return None
-    if number >= len(_CODES):  # gRPC reads a number that it does not know as UNKNOWN
+    if number >= len(_CODES):  # gRPC reads an unknown number as UNKNOWN
         return Failure(f"code {number}", transient=True)
     return grpc_failure(_CODES[number])
 
@@ -124,26 +126,27 @@ def rest_failure(status: int, *, is_own: bool) -> Failure:
 
     Args:
         status: the HTTP status.
-        is_own: whether the body is the JSON error object that the service itself sends.
+        is_own: whether the body is the service's own JSON error object.
     """
     throttled = status == _HTTP_TOO_MANY
+    # A proxy or a login page can answer with any status. Only the service's own error is final.
     transient = throttled or status >= _HTTP_SERVER_ERROR or not is_own
     return Failure(f"HTTP {status}", transient=transient, throttled=throttled)
 
 
 def gitiles_failure(status: int) -> Failure:
-    """Judge an HTTP status other than 200 of a Gitiles server; its error bodies have no form that could be relied on."""
+    """Judge an HTTP status other than 200 of a Gitiles server. Its error bodies have no reliable form."""
     return grpc_failure(_GITILES.get(status, "INTERNAL"))
 
 
-def pause_asked(retry_after: str | None, now: Instant) -> int:
+def requested_pause(retry_after: str | None, now: Instant) -> int:
     """Return the nanoseconds that a ``Retry-After`` header (RFC 9110, 10.2.3: seconds or a date) asks to wait.
 
-    The result is between 0 and `LONGEST_PAUSE`; 0 where the header is missing, unreadable or in the past.
+    The result is between 0 and `LONGEST_PAUSE`; it is 0 for a missing or unreadable header, and for a date in the past.
     """
     text = (retry_after or "").strip()
     if text.isascii() and text.isdecimal():
-        seconds = int(text) if len(text) < 10 else LONGEST_PAUSE  # noqa: PLR2004 - more digits are more than the limit anyhow
+        seconds = int(text) if len(text) < 10 else LONGEST_PAUSE  # noqa: PLR2004 - more digits exceed the limit anyway
         return min(seconds * SECOND, LONGEST_PAUSE)
     try:
         moment = parsedate_to_datetime(text)

@@ -18,7 +18,7 @@ PayloadKind = Literal["cron", "webui", "noop", "gitiles", "buildbucket", "none"]
 class Trigger:
     """One reason to run a job, as emitted.
 
-    ``payload`` is what stands under ``kind`` in the public JSON form: for gitiles ``{"repo", "ref", "revision"}`` and
+    ``payload`` is the value of ``kind`` in the public JSON form. For gitiles it is ``{"repo", "ref", "revision"}`` and
     optionally ``properties`` (an object) and ``tags`` (``key:value`` strings).
     """
 
@@ -34,12 +34,12 @@ class Trigger:
     invocation_id: int = 0
     """The emitting invocation; 0 for the engine and for people."""
     emitted_by_user: str = ""
-    """``kind:value`` identity of the person or service that asked for it; empty for the engine."""
+    """The ``kind:value`` identity of the requesting person or service; empty for the engine."""
 
     def public(self) -> dict[str, Any]:
-        """Return the trigger as builds and API clients see it: internal and empty fields are left out.
+        """Return the trigger as builds and API clients see it, without internal and empty fields.
 
-        A noop trigger carries no data here, as in the original; a cron generation is a decimal string (an int64).
+        A noop trigger carries no data here, as in the original. A cron generation is a decimal string (an int64).
         """
         document: dict[str, Any] = {"id": self.id}
         if self.title:
@@ -49,6 +49,7 @@ class Trigger:
         if self.kind == "noop":
             document["noop"] = {}
         elif self.kind == "cron":
+            # JSON in protocol buffers writes 64-bit integers as texts.
             document["cron"] = {"generation": str(self.payload["generation"])} if self.payload.get("generation") else {}
         elif self.kind != "none":
             document[self.kind] = {name: value for name, value in self.payload.items() if value}
@@ -56,5 +57,5 @@ class Trigger:
 
 
 def sort_key(trigger: Trigger) -> tuple[int, int, bytes]:
-    """Order triggers oldest first: created, then place in the batch, then ID by its bytes."""
+    """Order triggers oldest first: by creation time, then by place in the batch, then by the bytes of the ID."""
     return (trigger.created, trigger.order_in_batch, trigger.id.encode())

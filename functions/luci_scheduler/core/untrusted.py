@@ -1,4 +1,4 @@
-"""Input that a stranger may have written: the errors that reading it raises, base64, and texts that can be stored. Pure.
+"""Untrusted input: the errors that reading it raises, base64, and texts that can be stored. Pure.
 
 `foreign_json` reads JSON.
 """
@@ -17,15 +17,17 @@ PARSER_ERRORS: tuple[type[Exception], ...] = (
     ArithmeticError,
     RecursionError,
 )
-"""Everything that reading a value of an unexpected type, size, depth or encoding raises in Python."""
+"""All errors that Python raises when it reads a value of an unexpected type, size, depth or encoding."""
 
 MAX_VALUES = 500_000
-"""JSON values of one Pub/Sub message. Ten megabytes hold up to five million values. Each takes up to 200 bytes of memory, and a
-function has 512 MB. The 50,000 refs of a Gerrit event of ten megabytes take 300,000."""
+"""The JSON values of one Pub/Sub message. Ten megabytes hold up to five million values, each takes up to 200 bytes of
+memory, and a function has 512 MB. The 50,000 refs of a Gerrit event of ten megabytes take 300,000 values."""
 
 
 def check_values(data: bytes) -> None:
-    """Check, before a JSON document is read, that it has at most `MAX_VALUES` values; commas and brackets in texts also count.
+    """Check, before a JSON document is parsed, that it has at most `MAX_VALUES` values.
+
+    Commas and brackets inside texts count as well, so the check errs on the safe side.
 
     Raises:
         ValueError: it may have more.
@@ -35,7 +37,7 @@ def check_values(data: bytes) -> None:
 
 
 def decode_base64(text: str) -> bytes:
-    """Decode base64 as Go does: line ends inside the text do not count, any other foreign character is an error.
+    """Decode base64 like Go: line ends inside the text are ignored, any other foreign character is an error.
 
     Raises:
         ValueError: the text is not base64.

@@ -21,8 +21,8 @@ __all__ = ["existing_job", "pause_job", "pause_marks", "put_job", "resume_job", 
 
 def put_job(job: Job, found: Versioned[Job] | None, key: str, triage_log: str | None = None) -> PutJob:
     """Return the write that replaces a job under the version it was read at (None: creates it), counter raised."""
-    mutations = found.value.mutations + 1 if found else 0
-    return PutJob(replace(job, mutations=mutations, last_event=key), found.version if found else None, triage_log)
+    commits = found.value.commits + 1 if found else 0
+    return PutJob(replace(job, commits=commits, last_event=key), found.version if found else None, triage_log)
 
 
 def pause_marks(before: Job | None, after: Job) -> list[Write]:

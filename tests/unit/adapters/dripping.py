@@ -1,4 +1,4 @@
-"""A server whose answer never ends: a byte now and then keeps the call alive, were its timeout that of each read."""
+"""A server with an endless answer: an occasional byte keeps a call alive whose timeout applies to each read."""
 
 import socket
 import ssl
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _PAUSE = 0.02  # seconds
-_MOST = 1000  # bytes: then the answer is complete after all
+_MOST = 1000  # bytes: then the answer is complete
 
 HEAD = b"HTTP/1.1 200 OK\r\nX-Prpc-Grpc-Code: 0\r\nContent-Length: %d\r\n\r\n{" % (_MOST + 2)
 """In the middle of the body."""
@@ -17,7 +17,7 @@ HALF_A_HEAD = b"HTTP/1.1 200 OK\r\nX-Long: "
 
 @contextmanager
 def dripping(beginning: bytes, tls: ssl.SSLContext | None = None) -> Iterator[str]:
-    """Serve one answer, encrypted if ``tls`` is given, that begins so and then drips; yield the base URL."""
+    """Serve one answer with this beginning, which then drips; encrypted if ``tls`` is given. Yield the base URL."""
     stopped = threading.Event()
 
     def serve() -> None:

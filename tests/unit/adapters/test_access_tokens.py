@@ -1,4 +1,4 @@
-"""OAuth access tokens, against a server on loopback that plays Google's ``tokeninfo``."""
+"""OAuth access tokens, against a loopback server that plays Google's ``tokeninfo``."""
 
 import json
 import logging
@@ -26,13 +26,13 @@ SERVICE = "bot@p.iam.gserviceaccount.com"
 SERVICE_ID = "104000000000000000001"
 TOKEN = "ya29.c.b0Aaekm1K-canary_" + "x" * 200
 EMAIL_SCOPE = "https://www.googleapis.com/auth/userinfo.email"
-# Not signed by anybody, which is enough to tell where it is taken.
+# The signature is not valid, but the form suffices to select the verifier.
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJlbWFpbCI6ImFAYi5jIn0.c2ln"
 
 
 @pytest.fixture
 def google() -> Iterator[TokenInfo]:
-    """Who knows of tokens."""
+    """The server that knows the tokens."""
     with serve_tokeninfo() as info:
         yield info
 
@@ -54,7 +54,7 @@ def _bearer(token: str, scheme: str = "Bearer") -> Headers:
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "OAuth", "oauth"])
 def test_an_access_token_names_the_caller(google: TokenInfo, clock: ManualClock, scheme: str) -> None:
-    """In lower case, by either of the schemes that LUCI takes."""
+    """In lower case, by either of the schemes that LUCI accepts."""
     google.know(TOKEN)
     assert _identify(google, clock, CLIENT)(_bearer(TOKEN, scheme)) == "user:dev@example.com"
     assert google.paths == {"/tokeninfo": 1}
@@ -73,7 +73,10 @@ def test_an_access_token_names_the_caller(google: TokenInfo, clock: ManualClock,
     ids=str,
 )
 def test_good_tokens(google: TokenInfo, clock: ManualClock, changes: dict[str, Any]) -> None:
-    """Numbers and truth as such or as texts; what is not needed may be missing; an account's own number is a client, too."""
+    """Numbers and booleans as such or as texts. Optional members may be missing.
+
+    An account's own number is also a client.
+    """
     google.know(TOKEN, **changes)
     email = changes.get("email", "dev@example.com")
     assert _identify(google, clock, CLIENT, SERVICE_ID)(_bearer(TOKEN)) == f"user:{email}"
@@ -82,7 +85,10 @@ def test_good_tokens(google: TokenInfo, clock: ManualClock, changes: dict[str, A
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"aud": "9-x.apps.googleusercontent.com"}, "'9-x.apps.googleusercontent.com' is not in SCHEDULER_CONSOLE_OAUTH_"),
+        (
+            {"aud": "9-x.apps.googleusercontent.com"},
+            "'9-x.apps.googleusercontent.com' is not in SCHEDULER_CONSOLE_OAUTH_",
+        ),
         ({"aud": None}, "names no OAuth client"),
         ({"aud": ""}, "names no OAuth client"),
         ({"aud": [CLIENT]}, "names no OAuth client"),
@@ -117,7 +123,7 @@ def test_good_tokens(google: TokenInfo, clock: ManualClock, changes: dict[str, A
 def test_tokens_that_google_knows_and_we_refuse(
     google: TokenInfo, clock: ManualClock, changes: dict[str, Any], reason: str
 ) -> None:
-    """Every member must be right; the answer is remembered."""
+    """Every member must be right. The answer is cached."""
     google.know(TOKEN, **changes)
     identify = _identify(google, clock, CLIENT)
     for _ in range(2):
@@ -126,8 +132,8 @@ def test_tokens_that_google_knows_and_we_refuse(
     assert google.asked == {TOKEN: 1}
 
 
-def test_service_accounts_and_users_are_told_apart(google: TokenInfo, clock: ManualClock) -> None:
-    """The word accepts every service account and no person, whatever their address looks like."""
+def test_service_accounts_and_users_are_distinguished(google: TokenInfo, clock: ManualClock) -> None:
+    """The word accepts every service account and no person, whatever the address looks like."""
     identify = _identify(google, clock, "service-accounts")
     google.know("service", email=SERVICE, aud=SERVICE_ID)
     assert identify(_bearer("service")) == f"user:{SERVICE}"
@@ -140,16 +146,16 @@ def test_service_accounts_and_users_are_told_apart(google: TokenInfo, clock: Man
         identify(_bearer("word"))
 
 
-def test_without_clients_none_is_accepted(google: TokenInfo, clock: ManualClock) -> None:
-    """Google is not asked, and the message tells the setting."""
+def test_without_clients_no_token_is_accepted(google: TokenInfo, clock: ManualClock) -> None:
+    """Google is not asked, and the message names the setting."""
     google.know(TOKEN)
     with pytest.raises(UnauthenticatedError, match="SCHEDULER_CONSOLE_OAUTH_CLIENTS is not set"):
         _identify(google, clock)(_bearer(TOKEN))
     assert not google.asked
 
 
-def test_id_tokens_take_the_other_way(google: TokenInfo, clock: ManualClock) -> None:
-    """Each setting is for its own kind of token; neither opens the door to the other."""
+def test_id_tokens_have_another_verifier(google: TokenInfo, clock: ManualClock) -> None:
+    """Each setting applies to its own kind of token. Neither opens the door to the other."""
     google.know(JWT)
     google.know(TOKEN)
     identify = _identify(google, clock, CLIENT)
@@ -162,8 +168,8 @@ def test_id_tokens_take_the_other_way(google: TokenInfo, clock: ManualClock) -> 
     assert JWT not in google.asked
 
 
-def test_the_proxys_assertion_goes_first(google: TokenInfo, clock: ManualClock) -> None:
-    """A bad one is an error, whatever else there is; where no proxy is expected, it is not looked at."""
+def test_the_proxys_assertion_takes_precedence(google: TokenInfo, clock: ManualClock) -> None:
+    """A bad assertion is an error, even along with a good token. Without an expected proxy, it is ignored."""
     google.know(TOKEN)
     headers = Headers({"X-Goog-Iap-Jwt-Assertion": "nonsense", "Authorization": f"Bearer {TOKEN}"})
     with pytest.raises(UnauthenticatedError, match="signature"):
@@ -173,31 +179,32 @@ def test_the_proxys_assertion_goes_first(google: TokenInfo, clock: ManualClock) 
 
 
 def test_without_a_token_a_caller_is_anonymous(google: TokenInfo, clock: ManualClock) -> None:
-    """Nobody is asked."""
+    """Google is not asked."""
     assert _identify(google, clock, CLIENT)(Headers()) == ANONYMOUS
     assert not google.asked
 
 
 @pytest.mark.parametrize(
     "token",
-    ["", "a b", "a\nb", "a\r\nHost: x", "a\x00b", "\u00e9", "\uff41", "a&aud=x", "a#b", "a%20b", "a?b", '"', "x" * 12_289],
+    ["", "a b", "a\nb", "a\r\nHost: x", "a\x00b", "\u00e9", "\uff41", "a&aud=x", "a#b", "a%20b", "a?b", '"',
+     "x" * 12_289],
     ids=ascii,
 )  # fmt: skip
-def test_what_cannot_be_a_token_is_refused_unasked(google: TokenInfo, clock: ManualClock, token: str) -> None:
-    """Headers of whatever server may be in front."""
+def test_an_impossible_token_is_refused_without_a_request(google: TokenInfo, clock: ManualClock, token: str) -> None:
+    """Headers of any server in front."""
     with pytest.raises(UnauthenticatedError):
         _identify(google, clock, CLIENT)({"Authorization": f"Bearer {token}"})
     assert not google.paths
 
 
 def test_the_longest_token(google: TokenInfo, clock: ManualClock) -> None:
-    """With every character that one may have."""
+    """With every character that a token may have."""
     token = google.know("ya29.-_~+/=" + "x" * 12_277)
     assert _identify(google, clock, CLIENT)(_bearer(token)) == "user:dev@example.com"
 
 
 def test_a_good_token_is_remembered_for_minutes(google: TokenInfo, clock: ManualClock) -> None:
-    """Then Google is asked again, which knows by then if it was revoked."""
+    """Then Google is asked again, which knows a revoked token by then."""
     google.know(TOKEN)
     identify = _identify(google, clock, CLIENT)
     for _ in range(3):
@@ -215,7 +222,7 @@ def test_a_good_token_is_remembered_for_minutes(google: TokenInfo, clock: Manual
 
 
 def test_a_good_token_is_not_remembered_after_its_end(google: TokenInfo, clock: ManualClock) -> None:
-    """Whatever is left of those minutes."""
+    """Even if some of those minutes are left."""
     google.know(TOKEN, expires_in="60")
     identify = _identify(google, clock, CLIENT)
     identify(_bearer(TOKEN))
@@ -228,7 +235,7 @@ def test_a_good_token_is_not_remembered_after_its_end(google: TokenInfo, clock: 
 
 
 def test_a_bad_token_is_remembered_for_minutes(google: TokenInfo, clock: ManualClock) -> None:
-    """Whoever tries it again and again costs nothing more."""
+    """Repeated attempts cost nothing more."""
     identify = _identify(google, clock, CLIENT)
     for _ in range(3):
         with pytest.raises(UnauthenticatedError, match="Google does not know it"):
@@ -240,7 +247,7 @@ def test_a_bad_token_is_remembered_for_minutes(google: TokenInfo, clock: ManualC
 
 
 def test_a_flood_of_bad_tokens(google: TokenInfo, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It leaves the good ones in place, and memory stays bounded: the oldest of each sort go."""
+    """It does not displace the good ones, and memory stays bounded: the oldest of each kind are dropped."""
     monkeypatch.setattr(access_tokens, "_MAX_TOKENS", 3)
     identify = _identify(google, clock, CLIENT)
     good = [google.know(f"good{number}") for number in range(3)]
@@ -258,8 +265,8 @@ def test_a_flood_of_bad_tokens(google: TokenInfo, clock: ManualClock, monkeypatc
     assert [google.asked[token] for token in ("good0", "good2", "good3")] == [2, 1, 1]
 
 
-def test_google_is_asked_about_a_bounded_number_of_unknown_tokens(google: TokenInfo, clock: ManualClock) -> None:
-    """A flood of made-up tokens has to wait. Known callers go on, even after their five minutes; later all callers do."""
+def test_the_number_of_questions_about_unknown_tokens_is_bounded(google: TokenInfo, clock: ManualClock) -> None:
+    """A flood of made-up tokens has to wait. Known callers continue, even after five minutes; later all callers do."""
     identify = _identify(google, clock, CLIENT)
     identify(_bearer(google.know("known")))
     clock.advance(MINUTE)
@@ -275,7 +282,7 @@ def test_google_is_asked_about_a_bounded_number_of_unknown_tokens(google: TokenI
     with pytest.raises(TransientError, match="send the token again later"):
         identify(_bearer(google.know("new")))
     with pytest.raises(UnauthenticatedError):
-        identify(_bearer("made-up-0"))  # remembered as bad: nothing is asked
+        identify(_bearer("made-up-0"))  # remembered as bad: Google is not asked
     clock.advance(MINUTE - 1)
     assert identify(_bearer("known")) == "user:dev@example.com"
     with pytest.raises(TransientError):
@@ -302,10 +309,10 @@ def test_google_is_asked_about_a_bounded_number_of_unknown_tokens(google: TokenI
         ("198.51.100.7", "2001:db8::1"),
     ],
 )
-def test_a_stranger_does_not_use_up_the_questions_for_others(
+def test_one_caller_does_not_use_up_the_questions_of_others(
     google: TokenInfo, clock: ManualClock, stranger: str, other: str
 ) -> None:
-    """Only the address that the front end adds counts, and of IPv6 the network."""
+    """Only the address that the front end adds counts, and of IPv6 only the network."""
     identify = _identify(google, clock, CLIENT)
     for number in range(200):
         headers = _bearer(f"made-up-{number}")
@@ -318,8 +325,8 @@ def test_a_stranger_does_not_use_up_the_questions_for_others(
     assert identify(headers) == "user:dev@example.com"
 
 
-def test_a_token_that_is_good_no_more_is_unknown(google: TokenInfo, clock: ManualClock) -> None:
-    """It is asked about outside the limit once."""
+def test_an_expired_good_token_is_unknown(google: TokenInfo, clock: ManualClock) -> None:
+    """Google is asked about it once, outside the limit."""
     identify = _identify(google, clock, CLIENT)
     identify(_bearer(google.know(TOKEN)))
     del google.tokens[TOKEN]
@@ -338,7 +345,7 @@ def test_a_token_that_is_good_no_more_is_unknown(google: TokenInfo, clock: Manua
 
 
 def test_many_threads_with_one_token(google: TokenInfo, clock: ManualClock) -> None:
-    """Each gets the right answer; afterwards it is remembered."""
+    """Each thread gets the right answer. Afterwards it is cached."""
     google.know(TOKEN)
     identify = _identify(google, clock, CLIENT)
     start = threading.Barrier(8)
@@ -380,7 +387,7 @@ TROUBLE: dict[str, tuple[int, bytes, dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("kind", TROUBLE)
-def test_trouble_at_google_is_nobodys_fault(google: TokenInfo, clock: ManualClock, kind: str) -> None:
+def test_a_failure_at_google_is_transient(google: TokenInfo, clock: ManualClock, kind: str) -> None:
     """The caller is neither refused nor anonymous, and the next call asks again."""
     google.know(TOKEN)
     google.trouble = TROUBLE[kind]
@@ -392,8 +399,8 @@ def test_trouble_at_google_is_nobodys_fault(google: TokenInfo, clock: ManualCloc
     assert identify(_bearer(TOKEN)) == "user:dev@example.com"
 
 
-def test_a_server_that_says_nothing(google: TokenInfo, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It does not hold a caller for ever; one that is remembered does not notice."""
+def test_a_silent_server(google: TokenInfo, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not block a caller forever. A cached caller does not notice."""
     identify = _identify(google, clock, CLIENT)
     identify(_bearer(google.know("early")))
     google.silent = threading.Event()
@@ -410,16 +417,16 @@ def test_plain_http_is_for_the_local_cloud(google: TokenInfo, clock: ManualClock
     assert not google.paths
 
 
-@pytest.mark.parametrize("kind", ["", "unknown", "stranger", "nobody there", *TROUBLE])
-def test_the_token_shows_up_nowhere(
+@pytest.mark.parametrize("kind", ["", "unknown", "stranger", "no server", *TROUBLE])
+def test_the_token_is_never_logged(
     google: TokenInfo, clock: ManualClock, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
-    """In no error nor what it came from, in no log line of whatever level, and not in what is remembered."""
+    """Neither in an error or its cause, nor in a log line of any level, nor in the cache."""
     caplog.set_level(logging.DEBUG)
     if kind != "unknown":
         google.know(TOKEN, **({"aud": "other"} if kind == "stranger" else {}))
     google.trouble = TROUBLE.get(kind)
-    url = "http://127.0.0.1:1/tokeninfo" if kind == "nobody there" else google.url
+    url = "http://127.0.0.1:1/tokeninfo" if kind == "no server" else google.url
     identify = _identify(google, clock, CLIENT, tokeninfo_url=url)
     error: BaseException | None = None
     try:
@@ -427,20 +434,20 @@ def test_the_token_shows_up_nowhere(
     except (UnauthenticatedError, TransientError) as raised:
         error = raised
     assert (error is None) == (kind == "")
-    told = [record.getMessage() for record in caplog.records]
+    logged = [record.getMessage() for record in caplog.records]
     while error is not None:
-        told += [str(error), repr(error), *traceback.format_exception(error)]
+        logged += [str(error), repr(error), *traceback.format_exception(error)]
         error = error.__cause__ or error.__context__
     tokens: Any = identify.__self__._access_token_email.__self__  # type: ignore[attr-defined]
-    told += [repr(vars(tokens)), repr(vars(tokens._good)), repr(vars(tokens._bad))]
-    assert TOKEN not in "\n".join(told)
+    logged += [repr(vars(tokens)), repr(vars(tokens._good)), repr(vars(tokens._bad))]
+    assert TOKEN not in "\n".join(logged)
 
 
 @pytest.mark.parametrize(
     "text", ["*", "service_accounts", "dev@example.com", f"{CLIENT},x", "https://console.invalid", f"{CLIENT}.evil.com"]
 )
 def test_clients_are_checked_at_the_start(text: str) -> None:
-    """A misspelt one would accept nobody and say nothing."""
+    """A misspelled client would silently accept no caller."""
     good = {
         f"SCHEDULER_{name}": "of sixteen bytes" for name in ("PROJECT", "TASK_URL", "TASK_ACCOUNT", "TOKEN_SECRETS")
     }

@@ -1,4 +1,4 @@
-"""Bounds of answers: a key document has a greatest size, and the text of an error that a server sends is cut."""
+"""Bounds of answers: the size of a document of keys, and the text of a server's error."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_keys_are_read_up_to_a_mebibyte(size: int) -> None:
 
 
 def test_a_larger_document_of_keys_is_an_error() -> None:
-    """The keys that are known stay, and the call is repeated: `OSError` says that they could not be fetched."""
+    """The known keys stay, and the call is retried: `OSError` means that the keys could not be fetched."""
     with (
         answering(Answer(200, b"{}".ljust(KEYS_LIMIT + 1))) as server,
         pytest.raises(OSError, match=f"more than {KEYS_LIMIT} bytes"),
@@ -37,7 +37,7 @@ def test_a_larger_document_of_keys_is_an_error() -> None:
 
 @pytest.mark.parametrize("status", [400, 404, 500])
 def test_the_text_of_a_gitiles_error_is_cut(status: int) -> None:
-    """The error goes into logs and markers: it holds the beginning of the server's text."""
+    """The error goes into logs and markers, so it holds only the beginning of the server's text."""
     with answering(Answer(status, LONG, {"Content-Type": "text/plain"})) as server:
         urls = host_urls({HOST: server.url})
         client = GitilesClient(

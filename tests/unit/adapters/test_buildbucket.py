@@ -1,4 +1,4 @@
-"""The Buildbucket client: deadlines, and what goes wrong before a request is sent."""
+"""The Buildbucket client: deadlines, and failures before a request is sent."""
 
 import gzip
 from functools import partial
@@ -22,21 +22,21 @@ NOW = Instant(100 * SECOND)
 
 
 def client(url: str, deadline: int = 5 * SECOND) -> BuildbucketClient:
-    """Return a client for which ``url`` stands for every host."""
+    """Return a client for which ``url`` is the address of every host."""
     return BuildbucketClient(lambda _: url, sessions(authenticated=False), ManualClock(NOW), deadline)
 
 
 class NoToken(requests.Session):
-    """The session of a service account whose token cannot be had just now."""
+    """The session of a service account whose token is not available just now."""
 
     def request(self, *_: object, **__: object) -> requests.Response:
-        """Fail as the library does."""
+        """Fail like the library."""
         raise google.auth.exceptions.TransportError("what the metadata server said: secret")
 
 
 @pytest.mark.parametrize("beginning", [HEAD, HALF_A_HEAD])
 def test_a_call_ends_at_its_deadline(beginning: bytes) -> None:
-    """Whatever of the answer drips, and however small the pieces are."""
+    """Even if the answer drips, in any part and in pieces of any size."""
     with dripping(beginning) as url, pytest.raises(BuildbucketError, match="no complete answer in time") as late:
         client(url, SECOND // 4).v2("host", "ScheduleBuild", {})
     assert (late.value.code, late.value.transient) == ("DEADLINE_EXCEEDED", True)
@@ -44,7 +44,7 @@ def test_a_call_ends_at_its_deadline(beginning: bytes) -> None:
 
 @pytest.mark.parametrize("protocol", ["v1", "v2"])
 def test_a_call_ends_when_the_attempt_ends(protocol: str) -> None:
-    """Which may be sooner than its own deadline."""
+    """The attempt may end before the call's own deadline."""
     until = Instant(NOW + SECOND // 4)
     with dripping(HEAD) as url:
         asked = client(url, 600 * SECOND)
@@ -55,8 +55,8 @@ def test_a_call_ends_when_the_attempt_ends(protocol: str) -> None:
             call(until=until)
 
 
-def test_nothing_is_sent_once_the_attempt_is_over() -> None:
-    """Nobody listens there: the error would be another one."""
+def test_no_request_is_sent_after_the_attempt() -> None:
+    """No server listens there, so a request would cause another error."""
     with pytest.raises(BuildbucketError, match="no complete answer in time") as late:
         client("http://127.0.0.1:1").v2("host", "ScheduleBuild", {}, until=NOW)
     assert late.value.transient
@@ -65,7 +65,7 @@ def test_nothing_is_sent_once_the_attempt_is_over() -> None:
 
 
 def test_a_missing_token_is_a_failure_like_any_other() -> None:
-    """The launch is tried again, and its log says so without what the library says."""
+    """The launch is retried, and its log says so without the library's text."""
     session = NoToken()
     failing = BuildbucketClient(lambda _: "http://127.0.0.1:1", lambda: session, ManualClock(NOW), 5 * SECOND)
     with pytest.raises(BuildbucketError, match="no answer") as raised:
@@ -79,8 +79,8 @@ def test_a_missing_token_is_a_failure_like_any_other() -> None:
     assert "Failed to schedule Buildbucket build - UNAVAILABLE: no answer: TransportError\n" in world.log()
 
 
-def test_v1_believes_only_its_own_refusals() -> None:
-    """Its JSON error object; a page or a redirect of a server in front may be over the next time."""
+def test_v1_refusals_need_the_services_own_error() -> None:
+    """Its JSON error object is final. A page or a redirect of a server in front may not come the next time."""
     own = b'{"error": {"message": "User anonymous cannot access bucket"}}'
     json_type = {"Content-Type": "application/json"}
     page = {"Content-Type": "text/html"}
@@ -99,10 +99,10 @@ def test_v1_believes_only_its_own_refusals() -> None:
             with pytest.raises(BuildbucketError) as raised:
                 client(server.url).v1("host", "PUT", "builds", {})
             assert (raised.value.code, raised.value.transient) == (f"HTTP {answer.status}", transient), answer
-            assert len(server.paths) == 1  # a redirect would carry the token elsewhere
+            assert len(server.paths) == 1  # a redirect would carry the token to another server
 
 
-def test_an_error_names_the_pause_that_the_server_asks_for() -> None:
+def test_an_error_carries_the_pause_that_the_server_requests() -> None:
     """A date counts from the scheduler's clock, which is 100 s after the epoch here."""
     with answering() as server:
         server.answers = [Answer(429, b"", {"Retry-After": "Thu, 01 Jan 1970 00:02:10 GMT"})]
@@ -112,7 +112,7 @@ def test_an_error_names_the_pause_that_the_server_asks_for() -> None:
 
 
 def test_an_answer_has_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The limit holds for the unpacked answer; the next answer may be smaller."""
+    """The limit applies to the unpacked answer. The next answer may be smaller."""
     monkeypatch.setattr(buildbucket, "MAX_BODY_BYTES", 1000)
     body = b'{"id": "1", "summaryMarkdown": "' + b"x" * 10_000 + b'"}'
     with answering() as server:

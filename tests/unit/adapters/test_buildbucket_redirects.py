@@ -1,4 +1,4 @@
-"""Redirects of a Buildbucket server: the request holds a token, so it goes to the configured server and nowhere else."""
+"""Redirects of a Buildbucket server: the request holds a token, so only the configured server gets it."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def test_a_redirect_is_an_error_and_is_not_followed(status: int, call: Any) -> N
 
 
 @pytest.mark.parametrize("call", [_v1_put, _v1_get, _v2])
-def test_the_second_server_answers_well(call: Any) -> None:
-    """The control of the test above: asked directly, that server's answer is taken."""
+def test_the_second_server_gives_a_valid_answer(call: Any) -> None:
+    """The control of the test above: asked directly, that server gives a valid answer."""
     with answering(GOOD) as server:
         assert call(_client(server.url)) == {}
     assert len(server.paths) == 1

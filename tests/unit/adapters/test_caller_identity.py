@@ -1,4 +1,4 @@
-"""Who calls the console: assertions of the proxy and bearer tokens, genuine and forged."""
+"""The identity of the console's callers: the proxy's assertions and bearer tokens, genuine and forged."""
 
 import base64
 import json
@@ -24,7 +24,7 @@ HEADER = "X-Goog-Iap-Jwt-Assertion"
 
 
 class Proxy:
-    """Signs assertions as the identity-aware proxy does."""
+    """Signs assertions like the identity-aware proxy."""
 
     def __init__(self) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
@@ -37,13 +37,16 @@ class Proxy:
         self.fetches = 0
 
     def keys(self) -> bytes:
+        """Return the document of public keys, and count the fetch."""
         self.fetches += 1
         return json.dumps({"k1": self.public.decode()}).encode()
 
     def assertion(self, key_id: str = "k1", **changes: Any) -> str:
+        """Return a signed assertion with the changed claims."""
         now = NOW // SECOND
         claims = {
-            "iss": "https://cloud.google.com/iap", "aud": IAP_AUDIENCE, "email": "Dev@Example.com", "sub": "accounts.google.com:1",
+            "iss": "https://cloud.google.com/iap", "aud": IAP_AUDIENCE, "email": "Dev@Example.com",
+            "sub": "accounts.google.com:1",
             "iat": now, "exp": now + 600,
         }  # fmt: skip
         signer = crypt.EsSigner.from_string(self.pem, key_id)
@@ -58,12 +61,12 @@ def proxy() -> Proxy:
 
 @pytest.fixture(scope="module")
 def issuer() -> TokenIssuer:
-    """Who signs bearer tokens."""
+    """The signer of bearer tokens."""
     return TokenIssuer()
 
 
 def _no_access_token(_: str, _sender: str) -> str:
-    raise AssertionError("these tests bring signed tokens")
+    raise AssertionError("these tests send signed tokens")
 
 
 def _identity(proxy: Proxy, issuer: TokenIssuer, clock: ManualClock | None = None, **settings: Any) -> CallerIdentity:
@@ -78,25 +81,25 @@ def _identity(proxy: Proxy, issuer: TokenIssuer, clock: ManualClock | None = Non
 
 
 def test_the_proxys_assertion_names_the_caller(proxy: Proxy, issuer: TokenIssuer) -> None:
-    """In lower case; it outweighs a bearer token."""
+    """In lower case. It takes precedence over a bearer token."""
     headers = Headers({HEADER: proxy.assertion(), "Authorization": "Bearer nonsense"})
     assert _identity(proxy, issuer).identify(headers) == "user:dev@example.com"
 
 
 def test_a_bearer_token_names_the_caller(proxy: Proxy, issuer: TokenIssuer) -> None:
-    """For an audience that is expected."""
+    """For an expected audience."""
     headers = Headers({"Authorization": f"bearer {issuer.issue('a@b.c', AUDIENCE, NOW)}"})
     assert _identity(proxy, issuer).identify(headers) == "user:a@b.c"
 
 
 def test_without_tokens_a_caller_is_anonymous(proxy: Proxy, issuer: TokenIssuer) -> None:
-    """And the proxy's header proves nothing where no proxy is expected."""
+    """The proxy's header proves nothing if no proxy is expected."""
     assert _identity(proxy, issuer).identify(Headers()) == ANONYMOUS
     assert _identity(proxy, issuer, iap_audience="").identify(Headers({HEADER: proxy.assertion()})) == ANONYMOUS
 
 
 def test_the_developer_of_the_local_cloud(proxy: Proxy, issuer: TokenIssuer) -> None:
-    """Everybody is taken for them, whatever they bring."""
+    """Every caller counts as the developer, with any tokens."""
     identity = _identity(proxy, issuer, local_user="dev@localhost")
     assert identity.identify(Headers({"Authorization": "Bearer x"})) == "user:dev@localhost"
 
@@ -120,13 +123,13 @@ def _unsigned(claims: dict[str, Any]) -> str:
     ids=str,
 )
 def test_assertions_with_a_wrong_claim_are_refused(proxy: Proxy, issuer: TokenIssuer, changes: dict[str, Any]) -> None:
-    """Issuer, audience, time, address: all must be right; a wrong one is no anonymous call."""
+    """Issuer, audience, time and address must all be right. A wrong one does not make the call anonymous."""
     with pytest.raises(UnauthenticatedError):
         _identity(proxy, issuer).identify(Headers({HEADER: proxy.assertion(**changes)}))
 
 
 def test_forged_assertions_are_refused(proxy: Proxy, issuer: TokenIssuer) -> None:
-    """Another key, no signature, another algorithm, a token that Google signed for something else, and rubbish."""
+    """Another key, no signature, another algorithm, a token that Google signed for another purpose, and garbage."""
     genuine = proxy.assertion()
     forged = [
         Proxy().assertion(),
@@ -142,7 +145,7 @@ def test_forged_assertions_are_refused(proxy: Proxy, issuer: TokenIssuer) -> Non
 
 
 def test_wrong_bearer_tokens_are_refused(proxy: Proxy, issuer: TokenIssuer) -> None:
-    """Another audience, another scheme, an assertion in the wrong place, no token; and all where none is expected."""
+    """Another audience or scheme, an assertion in the wrong place, no token; and any token if none is expected."""
     good = issuer.issue("a@b.c", AUDIENCE, NOW)
     wrong = [
         f"Bearer {issuer.issue('a@b.c', 'https://elsewhere', NOW)}",
@@ -165,8 +168,8 @@ def test_no_error_holds_the_token(proxy: Proxy, issuer: TokenIssuer) -> None:
     assert token not in str(raised.value)
 
 
-def test_made_up_key_ids_do_not_have_the_keys_fetched_again_and_again(issuer: TokenIssuer) -> None:
-    """Once a minute at most; a key that is new by then is found."""
+def test_made_up_key_ids_do_not_cause_repeated_fetches_of_keys(issuer: TokenIssuer) -> None:
+    """At most once a minute. A key that is new by then is found."""
     proxy, clock = Proxy(), ManualClock(NOW)
     identity = _identity(proxy, issuer, clock)
     for number in range(20):
@@ -180,8 +183,8 @@ def test_made_up_key_ids_do_not_have_the_keys_fetched_again_and_again(issuer: To
     clock.advance(HOUR)
 
 
-def test_keys_that_cannot_be_fetched_are_nobodys_fault(issuer: TokenIssuer) -> None:
-    """The call may be repeated."""
+def test_a_failure_to_fetch_the_keys_is_transient(issuer: TokenIssuer) -> None:
+    """The call may be retried."""
     proxy = Proxy()
 
     def fail() -> bytes:
@@ -205,7 +208,8 @@ _VALUES: list[Any] = [None, "", "x", True, [], ["x"], {}, {"x": 1}, 10**400, flo
 def _bearer_token(issuer: TokenIssuer, **changes: Any) -> str:
     now = NOW // SECOND
     claims = {
-        "iss": "https://accounts.google.com", "aud": AUDIENCE, "email": "a@b.c", "email_verified": True, "iat": now, "exp": now + 600,
+        "iss": "https://accounts.google.com", "aud": AUDIENCE, "email": "a@b.c", "email_verified": True, "iat": now,
+        "exp": now + 600,
     }  # fmt: skip
     return bytes(jwt.encode(issuer._signer, {**claims, **changes})).decode()
 
@@ -213,7 +217,7 @@ def _bearer_token(issuer: TokenIssuer, **changes: Any) -> str:
 @pytest.mark.parametrize("claim", ["iss", "aud", "email", "iat", "exp"])
 @pytest.mark.parametrize("value", _VALUES, ids=lambda value: str(value)[:9])
 def test_signed_claims_of_any_type(proxy: Proxy, issuer: TokenIssuer, claim: str, value: Any) -> None:
-    """All three verifiers (the proxy's header and both bearer verifiers) refuse a token that Google has never signed."""
+    """The verifiers of the proxy's header and of bearer tokens refuse a token that Google has never signed."""
     token = _bearer_token(issuer, **{claim: value})
     caller = _identity(proxy, issuer)
     with pytest.raises(UnauthenticatedError):
@@ -228,13 +232,13 @@ def test_signed_claims_of_any_type(proxy: Proxy, issuer: TokenIssuer, claim: str
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_parts_that_are_nested_too_deeply(proxy: Proxy, issuer: TokenIssuer, place: int) -> None:
-    """A part of eleven kilobytes is refused as any other that is no token."""
+    """A part of eleven kilobytes is refused like any other text that is not a token."""
     parts = _bearer_token(issuer).split(".")
     parts[place] = _DEEP
     assertion = proxy.assertion().split(".")
     assertion[place] = _DEEP
     bearer = Headers({"Authorization": f"Bearer {'.'.join(parts)}"})
-    # A first part that begins otherwise makes a token of Google's alone, which other tests send.
+    # A first part with another beginning makes it a token of Google's own form, which other tests send.
     for headers in (Headers({HEADER: ".".join(assertion)}), *([bearer] if place else [])):
         with pytest.raises(UnauthenticatedError, match="signature"):
             _identity(proxy, issuer).identify(headers)
@@ -244,8 +248,8 @@ def test_parts_that_are_nested_too_deeply(proxy: Proxy, issuer: TokenIssuer, pla
 
 
 @pytest.mark.parametrize("answer", [b"[" * 100_000, b"[]", b"null", b"5", b"x", b"\xff"])
-def test_keys_that_are_none(proxy: Proxy, issuer: TokenIssuer, answer: bytes) -> None:
-    """Another document in place of the keys proves nothing; a minute later the keys are fetched again."""
+def test_documents_that_are_not_keys(proxy: Proxy, issuer: TokenIssuer, answer: bytes) -> None:
+    """Another document in place of the keys proves nothing. A minute later the keys are fetched again."""
     tasks = OidcVerifier(lambda: answer, AUDIENCE, {"a@b.c"}, ManualClock(NOW))
     with pytest.raises(TransientError, match="could not be fetched"):
         tasks.verify(f"Bearer {_bearer_token(issuer)}")

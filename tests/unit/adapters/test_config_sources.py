@@ -1,4 +1,4 @@
-"""Configs in Gitiles repositories and in buckets: what is asked for, and what every sort of trouble becomes."""
+"""Configs in Gitiles repositories and in buckets: the requests, and the outcome of every kind of failure."""
 
 import gzip
 import json
@@ -31,16 +31,18 @@ def _nothing_in_force(_: str) -> str:
     return ""
 
 
-# Gitiles ------------------------------------------------------------------------------------------------------------------
+# Gitiles --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
+    """A repository that the server serves."""
     return Repository.create(tmp_path / HOST / "tint")
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[GitilesServer]:
+    """The local Gitiles server."""
     (tmp_path / HOST).mkdir(exist_ok=True)
     server = GitilesServer(tmp_path)
     server.start()
@@ -49,11 +51,12 @@ def server(tmp_path: Path) -> Iterator[GitilesServer]:
 
 
 def _source(server: GitilesServer, path: str = PATH, *, prefix: str = "", session: object = OPEN) -> GitilesSource:
-    return GitilesSource("tint", REPO, "refs/heads/main", path, server.url_of(HOST) + prefix, session)  # type: ignore[arg-type]
+    url = server.url_of(HOST) + prefix
+    return GitilesSource("tint", REPO, "refs/heads/main", path, url, session)  # type: ignore[arg-type]
 
 
 def test_gitiles_file(server: GitilesServer, repository: Repository) -> None:
-    """The revision is the last commit that touched the file, with the address where people see it; the text is as committed."""
+    """The revision is the last commit that touched the file, with its public address. The text is as committed."""
     sha = repository.commit("Config\n", {PATH: TEXT}, branch="main", at=1)
     repository.commit("Other\n", {"other": "x"}, branch="main", at=2)
     (file,) = _source(server).configs(_nothing_in_force)
@@ -63,7 +66,7 @@ def test_gitiles_file(server: GitilesServer, repository: Repository) -> None:
 
 
 def test_gitiles_unchanged_costs_one_small_request(server: GitilesServer, repository: Repository) -> None:
-    """With the revision in force the file is not sent; a commit elsewhere does not change it."""
+    """With the revision in force, the file is not sent. A commit to other files does not change it."""
     sha = repository.commit("Config\n", {PATH: TEXT}, branch="main", at=1)
     assert _source(server).configs(lambda _: sha) == []
     assert len(server.requests) == 1
@@ -74,8 +77,8 @@ def test_gitiles_unchanged_costs_one_small_request(server: GitilesServer, reposi
     assert (file.revision, file.text) == (changed, b"# empty\n")
 
 
-def test_gitiles_file_that_was_removed(server: GitilesServer, repository: Repository) -> None:
-    """A commit that removes or moves the file leaves no jobs; that the file is not found is not enough."""
+def test_gitiles_removed_file(server: GitilesServer, repository: Repository) -> None:
+    """A commit that removes or moves the file leaves no jobs. A missing file alone does not suffice."""
     repository.commit("Config\n", {PATH: TEXT, "keep": "x"}, branch="main", at=1)
     removed = repository.commit("Remove\n", {PATH: None}, branch="main", at=2)
     (file,) = _source(server).configs(_nothing_in_force)
@@ -88,7 +91,7 @@ def test_gitiles_file_that_was_removed(server: GitilesServer, repository: Reposi
 
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 500, 503])
 def test_gitiles_errors(server: GitilesServer, repository: Repository, status: int) -> None:
-    """Each is the project's trouble, with what was asked for; nothing is raised."""
+    """Each failure is recorded as the project's trouble, with the address; no error is raised."""
     repository.commit("Config\n", {PATH: TEXT}, branch="main", at=1)
     server.faults.add(GitilesFault("error", "*", status=status))
     (file,) = _source(server).configs(_nothing_in_force)
@@ -97,22 +100,22 @@ def test_gitiles_errors(server: GitilesServer, repository: Repository, status: i
 
 @pytest.mark.parametrize("effect", ["cut", "cut_body"])
 def test_gitiles_answers_that_break_off(server: GitilesServer, repository: Repository, effect: str) -> None:
-    """An answer that breaks off is no config."""
+    """An incomplete answer is not a config."""
     repository.commit("Config\n", {PATH: TEXT}, branch="main", at=1)
     server.faults.add(GitilesFault(effect, "*"))  # type: ignore[arg-type]
     (file,) = _source(server).configs(_nothing_in_force)
     assert "no answer" in file.trouble or "no JSON" in file.trouble
 
 
-def test_gitiles_wrong_path_is_told(server: GitilesServer, repository: Repository) -> None:
+def test_gitiles_wrong_path_is_reported(server: GitilesServer, repository: Repository) -> None:
     """A path that no commit ever touched is a mistake in the setting, not a removed file."""
     repository.commit("Config\n", {PATH: TEXT}, branch="main", at=1)
     (file,) = _source(server, "no/such/file.cfg").configs(_nothing_in_force)
-    assert file.trouble.endswith("no commit has touched it; is the path right?")
+    assert file.trouble.endswith("no commit has changed the file; check the path")
 
 
-def test_gitiles_requests_are_authenticated_where_asked(server: GitilesServer, repository: Repository) -> None:
-    """Below ``/a`` the session's token is what lets us in."""
+def test_gitiles_requests_are_authenticated_if_configured(server: GitilesServer, repository: Repository) -> None:
+    """Below ``/a``, the session's token grants access."""
     repository.commit("Config\n", {PATH: TEXT}, branch="main", at=1)
     server.strict_auth = True
     (file,) = _source(server, prefix="/a").configs(_nothing_in_force)
@@ -124,8 +127,8 @@ def test_gitiles_requests_are_authenticated_where_asked(server: GitilesServer, r
     assert file.text == TEXT.encode()
 
 
-def test_no_token_no_failure(server: GitilesServer) -> None:
-    """Credentials that cannot be had are the project's trouble too, and their text stays out of it."""
+def test_a_missing_token_is_trouble_and_not_a_failure(server: GitilesServer) -> None:
+    """Missing credentials are also the project's trouble, which does not contain their text."""
 
     def session() -> requests.Session:
         raise RefreshError("canary-secret")
@@ -135,11 +138,11 @@ def test_no_token_no_failure(server: GitilesServer) -> None:
     assert "canary" not in file.trouble
 
 
-# Buckets ------------------------------------------------------------------------------------------------------------------
+# Buckets --------------------------------------------------------------------------------------------------------------
 
 
 class _Storage:
-    """A loopback server that answers as Cloud Storage's JSON API does for one object."""
+    """A loopback server that answers like Cloud Storage's JSON API for one object."""
 
     def __init__(self) -> None:
         self.content = TEXT.encode()
@@ -150,7 +153,8 @@ class _Storage:
     def __call__(self, environ: object, start_response: object) -> object:
         request = Request(environ)  # type: ignore[arg-type]
         query = dict(request.args.items())
-        self.requests.append((environ["RAW_PATH"] if "RAW_PATH" in environ else environ["REQUEST_URI"], query))  # type: ignore[index,operator]
+        path = environ["RAW_PATH"] if "RAW_PATH" in environ else environ["REQUEST_URI"]  # type: ignore[index,operator]
+        self.requests.append((path, query))
         return self._answer(query)(environ, start_response)  # type: ignore[arg-type]
 
     def _answer(self, query: dict[str, str]) -> Response:
@@ -165,6 +169,7 @@ class _Storage:
 
 @pytest.fixture
 def storage() -> Iterator[tuple[_Storage, BucketSource]]:
+    """The storage server, and a source of one object there."""
     app = _Storage()
     server = LocalServer(app, "127.0.0.1", 0)  # type: ignore[arg-type]
     server.start()
@@ -173,7 +178,7 @@ def storage() -> Iterator[tuple[_Storage, BucketSource]]:
 
 
 def test_bucket_object(storage: tuple[_Storage, BucketSource]) -> None:
-    """The generation is the revision, and just that generation is read."""
+    """The generation is the revision, and exactly that generation is read."""
     app, source = storage
     (file,) = source.configs(_nothing_in_force)
     assert (file.project, file.text, file.revision) == ("tint", TEXT.encode(), "1700000000000001")
@@ -185,7 +190,7 @@ def test_bucket_object(storage: tuple[_Storage, BucketSource]) -> None:
 
 
 def test_bucket_unchanged_costs_one_small_request(storage: tuple[_Storage, BucketSource]) -> None:
-    """With the generation in force the object is not sent."""
+    """With the generation in force, the object is not sent."""
     app, source = storage
     assert source.configs(lambda _: "1700000000000001") == []
     assert [query for _, query in app.requests] == [{"fields": "generation"}]
@@ -193,7 +198,7 @@ def test_bucket_unchanged_costs_one_small_request(storage: tuple[_Storage, Bucke
 
 @pytest.mark.parametrize("status", [302, 401, 403, 404, 429, 500, 503])
 def test_bucket_errors(storage: tuple[_Storage, BucketSource], status: int) -> None:
-    """Each is the project's trouble; a redirect is not followed."""
+    """Each failure is the project's trouble. A redirect is not followed."""
     app, source = storage
     app.spoilt = Response("secret text", status, {"Location": "/elsewhere"})
     (file,) = source.configs(_nothing_in_force)
@@ -202,29 +207,29 @@ def test_bucket_errors(storage: tuple[_Storage, BucketSource], status: int) -> N
 
 
 @pytest.mark.parametrize("body", ["", "[]", "{}", '{"generation": 7}', '{"generation": "../x"}', "[" * 100_000, "\xff"])
-def test_bucket_answers_that_make_no_sense(storage: tuple[_Storage, BucketSource], body: str) -> None:
-    """They are told, not believed."""
+def test_bucket_answers_without_a_meaning(storage: tuple[_Storage, BucketSource], body: str) -> None:
+    """They are reported, and nothing is deduced from them."""
     app, source = storage
     app.spoilt = Response(body, 200)
     (file,) = source.configs(_nothing_in_force)
     assert "the answer" in file.trouble
 
 
-def test_what_a_small_answer_swells_to_is_bounded(storage: tuple[_Storage, BucketSource]) -> None:
-    """A compressed answer is counted as it unpacks."""
+def test_the_unpacked_size_of_a_small_answer_is_bounded(storage: tuple[_Storage, BucketSource]) -> None:
+    """A compressed answer is counted while it is unpacked."""
     app, source = storage
     app.spoilt = Response(gzip.compress(b"\0" * 50_000_000), 200, {"Content-Encoding": "gzip"})
     (file,) = source.configs(_nothing_in_force)
     assert "more than 6000000 bytes" in file.trouble
 
 
-def test_nobody_answers() -> None:
-    """A server that is not there is trouble, not a failure."""
+def test_no_server_answers() -> None:
+    """A missing server is trouble, not a failure."""
     (file,) = BucketSource("p", "b", "o", "http://127.0.0.1:1", OPEN).configs(_nothing_in_force)
     assert file.trouble == "gs://b/o cannot be read: no answer (ConnectionError)"
 
 
-# Settings -----------------------------------------------------------------------------------------------------------------
+# Settings -------------------------------------------------------------------------------------------------------------
 
 
 def _settings(sources: object, **more: str) -> Settings:

@@ -1,4 +1,4 @@
-"""The fetch client against servers on loopback that answer well, badly, slowly, endlessly or elsewhere."""
+"""The fetch client against loopback servers with good, bad, slow, endless and redirected answers."""
 
 import gzip
 import socket
@@ -21,7 +21,7 @@ Reply = Callable[[socket.socket, str], None]
 
 
 class Server:
-    """A TCP server on loopback: each connection's request is kept and answered by ``reply``."""
+    """A TCP server on loopback. It keeps each connection's request; ``reply`` answers it."""
 
     def __init__(self, reply: Reply, context: ssl.SSLContext | None = None) -> None:
         self._reply = reply
@@ -37,6 +37,7 @@ class Server:
         self._start(self._accept)
 
     def url(self, path: str = "/", host: str = HOST, scheme: str = "http") -> str:
+        """Return a URL of the server."""
         return f"{scheme}://{host}:{self.port}{path}"
 
     def _start(self, target: Callable[..., None], *args: Any) -> None:
@@ -63,12 +64,13 @@ class Server:
                     self.requests.append(request.decode())
                     self._reply(wrapped, request.decode())
         except OSError:
-            pass  # the client hung up, which is what some tests want of it
+            pass  # the client hung up, as some tests intend
 
     def _wrapped(self, connection: socket.socket) -> socket.socket:
         return self._context.wrap_socket(connection, server_side=True) if self._context else connection
 
     def stop(self) -> None:
+        """End the server and its threads."""
         self.stopped.set()
         with socket.socket() as last:  # wakes ``accept``
             last.connect(("127.0.0.1", self.port))
@@ -88,7 +90,7 @@ def serving(reply: Reply | bytes, context: ssl.SSLContext | None = None) -> Iter
 
 
 def client(**arguments: Any) -> FetchClient:
-    """Return a client that finds HOST on loopback and may ask it."""
+    """Return a client that finds HOST on loopback and may contact it."""
     arguments.setdefault("resolve", lambda _host, _port: ["127.0.0.1"])
     return FetchClient(**{"allowed_hosts": [HOST], "plain_http": True, **arguments})
 
@@ -99,7 +101,7 @@ def get(url: str, timeout: int = 30 * SECOND, max_bytes: int = 4096, **arguments
 
 
 def refusal(url: str, timeout: int = 30 * SECOND, **arguments: Any) -> str:
-    """Return why a fetch is refused."""
+    """Return the reason for a refused fetch."""
     with pytest.raises(FetchError) as raised:
         get(url, timeout, **arguments)
     return str(raised.value)
@@ -107,7 +109,7 @@ def refusal(url: str, timeout: int = 30 * SECOND, **arguments: Any) -> str:
 
 @pytest.fixture
 def dialled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Addresses that were connected to; every connection goes to loopback instead."""
+    """The addresses of all connections; each connection goes to loopback instead."""
     addresses: list[str] = []
     connect = socket.create_connection
 
@@ -120,7 +122,7 @@ def dialled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_answer_and_request() -> None:
-    """Everything of the answer comes back; the request names the host, asks for no encoding and carries no credentials."""
+    """The whole answer is returned. The request names the host, requests no encoding and carries no credentials."""
     with serving(b"HTTP/1.1 404 Not \xc3\xbc\r\nX: \xc3\xbc\r\nx: 2\r\nContent-Length: 5\r\n\r\nhello") as server:
         answer = get(server.url("/a?b=\u00fc"))
     headers = (("X", "\u00fc"), ("x", "2"), ("Content-Length", "5"))
@@ -133,7 +135,7 @@ def test_answer_and_request() -> None:
 
 
 def test_https_names_the_host_and_checks_it(certificate: Path, tls: ssl.SSLContext) -> None:
-    """SNI and certificate are those of the URL's host, though the connection goes to an address."""
+    """SNI and certificate are those of the URL's host, although the connection goes to an address."""
     trusted = {"trusted_certificates": str(certificate), "plain_http": False}
     with serving(b"HTTP/1.1 204 No Content\r\n\r\n", tls) as server:
         assert get(server.url(scheme="https"), **trusted).code == 204
@@ -146,8 +148,8 @@ def test_https_names_the_host_and_checks_it(certificate: Path, tls: ssl.SSLConte
     assert len(server.requests) == 2
 
 
-def test_plain_http_needs_leave() -> None:
-    """Unless it is the local cloud, only https is fetched; redirects are no way around."""
+def test_plain_http_needs_permission() -> None:
+    """Except in the local cloud, only https is allowed, and a redirect cannot avoid that."""
     with serving(b"HTTP/1.1 200 OK\r\n\r\n") as server:
         assert "only https is allowed" in refusal(server.url(), plain_http=False)
     assert server.requests == []
@@ -155,7 +157,8 @@ def test_plain_http_needs_leave() -> None:
 
 LITERALS = [
     "127.0.0.1", "127.0.0.1.", "10.0.0.1", "169.254.169.254", "100.64.0.1", "192.168.0.1", "224.0.0.1", "240.0.0.1",
-    "0.0.0.0", "255.255.255.255", "2130706433", "0x7f000001", "017700000001", "0177.0.0.1", "0x7f.1", "127.1",  # noqa: S104
+    "0.0.0.0",  # noqa: S104
+    "255.255.255.255", "2130706433", "0x7f000001", "017700000001", "0177.0.0.1", "0x7f.1", "127.1",
     "[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]",
     "[2001:0:7f00:1::1]", "[fe80::1]", "[fd20:ce::254]", "[fd00::1]", "[ff02::1]", "[fe80::1%25lo]", "localhost",
     "LOCALHOST.", "a.localhost", "metadata.google.internal", "METADATA.google.internal.", "metadata",
@@ -164,11 +167,11 @@ LITERALS = [
 
 
 @pytest.mark.parametrize("host", LITERALS)
-def test_hosts_that_are_refused_unasked(host: str, dialled: list[str]) -> None:
-    """No form of a forbidden host is resolved or connected to."""
+def test_hosts_that_are_refused_without_a_request(host: str, dialled: list[str]) -> None:
+    """A forbidden host is neither resolved nor connected to, in any spelling."""
 
     def resolver(_host: str, _port: int) -> Sequence[str]:
-        raise AssertionError("nothing is to be resolved")
+        raise AssertionError("no name may be resolved")
 
     refusal(f"http://{host}/", resolve=resolver)
     assert dialled == []
@@ -178,20 +181,23 @@ def test_hosts_that_are_refused_unasked(host: str, dialled: list[str]) -> None:
     "addresses", [["127.0.0.1"], ["8.8.8.8", "10.0.0.1"], ["fd20:ce::254"], ["fe80::1%lo"], ["::ffff:8.8.8.8"], []]
 )
 def test_names_with_a_bad_address_are_refused(addresses: list[str], dialled: list[str]) -> None:
-    """One address that is not public is reason to refuse the name."""
+    """One address that is not public refuses the name."""
     refusal("http://other.example/", resolve=lambda _host, _port: addresses)
     assert dialled == []
 
 
-@pytest.mark.parametrize("address", ["169.254.169.254", "fd20:ce::254", "fe80::1", "0.0.0.0", "224.0.0.1"])  # noqa: S104
+@pytest.mark.parametrize(
+    "address",
+    ["169.254.169.254", "fd20:ce::254", "fe80::1", "0.0.0.0", "224.0.0.1"],  # noqa: S104
+)
 def test_allowed_hosts_reach_private_networks_only(address: str, dialled: list[str]) -> None:
     """Even an allowed host never leads to the metadata server or to link-local addresses."""
     assert "is refused" in refusal(f"http://{HOST}/", resolve=lambda _host, _port: [address])
     assert dialled == []
 
 
-def test_refusal_says_what_can_be_done() -> None:
-    """A private host can be allowed, the metadata server cannot; the address itself is not told."""
+def test_a_refusal_names_the_remedy() -> None:
+    """A private host can be allowed, the metadata server cannot. The error does not reveal the address."""
     private = refusal("http://other.example/", resolve=lambda _host, _port: ["10.1.2.3"])
     assert private == (
         "other.example is refused: it has an address that is not public; "
@@ -202,7 +208,7 @@ def test_refusal_says_what_can_be_done() -> None:
 
 
 def test_rebinding(dialled: list[str]) -> None:
-    """The name is resolved once, and the connection goes to the address that was judged."""
+    """The name is resolved once, and the connection goes to the checked address."""
     answers = iter([["93.184.216.34"], ["127.0.0.1"]])
     with serving(b"HTTP/1.1 200 OK\r\n\r\n") as server:
         get(server.url(host="other.example"), resolve=lambda _host, _port: next(answers))
@@ -211,7 +217,7 @@ def test_rebinding(dialled: list[str]) -> None:
 
 
 def test_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An address that does not answer is passed over."""
+    """An address that does not answer is skipped."""
     connect = socket.create_connection
 
     def dial(address: tuple[str, int], timeout: float) -> socket.socket:
@@ -239,8 +245,8 @@ def redirecting(location: str) -> bytes:
         "gopher://example.com/", "http://canary:canary@example.com/", "http://[::1/", "/a\\b",
     ],
 )  # fmt: skip
-def test_redirect_to_what_is_refused(location: str) -> None:
-    """Each redirect is judged anew; the error does not repeat what the server said."""
+def test_redirect_to_a_refused_target(location: str) -> None:
+    """Each redirect is checked again. The error does not repeat the server's text."""
     addresses = {HOST: ["127.0.0.1"], "private.example": ["192.168.0.1"]}
     with serving(redirecting(location)) as server:
         error = refusal(server.url(), resolve=lambda host, _port: addresses[host])
@@ -256,7 +262,7 @@ def test_redirect_from_https_to_http(certificate: Path, tls: ssl.SSLContext) -> 
 
 
 def test_redirects_are_followed() -> None:
-    """Relative and absolute ones, to the answer that is none or that says nowhere to go."""
+    """Relative and absolute redirects, up to an answer that is none, or that has no target."""
 
     def reply(connection: socket.socket, request: str) -> None:
         path = request.split()[1]
@@ -269,14 +275,14 @@ def test_redirects_are_followed() -> None:
 
 
 def test_redirects_are_bounded() -> None:
-    """Eleven requests at most."""
+    """At most eleven requests."""
     with serving(redirecting("/again")) as server:
         assert refusal(server.url()) == "stopped after 10 redirects"
     assert len(server.requests) == 11
 
 
 def test_time_is_bounded_as_a_whole_in_headers() -> None:
-    """A server that sends a byte now and then does not hold a fetch."""
+    """A server that sends an occasional byte does not hold a fetch."""
 
     def reply(connection: socket.socket, _request: str) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
@@ -290,7 +296,7 @@ def test_time_is_bounded_as_a_whole_in_headers() -> None:
 
 
 def test_silence_and_a_slow_resolver_end_at_the_deadline() -> None:
-    """So does a server that says nothing, and a name that takes too long."""
+    """Neither does a silent server, or a name that takes too long."""
     with serving(lambda _connection, _request: server.stopped.wait(30) and None) as server:
         assert refusal(server.url(), 200 * MILLISECOND) == f"no answer from {HOST} within 200ms"
     release = threading.Event()
@@ -306,7 +312,7 @@ def test_tls_handshake_ends_at_the_deadline() -> None:
 
 
 def test_slow_body_is_cut() -> None:
-    """The code is known: what came of the body by the deadline is what there is."""
+    """The code is known, so the body is the part that arrived before the deadline."""
 
     def reply(connection: socket.socket, _request: str) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc")
@@ -319,7 +325,7 @@ def test_slow_body_is_cut() -> None:
 
 @pytest.mark.parametrize("head", [b"", b"Content-Length: 99999999999999\r\n", b"Transfer-Encoding: chunked\r\n"])
 def test_endless_body_is_cut(head: bytes) -> None:
-    """No more is read than is wanted, however the body is framed."""
+    """No more is read than requested, with any framing of the body."""
 
     def reply(connection: socket.socket, _request: str) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n")
@@ -331,7 +337,7 @@ def test_endless_body_is_cut(head: bytes) -> None:
 
 
 def test_endless_framing_is_cut() -> None:
-    """Chunks that are all extension and no data do not go on for ever; what came before them stays."""
+    """Chunks with endless extensions and no data are cut. The data before them stays."""
 
     def reply(connection: socket.socket, _request: str) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n")
@@ -345,7 +351,7 @@ def test_endless_framing_is_cut() -> None:
 
 
 def test_header_flood_is_refused() -> None:
-    """Neither endless headers, nor too many, nor an endless run of interim answers is read to its end."""
+    """Endless headers, too many headers, and endless interim answers are cut."""
     for endless in (b"X: " + b"x" * 1000 + b"\r\n", b"X: y\r\n"):
 
         def reply(connection: socket.socket, _request: str, line: bytes = endless) -> None:
@@ -365,7 +371,7 @@ def test_header_flood_is_refused() -> None:
 
 
 def test_nothing_is_decompressed() -> None:
-    """A body that is compressed although nobody asked for it comes as it is."""
+    """An unrequested compressed body is returned as it is."""
     bomb = gzip.compress(bytes(20_000_000))
     head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(bomb)}\r\n\r\n".encode()
     with serving(head + bomb) as server:
@@ -375,15 +381,15 @@ def test_nothing_is_decompressed() -> None:
 
 
 @pytest.mark.parametrize("rubbish", [b"", b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 abc\r\n\r\n", b"\x00" * 70_000])
-def test_what_is_not_http(rubbish: bytes) -> None:
-    """It is an error that repeats nothing of it."""
+def test_answers_that_are_not_http(rubbish: bytes) -> None:
+    """The error repeats nothing from the answer."""
     with serving(rubbish) as server:
         error = refusal(server.url())
     assert error.startswith((f"the answer of {HOST} is not HTTP", f"no answer from {HOST}"))
     assert "SSH" not in error
 
 
-def test_nobody_listens_and_no_such_name() -> None:
+def test_no_server_and_no_such_name() -> None:
     """Errors name the host."""
     with serving(b"") as server:
         pass
@@ -395,8 +401,8 @@ def test_nobody_listens_and_no_such_name() -> None:
     assert refusal("http://no.example/", resolve=unknown) == "no.example cannot be resolved: Name or service not known"
 
 
-def test_proxies_of_the_environment_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither proxy variables nor a netrc file change what is asked."""
+def test_proxies_from_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither proxy variables nor a netrc file change the request."""
     with serving(b"HTTP/1.1 200 OK\r\n\r\n") as server, serving(b"HTTP/1.1 500 Proxy\r\n\r\n") as proxy:
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, proxy.url(host="127.0.0.1"))
@@ -405,5 +411,5 @@ def test_proxies_of_the_environment_are_not_asked(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_systems_resolver() -> None:
-    """It answers in numbers, each once."""
+    """It returns numeric addresses, each once."""
     assert fetch.resolve("127.0.0.1", 80) == ["127.0.0.1"]

@@ -1,4 +1,4 @@
-"""Firestore's refusals on the wire: which of them say that another writer was quicker, and how often a request is sent."""
+"""Firestore's refusals on the wire: which of them mean a lost race, and how often a request is sent."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ARGUMENTS: dict[str, Any] = {
     "before": Instant(10),
     "limit": 3,
 }
-"""Values for the parameters of the reads, by name; another one gets a short text."""
+"""Values for the parameters of the reads, by name; other parameters get a short text."""
 KEYS: dict[str, Any] = {"invocations_by_id": [(JOB, InvocationId(7))], "triggers": [(JOB, "t")]}
 READS = [
     name for name, _ in inspect.getmembers(FirestoreStore, inspect.isfunction) if name[0] != "_" and name != "commit"
@@ -51,7 +51,7 @@ class Refusing(grpc.GenericRpcHandler):
         self.requests: Counter[str] = Counter()
 
     def service(self, call: Any) -> Any:
-        """Refuse a request of any method; replies of reads are streams, those of commits are not."""
+        """Refuse a request of any method. Replies to reads are streams, replies to commits are not."""
         name = call.method.rpartition("/")[2]
         if name == "Commit":
             return grpc.unary_unary_rpc_method_handler(lambda _, context: self._refuse(name, context))
@@ -59,7 +59,7 @@ class Refusing(grpc.GenericRpcHandler):
 
     def _refuse(self, name: str, context: Any) -> bytes:
         self.requests[name] += 1
-        # No client repeats a request that is answered with DATA_LOSS: a test of a client that repeats fails soon.
+        # No client retries after DATA_LOSS, so a test of a client that retries fails soon.
         code = self.code if self.requests[name] == 1 else grpc.StatusCode.DATA_LOSS
         context.abort(code, f"refused: {code.name}")
         raise AssertionError("abort raises")
@@ -78,7 +78,7 @@ def server() -> Iterator[tuple[Refusing, str]]:
 
 @pytest.fixture
 def refusing(server: tuple[Refusing, str]) -> Refusing:
-    """The refusing server, with nothing counted."""
+    """The refusing server, with its count at zero."""
     server[0].requests.clear()
     return server[0]
 
@@ -106,13 +106,16 @@ AT_A_COMMIT: dict[grpc.StatusCode, type[SchedulerError]] = {
     grpc.StatusCode.UNAVAILABLE: TransientError,
     grpc.StatusCode.UNKNOWN: TransientError,
 }
-"""The first four say that a precondition did not hold, or that writers contended: the handler reads again and decides again."""
+"""The first four mean that a precondition failed, or that writers contended: the handler reads and decides again."""
 
 
 @pytest.mark.parametrize("write", WRITES)
 @pytest.mark.parametrize("code", AT_A_COMMIT, ids=lambda code: code.name)
 def test_a_refused_commit(store: FirestoreStore, refusing: Refusing, code: grpc.StatusCode, write: str) -> None:
-    """The client sends a commit once: a second one would be refused if the first one had landed, and look like a lost race."""
+    """The client sends a commit once.
+
+    After a landed first one, a second would be refused, and look like a lost race.
+    """
     refusing.code = code
     with pytest.raises(SchedulerError, match=code.name) as raised:
         store.commit([WRITES[write]])
@@ -125,7 +128,7 @@ def test_a_refused_commit(store: FirestoreStore, refusing: Refusing, code: grpc.
     "code", [code for code, kind in AT_A_COMMIT.items() if kind is StoreConflictError], ids=lambda code: code.name
 )
 def test_a_refused_read(store: FirestoreStore, refusing: Refusing, code: grpc.StatusCode, read: str) -> None:
-    """A read has no precondition: an index or the database is missing, or it may help to read again."""
+    """A read has no precondition: an index or the database is missing, or a retry may help."""
     refusing.code = code
     method = getattr(store, read)
     parameters = [p for p in inspect.signature(method).parameters.values() if p.default is inspect.Parameter.empty]

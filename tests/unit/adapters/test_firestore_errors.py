@@ -1,4 +1,4 @@
-"""What Firestore's errors become: a lost race only where there can be one."""
+"""The meaning of Firestore's errors: a lost race only for requests that can lose one."""
 
 from typing import Any
 from unittest.mock import Mock
@@ -16,7 +16,7 @@ from luci_scheduler.core.instants import Instant
 
 @pytest.mark.parametrize("error", [exceptions.FailedPrecondition("needs an index"), exceptions.NotFound("no database")])
 def test_a_read_never_loses_a_race(error: Exception) -> None:
-    """An index or the database is missing: that is told, and not tried again as if somebody else had been quicker."""
+    """An index or the database is missing. The error says so, and is not retried like a lost race."""
     client: Any = Mock()
     client.collection_group.side_effect = error
     with pytest.raises(TransientError, match=r"needs an index|no database") as raised:
@@ -25,15 +25,15 @@ def test_a_read_never_loses_a_race(error: Exception) -> None:
 
 
 def test_a_commit_does() -> None:
-    """Its precondition did not hold."""
+    """Its precondition failed."""
     client: Any = Mock()
     client.batch().commit.side_effect = exceptions.FailedPrecondition("changed")
     with pytest.raises(StoreConflictError, match="changed"):
         FirestoreStore(client).commit([])
 
 
-def test_one_hiccup_of_a_read_costs_no_redelivery() -> None:
-    """It is repeated, each time with the rest of the limit; the library's own repetitions are off."""
+def test_a_short_failure_of_a_read_costs_no_redelivery() -> None:
+    """It is retried, each time with the rest of the limit. The library's own retries are off."""
     client: Any = Mock()
     get = client.collection().document().get
     get.side_effect = [
@@ -48,8 +48,8 @@ def test_one_hiccup_of_a_read_costs_no_redelivery() -> None:
         assert not call.kwargs["retry"]._predicate(exceptions.ServiceUnavailable("hiccup"))
 
 
-def test_repetitions_are_few_and_fit_into_the_limit() -> None:
-    """Three reads at most; none after a failure that took the whole limit, none of a commit."""
+def test_retries_are_few_and_fit_into_the_limit() -> None:
+    """At most three reads; none after a failure that took the whole limit, and no retry of a commit."""
     client: Any = Mock()
     get = client.collection().document().get
     get.side_effect = exceptions.ServiceUnavailable("down")
@@ -73,7 +73,7 @@ def test_repetitions_are_few_and_fit_into_the_limit() -> None:
 
 
 def test_the_text_of_firestore_is_one_line_without_secrets() -> None:
-    """A quota is marked as such. A missing token is a failure like any other."""
+    """A quota is marked as such. A missing token is an ordinary failure."""
     client: Any = Mock()
     commit = client.batch().commit
     commit.side_effect = exceptions.ResourceExhausted("quota\n\x1b Bearer abcdefgh")
@@ -105,7 +105,7 @@ def test_contention_is_a_lost_race(error: Exception) -> None:
 
 
 def test_setting_a_trigger_aside_has_the_limit_of_a_call() -> None:
-    """It is a write like a commit: never repeated by the library, and a lost race leaves it to the next look."""
+    """It is a write like a commit: the library never retries it, and after a lost race the next read decides."""
     bad: Any = Mock(id="t", to_dict=lambda: {"record": "["}, update_time="v1")
     bad.reference.path = "jobs/j/triggers/t"
     bad.reference.update.side_effect = exceptions.FailedPrecondition("changed")

@@ -41,7 +41,7 @@ ERRORS = {
 
 
 class Recorded:
-    """An HTTP server that gives one answer to everything and keeps what it was asked."""
+    """An HTTP server that gives one answer to every request and keeps the requests."""
 
     def __init__(self) -> None:
         self.status = 200
@@ -91,7 +91,7 @@ def recorded() -> Iterator[Recorded]:
 
 
 def client(url: str, *, authenticated: bool = False, deadline: int = 5 * SECOND) -> GitilesClient:
-    """Return a client for which ``url`` stands for the host."""
+    """Return a client for which ``url`` is the address of the host."""
     opened = sessions(authenticated=False)
     return GitilesClient(host_urls({HOST: url}), opened, deadline, authenticated=authenticated, clock=SystemClock())
 
@@ -104,7 +104,7 @@ def refusal(call: Callable[[], Any]) -> GitilesError:
 
 
 def test_a_recorded_log(recorded: Recorded) -> None:
-    """The request is the original's; commits come with their committer's time and, if asked for, their paths."""
+    """The request is the original's. Commits have their committer's time and, if requested, their paths."""
     recorded.answer("gitiles-log-range-tree-diff.body.txt")
     page = client(recorded.url, authenticated=True).log(TINT, NEW, exclude=OLD, limit=50, diffs=True)
     assert recorded.paths == [f"/a/tint/+log/{OLD}..{NEW}?format=JSON&n=50&name-status=1"]
@@ -120,7 +120,7 @@ def test_a_recorded_log(recorded: Recorded) -> None:
 
 
 def test_recorded_pages(recorded: Recorded) -> None:
-    """A page tells where the next one begins; an empty log is a log."""
+    """A page names the beginning of the next one. An empty log is valid."""
     recorded.answer("gitiles-log-page-1.body.txt")
     asked = client(recorded.url)
     page = asked.log(RepoUrl(HOST, "a/b"), NEW, limit=1)
@@ -146,7 +146,7 @@ def test_recorded_pages(recorded: Recorded) -> None:
     ],
 )
 def test_recorded_refs(recorded: Recorded, sample: str, prefix: str, refs: list[str]) -> None:
-    """Names are completed; an annotated tag is its own object, not the commit behind it."""
+    """Names are completed. An annotated tag is its own object, not the commit that it names."""
     recorded.answer(f"gitiles-refs-{sample}.body.txt")
     found = client(recorded.url).refs(TINT, prefix)
     assert list(found) == refs
@@ -156,14 +156,14 @@ def test_recorded_refs(recorded: Recorded, sample: str, prefix: str, refs: list[
 
 
 def test_entries_without_a_hash_are_left_out(recorded: Recorded) -> None:
-    """They occur."""
+    """Such entries exist."""
     recorded.body = b')]}\'\n{"main": {"value": "1"}, "x": {}, "y": null, "z": {"value": ""}}'
     assert client(recorded.url).refs(TINT, "refs/heads") == {"refs/heads/main": "1"}
 
 
 @pytest.mark.parametrize("status", ERRORS)
 def test_recorded_errors(recorded: Recorded, status: int) -> None:
-    """Each status has its code; the body's first line is kept, a page's is not."""
+    """Each status has its code. The body's first line is kept, a page's is not."""
     recorded.answer(f"gitiles-error-{status}.http.json")
     error = refusal(lambda: client(recorded.url).log(TINT, NEW, limit=1))
     assert (error.code, error.transient) == ERRORS[status]
@@ -176,7 +176,7 @@ def test_recorded_errors(recorded: Recorded, status: int) -> None:
     ("status", "code"), [(302, "INTERNAL"), (418, "INTERNAL"), (500, "INTERNAL"), (502, "UNAVAILABLE")]
 )
 def test_other_statuses(recorded: Recorded, status: int, code: str) -> None:
-    """A redirection is not followed: the token is for this host."""
+    """A redirect is not followed, because the token is for this host."""
     recorded.status, recorded.headers = status, {"Location": f"{recorded.url}/elsewhere"}
     assert refusal(lambda: client(recorded.url).refs(TINT, "refs/heads")).code == code
     assert len(recorded.paths) == 1
@@ -196,7 +196,7 @@ def test_other_statuses(recorded: Recorded, status: int, code: str) -> None:
     ],
 )
 def test_broken_answers(recorded: Recorded, body: bytes) -> None:
-    """Whatever is no log is INTERNAL, and may be one the next time."""
+    """An answer that is not a log is INTERNAL, and may be a log the next time."""
     recorded.body = body
     error = refusal(lambda: client(recorded.url).log(TINT, NEW, limit=1))
     assert (error.code, error.transient) == ("INTERNAL", True)
@@ -212,8 +212,8 @@ def test_an_answer_is_unpacked_only_so_far(recorded: Recorded, monkeypatch: pyte
     assert "more than 1048576 bytes" in str(error)
 
 
-def test_hosts_that_are_not_asked() -> None:
-    """The token goes to Google's hosts, and to those that a setting names, alone."""
+def test_forbidden_hosts() -> None:
+    """The token goes only to Google's hosts, and to the hosts in a setting."""
     url = host_urls({"local.example": "http://127.0.0.1:1/"})
     assert url("local.example") == "http://127.0.0.1:1"
     assert url("dawn.googlesource.com") == "https://dawn.googlesource.com"
@@ -229,8 +229,8 @@ def test_hosts_that_are_not_asked() -> None:
     assert (error.code, error.transient) == ("INVALID_ARGUMENT", False)
 
 
-def test_nobody_listens() -> None:
-    """Without an HTTP answer the code is UNKNOWN."""
+def test_no_server_listens() -> None:
+    """Without an HTTP answer, the code is UNKNOWN."""
     error = refusal(lambda: client("http://127.0.0.1:1").refs(TINT, "refs/heads"))
     assert (error.code, error.transient) == ("UNKNOWN", True)
 
@@ -247,12 +247,12 @@ def test_nobody_listens() -> None:
     ],
 )
 def test_times(text: str, time: str) -> None:
-    """With and without a zone; days may be padded with a blank."""
+    """With and without a zone. Days may be padded with a blank."""
     assert parse_time(text) == parse_rfc3339(time)
 
 
 @pytest.mark.parametrize("text", ["", "Tue Mar 17 13:58 2026", "Tue Mär 17 13:58:02 2026", "Tue Feb 30 13:58:02 2026"])
-def test_what_is_no_time(text: str) -> None:
+def test_other_texts_than_times(text: str) -> None:
     """It is refused."""
     with pytest.raises(ValueError, match=r"."):
         parse_time(text)
@@ -270,7 +270,7 @@ class TestOnRealRepositories:
         server.stop()
 
     def test_pages_of_a_nested_repository(self, server: GitilesServer, tmp_path: Path) -> None:
-        """Pages join without a gap; a range ends where it should."""
+        """Pages join without a gap. A range ends at the right commit."""
         repository = Repository.create(tmp_path / HOST / "infra" / "luci")
         history = commit_history(repository, 7)
         asked, repo = client(server.url_of(HOST)), RepoUrl(HOST, "infra/luci")
@@ -291,7 +291,7 @@ class TestOnRealRepositories:
 
     @pytest.mark.parametrize("zones", [False, True])
     def test_times_in_zones(self, server: GitilesServer, tmp_path: Path, *, zones: bool) -> None:
-        """A commit's time is the same instant either way."""
+        """A commit's time is the same instant in both formats."""
         server.zones = zones
         repository = Repository.create(tmp_path / HOST / "tint")
         sha = repository.commit("x", {"a": "1"}, committer=Person(offset=-210), at=MONDAY)
@@ -303,7 +303,7 @@ class TestOnRealRepositories:
         [("cut", {"UNKNOWN"}), ("cut_body", {"INTERNAL", "UNKNOWN"}), ("slow", {"DEADLINE_EXCEEDED"})],
     )
     def test_faults(self, server: GitilesServer, tmp_path: Path, effect: Any, codes: set[str]) -> None:
-        """Whatever breaks may work the next time."""
+        """Every failed call may succeed the next time."""
         sha = commit_history(Repository.create(tmp_path / HOST / "tint"), 1)[0]
         server.faults.add(GitilesFault(effect, seconds=5))
         asked = client(server.url_of(HOST), deadline=SECOND // 5 if effect == "slow" else 5 * SECOND)
@@ -321,7 +321,7 @@ def test_an_answer_that_drips() -> None:
 
 
 def test_a_missing_token_is_a_failure_like_any_other() -> None:
-    """It may be there the next time; what the library says stays out of the error."""
+    """The token may be there the next time. The library's text stays out of the error."""
 
     class NoToken(requests.Session):
         def get(self, *_: Any, **__: Any) -> requests.Response:
@@ -335,15 +335,15 @@ def test_a_missing_token_is_a_failure_like_any_other() -> None:
 
 
 def log_of(*entries: Any) -> bytes:
-    """Return a log as Gitiles sends it."""
+    """Return a log in Gitiles' format."""
     return b")]}'\n" + json.dumps({"log": list(entries)}).encode()
 
 
 TIME = "Tue Mar 17 14:04:57 2026"
 
 
-def test_a_byte_that_is_no_utf8_stops_nothing(recorded: Recorded) -> None:
-    """As in Go: names and messages are not even used."""
+def test_invalid_utf8_is_replaced(recorded: Recorded) -> None:
+    """As in Go. Names and messages are not even used."""
     recorded.body = log_of({"commit": NEW, "author": {"name": "M?ller"}, "committer": {"time": TIME}}).replace(
         b"?", b"\xfc"
     )
@@ -362,10 +362,10 @@ def test_a_byte_that_is_no_utf8_stops_nothing(recorded: Recorded) -> None:
         ({"time": TIME}, ["a", {"new_path": "b"}], MONDAY, (("", "b"),)),
     ],
 )
-def test_an_unreadable_part_of_a_commit_stops_no_commit(
+def test_an_unreadable_part_does_not_hide_a_commit(
     recorded: Recorded, committer: Any, changes: Any, committed: int, diff: Any
 ) -> None:
-    """The commit comes without that part, and the ones behind it come too."""
+    """The commit is returned without that part, followed by later commits."""
     older = {"commit": OLD, "committer": {"time": TIME}}
     recorded.body = log_of({"commit": NEW, "committer": committer, "tree_diff": changes}, older)
     with capture_logs() as lines:
@@ -376,14 +376,14 @@ def test_an_unreadable_part_of_a_commit_stops_no_commit(
 
 
 def test_a_commit_without_a_hash_is_never_left_out(recorded: Recorded) -> None:
-    """The poll fails clearly: to go on would lose a commit."""
+    """The poll fails with a clear error, because continuing would lose a commit."""
     recorded.body = log_of({"committer": {"time": TIME}}, {"commit": OLD, "committer": {"time": TIME}})
     error = refusal(lambda: client(recorded.url).log(TINT, NEW, limit=2))
     assert (str(error), error.transient) == ("INTERNAL: the answer is no log: it holds a commit without a hash", True)
 
 
 def test_an_error_for_a_quota_names_its_pause(recorded: Recorded) -> None:
-    """Seconds; it is bounded."""
+    """Seconds, with an upper bound."""
     recorded.status, recorded.headers = 429, {"Retry-After": "7"}
     error = refusal(lambda: client(recorded.url).refs(TINT, "refs/heads"))
     assert (error.transient, error.throttled, error.retry_after) == (True, True, 7 * SECOND)
@@ -399,7 +399,7 @@ def test_the_text_of_a_server_is_one_line_without_secrets(recorded: Recorded) ->
 
 
 def test_refs_that_git_does_not_know_are_left_out(recorded: Recorded) -> None:
-    """Control characters would forge lines of a poll's log; other entries stay."""
+    """Control characters would forge lines of a poll's log. Other entries stay."""
     refs = {"main": {"value": NEW}, "a\nb": {"value": NEW}, "c": {"value": "x\x1b"}, "d": 7, "\u200fe": {"value": OLD}}
     recorded.body = b")]}'\n" + json.dumps(refs).encode()
     assert client(recorded.url).refs(TINT, "refs/heads") == {"refs/heads/main": NEW, "refs/heads/\u200fe": OLD}

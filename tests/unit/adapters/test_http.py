@@ -1,4 +1,4 @@
-"""Sessions of many threads: one set of credentials, one token, the same connections; and deadlines."""
+"""Sessions of many threads: one set of credentials, one token, shared connections; and deadlines."""
 
 import datetime as dt
 import socket
@@ -25,7 +25,7 @@ THREADS = 8
 
 
 class FakeCredentials(Credentials):
-    """Credentials whose tokens are counted; a refresh waits for a second one that must not come."""
+    """Credentials that count their tokens. A refresh waits for a second one, which must not come."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -46,7 +46,7 @@ class FakeCredentials(Credentials):
 
 
 class Server:
-    """Answers everything, and keeps the connections and the tokens that it saw."""
+    """Answers every request, and keeps the connections and tokens that it saw."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.connections: set[Any] = set()
@@ -92,7 +92,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def looked(monkeypatch: pytest.MonkeyPatch) -> list[FakeCredentials]:
-    """What was found whenever somebody looked for credentials."""
+    """The result of each search for credentials."""
     found: list[FakeCredentials] = []
 
     def default(scopes: Any) -> Any:
@@ -105,7 +105,7 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> list[FakeCredentials]:
 
 
 def test_one_token_for_all_threads(server: Server, looked: list[FakeCredentials]) -> None:
-    """However many begin at once, and however many functions of sessions there are for the same scopes."""
+    """With any number of threads at once, and of session functions for the same scopes."""
     opened = [sessions(authenticated=True), sessions(authenticated=True)]
     start = threading.Barrier(THREADS)
 
@@ -125,7 +125,7 @@ def test_one_token_for_all_threads(server: Server, looked: list[FakeCredentials]
 
 @pytest.mark.parametrize("encrypted", [False, True])
 def test_connections_outlive_their_threads(encrypted: bool, certificate: Path, tls: ssl.SSLContext) -> None:
-    """Each delivery fans out over threads of its own: they go on with the connections of the last ones."""
+    """Each delivery fans out over its own threads, which reuse the connections of earlier threads."""
     server = Server(tls if encrypted else None)
     opened = sessions(authenticated=False)
     try:
@@ -140,16 +140,16 @@ def test_connections_outlive_their_threads(encrypted: bool, certificate: Path, t
 
 @pytest.mark.parametrize("beginning", [HEAD, HALF_A_HEAD])
 def test_an_encrypted_answer_ends_at_the_deadline(beginning: bytes, certificate: Path, tls: ssl.SSLContext) -> None:
-    """As a plain one does."""
+    """Like an unencrypted one."""
     session = sessions(authenticated=False)()
     with dripping(beginning, tls) as url, pytest.raises(requests.RequestException, match="timed out"):
-        session.get(url, timeout=Deadline(0.5), verify=str(certificate))  # type: ignore[arg-type] # a timeout of urllib3
+        session.get(url, timeout=Deadline(0.5), verify=str(certificate))  # type: ignore[arg-type]
 
 
-def test_missing_credentials_are_looked_for_again(
+def test_missing_credentials_are_searched_again(
     server: Server, looked: list[FakeCredentials], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A machine that has none just now may have them later."""
+    """A machine without credentials just now may have them later."""
     found = google.auth.default
 
     def none(scopes: Any) -> Any:
@@ -164,28 +164,28 @@ def test_missing_credentials_are_looked_for_again(
     assert len(looked) == 1
 
 
-def test_a_deadline_that_has_passed_sends_nothing(server: Server) -> None:
-    """Also if the time went by while a token was fetched."""
+def test_no_request_is_sent_after_the_deadline(server: Server) -> None:
+    """Even if the time passed while a token was fetched."""
     deadline = Deadline(1e-9)
     while not deadline.passed:
         pass
     with pytest.raises(requests.Timeout):
-        sessions(authenticated=False)().get(server.url, timeout=deadline)  # type: ignore[arg-type] # a timeout of urllib3
+        sessions(authenticated=False)().get(server.url, timeout=deadline)  # type: ignore[arg-type]
     assert server.tokens == []
 
 
 def test_a_refused_token_is_renewed_once(server: Server, looked: list[FakeCredentials]) -> None:
-    """A token may be revoked before it expires; a second refusal is the answer."""
+    """A token may be revoked before it expires. A second refusal is the answer."""
     server.statuses = [401]
     session = sessions(authenticated=True)()
-    assert session.get(server.url, timeout=Deadline(30)).status_code == 200  # type: ignore[arg-type] # a timeout of urllib3
+    assert session.get(server.url, timeout=Deadline(30)).status_code == 200  # type: ignore[arg-type]
     assert server.tokens == ["Bearer token-1", "Bearer token-2"]
     server.statuses = [401, 401]
     assert session.get(server.url, timeout=Deadline(30)).status_code == 401  # type: ignore[arg-type]
 
 
 def test_a_token_that_expires_soon_is_used_while_it_is_renewed(server: Server, looked: list[FakeCredentials]) -> None:
-    """A metadata server that is slow costs nothing as long as there is a good token."""
+    """A slow metadata server costs nothing while there is a good token."""
     session = sessions(authenticated=True)()
     session.get(server.url, timeout=Deadline(30))  # type: ignore[arg-type] # a timeout of urllib3
     (credentials,) = looked
@@ -197,8 +197,8 @@ def test_a_token_that_expires_soon_is_used_while_it_is_renewed(server: Server, l
     assert server.tokens[-1] == "Bearer token-2"
 
 
-def test_addresses_in_brackets_and_names_that_are_none() -> None:
-    """An IPv6 address is asked as it is; a name that no resolver takes is an error like any other."""
+def test_addresses_in_brackets_and_invalid_names() -> None:
+    """An IPv6 address is contacted as it is. A name that no resolver accepts is an ordinary error."""
     session = sessions(authenticated=False)()
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
         port = listener.getsockname()[1]

@@ -26,7 +26,7 @@ SECOND, MILLISECOND = timedelta(seconds=1), timedelta(milliseconds=1)
 
 @pytest.fixture(scope="module")
 def issuer() -> TokenIssuer:
-    """Who signs: as Google does."""
+    """The signer, like Google."""
     return TokenIssuer()
 
 
@@ -41,7 +41,7 @@ def _header(issuer: TokenIssuer, account: str = ACCOUNT, audience: str = AUDIENC
 
 
 def test_the_clock_is_frozen() -> None:
-    """Otherwise none of these tests says anything."""
+    """Otherwise none of these tests would prove anything."""
     with freezegun.freeze_time(ISSUED) as frozen:
         assert SystemClock().now() == int(ISSUED.timestamp()) * 10**9
         frozen.tick(SECOND)
@@ -52,7 +52,7 @@ def test_the_clock_is_frozen() -> None:
 def test_a_token_is_accepted_from_five_minutes_before_to_five_minutes_after_its_time(
     issuer: TokenIssuer, age: timedelta
 ) -> None:
-    """Both ends belong to it."""
+    """Both ends are included."""
     header = _header(issuer)
     with freezegun.freeze_time(ISSUED + age):
         assert _verifier(issuer).verify(header) == ACCOUNT
@@ -70,14 +70,14 @@ def test_a_token_is_refused_a_second_outside(issuer: TokenIssuer, age: timedelta
     ("changes", "reason"),
     [({"account": "mallory@p.invalid"}, "account"), ({"audience": "https://x.invalid"}, "audience")],
 )
-def test_a_token_for_others_is_refused(issuer: TokenIssuer, changes: Any, reason: str) -> None:
-    """In time, well signed, and still not what is asked for."""
+def test_a_token_for_another_audience_is_refused(issuer: TokenIssuer, changes: Any, reason: str) -> None:
+    """In time, with a valid signature, but for another audience or account."""
     header = _header(issuer, **changes)
     with freezegun.freeze_time(ISSUED), pytest.raises(UnauthenticatedError, match=reason):
         _verifier(issuer).verify(header)
 
 
-def test_a_token_signed_by_others_is_refused(issuer: TokenIssuer) -> None:
+def test_a_token_with_another_signature_is_refused(issuer: TokenIssuer) -> None:
     """The key's name alone proves nothing."""
     header = _header(TokenIssuer())
     with freezegun.freeze_time(ISSUED), pytest.raises(UnauthenticatedError, match="signature"):
@@ -85,7 +85,7 @@ def test_a_token_signed_by_others_is_refused(issuer: TokenIssuer) -> None:
 
 
 def test_a_notification_token_lives_for_forty_eight_hours() -> None:
-    """To the millisecond; and the issuer's clock may be thirty seconds ahead."""
+    """To the millisecond. The issuer's clock may be thirty seconds ahead."""
     job, invocation = JobId("p/j"), InvocationId(16)
     with freezegun.freeze_time(ISSUED) as frozen:
         token = make_token("secret", job, invocation, SystemClock().now())
@@ -102,7 +102,7 @@ def test_a_notification_token_lives_for_forty_eight_hours() -> None:
 
 
 class _Door:
-    """A lock that counts the threads that have come to it."""
+    """A lock that counts the threads that have reached it."""
 
     def __init__(self) -> None:
         self.came: list[int] = []
@@ -119,7 +119,7 @@ class _Door:
 def test_requests_that_wait_for_the_keys_share_the_outcome(
     issuer: TokenIssuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A silent server costs all of them one limit, and not one after the other; the next request tries again."""
+    """A silent server costs all of them one limit together, not one each. The next request tries again."""
     answers = [TimeoutError("silent"), TransientError("no time"), json.dumps(issuer.certificates())]
     fetches: list[object] = []
     door = _Door()

@@ -1,4 +1,4 @@
-"""Documents of earlier versions are read as they stand: what they lack has its default."""
+"""Documents of earlier versions are read as they are, with defaults for missing members."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.project_record import ProjectRecord
 
 
-def test_a_project_from_before_its_warnings_were_kept() -> None:
-    """It has none until its config changes; everything else is there, and a field of a later version is passed over."""
-    record = ProjectRecord("p", "rev", "url", (JobId("p/a"),), ("r",), ("bad",), ("old",), 1, mutations=3)
+def test_a_project_from_before_warnings_were_stored() -> None:
+    """It has none until its config changes. All else is kept, and a field of a later version is ignored."""
+    record = ProjectRecord("p", "rev", "url", (JobId("p/a"),), ("r",), ("bad",), ("old",), 1, commits=3)
     document = encode_project(record)
     assert decode_project("p", document) == record
     values = json.loads(document["record"])
     del values["warnings"], values["warning_count"]
     before = decode_project("p", {**document, "record": json.dumps({**values, "later": 1})})
-    assert before == ProjectRecord("p", "rev", "url", (JobId("p/a"),), ("r",), ("bad",), mutations=3)
+    assert before == ProjectRecord("p", "rev", "url", (JobId("p/a"),), ("r",), ("bad",), commits=3)

@@ -1,4 +1,4 @@
-"""Names that do not resolve in time, addresses that do not answer in time, credentials that do not come in time."""
+"""Names that do not resolve in time, addresses that do not answer in time, credentials that do not arrive in time."""
 
 import select
 import socket
@@ -31,7 +31,7 @@ def blocked() -> Iterator[Any]:
 
 @pytest.fixture
 def full() -> Iterator[int]:
-    """The port of a listener that takes no more connections: to connect takes for ever."""
+    """The port of a listener with a full backlog: connecting takes forever."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -48,8 +48,8 @@ def full() -> Iterator[int]:
             client.close()
 
 
-def test_a_call_that_blocks_is_left_behind(blocked: Any) -> None:
-    """Its result or its error in time is the outcome."""
+def test_a_blocking_call_is_abandoned(blocked: Any) -> None:
+    """A result or an error in time is the outcome."""
     begun = time.monotonic()
     with pytest.raises(TimeoutError):
         bounded(blocked, LIMIT)
@@ -60,7 +60,7 @@ def test_a_call_that_blocks_is_left_behind(blocked: Any) -> None:
 
 
 def test_all_addresses_together_have_one_limit(full: int) -> None:
-    """A host with many addresses takes no longer than one with a single one."""
+    """A host with many addresses takes no longer than a host with one."""
     begun = time.monotonic()
     with pytest.raises(TimeoutError):
         connect(["127.0.0.1"] * 8, full, LIMIT)
@@ -68,7 +68,7 @@ def test_all_addresses_together_have_one_limit(full: int) -> None:
 
 
 def test_a_good_address_behind_a_silent_one_is_reached(full: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each has its share of the time."""
+    """Each address has its share of the time."""
     places = iter([("127.0.0.1", full)])
     create = socket.create_connection
     with socket.create_server(("127.0.0.1", 0)) as good:
@@ -94,7 +94,7 @@ def test_a_session_ends_at_its_deadline_during_resolution_and_connection(
 
 
 def test_a_body_that_is_not_read_ends_at_the_deadline() -> None:
-    """The server takes the connection and reads nothing, so that sending blocks."""
+    """The server accepts the connection and reads nothing, so sending blocks."""
     session = sessions(authenticated=False)()
     with socket.create_server(("127.0.0.1", 0)) as server:
         url, begun = f"http://127.0.0.1:{server.getsockname()[1]}/", time.monotonic()
@@ -103,14 +103,14 @@ def test_a_body_that_is_not_read_ends_at_the_deadline() -> None:
         assert time.monotonic() - begun < LIMIT + SLACK
 
 
-def test_credentials_that_do_not_come(blocked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_credentials_that_do_not_arrive(blocked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A silent metadata server, for a session and for Google's libraries; and a server that refuses."""
     monkeypatch.setattr(http, "_tokens", {})
     monkeypatch.setattr(google.auth, "default", blocked)
     session, begun = sessions(authenticated=True)(), time.monotonic()
     with pytest.raises(requests.Timeout, match="no token"):
         session.get("http://127.0.0.1:1/", timeout=Deadline(LIMIT))  # type: ignore[arg-type]
-    with pytest.raises(TransientError, match="credentials cannot be had: TimeoutError"):
+    with pytest.raises(TransientError, match="credentials are not available: TimeoutError"):
         default_credentials(LIMIT)
     assert time.monotonic() - begun < 2 * LIMIT + SLACK
 
@@ -118,5 +118,5 @@ def test_credentials_that_do_not_come(blocked: Any, monkeypatch: pytest.MonkeyPa
         raise DefaultCredentialsError("none")  # type: ignore[no-untyped-call]
 
     monkeypatch.setattr(google.auth, "default", none)
-    with pytest.raises(TransientError, match="credentials cannot be had: DefaultCredentialsError"):
+    with pytest.raises(TransientError, match="credentials are not available: DefaultCredentialsError"):
         default_credentials(LIMIT)

@@ -1,4 +1,4 @@
-"""Signed tokens that are genuine but for one thing: an unverified address, another algorithm, or an excessive length."""
+"""Signed tokens with a single fault: an unverified address, another algorithm, or an excessive length."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ NOW = Instant(1_773_756_310 * SECOND)
 ACCOUNT = "tasks@p.iam.gserviceaccount.com"
 TASKS, CONSOLE, IAP = "https://on-task.invalid", "https://console.invalid", "/projects/1/global/backendServices/2"
 MAX_TOKEN = 16_384
-"""Characters of the longest token that is looked at."""
+"""The length of the longest token that is verified."""
 
 
 class Signer:
-    """Signs with a key of either algorithm; its public part is published as a certificate."""
+    """Signs with a key of either algorithm. Its public part is published as a certificate."""
 
     def __init__(self, algorithm: str) -> None:
         key: Any = (
@@ -41,11 +41,11 @@ class Signer:
         self._keys = json.dumps({"k1": self_signed(key)}).encode()
 
     def keys(self) -> bytes:
-        """Return what the address of the public keys serves."""
+        """Return the content at the address of the public keys."""
         return self._keys
 
     def token(self, audience: str, **changes: Any) -> str:
-        """Return a token as Google or its proxy signs it, but for the changes; a claim changed to None is left out."""
+        """Return a token like Google's or its proxy's, with the changes; a claim changed to None is left out."""
         now = NOW // SECOND
         claims = {
             "iss": "https://cloud.google.com/iap" if audience == IAP else "https://accounts.google.com",
@@ -92,7 +92,7 @@ DOORS: dict[str, tuple[Callable[[Signer, str], str], str, str]] = {
     "an ID token at the console": (_bearer, CONSOLE, "RS256"),
     "an assertion of the proxy": (_assertion, IAP, "ES256"),
 }
-"""Where a token comes in, its audience, and the algorithm that is accepted there."""
+"""The place of a token, its audience, and the algorithm that is accepted there."""
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_a_genuine_token_is_accepted(signers: dict[str, Signer], door: str) -> N
 @pytest.mark.parametrize("door", ["a task", "an ID token at the console"])
 @pytest.mark.parametrize("verified", [False, None, "true", "false", 1, 0, [], [True], {}], ids=repr)
 def test_an_address_that_is_not_verified_proves_nothing(signers: dict[str, Signer], door: str, verified: Any) -> None:
-    """Only the JSON value ``true`` says that Google has verified the address (OpenID Connect Core, 5.1)."""
+    """Only the JSON value ``true`` means that Google has verified the address (OpenID Connect Core, 5.1)."""
     verify, audience, algorithm = DOORS[door]
     signer = signers[algorithm]
     with pytest.raises(UnauthenticatedError, match="account is not accepted"):
@@ -121,7 +121,7 @@ def test_an_address_that_is_not_verified_proves_nothing(signers: dict[str, Signe
 
 @pytest.mark.parametrize("door", DOORS)
 def test_a_token_of_another_algorithm_is_refused(signers: dict[str, Signer], door: str) -> None:
-    """The issuer publishes the key that has signed it, and the library knows both algorithms: only the pin refuses it."""
+    """The issuer publishes the signing key, and the library supports both algorithms: only the pin refuses it."""
     verify, audience, accepted = DOORS[door]
     (signer,) = (signer for algorithm, signer in signers.items() if algorithm != accepted)
     with pytest.raises(UnauthenticatedError, match="algorithm is not accepted"):
@@ -129,8 +129,8 @@ def test_a_token_of_another_algorithm_is_refused(signers: dict[str, Signer], doo
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_a_token_that_is_too_long_is_not_looked_at(signers: dict[str, Signer], door: str) -> None:
-    """A token of the greatest length is accepted; a longer one is refused, although its signature is good."""
+def test_a_token_that_is_too_long_is_refused(signers: dict[str, Signer], door: str) -> None:
+    """A token of the greatest length is accepted. A longer one is refused, although its signature is valid."""
     verify, audience, algorithm = DOORS[door]
     signer = signers[algorithm]
     bare = len(signer.token(audience, pad=""))

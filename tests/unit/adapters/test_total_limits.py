@@ -10,8 +10,8 @@ import pytest
 from tests.outside_calls import OUTSIDE_CALLS, SERVERS, Measured, OutsideCall, measure, table
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "timeouts.md"
-LIMIT = 0.5  # seconds; the real ones are measured by tests/benchmarks/timeouts.py
-SLACK = 5.0  # seconds that a busy machine may add: the libraries' own repetitions would take far longer
+LIMIT = 0.5  # seconds; tests/benchmarks/timeouts.py measures the real ones
+SLACK = 5.0  # seconds that a busy machine may add: the libraries' own retries would take far longer
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def measured() -> Iterator[list[Measured]]:
 @pytest.mark.parametrize("server", SERVERS)
 @pytest.mark.parametrize("call", OUTSIDE_CALLS, ids=lambda call: call.name)
 def test_a_call_ends_within_its_limit(call: OutsideCall, server: str, measured: list[Measured]) -> None:
-    """With an error that its callers expect."""
+    """Its callers expect the error."""
     item = measure(call, server, LIMIT)
     measured.append(item)
     assert item.seconds <= LIMIT + SLACK, item

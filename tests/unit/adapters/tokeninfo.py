@@ -1,4 +1,4 @@
-"""Plays Google's ``tokeninfo`` on loopback."""
+"""A loopback server that plays Google's ``tokeninfo``."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _UNKNOWN = {"error": "invalid_token", "error_description": "Invalid Value"}
 
 
 class TokenInfo:
-    """What the server knows, and what it was asked."""
+    """The server's tokens, and the requests that it got."""
 
     def __init__(self) -> None:
         self.tokens: dict[str, dict[str, Any]] = {}
         self.asked: Counter[str] = Counter()
-        """Token → how often."""
+        """Token → the number of requests."""
         self.paths: Counter[str] = Counter()
         self.trouble: tuple[int, bytes, dict[str, str]] | None = None
         """Status, body and headers of every answer, instead of the right one."""
         self.silent: threading.Event | None = None
-        """Nothing is answered before it is set."""
+        """No request is answered before it is set."""
         self.url = ""
 
     def know(self, token: str, **changes: Any) -> str:
@@ -80,7 +80,7 @@ def serve_tokeninfo() -> Iterator[TokenInfo]:
             self.wfile.write(body)
 
         def handle(self) -> None:
-            with suppress(OSError):  # the client hung up, which is what some tests want of it
+            with suppress(OSError):  # the client hung up, as some tests intend
                 super().handle()
 
         def log_message(self, *_: Any) -> None:

@@ -253,16 +253,16 @@ def test_pausing_and_resuming_five_times_at_once_is_one_change() -> None:
     world = world_for()
     client = Client(world)
     numbers = itertools.count()
-    before = _job(world).mutations
+    before = _job(world).commits
     _five(lambda: client.call("PauseJob", {"jobRef": REF, "reason": f" r{next(numbers)}\n "}, OWNER, OPERATOR))
     paused = _job(world)
     assert paused.paused
-    assert (paused.mutations, paused.changed_by) == (before + 1, f"user:{OWNER}")
+    assert (paused.commits, paused.changed_by) == (before + 1, f"user:{OWNER}")
     assert paused.change_reason in {f"r{n}" for n in range(5)}
     assert paused.changed_when == world.clock.now()
     _five(lambda: client.call("ResumeJob", REF, ADMIN))
     resumed = _job(world)
-    assert (resumed.paused, resumed.mutations) == (False, before + 2)
+    assert (resumed.paused, resumed.commits) == (False, before + 2)
     assert (resumed.changed_by, resumed.change_reason) == (f"user:{ADMIN}", "resumed through RPC API")
 
 

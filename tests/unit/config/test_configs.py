@@ -225,7 +225,7 @@ def test_the_same_trouble_is_written_once() -> None:
         sync_project(runtime, file, "k")
     project = store.project("p")
     assert project is not None
-    assert (project.value.mutations, project.value.problems) == (3, ("HTTP 503",))
+    assert (project.value.commits, project.value.problems) == (3, ("HTTP 503",))
     assert sync_project(runtime, ConfigFile("p", GOOD, "1"), "k") == 0
     project = store.project("p")
     assert project is not None
@@ -258,7 +258,7 @@ def test_warnings_are_kept_with_the_config_in_force() -> None:
         return found.value
 
     sync_project(runtime, ConfigFile("p", _old_bucket(1) + _old_bucket(2), "1"), "k")
-    assert (record().mutations, record().problems, record().warning_count) == (1, (), 2)
+    assert (record().commits, record().problems, record().warning_count) == (1, (), 2)
     assert record().warnings[1].startswith('luci-scheduler.cfg:2: warning: job "2" / task: the bucket name "luci.p.ci"')
     before = record()
     sync_project(runtime, ConfigFile("p", _old_bucket(1) + _old_bucket(2), "1"), "k")
@@ -403,7 +403,7 @@ def test_of_two_sources_of_a_project_the_first_counts() -> None:
         sync_sources(runtime, [first, second], "k")
     project = store.project("p")
     assert project is not None
-    assert (project.value.revision, project.value.mutations) == ("1", 1)
+    assert (project.value.revision, project.value.commits) == ("1", 1)
 
 
 def test_a_project_that_no_source_holds_any_more_has_no_jobs(tmp_path: Path) -> None:
@@ -420,10 +420,10 @@ def test_a_project_that_no_source_holds_any_more_has_no_jobs(tmp_path: Path) -> 
         assert found is not None
         return found.value.enabled
 
-    def mutations(project: str) -> int:
+    def commits(project: str) -> int:
         record = store.project(project)
         assert record is not None
-        return record.value.mutations
+        return record.value.commits
 
     sync_sources(runtime, [held, _Source(ConfigFile("proj", GOOD, "1"))], "k")
     (tmp_path / "a").rename(tmp_path.with_name("away"))
@@ -437,7 +437,7 @@ def test_a_project_that_no_source_holds_any_more_has_no_jobs(tmp_path: Path) -> 
         assert not enabled("a")
         assert not enabled("proj")
         assert enabled("b")
-        assert (mutations("a"), mutations("b")) == (2, 1)
+        assert (commits("a"), commits("b")) == (2, 1)
     tmp_path.with_name("away").rename(tmp_path / "a")
     sync_sources(runtime, [held], "k")
     assert enabled("a")

@@ -1,4 +1,4 @@
-"""Commit events: what may be published, in this project's own form and in Gerrit's."""
+"""Commit events: the accepted payloads, in this project's form and in Gerrit's."""
 
 import base64
 import json
@@ -23,7 +23,7 @@ def parse(document: Any) -> tuple[CommitEvent, ...]:
 
 
 def gerrit(*updates: dict[str, Any], **members: Any) -> dict[str, Any]:
-    """Return what Gerrit tells of updates."""
+    """Return Gerrit's message about some updates."""
     return {"url": TINT, "refUpdateEvent": {"refUpdates": {u["refName"]: u for u in updates}}, **members}
 
 
@@ -33,19 +33,19 @@ def update(ref: str, kind: str = "UPDATE_FAST_FORWARD", new: str = SHA) -> dict[
 
 
 def test_the_recorded_event() -> None:
-    """The repository's spelling does not count."""
+    """The repository's spelling does not matter."""
     data = (SAMPLES / "gitiles-commit-event.data.json").read_bytes()
     assert parse_commit_events(data) == (CommitEvent(TINT, "refs/heads/main", SHA),)
 
 
 def test_the_recorded_message_of_gerrit() -> None:
-    """It says the same."""
+    """Gerrit's message yields the same event."""
     message = json.loads((SAMPLES / "gerrit-pubsub-ref-update.message.json").read_text(encoding="utf-8"))
     assert parse_commit_events(base64.b64decode(message["data"])) == (CommitEvent(TINT, "refs/heads/main", SHA),)
 
 
-def test_gerrit_may_tell_of_several_refs() -> None:
-    """Made and moved refs are events, in order; deleted ones are none; what is unknown is let through."""
+def test_gerrit_may_report_several_refs() -> None:
+    """Created and moved refs are events, in order. Deleted refs are not. Unknown members are ignored."""
     found = parse(
         gerrit(
             update("refs/heads/b", "CREATE", "2" * 40),
@@ -66,8 +66,8 @@ def test_gerrit_may_tell_of_several_refs() -> None:
     ]
 
 
-def test_gerrit_tells_of_repositories_too() -> None:
-    """That is no commit."""
+def test_gerrit_also_reports_repositories() -> None:
+    """A created or deleted repository is not a commit."""
     for member in ("createRepoEvent", "deleteRepoEvent"):
         assert parse({"url": TINT, member: {}}) == ()
     assert parse({"url": TINT, "refUpdateEvent": {"email": "x@y.z"}}) == ()
@@ -98,26 +98,26 @@ def test_gerrit_tells_of_repositories_too() -> None:
     ],
 )
 def test_bad_events(document: Any, named: str) -> None:
-    """The message names what is wrong."""
+    """The message names the fault."""
     with pytest.raises(MalformedError, match=named):
         parse(document)
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff", b"{", b"[" * 60_000])
-def test_what_is_no_json(data: bytes) -> None:
-    """It is refused, and the message says that JSON is wanted."""
+def test_other_payloads_than_json(data: bytes) -> None:
+    """The message asks for JSON."""
     with pytest.raises(MalformedError, match="must be JSON"):
         parse_commit_events(data)
 
 
-def test_a_deleted_ref_is_no_event() -> None:
-    """In neither form."""
+def test_a_deleted_ref_is_not_an_event() -> None:
+    """Neither form yields an event."""
     assert parse({**GOOD, "revision": "0" * 40}) == ()
     assert parse(gerrit(update("refs/heads/a", new="0" * 40))) == ()
 
 
 def test_a_plain_event_has_at_most_64_kib() -> None:
-    """One byte more is refused, although it could be read."""
+    """One byte more is refused, even if it could be parsed."""
     text = json.dumps(GOOD)
     fits = text + " " * (MAX_EVENT_BYTES - len(text))
     assert len(parse_commit_events(fits.encode())) == 1
@@ -129,7 +129,7 @@ def test_a_plain_event_has_at_most_64_kib() -> None:
 
 
 def test_a_message_of_gerrit_has_at_most_ten_megabytes() -> None:
-    """That is 3,000 refs many times over; one byte more is refused unread."""
+    """That is room for 3,000 refs many times over. One byte more is refused before parsing."""
     many = [update(f"refs/heads/release-{number:04}", "CREATE") for number in range(3_000)]
     text = json.dumps(gerrit(*many))
     assert len(text) > 400_000
@@ -154,7 +154,7 @@ def test_a_message_of_gerrit_has_at_most_half_a_million_values(unit: str) -> Non
 
 
 def test_a_message_of_gerrit_may_fill_ten_megabytes_with_refs() -> None:
-    """The entries are as Gerrit writes them."""
+    """The entries have Gerrit's form."""
     updates = [update(f"refs/heads/release-{n:05}", new=f"{n + 1:040x}") for n in range(45_000)]
     data = json.dumps(gerrit(*updates)).encode()
     assert 9_000_000 < len(data) <= MAX_GERRIT_BYTES

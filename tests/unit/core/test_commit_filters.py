@@ -1,4 +1,4 @@
-"""The filters of one commit: each project's patterns have their own budget, and no project waits for another one's patterns."""
+"""The filters of one commit: each project has its own budget, and does not wait for another project's patterns."""
 
 from collections.abc import Sequence
 
@@ -39,12 +39,12 @@ def watcher(
 
 
 def parts(filters: CommitFilters, watchers: Sequence[Watcher], diff: Sequence[tuple[str, str]]) -> list[list[str]]:
-    """Return the jobs of each part that the path filters let through."""
+    """Return the jobs of each part whose path filters pass."""
     return [[item.job_id for item in part] for part in filters.by_paths(watchers, diff)]
 
 
 def test_patterns_run_without_groups() -> None:
-    """RE2 would do its work once more for each of them: 20 seconds for a path of 44 characters."""
+    """With groups, RE2 would repeat its work for each group: 20 seconds for a path of 44 characters."""
     assert len(GROUPS[0]) == 1990
     together = compile_regexp(compose(GROUPS))
     assert together._compiled.groups == 0
@@ -52,8 +52,8 @@ def test_patterns_run_without_groups() -> None:
     assert together.search("src/tint/lang/wgsl/resolver/resolver_test.cc")
 
 
-def test_many_groups_cost_next_to_nothing() -> None:
-    """A commit of three files, in units: one thousandth of the quick budget."""
+def test_many_groups_cost_almost_nothing() -> None:
+    """A commit of three files takes one thousandth of the quick budget."""
     filters = CommitFilters()
     assert parts(filters, [watcher("evil", *GROUPS), watcher("proj")], FILES) == [["evil/job", "proj/job"]]
     budget = filters._decisions["evil", "quick"].budget
@@ -61,7 +61,7 @@ def test_many_groups_cost_next_to_nothing() -> None:
 
 
 def test_cost_of_an_evaluation() -> None:
-    """The instructions for each byte, and something for the call; it is paid before it is done, from a cache or not."""
+    """The instructions for each byte, and a fixed amount per call. It is charged before the work, cached or not."""
     pattern = compile_regexp("src/.+")
     cost = pattern.size * 6 + EVALUATION_UNITS
     budget = PatternBudget(10 * cost)
@@ -73,7 +73,7 @@ def test_cost_of_an_evaluation() -> None:
 
 
 def test_cost_of_compiling() -> None:
-    """Each instruction of a program counts, cached or not. For refs the single entries count, and their joined pattern."""
+    """Each instruction of a program counts, cached or not. For refs, single entries and their joined pattern count."""
     for _ in range(2):
         paths, refs = PatternBudget(10**9), PatternBudget(10**9)
         size = compile_regexp(compose(["src/.+"])).size + compile_regexp(compose(["docs/.+"])).size
@@ -84,8 +84,8 @@ def test_cost_of_compiling() -> None:
         assert refs.spent == ENTRY_UNITS + COMPILE_UNITS * size
 
 
-def test_the_cost_is_that_of_the_patterns_and_not_of_the_cache() -> None:
-    """So that a replay decides the same, independent of earlier work."""
+def test_the_cost_does_not_depend_on_the_cache() -> None:
+    """A replay decides the same, independent of earlier work."""
     spent = []
     for _ in range(2):
         budget = PatternBudget(REF_UNITS)
@@ -95,8 +95,8 @@ def test_the_cost_is_that_of_the_patterns_and_not_of_the_cache() -> None:
     assert spent[0] == spent[1] > 8000
 
 
-def test_refs_that_cost_too_much_leave_out_their_project_only() -> None:
-    """All its watchers of the repository, as it is not known which of them watch the ref."""
+def test_costly_refs_leave_out_only_their_project() -> None:
+    """All watchers of the project are left out, because it is unknown which of them watch the ref."""
     ref = "refs/heads/" + "b" * 1000
     mine = watcher("proj", refs=[ref])
     evil = [watcher("evil", refs=[f"regexp:refs/heads/x{n}{LARGE}|{ref}"], job=f"job{n}") for n in range(10)]
@@ -105,8 +105,8 @@ def test_refs_that_cost_too_much_leave_out_their_project_only() -> None:
     assert filters.too_costly == {"evil": tuple(evil)}
 
 
-def test_several_refs_of_one_commit_are_decided_by_themselves() -> None:
-    """One after the other, with the same filters."""
+def test_several_refs_of_one_commit_are_decided_separately() -> None:
+    """The refs are decided one after the other, with the same filters."""
     filters, dev = CommitFilters(), watcher("proj", refs=["refs/heads/dev"])
     assert filters.by_ref([dev], MAIN) == []
     assert filters.by_ref([dev], "refs/heads/dev") == [dev]
@@ -123,8 +123,8 @@ def test_slow_projects_come_behind_all_others() -> None:
     assert not filters.too_costly
 
 
-def test_paths_that_cost_too_much_leave_out_their_project_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the limits as they are this takes seconds, so smaller ones stand in for them."""
+def test_costly_paths_leave_out_only_their_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real limits would take seconds, so the test uses smaller ones."""
     monkeypatch.setattr(commit_filters, "QUICK_UNITS", QUICK_UNITS // 100)
     monkeypatch.setattr(commit_filters, "PATH_UNITS", PATH_UNITS // 1000)
     evil = [watcher("evil", f"{LARGE}c", job="costly"), watcher("evil", job="all")]
@@ -135,7 +135,7 @@ def test_paths_that_cost_too_much_leave_out_their_project_only(monkeypatch: pyte
 
 
 def test_the_same_filter_is_paid_once() -> None:
-    """A trigger with 500 targets is one filter, and so are triggers with the same patterns."""
+    """A trigger with 500 targets is one filter, and so are triggers with equal patterns."""
     one, many = CommitFilters(), CommitFilters()
     watchers = [watcher("proj", "src/.+", job=f"job{n}", exclude=["docs/.+"]) for n in range(500)]
     assert parts(one, watchers[:1], FILES) == [["proj/job0"]]
@@ -155,8 +155,8 @@ def test_ordinary_projects_stay_within_the_limits() -> None:
         assert not ref_set(entries, refs).covers(MAIN, refs)
 
 
-def test_a_pattern_that_is_not_valid_is_noted() -> None:
-    """The others of its project count."""
+def test_an_invalid_pattern_is_recorded() -> None:
+    """The other watchers of its project are not affected."""
     bad = watcher("proj", "(?=x)")
     filters = CommitFilters()
     assert parts(filters, [bad, watcher("proj", "src/.+", job="good")], FILES) == [["proj/good"]]

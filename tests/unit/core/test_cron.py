@@ -1,4 +1,4 @@
-"""Cron expressions against a slow calendar that knows nothing of the parser."""
+"""Cron expressions against a slow calendar that shares nothing with the parser."""
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -32,12 +32,12 @@ def ticks(text: str, start: str, count: int) -> list[str]:
     return found
 
 
-# An expression is drawn together with the test that its author had in mind: (text, values) or (text, test of a day).
+# An expression is drawn together with its meaning: (text, values), or (text, test of a day).
 
 
 @st.composite
 def number_items(draw: st.DrawFn, low: int, high: int) -> tuple[str, set[int]]:
-    """One item of a second, minute, hour or month field with the values it stands for; never empty."""
+    """One item of a second, minute, hour or month field with its values; never empty."""
     first = draw(st.integers(low, high))
     last = draw(st.integers(first, high))
     step = draw(st.integers(1, high))
@@ -64,11 +64,12 @@ def number_fields(draw: st.DrawFn, low: int, high: int) -> tuple[str, set[int]]:
 
 
 def is_last_of_month(day: date) -> bool:
+    """Whether a day is the last of its month."""
     return (day + ONE_DAY).month != day.month
 
 
 def is_workday_nearest_to(number: int | None) -> DayTest:
-    """Test for the working day nearest to a day of the month (None: the last), found by looking around it."""
+    """Test for the working day nearest to a day of the month (None: the last), found by trying the days around it."""
 
     def test(day: date) -> bool:
         month = [date(day.year, day.month, 1) + timedelta(n) for n in range(31)]
@@ -84,8 +85,9 @@ def is_workday_nearest_to(number: int | None) -> DayTest:
 
 @st.composite
 def day_items(draw: st.DrawFn) -> tuple[str, DayTest]:
+    """An item of the day-of-month field with the test of a day."""
     text, values = draw(number_items(1, 31))
-    number = draw(st.sampled_from([1, 2, 15, 28, 29, 30, 31]))  # the ends of a month are where the rules differ
+    number = draw(st.sampled_from([1, 2, 15, 28, 29, 30, 31]))  # the rules differ at the ends of a month
     return draw(
         st.sampled_from(
             [
@@ -100,6 +102,7 @@ def day_items(draw: st.DrawFn) -> tuple[str, DayTest]:
 
 @st.composite
 def weekday_items(draw: st.DrawFn) -> tuple[str, DayTest]:
+    """An item of the day-of-week field with the test of a day."""
     text, values = draw(number_items(0, 6))
     number, which = draw(st.integers(0, 7)), draw(st.integers(1, 5))
     name = draw(st.sampled_from(["sun", "MON", "tuesday", "Wed", "thu", "fri", "Saturday"]))
@@ -123,7 +126,7 @@ def weekday_items(draw: st.DrawFn) -> tuple[str, DayTest]:
 
 @st.composite
 def day_fields(draw: st.DrawFn, items: st.SearchStrategy[tuple[str, DayTest]]) -> tuple[str, DayTest | None]:
-    """A list of day or weekday items with the test of a day; None: any day will do."""
+    """A list of day or weekday items with the test of a day; None: any day matches."""
     drawn = draw(st.lists(items, min_size=1, max_size=2))
     text = ",".join(item for item, _ in drawn)
     if any(item in "*?" for item, _ in drawn):
@@ -146,7 +149,7 @@ def expressions(draw: st.DrawFn) -> tuple[str, DayTest, set[int], set[int], set[
 
 
 def slow_next(after: int, test: DayTest, hours: set[int], minutes: set[int], seconds: set[int]) -> int | None:
-    """Look at every second of every fitting minute in turn; None if nothing fits for a long time."""
+    """Try every second of every matching minute in turn; None if none matches for a long time."""
     start = datetime.fromtimestamp(after, UTC).date()
     for number in range(HORIZON_DAYS):
         day = start + timedelta(number)
@@ -163,7 +166,7 @@ def slow_next(after: int, test: DayTest, hours: set[int], minutes: set[int], sec
 
 @repeatable
 @given(expressions(), st.integers(at("2001-01-01"), at("2090-01-01")))
-def test_the_next_tick_is_the_one_that_a_slow_calendar_finds(
+def test_the_next_tick_equals_the_slow_calendars(
     expression: tuple[str, DayTest, set[int], set[int], set[int]], start: int
 ) -> None:
     """Three ticks in a row, each strictly later, none left out."""
@@ -181,7 +184,7 @@ def test_the_next_tick_is_the_one_that_a_slow_calendar_finds(
 @repeatable
 @given(st.text(alphabet="0123456789*?/-,#LWlwmonfrijan @dy\t", max_size=40))
 def test_any_text_is_refused_or_ticks_forward(text: str) -> None:
-    """No text breaks the parser, and what it accepts moves on or ends."""
+    """No text breaks the parser. An accepted expression advances or ends."""
     try:
         cron = parse_cron(text)
     except BadCronError:
@@ -198,25 +201,32 @@ def test_any_text_is_refused_or_ticks_forward(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", " ", "* * * *", "x * * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * 32 * *", "* * * 0 *", "* * * 13 *",
+        "", " ", "* * * *", "x * * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * 32 * *", "* * * 0 *",
+        "* * * 13 *",
         "* * * * 8", "* * * * * 1969", "* * * * * 2100", "60 * * * * * *", "-1 * * * *", "1- * * * *", "-5 * * * *",
-        "*/0 * * * *", "*/60 * * * *", "* */24 * * *", "* * */32 * *", "* * * */13 *", "* * * * */7", "?/2 * * * *", "*/ * * * *",
+        "*/0 * * * *", "*/60 * * * *", "* */24 * * *", "* * */32 * *", "* * * */13 *", "* * * * */7", "?/2 * * * *",
+        "*/ * * * *",
         "1/2/3 * * * *", "1-2-3 * * * *", "1.5 * * * *", "+1 * * * *", "1e1 * * * *", "000 * * * *", "0001 * * * *",
-        "٣ * * * *", ", * * * *", ",, * * * *", "jan * * * *", "* * jan * *", "* * * mon *", "* * * janu *", "* * * * jan",
-        "* * * * L", "* * 3L * *", "* * W * *", "* * 32W * *", "* * 0W * *", "* * LL * *", "* * 1WW * *", "* * 1-5W * *",
-        "* * * * 1#0", "* * * * 1#6", "* * * * 8#1", "* * * * 8L", "* * * * #1", "* * * * 1#", "* * * * 1-5L", "L * * * *",
-        "50-10 * * * *", "* 5-4 * * *", "* * * 12-1 *", "9-1 * * * * * *", "@DAILY", "@midnight", "@reboot", "@every 1h",
-        "0 0 0 1 1", "*,x * * * *", "9" * 10_000 + " * * * *", "*/" + "9" * 10_000 + " * * * *", "*\xa0* * * *", "***** * * * *",
+        "٣ * * * *", ", * * * *", ",, * * * *", "jan * * * *", "* * jan * *", "* * * mon *", "* * * janu *",
+        "* * * * jan",
+        "* * * * L", "* * 3L * *", "* * W * *", "* * 32W * *", "* * 0W * *", "* * LL * *", "* * 1WW * *",
+        "* * 1-5W * *",
+        "* * * * 1#0", "* * * * 1#6", "* * * * 8#1", "* * * * 8L", "* * * * #1", "* * * * 1#", "* * * * 1-5L",
+        "L * * * *",
+        "50-10 * * * *", "* 5-4 * * *", "* * * 12-1 *", "9-1 * * * * * *", "@DAILY", "@midnight", "@reboot",
+        "@every 1h",
+        "0 0 0 1 1", "*,x * * * *", "9" * 10_000 + " * * * *", "*/" + "9" * 10_000 + " * * * *", "*\xa0* * * *",
+        "***** * * * *",
     ],
 )  # fmt: skip
 def test_malformed_expressions_are_refused(text: str) -> None:
-    """Whatever is not a cron expression is refused with an error of its own."""
+    """A text that is not a cron expression is refused with the parser's own error."""
     with pytest.raises(BadCronError):
         parse_cron(text)
 
 
 def test_the_error_names_the_field_and_its_text() -> None:
-    """A person finds the place."""
+    """A person finds the faulty field."""
     with pytest.raises(BadCronError, match="the hour field cannot hold '25'"):
         parse_cron("0 25 * * *")
     with pytest.raises(BadCronError, match="the month field '9-3' matches nothing"):
@@ -249,7 +259,7 @@ def test_the_error_names_the_field_and_its_text() -> None:
         ("0 0 1 JANUARY Mon-wed", ["2027-01-01T00:00:00", "2027-01-04T00:00:00"]),
     ],
 )
-def test_the_originals_habits(text: str, expected: list[str] | None) -> None:
+def test_the_originals_peculiarities(text: str, expected: list[str] | None) -> None:
     """Each rule that other cron dialects do not share."""
     start = "2026-11-25T12:06:00"
     if expected is None:
@@ -267,8 +277,8 @@ def test_the_first_and_the_last_tick_of_all() -> None:
     assert every_year.next_after(at("2150-01-01")) is None
 
 
-def test_a_hopeless_search_looks_at_each_month_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However hostile the expression, the work is bounded by the number of months."""
+def test_a_search_without_a_match_visits_each_month_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hostile expression costs no more than the number of months."""
     looked: list[tuple[int, int]] = []
     days = CronExpression._days
 

@@ -1,4 +1,4 @@
-"""The cron machine under ticks that are repeated, late, early and unknown."""
+"""The cron machine under repeated, late, early and unknown ticks."""
 
 import itertools
 
@@ -19,7 +19,7 @@ LAST_YEAR = parse_schedule("0 0 1 1 * 2025")
 
 
 def draw() -> int:
-    """Draw the same nonce always."""
+    """Always draw the same nonce."""
     return 7
 
 
@@ -29,12 +29,12 @@ def never() -> int:
 
 
 def enabled_hourly() -> CronState:
-    """Return a machine that awaits the tick of 13:00."""
+    """Return a machine that expects the tick of 13:00."""
     return cron_machine.enable(CronState(), HOURLY, NOW, draw)[0]
 
 
 def test_a_disabled_machine_does_nothing() -> None:
-    """Whatever happens to it."""
+    """No event has an effect."""
     state = CronState(generation=4)
     assert cron_machine.rewind_if_necessary(state, HOURLY, NOW, never) == (state, ())
     assert cron_machine.schedule_changed(state, HOURLY, NOW, never) == (state, ())
@@ -45,7 +45,7 @@ def test_a_disabled_machine_does_nothing() -> None:
     ("early", "starts"), [(-DAY, True), (0, True), (50 * MILLISECOND, True), (SECOND + 1, False), (HOUR, False)]
 )
 def test_a_tick_near_its_time_starts_an_invocation(early: int, starts: bool) -> None:
-    """One that is far too early is asked for again under a new nonce, for the same time."""
+    """A tick that is far too early is scheduled again for the same time, under a new nonce."""
     due = Instant(NOW + HOUR)
     state, actions = cron_machine.tick(enabled_hourly(), HOURLY, Instant(due - early), lambda: 8, 7)
     assert (StartInvocation(3) in actions) == starts
@@ -53,7 +53,7 @@ def test_a_tick_near_its_time_starts_an_invocation(early: int, starts: bool) -> 
 
 
 @pytest.mark.parametrize("early", [50 * MILLISECOND + 1, SECOND])
-def test_a_tick_a_little_early_is_to_come_again(early: int) -> None:
+def test_a_slightly_early_tick_is_delivered_again(early: int) -> None:
     """The error is transient: the delivery is retried."""
     with pytest.raises(EarlyTickError, match=r"tick happened .*s before it was expected") as raised:
         cron_machine.tick(enabled_hourly(), HOURLY, Instant(NOW + HOUR - early), never, 7)
@@ -61,14 +61,14 @@ def test_a_tick_a_little_early_is_to_come_again(early: int) -> None:
 
 
 def test_a_slightly_early_tick_does_not_tick_twice() -> None:
-    """The next tick is counted from the planned time: it is not the one that just came."""
+    """The next tick is counted from the planned time, so the early tick does not come again."""
     state, actions = cron_machine.tick(enabled_hourly(), HOURLY, Instant(NOW + HOUR - MILLISECOND), draw, 7)
     assert actions[1:] == (TickLater(Instant(NOW + 2 * HOUR), 7),)
     assert state.last_rewind == NOW + HOUR
 
 
-def test_a_schedule_without_a_further_match_awaits_nothing() -> None:
-    """No tick is asked for, not even a wrong one; another schedule wakes the machine."""
+def test_a_schedule_without_a_further_match_expects_no_tick() -> None:
+    """No tick is requested. A new schedule wakes the machine."""
     state, actions = cron_machine.enable(CronState(), LAST_YEAR, NOW, never)
     assert actions == ()
     assert state.last_tick_when is None
@@ -80,7 +80,7 @@ def test_a_schedule_without_a_further_match_awaits_nothing() -> None:
 
 
 def test_a_fired_interval_waits_for_its_invocation() -> None:
-    """Another interval changes nothing, a cron schedule starts at once."""
+    """Another interval changes nothing. A cron schedule starts at once."""
     state, _ = cron_machine.enable(CronState(), HALF_HOURS, NOW, draw)
     fired, actions = cron_machine.tick(state, HALF_HOURS, Instant(NOW + HOUR), never, 7)
     assert actions == (StartInvocation(3),)
@@ -100,12 +100,12 @@ def test_a_fired_interval_waits_for_its_invocation() -> None:
     ],
 )
 def test_a_far_tick_is_reached_by_links(delay: int, is_dev: bool, expected: int) -> None:
-    """A queue takes 30 days only."""
+    """A queue accepts at most 30 days."""
     assert cron_machine.enqueue_at(NOW, Instant(NOW + delay), is_dev=is_dev) == NOW + expected
 
 
 def test_a_yearly_tick_arrives_over_its_links() -> None:
-    """Each link is far too early for the machine, so the chain goes on; the last one starts the invocation."""
+    """Each link is far too early for the machine, so the chain continues. The last one starts the invocation."""
     yearly, nonces, now, links = parse_schedule("@yearly"), itertools.count(1), NOW, 0
     state, (action,) = cron_machine.enable(CronState(), yearly, now, nonces.__next__)
     while isinstance(action, TickLater):
@@ -117,7 +117,7 @@ def test_a_yearly_tick_arrives_over_its_links() -> None:
 
 
 class Ticks(RuleBasedStateMachine):
-    """Events in any order: each awaited tick starts one invocation at most, and no change goes uncounted."""
+    """Events in any order: each expected tick starts at most one invocation, and every change is counted."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,27 +139,33 @@ class Ticks(RuleBasedStateMachine):
 
     @rule()
     def enable(self) -> None:
+        """Enable the machine."""
         self.take(cron_machine.enable(self.state, self.schedule, self.now, self.nonces.__next__))
 
     @rule()
     def disable(self) -> None:
+        """Disable the machine."""
         self.take(cron_machine.disable(self.state))
 
     @rule()
     def finish_invocations(self) -> None:
+        """End the invocations that the machine started."""
         self.take(cron_machine.rewind_if_necessary(self.state, self.schedule, self.now, self.nonces.__next__))
 
     @rule(text=st.sampled_from(["@hourly", "with 30m interval", "continuously", "triggered", "0 0 1 1 * 2025"]))
     def change_schedule(self, text: str) -> None:
+        """Put another schedule in force."""
         self.schedule = parse_schedule(text)
         self.take(cron_machine.schedule_changed(self.state, self.schedule, self.now, self.nonces.__next__))
 
     @rule(seconds=st.integers(0, 7200))
     def wait(self, seconds: int) -> None:
+        """Let time pass."""
         self.now = Instant(self.now + seconds * SECOND)
 
     @rule(data=st.data())
     def deliver_any_tick(self, data: st.DataObject) -> None:
+        """Deliver a tick that was sent at any time, twice."""
         nonce = data.draw(st.sampled_from(self.sent))
         before = self.state
         try:
@@ -168,14 +174,15 @@ class Ticks(RuleBasedStateMachine):
             return
         started = [action for action in step[1] if isinstance(action, StartInvocation)]
         due = before.last_tick_when
-        awaited = before.enabled and nonce == before.last_tick_nonce and due is not None and due <= self.now
-        assert len(started) == awaited
+        expected = before.enabled and nonce == before.last_tick_nonce and due is not None and due <= self.now
+        assert len(started) == expected
         self.take(step)
         repeated = cron_machine.tick(self.state, self.schedule, self.now, self.nonces.__next__, nonce)
         assert not any(isinstance(action, StartInvocation) for action in repeated[1])
 
     @invariant()
-    def a_disabled_machine_awaits_nothing(self) -> None:
+    def a_disabled_machine_expects_no_tick(self) -> None:
+        """A disabled machine keeps its generation only."""
         assert self.state.enabled or self.state == CronState(generation=self.state.generation)
 
 

@@ -58,7 +58,7 @@ def test_triage_block_is_trimmed_but_its_last_header_is_not() -> None:
 
 
 def test_trim_counts_bytes_not_characters() -> None:
-    """A log of fewer characters than the limit, but of more bytes, is trimmed."""
+    """A log with fewer characters than the limit, but more bytes, is trimmed."""
     log = "é" * (debug_log.LOG_LIMIT // 2)
     assert debug_log.trim(log) == log
     assert len(debug_log.trim(log + "é").encode()) <= debug_log.LOG_LIMIT

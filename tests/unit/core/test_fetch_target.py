@@ -1,4 +1,4 @@
-"""Targets of URL fetches: what is understood, what is refused, and what a log may show."""
+"""Targets of URL fetches: valid URLs, refused URLs, and their form in a log."""
 
 import pytest
 
@@ -27,7 +27,7 @@ from luci_scheduler.core.fetch_target import (
         ("https://a_b.xn--mnchen-3ya.de/", Target("https", "a_b.xn--mnchen-3ya.de", 443, "/"), "a_b.xn--mnchen-3ya.de"),
     ],
 )
-def test_understood(url: str, target: Target, host_header: str) -> None:
+def test_valid_urls(url: str, target: Target, host_header: str) -> None:
     """Scheme and host in lower case, default ports, a resource that is safe in a request line."""
     assert parse_target(url) == target
     assert target.host_header == host_header
@@ -53,7 +53,7 @@ def test_understood(url: str, target: Target, host_header: str) -> None:
         "https://example.com@127.0.0.1/",
         "https://@example.com/",
         "https://example.com%40127.0.0.1/",
-        # characters that programs disagree about
+        # characters that programs read differently
         "https://example.com\\@127.0.0.1/",
         "https:\\\\example.com/",
         "https://example.com/\r\nX-Injected: 1",
@@ -69,7 +69,7 @@ def test_understood(url: str, target: Target, host_header: str) -> None:
         "https://example.com:-1/",
         "https://example.com:\u0661/",
         "https://example.com:80:80/",
-        # numbers that some programs take for IPv4 addresses
+        # numbers that some programs read as IPv4 addresses
         "https://2130706433/",
         "https://017700000001/",
         "https://0x7f000001/",
@@ -102,19 +102,21 @@ def test_understood(url: str, target: Target, host_header: str) -> None:
     ],
 )
 def test_refused(url: str) -> None:
-    """Whatever is not plain is refused, and the reason repeats nothing of it."""
+    """Ambiguous URLs are refused, and the reason repeats nothing of them."""
     with pytest.raises(BadTargetError) as raised:
         parse_target(url)
     assert "password" not in str(raised.value) or str(raised.value) == "the URL holds a user name or a password"
 
 
 SPECIAL = [
-    "0.0.0.0", "0.1.2.3", "10.0.0.1", "100.64.0.1", "100.127.255.255", "127.0.0.1", "127.255.255.254", "169.254.0.1",  # noqa: S104
+    "0.0.0.0",  # noqa: S104
+    "0.1.2.3", "10.0.0.1", "100.64.0.1", "100.127.255.255", "127.0.0.1", "127.255.255.254", "169.254.0.1",
     "169.254.169.254", "172.16.0.1", "172.31.255.255", "192.0.0.1", "192.0.2.1", "192.88.99.1", "192.168.1.1",
     "198.18.0.1", "198.19.255.255", "198.51.100.1", "203.0.113.1", "224.0.0.1", "239.255.255.255", "240.0.0.1",
     "255.255.255.255",
     "::", "::1", "::127.0.0.1", "::ffff:127.0.0.1", "::ffff:8.8.8.8", "::ffff:a9fe:a9fe", "::ffff:0:127.0.0.1",
-    "64:ff9b::7f00:1", "64:ff9b::808:808", "64:ff9b:1::7f00:1", "100::1", "2001::1", "2001:0:4136:e378::1", "2001:20::1",
+    "64:ff9b::7f00:1", "64:ff9b::808:808", "64:ff9b:1::7f00:1", "100::1", "2001::1", "2001:0:4136:e378::1",
+    "2001:20::1",
     "2001:db8::1", "2002:7f00:1::1", "2002:808:808::1", "3fff::1", "5f00::1", "4000::1", "fc00::1", "fd00::1",
     "fd20:ce::254", "fe80::1", "fe80::1%eth0", "fec0::1", "ff02::1", "ff0e::1", "2606:4700::1%eth0",
 ]  # fmt: skip
@@ -126,7 +128,7 @@ PRIVATE = {
 
 @pytest.mark.parametrize("address", SPECIAL)
 def test_addresses_that_are_not_public(address: str) -> None:
-    """Special addresses are not public in any form; only private networks and this machine can be allowed at all."""
+    """Special addresses are not public in any form. Only private networks and this machine can be allowed at all."""
     assert not is_public(address)
     assert is_private(address) == (address in PRIVATE)
 
@@ -141,7 +143,7 @@ def test_addresses_that_are_not_public(address: str) -> None:
     ],
 )  # fmt: skip
 def test_public_addresses(address: str) -> None:
-    """The neighbours of the special ranges, and well-known servers, are public and not private."""
+    """The neighbors of the special ranges, and well-known servers, are public and not private."""
     assert is_public(address)
     assert not is_private(address)
 
@@ -168,6 +170,6 @@ def test_names_that_are_not_public() -> None:
         ("https://user:canary@example.com/\x1b[2J", "https://xxxxx@example.com/\\x1b[2J"),
     ],
 )
-def test_what_a_log_shows(url: str, shown: str) -> None:
-    """A good URL as it is; a bad one on one line, without what stands before its last at sign."""
+def test_the_form_of_a_url_in_a_log(url: str, shown: str) -> None:
+    """A valid URL is shown as it is, a bad one on one line, without the text before its last at sign."""
     assert shown_url(url) == shown

@@ -1,4 +1,4 @@
-"""Reading JSON that another party wrote: every fault is one error."""
+"""Reading JSON of another party: every fault is one kind of error."""
 
 import json
 from typing import Any
@@ -30,13 +30,13 @@ from luci_scheduler.core.foreign_json import MAX_DEPTH, read_answer, read_object
     ],
 )
 def test_an_unreadable_answer_is_one_error(body: bytes, reason: str) -> None:
-    """The text names the fault, and quotes nothing of the answer."""
+    """The text names the fault, and quotes nothing from the answer."""
     with pytest.raises(ValueError, match=reason):
         read_answer(body)
 
 
 def test_a_readable_answer_is_repaired() -> None:
-    """As Go reads it: bytes that are no UTF-8, and half characters, are replaced; whole numbers keep their digits."""
+    """As in Go: invalid UTF-8 and halves of surrogate pairs are replaced; whole numbers keep their digits."""
     body = b')]}\'\n{"a\\ud800": ["\\uDC00", {"b": "\xff"}], "id": 8677072329461727393, "ok": "\\ud83d\\ude00"}'
     assert read_answer(body) == {"a\ufffd": ["\ufffd", {"b": "\ufffd"}], "id": 8677072329461727393, "ok": "\U0001f600"}
 
@@ -65,15 +65,18 @@ def test_the_deepest_object_can_be_printed() -> None:
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        (b"", "not JSON"), (b"x", "not JSON"), (b"\xff", "not UTF-8"), (b"NaN", "NaN"), (b"[Infinity]", "Infinity"), (b"[-Infinity]", "Infinity"),
-        (b"1e999", "out of range"), (b"-1e999", "out of range"), (b"9223372036854775808", "64 bits"), (b"-9223372036854775809", "64 bits"),
-        (b"9" * 5_000, "out of range"), (b'"\\ud800"', "surrogate"), (b'{"\\udfff": 1}', "surrogate"), (b"[" * 100_000, "nested"),
+        (b"", "not JSON"), (b"x", "not JSON"), (b"\xff", "not UTF-8"), (b"NaN", "NaN"), (b"[Infinity]", "Infinity"),
+        (b"[-Infinity]", "Infinity"),
+        (b"1e999", "out of range"), (b"-1e999", "out of range"), (b"9223372036854775808", "64 bits"),
+        (b"-9223372036854775809", "64 bits"),
+        (b"9" * 5_000, "out of range"), (b'"\\ud800"', "surrogate"), (b'{"\\udfff": 1}', "surrogate"),
+        (b"[" * 100_000, "nested"),
         (b"[" * 100 + b"]" * 100, "nested"), (b'{"a":' * 100 + b"1" + b"}" * 100, "nested"),
     ],
     ids=lambda data: ascii(data[:20]),
 )  # fmt: skip
 def test_a_request_is_refused_and_not_repaired(value: bytes, reason: str) -> None:
-    """One kind of error, which gives the reason. Neither a byte order mark nor another value than an object is read."""
+    """One kind of error with the reason. Byte order marks and values other than objects are refused."""
     with pytest.raises(ValueError, match=reason):
         read_object(b'{"member":' + value + b"}")
     for body in (b"\xef\xbb\xbf{}", b"[]", b"null", b"[%s]" % value):
@@ -83,9 +86,10 @@ def test_a_request_is_refused_and_not_repaired(value: bytes, reason: str) -> Non
 
 @pytest.mark.parametrize(
     "value",
-    [None, True, "\U0001f600 \u00e9\x00", 9223372036854775807, -9223372036854775808, 1.5, [], {"a": [{"b": None}]}, json.loads("[" * 99 + "]" * 99)],
+    [None, True, "\U0001f600 \u00e9\x00", 9223372036854775807, -9223372036854775808, 1.5, [], {"a": [{"b": None}]},
+     json.loads("[" * 99 + "]" * 99)],
 )  # fmt: skip
-def test_a_request_is_read_as_it_was_written(value: Any) -> None:
+def test_a_request_is_read_as_written(value: Any) -> None:
     """With escapes and without them."""
     document = {"member": value}
     assert read_object(json.dumps(document).encode()) == document

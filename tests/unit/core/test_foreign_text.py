@@ -69,7 +69,7 @@ def test_secrets_are_redacted_by_their_form(text: str, expected: str) -> None:
     ],
 )
 def test_ordinary_texts_stay(text: str) -> None:
-    """A word is no token."""
+    """A word is not a token."""
     assert redacted(text) == text
 
 
@@ -89,8 +89,8 @@ def test_every_token_is_recognized() -> None:
             assert redacted(f"x {form} y") == "x [redacted] y"
 
 
-def test_a_token_in_base64_is_recognized_wherever_it_begins() -> None:
-    """Of each group of three bytes; wrapped or not."""
+def test_a_token_in_base64_is_recognized_at_every_offset() -> None:
+    """At each of the three places in a group of three bytes; wrapped or not."""
     for before in ("", "x", "xy", "xyz", "x" * 100):
         form = base64.b64encode(f"{before}{TOKEN}".encode())
         assert base64.b64encode(TOKEN.encode()[-40:])[8:40].decode() not in redacted(form.decode())
@@ -102,14 +102,14 @@ def test_a_token_in_base64_is_recognized_wherever_it_begins() -> None:
     "unit", ["authorization", "authorization\\\\\\", "authorization%22", "bearer ", "access_token=", "AXsiX2kiOi\n"]
 )
 def test_the_search_takes_time_in_proportion_to_the_text(unit: str) -> None:
-    """A server may answer with anything. With quadratic time a megabyte would outlast the time limit of a test by hours."""
+    """A server may send any text. With quadratic time, a megabyte would exceed a test's limit by hours."""
     text = unit * (1_000_000 // len(unit))
     once = redacted(text)
     assert redacted(once) == once
 
 
 def test_one_line_without_controls() -> None:
-    """As Go escapes them."""
+    """They are escaped as in Go."""
     assert sanitized("a\n\r\t\x00\x1b[31m\x7f\x85\x9b\u2028\u2029\u202e\u2066\u200e\ud800z") == (
         "a\\n\\r\\t\\x00\\x1b[31m\\u007f\\u0085\\u009b\\u2028\\u2029\\u202e\\u2066\\u200e\ufffdz"
     )
@@ -121,7 +121,7 @@ def test_line_ends_can_stay() -> None:
     assert escaped("a\tb\r\nc\rd\n\x1b", lines=True) == "a\tb\r\nc\\rd\n\\x1b"
 
 
-def test_no_line_looks_like_one_of_ours() -> None:
+def test_no_line_looks_like_a_log_line() -> None:
     """Neither after a line feed nor after both."""
     forged = "ok\n[12:00:10.000] Finished\r\n[12:00:10.001] x\n [12:00:10.001] y\n[1] z"
     assert without_forged_lines(forged) == (
@@ -129,7 +129,7 @@ def test_no_line_looks_like_one_of_ours() -> None:
     )
 
 
-def test_the_debug_log_does_all_of_it() -> None:
+def test_the_debug_log_applies_all_rules() -> None:
     """For any text that a manager logs."""
     line = format_line(Instant(0), f"said\n[00:00:00.000] forged \x1b \u202e {TOKEN}")
     assert line == "[00:00:00.000] said\n\\x5b00:00:00.000] forged \\x1b \\u202e [redacted]\n"

@@ -1,4 +1,4 @@
-"""JSON as Go prints it."""
+"""JSON in Go's format."""
 
 import json
 import math
@@ -26,7 +26,7 @@ values = st.recursive(
 @repeatable
 @given(values)
 def test_every_layout_reads_back_as_the_same_value(value: Any) -> None:
-    """What is printed is JSON and means what was given, all numbers being doubles."""
+    """The output is JSON and means the input, with all numbers as doubles."""
     assert json.loads(go_json.compact(value), parse_int=float) == value
     assert json.loads(go_json.indented(value), parse_int=float) == value
     wrapped = go_json.message({"properties": go_json.struct({"value": value}), "list": [value]})
@@ -36,13 +36,13 @@ def test_every_layout_reads_back_as_the_same_value(value: Any) -> None:
 @repeatable
 @given(st.dictionaries(text, st.integers(0, 9), max_size=8))
 def test_compact_sorts_keys_by_their_bytes(value: dict[str, int]) -> None:
-    """The order is that of UTF-8, which differs from that of UTF-16, and there are no spaces."""
+    """The order is that of UTF-8, which differs from UTF-16's, and there are no spaces."""
     printed = go_json.compact(value)
     assert list(json.loads(printed)) == sorted(value, key=lambda key: key.encode())
 
 
 def test_compact_keeps_the_order_of_lists() -> None:
-    """Lists are not sorted, objects in them are."""
+    """Lists are not sorted, but objects in them are."""
     assert go_json.compact([3, {"b": (1,), "a": []}, {}]) == '[3,{"a":[],"b":[1]},{}]'
 
 
@@ -69,14 +69,14 @@ def test_compact_keeps_the_order_of_lists() -> None:
     ],
 )
 def test_numbers_have_the_fewest_digits_of_their_double(number: float, printed: str) -> None:
-    """Whole numbers have no point, tiny and huge ones an exponent without leading zeros; integers are doubles too."""
+    """Whole numbers have no point. Tiny and huge ones have an exponent without leading zeros. Integers are doubles."""
     assert go_json.compact({"n": number}) == f'{{"n":{printed}}}'
     assert go_json.indented([number]) == f"[\n  {printed}\n]"
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, 10**400])
 def test_numbers_that_json_lacks_are_refused(number: float) -> None:
-    """A number without a place in JSON is an error, not an unreadable text."""
+    """A number that JSON does not have is an error, not an unreadable text."""
     with pytest.raises(ValueError, match=r"no place in JSON|out of the range"):
         go_json.compact(number)
 
@@ -99,14 +99,14 @@ def test_other_types_are_refused() -> None:
         ("half \ud83d", "half \ufffd"),
     ],
 )
-def test_texts_are_escaped_as_go_escapes_them(given_text: str, printed: str) -> None:
-    """Markup and line separators are escaped, other characters are as they are, half a one is replaced; keys alike."""
+def test_texts_are_escaped_as_in_go(given_text: str, printed: str) -> None:
+    """Markup and line separators are escaped, halves of surrogate pairs replaced; also in keys."""
     assert go_json.compact(given_text) == f'"{printed}"'
     assert go_json.compact({given_text: 1}) == f'{{"{printed}":1}}'
 
 
 def test_indented_layout() -> None:
-    """Two spaces a level, the given order of keys, empty objects and lists on one line."""
+    """Two spaces per level, the given order of keys, empty objects and lists on one line."""
     value = {"b": {"z": 1, "a": [1, "x"]}, "a": {}, "c": []}
     assert go_json.indented(value) == (
         '{\n  "b": {\n    "z": 1,\n    "a": [\n      1,\n      "x"\n    ]\n  },\n  "a": {},\n  "c": []\n}'
@@ -125,7 +125,7 @@ PROPERTIES = {"o": {}, "n": 3, "$recipe_engine/scheduler": {"triggers": [{"id": 
 
 
 def test_struct_layout_in_a_message() -> None:
-    """Free-form values have deeper members, closing brackets of their own and sorted keys."""
+    """Free-form values have deeper members, separate closing brackets and sorted keys."""
     assert go_json.message({"properties": go_json.struct(PROPERTIES), "after": 1}) == (
         "{\n"
         '  "properties": {\n'

@@ -1,4 +1,4 @@
-"""Texts as Go writes them."""
+"""Texts in Go's format."""
 
 import json
 
@@ -14,8 +14,8 @@ MAX = (1 << 63) - 1
 
 @repeatable
 @given(st.integers(-MAX - 1, MAX))
-def test_durations_read_back_as_they_were_written(nanoseconds: int) -> None:
-    """Every duration of 63 bits survives being written and read."""
+def test_durations_are_read_as_written(nanoseconds: int) -> None:
+    """Every duration of 63 bits can be written and read again."""
     assert parse_duration(format_duration(nanoseconds)) == nanoseconds
 
 
@@ -33,7 +33,7 @@ def test_durations_read_back_as_they_were_written(nanoseconds: int) -> None:
     ],
 )
 def test_parse_duration_at_its_limits(text: str, nanoseconds: int) -> None:
-    """The whole range is read, decimals with Go's floating-point rounding, leading zeros count for nothing."""
+    """The whole range is read, decimals with Go's floating-point rounding. Leading zeros have no effect."""
     assert parse_duration(text) == nanoseconds
 
 
@@ -53,7 +53,7 @@ def test_parse_duration_at_its_limits(text: str, nanoseconds: int) -> None:
     ],
 )
 def test_parse_duration_refuses(text: str) -> None:
-    """Out of range, without digits, without unit, or with digits that are not ASCII: refused as Go refuses it."""
+    """Out of range, without digits, without unit, or with digits that are not ASCII: refused as in Go."""
     with pytest.raises(ValueError, match="not a duration"):
         parse_duration(text)
 
@@ -73,7 +73,7 @@ def test_parse_duration_refuses(text: str) -> None:
     ],
 )
 def test_quote(text: str, quoted: str) -> None:
-    """What cannot be printed is escaped in Go's way, markup is not, half a character is replaced."""
+    """Unprintable characters have Go's escapes, markup has none, and half of a surrogate pair is replaced."""
     assert quote(text) == quoted
 
 
@@ -87,7 +87,7 @@ def test_quote_equals_json_for_ordinary_text(text: str) -> None:
 @repeatable
 @given(st.text(st.characters(), max_size=20))
 def test_valid_text_can_always_be_stored_and_changes_nothing_else(text: str) -> None:
-    """The result is UTF-8, of the same length, and differs only where half a character stood."""
+    """The result is valid UTF-8 of the same length, and differs only at halves of surrogate pairs."""
     text = "".join(text)
     valid = valid_text(text)
     valid.encode()
@@ -97,6 +97,6 @@ def test_valid_text_can_always_be_stored_and_changes_nothing_else(text: str) -> 
 
 
 def test_valid_text_joins_the_halves_of_a_character() -> None:
-    """Two halves in the right order are one character, in the wrong order they are two replacements."""
+    """Two halves in the right order are one character; in the wrong order they are two replacements."""
     assert valid_text("a\ud83d\ude00b") == "a\U0001f600b"
     assert valid_text("\ude00\ud83d.") == "\ufffd\ufffd."

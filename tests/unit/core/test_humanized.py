@@ -21,12 +21,12 @@ UNITS = {
 @repeatable
 @given(st.integers(SECOND, 37 * 360 * DAY - 1))
 def test_the_words_are_rounded_down_by_less_than_two_units(nanoseconds: int) -> None:
-    """What is told is not more than what is, and off by less than what the unit allows; one is singular, more are plural."""
+    """The shown value is never too large, and too small by less than the unit. One is singular, more are plural."""
     number, unit = ui_duration(nanoseconds).split()
-    told = int(number) * UNITS[unit.removesuffix("s")]
+    shown = int(number) * UNITS[unit.removesuffix("s")]
     assert unit.endswith("s") == (number != "1")
-    assert told <= nanoseconds or (number, unit) == ("2", "years")
-    assert nanoseconds - told < UNITS[unit.removesuffix("s")]
+    assert shown <= nanoseconds or (number, unit) == ("2", "years")
+    assert nanoseconds - shown < UNITS[unit.removesuffix("s")]
 
 
 @repeatable
@@ -39,14 +39,14 @@ def test_past_and_future_differ_in_the_label_only(nanoseconds: int) -> None:
 
 
 def test_the_present_has_no_label() -> None:
-    """Under a second either way it is now; a duration is at least a second."""
+    """Less than a second away is now, but a duration is at least a second."""
     for difference in (0, SECOND - 1, 1 - SECOND):
         assert relative(difference, "ago", "from now") == "now"
     assert ui_duration(0) == ui_duration(SECOND - 1) == "1 second"
 
 
-def test_years_are_told_as_two_from_a_year_and_a_half() -> None:
-    """The original tells 540 days as two years already."""
+def test_a_year_and_a_half_is_shown_as_two_years() -> None:
+    """The original shows 540 days as two years already."""
     assert ui_duration(540 * DAY - 1) == "1 year"
     assert ui_duration(540 * DAY) == "2 years"
     assert ui_duration(37 * 360 * DAY - 1) == "36 years"

@@ -1,4 +1,4 @@
-"""Requests of other sites to servers on a developer's machine."""
+"""Requests from other sites to servers on a developer's machine."""
 
 import pytest
 from werkzeug.datastructures import Headers
@@ -15,7 +15,7 @@ def _is_foreign(headers: dict[str, str], method: str = "POST") -> bool:
 
 @pytest.mark.parametrize("host", ["localhost", "LocalHost:8080", "127.0.0.1", HOST, "[::1]:8080", "[::1]"])
 def test_names_of_this_machine_pass(host: str) -> None:
-    """The port does not matter: it may be forwarded."""
+    """The port does not matter, because it may be forwarded."""
     assert not _is_foreign({"Host": host})
     assert not _is_foreign({"Host": host, "Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"})
 
@@ -38,7 +38,7 @@ def test_names_of_this_machine_pass(host: str) -> None:
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_any_other_name_is_foreign(host: str, method: str) -> None:
-    """A page that gives its name this machine's address sends its own name."""
+    """A page that points its name to this machine's address sends its own name."""
     assert _is_foreign({"Host": host}, method)
     assert _is_foreign({"Host": host, **LINK}, method)
 
@@ -48,13 +48,13 @@ def test_any_other_name_is_foreign(host: str, method: str) -> None:
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
 def test_any_other_origin_is_foreign(origin: str, method: str) -> None:
-    """Also one of this machine under another port, which may be a server of other people's content."""
+    """Another port of this machine may serve other people's content."""
     assert _is_foreign({"Origin": origin}, method)
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "", "new-word"])
-def test_a_request_of_another_site_is_foreign_unless_it_follows_a_link(site: str) -> None:
-    """A link opens a page that its site cannot read; forms, scripts, images and frames are refused."""
+def test_a_request_from_another_site_is_foreign_unless_it_follows_a_link(site: str) -> None:
+    """A link opens a page that its site cannot read. Forms, scripts, images and frames are refused."""
     assert _is_foreign({"Sec-Fetch-Site": site}, "GET")
     assert _is_foreign({"Sec-Fetch-Site": site, **LINK, "Sec-Fetch-Dest": "iframe"}, "GET")
     assert _is_foreign({"Sec-Fetch-Site": site, **LINK, "Sec-Fetch-Mode": "no-cors"}, "GET")
@@ -63,6 +63,6 @@ def test_a_request_of_another_site_is_foreign_unless_it_follows_a_link(site: str
 
 
 def test_programs_pass() -> None:
-    """They send no header of a browser, and an old protocol not even the host."""
+    """Programs send none of a browser's headers, and an old protocol not even the host."""
     assert not _is_foreign({})
     assert not foreign_request("POST", Headers().get)

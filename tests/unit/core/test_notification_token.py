@@ -1,4 +1,4 @@
-"""Tokens of notifications: nobody can make or change one, and nothing of one is told."""
+"""Tokens of notifications: no token can be forged or changed, and no error reveals one."""
 
 import base64
 import hashlib
@@ -19,7 +19,7 @@ NOW = Instant(1_613_684_423_471 * 10**6)
 JOB, INVOCATION = JobId("tint/mac-rel"), InvocationId(9020353019805130176)
 TOKEN = make_token("secret", JOB, INVOCATION, NOW)
 CHANGED = {"the token is malformed", "the token's signature is not ours"}
-"""Why a changed token is refused."""
+"""The reasons for refusing a changed token."""
 BLOB = base64.urlsafe_b64decode(TOKEN + "=" * (-len(TOKEN) % 4))
 
 
@@ -29,13 +29,13 @@ def encoded(blob: bytes) -> str:
 
 
 def signed(body: bytes, version: bytes = b"\x01") -> str:
-    """Return a token with a proper signature over any body."""
+    """Return a token with a valid signature over any body."""
     message = b"".join(b"%d\n%s" % (len(part), part) for part in (version, body))
     return encoded(version + body + hmac.new(b"secret", message, hashlib.sha256).digest())
 
 
 def refusal(token: str, secrets: tuple[str, ...] = ("secret",), now: Instant = NOW) -> str:
-    """Return why a token is refused, having checked that the reason does not hold the token."""
+    """Return the reason for refusing a token. The reason must not contain the token."""
     with pytest.raises(BadTokenError) as raised:
         verify_token(secrets, token, now)
     reason = str(raised.value)
@@ -55,7 +55,7 @@ def test_any_flipped_bit_is_refused(position: int) -> None:
 @repeatable
 @given(st.integers(0, len(TOKEN) - 1), st.characters(max_codepoint=255))
 def test_any_changed_character_is_refused(position: int, character: str) -> None:
-    """No character may differ either, not even in bits that base64 does not count."""
+    """No character may differ, not even in bits that base64 ignores."""
     token = TOKEN[:position] + character + TOKEN[position + 1 :]
     assume(token != TOKEN)
     assert refusal(token) in CHANGED
@@ -64,21 +64,21 @@ def test_any_changed_character_is_refused(position: int, character: str) -> None
 @repeatable
 @given(st.integers(0, len(BLOB) - 1))
 def test_a_shortened_token_is_refused(length: int) -> None:
-    """Nothing may be missing."""
+    """No part may be missing."""
     assert refusal(encoded(BLOB[:length])) in {*CHANGED, "the notification carries no token"}
 
 
 @repeatable
 @given(st.text(min_size=1, max_size=40), st.integers(1, (1 << 63) - 1), st.text(max_size=20))
 def test_tokens_name_the_invocation_they_were_made_for(job: str, invocation: int, secret: str) -> None:
-    """Whatever the job is called, the token gives it back."""
+    """Any job ID is read back from its token."""
     token = make_token(secret, JobId(job), InvocationId(invocation), NOW)
     assert verify_token([secret], token, NOW) == (job, invocation)
     assert refusal(token, (secret + "x",)) == "the token's signature is not ours"
 
 
 def test_previous_secrets_still_verify() -> None:
-    """Any of the secrets may have signed; without the right one, or without any, the token is refused."""
+    """Any of the secrets may have signed. Without the right one, or without any, the token is refused."""
     assert verify_token(["newest", "secret"], TOKEN, NOW) == (JOB, INVOCATION)
     assert verify_token(["secret", "oldest"], TOKEN, NOW) == (JOB, INVOCATION)
     assert refusal(TOKEN, ("newest", "oldest")) == "the token's signature is not ours"
@@ -92,8 +92,8 @@ def test_previous_secrets_still_verify() -> None:
         (NOW - 30 * SECOND - 1, "issued timestamp is in the future"),
     ],
 )
-def test_tokens_have_a_time(now: Instant, reason: str) -> None:
-    """A token is refused one nanosecond after its life and one before what clocks may differ by."""
+def test_tokens_have_a_lifetime(now: Instant, reason: str) -> None:
+    """A token is refused one nanosecond after its lifetime, and one before the allowed difference of clocks."""
     assert refusal(TOKEN, now=now) == reason
 
 
@@ -113,12 +113,12 @@ def test_tokens_have_a_time(now: Instant, reason: str) -> None:
     ],
 )
 def test_malformed_tokens_are_refused(token: str) -> None:
-    """Padding, foreign characters, wrong sizes and other versions are no tokens."""
+    """Padding, foreign characters, wrong sizes and other versions are refused."""
     assert refusal(token) == "the token is malformed"
 
 
 def test_a_missing_token_is_refused() -> None:
-    """No token is a reason of its own."""
+    """A missing token has its own reason."""
     assert refusal("") == "the notification carries no token"
 
 
@@ -139,7 +139,7 @@ def test_a_missing_token_is_refused() -> None:
         {"_i": "9" * 20, "inv": "1", "job": "a/b"},
     ],
 )
-def test_claims_of_another_shape_are_refused(claims: object) -> None:
+def test_claims_of_another_form_are_refused(claims: object) -> None:
     """Even signed, claims are three texts: a job, and two decimal numbers."""
     assert refusal(signed(json.dumps(claims).encode())) == "the token's claims are malformed"
     assert refusal(signed(b"\xff not json")) == "the token's claims are malformed"
@@ -163,19 +163,19 @@ def test_claims_of_another_shape_are_refused(claims: object) -> None:
     ],
 )
 def test_find_token_in_an_unreadable_body(body: bytes) -> None:
-    """A body of any other shape holds no token; that is not an error."""
+    """A body of any other form holds no token, which is not an error."""
     assert find_token({}, base64.b64encode(body).decode()) == ""
 
 
 def test_find_token_in_a_body_of_too_many_values() -> None:
-    """Read, a few megabytes of them would take all memory."""
+    """Parsed, a few megabytes of them would take all memory."""
     few, many = (b'{"user_data": "x", "y": [' + b"[]," * n + b"0]}" for n in (1_000, 300_000))
     assert find_token({}, base64.b64encode(few).decode()) == "x"
     assert find_token({}, base64.b64encode(many).decode()) == ""
 
 
 def test_find_token_prefers_the_attribute_then_the_newer_field() -> None:
-    """An empty attribute is as good as none; of the body's fields the one of today's Buildbucket comes first."""
+    """An empty attribute counts as missing. In the body, the field of today's Buildbucket comes first."""
     both = {"userData": base64.b64encode(b"new").decode(), "user_data": "old"}
     data = base64.b64encode(json.dumps(both).encode()).decode()
     assert find_token({"auth_token": "attribute"}, data) == "attribute"
@@ -194,7 +194,7 @@ def test_find_token_prefers_the_attribute_then_the_newer_field() -> None:
         ({"userData": "bm V3"}, ""),
     ],
 )
-def test_find_token_reads_as_go_does(body: dict[str, object], token: str) -> None:
-    """A member that is there counts even if it is empty, and line ends inside base64 do not, in either layer."""
+def test_find_token_reads_like_go(body: dict[str, object], token: str) -> None:
+    """An empty member counts as present, and line ends inside base64 are ignored, in either layer."""
     data = base64.encodebytes(json.dumps(body).encode()).decode()
     assert find_token({}, data) == token

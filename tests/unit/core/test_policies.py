@@ -1,4 +1,4 @@
-"""What all triggering policies have in common."""
+"""Rules that all triggering policies share."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -35,10 +35,10 @@ pending_triggers = st.lists(st.integers(0, 60), max_size=60).map(
 
 @repeatable
 @given(definitions, pending_triggers, st.integers(0, 8), st.sampled_from(Era))
-def test_every_policy_keeps_the_rules(
+def test_every_policy_follows_the_rules(
     definition: TriggeringPolicy, pending: Sequence[Trigger], active: int, era: Era
 ) -> None:
-    """No trigger goes twice, none is invented, the order stays, slots and sizes are kept, work is not put off."""
+    """No trigger is used twice or invented, the order stays, slots and sizes are kept, and work is not delayed."""
     decision = make_policy(definition, era)(pending, active, NOW)
     taken = [trigger for request in decision.requests for trigger in request.incoming_triggers]
     used = taken + list(decision.discard)
@@ -57,8 +57,10 @@ def test_every_policy_keeps_the_rules(
 
 @repeatable
 @given(definitions, pending_triggers, st.integers(0, 8))
-def test_what_a_policy_leaves_behind(definition: TriggeringPolicy, pending: Sequence[Trigger], active: int) -> None:
-    """Batching takes the oldest and discards nothing; newest first leaves what is older but not too old."""
+def test_the_triggers_that_a_policy_leaves_pending(
+    definition: TriggeringPolicy, pending: Sequence[Trigger], active: int
+) -> None:
+    """Batching takes the oldest and discards nothing. Newest first leaves older triggers that are not too old."""
     decision = make_policy(definition, Era.V2)(pending, active, NOW)
     taken = [trigger for request in decision.requests for trigger in request.incoming_triggers]
     if definition.kind == PolicyKind.NEWEST_FIRST:
@@ -82,8 +84,8 @@ def test_what_a_policy_leaves_behind(definition: TriggeringPolicy, pending: Sequ
         ({"kind": "GREEDY"}, "unrecognized triggering policy kind GREEDY"),
     ],
 )
-def test_what_cannot_be_built_is_refused(changes: dict[str, Any], message: str) -> None:
-    """With the original's words."""
+def test_an_invalid_policy_is_refused(changes: dict[str, Any], message: str) -> None:
+    """The error has the original's words."""
     with pytest.raises(ValueError, match=message):
         make_policy(TriggeringPolicy(**changes), Era.V1)
 
@@ -98,7 +100,7 @@ def test_what_cannot_be_built_is_refused(changes: dict[str, Any], message: str) 
     ],
 )
 def test_a_policy_survives_its_document(policy: TriggeringPolicy) -> None:
-    """Every field is stored; a kind that this version does not know stays what it is."""
+    """Every field is stored. An unknown kind stays unchanged."""
     job = Job(JobId("p/j"), JobDefinition(TaskDefinition("noop"), policy=policy))
     assert decode_job(job.id, encode_job(job)) == job
 

@@ -8,7 +8,7 @@ from luci_scheduler.core.regexps import BadRegexpError
 
 
 def test_missing_entries() -> None:
-    """Names and patterns that fit nothing are named as configured, sorted; each pattern counts alone."""
+    """Names and patterns without a matching ref are returned as configured, sorted. Each pattern counts alone."""
     refs = RefSet(["refs/heads/main", "refs/heads/gone", r"regexp:refs/tags/v\d+", r"regexp:refs/tags/r\d+"])
     assert refs.missing(["refs/heads/main", "refs/tags/v1", "refs/tags/r1-extra"]) == (
         "refs/heads/gone",
@@ -18,7 +18,7 @@ def test_missing_entries() -> None:
 
 
 def test_a_pattern_without_operators_is_a_name() -> None:
-    """It is looked for like a literal ref; escaped characters stand for themselves."""
+    """It is listed like a literal ref, and escaped characters stand for themselves."""
     refs = RefSet([r"regexp:refs/heads/release\.1"])
     assert refs.prefixes == ("refs/heads",)
     assert "refs/heads/release.1" in refs
@@ -27,15 +27,15 @@ def test_a_pattern_without_operators_is_a_name() -> None:
 
 
 def test_joined_patterns_stay_in_their_folder() -> None:
-    """The last of several is not anchored at its start, but what is no ref of the folder is no member."""
+    """The last of several is not anchored at its start, but a ref outside the folder is never a member."""
     refs = RefSet([r"regexp:refs/heads/rel-\d+", r"regexp:refs/heads/dev-\d+"])
     assert "refs/heads/rel-1-extra" in refs
     assert "refs/heads/mirror/refs/heads/dev-1" in refs
     assert "refs/mirror/refs/heads/dev-1" not in refs
 
 
-def test_an_empty_set_holds_nothing() -> None:
-    """Nothing is listed and nothing belongs."""
+def test_an_empty_set_has_no_members() -> None:
+    """It lists no folder and has no member."""
     assert ref_set(()).prefixes == ()
     assert "refs/heads/main" not in ref_set(())
 
@@ -49,7 +49,7 @@ def test_bad_patterns_are_refused() -> None:
 
 
 def test_matching_takes_time_linear_in_the_name() -> None:
-    """A pattern that makes backtracking engines hang for years is nothing special."""
+    """A pattern that hangs backtracking engines for years has no effect here."""
     refs = RefSet(["regexp:refs/heads/(a+)+b"])
     assert f"refs/heads/{'a' * 5000}" not in refs
     assert f"refs/heads/{'a' * 5000}b" in refs

@@ -1,4 +1,4 @@
-"""Patterns of configs: RE2's language, bounded cost, and the literal text that matches begin with."""
+"""Patterns of configs: RE2's language, bounded cost, and the literal prefix of all matches."""
 
 import pytest
 
@@ -47,7 +47,7 @@ PREFIXES = [
 
 @pytest.mark.parametrize(("pattern", "expected"), PREFIXES, ids=[pattern for pattern, _ in PREFIXES])
 def test_literal_prefix(pattern: str, expected: tuple[str, bool]) -> None:
-    """The prefix is what every match begins with; a complete one is matched by the pattern itself."""
+    """Every match begins with the prefix. A complete prefix is itself a match."""
     compiled = compile_regexp(pattern)
     assert literal_prefix(pattern) == expected
     prefix, complete = expected
@@ -58,27 +58,27 @@ def test_literal_prefix(pattern: str, expected: tuple[str, bool]) -> None:
 @pytest.mark.parametrize(
     "pattern", ["([{", "(?=x)", "a++", "?a", r"(a)\1", "a{1001}", "((a{100}){100}){100}", "a\ud800", "\\"]
 )
-def test_what_is_not_re2_is_refused(pattern: str) -> None:
-    """Look-around, back references, possessive and huge repetitions are no part of the language."""
+def test_syntax_outside_re2_is_refused(pattern: str) -> None:
+    """Look-around, back references, possessive quantifiers and huge repetitions are not part of the language."""
     with pytest.raises(BadRegexpError):
         compile_regexp(pattern)
 
 
 @pytest.mark.parametrize("pattern", [r"\pN+" * 5000, "(?:a?){1000}" * 1500, "x" * (MAX_LENGTH + 1)])
 def test_large_patterns_are_refused(pattern: str) -> None:
-    """A pattern that is short but compiles into a huge program is refused, and so is a long one."""
+    """A short pattern with a huge program is refused, and so is a long pattern."""
     with pytest.raises(BadRegexpError, match=r"too large|at most"):
         compile_regexp(pattern)
 
 
 @pytest.mark.parametrize("pattern", ["(a+)+b", "(a|a)*b", "(a|aa)+b", "(.*)*b", "(?:a?){500}a{500}b"])
-def test_patterns_that_explode_elsewhere_do_not_here(pattern: str) -> None:
-    """Exponential patterns for engines that backtrack: here a long text that does not match is answered."""
+def test_patterns_that_explode_with_backtracking_are_fast(pattern: str) -> None:
+    """Exponential patterns for backtracking engines: here even a long text without a match is fast."""
     assert not compile_regexp(pattern).fullmatch("a" * 100_000)
 
 
 def test_matching() -> None:
-    """``fullmatch`` is anchored at both ends, ``search`` at none; text that is no Unicode does not fail."""
+    """``fullmatch`` is anchored at both ends, ``search`` at neither. Text that is not valid Unicode does not fail."""
     pattern = compile_regexp("a.b")
     assert pattern.fullmatch("a\u00e4b")
     assert not pattern.fullmatch("xaxb")
@@ -90,7 +90,7 @@ def test_matching() -> None:
     "pattern", ["(" * 900 + "a" + ")" * 900, "(?:" * 300 + "a" + ")" * 300, "a{900}" * 50, "a" * MAX_LENGTH]
 )
 def test_the_prefix_of_a_hostile_pattern_is_bounded(pattern: str) -> None:
-    """Depth and repetition cost neither the stack nor memory."""
+    """Depth and repetition cost neither stack nor memory."""
     compile_regexp(pattern)
     prefix, _ = literal_prefix(pattern)
     assert len(prefix) <= 1000
@@ -98,5 +98,5 @@ def test_the_prefix_of_a_hostile_pattern_is_bounded(pattern: str) -> None:
 
 @pytest.mark.parametrize("pattern", ["(a)(b)", "((((.*))))" * 199])
 def test_patterns_run_without_capture_groups(pattern: str) -> None:
-    """With groups the engine would do its work once more for each of them."""
+    """With groups, the engine would repeat its work for each of them."""
     assert compile_regexp(pattern)._compiled.groups == 0

@@ -16,15 +16,15 @@ from luci_scheduler.core.repo_url import BadRepoUrlError, RepoUrl, parse_repo_ur
         "https://dawn.googlesource.com/a/tint.git",
     ],
 )
-def test_spellings_of_one_repository_are_one(text: str) -> None:
-    """The prefix of authenticated access and the endings do not count, and the result reads back as itself."""
+def test_all_spellings_of_a_repository_are_equal(text: str) -> None:
+    """The prefix of authenticated access and the endings do not matter. The result reads back as itself."""
     url = parse_repo_url(text)
     assert url == RepoUrl("dawn.googlesource.com", "tint")
     assert parse_repo_url(str(url)) == url
 
 
-def test_a_project_may_be_called_a() -> None:
-    """Only a leading ``/a/`` in front of something is the prefix."""
+def test_a_project_may_have_the_name_a() -> None:
+    """Only a leading ``/a/`` before a name is the prefix."""
     assert parse_repo_url("https://x.googlesource.com/a").project == "a"
     assert parse_repo_url("https://x.googlesource.com/abc/a/b").project == "abc/a/b"
 
@@ -44,7 +44,7 @@ def test_a_project_may_be_called_a() -> None:
     ],
 )
 def test_only_plain_names_of_gitiles_hosts_are_hosts(text: str) -> None:
-    """Nothing beside the host's name is accepted: it could make the name of another server of it."""
+    """Only the host's name is accepted: any addition could name another server."""
     with pytest.raises(BadRepoUrlError, match=r"only \.googlesource\.com repos are supported"):
         parse_repo_url(text)
 
@@ -54,7 +54,7 @@ def test_only_plain_names_of_gitiles_hosts_are_hosts(text: str) -> None:
     ["https://x.googlesource.com/p\nq", "https://x.goo\tglesource.com/p", " https://x.googlesource.com/p", "\x00"],
 )
 def test_control_characters_are_refused_not_dropped(text: str) -> None:
-    """A URL means what it says."""
+    """A URL is never changed silently."""
     with pytest.raises(BadRepoUrlError, match="not a URL: invalid character"):
         parse_repo_url(text)
 
@@ -71,8 +71,8 @@ def test_control_characters_are_refused_not_dropped(text: str) -> None:
         ("https://[x.googlesource.com/p", "not a URL"),
     ],
 )
-def test_what_names_no_repository_is_refused(text: str, reason: str) -> None:
-    """The reason says what is wrong."""
+def test_a_url_without_a_repository_is_refused(text: str, reason: str) -> None:
+    """The reason names the fault."""
     with pytest.raises(BadRepoUrlError) as raised:
         parse_repo_url(text)
     assert reason in str(raised.value)

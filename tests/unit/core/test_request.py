@@ -1,4 +1,4 @@
-"""Requests and the triggers that they come from."""
+"""Requests, and the triggers that they come from."""
 
 from typing import Any
 
@@ -29,22 +29,22 @@ GITILES = {"repo": "https://x.googlesource.com/p", "ref": "refs/heads/main", "re
         ([""], ""),
     ],
 )
-def test_triggered_by_is_the_user_all_triggers_share(users: list[str], expected: str) -> None:
-    """One trigger by somebody else, or by the service, and nobody in particular triggered it."""
+def test_triggered_by_is_the_user_that_all_triggers_share(users: list[str], expected: str) -> None:
+    """One trigger by another person, or by the service, leaves the field empty."""
     request = request_from_triggers([trigger(f"t{i}", user=user) for i, user in enumerate(users)], Era.V2)
     assert request.triggered_by == expected
 
 
 def test_the_last_trigger_decides() -> None:
-    """Properties come from the most recent trigger; all are incoming triggers."""
+    """Properties come from the most recent trigger. All are incoming triggers."""
     triggers = [trigger("old", "noop", data="old"), trigger("new", "noop", data="new")]
     request = request_from_triggers(triggers, Era.V2)
     assert request.properties == {"noop_trigger_data": "new"}
     assert request.incoming_triggers == tuple(triggers)
 
 
-def test_a_commits_own_properties_win_over_the_triggers() -> None:
-    """A trigger cannot make its build look at another commit."""
+def test_the_commits_properties_override_the_triggers() -> None:
+    """A trigger cannot make its build use another commit."""
     payload = {**GITILES, "properties": {"revision": "other", "branch": "other", "extra": 1}}
     request = request_from_triggers([trigger(kind="gitiles", **payload)], Era.V2)
     expected = {"revision": "a" * 40, "branch": "refs/heads/main", "repository": GITILES["repo"], "extra": 1}
@@ -52,7 +52,7 @@ def test_a_commits_own_properties_win_over_the_triggers() -> None:
 
 
 def test_a_bad_repository_url_is_quoted_in_the_log() -> None:
-    """Whatever the URL holds, the line is one line."""
+    """With any URL, the log line stays one line."""
     request = request_from_triggers([trigger(kind="gitiles", **{**GITILES, "repo": 'ftp://"x"\n'})], Era.V2)
     assert request.properties is None
     assert request.tags == ()
@@ -67,7 +67,7 @@ def test_stored_tags_are_sorted_by_bytes() -> None:
 
 
 def test_stored_tags_are_checked() -> None:
-    """A tag without a colon is refused by name."""
+    """The error names a tag without a colon."""
     with pytest.raises(PermanentError, match="bad tag, not a 'key:value' pair: \"oops\""):
         Request(tags=("a:b", "oops")).stored_tags()
 
@@ -88,5 +88,8 @@ def test_stored_tags_are_checked() -> None:
     ],
 )
 def test_public_form_of_a_trigger(given: Trigger, public: dict[str, Any]) -> None:
-    """Builds see what a trigger is, not when, by whom or in which order it was emitted; empty fields are left out."""
+    """Builds see a trigger's content, but not when, by whom or in which order it was emitted.
+
+    Empty fields are left out.
+    """
     assert given.public() == public

@@ -1,4 +1,4 @@
-"""The bytes of an invocation's document: counted before it is stored, shared out so that none reaches the limit."""
+"""The bytes of an invocation's document: counted before it is stored, and shared so that none reaches the limit."""
 
 from dataclasses import replace
 
@@ -34,14 +34,14 @@ FULL = replace(
 
 
 @pytest.mark.parametrize("invocation", [BARE, FULL], ids=["bare", "full"])
-def test_a_definition_takes_what_is_counted(invocation: Invocation) -> None:
-    """Never more, and hardly less."""
+def test_the_counted_size_of_a_definition_is_right(invocation: Invocation) -> None:
+    """The count is never too small, and hardly too large."""
     stored = len(documents.encode_invocation(invocation)["definition"].encode())
     assert stored <= sizes.definition_bytes(invocation) <= stored + 300
 
 
 def test_the_largest_task_and_trigger_fit_together() -> None:
-    """Each as large as it is let in; the properties are the trigger's and the request's."""
+    """Each has the largest allowed size. The properties are both the trigger's and the request's."""
     properties = {"p": "x" * (MAX_TRIGGER_BYTES - 100)}
     invocation = replace(
         BARE,
@@ -57,12 +57,12 @@ def test_the_largest_task_and_trigger_fit_together() -> None:
 
 
 def test_a_small_invocation_keeps_a_log_of_two_limits() -> None:
-    """Nearly all are small."""
+    """Nearly all invocations are small."""
     assert sizes.log_limits(FULL) == (2 * LOG_LIMIT, LOG_LIMIT)
 
 
 def test_an_invocation_without_room_for_a_log_is_refused() -> None:
-    """The message names both sizes and what to do; a little less is taken."""
+    """The message names both sizes and the remedy. One byte less is accepted."""
     spare = sizes.MAX_DOCUMENT_BYTES - LOG_LIMIT - 60_000 - sizes.definition_bytes(replace(BARE, properties={"p": ""}))
     sizes.check_invocation(replace(BARE, properties={"p": "x" * spare}))
     with pytest.raises(PermanentError, match=r"740001 bytes cannot be stored, at most 740000 fit .* smaller"):

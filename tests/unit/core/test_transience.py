@@ -1,10 +1,10 @@
-"""Which failures may be over the next time: the table, for every protocol."""
+"""The failures that a retry may fix: the table, for every protocol."""
 
 import pytest
 
 from luci_scheduler.core import transience
 from luci_scheduler.core.instants import MINUTE, SECOND, parse_rfc3339
-from luci_scheduler.core.transience import Failure, pause_asked
+from luci_scheduler.core.transience import Failure, requested_pause
 
 NOW = parse_rfc3339("2026-03-01T12:00:00Z")
 REFUSALS_FOR_NOW = {2: "UNKNOWN", 4: "DEADLINE_EXCEEDED", 10: "ABORTED", 13: "INTERNAL", 14: "UNAVAILABLE"}
@@ -44,20 +44,20 @@ def test_a_code_of_the_service_decides(status: int) -> None:
         (503, "UNAVAILABLE"),
     ],
 )
-def test_an_answer_without_a_code_says_nothing_about_the_build(status: int, name: str) -> None:
+def test_an_answer_without_a_code_is_not_about_the_build(status: int, name: str) -> None:
     """It comes from a server in front of the service."""
     assert transience.prpc_failure(status, None) == Failure(name, transient=True, throttled=status == 429)
 
 
 @pytest.mark.parametrize("code", ["abc", "", "-1", "5, 5", "5.0", "\u00b2", "\u0665", "9" * 30])
-def test_an_unreadable_code_is_none(code: str) -> None:
+def test_an_unreadable_code_counts_as_missing(code: str) -> None:
     """An error with an unreadable code proves nothing."""
     assert transience.prpc_failure(404, code) == Failure("INTERNAL", transient=True)
 
 
 @pytest.mark.parametrize("status", [302, 400, 401, 403, 404, 408, 429, 500, 503])
 def test_rest(status: int) -> None:
-    """Only the service's own error object refuses for good; its quota and its faults do not."""
+    """Only the service's own error object refuses permanently; its quota and its faults do not."""
     throttled = status == 429
     assert transience.rest_failure(status, is_own=False) == Failure(
         f"HTTP {status}", transient=True, throttled=throttled
@@ -70,13 +70,13 @@ def test_rest(status: int) -> None:
     ("status", "transient"), [(302, True), (400, False), (403, False), (404, False), (429, True), (500, True)]
 )
 def test_gitiles(status: int, transient: bool) -> None:
-    """Its error bodies have no form that could be relied on: the status decides."""
+    """Its error bodies have no reliable form, so the status decides."""
     failure = transience.gitiles_failure(status)
     assert (failure.transient, failure.throttled) == (transient, status == 429)
 
 
 def test_google() -> None:
-    """Only INVALID_ARGUMENT is about the request; the operator can mend the causes of the others."""
+    """Only INVALID_ARGUMENT is about the request. The operator can fix the causes of the others."""
     assert not transience.google_failure("INVALID_ARGUMENT").transient
     for code in ("PERMISSION_DENIED", "NOT_FOUND", "FAILED_PRECONDITION", "UNAVAILABLE", "UNAUTHENTICATED", "ABORTED"):
         assert transience.google_failure(code) == Failure(code, transient=True)
@@ -104,6 +104,6 @@ def test_google() -> None:
         ("soon", 0),
     ],
 )
-def test_the_pause_that_a_server_asks_for(header: str | None, pause: int) -> None:
-    """Seconds or a date; an unreadable header means no pause, and ten minutes are the most."""
-    assert pause_asked(header, NOW) == pause
+def test_the_pause_that_a_server_requests(header: str | None, pause: int) -> None:
+    """Seconds or a date. An unreadable header means no pause, and ten minutes are the maximum."""
+    assert requested_pause(header, NOW) == pause

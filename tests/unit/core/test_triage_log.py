@@ -16,7 +16,7 @@ START = Instant(1_600_000_000 * SECOND)
 
 
 def later(milliseconds: int) -> Instant:
-    """Return the time so long after the start."""
+    """Return a time after the start."""
     return Instant(START + milliseconds * MILLISECOND)
 
 
@@ -29,12 +29,12 @@ def job(policy: TriggeringPolicy, *, paused: bool = False, active: int = 0) -> J
 
 
 def triggers(count: int, created: Instant = START) -> list[Trigger]:
-    """Return triggers, the first the oldest."""
+    """Return triggers, the oldest first."""
     return [Trigger(f"t{number}", created, order_in_batch=number) for number in range(count)]
 
 
 def texts(decision: Triage, available: int) -> list[str]:
-    """Return what a log says of a decision, without the times."""
+    """Return the log of a decision, without the times."""
     log = TriageLog(START)
     log.decided(START, decision, available=available)
     log.enqueued(START, decision)
@@ -85,7 +85,7 @@ def test_an_error_names_its_cause_if_there_is_one() -> None:
 
 
 def test_an_inactive_job_asks_no_policy() -> None:
-    """Its triggers are cleared; without triggers the policy is asked as always."""
+    """Its triggers are cleared. Without triggers, the policy is asked as usual."""
     paused = job(TriggeringPolicy(), paused=True)
     assert texts(triage(paused, triggers(3), Era.V2, START), 3) == [
         "Triggers available in this txn: 3",
@@ -98,8 +98,8 @@ def test_an_inactive_job_asks_no_policy() -> None:
     ]
 
 
-def test_surplus_and_discarded_triggers_are_told_apart() -> None:
-    """Those above the limit are an error, those too old are the policy's choice."""
+def test_surplus_and_discarded_triggers_are_distinguished() -> None:
+    """Triggers above the limit are an error. Triggers that are too old are the policy's choice."""
     policy = TriggeringPolicy(PolicyKind.NEWEST_FIRST, max_concurrent_invocations=1)
     pending = [*triggers(MAX_PENDING + 2, Instant(START - 7 * DAY)), Trigger("new", START)]
     decision = triage(job(policy, active=1), pending, Era.V2, START)
@@ -113,8 +113,8 @@ def test_surplus_and_discarded_triggers_are_told_apart() -> None:
     ]
 
 
-def test_a_policy_that_cannot_be_built_gives_way_to_the_default() -> None:
-    """The log says why; the triggers are taken as the default policy takes them."""
+def test_the_default_replaces_an_invalid_policy() -> None:
+    """The log gives the reason, and the triggers are handled like with the default policy."""
     decision = triage(job(TriggeringPolicy("FUTURE_KIND")), triggers(2), Era.V2, START)
     assert [len(request.incoming_triggers) for request in decision.requests] == [2]
     assert texts(decision, 2)[2] == (
@@ -125,7 +125,7 @@ def test_a_policy_that_cannot_be_built_gives_way_to_the_default() -> None:
 
 @pytest.mark.parametrize(("added", "cut"), [(998, False), (999, False), (1000, True), (3000, True)])
 def test_a_long_log_is_cut(added: int, *, cut: bool) -> None:
-    """A thousand lines stay, then a note without a newline."""
+    """A thousand lines stay, followed by a note without a newline."""
     log = TriageLog(START)
     for number in range(added):
         log.line(START, str(number))
@@ -134,8 +134,8 @@ def test_a_long_log_is_cut(added: int, *, cut: bool) -> None:
     assert lines[-1] == ("<the log is too long, truncated here>" if cut else "")
 
 
-def test_what_cannot_be_stored_is_replaced() -> None:
-    """Half a character comes from JSON and would break the store."""
+def test_text_that_cannot_be_stored_is_replaced() -> None:
+    """Half of a surrogate pair comes from JSON and would break the store."""
     log = TriageLog(START)
     log.line(START, "\ud800")
     assert log.text.endswith("[000 ms] \ufffd\n")
@@ -151,5 +151,5 @@ def test_a_kick_is_always_later_and_shared_for_two_seconds() -> None:
 
 
 def test_every_state_has_a_label() -> None:
-    """No page meets a state without a look."""
+    """Each state has a style on the pages."""
     assert set(LABEL_CLASSES) == set(JobState)

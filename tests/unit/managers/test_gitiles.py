@@ -82,7 +82,7 @@ class Polls:
         assert controller.invocation.status is Status.SUCCEEDED
         if controller.poller is not None:
             assert controller.poller.version == (self.found.version if self.found else None)
-            self.found = Versioned(controller.poller.record, controller.poller.record.mutations)
+            self.found = Versioned(controller.poller.record, controller.poller.record.commits)
         return self.lines
 
     @property
@@ -823,7 +823,7 @@ def test_another_repository_begins_anew() -> None:
     assert "Fetched refs: 0 from datastore, 1 from gitiles" in polls.poll()
     assert polls.emitted == [polls.git.heads[MAIN]]
     assert polls.found is not None
-    assert (polls.found.value.repo, polls.found.value.mutations) == (f"{NORMAL}2", 2)
+    assert (polls.found.value.repo, polls.found.value.commits) == (f"{NORMAL}2", 2)
 
 
 def test_a_lost_race_is_decided_again_on_the_same_answers() -> None:

@@ -67,7 +67,7 @@ class Poll:
             known=dict(sorted(self._known.items())),
             refs=self._what.entries,
             backlog=self._backlog,
-            mutations=self._before.mutations + 1,
+            commits=self._before.commits + 1,
         )
 
     def run(self) -> int:

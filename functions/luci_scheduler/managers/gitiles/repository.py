@@ -73,7 +73,7 @@ def known_refs(controller: Controller, pollers: Pollers, what: Watched) -> Known
         return Known(PollerRecord(job_id, repo), None)
     record = found.value
     if record.repo != repo:
-        record = PollerRecord(job_id, repo, mutations=record.mutations)
+        record = PollerRecord(job_id, repo, commits=record.commits)
     return Known(record, found.version)
 
 

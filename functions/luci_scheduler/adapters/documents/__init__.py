@@ -1,0 +1,63 @@
+"""The layout of documents, which both stores share. No module here knows a database client."""
+
+from __future__ import annotations
+
+from luci_scheduler.adapters.documents.ids import (
+    document_id,
+    invocation_document_id,
+    plain_id,
+    watchers_document_id,
+    watchers_range,
+)
+from luci_scheduler.adapters.documents.records import (
+    decode_deferred,
+    decode_invocation,
+    decode_job,
+    decode_poller,
+    decode_project,
+    decode_trigger,
+    encode_deferred,
+    encode_invocation,
+    encode_invocation_state,
+    encode_job,
+    encode_poller,
+    encode_project,
+    encode_trigger,
+)
+from luci_scheduler.adapters.documents.sizes import check_invocation_size, check_size, stored_size
+from luci_scheduler.adapters.documents.tolerant import SET_ASIDE_ROUNDS, decode_or_set_aside, decode_readable
+from luci_scheduler.adapters.documents.values import SCHEMA
+from luci_scheduler.adapters.documents.watchers import decode_watchers, encode_paused, encode_watchers
+from luci_scheduler.adapters.documents.writes import encode_write
+
+__all__ = [
+    "SCHEMA",
+    "SET_ASIDE_ROUNDS",
+    "check_invocation_size",
+    "check_size",
+    "decode_deferred",
+    "decode_invocation",
+    "decode_job",
+    "decode_or_set_aside",
+    "decode_poller",
+    "decode_project",
+    "decode_readable",
+    "decode_trigger",
+    "decode_watchers",
+    "document_id",
+    "encode_deferred",
+    "encode_invocation",
+    "encode_invocation_state",
+    "encode_job",
+    "encode_paused",
+    "encode_poller",
+    "encode_project",
+    "encode_trigger",
+    "encode_watchers",
+    "encode_write",
+    "invocation_document_id",
+    "plain_id",
+    "stored_size",
+    "watchers_document_id",
+    "watchers_range",
+]
