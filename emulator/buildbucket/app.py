@@ -17,10 +17,10 @@ from emulator.buildbucket.faults import Canned, CannedAnswers, Fault, Faults, Re
 from emulator.buildbucket.pages import build_page
 from emulator.buildbucket.partial import PartialError, select_fields
 from emulator.buildbucket.service import Service
-from emulator.buildbucket.serving import compress, cut_after, cut_connection
 from emulator.buildbucket.v1 import BuildsV1, ForbiddenV1, error_body
 from emulator.buildbucket.v1_requests import BadRequest, Refused, parse_put
 from emulator.buildbucket.v2 import BuildsV2
+from emulator.serving.local_server import compress, cut_after, cut_connection
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

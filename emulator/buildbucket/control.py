@@ -15,8 +15,8 @@ from emulator.buildbucket.identifiers import BuilderId
 from emulator.buildbucket.instants import parse_duration
 from emulator.buildbucket.notifications import NotificationFault
 from emulator.buildbucket.plans import announce_from_json, outcome_from_json, plan_from_json
-from emulator.buildbucket.serving import control_body
 from emulator.buildbucket.v2_build import build_to_json
+from emulator.serving.local_server import control_body
 
 if TYPE_CHECKING:
     from emulator.buildbucket.server import BuildbucketServer

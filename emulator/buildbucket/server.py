@@ -16,8 +16,8 @@ from emulator.buildbucket.instants import MINUTE
 from emulator.buildbucket.notifications import Notifier, Publisher
 from emulator.buildbucket.plans import Announce, Manual, Plan, Plans, Script
 from emulator.buildbucket.service import Service
-from emulator.buildbucket.serving import LocalServer
 from emulator.clock import Clock
+from emulator.serving.local_server import LocalServer
 
 __all__ = ["BuildbucketServer"]
 

@@ -6,8 +6,8 @@ import json
 
 from werkzeug.wrappers import Request, Response
 
-from emulator.buildbucket.serving import LocalServer
 from emulator.cloud_tasks.oidc import TokenIssuer
+from emulator.serving.local_server import LocalServer
 
 __all__ = ["KeysServer"]
 

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Request, Response
 
-from emulator.buildbucket.serving import compress, control_body, cut_after, cut_connection
 from emulator.gitiles.errors import ErrorForm, GitilesError, error_response
 from emulator.gitiles.faults import GitilesFault, GitilesFaults, RequestRecord
 from emulator.gitiles.git import GitError
 from emulator.gitiles.projects import find_repository, projects
 from emulator.gitiles.views import RepositoryViews
+from emulator.serving.local_server import compress, control_body, cut_after, cut_connection
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

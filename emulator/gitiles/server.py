@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from emulator.buildbucket.serving import LocalServer
 from emulator.gitiles.app import GitilesApp
 from emulator.gitiles.errors import ErrorForm
 from emulator.gitiles.faults import GitilesFaults, RequestRecord
+from emulator.serving.local_server import LocalServer
 
 __all__ = ["GitilesServer"]
 

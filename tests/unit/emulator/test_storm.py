@@ -11,10 +11,10 @@ import requests
 from google.api_core import exceptions
 from google.cloud import tasks_v2
 
-from emulator.buildbucket.serving import LocalServer
 from emulator.clock import RealClock
 from emulator.cloud_tasks.server import CloudTasksServer
 from emulator.errors import LocalCloudError
+from emulator.serving.local_server import LocalServer
 from emulator.storm.chaos import Chaos
 from emulator.storm.cli import main
 from emulator.storm.network import Network, Tripwire, thrice
