@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from emulator.buildbucket.identifiers import BuilderId
-from emulator.buildbucket.instants import HOUR, SECOND
+from luci_scheduler.core.instants import HOUR, SECOND
 
 __all__ = ["BuilderConfig", "Registry"]
 

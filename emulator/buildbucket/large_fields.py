@@ -10,8 +10,9 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from emulator.buildbucket.instants import SECOND, parse_timestamp
 from emulator.buildbucket.schema import STATUS_NUMBERS
+from emulator.buildbucket.wire_time import parse_timestamp
+from luci_scheduler.core.instants import SECOND
 
 __all__ = ["compressed_large_fields"]
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from emulator.buildbucket.builds import Build, BuildStore, Outcome
 from emulator.buildbucket.commands import Commands, status_of_exit
-from emulator.buildbucket.instants import HOUR, SECOND
 from emulator.buildbucket.notifications import Notifier
 from emulator.buildbucket.plans import Announce, Command, End, Manual, Plan, Plans, Script, Start
 from emulator.buildbucket.timeline import Timeline
 from emulator.clock import Clock
+from luci_scheduler.core.instants import HOUR, SECOND
 
 __all__ = ["LifeCycle"]
 

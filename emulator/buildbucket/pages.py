@@ -6,8 +6,8 @@ import html
 import json
 
 from emulator.buildbucket.builds import Build
-from emulator.buildbucket.instants import format_timestamp
 from emulator.buildbucket.v2_build import summary_markdown
+from emulator.buildbucket.wire_time import format_timestamp
 
 __all__ = ["build_page"]
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from emulator.buildbucket.builds import ENDED, BuildSpec, Outcome
-from emulator.buildbucket.instants import SECOND, parse_duration
+from emulator.buildbucket.wire_time import parse_duration
+from luci_scheduler.core.instants import SECOND
 
 __all__ = [
     "PLAN_PROPERTY",

@@ -9,12 +9,12 @@ from typing import Any
 
 from emulator.buildbucket.builders import BuilderConfig, Registry
 from emulator.buildbucket.builds import BuildStore
-from emulator.buildbucket.instants import HOUR
 from emulator.buildbucket.lifecycle import LifeCycle
 from emulator.buildbucket.notifications import Notifier, Publisher
 from emulator.buildbucket.plans import Plan, Plans
 from emulator.buildbucket.timeline import Timeline
 from emulator.clock import Clock
+from luci_scheduler.core.instants import HOUR
 
 __all__ = ["Forbidden", "OverrideError", "Service", "merge_properties"]
 

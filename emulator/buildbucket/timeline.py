@@ -9,12 +9,13 @@ import threading
 from collections.abc import Callable
 
 from emulator.clock import Clock
+from luci_scheduler.core.instants import HOUR
 
 __all__ = ["Timeline"]
 
 _LOG = logging.getLogger(__name__)
 # How long the thread sleeps at most when nothing is due, on the clock; a new entry wakes it at once.
-_IDLE = 3_600 * 1_000_000_000
+_IDLE = HOUR
 
 
 class Timeline:

@@ -13,10 +13,10 @@ from werkzeug.datastructures import MultiDict
 
 from emulator.buildbucket.builds import Build, BuildSpec
 from emulator.buildbucket.identifiers import BuilderId, parse_v1_bucket
-from emulator.buildbucket.instants import MINUTE
 from emulator.buildbucket.service import Forbidden, OverrideError, Service, merge_properties
 from emulator.buildbucket.v1_build import build_to_v1
 from emulator.buildbucket.v1_requests import BadRequest, PutRequest, Refused, parse_put
+from luci_scheduler.core.instants import MINUTE
 
 __all__ = ["BuildsV1", "ForbiddenV1", "error_body"]
 

@@ -17,12 +17,12 @@ import urllib3
 import urllib3.connection
 import urllib3.connectionpool
 
-from emulator.cloud_tasks.limits import MICROSECOND, SECOND
 from emulator.cloud_tasks.messages import USER_AGENT
 from emulator.cloud_tasks.model import NO_RESPONSE, Answer
 from emulator.cloud_tasks.names import short
 from emulator.cloud_tasks.oidc import TokenIssuer
 from emulator.cloud_tasks.queue import Attempt
+from luci_scheduler.core.instants import MICROSECOND, SECOND
 
 __all__ = ["Deliverer", "request_headers", "retry_after"]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from luci_scheduler.core.instants import DAY, HOUR, MINUTE, SECOND
+
 __all__ = [
     "BATCH_BYTES",
-    "DAY",
     "DEFAULT_DISPATCH_DEADLINE",
-    "HOUR",
     "MAX_CONCURRENT_DISPATCHES",
     "MAX_DISPATCHES_PER_SECOND",
     "MAX_DISPATCH_DEADLINE",
@@ -18,20 +18,10 @@ __all__ = [
     "MAX_TASK_AGE",
     "MAX_TASK_PAGE",
     "MAX_URL_LENGTH",
-    "MICROSECOND",
-    "MILLISECOND",
     "MIN_DISPATCH_DEADLINE",
     "PAGE_TOKEN_LIFE",
-    "SECOND",
     "Limits",
 ]
-
-MICROSECOND = 1_000
-MILLISECOND = 1_000_000
-SECOND = 1_000_000_000
-MINUTE = 60 * SECOND
-HOUR = 60 * MINUTE
-DAY = 24 * HOUR
 
 # RateLimits.max_dispatches_per_second and .max_concurrent_dispatches, API reference v2.
 MAX_DISPATCHES_PER_SECOND = 500.0

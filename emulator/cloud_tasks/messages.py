@@ -17,9 +17,7 @@ from emulator.cloud_tasks.limits import (
     MAX_DISPATCH_DEADLINE,
     MAX_HEADER_BYTES,
     MAX_URL_LENGTH,
-    MILLISECOND,
     MIN_DISPATCH_DEADLINE,
-    SECOND,
     Limits,
 )
 from emulator.cloud_tasks.model import Answer, AttemptRecord, HttpRequest, OidcToken, QueueState, Task
@@ -28,6 +26,7 @@ from emulator.cloud_tasks.queue import Queue
 from emulator.cloud_tasks.queues import NewTask
 from emulator.cloud_tasks.settings import read_retry_config, render_retry_config
 from emulator.cloud_tasks.wire_time import read_duration, read_timestamp, write_duration, write_timestamp
+from luci_scheduler.core.instants import MILLISECOND, SECOND
 
 __all__ = ["USER_AGENT", "read_task", "render_queue", "render_task", "uses_full_view"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from emulator.cloud_tasks.limits import DEFAULT_DISPATCH_DEADLINE, HOUR, MILLISECOND
+from emulator.cloud_tasks.limits import DEFAULT_DISPATCH_DEADLINE
+from luci_scheduler.core.instants import HOUR, MILLISECOND
 
 __all__ = [
     "NO_RESPONSE",

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 from google.auth import crypt, jwt
 
-from emulator.cloud_tasks.limits import SECOND
+from luci_scheduler.core.instants import SECOND
 
 __all__ = ["ISSUER", "TOKEN_LIFE_SECONDS", "TokenIssuer", "account_number", "self_signed"]
 

@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from emulator.cloud_tasks.errors import AlreadyExistsError, NotFoundError
-from emulator.cloud_tasks.limits import HOUR, MAX_TASK_AGE, MICROSECOND, MILLISECOND, SECOND
+from emulator.cloud_tasks.limits import MAX_TASK_AGE
 from emulator.cloud_tasks.model import Answer, AttemptRecord, QueueState, RateLimits, RetryConfig, Task
 from emulator.cloud_tasks.rate import RateBucket
+from luci_scheduler.core.instants import HOUR, MICROSECOND, MILLISECOND, SECOND
 
 __all__ = ["Attempt", "Outcome", "Queue"]
 

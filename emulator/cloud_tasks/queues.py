@@ -14,10 +14,11 @@ from emulator.cloud_tasks.errors import (
     InvalidArgumentError,
     NotFoundError,
 )
-from emulator.cloud_tasks.limits import DEFAULT_DISPATCH_DEADLINE, MAX_SCHEDULE_AHEAD, MICROSECOND, Limits
+from emulator.cloud_tasks.limits import DEFAULT_DISPATCH_DEADLINE, MAX_SCHEDULE_AHEAD, Limits
 from emulator.cloud_tasks.model import Answer, HttpRequest, QueueState, RateLimits, RetryConfig, Task
 from emulator.cloud_tasks.names import queue_of
 from emulator.cloud_tasks.queue import Attempt, Outcome, Queue
+from luci_scheduler.core.instants import MICROSECOND
 
 __all__ = ["NewTask", "Queues", "Stats"]
 

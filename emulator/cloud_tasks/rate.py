@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from emulator.cloud_tasks.limits import SECOND
 from emulator.cloud_tasks.model import RateLimits
+from luci_scheduler.core.instants import SECOND
 
 __all__ = ["RateBucket"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from emulator.cloud_tasks.errors import InvalidArgumentError
-from emulator.cloud_tasks.limits import MICROSECOND, SECOND
+from luci_scheduler.core.instants import MICROSECOND, SECOND
 
 __all__ = ["read_duration", "read_timestamp", "write_duration", "write_timestamp"]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emulator.gitiles.git import GitError, git
+from luci_scheduler.core.instants import SECOND
 
 __all__ = ["Entry", "Person", "Repository"]
 
-SECOND = 1_000_000_000
 REGULAR, EXECUTABLE, SYMLINK, SUBMODULE = 0o100644, 0o100755, 0o120000, 0o160000
 
 

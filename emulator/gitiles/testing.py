@@ -8,12 +8,12 @@ from typing import Any
 import requests
 
 from emulator.gitiles.repository import Repository
+from luci_scheduler.core.instants import SECOND
 
 __all__ = ["GUARD", "commit_history", "fetch_json", "get_page", "page_commits"]
 
 GUARD = ")]}'\n"
 _FIRST_COMMIT = 1_773_756_297
-_SECOND = 1_000_000_000
 _TIMEOUT_SECONDS = 10
 
 
@@ -39,7 +39,7 @@ def commit_history(repository: Repository, count: int, branch: str = "main") -> 
     """Make ``count`` commits, a second apart, on a branch; return their hashes, newest first."""
     commits = [
         repository.commit(
-            f"Commit {number}\n", {"file": f"{branch} {number}"}, branch, at=(_FIRST_COMMIT + number) * _SECOND
+            f"Commit {number}\n", {"file": f"{branch} {number}"}, branch, at=(_FIRST_COMMIT + number) * SECOND
         )
         for number in range(count)
     ]

@@ -1,51 +1,33 @@
-"""An HTTP server of one's own in a thread: quiet, on a free port, and gone at once when stopped."""
+"""An HTTP server in a thread: it writes no log, picks a free port, and closes its connections when stopped."""
 
 from __future__ import annotations
 
 import contextlib
-import gzip
 import socket
 import threading
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from werkzeug.exceptions import UnsupportedMediaType
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
-from werkzeug.wrappers import Request, Response
 
 from emulator.loopback import OwnSiteOnly
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import WSGIApplication
 
-__all__ = ["LocalServer", "compress", "control_body", "cut_after", "cut_connection"]
+__all__ = ["LocalServer"]
 
 _POLL_SECONDS = 0.02
-_GZIP_FROM = 1024
-
-
-def control_body(request: Request) -> Any:
-    """Return the JSON of a request to a control endpoint; an empty object if the request has no body.
-
-    Raises:
-        werkzeug.exceptions.UnsupportedMediaType: the body is not declared to be JSON.
-    """
-    if not request.get_data():
-        return {}
-    if request.mimetype != "application/json":
-        raise UnsupportedMediaType("the body must be application/json")
-    return request.get_json()
 
 
 class _Handler(WSGIRequestHandler):
-    """Answers without writing to the terminal."""
+    """Handles requests without writing to the terminal."""
 
-    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - the name is given
-        """Say nothing; the servers keep a request log."""
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - werkzeug gives the name
+        """Write nothing; the servers keep a request log."""
 
 
 class _Server(ThreadedWSGIServer):
-    """Knows its open connections, so that stopping it also ends those kept alive."""
+    """Tracks its open connections, so that stopping it also closes kept-alive ones."""
 
     def __init__(self, host: str, port: int, app: WSGIApplication) -> None:
         super().__init__(host, port, app, handler=_Handler)
@@ -63,7 +45,7 @@ class _Server(ThreadedWSGIServer):
         super().shutdown_request(request)
 
     def cut_connections(self) -> None:
-        """Close every connection that is open."""
+        """Close all open connections."""
         with self._lock:
             connections = list(self._connections)
         for connection in connections:
@@ -72,9 +54,10 @@ class _Server(ThreadedWSGIServer):
 
 
 class LocalServer:
-    """Serves a WSGI application from a thread. Port 0 picks a free port, which `url` contains once the server runs.
+    """Serves a WSGI application from a thread.
 
-    Every HTTP server of the local cloud in this process is one of these, so none is open to pages of other sites.
+    Port 0 picks a free port; `url` contains it once the server runs. All HTTP servers of the local cloud in this process use
+    this class, so pages of other sites can reach none of them.
     """
 
     def __init__(self, app: WSGIApplication, host: str, port: int) -> None:
@@ -85,7 +68,12 @@ class LocalServer:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Bind and serve; when this returns connections are accepted. OSError if the port is taken."""
+        """Bind the port and serve. Connections are accepted when this returns.
+
+        Raises:
+            OSError: the port is taken.
+            RuntimeError: the server runs already.
+        """
         if self._server is not None:
             raise RuntimeError("the server is running already")
         self._server = _Server(self._host, self._port, self._app)
@@ -94,7 +82,7 @@ class LocalServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop serving and close all connections; again, or before `start`, it does nothing. The port stays the same."""
+        """Stop serving and close all connections; a no-op if the server does not run. A later `start` uses the same port."""
         if self._server is None or self._thread is None:
             return
         self._server.shutdown()
@@ -104,37 +92,16 @@ class LocalServer:
 
     @property
     def netloc(self) -> str:
-        """``host:port``; RuntimeError if the port is not known yet."""
+        """``host:port``.
+
+        Raises:
+            RuntimeError: the port is not known yet.
+        """
         if self._port == 0:
             raise RuntimeError("the server has not been started, so its port is not known")
         return f"{self._host}:{self._port}"
 
     @property
     def url(self) -> str:
-        """``http://host:port``, without a slash at the end."""
+        """``http://host:port``, without a trailing slash."""
         return f"http://{self.netloc}"
-
-
-def compress(request: Request, response: Response) -> None:
-    """Compress an answer of more than 1024 bytes for a client that can read it."""
-    if response.is_streamed or request.accept_encodings.quality("gzip") <= 0:
-        return
-    body = response.get_data()
-    if len(body) > _GZIP_FROM:
-        response.set_data(gzip.compress(body))
-        response.headers["Content-Encoding"] = "gzip"
-
-
-def cut_connection(environ: WSGIEnvironment) -> NoReturn:
-    """Close a request's connection without an answer."""
-    connection = environ.get("werkzeug.socket")
-    if connection is not None:
-        with contextlib.suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)
-    raise ConnectionAbortedError("cut on purpose")
-
-
-def cut_after(environ: WSGIEnvironment, body: bytes) -> Iterator[bytes]:
-    """Yield the first half of a body, then close the connection."""
-    yield body[: len(body) // 2]
-    cut_connection(environ)

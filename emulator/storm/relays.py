@@ -14,7 +14,8 @@ import grpc
 from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Request, Response
 
-from emulator.serving.local_server import LocalServer, cut_connection
+from emulator.serving.local_server import LocalServer
+from emulator.serving.responses import cut_connection
 from emulator.tcp_ports import HOST, free_port
 
 if TYPE_CHECKING:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from emulator.cloud_tasks.errors import AlreadyExistsError, NotFoundError
-from emulator.cloud_tasks.limits import DAY, HOUR, MILLISECOND, SECOND, Limits
+from emulator.cloud_tasks.limits import Limits
 from emulator.cloud_tasks.model import Answer, HttpRequest, QueueState, RateLimits, RetryConfig, Task
 from emulator.cloud_tasks.queue import Attempt, Outcome
 from emulator.cloud_tasks.queues import NewTask, Queues
+from luci_scheduler.core.instants import DAY, HOUR, MILLISECOND, SECOND
 
 NOW = 1_773_756_432_882_000_000
 QUEUE = "projects/p/locations/l/queues/q"
