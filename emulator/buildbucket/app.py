@@ -46,8 +46,8 @@ _RULES = Map(
 def identity_of(authorization: str) -> str:
     """Return the identity that an ``Authorization`` header stands for.
 
-    ``Bearer fake:<email>`` is that user; ``fake:`` may also precede a whole identity, such as ``project:tint``. Anything else
-    is anonymous.
+    ``Bearer fake:<email>`` is that user; ``fake:`` may also precede a whole identity, such as ``project:tint``.
+    Anything else is anonymous.
     """
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer" or not token.startswith("fake:"):

@@ -16,11 +16,11 @@ class Fault:
     """A fault of API calls.
 
     Attributes:
-        effect: ``error`` responds with an error of the service (v2: the gRPC ``code`` in the header; v1: its HTTP status and
-            an error object). ``http`` responds with a bare HTTP ``status`` and ``body``, without a code header. ``html``
-            responds with the front end's HTML page and that status. ``slow`` responds after ``seconds`` of real time; past
-            the caller's deadline the response is code 4. ``cut`` closes the connection without a response. ``cut_body``
-            closes it halfway through the response.
+        effect: ``error`` responds with an error of the service (v2: the gRPC ``code`` in the header; v1: its HTTP
+            status and an error object). ``http`` responds with a bare HTTP ``status`` and ``body``, without a code
+            header. ``html`` responds with the front end's HTML page and that status. ``slow`` responds after
+            ``seconds`` of real time; past the caller's deadline the response is code 4. ``cut`` closes the connection
+            without a response. ``cut_body`` closes it halfway through the response.
         method: the affected methods: ``ScheduleBuild``, ``v1.put``, ``v1.get``...; may contain ``*`` and ``?``.
         when: ``before`` fails the call before it changes a build; ``after`` completes the call and loses the response.
         times: how many calls are affected; None means all, until the fault is removed.

@@ -47,7 +47,10 @@ class Publisher(Protocol):
     """A Pub/Sub client with the service's account."""
 
     def publish(self, topic: str, data: bytes, attributes: dict[str, str]) -> object:
-        """Publish one message to ``projects/P/topics/T``; raise an exception on failure. The return value is ignored."""
+        """Publish one message to ``projects/P/topics/T``; raise an exception on failure.
+
+        The return value is ignored.
+        """
 
     def topic_exists(self, topic: str) -> bool:
         """Return whether the topic exists and the service may publish to it."""
@@ -66,9 +69,10 @@ class NotificationFault:
     """A fault of notifications.
 
     Attributes:
-        effect: ``drop`` loses the message. ``duplicate`` sends ``value`` more copies, by default 1. ``delay`` publishes it
-            ``value`` nanoseconds late. ``hold`` keeps it until the next message was published. ``wrong_token``,
-            ``missing_token`` and ``foreign_token`` replace the token by a wrong token, no token, or another build's token.
+        effect: ``drop`` loses the message. ``duplicate`` sends ``value`` more copies, by default 1. ``delay`` publishes
+            it ``value`` nanoseconds late. ``hold`` keeps it until the next message was published. ``wrong_token``,
+            ``missing_token`` and ``foreign_token`` replace the token by a wrong token, no token, or another build's
+            token.
         event: the affected events; may contain ``*`` and ``?``.
         builder: the affected builders, ``project/bucket/builder``; may contain ``*`` and ``?``.
         times: how many events are affected; None means all, until the fault is removed.
@@ -126,7 +130,10 @@ class Notifier:
         self._release()
 
     def announce(self, build: Build, event: Event, announce: Announce) -> None:
-        """Announce a change under the active faults. Builds without a callback, and creations of v1 builds, are not announced."""
+        """Announce a change under the active faults.
+
+        Builds without a callback, and creations of v1 builds, are not announced.
+        """
         callback = build.spec.callback
         if callback is None or (build.spec.era == "v1" and event == "created"):
             return
@@ -199,7 +206,8 @@ class Notifier:
 def v1_message(build: Build, callback: Callback, hostname: str, now: int) -> Message:
     """Return the v1 notification: one line of JSON with sorted keys, and the token in an attribute.
 
-    A v2 build in this format, as the service published it for some years, has no attribute; its token is in ``user_data``.
+    A v2 build in this format, as the service published it for some years, has no attribute; its token is in
+    ``user_data``.
     """
     body = {
         "build": build_to_v1(build, hostname, now),
@@ -213,7 +221,10 @@ def v1_message(build: Build, callback: Callback, hostname: str, now: int) -> Mes
 
 
 def v2_message(build: Build, callback: Callback, hostname: str, limit: int = LARGE_FIELDS_LIMIT) -> Message:
-    """Return the v2 notification: tab-indented JSON with compressed large fields, which are dropped above ``limit`` bytes."""
+    """Return the v2 notification: tab-indented JSON with compressed large fields.
+
+    Large fields of more than ``limit`` bytes are dropped.
+    """
     message = build_to_json(build, hostname)
     steps = message.pop("steps", [])
     input_properties = message["input"].pop("properties", {})

@@ -1,4 +1,4 @@
-"""The page of a build, for people."""
+"""The HTML page of a build."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STYLE = (
 
 
 def build_page(build: Build) -> str:
-    """Return the HTML page of a build; everything that came with a request is escaped."""
+    """Return the HTML page of a build; all values from requests are escaped."""
     spec = build.spec
     commit = spec.gitiles_commit or {}
     rows = [

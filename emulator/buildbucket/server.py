@@ -28,8 +28,8 @@ __all__ = ["BuildbucketServer"]
 class BuildbucketServer(EmulatedServer[Faults[Fault], BuildbucketRequest]):
     """Buildbucket over HTTP: the v2 API (``/prpc/buildbucket.v2.Builds/...``) and the v1 API over one store of builds.
 
-    Builds follow their plans (``plans``, ``default_plan``) on ``clock``. With ``life_cycle="manual"`` builds change only by
-    `start_build` and `end_build`. `script_response` prepares responses in advance.
+    Builds follow their plans (``plans``, ``default_plan``) on ``clock``. With ``life_cycle="manual"`` builds change
+    only by `start_build` and `end_build`. `script_response` prepares responses in advance.
 
     Args:
         clock: the server's time; waits use it as well.
@@ -39,11 +39,11 @@ class BuildbucketServer(EmulatedServer[Faults[Fault], BuildbucketRequest]):
         service_account: the publishing account, as ``/auth/api/v1/server/info`` shows it.
         app_id: the App Engine application that the server stands for.
         hostname: the service's hostname in tags and notifications, by default ``<app_id>.appspot.com``.
-        default_plan: the plan of builds without another plan. By default a bot takes the build after 1 s, and it succeeds 2 s
-            later.
+        default_plan: the plan of builds without another plan. By default a bot takes the build after 1 s, and it
+            succeeds 2 s later.
         life_cycle: ``plans`` or ``manual``.
-        request_id_memory: how long v2 remembers request IDs, in nanoseconds; None means forever. The default is the minute
-            that the API promises.
+        request_id_memory: how long v2 remembers request IDs, in nanoseconds; None means forever. The default is the
+            minute that the API promises.
         strict_builders: whether only builders added by `add_builder` exist.
         entropy: the source of IDs.
     """
@@ -84,7 +84,7 @@ class BuildbucketServer(EmulatedServer[Faults[Fault], BuildbucketRequest]):
         self._service.timeline.start()
 
     def stop(self) -> None:
-        """Stop serving, stop changes of builds, and kill programs that run as builds; a no-op if the server does not run."""
+        """Stop serving and changing builds, and kill their programs; a no-op if the server does not run."""
         super().stop()
         self._service.timeline.stop()
         self._service.life_cycle.stop()
@@ -145,8 +145,8 @@ class BuildbucketServer(EmulatedServer[Faults[Fault], BuildbucketRequest]):
     def script_response(self, method: str, response: CannedResponse | Mapping[str, Any]) -> None:
         """Queue a response for a method (``ScheduleBuild``, ``GetBuild``, ``v1.put``, ``v1.get``, ``v1.cancel``...).
 
-        The responses are used in order; afterwards calls use the store again. A malformed request gets its error and uses up no
-        response. The builds of such responses do not exist in the store.
+        The responses are used in order; afterwards calls use the store again. A malformed request gets its error and
+        uses up no response. The builds of such responses do not exist in the store.
         """
         self._canned.add(method, response if isinstance(response, CannedResponse) else CannedResponse(response))
 

@@ -50,11 +50,12 @@ class Limits:
     """Limits that the documentation leaves open or that a test shortens.
 
     Attributes:
-        task_tombstone: How long the name of a finished or deleted task stays reserved. The API reference said about an hour,
-            and later up to 24 hours, so depend on neither.
-        queue_tombstone: How long the name of a deleted queue stays reserved (DeleteQueue, API reference v2: up to 3 days).
-        max_task_bytes: The size of the largest accepted task, serialized. CreateTask, API reference v2, says 100 KB; the quota
-            page says 1 MB. With the smaller limit, Cloud Tasks accepts every task that this server accepts.
+        task_tombstone: How long the name of a finished or deleted task stays reserved. The API reference said about an
+            hour, and later up to 24 hours, so depend on neither.
+        queue_tombstone: How long the name of a deleted queue stays reserved (DeleteQueue, API reference v2: up to 3
+            days).
+        max_task_bytes: The size of the largest accepted task, serialized. CreateTask, API reference v2, says 100 KB;
+            the quota page says 1 MB. With the smaller limit, Cloud Tasks accepts every task that this server accepts.
     """
 
     task_tombstone: int = HOUR

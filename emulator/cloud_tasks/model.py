@@ -60,8 +60,8 @@ class RetryConfig:
     def backoff(self, failures: int) -> int:
         """Return the wait after the ``failures``-th failure (1 is the first).
 
-        The wait starts at ``min_backoff``, doubles ``max_doublings`` times, then grows by its last doubled value each time. It
-        never exceeds ``max_backoff``.
+        The wait starts at ``min_backoff``, doubles ``max_doublings`` times, then grows by its last doubled value each
+        time. It never exceeds ``max_backoff``.
         """
         doublings = min(failures - 1, self.max_doublings)
         # A larger shift would exceed every possible max_backoff anyway.
@@ -103,7 +103,8 @@ class DeliveryResult:
     """The result of an attempt.
 
     Attributes:
-        status: The HTTP status; `NO_RESPONSE` if the target was not reached, 504 if it did not respond within the deadline.
+        status: The HTTP status; `NO_RESPONSE` if the target was not reached, 504 if it did not respond within the
+            deadline.
         retry_after: The wait that the target requested, in nanoseconds, if any.
         message: A sentence for people, without body or token.
         responded: Whether the target itself responded.
@@ -138,7 +139,8 @@ class Task:
         name: The full resource name.
         eta: The schedule time at creation; ``schedule_time`` changes with every retry.
         is_named: Whether the creator chose the name. Such a name stays reserved for a while after the task is gone.
-        forced_at: The time of a RunTask request, until its attempt begins. Such a task ignores the queue's state and limits.
+        forced_at: The time of a RunTask request, until its attempt begins. Such a task ignores the queue's state and
+            limits.
         in_flight: The number of attempts that have not ended.
         execution_count: The number of responses other than 5xx.
     """

@@ -1,7 +1,7 @@
 """One queue as a state machine: due tasks, rate and concurrency limits, and the effect of results.
 
-The module uses no threads and no sockets. Callers pass the current instant as ``now``, receive an attempt, and return its
-result.
+The module uses no threads and no sockets. Callers pass the current instant as ``now``, receive an attempt, and return
+its result.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Queue:
         return heapq.nsmallest(size, (t for t in self._tasks.values() if t.name > after), key=lambda task: task.name)
 
     def force(self, name: str, now: int) -> Task:
-        """Dispatch a task next, regardless of the queue's state and rate and of the task's time, even if it runs already.
+        """Dispatch a task next, even if it runs already, regardless of its time and of the queue's state and rate.
 
         Raises:
             NotFoundError: the task does not exist, or no longer exists.
@@ -246,7 +246,7 @@ class Queue:
         return attempt
 
     def _throttle(self, result: DeliveryResult, now: int) -> None:
-        """Hold the whole queue after 429 and 503, longer after each consecutive one; any other result resets the hold."""
+        """Hold the whole queue after 429 and 503, longer after each consecutive one; other results reset the hold."""
         if result.status not in _THROTTLING:
             self._throttlings = 0
             return

@@ -22,7 +22,8 @@ from luci_scheduler.core.instants import MICROSECOND
 
 __all__ = ["NewTask", "Queues", "Stats"]
 
-# Task numbers look random, like the service's, and are the same in every run: an odd factor permutes the 63-bit numbers.
+# Task numbers look random, like the service's, and are the same in every run: an odd factor permutes the 63-bit
+# numbers.
 _TASK_NUMBER_FACTOR = 0x1E37_79B9_7F4A_7C15
 _TASK_NUMBERS = 1 << 63
 # Attempts are counted for this many of the latest tasks, because a server may run for weeks.

@@ -11,7 +11,8 @@ __all__ = ["RateBucket"]
 class RateBucket:
     """A token bucket, stored as the instant at which it would be full again.
 
-    Whole nanoseconds instead of fractions of a token make a token available exactly at `ready_at`, without rounding errors.
+    Whole nanoseconds instead of fractions of a token make a token available exactly at `ready_at`, without rounding
+    errors.
     """
 
     def __init__(self, limits: RateLimits) -> None:

@@ -31,12 +31,13 @@ _LARGEST_MESSAGE = 32 * 1024 * 1024
 class CloudTasksServer:
     """A local Cloud Tasks for the real client libraries.
 
-    With ``dispatch="auto"`` threads deliver due tasks by the clock. With ``"manual"`` the host delivers one task at a time, in
-    any order, through `next_due`, `due` and `dispatch`. Both modes work with any clock, and all methods are thread-safe.
+    With ``dispatch="auto"`` threads deliver due tasks by the clock. With ``"manual"`` the host delivers one task at a
+    time, in any order, through `next_due`, `due` and `dispatch`. Both modes work with any clock, and all methods are
+    thread-safe.
 
     Args:
-        clock: The server's time, used for schedule times, backoff, rate limits, tombstones and tokens. The deadline of a
-            delivery is measured in real time, because the target runs in real time.
+        clock: The server's time, used for schedule times, backoff, rate limits, tombstones and tokens. The deadline of
+            a delivery is measured in real time, because the target runs in real time.
         host: The address to listen on.
         port: The gRPC port; 0 picks a free one.
         keys_port: The port of the public keys; 0 picks a free one.
@@ -174,8 +175,8 @@ class CloudTasksServer:
     def due(self, now: int | None = None) -> list[Task]:
         """Return copies of the tasks that are due at ``now`` (by default the clock's), earliest first.
 
-        Tasks of a queue that is paused, or held after a 429 or 503, are due only after a RunTask request. A task with a running
-        attempt is not due. The host is responsible for rate and concurrency limits.
+        Tasks of a queue that is paused, or held after a 429 or 503, are due only after a RunTask request. A task with a
+        running attempt is not due. The host is responsible for rate and concurrency limits.
         """
         with self._lock:
             tasks = self._queues.due(self._clock.now() if now is None else now)
@@ -190,15 +191,19 @@ class CloudTasksServer:
             return [copy.deepcopy(task) for task in self._queues.waiting()]
 
     def next_due(self) -> int | None:
-        """Return the instant at which the first task is due, possibly in the past; None if no task will be due by itself."""
+        """Return the instant at which the first task is due, possibly in the past.
+
+        None means that no task will be due by itself.
+        """
         with self._lock:
             return self._queues.next_due()
 
     def dispatch(self, task_name: str, *, lose_answer: bool = False) -> int:
         """Deliver a task now, regardless of its time and its queue's state, and return the HTTP status.
 
-        It blocks until the target responds. Afterwards the task is done, waits for its retry, or is given up, as after any
-        delivery. A status of 0 means that the target could not be reached; 504 may also mean that it did not respond in time.
+        It blocks until the target responds. Afterwards the task is done, waits for its retry, or is given up, as after
+        any delivery. A status of 0 means that the target could not be reached; 504 may also mean that it did not
+        respond in time.
 
         Args:
             task_name: The full name.

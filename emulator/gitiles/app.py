@@ -182,7 +182,7 @@ def _repository_page(pages: RepositoryPages, plus: str, rest: str, request: Requ
 
 
 def _check_text(request: Request) -> None:
-    """Refuse text that can be neither a ref nor a file: git and file systems fail at such names, each in its own way."""
+    """Refuse text that can be neither a ref nor a file, because git and file systems fail at it in various ways."""
     path = request.path.encode()
     names = path.split(b"/")
     if _CONTROL_CHARACTER.search(request.path) or len(path) > _LONGEST_PATH or max(map(len, names)) > _LONGEST_NAME:

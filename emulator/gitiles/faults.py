@@ -19,8 +19,10 @@ class GitilesFault:
 
     Attributes:
         effect: ``error`` responds with ``status`` (401, 403, 404, 429, 500, 502, 503) and the service's text. ``slow``
-            responds after ``seconds`` of real time. ``cut`` closes the connection without a response, ``cut_body`` halfway.
-        path: the affected paths, without ``/h/<host>`` and ``/a``, such as ``/tint/+log/*``; may contain ``*`` and ``?``.
+            responds after ``seconds`` of real time. ``cut`` closes the connection without a response, ``cut_body``
+            halfway.
+        path: the affected paths, without ``/h/<host>`` and ``/a``, such as ``/tint/+log/*``; may contain ``*`` and
+            ``?``.
         times: how many requests are affected; None means all, until the fault is removed.
         status: the HTTP status of an ``error``.
         seconds: the delay of ``slow``.

@@ -131,7 +131,8 @@ class RepositoryPages:
         """Resolve revisions to commits; a missing or hidden commit gives an empty string."""
         plain = [revision for revision in revisions if _is_plain(revision)]
         lines = dict(zip(plain, self._look_up([f"{revision}^{{commit}}" for revision in plain]), strict=True))
-        # For a peeled short hash git only says "missing". Without the peeling it also says whether the hash is ambiguous.
+        # For a peeled short hash git only says "missing". Without the peeling it also says whether the hash is
+        # ambiguous.
         short = [name for name, line in lines.items() if line.endswith(" missing") and _SHORT_HASH.fullmatch(name)]
         if any(line.endswith(" ambiguous") for line in self._look_up(short)):
             raise GitilesError(400, "AMBIGUOUS_OBJECT")

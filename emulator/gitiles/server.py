@@ -16,16 +16,17 @@ __all__ = ["GitilesServer"]
 class GitilesServer(EmulatedServer[GitilesFaults, GitilesRequest]):
     """Gitiles over HTTP for the git repositories below a folder. Each request reads the repositories anew.
 
-    ``<url>/<repository>/+log/...`` serves ``root/<repository>`` (or ``<repository>.git``; bare or not; names may be nested).
-    ``<url>/h/<host>/<repository>/+log/...`` serves ``root/<host>/<repository>``, so that one server can stand for several
-    hosts. Either form may have ``/a`` before the repository. With `strict_auth`, requests below ``/a`` need a token.
+    ``<url>/<repository>/+log/...`` serves ``root/<repository>`` (or ``<repository>.git``; bare or not; names may be
+    nested). ``<url>/h/<host>/<repository>/+log/...`` serves ``root/<host>/<repository>``, so that one server can stand
+    for several hosts. Either form may have ``/a`` before the repository. With `strict_auth`, requests below ``/a`` need
+    a token.
 
     Args:
         root: the folder.
         host: the address to listen on.
         port: the port; 0 picks a free one.
-        zones: whether to show each time in its own zone (``... 2026 +0100``). Otherwise times are in UTC without a suffix, as
-            the hosted service mostly shows them.
+        zones: whether to show each time in its own zone (``... 2026 +0100``). Otherwise times are in UTC without a
+            suffix, as the hosted service mostly shows them.
         errors: ``hosted`` for the hosted service's texts, ``open`` for the pages of open-source Gitiles with
             ``X-Gitiles-Error``.
     """

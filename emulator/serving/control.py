@@ -30,8 +30,8 @@ def state_handlers(state: ServerState[Any, Any]) -> dict[tuple[str, str], Handle
 class ControlEndpoint:
     """Handles requests below ``/control/``.
 
-    Success is 200 with JSON. Errors are ``{"error": "..."}``: 400 for a body that the handler cannot read, 404 for an unknown
-    path, 415 for a body that is not declared to be JSON.
+    Success is 200 with JSON. Errors are ``{"error": "..."}``: 400 for a body that the handler cannot read, 404 for an
+    unknown path, 415 for a body that is not declared to be JSON.
 
     Args:
         find: returns the handler of a method and path, or None.

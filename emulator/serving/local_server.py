@@ -56,8 +56,8 @@ class _Server(ThreadedWSGIServer):
 class LocalServer:
     """Serves a WSGI application from a thread.
 
-    Port 0 picks a free port; `url` contains it once the server runs. All HTTP servers of the local cloud in this process use
-    this class, so pages of other sites can reach none of them.
+    Port 0 picks a free port; `url` contains it once the server runs. All HTTP servers of the local cloud in this
+    process use this class, so pages of other sites can reach none of them.
     """
 
     def __init__(self, app: WSGIApplication, host: str, port: int) -> None:
@@ -82,7 +82,10 @@ class LocalServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop serving and close all connections; a no-op if the server does not run. A later `start` uses the same port."""
+        """Stop serving and close all connections; a no-op if the server does not run.
+
+        A later `start` uses the same port.
+        """
         if self._server is None or self._thread is None:
             return
         self._server.shutdown()

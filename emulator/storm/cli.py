@@ -100,8 +100,8 @@ def main(arguments: Sequence[str]) -> int:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m emulator storm",
-        description="Publish many commits while messages are repeated and lost, responses get lost, and functions are killed.",
-        epilog="exit status: 0 no loss and no duplicate, 1 something was lost, duplicated or did not end, 2 wrong usage",
+        description="Publish many commits while messages and responses are lost or repeated and functions are killed.",
+        epilog="exit status: 0 nothing lost or duplicated, 1 something lost, duplicated or unfinished, 2 wrong usage",
     )
     parser.add_argument("--commits", type=whole_number(1), default=100, help="how many commits (default: %(default)s)")
     parser.add_argument(
@@ -138,8 +138,8 @@ def _run_storm(storm: _Storm) -> _Outcome:
             on_progress=lambda text: print(text, file=sys.stderr, flush=True),
         )
         with cloud:
-            # The leases are shortened, but the minute for which Buildbucket remembers request IDs is not. Switched off, it
-            # cannot hide a launch that relies on it.
+            # The leases are shortened, but the minute for which Buildbucket remembers request IDs is not. Switched off,
+            # it cannot hide a launch that relies on it.
             cloud.buildbucket.request_id_memory = 0
             return _publish_and_wait(cloud, network, storm, entropy)
 

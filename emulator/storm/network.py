@@ -98,8 +98,8 @@ class Tripwire:
     Args:
         server: the name of the called server.
         method: as in `Call`.
-        when: ``before`` the server receives the call, or ``after`` it completed the call. In both cases the caller gets no
-            response.
+        when: ``before`` the server receives the call, or ``after`` it completed the call. In both cases the caller gets
+            no response.
         action: runs once.
         number: the number of the call, counted from one.
     """

@@ -51,7 +51,7 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def key(self) -> str:
-        """Return the ID of the delivered message or task, which its repetitions share; empty if the call delivers neither."""
+        """Return the ID of the delivered message or task, which its repetitions share, or an empty string."""
         if task := self.headers.get("x-cloudtasks-taskname"):
             return task
         try:
@@ -81,7 +81,10 @@ class HttpResponse:
 
 
 class HttpRelay:
-    """Relays calls to the HTTP server at ``url``. If that server does not respond, the caller sees a broken connection."""
+    """Relays calls to the HTTP server at ``url``.
+
+    If that server does not respond, the caller sees a broken connection.
+    """
 
     def __init__(self, name: str, url: str, interfere: Interfere) -> None:
         self._name = name
@@ -123,8 +126,8 @@ class HttpRelay:
 class GrpcRelay:
     """Relays calls to the gRPC server at ``address``, for any method and without decoding messages.
 
-    It forwards a direction once that is complete. Requests and responses may have several messages, but bidirectional streams
-    such as Firestore's ``Listen`` would wait forever.
+    It forwards a direction once that is complete. Requests and responses may have several messages, but bidirectional
+    streams such as Firestore's ``Listen`` would wait forever.
     """
 
     def __init__(self, name: str, address: str, interfere: Interfere) -> None:

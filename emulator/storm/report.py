@@ -44,7 +44,9 @@ def trigger_id(repo: str, ref: str, revision: str) -> str:
 
 
 def job_config(server: str, ref: str, watched: Mapping[str, Collection[str]]) -> str:
-    """Return a config in which each commit to ``ref`` of a repository triggers its jobs. Builders are named like the jobs.
+    """Return a config in which each commit to ``ref`` of a repository triggers its jobs.
+
+    Builders are named like the jobs.
 
     The triggers do not poll: commits arrive on the topic.
     """
@@ -106,7 +108,7 @@ def _builds(cloud: LocalCloud) -> Mapping[str, list[str]]:
 
 
 def _invocations(cloud: LocalCloud, job: str, requested: Collection[str]) -> list[dict[str, Any]]:
-    """Return the pages of a job's invocations: the newest ones, which the job's page lists, and all that have a build."""
+    """Return the pages of a job's newest invocations, as its page lists them, and of all with a build."""
     page = cloud.page(f"jobs/{job}")
     listed = [item["invocation_id"] for item in page["invocations"]] if page else []
     pages = [cloud.page(f"jobs/{job}/{name}") for name in dict.fromkeys([*listed, *requested])]
