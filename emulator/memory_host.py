@@ -11,11 +11,11 @@ from typing import Any
 import functions_framework
 import structlog
 
-from emulator.buildbucket.serving import LocalServer
 from emulator.clock import Clock
 from emulator.errors import LocalCloudError
 from emulator.memory.store import MemoryStore
 from emulator.processes import Output
+from emulator.serving.local_server import LocalServer
 from emulator.supervisor import FUNCTIONS, SOURCE
 from emulator.tcp_ports import HOST, require_free
 from luci_scheduler import bootstrap

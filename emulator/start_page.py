@@ -23,12 +23,12 @@ from werkzeug.wrappers import Request, Response
 from emulator.branches import HEADS, WatchedRepo, watched_repos
 from emulator.buildbucket.faults import Fault
 from emulator.buildbucket.notifications import NotificationFault
-from emulator.buildbucket.serving import LocalServer
 from emulator.clock import AdjustableClock
 from emulator.errors import LocalCloudError
 from emulator.gitiles.projects import find_repository
 from emulator.gitiles.repository import Repository
 from emulator.local_cloud import BUILDBUCKET_HOST, LocalCloud
+from emulator.serving.local_server import LocalServer
 from emulator.tcp_ports import HOST
 from luci_scheduler.config.config_rules import ConfigRules
 from luci_scheduler.config.folder import FILE, read_folder

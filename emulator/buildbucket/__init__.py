@@ -1,20 +1,23 @@
-"""A Buildbucket server for the local cloud: today's API (pRPC, v2) and that of 2021 (REST, v1) over one store of builds."""
+"""A Buildbucket server for the local cloud: the v2 API (pRPC) and the v1 API (REST) over one store of builds."""
 
 from emulator.buildbucket.builders import BuilderConfig
 from emulator.buildbucket.builds import Build, Outcome
-from emulator.buildbucket.faults import Canned, Fault, RequestRecord
+from emulator.buildbucket.canned import CannedResponse
+from emulator.buildbucket.faults import Fault
 from emulator.buildbucket.identifiers import BuilderId
 from emulator.buildbucket.notifications import NotificationFault, Publisher
 from emulator.buildbucket.plans import Announce, Command, End, Manual, Script, Start
 from emulator.buildbucket.server import BuildbucketServer
+from emulator.buildbucket.state import BuildbucketRequest
 
 __all__ = [
     "Announce",
     "Build",
+    "BuildbucketRequest",
     "BuildbucketServer",
     "BuilderConfig",
     "BuilderId",
-    "Canned",
+    "CannedResponse",
     "Command",
     "End",
     "Fault",
@@ -22,7 +25,6 @@ __all__ = [
     "NotificationFault",
     "Outcome",
     "Publisher",
-    "RequestRecord",
     "Script",
     "Start",
 ]

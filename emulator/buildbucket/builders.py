@@ -1,4 +1,4 @@
-"""What the Buildbucket server knows of builders and buckets, and who may use them."""
+"""Builders and buckets of the Buildbucket server, and access to them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from emulator.buildbucket.identifiers import BuilderId
-from emulator.buildbucket.instants import HOUR, SECOND
+from luci_scheduler.core.instants import HOUR, SECOND
 
 __all__ = ["BuilderConfig", "Registry"]
 
@@ -17,13 +17,13 @@ _DEFAULT_CIPD_PACKAGE = "infra/recipe_bundles/chromium.googlesource.com/chromium
 
 @dataclass(frozen=True, slots=True)
 class BuilderConfig:
-    """A builder's settings; the defaults are what an unlisted builder has. Durations are nanoseconds.
+    """A builder's settings; the defaults apply to an unregistered builder. Durations are nanoseconds.
 
     Attributes:
-        properties: set on every build; a request may only repeat them, unless ``allowed_property_overrides`` lists the name (or ``*``).
-        next_number: with a number, builds are numbered from it on; None switches build numbers off.
-        bot_dimensions: what the v1 API shows of the machine once a build has ended.
-        output_properties: what the recipe reports at the end, unless the life cycle says otherwise.
+        properties: properties of every build. A request may repeat them; it may change those that
+            ``allowed_property_overrides`` lists, or all if that contains ``*``.
+        next_number: the number of the next build; None means that builds have no numbers.
+        bot_dimensions: the machine's dimensions, which the v1 API shows once a build has ended.
     """
 
     properties: Mapping[str, Any] = field(default_factory=dict)
@@ -45,9 +45,10 @@ class BuilderConfig:
 
 
 class Registry:
-    """Builders and buckets. Every builder exists until one is added in strict mode; every bucket is open until it is closed.
+    """The builders and buckets. Thread-safe.
 
-    Safe to use from several threads.
+    Buckets are open until they are closed. Without strict mode every builder exists; in strict mode only registered
+    ones do.
     """
 
     def __init__(self, *, strict: bool = False) -> None:
@@ -58,7 +59,7 @@ class Registry:
         self._lock = threading.Lock()
 
     def add(self, builder: BuilderId, config: BuilderConfig | None = None) -> None:
-        """Register a builder (again: replaces its settings). In strict mode only registered builders exist."""
+        """Register a builder, or replace its settings."""
         with self._lock:
             self._builders[builder] = config or self.default
 
@@ -68,12 +69,12 @@ class Registry:
             return self._builders.get(builder, None if self.strict else self.default)
 
     def bucket_exists(self, bucket: str) -> bool:
-        """Tell whether ``project/bucket`` exists: in strict mode, whether a builder was added to it."""
+        """Return whether ``project/bucket`` exists; in strict mode it needs a registered builder."""
         with self._lock:
             return not self.strict or any(builder.bucket_name == bucket for builder in self._builders)
 
     def take_number(self, builder: BuilderId) -> int | None:
-        """Return the next build number of a builder and count on; None if it has no numbers."""
+        """Return and increment the next build number of a builder; None if its builds have no numbers."""
         with self._lock:
             config = self._builders.get(builder)
             if config is None or config.next_number is None:
@@ -82,23 +83,23 @@ class Registry:
             return config.next_number
 
     def close_bucket(self, bucket: str, *, visible: bool = False, allowed: frozenset[str] = frozenset()) -> None:
-        """Close ``project/bucket`` for all callers but ``allowed`` (identities such as ``user:a@b``).
+        """Close ``project/bucket`` to all callers except ``allowed`` (identities such as ``user:a@b``).
 
-        With ``visible`` the others may still read builds, but neither add nor cancel any.
+        With ``visible`` the other callers may still read builds, but neither add nor cancel them.
         """
         with self._lock:
             self._closed[bucket] = (visible, allowed)
 
     def open_bucket(self, bucket: str) -> None:
-        """Take back `close_bucket`."""
+        """Open a closed bucket again."""
         with self._lock:
             self._closed.pop(bucket, None)
 
     def may_read(self, bucket: str, caller: str) -> bool:
-        """Tell whether ``caller`` may see the bucket's builders and builds (False also if there is no such bucket)."""
+        """Return whether ``caller`` may read the bucket's builders and builds; False if the bucket does not exist."""
         visible, allowed = self._closed.get(bucket, (True, frozenset()))
         return (visible or caller in allowed) and self.bucket_exists(bucket)
 
     def may_write(self, bucket: str, caller: str) -> bool:
-        """Tell whether ``caller`` may add and cancel builds in the bucket."""
+        """Return whether ``caller`` may add and cancel builds in the bucket."""
         return bucket not in self._closed or caller in self._closed[bucket][1]

@@ -1,4 +1,4 @@
-"""The builds of the Buildbucket server: what a build is and how it may change, without protocol and without side effects."""
+"""The builds of the Buildbucket server and their changes, without protocols and side effects."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ ENDED = frozenset({"SUCCESS", "FAILURE", "INFRA_FAILURE", "CANCELED"})
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """Where and with what a build's changes are announced.
+    """The topic and the token of a build's notifications.
 
-    ``auth_token`` is the secret of 2021 (a message attribute), ``user_data`` that of today (in the body); bytes are kept as sent.
+    ``auth_token`` is the token of the v1 API (a message attribute), ``user_data`` that of the v2 API (in the body),
+    with the bytes of the request.
     """
 
     topic: str
@@ -31,7 +32,7 @@ class Callback:
 
 @dataclass(frozen=True, slots=True)
 class BuildSpec:
-    """What was asked for. Durations are nanoseconds; ``tags`` are pairs, sorted, without duplicates."""
+    """The request of a build. Durations are nanoseconds; ``tags`` are sorted pairs without duplicates."""
 
     era: Era
     builder: BuilderId
@@ -68,7 +69,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """A build at one moment; every change makes a new value. All times are instants, None until reached."""
+    """A build at one moment; each change creates a new value. Times are instants, None until they happen."""
 
     id: int
     spec: BuildSpec
@@ -93,7 +94,10 @@ class Build:
 
 
 class BuildStore:
-    """All builds, kept in memory; every method is atomic. Changes return the new build, or None if they came too late."""
+    """All builds, in memory.
+
+    Methods are atomic. A change returns the new build, or None if the build has ended already.
+    """
 
     def __init__(self, clock: Clock, entropy: random.Random, take_number: Callable[[BuilderId], int | None]) -> None:
         self._clock = clock
@@ -107,16 +111,16 @@ class BuildStore:
     def create(
         self, spec: BuildSpec, *, key: str = "", memory: int | None = None, build_id: int | None = None
     ) -> tuple[Build, bool]:
-        """Store a new build, or return the one that was made under the same ``key``.
+        """Store a new build, or return the existing build of the same ``key``.
 
         Args:
-            spec: what was asked for.
-            key: the deduplication key with the caller's identity in it; empty for none.
-            memory: for how many nanoseconds a key is remembered; None is for ever.
-            build_id: an id reserved by `reserve_id`.
+            spec: the request.
+            key: the deduplication key, which includes the caller's identity; empty means no deduplication.
+            memory: how many nanoseconds a key is remembered; None means forever.
+            build_id: an ID reserved by `reserve_id`.
 
         Returns:
-            The build as it is now, and whether it is new.
+            The current build, and whether it is new.
         """
         with self._lock:
             now = self._clock.now()
@@ -132,14 +136,14 @@ class BuildStore:
             return build, True
 
     def reserve_id(self, era: Era) -> int:
-        """Return a build id of this moment that no build has."""
+        """Return an unused build ID of the current instant."""
         with self._lock:
             while (identifier := build_id_at(self._clock.now(), self._entropy, era)) in self._builds:
                 continue
             return identifier
 
     def remembered(self, key: str, memory: int | None) -> Build | None:
-        """Return the build made under ``key``, as it is now, if that was at most ``memory`` nanoseconds ago."""
+        """Return the current build of ``key`` if it was created less than ``memory`` nanoseconds ago."""
         with self._lock:
             identifier, instant = self._remembered.get(key, (0, 0))
             if not identifier or (memory is not None and self._clock.now() - instant >= memory):
@@ -147,18 +151,18 @@ class BuildStore:
             return self._builds[identifier]
 
     def remember(self, key: str, build: Build) -> None:
-        """Note the key a build was made under; an empty one is none."""
+        """Remember the key of a build, unless it is empty."""
         if key:
             with self._lock:
                 self._remembered[key] = (build.id, self._clock.now())
 
     def forget_keys(self) -> None:
-        """Forget all deduplication keys, as a cache may at any time."""
+        """Forget all deduplication keys, as the service's cache may do at any time."""
         with self._lock:
             self._remembered.clear()
 
     def get(self, build_id: int) -> Build | None:
-        """Return a build by its id."""
+        """Return a build by its ID."""
         with self._lock:
             return self._builds.get(build_id)
 
@@ -168,13 +172,13 @@ class BuildStore:
             return self._builds.get(self._by_number.get((builder, number), 0))
 
     def newest_first(self, after: int = 0) -> Iterator[Build]:
-        """Iterate over the builds with ids above ``after``, newest first."""
+        """Iterate over the builds with IDs above ``after``, newest first."""
         with self._lock:
             builds = sorted(self._builds.items())
         return (build for identifier, build in builds if identifier > after)
 
     def start(self, build_id: int, at: int) -> Build | None:
-        """A bot took the build at ``at``."""
+        """Start a scheduled build at ``at``."""
         return self._change(
             build_id, lambda build: build.status == "SCHEDULED",
             status="STARTED", start_time=at, status_changed_time=at, update_time=at,
@@ -183,7 +187,7 @@ class BuildStore:
     def end(
         self, build_id: int, at: int, outcome: Outcome, *, reported_ago: int = 0, log_tail: str = ""
     ) -> Build | None:
-        """The build ended; ``reported_ago`` is by how much the bot's end time lies before the change."""
+        """End a build; the bot's end time is ``reported_ago`` nanoseconds before the change."""
         if outcome.status not in ENDED:
             raise ValueError(f"{outcome.status!r} is not an end status")
         return self._change(
@@ -192,7 +196,7 @@ class BuildStore:
         )  # fmt: skip
 
     def request_cancel(self, build_id: int, at: int, caller: str, markdown: str) -> Build | None:
-        """Note that somebody wants the build stopped; the status stays. The first wish stays, too."""
+        """Record the first request to cancel a build. The status does not change."""
         return self._change(
             build_id, lambda build: not build.ended and build.cancel_time is None,
             cancel_time=at, canceled_by=caller, cancellation_markdown=markdown, update_time=at,

@@ -1,4 +1,4 @@
-"""Builds that are local programs."""
+"""Builds that run local programs."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _TAIL = 4000
 
 
 def status_of_exit(returncode: int) -> str:
-    """Return the build status a program's exit status stands for; death by a signal is INFRA_FAILURE."""
+    """Return the build status of a program's exit status; termination by a signal is INFRA_FAILURE."""
     return {0: "SUCCESS", 1: "FAILURE"}.get(returncode, "INFRA_FAILURE")
 
 
 def environment(build: Build) -> dict[str, str]:
-    """Return what a build's program finds in its environment; values that are not known are empty.
+    """Return the environment variables of a build's program; unknown values are empty.
 
-    ``BUILD_ID``, ``BUILD_NUMBER``, ``LUCI_PROJECT``, ``BUCKET``, ``BUILDER``, ``GITILES_HOST``, ``GITILES_PROJECT``, ``REF``,
-    ``REVISION`` and ``PROPERTIES`` (JSON).
+    ``BUILD_ID``, ``BUILD_NUMBER``, ``LUCI_PROJECT``, ``BUCKET``, ``BUILDER``, ``GITILES_HOST``, ``GITILES_PROJECT``,
+    ``REF``, ``REVISION`` and ``PROPERTIES`` (JSON).
     """
     spec = build.spec
     commit = spec.gitiles_commit or {}
@@ -48,7 +48,7 @@ def environment(build: Build) -> dict[str, str]:
 
 
 class Commands:
-    """The programs that run now. Each has a process group of its own, so that its children end with it."""
+    """The running programs. Each has its own process group, so that its children end with it."""
 
     def __init__(self) -> None:
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
@@ -59,8 +59,9 @@ class Commands:
     def start(self, build: Build, command: Command, on_exit: Callable[[int, str], None]) -> Callable[[], None]:
         """Start a build's program.
 
-        ``on_exit`` gets the return code and the last 4000 bytes of output, from another thread, but not before the returned function
-        was called (so that the start can be recorded first), and never after `stop`.
+        The caller records the start and then calls the returned function, which begins to wait for the program. After
+        that, ``on_exit`` receives the return code and the last 4000 bytes of output in another thread, unless `stop`
+        was called.
 
         Raises:
             OSError: the program cannot be started.
@@ -87,15 +88,15 @@ class Commands:
         return watcher.start
 
     def terminate(self, build_id: int) -> None:
-        """Ask a build's program to end; nothing happens if it has none."""
+        """Send SIGTERM to a build's program, if it has one."""
         self._signal(build_id, signal.SIGTERM)
 
     def kill(self, build_id: int) -> None:
-        """End a build's program by force; nothing happens if it has none."""
+        """Send SIGKILL to a build's program, if it has one."""
         self._signal(build_id, signal.SIGKILL)
 
     def stop(self) -> None:
-        """Kill all programs and wait for them; their builds stay as they are."""
+        """Kill all programs and wait for them. Their builds do not change."""
         with self._lock:
             self._stopped = True
             running = list(self._processes)

@@ -1,34 +1,35 @@
-"""Faults of the Buildbucket server's answers, and answers made up beforehand."""
+"""Faults of the Buildbucket server's responses."""
 
 from __future__ import annotations
 
 import fnmatch
-import threading
-from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-__all__ = ["Canned", "CannedAnswers", "Fault", "Faults", "RequestLog", "RequestRecord"]
+__all__ = ["Effect", "Fault"]
 
 Effect = Literal["error", "http", "html", "slow", "cut", "cut_body"]
-_LOG_SIZE = 10_000
 
 
 @dataclass(slots=True)
 class Fault:
-    """Something that goes wrong with calls.
+    """A fault of API calls.
 
     Attributes:
-        effect: ``error`` is an error of the service (gRPC ``code`` in the header; v1: its HTTP status and an error object); ``http`` is a
-            bare HTTP ``status`` with ``body`` and no code header, ``html`` the front end's page with that status; ``slow`` answers
-            ``seconds`` later (of real time; past the caller's deadline it becomes code 4); ``cut`` closes the connection without an
-            answer; ``cut_body`` closes it half-way through the answer.
-        method: which calls: ``ScheduleBuild`` and so on, ``v1.put``, ``v1.get``, ``v1.cancel``...; may hold ``*`` and ``?``.
-        when: ``before`` nothing has happened to builds; ``after`` the call has done its work and only the answer is lost.
-        times: how many calls it affects; None is all of them until it is removed.
-        match: a text the request's body must hold.
+        effect: ``error`` responds with an error of the service (v2: the gRPC ``code`` in the header; v1: its HTTP
+            status and an error object). ``http`` responds with a bare HTTP ``status`` and ``body``, without a code
+            header. ``html`` responds with the front end's HTML page and that status. ``slow`` responds after
+            ``seconds`` of real time; past the caller's deadline the response is code 4. ``cut`` closes the connection
+            without a response. ``cut_body`` closes it halfway through the response.
+        method: the affected methods: ``ScheduleBuild``, ``v1.put``, ``v1.get``...; may contain ``*`` and ``?``.
+        when: ``before`` fails the call before it changes a build; ``after`` completes the call and loses the response.
+        times: how many calls are affected; None means all, until the fault is removed.
+        code: the gRPC code of an ``error``.
+        status: the HTTP status of ``http`` and ``html``.
+        body: the body of an ``http`` response.
         message: the text of an ``error``.
+        seconds: the delay of ``slow``.
+        match: a text that the request's body must contain.
     """
 
     effect: Effect
@@ -44,116 +45,9 @@ class Fault:
 
     @classmethod
     def lost_reply(cls, method: str = "ScheduleBuild", times: int | None = 1) -> Fault:
-        """The call succeeds, but the caller sees a broken connection."""
+        """Return a fault under which the call succeeds, but the caller sees a broken connection."""
         return cls("cut", method, "after", times)
 
-
-class Faults:
-    """The faults that are switched on. Safe to use from several threads."""
-
-    def __init__(self) -> None:
-        self._faults: list[Fault] = []
-        self._lock = threading.Lock()
-
-    def add(self, fault: Fault) -> None:
-        """Switch a fault on."""
-        with self._lock:
-            self._faults.append(fault)
-
-    def clear(self) -> None:
-        """Switch all faults off."""
-        with self._lock:
-            self._faults.clear()
-
-    def active(self) -> list[Fault]:
-        """Return the faults that have not been used up."""
-        with self._lock:
-            return list(self._faults)
-
-    def take(self, method: str, body: str) -> list[Fault]:
-        """Return the faults that hit a call, and count it."""
-        with self._lock:
-            hits = [
-                fault for fault in self._faults if fnmatch.fnmatchcase(method, fault.method) and fault.match in body
-            ]
-            for fault in hits:
-                if fault.times is not None:
-                    fault.times -= 1
-                    if fault.times <= 0:
-                        self._faults.remove(fault)
-            return hits
-
-
-@dataclass(frozen=True, slots=True)
-class Canned:
-    """An answer made up beforehand.
-
-    ``body`` is JSON for a success, or a text to be sent as it is. ``code`` makes it an error of the service with that text (v2 only).
-    """
-
-    body: Mapping[str, Any] | str = field(default_factory=dict)
-    status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
-    code: int | None = None
-
-
-class CannedAnswers:
-    """A queue of answers for each method, used up in order. Safe to use from several threads."""
-
-    def __init__(self) -> None:
-        self._queues: dict[str, deque[Canned]] = {}
-        self._lock = threading.Lock()
-
-    def add(self, method: str, answer: Canned) -> None:
-        """Put an answer at the end of a method's queue."""
-        with self._lock:
-            self._queues.setdefault(method, deque()).append(answer)
-
-    def take(self, method: str) -> Canned | None:
-        """Return the next answer of a method, if there is one."""
-        with self._lock:
-            queue = self._queues.get(method)
-            return queue.popleft() if queue else None
-
-    def left(self) -> dict[str, int]:
-        """Return how many answers wait per method; methods without are left out."""
-        with self._lock:
-            return {method: len(queue) for method, queue in self._queues.items() if queue}
-
-
-@dataclass(frozen=True, slots=True)
-class RequestRecord:
-    """One request and its answer. ``status`` is 0 and ``answer`` empty if the connection was cut; ``time`` is when it came."""
-
-    method: str
-    caller: str
-    http_method: str
-    path: str
-    body: str
-    time: int
-    status: int
-    answer: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-class RequestLog:
-    """The last 10,000 requests. Safe to use from several threads."""
-
-    def __init__(self) -> None:
-        self._records: deque[RequestRecord] = deque(maxlen=_LOG_SIZE)
-        self._lock = threading.Lock()
-
-    def add(self, record: RequestRecord) -> None:
-        """Note a request."""
-        with self._lock:
-            self._records.append(record)
-
-    def all(self) -> list[RequestRecord]:
-        """Return the requests, oldest first."""
-        with self._lock:
-            return list(self._records)
-
-    def clear(self) -> None:
-        """Forget them."""
-        with self._lock:
-            self._records.clear()
+    def matches(self, method: str, body: str) -> bool:
+        """Return whether the fault affects a call."""
+        return fnmatch.fnmatchcase(method, self.method) and self.match in body

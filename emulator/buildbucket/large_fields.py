@@ -1,4 +1,4 @@
-"""The large fields of a build as notifications carry them: a ``Build`` in binary protocol buffers, compressed."""
+"""The large fields of a build in notifications: a compressed binary ``Build`` message."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from emulator.buildbucket.instants import SECOND, parse_timestamp
 from emulator.buildbucket.schema import STATUS_NUMBERS
+from emulator.buildbucket.wire_time import parse_timestamp
+from luci_scheduler.core.instants import SECOND
 
 __all__ = ["compressed_large_fields"]
 
@@ -25,11 +26,11 @@ _LENGTH_DELIMITED = 2
 def compressed_large_fields(
     input_properties: Mapping[str, Any], output_properties: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]
 ) -> bytes:
-    """Return the zlib-compressed binary form of a Build that holds only these fields; empty properties and steps are left out."""
+    """Return a zlib-compressed binary Build with only these fields, without empty properties and steps."""
     message = b""
     if input_properties:
         message += _field(_INPUT, _field(_PROPERTIES, _struct(input_properties)))
-    # The output is a message that is set from the beginning, if only empty.
+    # The output message is always set, even if it is empty.
     message += _field(_OUTPUT, _field(_PROPERTIES, _struct(output_properties)) if output_properties else b"")
     return zlib.compress(message + b"".join(_field(_STEPS, _step(step)) for step in steps))
 

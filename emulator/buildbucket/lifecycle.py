@@ -1,4 +1,4 @@
-"""What becomes of builds as time passes: their plans, timeouts and cancellations."""
+"""The changes of builds over time: plans, timeouts and cancellations."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from collections.abc import Callable
 
 from emulator.buildbucket.builds import Build, BuildStore, Outcome
 from emulator.buildbucket.commands import Commands, status_of_exit
-from emulator.buildbucket.instants import HOUR, SECOND
 from emulator.buildbucket.notifications import Notifier
 from emulator.buildbucket.plans import Announce, Command, End, Manual, Plan, Plans, Script, Start
 from emulator.buildbucket.timeline import Timeline
 from emulator.clock import Clock
+from luci_scheduler.core.instants import HOUR, SECOND
 
 __all__ = ["LifeCycle"]
 
-# A build that nobody ended is ended by force.
+# The service ends a build of this age.
 BUILD_LIFETIME = 5 * 24 * HOUR
-# After this and the grace period the service ends a build itself whose cancellation the agent did not notice.
+# The service ends a canceled build after this and the grace period if the agent did not notice the cancellation.
 CANCEL_NOTICE_LIMIT = 30 * SECOND
 _EXPIRED = Outcome("INFRA_FAILURE", timeout=True, resource_exhaustion=True)
 _TIMED_OUT = Outcome("INFRA_FAILURE", timeout=True)
 
 
 class LifeCycle:
-    """Moves builds along; the faces of the server and the tests use the same methods.
+    """Changes builds. The APIs of the server and the tests use the same methods.
 
-    Every change that happened is announced once; a change that comes too late (the build has ended) is none.
+    Each change is announced once. An ended build no longer changes.
     """
 
     def __init__(self, clock: Clock, timeline: Timeline, store: BuildStore, notifier: Notifier, plans: Plans) -> None:
@@ -38,7 +38,7 @@ class LifeCycle:
         self._chosen: dict[int, Plan] = {}
 
     def created(self, build: Build) -> None:
-        """Announce a new build and arrange what is to become of it."""
+        """Announce a new build, and schedule its plan and its timeouts."""
         plan = self._plans.choose(build.spec)
         self._chosen[build.id] = plan
         self._notifier.announce(build, "created", plan.created)
@@ -52,7 +52,7 @@ class LifeCycle:
             self._arm(build.id, plan.steps, build.create_time)
 
     def start(self, build_id: int, *, at: int | None = None, announce: Announce | None = None) -> Build | None:
-        """Let a bot take a build (now, unless told); None if it is not waiting."""
+        """Start a scheduled build, by default now; None if the build is not scheduled."""
         instant = self._clock.now() if at is None else at
         build = self._store.start(build_id, instant)
         if build is not None:
@@ -71,7 +71,7 @@ class LifeCycle:
         reported_ago: int = 0,
         log_tail: str = "",
     ) -> Build | None:
-        """Let a build end (now, unless told); None if it is unknown or has ended already."""
+        """End a build, by default now; None if the build is unknown or has ended already."""
         instant = self._clock.now() if at is None else at
         build = self._store.end(build_id, instant, outcome, reported_ago=reported_ago, log_tail=log_tail)
         if build is not None:
@@ -79,7 +79,7 @@ class LifeCycle:
         return build
 
     def cancel_at_once(self, build: Build, caller: str, summary: str) -> Build:
-        """Cancel as the API of 2021 did: the build has ended when this returns. An ended one is returned as it is."""
+        """Cancel a build like the v1 API: the build has ended when this returns. An ended build does not change."""
         self._store.request_cancel(build.id, self._clock.now(), caller, "")
         ended = self.end(build.id, Outcome("CANCELED", summary=summary))
         self._commands.terminate(build.id)
@@ -88,7 +88,10 @@ class LifeCycle:
         return ended or self._now(build)
 
     def cancel_soon(self, build: Build, caller: str, markdown: str) -> Build:
-        """Cancel as today's API does: the wish is noted, the build ends within about a minute, or finishes first."""
+        """Cancel a build like the v2 API.
+
+        The request is recorded, and the build ends within about a minute or finishes first.
+        """
         now = self._clock.now()
         canceling = self._store.request_cancel(build.id, now, caller, markdown)
         if canceling is None:
@@ -105,7 +108,7 @@ class LifeCycle:
         return canceling
 
     def stop(self) -> None:
-        """Kill the programs that still run."""
+        """Kill the running programs."""
         self._commands.stop()
 
     def _now(self, build: Build) -> Build:

@@ -1,4 +1,4 @@
-"""Which fields of a build a reply holds."""
+"""Masks: the fields of a build in a reply."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from emulator.buildbucket.schema import MESSAGES, FieldType
 
 __all__ = ["DEFAULT_FIELDS", "BuildMask", "MaskError"]
 
-# A tree of names; an empty one below a name takes the field whole.
+# A tree of names; an empty subtree selects the whole field.
 _Tree: TypeAlias = "dict[str, _Tree]"
 
 DEFAULT_FIELDS = (
@@ -37,11 +37,11 @@ _STRUCTS = {
 
 
 class MaskError(ValueError):
-    """The mask cannot be used; the text is the reason."""
+    """The mask is invalid; the text is the reason."""
 
 
 class BuildMask:
-    """A mask, checked: what `apply` is to leave of a build."""
+    """A checked mask; `apply` reduces a build to its fields."""
 
     def __init__(self, fields: _Tree | None, structs: Mapping[str, _Tree], step_status: Iterable[str]) -> None:
         self._fields = fields
@@ -50,15 +50,15 @@ class BuildMask:
 
     @classmethod
     def parse(cls, mask: Mapping[str, Any] | None, fields: list[str], *, prefix: str = "") -> BuildMask:
-        """Check the two ways of giving a mask.
+        """Check the mask of a request, which has one of two forms.
 
         Args:
             mask: the decoded ``BuildMask`` message, or None.
-            fields: the old ``fields`` parameter's paths, which know ``*``.
-            prefix: what its paths begin with in lists (``builds.*.``); others are not about builds and are passed over.
+            fields: the paths of the older ``fields`` parameter, which may contain ``*``.
+            prefix: the prefix of paths that concern builds in a list (``builds.*.``); other paths are ignored.
 
         Raises:
-            MaskError: unknown paths, or members that exclude one another.
+            MaskError: a path is unknown, or fields exclude each other.
         """
         if mask is not None and fields:
             raise MaskError("`mask` and `fields` can't be used together; prefer `mask` since `fields` is deprecated")
@@ -79,7 +79,7 @@ class BuildMask:
         return cls(_tree(paths, wildcards=False), structs, mask.get("stepStatus", ()))
 
     def apply(self, build: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the mask leaves of a build in full; the argument stays as it is."""
+        """Return the masked copy of a complete build message."""
         masked = dict(build) if self._fields is None else _pick(build, self._fields)
         for path, tree in self._structs.items():
             *parents, last = path.split(".")
@@ -130,7 +130,7 @@ def _check(path: str, *, wildcards: bool) -> None:
 
 
 def _pick(value: Any, tree: _Tree) -> Any:
-    if not tree or "*" in tree and not tree["*"]:  # noqa: RUF021 - one case: the field is taken whole
+    if not tree or "*" in tree and not tree["*"]:  # noqa: RUF021 - one case: the whole field is selected
         return _copy(value)
     if isinstance(value, list):
         return [_pick(item, tree.get("*", tree)) for item in value]
@@ -138,7 +138,7 @@ def _pick(value: Any, tree: _Tree) -> Any:
 
 
 def _copy(value: Any) -> Any:
-    """Copy the containers, so that what is cut out of a reply stays in the build."""
+    """Copy the containers, so that removing fields from a reply does not change the build."""
     if isinstance(value, Mapping):
         return {key: _copy(item) for key, item in value.items()}
     return [_copy(item) for item in value] if isinstance(value, list) else value
@@ -160,7 +160,7 @@ def _struct_tree(paths: Iterable[list[str]]) -> _Tree:
 
 
 def _pick_struct(value: Any, tree: _Tree) -> Any:
-    """Pick from properties; names in the tree begin with ``=``, so that ``*`` can only be the wildcard."""
+    """Select from properties. Names in the tree begin with ``=``, so that only the wildcard is ``*``."""
     if not tree:
         return value
     if isinstance(value, list):

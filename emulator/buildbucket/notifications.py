@@ -1,4 +1,4 @@
-"""Pub/Sub notifications of builds: their contents, and what may go wrong on their way."""
+"""Pub/Sub notifications of builds: their contents and their faults."""
 
 from __future__ import annotations
 
@@ -12,40 +12,53 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from emulator.buildbucket.builds import Build, BuildStore, Callback
-from emulator.buildbucket.instants import SECOND
 from emulator.buildbucket.large_fields import compressed_large_fields
 from emulator.buildbucket.plans import Announce
 from emulator.buildbucket.timeline import Timeline
 from emulator.buildbucket.v1_build import build_to_v1
 from emulator.buildbucket.v2_build import build_to_json
 from emulator.clock import Clock
+from emulator.serving.faults import Faults
+from luci_scheduler.core.instants import SECOND
 
-__all__ = ["Event", "Message", "NotificationFault", "Notifier", "Publisher", "v1_message", "v2_message"]
+__all__ = [
+    "Event",
+    "Message",
+    "NotificationEffect",
+    "NotificationFault",
+    "Notifier",
+    "Publisher",
+    "v1_message",
+    "v2_message",
+]
 
 _LOG = logging.getLogger(__name__)
 
 Event = Literal["created", "started", "ended"]
-Effect = Literal["drop", "duplicate", "delay", "hold", "wrong_token", "missing_token", "foreign_token"]
+NotificationEffect = Literal["drop", "duplicate", "delay", "hold", "wrong_token", "missing_token", "foreign_token"]
 
 LARGE_FIELDS_LIMIT = 8_500_000
 WRONG_TOKEN = b"this-is-not-the-token"
-# The end is announced by a task that is retried; the other events are published once or not at all.
+# Buildbucket publishes the end of a build from a retried task, and the other events at most once.
 _END_ATTEMPTS = 10
 
 
 class Publisher(Protocol):
-    """What publishes: a Pub/Sub client bound to the account of the service."""
+    """A Pub/Sub client with the service's account."""
 
     def publish(self, topic: str, data: bytes, attributes: dict[str, str]) -> object:
-        """Publish one message to ``projects/P/topics/T``; raise if that fails. What is returned does not matter."""
+        """Publish one message to ``projects/P/topics/T``; raise an exception on failure.
+
+        The return value is ignored.
+        """
 
     def topic_exists(self, topic: str) -> bool:
-        """Tell whether the topic exists and the service may publish to it."""
+        """Return whether the topic exists and the service may publish to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message as it is handed to the publisher."""
+    """A message for the publisher."""
 
     data: bytes
     attributes: dict[str, str]
@@ -53,26 +66,44 @@ class Message:
 
 @dataclass(slots=True)
 class NotificationFault:
-    """Something that happens to notifications of one kind of event (``*``: any) of builders like ``builder``.
+    """A fault of notifications.
 
     Attributes:
-        effect: ``drop`` loses the message; ``duplicate`` sends ``value`` more copies (1 unless told); ``delay`` publishes it ``value``
-            nanoseconds late; ``hold`` keeps it back until the next message has been published; the rest replace the token by a wrong
-            one, by none, or by that of another build.
-        times: how many events it affects; None is all of them.
+        effect: ``drop`` loses the message. ``duplicate`` sends ``value`` more copies, by default 1. ``delay`` publishes
+            it ``value`` nanoseconds late. ``hold`` keeps it until the next message was published. ``wrong_token``,
+            ``missing_token`` and ``foreign_token`` replace the token by a wrong token, no token, or another build's
+            token.
+        event: the affected events; may contain ``*`` and ``?``.
+        builder: the affected builders, ``project/bucket/builder``; may contain ``*`` and ``?``.
+        times: how many events are affected; None means all, until the fault is removed.
+        value: the number of copies, or the delay.
     """
 
-    effect: Effect
+    effect: NotificationEffect
     event: str = "*"
     builder: str = "*"
     times: int | None = 1
     value: int = 0
 
+    def matches(self, event: Event, builder: str) -> bool:
+        """Return whether the fault affects an event."""
+        return fnmatch.fnmatchcase(event, self.event) and fnmatch.fnmatchcase(builder, self.builder)
+
 
 class Notifier:
-    """Announces changes of builds to the topic each was scheduled with.
+    """Announces changes of builds on the topics of their requests.
 
-    A message is composed when it is published, not when the change happened: a late one shows what the build has become.
+    A message is composed when it is published, not when the build changed, so a late message shows the later state.
+
+    Args:
+        clock: the server's time.
+        timeline: runs delayed publications and retries.
+        store: the builds.
+        publisher: publishes the messages.
+        hostname: returns the service's hostname.
+
+    Attributes:
+        legacy_format: whether v2 builds are announced in the v1 format, as the service did for some years.
     """
 
     def __init__(
@@ -84,24 +115,25 @@ class Notifier:
         self._publisher = publisher
         self._hostname = hostname
         self.legacy_format = False
-        self._faults: list[NotificationFault] = []
+        self._faults: Faults[NotificationFault] = Faults()
         self._held: list[tuple[int, Event, Announce]] = []
         self._tokens: dict[int, bytes] = {}
         self._lock = threading.Lock()
 
     def add_fault(self, fault: NotificationFault) -> None:
-        """Let something happen to coming notifications; several faults add up."""
-        with self._lock:
-            self._faults.append(fault)
+        """Activate a fault of future notifications; several faults add up."""
+        self._faults.add(fault)
 
     def clear_faults(self) -> None:
-        """Stop all faults, and publish what was held back."""
-        with self._lock:
-            self._faults.clear()
+        """Remove all faults, and publish the held messages."""
+        self._faults.clear()
         self._release()
 
     def announce(self, build: Build, event: Event, announce: Announce) -> None:
-        """Announce a change, as the faults let it; builds without a callback, and creations in the API of 2021, are silent."""
+        """Announce a change under the active faults.
+
+        Builds without a callback, and creations of v1 builds, are not announced.
+        """
         callback = build.spec.callback
         if callback is None or (build.spec.era == "v1" and event == "created"):
             return
@@ -116,15 +148,7 @@ class Notifier:
 
     def _apply_faults(self, build: Build, event: Event, announce: Announce) -> tuple[Announce, bool]:
         held = False
-        for fault in list(self._faults):
-            if not (
-                fnmatch.fnmatchcase(event, fault.event) and fnmatch.fnmatchcase(str(build.spec.builder), fault.builder)
-            ):
-                continue
-            if fault.times is not None:
-                fault.times -= 1
-                if fault.times <= 0:
-                    self._faults.remove(fault)
+        for fault in self._faults.use(lambda fault: fault.matches(event, str(build.spec.builder))):
             announce = self._distort(announce, fault, build)
             held = held or fault.effect == "hold"
         return announce, held
@@ -172,7 +196,7 @@ class Notifier:
             else:
                 message = v2_message(build, callback, self._hostname())
             self._publisher.publish(callback.topic, message.data, message.attributes)
-        except Exception:  # noqa: BLE001 - the publisher is foreign code; what it raises is logged
+        except Exception:  # noqa: BLE001 - the publisher is foreign code; its exceptions are logged
             _LOG.exception("publishing that build %d has %s failed", build_id, event)
             if event == "ended" and attempt < _END_ATTEMPTS:
                 later = self._clock.now() + SECOND * 2 ** (attempt - 1)
@@ -180,9 +204,10 @@ class Notifier:
 
 
 def v1_message(build: Build, callback: Callback, hostname: str, now: int) -> Message:
-    """Return the notification of 2021: one line with sorted keys, the token in an attribute.
+    """Return the v1 notification: one line of JSON with sorted keys, and the token in an attribute.
 
-    For a build of today's API this is the form of the years between: no attribute, the token in ``user_data``.
+    A v2 build in this format, as the service published it for some years, has no attribute; its token is in
+    ``user_data``.
     """
     body = {
         "build": build_to_v1(build, hostname, now),
@@ -196,7 +221,10 @@ def v1_message(build: Build, callback: Callback, hostname: str, now: int) -> Mes
 
 
 def v2_message(build: Build, callback: Callback, hostname: str, limit: int = LARGE_FIELDS_LIMIT) -> Message:
-    """Return today's notification: tab-indented JSON, the large fields compressed (or dropped beyond ``limit`` bytes)."""
+    """Return the v2 notification: tab-indented JSON with compressed large fields.
+
+    Large fields of more than ``limit`` bytes are dropped.
+    """
     message = build_to_json(build, hostname)
     steps = message.pop("steps", [])
     input_properties = message["input"].pop("properties", {})

@@ -1,4 +1,4 @@
-"""The page of a build, for people."""
+"""The HTML page of a build."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import html
 import json
 
 from emulator.buildbucket.builds import Build
-from emulator.buildbucket.instants import format_timestamp
 from emulator.buildbucket.v2_build import summary_markdown
+from emulator.buildbucket.wire_time import format_timestamp
 
 __all__ = ["build_page"]
 
@@ -19,7 +19,7 @@ _STYLE = (
 
 
 def build_page(build: Build) -> str:
-    """Return the HTML page of a build; everything that came with a request is escaped."""
+    """Return the HTML page of a build; all values from requests are escaped."""
     spec = build.spec
     commit = spec.gitiles_commit or {}
     rows = [

@@ -1,4 +1,4 @@
-"""Partial replies of the API of 2021: ``?fields=build(id,status),error``."""
+"""Partial replies of the v1 API: ``?fields=build(id,status),error``."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ _Tree: TypeAlias = "dict[str, _Tree]"
 
 
 class PartialError(ValueError):
-    """The selector cannot be read."""
+    """The selector has a syntax error."""
 
 
 def select_fields(value: Any, selector: str) -> Any:
-    """Return the part of a reply a selector names: commas between fields, ``a/b`` or ``a(b,c)`` below one, ``*`` for any.
+    """Return the part of a reply that a selector names.
 
-    Lists are transparent. PartialError if the selector cannot be read.
+    A selector lists fields with commas. It selects below a field with ``a/b`` or ``a(b,c)``; ``*`` matches any field. A
+    selector applies to each item of a list.
+
+    Raises:
+        PartialError: the selector has a syntax error.
     """
     tree, rest = _parse(selector)
     if rest:

@@ -1,4 +1,4 @@
-"""Plans: what is to become of a build, chosen by builder or by the request itself."""
+"""Plans: the future of a build, chosen by its builder or by its request."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from emulator.buildbucket.builds import ENDED, BuildSpec, Outcome
-from emulator.buildbucket.instants import SECOND, parse_duration
+from emulator.buildbucket.wire_time import parse_duration
+from luci_scheduler.core.instants import SECOND
 
 __all__ = [
     "PLAN_PROPERTY",
@@ -25,18 +26,24 @@ __all__ = [
 ]
 
 PLAN_PROPERTY = "$local_cloud/plan"
-# The agent looks every 30 s whether it should stop.
+# The agent checks every 30 s whether it should stop.
 CANCEL_NOTICE = 30 * SECOND
 _SUCCESS = Outcome("SUCCESS")
 
 
 class PlanError(ValueError):
-    """The JSON is not a plan, or not a part of one; the text says why."""
+    """The JSON is not a plan or a part of a plan; the text is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """How a change is announced: ``copies`` messages (0: lost), ``delay`` nanoseconds late, with ``token`` instead of the right one."""
+    """How a change is announced.
+
+    Attributes:
+        copies: the number of messages; 0 loses the announcement.
+        delay: by how many nanoseconds the messages are late.
+        token: replaces the right token, if set.
+    """
 
     copies: int = 1
     delay: int = 0
@@ -45,7 +52,7 @@ class Announce:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A bot takes the build ``after`` nanoseconds."""
+    """A step: a bot starts the build ``after`` nanoseconds."""
 
     after: int
     announce: Announce = Announce()
@@ -53,7 +60,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The build ends ``after`` nanoseconds; ``reported_ago`` is how far its end time lies before that moment."""
+    """A step: the build ends ``after`` nanoseconds. Its end time is ``reported_ago`` nanoseconds before that moment."""
 
     after: int
     outcome: Outcome = _SUCCESS
@@ -63,10 +70,10 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """Steps one after another, each counted from the one before (the first from the creation).
+    """A plan of consecutive steps. Each step's time counts from the previous step, the first one's from the creation.
 
-    Without an `End` the build waits or runs until its timeout. ``cancel_after`` is how long the agent takes to notice that it should
-    stop (None: never, the service ends the build by force after 30 s and the grace period).
+    Without an `End` the build waits or runs until its timeout. ``cancel_after`` is the time that the agent needs to
+    notice a cancellation. With None it never does, and the service ends the build after 30 s and the grace period.
     """
 
     steps: tuple[Start | End, ...] = (Start(SECOND), End(2 * SECOND))
@@ -76,9 +83,10 @@ class Script:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Run a local program as the build: exit status 0 is SUCCESS, 1 FAILURE, anything else INFRA_FAILURE.
+    """A plan that runs a local program. Exit status 0 is SUCCESS, 1 is FAILURE, any other status is INFRA_FAILURE.
 
-    It gets ``BUILD_ID``, ``BUILDER``, ``REVISION`` and so on in its environment (see `commands.environment`) and ``env`` on top.
+    The program's environment contains ``BUILD_ID``, ``BUILDER``, ``REVISION`` and so on (see `commands.environment`),
+    and ``env``, which takes precedence.
     """
 
     argv: tuple[str, ...]
@@ -90,7 +98,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Manual:
-    """Nothing happens by itself, not even a timeout."""
+    """A plan under which the build never changes by itself, not even by a timeout."""
 
     created: Announce = Announce()
 
@@ -99,9 +107,9 @@ Plan: TypeAlias = Script | Command | Manual
 
 
 class Plans:
-    """Which plan a build gets: its own property, else the first rule whose pattern fits its builder, else the default.
+    """Chooses the plan of a build. Thread-safe.
 
-    Safe to use from several threads.
+    The request's own plan takes precedence, then the first rule whose pattern matches the builder, then the default.
     """
 
     def __init__(self, default: Plan) -> None:
@@ -110,24 +118,28 @@ class Plans:
         self._lock = threading.Lock()
 
     def set(self, pattern: str, plan: Plan) -> None:
-        """Give builders like ``pattern`` (``project/bucket/builder`` with ``*`` and ``?``) a plan; the latest call goes first."""
+        """Set the plan of builders that match ``pattern`` (``project/bucket/builder`` with ``*`` and ``?``).
+
+        The latest rule wins.
+        """
         with self._lock:
             self._rules = [(pattern, plan), *((old, kept) for old, kept in self._rules if old != pattern)]
 
     def clear(self) -> None:
-        """Forget all rules."""
+        """Remove all rules."""
         with self._lock:
             self._rules = []
 
     def choose(self, spec: BuildSpec) -> Plan:
-        """Return the plan of a new build. A plan in the request that cannot be read is an infra failure at once.
+        """Return the plan of a new build.
 
-        Where everything is manual, requests have no say.
+        An invalid plan in the request fails the build at once. If the default plan is manual, requests cannot choose a
+        plan.
         """
-        wish = spec.requested_properties.get(PLAN_PROPERTY)
-        if wish is not None and not isinstance(self.default, Manual):
+        requested = spec.requested_properties.get(PLAN_PROPERTY)
+        if requested is not None and not isinstance(self.default, Manual):
             try:
-                plan = plan_from_json(wish)
+                plan = plan_from_json(requested)
             except ValueError as error:
                 return Script((End(0, Outcome("INFRA_FAILURE", summary=f"bad {PLAN_PROPERTY}: {error}")),))
             if isinstance(plan, Script):
@@ -139,10 +151,14 @@ class Plans:
 
 
 def plan_from_json(value: object) -> Plan:
-    """Read a plan from JSON; PlanError if it is none.
+    """Parse a plan from JSON.
 
-    ``{"steps": [{"start": {}, "after": "1s"}, {"end": {"status": "FAILURE"}, "after": "2s"}], "created": {"copies": 0},
-    "cancel_after": "5s"}`` or ``{"manual": true}``. A `Command` has no such form: whoever reaches a port must not run programs.
+    The forms are ``{"steps": [{"start": {}, "after": "1s"}, {"end": {"status": "FAILURE"}, "after": "2s"}], "created":
+    {"copies": 0}, "cancel_after": "5s"}`` and ``{"manual": true}``. A `Command` has no JSON form, so that a client of
+    the port cannot run programs.
+
+    Raises:
+        PlanError: the JSON is not a plan.
     """
     if not isinstance(value, Mapping):
         raise PlanError(f"a plan is an object, not {value!r}")
@@ -157,7 +173,7 @@ def plan_from_json(value: object) -> Plan:
 
 
 def outcome_from_json(value: Mapping[str, Any]) -> Outcome:
-    """Read how a build ends: ``status``, ``timeout``, ``resource_exhaustion``, ``summary``, ``output_properties``."""
+    """Parse an outcome: ``status``, ``timeout``, ``resource_exhaustion``, ``summary``, ``output_properties``."""
     status = value.get("status", "SUCCESS")
     if status not in ENDED:
         raise PlanError(f"{status!r} is not an end status")
@@ -180,7 +196,7 @@ def _step(value: object) -> Start | End:
 
 
 def announce_from_json(value: object) -> Announce:
-    """Read how a change is announced: ``copies``, ``delay``, ``token``; null is once, at once, with the right token."""
+    """Parse an announcement: ``copies``, ``delay``, ``token``; null means one message, now, with the right token."""
     if value is None:
         return Announce()
     if not isinstance(value, Mapping):

@@ -1,8 +1,9 @@
-"""JSON of protocol buffers: reading requests against a small schema, and the values of ``Struct``.
+"""JSON of protocol buffers: decoding requests by a small schema, and the values of ``Struct``.
 
 A schema is a mapping from the camelCase name of a field to its type. A type is the name of a scalar
-(``string``, ``int64``, ``int32``, ``bool``, ``bytes``, ``enum``, ``timestamp``, ``duration``, ``fieldmask``, ``struct``,
-``json``), the name of another message in `MESSAGES`, a one-element list for a repeated field, or a pair ``("map", type)``.
+(``string``, ``int64``, ``int32``, ``bool``, ``bytes``, ``enum``, ``timestamp``, ``duration``, ``fieldmask``,
+``struct``, ``json``), the name of another message in `MESSAGES`, a one-element list for a repeated field, or a pair
+``("map", type)``.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from emulator.buildbucket.instants import parse_duration, parse_timestamp
 from emulator.buildbucket.schema import MESSAGES, STATUS_NUMBERS, FieldType
+from emulator.buildbucket.wire_time import parse_duration, parse_timestamp
 
 __all__ = ["DecodeError", "camel_case", "decode_message", "normalize_struct"]
 
@@ -25,22 +26,23 @@ _STATUS_NAMES = {number: name for name, number in STATUS_NUMBERS.items()}
 
 
 class DecodeError(ValueError):
-    """The JSON does not fit the message; the text is what the parser has to say."""
+    """The JSON does not match the message; the text is the parser's error."""
 
 
 def camel_case(name: str) -> str:
-    """Return the JSON name of a field given by either of its names."""
+    """Return the JSON name of a field, given its JSON name or its proto name."""
     return re.sub(r"_([a-z0-9])", lambda match: match[1].upper(), name)
 
 
 def decode_message(message: str, value: object) -> dict[str, Any]:
     """Check ``value`` against a message's schema and return it in canonical form.
 
-    Keys are camelCase whichever way they came, unknown ones are dropped, int64 are integers, bytes are bytes, timestamps and
-    durations are nanoseconds, field masks are lists of camelCase paths. Nulls and default scalars are left out, as on the wire.
+    The result has camelCase keys and no unknown keys. An int64 is an integer, bytes are bytes, timestamps and durations
+    are nanoseconds, and field masks are lists of camelCase paths. Nulls and default scalars are left out, as in binary
+    messages.
 
     Raises:
-        DecodeError: a value has the wrong type, or a field is given twice (under both of its names).
+        DecodeError: a value has the wrong type, or a field appears under both of its names.
     """
     if not isinstance(value, Mapping):
         raise DecodeError(f"unexpected token {_short(value)} for message buildbucket.v2.{message}")
@@ -59,9 +61,9 @@ def decode_message(message: str, value: object) -> dict[str, Any]:
 
 
 def normalize_struct(value: Any) -> Any:
-    """Return JSON as it comes back from a ``Struct``: every number went through a double.
+    """Return JSON as a ``Struct`` returns it: each number is a double.
 
-    Whole numbers are written without a fraction, as Go does.
+    Whole numbers have no fraction, as in Go's JSON.
     """
     if isinstance(value, bool) or value is None or isinstance(value, str):
         return value
@@ -144,7 +146,7 @@ def _decode_integer(kind: str, value: object, name: str) -> int:
 
 
 def _decode_bytes(value: str) -> bytes:
-    """Read base64 of either alphabet, padded or not, as protocol buffer parsers do."""
+    """Decode base64 of either alphabet, padded or not, like protocol buffer parsers."""
     text = value.replace("-", "+").replace("_", "/").rstrip("=")
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)

@@ -1,7 +1,7 @@
-"""pRPC over HTTP: requests in, replies out, JSON only. Nothing here knows what is called.
+"""The pRPC transport over HTTP, for any service, in JSON only.
 
-The real service also speaks binary protocol buffers, and does so unless JSON is asked for. This server refuses what it does not
-speak (415, 406), so that a client which forgot to ask finds out.
+The real service also speaks binary protocol buffers, by default. This server refuses other formats (415, 406), so that
+a client that did not request JSON gets an error.
 """
 
 from __future__ import annotations
@@ -56,9 +56,11 @@ class RpcError(Exception):
 
     Attributes:
         code: the gRPC code.
-        message: the text; at HTTP statuses of 500 and up the caller gets a fixed one instead, unless ``own_text``.
+        message: the text. At HTTP statuses of 500 and above the caller gets a fixed text instead, unless ``own_text``
+            is set.
         details: JSON objects with ``@type``, sent in ``X-Prpc-Status-Details-Bin``.
-        status: the HTTP status, if it is not the code's usual one.
+        status: the HTTP status, by default that of the code.
+        own_text: whether the caller gets ``message`` at any HTTP status.
     """
 
     def __init__(
@@ -80,7 +82,7 @@ class RpcError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request that keeps the rules of the transport. ``timeout`` is in nanoseconds; ``message`` is any JSON value."""
+    """A request that is valid for the transport. ``timeout`` is in nanoseconds; ``message`` is any JSON value."""
 
     service: str
     method: str
@@ -90,7 +92,11 @@ class Call:
 
 
 def parse(request: Request, service: str, method: str) -> Call:
-    """Check a request against the rules of pRPC and read it; RpcError if it breaks one."""
+    """Parse a request.
+
+    Raises:
+        RpcError: the request violates a rule of pRPC.
+    """
     if request.method != "POST":
         raise RpcError(UNIMPLEMENTED, "pRPC requests are POST", status=405, own_text=True)
     _check_accept(request.accept_mimetypes if "Accept" in request.headers else None)
@@ -102,7 +108,10 @@ def parse(request: Request, service: str, method: str) -> Call:
 
 
 def success(call: Call, message: Mapping[str, Any], spacing: random.Random) -> Response:
-    """Return a reply with code 0. Blanks are put in at random, because the real encoder does, lest clients compare bytes."""
+    """Return a reply with code 0.
+
+    Like the real encoder it inserts random spaces, so that clients cannot compare bytes.
+    """
     separators = (spacing.choice([",", ", "]), spacing.choice([":", ": ", ":  "]))
     body = GUARD + json.dumps(message, separators=separators, ensure_ascii=False).encode() + b"\n"
     if call.max_response_size is not None and len(body) > call.max_response_size:
@@ -116,7 +125,7 @@ def success(call: Call, message: Mapping[str, Any], spacing: random.Random) -> R
 
 
 def failure(error: RpcError) -> Response:
-    """Return the reply to a failed call: the text and a line feed, the code in a header."""
+    """Return the reply to a failed call: the text with a line feed, and the code in a header."""
     text = error.message
     if error.status >= _GENERIC_FROM and not error.own_text:
         text = _GENERIC_TEXT.get(error.code, "Internal server error")

@@ -1,4 +1,4 @@
-"""The messages of ``buildbucket.v2`` as far as the server knows them, by their JSON names; see `protojson`."""
+"""The messages of ``buildbucket.v2`` that the server supports, by their JSON names; see `protojson`."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ MESSAGES: dict[str, dict[str, FieldType]] = {
         "pageToken": "string",
     },
     "BatchRequest": {"requests": ["json"]},
-    # What a mask may name. ``json`` ends a path.
+    # Messages that a mask may name. A path ends at ``json``.
     "StatusDetails": {"resourceExhaustion": "json", "timeout": "json"},
     "Input": {
         "properties": "struct",

@@ -9,38 +9,43 @@ from typing import Any, Literal
 from emulator.buildbucket.app import BuildbucketApp
 from emulator.buildbucket.builders import BuilderConfig, Registry
 from emulator.buildbucket.builds import Build, BuildStore, Outcome
+from emulator.buildbucket.canned import CannedResponse
 from emulator.buildbucket.control import Control
-from emulator.buildbucket.faults import Canned, Faults, RequestRecord
+from emulator.buildbucket.faults import Fault
 from emulator.buildbucket.identifiers import BuilderId
-from emulator.buildbucket.instants import MINUTE
 from emulator.buildbucket.notifications import Notifier, Publisher
 from emulator.buildbucket.plans import Announce, Manual, Plan, Plans, Script
 from emulator.buildbucket.service import Service
-from emulator.buildbucket.serving import LocalServer
+from emulator.buildbucket.state import BuildbucketRequest, BuildbucketState
 from emulator.clock import Clock
+from emulator.serving.emulated_server import EmulatedServer
+from emulator.serving.faults import Faults
+from luci_scheduler.core.instants import MINUTE
 
 __all__ = ["BuildbucketServer"]
 
 
-class BuildbucketServer:
-    """Buildbucket over HTTP: ``/prpc/buildbucket.v2.Builds/...`` and ``/_ah/api/buildbucket/v1/...`` over one store of builds.
+class BuildbucketServer(EmulatedServer[Faults[Fault], BuildbucketRequest]):
+    """Buildbucket over HTTP: the v2 API (``/prpc/buildbucket.v2.Builds/...``) and the v1 API over one store of builds.
 
-    Builds live as their plans say (``plans``, ``default_plan``), on ``clock``; with ``life_cycle="manual"`` nothing happens by itself, and
-    answers may be put in beforehand with `script_response`. Notifications go through ``publisher``.
+    Builds follow their plans (``plans``, ``default_plan``) on ``clock``. With ``life_cycle="manual"`` builds change
+    only by `start_build` and `end_build`. `script_response` prepares responses in advance.
 
     Args:
-        clock: what time it is; waiting happens on it, too.
-        publisher: publishes notifications; what it raises is logged, and the end of a build is tried again.
+        clock: the server's time; waits use it as well.
+        publisher: publishes notifications. Its exceptions are logged; the notification of a build's end is retried.
         host: the address to listen on.
         port: the port; 0 picks a free one.
-        service_account: what ``/auth/api/v1/server/info`` tells to be the publishing account.
-        app_id: the App Engine application the server stands for.
-        hostname: what it calls itself in tags and notifications, ``<app_id>.appspot.com`` unless told.
-        default_plan: what becomes of builds for which no other plan was set: taken after 1 s, SUCCESS 2 s later, unless told.
+        service_account: the publishing account, as ``/auth/api/v1/server/info`` shows it.
+        app_id: the App Engine application that the server stands for.
+        hostname: the service's hostname in tags and notifications, by default ``<app_id>.appspot.com``.
+        default_plan: the plan of builds without another plan. By default a bot takes the build after 1 s, and it
+            succeeds 2 s later.
         life_cycle: ``plans`` or ``manual``.
-        request_id_memory: for how long v2 remembers request ids, in nanoseconds; the promised minute by default, None is for ever.
-        strict_builders: only builders added by `add_builder` exist.
-        entropy: where ids and spacing come from.
+        request_id_memory: how long v2 remembers request IDs, in nanoseconds; None means forever. The default is the
+            minute that the API promises.
+        strict_builders: whether only builders added by `add_builder` exist.
+        entropy: the source of IDs.
     """
 
     def __init__(
@@ -61,51 +66,42 @@ class BuildbucketServer:
     ) -> None:
         self.clock = clock
         self.hostname = hostname or f"{app_id}.appspot.com"
-        entropy = entropy or random.Random()  # noqa: S311 - ids need spread, not secrecy
+        entropy = entropy or random.Random()  # noqa: S311 - IDs need spread, not secrecy
         plan = Manual() if life_cycle == "manual" else default_plan or Script()
-        self._service = Service(clock, entropy, publisher, self.hostname, plan, request_id_memory)
-        self._service.registry.strict = strict_builders
-        # Spacing has a source of its own, so that ids do not depend on how many replies were written.
+        service = Service(clock, entropy, publisher, self.hostname, plan, request_id_memory)
+        service.registry.strict = strict_builders
+        state = BuildbucketState()
+        # The spacing has its own source, so that IDs do not depend on the number of replies.
         spacing = random.Random(0)  # noqa: S311 - see above
-        self._app = BuildbucketApp(self._service, app_id, service_account, Control(self), spacing)
-        self._http = LocalServer(self._app, host, port)
+        app = BuildbucketApp(service, state, app_id, service_account, Control(service, state), spacing)
+        super().__init__(app, state, host, port)
+        self._service = service
+        self._canned = state.canned
 
     def start(self) -> None:
-        """Listen, and let time pass for builds; when this returns requests are served."""
-        self._app.stopping.clear()
-        self._http.start()
+        """Serve requests and run due changes of builds. Connections are accepted when this returns."""
+        super().start()
         self._service.timeline.start()
 
     def stop(self) -> None:
-        """Stop listening, kill programs that run as builds, let no more time pass; harmless when it does not run."""
-        self._app.stopping.set()
-        self._http.stop()
+        """Stop serving and changing builds, and kill their programs; a no-op if the server does not run."""
+        super().stop()
         self._service.timeline.stop()
         self._service.life_cycle.stop()
 
     @property
-    def url(self) -> str:
-        """``http://host:port``; known once started."""
-        return self._http.url
-
-    @property
-    def host(self) -> str:
-        """``host:port``; known once started."""
-        return self._http.netloc
-
-    @property
     def builds(self) -> BuildStore:
-        """The builds."""
+        """The store of builds."""
         return self._service.store
 
     @property
     def registry(self) -> Registry:
-        """Builders and buckets, and who may use them."""
+        """The builders and buckets, and their access rules."""
         return self._service.registry
 
     @property
     def plans(self) -> Plans:
-        """What becomes of builds."""
+        """The plans of builds."""
         return self._service.plans
 
     @property
@@ -114,31 +110,8 @@ class BuildbucketServer:
         return self._service.notifier
 
     @property
-    def faults(self) -> Faults:
-        """The faults of answers."""
-        return self._app.faults
-
-    @property
-    def requests(self) -> list[RequestRecord]:
-        """The API requests so far (the last 10,000), oldest first; those below ``/control/`` are not among them."""
-        return self._app.log.all()
-
-    def clear_requests(self) -> None:
-        """Forget the requests so far."""
-        self._app.log.clear()
-
-    @property
-    def strict_auth(self) -> bool:
-        """Whether calls without a ``Bearer fake:...`` token are refused."""
-        return self._app.strict_auth
-
-    @strict_auth.setter
-    def strict_auth(self, value: bool) -> None:
-        self._app.strict_auth = value
-
-    @property
     def request_id_memory(self) -> int | None:
-        """For how long v2 remembers request ids, in nanoseconds; None is for ever."""
+        """How long v2 remembers request IDs, in nanoseconds; None means forever."""
         return self._service.request_id_memory
 
     @request_id_memory.setter
@@ -150,11 +123,11 @@ class BuildbucketServer:
         self.registry.add(builder, config)
 
     def run_due(self) -> int:
-        """Let everything happen now that is due by the clock; return how many things happened."""
+        """Run all changes that are due by the clock; return their number."""
         return self._service.timeline.run_due()
 
     def start_build(self, build_id: int, *, at: int | None = None, announce: Announce | None = None) -> Build | None:
-        """Let a bot take a build (now, unless told), and announce it; None if it is not waiting."""
+        """Start a scheduled build, by default now, and announce it; None if the build is not scheduled."""
         return self._service.life_cycle.start(build_id, at=at, announce=announce)
 
     def end_build(
@@ -166,17 +139,17 @@ class BuildbucketServer:
         announce: Announce | None = None,
         reported_ago: int = 0,
     ) -> Build | None:
-        """Let a build end (now, unless told), and announce it; None if it is unknown or has ended already."""
+        """End a build, by default now, and announce it; None if the build is unknown or has ended already."""
         return self._service.life_cycle.end(build_id, outcome, at=at, announce=announce, reported_ago=reported_ago)
 
-    def script_response(self, method: str, answer: Canned | Mapping[str, Any]) -> None:
-        """Queue an answer for a method (``ScheduleBuild``, ``GetBuild``, ``v1.put``, ``v1.get``, ``v1.cancel``...).
+    def script_response(self, method: str, response: CannedResponse | Mapping[str, Any]) -> None:
+        """Queue a response for a method (``ScheduleBuild``, ``GetBuild``, ``v1.put``, ``v1.get``, ``v1.cancel``...).
 
-        Answers are used up in order; without one the store answers. Requests are still checked: one that breaks the rules of the
-        transport or of its message gets the error it deserves and uses up nothing. The builds behind such answers do not exist.
+        The responses are used in order; afterwards calls use the store again. A malformed request gets its error and
+        uses up no response. The builds of such responses do not exist in the store.
         """
-        self._app.canned.add(method, answer if isinstance(answer, Canned) else Canned(answer))
+        self._canned.add(method, response if isinstance(response, CannedResponse) else CannedResponse(response))
 
     def responses_left(self) -> dict[str, int]:
-        """Return how many queued answers wait per method."""
-        return self._app.canned.left()
+        """Return the number of queued responses per method."""
+        return self._canned.left()

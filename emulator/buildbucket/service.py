@@ -1,4 +1,4 @@
-"""The parts of the Buildbucket server that both of its faces share."""
+"""The parts of the Buildbucket server that both APIs share."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 
 from emulator.buildbucket.builders import BuilderConfig, Registry
 from emulator.buildbucket.builds import BuildStore
-from emulator.buildbucket.instants import HOUR
 from emulator.buildbucket.lifecycle import LifeCycle
 from emulator.buildbucket.notifications import Notifier, Publisher
 from emulator.buildbucket.plans import Plan, Plans
 from emulator.buildbucket.timeline import Timeline
 from emulator.clock import Clock
+from luci_scheduler.core.instants import HOUR
 
 __all__ = ["Forbidden", "OverrideError", "Service", "merge_properties"]
 
 _TOPIC_CHECK_CACHED = 10 * HOUR
 
 
-class Forbidden(Exception):  # noqa: N818 - an answer, not a failure of this program
-    """The caller may not; ``visible`` tells whether it may know that the thing exists."""
+class Forbidden(Exception):  # noqa: N818 - a response, not a failure of this program
+    """The caller has no permission; ``visible`` says whether the caller may know that the resource exists."""
 
     def __init__(self, *, visible: bool) -> None:
         super().__init__()
@@ -30,16 +30,16 @@ class Forbidden(Exception):  # noqa: N818 - an answer, not a failure of this pro
 
 
 class OverrideError(ValueError):
-    """A request sets a property that the builder keeps for itself; the text is its name."""
+    """A request overrides a protected property of the builder; the text is the property's name."""
 
 
 @dataclass
 class Service:
-    """Everything behind the protocols.
+    """The builds and everything that changes them, apart from the protocols.
 
     Attributes:
-        hostname: what the service calls itself in tags, builds and notifications.
-        request_id_memory: for how long (nanoseconds) v2 remembers request ids; None is for ever.
+        hostname: the service's hostname in tags, builds and notifications.
+        request_id_memory: how many nanoseconds v2 remembers request IDs; None means forever.
     """
 
     clock: Clock
@@ -59,7 +59,7 @@ class Service:
         self._topics: dict[str, int] = {}
 
     def topic_usable(self, topic: str) -> bool:
-        """Tell whether the service may publish to a topic; a yes is remembered for ten hours."""
+        """Return whether the service may publish to a topic; a positive result is cached for ten hours."""
         now = self.clock.now()
         checked = self._topics.get(topic)
         if checked is not None and now - checked < _TOPIC_CHECK_CACHED:
@@ -70,17 +70,17 @@ class Service:
         return True
 
     def check_writable(self, bucket: str, caller: str) -> None:
-        """Raise `Forbidden` unless ``caller`` may add builds to, or cancel builds of, ``project/bucket``."""
+        """Raise `Forbidden` unless ``caller`` may add and cancel builds in ``project/bucket``."""
         visible = self.registry.may_read(bucket, caller)
         if not (visible and self.registry.may_write(bucket, caller)):
             raise Forbidden(visible=visible)
 
 
 def merge_properties(config: BuilderConfig, requested: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the properties a build gets: the builder's, with the requested ones on top.
+    """Return the properties of a build: the builder's properties, overridden by the requested ones.
 
     Raises:
-        OverrideError: a requested value differs from the builder's, which does not allow that.
+        OverrideError: a requested value differs from the builder's value, and the builder does not allow that.
     """
     allowed = config.allowed_property_overrides
     for name, value in requested.items():

@@ -1,4 +1,4 @@
-"""Helpers for tests of, and against, the Buildbucket server."""
+"""Helpers for tests with the Buildbucket server."""
 
 from __future__ import annotations
 
@@ -19,19 +19,25 @@ _TIMEOUT_SECONDS = 10
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A message as it was handed to the publisher."""
+    """A published message."""
 
     topic: str
     data: bytes
     attributes: dict[str, str]
 
     def json(self) -> Any:
-        """Return the data, decoded."""
+        """Return the decoded data."""
         return json.loads(self.data)
 
 
 class MemoryPublisher:
-    """Keeps what is published. Topics exist unless they are in ``missing``; ``failures`` is how many publications fail first."""
+    """Keeps published messages.
+
+    Attributes:
+        messages: the published messages.
+        missing: the topics that do not exist.
+        failures: how many of the next publications fail.
+    """
 
     def __init__(self) -> None:
         self.messages: list[Published] = []
@@ -40,7 +46,7 @@ class MemoryPublisher:
         self._lock = threading.Lock()
 
     def publish(self, topic: str, data: bytes, attributes: dict[str, str]) -> None:
-        """Keep a message, or raise ConnectionError while failures are left."""
+        """Keep a message, or raise ConnectionError while ``failures`` is positive."""
         with self._lock:
             if self.failures:
                 self.failures -= 1
@@ -48,12 +54,12 @@ class MemoryPublisher:
             self.messages.append(Published(topic, data, attributes))
 
     def topic_exists(self, topic: str) -> bool:
-        """Tell whether a topic exists."""
+        """Return whether a topic exists."""
         return topic not in self.missing
 
 
 class ScriptedEntropy(random.Random):
-    """Chance that gives ``bits`` first, one for each call of ``getrandbits``, and goes on with a fixed seed."""
+    """A random source whose ``getrandbits`` returns ``bits`` one by one, and afterwards numbers of a fixed seed."""
 
     def __init__(self, *bits: int) -> None:
         super().__init__(0)
@@ -67,7 +73,10 @@ class ScriptedEntropy(random.Random):
 def call_prpc(
     url: str, method: str, body: Any, *, caller: str = "project:tint", headers: dict[str, str] | None = None
 ) -> requests.Response:
-    """Call a v2 method over HTTP as ``caller``, asking for JSON; ``url`` is the server's. Headers of None are left out."""
+    """Call a v2 method in JSON as ``caller``; ``url`` is the server's URL.
+
+    A header of None removes a default header.
+    """
     sent = {
         "Content-Type": "application/json",
         "Accept": "application/json",
@@ -79,7 +88,11 @@ def call_prpc(
 
 
 def prpc_json(response: requests.Response) -> Any:
-    """Return the message of a successful reply; AssertionError with the text of any other."""
+    """Return the message of a successful reply.
+
+    Raises:
+        AssertionError: the call failed; the text contains the reply.
+    """
     if response.status_code != requests.codes.ok or not response.text.startswith(GUARD):
         raise AssertionError(f"{response.status_code} {response.text}")
     return json.loads(response.text.removeprefix(GUARD))

@@ -1,4 +1,4 @@
-"""What is to happen later, on a clock of any kind."""
+"""Actions at future instants, on any clock."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ import threading
 from collections.abc import Callable
 
 from emulator.clock import Clock
+from luci_scheduler.core.instants import HOUR
 
 __all__ = ["Timeline"]
 
 _LOG = logging.getLogger(__name__)
-# How long the thread sleeps at most when nothing is due, on the clock; a new entry wakes it at once.
-_IDLE = 3_600 * 1_000_000_000
+# How long the thread sleeps at most, by the clock. A new entry wakes it at once.
+_IDLE = HOUR
 
 
 class Timeline:
-    """Runs actions when the clock passes their instants, in the order of instants, one at a time.
+    """Runs actions when the clock passes their instants, in the order of the instants, one at a time.
 
-    An action is called with the instant it was meant for, so that what it records does not depend on when the thread woke. One
-    that raises is logged and does not stop the others.
+    An action receives its scheduled instant, so that its effect does not depend on when the thread woke. An exception
+    of an action is logged, and the other actions still run.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -35,15 +36,15 @@ class Timeline:
         self._thread: threading.Thread | None = None
 
     def at(self, instant: int, action: Callable[[int], None]) -> None:
-        """Let ``action`` happen when the clock passes ``instant`` (in the past: as soon as may be)."""
+        """Run ``action`` when the clock passes ``instant``; for a past instant, as soon as possible."""
         with self._lock:
             heapq.heappush(self._due, (instant, next(self._sequence), action))
         self._woken.set()
 
     def run_due(self) -> int:
-        """Run everything that is due by now, including what that makes due; return how many actions ran.
+        """Run all due actions, including those that they make due, and return the number of actions.
 
-        When it returns no due action is still under way in the timeline's own thread.
+        When this returns, the timeline's thread runs no due action either.
         """
         count = 0
         with self._running:
@@ -51,13 +52,13 @@ class Timeline:
                 instant, call = action
                 try:
                     call(instant)
-                except Exception:  # noqa: BLE001 - one bad action must not end the thread; it is logged
+                except Exception:  # noqa: BLE001 - a failing action must not end the thread; it is logged
                     _LOG.exception("an action due at %d failed", instant)
                 count += 1
         return count
 
     def start(self) -> None:
-        """Run due actions from a thread of its own until `stop`."""
+        """Run due actions in a separate thread until `stop`."""
         if self._thread is not None:
             raise RuntimeError("the timeline is running already")
         self._stopped = False
@@ -65,7 +66,7 @@ class Timeline:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop the thread; what is due later never happens unless it is started again."""
+        """Stop the thread. Later actions run only after another `start`."""
         self._stopped = True
         self._woken.set()
         if self._thread is not None:

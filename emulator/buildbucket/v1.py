@@ -1,4 +1,4 @@
-"""The Buildbucket API of 2021: methods and their answers, without HTTP."""
+"""The v1 API of Buildbucket, as of 2021: its methods, without HTTP."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from werkzeug.datastructures import MultiDict
 
 from emulator.buildbucket.builds import Build, BuildSpec
 from emulator.buildbucket.identifiers import BuilderId, parse_v1_bucket
-from emulator.buildbucket.instants import MINUTE
 from emulator.buildbucket.service import Forbidden, OverrideError, Service, merge_properties
 from emulator.buildbucket.v1_build import build_to_v1
 from emulator.buildbucket.v1_requests import BadRequest, PutRequest, Refused, parse_put
+from luci_scheduler.core.instants import MINUTE
 
 __all__ = ["BuildsV1", "ForbiddenV1", "error_body"]
 
@@ -25,21 +25,21 @@ _DEFAULT_PAGE, _MAX_PAGE = 10, 100
 _INT64_MAX = 2**63 - 1
 
 
-class ForbiddenV1(Exception):  # noqa: N818 - an answer: HTTP 403
-    """The caller may not; the text is the whole message."""
+class ForbiddenV1(Exception):  # noqa: N818 - a response: HTTP 403
+    """The caller has no permission; the text is the whole message."""
 
 
 class BuildsV1:
-    """The methods a scheduler uses, and their batches. Each returns the JSON of a successful reply.
+    """The methods that a scheduler uses, and their batches. Each returns the JSON of a successful reply.
 
-    All raise `BadRequest` (HTTP 400), `ForbiddenV1` (403) and `Refused` (HTTP 200 with an error object).
+    All methods raise `BadRequest` (HTTP 400), `ForbiddenV1` (403) and `Refused` (HTTP 200 with an error object).
     """
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
     def put(self, body: object, caller: str) -> dict[str, Any]:
-        """``PUT builds``: make a build, or return the one made under the same operation id within a minute."""
+        """``PUT builds``: create a build, or return the build of the same operation ID within a minute."""
         request = parse_put(body)
         split = parse_v1_bucket(request.bucket)
         if split is None:
@@ -57,7 +57,8 @@ class BuildsV1:
         if existing is not None:
             return self._reply(existing)
         build, _ = store.create(self._spec(request, builder, caller))
-        # Written after the build, and nothing joins the two: two calls at the same moment both make a build, as they did.
+        # As in the service, the key is written after the build without a transaction: two concurrent calls create two
+        # builds.
         store.remember(key, build)
         self._service.life_cycle.created(build)
         return self._reply(build)
@@ -108,7 +109,7 @@ class BuildsV1:
         return {"results": results}
 
     def retry(self, build_id: str, body: object, caller: str) -> dict[str, Any]:
-        """``PUT builds/{id}/retry``: a new build like an old one, with the callback of this request."""
+        """``PUT builds/{id}/retry``: a new build like an old build, with the callback of this request."""
         old = self._find(build_id, caller)
         message = body if isinstance(body, Mapping) else {}
         parameters = {**old.spec.v1_parameters, "builder_name": old.spec.builder.builder}
@@ -130,7 +131,7 @@ class BuildsV1:
         return {"name": f"luci.{split[0]}.{split[1]}", "project_id": split[0]}
 
     def search(self, query: MultiDict[str, str], caller: str) -> dict[str, Any]:
-        """``GET search``: newest first; no ``next_cursor`` means the end."""
+        """``GET search``, newest first. A reply without ``next_cursor`` is the last page."""
         limit = _number(query.get("max_builds", str(_DEFAULT_PAGE)), "max_builds")
         cursor = _decode_cursor(query["start_cursor"]) if query.get("start_cursor") else 0
         buckets = {self._readable(bucket, caller) for bucket in query.getlist("bucket")}
@@ -220,7 +221,7 @@ def error_body(error: Refused) -> dict[str, Any]:
 
 
 def _cancel_message(body: object) -> str:
-    """Return the summary in ``result_details_json`` of a cancellation, if there is one."""
+    """Return the summary in the ``result_details_json`` of a cancellation, or an empty string."""
     text = body.get("result_details_json") if isinstance(body, Mapping) else None
     if not text:
         return ""

@@ -1,4 +1,4 @@
-"""A build as the API of 2021 shows it."""
+"""A build in the v1 API."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from emulator.buildbucket.builds import Build
-from emulator.buildbucket.instants import microseconds
+from emulator.buildbucket.wire_time import microseconds
 
 __all__ = ["build_to_v1", "dump_parameters"]
 
-# Numbers that stayed whole when the service wrote parameters_json anew.
+# Numbers that the service wrote as integers when it rewrote parameters_json.
 _WHOLE_NUMBERS = frozenset({"buildnumber", "issue", "patchset", "patch_issue", "patch_set"})
 
 
 def build_to_v1(build: Build, hostname: str, now: int) -> dict[str, Any]:
-    """Return a build in the form of v1: int64 as strings, times in microseconds, false values present.
+    """Return a build in the v1 format: int64 as strings, times in microseconds, false values included.
 
     Args:
         build: the build.
-        hostname: the Buildbucket host's name, which is part of a tag.
-        now: the instant of the answer (``utcnow_ts``).
+        hostname: the hostname of Buildbucket, which is part of a tag.
+        now: the instant of the response (``utcnow_ts``).
     """
     spec = build.spec
     parameters = {
@@ -56,7 +56,10 @@ def build_to_v1(build: Build, hostname: str, now: int) -> dict[str, Any]:
 
 
 def dump_parameters(parameters: Mapping[str, Any]) -> str:
-    """Write ``parameters_json`` as the service did: sorted keys, blanks after separators, numbers as floats but for a few."""
+    """Format ``parameters_json`` like the service.
+
+    Keys are sorted, separators are followed by spaces, and numbers are floats with few exceptions.
+    """
     return json.dumps(_floated(parameters), sort_keys=True)
 
 
@@ -101,7 +104,7 @@ def _result_details(build: Build) -> dict[str, Any]:
 
 
 def _tags(build: Build, hostname: str) -> list[str]:
-    """Return the request's tags and those the service added by now; the list only grows."""
+    """Return the request's tags and the tags added by the service so far; the list only grows."""
     spec, config = build.spec, build.spec.config
     tags = {f"{key}:{value}" for key, value in spec.tags}
     location = (

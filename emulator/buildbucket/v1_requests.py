@@ -1,4 +1,4 @@
-"""Requests of the Buildbucket API of 2021: what they hold and what is refused."""
+"""Requests of the v1 API of Buildbucket: their contents and their errors."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _CANARY = frozenset({"AUTO", "PROD", "CANARY"})
 _DEFAULT_REF = "refs/heads/master"
 
 
-class BadRequest(Exception):  # noqa: N818 - an answer: HTTP 400
-    """The body does not decode."""
+class BadRequest(Exception):  # noqa: N818 - a response: HTTP 400
+    """The body cannot be decoded."""
 
 
-class Refused(Exception):  # noqa: N818 - an answer: HTTP 200 with an error in the body
-    """The service refuses; ``reason`` is one of its fixed words."""
+class Refused(Exception):  # noqa: N818 - a response: HTTP 200 with an error in the body
+    """The service refuses the request; ``reason`` is one of its fixed words."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -31,7 +31,7 @@ class Refused(Exception):  # noqa: N818 - an answer: HTTP 200 with an error in t
 
 @dataclass(frozen=True, slots=True)
 class PutRequest:
-    """A checked PutRequest. ``parameters`` is what ``parameters_json`` holds besides builder and properties."""
+    """A checked PutRequest. ``parameters`` is the ``parameters_json`` without builder and properties."""
 
     bucket: str
     builder: str
@@ -46,11 +46,11 @@ class PutRequest:
 
 
 def parse_put(body: object) -> PutRequest:
-    """Read and check the body of ``PUT builds``.
+    """Parse and check the body of ``PUT builds``.
 
     Raises:
-        BadRequest: the body is no PutRequest at all.
-        Refused: a value in it is not valid.
+        BadRequest: the body is not a PutRequest.
+        Refused: a value in the body is invalid.
     """
     message = _typed(body)
     operation_id = message.get("client_operation_id") or ""
@@ -125,7 +125,7 @@ def _tag(tag: str, builder: str) -> tuple[str, str]:
 
 
 def _commit(tags: set[tuple[str, str]]) -> dict[str, Any] | None:
-    """Return the commit the tags name, and give them the default ref if they name none."""
+    """Return the commit in the tags, and add the default ref to the tags if they have none."""
     commits = gitiles_buildsets(tags)
     if len(commits) > 1:
         raise _invalid("More than one commit/gitiles buildset")

@@ -1,4 +1,4 @@
-"""Today's Buildbucket API: the methods of ``buildbucket.v2.Builds``, as functions from message to message."""
+"""The v2 API of Buildbucket: the methods of ``buildbucket.v2.Builds``, as functions from message to message."""
 
 from __future__ import annotations
 
@@ -29,15 +29,17 @@ _BATCH_KINDS = {
 _WRITES = frozenset({"scheduleBuild", "cancelBuild"})
 _MAX_WRITES, _MAX_READS = 200, 1000
 _MAX_SUMMARY = 4000
-# A properties struct is one datastore entity, so about 1 MB is the end.
+# The service stores a properties struct in one datastore entity, which is limited to about 1 MB.
 _MAX_PROPERTIES = 1_000_000
 _ID_STEP = 16
 
 
 class BuildsV2:
-    """The service's methods. Each takes the JSON of a request and the caller's identity, and returns the JSON of the reply.
+    """The methods of the service.
 
-    All raise `RpcError`. Requests are checked in the order of the real service.
+    Each takes the JSON of a request and the caller's identity, and returns the JSON of the reply.
+
+    All methods raise `RpcError`. Checks are in the order of the real service.
     """
 
     def __init__(self, service: Service, app_id: str) -> None:
@@ -45,7 +47,7 @@ class BuildsV2:
         self._app_id = app_id
 
     def call(self, method: str, request: Any, caller: str) -> dict[str, Any]:
-        """Serve one method by its name."""
+        """Call a method by its name."""
         handlers: dict[str, Callable[[dict[str, Any], str], dict[str, Any]]] = {
             "ScheduleBuild": self.schedule_build,
             "GetBuild": self._get_build,
@@ -58,7 +60,7 @@ class BuildsV2:
         return handlers[method](decoded, caller)
 
     def check(self, method: str, request: Any) -> None:
-        """Check only a request's shape, as `call` would before it looks at any build."""
+        """Check only the format of a request, as `call` does before it reads any build."""
         decoded = decode_request(method, request)
         if method == "ScheduleBuild":
             self._check_schedule(decoded)
@@ -68,7 +70,7 @@ class BuildsV2:
             _check_cancel(decoded)
 
     def schedule_build(self, request: dict[str, Any], caller: str, build_id: int | None = None) -> dict[str, Any]:
-        """Make a build, or return the one made under the same request id; ``build_id`` is an id reserved for a batch."""
+        """Create a build, or return the build of the same request ID; ``build_id`` is an ID reserved for a batch."""
         mask = self._check_schedule(request)
         if "templateBuildId" in request:
             request = {**self._template(request["templateBuildId"], caller), **request}
@@ -236,7 +238,11 @@ class BuildsV2:
 
 
 def decode_request(method: str, request: Any) -> dict[str, Any]:
-    """Read a method's request message; RpcError if there is no such method or the JSON does not fit."""
+    """Decode the request message of a method.
+
+    Raises:
+        RpcError: the method is unknown, or the JSON does not match the message.
+    """
     if method not in METHODS:
         raise RpcError(UNIMPLEMENTED, f"no method {method}")
     try:
@@ -246,7 +252,7 @@ def decode_request(method: str, request: Any) -> dict[str, Any]:
 
 
 def _batch_item(item: Any) -> tuple[str, Any]:
-    """Return the one kind of request in an item of a batch; an unknown one fails the whole batch."""
+    """Return the kind and the request of a batch item; an unknown kind fails the whole batch."""
     known = [(kind, item[kind]) for kind in _BATCH_KINDS if isinstance(item, Mapping) and kind in item]
     if len(known) != 1:
         raise _bad_request("request includes an unsupported type")
@@ -254,7 +260,7 @@ def _batch_item(item: Any) -> tuple[str, Any]:
 
 
 def _check_key(request: Mapping[str, Any]) -> BuilderId | None:
-    """Check the key of a build; None if it is its id."""
+    """Check the key of a build. Return the builder if the key is a build number, None if it is an ID."""
     by_number = "builder" in request or "buildNumber" in request
     if "id" in request and by_number:
         raise _bad_request("id is mutually exclusive with (builder and build_number)")
@@ -286,7 +292,7 @@ def _mask(request: Mapping[str, Any]) -> BuildMask:
 
 
 def _tags(request: Mapping[str, Any], builder: BuilderId) -> tuple[tuple[str, str], ...]:
-    """Return the request's tags and those derived from it, sorted, without duplicates."""
+    """Return the tags of a request and the tags derived from it, sorted, without duplicates."""
     tags = {(tag["key"], tag.get("value", "")) for tag in request.get("tags", [])}
     tags.add(("builder", builder.builder))
     commit = request.get("gitilesCommit") or {}

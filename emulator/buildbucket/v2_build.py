@@ -1,4 +1,4 @@
-"""A build as today's API shows it: the ``buildbucket.v2.Build`` message as JSON, complete."""
+"""A build in the v2 API: the complete ``buildbucket.v2.Build`` message as JSON."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from emulator.buildbucket.builds import Build
-from emulator.buildbucket.instants import format_duration, format_timestamp
+from emulator.buildbucket.wire_time import format_duration, format_timestamp
 
 __all__ = ["HIDDEN_TAGS", "build_to_json", "status_details", "summary_markdown"]
 
-# Tags that can be searched for but are left out of replies.
+# Tags that a search matches but replies leave out.
 HIDDEN_TAGS = frozenset({"builder", "build_address", "gitiles_ref"})
 _SUMMARY_LIMIT = 4000
 _TIMES = (
@@ -23,7 +23,12 @@ _TIMES = (
 
 
 def build_to_json(build: Build, hostname: str) -> dict[str, Any]:
-    """Return the whole message, unmasked; defaults are left out. ``hostname`` is the Buildbucket host's name."""
+    """Return the whole message, without a mask and without default values.
+
+    Args:
+        build: the build.
+        hostname: the hostname of Buildbucket.
+    """
     spec = build.spec
     message: dict[str, Any] = {"id": str(build.id), "builder": spec.builder.to_json(), "status": build.status}
     message.update(
@@ -53,14 +58,14 @@ def build_to_json(build: Build, hostname: str) -> dict[str, Any]:
 
 
 def summary_markdown(build: Build) -> str:
-    """Return the build's own summary joined with that of its cancellation, cut to 4000 bytes."""
+    """Return the build's summary followed by its cancellation's summary, truncated to 4000 bytes."""
     parts = [build.outcome.summary if build.outcome else "", build.cancellation_markdown]
     text = "\n".join(part for part in parts if part)
     return text.encode()[:_SUMMARY_LIMIT].decode(errors="ignore")
 
 
 def status_details(build: Build) -> dict[str, Any]:
-    """Return ``statusDetails``; its members are empty messages, set or absent."""
+    """Return ``statusDetails``, whose members are empty messages, present or absent."""
     if build.outcome is None:
         return {}
     flags = {"resourceExhaustion": build.outcome.resource_exhaustion, "timeout": build.outcome.timeout}
@@ -116,7 +121,7 @@ def _infra(build: Build, hostname: str) -> dict[str, Any]:
 
 
 def _steps(build: Build) -> list[dict[str, Any]]:
-    """Return the one step every build here has; a build that never started has none."""
+    """Return the single step of a started build; a build that never started has no steps."""
     if build.start_time is None:
         return []
     step = {"name": "setup_build", "startTime": format_timestamp(build.start_time), "status": build.status}

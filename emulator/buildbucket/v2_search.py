@@ -1,4 +1,4 @@
-"""SearchBuilds: which builds a predicate fits."""
+"""SearchBuilds: the builds that match a predicate."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ _PAGE_TOKEN = re.compile(r"^id>(\d+)$")
 
 
 def search(store: BuildStore, registry: Registry, request: Mapping[str, Any], caller: str) -> tuple[list[Build], str]:
-    """Return one page of builds, newest first, and the next page's token (also after a full last page).
+    """Return one page of builds, newest first, and the token of the next page, which also follows a full last page.
 
-    Builds the caller may not see are left out. InvalidError if the request is malformed.
+    The page leaves out builds that the caller may not read.
+
+    Raises:
+        InvalidError: the request is malformed.
     """
     size = request.get("pageSize", 0)
     if size < 0:
@@ -53,7 +56,7 @@ def _filters(predicate: Mapping[str, Any]) -> list[Callable[[Build], bool]]:
         filters.append(lambda build: build.spec.created_by == identity)
     filters.extend(_change_filter(change) for change in predicate.get("gerritChanges", []))
     if predicate.get("childOf") or predicate.get("descendantOf"):
-        filters.append(lambda _build: False)  # no build here has a parent
+        filters.append(lambda _build: False)  # no build of this server has a parent
     return filters
 
 
@@ -71,7 +74,7 @@ def _builder_filter(builder: Mapping[str, Any]) -> Callable[[Build], bool]:
 
 
 def _experiments_filter(predicate: Mapping[str, Any]) -> Callable[[Build], bool]:
-    """Experimental builds only show when asked for."""
+    """Return the filter of experiments; experimental builds match only on request."""
     wanted: set[str] = set()
     unwanted: set[str] = set()
     for experiment in predicate.get("experiments", []):
@@ -93,7 +96,7 @@ def _range_filter(predicate: Mapping[str, Any]) -> Callable[[Build], bool]:
     if times and builds:
         raise InvalidError("predicate.build: only one of build and create_time is allowed")
     if builds:
-        # Ids fall with time, so a range runs from its larger end to its smaller one.
+        # IDs decrease over time, so a range extends from its larger to its smaller end.
         start, end = builds.get("startBuildId", 2**63), builds.get("endBuildId", 0)
         return lambda build: end <= build.id <= start
     start, end = (times or {}).get("startTime", 0), (times or {}).get("endTime", 2**63)

@@ -1,4 +1,4 @@
-"""What the Buildbucket service refuses in a request, with its own words. Requests come decoded, see `protojson`."""
+"""Checks of decoded requests (see `protojson`), with the error texts of the real service."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ _MAX_USER_DATA = 4096
 
 
 class InvalidError(ValueError):
-    """A part of a request is refused; the text is the reason, with the path of the field in front."""
+    """A field of a request is invalid; the text is the field's path and the reason."""
 
 
 def builder_from_json(message: Mapping[str, Any]) -> BuilderId:
-    """Check a ``BuilderID`` of which everything is required."""
+    """Check a ``BuilderID`` and return it; all its fields are required."""
     project, bucket, builder = (message.get(name, "") for name in ("project", "bucket", "builder"))
     if not _PROJECT.match(project):
         raise InvalidError(f'builder: project must match "{_escaped(_PROJECT)}"')
@@ -68,7 +68,7 @@ def builder_from_json(message: Mapping[str, Any]) -> BuilderId:
 
 
 def check_bucket(bucket: str) -> None:
-    """Check the bucket of a ``BuilderID``; the long names of 2021 are refused with a hint."""
+    """Check the bucket of a ``BuilderID``; the error for a name of the v1 API has a hint."""
     if not bucket:
         raise InvalidError("builder: bucket is required")
     parts = bucket.split(".")
@@ -79,7 +79,7 @@ def check_bucket(bucket: str) -> None:
 
 
 def check_schedule(request: Mapping[str, Any]) -> None:
-    """Check the shape of a ScheduleBuild request (but for the topic's existence); the first fault is raised."""
+    """Check the format of a ScheduleBuild request, without the topic's existence, and raise the first error."""
     if "builder" not in request and "templateBuildId" not in request:
         raise InvalidError("builder or template_build_id is required")
     if "builder" in request:
@@ -109,7 +109,7 @@ def check_request_id(request_id: str) -> None:
 
 
 def check_properties(properties: Mapping[str, Any]) -> None:
-    """Refuse the reserved properties."""
+    """Check that a request sets no reserved property."""
     for path in _RESERVED_PATHS:
         holder: Any = properties
         for name in path:
@@ -119,7 +119,7 @@ def check_properties(properties: Mapping[str, Any]) -> None:
 
 
 def check_commit(commit: Mapping[str, Any]) -> None:
-    """Check the commit of a ScheduleBuild request, where ``ref`` is required."""
+    """Check the commit of a ScheduleBuild request; ``ref`` is required."""
     identifier, ref = commit.get("id", ""), commit.get("ref", "")
     reason = ""
     if not commit.get("host"):
@@ -141,7 +141,7 @@ def check_commit(commit: Mapping[str, Any]) -> None:
 
 
 def check_tags(tags: Sequence[tuple[str, str]]) -> None:
-    """Check the tags of today's API."""
+    """Check the tags of a v2 request."""
     builder = None
     for key, value in tags:
         reason = _tag_fault(key, value)
@@ -154,7 +154,7 @@ def check_tags(tags: Sequence[tuple[str, str]]) -> None:
 
 
 def check_buildset(value: str) -> str:
-    """Return what is wrong with the value of a ``buildset`` tag, or an empty string."""
+    """Return the error of a ``buildset`` tag's value, or an empty string."""
     if len(f"buildset:{value}".encode()) > _MAX_BUILDSET:
         return "buildset tag is too long"
     if value.startswith("commit/gitiles/"):
@@ -171,7 +171,7 @@ def check_buildset(value: str) -> str:
 
 
 def check_callback(topic: str, user_data: bytes) -> None:
-    """Check where notifications are to go."""
+    """Check the topic and the user data of notifications."""
     if not topic:
         raise InvalidError("notify: pubsub_topic must be specified")
     if len(user_data) > _MAX_USER_DATA:
@@ -181,7 +181,7 @@ def check_callback(topic: str, user_data: bytes) -> None:
 
 
 def topic_fault(topic: str) -> str:
-    """Return what is wrong with a topic's full name, or an empty string."""
+    """Return the error of a topic's full name, or an empty string."""
     match = _TOPIC_NAME.match(topic)
     if match is None:
         return 'topic must match "projects/<project>/topics/<topic>"'
@@ -194,7 +194,7 @@ def topic_fault(topic: str) -> str:
 
 
 def gitiles_buildsets(tags: Iterable[tuple[str, str]]) -> list[tuple[str, str, str]]:
-    """Return host, project and commit of every ``buildset:commit/gitiles/...`` tag."""
+    """Return host, project and commit of each ``buildset:commit/gitiles/...`` tag."""
     matches = (_GITILES_BUILDSET.match(value) for key, value in tags if key == "buildset")
     return [(match[1], match[2], match[3]) for match in matches if match]
 
@@ -221,7 +221,7 @@ def _tag_fault(key: str, value: str) -> str:
 
 
 def _escaped(pattern: re.Pattern[str]) -> str:
-    """Write a pattern as Go's ``%q`` does."""
+    """Format a pattern like Go's ``%q``."""
     return pattern.pattern.replace("\\", "\\\\")
 
 

@@ -1,4 +1,4 @@
-"""The HTTP request of a delivery: headers, token, deadline, and what the target's answer means."""
+"""The HTTP request of a delivery: headers, token, deadline, and the meaning of the target's response."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ import urllib3
 import urllib3.connection
 import urllib3.connectionpool
 
-from emulator.cloud_tasks.limits import MICROSECOND, SECOND
 from emulator.cloud_tasks.messages import USER_AGENT
-from emulator.cloud_tasks.model import NO_RESPONSE, Answer
+from emulator.cloud_tasks.model import NO_RESPONSE, DeliveryResult
 from emulator.cloud_tasks.names import short
 from emulator.cloud_tasks.oidc import TokenIssuer
 from emulator.cloud_tasks.queue import Attempt
+from luci_scheduler.core.instants import MICROSECOND, SECOND
 
 __all__ = ["Deliverer", "request_headers", "retry_after"]
 
 _CONNECT_SECONDS = 10.0
 _GATEWAY_TIMEOUT = 504
-# A target's body is of no use; this much is read so that the connection can be used again.
+# The body of a response is not used. Reading this much of it allows the connection to be reused.
 _BODY_READ = 64 * 1024
 
 
 def request_headers(attempt: Attempt) -> dict[str, str]:
-    """Return the headers of a delivery but for Authorization: the creator's, then those of Cloud Tasks."""
+    """Return the headers of a delivery except Authorization: the creator's headers, then those of Cloud Tasks."""
     task = attempt.task
     headers = dict(task.request.headers)
     headers["User-Agent"] = USER_AGENT
@@ -44,13 +44,13 @@ def request_headers(attempt: Attempt) -> dict[str, str]:
     headers["X-CloudTasks-TaskETA"] = f"{task.eta // SECOND}.{task.eta % SECOND // MICROSECOND:06d}"
     if attempt.previous is not None:
         headers["X-CloudTasks-TaskPreviousResponse"] = str(attempt.previous.status)
-        # HTTP targets are sent this header on every retry, and it is empty.
+        # Cloud Tasks sends this header to HTTP targets on every retry, always empty.
         headers["X-CloudTasks-TaskRetryReason"] = ""
     return headers
 
 
 def retry_after(value: str | None, now: int) -> int | None:
-    """Return the wait that a Retry-After header asks for, in nanoseconds; None if there is none or it is no time."""
+    """Return the delay in a Retry-After header, in nanoseconds; None without a header or with an unreadable one."""
     if value is None:
         return None
     if value.strip().isdecimal():
@@ -63,7 +63,7 @@ def retry_after(value: str | None, now: int) -> int | None:
 
 
 class Deliverer:
-    """Sends attempts over HTTP. Safe for threads; each keeps its own session."""
+    """Sends attempts over HTTP. Thread-safe; each thread has its own session."""
 
     def __init__(self, issuer: TokenIssuer) -> None:
         self._issuer = issuer
@@ -72,10 +72,10 @@ class Deliverer:
         self._adapters_lock = threading.Lock()
         self._closed = False
 
-    def deliver(self, attempt: Attempt, now: int) -> Answer:
-        """Send the request of an attempt and wait for the answer, for the task's deadline at most (in real time).
+    def deliver(self, attempt: Attempt, now: int) -> DeliveryResult:
+        """Send the request of an attempt and wait for the response, at most until the task's deadline (in real time).
 
-        Never raises for what the target does or fails to do: that is the answer.
+        A failure of the target is a result, never an exception.
         """
         request = attempt.task.request
         headers: dict[str, str | bytes] = {name: value.encode() for name, value in request_headers(attempt).items()}
@@ -100,7 +100,7 @@ class Deliverer:
                 response.raw.read(_BODY_READ, decode_content=False)
                 if time.monotonic() > give_up_at:
                     return _DEADLINE_EXCEEDED
-                return Answer(
+                return DeliveryResult(
                     response.status_code,
                     retry_after(response.headers.get("Retry-After"), now),
                     f"HTTP status code {response.status_code}",
@@ -108,13 +108,13 @@ class Deliverer:
         except (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError):
             return _DEADLINE_EXCEEDED
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            # The name of the error alone: its text may quote the URL, and that may hold what nobody should log.
-            return Answer(
+            # Only the name of the error: its text may contain the URL, and the URL may contain a secret.
+            return DeliveryResult(
                 NO_RESPONSE, None, f"the target could not be reached ({type(error).__name__})", responded=False
             )
 
     def cut(self) -> None:
-        """Cut every connection: deliveries under way end at once, unanswered. Later ones fail."""
+        """Cut all connections: current deliveries end at once without a response, and later ones fail."""
         with self._adapters_lock:
             self._closed = True
             adapters = list(self._adapters)
@@ -122,7 +122,7 @@ class Deliverer:
             adapter.cut()
 
     def close(self) -> None:
-        """Free the connections; only after `cut`, when no delivery is under way any more."""
+        """Release the connections. Call it after `cut`, once no delivery is running."""
         with self._adapters_lock:
             for adapter in self._adapters:
                 adapter.close()
@@ -131,7 +131,7 @@ class Deliverer:
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
             session = requests.Session()
-            # Neither proxies nor .netrc of the machine: a delivery goes where its URL says, as its task says.
+            # Ignore the machine's proxies and .netrc: the task alone decides the target and the credentials.
             session.trust_env = False
             session.headers.clear()
             session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
@@ -146,11 +146,11 @@ class Deliverer:
         return session
 
 
-_DEADLINE_EXCEEDED = Answer(_GATEWAY_TIMEOUT, None, "no answer within the dispatch deadline", responded=False)
+_DEADLINE_EXCEEDED = DeliveryResult(_GATEWAY_TIMEOUT, None, "no answer within the dispatch deadline", responded=False)
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
-    """An adapter whose connections can be cut from another thread."""
+    """An adapter whose connections another thread can cut."""
 
     def __init__(self) -> None:
         self._sockets: WeakSet[Any] = WeakSet()
@@ -159,7 +159,7 @@ class _Adapter(requests.adapters.HTTPAdapter):
         super().__init__(pool_connections=8, pool_maxsize=1)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Make the pools with connections that tell of their sockets."""
+        """Create pools whose connections register their sockets."""
         super().init_poolmanager(*args, **kwargs)
         adapter = self
 
@@ -182,14 +182,14 @@ class _Adapter(requests.adapters.HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = {"http": Pool, "https": SecurePool}
 
     def remember(self, sock: Any) -> None:
-        """Note an open socket; refuse it if everything has been cut already."""
+        """Register an open socket; refuse it after `cut`."""
         with self._sockets_lock:
             self._sockets.add(sock)
             if self._cut:
                 raise OSError("the server is stopping")
 
     def cut(self) -> None:
-        """Shut every socket down; whoever waits on one is woken."""
+        """Shut down all sockets, which wakes the threads that wait for them."""
         with self._sockets_lock:
             self._cut = True
             for sock in self._sockets:

@@ -1,4 +1,4 @@
-"""The threads that hand out due tasks: one decides, a pool delivers."""
+"""The threads that dispatch due tasks: one thread decides, a pool delivers."""
 
 from __future__ import annotations
 
@@ -8,51 +8,59 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from emulator.clock import Clock
-from emulator.cloud_tasks.model import NO_RESPONSE, Answer
+from emulator.cloud_tasks.model import NO_RESPONSE, DeliveryResult
 from emulator.cloud_tasks.queue import Attempt, Outcome
 from emulator.cloud_tasks.queues import Queues
 
-__all__ = ["Courier", "Dispatcher"]
+__all__ = ["DeliveryRunner", "Dispatcher"]
 
 _log = logging.getLogger(__name__)
 
 
-class Courier:
-    """Carries one attempt through: delivers it, without the lock, and gives the answer to the queues, under it."""
+class DeliveryRunner:
+    """Runs one attempt: delivers it without holding the lock, then records the result under the lock."""
 
-    def __init__(self, lock: threading.RLock, clock: Clock, deliver: Callable[[Attempt, int], Answer]) -> None:
+    def __init__(self, lock: threading.RLock, clock: Clock, deliver: Callable[[Attempt, int], DeliveryResult]) -> None:
         self._lock = lock
         self._clock = clock
         self._deliver = deliver
 
-    def carry(self, queues: Queues, attempt: Attempt, *, lose_answer: bool = False) -> Answer:
-        """Deliver, record what came of it, and return the target's answer.
+    def run(self, queues: Queues, attempt: Attempt, *, lose_answer: bool = False) -> DeliveryResult:
+        """Deliver an attempt, record the result, and return it.
 
-        With ``lose_answer`` the queue is told that nothing came back, so that a task that was executed is delivered again.
+        With ``lose_answer`` the recorded result is a lost response, so that an executed task is delivered again.
         """
         try:
-            answer = self._deliver(attempt, self._clock.now())
-        except Exception:  # noqa: BLE001 - a task whose attempt never ends would be stuck for ever
+            result = self._deliver(attempt, self._clock.now())
+        except Exception:  # noqa: BLE001 - without a result the task would be stuck forever
             _log.exception("delivery of %s failed inside the server", attempt.task.name)
-            answer = Answer(NO_RESPONSE, None, "the delivery failed inside the server", responded=False)
-        recorded = Answer(NO_RESPONSE, None, "the answer was lost", responded=False) if lose_answer else answer
+            result = DeliveryResult(NO_RESPONSE, None, "the delivery failed inside the server", responded=False)
+        recorded = DeliveryResult(NO_RESPONSE, None, "the answer was lost", responded=False) if lose_answer else result
         with self._lock:
             outcome = queues.finish(attempt, recorded, self._clock.now())
         if outcome is Outcome.GIVEN_UP:
             _log.warning("task %s is given up: %s", attempt.task.name, recorded.message)
-        return answer
+        return result
 
 
 class Dispatcher:
-    """Hands out whatever is due, for as long as it runs; ``workers`` deliveries go on at a time, over all queues."""
+    """Dispatches due tasks while it runs.
+
+    Args:
+        queues: returns the current state, which a reset replaces.
+        lock: guards the state.
+        clock: the server's time.
+        runner: runs the attempts.
+        workers: the maximum number of concurrent deliveries, over all queues.
+    """
 
     def __init__(
-        self, queues: Callable[[], Queues], lock: threading.RLock, clock: Clock, courier: Courier, workers: int
+        self, queues: Callable[[], Queues], lock: threading.RLock, clock: Clock, runner: DeliveryRunner, workers: int
     ) -> None:
         self._queues = queues
         self._lock = lock
         self._clock = clock
-        self._courier = courier
+        self._runner = runner
         self._workers = workers
         self._in_flight = 0
         self._woken = threading.Event()
@@ -61,21 +69,21 @@ class Dispatcher:
         self._thread = threading.Thread(target=self._run, name="cloud-tasks-dispatcher")
 
     def start(self) -> None:
-        """Begin to hand out."""
+        """Start dispatching."""
         self._thread.start()
 
     def wake(self) -> None:
-        """Look again at once: a task or a setting has changed."""
+        """Look for due tasks now, because a task or a setting changed."""
         self._woken.set()
 
     def stop_taking(self) -> None:
-        """Hand out nothing more; what is under way goes on."""
+        """Dispatch no more tasks; running deliveries continue."""
         self._stopping = True
         self._woken.set()
         self._thread.join()
 
     def join(self) -> None:
-        """Wait for the deliveries under way, and end their threads."""
+        """Wait for running deliveries, and end their threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _run(self) -> None:
@@ -90,7 +98,7 @@ class Dispatcher:
                 self._clock.wait_until(ready, self._woken)
 
     def _hand_out(self) -> int | None:
-        """Begin all attempts that may begin now; return when the next one may, None if only an event can tell."""
+        """Begin all attempts that may begin now. Return when the next one may; None if that depends on an event."""
         with self._lock:
             queues = self._queues()
             while self._in_flight < self._workers:
@@ -103,7 +111,7 @@ class Dispatcher:
 
     def _deliver(self, queues: Queues, attempt: Attempt) -> None:
         try:
-            self._courier.carry(queues, attempt)
+            self._runner.run(queues, attempt)
         finally:
             with self._lock:
                 self._in_flight -= 1

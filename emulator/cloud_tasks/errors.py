@@ -1,11 +1,11 @@
-"""What a caller did wrong, by the status code it is answered with.
+"""Errors of the service, one class per gRPC status code.
 
 TasksError
-├── InvalidArgumentError      the request can never be right; the message names the field
+├── InvalidArgumentError      the request can never succeed; the message names the field
 ├── NotFoundError             no such queue or task
-├── AlreadyExistsError        the name is in use, or was until recently
-├── FailedPreconditionError   not in this state
-└── UnimplementedError        Cloud Tasks has it, this server does not
+├── AlreadyExistsError        the name is or was recently in use
+├── FailedPreconditionError   the request may succeed at another time
+└── UnimplementedError        Cloud Tasks supports it, this server does not
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ __all__ = [
 
 
 class TasksError(Exception):
-    """A refusal; ``code`` is the name of its gRPC status code."""
+    """A refused request; ``code`` is the name of the gRPC status code."""
 
     code: ClassVar[str] = "UNKNOWN"
 
 
 class InvalidArgumentError(TasksError):
-    """The request can never be right; the message begins with the field's name."""
+    """The request can never succeed; the message begins with the field's name."""
 
     code: ClassVar[str] = "INVALID_ARGUMENT"
 
 
 class NotFoundError(TasksError):
-    """There is no such queue or task (any more)."""
+    """The queue or task does not exist, or no longer exists."""
 
     code: ClassVar[str] = "NOT_FOUND"
 
 
 class AlreadyExistsError(TasksError):
-    """The name is in use, or was until recently."""
+    """The name is or was recently in use."""
 
     code: ClassVar[str] = "ALREADY_EXISTS"
 
 
 class FailedPreconditionError(TasksError):
-    """The request may be right at another time."""
+    """The request may succeed at another time."""
 
     code: ClassVar[str] = "FAILED_PRECONDITION"
 
 
 class UnimplementedError(TasksError):
-    """Cloud Tasks has this, the server of the local cloud does not; the ledger lists it."""
+    """Cloud Tasks supports the request, this server does not. The conformance ledger lists such requests."""
 
     code: ClassVar[str] = "UNIMPLEMENTED"

@@ -6,8 +6,8 @@ import json
 
 from werkzeug.wrappers import Request, Response
 
-from emulator.buildbucket.serving import LocalServer
 from emulator.cloud_tasks.oidc import TokenIssuer
+from emulator.serving.local_server import LocalServer
 
 __all__ = ["KeysServer"]
 
@@ -20,15 +20,15 @@ class KeysServer:
             "/oauth2/v3/certs": json.dumps(issuer.jwks()),
             "/oauth2/v1/certs": json.dumps(issuer.certificates()),
         }
-        self._server = LocalServer(Request.application(self._answer), host, port)
+        self._server = LocalServer(Request.application(self._respond), host, port)
 
     @property
     def address(self) -> str:
-        """The server's ``http://host:port``; known once started."""
+        """The server's ``http://host:port``, known once it was started."""
         return self._server.url
 
     def start(self) -> None:
-        """Begin to answer.
+        """Start serving.
 
         Raises:
             OSError: the port is taken.
@@ -36,12 +36,12 @@ class KeysServer:
         self._server.start()
 
     def stop(self) -> None:
-        """Stop answering and free the port."""
+        """Stop serving and release the port."""
         self._server.stop()
 
-    def _answer(self, request: Request) -> Response:
+    def _respond(self, request: Request) -> Response:
         body = self._bodies.get(request.path)
         response = Response(body or "", 200 if body else 404, content_type="application/json; charset=UTF-8")
-        # The key is new at every start: a client that keeps it for longer refuses good tokens.
+        # Each start creates a new key, so a client with a cached key would refuse good tokens.
         response.headers["Cache-Control"] = "no-cache"
         return response

@@ -1,6 +1,6 @@
-"""Between the messages of ``google.cloud.tasks.v2`` and the model: checks what comes in, renders what goes out.
+"""Converts between the messages of ``google.cloud.tasks.v2`` and the model: checks requests and renders responses.
 
-The raw protobuf messages are used, not their proto-plus wrappers: those cost several times as much per task.
+It uses the raw protobuf messages, because their proto-plus wrappers cost several times as much per task.
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ from emulator.cloud_tasks.limits import (
     MAX_DISPATCH_DEADLINE,
     MAX_HEADER_BYTES,
     MAX_URL_LENGTH,
-    MILLISECOND,
     MIN_DISPATCH_DEADLINE,
-    SECOND,
     Limits,
 )
-from emulator.cloud_tasks.model import Answer, AttemptRecord, HttpRequest, OidcToken, QueueState, Task
+from emulator.cloud_tasks.model import AttemptRecord, DeliveryResult, HttpRequest, OidcToken, QueueState, Task
 from emulator.cloud_tasks.names import check_task
 from emulator.cloud_tasks.queue import Queue
 from emulator.cloud_tasks.queues import NewTask
 from emulator.cloud_tasks.settings import read_retry_config, render_retry_config
 from emulator.cloud_tasks.wire_time import read_duration, read_timestamp, write_duration, write_timestamp
+from luci_scheduler.core.instants import MILLISECOND, SECOND
 
 __all__ = ["USER_AGENT", "read_task", "render_queue", "render_task", "uses_full_view"]
 
@@ -43,11 +42,11 @@ _METHOD_NUMBERS = {name: number for number, name in _METHODS.items()}
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
-# Cloud Tasks ignores or replaces these, whoever sets them.
+# Cloud Tasks ignores or replaces these headers if the creator sets them.
 _REPLACED = frozenset({"host", "content-length", "user-agent"})
 _RESERVED_PREFIXES = ("x-google-", "x-appengine-", "x-cloudtasks-")
 
-# How an HTTP status is shown as the status of an attempt.
+# The status of an attempt for each HTTP status of the target.
 _CODE_OF_STATUS = {
     400: code_pb2.INVALID_ARGUMENT,
     401: code_pb2.UNAUTHENTICATED,
@@ -63,10 +62,10 @@ _CODE_OF_STATUS = {
 
 
 def uses_full_view(response_view: int) -> bool:
-    """Tell whether FULL was asked for; unspecified is BASIC.
+    """Return whether a response view is FULL; unspecified means BASIC.
 
     Raises:
-        InvalidArgumentError: there is no such view.
+        InvalidArgumentError: the view does not exist.
     """
     if response_view not in (0, _BASIC, _FULL):
         raise InvalidArgumentError(f"response_view: {response_view} is no view")
@@ -74,7 +73,7 @@ def uses_full_view(response_view: int) -> bool:
 
 
 def read_task(message: Any, limits: Limits) -> NewTask:
-    """Check a ``Task`` message and return what it asks for; output-only fields are ignored.
+    """Check a ``Task`` message and return the new task; output-only fields are ignored.
 
     Raises:
         InvalidArgumentError: a field is wrong or the task is too large; the message names it.
@@ -158,7 +157,7 @@ def _read_headers(headers: Any) -> tuple[tuple[str, str], ...]:
 
 
 def render_task(task: Task, *, full: bool) -> Any:
-    """Return the task as a ``Task`` message; without ``full`` the body is left out (headers are shown in both views)."""
+    """Return the ``Task`` message of a task; without ``full`` it has no body (both views have the headers)."""
     message = _TASK(name=task.name, dispatch_count=task.dispatch_count, response_count=task.response_count)
     message.view = _FULL if full else _BASIC
     write_timestamp(message.schedule_time, task.schedule_time)
@@ -178,7 +177,7 @@ def render_task(task: Task, *, full: bool) -> Any:
     if task.retry_config is not None:
         render_retry_config(message.retry_config, task.retry_config)
     if task.first_attempt is not None:
-        # Of the first attempt the service keeps nothing but when it was dispatched.
+        # The service keeps only the dispatch time of the first attempt.
         write_timestamp(message.first_attempt.dispatch_time, task.first_attempt.dispatch_time)
     if task.last_attempt is not None:
         _render_attempt(message.last_attempt, task.last_attempt)
@@ -188,21 +187,21 @@ def render_task(task: Task, *, full: bool) -> Any:
 def _render_attempt(message: Any, record: AttemptRecord) -> None:
     write_timestamp(message.schedule_time, record.schedule_time)
     write_timestamp(message.dispatch_time, record.dispatch_time)
-    if record.response_time is not None and record.answer is not None:
+    if record.response_time is not None and record.result is not None:
         write_timestamp(message.response_time, record.response_time)
-        message.response_status.code = _status_code(record.answer)
-        message.response_status.message = record.answer.message
+        message.response_status.code = _status_code(record.result)
+        message.response_status.message = record.result.message
 
 
-def _status_code(answer: Answer) -> int:
-    if answer.is_success:
+def _status_code(result: DeliveryResult) -> int:
+    if result.is_success:
         return int(code_pb2.OK)
-    default = code_pb2.UNKNOWN if answer.status else code_pb2.UNAVAILABLE
-    return int(_CODE_OF_STATUS.get(answer.status, default))
+    default = code_pb2.UNKNOWN if result.status else code_pb2.UNAVAILABLE
+    return int(_CODE_OF_STATUS.get(result.status, default))
 
 
 def render_queue(queue: Queue) -> Any:
-    """Return the queue as a ``Queue`` message."""
+    """Return the ``Queue`` message of a queue."""
     message = _QUEUE(name=queue.name, state=_STATES[queue.state])
     message.rate_limits.max_dispatches_per_second = queue.rate_limits.max_dispatches_per_second
     message.rate_limits.max_burst_size = queue.rate_limits.max_burst_size

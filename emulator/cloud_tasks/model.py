@@ -1,16 +1,17 @@
-"""The nouns: queue settings, tasks, attempts. Instants and durations are nanoseconds."""
+"""The data of the server: queue settings, tasks, attempts. Instants and durations are nanoseconds."""
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
 
-from emulator.cloud_tasks.limits import DEFAULT_DISPATCH_DEADLINE, HOUR, MILLISECOND
+from emulator.cloud_tasks.limits import DEFAULT_DISPATCH_DEADLINE
+from luci_scheduler.core.instants import HOUR, MILLISECOND
 
 __all__ = [
     "NO_RESPONSE",
-    "Answer",
     "AttemptRecord",
+    "DeliveryResult",
     "HttpRequest",
     "OidcToken",
     "QueueState",
@@ -20,11 +21,11 @@ __all__ = [
 ]
 
 NO_RESPONSE = 0
-"""The status of an attempt whose target could not be reached: what Cloud Tasks puts into TaskPreviousResponse."""
+"""The status of an attempt whose target could not be reached, as in Cloud Tasks' TaskPreviousResponse header."""
 
 
 class QueueState(enum.Enum):
-    """Whether a queue hands out its tasks."""
+    """Whether a queue dispatches its tasks."""
 
     RUNNING = "RUNNING"
     PAUSED = "PAUSED"
@@ -32,7 +33,7 @@ class QueueState(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class RateLimits:
-    """How fast a queue hands out tasks; the defaults are those of a new queue."""
+    """How fast a queue dispatches tasks; the defaults are those of a new queue."""
 
     max_dispatches_per_second: float = 500.0
     max_concurrent_dispatches: int = 1_000
@@ -45,9 +46,9 @@ class RateLimits:
 
 @dataclass(frozen=True, slots=True)
 class RetryConfig:
-    """When a failed task is tried again; the defaults are those of a new queue.
+    """When a failed task is retried; the defaults are those of a new queue.
 
-    ``max_attempts`` counts the first attempt, -1 is no limit; ``max_retry_duration`` 0 is no limit.
+    ``max_attempts`` includes the first attempt, and -1 means no limit. A ``max_retry_duration`` of 0 means no limit.
     """
 
     max_attempts: int = 100
@@ -57,19 +58,19 @@ class RetryConfig:
     max_doublings: int = 16
 
     def backoff(self, failures: int) -> int:
-        """Return how long to wait after the ``failures``-th failure (1 is the first).
+        """Return the wait after the ``failures``-th failure (1 is the first).
 
-        From ``min_backoff`` it doubles ``max_doublings`` times, then grows by its last doubled value each time, and never
-        exceeds ``max_backoff``.
+        The wait starts at ``min_backoff``, doubles ``max_doublings`` times, then grows by its last doubled value each
+        time. It never exceeds ``max_backoff``.
         """
         doublings = min(failures - 1, self.max_doublings)
-        # A shift by more than this exceeds every possible max_backoff: keep the number small.
+        # A larger shift would exceed every possible max_backoff anyway.
         interval = self.min_backoff << min(doublings, 64)
         linear_steps = max(0, failures - 1 - self.max_doublings)
         return min(self.max_backoff, interval * (1 + linear_steps))
 
     def is_exhausted(self, attempts: int, since_first_attempt: int) -> bool:
-        """Tell whether a task that failed is given up: every limit that is set has been reached."""
+        """Return whether to give up a failed task: every limit that is set has been reached."""
         limits: list[bool] = []
         if self.max_attempts != -1:
             limits.append(attempts >= self.max_attempts)
@@ -80,7 +81,7 @@ class RetryConfig:
 
 @dataclass(frozen=True, slots=True)
 class OidcToken:
-    """As whom the request is signed; an empty audience means the target's URL."""
+    """The identity in the request's token; an empty audience means the target's URL."""
 
     service_account_email: str
     audience: str = ""
@@ -88,7 +89,7 @@ class OidcToken:
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """What is sent to the target, as the creator set it."""
+    """The request to the target, as the creator specified it."""
 
     url: str
     method: str = "POST"
@@ -98,14 +99,15 @@ class HttpRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """How an attempt ended.
+class DeliveryResult:
+    """The result of an attempt.
 
     Attributes:
-        status: The HTTP status; `NO_RESPONSE` if the target was not reached, 504 if it did not answer within the deadline.
-        retry_after: The wait that the target asked for, in nanoseconds, if it did.
-        message: A sentence for people (no body, no token).
-        responded: Whether the target itself answered.
+        status: The HTTP status; `NO_RESPONSE` if the target was not reached, 504 if it did not respond within the
+            deadline.
+        retry_after: The wait that the target requested, in nanoseconds, if any.
+        message: A sentence for people, without body or token.
+        responded: Whether the target itself responded.
     """
 
     status: int
@@ -115,31 +117,32 @@ class Answer:
 
     @property
     def is_success(self) -> bool:
-        """Whether the task is done: any 2xx."""
+        """Whether the task is done: any status of 2xx."""
         return 200 <= self.status <= 299  # noqa: PLR2004 - the range of HTTP's success codes
 
 
 @dataclass(slots=True)
 class AttemptRecord:
-    """What is remembered of an attempt; times are None until they happen."""
+    """The record of an attempt; times are None until they happen."""
 
     schedule_time: int
     dispatch_time: int
     response_time: int | None = None
-    answer: Answer | None = None
+    result: DeliveryResult | None = None
 
 
 @dataclass(slots=True, eq=False)
 class Task:
-    """A task on a queue. Only the queue changes it; what the server hands to others are copies.
+    """A task on a queue. Only the queue changes it; the server returns copies.
 
     Attributes:
         name: The full resource name.
-        eta: The schedule time it was created with; ``schedule_time`` moves with every retry.
-        is_named: Whether the creator chose the name (then the name stays used for a while after the task).
-        forced_at: When RunTask was asked for, until the attempt begins: it is handed out whatever the queue's state and limits.
-        in_flight: Attempts that have not ended.
-        execution_count: Answers other than 5xx.
+        eta: The schedule time at creation; ``schedule_time`` changes with every retry.
+        is_named: Whether the creator chose the name. Such a name stays reserved for a while after the task is gone.
+        forced_at: The time of a RunTask request, until its attempt begins. Such a task ignores the queue's state and
+            limits.
+        in_flight: The number of attempts that have not ended.
+        execution_count: The number of responses other than 5xx.
     """
 
     name: str
@@ -157,5 +160,5 @@ class Task:
     execution_count: int = 0
     first_attempt: AttemptRecord | None = None
     last_attempt: AttemptRecord | None = None
-    # Which entry of the queue's agenda is the valid one.
+    # The number of the task's valid entry in the queue's agenda; 0 means none.
     agenda_entry: int = field(default=0, repr=False)

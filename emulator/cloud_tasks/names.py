@@ -18,10 +18,10 @@ _TASK_NAME = re.compile(rf"projects/{_PROJECT}/locations/{_LOCATION}/queues/{_QU
 
 
 def check_location(field: str, name: str) -> str:
-    """Return ``name`` if it names a location; ``field`` is what the error calls it.
+    """Return ``name`` if it names a location; ``field`` is the field's name in the error.
 
     Raises:
-        InvalidArgumentError: it does not.
+        InvalidArgumentError: the name has another form.
     """
     if not _LOCATION_NAME.fullmatch(name):
         raise InvalidArgumentError(f"{field}: {name!r} is not of the form projects/PROJECT_ID/locations/LOCATION_ID")
@@ -29,10 +29,10 @@ def check_location(field: str, name: str) -> str:
 
 
 def check_queue(field: str, name: str) -> str:
-    """Return ``name`` if it names a queue (its ID: 1-100 of letters, digits, hyphens).
+    """Return ``name`` if it names a queue (its ID has 1-100 letters, digits and hyphens).
 
     Raises:
-        InvalidArgumentError: it does not.
+        InvalidArgumentError: the name has another form.
     """
     if not _QUEUE_NAME.fullmatch(name):
         raise InvalidArgumentError(
@@ -42,10 +42,10 @@ def check_queue(field: str, name: str) -> str:
 
 
 def check_task(field: str, name: str) -> str:
-    """Return ``name`` if it names a task (its ID: 1-500 of letters, digits, hyphens, underscores).
+    """Return ``name`` if it names a task (its ID has 1-500 letters, digits, hyphens and underscores).
 
     Raises:
-        InvalidArgumentError: it does not.
+        InvalidArgumentError: the name has another form.
     """
     if not _TASK_NAME.fullmatch(name):
         raise InvalidArgumentError(
@@ -55,10 +55,10 @@ def check_task(field: str, name: str) -> str:
 
 
 def queue_of(task_name: str) -> str:
-    """Return the name of the queue that a (valid) task name belongs to."""
+    """Return the queue's name in a valid task name."""
     return task_name.rpartition("/tasks/")[0]
 
 
 def short(name: str) -> str:
-    """Return the last part of a resource name, its ID."""
+    """Return the ID, the last part of a resource name."""
     return name.rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""OIDC tokens as Cloud Tasks attaches them, and the public keys that verify them."""
+"""OIDC tokens like those of Cloud Tasks, and the public keys that verify them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 from google.auth import crypt, jwt
 
-from emulator.cloud_tasks.limits import SECOND
+from luci_scheduler.core.instants import SECOND
 
 __all__ = ["ISSUER", "TOKEN_LIFE_SECONDS", "TokenIssuer", "account_number", "self_signed"]
 
@@ -25,12 +25,12 @@ _TOKENS_KEPT = 256
 
 
 def account_number(email: str) -> str:
-    """Return the 21-digit number that stands for an account in ``sub`` and ``azp``: the same for the same e-mail."""
+    """Return an account's 21-digit number in ``sub`` and ``azp``; it depends only on the e-mail address."""
     return f"1{int.from_bytes(hashlib.sha256(email.encode()).digest()[:8]):020d}"
 
 
 class TokenIssuer:
-    """Signs ID tokens with a key made at construction (RS256). Safe for threads."""
+    """Signs ID tokens (RS256) with a key created at construction. Thread-safe."""
 
     def __init__(self) -> None:
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -47,9 +47,9 @@ class TokenIssuer:
         self._lock = threading.Lock()
 
     def issue(self, email: str, audience: str, now: int) -> str:
-        """Return a token for that account and audience, issued at ``now`` (nanoseconds) and valid for an hour.
+        """Return a token for an account and audience, issued at ``now`` (nanoseconds) and valid for an hour.
 
-        Within one second the same token is returned: signing would give the same bytes again.
+        Tokens are cached within a second, because signing again would give the same bytes.
         """
         cache_key = (email, audience, now // SECOND)
         with self._lock:
@@ -77,7 +77,7 @@ class TokenIssuer:
         return bytes(jwt.encode(self._signer, claims)).decode("ascii")  # type: ignore[no-untyped-call]  # the library
 
     def jwks(self) -> dict[str, Any]:
-        """Return the public key as a JWK set, as Google publishes at ``/oauth2/v3/certs``."""
+        """Return the public key as a JWK set, like Google's at ``/oauth2/v3/certs``."""
         key = {
             "alg": "RS256",
             "e": _base64url(self._numbers.e),
@@ -89,7 +89,7 @@ class TokenIssuer:
         return {"keys": [key]}
 
     def certificates(self) -> dict[str, str]:
-        """Return the public key as a certificate by key ID, as Google publishes at ``/oauth2/v1/certs``."""
+        """Return the public key as a certificate by key ID, like Google's at ``/oauth2/v1/certs``."""
         return {self.key_id: self._certificate}
 
 
@@ -98,7 +98,7 @@ def _base64url(number: int) -> str:
 
 
 def self_signed(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> str:
-    """Return a self-signed certificate in PEM, valid whatever the injected clock says."""
+    """Return a self-signed certificate in PEM, valid from 2000 to 2100 so that any test clock works."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "federated-signon.local.invalid")])
     certificate = (
         x509.CertificateBuilder()

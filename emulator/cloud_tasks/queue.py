@@ -1,7 +1,7 @@
-"""One queue as a state machine: what is due, what may be handed out, and what an answer does to a task.
+"""One queue as a state machine: due tasks, rate and concurrency limits, and the effect of results.
 
-Nothing here knows threads, sockets or the wire: the present instant comes in as ``now``, an attempt goes out, its answer
-comes back.
+The module uses no threads and no sockets. Callers pass the current instant as ``now``, receive an attempt, and return
+its result.
 """
 
 from __future__ import annotations
@@ -14,44 +14,45 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from emulator.cloud_tasks.errors import AlreadyExistsError, NotFoundError
-from emulator.cloud_tasks.limits import HOUR, MAX_TASK_AGE, MICROSECOND, MILLISECOND, SECOND
-from emulator.cloud_tasks.model import Answer, AttemptRecord, QueueState, RateLimits, RetryConfig, Task
+from emulator.cloud_tasks.limits import MAX_TASK_AGE
+from emulator.cloud_tasks.model import AttemptRecord, DeliveryResult, QueueState, RateLimits, RetryConfig, Task
 from emulator.cloud_tasks.rate import RateBucket
+from luci_scheduler.core.instants import HOUR, MICROSECOND, MILLISECOND, SECOND
 
 __all__ = ["Attempt", "Outcome", "Queue"]
 
 _THROTTLING = frozenset({429, 503})
 _FIRST_HOLD = 100 * MILLISECOND
 _LONGEST_HOLD = 10 * SECOND
-# A target may ask for any wait; a queue that stands still for longer looks broken on a laptop.
+# A target may request any wait, but a queue held for longer would look broken on a laptop.
 _LONGEST_RETRY_AFTER = HOUR
 
 
 class Outcome(enum.Enum):
-    """What an ended attempt meant for its task."""
+    """The effect of an ended attempt on its task."""
 
     SUCCEEDED = "succeeded"
     RETRY = "retry"
     GIVEN_UP = "given up"
     GONE = "gone"
-    """The task had been deleted, purged or finished by another attempt in the meantime."""
+    """Meanwhile the task was deleted, purged, or finished by another attempt."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Attempt:
-    """One delivery under way: everything that it needs, fixed when it began; hand it back to `Queue.finish` once."""
+    """A running delivery with its data as of its start. Pass it to `Queue.finish` once."""
 
     queue: Queue
     task: Task
     record: AttemptRecord
     retry_count: int
     execution_count: int
-    previous: Answer | None
+    previous: DeliveryResult | None
     forced_at: int | None
 
 
 class Queue:
-    """A queue and its tasks. Not safe for threads: its owner holds a lock."""
+    """A queue and its tasks. Not thread-safe: the owner holds a lock."""
 
     def __init__(self, name: str, rate_limits: RateLimits, retry_config: RetryConfig, task_tombstone: int) -> None:
         self.name = name
@@ -64,7 +65,7 @@ class Queue:
         self._tasks: dict[str, Task] = {}
         self._tombstones: OrderedDict[str, int] = OrderedDict()
         self._agenda: list[tuple[int, int, Task]] = []
-        # The tasks whose forced_at is set, and no others.
+        # Exactly the tasks whose forced_at is set.
         self._forced: deque[Task] = deque()
         self._entries = itertools.count(1)
         self._bucket = RateBucket(rate_limits)
@@ -77,7 +78,7 @@ class Queue:
         """Put a task on the queue.
 
         Raises:
-            AlreadyExistsError: there is such a task, or was one within the tombstone's time.
+            AlreadyExistsError: the task's name is in use, or reserved by a tombstone.
         """
         self._expire(now)
         if task.name in self._tasks:
@@ -88,10 +89,10 @@ class Queue:
         self._put_on_agenda(task)
 
     def get(self, name: str, now: int) -> Task:
-        """Return the task of that (full) name.
+        """Return a task by its full name.
 
         Raises:
-            NotFoundError: there is none (any more).
+            NotFoundError: the task does not exist, or no longer exists.
         """
         self._expire(now)
         task = self._tasks.get(name)
@@ -101,29 +102,29 @@ class Queue:
         return task
 
     def delete(self, name: str, now: int) -> None:
-        """Delete a task; an attempt that is under way goes on, and its answer no longer matters.
+        """Delete a task. A running attempt continues, but its result is ignored.
 
         Raises:
-            NotFoundError: there is none (any more).
+            NotFoundError: the task does not exist, or no longer exists.
         """
         self._remove(self.get(name, now), now)
 
     def purge(self, now: int) -> None:
-        """Delete every task."""
+        """Delete all tasks."""
         self.purge_time = now
         for task in list(self._tasks.values()):
             self._remove(task, now)
 
     def page(self, after: str, size: int, now: int) -> list[Task]:
-        """Return up to ``size`` tasks whose names follow ``after``, by name."""
+        """Return up to ``size`` tasks whose names sort after ``after``, ordered by name."""
         self._expire(now)
         return heapq.nsmallest(size, (t for t in self._tasks.values() if t.name > after), key=lambda task: task.name)
 
     def force(self, name: str, now: int) -> Task:
-        """Have a task handed out next, whatever the queue's state, rate and the task's time, even if it runs already.
+        """Dispatch a task next, even if it runs already, regardless of its time and of the queue's state and rate.
 
         Raises:
-            NotFoundError: there is none (any more).
+            NotFoundError: the task does not exist, or no longer exists.
         """
         task = self.get(name, now)
         if task.forced_at is None:
@@ -134,15 +135,15 @@ class Queue:
     # Settings -------------------------------------------------------------------------------------------------------
 
     def update(self, rate_limits: RateLimits, retry_config: RetryConfig, now: int) -> None:
-        """Change the settings; tasks that wait for a retry keep the time they have."""
+        """Change the settings. Tasks that wait for a retry keep their time."""
         self.rate_limits = rate_limits
         self.retry_config = retry_config
         self._bucket.update(rate_limits, now)
 
-    # Handing out ----------------------------------------------------------------------------------------------------
+    # Dispatching ----------------------------------------------------------------------------------------------------
 
     def due(self, now: int) -> Iterator[Task]:
-        """Yield the tasks whose time has come, forced ones first, then by time. Rate and concurrency are not looked at."""
+        """Yield the due tasks, forced tasks first, then by time, regardless of rate and concurrency."""
         self._expire(now)
         yield from self._forced
         if self.state is QueueState.RUNNING and now >= self._held_until:
@@ -150,11 +151,11 @@ class Queue:
             yield from (task for _, _, task in entries if task.forced_at is None)
 
     def waiting(self) -> list[Task]:
-        """Return all tasks that are not under way, by the time that they are due and then by their creation."""
+        """Return all tasks without a running attempt, ordered by schedule time and then by creation."""
         return sorted((t for t in self._tasks.values() if not t.in_flight), key=lambda task: task.schedule_time)
 
     def next_due(self) -> int | None:
-        """Return the instant at which the first task is (or was) due; None if none will be without somebody's doing."""
+        """Return the instant at which the first task is or was due; None if no task will be due by itself."""
         if self._forced:
             return self._forced[0].forced_at
         head = self._head()
@@ -163,7 +164,7 @@ class Queue:
         return max(head.schedule_time, self._held_until)
 
     def next_ready(self) -> int | None:
-        """Return the earliest instant at which `take` may succeed; None if not before something else happens."""
+        """Return the earliest instant at which `take` may succeed; None if another event must happen first."""
         if self._forced:
             return 0
         due = self.next_due()
@@ -172,7 +173,7 @@ class Queue:
         return max(due, self._bucket.ready_at())
 
     def take(self, now: int) -> Attempt | None:
-        """Begin the attempt that is next in turn; None if nothing may be handed out at ``now``."""
+        """Begin the next attempt; None if no task may be dispatched at ``now``."""
         self._expire(now)
         if self._forced:
             return self._begin(self._forced.popleft(), now)
@@ -188,31 +189,31 @@ class Queue:
         return self._begin(head, now)
 
     def begin(self, name: str, now: int) -> Attempt:
-        """Begin an attempt of this very task, whatever its time and the queue's state and limits.
+        """Begin an attempt of a given task, regardless of its time and of the queue's state and limits.
 
         Raises:
-            NotFoundError: there is none (any more).
+            NotFoundError: the task does not exist, or no longer exists.
         """
         task = self.get(name, now)
         if task.forced_at is not None:
             self._forced.remove(task)
         return self._begin(task, now)
 
-    def finish(self, attempt: Attempt, answer: Answer, now: int) -> Outcome:
-        """Take an attempt's answer: the task is done, waits for its retry, or is given up."""
+    def finish(self, attempt: Attempt, result: DeliveryResult, now: int) -> Outcome:
+        """Record the result of an attempt: the task is done, waits for its retry, or is given up."""
         task = attempt.task
         self.running -= 1
         task.in_flight -= 1
         attempt.record.response_time = now
-        attempt.record.answer = answer
-        self._throttle(answer, now)
+        attempt.record.result = result
+        self._throttle(result, now)
         if self._tasks.get(task.name) is not task:
             return Outcome.GONE
-        if answer.responded:
+        if result.responded:
             task.response_count += 1
-            # The documentation of the header leaves 5xx out of the count, and so does the service.
-            task.execution_count += answer.status < 500  # noqa: PLR2004 - where HTTP's server errors begin
-        if answer.is_success:
+            # The execution count excludes 5xx, as documented for X-CloudTasks-TaskExecutionCount.
+            task.execution_count += result.status < 500  # noqa: PLR2004 - where HTTP's server errors begin
+        if result.is_success:
             self._remove(task, now)
             return Outcome.SUCCEEDED
         if task.in_flight:
@@ -222,7 +223,7 @@ class Queue:
         if config.is_exhausted(task.dispatch_count, now - first.dispatch_time):
             self._remove(task, now)
             return Outcome.GIVEN_UP
-        wait = max(config.backoff(task.dispatch_count), min(answer.retry_after or 0, _LONGEST_RETRY_AFTER))
+        wait = max(config.backoff(task.dispatch_count), min(result.retry_after or 0, _LONGEST_RETRY_AFTER))
         since = now if attempt.forced_at is None else attempt.forced_at
         retry_at = max(now, since + wait)
         task.schedule_time = retry_at - retry_at % MICROSECOND
@@ -232,7 +233,7 @@ class Queue:
     # Inside ---------------------------------------------------------------------------------------------------------
 
     def _begin(self, task: Task, now: int) -> Attempt:
-        previous = task.last_attempt.answer if task.last_attempt else None
+        previous = task.last_attempt.result if task.last_attempt else None
         record = AttemptRecord(schedule_time=task.schedule_time, dispatch_time=now)
         attempt = Attempt(self, task, record, task.dispatch_count, task.execution_count, previous, task.forced_at)
         task.forced_at = None
@@ -244,21 +245,21 @@ class Queue:
         self.running += 1
         return attempt
 
-    def _throttle(self, answer: Answer, now: int) -> None:
-        """Hold the whole queue after 429 and 503, longer each time in a row; any other answer ends the row."""
-        if answer.status not in _THROTTLING:
+    def _throttle(self, result: DeliveryResult, now: int) -> None:
+        """Hold the whole queue after 429 and 503, longer after each consecutive one; other results reset the hold."""
+        if result.status not in _THROTTLING:
             self._throttlings = 0
             return
         hold = min(_LONGEST_HOLD, _FIRST_HOLD << min(self._throttlings, 16))
-        if answer.retry_after is not None:
-            hold = min(answer.retry_after, _LONGEST_RETRY_AFTER)
+        if result.retry_after is not None:
+            hold = min(result.retry_after, _LONGEST_RETRY_AFTER)
         self._throttlings += 1
         self._held_until = max(self._held_until, now + hold)
 
     def _put_on_agenda(self, task: Task) -> None:
         task.agenda_entry = next(self._entries)
         heapq.heappush(self._agenda, (task.schedule_time, task.agenda_entry, task))
-        # Entries of deleted tasks are dropped when their time comes; do not let far ones pile up until then.
+        # Stale entries are dropped when their time comes. Do not let entries of distant times accumulate until then.
         if len(self._agenda) > 2 * len(self._tasks) + 64:
             self._agenda = [entry for entry in self._agenda if self._is_current(entry)]
             heapq.heapify(self._agenda)
@@ -281,7 +282,7 @@ class Queue:
             self._tombstones[task.name] = now + self._task_tombstone
 
     def _expire(self, now: int) -> None:
-        """Free the names whose time is over, and delete the tasks that have grown too old; both stand oldest first."""
+        """Release expired names, and delete tasks that are too old. Both collections are ordered oldest first."""
         while self._tombstones and next(iter(self._tombstones.values())) <= now:
             self._tombstones.popitem(last=False)
         while self._tasks:

@@ -1,4 +1,4 @@
-"""All queues of the server: which exist, which names are still burnt, whose turn it is. Pure, like `queue`."""
+"""All queues of the server: their names, tombstones and turns. Free of threads and sockets, like `queue`."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ from emulator.cloud_tasks.errors import (
     InvalidArgumentError,
     NotFoundError,
 )
-from emulator.cloud_tasks.limits import DEFAULT_DISPATCH_DEADLINE, MAX_SCHEDULE_AHEAD, MICROSECOND, Limits
-from emulator.cloud_tasks.model import Answer, HttpRequest, QueueState, RateLimits, RetryConfig, Task
+from emulator.cloud_tasks.limits import DEFAULT_DISPATCH_DEADLINE, MAX_SCHEDULE_AHEAD, Limits
+from emulator.cloud_tasks.model import DeliveryResult, HttpRequest, QueueState, RateLimits, RetryConfig, Task
 from emulator.cloud_tasks.names import queue_of
 from emulator.cloud_tasks.queue import Attempt, Outcome, Queue
+from luci_scheduler.core.instants import MICROSECOND
 
 __all__ = ["NewTask", "Queues", "Stats"]
 
-# Task numbers look random, as the service's do, and are the same in every run: an odd factor permutes the 63-bit numbers.
+# Task numbers look random, like the service's, and are the same in every run: an odd factor permutes the 63-bit
+# numbers.
 _TASK_NUMBER_FACTOR = 0x1E37_79B9_7F4A_7C15
 _TASK_NUMBERS = 1 << 63
-# Attempts are counted for this many of the latest tasks: a server may run for weeks.
+# Attempts are counted for this many of the latest tasks, because a server may run for weeks.
 _TASKS_COUNTED = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class NewTask:
-    """A task as its creator wants it; ``name`` empty lets the server choose, ``schedule_time`` None is at once."""
+    """A task to create. With an empty ``name`` the server chooses the name; a ``schedule_time`` of None means now."""
 
     request: HttpRequest
     name: str = ""
@@ -41,14 +43,14 @@ class NewTask:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What the server has done since its start or its last reset.
+    """Counts since the server's start or its last reset.
 
     Attributes:
-        created: Tasks accepted.
-        refused_duplicates: Tasks refused because their name was in use or had been.
-        attempts: Deliveries that ended.
-        outcomes: How they ended, by `Outcome`'s value.
-        attempts_by_task: Deliveries begun, by full task name (of the latest 100,000 tasks).
+        created: The number of accepted tasks.
+        refused_duplicates: The number of tasks refused because of a used name.
+        attempts: The number of ended deliveries.
+        outcomes: The number of ended deliveries by the value of their `Outcome`.
+        attempts_by_task: The number of begun deliveries by full task name, for the latest 100,000 tasks.
     """
 
     created: int
@@ -59,9 +61,9 @@ class Stats:
 
 
 class Queues:
-    """The server's whole state. Not safe for threads: its owner holds a lock.
+    """The server's whole state. Not thread-safe: the owner holds a lock.
 
-    Every method raises a `TasksError` if it refuses, and has then changed nothing.
+    A method that refuses raises a `TasksError` and changes nothing.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -78,7 +80,7 @@ class Queues:
     # Queues ---------------------------------------------------------------------------------------------------------
 
     def create_queue(self, name: str, rate_limits: RateLimits, retry_config: RetryConfig, now: int) -> Queue:
-        """Make a queue; its name must be free, and free for as long as the tombstone says."""
+        """Create a queue; its name must be neither in use nor reserved by a tombstone."""
         if name in self._queues:
             raise AlreadyExistsError(f"queue.name: a queue {name!r} exists already")
         if self._tombstones.get(name, now) > now:
@@ -91,27 +93,27 @@ class Queues:
         return queue
 
     def get_queue(self, name: str) -> Queue:
-        """Return the queue of that (full) name."""
+        """Return a queue by its full name."""
         queue = self._queues.get(name)
         if queue is None:
             raise NotFoundError(f"there is no queue {name!r}")
         return queue
 
     def delete_queue(self, name: str, now: int) -> None:
-        """Delete a queue with all its tasks."""
+        """Delete a queue and its tasks."""
         self.get_queue(name).purge(now)
         del self._queues[name]
         if self.limits.queue_tombstone > 0:
             self._tombstones[name] = now + self.limits.queue_tombstone
 
     def set_state(self, name: str, state: QueueState) -> Queue:
-        """Pause or resume a queue; both may be repeated."""
+        """Pause or resume a queue; idempotent."""
         queue = self.get_queue(name)
         queue.state = state
         return queue
 
     def page(self, parent: str, after: str, size: int) -> list[Queue]:
-        """Return up to ``size`` queues of the location ``parent`` whose names follow ``after``, by name."""
+        """Return up to ``size`` queues of the location ``parent`` whose names sort after ``after``, ordered by name."""
         prefix = f"{parent}/queues/"
         names = (name for name in self._queues if name.startswith(prefix) and name > after)
         return [self._queues[name] for name in heapq.nsmallest(size, names)]
@@ -119,7 +121,7 @@ class Queues:
     # Tasks ----------------------------------------------------------------------------------------------------------
 
     def create_task(self, queue_name: str, new: NewTask, now: int) -> Task:
-        """Put a task on a queue; a schedule time in the past is now, one too far ahead is refused."""
+        """Put a task on a queue. A schedule time in the past means now; a time too far ahead is refused."""
         queue = self.get_queue(queue_name)
         if new.name and queue_of(new.name) != queue_name:
             raise InvalidArgumentError(f"task.name: {new.name!r} is not of the queue in parent, {queue_name!r}")
@@ -145,10 +147,10 @@ class Queues:
         self._created += 1
         return task
 
-    # Handing out ----------------------------------------------------------------------------------------------------
+    # Dispatching ----------------------------------------------------------------------------------------------------
 
     def take(self, now: int) -> Attempt | None:
-        """Begin the next attempt, queue by queue in turn; None if nothing may be handed out at ``now``."""
+        """Begin the next attempt, taking the queues in turn; None if no task may be dispatched at ``now``."""
         queues = list(self._queues.values())
         for step in range(len(queues)):
             attempt = queues[(self._turn + step) % len(queues)].take(now)
@@ -158,35 +160,35 @@ class Queues:
         return None
 
     def begin(self, task_name: str, now: int) -> Attempt:
-        """Begin an attempt of this very task, whatever its time and its queue's state and limits."""
+        """Begin an attempt of a given task, regardless of its time and of its queue's state and limits."""
         return self._count(self.get_queue(queue_of(task_name)).begin(task_name, now))
 
-    def finish(self, attempt: Attempt, answer: Answer, now: int) -> Outcome:
-        """Take the answer to an attempt that `take` or `begin` gave."""
-        outcome = attempt.queue.finish(attempt, answer, now)
+    def finish(self, attempt: Attempt, result: DeliveryResult, now: int) -> Outcome:
+        """Record the result of an attempt that `take` or `begin` returned."""
+        outcome = attempt.queue.finish(attempt, result, now)
         self._outcomes[outcome.value] += 1
         return outcome
 
     def due(self, now: int) -> list[Task]:
-        """Return the tasks whose time has come in queues that run, and forced ones, by the time that they are due."""
+        """Return the due tasks of running queues and the forced tasks, ordered by schedule time."""
         tasks = (task for queue in self._queues.values() for task in queue.due(now))
         return sorted(tasks, key=lambda task: task.schedule_time)
 
     def waiting(self) -> list[Task]:
-        """Return all tasks that are not under way, of all queues, by the time that they are due."""
+        """Return the tasks of all queues without a running attempt, ordered by schedule time."""
         tasks = (task for queue in self._queues.values() for task in queue.waiting())
         return sorted(tasks, key=lambda task: task.schedule_time)
 
     def next_due(self) -> int | None:
-        """Return when the first task is (or was) due; None if there is none in a queue that runs."""
+        """Return when the first task is or was due; None if no running queue has a task."""
         return self._earliest(Queue.next_due)
 
     def next_ready(self) -> int | None:
-        """Return the earliest instant at which `take` may succeed; None if not before something else happens."""
+        """Return the earliest instant at which `take` may succeed; None if another event must happen first."""
         return self._earliest(Queue.next_ready)
 
     def stats(self) -> Stats:
-        """Return what was counted."""
+        """Return the counts."""
         return Stats(
             created=self._created,
             refused_duplicates=self._refused_duplicates,

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from emulator.cloud_tasks.limits import SECOND
 from emulator.cloud_tasks.model import RateLimits
+from luci_scheduler.core.instants import SECOND
 
 __all__ = ["RateBucket"]
 
 
 class RateBucket:
-    """A token bucket, kept as the instant at which it would be full again.
+    """A token bucket, stored as the instant at which it would be full again.
 
-    Whole numbers instead of a fraction of a token, so that a token is there exactly at `ready_at` and not a rounding later.
+    Whole nanoseconds instead of fractions of a token make a token available exactly at `ready_at`, without rounding
+    errors.
     """
 
     def __init__(self, limits: RateLimits) -> None:
@@ -25,17 +26,17 @@ class RateBucket:
         self._burst = limits.max_burst_size
 
     def update(self, limits: RateLimits, now: int) -> None:
-        """Change rate and size; the tokens missing now are missing still, no more than the new size."""
+        """Change rate and size. The number of missing tokens stays the same, but at most the new size."""
         missing = max(0, self._full_at - now) / self._period
         self._set(limits)
         self._full_at = now + round(min(missing, self._burst) * self._period)
 
     def ready_at(self) -> int:
-        """Return the earliest instant at which there is a token."""
+        """Return the earliest instant at which a token is available."""
         return self._full_at - (self._burst - 1) * self._period
 
     def take(self, now: int) -> bool:
-        """Take a token; False if there is none."""
+        """Take a token; False if none is available."""
         if now < self.ready_at():
             return False
         self._full_at = max(self._full_at, now) + self._period

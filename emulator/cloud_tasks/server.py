@@ -1,4 +1,4 @@
-"""The Cloud Tasks server of the local cloud, assembled: gRPC service, dispatcher, public keys."""
+"""The Cloud Tasks server of the local cloud: gRPC service, dispatcher and public keys."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import grpc
 
 from emulator.clock import Clock
 from emulator.cloud_tasks.delivery import Deliverer
-from emulator.cloud_tasks.dispatcher import Courier, Dispatcher
+from emulator.cloud_tasks.dispatcher import DeliveryRunner, Dispatcher
 from emulator.cloud_tasks.keys_server import KeysServer
 from emulator.cloud_tasks.limits import Limits
 from emulator.cloud_tasks.model import RateLimits, RetryConfig, Task
@@ -24,26 +24,26 @@ from emulator.cloud_tasks.service import CloudTasksService
 __all__ = ["CloudTasksServer"]
 
 _RPC_THREADS = 16
-# Above the largest task, so that a larger one is refused by the service, with a word, and not by the transport.
+# Above the largest task, so that the service refuses a larger task with a clear error, not the transport.
 _LARGEST_MESSAGE = 32 * 1024 * 1024
 
 
 class CloudTasksServer:
-    """A Cloud Tasks for the real client libraries, on this machine.
+    """A local Cloud Tasks for the real client libraries.
 
-    With ``dispatch="auto"`` what is due is delivered by threads, following the clock. With ``"manual"`` nothing is delivered
-    unless the host asks: `next_due`, `due` and `dispatch` let it drive one delivery at a time, in any order. Both may be
-    used with any clock; all methods may be called from any thread.
+    With ``dispatch="auto"`` threads deliver due tasks by the clock. With ``"manual"`` the host delivers one task at a
+    time, in any order, through `next_due`, `due` and `dispatch`. Both modes work with any clock, and all methods are
+    thread-safe.
 
     Args:
-        clock: Tells the server's time; schedule times, backoff, rate limits, tombstones and tokens follow it. A target's
-            deadline is measured in real time: it runs in real time.
+        clock: The server's time, used for schedule times, backoff, rate limits, tombstones and tokens. The deadline of
+            a delivery is measured in real time, because the target runs in real time.
         host: The address to listen on.
         port: The gRPC port; 0 picks a free one.
         keys_port: The port of the public keys; 0 picks a free one.
-        dispatch: Whether tasks are delivered by the server itself.
-        workers: How many deliveries go on at a time, over all queues (automatic dispatch only).
-        limits: Lengths of tombstones and the largest task.
+        dispatch: Whether the server delivers tasks itself.
+        workers: The maximum number of concurrent deliveries over all queues (automatic dispatch only).
+        limits: The lifetimes of tombstones and the size of the largest task.
     """
 
     def __init__(
@@ -67,10 +67,10 @@ class CloudTasksServer:
         self._lock = threading.RLock()
         self._issuer = TokenIssuer()
         self._deliverer = Deliverer(self._issuer)
-        self._courier = Courier(self._lock, clock, self._deliverer.deliver)
+        self._runner = DeliveryRunner(self._lock, clock, self._deliverer.deliver)
         self._dispatcher: Dispatcher | None = None
         if dispatch == "auto":
-            self._dispatcher = Dispatcher(lambda: self._queues, self._lock, clock, self._courier, workers)
+            self._dispatcher = Dispatcher(lambda: self._queues, self._lock, clock, self._runner, workers)
         self._keys_port = keys_port
         self._keys: KeysServer | None = None
         self._rpc_threads = ThreadPoolExecutor(_RPC_THREADS, thread_name_prefix="cloud-tasks-rpc")
@@ -80,7 +80,7 @@ class CloudTasksServer:
     # Life -----------------------------------------------------------------------------------------------------------
 
     def start(self) -> Self:
-        """Open the ports and begin; returns the server itself. A server starts once.
+        """Open the ports, start serving, and return the server. A server starts only once.
 
         Raises:
             OSError: a port is taken.
@@ -107,7 +107,7 @@ class CloudTasksServer:
         return self
 
     def stop(self) -> None:
-        """Stop at once: deliveries under way are cut, every thread ends, the ports are free. May be repeated."""
+        """Stop at once: cut running deliveries, end all threads and release the ports. Idempotent."""
         if self._is_stopped or self._rpc is None or self._keys is None:
             return
         self._is_stopped = True
@@ -129,17 +129,17 @@ class CloudTasksServer:
 
     @property
     def grpc_address(self) -> str:
-        """``host:port`` of the service; for a client with an insecure channel."""
+        """``host:port`` of the service, for a client with an insecure channel."""
         return f"{self._host}:{self._port}"
 
     @property
     def certs_url(self) -> str:
-        """Where the public keys are, as certificates by key ID: what ``google.oauth2.id_token`` takes as ``certs_url``."""
+        """The URL of the public keys as certificates by key ID, the ``certs_url`` of ``google.oauth2.id_token``."""
         return f"{self._keys_address()}/oauth2/v1/certs"
 
     @property
     def jwks_url(self) -> str:
-        """Where the public keys are, as a JWK set."""
+        """The URL of the public keys as a JWK set."""
         return f"{self._keys_address()}/oauth2/v3/certs"
 
     # State ----------------------------------------------------------------------------------------------------------
@@ -147,10 +147,10 @@ class CloudTasksServer:
     def create_queue(
         self, name: str, rate_limits: RateLimits | None = None, retry_config: RetryConfig | None = None
     ) -> str:
-        """Make a queue and return its name, ``projects/P/locations/L/queues/Q``.
+        """Create a queue and return its name, ``projects/P/locations/L/queues/Q``.
 
         Raises:
-            TasksError: the name is malformed, in use, or was until recently.
+            TasksError: the name is malformed, in use, or was in use recently.
         """
         check_queue("name", name)
         with self._lock:
@@ -160,58 +160,62 @@ class CloudTasksServer:
         return name
 
     def stats(self) -> Stats:
-        """Return what was counted since the start or the last reset."""
+        """Return the counts since the start or the last reset."""
         with self._lock:
             return self._queues.stats()
 
     def reset(self) -> None:
-        """Forget every queue, task, name and count; deliveries under way end, and their answers no longer matter."""
+        """Remove all queues, tasks, names and counts. Running deliveries end, and their results are ignored."""
         with self._lock:
             self._queues = Queues(self._limits)
             self._wake()
 
-    # Driving by hand ------------------------------------------------------------------------------------------------
+    # Manual dispatch ------------------------------------------------------------------------------------------------
 
     def due(self, now: int | None = None) -> list[Task]:
-        """Return copies of the tasks that are due at ``now`` (default: the clock's), earliest first.
+        """Return copies of the tasks that are due at ``now`` (by default the clock's), earliest first.
 
-        Tasks of a paused queue, and of one that is held after a 429 or 503, are not due, unless RunTask was asked for.
-        Rate and concurrency limits are the host's business here. A task that is under way is not due.
+        Tasks of a queue that is paused, or held after a 429 or 503, are due only after a RunTask request. A task with a
+        running attempt is not due. The host is responsible for rate and concurrency limits.
         """
         with self._lock:
             tasks = self._queues.due(self._clock.now() if now is None else now)
             return [copy.deepcopy(task) for task in tasks]
 
     def waiting(self) -> list[Task]:
-        """Return copies of all tasks that are not under way, whenever they are due, earliest first.
+        """Return copies of all tasks without a running attempt, due or not, earliest first.
 
-        Among tasks that are due at the same instant, those of one queue stand in the order of their creation.
+        Tasks of one queue with the same schedule time are in the order of their creation.
         """
         with self._lock:
             return [copy.deepcopy(task) for task in self._queues.waiting()]
 
     def next_due(self) -> int | None:
-        """Return the instant at which the first task is due, which may be past; None if nothing will be by itself."""
+        """Return the instant at which the first task is due, possibly in the past.
+
+        None means that no task will be due by itself.
+        """
         with self._lock:
             return self._queues.next_due()
 
     def dispatch(self, task_name: str, *, lose_answer: bool = False) -> int:
-        """Deliver a task now, whatever its time and its queue's state, and return the HTTP status of the answer.
+        """Deliver a task now, regardless of its time and its queue's state, and return the HTTP status.
 
-        Blocks until the target has answered. The task's life goes on as after any delivery: it is done, waits for its retry or
-        is given up. 0 means that the target could not be reached, 504 may also mean that it did not answer in time.
+        It blocks until the target responds. Afterwards the task is done, waits for its retry, or is given up, as after
+        any delivery. A status of 0 means that the target could not be reached; 504 may also mean that it did not
+        respond in time.
 
         Args:
             task_name: The full name.
-            lose_answer: Let the queue believe that no answer came, so that an executed task is delivered once more.
+            lose_answer: Record a lost response instead, so that an executed task is delivered again.
 
         Raises:
-            NotFoundError: there is no such task (any more).
+            NotFoundError: the task does not exist, or no longer exists.
         """
         with self._lock:
             queues = self._queues
             attempt: Attempt = queues.begin(task_name, self._clock.now())
-        status = self._courier.carry(queues, attempt, lose_answer=lose_answer).status
+        status = self._runner.run(queues, attempt, lose_answer=lose_answer).status
         self._wake()
         return status
 

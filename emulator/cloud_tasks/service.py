@@ -1,4 +1,4 @@
-"""The gRPC service ``google.cloud.tasks.v2.CloudTasks``: requests to the queues, and refusals as status codes."""
+"""The gRPC service ``google.cloud.tasks.v2.CloudTasks``: it applies requests to the queues."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ _NOT_OFFERED = {
 
 
 class CloudTasksService:
-    """The methods of the service by their names; each takes a raw request message and returns a raw response.
+    """The methods of the service. Each takes a raw request message and returns a raw response message.
 
     Args:
-        queues: Gives the present state (it is replaced at a reset).
-        lock: Held while the state is read or changed.
-        clock: Tells the present instant.
-        changed: Called after every change that may make something due.
+        queues: Returns the current state, which a reset replaces.
+        lock: Guards the state.
+        clock: The server's time.
+        changed: Called after each change that may make a task due.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class CloudTasksService:
         self._changed = changed
 
     def handlers(self) -> grpc.GenericRpcHandler[Any, Any]:
-        """Return what a gRPC server needs to offer the service."""
+        """Return the handlers of all methods for a gRPC server."""
         methods: dict[str, tuple[Callable[[Any], Any], Any]] = {
             "CreateQueue": (self.create_queue, types.CreateQueueRequest.pb()),
             "CreateTask": (self.create_task, types.CreateTaskRequest.pb()),
@@ -78,7 +78,7 @@ class CloudTasksService:
             _SERVICE,
             {
                 name: grpc.unary_unary_rpc_method_handler(
-                    _answering(method),
+                    _with_status(method),
                     request_deserializer=request_type.FromString,
                     response_serializer=lambda message: message.SerializeToString(),
                 )
@@ -106,7 +106,7 @@ class CloudTasksService:
             return render_queue(self._queues().get_queue(name))
 
     def list_queues(self, request: Any) -> Any:
-        """ListQueues, by name."""
+        """ListQueues, ordered by name."""
         parent = check_location("parent", request.parent)
         if request.filter:
             raise UnimplementedError("filter: this server lists all queues of a location or none")
@@ -120,7 +120,7 @@ class CloudTasksService:
         return response
 
     def update_queue(self, request: Any) -> Any:
-        """UpdateQueue: live, and creating the queue if there is none."""
+        """UpdateQueue, which creates a missing queue."""
         name = check_queue("queue.name", request.queue.name)
         with self._lock:
             queues = self._queues()
@@ -137,14 +137,14 @@ class CloudTasksService:
             return render_queue(queue)
 
     def delete_queue(self, request: Any) -> Any:
-        """DeleteQueue, with all its tasks."""
+        """DeleteQueue, including its tasks."""
         name = check_queue("name", request.name)
         with self._lock:
             self._queues().delete_queue(name, self._clock.now())
         return empty_pb2.Empty()
 
     def purge_queue(self, request: Any) -> Any:
-        """PurgeQueue, at once."""
+        """PurgeQueue, effective at once."""
         name = check_queue("name", request.name)
         with self._lock:
             queue = self._queues().get_queue(name)
@@ -173,7 +173,7 @@ class CloudTasksService:
         parent = check_queue("parent", request.parent)
         full = uses_full_view(request.response_view)
         with self._lock:
-            # Whether there is the queue is told before what is wrong with the task.
+            # A missing queue is reported before errors of the task.
             self._queues().get_queue(parent)
             new = read_task(request.task, self._queues().limits)
             response = render_task(self._queues().create_task(parent, new, self._clock.now()), full=full)
@@ -188,7 +188,7 @@ class CloudTasksService:
             return render_task(self._queues().get_queue(queue_of(name)).get(name, self._clock.now()), full=full)
 
     def list_tasks(self, request: Any) -> Any:
-        """ListTasks, by name; a page ends before it grows too large for a gRPC client."""
+        """ListTasks, ordered by name. A page ends before it is too large for a gRPC client."""
         parent = check_queue("parent", request.parent)
         full = uses_full_view(request.response_view)
         size = _page_size(request.page_size, MAX_TASK_PAGE)
@@ -209,14 +209,14 @@ class CloudTasksService:
         return response
 
     def delete_task(self, request: Any) -> Any:
-        """DeleteTask, even while it runs."""
+        """DeleteTask, even while the task runs."""
         name = check_task("name", request.name)
         with self._lock:
             self._queues().get_queue(queue_of(name)).delete(name, self._clock.now())
         return empty_pb2.Empty()
 
     def run_task(self, request: Any) -> Any:
-        """RunTask: the attempt begins after the answer, whatever the queue's state and limits."""
+        """RunTask. The attempt begins after the response, regardless of the queue's state and limits."""
         name = check_task("name", request.name)
         full = uses_full_view(request.response_view)
         with self._lock:
@@ -233,22 +233,22 @@ def _refusal(name: str) -> Callable[[Any], Any]:
     return refuse
 
 
-def _answering(method: Callable[[Any], Any]) -> Callable[[Any, grpc.ServicerContext], Any]:
-    """Wrap a method so that a refusal becomes a status."""
+def _with_status(method: Callable[[Any], Any]) -> Callable[[Any, grpc.ServicerContext], Any]:
+    """Wrap a method so that a `TasksError` becomes a gRPC status."""
 
-    def answer(request: Any, context: grpc.ServicerContext) -> Any:
+    def call(request: Any, context: grpc.ServicerContext) -> Any:
         try:
             return method(request)
         except TasksError as refusal:
             context.abort(grpc.StatusCode[refusal.code], str(refusal))
 
-    return answer
+    return call
 
 
-def _page_size(asked: int, largest: int) -> int:
-    if asked < 0:
-        raise InvalidArgumentError(f"page_size: {asked} is negative")
-    return min(asked or largest, largest)
+def _page_size(requested: int, largest: int) -> int:
+    if requested < 0:
+        raise InvalidArgumentError(f"page_size: {requested} is negative")
+    return min(requested or largest, largest)
 
 
 def _write_token(last_name: str, parent: str, now: int) -> str:
@@ -256,7 +256,7 @@ def _write_token(last_name: str, parent: str, now: int) -> str:
 
 
 def _read_token(token: str, parent: str, now: int) -> str:
-    """Return the name after which the page begins; the empty token begins at the first."""
+    """Return the name after which the page begins; an empty token means the first page."""
     if not token:
         return ""
     try:

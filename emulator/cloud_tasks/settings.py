@@ -1,4 +1,4 @@
-"""A queue's settings on the wire: defaults for what is not set, limits, and the update mask."""
+"""A queue's settings in messages: defaults, limits and the update mask."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ _RATE_FIELDS = ("max_dispatches_per_second", "max_concurrent_dispatches")
 _RETRY_FIELDS = ("max_attempts", "max_retry_duration", "min_backoff", "max_backoff", "max_doublings")
 _OUTPUT_ONLY = frozenset({"name", "state", "purge_time", "rate_limits.max_burst_size"})
 _NOT_OFFERED = frozenset({"http_target", "app_engine_routing_override"})
-# Accepted, and without effect: there is no log to write to.
+# Accepted without effect, because this server has no log.
 _WITHOUT_EFFECT = frozenset({"stackdriver_logging_config"})
 
 
 @dataclass(frozen=True, slots=True)
 class QueueSettings:
-    """What can be set of a queue."""
+    """The settings of a queue."""
 
     rate_limits: RateLimits
     retry_config: RetryConfig
 
 
 def read_queue(message: Any) -> QueueSettings:
-    """Check a ``Queue`` message and return its settings; what is not set (or zero) gets the default.
+    """Check a ``Queue`` message and return its settings; unset and zero values get the defaults.
 
     Raises:
         InvalidArgumentError: a value is out of range; the message names the field.
-        UnimplementedError: a routing override, which this server does not have.
+        UnimplementedError: the message has a routing override, which this server does not support.
     """
     for field in sorted(_NOT_OFFERED):
         if message.HasField(field):
@@ -66,9 +66,9 @@ def read_retry_config(field: str, message: Any, *, explicit: Iterable[str] = ())
     """Check a ``RetryConfig`` message.
 
     Args:
-        field: What errors call it.
+        field: The field's name in errors.
         message: The message.
-        explicit: Fields whose zero is meant (an update mask names them); elsewhere a zero number means the default.
+        explicit: Fields named by an update mask, whose zero is a value; in other fields a zero means the default.
 
     Raises:
         InvalidArgumentError: a value is out of range; the message names the field.
@@ -86,7 +86,7 @@ def read_retry_config(field: str, message: Any, *, explicit: Iterable[str] = ())
         read_duration(f"{field}.{name}", getattr(message, name)) if message.HasField(name) else None
         for name in ("min_backoff", "max_backoff")
     )
-    # Of the two only one may be given: the other one's default gives way to it.
+    # If only one of the two is given, the other one's default gives way.
     if minimum is None:
         minimum = defaults.min_backoff if maximum is None else min(defaults.min_backoff, maximum)
     if maximum is None:
@@ -108,11 +108,11 @@ def render_retry_config(message: Any, config: RetryConfig) -> None:
 
 
 def update_queue(present: QueueSettings, message: Any, paths: Iterable[str]) -> QueueSettings:
-    """Return the settings after an update with that mask; an empty mask replaces all of them.
+    """Return the settings after an update with a mask; an empty mask replaces all settings.
 
     Raises:
-        InvalidArgumentError: a value is out of range, or the mask names no field of a queue.
-        UnimplementedError: a routing override.
+        InvalidArgumentError: a value is out of range, or the mask contains an unknown field.
+        UnimplementedError: the mask contains a routing override.
     """
     chosen = set(paths)
     if not chosen:
@@ -144,7 +144,7 @@ def update_queue(present: QueueSettings, message: Any, paths: Iterable[str]) -> 
 
 
 def _copy_field(source: Any, target: Any, field: str) -> None:
-    """Copy one field, a number or a duration; a duration that is not set is cleared."""
+    """Copy one field, a number or a duration; an unset duration clears the target."""
     if field in ("max_attempts", "max_doublings"):
         setattr(target, field, getattr(source, field))
         return

@@ -1,11 +1,11 @@
-"""Timestamps and durations of protobuf as nanoseconds, and back."""
+"""Converts timestamps and durations between protobuf messages and nanoseconds."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from emulator.cloud_tasks.errors import InvalidArgumentError
-from emulator.cloud_tasks.limits import MICROSECOND, SECOND
+from luci_scheduler.core.instants import MICROSECOND, SECOND
 
 __all__ = ["read_duration", "read_timestamp", "write_duration", "write_timestamp"]
 
@@ -16,10 +16,10 @@ _LONGEST_SECONDS = 315_576_000_000
 
 
 def read_timestamp(field: str, message: Any) -> int:
-    """Return the instant, cut to microseconds as the service keeps it.
+    """Return the instant of a Timestamp, truncated to microseconds like the service does.
 
     Raises:
-        InvalidArgumentError: it is outside of what the type allows.
+        InvalidArgumentError: the value is outside of the type's range.
     """
     if not _FIRST_SECOND <= message.seconds <= _LAST_SECOND or not 0 <= message.nanos < SECOND:
         raise InvalidArgumentError(f"{field}: not a valid Timestamp")
@@ -27,10 +27,10 @@ def read_timestamp(field: str, message: Any) -> int:
 
 
 def read_duration(field: str, message: Any) -> int:
-    """Return the duration in nanoseconds.
+    """Return a Duration in nanoseconds.
 
     Raises:
-        InvalidArgumentError: it is negative or outside of what the type allows.
+        InvalidArgumentError: the value is negative or outside of the type's range.
     """
     if not 0 <= message.seconds <= _LONGEST_SECONDS or not 0 <= message.nanos < SECOND:
         raise InvalidArgumentError(f"{field}: not a valid Duration, or negative")
@@ -38,12 +38,12 @@ def read_duration(field: str, message: Any) -> int:
 
 
 def write_timestamp(message: Any, instant: int) -> None:
-    """Set a Timestamp message, cut to microseconds."""
+    """Set a Timestamp message, truncated to microseconds."""
     message.seconds, nanos = divmod(instant, SECOND)
     message.nanos = nanos - nanos % MICROSECOND
 
 
 def write_duration(message: Any, duration: int) -> None:
-    """Set a Duration message; a duration of zero is set too, not left out."""
+    """Set a Duration message. A zero duration is set explicitly, not left out."""
     message.SetInParent()
     message.seconds, message.nanos = divmod(duration, SECOND)

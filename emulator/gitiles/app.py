@@ -1,4 +1,4 @@
-"""The Gitiles server's HTTP side: paths, formats, errors and faults."""
+"""The Gitiles server's WSGI application: paths, formats, errors and faults."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import dataclasses
 import html
 import json
 import re
-import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Request, Response
 
-from emulator.buildbucket.serving import compress, control_body, cut_after, cut_connection
-from emulator.gitiles.errors import ErrorForm, GitilesError, error_response
-from emulator.gitiles.faults import GitilesFault, GitilesFaults, RequestRecord
+from emulator.gitiles.errors import GitilesError, error_response
+from emulator.gitiles.faults import GitilesFault
 from emulator.gitiles.git import GitError
+from emulator.gitiles.pages import RepositoryPages
 from emulator.gitiles.projects import find_repository, projects
-from emulator.gitiles.views import RepositoryViews
+from emulator.gitiles.state import GitilesRequest, GitilesState
+from emulator.serving.control import ControlEndpoint, Handler, state_handlers
+from emulator.serving.responses import compress, cut_connection, truncated
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -37,14 +37,15 @@ _ERROR_CODES = {
     403: "NOT_AUTHORIZED",
     404: "OBJECT_NOT_FOUND",
 }
-_CONTROL = re.compile("[\x00-\x1f\x7f]")
-_LONGEST_PATH, _LONGEST_NAME = 2048, 255  # bytes; file systems take no longer names
+_CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f]")
+_LONGEST_PATH, _LONGEST_NAME = 2048, 255  # bytes; file systems accept no longer names
 _EFFECTS = frozenset({"error", "slow", "cut", "cut_body"})
+_SETTINGS = frozenset({"zones", "errors", "strict_auth"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Target:
-    """What a path asks for: the host's folder, and the path without host and ``/a``."""
+    """The target of a request: the folder of the host, and the path without host and ``/a``."""
 
     root: Path
     host: str
@@ -53,37 +54,45 @@ class _Target:
 
 
 class GitilesApp:
-    """The WSGI application; see `GitilesServer` for what its attributes do."""
+    """Serves the repositories below ``root``, and the control endpoint."""
 
-    def __init__(self, root: Path, *, zones: bool, errors: ErrorForm) -> None:
+    def __init__(self, root: Path, state: GitilesState) -> None:
         self._root = root
-        self.zones = zones
-        self.errors: ErrorForm = errors
-        self.strict_auth = False
-        self.faults = GitilesFaults()
-        self.stopping = threading.Event()
+        self._state = state
+        self._handlers: dict[tuple[str, str], Handler] = {
+            **state_handlers(state),
+            ("GET", "status"): lambda _body: {},
+            ("POST", "faults"): self._add_fault,
+            ("POST", "hidden"): lambda body: state.faults.hide(str(body["commit"]), body.get("times")),
+            ("DELETE", "hidden"): lambda body: state.faults.reveal(str(body["commit"])),
+            ("POST", "settings"): self._set,
+        }
+        self._control = ControlEndpoint(lambda method, path: self._handlers.get((method, path)))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
         request = Request(environ)
         if request.path.startswith("/control/"):
-            return self._control(request)(environ, start_response)
+            return self._control(request, request.path.removeprefix("/control/"))(environ, start_response)
         target = self._target(request.path)
-        faults = self.faults.take(target.path)
-        response = self._spoilt(faults) or self._answer(request, target)
-        cut = any(fault.effect == "cut" for fault in faults)
-        status, answer = (0, "") if cut else (response.status_code, response.get_data(as_text=True))
-        query = request.query_string.decode()
-        self.faults.log(RequestRecord(target.path, query, target.host, target.authenticated, status, answer))
-        if cut:
+        faults = self._state.faults.use(lambda fault: fault.matches(target.path))
+        response = self._fail(faults) or self._respond(request, target)
+        is_cut = any(fault.effect == "cut" for fault in faults)
+        self._log(request, target, None if is_cut else response)
+        if is_cut:
             cut_connection(environ)
         if any(fault.effect == "cut_body" for fault in faults):
-            body = response.get_data()
-            headers = response.headers.copy()
-            headers["Content-Length"] = str(len(body))
-            response = Response(cut_after(environ, body), response.status_code, headers)
+            response = truncated(environ, response)
         compress(request, response)
         return response(environ, start_response)
+
+    def _log(self, request: Request, target: _Target, response: Response | None) -> None:
+        """Record a request and its response; None means that the connection is cut."""
+        status, answer = (response.status_code, response.get_data(as_text=True)) if response is not None else (0, "")
+        query = request.query_string.decode()
+        self._state.log.add(
+            GitilesRequest(target.path, query, target.host, target.authenticated, status, answer),
+        )
 
     def _target(self, path: str) -> _Target:
         root, host = self._root, ""
@@ -93,16 +102,17 @@ class GitilesApp:
         authenticated = path == "/a" or path.startswith("/a/")
         return _Target(root, host, authenticated, path.removeprefix("/a") if authenticated else path)
 
-    def _spoilt(self, faults: list[GitilesFault]) -> Response | None:
+    def _fail(self, faults: list[GitilesFault]) -> Response | None:
+        """Delay the request, or return the response of the first fault that fails it."""
         for fault in faults:
             if fault.effect == "slow":
-                self.stopping.wait(fault.seconds)
+                self._state.stopping.wait(fault.seconds)
             elif fault.effect == "error":
                 error = GitilesError(fault.status, _ERROR_CODES.get(fault.status, "INTERNAL_SERVER_ERROR"))
-                return error_response(error, self.errors, "injected")
+                return error_response(error, self._state.errors, "injected")
         return None
 
-    def _answer(self, request: Request, target: _Target) -> Response:
+    def _respond(self, request: Request, target: _Target) -> Response:
         try:
             if request.method not in {"GET", "HEAD"}:
                 return Response("method not allowed\n", 405, {"Allow": "GET, HEAD"})
@@ -110,14 +120,14 @@ class GitilesApp:
             self._check_token(request, target)
             return self._page(request, target)
         except GitilesError as error:
-            return error_response(error, self.errors, request.full_path)
+            return error_response(error, self._state.errors, request.full_path)
         except GitError:
-            return error_response(GitilesError(500, "INTERNAL_SERVER_ERROR"), self.errors, request.full_path)
+            return error_response(GitilesError(500, "INTERNAL_SERVER_ERROR"), self._state.errors, request.full_path)
 
     def _check_token(self, request: Request, target: _Target) -> None:
-        """Refuse an unknown token. Without ``/a`` nobody looks at it."""
+        """Refuse an unknown token. Requests without ``/a`` need none."""
         known = request.headers.get("Authorization", "").startswith("Bearer fake:")
-        if self.strict_auth and target.authenticated and not known:
+        if self._state.strict_auth and target.authenticated and not known:
             raise GitilesError(401, "NOT_AUTHORIZED")
 
     def _page(self, request: Request, target: _Target) -> Response:
@@ -133,79 +143,58 @@ class GitilesApp:
         repository = find_repository(target.root, name)
         if repository is None:
             raise GitilesError(404, "REPOSITORY_NOT_FOUND")
-        views = RepositoryViews(repository, self.faults.hidden(), zones=self.zones)
+        faults = self._state.faults
+        pages = RepositoryPages(repository, faults.hidden(), zones=self._state.zones)
         try:
-            return self._view(views, plus, rest, request, kind)
+            return _repository_page(pages, plus, rest, request, kind)
         finally:
-            self.faults.count_hidden(views.missed)
-
-    def _view(self, views: RepositoryViews, plus: str, rest: str, request: Request, kind: str) -> Response:
-        view, _, argument = rest.partition("/")
-        cache = _CACHED if _FULL_HASH.match(argument.rpartition("..")[2]) else _UNCACHED
-        if not plus:
-            if kind == "HTML":
-                return _reply(views.refs(""), kind, _UNCACHED)
-            raise GitilesError(400, "UNSUPPORTED_RESPONSE_FORMAT")
-        if view == "log":
-            return _reply(views.log(argument, request.args), _no_text(kind), cache)
-        if view == "refs":
-            return _refs(views.refs(argument.strip("/")), kind)
-        if view in {"", "show"} and argument:
-            return _show(views, argument, kind, cache)
-        raise GitilesError(404, "CANNOT_PARSE_GITILES_VIEW")
-
-    def _control(self, request: Request) -> Response:
-        """Serve the control endpoint: what tests and tools in other processes may switch, as JSON."""
-        handlers: dict[tuple[str, str], Callable[[Mapping[str, Any]], Any]] = {
-            ("GET", "status"): lambda _body: {},
-            ("GET", "requests"): lambda _body: [dataclasses.asdict(record) for record in self.faults.records()],
-            ("DELETE", "requests"): lambda _body: self.faults.clear_records(),
-            ("GET", "faults"): lambda _body: [dataclasses.asdict(fault) for fault in self.faults.active()],
-            ("POST", "faults"): self._add_fault,
-            ("DELETE", "faults"): lambda _body: self.faults.clear(),
-            ("POST", "hidden"): lambda body: self.faults.hide(str(body["commit"]), body.get("times")),
-            ("DELETE", "hidden"): lambda body: self.faults.reveal(str(body["commit"])),
-            ("POST", "settings"): self._set,
-        }
-        path = request.path.removeprefix("/control/")
-        handler = handlers.get((request.method, path))
-        if handler is None:
-            return _control_reply({"error": f"no {request.method} /control/{path}"}, 404)
-        try:
-            result = handler(control_body(request))
-        except HTTPException as error:
-            return _control_reply({"error": error.description}, error.code or 400)
-        except (KeyError, TypeError, ValueError) as error:
-            return _control_reply({"error": f"{type(error).__name__}: {error}"}, 400)
-        return _control_reply({} if result is None else result, 200)
+            faults.count_hidden(pages.missed)
 
     def _add_fault(self, body: Mapping[str, Any]) -> None:
         if body["effect"] not in _EFFECTS:
             raise ValueError(f"no such fault: {body}")
-        self.faults.add(GitilesFault(**body))
+        self._state.faults.add(GitilesFault(**body))
 
     def _set(self, body: Mapping[str, Any]) -> None:
-        if body.get("errors", "hosted") not in {"hosted", "open"} or body.keys() - {"zones", "errors", "strict_auth"}:
+        if body.get("errors", "hosted") not in {"hosted", "open"} or body.keys() - _SETTINGS:
             raise ValueError(f"unknown settings: {body}")
-        self.zones = bool(body.get("zones", self.zones))
-        self.errors = body.get("errors", self.errors)
-        self.strict_auth = bool(body.get("strict_auth", self.strict_auth))
+        state = self._state
+        state.zones = bool(body.get("zones", state.zones))
+        state.errors = body.get("errors", state.errors)
+        state.strict_auth = bool(body.get("strict_auth", state.strict_auth))
+
+
+def _repository_page(pages: RepositoryPages, plus: str, rest: str, request: Request, kind: str) -> Response:
+    """Return a page of a repository; ``rest`` is the path behind ``/+``, such as ``log/main``."""
+    view, _, argument = rest.partition("/")
+    cache = _CACHED if _FULL_HASH.match(argument.rpartition("..")[2]) else _UNCACHED
+    if not plus:
+        if kind == "HTML":
+            return _reply(pages.refs(""), kind, _UNCACHED)
+        raise GitilesError(400, "UNSUPPORTED_RESPONSE_FORMAT")
+    if view == "log":
+        return _reply(pages.log(argument, request.args), _no_text(kind), cache)
+    if view == "refs":
+        return _refs(pages.refs(argument.strip("/")), kind)
+    if view in {"", "show"} and argument:
+        return _show(pages, argument, kind, cache)
+    raise GitilesError(404, "CANNOT_PARSE_GITILES_VIEW")
 
 
 def _check_text(request: Request) -> None:
-    """Refuse what can be neither a ref nor a file: git and file systems fail at such names, each in its own way."""
+    """Refuse text that can be neither a ref nor a file, because git and file systems fail at it in various ways."""
     path = request.path.encode()
     names = path.split(b"/")
-    if _CONTROL.search(request.path) or len(path) > _LONGEST_PATH or max(map(len, names)) > _LONGEST_NAME:
+    if _CONTROL_CHARACTER.search(request.path) or len(path) > _LONGEST_PATH or max(map(len, names)) > _LONGEST_NAME:
         raise GitilesError(400, "CANNOT_PARSE_GITILES_VIEW")
-    if any(_CONTROL.search(value) for values in request.args.listvalues() for value in values):
+    if any(_CONTROL_CHARACTER.search(value) for values in request.args.listvalues() for value in values):
         raise GitilesError(400, "INCORECT_PARAMETER")
     if any(name in (b".", b"..") for name in names):
         raise GitilesError(404, "OBJECT_NOT_FOUND")
 
 
 def dump_json(value: object) -> str:
-    """Write JSON as Gitiles does: pretty-printed, with the characters that matter in HTML escaped inside strings."""
+    """Format JSON as Gitiles does: indented, with the characters that are special in HTML escaped inside strings."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
@@ -215,7 +204,8 @@ def _reply(value: object, kind: str, cache: str) -> Response:
         raise GitilesError(400, "UNSUPPORTED_RESPONSE_FORMAT")
     headers = {"Cache-Control": cache, "X-Content-Type-Options": "nosniff"}
     if kind == "HTML":
-        page = f"<!DOCTYPE html><title>Gitiles</title><pre>{html.escape(json.dumps(value, indent=2, ensure_ascii=False))}</pre>"
+        text = html.escape(json.dumps(value, indent=2, ensure_ascii=False))
+        page = f"<!DOCTYPE html><title>Gitiles</title><pre>{text}</pre>"
         return Response(page, 200, {**headers, "Content-Type": "text/html; charset=utf-8"})
     headers |= {"Content-Type": "application/json; charset=utf-8", "Content-Disposition": "attachment"}
     return Response(f"{_GUARD}{dump_json(value)}\n", 200, headers)
@@ -228,15 +218,15 @@ def _refs(refs: Mapping[str, Mapping[str, str]], kind: str) -> Response:
     return _reply(refs, kind, _UNCACHED)
 
 
-def _show(views: RepositoryViews, argument: str, kind: str, cache: str) -> Response:
-    revision, path = views.split_revision(argument)
-    is_folder_asked = argument.endswith("/")
+def _show(pages: RepositoryPages, argument: str, kind: str, cache: str) -> Response:
+    revision, path = pages.split_revision(argument)
+    is_folder = argument.endswith("/")
     if kind != "TEXT":
-        return _reply(views.tree(revision, path) if path or is_folder_asked else views.commit(revision), kind, cache)
-    if not path and not is_folder_asked:
-        return _text(base64.b64encode(views.raw_commit(revision)), "commit", 0, cache)
-    entry_kind, identifier, mode = views.entry(revision, path)
-    return _text(views.content(entry_kind, identifier), entry_kind, mode, cache)
+        return _reply(pages.tree(revision, path) if path or is_folder else pages.commit(revision), kind, cache)
+    if not path and not is_folder:
+        return _text(base64.b64encode(pages.raw_commit(revision)), "commit", 0, cache)
+    entry_kind, identifier, mode = pages.entry(revision, path)
+    return _text(pages.content(entry_kind, identifier), entry_kind, mode, cache)
 
 
 def _text(body: bytes, kind: str, mode: int, cache: str) -> Response:
@@ -250,7 +240,3 @@ def _no_text(kind: str) -> str:
     if kind == "TEXT":
         raise GitilesError(400, "UNSUPPORTED_RESPONSE_FORMAT")
     return kind
-
-
-def _control_reply(body: object, status: int) -> Response:
-    return Response(json.dumps(body), status, content_type="application/json")

@@ -1,4 +1,4 @@
-"""Commits as Gitiles shows them: reading them out of git, and the differences of trees."""
+"""Commits in Gitiles' format, read from git, and the differences of their trees."""
 
 from __future__ import annotations
 
@@ -21,7 +21,14 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """Name, e-mail and moment; ``seconds`` since the epoch, ``offset`` in minutes east of Greenwich."""
+    """The author or committer of a commit.
+
+    Attributes:
+        name: the name.
+        email: the e-mail address.
+        seconds: the time in seconds since the epoch.
+        offset: the time zone in minutes east of UTC.
+    """
 
     name: str
     email: str
@@ -31,7 +38,7 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A commit, decoded."""
+    """A decoded commit."""
 
     id: str
     tree: str
@@ -42,7 +49,7 @@ class Commit:
 
 
 def read_commits(repository: Path, ids: Sequence[str]) -> list[Commit]:
-    """Return commits by their full hashes, in that order."""
+    """Return the commits of full hashes, in the same order."""
     if not ids:
         return []
     output = git(repository, "cat-file", "--batch", stdin="\n".join(ids).encode() + b"\n")
@@ -56,7 +63,13 @@ def read_commits(repository: Path, ids: Sequence[str]) -> list[Commit]:
 
 
 def commit_to_json(commit: Commit, diff: list[dict[str, Any]] | None, *, zones: bool) -> dict[str, Any]:
-    """Return a commit's JSON; ``diff`` is its ``tree_diff`` or None to leave it out, ``zones`` shows each time in its own zone."""
+    """Return a commit's JSON.
+
+    Args:
+        commit: the commit.
+        diff: its ``tree_diff``; None to leave it out.
+        zones: whether each time is shown in its own zone.
+    """
     message: dict[str, Any] = {
         "commit": commit.id,
         "tree": commit.tree,
@@ -69,7 +82,10 @@ def commit_to_json(commit: Commit, diff: list[dict[str, Any]] | None, *, zones: 
 
 
 def tree_diffs(repository: Path, commits: Iterable[Commit]) -> dict[str, list[dict[str, Any]]]:
-    """Return each commit's differences from its parent; a root commit adds everything, a merge shows nothing."""
+    """Return each commit's differences from its parent.
+
+    A root commit adds all its files; a merge has no differences.
+    """
     diffs: dict[str, list[dict[str, Any]]] = {commit.id: [] for commit in commits}
     simple = [commit.id for commit in commits if len(commit.parents) < 2]  # noqa: PLR2004 - two parents make a merge
     if simple:
@@ -90,7 +106,7 @@ def _read_diffs(words: Iterator[str], diffs: dict[str, list[dict[str, Any]]]) ->
         new_path = next(words) if status[0] in "RC" else old_path
         old = {"old_id": old_id, "old_mode": int(old_mode, 8), "old_path": old_path}
         new = {"new_id": new_id, "new_mode": int(new_mode, 8), "new_path": new_path}
-        if status[0] == "T":  # a file became a link, say: shown as two changes
+        if status[0] == "T":  # the type changed, such as from file to link: shown as two changes
             current.append(_change("D", old, new))
             current.append(_change("A", old, new))
         else:
@@ -125,7 +141,7 @@ def _parse(identifier: str, raw: bytes) -> Commit:
 
 
 def _decode(raw: bytes, encoding: str) -> str:
-    """Decode by the commit's own charset; what cannot be decoded becomes U+FFFD."""
+    """Decode text in the commit's charset, with U+FFFD for invalid bytes."""
     try:
         return raw.decode(encoding, errors="replace")
     except LookupError:
@@ -144,6 +160,6 @@ def _signature(raw: bytes, encoding: str) -> Signature:
 def _person(signature: Signature, *, zones: bool) -> dict[str, str]:
     zone = timezone(timedelta(minutes=signature.offset)) if zones else UTC
     moment = datetime.fromtimestamp(signature.seconds, zone)
-    # Not strftime: the names of days and months are English whatever the locale.
+    # Not strftime, because the names of days and months are English in any locale.
     text = f"{_DAYS[moment.weekday()]} {_MONTHS[moment.month - 1]} {moment:%d %H:%M:%S %Y}"
     return {"name": signature.name, "email": signature.email, "time": f"{text} {moment:%z}" if zones else text}

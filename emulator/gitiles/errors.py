@@ -1,4 +1,4 @@
-"""What Gitiles answers when it cannot: statuses, codes and texts, in the form of the hosted service or of the open one."""
+"""Errors of Gitiles: statuses, codes and texts of the hosted service or of open-source Gitiles."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _BAD_REQUEST = 400
 
 
 class GitilesError(Exception):
-    """A request that cannot be answered; ``code`` is one of the words of ``X-Gitiles-Error``."""
+    """A failed request; ``code`` is a code of ``X-Gitiles-Error``."""
 
     def __init__(self, status: int, code: str) -> None:
         super().__init__(code)
@@ -49,9 +49,9 @@ class GitilesError(Exception):
 
 
 def error_response(error: GitilesError, form: ErrorForm, path: str) -> Response:
-    """Return the answer to a failed request. There is never a guard line, and never JSON.
+    """Return the response to a failed request, without a guard line and never in JSON.
 
-    The hosted service answers plain text but for 400, where the open one's page shows through.
+    The hosted service responds with plain text, except for 400, where it shows the page of open-source Gitiles.
     """
     if form == "hosted" and error.status in _HOSTED:
         request_id = hashlib.md5(path.encode(), usedforsecurity=False).hexdigest()

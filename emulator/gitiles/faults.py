@@ -1,27 +1,31 @@
-"""Faults of the Gitiles server's answers, commits that are not there yet, and the request log."""
+"""Faults of the Gitiles server's responses, and commits that it does not find yet."""
 
 from __future__ import annotations
 
 import fnmatch
 import threading
-from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["GitilesFault", "GitilesFaults", "RequestRecord"]
+from emulator.serving.faults import Faults
 
-_LOG_SIZE = 10_000
+__all__ = ["GitilesFault", "GitilesFaults"]
 
 
 @dataclass(slots=True)
 class GitilesFault:
-    """Something that goes wrong with requests.
+    """A fault of requests.
 
     Attributes:
-        effect: ``error`` answers ``status`` (401, 403, 404, 429, 500, 502, 503) with the service's text; ``slow`` answers ``seconds``
-            later (of real time); ``cut`` closes the connection without an answer, ``cut_body`` half-way.
-        path: which requests, by their path without ``/h/<host>`` and ``/a``: ``/tint/+log/*``; may hold ``*`` and ``?``.
-        times: how many requests it affects; None is all of them until it is removed.
+        effect: ``error`` responds with ``status`` (401, 403, 404, 429, 500, 502, 503) and the service's text. ``slow``
+            responds after ``seconds`` of real time. ``cut`` closes the connection without a response, ``cut_body``
+            halfway.
+        path: the affected paths, without ``/h/<host>`` and ``/a``, such as ``/tint/+log/*``; may contain ``*`` and
+            ``?``.
+        times: how many requests are affected; None means all, until the fault is removed.
+        status: the HTTP status of an ``error``.
+        seconds: the delay of ``slow``.
     """
 
     effect: Literal["error", "slow", "cut", "cut_body"]
@@ -30,91 +34,48 @@ class GitilesFault:
     status: int = 503
     seconds: float = 0.0
 
-
-@dataclass(frozen=True, slots=True)
-class RequestRecord:
-    """One request and its answer; ``status`` is 0 if the connection was cut. ``authenticated``: the path began with ``/a``."""
-
-    path: str
-    query: str
-    host: str
-    authenticated: bool
-    status: int
-    answer: str
+    def matches(self, path: str) -> bool:
+        """Return whether the fault affects a request."""
+        return fnmatch.fnmatchcase(path, self.path)
 
 
-class GitilesFaults:
-    """What is switched on. Safe to use from several threads."""
+class GitilesFaults(Faults[GitilesFault]):
+    """The active faults, and the hidden commits. Thread-safe."""
 
     def __init__(self) -> None:
-        self._faults: list[GitilesFault] = []
+        super().__init__()
         self._hidden: dict[str, int | None] = {}
-        self._records: deque[RequestRecord] = deque(maxlen=_LOG_SIZE)
-        self._lock = threading.Lock()
-
-    def add(self, fault: GitilesFault) -> None:
-        """Switch a fault on."""
-        with self._lock:
-            self._faults.append(fault)
+        self._hidden_lock = threading.Lock()
 
     def hide(self, commit: str, times: int | None = None) -> None:
-        """Let a commit (full hash) not be found by the next ``times`` requests for it, or until `reveal`; refs still show it."""
-        with self._lock:
+        """Hide a commit (full hash) from the next ``times`` requests for it, or until `reveal`. Refs still show it."""
+        with self._hidden_lock:
             self._hidden[commit] = times
 
     def reveal(self, commit: str) -> None:
-        """Let a commit be found again."""
-        with self._lock:
+        """Stop hiding a commit."""
+        with self._hidden_lock:
             self._hidden.pop(commit, None)
 
     def clear(self) -> None:
-        """Switch all faults off and reveal all commits."""
-        with self._lock:
-            self._faults.clear()
+        """Remove all faults and reveal all commits."""
+        super().clear()
+        with self._hidden_lock:
             self._hidden.clear()
 
-    def active(self) -> list[GitilesFault]:
-        """Return the faults that have not been used up."""
-        with self._lock:
-            return list(self._faults)
-
-    def take(self, path: str) -> list[GitilesFault]:
-        """Return the faults that hit a request, and count it."""
-        with self._lock:
-            hits = [fault for fault in self._faults if fnmatch.fnmatchcase(path, fault.path)]
-            for fault in hits:
-                if fault.times is not None:
-                    fault.times -= 1
-                    if fault.times <= 0:
-                        self._faults.remove(fault)
-            return hits
-
     def hidden(self) -> frozenset[str]:
-        """Return the commits that are not to be found now."""
-        with self._lock:
+        """Return the commits that are hidden now."""
+        with self._hidden_lock:
             return frozenset(self._hidden)
 
-    def count_hidden(self, commits: set[str]) -> None:
-        """Count a request that looked for hidden commits; those whose number is used up can be found by the next one."""
-        with self._lock:
-            for commit in commits & self._hidden.keys():
+    def count_hidden(self, commits: Collection[str]) -> None:
+        """Count a request for hidden commits. A commit whose count is used up is visible to the next request."""
+        with self._hidden_lock:
+            for commit in self._hidden.keys() & set(commits):
                 left = self._hidden[commit]
-                if left is not None and left <= 1:
+                if left is None:
+                    continue
+                if left <= 1:
                     del self._hidden[commit]
-                elif left is not None:
+                else:
                     self._hidden[commit] = left - 1
-
-    def log(self, record: RequestRecord) -> None:
-        """Note a request."""
-        with self._lock:
-            self._records.append(record)
-
-    def records(self) -> list[RequestRecord]:
-        """Return the requests, oldest first."""
-        with self._lock:
-            return list(self._records)
-
-    def clear_records(self) -> None:
-        """Forget the requests."""
-        with self._lock:
-            self._records.clear()

@@ -1,4 +1,4 @@
-"""Which repositories there are below a folder."""
+"""Finds the repositories below a folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NO_DESCRIPTION = "Unnamed repository"
 
 
 def find_repository(root: Path, name: str) -> Path | None:
-    """Return the folder of the repository ``name`` (with or without ``.git``, nested or not); None if there is none."""
+    """Return the folder of a repository, or None. The name may be nested and may end in ``.git``."""
     segments = name.strip("/").removesuffix(".git").split("/")
     if any(segment in {"", ".", ".."} or segment.startswith(".") for segment in segments):
         return None
@@ -23,7 +23,7 @@ def find_repository(root: Path, name: str) -> Path | None:
 
 
 def projects(root: Path, base: str) -> dict[str, dict[str, Any]]:
-    """Return the project list: name, clone URL (below ``base``) and, if there is one, the description."""
+    """Return the project list: names, clone URLs below ``base``, and descriptions if they exist."""
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(_repositories(root, 0)):
         name = path.relative_to(root).as_posix().removesuffix(".git")

@@ -1,4 +1,4 @@
-"""Making git repositories for tests and demonstrations, quickly and without anybody's git settings."""
+"""Creates git repositories for tests and demos, without the user's git settings."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emulator.gitiles.git import GitError, git
+from luci_scheduler.core.instants import SECOND
 
 __all__ = ["Entry", "Person", "Repository"]
 
-SECOND = 1_000_000_000
 REGULAR, EXECUTABLE, SYMLINK, SUBMODULE = 0o100644, 0o100755, 0o120000, 0o160000
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who wrote a commit; ``offset`` is the time zone in minutes east of Greenwich."""
+    """An author or committer; ``offset`` is the time zone in minutes east of UTC."""
 
     name: str = "Ana Example"
     email: str = "ana@example.com"
@@ -25,21 +25,21 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file with a mode of its own; for a submodule the content is the commit's hash."""
+    """A file with its mode. The content of a submodule is the commit's hash."""
 
     content: bytes
     mode: int = REGULAR
 
 
 class Repository:
-    """A git repository on disk. Every method runs one or two git processes; refs move at once."""
+    """A git repository on disk. Each method runs one or two git processes; refs move at once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @classmethod
     def create(cls, path: Path, *, bare: bool = True, branch: str = "main") -> Repository:
-        """Make an empty repository at ``path`` (parents are made, too), with ``HEAD`` on ``branch``."""
+        """Create an empty repository at ``path``, including parent folders, with ``HEAD`` on ``branch``."""
         path.mkdir(parents=True, exist_ok=True)
         git(path, "init", "--quiet", f"--initial-branch={branch}", "--template=", *(["--bare"] if bare else []))
         return cls(path)
@@ -56,17 +56,18 @@ class Repository:
         parents: Sequence[str] | None = None,
         encoding: str = "",
     ) -> str:
-        """Add a commit to a branch (made if need be) and return its hash.
+        """Add a commit to a branch, which is created if necessary, and return the commit's hash.
 
         Args:
-            message: the whole message; bytes go in as they are.
-            files: what changes against the first parent: contents by path, None deletes.
+            message: the whole message; bytes are stored unchanged.
+            files: the changes against the first parent: contents by path, None to delete.
             branch: a branch's short name, or a full name below ``refs/``.
-            author: who; Ana Example unless told.
-            committer: who; the author unless told.
-            at: the instant in nanoseconds; git keeps whole seconds.
-            parents: hashes; the branch's tip unless told. Several make a merge, an empty list a root commit that replaces the branch.
-            encoding: the charset the commit declares.
+            author: the author; Ana Example by default.
+            committer: the committer; the author by default.
+            at: the instant in nanoseconds; git stores whole seconds.
+            parents: hashes; the branch's tip by default. Several parents make a merge; no parents make a root commit,
+                which replaces the branch.
+            encoding: the charset that the commit declares.
         """
         ref = _full_name(branch)
         if parents is None:
@@ -88,7 +89,7 @@ class Repository:
         return output.decode().strip()
 
     def tag(self, name: str, target: str, message: str | None = None, *, at: int = 0) -> str:
-        """Tag a commit and return the hash the ref then has: the tag object's with a message, else the commit's."""
+        """Tag a commit and return the hash of the ref: the tag object's if there is a message, else the commit's."""
         value = target
         if message is not None:
             header = f"object {target}\ntype commit\ntag {name}\n".encode() + _signature("tagger", Person(), at)
@@ -97,18 +98,22 @@ class Repository:
         return value
 
     def force_push(self, ref: str, target: str) -> None:
-        """Point a ref at a commit, wherever it was; a short name is a branch's."""
+        """Point a ref at a commit. A short name is the name of a branch."""
         git(self.path, "update-ref", _full_name(ref), target)
 
     def delete_ref(self, ref: str) -> None:
-        """Delete a ref; a short name is a branch's. GitError if there is none."""
+        """Delete a ref. A short name is the name of a branch.
+
+        Raises:
+            GitError: the ref does not exist.
+        """
         name = _full_name(ref)
         if not self.resolve(name):
             raise GitError(f"no ref {name}")
         git(self.path, "update-ref", "-d", name)
 
     def prune(self) -> None:
-        """Remove every commit that no ref leads to, as the service's garbage collection does after a force push."""
+        """Remove all unreachable commits, like the service's garbage collection after a force push."""
         git(self.path, "reflog", "expire", "--expire=now", "--all")
         git(self.path, "repack", "-a", "-d", "--quiet")
         git(self.path, "prune", "--expire=now")
@@ -122,7 +127,7 @@ class Repository:
         )
 
     def can_hold(self, ref: str) -> bool:
-        """Return whether git accepts a full name of a ref."""
+        """Return whether git accepts the full name of a ref."""
         try:
             git(self.path, "check-ref-format", ref)
         except GitError:
@@ -130,7 +135,7 @@ class Repository:
         return True
 
     def resolve(self, revision: str) -> str:
-        """Return the hash a revision stands for, or an empty string."""
+        """Return the hash of a revision, or an empty string."""
         try:
             return git(self.path, "rev-parse", "--verify", "--quiet", "--end-of-options", revision).decode().strip()
         except GitError:

@@ -1,4 +1,4 @@
-"""Helpers for tests of, and against, the Gitiles server."""
+"""Helpers for tests with the Gitiles server."""
 
 from __future__ import annotations
 
@@ -8,22 +8,26 @@ from typing import Any
 import requests
 
 from emulator.gitiles.repository import Repository
+from luci_scheduler.core.instants import SECOND
 
 __all__ = ["GUARD", "commit_history", "fetch_json", "get_page", "page_commits"]
 
 GUARD = ")]}'\n"
 _FIRST_COMMIT = 1_773_756_297
-_SECOND = 1_000_000_000
 _TIMEOUT_SECONDS = 10
 
 
 def get_page(url: str, path: str, **query: Any) -> requests.Response:
-    """Ask the server at ``url`` for a page in JSON; whatever comes is returned."""
+    """Request a page in JSON from the server at ``url``, and return any response."""
     return requests.get(f"{url}{path}", params={"format": "JSON", **query}, timeout=_TIMEOUT_SECONDS)
 
 
 def fetch_json(url: str, path: str, **query: Any) -> Any:
-    """Ask for a page and return its JSON; AssertionError with the text of any other answer."""
+    """Request a page and return its JSON.
+
+    Raises:
+        AssertionError: the request failed; the text contains the response.
+    """
     response = get_page(url, path, **query)
     if response.status_code != requests.codes.ok or not response.text.startswith(GUARD):
         raise AssertionError(f"{response.status_code} {response.text}")
@@ -31,15 +35,15 @@ def fetch_json(url: str, path: str, **query: Any) -> Any:
 
 
 def page_commits(page: dict[str, Any]) -> list[str]:
-    """Return the hashes of a log's page."""
+    """Return the hashes of a page of a log."""
     return [entry["commit"] for entry in page["log"]]
 
 
 def commit_history(repository: Repository, count: int, branch: str = "main") -> list[str]:
-    """Make ``count`` commits, a second apart, on a branch; return their hashes, newest first."""
+    """Create ``count`` commits on a branch, one second apart, and return their hashes, newest first."""
     commits = [
         repository.commit(
-            f"Commit {number}\n", {"file": f"{branch} {number}"}, branch, at=(_FIRST_COMMIT + number) * _SECOND
+            f"Commit {number}\n", {"file": f"{branch} {number}"}, branch, at=(_FIRST_COMMIT + number) * SECOND
         )
         for number in range(count)
     ]

@@ -17,9 +17,11 @@ from werkzeug.test import EnvironBuilder, run_wsgi_app
 from werkzeug.wrappers import Response
 
 from emulator.buildbucket.app import BuildbucketApp
-from emulator.buildbucket.faults import Canned, CannedAnswers, Fault, RequestRecord
+from emulator.buildbucket.canned import CannedResponse, CannedResponses
+from emulator.buildbucket.faults import Fault
 from emulator.buildbucket.plans import Manual
 from emulator.buildbucket.service import Service
+from emulator.buildbucket.state import BuildbucketRequest, BuildbucketState
 from emulator.buildbucket.v2 import METHODS
 from emulator.clock import Clock
 from emulator.replay.errors import ScenarioError
@@ -34,7 +36,7 @@ _GUARD = ")]}'"
 _METHODS = (*METHODS, "v1.put", "v1.put_batch", "v1.get", "v1.cancel", "v1.cancel_batch", "v1.retry", "v1.search")
 _LOOK_UPS = ("SearchBuilds", "v1.search")
 """They find no build where the scenario has no answer: a refused launch looks its build up, and logs no line about that."""
-_NO_ANSWER = Canned("the scenario has no answer to this call", 500)
+_NO_ANSWER = CannedResponse("the scenario has no answer to this call", 500)
 _APP_ID = "cr-buildbucket"
 
 
@@ -48,7 +50,7 @@ class Callback:
     is_v1: bool
 
 
-class _Script(CannedAnswers):
+class _Script(CannedResponses):
     """The answers of the delivery under way, whichever method asks for them; ``before_next`` is told of each that comes up."""
 
     def __init__(self, before_next: Callable[[Reply], None]) -> None:
@@ -71,24 +73,24 @@ class _Script(CannedAnswers):
         """Say that there are answers to everything: no call may reach the store of builds, which has none."""
         return dict.fromkeys(_METHODS, len(self._answers))
 
-    def take(self, method: str) -> Canned:
+    def take(self, method: str) -> CannedResponse:
         if not self._answers and method in _LOOK_UPS:
-            return Canned({})
+            return CannedResponse({})
         if not self._answers:
             self.faults.append(f"the scenario has no answer to a call of {method}")
             return _NO_ANSWER
         answer = self._answers.popleft()
         self._come_up()
         if answer.http is not None:
-            return Canned(answer.text, answer.http)
+            return CannedResponse(answer.text, answer.http)
         if answer.code is None:
-            return Canned(answer.reply or {})
+            return CannedResponse(answer.reply or {})
         if method.startswith("v1."):
             self.faults.append(
                 f"the answer to {method} is an error of v2: v1 has http, or a reply with an error inside"
             )
             return _NO_ANSWER
-        return Canned(answer.text, code=answer.code)
+        return CannedResponse(answer.text, code=answer.code)
 
     def _come_up(self) -> None:
         if self._answers:
@@ -107,19 +109,21 @@ class ScriptedBuildbucket:
         spacing = random.Random(0)  # noqa: S311 - blanks in answers, which nobody sees
         service = Service(clock, spacing, _Topics(topic_exists), f"{_APP_ID}.appspot.com", Manual())
         self._script = _Script(self._prepare)
-        self.app = BuildbucketApp(service, _APP_ID, f"{_APP_ID}@appspot.gserviceaccount.com", _no_control, spacing)
-        self.app.canned = self._script
+        self._state = BuildbucketState(canned=self._script)
+        self.app = BuildbucketApp(
+            service, self._state, _APP_ID, f"{_APP_ID}@appspot.gserviceaccount.com", _no_control, spacing
+        )
         self._seen = 0
 
     @property
-    def requests(self) -> tuple[RequestRecord, ...]:
+    def requests(self) -> tuple[BuildbucketRequest, ...]:
         """What was asked and answered, in order."""
-        return tuple(self.app.log.all())
+        return tuple(self._state.log.all())
 
     def begin(self, delivery: Delivery | None) -> None:
         """Take up the answers of a delivery."""
         self._seen = len(self.requests)
-        self.app.faults.clear()
+        self._state.faults.clear()
         self._script.begin(iter(delivery.answers if delivery else ()))
 
     @property
@@ -159,7 +163,7 @@ class ScriptedBuildbucket:
 
     def _prepare(self, answer: Reply) -> None:
         if answer.lost:
-            self.app.faults.add(Fault.lost_reply("*"))
+            self._state.faults.add(Fault.lost_reply("*"))
 
 
 class WsgiAdapter(requests.adapters.BaseAdapter):
@@ -221,7 +225,7 @@ def _reordered(ran: tuple[Any, str, Any]) -> tuple[Any, str, Any]:
     return b"".join(body), status, headers
 
 
-def _described(record: RequestRecord) -> str:
+def _described(record: BuildbucketRequest) -> str:
     told = f": {' '.join(record.answer.split())[:200]}" if record.status >= 400 else ""  # noqa: PLR2004 - HTTP
     return f"{record.method} answered {record.status or 'not at all'}{told}"
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Self
 import requests
 from google.api_core import exceptions
 
-from emulator.buildbucket.serving import LocalServer
 from emulator.cloud_tasks.server import CloudTasksServer
 from emulator.errors import LocalCloudError
 from emulator.official import OfficialEmulator, start_firestore, start_pubsub
@@ -24,6 +23,7 @@ from emulator.replay.ports import ReplayClock
 from emulator.replay.pubsub import ReplayTopics
 from emulator.replay.serving import Gate, Listener
 from emulator.replay.stage import RETRIES, TASK_ACCOUNT, Answer, Message, Ports, Waiting
+from emulator.serving.local_server import LocalServer
 from emulator.tcp_ports import HOST
 from emulator.topics import PushSubscription
 from luci_scheduler import bootstrap

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import functions_framework
 import structlog
 
-from emulator.buildbucket.faults import RequestRecord
+from emulator.buildbucket.state import BuildbucketRequest
 from emulator.errors import one_line
 from emulator.memory.gitiles import AnyCommit
 from emulator.memory.queue import MemoryQueue
@@ -59,7 +59,7 @@ class Played:
     invocations: tuple[tuple[Invocation, str], ...]
     """The invocations of all jobs with their debug logs, the oldest first."""
     now: Instant
-    requests: tuple[RequestRecord, ...]
+    requests: tuple[BuildbucketRequest, ...]
     """What Buildbucket was asked and what it answered, in order."""
     answers: tuple[Answer, ...]
     """What each delivery was answered with, in order."""

@@ -1,1 +1,1 @@
-"""The storm: what holds when messages come twice or never and processes die."""
+"""The storm: tests a local cloud under repeated and lost messages and killed processes."""

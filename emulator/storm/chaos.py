@@ -1,4 +1,4 @@
-"""The weather: calls come twice or never, answers get lost, processes die; all of it drawn from one source of chance."""
+"""Chaos: repeated, lost and unanswered deliveries, and killed functions, all drawn from one random source."""
 
 from __future__ import annotations
 
@@ -9,53 +9,55 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar, cast
 
 from emulator.local_cloud import LocalCloud
-from emulator.storm.relays import Answer, Call, CutError
+from emulator.storm.relays import Call, CutError, HttpResponse
 from emulator.supervisor import FUNCTIONS
 
 __all__ = ["Chaos", "Killer"]
 
 T = TypeVar("T")
 
-_TAKEN = Answer(200, (), b"")
-"""Makes a queue or a subscription believe that its call was carried out."""
+_TAKEN = HttpResponse(200, (), b"")
+"""A response that makes a queue or subscription count the delivery as handled."""
 
-# Shares of calls, in parts of one. A message is lost only where the scheduler promises to do without it: Pub/Sub and Cloud
-# Tasks deliver at least once, but notifications may never be sent, and the queue's tasks are the sweep's to bring again.
+# Fractions of calls. A message is lost only where the scheduler promises to work without it: Pub/Sub and Cloud Tasks
+# deliver at least once, but Buildbucket may never send a notification, and the sweep replaces lost tasks.
 _REPEATED = 0.2
 _UNANSWERED = 0.1
 _LOST = {"on_build_completion": 0.2, "on_task": 0.05}
 _COPIES = 3
-_NEVER_LOST = frozenset({"sync", "sweep"})  # Cloud Scheduler calls again in a minute; here it would only take longer
+_NEVER_LOST = frozenset(
+    {"sync", "sweep"}
+)  # Cloud Scheduler calls again a minute later; losing these would only prolong the test
 
 
 class Chaos:
-    """An `Interfere` that repeats, loses and leaves unanswered what is delivered to functions."""
+    """An `Interfere` that repeats deliveries to functions, loses them, and loses their responses."""
 
     def __init__(self, entropy: random.Random) -> None:
         self._entropy = entropy
         self._lock = threading.Lock()
 
     def __call__(self, call: Call, send: Callable[[], T]) -> T:
-        """Interfere."""
-        if call.wire not in FUNCTIONS or not call.key():
+        """Deliver a call once, three times or never, and return or lose its response."""
+        if call.server not in FUNCTIONS or not call.key():
             return send()
         with self._lock:
             lost, repeated, unanswered = (self._entropy.random() for _ in range(3))
-        if call.method not in _NEVER_LOST and lost < _LOST.get(call.wire, 0):
+        if call.method not in _NEVER_LOST and lost < _LOST.get(call.server, 0):
             return cast("T", _TAKEN)
         if repeated < _REPEATED:
             with ThreadPoolExecutor(_COPIES) as pool:
-                answers = [future.result() for future in [pool.submit(send) for _ in range(_COPIES)]]
-            answer = answers[0]
+                responses = [future.result() for future in [pool.submit(send) for _ in range(_COPIES)]]
+            response = responses[0]
         else:
-            answer = send()
+            response = send()
         if unanswered < _UNANSWERED:
             raise CutError
-        return answer
+        return response
 
 
 class Killer:
-    """Kills functions ``times`` times while it runs, one or all at once, ``seconds`` apart on average."""
+    """Kills functions ``times`` times, one or all at once, ``seconds`` apart on average."""
 
     def __init__(self, cloud: LocalCloud, entropy: random.Random, times: int, seconds: float) -> None:
         victims = [[name] for name in FUNCTIONS if name != "console"]
@@ -69,16 +71,16 @@ class Killer:
         self.kills = 0
 
     def start(self) -> None:
-        """Begin."""
+        """Start killing."""
         self._thread.start()
 
     @property
     def is_done(self) -> bool:
-        """Whether it has killed as often as it was to."""
+        """Whether all kills happened."""
         return self.kills == len(self._plan)
 
     def stop(self) -> None:
-        """End."""
+        """Stop killing; pending kills do not happen."""
         self._stopping.set()
         self._thread.join()
 

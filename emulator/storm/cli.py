@@ -1,4 +1,4 @@
-"""``python -m emulator storm``: many commits, lost and repeated messages, crashes; prints what held."""
+"""``python -m emulator storm``: many commits, lost and repeated messages, crashes, and a report of the results."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ _PUBLISHERS = 16
 _KILL_SECONDS = 1.5
 _POLL_SECONDS = 0.2
 _PATIENCE_SECONDS = 60.0
-_SECONDS_PER_TRIGGER = 0.5  # a slow machine shared with others makes four a second
+_SECONDS_PER_TRIGGER = 0.5  # a slow, shared machine handles four triggers a second
 
 SHORT_DEADLINES = {
     "SCHEDULER_REQUEST_DEADLINE_SECONDS": "4",
     "SCHEDULER_CLAIM_LEASE_SECONDS": "5",
     "SCHEDULER_SWEEP_GRACE_SECONDS": "2",
-    "SCHEDULER_COMMIT_WAIT_SECONDS": "0",  # the commits are made up: no host serves them
+    "SCHEDULER_COMMIT_WAIT_SECONDS": "0",  # the commits are invented: no host serves them
 }
-"""Settings under which what a crash has interrupted is taken up again after seconds instead of minutes."""
+"""Settings under which interrupted work resumes after seconds instead of minutes."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Storm:
-    """What is asked for."""
+    """The options of a storm."""
 
     commits: int
     jobs: int
@@ -54,13 +54,19 @@ class _Storm:
 
     @property
     def names(self) -> list[str]:
-        """The jobs' names within their project."""
+        """The names of the jobs within their project."""
         return [f"job{number}" for number in range(self.jobs)]
 
     @property
     def revisions(self) -> list[str]:
-        """What is committed."""
+        """The revisions of the commits."""
         return [f"{number:040x}" for number in range(1, self.commits + 1)]
+
+    @property
+    def wanted(self) -> dict[str, set[str]]:
+        """The expected trigger IDs of each job."""
+        triggers = {trigger_id(_REPO, _REF, revision) for revision in self.revisions}
+        return {f"storm/{name}": triggers for name in self.names}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +79,10 @@ class _Outcome:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Let a storm pass over a local cloud, and print what held.
+    """Run a storm over a local cloud, and print the report.
 
     Returns:
-        0 if every commit was built to its end, once for each job; 1 if something was lost, doubled or did not end.
+        0 if each commit was built once for each job, successfully; 1 if something was lost, duplicated or did not end.
 
     Raises:
         LocalCloudError: the local cloud cannot start.
@@ -84,9 +90,9 @@ def main(arguments: Sequence[str]) -> int:
     options = _parse(arguments)
     kills = (3 if options.store == "emulators" else 0) if options.kills is None else options.kills
     if kills and options.store == "memory":
-        raise LocalCloudError("in memory there are no processes to kill: use --kills 0, or --store emulators")
+        raise LocalCloudError("the in-memory store runs no processes to kill: use --kills 0, or --store emulators")
     storm = _Storm(options.commits, options.jobs, options.seed, kills, options.store)
-    outcome = _pass_over(storm)
+    outcome = _run_storm(storm)
     _print(storm, outcome)
     return 0 if outcome.report.holds and outcome.in_time else 1
 
@@ -94,25 +100,28 @@ def main(arguments: Sequence[str]) -> int:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m emulator storm",
-        description="Many commits at once while messages are repeated and lost, answers get lost and functions are killed.",
-        epilog="exit status: 0 everything held, 1 something was lost, doubled or did not end, 2 wrong usage",
+        description="Publish many commits while messages and responses are lost or repeated and functions are killed.",
+        epilog="exit status: 0 nothing lost or duplicated, 1 something lost, duplicated or unfinished, 2 wrong usage",
     )
     parser.add_argument("--commits", type=whole_number(1), default=100, help="how many commits (default: %(default)s)")
     parser.add_argument(
         "--jobs", type=whole_number(1), default=3, help="how many jobs each triggers (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=1, help="of everything that is drawn (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="the seed of all random decisions (default: %(default)s)")
     parser.add_argument(
         "--kills", type=whole_number(0), help="how often functions are killed (default: 3, in memory 0)"
     )
     parser.add_argument(
-        "--store", choices=["emulators", "memory"], default="emulators", help="as that of up (default: %(default)s)"
+        "--store",
+        choices=["emulators", "memory"],
+        default="emulators",
+        help="like --store of up (default: %(default)s)",
     )
     return parser.parse_args(arguments)
 
 
-def _pass_over(storm: _Storm) -> _Outcome:
-    entropy = random.Random(storm.seed)  # noqa: S311 - a storm is to be repeatable, not secret
+def _run_storm(storm: _Storm) -> _Outcome:
+    entropy = random.Random(storm.seed)  # noqa: S311 - a storm must be repeatable, not secret
     with tempfile.TemporaryDirectory(prefix="storm-") as name, Network() as network:
         config = Path(name) / "configs" / "storm" / "luci-scheduler.cfg"
         config.parent.mkdir(parents=True)
@@ -129,13 +138,14 @@ def _pass_over(storm: _Storm) -> _Outcome:
             on_progress=lambda text: print(text, file=sys.stderr, flush=True),
         )
         with cloud:
-            # Leases are scaled down, the minute for which Buildbucket knows a request is not: without it they are on their own.
+            # The leases are shortened, but the minute for which Buildbucket remembers request IDs is not. Switched off,
+            # it cannot hide a launch that relies on it.
             cloud.buildbucket.request_id_memory = 0
-            return _blow(cloud, network, storm, entropy)
+            return _publish_and_wait(cloud, network, storm, entropy)
 
 
-def _blow(cloud: LocalCloud, network: Network, storm: _Storm, entropy: random.Random) -> _Outcome:
-    print(f"the storm breaks: seed {storm.seed}", file=sys.stderr, flush=True)
+def _publish_and_wait(cloud: LocalCloud, network: Network, storm: _Storm, entropy: random.Random) -> _Outcome:
+    print(f"storm started: seed {storm.seed}", file=sys.stderr, flush=True)
     network.interfere = Chaos(entropy)
     killer = Killer(cloud, entropy, storm.kills, _KILL_SECONDS)
     began = time.monotonic()
@@ -143,48 +153,47 @@ def _blow(cloud: LocalCloud, network: Network, storm: _Storm, entropy: random.Ra
     try:
         with ThreadPoolExecutor(_PUBLISHERS) as pool:
             list(pool.map(lambda revision: cloud.publish_commit(_REPO, _REF, revision), storm.revisions))
-        triggers = {trigger_id(_REPO, _REF, revision) for revision in storm.revisions}
-        wanted = {f"storm/{name}": triggers for name in storm.names}
         patience = _PATIENCE_SECONDS + _SECONDS_PER_TRIGGER * storm.commits * storm.jobs
         in_time = False
         while not in_time and time.monotonic() < began + patience:
             time.sleep(_POLL_SECONDS)
-            in_time = (
-                killer.is_done
-                and len(network.taken("on_gitiles_commit")) >= storm.commits
-                and is_quiet(cloud, wanted)
-                and not (stock := take_stock(cloud, wanted)).lost
-                and not stock.unfinished
-            )
+            in_time = killer.is_done and _is_over(cloud, network, storm)
         seconds = time.monotonic() - began
     finally:
         killer.stop()
-    report = take_stock(cloud, wanted)
     most = max(network.deliveries.values(), default=0)
-    return _Outcome(report, most, killer.kills, seconds, in_time)
+    return _Outcome(take_stock(cloud, storm.wanted), most, killer.kills, seconds, in_time)
+
+
+def _is_over(cloud: LocalCloud, network: Network, storm: _Storm) -> bool:
+    """Return whether all commits were delivered, and no trigger or invocation is pending."""
+    if len(network.taken("on_gitiles_commit")) < storm.commits or not is_quiet(cloud, storm.wanted):
+        return False
+    report = take_stock(cloud, storm.wanted)
+    return not report.lost and not report.unfinished
 
 
 def _print(storm: _Storm, outcome: _Outcome) -> None:
     report = outcome.report
-    table = Table("what", "how many", show_header=False)
+    table = Table("measure", "count", show_header=False)
     rows = {
         "commits": storm.commits,
         "jobs": storm.jobs,
-        "times functions were killed": outcome.kills,
+        "kills of functions": outcome.kills,
         "invocations": report.invocations,
         "builds": report.builds,
         "lost": len(report.lost),
-        "doubled": len(report.doubled),
-        "not ended": report.unfinished,
-        "not successful": report.unsuccessful,
-        "deliveries of a message or task, at most": outcome.most_deliveries,
+        "duplicated": len(report.duplicated),
+        "unfinished": report.unfinished,
+        "unsuccessful": report.unsuccessful,
+        "most deliveries of a message or task": outcome.most_deliveries,
         "seconds": f"{outcome.seconds:.1f}",
     }
-    for what, count in rows.items():
-        table.add_row(what, str(count))
+    for measure, count in rows.items():
+        table.add_row(measure, str(count))
     Console().print(table)
-    for title, names in (("lost", report.lost), ("doubled", report.doubled)):
+    for title, names in (("lost", report.lost), ("duplicated", report.duplicated)):
         for name in names[:10]:
             print(f"storm: {title}: {name}", file=sys.stderr)
     if not outcome.in_time:
-        print("storm: the wait for the end was given up", file=sys.stderr)
+        print("storm: timed out before everything ended", file=sys.stderr)

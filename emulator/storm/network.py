@@ -1,4 +1,4 @@
-"""The network of a local cloud under observation: every call between its parts is counted, and may be interfered with."""
+"""An observed network of a local cloud: it counts each call between the parts, and lets a test interfere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Self, TypeVar
 
-from emulator.storm.relays import Answer, Call, CutError, GrpcRelay, HttpRelay, Interfere
+from emulator.storm.relays import Call, CutError, GrpcRelay, HttpRelay, HttpResponse, Interfere
 from emulator.supervisor import FUNCTIONS
 
 __all__ = ["Network", "Tripwire", "pass_on", "thrice"]
@@ -18,27 +18,27 @@ T = TypeVar("T")
 
 
 def pass_on(_: Call, send: Callable[[], T], /) -> T:
-    """Leave a call alone."""
+    """Send a call unchanged."""
     return send()
 
 
 def thrice(call: Call, send: Callable[[], T]) -> T:
-    """Deliver every message and task three times, in parallel; it counts as taken once all three are."""
-    if call.wire not in FUNCTIONS or not call.key():
+    """Deliver each message and task three times in parallel. It counts as taken once all three succeed."""
+    if call.server not in FUNCTIONS or not call.key():
         return send()
     with ThreadPoolExecutor(3) as pool:
-        answers = [future.result() for future in [pool.submit(send) for _ in range(3)]]
-    return max(answers, key=lambda answer: answer.status if isinstance(answer, Answer) else 0)
+        responses = [future.result() for future in [pool.submit(send) for _ in range(3)]]
+    return max(responses, key=lambda response: response.status if isinstance(response, HttpResponse) else 0)
 
 
 class Network:
-    """``wires.Wires`` with a relay before every server; ``interfere`` may be replaced at any time. Close it after its local cloud.
+    """Puts a relay before each server of a local cloud. Close it after the local cloud.
 
     Attributes:
-        interfere: decides what becomes of each call.
-        deliveries: how often each message and task was brought to a function, by `Call.key`.
-        urls: the base URLs that were handed out, by name.
-        calls: how often each method of each server was called, by ``(wire, method)``.
+        interfere: decides about each call; may be replaced at any time.
+        deliveries: how often each message and task was delivered to a function, by `Call.key`.
+        urls: the base URLs of the relays, by server name.
+        calls: how often each method of each server was called, by ``(server, method)``.
     """
 
     def __init__(self, interfere: Interfere = pass_on) -> None:
@@ -51,22 +51,22 @@ class Network:
         self._relays = ExitStack()
 
     def http(self, name: str, url: str) -> str:
-        """Put a relay before an HTTP server; return its base URL."""
+        """Put a relay before an HTTP server; return the relay's base URL."""
         relay = HttpRelay(name, url, self._carry)
         self._relays.callback(relay.stop)
         self.urls[name] = relay.url
         return relay.url
 
     def grpc(self, name: str, address: str) -> str:
-        """Put a relay before a gRPC server; return its ``host:port``."""
+        """Put a relay before a gRPC server; return the relay's ``host:port``."""
         relay = GrpcRelay(name, address, self._carry)
         self._relays.callback(relay.stop)
         return relay.address
 
-    def taken(self, wire: str) -> set[str]:
-        """Return the keys of the messages and tasks that a function has answered with a success."""
+    def taken(self, server: str) -> set[str]:
+        """Return the keys of the messages and tasks that a function handled successfully."""
         with self._lock:
-            return set(self._taken[wire])
+            return set(self._taken[server])
 
     def __enter__(self) -> Self:
         return self
@@ -75,9 +75,9 @@ class Network:
         self._relays.close()
 
     def _carry(self, call: Call, send: Callable[[], T]) -> T:
-        key = call.key() if call.wire in FUNCTIONS else ""
+        key = call.key() if call.server in FUNCTIONS else ""
         with self._lock:
-            self.calls[call.wire, call.method] += 1
+            self.calls[call.server, call.method] += 1
 
         def counted() -> T:
             if key:
@@ -85,26 +85,27 @@ class Network:
                     self.deliveries[key] += 1
             return send()
 
-        answer = self.interfere(call, counted)
-        if key and isinstance(answer, Answer) and answer.status < 300:  # noqa: PLR2004 - HTTP
+        response = self.interfere(call, counted)
+        if key and isinstance(response, HttpResponse) and response.status < 300:  # noqa: PLR2004 - HTTP
             with self._lock:
-                self._taken[call.wire].add(key)
-        return answer
+                self._taken[call.server].add(key)
+        return response
 
 
 class Tripwire:
-    """Does something, usually kills, at the ``number``-th call of a method from now on; all other calls pass.
+    """Acts at the ``number``-th future call of a method, usually by killing a function. All other calls pass.
 
     Args:
-        wire: the server called.
+        server: the name of the called server.
         method: as in `Call`.
-        when: ``before`` the server has seen the call, or ``after`` it has carried it out; either way the caller gets no answer.
-        action: what is done, once.
-        number: which call, counted from one.
+        when: ``before`` the server receives the call, or ``after`` it completed the call. In both cases the caller gets
+            no response.
+        action: runs once.
+        number: the number of the call, counted from one.
     """
 
-    def __init__(self, wire: str, method: str, when: str, action: Callable[[], None], number: int = 1) -> None:
-        self._wanted = (wire, method)
+    def __init__(self, server: str, method: str, when: str, action: Callable[[], None], number: int = 1) -> None:
+        self._wanted = (server, method)
         self._when = when
         self._action = action
         self._left = number
@@ -112,22 +113,22 @@ class Tripwire:
         self.tripped = threading.Event()
 
     def __call__(self, call: Call, send: Callable[[], T]) -> T:
-        """Interfere."""
-        if not self._is_it(call):
+        """Send a call, or cut it and act."""
+        if not self._trips_at(call):
             return send()
         if self._when == "after":
             try:
                 send()
             except CutError:
                 with self._lock:
-                    self._left = 1  # nobody was there to carry it out: the next one is it
+                    self._left = 1  # the server was down and did not see the call: trip at the next one
                 raise
         self._action()
         self.tripped.set()
         raise CutError
 
-    def _is_it(self, call: Call) -> bool:
-        if (call.wire, call.method) != self._wanted:
+    def _trips_at(self, call: Call) -> bool:
+        if (call.server, call.method) != self._wanted:
             return False
         with self._lock:
             self._left -= 1

@@ -1,4 +1,4 @@
-"""Relays: servers that pass every call on to another one, and let somebody decide what becomes of it."""
+"""Relays: servers that forward each call to another server, and let a test interfere."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ import grpc
 from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Request, Response
 
-from emulator.buildbucket.serving import LocalServer, cut_connection
+from emulator.serving.local_server import LocalServer
+from emulator.serving.responses import cut_connection
 from emulator.tcp_ports import HOST, free_port
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["Answer", "Call", "CutError", "GrpcRelay", "HttpRelay", "Interfere"]
+__all__ = ["Call", "CutError", "GrpcRelay", "HttpRelay", "HttpResponse", "Interfere"]
 
-_LONGEST_SECONDS = 660.0  # an ack deadline has at most 600
+_LONGEST_SECONDS = 660.0  # longer than the longest ack deadline, 600 s
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length"})
 _GRPC_THREADS = 64
 
@@ -30,27 +31,27 @@ T = TypeVar("T")
 
 
 class CutError(Exception):
-    """The caller is to get no answer: the connection broke."""
+    """The caller gets no response, as if the connection broke."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call on its way.
+    """A call to a server.
 
     Attributes:
-        wire: the server's name.
-        method: the last part of the path: of a gRPC or pRPC method, the kind of a task, the topic of a push.
-        body: the request, as bytes.
-        headers: of an HTTP request; names in lower case.
+        server: the server's name.
+        method: the last part of the path: a gRPC or pRPC method, the kind of a task, or the topic of a push.
+        body: the request's bytes.
+        headers: the headers of an HTTP request; names are in lower case.
     """
 
-    wire: str
+    server: str
     method: str
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def key(self) -> str:
-        """Return what names the delivery of a message or a task: the same for each of its repetitions; else empty."""
+        """Return the ID of the delivered message or task, which its repetitions share, or an empty string."""
         if task := self.headers.get("x-cloudtasks-taskname"):
             return task
         try:
@@ -60,19 +61,19 @@ class Call:
 
 
 class Interfere(Protocol):
-    """Decides what becomes of a call: it may send it once, often or never, and do something before and after."""
+    """Decides about a call: sends it once, several times or never, and may act before and after."""
 
     def __call__(self, call: Call, send: Callable[[], T], /) -> T:
-        """Return the answer for the caller, usually that of ``send``.
+        """Return the response for the caller, usually that of ``send``.
 
         Raises:
-            CutError: the caller gets none.
+            CutError: the caller gets no response.
         """
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """An HTTP answer."""
+class HttpResponse:
+    """A response of an HTTP server."""
 
     status: int
     headers: Sequence[tuple[str, str]]
@@ -80,7 +81,10 @@ class Answer:
 
 
 class HttpRelay:
-    """Stands before the server at ``url``; a server that does not answer shows as a broken connection."""
+    """Relays calls to the HTTP server at ``url``.
+
+    If that server does not respond, the caller sees a broken connection.
+    """
 
     def __init__(self, name: str, url: str, interfere: Interfere) -> None:
         self._name = name
@@ -91,7 +95,7 @@ class HttpRelay:
         self.url = self._server.url
 
     def stop(self) -> None:
-        """Pass nothing on any more; may be repeated."""
+        """Stop forwarding; idempotent."""
         self._server.stop()
 
     def _serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -99,20 +103,20 @@ class HttpRelay:
         headers = {name.lower(): value for name, value in request.headers.items()}
         call = Call(self._name, request.path.rstrip("/").rpartition("/")[2], request.get_data(), headers)
         try:
-            answer = self._interfere(call, lambda: self._send(request))
+            response = self._interfere(call, lambda: self._send(request))
         except CutError:
             cut_connection(environ)
-        kept = Headers([(name, value) for name, value in answer.headers if name.lower() not in _HOP_BY_HOP])
-        return Response(answer.body, answer.status, kept)(environ, start_response)
+        kept = Headers([(name, value) for name, value in response.headers if name.lower() not in _HOP_BY_HOP])
+        return Response(response.body, response.status, kept)(environ, start_response)
 
-    def _send(self, request: Request) -> Answer:
+    def _send(self, request: Request) -> HttpResponse:
         connection = http.client.HTTPConnection(self._netloc, timeout=_LONGEST_SECONDS)
         kept = {name: value for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP}
         path = request.environ["REQUEST_URI"] if "REQUEST_URI" in request.environ else request.full_path.rstrip("?")
         try:
             connection.request(request.method, path, request.get_data(), kept)
-            answer = connection.getresponse()
-            return Answer(answer.status, answer.getheaders(), answer.read())
+            response = connection.getresponse()
+            return HttpResponse(response.status, response.getheaders(), response.read())
         except (OSError, http.client.HTTPException) as error:
             raise CutError from error
         finally:
@@ -120,9 +124,10 @@ class HttpRelay:
 
 
 class GrpcRelay:
-    """Stands before the gRPC server at ``address``: any method, messages unread, each direction complete before it is passed on.
+    """Relays calls to the gRPC server at ``address``, for any method and without decoding messages.
 
-    That suits calls and answers in one or several messages; conversations (as Firestore's ``Listen``) would wait for ever.
+    It forwards a direction once that is complete. Requests and responses may have several messages, but bidirectional
+    streams such as Firestore's ``Listen`` would wait forever.
     """
 
     def __init__(self, name: str, address: str, interfere: Interfere) -> None:
@@ -136,7 +141,7 @@ class GrpcRelay:
         self._server.start()
 
     def stop(self) -> None:
-        """Pass nothing on any more; may be repeated."""
+        """Stop forwarding; idempotent."""
         self._server.stop(None).wait()
         self._threads.shutdown(wait=True)
         self._channel.close()

@@ -1,4 +1,4 @@
-"""The ledger: what became of commits, counted from the pages and from Buildbucket's own builds."""
+"""A report about the commits of a storm, counted from the console's pages and from Buildbucket's builds."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ __all__ = ["Report", "is_quiet", "job_config", "take_stock", "trigger_id"]
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What became of the commits of some jobs.
+    """The results of the commits of some jobs.
 
     Attributes:
-        invocations: how many there are.
-        builds: how many builds Buildbucket has for them.
-        unfinished: invocations that have not ended.
-        unsuccessful: invocations that ended otherwise than well.
-        lost: what is in no invocation, and ends well without a build: named.
-        doubled: what is in several invocations, is built or has ended more than once: named.
+        invocations: the number of invocations.
+        builds: the number of their builds in Buildbucket.
+        unfinished: the number of invocations that have not ended.
+        unsuccessful: the number of invocations that ended without success.
+        lost: names of triggers in no invocation, and of invocations that succeeded without a build.
+        duplicated: names of triggers in several invocations, and of invocations with several builds or several ends.
     """
 
     invocations: int
@@ -30,23 +30,25 @@ class Report:
     unfinished: int
     unsuccessful: int
     lost: tuple[str, ...]
-    doubled: tuple[str, ...]
+    duplicated: tuple[str, ...]
 
     @property
     def holds(self) -> bool:
-        """Whether everything was built to its end, once."""
-        return not (self.lost or self.doubled or self.unfinished or self.unsuccessful)
+        """Whether each trigger led to exactly one successful build."""
+        return not (self.lost or self.duplicated or self.unfinished or self.unsuccessful)
 
 
 def trigger_id(repo: str, ref: str, revision: str) -> str:
-    """Return the ID of the trigger that a commit becomes."""
+    """Return the ID of a commit's trigger."""
     return f"{repo}/+/{ref}@{revision}"
 
 
 def job_config(server: str, ref: str, watched: Mapping[str, Collection[str]]) -> str:
-    """Return a config: every commit to ``ref`` of a repository triggers its jobs, whose builders have their names.
+    """Return a config in which each commit to ``ref`` of a repository triggers its jobs.
 
-    Nothing is polled: commits come by the topic.
+    Builders are named like the jobs.
+
+    The triggers do not poll: commits arrive on the topic.
     """
     text = []
     for number, (repo, jobs) in enumerate(watched.items()):
@@ -59,17 +61,17 @@ def job_config(server: str, ref: str, watched: Mapping[str, Collection[str]]) ->
 
 
 def is_quiet(cloud: LocalCloud, jobs: Collection[str]) -> bool:
-    """Tell whether no invocation of the jobs is under way; a page that does not come says nothing."""
+    """Return whether no invocation of the jobs is active. A page that cannot be loaded counts as active."""
     pages = [cloud.page(f"jobs/{job}") for job in jobs]
     return all(page is not None and not page["active_invocations"] for page in pages)
 
 
 def take_stock(cloud: LocalCloud, wanted: Mapping[str, Collection[str]]) -> Report:
-    """Count; ``wanted`` has the trigger IDs that each job (``<project>/<job>``) must have had."""
+    """Return the report; ``wanted`` has the expected trigger IDs of each job (``<project>/<job>``)."""
     built = _builds(cloud)
     invocations: list[dict[str, Any]] = []
     lost: list[str] = []
-    doubled: list[str] = []
+    duplicated: list[str] = []
     builds = 0
     for job, triggers in wanted.items():
         requested = Counter(built.get(job, ()))
@@ -78,26 +80,26 @@ def take_stock(cloud: LocalCloud, wanted: Mapping[str, Collection[str]]) -> Repo
         invocations += found
         seen = Counter(trigger["id"] for item in found for trigger in item["incoming_triggers"])
         lost += [f"{job}: {trigger}" for trigger in triggers if not seen[trigger]]
-        doubled += [f"{job}: {trigger}" for trigger, times in seen.items() if times > 1]
-        doubled += [f"{job}: build of {name}" for name, times in requested.items() if times > 1]
+        duplicated += [f"{job}: {trigger}" for trigger, times in seen.items() if times > 1]
+        duplicated += [f"{job}: build of {name}" for name, times in requested.items() if times > 1]
         for item in found:
             name = item["invocation_id"]
             if item["status"] == "SUCCEEDED" and not requested[name]:
                 lost.append(f"{job}: build of {name}")
             if item["debug_log"].count("Invocation finished") > 1:
-                doubled.append(f"{job}: end of {name}")
+                duplicated.append(f"{job}: end of {name}")
     return Report(
         invocations=len(invocations),
         builds=builds,
         unfinished=sum(not item["final"] for item in invocations),
         unsuccessful=sum(item["final"] and item["status"] != "SUCCEEDED" for item in invocations),
         lost=tuple(lost),
-        doubled=tuple(doubled),
+        duplicated=tuple(duplicated),
     )
 
 
 def _builds(cloud: LocalCloud) -> Mapping[str, list[str]]:
-    """Return which invocations of which job asked for builds, once for each build."""
+    """Return the invocation IDs of the builds of each job, once per build."""
     by_job: dict[str, list[str]] = {}
     for build in cloud.buildbucket.builds.newest_first():
         tags = dict(build.spec.tags)
@@ -106,7 +108,7 @@ def _builds(cloud: LocalCloud) -> Mapping[str, list[str]]:
 
 
 def _invocations(cloud: LocalCloud, job: str, requested: Collection[str]) -> list[dict[str, Any]]:
-    """Return the pages of a job's invocations: those that its page lists (the newest), and all that have a build."""
+    """Return the pages of a job's newest invocations, as its page lists them, and of all with a build."""
     page = cloud.page(f"jobs/{job}")
     listed = [item["invocation_id"] for item in page["invocations"]] if page else []
     pages = [cloud.page(f"jobs/{job}/{name}") for name in dict.fromkeys([*listed, *requested])]

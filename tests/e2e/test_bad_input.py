@@ -50,7 +50,7 @@ def unchanged(
     tasks: list[str] = []
 
     def watch(call: Call, send: Callable[[], T]) -> T:
-        if (call.wire, call.method) == ENQUEUE:
+        if (call.server, call.method) == ENQUEUE:
             tasks.append(call.body.decode(errors="replace"))
         return send()
 

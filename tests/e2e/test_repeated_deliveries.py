@@ -67,7 +67,7 @@ class OneCheck:
 
     def __call__(self, call: Call, send: Callable[[], T], /) -> T:
         """Interfere."""
-        if (call.wire, call.method) != TIMER or json.loads(call.body)["job"] != self._job:
+        if (call.server, call.method) != TIMER or json.loads(call.body)["job"] != self._job:
             return self._deliver(call, send)
         with self._one_by_one:
             if not self._open.is_set():

@@ -10,9 +10,9 @@ import requests
 from google.auth.exceptions import RefreshError
 from werkzeug import Request, Response
 
-from emulator.buildbucket.serving import LocalServer
 from emulator.gitiles import GitilesServer, Repository
 from emulator.gitiles.faults import GitilesFault
+from emulator.serving.local_server import LocalServer
 from luci_scheduler.adapters.config_sources import BucketSource, GitilesSource
 from luci_scheduler.adapters.http import sessions
 from luci_scheduler.bootstrap import make_config_sources

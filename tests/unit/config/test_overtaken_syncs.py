@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from werkzeug import Request, Response
 
-from emulator.buildbucket.serving import LocalServer
 from emulator.gitiles import GitilesServer, Repository
+from emulator.serving.local_server import LocalServer
 from luci_scheduler.adapters.config_sources import BucketSource, GitilesSource
 from luci_scheduler.adapters.http import sessions
 from luci_scheduler.config.folder import FILE, FolderSource

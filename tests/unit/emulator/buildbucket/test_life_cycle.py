@@ -20,10 +20,10 @@ from emulator.buildbucket import (
     Script,
     Start,
 )
-from emulator.buildbucket.instants import HOUR, MINUTE, SECOND
 from emulator.buildbucket.testing import call_prpc, prpc_json
 from emulator.buildbucket.timeline import Timeline
 from emulator.clock import RealClock, SteppedClock
+from luci_scheduler.core.instants import HOUR, MINUTE, SECOND
 from tests.waiting import until
 
 START = 1_700_000_000 * SECOND

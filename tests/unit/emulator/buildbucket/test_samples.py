@@ -7,7 +7,7 @@ import zlib
 import pytest
 import requests
 
-from emulator.buildbucket import BuildbucketServer, BuilderConfig, Canned, Fault, Outcome
+from emulator.buildbucket import BuildbucketServer, BuilderConfig, CannedResponse, Fault, Outcome
 from emulator.buildbucket.notifications import v2_message
 from emulator.buildbucket.prpc import RpcError, failure
 from emulator.buildbucket.testing import GUARD, ScriptedEntropy, call_prpc, prpc_json
@@ -271,7 +271,7 @@ class TestV2Notifications:
 def test_replay_of_recorded_v2_answers(v2_server):
     """So it is with today's API, where made-up errors are possible, too."""
     v2_server.script_response("GetBuild", sample("v2-get-success.json"))
-    v2_server.script_response("GetBuild", Canned("no such thing", code=5))
+    v2_server.script_response("GetBuild", CannedResponse("no such thing", code=5))
     assert call_prpc(v2_server.url, "GetBuild", {}).status_code == 400
     assert get(v2_server) == sample("v2-get-success.json")
     assert call_prpc(v2_server.url, "GetBuild", {"id": "1"}).text == "no such thing\n"

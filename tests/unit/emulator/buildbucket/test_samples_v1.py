@@ -6,7 +6,7 @@ import re
 import pytest
 import requests
 
-from emulator.buildbucket import BuildbucketServer, BuilderConfig, Canned, Outcome
+from emulator.buildbucket import BuildbucketServer, BuilderConfig, CannedResponse, Outcome
 from emulator.buildbucket.testing import ScriptedEntropy
 from emulator.clock import SteppedClock
 from tests.unit.emulator.buildbucket.support import ACCOUNT, MAC_REL, SAMPLES, sample
@@ -166,7 +166,7 @@ def test_replay_of_recorded_answers(v1_server):
     recorded = [sample("v1-put-response-as-on-wire.json"), sample("v1-get-started.json")]
     v1_server.script_response("v1.put", recorded[0])
     v1_server.script_response("v1.get", recorded[1])
-    v1_server.script_response("v1.get", Canned("<html>", 502, {"Content-Type": "text/html"}))
+    v1_server.script_response("v1.get", CannedResponse("<html>", 502, {"Content-Type": "text/html"}))
     bad = requests.put(f"{v1_server.url}{V1}/builds", json={}, headers=CALLER, timeout=5)
     assert bad.status_code == 400
     assert put(v1_server) == recorded[0]

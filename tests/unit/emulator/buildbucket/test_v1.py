@@ -6,10 +6,10 @@ import pytest
 import requests
 
 from emulator.buildbucket import BuildbucketServer, BuilderConfig, BuilderId, Outcome
-from emulator.buildbucket.instants import MINUTE
 from emulator.buildbucket.partial import PartialError, select_fields
 from emulator.buildbucket.testing import MemoryPublisher, call_prpc, prpc_json
 from emulator.clock import SteppedClock
+from luci_scheduler.core.instants import MINUTE
 
 START = 1_613_684_423_573_704_999
 SHA = "1d982367704d1ab504aedae06e02d5edb40c83aa"

@@ -6,8 +6,8 @@ import pytest
 
 from emulator.buildbucket import BuilderConfig, BuilderId
 from emulator.buildbucket.identifiers import build_id_at, created_at
-from emulator.buildbucket.instants import MINUTE
 from emulator.buildbucket.testing import ScriptedEntropy, call_prpc, prpc_json
+from luci_scheduler.core.instants import MINUTE
 from tests.unit.emulator.buildbucket.support import BUILDER, COMMIT, START, schedule, tag
 
 TOPIC = "projects/my-project/topics/builds"

@@ -1,4 +1,4 @@
-"""The storm: its ledger sees what is lost and doubled, its relays pass on what they are told to, its chance is repeatable."""
+"""The report of a storm, its relays and its repeatable randomness."""
 
 import random
 from collections import Counter
@@ -11,14 +11,14 @@ import requests
 from google.api_core import exceptions
 from google.cloud import tasks_v2
 
-from emulator.buildbucket.serving import LocalServer
 from emulator.clock import RealClock
 from emulator.cloud_tasks.server import CloudTasksServer
 from emulator.errors import LocalCloudError
+from emulator.serving.local_server import LocalServer
 from emulator.storm.chaos import Chaos
 from emulator.storm.cli import main
 from emulator.storm.network import Network, Tripwire, thrice
-from emulator.storm.relays import Answer, Call, CutError
+from emulator.storm.relays import Call, CutError, HttpResponse
 from emulator.storm.report import take_stock
 from emulator.tcp_ports import HOST
 from luci_scheduler.adapters.cloud_tasks import make_client
@@ -37,7 +37,7 @@ def _page(number: int, *triggers: str, status: str = "SUCCEEDED", ends: int = 1)
 
 
 def _cloud(pages: list[dict[str, Any]], builds: list[int]) -> Any:
-    """Return what the ledger looks at: pages, and builds by the number of the invocation that asked."""
+    """Return a cloud with pages, and with builds by the number of their invocation."""
     by_path = {f"jobs/{JOB}/{page['invocation_id']}": page for page in pages}
     by_path[f"jobs/{JOB}"] = {"invocations": pages, "active_invocations": []}
     tags = [{"scheduler_job_id": JOB, "scheduler_invocation_id": str(number)} for number in builds]
@@ -47,8 +47,8 @@ def _cloud(pages: list[dict[str, Any]], builds: list[int]) -> Any:
     )
 
 
-def test_a_ledger_that_holds() -> None:
-    """Every commit in one invocation with one build and one end."""
+def test_a_report_without_losses() -> None:
+    """Each commit is in one invocation with one build and one end."""
     report = take_stock(_cloud([_page(1, "a", "b"), _page(2, "c")], [1, 2]), {JOB: {"a", "b", "c"}})
     assert report.holds
     assert (report.invocations, report.builds) == (2, 2)
@@ -58,21 +58,21 @@ def test_a_ledger_that_holds() -> None:
     ("pages", "builds", "expected"),
     [
         ([_page(1, "a")], [1], {"lost": 1}),
-        ([_page(1, "a"), _page(2, "a", "b")], [1, 2], {"doubled": 1}),
-        ([_page(1, "a", "b")], [1, 1], {"doubled": 1}),
-        ([_page(1, "a", "b", ends=2)], [1], {"doubled": 1}),
+        ([_page(1, "a"), _page(2, "a", "b")], [1, 2], {"duplicated": 1}),
+        ([_page(1, "a", "b")], [1, 1], {"duplicated": 1}),
+        ([_page(1, "a", "b", ends=2)], [1], {"duplicated": 1}),
         ([_page(1, "a", "b")], [], {"lost": 1}),
         ([_page(1, "a", "b", status="RUNNING", ends=0)], [1], {"unfinished": 1}),
         ([_page(1, "a", "b", status="FAILED")], [1], {"unsuccessful": 1}),
     ],
     ids=["commit lost", "commit twice", "built twice", "ended twice", "build lost", "runs", "failed"],
 )
-def test_a_ledger_that_does_not_hold(pages: Any, builds: list[int], expected: dict[str, int]) -> None:
-    """Each fault is seen, and nothing else."""
+def test_a_report_with_a_loss(pages: Any, builds: list[int], expected: dict[str, int]) -> None:
+    """The report shows the fault and no other."""
     report = take_stock(_cloud(pages, builds), {JOB: {"a", "b"}})
     counts = {
         "lost": len(report.lost),
-        "doubled": len(report.doubled),
+        "duplicated": len(report.duplicated),
         "unfinished": report.unfinished,
         "unsuccessful": report.unsuccessful,
     }
@@ -84,17 +84,17 @@ def _task(name: str) -> Call:
     return Call("on_task", "timer", b"", {"x-cloudtasks-taskname": name})
 
 
-def test_the_same_seed_draws_the_same_weather() -> None:
-    """Another one draws another."""
+def test_the_same_seed_gives_the_same_chaos() -> None:
+    """A different seed gives a different one."""
 
-    def fates(seed: int) -> list[int]:
+    def sends(seed: int) -> list[int]:
         chaos, drawn = Chaos(random.Random(seed)), []  # noqa: S311 - a seed is the point
         for number in range(200):
             sent = []
 
-            def send(sent: list[int] = sent) -> Answer:
+            def send(sent: list[int] = sent) -> HttpResponse:
                 sent.append(1)
-                return Answer(200, (), b"")
+                return HttpResponse(200, (), b"")
 
             try:
                 chaos(_task(str(number)), send)
@@ -103,20 +103,20 @@ def test_the_same_seed_draws_the_same_weather() -> None:
                 drawn.append(-len(sent))
         return drawn
 
-    assert fates(1) == fates(1) != fates(2)
-    assert {-3, -1, 0, 1, 3} == set(fates(1))
+    assert sends(1) == sends(1) != sends(2)
+    assert {-3, -1, 0, 1, 3} == set(sends(1))
 
 
-def test_thrice_takes_the_worst_answer() -> None:
-    """What one of three refuses comes again."""
+def test_thrice_returns_the_worst_response() -> None:
+    """If one of three deliveries fails, the sender repeats the delivery."""
     statuses = iter([200, 409, 200])
-    assert thrice(_task("t"), lambda: Answer(next(statuses), (), b"")).status == 409
+    assert thrice(_task("t"), lambda: HttpResponse(next(statuses), (), b"")).status == 409
     with pytest.raises(CutError):
         thrice(_task("t"), lambda: (_ for _ in ()).throw(CutError()))
 
 
 def test_http_passes_through_the_network() -> None:
-    """Body, headers and status arrive; deliveries are counted; a tripwire hits the call that it is told to, once."""
+    """Body, headers and status arrive; deliveries are counted; a tripwire acts once, at the given call."""
     seen: list[Any] = []
 
     def serve(environ: Any, start: Any) -> Any:
@@ -135,8 +135,8 @@ def test_http_passes_through_the_network() -> None:
         def post() -> requests.Response:
             return session.post(f"{url}/timer", b"{}", headers={"Authorization": "x", "X-CloudTasks-TaskName": "t"})
 
-        answer = post()
-        assert (answer.status_code, answer.text, answer.headers["X-Said"]) == (409, "later", "no")
+        response = post()
+        assert (response.status_code, response.text, response.headers["X-Said"]) == (409, "later", "no")
         assert seen == [("/timer", b"{}", "x")]
         network.interfere = Tripwire("on_task", "timer", "before", lambda: tripped.append("before"), 2)
         assert post().status_code == 409
@@ -156,7 +156,7 @@ def test_http_passes_through_the_network() -> None:
 
 
 def test_grpc_passes_through_the_network() -> None:
-    """Answers and errors of the server arrive as they are; a broken connection is one."""
+    """Responses and errors of the server arrive unchanged; a broken connection is an error."""
     queue = "projects/p/locations/l/queues/queue"
     with CloudTasksServer(clock=RealClock(), dispatch="manual") as server, Network() as network:
         server.create_queue(queue)
@@ -174,10 +174,10 @@ def test_grpc_passes_through_the_network() -> None:
 
 
 def test_a_storm_in_memory(capsys: pytest.CaptureFixture[str]) -> None:
-    """It passes, and says what held."""
+    """The command succeeds and prints the report."""
     assert main(["--store", "memory", "--commits", "12", "--jobs", "2"]) == 0
     shown = {cells[0]: cells[1] for cells in _rows(capsys.readouterr().out)}
-    assert (shown["commits"], shown["lost"], shown["doubled"], shown["not ended"]) == ("12", "0", "0", "0")
+    assert (shown["commits"], shown["lost"], shown["duplicated"], shown["unfinished"]) == ("12", "0", "0", "0")
     assert int(shown["builds"]) == int(shown["invocations"]) >= 2
 
 
@@ -185,14 +185,14 @@ def _rows(table: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("│").split("│")] for line in table.splitlines() if "│" in line]
 
 
-def test_nothing_can_be_killed_in_memory() -> None:
-    """Said before anything starts."""
+def test_kills_are_refused_with_the_memory_store() -> None:
+    """The command fails before anything starts."""
     with pytest.raises(LocalCloudError, match="--kills 0"):
         main(["--store", "memory", "--kills", "1"])
 
 
 def test_a_dead_server_is_unavailable() -> None:
-    """As a broken connection would be."""
+    """Its caller sees the same error as for a broken connection."""
     with Network() as network:
         channel = grpc.insecure_channel(network.grpc("firestore", f"{HOST}:1"))
         with pytest.raises(grpc.RpcError) as caught:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.cloud_tasks.limits import SECOND
 from emulator.cloud_tasks.model import RateLimits
 from emulator.cloud_tasks.rate import RateBucket
+from luci_scheduler.core.instants import SECOND
 
 NOW = 1_773_756_432_000_000_000
 

@@ -1,4 +1,4 @@
-"""What Gitiles shows of a repository: logs, refs, commits, trees and files; no HTTP but for the query's values."""
+"""The pages of a repository: logs, refs, commits, trees and files, without HTTP except for the query's values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from emulator.gitiles.commits import commit_to_json, read_commits, tree_diffs
 from emulator.gitiles.errors import GitilesError
 from emulator.gitiles.git import GitError, git
 
-__all__ = ["RepositoryViews"]
+__all__ = ["RepositoryPages"]
 
 _DEFAULT_PAGE, _MAX_PAGE = 100, 10_000
 _FORBIDDEN_IN_REVISIONS = ("..", "@{", ":", "\n", "\\", "?", "*", "[", " ")
@@ -27,10 +27,16 @@ _FLAGS = {
 }
 
 
-class RepositoryViews:
-    """One repository's pages as JSON.
+class RepositoryPages:
+    """The pages of one repository, as JSON.
 
-    ``hidden`` are commits that are not to be found for now, although refs may show them; ``missed`` those of them that were asked for.
+    Args:
+        path: the repository's folder.
+        hidden: commits that no page finds for now, although refs may show them.
+        zones: whether each time is shown in its own zone.
+
+    Attributes:
+        missed: the hidden commits that a page looked for.
     """
 
     def __init__(self, path: Path, hidden: Collection[str], *, zones: bool) -> None:
@@ -40,7 +46,7 @@ class RepositoryViews:
         self.missed: set[str] = set()
 
     def log(self, spec: str, query: MultiDict[str, str]) -> dict[str, Any]:
-        """Return ``+log/<rev>`` or ``+log/<old>..<new>``, either with a path behind it."""
+        """Return ``+log/<rev>`` or ``+log/<old>..<new>``, either with a path behind the revision."""
         if ".." in spec:
             old, _, rest = spec.partition("..")
             new, path = self.split_revision(rest or "HEAD")
@@ -53,7 +59,10 @@ class RepositoryViews:
         return self._page(ids, query)
 
     def refs(self, prefix: str) -> dict[str, dict[str, str]]:
-        """Return ``+refs/<prefix>``: full names without a prefix or for the very ref, else names relative to it."""
+        """Return ``+refs/<prefix>``.
+
+        Names are full without a prefix, and if the prefix is itself a ref; otherwise they are relative to the prefix.
+        """
         refs = self._all_refs()
         if not prefix:
             return refs
@@ -63,7 +72,7 @@ class RepositoryViews:
         return {name.removeprefix(f"{full}/"): value for name, value in refs.items() if name.startswith(f"{full}/")}
 
     def commit(self, revision: str) -> dict[str, Any]:
-        """Return ``+/<rev>``: one commit with its differences."""
+        """Return ``+/<rev>``: a commit with its differences."""
         commit = read_commits(self._path, self._commits([revision]))[0]
         return commit_to_json(commit, tree_diffs(self._path, [commit])[commit.id], zones=self._zones)
 
@@ -72,7 +81,7 @@ class RepositoryViews:
         return git(self._path, "cat-file", "commit", self._commits([revision])[0])
 
     def tree(self, revision: str, path: str) -> dict[str, Any]:
-        """Return a folder: its id and its entries. A file has no JSON: 400."""
+        """Return a folder: its ID and its entries. A file has no JSON form: 400."""
         kind, identifier, _ = self.entry(revision, path)
         if kind != "tree":
             raise GitilesError(400, "UNSUPPORTED_RESPONSE_FORMAT")
@@ -84,7 +93,7 @@ class RepositoryViews:
         return {"id": identifier, "entries": entries}
 
     def entry(self, revision: str, path: str) -> tuple[str, str, int]:
-        """Return type, id and mode of what stands at ``path``; 404 if nothing does."""
+        """Return type, ID and mode of the entry at ``path``; 404 if there is none."""
         commit = self._commits([revision])[0]
         if not path:
             return "tree", git(self._path, "rev-parse", f"{commit}^{{tree}}").decode().strip(), 0o40000
@@ -95,7 +104,7 @@ class RepositoryViews:
         return kind, identifier, int(mode, 8)
 
     def content(self, kind: str, identifier: str) -> bytes:
-        """Return a file's bytes, or a folder's listing as text, in base64."""
+        """Return the bytes of a file, or the listing of a folder as text, in base64."""
         raw = (
             git(self._path, "cat-file", "blob", identifier)
             if kind == "blob"
@@ -104,7 +113,7 @@ class RepositoryViews:
         return base64.b64encode(raw)
 
     def split_revision(self, text: str) -> tuple[str, str]:
-        """Split ``<rev>/<path>`` at the shortest revision that exists; 404 if none does."""
+        """Split ``<rev>/<path>`` at the shortest existing revision; 404 if there is none."""
         segments = text.strip("/").split("/")
         candidates = ["/".join(segments[:count]) for count in range(1, len(segments) + 1)]
         for index, found in enumerate(self._resolve(candidates), 1):
@@ -119,17 +128,18 @@ class RepositoryViews:
         return found
 
     def _resolve(self, revisions: list[str]) -> list[str]:
-        """Return the commits that revisions stand for, an empty string for each that does not exist or is hidden."""
-        asked = [revision for revision in revisions if _is_plain(revision)]
-        answers = dict(zip(asked, self._look_up([f"{revision}^{{commit}}" for revision in asked]), strict=True))
-        # Behind a peeled short hash git only says "missing"; whether several objects share it shows without.
-        short = [name for name, line in answers.items() if line.endswith(" missing") and _SHORT_HASH.fullmatch(name)]
+        """Resolve revisions to commits; a missing or hidden commit gives an empty string."""
+        plain = [revision for revision in revisions if _is_plain(revision)]
+        lines = dict(zip(plain, self._look_up([f"{revision}^{{commit}}" for revision in plain]), strict=True))
+        # For a peeled short hash git only says "missing". Without the peeling it also says whether the hash is
+        # ambiguous.
+        short = [name for name, line in lines.items() if line.endswith(" missing") and _SHORT_HASH.fullmatch(name)]
         if any(line.endswith(" ambiguous") for line in self._look_up(short)):
             raise GitilesError(400, "AMBIGUOUS_OBJECT")
         found = []
         for revision in revisions:
-            words = answers.get(revision, "").split(" ")
-            is_commit = len(words) == 3 and words[1] == "commit"  # noqa: PLR2004 - id, type, size
+            words = lines.get(revision, "").split(" ")
+            is_commit = len(words) == 3 and words[1] == "commit"  # noqa: PLR2004 - ID, type, size
             if is_commit and words[0] in self._hidden:
                 self.missed.add(words[0])
                 is_commit = False
@@ -137,7 +147,7 @@ class RepositoryViews:
         return found
 
     def _look_up(self, names: list[str]) -> list[str]:
-        """Return git's line for each name: hash, type and size, or the name and what is wrong with it."""
+        """Return git's line for each name: hash, type and size, or the name and the problem."""
         if not names:
             return []
         text = "".join(f"{name}\n" for name in names)
@@ -149,7 +159,7 @@ class RepositoryViews:
         command = ["log", "--format=%H", "--follow"] if path and _is_on(query, "follow") else ["rev-list"]
         try:
             return git(self._path, *command, *arguments, *revisions, "--", *([path] if path else [])).decode().split()
-        except GitError as error:  # the revisions exist, so the author or committer is no regular expression
+        except GitError as error:  # the revisions exist, so the author or committer is an invalid regular expression
             raise GitilesError(400, "INCORECT_PARAMETER") from error
 
     def _page(self, ids: list[str], query: MultiDict[str, str]) -> dict[str, Any]:
@@ -192,12 +202,12 @@ def _ref(value: str, peeled: str, target: str) -> dict[str, str]:
 
 
 def _lines(output: bytes) -> list[str]:
-    """Split git's output at line feeds only; a ref's name may hold other characters that end a line elsewhere."""
+    """Split git's output at line feeds only: a ref's name may contain other line separators."""
     return output.decode(errors="replace").split("\n")[:-1]
 
 
 def _is_plain(revision: str) -> bool:
-    """Tell whether a revision is of the kind Gitiles reads: a name or hash, with ``~2`` or ``^`` behind it."""
+    """Return whether Gitiles reads the revision: a name or hash, optionally with ``~2`` or ``^`` behind it."""
     return (
         bool(revision)
         and not revision.startswith("-")

@@ -10,7 +10,7 @@ from emulator.gitiles.app import dump_json
 from emulator.gitiles.repository import SUBMODULE, SYMLINK
 from emulator.gitiles.testing import GUARD, commit_history, fetch_json, get_page, page_commits
 
-SAMPLES = Path(__file__).parents[2] / "samples"
+SAMPLES = Path(__file__).parents[3] / "samples"
 SECOND = 10**9
 MONDAY = 1_773_756_297 * SECOND
 LONG = "".join(f"line {number}\n" for number in range(50))

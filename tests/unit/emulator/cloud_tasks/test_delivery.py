@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from emulator.cloud_tasks.delivery import request_headers, retry_after
-from emulator.cloud_tasks.limits import HOUR, SECOND, Limits
-from emulator.cloud_tasks.model import Answer, HttpRequest, RateLimits, RetryConfig
+from emulator.cloud_tasks.limits import Limits
+from emulator.cloud_tasks.model import DeliveryResult, HttpRequest, RateLimits, RetryConfig
 from emulator.cloud_tasks.queues import NewTask, Queues
+from luci_scheduler.core.instants import HOUR, SECOND
 
 NOW = 1_773_756_432_882_000_000
 QUEUE = "projects/p/locations/l/queues/scheduler-timers"
@@ -31,7 +32,7 @@ def test_the_headers_of_the_first_attempt_and_of_a_retry():
         "X-CloudTasks-TaskETA": "1773756432.882000",
     }
     assert request_headers(attempt) == first
-    queues.finish(attempt, Answer(404), NOW)
+    queues.finish(attempt, DeliveryResult(404), NOW)
     retry = queues.take(NOW + HOUR)
     assert retry is not None
     assert request_headers(retry) == first | {

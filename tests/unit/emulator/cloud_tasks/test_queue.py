@@ -5,17 +5,18 @@ from __future__ import annotations
 import pytest
 
 from emulator.cloud_tasks.errors import AlreadyExistsError, NotFoundError
-from emulator.cloud_tasks.limits import DAY, HOUR, MILLISECOND, SECOND, Limits
-from emulator.cloud_tasks.model import Answer, HttpRequest, QueueState, RateLimits, RetryConfig, Task
+from emulator.cloud_tasks.limits import Limits
+from emulator.cloud_tasks.model import DeliveryResult, HttpRequest, QueueState, RateLimits, RetryConfig, Task
 from emulator.cloud_tasks.queue import Attempt, Outcome
 from emulator.cloud_tasks.queues import NewTask, Queues
+from luci_scheduler.core.instants import DAY, HOUR, MILLISECOND, SECOND
 
 NOW = 1_773_756_432_882_000_000
 QUEUE = "projects/p/locations/l/queues/q"
 OTHER = "projects/p/locations/l/queues/r"
 REQUEST = HttpRequest("http://127.0.0.1/")
-OK = Answer(200)
-FAILED = Answer(500)
+OK = DeliveryResult(200)
+FAILED = DeliveryResult(500)
 
 
 def make(rate: RateLimits | None = None, retry: RetryConfig | None = None, limits: Limits | None = None) -> Queues:
@@ -66,7 +67,7 @@ def test_success_takes_the_task_from_the_queue_and_failure_keeps_it():
     assert queues.finish(attempt, FAILED, NOW + 5 * SECOND) is Outcome.RETRY
     assert queues.next_due() == NOW + 5 * SECOND + 100 * MILLISECOND
     attempt = took(queues.take(NOW + 6 * SECOND))
-    assert queues.finish(attempt, Answer(202), NOW + 6 * SECOND) is Outcome.SUCCEEDED
+    assert queues.finish(attempt, DeliveryResult(202), NOW + 6 * SECOND) is Outcome.SUCCEEDED
     with pytest.raises(NotFoundError):
         queues.get_queue(QUEUE).get(task.name, NOW + 6 * SECOND)
 
@@ -76,7 +77,7 @@ def test_any_2xx_is_success(status: int):
     """The whole range counts, 202 too."""
     queues = make()
     add(queues)
-    assert queues.finish(took(queues.take(NOW)), Answer(status), NOW) is Outcome.SUCCEEDED
+    assert queues.finish(took(queues.take(NOW)), DeliveryResult(status), NOW) is Outcome.SUCCEEDED
 
 
 @pytest.mark.parametrize("status", [0, 100, 199, 300, 302, 400, 404, 409, 429, 500, 503, 504])
@@ -84,7 +85,7 @@ def test_nothing_else_is_success(status: int):
     """A redirect, an error or no answer is tried again."""
     queues = make()
     add(queues)
-    assert queues.finish(took(queues.take(NOW)), Answer(status), NOW) is Outcome.RETRY
+    assert queues.finish(took(queues.take(NOW)), DeliveryResult(status), NOW) is Outcome.RETRY
 
 
 def test_the_backoff_doubles_then_grows_linearly_then_stays():
@@ -146,7 +147,14 @@ def test_execution_count_leaves_out_5xx_and_unanswered_attempts():
     add(queues)
     seen = []
     now = NOW
-    for answer in (Answer(503), Answer(404), Answer(500), Answer(0, responded=False), Answer(504, responded=False), OK):
+    for answer in (
+        DeliveryResult(503),
+        DeliveryResult(404),
+        DeliveryResult(500),
+        DeliveryResult(0, responded=False),
+        DeliveryResult(504, responded=False),
+        OK,
+    ):
         now += HOUR
         attempt = took(queues.take(now))
         previous = attempt.previous.status if attempt.previous else None
@@ -280,7 +288,7 @@ def test_429_and_503_hold_the_whole_queue_longer_each_time():
         add(queues)
     now = NOW
     for status, hold in ((429, 100), (503, 200), (500, 0), (503, 100)):
-        queues.finish(took(queues.take(now)), Answer(status), now)
+        queues.finish(took(queues.take(now)), DeliveryResult(status), now)
         assert queues.next_due() == now + hold * MILLISECOND
         if hold:
             assert queues.take(now + hold * MILLISECOND - 1) is None
@@ -293,11 +301,11 @@ def test_retry_after_is_honoured_for_the_task_and_with_503_for_the_queue():
     queues = make()
     add(queues, "first")
     add(queues, "second")
-    queues.finish(took(queues.take(NOW)), Answer(503, 7 * SECOND), NOW)
+    queues.finish(took(queues.take(NOW)), DeliveryResult(503, 7 * SECOND), NOW)
     assert queues.next_due() == NOW + 7 * SECOND
     queues = make()
     add(queues)
-    queues.finish(took(queues.take(NOW)), Answer(409, 7 * SECOND), NOW)
+    queues.finish(took(queues.take(NOW)), DeliveryResult(409, 7 * SECOND), NOW)
     assert queues.next_due() == NOW + 7 * SECOND
 
 

@@ -1,38 +1,31 @@
-"""Instants and durations in the forms the Buildbucket APIs write them (inside: integer nanoseconds)."""
+"""Instants and durations as the Buildbucket APIs write them. In memory both are integer nanoseconds."""
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
 
-__all__ = [
-    "HOUR",
-    "MINUTE",
-    "SECOND",
-    "format_duration",
-    "format_timestamp",
-    "microseconds",
-    "parse_duration",
-    "parse_timestamp",
-]
+from luci_scheduler.core.instants import MICROSECOND, SECOND
 
-SECOND = 1_000_000_000
-MINUTE = 60 * SECOND
-HOUR = 60 * MINUTE
+__all__ = ["format_duration", "format_timestamp", "microseconds", "parse_duration", "parse_timestamp"]
 
 _TIMESTAMP = re.compile(r"^(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)$")
 _DURATION = re.compile(r"^(-?)(\d{1,12})(?:\.(\d{1,9}))?s$")
 
 
 def format_timestamp(instant: int) -> str:
-    """Write an instant as RFC 3339 in UTC with 0, 3, 6 or 9 digits of fraction, whichever is enough."""
+    """Format an instant as RFC 3339 in UTC, with as many of 0, 3, 6 or 9 fraction digits as it needs."""
     seconds, nanoseconds = divmod(instant, SECOND)
     text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     return f"{text}{_fraction(nanoseconds)}Z"
 
 
 def parse_timestamp(text: str) -> int:
-    """Read an RFC 3339 timestamp; ValueError if it is none."""
+    """Parse an RFC 3339 timestamp.
+
+    Raises:
+        ValueError: the text is no such timestamp.
+    """
     match = _TIMESTAMP.match(text)
     if match is None:
         raise ValueError(f"invalid google.protobuf.Timestamp value {text!r}")
@@ -42,13 +35,17 @@ def parse_timestamp(text: str) -> int:
 
 
 def format_duration(nanoseconds: int) -> str:
-    """Write a duration as decimal seconds: ``10800s``, ``0.500s``."""
+    """Format a duration as decimal seconds: ``10800s``, ``0.500s``."""
     seconds, rest = divmod(nanoseconds, SECOND)
     return f"{seconds}{_fraction(rest)}s"
 
 
 def parse_duration(text: str) -> int:
-    """Read a duration such as ``1.5s``; ValueError if it is none."""
+    """Parse a duration such as ``1.5s``.
+
+    Raises:
+        ValueError: the text is no duration.
+    """
     match = _DURATION.match(text)
     if match is None:
         raise ValueError(f"invalid google.protobuf.Duration value {text!r}")
@@ -57,8 +54,8 @@ def parse_duration(text: str) -> int:
 
 
 def microseconds(instant: int) -> str:
-    """Write an instant as the API of 2021 does: microseconds since the epoch in a string, cut, not rounded."""
-    return str(instant // 1000)
+    """Format an instant as the v1 API does: microseconds since the epoch in a string, truncated."""
+    return str(instant // MICROSECOND)
 
 
 def _fraction(nanoseconds: int) -> str:

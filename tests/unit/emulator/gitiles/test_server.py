@@ -14,7 +14,7 @@ from emulator.errors import LocalCloudError
 from emulator.gitiles import Entry, GitilesFault, GitilesServer, Repository
 from emulator.gitiles.testing import GUARD, commit_history, fetch_json, get_page, page_commits
 
-SAMPLES = Path(__file__).parents[2] / "samples"
+SAMPLES = Path(__file__).parents[3] / "samples"
 
 
 @pytest.fixture

@@ -1,0 +1,134 @@
+"""The HTTP server in a thread: ports, life, kept-alive connections, and requests of other sites."""
+
+import http.client
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from werkzeug.wrappers import Request, Response
+
+from emulator.serving.emulated_server import EmulatedServer, ServerState
+from emulator.serving.faults import Faults
+from emulator.serving.local_server import LocalServer
+
+HOST = "127.0.0.1"
+
+
+@Request.application
+def hello(request: Request) -> Response:
+    """Respond with the path."""
+    return Response(request.path)
+
+
+@pytest.fixture
+def server() -> Iterator[LocalServer]:
+    """A running server."""
+    server = LocalServer(hello, HOST, 0)
+    server.start()
+    yield server
+    server.stop()
+
+
+def get(netloc: str, path: str = "/", **headers: str) -> tuple[int, bytes]:
+    """Send a request over a new connection."""
+    connection = http.client.HTTPConnection(netloc, timeout=5)
+    connection.request("GET", path, headers=headers)
+    response = connection.getresponse()
+    result = response.status, response.read()
+    connection.close()
+    return result
+
+
+def test_a_started_server_accepts_connections_at_its_address(server: LocalServer) -> None:
+    assert server.url == f"http://{server.netloc}"
+    assert get(server.netloc, "/path") == (200, b"/path")
+
+
+def test_the_port_is_unknown_before_the_start() -> None:
+    with pytest.raises(RuntimeError, match="has not been started"):
+        _ = LocalServer(hello, HOST, 0).url
+
+
+def test_a_given_port_is_known_before_the_start() -> None:
+    assert LocalServer(hello, HOST, 1234).netloc == f"{HOST}:1234"
+
+
+def test_a_running_server_cannot_be_started_again(server: LocalServer) -> None:
+    with pytest.raises(RuntimeError, match="running already"):
+        server.start()
+
+
+def test_a_taken_port_is_an_error(server: LocalServer) -> None:
+    with pytest.raises((OSError, SystemExit)):
+        LocalServer(hello, HOST, int(server.netloc.rpartition(":")[2])).start()
+
+
+def test_a_stopped_server_refuses_connections_and_starts_again_on_its_port(server: LocalServer) -> None:
+    netloc = server.netloc
+    server.stop()
+    server.stop()
+    with pytest.raises(ConnectionRefusedError):
+        get(netloc)
+    server.start()
+    assert (server.netloc, get(netloc)[0]) == (netloc, 200)
+
+
+def test_stopping_a_server_that_never_ran_does_nothing() -> None:
+    LocalServer(hello, HOST, 0).stop()
+
+
+def test_stopping_closes_connections_that_clients_keep(server: LocalServer) -> None:
+    with socket.create_connection(server.netloc.split(":"), timeout=5) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(10_000)
+        server.stop()
+        while connection.recv(10_000):
+            pass
+
+
+@pytest.mark.parametrize("header", [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
+def test_a_page_of_another_site_reaches_no_server(server: LocalServer, header: dict[str, str]) -> None:
+    connection = http.client.HTTPConnection(server.netloc, timeout=5)
+    connection.request("POST", "/", body=b"", headers=header)
+    assert connection.getresponse().status == 403
+    connection.close()
+
+
+class TestEmulatedServer:
+    """The part that the emulated services share."""
+
+    @pytest.fixture
+    def state(self) -> ServerState[Faults[Any], str]:
+        """The state of a server."""
+        return ServerState(Faults())
+
+    @pytest.fixture
+    def emulated(self, state: ServerState[Faults[Any], str]) -> Iterator[EmulatedServer[Faults[Any], str]]:
+        """A running server."""
+        server = EmulatedServer(hello, state, HOST, 0)
+        server.start()
+        yield server
+        server.stop()
+
+    def test_it_shares_its_state_with_the_application(self, emulated: Any, state: Any) -> None:
+        state.log.add("request")
+        assert (emulated.faults is state.faults, emulated.requests) == (True, ["request"])
+        emulated.clear_requests()
+        assert state.log.all() == []
+
+    def test_it_switches_authentication(self, emulated: Any, state: Any) -> None:
+        assert not emulated.strict_auth
+        emulated.strict_auth = True
+        assert state.strict_auth
+
+    def test_it_serves_at_its_host(self, emulated: Any) -> None:
+        assert emulated.url == f"http://{emulated.host}"
+        assert get(emulated.host, "/x") == (200, b"/x")
+
+    def test_stopping_ends_delays_and_starting_allows_them_again(self, emulated: Any, state: Any) -> None:
+        assert not state.stopping.is_set()
+        emulated.stop()
+        assert state.stopping.is_set()
+        emulated.start()
+        assert not state.stopping.is_set()
