@@ -26,7 +26,7 @@ from luci_scheduler.engine.progress import on_notification
 from luci_scheduler.engine.tasks import on_task
 from luci_scheduler.envelopes import open_message
 from luci_scheduler.respond import respond
-from luci_scheduler.tracing import brought_trace, delivery_trace, isolated
+from luci_scheduler.tracing import delivery_trace, isolated, trace_from_headers
 from luci_scheduler.web.page_request import PageRequest
 from luci_scheduler.web.routes import answer, submit
 
@@ -166,7 +166,7 @@ def page(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
     Its log lines and tasks are part of the request's trace. A request that cannot be understood, or whose
     caller cannot be identified, leaves one line.
     """
-    trace = brought_trace(request.headers)
+    trace = trace_from_headers(request.headers)
     try:
         return isolated(lambda: _noted(_page(app, request)), trace, seconds=BUDGETS["console"], function="console")
     finally:

@@ -17,7 +17,7 @@ import structlog
 
 from luci_scheduler import budget
 
-__all__ = ["bind_invocation", "brought_trace", "carried", "current_trace", "delivery_trace", "isolated"]
+__all__ = ["bind_invocation", "current_trace", "delivery_trace", "isolated", "trace_from_headers", "trace_headers"]
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 _CLOUD = re.compile(r"([0-9a-fA-F]{32})(?:/\d+)?(?:;.*)?")
@@ -28,7 +28,7 @@ _SPAN_DIGITS = 16
 _T = TypeVar("_T")
 
 
-def brought_trace(headers: Any) -> str:
+def trace_from_headers(headers: Any) -> str:
     """Return the trace that a request's headers (a mapping) bring, 32 hexadecimal digits; empty if they bring none."""
     for name, pattern in (("traceparent", _TRACEPARENT), ("X-Cloud-Trace-Context", _CLOUD)):
         match = pattern.fullmatch(headers.get(name) or "")
@@ -39,7 +39,7 @@ def brought_trace(headers: Any) -> str:
 
 def delivery_trace(headers: Any, delivery: str) -> str:
     """Return a delivery's trace: that of its headers, or one made of its ID."""
-    return brought_trace(headers) or hashlib.sha256(delivery.encode()).hexdigest()[:32]
+    return trace_from_headers(headers) or hashlib.sha256(delivery.encode()).hexdigest()[:32]
 
 
 def isolated(handle: Callable[[], _T], trace: str, *, seconds: float | None = None, **about: Any) -> _T:
@@ -69,7 +69,7 @@ def bind_invocation(job_id: str, invocation_id: int, attempt: int, trace: str) -
     structlog.contextvars.bind_contextvars(**about, **({_KEY: trace} if trace else {}))
 
 
-def carried() -> dict[str, str]:
+def trace_headers() -> dict[str, str]:
     """Return the headers that make a task part of the present trace; none outside deliveries."""
     trace = current_trace()
     if not trace:

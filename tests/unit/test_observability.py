@@ -22,7 +22,7 @@ from luci_scheduler.adapters.identity import UnauthenticatedError
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import SECOND, format_rfc3339
 from luci_scheduler.ports import BuildbucketError, QueueTask
-from luci_scheduler.tracing import bind_invocation, carried, current_trace, delivery_trace, isolated
+from luci_scheduler.tracing import bind_invocation, current_trace, delivery_trace, isolated, trace_headers
 from tests.unit.api.support import OWNER, Client, world_for
 from tests.unit.engine.world import JOB, REPO, World, config
 
@@ -123,7 +123,7 @@ def test_what_a_delivery_binds_ends_with_it() -> None:
         inside = isolated(handle, TRACE, function="f")
         assert inside == {"trace_id": TRACE, "function": "f", "job_id": "p/j", "invocation_id": "7", "attempt": 2}
         assert structlog.contextvars.get_contextvars() == {"left": "over"}
-        assert (current_trace(), carried()) == ("", {})
+        assert (current_trace(), trace_headers()) == ("", {})
     finally:
         structlog.contextvars.clear_contextvars()
 
@@ -151,7 +151,7 @@ def test_what_the_console_asks_for_carries_its_trace_on() -> None:
     enqueue = world.queue.enqueue
 
     def recorded(task: QueueTask) -> None:
-        carrying.append(carried())
+        carrying.append(trace_headers())
         enqueue(task)
 
     world.queue.enqueue = recorded  # type: ignore[method-assign]
