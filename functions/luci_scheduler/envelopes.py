@@ -1,21 +1,32 @@
-"""Envelopes: Pub/Sub messages inside CloudEvents, and what is inside the messages."""
+"""Envelopes: the Pub/Sub message inside a CloudEvent."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from luci_scheduler.core.errors import MalformedError
 from luci_scheduler.core.instants import LAST_INSTANT, Instant, parse_rfc3339
 from luci_scheduler.core.untrusted import PARSER_ERRORS, decode_base64
 
-__all__ = ["MAX_MESSAGE_BYTES", "Message", "open_message"]
+__all__ = ["MAX_MESSAGE_BYTES", "Event", "Message", "open_message"]
 
 MAX_MESSAGE_BYTES = 10_000_000
-"""What Pub/Sub itself takes; a build's notification may carry some megabytes of compressed fields."""
+"""Pub/Sub's own limit. A build's notification may carry some megabytes of compressed fields."""
 
-_MAX_ID = 500  # characters; those of Pub/Sub have some twenty, and markers keep them
+_MAX_ID = 500  # characters; Pub/Sub's IDs have about twenty, and the markers of triggers store them
+
+
+class Event(Protocol):
+    """A CloudEvent as the framework delivers it."""
+
+    @property
+    def data(self) -> Any:
+        """The payload: any JSON value."""
+
+    def __getitem__(self, attribute: str, /) -> Any:
+        """Return a context attribute such as ``id`` or ``time``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +36,16 @@ class Message:
     id: str
     data: bytes
     data_base64: str
+    """The data as sent, in base64."""
     attributes: Mapping[str, str]
     published: Instant
 
 
-def open_message(event: Any) -> Message:
-    """Take the Pub/Sub message out of a CloudEvent, whichever way it came (raw push or Eventarc).
+def open_message(event: Event) -> Message:
+    """Return the Pub/Sub message of a CloudEvent, of a raw push as well as of Eventarc.
 
     Raises:
-        MalformedError: it is not there or not as it must be.
+        MalformedError: the event holds no message, or a message with a member of a wrong type or size.
     """
     envelope = event.data
     message = envelope.get("message") if isinstance(envelope, dict) else None

@@ -39,6 +39,7 @@ __all__ = [
     "GitCommit",
     "Gitiles",
     "GitilesError",
+    "Headers",
     "LogPage",
     "Pollers",
     "PutDeferred",
@@ -482,3 +483,10 @@ class Fetch(Protocol):
         Raises:
             FetchError: there is no answer. An HTTP error is an answer.
         """
+
+
+class Headers(Protocol):
+    """The headers of an HTTP request; their names are looked up whatever their case."""
+
+    def get(self, name: str, default: str, /) -> str:
+        """Return the value of a header, or ``default`` if the request has none."""

@@ -162,6 +162,16 @@ class Settings:
     requests to other hosts than loopback ones and from pages of other sites."""
 
     @property
+    def queue_path(self) -> str:
+        """Full name of the Cloud Tasks queue."""
+        return f"projects/{self.project}/locations/{self.location}/queues/{self.queue}"
+
+    @property
+    def tasks_audience(self) -> str:
+        """Audience of the OIDC tokens that Cloud Tasks attaches to tasks."""
+        return self.task_audience or self.task_url
+
+    @property
     def topics_in(self) -> str:
         """Project in which the notification topics live."""
         return self.topic_project or self.project

@@ -19,12 +19,13 @@ from typing import Any
 import pytest
 
 from emulator.memory.gitiles import MemoryGitiles
+from emulator.memory.ports import memory_ports
 from emulator.memory.queue import MemoryQueue
-from emulator.memory.sources import ManualClock, SeededChance
 from emulator.memory.store import MemoryStore, _Stored
-from luci_scheduler import bootstrap
+from emulator.memory.system import ManualClock
 from luci_scheduler.adapters import documents
 from luci_scheduler.adapters.firestore import FirestoreStore
+from luci_scheduler.bootstrap import make_app
 from luci_scheduler.config.sync import ConfigFile, sync_project
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
@@ -32,7 +33,7 @@ from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.watcher import Watcher
 from luci_scheduler.engine.jobs import pause_job, resume_job
 from luci_scheduler.engine.tasks import TASK_KINDS, _step
-from luci_scheduler.ports import PutPaused, PutProject, Task
+from luci_scheduler.ports import PutPaused, PutProject, QueueTask
 from tests.unit.api.support import POLICY
 from tests.unit.engine.world import REPO, FakeBuildbucket, FakeFetch, World, world_settings
 from tests.unit.web.support import Visitor
@@ -81,7 +82,7 @@ def _tasks() -> Iterator[Task]:
     """Yield the tasks of the engine; ``sync`` is the composition root's."""
     for task in OLDER["tasks"]:
         if task["kind"] != "sync":
-            yield Task(task["kind"], task["payload"], Instant(task["eta"]))
+            yield QueueTask(task["kind"], task["payload"], Instant(task["eta"]))
 
 
 def _documents() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -114,17 +115,16 @@ class _Upgraded(World):
         self.git = MemoryGitiles()
         for ref, count in OLDER["pushed"]:
             self.git.push(ref, count)
-        self.app = bootstrap.make_app(
-            world_settings(access=json.dumps(POLICY)),
+        self.ports = replace(
+            memory_ports(),
             store=store,
             queue=self.queue,
             clock=self.clock,
-            chance=SeededChance(1),
             buildbucket=self.buildbucket,
             gitiles=self.git,
             fetch=FakeFetch(self.clock),
-            verify_caller=lambda _: "somebody",
         )
+        self.app = make_app(world_settings(access=json.dumps(POLICY)), self.ports)
         self.runtime = self.app.runtime
 
     def sync_all(self) -> None:
@@ -136,7 +136,7 @@ class _Upgraded(World):
         """Let time pass, with a sync and a sweep each minute; builds end after ten minutes, without notifications."""
         for minute in range(minutes):
             self.sync_all()
-            self.run_task(Task("sweep", {"created": self.clock.now()}, self.clock.now()), f"sweep{minute}")
+            self.run_task(QueueTask("sweep", {"created": self.clock.now()}, self.clock.now()), f"sweep{minute}")
             if minute % 10 == 9:
                 for build in self.buildbucket.builds.values():
                     build["status"] = "SUCCESS"

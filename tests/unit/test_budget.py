@@ -18,8 +18,8 @@ from luci_scheduler.adapters.cloud_tasks import _DISPATCH_DEADLINE
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.identifiers import InvocationId
 from luci_scheduler.core.notification_token import make_token
-from luci_scheduler.respond import respond
-from luci_scheduler.tracing import isolated
+from luci_scheduler.respond import responding
+from luci_scheduler.tracing import delivery_context
 from tests.outside_calls import OUTSIDE_CALLS, SERVERS, OutsideCall
 from tests.unit.engine.world import JOB, REPO, World
 
@@ -34,7 +34,8 @@ def test_without_a_budget_a_call_has_its_own_limit() -> None:
 
 def test_a_call_has_its_limit_or_the_rest_of_the_budget() -> None:
     """And the budget ends with the delivery."""
-    longer, shorter = isolated(lambda: (budget.time_left(20), budget.time_left(2000)), "", seconds=1000)
+    with delivery_context("", seconds=1000):
+        longer, shorter = budget.time_left(20), budget.time_left(2000)
     assert longer == 20
     assert 900 < shorter <= 1000
     assert budget.time_left(2000) == 2000
@@ -47,12 +48,10 @@ def test_a_call_ends_with_the_delivery(call: OutsideCall) -> None:
         ready = call.make(address, 600.0)
         begun = time.monotonic()
 
-        def handle() -> None:
+        with delivery_context("", seconds=0.5):
             for expected in ((*call.errors, TransientError), (TransientError,)):
                 with pytest.raises(expected):
                     ready()
-
-        isolated(handle, "", seconds=0.5)
         assert time.monotonic() - begun < 0.5 + SLACK
 
 
@@ -62,9 +61,10 @@ def test_a_handler_that_has_no_time_left_is_answered_500_with_one_line(name: str
     (call,) = (call for call in OUTSIDE_CALLS if call.name == name)
     with SERVERS["silent"](call) as address, capture_logs() as lines:
         ready: Callable[[], Any] = call.make(address, 600.0)
-        body, code = respond(ready, seconds=0.3)
-        assert code == 500
-        assert body.startswith("Transient error: ")
+        with responding(seconds=0.3) as response:
+            ready()
+        assert response.code == 500
+        assert response.body.startswith("Transient error: ")
     assert [line["event"] for line in lines] == ["transient_error"]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import structlog
 
-from luci_scheduler import bootstrap
+from luci_scheduler import process
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.settings import SettingsError
@@ -151,7 +151,7 @@ def test_a_failure_of_ours_is_no_refusal(functions: Site, monkeypatch: pytest.Mo
     def fail() -> Any:
         raise SettingsError(["SCHEDULER_PROJECT: must be set"])
 
-    monkeypatch.setattr(bootstrap, "app", fail)
+    monkeypatch.setattr(process, "app", fail)
     for function in ("on_gitiles_commit", "on_build_completion", "on_task", "console"):
         answer = functions.call(function, "/", _push(), JSON)
         assert (answer.code, answer.events) == (500, ["unexpected_error"])
@@ -269,7 +269,7 @@ def test_too_many_unknown_tokens_are_answered_429() -> None:
         raise TransientError("too many", throttled=True, retry_after=2 * SECOND + 1)
 
     with site(world) as functions:
-        bootstrap.use(replace(world.app, identify=throttled))
+        process.use(replace(world.app, identify=throttled))
         page = functions.call("console", "/", REQUEST_METHOD="GET")
         call = functions.call("console", "/prpc/scheduler.Scheduler/GetJobs", b"{}", JSON)
     for answer in (page, call):

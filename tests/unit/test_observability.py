@@ -16,13 +16,15 @@ import pytest
 import structlog
 
 from emulator.memory.queue import MemoryQueue
-from luci_scheduler import bootstrap, entry
+from luci_scheduler import entry
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue
 from luci_scheduler.adapters.identity import UnauthenticatedError
+from luci_scheduler.bootstrap import App
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import SECOND, format_rfc3339
+from luci_scheduler.logs import configure_logging
 from luci_scheduler.ports import BuildbucketError, QueueTask
-from luci_scheduler.tracing import bind_invocation, current_trace, delivery_trace, isolated, trace_headers
+from luci_scheduler.tracing import bind_invocation, current_trace, delivery_context, delivery_trace, trace_headers
 from tests.unit.api.support import OWNER, Client, world_for
 from tests.unit.engine.world import JOB, REPO, World, config
 
@@ -115,12 +117,10 @@ def test_what_a_delivery_binds_ends_with_it() -> None:
     """And nothing from outside gets in."""
     structlog.contextvars.bind_contextvars(left="over")
 
-    def handle() -> dict[str, Any]:
-        bind_invocation("p/j", 7, 2, "")
-        return dict(structlog.contextvars.get_contextvars())
-
     try:
-        inside = isolated(handle, TRACE, function="f")
+        with delivery_context(TRACE, function="f"):
+            bind_invocation("p/j", 7, 2, "")
+            inside = dict(structlog.contextvars.get_contextvars())
         assert inside == {"trace_id": TRACE, "function": "f", "job_id": "p/j", "invocation_id": "7", "attempt": 2}
         assert structlog.contextvars.get_contextvars() == {"left": "over"}
         assert (current_trace(), trace_headers()) == ("", {})
@@ -138,7 +138,8 @@ def test_tasks_carry_the_trace_on() -> None:
 
     queue = CloudTasksQueue(Client(), "projects/p/locations/l/queues/q", "https://t.invalid", "a@p", "aud")
     task = QueueTask("timer", {}, World().clock.now())
-    isolated(lambda: queue.enqueue(task), TRACE)
+    with delivery_context(TRACE):
+        queue.enqueue(task)
     queue.enqueue(task)
     assert delivery_trace(sent[0], "d") == TRACE
     assert "traceparent" not in sent[1]
@@ -183,7 +184,7 @@ class _Site:
             _, code = function(self.world.app, event)
         return int(code)
 
-    def task(self, task: QueueTask, app: bootstrap.App | None = None, **headers: str) -> Any:
+    def task(self, task: QueueTask, app: App | None = None, **headers: str) -> Any:
         with self._server.test_request_context(
             f"/{task.kind}", method="POST", json=dict(task.payload), headers={"X-CloudTasks-TaskName": "t1", **headers}
         ):
@@ -203,7 +204,7 @@ def _site(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Site]:
     world, output = World(), io.StringIO()
     monkeypatch.setattr(sys, "stdout", output)
     monkeypatch.setattr(sys, "stderr", output)
-    bootstrap.configure_logging("cloud")
+    configure_logging("cloud")
     try:
         yield _Site(world, output)
     finally:

@@ -24,7 +24,7 @@ from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.engine.sweep import sweep
 from luci_scheduler.engine.triggers import accept_triggers
 from luci_scheduler.ports import QueueTask
-from luci_scheduler.tracing import current_trace, isolated
+from luci_scheduler.tracing import current_trace, delivery_context
 
 __all__ = ["TASK_KINDS", "on_task"]
 
@@ -175,7 +175,8 @@ def _place(place: Payload) -> DueCursor:
 
 def _carry_out(runtime: Runtime, task: QueueTask, key: str) -> None:
     """Carry out a task within another one's delivery; the lines that follow are not about it."""
-    isolated(lambda: on_task(runtime, task.kind, task.payload, key), current_trace(), kind=task.kind)
+    with delivery_context(current_trace(), kind=task.kind):
+        on_task(runtime, task.kind, task.payload, key)
 
 
 _KINDS: Mapping[str, Callable[[Payload], Step]] = {

@@ -12,10 +12,11 @@ import pytest
 from werkzeug.datastructures import Headers
 
 from emulator.memory.system import ManualClock
-from luci_scheduler import bootstrap
 from luci_scheduler.adapters import access_tokens
 from luci_scheduler.adapters.identity import UnauthenticatedError
 from luci_scheduler.api.access import ANONYMOUS
+from luci_scheduler.bootstrap import Identify
+from luci_scheduler.cloud_ports import make_identify
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.settings import Settings, SettingsError, read_settings
@@ -43,9 +44,9 @@ def clock() -> ManualClock:
     return ManualClock(NOW)
 
 
-def _identify(google: TokenInfo, clock: ManualClock, *clients: str, **settings: Any) -> bootstrap.Identify:
+def _identify(google: TokenInfo, clock: ManualClock, *clients: str, **settings: Any) -> Identify:
     values = {"console_oauth_clients": clients, "tokeninfo_url": google.url, "local": True, **settings}
-    return bootstrap.make_identify(Settings("p", "https://t", "a@p", ("secret",), **values), clock)
+    return make_identify(Settings("p", "https://t", "a@p", ("secret",), **values), clock)
 
 
 def _bearer(token: str, scheme: str = "Bearer") -> Headers:

@@ -7,13 +7,15 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from emulator.memory.gitiles import AnyCommit
+from emulator.memory.ports import memory_ports
 from emulator.memory.queue import MemoryQueue
 from emulator.memory.store import MemoryStore
-from emulator.memory.system import ManualClock, SeededEntropy
-from luci_scheduler import bootstrap
+from emulator.memory.system import ManualClock
+from luci_scheduler.bootstrap import make_app
 from luci_scheduler.config.sync import ConfigFile, sync_project
 from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.deferred import Deferred
@@ -210,17 +212,16 @@ class World:
         self.queue = MemoryQueue()
         self.buildbucket = FakeBuildbucket()
         self.fetch = FakeFetch(self.clock)
-        self.app = bootstrap.make_app(
-            world_settings(**settings),
+        self.ports = replace(
+            memory_ports(),
             store=self.store,
             queue=self.queue,
             clock=self.clock,
-            entropy=SeededEntropy(1),
             buildbucket=self.buildbucket,
             gitiles=gitiles or AnyCommit(),
             fetch=self.fetch,
-            verify_caller=lambda _: "somebody",
         )
+        self.app = make_app(world_settings(**settings), self.ports)
         self.runtime = self.app.runtime
         self._revisions = 0
         self.sync(config() if text is None else text)
