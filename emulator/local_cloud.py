@@ -20,7 +20,7 @@ import requests
 
 from emulator.buildbucket.plans import Plan
 from emulator.buildbucket.server import BuildbucketServer
-from emulator.clock import Clock, FastClock, RealClock
+from emulator.clock import Clock, RealClock
 from emulator.cloud_scheduler import Housekeeping
 from emulator.cloud_tasks.model import RateLimits, RetryConfig
 from emulator.cloud_tasks.server import CloudTasksServer
@@ -149,7 +149,7 @@ class LocalCloud:
 
     def _start(self, stack: ExitStack) -> None:
         self._memory: MemoryHost | None = None
-        self._time: Clock = self.clock or (RealClock() if self.speed == 1.0 else FastClock(self.speed))
+        self._time: Clock = self.clock or RealClock(self.speed)
         self._make_folders(stack)
         # Processes take seconds to come up: they are started first, and waited for when everything else is done.
         emulators = self._start_emulators(stack)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
+from emulator.clock import SteppedClock
 from emulator.memory.gitiles import AnyCommit
 from emulator.memory.queue import MemoryQueue
 from emulator.memory.store import MemoryStore
-from emulator.memory.system import ManualClock, SeededEntropy
+from emulator.memory.system import SeededEntropy
 from luci_scheduler.bootstrap import Ports
-from luci_scheduler.core.instants import Instant, parse_rfc3339
+from luci_scheduler.core.instants import parse_rfc3339
 from luci_scheduler.ports import BuildbucketError, Fetched, FetchError
 
 __all__ = ["NoBuildbucket", "NoFetch", "memory_ports"]
@@ -27,7 +27,7 @@ def memory_ports() -> Ports:
     return Ports(
         store=MemoryStore(),
         queue=MemoryQueue(),
-        clock=ManualClock(parse_rfc3339(_START)),
+        clock=SteppedClock(parse_rfc3339(_START)),
         entropy=SeededEntropy(1),
         buildbucket=NoBuildbucket(),
         gitiles=AnyCommit(),
@@ -37,35 +37,20 @@ def memory_ports() -> Ports:
 
 
 class NoBuildbucket:
-    """``ports.Buildbucket`` without a server: every call fails and may be tried again."""
+    """``ports.Buildbucket`` without a server: every call fails and may be repeated."""
 
-    def v1(
-        self,
-        server: str,
-        http_method: str,
-        path: str,
-        body: Mapping[str, Any] | None = None,
-        query: Sequence[tuple[str, str]] = (),
-        *,
-        until: Instant | None = None,
-    ) -> dict[str, Any]:
-        """Fail."""
-        raise self._error(server)
+    def v1(self, server: str, *_: object, **__: object) -> dict[str, Any]:
+        """Raise ``BuildbucketError``."""
+        raise BuildbucketError("UNAVAILABLE", f"there is no server {server} here", transient=True)
 
-    def v2(
-        self, server: str, method: str, request: Mapping[str, Any], *, until: Instant | None = None
-    ) -> dict[str, Any]:
-        """Fail."""
-        raise self._error(server)
-
-    @staticmethod
-    def _error(server: str) -> BuildbucketError:
-        return BuildbucketError("UNAVAILABLE", f"there is no server {server} here", transient=True)
+    def v2(self, server: str, *_: object, **__: object) -> dict[str, Any]:
+        """Raise ``BuildbucketError``."""
+        raise BuildbucketError("UNAVAILABLE", f"there is no server {server} here", transient=True)
 
 
 class NoFetch:
     """``ports.Fetch`` that reaches no server."""
 
-    def get(self, url: str, timeout: int, max_bytes: int) -> Fetched:
-        """Fail."""
+    def get(self, *_: object, **__: object) -> Fetched:
+        """Raise ``FetchError``."""
         raise FetchError("no URL can be fetched here")

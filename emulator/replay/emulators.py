@@ -9,28 +9,30 @@ import urllib.request
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 import requests
 from google.api_core import exceptions
 
 from emulator.buildbucket.serving import LocalServer
+from emulator.clock import SteppedClock
 from emulator.cloud_tasks.server import CloudTasksServer
 from emulator.errors import LocalCloudError
+from emulator.memory.ports import memory_ports
 from emulator.official import OfficialEmulator, start_firestore, start_pubsub
 from emulator.replay.errors import ReplayError
-from emulator.replay.ports import ReplayClock
 from emulator.replay.pubsub import ReplayTopics
 from emulator.replay.serving import Gate, Listener
-from emulator.replay.stage import RETRIES, TASK_ACCOUNT, Answer, Message, Ports, Waiting
+from emulator.replay.stage import RETRIES, TASK_ACCOUNT, Answer, Message, Waiting
 from emulator.tcp_ports import HOST
 from emulator.topics import PushSubscription
-from luci_scheduler import bootstrap
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client
 from luci_scheduler.adapters.firestore import FirestoreStore
 from luci_scheduler.adapters.http import fetch
 from luci_scheduler.adapters.identity import OidcVerifier
+from luci_scheduler.bootstrap import Ports
+from luci_scheduler.cloud_ports import make_buildbucket
 from luci_scheduler.settings import Settings
 
 if TYPE_CHECKING:
@@ -88,7 +90,7 @@ class EmulatorStage:
     def __init__(
         self,
         emulators: Emulators,
-        clock: ReplayClock,
+        clock: SteppedClock,
         functions: Mapping[str, WSGIApplication],
         buildbucket: WSGIApplication,
         subscriptions: Mapping[str, PushSubscription],
@@ -147,13 +149,15 @@ class EmulatorStage:
         return self._buildbucket.url
 
     def ports(self, settings: Settings) -> Ports:
-        """Return the functions' ports: the adapters that run in the cloud, too."""
+        """Return the functions' ports: the adapters of the cloud, on the emulators."""
         certs = self._tasks.certs_url
         verifier = OidcVerifier(lambda: fetch(certs), self.task_url, {TASK_ACCOUNT}, self._clock)
-        return Ports(
+        return replace(
+            memory_ports(),
             store=FirestoreStore(self._firestore),
             queue=CloudTasksQueue(self._client, self._queue, self.task_url, TASK_ACCOUNT, self.task_url),
-            buildbucket=bootstrap.make_buildbucket(settings, lambda: self._session, self._clock),
+            clock=self._clock,
+            buildbucket=make_buildbucket(settings, lambda: self._session, self._clock),
             verify_caller=verifier.verify,
         )
 

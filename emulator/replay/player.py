@@ -14,26 +14,19 @@ import functions_framework
 import structlog
 
 from emulator.buildbucket.faults import RequestRecord
+from emulator.clock import SteppedClock
 from emulator.errors import one_line
-from emulator.memory.gitiles import AnyCommit
 from emulator.memory.queue import MemoryQueue
 from emulator.replay.buildbucket import ScriptedBuildbucket
 from emulator.replay.errors import ReplayError, ScenarioError
 from emulator.replay.memory import MemoryStage
-from emulator.replay.ports import (
-    NothingToFetch,
-    ReplayClock,
-    ReplayEntropy,
-    Stopwatch,
-    TimedBuildbucket,
-    TimedQueue,
-    TimedStore,
-)
 from emulator.replay.scenario import Delivery, Scenario
-from emulator.replay.stage import TASK_ACCOUNT, Answer, Message, Ports, Stage
+from emulator.replay.stage import TASK_ACCOUNT, Answer, Message, Stage
+from emulator.replay.timed import ReplayEntropy, Stopwatch, TimedBuildbucket, TimedQueue, TimedStore
 from emulator.supervisor import FUNCTIONS, SOURCE
 from emulator.topics import COMMIT_TOPIC, PushSubscription, subscriptions
-from luci_scheduler import bootstrap
+from luci_scheduler import process
+from luci_scheduler.bootstrap import Ports, make_app
 from luci_scheduler.config.sync import ConfigFile, sync_project
 from luci_scheduler.core.instants import SECOND, Instant, format_rfc3339
 from luci_scheduler.core.invocation import Invocation
@@ -80,13 +73,13 @@ def play(
         ReplayError: a function did not take a delivery.
         LocalCloudError: something of the real stack cannot run.
     """
-    clock = ReplayClock(scenario.begins)
+    clock = SteppedClock(scenario.begins)
     rows = subscriptions(scenario.project, [publisher for _, publisher, _ in scenario.servers])
     by_topic = {row.topic: row for row in rows}
     buildbucket = ScriptedBuildbucket(clock, by_topic.__contains__)
-    with _stage(emulators, clock, _functions(), buildbucket, by_topic) as (stage, ports_of):
+    with _stage(emulators, clock, _functions(), buildbucket, by_topic) as stage:
         settings = _settings(scenario, stage)
-        player = _Player(scenario, stage, ports_of(settings), settings, clock, buildbucket, before_each)
+        player = _Player(scenario, stage, stage.ports(settings), settings, clock, buildbucket, before_each)
         with player.serving():
             player.run()
         return player.result()
@@ -95,19 +88,18 @@ def play(
 @contextmanager
 def _stage(
     emulators: Emulators | None,
-    clock: ReplayClock,
+    clock: SteppedClock,
     functions: dict[str, WSGIApplication],
     buildbucket: ScriptedBuildbucket,
     by_topic: dict[str, PushSubscription],
-) -> Iterator[tuple[Stage, Callable[[Settings], Ports]]]:
+) -> Iterator[Stage]:
     if emulators is None:
-        memory = MemoryStage(clock, functions, buildbucket.app, by_topic)
-        yield memory, memory.ports
+        yield MemoryStage(clock, functions, buildbucket.app, by_topic)
         return
     from emulator.replay.emulators import EmulatorStage  # noqa: PLC0415 - loads the clients of Google Cloud
 
     with EmulatorStage(emulators, clock, functions, buildbucket.app, by_topic) as real:
-        yield real, real.ports
+        yield real
 
 
 def _functions() -> dict[str, WSGIApplication]:
@@ -126,7 +118,7 @@ class _Player:
         stage: Stage,
         ports: Ports,
         settings: Settings,
-        clock: ReplayClock,
+        clock: SteppedClock,
         buildbucket: ScriptedBuildbucket,
         before_each: Callable[[], None],
     ) -> None:
@@ -148,23 +140,19 @@ class _Player:
     def serving(self) -> Iterator[None]:
         """Let the functions of this process run on the replay's ports."""
         entropy = ReplayEntropy(self._scenario.suffixes, self._scenario.check_delays, self._faults.append)
-        app = bootstrap.make_app(
-            self._settings,
+        ports = replace(
+            self._ports,
             store=cast("Store", TimedStore(self._ports.store, self._stopwatch)),  # reads are forwarded by name
             queue=TimedQueue(self._ports.queue, self._stopwatch),
-            clock=self._clock,
             entropy=entropy,
             buildbucket=self._client,
-            gitiles=AnyCommit(),
-            fetch=NothingToFetch(),
-            verify_caller=self._ports.verify_caller,
         )
-        bootstrap.use(app)
+        process.use(make_app(self._settings, ports))
         structlog.configure(processors=[self._note])
         try:
             yield
         finally:
-            bootstrap.use(None)
+            process.use(None)
             structlog.reset_defaults()
 
     def run(self) -> None:
@@ -173,7 +161,7 @@ class _Player:
             scenario.config_project, scenario.config_text, scenario.config_revision, scenario.config_revision_url
         )
         # The config is there before the clock counts what operations take; ticks of schedules are no part of a scenario.
-        runtime = replace(bootstrap.app().runtime, store=self._ports.store, queue=MemoryQueue())
+        runtime = replace(process.app().runtime, store=self._ports.store, queue=MemoryQueue())
         sync_project(runtime, file, "replay")
         for delivery in scenario.deliveries:
             self._deliver(delivery)

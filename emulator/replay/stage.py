@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from emulator.cloud_tasks.model import RetryConfig
+from luci_scheduler.bootstrap import Ports
 from luci_scheduler.core.instants import SECOND, Instant
-from luci_scheduler.ports import Buildbucket, Queue, Store
+from luci_scheduler.settings import Settings
 
-__all__ = ["RETRIES", "TASK_ACCOUNT", "Answer", "Message", "Ports", "Stage", "Waiting"]
+__all__ = ["RETRIES", "TASK_ACCOUNT", "Answer", "Message", "Stage", "Waiting"]
 
 TASK_ACCOUNT = "tasks@replay.iam.gserviceaccount.com"
 """Who tasks are signed as."""
@@ -46,16 +47,6 @@ class Waiting:
     due: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """The ports of the functions, still without the scenario's durations."""
-
-    store: Store
-    queue: Queue
-    buildbucket: Buildbucket
-    verify_caller: Callable[[str], str]
-
-
 class Stage(Protocol):
     """Everything around the functions; at most one delivery is under way at a time."""
 
@@ -66,6 +57,9 @@ class Stage(Protocol):
     @property
     def buildbucket_url(self) -> str:
         """Base URL of all Buildbucket servers of the scenario."""
+
+    def ports(self, settings: Settings) -> Ports:
+        """Return the ports of the functions; their operations do not take the scenario's durations yet."""
 
     def deliver(self, topic: str, message: Message) -> Answer:
         """Publish a message, and return when its function has answered."""

@@ -24,9 +24,7 @@ def read_body(request: Any, max_bytes: int) -> bytes:
     """
     body = bytearray()
     try:
-        while len(body) <= max_bytes and (
-            chunk := request.stream.read(min(max_bytes + 1 - len(body), _CHUNK_BYTES))
-        ):
+        while len(body) <= max_bytes and (chunk := request.stream.read(min(max_bytes + 1 - len(body), _CHUNK_BYTES))):
             body += chunk
     except (HTTPException, OSError) as error:
         raise MalformedError(_CUT_SHORT) from error

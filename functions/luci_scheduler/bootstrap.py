@@ -138,7 +138,9 @@ def _environment(settings: Settings, ports: Ports) -> Environment:
         app_id=settings.app_id,
         hostname=settings.default_hostname,
         token_secrets=settings.token_secrets,
-        servers={server.host: Server(server.protocol, _topic(settings, server)) for server in settings.buildbucket_servers},
+        servers={
+            server.host: Server(server.protocol, _topic(settings, server)) for server in settings.buildbucket_servers
+        },
         check_interval=settings.check_interval_seconds * SECOND,
         request_deadline=settings.request_deadline_seconds * SECOND,
         polling=Polling(

@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
+from emulator.clock import SteppedClock
 from emulator.memory.gitiles import MemoryGitiles
 from emulator.memory.ports import memory_ports
 from emulator.memory.queue import MemoryQueue
 from emulator.memory.store import MemoryStore, _Stored
-from emulator.memory.system import ManualClock
 from luci_scheduler.adapters import documents
 from luci_scheduler.adapters.firestore import FirestoreStore
 from luci_scheduler.bootstrap import make_app
@@ -78,7 +78,7 @@ class _Firestore(FirestoreStore):
         self._client.document(path).delete()
 
 
-def _tasks() -> Iterator[Task]:
+def _tasks() -> Iterator[QueueTask]:
     """Yield the tasks of the engine; ``sync`` is the composition root's."""
     for task in OLDER["tasks"]:
         if task["kind"] != "sync":
@@ -104,7 +104,7 @@ class _Upgraded(World):
     """These functions on the documents of the older ones."""
 
     def __init__(self, store: Any) -> None:
-        self.clock = ManualClock(Instant(OLDER["now"]))
+        self.clock = SteppedClock(Instant(OLDER["now"]))
         self.store = store
         self.queue = MemoryQueue()
         for task in _tasks():

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 
-from emulator.memory.system import ManualClock
+from emulator.clock import SteppedClock
 from luci_scheduler.adapters.buildbucket import BuildbucketClient
 from luci_scheduler.core import debug_log, go_text, humanized, notification_token, topic_names
 from luci_scheduler.core.errors import BadTokenError, PermanentError
@@ -210,7 +210,7 @@ class _Session:
         return answer
 
     def client(self) -> BuildbucketClient:
-        return BuildbucketClient(lambda host: f"https://{host}", lambda: self, ManualClock(Instant(0)), SECOND)  # type: ignore[arg-type]
+        return BuildbucketClient(lambda host: f"https://{host}", lambda: self, SteppedClock(Instant(0)), SECOND)  # type: ignore[arg-type]
 
 
 def _given(case: Case, realm_id: str) -> LaunchInput:

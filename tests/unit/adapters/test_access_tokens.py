@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from werkzeug.datastructures import Headers
 
-from emulator.memory.system import ManualClock
+from emulator.clock import SteppedClock
 from luci_scheduler.adapters import access_tokens
 from luci_scheduler.adapters.identity import UnauthenticatedError
 from luci_scheduler.api.access import ANONYMOUS
@@ -39,12 +39,12 @@ def google() -> Iterator[TokenInfo]:
 
 
 @pytest.fixture
-def clock() -> ManualClock:
+def clock() -> SteppedClock:
     """The scheduler's clock."""
-    return ManualClock(NOW)
+    return SteppedClock(NOW)
 
 
-def _identify(google: TokenInfo, clock: ManualClock, *clients: str, **settings: Any) -> Identify:
+def _identify(google: TokenInfo, clock: SteppedClock, *clients: str, **settings: Any) -> Identify:
     values = {"console_oauth_clients": clients, "tokeninfo_url": google.url, "local": True, **settings}
     return make_identify(Settings("p", "https://t", "a@p", ("secret",), **values), clock)
 
@@ -54,7 +54,7 @@ def _bearer(token: str, scheme: str = "Bearer") -> Headers:
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "OAuth", "oauth"])
-def test_an_access_token_names_the_caller(google: TokenInfo, clock: ManualClock, scheme: str) -> None:
+def test_an_access_token_names_the_caller(google: TokenInfo, clock: SteppedClock, scheme: str) -> None:
     """In lower case, by either of the schemes that LUCI takes."""
     google.know(TOKEN)
     assert _identify(google, clock, CLIENT)(_bearer(TOKEN, scheme)) == "user:dev@example.com"
@@ -73,7 +73,7 @@ def test_an_access_token_names_the_caller(google: TokenInfo, clock: ManualClock,
     ],
     ids=str,
 )
-def test_good_tokens(google: TokenInfo, clock: ManualClock, changes: dict[str, Any]) -> None:
+def test_good_tokens(google: TokenInfo, clock: SteppedClock, changes: dict[str, Any]) -> None:
     """Numbers and truth as such or as texts; what is not needed may be missing; an account's own number is a client, too."""
     google.know(TOKEN, **changes)
     email = changes.get("email", "dev@example.com")
@@ -116,7 +116,7 @@ def test_good_tokens(google: TokenInfo, clock: ManualClock, changes: dict[str, A
     ids=str,
 )  # fmt: skip
 def test_tokens_that_google_knows_and_we_refuse(
-    google: TokenInfo, clock: ManualClock, changes: dict[str, Any], reason: str
+    google: TokenInfo, clock: SteppedClock, changes: dict[str, Any], reason: str
 ) -> None:
     """Every member must be right; the answer is remembered."""
     google.know(TOKEN, **changes)
@@ -127,7 +127,7 @@ def test_tokens_that_google_knows_and_we_refuse(
     assert google.asked == {TOKEN: 1}
 
 
-def test_service_accounts_and_users_are_told_apart(google: TokenInfo, clock: ManualClock) -> None:
+def test_service_accounts_and_users_are_told_apart(google: TokenInfo, clock: SteppedClock) -> None:
     """The word accepts every service account and no person, whatever their address looks like."""
     identify = _identify(google, clock, "service-accounts")
     google.know("service", email=SERVICE, aud=SERVICE_ID)
@@ -141,7 +141,7 @@ def test_service_accounts_and_users_are_told_apart(google: TokenInfo, clock: Man
         identify(_bearer("word"))
 
 
-def test_without_clients_none_is_accepted(google: TokenInfo, clock: ManualClock) -> None:
+def test_without_clients_none_is_accepted(google: TokenInfo, clock: SteppedClock) -> None:
     """Google is not asked, and the message tells the setting."""
     google.know(TOKEN)
     with pytest.raises(UnauthenticatedError, match="SCHEDULER_CONSOLE_OAUTH_CLIENTS is not set"):
@@ -149,7 +149,7 @@ def test_without_clients_none_is_accepted(google: TokenInfo, clock: ManualClock)
     assert not google.asked
 
 
-def test_id_tokens_take_the_other_way(google: TokenInfo, clock: ManualClock) -> None:
+def test_id_tokens_take_the_other_way(google: TokenInfo, clock: SteppedClock) -> None:
     """Each setting is for its own kind of token; neither opens the door to the other."""
     google.know(JWT)
     google.know(TOKEN)
@@ -163,7 +163,7 @@ def test_id_tokens_take_the_other_way(google: TokenInfo, clock: ManualClock) -> 
     assert JWT not in google.asked
 
 
-def test_the_proxys_assertion_goes_first(google: TokenInfo, clock: ManualClock) -> None:
+def test_the_proxys_assertion_goes_first(google: TokenInfo, clock: SteppedClock) -> None:
     """A bad one is an error, whatever else there is; where no proxy is expected, it is not looked at."""
     google.know(TOKEN)
     headers = Headers({"X-Goog-Iap-Jwt-Assertion": "nonsense", "Authorization": f"Bearer {TOKEN}"})
@@ -173,7 +173,7 @@ def test_the_proxys_assertion_goes_first(google: TokenInfo, clock: ManualClock) 
     assert _identify(google, clock, CLIENT)(headers) == "user:dev@example.com"
 
 
-def test_without_a_token_a_caller_is_anonymous(google: TokenInfo, clock: ManualClock) -> None:
+def test_without_a_token_a_caller_is_anonymous(google: TokenInfo, clock: SteppedClock) -> None:
     """Nobody is asked."""
     assert _identify(google, clock, CLIENT)(Headers()) == ANONYMOUS
     assert not google.asked
@@ -184,20 +184,20 @@ def test_without_a_token_a_caller_is_anonymous(google: TokenInfo, clock: ManualC
     ["", "a b", "a\nb", "a\r\nHost: x", "a\x00b", "\u00e9", "\uff41", "a&aud=x", "a#b", "a%20b", "a?b", '"', "x" * 12_289],
     ids=ascii,
 )  # fmt: skip
-def test_what_cannot_be_a_token_is_refused_unasked(google: TokenInfo, clock: ManualClock, token: str) -> None:
+def test_what_cannot_be_a_token_is_refused_unasked(google: TokenInfo, clock: SteppedClock, token: str) -> None:
     """Headers of whatever server may be in front."""
     with pytest.raises(UnauthenticatedError):
         _identify(google, clock, CLIENT)({"Authorization": f"Bearer {token}"})
     assert not google.paths
 
 
-def test_the_longest_token(google: TokenInfo, clock: ManualClock) -> None:
+def test_the_longest_token(google: TokenInfo, clock: SteppedClock) -> None:
     """With every character that one may have."""
     token = google.know("ya29.-_~+/=" + "x" * 12_277)
     assert _identify(google, clock, CLIENT)(_bearer(token)) == "user:dev@example.com"
 
 
-def test_a_good_token_is_remembered_for_minutes(google: TokenInfo, clock: ManualClock) -> None:
+def test_a_good_token_is_remembered_for_minutes(google: TokenInfo, clock: SteppedClock) -> None:
     """Then Google is asked again, which knows by then if it was revoked."""
     google.know(TOKEN)
     identify = _identify(google, clock, CLIENT)
@@ -215,7 +215,7 @@ def test_a_good_token_is_remembered_for_minutes(google: TokenInfo, clock: Manual
         identify(_bearer(TOKEN))
 
 
-def test_a_good_token_is_not_remembered_after_its_end(google: TokenInfo, clock: ManualClock) -> None:
+def test_a_good_token_is_not_remembered_after_its_end(google: TokenInfo, clock: SteppedClock) -> None:
     """Whatever is left of those minutes."""
     google.know(TOKEN, expires_in="60")
     identify = _identify(google, clock, CLIENT)
@@ -228,7 +228,7 @@ def test_a_good_token_is_not_remembered_after_its_end(google: TokenInfo, clock: 
         identify(_bearer(TOKEN))
 
 
-def test_a_bad_token_is_remembered_for_minutes(google: TokenInfo, clock: ManualClock) -> None:
+def test_a_bad_token_is_remembered_for_minutes(google: TokenInfo, clock: SteppedClock) -> None:
     """Whoever tries it again and again costs nothing more."""
     identify = _identify(google, clock, CLIENT)
     for _ in range(3):
@@ -240,7 +240,7 @@ def test_a_bad_token_is_remembered_for_minutes(google: TokenInfo, clock: ManualC
     assert identify(_bearer(TOKEN)) == "user:dev@example.com"
 
 
-def test_a_flood_of_bad_tokens(google: TokenInfo, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flood_of_bad_tokens(google: TokenInfo, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch) -> None:
     """It leaves the good ones in place, and memory stays bounded: the oldest of each sort go."""
     monkeypatch.setattr(access_tokens, "_MAX_TOKENS", 3)
     identify = _identify(google, clock, CLIENT)
@@ -259,7 +259,7 @@ def test_a_flood_of_bad_tokens(google: TokenInfo, clock: ManualClock, monkeypatc
     assert [google.asked[token] for token in ("good0", "good2", "good3")] == [2, 1, 1]
 
 
-def test_google_is_asked_about_a_bounded_number_of_unknown_tokens(google: TokenInfo, clock: ManualClock) -> None:
+def test_google_is_asked_about_a_bounded_number_of_unknown_tokens(google: TokenInfo, clock: SteppedClock) -> None:
     """A flood of made-up tokens has to wait. Known callers go on, even after their five minutes; later all callers do."""
     identify = _identify(google, clock, CLIENT)
     identify(_bearer(google.know("known")))
@@ -304,7 +304,7 @@ def test_google_is_asked_about_a_bounded_number_of_unknown_tokens(google: TokenI
     ],
 )
 def test_a_stranger_does_not_use_up_the_questions_for_others(
-    google: TokenInfo, clock: ManualClock, stranger: str, other: str
+    google: TokenInfo, clock: SteppedClock, stranger: str, other: str
 ) -> None:
     """Only the address that the front end adds counts, and of IPv6 the network."""
     identify = _identify(google, clock, CLIENT)
@@ -319,7 +319,7 @@ def test_a_stranger_does_not_use_up_the_questions_for_others(
     assert identify(headers) == "user:dev@example.com"
 
 
-def test_a_token_that_is_good_no_more_is_unknown(google: TokenInfo, clock: ManualClock) -> None:
+def test_a_token_that_is_good_no_more_is_unknown(google: TokenInfo, clock: SteppedClock) -> None:
     """It is asked about outside the limit once."""
     identify = _identify(google, clock, CLIENT)
     identify(_bearer(google.know(TOKEN)))
@@ -338,7 +338,7 @@ def test_a_token_that_is_good_no_more_is_unknown(google: TokenInfo, clock: Manua
         identify(_bearer(TOKEN))
 
 
-def test_many_threads_with_one_token(google: TokenInfo, clock: ManualClock) -> None:
+def test_many_threads_with_one_token(google: TokenInfo, clock: SteppedClock) -> None:
     """Each gets the right answer; afterwards it is remembered."""
     google.know(TOKEN)
     identify = _identify(google, clock, CLIENT)
@@ -381,7 +381,7 @@ TROUBLE: dict[str, tuple[int, bytes, dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("kind", TROUBLE)
-def test_trouble_at_google_is_nobodys_fault(google: TokenInfo, clock: ManualClock, kind: str) -> None:
+def test_trouble_at_google_is_nobodys_fault(google: TokenInfo, clock: SteppedClock, kind: str) -> None:
     """The caller is neither refused nor anonymous, and the next call asks again."""
     google.know(TOKEN)
     google.trouble = TROUBLE[kind]
@@ -393,7 +393,7 @@ def test_trouble_at_google_is_nobodys_fault(google: TokenInfo, clock: ManualCloc
     assert identify(_bearer(TOKEN)) == "user:dev@example.com"
 
 
-def test_a_server_that_says_nothing(google: TokenInfo, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_says_nothing(google: TokenInfo, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch) -> None:
     """It does not hold a caller for ever; one that is remembered does not notice."""
     identify = _identify(google, clock, CLIENT)
     identify(_bearer(google.know("early")))
@@ -404,7 +404,7 @@ def test_a_server_that_says_nothing(google: TokenInfo, clock: ManualClock, monke
     assert identify(_bearer("early")) == "user:dev@example.com"
 
 
-def test_plain_http_is_for_the_local_cloud(google: TokenInfo, clock: ManualClock) -> None:
+def test_plain_http_is_for_the_local_cloud(google: TokenInfo, clock: SteppedClock) -> None:
     """No token leaves a real installation unencrypted."""
     with pytest.raises(TransientError, match="only https is allowed"):
         _identify(google, clock, CLIENT, local=False)(_bearer(TOKEN))
@@ -413,7 +413,7 @@ def test_plain_http_is_for_the_local_cloud(google: TokenInfo, clock: ManualClock
 
 @pytest.mark.parametrize("kind", ["", "unknown", "stranger", "nobody there", *TROUBLE])
 def test_the_token_shows_up_nowhere(
-    google: TokenInfo, clock: ManualClock, caplog: pytest.LogCaptureFixture, kind: str
+    google: TokenInfo, clock: SteppedClock, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     """In no error nor what it came from, in no log line of whatever level, and not in what is remembered."""
     caplog.set_level(logging.DEBUG)

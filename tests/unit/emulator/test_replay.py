@@ -16,10 +16,10 @@ from emulator.cloud_tasks.server import CloudTasksServer
 from emulator.replay.buildbucket import ScriptedBuildbucket, WsgiAdapter
 from emulator.replay.errors import ScenarioError
 from emulator.replay.memory import MemoryStage
-from emulator.replay.ports import ReplayClock, Stopwatch, TimedBuildbucket
 from emulator.replay.scenario import Delivery, Reply, read_scenario
 from emulator.replay.serving import Gate
 from emulator.replay.stage import RETRIES, Answer, Message
+from emulator.replay.timed import SteppedClock, Stopwatch, TimedBuildbucket
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client
 from luci_scheduler.core.instants import MILLISECOND, MINUTE, SECOND, Instant
 from luci_scheduler.ports import BuildbucketError, QueueTask
@@ -106,7 +106,7 @@ def test_gate_keeps_a_second_push_waiting_while_the_first_is_under_way() -> None
 
 
 def _buildbucket(*answers: Reply) -> tuple[ScriptedBuildbucket, requests.Session]:
-    buildbucket = ScriptedBuildbucket(ReplayClock(START), lambda _: True)
+    buildbucket = ScriptedBuildbucket(SteppedClock(START), lambda _: True)
     buildbucket.begin(Delivery("deliveries[0]", "task", None, "timer", answers=answers))
     session = requests.Session()
     session.mount("http://", WsgiAdapter(buildbucket.app))
@@ -175,7 +175,7 @@ def test_notifications_of_a_build_go_where_its_own_request_said() -> None:
 class _Server:
     """``ports.Buildbucket``: the client and the service behind it."""
 
-    def __init__(self, clock: ReplayClock, error: BuildbucketError | None = None) -> None:
+    def __init__(self, clock: SteppedClock, error: BuildbucketError | None = None) -> None:
         self._clock = clock
         self._error = error
         self.calls = 0
@@ -218,7 +218,7 @@ def test_an_answer_after_the_deadline_does_not_count(
     takes: int, left: int | None, error: BuildbucketError | None, told: str, elapsed: int, protocol: str
 ) -> None:
     """The call has its effect; the client gives up at its deadline of a minute, or at the end that it was given."""
-    clock = ReplayClock(START)
+    clock = SteppedClock(START)
     stopwatch = Stopwatch(clock, {"call": takes * SECOND}, lambda: None)
     server = _Server(clock, error)
     client = TimedBuildbucket(server, stopwatch, clock, MINUTE)
@@ -239,7 +239,7 @@ def _asking(client: TimedBuildbucket, until: Instant | None) -> Callable[[], dic
 
 def test_a_call_without_time_left_is_not_sent() -> None:
     """It takes no time and uses up no duration."""
-    clock = ReplayClock(START)
+    clock = SteppedClock(START)
     server = _Server(clock)
     client = TimedBuildbucket(server, Stopwatch(clock, {"call": SECOND}, lambda: None), clock, MINUTE)
     with pytest.raises(BuildbucketError, match="the client's"):
@@ -263,7 +263,7 @@ def test_an_answer_may_be_empty(answer: Any, text: str) -> None:
 
 def test_tasks_wait_in_memory_as_on_the_server() -> None:
     """Due times are cut to microseconds, never before the creation; a failed task is due again after the same pause."""
-    clock = ReplayClock(START)
+    clock = SteppedClock(START)
     stage = MemoryStage(clock, {"on_task": _Function(500)}, _Function(), {})
     tasks = [
         QueueTask("timer", {"n": 1}, Instant(START + SECOND + 1999)),

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from emulator.clock import SteppedClock
 from emulator.memory.gitiles import AnyCommit
 from emulator.memory.ports import memory_ports
 from emulator.memory.queue import MemoryQueue
 from emulator.memory.store import MemoryStore
-from emulator.memory.system import ManualClock
 from luci_scheduler.bootstrap import make_app
 from luci_scheduler.config.sync import ConfigFile, sync_project
 from luci_scheduler.core.commit_event import CommitEvent
@@ -169,7 +169,7 @@ class FakeBuildbucket:
 class FakeFetch:
     """Answers or fails as the test says, after ten seconds."""
 
-    def __init__(self, clock: ManualClock) -> None:
+    def __init__(self, clock: SteppedClock) -> None:
         self._clock = clock
         self.outcome: Fetched | FetchError = Fetched(200, "200 OK", (), b"", 0)
         self.calls: list[tuple[str, int, int]] = []
@@ -207,7 +207,7 @@ class World:
     """The scheduler with everything around it."""
 
     def __init__(self, text: str | None = None, gitiles: Gitiles | None = None, **settings: Any) -> None:
-        self.clock = ManualClock(parse_rfc3339("2026-03-01T12:00:00Z"))
+        self.clock = SteppedClock(parse_rfc3339("2026-03-01T12:00:00Z"))
         self.store = CountingStore()
         self.queue = MemoryQueue()
         self.buildbucket = FakeBuildbucket()

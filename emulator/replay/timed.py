@@ -1,4 +1,4 @@
-"""Time and chance of a replay: every operation takes as long as the scenario says, on the replay's own clock."""
+"""Time and entropy of a replay: every operation takes as long as the scenario says, on the replay's own clock."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.ports import (
     Buildbucket,
     BuildbucketError,
-    Fetched,
-    FetchError,
     Queue,
     QueueTask,
     Store,
@@ -25,30 +23,12 @@ from luci_scheduler.ports import (
 )
 
 __all__ = [
-    "NothingToFetch",
-    "ReplayClock",
     "ReplayEntropy",
     "Stopwatch",
     "TimedBuildbucket",
     "TimedQueue",
     "TimedStore",
 ]
-
-
-class ReplayClock(SteppedClock):
-    """The one clock of a replay: ``ports.Clock`` of the functions, and ``emulator.clock.Clock`` of the servers."""
-
-    def now(self) -> Instant:
-        """Return the present instant."""
-        return Instant(super().now())
-
-    def sleep(self, nanoseconds: int) -> None:
-        """Move forward at once, as if the time had been slept through."""
-        self.advance(max(0, nanoseconds))
-
-    def reach(self, instant: int) -> None:
-        """Move to ``instant``, unless it is past."""
-        self.move_to(max(instant, self.now()))
 
 
 class Stopwatch:
@@ -60,7 +40,7 @@ class Stopwatch:
         before_each: called before each operation; what it takes in real time changes nothing.
     """
 
-    def __init__(self, clock: ReplayClock, defaults: Mapping[str, int], before_each: Callable[[], None]) -> None:
+    def __init__(self, clock: SteppedClock, defaults: Mapping[str, int], before_each: Callable[[], None]) -> None:
         self._clock = clock
         self._defaults = defaults
         self._before_each = before_each
@@ -131,7 +111,7 @@ class TimedBuildbucket:
         deadline: of one call, in nanoseconds.
     """
 
-    def __init__(self, buildbucket: Buildbucket, stopwatch: Stopwatch, clock: ReplayClock, deadline: int) -> None:
+    def __init__(self, buildbucket: Buildbucket, stopwatch: Stopwatch, clock: SteppedClock, deadline: int) -> None:
         self._buildbucket = buildbucket
         self._stopwatch = stopwatch
         self._clock = clock
@@ -218,11 +198,3 @@ class ReplayEntropy:
         error = ScenarioError(text)
         self._on_fault(error)
         return error
-
-
-class NothingToFetch:
-    """``ports.Fetch`` of a replay, which reaches for nothing outside itself."""
-
-    def get(self, url: str, timeout: int, max_bytes: int) -> Fetched:  # noqa: ARG002 - as the port has it
-        """Refuse."""
-        raise FetchError("a replay fetches nothing")
