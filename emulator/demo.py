@@ -19,7 +19,10 @@ from rich.table import Table
 from rich.text import Text
 
 from emulator.buildbucket.plans import Command
-from emulator.local_cloud import BUILDBUCKET_HOST, LocalCloud
+from emulator.local_cloud import LocalCloud
+from emulator.options import Options, TcpPorts
+from emulator.settings import BUILDBUCKET_HOST
+from emulator.start import start_local_cloud
 from emulator.start_page import StartPage
 from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.web.presentation import definition_text
@@ -127,9 +130,9 @@ def main(
     """Run the demo.
 
     Args:
-        store: as `LocalCloud` has it.
+        store: see `Options.store`.
         console_port: where the pages are; 0 picks a free port.
-        download_url: as `LocalCloud` has it.
+        download_url: see `Options.download_url`.
         keep: keep the local cloud running until Ctrl-C.
 
     Returns:
@@ -144,17 +147,17 @@ def main(
         config = folder / "configs" / "sample" / "luci-scheduler.cfg"
         config.parent.mkdir(parents=True)
         config.write_text(_CONFIG, encoding="utf-8")
-        cloud = LocalCloud(
-            folder=folder,
-            check_interval_seconds=_CHECK_SECONDS,
-            plan=Command((sys.executable, "-c", _SCRIPT)),
-            console_port=console_port,
-            store=store,
-            download_url=download_url,
-        )
         with _view() as view:
-            cloud.on_progress = partial(view.stage, "Local cloud", done=False)
-            running.enter_context(cloud)
+            options = Options(
+                folder=folder,
+                check_interval_seconds=_CHECK_SECONDS,
+                plan=Command((sys.executable, "-c", _SCRIPT)),
+                ports=TcpPorts(console=console_port),
+                store=store,
+                download_url=download_url,
+                on_progress=partial(view.stage, "Local cloud", done=False),
+            )
+            cloud = running.enter_context(start_local_cloud(options))
             where = " IN MEMORY" if store == "memory" else ""
             view.stage("Local cloud", f"up{where} after {time.monotonic() - began:.1f} s, pages at {cloud.console_url}")
             page = _follow(cloud, view, _commit(cloud, view))

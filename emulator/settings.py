@@ -1,4 +1,4 @@
-"""What the functions of a local cloud find in their environment."""
+"""The names in a local cloud, and the environment of its functions."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from emulator.cloud_tasks.model import RateLimits, RetryConfig
 from emulator.errors import LocalCloudError
 from luci_scheduler.config.reader import ProjectConfig
+from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
 from luci_scheduler.settings import SettingsError, read_settings
 
@@ -18,20 +20,33 @@ __all__ = [
     "LOCATION",
     "PUBLISHER",
     "QUEUE",
+    "QUEUE_RATES",
+    "QUEUE_RETRIES",
     "Addresses",
     "function_environment",
     "gitiles_hosts",
+    "queue_path",
 ]
 
 BUILDBUCKET_HOST = "cr-buildbucket.appspot.com"
-"""The server that configs name; locally it is a server of our own."""
-
+"""The Buildbucket server that configs name; the local cloud's own server stands for it."""
 PUBLISHER = "cr-buildbucket@appspot.gserviceaccount.com"
+"""The account that publishes the notifications of builds."""
+
 LOCATION = "us-central1"
 QUEUE = "luci-scheduler"
+# Rates and retries are those of infra/terraform.
+QUEUE_RATES = RateLimits(max_dispatches_per_second=500.0, max_concurrent_dispatches=100)
+QUEUE_RETRIES = RetryConfig(max_attempts=-1, min_backoff=SECOND, max_backoff=600 * SECOND, max_doublings=10)
+
 DEVELOPER = "dev@localhost"
-"""Whom the console takes everybody for; may do everything."""
-THREADS = 16
+"""The console takes every visitor for this user, who may do everything."""
+_THREADS = 16
+
+
+def queue_path(project: str) -> str:
+    """Return the full name of a local cloud's queue."""
+    return f"projects/{project}/locations/{LOCATION}/queues/{QUEUE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +82,7 @@ def function_environment(
         "FIRESTORE_EMULATOR_HOST": at.firestore,
         "PUBSUB_EMULATOR_HOST": at.pubsub,
         "GOOGLE_CLOUD_PROJECT": at.project,
-        "THREADS": str(THREADS),
+        "THREADS": str(_THREADS),
         "SCHEDULER_PROJECT": at.project,
         "SCHEDULER_LOCATION": LOCATION,
         "SCHEDULER_QUEUE": QUEUE,

@@ -28,7 +28,8 @@ from emulator.clock import AdjustableClock
 from emulator.errors import LocalCloudError
 from emulator.gitiles.projects import find_repository
 from emulator.gitiles.repository import Repository
-from emulator.local_cloud import BUILDBUCKET_HOST, LocalCloud
+from emulator.local_cloud import LocalCloud
+from emulator.settings import BUILDBUCKET_HOST
 from emulator.tcp_ports import HOST
 from luci_scheduler.config.config_rules import ConfigRules
 from luci_scheduler.config.folder import FILE, read_folder
@@ -153,7 +154,8 @@ class StartPage:
     def _watched(self) -> list[WatchedRepo]:
         """Return the repositories whose branches the configs watch that are valid now."""
         configs = (
-            _config(file.project, file.text, self._cloud.config_rules) for file in read_folder(self._cloud.configs)
+            _config(file.project, file.text, self._cloud.options.config_rules)
+            for file in read_folder(self._cloud.configs)
         )
         return watched_repos((config for config in configs if config is not None), self._existing)
 
@@ -220,7 +222,7 @@ class StartPage:
         return Response(html, status, content_type="text/html; charset=utf-8")
 
     def _places(self) -> dict[str, str]:
-        cloud, in_memory = self._cloud, self._cloud.store == "memory"
+        cloud, in_memory = self._cloud, self._cloud.memory is not None
         return {
             "Firestore": "in memory, nothing is kept" if in_memory else cloud.firestore_address,
             "Pub/Sub": "in memory, for this process only" if in_memory else cloud.pubsub_address,

@@ -24,7 +24,8 @@ from emulator.official import OfficialEmulator, start_firestore, start_pubsub
 from emulator.replay.errors import ReplayError
 from emulator.replay.pubsub import ReplayTopics
 from emulator.replay.serving import Gate, Listener
-from emulator.replay.stage import RETRIES, TASK_ACCOUNT, Answer, Message, Waiting
+from emulator.replay.stage import TASK_ACCOUNT, Answer, Message, Waiting
+from emulator.settings import QUEUE_RETRIES, queue_path
 from emulator.tcp_ports import HOST
 from emulator.topics import PushSubscription
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
     from google.cloud import firestore
 
 __all__ = ["EmulatorStage", "Emulators", "running_emulators"]
-
-_QUEUE = "projects/{}/locations/us-central1/queues/luci-scheduler"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +125,7 @@ class EmulatorStage:
             server.start()
             stack.callback(server.stop)
         stack.enter_context(self._tasks)
-        self._queue = self._tasks.create_queue(_QUEUE.format(self._project), retry_config=RETRIES)
+        self._queue = self._tasks.create_queue(queue_path(self._project), retry_config=QUEUE_RETRIES)
         self._client = make_client(self._tasks.grpc_address)
         stack.callback(self._client.transport.close)
         self._session = stack.enter_context(requests.Session())

@@ -14,7 +14,8 @@ from werkzeug.test import Client
 from emulator.clock import SteppedClock
 from emulator.memory.ports import memory_ports
 from emulator.replay.buildbucket import WsgiAdapter
-from emulator.replay.stage import RETRIES, Answer, Message, Waiting
+from emulator.replay.stage import Answer, Message, Waiting
+from emulator.settings import QUEUE_RETRIES
 from emulator.topics import PushSubscription
 from luci_scheduler.bootstrap import Ports
 from luci_scheduler.cloud_ports import make_buildbucket
@@ -119,7 +120,7 @@ class _Queue:
 
     def put_back(self, name: str, task: QueueTask) -> None:
         """Put a task that failed back, due again after a pause."""
-        self._put(name, task, self._clock.now() + RETRIES.backoff(self._attempts[name]))
+        self._put(name, task, self._clock.now() + QUEUE_RETRIES.backoff(self._attempts[name]))
 
     def _put(self, name: str, task: QueueTask, due: int) -> None:
         self._tasks[name] = replace(task, eta=truncate_to_microseconds(Instant(due)))

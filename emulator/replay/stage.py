@@ -6,18 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from emulator.cloud_tasks.model import RetryConfig
 from luci_scheduler.bootstrap import Ports
-from luci_scheduler.core.instants import SECOND, Instant
+from luci_scheduler.core.instants import Instant
 from luci_scheduler.settings import Settings
 
-__all__ = ["RETRIES", "TASK_ACCOUNT", "Answer", "Message", "Stage", "Waiting"]
+__all__ = ["TASK_ACCOUNT", "Answer", "Message", "Stage", "Waiting"]
 
 TASK_ACCOUNT = "tasks@replay.iam.gserviceaccount.com"
 """Who tasks are signed as."""
-
-RETRIES = RetryConfig(max_attempts=-1, min_backoff=SECOND, max_backoff=600 * SECOND, max_doublings=10)
-"""When a task that failed is due again; as in the local cloud."""
 
 
 @dataclass(frozen=True, slots=True)

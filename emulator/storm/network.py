@@ -32,7 +32,7 @@ def thrice(call: Call, send: Callable[[], T]) -> T:
 
 
 class Network:
-    """``wires.Wires`` with a relay before every server; ``interfere`` may be replaced at any time. Close it after its local cloud.
+    """``Interceptors`` with a relay before every server; ``interfere`` may be replaced at any time. Close it after its local cloud.
 
     Attributes:
         interfere: decides what becomes of each call.

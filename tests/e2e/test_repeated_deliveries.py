@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import pytest
 
 from emulator.local_cloud import LocalCloud
+from emulator.options import Options
+from emulator.start import start_local_cloud
 from emulator.storm.network import Network, pass_on, thrice
 from emulator.storm.relays import Call, CutError, Interfere
 from emulator.storm.report import take_stock
@@ -36,9 +38,10 @@ def cloud(network: Network, tmp_path: Path) -> Iterator[LocalCloud]:
     """A local cloud where nothing happens for a machine's slowness: deadlines are long, and lost is nothing."""
     write_config(tmp_path, {name: [name] for name in JOBS})
     settings = {"SCHEDULER_COMMIT_WAIT_SECONDS": "0"}  # the commits are made up
-    with LocalCloud(
-        tmp_path, check_interval_seconds=2, settings=settings, sweep_seconds=0, sync_seconds=0, wires=network
-    ) as started:
+    options = Options(
+        tmp_path, check_interval_seconds=2, settings=settings, sweep_seconds=0, sync_seconds=0, interceptors=network
+    )
+    with start_local_cloud(options) as started:
         prepare(started, JOBS)
         yield started
 

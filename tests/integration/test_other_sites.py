@@ -9,6 +9,8 @@ import requests
 
 from emulator.clock import AdjustableClock
 from emulator.local_cloud import LocalCloud
+from emulator.options import Options
+from emulator.start import start_local_cloud
 from emulator.start_page import StartPage, make_sample
 from emulator.up import addresses
 from tests.listening import http_status, listening_ports
@@ -35,7 +37,8 @@ def _others() -> set[int]:
 def _cloud(others: set[int], tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
     folder = tmp_path_factory.mktemp("cloud")
     make_sample(folder / "configs")
-    with LocalCloud(folder=folder, store="memory", clock=AdjustableClock(), sweep_seconds=0, sync_seconds=0) as cloud:
+    options = Options(folder=folder, store="memory", clock=AdjustableClock(), sweep_seconds=0, sync_seconds=0)
+    with start_local_cloud(options) as cloud:
         cloud.repository("https://sample.googlesource.com/engine")
         yield cloud
 

@@ -13,7 +13,7 @@ import pytest
 from emulator import cli
 from emulator.cli import main
 from emulator.errors import LocalCloudError
-from emulator.local_cloud import LocalCloud
+from emulator.options import Options
 
 
 @pytest.mark.parametrize(
@@ -88,8 +88,8 @@ def test_bad_numbers_of_a_storm(option: str, value: str, capsys: pytest.CaptureF
 
 def test_good_names_of_projects_and_hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The shortest project, and hosts of Gitiles and of this machine."""
-    clouds: list[LocalCloud] = []
-    monkeypatch.setattr("emulator.up.until_stopped", lambda cloud: clouds.append(cloud) or 0)
+    clouds: list[Options] = []
+    monkeypatch.setattr("emulator.up.until_stopped", lambda options: clouds.append(options) or 0)
     hosts = ["--host", "chromium.googlesource.com", "--host", "a-b.c"]
     assert main(["up", "--store", "memory", "--folder", str(tmp_path), "--project", "abc-12", *hosts]) == 0
     assert (clouds[0].project, list(clouds[0].hosts)) == ("abc-12", ["chromium.googlesource.com", "a-b.c"])
@@ -125,8 +125,8 @@ def test_up_takes_configs_with_unknown_triggers_when_told(
     switch: Sequence[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The switch reaches the rules by which the functions, and the local cloud itself, read configs."""
-    started: list[LocalCloud] = []
-    monkeypatch.setattr("emulator.up.until_stopped", lambda cloud: started.append(cloud) or 0)
+    started: list[Options] = []
+    monkeypatch.setattr("emulator.up.until_stopped", lambda options: started.append(options) or 0)
     assert main(["up", "--store", "memory", "--folder", str(tmp_path), *switch]) == 0
     (cloud,) = started
     assert cloud.config_rules.lenient_triggers is bool(switch)

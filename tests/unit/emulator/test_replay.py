@@ -12,14 +12,16 @@ import requests
 from werkzeug.test import Client
 from werkzeug.wrappers import Request, Response
 
+from emulator.clock import SteppedClock
 from emulator.cloud_tasks.server import CloudTasksServer
 from emulator.replay.buildbucket import ScriptedBuildbucket, WsgiAdapter
 from emulator.replay.errors import ScenarioError
 from emulator.replay.memory import MemoryStage
 from emulator.replay.scenario import Delivery, Reply, read_scenario
 from emulator.replay.serving import Gate
-from emulator.replay.stage import RETRIES, Answer, Message
-from emulator.replay.timed import SteppedClock, Stopwatch, TimedBuildbucket
+from emulator.replay.stage import Answer, Message
+from emulator.replay.timed import Stopwatch, TimedBuildbucket
+from emulator.settings import QUEUE_RETRIES
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client
 from luci_scheduler.core.instants import MILLISECOND, MINUTE, SECOND, Instant
 from luci_scheduler.ports import BuildbucketError, QueueTask
@@ -271,7 +273,7 @@ def test_tasks_wait_in_memory_as_on_the_server() -> None:
         QueueTask("launch", {"n": 3}, Instant(START - SECOND)),
     ]
     with CloudTasksServer(clock=clock, dispatch="manual") as server:
-        name = server.create_queue("projects/p/locations/l/queues/q", retry_config=RETRIES)
+        name = server.create_queue("projects/p/locations/l/queues/q", retry_config=QUEUE_RETRIES)
         client = make_client(server.grpc_address)
         queue = CloudTasksQueue(client, name, "http://127.0.0.1:1", "a@b.c", "x")
         for task in tasks:
