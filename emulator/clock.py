@@ -1,6 +1,7 @@
 """The clocks of the local cloud: real, adjustable or stepped by hand.
 
-Each one is the ``ports.Clock`` of the functions and the clock of the servers at once, so that both live in the same time.
+Each one is the ``ports.Clock`` of the functions and the clock of the servers at once, so that both live in the same
+time.
 """
 
 from __future__ import annotations

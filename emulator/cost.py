@@ -48,7 +48,8 @@ class Path:
     functions: int = 1
     """Calls of functions."""
     tenths: int = 2
-    """Tenths of a second that a call is billed for, rounded up by Cloud Run; most of it waits for Buildbucket or Gitiles."""
+    """Tenths of a second that a call is billed for, rounded up by Cloud Run; most of it waits for Buildbucket or
+    Gitiles."""
 
 
 PATHS = {

@@ -10,8 +10,8 @@ __all__ = ["Interceptors", "NoInterceptors"]
 class Interceptors(Protocol):
     """Chooses the addresses under which the parts of a local cloud reach each other; called once for each server.
 
-    Names are those of the functions (HTTP), ``buildbucket`` (HTTP), ``firestore`` and ``cloud_tasks`` (gRPC). Browsers reach the
-    console directly.
+    Names are those of the functions (HTTP), ``buildbucket`` (HTTP), ``firestore`` and ``cloud_tasks`` (gRPC). Browsers
+    reach the console directly.
     """
 
     def http(self, name: str, url: str) -> str:

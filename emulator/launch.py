@@ -2,10 +2,11 @@
 
 Whatever ends the parent, SIGKILL included, the program and what it forked are killed:
 
-* Linux is asked to send SIGKILL when the parent goes (``PR_SET_PDEATHSIG``). That is the end of the *thread* which started the
-  process, so starters use a thread that lives on. The request does not pass to forks; in ``module`` mode every fork renews it.
-* Everywhere, a fork of this process waits for the end of standard input, a pipe that nobody but the parent holds open, and then
-  kills the process group. The starter must therefore give both: the pipe and a new session.
+* Linux is asked to send SIGKILL when the parent goes (``PR_SET_PDEATHSIG``). That is the end of the *thread* which
+  started the process, so starters use a thread that lives on. The request does not pass to forks; in ``module`` mode
+  every fork renews it.
+* Everywhere, a fork of this process waits for the end of standard input, a pipe that nobody but the parent holds open,
+  and then kills the process group. The starter must therefore give both: the pipe and a new session.
 
 Run as a script with ``-P``, so that the modules beside this file shadow nothing; it imports only the standard library.
 """

@@ -127,8 +127,8 @@ class LocalCloud:
         """Return the repository that stands for ``https://<host>/<project>``; it is created (bare, branch main) if missing.
 
         Raises:
-            LocalCloudError: no config named its host when the local cloud started, its folder holds no repository, or its name is
-                not one that git accepts here.
+            LocalCloudError: no config named its host when the local cloud started, its folder holds no repository, or
+                its name is not one that git accepts here.
         """
         url = parse_repo_url(repo)
         if url.host not in self.gitiles_hosts:
@@ -202,7 +202,8 @@ class LocalCloud:
     def reset(self) -> None:
         """Forget documents, tasks, messages, faults and plans, then have the configs read again.
 
-        Repositories and builds stay. Running builds send further notifications, which the scheduler acknowledges and ignores.
+        Repositories and builds stay. Running builds send further notifications, which the scheduler acknowledges and
+        ignores.
 
         Raises:
             LocalCloudError: a part does not answer.

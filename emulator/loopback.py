@@ -32,8 +32,9 @@ _EACH_PAGE = {
 class OwnSiteOnly:
     """A WSGI application around another one.
 
-    It answers 403 with ``{"error": "..."}`` to a request that a page of another site may have sent; the inner application does not
-    see it. To each answer it adds the headers that keep browsers from misusing it; a header that the inner application sets stays.
+    It answers 403 with ``{"error": "..."}`` to a request that a page of another site may have sent; the inner
+    application does not see it. To each answer it adds the headers that keep browsers from misusing it; a header that
+    the inner application sets stays.
     """
 
     def __init__(self, app: WSGIApplication) -> None:

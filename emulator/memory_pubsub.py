@@ -152,8 +152,8 @@ class _Subscription:
 class MemoryPubSub:
     """Topics and push subscriptions; messages live as long as this object. Thread-safe.
 
-    102, 200, 201, 202 and 204 acknowledge; anything else, and silence past the ack deadline (in real time), brings the message
-    again after a pause that doubles, on the clock, until it is a dead letter.
+    102, 200, 201, 202 and 204 acknowledge; anything else, and silence past the ack deadline (in real time), brings the
+    message again after a pause that doubles, on the clock, until it is a dead letter.
     """
 
     def __init__(self, clock: Clock) -> None:

@@ -51,8 +51,9 @@ class Options:
     on_progress: Callable[[str], None] = lambda _: None
     """Gets one line of text for each step of the start."""
     store: Literal["emulators", "memory"] = "emulators"
-    """``emulators``: the official Firestore and Pub/Sub emulators, and the functions as processes. ``memory``: both in this
-    process, for machines without Java and for time that runs faster; a process has one such local cloud at a time."""
+    """``emulators``: the official Firestore and Pub/Sub emulators, and the functions as processes. ``memory``: both in
+    this process, for machines without Java and for time that runs faster; a process has one such local cloud at a
+    time."""
     folder: Path | None = None
     """Where repositories, logs and configs are; a temporary folder, removed at the end, if None."""
     speed: float = 1.0

@@ -54,7 +54,8 @@ class Child:
     """A process that is started at once, in a session of its own, and killed with all that it forked when this process ends.
 
     Args:
-        command: ``exec``: a program and its arguments; ``module``: a Python module and its arguments, run as with ``python -m``.
+        command: ``exec``: a program and its arguments; ``module``: a Python module and its arguments, run as with
+            ``python -m``.
         mode: see ``command``.
         environment: the whole environment of the process.
         output: where its standard output and error go, line by line.

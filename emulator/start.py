@@ -176,7 +176,8 @@ def _start_backends(options: Options, clock: Clock, folders: _Folders, stack: Ex
     return _Backends(client, firestore, pubsub, emulators)
 
 
-# Cloud Tasks, Buildbucket and Gitiles -----------------------------------------------------------------------------------
+# Cloud Tasks, Buildbucket and Gitiles
+# -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +213,8 @@ def _start_servers(options: Options, clock: Clock, pubsub: PubSub, repositories:
     return servers
 
 
-# The functions ----------------------------------------------------------------------------------------------------------
+# The functions
+# ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The start page of the local cloud: what runs where, a button that commits, switches for trouble, and time.
 
-It changes things, so it is for this machine's browser only: its server refuses pages of other sites, as all servers of the local
-cloud do, and each form carries a token that only the page knows.
+It changes things, so it is for this machine's browser only: its server refuses pages of other sites, as all servers of
+the local cloud do, and each form carries a token that only the page knows.
 """
 
 from __future__ import annotations

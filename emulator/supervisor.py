@@ -120,7 +120,8 @@ class FunctionProcess:
         """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            # Somebody else's server would do as well; it is the rare case that the port was taken after it had been drawn.
+            # Somebody else's server would do as well; it is the rare case that the port was taken after it had been
+            # drawn.
             if self.pid is not None and is_open(self.port):
                 self._has_served = True
                 return
@@ -132,8 +133,8 @@ class FunctionProcess:
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send it a signal; if it dies of it, it is started again.
 
-        KILL ends arbiter and worker at once, as a crashing machine would; STOP and CONT reach both, too. TERM goes to the
-        arbiter, which lets requests under way finish.
+        KILL ends arbiter and worker at once, as a crashing machine would; STOP and CONT reach both, too. TERM goes to
+        the arbiter, which lets requests under way finish.
         """
         child = self._child
         if child is not None:

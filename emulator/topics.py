@@ -156,10 +156,10 @@ def _ensure(create: Callable[..., Any], request: Any) -> None:
 def _push_subscription(item: PushSubscription, endpoint: str, attempts: int) -> types.Subscription:
     """Return the subscription as the emulator needs it, which is not quite as the cloud has it: without a retry policy.
 
-    With one, emulator 0.8.20 files refused messages by the millisecond in which they are due again, and takes one for filed only if
-    it is alone in its millisecond; those that share one are put off anew at every look. Many do when a function dies in a
-    burst: of 300 commits 37 had not come again after 100 seconds. Without a policy a message comes again every second; the
-    largest number of attempts then makes up for the pauses.
+    With one, emulator 0.8.20 files refused messages by the millisecond in which they are due again, and takes one for
+    filed only if it is alone in its millisecond; those that share one are put off anew at every look. Many do when a
+    function dies in a burst: of 300 commits 37 had not come again after 100 seconds. Without a policy a message comes
+    again every second; the largest number of attempts then makes up for the pauses.
     """
     return types.Subscription(
         name=item.subscription,

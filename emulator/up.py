@@ -46,7 +46,8 @@ def _prepare(configs: Path | None, folder: Path | None) -> None:
     """Check the folder of configs, and put a sample into it if it is empty.
 
     Raises:
-        LocalCloudError: the folder that was named is not there or cannot be used, or configs lie beside it instead of in it.
+        LocalCloudError: the folder that was named is not there or cannot be used, or configs lie beside it instead of
+            in it.
     """
     if configs is not None and not configs.is_dir():
         raise LocalCloudError(f"there is no folder {configs}: make it, or name another one in --configs")

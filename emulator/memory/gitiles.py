@@ -52,8 +52,8 @@ class MemoryGitiles:
         self.heads: dict[str, str] = {}
         """Ref → hash; change it to force push, delete or tag."""
         self.calls: list[str] = []
-        """What was asked: ``refs <prefix>``, ``log <revision> n=<limit>``, ``log <old>..<new> n=<limit>``, the latter two with
-        `` s=<start>`` and `` diffs`` where given."""
+        """What was asked: ``refs <prefix>``, ``log <revision> n=<limit>``, ``log <old>..<new> n=<limit>``, the latter
+        two with `` s=<start>`` and `` diffs`` where given."""
         self.before_call: Callable[[str], None] = lambda _: None
         """Called with each call; may raise `GitilesError`."""
         self._nodes: dict[str, _Node] = {}

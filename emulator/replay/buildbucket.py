@@ -33,7 +33,8 @@ __all__ = ["Callback", "ScriptedBuildbucket", "WsgiAdapter"]
 _GUARD = ")]}'"
 _METHODS = (*METHODS, "v1.put", "v1.put_batch", "v1.get", "v1.cancel", "v1.cancel_batch", "v1.retry", "v1.search")
 _LOOK_UPS = ("SearchBuilds", "v1.search")
-"""They find no build where the scenario has no answer: a refused launch looks its build up, and logs no line about that."""
+"""They find no build where the scenario has no answer: a refused launch looks its build up, and logs no line about
+that."""
 _NO_ANSWER = Canned("the scenario has no answer to this call", 500)
 _APP_ID = "cr-buildbucket"
 

@@ -160,7 +160,8 @@ class _Player:
         file = ConfigFile(
             scenario.config_project, scenario.config_text, scenario.config_revision, scenario.config_revision_url
         )
-        # The config is there before the clock counts what operations take; ticks of schedules are no part of a scenario.
+        # The config is there before the clock counts what operations take; ticks of schedules are no part of a
+        # scenario.
         runtime = replace(process.app().runtime, store=self._ports.store, queue=MemoryQueue())
         sync_project(runtime, file, "replay")
         for delivery in scenario.deliveries:
@@ -189,7 +190,8 @@ class _Player:
     def _check(self, delivery: Delivery, answer: Answer, *, given_up: bool) -> None:
         """Check that a delivery went well; what the scenario lacks comes first, being the cause of the rest.
 
-        Where the scenario has Buildbucket fail or answer too late, the function may ask to be called again; the scenario says when.
+        Where the scenario has Buildbucket fail or answer too late, the function may ask to be called again; the
+        scenario says when.
         """
         if self._faults:
             raise self._faults[0]

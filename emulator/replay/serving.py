@@ -41,8 +41,9 @@ class Listener:
 class Gate:
     """Passes to an event function the one message that is awaited, once, however often it is pushed.
 
-    The emulator numbers messages and stamps them with the real time; the function sees the scenario's ID and time instead.
-    Anything else that is pushed (a redelivery of what was done already, another replay's message) is acknowledged and dropped.
+    The emulator numbers messages and stamps them with the real time; the function sees the scenario's ID and time
+    instead. Anything else that is pushed (a redelivery of what was done already, another replay's message) is
+    acknowledged and dropped.
     """
 
     def __init__(self, app: WSGIApplication) -> None:

@@ -146,7 +146,8 @@ class TimedBuildbucket:
         try:
             answer = send(until)
         except BuildbucketError as error:
-            # The request names the deadline, so the service ends the call at the same time. Either error may come first.
+            # The request names the deadline, so the service ends the call at the same time. Either error may come
+            # first.
             if takes <= left or error.code == "DEADLINE_EXCEEDED":
                 self._clock.advance(takes)
                 raise

@@ -35,15 +35,16 @@ Identify = Callable[[Headers], Identity]
 """Finds out who sent a request to the console; raises ``UnauthenticatedError`` or ``TransientError``."""
 
 VerifyCaller = Callable[[str], str]
-"""Maps the ``Authorization`` header of a task to the caller's e-mail; raises ``UnauthenticatedError`` or ``TransientError``."""
+"""Maps the ``Authorization`` header of a task to the caller's e-mail; raises ``UnauthenticatedError`` or
+``TransientError``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
     """Everything outside the process that an application works with.
 
-    `cloud_ports.cloud_ports` builds the ports of a deployment, ``emulator.memory.ports.memory_ports`` ports without any server.
-    An installation that differs in some of them replaces these with `dataclasses.replace`.
+    `cloud_ports.cloud_ports` builds the ports of a deployment, ``emulator.memory.ports.memory_ports`` ports without any
+    server. An installation that differs in some of them replaces these with `dataclasses.replace`.
     """
 
     store: Store

@@ -1,8 +1,8 @@
 """The time budget of a delivery: no outside call outlasts it, so the handler answers before the platform ends the process.
 
-An entry point sets the budget, and the clients in ``adapters`` call `time_left` before each outside call. The budget is measured
-on the machine's monotonic clock, because neither a corrected system clock nor the faster time of a local cloud may change how
-long a socket stays open.
+An entry point sets the budget, and the clients in ``adapters`` call `time_left` before each outside call. The budget is
+measured on the machine's monotonic clock, because neither a corrected system clock nor the faster time of a local cloud
+may change how long a socket stays open.
 """
 
 from __future__ import annotations

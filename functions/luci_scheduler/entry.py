@@ -46,8 +46,8 @@ __all__ = [
 
 _MAX_FORM_BYTES = 1 << 16
 _MAX_TASK_BYTES = 1 << 20  # Cloud Tasks takes at most a megabyte
-# A newer version's task may come to this version during a deployment. With the queue's backoff, ten retries take a quarter of an
-# hour; the deployment is over by then, and the task is dropped: a queue has no dead letters.
+# A newer version's task may come to this version during a deployment. With the queue's backoff, ten retries take a
+# quarter of an hour; the deployment is over by then, and the task is dropped: a queue has no dead letters.
 _MALFORMED_RETRIES = 10
 BUDGETS = {"on_gitiles_commit": 290.0, "on_build_completion": 110.0, "on_task": 590.0, "console": 50.0}
 """Function → seconds that the outside calls of one delivery may take together: ten less than the platform's limit.
@@ -58,7 +58,8 @@ _ANSWERED = "X-Settled"
 """Marks our own answers until `log_refusals` has seen them; an answer without the mark is the framework's."""
 
 _MAX_LOGGED = 500  # characters of a task's name or kind in a log line; Cloud Tasks' own names are not longer
-# Requests that cannot be understood or whose caller is unknown. 403, 404 and 409 are answers about objects, with lines of their own.
+# Requests that cannot be understood or whose caller is unknown. 403, 404 and 409 are answers about objects, with lines
+# of their own.
 _REFUSED_REQUESTS = frozenset({400, 401, 405, 406, 413, 415, 429})
 _SAFE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -84,8 +85,8 @@ class _EventRefusedError(HTTPException):
 def current_app() -> App:
     """Return the application for the current request, and note that the request has reached its entry point.
 
-    From here on a failure is ours: `log_refusals` does not blame the sender. A transient error while the application is made
-    is logged and answered 500.
+    From here on a failure is ours: `log_refusals` does not blame the sender. A transient error while the application is
+    made is logged and answered 500.
     """
     flask.g.reached = True
     try:
@@ -187,8 +188,8 @@ def _payload(request: flask.Request) -> dict[str, Any]:
 def page(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
     """Answer a request to the console: a page, an action, or a call of the API. The caller is authenticated first.
 
-    The request's log lines and tasks are part of its trace. A request that cannot be understood, or whose caller cannot be
-    identified, leaves one line.
+    The request's log lines and tasks are part of its trace. A request that cannot be understood, or whose caller cannot
+    be identified, leaves one line.
     """
     trace = trace_from_headers(request.headers)
     try:
@@ -277,8 +278,8 @@ def _call(app: App, request: flask.Request) -> _Reply:
 def log_refusals(server: flask.Flask) -> None:
     """Answer and log the requests that never reach an entry point, because the framework refuses or cannot parse them.
 
-    Such a request is answered 4xx with a short text and leaves one line. Every answer of the server gets the headers that make
-    a browser treat it as text.
+    Such a request is answered 4xx with a short text and leaves one line. Every answer of the server gets the headers
+    that make a browser treat it as text.
     """
 
     def refuse(error: Exception) -> flask.Response:
@@ -317,7 +318,8 @@ def _framework_answer(error: HTTPException) -> flask.Response:
 def refuse_other_sites(server: flask.Flask, app: Callable[[], App] = process.app) -> None:
     """In the local cloud, answer 403 to each request that a page of another site may have sent.
 
-    The local cloud needs this guard: its console takes every caller for the developer, and its event functions trust every caller.
+    The local cloud needs this guard: its console takes every caller for the developer, and its event functions trust
+    every caller.
     """
 
     def refuse() -> flask.typing.ResponseReturnValue | None:

@@ -14,7 +14,8 @@ from luci_scheduler.settings import read_settings
 __all__ = ["AppHolder", "app", "use"]
 
 _WAIT_SECONDS = 25.0
-"""Longer than the search for credentials takes. A page that waits this long and then asks the store is still in time."""
+"""Longer than the search for credentials takes. A page that waits this long and then asks the store is still in
+time."""
 
 
 class AppHolder:
@@ -46,8 +47,8 @@ class AppHolder:
         self._replacement = replacement
 
     def _first(self) -> App:
-        # An instance gets its first requests at the same time. Each application has its own clients and its own sequence of
-        # invocation IDs, so there must be one only.
+        # An instance gets its first requests at the same time. Each application has its own clients and its own
+        # sequence of invocation IDs, so there must be one only.
         if not self._lock.acquire(timeout=self._wait_seconds):
             raise TransientError("other requests have been starting the function for too long")
         try:

@@ -11,8 +11,8 @@ TransientError        500   The sender repeats the delivery with backoff.
 any other exception   500   A defect of the scheduler; the log has its stack.
 ====================  ====  ==========================================================================
 
-LUCI answers 202 where this module answers 200. Cloud Tasks accepts any 2xx, but the Pub/Sub emulator repeats after a 202.
-No answer is 429 or 503: Cloud Tasks slows the whole queue down after one of these.
+LUCI answers 202 where this module answers 200. Cloud Tasks accepts any 2xx, but the Pub/Sub emulator repeats after a
+202. No answer is 429 or 503: Cloud Tasks slows the whole queue down after one of these.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def responding(
     Args:
         trace: the delivery's trace.
         give_up: acknowledge even a malformed delivery. A queue has no dead letters, so a task would come back forever.
-        seconds: the delivery's budget. Outside calls end within it, so that the handler answers before the platform ends it.
+        seconds: the delivery's budget. Outside calls end within it, so that the handler answers before the platform
+            ends it.
         members: members of every line that the delivery logs.
     """
     response = Response()

@@ -90,25 +90,30 @@ class Settings:
     oidc_certs_url: str = "https://www.googleapis.com/oauth2/v1/certs"
     """Where the keys that sign OIDC tokens are published."""
     buildbucket_servers: tuple[BuildbucketServer, ...] = ()
-    """JSON list of ``{"host", "publisher", "protocol": "v1" or "v2", "url", "topic"}``: the servers that jobs may name."""
+    """JSON list of ``{"host", "publisher", "protocol": "v1" or "v2", "url", "topic"}``: the servers that jobs may
+    name."""
     gitiles_urls: Mapping[str, str] | None = None
-    """Gitiles host → base URL, for the local cloud; a JSON object. Other hosts are asked only below ``googlesource.com``."""
+    """Gitiles host → base URL, for the local cloud; a JSON object. Other hosts are asked only below
+    ``googlesource.com``."""
     gitiles_era: Era = Era.V2
-    """Whose rules polls follow: ``v2`` today's, ``v1`` those of 2021 (tags trigger, and the newest commit whatever it touched)."""
+    """Whose rules polls follow: ``v2`` today's, ``v1`` those of 2021 (tags trigger, and the newest commit whatever it
+    touched)."""
     gitiles_commits_per_ref: int = 50
     """New commits of one ref that one poll takes up (the original's: 50)."""
     gitiles_commits_per_poll: int = 100
     """Commits that one poll emits triggers for, before it leaves further refs to the next one (the original's: 100)."""
     gitiles_backfill: bool = False
-    """Whether more new commits than that are taken up by later polls, oldest first; false: the newest are, the others skipped."""
+    """Whether more new commits than that are taken up by later polls, oldest first; false: the newest are, the others
+    skipped."""
     commit_wait_seconds: int = 86_400
-    """How long a commit event waits until the repository's host serves its commit, on the ref that it names; 0: the event is
-    believed, and no host is asked."""
+    """How long a commit event waits until the repository's host serves its commit, on the ref that it names; 0: the
+    event is believed, and no host is asked."""
     trust_commit_publishers: bool = False
-    """Whether the scheduler believes publishers of commit events, and callers who emit triggers, that a commit is on the ref that they name."""
+    """Whether the scheduler believes publishers of commit events, and callers who emit triggers, that a commit is on
+    the ref that they name."""
     config_sources: tuple[ConfigSourceSetting, ...] = ()
-    """JSON list of where configs are: ``{"kind": "folder", "path"}``, ``{"kind": "gitiles", "project", "repo", "ref", "path"}``
-    (``ref`` and ``path`` may be left out) and ``{"kind": "bucket", "project", "bucket", "object"}``."""
+    """JSON list of where configs are: ``{"kind": "folder", "path"}``, ``{"kind": "gitiles", "project", "repo", "ref",
+    "path"}`` (``ref`` and ``path`` may be left out) and ``{"kind": "bucket", "project", "bucket", "object"}``."""
     storage_url: str = "https://storage.googleapis.com"
     """Base URL of Cloud Storage's JSON API, for sources of kind ``bucket``."""
     config_folder: str = ""
@@ -116,20 +121,22 @@ class Settings:
     config_revision: str = ""
     """Revision shown for the configs of ``config_folder``; empty: a hash of each file."""
     lenient_triggers: bool = False
-    """Whether a config whose ``triggers`` name a job that it does not define is put in force without that job, with a warning, as the
-    original does; false: it is an error."""
+    """Whether a config whose ``triggers`` name a job that it does not define is put in force without that job, with a
+    warning, as the original does; false: it is an error."""
     project_active_invocations: int = 20_000
-    """Invocations that the jobs of one project may have at a time: the most that the ``max_concurrent_invocations`` of a config may
-    add up to."""
+    """Invocations that the jobs of one project may have at a time: the most that the ``max_concurrent_invocations`` of
+    a config may add up to."""
     project_pending_triggers: int = 5_000_000
-    """Pending triggers that the jobs of one project keep: each job gets an equal share, at most the original's 1,000."""
+    """Pending triggers that the jobs of one project keep: each job gets an equal share, at most the original's
+    1,000."""
     check_interval_seconds: int = 0
     """Seconds between status checks; 0: the era's default (v1 60, v2 at random 60-600)."""
     request_deadline_seconds: int = 60
-    """Deadline of one call to Buildbucket or Gitiles, until its last byte (the original's: one minute); look-up and request of one
-    launch attempt share one."""
+    """Deadline of one call to Buildbucket or Gitiles, until its last byte (the original's: one minute); look-up and
+    request of one launch attempt share one."""
     claim_lease_seconds: int = 75
-    """How long a launch is claimed; longer than the request's deadline by what its commits take, so that nobody asks twice at once."""
+    """How long a launch is claimed; longer than the request's deadline by what its commits take, so that nobody asks
+    twice at once."""
     sweep_grace_seconds: int = 120
     """How overdue a thing must be before the sweep puts it on the queue again."""
     retention_days: int = 90
@@ -149,8 +156,8 @@ class Settings:
     console_audiences: tuple[str, ...] = ()
     """Audiences of the OIDC tokens that callers of the console may bring; comma-separated."""
     console_oauth_clients: tuple[str, ...] = ()
-    """IDs of the OAuth clients whose users' access tokens callers of the console may bring; ``service-accounts`` among them
-    accepts those of every service account. Comma-separated; empty: no access token is accepted."""
+    """IDs of the OAuth clients whose users' access tokens callers of the console may bring; ``service-accounts`` among
+    them accepts those of every service account. Comma-separated; empty: no access token is accepted."""
     tokeninfo_url: str = "https://oauth2.googleapis.com/tokeninfo"
     """Where access tokens are looked up."""
     local_user: str = ""
@@ -158,8 +165,8 @@ class Settings:
     cloud_tasks_endpoint: str = ""
     """``host:port`` of a Cloud Tasks server without TLS (the local cloud)."""
     local: bool = False
-    """Whether this is the local cloud: no OAuth towards Buildbucket and Gitiles, ``url_fetch`` also of plain http, and 403 for
-    requests to other hosts than loopback ones and from pages of other sites."""
+    """Whether this is the local cloud: no OAuth towards Buildbucket and Gitiles, ``url_fetch`` also of plain http, and
+    403 for requests to other hosts than loopback ones and from pages of other sites."""
 
     @property
     def queue_path(self) -> str:

@@ -1,11 +1,11 @@
 """Traces: log lines that belong together, from the commit to the end of the build that it started.
 
-A delivery has the trace of its request, which Cloud Run's front end adds. A delivery without a trace gets one derived from its
-ID, so that redeliveries share it. Tasks carry the trace to the next delivery. An invocation stores the trace of the delivery that
-created it, and all later work on the invocation is logged under that trace.
+A delivery has the trace of its request, which Cloud Run's front end adds. A delivery without a trace gets one derived
+from its ID, so that redeliveries share it. Tasks carry the trace to the next delivery. An invocation stores the trace
+of the delivery that created it, and all later work on the invocation is logged under that trace.
 
-The trace and the other members of log lines are `structlog.contextvars`. They end with the delivery. A thread has them only if
-its work runs in a copy of the delivery's context.
+The trace and the other members of log lines are `structlog.contextvars`. They end with the delivery. A thread has them
+only if its work runs in a copy of the delivery's context.
 """
 
 from __future__ import annotations
