@@ -1,4 +1,4 @@
-"""What an installation costs: list prices of one day, the operations of each path, and the tables of ``docs/cost.md``.
+"""The costs of an installation: list prices, the operations of each path, and the tables of ``docs/cost.md``.
 
 ``python -m emulator.cost`` prints the tables; a test compares them with the page.
 """
@@ -77,7 +77,7 @@ SIZES = (Size("a third of a CPU, 512 MiB (as it comes)", 1 / 3, 0.5), Size("1 CP
 
 
 def cost_of(path: Path, size: Size, prices: Prices = PRICES) -> float:
-    """Return the dollars that one run of a path costs; tasks count twice, as they are put on the queue and delivered."""
+    """Return the dollars that one run of a path costs; a task counts twice, for its creation and its delivery."""
     busy = path.tenths / 10 * path.functions
     return (
         path.reads * prices.firestore_read
@@ -89,7 +89,7 @@ def cost_of(path: Path, size: Size, prices: Prices = PRICES) -> float:
 
 
 def build(checks: int, size: Size, prices: Prices = PRICES) -> float:
-    """Return the dollars that a build costs with so many status checks: one commit, two notifications' worth, one end."""
+    """Return the dollars that a build costs: one commit, two notifications, the status checks and one end."""
     rest = ("commit", "notification", "completion", "orphan")
     return sum(cost_of(PATHS[name], size, prices) for name in rest) + checks * cost_of(PATHS["check"], size, prices)
 

@@ -1,4 +1,4 @@
-"""``python -m emulator demo``: a commit in a real git repository becomes a build, is checked, and ends; shown live."""
+"""``python -m emulator demo``: shows live how a commit in a git repository becomes a build, and how the build ends."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ _STAGES = ("Local cloud", "Commit", "Invocation", "Build", "Status checks", "End
 
 class _View(Protocol):
     def stage(self, name: str, text: str, *, done: bool = True) -> None:
-        """Show how far a stage is."""
+        """Show the state of a stage."""
 
     def log(self, line: str) -> None:
         """Show a line of the debug log."""
 
 
 class _Lines:
-    """Plain lines, each once: for pipes and files."""
+    """Prints plain lines, each one once: for pipes and files."""
 
     def __init__(self) -> None:
         self._said: dict[str, str] = {}
@@ -80,7 +80,7 @@ class _Lines:
 
 
 class _Board:
-    """A small table that changes in place: for terminals."""
+    """Updates a small table in place: for terminals."""
 
     def __init__(self, live: Live) -> None:
         self._live = live
@@ -136,7 +136,7 @@ def main(
         keep: keep the local cloud running until Ctrl-C.
 
     Returns:
-        0 only if the build succeeded in Buildbucket and the invocation's debug log says so, too.
+        0 only if the build succeeded in Buildbucket and the invocation's debug log agrees.
 
     Raises:
         LocalCloudError: the local cloud cannot start.
@@ -171,7 +171,7 @@ def main(
 
 
 def _commit(cloud: LocalCloud, view: _View) -> float:
-    """Commit, tell the scheduler, and return when that was."""
+    """Commit, publish the commit, and return the time of that."""
     files = {"engine.txt": "fast\n", "README": "An engine.\n"}
     revision = cloud.repository(_REPO).commit("Make the engine faster", files, at=time.time_ns())
     cloud.publish_commit(_REPO, _REF, revision)
@@ -214,7 +214,7 @@ def _show(cloud: LocalCloud, view: _View, page: Any, seconds: float) -> None:
 
 
 def _conclude(cloud: LocalCloud, page: Any) -> int:
-    """Print the page, say what is to be said, and return the exit status."""
+    """Print the page and the faults, and return the exit status."""
     if page is not None:
         print(f"\n{_page_text(page)}\n\nThis page: {cloud.console_url}/jobs/{_JOB}/{page['invocation_id']}", flush=True)
     builds = [build.status for build in cloud.buildbucket.builds.newest_first()]
@@ -233,7 +233,7 @@ def _conclude(cloud: LocalCloud, page: Any) -> int:
 
 
 def _page_text(page: Any) -> str:
-    """Return the invocation's page as text, out of its JSON twin."""
+    """Return the invocation's page as text, made from its JSON twin."""
     ((kind, fields),) = page["task"].items()
     triggers = [
         f"  • {trigger.get('title', trigger['id'])} {trigger.get('url', '')}" for trigger in page["incoming_triggers"]

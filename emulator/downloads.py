@@ -82,7 +82,7 @@ def fetch_pubsub_jar(url: str = "") -> Path:
 def fetch(artefact: Artefact, url: str = "") -> Path:
     """Return the file, from the cache or freshly downloaded; several processes may ask at once, one downloads.
 
-    A file is moved into the cache only once its checksum was found right, so what is there under its name is whole.
+    A file is moved into the cache only once its checksum was found right, so a file under that name is complete.
 
     Args:
         artefact: which file.
@@ -113,7 +113,7 @@ def _download(address: str, artefact: Artefact, target: Path) -> None:
         for chunk in _chunks(address):
             size += len(chunk)
             if size > artefact.size:
-                break  # whatever it is, it is not the file
+                break  # any other answer is not the file
             digest.update(chunk)
             file.write(chunk)
         if size != artefact.size:

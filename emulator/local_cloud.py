@@ -56,7 +56,7 @@ class PubSub(Protocol):
 
 
 class Function(Protocol):
-    """A function of a local cloud, in a process of its own or in this one."""
+    """A function of a local cloud, in a separate process or in this one."""
 
     output: Output
     url: str
@@ -124,11 +124,11 @@ class LocalCloud:
         return self.options.project
 
     def repository(self, repo: str) -> Repository:
-        """Return the repository that stands for ``https://<host>/<project>``; it is created (bare, branch main) if missing.
+        """Return the repository for ``https://<host>/<project>``; a missing one is created, bare and with branch main.
 
         Raises:
             LocalCloudError: no config named its host when the local cloud started, its folder holds no repository, or
-                its name is not one that git accepts here.
+                its name is not allowed.
         """
         url = parse_repo_url(repo)
         if url.host not in self.gitiles_hosts:
@@ -146,11 +146,11 @@ class LocalCloud:
         return Repository.create(path)
 
     def task(self, kind: str, payload: Mapping[str, Any] | None = None) -> None:
-        """Enqueue a task for ``on_task`` that is due now; in the cloud, Cloud Scheduler calls ``sync`` and ``sweep``."""
+        """Enqueue a task for ``on_task`` that is due now, such as ``sync`` or ``sweep``."""
         self.queue.enqueue(QueueTask(kind, payload or {}, Instant(self.clock.now())))
 
     def sync(self) -> None:
-        """Have the configs read, and wait until the valid ones are active; an invalid one leaves the last valid one active.
+        """Run a sync and wait until it has activated the valid configs; an invalid one leaves the last valid one active.
 
         Raises:
             LocalCloudError: the functions do not finish it in time.

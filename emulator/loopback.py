@@ -1,4 +1,4 @@
-"""What each HTTP server of the local cloud has around it: no page of another site reaches it or shows it in a frame."""
+"""The guard around each HTTP server of the local cloud, which keeps pages of other sites out."""
 
 from __future__ import annotations
 

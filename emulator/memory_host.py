@@ -1,4 +1,4 @@
-"""The functions inside this process, on a store in memory: for machines without Java, and for time that runs faster."""
+"""The functions inside this process, on a store in memory: for machines without Java, and for faster time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _one_at_a_time = threading.Lock()
 
 
 class InProcessFunction:
-    """One function, served by the functions framework from threads of this process."""
+    """A function that the functions framework serves from threads of this process."""
 
     def __init__(self, name: str, output: Output, port: int = 0) -> None:
         self.name = name
@@ -43,7 +43,7 @@ class InProcessFunction:
         self._server: LocalServer | None = None
 
     def start(self) -> None:
-        """Serve; when this returns connections are accepted.
+        """Start serving; on return the function accepts connections.
 
         Raises:
             LocalCloudError: the port is in use.
@@ -58,10 +58,10 @@ class InProcessFunction:
         self.starts = 1
 
     def wait_until_ready(self) -> None:
-        """Return at once: it serves since it was started."""
+        """Return at once: the function serves since `start` returned."""
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:  # noqa: ARG002 - as that of a process
-        """Refuse: it has no process of its own.
+        """Refuse: the function runs in this process.
 
         Raises:
             LocalCloudError: always.
@@ -77,7 +77,7 @@ class InProcessFunction:
 
 
 class _LogFile(io.StringIO):
-    """A text file that passes its lines on to an `Output`."""
+    """A text file that passes its lines to an `Output`."""
 
     def __init__(self, output: Output) -> None:
         super().__init__()

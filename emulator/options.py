@@ -43,9 +43,9 @@ class Options:
     protocol: str = "v2"
     """The API that the Buildbucket server speaks: ``v1`` (2021) or ``v2``."""
     plan: Plan | None = None
-    """What builds do, unless a plan is set on the running `LocalCloud.buildbucket`."""
+    """The default plan of builds; `LocalCloud.buildbucket` accepts others while it runs."""
     clock: Clock | None = None
-    """The clock of the servers; one that runs at ``speed`` if None."""
+    """The clock of the servers; a `RealClock` with ``speed`` if None."""
     project: str = field(default_factory=lambda: f"local-{uuid.uuid4().hex[:8]}")
     """The cloud project. The default is a fresh name that no web page can guess."""
     on_progress: Callable[[str], None] = lambda _: None

@@ -51,7 +51,7 @@ def queue_path(project: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where everything is: ``host:port`` for emulators and gRPC, base URLs for the rest."""
+    """The addresses of all parts: ``host:port`` for emulators and gRPC, base URLs for the others."""
 
     project: str
     firestore: str
@@ -65,7 +65,7 @@ class Addresses:
 
     @property
     def task_account(self) -> str:
-        """Who tasks are signed as."""
+        """The account in the tokens of tasks."""
         return f"tasks@{self.project}.iam.gserviceaccount.com"
 
 
@@ -118,5 +118,5 @@ def gitiles_hosts(configs: Iterable[ProjectConfig], repositories: Path, more: It
                 try:
                     hosts.add(parse_repo_url(definition.task.fields["repo"]).host)
                 except BadRepoUrlError:
-                    continue  # valid in a config; it is the scheduler's to say what is wrong
+                    continue  # a config may name it, and the scheduler reports the fault
     return sorted(hosts)

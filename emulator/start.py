@@ -152,7 +152,7 @@ class _Backends:
     firestore_address: str = ""
     pubsub_address: str = ""
     emulators: Sequence[OfficialEmulator] = ()
-    """Those that are starting."""
+    """The emulators that are starting."""
 
 
 def _start_backends(options: Options, clock: Clock, folders: _Folders, stack: ExitStack) -> _Backends:

@@ -1,7 +1,7 @@
-"""The start page of the local cloud: what runs where, a button that commits, switches for trouble, and time.
+"""The start page of the local cloud: the addresses, a button that commits, switches for faults, and time.
 
-It changes things, so it is for this machine's browser only: its server refuses pages of other sites, as all servers of
-the local cloud do, and each form carries a token that only the page knows.
+Its forms change the local cloud, so only this machine's browser may post them. Like all servers of the local cloud,
+this server refuses pages of other sites, and each form carries a token that only the page knows.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ job {{
 
 
 def make_sample(configs: Path) -> None:
-    """Put a sample project into a folder of configs that is empty or not there."""
+    """Put a sample project into a folder of configs that is empty or missing."""
     if configs.is_dir() and any(configs.iterdir()):
         return
     file = configs / "sample" / FILE
@@ -84,7 +84,7 @@ class _Done:
 
 
 class StartPage:
-    """Serves the start page of a running local cloud, on a free port; used by ``with``."""
+    """Serves the start page of a running local cloud, on a free port, inside a ``with`` block."""
 
     def __init__(self, cloud: LocalCloud) -> None:
         self._cloud = cloud
@@ -108,7 +108,7 @@ class StartPage:
 
     @property
     def url(self) -> str:
-        """Where it is; known once started."""
+        """The address; known once the server has started."""
         return self._server.url
 
     def _answer(self, request: Request) -> Response:
@@ -123,7 +123,7 @@ class StartPage:
         return self._act(request, action)
 
     def _act(self, request: Request, action: Callable[[Mapping[str, str]], _Done]) -> Response:
-        """Carry out a form; the answer leads back to the page, so that a reload repeats nothing."""
+        """Apply a form and redirect to the page, so that a reload does not repeat the action."""
         request.max_content_length = _MAX_FORM
         if not hmac.compare_digest(request.form.get("token", "").encode(), self._token.encode()):
             return _text("this form is not of this page, or of an earlier run: load the page again", 403)
@@ -135,7 +135,7 @@ class StartPage:
             return self._page(_Done(f"That did not work: {error}"), 400)
         return redirect("/", 303)
 
-    # What forms do --------------------------------------------------------------------------------------------------
+    # Forms ----------------------------------------------------------------------------------------------------------
 
     def _commit(self, form: Mapping[str, str]) -> _Done:
         repo, ref = _place(form)
@@ -199,7 +199,7 @@ class StartPage:
             self._cloud.task(kind)
         return _Done(f"Time was put forward by {form['step']}; sweep and sync were called for.")
 
-    # What it looks like ---------------------------------------------------------------------------------------------
+    # Page -----------------------------------------------------------------------------------------------------------
 
     def _page(self, done: _Done | None, status: int) -> Response:
         clock = self._cloud.clock

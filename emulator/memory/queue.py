@@ -1,4 +1,4 @@
-"""The task queue in memory: a list to look into, or to deliver from by hand."""
+"""The task queue in memory: a list that tests inspect and deliver from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["MemoryQueue"]
 
 
 class MemoryQueue:
-    """``ports.Queue`` that keeps the tasks until somebody takes them."""
+    """``ports.Queue`` that keeps its tasks until a test takes them."""
 
     def __init__(self) -> None:
         self._tasks: list[QueueTask] = []

@@ -56,7 +56,7 @@ _CHUNK = 16  # bytes of a chunk of the log beside its text
 class MemoryStore:
     """``ports.Store`` in memory; thread-safe, each commit is atomic.
 
-    Documents are kept in the encoding of the real store, so that what cannot be encoded fails here too.
+    Documents are kept in the encoding of the real store, so that a value without an encoding fails here as well.
     """
 
     def __init__(self) -> None:
@@ -169,7 +169,7 @@ class MemoryStore:
             return self._readable(paths[:limit], self._trigger_at)
 
     def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Versioned[TriggerRecord]]:
-        """Return pending triggers, the oldest first; an undecodable trigger is set aside and does not hide the others."""
+        """Return pending triggers, the oldest first; an undecodable trigger is set aside."""
         with self._lock:
             found: list[Versioned[TriggerRecord]] = []
             for _ in range(documents.SET_ASIDE_ROUNDS):
@@ -271,7 +271,7 @@ class MemoryStore:
     def _merged(
         self, write: PutWatchers | PutPaused, version: int, changes: Mapping[Path, _Stored]
     ) -> tuple[Path, _Stored]:
-        """Return the document of a project's watchers as the write leaves it; an earlier write of the same commit may have changed it."""
+        """Return the document of a project's watchers after the write, and after earlier writes of the same commit."""
         if isinstance(write, PutWatchers):
             project, document = write.project, documents.encode_watchers(write.repo, write.project, write.watchers)
         else:

@@ -1,4 +1,4 @@
-"""Buildbucket in a replay: the local cloud's server, whose answers are the scenario's, and the way to it without a socket."""
+"""Buildbucket in a replay: the local cloud's server with the scenario's answers, reachable without a socket."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Callback:
 
 
 class _Script(CannedAnswers):
-    """The answers of the delivery under way, whichever method asks for them; ``before_next`` is told of each that comes up."""
+    """The answers to the calls of the current delivery, in order; ``before_next`` is called with each answer first."""
 
     def __init__(self, before_next: Callable[[Reply], None]) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class _Script(CannedAnswers):
 
     @property
     def unasked(self) -> int:
-        """How many answers nobody has asked for."""
+        """The number of answers that no call has used."""
         return len(self._answers)
 
     def begin(self, answers: Iterator[Reply]) -> None:
@@ -101,7 +101,7 @@ class ScriptedBuildbucket:
 
     Args:
         clock: the replay's.
-        topic_exists: tells whether a topic (full name) exists, as Buildbucket asks before it takes a build.
+        topic_exists: returns whether a topic (full name) exists, as Buildbucket asks before it takes a build.
     """
 
     def __init__(self, clock: Clock, topic_exists: Callable[[str], bool]) -> None:
@@ -114,7 +114,7 @@ class ScriptedBuildbucket:
 
     @property
     def requests(self) -> tuple[RequestRecord, ...]:
-        """What was asked and answered, in order."""
+        """The requests and their answers, in order."""
         return tuple(self.app.log.all())
 
     def begin(self, delivery: Delivery | None) -> None:
@@ -125,7 +125,7 @@ class ScriptedBuildbucket:
 
     @property
     def unasked(self) -> int:
-        """How many answers of the delivery nobody has asked for."""
+        """The number of the delivery's answers that no call has used."""
         return self._script.unasked
 
     @property

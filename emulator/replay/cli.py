@@ -16,7 +16,7 @@ from luci_scheduler.web.presentation import invocation_view, page_text
 
 __all__ = ["main", "page"]
 
-_DESCRIPTION = """Play a scenario through the real functions, one delivery at a time, on one clock and one source of chance,
+_DESCRIPTION = """Play a scenario through the real functions, one delivery at a time, on one clock and one source of entropy,
 and print the page of the invocation that it leads to, as text (of each invocation, the oldest first, if there are several).
 The same scenario always prints the same, whatever the machine's speed, time zone and locale."""
 _EPILOG = """A scenario is a JSON file of inputs; docs/reference/scenarios.md describes it, tests/golden/ holds some.

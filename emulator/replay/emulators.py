@@ -1,4 +1,4 @@
-"""A replay on the real stack: the official emulators, our Cloud Tasks and Buildbucket servers, functions behind HTTP."""
+"""A replay on the real stack: official emulators, the local cloud's servers, and functions behind HTTP."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def running_emulators(firestore: str = "", pubsub: str = "", download_url: str =
 
 
 class EmulatorStage:
-    """``Stage`` on the emulators, within a ``with`` statement; documents and subscriptions are in a project of its own.
+    """``Stage`` on the emulators, within a ``with`` statement; documents and subscriptions are in a new project.
 
     Args:
         emulators: where they are.
@@ -83,7 +83,7 @@ class EmulatorStage:
         subscriptions: which topic reaches which function.
 
     Raises (on entering):
-        LocalCloudError: an emulator does not do what it is asked to, or a port cannot be had.
+        LocalCloudError: an emulator refuses a request, or no port is free.
     """
 
     def __init__(

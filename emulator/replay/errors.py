@@ -1,8 +1,8 @@
-"""What can go wrong in a replay.
+"""The errors of a replay.
 
 ::
 
-    ReplayError          the functions did not take a delivery: what they answered, and why by their log
+    ReplayError          the functions did not take a delivery: the answer, and the reason from their log
     └── ScenarioError    the scenario is not of the schema, or does not fit what the scheduler does
 """
 

@@ -95,7 +95,7 @@ class MemoryStage:
 
 
 class _Queue:
-    """``ports.Queue`` that keeps tasks by name as Cloud Tasks does: due at their creation or later, to the microsecond."""
+    """``ports.Queue`` with the times of Cloud Tasks: a task is due at its creation or later, to the microsecond."""
 
     def __init__(self, clock: SteppedClock) -> None:
         self._clock = clock

@@ -47,15 +47,15 @@ _SUCCESS = (200, 204)
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What a replay left behind."""
+    """The result of a replay."""
 
     invocations: tuple[tuple[Invocation, str], ...]
     """The invocations of all jobs with their debug logs, the oldest first."""
     now: Instant
     requests: tuple[RequestRecord, ...]
-    """What Buildbucket was asked and what it answered, in order."""
+    """The requests to Buildbucket and its answers, in order."""
     answers: tuple[Answer, ...]
-    """What each delivery was answered with, in order."""
+    """The answer to each delivery, in order."""
 
 
 def play(
@@ -240,7 +240,7 @@ class _Player:
         return f"projects/{self._scenario.project}/topics/{COMMIT_TOPIC}", delivery.body, {}
 
     def _notification(self, delivery: Delivery) -> tuple[str, Any, dict[str, str]]:
-        """Return topic, data and attributes of a notification, with the token that the build's request brought along."""
+        """Return topic, data and attributes of a notification, with the token from the request for the build."""
         build_id = delivery.body["build"]["id"]
         callback = self._buildbucket.callback(build_id)
         if callback.is_v1:

@@ -22,7 +22,7 @@ _ACK_DEADLINE = 600  # seconds, the most there is: however slow this machine is,
 
 
 class ReplayTopics:
-    """Topics with the names that the scenario says, and push subscriptions in a project that nobody else uses.
+    """Topics with the names that the scenario says, and push subscriptions in a project that no other program uses.
 
     Args:
         address: ``host:port`` of the emulator.
@@ -37,7 +37,7 @@ class ReplayTopics:
         self._subscriptions: list[str] = []
 
     def subscribe(self, row: PushSubscription, url: str) -> None:
-        """Push what is published to a topic to a function's base URL; the topic is made if need be."""
+        """Push the messages of a topic to a function's base URL; the topic is made if need be."""
         with contextlib.suppress(exceptions.AlreadyExists):
             self._publisher.create_topic(request={"name": row.topic}, timeout=_TIMEOUT)
         subscription = types.Subscription(

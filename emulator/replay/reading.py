@@ -1,4 +1,4 @@
-"""Reading a JSON document strictly: whatever is missing, unknown or of the wrong type is named with its place."""
+"""Reading a JSON document strictly: anything missing, unknown or of the wrong type is named with its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a replay is played on: the same steps on the official emulators and in memory."""
+"""The stages of replays: the same steps run on the official emulators and in memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TASK_ACCOUNT = "tasks@replay.iam.gserviceaccount.com"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a function answered to a delivery; status 0: nothing."""
+    """A function's answer to a delivery; status 0: there was none."""
 
     status: int
     text: str
@@ -64,4 +64,4 @@ class Stage(Protocol):
         """Return the tasks on the queue, the earliest first."""
 
     def dispatch(self, task: Waiting) -> Answer:
-        """Deliver a task now, and return when ``on_task`` has answered; one that failed is due again after a pause."""
+        """Deliver a task now, and return when ``on_task`` has answered; a failed task is due again after a pause."""

@@ -35,9 +35,9 @@ class Stopwatch:
     """Moves the clock by what each operation of the delivery under way takes.
 
     Args:
-        clock: what is moved.
-        defaults: nanoseconds by operation, for those that a delivery says nothing about.
-        before_each: called before each operation; what it takes in real time changes nothing.
+        clock: the clock that moves.
+        defaults: nanoseconds by operation, where a delivery has no duration for it.
+        before_each: called before each operation; its real time does not count.
     """
 
     def __init__(self, clock: SteppedClock, defaults: Mapping[str, int], before_each: Callable[[], None]) -> None:
@@ -102,7 +102,9 @@ class TimedQueue:
 
 
 class TimedBuildbucket:
-    """``ports.Buildbucket`` around another one. It gives up at a call's deadline as the client in the cloud does, on the replay's clock.
+    """``ports.Buildbucket`` around another one, with deadlines on the replay's clock.
+
+    At its deadline a call is given up, as by the client in the cloud.
 
     Args:
         buildbucket: the client. For a call whose ``until`` is past it raises its own error and sends nothing.
@@ -162,9 +164,9 @@ class TimedBuildbucket:
 
 
 class ReplayEntropy:
-    """``ports.Entropy`` that draws what the scenario says; ``on_fault`` is told when it says nothing that fits.
+    """``ports.Entropy`` that draws the scenario's values; ``on_fault`` is called if the scenario has no fitting value.
 
-    The error itself ends in a handler, which answers 500 to whatever it did not expect.
+    The raised error itself does not arrive: the handler answers 500 to every unexpected exception.
     """
 
     def __init__(
@@ -182,11 +184,11 @@ class ReplayEntropy:
         return self._suffixes.popleft()
 
     def nonce(self) -> int:
-        """Draw the next number: nothing that can be seen depends on nonces."""
+        """Draw the next number; no output depends on nonces."""
         return next(self._nonces)
 
     def check_delay_seconds(self, low: int, high: int) -> int:
-        """Draw the next delay, which must be one that could be drawn."""
+        """Draw the next delay, which must lie in the requested range."""
         if not self._check_delays:
             raise self._fault(
                 f"chance.check_delays: one more, from {low} to {high - 1} seconds, is drawn than there are"

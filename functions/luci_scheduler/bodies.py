@@ -17,7 +17,8 @@ _CUT_SHORT = "the request's body is shorter than announced"
 def read_body(request: Any, max_bytes: int) -> bytes:
     """Read a request's body, with or without ``Content-Length``.
 
-    At most ``max_bytes`` and one more byte are read: a longer result tells the caller that the body is too long.
+    At most ``max_bytes`` and one more byte are read: a result longer than ``max_bytes`` means that the body is too
+    long.
 
     Raises:
         MalformedError: the body ends before the announced length.

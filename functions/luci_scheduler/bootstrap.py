@@ -1,4 +1,4 @@
-"""The composition root: one application from settings and ports, the same for the cloud, the local cloud, replays and tests."""
+"""The composition root: it builds every application, in the cloud or on this machine, from settings and ports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The time budget of a delivery: no outside call outlasts it, so the handler answers before the platform ends the process.
+"""The time budget of a delivery: outside calls end within it, so that the handler answers in time.
+
+The platform ends a process that has not answered by its limit.
 
 An entry point sets the budget, and the clients in ``adapters`` call `time_left` before each outside call. The budget is
 measured on the machine's monotonic clock, because neither a corrected system clock nor the faster time of a local cloud

@@ -58,8 +58,8 @@ _ANSWERED = "X-Settled"
 """Marks our own answers until `log_refusals` has seen them; an answer without the mark is the framework's."""
 
 _MAX_LOGGED = 500  # characters of a task's name or kind in a log line; Cloud Tasks' own names are not longer
-# Requests that cannot be understood or whose caller is unknown. 403, 404 and 409 are answers about objects, with lines
-# of their own.
+# Requests that cannot be understood or whose caller is unknown. 403, 404 and 409 are answers about objects, with their
+# own lines.
 _REFUSED_REQUESTS = frozenset({400, 401, 405, 406, 413, 415, 429})
 _SAFE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -310,7 +310,7 @@ def log_refusals(server: flask.Flask) -> None:
 
 
 def _framework_answer(error: HTTPException) -> flask.Response:
-    """Return the answer to a request that the framework refuses; the framework's own would quote the request's headers."""
+    """Return the answer to a refused request; the framework's own answer would quote the request's headers."""
     allow = [(name, value) for name, value in error.get_headers() if name == "Allow"]
     return flask.Response(f"{error.name}\n", error.code, allow, mimetype="text/plain")
 

@@ -1,4 +1,4 @@
-"""The log: one JSON line per event, with the members that Cloud Logging reads and docs/reference/observability.md lists."""
+"""The log: one JSON line per event, as Cloud Logging reads them and docs/reference/observability.md lists them."""
 
 from __future__ import annotations
 

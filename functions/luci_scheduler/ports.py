@@ -256,16 +256,16 @@ class Store(Pollers, Protocol):
         """Return a job's pending triggers, the oldest first by (created, order in batch, ID)."""
 
     def due_invocations(self, before: Instant, limit: int, after: DueCursor | None = None) -> Sequence[Invocation]:
-        """Return invocations of all jobs whose ``next_due`` is at most ``before``, the earliest first, from behind ``after``."""
+        """Return the invocations of all jobs that are due at ``before``, the earliest first, from behind ``after``."""
 
     def due_jobs(self, before: Instant, limit: int, after: DueCursor | None = None) -> Sequence[Job]:
-        """Return jobs whose ``next_due`` is at most ``before``, the earliest first, from behind ``after``."""
+        """Return the jobs that are due at ``before``, the earliest first, from behind ``after``."""
 
     def deferred(self, deferred_id: str) -> Versioned[Deferred] | None:
         """Read a deferred task."""
 
     def due_deferred(self, before: Instant, limit: int, after: DueCursor | None = None) -> Sequence[Deferred]:
-        """Return deferred tasks whose ``next_due`` is at most ``before``, the earliest first, from behind ``after``."""
+        """Return the deferred tasks that are due at ``before``, the earliest first, from behind ``after``."""
 
     def deferred_of_revision(self, revision: str, limit: int) -> Sequence[Deferred]:
         """Return the deferred tasks that wait for the commit with this hash, in no order."""
@@ -369,7 +369,7 @@ class Buildbucket(Protocol):
         *,
         until: Instant | None = None,
     ) -> dict[str, Any]:
-        """Call the v1 REST API, ``path`` behind ``/_ah/api/buildbucket/v1/``; its own errors return as ``{"error": ...}``."""
+        """Call ``/_ah/api/buildbucket/v1/`` + ``path``; the API reports its own errors as ``{"error": ...}``."""
 
     def v2(
         self, server: str, method: str, request: Mapping[str, Any], *, until: Instant | None = None

@@ -78,7 +78,7 @@ def current_trace() -> str:
 
 
 def bind_invocation(job_id: str, invocation_id: int, attempt: int, trace: str) -> None:
-    """Add the invocation to all further lines of the delivery, which are logged under the invocation's trace from now on."""
+    """Log everything that follows in this delivery as work on the invocation, under the invocation's trace."""
     about = {"job_id": job_id, "invocation_id": str(invocation_id), "attempt": attempt}
     structlog.contextvars.bind_contextvars(**about, **({_KEY: trace} if trace else {}))
 

@@ -1,4 +1,4 @@
-"""One local cloud for all tests of the whole system, its network under observation; each test has a job of its own."""
+"""One local cloud for all tests of the whole system, its network under observation; each test has its own job."""
 
 from collections.abc import Iterator
 
@@ -47,7 +47,8 @@ def cloud(whole_network: Network, tmp_path_factory: pytest.TempPathFactory) -> I
         interceptors=whole_network,
     )
     with start_local_cloud(options) as started:
-        # Leases are scaled down, the minute for which Buildbucket knows a request is not: without it they are on their own.
+        # Leases are scaled down, the minute for which Buildbucket knows a request is not: without it they are on their
+        # own.
         started.buildbucket.request_id_memory = 0
         prepare(started, STAGED)
         yield started

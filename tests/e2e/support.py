@@ -1,4 +1,4 @@
-"""What the tests of the whole system share: one project, whose jobs watch a repository of their own each."""
+"""Helpers for tests of the whole system: one project, each of whose jobs watches its own repository."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -43,7 +43,7 @@ def triggers(name: str, numbers: Collection[int]) -> set[str]:
 
 
 def settled(cloud: LocalCloud, job: str, numbers: Collection[int], repository: str = "") -> Report | None:
-    """Return the ledger of a job once all the commits are in invocations and all of these have ended."""
+    """Return the report of a job once all commits are in invocations that have ended; None before that."""
     if not is_quiet(cloud, [job_id(job)]):
         return None
     report = take_stock(cloud, {job_id(job): triggers(repository or job, numbers)})

@@ -78,7 +78,7 @@ def _documents(client: Any) -> dict[str, Any]:
 
 
 class Caller:
-    """Calls functions as the outside world does, and finds what they logged about it."""
+    """Calls functions as the outside world does, and finds their log lines about it."""
 
     def __init__(self, cloud: LocalCloud) -> None:
         self._cloud = cloud
@@ -242,7 +242,7 @@ def test_tasks_without_a_token_are_refused(caller: Caller, header: str) -> None:
 
 @pytest.mark.usefixtures("unchanged")
 def test_tasks_with_a_forged_token_are_refused(cloud: LocalCloud, caller: Caller) -> None:
-    """Signed by somebody else, for somebody else, or by the wrong account."""
+    """With another issuer's signature, for another audience, or by the wrong account."""
     forged = [
         _signed(cloud, issuer=TokenIssuer()),
         _signed(cloud, audience="https://elsewhere.example.com"),
@@ -271,7 +271,7 @@ BAD_TASKS = {
 def test_malformed_tasks_are_refused_and_dropped_in_the_end(
     cloud: LocalCloud, caller: Caller, kind: str, body: bytes
 ) -> None:
-    """400 while another version of the functions may know better; after ten attempts nobody will."""
+    """400 while another version of the functions may know better; after ten attempts it is given up."""
     assert caller.task(kind, body, _signed(cloud)) == 400
     caller.logged_once("on_task", "malformed")
     last = Caller(cloud)
@@ -297,7 +297,7 @@ def test_stale_tasks_do_nothing(cloud: LocalCloud, caller: Caller, ended: dict[s
 
 
 def test_a_malformed_message_ends_in_the_dead_letter_topic(cloud: LocalCloud, network: Network) -> None:
-    """The emulator gives up after the attempts that it is told, keeps the message for people, and delivers it no more."""
+    """The emulator gives up after its number of attempts, keeps the message for people, and delivers it no more."""
     topic = f"projects/{cloud.project}/topics/malformed"
     pubsub = EmulatorPubSub(cloud.pubsub_address, attempts=5)
     row = PushSubscription(topic, "on_gitiles_commit", 10)
@@ -311,7 +311,7 @@ def test_a_malformed_message_ends_in_the_dead_letter_topic(cloud: LocalCloud, ne
 
 
 def test_a_forged_notification_is_delivered_once(cloud: LocalCloud, network: Network) -> None:
-    """What is acknowledged does not come again."""
+    """An acknowledged message does not come again."""
     message = cloud.pubsub.publish(cloud.subscriptions[1].topic, b"{}", {"auth_token": "forged"})
     until(lambda: message in network.taken("on_build_completion"))
     assert network.deliveries[message] == 1

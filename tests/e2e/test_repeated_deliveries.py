@@ -1,4 +1,4 @@
-"""Every message and task comes three times, at once: the pages tell what they tell when each comes once."""
+"""Every message and task comes three times, at once: the pages are the same as after single deliveries."""
 
 import json
 import re
@@ -51,9 +51,9 @@ class OneCheck:
 
     Args:
         name: the job's.
-        deliver: brings a call on its way.
-        handled: tells how many checks the job's first invocation has seen. What the functions answer to tells nothing: they take a
-            stale one, too.
+        deliver: sends a call.
+        handled: returns how many checks the job's first invocation has seen. The functions' answers do not show that:
+            they acknowledge stale checks as well.
     """
 
     def __init__(self, name: str, deliver: Interfere, handled: Callable[[], int]) -> None:

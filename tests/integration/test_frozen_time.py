@@ -33,7 +33,7 @@ def _crash() -> None:
 
 @pytest.mark.parametrize("year", [2001, 2060])
 def test_a_claim_ends_with_its_lease(firestore_client: Any, year: int) -> None:
-    """A duplicate under a live claim asks nobody; at the claim's end it finds the build that the dead process had asked for."""
+    """A duplicate under a live claim makes no call; at the claim's end it finds the build that the dead process requested."""
     world = World()
     began = datetime(year, 5, 6, 7, 8, 9, tzinfo=UTC)
     ports = replace(world.ports, store=FirestoreStore(firestore_client), clock=SystemClock())

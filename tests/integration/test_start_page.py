@@ -299,7 +299,7 @@ def test_other_sites_cannot_use_it(cloud: LocalCloud, browser: _Browser) -> None
 
 
 def test_what_was_posted_is_escaped_and_only_watched_branches_are_committed_to(browser: _Browser) -> None:
-    """Nobody is led elsewhere."""
+    """No redirect leads elsewhere."""
     answer = browser.post("/commit", where="https://x/<b>@refs/heads/main")
     assert answer.status_code == 400
     assert "no config watches that" in answer.text

@@ -1,4 +1,4 @@
-"""The budget of a delivery: outside calls end with it, and the handler answers 500 with one line."""
+"""The budget of a delivery: outside calls end within it, and the handler answers 500 with one line."""
 
 import base64
 import json
@@ -28,7 +28,7 @@ SLACK = 5.0  # seconds that a busy machine may add
 
 
 def test_without_a_budget_a_call_has_its_own_limit() -> None:
-    """The command and the local cloud have none."""
+    """The command line and the local cloud have no budget."""
     assert budget.time_left(20) == 20
 
 
@@ -43,7 +43,7 @@ def test_a_call_has_its_limit_or_the_rest_of_the_budget() -> None:
 
 @pytest.mark.parametrize("call", OUTSIDE_CALLS, ids=lambda call: call.name)
 def test_a_call_ends_with_the_delivery(call: OutsideCall) -> None:
-    """However long its own limit is; the next one is not made at all."""
+    """However long its own limit is; the next call is not made at all."""
     with SERVERS["silent"](call) as address:
         ready = call.make(address, 600.0)
         begun = time.monotonic()
@@ -70,7 +70,7 @@ def test_a_handler_that_has_no_time_left_is_answered_500_with_one_line(name: str
 
 @pytest.mark.parametrize("function", ["commit", "notification", "task", "page"])
 def test_each_entry_point_has_its_budget(function: str) -> None:
-    """Seen by the first of its calls."""
+    """The first outside call sees it."""
     seen: list[float] = []
 
     def look(*_: Any) -> Any:

@@ -128,7 +128,7 @@ def test_a_commit_to_a_branch_with_a_config_has_the_configs_read() -> None:
 
 
 def test_servers_get_the_topic_of_their_publisher_or_their_own() -> None:
-    """A server without a topic notifies the one that is derived from its publisher's e-mail."""
+    """The topic of a server without one is derived from its publisher's e-mail."""
     servers = (
         BuildbucketServer("a.example.com", "pub@example.com"),
         BuildbucketServer("b.example.com", "pub@example.com", topic="projects/x/topics/own"),

@@ -1,4 +1,4 @@
-"""Logs: named events, one trace from the commit to the end, no secret in any line."""
+"""The log: named events, one trace from the commit to the end, no secrets."""
 
 import ast
 import base64
@@ -73,13 +73,13 @@ def _is_logger(function: ast.Attribute) -> bool:
     return function.attr in SEVERITIES and "logger" in ast.unparse(function.value)
 
 
-def test_the_catalogue_is_that_of_the_code() -> None:
+def test_the_page_lists_the_events_of_the_code() -> None:
     """Every event with its severities, and no other."""
     rows = re.findall(r"^\| `(\w+)` \| ([A-Z, ]+) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert {name: set(told.split(", ")) for name, told in rows} == _events()
 
 
-def test_what_metrics_count_exists() -> None:
+def test_metrics_count_existing_events() -> None:
     """Each event in a filter of Terraform's is one of the code's, and its members are written with it."""
     text = METRICS.read_text(encoding="utf-8")
     counted = {name for names in re.findall(r"events = \[([^\]]*)\]", text) for name in re.findall(r'"(\w+)"', names)}
@@ -100,21 +100,21 @@ def test_what_metrics_count_exists() -> None:
         ({"traceparent": PARENT, "X-Cloud-Trace-Context": "1" * 32}, TRACE),
     ],
 )
-def test_a_delivery_brings_its_trace(headers: dict[str, str], trace: str) -> None:
-    """In either header."""
+def test_a_delivery_has_the_trace_of_its_request(headers: dict[str, str], trace: str) -> None:
+    """Either header works."""
     assert delivery_trace(headers, "d") == trace
 
 
 @pytest.mark.parametrize("header", ["", "x", f"00-{'0' * 32}-b7ad6b7169203331-01", f"{PARENT}\n", "a" * 5000])
-def test_without_a_good_trace_it_is_made_of_the_delivery(header: str) -> None:
-    """The same one for each redelivery."""
+def test_a_delivery_without_a_valid_trace_gets_one_from_its_id(header: str) -> None:
+    """Redeliveries share it."""
     made = delivery_trace({"traceparent": header}, "event-1")
     assert re.fullmatch(r"[0-9a-f]{32}", made)
     assert made == delivery_trace({}, "event-1") != delivery_trace({}, "event-2")
 
 
-def test_what_a_delivery_binds_ends_with_it() -> None:
-    """And nothing from outside gets in."""
+def test_the_bindings_of_a_delivery_end_with_it() -> None:
+    """And outer bindings do not show inside."""
     structlog.contextvars.bind_contextvars(left="over")
 
     try:
@@ -129,7 +129,7 @@ def test_what_a_delivery_binds_ends_with_it() -> None:
 
 
 def test_tasks_carry_the_trace_on() -> None:
-    """As a header that the next delivery reads; outside deliveries there is none."""
+    """The next delivery reads it from a header; outside deliveries there is no header."""
     sent: list[Any] = []
 
     class Client:
@@ -145,8 +145,8 @@ def test_tasks_carry_the_trace_on() -> None:
     assert "traceparent" not in sent[1]
 
 
-def test_what_the_console_asks_for_carries_its_trace_on() -> None:
-    """A call of the API, for several jobs side by side; a request without a trace has its tasks begin their own."""
+def test_tasks_of_the_console_carry_its_trace_on() -> None:
+    """The tasks of one API call for several jobs share its trace; without one each task starts a new trace."""
     world = world_for(config(("job", "b")))
     carrying: list[dict[str, str]] = []
     enqueue = world.queue.enqueue
@@ -225,7 +225,7 @@ def _notify(site: _Site, number: str, **headers: str) -> int:
 
 
 def test_one_trace_from_the_commit_to_the_end(site: _Site) -> None:
-    """A check, a notification and the end are logged under the commit's trace, whatever trace they come with."""
+    """A check, a notification and the end are logged under the commit's trace and not under their requests'."""
     site.world.buildbucket.faults = [BuildbucketError("UNAVAILABLE", "down", transient=True)]
     _commit(site, traceparent=PARENT)
     (invocation,) = site.world.invocations()
@@ -248,7 +248,7 @@ def test_one_trace_from_the_commit_to_the_end(site: _Site) -> None:
     assert about[1]["lateness_ms"] == 1000
 
 
-def test_jobs_that_are_served_side_by_side_are_told_apart(site: _Site) -> None:
+def test_jobs_handled_in_parallel_have_their_own_lines(site: _Site) -> None:
     """Each thread of a fan-out has the commit's trace and its own job."""
     site.world.sync(config(("job", "b", "c")))
     site.world.buildbucket.faults = [BuildbucketError("UNAVAILABLE", "down", transient=True) for _ in range(3)]
@@ -258,8 +258,8 @@ def test_jobs_that_are_served_side_by_side_are_told_apart(site: _Site) -> None:
     assert {line["logging.googleapis.com/trace"] for line in failed} == {f"projects/cloud/traces/{TRACE}"}
 
 
-def test_ticks_tell_how_late_they_are(site: _Site) -> None:
-    """In milliseconds behind the awaited instant."""
+def test_ticks_log_their_lateness(site: _Site) -> None:
+    """In milliseconds after the expected instant."""
     world = site.world
     world.queue.purge()
     world.sync('job { id: "tick" schedule: "with 60s interval" noop {} }')
@@ -271,7 +271,7 @@ def test_ticks_tell_how_late_they_are(site: _Site) -> None:
 
 
 def test_a_task_whose_caller_cannot_be_verified_just_now_is_answered_and_logged(site: _Site) -> None:
-    """Without Google's keys nobody can be told from anybody: the queue is asked to come again, in our words."""
+    """Without Google's keys no caller can be verified: the answer is 500, so the queue repeats the task."""
 
     def fail(_: str) -> str:
         raise TransientError("the keys that sign tokens could not be fetched")
@@ -286,7 +286,7 @@ def test_a_task_whose_caller_cannot_be_verified_just_now_is_answered_and_logged(
 
 
 def test_no_secret_is_written_anywhere(site: _Site) -> None:
-    """Marked tokens through every entry point, good and bad ones, and through a fault of ours; all output is searched."""
+    """Marked tokens, valid and invalid, pass every entry point and an internal error; no output holds them."""
     canary = "canary-4b1d"
 
     def refuse(header: str) -> str:

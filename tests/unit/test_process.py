@@ -18,7 +18,7 @@ from tests.unit.engine.world import World
 
 
 def test_first_requests_side_by_side_make_one_application() -> None:
-    """A second application would have clients and a sequence of invocation suffixes of its own."""
+    """A second application would have other clients and another sequence of invocation suffixes."""
     made: list[App] = []
 
     def make() -> App:

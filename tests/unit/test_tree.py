@@ -1,4 +1,4 @@
-"""What git keeps: nothing that belongs to one machine."""
+"""The files in git: none belongs to one machine."""
 
 import subprocess
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The command line: what it takes, what it says, its exit statuses."""
+"""The command line: arguments, output and exit statuses."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ def test_help(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_the_commands_are_named_in_help(capsys: pytest.CaptureFixture[str]) -> None:
-    """Nobody has to look into the source to find one."""
+    """No reader needs the source to find one."""
     with pytest.raises(SystemExit):
         main(["--help"])
     out = capsys.readouterr().out
@@ -133,7 +133,7 @@ def test_up_takes_configs_with_unknown_triggers_when_told(
 
 
 def test_a_failure_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """No traceback for what a person can mend."""
+    """A fault that a person can fix prints no traceback."""
 
     def fail(*_: object) -> int:
         raise LocalCloudError("no\nJava")

@@ -85,7 +85,7 @@ def test_gate_shows_the_scenarios_id_and_time() -> None:
 
 @pytest.mark.parametrize("status", [200, 500])
 def test_gate_lets_a_message_through_once(status: int) -> None:
-    """Redeliveries, after whatever answer, and messages of others are acknowledged and reach no function."""
+    """Redeliveries, after any answer, and messages of others are acknowledged and reach no function."""
     function = _Function(status)
     gate = Gate(function)
     assert _delivered(gate, "6", "7") == (Answer(status, "said"), [200, status])
@@ -94,7 +94,7 @@ def test_gate_lets_a_message_through_once(status: int) -> None:
 
 
 def test_gate_keeps_a_second_push_waiting_while_the_first_is_under_way() -> None:
-    """What is being worked on is not acknowledged by its redelivery."""
+    """A message in work is not acknowledged by its redelivery."""
     gate: Gate
     again: list[int] = []
 
@@ -158,7 +158,7 @@ def test_requests_are_checked_as_the_real_service_does() -> None:
 
 
 def test_notifications_of_a_build_go_where_its_own_request_said() -> None:
-    """Of several builds each has its own token; one that nobody told of is ambiguous."""
+    """Of several builds each has its own token; a build without a known one is ambiguous."""
     buildbucket, session = _buildbucket(Reply(reply={"build": {"id": "11"}}), Reply(reply={"build": {"id": "12"}}))
     for number in ("1", "2"):
         body = {

@@ -124,7 +124,7 @@ class FakeBuildbucket:
         self._lock = threading.Lock()
 
     def v1(self, *_: Any, **__: Any) -> dict[str, Any]:
-        """Refuse: nobody may call it."""
+        """Refuse: no test may call v1."""
         raise AssertionError("these tests speak v2")
 
     def v2(self, _server: str, method: str, request: Any, *, until: Instant | None = None) -> dict[str, Any]:
@@ -154,7 +154,7 @@ class FakeBuildbucket:
 
     def _SearchBuilds(self, request: Any) -> dict[str, Any]:  # noqa: N802
         if self.experimental and not request["predicate"].get("includeExperimental"):
-            return {}  # as the real one: experimental builds show only when asked for
+            return {}  # as the real one: experimental builds show only on request
         wanted = request["predicate"]["tags"][0]["value"]
         return {"builds": [dict(b) for b in self.builds.values() if b["requestId"] == wanted]}
 
@@ -227,7 +227,7 @@ class World:
         self.sync(config() if text is None else text)
 
     def sync(self, text: str) -> None:
-        """Put a config in force, not counted."""
+        """Activate a config, not counted."""
         self._revisions += 1
         sync_project(self.runtime, ConfigFile("proj", text, f"rev{self._revisions}"), "sync")
         self.store.counts.clear()
@@ -251,7 +251,7 @@ class World:
         on_task(self.runtime, task.kind, task.payload, f"task-{name}")
 
     def tick(self, seconds: int = 0, name: str = "t") -> list[QueueTask]:
-        """Let time pass and deliver what is due; a task that fails is put back a little later."""
+        """Let time pass and deliver the due tasks; a failed task is put back a little later."""
         self.clock.advance(seconds * SECOND)
         due = self.queue.take_due(self.clock.now())
         for task in due:
@@ -263,7 +263,7 @@ class World:
         return due
 
     def finish(self, status: str = "SUCCESS", build_id: str | None = None) -> None:
-        """Let a build (the latest one) end, without telling anybody."""
+        """Let a build (the latest one) end without a notification."""
         self.buildbucket.builds[build_id or list(self.buildbucket.builds)[-1]]["status"] = status
 
     def works(self) -> list[Deferred]:
