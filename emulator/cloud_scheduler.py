@@ -8,19 +8,19 @@ from collections.abc import Callable
 
 from luci_scheduler.core.errors import TransientError
 
-__all__ = ["Housekeeping"]
+__all__ = ["CloudScheduler"]
 
 _LOG = logging.getLogger(__name__)
 
 
-class Housekeeping:
+class CloudScheduler:
     """Calls ``enqueue`` every ``seconds`` of real time, first after that pause; a failure is logged."""
 
     def __init__(self, enqueue: Callable[[], None], seconds: float) -> None:
         self._enqueue = enqueue
         self._seconds = seconds
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="cloud-scheduler", daemon=True)
 
     def start(self) -> None:
         """Start calling."""

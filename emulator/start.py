@@ -12,7 +12,7 @@ from pathlib import Path
 
 from emulator.buildbucket.server import BuildbucketServer
 from emulator.clock import Clock, RealClock
-from emulator.cloud_scheduler import Housekeeping
+from emulator.cloud_scheduler import CloudScheduler
 from emulator.cloud_tasks.server import CloudTasksServer
 from emulator.errors import LocalCloudError
 from emulator.gitiles.server import GitilesServer
@@ -289,9 +289,9 @@ def _environment(
 def _start_schedules(cloud: LocalCloud, stack: ExitStack) -> None:
     for kind, seconds in (("sweep", cloud.options.sweep_seconds), ("sync", cloud.options.sync_seconds)):
         if seconds:
-            housekeeping = Housekeeping(partial(cloud.task, kind), seconds)
-            housekeeping.start()
-            stack.callback(housekeeping.stop)
+            scheduler = CloudScheduler(partial(cloud.task, kind), seconds)
+            scheduler.start()
+            stack.callback(scheduler.stop)
 
 
 def _stop_together(running: Iterable[OfficialEmulator | Function]) -> None:

@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlencode
@@ -205,7 +205,7 @@ class StartPage:
         clock = self._cloud.clock
         now = clock.now() if isinstance(clock, AdjustableClock) else None
         watched = self._watched()
-        html = _TEMPLATE.render(
+        html = _template().render(
             done=done,
             token=self._token,
             console=self._cloud.console_url,
@@ -268,40 +268,7 @@ def _text(text: str, status: int) -> Response:
     return Response(f"{text}\n", status, content_type="text/plain; charset=utf-8")
 
 
-_TEMPLATE = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
-    """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Local cloud</title>
-<style>
-:root { color-scheme: light dark }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 56rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: .3rem .6rem .3rem 0 } td:last-child { overflow-wrap: anywhere }
-form { display: inline-block; margin: .2rem .6rem .2rem 0 } form.commit { display: flex; flex-wrap: wrap; gap: .4rem .8rem; align-items: end; margin: 0 0 1rem }
-label { min-width: 0; max-width: 100% } button, select, input { font: inherit; padding: .3rem .8rem; max-width: 100%; box-sizing: border-box } label select, label input { display: block } button { white-space: nowrap }
-[role=status] { padding: .6rem 1rem; border-left: .3rem solid #1a73e8; overflow-wrap: anywhere }
-</style></head><body>
-<main><h1>Local cloud</h1>
-{% if done %}<p role="status">{{ done.text }}{% if done.link %} <a href="{{ done.link }}">See the invocations that it starts</a>{% endif %}</p>{% endif %}
-{% macro form(action) %}<form class="{{ action[1:] }}" method="post" action="{{ action }}"><input type="hidden" name="token" value="{{ token }}">{{ caller() }}</form>{% endmacro %}
-<p><a href="{{ console }}/">Open the console</a></p>
-<h2>Commit</h2>
-{% macro file() %}<label>File <input name="file" value="{{ default_file }}"></label>{% endmacro %}
-{% if branches %}{% call form("/commit") %}<label>Branch <select name="where">{% for item in branches %}<option>{{ item }}</option>{% endfor %}</select></label>
-{{ file() }} <button>Commit a change</button>{% endcall %}{% endif %}
-{% if open %}{% call form("/commit") %}<label>Repository <select name="repo">{% for item in open %}<option>{{ item }}</option>{% endfor %}</select></label>
-<label>Branch that a pattern fits <input name="branch" required placeholder="release/1"></label> {{ file() }} <button>Commit a change to it</button>{% endcall %}{% endif %}
-{% if not branches and not open %}<p>No config watches a branch. Write a config that watches one; it is read within a minute.</p>{% endif %}
-<h2>Trouble</h2>
-<table>{% for name, text, on in switches %}<tr><td>{{ text }}</td><td>{{ "on" if on else "off" }}</td>
-<td>{% call form("/switch") %}<input type="hidden" name="name" value="{{ name }}"><input type="hidden" name="on" value="{{ "no" if on else "yes" }}">
-<button aria-label="{{ "Switch off" if on else "Switch on" }}: {{ text }}">{{ "Switch off" if on else "Switch on" }}</button>{% endcall %}</td></tr>{% endfor %}</table>
-<h2>Time</h2>
-{% if now %}<p>It is {{ now }} here, and time runs {{ pace }}. A step of a minute or more calls for <code>sweep</code> and <code>sync</code> (configs are read again); by themselves they come once in a minute of real time, whatever the speed.</p>
-<p>{% for step in steps %}{% call form("/time") %}<button name="step" value="{{ step }}">Forward {{ step }}</button>{% endcall %}{% endfor %}</p>
-<p>{% for speed, text in speeds.items() %}{% call form("/time") %}<button name="speed" value="{{ speed }}">{{ text }}</button>{% endcall %}{% endfor %}</p>
-{% else %}<p>Real time: the official emulators and processes know no other. Start with <code>--store memory</code> to step it or speed it up.</p>{% endif %}
-<h2>What runs where</h2>
-<table>{% for name, place in places.items() %}<tr><th scope="row">{{ name }}</th><td>{{ place }}</td></tr>{% endfor %}</table>
-</main></body></html>
-"""
-)
+@cache
+def _template() -> jinja2.Template:
+    source = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
+    return jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(source)

@@ -161,8 +161,8 @@ def _optional_text(members: Mapping[str, Node], name: str) -> str:
     return members[name].text() if name in members else ""
 
 
-def _told(members: Mapping[str, Node], name: str) -> str:
-    """Return what a server writes, which may be nothing."""
+def _server_text(members: Mapping[str, Node], name: str) -> str:
+    """Return a text of a server, which may be empty."""
     return str(members[name].of_type(str)) if name in members else ""
 
 
@@ -242,7 +242,7 @@ def _reply(node: Node) -> Reply:
             return _error(node.members(("error",), ("message",)))
         case "http":
             members = node.members(("http",), ("body",))
-            return Reply(http=members["http"].integer(200, 599), text=_told(members, "body"))
+            return Reply(http=members["http"].integer(200, 599), text=_server_text(members, "body"))
         case _:
             lost = node.members(("lost",))["lost"]
             if lost.of_type(bool) is not True:
@@ -255,5 +255,5 @@ def _error(members: Mapping[str, Node]) -> Reply:
     if name not in _CODES:
         raise members["error"].error(f"{name!r} is no gRPC code; there are {', '.join(_CODES)}")
     if "message" in members and name in _FIXED_TEXTS:
-        raise members["message"].error(f"Buildbucket tells {name} with a text of its own choice: leave this out")
-    return Reply(code=_CODES[name], text=_told(members, "message"))
+        raise members["message"].error(f"Buildbucket chooses the text of {name}: leave this out")
+    return Reply(code=_CODES[name], text=_server_text(members, "message"))

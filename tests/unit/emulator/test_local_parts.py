@@ -18,7 +18,7 @@ from werkzeug.wrappers import Response
 
 from emulator.arguments import PORT, speed, whole_number
 from emulator.clock import RealClock, SteppedClock
-from emulator.cloud_scheduler import Housekeeping
+from emulator.cloud_scheduler import CloudScheduler
 from emulator.errors import LocalCloudError, one_line
 from emulator.interceptors import NoInterceptors
 from emulator.loopback import OwnSiteOnly
@@ -161,7 +161,7 @@ def test_a_port_in_use_is_named() -> None:
             require_free(port, "Gitiles")
 
 
-def test_housekeeping_goes_on_after_a_failure() -> None:
+def test_the_schedule_goes_on_after_a_failure() -> None:
     """The queue may be away for a while."""
     calls: list[int] = []
 
@@ -170,10 +170,10 @@ def test_housekeeping_goes_on_after_a_failure() -> None:
         if len(calls) == 1:
             raise TransientError("the queue is away")
 
-    housekeeping = Housekeeping(enqueue, 0.01)
-    housekeeping.start()
+    scheduler = CloudScheduler(enqueue, 0.01)
+    scheduler.start()
     until(lambda: len(calls) >= 3)
-    housekeeping.stop()
+    scheduler.stop()
     seen = len(calls)
     time.sleep(0.05)
     assert len(calls) == seen
