@@ -40,7 +40,7 @@ def watched_repos(
     """Return the repositories whose branches configs watch, sorted by URL.
 
     Args:
-        configs: of all projects.
+        configs: the configs of all projects.
         existing: returns the full names of the branches of the repository with a URL.
     """
     rows: dict[str, list[Watcher]] = {}
@@ -63,5 +63,5 @@ def _watched(repo: str, watchers: Iterable[Watcher], existing: Collection[str]) 
 
 
 def _literal(entry: str) -> tuple[str, bool]:
-    """Return the text that each ref of an entry begins with, and whether the entry is that one ref."""
+    """Return the literal prefix of the refs that an entry matches, and whether it matches that text only."""
     return literal_prefix(entry.removeprefix(REGEXP)) if entry.startswith(REGEXP) else (entry, True)

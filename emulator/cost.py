@@ -10,7 +10,7 @@ from dataclasses import dataclass
 __all__ = ["PATHS", "PRICES", "PRICES_OF", "Path", "Prices", "cost_of", "monthly_idle", "polling", "tables"]
 
 PRICES_OF = "2026-11"
-"""When the prices below were put down; they are list prices in the United States, and free tiers are left out."""
+"""The date of the prices below: list prices in the United States, without free tiers."""
 
 _MILLION = 1e6
 _DAYS = 30
@@ -19,7 +19,7 @@ _MINUTES = _DAYS * 24 * 60
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """Dollars for one of each; sources: the services' pricing pages."""
+    """Dollars for one unit of each resource, from the services' pricing pages."""
 
     firestore_read: float = 0.03 / 100_000
     firestore_write: float = 0.09 / 100_000
@@ -44,11 +44,11 @@ class Path:
     reads: int
     writes: int
     tasks: int
-    """Tasks put on the queue; each is an operation, and its delivery another."""
+    """Created tasks; the creation and the delivery of each are billed as one operation."""
     functions: int = 1
     """Calls of functions."""
     tenths: int = 2
-    """Tenths of a second that a call is billed for, rounded up by Cloud Run; most of it waits for Buildbucket or
+    """Billed tenths of a second of a call, as Cloud Run rounds up; most of the time is spent on Buildbucket or
     Gitiles."""
 
 
@@ -100,7 +100,7 @@ def polling(minutes: int, size: Size, prices: Prices = PRICES) -> float:
 
 
 def monthly_idle(size: Size, prices: Prices = PRICES) -> dict[str, float]:
-    """Return what stands there costs a month while nothing lands, in dollars by cause."""
+    """Return the monthly costs of an idle installation, in dollars by cause."""
     return {
         "sweep, every minute": _MINUTES * cost_of(PATHS["sweep"], size, prices),
         "configs, every minute": _MINUTES * cost_of(PATHS["sync"], size, prices),

@@ -180,7 +180,7 @@ def _commit(cloud: LocalCloud, view: _View) -> float:
 
 
 def _follow(cloud: LocalCloud, view: _View, committed: float) -> Any:
-    """Show what happens until the invocation has ended, and return its page; None if there is none in time."""
+    """Show the progress until the invocation has ended, and return its page; None if no invocation comes in time."""
     seen: list[str] = []
     page = None
     while time.monotonic() < committed + _SECONDS:

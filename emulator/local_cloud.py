@@ -150,7 +150,9 @@ class LocalCloud:
         self.queue.enqueue(QueueTask(kind, payload or {}, Instant(self.clock.now())))
 
     def sync(self) -> None:
-        """Run a sync and wait until it has activated the valid configs; an invalid one leaves the last valid one active.
+        """Run a sync, and wait until it has activated the valid configs.
+
+        An invalid config leaves the project's last valid one active.
 
         Raises:
             LocalCloudError: the functions do not finish it in time.

@@ -30,11 +30,10 @@ _EACH_PAGE = {
 
 
 class OwnSiteOnly:
-    """A WSGI application around another one.
+    """A WSGI application that guards another one.
 
-    It answers 403 with ``{"error": "..."}`` to a request that a page of another site may have sent; the inner
-    application does not see it. To each answer it adds the headers that keep browsers from misusing it; a header that
-    the inner application sets stays.
+    It answers 403 with ``{"error": "..."}`` to a request that a page of another site may have sent, without calling the
+    inner application. It adds protective headers to every answer, unless the inner application sets them.
     """
 
     def __init__(self, app: WSGIApplication) -> None:

@@ -31,8 +31,8 @@ class OfficialEmulator:
     """A started emulator; it ends with `stop`, or however this process ends.
 
     Args:
-        name: what error messages call it.
-        command: from a port to the command that serves it.
+        name: the name in error messages.
+        command: returns the command that serves a port.
         port: the port; 0 picks a free one.
         log: a file to append its output to.
 
@@ -61,7 +61,7 @@ class OfficialEmulator:
         return self._child.pid
 
     def wait_until_ready(self, seconds: float = _READY_SECONDS) -> Self:
-        """Wait until it answers, at most ``seconds``; return the emulator itself.
+        """Wait until the emulator answers, at most ``seconds``, and return it.
 
         Raises:
             LocalCloudError: it ended, or did not answer in time (then it is stopped); with the end of its output.
@@ -144,7 +144,7 @@ def _request(address: str, method: str, path: str) -> None:
 
 
 def start_firestore(port: int = 0, *, download_url: str = "", log: Path | None = None) -> OfficialEmulator:
-    """Start the Firestore emulator without waiting for it: that of an installed SDK, else the pinned download.
+    """Start the Firestore emulator of an installed SDK, else the pinned download, without waiting for it.
 
     Args:
         port: where; 0 picks a free port.

@@ -72,7 +72,7 @@ class Addresses:
 def function_environment(
     at: Addresses, *, protocol: str, config_folder: Path, check_interval_seconds: int, extra: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the environment of the functions; ``extra`` goes over it.
+    """Return the environment of the functions; ``extra`` overrides it.
 
     Raises:
         LocalCloudError: the functions would refuse it.
@@ -110,7 +110,7 @@ def function_environment(
 
 
 def gitiles_hosts(configs: Iterable[ProjectConfig], repositories: Path, more: Iterable[str]) -> list[str]:
-    """Return the Gitiles hosts that configs watch, that there are repositories of, and ``more``."""
+    """Return the Gitiles hosts of the configs' repositories, of the local repositories, and ``more``."""
     hosts = {*more, *(path.name for path in repositories.iterdir() if path.is_dir())}
     for config in configs:
         for definition in config.jobs.values():

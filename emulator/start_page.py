@@ -152,7 +152,7 @@ class StartPage:
         return _Done(f"Committed {revision} to {ref} of {repo}.", f"{self._cloud.console_url}/commits?{query}")
 
     def _watched(self) -> list[WatchedRepo]:
-        """Return the repositories whose branches the configs watch that are valid now."""
+        """Return the repositories that the valid configs watch."""
         configs = (
             _config(file.project, file.text, self._cloud.options.config_rules)
             for file in read_folder(self._cloud.configs)
@@ -236,7 +236,7 @@ class StartPage:
 
 
 def _place(form: Mapping[str, str]) -> tuple[str, str]:
-    """Return the repository and the full name of the branch that a form names; an empty name if there is none."""
+    """Return the repository and the full name of the branch in a form; the name is empty if the form has none."""
     if "where" in form:
         repo, _, ref = form["where"].partition("@")
         return repo, ref

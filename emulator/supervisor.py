@@ -21,7 +21,7 @@ FUNCTIONS: Mapping[str, str] = {
     "on_task": "http",
     "console": "http",
 }
-"""Entry point → kind of its signature, as it is deployed."""
+"""Entry point → signature type, as deployed."""
 
 SOURCE = Path(luci_scheduler.__file__).parent.parent / "main.py"
 
@@ -35,7 +35,7 @@ _NOT_PASSED_ON = ("SCHEDULER_", "GOOGLE_", "FUNCTION_", "GUNICORN_", "K_SERVICE"
 
 
 class FunctionProcess:
-    """One function, served by gunicorn as it is in the cloud: an arbiter and one worker, from `start` to `stop`.
+    """A function, served by gunicorn as in the cloud: by an arbiter and one worker, from `start` to `stop`.
 
     It never outlives this process, and its worker never outlives the arbiter.
 
@@ -101,7 +101,7 @@ class FunctionProcess:
         """Start without waiting; allowed once.
 
         Raises:
-            LocalCloudError: there is no process to be had.
+            LocalCloudError: the process cannot be started.
         """
         if self._watcher is not None:
             raise RuntimeError("a function starts once")
@@ -116,7 +116,7 @@ class FunctionProcess:
         """Wait until the function accepts connections, at most ``seconds``.
 
         Raises:
-            LocalCloudError: it ended before it ever did, or takes too long; with the reason out of its output.
+            LocalCloudError: the function ended before that, or takes too long; the text has the reason from its output.
         """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

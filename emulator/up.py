@@ -26,7 +26,7 @@ _INTERRUPTED = 130
 
 
 def up(options: argparse.Namespace) -> int:
-    """Start the local cloud, print where everything is, and stop it on Ctrl-C or SIGTERM.
+    """Start the local cloud, print the addresses, and stop it on Ctrl-C or SIGTERM.
 
     Returns:
         0 if it was up, 130 if it was stopped before that.
@@ -46,8 +46,8 @@ def _prepare(configs: Path | None, folder: Path | None) -> None:
     """Check the folder of configs, and put a sample into it if it is empty.
 
     Raises:
-        LocalCloudError: the folder that was named is not there or cannot be used, or configs lie beside it instead of
-            in it.
+        LocalCloudError: the named folder is missing or unusable, or a config lies beside the project folders instead of
+            in one.
     """
     if configs is not None and not configs.is_dir():
         raise LocalCloudError(f"there is no folder {configs}: make it, or name another one in --configs")

@@ -50,7 +50,7 @@ class MemoryGitiles:
 
     def __init__(self) -> None:
         self.heads: dict[str, str] = {}
-        """Ref → hash; change it to force push, delete or tag."""
+        """Ref → hash; a test changes it to force-push, delete or tag."""
         self.calls: list[str] = []
         """The calls so far: ``refs <prefix>``, ``log <revision> n=<limit>``, ``log <old>..<new> n=<limit>``, the latter
         two with `` s=<start>`` and `` diffs`` where given."""

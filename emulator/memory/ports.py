@@ -19,9 +19,9 @@ _START = "2026-03-01T12:00:00Z"
 
 
 def memory_ports() -> Ports:
-    """Return ports in memory, for `dataclasses.replace` to put others in place of some of them.
+    """Return ports in memory; `dataclasses.replace` puts others in place of some of them.
 
-    Gitiles knows every commit, Buildbucket and fetched URLs never answer, every caller of ``on_task`` is accepted, and
+    Gitiles knows every commit. Calls of Buildbucket and fetches fail. Every caller of ``on_task`` is accepted, and
     callers of the console are anonymous.
     """
     return Ports(

@@ -19,7 +19,7 @@ class MemoryQueue:
         self._lock = threading.Lock()
 
     def enqueue(self, task: QueueTask) -> None:
-        """Put a task on the queue, unless one had its name before."""
+        """Put a task on the queue, unless an earlier task had its name."""
         with self._lock:
             if task.name in self._names:
                 return
@@ -33,7 +33,7 @@ class MemoryQueue:
             return list(self._tasks)
 
     def take_due(self, now: Instant) -> list[QueueTask]:
-        """Take all tasks whose time has come off the queue, the earliest first."""
+        """Remove and return all tasks that are due, the earliest first."""
         with self._lock:
             due = sorted((task for task in self._tasks if task.eta <= now), key=lambda task: task.eta)
             self._tasks = [task for task in self._tasks if task.eta > now]

@@ -33,8 +33,7 @@ __all__ = ["Callback", "ScriptedBuildbucket", "WsgiAdapter"]
 _GUARD = ")]}'"
 _METHODS = (*METHODS, "v1.put", "v1.put_batch", "v1.get", "v1.cancel", "v1.cancel_batch", "v1.retry", "v1.search")
 _LOOK_UPS = ("SearchBuilds", "v1.search")
-"""They find no build where the scenario has no answer: a refused launch looks its build up, and logs no line about
-that."""
+"""Calls that find no build if the scenario has no answer: a refused launch looks its build up without a log line."""
 _NO_ANSWER = Canned("the scenario has no answer to this call", 500)
 _APP_ID = "cr-buildbucket"
 
@@ -69,7 +68,7 @@ class _Script(CannedAnswers):
         self._come_up()
 
     def left(self) -> dict[str, int]:
-        """Say that there are answers to everything: no call may reach the store of builds, which has none."""
+        """Claim answers for every method, so that no call reaches the store of builds, which is empty."""
         return dict.fromkeys(_METHODS, len(self._answers))
 
     def take(self, method: str) -> Canned:
@@ -97,7 +96,7 @@ class _Script(CannedAnswers):
 
 
 class ScriptedBuildbucket:
-    """A Buildbucket that checks requests as the real one does and answers what the scenario says.
+    """A Buildbucket that checks requests like the real one and gives the scenario's answers.
 
     Args:
         clock: the replay's.
@@ -134,16 +133,16 @@ class ScriptedBuildbucket:
         return ", ".join(_described(record) for record in self.requests[self._seen :]) or "none"
 
     def require_answers(self) -> None:
-        """Check that every call of the delivery had its answer.
+        """Check that the scenario had an answer to every call of the delivery.
 
         Raises:
-            ScenarioError: one had none, or one of the wrong protocol.
+            ScenarioError: an answer is missing or is of the wrong protocol.
         """
         if self._script.faults:
             raise ScenarioError(f".answers: {self._script.faults[0]} (calls: {self.calls})")
 
     def callback(self, build_id: str) -> Callback:
-        """Return where the notifications of a build go; one whose answer was lost is that of the only invocation.
+        """Return the callback of a build; a build whose answer was lost is that of the only invocation.
 
         Raises:
             ScenarioError: no request, or requests of several invocations, may have made the build.
@@ -179,7 +178,7 @@ class WsgiAdapter(requests.adapters.BaseAdapter):
         cert: Any = None,  # noqa: ARG002
         proxies: Any = None,  # noqa: ARG002
     ) -> requests.Response:
-        """Hand a request to the application; a cut connection is a ``requests.ConnectionError``."""
+        """Pass a request to the application; a cut connection becomes a ``requests.ConnectionError``."""
         environ = EnvironBuilder(
             request.path_url,
             base_url=(request.url or "").partition("?")[0],
@@ -204,7 +203,7 @@ class WsgiAdapter(requests.adapters.BaseAdapter):
 
 
 class _Topics:
-    """What Buildbucket needs of Pub/Sub here: the replay itself publishes, when the scenario says."""
+    """The part of Pub/Sub that Buildbucket needs: the replay itself publishes, at the scenario's times."""
 
     def __init__(self, topic_exists: Callable[[str], bool]) -> None:
         self.topic_exists = topic_exists

@@ -25,7 +25,7 @@ error says what and where); 2 wrong usage"""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; return its exit status: 0 played, 1 not, for a reason that one line on standard error tells."""
+    """Run the command; return its exit status: 0 played, 1 failed, with the reason on standard error in one line."""
     options = _parser().parse_args(arguments)
     try:
         played = _play(load_scenario(options.scenario), options)

@@ -185,7 +185,7 @@ _environment = threading.Lock()
 
 
 def _firestore_client(address: str, project: str) -> firestore.Client:
-    """Return a client of the emulator, which the library takes from the environment only, and only at this moment."""
+    """Return a client of the emulator; the library reads its address from the environment, when the client is made."""
     from google.cloud import firestore  # noqa: PLC0415 - a replay in memory does not need it
 
     name = "FIRESTORE_EMULATOR_HOST"

@@ -71,7 +71,7 @@ def play(
     Raises:
         ScenarioError: the scenario does not fit what the scheduler does.
         ReplayError: a function did not take a delivery.
-        LocalCloudError: something of the real stack cannot run.
+        LocalCloudError: a part of the real stack cannot run.
     """
     clock = SteppedClock(scenario.begins)
     rows = subscriptions(scenario.project, [publisher for _, publisher, _ in scenario.servers])
@@ -188,10 +188,10 @@ class _Player:
             raise type(error)(f"{delivery.where}{'' if text.startswith('.') else ': '}{text}") from error
 
     def _check(self, delivery: Delivery, answer: Answer, *, given_up: bool) -> None:
-        """Check that a delivery went well; what the scenario lacks comes first, being the cause of the rest.
+        """Check that a delivery succeeded. A fault of the scenario is reported first, because it causes the others.
 
-        Where the scenario has Buildbucket fail or answer too late, the function may ask to be called again; the
-        scenario says when.
+        Where the scenario lets Buildbucket fail or answer too late, the function may ask for another delivery, whose
+        time is in the scenario.
         """
         if self._faults:
             raise self._faults[0]
@@ -232,7 +232,7 @@ class _Player:
         return self._stage.deliver(topic, message)
 
     def _arrive(self, instant: Instant) -> None:
-        """Move the clock to when a delivery comes; it waits for the one before it to end."""
+        """Move the clock to the arrival of a delivery, which waits for the end of the one before."""
         self._latest = max(self._latest, instant)
         self._clock.reach(instant)
 
@@ -249,7 +249,7 @@ class _Player:
         return callback.topic, {"buildPubsub": delivery.body, "userData": callback.user_data}, {"version": "v2"}
 
     def _note(self, _: Any, level: str, event: Any) -> Any:
-        """Keep what the functions logged last, and print nothing."""
+        """Keep the last log line of the functions, and print nothing."""
         error = sys.exc_info()[1] if level == "exception" else None
         told = event.get("reason") or (f"{type(error).__name__}: {error}" if error else "")
         self._logged.append(one_line(f"{event.get('event', '')} {told}"))

@@ -39,7 +39,7 @@ class Listener:
 
 
 class Gate:
-    """Passes to an event function the one message that is awaited, once, however often it is pushed.
+    """Passes the awaited message to an event function once, however often it is pushed.
 
     The emulator numbers messages and stamps them with the real time; the function sees the scenario's ID and time
     instead. Anything else that is pushed (a redelivery of a handled message, another replay's message) is
@@ -54,14 +54,14 @@ class Gate:
         self._answer: Answer | None = None
 
     def deliver(self, message: Message, publish: Callable[[], str]) -> Answer:
-        """Publish a message and wait until the function has answered to it and the answer is on its way.
+        """Publish a message, and wait until the function has answered and the answer is sent.
 
         Args:
             message: the message that the function sees.
             publish: publishes it and returns the ID that it is pushed with.
 
         Raises:
-            ReplayError: it is not pushed, or not answered, in time.
+            ReplayError: the message is not pushed or not answered in time.
         """
         with self._changed:
             # A push may come before the ID is known here: it has to wait for this lock.

@@ -32,7 +32,7 @@ __all__ = [
 
 
 class Stopwatch:
-    """Moves the clock by what each operation of the delivery under way takes.
+    """Moves the clock by the duration of each operation of the current delivery.
 
     Args:
         clock: the clock that moves.
@@ -52,7 +52,7 @@ class Stopwatch:
 
     @contextmanager
     def operation(self, name: str) -> Iterator[None]:
-        """Let the operation that is done inside take its time, whether it succeeds or fails."""
+        """Move the clock by the duration of the operation inside, whether it succeeds or fails."""
         takes = self.takes(name)
         try:
             yield
@@ -60,7 +60,7 @@ class Stopwatch:
             self._clock.advance(takes)
 
     def takes(self, name: str) -> int:
-        """Return the nanoseconds that the next operation of this name takes, and count it as done."""
+        """Return the duration of the next operation of this name, in nanoseconds, and count the operation."""
         self._before_each()
         left = self._left.get(name)
         return left.popleft() if left else self._defaults[name]
@@ -83,7 +83,7 @@ class TimedStore:
         return timed
 
     def commit(self, writes: Sequence[Write]) -> Sequence[Version]:
-        """Commit, taking the time of a commit; a refused one takes it too."""
+        """Commit, taking the time of a commit; a refused commit takes it as well."""
         with self._stopwatch.operation("commit"):
             return self._store.commit(writes)
 
@@ -119,7 +119,7 @@ class TimedBuildbucket:
         self._clock = clock
         self._deadline = deadline
         self.given_up = 0
-        """How many calls the client gave up, over the whole replay."""
+        """The number of calls that the client gave up, over the whole replay."""
 
     def v1(
         self,
