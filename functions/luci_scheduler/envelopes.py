@@ -47,7 +47,25 @@ def open_message(event: Event) -> Message:
     Raises:
         MalformedError: the event holds no message, or a message with a member of a wrong type or size.
     """
-    envelope = event.data
+    message = _find_message(event.data)
+    text, attributes = message.get("data") or "", message.get("attributes") or {}
+    try:
+        data = decode_base64(text)
+        # Pub/Sub pushes both spellings, Eventarc one of them.
+        published = parse_rfc3339(str(message.get("publishTime") or message.get("publish_time") or event["time"]))
+        identifier = str(message.get("messageId") or message.get("message_id") or event["id"])
+        identifier.encode()  # half of a surrogate pair in a stored ID would stop every later reader
+    except PARSER_ERRORS as error:
+        raise MalformedError(f"bad Pub/Sub message: {error}") from error
+    if not 0 <= published <= LAST_INSTANT:
+        raise MalformedError("the Pub/Sub message was not published between the years 1970 and 2262")
+    if len(identifier) > _MAX_ID:
+        raise MalformedError(f"a message's ID has at most {_MAX_ID} characters")
+    return Message(identifier, data, text, {str(k): str(v) for k, v in attributes.items()}, published)
+
+
+def _find_message(envelope: Any) -> dict[str, Any]:
+    """Return the message of an envelope, whose data is a text of bounded length and whose attributes are an object."""
     message = envelope.get("message") if isinstance(envelope, dict) else None
     if not isinstance(message, dict):
         raise MalformedError("the event holds no Pub/Sub message")
@@ -56,15 +74,4 @@ def open_message(event: Event) -> Message:
         raise MalformedError("the Pub/Sub message's data must be a string, its attributes an object")
     if len(text) > MAX_MESSAGE_BYTES * 4 // 3 + 4:
         raise MalformedError(f"a message has at most {MAX_MESSAGE_BYTES} bytes")
-    try:
-        data = decode_base64(text)
-        published = parse_rfc3339(str(message.get("publishTime") or message.get("publish_time") or event["time"]))
-        identifier = str(message.get("messageId") or message.get("message_id") or event["id"])
-        identifier.encode()
-    except PARSER_ERRORS as error:
-        raise MalformedError(f"bad Pub/Sub message: {error}") from error
-    if not 0 <= published <= LAST_INSTANT:
-        raise MalformedError("the Pub/Sub message was not published between the years 1970 and 2262")
-    if len(identifier) > _MAX_ID:
-        raise MalformedError(f"a message's ID has at most {_MAX_ID} characters")
-    return Message(identifier, data, text, {str(k): str(v) for k, v in attributes.items()}, published)
+    return message

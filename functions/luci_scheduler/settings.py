@@ -348,6 +348,16 @@ def _sources(text: str) -> tuple[ConfigSourceSetting, ...]:
 
 
 def _source(item: dict[str, str]) -> ConfigSourceSetting:
+    _check_source_members(item)
+    source = ConfigSourceSetting(**item)
+    if source.project and not PROJECT_NAME.fullmatch(source.project):
+        raise ValueError(f"{source.project!r} is no name of a project")
+    if source.repo:
+        parse_repo_url(source.repo)
+    return source
+
+
+def _check_source_members(item: dict[str, str]) -> None:
     kind = item["kind"]
     if kind not in _SOURCE_KEYS:
         raise ValueError(f"the kind of a source is one of {', '.join(_SOURCE_KEYS)}, not {kind!r}")
@@ -359,12 +369,6 @@ def _source(item: dict[str, str]) -> ConfigSourceSetting:
     empty = sorted(name for name, value in item.items() if not isinstance(value, str) or not value)
     if empty:
         raise ValueError(f"{', '.join(empty)} of a source of kind {kind} must be a text and not empty")
-    source = ConfigSourceSetting(**item)
-    if source.project and not PROJECT_NAME.fullmatch(source.project):
-        raise ValueError(f"{source.project!r} is no name of a project")
-    if source.repo:
-        parse_repo_url(source.repo)
-    return source
 
 
 _REQUIRED = ("project", "task_url", "task_account", "token_secrets")
