@@ -22,7 +22,7 @@ def _publish_many(cloud: LocalCloud, project: str, numbers: range) -> set[str]:
 
 
 def test_sixty_commits_within_a_second(cloud: LocalCloud, network: Network) -> None:
-    """Each commit is in exactly one invocation with one build that succeeds, and no message comes more than five times."""
+    """Each commit is in exactly one invocation with one successful build, and no message comes over five times."""
     commits = range(1, 61)
     messages = _publish_many(cloud, "burst", commits)
     report = until(lambda: settled(cloud, "burst", commits))

@@ -47,7 +47,7 @@ def cloud(network: Network, tmp_path: Path) -> Iterator[LocalCloud]:
 
 
 class OneCheck:
-    """Lets one status check of a job through in the stage that is for it, and no other: how many come is a matter of speed.
+    """Lets exactly one status check of a job through, in its stage: the number of checks depends on the speed.
 
     Args:
         name: the job's.

@@ -107,7 +107,7 @@ def _mutated(change: Any, stack: Emulators | None) -> Played:
 
 
 def _retag(document: Any, old: str, new: str) -> None:
-    """Let Buildbucket's answers have the tags of the changed request: a launch does not believe those of another build."""
+    """Give Buildbucket's answers the tags of the changed request: a launch refuses the tags of another build."""
     for answer in (answer for delivery in document["deliveries"] for answer in delivery["answers"]):
         if "tags" in (build := answer["reply"]["build"]):
             build["tags"] = [tag.replace(old, new) for tag in build["tags"]]

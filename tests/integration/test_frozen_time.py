@@ -1,4 +1,4 @@
-"""The engine on the official Firestore emulator while the machine's clock stands still: leases end when the clock says so."""
+"""The engine on the official Firestore emulator with a frozen machine clock: leases end by the clock."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -33,7 +33,7 @@ def _crash() -> None:
 
 @pytest.mark.parametrize("year", [2001, 2060])
 def test_a_claim_ends_with_its_lease(firestore_client: Any, year: int) -> None:
-    """A duplicate under a live claim makes no call; at the claim's end it finds the build that the dead process requested."""
+    """A duplicate under a live claim makes no call; at its end it finds the build that the dead process requested."""
     world = World()
     began = datetime(year, 5, 6, 7, 8, 9, tzinfo=UTC)
     ports = replace(world.ports, store=FirestoreStore(firestore_client), clock=SystemClock())

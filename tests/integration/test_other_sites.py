@@ -57,7 +57,7 @@ def _ports(cloud: LocalCloud, page: StartPage, others: set[int]) -> set[int]:
 
 
 def test_every_server_refuses_every_page_of_another_site(cloud: LocalCloud, ports: set[int]) -> None:
-    """The servers are found by their sockets, so a new one is among them. Only gRPC, which no page can speak, is left out."""
+    """The servers are found by their sockets, so new ones are included, except gRPC, which no page can speak."""
     found = {port: http_status(port, f"Host: 127.0.0.1:{port}") for port in ports}
     grpc = int(cloud.cloud_tasks.grpc_address.rpartition(":")[2])
     assert [port for port, status in found.items() if status is None] == [grpc]

@@ -27,7 +27,7 @@ WHERE = "https://sample.googlesource.com/engine@refs/heads/main"
 
 @pytest.fixture(name="cloud", scope="module")
 def _cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
-    """A local cloud in memory with the sample project; sweep and sync come when time is put forward, not by themselves."""
+    """A local cloud in memory with the sample project; sweep and sync come only when time is put forward."""
     folder = tmp_path_factory.mktemp("cloud")
     make_sample(folder / "configs")
     options = Options(
@@ -95,7 +95,7 @@ def _over(cloud: LocalCloud, browser: _Browser) -> dict[str, Any]:
 
 
 def _committed(cloud: LocalCloud, browser: _Browser) -> Callable[[], str]:
-    """Commits, with nothing running; what then tells the status of the invocation that comes of it."""
+    """Commits, with nothing running; which then returns the status of the invocation that comes of it."""
     _over(cloud, browser)
     before = {invocation["invocation_id"] for invocation in cloud.invocations(JOB)}
     assert "Committed" in browser.post("/commit", where=WHERE).text

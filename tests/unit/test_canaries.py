@@ -1,4 +1,4 @@
-"""Marked secrets that servers send back: none gets into a log, a page, its twin, an export, a document or a line of the log."""
+"""Marked secrets in servers' answers: none reaches a log, a page, its JSON twin, an export or a document."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def output(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
 
 
 def _behind(server: Answering, world: World) -> list[str]:
-    """Put the real client and a server that echoes between the scheduler and its builds; return the secrets, as they come."""
+    """Put the real client and an echoing server before the builds; return the list of secrets, which grows."""
     builds, secrets = world.buildbucket, [BEARER, OAUTH]
 
     def behind(path: str, request: Any) -> Answer:
@@ -92,7 +92,7 @@ def _seen(world: World, output: io.StringIO, invocation: Invocation) -> dict[str
 
 @pytest.mark.parametrize("transient", [True, False])
 def test_echoed_secrets_are_redacted_everywhere(output: io.StringIO, transient: bool) -> None:
-    """Errors and good answers of Buildbucket, at the launch and at a check, where the token is not even at hand any more."""
+    """Errors and good answers of Buildbucket, at the launch and at a check, which no longer has the token."""
     down = BuildbucketError("INTERNAL", "", transient=True)
     with answering() as server:
         world = world_for()

@@ -168,7 +168,7 @@ os.execv(sys.executable, [sys.executable, "-m", "emulator", "up", "--store", "me
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_up_in_memory_until_it_is_stopped(number: signal.Signals) -> None:
-    """It says where everything is, and that it is in memory; a signal stops it with status 0, even begun with it ignored."""
+    """It prints the addresses; a signal stops it with status 0, even if the process started with it ignored."""
     command = [sys.executable, "-c", _WITH_SIGNAL_IGNORED, str(int(number))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:

@@ -1,4 +1,4 @@
-"""Pub/Sub in memory delivers as the real one does: at least once, with pauses, until it is acknowledged or a dead letter."""
+"""Pub/Sub in memory delivers like the real one: at least once, with pauses, until an acknowledgement."""
 
 import base64
 import json

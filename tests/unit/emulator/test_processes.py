@@ -20,7 +20,7 @@ SLEEP = "import time; print('ready', flush=True); time.sleep(600)"
 
 
 def runs(pid: int) -> bool:
-    """Return whether a process runs; one that has ended but was not waited for does not."""
+    """Return whether a process runs; a process that has ended but was not waited for does not."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -44,7 +44,7 @@ def python(code: str, output: Output) -> Child:
 
 
 def test_output_and_status(tmp_path: Path) -> None:
-    """Both streams arrive, line by line, in memory and in the file; the last words are the last line that is not blank."""
+    """Both streams arrive by line, in memory and in the file; the last words are the last line with text."""
     output = Output(tmp_path / "log")
     child = python(
         "import sys; print('one'); sys.stdout.flush(); print('two\\n', file=sys.stderr); sys.exit(3)", output
