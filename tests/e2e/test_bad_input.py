@@ -161,7 +161,7 @@ def test_malformed_commits_are_refused(caller: Caller, data: bytes) -> None:
 @pytest.mark.usefixtures("unchanged")
 @pytest.mark.parametrize("function", ["on_gitiles_commit", "on_build_completion"])
 @pytest.mark.parametrize("body", [b"", b"nonsense", b"[]", b'{"subscription": "s"}'], ids=range(4))
-def test_what_is_no_message_is_refused(caller: Caller, function: str, body: bytes) -> None:
+def test_events_without_a_message_are_refused(caller: Caller, function: str, body: bytes) -> None:
     """The framework refuses it before an entry point sees it, and that is logged as well."""
     assert 400 <= caller.push(function, body) < 500
     caller.logged_once(function, "refused_by_framework")

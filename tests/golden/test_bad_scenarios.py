@@ -126,7 +126,9 @@ def _one_line(capfd: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.mark.parametrize(("change", "expected"), BAD.values(), ids=BAD)
-def test_one_line_says_where(change: Any, expected: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_one_line_names_the_place(
+    change: Any, expected: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Every fault is found, and reported with its place."""
     path = _scenario(tmp_path, change)
     assert main([str(path), "--store", "memory"]) == 1
@@ -145,7 +147,7 @@ def test_one_line_says_where(change: Any, expected: str, tmp_path: Path, capfd: 
         ("[]", "must be an object, not []"),
     ],
 )
-def test_what_is_no_scenario_at_all(
+def test_files_that_are_no_scenarios(
     text: str, expected: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A file that is no JSON object is refused in one line."""
@@ -190,7 +192,7 @@ def test_no_emulator_at_an_address(option: str, name: str, capfd: pytest.Capture
 
 @pytest.mark.emulators
 @pytest.mark.parametrize("case", ["no-answer", "no-suffix", "malformed-commit"])
-def test_emulators_tell_the_same(
+def test_errors_are_the_same_on_emulators(
     case: str, tmp_path: Path, firestore_emulator: Any, pubsub_emulator: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A fault behind HTTP is reported like one in memory."""

@@ -73,7 +73,7 @@ def _browser(cloud: LocalCloud) -> Iterator[_Browser]:
         browser.session.close()
 
 
-def test_the_page_says_what_runs_where(cloud: LocalCloud, browser: _Browser) -> None:
+def test_the_page_shows_all_addresses(cloud: LocalCloud, browser: _Browser) -> None:
     """Every address, without a script, under a strict policy."""
     answer = browser.get()
     assert answer.status_code == 200
@@ -168,7 +168,7 @@ def test_time_is_put_forward_and_sped_up(cloud: LocalCloud, browser: _Browser) -
         assert browser.post("/time", **form).status_code == 400
 
 
-def test_a_minute_that_is_put_forward_passes_for_configs_and_sweep_too(cloud: LocalCloud, browser: _Browser) -> None:
+def test_a_minute_that_is_put_forward_passes_for_configs_and_sweep(cloud: LocalCloud, browser: _Browser) -> None:
     """What Cloud Scheduler calls for every minute is called for by a step of a minute, and not by a shorter one."""
     config = cloud.configs / "other" / "luci-scheduler.cfg"
     config.parent.mkdir()
@@ -188,7 +188,9 @@ def test_a_minute_that_is_put_forward_passes_for_configs_and_sweep_too(cloud: Lo
     until(lambda: cloud.page("jobs/other/job") is None)
 
 
-def test_a_queue_that_is_away_is_told(cloud: LocalCloud, browser: _Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_queue_without_an_answer_is_reported(
+    cloud: LocalCloud, browser: _Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Time has passed all the same."""
 
     def fail(_cloud: LocalCloud, _kind: str) -> None:
@@ -298,7 +300,7 @@ def test_other_sites_cannot_use_it(cloud: LocalCloud, browser: _Browser) -> None
     assert cloud.buildbucket.faults.active() == []
 
 
-def test_what_was_posted_is_escaped_and_only_watched_branches_are_committed_to(browser: _Browser) -> None:
+def test_posted_text_is_escaped_and_only_watched_branches_get_commits(browser: _Browser) -> None:
     """No redirect leads elsewhere."""
     answer = browser.post("/commit", where="https://x/<b>@refs/heads/main")
     assert answer.status_code == 400

@@ -49,7 +49,7 @@ def test_the_clients_of_a_deployment_have_the_documented_limits(monkeypatch: pyt
     ports.store._client.close()
 
 
-def test_a_store_and_a_clock_of_the_callers_own() -> None:
+def test_a_store_and_a_clock_can_be_given() -> None:
     """They take the place of Firestore and of the machine's clock; the other ports are those of a deployment."""
     store, clock = MemoryStore(), SteppedClock(5 * SECOND)
     ports = cloud_ports(_settings(), store=store, clock=clock)

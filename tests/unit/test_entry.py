@@ -277,7 +277,7 @@ def test_too_many_unknown_tokens_are_answered_429() -> None:
     assert call.headers["X-Prpc-Grpc-Code"] == "8"
 
 
-def test_a_visit_does_not_show_its_secrets() -> None:
+def test_a_page_request_does_not_show_its_secrets() -> None:
     """Not even where it is printed by mistake."""
     assert "canary-a7" not in repr(PageRequest(context(world_for()), ("canary-a7",)))
 
@@ -327,7 +327,7 @@ BAD_TRIGGERS = [
 
 
 @pytest.mark.parametrize("changes", BAD_TRIGGERS, ids=str)
-def test_triggers_that_no_later_reader_could_work_with(functions: Site, changes: dict[str, Any]) -> None:
+def test_triggers_that_no_later_reader_could_decode(functions: Site, changes: dict[str, Any]) -> None:
     """They are refused at the door; the job goes on."""
     good = {"id": "t", "created": functions.world.clock.now(), "kind": "noop"}
     body = json.dumps({"job": JOB, "delivery": "d", "triggers": [{**good, **changes}]}).encode()

@@ -270,7 +270,7 @@ def test_ticks_log_their_lateness(site: _Site) -> None:
     assert (line["job_id"], line["lateness_ms"]) == ("proj/tick", 250)
 
 
-def test_a_task_whose_caller_cannot_be_verified_just_now_is_answered_and_logged(site: _Site) -> None:
+def test_a_task_whose_caller_cannot_be_verified_now_is_answered_and_logged(site: _Site) -> None:
     """Without Google's keys no caller can be verified: the answer is 500, so the queue repeats the task."""
 
     def fail(_: str) -> str:
