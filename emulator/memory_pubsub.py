@@ -17,12 +17,11 @@ from typing import Any
 
 from emulator.clock import Clock
 from emulator.topics import PushSubscription
-from luci_scheduler.core.instants import Instant, format_rfc3339
+from luci_scheduler.core.instants import SECOND, Instant, format_rfc3339
 
 __all__ = ["MemoryPubSub", "Message"]
 
 _LOG = logging.getLogger(__name__)
-_SECOND = 1_000_000_000
 _ACKNOWLEDGED = frozenset({102, 200, 201, 202, 204})
 _WORKERS = 4  # deliveries under way at a time, per subscription
 
@@ -94,7 +93,7 @@ class _Subscription:
             with self._lock:
                 now = self._clock.now()
                 taken = heapq.heappop(self._due) if self._due and self._due[0][0] <= now else None
-                wake_at = self._due[0][0] if self._due else now + 3600 * _SECOND
+                wake_at = self._due[0][0] if self._due else now + 3600 * SECOND
                 epoch = self._epoch
             if taken is None:
                 if self._stopped:
@@ -132,7 +131,7 @@ class _Subscription:
             )
             return
         pause = min(self._row.maximum_backoff_seconds, self._row.minimum_backoff_seconds << (attempt - 1))
-        self._push(self._clock.now() + pause * _SECOND, attempt + 1, message)
+        self._push(self._clock.now() + pause * SECOND, attempt + 1, message)
 
     def _body(self, message: Message, attempt: int) -> dict[str, Any]:
         published = format_rfc3339(Instant(message.published))

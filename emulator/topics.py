@@ -15,6 +15,7 @@ from google.pubsub_v1.services.publisher.transports import PublisherGrpcTranspor
 from google.pubsub_v1.services.subscriber import SubscriberClient
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
+from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.topic_names import topic_names
 
 __all__ = ["COMMIT_TOPIC", "EmulatorPubSub", "PushSubscription", "subscriptions"]
@@ -127,7 +128,7 @@ class EmulatorPubSub:
 
     def drop_backlog(self, wanted: Sequence[PushSubscription], until: int) -> None:
         """Drop the unacknowledged messages published until an instant, and the dead letters."""
-        seconds, nanos = divmod(until, 1_000_000_000)
+        seconds, nanos = divmod(until, SECOND)
         for name in (name for item in wanted for name in (item.subscription, item.dead_letter_subscription)):
             request = {"subscription": name, "time": {"seconds": seconds, "nanos": nanos}}
             self._subscriber.seek(request=request, timeout=_TIMEOUT)
