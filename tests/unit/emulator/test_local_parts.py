@@ -1,4 +1,4 @@
-"""The parts of a local cloud: options, arguments, settings, errors, ports, timers, the guard of servers, and the host."""
+"""The parts of a local cloud: options, settings, ports, timers, the guard of its servers, and its host."""
 
 from __future__ import annotations
 

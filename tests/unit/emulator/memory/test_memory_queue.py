@@ -60,7 +60,7 @@ def test_the_same_seed_draws_the_same_numbers() -> None:
 
 
 def test_draws_are_in_their_ranges() -> None:
-    """Suffixes have 16 bits and do not repeat soon; nonces are positive and have 63 bits; delays exclude the upper end."""
+    """Suffixes have 16 bits and do not repeat soon; nonces have 63 bits; delays exclude the upper end."""
     entropy = SeededEntropy()
     suffixes = [entropy.invocation_suffix() for _ in range(1000)]
     assert len(set(suffixes)) == 1000
