@@ -43,7 +43,7 @@ __all__ = ["start_local_cloud"]
 
 @contextmanager
 def start_local_cloud(options: Options) -> Iterator[LocalCloud]:
-    """Start a local cloud, and stop it at the end of the ``with`` block. Several can run side by side.
+    """Start a local cloud, and stop it at the end of the ``with`` block. Several can run side by side, in memory one per process.
 
     Raises:
         LocalCloudError: a part cannot start; one line says why and what to do. Nothing is left running.
@@ -58,14 +58,27 @@ def start_local_cloud(options: Options) -> Iterator[LocalCloud]:
         yield cloud
 
 
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """The things that all parts share."""
+
+    options: Options
+    clock: Clock
+    folders: _Folders
+    hosts: Sequence[str]
+    """The Gitiles hosts to serve."""
+    stack: ExitStack
+    """Stops the parts."""
+
+
 def _start(options: Options, stack: ExitStack) -> LocalCloud:
-    clock = options.clock or RealClock(options.speed)
     folders = _make_folders(options, stack)
     hosts = gitiles_hosts(_valid_configs(options, folders.configs), folders.repositories, options.hosts)
+    base = _Base(options, options.clock or RealClock(options.speed), folders, hosts, stack)
     # Emulators and functions take seconds to start. They start side by side, and the wait comes when the rest is done.
-    backends = _start_backends(options, clock, folders, stack)
-    servers = _start_servers(options, clock, backends.pubsub, folders.repositories, stack)
-    functions = _start_functions(options, clock, folders, backends, servers, hosts, stack)
+    backends = _start_backends(base)
+    servers = _start_servers(base, backends.pubsub)
+    functions = _start_functions(base, backends, servers)
     for emulator in backends.emulators:
         emulator.wait_until_ready()
     rows = subscriptions(options.project, [PUBLISHER])
@@ -78,7 +91,7 @@ def _start(options: Options, stack: ExitStack) -> LocalCloud:
     account, target = functions.environment["SCHEDULER_TASK_ACCOUNT"], functions.handed_out["on_task"]
     cloud = LocalCloud(
         options=options,
-        clock=clock,
+        clock=base.clock,
         configs=folders.configs,
         repositories=folders.repositories,
         firestore_address=backends.firestore_address,
@@ -155,10 +168,11 @@ class _Backends:
     """The emulators that are starting."""
 
 
-def _start_backends(options: Options, clock: Clock, folders: _Folders, stack: ExitStack) -> _Backends:
+def _start_backends(base: _Base) -> _Backends:
+    options, stack = base.options, base.stack
     if options.store == "memory":
         options.on_progress("running in memory: no official emulators, and nothing is kept")
-        memory = MemoryPubSub(clock)
+        memory = MemoryPubSub(base.clock)
         stack.callback(memory.close)
         return _Backends(memory)
     options.on_progress("starting the official Firestore and Pub/Sub emulators")
@@ -166,10 +180,10 @@ def _start_backends(options: Options, clock: Clock, folders: _Folders, stack: Ex
     stack.callback(_stop_together, emulators)
     firestore, pubsub, url = options.firestore_address, options.pubsub_address, options.download_url
     if not firestore:
-        emulators.append(start_firestore(options.ports.firestore, download_url=url, log=folders.log("firestore")))
+        emulators.append(start_firestore(options.ports.firestore, download_url=url, log=base.folders.log("firestore")))
         firestore = emulators[-1].address
     if not pubsub:
-        emulators.append(start_pubsub(options.ports.pubsub, download_url=url, log=folders.log("pubsub")))
+        emulators.append(start_pubsub(options.ports.pubsub, download_url=url, log=base.folders.log("pubsub")))
         pubsub = emulators[-1].address
     client = EmulatorPubSub(pubsub)
     stack.callback(client.close)
@@ -187,28 +201,28 @@ class _Servers:
     gitiles: GitilesServer
 
 
-def _start_servers(options: Options, clock: Clock, pubsub: PubSub, repositories: Path, stack: ExitStack) -> _Servers:
-    ports = options.ports
+def _start_servers(base: _Base, pubsub: PubSub) -> _Servers:
+    options, ports = base.options, base.options.ports
     servers = _Servers(
         CloudTasksServer(
-            clock=clock,
+            clock=base.clock,
             port=require_free(ports.cloud_tasks, "Cloud Tasks"),
             keys_port=require_free(ports.cloud_tasks_keys, "the keys of Cloud Tasks"),
         ),
         BuildbucketServer(
-            clock,
+            base.clock,
             pubsub,
             port=require_free(ports.buildbucket, "Buildbucket"),
             service_account=PUBLISHER,
             hostname=BUILDBUCKET_HOST,
             default_plan=options.plan,
         ),
-        GitilesServer(repositories, port=require_free(ports.gitiles, "Gitiles")),
+        GitilesServer(base.folders.repositories, port=require_free(ports.gitiles, "Gitiles")),
     )
-    stack.enter_context(servers.cloud_tasks)
+    base.stack.enter_context(servers.cloud_tasks)
     for server in (servers.buildbucket, servers.gitiles):
         server.start()
-        stack.callback(server.stop)
+        base.stack.callback(server.stop)
     servers.cloud_tasks.create_queue(queue_path(options.project), QUEUE_RATES, QUEUE_RETRIES)
     return servers
 
@@ -228,44 +242,39 @@ class _Functions:
     memory: MemoryHost | None
 
 
-def _start_functions(
-    options: Options,
-    clock: Clock,
-    folders: _Folders,
-    backends: _Backends,
-    servers: _Servers,
-    hosts: Sequence[str],
-    stack: ExitStack,
-) -> _Functions:
+def _start_functions(base: _Base, backends: _Backends, servers: _Servers) -> _Functions:
+    options = base.options
     # The addresses are chosen before any function starts, because each one is configured with those of others.
     ports = {name: require_free(getattr(options.ports, name), f"the function {name}") for name in FUNCTIONS}
     urls = {name: f"http://{HOST}:{port}" for name, port in ports.items()}
     intercept = options.interceptors.http
     handed_out = {name: url if name == "console" else intercept(name, url) for name, url in urls.items()}
-    environment = _environment(options, folders, backends, servers, handed_out["on_task"], hosts)
+    environment = _environment(base, backends, servers, handed_out["on_task"])
     if not options.host_functions:
         return _Functions(urls, handed_out, environment, {}, None)
     options.on_progress("starting the four functions")
-    memory = None
-    if options.store == "memory":
-        memory = MemoryHost(clock, folders.log("functions"))
-        memory.start(environment)
-        stack.callback(memory.stop)
+    memory = _start_memory(base, environment) if options.store == "memory" else None
     running: dict[str, Function] = {}
-    stack.callback(_stop_together, running.values())
+    base.stack.callback(_stop_together, running.values())
     for name, port in ports.items():
         running[name] = (
             InProcessFunction(name, memory.output, port)
             if memory is not None
-            else FunctionProcess(name, environment, port, log=folders.log(name))
+            else FunctionProcess(name, environment, port, log=base.folders.log(name))
         )
         running[name].start()
     return _Functions(urls, handed_out, environment, running, memory)
 
 
-def _environment(
-    options: Options, folders: _Folders, backends: _Backends, servers: _Servers, on_task: str, hosts: Sequence[str]
-) -> Mapping[str, str]:
+def _start_memory(base: _Base, environment: Mapping[str, str]) -> MemoryHost:
+    memory = MemoryHost(base.clock, base.folders.log("functions"))
+    memory.start(environment)
+    base.stack.callback(memory.stop)
+    return memory
+
+
+def _environment(base: _Base, backends: _Backends, servers: _Servers, on_task: str) -> Mapping[str, str]:
+    options = base.options
     interceptors, firestore = options.interceptors, backends.firestore_address
     addresses = Addresses(
         project=options.project,
@@ -274,13 +283,13 @@ def _environment(
         cloud_tasks=interceptors.grpc("cloud_tasks", servers.cloud_tasks.grpc_address),
         certs=servers.cloud_tasks.certs_url,
         buildbucket=interceptors.http("buildbucket", servers.buildbucket.url),
-        gitiles={host: servers.gitiles.url_of(host) for host in hosts},
+        gitiles={host: servers.gitiles.url_of(host) for host in base.hosts},
         on_task=on_task,
     )
     return function_environment(
         addresses,
         protocol=options.protocol,
-        config_folder=folders.configs,
+        config_folder=base.folders.configs,
         check_interval_seconds=options.check_interval_seconds,
         extra=options.settings,
     )
