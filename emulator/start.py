@@ -43,7 +43,9 @@ __all__ = ["start_local_cloud"]
 
 @contextmanager
 def start_local_cloud(options: Options) -> Iterator[LocalCloud]:
-    """Start a local cloud, and stop it at the end of the ``with`` block. Several can run side by side, in memory one per process.
+    """Start a local cloud, and stop it at the end of the ``with`` block.
+
+    Several local clouds can run side by side, those in memory in a process each.
 
     Raises:
         LocalCloudError: a part cannot start; one line says why and what to do. Nothing is left running.

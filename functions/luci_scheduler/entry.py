@@ -54,7 +54,7 @@ BUDGETS = {"on_gitiles_commit": 290.0, "on_build_completion": 110.0, "on_task": 
 
 The limit of a task is the queue's dispatch deadline (600 s), that of the others is the function's timeout (see
 infra/terraform/functions.tf)."""
-_ANSWERED = "X-Settled"
+_ANSWERED = "X-Answered"
 """Marks our own answers until `log_refusals` has seen them; an answer without the mark is the framework's."""
 
 _MAX_LOGGED = 500  # characters of a task's name or kind in a log line; Cloud Tasks' own names are not longer
