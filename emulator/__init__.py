@@ -1,1 +1,1 @@
-"""The local cloud: official emulators, servers of our own, and the ports in memory."""
+"""The local cloud: official emulators, the project's own servers, and ports in memory."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-# gRPC tells on standard error of every connection that a server ends; read when it is imported.
+# gRPC reports every connection that a server closes on standard error. It reads this variable when it is imported.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 from emulator.cli import main

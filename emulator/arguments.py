@@ -1,4 +1,4 @@
-"""Types of command-line arguments whose refusal says which values are possible."""
+"""Types of command-line arguments; their errors name the possible values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LARGEST = 10**9 - 1
 
 
 def whole_number(least: int, most: int = _LARGEST) -> Callable[[str], int]:
-    """Return an ``argparse`` type that takes the decimal digits of a number from ``least`` to ``most``."""
+    """Return an ``argparse`` type for whole numbers from ``least`` to ``most``, in decimal digits."""
     limits = f"at least {least}" if most == _LARGEST else f"from {least} to {most}"
 
     def read(text: str) -> int:
@@ -30,7 +30,7 @@ PORT = whole_number(0, 65535)
 
 
 def speed(text: str) -> float:
-    """Return how many times as fast as real time a clock runs.
+    """Return the speed of a clock, as a multiple of real time.
 
     Raises:
         argparse.ArgumentTypeError: it is not a finite number above 0.

@@ -1,4 +1,4 @@
-"""Branches that configs watch: the branches that a config names, the matching branches of a repository, and open patterns."""
+"""The branches that configs watch: by name, by a pattern that a branch matches, or by an open pattern."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ HEADS = "refs/heads/"
 
 @dataclass(frozen=True, slots=True)
 class WatchedRepo:
-    """A repository of which at least one branch is, or can be, watched."""
+    """A repository with a watched branch, or with a pattern that a branch could match."""
 
     repo: str
     """Its URL, ``https://<host>/<project>``."""
     branches: Sequence[str]
-    """Full names of watched branches: named by a config, or there already; sorted."""
+    """Full names of the watched branches that a config names or the repository has; sorted."""
     takes_more: bool
-    """Whether a pattern lets in branches that no config names."""
+    """Whether a pattern matches branches that no config names."""
     ref_sets: Sequence[RefSet]
-    """Of each gitiles trigger that watches the repository."""
+    """The ref set of each gitiles trigger that watches the repository."""
 
     def watches(self, ref: str) -> bool:
         """Return whether a gitiles trigger of the repository watches a ref, given by its full name."""
@@ -40,8 +40,8 @@ def watched_repos(
     """Return the repositories whose branches configs watch, sorted by URL.
 
     Args:
-        configs: of all projects.
-        existing: from a repository's URL to the full names of the branches that it has.
+        configs: the configs of all projects.
+        existing: returns the full names of the branches of the repository with a URL.
     """
     rows: dict[str, list[Watcher]] = {}
     for config in configs:
@@ -63,5 +63,5 @@ def _watched(repo: str, watchers: Iterable[Watcher], existing: Collection[str]) 
 
 
 def _literal(entry: str) -> tuple[str, bool]:
-    """Return the text that each ref of an entry begins with, and whether the entry is that one ref."""
+    """Return the literal prefix of the refs that an entry matches, and whether it matches that text only."""
     return literal_prefix(entry.removeprefix(REGEXP)) if entry.startswith(REGEXP) else (entry, True)

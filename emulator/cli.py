@@ -19,10 +19,10 @@ _STATUSES = "exit status: 0 done, 1 failed (one line on standard error says why)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command; return its exit status: 0 done, 1 failed. Wrong usage ends the process with status 2, as argparse does."""
+    """Run a command and return its exit status: 0 done, 1 failed; wrong usage exits with status 2."""
     parser = argparse.ArgumentParser(
         prog="python -m emulator",
-        description="The scheduler on this machine: official emulators, servers of our own, and the four functions.",
+        description="Run the scheduler on this machine: official emulators, local servers, and the four functions.",
         epilog=_STATUSES,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -1,6 +1,7 @@
-"""The clock that the servers of the local cloud share: real, fast or stepped.
+"""The clocks of the local cloud: real, adjustable or stepped by hand.
 
-All instants are integers, nanoseconds since the Unix epoch (UTC), as in ``luci_scheduler.core.instants``.
+Each one is the ``ports.Clock`` of the functions and the clock of the servers at once, so that both live in the same
+time.
 """
 
 from __future__ import annotations
@@ -9,23 +10,29 @@ import threading
 import time
 from typing import Protocol
 
-__all__ = ["AdjustableClock", "Clock", "FastClock", "RealClock", "SteppedClock"]
+from luci_scheduler import ports
+from luci_scheduler.core.instants import SECOND, Instant
 
-SECOND = 1_000_000_000
+__all__ = ["AdjustableClock", "Clock", "RealClock", "SteppedClock"]
+
+_LOOK_SECONDS = 0.05
+"""How often a waiter looks at a clock that may be adjusted or stepped, in real time."""
 
 
-class Clock(Protocol):
-    """What a server needs of time: to read it and to wait for it."""
-
-    def now(self) -> int:
-        """Return the present instant."""
+class Clock(ports.Clock, Protocol):
+    """A clock on which a server can wait and be woken."""
 
     def wait_until(self, instant: int, woken: threading.Event) -> None:
         """Block until ``instant`` has come or ``woken`` is set, whichever is first; may return early without reason."""
 
 
-class FastClock:
-    """Wall-clock time that runs ``speed`` times as fast from the moment the clock is made (1 is real time)."""
+class RealClock:
+    """The machine's clock, or time that runs ``speed`` times as fast.
+
+    Args:
+        speed: how many seconds pass in one second of real time.
+        start: the present instant; that of the machine if None.
+    """
 
     def __init__(self, speed: float = 1.0, start: int | None = None) -> None:
         if speed <= 0:
@@ -34,9 +41,13 @@ class FastClock:
         self._monotonic_start = time.monotonic_ns()
         self._start = time.time_ns() if start is None else start
 
-    def now(self) -> int:
+    def now(self) -> Instant:
         """Return the present instant."""
-        return self._start + int((time.monotonic_ns() - self._monotonic_start) * self._speed)
+        return Instant(self._start + int((time.monotonic_ns() - self._monotonic_start) * self._speed))
+
+    def sleep(self, nanoseconds: int) -> None:
+        """Block for that much time of this clock."""
+        _wait_out(self, nanoseconds)
 
     def wait_until(self, instant: int, woken: threading.Event) -> None:
         """Block until ``instant`` has come or ``woken`` is set."""
@@ -45,75 +56,98 @@ class FastClock:
             woken.wait(remaining)
 
 
-class RealClock(FastClock):
-    """The machine's own clock."""
-
-    def __init__(self) -> None:
-        super().__init__(1.0)
-
-
 class AdjustableClock:
-    """A clock whose speed can be changed while it runs, and which can be put forward; it never goes back."""
-
-    _LOOK_SECONDS = 0.05
+    """A clock that can be put forward, and whose speed can be changed while it runs; it never goes back."""
 
     def __init__(self, speed: float = 1.0) -> None:
         self._lock = threading.Lock()
         self._ahead = 0
-        self._running = FastClock(speed)
+        self._running = RealClock(speed)
         self.speed = speed
 
-    def now(self) -> int:
+    def now(self) -> Instant:
         """Return the present instant."""
         with self._lock:
-            return self._running.now() + self._ahead
+            return Instant(self._running.now() + self._ahead)
 
     def run_at(self, speed: float) -> None:
-        """Run ``speed`` times as fast from now on; one that is not positive is refused with ValueError."""
+        """Run ``speed`` times as fast from now on.
+
+        Raises:
+            ValueError: the speed is not positive.
+        """
         with self._lock:
-            running = FastClock(speed, self._running.now())
+            running = RealClock(speed, self._running.now())
             self._running, self.speed = running, speed
 
     def advance(self, nanoseconds: int) -> None:
-        """Put the clock forward; putting it back is refused with ValueError."""
+        """Put the clock forward.
+
+        Raises:
+            ValueError: ``nanoseconds`` is negative.
+        """
         if nanoseconds < 0:
             raise ValueError("a clock does not go back")
         with self._lock:
             self._ahead += nanoseconds
 
+    def sleep(self, nanoseconds: int) -> None:
+        """Block for that much time of this clock."""
+        _wait_out(self, nanoseconds)
+
     def wait_until(self, instant: int, woken: threading.Event) -> None:
-        """Block until ``instant`` has come or ``woken`` is set; looked at every 50 ms of real time, as the speed may change."""
+        """Block until ``instant`` has come or ``woken`` is set."""
         while (now := self.now()) < instant and not woken.is_set():
-            woken.wait(min((instant - now) / SECOND / self.speed, self._LOOK_SECONDS))
+            # In short waits, because the clock may be put forward or change its speed meanwhile.
+            woken.wait(min((instant - now) / SECOND / self.speed, _LOOK_SECONDS))
 
 
 class SteppedClock:
-    """A clock that stands still until somebody moves it; waiters wake when it passes their instant."""
+    """A clock that stands still until it is moved; waiters wake when it passes their instant."""
 
     def __init__(self, start: int) -> None:
         self._now = start
         self._moved = threading.Condition(threading.RLock())
 
-    def now(self) -> int:
+    def now(self) -> Instant:
         """Return the present instant."""
         with self._moved:
-            return self._now
+            return Instant(self._now)
 
     def move_to(self, instant: int) -> None:
-        """Move to ``instant``; moving backwards is refused with ValueError."""
+        """Move to ``instant``.
+
+        Raises:
+            ValueError: ``instant`` is past.
+        """
         with self._moved:
             if instant < self._now:
                 raise ValueError(f"a clock does not go back: {instant} is before {self._now}")
             self._now = instant
             self._moved.notify_all()
 
+    def reach(self, instant: int) -> None:
+        """Move to ``instant``, or not at all if it is past."""
+        with self._moved:
+            self.move_to(max(instant, self._now))
+
     def advance(self, nanoseconds: int) -> None:
         """Move forward by ``nanoseconds``."""
         with self._moved:
             self.move_to(self._now + nanoseconds)
 
+    def sleep(self, nanoseconds: int) -> None:
+        """Move forward at once, as if the caller had slept."""
+        self.advance(max(0, nanoseconds))
+
     def wait_until(self, instant: int, woken: threading.Event) -> None:
-        """Block until the clock was moved to ``instant`` or ``woken`` is set (looked at every 50 ms of real time)."""
+        """Block until the clock was moved to ``instant`` or ``woken`` is set."""
         with self._moved:
             while self._now < instant and not woken.is_set():
-                self._moved.wait(0.05)
+                self._moved.wait(_LOOK_SECONDS)  # nothing notifies when ``woken`` is set
+
+
+def _wait_out(clock: Clock, nanoseconds: int) -> None:
+    until, never = clock.now() + nanoseconds, threading.Event()
+    while clock.now() < until:
+        clock.wait_until(until, never)

@@ -1,4 +1,4 @@
-"""What Cloud Scheduler does in the cloud: calls for something again and again."""
+"""The local stand-in for Cloud Scheduler: it enqueues a task at regular intervals."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from collections.abc import Callable
 
 from luci_scheduler.core.errors import TransientError
 
-__all__ = ["Housekeeping"]
+__all__ = ["CloudScheduler"]
 
 _LOG = logging.getLogger(__name__)
 
 
-class Housekeeping:
-    """Calls ``enqueue`` every ``seconds`` (of real time), the first time after that pause; one that fails is logged."""
+class CloudScheduler:
+    """Calls ``enqueue`` every ``seconds`` of real time, first after that pause; a failure is logged."""
 
     def __init__(self, enqueue: Callable[[], None], seconds: float) -> None:
         self._enqueue = enqueue
         self._seconds = seconds
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="cloud-scheduler", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start calling."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End; may be repeated."""
+        """Stop calling; may be repeated."""
         self._stopping.set()
         self._thread.join(timeout=15)
 

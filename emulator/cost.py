@@ -1,4 +1,4 @@
-"""What an installation costs: list prices of one day, the operations of each path, and the tables of ``docs/cost.md``.
+"""The costs of an installation: list prices, the operations of each path, and the tables of ``docs/cost.md``.
 
 ``python -m emulator.cost`` prints the tables; a test compares them with the page.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 __all__ = ["PATHS", "PRICES", "PRICES_OF", "Path", "Prices", "cost_of", "monthly_idle", "polling", "tables"]
 
 PRICES_OF = "2026-11"
-"""When the prices below were put down; they are list prices in the United States, and free tiers are left out."""
+"""The date of the prices below: list prices in the United States, without free tiers."""
 
 _MILLION = 1e6
 _DAYS = 30
@@ -19,7 +19,7 @@ _MINUTES = _DAYS * 24 * 60
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """Dollars for one of each; sources: the services' pricing pages."""
+    """Dollars for one unit of each resource, from the services' pricing pages."""
 
     firestore_read: float = 0.03 / 100_000
     firestore_write: float = 0.09 / 100_000
@@ -44,11 +44,12 @@ class Path:
     reads: int
     writes: int
     tasks: int
-    """Tasks put on the queue; each is an operation, and its delivery another."""
+    """Created tasks; the creation and the delivery of each are billed as one operation."""
     functions: int = 1
     """Calls of functions."""
     tenths: int = 2
-    """Tenths of a second that a call is billed for, rounded up by Cloud Run; most of it waits for Buildbucket or Gitiles."""
+    """Billed tenths of a second of a call, as Cloud Run rounds up; most of the time is spent on Buildbucket or
+    Gitiles."""
 
 
 PATHS = {
@@ -76,7 +77,7 @@ SIZES = (Size("a third of a CPU, 512 MiB (as it comes)", 1 / 3, 0.5), Size("1 CP
 
 
 def cost_of(path: Path, size: Size, prices: Prices = PRICES) -> float:
-    """Return the dollars that one run of a path costs; tasks count twice, as they are put on the queue and delivered."""
+    """Return the dollars that one run of a path costs; a task counts twice, for its creation and its delivery."""
     busy = path.tenths / 10 * path.functions
     return (
         path.reads * prices.firestore_read
@@ -88,7 +89,7 @@ def cost_of(path: Path, size: Size, prices: Prices = PRICES) -> float:
 
 
 def build(checks: int, size: Size, prices: Prices = PRICES) -> float:
-    """Return the dollars that a build costs with so many status checks: one commit, two notifications' worth, one end."""
+    """Return the dollars that a build costs: one commit, two notifications, the status checks and one end."""
     rest = ("commit", "notification", "completion", "orphan")
     return sum(cost_of(PATHS[name], size, prices) for name in rest) + checks * cost_of(PATHS["check"], size, prices)
 
@@ -99,7 +100,7 @@ def polling(minutes: int, size: Size, prices: Prices = PRICES) -> float:
 
 
 def monthly_idle(size: Size, prices: Prices = PRICES) -> dict[str, float]:
-    """Return what stands there costs a month while nothing lands, in dollars by cause."""
+    """Return the monthly costs of an idle installation, in dollars by cause."""
     return {
         "sweep, every minute": _MINUTES * cost_of(PATHS["sweep"], size, prices),
         "configs, every minute": _MINUTES * cost_of(PATHS["sync"], size, prices),

@@ -1,4 +1,4 @@
-"""``python -m emulator demo``: a commit in a real git repository becomes a build, is checked, and ends; shown live."""
+"""``python -m emulator demo``: shows live how a commit in a git repository becomes a build, and how the build ends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from rich.table import Table
 from rich.text import Text
 
 from emulator.buildbucket.plans import Command
-from emulator.local_cloud import BUILDBUCKET_HOST, LocalCloud
+from emulator.local_cloud import LocalCloud
+from emulator.options import Options, TcpPorts
+from emulator.settings import BUILDBUCKET_HOST
+from emulator.start import start_local_cloud
 from emulator.start_page import StartPage
 from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.web.presentation import definition_text
@@ -55,14 +58,14 @@ _STAGES = ("Local cloud", "Commit", "Invocation", "Build", "Status checks", "End
 
 class _View(Protocol):
     def stage(self, name: str, text: str, *, done: bool = True) -> None:
-        """Show how far a stage is."""
+        """Show the state of a stage."""
 
     def log(self, line: str) -> None:
         """Show a line of the debug log."""
 
 
 class _Lines:
-    """Plain lines, each once: for pipes and files."""
+    """Prints plain lines, each one once: for pipes and files."""
 
     def __init__(self) -> None:
         self._said: dict[str, str] = {}
@@ -77,7 +80,7 @@ class _Lines:
 
 
 class _Board:
-    """A small table that changes in place: for terminals."""
+    """Updates a small table in place: for terminals."""
 
     def __init__(self, live: Live) -> None:
         self._live = live
@@ -127,13 +130,13 @@ def main(
     """Run the demo.
 
     Args:
-        store: as `LocalCloud` has it.
+        store: see `Options.store`.
         console_port: where the pages are; 0 picks a free port.
-        download_url: as `LocalCloud` has it.
+        download_url: see `Options.download_url`.
         keep: keep the local cloud running until Ctrl-C.
 
     Returns:
-        0 only if the build succeeded in Buildbucket and the invocation's debug log says so, too.
+        0 only if the build succeeded in Buildbucket and the invocation's debug log agrees.
 
     Raises:
         LocalCloudError: the local cloud cannot start.
@@ -144,17 +147,17 @@ def main(
         config = folder / "configs" / "sample" / "luci-scheduler.cfg"
         config.parent.mkdir(parents=True)
         config.write_text(_CONFIG, encoding="utf-8")
-        cloud = LocalCloud(
-            folder=folder,
-            check_interval_seconds=_CHECK_SECONDS,
-            plan=Command((sys.executable, "-c", _SCRIPT)),
-            console_port=console_port,
-            store=store,
-            download_url=download_url,
-        )
         with _view() as view:
-            cloud.on_progress = partial(view.stage, "Local cloud", done=False)
-            running.enter_context(cloud)
+            options = Options(
+                folder=folder,
+                check_interval_seconds=_CHECK_SECONDS,
+                plan=Command((sys.executable, "-c", _SCRIPT)),
+                ports=TcpPorts(console=console_port),
+                store=store,
+                download_url=download_url,
+                on_progress=partial(view.stage, "Local cloud", done=False),
+            )
+            cloud = running.enter_context(start_local_cloud(options))
             where = " IN MEMORY" if store == "memory" else ""
             view.stage("Local cloud", f"up{where} after {time.monotonic() - began:.1f} s, pages at {cloud.console_url}")
             page = _follow(cloud, view, _commit(cloud, view))
@@ -168,7 +171,7 @@ def main(
 
 
 def _commit(cloud: LocalCloud, view: _View) -> float:
-    """Commit, tell the scheduler, and return when that was."""
+    """Commit, publish the commit, and return the time of that."""
     files = {"engine.txt": "fast\n", "README": "An engine.\n"}
     revision = cloud.repository(_REPO).commit("Make the engine faster", files, at=time.time_ns())
     cloud.publish_commit(_REPO, _REF, revision)
@@ -177,7 +180,7 @@ def _commit(cloud: LocalCloud, view: _View) -> float:
 
 
 def _follow(cloud: LocalCloud, view: _View, committed: float) -> Any:
-    """Show what happens until the invocation has ended, and return its page; None if there is none in time."""
+    """Show the progress until the invocation has ended, and return its page; None if no invocation comes in time."""
     seen: list[str] = []
     page = None
     while time.monotonic() < committed + _SECONDS:
@@ -211,7 +214,7 @@ def _show(cloud: LocalCloud, view: _View, page: Any, seconds: float) -> None:
 
 
 def _conclude(cloud: LocalCloud, page: Any) -> int:
-    """Print the page, say what is to be said, and return the exit status."""
+    """Print the page and the faults, and return the exit status."""
     if page is not None:
         print(f"\n{_page_text(page)}\n\nThis page: {cloud.console_url}/jobs/{_JOB}/{page['invocation_id']}", flush=True)
     builds = [build.status for build in cloud.buildbucket.builds.newest_first()]
@@ -230,7 +233,7 @@ def _conclude(cloud: LocalCloud, page: Any) -> int:
 
 
 def _page_text(page: Any) -> str:
-    """Return the invocation's page as text, out of its JSON twin."""
+    """Return the invocation's page as text, made from its JSON twin."""
     ((kind, fields),) = page["task"].items()
     triggers = [
         f"  • {trigger.get('title', trigger['id'])} {trigger.get('url', '')}" for trigger in page["incoming_triggers"]

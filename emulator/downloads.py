@@ -29,7 +29,7 @@ _TIMEOUT_SECONDS = 60  # without a byte
 
 @dataclass(frozen=True, slots=True)
 class Artefact:
-    """A file that is published under a name that will not get other contents."""
+    """A published file whose content never changes."""
 
     file: str
     size: int
@@ -80,13 +80,13 @@ def fetch_pubsub_jar(url: str = "") -> Path:
 
 
 def fetch(artefact: Artefact, url: str = "") -> Path:
-    """Return the file, from the cache or freshly downloaded; several processes may ask at once, one downloads.
+    """Return the file, from the cache or newly downloaded; of several processes that need it, one downloads it.
 
-    A file is moved into the cache only once its checksum was found right, so what is there under its name is whole.
+    A file is moved into the cache only once its checksum was found right, so a file under that name is complete.
 
     Args:
-        artefact: which file.
-        url: the address of the folder it is in; ``EMULATOR_DOWNLOAD_URL``, else the public one, if empty.
+        artefact: the file.
+        url: the address of its folder; if empty, ``EMULATOR_DOWNLOAD_URL``, else the public one.
 
     Raises:
         LocalCloudError: it cannot be downloaded, or is not the file that was pinned.
@@ -113,7 +113,7 @@ def _download(address: str, artefact: Artefact, target: Path) -> None:
         for chunk in _chunks(address):
             size += len(chunk)
             if size > artefact.size:
-                break  # whatever it is, it is not the file
+                break  # any other answer is not the file
             digest.update(chunk)
             file.write(chunk)
         if size != artefact.size:

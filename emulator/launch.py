@@ -1,11 +1,12 @@
-"""``launch.py exec COMMAND...`` and ``launch.py module NAME ARGUMENTS...``: run a program that ends when its parent does.
+"""Run a program that ends with its parent: ``launch.py exec COMMAND...`` or ``launch.py module NAME ARGUMENTS...``.
 
-Whatever ends the parent, SIGKILL included, the program and what it forked are killed:
+However the parent ends, even by SIGKILL, the program and all its forks are killed:
 
-* Linux is asked to send SIGKILL when the parent goes (``PR_SET_PDEATHSIG``). That is the end of the *thread* which started the
-  process, so starters use a thread that lives on. The request does not pass to forks; in ``module`` mode every fork renews it.
-* Everywhere, a fork of this process waits for the end of standard input, a pipe that nobody but the parent holds open, and then
-  kills the process group. The starter must therefore give both: the pipe and a new session.
+* On Linux the kernel sends SIGKILL when the parent ends (``PR_SET_PDEATHSIG``). The parent is the *thread* that started
+  the process, so the starter must use a thread that lives on. Forks do not inherit this; in ``module`` mode every fork
+  renews it.
+* Everywhere, a fork of this process waits for the end of standard input, a pipe that only the parent holds open, and
+  then kills the process group. So the starter must provide the pipe and a new session.
 
 Run as a script with ``-P``, so that the modules beside this file shadow nothing; it imports only the standard library.
 """
@@ -23,7 +24,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent goes; elsewhere than on Linux nothing happens."""
+    """On Linux, have the kernel kill this process when its parent ends; do nothing elsewhere."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 

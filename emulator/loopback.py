@@ -1,4 +1,4 @@
-"""What each HTTP server of the local cloud has around it: no page of another site reaches it or shows it in a frame."""
+"""The guard around each HTTP server of the local cloud, which keeps pages of other sites out."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _EACH_PAGE = {
 
 
 class OwnSiteOnly:
-    """A WSGI application around another one.
+    """A WSGI application that guards another one.
 
-    It answers 403 with ``{"error": "..."}`` to a request that a page of another site may have sent; the inner application does not
-    see it. To each answer it adds the headers that keep browsers from misusing it; a header that the inner application sets stays.
+    It answers 403 with ``{"error": "..."}`` to a request that a page of another site may have sent, without calling the
+    inner application. It adds protective headers to every answer, unless the inner application sets them.
     """
 
     def __init__(self, app: WSGIApplication) -> None:

@@ -1,4 +1,4 @@
-"""Pub/Sub in memory: topics whose messages are pushed to functions over HTTP, at least once, as the real one does it."""
+"""Pub/Sub in memory: it pushes each message to a function over HTTP, at least once, as Pub/Sub does."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ from typing import Any
 
 from emulator.clock import Clock
 from emulator.topics import PushSubscription
-from luci_scheduler.core.instants import Instant, format_rfc3339
+from luci_scheduler.core.instants import SECOND, Instant, format_rfc3339
 
 __all__ = ["MemoryPubSub", "Message"]
 
 _LOG = logging.getLogger(__name__)
-_SECOND = 1_000_000_000
 _ACKNOWLEDGED = frozenset({102, 200, 201, 202, 204})
 _WORKERS = 4  # deliveries under way at a time, per subscription
 
@@ -38,14 +37,14 @@ class Message:
 
 
 class _Refusals(urllib.request.HTTPRedirectHandler):
-    """Takes a redirection as the answer that it is: not an acknowledgement."""
+    """Does not follow redirects: a redirect is an answer that does not acknowledge."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
 
 
 class _Subscription:
-    """One subscription: what waits, what is under way, and the threads that deliver."""
+    """A subscription: its waiting messages, and the threads that deliver them."""
 
     def __init__(self, row: PushSubscription, endpoint: str, clock: Clock, dead_letters: list[Message]) -> None:
         self._row = row
@@ -67,17 +66,17 @@ class _Subscription:
             thread.start()
 
     def put(self, message: Message) -> None:
-        """Deliver a message as soon as may be."""
+        """Deliver a message as soon as possible."""
         self._push(message.published, 1, message)
 
     def clear(self) -> None:
-        """Forget what waits; what is under way is not tried again."""
+        """Drop the waiting messages; running deliveries are not repeated."""
         with self._lock:
             self._due.clear()
             self._epoch += 1
 
     def stop(self) -> None:
-        """Deliver nothing more; a delivery under way ends by itself."""
+        """Deliver no more messages; running deliveries finish."""
         self._stopped = True
         self._woken.set()
         for thread in self._threads:
@@ -94,14 +93,14 @@ class _Subscription:
             with self._lock:
                 now = self._clock.now()
                 taken = heapq.heappop(self._due) if self._due and self._due[0][0] <= now else None
-                wake_at = self._due[0][0] if self._due else now + 3600 * _SECOND
+                wake_at = self._due[0][0] if self._due else now + 3600 * SECOND
                 epoch = self._epoch
             if taken is None:
                 if self._stopped:
                     return
                 self._clock.wait_until(wake_at, self._woken)
                 continue
-            self._woken.set()  # another thread may have missed its call while this one took it
+            self._woken.set()  # another thread may have missed the event while this one held it
             _, _, attempt, message = taken
             if not self._deliver(message, attempt) and epoch == self._epoch:
                 self._again(message, attempt)
@@ -132,7 +131,7 @@ class _Subscription:
             )
             return
         pause = min(self._row.maximum_backoff_seconds, self._row.minimum_backoff_seconds << (attempt - 1))
-        self._push(self._clock.now() + pause * _SECOND, attempt + 1, message)
+        self._push(self._clock.now() + pause * SECOND, attempt + 1, message)
 
     def _body(self, message: Message, attempt: int) -> dict[str, Any]:
         published = format_rfc3339(Instant(message.published))
@@ -152,8 +151,8 @@ class _Subscription:
 class MemoryPubSub:
     """Topics and push subscriptions; messages live as long as this object. Thread-safe.
 
-    102, 200, 201, 202 and 204 acknowledge; anything else, and silence past the ack deadline (in real time), brings the message
-    again after a pause that doubles, on the clock, until it is a dead letter.
+    The status codes 102, 200, 201, 202 and 204 acknowledge a message. Any other answer, or none within the ack deadline
+    (in real time), repeats it after a pause that doubles each time (on the clock), until the message is a dead letter.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -163,7 +162,7 @@ class MemoryPubSub:
         self._ids = itertools.count(1)
 
     def create_topics(self, wanted: Sequence[PushSubscription], urls: Mapping[str, str]) -> None:
-        """Make topics and push subscriptions to the functions' base ``urls``; what exists already is left as it is."""
+        """Create topics and push subscriptions to the functions' base ``urls``; existing ones are left alone."""
         for item in wanted:
             if item.topic not in self._subscriptions:
                 dead = self._dead_letters[item.topic] = []
@@ -187,23 +186,23 @@ class MemoryPubSub:
         return message.id
 
     def topic_exists(self, topic: str) -> bool:
-        """Tell whether the topic (full name) exists."""
+        """Return whether a topic (full name) exists."""
         return topic in self._subscriptions
 
     def dead_letters(self, item: PushSubscription, at_most: int = 100) -> list[tuple[bytes, Mapping[str, str]]]:
-        """Take up to ``at_most`` dead letters of a topic: data and attributes of each; they are gone then."""
+        """Remove up to ``at_most`` dead letters of a topic, and return data and attributes of each."""
         letters = self._dead_letters[item.topic]
         taken = letters[:at_most]
         del letters[:at_most]
         return [(message.data, message.attributes) for message in taken]
 
     def drop_backlog(self, wanted: Sequence[PushSubscription], until: int) -> None:  # noqa: ARG002 - as the emulator's; here all goes
-        """Forget what waits, and the dead letters."""
+        """Drop the waiting messages and the dead letters."""
         for item in wanted:
             self._subscriptions[item.topic].clear()
             self._dead_letters[item.topic].clear()
 
     def close(self) -> None:
-        """Deliver nothing more."""
+        """Stop delivering."""
         for subscription in self._subscriptions.values():
             subscription.stop()

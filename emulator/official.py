@@ -28,11 +28,11 @@ _FLAGS = ("-Duser.language=en", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "
 
 
 class OfficialEmulator:
-    """An emulator that was started; it ends with `stop`, or when this process ends in whatever way.
+    """A started emulator; it ends with `stop`, or however this process ends.
 
     Args:
-        name: what error messages call it.
-        command: from a port to the command that serves it.
+        name: the name in error messages.
+        command: returns the command that serves a port.
         port: the port; 0 picks a free one.
         log: a file to append its output to.
 
@@ -61,7 +61,7 @@ class OfficialEmulator:
         return self._child.pid
 
     def wait_until_ready(self, seconds: float = _READY_SECONDS) -> Self:
-        """Wait until it answers, at most ``seconds``; return the emulator itself.
+        """Wait until the emulator answers, at most ``seconds``, and return it.
 
         Raises:
             LocalCloudError: it ended, or did not answer in time (then it is stopped); with the end of its output.
@@ -80,7 +80,7 @@ class OfficialEmulator:
         )
 
     def reset(self) -> None:
-        """Let it forget everything, of all projects.
+        """Delete everything, of all projects.
 
         Raises:
             LocalCloudError: it does not answer.
@@ -88,7 +88,7 @@ class OfficialEmulator:
         _request(self.address, "POST", "/reset")
 
     def stop(self) -> None:
-        """End it, by force if need be; may be repeated."""
+        """Stop the emulator, by force if necessary; may be repeated."""
         self._stopped.set()
         self._child.stop(_STOP_SECONDS)
 
@@ -126,7 +126,7 @@ class OfficialEmulator:
 
 
 def clear_documents(address: str, project: str, database: str = "(default)") -> None:
-    """Delete all documents of a database in the Firestore emulator at ``address``; an unknown project or database has none.
+    """Delete all documents of a database in the Firestore emulator at ``address``, if the database exists.
 
     Raises:
         LocalCloudError: it does not answer.
@@ -144,7 +144,7 @@ def _request(address: str, method: str, path: str) -> None:
 
 
 def start_firestore(port: int = 0, *, download_url: str = "", log: Path | None = None) -> OfficialEmulator:
-    """Start the Firestore emulator without waiting for it: that of an installed SDK, else the pinned download.
+    """Start the Firestore emulator of an installed SDK, else the pinned download, without waiting for it.
 
     Args:
         port: where; 0 picks a free port.
@@ -158,7 +158,7 @@ def start_firestore(port: int = 0, *, download_url: str = "", log: Path | None =
     jar = find_firestore_jar() or fetch_firestore_jar(download_url)
 
     def command(chosen: int) -> Sequence[str]:
-        # Its web socket would otherwise take a port by chance, perhaps one that was promised to somebody else.
+        # Its web socket would otherwise take a port by chance, perhaps the port of another server.
         ports = (f"--host={HOST}", f"--port={chosen}", f"--websocket_port={free_port()}")
         return (java, *_FLAGS, "-cp", str(jar), _FIRESTORE_CLASS, *ports)
 

@@ -1,4 +1,4 @@
-"""Child processes that never outlive this one, and what they print."""
+"""Child processes that never outlive this one, and their output."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["Child", "Output", "environment_without"]
 
 _LAUNCH = Path(__file__).with_name("launch.py")
 _LINES_KEPT = 2000
-# These a program handles itself, and its forks follow it; any other signal goes to the whole group.
+# A program handles these signals itself and ends its forks. Any other signal goes to the whole group.
 _HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 class Output:
-    """The last 2000 lines that a program printed; everything goes to ``file``, too, if there is one. Thread-safe."""
+    """The last 2000 lines of a program's output; ``file``, if given, gets all lines. Thread-safe."""
 
     def __init__(self, file: Path | None = None) -> None:
         self._lines: deque[str] = deque(maxlen=_LINES_KEPT)
@@ -51,10 +51,11 @@ class Output:
 
 
 class Child:
-    """A process that is started at once, in a session of its own, and killed with all that it forked when this process ends.
+    """A started process, in a new session, that is killed together with its forks when this process ends.
 
     Args:
-        command: ``exec``: a program and its arguments; ``module``: a Python module and its arguments, run as with ``python -m``.
+        command: ``exec``: a program and its arguments; ``module``: a Python module and its arguments, run as with
+            ``python -m``.
         mode: see ``command``.
         environment: the whole environment of the process.
         output: where its standard output and error go, line by line.
@@ -95,7 +96,7 @@ class Child:
             return None
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal: TERM, INT, HUP and QUIT to the program, others (KILL, STOP, CONT...) to all that it forked, too."""
+        """Send a signal: TERM, INT, HUP and QUIT to the program alone, others (KILL, STOP...) to its forks as well."""
         if self._process.poll() is not None:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -105,13 +106,13 @@ class Child:
                 os.killpg(self.pid, number)
 
     def finish(self) -> None:
-        """Kill whatever is left once the program itself has ended, and read its output to the end."""
+        """Kill the remaining forks of a program that has ended, and read its output to the end."""
         if self._process.stdin is not None:
             self._process.stdin.close()  # the watching fork keeps the group's number ours until it has killed it
         self._reader.join(timeout=5)
 
     def stop(self, grace: float) -> int | None:
-        """End it: TERM, and after ``grace`` seconds KILL, for all that it forked. Return its exit status; may be repeated."""
+        """Send TERM, and KILL to all forks after ``grace`` seconds; return the exit status. May be repeated."""
         self.signal(signal.SIGTERM)
         if self.wait(grace) is None:
             self.signal(signal.SIGCONT)
@@ -128,13 +129,13 @@ class Child:
 
 
 def environment_without(*prefixes: str) -> dict[str, str]:
-    """Return this process's environment without the variables that begin so."""
+    """Return this process's environment without the variables that start with one of the prefixes."""
     return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
 
 
 @cache
 def _starter() -> ThreadPoolExecutor:
-    """Return the one thread that starts processes: it lives as long as this process, and Linux kills them when it ends."""
+    """Return the thread that starts processes; it never ends, because Linux kills a thread's children with it."""
     return ThreadPoolExecutor(1, thread_name_prefix="child-starter")
 
 

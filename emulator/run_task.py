@@ -1,4 +1,4 @@
-"""Tasks that somebody waits for."""
+"""Running a task of Cloud Tasks and waiting for its end."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _POLL_SECONDS = 0.02
 
 
 def run_task(client: Any, queue: str, url: str, account: str, audience: str, seconds: float) -> None:
-    """Put a task without a payload on the queue, and wait until its target has taken it, at most ``seconds``.
+    """Enqueue a task without a payload, and wait until its target has acknowledged it, at most ``seconds``.
 
     Args:
-        client: of Cloud Tasks.
+        client: the client of Cloud Tasks.
         queue: the queue's full name.
-        url: what is called.
-        account: who the call is signed as.
-        audience: for whom.
+        url: the target.
+        account: the account in the call's token.
+        audience: the audience of the token.
         seconds: how long to wait; after that the task is left on the queue.
 
     Raises:
-        LocalCloudError: it was not taken; with the answer of the last attempt.
+        LocalCloudError: the target did not acknowledge it in time; the text has the last answer.
     """
     token = tasks_v2.OidcToken(service_account_email=account, audience=audience)
     request = tasks_v2.HttpRequest(
@@ -45,7 +45,7 @@ def run_task(client: Any, queue: str, url: str, account: str, audience: str, sec
             task = client.get_task(name=task.name, timeout=_TIMEOUT)
             time.sleep(_POLL_SECONDS)
     except exceptions.NotFound:
-        return  # done: a queue forgets what was taken
+        return  # done: a queue deletes acknowledged tasks
     except (exceptions.GoogleAPICallError, exceptions.RetryError) as error:
         raise LocalCloudError(f"the queue does not work: {one_line(str(error))}") from error
     status = task.last_attempt.response_status

@@ -38,7 +38,7 @@ def _find(pattern: str) -> Path | None:
 
 
 def _roots() -> Iterator[Path]:
-    """Yield where an SDK may be: what the environment says, where gcloud is, the usual folders."""
+    """Yield the possible folders of an SDK: from the environment, that of gcloud, the usual ones."""
     if root := os.environ.get("CLOUDSDK_ROOT_DIR"):
         yield Path(root)
     if gcloud := shutil.which("gcloud"):

@@ -1,4 +1,4 @@
-"""What the functions of a local cloud find in their environment."""
+"""The names in a local cloud, and the environment of its functions."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from emulator.cloud_tasks.model import RateLimits, RetryConfig
 from emulator.errors import LocalCloudError
 from luci_scheduler.config.reader import ProjectConfig
+from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
 from luci_scheduler.settings import SettingsError, read_settings
 
@@ -18,25 +20,38 @@ __all__ = [
     "LOCATION",
     "PUBLISHER",
     "QUEUE",
+    "QUEUE_RATES",
+    "QUEUE_RETRIES",
     "Addresses",
     "function_environment",
     "gitiles_hosts",
+    "queue_path",
 ]
 
 BUILDBUCKET_HOST = "cr-buildbucket.appspot.com"
-"""The server that configs name; locally it is a server of our own."""
-
+"""The Buildbucket server that configs name; the local cloud's own server stands for it."""
 PUBLISHER = "cr-buildbucket@appspot.gserviceaccount.com"
+"""The account that publishes the notifications of builds."""
+
 LOCATION = "us-central1"
 QUEUE = "luci-scheduler"
+# Rates and retries are those of infra/terraform.
+QUEUE_RATES = RateLimits(max_dispatches_per_second=500.0, max_concurrent_dispatches=100)
+QUEUE_RETRIES = RetryConfig(max_attempts=-1, min_backoff=SECOND, max_backoff=600 * SECOND, max_doublings=10)
+
 DEVELOPER = "dev@localhost"
-"""Whom the console takes everybody for; may do everything."""
-THREADS = 16
+"""The console takes every visitor for this user, who may do everything."""
+_THREADS = 16
+
+
+def queue_path(project: str) -> str:
+    """Return the full name of a local cloud's queue."""
+    return f"projects/{project}/locations/{LOCATION}/queues/{QUEUE}"
 
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where everything is: ``host:port`` for emulators and gRPC, base URLs for the rest."""
+    """The addresses of all parts: ``host:port`` for emulators and gRPC, base URLs for the others."""
 
     project: str
     firestore: str
@@ -50,14 +65,14 @@ class Addresses:
 
     @property
     def task_account(self) -> str:
-        """Who tasks are signed as."""
+        """The account in the tokens of tasks."""
         return f"tasks@{self.project}.iam.gserviceaccount.com"
 
 
 def function_environment(
     at: Addresses, *, protocol: str, config_folder: Path, check_interval_seconds: int, extra: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the environment of the functions; ``extra`` goes over it.
+    """Return the environment of the functions; ``extra`` overrides it.
 
     Raises:
         LocalCloudError: the functions would refuse it.
@@ -67,7 +82,7 @@ def function_environment(
         "FIRESTORE_EMULATOR_HOST": at.firestore,
         "PUBSUB_EMULATOR_HOST": at.pubsub,
         "GOOGLE_CLOUD_PROJECT": at.project,
-        "THREADS": str(THREADS),
+        "THREADS": str(_THREADS),
         "SCHEDULER_PROJECT": at.project,
         "SCHEDULER_LOCATION": LOCATION,
         "SCHEDULER_QUEUE": QUEUE,
@@ -95,7 +110,7 @@ def function_environment(
 
 
 def gitiles_hosts(configs: Iterable[ProjectConfig], repositories: Path, more: Iterable[str]) -> list[str]:
-    """Return the Gitiles hosts that configs watch, that there are repositories of, and ``more``."""
+    """Return the Gitiles hosts of the configs' repositories, of the local repositories, and ``more``."""
     hosts = {*more, *(path.name for path in repositories.iterdir() if path.is_dir())}
     for config in configs:
         for definition in config.jobs.values():
@@ -103,5 +118,5 @@ def gitiles_hosts(configs: Iterable[ProjectConfig], repositories: Path, more: It
                 try:
                     hosts.add(parse_repo_url(definition.task.fields["repo"]).host)
                 except BadRepoUrlError:
-                    continue  # valid in a config; it is the scheduler's to say what is wrong
+                    continue  # a config may name it, and the scheduler reports the fault
     return sorted(hosts)

@@ -1,7 +1,7 @@
-"""The start page of the local cloud: what runs where, a button that commits, switches for trouble, and time.
+"""The start page of the local cloud: the addresses, a button that commits, switches for faults, and time.
 
-It changes things, so it is for this machine's browser only: its server refuses pages of other sites, as all servers of the local
-cloud do, and each form carries a token that only the page knows.
+Its forms change the local cloud, so only this machine's browser may post them. Like all servers of the local cloud,
+this server refuses pages of other sites, and each form carries a token that only the page knows.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlencode
@@ -27,8 +27,9 @@ from emulator.clock import AdjustableClock
 from emulator.errors import LocalCloudError
 from emulator.gitiles.projects import find_repository
 from emulator.gitiles.repository import Repository
-from emulator.local_cloud import BUILDBUCKET_HOST, LocalCloud
+from emulator.local_cloud import LocalCloud
 from emulator.serving.local_server import LocalServer
+from emulator.settings import BUILDBUCKET_HOST
 from emulator.tcp_ports import HOST
 from luci_scheduler.config.config_rules import ConfigRules
 from luci_scheduler.config.folder import FILE, read_folder
@@ -66,7 +67,7 @@ job {{
 
 
 def make_sample(configs: Path) -> None:
-    """Put a sample project into a folder of configs that is empty or not there."""
+    """Put a sample project into a folder of configs that is empty or missing."""
     if configs.is_dir() and any(configs.iterdir()):
         return
     file = configs / "sample" / FILE
@@ -83,7 +84,7 @@ class _Done:
 
 
 class StartPage:
-    """Serves the start page of a running local cloud, on a free port; used by ``with``."""
+    """Serves the start page of a running local cloud, on a free port, inside a ``with`` block."""
 
     def __init__(self, cloud: LocalCloud) -> None:
         self._cloud = cloud
@@ -107,7 +108,7 @@ class StartPage:
 
     @property
     def url(self) -> str:
-        """Where it is; known once started."""
+        """The address; known once the server has started."""
         return self._server.url
 
     def _answer(self, request: Request) -> Response:
@@ -122,7 +123,7 @@ class StartPage:
         return self._act(request, action)
 
     def _act(self, request: Request, action: Callable[[Mapping[str, str]], _Done]) -> Response:
-        """Carry out a form; the answer leads back to the page, so that a reload repeats nothing."""
+        """Apply a form and redirect to the page, so that a reload does not repeat the action."""
         request.max_content_length = _MAX_FORM
         if not hmac.compare_digest(request.form.get("token", "").encode(), self._token.encode()):
             return _text("this form is not of this page, or of an earlier run: load the page again", 403)
@@ -134,7 +135,7 @@ class StartPage:
             return self._page(_Done(f"That did not work: {error}"), 400)
         return redirect("/", 303)
 
-    # What forms do --------------------------------------------------------------------------------------------------
+    # Forms ----------------------------------------------------------------------------------------------------------
 
     def _commit(self, form: Mapping[str, str]) -> _Done:
         repo, ref = _place(form)
@@ -151,9 +152,10 @@ class StartPage:
         return _Done(f"Committed {revision} to {ref} of {repo}.", f"{self._cloud.console_url}/commits?{query}")
 
     def _watched(self) -> list[WatchedRepo]:
-        """Return the repositories whose branches the configs watch that are valid now."""
+        """Return the repositories that the valid configs watch."""
         configs = (
-            _config(file.project, file.text, self._cloud.config_rules) for file in read_folder(self._cloud.configs)
+            _config(file.project, file.text, self._cloud.options.config_rules)
+            for file in read_folder(self._cloud.configs)
         )
         return watched_repos((config for config in configs if config is not None), self._existing)
 
@@ -197,13 +199,13 @@ class StartPage:
             self._cloud.task(kind)
         return _Done(f"Time was put forward by {form['step']}; sweep and sync were called for.")
 
-    # What it looks like ---------------------------------------------------------------------------------------------
+    # Page -----------------------------------------------------------------------------------------------------------
 
     def _page(self, done: _Done | None, status: int) -> Response:
         clock = self._cloud.clock
         now = clock.now() if isinstance(clock, AdjustableClock) else None
         watched = self._watched()
-        html = _TEMPLATE.render(
+        html = _template().render(
             done=done,
             token=self._token,
             console=self._cloud.console_url,
@@ -220,7 +222,7 @@ class StartPage:
         return Response(html, status, content_type="text/html; charset=utf-8")
 
     def _places(self) -> dict[str, str]:
-        cloud, in_memory = self._cloud, self._cloud.store == "memory"
+        cloud, in_memory = self._cloud, self._cloud.memory is not None
         return {
             "Firestore": "in memory, nothing is kept" if in_memory else cloud.firestore_address,
             "Pub/Sub": "in memory, for this process only" if in_memory else cloud.pubsub_address,
@@ -234,7 +236,7 @@ class StartPage:
 
 
 def _place(form: Mapping[str, str]) -> tuple[str, str]:
-    """Return the repository and the full name of the branch that a form names; an empty name if there is none."""
+    """Return the repository and the full name of the branch in a form; the name is empty if the form has none."""
     if "where" in form:
         repo, _, ref = form["where"].partition("@")
         return repo, ref
@@ -266,40 +268,7 @@ def _text(text: str, status: int) -> Response:
     return Response(f"{text}\n", status, content_type="text/plain; charset=utf-8")
 
 
-_TEMPLATE = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
-    """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Local cloud</title>
-<style>
-:root { color-scheme: light dark }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 56rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: .3rem .6rem .3rem 0 } td:last-child { overflow-wrap: anywhere }
-form { display: inline-block; margin: .2rem .6rem .2rem 0 } form.commit { display: flex; flex-wrap: wrap; gap: .4rem .8rem; align-items: end; margin: 0 0 1rem }
-label { min-width: 0; max-width: 100% } button, select, input { font: inherit; padding: .3rem .8rem; max-width: 100%; box-sizing: border-box } label select, label input { display: block } button { white-space: nowrap }
-[role=status] { padding: .6rem 1rem; border-left: .3rem solid #1a73e8; overflow-wrap: anywhere }
-</style></head><body>
-<main><h1>Local cloud</h1>
-{% if done %}<p role="status">{{ done.text }}{% if done.link %} <a href="{{ done.link }}">See the invocations that it starts</a>{% endif %}</p>{% endif %}
-{% macro form(action) %}<form class="{{ action[1:] }}" method="post" action="{{ action }}"><input type="hidden" name="token" value="{{ token }}">{{ caller() }}</form>{% endmacro %}
-<p><a href="{{ console }}/">Open the console</a></p>
-<h2>Commit</h2>
-{% macro file() %}<label>File <input name="file" value="{{ default_file }}"></label>{% endmacro %}
-{% if branches %}{% call form("/commit") %}<label>Branch <select name="where">{% for item in branches %}<option>{{ item }}</option>{% endfor %}</select></label>
-{{ file() }} <button>Commit a change</button>{% endcall %}{% endif %}
-{% if open %}{% call form("/commit") %}<label>Repository <select name="repo">{% for item in open %}<option>{{ item }}</option>{% endfor %}</select></label>
-<label>Branch that a pattern fits <input name="branch" required placeholder="release/1"></label> {{ file() }} <button>Commit a change to it</button>{% endcall %}{% endif %}
-{% if not branches and not open %}<p>No config watches a branch. Write a config that watches one; it is read within a minute.</p>{% endif %}
-<h2>Trouble</h2>
-<table>{% for name, text, on in switches %}<tr><td>{{ text }}</td><td>{{ "on" if on else "off" }}</td>
-<td>{% call form("/switch") %}<input type="hidden" name="name" value="{{ name }}"><input type="hidden" name="on" value="{{ "no" if on else "yes" }}">
-<button aria-label="{{ "Switch off" if on else "Switch on" }}: {{ text }}">{{ "Switch off" if on else "Switch on" }}</button>{% endcall %}</td></tr>{% endfor %}</table>
-<h2>Time</h2>
-{% if now %}<p>It is {{ now }} here, and time runs {{ pace }}. A step of a minute or more calls for <code>sweep</code> and <code>sync</code> (configs are read again); by themselves they come once in a minute of real time, whatever the speed.</p>
-<p>{% for step in steps %}{% call form("/time") %}<button name="step" value="{{ step }}">Forward {{ step }}</button>{% endcall %}{% endfor %}</p>
-<p>{% for speed, text in speeds.items() %}{% call form("/time") %}<button name="speed" value="{{ speed }}">{{ text }}</button>{% endcall %}{% endfor %}</p>
-{% else %}<p>Real time: the official emulators and processes know no other. Start with <code>--store memory</code> to step it or speed it up.</p>{% endif %}
-<h2>What runs where</h2>
-<table>{% for name, place in places.items() %}<tr><th scope="row">{{ name }}</th><td>{{ place }}</td></tr>{% endfor %}</table>
-</main></body></html>
-"""
-)
+@cache
+def _template() -> jinja2.Template:
+    source = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
+    return jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(source)

@@ -1,4 +1,4 @@
-"""The functions as processes of the functions framework, one each: watched, and started again when one dies."""
+"""The functions as processes of the functions framework, one process each; a dead one is started again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FUNCTIONS: Mapping[str, str] = {
     "on_task": "http",
     "console": "http",
 }
-"""Entry point → kind of its signature, as it is deployed."""
+"""Entry point → signature type, as deployed."""
 
 SOURCE = Path(luci_scheduler.__file__).parent.parent / "main.py"
 
@@ -29,19 +29,19 @@ _READY_SECONDS = 60.0  # importing takes half a second; a busy machine takes lon
 _POLL_SECONDS = 0.02
 _GRACE_SECONDS = 10.0  # between TERM and KILL, as Cloud Run gives
 _PAUSES = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0)
-_SETTLED_SECONDS = 5.0  # who has lived that long dies of something new: the pauses begin again
-# What could make the functions do something else than their settings say, or find somebody's credentials.
+_SETTLED_SECONDS = 5.0  # after that long a death has a new cause, and the pauses start again
+# Variables that could override the functions' settings, or lead to the user's credentials.
 _NOT_PASSED_ON = ("SCHEDULER_", "GOOGLE_", "FUNCTION_", "GUNICORN_", "K_SERVICE", "PYTHONPATH")
 
 
 class FunctionProcess:
-    """One function, served by gunicorn as it is in the cloud: an arbiter and one worker, from `start` to `stop`.
+    """A function, served by gunicorn as in the cloud: by an arbiter and one worker, from `start` to `stop`.
 
     It never outlives this process, and its worker never outlives the arbiter.
 
     Args:
         name: the entry point.
-        environment: what it finds in its environment, besides what this process has there that does not concern it.
+        environment: its variables, in addition to harmless ones of this process.
         port: where it listens; 0 picks a free one.
         signature: ``http`` or ``cloudevent``; that of the entry point if it is empty.
         source: the file with the entry points.
@@ -98,10 +98,10 @@ class FunctionProcess:
         return child.pid if child is not None and child.poll() is None else None
 
     def start(self) -> None:
-        """Start it without waiting. A function starts once.
+        """Start without waiting; allowed once.
 
         Raises:
-            LocalCloudError: there is no process to be had.
+            LocalCloudError: the process cannot be started.
         """
         if self._watcher is not None:
             raise RuntimeError("a function starts once")
@@ -113,14 +113,14 @@ class FunctionProcess:
         self._watcher.start()
 
     def wait_until_ready(self, seconds: float = _READY_SECONDS) -> None:
-        """Wait until it accepts connections, at most ``seconds``.
+        """Wait until the function accepts connections, at most ``seconds``.
 
         Raises:
-            LocalCloudError: it ended before it ever did, or takes too long; with the reason out of its output.
+            LocalCloudError: the function ended before that, or takes too long; the text has the reason from its output.
         """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            # Somebody else's server would do as well; it is the rare case that the port was taken after it had been drawn.
+            # Another server could listen there, if it took the port after it was chosen; that is rare.
             if self.pid is not None and is_open(self.port):
                 self._has_served = True
                 return
@@ -130,17 +130,17 @@ class FunctionProcess:
         raise LocalCloudError(f"the function {self.name} does not serve after {seconds:.0f} s: {self._reason()}")
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send it a signal; if it dies of it, it is started again.
+        """Send a signal; if the function dies of it, it is started again.
 
-        KILL ends arbiter and worker at once, as a crashing machine would; STOP and CONT reach both, too. TERM goes to the
-        arbiter, which lets requests under way finish.
+        KILL ends arbiter and worker at once, like a crash of the machine; STOP and CONT reach both. TERM goes to the
+        arbiter, which lets running requests finish.
         """
         child = self._child
         if child is not None:
             child.signal(number)
 
     def stop(self) -> None:
-        """End it; requests under way may finish, within ten seconds. Safe to repeat."""
+        """Stop the function; running requests have ten seconds to finish. May be repeated."""
         with self._lock:
             self._stopping.set()
             child = self._child
@@ -154,7 +154,7 @@ class FunctionProcess:
         self.starts += 1
 
     def _watch(self) -> None:
-        """Start it again when it dies, at once at first, then after ever longer pauses; one that never served is given up."""
+        """Restart the function when it dies, after growing pauses. A function that never served is not restarted."""
         quick_deaths = 0
         while (child := self._child) is not None:
             began = time.monotonic()

@@ -1,4 +1,4 @@
-"""TCP ports for servers that have to be told theirs."""
+"""TCP ports for the servers of a local cloud."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _entropy = random.SystemRandom()
 
 
 def free_port() -> int:
-    """Return a port that nothing uses and that this process has not been given before."""
+    """Return an unused port that this function has not returned before."""
     with _lock:
         for _ in range(_TRIES):
             port = _entropy.choice(_RANGE)
@@ -34,7 +34,7 @@ def free_port() -> int:
 
 
 def is_free(port: int) -> bool:
-    """Tell whether a server could listen on ``port`` now."""
+    """Return whether a server could listen on ``port`` now."""
     with socket.socket() as probe:
         # As servers do: what lingers of a connection that ended does not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -47,7 +47,7 @@ def is_free(port: int) -> bool:
 
 
 def is_open(port: int) -> bool:
-    """Tell whether somebody accepts connections on ``port``."""
+    """Return whether a server accepts connections on ``port``."""
     try:
         socket.create_connection((HOST, port), timeout=1).close()
     except OSError:

@@ -1,4 +1,4 @@
-"""Topics and push subscriptions of an installation, in one table; and how they are made and used on the Pub/Sub emulator."""
+"""The topics and push subscriptions of an installation, and the client that creates them on the Pub/Sub emulator."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from google.pubsub_v1.services.publisher.transports import PublisherGrpcTranspor
 from google.pubsub_v1.services.subscriber import SubscriberClient
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
+from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.topic_names import topic_names
 
 __all__ = ["COMMIT_TOPIC", "EmulatorPubSub", "PushSubscription", "subscriptions"]
@@ -56,21 +57,21 @@ class PushSubscription:
 
     @property
     def dead_letter_topic(self) -> str:
-        """Where messages go that were refused too often."""
+        """The topic of messages that were refused too often."""
         return f"{self.topic}-dead-letter"
 
     @property
     def dead_letter_subscription(self) -> str:
-        """The pull subscription that keeps them for people."""
+        """The pull subscription that keeps dead letters for people."""
         return f"{self.subscription}-dead-letter"
 
     def endpoint(self, url: str) -> str:
-        """Return where messages are pushed to, below a function's base URL: the path tells the function the topic."""
+        """Return where messages are pushed to, below a function's base URL: the function sees the topic in the path."""
         return f"{url.rstrip('/')}/{self.topic}"
 
 
 def subscriptions(project: str, publishers: Sequence[str]) -> list[PushSubscription]:
-    """Return everything that an installation subscribes to; ``publishers`` are the e-mails of its Buildbucket servers."""
+    """Return the subscriptions of an installation; ``publishers`` are the e-mails of its Buildbucket servers."""
     commits = PushSubscription(f"projects/{project}/topics/{COMMIT_TOPIC}", "on_gitiles_commit", 300)
     builds = [
         PushSubscription(topic_names(project, "buildbucket", publisher).topic, "on_build_completion", 120)
@@ -80,7 +81,7 @@ def subscriptions(project: str, publishers: Sequence[str]) -> list[PushSubscript
 
 
 class EmulatorPubSub:
-    """The Pub/Sub emulator at ``host:port``, called without regard to the environment; thread-safe, and connects at first use.
+    """A client of the Pub/Sub emulator that ignores the environment. It connects at first use; thread-safe.
 
     Args:
         address: ``host:port``.
@@ -105,7 +106,7 @@ class EmulatorPubSub:
         return str(answer.message_ids[0])
 
     def topic_exists(self, topic: str) -> bool:
-        """Tell whether a topic (full name) exists."""
+        """Return whether a topic (full name) exists."""
         try:
             self._publisher.get_topic(request={"topic": topic}, timeout=_TIMEOUT)
         except (exceptions.NotFound, exceptions.InvalidArgument):
@@ -113,9 +114,9 @@ class EmulatorPubSub:
         return True
 
     def create_topics(self, wanted: Sequence[PushSubscription], urls: Mapping[str, str]) -> None:
-        """Make topics, dead-letter topics with a subscription each, and push subscriptions to the functions' base ``urls``.
+        """Create topics, dead-letter topics with a subscription each, and push subscriptions to the base ``urls``.
 
-        What exists already is left as it is.
+        Existing ones are left alone.
         """
         for item in wanted:
             for topic in (item.topic, item.dead_letter_topic):
@@ -126,14 +127,14 @@ class EmulatorPubSub:
             _ensure(self._subscriber.create_subscription, _push_subscription(item, endpoint, self._attempts))
 
     def drop_backlog(self, wanted: Sequence[PushSubscription], until: int) -> None:
-        """Forget what was published until an instant and is not acknowledged, dead letters included."""
-        seconds, nanos = divmod(until, 1_000_000_000)
+        """Drop the unacknowledged messages published until an instant, and the dead letters."""
+        seconds, nanos = divmod(until, SECOND)
         for name in (name for item in wanted for name in (item.subscription, item.dead_letter_subscription)):
             request = {"subscription": name, "time": {"seconds": seconds, "nanos": nanos}}
             self._subscriber.seek(request=request, timeout=_TIMEOUT)
 
     def dead_letters(self, item: PushSubscription, at_most: int = 100) -> list[tuple[bytes, Mapping[str, str]]]:
-        """Take up to ``at_most`` dead letters of a topic: data and attributes of each; they are gone then."""
+        """Remove up to ``at_most`` dead letters of a topic, and return data and attributes of each."""
         request = {"subscription": item.dead_letter_subscription, "max_messages": at_most, "return_immediately": True}
         pulled = self._subscriber.pull(request=request, timeout=_TIMEOUT).received_messages
         if pulled:
@@ -156,10 +157,10 @@ def _ensure(create: Callable[..., Any], request: Any) -> None:
 def _push_subscription(item: PushSubscription, endpoint: str, attempts: int) -> types.Subscription:
     """Return the subscription as the emulator needs it, which is not quite as the cloud has it: without a retry policy.
 
-    With one, emulator 0.8.20 files refused messages by the millisecond in which they are due again, and takes one for filed only if
-    it is alone in its millisecond; those that share one are put off anew at every look. Many do when a function dies in a
-    burst: of 300 commits 37 had not come again after 100 seconds. Without a policy a message comes again every second; the
-    largest number of attempts then makes up for the pauses.
+    With a retry policy, emulator 0.8.20 indexes refused messages by the millisecond of their next delivery, and finds a
+    message only if it is alone in its millisecond. Messages that share a millisecond are postponed at every look. That
+    happens when a function dies in a burst: 37 of 300 commits had not come again after 100 seconds. Without a policy a
+    message comes again every second, and the largest number of attempts makes up for the missing pauses.
     """
     return types.Subscription(
         name=item.subscription,

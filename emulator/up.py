@@ -1,4 +1,4 @@
-"""``python -m emulator up``: the local cloud until somebody ends it."""
+"""``python -m emulator up``: a local cloud until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from types import FrameType
 from typing import NoReturn
 
 from emulator.clock import AdjustableClock
-from emulator.local_cloud import LocalCloud, LocalCloudError, LocalPorts
+from emulator.errors import LocalCloudError
+from emulator.local_cloud import LocalCloud
+from emulator.options import Options, TcpPorts
+from emulator.start import start_local_cloud
 from emulator.start_page import StartPage, make_sample
 from luci_scheduler.config.folder import FILE
 
@@ -23,7 +26,7 @@ _INTERRUPTED = 130
 
 
 def up(options: argparse.Namespace) -> int:
-    """Start the local cloud, print where everything is, and stop it on Ctrl-C or SIGTERM.
+    """Start the local cloud, print the addresses, and stop it on Ctrl-C or SIGTERM.
 
     Returns:
         0 if it was up, 130 if it was stopped before that.
@@ -36,14 +39,15 @@ def up(options: argparse.Namespace) -> int:
         if folder is None and options.configs is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="local-cloud-")))
         _prepare(options.configs, folder)
-        return until_stopped(_cloud(options, folder))
+        return until_stopped(_read_options(options, folder))
 
 
 def _prepare(configs: Path | None, folder: Path | None) -> None:
     """Check the folder of configs, and put a sample into it if it is empty.
 
     Raises:
-        LocalCloudError: the folder that was named is not there or cannot be used, or configs lie beside it instead of in it.
+        LocalCloudError: the named folder is missing or unusable, or a config lies beside the project folders instead of
+            in one.
     """
     if configs is not None and not configs.is_dir():
         raise LocalCloudError(f"there is no folder {configs}: make it, or name another one in --configs")
@@ -57,10 +61,10 @@ def _prepare(configs: Path | None, folder: Path | None) -> None:
         raise LocalCloudError(f"the folder {configs or folder} cannot be used: {error}") from error
 
 
-def _cloud(options: argparse.Namespace, folder: Path | None) -> LocalCloud:
-    # Only in memory does everything run on a clock of ours.
+def _read_options(options: argparse.Namespace, folder: Path | None) -> Options:
+    # Only in memory all parts run on the local cloud's clock, so only there it can be adjusted.
     clock = AdjustableClock(options.speed) if options.store == "memory" else None
-    return LocalCloud(
+    return Options(
         clock=clock,
         config_folder=options.configs,
         folder=folder,
@@ -68,10 +72,10 @@ def _cloud(options: argparse.Namespace, folder: Path | None) -> LocalCloud:
         protocol=options.protocol,
         **({"project": options.project} if options.project else {}),
         settings={"SCHEDULER_LENIENT_TRIGGERS": "true"} if options.lenient_triggers else {},
-        console_port=options.console_port,
         store=options.store,
         speed=options.speed,
-        ports=LocalPorts(
+        ports=TcpPorts(
+            console=options.console_port,
             firestore=options.firestore_port,
             pubsub=options.pubsub_port,
             cloud_tasks=options.cloud_tasks_port,
@@ -84,14 +88,14 @@ def _cloud(options: argparse.Namespace, folder: Path | None) -> LocalCloud:
     )
 
 
-def until_stopped(cloud: LocalCloud) -> int:
-    """Run a local cloud that was not started yet; see `up`."""
-    # A shell starts what is to run in the background with SIGINT ignored: somebody who sends it all the same means it.
+def until_stopped(options: Options) -> int:
+    """Run a local cloud until Ctrl-C or SIGTERM; see `up`."""
+    # A shell starts background commands with SIGINT ignored. A SIGINT that is sent all the same is meant.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     was_up = False
     try:
-        with cloud, StartPage(cloud) as page:
+        with start_local_cloud(options) as cloud, StartPage(cloud) as page:
             was_up = True
             print(addresses(cloud, page.url), flush=True)
             threading.Event().wait()
@@ -101,8 +105,8 @@ def until_stopped(cloud: LocalCloud) -> int:
 
 
 def addresses(cloud: LocalCloud, start_page: str = "") -> str:
-    """Return where everything is, for people."""
-    in_memory = cloud.store == "memory"
+    """Return the addresses of all parts, as text."""
+    in_memory = cloud.memory is not None
     rows = {
         **({"Start page": start_page} if start_page else {}),
         "Console": cloud.console_url,

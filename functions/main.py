@@ -1,4 +1,4 @@
-"""The four entry points. Each parses its envelope, hands plain values to the engine, and answers with a status code.
+"""The four entry points. Each one passes its request to the application and answers with a status code.
 
 Importing this module touches no network and reads no settings.
 """
@@ -9,35 +9,36 @@ import flask
 import functions_framework
 from cloudevents.http import CloudEvent
 
-from luci_scheduler import bootstrap, entry
+from luci_scheduler import entry
+from luci_scheduler.logs import ensure_logging
 
 __all__ = ["console", "on_build_completion", "on_gitiles_commit", "on_task"]
 
 
 @functions_framework.cloud_event
 def on_gitiles_commit(event: CloudEvent) -> None:
-    """A commit has landed: its jobs get their invocations and builds."""
-    entry.finish(entry.commit(entry.reached(), event))
+    """Handle a commit: the jobs that watch its ref get their triggers, invocations and builds."""
+    entry.finish_event(entry.commit(entry.current_app(), event))
 
 
 @functions_framework.cloud_event
 def on_build_completion(event: CloudEvent) -> None:
-    """A build has changed: its invocation moves on."""
-    entry.finish(entry.notification(entry.reached(), event))
+    """Handle a notification about a build: its invocation is updated."""
+    entry.finish_event(entry.notification(entry.current_app(), event))
 
 
 @functions_framework.http
 def on_task(request: flask.Request) -> flask.typing.ResponseReturnValue:
-    """Something is due: Cloud Tasks or Cloud Scheduler says so."""
-    return entry.task(entry.reached(), request)
+    """Run a task of Cloud Tasks or Cloud Scheduler."""
+    return entry.task(entry.current_app(), request)
 
 
 @functions_framework.http
 def console(request: flask.Request) -> flask.typing.ResponseReturnValue:
-    """People look."""
-    return entry.page(entry.reached(), request)
+    """Serve the web UI and the pRPC API."""
+    return entry.page(entry.current_app(), request)
 
 
-bootstrap.have_logging()
+ensure_logging()
 entry.log_refusals(flask.current_app)
 entry.refuse_other_sites(flask.current_app)

@@ -23,7 +23,7 @@ from google.cloud.firestore_v1 import types
 from google.oauth2 import service_account
 from requests import RequestException
 
-from emulator.memory.system import ManualClock
+from emulator.clock import SteppedClock
 from luci_scheduler.adapters import access_tokens, cloud_tasks, config_sources, http
 from luci_scheduler.adapters import firestore as firestore_adapter
 from luci_scheduler.adapters.access_tokens import AccessTokens
@@ -44,7 +44,7 @@ __all__ = ["OUTSIDE_CALLS", "SERVERS", "Measured", "OutsideCall", "measure", "ta
 _ID = "a" * 40
 _JOB = JobId("project/job")
 _REPO = RepoUrl("dawn.googlesource.com", "tint")
-_CLOCK = ManualClock(Instant(0))
+_CLOCK = SteppedClock(Instant(0))
 _REQUEST = float(Settings.__dataclass_fields__["request_deadline_seconds"].default)
 
 

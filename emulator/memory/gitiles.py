@@ -1,4 +1,4 @@
-"""Gitiles in memory: histories made by hand, or whatever revision is asked for."""
+"""Gitiles in memory: a history built by a test, or any revision at all."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _FIRST = 1_773_756_297 * SECOND
 
 
 class AnyCommit:
-    """``ports.Gitiles`` that serves every revision as a commit without parents on every ref, and lists no refs; takes no time."""
+    """``ports.Gitiles`` that knows every revision, as a commit without parents on every ref, and lists no refs."""
 
     def refs(self, repo: RepoUrl, prefix: str) -> Mapping[str, str]:  # noqa: ARG002 - part of the protocol
-        """Return that there are none."""
+        """Return no refs."""
         return {}
 
     def log(
@@ -34,7 +34,7 @@ class AnyCommit:
         start: str = "",  # noqa: ARG002
         diffs: bool = False,  # noqa: ARG002
     ) -> LogPage:
-        """Return the one commit; nothing behind a ref, on whichever it is."""
+        """Return the commit alone; a commit is on every ref, so nothing is left of a log that excludes a ref."""
         return LogPage(() if exclude.startswith("refs/") else (GitCommit(revision, Instant(_FIRST)),))
 
 
@@ -46,14 +46,14 @@ class _Node:
 
 
 class MemoryGitiles:
-    """``ports.Gitiles`` on one repository in memory, whichever is asked for. Thread-safe."""
+    """``ports.Gitiles`` with one history, which it serves for every repository. Thread-safe."""
 
     def __init__(self) -> None:
         self.heads: dict[str, str] = {}
-        """Ref → hash; change it to force push, delete or tag."""
+        """Ref → hash; a test changes it to force-push, delete or tag."""
         self.calls: list[str] = []
-        """What was asked: ``refs <prefix>``, ``log <revision> n=<limit>``, ``log <old>..<new> n=<limit>``, the latter two with
-        `` s=<start>`` and `` diffs`` where given."""
+        """The calls so far: ``refs <prefix>``, ``log <revision> n=<limit>``, ``log <old>..<new> n=<limit>``, the latter
+        two with `` s=<start>`` and `` diffs`` where given."""
         self.before_call: Callable[[str], None] = lambda _: None
         """Called with each call; may raise `GitilesError`."""
         self._nodes: dict[str, _Node] = {}
@@ -72,7 +72,7 @@ class MemoryGitiles:
     ) -> list[str]:
         """Add commits to a ref, a second apart unless ``at`` says when; return their hashes, oldest first.
 
-        ``parents`` are those of the first one; the ref's head unless told.
+        ``parents`` are the parents of the first commit; the ref's head if None.
         """
         with self._lock:
             hashes = []

@@ -1,4 +1,4 @@
-"""The task queue in memory: a list to look into, or to deliver from by hand."""
+"""The task queue in memory: a list that tests inspect and deliver from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["MemoryQueue"]
 
 
 class MemoryQueue:
-    """``ports.Queue`` that keeps the tasks until somebody takes them."""
+    """``ports.Queue`` that keeps its tasks until a test takes them."""
 
     def __init__(self) -> None:
         self._tasks: list[QueueTask] = []
@@ -19,7 +19,7 @@ class MemoryQueue:
         self._lock = threading.Lock()
 
     def enqueue(self, task: QueueTask) -> None:
-        """Put a task on the queue, unless one had its name before."""
+        """Put a task on the queue, unless an earlier task had its name."""
         with self._lock:
             if task.name in self._names:
                 return
@@ -33,7 +33,7 @@ class MemoryQueue:
             return list(self._tasks)
 
     def take_due(self, now: Instant) -> list[QueueTask]:
-        """Take all tasks whose time has come off the queue, the earliest first."""
+        """Remove and return all tasks that are due, the earliest first."""
         with self._lock:
             due = sorted((task for task in self._tasks if task.eta <= now), key=lambda task: task.eta)
             self._tasks = [task for task in self._tasks if task.eta > now]

@@ -56,14 +56,14 @@ _CHUNK = 16  # bytes of a chunk of the log beside its text
 class MemoryStore:
     """``ports.Store`` in memory; thread-safe, each commit is atomic.
 
-    Documents are kept in the encoding of the real store, so that what cannot be encoded fails here too.
+    Documents are kept in the encoding of the real store, so that a value without an encoding fails here as well.
     """
 
     def __init__(self) -> None:
         self._documents: dict[Path, _Stored] = {}
         # Dictionaries without values rather than sets: their order is the same in every run.
         self._folders: dict[Path, dict[Path, None]] = {}
-        """Collection → its documents: listings do not look at those of others, however many there are."""
+        """Collection → its documents, so that the cost of a listing does not grow with other collections."""
         self._pending: dict[Path, dict[Path, None]] = {}
         """Collection of triggers → those of its documents that are pending."""
         self._by_revision: dict[str, dict[Path, None]] = {}
@@ -111,7 +111,7 @@ class MemoryStore:
         return str(stored.document.get("triage_log", "")) if stored else ""
 
     def poller(self, job_id: JobId) -> Versioned[PollerRecord] | None:
-        """Read what a gitiles job knows of its repository."""
+        """Read a gitiles job's record of its repository."""
         stored = self._get("pollers", job_id)
         return None if stored is None else Versioned(documents.decode_poller(job_id, stored.document), stored.version)
 
@@ -169,7 +169,7 @@ class MemoryStore:
             return self._readable(paths[:limit], self._trigger_at)
 
     def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Versioned[TriggerRecord]]:
-        """Return pending triggers, the oldest first; an undecodable trigger is set aside and does not hide the others."""
+        """Return pending triggers, the oldest first; an undecodable trigger is set aside."""
         with self._lock:
             found: list[Versioned[TriggerRecord]] = []
             for _ in range(documents.SET_ASIDE_ROUNDS):
@@ -271,7 +271,7 @@ class MemoryStore:
     def _merged(
         self, write: PutWatchers | PutPaused, version: int, changes: Mapping[Path, _Stored]
     ) -> tuple[Path, _Stored]:
-        """Return the document of a project's watchers as the write leaves it; an earlier write of the same commit may have changed it."""
+        """Return the document of a project's watchers after the write, and after earlier writes of the same commit."""
         if isinstance(write, PutWatchers):
             project, document = write.project, documents.encode_watchers(write.repo, write.project, write.watchers)
         else:
@@ -361,7 +361,7 @@ def _place(due: int, path: Path) -> Place:
 
 
 def _refuse_like_firestore(path: Path, stored: _Stored) -> None:
-    """Refuse what only Firestore itself sees: a document that has grown too large by what an update leaves as it is."""
+    """Refuse a document that is too large with the fields that an update keeps; only Firestore itself would see that."""
     size = documents.stored_size(stored.document) + sum(len(chunk.encode()) + _CHUNK for chunk in stored.log)
     if size > _FIRESTORE_LIMIT:
         raise PermanentError(f"{'/'.join(path)} would have {size} bytes, Firestore takes {_FIRESTORE_LIMIT}")

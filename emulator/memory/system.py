@@ -1,4 +1,4 @@
-"""Clock and chance in memory: moved and seeded by hand."""
+"""Entropy in memory: seeded, so that a run can be repeated."""
 
 from __future__ import annotations
 
@@ -6,40 +6,12 @@ import random
 import threading
 
 from luci_scheduler.core.identifiers import suffixes
-from luci_scheduler.core.instants import Instant
 
-__all__ = ["ManualClock", "SeededEntropy"]
-
-
-class ManualClock:
-    """``ports.Clock`` that stands still until it is moved."""
-
-    def __init__(self, now: Instant) -> None:
-        self._now = now
-        self._lock = threading.Lock()
-
-    def now(self) -> Instant:
-        """Return the present instant."""
-        with self._lock:
-            return self._now
-
-    def advance(self, nanoseconds: int) -> None:
-        """Move forward."""
-        with self._lock:
-            self._now = Instant(self._now + nanoseconds)
-
-    def sleep(self, nanoseconds: int) -> None:
-        """Move forward at once, as if the time had been slept through."""
-        self.advance(max(0, nanoseconds))
-
-    def move_to(self, instant: Instant) -> None:
-        """Move to an instant that is not in the past; an earlier one leaves the clock where it is."""
-        with self._lock:
-            self._now = max(self._now, instant)
+__all__ = ["SeededEntropy"]
 
 
 class SeededEntropy:
-    """``ports.Entropy`` from a seed: the same seed draws the same."""
+    """``ports.Entropy`` from a seed: the same seed draws the same numbers."""
 
     def __init__(self, seed: int = 0) -> None:
         self._random = random.Random(seed)  # noqa: S311 - nothing secret is drawn here
@@ -47,7 +19,7 @@ class SeededEntropy:
         self._lock = threading.Lock()
 
     def invocation_suffix(self) -> int:
-        """Draw 16 bits, other ones than the last 65,535 times."""
+        """Draw 16 bits that differ from the last 65,535 draws."""
         with self._lock:
             return next(self._suffixes)
 

@@ -1,1 +1,1 @@
-"""Replay: a scenario of inputs, played through the real functions under one clock and one source of chance."""
+"""Replay: a scenario of inputs, played through the real functions with one clock and one source of entropy."""

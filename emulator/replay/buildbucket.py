@@ -1,4 +1,4 @@
-"""Buildbucket in a replay: the local cloud's server, whose answers are the scenario's, and the way to it without a socket."""
+"""Buildbucket in a replay: the local cloud's server with the scenario's answers, reachable without a socket."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = ["Callback", "ScriptedBuildbucket", "WsgiAdapter"]
 _GUARD = ")]}'"
 _METHODS = (*METHODS, "v1.put", "v1.put_batch", "v1.get", "v1.cancel", "v1.cancel_batch", "v1.retry", "v1.search")
 _LOOK_UPS = ("SearchBuilds", "v1.search")
-"""They find no build where the scenario has no answer: a refused launch looks its build up, and logs no line about that."""
+"""Calls that find no build if the scenario has no answer: a refused launch looks its build up without a log line."""
 _NO_ANSWER = CannedResponse("the scenario has no answer to this call", 500)
 _APP_ID = "cr-buildbucket"
 
@@ -51,7 +51,7 @@ class Callback:
 
 
 class _Script(CannedResponses):
-    """The answers of the delivery under way, whichever method asks for them; ``before_next`` is told of each that comes up."""
+    """The answers to the calls of the current delivery, in order; ``before_next`` is called with each answer first."""
 
     def __init__(self, before_next: Callable[[Reply], None]) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class _Script(CannedResponses):
 
     @property
     def unasked(self) -> int:
-        """How many answers nobody has asked for."""
+        """The number of answers that no call has used."""
         return len(self._answers)
 
     def begin(self, answers: Iterator[Reply]) -> None:
@@ -70,7 +70,7 @@ class _Script(CannedResponses):
         self._come_up()
 
     def left(self) -> dict[str, int]:
-        """Say that there are answers to everything: no call may reach the store of builds, which has none."""
+        """Claim answers for every method, so that no call reaches the store of builds, which is empty."""
         return dict.fromkeys(_METHODS, len(self._answers))
 
     def take(self, method: str) -> CannedResponse:
@@ -98,11 +98,11 @@ class _Script(CannedResponses):
 
 
 class ScriptedBuildbucket:
-    """A Buildbucket that checks requests as the real one does and answers what the scenario says.
+    """A Buildbucket that checks requests like the real one and gives the scenario's answers.
 
     Args:
         clock: the replay's.
-        topic_exists: tells whether a topic (full name) exists, as Buildbucket asks before it takes a build.
+        topic_exists: returns whether a topic (full name) exists, as Buildbucket asks before it takes a build.
     """
 
     def __init__(self, clock: Clock, topic_exists: Callable[[str], bool]) -> None:
@@ -117,7 +117,7 @@ class ScriptedBuildbucket:
 
     @property
     def requests(self) -> tuple[BuildbucketRequest, ...]:
-        """What was asked and answered, in order."""
+        """The requests and their answers, in order."""
         return tuple(self._state.log.all())
 
     def begin(self, delivery: Delivery | None) -> None:
@@ -128,7 +128,7 @@ class ScriptedBuildbucket:
 
     @property
     def unasked(self) -> int:
-        """How many answers of the delivery nobody has asked for."""
+        """The number of the delivery's answers that no call has used."""
         return self._script.unasked
 
     @property
@@ -137,16 +137,16 @@ class ScriptedBuildbucket:
         return ", ".join(_described(record) for record in self.requests[self._seen :]) or "none"
 
     def require_answers(self) -> None:
-        """Check that every call of the delivery had its answer.
+        """Check that the scenario had an answer to every call of the delivery.
 
         Raises:
-            ScenarioError: one had none, or one of the wrong protocol.
+            ScenarioError: an answer is missing or is of the wrong protocol.
         """
         if self._script.faults:
             raise ScenarioError(f".answers: {self._script.faults[0]} (calls: {self.calls})")
 
     def callback(self, build_id: str) -> Callback:
-        """Return where the notifications of a build go; one whose answer was lost is that of the only invocation.
+        """Return the callback of a build; a build whose answer was lost is that of the only invocation.
 
         Raises:
             ScenarioError: no request, or requests of several invocations, may have made the build.
@@ -182,7 +182,7 @@ class WsgiAdapter(requests.adapters.BaseAdapter):
         cert: Any = None,  # noqa: ARG002
         proxies: Any = None,  # noqa: ARG002
     ) -> requests.Response:
-        """Hand a request to the application; a cut connection is a ``requests.ConnectionError``."""
+        """Pass a request to the application; a cut connection becomes a ``requests.ConnectionError``."""
         environ = EnvironBuilder(
             request.path_url,
             base_url=(request.url or "").partition("?")[0],
@@ -207,7 +207,7 @@ class WsgiAdapter(requests.adapters.BaseAdapter):
 
 
 class _Topics:
-    """What Buildbucket needs of Pub/Sub here: the replay itself publishes, when the scenario says."""
+    """The part of Pub/Sub that Buildbucket needs: the replay itself publishes, at the scenario's times."""
 
     def __init__(self, topic_exists: Callable[[str], bool]) -> None:
         self.topic_exists = topic_exists

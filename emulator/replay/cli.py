@@ -16,7 +16,7 @@ from luci_scheduler.web.presentation import invocation_view, page_text
 
 __all__ = ["main", "page"]
 
-_DESCRIPTION = """Play a scenario through the real functions, one delivery at a time, on one clock and one source of chance,
+_DESCRIPTION = """Play a scenario through the real functions, one delivery at a time, on one clock and one source of entropy,
 and print the page of the invocation that it leads to, as text (of each invocation, the oldest first, if there are several).
 The same scenario always prints the same, whatever the machine's speed, time zone and locale."""
 _EPILOG = """A scenario is a JSON file of inputs; docs/reference/scenarios.md describes it, tests/golden/ holds some.
@@ -25,7 +25,7 @@ error says what and where); 2 wrong usage"""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; return its exit status: 0 played, 1 not, for a reason that one line on standard error tells."""
+    """Run the command; return its exit status: 0 played, 1 failed, with the reason on standard error in one line."""
     options = _parser().parse_args(arguments)
     try:
         played = _play(load_scenario(options.scenario), options)

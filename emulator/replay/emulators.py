@@ -1,4 +1,4 @@
-"""A replay on the real stack: the official emulators, our Cloud Tasks and Buildbucket servers, functions behind HTTP."""
+"""A replay on the real stack: official emulators, the local cloud's servers, and functions behind HTTP."""
 
 from __future__ import annotations
 
@@ -9,28 +9,31 @@ import urllib.request
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 import requests
 from google.api_core import exceptions
 
+from emulator.clock import SteppedClock
 from emulator.cloud_tasks.server import CloudTasksServer
 from emulator.errors import LocalCloudError
+from emulator.memory.ports import memory_ports
 from emulator.official import OfficialEmulator, start_firestore, start_pubsub
 from emulator.replay.errors import ReplayError
-from emulator.replay.ports import ReplayClock
 from emulator.replay.pubsub import ReplayTopics
 from emulator.replay.serving import Gate, Listener
-from emulator.replay.stage import RETRIES, TASK_ACCOUNT, Answer, Message, Ports, Waiting
+from emulator.replay.stage import TASK_ACCOUNT, Answer, Message, Waiting
 from emulator.serving.local_server import LocalServer
+from emulator.settings import QUEUE_RETRIES, queue_path
 from emulator.tcp_ports import HOST
 from emulator.topics import PushSubscription
-from luci_scheduler import bootstrap
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client
 from luci_scheduler.adapters.firestore import FirestoreStore
 from luci_scheduler.adapters.http import fetch
 from luci_scheduler.adapters.identity import OidcVerifier
+from luci_scheduler.bootstrap import Ports
+from luci_scheduler.cloud_ports import make_buildbucket
 from luci_scheduler.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,8 +41,6 @@ if TYPE_CHECKING:
     from google.cloud import firestore
 
 __all__ = ["EmulatorStage", "Emulators", "running_emulators"]
-
-_QUEUE = "projects/{}/locations/us-central1/queues/luci-scheduler"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def running_emulators(firestore: str = "", pubsub: str = "", download_url: str =
 
 
 class EmulatorStage:
-    """``Stage`` on the emulators, within a ``with`` statement; documents and subscriptions are in a project of its own.
+    """``Stage`` on the emulators, within a ``with`` statement; documents and subscriptions are in a new project.
 
     Args:
         emulators: where they are.
@@ -82,13 +83,13 @@ class EmulatorStage:
         subscriptions: which topic reaches which function.
 
     Raises (on entering):
-        LocalCloudError: an emulator does not do what it is asked to, or a port cannot be had.
+        LocalCloudError: an emulator refuses a request, or no port is free.
     """
 
     def __init__(
         self,
         emulators: Emulators,
-        clock: ReplayClock,
+        clock: SteppedClock,
         functions: Mapping[str, WSGIApplication],
         buildbucket: WSGIApplication,
         subscriptions: Mapping[str, PushSubscription],
@@ -124,7 +125,7 @@ class EmulatorStage:
             server.start()
             stack.callback(server.stop)
         stack.enter_context(self._tasks)
-        self._queue = self._tasks.create_queue(_QUEUE.format(self._project), retry_config=RETRIES)
+        self._queue = self._tasks.create_queue(queue_path(self._project), retry_config=QUEUE_RETRIES)
         self._client = make_client(self._tasks.grpc_address)
         stack.callback(self._client.transport.close)
         self._session = stack.enter_context(requests.Session())
@@ -147,13 +148,15 @@ class EmulatorStage:
         return self._buildbucket.url
 
     def ports(self, settings: Settings) -> Ports:
-        """Return the functions' ports: the adapters that run in the cloud, too."""
+        """Return the functions' ports: the adapters of the cloud, on the emulators."""
         certs = self._tasks.certs_url
         verifier = OidcVerifier(lambda: fetch(certs), self.task_url, {TASK_ACCOUNT}, self._clock)
-        return Ports(
+        return replace(
+            memory_ports(),
             store=FirestoreStore(self._firestore),
             queue=CloudTasksQueue(self._client, self._queue, self.task_url, TASK_ACCOUNT, self.task_url),
-            buildbucket=bootstrap.make_buildbucket(settings, lambda: self._session, self._clock),
+            clock=self._clock,
+            buildbucket=make_buildbucket(settings, lambda: self._session, self._clock),
             verify_caller=verifier.verify,
         )
 
@@ -182,7 +185,7 @@ _environment = threading.Lock()
 
 
 def _firestore_client(address: str, project: str) -> firestore.Client:
-    """Return a client of the emulator, which the library takes from the environment only, and only at this moment."""
+    """Return a client of the emulator; the library reads its address from the environment, when the client is made."""
     from google.cloud import firestore  # noqa: PLC0415 - a replay in memory does not need it
 
     name = "FIRESTORE_EMULATOR_HOST"

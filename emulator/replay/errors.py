@@ -1,8 +1,8 @@
-"""What can go wrong in a replay.
+"""The errors of a replay.
 
 ::
 
-    ReplayError          the functions did not take a delivery: what they answered, and why by their log
+    ReplayError          the functions did not take a delivery: the answer, and the reason from their log
     └── ScenarioError    the scenario is not of the schema, or does not fit what the scheduler does
 """
 
@@ -12,8 +12,8 @@ __all__ = ["ReplayError", "ScenarioError"]
 
 
 class ReplayError(Exception):
-    """A replay did not come to its end; the message is one line and says at which delivery."""
+    """A replay did not reach its end; the message is one line and names the delivery."""
 
 
 class ScenarioError(ReplayError):
-    """The scenario is not of the schema, or does not fit what the scheduler does; the message says where."""
+    """The scenario is invalid, or does not fit the scheduler's behavior; the message names the place."""

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import requests
 from werkzeug.test import Client
 
-from emulator.memory.store import MemoryStore
+from emulator.clock import SteppedClock
+from emulator.memory.ports import memory_ports
 from emulator.replay.buildbucket import WsgiAdapter
-from emulator.replay.ports import ReplayClock
-from emulator.replay.stage import RETRIES, Answer, Message, Ports, Waiting
+from emulator.replay.stage import Answer, Message, Waiting
+from emulator.settings import QUEUE_RETRIES
 from emulator.topics import PushSubscription
-from luci_scheduler import bootstrap
+from luci_scheduler.bootstrap import Ports
+from luci_scheduler.cloud_ports import make_buildbucket
 from luci_scheduler.core.instants import Instant, format_rfc3339, truncate_to_microseconds
 from luci_scheduler.core.queue_tasks import with_version
 from luci_scheduler.ports import QueueTask
@@ -43,7 +45,7 @@ class MemoryStage:
 
     def __init__(
         self,
-        clock: ReplayClock,
+        clock: SteppedClock,
         functions: Mapping[str, WSGIApplication],
         buildbucket: WSGIApplication,
         subscriptions: Mapping[str, PushSubscription],
@@ -57,9 +59,9 @@ class MemoryStage:
         self._session.mount("http://", WsgiAdapter(buildbucket))
 
     def ports(self, settings: Settings) -> Ports:
-        """Return the functions' ports; whoever calls ``on_task`` in memory is known."""
-        buildbucket = bootstrap.make_buildbucket(settings, lambda: self._session, self._clock)
-        return Ports(MemoryStore(), self._queue, buildbucket, lambda _: "replay")
+        """Return the functions' ports: those in memory, with this queue and the scripted Buildbucket."""
+        buildbucket = make_buildbucket(settings, lambda: self._session, self._clock)
+        return replace(memory_ports(), queue=self._queue, clock=self._clock, buildbucket=buildbucket)
 
     def deliver(self, topic: str, message: Message) -> Answer:
         """Push a message as Pub/Sub would."""
@@ -94,9 +96,9 @@ class MemoryStage:
 
 
 class _Queue:
-    """``ports.Queue`` that keeps tasks by name as Cloud Tasks does: due at their creation or later, to the microsecond."""
+    """``ports.Queue`` with the times of Cloud Tasks: a task is due at its creation or later, to the microsecond."""
 
-    def __init__(self, clock: ReplayClock) -> None:
+    def __init__(self, clock: SteppedClock) -> None:
         self._clock = clock
         self._tasks: dict[str, QueueTask] = {}
         self._attempts: Counter[str] = Counter()
@@ -119,7 +121,7 @@ class _Queue:
 
     def put_back(self, name: str, task: QueueTask) -> None:
         """Put a task that failed back, due again after a pause."""
-        self._put(name, task, self._clock.now() + RETRIES.backoff(self._attempts[name]))
+        self._put(name, task, self._clock.now() + QUEUE_RETRIES.backoff(self._attempts[name]))
 
     def _put(self, name: str, task: QueueTask, due: int) -> None:
         self._tasks[name] = replace(task, eta=truncate_to_microseconds(Instant(due)))

@@ -14,26 +14,19 @@ import functions_framework
 import structlog
 
 from emulator.buildbucket.state import BuildbucketRequest
+from emulator.clock import SteppedClock
 from emulator.errors import one_line
-from emulator.memory.gitiles import AnyCommit
 from emulator.memory.queue import MemoryQueue
 from emulator.replay.buildbucket import ScriptedBuildbucket
 from emulator.replay.errors import ReplayError, ScenarioError
 from emulator.replay.memory import MemoryStage
-from emulator.replay.ports import (
-    NothingToFetch,
-    ReplayClock,
-    ReplayEntropy,
-    Stopwatch,
-    TimedBuildbucket,
-    TimedQueue,
-    TimedStore,
-)
 from emulator.replay.scenario import Delivery, Scenario
-from emulator.replay.stage import TASK_ACCOUNT, Answer, Message, Ports, Stage
+from emulator.replay.stage import TASK_ACCOUNT, Answer, Message, Stage
+from emulator.replay.timed import ReplayEntropy, Stopwatch, TimedBuildbucket, TimedQueue, TimedStore
 from emulator.supervisor import FUNCTIONS, SOURCE
 from emulator.topics import COMMIT_TOPIC, PushSubscription, subscriptions
-from luci_scheduler import bootstrap
+from luci_scheduler import process
+from luci_scheduler.bootstrap import Ports, make_app
 from luci_scheduler.config.sync import ConfigFile, sync_project
 from luci_scheduler.core.instants import SECOND, Instant, format_rfc3339
 from luci_scheduler.core.invocation import Invocation
@@ -54,15 +47,15 @@ _SUCCESS = (200, 204)
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What a replay left behind."""
+    """The result of a replay."""
 
     invocations: tuple[tuple[Invocation, str], ...]
     """The invocations of all jobs with their debug logs, the oldest first."""
     now: Instant
     requests: tuple[BuildbucketRequest, ...]
-    """What Buildbucket was asked and what it answered, in order."""
+    """The requests to Buildbucket and its answers, in order."""
     answers: tuple[Answer, ...]
-    """What each delivery was answered with, in order."""
+    """The answer to each delivery, in order."""
 
 
 def play(
@@ -78,15 +71,15 @@ def play(
     Raises:
         ScenarioError: the scenario does not fit what the scheduler does.
         ReplayError: a function did not take a delivery.
-        LocalCloudError: something of the real stack cannot run.
+        LocalCloudError: a part of the real stack cannot run.
     """
-    clock = ReplayClock(scenario.begins)
+    clock = SteppedClock(scenario.begins)
     rows = subscriptions(scenario.project, [publisher for _, publisher, _ in scenario.servers])
     by_topic = {row.topic: row for row in rows}
     buildbucket = ScriptedBuildbucket(clock, by_topic.__contains__)
-    with _stage(emulators, clock, _functions(), buildbucket, by_topic) as (stage, ports_of):
+    with _stage(emulators, clock, _functions(), buildbucket, by_topic) as stage:
         settings = _settings(scenario, stage)
-        player = _Player(scenario, stage, ports_of(settings), settings, clock, buildbucket, before_each)
+        player = _Player(scenario, stage, stage.ports(settings), settings, clock, buildbucket, before_each)
         with player.serving():
             player.run()
         return player.result()
@@ -95,19 +88,18 @@ def play(
 @contextmanager
 def _stage(
     emulators: Emulators | None,
-    clock: ReplayClock,
+    clock: SteppedClock,
     functions: dict[str, WSGIApplication],
     buildbucket: ScriptedBuildbucket,
     by_topic: dict[str, PushSubscription],
-) -> Iterator[tuple[Stage, Callable[[Settings], Ports]]]:
+) -> Iterator[Stage]:
     if emulators is None:
-        memory = MemoryStage(clock, functions, buildbucket.app, by_topic)
-        yield memory, memory.ports
+        yield MemoryStage(clock, functions, buildbucket.app, by_topic)
         return
     from emulator.replay.emulators import EmulatorStage  # noqa: PLC0415 - loads the clients of Google Cloud
 
     with EmulatorStage(emulators, clock, functions, buildbucket.app, by_topic) as real:
-        yield real, real.ports
+        yield real
 
 
 def _functions() -> dict[str, WSGIApplication]:
@@ -126,7 +118,7 @@ class _Player:
         stage: Stage,
         ports: Ports,
         settings: Settings,
-        clock: ReplayClock,
+        clock: SteppedClock,
         buildbucket: ScriptedBuildbucket,
         before_each: Callable[[], None],
     ) -> None:
@@ -148,23 +140,19 @@ class _Player:
     def serving(self) -> Iterator[None]:
         """Let the functions of this process run on the replay's ports."""
         entropy = ReplayEntropy(self._scenario.suffixes, self._scenario.check_delays, self._faults.append)
-        app = bootstrap.make_app(
-            self._settings,
+        ports = replace(
+            self._ports,
             store=cast("Store", TimedStore(self._ports.store, self._stopwatch)),  # reads are forwarded by name
             queue=TimedQueue(self._ports.queue, self._stopwatch),
-            clock=self._clock,
             entropy=entropy,
             buildbucket=self._client,
-            gitiles=AnyCommit(),
-            fetch=NothingToFetch(),
-            verify_caller=self._ports.verify_caller,
         )
-        bootstrap.use(app)
+        process.use(make_app(self._settings, ports))
         structlog.configure(processors=[self._note])
         try:
             yield
         finally:
-            bootstrap.use(None)
+            process.use(None)
             structlog.reset_defaults()
 
     def run(self) -> None:
@@ -172,8 +160,9 @@ class _Player:
         file = ConfigFile(
             scenario.config_project, scenario.config_text, scenario.config_revision, scenario.config_revision_url
         )
-        # The config is there before the clock counts what operations take; ticks of schedules are no part of a scenario.
-        runtime = replace(bootstrap.app().runtime, store=self._ports.store, queue=MemoryQueue())
+        # The config is there before the clock counts what operations take; ticks of schedules are no part of a
+        # scenario.
+        runtime = replace(process.app().runtime, store=self._ports.store, queue=MemoryQueue())
         sync_project(runtime, file, "replay")
         for delivery in scenario.deliveries:
             self._deliver(delivery)
@@ -199,9 +188,10 @@ class _Player:
             raise type(error)(f"{delivery.where}{'' if text.startswith('.') else ': '}{text}") from error
 
     def _check(self, delivery: Delivery, answer: Answer, *, given_up: bool) -> None:
-        """Check that a delivery went well; what the scenario lacks comes first, being the cause of the rest.
+        """Check that a delivery succeeded. A fault of the scenario is reported first, because it causes the others.
 
-        Where the scenario has Buildbucket fail or answer too late, the function may ask to be called again; the scenario says when.
+        Where the scenario lets Buildbucket fail or answer too late, the function may ask for another delivery, whose
+        time is in the scenario.
         """
         if self._faults:
             raise self._faults[0]
@@ -242,7 +232,7 @@ class _Player:
         return self._stage.deliver(topic, message)
 
     def _arrive(self, instant: Instant) -> None:
-        """Move the clock to when a delivery comes; it waits for the one before it to end."""
+        """Move the clock to the arrival of a delivery, which waits for the end of the one before."""
         self._latest = max(self._latest, instant)
         self._clock.reach(instant)
 
@@ -250,7 +240,7 @@ class _Player:
         return f"projects/{self._scenario.project}/topics/{COMMIT_TOPIC}", delivery.body, {}
 
     def _notification(self, delivery: Delivery) -> tuple[str, Any, dict[str, str]]:
-        """Return topic, data and attributes of a notification, with the token that the build's request brought along."""
+        """Return topic, data and attributes of a notification, with the token from the request for the build."""
         build_id = delivery.body["build"]["id"]
         callback = self._buildbucket.callback(build_id)
         if callback.is_v1:
@@ -259,7 +249,7 @@ class _Player:
         return callback.topic, {"buildPubsub": delivery.body, "userData": callback.user_data}, {"version": "v2"}
 
     def _note(self, _: Any, level: str, event: Any) -> Any:
-        """Keep what the functions logged last, and print nothing."""
+        """Keep the last log line of the functions, and print nothing."""
         error = sys.exc_info()[1] if level == "exception" else None
         told = event.get("reason") or (f"{type(error).__name__}: {error}" if error else "")
         self._logged.append(one_line(f"{event.get('event', '')} {told}"))

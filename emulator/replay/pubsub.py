@@ -1,4 +1,4 @@
-"""Topics of a replay on the Pub/Sub emulator: its own push subscriptions, which go when it ends."""
+"""Topics of a replay on the Pub/Sub emulator: its push subscriptions, which it deletes at its end."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _ACK_DEADLINE = 600  # seconds, the most there is: however slow this machine is,
 
 
 class ReplayTopics:
-    """Topics with the names that the scenario says, and push subscriptions in a project that nobody else uses.
+    """Topics with the scenario's names, and push subscriptions in a project that no other program uses.
 
     Args:
         address: ``host:port`` of the emulator.
-        project: of the subscriptions; several replays can thus share an emulator, and topics.
+        project: the project of the subscriptions, so that several replays can share an emulator and its topics.
     """
 
     def __init__(self, address: str, project: str) -> None:
@@ -37,7 +37,7 @@ class ReplayTopics:
         self._subscriptions: list[str] = []
 
     def subscribe(self, row: PushSubscription, url: str) -> None:
-        """Push what is published to a topic to a function's base URL; the topic is made if need be."""
+        """Push the messages of a topic to a function's base URL; a missing topic is created."""
         with contextlib.suppress(exceptions.AlreadyExists):
             self._publisher.create_topic(request={"name": row.topic}, timeout=_TIMEOUT)
         subscription = types.Subscription(

@@ -1,4 +1,4 @@
-"""Reading a JSON document strictly: whatever is missing, unknown or of the wrong type is named with its place."""
+"""Reading a JSON document strictly: anything missing, unknown or of the wrong type is named with its place."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _TYPES = {dict: "an object", list: "a list", str: "a text", int: "a whole number
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON; a member that stands twice, NaN and infinities are refused.
+    """Parse JSON; repeated members, NaN and infinities are refused.
 
     Raises:
-        ScenarioError: it is no such JSON.
+        ScenarioError: the text is not such JSON.
     """
     try:
         return json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
@@ -46,7 +46,7 @@ class Node:
         return self.value
 
     def members(self, required: Sequence[str] = (), optional: Sequence[str] = ()) -> dict[str, Node]:
-        """Return the members of an object that has all of ``required`` and no others than those and ``optional``."""
+        """Return the members of an object, which must have all of ``required`` and may have those in ``optional``."""
         value = self.of_type(dict)
         known = (*required, *optional)
         if unknown := [name for name in value if name not in known]:

@@ -1,4 +1,4 @@
-"""Scenarios: JSON files of inputs, and of nothing that the scheduler writes itself; see docs/reference/scenarios.md."""
+"""Scenarios: JSON files with the inputs of the scheduler and none of its outputs; see docs/reference/scenarios.md."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _LONGEST_DELAY = 24 * 3600
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What Buildbucket answers to one call: exactly one of the four."""
+    """Buildbucket's answer to one call: exactly one of the four members is set."""
 
     reply: Mapping[str, Any] | None = None
     """JSON of a success."""
     code: int | None = None
     """gRPC code of an error, with ``text`` (v2)."""
     http: int | None = None
-    """Bare HTTP status, with ``text`` as the body: what stands in front of the service, or an error of v1."""
+    """A bare HTTP status with ``text`` as the body: from a proxy before the service, or an error of v1."""
     lost: bool = False
     """The connection breaks off before the answer."""
     text: str = ""
@@ -57,7 +57,7 @@ class Delivery:
     kind: str
     """``commit``, ``notification``, or ``task``."""
     at: Instant | None
-    """When a message comes; tasks come at their own time."""
+    """The arrival of a message; None for a task, which has its due time."""
     body: Any
     message: str = ""
     published: Instant | None = None
@@ -88,7 +88,7 @@ class Scenario:
 
     @property
     def begins(self) -> Instant:
-        """When the first message comes: the clock starts there."""
+        """The arrival of the first message, where the clock starts."""
         return self.deliveries[0].at or Instant(0)
 
 
@@ -96,7 +96,7 @@ def load_scenario(path: Path) -> Scenario:
     """Read a scenario and the config beside it.
 
     Raises:
-        ScenarioError: a file cannot be read, or something in it is not as it must be.
+        ScenarioError: a file cannot be read, or its content is invalid.
     """
     document = parse_json(_read(path, "the scenario"))
     config = Node(document, "").members(*_TOP)["config"].members(*_CONFIG)
@@ -104,10 +104,10 @@ def load_scenario(path: Path) -> Scenario:
 
 
 def read_scenario(document: Any, config_text: str) -> Scenario:
-    """Read a scenario that was parsed already, with the text of its config.
+    """Read a parsed scenario, with the text of its config.
 
     Raises:
-        ScenarioError: it is not of the schema; the message names the member.
+        ScenarioError: the scenario does not fit the schema; the message names the member.
     """
     top = Node(document, "").members(*_TOP)
     service = top["service"].members(("project", "buildbucket"), ("app_id", "hostname", "check_interval_seconds"))
@@ -161,8 +161,8 @@ def _optional_text(members: Mapping[str, Node], name: str) -> str:
     return members[name].text() if name in members else ""
 
 
-def _told(members: Mapping[str, Node], name: str) -> str:
-    """Return what a server writes, which may be nothing."""
+def _server_text(members: Mapping[str, Node], name: str) -> str:
+    """Return a text of a server, which may be empty."""
     return str(members[name].of_type(str)) if name in members else ""
 
 
@@ -242,7 +242,7 @@ def _reply(node: Node) -> Reply:
             return _error(node.members(("error",), ("message",)))
         case "http":
             members = node.members(("http",), ("body",))
-            return Reply(http=members["http"].integer(200, 599), text=_told(members, "body"))
+            return Reply(http=members["http"].integer(200, 599), text=_server_text(members, "body"))
         case _:
             lost = node.members(("lost",))["lost"]
             if lost.of_type(bool) is not True:
@@ -255,5 +255,5 @@ def _error(members: Mapping[str, Node]) -> Reply:
     if name not in _CODES:
         raise members["error"].error(f"{name!r} is no gRPC code; there are {', '.join(_CODES)}")
     if "message" in members and name in _FIXED_TEXTS:
-        raise members["message"].error(f"Buildbucket tells {name} with a text of its own choice: leave this out")
-    return Reply(code=_CODES[name], text=_told(members, "message"))
+        raise members["message"].error(f"Buildbucket chooses the text of {name}: leave this out")
+    return Reply(code=_CODES[name], text=_server_text(members, "message"))

@@ -1,4 +1,4 @@
-"""In front of the functions of a replay on the emulators: one delivery at a time, and what was answered to it."""
+"""The gate before the functions of a replay on the emulators: it lets one delivery through and keeps the answer."""
 
 from __future__ import annotations
 
@@ -39,10 +39,11 @@ class Listener:
 
 
 class Gate:
-    """Passes to an event function the one message that is awaited, once, however often it is pushed.
+    """Passes the awaited message to an event function once, however often it is pushed.
 
-    The emulator numbers messages and stamps them with the real time; the function sees the scenario's ID and time instead.
-    Anything else that is pushed (a redelivery of what was done already, another replay's message) is acknowledged and dropped.
+    The emulator numbers messages and stamps them with the real time; the function sees the scenario's ID and time
+    instead. Anything else that is pushed (a redelivery of a handled message, another replay's message) is
+    acknowledged and dropped.
     """
 
     def __init__(self, app: WSGIApplication) -> None:
@@ -53,14 +54,14 @@ class Gate:
         self._answer: Answer | None = None
 
     def deliver(self, message: Message, publish: Callable[[], str]) -> Answer:
-        """Publish a message and wait until the function has answered to it and the answer is on its way.
+        """Publish a message, and wait until the function has answered and the answer is sent.
 
         Args:
-            message: what the function is to see.
+            message: the message that the function sees.
             publish: publishes it and returns the ID that it is pushed with.
 
         Raises:
-            ReplayError: it is not pushed, or not answered, in time.
+            ReplayError: the message is not pushed or not answered in time.
         """
         with self._changed:
             # A push may come before the ID is known here: it has to wait for this lock.
@@ -77,7 +78,7 @@ class Gate:
             is_awaited = body["message"].get("messageId") == self._awaited
             message, self._message = (self._message, None) if is_awaited else (None, self._message)
         if message is None:
-            # One that is being worked on right now is not done yet: it has to come again.
+            # The function still handles this message, so this copy must come again.
             return Response("not awaited\n", 409 if is_awaited else 200)(environ, start_response)
         response = _run(self._app, _with_body(environ, _stamped(body, message)))
         answer = Answer(response.status_code, response.get_data(as_text=True))

@@ -1,27 +1,24 @@
-"""What a replay is played on: the same steps on the official emulators and in memory."""
+"""The stages of replays: the same steps run on the official emulators and in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from emulator.cloud_tasks.model import RetryConfig
-from luci_scheduler.core.instants import SECOND, Instant
-from luci_scheduler.ports import Buildbucket, Queue, Store
+from luci_scheduler.bootstrap import Ports
+from luci_scheduler.core.instants import Instant
+from luci_scheduler.settings import Settings
 
-__all__ = ["RETRIES", "TASK_ACCOUNT", "Answer", "Message", "Ports", "Stage", "Waiting"]
+__all__ = ["TASK_ACCOUNT", "Answer", "Message", "Stage", "Waiting"]
 
 TASK_ACCOUNT = "tasks@replay.iam.gserviceaccount.com"
 """Who tasks are signed as."""
 
-RETRIES = RetryConfig(max_attempts=-1, min_backoff=SECOND, max_backoff=600 * SECOND, max_doublings=10)
-"""When a task that failed is due again; as in the local cloud."""
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a function answered to a delivery; status 0: nothing."""
+    """A function's answer to a delivery; status 0: there was none."""
 
     status: int
     text: str
@@ -46,16 +43,6 @@ class Waiting:
     due: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """The ports of the functions, still without the scenario's durations."""
-
-    store: Store
-    queue: Queue
-    buildbucket: Buildbucket
-    verify_caller: Callable[[str], str]
-
-
 class Stage(Protocol):
     """Everything around the functions; at most one delivery is under way at a time."""
 
@@ -67,6 +54,9 @@ class Stage(Protocol):
     def buildbucket_url(self) -> str:
         """Base URL of all Buildbucket servers of the scenario."""
 
+    def ports(self, settings: Settings) -> Ports:
+        """Return the ports of the functions; their operations do not take the scenario's durations yet."""
+
     def deliver(self, topic: str, message: Message) -> Answer:
         """Publish a message, and return when its function has answered."""
 
@@ -74,4 +64,4 @@ class Stage(Protocol):
         """Return the tasks on the queue, the earliest first."""
 
     def dispatch(self, task: Waiting) -> Answer:
-        """Deliver a task now, and return when ``on_task`` has answered; one that failed is due again after a pause."""
+        """Deliver a task now, and return when ``on_task`` has answered; a failed task is due again after a pause."""

@@ -18,7 +18,10 @@ from rich.table import Table
 from emulator.arguments import whole_number
 from emulator.buildbucket.plans import End, Script, Start
 from emulator.errors import LocalCloudError
-from emulator.local_cloud import BUILDBUCKET_HOST, LocalCloud
+from emulator.local_cloud import LocalCloud
+from emulator.options import Options
+from emulator.settings import BUILDBUCKET_HOST
+from emulator.start import start_local_cloud
 from emulator.storm.chaos import Chaos, Killer
 from emulator.storm.network import Network
 from emulator.storm.report import Report, is_quiet, job_config, take_stock, trigger_id
@@ -126,7 +129,7 @@ def _run_storm(storm: _Storm) -> _Outcome:
         config = Path(name) / "configs" / "storm" / "luci-scheduler.cfg"
         config.parent.mkdir(parents=True)
         config.write_text(job_config(BUILDBUCKET_HOST, _REF, {_REPO: storm.names}), encoding="utf-8")
-        cloud = LocalCloud(
+        options = Options(
             folder=Path(name),
             check_interval_seconds=2,
             plan=Script((Start(50 * MILLISECOND), End(200 * MILLISECOND))),
@@ -134,10 +137,10 @@ def _run_storm(storm: _Storm) -> _Outcome:
             sweep_seconds=3,
             sync_seconds=0,
             store="memory" if storm.store == "memory" else "emulators",
-            wires=network,
+            interceptors=network,
             on_progress=lambda text: print(text, file=sys.stderr, flush=True),
         )
-        with cloud:
+        with start_local_cloud(options) as cloud:
             # The leases are shortened, but the minute for which Buildbucket remembers request IDs is not. Switched off,
             # it cannot hide a launch that relies on it.
             cloud.buildbucket.request_id_memory = 0

@@ -1,31 +1,47 @@
-"""The time of a delivery: no outside call outlasts it, so that the handler answers before the platform ends the process.
+"""The time budget of a delivery: outside calls end within it, so that the handler answers in time.
 
-The entry points begin a budget, and the clients in ``adapters`` ask `time_left` before each call. It is measured on the
-machine's stopwatch: neither a moved clock nor the local cloud's faster one changes how long a socket may be open.
+The platform ends a process that has not answered by its limit.
+
+An entry point sets the budget, and the clients in ``adapters`` call `time_left` before each outside call. The budget is
+measured on the machine's monotonic clock, because neither a corrected system clock nor the faster time of a local cloud
+may change how long a socket stays open.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 from luci_scheduler.core.errors import TransientError
 
-__all__ = ["begin", "time_left"]
+__all__ = ["limited", "time_left"]
 
 _end: ContextVar[float | None] = ContextVar("end_of_delivery", default=None)
 
 
-def begin(seconds: float) -> None:
-    """Start the budget of the present context: calls made in it, and in copies of it, are over in that many seconds."""
-    _end.set(time.monotonic() + seconds)
+@contextmanager
+def limited(seconds: float | None) -> Iterator[None]:
+    """Give the outside calls inside ``with`` a budget of ``seconds`` together; None leaves the current budget in place.
+
+    Threads that work in a copy of the context share the budget.
+    """
+    if seconds is None:
+        yield
+        return
+    token = _end.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _end.reset(token)
 
 
 def time_left(limit: float) -> float:
     """Return the seconds that an outside call may take: its own limit, or the rest of the budget if that is less.
 
     Raises:
-        TransientError: the delivery has no time left. The call must not be made; the delivery comes again.
+        TransientError: the budget is used up. The call must not be made; the delivery is repeated.
     """
     end = _end.get()
     if end is None:

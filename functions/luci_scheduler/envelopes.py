@@ -1,21 +1,32 @@
-"""Envelopes: Pub/Sub messages inside CloudEvents, and what is inside the messages."""
+"""Envelopes: the Pub/Sub message inside a CloudEvent."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from luci_scheduler.core.errors import MalformedError
 from luci_scheduler.core.instants import LAST_INSTANT, Instant, parse_rfc3339
 from luci_scheduler.core.untrusted import PARSER_ERRORS, decode_base64
 
-__all__ = ["MAX_MESSAGE_BYTES", "Message", "open_message"]
+__all__ = ["MAX_MESSAGE_BYTES", "Event", "Message", "open_message"]
 
 MAX_MESSAGE_BYTES = 10_000_000
-"""What Pub/Sub itself takes; a build's notification may carry some megabytes of compressed fields."""
+"""Pub/Sub's own limit. A build's notification may carry some megabytes of compressed fields."""
 
-_MAX_ID = 500  # characters; those of Pub/Sub have some twenty, and markers keep them
+_MAX_ID = 500  # characters; Pub/Sub's IDs have about twenty, and the markers of triggers store them
+
+
+class Event(Protocol):
+    """A CloudEvent as the framework delivers it."""
+
+    @property
+    def data(self) -> Any:
+        """The payload: any JSON value."""
+
+    def __getitem__(self, attribute: str, /) -> Any:
+        """Return a context attribute such as ``id`` or ``time``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +36,36 @@ class Message:
     id: str
     data: bytes
     data_base64: str
+    """The data as sent, in base64."""
     attributes: Mapping[str, str]
     published: Instant
 
 
-def open_message(event: Any) -> Message:
-    """Take the Pub/Sub message out of a CloudEvent, whichever way it came (raw push or Eventarc).
+def open_message(event: Event) -> Message:
+    """Return the Pub/Sub message of a CloudEvent, of a raw push as well as of Eventarc.
 
     Raises:
-        MalformedError: it is not there or not as it must be.
+        MalformedError: the event holds no message, or a message with a member of a wrong type or size.
     """
-    envelope = event.data
+    message = _find_message(event.data)
+    text, attributes = message.get("data") or "", message.get("attributes") or {}
+    try:
+        data = decode_base64(text)
+        # Pub/Sub pushes both spellings, Eventarc one of them.
+        published = parse_rfc3339(str(message.get("publishTime") or message.get("publish_time") or event["time"]))
+        identifier = str(message.get("messageId") or message.get("message_id") or event["id"])
+        identifier.encode()  # half of a surrogate pair in a stored ID would stop every later reader
+    except PARSER_ERRORS as error:
+        raise MalformedError(f"bad Pub/Sub message: {error}") from error
+    if not 0 <= published <= LAST_INSTANT:
+        raise MalformedError("the Pub/Sub message was not published between the years 1970 and 2262")
+    if len(identifier) > _MAX_ID:
+        raise MalformedError(f"a message's ID has at most {_MAX_ID} characters")
+    return Message(identifier, data, text, {str(k): str(v) for k, v in attributes.items()}, published)
+
+
+def _find_message(envelope: Any) -> dict[str, Any]:
+    """Return the message of an envelope, whose data is a text of bounded length and whose attributes are an object."""
     message = envelope.get("message") if isinstance(envelope, dict) else None
     if not isinstance(message, dict):
         raise MalformedError("the event holds no Pub/Sub message")
@@ -44,15 +74,4 @@ def open_message(event: Any) -> Message:
         raise MalformedError("the Pub/Sub message's data must be a string, its attributes an object")
     if len(text) > MAX_MESSAGE_BYTES * 4 // 3 + 4:
         raise MalformedError(f"a message has at most {MAX_MESSAGE_BYTES} bytes")
-    try:
-        data = decode_base64(text)
-        published = parse_rfc3339(str(message.get("publishTime") or message.get("publish_time") or event["time"]))
-        identifier = str(message.get("messageId") or message.get("message_id") or event["id"])
-        identifier.encode()
-    except PARSER_ERRORS as error:
-        raise MalformedError(f"bad Pub/Sub message: {error}") from error
-    if not 0 <= published <= LAST_INSTANT:
-        raise MalformedError("the Pub/Sub message was not published between the years 1970 and 2262")
-    if len(identifier) > _MAX_ID:
-        raise MalformedError(f"a message's ID has at most {_MAX_ID} characters")
-    return Message(identifier, data, text, {str(k): str(v) for k, v in attributes.items()}, published)
+    return message

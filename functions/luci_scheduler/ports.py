@@ -1,6 +1,7 @@
-"""What the scheduler needs from outside, as protocols; ``adapters`` implement them for the cloud, ``emulator`` in memory.
+"""Ports: protocols for everything outside the process, with the records that they exchange.
 
-Errors that every method may raise: ``TransientError`` when trying again may help. Times are instants (nanoseconds).
+The package ``adapters`` implements them for the cloud, ``emulator.memory`` in memory. Every method may raise
+``TransientError``, which means that a repetition may succeed. Times are instants, durations are nanoseconds.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ __all__ = [
     "GitCommit",
     "Gitiles",
     "GitilesError",
+    "Headers",
     "LogPage",
     "Pollers",
     "PutDeferred",
@@ -63,12 +65,13 @@ __all__ = [
 T = TypeVar("T")
 
 Version = Any
-"""Names the state of a document that was read or written; opaque, comparable for equality only."""
+"""Identifies one state of a document. It is opaque: a caller passes it back and compares it for equality, nothing
+else."""
 
 
 @dataclass(frozen=True, slots=True)
 class Versioned(Generic[T]):
-    """A document that was read, with the version to state as the precondition of its change."""
+    """A document as read, with its version, which is the precondition of a later write."""
 
     value: T
     version: Version
@@ -76,7 +79,7 @@ class Versioned(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class CreateInvocation:
-    """Write a new invocation with its first log lines; refused if the ID is taken."""
+    """Create an invocation with its first log lines; refused if the ID is taken."""
 
     invocation: Invocation
     log: str = ""
@@ -84,35 +87,35 @@ class CreateInvocation:
 
 @dataclass(frozen=True, slots=True)
 class UpdateInvocation:
-    """Replace an invocation's record but not its log, to which ``log`` is appended; refused if its version moved."""
+    """Replace an invocation's record and append ``log`` to its log; refused if the version changed."""
 
     invocation: Invocation
     version: Version
     log: str = ""
     replaces_log: bool = False
-    """Whether ``log`` is the whole log and takes the place of what is stored."""
+    """Whether ``log`` replaces the stored log instead of extending it."""
 
 
 @dataclass(frozen=True, slots=True)
 class PutJob:
-    """Write a job; refused if its version moved. Version None: the job must not exist yet."""
+    """Write a job; refused if the version changed. Version None: the job must not exist yet."""
 
     job: Job
     version: Version | None
     triage_log: str | None = None
-    """The log of the triage that this write ends; None leaves the last one as it is."""
+    """The log of the triage that ends with this write; None keeps the log of the last triage."""
 
 
 @dataclass(frozen=True, slots=True)
 class CreateTrigger:
-    """Write a trigger; refused if one with its ID exists under the job."""
+    """Create a trigger; refused if the job has a trigger or marker with this ID."""
 
     record: TriggerRecord
 
 
 @dataclass(frozen=True, slots=True)
 class UpdateTrigger:
-    """Replace a trigger; refused if its version moved."""
+    """Replace a trigger; refused if the version changed."""
 
     record: TriggerRecord
     version: Version
@@ -120,7 +123,7 @@ class UpdateTrigger:
 
 @dataclass(frozen=True, slots=True)
 class PutProject:
-    """Write a project's record; refused if its version moved. Version None: it must not exist yet."""
+    """Write a project's record; refused if the version changed. Version None: it must not exist yet."""
 
     record: ProjectRecord
     version: Version | None
@@ -128,7 +131,7 @@ class PutProject:
 
 @dataclass(frozen=True, slots=True)
 class PutWatchers:
-    """Replace the watchers of one repository (normalised URL) that one project has; those of other projects are other documents."""
+    """Replace one project's watchers of a repository (normalized URL); other projects have documents for theirs."""
 
     repo: str
     project: str
@@ -137,7 +140,7 @@ class PutWatchers:
 
 @dataclass(frozen=True, slots=True)
 class PutPaused:
-    """Mark a gitiles trigger as paused for its watchers of a repository (normalized URL), or remove the mark."""
+    """Set or clear a gitiles trigger's paused mark on a repository (normalized URL)."""
 
     repo: str
     trigger_job_id: JobId
@@ -146,7 +149,7 @@ class PutPaused:
 
 @dataclass(frozen=True, slots=True)
 class PutPoller:
-    """Write what a gitiles job knows; refused if its version moved. Version None: there must be no record yet."""
+    """Write a gitiles job's record; refused if the version changed. Version None: the record must not exist yet."""
 
     record: PollerRecord
     version: Version | None
@@ -154,7 +157,7 @@ class PutPoller:
 
 @dataclass(frozen=True, slots=True)
 class PutDeferred:
-    """Write a deferred task; refused if its version moved. Version None: there must be no such document yet."""
+    """Write a deferred task; refused if the version changed. Version None: it must not exist yet."""
 
     record: Deferred
     version: Version | None
@@ -162,123 +165,137 @@ class PutDeferred:
 
 @dataclass(frozen=True, slots=True)
 class DeleteDeferred:
-    """Delete a deferred task that is done; refused if its version moved or the document is gone."""
+    """Delete a finished deferred task; refused if the version changed or the document is gone."""
 
     id: str
     version: Version
 
 
 WriteWhole = PutJob | CreateTrigger | UpdateTrigger | PutProject | PutPoller | PutDeferred
-"""Writes of a whole document, which `adapters.documents.encode_write` encodes."""
+"""Writes of a whole document; `adapters.documents.encode_write` encodes them."""
 
 CheckedWrite = WriteWhole | CreateInvocation | UpdateInvocation | DeleteDeferred
-"""Writes that the state of their document may refuse."""
+"""Writes with a precondition on the stored document."""
 
 Write = CheckedWrite | PutWatchers | PutPaused
+"""All writes. Watchers and paused marks have no precondition: each write replaces only its own part of the document."""
 
 
 class Pollers(Protocol):
-    """The part of the store that gitiles jobs read themselves; what they change goes through their controller."""
+    """The part of the store that gitiles jobs read directly; they write through their controller."""
 
     def poller(self, job_id: JobId) -> Versioned[PollerRecord] | None:
-        """Read what a gitiles job knows of its repository: one read."""
+        """Read a gitiles job's record of its repository: one read."""
 
 
 class Store(Pollers, Protocol):
-    """Documents under compare-and-swap; all but ``commit`` cost a read per document, at least one. Lists of jobs, invocations or projects leave out, and log, what cannot be read."""
+    """Documents with optimistic concurrency.
+
+    Every method but `commit` costs one read per document, and at least one. Lists of jobs, invocations, triggers or
+    projects skip and log the documents that cannot be decoded.
+    """
 
     def watchers(self, repo: str) -> Sequence[Watcher]:
-        """Return the jobs that watch a repository (normalised URL), sorted by project, those of paused triggers marked.
+        """Return the jobs that watch a repository (normalized URL), sorted by project.
 
-        Costs one read for each project that watches it or once did, at least one. A project whose watchers cannot be read is left
-        out, and logged.
+        A job behind a paused trigger is marked as paused.
+
+        Costs one read for each project that watches the repository or once did, at least one. A project whose watchers
+        cannot be decoded is skipped and logged.
         """
 
     def project(self, project: str) -> Versioned[ProjectRecord] | None:
-        """Read what is known of a project's config."""
+        """Read the record of a project's config."""
 
     def job(self, job_id: JobId) -> Versioned[Job] | None:
         """Read a job."""
 
     def projects(self) -> Sequence[ProjectRecord]:
-        """Return what is known of every project's config, sorted by project."""
+        """Return the records of all projects, sorted by project."""
 
     def jobs(self, job_ids: Sequence[JobId]) -> Sequence[Job]:
-        """Read many jobs in one call, in no order; those that do not exist are left out."""
+        """Read many jobs in one call, in no order; missing jobs are left out."""
 
     def found_jobs(self, job_ids: Sequence[JobId]) -> Sequence[Versioned[Job]]:
-        """Read many jobs in one call, each with the version to state when it is changed; those that do not exist are left out.
+        """Read many jobs in one call, in no order, each with its version; missing jobs are left out.
 
-        One that cannot be read raises ValueError, as it does of `job`: whoever changes jobs must not take it for none.
+        Raises:
+            ValueError: a document cannot be decoded, as `job` does. The caller, who changes jobs, must not take it for
+                missing.
         """
 
     def triage_log(self, job_id: JobId) -> str:
-        """Read the log of a job's last triage, for people; empty if there is none. `job` leaves it out."""
+        """Read the log of a job's last triage, for people; empty if there is none. `job` does not read it."""
 
     def invocation(self, job_id: JobId, invocation_id: InvocationId) -> Versioned[Invocation] | None:
-        """Read an invocation without its debug log: the cost does not grow with the log."""
+        """Read an invocation without its debug log, so that the cost does not grow with the log."""
 
     def invocation_with_log(
         self, job_id: JobId, invocation_id: InvocationId
     ) -> tuple[Versioned[Invocation], str] | None:
-        """Read an invocation and its debug log, trimmed as the original trims it: for people."""
+        """Read an invocation with its debug log, for people; the log is trimmed as LUCI trims it."""
 
     def invocations(self, job_id: JobId, limit: int, after: InvocationId | None = None) -> Sequence[Invocation]:
-        """List a job's invocations, newest first, without their logs, beginning behind ``after``.
+        """List a job's invocations without their logs, newest first, starting behind ``after``.
 
-        Those that cannot be read are left out and do not count: fewer than ``limit`` are the last ones.
+        Skipped documents do not count: a result of fewer than ``limit`` invocations is the end of the list.
         """
 
     def invocations_by_id(self, keys: Sequence[tuple[JobId, InvocationId]]) -> Sequence[Invocation]:
-        """Read many invocations, without their logs, in one call, in no order; absent ones are left out."""
+        """Read many invocations in one call, in no order, without their logs; missing ones are left out."""
 
     def trigger(self, job_id: JobId, trigger_id: str) -> Versioned[TriggerRecord] | None:
         """Read a trigger or its marker."""
 
     def triggers(self, keys: Sequence[tuple[JobId, str]]) -> Sequence[TriggerRecord]:
-        """Read many triggers or markers, by job and trigger ID, in one call, in no order; absent ones are left out."""
+        """Read many triggers or markers by job and trigger ID, in one call, in no order; missing ones are left out."""
 
     def triggers_of_revision(self, revision: str, limit: int) -> Sequence[TriggerRecord]:
-        """Return the triggers and markers of all jobs, in no order, that tell of a commit with this hash."""
+        """Return the triggers and markers of all jobs for the commit with this hash, in no order."""
 
     def pending_triggers(self, job_id: JobId, limit: int) -> Sequence[Versioned[TriggerRecord]]:
-        """Return pending triggers of a job, the oldest first by (created, order in batch, ID)."""
+        """Return a job's pending triggers, the oldest first by (created, order in batch, ID)."""
 
     def due_invocations(self, before: Instant, limit: int, after: DueCursor | None = None) -> Sequence[Invocation]:
-        """Return invocations of all jobs whose ``next_due`` is not after ``before``, the most overdue first, beginning behind ``after``."""
+        """Return the invocations of all jobs that are due at ``before``, the earliest first, from behind ``after``."""
 
     def due_jobs(self, before: Instant, limit: int, after: DueCursor | None = None) -> Sequence[Job]:
-        """Return jobs whose ``next_due`` is not after ``before``, the most overdue first, beginning behind ``after``."""
+        """Return the jobs that are due at ``before``, the earliest first, from behind ``after``."""
 
     def deferred(self, deferred_id: str) -> Versioned[Deferred] | None:
         """Read a deferred task."""
 
     def due_deferred(self, before: Instant, limit: int, after: DueCursor | None = None) -> Sequence[Deferred]:
-        """Return deferred tasks whose ``next_due`` is not after ``before``, the most overdue first, beginning behind ``after``."""
+        """Return the deferred tasks that are due at ``before``, the earliest first, from behind ``after``."""
 
     def deferred_of_revision(self, revision: str, limit: int) -> Sequence[Deferred]:
-        """Return the deferred tasks, in no order, that wait for a commit with this hash."""
+        """Return the deferred tasks that wait for the commit with this hash, in no order."""
 
     def commit(self, writes: Sequence[Write]) -> Sequence[Version]:
-        """Carry out all writes or none, and return each document's new version, in the order of ``writes``.
+        """Apply all writes or none, and return the new version of each document, in the order of ``writes``.
 
         Raises:
-            StoreConflictError: a precondition did not hold; nothing was written. Also raised for a commit that
-                had landed under a lost answer: the re-read shows it by ``last_event``.
+            StoreConflictError: a precondition did not hold, and nothing was written. It is also raised if an earlier
+                attempt of the same commit landed but its answer was lost: the caller reads again and recognizes its
+                commit by ``last_event``.
             PermanentError: a document would exceed the store's size limit; nothing was written or sent.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class QueueTask:
-    """A delayed call of ``on_task``: a path, a JSON body and when."""
+    """A delayed call of the function ``on_task``."""
 
     kind: str
+    """The last part of the called path; selects the handler."""
     payload: Mapping[str, Any]
+    """The body, as JSON."""
     eta: Instant
+    """The earliest time of the call."""
     headers: Mapping[str, str] = field(default_factory=dict)
     name: str = ""
-    """A name that the queue takes once: a second task under it, even after the first has run, is dropped silently."""
+    """Deduplicates tasks: the queue silently drops a second task with this name, even after the first one has run.
+    Empty: none."""
 
     @classmethod
     def of(cls, task: Task, eta: Instant, name: str = "") -> Self:
@@ -290,7 +307,7 @@ class Queue(Protocol):
     """The task queue: at least once, in no order, perhaps late, perhaps a little early."""
 
     def enqueue(self, task: QueueTask) -> None:
-        """Put a task on the queue; on success it is durable, or was under its name before.
+        """Put a task on the queue; on return it is durable, or a task with its name was there before.
 
         Raises:
             TransientError: the task may not be on the queue.
@@ -298,30 +315,30 @@ class Queue(Protocol):
 
 
 class Clock(Protocol):
-    """The one place where time is read, and where it is waited for."""
+    """The only source of time, and the only way to wait."""
 
     def now(self) -> Instant:
         """Return the present instant."""
 
     def sleep(self, nanoseconds: int) -> None:
-        """Return when that much time has passed; at once if it is not positive."""
+        """Block for that long; return at once if it is not positive."""
 
 
 class Entropy(Protocol):
-    """The one source of randomness."""
+    """The only source of randomness."""
 
     def invocation_suffix(self) -> int:
-        """Draw the 16 random bits of an invocation's ID; one process does not draw the same again within a millisecond."""
+        """Draw the 16 random bits of an invocation's ID; a process does not repeat them within a millisecond."""
 
     def nonce(self) -> int:
-        """Draw a positive number of 63 bits: it tells a cron tick from its echoes and a commit from others, or spreads a pause."""
+        """Draw a positive number of 63 bits, to identify a cron tick or a commit, or to spread a pause."""
 
     def check_delay_seconds(self, low: int, high: int) -> int:
         """Draw whole seconds, uniformly from [low, high)."""
 
 
 class ServiceError(Exception):
-    """A call to a service failed; base of the errors of each service.
+    """A call to a service failed; the base class of each service's error.
 
     The text quotes the service, on one line and without secrets (see `core.foreign_text.sanitized`). ``throttled`` and
     ``retry_after`` mean the same as in `core.errors.TransientError`.
@@ -338,14 +355,14 @@ class ServiceError(Exception):
 
 
 class BuildbucketError(ServiceError):
-    """A call to Buildbucket failed; ``code`` is the gRPC code's name in v2 (``NOT_FOUND``) and the HTTP status in v1."""
+    """A call to Buildbucket failed; ``code`` is a gRPC code's name in v2 (``NOT_FOUND``), an HTTP status in v1."""
 
 
 class Buildbucket(Protocol):
-    """The wire to Buildbucket servers; requests and answers are JSON values, what they mean is the manager's to know.
+    """The transport to Buildbucket servers. Requests and answers are JSON values; the task manager interprets them.
 
-    A call is over at its deadline, or at ``until`` if that is sooner: nothing is sent after that. No answer, or an error of HTTP or
-    gRPC, raises ``BuildbucketError``.
+    A call ends at its deadline, or at ``until`` if that is sooner, and nothing is sent after that. A missing answer and
+    an HTTP or gRPC error raise ``BuildbucketError``.
     """
 
     def v1(
@@ -358,7 +375,7 @@ class Buildbucket(Protocol):
         *,
         until: Instant | None = None,
     ) -> dict[str, Any]:
-        """Call the v1 REST API (``path`` behind ``/_ah/api/buildbucket/v1/``); its own errors come back as ``{"error": ...}``."""
+        """Call ``/_ah/api/buildbucket/v1/`` + ``path``; the API reports its own errors as ``{"error": ...}``."""
 
     def v2(
         self, server: str, method: str, request: Mapping[str, Any], *, until: Instant | None = None
@@ -368,92 +385,95 @@ class Buildbucket(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """A project's config as its source holds it."""
+    """A project's config file, as read from its source."""
 
     project: str
     text: str | bytes
-    """What the file holds; bytes as they are, they may be no UTF-8."""
+    """The content; undecoded bytes, which need not be UTF-8, where the source holds bytes."""
     revision: str
-    """Names this state of the file."""
+    """Identifies this state of the file."""
     revision_url: str = ""
-    """Where people see it; empty if nowhere."""
+    """A page that shows the file; empty if there is none."""
     trouble: str = ""
-    """Why the file could not be read; ``text`` means nothing then, and the config in force stays."""
+    """Why the file could not be read; empty if it was. With an error ``text`` is void and the active config stays."""
 
 
 class ConfigSource(Protocol):
-    """Where projects' configs are kept."""
+    """A place that holds the configs of projects."""
 
-    def configs(self, in_force: Callable[[str], str]) -> Sequence[ConfigFile]:
-        """Read the configs; what cannot be read comes with its ``trouble``, nothing is raised for it.
+    def configs(self, active_revision: Callable[[str], str], /) -> Sequence[ConfigFile]:
+        """Read the configs; a file that cannot be read is returned with its ``trouble``.
 
         Args:
-            in_force: tells the revision of a project's config that is in force (empty: none, or it needs another look).
-                A source that can tell the revision without the file leaves out a file whose revision is in force. To ask
-                says that the source holds the project.
+            active_revision: returns the active revision of a project's config; empty: none, or the file must be read
+                again. A source that learns the revision without reading the file skips a file whose revision is active.
+                The source calls it once for each project that it holds: the caller takes other projects of the source
+                for removed.
 
         Raises:
-            SchedulerError: what projects the source holds cannot be told.
+            SchedulerError: the source could not be listed, so its projects are unknown.
         """
 
 
 class GitilesError(ServiceError):
-    """A call to Gitiles failed; ``code`` is the gRPC code's name (``NOT_FOUND``)."""
+    """A call to Gitiles failed; ``code`` is a gRPC code's name (``NOT_FOUND``)."""
 
 
 @dataclass(frozen=True, slots=True)
 class GitCommit:
-    """A commit as a log shows it."""
+    """A commit in the log of a repository."""
 
     id: str
-    """Its hash, 40 lower-case hexadecimal digits."""
+    """The hash, 40 lower-case hexadecimal digits."""
     committed: Instant
-    """When it was committed, by the committer's clock."""
+    """The commit time, by the committer's clock."""
     diff: tuple[tuple[str, str], ...] = ()
-    """The old and the new path of each change, the empty text where there is none; only if it was asked for. A merge has none."""
+    """The old and the new path of each change, empty where the file is new or deleted; only if requested. A merge has
+    none."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogPage:
-    """A part of a log, newest first."""
+    """A page of a log, newest first."""
 
     commits: tuple[GitCommit, ...]
     next: str = ""
-    """The first commit behind this part; empty if nothing is behind it."""
+    """The first commit of the next page; empty if this page is the last."""
 
 
 class Gitiles(Protocol):
-    """Git repositories, as Gitiles servers show them. One attempt per call, with a deadline."""
+    """Git repositories on Gitiles servers. Each call is one attempt, with a deadline."""
 
     def refs(self, repo: RepoUrl, prefix: str) -> Mapping[str, str]:
-        """Return the refs below a folder such as ``refs/heads``: full name → hash (of the tag object for annotated tags).
+        """Return the refs below a folder such as ``refs/heads``: full name → hash.
 
-        A ref of the very name ``prefix`` may be among them.
+        The hash of an annotated tag is that of the tag object. The result may include a ref named ``prefix`` itself.
 
         Raises:
-            GitilesError: no answer or an error.
+            GitilesError: the server did not answer, or answered with an error.
         """
 
     def log(
         self, repo: RepoUrl, revision: str, *, limit: int, exclude: str = "", start: str = "", diffs: bool = False
     ) -> LogPage:
-        """Return up to ``limit`` commits that lead to ``revision``, newest first.
+        """Return up to ``limit`` ancestors of ``revision``, itself included, newest first.
 
         Args:
             repo: the repository.
             revision: a hash.
-            limit: size of the page, 1 to 10,000.
-            exclude: leave out this hash, or what this ref points to, and what leads to it.
-            start: begin with this commit instead of the newest: ``LogPage.next`` of an earlier call with the same ends.
-            diffs: tell which paths each commit changed.
+            limit: the size of the page, 1 to 10,000.
+            exclude: a hash or ref; it and its ancestors are left out.
+            start: the first commit of the page, ``LogPage.next`` of a call with the same ``revision`` and ``exclude``.
+            diffs: whether to list the paths that each commit changed.
 
         Raises:
-            GitilesError: no answer or an error; NOT_FOUND if ``revision``, ``exclude`` or the repository is not there.
+            GitilesError: the server did not answer, or answered with an error: NOT_FOUND if ``revision``, ``exclude``
+                or the repository does not exist.
         """
 
 
 class FetchError(Exception):
-    """A URL was not fetched: refused, no answer, or one that is no HTTP. The text holds neither the URL nor secrets."""
+    """A fetch failed: it was refused, or there was no valid HTTP answer. The text holds neither the URL nor secrets."""
 
     def __init__(self, message: str) -> None:
         super().__init__(sanitized(message))
@@ -461,30 +481,37 @@ class FetchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """An answer to a URL fetch, after redirects."""
+    """The answer to a fetch, after redirects."""
 
     code: int
     status: str
-    """Code and reason as the status line has them: ``200 OK``."""
+    """Code and reason, as in the status line: ``200 OK``."""
     headers: tuple[tuple[str, str], ...]
-    """As they came, in order; a name may come several times."""
+    """All headers in the order received; a name may occur several times."""
     body: bytes
-    """The first bytes of the body, as it was sent (never decompressed); what came until reading failed, if it did."""
+    """The first bytes of the body, not decompressed; fewer if reading failed on the way."""
     content_length: int | None
-    """Length of the whole body if the answer's header tells it."""
+    """The length of the whole body, if the answer's header has it."""
 
 
 class Fetch(Protocol):
-    """Fetching of URLs that configs name: without credentials, and only from where anybody may fetch."""
+    """Fetches URLs that configs name: without credentials, and only from public addresses or allowed hosts."""
 
     def get(self, url: str, timeout: int, max_bytes: int) -> Fetched:
-        """Fetch a URL, following redirects; one attempt.
+        """Fetch a URL and follow redirects, in one attempt.
 
         Args:
-            url: an absolute URL; nothing is assumed of it.
-            timeout: of everything together, in nanoseconds.
-            max_bytes: how much of the body is read.
+            url: an absolute URL, not validated yet.
+            timeout: the limit of the whole fetch, in nanoseconds.
+            max_bytes: how many bytes of the body to read.
 
         Raises:
-            FetchError: there is no answer. An HTTP error is an answer.
+            FetchError: there is no answer. An HTTP error status is an answer.
         """
+
+
+class Headers(Protocol):
+    """The headers of an HTTP request; names are case-insensitive."""
+
+    def get(self, name: str, default: str, /) -> str:
+        """Return the value of a header, or ``default`` if the request has none."""

@@ -1,67 +1,77 @@
-"""From the outcome of a delivery to a status code: nothing else chooses one.
+"""Answers to deliveries: every outcome of a handler becomes a status code here, and only here.
 
-=====================  ====  =======================================================================
-outcome                code  why
-=====================  ====  =======================================================================
-done                   200
-PermanentError         200   hopeless: recorded where people look, counted, acknowledged
-ComeAgainError         409   expected; delivered again
-MalformedError         400   delivered again until the dead-letter topic has it; 200 once a task is given up
-TransientError         500   delivered again with backoff
-anything else          500   a fault of ours: its stack is in the log
-=====================  ====  =======================================================================
+====================  ====  ==========================================================================
+outcome               code  why
+====================  ====  ==========================================================================
+success               200
+PermanentError        200   A repetition cannot help. The error is recorded, logged and acknowledged.
+ComeAgainError        409   Expected: the sender repeats the delivery.
+MalformedError        400   Pub/Sub repeats it until it is a dead letter; a task is given up with 200.
+TransientError        500   The sender repeats the delivery with backoff.
+any other exception   500   A defect of the scheduler; the log has its stack.
+====================  ====  ==========================================================================
 
-The original answers 202 where this answers 200: Cloud Tasks takes any 2xx, the Pub/Sub emulator redelivers a 202.
-Never 429 or 503: they slow a whole queue down.
+LUCI answers 202 where this module answers 200. Cloud Tasks accepts any 2xx, but the Pub/Sub emulator repeats after a
+202. No answer is 429 or 503: Cloud Tasks slows the whole queue down after one of these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import structlog
 
 from luci_scheduler.core.errors import ComeAgainError, MalformedError, PermanentError, TransientError
-from luci_scheduler.tracing import isolated
+from luci_scheduler.tracing import delivery_context
 
-__all__ = ["respond"]
+__all__ = ["Response", "responding"]
 
 _logger = structlog.stdlib.get_logger("luci_scheduler")
 
 
-def respond(
-    handle: Callable[[], None],
-    *,
-    trace: str = "",
-    give_up: bool = False,
-    seconds: float | None = None,
-    **about: str,
-) -> tuple[str, int]:
-    """Run a delivery's handler and return body and status code of the answer.
+@dataclass(slots=True)
+class Response:
+    """The answer to a delivery; final once its ``with`` block has ended."""
 
-    ``give_up`` acknowledges even what is malformed: nothing keeps a task from coming again for ever. ``trace`` and ``about``
-    go into every line that the delivery logs. ``seconds`` is the delivery's budget: outside calls are over by then, so that the
-    handler answers 500 before the platform ends the process.
+    body: str = "OK\n"
+    code: int = 200
+
+    def set(self, body: str, code: int) -> None:
+        """Answer this instead of 200."""
+        self.body, self.code = body, code
+
+
+@contextmanager
+def responding(
+    *, trace: str = "", give_up: bool = False, seconds: float | None = None, **members: str
+) -> Iterator[Response]:
+    """Run the handler of a delivery inside ``with``; no exception leaves the block, each one sets the response.
+
+    Args:
+        trace: the delivery's trace.
+        give_up: acknowledge even a malformed delivery. A queue has no dead letters, so a task would come back forever.
+        seconds: the delivery's budget. Outside calls end within it, so that the handler answers before the platform
+            ends it.
+        members: members of every line that the delivery logs.
     """
-    return isolated(lambda: _respond(handle, give_up=give_up), trace, seconds=seconds, **about)
-
-
-def _respond(handle: Callable[[], None], *, give_up: bool) -> tuple[str, int]:
-    try:
-        handle()
-    except ComeAgainError as error:
-        _logger.info("come_again", reason=str(error))
-        return f"The handler asked for retry: {error}\n", 409
-    except MalformedError as error:
-        _logger.warning("malformed", reason=str(error), given_up=give_up)
-        return f"Malformed: {error}\n", 200 if give_up else 400
-    except TransientError as error:
-        _logger.warning("transient_error", reason=str(error))
-        return f"Transient error: {error}\n", 500
-    except PermanentError as error:
-        _logger.warning("permanent_error", reason=str(error))
-        return f"Fatal error: {error}\n", 200
-    except Exception:
-        _logger.exception("unexpected_error")
-        return "Internal error\n", 500
-    return "OK\n", 200
+    response = Response()
+    with delivery_context(trace, seconds=seconds, **members):
+        try:
+            yield response
+        except ComeAgainError as error:
+            _logger.info("come_again", reason=str(error))
+            response.set(f"The handler asked for retry: {error}\n", 409)
+        except MalformedError as error:
+            _logger.warning("malformed", reason=str(error), given_up=give_up)
+            response.set(f"Malformed: {error}\n", 200 if give_up else 400)
+        except TransientError as error:
+            _logger.warning("transient_error", reason=str(error))
+            response.set(f"Transient error: {error}\n", 500)
+        except PermanentError as error:
+            _logger.warning("permanent_error", reason=str(error))
+            response.set(f"Fatal error: {error}\n", 200)
+        except Exception:
+            _logger.exception("unexpected_error")
+            response.set("Internal error\n", 500)

@@ -1,6 +1,7 @@
-"""Settings: everything that the functions read from their environment, and nowhere else.
+"""Settings: everything that the functions read from their environment.
 
-One frozen class, read once at start. Every fault is reported at once, with the variable's name and what to do.
+The environment is read once, at the start. All faults are reported together, each with the variable's name and its
+remedy.
 """
 
 from __future__ import annotations
@@ -20,38 +21,38 @@ __all__ = ["BuildbucketServer", "ConfigSourceSetting", "Settings", "SettingsErro
 PREFIX = "SCHEDULER_"
 _MIN_RETENTION_DAYS = 8
 _MIN_SECRET_BYTES = 16
-"""Of a signing secret: 128 bits, if each byte is random. Terraform makes 48 letters and digits."""
+"""The least length of a signing secret: 128 bits, if each byte is random. Terraform makes 48 letters and digits."""
 
 
 class SettingsError(ValueError):
-    """The environment lacks settings or holds bad ones; the message lists all of them."""
+    """The environment lacks settings or has invalid ones; the message lists all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class BuildbucketServer:
-    """How to speak to one Buildbucket host (``SCHEDULER_BUILDBUCKET_SERVERS``, a JSON list of such objects)."""
+    """How to reach one Buildbucket host (``SCHEDULER_BUILDBUCKET_SERVERS``, a JSON list of such objects)."""
 
     host: str
-    """As configs name it in ``server``, e.g. ``cr-buildbucket.appspot.com``."""
+    """The name in the ``server`` fields of configs, e.g. ``cr-buildbucket.appspot.com``."""
     publisher: str
     """E-mail of the account that publishes its notifications; names the topic."""
     protocol: Era = Era.V2
     url: str = ""
     """Base URL if it is not ``https://<host>`` (the local cloud)."""
     topic: str = ""
-    """Full name of the topic that it notifies, if it is not the one derived from ``publisher``."""
+    """Full name of the topic that it notifies, if it differs from the default for ``publisher``."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigSourceSetting:
-    """Where configs are kept (``SCHEDULER_CONFIG_SOURCES``, a JSON list of such objects)."""
+    """One source of configs (``SCHEDULER_CONFIG_SOURCES``, a JSON list of such objects)."""
 
     kind: str
     """``folder``, ``gitiles`` or ``bucket``."""
     project: str = ""
-    """LUCI project of the one config; of a folder, each subfolder's name is one."""
+    """The LUCI project of the config. A folder has none: the name of each subfolder is a project."""
     path: str = "luci-scheduler.cfg"
-    """Of the folder, or of the file in the repository."""
+    """The path of the folder, or of the file in the repository."""
     repo: str = ""
     """Repository URL, ``https://<host>.googlesource.com/<repository>``."""
     ref: str = "refs/heads/main"
@@ -66,7 +67,7 @@ class Settings:
     project: str
     """Cloud project that holds the database, the queue and the topics."""
     task_url: str
-    """Base URL of the function ``on_task``; a task's path is put behind it."""
+    """Base URL of the function ``on_task``; the path of a task follows it."""
     task_account: str
     """Service account whose OIDC token Cloud Tasks attaches to tasks."""
     token_secrets: tuple[str, ...] = field(repr=False)
@@ -82,84 +83,98 @@ class Settings:
     topic_project: str = ""
     """Project in which the notification topics live; ``project`` if empty."""
     hostname: str = ""
-    """Host of the console, as told to builds; ``<app_id>.appspot.com`` if empty, as the original's."""
+    """Host of the console in the requests for builds; ``<app_id>.appspot.com`` if empty, as in LUCI."""
     task_callers: tuple[str, ...] = ()
-    """Accounts besides ``task_account`` that may call ``on_task`` (Cloud Scheduler's); comma-separated."""
+    """Further accounts that may call ``on_task`` (that of Cloud Scheduler); comma-separated."""
     task_audience: str = ""
     """Audience that tasks' OIDC tokens must have; ``task_url`` if empty."""
     oidc_certs_url: str = "https://www.googleapis.com/oauth2/v1/certs"
     """Where the keys that sign OIDC tokens are published."""
     buildbucket_servers: tuple[BuildbucketServer, ...] = ()
-    """JSON list of ``{"host", "publisher", "protocol": "v1" or "v2", "url", "topic"}``: the servers that jobs may name."""
+    """JSON list of ``{"host", "publisher", "protocol": "v1" or "v2", "url", "topic"}``: the servers that jobs may
+    name."""
     gitiles_urls: Mapping[str, str] | None = None
-    """Gitiles host → base URL, for the local cloud; a JSON object. Other hosts are asked only below ``googlesource.com``."""
+    """Gitiles host → base URL, for the local cloud; a JSON object. Other hosts are called only below
+    ``googlesource.com``."""
     gitiles_era: Era = Era.V2
-    """Whose rules polls follow: ``v2`` today's, ``v1`` those of 2021 (tags trigger, and the newest commit whatever it touched)."""
+    """The rules of polls: ``v2`` today's, ``v1`` those of 2021 (tags trigger, and the newest commit needs no path
+    match)."""
     gitiles_commits_per_ref: int = 50
-    """New commits of one ref that one poll takes up (the original's: 50)."""
+    """New commits of one ref that one poll handles (50 in LUCI)."""
     gitiles_commits_per_poll: int = 100
-    """Commits that one poll emits triggers for, before it leaves further refs to the next one (the original's: 100)."""
+    """Commits for which one poll emits triggers; the next poll handles the remaining refs (100 in LUCI)."""
     gitiles_backfill: bool = False
-    """Whether more new commits than that are taken up by later polls, oldest first; false: the newest are, the others skipped."""
+    """Whether later polls handle the commits beyond these limits, oldest first; false: the oldest are skipped."""
     commit_wait_seconds: int = 86_400
-    """How long a commit event waits until the repository's host serves its commit, on the ref that it names; 0: the event is
-    believed, and no host is asked."""
+    """How long a commit event waits until the repository's host serves its commit on the named ref; 0: events are
+    trusted, and no host is called."""
     trust_commit_publishers: bool = False
-    """Whether the scheduler believes publishers of commit events, and callers who emit triggers, that a commit is on the ref that they name."""
+    """Whether to trust publishers of commit events, and callers who emit triggers, that a commit is on the named
+    ref."""
     config_sources: tuple[ConfigSourceSetting, ...] = ()
-    """JSON list of where configs are: ``{"kind": "folder", "path"}``, ``{"kind": "gitiles", "project", "repo", "ref", "path"}``
-    (``ref`` and ``path`` may be left out) and ``{"kind": "bucket", "project", "bucket", "object"}``."""
+    """JSON list of where configs are: ``{"kind": "folder", "path"}``, ``{"kind": "gitiles", "project", "repo", "ref",
+    "path"}`` (``ref`` and ``path`` may be left out) and ``{"kind": "bucket", "project", "bucket", "object"}``."""
     storage_url: str = "https://storage.googleapis.com"
     """Base URL of Cloud Storage's JSON API, for sources of kind ``bucket``."""
     config_folder: str = ""
-    """Folder with ``<project>/luci-scheduler.cfg`` files, from which jobs are taken."""
+    """Folder with ``<project>/luci-scheduler.cfg`` files."""
     config_revision: str = ""
     """Revision shown for the configs of ``config_folder``; empty: a hash of each file."""
     lenient_triggers: bool = False
-    """Whether a config whose ``triggers`` name a job that it does not define is put in force without that job, with a warning, as the
-    original does; false: it is an error."""
+    """Whether an undefined job in ``triggers`` is only a warning, as in LUCI, and is left out; false: it is an
+    error."""
     project_active_invocations: int = 20_000
-    """Invocations that the jobs of one project may have at a time: the most that the ``max_concurrent_invocations`` of a config may
-    add up to."""
+    """Running invocations of one project: the limit for the sum of ``max_concurrent_invocations`` in a config."""
     project_pending_triggers: int = 5_000_000
-    """Pending triggers that the jobs of one project keep: each job gets an equal share, at most the original's 1,000."""
+    """Pending triggers of one project: each job gets an equal share, at most 1,000 as in LUCI."""
     check_interval_seconds: int = 0
     """Seconds between status checks; 0: the era's default (v1 60, v2 at random 60-600)."""
     request_deadline_seconds: int = 60
-    """Deadline of one call to Buildbucket or Gitiles, until its last byte (the original's: one minute); look-up and request of one
-    launch attempt share one."""
+    """Deadline of one call to Buildbucket or Gitiles, to its last byte (one minute in LUCI). The look-up and the
+    request of a launch attempt share one."""
     claim_lease_seconds: int = 75
-    """How long a launch is claimed; longer than the request's deadline by what its commits take, so that nobody asks twice at once."""
+    """How long a launch is claimed: the request's deadline and the time for the launch's commits, so that no two
+    attempts call Buildbucket at once."""
     sweep_grace_seconds: int = 120
-    """How overdue a thing must be before the sweep puts it on the queue again."""
+    """How overdue an invocation, job or deferred task must be before the sweep enqueues its task again."""
     retention_days: int = 90
-    """Days that finished invocations and the markers of triggers are kept; at least 8, longer than any redelivery."""
+    """Days for which finished invocations and markers of triggers are kept; at least 8, longer than any redelivery."""
     keep_unchanged_polls: bool = False
-    """Whether a poll that finds nothing new is kept as an invocation, as the original does."""
+    """Whether a poll that finds nothing new is kept as an invocation, as in LUCI."""
     concurrency: int = 16
-    """Jobs that one delivery works on side by side."""
+    """Jobs that one delivery handles in parallel."""
     fetch_allowed_hosts: tuple[str, ...] = ()
-    """Hosts that ``url_fetch`` jobs may ask although their addresses are private or loopback ones; comma-separated."""
+    """Hosts with private or loopback addresses that ``url_fetch`` jobs may call; comma-separated."""
     access: str = ""
-    """The access policy, a JSON document (see the page about access); empty: nobody is allowed anything."""
+    """The access policy, a JSON document (see docs/reference/access.md); empty: access is denied."""
     iap_audience: str = ""
-    """Audience of the assertions of the identity-aware proxy in front of the console; empty: they are not looked at."""
+    """Audience of the assertions of the identity-aware proxy in front of the console; empty: assertions are ignored."""
     iap_certs_url: str = "https://www.gstatic.com/iap/verify/public_key"
     """Where the keys that sign those assertions are published."""
     console_audiences: tuple[str, ...] = ()
-    """Audiences of the OIDC tokens that callers of the console may bring; comma-separated."""
+    """Accepted audiences of the OIDC tokens of the console's callers; comma-separated."""
     console_oauth_clients: tuple[str, ...] = ()
-    """IDs of the OAuth clients whose users' access tokens callers of the console may bring; ``service-accounts`` among them
-    accepts those of every service account. Comma-separated; empty: no access token is accepted."""
+    """IDs of the OAuth clients whose access tokens the console accepts; ``service-accounts`` stands for all service
+    accounts. Comma-separated; empty: no access token is accepted."""
     tokeninfo_url: str = "https://oauth2.googleapis.com/tokeninfo"
-    """Where access tokens are looked up."""
+    """The endpoint that returns the owner of an access token."""
     local_user: str = ""
-    """E-mail of the developer whom everybody is taken for, in the local cloud only."""
+    """E-mail of the developer as whom every caller acts, in the local cloud only."""
     cloud_tasks_endpoint: str = ""
     """``host:port`` of a Cloud Tasks server without TLS (the local cloud)."""
     local: bool = False
-    """Whether this is the local cloud: no OAuth towards Buildbucket and Gitiles, ``url_fetch`` also of plain http, and 403 for
-    requests to other hosts than loopback ones and from pages of other sites."""
+    """Whether this is the local cloud: it calls Buildbucket and Gitiles without OAuth, ``url_fetch`` accepts plain
+    http, and requests to other hosts than loopback ones or from pages of other sites are answered 403."""
+
+    @property
+    def queue_path(self) -> str:
+        """Full name of the Cloud Tasks queue."""
+        return f"projects/{self.project}/locations/{self.location}/queues/{self.queue}"
+
+    @property
+    def tasks_audience(self) -> str:
+        """Audience of the OIDC tokens that Cloud Tasks attaches to tasks."""
+        return self.task_audience or self.task_url
 
     @property
     def topics_in(self) -> str:
@@ -168,19 +183,19 @@ class Settings:
 
     @property
     def default_hostname(self) -> str:
-        """Host that builds are told."""
+        """The host in the requests for builds."""
         return self.hostname or f"{self.app_id}.appspot.com"
 
     def buildbucket(self, host: str) -> BuildbucketServer | None:
-        """Return how to speak to ``host``, or None where it is not configured."""
+        """Return the server at ``host``, or None if it is not configured."""
         return next((server for server in self.buildbucket_servers if server.host == host), None)
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
-    """Read the settings out of ``environment``.
+    """Read the settings from ``environment``.
 
     Raises:
-        SettingsError: variables are missing, unknown or hold bad values; all are listed.
+        SettingsError: variables are missing, unknown or invalid; the message lists all of them.
     """
     faults: list[str] = []
     values: dict[str, Any] = {}
@@ -217,7 +232,7 @@ def _claim_faults(values: Mapping[str, Any]) -> list[str]:
 
 
 def _local_faults(values: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
-    """Refuse, on Cloud Run, the settings that leave out the checks of callers on a developer's machine."""
+    """Refuse, on Cloud Run, the settings of a developer's machine, which switch off the checks of callers."""
     faults = []
     if "local_user" in values and not values.get("local"):
         faults.append(f"{PREFIX}LOCAL_USER: is for the local cloud only, where {PREFIX}LOCAL is true")
@@ -320,7 +335,7 @@ _SOURCE_KEYS: dict[str, tuple[set[str], set[str]]] = {
     "gitiles": ({"project", "repo"}, {"ref", "path"}),
     "bucket": ({"project", "bucket", "object"}, set()),
 }
-"""Kind → what must be said, what may be."""
+"""Kind → required members, optional members."""
 
 
 def _sources(text: str) -> tuple[ConfigSourceSetting, ...]:
@@ -333,6 +348,16 @@ def _sources(text: str) -> tuple[ConfigSourceSetting, ...]:
 
 
 def _source(item: dict[str, str]) -> ConfigSourceSetting:
+    _check_source_members(item)
+    source = ConfigSourceSetting(**item)
+    if source.project and not PROJECT_NAME.fullmatch(source.project):
+        raise ValueError(f"{source.project!r} is no name of a project")
+    if source.repo:
+        parse_repo_url(source.repo)
+    return source
+
+
+def _check_source_members(item: dict[str, str]) -> None:
     kind = item["kind"]
     if kind not in _SOURCE_KEYS:
         raise ValueError(f"the kind of a source is one of {', '.join(_SOURCE_KEYS)}, not {kind!r}")
@@ -344,12 +369,6 @@ def _source(item: dict[str, str]) -> ConfigSourceSetting:
     empty = sorted(name for name, value in item.items() if not isinstance(value, str) or not value)
     if empty:
         raise ValueError(f"{', '.join(empty)} of a source of kind {kind} must be a text and not empty")
-    source = ConfigSourceSetting(**item)
-    if source.project and not PROJECT_NAME.fullmatch(source.project):
-        raise ValueError(f"{source.project!r} is no name of a project")
-    if source.repo:
-        parse_repo_url(source.repo)
-    return source
 
 
 _REQUIRED = ("project", "task_url", "task_account", "token_secrets")

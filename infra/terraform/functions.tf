@@ -55,7 +55,10 @@ locals {
 
   console_host = var.console.iap == null ? trimprefix(local.urls.console, "https://") : var.console.iap.domain
 
-  environment = { for name, value in {
+  # Each member of var.tuning is the setting of that name.
+  tuning = { for name, value in var.tuning : "SCHEDULER_${upper(name)}" => value }
+
+  environment = { for name, value in merge(local.tuning, {
     SCHEDULER_PROJECT      = var.project_id
     SCHEDULER_LOCATION     = var.region
     SCHEDULER_DATABASE     = module.database.name
@@ -78,28 +81,12 @@ locals {
         for name, value in merge(source, { kind = source.bucket == null ? "gitiles" : "bucket" }) : name => value if value != null
       }
     ])
-    SCHEDULER_CHECK_INTERVAL_SECONDS     = var.tuning.check_interval_seconds
-    SCHEDULER_REQUEST_DEADLINE_SECONDS   = var.tuning.request_deadline_seconds
-    SCHEDULER_CLAIM_LEASE_SECONDS        = var.tuning.claim_lease_seconds
-    SCHEDULER_SWEEP_GRACE_SECONDS        = var.tuning.sweep_grace_seconds
-    SCHEDULER_CONCURRENCY                = var.tuning.concurrency
-    SCHEDULER_RETENTION_DAYS             = var.tuning.retention_days
-    SCHEDULER_KEEP_UNCHANGED_POLLS       = var.tuning.keep_unchanged_polls
-    SCHEDULER_GITILES_ERA                = var.tuning.gitiles_era
-    SCHEDULER_GITILES_COMMITS_PER_REF    = var.tuning.gitiles_commits_per_ref
-    SCHEDULER_GITILES_COMMITS_PER_POLL   = var.tuning.gitiles_commits_per_poll
-    SCHEDULER_GITILES_BACKFILL           = var.tuning.gitiles_backfill
-    SCHEDULER_COMMIT_WAIT_SECONDS        = var.tuning.commit_wait_seconds
-    SCHEDULER_TRUST_COMMIT_PUBLISHERS    = var.tuning.trust_commit_publishers
-    SCHEDULER_LENIENT_TRIGGERS           = var.tuning.lenient_triggers
-    SCHEDULER_PROJECT_ACTIVE_INVOCATIONS = var.tuning.project_active_invocations
-    SCHEDULER_PROJECT_PENDING_TRIGGERS   = var.tuning.project_pending_triggers
-    SCHEDULER_ACCESS                     = var.console.access
-    SCHEDULER_CONSOLE_AUDIENCES          = join(",", distinct([local.urls.console, "https://${local.console_host}"]))
-    SCHEDULER_CONSOLE_OAUTH_CLIENTS      = length(var.console.oauth_clients) == 0 ? null : join(",", sort(var.console.oauth_clients))
-    SCHEDULER_IAP_AUDIENCE               = one(module.console_iap[*].audience)
-    SCHEDULER_FETCH_ALLOWED_HOSTS        = length(var.fetch_allowed_hosts) == 0 ? null : join(",", sort(var.fetch_allowed_hosts))
-  } : name => tostring(value) if value != null }
+    SCHEDULER_ACCESS                = var.console.access
+    SCHEDULER_CONSOLE_AUDIENCES     = join(",", distinct([local.urls.console, "https://${local.console_host}"]))
+    SCHEDULER_CONSOLE_OAUTH_CLIENTS = length(var.console.oauth_clients) == 0 ? null : join(",", sort(var.console.oauth_clients))
+    SCHEDULER_IAP_AUDIENCE          = one(module.console_iap[*].audience)
+    SCHEDULER_FETCH_ALLOWED_HOSTS   = length(var.fetch_allowed_hosts) == 0 ? null : join(",", sort(var.fetch_allowed_hosts))
+  }) : name => tostring(value) if value != null }
 }
 
 module "source" {

@@ -22,11 +22,13 @@ from google.cloud import firestore, tasks_v2
 from google.protobuf import timestamp_pb2
 
 from emulator.settings import BUILDBUCKET_HOST
-from luci_scheduler import bootstrap
 from luci_scheduler.adapters.cloud_tasks import make_client
+from luci_scheduler.bootstrap import make_app
+from luci_scheduler.cloud_ports import cloud_ports
 from luci_scheduler.config.sync import ConfigFile, sync_project
 from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.engine.commit import on_commit
+from luci_scheduler.logs import configure_logging
 from luci_scheduler.settings import Settings, read_settings
 
 __all__ = ["run"]
@@ -43,9 +45,7 @@ def run(jobs: int = JOBS, rounds: int = ROUNDS) -> float:
     with _servers() as environment:
         settings = read_settings({name: value for name, value in environment.items() if name.startswith("SCHEDULER_")})
         os.environ["FIRESTORE_EMULATOR_HOST"] = environment["FIRESTORE_EMULATOR_HOST"]
-        bootstrap.configure_logging()
-        sink = open(os.devnull, "w")  # noqa: PTH123, SIM115
-        structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=sink))
+        configure_logging(file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
         ours, raw = _Ours(settings, jobs), _Raw(settings, jobs)
         times: dict[str, list[float]] = {"ours": [], "raw": []}
         for number in range(rounds + 1):  # the first round opens connections and does not count
@@ -83,7 +83,7 @@ class _Ours:
     """The engine."""
 
     def __init__(self, settings: Settings, jobs: int) -> None:
-        self._app = bootstrap.make_app(settings, **bootstrap._cloud_ports(settings))
+        self._app = make_app(settings, cloud_ports(settings))
         for start in range(0, jobs, 100):
             names = [f"job{number:03}" for number in range(start, min(jobs, start + 100))]
             sync_project(self._app.runtime, ConfigFile(f"p{start}", _config(names), "r"), "sync")

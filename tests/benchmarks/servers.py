@@ -9,11 +9,13 @@ import json
 import sys
 from pathlib import Path
 
-from emulator.local_cloud import LocalCloud
+from emulator.options import Options
+from emulator.start import start_local_cloud
 
 __all__: list[str] = []
 
 if __name__ == "__main__":
-    with LocalCloud(Path(sys.argv[1]), host_functions=False, sweep_seconds=0, check_interval_seconds=3600) as cloud:
+    options = Options(Path(sys.argv[1]), host_functions=False, sweep_seconds=0, check_interval_seconds=3600)
+    with start_local_cloud(options) as cloud:
         print(json.dumps(dict(cloud.environment)), flush=True)
         sys.stdin.read()

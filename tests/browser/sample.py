@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emulator.buildbucket.plans import End, Manual, Script, Start
-from emulator.local_cloud import BUILDBUCKET_HOST, LocalCloud
+from emulator.local_cloud import LocalCloud
+from emulator.options import Options
+from emulator.settings import BUILDBUCKET_HOST
+from emulator.start import start_local_cloud
 from luci_scheduler.core.commit_event import gitiles_trigger
 from luci_scheduler.core.identifiers import JobId, make_invocation_id
 from luci_scheduler.core.instants import DAY, HOUR, MINUTE, SECOND, Instant
@@ -80,8 +83,8 @@ class Sample:
     @property
     def store(self) -> Store:
         """The documents."""
-        assert self.cloud._memory is not None
-        return self.cloud._memory.store
+        assert self.cloud.memory is not None
+        return self.cloud.memory.store
 
     def commit(self, name: str = "src/main.cc", *, announced: bool = True) -> str:
         """Commit to the repository, tell the scheduler unless told not to, and return the revision."""
@@ -115,7 +118,8 @@ def sample(folder: Path, *, past: int = 60) -> Iterator[Sample]:
     config.parent.mkdir(parents=True)
     config.write_text(_CONFIG, encoding="utf-8")
     plan = Script((Start(SECOND // 5), End(SECOND)))
-    with LocalCloud(config.parent.parent, check_interval_seconds=2, store="memory", plan=plan, sync_seconds=0) as cloud:
+    options = Options(config.parent.parent, check_interval_seconds=2, store="memory", plan=plan, sync_seconds=0)
+    with start_local_cloud(options) as cloud:
         for builder in ("Mac Tests", "Perf Tests"):
             cloud.buildbucket.plans.set(f"{PROJECT}/ci/{builder}", Manual())
         running = Sample(cloud, [])

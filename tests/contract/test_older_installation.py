@@ -18,13 +18,14 @@ from typing import Any
 
 import pytest
 
+from emulator.clock import SteppedClock
 from emulator.memory.gitiles import MemoryGitiles
+from emulator.memory.ports import memory_ports
 from emulator.memory.queue import MemoryQueue
 from emulator.memory.store import MemoryStore, _Stored
-from emulator.memory.system import ManualClock, SeededEntropy
-from luci_scheduler import bootstrap
 from luci_scheduler.adapters import documents
 from luci_scheduler.adapters.firestore import FirestoreStore
+from luci_scheduler.bootstrap import make_app
 from luci_scheduler.config.sync import ConfigFile, sync_project
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
@@ -103,7 +104,7 @@ class _Upgraded(World):
     """These functions on the documents of older ones."""
 
     def __init__(self, store: Any) -> None:
-        self.clock = ManualClock(Instant(OLDER["now"]))
+        self.clock = SteppedClock(Instant(OLDER["now"]))
         self.store = store
         self.queue = MemoryQueue()
         for task in _tasks():
@@ -114,17 +115,16 @@ class _Upgraded(World):
         self.git = MemoryGitiles()
         for ref, count in OLDER["pushed"]:
             self.git.push(ref, count)
-        self.app = bootstrap.make_app(
-            world_settings(access=json.dumps(POLICY)),
+        self.ports = replace(
+            memory_ports(),
             store=store,
             queue=self.queue,
             clock=self.clock,
-            entropy=SeededEntropy(1),
             buildbucket=self.buildbucket,
             gitiles=self.git,
             fetch=FakeFetch(self.clock),
-            verify_caller=lambda _: "caller",
         )
+        self.app = make_app(world_settings(access=json.dumps(POLICY)), self.ports)
         self.runtime = self.app.runtime
 
     def sync_all(self) -> None:

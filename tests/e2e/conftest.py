@@ -1,4 +1,4 @@
-"""One local cloud for all tests of the whole system, its network under observation; each test has a job of its own."""
+"""One local cloud for all tests of the whole system, its network under observation; each test has its own job."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,8 @@ import pytest
 
 from emulator.buildbucket.plans import End, Script, Start
 from emulator.local_cloud import LocalCloud
+from emulator.options import Options
+from emulator.start import start_local_cloud
 from emulator.storm.cli import SHORT_DEADLINES
 from emulator.storm.network import Network, pass_on
 from luci_scheduler.core.instants import MILLISECOND
@@ -35,16 +37,18 @@ def cloud(whole_network: Network, tmp_path_factory: pytest.TempPathFactory) -> I
         "SCHEDULER_REQUEST_DEADLINE_SECONDS": "2",
         "SCHEDULER_CLAIM_LEASE_SECONDS": "3",
     }
-    with LocalCloud(
+    options = Options(
         configs,
         check_interval_seconds=2,
         plan=plan,
         settings=settings,
         sweep_seconds=2,
         sync_seconds=0,
-        wires=whole_network,
-    ) as started:
-        # Leases are scaled down, the minute for which Buildbucket knows a request is not: without it they are on their own.
+        interceptors=whole_network,
+    )
+    with start_local_cloud(options) as started:
+        # Leases are scaled down, the minute for which Buildbucket knows a request is not: without it they are on their
+        # own.
         started.buildbucket.request_id_memory = 0
         prepare(started, STAGED)
         yield started

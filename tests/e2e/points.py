@@ -22,7 +22,7 @@ STEPS = {
     "completion": (NOTIFICATION, GET, WRITE, WRITE, SCHEDULE, ENQUEUE, WRITE),  # over and successor created, claimed...
     "end": (NOTIFICATION, GET, WRITE),
 }
-"""Every call that changes something or wakes somebody, in each stage of a build."""
+"""Every call that changes something or wakes another part, in each stage of a build."""
 
 
 @dataclass(frozen=True)

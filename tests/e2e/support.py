@@ -1,9 +1,10 @@
-"""What the tests of the whole system share: one project, whose jobs watch a repository of their own each."""
+"""Helpers for tests of the whole system: one project, each of whose jobs watches its own repository."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from emulator.local_cloud import BUILDBUCKET_HOST, LocalCloud
+from emulator.local_cloud import LocalCloud
+from emulator.settings import BUILDBUCKET_HOST
 from emulator.storm.report import Report, is_quiet, job_config, take_stock, trigger_id
 from luci_scheduler.core.identifiers import JobId
 
@@ -42,7 +43,7 @@ def triggers(name: str, numbers: Collection[int]) -> set[str]:
 
 
 def settled(cloud: LocalCloud, job: str, numbers: Collection[int], repository: str = "") -> Report | None:
-    """Return the ledger of a job once all the commits are in invocations and all of these have ended."""
+    """Return the report of a job once all commits are in invocations that have ended; None before that."""
     if not is_quiet(cloud, [job_id(job)]):
         return None
     report = take_stock(cloud, {job_id(job): triggers(repository or job, numbers)})

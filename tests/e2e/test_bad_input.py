@@ -1,4 +1,4 @@
-"""Malformed, oversized, unauthenticated, forged and stale input: the documented code, one line in the log, nothing written."""
+"""Malformed, oversized, unauthenticated, forged and stale input: the documented code, one log line, no write."""
 
 import base64
 import json
@@ -44,7 +44,7 @@ def ended(cloud: LocalCloud) -> dict[str, Any]:
 def unchanged(
     cloud: LocalCloud, network: Network, ended: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """Nothing is written, and nothing put on the queue, while the test runs; what earlier tests left to do does not count."""
+    """The test writes and enqueues nothing; leftover work of earlier tests does not count."""
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", cloud.firestore_address)
     client = firestore.Client(project=cloud.project)
     tasks: list[str] = []
@@ -78,7 +78,7 @@ def _documents(client: Any) -> dict[str, Any]:
 
 
 class Caller:
-    """Calls functions as the outside world does, and finds what they logged about it."""
+    """Calls functions as the outside world does, and finds their log lines about it."""
 
     def __init__(self, cloud: LocalCloud) -> None:
         self._cloud = cloud
@@ -161,8 +161,8 @@ def test_malformed_commits_are_refused(caller: Caller, data: bytes) -> None:
 @pytest.mark.usefixtures("unchanged")
 @pytest.mark.parametrize("function", ["on_gitiles_commit", "on_build_completion"])
 @pytest.mark.parametrize("body", [b"", b"nonsense", b"[]", b'{"subscription": "s"}'], ids=range(4))
-def test_what_is_no_message_is_refused(caller: Caller, function: str, body: bytes) -> None:
-    """The framework refuses it before an entry point sees it, and that is logged, too."""
+def test_events_without_a_message_are_refused(caller: Caller, function: str, body: bytes) -> None:
+    """The framework refuses it before an entry point sees it, and that is logged as well."""
     assert 400 <= caller.push(function, body) < 500
     caller.logged_once(function, "refused_by_framework")
 
@@ -208,7 +208,7 @@ def test_an_oversized_notification_is_refused(caller: Caller) -> None:
 
 @pytest.mark.usefixtures("unchanged")
 def test_stale_notifications_are_acknowledged(cloud: LocalCloud, caller: Caller, ended: dict[str, Any]) -> None:
-    """One with an expired token, one for what never was, one that comes after the end."""
+    """One with an expired token, one for an unknown invocation, one after the end."""
     secret, now = cloud.environment["SCHEDULER_TOKEN_SECRETS"], Instant(time.time_ns())
     over = InvocationId(int(ended["invocation_id"]))
     expired = make_token(secret, JOB, over, Instant(now - 48 * HOUR - MINUTE))
@@ -224,7 +224,7 @@ def test_stale_notifications_are_acknowledged(cloud: LocalCloud, caller: Caller,
 
 
 def _signed(cloud: LocalCloud, *, issuer: TokenIssuer | None = None, **changes: str) -> dict[str, str]:
-    """Return the header that Cloud Tasks signs a task with, or one that differs."""
+    """Return the header that Cloud Tasks signs a task with, or a different one."""
     account = changes.get("account", cloud.environment["SCHEDULER_TASK_ACCOUNT"])
     audience = changes.get("audience", cloud.environment["SCHEDULER_TASK_URL"])
     token = (issuer or cloud.cloud_tasks._issuer).issue(account, audience, time.time_ns())
@@ -242,7 +242,7 @@ def test_tasks_without_a_token_are_refused(caller: Caller, header: str) -> None:
 
 @pytest.mark.usefixtures("unchanged")
 def test_tasks_with_a_forged_token_are_refused(cloud: LocalCloud, caller: Caller) -> None:
-    """Signed by somebody else, for somebody else, or by the wrong account."""
+    """With another issuer's signature, for another audience, or by the wrong account."""
     forged = [
         _signed(cloud, issuer=TokenIssuer()),
         _signed(cloud, audience="https://elsewhere.example.com"),
@@ -271,7 +271,7 @@ BAD_TASKS = {
 def test_malformed_tasks_are_refused_and_dropped_in_the_end(
     cloud: LocalCloud, caller: Caller, kind: str, body: bytes
 ) -> None:
-    """400 while another version of the functions may know better; after ten attempts nobody will."""
+    """400 while another version of the functions may know better; after ten attempts it is given up."""
     assert caller.task(kind, body, _signed(cloud)) == 400
     caller.logged_once("on_task", "malformed")
     last = Caller(cloud)
@@ -281,7 +281,7 @@ def test_malformed_tasks_are_refused_and_dropped_in_the_end(
 
 @pytest.mark.usefixtures("unchanged")
 def test_stale_tasks_do_nothing(cloud: LocalCloud, caller: Caller, ended: dict[str, Any]) -> None:
-    """A timer or a launch of an invocation that is over, and of one that never was."""
+    """A timer or a launch of an invocation that is over, and of an unknown one."""
     over, now = ended["invocation_id"], time.time_ns()
 
     def send(kind: str, **payload: Any) -> int:
@@ -297,7 +297,7 @@ def test_stale_tasks_do_nothing(cloud: LocalCloud, caller: Caller, ended: dict[s
 
 
 def test_a_malformed_message_ends_in_the_dead_letter_topic(cloud: LocalCloud, network: Network) -> None:
-    """The emulator gives up after the attempts that it is told, keeps the message for people, and delivers it no more."""
+    """The emulator gives up after its number of attempts, keeps the message for people, and delivers it no more."""
     topic = f"projects/{cloud.project}/topics/malformed"
     pubsub = EmulatorPubSub(cloud.pubsub_address, attempts=5)
     row = PushSubscription(topic, "on_gitiles_commit", 10)
@@ -311,7 +311,7 @@ def test_a_malformed_message_ends_in_the_dead_letter_topic(cloud: LocalCloud, ne
 
 
 def test_a_forged_notification_is_delivered_once(cloud: LocalCloud, network: Network) -> None:
-    """What is acknowledged does not come again."""
+    """An acknowledged message does not come again."""
     message = cloud.pubsub.publish(cloud.subscriptions[1].topic, b"{}", {"auth_token": "forged"})
     until(lambda: message in network.taken("on_build_completion"))
     assert network.deliveries[message] == 1

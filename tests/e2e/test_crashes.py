@@ -28,7 +28,7 @@ def _cases() -> list[Any]:
 
 @pytest.mark.parametrize(("number", "point"), _cases())
 def test_functions_are_killed_at_any_step(cloud: LocalCloud, network: Network, number: int, point: Point) -> None:
-    """Whatever step the processes die at, the builds are completed, each once."""
+    """At whichever step the processes die, the builds are completed, each once."""
 
     def kill() -> None:
         for name in VICTIMS:

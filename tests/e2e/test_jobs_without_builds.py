@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from emulator.local_cloud import LocalCloud
+from emulator.options import Options
+from emulator.start import start_local_cloud
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(120)
@@ -66,7 +68,7 @@ def test_fetches_and_sleeps_run_to_their_end(tmp_path: Path, hook: str) -> None:
     (tmp_path / "proj").mkdir()
     (tmp_path / "proj" / "luci-scheduler.cfg").write_text(f"{poller}\n{jobs}", encoding="utf-8")
     settings = {"SCHEDULER_COMMIT_WAIT_SECONDS": "0"}  # the commit is made up
-    with LocalCloud(tmp_path, store="memory", settings=settings) as cloud:
+    with start_local_cloud(Options(tmp_path, store="memory", settings=settings)) as cloud:
         until(lambda: all(cloud.page(f"jobs/proj/{name}") for name in tasks))
         cloud.publish_commit(REPO, MAIN, "a" * 40)
         ended = {name: until(lambda name=name: _ended(cloud, f"proj/{name}")) for name in tasks}

@@ -22,7 +22,7 @@ def _publish_many(cloud: LocalCloud, project: str, numbers: range) -> set[str]:
 
 
 def test_sixty_commits_within_a_second(cloud: LocalCloud, network: Network) -> None:
-    """Each commit is in exactly one invocation with one build that succeeds, and no message comes more than five times."""
+    """Each commit is in exactly one invocation with one successful build, and no message comes over five times."""
     commits = range(1, 61)
     messages = _publish_many(cloud, "burst", commits)
     report = until(lambda: settled(cloud, "burst", commits))
@@ -32,9 +32,9 @@ def test_sixty_commits_within_a_second(cloud: LocalCloud, network: Network) -> N
 
 
 def test_three_hundred_commits_and_all_functions_killed(cloud: LocalCloud, network: Network) -> None:
-    """What Pub/Sub has acknowledged is built, once, although every process dies a second into it.
+    """Every acknowledged commit is built once, although every process dies a second after the first.
 
-    That includes what comes again because the process that had dealt with it could not say so.
+    That includes messages that come again because a process died before it could acknowledge them.
     """
     commits = range(1, 301)
     starts = {name: function.starts for name, function in cloud.functions.items()}
@@ -61,7 +61,7 @@ def test_one_commit_for_many_jobs(cloud: LocalCloud) -> None:
 
 
 def test_pages(cloud: LocalCloud) -> None:
-    """The page is there for people and programs; what is not there says so."""
+    """The page exists for people and programs; a missing page is a 404."""
     publish(cloud, "page", 1)
     assert until(lambda: settled(cloud, "page", [1])).holds
     (item,) = cloud.invocations(job_id("page"))

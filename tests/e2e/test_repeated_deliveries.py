@@ -1,4 +1,4 @@
-"""Every message and task comes three times, at once: the pages tell what they tell when each comes once."""
+"""Every message and task comes three times, at once: the pages are the same as after single deliveries."""
 
 import json
 import re
@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import pytest
 
 from emulator.local_cloud import LocalCloud
+from emulator.options import Options
+from emulator.start import start_local_cloud
 from emulator.storm.network import Network, pass_on, thrice
 from emulator.storm.relays import Call, CutError, Interfere
 from emulator.storm.report import take_stock
@@ -36,21 +38,22 @@ def cloud(network: Network, tmp_path: Path) -> Iterator[LocalCloud]:
     """A local cloud where nothing happens for a machine's slowness: deadlines are long, and lost is nothing."""
     write_config(tmp_path, {name: [name] for name in JOBS})
     settings = {"SCHEDULER_COMMIT_WAIT_SECONDS": "0"}  # the commits are made up
-    with LocalCloud(
-        tmp_path, check_interval_seconds=2, settings=settings, sweep_seconds=0, sync_seconds=0, wires=network
-    ) as started:
+    options = Options(
+        tmp_path, check_interval_seconds=2, settings=settings, sweep_seconds=0, sync_seconds=0, interceptors=network
+    )
+    with start_local_cloud(options) as started:
         prepare(started, JOBS)
         yield started
 
 
 class OneCheck:
-    """Lets one status check of a job through in the stage that is for it, and no other: how many come is a matter of speed.
+    """Lets exactly one status check of a job through, in its stage: the number of checks depends on the speed.
 
     Args:
         name: the job's.
-        deliver: brings a call on its way.
-        handled: tells how many checks the job's first invocation has seen. What the functions answer to tells nothing: they take a
-            stale one, too.
+        deliver: sends a call.
+        handled: returns how many checks the job's first invocation has seen. The functions' answers do not show that:
+            they acknowledge stale checks as well.
     """
 
     def __init__(self, name: str, deliver: Interfere, handled: Callable[[], int]) -> None:

@@ -15,7 +15,7 @@ import structlog
 
 from emulator.cloud_tasks.oidc import TokenIssuer
 from emulator.supervisor import SOURCE
-from luci_scheduler import bootstrap
+from luci_scheduler import process
 from luci_scheduler.adapters.identity import CallerIdentity, OidcVerifier, UnauthenticatedError
 from tests.unit.api.support import world_for
 from tests.unit.engine.world import World
@@ -143,9 +143,9 @@ def site(world: World | None = None) -> Iterator[Site]:
     )
     world.app = replace(world.app, verify_caller=verifier.verify, identify=identity.identify)
     structlog.configure(processors=[structlog.contextvars.merge_contextvars, note])
-    bootstrap.use(world.app)
+    process.use(world.app)
     try:
         yield Site(world, issuer, lines)
     finally:
-        bootstrap.use(None)
+        process.use(None)
         structlog.reset_defaults()

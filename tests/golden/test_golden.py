@@ -23,7 +23,7 @@ on_emulators = pytest.mark.emulators
 
 @pytest.fixture(params=["memory", pytest.param("emulators", marks=on_emulators)])
 def stack(request: pytest.FixtureRequest) -> Emulators | None:
-    """What a scenario is played on: in memory, or on the session's pair of emulators."""
+    """The stage of a scenario: in memory, or on the session's pair of emulators."""
     return _emulators(request) if request.param == "emulators" else None
 
 
@@ -57,7 +57,7 @@ def _replay(*options: str, **environment: str) -> bytes:
 
 @on_emulators
 def test_command_starts_its_own_emulators() -> None:
-    """The command as a user types it plays on emulators of its own."""
+    """The command as a user types it starts its own emulators."""
     assert _replay("--log") == (GOLDEN / "log.txt").read_bytes()
 
 
@@ -107,7 +107,7 @@ def _mutated(change: Any, stack: Emulators | None) -> Played:
 
 
 def _retag(document: Any, old: str, new: str) -> None:
-    """Let Buildbucket's answers have the tags of the changed request: a launch does not believe those of another build."""
+    """Give Buildbucket's answers the tags of the changed request: a launch refuses the tags of another build."""
     for answer in (answer for delivery in document["deliveries"] for answer in delivery["answers"]):
         if "tags" in (build := answer["reply"]["build"]):
             build["tags"] = [tag.replace(old, new) for tag in build["tags"]]
@@ -213,7 +213,7 @@ MUTATIONS = [
 
 
 ON_EMULATORS = {_rename, _slower_commit, _refused, _late_check, _lost_answer, _late_answer, _failed}
-"""The changes that are played on the emulators, too: each takes seconds there."""
+"""The changes that are also played on the emulators, where each takes seconds."""
 
 
 def _played_on() -> list[Any]:
@@ -229,7 +229,7 @@ def _played_on() -> list[Any]:
 
 @pytest.mark.parametrize(("change", "expected", "store"), _played_on())
 def test_scenarios_are_inputs(change: Any, expected: list[str], store: str, request: pytest.FixtureRequest) -> None:
-    """What is changed in a scenario changes the log as the specification says: no line of it is canned."""
+    """A change of the scenario changes the log as the specification says: no line of it is canned."""
     log = _mutated(change, _emulators(request) if store == "emulators" else None).invocations[0][1]
     assert log.removesuffix("\n") != (GOLDEN / "log.txt").read_text(encoding="utf-8")
     for text in expected:

@@ -48,7 +48,7 @@ def _pull(project: str, name: str) -> list[tuple[bytes, dict[str, str]]]:
 
 @pytest.mark.filterwarnings("ignore:The return_immediately flag is deprecated:DeprecationWarning")
 def test_listed_replayed_and_gone(project: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Listing keeps them; replaying brings each to its topic as it was, once."""
+    """Listing keeps them; replaying publishes each one to its topic once, unchanged."""
     arguments = ["dead-letters", "list", "--cloud-project", project, "--json"]
     for _ in range(2):
         assert main(arguments, {}) == 0
@@ -68,7 +68,7 @@ def test_listed_replayed_and_gone(project: str, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.filterwarnings("ignore:The return_immediately flag is deprecated:DeprecationWarning")
 def test_attributes_may_have_the_names_of_the_librarys_arguments(project: str) -> None:
-    """Whoever publishes names them as they like."""
+    """Publishers name them as they like."""
     attributes = dict.fromkeys(("topic", "data", "ordering_key", "timeout", "retry", "messages"), "5")
     PubSubLetters(project).publish(Letter("gitiles-commit-dead-letter", "r", "1", "", b"x", attributes))
     assert _pull(project, "gitiles-commit") == [(b"x", attributes)]

@@ -1,16 +1,15 @@
-"""The engine on the official Firestore emulator while the machine's clock stands still: leases end when the clock says so."""
+"""The engine on the official Firestore emulator with a frozen machine clock: leases end by the clock."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import freezegun
 import pytest
 
-from emulator.memory.gitiles import AnyCommit
-from emulator.memory.system import SeededEntropy
-from luci_scheduler import bootstrap
 from luci_scheduler.adapters.firestore import FirestoreStore
 from luci_scheduler.adapters.system import SystemClock
+from luci_scheduler.bootstrap import make_app
 from luci_scheduler.config.sync import ConfigFile, sync_project
 from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.instants import SECOND, Instant
@@ -34,20 +33,11 @@ def _crash() -> None:
 
 @pytest.mark.parametrize("year", [2001, 2060])
 def test_a_claim_ends_with_its_lease(firestore_client: Any, year: int) -> None:
-    """A duplicate under a live claim asks nobody; at the claim's end it finds the build that the dead process had asked for."""
+    """A duplicate under a live claim makes no call; at its end it finds the build that the dead process requested."""
     world = World()
     began = datetime(year, 5, 6, 7, 8, 9, tzinfo=UTC)
-    app = bootstrap.make_app(
-        world.app.settings,
-        store=FirestoreStore(firestore_client),
-        queue=world.queue,
-        clock=SystemClock(),
-        entropy=SeededEntropy(1),
-        buildbucket=world.buildbucket,
-        gitiles=AnyCommit(),
-        fetch=world.fetch,
-        verify_caller=lambda _: "somebody",
-    )
+    ports = replace(world.ports, store=FirestoreStore(firestore_client), clock=SystemClock())
+    app = make_app(world.app.settings, ports)
     with freezegun.freeze_time(began) as frozen:
         published = Instant(int(began.timestamp()) * SECOND)
 

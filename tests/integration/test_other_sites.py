@@ -9,6 +9,8 @@ import requests
 
 from emulator.clock import AdjustableClock
 from emulator.local_cloud import LocalCloud
+from emulator.options import Options
+from emulator.start import start_local_cloud
 from emulator.start_page import StartPage, make_sample
 from emulator.up import addresses
 from tests.listening import http_status, listening_ports
@@ -35,7 +37,8 @@ def _others() -> set[int]:
 def _cloud(others: set[int], tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
     folder = tmp_path_factory.mktemp("cloud")
     make_sample(folder / "configs")
-    with LocalCloud(folder=folder, store="memory", clock=AdjustableClock(), sweep_seconds=0, sync_seconds=0) as cloud:
+    options = Options(folder=folder, store="memory", clock=AdjustableClock(), sweep_seconds=0, sync_seconds=0)
+    with start_local_cloud(options) as cloud:
         cloud.repository("https://sample.googlesource.com/engine")
         yield cloud
 
@@ -54,7 +57,7 @@ def _ports(cloud: LocalCloud, page: StartPage, others: set[int]) -> set[int]:
 
 
 def test_every_server_refuses_every_page_of_another_site(cloud: LocalCloud, ports: set[int]) -> None:
-    """The servers are found by their sockets, so a new one is among them. Only gRPC, which no page can speak, is left out."""
+    """The servers are found by their sockets, so new ones are included, except gRPC, which no page can speak."""
     found = {port: http_status(port, f"Host: 127.0.0.1:{port}") for port in ports}
     grpc = int(cloud.cloud_tasks.grpc_address.rpartition(":")[2])
     assert [port for port, status in found.items() if status is None] == [grpc]

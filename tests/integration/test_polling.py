@@ -1,7 +1,7 @@
 """Gitiles jobs on a real repository of thousands of commits, against a model that knows nothing of how they are made.
 
-The repository is served by the local Gitiles server and polled by the whole engine, ticks and all; commits are pushed one by
-one, in bursts and over several refs at once, with merges, force pushes, deletions and tags between the polls.
+The repository is served by the local Gitiles server and polled by the whole engine, ticks and all; commits are pushed
+one by one, in bursts and over several refs at once, with merges, force pushes, deletions and tags between the polls.
 """
 
 import random
@@ -38,7 +38,7 @@ job {{ id: "build" {TARGET} }}
 
 @dataclass
 class History:
-    """The real repository, written through ``git fast-import``, and what it holds."""
+    """The real repository, written through ``git fast-import``, and its commits."""
 
     repository: Repository
     parents: dict[str, list[str]] = field(default_factory=dict)
@@ -113,7 +113,7 @@ class History:
 
 
 class Model:
-    """What a gitiles job is to do, said as plainly as can be: after each poll, who got which commit."""
+    """The rules of a gitiles job, as a plain model: after each poll, who got which commit."""
 
     def __init__(self, history: History, *, only_main_code: bool) -> None:
         self.history = history
@@ -162,7 +162,7 @@ class Model:
 
 
 class Chaos:
-    """What people do to a repository between two polls, at random but always the same."""
+    """The changes that people make to a repository between two polls, at random but always the same."""
 
     def __init__(self, history: History, server: GitilesServer) -> None:
         self.history = history
@@ -245,7 +245,7 @@ def server(tmp_path: Path) -> Iterator[GitilesServer]:
 
 
 def polling_world(server: GitilesServer) -> World:
-    """Return a scheduler that polls the server; its builds succeed as soon as they are asked for."""
+    """Return a scheduler that polls the server; its builds succeed at once."""
     urls = host_urls({"r.googlesource.com": server.url_of("r.googlesource.com")})
     client = GitilesClient(urls, sessions(authenticated=False), 30 * SECOND, authenticated=False, clock=SystemClock())
     world = World(CONFIG, client)
@@ -269,7 +269,7 @@ def taken(world: World, job: str) -> Counter[tuple[str, str]]:
 
 @pytest.mark.timeout(240)
 def test_every_commit_triggers_once(server: GitilesServer, tmp_path: Path) -> None:
-    """Exactly those that the rules name, each as often as they say: once, or again half an hour later."""
+    """Exactly the triggers that the rules name, each as often as they say: once, or again half an hour later."""
     history = History(Repository.create(tmp_path / "r.googlesource.com" / "repo"))
     history.add(f"{HEADS}main", 1500)
     for number in range(20):

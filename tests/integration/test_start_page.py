@@ -3,14 +3,18 @@
 import html
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
-from emulator.clock import AdjustableClock
-from emulator.local_cloud import LocalCloud, LocalCloudError
+from emulator.clock import AdjustableClock, RealClock
+from emulator.errors import LocalCloudError
+from emulator.local_cloud import LocalCloud
+from emulator.options import Options
+from emulator.start import start_local_cloud
 from emulator.start_page import SWITCHES, StartPage, make_sample
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import HOUR, MINUTE
@@ -23,10 +27,10 @@ WHERE = "https://sample.googlesource.com/engine@refs/heads/main"
 
 @pytest.fixture(name="cloud", scope="module")
 def _cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
-    """A local cloud in memory with the sample project; sweep and sync come when time is put forward, not by themselves."""
+    """A local cloud in memory with the sample project; sweep and sync come only when time is put forward."""
     folder = tmp_path_factory.mktemp("cloud")
     make_sample(folder / "configs")
-    cloud = LocalCloud(
+    options = Options(
         folder=folder,
         store="memory",
         clock=AdjustableClock(),
@@ -34,7 +38,7 @@ def _cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
         sweep_seconds=0,
         sync_seconds=0,
     )
-    with cloud:
+    with start_local_cloud(options) as cloud:
         yield cloud
 
 
@@ -69,7 +73,7 @@ def _browser(cloud: LocalCloud) -> Iterator[_Browser]:
         browser.session.close()
 
 
-def test_the_page_says_what_runs_where(cloud: LocalCloud, browser: _Browser) -> None:
+def test_the_page_shows_all_addresses(cloud: LocalCloud, browser: _Browser) -> None:
     """Every address, without a script, under a strict policy."""
     answer = browser.get()
     assert answer.status_code == 200
@@ -91,7 +95,7 @@ def _over(cloud: LocalCloud, browser: _Browser) -> dict[str, Any]:
 
 
 def _committed(cloud: LocalCloud, browser: _Browser) -> Callable[[], str]:
-    """Commits, with nothing running; what then tells the status of the invocation that comes of it."""
+    """Commits, with nothing running; which then returns the status of the invocation that comes of it."""
     _over(cloud, browser)
     before = {invocation["invocation_id"] for invocation in cloud.invocations(JOB)}
     assert "Committed" in browser.post("/commit", where=WHERE).text
@@ -164,15 +168,15 @@ def test_time_is_put_forward_and_sped_up(cloud: LocalCloud, browser: _Browser) -
         assert browser.post("/time", **form).status_code == 400
 
 
-def test_a_minute_that_is_put_forward_passes_for_configs_and_sweep_too(cloud: LocalCloud, browser: _Browser) -> None:
+def test_a_minute_that_is_put_forward_passes_for_configs_and_sweep(cloud: LocalCloud, browser: _Browser) -> None:
     """What Cloud Scheduler calls for every minute is called for by a step of a minute, and not by a shorter one."""
     config = cloud.configs / "other" / "luci-scheduler.cfg"
     config.parent.mkdir()
     config.write_text('job { id: "job" noop {} }', encoding="utf-8")
     enqueued: list[str] = []
-    task = cloud.task
+    task = LocalCloud.task
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cloud, "task", lambda kind: (enqueued.append(kind), task(kind)))
+        patch.setattr(LocalCloud, "task", lambda cloud, kind: (enqueued.append(kind), task(cloud, kind)))
         assert "not called for" in browser.post("/time", step="10 seconds").text
         assert enqueued == []
         assert cloud.page("jobs/other/job") is None
@@ -184,13 +188,15 @@ def test_a_minute_that_is_put_forward_passes_for_configs_and_sweep_too(cloud: Lo
     until(lambda: cloud.page("jobs/other/job") is None)
 
 
-def test_a_queue_that_is_away_is_told(cloud: LocalCloud, browser: _Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_queue_without_an_answer_is_reported(
+    cloud: LocalCloud, browser: _Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Time has passed all the same."""
 
-    def fail(_kind: str) -> None:
+    def fail(_cloud: LocalCloud, _kind: str) -> None:
         raise TransientError("the queue is away")
 
-    monkeypatch.setattr(cloud, "task", fail)
+    monkeypatch.setattr(LocalCloud, "task", fail)
     answer = browser.post("/time", step="1 minute")
     assert answer.status_code == 400
     assert "the queue is away" in answer.text
@@ -294,8 +300,8 @@ def test_other_sites_cannot_use_it(cloud: LocalCloud, browser: _Browser) -> None
     assert cloud.buildbucket.faults.active() == []
 
 
-def test_what_was_posted_is_escaped_and_only_watched_branches_are_committed_to(browser: _Browser) -> None:
-    """Nobody is led elsewhere."""
+def test_posted_text_is_escaped_and_only_watched_branches_get_commits(browser: _Browser) -> None:
+    """No redirect leads elsewhere."""
     answer = browser.post("/commit", where="https://x/<b>@refs/heads/main")
     assert answer.status_code == 400
     assert "no config watches that" in answer.text
@@ -304,10 +310,9 @@ def test_what_was_posted_is_escaped_and_only_watched_branches_are_committed_to(b
     assert "<b>" not in answer.text
 
 
-def test_on_real_time_the_page_says_so(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_real_time_the_page_says_so(cloud: LocalCloud) -> None:
     """With official emulators there is no time to step."""
-    monkeypatch.setattr(cloud, "clock", None)
-    with StartPage(cloud) as page:
+    with StartPage(replace(cloud, clock=RealClock())) as page:
         browser = _Browser(page)
         assert "--store memory" in browser.get().text
         assert browser.post("/time", step="1 hour").status_code == 400

@@ -10,16 +10,17 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import structlog
 
 from emulator.memory.gitiles import MemoryGitiles
+from emulator.memory.ports import memory_ports
 from emulator.memory.store import MemoryStore
 from emulator.memory.system import SeededEntropy
-from luci_scheduler import bootstrap
+from luci_scheduler.bootstrap import make_app
 from luci_scheduler.config.sync import ConfigFile, sync_project
 from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.era import Era
@@ -370,12 +371,11 @@ class Simulation:
             project="p", task_url="https://t.invalid", task_account="t@p", token_secrets=("secret",), concurrency=1,
             buildbucket_servers=(server,), commit_wait_seconds=0,
         )  # fmt: skip
-        app = bootstrap.make_app(
-            settings, store=self.store, queue=_Queue(self), clock=self.kernel, entropy=SeededEntropy(seed),
-            fetch=_Fetch(self),
-            buildbucket=_Buildbucket(self), gitiles=self._gitiles, verify_caller=None,
+        ports = replace(
+            memory_ports(), store=self.store, queue=_Queue(self), clock=self.kernel, entropy=SeededEntropy(seed), fetch=_Fetch(self),
+            buildbucket=_Buildbucket(self), gitiles=self._gitiles,
         )  # fmt: skip
-        self.runtime = app.runtime
+        self.runtime = make_app(settings, ports).runtime
 
     def run(self) -> History:
         """Play the script to its end."""

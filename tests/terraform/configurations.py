@@ -1,6 +1,10 @@
 """What is applied in the tests: both examples, and the root module with everything on."""
 
+from dataclasses import fields
 from typing import Any
+
+from luci_scheduler.core.era import Era
+from luci_scheduler.settings import Settings
 
 PROJECT = "a-project-with-a-name-of-30-ch"  # the longest that there is
 SERVERS = [{"host": "cr-buildbucket.appspot.com", "publisher": "cr-buildbucket@appspot.gserviceaccount.com"}]
@@ -15,6 +19,28 @@ PRODUCTION = {
     "team": "builders@example.com",
     "oncall": "oncall@example.com",
 }
+_OTHER_KINDS = frozenset({"local"})
+"""Settings that are numbers or switches, and that a deployment does not tune."""
+
+
+def _tuning() -> dict[str, Any]:
+    """Return a value other than the default for each setting that is a number, a switch or an era."""
+    defaults = {field.name: field.default for field in fields(Settings) if field.name not in _OTHER_KINDS}
+    values: dict[str, Any] = {}
+    for name, default in defaults.items():
+        match default:
+            case bool():
+                values[name] = not default
+            case int():
+                values[name] = default + 1
+            case Era():
+                values[name] = Era.V1.value
+    return values
+
+
+TUNING = {**_tuning(), "commit_wait_seconds": 0}  # zero is a value, not the absence of one
+"""Every member of the variable ``tuning``."""
+
 EVERYTHING: dict[str, Any] = {
     "project_id": PROJECT,
     "prefix": "staging-eu",  # the longest that is taken
@@ -36,24 +62,7 @@ EVERYTHING: dict[str, Any] = {
     "kms_key": f"projects/{PROJECT}/locations/us-central1/keyRings/ring/cryptoKeys/key",
     "vpc_connector": {"network": "default", "ip_cidr_range": "10.8.0.0/28"},
     "signing_key_generation": 3,
-    "tuning": {
-        "check_interval_seconds": 300,
-        "request_deadline_seconds": 50,
-        "claim_lease_seconds": 70,
-        "sweep_grace_seconds": 90,
-        "concurrency": 8,
-        "retention_days": 30,
-        "keep_unchanged_polls": True,
-        "gitiles_era": "v1",
-        "gitiles_commits_per_ref": 40,
-        "gitiles_commits_per_poll": 80,
-        "gitiles_backfill": True,
-        "commit_wait_seconds": 0,
-        "lenient_triggers": True,
-        "project_active_invocations": 500,
-        "project_pending_triggers": 10000,
-        "trust_commit_publishers": True,
-    },
+    "tuning": TUNING,
     "fetch_allowed_hosts": ["status.internal", "a.internal"],
     "labels": {"system": "luci-scheduler"},
 }

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 
-from emulator import local_cloud
+from emulator import settings as local
 from emulator.supervisor import FUNCTIONS
 from emulator.topics import subscriptions
 from luci_scheduler.core.instants import SECOND
@@ -124,12 +124,11 @@ def test_the_local_queue_is_the_cloud_s(minimal: Life) -> None:
     """Rates and retries of the local cloud's queue are those of Terraform."""
     (queue,) = minimal.all("google_cloud_tasks_queue")
     (rates,), (retries,) = queue["rate_limits"], queue["retry_config"]
-    assert queue["name"] == local_cloud.QUEUE
-    assert queue["location"] == local_cloud.LOCATION
-    local = local_cloud._RATES
-    assert rates["max_dispatches_per_second"] == local.max_dispatches_per_second
-    assert rates["max_concurrent_dispatches"] == local.max_concurrent_dispatches
-    expected = local_cloud._RETRIES
+    assert queue["name"] == local.QUEUE
+    assert queue["location"] == local.LOCATION
+    assert rates["max_dispatches_per_second"] == local.QUEUE_RATES.max_dispatches_per_second
+    assert rates["max_concurrent_dispatches"] == local.QUEUE_RATES.max_concurrent_dispatches
+    expected = local.QUEUE_RETRIES
     assert retries["max_attempts"] == expected.max_attempts
     assert retries["max_doublings"] == expected.max_doublings
     assert _seconds(retries["max_retry_duration"]) * SECOND == expected.max_retry_duration

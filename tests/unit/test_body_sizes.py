@@ -1,4 +1,4 @@
-"""Limits of size at the entry points: a body that is good in everything else is taken up to the limit, and refused above."""
+"""Size limits of the entry points: an otherwise valid body is accepted up to the limit and refused above."""
 
 import base64
 import json
@@ -71,7 +71,7 @@ def test_a_task_has_a_greatest_size(size: int, code: int) -> None:
 
 
 def test_a_notification_has_a_greatest_size() -> None:
-    """A genuine notification is acted on up to what Pub/Sub takes; a larger one is malformed, although its token is good."""
+    """A notification is handled up to Pub/Sub's limit; a larger one is malformed, although its token is valid."""
     world = World()
     world.commit()
     world.finish()

@@ -1,4 +1,4 @@
-"""The budget of a delivery: outside calls end with it, and the handler answers 500 with one line."""
+"""The budget of a delivery: outside calls end within it, and the handler answers 500 with one line."""
 
 import base64
 import json
@@ -18,8 +18,8 @@ from luci_scheduler.adapters.cloud_tasks import _DISPATCH_DEADLINE
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.identifiers import InvocationId
 from luci_scheduler.core.notification_token import make_token
-from luci_scheduler.respond import respond
-from luci_scheduler.tracing import isolated
+from luci_scheduler.respond import responding
+from luci_scheduler.tracing import delivery_context
 from tests.outside_calls import OUTSIDE_CALLS, SERVERS, OutsideCall
 from tests.unit.engine.world import JOB, REPO, World
 
@@ -28,13 +28,14 @@ SLACK = 5.0  # seconds that a busy machine may add
 
 
 def test_without_a_budget_a_call_has_its_own_limit() -> None:
-    """The command and the local cloud have none."""
+    """The command line and the local cloud have no budget."""
     assert budget.time_left(20) == 20
 
 
 def test_a_call_has_its_limit_or_the_rest_of_the_budget() -> None:
     """And the budget ends with the delivery."""
-    longer, shorter = isolated(lambda: (budget.time_left(20), budget.time_left(2000)), "", seconds=1000)
+    with delivery_context("", seconds=1000):
+        longer, shorter = budget.time_left(20), budget.time_left(2000)
     assert longer == 20
     assert 900 < shorter <= 1000
     assert budget.time_left(2000) == 2000
@@ -42,17 +43,15 @@ def test_a_call_has_its_limit_or_the_rest_of_the_budget() -> None:
 
 @pytest.mark.parametrize("call", OUTSIDE_CALLS, ids=lambda call: call.name)
 def test_a_call_ends_with_the_delivery(call: OutsideCall) -> None:
-    """However long its own limit is; the next one is not made at all."""
+    """However long its own limit is; the next call is not made at all."""
     with SERVERS["silent"](call) as address:
         ready = call.make(address, 600.0)
         begun = time.monotonic()
 
-        def handle() -> None:
+        with delivery_context("", seconds=0.5):
             for expected in ((*call.errors, TransientError), (TransientError,)):
                 with pytest.raises(expected):
                     ready()
-
-        isolated(handle, "", seconds=0.5)
         assert time.monotonic() - begun < 0.5 + SLACK
 
 
@@ -62,15 +61,16 @@ def test_a_handler_that_has_no_time_left_is_answered_500_with_one_line(name: str
     (call,) = (call for call in OUTSIDE_CALLS if call.name == name)
     with SERVERS["silent"](call) as address, capture_logs() as lines:
         ready: Callable[[], Any] = call.make(address, 600.0)
-        body, code = respond(ready, seconds=0.3)
-        assert code == 500
-        assert body.startswith("Transient error: ")
+        with responding(seconds=0.3) as response:
+            ready()
+        assert response.code == 500
+        assert response.body.startswith("Transient error: ")
     assert [line["event"] for line in lines] == ["transient_error"]
 
 
 @pytest.mark.parametrize("function", ["commit", "notification", "task", "page"])
 def test_each_entry_point_has_its_budget(function: str) -> None:
-    """Seen by the first of its calls."""
+    """The first outside call sees it."""
     seen: list[float] = []
 
     def look(*_: Any) -> Any:

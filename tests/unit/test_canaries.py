@@ -1,4 +1,4 @@
-"""Marked secrets that servers send back: none gets into a log, a page, its twin, an export, a document or a line of the log."""
+"""Marked secrets in servers' answers: none reaches a log, a page, its JSON twin, an export or a document."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import structlog
 
-from luci_scheduler import bootstrap
 from luci_scheduler.adapters.buildbucket import BuildbucketClient
 from luci_scheduler.adapters.http import sessions
 from luci_scheduler.api import export
@@ -21,9 +20,10 @@ from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.triggers import accept_triggers
+from luci_scheduler.logs import configure_logging
 from luci_scheduler.managers.buildbucket.v1 import V1
 from luci_scheduler.ports import BuildbucketError, Fetched
-from luci_scheduler.respond import respond
+from luci_scheduler.respond import responding
 from luci_scheduler.web.timeline import events
 from tests.answering import Answer, Answering, answering
 from tests.unit.api.support import ADMIN, context, world_for
@@ -41,7 +41,7 @@ def output(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     written = io.StringIO()
     monkeypatch.setattr(sys, "stdout", written)
     monkeypatch.setattr(sys, "stderr", written)
-    bootstrap.configure_logging("cloud")
+    configure_logging("cloud")
     try:
         yield written
     finally:
@@ -50,7 +50,7 @@ def output(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
 
 
 def _behind(server: Answering, world: World) -> list[str]:
-    """Put the real client and a server that echoes between the scheduler and its builds; return the secrets, as they come."""
+    """Put the real client and an echoing server before the builds; return the list of secrets, which grows."""
     builds, secrets = world.buildbucket, [BEARER, OAUTH]
 
     def behind(path: str, request: Any) -> Answer:
@@ -92,7 +92,7 @@ def _seen(world: World, output: io.StringIO, invocation: Invocation) -> dict[str
 
 @pytest.mark.parametrize("transient", [True, False])
 def test_echoed_secrets_are_redacted_everywhere(output: io.StringIO, transient: bool) -> None:
-    """Errors and good answers of Buildbucket, at the launch and at a check, where the token is not even at hand any more."""
+    """Errors and good answers of Buildbucket, at the launch and at a check, which no longer has the token."""
     down = BuildbucketError("INTERNAL", "", transient=True)
     with answering() as server:
         world = world_for()
@@ -102,7 +102,9 @@ def test_echoed_secrets_are_redacted_everywhere(output: io.StringIO, transient: 
         world.tick(10)
         assert world.invocations()[0].status is Status.RUNNING
         world.buildbucket.faults = [down]
-        assert respond(lambda: world.notify("n1"))[1] == 500
+        with responding() as response:
+            world.notify("n1")
+        assert response.code == 500
         if transient:
             world.finish()
         else:
@@ -149,11 +151,9 @@ def test_a_fetched_body_forges_no_line() -> None:
 
 def test_a_traceback_holds_no_token(output: io.StringIO) -> None:
     """The log's own processor redacts every text of a line."""
-
-    def fail() -> None:
+    with responding() as response:
         raise RuntimeError(f"Authorization: Bearer {BEARER} {OAUTH}")
-
-    assert respond(fail)[1] == 500
+    assert response.code == 500
     (line,) = output.getvalue().splitlines()
     assert json.loads(line)["message"] == "unexpected_error"
     assert "[redacted]" in line

@@ -1,4 +1,4 @@
-"""Signatures are compared by ``hmac.compare_digest``: the time of a comparison does not depend on where the two differ."""
+"""Signatures are compared by ``hmac.compare_digest``, whose time does not depend on the first difference."""
 
 import hmac
 from collections.abc import Callable

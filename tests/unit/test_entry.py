@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import structlog
 
-from luci_scheduler import bootstrap
+from luci_scheduler import process
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.settings import SettingsError
@@ -151,7 +151,7 @@ def test_a_failure_of_ours_is_no_refusal(functions: Site, monkeypatch: pytest.Mo
     def fail() -> Any:
         raise SettingsError(["SCHEDULER_PROJECT: must be set"])
 
-    monkeypatch.setattr(bootstrap, "app", fail)
+    monkeypatch.setattr(process, "app", fail)
     for function in ("on_gitiles_commit", "on_build_completion", "on_task", "console"):
         answer = functions.call(function, "/", _push(), JSON)
         assert (answer.code, answer.events) == (500, ["unexpected_error"])
@@ -269,7 +269,7 @@ def test_too_many_unknown_tokens_are_answered_429() -> None:
         raise TransientError("too many", throttled=True, retry_after=2 * SECOND + 1)
 
     with site(world) as functions:
-        bootstrap.use(replace(world.app, identify=throttled))
+        process.use(replace(world.app, identify=throttled))
         page = functions.call("console", "/", REQUEST_METHOD="GET")
         call = functions.call("console", "/prpc/scheduler.Scheduler/GetJobs", b"{}", JSON)
     for answer in (page, call):
@@ -277,7 +277,7 @@ def test_too_many_unknown_tokens_are_answered_429() -> None:
     assert call.headers["X-Prpc-Grpc-Code"] == "8"
 
 
-def test_a_visit_does_not_show_its_secrets() -> None:
+def test_a_page_request_does_not_show_its_secrets() -> None:
     """Not even where it is printed by mistake."""
     assert "canary-a7" not in repr(PageRequest(context(world_for()), ("canary-a7",)))
 
@@ -327,7 +327,7 @@ BAD_TRIGGERS = [
 
 
 @pytest.mark.parametrize("changes", BAD_TRIGGERS, ids=str)
-def test_triggers_that_no_later_reader_could_work_with(functions: Site, changes: dict[str, Any]) -> None:
+def test_triggers_that_no_later_reader_could_decode(functions: Site, changes: dict[str, Any]) -> None:
     """They are refused at the door; the job goes on."""
     good = {"id": "t", "created": functions.world.clock.now(), "kind": "noop"}
     body = json.dumps({"job": JOB, "delivery": "d", "triggers": [{**good, **changes}]}).encode()

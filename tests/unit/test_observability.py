@@ -1,4 +1,4 @@
-"""Logs: named events, one trace from the commit to the end, no secret in any line."""
+"""The log: named events, one trace from the commit to the end, no secrets."""
 
 import ast
 import base64
@@ -16,13 +16,15 @@ import pytest
 import structlog
 
 from emulator.memory.queue import MemoryQueue
-from luci_scheduler import bootstrap, entry
+from luci_scheduler import entry
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue
 from luci_scheduler.adapters.identity import UnauthenticatedError
+from luci_scheduler.bootstrap import App
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import SECOND, format_rfc3339
+from luci_scheduler.logs import configure_logging
 from luci_scheduler.ports import BuildbucketError, QueueTask
-from luci_scheduler.tracing import bind_invocation, carried, current_trace, delivery_trace, isolated
+from luci_scheduler.tracing import bind_invocation, current_trace, delivery_context, delivery_trace, trace_headers
 from tests.unit.api.support import OWNER, Client, world_for
 from tests.unit.engine.world import JOB, REPO, World, config
 
@@ -71,13 +73,13 @@ def _is_logger(function: ast.Attribute) -> bool:
     return function.attr in SEVERITIES and "logger" in ast.unparse(function.value)
 
 
-def test_the_catalogue_is_that_of_the_code() -> None:
+def test_the_page_lists_the_events_of_the_code() -> None:
     """Every event with its severities, and no other."""
     rows = re.findall(r"^\| `(\w+)` \| ([A-Z, ]+) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert {name: set(told.split(", ")) for name, told in rows} == _events()
 
 
-def test_what_metrics_count_exists() -> None:
+def test_metrics_count_existing_events() -> None:
     """Each event in a filter of Terraform's is one of the code's, and its members are written with it."""
     text = METRICS.read_text(encoding="utf-8")
     counted = {name for names in re.findall(r"events = \[([^\]]*)\]", text) for name in re.findall(r'"(\w+)"', names)}
@@ -98,38 +100,36 @@ def test_what_metrics_count_exists() -> None:
         ({"traceparent": PARENT, "X-Cloud-Trace-Context": "1" * 32}, TRACE),
     ],
 )
-def test_a_delivery_brings_its_trace(headers: dict[str, str], trace: str) -> None:
-    """In either header."""
+def test_a_delivery_has_the_trace_of_its_request(headers: dict[str, str], trace: str) -> None:
+    """Either header works."""
     assert delivery_trace(headers, "d") == trace
 
 
 @pytest.mark.parametrize("header", ["", "x", f"00-{'0' * 32}-b7ad6b7169203331-01", f"{PARENT}\n", "a" * 5000])
-def test_without_a_good_trace_it_is_made_of_the_delivery(header: str) -> None:
-    """The same one for each redelivery."""
+def test_a_delivery_without_a_valid_trace_gets_one_from_its_id(header: str) -> None:
+    """Redeliveries share it."""
     made = delivery_trace({"traceparent": header}, "event-1")
     assert re.fullmatch(r"[0-9a-f]{32}", made)
     assert made == delivery_trace({}, "event-1") != delivery_trace({}, "event-2")
 
 
-def test_what_a_delivery_binds_ends_with_it() -> None:
-    """And nothing from outside gets in."""
+def test_the_bindings_of_a_delivery_end_with_it() -> None:
+    """And outer bindings do not show inside."""
     structlog.contextvars.bind_contextvars(left="over")
 
-    def handle() -> dict[str, Any]:
-        bind_invocation("p/j", 7, 2, "")
-        return dict(structlog.contextvars.get_contextvars())
-
     try:
-        inside = isolated(handle, TRACE, function="f")
+        with delivery_context(TRACE, function="f"):
+            bind_invocation("p/j", 7, 2, "")
+            inside = dict(structlog.contextvars.get_contextvars())
         assert inside == {"trace_id": TRACE, "function": "f", "job_id": "p/j", "invocation_id": "7", "attempt": 2}
         assert structlog.contextvars.get_contextvars() == {"left": "over"}
-        assert (current_trace(), carried()) == ("", {})
+        assert (current_trace(), trace_headers()) == ("", {})
     finally:
         structlog.contextvars.clear_contextvars()
 
 
 def test_tasks_carry_the_trace_on() -> None:
-    """As a header that the next delivery reads; outside deliveries there is none."""
+    """The next delivery reads it from a header; outside deliveries there is no header."""
     sent: list[Any] = []
 
     class Client:
@@ -138,20 +138,21 @@ def test_tasks_carry_the_trace_on() -> None:
 
     queue = CloudTasksQueue(Client(), "projects/p/locations/l/queues/q", "https://t.invalid", "a@p", "aud")
     task = QueueTask("timer", {}, World().clock.now())
-    isolated(lambda: queue.enqueue(task), TRACE)
+    with delivery_context(TRACE):
+        queue.enqueue(task)
     queue.enqueue(task)
     assert delivery_trace(sent[0], "d") == TRACE
     assert "traceparent" not in sent[1]
 
 
-def test_what_the_console_asks_for_carries_its_trace_on() -> None:
-    """A call of the API, for several jobs side by side; a request without a trace has its tasks begin their own."""
+def test_tasks_of_the_console_carry_its_trace_on() -> None:
+    """The tasks of one API call for several jobs share its trace; without one each task starts a new trace."""
     world = world_for(config(("job", "b")))
     carrying: list[dict[str, str]] = []
     enqueue = world.queue.enqueue
 
     def recorded(task: QueueTask) -> None:
-        carrying.append(carried())
+        carrying.append(trace_headers())
         enqueue(task)
 
     world.queue.enqueue = recorded  # type: ignore[method-assign]
@@ -183,7 +184,7 @@ class _Site:
             _, code = function(self.world.app, event)
         return int(code)
 
-    def task(self, task: QueueTask, app: bootstrap.App | None = None, **headers: str) -> Any:
+    def task(self, task: QueueTask, app: App | None = None, **headers: str) -> Any:
         with self._server.test_request_context(
             f"/{task.kind}", method="POST", json=dict(task.payload), headers={"X-CloudTasks-TaskName": "t1", **headers}
         ):
@@ -203,7 +204,7 @@ def _site(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Site]:
     world, output = World(), io.StringIO()
     monkeypatch.setattr(sys, "stdout", output)
     monkeypatch.setattr(sys, "stderr", output)
-    bootstrap.configure_logging("cloud")
+    configure_logging("cloud")
     try:
         yield _Site(world, output)
     finally:
@@ -224,7 +225,7 @@ def _notify(site: _Site, number: str, **headers: str) -> int:
 
 
 def test_one_trace_from_the_commit_to_the_end(site: _Site) -> None:
-    """A check, a notification and the end are logged under the commit's trace, whatever trace they come with."""
+    """A check, a notification and the end are logged under the commit's trace and not under their requests'."""
     site.world.buildbucket.faults = [BuildbucketError("UNAVAILABLE", "down", transient=True)]
     _commit(site, traceparent=PARENT)
     (invocation,) = site.world.invocations()
@@ -247,7 +248,7 @@ def test_one_trace_from_the_commit_to_the_end(site: _Site) -> None:
     assert about[1]["lateness_ms"] == 1000
 
 
-def test_jobs_that_are_served_side_by_side_are_told_apart(site: _Site) -> None:
+def test_jobs_handled_in_parallel_have_their_own_lines(site: _Site) -> None:
     """Each thread of a fan-out has the commit's trace and its own job."""
     site.world.sync(config(("job", "b", "c")))
     site.world.buildbucket.faults = [BuildbucketError("UNAVAILABLE", "down", transient=True) for _ in range(3)]
@@ -257,8 +258,8 @@ def test_jobs_that_are_served_side_by_side_are_told_apart(site: _Site) -> None:
     assert {line["logging.googleapis.com/trace"] for line in failed} == {f"projects/cloud/traces/{TRACE}"}
 
 
-def test_ticks_tell_how_late_they_are(site: _Site) -> None:
-    """In milliseconds behind the awaited instant."""
+def test_ticks_log_their_lateness(site: _Site) -> None:
+    """In milliseconds after the expected instant."""
     world = site.world
     world.queue.purge()
     world.sync('job { id: "tick" schedule: "with 60s interval" noop {} }')
@@ -269,8 +270,8 @@ def test_ticks_tell_how_late_they_are(site: _Site) -> None:
     assert (line["job_id"], line["lateness_ms"]) == ("proj/tick", 250)
 
 
-def test_a_task_whose_caller_cannot_be_verified_just_now_is_answered_and_logged(site: _Site) -> None:
-    """Without Google's keys nobody can be told from anybody: the queue is asked to come again, in our words."""
+def test_a_task_whose_caller_cannot_be_verified_now_is_answered_and_logged(site: _Site) -> None:
+    """Without Google's keys no caller can be verified: the answer is 500, so the queue repeats the task."""
 
     def fail(_: str) -> str:
         raise TransientError("the keys that sign tokens could not be fetched")
@@ -285,7 +286,7 @@ def test_a_task_whose_caller_cannot_be_verified_just_now_is_answered_and_logged(
 
 
 def test_no_secret_is_written_anywhere(site: _Site) -> None:
-    """Marked tokens through every entry point, good and bad ones, and through a fault of ours; all output is searched."""
+    """Marked tokens, valid and invalid, pass every entry point and an internal error; no output holds them."""
     canary = "canary-4b1d"
 
     def refuse(header: str) -> str:

@@ -1,4 +1,4 @@
-"""What git keeps: nothing that belongs to one machine."""
+"""The files in git: none belongs to one machine."""
 
 import subprocess
 from pathlib import Path
@@ -17,6 +17,6 @@ def _git(*arguments: str) -> list[str]:
 
 @pytest.mark.skipif(not (_ROOT / ".git").exists(), reason="an archive has no index")
 def test_nothing_of_one_machine_is_checked_in() -> None:
-    """No ignored file and no link. A link `.venv` to the environment of another checkout breaks `make` in each clone."""
+    """No ignored file and no link. A `.venv` link to another checkout's environment breaks `make` in a clone."""
     assert _git("ls-files", "--cached", "--ignored", "--exclude-standard") == []
     assert [line for line in _git("ls-files", "--stage") if line.startswith(_LINK)] == []

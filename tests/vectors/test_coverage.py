@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from luci_scheduler.core.errors import ComeAgainError, PermanentError, TransientError
-from luci_scheduler.respond import respond
+from luci_scheduler.respond import responding
 from tests.vectors.support import FOLDER, Case, cases
 
 DEVIATIONS = {
@@ -45,6 +45,7 @@ def test_vector_http_codes(case: Case) -> None:
             raise ComeAgainError("later")
         raise TransientError("trouble") if "transient" in tags else PermanentError("hopeless")
 
-    _, code = respond(handle)
+    with responding() as response:
+        handle()
     for original in (case["push_http"], case["task_queue_http"]):
-        assert code == DEVIATIONS.get(original, (original, ""))[0]
+        assert response.code == DEVIATIONS.get(original, (original, ""))[0]

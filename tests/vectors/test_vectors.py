@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 
-from emulator.memory.system import ManualClock
+from emulator.clock import SteppedClock
 from luci_scheduler.adapters.buildbucket import BuildbucketClient
 from luci_scheduler.core import debug_log, go_text, humanized, notification_token, topic_names
 from luci_scheduler.core.errors import BadTokenError, PermanentError
@@ -211,7 +211,7 @@ class _Session:
 
     def client(self) -> BuildbucketClient:
         session: Any = self
-        return BuildbucketClient(lambda host: f"https://{host}", lambda: session, ManualClock(Instant(0)), SECOND)
+        return BuildbucketClient(lambda host: f"https://{host}", lambda: session, SteppedClock(Instant(0)), SECOND)
 
 
 def _given(case: Case, realm_id: str) -> LaunchInput:

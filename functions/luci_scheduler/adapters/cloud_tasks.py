@@ -18,7 +18,7 @@ from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.queue_tasks import with_version
 from luci_scheduler.core.transience import google_failure
 from luci_scheduler.ports import QueueTask
-from luci_scheduler.tracing import carried
+from luci_scheduler.tracing import trace_headers
 
 __all__ = ["LIMIT", "CloudTasksQueue", "make_client"]
 
@@ -79,7 +79,7 @@ class CloudTasksQueue:
         request = tasks_v2.HttpRequest(
             http_method=tasks_v2.HttpMethod.POST,
             url=f"{self._url}/{task.kind}",
-            headers={"Content-Type": "application/json", **carried(), **task.headers},
+            headers={"Content-Type": "application/json", **trace_headers(), **task.headers},
             body=json.dumps(with_version(task.payload)).encode(),
             oidc_token=self._token,
         )

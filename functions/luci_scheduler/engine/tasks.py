@@ -38,7 +38,7 @@ from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.engine.sweep import sweep
 from luci_scheduler.engine.triggers import accept_triggers
 from luci_scheduler.ports import QueueTask
-from luci_scheduler.tracing import current_trace, isolated
+from luci_scheduler.tracing import current_trace, delivery_context
 
 __all__ = ["TASK_KINDS", "on_task", "read_task"]
 
@@ -122,7 +122,8 @@ def _sweep(runtime: Runtime, task: SweepTask, key: str) -> None:
 
 def _swept_task(runtime: Runtime, key: str, task: QueueTask) -> None:
     """Handle a task within the sweep's delivery. Later log lines of the sweep do not carry the task's fields."""
-    isolated(partial(on_task, runtime, task.kind, task.payload, key), current_trace(), kind=task.kind)
+    with delivery_context(current_trace(), kind=task.kind):
+        on_task(runtime, task.kind, task.payload, key)
 
 
 def _tick(runtime: Runtime, task: TickTask, key: str) -> None:

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from werkzeug.datastructures import Headers
 
-from emulator.memory.system import ManualClock
-from luci_scheduler import bootstrap
+from emulator.clock import SteppedClock
 from luci_scheduler.adapters import access_tokens
 from luci_scheduler.adapters.identity import UnauthenticatedError
 from luci_scheduler.api.access import ANONYMOUS
+from luci_scheduler.bootstrap import Identify
+from luci_scheduler.cloud_ports import make_identify
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.settings import Settings, SettingsError, read_settings
@@ -38,14 +39,14 @@ def google() -> Iterator[TokenInfo]:
 
 
 @pytest.fixture
-def clock() -> ManualClock:
+def clock() -> SteppedClock:
     """The scheduler's clock."""
-    return ManualClock(NOW)
+    return SteppedClock(NOW)
 
 
-def _identify(google: TokenInfo, clock: ManualClock, *clients: str, **settings: Any) -> bootstrap.Identify:
+def _identify(google: TokenInfo, clock: SteppedClock, *clients: str, **settings: Any) -> Identify:
     values = {"console_oauth_clients": clients, "tokeninfo_url": google.url, "local": True, **settings}
-    return bootstrap.make_identify(Settings("p", "https://t", "a@p", ("secret",), **values), clock)
+    return make_identify(Settings("p", "https://t", "a@p", ("secret",), **values), clock)
 
 
 def _bearer(token: str, scheme: str = "Bearer") -> Headers:
@@ -53,7 +54,7 @@ def _bearer(token: str, scheme: str = "Bearer") -> Headers:
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "OAuth", "oauth"])
-def test_an_access_token_names_the_caller(google: TokenInfo, clock: ManualClock, scheme: str) -> None:
+def test_an_access_token_names_the_caller(google: TokenInfo, clock: SteppedClock, scheme: str) -> None:
     """In lower case, by either of the schemes that LUCI accepts."""
     google.know(TOKEN)
     assert _identify(google, clock, CLIENT)(_bearer(TOKEN, scheme)) == "user:dev@example.com"
@@ -72,7 +73,7 @@ def test_an_access_token_names_the_caller(google: TokenInfo, clock: ManualClock,
     ],
     ids=str,
 )
-def test_good_tokens(google: TokenInfo, clock: ManualClock, changes: dict[str, Any]) -> None:
+def test_good_tokens(google: TokenInfo, clock: SteppedClock, changes: dict[str, Any]) -> None:
     """Numbers and booleans as such or as texts. Optional members may be missing.
 
     An account's own number is also a client.
@@ -121,7 +122,7 @@ def test_good_tokens(google: TokenInfo, clock: ManualClock, changes: dict[str, A
     ids=str,
 )  # fmt: skip
 def test_tokens_that_google_knows_and_we_refuse(
-    google: TokenInfo, clock: ManualClock, changes: dict[str, Any], reason: str
+    google: TokenInfo, clock: SteppedClock, changes: dict[str, Any], reason: str
 ) -> None:
     """Every member must be right. The answer is cached."""
     google.know(TOKEN, **changes)
@@ -132,7 +133,7 @@ def test_tokens_that_google_knows_and_we_refuse(
     assert google.asked == {TOKEN: 1}
 
 
-def test_service_accounts_and_users_are_distinguished(google: TokenInfo, clock: ManualClock) -> None:
+def test_service_accounts_and_users_are_distinguished(google: TokenInfo, clock: SteppedClock) -> None:
     """The word accepts every service account and no person, whatever the address looks like."""
     identify = _identify(google, clock, "service-accounts")
     google.know("service", email=SERVICE, aud=SERVICE_ID)
@@ -146,7 +147,7 @@ def test_service_accounts_and_users_are_distinguished(google: TokenInfo, clock: 
         identify(_bearer("word"))
 
 
-def test_without_clients_no_token_is_accepted(google: TokenInfo, clock: ManualClock) -> None:
+def test_without_clients_no_token_is_accepted(google: TokenInfo, clock: SteppedClock) -> None:
     """Google is not asked, and the message names the setting."""
     google.know(TOKEN)
     with pytest.raises(UnauthenticatedError, match="SCHEDULER_CONSOLE_OAUTH_CLIENTS is not set"):
@@ -154,7 +155,7 @@ def test_without_clients_no_token_is_accepted(google: TokenInfo, clock: ManualCl
     assert not google.asked
 
 
-def test_id_tokens_have_another_verifier(google: TokenInfo, clock: ManualClock) -> None:
+def test_id_tokens_have_another_verifier(google: TokenInfo, clock: SteppedClock) -> None:
     """Each setting applies to its own kind of token. Neither opens the door to the other."""
     google.know(JWT)
     google.know(TOKEN)
@@ -168,7 +169,7 @@ def test_id_tokens_have_another_verifier(google: TokenInfo, clock: ManualClock) 
     assert JWT not in google.asked
 
 
-def test_the_proxys_assertion_takes_precedence(google: TokenInfo, clock: ManualClock) -> None:
+def test_the_proxys_assertion_takes_precedence(google: TokenInfo, clock: SteppedClock) -> None:
     """A bad assertion is an error, even along with a good token. Without an expected proxy, it is ignored."""
     google.know(TOKEN)
     headers = Headers({"X-Goog-Iap-Jwt-Assertion": "nonsense", "Authorization": f"Bearer {TOKEN}"})
@@ -178,7 +179,7 @@ def test_the_proxys_assertion_takes_precedence(google: TokenInfo, clock: ManualC
     assert _identify(google, clock, CLIENT)(headers) == "user:dev@example.com"
 
 
-def test_without_a_token_a_caller_is_anonymous(google: TokenInfo, clock: ManualClock) -> None:
+def test_without_a_token_a_caller_is_anonymous(google: TokenInfo, clock: SteppedClock) -> None:
     """Google is not asked."""
     assert _identify(google, clock, CLIENT)(Headers()) == ANONYMOUS
     assert not google.asked
@@ -190,20 +191,20 @@ def test_without_a_token_a_caller_is_anonymous(google: TokenInfo, clock: ManualC
      "x" * 12_289],
     ids=ascii,
 )  # fmt: skip
-def test_an_impossible_token_is_refused_without_a_request(google: TokenInfo, clock: ManualClock, token: str) -> None:
+def test_an_impossible_token_is_refused_without_a_request(google: TokenInfo, clock: SteppedClock, token: str) -> None:
     """Headers of any server in front."""
     with pytest.raises(UnauthenticatedError):
         _identify(google, clock, CLIENT)({"Authorization": f"Bearer {token}"})
     assert not google.paths
 
 
-def test_the_longest_token(google: TokenInfo, clock: ManualClock) -> None:
+def test_the_longest_token(google: TokenInfo, clock: SteppedClock) -> None:
     """With every character that a token may have."""
     token = google.know("ya29.-_~+/=" + "x" * 12_277)
     assert _identify(google, clock, CLIENT)(_bearer(token)) == "user:dev@example.com"
 
 
-def test_a_good_token_is_remembered_for_minutes(google: TokenInfo, clock: ManualClock) -> None:
+def test_a_good_token_is_remembered_for_minutes(google: TokenInfo, clock: SteppedClock) -> None:
     """Then Google is asked again, which knows a revoked token by then."""
     google.know(TOKEN)
     identify = _identify(google, clock, CLIENT)
@@ -221,7 +222,7 @@ def test_a_good_token_is_remembered_for_minutes(google: TokenInfo, clock: Manual
         identify(_bearer(TOKEN))
 
 
-def test_a_good_token_is_not_remembered_after_its_end(google: TokenInfo, clock: ManualClock) -> None:
+def test_a_good_token_is_not_remembered_after_its_end(google: TokenInfo, clock: SteppedClock) -> None:
     """Even if some of those minutes are left."""
     google.know(TOKEN, expires_in="60")
     identify = _identify(google, clock, CLIENT)
@@ -234,7 +235,7 @@ def test_a_good_token_is_not_remembered_after_its_end(google: TokenInfo, clock: 
         identify(_bearer(TOKEN))
 
 
-def test_a_bad_token_is_remembered_for_minutes(google: TokenInfo, clock: ManualClock) -> None:
+def test_a_bad_token_is_remembered_for_minutes(google: TokenInfo, clock: SteppedClock) -> None:
     """Repeated attempts cost nothing more."""
     identify = _identify(google, clock, CLIENT)
     for _ in range(3):
@@ -246,7 +247,7 @@ def test_a_bad_token_is_remembered_for_minutes(google: TokenInfo, clock: ManualC
     assert identify(_bearer(TOKEN)) == "user:dev@example.com"
 
 
-def test_a_flood_of_bad_tokens(google: TokenInfo, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flood_of_bad_tokens(google: TokenInfo, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch) -> None:
     """It does not displace the good ones, and memory stays bounded: the oldest of each kind are dropped."""
     monkeypatch.setattr(access_tokens, "_MAX_TOKENS", 3)
     identify = _identify(google, clock, CLIENT)
@@ -265,7 +266,7 @@ def test_a_flood_of_bad_tokens(google: TokenInfo, clock: ManualClock, monkeypatc
     assert [google.asked[token] for token in ("good0", "good2", "good3")] == [2, 1, 1]
 
 
-def test_the_number_of_questions_about_unknown_tokens_is_bounded(google: TokenInfo, clock: ManualClock) -> None:
+def test_the_number_of_questions_about_unknown_tokens_is_bounded(google: TokenInfo, clock: SteppedClock) -> None:
     """A flood of made-up tokens has to wait. Known callers continue, even after five minutes; later all callers do."""
     identify = _identify(google, clock, CLIENT)
     identify(_bearer(google.know("known")))
@@ -310,7 +311,7 @@ def test_the_number_of_questions_about_unknown_tokens_is_bounded(google: TokenIn
     ],
 )
 def test_one_caller_does_not_use_up_the_questions_of_others(
-    google: TokenInfo, clock: ManualClock, stranger: str, other: str
+    google: TokenInfo, clock: SteppedClock, stranger: str, other: str
 ) -> None:
     """Only the address that the front end adds counts, and of IPv6 only the network."""
     identify = _identify(google, clock, CLIENT)
@@ -325,7 +326,7 @@ def test_one_caller_does_not_use_up_the_questions_of_others(
     assert identify(headers) == "user:dev@example.com"
 
 
-def test_an_expired_good_token_is_unknown(google: TokenInfo, clock: ManualClock) -> None:
+def test_an_expired_good_token_is_unknown(google: TokenInfo, clock: SteppedClock) -> None:
     """Google is asked about it once, outside the limit."""
     identify = _identify(google, clock, CLIENT)
     identify(_bearer(google.know(TOKEN)))
@@ -344,7 +345,7 @@ def test_an_expired_good_token_is_unknown(google: TokenInfo, clock: ManualClock)
         identify(_bearer(TOKEN))
 
 
-def test_many_threads_with_one_token(google: TokenInfo, clock: ManualClock) -> None:
+def test_many_threads_with_one_token(google: TokenInfo, clock: SteppedClock) -> None:
     """Each thread gets the right answer. Afterwards it is cached."""
     google.know(TOKEN)
     identify = _identify(google, clock, CLIENT)
@@ -387,7 +388,7 @@ TROUBLE: dict[str, tuple[int, bytes, dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("kind", TROUBLE)
-def test_a_failure_at_google_is_transient(google: TokenInfo, clock: ManualClock, kind: str) -> None:
+def test_a_failure_at_google_is_transient(google: TokenInfo, clock: SteppedClock, kind: str) -> None:
     """The caller is neither refused nor anonymous, and the next call asks again."""
     google.know(TOKEN)
     google.trouble = TROUBLE[kind]
@@ -399,7 +400,7 @@ def test_a_failure_at_google_is_transient(google: TokenInfo, clock: ManualClock,
     assert identify(_bearer(TOKEN)) == "user:dev@example.com"
 
 
-def test_a_silent_server(google: TokenInfo, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_server(google: TokenInfo, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch) -> None:
     """It does not block a caller forever. A cached caller does not notice."""
     identify = _identify(google, clock, CLIENT)
     identify(_bearer(google.know("early")))
@@ -410,7 +411,7 @@ def test_a_silent_server(google: TokenInfo, clock: ManualClock, monkeypatch: pyt
     assert identify(_bearer("early")) == "user:dev@example.com"
 
 
-def test_plain_http_is_for_the_local_cloud(google: TokenInfo, clock: ManualClock) -> None:
+def test_plain_http_is_for_the_local_cloud(google: TokenInfo, clock: SteppedClock) -> None:
     """No token leaves a real installation unencrypted."""
     with pytest.raises(TransientError, match="only https is allowed"):
         _identify(google, clock, CLIENT, local=False)(_bearer(TOKEN))
@@ -419,7 +420,7 @@ def test_plain_http_is_for_the_local_cloud(google: TokenInfo, clock: ManualClock
 
 @pytest.mark.parametrize("kind", ["", "unknown", "stranger", "no server", *TROUBLE])
 def test_the_token_is_never_logged(
-    google: TokenInfo, clock: ManualClock, caplog: pytest.LogCaptureFixture, kind: str
+    google: TokenInfo, clock: SteppedClock, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     """Neither in an error or its cause, nor in a log line of any level, nor in the cache."""
     caplog.set_level(logging.DEBUG)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from emulator.memory.system import ManualClock
+from emulator.clock import SteppedClock
 from luci_scheduler.adapters.buildbucket import BuildbucketClient
 from luci_scheduler.adapters.gitiles import GitilesClient, host_urls
 from luci_scheduler.adapters.http import fetch, sessions
@@ -53,7 +53,7 @@ def test_the_text_of_a_buildbucket_error_is_cut(protocol: str) -> None:
     """The error goes into the debug log: a long error must not push the rest of the log out."""
     with answering(Answer(500, LONG, {"X-Prpc-Grpc-Code": "13", "Content-Type": "text/plain"})) as server:
         client = BuildbucketClient(
-            lambda _: server.url, sessions(authenticated=False), ManualClock(Instant(SECOND)), 5 * SECOND
+            lambda _: server.url, sessions(authenticated=False), SteppedClock(Instant(SECOND)), 5 * SECOND
         )
         with pytest.raises(BuildbucketError, match="word word") as raised:
             client.v2("host", "GetBuild", {}) if protocol == "v2" else client.v1("host", "GET", "builds/1")

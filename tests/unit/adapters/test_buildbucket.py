@@ -7,7 +7,7 @@ import google.auth.exceptions
 import pytest
 import requests
 
-from emulator.memory.system import ManualClock
+from emulator.clock import SteppedClock
 from luci_scheduler.adapters import buildbucket
 from luci_scheduler.adapters.buildbucket import BuildbucketClient
 from luci_scheduler.adapters.http import sessions
@@ -23,7 +23,7 @@ NOW = Instant(100 * SECOND)
 
 def client(url: str, deadline: int = 5 * SECOND) -> BuildbucketClient:
     """Return a client for which ``url`` is the address of every host."""
-    return BuildbucketClient(lambda _: url, sessions(authenticated=False), ManualClock(NOW), deadline)
+    return BuildbucketClient(lambda _: url, sessions(authenticated=False), SteppedClock(NOW), deadline)
 
 
 class NoToken(requests.Session):
@@ -67,7 +67,7 @@ def test_no_request_is_sent_after_the_attempt() -> None:
 def test_a_missing_token_is_a_failure_like_any_other() -> None:
     """The launch is retried, and its log says so without the library's text."""
     session = NoToken()
-    failing = BuildbucketClient(lambda _: "http://127.0.0.1:1", lambda: session, ManualClock(NOW), 5 * SECOND)
+    failing = BuildbucketClient(lambda _: "http://127.0.0.1:1", lambda: session, SteppedClock(NOW), 5 * SECOND)
     with pytest.raises(BuildbucketError, match="no answer") as raised:
         failing.v1("host", "GET", "search")
     assert (str(raised.value), raised.value.transient) == ("UNAVAILABLE: no answer: TransportError", True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from emulator.memory.system import ManualClock
+from emulator.clock import SteppedClock
 from luci_scheduler.adapters.buildbucket import BuildbucketClient
 from luci_scheduler.adapters.http import sessions
 from luci_scheduler.core.instants import SECOND, Instant
@@ -19,7 +19,7 @@ GOOD = Answer(200, b"{}", {"X-Prpc-Grpc-Code": "0"})
 
 def _client(url: str) -> BuildbucketClient:
     return BuildbucketClient(
-        lambda _: url, sessions(authenticated=False), ManualClock(Instant(100 * SECOND)), 5 * SECOND
+        lambda _: url, sessions(authenticated=False), SteppedClock(Instant(100 * SECOND)), 5 * SECOND
     )
 
 

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from google.auth import crypt, jwt
 from werkzeug.datastructures import Headers
 
+from emulator.clock import SteppedClock
 from emulator.cloud_tasks.oidc import TokenIssuer
-from emulator.memory.system import ManualClock
 from luci_scheduler.adapters.identity import CallerIdentity, OidcVerifier, UnauthenticatedError
 from luci_scheduler.api.access import ANONYMOUS
 from luci_scheduler.core.errors import TransientError
@@ -69,10 +69,10 @@ def _no_access_token(_: str, _sender: str) -> str:
     raise AssertionError("these tests send signed tokens")
 
 
-def _identity(proxy: Proxy, issuer: TokenIssuer, clock: ManualClock | None = None, **settings: Any) -> CallerIdentity:
+def _identity(proxy: Proxy, issuer: TokenIssuer, clock: SteppedClock | None = None, **settings: Any) -> CallerIdentity:
     values = {"iap_audience": IAP_AUDIENCE, "bearer_audiences": (AUDIENCE, "other"), **settings}
     return CallerIdentity(
-        clock or ManualClock(NOW),
+        clock or SteppedClock(NOW),
         fetch_iap_keys=proxy.keys,
         fetch_oidc_keys=lambda: json.dumps(issuer.certificates()).encode(),
         access_token_email=_no_access_token,
@@ -170,7 +170,7 @@ def test_no_error_holds_the_token(proxy: Proxy, issuer: TokenIssuer) -> None:
 
 def test_made_up_key_ids_do_not_cause_repeated_fetches_of_keys(issuer: TokenIssuer) -> None:
     """At most once a minute. A key that is new by then is found."""
-    proxy, clock = Proxy(), ManualClock(NOW)
+    proxy, clock = Proxy(), SteppedClock(NOW)
     identity = _identity(proxy, issuer, clock)
     for number in range(20):
         with pytest.raises(UnauthenticatedError):
@@ -191,7 +191,7 @@ def test_a_failure_to_fetch_the_keys_is_transient(issuer: TokenIssuer) -> None:
         raise OSError("no network")
 
     identity = CallerIdentity(
-        ManualClock(NOW),
+        SteppedClock(NOW),
         iap_audience=IAP_AUDIENCE,
         fetch_iap_keys=fail,
         fetch_oidc_keys=fail,
@@ -224,7 +224,7 @@ def test_signed_claims_of_any_type(proxy: Proxy, issuer: TokenIssuer, claim: str
         caller.identify(Headers({"Authorization": f"Bearer {token}"}))
     with pytest.raises(UnauthenticatedError):
         caller.identify(Headers({HEADER: proxy.assertion(**{claim: value})}))
-    tasks = OidcVerifier(lambda: json.dumps(issuer.certificates()).encode(), AUDIENCE, {"a@b.c"}, ManualClock(NOW))
+    tasks = OidcVerifier(lambda: json.dumps(issuer.certificates()).encode(), AUDIENCE, {"a@b.c"}, SteppedClock(NOW))
     assert tasks.verify(f"Bearer {_bearer_token(issuer)}") == "a@b.c"
     with pytest.raises(UnauthenticatedError):
         tasks.verify(f"Bearer {token}")
@@ -242,7 +242,7 @@ def test_parts_that_are_nested_too_deeply(proxy: Proxy, issuer: TokenIssuer, pla
     for headers in (Headers({HEADER: ".".join(assertion)}), *([bearer] if place else [])):
         with pytest.raises(UnauthenticatedError, match="signature"):
             _identity(proxy, issuer).identify(headers)
-    tasks = OidcVerifier(lambda: b"{}", AUDIENCE, {"a@b.c"}, ManualClock(NOW))
+    tasks = OidcVerifier(lambda: b"{}", AUDIENCE, {"a@b.c"}, SteppedClock(NOW))
     with pytest.raises(UnauthenticatedError, match="signature"):
         tasks.verify(f"Bearer {'.'.join(parts)}")
 
@@ -250,6 +250,6 @@ def test_parts_that_are_nested_too_deeply(proxy: Proxy, issuer: TokenIssuer, pla
 @pytest.mark.parametrize("answer", [b"[" * 100_000, b"[]", b"null", b"5", b"x", b"\xff"])
 def test_documents_that_are_not_keys(proxy: Proxy, issuer: TokenIssuer, answer: bytes) -> None:
     """Another document in place of the keys proves nothing. A minute later the keys are fetched again."""
-    tasks = OidcVerifier(lambda: answer, AUDIENCE, {"a@b.c"}, ManualClock(NOW))
+    tasks = OidcVerifier(lambda: answer, AUDIENCE, {"a@b.c"}, SteppedClock(NOW))
     with pytest.raises(TransientError, match="could not be fetched"):
         tasks.verify(f"Bearer {_bearer_token(issuer)}")

@@ -15,7 +15,7 @@ from emulator.gitiles.faults import GitilesFault
 from emulator.serving.local_server import LocalServer
 from luci_scheduler.adapters.config_sources import BucketSource, GitilesSource
 from luci_scheduler.adapters.http import sessions
-from luci_scheduler.bootstrap import make_config_sources
+from luci_scheduler.cloud_ports import make_config_sources
 from luci_scheduler.config.folder import FolderSource
 from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.settings import Settings, read_settings

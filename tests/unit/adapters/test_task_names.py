@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from emulator.clock import SteppedClock
 from emulator.cloud_tasks.server import CloudTasksServer
-from emulator.memory.system import ManualClock
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import HOUR, MINUTE, Instant, parse_rfc3339
@@ -31,7 +31,7 @@ LONG_AGO = Instant(NOON - HOUR)
 @pytest.fixture(scope="module")
 def server() -> Iterator[CloudTasksServer]:
     """A Cloud Tasks server on loopback that delivers nothing by itself."""
-    with CloudTasksServer(clock=ManualClock(NOON), dispatch="manual") as server:
+    with CloudTasksServer(clock=SteppedClock(NOON), dispatch="manual") as server:
         yield server
 
 

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from google.auth import crypt, jwt
 from werkzeug.datastructures import Headers
 
+from emulator.clock import SteppedClock
 from emulator.cloud_tasks.oidc import self_signed
-from emulator.memory.system import ManualClock
 from luci_scheduler.adapters.identity import CallerIdentity, OidcVerifier, UnauthenticatedError
 from luci_scheduler.core.instants import SECOND, Instant
 
@@ -64,12 +64,12 @@ def _no_access_token(_: str, _sender: str) -> str:
 
 
 def _task(signer: Signer, token: str) -> str:
-    return OidcVerifier(signer.keys, TASKS, {ACCOUNT}, ManualClock(NOW)).verify(f"Bearer {token}")
+    return OidcVerifier(signer.keys, TASKS, {ACCOUNT}, SteppedClock(NOW)).verify(f"Bearer {token}")
 
 
 def _console(signer: Signer, headers: dict[str, str]) -> str:
     identity = CallerIdentity(
-        ManualClock(NOW),
+        SteppedClock(NOW),
         iap_audience=IAP,
         fetch_iap_keys=signer.keys,
         bearer_audiences=(CONSOLE,),

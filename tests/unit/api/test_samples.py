@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from luci_scheduler.bootstrap import make_identify
+from luci_scheduler.cloud_ports import make_identify
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import MICROSECOND, Instant
 from luci_scheduler.core.invocation import Invocation, Status

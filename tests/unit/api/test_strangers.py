@@ -209,10 +209,10 @@ import gzip, sys, threading
 from pathlib import Path
 import functions_framework
 from emulator.supervisor import SOURCE
-from luci_scheduler import bootstrap
+from luci_scheduler import process
 from tests.unit.api.support import world_for
 
-bootstrap.use(world_for().app)
+process.use(world_for().app)
 app = functions_framework.create_app("console", str(SOURCE), "http")
 bodies = [Path(name).read_bytes() for name in sys.argv[1:]]
 kinds = ["application/prpc; encoding=binary"] * 3 + ["application/json"]

@@ -11,9 +11,9 @@ from typing import Any, cast
 
 import pytest
 
+from emulator.clock import SteppedClock
 from emulator.memory.queue import MemoryQueue
 from emulator.memory.store import MemoryStore
-from emulator.memory.system import ManualClock
 from luci_scheduler.config.config_rules import ConfigRules
 from luci_scheduler.config.folder import FolderSource, read_folder
 from luci_scheduler.config.reader import ConfigError, read_config
@@ -129,7 +129,7 @@ def test_sync_changes_what_changed_and_disables_what_went() -> None:
 class _Busy:
     """A store whose calls take time, in which one of the jobs changes every 300 ms, as builds of theirs start and end."""
 
-    def __init__(self, store: MemoryStore, clock: ManualClock, job_ids: Sequence[JobId]) -> None:
+    def __init__(self, store: MemoryStore, clock: SteppedClock, job_ids: Sequence[JobId]) -> None:
         self._store, self._clock, self._job_ids = store, clock, itertools.cycle(job_ids)
         self._next = clock.now()
 

@@ -1,4 +1,4 @@
-"""The command line: what it takes, what it says, its exit statuses."""
+"""The command line: arguments, output and exit statuses."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ import pytest
 from emulator import cli
 from emulator.cli import main
 from emulator.errors import LocalCloudError
-from emulator.local_cloud import LocalCloud
+from emulator.options import Options
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_help(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_the_commands_are_named_in_help(capsys: pytest.CaptureFixture[str]) -> None:
-    """Nobody has to look into the source to find one."""
+    """No reader needs the source to find one."""
     with pytest.raises(SystemExit):
         main(["--help"])
     out = capsys.readouterr().out
@@ -88,8 +88,8 @@ def test_bad_numbers_of_a_storm(option: str, value: str, capsys: pytest.CaptureF
 
 def test_good_names_of_projects_and_hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The shortest project, and hosts of Gitiles and of this machine."""
-    clouds: list[LocalCloud] = []
-    monkeypatch.setattr("emulator.up.until_stopped", lambda cloud: clouds.append(cloud) or 0)
+    clouds: list[Options] = []
+    monkeypatch.setattr("emulator.up.until_stopped", lambda options: clouds.append(options) or 0)
     hosts = ["--host", "chromium.googlesource.com", "--host", "a-b.c"]
     assert main(["up", "--store", "memory", "--folder", str(tmp_path), "--project", "abc-12", *hosts]) == 0
     assert (clouds[0].project, list(clouds[0].hosts)) == ("abc-12", ["chromium.googlesource.com", "a-b.c"])
@@ -125,15 +125,15 @@ def test_up_takes_configs_with_unknown_triggers_when_told(
     switch: Sequence[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The switch reaches the rules by which the functions, and the local cloud itself, read configs."""
-    started: list[LocalCloud] = []
-    monkeypatch.setattr("emulator.up.until_stopped", lambda cloud: started.append(cloud) or 0)
+    started: list[Options] = []
+    monkeypatch.setattr("emulator.up.until_stopped", lambda options: started.append(options) or 0)
     assert main(["up", "--store", "memory", "--folder", str(tmp_path), *switch]) == 0
     (cloud,) = started
     assert cloud.config_rules.lenient_triggers is bool(switch)
 
 
 def test_a_failure_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """No traceback for what a person can mend."""
+    """A fault that a person can fix prints no traceback."""
 
     def fail(*_: object) -> int:
         raise LocalCloudError("no\nJava")
@@ -168,7 +168,7 @@ os.execv(sys.executable, [sys.executable, "-m", "emulator", "up", "--store", "me
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_up_in_memory_until_it_is_stopped(number: signal.Signals) -> None:
-    """It says where everything is, and that it is in memory; a signal stops it with status 0, even begun with it ignored."""
+    """It prints the addresses; a signal stops it with status 0, even if the process started with it ignored."""
     command = [sys.executable, "-c", _WITH_SIGNAL_IGNORED, str(int(number))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:

@@ -1,4 +1,4 @@
-"""The clock of the start page: it runs, can be sped up and put forward, and never goes back."""
+"""The clocks of the local cloud: they run, are adjusted or stepped, and never go back."""
 
 import threading
 
@@ -43,7 +43,7 @@ def test_what_makes_no_sense_is_refused() -> None:
 
 
 def test_waiting_ends_when_it_is_told() -> None:
-    """Whatever the time."""
+    """At any time."""
     woken = threading.Event()
     woken.set()
     clock = AdjustableClock()

@@ -190,7 +190,7 @@ def test_the_pins_are_whole() -> None:
 
 
 def test_the_cache_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Without a setting of our own the XDG folder counts."""
+    """Without EMULATOR_CACHE the XDG folder counts."""
     monkeypatch.delenv("EMULATOR_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert downloads.cache_folder() == tmp_path / "serverless-luci-scheduler"

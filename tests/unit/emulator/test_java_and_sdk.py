@@ -76,7 +76,7 @@ def jars(root: Path, version: str = "0.8.20") -> tuple[Path, Path]:
 
 @pytest.mark.usefixtures("bare")
 def test_no_sdk() -> None:
-    """None tells the caller to download."""
+    """None means that the caller must download it."""
     assert find_firestore_jar() is None
     assert find_pubsub_jar() is None
 

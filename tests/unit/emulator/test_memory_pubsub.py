@@ -1,4 +1,4 @@
-"""Pub/Sub in memory delivers as the real one does: at least once, with pauses, until it is acknowledged or a dead letter."""
+"""Pub/Sub in memory delivers like the real one: at least once, with pauses, until an acknowledgement."""
 
 import base64
 import json
@@ -21,7 +21,7 @@ TOPIC = "projects/proj/topics/gitiles-commit"
 
 
 class Target:
-    """A function: keeps what it was sent, answers what it is told to."""
+    """A function that keeps its requests and gives the chosen answers."""
 
     def __init__(self) -> None:
         self.code = 200
@@ -116,7 +116,7 @@ def test_what_is_empty_is_left_out(
 
 @pytest.mark.parametrize("code", [200, 201, 202, 204])
 def test_acknowledged(target: Target, pubsub: MemoryPubSub, clock: SteppedClock, code: int) -> None:
-    """What is acknowledged does not come again, however much time passes."""
+    """An acknowledged message does not come again, however much time passes."""
     target.code = code
     pubsub.create_topics([commits()], {"on_gitiles_commit": target.url})
     pubsub.publish(TOPIC, b"first", {})
@@ -217,7 +217,7 @@ def test_a_hundred_messages_from_many_threads(target: Target, pubsub: MemoryPubS
 
 
 def test_dropping_the_backlog(target: Target, pubsub: MemoryPubSub, clock: SteppedClock) -> None:
-    """What waits for another try is forgotten; what is published later arrives."""
+    """A message that waits for another try is dropped; one published later arrives."""
     target.code = 500
     item = commits()
     pubsub.create_topics([item], {"on_gitiles_commit": target.url})

@@ -20,7 +20,7 @@ SLEEP = "import time; print('ready', flush=True); time.sleep(600)"
 
 
 def runs(pid: int) -> bool:
-    """Tell whether a process runs; one that has ended but was not waited for does not."""
+    """Return whether a process runs; a process that has ended but was not waited for does not."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -44,7 +44,7 @@ def python(code: str, output: Output) -> Child:
 
 
 def test_output_and_status(tmp_path: Path) -> None:
-    """Both streams arrive, line by line, in memory and in the file; the last words are those that are not blank."""
+    """Both streams arrive by line, in memory and in the file; the last words are the last line with text."""
     output = Output(tmp_path / "log")
     child = python(
         "import sys; print('one'); sys.stdout.flush(); print('two\\n', file=sys.stderr); sys.exit(3)", output
@@ -57,7 +57,7 @@ def test_output_and_status(tmp_path: Path) -> None:
 
 
 def test_only_the_last_lines_are_kept() -> None:
-    """What is kept in memory is bounded, however much a program prints."""
+    """The number of kept lines is bounded, however much a program prints."""
     output = Output()
     child = python("for n in range(5000): print(n)", output)
     child.wait(20)
@@ -91,7 +91,7 @@ def test_stop_lets_it_finish_then_forces_it() -> None:
 
 
 def test_stop_takes_along_what_it_forked() -> None:
-    """A child's own child, which nobody knows, does not stay behind."""
+    """A child's own child, which this process does not know, does not stay behind."""
     output = Output()
     child = python(
         f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {SLEEP!r}]); time.sleep(600)", output
@@ -103,7 +103,7 @@ def test_stop_takes_along_what_it_forked() -> None:
 
 
 def test_a_program_that_ends_leaves_nothing_behind() -> None:
-    """What it forked is killed once it has ended by itself."""
+    """Its forks are killed once it has ended by itself."""
     output = Output()
     child = python(
         f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {SLEEP!r}]); time.sleep(0.5)", output
@@ -151,7 +151,7 @@ def test_children_do_not_outlive_their_parent(number: signal.Signals) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
 def test_the_kernel_kills_even_without_the_watching_process() -> None:
-    """The two ways do not depend on each other: here nobody watches any more, and the child is frozen."""
+    """The two ways do not depend on each other: here no process watches any more, and the child is frozen."""
     parent = subprocess.Popen([sys.executable, "-c", PARENT, SLEEP], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert parent.stdout is not None
     with parent.stdout:

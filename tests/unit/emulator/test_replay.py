@@ -12,14 +12,16 @@ import requests
 from werkzeug.test import Client
 from werkzeug.wrappers import Request, Response
 
+from emulator.clock import SteppedClock
 from emulator.cloud_tasks.server import CloudTasksServer
 from emulator.replay.buildbucket import ScriptedBuildbucket, WsgiAdapter
 from emulator.replay.errors import ScenarioError
 from emulator.replay.memory import MemoryStage
-from emulator.replay.ports import ReplayClock, Stopwatch, TimedBuildbucket
 from emulator.replay.scenario import Delivery, Reply, read_scenario
 from emulator.replay.serving import Gate
-from emulator.replay.stage import RETRIES, Answer, Message
+from emulator.replay.stage import Answer, Message
+from emulator.replay.timed import Stopwatch, TimedBuildbucket
+from emulator.settings import QUEUE_RETRIES
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client
 from luci_scheduler.core.instants import MILLISECOND, MINUTE, SECOND, Instant
 from luci_scheduler.ports import BuildbucketError, QueueTask
@@ -83,7 +85,7 @@ def test_gate_shows_the_scenarios_id_and_time() -> None:
 
 @pytest.mark.parametrize("status", [200, 500])
 def test_gate_lets_a_message_through_once(status: int) -> None:
-    """Redeliveries, after whatever answer, and messages of others are acknowledged and reach no function."""
+    """Redeliveries, after any answer, and messages of others are acknowledged and reach no function."""
     function = _Function(status)
     gate = Gate(function)
     assert _delivered(gate, "6", "7") == (Answer(status, "said"), [200, status])
@@ -92,7 +94,7 @@ def test_gate_lets_a_message_through_once(status: int) -> None:
 
 
 def test_gate_keeps_a_second_push_waiting_while_the_first_is_under_way() -> None:
-    """What is being worked on is not acknowledged by its redelivery."""
+    """A message in work is not acknowledged by its redelivery."""
     gate: Gate
     again: list[int] = []
 
@@ -106,7 +108,7 @@ def test_gate_keeps_a_second_push_waiting_while_the_first_is_under_way() -> None
 
 
 def _buildbucket(*answers: Reply) -> tuple[ScriptedBuildbucket, requests.Session]:
-    buildbucket = ScriptedBuildbucket(ReplayClock(START), lambda _: True)
+    buildbucket = ScriptedBuildbucket(SteppedClock(START), lambda _: True)
     buildbucket.begin(Delivery("deliveries[0]", "task", None, "timer", answers=answers))
     session = requests.Session()
     session.mount("http://", WsgiAdapter(buildbucket.app))
@@ -156,7 +158,7 @@ def test_requests_are_checked_as_the_real_service_does() -> None:
 
 
 def test_notifications_of_a_build_go_where_its_own_request_said() -> None:
-    """Of several builds each has its own token; one that nobody told of is ambiguous."""
+    """Of several builds each has its own token; a build without a known one is ambiguous."""
     buildbucket, session = _buildbucket(Reply(reply={"build": {"id": "11"}}), Reply(reply={"build": {"id": "12"}}))
     for number in ("1", "2"):
         body = {
@@ -175,7 +177,7 @@ def test_notifications_of_a_build_go_where_its_own_request_said() -> None:
 class _Server:
     """``ports.Buildbucket``: the client and the service behind it."""
 
-    def __init__(self, clock: ReplayClock, error: BuildbucketError | None = None) -> None:
+    def __init__(self, clock: SteppedClock, error: BuildbucketError | None = None) -> None:
         self._clock = clock
         self._error = error
         self.calls = 0
@@ -218,7 +220,7 @@ def test_an_answer_after_the_deadline_does_not_count(
     takes: int, left: int | None, error: BuildbucketError | None, told: str, elapsed: int, protocol: str
 ) -> None:
     """The call has its effect; the client gives up at its deadline of a minute, or at the end that it was given."""
-    clock = ReplayClock(START)
+    clock = SteppedClock(START)
     stopwatch = Stopwatch(clock, {"call": takes * SECOND}, lambda: None)
     server = _Server(clock, error)
     client = TimedBuildbucket(server, stopwatch, clock, MINUTE)
@@ -239,7 +241,7 @@ def _asking(client: TimedBuildbucket, until: Instant | None) -> Callable[[], dic
 
 def test_a_call_without_time_left_is_not_sent() -> None:
     """It takes no time and uses up no duration."""
-    clock = ReplayClock(START)
+    clock = SteppedClock(START)
     server = _Server(clock)
     client = TimedBuildbucket(server, Stopwatch(clock, {"call": SECOND}, lambda: None), clock, MINUTE)
     with pytest.raises(BuildbucketError, match="the client's"):
@@ -263,7 +265,7 @@ def test_an_answer_may_be_empty(answer: Any, text: str) -> None:
 
 def test_tasks_wait_in_memory_as_on_the_server() -> None:
     """Due times are cut to microseconds, never before the creation; a failed task is due again after the same pause."""
-    clock = ReplayClock(START)
+    clock = SteppedClock(START)
     stage = MemoryStage(clock, {"on_task": _Function(500)}, _Function(), {})
     tasks = [
         QueueTask("timer", {"n": 1}, Instant(START + SECOND + 1999)),
@@ -271,7 +273,7 @@ def test_tasks_wait_in_memory_as_on_the_server() -> None:
         QueueTask("launch", {"n": 3}, Instant(START - SECOND)),
     ]
     with CloudTasksServer(clock=clock, dispatch="manual") as server:
-        name = server.create_queue("projects/p/locations/l/queues/q", retry_config=RETRIES)
+        name = server.create_queue("projects/p/locations/l/queues/q", retry_config=QUEUE_RETRIES)
         client = make_client(server.grpc_address)
         queue = CloudTasksQueue(client, name, "http://127.0.0.1:1", "a@b.c", "x")
         for task in tasks:

@@ -65,7 +65,7 @@ def function(source: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Function
 
 
 def test_it_serves_with_its_own_environment(function: FunctionProcess) -> None:
-    """What it prints is kept; settings in the environment of its parent do not reach it."""
+    """Its output is kept; settings in the environment of its parent do not reach it."""
     assert get(function) == "hello"
     until(lambda: "called /" in function.output.lines)
     assert (function.starts, function.restarts) == (1, 0)
@@ -83,7 +83,7 @@ def test_a_killed_function_is_started_again(function: FunctionProcess) -> None:
 
 
 def test_the_worker_does_not_outlive_the_arbiter(function: FunctionProcess) -> None:
-    """A worker without its arbiter would go on handling what nobody waits for."""
+    """A worker without its arbiter would go on handling requests without a caller."""
     arbiter, worker = map(int, get(function, "/ids").split())
     os.kill(arbiter, signal.SIGKILL)
     until(lambda: not psutil.pid_exists(worker))

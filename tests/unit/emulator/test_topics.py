@@ -17,7 +17,7 @@ def test_the_table() -> None:
 
 
 def test_names() -> None:
-    """Everything of a topic is named after it, in its project; the push path tells the function the topic."""
+    """Everything of a topic is named after it, in its project; the function sees the topic in the push path."""
     item = subscriptions("proj", [PUBLISHER])[1]
     assert item.topic == f"projects/proj/topics/{TOPIC}"
     assert item.subscription == f"projects/proj/subscriptions/{TOPIC}"

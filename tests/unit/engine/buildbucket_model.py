@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from emulator.memory.system import ManualClock
+from emulator.clock import SteppedClock
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.ports import BuildbucketError
 
@@ -30,7 +30,7 @@ class Model:
     second are answered (0: all). ``call_time`` passes with every call.
     """
 
-    clock: ManualClock
+    clock: SteppedClock
     remembers: int = MINUTE
     lag: int = 0
     quota: int = 0

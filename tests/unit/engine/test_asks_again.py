@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from emulator.memory.system import SeededEntropy
-from luci_scheduler import bootstrap
+from luci_scheduler.bootstrap import make_app
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import StoreConflictError
 from luci_scheduler.core.identifiers import JobId
@@ -30,17 +30,8 @@ def _world(era: Era = Era.V2, text: str | None = None, **model: Any) -> tuple[Wo
     buildbucket = Model(world.clock, **model)
     world.buildbucket = buildbucket  # type: ignore[assignment]
     server = BuildbucketServer(HOST, "cr-buildbucket@appspot.gserviceaccount.com", era)
-    app = bootstrap.make_app(
-        replace(world.app.settings, buildbucket_servers=(server,)),
-        store=world.store,
-        queue=world.queue,
-        clock=world.clock,
-        entropy=world.runtime.entropy,
-        buildbucket=buildbucket,
-        gitiles=world.runtime.gitiles,
-        fetch=world.fetch,
-        verify_caller=lambda _: "somebody",
-    )
+    settings = replace(world.app.settings, buildbucket_servers=(server,))
+    app = make_app(settings, replace(world.ports, buildbucket=buildbucket))
     world.app, world.runtime = app, app.runtime
     return world, buildbucket
 

@@ -16,7 +16,7 @@ from luci_scheduler.engine.commit import on_commit, on_commits
 from luci_scheduler.engine.jobs import pause_job, resume_job
 from luci_scheduler.engine.sweep import sweep
 from luci_scheduler.ports import GitilesError, PutDeferred, PutWatchers
-from luci_scheduler.respond import respond
+from luci_scheduler.respond import responding
 from tests.unit.engine.world import HOST, JOB, REPO, World, config
 
 MAIN = "refs/heads/main"
@@ -344,8 +344,9 @@ def test_a_hopeless_event_does_not_keep_the_others(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(commit_module, "take_commit", refuse)
     events = [CommitEvent(REPO, MAIN, name * 40) for name in "ab"]
-    _, code = respond(lambda: on_commits(world.runtime, events, world.clock.now(), "commit-m1"))
-    assert code == 200
+    with responding() as response:
+        on_commits(world.runtime, events, world.clock.now(), "commit-m1")
+    assert response.code == 200
     assert [work.revision for work in world.works()] == ["b" * 40]
 
 

@@ -13,7 +13,7 @@ from luci_scheduler.adapters.http import sessions
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.invocation import Status
-from luci_scheduler.respond import respond
+from luci_scheduler.respond import responding
 from tests.answering import Answer, Answering, answering
 from tests.unit.engine.world import FakeBuildbucket, World
 
@@ -95,7 +95,9 @@ def test_a_status_check_that_learns_nothing_ends_nothing(answer: Answer, server:
     world.commit("b", "m2")
     (running,) = world.invocations()
     server.answers = [answer]
-    assert respond(lambda: world.notify("n1"))[1] == 500
+    with responding() as response:
+        world.notify("n1")
+    assert response.code == 500
     server.answers = [answer]
     with pytest.raises(TransientError):
         world.run_task(world.queue.tasks[0])

@@ -7,13 +7,15 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
+from emulator.clock import SteppedClock
 from emulator.memory.gitiles import AnyCommit
+from emulator.memory.ports import memory_ports
 from emulator.memory.queue import MemoryQueue
 from emulator.memory.store import MemoryStore
-from emulator.memory.system import ManualClock, SeededEntropy
-from luci_scheduler import bootstrap
+from luci_scheduler.bootstrap import make_app
 from luci_scheduler.config.sync import ConfigFile, sync_project
 from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.deferred import Deferred
@@ -122,7 +124,7 @@ class FakeBuildbucket:
         self._lock = threading.Lock()
 
     def v1(self, *_: Any, **__: Any) -> dict[str, Any]:
-        """Refuse: nobody may call it."""
+        """Refuse: no test may call v1."""
         raise AssertionError("these tests speak v2")
 
     def v2(self, _server: str, method: str, request: Any, *, until: Instant | None = None) -> dict[str, Any]:
@@ -152,7 +154,7 @@ class FakeBuildbucket:
 
     def _SearchBuilds(self, request: Any) -> dict[str, Any]:  # noqa: N802
         if self.experimental and not request["predicate"].get("includeExperimental"):
-            return {}  # as the real one: experimental builds show only when asked for
+            return {}  # as the real one: experimental builds show only on request
         wanted = request["predicate"]["tags"][0]["value"]
         return {"builds": [dict(b) for b in self.builds.values() if b["requestId"] == wanted]}
 
@@ -167,7 +169,7 @@ class FakeBuildbucket:
 class FakeFetch:
     """Answers or fails as the test says, after ten seconds."""
 
-    def __init__(self, clock: ManualClock) -> None:
+    def __init__(self, clock: SteppedClock) -> None:
         self._clock = clock
         self.outcome: Fetched | FetchError = Fetched(200, "200 OK", (), b"", 0)
         self.calls: list[tuple[str, int, int]] = []
@@ -205,28 +207,27 @@ class World:
     """The scheduler with everything around it."""
 
     def __init__(self, text: str | None = None, gitiles: Gitiles | None = None, **settings: Any) -> None:
-        self.clock = ManualClock(parse_rfc3339("2026-03-01T12:00:00Z"))
+        self.clock = SteppedClock(parse_rfc3339("2026-03-01T12:00:00Z"))
         self.store = CountingStore()
         self.queue = MemoryQueue()
         self.buildbucket = FakeBuildbucket()
         self.fetch = FakeFetch(self.clock)
-        self.app = bootstrap.make_app(
-            world_settings(**settings),
+        self.ports = replace(
+            memory_ports(),
             store=self.store,
             queue=self.queue,
             clock=self.clock,
-            entropy=SeededEntropy(1),
             buildbucket=self.buildbucket,
             gitiles=gitiles or AnyCommit(),
             fetch=self.fetch,
-            verify_caller=lambda _: "somebody",
         )
+        self.app = make_app(world_settings(**settings), self.ports)
         self.runtime = self.app.runtime
         self._revisions = 0
         self.sync(config() if text is None else text)
 
     def sync(self, text: str) -> None:
-        """Put a config in force, not counted."""
+        """Activate a config, not counted."""
         self._revisions += 1
         sync_project(self.runtime, ConfigFile("proj", text, f"rev{self._revisions}"), "sync")
         self.store.counts.clear()
@@ -250,7 +251,7 @@ class World:
         on_task(self.runtime, task.kind, task.payload, f"task-{name}")
 
     def tick(self, seconds: int = 0, name: str = "t") -> list[QueueTask]:
-        """Let time pass and deliver what is due; a task that fails is put back a little later."""
+        """Let time pass and deliver the due tasks; a failed task is put back a little later."""
         self.clock.advance(seconds * SECOND)
         due = self.queue.take_due(self.clock.now())
         for task in due:
@@ -262,7 +263,7 @@ class World:
         return due
 
     def finish(self, status: str = "SUCCESS", build_id: str | None = None) -> None:
-        """Let a build (the latest one) end, without telling anybody."""
+        """Let a build (the latest one) end without a notification."""
         self.buildbucket.builds[build_id or list(self.buildbucket.builds)[-1]]["status"] = status
 
     def works(self) -> list[Deferred]:

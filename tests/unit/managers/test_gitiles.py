@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from emulator.clock import SteppedClock
 from emulator.memory.gitiles import MemoryGitiles
 from emulator.memory.queue import MemoryQueue
-from emulator.memory.system import ManualClock, SeededEntropy
+from emulator.memory.system import SeededEntropy
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import PermanentError, TransientError
 from luci_scheduler.core.identifiers import InvocationId, JobId
@@ -37,7 +38,7 @@ class Polls:
 
     def __init__(self, refs: Sequence[str] = (MAIN,), polling: Polling | None = None, **fields: Any) -> None:
         self.git = MemoryGitiles()
-        self.clock = ManualClock(parse_rfc3339("2026-03-01T12:00:00Z"))
+        self.clock = SteppedClock(parse_rfc3339("2026-03-01T12:00:00Z"))
         self.found: Versioned[PollerRecord] | None = None
         self.reads = 0
         self.fields = {"repo": REPO, "refs": list(refs), **fields}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from emulator.memory.system import ManualClock
+from emulator.clock import SteppedClock
 from emulator.replay.player import play
 from emulator.replay.scenario import load_scenario
 from luci_scheduler.core.instants import Instant
@@ -26,7 +26,7 @@ def _page(folder: Path) -> tuple[Page, World, str]:
     world = world_for()
     put_job(world, Job(invocation.job_id, JobDefinition(invocation.task)))
     world.store.commit([CreateInvocation(invocation, log)])
-    clock = ManualClock(Instant(played.now))
+    clock = SteppedClock(Instant(played.now))
     world.app = replace(world.app, runtime=replace(world.app.runtime, clock=clock))
     path = f"/jobs/{invocation.job_id}/{invocation.id}"
     return Visitor(world, ADMIN).page(path), world, path

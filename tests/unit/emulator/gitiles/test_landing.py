@@ -47,7 +47,7 @@ def _landed(client: GitilesClient, ref: str, revision: str) -> bool:
 
 
 def test_commits_that_a_ref_leads_to_have_landed(repository: Repository, client: GitilesClient) -> None:
-    """The head and its ancestors have landed; a commit of another ref has not, until it is merged or the ref moves to it."""
+    """The head and its ancestors have landed; a commit of another ref lands with a merge or a move of the ref."""
     base = repository.resolve("main")
     head = repository.commit("more", {"a": "2"}, at=AT + SECOND)
     review = repository.commit("unreviewed", {"b": "1"}, "refs/changes/01/1/1", at=AT + 2 * SECOND)

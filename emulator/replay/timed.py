@@ -1,4 +1,4 @@
-"""Time and chance of a replay: every operation takes as long as the scenario says, on the replay's own clock."""
+"""Time and entropy of a replay: every operation takes as long as the scenario says, on the replay's own clock."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.ports import (
     Buildbucket,
     BuildbucketError,
-    Fetched,
-    FetchError,
     Queue,
     QueueTask,
     Store,
@@ -25,8 +23,6 @@ from luci_scheduler.ports import (
 )
 
 __all__ = [
-    "NothingToFetch",
-    "ReplayClock",
     "ReplayEntropy",
     "Stopwatch",
     "TimedBuildbucket",
@@ -35,32 +31,16 @@ __all__ = [
 ]
 
 
-class ReplayClock(SteppedClock):
-    """The one clock of a replay: ``ports.Clock`` of the functions, and ``emulator.clock.Clock`` of the servers."""
-
-    def now(self) -> Instant:
-        """Return the present instant."""
-        return Instant(super().now())
-
-    def sleep(self, nanoseconds: int) -> None:
-        """Move forward at once, as if the time had been slept through."""
-        self.advance(max(0, nanoseconds))
-
-    def reach(self, instant: int) -> None:
-        """Move to ``instant``, unless it is past."""
-        self.move_to(max(instant, self.now()))
-
-
 class Stopwatch:
-    """Moves the clock by what each operation of the delivery under way takes.
+    """Moves the clock by the duration of each operation of the current delivery.
 
     Args:
-        clock: what is moved.
-        defaults: nanoseconds by operation, for those that a delivery says nothing about.
-        before_each: called before each operation; what it takes in real time changes nothing.
+        clock: the clock that moves.
+        defaults: nanoseconds by operation, where a delivery has no duration for it.
+        before_each: called before each operation; its real time does not count.
     """
 
-    def __init__(self, clock: ReplayClock, defaults: Mapping[str, int], before_each: Callable[[], None]) -> None:
+    def __init__(self, clock: SteppedClock, defaults: Mapping[str, int], before_each: Callable[[], None]) -> None:
         self._clock = clock
         self._defaults = defaults
         self._before_each = before_each
@@ -72,7 +52,7 @@ class Stopwatch:
 
     @contextmanager
     def operation(self, name: str) -> Iterator[None]:
-        """Let the operation that is done inside take its time, whether it succeeds or fails."""
+        """Move the clock by the duration of the operation inside, whether it succeeds or fails."""
         takes = self.takes(name)
         try:
             yield
@@ -80,7 +60,7 @@ class Stopwatch:
             self._clock.advance(takes)
 
     def takes(self, name: str) -> int:
-        """Return the nanoseconds that the next operation of this name takes, and count it as done."""
+        """Return the duration of the next operation of this name, in nanoseconds, and count the operation."""
         self._before_each()
         left = self._left.get(name)
         return left.popleft() if left else self._defaults[name]
@@ -103,7 +83,7 @@ class TimedStore:
         return timed
 
     def commit(self, writes: Sequence[Write]) -> Sequence[Version]:
-        """Commit, taking the time of a commit; a refused one takes it too."""
+        """Commit, taking the time of a commit; a refused commit takes it as well."""
         with self._stopwatch.operation("commit"):
             return self._store.commit(writes)
 
@@ -122,7 +102,9 @@ class TimedQueue:
 
 
 class TimedBuildbucket:
-    """``ports.Buildbucket`` around another one. It gives up at a call's deadline as the client in the cloud does, on the replay's clock.
+    """``ports.Buildbucket`` around another one, with deadlines on the replay's clock.
+
+    At its deadline a call is given up, as by the client in the cloud.
 
     Args:
         buildbucket: the client. For a call whose ``until`` is past it raises its own error and sends nothing.
@@ -131,13 +113,13 @@ class TimedBuildbucket:
         deadline: of one call, in nanoseconds.
     """
 
-    def __init__(self, buildbucket: Buildbucket, stopwatch: Stopwatch, clock: ReplayClock, deadline: int) -> None:
+    def __init__(self, buildbucket: Buildbucket, stopwatch: Stopwatch, clock: SteppedClock, deadline: int) -> None:
         self._buildbucket = buildbucket
         self._stopwatch = stopwatch
         self._clock = clock
         self._deadline = deadline
         self.given_up = 0
-        """How many calls the client gave up, over the whole replay."""
+        """The number of calls that the client gave up, over the whole replay."""
 
     def v1(
         self,
@@ -166,7 +148,8 @@ class TimedBuildbucket:
         try:
             answer = send(until)
         except BuildbucketError as error:
-            # The request names the deadline, so the service ends the call at the same time. Either error may come first.
+            # The request names the deadline, so the service ends the call at the same time. Either error may come
+            # first.
             if takes <= left or error.code == "DEADLINE_EXCEEDED":
                 self._clock.advance(takes)
                 raise
@@ -181,9 +164,9 @@ class TimedBuildbucket:
 
 
 class ReplayEntropy:
-    """``ports.Entropy`` that draws what the scenario says; ``on_fault`` is told when it says nothing that fits.
+    """``ports.Entropy`` that draws the scenario's values; ``on_fault`` is called if the scenario has no fitting value.
 
-    The error itself ends in a handler, which answers 500 to whatever it did not expect.
+    The raised error itself does not arrive: the handler answers 500 to every unexpected exception.
     """
 
     def __init__(
@@ -201,11 +184,11 @@ class ReplayEntropy:
         return self._suffixes.popleft()
 
     def nonce(self) -> int:
-        """Draw the next number: nothing that can be seen depends on nonces."""
+        """Draw the next number; no output depends on nonces."""
         return next(self._nonces)
 
     def check_delay_seconds(self, low: int, high: int) -> int:
-        """Draw the next delay, which must be one that could be drawn."""
+        """Draw the next delay, which must lie in the requested range."""
         if not self._check_delays:
             raise self._fault(
                 f"chance.check_delays: one more, from {low} to {high - 1} seconds, is drawn than there are"
@@ -218,11 +201,3 @@ class ReplayEntropy:
         error = ScenarioError(text)
         self._on_fault(error)
         return error
-
-
-class NothingToFetch:
-    """``ports.Fetch`` of a replay, which reaches for nothing outside itself."""
-
-    def get(self, url: str, timeout: int, max_bytes: int) -> Fetched:  # noqa: ARG002 - as the port has it
-        """Refuse."""
-        raise FetchError("a replay fetches nothing")

@@ -1,0 +1,85 @@
+"""The options of a local cloud."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from emulator.buildbucket.plans import Plan
+from emulator.clock import Clock
+from emulator.interceptors import Interceptors, NoInterceptors
+from luci_scheduler.config.config_rules import ConfigRules
+
+__all__ = ["Options", "TcpPorts"]
+
+
+@dataclass(frozen=True, slots=True)
+class TcpPorts:
+    """TCP ports of the servers; 0 is a free port, so that several local clouds run side by side."""
+
+    firestore: int = 0
+    pubsub: int = 0
+    cloud_tasks: int = 0
+    cloud_tasks_keys: int = 0
+    buildbucket: int = 0
+    gitiles: int = 0
+    on_gitiles_commit: int = 0
+    on_build_completion: int = 0
+    on_task: int = 0
+    console: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to start a local cloud, see `emulator.start.start_local_cloud`; every option has a default."""
+
+    config_folder: Path | None = None
+    """Holds ``<project>/luci-scheduler.cfg``; ``<folder>/configs`` if None."""
+    check_interval_seconds: int = 60
+    """Time between two status checks of a build; 0: that of the protocol."""
+    protocol: str = "v2"
+    """The API that the Buildbucket server speaks: ``v1`` (2021) or ``v2``."""
+    plan: Plan | None = None
+    """The default plan of builds; `LocalCloud.buildbucket` accepts others while it runs."""
+    clock: Clock | None = None
+    """The clock of the servers; a `RealClock` with ``speed`` if None."""
+    project: str = field(default_factory=lambda: f"local-{uuid.uuid4().hex[:8]}")
+    """The cloud project. The default is a fresh name that no web page can guess."""
+    on_progress: Callable[[str], None] = lambda _: None
+    """Gets one line of text for each step of the start."""
+    store: Literal["emulators", "memory"] = "emulators"
+    """``emulators``: the official Firestore and Pub/Sub emulators, and the functions as processes. ``memory``: both in
+    this process, for machines without Java and for time that runs faster; a process has one such local cloud at a
+    time."""
+    folder: Path | None = None
+    """Where repositories, logs and configs are; a temporary folder, removed at the end, if None."""
+    speed: float = 1.0
+    """How much faster than real time runs, in memory only: the official emulators and processes know real time only."""
+    ports: TcpPorts = TcpPorts()
+    """The ports of the servers and functions."""
+    hosts: Sequence[str] = ()
+    """Gitiles hosts to serve, in addition to those in the configs and in ``folder``."""
+    host_functions: bool = True
+    """False leaves it to the caller to run the functions, with `LocalCloud.environment`."""
+    sweep_seconds: float = 60.0
+    """Time between two sweeps, in real time; 0: a sweep runs only with `LocalCloud.task`."""
+    sync_seconds: float = 60.0
+    """Time between two reads of the configs, in real time; 0: the configs are read at the start only."""
+    firestore_address: str = ""
+    """A Firestore emulator that runs already, ``host:port``; empty: the local cloud starts one."""
+    pubsub_address: str = ""
+    """A Pub/Sub emulator that runs already, ``host:port``; empty: the local cloud starts one."""
+    download_url: str = ""
+    """The folder to download emulators from where no Google Cloud SDK is installed; empty: the public one."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """More ``SCHEDULER_...`` variables for the functions."""
+    interceptors: Interceptors = field(default_factory=NoInterceptors)
+    """Choose the addresses under which the parts reach each other."""
+
+    @property
+    def config_rules(self) -> ConfigRules:
+        """The rules by which the functions read configs."""
+        return ConfigRules(lenient_triggers=self.settings.get("SCHEDULER_LENIENT_TRIGGERS") == "true")

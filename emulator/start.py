@@ -1,0 +1,313 @@
+"""Starting a local cloud: its parts in their order, each one stopped when the ``with`` block ends."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from emulator.buildbucket.server import BuildbucketServer
+from emulator.clock import Clock, RealClock
+from emulator.cloud_scheduler import CloudScheduler
+from emulator.cloud_tasks.server import CloudTasksServer
+from emulator.errors import LocalCloudError
+from emulator.gitiles.server import GitilesServer
+from emulator.local_cloud import Function, LocalCloud, PubSub
+from emulator.memory_host import InProcessFunction, MemoryHost
+from emulator.memory_pubsub import MemoryPubSub
+from emulator.official import OfficialEmulator, start_firestore, start_pubsub
+from emulator.options import Options
+from emulator.settings import (
+    BUILDBUCKET_HOST,
+    PUBLISHER,
+    QUEUE_RATES,
+    QUEUE_RETRIES,
+    Addresses,
+    function_environment,
+    gitiles_hosts,
+    queue_path,
+)
+from emulator.supervisor import FUNCTIONS, FunctionProcess
+from emulator.tcp_ports import HOST, require_free
+from emulator.topics import EmulatorPubSub, subscriptions
+from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client
+from luci_scheduler.config.folder import read_folder
+from luci_scheduler.config.reader import ConfigError, ProjectConfig, read_config
+
+__all__ = ["start_local_cloud"]
+
+
+@contextmanager
+def start_local_cloud(options: Options) -> Iterator[LocalCloud]:
+    """Start a local cloud, and stop it at the end of the ``with`` block.
+
+    Several local clouds can run side by side, those in memory in a process each.
+
+    Raises:
+        LocalCloudError: a part cannot start; one line says why and what to do. Nothing is left running.
+    """
+    if options.speed != 1.0 and options.store != "memory":
+        raise LocalCloudError("only a local cloud in memory runs faster than real time: use --store memory, or speed 1")
+    with ExitStack() as stack:
+        try:
+            cloud = _start(options, stack)
+        except OSError as error:
+            raise LocalCloudError(f"the local cloud cannot start: {error}") from error
+        yield cloud
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """The things that all parts share."""
+
+    options: Options
+    clock: Clock
+    folders: _Folders
+    hosts: Sequence[str]
+    """The Gitiles hosts to serve."""
+    stack: ExitStack
+    """Stops the parts."""
+
+
+def _start(options: Options, stack: ExitStack) -> LocalCloud:
+    folders = _make_folders(options, stack)
+    hosts = gitiles_hosts(_valid_configs(options, folders.configs), folders.repositories, options.hosts)
+    base = _Base(options, options.clock or RealClock(options.speed), folders, hosts, stack)
+    # Emulators and functions take seconds to start. They start side by side, and the wait comes when the rest is done.
+    backends = _start_backends(base)
+    servers = _start_servers(base, backends.pubsub)
+    functions = _start_functions(base, backends, servers)
+    for emulator in backends.emulators:
+        emulator.wait_until_ready()
+    rows = subscriptions(options.project, [PUBLISHER])
+    backends.pubsub.create_topics(rows, functions.handed_out)
+    for function in functions.running.values():
+        function.wait_until_ready()
+    stack.callback(servers.cloud_tasks.stop)  # before the functions, so that no task is delivered to a dead one
+    tasks_client = make_client(servers.cloud_tasks.grpc_address)
+    stack.callback(tasks_client.transport.close)
+    account, target = functions.environment["SCHEDULER_TASK_ACCOUNT"], functions.handed_out["on_task"]
+    cloud = LocalCloud(
+        options=options,
+        clock=base.clock,
+        configs=folders.configs,
+        repositories=folders.repositories,
+        firestore_address=backends.firestore_address,
+        pubsub_address=backends.pubsub_address,
+        pubsub=backends.pubsub,
+        subscriptions=rows,
+        cloud_tasks=servers.cloud_tasks,
+        tasks_client=tasks_client,
+        queue=CloudTasksQueue(tasks_client, queue_path(options.project), target, account, target),
+        buildbucket=servers.buildbucket,
+        gitiles=servers.gitiles,
+        gitiles_hosts=hosts,
+        environment=functions.environment,
+        functions=functions.running,
+        console_url=functions.urls["console"],
+        memory=functions.memory,
+    )
+    if options.host_functions:
+        options.on_progress("reading the configs")
+        cloud.sync()
+        _start_schedules(cloud, stack)
+    return cloud
+
+
+# Folders --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Folders:
+    configs: Path
+    repositories: Path
+    logs: Path | None
+
+    def log(self, name: str) -> Path | None:
+        """Return the log file of a part; None where logs are not kept."""
+        return self.logs / f"{name}.log" if self.logs else None
+
+
+def _make_folders(options: Options, stack: ExitStack) -> _Folders:
+    folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="local-cloud-")))
+    folders = _Folders(
+        configs=options.config_folder or folder / "configs",
+        repositories=folder / "repositories",
+        logs=folder / "logs" if options.folder else None,
+    )
+    for path in (folders.configs, folders.repositories, folders.logs):
+        if path is not None:
+            path.mkdir(parents=True, exist_ok=True)
+    return folders
+
+
+def _valid_configs(options: Options, folder: Path) -> list[ProjectConfig]:
+    """Return the valid configs, and report the first problem of each invalid one."""
+    configs = []
+    for file in read_folder(folder):
+        try:
+            configs.append(read_config(file.project, file.text, rules=options.config_rules))
+        except ConfigError as error:
+            options.on_progress(
+                f"the config of {file.project} is not valid and will not be in force: {error.problems[0]}"
+            )
+    return configs
+
+
+# Firestore and Pub/Sub ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Backends:
+    pubsub: PubSub
+    firestore_address: str = ""
+    pubsub_address: str = ""
+    emulators: Sequence[OfficialEmulator] = ()
+    """The emulators that are starting."""
+
+
+def _start_backends(base: _Base) -> _Backends:
+    options, stack = base.options, base.stack
+    if options.store == "memory":
+        options.on_progress("running in memory: no official emulators, and nothing is kept")
+        memory = MemoryPubSub(base.clock)
+        stack.callback(memory.close)
+        return _Backends(memory)
+    options.on_progress("starting the official Firestore and Pub/Sub emulators")
+    emulators: list[OfficialEmulator] = []
+    stack.callback(_stop_together, emulators)
+    firestore, pubsub, url = options.firestore_address, options.pubsub_address, options.download_url
+    if not firestore:
+        emulators.append(start_firestore(options.ports.firestore, download_url=url, log=base.folders.log("firestore")))
+        firestore = emulators[-1].address
+    if not pubsub:
+        emulators.append(start_pubsub(options.ports.pubsub, download_url=url, log=base.folders.log("pubsub")))
+        pubsub = emulators[-1].address
+    client = EmulatorPubSub(pubsub)
+    stack.callback(client.close)
+    return _Backends(client, firestore, pubsub, emulators)
+
+
+# Cloud Tasks, Buildbucket and Gitiles
+# -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Servers:
+    cloud_tasks: CloudTasksServer
+    buildbucket: BuildbucketServer
+    gitiles: GitilesServer
+
+
+def _start_servers(base: _Base, pubsub: PubSub) -> _Servers:
+    options, ports = base.options, base.options.ports
+    servers = _Servers(
+        CloudTasksServer(
+            clock=base.clock,
+            port=require_free(ports.cloud_tasks, "Cloud Tasks"),
+            keys_port=require_free(ports.cloud_tasks_keys, "the keys of Cloud Tasks"),
+        ),
+        BuildbucketServer(
+            base.clock,
+            pubsub,
+            port=require_free(ports.buildbucket, "Buildbucket"),
+            service_account=PUBLISHER,
+            hostname=BUILDBUCKET_HOST,
+            default_plan=options.plan,
+        ),
+        GitilesServer(base.folders.repositories, port=require_free(ports.gitiles, "Gitiles")),
+    )
+    base.stack.enter_context(servers.cloud_tasks)
+    for server in (servers.buildbucket, servers.gitiles):
+        server.start()
+        base.stack.callback(server.stop)
+    servers.cloud_tasks.create_queue(queue_path(options.project), QUEUE_RATES, QUEUE_RETRIES)
+    return servers
+
+
+# The functions
+# ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Functions:
+    urls: Mapping[str, str]
+    """Where each function listens."""
+    handed_out: Mapping[str, str]
+    """The addresses under which the other parts reach them."""
+    environment: Mapping[str, str]
+    running: Mapping[str, Function]
+    memory: MemoryHost | None
+
+
+def _start_functions(base: _Base, backends: _Backends, servers: _Servers) -> _Functions:
+    options = base.options
+    # The addresses are chosen before any function starts, because each one is configured with those of others.
+    ports = {name: require_free(getattr(options.ports, name), f"the function {name}") for name in FUNCTIONS}
+    urls = {name: f"http://{HOST}:{port}" for name, port in ports.items()}
+    intercept = options.interceptors.http
+    handed_out = {name: url if name == "console" else intercept(name, url) for name, url in urls.items()}
+    environment = _environment(base, backends, servers, handed_out["on_task"])
+    if not options.host_functions:
+        return _Functions(urls, handed_out, environment, {}, None)
+    options.on_progress("starting the four functions")
+    memory = _start_memory(base, environment) if options.store == "memory" else None
+    running: dict[str, Function] = {}
+    base.stack.callback(_stop_together, running.values())
+    for name, port in ports.items():
+        running[name] = (
+            InProcessFunction(name, memory.output, port)
+            if memory is not None
+            else FunctionProcess(name, environment, port, log=base.folders.log(name))
+        )
+        running[name].start()
+    return _Functions(urls, handed_out, environment, running, memory)
+
+
+def _start_memory(base: _Base, environment: Mapping[str, str]) -> MemoryHost:
+    memory = MemoryHost(base.clock, base.folders.log("functions"))
+    memory.start(environment)
+    base.stack.callback(memory.stop)
+    return memory
+
+
+def _environment(base: _Base, backends: _Backends, servers: _Servers, on_task: str) -> Mapping[str, str]:
+    options = base.options
+    interceptors, firestore = options.interceptors, backends.firestore_address
+    addresses = Addresses(
+        project=options.project,
+        firestore=interceptors.grpc("firestore", firestore) if firestore else "",
+        pubsub=backends.pubsub_address,
+        cloud_tasks=interceptors.grpc("cloud_tasks", servers.cloud_tasks.grpc_address),
+        certs=servers.cloud_tasks.certs_url,
+        buildbucket=interceptors.http("buildbucket", servers.buildbucket.url),
+        gitiles={host: servers.gitiles.url_of(host) for host in base.hosts},
+        on_task=on_task,
+    )
+    return function_environment(
+        addresses,
+        protocol=options.protocol,
+        config_folder=base.folders.configs,
+        check_interval_seconds=options.check_interval_seconds,
+        extra=options.settings,
+    )
+
+
+def _start_schedules(cloud: LocalCloud, stack: ExitStack) -> None:
+    for kind, seconds in (("sweep", cloud.options.sweep_seconds), ("sync", cloud.options.sync_seconds)):
+        if seconds:
+            scheduler = CloudScheduler(partial(cloud.task, kind), seconds)
+            scheduler.start()
+            stack.callback(scheduler.stop)
+
+
+def _stop_together(running: Iterable[OfficialEmulator | Function]) -> None:
+    """Stop all at the same time; each one may take seconds."""
+    stops = [item.stop for item in running]
+    with ThreadPoolExecutor(max(1, len(stops))) as pool:
+        for future in [pool.submit(stop) for stop in stops]:
+            future.result()

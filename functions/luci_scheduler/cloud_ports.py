@@ -1,0 +1,148 @@
+"""The ports of a deployment: clients of Google Cloud, Buildbucket and Gitiles, built from the settings.
+
+This module loads Google's client libraries. The entry points import it with the first request, not at start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import requests
+from google.auth.credentials import Credentials
+
+from luci_scheduler.adapters.access_tokens import AccessTokens
+from luci_scheduler.adapters.buildbucket import BuildbucketClient
+from luci_scheduler.adapters.config_sources import STORAGE_SCOPES, BucketSource, GitilesSource
+from luci_scheduler.adapters.fetch import FetchClient
+from luci_scheduler.adapters.gitiles import GitilesClient, host_urls
+from luci_scheduler.adapters.http import default_credentials, fetch, sessions
+from luci_scheduler.adapters.identity import CallerIdentity, OidcVerifier
+from luci_scheduler.adapters.system import SystemClock, SystemEntropy
+from luci_scheduler.bootstrap import Identify, Ports, VerifyCaller
+from luci_scheduler.config.folder import FolderSource
+from luci_scheduler.core.instants import SECOND
+from luci_scheduler.core.repo_url import parse_repo_url
+from luci_scheduler.ports import Buildbucket, Clock, ConfigSource, Fetch, Gitiles, Queue, Store
+from luci_scheduler.settings import ConfigSourceSetting, Settings
+
+__all__ = ["cloud_ports", "make_buildbucket", "make_config_sources", "make_identify"]
+
+_MakeSession = Callable[[], requests.Session]
+
+
+def cloud_ports(settings: Settings, *, store: Store | None = None, clock: Clock | None = None) -> Ports:
+    """Return the ports of a deployment.
+
+    Args:
+        settings: where the services are, and as whom to call them.
+        store: the documents; Firestore, as the settings say, if None.
+        clock: the time; that of the machine if None.
+
+    Raises:
+        TransientError: the service account's credentials cannot be loaded now.
+    """
+    clock = clock or SystemClock()
+    session = sessions(authenticated=not settings.local)
+    credentials = None if settings.local else default_credentials()
+    return Ports(
+        store=store or _make_store(settings, credentials),
+        queue=_make_queue(settings, credentials),
+        clock=clock,
+        entropy=SystemEntropy(),
+        buildbucket=make_buildbucket(settings, session, clock),
+        gitiles=_make_gitiles(settings, session, clock),
+        fetch=_make_fetch(settings),
+        verify_caller=_make_verify_caller(settings, clock),
+        identify=make_identify(settings, clock),
+        config_sources=make_config_sources(settings),
+    )
+
+
+def _make_store(settings: Settings, credentials: Credentials | None) -> Store:
+    # Firestore's library takes the longest of all to load, and a local cloud in memory works without it.
+    from google.cloud import firestore  # noqa: PLC0415
+
+    from luci_scheduler.adapters.firestore import FirestoreStore  # noqa: PLC0415
+
+    client = firestore.Client(project=settings.project, database=settings.database, credentials=credentials)
+    return FirestoreStore(client)
+
+
+def _make_queue(settings: Settings, credentials: Credentials | None) -> Queue:
+    from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client  # noqa: PLC0415 - a replay needs none
+
+    client = make_client(settings.cloud_tasks_endpoint, credentials)
+    return CloudTasksQueue(
+        client, settings.queue_path, settings.task_url, settings.task_account, settings.tasks_audience
+    )
+
+
+def _make_verify_caller(settings: Settings, clock: Clock) -> VerifyCaller:
+    accounts = {settings.task_account, *settings.task_callers}
+    return OidcVerifier(lambda: fetch(settings.oidc_certs_url), settings.tasks_audience, accounts, clock).verify
+
+
+def make_identify(settings: Settings, clock: Clock) -> Identify:
+    """Return the function that identifies the callers of the console."""
+    # The operator names the host, so a private address is fine. The answer to a redirect would be another host's word.
+    host = urlsplit(settings.tokeninfo_url).hostname or ""
+    tokeninfo = FetchClient(allowed_hosts=(host,), plain_http=settings.local, max_redirects=0)
+    access_tokens = AccessTokens(tokeninfo, settings.tokeninfo_url, settings.console_oauth_clients, clock)
+    return CallerIdentity(
+        clock,
+        local_user=settings.local_user,
+        iap_audience=settings.iap_audience,
+        fetch_iap_keys=lambda: fetch(settings.iap_certs_url),
+        bearer_audiences=settings.console_audiences,
+        fetch_oidc_keys=lambda: fetch(settings.oidc_certs_url),
+        access_token_email=access_tokens.email,
+    ).identify
+
+
+def make_buildbucket(settings: Settings, session: _MakeSession, clock: Clock) -> Buildbucket:
+    """Return the client of the configured Buildbucket servers."""
+
+    def base_url(host: str) -> str:
+        server = settings.buildbucket(host)
+        return server.url.rstrip("/") if server and server.url else f"https://{host}"
+
+    return BuildbucketClient(base_url, session, clock, settings.request_deadline_seconds * SECOND)
+
+
+def _make_gitiles(settings: Settings, session: _MakeSession, clock: Clock) -> Gitiles:
+    urls = host_urls(settings.gitiles_urls or {})
+    deadline = settings.request_deadline_seconds * SECOND
+    return GitilesClient(urls, session, deadline, authenticated=not settings.local, clock=clock)
+
+
+def _make_fetch(settings: Settings) -> Fetch:
+    return FetchClient(allowed_hosts=settings.fetch_allowed_hosts, plain_http=settings.local)
+
+
+def make_config_sources(settings: Settings) -> Sequence[ConfigSource]:
+    """Return the sources of configs in their order of precedence; nothing is read yet."""
+    gitiles = sessions(authenticated=not settings.local)
+    storage = sessions(authenticated=not settings.local, scopes=STORAGE_SCOPES)
+    # Folders come first: the first source that has a project wins, and a folder always lists all its projects.
+    named = sorted(settings.config_sources, key=lambda source: source.kind != "folder")
+    sources = [_config_source(settings, source, gitiles, storage) for source in named]
+    if settings.config_folder:
+        return [FolderSource(Path(settings.config_folder), settings.config_revision), *sources]
+    return sources
+
+
+def _config_source(
+    settings: Settings, source: ConfigSourceSetting, gitiles: _MakeSession, storage: _MakeSession
+) -> ConfigSource:
+    match source.kind:
+        case "folder":
+            return FolderSource(Path(source.path))
+        case "gitiles":
+            repo = parse_repo_url(source.repo)
+            url = (settings.gitiles_urls or {}).get(repo.host, f"https://{repo.host}").rstrip("/")
+            base_url = url if settings.local else f"{url}/a"  # authenticated requests have their own quota
+            return GitilesSource(source.project, repo, source.ref, source.path, base_url, gitiles)
+        case _:  # the settings accept no other kind than "bucket"
+            return BucketSource(source.project, source.bucket, source.object, settings.storage_url, storage)

@@ -1,0 +1,147 @@
+"""The ports of a deployment, and the application that is made of them."""
+
+import inspect
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emulator.clock import SteppedClock
+from emulator.memory.ports import memory_ports
+from emulator.memory.store import MemoryStore
+from luci_scheduler.adapters import access_tokens, http
+from luci_scheduler.adapters.config_sources import BucketSource, GitilesSource
+from luci_scheduler.bootstrap import Ports, make_app
+from luci_scheduler.cloud_ports import cloud_ports, make_config_sources
+from luci_scheduler.config.folder import FolderSource
+from luci_scheduler.core.instants import DAY, SECOND
+from luci_scheduler.settings import BuildbucketServer, ConfigSourceSetting, Settings
+
+
+def _settings(**changes: Any) -> Settings:
+    values: dict[str, Any] = {
+        "project": "p",
+        "task_url": "https://t.invalid",
+        "task_account": "a@b",
+        "token_secrets": ("s",),
+        "local": True,
+        "cloud_tasks_endpoint": "127.0.0.1:1",
+    }
+    return Settings(**{**values, **changes})
+
+
+def test_the_clients_of_a_deployment_have_the_documented_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page docs/reference/timeouts.md states them; the tests of the limits use shorter ones."""
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", "127.0.0.1:1")
+    sources = (
+        ConfigSourceSetting("gitiles", "p", repo="https://r.googlesource.com/x"),
+        ConfigSourceSetting("bucket", "q", bucket="b", object="o"),
+    )
+    ports: Any = cloud_ports(_settings(console_oauth_clients=("service-accounts",), config_sources=sources))
+    assert ports.store._limit == 20
+    assert ports.queue._limit == 10
+    assert ports.buildbucket._deadline == ports.gitiles._deadline == 60 * SECOND
+    assert [source._limit for source in ports.config_sources] == [20, 20]
+    assert inspect.signature(http.fetch).parameters["limit"].default == http.KEYS_LIMIT == 10
+    assert inspect.signature(http.default_credentials).parameters["limit"].default == http.CREDENTIALS_LIMIT == 20
+    assert access_tokens._TIMEOUT == 5 * SECOND
+    ports.store._client.close()
+
+
+def test_a_store_and_a_clock_can_be_given() -> None:
+    """They take the place of Firestore and of the machine's clock; the other ports are those of a deployment."""
+    store, clock = MemoryStore(), SteppedClock(5 * SECOND)
+    ports = cloud_ports(_settings(), store=store, clock=clock)
+    assert ports.store is store
+    assert ports.clock is clock
+    assert type(ports.queue).__name__ == "CloudTasksQueue"
+    assert ports.identify({"Authorization": ""}) == "anonymous:anonymous"
+
+
+def test_every_port_is_the_application_s() -> None:
+    """An application works with the ports that it was given, and with no others."""
+    ports = memory_ports()
+    app = make_app(_settings(), ports)
+    for field in fields(Ports):
+        if hasattr(app.runtime, field.name):
+            assert getattr(app.runtime, field.name) is getattr(ports, field.name), field.name
+        elif hasattr(app, field.name):
+            assert getattr(app, field.name) is getattr(ports, field.name), field.name
+        else:
+            assert field.name in ("buildbucket", "fetch"), f"{field.name} reaches no part of the application"
+
+
+def test_ports_in_memory_reach_no_server() -> None:
+    """Calls of Buildbucket and fetches fail at once, with the errors that the ports document."""
+    ports = memory_ports()
+    for call in (lambda: ports.buildbucket.v1("s", "GET", "p"), lambda: ports.buildbucket.v2("s", "GetBuild", {})):
+        with pytest.raises(Exception, match="UNAVAILABLE: there is no server s here"):
+            call()
+    with pytest.raises(Exception, match="no URL can be fetched here"):
+        ports.fetch.get("https://example.com", SECOND, 1)
+
+
+def test_limits_of_the_engine_come_from_the_settings() -> None:
+    """In nanoseconds, although settings count in seconds and days."""
+    settings = _settings(
+        claim_lease_seconds=80,
+        sweep_grace_seconds=90,
+        retention_days=10,
+        keep_unchanged_polls=True,
+        concurrency=3,
+        commit_wait_seconds=7,
+        trust_commit_publishers=True,
+    )
+    limits = make_app(settings, memory_ports()).runtime.limits
+    assert (limits.claim_lease, limits.sweep_grace, limits.commit_wait) == (80 * SECOND, 90 * SECOND, 7 * SECOND)
+    assert (limits.retention, limits.concurrency) == (10 * DAY, 3)
+    assert limits.keep_idle
+    assert limits.trust_publishers
+
+
+def test_folders_are_the_first_sources(tmp_path: Path) -> None:
+    """The first source that has a project wins; among sources of one kind the order of the setting counts."""
+    sources = (
+        ConfigSourceSetting("bucket", "q", bucket="b", object="o"),
+        ConfigSourceSetting("gitiles", "p", repo="https://r.googlesource.com/x"),
+        ConfigSourceSetting("folder", path=str(tmp_path / "named")),
+    )
+    made = make_config_sources(_settings(config_folder=str(tmp_path), config_sources=sources))
+    assert [type(source) for source in made] == [FolderSource, FolderSource, BucketSource, GitilesSource]
+    assert made[0]._folder == tmp_path  # type: ignore[attr-defined]
+
+
+def test_a_commit_to_a_branch_with_a_config_has_the_configs_read() -> None:
+    """One ``sync`` task, and none for other branches or repositories."""
+    from luci_scheduler.core.commit_event import CommitEvent
+
+    sources = (ConfigSourceSetting("gitiles", "p", repo="https://r.googlesource.com/x", ref="refs/heads/main"),)
+    ports = memory_ports()
+    app = make_app(_settings(config_sources=sources), ports)
+    queue: Any = ports.queue
+    others = [("https://r.googlesource.com/x", "refs/heads/other"), ("https://r.googlesource.com/y", "refs/heads/main")]
+    app.note_config_changes([CommitEvent(repo, ref, "a" * 40) for repo, ref in others])
+    assert queue.tasks == []
+    app.note_config_changes([CommitEvent("https://r.googlesource.com/x", "refs/heads/main", "a" * 40)])
+    assert [task.kind for task in queue.tasks] == ["sync"]
+
+
+def test_servers_get_the_topic_of_their_publisher_or_their_own() -> None:
+    """The topic of a server without one is derived from its publisher's e-mail."""
+    servers = (
+        BuildbucketServer("a.example.com", "pub@example.com"),
+        BuildbucketServer("b.example.com", "pub@example.com", topic="projects/x/topics/own"),
+    )
+    from luci_scheduler import bootstrap
+
+    environment = bootstrap._environment(_settings(buildbucket_servers=servers, topic_project="t"), memory_ports())
+    topics = {host: server.topic for host, server in environment.servers.items()}
+    assert topics["b.example.com"] == "projects/x/topics/own"
+    assert topics["a.example.com"].startswith("projects/t/topics/")
+
+
+def test_a_port_can_be_replaced() -> None:
+    """An installation that differs in one port is one `replace` away."""
+    store = MemoryStore()
+    assert make_app(_settings(), replace(memory_ports(), store=store)).runtime.store is store
