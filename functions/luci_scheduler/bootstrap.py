@@ -14,12 +14,13 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from luci_scheduler.api.access import ANONYMOUS, Access, Identity, load_access
+from luci_scheduler.api.access import Access, load_access
 from luci_scheduler.api.context import Context
 from luci_scheduler.config.folder import FolderSource
 from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.foreign_text import redacted
+from luci_scheduler.core.identity import ANONYMOUS, Identity
 from luci_scheduler.core.instants import DAY, SECOND
 from luci_scheduler.core.repo_url import parse_repo_url
 from luci_scheduler.core.topic_names import topic_names

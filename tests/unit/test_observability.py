@@ -18,8 +18,8 @@ import structlog
 from emulator.memory.queue import MemoryQueue
 from luci_scheduler import bootstrap, entry
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue
-from luci_scheduler.adapters.identity import UnauthenticatedError
 from luci_scheduler.core.errors import TransientError
+from luci_scheduler.core.identity import UnauthenticatedError
 from luci_scheduler.core.instants import SECOND, format_rfc3339
 from luci_scheduler.ports import BuildbucketError, QueueTask
 from luci_scheduler.tracing import bind_invocation, carried, current_trace, delivery_trace, isolated

@@ -10,9 +10,9 @@ from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from luci_scheduler.adapters.identity import UnauthenticatedError
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.foreign_json import read_object
+from luci_scheduler.core.identity import UnauthenticatedError
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.ports import Clock, Fetch, Fetched, FetchError
 

@@ -9,15 +9,15 @@ from typing import Any
 
 from google.auth import jwt
 
-from luci_scheduler.api.access import ANONYMOUS, Identity, user
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.foreign_json import read_object
 from luci_scheduler.core.foreign_text import sanitized
+from luci_scheduler.core.identity import ANONYMOUS, Identity, UnauthenticatedError, user
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.core.untrusted import PARSER_ERRORS
 from luci_scheduler.ports import Clock
 
-__all__ = ["CallerIdentity", "OidcVerifier", "TokenVerifier", "UnauthenticatedError"]
+__all__ = ["CallerIdentity", "OidcVerifier", "TokenVerifier"]
 
 _SLACK = 5 * MINUTE  # clocks differ, and a token may have waited in a queue
 _REFRESH_PAUSE = MINUTE  # a stranger's made-up key IDs do not have the keys fetched for each
@@ -28,10 +28,6 @@ _NO_CLOCK = 10**10  # seconds of skew: the library reads the machine's clock, we
 _KEY_ERRORS: tuple[type[Exception], ...] = (OSError, TransientError, *PARSER_ERRORS)
 _MAX_NUMBER = 1 << 53
 _MAX_TOKEN = 16_384  # characters; front ends take no longer headers
-
-
-class UnauthenticatedError(Exception):
-    """The caller is not who may call; the message says why, without the token."""
 
 
 class TokenVerifier:

@@ -19,27 +19,20 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NewType
+from typing import Any
 
 from luci_scheduler.core.identifiers import PROJECT_NAME
+from luci_scheduler.core.identity import Identity
 
 __all__ = [
-    "ANONYMOUS",
     "MAX_POLICY_BYTES",
     "ROLES",
     "Access",
     "AccessError",
-    "Identity",
     "Permission",
     "load_access",
     "parse_access",
-    "user",
 ]
-
-Identity = NewType("Identity", str)
-"""``user:<e-mail in lower case>`` or ``anonymous:anonymous``."""
-
-ANONYMOUS = Identity("anonymous:anonymous")
 
 MAX_POLICY_BYTES = 256 * 1024
 
@@ -124,11 +117,6 @@ class Access:
             is_there = not project or grant.project in ("*", project)
             if is_there and permission in grant.permissions and not grant.to.isdisjoint(principals):
                 yield grant
-
-
-def user(email: str) -> Identity:
-    """Return the identity of the account with that e-mail address; case does not matter."""
-    return Identity(f"user:{email.lower()}")
 
 
 def load_access(text: str) -> Access:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from luci_scheduler.api.access import Access, Identity, Permission
+from luci_scheduler.api.access import Access, Permission
 from luci_scheduler.api.errors import ApiError, Code, forbidden, invalid, no_such_invocation, no_such_job
 from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
+from luci_scheduler.core.identity import Identity
 from luci_scheduler.core.instants import format_rfc3339
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job

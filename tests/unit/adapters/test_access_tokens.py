@@ -14,9 +14,8 @@ from werkzeug.datastructures import Headers
 from emulator.memory.system import ManualClock
 from luci_scheduler import bootstrap
 from luci_scheduler.adapters import access_tokens
-from luci_scheduler.adapters.identity import UnauthenticatedError
-from luci_scheduler.api.access import ANONYMOUS
 from luci_scheduler.core.errors import TransientError
+from luci_scheduler.core.identity import ANONYMOUS, UnauthenticatedError
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.settings import Settings, SettingsError, read_settings
 from tests.unit.adapters.tokeninfo import CLIENT, TokenInfo, serve_tokeninfo

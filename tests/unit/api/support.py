@@ -11,9 +11,9 @@ import flask
 from werkzeug.test import TestResponse
 
 from luci_scheduler import entry
-from luci_scheduler.api.access import ANONYMOUS, Identity, user
 from luci_scheduler.api.context import Context
 from luci_scheduler.bootstrap import Identify
+from luci_scheduler.core.identity import ANONYMOUS, Identity, user
 from luci_scheduler.core.job import Job
 from luci_scheduler.ports import PutJob
 from tests.unit.engine.world import World

@@ -5,16 +5,8 @@ from typing import Any
 
 import pytest
 
-from luci_scheduler.api.access import (
-    ANONYMOUS,
-    MAX_POLICY_BYTES,
-    AccessError,
-    Identity,
-    Permission,
-    load_access,
-    parse_access,
-    user,
-)
+from luci_scheduler.api.access import MAX_POLICY_BYTES, AccessError, Permission, load_access, parse_access
+from luci_scheduler.core.identity import ANONYMOUS, Identity, user
 
 POLICY = {
     "version": 1,

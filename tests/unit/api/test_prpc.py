@@ -10,12 +10,12 @@ import flask
 import pytest
 
 from luci_scheduler import entry
-from luci_scheduler.adapters.identity import UnauthenticatedError
 from luci_scheduler.api.access import load_access
 from luci_scheduler.api.description import json_name, openapi
 from luci_scheduler.api.methods import HANDLERS
 from luci_scheduler.api.schema import MESSAGES, METHODS, fields_of, message_class
 from luci_scheduler.core.errors import TransientError
+from luci_scheduler.core.identity import UnauthenticatedError
 from tests.unit.api.support import OWNER, READER, STRANGER, Client, world_for
 
 JSON = "application/json"

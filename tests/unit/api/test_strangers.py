@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from luci_scheduler.api.access import ANONYMOUS, Identity
 from luci_scheduler.api.prpc import MAX_TEXT_BYTES, MAX_UNGRANTED_BYTES, MAX_VALUES
 from luci_scheduler.api.schema import METHODS, NAMES_ONE_JOB, NEEDS, fields_of, message_class
+from luci_scheduler.core.identity import ANONYMOUS, Identity
 from tests.unit.api.support import OWNER, READER, STRANGER, TRIGGERER, Client, world_for
 from tests.unit.engine.world import REPO, World
 
