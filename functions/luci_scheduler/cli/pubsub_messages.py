@@ -11,10 +11,10 @@ from google.auth.exceptions import GoogleAuthError, TransportError
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 from google.pubsub_v1 import PublisherClient as PlainClient
 
-from luci_scheduler.cli.dead_letter_commands import Letter
+from luci_scheduler.cli.messages import SUBSCRIPTION_SUFFIX, Message
 from luci_scheduler.cli.session import CommandError, Exit
 
-__all__ = ["PubSubLetters"]
+__all__ = ["PubSubMessages"]
 
 _TIMEOUT = 10.0  # seconds
 
@@ -27,8 +27,8 @@ class _PlainPublisher(PublisherClient):  # type: ignore[misc]
         return PlainClient.publish(self, **request)
 
 
-class PubSubLetters:
-    """``Letters`` of a cloud project; whatever fails raises ``CommandError`` and is not tried again."""
+class PubSubMessages:
+    """``MessageSource`` of a cloud project; whatever fails raises ``CommandError`` and is not tried again."""
 
     def __init__(self, project: str) -> None:
         self._project = project
@@ -42,9 +42,9 @@ class PubSubLetters:
         with _failures():
             found = list(self._subscriber.list_subscriptions(project=project, retry=None, timeout=_TIMEOUT))
         names = [item.name.rpartition("/")[2] for item in found]
-        return sorted(name for name in names if name.endswith("-dead-letter"))
+        return sorted(name for name in names if name.endswith(SUBSCRIPTION_SUFFIX))
 
-    def pull(self, subscription: str, limit: int) -> Sequence[Letter]:
+    def pull(self, subscription: str, limit: int) -> Sequence[Message]:
         """Take up to ``limit`` messages."""
         path = self._path(subscription)
         with _failures():
@@ -53,7 +53,7 @@ class PubSubLetters:
             except exceptions.DeadlineExceeded:
                 return ()  # so an empty subscription answers
         return [
-            Letter(
+            Message(
                 subscription,
                 item.ack_id,
                 item.message.message_id,
@@ -64,30 +64,30 @@ class PubSubLetters:
             for item in reply.received_messages
         ]
 
-    def give_back(self, letters: Sequence[Letter]) -> None:
+    def give_back(self, messages: Sequence[Message]) -> None:
         """Let messages come again at once."""
-        for letter in letters:
+        for message in messages:
             with _failures():
                 self._subscriber.modify_ack_deadline(
-                    subscription=self._path(letter.subscription),
-                    ack_ids=[letter.receipt],
+                    subscription=self._path(message.subscription),
+                    ack_ids=[message.receipt],
                     ack_deadline_seconds=0,
                     retry=None,
                     timeout=_TIMEOUT,
                 )
 
-    def publish(self, letter: Letter) -> None:
+    def publish(self, message: Message) -> None:
         """Publish a message to its topic, as it was."""
-        topic = f"projects/{self._project}/topics/{letter.topic}"
+        topic = f"projects/{self._project}/topics/{message.topic}"
         with _failures():
-            message = {"data": letter.data, "attributes": dict(letter.own_attributes)}
-            self._publisher.publish(request={"topic": topic, "messages": [message]}, retry=None, timeout=_TIMEOUT)
+            published = {"data": message.data, "attributes": dict(message.own_attributes)}
+            self._publisher.publish(request={"topic": topic, "messages": [published]}, retry=None, timeout=_TIMEOUT)
 
-    def acknowledge(self, letter: Letter) -> None:
+    def acknowledge(self, message: Message) -> None:
         """Be done with a message."""
-        path = self._path(letter.subscription)
+        path = self._path(message.subscription)
         with _failures():
-            self._subscriber.acknowledge(subscription=path, ack_ids=[letter.receipt], retry=None, timeout=_TIMEOUT)
+            self._subscriber.acknowledge(subscription=path, ack_ids=[message.receipt], retry=None, timeout=_TIMEOUT)
 
     def _path(self, subscription: str) -> str:
         return f"projects/{self._project}/subscriptions/{subscription}"
