@@ -9,7 +9,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page
 
-from luci_scheduler.web.page_request import address
+from luci_scheduler.web.addresses import address
 from tests.browser.drive import chromium
 from tests.browser.sample import JOB, POLLER, PROJECT, REF, REPO, SLOW, Sample, sample
 from tests.waiting import until
@@ -46,7 +46,7 @@ def prepare(running: Sample, page: Page) -> None:
     """Let something happen: commits, a running build, triggers that wait behind it, a paused job."""
     page.goto(running.url + address("jobs", PROJECT, "docs"))
     page.get_by_text("Pause…").click()
-    page.get_by_label("Why is it paused?").fill("The docs server moves today")
+    page.get_by_label("Why are you pausing it?").fill("The docs server moves today")
     page.get_by_role("button", name="Pause", exact=True).click()
     page.wait_for_url("**?done=pause")
     running.commit()

@@ -11,7 +11,7 @@ from emulator.start_page import StartPage
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.job import Job
-from luci_scheduler.web.page_request import address
+from luci_scheduler.web.addresses import address
 from tests.browser.drive import axe_source, chromium, find_chromium, violations
 from tests.browser.sample import ALONE, JOB, PROJECT, REF, REPO, SLOW, Sample, sample
 from tests.browser.screenshots import addresses
@@ -79,7 +79,7 @@ def test_a_job_is_triggered(page: Any, running: Sample) -> None:
     before = running.newest(JOB).id
     page.goto(_job_page(JOB))
     page.get_by_role("button", name="Trigger").click()
-    assert page.get_by_role("status").inner_text().startswith("The job is triggered.")
+    assert page.get_by_role("status").inner_text().startswith("The job was triggered.")
     started = _wait_for(page, running, lambda: running.newest(JOB) if running.newest(JOB).id != before else None)
     assert started.triggered_by == "user:dev@localhost"
     page.get_by_role("link", name=str(started.id), exact=True).wait_for()
@@ -91,7 +91,7 @@ def test_a_job_is_paused_and_resumed(page: Any, running: Sample) -> None:
     job_id = JobId(f"{PROJECT}/cleanup")
     page.goto(_job_page(job_id))
     page.locator("summary", has_text="Pause").click()
-    page.get_by_label("Why is it paused?").fill("Disk is <b>full</b>")
+    page.get_by_label("Why are you pausing it?").fill("Disk is <b>full</b>")
     page.get_by_role("button", name="Pause", exact=True).click()
     assert "Disk is <b>full</b>" in page.locator("#live-facts .notice.warn").inner_text()
     assert page.locator("#live-facts .notice.warn").inner_text().startswith("Paused by dev@localhost ")
@@ -110,11 +110,11 @@ def test_a_job_is_handled_from_its_project_s_page(page: Any, running: Sample) ->
     before = running.newest(JOB).id
     page.goto(_PROJECT)
     page.get_by_role("button", name="Trigger linux-tests").click()
-    assert page.get_by_role("status").inner_text().startswith("linux-tests: The job is triggered.")
+    assert page.get_by_role("status").inner_text().startswith("linux-tests: The job was triggered.")
     assert page.url.endswith(f"{_PROJECT}?done=trigger&job=linux-tests")
     until(lambda: running.newest(JOB).id != before and running.newest(JOB).status.is_final)
     page.get_by_role("link", name="Pause… linux-tests").click()
-    page.get_by_label("Why is it paused?").fill("Rack is moved")
+    page.get_by_label("Why are you pausing it?").fill("Rack is moved")
     page.get_by_role("button", name="Pause", exact=True).click()
     page.wait_for_url("**?done=pause")  # else the next address may come before the form is sent
     page.goto(f"{_PROJECT}?filter=paused")
@@ -133,16 +133,16 @@ def test_an_invocation_is_aborted_and_rerun(page: Any, running: Sample) -> None:
     first = until(lambda: running.running(ALONE))
     page.goto(address("jobs", *ALONE.split("/"), str(first.id)))
     page.locator("summary", has_text="Abort").click()
-    page.get_by_label("Why is it aborted?").fill("wrong branch")
+    page.get_by_label("Why are you aborting it?").fill("wrong branch")
     page.get_by_role("button", name="Abort", exact=True).click()
-    assert "abort is on its way" in page.get_by_role("status").inner_text()
+    assert "The abort was requested." in page.get_by_role("status").inner_text()
     until(lambda: _status(running, ALONE, first.id) is Status.ABORTED)
     page.reload()
     facts = page.locator("#live-facts").inner_text()
     assert "ABORTED" in facts
     assert "wrong branch" in facts
     page.get_by_role("button", name="Run again").click()
-    assert "once more" in page.get_by_role("status").inner_text()
+    assert "emitted again" in page.get_by_role("status").inner_text()
     again = until(lambda: running.running(ALONE))
     assert again.incoming_triggers[0].id.startswith(f"rerun:{first.id}:")
     _abort_all(page, running, ALONE)
@@ -202,7 +202,7 @@ def test_warnings_of_the_config_unfold(page: Any, running: Sample) -> None:
     page.goto(_PROJECT)
     warning = page.get_by_text('warning: job "win-release"')
     assert not warning.is_visible()
-    page.get_by_text("1 warning about the config in force").click()
+    page.get_by_text("1 warning about the active config").click()
     assert warning.is_visible()
     assert warning.inner_text().startswith("luci-scheduler.cfg:")
 
@@ -218,7 +218,7 @@ def test_a_stale_triage_log_says_so(page: Any, running: Sample) -> None:
     until(lambda: list(running.store.pending_triggers(ALONE, 2)))
     page.goto(_job_page(ALONE))
     assert "This log is stale. Since then:" in triage.inner_text()
-    assert "1 of the triggers shown as pending has come." in triage.inner_text()
+    assert "1 of the pending triggers on this page has arrived." in triage.inner_text()
     page.goto(address("jobs", *ALONE.split("/"), str(first.id)))
     page.locator("summary", has_text="Abort").click()
     page.get_by_role("button", name="Abort", exact=True).click()
@@ -286,7 +286,7 @@ def test_a_row_by_keyboard(browser: Any, running: Sample) -> None:
     assert page.evaluate(_FOCUS_IS_SEEN)
     page.keyboard.press("Enter")
     page.wait_for_url("**/linux-tests#pause-reason")
-    page.get_by_label("Why is it paused?").wait_for()
+    page.get_by_label("Why are you pausing it?").wait_for()
     until(lambda: page.evaluate("document.activeElement.id") == "pause-reason")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     until(lambda: running.newest(JOB).status.is_final)
@@ -371,7 +371,7 @@ def test_a_backfill_by_keyboard(browser: Any, running: Sample) -> None:
     assert page.locator(".commits code").all_inner_texts() == [second]
     assert running.newest(JOB).id == before
     _press(page, "Emit 1 trigger", "backfill")
-    assert page.get_by_role("status").inner_text().startswith("The triggers of the backfill are emitted.")
+    assert page.get_by_role("status").inner_text().startswith("The backfill's triggers were emitted.")
     started = until(lambda: running.newest(JOB) if running.newest(JOB).id != before else None)
     until(lambda: running.newest(JOB).status.is_final)
     invocation = _twin(page, address("jobs", *JOB.split("/"), str(started.id)))

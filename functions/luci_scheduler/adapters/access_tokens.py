@@ -129,21 +129,27 @@ class AccessTokens:
 
 
 def _fault(info: Mapping[str, Any]) -> str:
-    """Return why a token proves nothing, whoever its client is; empty: it proves its account."""
-    email, client, scopes, verified = (info.get(name) for name in ("email", "aud", "scope", "email_verified"))
+    """Return why a token proves nothing about its account, regardless of its client; empty if the token is good."""
     if not info:
         return "Google does not know it, or it has expired"
-    if not isinstance(scopes, str) or _SCOPE not in scopes.split(" "):
-        return f"it lacks the scope {_SCOPE}"
-    if not isinstance(email, str) or not _EMAIL.fullmatch(email):
-        return "it names no account"
-    if not (verified is True or verified == "true"):
-        return "its account's address is not verified"
-    if not isinstance(client, str) or not client:
-        return "it names no OAuth client"
-    if not _seconds(info):
-        return "it has expired"
-    return ""
+    checks = {
+        f"it lacks the scope {_SCOPE}": _SCOPE in _text(info, "scope").split(" "),
+        "it names no account": _EMAIL.fullmatch(_text(info, "email")),
+        "its account's address is not verified": _is_true(info.get("email_verified")),
+        "it names no OAuth client": _text(info, "aud"),
+        "it has expired": _seconds(info),
+    }
+    return next((fault for fault, passes in checks.items() if not passes), "")
+
+
+def _is_true(value: Any) -> bool:
+    return value is True or value == "true"
+
+
+def _text(info: Mapping[str, Any], name: str) -> str:
+    """Return a member that is a text; anything else counts as empty."""
+    value = info.get(name)
+    return value if isinstance(value, str) else ""
 
 
 def _seconds(info: Mapping[str, Any]) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from luci_scheduler.api.access import Permission
-from luci_scheduler.api.context import Context, request_hash
+from luci_scheduler.api.context import Context, request_key
 from luci_scheduler.api.errors import ApiError, Code, failed_precondition, invalid
 from luci_scheduler.api.triggering import require_active, send
 from luci_scheduler.core.commit_event import CommitEvent, checked_commit, gitiles_trigger, is_deletion
@@ -70,7 +70,7 @@ def backfill_commits(context: Context, wanted: Backfill, *, preview: bool, reque
     """
     end = _checked(wanted)
     repo = parse_repo_url(end.repo)
-    key = "" if preview else request_hash(context.caller, request_id)
+    key = "" if preview else request_key(context.caller, request_id)
     jobs = context.jobs_to(Permission.TRIGGER, wanted.job_ids)
     if not preview:
         for job in jobs.values():

@@ -82,7 +82,8 @@ def export_invocation(context: Context, job_id: JobId, invocation_id: Invocation
         ApiError: NOT_FOUND; FAILED_PRECONDITION: it cannot be told as a scenario.
     """
     policy = get_job(context, job_id).definition.policy
-    invocation, log = get_invocation_log(context, job_id, invocation_id)
+    found = get_invocation_log(context, job_id, invocation_id)
+    invocation, log = found.invocation, found.log
     try:
         return to_scenario(invocation, log, policy)
     except NotReplayableError as error:

@@ -87,8 +87,8 @@ def _get_job(context: Context, request: Any) -> Any:
 
 
 def _get_invocation_log(context: Context, request: Any) -> Any:
-    invocation, log = service.get_invocation_log(context, *invocation_id_of(request))
-    return message_class("InvocationLog")(invocation=invocation_message(invocation), debug_log=log)
+    found = service.get_invocation_log(context, *invocation_id_of(request))
+    return message_class("InvocationLog")(invocation=invocation_message(found.invocation), debug_log=found.log)
 
 
 def _pause_job_for(context: Context, request: Any) -> Any:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from luci_scheduler.api.access import Permission
-from luci_scheduler.api.context import Context, request_hash
+from luci_scheduler.api.context import Context, request_key
 from luci_scheduler.api.errors import failed_precondition, invalid
 from luci_scheduler.core.commit_event import is_deletion, trigger_commit
 from luci_scheduler.core.errors import MalformedError, PermanentError
@@ -86,7 +86,7 @@ def emit_triggers(context: Context, batches: Sequence[Batch], timestamp: int = 0
         for job_id in batch.job_ids:
             triggers.setdefault(job_id, []).append(trigger)
     context.jobs_to(Permission.TRIGGER, list(triggers))
-    send(context, triggers, context.delivery(), "emit", check=True)
+    send(context, triggers, context.fresh_key(), "emit", check=True)
 
 
 def check_count(triggers: int) -> None:
@@ -105,7 +105,7 @@ def trigger_job(context: Context, job_id: JobId, request_id: str) -> str:
     Raises:
         ApiError: INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED; FAILED_PRECONDITION: the job is paused.
     """
-    key = request_hash(context.caller, request_id)
+    key = request_key(context.caller, request_id)
     require_active(context.job_to(Permission.TRIGGER, job_id))
     trigger = Trigger(
         id=f"webui:{key}", created=context.runtime.clock.now(), kind="webui", emitted_by_user=context.caller
@@ -123,7 +123,7 @@ def rerun_invocation(context: Context, job_id: JobId, invocation_id: InvocationI
         ApiError: INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED; FAILED_PRECONDITION: the job is paused, or the
             invocation had no triggers.
     """
-    key = request_hash(context.caller, request_id)
+    key = request_key(context.caller, request_id)
     require_active(context.job_to(Permission.TRIGGER, job_id))
     incoming = context.invocation(job_id, invocation_id).incoming_triggers
     if not incoming:

@@ -9,7 +9,8 @@ import pytest
 
 from emulator.memory.gitiles import MemoryGitiles
 from luci_scheduler.api.errors import ApiError
-from luci_scheduler.api.explain import MAX_AGAIN, MAX_TRIGGERS, Explanation, Origin, Reason, explain_commit
+from luci_scheduler.api.explain import MAX_REQUESTED, MAX_TRIGGERS, explain_commit
+from luci_scheduler.api.explanation import Explanation, Origin, Reason
 from luci_scheduler.core import commit_filters
 from luci_scheduler.core.commit_event import CommitEvent, gitiles_trigger
 from luci_scheduler.core.errors import TransientError
@@ -81,7 +82,7 @@ def test_it_was_batched_into_an_invocation() -> None:
     answer = _explain(world, "b")
     _expect(answer, Reason.BATCHED, f"batched into invocation {newest.id}", "c" * 40, "2 triggers")
     assert (answer.invocation_id, answer.status) == (newest.id, "RUNNING")
-    _expect(_explain(world, "c"), Reason.INVOCATION, "stands for 1 older trigger")
+    _expect(_explain(world, "c"), Reason.INVOCATION, "together with 1 older trigger")
 
 
 def test_it_waits_for_a_running_invocation() -> None:
@@ -103,7 +104,7 @@ def test_the_slot_limit_is_reached() -> None:
     for number, revision in enumerate("abcd"):
         world.commit(revision, f"m{number}")
     answer = _explain(world, "d")
-    _expect(answer, Reason.SLOT_LIMIT, "the policy allows 3 invocations at a time")
+    _expect(answer, Reason.SLOT_LIMIT, "the policy allows 3 concurrent invocations")
     assert set(answer.waiting_for) == {item.id for item in world.invocations()}
     assert len(answer.waiting_for) == 3
 
@@ -215,7 +216,7 @@ def test_its_paths_are_of_no_interest() -> None:
 
     gitiles.before_call = busy
     for answer in _answers(world, boring, jobs):
-        _expect(answer, Reason.NEVER_ARRIVED, "could not be asked why just now: UNAVAILABLE")
+        _expect(answer, Reason.NEVER_ARRIVED, "could not be queried: UNAVAILABLE")
 
 
 @pytest.mark.parametrize("what", ["path_regexps", "refs"])
@@ -240,9 +241,9 @@ def test_the_host_never_served_it() -> None:
     event = CommitEvent(REPO, MAIN, "a" * 40)
     published = world.clock.now()
     on_commit(world.runtime, event, published, "k")
-    since = "since 2026-03-01T12:00:00Z for the repository to serve the commit. Next try: 2026-03-01T12:00:10Z. The scheduler gives it up at 2026-03-01T12:01:00Z."
+    since = "since 2026-03-01T12:00:00Z for the repository to serve the commit. Next attempt: 2026-03-01T12:00:10Z. The scheduler gives up at 2026-03-01T12:01:00Z."
     waits = _explain(world)
-    _expect(waits, Reason.WAITING_FOR_COMMIT, "It has waited", since, "NOT_FOUND")
+    _expect(waits, Reason.WAITING_FOR_COMMIT, "It has been waiting", since, "NOT_FOUND")
     assert (waits.ref, waits.since) == (MAIN, published)
     assert _explain(world, ref="").reason is Reason.WAITING_FOR_COMMIT
     world.tick(3600)
@@ -379,11 +380,11 @@ def test_triggers_that_say_anything() -> None:
     assert never.reason is Reason.NEVER_ARRIVED
     _expect(mine, Reason.PENDING, f"Emitted by {OWNER}: it has been pending")
     assert mine.origin is Origin.EMITTED
-    for number in range(MAX_AGAIN + 5):
+    for number in range(MAX_REQUESTED + 5):
         world.clock.advance(SECOND)
         emit(f"more{number}", REPO)
     answers = explain_commit(context(world, READER), REPO, "a" * 40)
-    assert [item.trigger_id for item in answers[1:]] == [f"more{n}" for n in range(5, MAX_AGAIN + 5)]
+    assert [item.trigger_id for item in answers[1:]] == [f"more{n}" for n in range(5, MAX_REQUESTED + 5)]
 
 
 def _crowd(world: World, revision: str) -> None:
@@ -407,7 +408,7 @@ def test_nobody_pushes_a_commits_own_trigger_out() -> None:
         answer = _explain(world, ref=ref)
         assert answer.reason is Reason.INVOCATION
         assert (
-            "not all were looked through; reruns, backfills and emitted triggers of it may be missing"
+            "not all of them were searched; reruns, backfills and emitted triggers of it may be missing"
             in answer.sentence
         )
 
@@ -417,7 +418,9 @@ def test_what_a_pattern_of_refs_watches_may_be_missing_among_too_many_and_that_i
     world = world_for(config().replace(f'refs: "{MAIN}"', 'refs: "regexp:refs/heads/.*"'))
     _crowd(world, "a" * 40)
     world.commit("a")
-    _expect(_explain(world, ref=""), Reason.NEVER_ARRIVED, "its own may be among the rest: name the ref")
+    _expect(
+        _explain(world, ref=""), Reason.NEVER_ARRIVED, "the commit's own trigger may be among the others: name the ref"
+    )
     assert _explain(world, ref=MAIN).reason is Reason.INVOCATION
     assert "not all were looked through" not in _explain(world, "b", ref="").sentence
 

@@ -43,7 +43,7 @@ def test_trigger(world: World) -> None:
     assert (answer.status_code, answer.headers["Location"]) == (302, f"{PAGE}?done=trigger")
     world.tick(1)
     assert world.invocations()[0].triggered_by == f"user:{OWNER}"
-    assert "The job is triggered." in Visitor(world).page(f"{PAGE}?done=trigger").text
+    assert "The job was triggered." in Visitor(world).page(f"{PAGE}?done=trigger").text
 
 
 def test_the_same_form_sent_again_has_no_second_effect(world: World) -> None:
@@ -120,7 +120,7 @@ def test_a_row_of_the_project_s_page_triggers_its_job(world: World) -> None:
     world.tick(1)
     assert [item.triggered_by for item in world.invocations()] == [f"user:{OWNER}", ""]
     page = visitor.page(f"{PROJECT}?done=trigger&job=job")
-    assert page.all("p", role="status")[0].text.startswith("job: The job is triggered.")
+    assert page.all("p", role="status")[0].text.startswith("job: The job was triggered.")
     assert visitor.page(f"{PROJECT}?done=trigger&job=bank").all("p", role="status")[0].text.startswith("The job ")
 
 
@@ -214,7 +214,7 @@ def test_who_sends_an_old_form_is_told_what_helps(world: World) -> None:
     """To load the page again, not to ask for permissions that they may well have; who lacks them is told that."""
     form = {"token": form_token("secret", f"user:{OWNER}", Instant(0)), "key": "k"}
     text = Visitor(world).post("/actions/triggerJob/proj/job", form).text
-    assert "load the page again, and repeat the action" in text
+    assert "reload the page, and repeat the action" in text
     assert "grant you the permission" not in text
     fresh = {"token": form_token("secret", f"user:{READER}", world.clock.now()), "key": "k"}
     assert "grant you the permission" in Visitor(world, READER).post("/actions/triggerJob/proj/job", fresh).text

@@ -15,7 +15,7 @@ from luci_scheduler.core.poller_record import Backlog, PollerRecord
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_record import TriggerRecord
 from luci_scheduler.ports import CreateInvocation, CreateTrigger, PutPoller, PutProject
-from luci_scheduler.web.page_request import address
+from luci_scheduler.web.addresses import address
 from tests.unit.api.support import ADMIN, Client, put_job, world_for
 from tests.unit.engine.world import World
 from tests.unit.web.support import Page, Visitor

@@ -67,10 +67,10 @@ def test_triggers_that_came_since_are_told(world: World) -> None:
     """While the slot is taken they wait without a triage; the next one knows them."""
     world.commit("b", "m2")
     assert _changes(world) == [
-        "1 of the triggers shown as pending has come. They are looked at when an invocation ends."
+        "1 of the pending triggers on this page has arrived. They are triaged when an invocation ends."
     ]
     world.commit("c", "m3")
-    assert _changes(world)[0].startswith("2 of the triggers shown as pending have come.")
+    assert _changes(world)[0].startswith("2 of the pending triggers on this page have arrived.")
     world.finish()
     world.notify("n1")
     assert _job(world).last_triage == world.clock.now()
@@ -83,7 +83,7 @@ def test_a_definition_that_changed_since_is_told(world: World) -> None:
     assert _changes(world) == []
     world.clock.advance(1)
     world.sync(config().replace('builder: "job"', 'builder: "other"'))
-    assert _changes(world) == ["The definition has changed, from revision rev1 to rev3."]
+    assert _changes(world) == ["The definition changed from revision rev1 to rev3."]
     world.finish()
     world.notify("n1")
     world.commit("b", "m2")
@@ -95,13 +95,13 @@ def test_a_pause_since_is_told(world: World) -> None:
     visitor = Visitor(world)
     world.clock.advance(10)
     visitor.submit(PAGE, "/actions/pauseJob/proj/job")
-    assert _changes(world) == ["The job has been paused.", "Another triage has been asked for, and is on its way."]
+    assert _changes(world) == ["The job was paused.", "Another triage is due and will run soon."]
     world.tick(5)
     assert _changes(world) == []
     assert _job(world).changed_by == f"user:{OWNER}"
     world.clock.advance(10)
     visitor.submit(PAGE, "/actions/resumeJob/proj/job")
-    assert _changes(world) == ["The job has been resumed."]
+    assert _changes(world) == ["The job was resumed."]
 
 
 def test_a_triage_of_before_its_time_was_kept() -> None:

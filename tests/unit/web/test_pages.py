@@ -28,7 +28,7 @@ def _rows(page: Page) -> list[str]:
 def test_nothing_to_see() -> None:
     """Who may see nothing is told how to get to see something; the API's twin is an empty list."""
     page = Visitor(world_for(), STRANGER).page("/")
-    assert "There is no job that you may see." in page.text
+    assert "There are no jobs that you have permission to see." in page.text
     assert Visitor(world_for(), STRANGER).json("/") == {"projects": []}
     assert Visitor(world_for(), STRANGER).get("/jobs/proj").status_code == 404
 
@@ -73,10 +73,10 @@ def test_a_config_with_problems_is_told() -> None:
     assert found is not None
     world.store.commit([PutProject(replace(found.value, problems=("job 2: no id",)), found.version)])
     page = Visitor(world).page("/jobs/proj")
-    assert "A newer config has problems and is not in force" in page.text
+    assert "A newer config has problems and is not active" in page.text
     assert "job 2: no id" in page.text
     assert "Config revision rev1" in page.text
-    assert "The last good one, of revision rev1, stays in force" in page.text
+    assert "The last valid config, revision rev1, stays active" in page.text
     assert page.all("details") == []
 
 
@@ -90,7 +90,7 @@ def test_warnings_of_a_config_are_told() -> None:
     page = Visitor(world).page("/jobs/proj")
     (folded,) = page.all("details")
     assert "open" not in folded.attributes
-    assert "8 warnings about the config in force" in folded.text
+    assert "8 warnings about the active config" in folded.text
     assert all(text in folded.text for text in warned.warnings)
     assert "is not in force" not in page.text
     twin = Visitor(world).json("/jobs/proj")
@@ -112,9 +112,9 @@ def test_what_quotes_the_config_is_not_told_to_whom_jobs_are_hidden_from() -> No
     world.store.commit([PutProject(replace(found.value, **told), found.version)])
     visitor = Visitor(world)
     page = visitor.page("/jobs/proj")
-    assert "A newer config has problems and is not in force" in page.text
-    assert "1 warning about the config in force" in page.text
-    assert page.text.count("ask one of its owners or an administrator") == 2
+    assert "A newer config has problems and is not active" in page.text
+    assert "1 warning about the active config" in page.text
+    assert page.text.count("Ask a project owner or an administrator") == 2
     twin = visitor.json("/jobs/proj")
     assert (twin["has_problems"], twin["problems"], twin["warnings"], twin["warning_count"]) == (True, [], [], 1)
     assert "covert" not in visitor.get("/jobs/proj").text + str(twin)
@@ -140,7 +140,12 @@ def _move_to_realm(world: World, job_id: JobId) -> None:
 def test_a_job_that_never_ran() -> None:
     """Each empty part says that it is empty."""
     page = Visitor(world_for()).page("/jobs/proj/job")
-    for words in ("No trigger waits.", "None is running.", "None has ended yet.", "There has been none yet."):
+    for words in (
+        "No triggers are pending.",
+        "No invocations are running.",
+        "No invocation has finished yet.",
+        "There has been no triage yet.",
+    ):
         assert words in page.text
     assert page.all("figure") == []
     assert [item.text for item in page.all("pre")] == [
@@ -155,9 +160,9 @@ def test_who_may_only_look_is_told_so() -> None:
     world.commit()
     identifier = world.invocations()[0].id
     visitor = Visitor(world, READER)
-    assert "You may look at this job, but not act on it." in visitor.page("/jobs/proj/job").text
+    assert "You can see this job, but you have no permission to act on it." in visitor.page("/jobs/proj/job").text
     page = visitor.page(f"/jobs/proj/job/{identifier}")
-    assert "You may look at this invocation, but not act on it." in page.text
+    assert "You can see this invocation, but you have no permission to act on it." in page.text
     assert Visitor(world, READER).get("/backfill/proj/job").status_code == 403
 
 
@@ -168,7 +173,7 @@ def test_a_running_and_a_finished_invocation() -> None:
     path = f"/jobs/proj/job/{world.invocations()[0].id}"
     page = Visitor(world).page(path)
     assert page.all("pre", id="live-log")[0].attributes["aria-live"] == "polite"
-    assert "It is running; new lines appear by themselves." in page.text
+    assert "The invocation is running; new lines appear automatically." in page.text
     assert page.all("noscript")[0].inside[0].tag == "a"
     world.finish()
     world.notify("n1")
@@ -196,7 +201,7 @@ def _poll(world: World, status: Status, **more: Any) -> Page:
 def test_the_health_of_a_poller(status: Status, words: str) -> None:
     """Its last look, what it knows, and whether that went well; it has no backfill."""
     world = world_for()
-    assert "It has not polled yet." in Visitor(world).page("/jobs/proj/poller").text
+    assert "The job has not polled yet." in Visitor(world).page("/jobs/proj/poller").text
     world.store.commit([PutPoller(PollerRecord(POLLER, REPO, {"refs/heads/main": "a" * 40}), None)])
     page = _poll(world, status)
     assert words in page.text
@@ -246,7 +251,7 @@ def test_a_store_that_does_not_answer() -> None:
     world.store.job = fail  # type: ignore[method-assign]
     answer = Visitor(world).get("/jobs/proj/job")
     assert answer.status_code == 500
-    assert "The page cannot be shown just now." in answer.text
+    assert "The page is temporarily unavailable." in answer.text
     assert "secret" not in answer.text
 
 
@@ -283,7 +288,7 @@ def test_the_page_of_a_commit() -> None:
     assert f"It runs in invocation {world.invocations()[0].id}: RUNNING." in page.text
     assert visitor.json(path)["jobs"][0]["reason"] == "INVOCATION"
     assert page.all("a", href=f"/jobs/proj/job/{world.invocations()[0].id}")
-    assert "No job that you may see watches" in Visitor(world, STRANGER).page(path).text
+    assert "No job that you can see watches" in Visitor(world, STRANGER).page(path).text
 
 
 def test_the_caller_is_named() -> None:
@@ -292,8 +297,15 @@ def test_the_caller_is_named() -> None:
     assert OWNER in Visitor(world).page("/").all("header")[0].text
 
 
-@pytest.mark.parametrize("error", [KeyError("field"), ZeroDivisionError(), PermanentError("refused")])
-def test_a_defect_is_a_page_with_its_headers(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (KeyError("field"), "Internal error."),
+        (ZeroDivisionError(), "Internal error."),
+        (PermanentError("refused"), "The page is temporarily unavailable."),
+    ],
+)
+def test_a_defect_is_a_page_with_its_headers(error: Exception, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     """On a page, its twin and in an action: 500, nothing of the cause, and a line in the log."""
     world = world_for()
     visitor = Visitor(world)
@@ -308,7 +320,7 @@ def test_a_defect_is_a_page_with_its_headers(error: Exception, capsys: pytest.Ca
     for answer in answers:
         assert answer.status_code == 500
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
-        assert "cannot be shown" in answer.text
+        assert text in answer.text
     twin = visitor.get("/jobs/proj/job?format=json")
     assert (twin.status_code, twin.is_json) == (500, True)
     assert "page_f" in capsys.readouterr().out

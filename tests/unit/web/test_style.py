@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from luci_scheduler import web
-from luci_scheduler.api.explain import Reason
+from luci_scheduler.api.explanation import Reason
 
 NEUTRAL = {Reason.JOB_DISABLED, Reason.PATH_FILTERED, Reason.REF_NOT_WATCHED, Reason.NEVER_ARRIVED}
 """Reasons that are neither good nor bad news and have the color of labels without a class."""
