@@ -139,7 +139,7 @@ ROWS = (
     ),
     Row(
         "Permissions",
-        ("unit/api/test_actions.py::test_without_permission_nothing_happens", "unit/web/test_actions.py::test_what_is_hidden_and_what_is_missing_answer_alike"),
+        ("unit/api/test_actions.py::test_without_permission_nothing_happens", "unit/web/test_actions.py::test_hidden_and_missing_jobs_give_the_same_error"),
         "from a file of one's own instead of LUCI's realms, see access.md",
     ),
     Row(

@@ -1,4 +1,4 @@
-"""What the pages show: states, empty ones included, filters, paging, pollers, errors, and their JSON twins."""
+"""The pages: states including empty ones, filters, paging, pollers, errors, and JSON twins."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def _rows(page: Page) -> list[str]:
     return [" ".join(row.text.split()) for row in page.all("tr")[1:]]
 
 
-def test_nothing_to_see() -> None:
-    """Who may see nothing is told how to get to see something; the API's twin is an empty list."""
+def test_a_user_without_any_job() -> None:
+    """A user who may see nothing reads how to get access; the JSON twin is an empty list."""
     page = Visitor(world_for(), STRANGER).page("/")
     assert "There are no jobs that you have permission to see." in page.text
     assert Visitor(world_for(), STRANGER).json("/") == {"projects": []}
@@ -34,7 +34,7 @@ def test_nothing_to_see() -> None:
 
 
 def test_counts_lead_to_the_jobs_that_are_counted() -> None:
-    """Running, scheduled, waiting and paused, in the original's words; an unknown filter is ignored."""
+    """The counts are those of running, scheduled, waiting and paused jobs; an unknown filter is ignored."""
     world = world_for(config(("job", "other", "third")))
     world.commit()
     third = world.store.job(JobId("proj/third"))
@@ -51,7 +51,7 @@ def test_counts_lead_to_the_jobs_that_are_counted() -> None:
 
 
 def test_jobs_come_before_those_that_poll() -> None:
-    """Each with its kind for screen readers, its last result and trend."""
+    """Each row has the job's kind for screen readers, its last result and its trend."""
     world = world_for(config(("job", "zoo")))
     world.commit()
     builds = world.buildbucket.builds.items()
@@ -66,8 +66,8 @@ def test_jobs_come_before_those_that_poll() -> None:
     assert [job["results"][0]["status"] for job in twin["jobs"][:2]] == ["RUNNING", "FAILED"]
 
 
-def test_a_config_with_problems_is_told() -> None:
-    """With the revision that is in force."""
+def test_a_config_with_problems_has_a_notice() -> None:
+    """The notice names the active revision."""
     world = world_for()
     found = world.store.project("proj")
     assert found is not None
@@ -80,8 +80,8 @@ def test_a_config_with_problems_is_told() -> None:
     assert page.all("details") == []
 
 
-def test_warnings_of_a_config_are_told() -> None:
-    """Folded away, with their number and how many more there are; the config is in force, and the twin tells the two apart."""
+def test_warnings_of_a_config_are_listed() -> None:
+    """Warnings are folded, with their total number; the config is active, and the twin separates them from problems."""
     world = world_for()
     found = world.store.project("proj")
     assert found is not None
@@ -102,8 +102,8 @@ _ONE_REALM = json.dumps(
 )
 
 
-def test_what_quotes_the_config_is_not_told_to_whom_jobs_are_hidden_from() -> None:
-    """Only that there is something, and whom to ask: problems and warnings quote hidden jobs, too."""
+def test_texts_that_quote_the_config_need_full_visibility() -> None:
+    """The page says only that problems and warnings exist, and whom to ask, because they may quote hidden jobs."""
     world = world_for(config(("job", "covert")), access=_ONE_REALM)
     _move_to_realm(world, JobId("proj/job"))
     found = world.store.project("proj")
@@ -121,7 +121,7 @@ def test_what_quotes_the_config_is_not_told_to_whom_jobs_are_hidden_from() -> No
 
 
 def test_a_job_names_no_hidden_jobs_that_it_triggers() -> None:
-    """The visible ones only; to whom sees the whole project all of them, without a further read."""
+    """The page lists only visible jobs; a caller who sees the whole project gets all of them, without another read."""
     for access, names in (({"access": _ONE_REALM}, ["proj/job"]), ({}, ["proj/covert", "proj/job"])):
         world = world_for(config(("job", "covert")), **access)
         for job_id in (POLLER, JobId("proj/job")):
@@ -138,7 +138,7 @@ def _move_to_realm(world: World, job_id: JobId) -> None:
 
 
 def test_a_job_that_never_ran() -> None:
-    """Each empty part says that it is empty."""
+    """Each empty section says that it is empty."""
     page = Visitor(world_for()).page("/jobs/proj/job")
     for words in (
         "No triggers are pending.",
@@ -154,8 +154,8 @@ def test_a_job_that_never_ran() -> None:
     ]
 
 
-def test_who_may_only_look_is_told_so() -> None:
-    """Instead of buttons that would be refused."""
+def test_a_reader_sees_why_there_are_no_actions() -> None:
+    """The page says so instead of offering buttons that would be refused."""
     world = world_for()
     world.commit()
     identifier = world.invocations()[0].id
@@ -167,7 +167,7 @@ def test_who_may_only_look_is_told_so() -> None:
 
 
 def test_a_running_and_a_finished_invocation() -> None:
-    """The log is announced while it grows, and no longer when it is complete."""
+    """Screen readers announce new lines of the log until it is complete."""
     world = world_for()
     world.commit()
     path = f"/jobs/proj/job/{world.invocations()[0].id}"
@@ -199,7 +199,7 @@ def _poll(world: World, status: Status, **more: Any) -> Page:
     ("status", "words"), [(Status.FAILED, "The last poll failed"), (Status.SUCCEEDED, "The last poll succeeded.")]
 )
 def test_the_health_of_a_poller(status: Status, words: str) -> None:
-    """Its last look, what it knows, and whether that went well; it has no backfill."""
+    """The page shows the last poll, its result and the known refs; a job that polls has no backfill."""
     world = world_for()
     assert "The job has not polled yet." in Visitor(world).page("/jobs/proj/poller").text
     world.store.commit([PutPoller(PollerRecord(POLLER, REPO, {"refs/heads/main": "a" * 40}), None)])
@@ -225,7 +225,7 @@ def test_the_health_of_a_poller(status: Status, words: str) -> None:
     ],
 )
 def test_errors(path: str, code: int, words: str) -> None:
-    """In the original's words where it has some, as a page and as JSON."""
+    """Errors have the original's words if the original has some, as a page and as JSON."""
     visitor = Visitor(world_for())
     answer = visitor.get(path)
     assert answer.status_code == code
@@ -235,14 +235,14 @@ def test_errors(path: str, code: int, words: str) -> None:
 
 
 def test_without_a_policy_the_pages_say_why_they_show_nothing() -> None:
-    """To everybody, on every page."""
+    """Every caller gets the error on every page."""
     answer = Visitor(world_for(access="")).get("/")
     assert answer.status_code == 403
     assert "set SCHEDULER_ACCESS" in answer.text
 
 
 def test_a_store_that_does_not_answer() -> None:
-    """The page says that loading it again is likely to help, and nothing of the cause."""
+    """The page says that a reload will probably help, and does not reveal the cause."""
     world = world_for()
 
     def fail(_: Any) -> Any:
@@ -256,7 +256,7 @@ def test_a_store_that_does_not_answer() -> None:
 
 
 def test_history_is_paged() -> None:
-    """Each invocation is on one page; later pages show the history alone."""
+    """Each invocation is on one page; later pages show only history."""
     world = world_for()
     world.commit()
     newest = world.invocations()[0]
@@ -278,7 +278,7 @@ def test_history_is_paged() -> None:
 
 
 def test_the_page_of_a_commit() -> None:
-    """A sentence for each job, with the invocation; without a commit the form that asks for one."""
+    """The page has a sentence and the invocation for each job; without a commit, it has the form."""
     world = world_for()
     world.commit()
     visitor = Visitor(world)
@@ -292,7 +292,7 @@ def test_the_page_of_a_commit() -> None:
 
 
 def test_the_caller_is_named() -> None:
-    """In every page's head."""
+    """The link is in the head of every page."""
     world = world_for()
     assert OWNER in Visitor(world).page("/").all("header")[0].text
 
@@ -306,7 +306,7 @@ def test_the_caller_is_named() -> None:
     ],
 )
 def test_a_defect_is_a_page_with_its_headers(error: Exception, text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """On a page, its twin and in an action: 500, nothing of the cause, and a line in the log."""
+    """A page, its twin and an action answer 500 without revealing the cause, and write a line to the log."""
     world = world_for()
     visitor = Visitor(world)
     form = visitor.page("/jobs/proj/job").form("/actions/triggerJob/proj/job")
