@@ -1,4 +1,4 @@
-"""The API described for machines, as an OpenAPI document, from the table that requests are read by."""
+"""The API as an OpenAPI document, from the same table that decodes requests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from luci_scheduler.api.schema import MESSAGES, METHODS, Field, Method, fields_o
 __all__ = ["PATH", "json_name", "openapi"]
 
 PATH = "/prpc/description"
-"""Where the console serves it."""
+"""The path under which the console serves it."""
 
 _TYPES: Mapping[str, Mapping[str, Any]] = {
     "string": {"type": "string"},
@@ -26,7 +26,7 @@ _TYPES: Mapping[str, Mapping[str, Any]] = {
 
 
 def openapi() -> dict[str, Any]:
-    """Return the description, a JSON document."""
+    """Return the description as a JSON document."""
     return {
         "openapi": "3.1.0",
         "info": {

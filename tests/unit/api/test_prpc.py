@@ -211,7 +211,7 @@ def test_without_a_policy_everything_is_refused_and_says_so(access: str) -> None
     client = Client(world_for(access=access))
     answer = client.post("GetJobs", {})
     assert (answer.status_code, answer.headers["X-Prpc-Grpc-Code"]) == (403, "7")
-    assert b"nobody is allowed anything" in answer.data
+    assert b"all access is denied" in answer.data
     page = client.http("/jobs/proj/job", who=OWNER, method="GET")
     assert page.status_code == 403
     assert b"SCHEDULER_ACCESS" in page.data
