@@ -1,7 +1,9 @@
-"""``luci-scheduler dead-letters``: messages that were refused too often, looked at and published again.
+"""``luci-scheduler dead-letters``: list dead letters, and publish them again.
 
-They wait in pull subscriptions called ``TOPIC-dead-letter``. The client of Pub/Sub comes with the extra ``cli``; it speaks to
-the emulator where ``PUBSUB_EMULATOR_HOST`` says so, as all of Google's clients do.
+Dead letters are messages that were refused too often. Pull subscriptions named ``TOPIC-dead-letter`` keep them. The
+extra
+``cli`` installs the Pub/Sub client, which uses the emulator if ``PUBSUB_EMULATOR_HOST`` is set, like all of Google's
+clients.
 """
 
 from __future__ import annotations
@@ -25,17 +27,21 @@ def add_commands(nouns: Any) -> None:
     verbs = nouns.add_parser("dead-letters", help="messages that were refused too often").add_subparsers(
         metavar="VERB", required=True
     )
-    for name, told, run in (
-        ("list", "what waits, with its topic and age; nothing is acknowledged", _list),
-        ("replay", "publish each message to its topic again, as it was, and acknowledge it then", _replay),
+    for name, summary, run in (
+        ("list", "list the messages with topic and age; acknowledge none of them", _list),
+        ("replay", "publish each message to its topic again, unchanged, then acknowledge it", _replay),
     ):
-        parser = verbs.add_parser(name, help=told)
+        parser = verbs.add_parser(name, help=summary)
         parser.add_argument("--cloud-project", required=True, metavar="PROJECT", help="the cloud project")
         parser.add_argument(
-            "--subscription", default="", help="one subscription (default: all called TOPIC-dead-letter)"
+            "--subscription", default="", help="the subscription (default: all that are named TOPIC-dead-letter)"
         )
         parser.add_argument(
-            "--limit", type=int, default=10, metavar="N", help="how many of each (default: %(default)s)"
+            "--limit",
+            type=int,
+            default=10,
+            metavar="N",
+            help="the largest number of messages of each subscription (default: %(default)s)",
         )
         parser.set_defaults(run=run, offline=True)
 
@@ -44,20 +50,20 @@ def open_messages(project: str) -> MessageSource:
     """Return the dead letters of a cloud project.
 
     Raises:
-        CommandError: the client of Pub/Sub is not installed.
+        CommandError: the Pub/Sub client is not installed.
     """
     try:
         from luci_scheduler.cli.pubsub_messages import PubSubMessages  # noqa: PLC0415 - needs the extra
     except ImportError as error:
         raise CommandError(
-            "dead letters need the client of Pub/Sub: pip install 'serverless-luci-scheduler[cli]'"
+            "dead letters need the Pub/Sub client: pip install 'serverless-luci-scheduler[cli]'"
         ) from error
     return PubSubMessages(project)
 
 
 def _list(options: argparse.Namespace) -> int:
     messages = open_messages(options.cloud_project)
-    found = [message for name in _names(messages, options) for message in _looked_at(messages, name, options.limit)]
+    found = [message for name in _subscriptions(messages, options) for message in _peek(messages, name, options.limit)]
     if options.json:
         _write(json.dumps({"deadLetters": [_document(message) for message in found]}, indent=2))
         return Exit.DONE
@@ -75,7 +81,7 @@ def _list(options: argparse.Namespace) -> int:
     return Exit.DONE
 
 
-def _looked_at(messages: MessageSource, name: str, limit: int) -> Sequence[Message]:
+def _peek(messages: MessageSource, name: str, limit: int) -> Sequence[Message]:
     found = messages.pull(name, limit)
     messages.give_back(found)
     return found
@@ -84,9 +90,9 @@ def _looked_at(messages: MessageSource, name: str, limit: int) -> Sequence[Messa
 def _replay(options: argparse.Namespace) -> int:
     messages = open_messages(options.cloud_project)
     replayed = []
-    for name in _names(messages, options):
+    for name in _subscriptions(messages, options):
         for message in messages.pull(name, options.limit):
-            messages.publish(message)  # a crash between the two replays it twice, which does no harm
+            messages.publish(message)  # a crash between the two calls replays the message again, which is harmless
             messages.acknowledge(message)
             replayed.append(message)
     if options.json:
@@ -96,13 +102,13 @@ def _replay(options: argparse.Namespace) -> int:
     return Exit.DONE
 
 
-def _names(messages: MessageSource, options: argparse.Namespace) -> Sequence[str]:
+def _subscriptions(messages: MessageSource, options: argparse.Namespace) -> Sequence[str]:
     if options.limit < 1:
         raise CommandError("--limit must be at least 1", Exit.WRONG_USAGE)
     name = options.subscription.rpartition("/")[2]
     if name and not name.endswith(SUBSCRIPTION_SUFFIX):
         raise CommandError(
-            f"a dead-letter subscription is called TOPIC{SUBSCRIPTION_SUFFIX}, not {name}", Exit.WRONG_USAGE
+            f"a dead-letter subscription is named TOPIC{SUBSCRIPTION_SUFFIX}, not {name}", Exit.WRONG_USAGE
         )
     return [name] if name else messages.subscriptions()
 
@@ -122,11 +128,11 @@ def _hidden(name: str, value: str) -> str:
 
 
 def _text(message: Message) -> str:
-    """Return the data for people; a v2 notification carries its token in ``userData``, which is not shown."""
+    """Return the data for people. A v2 notification has its token in ``userData``, which is hidden."""
     text = message.data.decode(errors="replace")
     try:
         document = json.loads(text)
-    except (ValueError, RecursionError):  # what nobody can read is what ends up here
+    except (ValueError, RecursionError):  # unreadable messages are the usual dead letters
         return text
     if isinstance(document, dict):
         document = {name: "..." if name in ("userData", "user_data") else item for name, item in document.items()}

@@ -22,7 +22,7 @@ class Message:
     subscription: str
     """Short name."""
     receipt: str
-    """What it is acknowledged by."""
+    """The ID that acknowledges it."""
     id: str
     published: str
     data: bytes
@@ -30,7 +30,7 @@ class Message:
 
     @property
     def topic(self) -> str:
-        """Short name of the topic that it came from."""
+        """Short name of the topic to which it was published."""
         return self.subscription.removesuffix(SUBSCRIPTION_SUFFIX)
 
     @property
@@ -40,19 +40,19 @@ class Message:
 
 
 class MessageSource(Protocol):
-    """What is needed of Pub/Sub."""
+    """Reads, publishes and acknowledges dead letters."""
 
     def subscriptions(self) -> Sequence[str]:
         """Return the short names of all dead-letter subscriptions."""
 
     def pull(self, subscription: str, limit: int) -> Sequence[Message]:
-        """Take up to ``limit`` messages; they come again unless they are acknowledged."""
+        """Pull up to ``limit`` messages; Pub/Sub delivers them again unless they are acknowledged."""
 
     def give_back(self, messages: Sequence[Message]) -> None:
-        """Let messages come again at once."""
+        """Make messages available again at once."""
 
     def publish(self, message: Message) -> None:
-        """Publish a message to its topic, as it was; it is durable when this returns."""
+        """Publish a message to its topic again, unchanged; it is durable when this returns."""
 
     def acknowledge(self, message: Message) -> None:
-        """Be done with a message."""
+        """Acknowledge a message, which removes it."""

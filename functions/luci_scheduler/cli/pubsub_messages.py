@@ -1,4 +1,4 @@
-"""Dead letters on Pub/Sub, or on its emulator."""
+"""Dead letters in Pub/Sub or its emulator."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _TIMEOUT = 10.0  # seconds
 
 
 class _PlainPublisher(PublisherClient):  # type: ignore[misc]
-    """Publishes a request as it is: the library's own ``publish`` takes an attribute named ``topic`` for its argument."""
+    """Publishes a request unchanged; the library's own ``publish`` would misread an attribute named ``topic``."""
 
     def publish(self, **request: Any) -> Any:
-        """Publish at once, and not in batches."""
+        """Publish at once, without batching."""
         return PlainClient.publish(self, **request)
 
 
 class PubSubMessages:
-    """``MessageSource`` of a cloud project; whatever fails raises ``CommandError`` and is not tried again."""
+    """Messages of a cloud project; every failure raises ``CommandError`` without a retry."""
 
     def __init__(self, project: str) -> None:
         self._project = project
@@ -45,13 +45,13 @@ class PubSubMessages:
         return sorted(name for name in names if name.endswith(SUBSCRIPTION_SUFFIX))
 
     def pull(self, subscription: str, limit: int) -> Sequence[Message]:
-        """Take up to ``limit`` messages."""
+        """Pull up to ``limit`` messages."""
         path = self._path(subscription)
         with _failures():
             try:
                 reply = self._subscriber.pull(subscription=path, max_messages=limit, retry=None, timeout=_TIMEOUT)
             except exceptions.DeadlineExceeded:
-                return ()  # so an empty subscription answers
+                return ()  # an empty subscription answers like this
         return [
             Message(
                 subscription,
@@ -65,7 +65,7 @@ class PubSubMessages:
         ]
 
     def give_back(self, messages: Sequence[Message]) -> None:
-        """Let messages come again at once."""
+        """Make messages available again at once."""
         for message in messages:
             with _failures():
                 self._subscriber.modify_ack_deadline(
@@ -77,14 +77,14 @@ class PubSubMessages:
                 )
 
     def publish(self, message: Message) -> None:
-        """Publish a message to its topic, as it was."""
+        """Publish a message to its topic again, unchanged."""
         topic = f"projects/{self._project}/topics/{message.topic}"
         with _failures():
             published = {"data": message.data, "attributes": dict(message.own_attributes)}
             self._publisher.publish(request={"topic": topic, "messages": [published]}, retry=None, timeout=_TIMEOUT)
 
     def acknowledge(self, message: Message) -> None:
-        """Be done with a message."""
+        """Acknowledge a message, which removes it."""
         path = self._path(message.subscription)
         with _failures():
             self._subscriber.acknowledge(subscription=path, ack_ids=[message.receipt], retry=None, timeout=_TIMEOUT)
@@ -95,7 +95,7 @@ class PubSubMessages:
 
 @contextmanager
 def _failures() -> Iterator[None]:
-    """Turn what the client raises into the command's own error, of one line."""
+    """Turn the client's errors into the command's own error of one line."""
     try:
         yield
     except (exceptions.GoogleAPIError, GoogleAuthError, TimeoutError) as error:
@@ -109,10 +109,10 @@ def _failed(error: Exception) -> CommandError:
         case exceptions.Forbidden() | exceptions.Unauthenticated():
             return CommandError(f"Pub/Sub: {_one_line(error.message)}", Exit.NOT_ALLOWED)
         case GoogleAuthError() if not isinstance(error, TransportError):
-            text = "there are no credentials for Pub/Sub that work: run `gcloud auth application-default login`"
+            text = "no valid credentials for Pub/Sub: run `gcloud auth application-default login`"
             return CommandError(f"{text} ({type(error).__name__})", Exit.NOT_ALLOWED)
         case _:
-            return CommandError(f"Pub/Sub does not answer: {type(error).__name__}", Exit.UNAVAILABLE)
+            return CommandError(f"no answer from Pub/Sub: {type(error).__name__}", Exit.UNAVAILABLE)
 
 
 def _one_line(text: str) -> str:

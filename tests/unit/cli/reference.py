@@ -25,11 +25,11 @@ def rendered() -> str:
 
 
 def _about(path: tuple[str, ...], leaf: argparse.ArgumentParser) -> str:
-    text = leaf.description or _told_by_parent(path)
+    text = leaf.description or _help_in_parent(path)
     return (text[0].upper() + text[1:]).rstrip(".")
 
 
-def _told_by_parent(path: tuple[str, ...]) -> str:
+def _help_in_parent(path: tuple[str, ...]) -> str:
     parser = make_parser()
     text = ""
     for word in path:

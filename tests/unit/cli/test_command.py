@@ -96,14 +96,14 @@ def test_who_paused_a_job_and_why() -> None:
     world = _running()
     assert "paused    no\n" in run(world, "job", "show", "proj/job").out
     assert "change" not in run(world, "job", "show", "proj/job", "--json").document
-    assert run(world, "job", "resume", "proj/job").out == "was not paused\n"
+    assert run(world, "job", "resume", "proj/job").out == "not paused\n"
     assert run(world, "job", "pause", "proj/job", "--reason", "too\x1b red").out == "done\n"
     since = format_rfc3339(world.clock.now())
     world.tick(60)
     shown = run(world, "job", "show", "proj/job", who=READER)
     assert f"paused    by {OWNER} since {since}: too  red\n" in shown.out
     again = run(world, "job", "pause", "proj/job", "--reason", "another one", who=ADMIN)
-    assert (again.code, again.out) == (0, f"was paused already, by {OWNER} since {since}: too  red\n")
+    assert (again.code, again.out) == (0, f"already paused by {OWNER} since {since}: too  red\n")
     assert run(world, "job", "pause", "proj/job", "--json").document == {"changed": False}
     document = run(world, "job", "show", "proj/job", "--json").document
     assert document["job"]["paused"] is True
@@ -131,9 +131,9 @@ def test_a_lost_answer_doubles_nothing(verb: str, capsys: pytest.CaptureFixture[
     assert run(world, *arguments, lost=99).code == Exit.UNAVAILABLE
     *progress, told = capsys.readouterr().err.splitlines()
     assert [line.rpartition(": ")[2] for line in progress] == [
-        f"asking again, with the same key, in {pause} s" for pause in (1, 3, 1, 3)
+        f"retrying with the same key in {pause} s" for pause in (1, 3, 1, 3)
     ]
-    key = told.partition("repeat with --request-id ")[2]
+    key = told.partition("repeat it with --request-id ")[2]
     assert run(world, *arguments, "--request-id", key).code == 0
     _settle(world)
     assert len(world.invocations()) - before == 2 * effect
@@ -145,7 +145,7 @@ def test_a_refusal_behind_a_lost_answer_tells_the_key(capsys: pytest.CaptureFixt
         post = in_turn(*[Console(500, "no", X_Prpc_Grpc_Code=code) for code in codes])
         arguments = ("job", "trigger", "p/j", "--url", "http://localhost", "--request-id", "k")
         assert run_on(post, *arguments) == Exit.NOT_ALLOWED
-        assert ("repeat with --request-id k" in capsys.readouterr().err) == is_told
+        assert ("repeat it with --request-id k" in capsys.readouterr().err) == is_told
 
 
 def test_an_interrupted_request_tells_its_key(capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,7 +156,7 @@ def test_an_interrupted_request_tells_its_key(capsys: pytest.CaptureFixture[str]
 
     ran = run(_running(), "job", "trigger", "proj/job", "--request-id", "my key", lost=1, pause=interrupt)
     assert ran.code == Exit.INTERRUPTED
-    assert "repeat with --request-id 'my key'" in capsys.readouterr().err
+    assert "repeat it with --request-id 'my key'" in capsys.readouterr().err
 
 
 def _world_to_act_in(verb: str) -> tuple[World, tuple[str, ...]]:
@@ -203,7 +203,7 @@ def test_backfill_only_shows_unless_told() -> None:
     ran = run(world, "backfill", hashes[0], hashes[-1], "--repo", REPO, "--ref", MAIN, "--job", "proj/job")
     assert ran.code == 0
     assert hashes[1] in ran.out
-    assert "2 commits: nothing emitted; say --yes to do it" in ran.out
+    assert "2 commits: nothing emitted; add --yes to emit the triggers" in ran.out
     assert not world.queue.tasks
 
 
@@ -216,7 +216,7 @@ def test_a_backfill_of_nothing_is_no_success(more: tuple[str, ...]) -> None:
     ran = run(world, "backfill", hashes[-1], hashes[0], "--repo", REPO, "--ref", MAIN, "--job", "proj/job", *more)
     assert ran.code == Exit.FAILED
     assert "--yes" not in ran.out
-    assert "--json" in more or "the range is empty: is FROM older than TO?" in ran.out
+    assert "--json" in more or "the range is empty: check that FROM is older than TO" in ran.out
     assert not world.queue.tasks
 
 
@@ -287,13 +287,13 @@ def test_what_a_config_would_change(tmp_path: Path) -> None:
     file = tmp_path / "luci-scheduler.cfg"
     file.write_text(config(("job", "b")), encoding="utf-8")
     ran = run(world, "config", "diff", str(file), "--project", "proj")
-    assert (ran.code, "nothing would change" in ran.out) == (0, True)
+    assert (ran.code, "no changes" in ran.out) == (0, True)
     file.write_text(
         config(("job", "c")).replace('bucket: "ci" builder: "job"', 'bucket: "try" builder: "job"'), encoding="utf-8"
     )
     ran = run(world, "config", "diff", str(file), "--project", "proj")
     assert ran.code == 1
-    assert ran.out.splitlines()[0] == "in force: rev1"
+    assert ran.out.splitlines()[0] == "active: rev1"
     assert "- proj/b" in ran.out
     assert "+ proj/c" in ran.out
     assert '    task.bucket: "ci" -> "try"' in ran.out
@@ -376,7 +376,7 @@ def test_a_page_of_another_console_is_refused(
     console = Console(X_Prpc_Grpc_Code="0")
     words = [word.replace("PAGE", f"{page}/jobs/p/j") for word in arguments]
     assert run_on(console, *words, "--url", "https://c.example.com", "--token", "t") == Exit.WRONG_USAGE
-    assert "another console" in capsys.readouterr().err
+    assert "is not a page of the console" in capsys.readouterr().err
     assert console.sent == {}
 
 

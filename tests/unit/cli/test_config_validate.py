@@ -107,9 +107,9 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
 def test_files_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A missing file and a folder without configs are wrong usage, not an empty success."""
     assert main(["config", "validate", str(tmp_path / "no.cfg")]) == 2
-    assert "no.cfg cannot be read: No such file" in capsys.readouterr().err
+    assert "no.cfg is unreadable: No such file" in capsys.readouterr().err
     assert main(["config", "validate", str(tmp_path)]) == 2
-    assert "there is no luci-scheduler.cfg" in capsys.readouterr().err
+    assert "no luci-scheduler.cfg in the folder" in capsys.readouterr().err
 
 
 def test_it_needs_no_cloud(tmp_path: Path) -> None:

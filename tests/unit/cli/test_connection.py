@@ -102,7 +102,7 @@ def test_a_token_that_no_header_takes_is_wrong_usage(
     """It is said what is wrong, not that nothing answers; the token is not told."""
     assert main(["jobs", "--url", "https://c.example.com"], {"LUCI_SCHEDULER_TOKEN": token}) == Exit.WRONG_USAGE
     told = capsys.readouterr().err
-    assert "the token holds" in told
+    assert "the token contains" in told
     assert "canary" not in told
     assert "ary" not in told
     assert sent == []
