@@ -1,4 +1,4 @@
-"""Why a commit did or did not run: each reason is brought about, and its sentence found."""
+"""Why a commit did or did not run: each reason is produced, and its sentence is checked."""
 
 import json
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ def _expect(answer: Explanation, reason: Reason, *words: str) -> None:
 
 
 def test_it_runs_in_an_invocation() -> None:
-    """Which one, and how it stands; looked for on the refs that are watched by name where none is given."""
+    """The sentence names the invocation and its status; without a ref, the literally watched refs are tried."""
     world = world_for()
     world.commit("a")
     (invocation,) = world.invocations()
@@ -72,7 +72,7 @@ def test_it_runs_in_an_invocation() -> None:
 
 
 def test_it_was_batched_into_an_invocation() -> None:
-    """Into which, and what that runs; the newest of the batch says what it stands for."""
+    """The sentence names the invocation and the commit that it runs; the newest commit counts the older ones."""
     world = world_for()
     for number, revision in enumerate("abc"):
         world.commit(revision, f"m{number}")
@@ -86,7 +86,7 @@ def test_it_was_batched_into_an_invocation() -> None:
 
 
 def test_it_waits_for_a_running_invocation() -> None:
-    """For which one, and since when."""
+    """The sentence names the invocation and the time."""
     world = world_for()
     world.commit("a", "m1")
     world.commit("b", "m2")
@@ -99,7 +99,7 @@ def test_it_waits_for_a_running_invocation() -> None:
 
 
 def test_the_slot_limit_is_reached() -> None:
-    """How many are allowed, and which they are."""
+    """The sentence has the limit and the running invocations."""
     world = world_for(config(policy=THREE))
     for number, revision in enumerate("abcd"):
         world.commit(revision, f"m{number}")
@@ -110,7 +110,7 @@ def test_the_slot_limit_is_reached() -> None:
 
 
 def test_it_is_pending_though_a_slot_is_free() -> None:
-    """The next triage decides: of logarithmic batching, or one that is on its way."""
+    """The next triage decides: under logarithmic batching, or when one is due."""
     world = world_for()
     trigger = gitiles_trigger(REPO, MAIN, "a" * 40, world.clock.now())
     world.store.commit([CreateTrigger(TriggerRecord(JOB, trigger))])
@@ -118,7 +118,7 @@ def test_it_is_pending_though_a_slot_is_free() -> None:
 
 
 def test_the_policy_discarded_it_by_its_age() -> None:
-    """Which policy, and after how long."""
+    """The sentence has the policy and the time."""
     world = world_for(config(policy=NEWEST_FIRST))
     world.commit("a", "m1")
     world.commit("b", "m2")
@@ -129,7 +129,7 @@ def test_the_policy_discarded_it_by_its_age() -> None:
 
 
 def test_it_was_discarded_as_surplus() -> None:
-    """More than a thousand waited; the oldest are dropped."""
+    """More than a thousand triggers were pending; the oldest are dropped."""
     world = world_for()
     world.commit("a", "m0")
     names = [f"{n:040x}" for n in range(1005)]
@@ -144,7 +144,7 @@ def test_it_was_discarded_as_surplus() -> None:
 
 
 def test_the_job_was_paused() -> None:
-    """By whom and why, while it still is."""
+    """The sentence has the author and the reason while the job is paused."""
     world = world_for()
     pause_job(world.runtime, JOB, f"user:{OWNER}", "too red", "k")
     world.commit("a")
@@ -152,7 +152,7 @@ def test_the_job_was_paused() -> None:
 
 
 def test_another_pause_is_not_blamed() -> None:
-    """What was discarded during one pause tells neither who paused the job later nor why."""
+    """Nothing is stored about earlier pauses, so neither a later pause's author nor its reason is shown."""
     world = world_for()
     pause_job(world.runtime, JOB, f"user:{OWNER}", "too red", "k1")
     world.commit("a")
@@ -167,7 +167,7 @@ def test_another_pause_is_not_blamed() -> None:
 
 
 def test_what_waited_when_the_job_was_paused() -> None:
-    """It is discarded by that pause, which is named."""
+    """The pause that discards the trigger is named."""
     world = world_for()
     world.commit("a", "m1")
     world.commit("b", "m2")
@@ -177,7 +177,7 @@ def test_what_waited_when_the_job_was_paused() -> None:
 
 
 def test_the_job_is_disabled() -> None:
-    """Before the commit came, or after."""
+    """The job was removed before the commit arrived, or after."""
     world = world_for()
     world.commit("a", "m1")
     world.commit("b", "m2")
@@ -195,7 +195,7 @@ def _job(world: World) -> Job:
 
 
 def test_its_paths_are_of_no_interest() -> None:
-    """Gitiles is asked once, however many jobs filter."""
+    """Gitiles is called once for any number of jobs with filters."""
     gitiles = MemoryGitiles()
     (interesting,) = gitiles.push(MAIN, diff=[("", "src/x")])
     (boring,) = gitiles.push(MAIN, diff=[("docs/x", "docs/y")])
@@ -221,7 +221,7 @@ def test_its_paths_are_of_no_interest() -> None:
 
 @pytest.mark.parametrize("what", ["path_regexps", "refs"])
 def test_the_project_s_patterns_cost_too_much(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    """Whether its event came and was discarded for that, or never came: nothing is evaluated beyond the budget."""
+    """The event arrived and was discarded, or never arrived: nothing is evaluated beyond the budget."""
     monkeypatch.setattr(commit_filters, "QUICK_UNITS", 200_000)
     monkeypatch.setattr(commit_filters, "PATH_UNITS", 1_000_000)
     monkeypatch.setattr(commit_filters, "REF_UNITS", 60_000)
@@ -236,7 +236,7 @@ def test_the_project_s_patterns_cost_too_much(monkeypatch: pytest.MonkeyPatch, w
 
 
 def test_the_host_never_served_it() -> None:
-    """It was waited for; then its trigger was discarded with what the host said."""
+    """The commit was waited for; then its trigger was discarded with the host's error."""
     world = world_for(gitiles=MemoryGitiles(), commit_wait_seconds=60)
     event = CommitEvent(REPO, MAIN, "a" * 40)
     published = world.clock.now()
@@ -251,7 +251,7 @@ def test_the_host_never_served_it() -> None:
 
 
 def test_the_commit_is_not_on_the_ref() -> None:
-    """It waits like a commit that is not served, and is discarded with its own reason."""
+    """The commit waits like one that is not served, and is discarded with its own reason."""
     gitiles = MemoryGitiles()
     (landed,) = gitiles.push(MAIN)
     (review,) = gitiles.push("refs/changes/01/1/1", parents=[landed])
@@ -263,7 +263,7 @@ def test_the_commit_is_not_on_the_ref() -> None:
 
 
 def test_the_trigger_is_on_its_way() -> None:
-    """One job's part of a commit failed: only the explanation for that job says so."""
+    """One job's part failed, and only that job's explanation says so."""
     world = world_for(config(("job", "b")))
     commit = world.store.commit
 
@@ -280,13 +280,13 @@ def test_the_trigger_is_on_its_way() -> None:
 
 
 def test_the_ref_is_not_watched() -> None:
-    """Which one."""
+    """The sentence names the ref."""
     world = world_for()
     _expect(_explain(world, ref="refs/heads/other"), Reason.REF_NOT_WATCHED, "does not watch refs/heads/other")
 
 
 def test_the_trigger_was_paused() -> None:
-    """By whom and why, to those who may see the trigger."""
+    """Callers who may see the gitiles job read who paused it and why."""
     grants = [
         {"project": "proj", "role": "READER", "realm": "ci", "to": [f"user:{READER}"]},
         {"project": "proj", "role": "OWNER", "to": [f"user:{OWNER}"]},
@@ -309,14 +309,14 @@ def test_the_trigger_was_paused() -> None:
 
 
 def test_it_never_arrived() -> None:
-    """Nothing is known of it."""
+    """Nothing is stored about the commit."""
     world = world_for()
     _expect(_explain(world), Reason.NEVER_ARRIVED, "not announced", "90 days")
     _expect(_explain(world, ref=""), Reason.NEVER_ARRIVED)
 
 
 def test_it_was_discarded_for_what_it_is() -> None:
-    """Any other reason is told as it was recorded."""
+    """Any other reason is shown as it was recorded."""
     world = world_for()
     trigger = gitiles_trigger(REPO, MAIN, "a" * 40, world.clock.now())
     record = TriggerRecord(JOB, trigger, discarded="bad tag", resolved=world.clock.now())
@@ -325,7 +325,7 @@ def test_it_was_discarded_for_what_it_is() -> None:
 
 
 def test_the_invocation_is_no_longer_stored() -> None:
-    """Its marker may outlive it by some hours."""
+    """The trigger's marker may outlive the invocation by some hours."""
     world = world_for()
     world.commit("a")
     path = ("jobs", JOB, "invocations", f"{world.invocations()[0].id:019d}")
@@ -336,7 +336,7 @@ def test_the_invocation_is_no_longer_stored() -> None:
 
 
 def test_what_was_asked_for_again() -> None:
-    """By whom and how, beside what the commit itself became; one that never arrived ran by its backfill."""
+    """Reruns and backfills have author and origin, next to the commit's own outcome, even if it never arrived."""
     gitiles = MemoryGitiles()
     first, second = gitiles.push(MAIN, 2)
     world = world_for(config(), gitiles)
@@ -365,7 +365,7 @@ def test_what_was_asked_for_again() -> None:
 
 
 def test_triggers_that_say_anything() -> None:
-    """Emitted under IDs of their own they are found; of another repository, or of one that is no URL, they are not."""
+    """Triggers with other IDs are found; those of other repositories, or with an invalid URL, are not."""
     world = world_for()
 
     def emit(name: str, repo: str) -> None:
@@ -388,7 +388,7 @@ def test_triggers_that_say_anything() -> None:
 
 
 def _crowd(world: World, revision: str) -> None:
-    """Emit so many triggers that tell of a commit to a job of strangers that a search finds nothing else."""
+    """Emit so many triggers of a commit to other users' job that a search finds nothing else."""
     crowded = JobId("strange/job")
     put_job(world, Job(crowded, _job(world).definition))
     payload = {"repo": REPO, "ref": MAIN, "revision": revision}
@@ -400,7 +400,7 @@ def _crowd(world: World, revision: str) -> None:
 
 
 def test_nobody_pushes_a_commits_own_trigger_out() -> None:
-    """However many triggers elsewhere tell of the same commit; that reruns may be missing is said."""
+    """No number of triggers elsewhere hides the commit's own; the sentence says that reruns may be missing."""
     world = world_for()
     _crowd(world, "a" * 40)
     world.commit("a")
@@ -414,7 +414,7 @@ def test_nobody_pushes_a_commits_own_trigger_out() -> None:
 
 
 def test_what_a_pattern_of_refs_watches_may_be_missing_among_too_many_and_that_is_said() -> None:
-    """Unless the ref is named: then its trigger is looked up."""
+    """If the ref is named, the commit's trigger on it is looked up."""
     world = world_for(config().replace(f'refs: "{MAIN}"', 'refs: "regexp:refs/heads/.*"'))
     _crowd(world, "a" * 40)
     world.commit("a")
@@ -426,7 +426,7 @@ def test_what_a_pattern_of_refs_watches_may_be_missing_among_too_many_and_that_i
 
 
 def test_the_jobs_of_others_take_nobodys_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is cut is what the caller may see."""
+    """The cut applies to jobs that the caller may see."""
     monkeypatch.setattr("luci_scheduler.api.explain.MAX_JOBS", 1)
     world = world_for()
     found = world.store.watchers(REPO)
@@ -438,7 +438,7 @@ def test_the_jobs_of_others_take_nobodys_place(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_what_it_costs_somebody_who_may_see_nothing() -> None:
-    """No job is read for them, in any project or in the one that the watching jobs are of."""
+    """No job is read for these callers."""
     grants = [{"project": "other", "role": "READER", "to": [f"user:{READER}"]}]
     world = world_for(access=json.dumps({"version": 1, "grants": grants}))
     for who, cost in ((STRANGER, "0R/0W/0c"), (READER, "1R/0W/0c")):
@@ -447,7 +447,7 @@ def test_what_it_costs_somebody_who_may_see_nothing() -> None:
 
 
 def test_every_reason_is_in_this_file() -> None:
-    """A reason that is added needs its test."""
+    """A new reason needs a test."""
     from pathlib import Path
 
     text = Path(__file__).read_text(encoding="utf-8")
@@ -455,7 +455,7 @@ def test_every_reason_is_in_this_file() -> None:
 
 
 def test_spellings_of_a_repository_and_invisible_jobs() -> None:
-    """Any spelling will do; jobs that the caller may not see are left out."""
+    """Any spelling works; jobs that the caller may not see are left out."""
     world = world_for()
     world.commit("a")
     (answer,) = explain_commit(context(world, READER), f"{REPO}.git", "a" * 40)
@@ -469,7 +469,7 @@ def test_spellings_of_a_repository_and_invisible_jobs() -> None:
     [(REPO, "main", ""), (REPO, "A" * 40, ""), (REPO, "a" * 40, "main"), ("https://evil.example.com/x", "a" * 40, "")],
 )
 def test_bad_questions(repo: str, revision: str, ref: str) -> None:
-    """Refused before anything is read."""
+    """Bad arguments are refused before any read."""
     world = world_for()
     with pytest.raises(ApiError):
         explain_commit(context(world), repo, revision, ref)
@@ -477,7 +477,7 @@ def test_bad_questions(repo: str, revision: str, ref: str) -> None:
 
 
 def test_what_it_costs_does_not_grow_with_the_history() -> None:
-    """One read for who watches; for each job itself, the ref that it names, the trigger that is found, its invocation."""
+    """One read for the watchers; for each job one each for itself, its ref, its trigger and its invocation."""
     for commits in (1, 40):
         world = world_for(config(("job", "b", "c")))
         for number in range(commits):
@@ -489,7 +489,7 @@ def test_what_it_costs_does_not_grow_with_the_history() -> None:
 
 
 def test_over_the_api() -> None:
-    """The same in a message."""
+    """The message has the same values."""
     world = world_for()
     world.commit("a", "m1")
     world.commit("b", "m2")
@@ -501,7 +501,7 @@ def test_over_the_api() -> None:
 
 
 def test_a_job_that_several_triggers_lead_to_is_explained_once() -> None:
-    """By the ref whose trigger got furthest."""
+    """The trigger that got furthest decides."""
     text = f"""
     trigger {{ id: "a" schedule: "triggered" gitiles {{ repo: "{REPO}" refs: "{MAIN}" }} triggers: "job" }}
     trigger {{ id: "b" schedule: "triggered" gitiles {{ repo: "{REPO}.git" refs: "refs/heads/x" }} triggers: "job" }}

@@ -1,4 +1,4 @@
-"""What becomes of an invocation when it is exported: round trips of troubled ones, and what is refused."""
+"""Export of invocations: round trips of troubled ones, and refusals."""
 
 import json
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def _played(document: dict[str, Any], config: str) -> tuple[Invocation, str]:
 
 
 def _first_answers(*answers: dict[str, Any]) -> Change:
-    """Have the launch end with an answer that fails; tasks that try again get the others."""
+    """Have the launch end with a failing response; tasks that try again get the other responses."""
 
     def change(document: dict[str, Any]) -> None:
         first, *others = answers
@@ -52,7 +52,7 @@ def _first_answers(*answers: dict[str, Any]) -> Change:
 
 
 def _moved(to: str) -> Change:
-    """Have everything happen at another time."""
+    """Move everything to another time."""
 
     def change(document: dict[str, Any]) -> None:
         shift = parse_rfc3339(to) - parse_rfc3339(document["deliveries"][0]["at"])
@@ -90,7 +90,7 @@ def _v1_error(document: dict[str, Any]) -> None:
 def _launch_is_refused(document: dict[str, Any]) -> None:
     document["deliveries"] = document["deliveries"][:1]
     document["deliveries"][0]["answers"] = [{"error": "PERMISSION_DENIED", "message": "not allowed"}]
-    document["deliveries"][0]["takes"] = {"call": ["200ms", "1.5s"]}  # the request, and the look-up behind the refusal
+    document["deliveries"][0]["takes"] = {"call": ["200ms", "1.5s"]}  # the request, and the lookup after the refusal
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def _launch_is_refused(document: dict[str, Any]) -> None:
     ],
 )
 def test_round_trips_of_trouble(name: str, change: Change) -> None:
-    """Failing launches, refused checks, midnight, other intervals: the replayed export gives the same log."""
+    """After failed launches, refused checks, midnight or other intervals, the replayed export gives the same log."""
     document, config = _scenario(name)
     change(document)
     invocation, log = _played(document, config)
@@ -127,7 +127,7 @@ def _golden() -> tuple[Invocation, str]:
 
 
 def test_the_scenario_holds_no_line_of_the_log() -> None:
-    """Inputs only; another answer leads to another log."""
+    """The scenario has only inputs; another response leads to another log."""
     invocation, log = _golden()
     document = json.loads(to_scenario(invocation, log).scenario)
     text = json.dumps(document)
@@ -140,7 +140,7 @@ def test_the_scenario_holds_no_line_of_the_log() -> None:
 
 
 def test_the_config_has_the_job_as_it_was() -> None:
-    """Its task, realm and, where it matters, its policy; texts are quoted."""
+    """The config has the job's task, realm and, if it matters, its policy; texts are quoted."""
     invocation, log = _golden()
     fields = {**invocation.task.fields, "properties": ['a:"b"\\n']}
     odd = replace(invocation, task=TaskDefinition("buildbucket", fields))
@@ -173,7 +173,7 @@ def _trigger(**changes: Any) -> tuple[Trigger, ...]:
     ],
 )
 def test_what_is_not_exported(change: Callable[[Invocation], Invocation], words: str) -> None:
-    """Records that no scenario tells."""
+    """Records that cannot be a scenario."""
     invocation, log = _golden()
     with pytest.raises(NotReplayableError, match=words):
         to_scenario(change(invocation), log)
@@ -197,7 +197,7 @@ def test_what_is_not_exported(change: Callable[[Invocation], Invocation], words:
     ],
 )
 def test_logs_that_are_not_exported(old: str, new: str, words: str) -> None:
-    """Logs that cannot be told as a scenario."""
+    """Logs that cannot be a scenario."""
     invocation, log = _golden()
     changed = log.replace(old, new, 1)
     assert changed != log
@@ -209,7 +209,7 @@ def test_logs_that_are_not_exported(old: str, new: str, words: str) -> None:
 
 
 def test_a_throttled_launch_is_not_exported() -> None:
-    """Its pause was drawn by chance, and the log does not contain it."""
+    """Its pause was random, and the log does not contain it."""
     document, config = _scenario("failing-v2-build")
     _first_answers({"error": "UNAVAILABLE"})(document)
     invocation, log = _played(document, config)
@@ -219,14 +219,14 @@ def test_a_throttled_launch_is_not_exported() -> None:
 
 @pytest.mark.parametrize("lines", [1, 2])
 def test_one_that_is_still_being_launched_is_exported_later(lines: int) -> None:
-    """Whatever is there of its log."""
+    """The export is refused for any prefix of the log."""
     invocation, log = _golden()
     with pytest.raises(NotReplayableError, match=r"not started yet|asked for a build"):
         to_scenario(invocation, "".join(log.splitlines(keepends=True)[:lines]))
 
 
 def test_the_api_reads_three_documents_and_hides_what_is_not_visible() -> None:
-    """As every other method."""
+    """The export has the permission check of every other method."""
     world = world_for()
     world.commit()
     client = Client(world)
@@ -241,7 +241,7 @@ def test_the_api_reads_three_documents_and_hides_what_is_not_visible() -> None:
 
 
 def test_stamps_that_go_back_a_little_are_of_one_day() -> None:
-    """The lines of a log are of several machines; only half a day back is another day."""
+    """Several machines write a log; only a step back of half a day or more means another day."""
     started = Instant(parse_rfc3339("2026-01-01T12:00:05.400Z"))
     log = "[12:00:05.500] a\n[12:00:05.499] b\n[23:59:59.000] c\n[00:00:01.000] d\n"
     assert [(entry.at - started) // MILLISECOND for entry in _entries(log, started)] == [

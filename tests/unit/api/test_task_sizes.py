@@ -1,4 +1,4 @@
-"""Triggers on a queue with a size limit: the API keeps its promised limits even if the queue's tasks must be small."""
+"""Triggers on a queue with a size limit: the API keeps its limits even if the queue's tasks must be small."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _trigger(name: str, size: int) -> Trigger:
 
 
 def test_tasks_are_small_however_much_they_stand_for() -> None:
-    """A task names its deferred task, whose document holds the triggers: one for each job."""
+    """A task names its deferred task, whose document has the triggers: one for each job."""
     world = world_for(config(("job", "b")))
     with _server(world) as (server, caller):
         emit_triggers(caller, [*_batches(400, 300, JOB, OTHER), Batch(_trigger("large", 190_000), (JOB, OTHER))])
@@ -59,7 +59,7 @@ def test_tasks_are_small_however_much_they_stand_for() -> None:
 
 
 def test_the_parts_are_one_emission() -> None:
-    """All arrive, the oldest first; the same ones emitted again have no effect; each part has a delivery key of its own."""
+    """All triggers arrive, oldest first; a repetition has no effect; each part has its own idempotency key."""
     world = world_for()
     names = [f"t{number:04}" for number in range(10)]
     for _ in range(2):
@@ -85,7 +85,7 @@ def test_the_parts_are_one_emission() -> None:
 
 
 def test_what_else_a_queue_refuses_may_pass() -> None:
-    """Its settings can be mended: a small task is not lost for them."""
+    """A wrong setting can be fixed, so a small task is not lost because of it."""
     world = world_for()
     with _server(world) as (_, caller):
         queue: Any = caller.runtime.queue
@@ -95,7 +95,7 @@ def test_what_else_a_queue_refuses_may_pass() -> None:
 
 
 def test_a_queue_that_refuses_costs_minutes() -> None:
-    """The request is recorded and so accepted; the sweep puts its task on the queue when that is well again."""
+    """The request is recorded and so accepted; the sweep queues its task when the queue works again."""
     world = world_for()
     enqueue = world.queue.enqueue
 
@@ -119,7 +119,7 @@ def _at_the_limit() -> Trigger:
 
 
 def test_the_size_of_a_trigger_includes_the_scheduler_s_additions() -> None:
-    """The caller and the time belong to its size, so that no accepted trigger is too large later."""
+    """The caller and the time count for the size, so no accepted trigger is too large later."""
     world = world_for()
     largest = _at_the_limit()
     with pytest.raises(ApiError, match="at most 200000 are allowed"):
@@ -133,7 +133,7 @@ def test_the_size_of_a_trigger_includes_the_scheduler_s_additions() -> None:
 
 
 def test_a_trigger_that_has_grown_too_large_is_discarded_with_the_reason() -> None:
-    """A rerun gives it a longer name. So may a task of older functions, which let it through: neither is lost without a word."""
+    """A rerun gives the trigger a longer name. Older functions accepted such tasks: neither is lost silently."""
     world = world_for()
     document = trigger_to_json(replace(_at_the_limit(), created=world.clock.now()))
     world.run_task(QueueTask("trigger", {"job": JOB, "triggers": [document], "delivery": "d"}, world.clock.now()))

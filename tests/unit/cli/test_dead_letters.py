@@ -22,7 +22,7 @@ ADDED = {"CloudPubSubDeadLetterSourceDeliveryCount": "20", "CloudPubSubDeadLette
 
 
 class FakeMessages:
-    """Subscriptions in memory; what was pulled is away until it is given back or acknowledged."""
+    """Subscriptions in memory; pulled messages are away until they are given back or acknowledged."""
 
     def __init__(self) -> None:
         data = json.dumps({"buildPubsub": {}, "userData": "canary-token"}).encode()
@@ -78,7 +78,7 @@ def _run(*arguments: str) -> int:
 def test_listing_acknowledges_nothing_and_shows_no_token(
     messages: FakeMessages, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """All subscriptions; every message waits again."""
+    """All subscriptions are listed; every message becomes available again."""
     assert _run("list") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines[1:]] == [
@@ -96,7 +96,7 @@ def test_listing_acknowledges_nothing_and_shows_no_token(
 
 
 def test_replay_publishes_before_it_acknowledges(messages: FakeMessages, capsys: pytest.CaptureFixture[str]) -> None:
-    """One subscription, as many as told."""
+    """One subscription is listed, up to the limit."""
     assert _run("replay", "--subscription", f"projects/p/subscriptions/{COMMITS}", "--limit", "5") == 0
     assert messages.events == [("publish", "1"), ("acknowledge", "1"), ("publish", "2"), ("acknowledge", "2")]
     assert "1 published to gitiles-commit" in capsys.readouterr().out
@@ -104,14 +104,14 @@ def test_replay_publishes_before_it_acknowledges(messages: FakeMessages, capsys:
 
 
 def test_only_dead_letters_are_replayed(messages: FakeMessages) -> None:
-    """Another subscription's messages are not taken from it."""
+    """A replay takes no messages from a subscription that has another name."""
     assert _run("replay", "--subscription", "gitiles-commit") == Exit.WRONG_USAGE
     assert _run("list", "--limit", "0") == Exit.WRONG_USAGE
     assert messages.events == messages.out == []
 
 
 def test_without_the_client_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    """An optional extra."""
+    """The client is an optional extra."""
     monkeypatch.setitem(sys.modules, "luci_scheduler.cli.pubsub_messages", None)
     assert _run("list") == 1
     assert "serverless-luci-scheduler[cli]" in capsys.readouterr().err
@@ -121,7 +121,7 @@ def test_without_the_client_the_command_says_what_to_install(monkeypatch: pytest
 def test_without_credentials_there_is_one_line(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The client itself refuses to be made."""
+    """The client fails while it is created."""
     monkeypatch.delenv("PUBSUB_EMULATOR_HOST", raising=False)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
     assert _run(verb) == Exit.NOT_ALLOWED
@@ -135,7 +135,7 @@ def test_without_credentials_there_is_one_line(
 def test_where_no_pubsub_listens_there_is_one_line(
     verb: str, options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A closed port refuses at once; nothing is tried for a minute."""
+    """A closed port refuses at once; the command does not retry for a minute."""
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", f"127.0.0.1:{_closed_port()}")
     assert _run(verb, *options) == Exit.UNAVAILABLE
     told = capsys.readouterr().err
@@ -150,7 +150,7 @@ def _closed_port() -> int:
 
 
 class _Broken:
-    """A client of Pub/Sub whose every call fails."""
+    """A Pub/Sub client whose every call fails."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error
@@ -178,7 +178,7 @@ class _Broken:
 def test_whatever_fails_at_pubsub_has_its_exit_code(
     error: Exception, code: Exit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In each of its calls."""
+    """Every call of the client fails with one line."""
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:1")
     messages = PubSubMessages("p")
     monkeypatch.setattr(messages, "_subscriber", _Broken(error))
@@ -198,6 +198,6 @@ def test_whatever_fails_at_pubsub_has_its_exit_code(
 
 
 def test_what_nobody_can_read_is_listed_as_it_is() -> None:
-    """It is what ends up there."""
+    """Unreadable messages are the usual dead letters."""
     deep = b"[" * 100_000
     assert dead_letter_commands._text(Message(COMMITS, "r", "1", "", deep, {})) == deep.decode()
