@@ -89,7 +89,7 @@ def test_only_admins_are_admins() -> None:
         ({"version": 1, "grants": [{"project": "p", "role": "READER", "to": ["domain:"]}]}, "grants[0].to[0]: "),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_told_with_its_place(document: Any, problem: str) -> None:
+def test_an_error_has_its_place(document: Any, problem: str) -> None:
     """An invalid policy grants nothing."""
     with pytest.raises(AccessError) as raised:
         parse_access(json.dumps(document))
@@ -111,7 +111,7 @@ def test_a_policy_has_a_greatest_size() -> None:
         parse_access(policy.ljust(MAX_POLICY_BYTES + 1))
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_errors_are_reported_at_once() -> None:
     """All errors are reported at once."""
     with pytest.raises(AccessError) as raised:
         parse_access('{"version": 1, "admins": [1], "grants": [{"project": "*", "role": "X", "to": ["y"]}], "z": 0}')
@@ -119,7 +119,7 @@ def test_all_problems_are_told_at_once() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "  \n", "{}", "not json"])
-def test_without_a_valid_policy_nobody_is_allowed_anything(text: str) -> None:
+def test_without_a_valid_policy_all_access_is_denied(text: str) -> None:
     """The default denies all access and gives the reason."""
     access = load_access(text)
     assert "SCHEDULER_ACCESS" in access.problem

@@ -166,7 +166,7 @@ def test_timestamps(timestamp: int, error: str) -> None:
         assert world.works()[0].payload["triggers"][0]["created"] == timestamp * MICROSECOND
 
 
-def test_what_is_emitted_together_is_triaged_together() -> None:
+def test_one_request_is_one_triage() -> None:
     """All triggers become one invocation with the properties of the last batch; the same IDs again start nothing."""
     world = world_for()
     client = Client(world)

@@ -167,7 +167,7 @@ def test_a_paused_job_is_previewed_and_refused() -> None:
     assert answer.data == b"Cannot trigger a paused job. Resume it first.\n"
 
 
-def test_what_it_costs() -> None:
+def test_the_cost_of_a_backfill() -> None:
     """One read for each job and one for the watchers; two calls to Gitiles; one deferred task for each job."""
     world, gitiles, hashes = _world()
     gitiles.calls.clear()

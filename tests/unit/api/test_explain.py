@@ -166,7 +166,7 @@ def test_another_pause_is_not_blamed() -> None:
     _expect(_explain(world, "b"), Reason.JOB_PAUSED, "by another@example.com (maintenance)")
 
 
-def test_what_waited_when_the_job_was_paused() -> None:
+def test_a_trigger_pending_at_the_pause() -> None:
     """The pause that discards the trigger is named."""
     world = world_for()
     world.commit("a", "m1")
@@ -194,7 +194,7 @@ def _job(world: World) -> Job:
     return found.value
 
 
-def test_its_paths_are_of_no_interest() -> None:
+def test_no_path_passes_the_filter() -> None:
     """Gitiles is called once for any number of jobs with filters."""
     gitiles = MemoryGitiles()
     (interesting,) = gitiles.push(MAIN, diff=[("", "src/x")])
@@ -315,7 +315,7 @@ def test_it_never_arrived() -> None:
     _expect(_explain(world, ref=""), Reason.NEVER_ARRIVED)
 
 
-def test_it_was_discarded_for_what_it_is() -> None:
+def test_another_recorded_reason() -> None:
     """Any other reason is shown as it was recorded."""
     world = world_for()
     trigger = gitiles_trigger(REPO, MAIN, "a" * 40, world.clock.now())
@@ -335,7 +335,7 @@ def test_the_invocation_is_no_longer_stored() -> None:
     assert answer.status == ""
 
 
-def test_what_was_asked_for_again() -> None:
+def test_reruns_and_backfills_are_explained() -> None:
     """Reruns and backfills have author and origin, next to the commit's own outcome, even if it never arrived."""
     gitiles = MemoryGitiles()
     first, second = gitiles.push(MAIN, 2)
@@ -399,7 +399,7 @@ def _crowd(world: World, revision: str) -> None:
     world.store.commit([CreateTrigger(record) for record in records])
 
 
-def test_nobody_pushes_a_commits_own_trigger_out() -> None:
+def test_many_triggers_do_not_hide_a_commits_own() -> None:
     """No number of triggers elsewhere hides the commit's own; the sentence says that reruns may be missing."""
     world = world_for()
     _crowd(world, "a" * 40)
@@ -413,7 +413,7 @@ def test_nobody_pushes_a_commits_own_trigger_out() -> None:
         )
 
 
-def test_what_a_pattern_of_refs_watches_may_be_missing_among_too_many_and_that_is_said() -> None:
+def test_a_trigger_under_a_pattern_of_refs_may_be_missing() -> None:
     """If the ref is named, the commit's trigger on it is looked up."""
     world = world_for(config().replace(f'refs: "{MAIN}"', 'refs: "regexp:refs/heads/.*"'))
     _crowd(world, "a" * 40)
@@ -425,7 +425,7 @@ def test_what_a_pattern_of_refs_watches_may_be_missing_among_too_many_and_that_i
     assert "not all were looked through" not in _explain(world, "b", ref="").sentence
 
 
-def test_the_jobs_of_others_take_nobodys_place(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hidden_jobs_take_up_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """The cut applies to jobs that the caller may see."""
     monkeypatch.setattr("luci_scheduler.api.explain.MAX_JOBS", 1)
     world = world_for()
@@ -437,7 +437,7 @@ def test_the_jobs_of_others_take_nobodys_place(monkeypatch: pytest.MonkeyPatch) 
     assert answer.job_id == JOB
 
 
-def test_what_it_costs_somebody_who_may_see_nothing() -> None:
+def test_the_cost_for_a_caller_who_sees_nothing() -> None:
     """No job is read for these callers."""
     grants = [{"project": "other", "role": "READER", "to": [f"user:{READER}"]}]
     world = world_for(access=json.dumps({"version": 1, "grants": grants}))
@@ -476,7 +476,7 @@ def test_bad_questions(repo: str, revision: str, ref: str) -> None:
     assert world.counted() == "0R/0W/0c"
 
 
-def test_what_it_costs_does_not_grow_with_the_history() -> None:
+def test_the_cost_does_not_grow_with_the_history() -> None:
     """One read for the watchers; for each job one each for itself, its ref, its trigger and its invocation."""
     for commits in (1, 40):
         world = world_for(config(("job", "b", "c")))

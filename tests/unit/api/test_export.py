@@ -172,7 +172,7 @@ def _trigger(**changes: Any) -> tuple[Trigger, ...]:
         ),
     ],
 )
-def test_what_is_not_exported(change: Callable[[Invocation], Invocation], words: str) -> None:
+def test_invocations_that_are_not_exported(change: Callable[[Invocation], Invocation], words: str) -> None:
     """Records that cannot be a scenario."""
     invocation, log = _golden()
     with pytest.raises(NotReplayableError, match=words):
@@ -218,14 +218,14 @@ def test_a_throttled_launch_is_not_exported() -> None:
 
 
 @pytest.mark.parametrize("lines", [1, 2])
-def test_one_that_is_still_being_launched_is_exported_later(lines: int) -> None:
+def test_a_launching_invocation_is_exported_later(lines: int) -> None:
     """The export is refused for any prefix of the log."""
     invocation, log = _golden()
     with pytest.raises(NotReplayableError, match=r"not started yet|asked for a build"):
         to_scenario(invocation, "".join(log.splitlines(keepends=True)[:lines]))
 
 
-def test_the_api_reads_three_documents_and_hides_what_is_not_visible() -> None:
+def test_the_api_reads_three_documents_and_hides_invisible_jobs() -> None:
     """The export has the permission check of every other method."""
     world = world_for()
     world.commit()

@@ -73,7 +73,7 @@ def test_text_protos_and_mixed_formats(client: Client) -> None:
         (";;;,,,=q", None),
     ],
 )
-def test_what_is_accepted_is_sent(client: Client, accept: str, expected: str | None) -> None:
+def test_the_reply_has_an_accepted_format(client: Client, accept: str, expected: str | None) -> None:
     """The best accepted format is used; without one the status is 406."""
     answer = client.http(JOBS, b"{}", READER, Content_Type=JSON, Accept=accept)
     if expected:
@@ -184,7 +184,7 @@ def _serve(app: Any) -> Any:
     return server.test_client()
 
 
-def test_a_token_that_is_not_accepted_is_no_anonymous_call() -> None:
+def test_a_refused_token_is_not_an_anonymous_call() -> None:
     """Neither API nor pages accept it; keys that cannot be fetched are our fault."""
     world = world_for()
 
@@ -217,7 +217,7 @@ def test_without_a_policy_everything_is_refused_and_says_so(access: str) -> None
     assert b"SCHEDULER_ACCESS" in page.data
 
 
-def test_a_faulty_policy_is_quoted_to_nobody() -> None:
+def test_no_response_quotes_an_invalid_policy() -> None:
     """Every caller reads that the policy is invalid; its owners find the place in the log."""
     policy = json.dumps({"version": 1, "grants": [{"project": "p", "role": "READER", "to": ["usr:boss@corp.example"]}]})
     client = Client(world_for(access=policy))
@@ -238,7 +238,7 @@ def test_an_origin_that_is_not_ours_is_refused(origin: str) -> None:
     assert answer.status_code == 403
 
 
-def test_pages_show_what_the_caller_may_see() -> None:
+def test_pages_show_only_visible_objects() -> None:
     """An invisible object gives the error of a missing one."""
     world = world_for()
     world.commit()
@@ -251,7 +251,7 @@ def test_pages_show_what_the_caller_may_see() -> None:
         assert hidden.status_code == 404
 
 
-def test_faults_of_ours_are_told_to_the_log_only() -> None:
+def test_only_the_log_has_the_cause_of_our_faults() -> None:
     """The caller gets a fixed text, with the code on which its client retries."""
     world = world_for()
     client = Client(world)
@@ -261,7 +261,7 @@ def test_faults_of_ours_are_told_to_the_log_only() -> None:
     assert answer.data == b"Internal server error\n"
 
 
-def test_the_description_is_that_of_what_is_served(client: Client) -> None:
+def test_the_description_matches_the_methods(client: Client) -> None:
     """The description has every method and message, and its references resolve."""
     answer = client.http("/prpc/description", method="GET")
     document = json.loads(answer.data)
@@ -279,7 +279,7 @@ def test_the_description_is_that_of_what_is_served(client: Client) -> None:
         ]
 
 
-def test_the_reference_page_is_that_of_what_is_served() -> None:
+def test_the_reference_page_matches_the_methods() -> None:
     """The page has every method with its messages, and every field."""
     page = Path("docs/reference/api.md").read_text(encoding="utf-8")
     for method in METHODS:

@@ -107,7 +107,7 @@ def test_definitions_name_no_hidden_jobs() -> None:
         assert definitions["poller"]["triggered_jobs"] == named
 
 
-def test_nothing_is_read_for_somebody_who_may_see_nothing() -> None:
+def test_nothing_is_read_for_a_caller_who_sees_nothing() -> None:
     """No job is read in projects in which the caller sees none, and nothing at all if the caller sees none anywhere."""
     grants = [{"project": "other", "role": "READER", "to": [f"user:{READER}"]}]
     world = world_for(access=json.dumps({"version": 1, "grants": grants}))

@@ -84,7 +84,7 @@ def test_the_parts_are_one_emission() -> None:
     assert [item.value.trigger.id for item in waiting] == names[len(taken) :]
 
 
-def test_what_else_a_queue_refuses_may_pass() -> None:
+def test_other_refusals_of_a_queue_are_temporary() -> None:
     """A wrong setting can be fixed, so a small task is not lost because of it."""
     world = world_for()
     with _server(world) as (_, caller):
@@ -118,7 +118,7 @@ def _at_the_limit() -> Trigger:
     return _trigger("t", MAX_TRIGGER_BYTES - stored_bytes(trigger))
 
 
-def test_the_size_of_a_trigger_includes_the_scheduler_s_additions() -> None:
+def test_the_size_of_a_trigger_includes_the_added_members() -> None:
     """The caller and the time count for the size, so no accepted trigger is too large later."""
     world = world_for()
     largest = _at_the_limit()

@@ -118,7 +118,7 @@ def test_who_paused_a_job_and_why() -> None:
 
 
 @pytest.mark.parametrize("verb", ["trigger", "rerun", "backfill"])
-def test_a_lost_answer_doubles_nothing(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_lost_response_has_no_second_effect(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The request is sent again with the same key, a few times; then the command prints the key."""
     world, arguments = _world_to_act_in(verb)
     before = len(world.invocations())
@@ -139,7 +139,7 @@ def test_a_lost_answer_doubles_nothing(verb: str, capsys: pytest.CaptureFixture[
     assert len(world.invocations()) - before == 2 * effect
 
 
-def test_a_refusal_behind_a_lost_answer_tells_the_key(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refusal_after_a_lost_response_prints_the_key(capsys: pytest.CaptureFixture[str]) -> None:
     """The first request may have been carried out before the token expired; a refusal alone is final."""
     for codes, is_told in ((("14", "16"), True), (("16",), False)):
         post = in_turn(*[Console(500, "no", X_Prpc_Grpc_Code=code) for code in codes])
@@ -148,7 +148,7 @@ def test_a_refusal_behind_a_lost_answer_tells_the_key(capsys: pytest.CaptureFixt
         assert ("repeat it with --request-id k" in capsys.readouterr().err) == is_told
 
 
-def test_an_interrupted_request_tells_its_key(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupted_request_prints_its_key(capsys: pytest.CaptureFixture[str]) -> None:
     """An interrupted request may have been carried out."""
 
     def interrupt(_: float) -> None:
@@ -195,7 +195,7 @@ def _settle(world: World) -> None:
         world.tick(2, f"t{number}")
 
 
-def test_backfill_only_shows_unless_told() -> None:
+def test_backfill_without_yes_only_lists() -> None:
     """A preview emits nothing."""
     gitiles = MemoryGitiles()
     hashes = gitiles.push(MAIN, 3)
@@ -208,7 +208,7 @@ def test_backfill_only_shows_unless_told() -> None:
 
 
 @pytest.mark.parametrize("more", [(), ("--yes",), ("--json",), ("--json", "--yes")])
-def test_a_backfill_of_nothing_is_no_success(more: tuple[str, ...]) -> None:
+def test_an_empty_backfill_fails(more: tuple[str, ...]) -> None:
     """A reversed range has no commits: the command says so, and does not suggest --yes, which would change nothing."""
     gitiles = MemoryGitiles()
     hashes = gitiles.push(MAIN, 3)
@@ -281,7 +281,7 @@ def test_a_log_is_followed_through_one_outage_after_another() -> None:
     assert out.getvalue() == "a\nb\n"
 
 
-def test_what_a_config_would_change(tmp_path: Path) -> None:
+def test_a_config_is_compared(tmp_path: Path) -> None:
     """The diff has new, removed and changed jobs, and both values of each field; the same config has no changes."""
     world = world_for(config(("job", "b")))
     file = tmp_path / "luci-scheduler.cfg"
@@ -314,7 +314,7 @@ def test_a_config_with_errors_is_not_compared(tmp_path: Path, capsys: pytest.Cap
     assert console.sent == {}
 
 
-def test_export_writes_what_replay_plays(tmp_path: Path) -> None:
+def test_a_replay_of_an_export_gives_the_same_log(tmp_path: Path) -> None:
     """An invocation that is exported through the API and replayed gives the same log."""
     world = world_for()
     world.commit()
@@ -330,7 +330,7 @@ def test_export_writes_what_replay_plays(tmp_path: Path) -> None:
     assert not (tmp_path / "y").exists()
 
 
-def test_export_refuses_what_no_scenario_can_tell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_refuses_unsuitable_invocations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An invocation that a user started cannot be exported."""
     world = world_for()
     assert run(world, "job", "trigger", "proj/job").code == 0
@@ -395,7 +395,7 @@ def test_a_table_shows_no_control_characters() -> None:
         (Console(401, "no", X_Prpc_Grpc_Code="16"), Exit.NOT_ALLOWED),
     ],
 )
-def test_answers_of_no_console(console: Any, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_responses_of_other_servers(console: Any, code: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Proxies, sign-in pages and outages have their own errors, which never contain the token."""
     assert run_on(console, "jobs", "--url", "https://c.example.com", "--token", "canary-token") == code
     captured = capsys.readouterr()
@@ -404,20 +404,20 @@ def test_answers_of_no_console(console: Any, code: int, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".example"])
-def test_a_host_that_is_none_is_told_in_a_line(host: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_host_gives_one_line(host: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The error has no traceback."""
     arguments = ["jobs", "--url", f"https://{host}"]
     assert main(arguments, {"LUCI_SCHEDULER_TOKEN": "t"}) == Exit.UNAVAILABLE
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_path_that_cannot_be_looked_at_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreadable_path_gives_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     """An unreadable path has the same error as a missing file."""
     assert main(["config", "validate", "x" * 5000], {}) == Exit.WRONG_USAGE
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_reader_that_has_enough_is_no_error() -> None:
+def test_a_closed_pipe_is_not_an_error() -> None:
     """The command ends quietly, as in ``luci-scheduler completion bash | true``."""
     read, write = os.pipe()
     os.close(read)

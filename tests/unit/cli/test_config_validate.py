@@ -104,7 +104,7 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
     assert "usage: luci-scheduler" in capsys.readouterr().err
 
 
-def test_files_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A missing file and a folder without configs are wrong usage, not an empty success."""
     assert main(["config", "validate", str(tmp_path / "no.cfg")]) == 2
     assert "no.cfg is unreadable: No such file" in capsys.readouterr().err

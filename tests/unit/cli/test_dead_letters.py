@@ -110,7 +110,7 @@ def test_only_dead_letters_are_replayed(messages: FakeMessages) -> None:
     assert messages.events == messages.out == []
 
 
-def test_without_the_client_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_without_the_client_the_command_names_the_extra(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     """The client is an optional extra."""
     monkeypatch.setitem(sys.modules, "luci_scheduler.cli.pubsub_messages", None)
     assert _run("list") == 1
@@ -132,7 +132,7 @@ def test_without_credentials_there_is_one_line(
 
 @pytest.mark.parametrize("options", [[], ["--subscription", COMMITS]])
 @pytest.mark.parametrize("verb", ["list", "replay"])
-def test_where_no_pubsub_listens_there_is_one_line(
+def test_an_unreachable_pubsub_gives_one_line(
     verb: str, options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A closed port refuses at once; the command does not retry for a minute."""
@@ -175,9 +175,7 @@ class _Broken:
         (TimeoutError(), Exit.UNAVAILABLE),
     ],
 )
-def test_whatever_fails_at_pubsub_has_its_exit_code(
-    error: Exception, code: Exit, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pubsub_errors_have_exit_codes(error: Exception, code: Exit, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every call of the client fails with one line."""
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:1")
     messages = PubSubMessages("p")
@@ -197,7 +195,7 @@ def test_whatever_fails_at_pubsub_has_its_exit_code(
         assert "\n" not in str(raised.value)
 
 
-def test_what_nobody_can_read_is_listed_as_it_is() -> None:
+def test_unreadable_messages_are_listed_unchanged() -> None:
     """Unreadable messages are the usual dead letters."""
     deep = b"[" * 100_000
     assert dead_letter_commands._text(Message(COMMITS, "r", "1", "", deep, {})) == deep.decode()

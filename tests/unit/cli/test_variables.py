@@ -42,7 +42,7 @@ def test_variables_stand_for_options(capsys: pytest.CaptureFixture[str]) -> None
         ("ERA", "canary", "LUCI_SCHEDULER_ERA must be one of 2021, head"),
     ],
 )
-def test_a_bad_variable_is_told_of_where_it_counts(
+def test_a_bad_variable_is_reported_only_by_its_verbs(
     name: str, value: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Only verbs that have the option check its variable, unless the option is given; the value is not repeated."""
@@ -68,7 +68,7 @@ def test_variables_of_other_verbs_do_not_matter() -> None:
     assert run_on(Console(X_Prpc_Grpc_Code="0"), "jobs", "--url", "http://localhost", **variables) == 0
 
 
-def test_a_list_that_is_given_takes_the_place_of_the_variable() -> None:
+def test_a_given_list_replaces_the_variable() -> None:
     """No job of the variable is added to the given ones."""
     asked: list[Any] = []
 
