@@ -1,4 +1,4 @@
-"""The pages in a browser, on a whole local cloud: every action by mouse and by keyboard, without JavaScript, and axe."""
+"""The pages in a browser, on a whole local cloud: every action by mouse and keyboard, without JavaScript, and axe."""
 
 from __future__ import annotations
 

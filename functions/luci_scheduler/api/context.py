@@ -167,10 +167,11 @@ def request_key(caller: Identity, request_id: str) -> str:
     """Return the idempotency key for a caller's own request ID; two callers never share one.
 
     Raises:
-        ApiError: INVALID_ARGUMENT: the request ID is empty, too long, or not printable ASCII.
+        ApiError: INVALID_ARGUMENT: the request ID is empty, longer than 128 characters, or not printable ASCII.
     """
     if not 0 < len(request_id) <= _MAX_REQUEST_ID or not request_id.isascii() or not request_id.isprintable():
         raise invalid(
-            f"request_id must have 1 to {_MAX_REQUEST_ID} printable ASCII characters: the same ID again has no second effect"
+            f"request_id must have 1 to {_MAX_REQUEST_ID} printable ASCII characters: "
+            "the same ID again has no second effect"
         )
     return hashlib.sha256(f"{caller}\0{request_id}".encode()).hexdigest()[:16]

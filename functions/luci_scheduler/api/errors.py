@@ -1,6 +1,6 @@
 """How calls fail: a gRPC code and a text for the caller.
 
-Errors that a caller handles in its own way have a class of their own. Texts are for people and are never compared.
+An error that callers handle differently has its own class. Texts are for people and are never compared.
 """
 
 from __future__ import annotations

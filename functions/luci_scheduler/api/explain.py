@@ -25,13 +25,13 @@ from luci_scheduler.core.watcher import Watcher
 __all__ = ["MAX_JOBS", "MAX_REQUESTED", "MAX_TRIGGERS", "explain_commit"]
 
 MAX_JOBS = 500
-"""Jobs that one call explains: the first ones by ID among those that the caller may see."""
+"""Jobs that one call explains: the first visible ones by ID."""
 
 MAX_REQUESTED = 10
 """Triggers of one job that users requested (reruns, backfills, emitted triggers): the newest ones."""
 
 MAX_TRIGGERS = 4 * MAX_JOBS
-"""Triggers of one commit that are searched for those that users requested."""
+"""Triggers of one commit that are read to find the requested ones."""
 
 _MAX_REFS = 20
 """Literal refs of one job for which the commit's own trigger is looked up."""
@@ -62,14 +62,14 @@ def explain_commit(context: Context, repo: str, revision: str, ref: str = "") ->
     Each job has one explanation of the commit itself. It is followed, oldest first, by one explanation for each trigger
     that a user requested for the commit by a rerun, a backfill or the API (the newest ten).
 
-    The commit's own trigger is looked up by its ID, so no number of other triggers can hide it: on ``ref``, or on each ref
-    that the job names literally. The other triggers are found by the commit's hash, up to `MAX_TRIGGERS` in all jobs. If
-    there are more, every sentence that may be incomplete says so.
+    The commit's own trigger is looked up by its ID, so no number of other triggers can hide it: on ``ref``, or on each
+    ref that the job names literally. The other triggers are found by the commit's hash, up to `MAX_TRIGGERS` in all
+    jobs. If there are more, every sentence that may be incomplete says so.
 
-    The cost does not depend on the length of the history: one read for the watchers; for each job one read, one for each
-    ref that is tried, one for each trigger and one for its invocation. If a job has no trigger, also one query for deferred
-    tasks that wait for the commit, and one call to Gitiles if that job filters by path. For a caller who may see nothing
-    there, only the watchers are read.
+    The cost does not depend on the length of the history: one read for the watchers; for each job one read, one for
+    each ref that is tried, one for each trigger and one for its invocation. If a job has no trigger, also one query for
+    deferred tasks that wait for the commit, and one call to Gitiles if that job filters by path. For a caller who may
+    see nothing there, only the watchers are read.
 
     Args:
         context: the caller's context.

@@ -77,19 +77,20 @@ class AbsenceExplainer:
     def _never_arrived(self, job: Job) -> Explanation:
         days = self._context.runtime.limits.retention // DAY
         sentence = (
-            "No trigger for it has reached the job. Either the commit was not announced and no poll found it, or it landed "
-            f"before the job watched the ref, or it landed more than {days} days ago."
+            "No trigger for it has reached the job. Either the commit was not announced and no poll found it, "
+            f"or it landed before the job watched the ref, or it landed more than {days} days ago."
         )
         return Explanation(job.id, Reason.NEVER_ARRIVED, sentence)
 
     def _paused_sentence(self, watching: Sequence[Watcher]) -> str:
-        """Return the sentence about paused gitiles jobs; it names only those that the caller may see."""
+        """Return the sentence about paused gitiles jobs; it names only the visible jobs."""
         ids = sorted({watcher.trigger_job_id for watcher in watching})
         jobs = sorted(self._context.runtime.store.jobs(ids), key=lambda job: job.id)
         visible = [job for job in jobs if self._context.may(Permission.GET, job)]
         named = "; ".join(f"{job.id} was paused{paused_by(job)}" for job in visible)
         about = f": {named}" if named else ""
-        return f"The job's gitiles trigger is paused, so commits reach the job only after it is resumed and polls again{about}."
+        until = "commits reach the job only after it is resumed and polls again"
+        return f"The job's gitiles trigger is paused, so {until}{about}."
 
     def _commit(self) -> GitCommit | GitilesError:
         if self._fetched is None:
@@ -114,7 +115,7 @@ def _not_fetched(job: Job, error: GitilesError) -> Explanation:
 
 def _too_costly(job: Job) -> Explanation:
     sentence = (
-        "No trigger for it has reached the job. The project's ref and path patterns cost too much to check here whether the "
-        "commit matches them: simplify them in luci-scheduler.cfg."
+        "No trigger for it has reached the job. The project's ref and path patterns cost too much to check here "
+        "whether the commit matches them: simplify them in luci-scheduler.cfg."
     )
     return Explanation(job.id, Reason.PATTERNS_TOO_COSTLY, sentence)

@@ -20,7 +20,7 @@ _REQUESTED = {Origin.RERUN: "Run again", Origin.BACKFILL: "Backfilled", Origin.E
 
 
 def origin_of(trigger: Trigger) -> Origin:
-    """Return the origin of a commit's trigger, which its ID tells apart."""
+    """Return the origin of a commit's trigger, which its ID reveals."""
     own = f"{trigger.payload.get('repo')}/+/{trigger.payload.get('ref')}@{trigger.payload.get('revision')}"
     if trigger.id == own:
         return Origin.COMMIT

@@ -2,8 +2,8 @@
 
 A page of another site cannot call the API on behalf of its visitor: a browser sends the page's origin with every POST.
 
-A request is cheap to refuse. The path and the headers are checked first, then the caller is identified. Only a caller whom
-the policy grants something gets a bounded body read, decompressed and decoded.
+A request is cheap to refuse. The path and the headers are checked first, then the caller is identified. Only a caller
+whom the policy grants something gets a bounded body read, decompressed and decoded.
 """
 
 from __future__ import annotations
@@ -127,8 +127,8 @@ def answer(request: HttpRequest, make_context: Callable[[], Context]) -> HttpRes
 
     Args:
         request: the request.
-        make_context: identifies the caller; may raise ``ApiError``. It runs after the path and the headers are checked, and
-            before the body is read.
+        make_context: identifies the caller; may raise ``ApiError``. It runs after the path and the headers are checked,
+            and before the body is read.
     """
     try:
         method = _method(request)
@@ -201,7 +201,7 @@ def _is_own(origin: str | None, host: str) -> bool:
 
 
 def _check_headers(request: HttpRequest) -> int | None:
-    """Check pRPC's headers; return the size of the largest reply that the client accepts, or None if it set no limit."""
+    """Check pRPC's headers; return the size of the largest reply that the client accepts, None if any."""
     timeout = request.headers.get("X-Prpc-Grpc-Timeout")
     if timeout is not None and not _TIMEOUT.fullmatch(timeout):
         raise invalid(f"invalid X-Prpc-Grpc-Timeout header {timeout[:40]!r}")

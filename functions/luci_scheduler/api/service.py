@@ -1,8 +1,8 @@
 """The methods of ``scheduler.Scheduler`` as functions over plain records; errors have the original's texts.
 
-Nothing is launched or aborted here. Pausing and resuming are commits; every other action is recorded as a deferred task,
-which ``on_task`` runs. Every function may raise ``ApiError``, and ``TransientError`` or ``ComeAgainError`` if a retry may
-succeed.
+Nothing is launched or aborted here. Pausing and resuming are commits; every other action is recorded as a deferred
+task, which ``on_task`` runs. Every function may raise ``ApiError``, and ``TransientError`` or ``ComeAgainError`` if a
+retry may succeed.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def state_of(job: Job) -> JobState:
 def get_jobs(context: Context, project: str = "") -> list[Job]:
     """Return the enabled jobs that the caller may see in one project or in all, sorted by ID.
 
-    A project that does not exist has no jobs. Costs one read for each project and one for each of its jobs, in two calls.
-    Jobs of projects in which the caller may see nothing are not read.
+    A project that does not exist has no jobs. Costs one read for each project and one for each of its jobs, in two
+    calls. Jobs of projects in which the caller may see nothing are not read.
     """
     store = context.runtime.store
     if not context.sees_some(project):
@@ -142,8 +142,8 @@ def get_job(context: Context, job_id: JobId) -> Job:
 def get_invocations(context: Context, job_id: JobId, cursor: str = "", page_size: int = 0) -> InvocationsPage:
     """Return a page of a job's invocations, newest first.
 
-    An invocation is on one page only, even if others start or end between two calls. Costs one read for the job, one for
-    each invocation on the page, and one for the first invocation after it.
+    An invocation is on one page only, even if others start or end between two calls. Costs one read for the job, one
+    for each invocation on the page, and one for the first invocation after it.
 
     Args:
         context: the caller's context.

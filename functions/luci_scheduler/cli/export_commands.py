@@ -16,7 +16,8 @@ def add_commands(nouns: Any) -> None:
     parser = nouns.add_parser(
         "export",
         help="export an invocation as a scenario that can be replayed",
-        description="Write scenario.json and luci-scheduler.cfg. `python -m emulator replay FOLDER/scenario.json` replays the invocation.",
+        description="Write scenario.json and luci-scheduler.cfg. "
+        "`python -m emulator replay FOLDER/scenario.json` replays the invocation.",
     )
     parser.add_argument(
         "invocation", metavar="INVOCATION", help="PROJECT/JOB/NUMBER, or the address of the invocation's page"

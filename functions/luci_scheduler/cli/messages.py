@@ -35,7 +35,7 @@ class Message:
 
     @property
     def own_attributes(self) -> dict[str, str]:
-        """Its attributes as they were published, without those that Pub/Sub added when it gave up."""
+        """Its attributes as they were published, without the additions that Pub/Sub made when it gave up."""
         return {name: value for name, value in self.attributes.items() if not name.startswith(ADDED_PREFIX)}
 
 

@@ -136,7 +136,8 @@ class Session:
             return is_here
         # The error does not repeat the address, which may hold a password.
         raise CommandError(
-            "--url must be https://HOST without a password, because it receives a token; http:// is only for a console on this machine",
+            "--url must be https://HOST without a password, because it receives a token; "
+            "http:// is only for a console on this machine",
             Exit.WRONG_USAGE,
         )
 
@@ -209,7 +210,8 @@ def _reply(answer: requests.Response, method: str) -> dict[str, Any]:
         raise CommandError(f"{method}: the reply is not a JSON object; check that --url is the console's address")
     if not code.isdigit() or code == "0":
         raise CommandError(
-            f"{method}: HTTP {answer.status_code} without a pRPC code; check that --url is the console's address and that you have access to it",
+            f"{method}: HTTP {answer.status_code} without a pRPC code; "
+            "check that --url is the console's address and that you have access to it",
             Exit.NOT_ALLOWED if answer.status_code in (302, 401, 403) else Exit.UNAVAILABLE,
         )
     number = int(code)
@@ -227,7 +229,8 @@ def _identity_token(audience: str) -> str:
         return str(fetch(Request(), audience))
     except exceptions.GoogleAuthError as error:
         raise CommandError(
-            f'no credentials for {audience}: pass --token "$(gcloud auth print-identity-token)" or set LUCI_SCHEDULER_TOKEN',
+            f'no credentials for {audience}: pass --token "$(gcloud auth print-identity-token)" '
+            "or set LUCI_SCHEDULER_TOKEN",
             Exit.NOT_ALLOWED,
         ) from error
 

@@ -158,8 +158,8 @@ def _cleanup_note(invocation: Invocation) -> str:
         return ""
     given_up = shown(Instant(cleanup.since + BUILD_LIFE))
     return (
-        "A build of this invocation may still be running, because the build service did not respond. The scheduler cancels "
-        f"the build as soon as the service responds. Next attempt: {shown(cleanup.next_try)}. Last attempt: {given_up}."
+        "A build of this invocation may still be running, because the build service did not respond. "
+        f"The scheduler cancels the build as soon as the service responds. Next attempt: {shown(cleanup.next_try)}. Last attempt: {given_up}."
     )
 
 

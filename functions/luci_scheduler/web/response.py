@@ -11,7 +11,8 @@ PageResponse = tuple[str, int, dict[str, str]]
 """Body, status code, headers."""
 
 _HEADERS = {
-    # Pages use only our own style sheet, script and icon. The script may call this host only. Nothing is inline or framed.
+    # Pages use only our own style sheet, script and icon. The script may call this host only. Nothing is inline or
+    # framed.
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"

@@ -251,7 +251,7 @@ def test_the_host_never_served_it() -> None:
 
 
 def test_the_commit_is_not_on_the_ref() -> None:
-    """The commit waits like one that is not served, and is discarded with its own reason."""
+    """The commit waits as if it were not served, and is discarded with its own reason."""
     gitiles = MemoryGitiles()
     (landed,) = gitiles.push(MAIN)
     (review,) = gitiles.push("refs/changes/01/1/1", parents=[landed])

@@ -50,7 +50,7 @@ def test_a_stranger_gets_the_error_of_a_missing_job(world: World, read: Callable
 
 
 def test_a_stranger_gets_no_project_and_costs_no_read(world: World) -> None:
-    """The page of a project cannot tell a hidden project from a missing one."""
+    """A hidden project looks like a missing project."""
     assert get_project_overview(_as(world, STRANGER), "proj") is None
     assert get_project_overview(_as(world, OWNER), "missing") is None
     world.store.counts.clear()
@@ -90,7 +90,7 @@ def test_pending_triggers_are_cut(world: World) -> None:
 
 
 def test_a_malformed_cursor_is_an_error_of_its_own_type(world: World) -> None:
-    """A page can tell it from other internal errors."""
+    """A page can distinguish it from other internal errors."""
     with pytest.raises(InvalidCursorError, match="internal error"):
         get_job_overview(_as(world, OWNER), JOB, "bad cursor")
 

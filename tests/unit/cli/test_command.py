@@ -71,7 +71,7 @@ def test_a_job_and_its_invocations() -> None:
     ],
 )
 def test_exit_codes(arguments: tuple[str, ...], who: str, code: int) -> None:
-    """The exit code tells missing, forbidden and misused arguments apart."""
+    """Missing, forbidden and misused arguments have different exit codes."""
     world = _running()
     assert run(world, *arguments, **({"who": who} if who else {})).code == code
 

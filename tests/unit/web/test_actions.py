@@ -211,7 +211,7 @@ def test_without_a_genuine_token_nothing_happens(world: World, name: str) -> Non
 
 
 def test_an_expired_form_has_a_hint(world: World) -> None:
-    """The hint is to reload the page, not to ask for permissions. A user without permission gets the other hint."""
+    """An expired form has the hint to reload the page; a user without permission gets another hint."""
     form = {"token": form_token("secret", f"user:{OWNER}", Instant(0)), "key": "k"}
     text = Visitor(world).post("/actions/triggerJob/proj/job", form).text
     assert "reload the page, and repeat the action" in text
