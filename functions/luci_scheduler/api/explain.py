@@ -139,6 +139,7 @@ def _triggers_by_job(
     ]
     known = store.triggers(keys) if keys else []
     listed = store.triggers_of_revision(revision, MAX_TRIGGERS)
+    # Both lists may contain the commit's own trigger, so records are collected by ID.
     by_job: dict[JobId, dict[str, TriggerRecord]] = {item.job.id: {} for item in watching}
     for record in (*listed, *known):
         if record.job_id in by_job and _is_of_commit(query, record.trigger):

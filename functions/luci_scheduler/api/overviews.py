@@ -88,6 +88,7 @@ def get_project_overview(context: Context, project: str) -> ProjectOverview | No
     Costs two reads for the project and one for each of its jobs.
     """
     jobs = get_jobs(context, project)
+    # Without a visible job nothing else is read, so a hidden project costs as much as a missing one.
     found = context.runtime.store.project(project) if jobs else None
     if found is None:
         return None

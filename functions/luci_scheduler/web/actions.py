@@ -44,6 +44,7 @@ def act(
         PageError: the action was refused; nothing was done.
         TransientError, ComeAgainError: the same form may be sent again without harm.
     """
+    # The form is checked first, so that another site's page cannot even probe for jobs.
     _check_form(page_request, form, fetch_site)
     if action not in (_INVOCATION_ACTIONS if invocation else _JOB_ACTIONS):
         raise PageError(404, "There is no such action.")

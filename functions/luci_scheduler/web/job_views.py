@@ -134,7 +134,7 @@ def job_view(context: Context, job: Job, now: Instant) -> JobView:
     project, name = split_job_id(job.id)
     state = state_of(job)
     tick = job.cron.last_tick_when
-    is_set = tick not in (None, DISTANT_FUTURE)
+    is_set = tick not in (None, DISTANT_FUTURE)  # a triggered job's next tick is in the distant future
     return JobView(
         id=job.id,
         project=project,

@@ -37,6 +37,7 @@ def render(
     """
     if page_request.as_json:
         return json_response(document, status)
+    # Shared values come last: no page may replace the form token.
     html = _environment().get_template(template).render({**values, **_shared_values(page_request)})
     return html_response(html, status)
 

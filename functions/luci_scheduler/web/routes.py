@@ -47,6 +47,7 @@ def _parts(path: str) -> list[str]:
 
 def _guarded(page_request: PageRequest, respond: Callable[[], PageResponse]) -> PageResponse:
     """Return the response, or the page of the error that was raised instead."""
+    # Without a valid policy every page fails, even if it would show no jobs.
     if page_request.context.access.problem:
         return render_error(page_request, PageError(403, page_request.context.access.problem))
     try:
