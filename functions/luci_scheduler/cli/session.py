@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, TextIO
 
+from luci_scheduler.api.errors import Code
+
 if TYPE_CHECKING:
     import requests
 
@@ -21,14 +23,14 @@ _GUARD = ")]}'"
 _TIMEOUT = 60.0  # seconds: the console's own limit
 _PAUSES = (1.0, 3.0)  # seconds, before an unanswered action is sent again
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_CODES = {
-    3: "invalid argument",
-    5: "not found",
-    7: "not allowed",
-    8: "too many requests",
-    9: "refused",
-    14: "unavailable",
-    16: "not accepted",
+_WORDS: Mapping[int, str] = {
+    Code.INVALID_ARGUMENT: "invalid argument",
+    Code.NOT_FOUND: "not found",
+    Code.PERMISSION_DENIED: "not allowed",
+    Code.RESOURCE_EXHAUSTED: "too many requests",
+    Code.FAILED_PRECONDITION: "refused",
+    Code.UNAVAILABLE: "unavailable",
+    Code.UNAUTHENTICATED: "not accepted",
 }
 
 
@@ -44,13 +46,13 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
-_EXITS = {
-    3: Exit.WRONG_USAGE,
-    5: Exit.NOT_FOUND,
-    7: Exit.NOT_ALLOWED,
-    8: Exit.UNAVAILABLE,
-    14: Exit.UNAVAILABLE,
-    16: Exit.NOT_ALLOWED,
+_EXITS: Mapping[int, Exit] = {
+    Code.INVALID_ARGUMENT: Exit.WRONG_USAGE,
+    Code.NOT_FOUND: Exit.NOT_FOUND,
+    Code.PERMISSION_DENIED: Exit.NOT_ALLOWED,
+    Code.RESOURCE_EXHAUSTED: Exit.UNAVAILABLE,
+    Code.UNAVAILABLE: Exit.UNAVAILABLE,
+    Code.UNAUTHENTICATED: Exit.NOT_ALLOWED,
 }
 
 
@@ -215,7 +217,7 @@ def _reply(answer: requests.Response, method: str) -> dict[str, Any]:
             Exit.NOT_ALLOWED if answer.status_code in (302, 401, 403) else Exit.UNAVAILABLE,
         )
     number = int(code)
-    raise CommandError(f"{_CODES.get(number, 'failed')}: {text[:1000]}", _EXITS.get(number, Exit.FAILED))
+    raise CommandError(f"{_WORDS.get(number, 'failed')}: {text[:1000]}", _EXITS.get(number, Exit.FAILED))
 
 
 def _identity_token(audience: str) -> str:
