@@ -11,7 +11,7 @@ import luci_scheduler.web
 
 _FILES = sorted(Path(luci_scheduler.web.__path__[0]).rglob("*.py"))
 _FORBIDDEN_ATTRIBUTES = {"store", "queue", "gitiles", "buildbucket"}
-_ALLOWED_PACKAGES = {"api", "core", "web"}
+_ALLOWED_PACKAGES = {"api", "core", "managers", "web"}  # managers: a task kind declares how pages show it
 _ALLOWED_NAMES = {("luci_scheduler.engine.runtime", "logger")}
 
 
@@ -34,7 +34,7 @@ def test_no_page_touches_a_port(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", _FILES, ids=lambda file: file.name)
-def test_pages_import_the_service_layer_and_the_core(file: Path) -> None:
+def test_pages_import_only_the_layers_below(file: Path) -> None:
     """The only name from elsewhere is the logger."""
     others = {
         (module, name)
