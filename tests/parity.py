@@ -280,7 +280,7 @@ ROWS = (
         "Permissions",
         (
             "unit/api/test_actions.py::test_without_permission_nothing_happens",
-            "unit/web/test_actions.py::test_what_is_hidden_and_what_is_missing_answer_alike",
+            "unit/web/test_actions.py::test_hidden_and_missing_jobs_give_the_same_error",
         ),
         "from the installation's own file instead of LUCI's realms; see access.md",
     ),

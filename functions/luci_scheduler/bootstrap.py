@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from luci_scheduler.api.access import ANONYMOUS, Access, Identity, load_access
+from luci_scheduler.api.access import Access, load_access
 from luci_scheduler.api.context import Context
 from luci_scheduler.core.commit_event import CommitEvent
+from luci_scheduler.core.identity import ANONYMOUS, Identity
 from luci_scheduler.core.instants import DAY, SECOND
 from luci_scheduler.core.queue_tasks import SyncTask
 from luci_scheduler.core.repo_url import parse_repo_url

@@ -18,6 +18,7 @@ from luci_scheduler.bootstrap import App
 from luci_scheduler.core.commit_event import parse_commit_events
 from luci_scheduler.core.errors import MalformedError, TransientError
 from luci_scheduler.core.foreign_json import read_object
+from luci_scheduler.core.identity import UnauthenticatedError
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.loopback import foreign_request
 from luci_scheduler.core.notification_token import find_token, verify_token
@@ -143,8 +144,6 @@ def task(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
 
 
 def _task(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
-    from luci_scheduler.adapters.identity import UnauthenticatedError  # noqa: PLC0415 - loads Google's library
-
     kind = request.path.strip("/").rpartition("/")[2][:_MAX_LOGGED]
     headers = request.headers
     name = (headers.get("X-CloudTasks-TaskName") or headers.get("X-CloudScheduler-JobName") or "direct")[:_MAX_LOGGED]
@@ -219,8 +218,6 @@ def _page(app: App, request: flask.Request) -> _Reply:
 
 def _identified(app: App, request: flask.Request) -> Context | _Reply:
     """Return the service layer's context, or the answer to a caller who cannot be identified."""
-    from luci_scheduler.adapters.identity import UnauthenticatedError  # noqa: PLC0415 - as in `_task`
-
     try:
         return app.context(request.headers)
     except UnauthenticatedError as error:
@@ -256,7 +253,6 @@ def _submit(page_request: PageRequest, request: flask.Request) -> _Reply:
 
 
 def _call(app: App, request: flask.Request) -> _Reply:
-    from luci_scheduler.adapters.identity import UnauthenticatedError  # noqa: PLC0415 - as in `_task`
     from luci_scheduler.api import description, prpc  # noqa: PLC0415 - only calls of the API load its schema
     from luci_scheduler.api.errors import ApiError, Code  # noqa: PLC0415
 

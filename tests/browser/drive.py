@@ -1,4 +1,4 @@
-"""Chromium under the tests' hand, and axe-core, which is installed with npm on first use."""
+"""A browser under the tests' control, and axe-core, which npm installs on first use."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def find_chromium() -> str:
 def chromium() -> Iterator[Browser]:
     """Run a browser without a window."""
     with sync_playwright() as driver:
-        # The tests run as root in containers, where Chromium's own sandbox cannot; only our pages are opened.
+        # The tests run as root in containers, where Chromium's own sandbox does not work; only our own pages are
+        # opened.
         browser = driver.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox", "--no-proxy-server"])
         try:
             yield browser
@@ -37,7 +38,7 @@ def chromium() -> Iterator[Browser]:
 
 
 def axe_source() -> str:
-    """Return axe-core's script; installs the locked package unless it is there."""
+    """Return axe-core's script; install the locked package first if it is missing."""
     script = _AXE / "node_modules" / "axe-core" / "axe.min.js"
     lock, installed = _AXE / "package-lock.json", _AXE / "node_modules" / ".package-lock.json"
     if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
@@ -50,8 +51,8 @@ def axe_source() -> str:
 
 
 def violations(page: Page, source: str) -> list[str]:
-    """Return what axe finds on a page, a line for each; every rule counts, best practices included."""
-    # Evaluated by the driver, so that the page's own policy, which lets no other script in, stays as it is.
+    """Return axe's findings on a page, one per line; every rule counts, including best practices."""
+    # The driver evaluates the script, so the page keeps its own policy, which allows no other script.
     page.evaluate(source)
     result: Any = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     return [

@@ -1,4 +1,4 @@
-"""A sample project on a local cloud in memory, with a believable past, for the tests in a browser and the screenshots."""
+"""A sample project on a local cloud in memory, with a plausible history, for browser tests and screenshots."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROJECT = "engine"
 JOB = JobId(f"{PROJECT}/linux-tests")
 SLOW = JobId(f"{PROJECT}/mac-tests")
 ALONE = JobId(f"{PROJECT}/perf-tests")
-"""No commit triggers it."""
+"""A job that no commit triggers."""
 POLLER = JobId(f"{PROJECT}/main-poller")
 
 _CONFIG = f"""
@@ -59,11 +59,11 @@ job {{ id: "perf-tests" buildbucket {{ server: "{BUILDBUCKET_HOST}" bucket: "ci"
 job {{ id: "cleanup" schedule: "with 12h interval" noop {{ sleep_ms: 5 }} }}
 """
 _USUAL = {"linux-tests": 9, "mac-tests": 21, "win-release": 34, "docs": 2, "nightly-fuzzing": 95}
-"""Job → minutes that its builds usually take."""
+"""Job → the usual duration of its builds in minutes."""
 
 
 def _entropy(*about: object) -> float:
-    """Return a number from 0 to 1 that looks drawn and is the same in every run."""
+    """Return a number from 0 to 1 that looks random and is the same in every run."""
     digest = hashlib.sha256(repr(about).encode()).digest()
     return int.from_bytes(digest[:4], "big") / (1 << 32)
 
@@ -77,7 +77,7 @@ class Sample:
 
     @property
     def url(self) -> str:
-        """Where the pages are."""
+        """The address of the pages."""
         return self.cloud.console_url
 
     @property
@@ -87,7 +87,7 @@ class Sample:
         return self.cloud.memory.store
 
     def commit(self, name: str = "src/main.cc", *, announced: bool = True) -> str:
-        """Commit to the repository, tell the scheduler unless told not to, and return the revision."""
+        """Commit to the repository, announce the commit by default, and return the revision."""
         number = len(self.revisions)
         at = time.time_ns()
         revision = self.cloud.repository(REPO).commit(f"Change {number}", {name: f"content {number}\n"}, at=at)
@@ -102,7 +102,7 @@ class Sample:
         return newest[0] if newest and newest[0].status is Status.RUNNING else None
 
     def is_idle(self, job_id: JobId) -> bool:
-        """Whether nothing of a job runs or waits."""
+        """Return whether a job has neither active invocations nor pending triggers."""
         found = self.store.job(job_id)
         return found is not None and not found.value.active_invocations and not found.value.triggers_wait
 
@@ -113,7 +113,7 @@ class Sample:
 
 @contextmanager
 def sample(folder: Path, *, past: int = 60) -> Iterator[Sample]:
-    """Run the sample; builds of mac-tests and perf-tests go on until they are aborted, others take a second."""
+    """Run the sample. Builds of mac-tests and perf-tests run until they are aborted; others take a second."""
     config = folder / "configs" / PROJECT / "luci-scheduler.cfg"
     config.parent.mkdir(parents=True)
     config.write_text(_CONFIG, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""``python -m tests.browser.screenshots``: pictures of every page, in light, dark and on a phone, into ``docs/images/``."""
+"""``python -m tests.browser.screenshots``: take pictures of every page into ``docs/images/``: light, dark, phone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page
 
-from luci_scheduler.web.page_request import address
+from luci_scheduler.web.addresses import address
 from tests.browser.drive import chromium
 from tests.browser.sample import JOB, POLLER, PROJECT, REF, REPO, SLOW, Sample, sample
 from tests.waiting import until
@@ -20,7 +20,7 @@ _LOWEST, _TALLEST = 400, 1100
 
 
 def addresses(running: Sample) -> dict[str, str]:
-    """Return a picture's name → the address of its page, once all of them have something to show."""
+    """Return a picture's name → the address of its page, after every page has some content."""
     done, active = running.newest(JOB), running.newest(SLOW)
     return {
         "projects": "/",
@@ -43,10 +43,10 @@ def addresses(running: Sample) -> dict[str, str]:
 
 
 def prepare(running: Sample, page: Page) -> None:
-    """Let something happen: commits, a running build, triggers that wait behind it, a paused job."""
+    """Make commits, a running build, triggers that wait behind it, and a paused job."""
     page.goto(running.url + address("jobs", PROJECT, "docs"))
     page.get_by_text("Pause…").click()
-    page.get_by_label("Why is it paused?").fill("The docs server moves today")
+    page.get_by_label("Why are you pausing it?").fill("The docs server moves today")
     page.get_by_role("button", name="Pause", exact=True).click()
     page.wait_for_url("**?done=pause")
     running.commit()

@@ -1,4 +1,4 @@
-"""The pages in a browser, on the whole local cloud: every action clicked, by keyboard, without JavaScript; axe on every page."""
+"""The pages in a browser, on a whole local cloud: every action by mouse and keyboard, without JavaScript, and axe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from emulator.start_page import StartPage
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.job import Job
-from luci_scheduler.web.page_request import address
+from luci_scheduler.web.addresses import address
 from tests.browser.drive import axe_source, chromium, find_chromium, violations
 from tests.browser.sample import ALONE, JOB, PROJECT, REF, REPO, SLOW, Sample, sample
 from tests.browser.screenshots import addresses
@@ -43,7 +43,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(params=["with JavaScript", "without JavaScript"])
 def page(request: pytest.FixtureRequest, browser: Any, running: Sample) -> Iterator[Any]:
-    """A page of a browser that runs scripts, and of one that does not; whatever it complains about fails the test."""
+    """A page of a browser with scripts, and of one without; any message on its console fails the test."""
     with_scripts = request.param == "with JavaScript"
     context = browser.new_context(base_url=running.url, java_script_enabled=with_scripts)
     opened = context.new_page()
@@ -79,7 +79,7 @@ def test_a_job_is_triggered(page: Any, running: Sample) -> None:
     before = running.newest(JOB).id
     page.goto(_job_page(JOB))
     page.get_by_role("button", name="Trigger").click()
-    assert page.get_by_role("status").inner_text().startswith("The job is triggered.")
+    assert page.get_by_role("status").inner_text().startswith("The job was triggered.")
     started = _wait_for(page, running, lambda: running.newest(JOB) if running.newest(JOB).id != before else None)
     assert started.triggered_by == "user:dev@localhost"
     page.get_by_role("link", name=str(started.id), exact=True).wait_for()
@@ -87,11 +87,11 @@ def test_a_job_is_triggered(page: Any, running: Sample) -> None:
 
 
 def test_a_job_is_paused_and_resumed(page: Any, running: Sample) -> None:
-    """Who, when and why stand on the page; while it is paused there is no button to trigger it."""
+    """The page shows who paused the job, when and why; a paused job has no button to trigger it."""
     job_id = JobId(f"{PROJECT}/cleanup")
     page.goto(_job_page(job_id))
     page.locator("summary", has_text="Pause").click()
-    page.get_by_label("Why is it paused?").fill("Disk is <b>full</b>")
+    page.get_by_label("Why are you pausing it?").fill("Disk is <b>full</b>")
     page.get_by_role("button", name="Pause", exact=True).click()
     assert "Disk is <b>full</b>" in page.locator("#live-facts .notice.warn").inner_text()
     assert page.locator("#live-facts .notice.warn").inner_text().startswith("Paused by dev@localhost ")
@@ -105,18 +105,18 @@ def test_a_job_is_paused_and_resumed(page: Any, running: Sample) -> None:
     assert not _job(running, job_id).paused
 
 
-def test_a_job_is_handled_from_its_project_s_page(page: Any, running: Sample) -> None:
-    """Its row triggers it and comes back, pauses it by way of the form that asks why, and resumes it."""
+def test_a_job_is_acted_on_from_its_project_page(page: Any, running: Sample) -> None:
+    """A row triggers its job and comes back, pauses it through the form for the reason, and resumes it."""
     before = running.newest(JOB).id
     page.goto(_PROJECT)
     page.get_by_role("button", name="Trigger linux-tests").click()
-    assert page.get_by_role("status").inner_text().startswith("linux-tests: The job is triggered.")
+    assert page.get_by_role("status").inner_text().startswith("linux-tests: The job was triggered.")
     assert page.url.endswith(f"{_PROJECT}?done=trigger&job=linux-tests")
     until(lambda: running.newest(JOB).id != before and running.newest(JOB).status.is_final)
     page.get_by_role("link", name="Pause… linux-tests").click()
-    page.get_by_label("Why is it paused?").fill("Rack is moved")
+    page.get_by_label("Why are you pausing it?").fill("Rack is moved")
     page.get_by_role("button", name="Pause", exact=True).click()
-    page.wait_for_url("**?done=pause")  # else the next address may come before the form is sent
+    page.wait_for_url("**?done=pause")  # otherwise the next address may be opened before the form is sent
     page.goto(f"{_PROJECT}?filter=paused")
     row = page.get_by_role("row", name="linux-tests")
     assert "Rack is moved" in row.inner_text()
@@ -127,29 +127,29 @@ def test_a_job_is_handled_from_its_project_s_page(page: Any, running: Sample) ->
 
 
 def test_an_invocation_is_aborted_and_rerun(page: Any, running: Sample) -> None:
-    """The page tells who wanted the abort and why, then that it is done; Run again emits the triggers once more."""
+    """The page shows who requested the abort and why, then the result; Run again emits the triggers again."""
     page.goto(_job_page(ALONE))
     page.get_by_role("button", name="Trigger").click()
     first = until(lambda: running.running(ALONE))
     page.goto(address("jobs", *ALONE.split("/"), str(first.id)))
     page.locator("summary", has_text="Abort").click()
-    page.get_by_label("Why is it aborted?").fill("wrong branch")
+    page.get_by_label("Why are you aborting it?").fill("wrong branch")
     page.get_by_role("button", name="Abort", exact=True).click()
-    assert "abort is on its way" in page.get_by_role("status").inner_text()
+    assert "The abort was requested." in page.get_by_role("status").inner_text()
     until(lambda: _status(running, ALONE, first.id) is Status.ABORTED)
     page.reload()
     facts = page.locator("#live-facts").inner_text()
     assert "ABORTED" in facts
     assert "wrong branch" in facts
     page.get_by_role("button", name="Run again").click()
-    assert "once more" in page.get_by_role("status").inner_text()
+    assert "emitted again" in page.get_by_role("status").inner_text()
     again = until(lambda: running.running(ALONE))
     assert again.incoming_triggers[0].id.startswith(f"rerun:{first.id}:")
     _abort_all(page, running, ALONE)
 
 
 def test_all_of_a_job_is_aborted(page: Any, running: Sample) -> None:
-    """The job's own button aborts what runs."""
+    """The job's own button aborts every active invocation."""
     page.goto(_job_page(ALONE))
     page.get_by_role("button", name="Trigger").click()
     first = until(lambda: running.running(ALONE))
@@ -165,7 +165,7 @@ def _abort_all(page: Any, running: Sample, job_id: JobId) -> None:
 
 
 def test_a_range_is_backfilled(page: Any, running: Sample) -> None:
-    """The preview lists the commits and does nothing; the button below it emits them."""
+    """The preview lists the commits and changes nothing; the button below it emits their triggers."""
     first, second = running.commit(announced=False), running.commit(announced=False)
     until(lambda: running.is_idle(JOB))
     before = running.newest(JOB).id
@@ -186,7 +186,7 @@ def test_a_range_is_backfilled(page: Any, running: Sample) -> None:
 
 
 def test_a_commit_is_explained(page: Any, running: Sample) -> None:
-    """The form's answer has a sentence for each job that watches the repository."""
+    """The page has a sentence for each job that watches the repository."""
     revision = running.commit()
     page.goto("/commits")
     page.get_by_label("Repository").fill(REPO)
@@ -198,17 +198,17 @@ def test_a_commit_is_explained(page: Any, running: Sample) -> None:
 
 
 def test_warnings_of_the_config_unfold(page: Any, running: Sample) -> None:
-    """With line and job; they are folded away until somebody asks."""
+    """Warnings have line and job; they are folded until the user opens them."""
     page.goto(_PROJECT)
     warning = page.get_by_text('warning: job "win-release"')
     assert not warning.is_visible()
-    page.get_by_text("1 warning about the config in force").click()
+    page.get_by_text("1 warning about the active config").click()
     assert warning.is_visible()
     assert warning.inner_text().startswith("luci-scheduler.cfg:")
 
 
 def test_a_stale_triage_log_says_so(page: Any, running: Sample) -> None:
-    """While a trigger waits behind a running build; once it is taken up the log is fresh."""
+    """The log is stale while a trigger waits behind a running build; after the trigger is taken up it is fresh."""
     _trigger(page, ALONE)
     first = until(lambda: running.running(ALONE))
     page.goto(_job_page(ALONE))
@@ -218,7 +218,7 @@ def test_a_stale_triage_log_says_so(page: Any, running: Sample) -> None:
     until(lambda: list(running.store.pending_triggers(ALONE, 2)))
     page.goto(_job_page(ALONE))
     assert "This log is stale. Since then:" in triage.inner_text()
-    assert "1 of the triggers shown as pending has come." in triage.inner_text()
+    assert "1 of the pending triggers on this page has arrived." in triage.inner_text()
     page.goto(address("jobs", *ALONE.split("/"), str(first.id)))
     page.locator("summary", has_text="Abort").click()
     page.get_by_role("button", name="Abort", exact=True).click()
@@ -235,7 +235,7 @@ def _trigger(page: Any, job_id: JobId) -> None:
 
 
 def test_history_is_paged(page: Any, running: Sample) -> None:
-    """Older leads through the whole history, Newest back."""
+    """Older leads through the whole history; Newest leads back."""
     page.goto(_job_page(JobId(f"{PROJECT}/nightly-fuzzing")))
     seen = page.locator("tbody th a").all_inner_texts()
     page.get_by_role("link", name="Older").click()
@@ -250,7 +250,7 @@ def test_history_is_paged(page: Any, running: Sample) -> None:
 
 
 def test_everything_by_keyboard(browser: Any, running: Sample) -> None:
-    """Tab, Enter and letters alone pause and resume a job; what has the focus can be seen."""
+    """Tab, Enter and letter keys pause and resume a job; the focus is visible."""
     context = browser.new_context(base_url=running.url)
     page = context.new_page()
     page.goto(_job_page(JobId(f"{PROJECT}/win-release")))
@@ -271,7 +271,7 @@ def test_everything_by_keyboard(browser: Any, running: Sample) -> None:
 
 
 def test_a_row_by_keyboard(browser: Any, running: Sample) -> None:
-    """Tab leads through a row's actions, each named after its job; Enter triggers it, and leads to the field that asks why."""
+    """Tab leads through a row's actions, whose names contain the job; Enter triggers it or opens the form."""
     context = browser.new_context(base_url=running.url, viewport={"width": 360, "height": 700})
     page = context.new_page()
     before = running.newest(JOB).id
@@ -286,15 +286,15 @@ def test_a_row_by_keyboard(browser: Any, running: Sample) -> None:
     assert page.evaluate(_FOCUS_IS_SEEN)
     page.keyboard.press("Enter")
     page.wait_for_url("**/linux-tests#pause-reason")
-    page.get_by_label("Why is it paused?").wait_for()
+    page.get_by_label("Why are you pausing it?").wait_for()
     until(lambda: page.evaluate("document.activeElement.id") == "pause-reason")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     until(lambda: running.newest(JOB).status.is_final)
     context.close()
 
 
-def test_a_list_is_renewed_only_where_something_shows(browser: Any, running: Sample) -> None:
-    """Each loading gives its forms new keys; the part is replaced for a change that can be seen, not for those."""
+def test_only_visible_changes_renew_a_region(browser: Any, running: Sample) -> None:
+    """Each load gives forms new keys; a region is replaced only after a visible change."""
     context = browser.new_context(base_url=running.url)
     page = context.new_page()
     first = page.request.get(f"{_PROJECT}?done=trigger").text()
@@ -316,7 +316,7 @@ def test_a_list_is_renewed_only_where_something_shows(browser: Any, running: Sam
 
 
 def test_an_invocation_by_keyboard(browser: Any, running: Sample) -> None:
-    """Trigger, abort one, run again, abort all: Tab, Enter and letters alone, and each does what it says."""
+    """Tab, Enter and letter keys trigger, abort one, run again and abort all, and each has its effect."""
     context = browser.new_context(base_url=running.url)
     page = context.new_page()
     page.goto(_job_page(ALONE))
@@ -353,7 +353,7 @@ def test_an_invocation_by_keyboard(browser: Any, running: Sample) -> None:
 
 
 def test_a_backfill_by_keyboard(browser: Any, running: Sample) -> None:
-    """The form is filled in, previewed, which does nothing, and sent without a pointer: the range's commit runs, once."""
+    """The form is filled in, previewed and sent by keyboard; only the sent form has an effect."""
     first, second = running.commit(announced=False), running.commit(announced=False)
     until(lambda: running.is_idle(JOB))
     before = running.newest(JOB).id
@@ -371,7 +371,7 @@ def test_a_backfill_by_keyboard(browser: Any, running: Sample) -> None:
     assert page.locator(".commits code").all_inner_texts() == [second]
     assert running.newest(JOB).id == before
     _press(page, "Emit 1 trigger", "backfill")
-    assert page.get_by_role("status").inner_text().startswith("The triggers of the backfill are emitted.")
+    assert page.get_by_role("status").inner_text().startswith("The backfill's triggers were emitted.")
     started = until(lambda: running.newest(JOB) if running.newest(JOB).id != before else None)
     until(lambda: running.newest(JOB).status.is_final)
     invocation = _twin(page, address("jobs", *JOB.split("/"), str(started.id)))
@@ -383,12 +383,12 @@ def test_a_backfill_by_keyboard(browser: Any, running: Sample) -> None:
 
 
 def _twin(page: Any, path: str) -> Any:
-    """Return a page's JSON twin, as its caller gets it."""
+    """Return a page's JSON twin as the caller gets it."""
     return page.request.get(f"{path}?format=json").json()
 
 
 def _press(page: Any, button: str, done: str = "", *, from_here: bool = False) -> None:
-    """Tab to a button (``from_here``: the next one) that shows it has the focus, and press it with Enter; wait for its ``done``."""
+    """Tab to a button (``from_here``: the next one), press Enter, and wait for the page with ``done``."""
     if from_here:
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.textContent.trim()") == button
@@ -401,7 +401,7 @@ def _press(page: Any, button: str, done: str = "", *, from_here: bool = False) -
 
 
 def _tab_to(page: Any, text: str, *, by: str = "") -> None:
-    """Press Tab until what has the focus has this text, or (``by``) this attribute."""
+    """Press Tab until the focused element has this text, or (``by``) this attribute."""
     page.evaluate("document.activeElement.blur(); document.body.focus()")
     name = f"document.activeElement.getAttribute('{by}')" if by else "document.activeElement.textContent.trim()"
     for _ in range(80):
@@ -415,10 +415,10 @@ _FOCUS_IS_SEEN = """() => {
   const [style, box] = [getComputedStyle(document.activeElement), document.activeElement.getBoundingClientRect()];
   return style.outlineStyle === "solid" && parseFloat(style.outlineWidth) >= 2 && box.top >= 0 && box.bottom <= innerHeight;
 }"""
-"""Whether what has the focus is marked, and within the window."""
+"""Return whether the focused element is marked and inside the window."""
 
 
-def test_the_log_grows_while_it_is_looked_at(browser: Any, running: Sample) -> None:
+def test_an_open_log_grows(browser: Any, running: Sample) -> None:
     """New lines and the end appear without a reload, in a region that screen readers announce."""
     context = browser.new_context(base_url=running.url)
     page = context.new_page()
@@ -428,7 +428,7 @@ def test_the_log_grows_while_it_is_looked_at(browser: Any, running: Sample) -> N
     page.goto(address("jobs", *ALONE.split("/"), str(invocation.id)))
     page.evaluate("window.stillTheSamePage = true")
     assert page.locator("#live-log").get_attribute("aria-live") == "polite"
-    # The page's policy lets no text be evaluated while it waits for something, so the test asks again and again.
+    # The page's policy allows no evaluated text during a wait, so the test polls.
     log = page.locator("#live-log")
     before = log.inner_text().count("Handling timer")
     until(lambda: log.inner_text().count("Handling timer") > before)
@@ -450,7 +450,7 @@ def _everything(running: Sample) -> dict[str, str]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(browser: Any, running: Sample, scheme: str) -> None:
-    """On no page, everything unfolded, in light and dark."""
+    """Axe finds nothing on any page, with everything unfolded, in light and dark."""
     source = axe_source()
     context = browser.new_context(base_url=running.url, color_scheme=scheme)
     page = context.new_page()
@@ -465,7 +465,7 @@ def test_axe_finds_nothing(browser: Any, running: Sample, scheme: str) -> None:
 
 
 def test_a_phone_shows_all_of_it(browser: Any, running: Sample) -> None:
-    """No page has to be pushed sideways at 360 pixels."""
+    """No page needs horizontal scrolling at 360 pixels."""
     context = browser.new_context(base_url=running.url, viewport={"width": 360, "height": 780})
     page = context.new_page()
     for name, path in _everything(running).items():
@@ -475,7 +475,7 @@ def test_a_phone_shows_all_of_it(browser: Any, running: Sample) -> None:
 
 
 def test_a_phone_shows_all_of_the_start_page(browser: Any, running: Sample) -> None:
-    """Addresses of repositories are long, and a pattern of branches adds a second form."""
+    """Repository addresses are long, and a pattern of branches adds a second form."""
     config = running.cloud.configs / "patterns" / "luci-scheduler.cfg"
     config.parent.mkdir()
     gitiles = f'gitiles {{ repo: "{REPO}" refs: "regexp:refs/heads/release-.*" }}'

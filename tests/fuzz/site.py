@@ -16,7 +16,8 @@ import structlog
 from emulator.cloud_tasks.oidc import TokenIssuer
 from emulator.supervisor import SOURCE
 from luci_scheduler import process
-from luci_scheduler.adapters.identity import CallerIdentity, OidcVerifier, UnauthenticatedError
+from luci_scheduler.adapters.identity import CallerIdentity, OidcVerifier
+from luci_scheduler.core.identity import UnauthenticatedError
 from tests.unit.api.support import world_for
 from tests.unit.engine.world import World
 

@@ -9,9 +9,9 @@ import pytest
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 
 from emulator.official import OfficialEmulator
-from luci_scheduler.cli.dead_letter_commands import Letter
 from luci_scheduler.cli.main import main
-from luci_scheduler.cli.pubsub_messages import PubSubLetters
+from luci_scheduler.cli.messages import Message
+from luci_scheduler.cli.pubsub_messages import PubSubMessages
 
 pytestmark = pytest.mark.emulators
 
@@ -70,5 +70,5 @@ def test_listed_replayed_and_gone(project: str, capsys: pytest.CaptureFixture[st
 def test_attributes_may_have_the_names_of_the_librarys_arguments(project: str) -> None:
     """Publishers name them as they like."""
     attributes = dict.fromkeys(("topic", "data", "ordering_key", "timeout", "retry", "messages"), "5")
-    PubSubLetters(project).publish(Letter("gitiles-commit-dead-letter", "r", "1", "", b"x", attributes))
+    PubSubMessages(project).publish(Message("gitiles-commit-dead-letter", "r", "1", "", b"x", attributes))
     assert _pull(project, "gitiles-commit") == [(b"x", attributes)]

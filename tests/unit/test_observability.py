@@ -18,9 +18,9 @@ import structlog
 from emulator.memory.queue import MemoryQueue
 from luci_scheduler import entry
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue
-from luci_scheduler.adapters.identity import UnauthenticatedError
 from luci_scheduler.bootstrap import App
 from luci_scheduler.core.errors import TransientError
+from luci_scheduler.core.identity import UnauthenticatedError
 from luci_scheduler.core.instants import SECOND, format_rfc3339
 from luci_scheduler.logs import configure_logging
 from luci_scheduler.ports import BuildbucketError, QueueTask

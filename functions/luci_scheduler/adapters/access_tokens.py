@@ -1,4 +1,4 @@
-"""OAuth access tokens of Google: whose they are, which only Google can tell. It is asked once in a while for each."""
+"""OAuth access tokens of Google: only Google knows their owners, so it is queried, and its answers are cached."""
 
 from __future__ import annotations
 
@@ -10,53 +10,59 @@ from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from luci_scheduler.adapters.identity import UnauthenticatedError
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.foreign_json import read_object
+from luci_scheduler.core.identity import UnauthenticatedError
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.ports import Clock, Fetch, Fetched, FetchError
 
 __all__ = ["SERVICE_ACCOUNTS", "AccessTokens"]
 
 SERVICE_ACCOUNTS = "service-accounts"
-"""Stands among the clients for those of all service accounts."""
+"""Stands for the clients of all service accounts."""
 
 _SETTING = "SCHEDULER_CONSOLE_OAUTH_CLIENTS"
 _SCOPE = "https://www.googleapis.com/auth/userinfo.email"
-_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{1,12288}")  # RFC 6750, 2.1; Google gives out up to 12 KiB
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{1,12288}")  # RFC 6750, 2.1; Google issues up to 12 KiB
 _EMAIL = re.compile(r"[^\s@:]{1,200}@[^\s@:]{1,200}")
 _DIGITS = re.compile(r"[0-9]{1,9}")
-_TIMEOUT = 5 * SECOND  # of one question, as in LUCI
-_MAX_BYTES = 16_384  # of an answer; Google's have less than one thousand
-# A good token may be revoked and its account be closed before it expires. LUCI does not notice that at all.
+_TIMEOUT = 5 * SECOND  # of one query, as in LUCI
+_MAX_BYTES = 16_384  # of one response; Google's are smaller than 1,000 bytes
+# A good token may be revoked, or its account closed, before it expires. LUCI does not notice that at all.
 _REMEMBERED = 5 * MINUTE
-_BAD_REMEMBERED = 5 * MINUTE  # a bad token never becomes good; Google's answer might have been wrong
-_MAX_TOKENS = 4096  # that are remembered of each sort: about a megabyte
+_BAD_REMEMBERED = 5 * MINUTE  # a bad token never becomes good, but Google's response may have been wrong
+_MAX_TOKENS = 4096  # of each kind in the cache: about a megabyte
 _QUESTIONS = 60
-"""Tokens that nothing is known of yet and that Google is asked about within a minute, of one process. A stranger can send
-any number of made-up tokens; each would cost a question of up to five seconds and a share of Google's quota."""
+"""Unknown tokens about which one process queries Google within a minute.
+
+A stranger can send any number of made-up tokens; each would cost a query of up to five seconds and a share of Google's
+quota.
+"""
 _QUESTIONS_OF_ONE = 15
-"""The same of one sender: a stranger cannot use up the questions for all others."""
+"""The same limit for one sender, so that a stranger cannot use up the queries of all others."""
 
 _OK, _BAD_REQUEST = 200, 400
 
 
 class AccessTokens:
-    """Tells whose an access token is, as LUCI does: by Google's ``tokeninfo``. Thread-safe.
+    """Finds the owner of an access token through Google's ``tokeninfo``, as LUCI does. Thread-safe.
 
-    Of tokens only hashes are kept, and no error holds one. Good and bad ones are remembered apart, so that a flood of
-    made-up tokens does not push the good ones out. Google is asked about a bounded number of unknown tokens a minute; a
-    token that was good before is not unknown.
+    The caches hold only hashes of tokens, and no error quotes a token. Good and bad tokens have separate caches, so a
+    flood of
+    made-up tokens does not evict good ones. The number of queries about unknown tokens per minute is bounded; a token
+    that was
+    good before is not unknown.
     """
 
     def __init__(self, fetch: Fetch, url: str, clients: Collection[str], clock: Clock) -> None:
-        """Make one.
+        """Make one for the console's settings.
 
         Args:
-            fetch: asks; it must not follow redirects.
-            url: of ``tokeninfo``.
-            clients: IDs of the OAuth clients whose tokens are accepted, and `SERVICE_ACCOUNTS`; empty: none is accepted.
-            clock: tells when what is remembered is out of date.
+            fetch: sends the queries; it must not follow redirects.
+            url: the address of ``tokeninfo``.
+            clients: IDs of the OAuth clients whose tokens are accepted, and `SERVICE_ACCOUNTS`; if empty, no token is
+                accepted.
+            clock: the clock by which cached answers expire.
         """
         self._fetch = fetch
         self._url = url
@@ -67,14 +73,17 @@ class AccessTokens:
         self._questions = _Budget(_QUESTIONS, _QUESTIONS_OF_ONE, MINUTE)
 
     def email(self, token: str, sender: str = "") -> str:
-        """Return the e-mail address of the account that a token stands for.
+        """Return the e-mail address of a token's account.
 
-        ``sender`` is the network that the token came from; empty: not known.
+        Args:
+            token: the access token.
+            sender: the network that sent the token; empty if it is not known.
 
         Raises:
             UnauthenticatedError: the token is not accepted; the message says why.
-            TransientError: Google could not be asked; nothing is known of the token. It is ``throttled`` if Google was asked
-                about too many unknown tokens within a minute.
+            TransientError: Google could not be queried, so nothing is known about the token. The error is ``throttled``
+                if too
+                many unknown tokens arrived within a minute.
         """
         if not self._clients:
             raise UnauthenticatedError(f"access tokens are not accepted: {_SETTING} is not set")
@@ -102,11 +111,11 @@ class AccessTokens:
         raise _refused(fault)
 
     def _ask(self, token: str) -> Mapping[str, Any]:
-        """Return what Google says of a token; nothing if it does not know it, or no longer."""
+        """Return Google's information about a token; empty if Google does not know the token, or if it expired."""
         try:
             answer = self._fetch.get(f"{self._url}?{urlencode({'access_token': token})}", _TIMEOUT, _MAX_BYTES)
         except FetchError as error:
-            # The URL holds the token. The message does not; where it came from is not shown all the same.
+            # The URL holds the token. The message does not, but its cause is hidden to be safe.
             raise TransientError(f"Google could not be asked about an access token: {error}") from None
         if answer.code == _BAD_REQUEST:
             return {}
@@ -117,10 +126,11 @@ class AccessTokens:
         return info
 
     def _client_fault(self, info: Mapping[str, Any]) -> str:
-        """Return why a good token is not accepted here: its client is none of ours. Empty: it is.
+        """Return why a good token's client is not accepted here; empty if it is.
 
-        A service's token names the account's own number as its client, so there is nothing to list beforehand; who
-        may do what says the access policy.
+        A service account's token names the account's own number as its client, so there is nothing to list beforehand.
+        The
+        access policy decides what the account may do.
         """
         client, is_service = str(info["aud"]), info["email"].endswith(".gserviceaccount.com")
         if client in self._clients or (is_service and SERVICE_ACCOUNTS in self._clients):
@@ -129,25 +139,31 @@ class AccessTokens:
 
 
 def _fault(info: Mapping[str, Any]) -> str:
-    """Return why a token proves nothing, whoever its client is; empty: it proves its account."""
-    email, client, scopes, verified = (info.get(name) for name in ("email", "aud", "scope", "email_verified"))
+    """Return why a token proves nothing about its account, regardless of its client; empty if the token is good."""
     if not info:
         return "Google does not know it, or it has expired"
-    if not isinstance(scopes, str) or _SCOPE not in scopes.split(" "):
-        return f"it lacks the scope {_SCOPE}"
-    if not isinstance(email, str) or not _EMAIL.fullmatch(email):
-        return "it names no account"
-    if not (verified is True or verified == "true"):
-        return "its account's address is not verified"
-    if not isinstance(client, str) or not client:
-        return "it names no OAuth client"
-    if not _seconds(info):
-        return "it has expired"
-    return ""
+    checks = {
+        f"it lacks the scope {_SCOPE}": _SCOPE in _text(info, "scope").split(" "),
+        "it names no account": _EMAIL.fullmatch(_text(info, "email")),
+        "its account's address is not verified": _is_true(info.get("email_verified")),
+        "it names no OAuth client": _text(info, "aud"),
+        "it has expired": _seconds(info),
+    }
+    return next((fault for fault, passes in checks.items() if not passes), "")
+
+
+def _is_true(value: Any) -> bool:
+    return value is True or value == "true"
+
+
+def _text(info: Mapping[str, Any], name: str) -> str:
+    """Return a member that is a text; any other value counts as empty."""
+    value = info.get(name)
+    return value if isinstance(value, str) else ""
 
 
 def _seconds(info: Mapping[str, Any]) -> int:
-    """Return for how long a token is good; Google tells numbers as texts."""
+    """Return how many seconds a token is still good; Google sends numbers as texts."""
     value = info.get("expires_in")
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         return int(value)
@@ -166,7 +182,7 @@ def _refused(fault: str) -> UnauthenticatedError:
 
 
 class _Budget:
-    """So many uses within a period, from the first use on, and fewer of them by one sender. Thread-safe."""
+    """Bounds the uses within a period, in total and by one sender; a period starts with its first use. Thread-safe."""
 
     def __init__(self, uses: int, uses_of_one: int, period: int) -> None:
         self._uses = uses
@@ -189,34 +205,34 @@ class _Budget:
 
 
 class _Memory:
-    """A text for each of so many keys, each for a while; the least recently used ones go first. Thread-safe."""
+    """A bounded cache of texts by key, each with an end; the least recently used ones are evicted. Thread-safe."""
 
     def __init__(self) -> None:
         self._entries: dict[bytes, tuple[str, Instant]] = {}
         self._lock = threading.Lock()
 
     def get(self, key: bytes, now: Instant) -> str | None:
-        """Return the remembered text, None: there is none, or its time is over."""
+        """Return the cached text; None if there is none, or if it has expired."""
         with self._lock:
             entry = self._entries.pop(key, None)
             if entry is None:
                 return None
-            self._entries[key] = entry  # the last place goes last
+            self._entries[key] = entry  # the most recently used entry is last and is evicted last
         text, until = entry
         return text if now < until else None
 
     def knew(self, key: bytes) -> bool:
-        """Whether a text is or was remembered, even if its time is over."""
+        """Return whether a text is or was cached, even if it has expired."""
         with self._lock:
             return key in self._entries
 
     def forget(self, key: bytes) -> None:
-        """Forget a text; without one do nothing."""
+        """Remove a text; do nothing without one."""
         with self._lock:
             self._entries.pop(key, None)
 
     def put(self, key: bytes, text: str, until: Instant) -> None:
-        """Remember a text until then."""
+        """Cache a text until an instant."""
         with self._lock:
             self._entries.pop(key, None)
             self._entries[key] = (text, until)

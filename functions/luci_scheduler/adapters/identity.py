@@ -1,4 +1,4 @@
-"""Who calls: tokens that Google signs, verified in code."""
+"""Callers' tokens: signed by Google, verified in code."""
 
 from __future__ import annotations
 
@@ -9,29 +9,25 @@ from typing import Any
 
 from google.auth import jwt
 
-from luci_scheduler.api.access import ANONYMOUS, Identity, user
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.foreign_json import read_object
 from luci_scheduler.core.foreign_text import sanitized
+from luci_scheduler.core.identity import ANONYMOUS, Identity, UnauthenticatedError, user
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.core.untrusted import PARSER_ERRORS
 from luci_scheduler.ports import Clock
 
-__all__ = ["CallerIdentity", "OidcVerifier", "TokenVerifier", "UnauthenticatedError"]
+__all__ = ["CallerIdentity", "OidcVerifier", "TokenVerifier"]
 
 _SLACK = 5 * MINUTE  # clocks differ, and a token may have waited in a queue
-_REFRESH_PAUSE = MINUTE  # a stranger's made-up key IDs do not have the keys fetched for each
+_REFRESH_PAUSE = MINUTE  # bounds the key downloads that made-up key IDs cause
 _GOOGLE = ("https://accounts.google.com", "accounts.google.com")
 _IAP = ("https://cloud.google.com/iap",)
 _IAP_HEADER = "x-goog-iap-jwt-assertion"
-_NO_CLOCK = 10**10  # seconds of skew: the library reads the machine's clock, we read ours
+_NO_CLOCK = 10**10  # seconds of skew: disables the library's own check, which reads the machine's clock instead of ours
 _KEY_ERRORS: tuple[type[Exception], ...] = (OSError, TransientError, *PARSER_ERRORS)
 _MAX_NUMBER = 1 << 53
-_MAX_TOKEN = 16_384  # characters; front ends take no longer headers
-
-
-class UnauthenticatedError(Exception):
-    """The caller is not who may call; the message says why, without the token."""
+_MAX_TOKEN = 16_384  # characters; front ends accept no longer headers
 
 
 class TokenVerifier:
@@ -46,14 +42,14 @@ class TokenVerifier:
         issuers: Collection[str],
         audiences: Collection[str],
     ) -> None:
-        """Make one.
+        """Make a verifier.
 
         Args:
-            fetch_keys: returns a JSON object, key ID → certificate or public key in PEM; OSError if it cannot.
-            clock: what times in tokens are compared with.
-            algorithm: the one that is accepted: ``RS256`` or ``ES256``.
-            issuers: those that are accepted.
-            audiences: those that are accepted.
+            fetch_keys: returns a JSON object, key ID → certificate or public key in PEM; raises OSError on failure.
+            clock: the clock for the times in tokens.
+            algorithm: the accepted algorithm, ``RS256`` or ``ES256``.
+            issuers: the accepted issuers.
+            audiences: the accepted audiences.
         """
         self._fetch_keys = fetch_keys
         self._clock = clock
@@ -100,7 +96,7 @@ class TokenVerifier:
             raise UnauthenticatedError("the token's signature is not accepted") from error
 
     def _refresh(self) -> None:
-        """Fetch the keys. Requests that come meanwhile wait for the outcome and share it: together they take one limit."""
+        """Fetch the keys; concurrent requests wait for one download and share its result and its time limit."""
         tries = self._tries
         with self._lock:
             if self._tries == tries:
@@ -130,7 +126,7 @@ class OidcVerifier:
         self._callers = frozenset(callers)
 
     def verify(self, authorization: str) -> str:
-        """Return the e-mail of the account that an ``Authorization`` header proves.
+        """Return the e-mail address of the account that an ``Authorization`` header proves.
 
         Raises:
             UnauthenticatedError: signature, issuer, audience, time or account is wrong.
@@ -143,7 +139,7 @@ class OidcVerifier:
 
 
 class CallerIdentity:
-    """Tells who calls the console: by the proxy's assertion, else by a bearer token, else nobody in particular.
+    """Identifies callers of the console: by the proxy's assertion, else by a bearer token, else as anonymous.
 
     A token that is not accepted is an error, never an anonymous call. Thread-safe.
     """
@@ -159,16 +155,17 @@ class CallerIdentity:
         fetch_oidc_keys: Callable[[], bytes],
         access_token_email: Callable[[str, str], str],
     ) -> None:
-        """Make one.
+        """Make one for the console's settings.
 
         Args:
-            clock: what times in tokens are compared with.
-            local_user: whom everybody is taken for in the local cloud; the settings see to it that it is nowhere else.
-            iap_audience: of the proxy's assertions; empty: the header proves nothing and is not looked at.
+            clock: the clock for the times in tokens.
+            local_user: the identity of every caller in the local cloud; the settings allow it nowhere else.
+            iap_audience: the audience of the proxy's assertions; if empty, the header is ignored.
             fetch_iap_keys: see `TokenVerifier`.
-            bearer_audiences: of ID tokens; empty: none is accepted.
+            bearer_audiences: the audiences of ID tokens; if empty, no ID token is accepted.
             fetch_oidc_keys: see `TokenVerifier`.
-            access_token_email: returns the owner of an OAuth access token, given the sender's network; raises as `identify` does.
+            access_token_email: returns the owner of an OAuth access token, given the sender's network; raises as
+                `identify` does.
         """
         self._access_token_email = access_token_email
         self._local_user = local_user
@@ -184,20 +181,20 @@ class CallerIdentity:
         )
 
     def identify(self, headers: Any) -> Identity:
-        """Return who sent a request with these headers (looked up whatever their case).
+        """Return the sender of a request with these headers; the case of names does not matter.
 
         Raises:
-            UnauthenticatedError: a token is there and is not accepted.
-            TransientError: the keys could not be fetched, or Google not be asked about the token.
+            UnauthenticatedError: there is a token, and it is not accepted.
+            TransientError: the keys could not be fetched, or Google did not answer about the token.
         """
         if self._local_user:
             return user(self._local_user)
         if self._iap is not None and (assertion := headers.get(_IAP_HEADER, "")):
-            # The proxy has verified the address before it signed; its assertions carry no ``email_verified``.
+            # The proxy verified the address before it signed; its assertions have no ``email_verified``.
             return _identity(self._iap.verify(assertion))
         if not (authorization := headers.get("Authorization", "")):
             return ANONYMOUS
-        token = _bearer(authorization, ("bearer", "oauth"))  # LUCI takes both
+        token = _bearer(authorization, ("bearer", "oauth"))  # LUCI accepts both
         if not _is_jwt(token):
             return user(self._access_token_email(token, _sender(headers)))
         if self._bearer is None:
@@ -209,10 +206,11 @@ class CallerIdentity:
 
 
 def _sender(headers: Any) -> str:
-    """Return the network that a request came from; empty if that is not known.
+    """Return the network that a request came from; empty if it is not known.
 
-    The platform's front end adds the client's address at the end of ``X-Forwarded-For``; what stands before it may be made
-    up. A household has as many IPv6 addresses as it likes, but one /64 network.
+    The platform's front end appends the client's address to ``X-Forwarded-For``; earlier entries may be forged. A
+    client can
+    have any number of IPv6 addresses, but only one /64 network.
     """
     last = str(headers.get("X-Forwarded-For", "")).rpartition(",")[2].strip()
     try:
@@ -223,12 +221,12 @@ def _sender(headers: Any) -> str:
 
 
 def _is_among(claim: Any, accepted: Collection[str]) -> bool:
-    """Whether a claim is one of the accepted texts; a token may hold any JSON value instead."""
+    """Return whether a claim is one of the accepted texts; a token may hold any other JSON value."""
     return isinstance(claim, str) and claim in accepted
 
 
 def _is_number(claim: Any) -> bool:
-    """Whether a claim is a time in seconds: a number that JSON holds exactly."""
+    """Return whether a claim is a time in seconds: a number that JSON represents exactly."""
     return isinstance(claim, int | float) and not isinstance(claim, bool) and abs(claim) < _MAX_NUMBER
 
 
@@ -240,7 +238,7 @@ def _identity(claims: Mapping[str, Any]) -> Identity:
 
 
 def _is_jwt(token: str) -> bool:
-    """Whether a token is signed and can be verified here; one that is not means something to Google alone."""
+    """Return whether a token is signed and can be verified here; only Google can read other tokens."""
     return token.startswith("ey") and token.count(".") == 2  # noqa: PLR2004 - three parts, the first a JSON object
 
 

@@ -1,4 +1,4 @@
-"""Who may do what: the access policy, a small JSON document, and the decisions that follow from it. Pure.
+"""The access policy, a small JSON document, and the decisions that follow from it. Pure.
 
 ::
 
@@ -9,7 +9,7 @@
        {"project": "tint", "realm": "ci", "role": "OWNER", "to": ["group:infra"]},
        {"project": "*", "role": "READER", "to": ["allUsers"]}]}
 
-Without a policy, or with one that is not valid, nobody is allowed anything.
+Access is denied by default: a missing or invalid policy allows nothing.
 """
 
 from __future__ import annotations
@@ -19,27 +19,20 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NewType
+from typing import Any
 
 from luci_scheduler.core.identifiers import PROJECT_NAME
+from luci_scheduler.core.identity import Identity
 
 __all__ = [
-    "ANONYMOUS",
     "MAX_POLICY_BYTES",
     "ROLES",
     "Access",
     "AccessError",
-    "Identity",
     "Permission",
     "load_access",
     "parse_access",
-    "user",
 ]
-
-Identity = NewType("Identity", str)
-"""``user:<e-mail in lower case>`` or ``anonymous:anonymous``."""
-
-ANONYMOUS = Identity("anonymous:anonymous")
 
 MAX_POLICY_BYTES = 256 * 1024
 
@@ -51,7 +44,7 @@ _DOMAIN = re.compile(r"[a-z0-9\-]+(\.[a-z0-9\-]+)*")
 
 
 class Permission(StrEnum):
-    """What may be done to a job, as LUCI spells it."""
+    """A permission on a job, as LUCI spells it."""
 
     GET = "scheduler.jobs.get"
     PAUSE = "scheduler.jobs.pause"
@@ -68,7 +61,7 @@ ROLES: Mapping[str, frozenset[Permission]] = {
 
 
 class AccessError(Exception):
-    """A policy is not valid; ``problems`` lists all that is wrong, each with its place."""
+    """A policy is not valid; ``problems`` lists every error with its place."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
@@ -81,66 +74,64 @@ class _Grant:
     realm: str
     permissions: frozenset[Permission]
     to: frozenset[str]
-    """Principals; groups are replaced by their members."""
+    """Principals, with groups replaced by their members."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """A policy, ready to decide; the one without arguments allows nothing."""
+    """A policy that is ready for decisions; without arguments it allows nothing."""
 
     admins: frozenset[str] = frozenset()
     grants: tuple[_Grant, ...] = ()
     problem: str = ""
-    """Why nobody is allowed anything, for anybody to read; empty if a policy is in force."""
+    """Why the policy allows nothing, for any visitor; empty if the policy is active."""
     fault: str = ""
-    """The same for the policy's owners: it quotes the policy."""
+    """The same reason in detail, for the policy's owners: it quotes the policy."""
 
     def is_admin(self, identity: Identity) -> bool:
-        """Whether ``identity`` may do everything, in every project."""
+        """Return whether ``identity`` has every permission in every project."""
         return not self.admins.isdisjoint(_principals(identity))
 
     def allows(self, identity: Identity, permission: Permission, project: str, realm: str) -> bool:
-        """Whether ``identity`` has a permission in a realm of a project; ``realm`` is the short name, as configs have it."""
+        """Return whether ``identity`` has a permission in a realm of a project.
+
+        ``realm`` is the short name, as in configs.
+        """
         principals = _principals(identity)
         if not self.admins.isdisjoint(principals):
             return True
         return any(grant.realm in ("", realm) for grant in self._granted(principals, permission, project))
 
     def allows_somewhere(self, identity: Identity, permission: Permission, project: str = "") -> bool:
-        """Whether ``identity`` has a permission in any realm of a project; without ``project``: in any project."""
+        """Return whether ``identity`` has a permission in a realm of a project; without ``project``: of any project."""
         principals = _principals(identity)
         granted = self._granted(principals, permission, project)
         return not self.admins.isdisjoint(principals) or any(True for _ in granted)
 
     def allows_everywhere(self, identity: Identity, permission: Permission, project: str) -> bool:
-        """Whether ``identity`` has a permission in a whole project, whatever realms it has or will have."""
+        """Return whether ``identity`` has a permission in a whole project, including its future realms."""
         principals = _principals(identity)
         granted = self._granted(principals, permission, project)
         return not self.admins.isdisjoint(principals) or any(not grant.realm for grant in granted)
 
     def _granted(self, principals: frozenset[str], permission: Permission, project: str) -> Iterator[_Grant]:
-        """Return the grants of a permission in a project, or in any if none is named."""
+        """Yield the grants of a permission in a project, or in any project if none is named."""
         for grant in self.grants:
             is_there = not project or grant.project in ("*", project)
             if is_there and permission in grant.permissions and not grant.to.isdisjoint(principals):
                 yield grant
 
 
-def user(email: str) -> Identity:
-    """Return the identity of the account with that e-mail address; case does not matter."""
-    return Identity(f"user:{email.lower()}")
-
-
 def load_access(text: str) -> Access:
-    """Read a policy; one that is missing or not valid allows nothing, and says so in ``problem``."""
+    """Read a policy; a missing or invalid policy allows nothing and gives its reason in ``problem``."""
     if not text.strip():
-        return Access(problem="no access policy is set, so nobody is allowed anything: set SCHEDULER_ACCESS")
+        return Access(problem="no access policy is set, so all access is denied: set SCHEDULER_ACCESS")
     try:
         return parse_access(text)
     except AccessError as error:
         first, more = error.problems[0], len(error.problems) - 1
         also = f" (and {more} more)" if more else ""
-        problem = "SCHEDULER_ACCESS is not valid, so nobody is allowed anything: the console's log tells where"
+        problem = "SCHEDULER_ACCESS is not valid, so all access is denied: the console's log has details"
         return Access(problem=problem, fault=f"SCHEDULER_ACCESS: {first}{also}")
 
 
@@ -148,7 +139,7 @@ def parse_access(text: str) -> Access:
     """Read a policy.
 
     Raises:
-        AccessError: it is not JSON, or not of the schema; every problem is listed with its place.
+        AccessError: the text is not JSON, or does not match the schema; every error is listed with its place.
     """
     if len(text.encode()) > MAX_POLICY_BYTES:
         raise AccessError([f"an access policy has at most {MAX_POLICY_BYTES} bytes"])
@@ -179,7 +170,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class _Reader:
-    """Reads a policy and notes what is wrong, so that all of it is told at once."""
+    """Reads a policy and collects its errors, so that one run reports all of them."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []

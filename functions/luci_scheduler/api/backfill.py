@@ -1,4 +1,4 @@
-"""Backfill: a trigger for each commit of a range, for jobs that watch where it lies."""
+"""Backfill: one trigger for each commit of a range, for jobs that watch the ref."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from luci_scheduler.api.access import Permission
-from luci_scheduler.api.context import Context, request_hash
+from luci_scheduler.api.context import Context, request_key
 from luci_scheduler.api.errors import ApiError, Code, failed_precondition, invalid
 from luci_scheduler.api.triggering import require_active, send
 from luci_scheduler.core.commit_event import CommitEvent, checked_commit, gitiles_trigger, is_deletion
@@ -33,44 +33,47 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Backfill:
-    """What is asked for: the commits that lead from one revision to another on a ref."""
+    """A request: the commits that lead from one revision to another on a ref."""
 
     job_ids: tuple[JobId, ...]
     repo: str
-    """In any spelling; triggers have that of each job's config."""
+    """The repository in any spelling; a trigger uses the spelling of its job's config."""
     ref: str
     """Full name; each job must watch it."""
     from_revision: str
-    """A hash; the commit itself gets no trigger, nor what leads to it."""
+    """A hash; this commit and its ancestors get no trigger."""
     to_revision: str
     """A hash; the newest commit that gets a trigger."""
 
 
 @dataclass(frozen=True, slots=True)
 class BackfillPlan:
-    """What a backfill brings, or has brought."""
+    """The commits of a backfill, and the effect on each job."""
 
     commits: tuple[GitCommit, ...]
     """Oldest first: the order of the triggers."""
     notes: Mapping[JobId, str]
-    """For each job, in words, what its policy makes of the triggers."""
+    """For each job, how its policy handles the triggers, in words."""
     emitted: bool = False
 
 
 def backfill_commits(context: Context, wanted: Backfill, *, preview: bool, request_id: str = "") -> BackfillPlan:
-    """Emit a trigger for each commit of a range to each of the jobs, or only tell which those are.
+    """Emit one trigger for each commit of a range to each of the jobs, or only list the commits.
 
-    The triggers have IDs of their own, so that commits run again which have run before; path filters are not asked. The same
-    ``request_id`` has no second effect. Costs a read for each job, one for who watches, and two calls to Gitiles.
+    The triggers have new IDs, so commits that have run before run again; path filters do not apply. The same
+    ``request_id``
+    has no second effect. Costs one read for each job, one for the watchers, and two calls to Gitiles.
 
     Raises:
-        ApiError: INVALID_ARGUMENT; NOT_FOUND: a job, or the range; PERMISSION_DENIED; FAILED_PRECONDITION: a job is paused or
-            does not watch the ref, the range's end is not on the ref, or the host does not let the scheduler read the repository.
-        TransientError: Gitiles or the store failed; the same request again continues it.
+        ApiError: INVALID_ARGUMENT; NOT_FOUND: the range; PERMISSION_DENIED; FAILED_PRECONDITION: a job is paused or
+            does not
+            watch the ref, the range's end is not on the ref, or the scheduler may not read the repository.
+        NoSuchJobError: a job does not exist or is not visible.
+        TransientError: Gitiles or the store failed; the same request again continues the backfill.
     """
     end = _checked(wanted)
     repo = parse_repo_url(end.repo)
-    key = "" if preview else request_hash(context.caller, request_id)
+    key = "" if preview else request_key(context.caller, request_id)
     jobs = context.jobs_to(Permission.TRIGGER, wanted.job_ids)
     if not preview:
         for job in jobs.values():
@@ -92,7 +95,7 @@ def backfill_commits(context: Context, wanted: Backfill, *, preview: bool, reque
 
 
 def _checked(wanted: Backfill) -> CommitEvent:
-    """Return the end of the range, by the rules that hold for commit events."""
+    """Return the end of the range, after the checks that apply to commit events."""
     if not 0 < len(set(wanted.job_ids)) <= _MAX_JOBS:
         raise invalid(f"jobs must name 1 to {_MAX_JOBS} jobs")
     try:
@@ -108,7 +111,8 @@ def _checked(wanted: Backfill) -> CommitEvent:
 def _watchers(context: Context, repo: RepoUrl, wanted: Backfill, jobs: Mapping[JobId, Job]) -> Mapping[JobId, Watcher]:
     """Return how each of the jobs watches the ref.
 
-    Only what a job watches is listed for it: the scheduler's right to read repositories is not lent to others.
+    Commits are listed only for refs that the jobs watch, so a caller cannot use the scheduler to read other
+    repositories.
     """
     found: dict[JobId, Watcher] = {}
     own = [watcher for watcher in context.runtime.store.watchers(str(repo)) if watcher.job_id in jobs]
@@ -121,23 +125,23 @@ def _watchers(context: Context, repo: RepoUrl, wanted: Backfill, jobs: Mapping[J
 
 
 def _commits(context: Context, end: CommitEvent, start: str) -> tuple[GitCommit, ...]:
-    """Return the commits that lead from ``start`` to the end of the range, oldest first; all of them have landed on the ref."""
+    """Return the commits from ``start`` to the end of the range, oldest first; all of them have landed on the ref."""
     gitiles = context.runtime.gitiles
-    if not _asked(end, end.ref, lambda: has_landed(gitiles, end)):
+    if not _call_host(end, end.ref, lambda: has_landed(gitiles, end)):
         raise failed_precondition(f"to_revision {end.revision} is not on {end.ref} of {end.repo}")
     repo = parse_repo_url(end.repo)
-    page = _asked(end, start, lambda: gitiles.log(repo, end.revision, limit=MAX_COMMITS + 1, exclude=start))
+    page = _call_host(end, start, lambda: gitiles.log(repo, end.revision, limit=MAX_COMMITS + 1, exclude=start))
     if len(page.commits) > MAX_COMMITS or page.next:
         raise invalid(f"the range has more than {MAX_COMMITS} commits: backfill it in parts")
     return page.commits[::-1]
 
 
-def _asked(end: CommitEvent, behind: str, call: Callable[[], T]) -> T:
-    """Return the answer of the host to a question about the commits that lead to the range's end but not to ``behind``."""
+def _call_host(end: CommitEvent, start: str, call: Callable[[], T]) -> T:
+    """Call the repository's host about the commits from ``start`` to the range's end, and translate its errors."""
     try:
         return call()
     except GitilesError as error:
-        about = f"{behind}..{end.revision} of {end.repo}"
+        about = f"{start}..{end.revision} of {end.repo}"
         if error.transient:
             raise TransientError(f"the commits {about} could not be listed: {error}") from error
         if error.code == "NOT_FOUND":

@@ -1,4 +1,4 @@
-"""What the scheduler keeps of a job, for administrators."""
+"""The stored state of a job, for administrators."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ class DebugState:
 
     job: Job
     pending_triggers: tuple[str, ...] = ()
-    """IDs of the oldest ones, a hundred at most."""
+    """IDs of the oldest pending triggers, at most a hundred."""
     triage_log: str = ""
     known_refs: Mapping[str, str] = field(default_factory=dict)
-    """Of a gitiles job: ref → revision."""
+    """For a gitiles job: ref → revision."""
 
 
 def debug_job_state(context: Context, job_id: JobId) -> DebugState:
-    """Return what is kept of a job, a disabled one included: three reads, and one for each pending trigger.
+    """Return the stored state of a job, even a disabled one; costs three reads, and one for each pending trigger.
 
     Raises:
-        ApiError: PERMISSION_DENIED: the caller is no administrator; NOT_FOUND.
+        ApiError: PERMISSION_DENIED: the caller is not an administrator.
+        NoSuchJobError: the job does not exist.
     """
     context.require_admin()
     store = context.runtime.store

@@ -1,4 +1,4 @@
-"""The API described for machines, as an OpenAPI document, from the table that requests are read by."""
+"""The API as an OpenAPI document, from the same table that decodes requests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from luci_scheduler.api.schema import MESSAGES, METHODS, Field, Method, fields_o
 __all__ = ["PATH", "json_name", "openapi"]
 
 PATH = "/prpc/description"
-"""Where the console serves it."""
+"""The path under which the console serves it."""
 
 _TYPES: Mapping[str, Mapping[str, Any]] = {
     "string": {"type": "string"},
@@ -26,14 +26,14 @@ _TYPES: Mapping[str, Mapping[str, Any]] = {
 
 
 def openapi() -> dict[str, Any]:
-    """Return the description, a JSON document."""
+    """Return the description as a JSON document."""
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "LUCI Scheduler",
             "version": "1",
-            "description": "pRPC over HTTP. A JSON reply begins with the line )]}' and ends with a line feed; fields that are "
-            "empty are left out. The gRPC code is in the header X-Prpc-Grpc-Code; an error's body is plain text.",
+            "description": "pRPC over HTTP. A JSON reply begins with the line )]}' and ends with a line feed; "
+            "fields that are empty are left out. The gRPC code is in the header X-Prpc-Grpc-Code; an error's body is plain text.",
         },
         "paths": {method.path: {"post": _operation(method)} for method in METHODS},
         "components": {"schemas": {name: _schema(name) for name in MESSAGES}},

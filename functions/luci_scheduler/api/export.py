@@ -49,7 +49,8 @@ def export_invocation(context: Context, job_id: JobId, invocation_id: Invocation
         ApiError: NOT_FOUND; FAILED_PRECONDITION if a scenario cannot describe the invocation.
     """
     policy = get_job(context, job_id).definition.policy
-    invocation, log = get_invocation_log(context, job_id, invocation_id)
+    found = get_invocation_log(context, job_id, invocation_id)
+    invocation, log = found.invocation, found.log
     try:
         return to_scenario(invocation, log, policy)
     except NotReplayableError as error:

@@ -1,4 +1,4 @@
-"""Between the API's messages and the scheduler's records."""
+"""Conversions between the API's messages and the scheduler's records."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def job_ids_of(refs: Any) -> tuple[JobId, ...]:
 
 
 def invocation_id_of(ref: Any) -> tuple[JobId, InvocationId]:
-    """Return the job and the invocation that an InvocationRef names; the latter may be 0, which no invocation has.
+    """Return the job and the invocation that an InvocationRef names; the ID may be 0, which no invocation has.
 
     Raises:
         ApiError: NOT_FOUND.
@@ -72,17 +72,17 @@ def job_ref(job_id: JobId) -> Any:
 
 
 def microseconds(instant: Instant | None) -> int:
-    """Return an instant as messages have it; 0 if there is none."""
+    """Return an instant in the unit of messages; 0 if there is none."""
     return 0 if instant is None else instant // MICROSECOND
 
 
 def empty() -> Any:
-    """Return the message without fields."""
+    """Return an empty message."""
     return message_class("Empty")()
 
 
 def job_message(job: Job) -> Any:
-    """Return a Job; its schedule is the configured one, even while it is paused."""
+    """Return a Job message; it has the configured schedule even while the job is paused."""
     return message_class("Job")(
         job_ref=job_ref(job.id),
         schedule=job.definition.schedule,
@@ -92,7 +92,7 @@ def job_message(job: Job) -> Any:
 
 
 def invocation_message(invocation: Invocation) -> Any:
-    """Return an Invocation."""
+    """Return an Invocation message."""
     final = invocation.status.is_final
     return message_class("Invocation")(
         invocation_ref={"job_ref": job_ref(invocation.job_id), "invocation_id": invocation.id},
@@ -107,12 +107,14 @@ def invocation_message(invocation: Invocation) -> Any:
 
 
 def trigger_of(message: Any) -> Trigger:
-    """Return the trigger that a message holds, without what only the scheduler knows of it.
+    """Return the trigger in a message; fields that only the scheduler sets stay empty.
 
     Raises:
         ApiError: INVALID_ARGUMENT: it is too large, or its properties are nested too deeply.
     """
-    if (size := message.ByteSize()) > MAX_TRIGGER_BYTES:  # JSON has no fewer; nothing is converted before this is known
+    if (
+        size := message.ByteSize()
+    ) > MAX_TRIGGER_BYTES:  # its JSON is not smaller; the check comes before the conversion
         raise invalid(f"the trigger {message.id[:200]!r} has {size} bytes, at most {MAX_TRIGGER_BYTES} are allowed")
     kind: PayloadKind = message.WhichOneof("payload") or "none"
     payload: dict[str, Any] = {}
@@ -129,7 +131,7 @@ def trigger_of(message: Any) -> Trigger:
 
 
 def _whole(value: Any) -> Any:
-    """Return a JSON value whose numbers are integers where they are whole: a Struct knows floating-point ones only."""
+    """Return a JSON value with whole numbers as integers: a Struct has only floating-point numbers."""
     match value:
         case dict():
             return {name: _whole(item) for name, item in value.items()}

@@ -1,4 +1,4 @@
-"""The API's methods: from a request message to the service layer, and from what it returns to the reply."""
+"""The API's methods: from a request message to the service layer, and from its result to the reply."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from luci_scheduler.config.definitions import definition_values
 __all__ = ["HANDLERS", "Handler"]
 
 Handler = Callable[[Context, Any], Any]
-"""(who calls, request) → reply; raises ``ApiError`` and what the service layer raises."""
+"""(caller's context, request) → reply; raises ``ApiError`` and the errors of the service layer."""
 
 
 def _get_jobs(context: Context, request: Any) -> Any:
     reply = message_class("JobsReply")()
-    if not request.cursor:  # there is one page only; the original's answer to any cursor
+    if not request.cursor:  # there is only one page, so any cursor gets an empty reply, as in the original
         reply.jobs.extend(job_message(job) for job in service.get_jobs(context, request.project))
     return reply
 
@@ -65,7 +65,8 @@ def _abort_invocation(context: Context, request: Any) -> Any:
 
 
 def _emit_triggers(context: Context, request: Any) -> Any:
-    # Before anything is converted: a batch of two bytes becomes objects of some hundred bytes.
+    # The counts are checked before anything is converted: a batch of two bytes becomes objects of several hundred
+    # bytes.
     triggering.check_count(len(request.batches))
     triggering.check_count(sum(len(batch.jobs) for batch in request.batches))
     job_ids = [job_ids_of(batch.jobs) for batch in request.batches]
@@ -87,8 +88,8 @@ def _get_job(context: Context, request: Any) -> Any:
 
 
 def _get_invocation_log(context: Context, request: Any) -> Any:
-    invocation, log = service.get_invocation_log(context, *invocation_id_of(request))
-    return message_class("InvocationLog")(invocation=invocation_message(invocation), debug_log=log)
+    found = service.get_invocation_log(context, *invocation_id_of(request))
+    return message_class("InvocationLog")(invocation=invocation_message(found.invocation), debug_log=found.log)
 
 
 def _pause_job_for(context: Context, request: Any) -> Any:

@@ -1,9 +1,9 @@
-"""pRPC over HTTP: requests in, replies out, in JSON, binary or text proto. What is called stands in `schema` and `methods`.
+"""pRPC over HTTP: requests and replies in JSON, binary or text proto. The methods are in `schema` and `methods`.
 
-A page of another site cannot call it on behalf of who looks at it: a browser names the page's origin with every POST.
+A page of another site cannot call the API on behalf of its visitor: a browser sends the page's origin with every POST.
 
-A request costs little until the policy is known to grant its caller something: the path and the headers are checked, the
-caller is identified, and only then is a bounded body read, decompressed and decoded.
+A request is cheap to refuse. The path and the headers are checked first, then the caller is identified. Only a caller
+whom the policy grants something gets a bounded body read, decompressed and decoded.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import binascii
 import json
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -30,21 +30,22 @@ from luci_scheduler.core.foreign_json import read_object
 from luci_scheduler.core.untrusted import PARSER_ERRORS
 from luci_scheduler.engine.runtime import logger
 
-__all__ = ["MAX_REQUEST_BYTES", "MAX_UNGRANTED_BYTES", "MAX_VALUES", "Answer", "HttpRequest", "answer"]
+__all__ = ["MAX_REQUEST_BYTES", "MAX_UNGRANTED_BYTES", "MAX_VALUES", "HttpRequest", "HttpResponse", "answer"]
 
 MAX_REQUEST_BYTES = 512 * 1024
-"""Before and after decompression. No trigger needs more; a task has at most one megabyte."""
+"""The size of a request, before and after decompression. No trigger needs more; a task has at most one megabyte."""
 
 MAX_UNGRANTED_BYTES = 4 * 1024
-"""The same for a caller who has the method's permission in no project. It has room for names, not for thousands of objects."""
+"""The same for a caller who has the method's permission in no project: room for names, not for thousands of objects."""
 
 MAX_TEXT_BYTES = 64 * 1024
-"""The same for text protos. Their parser takes some three microseconds for each byte."""
+"""The same for text protos. Their parser takes about three microseconds per byte."""
 
 MAX_VALUES = 50_000
-"""Objects, lists and scalars in a JSON request. The conversion takes some five microseconds for each."""
+"""Objects, lists and scalars in a JSON request. The conversion takes about five microseconds per value."""
 
-Answer = tuple[bytes, int, dict[str, str]]
+HttpResponse = tuple[bytes, int, dict[str, str]]
+"""Body, status code, headers."""
 
 _GUARD = b")]}'\n"
 _METHODS: Mapping[str, Method] = {method.path: method for method in METHODS}
@@ -65,7 +66,7 @@ _GENERIC = {
     Code.INTERNAL: "Internal server error",
     Code.UNAVAILABLE: "Service unavailable",
 }
-"""What callers read instead of the service's own text at statuses of 500 and up, as in LUCI: that is for our log."""
+"""Texts that replace the service's own at statuses from 500 up, as in LUCI; the service's text goes to our log."""
 
 _BINARY, _JSON, _TEXT = "application/prpc; encoding=binary", "application/json", "application/prpc; encoding=text"
 _FORMATS = {
@@ -84,7 +85,7 @@ _MAX_HEADERS = 200
 
 
 class HttpRequest(Protocol):
-    """The part of a Flask request that is used."""
+    """The part of a Flask request that this module uses."""
 
     @property
     def method(self) -> str:
@@ -96,23 +97,23 @@ class HttpRequest(Protocol):
 
     @property
     def host(self) -> str:
-        """Host and port that the caller has addressed."""
+        """The host and port in the request's address."""
 
     @property
     def headers(self) -> Any:
-        """Names, in any case, and values."""
+        """Names and values; the case of names does not matter."""
 
     @property
     def content_length(self) -> int | None:
-        """The announced size of the body, None: there is no such header, or the body comes in chunks."""
+        """The announced size of the body; None if the header is missing or the body is chunked."""
 
     @property
     def stream(self) -> Any:
-        """The body, to be read."""
+        """The body, as a stream."""
 
 
 class _RefusedError(Exception):
-    """The transport's own error: it keeps its text."""
+    """A request that pRPC itself refuses; the client gets this text at any status."""
 
     def __init__(self, code: Code, text: str, status: int) -> None:
         super().__init__(text)
@@ -121,11 +122,13 @@ class _RefusedError(Exception):
         self.status = status
 
 
-def answer(request: HttpRequest, make_context: Callable[[], Context]) -> Answer:
-    """Answer a request under ``/prpc/``: body, status and headers.
+def answer(request: HttpRequest, make_context: Callable[[], Context]) -> HttpResponse:
+    """Return the response to a request under ``/prpc/``: body, status and headers.
 
-    ``make_context`` finds out who calls, once path and headers are known to be good; it may raise ``ApiError``. The body is
-    read after that.
+    Args:
+        request: the request.
+        make_context: identifies the caller; may raise ``ApiError``. It runs after the path and the headers are checked,
+            and before the body is read.
     """
     try:
         method = _method(request)
@@ -146,16 +149,16 @@ def answer(request: HttpRequest, make_context: Callable[[], Context]) -> Answer:
         return _error(Code.UNAVAILABLE, str(error), request)
     except SchedulerError as error:
         return _error(Code.INTERNAL, str(error), request)
-    except Exception:  # noqa: BLE001 - whatever it is, the caller gets an answer that a client of pRPC understands
+    except Exception:  # noqa: BLE001 - after any error the client gets a pRPC response
         logger.exception("api_fault", path=request.path[:200])
         return _failure(Code.INTERNAL, _GENERIC[Code.INTERNAL], 500)
 
 
 def _check_grants(method: Method, context: Context) -> None:
-    """Refuse a caller to whom the policy grants nothing that the method needs, before the body is read.
+    """Refuse a caller whom the policy grants nothing that the method needs, before the body is read.
 
-    A method of one job gives the same answer as for a missing job. The answers of the other methods depend on the
-    request, so `_size_limit` bounds it.
+    A method of one job fails as if the job did not exist. The replies of other methods depend on the request, so
+    `_size_limit` bounds that instead.
 
     Raises:
         ApiError: PERMISSION_DENIED, NOT_FOUND.
@@ -169,7 +172,7 @@ def _check_grants(method: Method, context: Context) -> None:
 
 
 def _size_limit(method: Method, context: Context, kind: str) -> int:
-    """Return how many bytes the caller's request may have, before and after decompression."""
+    """Return the largest size of the caller's request in bytes, before and after decompression."""
     permission = NEEDS[method.permission]
     if permission is not None and not context.access.allows_somewhere(context.caller, permission):
         return MAX_UNGRANTED_BYTES
@@ -198,18 +201,11 @@ def _is_own(origin: str | None, host: str) -> bool:
 
 
 def _check_headers(request: HttpRequest) -> int | None:
-    """Check what pRPC says about headers; return the largest reply that the caller takes, None: any."""
+    """Check pRPC's headers; return the size of the largest reply that the client accepts, None if any."""
     timeout = request.headers.get("X-Prpc-Grpc-Timeout")
     if timeout is not None and not _TIMEOUT.fullmatch(timeout):
         raise invalid(f"invalid X-Prpc-Grpc-Timeout header {timeout[:40]!r}")
-    for number, (name, value) in enumerate(request.headers.items()):
-        if number >= _MAX_HEADERS:
-            raise invalid("too many headers")
-        if name.lower().endswith("-bin"):
-            try:
-                base64.b64decode(value, validate=True)
-            except (binascii.Error, ValueError) as error:
-                raise invalid(f"invalid {name[:40]!r} header: {error}") from error
+    _check_metadata(request.headers.items())
     limit: str | None = request.headers.get("X-Prpc-Max-Response-Size")
     if limit is None:
         return None
@@ -218,8 +214,24 @@ def _check_headers(request: HttpRequest) -> int | None:
     return int(limit)
 
 
+def _check_metadata(headers: Iterable[tuple[str, str]]) -> None:
+    """Check the number of headers, and the encoding of binary metadata."""
+    for number, (name, value) in enumerate(headers):
+        if number >= _MAX_HEADERS:
+            raise invalid("too many headers")
+        if name.lower().endswith("-bin"):
+            _check_base64(name, value)
+
+
+def _check_base64(name: str, value: str) -> None:
+    try:
+        base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise invalid(f"invalid {name[:40]!r} header: {error}") from error
+
+
 def _accepted(header: str | None) -> str:
-    """Return the format of the reply: binary unless something else is asked for, as in LUCI."""
+    """Return the format of the reply; the default is binary, as in LUCI."""
     if header is None:
         return _BINARY
     best, quality = "", 0.0
@@ -261,7 +273,7 @@ def _read(method: Method, request: HttpRequest, kind: str, max_bytes: int) -> An
     body, message = _body(request, max_bytes), message_class(method.request)()
     try:
         if kind == _JSON:
-            # Members that this version does not know are let through, as in the original: clients may be newer.
+            # Unknown members are ignored, as in the original: the client may be newer than this server.
             json_format.ParseDict(_document(body), message, ignore_unknown_fields=True)
         elif kind == _BINARY:
             message.ParseFromString(body)
@@ -273,7 +285,7 @@ def _read(method: Method, request: HttpRequest, kind: str, max_bytes: int) -> An
 
 
 def _document(body: bytes) -> dict[str, Any]:
-    """Return the JSON object of a request; its values are counted before they become messages."""
+    """Return the JSON object of a request, and refuse one with too many values to convert."""
     document = read_object(body, wide_integers=True)
     waiting: list[Any] = [document]
     total = 1
@@ -288,24 +300,31 @@ def _document(body: bytes) -> dict[str, Any]:
 
 
 def _body(request: HttpRequest, max_bytes: int) -> bytes:
-    body = read_body(request, max_bytes)
-    too_large = invalid(f"a request has at most {max_bytes} bytes")
-    if len(body) > max_bytes:
-        raise too_large
+    """Return the body, decompressed."""
+    body = _within(read_body(request, max_bytes), max_bytes)
     encoding = request.headers.get("Content-Encoding", "").lower()
     if encoding in ("", "identity"):
         return body
     if encoding != "gzip":
         raise invalid("the body may be compressed by gzip only")
+    return _decompressed(body, max_bytes)
+
+
+def _decompressed(body: bytes, max_bytes: int) -> bytes:
     decompressor = zlib.decompressobj(zlib.MAX_WBITS | 16)
     try:
         body = decompressor.decompress(body, max_bytes + 1)
     except zlib.error as error:
         raise invalid(f"could not decompress the request: {error}") from error
-    if len(body) > max_bytes:
-        raise too_large
+    body = _within(body, max_bytes)
     if not decompressor.eof:
         raise invalid("could not decompress the request: it is cut short")
+    return body
+
+
+def _within(body: bytes, max_bytes: int) -> bytes:
+    if len(body) > max_bytes:
+        raise invalid(f"a request has at most {max_bytes} bytes")
     return body
 
 
@@ -313,7 +332,7 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def _success(reply: Any, kind: str, limit: int | None) -> Answer:
+def _success(reply: Any, kind: str, limit: int | None) -> HttpResponse:
     if kind == _JSON:
         document = json_format.MessageToDict(reply)
         body = _GUARD + json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
@@ -335,7 +354,7 @@ def _too_big(size: int, limit: int) -> dict[str, str]:
     return {"X-Prpc-Status-Details-Bin": base64.b64encode(json.dumps(detail).encode()).decode()}
 
 
-def _error(code: Code, text: str, request: HttpRequest, headers: Mapping[str, str] | None = None) -> Answer:
+def _error(code: Code, text: str, request: HttpRequest, headers: Mapping[str, str] | None = None) -> HttpResponse:
     status = _STATUS[code]
     if code in _GENERIC:
         logger.warning("api_error", path=request.path[:200], code=code.name, error=text)
@@ -343,7 +362,7 @@ def _error(code: Code, text: str, request: HttpRequest, headers: Mapping[str, st
     return _failure(code, text, status, headers)
 
 
-def _failure(code: Code, text: str, status: int, more: Mapping[str, str] | None = None) -> Answer:
+def _failure(code: Code, text: str, status: int, more: Mapping[str, str] | None = None) -> HttpResponse:
     headers = {**_headers("text/plain; charset=utf-8", code), **(more or {})}
     if status == 405:  # noqa: PLR2004 - HTTP
         headers["Allow"] = "POST"

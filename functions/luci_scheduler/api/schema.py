@@ -1,6 +1,6 @@
-"""The API's methods and messages: one table, from which requests are read, replies written and the description is made.
+"""The API's methods and messages: one table for decoding requests, encoding replies and describing the API.
 
-Names and numbers of ``scheduler.Scheduler`` are the original's, so that its clients work unchanged, in JSON and in binary.
+Names and numbers of ``scheduler.Scheduler`` are the original's, so its clients work unchanged, in JSON and in binary.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ class Method:
     request: str
     reply: str
     permission: str
-    """What the caller needs, for people."""
+    """The permission that the caller needs, for people."""
     summary: str
 
     @property
     def path(self) -> str:
-        """Where it is called."""
+        """The path under which clients call it."""
         return f"/prpc/{self.service}/{self.name}"
 
 
@@ -69,7 +69,7 @@ class Field:
     kind: str
     is_repeated: bool
     is_payload: bool
-    """Whether it is one of the alternatives of a trigger's payload."""
+    """Whether the field is one of the alternatives of a trigger's payload."""
 
 
 METHODS: tuple[Method, ...] = (
@@ -115,12 +115,12 @@ NEEDS: Mapping[str, Permission | None] = {
     "trigger on every job": Permission.TRIGGER,
     "administrators only": None,
 }
-"""`Method.permission` → what the policy must grant, None: only administrators may call it."""
+"""`Method.permission` → the permission that the policy must grant; None: only administrators may call it."""
 
 NAMES_ONE_JOB = frozenset(
     {"JobRef", "InvocationRef", "InvocationsRequest", "JobAction", "InvocationAction", "TriggerJobRequest", "RerunInvocationRequest"}
 )  # fmt: skip
-"""Requests about one job. A caller who sees no job at all always gets the answer that there is no such job."""
+"""Requests about one job. For a caller who sees no job, these fail as if the job did not exist."""
 
 MESSAGES: Mapping[str, str] = {
     "Empty": "",
@@ -171,11 +171,11 @@ MESSAGES: Mapping[str, str] = {
     "DebugCronState": "1 enabled bool, 2 generation int64, 3 last_rewind_ts int64, 4 last_tick_when_ts int64, "
     "5 last_tick_nonce int64",
 }  # fmt: skip
-"""Message → ``number name type``; ``*`` marks a repeated field, ``|`` an alternative. ``..._ts`` are microseconds since 1970."""
+"""Message → ``number name type``; ``*`` marks a repeated field, ``|`` an alternative. ``..._ts`` are µs since 1970."""
 
 
 def fields_of(message: str) -> Iterator[Field]:
-    """Return the fields of a message, in the table's order."""
+    """Yield the fields of a message, in the table's order."""
     for text in filter(None, MESSAGES[message].split(", ")):
         number, name, kind = text.split()
         yield Field(int(number), name, kind.rstrip("*|"), kind.endswith("*"), kind.endswith("|"))

@@ -1,7 +1,8 @@
-"""The methods of ``scheduler.Scheduler``, as functions over plain records; errors have the original's texts.
+"""The methods of ``scheduler.Scheduler`` as functions over plain records; errors have the original's texts.
 
-Nothing is launched or aborted here: pausing and resuming are commits; everything else is recorded as a deferred task, which
-``on_task`` carries out. Every function may raise ``ApiError``, and ``TransientError`` or ``ComeAgainError`` where asking again may help.
+Nothing is launched or aborted here. Pausing and resuming are commits; every other action is recorded as a deferred
+task, which ``on_task`` runs. Every function may raise ``ApiError``, and ``TransientError`` or ``ComeAgainError`` if a
+retry may succeed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from luci_scheduler.api.access import Permission
 from luci_scheduler.api.context import Context
-from luci_scheduler.api.errors import ApiError, Code, no_such_invocation, no_such_job
+from luci_scheduler.api.errors import Code, InvalidCursorError, no_such_invocation, no_such_job
 from luci_scheduler.core.errors import JobNotFoundError
 from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.invocation import Invocation
@@ -25,6 +26,7 @@ from luci_scheduler.engine.runtime import Runtime
 
 __all__ = [
     "MAX_PAGE",
+    "InvocationLog",
     "InvocationsPage",
     "abort_invocation",
     "abort_job",
@@ -41,22 +43,31 @@ __all__ = [
 ]
 
 MAX_PAGE = 50
-"""Invocations on a page, at most and by default (the original's)."""
+"""The default and the largest number of invocations on a page, as in the original."""
 
 _MAX_REASON = 500
 
 
 @dataclass(frozen=True, slots=True)
 class InvocationsPage:
-    """A part of a job's history, newest first."""
+    """One page of a job's history, newest first."""
 
     invocations: tuple[Invocation, ...]
     next_cursor: str = ""
-    """Where the next part begins; empty: there is none."""
+    """The cursor of the next page; empty on the last page."""
+
+
+@dataclass(frozen=True, slots=True)
+class InvocationLog:
+    """An invocation with its job and its debug log."""
+
+    job: Job
+    invocation: Invocation
+    log: str
 
 
 def state_of(job: Job) -> JobState:
-    """Return what a job is doing, for people and clients."""
+    """Return the state of a job as pages and clients show it."""
     return public_state(
         active_invocations=len(job.active_invocations),
         enabled=job.enabled,
@@ -66,10 +77,10 @@ def state_of(job: Job) -> JobState:
 
 
 def get_jobs(context: Context, project: str = "") -> list[Job]:
-    """Return the enabled jobs that the caller may see, of one project or of all, sorted by ID.
+    """Return the enabled jobs that the caller may see in one project or in all, sorted by ID.
 
-    A project that does not exist has none. Costs one read for each project and each of its jobs, in two calls; of projects in
-    which the caller may see nothing no job is read.
+    A project that does not exist has no jobs. Costs one read for each project and one for each of its jobs, in two
+    calls. Jobs of projects in which the caller may see nothing are not read.
     """
     store = context.runtime.store
     if not context.sees_some(project):
@@ -85,30 +96,32 @@ def get_jobs(context: Context, project: str = "") -> list[Job]:
 
 
 def get_definitions(context: Context, project: str) -> tuple[str, list[Job]]:
-    """Return the revision of a project's config in force and its visible jobs; nothing for a project that does not exist.
+    """Return the revision of a project's active config and its visible jobs; both are empty if there is no such project.
 
-    Of a caller who does not see the whole project, definitions name no jobs to trigger but visible ones. Costs one read for the project and one for each job.
+    For a caller who does not see the whole project, each definition names only the visible jobs that it triggers.
+    Costs one read for the project and one for each job.
     """
     found = context.runtime.store.project(project) if context.sees_some(project) else None
     if found is None:
         return "", []
-    jobs = [job for job in context.runtime.store.jobs(list(found.value.job_ids)) if job.enabled]
-    visible = [job for job in jobs if context.may(Permission.GET, job)]
+    jobs = context.runtime.store.jobs(list(found.value.job_ids))
+    visible = [job for job in jobs if job.enabled and context.may(Permission.GET, job)]
     if not context.sees_all(project):
-        visible = [_without_others(job, {item.id for item in visible}) for job in visible]
+        names = {job.id for job in visible}
+        visible = [_without_others(job, names) for job in visible]
     return (found.value.revision if visible else ""), sorted(visible, key=lambda job: job.id)
 
 
 def _without_others(job: Job, visible: Collection[JobId]) -> Job:
-    """Return a job whose definition names no jobs to trigger but the visible ones."""
+    """Return a job whose definition names only the visible jobs that it triggers."""
     named = tuple(job_id for job_id in job.definition.triggered_jobs if job_id in visible)
     return replace(job, definition=replace(job.definition, triggered_jobs=named))
 
 
 def visible_targets(context: Context, job: Job) -> list[JobId]:
-    """Return which jobs a job triggers, of those that the caller may see.
+    """Return the jobs that a job triggers, if the caller may see them.
 
-    Costs one read for each, and none where the caller sees the whole project.
+    Costs one read for each of them, or none if the caller sees the whole project.
     """
     named = job.definition.triggered_jobs
     if not named or context.sees_all(project_of(job.id)):
@@ -118,82 +131,88 @@ def visible_targets(context: Context, job: Job) -> list[JobId]:
 
 
 def get_job(context: Context, job_id: JobId) -> Job:
-    """Return a job: one read.
+    """Return a job; costs one read.
 
     Raises:
-        ApiError: NOT_FOUND.
+        NoSuchJobError: it does not exist or is not visible.
     """
     return context.visible_job(job_id)
 
 
 def get_invocations(context: Context, job_id: JobId, cursor: str = "", page_size: int = 0) -> InvocationsPage:
-    """Return a page of a job's invocations, newest first: a read for the job and for each invocation, and one more.
+    """Return a page of a job's invocations, newest first.
 
-    An invocation is on one page only, whatever starts or ends between two calls.
+    An invocation is on one page only, even if others start or end between two calls. Costs one read for the job, one
+    for each invocation on the page, and one for the first invocation after it.
 
     Args:
-        context: who asks.
+        context: the caller's context.
         job_id: the job.
-        cursor: ``next_cursor`` of the page before; empty for the first one.
-        page_size: how many; 50 where it is not between 1 and 50.
+        cursor: ``next_cursor`` of the page before; empty for the first page.
+        page_size: the number of invocations; 50 if it is not between 1 and 50.
 
     Raises:
-        ApiError: NOT_FOUND; INTERNAL for a bad cursor, as in the original.
+        NoSuchJobError: the job does not exist or is not visible.
+        InvalidCursorError: the cursor is malformed; INTERNAL, as in the original.
     """
     context.visible_job(job_id)
     size = page_size if 0 < page_size <= MAX_PAGE else MAX_PAGE
     try:
         after = decode_cursor(cursor)
     except BadCursorError as error:
-        raise ApiError(Code.INTERNAL, f"internal error: {error}") from error
+        raise InvalidCursorError(Code.INTERNAL, f"internal error: {error}") from error
     found = tuple(context.runtime.store.invocations(job_id, size + 1, after))
     page = found[:size]
     return InvocationsPage(page, encode_cursor(page[-1].id) if len(found) > size else "")
 
 
 def get_invocation(context: Context, job_id: JobId, invocation_id: InvocationId) -> Invocation:
-    """Return an invocation without its log: two reads.
+    """Return an invocation without its log; costs two reads.
 
     Raises:
-        ApiError: NOT_FOUND.
+        NoSuchJobError: the job does not exist or is not visible.
+        NoSuchInvocationError: the invocation does not exist.
     """
     context.visible_job(job_id)
     return context.invocation(job_id, invocation_id)
 
 
-def get_invocation_log(context: Context, job_id: JobId, invocation_id: InvocationId) -> tuple[Invocation, str]:
-    """Return an invocation and its debug log: two reads.
+def get_invocation_log(context: Context, job_id: JobId, invocation_id: InvocationId) -> InvocationLog:
+    """Return an invocation with its job and its debug log; costs two reads.
 
     Raises:
-        ApiError: NOT_FOUND.
+        NoSuchJobError: the job does not exist or is not visible.
+        NoSuchInvocationError: the invocation does not exist.
     """
-    context.visible_job(job_id)
+    job = context.visible_job(job_id)
     found = context.runtime.store.invocation_with_log(job_id, invocation_id)
     if found is None:
         raise no_such_invocation()
-    return found[0].value, found[1]
+    return InvocationLog(job, found[0].value, found[1])
 
 
 def pause_job(context: Context, job_id: JobId, reason: str = "") -> bool:
-    """Pause a job; a paused one stays as it is. Pending triggers are discarded, what runs goes on.
+    """Pause a job: discard its pending triggers and let active invocations finish. A paused job does not change.
 
     Returns:
-        Whether this has changed it.
+        Whether the job changed.
 
     Raises:
-        ApiError: NOT_FOUND, PERMISSION_DENIED.
+        NoSuchJobError: the job does not exist or is not visible.
+        ApiError: PERMISSION_DENIED.
     """
     return _change(context, Permission.PAUSE, engine_pause, job_id, _reason(reason) or "paused through RPC API")
 
 
 def resume_job(context: Context, job_id: JobId, reason: str = "") -> bool:
-    """Resume a paused job; another one stays as it is.
+    """Resume a paused job; a job that is not paused does not change.
 
     Returns:
-        Whether this has changed it.
+        Whether the job changed.
 
     Raises:
-        ApiError: NOT_FOUND, PERMISSION_DENIED.
+        NoSuchJobError: the job does not exist or is not visible.
+        ApiError: PERMISSION_DENIED.
     """
     return _change(context, Permission.RESUME, engine_resume, job_id, _reason(reason) or "resumed through RPC API")
 
@@ -206,30 +225,33 @@ def _change(
     reason: str,
 ) -> bool:
     context.job_to(permission, job_id)
-    key = context.delivery()
+    key = context.fresh_key()
     try:
         changed = change(context.runtime, job_id, context.caller, reason, key)
-    except JobNotFoundError as error:  # removed since
+    except JobNotFoundError as error:  # removed after the permission check
         raise no_such_job() from error
     context.audit(permission, job_id=job_id, reason=reason, key=key)
     return changed
 
 
 def abort_job(context: Context, job_id: JobId, reason: str = "") -> None:
-    """Have all of a job's active invocations aborted; they are when ``on_task`` has got to it.
+    """Request the abort of all active invocations of a job; ``on_task`` carries it out.
 
     Raises:
-        ApiError: NOT_FOUND, PERMISSION_DENIED.
+        NoSuchJobError: the job does not exist or is not visible.
+        ApiError: PERMISSION_DENIED.
     """
     job = context.job_to(Permission.ABORT, job_id)
     _abort(context, job_id, job.active_invocations, _reason(reason))
 
 
 def abort_invocation(context: Context, job_id: JobId, invocation_id: InvocationId, reason: str = "") -> None:
-    """Have an invocation aborted; nothing is to be done for one that is over.
+    """Request the abort of an invocation; a finished invocation does not change.
 
     Raises:
-        ApiError: NOT_FOUND, PERMISSION_DENIED.
+        NoSuchJobError: the job does not exist or is not visible.
+        NoSuchInvocationError: the invocation does not exist.
+        ApiError: PERMISSION_DENIED.
     """
     context.job_to(Permission.ABORT, job_id)
     invocation = context.invocation(job_id, invocation_id)
@@ -245,5 +267,5 @@ def _abort(context: Context, job_id: JobId, invocation_ids: Sequence[InvocationI
 
 
 def _reason(text: str) -> str:
-    """Return a reason as it is kept: one line of bounded length."""
+    """Return a reason as it is stored: one line of bounded length."""
     return " ".join(text.split())[:_MAX_REASON]

@@ -1,7 +1,8 @@
-"""Triggers that people and programs request: emit, trigger now, rerun. Each is a deferred task, which ``on_task`` carries out.
+"""Triggers that people and programs request: emit, trigger now, rerun.
 
-A trigger's ID decides whether it is new: where a caller gives a ``request_id``, IDs are made of it, so that the same request
-sent again, or five times at once, has one effect.
+Each request is recorded as a deferred task, which ``on_task`` runs. A trigger is new if its ID is new. IDs are derived
+from
+the caller's ``request_id``, so the same request has one effect even if it is sent again, or five times at once.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from luci_scheduler.api.access import Permission
-from luci_scheduler.api.context import Context, request_hash
+from luci_scheduler.api.context import Context, request_key
 from luci_scheduler.api.errors import failed_precondition, invalid
 from luci_scheduler.core.commit_event import is_deletion, trigger_commit
 from luci_scheduler.core.errors import MalformedError, PermanentError
@@ -36,38 +37,39 @@ __all__ = [
 ]
 
 MAX_EMITTED = 1000
-"""Triggers that one request may bring, counted once for each job."""
+"""Triggers that one request may contain, counted once for each job."""
 
 _MAX_CLOCK_DIFFERENCE = 15 * MINUTE
 _MAX_TIMESTAMP = 1 << 53
 _PART_BYTES = 800_000
-"""Of the triggers of one deferred task, as JSON; its document has room for 1,000,000."""
+"""The size of the triggers of one deferred task, as JSON; its document has room for 1,000,000 bytes."""
 
 _PAUSE = SECOND
-"""Between the parts of one job: the next one's triggers are newer."""
+"""The pause between the parts of one job, so that each part's triggers are newer than those before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A trigger and the jobs that it is for; its ``created`` and ``emitted_by_user`` are set when it is emitted."""
+    """A trigger and its jobs; ``created`` and ``emitted_by_user`` are set when it is emitted."""
 
     trigger: Trigger
     job_ids: tuple[JobId, ...]
 
 
 def emit_triggers(context: Context, batches: Sequence[Batch], timestamp: int = 0) -> None:
-    """Emit triggers, the first batch being the oldest; all jobs get theirs, or none.
+    """Emit triggers, oldest batch first; either every job gets its triggers, or none does.
 
-    A trigger whose ID a job has seen is skipped there. A paused job accepts triggers and drops them, as in the original.
+    A job skips a trigger whose ID it has seen. A paused job accepts triggers and drops them, as in the original.
 
     Args:
-        context: who emits.
-        batches: what for which jobs.
+        context: the caller's context.
+        batches: the triggers and their jobs.
         timestamp: when, in microseconds, at most 15 minutes from now; 0: now.
 
     Raises:
-        ApiError: INVALID_ARGUMENT; NOT_FOUND with the jobs that are not there or not visible; PERMISSION_DENIED.
-        TransientError: not all are recorded; emit the same again.
+        ApiError: INVALID_ARGUMENT; PERMISSION_DENIED.
+        NoSuchJobError: some jobs do not exist or are not visible; the text names them.
+        TransientError: not all triggers are recorded; emit the same triggers again.
     """
     check_count(sum(len(batch.job_ids) for batch in batches))
     created = _created(timestamp, context.runtime.clock.now())
@@ -81,16 +83,16 @@ def emit_triggers(context: Context, batches: Sequence[Batch], timestamp: int = 0
             job_id="",
             invocation_id=0,
         )
-        if problem := _problem(trigger):  # the added members count for its size
+        if problem := _problem(trigger):  # the size includes the members added above
             raise invalid(f"bad trigger #{number} ({quote(trigger.id)}) - {problem}")
         for job_id in batch.job_ids:
             triggers.setdefault(job_id, []).append(trigger)
     context.jobs_to(Permission.TRIGGER, list(triggers))
-    send(context, triggers, context.delivery(), "emit", check=True)
+    send(context, triggers, context.fresh_key(), "emit", check=True)
 
 
 def check_count(triggers: int) -> None:
-    """Check how many triggers one request has, counted once for each job.
+    """Check the number of triggers in one request, counted once for each job.
 
     Raises:
         ApiError: INVALID_ARGUMENT.
@@ -100,12 +102,15 @@ def check_count(triggers: int) -> None:
 
 
 def trigger_job(context: Context, job_id: JobId, request_id: str) -> str:
-    """Trigger a job as its page's button does; return the trigger's ID. The same ``request_id`` has no second effect.
+    """Trigger a job as the button on its page does; return the trigger's ID.
+
+    The same ``request_id`` has no second effect.
 
     Raises:
-        ApiError: INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED; FAILED_PRECONDITION: the job is paused.
+        NoSuchJobError: the job does not exist or is not visible.
+        ApiError: INVALID_ARGUMENT; PERMISSION_DENIED; FAILED_PRECONDITION: the job is paused.
     """
-    key = request_hash(context.caller, request_id)
+    key = request_key(context.caller, request_id)
     require_active(context.job_to(Permission.TRIGGER, job_id))
     trigger = Trigger(
         id=f"webui:{key}", created=context.runtime.clock.now(), kind="webui", emitted_by_user=context.caller
@@ -115,15 +120,17 @@ def trigger_job(context: Context, job_id: JobId, request_id: str) -> str:
 
 
 def rerun_invocation(context: Context, job_id: JobId, invocation_id: InvocationId, request_id: str) -> list[str]:
-    """Emit an invocation's triggers once more under new IDs, which are returned, for the job as it is defined now.
+    """Emit an invocation's triggers again, under new IDs, for the job's present definition; return the IDs.
 
     The same ``request_id`` has no second effect.
 
     Raises:
-        ApiError: INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED; FAILED_PRECONDITION: the job is paused, or the
-            invocation had no triggers.
+        NoSuchJobError: the job does not exist or is not visible.
+        NoSuchInvocationError: the invocation does not exist.
+        ApiError: INVALID_ARGUMENT; PERMISSION_DENIED; FAILED_PRECONDITION: the job is paused, or the invocation had no
+            triggers.
     """
-    key = request_hash(context.caller, request_id)
+    key = request_key(context.caller, request_id)
     require_active(context.job_to(Permission.TRIGGER, job_id))
     incoming = context.invocation(job_id, invocation_id).incoming_triggers
     if not incoming:
@@ -149,43 +156,45 @@ def rerun_invocation(context: Context, job_id: JobId, invocation_id: InvocationI
 def send(
     context: Context,
     triggers: Mapping[JobId, Sequence[Trigger]],
-    delivery: str,
+    key: str,
     action: str,
     *,
     check: bool = False,
     **about: str,
 ) -> None:
-    """Record triggers as deferred tasks and leave a line of the audit trail; when this returns they will reach their jobs.
+    """Record triggers as deferred tasks, through which they will reach their jobs, and write audit lines.
 
-    The triggers of one job are one task and so one triage; if they do not fit into its document they are several, a second apart.
-    Each task has its own delivery key. The same triggers are always parted in the same way.
+    The triggers of one job are one task and so one triage. If they do not fit into the task's document, they are split
+    into
+    several tasks, one second apart. Each task has a key derived from ``key``, and the same triggers are always split
+    alike.
 
     Args:
-        context: who asks.
-        triggers: what for which jobs.
-        delivery: names the request.
-        action: names the action in the audit trail.
-        check: whether the commits that they name must have landed on their refs.
-        about: what else the audit trail says.
+        context: the caller's context.
+        triggers: the triggers of each job.
+        key: the request's idempotency key.
+        action: the action in the audit line.
+        check: whether the triggers' commits must have landed on their refs.
+        about: more fields of the audit line.
 
     Raises:
-        TransientError: not all are recorded; send the same again.
+        TransientError: not all triggers are recorded; send the same triggers again.
     """
     limits, now = context.runtime.limits, context.runtime.clock.now()
     works = []
     for job_id, items in triggers.items():
         for number, part in enumerate(_parts(items)):
-            key, due = f"{delivery}-{number}" if number else delivery, Instant(now + number * _PAUSE)
-            work = trigger_work(job_id, part, key, now, due)
+            part_key, due = f"{key}-{number}" if number else key, Instant(now + number * _PAUSE)
+            work = trigger_work(job_id, part, part_key, now, due)
             works.append(emit_work(work, part, limits.commit_wait) if check else work)
     defer_all(context.runtime, works)
     for job_id, items in triggers.items():
         names = [item.id for item in items]
-        context.audit(Permission.TRIGGER, how=action, job_id=job_id, trigger_ids=names, key=delivery, **about)
+        context.audit(Permission.TRIGGER, how=action, job_id=job_id, trigger_ids=names, key=key, **about)
 
 
 def require_active(job: Job) -> None:
-    """Refuse to trigger a job that would drop the trigger.
+    """Refuse to trigger a paused job, which would drop the trigger.
 
     Raises:
         ApiError: FAILED_PRECONDITION.
@@ -195,7 +204,7 @@ def require_active(job: Job) -> None:
 
 
 def _parts(triggers: Sequence[Trigger]) -> list[list[Trigger]]:
-    """Return triggers in order, parted so that each part fits into a document."""
+    """Return triggers in order, split so that each part fits into a document."""
     parts: list[list[Trigger]] = []
     room = 0
     for trigger in triggers:

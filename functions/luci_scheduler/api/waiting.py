@@ -1,4 +1,4 @@
-"""Commits that wait as deferred tasks, for explanations."""
+"""Deferred tasks that wait for a commit, for explanations."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from luci_scheduler.ports import Store
 __all__ = ["WaitingCommits", "waiting_sentence"]
 
 _MAX = 100
-"""Deferred tasks of one commit that are looked through."""
+"""Deferred tasks of one commit that are read, at most."""
 
 
 class WaitingCommits:
-    """The deferred tasks that wait for one commit of a repository; the first use makes one query."""
+    """The deferred tasks that wait for one commit of a repository; the first use costs one query."""
 
     def __init__(self, store: Store, repo: str, revision: str) -> None:
         self._store = store
@@ -27,7 +27,7 @@ class WaitingCommits:
 
     @cached_property
     def _works(self) -> list[tuple[Deferred, CommitEvent, str]]:
-        """The tasks, each with its commit and the job that it is for (empty: every job that watches the ref)."""
+        """The tasks, each with its commit and its job (empty: every job that watches the ref)."""
         works = []
         for work in self._store.deferred_of_revision(self._revision, _MAX):
             payload = work.payload
@@ -41,7 +41,7 @@ class WaitingCommits:
         return works
 
     def of_job(self, job_id: JobId, ref: str) -> tuple[Deferred, CommitEvent] | None:
-        """Return the task that will give a job its trigger for the commit on a ref (empty: on whichever)."""
+        """Return the task that will give a job its trigger for the commit on a ref (empty: on any ref)."""
         for work, event, wanted in self._works:
             if wanted in ("", job_id) and ref in ("", event.ref):
                 return work, event
@@ -49,13 +49,13 @@ class WaitingCommits:
 
 
 def waiting_sentence(work: Deferred) -> str:
-    """Say since when and why a commit waits, and when it is tried next."""
+    """Return a sentence about how long and why a commit has been waiting, and the next attempt."""
     since, due = _shown(work.created), _shown(work.next_due)
     if not work.reason:
-        return f"It has been on its way to the job since {since}. Next try: {due}."
+        return f"It has been on its way to the job since {since}. Next attempt: {due}."
     return (
-        f"It has waited since {since} for the repository to serve the commit. Next try: {due}. "
-        f"The scheduler gives it up at {_shown(work.expires)}. The latest try found: {work.reason}."
+        f"It has been waiting since {since} for the repository to serve the commit. Next attempt: {due}. "
+        f"The scheduler gives up at {_shown(work.expires)}. Result of the last attempt: {work.reason}."
     )
 
 

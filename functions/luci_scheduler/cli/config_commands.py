@@ -1,4 +1,4 @@
-"""``luci-scheduler config``: work on configs where they lie; ``validate`` needs no cloud and no network."""
+"""``luci-scheduler config``: check and compare local config files; ``validate`` needs no cloud and no network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from luci_scheduler.config.config_rules import ConfigRules
 from luci_scheduler.config.definitions import definition_values, differences
 from luci_scheduler.config.folder import FILE
 from luci_scheduler.config.problems import Problem
-from luci_scheduler.config.reader import ConfigError, read_config
+from luci_scheduler.config.reader import ConfigError, ProjectConfig, read_config
 from luci_scheduler.config.validator import Validated, validate
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.instants import Instant
@@ -23,61 +23,63 @@ from luci_scheduler.core.instants import Instant
 __all__ = ["add_commands"]
 
 _LENIENT = (
-    "warn of unknown jobs in 'triggers' and leave them out, as an installation with SCHEDULER_LENIENT_TRIGGERS does"
+    "warn about unknown jobs in 'triggers' and ignore them, as an installation with SCHEDULER_LENIENT_TRIGGERS does"
 )
 _ERAS = {"head": Era.V2, "2021": Era.V1}
 
 
 def add_commands(nouns: Any) -> None:
     """Add ``config validate`` and ``config diff`` to the parser of nouns."""
-    verbs = nouns.add_parser("config", help="the configs that define jobs").add_subparsers(
-        metavar="VERB", required=True
-    )
+    verbs = nouns.add_parser("config", help="check config files").add_subparsers(metavar="VERB", required=True)
+    _add_validate(verbs)
+    _add_diff(verbs)
+
+
+def _add_validate(verbs: Any) -> None:
     parser = verbs.add_parser(
         "validate",
-        help="tell all that is wrong in configs",
-        description="Tell all that is wrong in configs, each problem as FILE:LINE: PATH: MESSAGE.",
-        epilog="Exit codes: 0 no errors (there may be warnings), 1 errors, 2 wrong usage or a file that cannot be read.",
+        help="report every error and warning in config files",
+        description="Report every error and warning in config files, each as FILE:LINE: PATH: MESSAGE.",
+        epilog="Exit codes: 0 no errors (warnings are possible), 1 errors, 2 wrong usage or an unreadable file.",
     )
     parser.add_argument(
         "files",
         nargs="+",
         metavar="FILE",
         type=Path,
-        help=f"a config, or a folder: with {FILE} in it, or in the folders within it, one for each project",
+        help=f"a config file, or a folder that has {FILE} in it or in its subfolders (one per project)",
     )
-    parser.add_argument("--project", help="project that the configs belong to (default: the name of each one's folder)")
+    parser.add_argument("--project", help="the configs' project (default: the name of each file's folder)")
     parser.add_argument(
-        "--era", choices=sorted(_ERAS), default="head", help="whose rules: today's (default) or those of 2021"
+        "--era",
+        choices=sorted(_ERAS),
+        default="head",
+        help="the rules to apply: today's (head, the default) or those of 2021",
     )
     parser.add_argument(
-        "--strict", action="store_true", help="refuse old bucket names too, as LUCI does, instead of warning of them"
+        "--strict", action="store_true", help="report old bucket names as errors, as LUCI does, not as warnings"
     )
     parser.add_argument("--lenient-triggers", action="store_true", help=_LENIENT)
-    parser.add_argument("--quiet", action="store_true", help="leave out warnings; they are counted all the same")
-    parser.add_argument("--json", action="store_true", help="one JSON document instead of lines")
+    parser.add_argument("--quiet", action="store_true", help="do not list warnings; they are still counted")
+    parser.add_argument("--json", action="store_true", help="write one JSON document instead of lines")
     parser.set_defaults(run=_validate, offline=True)
+
+
+def _add_diff(verbs: Any) -> None:
     parser = verbs.add_parser(
         "diff",
-        help="what a config would change of what is in force",
-        description="Compare the jobs that a config defines with those in force, as far as the caller sees them.",
-        epilog="Exit codes: 0 nothing would change, 1 something would, or the config has errors, 2 wrong usage or a file that cannot be read.",
+        help="compare a config file with the active config",
+        description="Compare the jobs in a config file with the active jobs that the caller may see.",
+        epilog="Exit codes: 0 no changes, 1 changes, or errors in the config, 2 wrong usage or an unreadable file.",
     )
-    parser.add_argument("file", metavar="FILE", type=Path, help="a config")
-    parser.add_argument("--project", required=True, help="project that the config is for")
+    parser.add_argument("file", metavar="FILE", type=Path, help="a config file")
+    parser.add_argument("--project", required=True, help="the config's project")
     parser.add_argument("--lenient-triggers", action="store_true", help=_LENIENT)
     parser.set_defaults(run=_diff)
 
 
 def _diff(options: argparse.Namespace) -> int:
-    try:
-        config = read_config(
-            options.project, options.file.read_bytes(), file=str(options.file), rules=_rules(options), now=_now()
-        )
-    except OSError as error:
-        raise CommandError(f"{options.file} cannot be read: {error.strerror}", Exit.WRONG_USAGE) from error
-    except ConfigError as error:
-        raise CommandError(f"{options.file} is not valid:\n{error}") from error
+    config = _read(options)
     session: Session = options.session(options)
     reply = session.call("GetDefinitions", {"project": options.project})
     prefix = f"{options.project}/"
@@ -85,14 +87,22 @@ def _diff(options: argparse.Namespace) -> int:
     then = {str(job_id): definition_values(definition) for job_id, definition in config.jobs.items()}
     found = differences(now, then)
     revision = reply.get("revision", "")
-    lines = [f"in force: {revision or 'nothing'}", *(line for item in found for line in _told(item))]
-    session.show(
-        {"revision": revision, "changes": found}, "\n".join([*lines, *([] if found else ["nothing would change"])])
-    )
+    changes = [line for item in found for line in _change_lines(item)] or ["no changes"]
+    session.show({"revision": revision, "changes": found}, "\n".join([f"active: {revision or 'nothing'}", *changes]))
     return Exit.FAILED if found else Exit.DONE
 
 
-def _told(change: dict[str, Any]) -> list[str]:
+def _read(options: argparse.Namespace) -> ProjectConfig:
+    name = str(options.file)
+    try:
+        return read_config(options.project, options.file.read_bytes(), file=name, rules=_rules(options), now=_now())
+    except OSError as error:
+        raise CommandError(f"{name} is unreadable: {error.strerror}", Exit.WRONG_USAGE) from error
+    except ConfigError as error:
+        raise CommandError(f"{name} is not valid:\n{error}") from error
+
+
+def _change_lines(change: dict[str, Any]) -> list[str]:
     sign = {"added": "+", "removed": "-", "changed": "~"}[change["change"]]
     values = [
         f"    {item['path']}: {json.dumps(item['now'])} -> {json.dumps(item['then'])}" for item in change["fields"]
@@ -108,32 +118,27 @@ class _Checked:
 
 
 def _validate(options: argparse.Namespace) -> int:
-    checked = []
-    for path in options.files:
-        try:
-            files = _files(path)
-        except OSError as error:
-            return _unusable(f"{path}: {error.strerror or error}")
-        if not files:
-            return _unusable(f"there is no {FILE} in the folder {path}, nor in those within it")
-        for file in files:
-            try:
-                content = file.read_bytes()
-            except OSError as error:
-                return _unusable(f"{file} cannot be read: {error.strerror}")
-            project = options.project or file.absolute().parent.name
-            validated = validate(
-                content,
-                project=project,
-                file=str(file),
-                era=_ERAS[options.era],
-                strict=options.strict,
-                rules=_rules(options),
-                now=_now(),
-            )
-            checked.append(_Checked(file, project, validated))
+    checked = [_check(file, options) for path in options.files for file in _files(path)]
     sys.stdout.write(_as_json(checked) if options.json else _as_lines(checked, quiet=options.quiet))
     return Exit.FAILED if any(one.validated.errors for one in checked) else Exit.DONE
+
+
+def _check(file: Path, options: argparse.Namespace) -> _Checked:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise CommandError(f"{file} is unreadable: {error.strerror}", Exit.WRONG_USAGE) from error
+    project = options.project or file.absolute().parent.name
+    validated = validate(
+        content,
+        project=project,
+        file=str(file),
+        era=_ERAS[options.era],
+        strict=options.strict,
+        rules=_rules(options),
+        now=_now(),
+    )
+    return _Checked(file, project, validated)
 
 
 def _rules(options: argparse.Namespace) -> ConfigRules:
@@ -144,16 +149,18 @@ def _now() -> Instant:
     return SystemClock().now()
 
 
-def _unusable(reason: str) -> int:
-    sys.stderr.write(f"luci-scheduler: {reason}\n")
-    return Exit.WRONG_USAGE
-
-
 def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    own = path / FILE
-    return [own] if own.exists() else sorted(path.glob(f"*/{FILE}"))
+    """Return the config files of a path: the file itself, or those in the folder or its subfolders."""
+    try:
+        if not path.is_dir():
+            return [path]
+        own = path / FILE
+        found = [own] if own.exists() else sorted(path.glob(f"*/{FILE}"))
+    except OSError as error:
+        raise CommandError(f"{path}: {error.strerror or error}", Exit.WRONG_USAGE) from error
+    if not found:
+        raise CommandError(f"no {FILE} in the folder {path} or in its subfolders", Exit.WRONG_USAGE)
+    return found
 
 
 def _as_lines(checked: list[_Checked], *, quiet: bool) -> str:

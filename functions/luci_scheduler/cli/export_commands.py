@@ -15,14 +15,18 @@ def add_commands(nouns: Any) -> None:
     """Add ``export`` to the parser of nouns."""
     parser = nouns.add_parser(
         "export",
-        help="write an invocation as a scenario that can be replayed",
-        description="Write scenario.json and luci-scheduler.cfg, which `python -m emulator replay FOLDER/scenario.json` plays.",
+        help="export an invocation as a scenario that can be replayed",
+        description="Write scenario.json and luci-scheduler.cfg. "
+        "`python -m emulator replay FOLDER/scenario.json` replays the invocation.",
     )
     parser.add_argument(
         "invocation", metavar="INVOCATION", help="PROJECT/JOB/NUMBER, or the address of the invocation's page"
     )
     parser.add_argument(
-        "--out", default="", metavar="FOLDER", help="where to write (default: a new folder called as the number)"
+        "--out",
+        default="",
+        metavar="FOLDER",
+        help="the output folder (default: a folder that is named after the number)",
     )
     parser.set_defaults(run=_export)
 
@@ -37,6 +41,6 @@ def _export(options: argparse.Namespace) -> int:
         (folder / "scenario.json").write_text(reply["scenario"], encoding="utf-8")
         (folder / "luci-scheduler.cfg").write_text(reply["config"], encoding="utf-8")
     except OSError as error:
-        raise CommandError(f"{folder} cannot be written: {error.strerror}") from error
-    session.show({"folder": str(folder)}, f"written; replay it: python -m emulator replay {folder / 'scenario.json'}")
+        raise CommandError(f"{folder} is not writable: {error.strerror}") from error
+    session.show({"folder": str(folder)}, f"exported; to replay: python -m emulator replay {folder / 'scenario.json'}")
     return Exit.DONE

@@ -1,4 +1,4 @@
-"""``luci-scheduler jobs``, ``job``, ``invocations`` and ``invocation``: look and act, over the API."""
+"""``luci-scheduler jobs``, ``job``, ``invocations`` and ``invocation``: inspect and act over the API."""
 
 from __future__ import annotations
 
@@ -10,75 +10,103 @@ from luci_scheduler.adapters.system import SystemEntropy
 from luci_scheduler.cli.session import CommandError, Exit, Session, invocation_ref, job_ref, plain, show_table
 from luci_scheduler.core.instants import MICROSECOND, Instant, format_rfc3339
 
-__all__ = ["add_commands", "fresh_key", "moment"]
+__all__ = ["add_commands", "add_request_id", "fresh_key", "moment"]
 
 _SCHEDULER = "scheduler.Scheduler"
 _RECENT = 10
 _FOLLOW_SECONDS = 2.0
-_FOLLOW_MISSES = 30  # in a row: a minute, and what the console takes not to answer
+_FOLLOW_MISSES = 30  # in a row: about a minute without an answer
 _JOB_HELP = "PROJECT/JOB, or the address of the job's page"
 _INVOCATION_HELP = "PROJECT/JOB/NUMBER, or the address of the invocation's page"
 
 
 def add_commands(nouns: Any) -> None:
     """Add the nouns to the parser of nouns."""
-    parser = nouns.add_parser("jobs", help="the jobs of a project, or of all")
-    parser.add_argument("project", nargs="?", default="", metavar="PROJECT", help="all that can be seen if left out")
+    _add_jobs(nouns)
+    _add_job(nouns)
+    _add_invocations(nouns)
+    _add_invocation(nouns)
+
+
+def _add_jobs(nouns: Any) -> None:
+    parser = nouns.add_parser("jobs", help="list the jobs of a project, or of all projects")
+    parser.add_argument(
+        "project", nargs="?", default="", metavar="PROJECT", help="the project (default: all visible projects)"
+    )
     parser.set_defaults(run=_jobs)
 
-    verbs = nouns.add_parser("job", help="one job").add_subparsers(metavar="VERB", required=True)
-    _verb(verbs, "show", "what a job does, and its latest invocations", "job", _JOB_HELP, _job_show)
-    for name, told, run in (
-        ("pause", "discard what waits and take no triggers; what runs goes on", _job_switch("PauseJob")),
-        ("resume", "take triggers again", _job_switch("ResumeJob")),
-        ("abort", "abort all active invocations", _job_abort),
-    ):
-        verb = _verb(verbs, name, told, "job", _JOB_HELP, run)
-        verb.add_argument("--reason", default="", help="why, kept and shown with the job")
-    verb = _verb(verbs, "trigger", "trigger a job now", "job", _JOB_HELP, _job_trigger)
-    _add_request_id(verb)
 
-    parser = nouns.add_parser("invocations", help="a job's invocations, newest first")
+def _add_job(nouns: Any) -> None:
+    verbs = nouns.add_parser("job", help="one job").add_subparsers(metavar="VERB", required=True)
+    argument = ("job", _JOB_HELP)
+    _add_verb(verbs, "show", "show a job's state and its latest invocations", argument, _job_show)
+    for name, summary, run in (
+        (
+            "pause",
+            "pause a job: discard pending triggers, accept no more, let invocations end",
+            _job_switch("PauseJob"),
+        ),
+        ("resume", "resume a job, which then accepts triggers again", _job_switch("ResumeJob")),
+        ("abort", "abort all active invocations of a job", _job_abort),
+    ):
+        verb = _add_verb(verbs, name, summary, argument, run)
+        verb.add_argument("--reason", default="", help="the reason, shown with the job")
+    verb = _add_verb(verbs, "trigger", "trigger a job now", argument, _job_trigger)
+    add_request_id(verb)
+
+
+def _add_invocations(nouns: Any) -> None:
+    parser = nouns.add_parser("invocations", help="list a job's invocations, newest first")
     parser.add_argument("job", metavar="JOB", help=_JOB_HELP)
-    parser.add_argument("--limit", type=int, default=20, metavar="N", help="how many at most (default: %(default)s)")
+    parser.add_argument(
+        "--limit", type=int, default=20, metavar="N", help="the largest number of invocations (default: %(default)s)"
+    )
     parser.set_defaults(run=_invocations)
 
+
+def _add_invocation(nouns: Any) -> None:
     verbs = nouns.add_parser("invocation", help="one invocation").add_subparsers(metavar="VERB", required=True)
-    _verb(verbs, "show", "what has become of it", "invocation", _INVOCATION_HELP, _invocation_show)
-    verb = _verb(verbs, "log", "its debug log", "invocation", _INVOCATION_HELP, _invocation_log)
+    argument = ("invocation", _INVOCATION_HELP)
+    _add_verb(verbs, "show", "show an invocation", argument, _invocation_show)
+    verb = _add_verb(verbs, "log", "write an invocation's debug log", argument, _invocation_log)
     verb.add_argument(
         "--follow",
         action="store_true",
-        help="until it is over, through outages of a minute; then 0 if it succeeded and 1 if it did not",
+        help="continue until the end, even through outages of a minute; then exit with 0 for success, otherwise 1",
     )
-    verb = _verb(verbs, "abort", "abort it", "invocation", _INVOCATION_HELP, _invocation_abort)
-    verb.add_argument("--reason", default="", help="why, kept and shown with the invocation")
-    verb = _verb(verbs, "rerun", "emit its triggers once more", "invocation", _INVOCATION_HELP, _invocation_rerun)
-    _add_request_id(verb)
+    verb = _add_verb(verbs, "abort", "abort an invocation", argument, _invocation_abort)
+    verb.add_argument("--reason", default="", help="the reason, shown with the invocation")
+    verb = _add_verb(verbs, "rerun", "emit an invocation's triggers again", argument, _invocation_rerun)
+    add_request_id(verb)
 
 
-def _verb(
-    verbs: Any, name: str, told: str, argument: str, about: str, run: Callable[[argparse.Namespace], int]
+def _add_verb(
+    verbs: Any, name: str, summary: str, argument: tuple[str, str], run: Callable[[argparse.Namespace], int]
 ) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = verbs.add_parser(name, help=told)
-    parser.add_argument(argument, metavar=argument.upper(), help=about)
+    """Add a verb with one argument, which is given as its name and help."""
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=summary)
+    parser.add_argument(argument[0], metavar=argument[0].upper(), help=argument[1])
     parser.set_defaults(run=run)
     return parser
 
 
-def _add_request_id(parser: argparse.ArgumentParser) -> None:
+def add_request_id(parser: argparse.ArgumentParser) -> None:
+    """Add the option for the idempotency key of an action."""
     parser.add_argument(
-        "--request-id", default="", metavar="KEY", help="the same key again has no second effect (default: a fresh one)"
+        "--request-id",
+        default="",
+        metavar="KEY",
+        help="idempotency key; the same key again has no second effect (default: a new key)",
     )
 
 
 def fresh_key() -> str:
-    """Return a key that no request had before."""
+    """Return an idempotency key that no request had before."""
     return f"cli-{SystemEntropy().nonce():016x}"
 
 
 def moment(microseconds: Any) -> str:
-    """Return an instant of the API for people; a hyphen where there is none."""
+    """Return one of the API's instants for people; a hyphen if there is none."""
     value = int(microseconds or 0)
     return format_rfc3339(Instant(value * MICROSECOND)) if value else "-"
 
@@ -114,7 +142,7 @@ def _job_show(options: argparse.Namespace) -> int:
 
 
 def _pause(details: Mapping[str, Any]) -> str:
-    """Return who paused a job, since when and why; nothing if it is not paused."""
+    """Return who paused a job, since when and why; empty if it is not paused."""
     if not details["job"].get("paused"):
         return ""
     change = details.get("change", {})
@@ -135,7 +163,7 @@ def _job_switch(method: str) -> Callable[[argparse.Namespace], int]:
 
 def _unchanged(session: Session, ref: Mapping[str, str]) -> str:
     pause = _pause(session.call("GetJob", ref))
-    return f"was paused already, {pause}" if pause else "was not paused"
+    return f"already paused {pause}" if pause else "not paused"
 
 
 def _job_abort(options: argparse.Namespace) -> int:
@@ -194,25 +222,25 @@ def _invocation_log(options: argparse.Namespace) -> int:
     session: Session = options.session(options)
     ref = invocation_ref(options.invocation, session.url)
     misses = _FOLLOW_MISSES if options.follow else 0
-    reply = _asked(session, ref, misses)
+    reply = _get_log(session, ref, misses)
     if options.json and not options.follow:
         session.show(reply, "")
         return Exit.DONE
     written = ""
     while True:
         log = str(reply.get("debugLog", ""))
-        session.write(_appended(written, log))
+        session.write(_new_part(written, log))
         written = log
         if not options.follow:
             return Exit.DONE
         if reply["invocation"].get("final"):
             return Exit.DONE if reply["invocation"].get("status") == "SUCCEEDED" else Exit.FAILED
         session.pause(_FOLLOW_SECONDS)
-        reply = _asked(session, ref, misses)
+        reply = _get_log(session, ref, misses)
 
 
-def _asked(session: Session, ref: Mapping[str, Any], misses: int) -> dict[str, Any]:
-    """Ask for a log, and again as often as that while nothing answers."""
+def _get_log(session: Session, ref: Mapping[str, Any], misses: int) -> dict[str, Any]:
+    """Return a log, with this many retries while the console does not answer."""
     for _ in range(misses):
         try:
             return session.call("GetInvocationLog", ref)
@@ -223,8 +251,11 @@ def _asked(session: Session, ref: Mapping[str, Any], misses: int) -> dict[str, A
     return session.call("GetInvocationLog", ref)
 
 
-def _appended(before: str, now: str) -> str:
-    """Return what a log has more than before; a huge one has lost its middle, the last line that was written is looked for."""
+def _new_part(before: str, now: str) -> str:
+    """Return the part of a log that is not written yet.
+
+    A huge log has lost its middle; then everything after the last written line is new.
+    """
     if now.startswith(before):
         return now[len(before) :]
     last = before.rstrip("\n").rpartition("\n")[2]
@@ -249,7 +280,9 @@ def _invocation_rerun(options: argparse.Namespace) -> int:
 
 
 def _show_triggers(session: Session, reply: Mapping[str, Any]) -> None:
-    session.show(reply, "\n".join(f"emitted {name}" for name in reply.get("triggerIds", [])) or "nothing was emitted")
+    session.show(
+        reply, "\n".join(f"emitted {name}" for name in reply.get("triggerIds", [])) or "no triggers were emitted"
+    )
 
 
 def _name(ref: Mapping[str, str]) -> str:

@@ -1,7 +1,8 @@
 """The command ``luci-scheduler``: nouns, then verbs; one module for each group of nouns.
 
-A module has ``add_commands(nouns)``, which adds its nouns and verbs to the parser; each verb sets ``run``, a function from the
-parsed arguments to an exit code. ``options.session(options)`` is what speaks to the API.
+A module's ``add_commands(nouns)`` adds its nouns and verbs to the parser. Each verb sets ``run``, a function from the
+parsed
+arguments to an exit code. ``options.session(options)`` returns the `Session` that calls the API.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ __all__ = ["main", "make_parser"]
 
 _MODULES = (job_commands, commit_commands, config_commands, dead_letter_commands, export_commands)
 _CODES = (
-    "Exit codes: 0 done; 1 failed, or what was asked about is not well; 2 wrong usage; 3 not found, or not visible; "
-    "4 not allowed; 5 nothing answers, try again; 130 interrupted."
+    "Exit codes: 0 success; 1 failure, or the check found a problem; 2 wrong usage; 3 not found, or not visible; "
+    "4 not allowed; 5 no answer, try again; 130 interrupted."
 )
 
 
@@ -28,14 +29,16 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="luci-scheduler",
-        description="Serverless LUCI Scheduler, for its operators.",
+        description="Inspect and operate a Serverless LUCI Scheduler.",
         epilog=f"{_CODES} Every option has an environment variable: --url is LUCI_SCHEDULER_URL.",
     )
     nouns = parser.add_subparsers(metavar="COMMAND", required=True)
     for module in _MODULES:
         module.add_commands(nouns)
-    script = nouns.add_parser("completion", help="a script that completes this command in a shell")
-    script.add_argument("shell", choices=["bash", "zsh"], help="for: source <(luci-scheduler completion bash)")
+    script = nouns.add_parser("completion", help="write a completion script for a shell")
+    script.add_argument(
+        "shell", choices=["bash", "zsh"], help="the shell; for bash: source <(luci-scheduler completion bash)"
+    )
     script.set_defaults(run=_completion, offline=True, only_text=True)
     add_common(parser)
     return parser
@@ -49,9 +52,9 @@ def main(
     """Run the command and return its exit code, see `Exit`.
 
     Args:
-        arguments: of the command line; the process's own if None.
-        environment: stands for options that are not given; the process's own if None.
-        session: makes what speaks to the API from the parsed arguments.
+        arguments: the command line; the process's own if None.
+        environment: variables that replace missing options; the process's own if None.
+        session: makes the session from the parsed arguments.
 
     Raises:
         SystemExit: for ``--help`` and for wrong usage, as argparse does.
@@ -72,7 +75,7 @@ def main(
     except KeyboardInterrupt:
         return int(Exit.INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read has enough. What is left in the buffer must not be tried again at the end of the process.
+        # The reader has closed the pipe. The rest of the buffer must not be written again at the end of the process.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
         return int(Exit.DONE)
 

@@ -1,4 +1,4 @@
-"""Dead letters on Pub/Sub, or on its emulator."""
+"""Dead letters in Pub/Sub or its emulator."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from google.auth.exceptions import GoogleAuthError, TransportError
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 from google.pubsub_v1 import PublisherClient as PlainClient
 
-from luci_scheduler.cli.dead_letter_commands import Letter
+from luci_scheduler.cli.messages import SUBSCRIPTION_SUFFIX, Message
 from luci_scheduler.cli.session import CommandError, Exit
 
-__all__ = ["PubSubLetters"]
+__all__ = ["PubSubMessages"]
 
 _TIMEOUT = 10.0  # seconds
 
 
 class _PlainPublisher(PublisherClient):  # type: ignore[misc]
-    """Publishes a request as it is: the library's own ``publish`` takes an attribute named ``topic`` for its argument."""
+    """Publishes a request unchanged; the library's own ``publish`` would misread an attribute named ``topic``."""
 
     def publish(self, **request: Any) -> Any:
-        """Publish at once, and not in batches."""
+        """Publish at once, without batching."""
         return PlainClient.publish(self, **request)
 
 
-class PubSubLetters:
-    """``Letters`` of a cloud project; whatever fails raises ``CommandError`` and is not tried again."""
+class PubSubMessages:
+    """Messages of a cloud project; every failure raises ``CommandError`` without a retry."""
 
     def __init__(self, project: str) -> None:
         self._project = project
@@ -42,18 +42,18 @@ class PubSubLetters:
         with _failures():
             found = list(self._subscriber.list_subscriptions(project=project, retry=None, timeout=_TIMEOUT))
         names = [item.name.rpartition("/")[2] for item in found]
-        return sorted(name for name in names if name.endswith("-dead-letter"))
+        return sorted(name for name in names if name.endswith(SUBSCRIPTION_SUFFIX))
 
-    def pull(self, subscription: str, limit: int) -> Sequence[Letter]:
-        """Take up to ``limit`` messages."""
+    def pull(self, subscription: str, limit: int) -> Sequence[Message]:
+        """Pull up to ``limit`` messages."""
         path = self._path(subscription)
         with _failures():
             try:
                 reply = self._subscriber.pull(subscription=path, max_messages=limit, retry=None, timeout=_TIMEOUT)
             except exceptions.DeadlineExceeded:
-                return ()  # so an empty subscription answers
+                return ()  # an empty subscription answers like this
         return [
-            Letter(
+            Message(
                 subscription,
                 item.ack_id,
                 item.message.message_id,
@@ -64,30 +64,30 @@ class PubSubLetters:
             for item in reply.received_messages
         ]
 
-    def give_back(self, letters: Sequence[Letter]) -> None:
-        """Let messages come again at once."""
-        for letter in letters:
+    def give_back(self, messages: Sequence[Message]) -> None:
+        """Make messages available again at once."""
+        for message in messages:
             with _failures():
                 self._subscriber.modify_ack_deadline(
-                    subscription=self._path(letter.subscription),
-                    ack_ids=[letter.receipt],
+                    subscription=self._path(message.subscription),
+                    ack_ids=[message.receipt],
                     ack_deadline_seconds=0,
                     retry=None,
                     timeout=_TIMEOUT,
                 )
 
-    def publish(self, letter: Letter) -> None:
-        """Publish a message to its topic, as it was."""
-        topic = f"projects/{self._project}/topics/{letter.topic}"
+    def publish(self, message: Message) -> None:
+        """Publish a message to its topic again, unchanged."""
+        topic = f"projects/{self._project}/topics/{message.topic}"
         with _failures():
-            message = {"data": letter.data, "attributes": dict(letter.own_attributes)}
-            self._publisher.publish(request={"topic": topic, "messages": [message]}, retry=None, timeout=_TIMEOUT)
+            published = {"data": message.data, "attributes": dict(message.own_attributes)}
+            self._publisher.publish(request={"topic": topic, "messages": [published]}, retry=None, timeout=_TIMEOUT)
 
-    def acknowledge(self, letter: Letter) -> None:
-        """Be done with a message."""
-        path = self._path(letter.subscription)
+    def acknowledge(self, message: Message) -> None:
+        """Acknowledge a message, which removes it."""
+        path = self._path(message.subscription)
         with _failures():
-            self._subscriber.acknowledge(subscription=path, ack_ids=[letter.receipt], retry=None, timeout=_TIMEOUT)
+            self._subscriber.acknowledge(subscription=path, ack_ids=[message.receipt], retry=None, timeout=_TIMEOUT)
 
     def _path(self, subscription: str) -> str:
         return f"projects/{self._project}/subscriptions/{subscription}"
@@ -95,7 +95,7 @@ class PubSubLetters:
 
 @contextmanager
 def _failures() -> Iterator[None]:
-    """Turn what the client raises into the command's own error, of one line."""
+    """Turn the client's errors into the command's own error of one line."""
     try:
         yield
     except (exceptions.GoogleAPIError, GoogleAuthError, TimeoutError) as error:
@@ -109,10 +109,10 @@ def _failed(error: Exception) -> CommandError:
         case exceptions.Forbidden() | exceptions.Unauthenticated():
             return CommandError(f"Pub/Sub: {_one_line(error.message)}", Exit.NOT_ALLOWED)
         case GoogleAuthError() if not isinstance(error, TransportError):
-            text = "there are no credentials for Pub/Sub that work: run `gcloud auth application-default login`"
+            text = "no valid credentials for Pub/Sub: run `gcloud auth application-default login`"
             return CommandError(f"{text} ({type(error).__name__})", Exit.NOT_ALLOWED)
         case _:
-            return CommandError(f"Pub/Sub does not answer: {type(error).__name__}", Exit.UNAVAILABLE)
+            return CommandError(f"no answer from Pub/Sub: {type(error).__name__}", Exit.UNAVAILABLE)
 
 
 def _one_line(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What a verb of the command works with: the API, where output goes, and how it ends."""
+"""The session of one command: calls of the API, output, and exit codes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, TextIO
 
+from luci_scheduler.api.errors import Code
+
 if TYPE_CHECKING:
     import requests
 
@@ -19,16 +21,16 @@ __all__ = ["CommandError", "Exit", "Session", "invocation_ref", "job_ref", "plai
 
 _GUARD = ")]}'"
 _TIMEOUT = 60.0  # seconds: the console's own limit
-_PAUSES = (1.0, 3.0)  # seconds, before an action that nothing has answered is sent again
+_PAUSES = (1.0, 3.0)  # seconds, before an unanswered action is sent again
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_CODES = {
-    3: "invalid argument",
-    5: "not found",
-    7: "not allowed",
-    8: "too many requests",
-    9: "refused",
-    14: "unavailable",
-    16: "not accepted",
+_WORDS: Mapping[int, str] = {
+    Code.INVALID_ARGUMENT: "invalid argument",
+    Code.NOT_FOUND: "not found",
+    Code.PERMISSION_DENIED: "not allowed",
+    Code.RESOURCE_EXHAUSTED: "too many requests",
+    Code.FAILED_PRECONDITION: "refused",
+    Code.UNAVAILABLE: "unavailable",
+    Code.UNAUTHENTICATED: "not accepted",
 }
 
 
@@ -44,18 +46,18 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
-_EXITS = {
-    3: Exit.WRONG_USAGE,
-    5: Exit.NOT_FOUND,
-    7: Exit.NOT_ALLOWED,
-    8: Exit.UNAVAILABLE,
-    14: Exit.UNAVAILABLE,
-    16: Exit.NOT_ALLOWED,
+_EXITS: Mapping[int, Exit] = {
+    Code.INVALID_ARGUMENT: Exit.WRONG_USAGE,
+    Code.NOT_FOUND: Exit.NOT_FOUND,
+    Code.PERMISSION_DENIED: Exit.NOT_ALLOWED,
+    Code.RESOURCE_EXHAUSTED: Exit.UNAVAILABLE,
+    Code.UNAVAILABLE: Exit.UNAVAILABLE,
+    Code.UNAUTHENTICATED: Exit.NOT_ALLOWED,
 }
 
 
 class CommandError(Exception):
-    """The command cannot go on: a text for people and the exit code."""
+    """The command has failed; holds a text for people and the exit code."""
 
     def __init__(self, text: str, code: Exit = Exit.FAILED) -> None:
         super().__init__(text)
@@ -63,13 +65,13 @@ class CommandError(Exception):
 
 
 class Session:
-    """One run of the command; ``url`` is the console's address, empty where none is given.
+    """One run of the command; ``url`` is the console's address, or empty if none is given.
 
     Args:
-        options: the parsed arguments; of the common options ``url``, ``token``, ``audience`` and ``json`` are used.
-        post: sends a request, as `requests.post` does, which is used if None.
+        options: the parsed arguments; uses ``url``, ``token``, ``audience`` and ``json``.
+        post: sends a request; `requests.post` if None.
         pause: waits for some seconds.
-        out: where the output goes.
+        out: the stream for output.
     """
 
     def __init__(
@@ -91,7 +93,7 @@ class Session:
         """Call a method of the API and return its reply.
 
         Raises:
-            CommandError: it is refused, has failed, or nothing answers.
+            CommandError: the call was refused or has failed, or the console does not answer.
         """
         is_here = self._is_here()
         json_type = "application/json"
@@ -100,14 +102,15 @@ class Session:
         return _reply(answer, method)
 
     def act(self, method: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Call a method that acts once for each ``requestId`` of its requests: sent again, the same one, while nothing answers.
+        """Call a method that acts once per ``requestId``; resend the request while the console does not answer.
 
         Raises:
-            CommandError: as `call` does; where it is not known whether it was done, the text tells the key to repeat it with.
+            CommandError: as `call` does. If the action may have been carried out, the text has the key for another
+                attempt.
         """
-        repeat = f"it may be done all the same: repeat with --request-id {shlex.quote(request['requestId'])}"
+        repeat = f"it may have been carried out: repeat it with --request-id {shlex.quote(request['requestId'])}"
         pauses = iter(_PAUSES)
-        is_unknown = False  # whether an earlier request was carried out
+        is_unknown = False  # whether an earlier request may have been carried out
         try:
             while True:
                 try:
@@ -120,68 +123,74 @@ class Session:
                     pause = next(pauses, None) if unanswered else None
                     if pause is None:
                         raise CommandError(f"{error}; {repeat}", error.code) from error
-                    self.progress(f"{error}: asking again, with the same key, in {pause:g} s")
+                    self.progress(f"{error}: retrying with the same key in {pause:g} s")
                 self.pause(pause)
         except KeyboardInterrupt as interrupt:
             raise CommandError(f"interrupted; {repeat}", Exit.INTERRUPTED) from interrupt
 
     def _is_here(self) -> bool:
-        """Check where the console is, before anything goes there; return whether it is on this machine."""
+        """Check the console's address before anything is sent; return whether it is on this machine."""
         if not self.url:
-            raise CommandError("where is the console? Say --url or set LUCI_SCHEDULER_URL", Exit.WRONG_USAGE)
+            raise CommandError("no console URL: pass --url or set LUCI_SCHEDULER_URL", Exit.WRONG_USAGE)
         scheme, host, _ = _origin(self.url)
         is_here = host in _LOOPBACK
         if scheme == "https" or (scheme == "http" and is_here):
             return is_here
-        # The address is not repeated: it may hold a password.
+        # The error does not repeat the address, which may hold a password.
         raise CommandError(
-            "--url must be https://HOST, without a password, as a token goes there; http:// is for a console on this machine",
+            "--url must be https://HOST without a password, because it receives a token; "
+            "http:// is only for a console on this machine",
             Exit.WRONG_USAGE,
         )
 
     def _send(self, url: str, body: bytes, headers: Mapping[str, str], is_here: bool) -> requests.Response:
-        import requests  # noqa: PLC0415 - commands without a cloud do without
+        import requests  # noqa: PLC0415 - commands without a cloud do not need it
 
         try:
             with requests.Session() as http:
                 http.auth = _as_it_is
-                http.trust_env = not is_here  # a proxy would take what is for this machine to another
+                http.trust_env = not is_here  # a proxy would forward requests for this machine to another
                 post = self._post or http.post
                 return post(url, data=body, headers=headers, timeout=_TIMEOUT, allow_redirects=False)
-        except (requests.RequestException, ValueError) as error:  # a host that is none is refused below the library
+        except (
+            requests.RequestException,
+            ValueError,
+        ) as error:  # ValueError: an invalid host, which the library does not catch
             # The library's text may hold the URL but never the headers.
-            raise CommandError(f"{self.url} does not answer: {type(error).__name__}", Exit.UNAVAILABLE) from error
+            raise CommandError(f"no answer from {self.url}: {type(error).__name__}", Exit.UNAVAILABLE) from error
 
     def _authorization(self, is_here: bool) -> dict[str, str]:
         token = self._token
         if not token and not is_here:
             token = _identity_token(self._audience)
         if not all("!" <= character <= "~" for character in token):
-            raise CommandError("the token holds a line break, a blank or what else no token holds", Exit.WRONG_USAGE)
+            raise CommandError(
+                "the token contains a line break, a blank or another invalid character", Exit.WRONG_USAGE
+            )
         return {"Authorization": f"Bearer {token}"} if token else {}
 
     def write(self, text: str) -> None:
-        """Write text as it is, at once."""
+        """Write text unchanged, at once."""
         self._out.write(text)
         self._out.flush()
 
     def show(self, document: Any, text: str) -> None:
-        """Write a result: the document with ``--json``, the text for people without."""
+        """Write a result: with ``--json`` the document, otherwise the text."""
         self.write(f"{json.dumps(document, indent=2, ensure_ascii=False)}\n" if self._as_json else f"{text}\n")
 
     def progress(self, text: str) -> None:
-        """Tell people on standard error what goes on; programs are told nothing."""
+        """Write a progress message to standard error, except with ``--json``."""
         if not self._as_json:
             sys.stderr.write(f"{text}\n")
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Leave a request as it is; told no way to authenticate, the library would put a password of ``~/.netrc`` over the token."""
+    """Leave a request unchanged: without ``auth`` the library would use a password from ``~/.netrc`` instead."""
     return request
 
 
 def _origin(url: str) -> tuple[str, str, int]:
-    """Return scheme, host and port of an address; nothing for what is none, or holds a password."""
+    """Return scheme, host and port of an address; empty values if it is invalid or holds a password."""
     try:
         parts = urllib.parse.urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
@@ -200,19 +209,20 @@ def _reply(answer: requests.Response, method: str) -> dict[str, Any]:
             reply = None
         if isinstance(reply, dict):
             return reply
-        raise CommandError(f"{method}: the answer is no JSON object; is this the console's address?")
+        raise CommandError(f"{method}: the reply is not a JSON object; check that --url is the console's address")
     if not code.isdigit() or code == "0":
         raise CommandError(
-            f"{method}: HTTP {answer.status_code} without a pRPC code; is this the console's address, and does the caller get through to it?",
+            f"{method}: HTTP {answer.status_code} without a pRPC code; "
+            "check that --url is the console's address and that you have access to it",
             Exit.NOT_ALLOWED if answer.status_code in (302, 401, 403) else Exit.UNAVAILABLE,
         )
     number = int(code)
-    raise CommandError(f"{_CODES.get(number, 'failed')}: {text[:1000]}", _EXITS.get(number, Exit.FAILED))
+    raise CommandError(f"{_WORDS.get(number, 'failed')}: {text[:1000]}", _EXITS.get(number, Exit.FAILED))
 
 
 def _identity_token(audience: str) -> str:
-    """Return an ID token of whoever runs the command: a service account's, as Google's libraries find it."""
-    from google.auth import exceptions  # noqa: PLC0415 - most commands do without
+    """Return an ID token of the service account that Google's libraries find."""
+    from google.auth import exceptions  # noqa: PLC0415 - most commands do not need it
     from google.auth.transport.requests import Request  # noqa: PLC0415
     from google.oauth2 import id_token  # noqa: PLC0415
 
@@ -221,16 +231,17 @@ def _identity_token(audience: str) -> str:
         return str(fetch(Request(), audience))
     except exceptions.GoogleAuthError as error:
         raise CommandError(
-            f'there are no credentials for {audience}: say --token "$(gcloud auth print-identity-token)" or set LUCI_SCHEDULER_TOKEN',
+            f'no credentials for {audience}: pass --token "$(gcloud auth print-identity-token)" '
+            "or set LUCI_SCHEDULER_TOKEN",
             Exit.NOT_ALLOWED,
         ) from error
 
 
 def job_ref(text: str, console: str) -> dict[str, str]:
-    """Return a JobRef from ``PROJECT/JOB`` or the address of the job's page on that console.
+    """Return a JobRef from ``PROJECT/JOB`` or from the address of the job's page on that console.
 
     Raises:
-        CommandError: it is neither, or a page of another console.
+        CommandError: the text is neither, or names a page of another console.
     """
     parts = _parts(text, console)
     if len(parts) != 2:  # noqa: PLR2004 - project and job
@@ -239,10 +250,10 @@ def job_ref(text: str, console: str) -> dict[str, str]:
 
 
 def invocation_ref(text: str, console: str) -> dict[str, Any]:
-    """Return an InvocationRef from ``PROJECT/JOB/NUMBER`` or the address of the invocation's page on that console.
+    """Return an InvocationRef from ``PROJECT/JOB/NUMBER`` or from the address of the invocation's page on that console.
 
     Raises:
-        CommandError: it is neither, or a page of another console.
+        CommandError: the text is neither, or names a page of another console.
     """
     parts = _parts(text, console)
     if len(parts) != 3 or not (parts[2].isascii() and parts[2].isdigit()):  # noqa: PLR2004 - project, job, number
@@ -253,7 +264,7 @@ def invocation_ref(text: str, console: str) -> dict[str, Any]:
 def _parts(text: str, console: str) -> list[str]:
     if "://" in text:
         if _origin(text) != _origin(console):
-            raise CommandError(f"{text!r} is a page of another console than --url {console!r}", Exit.WRONG_USAGE)
+            raise CommandError(f"{text!r} is not a page of the console {console!r}", Exit.WRONG_USAGE)
         path = urllib.parse.unquote(urllib.parse.urlsplit(text).path)
         text = path.partition("/jobs/")[2]
     parts = text.strip("/").split("/")
@@ -261,7 +272,7 @@ def _parts(text: str, console: str) -> list[str]:
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a plain table; control characters of what others wrote are shown as spaces."""
+    """Return a plain table; control characters in cells become spaces."""
     clean = [header, *[[plain(cell) for cell in row] for row in rows]]
     widths = [max(len(row[column]) for row in clean) for column in range(len(header))]
     return "\n".join(
@@ -270,5 +281,5 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def plain(text: str) -> str:
-    """Return what others wrote without control characters, which would steer the terminal."""
+    """Return text without control characters, which could control the terminal."""
     return "".join(character if character.isprintable() else " " for character in text)

@@ -1,4 +1,4 @@
-"""The command's tree of parsers: walked for the options that all verbs have, for the environment, and for completion."""
+"""The command's tree of parsers, with the shared options, the environment's values and shell completion."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Path = tuple[str, ...]
 
 
 def leaves(parser: argparse.ArgumentParser, path: Path = ()) -> Iterator[tuple[Path, argparse.ArgumentParser]]:
-    """Return each verb with the words that lead to it, in the order of the help."""
+    """Yield each verb with the words that lead to it, in the order of the help."""
     children = _children(parser)
     if not children:
         yield path, parser
@@ -33,14 +33,14 @@ def leaves(parser: argparse.ArgumentParser, path: Path = ()) -> Iterator[tuple[P
 
 
 def _children(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
-    for action in parser._actions:  # noqa: SLF001 - argparse shows its tree nowhere else
+    for action in parser._actions:  # noqa: SLF001 - argparse exposes its tree nowhere else
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
             return dict(action.choices)
     return {}
 
 
 def options_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    """Return a verb's options, ``--help`` left out."""
+    """Return a verb's options without ``--help``."""
     return [
         action
         for action in parser._actions  # noqa: SLF001
@@ -49,7 +49,7 @@ def options_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
-    """Give every verb the options that all have: where the API is and who calls, and what is written."""
+    """Add the shared options to every verb: the console, the credentials and the output format."""
     for _, leaf in leaves(parser):
         there = {name for action in options_of(leaf) for name in action.option_strings}
         if not leaf.get_default("offline"):
@@ -57,21 +57,23 @@ def add_common(parser: argparse.ArgumentParser) -> None:
             leaf.add_argument(
                 "--token",
                 default="",
-                help="bearer token (default: an ID token of the service account that runs this; on this machine none)",
+                help="bearer token (default: an ID token of the service account; none for a console on this machine)",
             )
-            leaf.add_argument("--audience", default="", help="whom the token is for (default: the console's address)")
+            leaf.add_argument(
+                "--audience", default="", help="audience of the ID token (default: the console's address)"
+            )
         if "--json" not in there and not leaf.get_default("only_text"):
-            leaf.add_argument("--json", action="store_true", help="one JSON document instead of text")
+            leaf.add_argument("--json", action="store_true", help="write one JSON document instead of text")
 
 
 def variable(action: argparse.Action) -> str:
-    """Return the environment variable that stands for an option."""
+    """Return the environment variable of an option."""
     name = next(text for text in action.option_strings if text.startswith("--"))
     return PREFIX + name.lstrip("-").upper().replace("-", "_")
 
 
 def apply_environment(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
-    """Let variables stand for options that are not given; `check_environment` finds those of the verb that are bad."""
+    """Set the environment's values as defaults of options; `check_environment` reports invalid values."""
     for _, leaf in leaves(parser):
         for action in options_of(leaf):
             name = variable(action)
@@ -81,25 +83,27 @@ def apply_environment(parser: argparse.ArgumentParser, environment: Mapping[str,
 
 
 def check_environment(options: argparse.Namespace) -> None:
-    """Look whether parsed arguments hold the value of a bad variable: those of other verbs, and of options that are given, do not.
+    """Check that no parsed argument comes from an invalid variable.
+
+    Variables of other verbs, and of options on the command line, are not checked.
 
     Raises:
-        ValueError: a variable holds what its option does not take; its value is not told, it may be a token.
+        ValueError: a variable has an invalid value; the text does not repeat the value, which may be a token.
     """
     for value in vars(options).values():
         if isinstance(value, _Bad):
-            raise ValueError(value.fault)  # noqa: TRY004 - it is a text of the environment that is wrong
+            raise ValueError(value.fault)  # noqa: TRY004 - the value of a variable is wrong, not a type
 
 
 @dataclass(frozen=True, slots=True)
 class _Bad:
-    """Stands where a variable holds what its option does not take."""
+    """Replaces the invalid value of a variable."""
 
     fault: str
 
 
 class _Listed(list[str]):
-    """A list of a variable: argparse copies it to add what is given, which is to take its place instead."""
+    """The values of a variable: argparse copies a default list before it appends, and the copy starts empty."""
 
     def __copy__(self) -> list[str]:
         return []
@@ -112,13 +116,13 @@ def _value(action: argparse.Action, name: str, text: str) -> object:
         return text.lower() in _TRUE
     if action.choices is not None and text not in action.choices:
         return _Bad(f"{name} must be one of {', '.join(map(str, action.choices))}")
-    if isinstance(action, argparse._AppendAction):  # noqa: SLF001 - a list is given separated by commas
+    if isinstance(action, argparse._AppendAction):  # noqa: SLF001 - the values of a list are separated by commas
         return _Listed(item for item in text.split(",") if item)
-    return text  # argparse converts a text as if it had been given
+    return text  # argparse converts a default text like a given one
 
 
 def completion(parser: argparse.ArgumentParser, shell: str) -> str:
-    """Return a script that completes words and options in bash or zsh; it calls nothing."""
+    """Return a script that completes words and options in bash or zsh; it makes no calls."""
     words: dict[str, list[str]] = {}
     _collect(parser, "", words)
     for path, leaf in leaves(parser):

@@ -1,4 +1,4 @@
-"""The chart of a job's durations and results, as the geometry of an SVG; pure."""
+"""The chart of a job's durations and results, as the geometry of an SVG. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from luci_scheduler.core.invocation import Invocation, Status
 __all__ = ["HEIGHT", "Bar", "Chart", "duration_chart"]
 
 HEIGHT = 120
-"""Of the tallest bar, in units of the drawing."""
+"""The height of the tallest bar, in units of the drawing."""
 
 _STEP = 16
 _WIDTH = 12
@@ -22,16 +22,16 @@ _LEAST = 3
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One invocation."""
+    """The bar of one invocation."""
 
     x: int
     y: float
     width: int
     height: float
     css: str
-    """Class of its status."""
+    """CSS class of its status."""
     bad: bool
-    """Whether it is marked as one that failed: colour alone tells nobody."""
+    """Whether the bar has the mark of a failure, because color alone is not accessible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,11 @@ class Chart:
     width: int
     longest: str
     words: str
-    """The same in words."""
+    """A description of the chart in words."""
 
 
 def duration_chart(invocations: Sequence[Invocation], now: Instant) -> Chart | None:
-    """Return the chart of invocations, given newest first; None if there is nothing to draw."""
+    """Return the chart of invocations, which are given newest first; None if there are none."""
     if not invocations:
         return None
     oldest_first = list(reversed(invocations))

@@ -1,4 +1,4 @@
-"""Jobs as pages show them; all decisions about wording are here, templates hold none."""
+"""Jobs as pages show them. Wording is decided here, not in templates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from luci_scheduler.api.access import Permission
 from luci_scheduler.api.context import Context
 from luci_scheduler.api.service import state_of
 from luci_scheduler.core.go_text import format_duration
-from luci_scheduler.core.humanized import relative, ui_duration
+from luci_scheduler.core.humanized import ui_duration
 from luci_scheduler.core.identifiers import split_job_id
 from luci_scheduler.core.instants import SECOND, Instant, format_rfc3339
 from luci_scheduler.core.invocation import Invocation, Status
@@ -21,8 +21,8 @@ from luci_scheduler.core.public_state import LABEL_CLASSES
 from luci_scheduler.core.schedule import DISTANT_FUTURE
 from luci_scheduler.core.triage import has_free_slot
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.web.page_request import address
-from luci_scheduler.web.presentation import label_of, shown, status_of
+from luci_scheduler.web.addresses import invocation_address, job_address
+from luci_scheduler.web.presentation import ago, label_of, shown, status_of
 
 __all__ = [
     "JobView",
@@ -48,7 +48,7 @@ _MAX_REFS = 20
 
 @dataclass(frozen=True, slots=True)
 class ResultView:
-    """How an invocation ended, or what it is doing."""
+    """The result of an invocation, or its present status."""
 
     address: str
     invocation_id: str
@@ -61,7 +61,7 @@ class ResultView:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job and what the caller may do to it."""
+    """A job and the caller's permissions on it."""
 
     id: str
     project: str
@@ -74,7 +74,7 @@ class JobView:
     label: str
     next_run: str
     next_run_at: str
-    """RFC 3339; empty where ``next_run`` is no time."""
+    """RFC 3339; empty if ``next_run`` is not a time."""
     active: int
     paused: bool
     pause_notice: str
@@ -87,26 +87,26 @@ class JobView:
 
     @property
     def may_act(self) -> bool:
-        """Whether the caller may do anything to it."""
+        """Whether the caller may take any action on the job."""
         return self.may_trigger or self.may_abort or self.may_pause or self.may_resume
 
     @property
     def may_act_in_row(self) -> bool:
-        """Whether a list of jobs has something to offer for it, as things stand."""
+        """Whether a list of jobs offers an action for this job in its present state."""
         return self.may_resume if self.paused else self.may_trigger or self.may_pause
 
 
 @dataclass(frozen=True, slots=True)
 class PollerView:
-    """How a gitiles job's polling goes."""
+    """The state of a gitiles job's polls."""
 
     css: str
-    """Class of the notice: good, bad, or empty where nothing is known."""
+    """CSS class of the notice: good, bad, or empty before the first poll."""
     words: str
-    looked: str
+    last_poll: str
     repo: str
     refs: Sequence[tuple[str, str]]
-    """Ref, the revision that is known of it; the first ones by name."""
+    """Ref and its known revision; the first refs by name."""
     more_refs: int
     backlog: Sequence[str]
 
@@ -117,29 +117,29 @@ class TriageView:
 
     log: str
     at: str
-    """RFC 3339; empty if it is not known."""
+    """RFC 3339; empty before the first triage."""
     when: str
     changes: Sequence[str]
-    """What has changed since, in sentences: where there are any the log is stale."""
+    """Changes since the triage, as sentences; if there are any, the log is stale."""
 
 
 def job_order(job: Job) -> tuple[str, bool, str]:
-    """Order jobs as lists do: by project, those that poll behind the others, by name."""
+    """Return the sort key of a job in lists: by project, jobs that poll last, then by name."""
     project, name = split_job_id(job.id)
     return project, job.definition.flavor is Flavor.TRIGGER, name
 
 
 def job_view(context: Context, job: Job, now: Instant) -> JobView:
-    """Return a job as its caller sees it at ``now``."""
+    """Return a job as the caller sees it at ``now``."""
     project, name = split_job_id(job.id)
     state = state_of(job)
     tick = job.cron.last_tick_when
-    is_set = tick not in (None, DISTANT_FUTURE)
+    is_set = tick not in (None, DISTANT_FUTURE)  # a triggered job's next tick is in the distant future
     return JobView(
         id=job.id,
         project=project,
         name=name,
-        address=address("jobs", project, name),
+        address=job_address(job.id),
         flavor=str(job.definition.flavor),
         flavor_words=_FLAVORS[job.definition.flavor],
         schedule=job.definition.schedule,
@@ -162,35 +162,34 @@ def job_view(context: Context, job: Job, now: Instant) -> JobView:
 def _next_run(tick: Instant | None, now: Instant) -> str:
     if tick is None:
         return "not scheduled yet"
-    return "-" if tick == DISTANT_FUTURE else relative(now - tick, "ago", "from now")
+    return "-" if tick == DISTANT_FUTURE else ago(tick, now)
 
 
 def _pause_notice(job: Job, now: Instant) -> str:
     if not job.paused:
         return ""
     who = job.changed_by.removeprefix("user:") or "unknown"
-    when = f" {relative(now - job.changed_when, 'ago', 'from now')}" if job.changed_when else ""
+    when = f" {ago(job.changed_when, now)}" if job.changed_when else ""
     return f"Paused by {who}{when}: {job.change_reason or 'Unknown reason.'}"
 
 
 def result_view(invocation: Invocation, now: Instant) -> ResultView:
-    """Return an invocation as a result in a row of them."""
-    project, name = split_job_id(invocation.job_id)
+    """Return an invocation as one result in a list."""
     status = status_of(invocation)
     at = invocation.finished or invocation.started
     return ResultView(
-        address=address("jobs", project, name, str(invocation.id)),
+        address=invocation_address(invocation.job_id, invocation.id),
         invocation_id=str(invocation.id),
         status=str(status),
         label=label_of(status),
-        when=relative(now - at, "ago", "from now"),
+        when=ago(at, now),
         at=format_rfc3339(at),
         duration=ui_duration((invocation.finished or now) - invocation.started),
     )
 
 
 def policy_text(policy: TriggeringPolicy) -> str:
-    """Return a policy as Go prints a text proto, with defaults filled in; only the fields that its kind has."""
+    """Return a policy as Go prints a text proto: the fields of its kind, with defaults filled in."""
     lines = [f"kind: {policy.kind}", f"max_concurrent_invocations: {policy.max_concurrent_invocations}"]
     if policy.kind == PolicyKind.NEWEST_FIRST:
         timeout = policy.pending_timeout
@@ -203,68 +202,98 @@ def policy_text(policy: TriggeringPolicy) -> str:
 
 
 def poller_view(job: Job, record: PollerRecord | None, newest: Invocation | None, now: Instant) -> PollerView:
-    """Return how a gitiles job's polling goes, from what it knows and its newest invocation."""
+    """Return the state of a gitiles job's polls.
+
+    Args:
+        job: the job.
+        record: its poller record; None before the first poll.
+        newest: its newest invocation, if there is one.
+        now: the current time.
+    """
     known = sorted(record.known.items()) if record else []
-    looks = [at for at in (job.last_poll, newest.finished if newest else None) if at is not None]
-    last = max(looks, default=None)
+    finished = newest.finished if newest else None
+    last = max((at for at in (job.last_poll, finished) if at is not None), default=None)
     failed = newest is not None and newest.status is Status.FAILED and newest.finished == last
-    if failed:
-        words = "The last poll failed: its log tells why. It is tried again at the next run."
-    elif last is None:
-        words = "It has not polled yet."
-    else:
-        words = "The last poll succeeded."
+    css, words = _poll_notice(last, failed=failed)
     return PollerView(
-        css="bad" if failed else "good" if last is not None else "",
+        css=css,
         words=words,
-        looked=f"{shown(last)} ({relative(now - last, 'ago', 'from now')})" if last is not None else "never",
+        last_poll=f"{shown(last)} ({ago(last, now)})" if last is not None else "never",
         repo=str(job.definition.task.fields.get("repo", "")),
         refs=known[:_MAX_REFS],
         more_refs=max(0, len(known) - _MAX_REFS),
-        backlog=[
-            f"{ref}: {backlog.taken} commits taken up on the way to {backlog.target}"
-            for ref, backlog in sorted((record.backlog if record else {}).items())
-        ],
+        backlog=_backlog_lines(record) if record else [],
     )
 
 
-def triage_view(job: Job, log: str, waiting: Sequence[Trigger], now: Instant) -> TriageView:
-    """Return how a job's last triage went and what has changed since.
+def _poll_notice(last: Instant | None, *, failed: bool) -> tuple[str, str]:
+    """Return the CSS class and the words of the notice about the last poll."""
+    if last is None:
+        return "", "The job has not polled yet."
+    if failed:
+        return "bad", "The last poll failed; its log has the reason. The next run polls again."
+    return "good", "The last poll succeeded."
 
-    Log and time of a triage are one commit here, so one cannot fall behind the other as in the original; but both can be
-    behind the job.
+
+def _backlog_lines(record: PollerRecord) -> list[str]:
+    return [
+        f"{ref}: {backlog.taken} commits processed on the way to {backlog.target}"
+        for ref, backlog in sorted(record.backlog.items())
+    ]
+
+
+def triage_view(job: Job, log: str, pending: Sequence[Trigger], now: Instant) -> TriageView:
+    """Return a job's last triage and the changes since.
+
+    The log and the time of a triage are written by one commit, so unlike in the original neither can be older than the
+    other. Both can be older than the job.
 
     Args:
         job: the job.
         log: the log of its last triage.
-        waiting: its oldest pending triggers, as many as are known.
-        now: the clock.
+        pending: its oldest pending triggers.
+        now: the current time.
     """
     at = job.last_triage
+    if at is None:
+        return TriageView(log=log, at="", when="", changes=())
     return TriageView(
         log=log,
-        at=format_rfc3339(at) if at is not None else "",
-        when=f"{shown(at)}, {relative(now - at, 'ago', 'from now')}" if at is not None else "",
-        changes=list(_changes_since(job, at, waiting)) if at is not None else [],
+        at=format_rfc3339(at),
+        when=f"{shown(at)}, {ago(at, now)}",
+        changes=[change for change in _changes_since(job, at, pending) if change],
     )
 
 
-def _changes_since(job: Job, triage: Instant, waiting: Sequence[Trigger]) -> Iterable[str]:
-    """Tell what the last triage could not know. An invocation that ended with nothing to wait for it needed none."""
-    if newer := sum(trigger.created > triage for trigger in waiting):
-        later = "" if has_free_slot(job) else " They are looked at when an invocation ends."
-        yield f"{newer} of the triggers shown as pending {'has' if newer == 1 else 'have'} come.{later}"
-    if job.triaged_revision != job.definition.revision:
-        before, after = job.triaged_revision or "an earlier config", job.definition.revision or "another config"
-        yield f"The definition has changed, from revision {before} to {after}."
+def _changes_since(job: Job, triage: Instant, pending: Sequence[Trigger]) -> Iterable[str]:
+    """Yield a sentence for each change since a triage; an empty text stands for no change.
+
+    The end of an invocation is not a change: without pending triggers it needs no triage.
+    """
+    yield _new_triggers(job, sum(trigger.created > triage for trigger in pending))
+    yield _new_definition(job)
     if job.changed_when is not None and job.changed_when > triage:
-        yield f"The job has been {'paused' if job.paused else 'resumed'}."
+        yield f"The job was {'paused' if job.paused else 'resumed'}."
     if job.triage_due is not None:
-        yield "Another triage has been asked for, and is on its way."
+        yield "Another triage is due and will run soon."
+
+
+def _new_triggers(job: Job, number: int) -> str:
+    if not number:
+        return ""
+    later = "" if has_free_slot(job) else " They are triaged when an invocation ends."
+    return f"{number} of the pending triggers on this page {'has' if number == 1 else 'have'} arrived.{later}"
+
+
+def _new_definition(job: Job) -> str:
+    if job.triaged_revision == job.definition.revision:
+        return ""
+    before, after = job.triaged_revision or "an earlier config", job.definition.revision or "another config"
+    return f"The definition changed from revision {before} to {after}."
 
 
 def row_json(view: JobView, results: Sequence[ResultView]) -> dict[str, Any]:
-    """Return the JSON twin of a job's row on its project's page."""
+    """Return the JSON twin of a job's row on the page of its project."""
     return {
         "job_id": view.id,
         "flavor": view.flavor,

@@ -1,4 +1,4 @@
-"""From records to what pages show: all decisions about wording are here, templates hold none."""
+"""Invocations and triggers as pages show them. Wording is decided here, not in templates."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from luci_scheduler.core.instants import Instant, format_rfc3339, to_datetime
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.job import Job, TaskDefinition
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.web.page_request import address
+from luci_scheduler.web.addresses import address, invocation_address, job_address
 
 __all__ = [
     "InvocationView",
     "TriggerView",
+    "ago",
     "definition_text",
     "invocation_json",
     "invocation_view",
@@ -53,12 +54,12 @@ class TriggerView:
     at: str
     by: str
     explain: str = ""
-    """Address of the page that tells what became of the commit; empty for other triggers."""
+    """Address of the page that explains what became of the commit; empty if the trigger is not a commit."""
 
 
 @dataclass(frozen=True, slots=True)
 class InvocationView:
-    """Everything that the invocation page shows."""
+    """An invocation as its page shows it."""
 
     project: str
     job: str
@@ -86,21 +87,21 @@ class InvocationView:
     debug_log: str
     is_final: bool
     abort_note: str
-    """Who asked for its abort and why; empty if nobody did."""
+    """The user who requested the abort, and the reason; empty if there was no request."""
     cleanup_note: str
-    """A sentence about the build that may still run although the invocation has ended; empty if none is known."""
+    """A sentence about a build that may still run after the invocation ended; empty if there is none."""
 
 
 def invocation_view(invocation: Invocation, log: str, now: Instant) -> InvocationView:
-    """Return what the invocation page shows at ``now``."""
+    """Return an invocation as its page shows it at ``now``."""
     project, job = split_job_id(invocation.job_id)
     status = status_of(invocation)
     return InvocationView(
         project=project,
         job=job,
         invocation_id=str(invocation.id),
-        address=address("jobs", project, job, str(invocation.id)),
-        job_address=address("jobs", project, job),
+        address=invocation_address(invocation.job_id, invocation.id),
+        job_address=job_address(invocation.job_id),
         status=str(status),
         label=label_of(status),
         view_url=safe_url(invocation.view_url),
@@ -115,9 +116,7 @@ def invocation_view(invocation: Invocation, log: str, now: Instant) -> Invocatio
         definition=definition_text(invocation.task),
         triggers=[trigger_view(trigger, now) for trigger in invocation.incoming_triggers],
         outgoing=[trigger_view(trigger, now) for trigger in invocation.outgoing_triggers],
-        properties=json.dumps(invocation.properties, indent=2, sort_keys=True, ensure_ascii=False)
-        if invocation.properties
-        else "",
+        properties=_properties_text(invocation),
         tags=invocation.tags,
         attempts=invocation.attempts,
         timers=[f"{shown(timer.eta)} ({timer.title})" for timer in invocation.pending_timers],
@@ -128,15 +127,21 @@ def invocation_view(invocation: Invocation, log: str, now: Instant) -> Invocatio
     )
 
 
+def _properties_text(invocation: Invocation) -> str:
+    if not invocation.properties:
+        return ""
+    return json.dumps(invocation.properties, indent=2, sort_keys=True, ensure_ascii=False)
+
+
 def status_of(invocation: Invocation) -> Status:
-    """Return the status that people see."""
+    """Return the status that pages show."""
     if invocation.status is Status.STARTING and not invocation.task.is_multistage:
-        return Status.RUNNING  # a task of one stage does its work while it starts
+        return Status.RUNNING  # a single-stage task does its work in the launch
     return invocation.status
 
 
 def label_of(status: Status) -> str:
-    """Return the class of a status's label."""
+    """Return the CSS class of a status's label."""
     return _LABELS[status]
 
 
@@ -153,8 +158,8 @@ def _cleanup_note(invocation: Invocation) -> str:
         return ""
     given_up = shown(Instant(cleanup.since + BUILD_LIFE))
     return (
-        "A build of this invocation may still be running: the build service did not answer. The build is canceled as soon as "
-        f"the service answers. Next try: {shown(cleanup.next_try)}. Last try: {given_up}."
+        "A build of this invocation may still be running, because the build service did not respond. "
+        f"The scheduler cancels the build as soon as the service responds. Next attempt: {shown(cleanup.next_try)}. Last attempt: {given_up}."
     )
 
 
@@ -168,7 +173,7 @@ def definition_text(task: TaskDefinition) -> str:
 
 
 def invocation_json(invocation: Invocation, log: str) -> dict[str, Any]:
-    """Return the JSON twin of the invocation page; 64-bit numbers are texts, times RFC 3339."""
+    """Return the JSON twin of the invocation page; 64-bit numbers are strings, and times are in RFC 3339."""
     return {
         "job_id": invocation.job_id,
         "invocation_id": str(invocation.id),
@@ -208,7 +213,7 @@ def job_json(job: Job, invocations: Sequence[Invocation]) -> dict[str, Any]:
 
 
 def _listed_json(item: Invocation) -> dict[str, Any]:
-    """Return an invocation as lists have it."""
+    """Return the JSON twin of an invocation in a list."""
     return {
         "invocation_id": str(item.id),
         "status": str(item.status),
@@ -221,7 +226,7 @@ def _listed_json(item: Invocation) -> dict[str, Any]:
 
 
 def page_text(view: InvocationView) -> str:
-    """Return the invocation page as text, laid out like the original's page when it is copied from a browser."""
+    """Return the invocation page as text, in the layout of the original's page when it is copied from a browser."""
     parts = [
         f"Status: {view.status}\nTriggered by: {view.triggered_by}\nDuration: {view.duration}",
         f"Definition (rev {view.revision})",
@@ -241,11 +246,11 @@ def page_text(view: InvocationView) -> str:
 
 
 def trigger_view(trigger: Trigger, now: Instant) -> TriggerView:
-    """Return a trigger as pages list it."""
+    """Return a trigger as pages list it at ``now``."""
     return TriggerView(
         title=trigger.title or trigger.id,
         url=safe_url(trigger.url),
-        when=relative(now - trigger.created, "ago", "from now"),
+        when=ago(trigger.created, now),
         at=format_rfc3339(trigger.created),
         by=trigger.emitted_by_user.removeprefix("user:"),
         explain=_explain(trigger),
@@ -260,11 +265,16 @@ def _explain(trigger: Trigger) -> str:
     return address("commits", repo=repo, revision=revision, ref=ref)
 
 
+def ago(instant: Instant, now: Instant) -> str:
+    """Return the time from an instant to ``now`` in words, such as "2 hours ago"."""
+    return relative(now - instant, "ago", "from now")
+
+
 def shown(instant: Instant) -> str:
-    """Return an instant for people, in UTC."""
+    """Return an instant as pages show it, in UTC."""
     return f"{to_datetime(instant):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def safe_url(url: str) -> str:
-    """Return a URL if a link may lead there, else an empty text: links lead to web pages only."""
+    """Return a URL if it is a web page's, else an empty text: pages link to no other scheme."""
     return url if url.lower().startswith(("https://", "http://")) else ""

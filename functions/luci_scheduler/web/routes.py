@@ -1,4 +1,4 @@
-"""From paths to pages and actions; what fails is answered with a page that says so."""
+"""Routes: from paths to pages and actions, and from errors to error pages."""
 
 from __future__ import annotations
 
@@ -6,27 +6,37 @@ from collections.abc import Callable, Mapping
 
 from luci_scheduler.api.errors import ApiError, Code
 from luci_scheduler.core.errors import SchedulerError
-from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.engine.runtime import logger
-from luci_scheduler.web import pages
 from luci_scheduler.web.actions import act
-from luci_scheduler.web.page_request import Answer, PageError, PageRequest, static_file
+from luci_scheduler.web.addresses import parse_job_id
+from luci_scheduler.web.page_request import PageRequest
+from luci_scheduler.web.pages.backfill import backfill
+from luci_scheduler.web.pages.commit import commit
+from luci_scheduler.web.pages.invocation import invocation
+from luci_scheduler.web.pages.job import job
+from luci_scheduler.web.pages.project import project
+from luci_scheduler.web.pages.projects import projects
+from luci_scheduler.web.rendering import render_error
+from luci_scheduler.web.response import PageError, PageResponse
+from luci_scheduler.web.static_files import static_file
 
 __all__ = ["answer", "submit"]
 
 _NO_SUCH_PAGE = "There is no such page."
+_UNAVAILABLE = "The page is temporarily unavailable."
+_INTERNAL_ERROR = "Internal error. Details are in the console's log."
 
 
-def answer(page_request: PageRequest, path: str) -> Answer:
-    """Answer a GET of ``path``, which is decoded already."""
+def answer(page_request: PageRequest, path: str) -> PageResponse:
+    """Answer a GET of ``path``, which is already decoded."""
     parts = _parts(path)
-    # Not /static: there the web framework under the functions serves a folder of its own.
+    # The path is not /static: the web framework of the functions serves its own folder there.
     if parts[0] == "assets" and len(parts) == 2 and (file := static_file(parts[1])):  # noqa: PLR2004 - folder, name
         return file
     return _guarded(page_request, lambda: _page(page_request, parts))
 
 
-def submit(page_request: PageRequest, path: str, form: Mapping[str, str], fetch_site: str) -> Answer:
+def submit(page_request: PageRequest, path: str, form: Mapping[str, str], fetch_site: str) -> PageResponse:
     """Answer a POST of a form to ``path``; ``fetch_site`` is its ``Sec-Fetch-Site`` header or empty."""
     return _guarded(page_request, lambda: _act(page_request, _parts(path), form, fetch_site))
 
@@ -35,52 +45,47 @@ def _parts(path: str) -> list[str]:
     return path.strip("/").split("/")
 
 
-def _guarded(page_request: PageRequest, respond: Callable[[], Answer]) -> Answer:
+def _guarded(page_request: PageRequest, respond: Callable[[], PageResponse]) -> PageResponse:
+    """Return the response, or the page of the error that was raised instead."""
+    # Without a valid policy every page fails, even if it would show no jobs.
     if page_request.context.access.problem:
-        return page_request.error(403, page_request.context.access.problem)
+        return render_error(page_request, PageError(403, page_request.context.access.problem))
     try:
         return respond()
     except PageError as error:
-        return page_request.error(error.code, error.message, error.hint)
+        failure = error
     except ApiError as error:
-        return page_request.error(404 if error.code is Code.NOT_FOUND else 500, error.message)
+        failure = PageError(404 if error.code is Code.NOT_FOUND else 500, error.message)
     except SchedulerError as error:
         logger.warning("page_failed", reason=str(error))
-        return page_request.error(500, "The page cannot be shown just now.")
-    except Exception:  # noqa: BLE001 - whatever it is, the visitor gets a page with its headers
+        failure = PageError(500, _UNAVAILABLE)
+    except Exception:  # noqa: BLE001 - every visitor gets a page with the security headers
         logger.exception("page_fault")
-        return page_request.error(
-            500, "The page cannot be shown, because of a defect of the scheduler: its log tells more."
-        )
+        failure = PageError(500, _INTERNAL_ERROR)
+    return render_error(page_request, failure)
 
 
-def _page(page_request: PageRequest, parts: list[str]) -> Answer:
+def _page(page_request: PageRequest, parts: list[str]) -> PageResponse:
     match parts:
         case [""]:
-            return pages.projects(page_request)
+            return projects(page_request)
         case ["commits"]:
-            return pages.commit(page_request)
-        case ["backfill", project, job]:
-            return pages.backfill(page_request, _job_id(project, job))
-        case ["jobs", project] if project:
-            return pages.project(page_request, project)
-        case ["jobs", project, job]:
-            return pages.job(page_request, _job_id(project, job))
-        case ["jobs", project, job, invocation_id]:
-            return pages.invocation(page_request, _job_id(project, job), invocation_id)
+            return commit(page_request)
+        case ["backfill", project_name, name]:
+            return backfill(page_request, parse_job_id(project_name, name))
+        case ["jobs", project_name] if project_name:
+            return project(page_request, project_name)
+        case ["jobs", project_name, name]:
+            return job(page_request, parse_job_id(project_name, name))
+        case ["jobs", project_name, name, invocation_id]:
+            return invocation(page_request, parse_job_id(project_name, name), invocation_id)
     raise PageError(404, _NO_SUCH_PAGE)
 
 
-def _act(page_request: PageRequest, parts: list[str], form: Mapping[str, str], fetch_site: str) -> Answer:
+def _act(page_request: PageRequest, parts: list[str], form: Mapping[str, str], fetch_site: str) -> PageResponse:
     match parts:
-        case ["actions", action, project, job]:
-            return act(page_request, action, _job_id(project, job), "", form, fetch_site)
-        case ["actions", action, project, job, invocation_id] if invocation_id:
-            return act(page_request, action, _job_id(project, job), invocation_id, form, fetch_site)
+        case ["actions", action, project_name, name]:
+            return act(page_request, action, parse_job_id(project_name, name), "", form, fetch_site)
+        case ["actions", action, project_name, name, invocation_id] if invocation_id:
+            return act(page_request, action, parse_job_id(project_name, name), invocation_id, form, fetch_site)
     raise PageError(404, _NO_SUCH_PAGE)
-
-
-def _job_id(project: str, job: str) -> JobId:
-    if not project or not job or "/" in project or "/" in job:
-        raise PageError(404, pages.NO_SUCH_JOB)
-    return JobId(f"{project}/{job}")

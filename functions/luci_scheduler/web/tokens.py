@@ -1,7 +1,7 @@
-"""Tokens in forms: they prove that a form was made by a page of ours for the person who sends it.
+"""Form tokens: they prove that one of our pages made a form for the user who sends it.
 
-``<issue time in milliseconds>.<base64url of HMAC-SHA256>``; the MAC covers a domain of its own, the time and the identity,
-so that no token of a build notification, which the same secrets sign, is one of these.
+A token is ``<issue time in milliseconds>.<base64url of HMAC-SHA256>``. The MAC covers its own domain, the time and the
+identity, so a token of a build notification, which the same secrets sign, is never a form token.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from luci_scheduler.core.instants import HOUR, MILLISECOND, MINUTE, Instant
 __all__ = ["LIFETIME", "form_token", "is_genuine"]
 
 LIFETIME = 12 * HOUR
-"""How long a page may lie open before its forms are refused."""
+"""How long a page may stay open before its forms are refused."""
 
 _DRIFT = MINUTE  # how far the clock of the server that made the form may be ahead
 _DOMAIN = "console form"
@@ -24,19 +24,19 @@ _MAX_DIGITS = 15
 
 
 def form_token(secret: str, identity: str, now: Instant) -> str:
-    """Return the token for the forms of a page that ``identity`` gets."""
+    """Return the token for the forms of a page that ``identity`` requested."""
     issued = str(now // MILLISECOND)
     return f"{issued}.{_mac(secret, issued, identity)}"
 
 
 def is_genuine(secrets: Sequence[str], token: str, identity: str, now: Instant) -> bool:
-    """Whether ``token`` was made for ``identity`` and is still good; any of ``secrets`` may have signed it."""
+    """Return whether ``token`` was made for ``identity`` and has not expired; any of ``secrets`` may have signed it."""
     issued, _, mac = token.partition(".")
     if not (issued.isascii() and issued.isdigit() and len(issued) <= _MAX_DIGITS):
         return False
     if not -_DRIFT <= now - int(issued) * MILLISECOND <= LIFETIME:
         return False
-    # No short cut: the time that it takes tells nothing.
+    # Every secret is tried, so that the time taken reveals nothing.
     matches = [hmac.compare_digest(_mac(secret, issued, identity).encode(), mac.encode()) for secret in secrets]
     return any(matches)
 

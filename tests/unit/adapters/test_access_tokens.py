@@ -13,11 +13,10 @@ from werkzeug.datastructures import Headers
 
 from emulator.clock import SteppedClock
 from luci_scheduler.adapters import access_tokens
-from luci_scheduler.adapters.identity import UnauthenticatedError
-from luci_scheduler.api.access import ANONYMOUS
 from luci_scheduler.bootstrap import Identify
 from luci_scheduler.cloud_ports import make_identify
 from luci_scheduler.core.errors import TransientError
+from luci_scheduler.core.identity import ANONYMOUS, UnauthenticatedError
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.settings import Settings, SettingsError, read_settings
 from tests.unit.adapters.tokeninfo import CLIENT, TokenInfo, serve_tokeninfo

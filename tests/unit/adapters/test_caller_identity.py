@@ -12,9 +12,9 @@ from werkzeug.datastructures import Headers
 
 from emulator.clock import SteppedClock
 from emulator.cloud_tasks.oidc import TokenIssuer
-from luci_scheduler.adapters.identity import CallerIdentity, OidcVerifier, UnauthenticatedError
-from luci_scheduler.api.access import ANONYMOUS
+from luci_scheduler.adapters.identity import CallerIdentity, OidcVerifier
 from luci_scheduler.core.errors import TransientError
+from luci_scheduler.core.identity import ANONYMOUS, UnauthenticatedError
 from luci_scheduler.core.instants import HOUR, MINUTE, SECOND, Instant
 
 NOW = Instant(1_773_756_310 * SECOND)

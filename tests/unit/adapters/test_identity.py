@@ -10,10 +10,11 @@ import freezegun
 import pytest
 
 from emulator.cloud_tasks.oidc import TokenIssuer
-from luci_scheduler.adapters.identity import OidcVerifier, UnauthenticatedError
+from luci_scheduler.adapters.identity import OidcVerifier
 from luci_scheduler.adapters.system import SystemClock
 from luci_scheduler.core.errors import BadTokenError, TransientError
 from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.identity import UnauthenticatedError
 from luci_scheduler.core.notification_token import make_token, verify_token
 from tests.waiting import until
 

@@ -14,7 +14,8 @@ from werkzeug.datastructures import Headers
 
 from emulator.clock import SteppedClock
 from emulator.cloud_tasks.oidc import self_signed
-from luci_scheduler.adapters.identity import CallerIdentity, OidcVerifier, UnauthenticatedError
+from luci_scheduler.adapters.identity import CallerIdentity, OidcVerifier
+from luci_scheduler.core.identity import UnauthenticatedError
 from luci_scheduler.core.instants import SECOND, Instant
 
 NOW = Instant(1_773_756_310 * SECOND)

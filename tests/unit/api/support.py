@@ -1,4 +1,4 @@
-"""What the tests of the API share: a console in memory, called as clients call it."""
+"""Shared by the tests of the API: a console in memory, called as clients call it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import flask
 from werkzeug.test import TestResponse
 
 from luci_scheduler import entry
-from luci_scheduler.api.access import ANONYMOUS, Identity, user
 from luci_scheduler.api.context import Context
 from luci_scheduler.bootstrap import Identify
+from luci_scheduler.core.identity import ANONYMOUS, Identity, user
 from luci_scheduler.core.job import Job
 from luci_scheduler.ports import PutJob
 from tests.unit.engine.world import World
@@ -40,12 +40,12 @@ def world_for(*args: Any, **settings: Any) -> World:
 
 
 def context(world: World, email: str = OWNER) -> Context:
-    """Return what somebody's calls of the service layer work with."""
+    """Return the context of a user's calls of the service layer."""
     return Context(world.runtime, world.app.access, user(email))
 
 
 def put_job(world: World, job: Job) -> None:
-    """Write a job's document, new or over the present one."""
+    """Write a job's document; replace the present one."""
     found = world.store.job(job.id)
     world.store.commit([PutJob(job, found.version if found else None)])
 
@@ -57,7 +57,7 @@ def sample(name: str) -> dict[str, Any]:
 
 
 class Client:
-    """Calls the console of a world over HTTP, as ``who`` unless it is told how to identify callers."""
+    """Calls the console of a world over HTTP as ``who``, unless ``identify`` is given."""
 
     def __init__(self, world: World, identify: Identify | None = None) -> None:
         by_name: Identify = lambda headers: Identity(headers.get("X-Test-Identity", ANONYMOUS))  # noqa: E731
@@ -93,7 +93,7 @@ class Client:
         return self.http(f"/prpc/{service}/{method}", body, who, Content_Type=json_type, Accept=json_type)
 
     def call(self, method: str, message: Any, who: str = OWNER, service: str = "scheduler.Scheduler") -> Any:
-        """Call a method that is to succeed, and return its reply."""
+        """Call a method that must succeed, and return its reply."""
         answer = self.post(method, message, who, service)
         assert answer.status_code == 200, answer.data
         return json.loads(answer.data.removeprefix(b")]}'\n"))

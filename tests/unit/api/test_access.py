@@ -1,20 +1,12 @@
-"""The access policy: read strictly, and what follows from it."""
+"""The access policy: strict reading, and the decisions."""
 
 import json
 from typing import Any
 
 import pytest
 
-from luci_scheduler.api.access import (
-    ANONYMOUS,
-    MAX_POLICY_BYTES,
-    AccessError,
-    Identity,
-    Permission,
-    load_access,
-    parse_access,
-    user,
-)
+from luci_scheduler.api.access import MAX_POLICY_BYTES, AccessError, Permission, load_access, parse_access
+from luci_scheduler.core.identity import ANONYMOUS, Identity, user
 
 POLICY = {
     "version": 1,
@@ -58,12 +50,12 @@ def _permissions(identity: Identity, project: str, realm: str) -> set[Permission
 def test_permissions_follow_from_grants(
     identity: Identity, project: str, realm: str, expected: set[Permission]
 ) -> None:
-    """By project and realm, to users, domains, groups and everybody; administrators may do everything."""
+    """Grants are by project and realm, to users, domains, groups and everyone; administrators may do everything."""
     assert _permissions(identity, project, realm) == expected
 
 
 def test_only_admins_are_admins() -> None:
-    """An owner of everything is none."""
+    """An owner of every project is not an administrator."""
     access = parse_access(json.dumps(POLICY))
     assert access.is_admin(user("root@example.com"))
     assert not access.is_admin(user("o@x.com"))
@@ -97,8 +89,8 @@ def test_only_admins_are_admins() -> None:
         ({"version": 1, "grants": [{"project": "p", "role": "READER", "to": ["domain:"]}]}, "grants[0].to[0]: "),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_told_with_its_place(document: Any, problem: str) -> None:
-    """And nothing of a wrong policy is in force."""
+def test_an_error_has_its_place(document: Any, problem: str) -> None:
+    """An invalid policy grants nothing."""
     with pytest.raises(AccessError) as raised:
         parse_access(json.dumps(document))
     assert any(line.startswith(problem) for line in raised.value.problems), raised.value.problems
@@ -106,29 +98,29 @@ def test_what_is_wrong_is_told_with_its_place(document: Any, problem: str) -> No
 
 @pytest.mark.parametrize("text", ["{", "nope", '{"version": 1, "version": 1}', "[" * 200_000, '"\\ud800"'])
 def test_hostile_texts_are_refused(text: str) -> None:
-    """Not JSON, members that are there twice, nested more than the limit."""
+    """The text is not JSON, repeats members, or is nested too deeply."""
     with pytest.raises(AccessError):
         parse_access(text)
 
 
 def test_a_policy_has_a_greatest_size() -> None:
-    """A good policy with white space behind it is accepted up to the limit, and refused above for its size alone."""
+    """A policy with trailing white space is accepted up to the limit and refused above it."""
     policy = '{"version": 1, "admins": ["user:a@b.c"]}'
     assert parse_access(policy.ljust(MAX_POLICY_BYTES)) == parse_access(policy)
     with pytest.raises(AccessError, match=str(MAX_POLICY_BYTES)):
         parse_access(policy.ljust(MAX_POLICY_BYTES + 1))
 
 
-def test_all_problems_are_told_at_once() -> None:
-    """Whoever writes a policy need not find them one by one."""
+def test_all_errors_are_reported_at_once() -> None:
+    """All errors are reported at once."""
     with pytest.raises(AccessError) as raised:
         parse_access('{"version": 1, "admins": [1], "grants": [{"project": "*", "role": "X", "to": ["y"]}], "z": 0}')
     assert len(raised.value.problems) == 4
 
 
 @pytest.mark.parametrize("text", ["", "  \n", "{}", "not json"])
-def test_without_a_valid_policy_nobody_is_allowed_anything(text: str) -> None:
-    """The safe default, with the reason."""
+def test_without_a_valid_policy_all_access_is_denied(text: str) -> None:
+    """The default denies all access and gives the reason."""
     access = load_access(text)
     assert "SCHEDULER_ACCESS" in access.problem
     assert not any(access.allows(user("a@b.c"), permission, "p", "r") for permission in Permission)

@@ -1,4 +1,4 @@
-"""Nothing that was acknowledged lives in the queue alone: the queue loses everything, and the sweep ends the work."""
+"""Acknowledged work does not depend on the queue: the queue loses everything, and the sweep completes the work."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OPERATOR = "scheduler.Operator"
 
 
 def _hiccup(world: World, job_id: JobId) -> None:
-    """Let the next commit fail that would give a job a trigger."""
+    """Let the next commit that would give a job a trigger fail."""
     commit, left = world.store.commit, [1]
 
     def once(writes: Any) -> Any:
@@ -98,7 +98,7 @@ PATHS: dict[str, Callable[[World, MemoryGitiles, list[str]], dict[JobId, int]]] 
     "a rerun": _rerun,
     "a backfill": _backfill,
 }
-"""Path → a function that makes an acknowledged request and returns how many triggers each job must have at the end."""
+"""Path → a function that makes an acknowledged request and returns the number of triggers that each job must get."""
 
 
 def _world() -> tuple[World, MemoryGitiles, list[str]]:
@@ -108,7 +108,7 @@ def _world() -> tuple[World, MemoryGitiles, list[str]]:
 
 
 def _sweep_for(world: World, minutes: int, *, doubled: bool = False) -> None:
-    """Sweep each minute and carry out the due tasks; ``doubled`` delivers each task twice."""
+    """Sweep each minute and run the due tasks; ``doubled`` delivers each task twice."""
     for _ in range(minutes):
         world.clock.advance(60 * SECOND)
         sweep(world.runtime)
@@ -126,7 +126,7 @@ def _reached(world: World, job_id: JobId) -> list[str]:
 @pytest.mark.parametrize("doubled", [False, True])
 @pytest.mark.parametrize("path", PATHS)
 def test_acknowledged_work_survives_a_purged_queue(path: str, doubled: bool) -> None:
-    """Each trigger reaches its job, and each once, however often its tasks are delivered."""
+    """Each trigger reaches its job once, regardless of how often its tasks are delivered."""
     world, git, hashes = _world()
     expected = PATHS[path](world, git, hashes)
     assert world.works() != []
@@ -140,7 +140,7 @@ def test_acknowledged_work_survives_a_purged_queue(path: str, doubled: bool) -> 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_crash_between_document_and_task_loses_nothing(path: str) -> None:
-    """The caller or the publisher gets no answer and asks again; without that the documents alone end the work."""
+    """The caller gets no answer and repeats the request; even without that, the documents complete the work."""
     for is_repeated in (False, True):
         world, git, hashes = _world()
         enqueue = world.queue.enqueue
@@ -171,7 +171,7 @@ def test_a_crash_between_document_and_task_loses_nothing(path: str) -> None:
 
 @pytest.mark.parametrize("method", ["AbortInvocation", "AbortJob"])
 def test_an_abort_survives_a_purged_queue(method: str) -> None:
-    """It is recorded before it is acknowledged."""
+    """The work is recorded before it is acknowledged."""
     world, _, hashes = _world()
     on_commit(world.runtime, CommitEvent(REPO, MAIN, hashes[-1]), world.clock.now(), "commit-m1")
     (invocation,) = world.invocations()
@@ -185,7 +185,7 @@ def test_an_abort_survives_a_purged_queue(method: str) -> None:
 
 
 def test_a_dispatch_survives_a_purged_queue() -> None:
-    """The invocation that emitted the triggers is the outbox: it has work until every job has them."""
+    """The invocation that emitted the triggers is the outbox: it has work until every job has its triggers."""
     noop = "noop { sleep_ms: 1 }"
     text = f'job {{ id: "from" {noop} }} job {{ id: "job" {noop} }} job {{ id: "other" {noop} }}'
     world, _ = stub_world(f'{text} trigger {{ id: "t" {noop} triggers: "job" triggers: "other" }}')

@@ -1,4 +1,4 @@
-"""Acting through the API: who may, once only, and what it leaves."""
+"""Actions over the API: permissions, idempotence, and the audit trail."""
 
 import itertools
 import json
@@ -51,7 +51,7 @@ METHODS = list(_messages(REF, "1"))
 NEEDS = {"Get": (OWNER, TRIGGERER, READER, ADMIN), "Export": (OWNER, TRIGGERER, READER, ADMIN), "Emit": (OWNER, TRIGGERER, ADMIN), "Trigger": (OWNER, TRIGGERER, ADMIN),
          "Rerun": (OWNER, TRIGGERER, ADMIN), "Backfill": (OWNER, TRIGGERER, ADMIN), "Pause": (OWNER, ADMIN),
          "Resume": (OWNER, ADMIN), "Abort": (OWNER, ADMIN)}  # fmt: skip
-"""Beginning of a method's name → who may call it."""
+"""Prefix of a method's name → the users who may call it."""
 
 
 def _running() -> World:
@@ -64,7 +64,7 @@ def _running() -> World:
 
 @pytest.mark.parametrize(("service", "method"), METHODS)
 def test_without_permission_nothing_happens(service: str, method: str) -> None:
-    """And who may not see a job is told what is told of one that does not exist, byte by byte."""
+    """A user who may not see a job gets, byte for byte, the error of a missing job."""
     allowed = next(who for beginning, who in NEEDS.items() if method.startswith(beginning))
     world = _running()
     client, invocation_id = Client(world), str(world.invocations()[0].id)
@@ -88,7 +88,7 @@ def test_without_permission_nothing_happens(service: str, method: str) -> None:
 
 
 def test_emitting_to_one_forbidden_or_missing_job_emits_nothing() -> None:
-    """The missing and the invisible ones are listed together."""
+    """Missing and invisible jobs are listed together."""
     world = world_for(config(("job", "b")))
     client = Client(world)
     refs = [REF, {"project": "zz", "job": "x"}, {"project": "proj", "job": "nope"}]
@@ -122,7 +122,7 @@ MINUTES = MINUTE // MICROSECOND
     ],
 )
 def test_bad_triggers(message: Any, error: str) -> None:
-    """In the original's words; a bad tag is found here, where it would block the job later."""
+    """Errors have the original's words; a bad tag is refused here because it would block the job later."""
     world = world_for()
     answer = Client(world).post("EmitTriggers", {"batches": [{**message, "jobs": [REF]}]})
     assert (answer.status_code, answer.headers["X-Prpc-Grpc-Code"]) == (400, "3")
@@ -154,7 +154,7 @@ def test_bad_triggers(message: Any, error: str) -> None:
     ],
 )
 def test_timestamps(timestamp: int, error: str) -> None:
-    """Within a quarter of an hour of the server's clock."""
+    """A timestamp must be within a quarter of an hour of the server's clock."""
     world = world_for()
     message = {"batches": [{"trigger": {"id": "x"}, "jobs": [REF]}], "timestamp": timestamp}
     answer = Client(world).post("EmitTriggers", message)
@@ -166,8 +166,8 @@ def test_timestamps(timestamp: int, error: str) -> None:
         assert world.works()[0].payload["triggers"][0]["created"] == timestamp * MICROSECOND
 
 
-def test_what_is_emitted_together_is_triaged_together() -> None:
-    """One invocation of all, whose properties are those of the last batch; the same IDs again start nothing."""
+def test_one_request_is_one_triage() -> None:
+    """All triggers become one invocation with the properties of the last batch; the same IDs again start nothing."""
     world = world_for()
     client = Client(world)
     batches = [{"trigger": {"id": f"t{n}", "buildbucket": {"properties": {"n": n}}}, "jobs": [REF]} for n in range(3)]
@@ -181,7 +181,7 @@ def test_what_is_emitted_together_is_triaged_together() -> None:
 
 
 def test_a_paused_job_accepts_triggers_and_drops_them() -> None:
-    """As in the original; its own methods say that it is paused."""
+    """The original's method accepts the trigger; the project's own methods refuse it."""
     world = world_for()
     client = Client(world)
     client.call("PauseJob", REF)
@@ -194,7 +194,7 @@ def test_a_paused_job_accepts_triggers_and_drops_them() -> None:
 
 
 def _run(world: World) -> list[QueueTask]:
-    """Carry out what is on the queue and due."""
+    """Run the due tasks of the queue."""
     done = []
     for number in range(5):
         due = world.tick(name=f"run-{number}")
@@ -212,7 +212,7 @@ def _five(call: Any) -> None:
 
 
 def test_triggering_five_times_at_once_with_one_key_has_one_effect() -> None:
-    """And hours later still none; another key, or another caller's same key, has its own."""
+    """The same key has no second effect even hours later; another key, or another caller's equal key, has its own."""
     world = world_for(config(policy="triggering_policy { max_concurrent_invocations: 9 }"))
     client = Client(world)
     _five(lambda: client.call("TriggerJob", {"jobRef": REF, "requestId": "k"}, service=OPERATOR))
@@ -231,7 +231,7 @@ def test_triggering_five_times_at_once_with_one_key_has_one_effect() -> None:
 
 
 def test_rerun_five_times_at_once_with_one_key_is_one_invocation_with_the_same_content() -> None:
-    """Same repository, ref and revision, under a new ID, in the caller's name."""
+    """A rerun has the same repository, ref and revision under a new ID, in the caller's name."""
     world = _running()
     world.finish()
     world.notify("n1")
@@ -249,7 +249,7 @@ def test_rerun_five_times_at_once_with_one_key_is_one_invocation_with_the_same_c
 
 
 def test_pausing_and_resuming_five_times_at_once_is_one_change() -> None:
-    """The first one's name and reason stay."""
+    """The first pause keeps its author and reason."""
     world = world_for()
     client = Client(world)
     numbers = itertools.count()
@@ -274,7 +274,7 @@ def _job(world: World) -> Any:
 
 @pytest.mark.parametrize("method", ["AbortInvocation", "AbortJob"])
 def test_aborting_five_times_at_once_cancels_one_build(method: str) -> None:
-    """``on_task`` does it; who and why stand on the invocation; one that is over is left alone."""
+    """``on_task`` aborts; the invocation has author and reason; a finished invocation does not change."""
     world = _running()
     client, invocation_id = Client(world), str(world.invocations()[0].id)
     invocation = {"invocationRef": {"jobRef": REF, "invocationId": invocation_id}}
@@ -294,7 +294,7 @@ def test_aborting_five_times_at_once_cancels_one_build(method: str) -> None:
 
 
 def test_every_action_leaves_a_line_of_the_audit_trail() -> None:
-    """Who, when, why and what; a refused one, too."""
+    """The line has who, when, why and what; a refused action has a line too."""
     world = _running()
     client = Client(world)
     structlog.reset_defaults()
@@ -320,7 +320,7 @@ def test_every_action_leaves_a_line_of_the_audit_trail() -> None:
 
 @pytest.mark.parametrize("key", ["", "x" * 129, "a\nb", "\u00e9"])
 def test_bad_request_ids(key: str) -> None:
-    """There must be one: without it a repeated request could not be told from a new one."""
+    """A key is required: without one a repeated request looks like a new request."""
     world = world_for()
     answer = Client(world).post("TriggerJob", {"jobRef": REF, "requestId": key}, service=OPERATOR)
     assert answer.status_code == 400
@@ -329,7 +329,7 @@ def test_bad_request_ids(key: str) -> None:
 
 
 def test_too_many_and_too_large_triggers_are_refused() -> None:
-    """Nothing of them is emitted."""
+    """No trigger is emitted."""
     world = world_for()
     client = Client(world)
     many = [{"trigger": {"id": f"t{n}"}, "jobs": [REF]} for n in range(1001)]
@@ -348,7 +348,7 @@ def test_too_many_and_too_large_triggers_are_refused() -> None:
 
 
 def test_the_markers_of_keys_outlive_the_keys_use() -> None:
-    """Retention, not the half hour of other triggers: the same request sent again the next day starts nothing."""
+    """The markers last for the retention time, not half an hour: the same request the next day starts nothing."""
     world = _running()
     world.finish()
     world.notify("n1")

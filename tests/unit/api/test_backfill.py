@@ -1,4 +1,4 @@
-"""Backfill: which commits, for whom, once."""
+"""Backfill: the commits, the jobs, and idempotence."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -31,7 +31,7 @@ def _request(hashes: list[str], **changes: Any) -> dict[str, Any]:
 
 
 def test_a_preview_lists_the_commits_and_emits_nothing() -> None:
-    """Oldest first, without the one that it begins behind; with what the job's policy makes of them."""
+    """Oldest first, without the first revision, and with a note about each job's policy."""
     world, _, hashes = _world(policy="")
     reply = Client(world).call("BackfillCommits", _request(hashes, preview=True, requestId=""), OWNER, OPERATOR)
     assert [item["revision"] for item in reply["commits"]] == hashes[1:]
@@ -43,7 +43,7 @@ def test_a_preview_lists_the_commits_and_emits_nothing() -> None:
 
 
 def test_five_times_at_once_with_one_key_is_one_trigger_for_each_commit() -> None:
-    """Oldest first, in the config's spelling of the repository; hours later still once."""
+    """Oldest first, in the config's spelling of the repository; the same request hours later has no second effect."""
     world, _, hashes = _world()
     client = Client(world)
     with ThreadPoolExecutor(5) as pool:
@@ -65,7 +65,7 @@ def test_five_times_at_once_with_one_key_is_one_trigger_for_each_commit() -> Non
 
 
 def test_commits_that_have_run_run_again() -> None:
-    """That is what it is for; under another key once more."""
+    """Commits that have run before run again; another key runs them once more."""
     world, _, hashes = _world(2)
     client = Client(world)
     for key in ("k1", "k2"):
@@ -103,7 +103,7 @@ def _run(world: World) -> None:
     ],
 )
 def test_bad_requests(changes: dict[str, Any], status: int, text: str) -> None:
-    """Nothing is emitted, and only repositories that the jobs watch are asked about."""
+    """Nothing is emitted, and only repositories that the jobs watch are queried."""
     world, gitiles, hashes = _world()
     gitiles.calls.clear()
     answer = Client(world).post("BackfillCommits", _request(hashes, **changes), OWNER, OPERATOR)
@@ -114,7 +114,7 @@ def test_bad_requests(changes: dict[str, Any], status: int, text: str) -> None:
 
 @pytest.mark.parametrize("preview", [True, False])
 def test_commits_that_are_not_on_the_ref_are_refused(preview: bool) -> None:
-    """Pushed to a code review they have not landed, whatever the request calls them; a preview does not list them either."""
+    """A commit in code review has not landed under any name, so even a preview does not list it."""
     world, gitiles, hashes = _world()
     (review,) = gitiles.push("refs/changes/01/1/1", parents=[hashes[-1]])
     client = Client(world)
@@ -128,7 +128,7 @@ def test_commits_that_are_not_on_the_ref_are_refused(preview: bool) -> None:
 
 
 def test_a_range_that_is_too_long_is_refused_whole() -> None:
-    """Not cut: nobody is to believe that all of it was brought."""
+    """A cut range would look complete."""
     world, _, hashes = _world(102)
     client = Client(world)
     answer = client.post("BackfillCommits", _request(hashes), OWNER, OPERATOR)
@@ -137,7 +137,7 @@ def test_a_range_that_is_too_long_is_refused_whole() -> None:
 
 
 def test_an_empty_range_emits_nothing() -> None:
-    """From a commit to itself."""
+    """The range from a commit to itself is empty."""
     world, _, hashes = _world()
     assert "commits" not in Client(world).call("BackfillCommits", _request(hashes[:1]), OWNER, OPERATOR)
     assert world.queue.tasks == []
@@ -145,7 +145,7 @@ def test_an_empty_range_emits_nothing() -> None:
 
 @pytest.mark.parametrize(("transient", "status"), [(True, 503), (False, 400)])
 def test_gitiles_fails(transient: bool, status: int) -> None:
-    """What may pass is to be tried again; what does not is told."""
+    """A temporary failure is retryable; a permanent failure is reported."""
     world, gitiles, hashes = _world()
 
     def fail(_: str) -> None:
@@ -157,7 +157,7 @@ def test_gitiles_fails(transient: bool, status: int) -> None:
 
 
 def test_a_paused_job_is_previewed_and_refused() -> None:
-    """The preview says why."""
+    """The preview gives the reason."""
     world, _, hashes = _world()
     client = Client(world)
     client.call("PauseJob", REF)
@@ -167,8 +167,8 @@ def test_a_paused_job_is_previewed_and_refused() -> None:
     assert answer.data == b"Cannot trigger a paused job. Resume it first.\n"
 
 
-def test_what_it_costs() -> None:
-    """A read for each job and one for who watches; two calls to Gitiles; one deferred task for each job."""
+def test_the_cost_of_a_backfill() -> None:
+    """One read for each job and one for the watchers; two calls to Gitiles; one deferred task for each job."""
     world, gitiles, hashes = _world()
     gitiles.calls.clear()
     world.store.counts.clear()

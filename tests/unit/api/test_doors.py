@@ -1,4 +1,4 @@
-"""One rule at every door: how a commit comes in does not decide whether it may be built."""
+"""Every entrance has the same rule: the way in which a commit arrives does not decide whether it may be built."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _paused(git: MemoryGitiles, world: World) -> tuple[str, str]:
 
 ALL = set(DOORS)
 BY_NAME = {"EmitTriggers", "backfill"}
-"""Doors at which the caller names the jobs, and has the right to trigger them."""
+"""Entrances at which the caller names the jobs and has the permission to trigger them."""
 
 RULES: dict[str, tuple[Callable[[MemoryGitiles, World], tuple[str, str]], set[str]]] = {
     "a landed commit": (_landed, ALL),
@@ -110,13 +110,13 @@ RULES: dict[str, tuple[Callable[[MemoryGitiles, World], tuple[str, str]], set[st
     "a commit that the path filter leaves out": (_filtered, BY_NAME),
     "a paused trigger": (_paused, BY_NAME),
 }
-"""Rule → how to make a case of it, and the doors that let the commit through."""
+"""Rule → a function that makes a case of it, and the entrances that let the commit through."""
 
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("rule", RULES)
 def test_each_rule_at_each_door(rule: str, door: str) -> None:
-    """The commit starts a build where the table says so, and nowhere else."""
+    """The commit starts a build exactly where the table says so."""
     git = MemoryGitiles()
     (base,) = git.push(MAIN, diff=[("a.c", "a.c")])
     text = config().replace(f'refs: "{MAIN}"', f'refs: "{MAIN}" path_regexps: ".+\\\\.c|file"')
@@ -124,7 +124,7 @@ def test_each_rule_at_each_door(rule: str, door: str) -> None:
         text = text.replace('schedule: "triggered"', 'schedule: "with 30s interval"')
     world = world_for(text, git)
     if door == "poll":
-        world.tick(31)  # from here on it knows the refs
+        world.tick(31)  # from here on the poller knows the refs
     case, lets_through = RULES[rule]
     ref, revision = case(git, world)
     try:
@@ -140,7 +140,7 @@ def test_each_rule_at_each_door(rule: str, door: str) -> None:
 
 
 def test_an_emitted_trigger_waits_for_its_commit() -> None:
-    """A landed commit is triggered at once. The others wait, and start when the ref leads to them."""
+    """A landed commit is triggered at once. The others wait until the ref leads to them."""
     git = MemoryGitiles()
     (base,) = git.push(MAIN)
     (review,) = git.push("refs/changes/01/1/1", parents=[base])
@@ -159,7 +159,7 @@ def test_an_emitted_trigger_waits_for_its_commit() -> None:
 
 
 def test_emitted_commits_that_do_not_exist_cost_few_questions() -> None:
-    """A caller may name a thousand of them in each request. A commit that has landed is not kept behind them for long."""
+    """A request may name a thousand commits that have not landed; they delay a landed commit only briefly."""
     git = MemoryGitiles()
     (landed,) = git.push(MAIN)
     world = world_for(config(), git, commit_wait_seconds=3600)
@@ -191,7 +191,7 @@ def test_a_commit_that_many_emitted_triggers_name_is_asked_about_once() -> None:
 
 
 def test_an_emitted_trigger_whose_commit_never_lands_is_discarded() -> None:
-    """Visibly, when it has waited as long as a commit event would."""
+    """The trigger is visibly discarded after the same time as a commit event."""
     git = MemoryGitiles()
     (base,) = git.push(MAIN)
     (review,) = git.push("refs/changes/01/1/1", parents=[base])
@@ -209,7 +209,7 @@ def test_an_emitted_trigger_whose_commit_never_lands_is_discarded() -> None:
 
 @pytest.mark.parametrize("settings", [{"trust_commit_publishers": True}, {"commit_wait_seconds": 0}])
 def test_callers_may_be_trusted(settings: dict[str, int]) -> None:
-    """With either setting the host is not asked about emitted triggers."""
+    """With either setting, emitted triggers cause no query of the host."""
     git = MemoryGitiles()
     world = world_for(config(), git, **settings)
     emit_triggers(context(world), [Batch(gitiles_trigger(REPO, MAIN, "f" * 40, world.clock.now()), (JOB,))])

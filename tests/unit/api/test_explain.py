@@ -1,4 +1,4 @@
-"""Why a commit did or did not run: each reason is brought about, and its sentence found."""
+"""Why a commit did or did not run: each reason is produced, and its sentence is checked."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +9,8 @@ import pytest
 
 from emulator.memory.gitiles import MemoryGitiles
 from luci_scheduler.api.errors import ApiError
-from luci_scheduler.api.explain import MAX_AGAIN, MAX_TRIGGERS, Explanation, Origin, Reason, explain_commit
+from luci_scheduler.api.explain import MAX_REQUESTED, MAX_TRIGGERS, explain_commit
+from luci_scheduler.api.explanation import Explanation, Origin, Reason
 from luci_scheduler.core import commit_filters
 from luci_scheduler.core.commit_event import CommitEvent, gitiles_trigger
 from luci_scheduler.core.errors import TransientError
@@ -56,7 +57,7 @@ def _expect(answer: Explanation, reason: Reason, *words: str) -> None:
 
 
 def test_it_runs_in_an_invocation() -> None:
-    """Which one, and how it stands; looked for on the refs that are watched by name where none is given."""
+    """The sentence names the invocation and its status; without a ref, the literally watched refs are tried."""
     world = world_for()
     world.commit("a")
     (invocation,) = world.invocations()
@@ -71,7 +72,7 @@ def test_it_runs_in_an_invocation() -> None:
 
 
 def test_it_was_batched_into_an_invocation() -> None:
-    """Into which, and what that runs; the newest of the batch says what it stands for."""
+    """The sentence names the invocation and the commit that it runs; the newest commit counts the older ones."""
     world = world_for()
     for number, revision in enumerate("abc"):
         world.commit(revision, f"m{number}")
@@ -81,11 +82,11 @@ def test_it_was_batched_into_an_invocation() -> None:
     answer = _explain(world, "b")
     _expect(answer, Reason.BATCHED, f"batched into invocation {newest.id}", "c" * 40, "2 triggers")
     assert (answer.invocation_id, answer.status) == (newest.id, "RUNNING")
-    _expect(_explain(world, "c"), Reason.INVOCATION, "stands for 1 older trigger")
+    _expect(_explain(world, "c"), Reason.INVOCATION, "together with 1 older trigger")
 
 
 def test_it_waits_for_a_running_invocation() -> None:
-    """For which one, and since when."""
+    """The sentence names the invocation and the time."""
     world = world_for()
     world.commit("a", "m1")
     world.commit("b", "m2")
@@ -98,18 +99,18 @@ def test_it_waits_for_a_running_invocation() -> None:
 
 
 def test_the_slot_limit_is_reached() -> None:
-    """How many are allowed, and which they are."""
+    """The sentence has the limit and the running invocations."""
     world = world_for(config(policy=THREE))
     for number, revision in enumerate("abcd"):
         world.commit(revision, f"m{number}")
     answer = _explain(world, "d")
-    _expect(answer, Reason.SLOT_LIMIT, "the policy allows 3 invocations at a time")
+    _expect(answer, Reason.SLOT_LIMIT, "the policy allows 3 concurrent invocations")
     assert set(answer.waiting_for) == {item.id for item in world.invocations()}
     assert len(answer.waiting_for) == 3
 
 
 def test_it_is_pending_though_a_slot_is_free() -> None:
-    """The next triage decides: of logarithmic batching, or one that is on its way."""
+    """The next triage decides: under logarithmic batching, or when one is due."""
     world = world_for()
     trigger = gitiles_trigger(REPO, MAIN, "a" * 40, world.clock.now())
     world.store.commit([CreateTrigger(TriggerRecord(JOB, trigger))])
@@ -117,7 +118,7 @@ def test_it_is_pending_though_a_slot_is_free() -> None:
 
 
 def test_the_policy_discarded_it_by_its_age() -> None:
-    """Which policy, and after how long."""
+    """The sentence has the policy and the time."""
     world = world_for(config(policy=NEWEST_FIRST))
     world.commit("a", "m1")
     world.commit("b", "m2")
@@ -128,7 +129,7 @@ def test_the_policy_discarded_it_by_its_age() -> None:
 
 
 def test_it_was_discarded_as_surplus() -> None:
-    """More than a thousand waited; the oldest are dropped."""
+    """More than a thousand triggers were pending; the oldest are dropped."""
     world = world_for()
     world.commit("a", "m0")
     names = [f"{n:040x}" for n in range(1005)]
@@ -143,7 +144,7 @@ def test_it_was_discarded_as_surplus() -> None:
 
 
 def test_the_job_was_paused() -> None:
-    """By whom and why, while it still is."""
+    """The sentence has the author and the reason while the job is paused."""
     world = world_for()
     pause_job(world.runtime, JOB, f"user:{OWNER}", "too red", "k")
     world.commit("a")
@@ -151,7 +152,7 @@ def test_the_job_was_paused() -> None:
 
 
 def test_another_pause_is_not_blamed() -> None:
-    """What was discarded during one pause tells neither who paused the job later nor why."""
+    """Nothing is stored about earlier pauses, so neither a later pause's author nor its reason is shown."""
     world = world_for()
     pause_job(world.runtime, JOB, f"user:{OWNER}", "too red", "k1")
     world.commit("a")
@@ -165,8 +166,8 @@ def test_another_pause_is_not_blamed() -> None:
     _expect(_explain(world, "b"), Reason.JOB_PAUSED, "by another@example.com (maintenance)")
 
 
-def test_what_waited_when_the_job_was_paused() -> None:
-    """It is discarded by that pause, which is named."""
+def test_a_trigger_pending_at_the_pause() -> None:
+    """The pause that discards the trigger is named."""
     world = world_for()
     world.commit("a", "m1")
     world.commit("b", "m2")
@@ -176,7 +177,7 @@ def test_what_waited_when_the_job_was_paused() -> None:
 
 
 def test_the_job_is_disabled() -> None:
-    """Before the commit came, or after."""
+    """The job was removed before the commit arrived, or after."""
     world = world_for()
     world.commit("a", "m1")
     world.commit("b", "m2")
@@ -193,8 +194,8 @@ def _job(world: World) -> Job:
     return found.value
 
 
-def test_its_paths_are_of_no_interest() -> None:
-    """Gitiles is asked once, however many jobs filter."""
+def test_no_path_passes_the_filter() -> None:
+    """Gitiles is called once for any number of jobs with filters."""
     gitiles = MemoryGitiles()
     (interesting,) = gitiles.push(MAIN, diff=[("", "src/x")])
     (boring,) = gitiles.push(MAIN, diff=[("docs/x", "docs/y")])
@@ -215,12 +216,12 @@ def test_its_paths_are_of_no_interest() -> None:
 
     gitiles.before_call = busy
     for answer in _answers(world, boring, jobs):
-        _expect(answer, Reason.NEVER_ARRIVED, "could not be asked why just now: UNAVAILABLE")
+        _expect(answer, Reason.NEVER_ARRIVED, "could not be queried: UNAVAILABLE")
 
 
 @pytest.mark.parametrize("what", ["path_regexps", "refs"])
 def test_the_project_s_patterns_cost_too_much(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    """Whether its event came and was discarded for that, or never came: nothing is evaluated beyond the budget."""
+    """The event arrived and was discarded, or never arrived: nothing is evaluated beyond the budget."""
     monkeypatch.setattr(commit_filters, "QUICK_UNITS", 200_000)
     monkeypatch.setattr(commit_filters, "PATH_UNITS", 1_000_000)
     monkeypatch.setattr(commit_filters, "REF_UNITS", 60_000)
@@ -235,14 +236,14 @@ def test_the_project_s_patterns_cost_too_much(monkeypatch: pytest.MonkeyPatch, w
 
 
 def test_the_host_never_served_it() -> None:
-    """It was waited for; then its trigger was discarded with what the host said."""
+    """The commit was waited for; then its trigger was discarded with the host's error."""
     world = world_for(gitiles=MemoryGitiles(), commit_wait_seconds=60)
     event = CommitEvent(REPO, MAIN, "a" * 40)
     published = world.clock.now()
     on_commit(world.runtime, event, published, "k")
-    since = "since 2026-03-01T12:00:00Z for the repository to serve the commit. Next try: 2026-03-01T12:00:10Z. The scheduler gives it up at 2026-03-01T12:01:00Z."
+    since = "since 2026-03-01T12:00:00Z for the repository to serve the commit. Next attempt: 2026-03-01T12:00:10Z. The scheduler gives up at 2026-03-01T12:01:00Z."
     waits = _explain(world)
-    _expect(waits, Reason.WAITING_FOR_COMMIT, "It has waited", since, "NOT_FOUND")
+    _expect(waits, Reason.WAITING_FOR_COMMIT, "It has been waiting", since, "NOT_FOUND")
     assert (waits.ref, waits.since) == (MAIN, published)
     assert _explain(world, ref="").reason is Reason.WAITING_FOR_COMMIT
     world.tick(3600)
@@ -250,7 +251,7 @@ def test_the_host_never_served_it() -> None:
 
 
 def test_the_commit_is_not_on_the_ref() -> None:
-    """It waits like a commit that is not served, and is discarded with its own reason."""
+    """The commit waits as if it were not served, and is discarded with its own reason."""
     gitiles = MemoryGitiles()
     (landed,) = gitiles.push(MAIN)
     (review,) = gitiles.push("refs/changes/01/1/1", parents=[landed])
@@ -262,7 +263,7 @@ def test_the_commit_is_not_on_the_ref() -> None:
 
 
 def test_the_trigger_is_on_its_way() -> None:
-    """One job's part of a commit failed: only the explanation for that job says so."""
+    """One job's part failed, and only that job's explanation says so."""
     world = world_for(config(("job", "b")))
     commit = world.store.commit
 
@@ -279,13 +280,13 @@ def test_the_trigger_is_on_its_way() -> None:
 
 
 def test_the_ref_is_not_watched() -> None:
-    """Which one."""
+    """The sentence names the ref."""
     world = world_for()
     _expect(_explain(world, ref="refs/heads/other"), Reason.REF_NOT_WATCHED, "does not watch refs/heads/other")
 
 
 def test_the_trigger_was_paused() -> None:
-    """By whom and why, to those who may see the trigger."""
+    """Callers who may see the gitiles job read who paused it and why."""
     grants = [
         {"project": "proj", "role": "READER", "realm": "ci", "to": [f"user:{READER}"]},
         {"project": "proj", "role": "OWNER", "to": [f"user:{OWNER}"]},
@@ -308,14 +309,14 @@ def test_the_trigger_was_paused() -> None:
 
 
 def test_it_never_arrived() -> None:
-    """Nothing is known of it."""
+    """Nothing is stored about the commit."""
     world = world_for()
     _expect(_explain(world), Reason.NEVER_ARRIVED, "not announced", "90 days")
     _expect(_explain(world, ref=""), Reason.NEVER_ARRIVED)
 
 
-def test_it_was_discarded_for_what_it_is() -> None:
-    """Any other reason is told as it was recorded."""
+def test_another_recorded_reason() -> None:
+    """Any other reason is shown as it was recorded."""
     world = world_for()
     trigger = gitiles_trigger(REPO, MAIN, "a" * 40, world.clock.now())
     record = TriggerRecord(JOB, trigger, discarded="bad tag", resolved=world.clock.now())
@@ -324,7 +325,7 @@ def test_it_was_discarded_for_what_it_is() -> None:
 
 
 def test_the_invocation_is_no_longer_stored() -> None:
-    """Its marker may outlive it by some hours."""
+    """The trigger's marker may outlive the invocation by some hours."""
     world = world_for()
     world.commit("a")
     path = ("jobs", JOB, "invocations", f"{world.invocations()[0].id:019d}")
@@ -334,8 +335,8 @@ def test_the_invocation_is_no_longer_stored() -> None:
     assert answer.status == ""
 
 
-def test_what_was_asked_for_again() -> None:
-    """By whom and how, beside what the commit itself became; one that never arrived ran by its backfill."""
+def test_reruns_and_backfills_are_explained() -> None:
+    """Reruns and backfills have author and origin, next to the commit's own outcome, even if it never arrived."""
     gitiles = MemoryGitiles()
     first, second = gitiles.push(MAIN, 2)
     world = world_for(config(), gitiles)
@@ -364,7 +365,7 @@ def test_what_was_asked_for_again() -> None:
 
 
 def test_triggers_that_say_anything() -> None:
-    """Emitted under IDs of their own they are found; of another repository, or of one that is no URL, they are not."""
+    """Triggers with other IDs are found; those of other repositories, or with an invalid URL, are not."""
     world = world_for()
 
     def emit(name: str, repo: str) -> None:
@@ -379,15 +380,15 @@ def test_triggers_that_say_anything() -> None:
     assert never.reason is Reason.NEVER_ARRIVED
     _expect(mine, Reason.PENDING, f"Emitted by {OWNER}: it has been pending")
     assert mine.origin is Origin.EMITTED
-    for number in range(MAX_AGAIN + 5):
+    for number in range(MAX_REQUESTED + 5):
         world.clock.advance(SECOND)
         emit(f"more{number}", REPO)
     answers = explain_commit(context(world, READER), REPO, "a" * 40)
-    assert [item.trigger_id for item in answers[1:]] == [f"more{n}" for n in range(5, MAX_AGAIN + 5)]
+    assert [item.trigger_id for item in answers[1:]] == [f"more{n}" for n in range(5, MAX_REQUESTED + 5)]
 
 
 def _crowd(world: World, revision: str) -> None:
-    """Emit so many triggers that tell of a commit to a job of strangers that a search finds nothing else."""
+    """Emit so many triggers of a commit to other users' job that a search finds nothing else."""
     crowded = JobId("strange/job")
     put_job(world, Job(crowded, _job(world).definition))
     payload = {"repo": REPO, "ref": MAIN, "revision": revision}
@@ -398,8 +399,8 @@ def _crowd(world: World, revision: str) -> None:
     world.store.commit([CreateTrigger(record) for record in records])
 
 
-def test_nobody_pushes_a_commits_own_trigger_out() -> None:
-    """However many triggers elsewhere tell of the same commit; that reruns may be missing is said."""
+def test_many_triggers_do_not_hide_a_commits_own() -> None:
+    """No number of triggers elsewhere hides the commit's own; the sentence says that reruns may be missing."""
     world = world_for()
     _crowd(world, "a" * 40)
     world.commit("a")
@@ -407,23 +408,25 @@ def test_nobody_pushes_a_commits_own_trigger_out() -> None:
         answer = _explain(world, ref=ref)
         assert answer.reason is Reason.INVOCATION
         assert (
-            "not all were looked through; reruns, backfills and emitted triggers of it may be missing"
+            "not all of them were searched; reruns, backfills and emitted triggers of it may be missing"
             in answer.sentence
         )
 
 
-def test_what_a_pattern_of_refs_watches_may_be_missing_among_too_many_and_that_is_said() -> None:
-    """Unless the ref is named: then its trigger is looked up."""
+def test_a_trigger_under_a_pattern_of_refs_may_be_missing() -> None:
+    """If the ref is named, the commit's trigger on it is looked up."""
     world = world_for(config().replace(f'refs: "{MAIN}"', 'refs: "regexp:refs/heads/.*"'))
     _crowd(world, "a" * 40)
     world.commit("a")
-    _expect(_explain(world, ref=""), Reason.NEVER_ARRIVED, "its own may be among the rest: name the ref")
+    _expect(
+        _explain(world, ref=""), Reason.NEVER_ARRIVED, "the commit's own trigger may be among the others: name the ref"
+    )
     assert _explain(world, ref=MAIN).reason is Reason.INVOCATION
     assert "not all were looked through" not in _explain(world, "b", ref="").sentence
 
 
-def test_the_jobs_of_others_take_nobodys_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is cut is what the caller may see."""
+def test_hidden_jobs_take_up_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cut applies to jobs that the caller may see."""
     monkeypatch.setattr("luci_scheduler.api.explain.MAX_JOBS", 1)
     world = world_for()
     found = world.store.watchers(REPO)
@@ -434,8 +437,8 @@ def test_the_jobs_of_others_take_nobodys_place(monkeypatch: pytest.MonkeyPatch) 
     assert answer.job_id == JOB
 
 
-def test_what_it_costs_somebody_who_may_see_nothing() -> None:
-    """No job is read for them, in any project or in the one that the watching jobs are of."""
+def test_the_cost_for_a_caller_who_sees_nothing() -> None:
+    """No job is read for these callers."""
     grants = [{"project": "other", "role": "READER", "to": [f"user:{READER}"]}]
     world = world_for(access=json.dumps({"version": 1, "grants": grants}))
     for who, cost in ((STRANGER, "0R/0W/0c"), (READER, "1R/0W/0c")):
@@ -444,7 +447,7 @@ def test_what_it_costs_somebody_who_may_see_nothing() -> None:
 
 
 def test_every_reason_is_in_this_file() -> None:
-    """A reason that is added needs its test."""
+    """A new reason needs a test."""
     from pathlib import Path
 
     text = Path(__file__).read_text(encoding="utf-8")
@@ -452,7 +455,7 @@ def test_every_reason_is_in_this_file() -> None:
 
 
 def test_spellings_of_a_repository_and_invisible_jobs() -> None:
-    """Any spelling will do; jobs that the caller may not see are left out."""
+    """Any spelling works; jobs that the caller may not see are left out."""
     world = world_for()
     world.commit("a")
     (answer,) = explain_commit(context(world, READER), f"{REPO}.git", "a" * 40)
@@ -466,15 +469,15 @@ def test_spellings_of_a_repository_and_invisible_jobs() -> None:
     [(REPO, "main", ""), (REPO, "A" * 40, ""), (REPO, "a" * 40, "main"), ("https://evil.example.com/x", "a" * 40, "")],
 )
 def test_bad_questions(repo: str, revision: str, ref: str) -> None:
-    """Refused before anything is read."""
+    """Bad arguments are refused before any read."""
     world = world_for()
     with pytest.raises(ApiError):
         explain_commit(context(world), repo, revision, ref)
     assert world.counted() == "0R/0W/0c"
 
 
-def test_what_it_costs_does_not_grow_with_the_history() -> None:
-    """One read for who watches; for each job itself, the ref that it names, the trigger that is found, its invocation."""
+def test_the_cost_does_not_grow_with_the_history() -> None:
+    """One read for the watchers; for each job one each for itself, its ref, its trigger and its invocation."""
     for commits in (1, 40):
         world = world_for(config(("job", "b", "c")))
         for number in range(commits):
@@ -486,7 +489,7 @@ def test_what_it_costs_does_not_grow_with_the_history() -> None:
 
 
 def test_over_the_api() -> None:
-    """The same in a message."""
+    """The message has the same values."""
     world = world_for()
     world.commit("a", "m1")
     world.commit("b", "m2")
@@ -498,7 +501,7 @@ def test_over_the_api() -> None:
 
 
 def test_a_job_that_several_triggers_lead_to_is_explained_once() -> None:
-    """By the ref whose trigger got furthest."""
+    """The trigger that got furthest decides."""
     text = f"""
     trigger {{ id: "a" schedule: "triggered" gitiles {{ repo: "{REPO}" refs: "{MAIN}" }} triggers: "job" }}
     trigger {{ id: "b" schedule: "triggered" gitiles {{ repo: "{REPO}.git" refs: "refs/heads/x" }} triggers: "job" }}

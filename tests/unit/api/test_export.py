@@ -91,7 +91,7 @@ def _v1_error(document: dict[str, Any]) -> None:
 def _launch_is_refused(document: dict[str, Any]) -> None:
     document["deliveries"] = document["deliveries"][:1]
     document["deliveries"][0]["answers"] = [{"error": "PERMISSION_DENIED", "message": "not allowed"}]
-    document["deliveries"][0]["takes"] = {"call": ["200ms", "1.5s"]}  # the request, and the look-up behind the refusal
+    document["deliveries"][0]["takes"] = {"call": ["200ms", "1.5s"]}  # the request, and the lookup after the refusal
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_logs_that_are_not_exported(old: str, new: str, words: str) -> None:
 
 
 def test_a_throttled_launch_is_not_exported() -> None:
-    """Its pause was drawn by chance, and the log does not contain it."""
+    """Its pause was random, and the log does not contain it."""
     document, config = _scenario("failing-v2-build")
     _first_answers({"error": "UNAVAILABLE"})(document)
     invocation, log = _played(document, config)

@@ -1,4 +1,4 @@
-"""Compressed requests of the API: a body is unpacked up to the limit and no further."""
+"""Compressed requests are decompressed up to the limit and no further."""
 
 import gzip
 import json
@@ -16,7 +16,7 @@ UNPACKED = 64 << 20
 
 
 def _bomb() -> bytes:
-    """Return a valid request of 64 MiB as gzip: spaces and an empty object. It has some 64 KiB."""
+    """Return a valid request of 64 MiB as gzip: spaces and an empty object. It has about 64 KiB."""
     compressor = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
     piece = b" " * (1 << 20)
     parts = [compressor.compress(piece) for _ in range(UNPACKED // len(piece))]
@@ -25,12 +25,14 @@ def _bomb() -> bytes:
 
 @pytest.mark.parametrize("who", [OWNER, STRANGER])
 def test_a_bomb_is_not_unpacked(who: str) -> None:
-    """The request is refused, and the memory that it takes stays near the limit: it is not unpacked and measured then."""
+    """The request is refused and its memory stays near the limit: it is not decompressed first and measured then."""
     client, bomb = Client(world_for()), _bomb()
     assert len(bomb) < LIMIT
     small = gzip.compress(b"{}")
     headers = {"Content_Type": JSON, "Accept": JSON, "Content_Encoding": "gzip"}
-    assert client.http(JOBS, small, who, **headers).status_code == 200  # loads the schema, so that this is not measured
+    assert (
+        client.http(JOBS, small, who, **headers).status_code == 200
+    )  # loads the schema, which is not part of the measure
     answer = client.http(JOBS, bomb, who, **headers)
     assert (answer.status_code, answer.headers["X-Prpc-Grpc-Code"]) == (400, "3")
     assert b"at most" in answer.data
@@ -39,7 +41,7 @@ def test_a_bomb_is_not_unpacked(who: str) -> None:
 
 
 def test_a_compressed_request_of_the_greatest_size_is_taken() -> None:
-    """The limit is on the unpacked body: 512 KiB are taken, one byte more is not."""
+    """The limit applies to the decompressed body: 512 KiB are accepted, and one byte more is not."""
     client = Client(world_for())
     headers = {"Content_Type": JSON, "Accept": JSON, "Content_Encoding": "gzip"}
     for size, status in ((LIMIT, 200), (LIMIT + 1, 400)):

@@ -1,4 +1,4 @@
-"""pRPC itself: formats, headers, codes, and what hostile callers send."""
+"""pRPC itself: formats, headers, codes, and hostile requests."""
 
 import gzip
 import json
@@ -10,12 +10,12 @@ import flask
 import pytest
 
 from luci_scheduler import entry
-from luci_scheduler.adapters.identity import UnauthenticatedError
 from luci_scheduler.api.access import load_access
 from luci_scheduler.api.description import json_name, openapi
 from luci_scheduler.api.methods import HANDLERS
 from luci_scheduler.api.schema import MESSAGES, METHODS, fields_of, message_class
 from luci_scheduler.core.errors import TransientError
+from luci_scheduler.core.identity import UnauthenticatedError
 from tests.unit.api.support import OWNER, READER, STRANGER, Client, world_for
 
 JSON = "application/json"
@@ -34,7 +34,7 @@ def _json(client: Client, path: str, body: bytes, **headers: str) -> Any:
 
 
 def test_binary_is_spoken_unless_something_else_is_asked_for(client: Client) -> None:
-    """As existing clients expect: without headers both ways, and with either name."""
+    """Existing clients send no headers, or either name of the format."""
     request = message_class("JobsRequest")(project="proj").SerializeToString()
     binary = "application/prpc; encoding=binary"
     for headers in (
@@ -52,7 +52,7 @@ def test_binary_is_spoken_unless_something_else_is_asked_for(client: Client) -> 
 
 
 def test_text_protos_and_mixed_formats(client: Client) -> None:
-    """The reply's format is the one that was asked for, whatever the request's was."""
+    """The reply has the requested format, regardless of the request's format."""
     text = "application/prpc; encoding=text"
     answer = client.http(JOBS, b'project: "proj"', READER, Content_Type=text, Accept=JSON)
     assert len(json.loads(answer.data.removeprefix(b")]}'\n"))["jobs"]) == 2
@@ -73,8 +73,8 @@ def test_text_protos_and_mixed_formats(client: Client) -> None:
         (";;;,,,=q", None),
     ],
 )
-def test_what_is_accepted_is_sent(client: Client, accept: str, expected: str | None) -> None:
-    """The best of what the caller takes; 406 where there is nothing."""
+def test_the_reply_has_an_accepted_format(client: Client, accept: str, expected: str | None) -> None:
+    """The best accepted format is used; without one the status is 406."""
     answer = client.http(JOBS, b"{}", READER, Content_Type=JSON, Accept=accept)
     if expected:
         assert (answer.status_code, answer.headers["Content-Type"]) == (200, expected)
@@ -110,7 +110,7 @@ def test_what_is_accepted_is_sent(client: Client, accept: str, expected: str | N
 def test_the_rules_of_the_transport(
     client: Client, method: str, path: str, headers: dict[str, str], status: int, code: str
 ) -> None:
-    """Status and code; errors are plain text that no browser takes for anything else."""
+    """Errors have status and code, and are plain text for browsers."""
     answer = client.http(path, b"{}", READER, method, **{"Content_Type": JSON, "Accept": JSON, **headers})
     assert (answer.status_code, answer.headers["X-Prpc-Grpc-Code"]) == (status, code), answer.data
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
@@ -130,7 +130,7 @@ def test_the_rules_of_the_transport(
     ],
 )  # fmt: skip
 def test_bodies_that_are_no_requests(body: bytes) -> None:
-    """Each is the caller's fault (3), told in one line; none is ours (13), and nothing is emitted."""
+    """Each fault is the caller's (3), with one line; none is ours (13), and nothing is emitted."""
     world = world_for()
     answer = _json(Client(world), EMIT, body)
     assert (answer.status_code, answer.headers["X-Prpc-Grpc-Code"]) == (400, "3"), answer.data
@@ -141,13 +141,13 @@ def test_bodies_that_are_no_requests(body: bytes) -> None:
 
 
 def test_binary_rubbish(client: Client) -> None:
-    """Cut short, endless, of another message."""
+    """The body is cut, endless, or another message."""
     for body in (b"\x0a", b"\x0a\xff\xff\xff\xff\x0f", b"\xff" * 100, b"\x0b" * 10_000):
         assert client.http(JOBS, body, READER).status_code == 400
 
 
 def test_large_and_compressed_requests(client: Client) -> None:
-    """A limit before and after decompression; what fits is read."""
+    """There is a limit before and after decompression; a body within it is read."""
     large = json.dumps({"cursor": "x" * 600_000}).encode()
     for body, headers in ((large, {}), (gzip.compress(large), {"Content_Encoding": "gzip"})):
         answer = _json(client, JOBS, body, **headers)
@@ -159,21 +159,21 @@ def test_large_and_compressed_requests(client: Client) -> None:
 
 
 def test_members_in_both_spellings_and_unknown_ones(client: Client) -> None:
-    """As proto JSON has it; what a newer client sends is let through."""
+    """The rules of proto JSON apply; members of newer clients are ignored."""
     for body in (b'{"page_size": 1, "project": "proj"}', b'{"pageSize": "1", "project": "proj", "new": {"x": [1]}}'):
         assert _json(client, JOBS, body).status_code == 200
 
 
 @pytest.mark.parametrize("name", ["a/b", "../x", "", "x" * 5000, "a\x00b", "__x__", "\u2028"])
 def test_names_that_no_job_has(client: Client, name: str) -> None:
-    """Not found, whatever they are made of."""
+    """Jobs with impossible names are not found."""
     for ref in ({"project": "proj", "job": name}, {"project": name, "job": "job"}):
         answer = _json(client, "/prpc/scheduler.Scheduler/PauseJob", json.dumps(ref).encode())
         assert (answer.status_code, answer.data) == (404, b"no such job or no permission to see it\n")
 
 
 def test_a_slash_does_not_move_a_job_to_another_project(client: Client) -> None:
-    """Project and name are what their own members say."""
+    """Project and job name come from their own members."""
     answer = _json(client, "/prpc/scheduler.Scheduler/PauseJob", b'{"project": "proj/job", "job": ""}')
     assert answer.status_code == 404
 
@@ -184,8 +184,8 @@ def _serve(app: Any) -> Any:
     return server.test_client()
 
 
-def test_a_token_that_is_not_accepted_is_no_anonymous_call() -> None:
-    """Neither of the API nor of the pages; keys that cannot be fetched are ours to mend."""
+def test_a_refused_token_is_not_an_anonymous_call() -> None:
+    """Neither API nor pages accept it; keys that cannot be fetched are our fault."""
     world = world_for()
 
     def refuse(_: Any) -> Any:
@@ -207,18 +207,18 @@ def test_a_token_that_is_not_accepted_is_no_anonymous_call() -> None:
 
 @pytest.mark.parametrize("access", ["", "{", '{"version": 7}'])
 def test_without_a_policy_everything_is_refused_and_says_so(access: str) -> None:
-    """On the pages and in the API."""
+    """Pages and API behave the same."""
     client = Client(world_for(access=access))
     answer = client.post("GetJobs", {})
     assert (answer.status_code, answer.headers["X-Prpc-Grpc-Code"]) == (403, "7")
-    assert b"nobody is allowed anything" in answer.data
+    assert b"all access is denied" in answer.data
     page = client.http("/jobs/proj/job", who=OWNER, method="GET")
     assert page.status_code == 403
     assert b"SCHEDULER_ACCESS" in page.data
 
 
-def test_a_faulty_policy_is_quoted_to_nobody() -> None:
-    """Whoever asks, known or not, is told that it is faulty; its owners find the place in the log."""
+def test_no_response_quotes_an_invalid_policy() -> None:
+    """Every caller reads that the policy is invalid; its owners find the place in the log."""
     policy = json.dumps({"version": 1, "grants": [{"project": "p", "role": "READER", "to": ["usr:boss@corp.example"]}]})
     client = Client(world_for(access=policy))
     for answer in (client.post("GetJobs", {}), client.http("/", who=OWNER, method="GET")):
@@ -230,7 +230,7 @@ def test_a_faulty_policy_is_quoted_to_nobody() -> None:
 
 @pytest.mark.parametrize("origin", ["http://[", "//localhost", "ftp://localhost", "null", "https://evil.example"])
 def test_an_origin_that_is_not_ours_is_refused(origin: str) -> None:
-    """Malformed ones, too."""
+    """Malformed calls have the same status."""
     json_type = "application/json"
     answer = Client(world_for()).http(
         "/prpc/scheduler.Scheduler/GetJobs", b"{}", OWNER, Content_Type=json_type, Accept=json_type, Origin=origin
@@ -238,8 +238,8 @@ def test_an_origin_that_is_not_ours_is_refused(origin: str) -> None:
     assert answer.status_code == 403
 
 
-def test_pages_show_what_the_caller_may_see() -> None:
-    """What is not visible answers as what does not exist."""
+def test_pages_show_only_visible_objects() -> None:
+    """An invisible object gives the error of a missing one."""
     world = world_for()
     world.commit()
     client, invocation = Client(world), world.invocations()[0].id
@@ -251,8 +251,8 @@ def test_pages_show_what_the_caller_may_see() -> None:
         assert hidden.status_code == 404
 
 
-def test_faults_of_ours_are_told_to_the_log_only() -> None:
-    """The caller gets a fixed text, with the code that its client retries on."""
+def test_only_the_log_has_the_cause_of_our_faults() -> None:
+    """The caller gets a fixed text, with the code on which its client retries."""
     world = world_for()
     client = Client(world)
     world.store.project = None  # type: ignore[method-assign, assignment]
@@ -261,8 +261,8 @@ def test_faults_of_ours_are_told_to_the_log_only() -> None:
     assert answer.data == b"Internal server error\n"
 
 
-def test_the_description_is_that_of_what_is_served(client: Client) -> None:
-    """Every method and every message, and references that lead somewhere."""
+def test_the_description_matches_the_methods(client: Client) -> None:
+    """The description has every method and message, and its references resolve."""
     answer = client.http("/prpc/description", method="GET")
     document = json.loads(answer.data)
     assert document == json.loads(json.dumps(openapi()))
@@ -279,8 +279,8 @@ def test_the_description_is_that_of_what_is_served(client: Client) -> None:
         ]
 
 
-def test_the_reference_page_is_that_of_what_is_served() -> None:
-    """Every method with its messages, and every field."""
+def test_the_reference_page_matches_the_methods() -> None:
+    """The page has every method with its messages, and every field."""
     page = Path("docs/reference/api.md").read_text(encoding="utf-8")
     for method in METHODS:
         row = f"| `{method.name}` | {method.request} → {method.reply} | {method.permission} | {method.summary} |"

@@ -1,4 +1,4 @@
-"""Reading through the API: pages of history, what a caller sees, and what it costs."""
+"""Reads over the API: pages of history, visibility, and costs."""
 
 import json
 from dataclasses import replace
@@ -31,7 +31,7 @@ def _add(world: World, first: int, count: int) -> set[str]:
 
 
 def test_paging_over_ten_thousand_invocations_visits_each_once_while_new_ones_arrive() -> None:
-    """Newest first, none twice, none left out; active and finished ones mixed."""
+    """Newest first, without repetition or omission; active and finished invocations are mixed."""
     world = world_for()
     there, client = _add(world, 0, 10_000), Client(world)
     seen: list[int] = []
@@ -50,7 +50,7 @@ def test_paging_over_ten_thousand_invocations_visits_each_once_while_new_ones_ar
 
 
 def test_page_sizes() -> None:
-    """Fifty at most and by default; the last page has no cursor, even where it is full."""
+    """The default and the maximum is fifty; the last page has no cursor, even if it is full."""
     world = world_for()
     _add(world, 0, 100)
     client = Client(world)
@@ -63,7 +63,7 @@ def test_page_sizes() -> None:
 
 
 def test_bad_cursors() -> None:
-    """GetInvocations says what it says of any fault of its own; GetJobs answers that there is nothing more."""
+    """GetInvocations fails as for any internal error; GetJobs replies that there are no more jobs."""
     client = Client(world_for())
     answer = client.post("GetInvocations", {"jobRef": REF, "cursor": "%"})
     assert (answer.status_code, answer.headers["X-Prpc-Grpc-Code"]) == (500, "13")
@@ -72,7 +72,7 @@ def test_bad_cursors() -> None:
 
 
 def test_jobs_of_projects() -> None:
-    """Enabled and visible ones, of one project or of all; a project that is not there has none."""
+    """Enabled and visible jobs of one project or of all are listed; a missing project has none."""
     world = world_for(config(("job", "b")))
     secret = JobId("secret/job")
     world.store.commit(
@@ -94,7 +94,7 @@ def test_jobs_of_projects() -> None:
 
 
 def test_definitions_name_no_hidden_jobs() -> None:
-    """Those that a job triggers are left out unless they are visible; who sees the whole project is told all."""
+    """Invisible targets are left out; a caller who sees the whole project gets all of them."""
     policy = {"version": 1, "grants": [{"project": "proj", "realm": "ci", "role": "OWNER", "to": [f"user:{OWNER}"]}]}
     for settings, named in (({"access": json.dumps(policy)}, ["proj/job"]), ({}, ["proj/b", "proj/job"])):
         world = world_for(config(("job", "b")), **settings)
@@ -107,8 +107,8 @@ def test_definitions_name_no_hidden_jobs() -> None:
         assert definitions["poller"]["triggered_jobs"] == named
 
 
-def test_nothing_is_read_for_somebody_who_may_see_nothing() -> None:
-    """Not a job, in projects in which the policy lets the caller see none; nothing at all where it does nowhere."""
+def test_nothing_is_read_for_a_caller_who_sees_nothing() -> None:
+    """No job is read in projects in which the caller sees none, and nothing at all if the caller sees none anywhere."""
     grants = [{"project": "other", "role": "READER", "to": [f"user:{READER}"]}]
     world = world_for(access=json.dumps({"version": 1, "grants": grants}))
     client = Client(world)
@@ -124,7 +124,7 @@ def test_nothing_is_read_for_somebody_who_may_see_nothing() -> None:
 
 
 def test_realms_decide_within_a_project() -> None:
-    """A grant for one realm shows its jobs only."""
+    """A grant for one realm shows only its jobs."""
     policy = {"version": 1, "grants": [{"project": "proj", "realm": "ci", "role": "READER", "to": ["allUsers"]}]}
     world = world_for(access=json.dumps(policy))
     put_job(world, Job(JOB, JobDefinition(TASK, realm="ci")))
@@ -133,7 +133,7 @@ def test_realms_decide_within_a_project() -> None:
 
 
 def test_reads_do_not_grow_with_the_history() -> None:
-    """What each method reads, counted, with a short and with a long history."""
+    """Every method's reads are counted with a short and with a long history."""
     for history in (60, 3000):
         world = world_for(config((*(f"j{n}" for n in range(20)), "job")))
         newest = max(_add(world, 0, history))
@@ -159,7 +159,7 @@ def test_reads_do_not_grow_with_the_history() -> None:
 
 
 def test_the_debug_log() -> None:
-    """With the invocation that it belongs to."""
+    """The reply has the log's invocation."""
     world = world_for()
     world.commit()
     (invocation,) = world.invocations()
@@ -170,7 +170,7 @@ def test_the_debug_log() -> None:
 
 
 def test_debug_state_is_for_administrators() -> None:
-    """Owners are told no more than others."""
+    """Owners get the same error as others."""
     world = world_for()
     world.commit()
     client, service = Client(world), "internal.admin.Admin"
@@ -185,7 +185,7 @@ def test_debug_state_is_for_administrators() -> None:
 
 
 def test_ids_that_no_invocation_has() -> None:
-    """None, zero, negative ones and the largest are not found; others are no numbers."""
+    """None, zero, negative and the largest numbers are not found; other values are not numbers."""
     client = Client(world_for())
     for ref in ({}, {"invocationId": 0}, {"invocationId": "-5"}, {"invocationId": str(2**63 - 1)}):
         answer = client.post("GetInvocation", {"jobRef": REF, **ref})

@@ -1,4 +1,4 @@
-"""Bounds of requests that no other test names: the number of headers, and the length of a reason."""
+"""Other bounds of requests: the number of headers, and the length of a reason."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def test_a_request_has_a_bounded_number_of_headers(count: int, status: int) -> N
 
 
 def test_a_reason_is_cut() -> None:
-    """A job's document and its page hold the beginning of the reason, in one line."""
+    """A job's document and its page have the beginning of the reason, in one line."""
     world = world_for()
     client = Client(world)
     client.call("PauseJob", {"jobRef": REF, "reason": "word\n" * 1000}, OWNER, OPERATOR)
@@ -37,7 +37,7 @@ def test_a_reason_is_cut() -> None:
 
 
 def test_the_reason_of_an_abort_is_cut() -> None:
-    """The task that carries the abort holds no more of the reason than the invocation will."""
+    """The task of an abort has no more of the reason than the invocation will have."""
     world = world_for()
     world.commit()
     (invocation,) = world.invocations()

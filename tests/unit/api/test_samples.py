@@ -1,4 +1,4 @@
-"""The recorded calls of the original's API: each gives the recorded answer."""
+"""The recorded calls of the original's API get the recorded responses."""
 
 import json
 from dataclasses import replace
@@ -61,7 +61,7 @@ def _world(method: str, **settings: Any) -> World:
 
 
 def _comparable(body: str) -> Any:
-    """Return a body so that it can be compared; the sample's cursor is a placeholder."""
+    """Return a body in a form for comparison; the sample's cursor is a placeholder."""
     if not body.startswith(")]}'\n"):
         return body
     assert body.endswith("\n")
@@ -79,7 +79,7 @@ def _comparable(body: str) -> Any:
     ],
 )  # fmt: skip
 def test_a_recorded_call_gives_the_recorded_answer(name: str) -> None:
-    """Status, headers and body; fields in the recorded order."""
+    """Status, headers and body match, and fields have the recorded order."""
     recorded = sample(name)
     request, expected = recorded["request"], recorded["response"]
     client = Client(_world(name))
@@ -95,7 +95,7 @@ def test_a_recorded_call_gives_the_recorded_answer(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["GetJobs", "EmitTriggers"])
 def test_a_luci_client_calls_with_its_access_token(name: str) -> None:
-    """The recorded answer for a good one; with a bad one nothing happens, and trouble at Google may be tried again."""
+    """A good token gets the recorded response. A bad token has no effect, and a failure at Google is retryable."""
     recorded = sample(name)
     path, body = recorded["request"]["url"].partition(".com")[2], json.dumps(recorded["request"]["body"]).encode()
     with serve_tokeninfo() as google:
@@ -123,7 +123,7 @@ def test_a_luci_client_calls_with_its_access_token(name: str) -> None:
 
 
 def test_the_emitted_triggers_of_the_sample_reach_the_jobs() -> None:
-    """One deferred task for each job, with all that the client gave, the caller and the client's time."""
+    """There is one deferred task for each job, with the client's data, the caller and the client's time."""
     world = _world("EmitTriggers")
     Client(world).call("EmitTriggers", sample("EmitTriggers")["request"]["body"])
     by_job = {work.payload["job"]: work.payload["triggers"] for work in world.works()}

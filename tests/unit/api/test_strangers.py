@@ -1,4 +1,4 @@
-"""Callers to whom the policy grants nothing: their requests cost a look at the policy, no read, and little memory."""
+"""Requests of callers without any grant cost a check of the policy, no read, and little memory."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from luci_scheduler.api.access import ANONYMOUS, Identity
 from luci_scheduler.api.prpc import MAX_TEXT_BYTES, MAX_UNGRANTED_BYTES, MAX_VALUES
 from luci_scheduler.api.schema import METHODS, NAMES_ONE_JOB, NEEDS, fields_of, message_class
+from luci_scheduler.core.identity import ANONYMOUS, Identity
 from tests.unit.api.support import OWNER, READER, STRANGER, TRIGGERER, Client, world_for
 from tests.unit.engine.world import REPO, World
 
@@ -24,13 +24,13 @@ BINARY = "application/prpc; encoding=binary"
 
 
 def _padded(document: dict[str, Any], size: int = 1024) -> bytes:
-    """Return a JSON request of exactly so many bytes."""
+    """Return a JSON request of exactly this many bytes."""
     text = json.dumps(document)
     return (text[:-1] + " " * (size - len(text)) + "}").encode()
 
 
 def _example(message: str) -> dict[str, Any]:
-    """Return a request that names a job that there is."""
+    """Return a request that names an existing job."""
     if message in ("JobRef", "InvocationRef"):
         return (
             {"project": "proj", "job": "job"}
@@ -54,7 +54,7 @@ def _example(message: str) -> dict[str, Any]:
 
 
 def test_a_thousand_requests_of_strangers_read_nothing() -> None:
-    """Each method costs one identification, and neither a document nor a call of another service."""
+    """Each method costs one identification, and no document or call of another service."""
     world, identified = world_for(), []
 
     def identify(headers: Any) -> Identity:
@@ -82,7 +82,7 @@ def test_a_thousand_requests_of_strangers_read_nothing() -> None:
 
 
 def test_projects_without_a_grant_are_not_read() -> None:
-    """A caller who sees another project gets the answer of missing jobs: 1,000 of them cost nothing."""
+    """A caller who sees another project gets the error of missing jobs: 1,000 of them cost nothing."""
     world = world_for()
     client, service = Client(world), SCHEDULER
     jobs = [{"project": "zz", "job": f"j{number}"} for number in range(999)]
@@ -114,7 +114,7 @@ def test_triggers_for_projects_without_a_grant_are_not_converted(monkeypatch: py
 
 
 def test_hidden_and_absent_jobs_cost_the_same() -> None:
-    """In a project where something is granted both are read; in one where nothing is granted neither is."""
+    """In a project with a grant both are read; in a project without one neither is."""
     policy = {"version": 1, "grants": [{"project": "proj", "realm": "other", "role": "OWNER", "to": [f"user:{OWNER}"]}]}
     world = world_for(access=json.dumps(policy))
     client = Client(world)
@@ -130,7 +130,7 @@ def test_hidden_and_absent_jobs_cost_the_same() -> None:
 
 
 def test_the_path_of_a_method_gives_its_permission() -> None:
-    """Each permission of the table is one of the policy's; each request about one job is known to name one."""
+    """Each permission of the table is one of the policy's; each request about one job names one."""
     assert {method.permission for method in METHODS} == set(NEEDS)
     one_job = {"JobRef", "InvocationRef"}
     for method in METHODS:
@@ -140,7 +140,7 @@ def test_the_path_of_a_method_gives_its_permission() -> None:
 
 
 def test_requests_about_one_job_are_refused_unread() -> None:
-    """A body that cannot be decoded gets the answer of a good body."""
+    """A body that cannot be decoded gets the response of a good body."""
     client = Client(world_for())
     for method in METHODS:
         if method.request in NAMES_ONE_JOB:
@@ -153,7 +153,7 @@ def test_requests_about_one_job_are_refused_unread() -> None:
     ("who", "allowed"), [(STRANGER, MAX_UNGRANTED_BYTES), (READER, MAX_UNGRANTED_BYTES), (TRIGGERER, 1 << 19)]
 )
 def test_a_caller_without_the_right_to_trigger_sends_little(who: str, allowed: int) -> None:
-    """Before and after decompression; a text proto is limited for everybody."""
+    """The limit applies before and after decompression; text protos have a limit for every caller."""
     client = Client(world_for())
     body = message_class("EmitTriggersRequest")(batches=[{}] * (allowed // 2 + 1)).SerializeToString()
     for sent, headers in ((body, {}), (gzip.compress(body), {"Content_Encoding": "gzip"})):
@@ -169,7 +169,7 @@ def _emitted(world: World, *batches: dict[str, Any]) -> bytes:
 
 
 def test_objects_are_counted_before_they_are_converted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches, jobs, values and bytes of a trigger, of a caller who may trigger."""
+    """Batches, jobs, values and bytes of a trigger are bounded even for a caller who may trigger."""
 
     def refuse(*_: Any) -> Any:
         raise AssertionError("nothing may be converted")
@@ -192,7 +192,7 @@ def test_objects_are_counted_before_they_are_converted(monkeypatch: pytest.Monke
 
 
 def test_a_bad_cursor_of_a_stranger_leaves_no_warning() -> None:
-    """Only a caller who sees the job learns of it, and so does the log."""
+    """Only a caller who sees the job gets a refusal, and only such a refusal is logged."""
     client, request = Client(world_for()), {"jobRef": {"project": "proj", "job": "job"}, "cursor": "%"}
     with capture_logs() as logs:
         assert client.post("GetInvocations", request, STRANGER).status_code == 404
@@ -245,7 +245,7 @@ print("peaks", idle, peak())
 
 
 def test_memory_with_sixteen_strangers_side_by_side(tmp_path: Path) -> None:
-    """Small bodies that would become hundreds of thousands of objects: the process stays under 1.5 times its idle size."""
+    """Small bodies could become hundreds of thousands of objects: the process stays under 1.5 times its idle size."""
     json_body = b'{"batches":[' + b",".join([b"{}"] * 174_000) + b"]}"
     bodies = (b"\n\0" * 262_143, b"\n\5\n\3\x9a\3\0" * 74_000, b"0" * 50_000_000, json_body)
     files = [tmp_path / str(number) for number in range(len(bodies))]

@@ -11,12 +11,12 @@ import pytest
 
 from emulator.cloud_tasks import CloudTasksServer
 from luci_scheduler.adapters.cloud_tasks import CloudTasksQueue, make_client
-from luci_scheduler.api.access import user
 from luci_scheduler.api.context import Context
 from luci_scheduler.api.errors import ApiError
 from luci_scheduler.api.triggering import Batch, emit_triggers
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.identity import user
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import MAX_TRIGGER_BYTES, stored_bytes, trigger_to_json

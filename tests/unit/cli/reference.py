@@ -1,4 +1,4 @@
-"""The part of docs/reference/command.md that follows from the parser; ``python -m tests.unit.cli.reference`` writes it anew."""
+"""The generated part of docs/reference/command.md; ``python -m tests.unit.cli.reference`` rewrites it."""
 
 import argparse
 from pathlib import Path
@@ -12,7 +12,7 @@ COMMON = ("--url", "--token", "--audience", "--json")
 
 
 def rendered() -> str:
-    """Return the text."""
+    """Return the generated text."""
     parts = []
     for path, leaf in leaves(make_parser()):
         words = [action.metavar or action.dest.upper() for action in leaf._actions if not action.option_strings]
@@ -25,11 +25,11 @@ def rendered() -> str:
 
 
 def _about(path: tuple[str, ...], leaf: argparse.ArgumentParser) -> str:
-    text = leaf.description or _told_by_parent(path)
+    text = leaf.description or _help_in_parent(path)
     return (text[0].upper() + text[1:]).rstrip(".")
 
 
-def _told_by_parent(path: tuple[str, ...]) -> str:
+def _help_in_parent(path: tuple[str, ...]) -> str:
     parser = make_parser()
     text = ""
     for word in path:

@@ -1,4 +1,4 @@
-"""What the tests of the command share: the command, run against a console in memory, or against one that says what it is told to."""
+"""Shared by the tests of the command: runs of the command against a console in memory, or a scripted one."""
 
 import argparse
 import io
@@ -17,7 +17,7 @@ __all__ = ["Console", "Ran", "in_turn", "run", "run_on", "says"]
 
 
 class Ran:
-    """What a run of the command did."""
+    """The result of a run of the command."""
 
     def __init__(self, code: int, out: str) -> None:
         self.code, self.out = code, out
@@ -35,7 +35,7 @@ def run(
     pause: Any = None,
     lost: int = 0,
 ) -> Ran:
-    """Run the command as somebody whom the world knows; the first ``lost`` answers do not arrive."""
+    """Run the command as a user of the world; the first ``lost`` responses do not arrive."""
     client, out = Client(world), io.StringIO()
     losses = iter(range(lost))
 
@@ -58,7 +58,7 @@ def run(
 
 
 class Console:
-    """A console that answers one thing, and keeps what it was sent."""
+    """A console with one reply, which records its requests."""
 
     def __init__(self, status: int = 200, text: str = ")]}'\n{}", **headers: str) -> None:
         self.sent: dict[str, str] = {}
@@ -78,7 +78,7 @@ def says(reply: Any) -> Console:
 
 
 def in_turn(*consoles: Console) -> Callable[..., requests.Response]:
-    """A console that answers as each of those, one after another."""
+    """A console that gives these replies, one after another."""
     left = iter(consoles)
 
     def post(url: str, **sent: Any) -> requests.Response:

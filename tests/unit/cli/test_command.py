@@ -1,4 +1,4 @@
-"""The command: what it asks of the API, what it writes, and how it ends."""
+"""The command: its calls of the API, its output, and its exit codes."""
 
 import io
 import os
@@ -31,7 +31,7 @@ def _running(**more: Any) -> World:
 
 
 def test_tables_for_people_and_json_for_programs() -> None:
-    """The same jobs both ways."""
+    """Text and JSON list the same jobs."""
     world = _running()
     ran = run(world, "jobs", "proj")
     assert ran.code == 0
@@ -42,7 +42,7 @@ def test_tables_for_people_and_json_for_programs() -> None:
 
 
 def test_a_job_and_its_invocations() -> None:
-    """Shown, listed over more than one page, and one alone, by number or by the address of its page."""
+    """Invocations are shown, listed over several pages, and named by number or by the address of the page."""
     world = world_for()
     for number in range(53):
         world.commit("abcdef0123456789"[number % 16], f"m{number}")
@@ -71,13 +71,13 @@ def test_a_job_and_its_invocations() -> None:
     ],
 )
 def test_exit_codes(arguments: tuple[str, ...], who: str, code: int) -> None:
-    """Of what is not there, not allowed or not meant."""
+    """Missing, forbidden and misused arguments have different exit codes."""
     world = _running()
     assert run(world, *arguments, **({"who": who} if who else {})).code == code
 
 
 def test_actions_leave_their_reason() -> None:
-    """Pausing, resuming, aborting."""
+    """A job is paused, resumed and aborted."""
     world = _running()
     assert run(world, "job", "pause", "proj/job", "--reason", "too red").code == 0
     found = world.store.job("proj/job")
@@ -92,18 +92,18 @@ def test_actions_leave_their_reason() -> None:
 
 
 def test_who_paused_a_job_and_why() -> None:
-    """Shown with the job while it is paused; pausing it once more changes nothing, and that is said."""
+    """The reason is shown while the job is paused; a second pause changes nothing, and the command says so."""
     world = _running()
     assert "paused    no\n" in run(world, "job", "show", "proj/job").out
     assert "change" not in run(world, "job", "show", "proj/job", "--json").document
-    assert run(world, "job", "resume", "proj/job").out == "was not paused\n"
+    assert run(world, "job", "resume", "proj/job").out == "not paused\n"
     assert run(world, "job", "pause", "proj/job", "--reason", "too\x1b red").out == "done\n"
     since = format_rfc3339(world.clock.now())
     world.tick(60)
     shown = run(world, "job", "show", "proj/job", who=READER)
     assert f"paused    by {OWNER} since {since}: too  red\n" in shown.out
     again = run(world, "job", "pause", "proj/job", "--reason", "another one", who=ADMIN)
-    assert (again.code, again.out) == (0, f"was paused already, by {OWNER} since {since}: too  red\n")
+    assert (again.code, again.out) == (0, f"already paused by {OWNER} since {since}: too  red\n")
     assert run(world, "job", "pause", "proj/job", "--json").document == {"changed": False}
     document = run(world, "job", "show", "proj/job", "--json").document
     assert document["job"]["paused"] is True
@@ -118,8 +118,8 @@ def test_who_paused_a_job_and_why() -> None:
 
 
 @pytest.mark.parametrize("verb", ["trigger", "rerun", "backfill"])
-def test_a_lost_answer_doubles_nothing(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is asked again with the same key, a few times; then the key is told, and with it there is still one effect."""
+def test_a_lost_response_has_no_second_effect(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The request is sent again with the same key, a few times; then the command prints the key."""
     world, arguments = _world_to_act_in(verb)
     before = len(world.invocations())
     pauses: list[float] = []
@@ -131,32 +131,32 @@ def test_a_lost_answer_doubles_nothing(verb: str, capsys: pytest.CaptureFixture[
     assert run(world, *arguments, lost=99).code == Exit.UNAVAILABLE
     *progress, told = capsys.readouterr().err.splitlines()
     assert [line.rpartition(": ")[2] for line in progress] == [
-        f"asking again, with the same key, in {pause} s" for pause in (1, 3, 1, 3)
+        f"retrying with the same key in {pause} s" for pause in (1, 3, 1, 3)
     ]
-    key = told.partition("repeat with --request-id ")[2]
+    key = told.partition("repeat it with --request-id ")[2]
     assert run(world, *arguments, "--request-id", key).code == 0
     _settle(world)
     assert len(world.invocations()) - before == 2 * effect
 
 
-def test_a_refusal_behind_a_lost_answer_tells_the_key(capsys: pytest.CaptureFixture[str]) -> None:
-    """The first request may have been carried out before the token ran out; a refusal alone is final."""
+def test_a_refusal_after_a_lost_response_prints_the_key(capsys: pytest.CaptureFixture[str]) -> None:
+    """The first request may have been carried out before the token expired; a refusal alone is final."""
     for codes, is_told in ((("14", "16"), True), (("16",), False)):
         post = in_turn(*[Console(500, "no", X_Prpc_Grpc_Code=code) for code in codes])
         arguments = ("job", "trigger", "p/j", "--url", "http://localhost", "--request-id", "k")
         assert run_on(post, *arguments) == Exit.NOT_ALLOWED
-        assert ("repeat with --request-id k" in capsys.readouterr().err) == is_told
+        assert ("repeat it with --request-id k" in capsys.readouterr().err) == is_told
 
 
-def test_an_interrupted_request_tells_its_key(capsys: pytest.CaptureFixture[str]) -> None:
-    """While an answer is waited for it is not known whether it was done."""
+def test_an_interrupted_request_prints_its_key(capsys: pytest.CaptureFixture[str]) -> None:
+    """An interrupted request may have been carried out."""
 
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
     ran = run(_running(), "job", "trigger", "proj/job", "--request-id", "my key", lost=1, pause=interrupt)
     assert ran.code == Exit.INTERRUPTED
-    assert "repeat with --request-id 'my key'" in capsys.readouterr().err
+    assert "repeat it with --request-id 'my key'" in capsys.readouterr().err
 
 
 def _world_to_act_in(verb: str) -> tuple[World, tuple[str, ...]]:
@@ -176,7 +176,7 @@ def _world_to_act_in(verb: str) -> tuple[World, tuple[str, ...]]:
 
 @pytest.mark.parametrize("verb", ["trigger", "rerun", "backfill"])
 def test_five_times_at_once_with_one_key_has_one_effect(verb: str) -> None:
-    """And with another key, or none, one more."""
+    """The same key has one effect; another key, or no key, has one more."""
     world, arguments = _world_to_act_in(verb)
     before = len(world.invocations())
     with ThreadPoolExecutor(5) as pool:
@@ -195,7 +195,7 @@ def _settle(world: World) -> None:
         world.tick(2, f"t{number}")
 
 
-def test_backfill_only_shows_unless_told() -> None:
+def test_backfill_without_yes_only_lists() -> None:
     """A preview emits nothing."""
     gitiles = MemoryGitiles()
     hashes = gitiles.push(MAIN, 3)
@@ -203,25 +203,25 @@ def test_backfill_only_shows_unless_told() -> None:
     ran = run(world, "backfill", hashes[0], hashes[-1], "--repo", REPO, "--ref", MAIN, "--job", "proj/job")
     assert ran.code == 0
     assert hashes[1] in ran.out
-    assert "2 commits: nothing emitted; say --yes to do it" in ran.out
+    assert "2 commits: nothing emitted; add --yes to emit the triggers" in ran.out
     assert not world.queue.tasks
 
 
 @pytest.mark.parametrize("more", [(), ("--yes",), ("--json",), ("--json", "--yes")])
-def test_a_backfill_of_nothing_is_no_success(more: tuple[str, ...]) -> None:
-    """A range the wrong way round holds no commit: it is said so, and --yes, which would change nothing, is not asked for."""
+def test_an_empty_backfill_fails(more: tuple[str, ...]) -> None:
+    """A reversed range has no commits: the command says so, and does not suggest --yes, which would change nothing."""
     gitiles = MemoryGitiles()
     hashes = gitiles.push(MAIN, 3)
     world = world_for(config(), gitiles)
     ran = run(world, "backfill", hashes[-1], hashes[0], "--repo", REPO, "--ref", MAIN, "--job", "proj/job", *more)
     assert ran.code == Exit.FAILED
     assert "--yes" not in ran.out
-    assert "--json" in more or "the range is empty: is FROM older than TO?" in ran.out
+    assert "--json" in more or "the range is empty: check that FROM is older than TO" in ran.out
     assert not world.queue.tasks
 
 
 def test_why_a_commit_runs() -> None:
-    """The API's sentence."""
+    """The command shows the API's sentence."""
     world = _running()
     ran = run(world, "commit", "explain", "a" * 40, "--repo", REPO)
     assert ran.code == 0
@@ -230,7 +230,7 @@ def test_why_a_commit_runs() -> None:
 
 
 def test_the_log_is_followed_to_its_end() -> None:
-    """Each line once; the exit code tells how it went."""
+    """Each line is written once; the exit code is the invocation's result."""
     world = _running()
     name = f"proj/job/{world.invocations()[0].id}"
     plain = run(world, "invocation", "log", name)
@@ -246,7 +246,7 @@ def test_the_log_is_followed_to_its_end() -> None:
 
 
 def test_a_followed_log_outlasts_an_outage_of_a_minute() -> None:
-    """Lost answers are asked for again; the pauses between them make up a minute, and then the command gives up."""
+    """Unanswered calls are repeated for a minute; then the command gives up."""
     world = _running()
     name = f"proj/job/{world.invocations()[0].id}"
     pauses: list[float] = []
@@ -267,7 +267,7 @@ def test_a_followed_log_outlasts_an_outage_of_a_minute() -> None:
 
 
 def test_a_log_is_followed_through_one_outage_after_another() -> None:
-    """Whenever something answers the minute begins anew."""
+    """Every answer starts a new minute."""
     world = _running()
     name = f"proj/job/{world.invocations()[0].id}"
     replies = [{"invocation": {}, "debugLog": "a\n"}] * 3
@@ -281,19 +281,19 @@ def test_a_log_is_followed_through_one_outage_after_another() -> None:
     assert out.getvalue() == "a\nb\n"
 
 
-def test_what_a_config_would_change(tmp_path: Path) -> None:
-    """New, removed and changed jobs, each field with both values; the same config changes nothing."""
+def test_a_config_is_compared(tmp_path: Path) -> None:
+    """The diff has new, removed and changed jobs, and both values of each field; the same config has no changes."""
     world = world_for(config(("job", "b")))
     file = tmp_path / "luci-scheduler.cfg"
     file.write_text(config(("job", "b")), encoding="utf-8")
     ran = run(world, "config", "diff", str(file), "--project", "proj")
-    assert (ran.code, "nothing would change" in ran.out) == (0, True)
+    assert (ran.code, "no changes" in ran.out) == (0, True)
     file.write_text(
         config(("job", "c")).replace('bucket: "ci" builder: "job"', 'bucket: "try" builder: "job"'), encoding="utf-8"
     )
     ran = run(world, "config", "diff", str(file), "--project", "proj")
     assert ran.code == 1
-    assert ran.out.splitlines()[0] == "in force: rev1"
+    assert ran.out.splitlines()[0] == "active: rev1"
     assert "- proj/b" in ran.out
     assert "+ proj/c" in ran.out
     assert '    task.bucket: "ci" -> "try"' in ran.out
@@ -303,7 +303,7 @@ def test_what_a_config_would_change(tmp_path: Path) -> None:
 
 
 def test_a_config_with_errors_is_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its problems are those that `config validate` tells, with the file that was given; nothing is asked."""
+    """The problems are those of `config validate`, with the given file name; no call is made."""
     file = tmp_path / "mine.cfg"
     file.write_text('job {\n  id: "a"\n}\n', encoding="utf-8")
     console = Console(X_Prpc_Grpc_Code="0")
@@ -314,8 +314,8 @@ def test_a_config_with_errors_is_not_compared(tmp_path: Path, capsys: pytest.Cap
     assert console.sent == {}
 
 
-def test_export_writes_what_replay_plays(tmp_path: Path) -> None:
-    """An invocation of this world, exported through the API and replayed, gives the same log."""
+def test_a_replay_of_an_export_gives_the_same_log(tmp_path: Path) -> None:
+    """An invocation that is exported through the API and replayed gives the same log."""
     world = world_for()
     world.commit()
     world.tick(61)
@@ -330,8 +330,8 @@ def test_export_writes_what_replay_plays(tmp_path: Path) -> None:
     assert not (tmp_path / "y").exists()
 
 
-def test_export_refuses_what_no_scenario_can_tell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An invocation that a person started."""
+def test_export_refuses_unsuitable_invocations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An invocation that a user started cannot be exported."""
     world = world_for()
     assert run(world, "job", "trigger", "proj/job").code == 0
     world.tick(1)
@@ -341,7 +341,7 @@ def test_export_refuses_what_no_scenario_can_tell(tmp_path: Path, capsys: pytest
 
 
 def test_names_of_jobs_and_invocations() -> None:
-    """As words or as addresses of pages."""
+    """A job or invocation is named by words or by the address of its page."""
     console = "https://C.example.com:443/"
     assert job_ref("https://c.example.com/jobs/p/a%20b", console) == {"project": "p", "job": "a b"}
     assert invocation_ref("p/j/12", console) == {"jobRef": {"project": "p", "job": "j"}, "invocationId": "12"}
@@ -372,16 +372,16 @@ def test_names_of_jobs_and_invocations() -> None:
 def test_a_page_of_another_console_is_refused(
     page: str, arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing is asked of the console that is configured: its job of that name is another one."""
+    """The configured console gets no request: its job of that name is a different job."""
     console = Console(X_Prpc_Grpc_Code="0")
     words = [word.replace("PAGE", f"{page}/jobs/p/j") for word in arguments]
     assert run_on(console, *words, "--url", "https://c.example.com", "--token", "t") == Exit.WRONG_USAGE
-    assert "another console" in capsys.readouterr().err
+    assert "is not a page of the console" in capsys.readouterr().err
     assert console.sent == {}
 
 
 def test_a_table_shows_no_control_characters() -> None:
-    """What others wrote cannot steer the terminal."""
+    """Text from outside cannot control the terminal."""
     assert show_table(["A"], [["x\x1b[31m\ny"]]).splitlines() == ["A", "x [31m y"]
 
 
@@ -395,8 +395,8 @@ def test_a_table_shows_no_control_characters() -> None:
         (Console(401, "no", X_Prpc_Grpc_Code="16"), Exit.NOT_ALLOWED),
     ],
 )
-def test_answers_of_no_console(console: Any, code: int, capsys: pytest.CaptureFixture[str]) -> None:
-    """Proxies, sign-in pages and outages; the token is never told."""
+def test_responses_of_other_servers(console: Any, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Proxies, sign-in pages and outages have their own errors, which never contain the token."""
     assert run_on(console, "jobs", "--url", "https://c.example.com", "--token", "canary-token") == code
     captured = capsys.readouterr()
     assert "canary-token" not in captured.out + captured.err
@@ -404,21 +404,21 @@ def test_answers_of_no_console(console: Any, code: int, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".example"])
-def test_a_host_that_is_none_is_told_in_a_line(host: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a traceback."""
+def test_an_invalid_host_gives_one_line(host: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The error has no traceback."""
     arguments = ["jobs", "--url", f"https://{host}"]
     assert main(arguments, {"LUCI_SCHEDULER_TOKEN": "t"}) == Exit.UNAVAILABLE
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_path_that_cannot_be_looked_at_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """As one that is not there is."""
+def test_an_unreadable_path_gives_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """An unreadable path has the same error as a missing file."""
     assert main(["config", "validate", "x" * 5000], {}) == Exit.WRONG_USAGE
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_reader_that_has_enough_is_no_error() -> None:
-    """As ``luci-scheduler completion bash | true``."""
+def test_a_closed_pipe_is_not_an_error() -> None:
+    """The command ends quietly, as in ``luci-scheduler completion bash | true``."""
     read, write = os.pipe()
     os.close(read)
     command = [sys.executable, "-m", "luci_scheduler.cli.main", "completion", "bash"]

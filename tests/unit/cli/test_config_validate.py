@@ -22,14 +22,14 @@ def _write(folder: Path, **configs: str) -> Path:
 
 
 def test_good(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """No errors: a summary, and 0."""
+    """A good config gives a summary and exit code 0."""
     _write(tmp_path, p=GOOD)
     assert main(["config", "validate", str(tmp_path / "p" / "luci-scheduler.cfg")]) == 0
     assert capsys.readouterr().out == "1 file checked: 0 errors, 0 warnings\n"
 
 
 def test_every_problem_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of all files of a folder, with file and line; then 1."""
+    """Problems of all files of a folder are listed with file and line; the exit code is 1."""
     _write(tmp_path, bad=BAD, good=GOOD, old=OLD)
     assert main(["config", "validate", str(tmp_path)]) == 1
     assert capsys.readouterr().out.splitlines() == [
@@ -44,7 +44,7 @@ def test_every_problem_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """``--quiet`` leaves warnings out, ``--strict`` makes errors of old bucket names, ``--era 2021`` wants owners."""
+    """``--quiet`` hides warnings, ``--strict`` makes old bucket names errors, ``--era 2021`` requires owners."""
     file = str(_write(tmp_path, tint=OLD) / "tint")
     assert main(["config", "validate", "--quiet", file]) == 0
     assert capsys.readouterr().out == "1 file checked: 0 errors, 1 warning\n"
@@ -78,7 +78,7 @@ def test_a_schedule_in_the_past(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One document, with the same problems."""
+    """One document has the same problems."""
     _write(tmp_path, bad=BAD, good=GOOD)
     assert main(["config", "validate", "--json", str(tmp_path)]) == 1
     document = json.loads(capsys.readouterr().out)
@@ -97,23 +97,23 @@ def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     "arguments", [[], ["config"], ["config", "validate"], ["config", "validate", "--era", "2019", "x"]]
 )
 def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Two, and what would be right, on standard error."""
+    """Exit code 2, with a usage message on standard error."""
     with pytest.raises(SystemExit) as raised:
         main(arguments)
     assert raised.value.code == 2
     assert "usage: luci-scheduler" in capsys.readouterr().err
 
 
-def test_files_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A missing file and a folder without configs are wrong usage, not an empty success."""
     assert main(["config", "validate", str(tmp_path / "no.cfg")]) == 2
-    assert "no.cfg cannot be read: No such file" in capsys.readouterr().err
+    assert "no.cfg is unreadable: No such file" in capsys.readouterr().err
     assert main(["config", "validate", str(tmp_path)]) == 2
-    assert "there is no luci-scheduler.cfg" in capsys.readouterr().err
+    assert "no luci-scheduler.cfg in the folder" in capsys.readouterr().err
 
 
 def test_it_needs_no_cloud(tmp_path: Path) -> None:
-    """Run as installed, nothing of Google's clients and no HTTP library is loaded, and RE2 only where there is a pattern."""
+    """The installed command loads no Google client and no HTTP library; it loads RE2 only for a pattern."""
     _write(tmp_path, p=GOOD)
     program = (
         "import sys; from luci_scheduler.cli.main import main; code = main(sys.argv[1:]);"

@@ -1,4 +1,4 @@
-"""Where the command sends what: to whom a token goes, and to whom it does not."""
+"""The command's requests: who receives a token, and who does not."""
 
 import threading
 from pathlib import Path
@@ -13,7 +13,7 @@ from luci_scheduler.cli.session import Exit
 
 @pytest.fixture(name="sent")
 def _sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[requests.PreparedRequest, dict[str, Any]]]:
-    """What goes out on the wire, and how; the answer is an empty reply."""
+    """The request on the wire; the reply is empty."""
     seen: list[tuple[requests.PreparedRequest, dict[str, Any]]] = []
 
     ours, really = threading.current_thread(), requests.adapters.HTTPAdapter.send
@@ -35,7 +35,7 @@ def _sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[requests.PreparedReques
 def test_passwords_of_this_machine_do_not_take_the_place_of_the_token(
     host: str, sent: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A ~/.netrc with a line for the console is not looked at; without a token nothing is sent."""
+    """The command ignores a line for the console in ~/.netrc; without a token none is sent."""
     netrc = tmp_path / "netrc"
     netrc.write_text(f"machine {host} login canary password canary\n", encoding="utf-8")
     monkeypatch.setenv("NETRC", str(netrc))
@@ -48,7 +48,7 @@ def test_passwords_of_this_machine_do_not_take_the_place_of_the_token(
 
 
 def test_proxies_are_for_other_machines(sent: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What goes to a console on this machine stays on it."""
+    """Requests to a console on this machine stay on it."""
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://proxy.example.com:3128")
     for name in ("no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY"):
@@ -78,7 +78,7 @@ def test_proxies_are_for_other_machines(sent: list[Any], monkeypatch: pytest.Mon
 def test_no_token_goes_over_plain_http(
     url: str, token: list[str], sent: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """To another machine only by https, whether the token is given or would be asked for; nothing is sent."""
+    """Another machine is reached only by https, with or without a given token; nothing is sent otherwise."""
     assert main(["jobs", "--url", url, *token], {}) == Exit.WRONG_USAGE
     assert sent == []
     told = capsys.readouterr().err
@@ -90,7 +90,7 @@ def test_no_token_goes_over_plain_http(
     "url", ["http://localhost:1", "http://127.0.0.1", "http://[::1]:8080", "https://c.example.com"]
 )
 def test_where_a_token_may_go(url: str, sent: list[Any]) -> None:
-    """By https, or on this machine, where a given one is sent as it was given."""
+    """Https and this machine are accepted; a given token is sent unchanged."""
     assert main(["jobs", "--url", url, "--token", "t"], {}) == 0
     assert sent[0][0].headers["Authorization"] == "Bearer t"
 
@@ -99,10 +99,10 @@ def test_where_a_token_may_go(url: str, sent: list[Any]) -> None:
 def test_a_token_that_no_header_takes_is_wrong_usage(
     token: str, sent: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is said what is wrong, not that nothing answers; the token is not told."""
+    """The error says that the token is invalid, not that there is no answer, and does not repeat the token."""
     assert main(["jobs", "--url", "https://c.example.com"], {"LUCI_SCHEDULER_TOKEN": token}) == Exit.WRONG_USAGE
     told = capsys.readouterr().err
-    assert "the token holds" in told
+    assert "the token contains" in told
     assert "canary" not in told
     assert "ary" not in told
     assert sent == []
@@ -111,7 +111,7 @@ def test_a_token_that_no_header_takes_is_wrong_usage(
 def test_a_console_that_has_to_be_asked_later(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Too many requests are no refusal: the exit code says that the same call may succeed later."""
+    """Too many requests are not a refusal: the exit code says that the same call may succeed later."""
 
     def send(_: Any, request: requests.PreparedRequest, **__: Any) -> requests.Response:
         answer = requests.Response()

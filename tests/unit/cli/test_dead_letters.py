@@ -12,23 +12,23 @@ from google.api_core import exceptions
 from google.auth.exceptions import RefreshError, TransportError
 
 from luci_scheduler.cli import dead_letter_commands
-from luci_scheduler.cli.dead_letter_commands import Letter
 from luci_scheduler.cli.main import main
-from luci_scheduler.cli.pubsub_messages import PubSubLetters
+from luci_scheduler.cli.messages import Message
+from luci_scheduler.cli.pubsub_messages import PubSubMessages
 from luci_scheduler.cli.session import CommandError, Exit
 
 COMMITS = "gitiles-commit-dead-letter"
 ADDED = {"CloudPubSubDeadLetterSourceDeliveryCount": "20", "CloudPubSubDeadLetterSourceSubscription": "gitiles-commit"}
 
 
-class FakeLetters:
-    """Subscriptions in memory; what was pulled is away until it is given back or acknowledged."""
+class FakeMessages:
+    """Subscriptions in memory; pulled messages are away until they are given back or acknowledged."""
 
     def __init__(self) -> None:
         data = json.dumps({"buildPubsub": {}, "userData": "canary-token"}).encode()
         self.waiting = [
-            Letter(COMMITS, "r1", "1", "2026-03-01T12:00:00", b"{}", ADDED),
-            Letter(
+            Message(COMMITS, "r1", "1", "2026-03-01T12:00:00", b"{}", ADDED),
+            Message(
                 COMMITS,
                 "r2",
                 "2",
@@ -36,38 +36,38 @@ class FakeLetters:
                 b"not json",
                 {**ADDED, "auth_token": "canary-token", "k": "v"},
             ),
-            Letter("builds-dead-letter", "r3", "3", "2026-03-01T12:00:02", data, ADDED),
+            Message("builds-dead-letter", "r3", "3", "2026-03-01T12:00:02", data, ADDED),
         ]
-        self.out: list[Letter] = []
+        self.out: list[Message] = []
         self.events: list[tuple[str, str]] = []
         self.project = ""
 
     def subscriptions(self) -> Sequence[str]:
-        return sorted({letter.subscription for letter in self.waiting})
+        return sorted({message.subscription for message in self.waiting})
 
-    def pull(self, subscription: str, limit: int) -> Sequence[Letter]:
-        found = [letter for letter in self.waiting if letter.subscription == subscription][:limit]
-        self.waiting = [letter for letter in self.waiting if letter not in found]
+    def pull(self, subscription: str, limit: int) -> Sequence[Message]:
+        found = [message for message in self.waiting if message.subscription == subscription][:limit]
+        self.waiting = [message for message in self.waiting if message not in found]
         self.out += found
         return found
 
-    def give_back(self, letters: Sequence[Letter]) -> None:
-        self.waiting += letters
+    def give_back(self, messages: Sequence[Message]) -> None:
+        self.waiting += messages
 
-    def publish(self, letter: Letter) -> None:
-        self.events.append(("publish", letter.id))
-        assert letter.own_attributes == {
-            name: text for name, text in letter.attributes.items() if name in ("k", "auth_token")
+    def publish(self, message: Message) -> None:
+        self.events.append(("publish", message.id))
+        assert message.own_attributes == {
+            name: text for name, text in message.attributes.items() if name in ("k", "auth_token")
         }
 
-    def acknowledge(self, letter: Letter) -> None:
-        self.events.append(("acknowledge", letter.id))
+    def acknowledge(self, message: Message) -> None:
+        self.events.append(("acknowledge", message.id))
 
 
-@pytest.fixture(name="letters")
-def _letters(monkeypatch: pytest.MonkeyPatch) -> FakeLetters:
-    fake = FakeLetters()
-    monkeypatch.setattr(dead_letter_commands, "open_letters", lambda _project: fake)
+@pytest.fixture(name="messages")
+def _messages(monkeypatch: pytest.MonkeyPatch) -> FakeMessages:
+    fake = FakeMessages()
+    monkeypatch.setattr(dead_letter_commands, "open_messages", lambda _project: fake)
     return fake
 
 
@@ -76,9 +76,9 @@ def _run(*arguments: str) -> int:
 
 
 def test_listing_acknowledges_nothing_and_shows_no_token(
-    letters: FakeLetters, capsys: pytest.CaptureFixture[str]
+    messages: FakeMessages, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """All subscriptions; every message waits again."""
+    """All subscriptions are listed; every message becomes available again."""
     assert _run("list") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines[1:]] == [
@@ -86,8 +86,8 @@ def test_listing_acknowledges_nothing_and_shows_no_token(
         ["gitiles-commit", "1"],
         ["gitiles-commit", "2"],
     ]
-    assert len(letters.waiting) == 3
-    assert letters.events == []
+    assert len(messages.waiting) == 3
+    assert messages.events == []
     assert _run("list", "--json", "--subscription", COMMITS, "--limit", "1") == 0
     (found,) = json.loads(capsys.readouterr().out)["deadLetters"]
     assert (found["topic"], found["attributes"]) == ("gitiles-commit", ADDED)
@@ -95,23 +95,23 @@ def test_listing_acknowledges_nothing_and_shows_no_token(
     assert "canary-token" not in capsys.readouterr().out + "".join(lines)
 
 
-def test_replay_publishes_before_it_acknowledges(letters: FakeLetters, capsys: pytest.CaptureFixture[str]) -> None:
-    """One subscription, as many as told."""
+def test_replay_publishes_before_it_acknowledges(messages: FakeMessages, capsys: pytest.CaptureFixture[str]) -> None:
+    """One subscription is listed, up to the limit."""
     assert _run("replay", "--subscription", f"projects/p/subscriptions/{COMMITS}", "--limit", "5") == 0
-    assert letters.events == [("publish", "1"), ("acknowledge", "1"), ("publish", "2"), ("acknowledge", "2")]
+    assert messages.events == [("publish", "1"), ("acknowledge", "1"), ("publish", "2"), ("acknowledge", "2")]
     assert "1 published to gitiles-commit" in capsys.readouterr().out
-    assert [letter.id for letter in letters.waiting] == ["3"]
+    assert [message.id for message in messages.waiting] == ["3"]
 
 
-def test_only_dead_letters_are_replayed(letters: FakeLetters) -> None:
-    """Another subscription's messages are not taken from it."""
+def test_only_dead_letters_are_replayed(messages: FakeMessages) -> None:
+    """A replay takes no messages from a subscription that has another name."""
     assert _run("replay", "--subscription", "gitiles-commit") == Exit.WRONG_USAGE
     assert _run("list", "--limit", "0") == Exit.WRONG_USAGE
-    assert letters.events == letters.out == []
+    assert messages.events == messages.out == []
 
 
-def test_without_the_client_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    """An optional extra."""
+def test_without_the_client_the_command_names_the_extra(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """The client is an optional extra."""
     monkeypatch.setitem(sys.modules, "luci_scheduler.cli.pubsub_messages", None)
     assert _run("list") == 1
     assert "serverless-luci-scheduler[cli]" in capsys.readouterr().err
@@ -121,7 +121,7 @@ def test_without_the_client_the_command_says_what_to_install(monkeypatch: pytest
 def test_without_credentials_there_is_one_line(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The client itself refuses to be made."""
+    """The client fails while it is created."""
     monkeypatch.delenv("PUBSUB_EMULATOR_HOST", raising=False)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
     assert _run(verb) == Exit.NOT_ALLOWED
@@ -132,14 +132,14 @@ def test_without_credentials_there_is_one_line(
 
 @pytest.mark.parametrize("options", [[], ["--subscription", COMMITS]])
 @pytest.mark.parametrize("verb", ["list", "replay"])
-def test_where_no_pubsub_listens_there_is_one_line(
+def test_an_unreachable_pubsub_gives_one_line(
     verb: str, options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A closed port refuses at once; nothing is tried for a minute."""
+    """A closed port refuses at once; the command does not retry for a minute."""
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", f"127.0.0.1:{_closed_port()}")
     assert _run(verb, *options) == Exit.UNAVAILABLE
     told = capsys.readouterr().err
-    assert "Pub/Sub does not answer" in told
+    assert "no answer from Pub/Sub" in told
     assert len(told.splitlines()) == 1
 
 
@@ -150,7 +150,7 @@ def _closed_port() -> int:
 
 
 class _Broken:
-    """A client of Pub/Sub whose every call fails."""
+    """A Pub/Sub client whose every call fails."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error
@@ -175,21 +175,19 @@ class _Broken:
         (TimeoutError(), Exit.UNAVAILABLE),
     ],
 )
-def test_whatever_fails_at_pubsub_has_its_exit_code(
-    error: Exception, code: Exit, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In each of its calls."""
+def test_pubsub_errors_have_exit_codes(error: Exception, code: Exit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every call of the client fails with one line."""
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:1")
-    letters = PubSubLetters("p")
-    monkeypatch.setattr(letters, "_subscriber", _Broken(error))
-    monkeypatch.setattr(letters, "_publisher", _Broken(error))
-    letter = Letter(COMMITS, "r", "1", "", b"", {})
+    messages = PubSubMessages("p")
+    monkeypatch.setattr(messages, "_subscriber", _Broken(error))
+    monkeypatch.setattr(messages, "_publisher", _Broken(error))
+    message = Message(COMMITS, "r", "1", "", b"", {})
     for call in (
-        letters.subscriptions,
-        lambda: letters.pull(COMMITS, 1),
-        lambda: letters.give_back([letter]),
-        lambda: letters.publish(letter),
-        lambda: letters.acknowledge(letter),
+        messages.subscriptions,
+        lambda: messages.pull(COMMITS, 1),
+        lambda: messages.give_back([message]),
+        lambda: messages.publish(message),
+        lambda: messages.acknowledge(message),
     ):
         with pytest.raises(CommandError) as raised:
             call()
@@ -197,7 +195,7 @@ def test_whatever_fails_at_pubsub_has_its_exit_code(
         assert "\n" not in str(raised.value)
 
 
-def test_what_nobody_can_read_is_listed_as_it_is() -> None:
-    """It is what ends up there."""
+def test_unreadable_messages_are_listed_unchanged() -> None:
+    """Unreadable messages are the usual dead letters."""
     deep = b"[" * 100_000
-    assert dead_letter_commands._text(Letter(COMMITS, "r", "1", "", deep, {})) == deep.decode()
+    assert dead_letter_commands._text(Message(COMMITS, "r", "1", "", deep, {})) == deep.decode()

@@ -13,7 +13,7 @@ from tests.unit.cli.reference import MARK, PAGE, rendered
 
 
 def test_the_reference_is_that_of_the_parser() -> None:
-    """Every verb, option, variable and exit code; ``python -m tests.unit.cli.reference`` writes it anew."""
+    """The page has every verb, option, variable and exit code; ``python -m tests.unit.cli.reference`` rewrites it."""
     page = PAGE.read_text(encoding="utf-8")
     assert page.partition(MARK)[2] == "\n" + rendered()
     for code in Exit:
@@ -24,7 +24,7 @@ def test_the_reference_is_that_of_the_parser() -> None:
 
 
 def test_every_verb_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
-    """And has something to run."""
+    """Every verb has a function to run."""
     for path, leaf in leaves(make_parser()):
         assert callable(leaf.get_default("run")), path
         with pytest.raises(SystemExit, match="0"):
@@ -46,7 +46,7 @@ def test_every_verb_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
 def test_completion_in_bash(
     line: list[str], expected: set[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Words of the tree, then options of the verb."""
+    """Completion offers the words of the tree, then the options of the verb."""
     assert main(["completion", "bash"], {}) == 0
     script = tmp_path / "completion.bash"
     script.write_text(capsys.readouterr().out, encoding="utf-8")
@@ -59,7 +59,7 @@ def test_completion_in_bash(
 
 
 def test_completion_for_zsh_uses_its_bash_mode(capsys: pytest.CaptureFixture[str]) -> None:
-    """The same script, after zsh was told to understand it."""
+    """The same script works in zsh after bashcompinit."""
     main(["completion", "bash"], {})
     bash = capsys.readouterr().out
     main(["completion", "zsh"], {})

@@ -1,4 +1,4 @@
-"""The variables that stand for the command's options."""
+"""The variables of the command's options."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ MAIN = "refs/heads/main"
 
 
 def test_variables_stand_for_options(capsys: pytest.CaptureFixture[str]) -> None:
-    """Unless the option is given; a bad one is wrong usage and is not told."""
+    """A given option overrides its variable; an invalid variable is wrong usage, and its value is not repeated."""
     console = Console(X_Prpc_Grpc_Code="0")
     variables = {
         "LUCI_SCHEDULER_URL": "https://c.example.com",
@@ -32,7 +32,7 @@ def test_variables_stand_for_options(capsys: pytest.CaptureFixture[str]) -> None
     assert "Authorization" not in console.sent
     assert run_on(console, "jobs") == Exit.WRONG_USAGE
     needed = {"LUCI_SCHEDULER_REPO": REPO, "LUCI_SCHEDULER_REF": MAIN, "LUCI_SCHEDULER_JOB": "p/a,p/b", **variables}
-    assert run_on(console, "backfill", "a", "b", **needed) == Exit.FAILED  # it is asked; the reply has no commits
+    assert run_on(console, "backfill", "a", "b", **needed) == Exit.FAILED  # the call is made; the reply has no commits
 
 
 @pytest.mark.parametrize(
@@ -42,10 +42,10 @@ def test_variables_stand_for_options(capsys: pytest.CaptureFixture[str]) -> None
         ("ERA", "canary", "LUCI_SCHEDULER_ERA must be one of 2021, head"),
     ],
 )
-def test_a_bad_variable_is_told_of_where_it_counts(
+def test_a_bad_variable_is_reported_only_by_its_verbs(
     name: str, value: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By the verbs that have the option, unless it is given; its value is not told."""
+    """Only verbs that have the option check its variable, unless the option is given; the value is not repeated."""
     bad = {f"LUCI_SCHEDULER_{name}": value}
     file = tmp_path / "p" / "luci-scheduler.cfg"
     file.parent.mkdir()
@@ -68,8 +68,8 @@ def test_variables_of_other_verbs_do_not_matter() -> None:
     assert run_on(Console(X_Prpc_Grpc_Code="0"), "jobs", "--url", "http://localhost", **variables) == 0
 
 
-def test_a_list_that_is_given_takes_the_place_of_the_variable() -> None:
-    """No job of the variable is acted on besides."""
+def test_a_given_list_replaces_the_variable() -> None:
+    """No job of the variable is added to the given ones."""
     asked: list[Any] = []
 
     def post(_url: str, data: bytes, **_: Any) -> requests.Response:

@@ -1,4 +1,4 @@
-"""What the tests of the pages share: a console in memory, visited as a browser does, and its pages read as a parser does."""
+"""Shared by the tests of the pages: a console in memory, visited as a browser does, and a parser for its pages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "me
 
 @dataclass
 class Element:
-    """An element with what is inside it."""
+    """An element with its children."""
 
     tag: str
     attributes: dict[str, str]
@@ -26,7 +26,7 @@ class Element:
 
 
 class Page(HTMLParser):
-    """A page as a browser understands it."""
+    """A page as a browser parses it."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Page(HTMLParser):
         assert not self._open, f"not closed: {[element.tag for element in self._open]}"
 
     def handle_starttag(self, tag: str, attrs: Any) -> None:
-        """Note an element."""
+        """Record an element."""
         element = Element(tag, {name: value or "" for name, value in attrs})
         self.elements.append(element)
         if self._open:
@@ -46,20 +46,20 @@ class Page(HTMLParser):
             self._open.append(element)
 
     def handle_startendtag(self, tag: str, attrs: Any) -> None:
-        """Note an element that closes itself."""
+        """Record an element that closes itself."""
         self.handle_starttag(tag, attrs)
 
     def handle_endtag(self, tag: str) -> None:
-        """Close an element; everything is to be nested well."""
+        """Close an element; elements must be nested correctly."""
         assert self._open.pop().tag == tag
 
     def handle_data(self, data: str) -> None:
-        """Note text, for all elements around it."""
+        """Record text in every element around it."""
         for element in self._open:
             element.text += data
 
     def all(self, tag: str, **attributes: str) -> list[Element]:
-        """Return the elements of a kind."""
+        """Return the elements with this tag and these attributes."""
         return [
             element
             for element in self.elements
@@ -68,7 +68,7 @@ class Page(HTMLParser):
 
     @property
     def text(self) -> str:
-        """All that is shown."""
+        """The text of the whole page."""
         return self.all("body")[0].text
 
     def form(self, action: str) -> dict[str, str] | None:
@@ -87,18 +87,18 @@ def _descendants(element: Element) -> list[Element]:
 
 
 class Visitor:
-    """Somebody who looks at the pages of a world."""
+    """A user who visits the pages of a world."""
 
     def __init__(self, world: World, who: str = OWNER) -> None:
         self._client = Client(world)
         self._who = who
 
     def get(self, path: str) -> TestResponse:
-        """Ask for a page."""
+        """Request a page."""
         return self._client.http(path, who=self._who, method="GET")
 
     def page(self, path: str) -> Page:
-        """Return a page that is to be there."""
+        """Return a page that must exist."""
         answer = self.get(path)
         assert answer.status_code == 200, answer.text
         return Page(answer.text)

@@ -1,4 +1,4 @@
-"""The forms: what they do, to whom they are shown, and what is refused."""
+"""Forms: their effects, the users who see them, and refusals."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ def _invocation_page(world: World) -> tuple[str, str]:
 
 
 def test_trigger(world: World) -> None:
-    """It leads back to the job's page, and the invocation is the caller's."""
+    """The redirect leads to the job's page, and the caller triggered the invocation."""
     world.finish()
     world.notify("n1")
     answer = Visitor(world).submit(PAGE, _action("triggerJob"))
     assert (answer.status_code, answer.headers["Location"]) == (302, f"{PAGE}?done=trigger")
     world.tick(1)
     assert world.invocations()[0].triggered_by == f"user:{OWNER}"
-    assert "The job is triggered." in Visitor(world).page(f"{PAGE}?done=trigger").text
+    assert "The job was triggered." in Visitor(world).page(f"{PAGE}?done=trigger").text
 
 
 def test_the_same_form_sent_again_has_no_second_effect(world: World) -> None:
-    """The key is hidden in the form; a page loaded anew has another one."""
+    """A hidden field holds the key; a page that is loaded again has a new key."""
     visitor = Visitor(world)
     form = visitor.page(PAGE).form(_action("triggerJob"))
     assert form is not None
@@ -62,7 +62,7 @@ def test_the_same_form_sent_again_has_no_second_effect(world: World) -> None:
 
 
 def test_pause_and_resume(world: World) -> None:
-    """The reason stands on the page; a paused job has a button to resume it and none to trigger it."""
+    """The page shows the reason; a paused job has a button to resume it and none to trigger it."""
     visitor = Visitor(world)
     answer = visitor.submit(PAGE, _action("pauseJob"), reason="  on   fire ")
     assert answer.headers["Location"] == f"{PAGE}?done=pause"
@@ -80,7 +80,7 @@ def test_pause_and_resume(world: World) -> None:
 
 
 def test_abort_and_rerun_of_an_invocation(world: World) -> None:
-    """The abort leads back to its page; a rerun to the job's, where the new one will be."""
+    """An abort redirects to the invocation's page, a rerun to the job's page, which will show the new invocation."""
     visitor, (path, identifier) = Visitor(world), _invocation_page(world)
     answer = visitor.submit(path, f"{_action('abortInvocation')}/{identifier}", reason="enough")
     assert answer.headers["Location"] == f"{path}?done=abort"
@@ -97,7 +97,7 @@ def test_abort_and_rerun_of_an_invocation(world: World) -> None:
 
 
 def test_abort_of_a_job(world: World) -> None:
-    """All that runs is aborted."""
+    """Every active invocation is aborted."""
     answer = Visitor(world).submit(PAGE, _action("abortJob"))
     assert answer.headers["Location"] == f"{PAGE}?done=abort"
     world.tick(1)
@@ -105,7 +105,7 @@ def test_abort_of_a_job(world: World) -> None:
 
 
 def test_a_row_of_the_project_s_page_triggers_its_job(world: World) -> None:
-    """It leads back to the part of the list that it came from, which names the job; the same form has one effect."""
+    """The redirect leads back to the same part of the list; a form sent again has no second effect."""
     visitor = Visitor(world)
     world.finish()
     world.notify("n1")
@@ -120,12 +120,12 @@ def test_a_row_of_the_project_s_page_triggers_its_job(world: World) -> None:
     world.tick(1)
     assert [item.triggered_by for item in world.invocations()] == [f"user:{OWNER}", ""]
     page = visitor.page(f"{PROJECT}?done=trigger&job=job")
-    assert page.all("p", role="status")[0].text.startswith("job: The job is triggered.")
+    assert page.all("p", role="status")[0].text.startswith("job: The job was triggered.")
     assert visitor.page(f"{PROJECT}?done=trigger&job=bank").all("p", role="status")[0].text.startswith("The job ")
 
 
 def test_rows_pause_with_a_reason_and_resume(world: World) -> None:
-    """Pause leads to the form that asks why; a paused job's row has Resume alone; names tell the jobs apart."""
+    """Pause leads to the form for the reason; the row of a paused job has only Resume; labels name the job."""
     visitor = Visitor(world)
     (link,) = [item for item in visitor.page(PROJECT).all("a") if item.attributes.get("aria-label") == "Pause… job"]
     path, _, anchor = link.attributes["href"].partition("#")
@@ -149,8 +149,8 @@ def test_rows_pause_with_a_reason_and_resume(world: World) -> None:
 @pytest.mark.parametrize(
     "text", ["https://evil.example/", "//evil.example", "/commits", "-1", "9" * 30, "x&done=abort"]
 )
-def test_no_form_leads_elsewhere(world: World, text: str) -> None:
-    """Whatever it says of the page that it came from: the way back is made here."""
+def test_no_form_redirects_to_another_site(world: World, text: str) -> None:
+    """The redirect never uses an address from the form."""
     form = {"token": form_token("secret", f"user:{OWNER}", world.clock.now()), "key": "k", "page": "project"}
     fields = {**form, "filter": text, "from": text, "back": text, "next": text}
     answer = Visitor(world).post(_action("triggerJob"), fields, Referer=text)
@@ -160,8 +160,8 @@ def test_no_form_leads_elsewhere(world: World, text: str) -> None:
 
 
 @pytest.mark.parametrize(("who", "names"), [(READER, []), (TRIGGERER, ["Trigger job", "Trigger poller"])])
-def test_rows_offer_what_is_allowed(world: World, who: str, names: list[str]) -> None:
-    """Without anything to offer the list has no such column."""
+def test_rows_offer_only_permitted_actions(world: World, who: str, names: list[str]) -> None:
+    """A list without any action has no column for actions."""
     page = Visitor(world, who).page(PROJECT)
     assert [item.attributes.get("aria-label") for item in page.all("button")] == names
     assert any(item.text == "Actions" for item in page.all("th")) == bool(names)
@@ -169,8 +169,8 @@ def test_rows_offer_what_is_allowed(world: World, who: str, names: list[str]) ->
 
 
 @pytest.mark.parametrize(("who", "actions"), [(READER, ()), (TRIGGERER, ("triggerJob", "rerunInvocation"))])
-def test_actions_are_shown_only_to_whom_they_are_allowed(world: World, who: str, actions: tuple[str, ...]) -> None:
-    """And refused with the original's words to others who try nevertheless, without any effect."""
+def test_only_permitted_actions_are_shown(world: World, who: str, actions: tuple[str, ...]) -> None:
+    """Other users who try are refused with the original's words, and nothing happens."""
     visitor, (path, identifier) = Visitor(world, who), _invocation_page(world)
     forms = visitor.page(PAGE).all("form", method="post") + visitor.page(path).all("form", method="post")
     assert sorted(form.attributes["action"].split("/")[2] for form in forms) == sorted(actions)
@@ -188,7 +188,7 @@ def test_actions_are_shown_only_to_whom_they_are_allowed(world: World, who: str,
 
 @pytest.mark.parametrize("name", [*JOB_ACTIONS, *INVOCATION_ACTIONS])
 def test_without_a_genuine_token_nothing_happens(world: World, name: str) -> None:
-    """No token, another person's, a forged or an old one; nor a good one from another site's page."""
+    """The token is missing, forged, old, or another user's; or a page of another site sends a good token."""
     visitor, (_, identifier) = Visitor(world), _invocation_page(world)
     action = _action(name) + (f"/{identifier}" if name in INVOCATION_ACTIONS else "")
     now, me = world.clock.now(), f"user:{OWNER}"
@@ -210,18 +210,18 @@ def test_without_a_genuine_token_nothing_happens(world: World, name: str) -> Non
     assert world.queue.take_due(Instant(now + 1000 * HOUR)) == []
 
 
-def test_who_sends_an_old_form_is_told_what_helps(world: World) -> None:
-    """To load the page again, not to ask for permissions that they may well have; who lacks them is told that."""
+def test_an_expired_form_has_a_hint(world: World) -> None:
+    """An expired form has the hint to reload the page; a user without permission gets another hint."""
     form = {"token": form_token("secret", f"user:{OWNER}", Instant(0)), "key": "k"}
     text = Visitor(world).post("/actions/triggerJob/proj/job", form).text
-    assert "load the page again, and repeat the action" in text
+    assert "reload the page, and repeat the action" in text
     assert "grant you the permission" not in text
     fresh = {"token": form_token("secret", f"user:{READER}", world.clock.now()), "key": "k"}
     assert "grant you the permission" in Visitor(world, READER).post("/actions/triggerJob/proj/job", fresh).text
 
 
 def test_a_token_of_a_secret_that_is_being_replaced_is_good() -> None:
-    """As long as the old secret is listed."""
+    """A token is good while its secret is listed."""
     token = form_token("old", "user:a", Instant(0))
     assert is_genuine(["new", "old"], token, "user:a", Instant(0))
     assert not is_genuine(["new"], token, "user:a", Instant(0))
@@ -238,8 +238,8 @@ def test_a_token_of_a_secret_that_is_being_replaced_is_good() -> None:
         ("/actions/triggerJob/proj/job", 400, "request_id must have"),
     ],
 )
-def test_what_cannot_be_had_is_said(world: World, path: str, code: int, words: str) -> None:
-    """In the original's words where it has some."""
+def test_errors_of_actions(world: World, path: str, code: int, words: str) -> None:
+    """Errors have the original's words if the original has some."""
     token = form_token("secret", f"user:{OWNER}", world.clock.now())
     key = "" if words.startswith("request_id") else "k"
     answer = Visitor(world).post(path, {"token": token, "key": key})
@@ -247,8 +247,8 @@ def test_what_cannot_be_had_is_said(world: World, path: str, code: int, words: s
     assert words in answer.text
 
 
-def test_what_is_hidden_and_what_is_missing_answer_alike(world: World) -> None:
-    """To actions, too."""
+def test_hidden_and_missing_jobs_give_the_same_error(world: World) -> None:
+    """Actions behave the same."""
     fields = {"token": form_token("secret", f"user:{STRANGER}", world.clock.now()), "key": "k"}
     hidden, missing = (
         Visitor(world, STRANGER).post(f"/actions/triggerJob/proj/{name}", fields) for name in ("job", "none")
@@ -257,7 +257,7 @@ def test_what_is_hidden_and_what_is_missing_answer_alike(world: World) -> None:
 
 
 def test_other_methods_and_huge_forms_are_refused(world: World) -> None:
-    """With the code that says so."""
+    """The status code says so."""
     visitor = Visitor(world)
     assert visitor._client.http(PAGE, who=OWNER, method="PUT").status_code == 405
     assert visitor.post(_action("pauseJob"), {"reason": "x" * 70_000}).status_code == 413

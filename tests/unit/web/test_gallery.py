@@ -1,4 +1,4 @@
-"""The gallery of the README: every picture that there is, each described, and none that there is not."""
+"""The gallery of the README shows every picture once, each with a description."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def test_every_picture_is_in_the_gallery_once() -> None:
-    """A page that gets pictures gets its row of them: light, dark, phone."""
+    """A page with pictures has one row of them: light, dark, phone."""
     _, _, gallery = (ROOT / "README.md").read_text(encoding="utf-8").partition("<details>")
     shown = re.findall(r"!\[([^\]]+)\]\(docs/images/([^)]+)\)", gallery.partition("</details>")[0])
     assert sorted(name for _, name in shown) == sorted(path.name for path in (ROOT / "docs" / "images").glob("*.png"))

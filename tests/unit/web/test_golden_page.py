@@ -1,4 +1,4 @@
-"""The page of a replayed scenario carries every fact of the reviewed text of the page."""
+"""The page of a replayed scenario contains every fact of the recorded text of the page."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _words(text: str) -> str:
 
 @pytest.mark.parametrize("folder", SCENARIOS, ids=lambda path: path.name)
 def test_the_page_carries_every_fact(folder: Path) -> None:
-    """Facts, definition, triggers with their links, properties, tags and the log, each where it belongs."""
+    """Facts, definition, triggers with links, properties, tags and the log are each in their place."""
     page, _, _ = _page(folder)
     text = (folder / "page.txt").read_text(encoding="utf-8")
     head, _, log = text.partition("Debug log (UTC)\n\n")
@@ -73,8 +73,8 @@ def _check_section(page: Page, blocks: list[str], content: str) -> None:
             assert links[url] == title
 
 
-def test_the_golden_page_tells_more_than_the_original() -> None:
-    """When the build was launched, seen running, checked, announced and over; what that cost; and where the build is."""
+def test_the_golden_page_has_more_facts_than_the_original() -> None:
+    """The timeline has launch, build start, checks, notifications and the end; the page has cost and build."""
     folder = Path("tests/golden/tint-mac-rel")
     page, world, path = _page(folder)
     labels = [item.text for item in page.all("title")[1:]]

@@ -1,4 +1,4 @@
-"""Hostile text in every field: pages show it, and nothing of it lives."""
+"""Pages show hostile text in every field, and none of it becomes active."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from luci_scheduler.core.poller_record import Backlog, PollerRecord
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_record import TriggerRecord
 from luci_scheduler.ports import CreateInvocation, CreateTrigger, PutPoller, PutProject
-from luci_scheduler.web.page_request import address
+from luci_scheduler.web.addresses import address
 from tests.unit.api.support import ADMIN, Client, put_job, world_for
 from tests.unit.engine.world import World
 from tests.unit.web.support import Page, Visitor
@@ -63,7 +63,7 @@ def _hostile_invocation(job: Job, text: str, now: Instant, trigger: Trigger) -> 
 
 
 def _hostile_world(text: str) -> tuple[World, list[str]]:
-    """Return a world with the text in every field that something else than our code fills, and its pages."""
+    """Return a world with the text in every field that comes from outside, and its pages."""
     world = world_for("")
     now = world.clock.now()
     payload = {"repo": text, "ref": text, "revision": text}
@@ -110,8 +110,8 @@ def _hostile_world(text: str) -> tuple[World, list[str]]:
 
 
 @pytest.mark.parametrize("text", PAYLOADS)
-def test_nothing_of_it_lives(text: str) -> None:
-    """No element, attribute or address but our own; what may be shown is shown as it is."""
+def test_hostile_text_stays_inert(text: str) -> None:
+    """Pages have only our own elements, attributes and addresses; visible text is unchanged."""
     world, paths = _hostile_world(text)
     visitor = Visitor(world, ADMIN)
     for path in paths:
@@ -136,8 +136,8 @@ def test_nothing_of_it_lives(text: str) -> None:
     assert f"Paused by {text}".replace("\x00", "\ufffd")[:20] in shown.replace("\x00", "\ufffd")
 
 
-def test_links_to_elsewhere_give_nothing_away() -> None:
-    """They neither tell where they were clicked nor get a handle of our window."""
+def test_external_links_reveal_nothing() -> None:
+    """Links send no referrer and give the other page no handle of our window."""
     world = world_for()
     world.commit()
     identifier = world.invocations()[0].id
@@ -147,8 +147,8 @@ def test_links_to_elsewhere_give_nothing_away() -> None:
     assert {link.attributes["rel"] for link in outside} == {"noopener noreferrer"}
 
 
-def test_what_pages_load_is_there_and_kept_by_its_content() -> None:
-    """Style, script and icon; nothing else of the folder."""
+def test_static_files_are_served_and_cached_by_content() -> None:
+    """Style, script and icon are served, and no other file of the folder."""
     world = world_for()
     visitor = Visitor(world)
     page = visitor.page("/")
@@ -164,7 +164,7 @@ def test_what_pages_load_is_there_and_kept_by_its_content() -> None:
 
 @pytest.mark.parametrize("host", ["localhost", "LocalHost:8080", "127.0.0.1", "127.0.0.1:8080", "[::1]:8080", "[::1]"])
 def test_the_local_console_answers_to_loopback_hosts(host: str) -> None:
-    """On any port; elsewhere, where callers prove who they are, the host does not matter."""
+    """The local cloud accepts any port. Elsewhere callers prove their identity, so the host does not matter."""
     assert _codes(Client(world_for(local=True)), host) == [200, 200, 200]
 
 
@@ -178,16 +178,16 @@ def test_the_local_console_answers_to_loopback_hosts(host: str) -> None:
         "127.0.0.2",
     ],
 )
-def test_the_local_console_answers_to_no_name_that_was_made_to_lead_to_it(host: str) -> None:
-    """Neither pages nor API: there everybody is an administrator, another site's page included."""
+def test_the_local_console_refuses_rebound_host_names(host: str) -> None:
+    """There every caller is an administrator, so pages and API refuse requests from pages of other sites."""
     client = Client(world_for(local=True))
     assert _codes(client, host) == [403, 403, 403]
     assert "localhost, 127.0.0.1 and [::1] only" in client.http("/", method="GET", Host=host).text
     assert _codes(Client(world_for()), host) == [200, 200, 200]
 
 
-def test_the_local_console_answers_no_page_of_another_site() -> None:
-    """Pages and API; where callers prove who they are, the headers of a link or a script do not matter."""
+def test_the_local_console_refuses_pages_of_other_sites() -> None:
+    """Pages and API check a browser's headers; where callers prove their identity, the headers do not matter."""
     for headers in ({"Origin": "https://evil.example.com"}, {"Sec_Fetch_Site": "cross-site"}):
         assert Client(world_for(local=True)).http("/", method="GET", **headers).status_code == 403
         assert Client(world_for()).http("/", method="GET", **headers).status_code == 200

@@ -1,4 +1,4 @@
-"""Hostile text on the pages that people read: it is shown letter by letter, so that nothing is lost by the escaping."""
+"""Pages show hostile text letter by letter, so that escaping loses nothing."""
 
 import pytest
 
@@ -11,7 +11,7 @@ VISIBLE = [text for text in PAYLOADS if text.isprintable()]
 
 @pytest.mark.parametrize("text", VISIBLE)
 def test_the_pages_show_the_text(text: str) -> None:
-    """The project's problems, the job's reason of its pause, the invocation's log and its trigger: each holds the text itself."""
+    """The project's problems, a pause's reason, an invocation's log and its trigger each contain the text."""
     world, paths = _hostile_world(text)
     visitor = Visitor(world, ADMIN)
     for path in paths[1:4]:

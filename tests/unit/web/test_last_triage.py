@@ -1,4 +1,4 @@
-"""The log of the last triage, and what the page says where the job has gone on since."""
+"""The log of the last triage, and the changes of the job since then."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAGE = "/jobs/proj/job"
 
 @pytest.fixture
 def world() -> World:
-    """A job that was triaged, and whose one slot is taken."""
+    """A job that was triaged, and whose only slot is taken."""
     world = world_for()
     world.commit()
     return world
@@ -34,7 +34,7 @@ def _section(page: Page) -> str:
 
 
 def _changes(world: World) -> list[str]:
-    """Return what has changed since the last triage, as page and twin tell it alike."""
+    """Return the changes since the last triage, on which the page and its twin agree."""
     triage, section = Visitor(world).json(PAGE)["last_triage"], _section(Visitor(world).page(PAGE))
     assert triage["stale"] == bool(triage["changes"]) == ("This log is stale." in section)
     assert triage["log"] == world.store.triage_log(JOB)
@@ -43,8 +43,8 @@ def _changes(world: World) -> list[str]:
     return changes
 
 
-def test_when_it_was_stands_beside_it(world: World) -> None:
-    """Kept by the commit that keeps the log; a fresh one is not stale, nor does the end of an invocation make it so."""
+def test_the_page_shows_the_time_of_the_last_triage(world: World) -> None:
+    """One commit writes the time and the log; a fresh log is not stale, even after the end of an invocation."""
     at = world.clock.now()
     assert (_job(world).last_triage, _job(world).triaged_revision) == (at, "rev1")
     assert Visitor(world).json(PAGE)["last_triage"]["at"] == format_rfc3339(at)
@@ -57,55 +57,55 @@ def test_when_it_was_stands_beside_it(world: World) -> None:
 
 
 def test_a_trigger_counts_as_pending_in_the_triage_that_its_commit_makes(world: World) -> None:
-    """As in the original, where it is in the set by then."""
+    """The log counts it, as in the original, because it is in the set by then."""
     log = world.store.triage_log(JOB)
     assert "Pending triggers set:  1 items, 0 garbage\n" in log
     assert "Triggers available in this txn: 1\n" in log
 
 
-def test_triggers_that_came_since_are_told(world: World) -> None:
-    """While the slot is taken they wait without a triage; the next one knows them."""
+def test_newer_triggers_make_the_log_stale(world: World) -> None:
+    """While the slot is taken, new triggers wait without a triage; the next triage takes them up."""
     world.commit("b", "m2")
     assert _changes(world) == [
-        "1 of the triggers shown as pending has come. They are looked at when an invocation ends."
+        "1 of the pending triggers on this page has arrived. They are triaged when an invocation ends."
     ]
     world.commit("c", "m3")
-    assert _changes(world)[0].startswith("2 of the triggers shown as pending have come.")
+    assert _changes(world)[0].startswith("2 of the pending triggers on this page have arrived.")
     world.finish()
     world.notify("n1")
     assert _job(world).last_triage == world.clock.now()
     assert _changes(world) == []
 
 
-def test_a_definition_that_changed_since_is_told(world: World) -> None:
-    """With both revisions; a new revision that leaves the job as it is is no change of it."""
+def test_a_changed_definition_makes_the_log_stale(world: World) -> None:
+    """The sentence names both revisions; a new revision that does not change the job is no change."""
     world.sync(config() + "# note\n")
     assert _changes(world) == []
     world.clock.advance(1)
     world.sync(config().replace('builder: "job"', 'builder: "other"'))
-    assert _changes(world) == ["The definition has changed, from revision rev1 to rev3."]
+    assert _changes(world) == ["The definition changed from revision rev1 to rev3."]
     world.finish()
     world.notify("n1")
     world.commit("b", "m2")
     assert _changes(world) == []
 
 
-def test_a_pause_since_is_told(world: World) -> None:
-    """Until the triage that it asks for has been carried out; so is a resumption, which asks for none."""
+def test_a_pause_makes_the_log_stale(world: World) -> None:
+    """A pause is a change until its triage has run; a resumption, which needs no triage, remains one."""
     visitor = Visitor(world)
     world.clock.advance(10)
     visitor.submit(PAGE, "/actions/pauseJob/proj/job")
-    assert _changes(world) == ["The job has been paused.", "Another triage has been asked for, and is on its way."]
+    assert _changes(world) == ["The job was paused.", "Another triage is due and will run soon."]
     world.tick(5)
     assert _changes(world) == []
     assert _job(world).changed_by == f"user:{OWNER}"
     world.clock.advance(10)
     visitor.submit(PAGE, "/actions/resumeJob/proj/job")
-    assert _changes(world) == ["The job has been resumed."]
+    assert _changes(world) == ["The job was resumed."]
 
 
-def test_a_triage_of_before_its_time_was_kept() -> None:
-    """Its log is shown; nothing is said of what cannot be known."""
+def test_a_log_without_a_time_is_shown() -> None:
+    """The page shows the log and no changes, which are not known."""
     world = world_for()
     world.commit()
     put_job(world, replace(_job(world), last_triage=None, triaged_revision=""))

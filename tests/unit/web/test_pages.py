@@ -1,4 +1,4 @@
-"""What the pages show: states, empty ones included, filters, paging, pollers, errors, and their JSON twins."""
+"""The pages: states including empty ones, filters, paging, pollers, errors, and JSON twins."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def _rows(page: Page) -> list[str]:
     return [" ".join(row.text.split()) for row in page.all("tr")[1:]]
 
 
-def test_nothing_to_see() -> None:
-    """Who may see nothing is told how to get to see something; the API's twin is an empty list."""
+def test_a_user_without_any_job() -> None:
+    """A user who may see nothing reads how to get access; the JSON twin is an empty list."""
     page = Visitor(world_for(), STRANGER).page("/")
-    assert "There is no job that you may see." in page.text
+    assert "There are no jobs that you have permission to see." in page.text
     assert Visitor(world_for(), STRANGER).json("/") == {"projects": []}
     assert Visitor(world_for(), STRANGER).get("/jobs/proj").status_code == 404
 
 
 def test_counts_lead_to_the_jobs_that_are_counted() -> None:
-    """Running, scheduled, waiting and paused, in the original's words; an unknown filter is ignored."""
+    """The counts are those of running, scheduled, waiting and paused jobs; an unknown filter is ignored."""
     world = world_for(config(("job", "other", "third")))
     world.commit()
     third = world.store.job(JobId("proj/third"))
@@ -51,7 +51,7 @@ def test_counts_lead_to_the_jobs_that_are_counted() -> None:
 
 
 def test_jobs_come_before_those_that_poll() -> None:
-    """Each with its kind for screen readers, its last result and trend."""
+    """Each row has the job's kind for screen readers, its last result and its trend."""
     world = world_for(config(("job", "zoo")))
     world.commit()
     builds = world.buildbucket.builds.items()
@@ -66,22 +66,22 @@ def test_jobs_come_before_those_that_poll() -> None:
     assert [job["results"][0]["status"] for job in twin["jobs"][:2]] == ["RUNNING", "FAILED"]
 
 
-def test_a_config_with_problems_is_told() -> None:
-    """With the revision that is in force."""
+def test_a_config_with_problems_has_a_notice() -> None:
+    """The notice names the active revision."""
     world = world_for()
     found = world.store.project("proj")
     assert found is not None
     world.store.commit([PutProject(replace(found.value, problems=("job 2: no id",)), found.version)])
     page = Visitor(world).page("/jobs/proj")
-    assert "A newer config has problems and is not in force" in page.text
+    assert "A newer config has problems and is not active" in page.text
     assert "job 2: no id" in page.text
     assert "Config revision rev1" in page.text
-    assert "The last good one, of revision rev1, stays in force" in page.text
+    assert "The last valid config, revision rev1, stays active" in page.text
     assert page.all("details") == []
 
 
-def test_warnings_of_a_config_are_told() -> None:
-    """Folded away, with their number and how many more there are; the config is in force, and the twin tells the two apart."""
+def test_warnings_of_a_config_are_listed() -> None:
+    """Warnings are folded, with their total number; the config is active, and the twin separates them from problems."""
     world = world_for()
     found = world.store.project("proj")
     assert found is not None
@@ -90,7 +90,7 @@ def test_warnings_of_a_config_are_told() -> None:
     page = Visitor(world).page("/jobs/proj")
     (folded,) = page.all("details")
     assert "open" not in folded.attributes
-    assert "8 warnings about the config in force" in folded.text
+    assert "8 warnings about the active config" in folded.text
     assert all(text in folded.text for text in warned.warnings)
     assert "is not in force" not in page.text
     twin = Visitor(world).json("/jobs/proj")
@@ -102,8 +102,8 @@ _ONE_REALM = json.dumps(
 )
 
 
-def test_what_quotes_the_config_is_not_told_to_whom_jobs_are_hidden_from() -> None:
-    """Only that there is something, and whom to ask: problems and warnings quote hidden jobs, too."""
+def test_texts_that_quote_the_config_need_full_visibility() -> None:
+    """The page says only that problems and warnings exist, and whom to ask, because they may quote hidden jobs."""
     world = world_for(config(("job", "covert")), access=_ONE_REALM)
     _move_to_realm(world, JobId("proj/job"))
     found = world.store.project("proj")
@@ -112,16 +112,16 @@ def test_what_quotes_the_config_is_not_told_to_whom_jobs_are_hidden_from() -> No
     world.store.commit([PutProject(replace(found.value, **told), found.version)])
     visitor = Visitor(world)
     page = visitor.page("/jobs/proj")
-    assert "A newer config has problems and is not in force" in page.text
-    assert "1 warning about the config in force" in page.text
-    assert page.text.count("ask one of its owners or an administrator") == 2
+    assert "A newer config has problems and is not active" in page.text
+    assert "1 warning about the active config" in page.text
+    assert page.text.count("Ask a project owner or an administrator") == 2
     twin = visitor.json("/jobs/proj")
     assert (twin["has_problems"], twin["problems"], twin["warnings"], twin["warning_count"]) == (True, [], [], 1)
     assert "covert" not in visitor.get("/jobs/proj").text + str(twin)
 
 
 def test_a_job_names_no_hidden_jobs_that_it_triggers() -> None:
-    """The visible ones only; to whom sees the whole project all of them, without a further read."""
+    """The page lists only visible jobs; a caller who sees the whole project gets all of them, without another read."""
     for access, names in (({"access": _ONE_REALM}, ["proj/job"]), ({}, ["proj/covert", "proj/job"])):
         world = world_for(config(("job", "covert")), **access)
         for job_id in (POLLER, JobId("proj/job")):
@@ -138,9 +138,14 @@ def _move_to_realm(world: World, job_id: JobId) -> None:
 
 
 def test_a_job_that_never_ran() -> None:
-    """Each empty part says that it is empty."""
+    """Each empty section says that it is empty."""
     page = Visitor(world_for()).page("/jobs/proj/job")
-    for words in ("No trigger waits.", "None is running.", "None has ended yet.", "There has been none yet."):
+    for words in (
+        "No triggers are pending.",
+        "No invocations are running.",
+        "No invocation has finished yet.",
+        "There has been no triage yet.",
+    ):
         assert words in page.text
     assert page.all("figure") == []
     assert [item.text for item in page.all("pre")] == [
@@ -149,26 +154,26 @@ def test_a_job_that_never_ran() -> None:
     ]
 
 
-def test_who_may_only_look_is_told_so() -> None:
-    """Instead of buttons that would be refused."""
+def test_a_reader_sees_why_there_are_no_actions() -> None:
+    """The page says so instead of offering buttons that would be refused."""
     world = world_for()
     world.commit()
     identifier = world.invocations()[0].id
     visitor = Visitor(world, READER)
-    assert "You may look at this job, but not act on it." in visitor.page("/jobs/proj/job").text
+    assert "You can see this job, but you have no permission to act on it." in visitor.page("/jobs/proj/job").text
     page = visitor.page(f"/jobs/proj/job/{identifier}")
-    assert "You may look at this invocation, but not act on it." in page.text
+    assert "You can see this invocation, but you have no permission to act on it." in page.text
     assert Visitor(world, READER).get("/backfill/proj/job").status_code == 403
 
 
 def test_a_running_and_a_finished_invocation() -> None:
-    """The log is announced while it grows, and no longer when it is complete."""
+    """Screen readers announce new lines of the log until it is complete."""
     world = world_for()
     world.commit()
     path = f"/jobs/proj/job/{world.invocations()[0].id}"
     page = Visitor(world).page(path)
     assert page.all("pre", id="live-log")[0].attributes["aria-live"] == "polite"
-    assert "It is running; new lines appear by themselves." in page.text
+    assert "The invocation is running; new lines appear automatically." in page.text
     assert page.all("noscript")[0].inside[0].tag == "a"
     world.finish()
     world.notify("n1")
@@ -194,9 +199,9 @@ def _poll(world: World, status: Status, **more: Any) -> Page:
     ("status", "words"), [(Status.FAILED, "The last poll failed"), (Status.SUCCEEDED, "The last poll succeeded.")]
 )
 def test_the_health_of_a_poller(status: Status, words: str) -> None:
-    """Its last look, what it knows, and whether that went well; it has no backfill."""
+    """The page shows the last poll, its result and the known refs; a job that polls has no backfill."""
     world = world_for()
-    assert "It has not polled yet." in Visitor(world).page("/jobs/proj/poller").text
+    assert "The job has not polled yet." in Visitor(world).page("/jobs/proj/poller").text
     world.store.commit([PutPoller(PollerRecord(POLLER, REPO, {"refs/heads/main": "a" * 40}), None)])
     page = _poll(world, status)
     assert words in page.text
@@ -220,7 +225,7 @@ def test_the_health_of_a_poller(status: Status, words: str) -> None:
     ],
 )
 def test_errors(path: str, code: int, words: str) -> None:
-    """In the original's words where it has some, as a page and as JSON."""
+    """Errors have the original's words if the original has some, as a page and as JSON."""
     visitor = Visitor(world_for())
     answer = visitor.get(path)
     assert answer.status_code == code
@@ -230,14 +235,14 @@ def test_errors(path: str, code: int, words: str) -> None:
 
 
 def test_without_a_policy_the_pages_say_why_they_show_nothing() -> None:
-    """To everybody, on every page."""
+    """Every caller gets the error on every page."""
     answer = Visitor(world_for(access="")).get("/")
     assert answer.status_code == 403
     assert "set SCHEDULER_ACCESS" in answer.text
 
 
 def test_a_store_that_does_not_answer() -> None:
-    """The page says that loading it again is likely to help, and nothing of the cause."""
+    """The page says that a reload will probably help, and does not reveal the cause."""
     world = world_for()
 
     def fail(_: Any) -> Any:
@@ -246,12 +251,12 @@ def test_a_store_that_does_not_answer() -> None:
     world.store.job = fail  # type: ignore[method-assign]
     answer = Visitor(world).get("/jobs/proj/job")
     assert answer.status_code == 500
-    assert "The page cannot be shown just now." in answer.text
+    assert "The page is temporarily unavailable." in answer.text
     assert "secret" not in answer.text
 
 
 def test_history_is_paged() -> None:
-    """Each invocation is on one page; later pages show the history alone."""
+    """Each invocation is on one page; later pages show only history."""
     world = world_for()
     world.commit()
     newest = world.invocations()[0]
@@ -273,7 +278,7 @@ def test_history_is_paged() -> None:
 
 
 def test_the_page_of_a_commit() -> None:
-    """A sentence for each job, with the invocation; without a commit the form that asks for one."""
+    """The page has a sentence and the invocation for each job; without a commit, it has the form."""
     world = world_for()
     world.commit()
     visitor = Visitor(world)
@@ -283,18 +288,25 @@ def test_the_page_of_a_commit() -> None:
     assert f"It runs in invocation {world.invocations()[0].id}: RUNNING." in page.text
     assert visitor.json(path)["jobs"][0]["reason"] == "INVOCATION"
     assert page.all("a", href=f"/jobs/proj/job/{world.invocations()[0].id}")
-    assert "No job that you may see watches" in Visitor(world, STRANGER).page(path).text
+    assert "No job that you can see watches" in Visitor(world, STRANGER).page(path).text
 
 
 def test_the_caller_is_named() -> None:
-    """In every page's head."""
+    """The link is in the head of every page."""
     world = world_for()
     assert OWNER in Visitor(world).page("/").all("header")[0].text
 
 
-@pytest.mark.parametrize("error", [KeyError("field"), ZeroDivisionError(), PermanentError("refused")])
-def test_a_defect_is_a_page_with_its_headers(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
-    """On a page, its twin and in an action: 500, nothing of the cause, and a line in the log."""
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (KeyError("field"), "Internal error."),
+        (ZeroDivisionError(), "Internal error."),
+        (PermanentError("refused"), "The page is temporarily unavailable."),
+    ],
+)
+def test_a_defect_is_a_page_with_its_headers(error: Exception, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A page, its twin and an action answer 500 without revealing the cause, and write a line to the log."""
     world = world_for()
     visitor = Visitor(world)
     form = visitor.page("/jobs/proj/job").form("/actions/triggerJob/proj/job")
@@ -308,7 +320,7 @@ def test_a_defect_is_a_page_with_its_headers(error: Exception, capsys: pytest.Ca
     for answer in answers:
         assert answer.status_code == 500
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
-        assert "cannot be shown" in answer.text
+        assert text in answer.text
     twin = visitor.get("/jobs/proj/job?format=json")
     assert (twin.status_code, twin.is_json) == (500, True)
     assert "page_f" in capsys.readouterr().out

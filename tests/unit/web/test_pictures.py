@@ -1,4 +1,4 @@
-"""The geometry of the pictures: the chart of durations, the timeline."""
+"""The geometry of the chart of durations and of the timeline."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _invocation(minutes: int, status: Status = Status.SUCCEEDED) -> Invocation:
 
 
 def test_the_chart_goes_from_the_oldest_to_the_newest() -> None:
-    """Bars are as tall as their invocations were long; bad ones are marked by more than colour."""
+    """A bar's height is the invocation's duration; a mark, not only a color, shows a bad result."""
     newest_first = [_invocation(0, Status.RUNNING), _invocation(10), _invocation(5, Status.FAILED)]
     chart = duration_chart(newest_first, Instant(STARTED + 20 * MINUTE))
     assert chart is not None
@@ -31,7 +31,7 @@ def test_the_chart_goes_from_the_oldest_to_the_newest() -> None:
 
 
 def test_one_invocation_is_described_in_the_singular() -> None:
-    """One bar is compared with no others, also while its invocation runs."""
+    """A single bar is not compared with others, even while its invocation runs."""
     ended = duration_chart([_invocation(10)], STARTED)
     runs = duration_chart([_invocation(0, Status.RUNNING)], Instant(STARTED + 5 * MINUTE))
     assert ended is not None
@@ -40,15 +40,15 @@ def test_one_invocation_is_described_in_the_singular() -> None:
     assert runs.words == "1 invocation: running. Duration: 5 minutes."
 
 
-def test_what_took_no_time_is_seen_nevertheless() -> None:
-    """As a low bar."""
+def test_an_invocation_without_duration_has_a_bar() -> None:
+    """It has a low bar."""
     chart = duration_chart([_invocation(0)], STARTED)
     assert chart is not None
     assert 0 < chart.bars[0].height <= HEIGHT
 
 
 def test_the_timeline_goes_on_after_midnight() -> None:
-    """Lines have the time of day only."""
+    """Lines of the log have only the time of day."""
     log = (
         "[23:59:31.000] Starting the invocation (attempt 1)\n"
         "{\n  not a line\n}\n"
@@ -63,7 +63,7 @@ def test_the_timeline_goes_on_after_midnight() -> None:
 
 
 def test_a_long_timeline_is_cut_but_ends() -> None:
-    """300 events are drawn, and the end."""
+    """The timeline has the first 300 events and the end."""
     log = "".join(f"[23:59:{30 + number // 100:02d}.{number % 100:03d}] Handling timer x\n" for number in range(900))
     found = events(_invocation(2), log)
     assert len(found) == 301
@@ -72,6 +72,6 @@ def test_a_long_timeline_is_cut_but_ends() -> None:
 
 
 def test_marks_stay_on_the_line() -> None:
-    """Whatever the clocks of a log say."""
+    """A mark stays on the line for any stamps in the log."""
     log = "[23:58:00.000] Handling timer x\n[23:59:59.000] Handling timer x\n"
     assert all(0 <= mark.x <= 1000 for mark in marks(events(_invocation(0), log), STARTED))

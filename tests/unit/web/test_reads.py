@@ -1,4 +1,4 @@
-"""What a page costs: a fixed number of documents read, however long the history is."""
+"""The cost of a page: a bounded number of reads, independent of the length of the history."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.unit.web.support import Visitor
 
 
 def _with_history(number: int) -> World:
-    """Return a world whose job has run that often, and runs; with a log that grows with it."""
+    """Return a world whose job has this many past invocations and a running one; the log grows with the number."""
     world = world_for()
     world.commit()
     newest = world.invocations()[0]
@@ -46,7 +46,7 @@ def _cost(world: World, path: str) -> int:
 
 @pytest.mark.parametrize("length", [60, 600])
 def test_pages_cost_the_same_for_any_history(length: int) -> None:
-    """The job's: job twice, 51 invocations, pending triggers, triage log. An invocation's: one beyond the permission."""
+    """A job's page reads the job twice and bounded lists; an invocation's page reads two documents."""
     world = _with_history(length)
     invocation = world.invocations()[-1].id
     assert _cost(world, f"/jobs/proj/job/{invocation}") == 2
@@ -54,14 +54,15 @@ def test_pages_cost_the_same_for_any_history(length: int) -> None:
     cursor = Visitor(world).json("/jobs/proj/job")["next_cursor"]
     world.store.counts.clear()
     assert _cost(world, f"/jobs/proj/job?c={cursor}") <= 2 + 51
-    # The project's record twice, its two jobs, eight results of one and none (a read all the same) of the other.
+    # The project's record twice, its two jobs, eight results of one job, and one read for the other job, which has
+    # none.
     assert _cost(world, "/jobs/proj") == 2 + 2 + 8 + 1
     assert _cost(world, "/") == 1 + 2
     assert _cost(world, f"/commits?repo={REPO}&revision={'a' * 40}&ref=refs/heads/main") == 5
 
 
 def test_pending_triggers_are_bounded() -> None:
-    """However many wait, 50 are shown, and the page says that there are more."""
+    """The page shows 50 pending triggers and says that there are more."""
     world = world_for()
     world.commit()
     for number in range(60):

@@ -1,4 +1,4 @@
-"""Headers of answers to browsers: each of them is a separate lock, and every kind of answer has them all."""
+"""Response headers for browsers: every kind of response has all of them."""
 
 from collections.abc import Callable
 
@@ -35,7 +35,7 @@ ANSWERS: dict[str, tuple[Callable[[], TestResponse], int]] = {
 
 @pytest.fixture(params=ANSWERS)
 def answer(request: pytest.FixtureRequest) -> TestResponse:
-    """An answer of each kind."""
+    """A response of each kind."""
     ask, status = ANSWERS[request.param]
     answer = ask()
     assert answer.status_code == status
@@ -53,7 +53,7 @@ def test_no_page_is_shown_in_a_frame(answer: TestResponse) -> None:
 
 
 def test_only_listed_sources_are_loaded(answer: TestResponse) -> None:
-    """No source is a wildcard, and nothing that stands in the page itself is executed."""
+    """No source is a wildcard, and no script or style inside a page is executed."""
     directives = _directives(answer)
     assert directives["default-src"] == "'none'"
     assert {directives[name] for name in ("script-src", "style-src", "connect-src", "form-action")} == {"'self'"}
@@ -61,26 +61,26 @@ def test_only_listed_sources_are_loaded(answer: TestResponse) -> None:
 
 
 def test_no_type_is_guessed_and_no_address_leaks(answer: TestResponse) -> None:
-    """The browser keeps to the content type, and sends no address of ours to other sites."""
+    """The browser keeps to the content type, and sends our addresses to no other site."""
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert answer.headers["Referrer-Policy"] == "same-origin"
     assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
 
 
 @pytest.mark.parametrize("kind", [kind for kind in ANSWERS if kind != "the style sheet"])
-def test_no_answer_about_the_state_is_kept(kind: str) -> None:
-    """No cache holds one person's page for another person, and no page shows an old state."""
+def test_no_page_is_cached(kind: str) -> None:
+    """No cache keeps one user's page for another user, and no page shows an old state."""
     ask, _ = ANSWERS[kind]
     assert ask().headers["Cache-Control"] == "no-store"
 
 
-def test_only_the_content_behind_an_address_with_its_hash_is_kept() -> None:
-    """A style sheet is the same for everybody."""
+def test_only_static_files_are_cached() -> None:
+    """The style sheet is the same for every user."""
     assert "no-store" not in Visitor(world_for()).get("/assets/style.css").headers["Cache-Control"]
 
 
 @pytest.mark.parametrize("who", ["owner@example.com", STRANGER, ""])
-def test_no_answer_of_the_api_is_kept(who: str) -> None:
+def test_no_api_response_is_cached(who: str) -> None:
     """Replies and errors of the API depend on the caller."""
     client = Client(world_for())
     for method in ("GetJobs", "GetJob", "NoSuchMethod"):

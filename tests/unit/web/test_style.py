@@ -1,17 +1,17 @@
-"""The style sheet knows what pages show."""
+"""The style sheet has a class for every state on the pages."""
 
 import re
 from pathlib import Path
 
 from luci_scheduler import web
-from luci_scheduler.api.explain import Reason
+from luci_scheduler.api.explanation import Reason
 
 NEUTRAL = {Reason.JOB_DISABLED, Reason.PATH_FILTERED, Reason.REF_NOT_WATCHED, Reason.NEVER_ARRIVED}
-"""Reasons that are neither good nor bad news and have the color of labels without a class."""
+"""Reasons that are neither good nor bad news; they have the color of labels without a class."""
 
 
 def test_each_reason_has_the_color_of_its_kind() -> None:
-    """A commit that waits for its host looks like a commit that waits for an invocation; a discarded commit looks like others."""
+    """A commit that waits for its host has the color of other waiting commits; all discarded commits look alike."""
     sheet = (Path(str(web.__file__)).parent / "static" / "style.css").read_text(encoding="utf-8")
     colors = {
         name.upper(): color

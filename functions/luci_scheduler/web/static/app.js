@@ -1,11 +1,11 @@
-// What pages do by themselves while they are open. Everything works without it: pages are reloaded by hand then.
+// Keeps open pages up to date. Everything works without it; users then reload pages themselves.
 "use strict";
 
 (() => {
   const PERIOD = 2000;
   const SLOW = 15000;
   const FRESH = 60000;
-  // Somebody who presses a button twice means it once.
+  // A double click sends a form once.
   document.addEventListener("submit", (event) => {
     const button = event.target.querySelector("button");
     if (event.target.method === "post" && button) setTimeout(() => (button.disabled = true));
@@ -14,14 +14,14 @@
   if (!document.querySelector("[data-live]")) return;
 
   const isFinal = () => document.querySelector("[data-final]") !== null;
-  // The log of one invocation is followed closely; lists cost hundreds of reads, and are so only just behind an action.
+  // An open log is refreshed often. A list costs hundreds of reads, so it is refreshed often only just after an action.
   const isActive = () =>
     document.querySelector("[data-live-text]") !== null || (location.search.includes("done=") && performance.now() < FRESH);
 
-  // A region in which somebody works (an open form, the focus) is left alone until the next time.
+  // A region in use (an open form, the focus) is not replaced until a later refresh.
   const isBusy = (region) => region.contains(document.activeElement) || region.querySelector("details[open]") !== null;
 
-  // Each loading gives forms new keys: nothing that anybody sees, so no reason to renew what a screen reader may be in.
+  // Each load gives forms new keys. They are invisible, so they alone are no reason to replace a region.
   const seen = (region) => {
     const copy = region.cloneNode(true);
     for (const field of copy.querySelectorAll("input[type=hidden]")) field.remove();
@@ -36,7 +36,7 @@
     }
   }
 
-  // Of a log only what is new is added, so that a screen reader reads that alone and a selection stays.
+  // Only new text is appended to a log, so screen readers announce only that, and a selection stays.
   function renewLog(fresh) {
     const log = document.querySelector("[data-live-text]");
     const other = log && fresh.getElementById(log.id);
@@ -65,7 +65,7 @@
       try {
         await renew();
       } catch {
-        // The network comes back or it does not: the next round shows.
+        // The next refresh tries again.
       }
       next();
     }, isActive() ? PERIOD : SLOW);

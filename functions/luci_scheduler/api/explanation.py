@@ -1,0 +1,103 @@
+"""Explanations of what became of a commit: the reasons, and the records that hold them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.job import Job
+from luci_scheduler.core.repo_url import RepoUrl
+from luci_scheduler.core.trigger_record import NO_INVOCATION
+from luci_scheduler.core.watcher import Watcher
+
+__all__ = ["CommitQuery", "Explanation", "Origin", "Reason", "WatchingJob", "paused_by"]
+
+
+class Reason(StrEnum):
+    """The outcome of a commit in a job."""
+
+    INVOCATION = "INVOCATION"
+    BATCHED = "BATCHED"
+    PENDING = "PENDING"
+    WAITING_FOR_INVOCATION = "WAITING_FOR_INVOCATION"
+    SLOT_LIMIT = "SLOT_LIMIT"
+    DISCARDED_BY_AGE = "DISCARDED_BY_AGE"
+    DISCARDED_AS_SURPLUS = "DISCARDED_AS_SURPLUS"
+    DISCARDED = "DISCARDED"
+    JOB_PAUSED = "JOB_PAUSED"
+    JOB_DISABLED = "JOB_DISABLED"
+    PATH_FILTERED = "PATH_FILTERED"
+    PATTERNS_TOO_COSTLY = "PATTERNS_TOO_COSTLY"
+    REF_NOT_WATCHED = "REF_NOT_WATCHED"
+    TRIGGER_PAUSED = "TRIGGER_PAUSED"
+    WAITING_FOR_COMMIT = "WAITING_FOR_COMMIT"
+    NOT_SERVED = "NOT_SERVED"
+    NOT_ON_REF = "NOT_ON_REF"
+    NEVER_ARRIVED = "NEVER_ARRIVED"
+
+
+class Origin(StrEnum):
+    """The origin of the trigger that an explanation is about."""
+
+    COMMIT = ""
+    """The commit itself: its event, or the poll that found it."""
+    RERUN = "RERUN"
+    """A user ran an invocation again."""
+    BACKFILL = "BACKFILL"
+    """A user ran a range of commits."""
+    EMITTED = "EMITTED"
+    """A client emitted the trigger over the API, with an ID that the client chose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The outcome of a commit in one job, or of one more trigger that a user requested for that commit."""
+
+    job_id: JobId
+    reason: Reason
+    sentence: str
+    """The reason in words."""
+    ref: str = ""
+    """The ref of the trigger; empty if there is no trigger."""
+    trigger_id: str = ""
+    invocation_id: InvocationId = NO_INVOCATION
+    """The invocation that took the trigger; 0 if there is none."""
+    status: str = ""
+    """The status of that invocation; empty if it is no longer stored."""
+    since: Instant | None = None
+    """When a pending trigger arrived, or when a discarded trigger was discarded."""
+    waiting_for: tuple[InvocationId, ...] = ()
+    """The invocations that occupy the job's slots."""
+    origin: Origin = Origin.COMMIT
+    asked_by: str = ""
+    """The user who requested the trigger, such as ``user:<e-mail>``; empty for the commit itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchingJob:
+    """A job and all the ways in which it watches a repository."""
+
+    job: Job
+    watchers: tuple[Watcher, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CommitQuery:
+    """The commit to explain; an empty ref stands for all refs."""
+
+    repo: RepoUrl
+    revision: str
+    ref: str
+
+
+def paused_by(job: Job, at: Instant | None = None) -> str:
+    """Return who paused a job and why, as the end of a sentence.
+
+    Empty if the job is not paused, or was paused after ``at``: nothing is stored about earlier pauses.
+    """
+    began = job.changed_when
+    if not job.paused or not job.changed_by or (at is not None and began is not None and began > at):
+        return ""
+    return f" by {job.changed_by.removeprefix('user:')} ({job.change_reason})"

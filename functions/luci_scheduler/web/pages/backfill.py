@@ -1,0 +1,68 @@
+"""The form of a backfill, with a preview of its triggers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from luci_scheduler.api.access import Permission
+from luci_scheduler.api.backfill import Backfill, BackfillPlan, backfill_commits
+from luci_scheduler.api.errors import ApiError, NoSuchJobError
+from luci_scheduler.api.service import get_job
+from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.job import Job
+from luci_scheduler.web.job_views import job_view
+from luci_scheduler.web.notices import FORBIDDEN, NO_SUCH_JOB
+from luci_scheduler.web.page_request import PageRequest
+from luci_scheduler.web.presentation import shown
+from luci_scheduler.web.rendering import render
+from luci_scheduler.web.response import PageError, PageResponse
+
+__all__ = ["FIELDS", "backfill", "wanted_backfill"]
+
+FIELDS = ("repo", "ref", "from", "to")
+"""The fields of the form."""
+
+
+def backfill(page_request: PageRequest, job_id: JobId) -> PageResponse:
+    """Return the form of a backfill and, if the range is filled in, a preview."""
+    record = _read_job(page_request, job_id)
+    fields = dict(zip(FIELDS, page_request.stripped(*FIELDS), strict=True))
+    plan, problem = _preview(page_request, job_id, fields)
+    rows = [(item.id, shown(item.committed)) for item in plan.commits] if plan else []
+    document: dict[str, Any] = {"job_id": job_id, **fields}
+    document |= {"error": problem} if problem else {"commits": [revision for revision, _ in rows]}
+    values = {
+        "job": job_view(page_request.context, record, page_request.now()),
+        "fields": fields,
+        "problem": problem,
+        "plan": plan,
+        "note": plan.notes.get(job_id, "") if plan else "",
+        "rows": rows,
+    }
+    return render(page_request, "backfill.html", document, values, 400 if problem else 200)
+
+
+def wanted_backfill(job_id: JobId, fields: Mapping[str, str]) -> Backfill:
+    """Return the backfill that the form's fields describe."""
+    return Backfill((job_id,), fields["repo"], fields["ref"], fields["from"].lower(), fields["to"].lower())
+
+
+def _read_job(page_request: PageRequest, job_id: JobId) -> Job:
+    try:
+        record = get_job(page_request.context, job_id)
+    except NoSuchJobError as error:
+        raise PageError(404, NO_SUCH_JOB) from error
+    if not page_request.context.may(Permission.TRIGGER, record):
+        raise PageError(403, FORBIDDEN)
+    return record
+
+
+def _preview(page_request: PageRequest, job_id: JobId, fields: Mapping[str, str]) -> tuple[BackfillPlan | None, str]:
+    """Return the plan of the backfill, or the reason why there can be none; neither without a range."""
+    if not fields["from"] and not fields["to"]:
+        return None, ""
+    try:
+        return backfill_commits(page_request.context, wanted_backfill(job_id, fields), preview=True), ""
+    except ApiError as error:
+        return None, error.message

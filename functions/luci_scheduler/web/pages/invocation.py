@@ -1,0 +1,73 @@
+"""The page of an invocation: its state, its timeline and its debug log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from luci_scheduler.api.access import Permission
+from luci_scheduler.api.errors import NoSuchInvocationError, NoSuchJobError
+from luci_scheduler.api.service import InvocationLog, get_invocation_log
+from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.instants import format_rfc3339
+from luci_scheduler.web.addresses import parse_invocation_id
+from luci_scheduler.web.notices import NO_SUCH_INVOCATION, NO_SUCH_JOB
+from luci_scheduler.web.page_request import PageRequest
+from luci_scheduler.web.presentation import invocation_json, invocation_view
+from luci_scheduler.web.rendering import render
+from luci_scheduler.web.response import PageError, PageResponse
+from luci_scheduler.web.timeline import Event, EventKind, count, events, marks
+
+__all__ = ["invocation"]
+
+_Cost = Sequence[tuple[str, int]]
+
+
+def invocation(page_request: PageRequest, job_id: JobId, text: str) -> PageResponse:
+    """Return the page of an invocation; ``text`` is the invocation ID in the path."""
+    found = _read(page_request, job_id, text)
+    timeline = events(found.invocation, found.log)
+    cost = _cost(found, timeline)
+    document = _document(found, timeline, cost)
+    values = {**_values(page_request, found, timeline), "cost": cost}
+    return render(page_request, "invocation.html", document, values)
+
+
+def _read(page_request: PageRequest, job_id: JobId, text: str) -> InvocationLog:
+    try:
+        return get_invocation_log(page_request.context, job_id, parse_invocation_id(text))
+    except NoSuchJobError as error:
+        raise PageError(404, NO_SUCH_JOB) from error
+    except NoSuchInvocationError as error:
+        raise PageError(404, NO_SUCH_INVOCATION) from error
+
+
+def _cost(found: InvocationLog, timeline: Sequence[Event]) -> _Cost:
+    return [
+        ("Commits", found.invocation.commits),
+        ("Saves", found.invocation.mutations),
+        ("Launch attempts", found.invocation.attempts),
+        ("Status checks", count(timeline, EventKind.CHECK)),
+        ("Notifications", count(timeline, EventKind.NOTIFICATION)),
+        ("Bytes of log", len(found.log.encode())),
+    ]
+
+
+def _document(found: InvocationLog, timeline: Sequence[Event], cost: _Cost) -> dict[str, Any]:
+    return {
+        **invocation_json(found.invocation, found.log),
+        "timeline": [[event.kind, format_rfc3339(event.at)] for event in timeline],
+        "cost": {name.lower().replace(" ", "_"): number for name, number in cost},
+    }
+
+
+def _values(page_request: PageRequest, found: InvocationLog, timeline: Sequence[Event]) -> dict[str, Any]:
+    context, now = page_request.context, page_request.now()
+    return {
+        "view": invocation_view(found.invocation, found.log, now),
+        "marks": marks(timeline, now),
+        "build_id": str(found.invocation.task_data.get("build_id", "")),
+        "paused": found.job.paused,
+        "may_abort": context.may(Permission.ABORT, found.job),
+        "may_trigger": context.may(Permission.TRIGGER, found.job),
+    }

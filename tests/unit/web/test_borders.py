@@ -1,0 +1,49 @@
+"""Pages reach the store only through the service layer, which checks permissions."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import luci_scheduler.web
+
+_FILES = sorted(Path(luci_scheduler.web.__path__[0]).rglob("*.py"))
+_FORBIDDEN_ATTRIBUTES = {"store", "queue", "gitiles", "buildbucket"}
+_ALLOWED_PACKAGES = {"api", "core", "managers", "web"}  # managers: a task kind declares how pages show it
+_ALLOWED_NAMES = {("luci_scheduler.engine.runtime", "logger")}
+
+
+def _imports(tree: ast.Module) -> set[tuple[str, str]]:
+    """Return every name of this project that a module imports, with its module."""
+    return {
+        (node.module, alias.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("luci_scheduler")
+        for alias in node.names
+    }
+
+
+@pytest.mark.parametrize("file", _FILES, ids=lambda file: file.name)
+def test_no_page_touches_a_port(file: Path) -> None:
+    """No module of the pages names the store, the queue or a client of another service."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert not attributes & _FORBIDDEN_ATTRIBUTES
+
+
+@pytest.mark.parametrize("file", _FILES, ids=lambda file: file.name)
+def test_pages_import_only_the_layers_below(file: Path) -> None:
+    """The only name from elsewhere is the logger."""
+    others = {
+        (module, name)
+        for module, name in _imports(ast.parse(file.read_text(encoding="utf-8")))
+        if module.split(".")[1] not in _ALLOWED_PACKAGES
+    }
+    assert others <= _ALLOWED_NAMES
+
+
+def test_the_scan_covers_the_pages() -> None:
+    """The tests above read the modules that render pages."""
+    assert {"job.py", "project.py", "invocation.py", "actions.py", "routes.py"} <= {file.name for file in _FILES}
