@@ -10,7 +10,7 @@ from luci_scheduler.managers import noop, url_fetch
 from luci_scheduler.managers.buildbucket.manager import BuildbucketManager
 from luci_scheduler.managers.environment import Environment
 from luci_scheduler.managers.gitiles.manager import GitilesManager
-from luci_scheduler.managers.protocol import TaskManager
+from luci_scheduler.managers.task_manager import TaskManager
 
 __all__ = ["launch_time", "make_era_of", "make_managers"]
 

@@ -12,8 +12,8 @@ from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Status
-from luci_scheduler.managers.buildbucket.launch_input import LaunchInput
-from luci_scheduler.managers.buildbucket.v1 import V1
+from luci_scheduler.managers.buildbucket.build_request import BuildRequest
+from luci_scheduler.managers.buildbucket.v1 import V1Client
 from luci_scheduler.ports import BuildbucketError
 
 TESTS = Path(__file__).parents[2]
@@ -52,7 +52,7 @@ class Wire:
         raise AssertionError(f"a v1 server was asked {question}")
 
 
-def given(**changed: Any) -> LaunchInput:
+def given(**changed: Any) -> BuildRequest:
     """Return the launch of the real page's invocation."""
     fields = {
         "task": {"server": "cr-buildbucket.appspot.com", "bucket": "luci.tint.ci", "builder": "mac-rel"},
@@ -64,19 +64,19 @@ def given(**changed: Any) -> LaunchInput:
         "topic": "topic",
         "token": "the-token",
     }
-    return LaunchInput(**{**fields, **changed})
+    return BuildRequest(**{**fields, **changed})
 
 
 def launched(answer: Mapping[str, Any]) -> tuple[Any, list[str]]:
     """Return what a launch makes of an answer, and the lines it logs."""
     lines: list[str] = []
-    return V1(Wire({})).launched(given(), answer, lines.append), lines
+    return V1Client(Wire({})).launched(given(), answer, lines.append), lines
 
 
 def checked(answer: Mapping[str, Any]) -> tuple[Status | None, list[str]]:
     """Return what a check makes of an answer, and the lines it logs."""
     lines: list[str] = []
-    return V1(Wire({})).checked(answer, lines.append), lines
+    return V1Client(Wire({})).checked(answer, lines.append), lines
 
 
 @pytest.mark.parametrize("name", ["v1-put-response-as-on-wire", "v1-put-response"])
@@ -147,7 +147,7 @@ def test_an_error_to_a_put_is_fatal_and_printed_before_its_line() -> None:
     """The answer comes first, then reason and message."""
     lines: list[str] = []
     with pytest.raises(PermanentError, match=r'^buildbucket error "INVALID_INPUT" - bad "bucket"$'):
-        V1(Wire({})).launched(given(), ERROR, lines.append)
+        V1Client(Wire({})).launched(given(), ERROR, lines.append)
     printed = '{\n  "error": {\n    "message": "bad \\"bucket\\"",\n    "reason": "INVALID_INPUT"\n  }\n}'
     problem = 'Buildbucket returned error "INVALID_INPUT": bad "bucket"'
     assert lines == [f"Buildbucket response:\n{printed}", problem]
@@ -157,7 +157,7 @@ def test_an_error_to_a_check_is_fatal_and_printed_after_its_line() -> None:
     """A check prints an answer only where it names a problem, and after it."""
     lines: list[str] = []
     with pytest.raises(PermanentError, match="buildbucket error"):
-        V1(Wire({})).checked(ERROR, lines.append)
+        V1Client(Wire({})).checked(ERROR, lines.append)
     assert [line.partition(":")[0] for line in lines] == [
         'Buildbucket returned error "INVALID_INPUT"',
         "Buildbucket response",
@@ -171,7 +171,7 @@ def test_an_answer_without_a_build_is_fatal(answer: dict[str, Any]) -> None:
     """Without a build that has an ID there is nothing to watch."""
     lines: list[str] = []
     with pytest.raises(PermanentError, match="missing 'build'"):
-        V1(Wire({})).checked(answer, lines.append)
+        V1Client(Wire({})).checked(answer, lines.append)
     assert lines[0] == "Buildbucket response is not valid, missing 'build'"
     assert lines[1].startswith("Buildbucket response:\n{")
 
@@ -179,13 +179,13 @@ def test_an_answer_without_a_build_is_fatal(answer: dict[str, Any]) -> None:
 def test_an_error_of_another_shape_is_still_an_error() -> None:
     """What stands in front of a server may answer anything."""
     with pytest.raises(PermanentError, match='buildbucket error "" - teapot'):
-        V1(Wire({})).checked({"error": "teapot"}, lambda _: None)
+        V1Client(Wire({})).checked({"error": "teapot"}, lambda _: None)
 
 
 def test_more_than_a_hundred_triggers_are_capped_to_the_latest() -> None:
     """The build is told of the newest hundred; the first line says so."""
     lines: list[str] = []
-    body = V1(Wire({})).prepare(given(triggers=[{"id": f"t{i}"} for i in range(101)]), lines.append)
+    body = V1Client(Wire({})).prepare(given(triggers=[{"id": f"t{i}"} for i in range(101)]), lines.append)
     assert lines[0] == "Capping 101 triggers passed to the build to just 100 latest ones"
     assert lines[1].startswith("Preparing PubSub topic")
     sent = json.loads(body["parameters_json"])["properties"]["$recipe_engine/scheduler"]["triggers"]
@@ -195,7 +195,7 @@ def test_more_than_a_hundred_triggers_are_capped_to_the_latest() -> None:
 def test_empty_fields_of_a_request_are_left_out() -> None:
     """A task without a bucket is sent and printed without one."""
     lines: list[str] = []
-    body = V1(Wire({})).prepare(given(task={"server": "s", "builder": "b"}), lines.append)
+    body = V1Client(Wire({})).prepare(given(task={"server": "s", "builder": "b"}), lines.append)
     assert "bucket" not in body
     assert lines[-1].startswith('Buildbucket request:\n{\n  "client_operation_id"')
 
@@ -203,7 +203,7 @@ def test_empty_fields_of_a_request_are_left_out() -> None:
 def test_the_token_is_sent_and_never_printed() -> None:
     """It stands in the request and in no line."""
     lines: list[str] = []
-    body = V1(Wire({})).prepare(given(), lines.append)
+    body = V1Client(Wire({})).prepare(given(), lines.append)
     assert body["pubsub_callback"] == {"auth_token": "the-token", "topic": "topic"}
     assert '"auth_token": "..."' in lines[-1]
     assert "the-token" not in "".join(lines)
@@ -212,7 +212,7 @@ def test_the_token_is_sent_and_never_printed() -> None:
 def test_a_build_is_looked_up_by_its_tag_within_its_builder() -> None:
     """Including experimental builds; also by the tag of its job, as two jobs may have drawn one ID."""
     wire = Wire({"builds": [{"id": "1"}, {"id": "2"}]})
-    assert V1(wire).find(given()) == [{"build": {"id": "1"}}, {"build": {"id": "2"}}]
+    assert V1Client(wire).find(given()) == [{"build": {"id": "1"}}, {"build": {"id": "2"}}]
     ((server, method, path, query),) = wire.questions
     assert (server, method, path) == ("cr-buildbucket.appspot.com", "GET", "search")
     assert query == [
@@ -222,9 +222,9 @@ def test_a_build_is_looked_up_by_its_tag_within_its_builder() -> None:
         ("tag", "builder:mac-rel"),
         ("include_experimental", "true"),
     ]
-    assert V1(Wire({})).find(given()) == []
+    assert V1Client(Wire({})).find(given()) == []
     with pytest.raises(BuildbucketError, match="INVALID_INPUT: no") as refused:
-        V1(Wire({"error": {"reason": "INVALID_INPUT", "message": "no"}})).find(given())
+        V1Client(Wire({"error": {"reason": "INVALID_INPUT", "message": "no"}})).find(given())
     assert not refused.value.transient
 
 
@@ -246,27 +246,27 @@ def test_a_build_is_looked_up_by_its_tag_within_its_builder() -> None:
 )
 def test_a_build_is_ours_unless_it_names_another(build: Any, ours: bool) -> None:
     """Its tags decide; without tags its bucket does."""
-    assert V1(Wire({})).is_ours(given(), {"build": build}) is ours
+    assert V1Client(Wire({})).is_ours(given(), {"build": build}) is ours
 
 
 def test_the_real_answer_is_ours() -> None:
     """Of the real page's invocation."""
-    assert V1(Wire({})).is_ours(given(), sample("v1-put-response-as-on-wire"))
+    assert V1Client(Wire({})).is_ours(given(), sample("v1-put-response-as-on-wire"))
 
 
 def test_an_attempts_calls_are_over_when_it_is() -> None:
     """Look-up and request share the end; a status check has its own deadline."""
     wire, ends = Wire({}), given(until=Instant(7))
-    V1(wire).find(ends)
+    V1Client(wire).find(ends)
     assert wire.until == 7
-    V1(wire).get("s", "1")
+    V1Client(wire).get("s", "1")
     assert wire.until is None
-    V1(wire).schedule(ends, {})
+    V1Client(wire).schedule(ends, {})
     assert wire.until == 7
 
 
 def test_canceling_what_is_over_is_no_error() -> None:
     """Any other refusal is."""
-    V1(Wire({"error": {"reason": "BUILD_IS_COMPLETED"}})).cancel("s", "1")
+    V1Client(Wire({"error": {"reason": "BUILD_IS_COMPLETED"}})).cancel("s", "1")
     with pytest.raises(PermanentError, match="BUILD_NOT_FOUND"):
-        V1(Wire({"error": {"reason": "BUILD_NOT_FOUND", "message": ""}})).cancel("s", "1")
+        V1Client(Wire({"error": {"reason": "BUILD_NOT_FOUND", "message": ""}})).cancel("s", "1")

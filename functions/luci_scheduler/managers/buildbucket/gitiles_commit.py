@@ -11,7 +11,7 @@ from luci_scheduler.core import go_json
 from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
-from luci_scheduler.managers.buildbucket.launch_input import Log
+from luci_scheduler.managers.buildbucket.build_request import Log
 
 __all__ = ["GitilesCommit", "extract_commit"]
 

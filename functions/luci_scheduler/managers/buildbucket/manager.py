@@ -17,10 +17,10 @@ from luci_scheduler.core.identifiers import project_of
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
 from luci_scheduler.core.notification_token import make_token
-from luci_scheduler.managers.buildbucket.launch_input import LaunchInput
-from luci_scheduler.managers.buildbucket.protocol import BuildbucketProtocol
-from luci_scheduler.managers.buildbucket.v1 import V1
-from luci_scheduler.managers.buildbucket.v2 import V2
+from luci_scheduler.managers.buildbucket.build_request import BuildRequest
+from luci_scheduler.managers.buildbucket.protocol_client import ProtocolClient
+from luci_scheduler.managers.buildbucket.v1 import V1Client
+from luci_scheduler.managers.buildbucket.v2 import V2Client
 from luci_scheduler.managers.controller import Controller
 from luci_scheduler.managers.environment import Environment, Server
 from luci_scheduler.ports import BuildbucketError
@@ -53,9 +53,9 @@ class BuildbucketManager:
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
-        self._faces: dict[Era, BuildbucketProtocol] = {
-            Era.V1: V1(environment.buildbucket),
-            Era.V2: V2(environment.buildbucket),
+        self._faces: dict[Era, ProtocolClient] = {
+            Era.V1: V1Client(environment.buildbucket),
+            Era.V2: V2Client(environment.buildbucket),
         }
 
     def idle(self, controller: Controller) -> bool:  # noqa: ARG002 - part of the protocol
@@ -82,7 +82,7 @@ class BuildbucketManager:
             self._schedule_check(controller, server)
 
     def _obtain(
-        self, controller: Controller, face: BuildbucketProtocol, given: LaunchInput, body: Mapping[str, Any], what: str
+        self, controller: Controller, face: ProtocolClient, given: BuildRequest, body: Mapping[str, Any], what: str
     ) -> Any:
         """Return an answer about the invocation's build, an existing or a new one.
 
@@ -106,7 +106,7 @@ class BuildbucketManager:
             _logger.warning("build_of_another", request_id=asked.request_id, build_id=build_id)
         raise TransientError(f"Buildbucket answered {_REQUESTS} requests with builds of other invocations")
 
-    def _existing(self, controller: Controller, face: BuildbucketProtocol, given: LaunchInput) -> Any:
+    def _existing(self, controller: Controller, face: ProtocolClient, given: BuildRequest) -> Any:
         """Return the answer about the build of an earlier request, or None.
 
         After a permanent refusal of the look-up the launch still requests the build for a minute: until then Buildbucket answers
@@ -164,12 +164,12 @@ class BuildbucketManager:
             controller.log(f"Build {build_id} may be running: {invocation.view_url or 'look for it by its number'}")
             raise
 
-    def _cancel(self, controller: Controller, face: BuildbucketProtocol, build_id: str) -> None:
+    def _cancel(self, controller: Controller, face: ProtocolClient, build_id: str) -> None:
         _check_id(build_id)
         host = controller.invocation.task.fields["server"]
         self._ask(controller, f"cancel {build_id}", "cancel the build", lambda: face.cancel(host, build_id))
 
-    def _cancel_doubles(self, controller: Controller, face: BuildbucketProtocol, builds: Sequence[Any]) -> None:
+    def _cancel_doubles(self, controller: Controller, face: ProtocolClient, builds: Sequence[Any]) -> None:
         """Of several builds of one invocation keep the oldest, and cancel the others that still run.
 
         Raises:
@@ -186,14 +186,12 @@ class BuildbucketManager:
             except PermanentError:
                 continue  # the log names it; the invocation keeps the oldest build
 
-    def _find(
-        self, controller: Controller, face: BuildbucketProtocol, given: LaunchInput, question: str
-    ) -> Sequence[Any]:
+    def _find(self, controller: Controller, face: ProtocolClient, given: BuildRequest, question: str) -> Sequence[Any]:
         """Look up the builds of the invocation, the newest first."""
         found = self._ask(controller, question, "look up the build by its tag", lambda: face.find(given))
         return [build for build in found if face.is_ours(given, build)]
 
-    def _look_again_if_early(self, controller: Controller, face: BuildbucketProtocol) -> None:
+    def _look_again_if_early(self, controller: Controller, face: ProtocolClient) -> None:
         """Distrust an empty look-up while a build whose answer was lost may not show yet.
 
         Raises:
@@ -248,7 +246,7 @@ class BuildbucketManager:
             delay = controller.entropy.check_delay_seconds(*_V2_INTERVAL_SECONDS) * SECOND
         controller.add_timer(delay, CHECK_TIMER)
 
-    def _server(self, invocation: Invocation) -> tuple[Server, BuildbucketProtocol]:
+    def _server(self, invocation: Invocation) -> tuple[Server, ProtocolClient]:
         host = invocation.task.fields.get("server", "")
         server = self._environment.servers.get(host)
         if server is None:
@@ -257,7 +255,7 @@ class BuildbucketManager:
             )
         return server, self._faces[server.protocol]
 
-    def _watched(self, invocation: Invocation) -> tuple[Server, BuildbucketProtocol]:
+    def _watched(self, invocation: Invocation) -> tuple[Server, ProtocolClient]:
         """Return the server of a build that runs.
 
         Raises:
@@ -273,10 +271,10 @@ class BuildbucketManager:
         end = Instant(controller.clock.now() + self._environment.request_deadline)
         return min(end, controller.invocation.claim_until or end)
 
-    def _given(self, controller: Controller, server: Server) -> LaunchInput:
+    def _given(self, controller: Controller, server: Server) -> BuildRequest:
         invocation = controller.invocation
         environment = self._environment
-        return LaunchInput(
+        return BuildRequest(
             task=invocation.task.fields,
             job_id=invocation.job_id,
             invocation_id=invocation.id,
@@ -291,7 +289,7 @@ class BuildbucketManager:
         )
 
 
-def _is_refusal(face: BuildbucketProtocol, answer: Any) -> bool:
+def _is_refusal(face: ProtocolClient, answer: Any) -> bool:
     """Whether Buildbucket itself has refused a request for good; None is no answer."""
     if isinstance(answer, BuildbucketError):
         return not answer.transient

@@ -10,9 +10,8 @@ from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.foreign_text import sanitized
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.invocation import Status
-from luci_scheduler.managers.buildbucket.builder_id import canonical_bucket
-from luci_scheduler.managers.buildbucket.launch_input import (
-    LaunchInput,
+from luci_scheduler.managers.buildbucket.build_request import (
+    BuildRequest,
     Log,
     agree,
     common_tags,
@@ -20,10 +19,11 @@ from luci_scheduler.managers.buildbucket.launch_input import (
     our_tags,
     shown_triggers,
 )
-from luci_scheduler.managers.buildbucket.protocol import Build, announce_topic, messages
+from luci_scheduler.managers.buildbucket.builder_id import canonical_bucket
+from luci_scheduler.managers.buildbucket.protocol_client import Build, announce_topic, messages
 from luci_scheduler.ports import Buildbucket, BuildbucketError
 
-__all__ = ["V1"]
+__all__ = ["V1Client"]
 
 _WITHOUT_SCHEDULER_PROPERTY = ("luci.chromium.", "luci.chrome.")
 
@@ -36,13 +36,13 @@ _BUILD_FIELDS = (
 _ERROR_FIELDS = ("message", "reason")
 
 
-class V1:
+class V1Client:
     """The v1 face of a Buildbucket server."""
 
     def __init__(self, wire: Buildbucket) -> None:
         self._wire = wire
 
-    def prepare(self, given: LaunchInput, log: Log) -> dict[str, Any]:
+    def prepare(self, given: BuildRequest, log: Log) -> dict[str, Any]:
         """Return the body of ``PUT builds`` and log it, its token hidden."""
         triggers = shown_triggers(given, log)
         announce_topic(given, log)
@@ -51,7 +51,7 @@ class V1:
         log(f"Buildbucket request:\n{go_json.indented({**body, 'pubsub_callback': callback})}")
         return body
 
-    def _body(self, given: LaunchInput, triggers: list[Mapping[str, Any]]) -> dict[str, Any]:
+    def _body(self, given: BuildRequest, triggers: list[Mapping[str, Any]]) -> dict[str, Any]:
         bucket, builder = given.task.get("bucket", ""), given.task.get("builder", "")
         properties = merged_properties(given)
         if not bucket.startswith(_WITHOUT_SCHEDULER_PROPERTY):
@@ -66,12 +66,12 @@ class V1:
         }
         return {name: value for name, value in body.items() if value}
 
-    def schedule(self, given: LaunchInput, body: Mapping[str, Any]) -> dict[str, Any]:
+    def schedule(self, given: BuildRequest, body: Mapping[str, Any]) -> dict[str, Any]:
         """Ask for the build, under the request ID of ``given``."""
         request = {**body, "client_operation_id": given.request_id}
         return self._wire.v1(given.task["server"], "PUT", "builds", request, until=given.until)
 
-    def find(self, given: LaunchInput) -> list[dict[str, Any]]:
+    def find(self, given: BuildRequest) -> list[dict[str, Any]]:
         """Return the answers about the builds of earlier requests, the newest first."""
         query = [
             ("bucket", given.task.get("bucket", "")),
@@ -86,7 +86,7 @@ class V1:
             raise BuildbucketError(*error, transient=False)
         return [{"build": build} for build in messages(found.get("builds"))]
 
-    def is_ours(self, given: LaunchInput, answer: Mapping[str, Any]) -> bool:
+    def is_ours(self, given: BuildRequest, answer: Mapping[str, Any]) -> bool:
         """Whether an answer names our job and invocation: its tags do, and where it has none the bucket does."""
         build = answer.get("build")
         if not isinstance(build, Mapping):
@@ -111,7 +111,7 @@ class V1:
         build = answer.get("build")
         return not isinstance(build, Mapping) or build.get("status") != "COMPLETED"
 
-    def launched(self, given: LaunchInput, answer: Mapping[str, Any], log: Log) -> Build:  # noqa: ARG002 - v2 needs it
+    def launched(self, given: BuildRequest, answer: Mapping[str, Any], log: Log) -> Build:  # noqa: ARG002 - v2 needs it
         """Read the answer to a request for a build.
 
         Raises:

@@ -11,10 +11,8 @@ from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.foreign_text import sanitized
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.kv_lists import unpack_kv_list
-from luci_scheduler.managers.buildbucket.builder_id import builder_id, canonical_bucket
-from luci_scheduler.managers.buildbucket.gitiles_commit import extract_commit
-from luci_scheduler.managers.buildbucket.launch_input import (
-    LaunchInput,
+from luci_scheduler.managers.buildbucket.build_request import (
+    BuildRequest,
     Log,
     agree,
     common_tags,
@@ -22,11 +20,13 @@ from luci_scheduler.managers.buildbucket.launch_input import (
     our_tags,
     shown_triggers,
 )
-from luci_scheduler.managers.buildbucket.protocol import Build, announce_topic, messages
+from luci_scheduler.managers.buildbucket.builder_id import builder_id, canonical_bucket
+from luci_scheduler.managers.buildbucket.gitiles_commit import extract_commit
+from luci_scheduler.managers.buildbucket.protocol_client import Build, announce_topic, messages
 from luci_scheduler.managers.buildbucket.spelling import build_message
 from luci_scheduler.ports import Buildbucket
 
-__all__ = ["V2"]
+__all__ = ["V2Client"]
 
 _WITHOUT_SCHEDULER_PROPERTY = ("chromium", "chrome")
 
@@ -58,13 +58,13 @@ _FREE_FORM = (
 """Where a build holds a ``google.protobuf.Struct``."""
 
 
-class V2:
+class V2Client:
     """The v2 face of a Buildbucket server."""
 
     def __init__(self, wire: Buildbucket) -> None:
         self._wire = wire
 
-    def prepare(self, given: LaunchInput, log: Log) -> dict[str, Any]:
+    def prepare(self, given: BuildRequest, log: Log) -> dict[str, Any]:
         """Return the request of ``ScheduleBuild`` and log it without its token.
 
         Raises:
@@ -75,7 +75,7 @@ class V2:
         user_data = base64.b64encode(given.token.encode()).decode()
         return {**request, "notify": {**request["notify"], "userData": user_data}}
 
-    def _request(self, given: LaunchInput, log: Log) -> dict[str, Any]:
+    def _request(self, given: BuildRequest, log: Log) -> dict[str, Any]:
         builder = _builder(given)
         triggers = shown_triggers(given, log)
         properties = merged_properties(given)
@@ -99,12 +99,12 @@ class V2:
         }
         return {name: value for name, value in request.items() if value is not None}
 
-    def schedule(self, given: LaunchInput, body: Mapping[str, Any]) -> dict[str, Any]:
+    def schedule(self, given: BuildRequest, body: Mapping[str, Any]) -> dict[str, Any]:
         """Ask for the build, under the request ID of ``given``."""
         request = {**body, "requestId": given.request_id}
         return build_message(self._wire.v2(given.task["server"], "ScheduleBuild", request, until=given.until))
 
-    def find(self, given: LaunchInput) -> list[dict[str, Any]]:
+    def find(self, given: BuildRequest) -> list[dict[str, Any]]:
         """Return the builds of earlier requests, the newest first."""
         predicate = {
             "builder": _builder(given),
@@ -116,7 +116,7 @@ class V2:
         found = self._wire.v2(given.task["server"], "SearchBuilds", question, until=given.until)
         return [build_message(build) for build in messages(found.get("builds"))]
 
-    def is_ours(self, given: LaunchInput, answer: Mapping[str, Any]) -> bool:
+    def is_ours(self, given: BuildRequest, answer: Mapping[str, Any]) -> bool:
         """Whether a build names our builder, job and invocation; the default mask leaves the tags out."""
         named, ours = answer.get("builder"), _builder(given)
         if isinstance(named, Mapping) and any(named.get(key, value) != value for key, value in ours.items()):
@@ -136,7 +136,7 @@ class V2:
         """Whether the build of an answer is not over."""
         return answer.get("status") in _GOING_ON
 
-    def launched(self, given: LaunchInput, answer: Mapping[str, Any], log: Log) -> Build:
+    def launched(self, given: BuildRequest, answer: Mapping[str, Any], log: Log) -> Build:
         """Read the answer to ``ScheduleBuild``.
 
         Raises:
@@ -167,7 +167,7 @@ class V2:
         self._wire.v2(server, "CancelBuild", {"id": build_id, "summaryMarkdown": "Canceled via LUCI Scheduler"})
 
 
-def _builder(given: LaunchInput) -> dict[str, str]:
+def _builder(given: BuildRequest) -> dict[str, str]:
     bucket = canonical_bucket(given.task.get("bucket", ""))
     project, bucket, builder = builder_id(given.realm, bucket, given.task.get("builder", ""))
     return {"project": project, "bucket": bucket, "builder": builder}

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.invocation import Status
-from luci_scheduler.managers.buildbucket.launch_input import LaunchInput, Log
+from luci_scheduler.managers.buildbucket.build_request import BuildRequest, Log
 
-__all__ = ["Build", "BuildbucketProtocol", "announce_topic", "messages"]
+__all__ = ["Build", "ProtocolClient", "announce_topic", "messages"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,22 +23,22 @@ class Build:
     """A final status of the invocation, or None while the build goes on."""
 
 
-class BuildbucketProtocol(Protocol):
+class ProtocolClient(Protocol):
     """One face of a Buildbucket server; answers are what ``ports.Buildbucket`` returned.
 
     Every method that calls may raise ``BuildbucketError``; every method that reads an answer, ``PermanentError``.
     """
 
-    def prepare(self, given: LaunchInput, log: Log) -> dict[str, Any]:
+    def prepare(self, given: BuildRequest, log: Log) -> dict[str, Any]:
         """Return the request for a build and log it, its token hidden."""
 
-    def schedule(self, given: LaunchInput, body: Mapping[str, Any]) -> dict[str, Any]:
+    def schedule(self, given: BuildRequest, body: Mapping[str, Any]) -> dict[str, Any]:
         """Ask for the build, under the request ID of ``given``."""
 
-    def find(self, given: LaunchInput) -> list[dict[str, Any]]:
+    def find(self, given: BuildRequest) -> list[dict[str, Any]]:
         """Look up the builds of earlier requests by their tags, within their builder, the newest first; each as ``schedule`` answers."""
 
-    def is_ours(self, given: LaunchInput, answer: Mapping[str, Any]) -> bool:
+    def is_ours(self, given: BuildRequest, answer: Mapping[str, Any]) -> bool:
         """Whether an answer about a build names our builder, job and invocation; members that it lacks are believed."""
 
     def is_refusal(self, answer: Mapping[str, Any]) -> bool:
@@ -50,7 +50,7 @@ class BuildbucketProtocol(Protocol):
     def goes_on(self, answer: Mapping[str, Any]) -> bool:
         """Whether the build of an answer is not over."""
 
-    def launched(self, given: LaunchInput, answer: Mapping[str, Any], log: Log) -> Build:
+    def launched(self, given: BuildRequest, answer: Mapping[str, Any], log: Log) -> Build:
         """Read the answer to a request for a build."""
 
     def get(self, server: str, build_id: str) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class BuildbucketProtocol(Protocol):
         """Cancel a build; one that is over is left as it is."""
 
 
-def announce_topic(given: LaunchInput, log: Log) -> None:
+def announce_topic(given: BuildRequest, log: Log) -> None:
     """Log which topic the notifications will come through; it was set up with the installation."""
     log(f"Preparing PubSub topic for {quote('https://' + str(given.task.get('server', '')))}")
     log(f"PubSub topic is {quote(given.topic)}")

@@ -12,7 +12,7 @@ from luci_scheduler.core.kv_lists import unpack_kv_list
 
 __all__ = [
     "MAX_TRIGGERS",
-    "LaunchInput",
+    "BuildRequest",
     "agree",
     "common_tags",
     "merged_properties",
@@ -27,7 +27,7 @@ Log = Callable[[str], object]
 
 
 @dataclass(frozen=True, slots=True)
-class LaunchInput:
+class BuildRequest:
     """An invocation's part and the service's part of a build request."""
 
     task: Mapping[str, Any]
@@ -61,14 +61,14 @@ class LaunchInput:
         return project_of(self.job_id)
 
 
-def shown_triggers(given: LaunchInput, log: Log) -> list[Mapping[str, Any]]:
+def shown_triggers(given: BuildRequest, log: Log) -> list[Mapping[str, Any]]:
     """Return the triggers that the build is told of."""
     if len(given.triggers) > MAX_TRIGGERS:
         log(f"Capping {len(given.triggers)} triggers passed to the build to just {MAX_TRIGGERS} latest ones")
     return list(given.triggers[-MAX_TRIGGERS:])
 
 
-def common_tags(given: LaunchInput) -> list[tuple[str, str]]:
+def common_tags(given: BuildRequest) -> list[tuple[str, str]]:
     """Return the tags of both protocols, in their order, before the task's and the request's own."""
     return [
         ("scheduler_invocation_id", str(given.invocation_id)),
@@ -77,7 +77,7 @@ def common_tags(given: LaunchInput) -> list[tuple[str, str]]:
     ]
 
 
-def our_tags(given: LaunchInput) -> dict[str, str]:
+def our_tags(given: BuildRequest) -> dict[str, str]:
     """Return the tags that only a build of the invocation has."""
     return {"scheduler_invocation_id": str(given.invocation_id), "scheduler_job_id": given.job_id}
 
@@ -90,6 +90,6 @@ def agree(tags: Iterable[tuple[str, str]], ours: Mapping[str, str]) -> bool:
     return all(value in named.get(key, {value}) for key, value in ours.items())
 
 
-def merged_properties(given: LaunchInput) -> dict[str, Any]:
+def merged_properties(given: BuildRequest) -> dict[str, Any]:
     """Return the config's properties with the request's over them."""
     return {**dict(unpack_kv_list(given.task.get("properties") or ())), **given.properties}
