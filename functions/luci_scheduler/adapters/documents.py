@@ -328,7 +328,7 @@ def encode_trigger(record: TriggerRecord) -> dict[str, Any]:
 
 
 def _revision(trigger: Trigger) -> str | None:
-    revision = trigger.payload.get("revision") if trigger.kind == "gitiles" else None
+    revision = trigger.payload.get("revision") if trigger.is_commit else None
     # What somebody emitted may say anything; an index takes 1,500 bytes, and only hashes are asked for.
     return revision if isinstance(revision, str) and _HASH.fullmatch(revision) else None
 

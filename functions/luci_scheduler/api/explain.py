@@ -26,6 +26,7 @@ from luci_scheduler.core.triage import has_free_slot
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_record import NO_INVOCATION, TriggerRecord
 from luci_scheduler.core.watcher import Watcher
+from luci_scheduler.managers.registry import kind_of
 from luci_scheduler.ports import GitCommit, GitilesError
 
 __all__ = ["MAX_AGAIN", "MAX_JOBS", "MAX_TRIGGERS", "Explanation", "Origin", "Reason", "explain_commit"]
@@ -319,7 +320,8 @@ def _taken(base: Explanation, record: TriggerRecord, invocation: Invocation | No
     if newest.id == record.trigger.id:
         with_it = len(invocation.incoming_triggers) - 1
         also = f", which stands for {with_it} older trigger{'s' if with_it > 1 else ''}, too" if with_it else ""
-        verb = "ran" if invocation.status.is_final else "runs"
+        past, present = kind_of(invocation.task).verbs
+        verb = past if invocation.status.is_final else present
         return replace(base, sentence=f"It {verb} in invocation {invocation.id}{also}: {invocation.status}.")
     sentence = (
         f"It was batched into invocation {invocation.id} ({invocation.status}), which runs the newest of "
@@ -366,7 +368,7 @@ def _discarded(base: Explanation, job: Job, record: TriggerRecord) -> Explanatio
                 Reason.JOB_DISABLED,
                 "It was discarded because the config had removed or disabled the job.",
             )
-        case text if discards.is_by_policy(text):
+        case text if discards.is_by_age(text):
             reason, sentence = Reason.DISCARDED_BY_AGE, f"It was discarded: {text}."
         case text if text.startswith(discards.NOT_SERVED):
             reason, sentence = Reason.NOT_SERVED, f"It was discarded because {text}."

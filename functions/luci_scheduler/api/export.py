@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,10 +22,11 @@ from luci_scheduler.core.go_text import format_duration
 from luci_scheduler.core.identifiers import InvocationId, JobId, invocation_created, split_job_id
 from luci_scheduler.core.instants import DAY, HOUR, MICROSECOND, MILLISECOND, SECOND, Instant, format_rfc3339
 from luci_scheduler.core.invocation import Invocation
-from luci_scheduler.core.job import TriggeringPolicy
+from luci_scheduler.core.job import TaskDefinition, TriggeringPolicy
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.cleanup import CLEANUP_LINES
 from luci_scheduler.engine.runtime import Limits
+from luci_scheduler.managers.registry import kind_of
 
 __all__ = ["Exported", "NotReplayableError", "export_invocation", "to_scenario"]
 
@@ -136,10 +137,10 @@ def to_scenario(
 
 
 def _only_commit(invocation: Invocation) -> Trigger:
-    if invocation.task.kind != "buildbucket":
+    if not kind_of(invocation.task).is_replayable:
         raise NotReplayableError(f"a scenario has Buildbucket jobs only, and this is {invocation.task.kind}")
     triggers = invocation.incoming_triggers
-    if len(triggers) != 1 or triggers[0].kind != "gitiles":
+    if len(triggers) != 1 or not triggers[0].is_commit:
         kinds = ", ".join(trigger.kind for trigger in triggers) or "none"
         raise NotReplayableError(f"a scenario has one commit for an invocation, and this one's triggers are: {kinds}")
     if extra := triggers[0].payload.keys() - {"repo", "ref", "revision"}:
@@ -399,7 +400,7 @@ def _config(invocation: Invocation, trigger: Trigger, policy: TriggeringPolicy) 
         "}",
         "job {",
         f"  id: {_quoted(name)}",
-        *_task(invocation.task.fields),
+        *_task(invocation.task),
         *_policy(policy),
         "}",
     ]
@@ -410,13 +411,13 @@ def _poller_name(job: str) -> str:
     return "exported-commits" if job != "exported-commits" else "exported-commits-2"
 
 
-def _task(fields: Mapping[str, Any]) -> list[str]:
+def _task(task: TaskDefinition) -> list[str]:
     values = [
         (name, item)
-        for name, value in fields.items()
+        for name, value in task.fields.items()
         for item in (value if isinstance(value, list | tuple) else [value])
     ]
-    return ["  buildbucket {", *[f"    {name}: {_quoted(item)}" for name, item in values], "  }"]
+    return [f"  {task.kind} {{", *[f"    {name}: {_quoted(item)}" for name, item in values], "  }"]
 
 
 def _policy(policy: TriggeringPolicy) -> list[str]:

@@ -9,19 +9,20 @@ from typing import Any
 from luci_scheduler.config.config_rules import ConfigRules
 from luci_scheduler.config.folder import FILE
 from luci_scheduler.config.problems import Problem
-from luci_scheduler.config.task_rules import TASKS, task_fields
+from luci_scheduler.config.schema import UNDEFINED_POLICY
+from luci_scheduler.config.task_rules import task_blocks, task_fields
 from luci_scheduler.config.validator import pending_timeout, validate
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
-from luci_scheduler.core.job import MAX_PENDING, Flavor, JobDefinition, PolicyKind, TaskDefinition, TriggeringPolicy
+from luci_scheduler.core.job import MAX_PENDING, Flavor, JobDefinition, TaskDefinition, TriggeringPolicy
 from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
 from luci_scheduler.core.watcher import Watcher
+from luci_scheduler.managers.registry import kind_of
 
 __all__ = ["ConfigError", "ProjectConfig", "read_config"]
 
 _DEFAULT_RULES = ConfigRules()
 _EPOCH = Instant(0)
-_FILTERS = ("refs", "path_regexps", "path_regexps_exclude")
 
 
 class ConfigError(Exception):
@@ -90,12 +91,12 @@ def _pending_share(limit: int, jobs: int) -> int:
 
 
 def _definition(project: str, item: Any, known: Container[str], *, is_trigger: bool) -> JobDefinition:
-    kind = next(name for name in TASKS if name in item.DESCRIPTOR.fields_by_name and item.HasField(name))
+    ((kind, task),) = task_blocks(item)
     schedule = item.schedule or ("with 30s interval" if is_trigger else "triggered")
     flavor = Flavor.TRIGGER if is_trigger else Flavor.TRIGGERED if schedule == "triggered" else Flavor.PERIODIC
     targets = sorted({JobId(f"{project}/{name}") for name in item.triggers if name in known}) if is_trigger else ()
     return JobDefinition(
-        task=TaskDefinition(kind, task_fields(getattr(item, kind))),
+        task=TaskDefinition(kind.name, task_fields(task)),
         schedule=schedule,
         flavor=flavor,
         realm=item.realm or "@legacy",
@@ -108,7 +109,7 @@ def _policy(item: Any) -> TriggeringPolicy:
     default = TriggeringPolicy()
     kind = item.DESCRIPTOR.enum_types_by_name["Kind"].values_by_number[item.kind].name
     return TriggeringPolicy(
-        kind=default.kind if kind == "UNDEFINED" else PolicyKind(kind),
+        kind=default.kind if kind == UNDEFINED_POLICY else kind,
         max_concurrent_invocations=item.max_concurrent_invocations or default.max_concurrent_invocations,
         max_batch_size=item.max_batch_size or default.max_batch_size,
         log_base=item.log_base or default.log_base,
@@ -119,15 +120,16 @@ def _policy(item: Any) -> TriggeringPolicy:
 def _watchers(jobs: Mapping[JobId, JobDefinition]) -> Mapping[str, tuple[Watcher, ...]]:
     by_repo: dict[str, list[Watcher]] = {}
     for trigger_job_id, definition in jobs.items():
-        if definition.task.kind != "gitiles":
+        watch = kind_of(definition.task).watch(definition.task)
+        if watch is None:
             continue
-        repo = definition.task.fields["repo"]
-        filters = [tuple(definition.task.fields.get(name, ())) for name in _FILTERS]
         try:
-            normalized = str(parse_repo_url(repo))
+            normalized = str(parse_repo_url(watch.repo))
         except BadRepoUrlError:
             continue  # valid in a config, as in the original; its polls fail and say why
         by_repo.setdefault(normalized, []).extend(
-            Watcher(target, trigger_job_id, repo, *filters) for target in definition.triggered_jobs if target in jobs
+            Watcher(target, trigger_job_id, watch.repo, watch.refs, watch.path_regexps, watch.path_regexps_exclude)
+            for target in definition.triggered_jobs
+            if target in jobs
         )
     return {repo: tuple(watchers) for repo, watchers in by_repo.items()}

@@ -12,11 +12,12 @@ from luci_scheduler.config.folder import FILE
 from luci_scheduler.config.parsing import MAX_DEFINITIONS, Parsed, parse
 from luci_scheduler.config.places import Place
 from luci_scheduler.config.problems import Problem, Report, Severity
-from luci_scheduler.config.task_rules import Programs, TaskRules
+from luci_scheduler.config.task_rules import Programs, TaskRules, task_blocks
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.go_text import format_duration, quote
 from luci_scheduler.core.instants import SECOND, Instant
-from luci_scheduler.core.ref_validation import REGEXP
+from luci_scheduler.core.policy import registry
+from luci_scheduler.core.policy.base import Policy
 from luci_scheduler.core.schedule import BadScheduleError, Schedule, parse_schedule
 
 __all__ = ["MAX_DEFINITIONS", "MAX_PATTERNS", "MAX_TARGETS", "Validated", "pending_timeout", "validate"]
@@ -37,7 +38,6 @@ _MAX_SCHEDULE = 1000  # characters; a cron expression that lists every value of 
 _DEFAULT_RULES = ConfigRules()
 _EPOCH = Instant(0)
 
-_MIN_LOG_BASE = 1.0001
 _MAX_DURATION = (1 << 63) - 1  # nanoseconds
 
 
@@ -208,32 +208,40 @@ class _Validation:
             )
             self._report.error(place.at("max_concurrent_invocations"), message)
 
-    def _policy(self, policy: Any, place: Place) -> None:
-        report = self._report
-        kinds = policy.DESCRIPTOR.enum_types_by_name["Kind"].values_by_number
-        kind = kinds[policy.kind].name if policy.kind in kinds else None
-        if kind is None or (kind == "NEWEST_FIRST" and self._era is Era.V1):
-            report.error(place.at("kind"), f"unrecognized policy kind {policy.kind}")
+    def _policy(self, message: Any, place: Place) -> None:
+        report, policy = self._report, self._policy_class(message.kind)
+        if policy is None:
+            report.error(place.at("kind"), f"unrecognized policy kind {message.kind}")
         for name in ("max_concurrent_invocations", "max_batch_size"):
-            number = getattr(policy, name)
+            number = getattr(message, name)
             if number < 0:
                 report.error(place.at(name), f"{name} should be positive, got {number}")
-        timeout = pending_timeout(policy)
+        self._pending_timeout(message, place.at("pending_timeout"))
+        for field, text in policy.problems(message) if policy else ():
+            report.error(place.at(field), text)
+
+    def _policy_class(self, number: int) -> type[Policy] | None:
+        """Return the policy of a number in the schema; None if the era has no such policy. 0 means the default."""
+        known = {0: registry.POLICIES[0]} | {policy.number: policy for policy in registry.POLICIES}
+        policy = known.get(number)
+        return policy if policy and self._era in policy.eras else None
+
+    def _pending_timeout(self, message: Any, place: Place) -> None:
+        timeout = pending_timeout(message)
         if timeout < 0:
-            text = format_duration(timeout)
-            report.error(place.at("pending_timeout"), f"pending_timeout should be positive, got {text}")
-        elif timeout and kind != "NEWEST_FIRST":
-            message = f"pending_timeout is non-zero with non-NEWEST_FIRST policy, but {quote(kind or str(policy.kind))} ignores it"
-            report.error(place.at("pending_timeout"), message)
-        if kind == "LOGARITHMIC_BATCHING" and not policy.log_base >= _MIN_LOG_BASE:
-            message = f"log_base should be larger or equal {_MIN_LOG_BASE}, got {policy.log_base:f}"
-            report.error(place.at("log_base"), message)
+            self._report.error(place, f"pending_timeout should be positive, got {format_duration(timeout)}")
+            return
+        values = message.DESCRIPTOR.enum_types_by_name["Kind"].values_by_number
+        kind = values[message.kind].name if message.kind in values else str(message.kind)
+        if timeout and "pending_timeout" not in registry.policy_class(kind).fields:
+            users = " or ".join(policy.kind for policy in registry.POLICIES if "pending_timeout" in policy.fields)
+            text = f"pending_timeout is non-zero with non-{users} policy, but {quote(kind)} ignores it"
+            self._report.error(place, text)
 
 
 def _patterns(message: Any) -> set[str]:
-    tasks = [item.gitiles for item in message.trigger if item.HasField("gitiles")]
-    refs = {ref for task in tasks for ref in task.refs if ref.startswith(REGEXP)}
-    return refs | {pattern for task in tasks for pattern in [*task.path_regexps, *task.path_regexps_exclude]}
+    blocks = [block for item in [*message.job, *message.trigger] for block in task_blocks(item)]
+    return {pattern for kind, task in blocks for pattern in kind.patterns(task)}
 
 
 def pending_timeout(policy: Any) -> int:

@@ -31,6 +31,7 @@ from luci_scheduler.core.instants import format_rfc3339
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Flavor, Job
 from luci_scheduler.core.public_state import JobState
+from luci_scheduler.managers.registry import kind_of
 from luci_scheduler.web.charts import duration_chart
 from luci_scheduler.web.job_views import (
     job_order,
@@ -44,6 +45,7 @@ from luci_scheduler.web.job_views import (
 from luci_scheduler.web.page_request import Answer, PageError, PageRequest, address
 from luci_scheduler.web.presentation import (
     definition_text,
+    facts_of,
     invocation_json,
     invocation_view,
     job_json,
@@ -234,9 +236,10 @@ def _first_page(
         "pending": [trigger_view(item, now) for item in waiting[:_PENDING_ON_PAGE]],
         "more_pending": len(waiting) > _PENDING_ON_PAGE,
     }
-    if record.definition.task.kind == "gitiles":
+    watch = kind_of(record.definition.task).watch(record.definition.task)
+    if watch is not None:
         poller = store.poller(record.id)
-        view = poller_view(record, poller.value if poller else None, listed[0] if listed else None, now)
+        view = poller_view(record, watch.repo, poller.value if poller else None, listed[0] if listed else None, now)
         document["poller"] = {"repo": view.repo, "known": dict(poller.value.known) if poller else {}}
         first["poller"] = view
     return first
@@ -256,7 +259,7 @@ def _backfill_address(record: Job, invocations: Sequence[Invocation]) -> str:
     project_name, name = split_job_id(record.id)
     for item in invocations:
         for trigger in item.incoming_triggers:
-            if trigger.kind == "gitiles":
+            if trigger.is_commit:
                 repo, ref = str(trigger.payload.get("repo", "")), str(trigger.payload.get("ref", ""))
                 return address("backfill", project_name, name, repo=repo, ref=ref)
     return address("backfill", project_name, name)
@@ -292,7 +295,7 @@ def invocation(page_request: PageRequest, job_id: JobId, text: str) -> Answer:
         view=invocation_view(found, log, now),
         marks=marks(happened, now),
         cost=cost,
-        build_id=str(found.task_data.get("build_id", "")),
+        facts=facts_of(found),
         paused=record.paused,
         may_abort=context.may(Permission.ABORT, record),
         may_trigger=context.may(Permission.TRIGGER, record),

@@ -9,6 +9,7 @@ import pytest
 from luci_scheduler.config import config_rules, parsing, schema, task_rules, validator
 from luci_scheduler.config.reader import read_config
 from luci_scheduler.core import job, regexps, sizes
+from luci_scheduler.managers.gitiles import kind
 from luci_scheduler.settings import read_settings
 from tests.unit.config.test_settings import GOOD
 
@@ -31,7 +32,7 @@ def test_the_sources_are_settings() -> None:
 
 
 @pytest.mark.parametrize(
-    "field", sorted({name for text in schema._MESSAGES.values() for name in re.findall(r"\d (\w+) ", text)})
+    "field", sorted({name for text in schema.messages().values() for name in re.findall(r"\d (\w+) ", text)})
 )
 def test_every_field_is_documented(field: str) -> None:
     """Of the schema, but for the inside of access rules."""
@@ -51,7 +52,7 @@ def test_every_field_is_documented(field: str) -> None:
         validator.MAX_TARGETS,
         validator.MAX_PATTERNS,
         task_rules.MAX_ENTRIES,
-        task_rules.MAX_ENTRY,
+        kind.MAX_ENTRY,
         sizes.MAX_TASK_BYTES,
         regexps.MAX_LENGTH,
     ],

@@ -9,13 +9,14 @@ from luci_scheduler.config import task_rules
 from luci_scheduler.config.config_rules import ConfigRules
 from luci_scheduler.config.parsing import MAX_DEFINITIONS, MAX_MESSAGES
 from luci_scheduler.config.problems import Severity
-from luci_scheduler.config.task_rules import MAX_ENTRIES, MAX_ENTRY, MAX_INSTRUCTIONS
+from luci_scheduler.config.task_rules import MAX_ENTRIES, MAX_INSTRUCTIONS
 from luci_scheduler.config.validator import MAX_PATTERNS, MAX_TARGETS, validate
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.instants import parse_rfc3339
 from luci_scheduler.core.path_filter import compose
 from luci_scheduler.core.regexps import compile_regexp
 from luci_scheduler.core.sizes import MAX_TASK_BYTES
+from luci_scheduler.managers.gitiles.kind import MAX_ENTRY
 
 SAMPLE = (Path(__file__).parent / "sample.cfg").read_text(encoding="utf-8")
 BUILDBUCKET = 'buildbucket { server: "h.com" bucket: "ci" builder: "b" }'

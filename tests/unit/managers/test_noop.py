@@ -9,7 +9,8 @@ from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.triggers import accept_triggers
 from luci_scheduler.managers.controller import CallCache
-from luci_scheduler.managers.noop import NoopManager, launch_time
+from luci_scheduler.managers.noop import NoopManager
+from luci_scheduler.managers.registry import launch_time
 from tests.unit.engine.world import JOB, World
 
 
