@@ -52,7 +52,7 @@ class Wire:
         raise AssertionError(f"a v1 server was asked {question}")
 
 
-def given(**changed: Any) -> BuildRequest:
+def build_request(**changed: Any) -> BuildRequest:
     """Return the launch of the real page's invocation."""
     fields = {
         "task": {"server": "cr-buildbucket.appspot.com", "bucket": "luci.tint.ci", "builder": "mac-rel"},
@@ -70,7 +70,7 @@ def given(**changed: Any) -> BuildRequest:
 def launched(answer: Mapping[str, Any]) -> tuple[Any, list[str]]:
     """Return what a launch makes of an answer, and the lines it logs."""
     lines: list[str] = []
-    return V1Client(Wire({})).launched(given(), answer, lines.append), lines
+    return V1Client(Wire({})).launched(build_request(), answer, lines.append), lines
 
 
 def checked(answer: Mapping[str, Any]) -> tuple[Status | None, list[str]]:
@@ -147,7 +147,7 @@ def test_an_error_to_a_put_is_fatal_and_printed_before_its_line() -> None:
     """The answer comes first, then reason and message."""
     lines: list[str] = []
     with pytest.raises(PermanentError, match=r'^buildbucket error "INVALID_INPUT" - bad "bucket"$'):
-        V1Client(Wire({})).launched(given(), ERROR, lines.append)
+        V1Client(Wire({})).launched(build_request(), ERROR, lines.append)
     printed = '{\n  "error": {\n    "message": "bad \\"bucket\\"",\n    "reason": "INVALID_INPUT"\n  }\n}'
     problem = 'Buildbucket returned error "INVALID_INPUT": bad "bucket"'
     assert lines == [f"Buildbucket response:\n{printed}", problem]
@@ -185,7 +185,7 @@ def test_an_error_of_another_shape_is_still_an_error() -> None:
 def test_more_than_a_hundred_triggers_are_capped_to_the_latest() -> None:
     """The build is told of the newest hundred; the first line says so."""
     lines: list[str] = []
-    body = V1Client(Wire({})).prepare(given(triggers=[{"id": f"t{i}"} for i in range(101)]), lines.append)
+    body = V1Client(Wire({})).prepare(build_request(triggers=[{"id": f"t{i}"} for i in range(101)]), lines.append)
     assert lines[0] == "Capping 101 triggers passed to the build to just 100 latest ones"
     assert lines[1].startswith("Preparing PubSub topic")
     sent = json.loads(body["parameters_json"])["properties"]["$recipe_engine/scheduler"]["triggers"]
@@ -195,7 +195,7 @@ def test_more_than_a_hundred_triggers_are_capped_to_the_latest() -> None:
 def test_empty_fields_of_a_request_are_left_out() -> None:
     """A task without a bucket is sent and printed without one."""
     lines: list[str] = []
-    body = V1Client(Wire({})).prepare(given(task={"server": "s", "builder": "b"}), lines.append)
+    body = V1Client(Wire({})).prepare(build_request(task={"server": "s", "builder": "b"}), lines.append)
     assert "bucket" not in body
     assert lines[-1].startswith('Buildbucket request:\n{\n  "client_operation_id"')
 
@@ -203,7 +203,7 @@ def test_empty_fields_of_a_request_are_left_out() -> None:
 def test_the_token_is_sent_and_never_printed() -> None:
     """It stands in the request and in no line."""
     lines: list[str] = []
-    body = V1Client(Wire({})).prepare(given(), lines.append)
+    body = V1Client(Wire({})).prepare(build_request(), lines.append)
     assert body["pubsub_callback"] == {"auth_token": "the-token", "topic": "topic"}
     assert '"auth_token": "..."' in lines[-1]
     assert "the-token" not in "".join(lines)
@@ -212,7 +212,7 @@ def test_the_token_is_sent_and_never_printed() -> None:
 def test_a_build_is_looked_up_by_its_tag_within_its_builder() -> None:
     """Including experimental builds; also by the tag of its job, as two jobs may have drawn one ID."""
     wire = Wire({"builds": [{"id": "1"}, {"id": "2"}]})
-    assert V1Client(wire).find(given()) == [{"build": {"id": "1"}}, {"build": {"id": "2"}}]
+    assert V1Client(wire).find(build_request()) == [{"build": {"id": "1"}}, {"build": {"id": "2"}}]
     ((server, method, path, query),) = wire.questions
     assert (server, method, path) == ("cr-buildbucket.appspot.com", "GET", "search")
     assert query == [
@@ -222,9 +222,9 @@ def test_a_build_is_looked_up_by_its_tag_within_its_builder() -> None:
         ("tag", "builder:mac-rel"),
         ("include_experimental", "true"),
     ]
-    assert V1Client(Wire({})).find(given()) == []
+    assert V1Client(Wire({})).find(build_request()) == []
     with pytest.raises(BuildbucketError, match="INVALID_INPUT: no") as refused:
-        V1Client(Wire({"error": {"reason": "INVALID_INPUT", "message": "no"}})).find(given())
+        V1Client(Wire({"error": {"reason": "INVALID_INPUT", "message": "no"}})).find(build_request())
     assert not refused.value.transient
 
 
@@ -246,17 +246,17 @@ def test_a_build_is_looked_up_by_its_tag_within_its_builder() -> None:
 )
 def test_a_build_is_ours_unless_it_names_another(build: Any, ours: bool) -> None:
     """Its tags decide; without tags its bucket does."""
-    assert V1Client(Wire({})).is_ours(given(), {"build": build}) is ours
+    assert V1Client(Wire({})).is_ours(build_request(), {"build": build}) is ours
 
 
 def test_the_real_answer_is_ours() -> None:
     """Of the real page's invocation."""
-    assert V1Client(Wire({})).is_ours(given(), sample("v1-put-response-as-on-wire"))
+    assert V1Client(Wire({})).is_ours(build_request(), sample("v1-put-response-as-on-wire"))
 
 
 def test_an_attempts_calls_are_over_when_it_is() -> None:
     """Look-up and request share the end; a status check has its own deadline."""
-    wire, ends = Wire({}), given(until=Instant(7))
+    wire, ends = Wire({}), build_request(until=Instant(7))
     V1Client(wire).find(ends)
     assert wire.until == 7
     V1Client(wire).get("s", "1")

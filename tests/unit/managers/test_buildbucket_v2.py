@@ -46,7 +46,7 @@ class Wire:
         return self._answer
 
 
-def given(**changed: Any) -> BuildRequest:
+def build_request(**changed: Any) -> BuildRequest:
     """Return a launch."""
     fields = {
         "task": {"server": "bb.example.com", "bucket": "ci", "builder": "mac-rel"},
@@ -73,7 +73,7 @@ def test_the_printed_request_to_the_byte() -> None:
     trigger = {"id": "t", "gitiles": {"repo": REPO, "ref": "refs/heads/main", "revision": "deadbeef"}}
     tags = ["buildset:commit/gitiles/r.googlesource.com/repo/+/deadbeef", "empty:", "gitiles_ref:refs/heads/main"]
     body = V2Client(Wire({})).prepare(
-        given(properties={"b": "<&>", "n": 1.0}, tags=tags, triggers=[trigger]), lines.append
+        build_request(properties={"b": "<&>", "n": 1.0}, tags=tags, triggers=[trigger]), lines.append
     )
     assert lines[:-1] == [
         f'Popped buildset tag "{tags[0]}"',
@@ -146,7 +146,7 @@ def test_a_scheduled_build_is_printed_and_addressed() -> None:
     """The answer comes first, then the build's page on the server."""
     lines: list[str] = []
     answer = sample("v2-get-scheduled")
-    build = V2Client(Wire({})).launched(given(), answer, lines.append)
+    build = V2Client(Wire({})).launched(build_request(), answer, lines.append)
     assert lines[0].startswith(
         f'Scheduled build:\n{{\n  "id": "{answer["id"]}",\n  "builder": {{\n    "project": "tint",'
     )
@@ -157,7 +157,7 @@ def test_a_scheduled_build_is_printed_and_addressed() -> None:
 def test_an_answer_without_an_id_is_fatal() -> None:
     """Without an ID there is nothing to watch."""
     with pytest.raises(PermanentError, match="holds no build ID"):
-        V2Client(Wire({})).launched(given(), {"status": "SCHEDULED"}, lambda _: None)
+        V2Client(Wire({})).launched(build_request(), {"status": "SCHEDULED"}, lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -242,8 +242,8 @@ def test_numbers_of_64_bits_may_come_as_numbers() -> None:
         "ancestorIds": ["9007199254740993"],
         "infra": {"backend": {"task": {"status": "STARTED", "updateId": "5"}}},
     }
-    assert V2Client(Wire(sent)).schedule(given(), {}) == read
-    assert V2Client(Wire({"builds": [sent]})).find(given()) == [read]
+    assert V2Client(Wire(sent)).schedule(build_request(), {}) == read
+    assert V2Client(Wire({"builds": [sent]})).find(build_request()) == [read]
     assert '"id": "8677072329461727393"' in checked(read)[1][0]
     odd = {"id": True, "status": None, "steps": "text", "infra": [], "input": {"gerritChanges": {"change": 1}}}
     assert V2Client(Wire(odd)).get("s", "1") == odd | {"input": {"gerritChanges": {"change": "1"}}}
@@ -274,14 +274,14 @@ def _tags(**tags: str) -> list[dict[str, str]]:
 )
 def test_a_build_is_ours_unless_it_names_another(answer: dict[str, Any], ours: bool) -> None:
     """The default mask leaves the tags out."""
-    assert V2Client(Wire({})).is_ours(given(), answer) is ours
+    assert V2Client(Wire({})).is_ours(build_request(), answer) is ours
 
 
 def test_a_request_has_the_invocation_s_id_and_later_ones_a_number_of_their_own() -> None:
     """The second one is made where the first was answered with a build of another invocation."""
     wire = Wire({})
     for number in (1, 2):
-        V2Client(wire).schedule(given(request=number), {"requestId": "16", "builder": OURS})
+        V2Client(wire).schedule(build_request(number=number), {"requestId": "16", "builder": OURS})
     assert [question[2]["requestId"] for question in wire.questions] == ["16", "16-2"]
 
 
@@ -336,7 +336,7 @@ def test_every_field_of_a_full_build_is_printed() -> None:
 def test_a_build_is_looked_up_by_its_tag_within_its_builder() -> None:
     """Including experimental builds; also by the tag of its job, as two jobs may have drawn one ID."""
     wire = Wire({"builds": [{"id": "2"}, {"id": "1"}]})
-    assert V2Client(wire).find(given()) == [{"id": "2"}, {"id": "1"}]
+    assert V2Client(wire).find(build_request()) == [{"id": "2"}, {"id": "1"}]
     ((server, method, request),) = wire.questions
     assert (server, method) == ("bb.example.com", "SearchBuilds")
     assert request["predicate"] == {
@@ -347,12 +347,12 @@ def test_a_build_is_looked_up_by_its_tag_within_its_builder() -> None:
         ],
         "includeExperimental": True,
     }
-    assert V2Client(Wire({})).find(given()) == V2Client(Wire({"builds": 7})).find(given()) == []
+    assert V2Client(Wire({})).find(build_request()) == V2Client(Wire({"builds": 7})).find(build_request()) == []
 
 
 def test_an_attempts_calls_are_over_when_it_is() -> None:
     """Look-up and request share the end; a status check has its own deadline."""
-    wire, ends = Wire({}), given(until=Instant(7))
+    wire, ends = Wire({}), build_request(until=Instant(7))
     V2Client(wire).find(ends)
     assert wire.until == 7
     V2Client(wire).get("s", "1")
@@ -375,7 +375,7 @@ def test_more_than_a_hundred_triggers_are_capped_to_the_latest() -> None:
     triggers = [
         {"id": f"t{i}", "gitiles": {"repo": REPO, "ref": "refs/heads/main", "revision": f"{i:x}"}} for i in range(150)
     ]
-    body = V2Client(Wire({})).prepare(given(triggers=triggers), lines.append)
+    body = V2Client(Wire({})).prepare(build_request(triggers=triggers), lines.append)
     assert lines[0] == "Capping 150 triggers passed to the build to just 100 latest ones"
     assert body["gitilesCommit"]["id"] == "95"
     sent = body["properties"]["$recipe_engine/scheduler"]["triggers"]

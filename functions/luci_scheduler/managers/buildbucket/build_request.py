@@ -1,4 +1,4 @@
-"""What a build request is made of."""
+"""The parts of a build request that do not depend on the protocol."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__ = [
 ]
 
 MAX_TRIGGERS = 100
-"""Incoming triggers that a build is told of: the newest (the original's limit)."""
+"""The most incoming triggers that a build receives: the newest of them (the original's limit)."""
 
 Log = Callable[[str], object]
 
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """An invocation's part and the service's part of a build request."""
+    """Everything that a client needs to request the build of an invocation, or to find it again."""
 
     task: Mapping[str, Any]
     """Fields of the task definition: server, bucket, builder, properties, tags."""
@@ -42,18 +42,18 @@ class BuildRequest:
     token: str = field(repr=False)
     properties: Mapping[str, Any] = field(default_factory=dict)
     tags: Sequence[str] = ()
-    """As the invocation keeps them: sorted."""
+    """Sorted, as the invocation stores them."""
     triggers: Sequence[Mapping[str, Any]] = ()
     """Incoming triggers in their public form, the oldest first."""
     until: Instant | None = None
-    """When what is asked about it has to be over; None: at the deadline of each call."""
-    request: int = 1
-    """Which request of the invocation it is: the second one is made where the first was answered with another's build."""
+    """The deadline that all calls of an attempt share; None: each call has its own."""
+    number: int = 1
+    """Counts the requests of an invocation: the second follows if Buildbucket answered the first with a foreign build."""
 
     @property
     def request_id(self) -> str:
-        """The request's ID, under which Buildbucket recognizes a repetition: the invocation's own for the first request."""
-        return str(self.invocation_id) if self.request == 1 else f"{self.invocation_id}-{self.request}"
+        """The ID by which Buildbucket recognizes a repeated request. The first request uses the invocation's ID."""
+        return str(self.invocation_id) if self.number == 1 else f"{self.invocation_id}-{self.number}"
 
     @property
     def project(self) -> str:
@@ -61,35 +61,35 @@ class BuildRequest:
         return project_of(self.job_id)
 
 
-def shown_triggers(given: BuildRequest, log: Log) -> list[Mapping[str, Any]]:
-    """Return the triggers that the build is told of."""
-    if len(given.triggers) > MAX_TRIGGERS:
-        log(f"Capping {len(given.triggers)} triggers passed to the build to just {MAX_TRIGGERS} latest ones")
-    return list(given.triggers[-MAX_TRIGGERS:])
+def shown_triggers(request: BuildRequest, log: Log) -> list[Mapping[str, Any]]:
+    """Return the triggers that the build receives; if there are too many, log it."""
+    if len(request.triggers) > MAX_TRIGGERS:
+        log(f"Capping {len(request.triggers)} triggers passed to the build to just {MAX_TRIGGERS} latest ones")
+    return list(request.triggers[-MAX_TRIGGERS:])
 
 
-def common_tags(given: BuildRequest) -> list[tuple[str, str]]:
-    """Return the tags of both protocols, in their order, before the task's and the request's own."""
+def common_tags(request: BuildRequest) -> list[tuple[str, str]]:
+    """Return the tags of both protocols, in order. They precede the tags of the task and of the request."""
     return [
-        ("scheduler_invocation_id", str(given.invocation_id)),
-        ("scheduler_job_id", given.job_id),
-        ("user_agent", given.app_id),
+        ("scheduler_invocation_id", str(request.invocation_id)),
+        ("scheduler_job_id", request.job_id),
+        ("user_agent", request.app_id),
     ]
 
 
-def our_tags(given: BuildRequest) -> dict[str, str]:
-    """Return the tags that only a build of the invocation has."""
-    return {"scheduler_invocation_id": str(given.invocation_id), "scheduler_job_id": given.job_id}
+def our_tags(request: BuildRequest) -> dict[str, str]:
+    """Return the tags that identify a build of this invocation."""
+    return {"scheduler_invocation_id": str(request.invocation_id), "scheduler_job_id": request.job_id}
 
 
 def agree(tags: Iterable[tuple[str, str]], ours: Mapping[str, str]) -> bool:
-    """Whether a build's tags agree with ours: each key of ours has our value among its own, or the build lacks the key."""
+    """Whether a build's tags agree with ours: for each of our keys, the build has our value or lacks the key."""
     named: dict[str, set[str]] = {}
     for key, value in tags:
         named.setdefault(key, set()).add(value)
     return all(value in named.get(key, {value}) for key, value in ours.items())
 
 
-def merged_properties(given: BuildRequest) -> dict[str, Any]:
-    """Return the config's properties with the request's over them."""
-    return {**dict(unpack_kv_list(given.task.get("properties") or ())), **given.properties}
+def merged_properties(request: BuildRequest) -> dict[str, Any]:
+    """Return the properties of the config, overridden by the request's properties."""
+    return {**dict(unpack_kv_list(request.task.get("properties") or ())), **request.properties}

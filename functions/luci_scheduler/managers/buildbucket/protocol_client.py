@@ -1,4 +1,4 @@
-"""What the two protocols have in common."""
+"""The interface that the clients of both Buildbucket protocols implement."""
 
 from __future__ import annotations
 
@@ -15,60 +15,60 @@ __all__ = ["Build", "ProtocolClient", "announce_topic", "messages"]
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """A build that exists."""
+    """A build on the server."""
 
     id: str
     url: str
     status: Status | None
-    """A final status of the invocation, or None while the build goes on."""
+    """The invocation's final status; None while the build is active."""
 
 
 class ProtocolClient(Protocol):
-    """One face of a Buildbucket server; answers are what ``ports.Buildbucket`` returned.
+    """Speaks one protocol of Buildbucket servers. An answer is a response that ``ports.Buildbucket`` returned.
 
-    Every method that calls may raise ``BuildbucketError``; every method that reads an answer, ``PermanentError``.
+    Methods that call the server may raise ``BuildbucketError``; methods that read an answer, ``PermanentError``.
     """
 
-    def prepare(self, given: BuildRequest, log: Log) -> dict[str, Any]:
-        """Return the request for a build and log it, its token hidden."""
+    def prepare(self, request: BuildRequest, log: Log) -> dict[str, Any]:
+        """Return the body of a request for a build. Log the body with its token hidden."""
 
-    def schedule(self, given: BuildRequest, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Ask for the build, under the request ID of ``given``."""
+    def schedule(self, request: BuildRequest, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Request the build, under the ID of ``request``."""
 
-    def find(self, given: BuildRequest) -> list[dict[str, Any]]:
-        """Look up the builds of earlier requests by their tags, within their builder, the newest first; each as ``schedule`` answers."""
+    def find(self, request: BuildRequest) -> list[dict[str, Any]]:
+        """Find the builds of earlier requests by builder and tags, newest first; each item has the form of an answer of ``schedule``."""
 
-    def is_ours(self, given: BuildRequest, answer: Mapping[str, Any]) -> bool:
-        """Whether an answer about a build names our builder, job and invocation; members that it lacks are believed."""
+    def is_ours(self, request: BuildRequest, answer: Mapping[str, Any]) -> bool:
+        """Whether an answer names our builder, job and invocation. A member that is missing counts as ours."""
 
     def is_refusal(self, answer: Mapping[str, Any]) -> bool:
-        """Whether an answer without an error of the transport refuses the request."""
+        """Whether the server refused the request inside a successful response."""
 
     def build_id(self, answer: Mapping[str, Any]) -> str:
-        """Return the ID that an answer gives its build; it need not be one."""
+        """Return the build ID in an answer, unchecked."""
 
-    def goes_on(self, answer: Mapping[str, Any]) -> bool:
-        """Whether the build of an answer is not over."""
+    def is_active(self, answer: Mapping[str, Any]) -> bool:
+        """Whether the build of an answer is still active."""
 
-    def launched(self, given: BuildRequest, answer: Mapping[str, Any], log: Log) -> Build:
-        """Read the answer to a request for a build."""
+    def launched(self, request: BuildRequest, answer: Mapping[str, Any], log: Log) -> Build:
+        """Read and log the answer to a request for a build."""
 
     def get(self, server: str, build_id: str) -> dict[str, Any]:
-        """Ask for a build's state."""
+        """Fetch a build."""
 
     def checked(self, answer: Mapping[str, Any], log: Log) -> Status | None:
-        """Read the answer to a status check: a final status, or None while the build goes on."""
+        """Read and log the answer to a status check. Return the final status, or None while the build is active."""
 
     def cancel(self, server: str, build_id: str) -> None:
-        """Cancel a build; one that is over is left as it is."""
+        """Cancel a build; do nothing if it has ended."""
 
 
-def announce_topic(given: BuildRequest, log: Log) -> None:
-    """Log which topic the notifications will come through; it was set up with the installation."""
-    log(f"Preparing PubSub topic for {quote('https://' + str(given.task.get('server', '')))}")
-    log(f"PubSub topic is {quote(given.topic)}")
+def announce_topic(request: BuildRequest, log: Log) -> None:
+    """Log the topic of the notifications. It was created with the installation."""
+    log(f"Preparing PubSub topic for {quote('https://' + str(request.task.get('server', '')))}")
+    log(f"PubSub topic is {quote(request.topic)}")
 
 
 def messages(value: Any) -> list[Mapping[str, Any]]:
-    """Return the messages of a list in an answer; other values are left out."""
+    """Return the objects in a list of an answer; skip other values."""
     return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
