@@ -1,7 +1,4 @@
-"""What a task manager is: how invocations of one task kind are launched, watched and aborted.
-
-A task kind is added by one module (or package) beside this one and one line in ``registry``.
-"""
+"""The interface of a task manager: how invocations of one task kind are launched, watched and aborted."""
 
 from __future__ import annotations
 
@@ -14,38 +11,38 @@ __all__ = ["TaskManager"]
 
 
 class TaskManager(Protocol):
-    """The handling of one task kind.
+    """Handles the invocations of one task kind.
 
-    Every method changes the invocation through the controller only; nothing is stored until the engine commits what
-    the controller holds. A method may be called again for the same delivery, when another handler got in between: what
-    the outside world answered must therefore be asked through ``Controller.call_once``, which remembers it.
+    Every method changes the invocation through the controller only. Nothing is stored until the engine commits the
+    controller's changes. If another handler commits first, the engine calls the method again for the same delivery. Make
+    all calls of external services through ``Controller.call_once``, which remembers the responses.
 
     Raises (every method):
-        TransientError: trying again later may help. The engine drops what the controller gathered, but it keeps a launch as
-            RETRYING, and an end that cannot wait with a cleanup, which calls ``abort`` again later.
+        TransientError: a later try may succeed. The engine drops the controller's changes, with two exceptions: a launch
+            becomes RETRYING, and an end that cannot wait is committed with a cleanup, which calls ``abort`` again later.
         PermanentError: the invocation fails.
     """
 
     def idle(self, controller: Controller) -> bool:
-        """Whether a launch would find nothing to do, so that a cron tick need not keep an invocation for it.
+        """Whether a launch would find nothing to do, so that a cron tick needs no invocation.
 
-        Asked with an invocation that exists only in memory, before each tick's triage; what the outside world answers
-        through ``Controller.call_once`` is known to the launch that may follow in the same delivery. An error raised here
-        counts as "no": the launch meets it again, and tells.
+        The engine calls this before the triage of each tick, with an invocation that exists only in memory. A launch that
+        follows in the same delivery shares the responses in ``Controller.call_once``. An error raised here means "no": the
+        launch meets the same error and reports it.
         """
 
     def launch(self, controller: Controller) -> None:
-        """Start the external task, or finish the whole invocation; must move the status out of the initial ones.
+        """Start the external task, or finish the whole invocation. Set a status other than the initial ones.
 
-        Called again after a failed or interrupted attempt (``controller.invocation.attempts`` > 1): the external task
-        may exist already and must not be started twice.
+        The engine calls this again after a failed or interrupted attempt (``controller.invocation.attempts`` > 1). The
+        external task may already exist then, and must not start twice.
         """
 
     def handle_notification(self, controller: Controller) -> None:
         """React to a hint that the external task has changed. The hint itself carries no facts."""
 
     def handle_timer(self, controller: Controller, timer: Timer) -> None:
-        """React to a timer; it is consumed already. A title that the manager does not know is ignored."""
+        """React to a timer, which the engine has already consumed. Ignore timers with an unknown title."""
 
     def abort(self, controller: Controller) -> None:
-        """Stop the external task, if there is or may be one; the engine sets the status afterwards."""
+        """Stop the external task if one exists or may exist. The engine sets the status afterwards."""
