@@ -1,4 +1,4 @@
-"""Reading a project's ``luci-scheduler.cfg``: text in, job definitions and watchers out, or every problem found."""
+"""Reads a project's ``luci-scheduler.cfg`` into job definitions and watchers, or reports every problem."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _EPOCH = Instant(0)
 
 
 class ConfigError(Exception):
-    """A config is not valid; ``problems`` lists all errors, each with its place."""
+    """A config is invalid; ``problems`` lists all errors, each with its place."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
@@ -35,13 +35,13 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ProjectConfig:
-    """What a valid config defines; disabled definitions are left out."""
+    """The content of a valid config, without disabled definitions."""
 
     jobs: Mapping[JobId, JobDefinition]
     watchers: Mapping[str, tuple[Watcher, ...]]
-    """Normalised repository URL → the jobs that its commits reach."""
+    """Normalized repository URL → the jobs that its commits trigger."""
     warnings: tuple[Problem, ...] = ()
-    """What should be changed in it, although it can be used."""
+    """Problems that do not prevent the use of the config."""
 
 
 def read_config(
@@ -54,12 +54,12 @@ def read_config(
     rules: ConfigRules = _DEFAULT_RULES,
     now: Instant = _EPOCH,
 ) -> ProjectConfig:
-    """Read a config by today's rules; old access rules and old bucket names are read too, with a warning; ``file`` is its name in problems.
+    """Read a config by today's rules. Old access rules and old bucket names cause warnings. ``file`` is its name in problems.
 
-    Jobs in ``triggers`` that the file does not define are left out, where the rules let them be.
+    If the rules allow unknown jobs in ``triggers``, they are omitted.
 
     Raises:
-        ConfigError: it does not parse, or definitions are wrong; nothing of it is to be used.
+        ConfigError: the config does not parse, or has invalid definitions.
     """
     validated = validate(content, project=project, file=file, rules=rules, now=now)
     if validated.errors:
@@ -82,9 +82,9 @@ def read_config(
 
 
 def _pending_share(limit: int, jobs: int) -> int:
-    """Return how many pending triggers one of some jobs keeps.
+    """Return how many pending triggers each of ``jobs`` jobs keeps, if all of them together keep ``limit``.
 
-    The share is a power of two below the original's limit: one more job seldom changes the definitions of all others.
+    The share is a power of two below the original's limit, so that one more job seldom changes the share of all others.
     """
     share = max(1, limit // max(1, jobs))
     return MAX_PENDING if share >= MAX_PENDING else 1 << (share.bit_length() - 1)
@@ -126,7 +126,7 @@ def _watchers(jobs: Mapping[JobId, JobDefinition]) -> Mapping[str, tuple[Watcher
         try:
             normalized = str(parse_repo_url(watch.repo))
         except BadRepoUrlError:
-            continue  # valid in a config, as in the original; its polls fail and say why
+            continue  # valid in a config, as in the original; its polls fail with the cause
         by_repo.setdefault(normalized, []).extend(
             Watcher(target, trigger_job_id, watch.repo, watch.refs, watch.path_regexps, watch.path_regexps_exclude)
             for target in definition.triggered_jobs

@@ -1,4 +1,4 @@
-"""Validation of a project's ``luci-scheduler.cfg``: every problem at once, each with its place, in the original's order."""
+"""Validates a project's ``luci-scheduler.cfg``: finds all problems at once, each with its place, in the original's order."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from luci_scheduler.core.schedule import BadScheduleError, Schedule, parse_sched
 __all__ = ["MAX_DEFINITIONS", "MAX_PATTERNS", "MAX_TARGETS", "Validated", "pending_timeout", "validate"]
 
 MAX_TARGETS = 2000
-"""Jobs that one trigger starts: more than any real project's, few enough for one delivery and one document."""
+"""The most jobs that one trigger starts: more than in any real project, few enough for one delivery and one document."""
 
 MAX_PATTERNS = 1000
-"""Different patterns of one file: each may take some 60 ms to compile."""
+"""The most different patterns of one file: each may take some 60 ms to compile."""
 
 _ID = re.compile(r"[0-9A-Za-z_\-. )(]{1,100}")
 _ID_IN_WORDS = r"^[0-9A-Za-z_\-\. \)\(]{1,100}$"
@@ -43,21 +43,21 @@ _MAX_DURATION = (1 << 63) - 1  # nanoseconds
 
 @dataclass(frozen=True, slots=True)
 class Validated:
-    """What a validation found."""
+    """The result of a validation."""
 
     message: Any
-    """The parsed file, a ``ProjectConfig`` message; None if it does not parse."""
+    """The parsed file, a ``ProjectConfig`` message; None if the file does not parse."""
     problems: tuple[Problem, ...]
-    """Errors and warnings, in the order of the file's checks."""
+    """Errors and warnings, in the order of the checks."""
 
     @property
     def errors(self) -> tuple[Problem, ...]:
-        """The problems for which the config cannot be put in force."""
+        """The problems that keep the config from becoming active."""
         return tuple(problem for problem in self.problems if problem.severity is Severity.ERROR)
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
-        """What should be changed but does not matter yet."""
+        """The problems that do not prevent the use of the config."""
         return tuple(problem for problem in self.problems if problem.severity is Severity.WARNING)
 
 
@@ -71,17 +71,16 @@ def validate(
     rules: ConfigRules = _DEFAULT_RULES,
     now: Instant = _EPOCH,
 ) -> Validated:
-    """Validate a config; whatever the bytes, nothing is raised.
+    """Validate a config. This raises nothing, for any bytes.
 
     Args:
         content: the file; bytes must be UTF-8.
-        project: to which it belongs; buckets may be named after it.
-        file: its name in problems.
-        era: V2: today's rules; V1: those of February 2021, with access rules in the config.
-        strict: refuse what the original of today refuses but this scheduler reads with a warning: bucket names
-            ``luci.<project>.<bucket>``.
+        project: the project of the config; bucket names may omit it.
+        file: the name of the file in problems.
+        era: V2 means today's rules; V1, those of February 2021, with access rules in the config.
+        strict: whether to refuse bucket names ``luci.<project>.<bucket>``, as LUCI does today, instead of a warning.
         rules: the rules of the installation.
-        now: schedules that never fire after it are warned of.
+        now: a schedule that never fires after this instant causes a warning.
     """
     report = Report(file)
     parsed = parse(content, report)
@@ -180,7 +179,7 @@ class _Validation:
             self._report.warning(place.at("schedule"), message)
 
     def _never_fires(self, schedule: Schedule) -> bool:
-        """Whether a schedule has no tick any more; such a search looks at all years up to 2099, so it is done once for each text."""
+        """Whether a schedule has no tick any more. The search covers all years up to 2099, so it runs once for each text."""
         if schedule.text not in self._without_ticks:
             self._without_ticks[schedule.text] = schedule.next(self._now, None) is None
         return self._without_ticks[schedule.text]
@@ -198,7 +197,7 @@ class _Validation:
                 report(place.at("triggers", index=index), message)
 
     def _invocations(self, policy: Any, place: Place) -> None:
-        """Report the first definition with which the file may have too many invocations at a time."""
+        """Report the first definition that takes the file above the limit of active invocations."""
         most, before = self._rules.max_active_invocations, self._active
         self._active += max(1, policy.max_concurrent_invocations)  # absent is 1
         if before <= most < self._active:
@@ -245,6 +244,6 @@ def _patterns(message: Any) -> set[str]:
 
 
 def pending_timeout(policy: Any) -> int:
-    """Return the nanoseconds of a policy's ``pending_timeout``; more than 64 bits hold is the most that they hold."""
+    """Return a policy's ``pending_timeout`` in nanoseconds, capped to the range of 64 bits."""
     total: int = policy.pending_timeout.seconds * SECOND + policy.pending_timeout.nanos
     return max(-_MAX_DURATION - 1, min(_MAX_DURATION, total))

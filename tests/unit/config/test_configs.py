@@ -427,7 +427,7 @@ def test_a_project_that_no_source_holds_any_more_has_no_jobs(tmp_path: Path) -> 
 
     sync_sources(runtime, [held, _Source(ConfigFile("proj", GOOD, "1"))], "k")
     (tmp_path / "a").rename(tmp_path.with_name("away"))
-    with pytest.raises(PermanentError, match="is not there"):
+    with pytest.raises(PermanentError, match="does not exist"):
         sync_sources(runtime, [held, unread], "k")
     sync_sources(runtime, [FolderSource(tmp_path.with_name("away"))], "k")
     assert enabled("a")
