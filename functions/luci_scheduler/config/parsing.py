@@ -41,16 +41,8 @@ def parse(content: str | bytes, report: Report) -> Parsed | None:
     Return None if the file is no text proto of the schema. Then ``report`` has one error with the place and the cause.
     """
     data = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
-    if len(data) > MAX_BYTES:
-        report.error(Place(), f"the file has {len(data)} bytes, at most {MAX_BYTES} are allowed; split the project")
-        return None
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        report.error(_place(data, error.start), f"not UTF-8: byte 0x{data[error.start]:02x}")
-        return None
-    if b"\0" in data:
-        report.error(_place(data, data.index(b"\0")), "not a text: byte 0x00")
+    text = _decoded(data, report)
+    if text is None:
         return None
     if problem := _too_much(text):
         report.error(Place(), problem)
@@ -61,7 +53,7 @@ def parse(content: str | bytes, report: Report) -> Parsed | None:
         place = Place(error.GetLine() or text.count("\n") + 1, error.GetColumn() or 0)
         report.error(place, _reason(error, text))
         return None
-    except (ValueError, TypeError, RecursionError) as error:  # e.g. an enum's value out of range
+    except (ValueError, TypeError, RecursionError) as error:  # for example an enum value out of range
         report.error(_place_of_number(error, data), f"not a valid config: {error}")
         return None
     for place, escape in islice(strange_escapes(text), _MAX_ESCAPES):
@@ -69,6 +61,22 @@ def parse(content: str | bytes, report: Report) -> Parsed | None:
             place, f"the escape {escape} is not known to LUCI, which refuses the file; it stands for itself here"
         )
     return Parsed(message, find_places(text))
+
+
+def _decoded(data: bytes, report: Report) -> str | None:
+    """Return a file as text. If it is too large or not a text, report that and return None."""
+    if len(data) > MAX_BYTES:
+        report.error(Place(), f"the file has {len(data)} bytes, at most {MAX_BYTES} are allowed; split the project")
+        return None
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        report.error(_place(data, error.start), f"not UTF-8: byte 0x{data[error.start]:02x}")
+        return None
+    if "\0" in text:
+        report.error(_place(data, data.index(b"\0")), "not a text: byte 0x00")
+        return None
+    return text
 
 
 _OPENING = re.compile(

@@ -26,7 +26,16 @@ from luci_scheduler.core.project_record import LAYOUT, ProjectRecord
 from luci_scheduler.engine.jobs import pause_marks, put_job
 from luci_scheduler.engine.outbox import tick_task, triage_task
 from luci_scheduler.engine.runtime import Runtime
-from luci_scheduler.ports import ConfigFile, ConfigSource, PutJob, PutPaused, PutProject, PutWatchers, Version, Write
+from luci_scheduler.ports import (
+    ConfigFile,
+    ConfigSource,
+    PutPaused,
+    PutProject,
+    PutWatchers,
+    Version,
+    Versioned,
+    Write,
+)
 
 __all__ = ["ConfigFile", "sync_project", "sync_sources"]
 
@@ -71,15 +80,17 @@ def _sync_round(
     records = {record.id: record for record in runtime.store.projects()}
     errors: list[SchedulerError] = []
     present, files = _read(sources, records, errors)
-    syncs = [_Sync(runtime, file, key, rules, _seen(records.get(file.project))) for file in files]
-    for sync in syncs:
-        _sync_or_record(sync, errors)
-    if present and not errors:
-        for record in records.values():
-            if record.id not in present and (record.job_ids or record.repos or record.problems):
-                _logger.warning("config_gone", project=record.id, jobs=len(record.job_ids))
-                _sync_or_record(_Sync(runtime, ConfigFile(record.id, "", ""), key, rules, _seen(record)), errors)
+    for file in files:
+        _sync_or_record(_Sync(runtime, file, key, rules, _seen(records.get(file.project))), errors)
+    gone = [record for record in records.values() if record.id not in present and _has_content(record)]
+    for record in gone if present and not errors else ():
+        _logger.warning("config_gone", project=record.id, jobs=len(record.job_ids))
+        _sync_or_record(_Sync(runtime, ConfigFile(record.id, "", ""), key, rules, _seen(record)), errors)
     return errors
+
+
+def _has_content(record: ProjectRecord) -> bool:
+    return bool(record.job_ids or record.repos or record.problems)
 
 
 def _seen(record: ProjectRecord | None) -> int:
@@ -210,43 +221,70 @@ class _Sync:
 def _sync_once(sync: _Sync) -> int:
     runtime, file = sync.runtime, sync.file
     found = runtime.store.project(file.project)
-    record = found.value if found else ProjectRecord(file.project)
-    version = found.version if found else None
+    record, version = (found.value, found.version) if found else (ProjectRecord(file.project), None)
     if sync.seen is not None and record.mutations != sync.seen:
         raise _OvertakenError(f"another sync has changed project {file.project} in the meantime")
-    if found and record.revision == file.revision and _is_settled(record) and not file.trouble:
+    if found and _is_active(record, file):
         return 0
-    problems: tuple[str, ...] = (_cut(file.trouble),)
-    if not file.trouble:
-        try:
-            return _activate(sync, record, version)
-        except ConfigError as error:
-            problems = _texts(error.problems)
-        except PermanentError as error:
-            problems = (_cut(f"the config is valid but cannot be stored: {error}"),)
-    event = "config_unreadable" if file.trouble else "config_invalid"
-    _logger.warning(event, project=file.project, revision=file.revision, problems=problems)
-    if problems != record.problems:
-        runtime.store.commit([PutProject(replace(record, problems=problems, mutations=record.mutations + 1), version)])
+    if file.trouble:
+        _refuse(sync, "config_unreadable", (_cut(file.trouble),), record, version)
+        return 0
+    try:
+        return _activate(sync, record, version)
+    except ConfigError as error:
+        problems = _texts(error.problems)
+    except PermanentError as error:
+        problems = (_cut(f"the config is valid but cannot be stored: {error}"),)
+    _refuse(sync, "config_invalid", problems, record, version)
     return 0
+
+
+def _is_active(record: ProjectRecord, file: ConfigFile) -> bool:
+    return record.revision == file.revision and _is_settled(record) and not file.trouble
+
+
+def _refuse(sync: _Sync, event: str, problems: tuple[str, ...], record: ProjectRecord, version: Version | None) -> None:
+    """Leave the active config as it is, and store why the new config was refused, unless the record says so already."""
+    _logger.warning(event, project=sync.file.project, revision=sync.file.revision, problems=problems)
+    if problems != record.problems:
+        refused = replace(record, problems=problems, mutations=record.mutations + 1)
+        sync.runtime.store.commit([PutProject(refused, version)])
 
 
 def _activate(sync: _Sync, record: ProjectRecord, version: Version | None) -> int:
     runtime, file, config = sync.runtime, sync.file, sync.config()
-    writes = list(_writes(sync, config, record, version))
-    runtime.store.commit(writes)
-    jobs = [write.job for write in writes if isinstance(write, PutJob)]
-    for job in jobs:
+    job_ids = sorted({*config.jobs, *record.job_ids})
+    # One call reads all jobs. If any of them changes before the commit, the store refuses the whole commit.
+    found = {item.value.id: item for item in runtime.store.found_jobs(job_ids)}
+    changed = _changed_jobs(sync, config, job_ids, found, runtime.clock.now())
+    runtime.store.commit(list(_writes(sync, config, record, version, found, changed)))
+    for job in changed:
         if job.triage_due is not None:  # if the queue loses the task, the sweep enqueues it again
             runtime.queue.enqueue(triage_task(job.id, runtime.clock.now()))
     _logger.info(
         "config_synced",
         project=file.project,
         revision=file.revision,
-        jobs_changed=len(jobs),
+        jobs_changed=len(changed),
         warnings=len(config.warnings),
     )
-    return len(jobs)
+    return len(changed)
+
+
+def _changed_jobs(
+    sync: _Sync, config: ProjectConfig, job_ids: Sequence[JobId], found: Mapping[JobId, Versioned[Job]], now: Instant
+) -> list[Job]:
+    """Return the jobs that the config changes or removes. Their ticks are on the queue when this returns."""
+    changed = []
+    for job_id in job_ids:
+        job = found[job_id].value if job_id in found else None
+        if definition := config.jobs.get(job_id):
+            change = defined(job, job_id, definition, now, partial(sync.draw_nonce, job_id))
+        else:
+            change = removed(job, now) if job else None
+        if change is not None:
+            changed.append(sync.with_tick(change, now))
+    return changed
 
 
 def _texts(problems: Sequence[Problem]) -> tuple[str, ...]:
@@ -259,29 +297,29 @@ def _cut(text: str) -> str:
     return text if len(text) <= _MAX_PROBLEM else f"{text[:_MAX_PROBLEM]}..."
 
 
-def _writes(sync: _Sync, config: ProjectConfig, record: ProjectRecord, version: Version | None) -> Iterable[Write]:
-    runtime, file = sync.runtime, sync.file
-    job_ids = sorted({*config.jobs, *record.job_ids})
-    # One call reads all jobs. If any of them changes before the commit, the store refuses the whole commit.
-    read = {found.value.id: found for found in runtime.store.found_jobs(job_ids)}
-    now = runtime.clock.now()
-    jobs = {job_id: found.value for job_id, found in read.items()}
-    for job_id in job_ids:
-        found, definition = read.get(job_id), config.jobs.get(job_id)
-        job = found.value if found else None
-        if definition is not None:
-            change = defined(job, job_id, definition, now, partial(sync.draw_nonce, job_id))
-        else:
-            change = removed(job, now) if job else None
-        if change is not None:
-            yield put_job(sync.with_tick(change, now), found, sync.key)
-            yield from pause_marks(job, change.job)
-            jobs[job_id] = change.job
+def _writes(
+    sync: _Sync,
+    config: ProjectConfig,
+    record: ProjectRecord,
+    version: Version | None,
+    found: Mapping[JobId, Versioned[Job]],
+    changed: Sequence[Job],
+) -> Iterable[Write]:
+    """Yield all writes of a commit that activates a config."""
+    for job in changed:
+        before = found.get(job.id)
+        yield put_job(job, before, sync.key)
+        yield from pause_marks(before.value if before else None, job)
     if record.layout != LAYOUT:
-        yield from _moved_marks(runtime, record, jobs)
+        jobs = {job_id: item.value for job_id, item in found.items()} | {job.id: job for job in changed}
+        yield from _moved_marks(sync.runtime, record, jobs)
     for repo in sorted({*record.repos, *config.watchers}):
-        yield PutWatchers(repo, file.project, config.watchers.get(repo, ()))
-    active = ProjectRecord(
+        yield PutWatchers(repo, sync.file.project, config.watchers.get(repo, ()))
+    yield PutProject(_active_record(sync.file, config, record), version)
+
+
+def _active_record(file: ConfigFile, config: ProjectConfig, before: ProjectRecord) -> ProjectRecord:
+    return ProjectRecord(
         id=file.project,
         revision=file.revision,
         revision_url=file.revision_url,
@@ -289,10 +327,9 @@ def _writes(sync: _Sync, config: ProjectConfig, record: ProjectRecord, version: 
         repos=tuple(sorted(config.watchers)),
         warnings=_texts(config.warnings),
         warning_count=len(config.warnings),
-        mutations=record.mutations + 1,
+        mutations=before.mutations + 1,
         layout=LAYOUT,
     )
-    yield PutProject(active, version)
 
 
 def _moved_marks(runtime: Runtime, record: ProjectRecord, jobs: Mapping[JobId, Job]) -> Iterator[Write]:

@@ -519,7 +519,7 @@ def test_a_defect_that_one_config_meets_does_not_stop_the_others(monkeypatch: py
     runtime = World("").runtime
     text = 'job { id: "a" noop {} }'
     monkeypatch.setattr("luci_scheduler.config.sync.read_config", _broken_for("p", read_config))
-    with pytest.raises(TransientError, match="project p met a defect"):
+    with pytest.raises(TransientError, match="internal error in the sync of project p"):
         sync_sources(runtime, [_Configs(ConfigFile("p", text, "1"), ConfigFile("q", text, "1"))], "k")
     assert runtime.store.project("p") is None
     assert runtime.store.project("q") is not None

@@ -196,7 +196,7 @@ def test_a_sync_that_is_overtaken_again_and_again_comes_again() -> None:
         return event
 
     source = Interrupted(now, *map(overtake, range(5)))
-    with pytest.raises(ComeAgainError, match="another sync has changed project tint meanwhile"):
+    with pytest.raises(ComeAgainError, match="another sync has changed project tint in the meantime"):
         sync_sources(world.runtime, [source], "slow")
     assert enabled(world, "other") == ["old"]
 

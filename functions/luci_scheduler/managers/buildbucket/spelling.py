@@ -44,8 +44,13 @@ def _spelled(value: Any, known: Mapping[Any, Any]) -> Any:
         return [_spelled(item, known) for item in value]
     if isinstance(value, Mapping):
         return {name: _spelled(item, known[name]) if name in known else item for name, item in value.items()}
+    return _spelled_number(value, known)
+
+
+def _spelled_number(value: Any, names: Mapping[int, str]) -> Any:
+    """Return an enum's name, or a 64-bit number as text if there are no names; any other value stays as it is."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         return value
-    return known.get(value, value) if known else str(value)
+    return names.get(value, value) if names else str(value)
