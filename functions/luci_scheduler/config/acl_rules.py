@@ -1,4 +1,4 @@
-"""The access rules of 2021, which were part of the configs. Today realms control access, and these fields have no effect."""
+"""The access rules of 2021, which were part of the configs. Today realms control access, and the rules do nothing."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ FILE = "luci-scheduler.cfg"
 
 
 def read_folder(folder: Path, revision: str = "") -> list[ConfigFile]:
-    """Return the configs in a folder, sorted by project. Without ``revision``, the hash of each file serves as its revision."""
+    """Return the configs in a folder, sorted by project; ``revision`` defaults to each file's hash."""
     files = []
     for path in sorted(folder.glob(f"*/{FILE}")):
         project = path.parent.name
@@ -37,7 +37,7 @@ class FolderSource:
         self._folder = folder
         self._revision = revision
 
-    def configs(self, active_revision: Callable[[str], str]) -> list[ConfigFile]:  # noqa: ARG002 - reading is as cheap as comparing
+    def configs(self, active_revision: Callable[[str], str]) -> list[ConfigFile]:  # noqa: ARG002 - reading is cheap
         """Read every config in the folder.
 
         Raises:

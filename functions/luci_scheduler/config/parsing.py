@@ -80,8 +80,12 @@ def _decoded(data: bytes, report: Report) -> str | None:
 
 
 _OPENING = re.compile(
-    r"""\#[^\n]*|"(?:[^"\\\n]|\\.)*"?|'(?:[^'\\\n]|\\.)*'?|(?P<definition>\b(?:job|trigger)\s*:?\s*[{<])|(?P<message>[{<])""",
-    re.DOTALL,
+    r"""\#[^\n]*
+    |"(?:[^"\\\n]|\\.)*"?
+    |'(?:[^'\\\n]|\\.)*'?
+    |(?P<definition>\b(?:job|trigger)\s*:?\s*[{<])
+    |(?P<message>[{<])""",
+    re.DOTALL | re.VERBOSE,
 )
 
 

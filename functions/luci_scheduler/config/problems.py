@@ -34,7 +34,7 @@ class Problem:
     column: int
     """The column; counts from 1, 0 if unknown."""
     path: tuple[str, ...]
-    """Nested elements, named as in the original: ``job`` or ``trigger``, the ID or ``(empty)``, then for example ``task``, ``refs``.
+    """Nested elements, named as in the original: ``job`` or ``trigger``, the ID or ``(empty)``, then e.g. ``task``.
 
     Empty for a problem of the whole file.
     """

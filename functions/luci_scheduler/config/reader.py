@@ -54,9 +54,10 @@ def read_config(
     rules: ConfigRules = _DEFAULT_RULES,
     now: Instant = _EPOCH,
 ) -> ProjectConfig:
-    """Read a config by today's rules. Old access rules and old bucket names cause warnings. ``file`` is its name in problems.
+    """Read a config by today's rules; ``file`` is its name in problems.
 
-    If the rules allow unknown jobs in ``triggers``, they are omitted.
+    Old access rules and old bucket names cause warnings. If the rules allow unknown jobs in ``triggers``, the reader
+    omits them.
 
     Raises:
         ConfigError: the config does not parse, or has invalid definitions.

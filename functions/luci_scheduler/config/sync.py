@@ -53,9 +53,9 @@ def sync_sources(
 ) -> None:
     """Activate the configs of all sources. An error in one project does not stop the others.
 
-    If several sources have a config for a project, the first source wins. A project that no source has any more loses its
-    jobs, as in the original. That requires that every source could be read and that some source has a config: an empty
-    folder is more likely a folder that is not mounted.
+    If several sources have a config for a project, the first source wins. A project that no source has any more loses
+    its jobs, as in the original. That requires that every source could be read and that some source has a config: an
+    empty folder is more likely a folder that is not mounted.
 
     A config becomes active only if the project's record has not changed since before the sources were read. If another
     sync was faster, its config may be newer, so the sources are read again.
@@ -63,7 +63,7 @@ def sync_sources(
     Costs one read for each project while nothing changes.
 
     Raises:
-        SchedulerError: the error of a project, preferably one that a later try may not meet. All other projects are done.
+        SchedulerError: the error of a project, preferably a retryable error. All other projects are done.
     """
     for _ in range(_ROUNDS):
         errors = _sync_round(runtime, sources, key, rules)
@@ -170,7 +170,10 @@ class _OvertakenError(ComeAgainError):
 
 
 class _Sync:
-    """The activation of one config, over all tries. Slow work happens once, so that a try ends before the jobs change again."""
+    """The activation of one config, over all tries.
+
+    Slow work happens once, so that a try ends before the jobs change again.
+    """
 
     def __init__(self, runtime: Runtime, file: ConfigFile, key: str, rules: ConfigRules, seen: int | None) -> None:
         """Make one.
@@ -333,7 +336,7 @@ def _active_record(file: ConfigFile, config: ProjectConfig, before: ProjectRecor
 
 
 def _moved_marks(runtime: Runtime, record: ProjectRecord, jobs: Mapping[JobId, Job]) -> Iterator[Write]:
-    """Yield the pause marks that functions with an older document layout stored in other documents, or did not store."""
+    """Yield the pause marks that functions with an older document layout stored elsewhere, or did not store."""
     for job in jobs.values():
         yield from pause_marks(None, job)
     for repo in record.repos:

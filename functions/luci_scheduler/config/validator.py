@@ -1,4 +1,4 @@
-"""Validates a project's ``luci-scheduler.cfg``: finds all problems at once, each with its place, in the original's order."""
+"""Validates a project's ``luci-scheduler.cfg``: finds all problems, each with its place, in the original's order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from luci_scheduler.core.schedule import BadScheduleError, Schedule, parse_sched
 __all__ = ["MAX_DEFINITIONS", "MAX_PATTERNS", "MAX_TARGETS", "Validated", "pending_timeout", "validate"]
 
 MAX_TARGETS = 2000
-"""The most jobs that one trigger starts: more than in any real project, few enough for one delivery and one document."""
+"""The most jobs that one trigger starts: more than in any real project, but few enough for one delivery."""
 
 MAX_PATTERNS = 1000
 """The most different patterns of one file: each may take some 60 ms to compile."""
@@ -158,8 +158,8 @@ class _Validation:
     def _realm(self, item: Any, place: Place) -> None:
         special = _SPECIAL_REALMS[self._era]
         if item.realm and item.realm not in special and not _REALM.fullmatch(item.realm):
-            message = f"bad 'realm' field - {quote(item.realm)} is neither a realm's name ({_REALM.pattern}) nor {' or '.join(special)}"
-            self._report.error(place.at("realm"), message)
+            known = f"a realm name ({_REALM.pattern}) nor {' or '.join(special)}"
+            self._report.error(place.at("realm"), f"bad 'realm' field - {quote(item.realm)} is neither {known}")
 
     def _schedule(self, item: Any, place: Place) -> None:
         if not item.schedule:
@@ -179,7 +179,10 @@ class _Validation:
             self._report.warning(place.at("schedule"), message)
 
     def _never_fires(self, schedule: Schedule) -> bool:
-        """Whether a schedule has no tick any more. The search covers all years up to 2099, so it runs once for each text."""
+        """Whether a schedule has no tick any more.
+
+        The search covers all years up to 2099, so it runs once for each text.
+        """
         if schedule.text not in self._without_ticks:
             self._without_ticks[schedule.text] = schedule.next(self._now, None) is None
         return self._without_ticks[schedule.text]
@@ -202,8 +205,8 @@ class _Validation:
         self._active += max(1, policy.max_concurrent_invocations)  # absent is 1
         if before <= most < self._active:
             message = (
-                f"with this definition the jobs and triggers of the file may have {self._active} invocations at a time, at most "
-                f"{most} are allowed: lower max_concurrent_invocations"
+                f"with this definition the jobs and triggers of the file may have {self._active} invocations "
+                f"at a time, at most {most} are allowed: lower max_concurrent_invocations"
             )
             self._report.error(place.at("max_concurrent_invocations"), message)
 

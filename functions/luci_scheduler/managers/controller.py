@@ -83,7 +83,7 @@ class Controller:
         return self._calls.by_name[name]
 
     def has_answer(self, name: str) -> bool:
-        """Whether the call succeeded during this delivery. An error that the caller returned as a response does not count."""
+        """Whether the call succeeded during this delivery. An error that was kept as a response does not count."""
         return self.has_called(name) and not isinstance(self._calls.by_name[name], Exception)
 
     def has_called(self, name: str) -> bool:
@@ -107,7 +107,7 @@ class Controller:
     def emit_trigger(self, trigger: Trigger) -> None:
         """Send a trigger to the jobs that this job triggers, after the commit that ends the delivery.
 
-        Fills in the emitter. If ``created`` is 0, also fills in the current time and the place among the emitted triggers.
+        Fills in the emitter. If ``created`` is 0, also fills in the current time and the trigger's place in the batch.
         """
         invocation = self.invocation
         trigger = replace(trigger, job_id=invocation.job_id, invocation_id=invocation.id)

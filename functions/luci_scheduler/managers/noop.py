@@ -19,7 +19,7 @@ __all__ = ["NoopKind", "NoopManager"]
 
 _DEFAULT_SLEEP = 20 * SECOND
 _MAX_SLEEP = 8 * MINUTE
-"""The time that one delivery has; a URL fetch may take as long. The original's limit was the ten minutes of its request."""
+"""The time that one delivery has; a URL fetch may take as long. The original's requests had ten minutes."""
 _MAX_TRIGGERS = 1000
 """The invocation's document holds all emitted triggers."""
 
@@ -63,8 +63,8 @@ class NoopManager:
         controller.log(f"Running noop task for {format_duration(sleep)}")
         if sleep > _MAX_SLEEP or count > _MAX_TRIGGERS:
             controller.log(
-                f"This is more than one run can do: at most {format_duration(_MAX_SLEEP)} and {_MAX_TRIGGERS} triggers; "
-                "change sleep_ms or triggers_count of the job"
+                f"This is more than one run can do: at most {format_duration(_MAX_SLEEP)} and {_MAX_TRIGGERS} "
+                "triggers; change sleep_ms or triggers_count of the job"
             )
             raise PermanentError("the noop task sleeps too long or emits too many triggers")
         controller.call_once("sleep", lambda: controller.clock.sleep(sleep))

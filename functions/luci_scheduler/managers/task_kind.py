@@ -93,7 +93,7 @@ class TaskKind(ABC):
     """
 
     name: ClassVar[str]
-    """The field of ``Job`` or ``Trigger`` in ``luci-scheduler.cfg``, and the kind in stored documents. Never change it."""
+    """The field in ``job {}`` or ``trigger {}`` blocks, and the kind in stored documents. Never change it."""
     schema: ClassVar[str]
     """The fields of the kind's message, each as ``number name type``; ``*`` behind the type marks a repeated field."""
     job_field: ClassVar[int] = 0

@@ -14,21 +14,22 @@ class TaskManager(Protocol):
     """Handles the invocations of one task kind.
 
     Every method changes the invocation through the controller only. Nothing is stored until the engine commits the
-    controller's changes. If another handler commits first, the engine calls the method again for the same delivery. Make
-    all calls of external services through ``Controller.call_once``, which remembers the responses.
+    controller's changes. If another handler commits first, the engine calls the method again for the same delivery.
+    Make all calls of external services through ``Controller.call_once``, which remembers the responses.
 
     Raises (every method):
-        TransientError: a later try may succeed. The engine drops the controller's changes, with two exceptions: a launch
-            becomes RETRYING, and an end that cannot wait is committed with a cleanup, which calls ``abort`` again later.
+        TransientError: a later try may succeed. The engine drops the controller's changes, with two exceptions: a
+            launch becomes RETRYING, and an end that cannot wait is committed with a cleanup, which calls ``abort``
+            again later.
         PermanentError: the invocation fails.
     """
 
     def idle(self, controller: Controller) -> bool:
         """Whether a launch would find nothing to do, so that a cron tick needs no invocation.
 
-        The engine calls this before the triage of each tick, with an invocation that exists only in memory. A launch that
-        follows in the same delivery shares the responses in ``Controller.call_once``. An error raised here means "no": the
-        launch meets the same error and reports it.
+        The engine calls this before the triage of each tick, with an invocation that exists only in memory. A launch
+        that follows in the same delivery shares the responses in ``Controller.call_once``. An error raised here means
+        "no": the launch meets the same error and reports it.
         """
 
     def launch(self, controller: Controller) -> None:

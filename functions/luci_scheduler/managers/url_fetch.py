@@ -65,7 +65,7 @@ _KIND = UrlFetchKind()
 
 
 class UrlFetchManager:
-    """``TaskManager`` for ``url_fetch``: a launch fetches the URL and ends the invocation. A failed fetch is not retried."""
+    """``TaskManager`` for ``url_fetch``: a launch fetches the URL once and ends the invocation."""
 
     def __init__(self, environment: Environment) -> None:
         self._fetch = environment.fetch

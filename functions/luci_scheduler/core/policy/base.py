@@ -51,7 +51,7 @@ class Policy(ABC):
     eras: ClassVar[frozenset[Era]] = frozenset(Era)
     """The eras whose configs may name the policy."""
     takes_newest: ClassVar[bool] = False
-    """Whether the newest pending triggers run first. A triage that cannot take all triggers keeps that end of the list."""
+    """Whether the newest pending triggers run first. A triage with too many triggers takes that end of the list."""
 
     def __init__(self, definition: TriggeringPolicy, era: Era) -> None:
         """Build the policy of a job; ``era`` decides the wording of requests.

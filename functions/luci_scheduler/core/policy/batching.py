@@ -40,6 +40,7 @@ class Batching(Policy):
         if slots <= 0:
             return Decision(log=(self._no_slots(active_invocations),))
         pending, requests = list(triggers), []
+        # Each batch size follows from the triggers that are still pending, as in the original.
         while slots > 0 and pending:
             size = min(self._definition.max_batch_size, self.batch_size(len(pending)))
             if size <= 0:
@@ -55,8 +56,8 @@ class Batching(Policy):
         if definition.max_batch_size == 1:
             return super().forecast(definition, commits)
         return (
-            f"Up to {min(commits, definition.max_batch_size)} commits share an invocation, which runs the newest of them: "
-            f"so says the job's policy, {definition.kind}."
+            f"Up to {min(commits, definition.max_batch_size)} commits share an invocation, "
+            f"which runs the newest of them: so says the job's policy, {definition.kind}."
         )
 
 

@@ -36,6 +36,7 @@ class NewestFirst(Policy):
     def decide(self, triggers: Sequence[Trigger], active_invocations: int, now: Instant) -> Decision:
         """Discard the triggers that are too old, then start the newest of the rest."""
         timeout = self._definition.pending_timeout
+        # The oldest triggers come first, so the first trigger that is young enough ends the search.
         reason = discards.pending_too_long(self.kind, timeout)
         old = tuple(
             Discard(trigger, reason) for trigger in takewhile(lambda item: now - item.created >= timeout, triggers)
@@ -43,5 +44,6 @@ class NewestFirst(Policy):
         slots = self._free_slots(active_invocations)
         if slots <= 0:
             return Decision(discards=old, log=(self._no_slots(active_invocations),))
+        # The other triggers stay pending until a slot is free or their timeout has passed.
         newest = triggers[len(old) :][-slots:]
         return Decision(tuple(request_from_triggers([trigger], self._era) for trigger in newest), old)

@@ -48,7 +48,7 @@ class BuildRequest:
     until: Instant | None = None
     """The deadline that all calls of an attempt share; None: each call has its own."""
     number: int = 1
-    """Counts the requests of an invocation: the second follows if Buildbucket answered the first with a foreign build."""
+    """Counts the requests of an invocation. The second follows an answer with the build of another invocation."""
 
     @property
     def request_id(self) -> str:

@@ -32,7 +32,7 @@ def builder_id(realm_id: str, bucket: str, builder: str) -> tuple[str, str, str]
 
 
 def canonical_bucket(bucket: str) -> str:
-    """Rewrite an old bucket name ``luci.<project>.<bucket>`` as ``<project>:<bucket>``; leave other names as they are."""
+    """Rewrite an old bucket name ``luci.<project>.<bucket>`` as ``<project>:<bucket>``; keep other names."""
     parts = bucket.split(".", 2)
     return f"{parts[1]}:{parts[2]}" if len(parts) == 3 and parts[0] == "luci" else bucket  # noqa: PLR2004
 

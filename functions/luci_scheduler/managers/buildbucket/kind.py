@@ -28,7 +28,7 @@ _RESERVED_TAGS = {
 
 
 class BuildbucketKind(TaskKind):
-    """Runs a build on a Buildbucket server. It has two stages: a launch schedules the build, which then runs on its own."""
+    """Runs a build on a Buildbucket server. It has several stages: a launch schedules the build, which then runs."""
 
     name: ClassVar[str] = "buildbucket"
     schema: ClassVar[str] = "1 server string, 2 bucket string, 3 builder string, 4 properties string*, 5 tags string*"

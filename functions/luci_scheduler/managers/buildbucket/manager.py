@@ -34,10 +34,13 @@ _BUILD_ID = re.compile("[0-9]{1,19}")  # 63 bits
 CHECK_TIMER = "check-buildbucket-build-status"
 
 _REQUEST_KNOWN = 45 * SECOND
-"""How long after an invocation's start Buildbucket certainly knows its request ID: the minute of the contract, less a slow request."""
+"""How long after an invocation's start Buildbucket certainly knows its request ID.
+
+The API promises a minute; a slow request may use up some of it.
+"""
 
 _REQUESTS = 4
-"""The most requests of one attempt, each under another ID. So many jobs may have drawn the same invocation ID, less one."""
+"""The most requests of one attempt, each under another ID: three other jobs may have drawn the same invocation ID."""
 
 _SEARCH_LAG = 3 * MINUTE
 """How long after the last log line an empty search proves that there is no build.

@@ -36,7 +36,7 @@ class ProtocolClient(Protocol):
         """Request the build, under the ID of ``request``."""
 
     def find(self, request: BuildRequest) -> list[dict[str, Any]]:
-        """Find the builds of earlier requests by builder and tags, newest first; each item has the form of an answer of ``schedule``."""
+        """Find the builds of earlier requests by builder and tags, newest first, each in the form of an answer."""
 
     def is_ours(self, request: BuildRequest, answer: Mapping[str, Any]) -> bool:
         """Whether an answer names our builder, job and invocation. A member that is missing counts as ours."""

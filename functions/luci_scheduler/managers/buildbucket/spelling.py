@@ -1,4 +1,4 @@
-"""Normalizes answers of Buildbucket v2: protobuf's JSON allows several spellings of a value, and Go writes one of them."""
+"""Normalizes answers of Buildbucket v2: protobuf's JSON allows several spellings of a value, and Go writes one."""
 
 from __future__ import annotations
 

@@ -28,9 +28,10 @@ __all__ = ["V1Client"]
 _WITHOUT_SCHEDULER_PROPERTY = ("luci.chromium.", "luci.chrome.")
 
 _BUILD_FIELDS = (
-    "bucket", "canary", "canary_preference", "cancelation_reason", "completed_ts", "created_by", "created_ts", "experimental",
-    "failure_reason", "id", "lease_expiration_ts", "lease_key", "parameters_json", "project", "result", "result_details_json",
-    "retry_of", "service_account", "started_ts", "status", "status_changed_ts", "tags", "updated_ts", "url", "utcnow_ts",
+    "bucket", "canary", "canary_preference", "cancelation_reason", "completed_ts", "created_by", "created_ts",
+    "experimental", "failure_reason", "id", "lease_expiration_ts", "lease_key", "parameters_json", "project", "result",
+    "result_details_json", "retry_of", "service_account", "started_ts", "status", "status_changed_ts", "tags",
+    "updated_ts", "url", "utcnow_ts",
 )  # fmt: skip
 """The fields of a build that the original's client knows. The log of an answer omits all other fields."""
 _ERROR_FIELDS = ("message", "reason")
@@ -111,7 +112,7 @@ class V1Client:
         build = answer.get("build")
         return not isinstance(build, Mapping) or build.get("status") != "COMPLETED"
 
-    def launched(self, request: BuildRequest, answer: Mapping[str, Any], log: Log) -> Build:  # noqa: ARG002 - v2 needs it
+    def launched(self, request: BuildRequest, answer: Mapping[str, Any], log: Log) -> Build:  # noqa: ARG002
         """Read and log the answer to a request for a build.
 
         Raises:

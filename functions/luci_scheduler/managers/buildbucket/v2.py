@@ -39,12 +39,12 @@ _STATUSES = {
 _ACTIVE = ("SCHEDULED", "STARTED")
 
 _ORDER = (
-    "id", "builder", "builderInfo", "number", "createdBy", "canceledBy", "createTime", "startTime", "endTime", "updateTime",
-    "cancelTime", "status", "summaryMarkdown", "cancellationMarkdown", "critical", "statusDetails", "input", "output",
-    "steps", "infra", "tags", "exe", "canary", "schedulingTimeout", "executionTimeout", "gracePeriod", "waitForCapacity",
-    "canOutliveParent", "ancestorIds", "retriable", "viewUrl",
+    "id", "builder", "builderInfo", "number", "createdBy", "canceledBy", "createTime", "startTime", "endTime",
+    "updateTime", "cancelTime", "status", "summaryMarkdown", "cancellationMarkdown", "critical", "statusDetails",
+    "input", "output", "steps", "infra", "tags", "exe", "canary", "schedulingTimeout", "executionTimeout",
+    "gracePeriod", "waitForCapacity", "canOutliveParent", "ancestorIds", "retriable", "viewUrl",
 )  # fmt: skip
-"""The fields of a build in the order of their declaration, which is also their order in the log; the log omits other fields.
+"""The fields of a build in the order of their declaration. The log shows them in this order and omits other fields.
 
 The content of a field is logged in the order in which the server sent it.
 """

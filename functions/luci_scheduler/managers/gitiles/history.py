@@ -129,7 +129,7 @@ class History:
         )
 
     def _list(self, hashes: list[str], old: str, head: str, start: str) -> bool:
-        """Append the hashes of a range from ``start`` on to ``hashes``, newest first. Return whether the list is complete."""
+        """Append a range's hashes from ``start`` on to ``hashes``, newest first. Return whether that is all."""
         while len(hashes) < _MAX_RANGE:
             page = self._log(head, _PAGE, exclude=old, start=start)
             hashes += [commit.id for commit in page.commits]

@@ -24,7 +24,7 @@ __all__ = ["GitilesManager"]
 class GitilesManager:
     """``TaskManager`` for ``gitiles``. It has a single stage: a launch ends the invocation, or the engine retries it.
 
-    The commit that ends a poll also stores the new refs and the triggers, so the record never runs ahead of the triggers.
+    The commit that ends a poll stores the new refs and the triggers together, so the record never runs ahead.
     """
 
     def __init__(self, environment: Environment) -> None:

@@ -27,7 +27,7 @@ __all__ = ["Poll"]
 _TIME_LIMIT = MINUTE
 """A poll that has taken longer keeps its results and leaves the rest to the next poll.
 
-Otherwise a repository with many refs on a slow server would never make progress. Usually shorter than the lease of a launch.
+Otherwise a repository with many refs on a slow server would never make progress. Usually the lease of a launch is longer.
 """
 
 _TAGS = "refs/tags/"
