@@ -48,7 +48,7 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _committed() -> tuple[World, str]:
-    """Return a world after one commit and all that follows from it, and the commit's hash."""
+    """Return a world in which one commit was delivered and its tasks ran, and the commit's hash."""
     gitiles = MemoryGitiles()
     (revision,) = gitiles.push(MAIN, 1)
     world = world_for(CONFIG, gitiles)
@@ -114,7 +114,7 @@ def test_the_page_of_the_project_shows_the_problem() -> None:
 
 
 def test_the_job_launches_and_ends() -> None:
-    """The manager writes into the debug log; the launch had a queue task of its own, as it blocks."""
+    """The manager writes into the debug log. The launch blocks, so it ran in a separate queue task."""
     world, _ = _committed()
     (invocation,) = world.invocations(ECHO)
     assert invocation.status is Status.SUCCEEDED
@@ -198,7 +198,7 @@ def test_a_kind_says_whether_it_has_several_stages(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_guide_shows_these_files() -> None:
-    """Every block of code in it is a part of one of the two."""
+    """Every Python block in the guide is part of one of the two files."""
     guide = Path("docs/how-to/add-a-task-kind.md").read_text(encoding="utf-8")
     files = [Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("echo.py", "drop_all.py")]
     blocks = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
