@@ -57,9 +57,7 @@ def parse(content: str | bytes, report: Report) -> Parsed | None:
         report.error(_place_of_number(error, data), f"not a valid config: {error}")
         return None
     for place, escape in islice(strange_escapes(text), _MAX_ESCAPES):
-        report.warning(
-            place, f"the escape {escape} is not known to LUCI, which refuses the file; it stands for itself here"
-        )
+        report.warning(place, f"LUCI refuses files with the unknown escape {escape}; here it is read literally")
     return Parsed(message, find_places(text))
 
 

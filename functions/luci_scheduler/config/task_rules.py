@@ -122,7 +122,7 @@ class _BlockCheck:
             self._programs.add(place, patterns, make().size)
         except BadRegexpError as error:
             self._programs.add(place, patterns, _REFUSED_INSTRUCTIONS)
-            self._report.error(place, f"the patterns together are no valid regexp: {error}")
+            self._report.error(place, f"the patterns are not valid as one regexp: {error}")
 
     def _at(self, field: str, index: int = 0) -> Place:
         return self._place.at(field, index=index) if field else self._place

@@ -1,4 +1,4 @@
-"""The reference of configs says what is so."""
+"""The reference of configs matches the code."""
 
 import json
 import re
@@ -17,15 +17,15 @@ PAGE = Path("docs/reference/config.md").read_text(encoding="utf-8")
 
 
 def test_the_example_is_a_config() -> None:
-    """It is read without a warning."""
+    """The reader accepts it without a warning."""
     (example,) = re.findall(r"```\n(trigger .*?)```", PAGE, re.DOTALL)
     config = read_config("tint", example)
     assert set(config.jobs) == {"tint/main-poller", "tint/mac-rel"}
     assert config.warnings == ()
 
 
-def test_the_sources_are_settings() -> None:
-    """They can be copied."""
+def test_the_example_of_sources_is_a_setting() -> None:
+    """The settings accept them unchanged."""
     (example,) = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
     sources = read_settings({**GOOD, "SCHEDULER_CONFIG_SOURCES": example}).config_sources
     assert [source.kind for source in sources] == [source["kind"] for source in json.loads(example)]
@@ -35,7 +35,7 @@ def test_the_sources_are_settings() -> None:
     "field", sorted({name for text in schema.messages().values() for name in re.findall(r"\d (\w+) ", text)})
 )
 def test_every_field_is_documented(field: str) -> None:
-    """Of the schema, but for the inside of access rules."""
+    """This covers the schema, except the fields inside access rules."""
     assert f"`{field}`" in PAGE or field in ("role", "granted_to", "name", "job", "trigger") or f"`{field} {{" in PAGE
 
 
@@ -58,5 +58,5 @@ def test_every_field_is_documented(field: str) -> None:
     ],
 )
 def test_every_limit_is_documented(limit: int) -> None:
-    """With its number."""
+    """The page gives each number."""
     assert f"| {limit:,}" in PAGE

@@ -1,4 +1,4 @@
-"""The ``echo`` task kind: a job that writes a text into its debug log. The example of docs/how-to/add-a-task-kind.md."""
+"""The ``echo`` task kind: writes a text into the debug log. The example of docs/how-to/add-a-task-kind.md."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar

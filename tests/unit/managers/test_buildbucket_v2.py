@@ -216,7 +216,7 @@ def test_a_status_may_come_as_its_number(number: float, status: Status | None) -
 
 
 def test_numbers_of_64_bits_may_come_as_numbers() -> None:
-    """They keep all digits, and the log shows them as strings, as Go prints them. Other numbers and unknown enums stay."""
+    """They keep all digits, and the log shows them as strings, as Go does. Other numbers and unknown enums stay."""
     sent = {
         "id": 8677072329461727393,
         "number": 7,
@@ -286,7 +286,7 @@ def test_later_requests_add_a_number_to_the_id_of_the_invocation() -> None:
 
 
 def test_a_logged_build_has_the_order_of_declaration_and_no_unknown_fields() -> None:
-    """The server's order does not matter. Empty fields vanish, empty messages stay, free-form values keep their layout."""
+    """The server's order does not matter. Empty fields vanish, empty messages stay, free-form values stay as sent."""
     _, (line,) = checked(
         {
             "unheardOf": 1,

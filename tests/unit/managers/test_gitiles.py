@@ -107,7 +107,7 @@ class Polls:
         return self.lines
 
     def fail(self, *calls: str, code: str = "UNAVAILABLE") -> None:
-        """Make all calls whose name starts with ``call`` fail from now on."""
+        """Make all calls whose name starts with one of ``calls`` fail from now on."""
 
         def before(call: str) -> None:
             if call.startswith(calls):
@@ -148,7 +148,7 @@ def test_the_first_poll_emits_the_tips_of_new_refs() -> None:
 
 
 def test_new_commits_become_triggers_oldest_first() -> None:
-    """Each trigger has the committer's time and its place in the batch; its ID spells the repository as the config does."""
+    """Each trigger has the committer's time and its place; its ID spells the repository as the config does."""
     polls = Polls()
     polls.git.push(MAIN)
     polls.poll()

@@ -45,7 +45,7 @@ def answer(body: bytes = b"", *headers: tuple[str, str], code: int = 200, length
 
 
 def test_golden_log() -> None:
-    """The whole log of a fetch: percent signs stay, headers are sorted and end in CRLF, an empty line follows the dump."""
+    """The whole log of a fetch: percent signs stay, headers are sorted and end in CRLF, an empty line follows."""
     it = world()
     it.fetch.outcome = answer(b"100%s %d\n", ("X-b", "2"), ("x-A", "1%v"), TEXT, ("X-B", "1"), length=9)
     triggered(it)
@@ -154,7 +154,7 @@ def test_launch_time(seconds: int, expected: int) -> None:
 
 
 def test_the_fetch_runs_in_a_separate_task() -> None:
-    """The delivery of the trigger queues a launch task. A repeated delivery queues it again, but only one fetch happens."""
+    """The delivery of the trigger queues a launch task. A repeated delivery queues it again; one fetch happens."""
     it = world()
     trigger = Trigger("t1", it.clock.now(), "webui")
     accept_triggers(it.runtime, JOB, [trigger], "d1")
