@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from emulator.memory.gitiles import MemoryGitiles
+from luci_scheduler.api.schema import fields_of
 from luci_scheduler.config.validator import validate
 from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.policy import registry as policies
+from luci_scheduler.core.trigger import PayloadKind
 from luci_scheduler.engine.commit import on_commit
 from luci_scheduler.managers import registry as kinds
 from luci_scheduler.web.presentation import status_of
@@ -195,6 +197,12 @@ def test_a_kind_says_whether_it_has_several_stages(monkeypatch: pytest.MonkeyPat
     assert status_of(starting) is Status.RUNNING
     monkeypatch.setattr(EchoKind, "is_multistage", True)
     assert status_of(starting) is Status.STARTING
+
+
+def test_every_kind_of_trigger_is_a_payload_of_the_api() -> None:
+    """Kinds of triggers are independent of task kinds: one for each payload in the API, and one without a payload."""
+    payloads = {field.name for field in fields_of("Trigger") if field.is_payload}
+    assert {*payloads, PayloadKind.NONE} == set(PayloadKind)
 
 
 def test_the_guide_shows_these_files() -> None:
