@@ -121,15 +121,15 @@ def _policy(item: Any) -> TriggeringPolicy:
 def _watchers(jobs: Mapping[JobId, JobDefinition]) -> Mapping[str, tuple[Watcher, ...]]:
     by_repo: dict[str, list[Watcher]] = {}
     for trigger_job_id, definition in jobs.items():
-        watch = kind_of(definition.task).watch(definition.task)
-        if watch is None:
+        polled = kind_of(definition.task).polled_repo(definition.task)
+        if polled is None:
             continue
         try:
-            normalized = str(parse_repo_url(watch.repo))
+            normalized = str(parse_repo_url(polled.url))
         except BadRepoUrlError:
             continue  # valid in a config, as in the original; its polls fail with the cause
         by_repo.setdefault(normalized, []).extend(
-            Watcher(target, trigger_job_id, watch.repo, watch.refs, watch.path_regexps, watch.path_regexps_exclude)
+            Watcher(target, trigger_job_id, polled.url, polled.refs, polled.path_regexps, polled.path_regexps_exclude)
             for target in definition.triggered_jobs
             if target in jobs
         )

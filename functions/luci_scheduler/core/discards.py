@@ -32,6 +32,7 @@ TOO_COSTLY = (
 )
 """The limits are in `core.pattern_budget`."""
 
+# Stored markers hold these texts, so a changed text must still match its old form.
 _TOO_MANY = re.compile(r"more than [0-9]+ triggers were pending")
 _AGE = "it was pending for longer than "
 _BY_AGE = re.compile(rf"the policy \S+ discarded it, as {_AGE}.*")

@@ -10,8 +10,8 @@ __all__ = ["Era"]
 class Era(StrEnum):
     """An era decides the wording of logs, the tags of builds and the times of status checks.
 
-    Each era has one Buildbucket protocol and is named after it. A build belongs to the era of its server's protocol, and a
-    poll to the era that the installation sets.
+    Each era has one Buildbucket protocol and is named after it. A build belongs to the era of its server's protocol;
+    a poll belongs to the era that the installation sets.
     """
 
     V1 = "v1"

@@ -38,11 +38,11 @@ def pause_marks(before: Job | None, after: Job) -> list[Write]:
 
 def _paused_at(job: Job) -> str:
     """Return the repository whose commits a job lets through no more; empty unless it is a paused gitiles trigger."""
-    watch = kind_of(job.definition.task).watch(job.definition.task)
-    if watch is None or not job.enabled or not job.paused:
+    polled = kind_of(job.definition.task).polled_repo(job.definition.task)
+    if polled is None or not job.enabled or not job.paused:
         return ""
     try:
-        return str(parse_repo_url(watch.repo))
+        return str(parse_repo_url(polled.url))
     except BadRepoUrlError:
         return ""  # valid in a config, as in the original; nothing of it is ever told of or polled
 

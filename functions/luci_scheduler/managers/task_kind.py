@@ -20,7 +20,7 @@ from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.managers.environment import Environment
 from luci_scheduler.managers.task_manager import TaskManager
 
-__all__ = ["Fact", "Sized", "TaskCheck", "TaskKind", "Watch"]
+__all__ = ["Fact", "PolledRepo", "Sized", "TaskCheck", "TaskKind"]
 
 
 class Sized(Protocol):
@@ -66,10 +66,10 @@ class TaskCheck(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
-    """A repository whose commits a job of this kind passes on to the jobs that it triggers."""
+class PolledRepo:
+    """A repository that a task polls. Its commits trigger other jobs, whether a poll or an event announces them."""
 
-    repo: str
+    url: str
     """The URL as the config spells it."""
     refs: tuple[str, ...]
     path_regexps: tuple[str, ...] = ()
@@ -131,7 +131,7 @@ class TaskKind(ABC):
         """Return the era whose wording and tags the task gets."""
         return Era.V2
 
-    def watch(self, task: TaskDefinition) -> Watch | None:  # noqa: ARG002 - for subclasses
+    def polled_repo(self, task: TaskDefinition) -> PolledRepo | None:  # noqa: ARG002 - for subclasses
         """Return the repository that the task polls; None if it polls nothing."""
         return None
 

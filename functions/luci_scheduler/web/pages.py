@@ -236,10 +236,10 @@ def _first_page(
         "pending": [trigger_view(item, now) for item in waiting[:_PENDING_ON_PAGE]],
         "more_pending": len(waiting) > _PENDING_ON_PAGE,
     }
-    watch = kind_of(record.definition.task).watch(record.definition.task)
-    if watch is not None:
+    polled = kind_of(record.definition.task).polled_repo(record.definition.task)
+    if polled is not None:
         poller = store.poller(record.id)
-        view = poller_view(record, watch.repo, poller.value if poller else None, listed[0] if listed else None, now)
+        view = poller_view(record, polled.url, poller.value if poller else None, listed[0] if listed else None, now)
         document["poller"] = {"repo": view.repo, "known": dict(poller.value.known) if poller else {}}
         first["poller"] = view
     return first

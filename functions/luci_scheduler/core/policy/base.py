@@ -109,6 +109,6 @@ def check_positive(name: str, value: int) -> None:
 
 
 def _described(name: str, value: Any) -> str:
-    if name == "pending_timeout":
+    if name == "pending_timeout":  # Go prints a Duration as a message, in seconds
         return f"{name}: <seconds: {value // SECOND}>  # {format_duration(value)}"
     return f"{name}: {json.dumps(value)}"

@@ -28,6 +28,7 @@ def make_policy(definition: TriggeringPolicy, era: Era) -> Policy:
             falls back to the default policy.
     """
     policy = policy_class(definition.kind)
+    # A job that a newer version stored may name a policy that this version does not have.
     if policy.kind != definition.kind:
         raise ValueError(f"unrecognized triggering policy kind {definition.kind}")
     return policy(definition, era)

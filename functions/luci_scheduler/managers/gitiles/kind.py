@@ -14,7 +14,7 @@ from luci_scheduler.core.ref_validation import ANCHORS, REGEXP, is_anchored, ref
 from luci_scheduler.core.regexps import BadRegexpError, compile_regexp
 from luci_scheduler.managers.environment import Environment
 from luci_scheduler.managers.gitiles.manager import GitilesManager
-from luci_scheduler.managers.task_kind import TaskCheck, TaskKind, Watch
+from luci_scheduler.managers.task_kind import PolledRepo, TaskCheck, TaskKind
 from luci_scheduler.managers.task_manager import TaskManager
 from luci_scheduler.managers.urls import url_problem
 
@@ -41,11 +41,11 @@ class GitilesKind(TaskKind):
         """Return the era from the installation's settings: polls speak to no Buildbucket server."""
         return environment.polling.era
 
-    def watch(self, task: TaskDefinition) -> Watch:
+    def polled_repo(self, task: TaskDefinition) -> PolledRepo:
         """Return the repository that the task polls."""
         fields = task.fields
         include, exclude = (tuple(fields.get(name, ())) for name in _PATH_REGEXPS)
-        return Watch(str(fields.get("repo", "")), tuple(fields.get("refs", ())), include, exclude)
+        return PolledRepo(str(fields.get("repo", "")), tuple(fields.get("refs", ())), include, exclude)
 
     def patterns(self, task: Any) -> Iterable[str]:
         """Return the regular expressions among the refs, and all path patterns."""

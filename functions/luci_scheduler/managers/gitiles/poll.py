@@ -27,7 +27,8 @@ __all__ = ["Poll"]
 _TIME_LIMIT = MINUTE
 """A poll that has taken longer keeps its results and leaves the rest to the next poll.
 
-Otherwise a repository with many refs on a slow server would never make progress. Usually the lease of a launch is longer.
+Otherwise a repository with many refs on a slow server would never make progress. The lease of a launch is usually
+longer.
 """
 
 _TAGS = "refs/tags/"
