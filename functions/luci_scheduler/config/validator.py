@@ -114,9 +114,9 @@ class _Validation:
             (len(self._message.job) + len(self._message.trigger), MAX_DEFINITIONS, "jobs and triggers"),
             (len(_patterns(self._message)), MAX_PATTERNS, "different patterns"),
         )
-        for count, most, what in sizes:
+        for count, most, noun in sizes:
             if count > most:
-                self._report.error(Place(), f"the file has {count} {what}, at most {most} are allowed")
+                self._report.error(Place(), f"the file has {count} {noun}, at most {most} are allowed")
                 return
         if self._era is Era.V1:
             self._acl_sets = check_acl_sets(self._message, self._places, self._report)

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002 - the default of a method ignores its arguments
 """A task kind: one object that declares everything the scheduler needs to know about one kind of task.
 
 To add a kind, write a subclass of `TaskKind` in a module or package beside this one and add an instance to
@@ -116,22 +117,22 @@ class TaskKind(ABC):
     def check(self, task: Any, check: TaskCheck) -> None:  # noqa: B027 - most kinds have rules, none is required
         """Validate a task block of a config; ``task`` is a message with the fields of `schema`."""
 
-    def patterns(self, task: Any) -> Iterable[str]:  # noqa: ARG002 - for subclasses
+    def patterns(self, task: Any) -> Iterable[str]:
         """Return the regular expressions in a task block; a file may have a limited number of different ones."""
         return ()
 
-    def launch_time(self, task: TaskDefinition) -> int:  # noqa: ARG002 - for subclasses
+    def launch_time(self, task: TaskDefinition) -> int:
         """Return how long a launch may block on the task itself, in nanoseconds; 0 if a launch is a few requests.
 
-        A launch that blocks gets a queue task of its own and a longer claim.
+        A launch that blocks gets a separate queue task and a longer claim.
         """
         return 0
 
-    def era(self, task: TaskDefinition, environment: Environment) -> Era:  # noqa: ARG002 - for subclasses
+    def era(self, task: TaskDefinition, environment: Environment) -> Era:
         """Return the era whose wording and tags the task gets."""
         return Era.V2
 
-    def polled_repo(self, task: TaskDefinition) -> PolledRepo | None:  # noqa: ARG002 - for subclasses
+    def polled_repo(self, task: TaskDefinition) -> PolledRepo | None:
         """Return the repository that the task polls; None if it polls nothing."""
         return None
 
