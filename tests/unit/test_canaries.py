@@ -21,7 +21,7 @@ from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.triggers import accept_triggers
 from luci_scheduler.logs import configure_logging
-from luci_scheduler.managers.buildbucket.v1 import V1
+from luci_scheduler.managers.buildbucket.v1 import V1Client
 from luci_scheduler.ports import BuildbucketError, Fetched
 from luci_scheduler.respond import responding
 from luci_scheduler.web.timeline import events
@@ -165,7 +165,7 @@ def test_an_application_error_of_v1_is_one_line() -> None:
     """It comes in a good answer, and not as an error of the wire."""
     lines: list[str] = []
     with pytest.raises(PermanentError) as raised:
-        V1(FakeBuildbucket()).checked(
+        V1Client(FakeBuildbucket()).checked(
             {"error": {"reason": "INVALID_INPUT", "message": f"{FORGED} {OAUTH}"}}, lines.append
         )  # type: ignore[arg-type]
     said = "no\\n[12:00:00.000] Invocation finished in 1s with status SUCCEEDED\\r\\x1b[31m\\u202e [redacted]"

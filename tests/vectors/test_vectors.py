@@ -20,10 +20,10 @@ from luci_scheduler.core.mutation_counter import MutationCounter
 from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
 from luci_scheduler.core.request import request_from_triggers
 from luci_scheduler.core.trigger import Trigger, sort_key
+from luci_scheduler.managers.buildbucket.build_request import BuildRequest
 from luci_scheduler.managers.buildbucket.builder_id import builder_id
-from luci_scheduler.managers.buildbucket.launch_input import LaunchInput
-from luci_scheduler.managers.buildbucket.v1 import V1
-from luci_scheduler.managers.buildbucket.v2 import V2
+from luci_scheduler.managers.buildbucket.v1 import V1Client
+from luci_scheduler.managers.buildbucket.v2 import V2Client
 from tests.vectors.support import Case, cases, era
 
 
@@ -214,9 +214,9 @@ class _Session:
         return BuildbucketClient(lambda host: f"https://{host}", lambda: session, SteppedClock(Instant(0)), SECOND)
 
 
-def _given(case: Case, realm_id: str) -> LaunchInput:
+def _given(case: Case, realm_id: str) -> BuildRequest:
     request = case["request"]
-    return LaunchInput(
+    return BuildRequest(
         task=case["task"],
         job_id=JobId(case["job_id"]),
         invocation_id=InvocationId(int(case["invocation_id"])),
@@ -236,7 +236,7 @@ def test_vector_buildbucket_v1_requests(case: Case) -> None:
     """A v1 request is built and logged byte for byte. The log does not contain its token."""
     lines: list[str] = []
     session, given = _Session(), _given(case, "")
-    face = V1(session.client())
+    face = V1Client(session.client())
     body = face.prepare(given, lines.append)
     assert body["parameters_json"] == case["expected"]["parameters_json"]
     assert body["tags"] == case["expected"]["tags"]
@@ -254,7 +254,7 @@ def test_vector_buildbucket_v2_requests(case: Case) -> None:
     """A v2 request carries builder, commit, tags and properties like today's scheduler."""
     lines: list[str] = []
     session = _Session()
-    body = V2(session.client()).prepare(_given(case, case["realm_id"]), lines.append)
+    body = V2Client(session.client()).prepare(_given(case, case["realm_id"]), lines.append)
     expected = case["expected"]
     assert body["requestId"] == expected["request_id"]
     assert body["builder"] == expected["builder"]

@@ -14,7 +14,8 @@ from luci_scheduler.core.era import Era
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import MILLISECOND, SECOND, Instant, parse_rfc3339
 from luci_scheduler.core.job import TriggeringPolicy
-from luci_scheduler.core.policy import Decision, make_policy
+from luci_scheduler.core.policy.base import Decision
+from luci_scheduler.core.policy.registry import make_policy
 from luci_scheduler.core.public_state import public_state
 from luci_scheduler.core.schedule import DISTANT_FUTURE, BadScheduleError, Schedule, parse_schedule
 from luci_scheduler.core.triage_throttle import triage_key, triage_kick
@@ -99,8 +100,8 @@ def test_vector_policies(case: Case, spoken: Era) -> None:
                 order_in_batch=item["order_in_batch"], emitted_by_user=item["emitted_by_user"])
         for item in case["triggers"]
     ]  # fmt: skip
-    decide = make_policy(_configured(case["policy"]), spoken)
-    decision = decide(sorted(triggers, key=sort_key), case["active_invocations"], parse_rfc3339(case["now"]))
+    policy = make_policy(_configured(case["policy"]), spoken)
+    decision = policy.decide(sorted(triggers, key=sort_key), case["active_invocations"], parse_rfc3339(case["now"]))
     expected = case["expected"]
     requests = [
         {
@@ -111,7 +112,7 @@ def test_vector_policies(case: Case, spoken: Era) -> None:
         for request in decision.requests
     ]
     assert requests == expected["requests"]
-    assert [trigger.id for trigger in decision.discard] == expected["discard"]
+    assert [item.trigger.id for item in decision.discards] == expected["discard"]
     assert list(decision.log) == expected["log"]
 
 
@@ -135,7 +136,7 @@ def test_vector_policy_factory(case: Case) -> None:
         numbers["pending_timeout"] = case["pending_timeout_s"] * SECOND
     definition = TriggeringPolicy(case["kind"], **numbers)
     if case["error"] is None:
-        assert make_policy(definition, Era.V2)([], 0, Instant(0)) == Decision()
+        assert make_policy(definition, Era.V2).decide([], 0, Instant(0)) == Decision()
     else:
         with pytest.raises(ValueError, match=f"^{re.escape(case['error'])}$"):
             make_policy(definition, Era.V2)

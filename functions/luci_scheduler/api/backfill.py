@@ -14,7 +14,8 @@ from luci_scheduler.core.commit_event import CommitEvent, checked_commit, gitile
 from luci_scheduler.core.commit_filters import CommitFilters
 from luci_scheduler.core.errors import MalformedError, TransientError
 from luci_scheduler.core.identifiers import JobId
-from luci_scheduler.core.job import Job, PolicyKind
+from luci_scheduler.core.job import Job
+from luci_scheduler.core.policy.registry import policy_class
 from luci_scheduler.core.repo_url import RepoUrl, parse_repo_url
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.watcher import Watcher
@@ -155,12 +156,7 @@ def _trigger(context: Context, repo: str, ref: str, commit: GitCommit, number: i
 
 
 def _note(job: Job, commits: int) -> str:
-    policy = job.definition.policy
     if job.paused:
         return "The job is paused: resume it first."
-    if policy.kind == PolicyKind.NEWEST_FIRST or policy.max_batch_size == 1:
-        return f"{commits} invocations, at most {policy.max_concurrent_invocations} at a time."
-    return (
-        f"Up to {min(commits, policy.max_batch_size)} commits share an invocation, which runs the newest of them: "
-        f"so says the job's policy, {policy.kind}."
-    )
+    policy = job.definition.policy
+    return policy_class(policy.kind).forecast(policy, commits)

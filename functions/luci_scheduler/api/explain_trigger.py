@@ -13,6 +13,7 @@ from luci_scheduler.core.job import Job
 from luci_scheduler.core.triage import has_free_slot
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_record import TriggerRecord
+from luci_scheduler.managers.registry import kind_of
 
 __all__ = ["explain_trigger", "origin_of"]
 
@@ -83,7 +84,8 @@ def _taken(base: Explanation, record: TriggerRecord, invocation: Invocation | No
 def _ran_sentence(invocation: Invocation) -> str:
     older = len(invocation.incoming_triggers) - 1
     batch = f", together with {older} older trigger{'s' if older > 1 else ''}" if older else ""
-    verb = "ran" if invocation.status.is_final else "runs"
+    past, present = kind_of(invocation.task).verbs
+    verb = past if invocation.status.is_final else present
     return f"It {verb} in invocation {invocation.id}{batch}: {invocation.status}."
 
 
@@ -116,7 +118,7 @@ def _discarded(base: Explanation, job: Job, record: TriggerRecord) -> Explanatio
             reason, why = Reason.JOB_PAUSED, f" because the job was paused{paused_by(job, record.resolved)}"
         case discards.JOB_DISABLED:
             reason, why = Reason.JOB_DISABLED, " because the config had removed or disabled the job"
-        case text if discards.is_by_policy(text):
+        case text if discards.is_by_age(text):
             reason, why = Reason.DISCARDED_BY_AGE, f": {text}"
         case text if text.startswith(discards.NOT_SERVED):
             reason, why = Reason.NOT_SERVED, f" because {text}"

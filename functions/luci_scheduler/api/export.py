@@ -21,9 +21,10 @@ from luci_scheduler.core.debug_log import LogEntry
 from luci_scheduler.core.foreign_text import escaped
 from luci_scheduler.core.identifiers import InvocationId, JobId, invocation_created, split_job_id
 from luci_scheduler.core.invocation import Invocation
-from luci_scheduler.core.job import TriggeringPolicy
+from luci_scheduler.core.job import TaskDefinition, TriggeringPolicy
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.runtime import Limits
+from luci_scheduler.managers.registry import kind_of
 
 __all__ = ["Exported", "export_invocation", "to_scenario"]
 
@@ -90,10 +91,10 @@ def to_scenario(
 
 
 def _only_commit(invocation: Invocation) -> Trigger:
-    if invocation.task.kind != "buildbucket":
+    if not kind_of(invocation.task).is_replayable:
         raise NotReplayableError(f"a scenario has Buildbucket jobs only, and this is a {invocation.task.kind} job")
     triggers = invocation.incoming_triggers
-    if len(triggers) != 1 or triggers[0].kind != "gitiles":
+    if len(triggers) != 1 or not triggers[0].is_commit:
         kinds = ", ".join(trigger.kind for trigger in triggers) or "none"
         raise NotReplayableError(f"a scenario has one commit for an invocation, and this one's triggers are: {kinds}")
     if extra := triggers[0].payload.keys() - {"repo", "ref", "revision"}:
@@ -175,7 +176,7 @@ def _config(invocation: Invocation, trigger: Trigger, policy: TriggeringPolicy) 
         "}",
         "job {",
         f"  id: {_quoted(name)}",
-        *_task(invocation.task.fields),
+        *_task(invocation.task),
         *_policy(policy),
         "}",
     ]
@@ -186,13 +187,13 @@ def _poller_name(job: str) -> str:
     return "exported-commits" if job != "exported-commits" else "exported-commits-2"
 
 
-def _task(fields: Mapping[str, Any]) -> list[str]:
+def _task(task: TaskDefinition) -> list[str]:
     values = [
         (name, item)
-        for name, value in fields.items()
+        for name, value in task.fields.items()
         for item in (value if isinstance(value, list | tuple) else [value])
     ]
-    return ["  buildbucket {", *[f"    {name}: {_quoted(item)}" for name, item in values], "  }"]
+    return [f"  {task.kind} {{", *[f"    {name}: {_quoted(item)}" for name, item in values], "  }"]
 
 
 def _policy(policy: TriggeringPolicy) -> list[str]:

@@ -116,16 +116,16 @@ def trigger_of(message: Any) -> Trigger:
         size := message.ByteSize()
     ) > MAX_TRIGGER_BYTES:  # its JSON is not smaller; the check comes before the conversion
         raise invalid(f"the trigger {message.id[:200]!r} has {size} bytes, at most {MAX_TRIGGER_BYTES} are allowed")
-    kind: PayloadKind = message.WhichOneof("payload") or "none"
+    kind = PayloadKind(message.WhichOneof("payload") or PayloadKind.NONE)
     payload: dict[str, Any] = {}
-    if kind in ("gitiles", "buildbucket"):
+    if kind in (PayloadKind.GITILES, PayloadKind.BUILDBUCKET):
         try:
             payload = _whole(json_format.MessageToDict(getattr(message, kind), preserving_proto_field_name=True))
         except (RecursionError, ValueError, json_format.Error) as error:
             raise invalid(f"the properties of trigger {message.id!r} cannot be read: {error}") from error
-    elif kind == "noop":
+    elif kind is PayloadKind.NOOP:
         payload = {"data": message.noop.data}
-    if kind == "gitiles":
+    if kind is PayloadKind.GITILES:
         payload = {"repo": "", "ref": "", "revision": "", **payload}
     return Trigger(id=message.id, created=Instant(0), kind=kind, payload=payload, title=message.title, url=message.url)
 

@@ -18,6 +18,8 @@ from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.poller_record import PollerRecord
 from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.managers.registry import kind_of
+from luci_scheduler.managers.task_kind import PolledRepo
 
 __all__ = [
     "MAX_PENDING",
@@ -64,8 +66,8 @@ class JobDetails:
     triage_log: str
     targets: tuple[JobId, ...]
     """The visible jobs that this job triggers."""
-    polls: bool
-    """Whether the job polls a repository."""
+    polled: PolledRepo | None
+    """The repository that the job polls; None for a job that does not poll."""
     poller: PollerRecord | None
     """The state of the polls; None before the first poll, and for a job that does not poll."""
 
@@ -156,13 +158,13 @@ def _details(context: Context, job: Job) -> JobDetails:
     pending = [item.value.trigger for item in store.pending_triggers(job.id, MAX_PENDING + 1)]
     triage_log = store.triage_log(job.id)
     targets = tuple(visible_targets(context, job))
-    polls = job.definition.task.kind == "gitiles"
-    poller = store.poller(job.id) if polls else None
+    polled = kind_of(job.definition.task).polled_repo(job.definition.task)
+    poller = store.poller(job.id) if polled else None
     return JobDetails(
         pending=tuple(pending[:MAX_PENDING]),
         has_more_pending=len(pending) > MAX_PENDING,
         triage_log=triage_log,
         targets=targets,
-        polls=polls,
+        polled=polled,
         poller=poller.value if poller else None,
     )

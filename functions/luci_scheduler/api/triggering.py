@@ -21,7 +21,7 @@ from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import MICROSECOND, MINUTE, SECOND, Instant, to_datetime
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.kv_lists import check_kv_list
-from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.core.trigger import PayloadKind, Trigger
 from luci_scheduler.core.trigger_json import MAX_TRIGGER_BYTES, stored_bytes
 from luci_scheduler.engine.deferral import defer_all, emit_work, trigger_work
 
@@ -113,7 +113,7 @@ def trigger_job(context: Context, job_id: JobId, request_id: str) -> str:
     key = request_key(context.caller, request_id)
     require_active(context.job_to(Permission.TRIGGER, job_id))
     trigger = Trigger(
-        id=f"webui:{key}", created=context.runtime.clock.now(), kind="webui", emitted_by_user=context.caller
+        id=f"webui:{key}", created=context.runtime.clock.now(), kind=PayloadKind.WEBUI, emitted_by_user=context.caller
     )
     send(context, {job_id: [trigger]}, f"api-{key}", "trigger")
     return trigger.id
@@ -242,9 +242,9 @@ def _shown(instant: Instant) -> str:
 def _problem(trigger: Trigger) -> str:
     if not trigger.id:
         return "trigger id is required"
-    if trigger.kind == "cron":
+    if trigger.kind == PayloadKind.CRON:
         return "emitting cron triggers through API is not allowed"
-    if trigger.kind == "webui":
+    if trigger.kind == PayloadKind.WEBUI:
         return "emitting web UI triggers through API is not allowed"
     if (size := stored_bytes(trigger)) > MAX_TRIGGER_BYTES:
         return f"it has {size} bytes, at most {MAX_TRIGGER_BYTES} are allowed"
@@ -252,7 +252,7 @@ def _problem(trigger: Trigger) -> str:
         check_kv_list("tag", trigger.payload.get("tags") or ())
     except PermanentError as error:
         return str(error)
-    return _commit_problem(trigger) if trigger.kind == "gitiles" else ""
+    return _commit_problem(trigger) if trigger.is_commit else ""
 
 
 def _commit_problem(trigger: Trigger) -> str:

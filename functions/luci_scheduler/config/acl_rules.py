@@ -1,4 +1,4 @@
-"""The access rules of 2021, which configs held themselves. Today realms decide: the fields are read and not used."""
+"""The access rules of 2021, which were part of the configs. Today realms control access, and the rules do nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _UNUSED = "is deprecated and not used: realms decide on access"
 
 
 def warn_of_acls(message: Any, places: Place, report: Report) -> None:
-    """Warn of the sets of a whole file, which nothing uses today."""
+    """Warn about access rules anywhere in a file."""
     if message.acl_sets:
         report.warning(places.at("acl_sets"), f"'acl_sets' {_UNUSED}")
     for kind in ("job", "trigger"):
@@ -33,7 +33,7 @@ def warn_of_acls(message: Any, places: Place, report: Report) -> None:
 
 
 def check_acl_sets(message: Any, places: Place, report: Report) -> dict[str, list[Any]]:
-    """Check the sets of a whole file and return their entries by name."""
+    """Check the ``acl_sets`` of a file, and return the entries of each set by its name."""
     sets: dict[str, list[Any]] = {}
     with report.at("acl_sets"):
         for index, item in enumerate(message.acl_sets):
@@ -53,7 +53,7 @@ def check_acl_sets(message: Any, places: Place, report: Report) -> dict[str, lis
 
 
 def check_acls(item: Any, sets: dict[str, list[Any]], place: Place, report: Report) -> None:
-    """Check the grants of one definition, its own and those of the sets that it uses."""
+    """Check the grants of one definition, both direct grants and those of the sets that it uses."""
     _check_entries(item.acls, place, report)
     grants = list(item.acls)
     with report.at("acl_sets"):

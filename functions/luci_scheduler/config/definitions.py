@@ -1,4 +1,4 @@
-"""Definitions of jobs as plain values, and what is different between two sets of them."""
+"""Job definitions as plain values, and the differences between two sets of definitions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LEFT_OUT = ("task", "policy", "revision", "revision_url", "max_pending")
 
 
 def definition_values(definition: JobDefinition) -> dict[str, Any]:
-    """Return a definition as JSON values, without the revision that it comes from."""
+    """Return a definition as JSON values, without its config revision."""
     values = {
         field.name: _plain(getattr(definition, field.name))
         for field in fields(JobDefinition)
@@ -34,9 +34,9 @@ def _plain(value: Any) -> Any:
 
 
 def differences(now: Mapping[str, Mapping[str, Any]], then: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return what changes between two sets of definitions, sorted by job.
+    """Return the changes between two sets of definitions, sorted by job.
 
-    Each is ``{"job", "change": "added" | "removed" | "changed", "fields": [{"path", "now", "then"}]}``.
+    Each change is ``{"job", "change": "added" | "removed" | "changed", "fields": [{"path", "now", "then"}]}``.
     """
     found: list[dict[str, Any]] = []
     for job in sorted({*now, *then}):

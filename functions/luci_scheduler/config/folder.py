@@ -12,11 +12,11 @@ from luci_scheduler.ports import ConfigFile
 __all__ = ["FILE", "FolderSource", "read_folder"]
 
 FILE = "luci-scheduler.cfg"
-"""Name of the file in a project's folder."""
+"""The name of the config file in a project's folder."""
 
 
 def read_folder(folder: Path, revision: str = "") -> list[ConfigFile]:
-    """Return the configs in a folder, by project; without ``revision``, a hash of each stands for it."""
+    """Return the configs in a folder, sorted by project; ``revision`` defaults to each file's hash."""
     files = []
     for path in sorted(folder.glob(f"*/{FILE}")):
         project = path.parent.name
@@ -31,18 +31,18 @@ def read_folder(folder: Path, revision: str = "") -> list[ConfigFile]:
 
 
 class FolderSource:
-    """``ports.ConfigSource`` for a folder that comes with the functions, or lies on the local cloud's disk."""
+    """A ``ports.ConfigSource`` that reads a folder: part of the deployed code, or on the local cloud's disk."""
 
     def __init__(self, folder: Path, revision: str = "") -> None:
         self._folder = folder
         self._revision = revision
 
-    def configs(self, in_force: Callable[[str], str]) -> list[ConfigFile]:  # noqa: ARG002 - reading is as cheap as asking
+    def configs(self, active_revision: Callable[[str], str]) -> list[ConfigFile]:  # noqa: ARG002 - reading is cheap
         """Read every config in the folder.
 
         Raises:
-            PermanentError: there is no such folder. That is not an empty one: it would end every job.
+            PermanentError: the folder does not exist. To treat it as empty would remove every job.
         """
         if not self._folder.is_dir():
-            raise PermanentError(f"the folder of configs {self._folder} is not there")
+            raise PermanentError(f"the config folder {self._folder} does not exist")
         return read_folder(self._folder, self._revision)

@@ -1,4 +1,4 @@
-"""A config's bytes as a message: protobuf's own parser, behind limits that keep a hostile file cheap."""
+"""Parses a config with protobuf's parser, behind limits that bound the cost of a hostile file."""
 
 from __future__ import annotations
 
@@ -16,28 +16,53 @@ from luci_scheduler.config.schema import project_config_class
 __all__ = ["MAX_BYTES", "MAX_DEFINITIONS", "MAX_MESSAGES", "Parsed", "parse"]
 
 MAX_BYTES = 4_000_000
-"""Of a file; the largest real ones have some 100,000. The parser takes about a second and a half for a million."""
+"""The largest size of a file. Real files have up to 100,000 bytes. The parser takes about 1.5 seconds for a million."""
 MAX_DEFINITIONS = 5000
-"""Jobs and triggers of one file: all of them are written in one commit."""
+"""The most jobs and triggers of one file: a single commit writes all of them."""
 MAX_MESSAGES = 8 * MAX_DEFINITIONS
-"""Messages in braces: the definitions, their tasks and policies, and old access rules."""
+"""The most messages in braces: definitions, their tasks and policies, and old access rules."""
 
-_MAX_ESCAPES = 50  # that are warned of
+_MAX_ESCAPES = 50  # the most warnings about escapes
 _NUMBER = re.compile(r"\d{5,}")
 _POSITION = re.compile(r"\A\d+:\d+ : ")
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A message and where its fields stand."""
+    """A message, and the places of its fields."""
 
     message: Any
     places: Place
 
 
 def parse(content: str | bytes, report: Report) -> Parsed | None:
-    """Parse a file; None if it is no text proto of the schema, and then ``report`` holds one error that tells where and why."""
+    """Parse a file.
+
+    Return None if the file is no text proto of the schema. Then ``report`` has one error with the place and the cause.
+    """
     data = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
+    text = _decoded(data, report)
+    if text is None:
+        return None
+    if problem := _too_much(text):
+        report.error(Place(), problem)
+        return None
+    try:
+        message = text_format.Parse(text, project_config_class()(), allow_unknown_field=False)
+    except text_format.ParseError as error:
+        place = Place(error.GetLine() or text.count("\n") + 1, error.GetColumn() or 0)
+        report.error(place, _reason(error, text))
+        return None
+    except (ValueError, TypeError, RecursionError) as error:  # for example an enum value out of range
+        report.error(_place_of_number(error, data), f"not a valid config: {error}")
+        return None
+    for place, escape in islice(strange_escapes(text), _MAX_ESCAPES):
+        report.warning(place, f"LUCI refuses files with the unknown escape {escape}; here it is read literally")
+    return Parsed(message, find_places(text))
+
+
+def _decoded(data: bytes, report: Report) -> str | None:
+    """Return a file as text. If it is too large or not a text, report that and return None."""
     if len(data) > MAX_BYTES:
         report.error(Place(), f"the file has {len(data)} bytes, at most {MAX_BYTES} are allowed; split the project")
         return None
@@ -46,36 +71,24 @@ def parse(content: str | bytes, report: Report) -> Parsed | None:
     except UnicodeDecodeError as error:
         report.error(_place(data, error.start), f"not UTF-8: byte 0x{data[error.start]:02x}")
         return None
-    if b"\0" in data:
+    if "\0" in text:
         report.error(_place(data, data.index(b"\0")), "not a text: byte 0x00")
         return None
-    if is_too_much := _too_much(text):
-        report.error(Place(), is_too_much)
-        return None
-    try:
-        message = text_format.Parse(text, project_config_class()(), allow_unknown_field=False)
-    except text_format.ParseError as error:
-        place = Place(error.GetLine() or text.count("\n") + 1, error.GetColumn() or 0)
-        report.error(place, _reason(error, text))
-        return None
-    except (ValueError, TypeError, RecursionError) as error:  # e.g. an enum's value out of range
-        report.error(_place_of_number(error, data), f"not a valid config: {error}")
-        return None
-    for place, escape in islice(strange_escapes(text), _MAX_ESCAPES):
-        report.warning(
-            place, f"the escape {escape} is not known to LUCI, which refuses the file; it stands for itself here"
-        )
-    return Parsed(message, find_places(text))
+    return text
 
 
 _OPENING = re.compile(
-    r"""\#[^\n]*|"(?:[^"\\\n]|\\.)*"?|'(?:[^'\\\n]|\\.)*'?|(?P<definition>\b(?:job|trigger)\s*:?\s*[{<])|(?P<message>[{<])""",
-    re.DOTALL,
+    r"""\#[^\n]*
+    |"(?:[^"\\\n]|\\.)*"?
+    |'(?:[^'\\\n]|\\.)*'?
+    |(?P<definition>\b(?:job|trigger)\s*:?\s*[{<])
+    |(?P<message>[{<])""",
+    re.DOTALL | re.VERBOSE,
 )
 
 
 def _too_much(text: str) -> str:
-    """Say if a file has more definitions or messages than are allowed: to parse them takes long. Empty if it has not."""
+    """Return the error if a file has too many definitions or messages to parse quickly; otherwise an empty text."""
     definitions = messages = 0
     for found in _OPENING.finditer(text):
         definitions += found.lastgroup == "definition"
@@ -88,17 +101,17 @@ def _too_much(text: str) -> str:
 
 
 def _reason(error: text_format.ParseError, text: str) -> str:
-    """Return what the parser says, without the place and the whole line that it repeats."""
-    said = _POSITION.sub("", str(error))
+    """Return the parser's message without the position and the quoted line."""
+    message = _POSITION.sub("", str(error))
     lines = text.split("\n")
     line = error.GetLine()
     if line and line <= len(lines):
-        said = said.removeprefix(f"'{lines[line - 1]}': ")
-    return said.replace("scheduler.config.", "")
+        message = message.removeprefix(f"'{lines[line - 1]}': ")
+    return message.replace("scheduler.config.", "")
 
 
 def _place_of_number(error: Exception, data: bytes) -> Place:
-    """Find the value that an error about its range names: such errors come without a place."""
+    """Find the number that a range error quotes: such errors have no position."""
     number = _NUMBER.search(str(error))
     start = data.find(number[0].encode()) if number else -1
     return _place(data, start) if start >= 0 else Place()

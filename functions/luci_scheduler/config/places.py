@@ -1,7 +1,7 @@
-"""Where things stand in a text proto: protobuf's own parser keeps no places, and a problem without one helps nobody.
+"""The places (line and column) of fields in a text proto, for error messages. Protobuf's parser does not keep them.
 
-Meant for texts that the parser has accepted. Whatever else it is given, ``find_places`` raises nothing: places it cannot tell
-are missing, and the enclosing place stands for them.
+Use it for texts that the parser has accepted. For any other text, ``find_places`` raises nothing, but places may be
+missing; the place of the enclosing field stands in for them.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ __all__ = ["Place", "find_places", "strange_escapes"]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a field begins, and where the fields within it do."""
+    """The start of a field, and the places of the fields inside it."""
 
     line: int = 1
     column: int = 0
     fields: dict[str, list[Place]] = field(default_factory=dict)
 
     def at(self, *names: str, index: int = 0) -> Place:
-        """Return the place of the field that ``names`` lead to, the ``index``-th if it is repeated; else the enclosing one's."""
+        """Return the place of the field at the path ``names``; ``index`` selects an entry of a repeated field.
+
+        Without such a field, return the place of the closest enclosing field.
+        """
         place = self
         for name in names[:-1]:
             places = place.fields.get(name)
@@ -43,7 +46,7 @@ _TOKEN = re.compile(
 
 
 def find_places(text: str) -> Place:
-    """Return the place of the whole text, with the places of all fields in it. Takes time linear in the text."""
+    """Return the place of the whole text, with the places of all fields inside. Takes time linear in the text."""
     scanner = _Scanner()
     line, line_start = 1, 0
     for token in _TOKEN.finditer(text):
@@ -58,11 +61,11 @@ def find_places(text: str) -> Place:
 
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _KNOWN_ESCAPES = frozenset("abfnrtv?'\"\\01234567xXuU")
-"""Characters that may follow a backslash, by the text format's specification. Go refuses others; Python's parser keeps them as they are."""
+"""The characters that may follow a backslash in the text format. Go refuses others; Python's parser keeps them."""
 
 
 def strange_escapes(text: str) -> Iterator[tuple[Place, str]]:
-    """Yield the first unknown escape of each quoted text that has one, and where it stands. Takes time linear in the text."""
+    """Yield the first unknown escape in each quoted text, with its place. Takes time linear in the text."""
     line, line_start, counted = 1, 0, 0
     for token in _TOKEN.finditer(text):
         if not token["text"]:
@@ -77,14 +80,13 @@ def strange_escapes(text: str) -> Iterator[tuple[Place, str]]:
 
 
 class _Scanner:
-    """Follows the tokens: a name, then a value, a message in either sort of braces, or a list of either."""
+    """Follows the tokens: a name, then a value, a message in braces (either kind), or a list of them."""
 
     def __init__(self) -> None:
         self.root = Place()
-        self._open = [
-            (self.root, "")
-        ]  # messages that are open, each with the list (its field's name) that it stands in
-        self._name = ""  # a field whose value is to come
+        # The open messages, each with the name of the list field that contains it (or an empty name).
+        self._open = [(self.root, "")]
+        self._name = ""  # the field whose value comes next
         self._start = (1, 0)
         self._list = ""  # the field whose list is open
         self._awaits_item = False
@@ -114,7 +116,7 @@ class _Scanner:
             self._name = ""
         elif kind == "word":
             self._name, self._start = lexeme, (line, column)
-        # otherwise a text that continues the one before it
+        # Otherwise it is a quoted text that continues the previous quoted text.
 
     def _enter(self, line: int, column: int) -> None:
         place = self._put(self._list, line, column) if self._list else self._put(self._name, *self._start)

@@ -1,4 +1,4 @@
-"""What a reading of a config finds: problems, each with its place, gathered all at once."""
+"""The problems in a config, collected in one pass, each with its place."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from luci_scheduler.core.go_text import quote
 __all__ = ["Problem", "Report", "Severity"]
 
 _MAX_TEXT = 1000
-"""Characters of a message: it quotes what stands in the file, which may be long."""
+"""The longest message, in characters: a message quotes the file, whose texts may be long."""
 
 
 class Severity(StrEnum):
-    """Whether a config with the problem can be put in force."""
+    """Whether a config with the problem can become active."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -25,16 +25,19 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong, or (a warning) that should be changed. As a text: ``FILE:LINE: path: message``."""
+    """An error, or a warning about something that should change. As a text: ``FILE:LINE: path: message``."""
 
     severity: Severity
     file: str
     line: int
-    """From 1: the offending field's, or that of the definition around it."""
+    """The line of the field, or of the enclosing definition; counts from 1."""
     column: int
-    """From 1; 0 if unknown."""
+    """The column; counts from 1, 0 if unknown."""
     path: tuple[str, ...]
-    """Nested elements as the original names them: kind, id or ``(empty)``, then e.g. ``task``, ``refs``; empty: the file."""
+    """Nested elements, named as in the original: ``job`` or ``trigger``, the ID or ``(empty)``, then e.g. ``task``.
+
+    Empty for a problem of the whole file.
+    """
     message: str
 
     def __str__(self) -> str:
@@ -45,7 +48,7 @@ class Problem:
 
 
 class Report:
-    """Gathers the problems of one file; ``at`` opens an element, so that each problem gets its path."""
+    """Collects the problems of one file. ``at`` opens a nested element, which becomes part of each problem's path."""
 
     def __init__(self, file: str) -> None:
         self._file = file
@@ -54,7 +57,7 @@ class Report:
 
     @contextmanager
     def at(self, *elements: str) -> Iterator[None]:
-        """Put ``elements`` behind the path of every problem told within."""
+        """Append elements to the path of every problem that is reported inside the ``with`` block."""
         outer = self._path
         self._path = (*outer, *elements)
         try:
@@ -63,16 +66,16 @@ class Report:
             self._path = outer
 
     def error(self, place: Place, message: str) -> None:
-        """Tell an error."""
+        """Report an error."""
         self._add(Severity.ERROR, place, message)
 
     def errors(self, place: Place, messages: Iterable[str]) -> None:
-        """Tell several errors of one place."""
+        """Report several errors at one place."""
         for message in messages:
             self.error(place, message)
 
     def warning(self, place: Place, message: str) -> None:
-        """Tell what should be changed but can be used."""
+        """Report a problem that does not prevent the use of the config."""
         self._add(Severity.WARNING, place, message)
 
     def _add(self, severity: Severity, place: Place, message: str) -> None:
@@ -88,5 +91,5 @@ def _shown(path: tuple[str, ...]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a text that is safe on a terminal and in a log: what cannot be printed is escaped."""
+    """Escape unprintable characters, so that a text is safe on a terminal and in a log."""
     return "".join(character if character.isprintable() else quote(character)[1:-1] for character in text)

@@ -1,4 +1,4 @@
-"""Reading a project's ``luci-scheduler.cfg``: text in, job definitions and watchers out, or every problem found."""
+"""Reads a project's ``luci-scheduler.cfg`` into job definitions and watchers, or reports every problem."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from typing import Any
 from luci_scheduler.config.config_rules import ConfigRules
 from luci_scheduler.config.folder import FILE
 from luci_scheduler.config.problems import Problem
-from luci_scheduler.config.task_rules import TASKS, task_fields
+from luci_scheduler.config.schema import UNDEFINED_POLICY
+from luci_scheduler.config.task_rules import task_blocks, task_fields
 from luci_scheduler.config.validator import pending_timeout, validate
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
-from luci_scheduler.core.job import MAX_PENDING, Flavor, JobDefinition, PolicyKind, TaskDefinition, TriggeringPolicy
+from luci_scheduler.core.job import MAX_PENDING, Flavor, JobDefinition, TaskDefinition, TriggeringPolicy
 from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
 from luci_scheduler.core.watcher import Watcher
+from luci_scheduler.managers.registry import kind_of
 
 __all__ = ["ConfigError", "ProjectConfig", "read_config"]
 
 _DEFAULT_RULES = ConfigRules()
 _EPOCH = Instant(0)
-_FILTERS = ("refs", "path_regexps", "path_regexps_exclude")
 
 
 class ConfigError(Exception):
-    """A config is not valid; ``problems`` lists all errors, each with its place."""
+    """A config is invalid; ``problems`` lists all errors, each with its place."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
@@ -34,13 +35,13 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ProjectConfig:
-    """What a valid config defines; disabled definitions are left out."""
+    """The content of a valid config, without disabled definitions."""
 
     jobs: Mapping[JobId, JobDefinition]
     watchers: Mapping[str, tuple[Watcher, ...]]
-    """Normalised repository URL → the jobs that its commits reach."""
+    """Normalized repository URL → the jobs that its commits trigger."""
     warnings: tuple[Problem, ...] = ()
-    """What should be changed in it, although it can be used."""
+    """Problems that do not prevent the use of the config."""
 
 
 def read_config(
@@ -53,12 +54,13 @@ def read_config(
     rules: ConfigRules = _DEFAULT_RULES,
     now: Instant = _EPOCH,
 ) -> ProjectConfig:
-    """Read a config by today's rules; old access rules and old bucket names are read too, with a warning; ``file`` is its name in problems.
+    """Read a config by today's rules; ``file`` is its name in problems.
 
-    Jobs in ``triggers`` that the file does not define are left out, where the rules let them be.
+    Old access rules and old bucket names cause warnings. If the rules allow unknown jobs in ``triggers``, the reader
+    omits them.
 
     Raises:
-        ConfigError: it does not parse, or definitions are wrong; nothing of it is to be used.
+        ConfigError: the config does not parse, or has invalid definitions.
     """
     validated = validate(content, project=project, file=file, rules=rules, now=now)
     if validated.errors:
@@ -81,21 +83,21 @@ def read_config(
 
 
 def _pending_share(limit: int, jobs: int) -> int:
-    """Return how many pending triggers one of some jobs keeps.
+    """Return how many pending triggers each of ``jobs`` jobs keeps, if all of them together keep ``limit``.
 
-    The share is a power of two below the original's limit: one more job seldom changes the definitions of all others.
+    The share is a power of two below the original's limit, so that one more job seldom changes the share of all others.
     """
     share = max(1, limit // max(1, jobs))
     return MAX_PENDING if share >= MAX_PENDING else 1 << (share.bit_length() - 1)
 
 
 def _definition(project: str, item: Any, known: Container[str], *, is_trigger: bool) -> JobDefinition:
-    kind = next(name for name in TASKS if name in item.DESCRIPTOR.fields_by_name and item.HasField(name))
+    ((kind, task),) = task_blocks(item)
     schedule = item.schedule or ("with 30s interval" if is_trigger else "triggered")
     flavor = Flavor.TRIGGER if is_trigger else Flavor.TRIGGERED if schedule == "triggered" else Flavor.PERIODIC
     targets = sorted({JobId(f"{project}/{name}") for name in item.triggers if name in known}) if is_trigger else ()
     return JobDefinition(
-        task=TaskDefinition(kind, task_fields(getattr(item, kind))),
+        task=TaskDefinition(kind.name, task_fields(task)),
         schedule=schedule,
         flavor=flavor,
         realm=item.realm or "@legacy",
@@ -108,7 +110,7 @@ def _policy(item: Any) -> TriggeringPolicy:
     default = TriggeringPolicy()
     kind = item.DESCRIPTOR.enum_types_by_name["Kind"].values_by_number[item.kind].name
     return TriggeringPolicy(
-        kind=default.kind if kind == "UNDEFINED" else PolicyKind(kind),
+        kind=default.kind if kind == UNDEFINED_POLICY else kind,
         max_concurrent_invocations=item.max_concurrent_invocations or default.max_concurrent_invocations,
         max_batch_size=item.max_batch_size or default.max_batch_size,
         log_base=item.log_base or default.log_base,
@@ -119,15 +121,16 @@ def _policy(item: Any) -> TriggeringPolicy:
 def _watchers(jobs: Mapping[JobId, JobDefinition]) -> Mapping[str, tuple[Watcher, ...]]:
     by_repo: dict[str, list[Watcher]] = {}
     for trigger_job_id, definition in jobs.items():
-        if definition.task.kind != "gitiles":
+        polled = kind_of(definition.task).polled_repo(definition.task)
+        if polled is None:
             continue
-        repo = definition.task.fields["repo"]
-        filters = [tuple(definition.task.fields.get(name, ())) for name in _FILTERS]
         try:
-            normalized = str(parse_repo_url(repo))
+            normalized = str(parse_repo_url(polled.url))
         except BadRepoUrlError:
-            continue  # valid in a config, as in the original; its polls fail and say why
+            continue  # valid in a config, as in the original; its polls fail with the cause
         by_repo.setdefault(normalized, []).extend(
-            Watcher(target, trigger_job_id, repo, *filters) for target in definition.triggered_jobs if target in jobs
+            Watcher(target, trigger_job_id, polled.url, polled.refs, polled.path_regexps, polled.path_regexps_exclude)
+            for target in definition.triggered_jobs
+            if target in jobs
         )
     return {repo: tuple(watchers) for repo, watchers in by_repo.items()}

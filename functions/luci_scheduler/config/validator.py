@@ -1,4 +1,4 @@
-"""Validation of a project's ``luci-scheduler.cfg``: every problem at once, each with its place, in the original's order."""
+"""Validates a project's ``luci-scheduler.cfg``: finds all problems, each with its place, in the original's order."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from luci_scheduler.config.folder import FILE
 from luci_scheduler.config.parsing import MAX_DEFINITIONS, Parsed, parse
 from luci_scheduler.config.places import Place
 from luci_scheduler.config.problems import Problem, Report, Severity
-from luci_scheduler.config.task_rules import Programs, TaskRules
+from luci_scheduler.config.task_rules import Programs, TaskRules, task_blocks
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.go_text import format_duration, quote
 from luci_scheduler.core.instants import SECOND, Instant
-from luci_scheduler.core.ref_validation import REGEXP
+from luci_scheduler.core.policy import registry
+from luci_scheduler.core.policy.base import Policy
 from luci_scheduler.core.schedule import BadScheduleError, Schedule, parse_schedule
 
 __all__ = ["MAX_DEFINITIONS", "MAX_PATTERNS", "MAX_TARGETS", "Validated", "pending_timeout", "validate"]
 
 MAX_TARGETS = 2000
-"""Jobs that one trigger starts: more than any real project's, few enough for one delivery and one document."""
+"""The most jobs that one trigger starts: more than in any real project, but few enough for one delivery."""
 
 MAX_PATTERNS = 1000
-"""Different patterns of one file: each may take some 60 ms to compile."""
+"""The most different patterns of one file: each may take some 60 ms to compile."""
 
 _ID = re.compile(r"[0-9A-Za-z_\-. )(]{1,100}")
 _ID_IN_WORDS = r"^[0-9A-Za-z_\-\. \)\(]{1,100}$"
@@ -37,27 +38,26 @@ _MAX_SCHEDULE = 1000  # characters; a cron expression that lists every value of 
 _DEFAULT_RULES = ConfigRules()
 _EPOCH = Instant(0)
 
-_MIN_LOG_BASE = 1.0001
 _MAX_DURATION = (1 << 63) - 1  # nanoseconds
 
 
 @dataclass(frozen=True, slots=True)
 class Validated:
-    """What a validation found."""
+    """The result of a validation."""
 
     message: Any
-    """The parsed file, a ``ProjectConfig`` message; None if it does not parse."""
+    """The parsed file, a ``ProjectConfig`` message; None if the file does not parse."""
     problems: tuple[Problem, ...]
-    """Errors and warnings, in the order of the file's checks."""
+    """Errors and warnings, in the order of the checks."""
 
     @property
     def errors(self) -> tuple[Problem, ...]:
-        """The problems for which the config cannot be put in force."""
+        """The problems that keep the config from becoming active."""
         return tuple(problem for problem in self.problems if problem.severity is Severity.ERROR)
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
-        """What should be changed but does not matter yet."""
+        """The problems that do not prevent the use of the config."""
         return tuple(problem for problem in self.problems if problem.severity is Severity.WARNING)
 
 
@@ -71,17 +71,16 @@ def validate(
     rules: ConfigRules = _DEFAULT_RULES,
     now: Instant = _EPOCH,
 ) -> Validated:
-    """Validate a config; whatever the bytes, nothing is raised.
+    """Validate a config. This raises nothing, for any bytes.
 
     Args:
         content: the file; bytes must be UTF-8.
-        project: to which it belongs; buckets may be named after it.
-        file: its name in problems.
-        era: V2: today's rules; V1: those of February 2021, with access rules in the config.
-        strict: refuse what the original of today refuses but this scheduler reads with a warning: bucket names
-            ``luci.<project>.<bucket>``.
+        project: the project of the config; bucket names may omit it.
+        file: the name of the file in problems.
+        era: V2 means today's rules; V1, those of February 2021, with access rules in the config.
+        strict: whether to refuse bucket names ``luci.<project>.<bucket>``, as LUCI does today, instead of a warning.
         rules: the rules of the installation.
-        now: schedules that never fire after it are warned of.
+        now: a schedule that never fires after this instant causes a warning.
     """
     report = Report(file)
     parsed = parse(content, report)
@@ -115,9 +114,9 @@ class _Validation:
             (len(self._message.job) + len(self._message.trigger), MAX_DEFINITIONS, "jobs and triggers"),
             (len(_patterns(self._message)), MAX_PATTERNS, "different patterns"),
         )
-        for count, most, what in sizes:
+        for count, most, noun in sizes:
             if count > most:
-                self._report.error(Place(), f"the file has {count} {what}, at most {most} are allowed")
+                self._report.error(Place(), f"the file has {count} {noun}, at most {most} are allowed")
                 return
         if self._era is Era.V1:
             self._acl_sets = check_acl_sets(self._message, self._places, self._report)
@@ -159,8 +158,8 @@ class _Validation:
     def _realm(self, item: Any, place: Place) -> None:
         special = _SPECIAL_REALMS[self._era]
         if item.realm and item.realm not in special and not _REALM.fullmatch(item.realm):
-            message = f"bad 'realm' field - {quote(item.realm)} is neither a realm's name ({_REALM.pattern}) nor {' or '.join(special)}"
-            self._report.error(place.at("realm"), message)
+            known = f"a realm name ({_REALM.pattern}) nor {' or '.join(special)}"
+            self._report.error(place.at("realm"), f"bad 'realm' field - {quote(item.realm)} is neither {known}")
 
     def _schedule(self, item: Any, place: Place) -> None:
         if not item.schedule:
@@ -180,7 +179,10 @@ class _Validation:
             self._report.warning(place.at("schedule"), message)
 
     def _never_fires(self, schedule: Schedule) -> bool:
-        """Whether a schedule has no tick any more; such a search looks at all years up to 2099, so it is done once for each text."""
+        """Whether a schedule has no tick any more.
+
+        The search covers all years up to 2099, so it runs once for each text.
+        """
         if schedule.text not in self._without_ticks:
             self._without_ticks[schedule.text] = schedule.next(self._now, None) is None
         return self._without_ticks[schedule.text]
@@ -198,45 +200,53 @@ class _Validation:
                 report(place.at("triggers", index=index), message)
 
     def _invocations(self, policy: Any, place: Place) -> None:
-        """Report the first definition with which the file may have too many invocations at a time."""
+        """Report the first definition that takes the file above the limit of active invocations."""
         most, before = self._rules.max_active_invocations, self._active
         self._active += max(1, policy.max_concurrent_invocations)  # absent is 1
         if before <= most < self._active:
             message = (
-                f"with this definition the jobs and triggers of the file may have {self._active} invocations at a time, at most "
-                f"{most} are allowed: lower max_concurrent_invocations"
+                f"with this definition the jobs and triggers of the file may have {self._active} invocations "
+                f"at a time, at most {most} are allowed: lower max_concurrent_invocations"
             )
             self._report.error(place.at("max_concurrent_invocations"), message)
 
-    def _policy(self, policy: Any, place: Place) -> None:
-        report = self._report
-        kinds = policy.DESCRIPTOR.enum_types_by_name["Kind"].values_by_number
-        kind = kinds[policy.kind].name if policy.kind in kinds else None
-        if kind is None or (kind == "NEWEST_FIRST" and self._era is Era.V1):
-            report.error(place.at("kind"), f"unrecognized policy kind {policy.kind}")
+    def _policy(self, message: Any, place: Place) -> None:
+        report, policy = self._report, self._policy_class(message.kind)
+        if policy is None:
+            report.error(place.at("kind"), f"unrecognized policy kind {message.kind}")
         for name in ("max_concurrent_invocations", "max_batch_size"):
-            number = getattr(policy, name)
+            number = getattr(message, name)
             if number < 0:
                 report.error(place.at(name), f"{name} should be positive, got {number}")
-        timeout = pending_timeout(policy)
+        self._pending_timeout(message, place.at("pending_timeout"))
+        for field, text in policy.problems(message) if policy else ():
+            report.error(place.at(field), text)
+
+    def _policy_class(self, number: int) -> type[Policy] | None:
+        """Return the policy of a number in the schema; None if the era has no such policy. 0 means the default."""
+        known = {0: registry.POLICIES[0]} | {policy.number: policy for policy in registry.POLICIES}
+        policy = known.get(number)
+        return policy if policy and self._era in policy.eras else None
+
+    def _pending_timeout(self, message: Any, place: Place) -> None:
+        timeout = pending_timeout(message)
         if timeout < 0:
-            text = format_duration(timeout)
-            report.error(place.at("pending_timeout"), f"pending_timeout should be positive, got {text}")
-        elif timeout and kind != "NEWEST_FIRST":
-            message = f"pending_timeout is non-zero with non-NEWEST_FIRST policy, but {quote(kind or str(policy.kind))} ignores it"
-            report.error(place.at("pending_timeout"), message)
-        if kind == "LOGARITHMIC_BATCHING" and not policy.log_base >= _MIN_LOG_BASE:
-            message = f"log_base should be larger or equal {_MIN_LOG_BASE}, got {policy.log_base:f}"
-            report.error(place.at("log_base"), message)
+            self._report.error(place, f"pending_timeout should be positive, got {format_duration(timeout)}")
+            return
+        values = message.DESCRIPTOR.enum_types_by_name["Kind"].values_by_number
+        kind = values[message.kind].name if message.kind in values else str(message.kind)
+        if timeout and "pending_timeout" not in registry.policy_class(kind).fields:
+            users = " or ".join(policy.kind for policy in registry.POLICIES if "pending_timeout" in policy.fields)
+            text = f"pending_timeout is non-zero with non-{users} policy, but {quote(kind)} ignores it"
+            self._report.error(place, text)
 
 
 def _patterns(message: Any) -> set[str]:
-    tasks = [item.gitiles for item in message.trigger if item.HasField("gitiles")]
-    refs = {ref for task in tasks for ref in task.refs if ref.startswith(REGEXP)}
-    return refs | {pattern for task in tasks for pattern in [*task.path_regexps, *task.path_regexps_exclude]}
+    blocks = [block for item in [*message.job, *message.trigger] for block in task_blocks(item)]
+    return {pattern for kind, task in blocks for pattern in kind.patterns(task)}
 
 
 def pending_timeout(policy: Any) -> int:
-    """Return the nanoseconds of a policy's ``pending_timeout``; more than 64 bits hold is the most that they hold."""
+    """Return a policy's ``pending_timeout`` in nanoseconds, capped to the range of 64 bits."""
     total: int = policy.pending_timeout.seconds * SECOND + policy.pending_timeout.nanos
     return max(-_MAX_DURATION - 1, min(_MAX_DURATION, total))

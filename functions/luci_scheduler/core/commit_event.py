@@ -26,7 +26,7 @@ from typing import Any
 from luci_scheduler.core.errors import MalformedError
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
-from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.core.trigger import PayloadKind, Trigger
 from luci_scheduler.core.untrusted import check_values
 
 __all__ = [
@@ -167,7 +167,7 @@ def gitiles_trigger(repo: str, ref: str, revision: str, created: Instant) -> Tri
     return Trigger(
         id=f"{repo}/+/{ref}@{revision}",
         created=created,
-        kind="gitiles",
+        kind=PayloadKind.GITILES,
         payload={"repo": repo, "ref": ref, "revision": revision},
         title=revision,
         url=f"{repo}/+/{revision}",

@@ -1,4 +1,4 @@
-"""The two eras of LUCI Scheduler that can be reproduced, each with the Buildbucket protocol of its time."""
+"""The two eras of LUCI Scheduler that this scheduler reproduces."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ __all__ = ["Era"]
 
 
 class Era(StrEnum):
-    """What decides wording, tags and check intervals; it follows from the protocol of the job's Buildbucket server."""
+    """An era decides the wording of logs, the tags of builds and the times of status checks.
+
+    Each era has one Buildbucket protocol and is named after it. A build belongs to the era of its server's protocol;
+    a poll belongs to the era that the installation sets.
+    """
 
     V1 = "v1"
-    """February 2021: Buildbucket v1, checks every minute."""
+    """February 2021: Buildbucket v1, a status check every minute."""
 
     V2 = "v2"
-    """Today: Buildbucket v2 over pRPC, checks at random within one to ten minutes."""
+    """Today: Buildbucket v2 over pRPC, status checks at random intervals of one to ten minutes."""

@@ -12,7 +12,7 @@ from luci_scheduler.core.cron_machine import CronState
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import DAY, Instant
 
-__all__ = ["MAX_PENDING", "Flavor", "Job", "JobDefinition", "PolicyKind", "TaskDefinition", "TriggeringPolicy"]
+__all__ = ["MAX_PENDING", "Flavor", "Job", "JobDefinition", "TaskDefinition", "TriggeringPolicy"]
 
 
 MAX_PENDING = 1000
@@ -21,34 +21,21 @@ MAX_PENDING = 1000
 
 @dataclass(frozen=True, slots=True)
 class TaskDefinition:
-    """What an invocation of a job does: a task kind and its fields as in ``luci-scheduler.cfg``.
+    """The work of a job's invocations: a task kind and its fields as in ``luci-scheduler.cfg``.
 
-    For buildbucket: ``server``, ``bucket``, ``builder``, ``properties`` and ``tags`` (lists of ``key:value``).
+    Everything else about a kind is in its ``managers.task_kind.TaskKind``.
     """
 
     kind: str
     fields: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-
-    @property
-    def is_multistage(self) -> bool:
-        """Whether a launch leaves the invocation RUNNING: others are over when their launch is."""
-        return self.kind == "buildbucket"
-
-
-class PolicyKind(StrEnum):
-    """The triggering policies, as LUCI spells them."""
-
-    GREEDY_BATCHING = "GREEDY_BATCHING"
-    LOGARITHMIC_BATCHING = "LOGARITHMIC_BATCHING"
-    NEWEST_FIRST = "NEWEST_FIRST"
 
 
 @dataclass(frozen=True, slots=True)
 class TriggeringPolicy:
     """How pending triggers become invocations; the values are the original's defaults."""
 
-    kind: str = PolicyKind.GREEDY_BATCHING
-    """A ``PolicyKind``, or what another version of the functions calls one that this version does not know."""
+    kind: str = "GREEDY_BATCHING"
+    """The ``kind`` of a policy in ``core.policy.registry``, or one that only another version of the functions knows."""
     max_concurrent_invocations: int = 1
     max_batch_size: int = 1000
     """Of the batching kinds: as many triggers at most become one invocation."""

@@ -10,7 +10,7 @@ from luci_scheduler.core.era import Era
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.kv_lists import check_kv_list
 from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
-from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.core.trigger import PayloadKind, Trigger
 
 __all__ = ["Request", "request_from_triggers"]
 
@@ -51,13 +51,13 @@ def request_from_triggers(triggers: Sequence[Trigger], era: Era) -> Request:
 
 def _from_trigger(trigger: Trigger, era: Era) -> tuple[Mapping[str, Any] | None, tuple[str, ...], tuple[str, ...]]:
     match trigger.kind:
-        case "cron" | "webui":
+        case PayloadKind.CRON | PayloadKind.WEBUI:
             return None, (), ()
-        case "noop":
+        case PayloadKind.NOOP:
             return {"noop_trigger_data": trigger.payload.get("data", "")}, (), ()
-        case "buildbucket":
+        case PayloadKind.BUILDBUCKET:
             return trigger.payload.get("properties"), tuple(trigger.payload.get("tags") or ()), ()
-        case "gitiles":
+        case PayloadKind.GITILES:
             return _from_gitiles(trigger.payload, era)
         case _:
             # The original prints a Go type here; the only one that can occur is that of a missing payload.

@@ -12,7 +12,8 @@ from luci_scheduler.core.identifiers import InvocationId
 from luci_scheduler.core.instants import Instant, truncate_to_microseconds
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import MAX_PENDING, Job, TriggeringPolicy
-from luci_scheduler.core.policy import Policy, make_policy
+from luci_scheduler.core.policy.base import Policy
+from luci_scheduler.core.policy.registry import make_policy
 from luci_scheduler.core.request import Request
 from luci_scheduler.core.trigger import Trigger, sort_key
 
@@ -78,10 +79,9 @@ def triage(job: Job, pending: Sequence[Trigger], era: Era, now: Instant, surplus
     limit = job.definition.max_pending
     too_many = ordered[: max(0, len(ordered) - limit) if surplus is None else surplus]
     policy, error = _policy(job.definition.policy, era)
-    decision = policy(ordered[len(too_many) :], len(job.active_invocations), now)
+    decision = policy.decide(ordered[len(too_many) :], len(job.active_invocations), now)
     dropped = [(trigger, discards.too_many(limit)) for trigger in too_many]
-    reason = discards.by_policy(job.definition.policy)
-    dropped += [(trigger, reason) for trigger in decision.discard]
+    dropped += [(item.trigger, item.reason) for item in decision.discards]
     return Triage(
         requests=decision.requests,
         discarded=tuple(dropped),

@@ -4,14 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from luci_scheduler.core.instants import Instant
 
 __all__ = ["PayloadKind", "Trigger", "sort_key"]
 
-PayloadKind = Literal["cron", "webui", "noop", "gitiles", "buildbucket", "none"]
+
+class PayloadKind(StrEnum):
+    """The kinds of triggers, named like the alternatives of a trigger's payload in LUCI's API.
+
+    They are independent of task kinds: any job can consume a trigger of any kind.
+    """
+
+    CRON = "cron"
+    """A tick of the job's schedule."""
+    WEBUI = "webui"
+    """A person asked for a run."""
+    NOOP = "noop"
+    """A noop job, or an API client, emitted it."""
+    GITILES = "gitiles"
+    """A commit landed on a ref."""
+    BUILDBUCKET = "buildbucket"
+    """An API client emitted it, with properties and tags for a build."""
+    NONE = "none"
+    """The trigger has no payload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +43,7 @@ class Trigger:
 
     id: str
     created: Instant
-    kind: PayloadKind = "none"
+    kind: PayloadKind = PayloadKind.NONE
     payload: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     order_in_batch: int = 0
     title: str = ""
@@ -36,6 +55,11 @@ class Trigger:
     emitted_by_user: str = ""
     """The ``kind:value`` identity of the requesting person or service; empty for the engine."""
 
+    @property
+    def is_commit(self) -> bool:
+        """Whether the trigger announces a commit."""
+        return self.kind == PayloadKind.GITILES
+
     def public(self) -> dict[str, Any]:
         """Return the trigger as builds and API clients see it, without internal and empty fields.
 
@@ -46,12 +70,14 @@ class Trigger:
             document["title"] = self.title
         if self.url:
             document["url"] = self.url
-        if self.kind == "noop":
-            document["noop"] = {}
-        elif self.kind == "cron":
+        if self.kind == PayloadKind.NOOP:
+            document[PayloadKind.NOOP] = {}
+        elif self.kind == PayloadKind.CRON:
             # JSON in protocol buffers writes 64-bit integers as texts.
-            document["cron"] = {"generation": str(self.payload["generation"])} if self.payload.get("generation") else {}
-        elif self.kind != "none":
+            document[PayloadKind.CRON] = (
+                {"generation": str(self.payload["generation"])} if self.payload.get("generation") else {}
+            )
+        elif self.kind != PayloadKind.NONE:
             document[self.kind] = {name: value for name, value in self.payload.items() if value}
         return document
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, get_args
+from typing import Any
 
 from luci_scheduler.core.errors import MalformedError
 from luci_scheduler.core.instants import LAST_INSTANT
@@ -25,7 +25,7 @@ twice (in the trigger and in the request), the other triggers of its batch, and 
 
 _MAX_ORDER = 10**9  # documents sort by ten digits of it
 _GITILES = ("repo", "ref", "revision")
-_KINDS = get_args(PayloadKind)
+_KINDS = frozenset(PayloadKind)
 _FIELDS = {field.name: field for field in fields(Trigger)}
 _NUMBERS = ("created", "order_in_batch", "invocation_id")
 _TYPES: Mapping[str, type] = {name: int if name in _NUMBERS else str for name in _FIELDS} | {"payload": Mapping}
@@ -81,7 +81,7 @@ def arriving_trigger(document: Mapping[str, Any]) -> Trigger:
 
 def _payload_problem(trigger: Trigger) -> str:
     payload = trigger.payload
-    if trigger.kind == "gitiles" and (missing := [name for name in _GITILES if not isinstance(payload.get(name), str)]):
+    if trigger.is_commit and (missing := [name for name in _GITILES if not isinstance(payload.get(name), str)]):
         return f"the payload needs the string {missing[0]!r}"
     if not isinstance(payload.get("properties") or {}, dict):
         return "properties must be an object"

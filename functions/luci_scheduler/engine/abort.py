@@ -16,6 +16,7 @@ from luci_scheduler.engine.outbox import abort_task
 from luci_scheduler.engine.outcome import abort_line, commit_outcome
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.managers.controller import CallCache, Controller
+from luci_scheduler.managers.registry import kind_of
 from luci_scheduler.ports import UpdateInvocation, Versioned
 
 __all__ = ["abort_invocation", "abort_running", "on_abort_task"]
@@ -43,7 +44,7 @@ def abort_invocation(
             now = runtime.clock.now()
             asked = replace(found.value, abort_requested_by=who, abort_reason=reason, abort_requested_at=now)
             # A launch that is under way would lose the build that it asks for; where there is none it just loses the race.
-            must_wait = asked.status.is_initial and asked.task.is_multistage
+            must_wait = asked.status.is_initial and kind_of(asked.task).is_multistage
             successors = None if must_wait else _abort_now(runtime, Versioned(asked, found.version), calls, key)
             if successors is None:
                 _mark(runtime, Versioned(asked, found.version), key)

@@ -10,7 +10,8 @@ from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.identifiers import InvocationId, make_invocation_id
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
-from luci_scheduler.core.job import MAX_PENDING, Job, PolicyKind
+from luci_scheduler.core.job import MAX_PENDING, Job
+from luci_scheduler.core.policy.registry import policy_class
 from luci_scheduler.core.request import Request
 from luci_scheduler.core.sizes import MAX_DEFINITION_BYTES, check_invocation, definition_bytes
 from luci_scheduler.core.triage import (
@@ -282,7 +283,7 @@ def _what_fits(runtime: Runtime, job: Job, ordered: Sequence[Trigger], started: 
     limits = runtime.limits
     if inactive_reason(job):
         return _up_to(ordered, limits.commit_bytes)
-    if job.definition.policy.kind == PolicyKind.NEWEST_FIRST:
+    if policy_class(job.definition.policy.kind).takes_newest:
         return _up_to(reversed(ordered), limits.commit_bytes)[::-1]
     bare = new_invocation(job, Request(), InvocationId(0), started)
     return _up_to(ordered, MAX_DEFINITION_BYTES - definition_bytes(bare))

@@ -14,7 +14,7 @@ from luci_scheduler.core.job import Job
 from luci_scheduler.core.job_changes import effective_schedule, stepped
 from luci_scheduler.core.request import Request
 from luci_scheduler.core.triage import has_free_slot, inactive_reason, new_invocation
-from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.core.trigger import PayloadKind, Trigger
 from luci_scheduler.core.trigger_record import TriggerRecord
 from luci_scheduler.engine.advance import launch_all
 from luci_scheduler.engine.allocation import PENDING_READ, Allocation, allocate, commit_allocation
@@ -67,7 +67,7 @@ def on_cron_tick(runtime: Runtime, job_id: JobId, nonce: int, generation: int, c
 
 
 def _trigger(generation: int, started: Instant) -> Trigger:
-    return Trigger(f"cron:v1:{generation}", started, "cron", {"generation": generation})
+    return Trigger(f"cron:v1:{generation}", started, PayloadKind.CRON, {"generation": generation})
 
 
 def _start(

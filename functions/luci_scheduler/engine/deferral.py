@@ -73,7 +73,7 @@ def trigger_work(
 
 def emit_work(work: Deferred, triggers: Sequence[Trigger], wait: int) -> Deferred:
     """Return a `trigger_work` whose triggers were emitted by a caller: their commits must have landed, within ``wait``."""
-    revisions = {str(trigger.payload.get("revision", "")) for trigger in triggers if trigger.kind == "gitiles"}
+    revisions = {str(trigger.payload.get("revision", "")) for trigger in triggers if trigger.is_commit}
     if not revisions:
         return work
     revision = revisions.pop() if len(revisions) == 1 else ""

@@ -123,7 +123,7 @@ def _refusals(runtime: Runtime, triggers: Sequence[Trigger]) -> Mapping[str, Ref
         commit = trigger.kind, *(str(trigger.payload.get(member)) for member in ("repo", "ref", "revision"))
         if commit not in known:
             is_open = sum(map(bool, known.values())) < _MOST_REFUSED and runtime.clock.now() < until
-            if not is_open and trigger.kind == "gitiles":
+            if not is_open and trigger.is_commit:
                 refusals[trigger.id] = _NOT_ASKED
                 continue
             known[commit] = _refusal(runtime, trigger)
@@ -133,7 +133,7 @@ def _refusals(runtime: Runtime, triggers: Sequence[Trigger]) -> Mapping[str, Ref
 
 
 def _refusal(runtime: Runtime, trigger: Trigger) -> Refusal | None:
-    if trigger.kind != "gitiles" or not runtime.limits.commit_wait or runtime.limits.trust_publishers:
+    if not trigger.is_commit or not runtime.limits.commit_wait or runtime.limits.trust_publishers:
         return None
     try:
         event = trigger_commit(trigger)

@@ -14,6 +14,7 @@ from luci_scheduler.core.job_changes import JobChange
 from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
 from luci_scheduler.engine.outbox import tick_task, triage_task
 from luci_scheduler.engine.runtime import Runtime, logger
+from luci_scheduler.managers.registry import kind_of
 from luci_scheduler.ports import PutJob, PutPaused, Versioned, Write
 
 __all__ = ["existing_job", "pause_job", "pause_marks", "put_job", "resume_job", "rewound", "with_tick"]
@@ -37,10 +38,11 @@ def pause_marks(before: Job | None, after: Job) -> list[Write]:
 
 def _paused_at(job: Job) -> str:
     """Return the repository whose commits a job lets through no more; empty unless it is a paused gitiles trigger."""
-    if job.definition.task.kind != "gitiles" or not job.enabled or not job.paused:
+    polled = kind_of(job.definition.task).polled_repo(job.definition.task)
+    if polled is None or not job.enabled or not job.paused:
         return ""
     try:
-        return str(parse_repo_url(job.definition.task.fields["repo"]))
+        return str(parse_repo_url(polled.url))
     except BadRepoUrlError:
         return ""  # valid in a config, as in the original; nothing of it is ever told of or polled
 

@@ -14,7 +14,7 @@ from luci_scheduler.core.instants import DAY, MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.managers.controller import CallCache, Controller, offer
-from luci_scheduler.managers.protocol import TaskManager
+from luci_scheduler.managers.task_manager import TaskManager
 from luci_scheduler.ports import Clock, Entropy, Gitiles, Queue, QueueTask, Store
 from luci_scheduler.tracing import bind_invocation
 

@@ -164,9 +164,9 @@ def _counts_as_new(known: TriggerRecord, trigger: Trigger, key: str, now: Instan
         return False
     if known.refused:
         return True
-    if trigger.kind == "gitiles" and trigger.job_id and not known.trigger.job_id:
+    if trigger.is_commit and trigger.job_id and not known.trigger.job_id:
         return False
-    is_event = trigger.kind == "gitiles" and not trigger.job_id and not trigger.emitted_by_user
+    is_event = trigger.is_commit and not trigger.job_id and not trigger.emitted_by_user
     return (trigger.created if is_event else now) - known.resolved >= deduplication
 
 

@@ -1,1 +1,1 @@
-"""Task managers, one module or package for each task kind."""
+"""Task kinds and their managers, one module or package for each kind."""

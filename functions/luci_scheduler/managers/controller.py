@@ -1,4 +1,4 @@
-"""The controller: one invocation during one delivery, and what its task manager does to it."""
+"""The controller: collects the changes that a task manager makes to one invocation during one delivery."""
 
 from __future__ import annotations
 
@@ -26,15 +26,18 @@ _logger = structlog.stdlib.get_logger("luci_scheduler")
 
 @dataclass(slots=True)
 class CallCache:
-    """What the outside world answered during one delivery; survives a lost race, after which all is decided again."""
+    """The responses of external services during one delivery.
+
+    The cache survives a lost race, after which the handler decides again without repeating its calls.
+    """
 
     by_name: dict[str, Any] = field(default_factory=dict)
 
 
 class Controller:
-    """Collects the changes of one invocation: status, log lines, timers. The engine commits them.
+    """Collects the changes of one invocation: status, log lines, timers, triggers. The engine commits them.
 
-    Not thread-safe; lives for one attempt at one delivery.
+    It is not thread-safe, and lives for one attempt at one delivery.
     """
 
     def __init__(self, invocation: Invocation, clock: Clock, entropy: Entropy, queue: Queue, calls: CallCache) -> None:
@@ -50,60 +53,63 @@ class Controller:
         self._emitted: list[Trigger] = []
         self._announced = 0
         self.poller: PutPoller | None = None
-        """What a gitiles job has learnt of its repository; written in the commit that ends the delivery."""
+        """The record of a poll. The commit that ends the delivery writes it."""
         self._base = invocation
         self.announce_end = True
-        """Whether the end of the invocation gets its line in the debug log."""
+        """Whether the debug log gets a line about the end of the invocation."""
 
     @property
     def log_text(self) -> str:
-        """The lines that were logged and are not stored yet."""
+        """The new log lines, which are not stored yet."""
         return "".join(self._lines)
 
     @property
     def mutations(self) -> int:
-        """What the original's mutation counter would be after the saves counted so far."""
+        """The value of the original's mutation counter after the saves counted so far."""
         return self._saves.known
 
     def log(self, text: str) -> Instant:
-        """Add a line to the debug log, stamped with the present; return the stamp. Stamps never go back, from one delivery to the next."""
+        """Add a line to the debug log and return its time stamp.
+
+        The stamp is the current time, but never earlier than the last line's, even if that is of another delivery.
+        """
         now = Instant(max(self.clock.now(), self._last_line))
         self._last_line = now
         self._lines.append(format_line(now, text))
         return now
 
-    def call_once(self, question: str, call: Callable[[], Any]) -> Any:
-        """Ask the outside world once per delivery: the answer is remembered, a raised error is not."""
-        if question not in self._calls.by_name:
-            self._calls.by_name[question] = call()
-        return self._calls.by_name[question]
+    def call_once(self, name: str, call: Callable[[], Any]) -> Any:
+        """Call an external service once per delivery. The response is remembered; an exception is not."""
+        if name not in self._calls.by_name:
+            self._calls.by_name[name] = call()
+        return self._calls.by_name[name]
 
-    def has_answer(self, question: str) -> bool:
-        """Whether the outside world has answered the question during this delivery; an error that was kept is no answer."""
-        return self.has_called(question) and not isinstance(self._calls.by_name[question], Exception)
+    def has_answer(self, name: str) -> bool:
+        """Whether the call succeeded during this delivery. An error that was kept as a response does not count."""
+        return self.has_called(name) and not isinstance(self._calls.by_name[name], Exception)
 
-    def has_called(self, question: str) -> bool:
-        """Whether the question has an answer, or an error that was kept as one, from this delivery."""
-        return question in self._calls.by_name
+    def has_called(self, name: str) -> bool:
+        """Whether the call has a response from this delivery, be it an error."""
+        return name in self._calls.by_name
 
-    def answer_to(self, question: str) -> Any:
-        """Return the answer that the question got in this delivery, or the error that was kept as one; None if it got none."""
-        return self._calls.by_name.get(question)
+    def answer_to(self, name: str) -> Any:
+        """Return the call's response from this delivery, which may be an error; None if there is none."""
+        return self._calls.by_name.get(name)
 
     @property
     def may_exist(self) -> bool:
-        """Whether the external task may exist: an earlier attempt, or this delivery, may have requested it."""
+        """Whether the external task may exist, because an earlier attempt or this delivery may have requested it."""
         return self._base.attempts > 1 or self.has_called("launch")
 
     def count_save(self) -> None:
-        """Count a save that the original makes here; it is carried by the commit that ends the delivery."""
+        """Count a save that the original makes here. The commit that ends the delivery includes it."""
         self._announce_triggers()
         self._saves.save(changed=True)
 
     def emit_trigger(self, trigger: Trigger) -> None:
-        """Send a trigger to the jobs that this one triggers, once the commit that ends the delivery has landed.
+        """Send a trigger to the jobs that this job triggers, after the commit that ends the delivery.
 
-        The emitter is filled in, and where ``created`` is 0 the present and the place among what was emitted so far.
+        Fills in the emitter. If ``created`` is 0, also fills in the current time and the trigger's place in the batch.
         """
         invocation = self.invocation
         trigger = replace(trigger, job_id=invocation.job_id, invocation_id=invocation.id)
@@ -122,18 +128,18 @@ class Controller:
             self.log(log_lines.DISPATCHED_TO.format(job_id=job_id))
 
     def set_status(self, status: Status) -> None:
-        """Move the invocation to ``status``."""
+        """Set the status of the invocation."""
         self.invocation = replace(self.invocation, status=status)
 
     def set_task(self, *, view_url: str, task_data: Mapping[str, Any]) -> None:
-        """Keep what leads to the external task."""
+        """Store the address of the external task, and the data that its manager needs to find it."""
         self.invocation = replace(self.invocation, view_url=view_url, task_data=dict(task_data))
 
     def add_timer(self, delay: int, title: str, payload: Mapping[str, Any] | None = None) -> Timer:
-        """Arrange for ``handle_timer`` to be called after ``delay`` nanoseconds.
+        """Schedule a call of ``handle_timer`` after ``delay`` nanoseconds.
 
-        The task is on the queue when this returns; it counts once the commit that records the timer has landed. Where the
-        queue does not take it, the document holds the timer all the same, and the sweep sees to it.
+        The task is enqueued before this method returns, and takes effect after the commit that records the timer.
+        If the queue refuses the task, the sweep finds the timer in the document and enqueues it again.
         """
         invocation, now = self.invocation, self.clock.now()
         identifier = self._saves.timer_id(invocation.job_id, invocation.id)
@@ -147,21 +153,21 @@ class Controller:
         return timer
 
     def consume(self, timer: Timer) -> None:
-        """Take a pending timer off the invocation."""
+        """Remove a pending timer from the invocation."""
         left = tuple(pending for pending in self.invocation.pending_timers if pending.id != timer.id)
         self.invocation = replace(self.invocation, pending_timers=left)
 
     def result(self) -> Invocation:
-        """Return the invocation as the commit that ends the delivery shall write it, the closing save counted.
+        """Return the invocation for the commit that ends the delivery, and count the closing save.
 
-        A final status stamps the end, writes the line about it, and drops timers that were added in the same breath.
+        A final status also sets the end time, logs the end, and drops the timers that this delivery added.
         """
         self._announce_triggers()
         if self.invocation.status.is_final and not self._base.status.is_final:
             self._finish()
         changed = self.invocation != self._base or bool(self._lines or self._new_timers or self._emitted)
         self._saves.save(changed=changed)
-        # A handler that got here holds the invocation: its launch is over, successful or not.
+        # A handler that gets here owns the invocation, so no launch is in progress any more.
         self.invocation = replace(self.invocation, claim_until=None)
         timers = () if self.invocation.status.is_final else (*self.invocation.pending_timers, *self._new_timers)
         return replace(
@@ -183,9 +189,9 @@ class Controller:
 
 
 def offer(queue: Queue, task: QueueTask) -> None:
-    """Put a task on the queue for which a document has, or is about to get, its ``next_due``.
+    """Enqueue a task whose document has, or is about to get, a matching ``next_due``.
 
-    Where the queue refuses it, nothing is raised: the sweep finds the document overdue and carries the task out.
+    If the queue refuses the task, nothing is raised: the sweep finds the overdue document and runs the task.
     """
     try:
         queue.enqueue(task)
@@ -194,5 +200,5 @@ def offer(queue: Queue, task: QueueTask) -> None:
 
 
 def timer_task(invocation: Invocation, timer: Timer) -> QueueTask:
-    """Return the task that delivers a timer. The sweep makes the same task again if the queue has lost it."""
+    """Return the task that delivers a timer. The sweep creates the same task again if the queue lost it."""
     return QueueTask.of(TimerTask(invocation.job_id, invocation.id, timer.id, timer.created), timer.eta)

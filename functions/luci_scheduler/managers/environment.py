@@ -1,4 +1,4 @@
-"""What task managers are given: plain values and ports, so that they read no settings themselves."""
+"""The environment of the task managers: ports and plain values. A manager reads no settings."""
 
 from __future__ import annotations
 
@@ -14,28 +14,30 @@ __all__ = ["Environment", "Polling", "Server"]
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A Buildbucket server: how to speak to it, and the topic that it publishes to."""
+    """A Buildbucket server."""
 
     protocol: Era
+    """The protocol that it speaks, named by its era."""
     topic: str
+    """The topic that it publishes notifications to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Polling:
-    """How gitiles jobs poll; the defaults are the original's."""
+    """How gitiles jobs poll. The defaults are the original's."""
 
     era: Era = Era.V2
     commits_per_ref: int = 50
-    """New commits of one ref that one poll takes up."""
+    """The most new commits of one ref that one poll triggers."""
     commits_per_poll: int = 100
-    """A poll that might exceed this with one more ref leaves the rest to the next one."""
+    """A poll that might exceed this with one more ref leaves the rest to the next poll."""
     backfill: bool = False
-    """Whether commits beyond ``commits_per_ref`` are taken up by later polls, oldest first, instead of being skipped."""
+    """Whether later polls trigger the commits beyond ``commits_per_ref``, oldest first. Otherwise they are skipped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """The world of the task managers."""
+    """The ports and values that task managers use."""
 
     buildbucket: Buildbucket
     gitiles: Gitiles
@@ -44,10 +46,10 @@ class Environment:
     app_id: str
     hostname: str
     token_secrets: Sequence[str] = field(repr=False)
-    """The first signs notification tokens."""
+    """The first secret signs notification tokens; all of them verify."""
     servers: Mapping[str, Server] = field(default_factory=dict)
     check_interval: int = 0
-    """Nanoseconds between status checks; 0: the era's default."""
+    """Nanoseconds between status checks; 0 means the era's default."""
     request_deadline: int = MINUTE
-    """What a launch attempt asks for, look-up and request together, has to be answered within these nanoseconds."""
+    """Nanoseconds within which all calls of a launch attempt must be answered, search and request together."""
     polling: Polling = field(default_factory=Polling)

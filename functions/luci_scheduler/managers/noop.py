@@ -1,6 +1,8 @@
-"""The task manager of jobs that do nothing for a while; they try out schedules, triggers and policies."""
+"""The ``noop`` task kind: a job that sleeps and emits triggers, to try out schedules, triggers and policies."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 from luci_scheduler.core import log_lines
 from luci_scheduler.core.errors import PermanentError
@@ -8,21 +10,36 @@ from luci_scheduler.core.go_text import format_duration
 from luci_scheduler.core.instants import MILLISECOND, MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Status, Timer
 from luci_scheduler.core.job import TaskDefinition
-from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.core.trigger import PayloadKind, Trigger
 from luci_scheduler.managers.controller import Controller
+from luci_scheduler.managers.environment import Environment
+from luci_scheduler.managers.task_kind import TaskKind
+from luci_scheduler.managers.task_manager import TaskManager
 
-__all__ = ["NoopManager", "launch_time"]
+__all__ = ["NoopKind", "NoopManager"]
 
 _DEFAULT_SLEEP = 20 * SECOND
 _MAX_SLEEP = 8 * MINUTE
-"""What one delivery has time for; as long as a URL fetch may take. The original's own limit was its request's ten minutes."""
+"""The time that one delivery has; a URL fetch may take as long. The original's requests had ten minutes."""
 _MAX_TRIGGERS = 1000
-"""They are kept in the invocation's document."""
+"""The invocation's document holds all emitted triggers."""
 
 
-def launch_time(task: TaskDefinition) -> int:
-    """Return how long the launch of a task blocks, in nanoseconds."""
-    return max(0, min(_sleep(task), _MAX_SLEEP))
+class NoopKind(TaskKind):
+    """Sleeps, emits triggers and ends; it has a single stage."""
+
+    name: ClassVar[str] = "noop"
+    schema: ClassVar[str] = "1 sleep_ms int64, 2 triggers_count int64"
+    job_field: ClassVar[int] = 100
+    trigger_field: ClassVar[int] = 100
+
+    def manager(self, environment: Environment) -> TaskManager:  # noqa: ARG002 - it needs nothing of the outside world
+        """Return the manager that sleeps."""
+        return NoopManager()
+
+    def launch_time(self, task: TaskDefinition) -> int:
+        """Return how long the task sleeps."""
+        return max(0, min(_sleep(task), _MAX_SLEEP))
 
 
 def _sleep(task: TaskDefinition) -> int:
@@ -30,17 +47,17 @@ def _sleep(task: TaskDefinition) -> int:
 
 
 class NoopManager:
-    """``TaskManager`` for ``noop``: its launch sleeps, emits triggers and ends the invocation.
+    """``TaskManager`` for ``noop``: a launch sleeps, emits triggers and ends the invocation.
 
-    It sleeps inside the delivery because a timer would leave lines in the log, and a state, that the original's has not.
+    It sleeps inside the delivery. A timer would add log lines and a state that the original does not have.
     """
 
     def idle(self, controller: Controller) -> bool:  # noqa: ARG002 - part of the protocol
-        """Tell that there is always something to do."""
+        """Return False: a launch always has something to do."""
         return False
 
     def launch(self, controller: Controller) -> None:
-        """Sleep, emit triggers, succeed; a delivery that decides again does not sleep again."""
+        """Sleep, emit triggers, succeed. A delivery that decides again does not sleep again."""
         invocation = controller.invocation
         sleep = _sleep(invocation.task)
         count = int(invocation.task.fields.get("triggers_count", 0))
@@ -51,14 +68,14 @@ class NoopManager:
             raise PermanentError("the noop task sleeps too long or emits too many triggers")
         controller.call_once("sleep", lambda: controller.clock.sleep(sleep))
         for number in range(count):
-            controller.emit_trigger(Trigger(f"noop:{invocation.id}:{number}", Instant(0), "noop"))
+            controller.emit_trigger(Trigger(f"noop:{invocation.id}:{number}", Instant(0), PayloadKind.NOOP))
         controller.set_status(Status.SUCCEEDED)
 
     def handle_notification(self, controller: Controller) -> None:
-        """Do nothing: nobody notifies."""
+        """Do nothing: no service sends notifications about a noop task."""
 
     def handle_timer(self, controller: Controller, timer: Timer) -> None:
-        """Do nothing: there are no timers."""
+        """Do nothing: a noop task sets no timers."""
 
     def abort(self, controller: Controller) -> None:
         """Do nothing: there is no external task."""

@@ -1,52 +1,54 @@
-"""The task kinds: one line each."""
+"""The task kinds: the only list of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
 from luci_scheduler.core.era import Era
+from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.job import TaskDefinition
-from luci_scheduler.managers import noop, url_fetch
-from luci_scheduler.managers.buildbucket.manager import BuildbucketManager
+from luci_scheduler.managers.buildbucket.kind import BuildbucketKind
 from luci_scheduler.managers.environment import Environment
-from luci_scheduler.managers.gitiles.manager import GitilesManager
-from luci_scheduler.managers.protocol import TaskManager
+from luci_scheduler.managers.gitiles.kind import GitilesKind
+from luci_scheduler.managers.noop import NoopKind
+from luci_scheduler.managers.task_kind import TaskKind
+from luci_scheduler.managers.task_manager import TaskManager
+from luci_scheduler.managers.url_fetch import UrlFetchKind
 
-__all__ = ["launch_time", "make_era_of", "make_managers"]
+__all__ = ["KINDS", "kind_of", "launch_time", "make_era_of", "make_managers"]
+
+KINDS: tuple[TaskKind, ...] = (NoopKind(), UrlFetchKind(), GitilesKind(), BuildbucketKind())
+"""Every task kind of this version."""
+
+
+class _UnknownKind(TaskKind):
+    """Stands in for a kind that this version does not know: a document of a newer version may name one."""
+
+    name = ""
+    schema = ""
+
+    def manager(self, environment: Environment) -> TaskManager:  # noqa: ARG002 - part of the interface
+        raise PermanentError("this version does not know the task kind")
+
+
+_UNKNOWN = _UnknownKind()
+
+
+def kind_of(task: TaskDefinition) -> TaskKind:
+    """Return the kind of a task; for a kind that this version does not know, one with all the defaults."""
+    return next((kind for kind in KINDS if kind.name == task.kind), _UNKNOWN)
 
 
 def make_managers(environment: Environment) -> Mapping[str, TaskManager]:
-    """Return the manager of each task kind."""
-    return {
-        "buildbucket": BuildbucketManager(environment),
-        "gitiles": GitilesManager(environment),
-        "noop": noop.NoopManager(),
-        "url_fetch": url_fetch.UrlFetchManager(environment),
-    }
-
-
-_LAUNCH_TIMES: Mapping[str, Callable[[TaskDefinition], int]] = {
-    "noop": noop.launch_time,
-    "url_fetch": url_fetch.launch_time,
-}
+    """Return the manager of each task kind, by the kind's name."""
+    return {kind.name: kind.manager(environment) for kind in KINDS}
 
 
 def launch_time(task: TaskDefinition) -> int:
-    """Return how long launching a task may block on the task itself, in nanoseconds; 0 where a launch is a few requests."""
-    measure = _LAUNCH_TIMES.get(task.kind)
-    return measure(task) if measure else 0
+    """Return how long a launch may block on the task itself, in nanoseconds; see `TaskKind.launch_time`."""
+    return kind_of(task).launch_time(task)
 
 
 def make_era_of(environment: Environment) -> Callable[[TaskDefinition], Era]:
-    """Return the function that tells a task's era: a Buildbucket task's server decides, a setting for gitiles tasks.
-
-    Everything else is of today.
-    """
-
-    def era_of(task: TaskDefinition) -> Era:
-        if task.kind == "gitiles":
-            return environment.polling.era
-        server = environment.servers.get(task.fields.get("server", ""))
-        return server.protocol if server else Era.V2
-
-    return era_of
+    """Return the function that decides the era of a task."""
+    return lambda task: kind_of(task).era(task, environment)

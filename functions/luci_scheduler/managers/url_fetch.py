@@ -1,9 +1,10 @@
-"""The task manager of jobs that fetch a URL: the answer's status code is the outcome, its beginning is logged."""
+"""The ``url_fetch`` task kind: a job that fetches a URL. The status code is the outcome; the log shows the response."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any, ClassVar
 
 from luci_scheduler.core import log_lines
 from luci_scheduler.core.errors import PermanentError
@@ -15,12 +16,16 @@ from luci_scheduler.core.invocation import Status, Timer
 from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.managers.controller import Controller
 from luci_scheduler.managers.environment import Environment
+from luci_scheduler.managers.task_kind import TaskCheck, TaskKind
+from luci_scheduler.managers.task_manager import TaskManager
+from luci_scheduler.managers.urls import url_problem
 from luci_scheduler.ports import Fetched, FetchError
 
-__all__ = ["UrlFetchManager", "dump_response", "launch_time"]
+__all__ = ["UrlFetchKind", "UrlFetchManager", "dump_response"]
 
 _DEFAULT_TIMEOUT = 60 * SECOND
 _MAX_TIMEOUT = 8 * MINUTE  # the original's
+_TIMEOUT_SECONDS = (1, 480)  # the bounds in a config, which are the original's
 _LOGGED_BYTES = 4096  # the original's
 _FIRST_ERROR = 400
 _TEXT_TYPES = ("text/", "application/json", "application/xml")
@@ -28,26 +33,52 @@ _SECRET_HEADERS = frozenset({"Authorization", "Proxy-Authorization", "Set-Cookie
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
-def launch_time(task: TaskDefinition) -> int:
-    """Return how long the launch of a task may block, in nanoseconds: the fetch's timeout."""
-    seconds = int(task.fields.get("timeout_sec", 0))
-    return min(seconds * SECOND or _DEFAULT_TIMEOUT, _MAX_TIMEOUT)
+class UrlFetchKind(TaskKind):
+    """Fetches a URL once; it has a single stage."""
+
+    name: ClassVar[str] = "url_fetch"
+    schema: ClassVar[str] = "1 method string, 2 url string, 3 timeout_sec int32"
+    job_field: ClassVar[int] = 101
+
+    def manager(self, environment: Environment) -> TaskManager:
+        """Return the manager that fetches."""
+        return UrlFetchManager(environment)
+
+    def check(self, task: Any, check: TaskCheck) -> None:
+        """Validate method, URL and timeout."""
+        least, most = _TIMEOUT_SECONDS
+        if task.method not in ("", "GET"):
+            check.error(f"unsupported HTTP method: {quote(task.method)}", "method")
+        if problem := url_problem(task.url, "url"):
+            check.error(problem, "url")
+        if task.timeout_sec and task.timeout_sec < least:
+            check.error(f"minimum allowed 'timeout_sec' is {least} sec, got {task.timeout_sec}", "timeout_sec")
+        if task.timeout_sec > most:
+            check.error(f"maximum allowed 'timeout_sec' is {most} sec, got {task.timeout_sec}", "timeout_sec")
+
+    def launch_time(self, task: TaskDefinition) -> int:
+        """Return the fetch's timeout."""
+        seconds = int(task.fields.get("timeout_sec", 0))
+        return min(seconds * SECOND or _DEFAULT_TIMEOUT, _MAX_TIMEOUT)
+
+
+_KIND = UrlFetchKind()
 
 
 class UrlFetchManager:
-    """``TaskManager`` for ``url_fetch``: its launch fetches the URL and ends the invocation; it is never retried."""
+    """``TaskManager`` for ``url_fetch``: a launch fetches the URL once and ends the invocation."""
 
     def __init__(self, environment: Environment) -> None:
         self._fetch = environment.fetch
 
     def idle(self, controller: Controller) -> bool:  # noqa: ARG002 - part of the protocol
-        """Tell that there is always something to do."""
+        """Return False: a launch always has something to do."""
         return False
 
     def launch(self, controller: Controller) -> None:
-        """Fetch the URL; FAILED without an answer or if its code is 400 or more, otherwise SUCCEEDED.
+        """Fetch the URL. The invocation fails without a response or with a code of 400 or more; otherwise it succeeds.
 
-        A delivery that decides again does not fetch again; an attempt after an interrupted one does.
+        A delivery that decides again does not fetch again. An attempt after an interrupted attempt does.
         """
         task = controller.invocation.task
         method, url = task.fields.get("method") or "GET", str(task.fields.get("url", ""))
@@ -64,29 +95,29 @@ class UrlFetchManager:
         controller.set_status(status)
 
     def _timed(self, controller: Controller, url: str) -> tuple[Fetched | FetchError, int]:
-        started = controller.clock.now()
+        timeout, started = _KIND.launch_time(controller.invocation.task), controller.clock.now()
         outcome: Fetched | FetchError
         try:
-            outcome = self._fetch.get(url, launch_time(controller.invocation.task), _LOGGED_BYTES)
+            outcome = self._fetch.get(url, timeout, _LOGGED_BYTES)
         except FetchError as error:
             outcome = error
         return outcome, controller.clock.now() - started
 
     def handle_notification(self, controller: Controller) -> None:
-        """Do nothing: nobody notifies."""
+        """Do nothing: no service sends notifications about a fetch."""
 
     def handle_timer(self, controller: Controller, timer: Timer) -> None:
-        """Do nothing: there are no timers."""
+        """Do nothing: a fetch sets no timers."""
 
     def abort(self, controller: Controller) -> None:
-        """Do nothing: a fetch cannot be taken back."""
+        """Do nothing: a fetch cannot be undone."""
 
 
 def dump_response(answer: Fetched) -> str:
-    """Return an answer as the debug log shows it; the last line ends with a newline of its own.
+    """Return a response as the debug log shows it; the text ends with a newline.
 
-    Values of headers that hold credentials are left out, and control characters are shown as Go escapes them, so that
-    an answer can neither leak a cookie nor steer a terminal. Line ends are kept.
+    Credentials in headers are redacted, and control characters are escaped as Go does it, so that a response can
+    neither leak a cookie nor control a terminal. Line breaks stay.
     """
     headers = sorted(((_canonical(name), value) for name, value in answer.headers), key=lambda header: header[0])
     lines = [f"{name}: {_value(name, value)}\r\n" for name, value in headers if name != "Transfer-Encoding"]
@@ -107,7 +138,7 @@ def _body(answer: Fetched, headers: Iterable[tuple[str, str]]) -> str:
 
 
 def _is_text(headers: Iterable[tuple[str, str]]) -> bool:
-    """Whether the body can be read: of a text type, and not compressed although nobody asked for that."""
+    """Whether the body is readable text: its type is a text type, and the server did not compress it unasked."""
     headers = list(headers)
     encoded = any(name == "Content-Encoding" and value.lower() not in ("", "identity") for name, value in headers)
     return not encoded and any(name == "Content-Type" and value.startswith(_TEXT_TYPES) for name, value in headers)

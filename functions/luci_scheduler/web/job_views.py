@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +9,12 @@ from typing import Any
 from luci_scheduler.api.access import Permission
 from luci_scheduler.api.context import Context
 from luci_scheduler.api.service import state_of
-from luci_scheduler.core.go_text import format_duration
 from luci_scheduler.core.humanized import ui_duration
 from luci_scheduler.core.identifiers import split_job_id
-from luci_scheduler.core.instants import SECOND, Instant, format_rfc3339
+from luci_scheduler.core.instants import Instant, format_rfc3339
 from luci_scheduler.core.invocation import Invocation, Status
-from luci_scheduler.core.job import Flavor, Job, PolicyKind, TriggeringPolicy
+from luci_scheduler.core.job import Flavor, Job, TriggeringPolicy
+from luci_scheduler.core.policy.registry import policy_class
 from luci_scheduler.core.poller_record import PollerRecord
 from luci_scheduler.core.public_state import LABEL_CLASSES
 from luci_scheduler.core.schedule import DISTANT_FUTURE
@@ -190,22 +189,17 @@ def result_view(invocation: Invocation, now: Instant) -> ResultView:
 
 def policy_text(policy: TriggeringPolicy) -> str:
     """Return a policy as Go prints a text proto: the fields of its kind, with defaults filled in."""
-    lines = [f"kind: {policy.kind}", f"max_concurrent_invocations: {policy.max_concurrent_invocations}"]
-    if policy.kind == PolicyKind.NEWEST_FIRST:
-        timeout = policy.pending_timeout
-        lines.append(f"pending_timeout: <seconds: {timeout // SECOND}>  # {format_duration(timeout)}")
-    else:
-        lines.append(f"max_batch_size: {policy.max_batch_size}")
-    if policy.kind == PolicyKind.LOGARITHMIC_BATCHING:
-        lines.append(f"log_base: {json.dumps(policy.log_base)}")
-    return "\n".join(lines)
+    return policy_class(policy.kind).describe(policy)
 
 
-def poller_view(job: Job, record: PollerRecord | None, newest: Invocation | None, now: Instant) -> PollerView:
+def poller_view(
+    job: Job, repo: str, record: PollerRecord | None, newest: Invocation | None, now: Instant
+) -> PollerView:
     """Return the state of a gitiles job's polls.
 
     Args:
         job: the job.
+        repo: the URL of the polled repository.
         record: its poller record; None before the first poll.
         newest: its newest invocation, if there is one.
         now: the current time.
@@ -219,7 +213,7 @@ def poller_view(job: Job, record: PollerRecord | None, newest: Invocation | None
         css=css,
         words=words,
         last_poll=f"{shown(last)} ({ago(last, now)})" if last is not None else "never",
-        repo=str(job.definition.task.fields.get("repo", "")),
+        repo=repo,
         refs=known[:_MAX_REFS],
         more_refs=max(0, len(known) - _MAX_REFS),
         backlog=_backlog_lines(record) if record else [],

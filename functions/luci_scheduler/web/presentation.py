@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from luci_scheduler.core.cleanup import BUILD_LIFE
-from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.humanized import relative, ui_duration
 from luci_scheduler.core.identifiers import split_job_id
 from luci_scheduler.core.instants import Instant, format_rfc3339, to_datetime
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.job import Job, TaskDefinition
 from luci_scheduler.core.trigger import Trigger
+from luci_scheduler.managers.registry import kind_of
+from luci_scheduler.managers.task_kind import Fact
 from luci_scheduler.web.addresses import address, invocation_address, job_address
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "TriggerView",
     "ago",
     "definition_text",
+    "facts_of",
     "invocation_json",
     "invocation_view",
     "job_json",
@@ -135,7 +137,7 @@ def _properties_text(invocation: Invocation) -> str:
 
 def status_of(invocation: Invocation) -> Status:
     """Return the status that pages show."""
-    if invocation.status is Status.STARTING and not invocation.task.is_multistage:
+    if invocation.status is Status.STARTING and not kind_of(invocation.task).is_multistage:
         return Status.RUNNING  # a single-stage task does its work in the launch
     return invocation.status
 
@@ -156,20 +158,23 @@ def _cleanup_note(invocation: Invocation) -> str:
     cleanup = invocation.cleanup
     if cleanup is None:
         return ""
-    given_up = shown(Instant(cleanup.since + BUILD_LIFE))
+    noun, given_up = kind_of(invocation.task).noun, shown(Instant(cleanup.since + BUILD_LIFE))
     return (
-        "A build of this invocation may still be running, because the build service did not respond. "
-        f"The scheduler cancels the build as soon as the service responds. Next attempt: {shown(cleanup.next_try)}. Last attempt: {given_up}."
+        f"A {noun} of this invocation may still be running, because the {noun} service did not respond. "
+        f"The scheduler cancels the {noun} as soon as the service responds. "
+        f"Next attempt: {shown(cleanup.next_try)}. Last attempt: {given_up}."
     )
 
 
 def definition_text(task: TaskDefinition) -> str:
-    """Return a task as Go prints a text proto: ``field: <`` ... ``>``."""
-    lines = [f"{task.kind}: <"]
-    for name, value in task.fields.items():
-        items = value if isinstance(value, (list, tuple)) else [value]
-        lines += [f"  {name}: {quote(item) if isinstance(item, str) else json.dumps(item)}" for item in items]
-    return "\n".join([*lines, ">"])
+    """Return a task as its kind shows it, usually as Go prints a text proto."""
+    return kind_of(task).definition_text(task)
+
+
+def facts_of(invocation: Invocation) -> list[Fact]:
+    """Return the summary rows of the invocation's task kind, without empty rows and unsafe links."""
+    facts = [replace(fact, url=safe_url(fact.url)) for fact in kind_of(invocation.task).facts(invocation)]
+    return [fact for fact in facts if fact.text or fact.url]
 
 
 def invocation_json(invocation: Invocation, log: str) -> dict[str, Any]:
@@ -259,7 +264,7 @@ def trigger_view(trigger: Trigger, now: Instant) -> TriggerView:
 
 def _explain(trigger: Trigger) -> str:
     names = [trigger.payload.get(name) for name in ("repo", "revision", "ref")]
-    if trigger.kind != "gitiles" or not all(isinstance(name, str) for name in names):
+    if not trigger.is_commit or not all(isinstance(name, str) for name in names):
         return ""
     repo, revision, ref = (str(name) for name in names)
     return address("commits", repo=repo, revision=revision, ref=ref)

@@ -1,4 +1,4 @@
-"""Broken configs of every sort: each is refused with a place or is valid as it stands; nothing fails, nothing is half applied."""
+"""Broken configs: each is refused with a place, or is valid as it stands. None raises, none is applied in part."""
 
 from pathlib import Path
 
@@ -70,7 +70,7 @@ BROKEN = {
 
 
 def _check(content: bytes, validated: Validated) -> None:
-    """Assert that every problem has a place in the file and can be shown."""
+    """Assert that every problem has a place in the file and is printable."""
     lines = content.count(b"\n") + 1
     for problem in validated.problems:
         assert 1 <= problem.line <= lines
@@ -82,16 +82,16 @@ def _check(content: bytes, validated: Validated) -> None:
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken(name: str) -> None:
-    """Each sort of damage is told with its line; the config in force stays in force as a whole."""
+    """Each kind of damage is reported with its line; the active config stays active as a whole."""
     content, line = BROKEN[name]
     validated = validate(content, project="thing")
     _check(content, validated)
     assert validated.errors
     assert validated.errors[0].line == line
     runtime = _runtime_with_sample()
-    before = _in_force(runtime.store)
+    before = _active(runtime.store)
     sync_project(runtime, ConfigFile("thing", content, "2"), "k")
-    assert _in_force(runtime.store) == before
+    assert _active(runtime.store) == before
     project = runtime.store.project("thing")
     assert project is not None
     assert project.value.revision == "1"
@@ -100,15 +100,15 @@ def test_broken(name: str) -> None:
 
 @pytest.mark.parametrize("length", range(0, len(SAMPLE), 50))
 def test_truncated(length: int) -> None:
-    """A file cut anywhere is refused with a place; one cut between two definitions may be valid, then all of it counts."""
+    """A truncated file is refused with a place. A cut between definitions may leave a valid file, which is applied."""
     content = SAMPLE[:length]
     validated = validate(content, project="thing")
     _check(content, validated)
     runtime = _runtime_with_sample()
-    before = _in_force(runtime.store)
+    before = _active(runtime.store)
     sync_project(runtime, ConfigFile("thing", content, "2"), "k")
     if validated.errors:
-        assert _in_force(runtime.store) == before
+        assert _active(runtime.store) == before
     else:
         whole = [*validated.message.job, *validated.message.trigger]
         project = runtime.store.project("thing")
@@ -117,7 +117,7 @@ def test_truncated(length: int) -> None:
 
 
 def test_a_cut_is_usually_refused() -> None:
-    """The test before does test refusals."""
+    """The previous test does cover refusals."""
     refused = [length for length in range(0, len(SAMPLE), 50) if validate(SAMPLE[:length]).errors]
     assert len(refused) > len(SAMPLE) / 50 * 0.8
 
@@ -125,7 +125,7 @@ def test_a_cut_is_usually_refused() -> None:
 @settings(deadline=None, max_examples=300)
 @given(st.data())
 def test_damaged(data: st.DataObject) -> None:
-    """Bytes replaced, dropped or put in anywhere lead to a valid config or to located problems, never to a failure."""
+    """Replaced, dropped or inserted bytes lead to a valid config or to problems with places, never to an exception."""
     start = data.draw(st.integers(0, len(SAMPLE)))
     length = data.draw(st.integers(0, 30))
     instead = data.draw(
@@ -138,7 +138,7 @@ def test_damaged(data: st.DataObject) -> None:
 @settings(deadline=None, max_examples=200)
 @given(st.binary(max_size=200))
 def test_noise(content: bytes) -> None:
-    """So does noise."""
+    """Random bytes do the same."""
     _check(content, validate(content))
 
 
@@ -148,8 +148,8 @@ def _runtime_with_sample() -> Runtime:
     return runtime
 
 
-def _in_force(store: Store) -> list[object]:
-    """Return all that a config decides, with the versions of the documents: what is equal was not written."""
+def _active(store: Store) -> list[object]:
+    """Return all that a config decides, with the documents' versions: equal results mean that nothing was written."""
     jobs = [store.job(JobId(f"thing/{name}")) for name in JOBS]
     assert all(job is not None and job.value.enabled and job.value.definition.revision == "1" for job in jobs)
     watchers = list(store.watchers(REPO))

@@ -1,4 +1,4 @@
-"""The reference of configs says what is so."""
+"""The reference of configs matches the code."""
 
 import json
 import re
@@ -9,6 +9,7 @@ import pytest
 from luci_scheduler.config import config_rules, parsing, schema, task_rules, validator
 from luci_scheduler.config.reader import read_config
 from luci_scheduler.core import job, regexps, sizes
+from luci_scheduler.managers.gitiles import kind
 from luci_scheduler.settings import read_settings
 from tests.unit.config.test_settings import GOOD
 
@@ -16,25 +17,25 @@ PAGE = Path("docs/reference/config.md").read_text(encoding="utf-8")
 
 
 def test_the_example_is_a_config() -> None:
-    """It is read without a warning."""
+    """The reader accepts it without a warning."""
     (example,) = re.findall(r"```\n(trigger .*?)```", PAGE, re.DOTALL)
     config = read_config("tint", example)
     assert set(config.jobs) == {"tint/main-poller", "tint/mac-rel"}
     assert config.warnings == ()
 
 
-def test_the_sources_are_settings() -> None:
-    """They can be copied."""
+def test_the_example_of_sources_is_a_setting() -> None:
+    """The settings accept them unchanged."""
     (example,) = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
     sources = read_settings({**GOOD, "SCHEDULER_CONFIG_SOURCES": example}).config_sources
     assert [source.kind for source in sources] == [source["kind"] for source in json.loads(example)]
 
 
 @pytest.mark.parametrize(
-    "field", sorted({name for text in schema._MESSAGES.values() for name in re.findall(r"\d (\w+) ", text)})
+    "field", sorted({name for text in schema.messages().values() for name in re.findall(r"\d (\w+) ", text)})
 )
 def test_every_field_is_documented(field: str) -> None:
-    """Of the schema, but for the inside of access rules."""
+    """This covers the schema, except the fields inside access rules."""
     assert f"`{field}`" in PAGE or field in ("role", "granted_to", "name", "job", "trigger") or f"`{field} {{" in PAGE
 
 
@@ -51,11 +52,11 @@ def test_every_field_is_documented(field: str) -> None:
         validator.MAX_TARGETS,
         validator.MAX_PATTERNS,
         task_rules.MAX_ENTRIES,
-        task_rules.MAX_ENTRY,
+        kind.MAX_ENTRY,
         sizes.MAX_TASK_BYTES,
         regexps.MAX_LENGTH,
     ],
 )
 def test_every_limit_is_documented(limit: int) -> None:
-    """With its number."""
+    """The page gives each number."""
     assert f"| {limit:,}" in PAGE

@@ -23,7 +23,7 @@ from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.errors import PermanentError, TransientError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import HOUR, MILLISECOND, Instant
-from luci_scheduler.core.job import Flavor, Job, PolicyKind, TriggeringPolicy
+from luci_scheduler.core.job import Flavor, Job, TriggeringPolicy
 from luci_scheduler.core.project_record import ProjectRecord
 from luci_scheduler.engine.jobs import pause_job, put_job, resume_job
 from luci_scheduler.ports import ConfigFile, QueueTask, Store, Version, Versioned, Write
@@ -47,13 +47,13 @@ WRONG = {
     "invalid-infra-2018-09-duplicate-id.cfg": [(89, 'duplicate id "infra-continuous-trusty-64"')],
     "invalid-openscreen-2018-09-dangling.cfg": [(25, 'referencing unknown job "linux64_debug"')],
 }
-"""What is wrong with the real files that were committed by mistake, and where."""
+"""The first problem of each real file that was committed by mistake."""
 
 
 @pytest.mark.skipif(not REAL, reason="LUCI_CONFIGS names no folder with real configs")
 @pytest.mark.parametrize("path", REAL or [None], ids=lambda path: path.name if path else "none")
 def test_real_configs(path: Path) -> None:
-    """Files that were committed by mistake are refused for what is wrong with them, at its line; all others are read."""
+    """Files that were committed by mistake are refused at the line of their problem; all others are read."""
     content = path.read_bytes()
     found = [(error.line, error.message) for error in validate(content, project="p").errors]
     expected = WRONG.get(path.name, [])
@@ -65,7 +65,7 @@ def test_real_configs(path: Path) -> None:
 
 
 def test_jobs_and_watchers() -> None:
-    """Definitions become jobs, gitiles triggers become watchers under the normalised URL; disabled ones are left out."""
+    """Definitions become jobs; gitiles triggers become watchers under the normalized URL; disabled ones are omitted."""
     config = read_config("p", GOOD, "rev")
     assert set(config.jobs) == {"p/t", "p/a"}
     assert config.jobs[JobId("p/t")].flavor is Flavor.TRIGGER
@@ -76,14 +76,14 @@ def test_jobs_and_watchers() -> None:
 
 
 def test_the_sample() -> None:
-    """Every field arrives where it belongs."""
+    """The reader reads every field."""
     jobs = read_config("thing", SAMPLE).jobs
     mac, windows = jobs[JobId("thing/mac-rel")], jobs[JobId("thing/Windows (x64)")]
-    assert mac.policy.kind is PolicyKind.LOGARITHMIC_BATCHING
+    assert mac.policy.kind == "LOGARITHMIC_BATCHING"
     assert (mac.policy.log_base, mac.policy.max_concurrent_invocations) == (pytest.approx(1.7), 3)
     assert mac.realm == "ci"
     assert mac.task.fields["tags"] == ["a:b", "c:d"]
-    assert (windows.policy.kind, windows.policy.pending_timeout) == (PolicyKind.NEWEST_FIRST, HOUR + 5)
+    assert (windows.policy.kind, windows.policy.pending_timeout) == ("NEWEST_FIRST", HOUR + 5)
     assert jobs[JobId("thing/linux-rel")].policy == TriggeringPolicy()
     assert jobs[JobId("thing/linux-rel")].task.fields["bucket"] == "luci.thing.ci"
     nightly, source = jobs[JobId("thing/nightly")], jobs[JobId("thing/nightly-source")]
@@ -94,7 +94,7 @@ def test_the_sample() -> None:
 
 
 def test_problems_have_their_place() -> None:
-    """A config that is refused tells all errors, each with its place."""
+    """The error about an invalid config lists all errors, each with its place."""
     with pytest.raises(ConfigError) as raised:
         read_config("p", 'job {\n id: "a" }\ntrigger { id: "t" noop {}\n triggers: "x" }')
     assert [str(problem) for problem in raised.value.problems] == [
@@ -104,8 +104,8 @@ def test_problems_have_their_place() -> None:
     assert str(raised.value).count("\n") == 1
 
 
-def test_sync_changes_what_changed_and_disables_what_went() -> None:
-    """A new revision alone writes no job; a removed job is disabled; a broken config changes nothing and is told."""
+def test_a_sync_changes_changed_jobs_and_disables_removed_jobs() -> None:
+    """A new revision alone writes no job; a removed job is disabled; a broken config changes nothing and is reported."""
     runtime = World("").runtime
     store = runtime.store
     assert sync_project(runtime, ConfigFile("p", GOOD, "1"), "k") == 2
@@ -127,7 +127,7 @@ def test_sync_changes_what_changed_and_disables_what_went() -> None:
 
 
 class _Busy:
-    """A store whose calls take time, in which one of the jobs changes every 300 ms, as builds of theirs start and end."""
+    """A store with slow calls, in which one of the jobs changes every 300 ms, as builds start and end."""
 
     def __init__(self, store: MemoryStore, clock: SteppedClock, job_ids: Sequence[JobId]) -> None:
         self._store, self._clock, self._job_ids = store, clock, itertools.cycle(job_ids)
@@ -161,8 +161,8 @@ class _Busy:
         return getattr(self._store, name)
 
 
-def test_a_config_of_a_busy_project_is_put_in_force() -> None:
-    """Not one of its jobs may change between its reading and the commit: all are read at once, and ticks enqueued before."""
+def test_a_config_of_a_busy_project_becomes_active() -> None:
+    """No job may change between the read and the commit, so all jobs are read at once, after the slow work."""
     names = tuple(f"job{number}" for number in range(60))
     world = World(config(names))
     busy = _Busy(world.store, world.clock, [JobId(f"proj/{name}") for name in names[:7]])
@@ -174,8 +174,8 @@ def test_a_config_of_a_busy_project_is_put_in_force() -> None:
     assert ticks == {f"proj/{name}": 1 for name in names}
 
 
-def test_a_paused_trigger_stays_paused_wherever_it_watches() -> None:
-    """Pointed at another repository, removed and brought back: what it was paused for does not come through it."""
+def test_a_paused_trigger_stays_paused_at_any_repository() -> None:
+    """It stays paused when it moves to another repository, and when it is removed and defined again."""
     runtime = World("").runtime
     store, repos = runtime.store, [f"https://r.googlesource.com/{name}" for name in ("x", "y")]
 
@@ -201,7 +201,7 @@ def test_a_paused_trigger_stays_paused_wherever_it_watches() -> None:
 
 
 def test_a_disabled_definition_disables_its_job() -> None:
-    """``disabled`` takes a job out of force, and removing it brings the job back under its old record."""
+    """``disabled`` disables a job; without it the job returns with its old record."""
     runtime = World("").runtime
     store = runtime.store
     text = 'job { id: "a" noop {} }'
@@ -216,8 +216,8 @@ def test_a_disabled_definition_disables_its_job() -> None:
     assert (job.value.enabled, job.value.definition.revision) == (True, "3")
 
 
-def test_the_same_trouble_is_written_once() -> None:
-    """Each sync finds a broken config broken again; the record is written only when what is wrong changes."""
+def test_the_same_problems_are_written_once() -> None:
+    """Every sync finds the same problems in a broken config, and writes the record only if they change."""
     runtime = World("").runtime
     store = runtime.store
     sync_project(runtime, ConfigFile("p", GOOD, "1"), "k")
@@ -232,8 +232,8 @@ def test_the_same_trouble_is_written_once() -> None:
     assert (project.value.problems, project.value.revision) == ((), "1")
 
 
-def test_a_record_holds_no_more_problems_than_people_read() -> None:
-    """Of a config that is wrong throughout the first fifty are kept, and how many more there are."""
+def test_a_record_holds_a_limited_number_of_problems() -> None:
+    """The record keeps the first fifty problems and the number of the rest."""
     runtime = World("").runtime
     store = runtime.store
     sync_project(runtime, ConfigFile("p", "job { noop {} }\n" * 150, "1"), "k")
@@ -247,8 +247,8 @@ def _old_bucket(number: int, more: str = "") -> str:
     return f'job {{ id: "{number}" {more} buildbucket {{ server: "s" bucket: "luci.p.ci" builder: "b" }} }}\n'
 
 
-def test_warnings_are_kept_with_the_config_in_force() -> None:
-    """In the same commit, with line and path; an unchanged config writes nothing, and a broken one leaves them alone."""
+def test_warnings_are_stored_with_the_active_config() -> None:
+    """They are stored in the same commit, with line and path. An unchanged or broken config does not change them."""
     runtime = World("").runtime
     store = runtime.store
 
@@ -271,7 +271,7 @@ def test_warnings_are_kept_with_the_config_in_force() -> None:
 
 
 def test_warnings_of_a_huge_config_are_bounded() -> None:
-    """In number and length, however much a file quotes: the record leaves room for the names of the jobs."""
+    """Their number and length are bounded for any file, so the record has room for the names of the jobs."""
     runtime = World("").runtime
     text = "".join(_old_bucket(number, f'acl_sets: "{"x" * 900}"') for number in range(150))
     sync_project(runtime, ConfigFile("p", text, "1"), "k")
@@ -285,8 +285,8 @@ def test_warnings_of_a_huge_config_are_bounded() -> None:
     assert max(map(len, (problem, *project.value.warnings))) <= 503
 
 
-def test_a_config_with_an_unknown_target_is_put_in_force_where_that_is_allowed() -> None:
-    """Without that target, as in the original: neither a job nor a watcher is made for it."""
+def test_a_config_with_an_unknown_target_becomes_active_if_the_rules_allow_it() -> None:
+    """The target is omitted, as in the original: it becomes neither a job nor a watcher."""
     text = GOOD.replace('triggers: "b"', 'triggers: "gone"')
     world = World("")
     app = replace(world.app, config_sources=[_Source(ConfigFile("p", text, "1"))])
@@ -308,7 +308,7 @@ def test_a_config_with_an_unknown_target_is_put_in_force_where_that_is_allowed()
 
 @pytest.mark.skipif(not REAL, reason="LUCI_CONFIGS names no folder with real configs")
 def test_a_real_config_with_an_unknown_target() -> None:
-    """It ran in the original."""
+    """The original accepted this config."""
     content = (Path(FOLDER) / "invalid-openscreen-2018-09-dangling.cfg").read_bytes()
     config = read_config("p", content, rules=ConfigRules(lenient_triggers=True))
     assert config.jobs
@@ -316,7 +316,7 @@ def test_a_real_config_with_an_unknown_target() -> None:
 
 
 def test_the_limit_of_a_project_s_invocations_is_a_setting() -> None:
-    """A config above it changes nothing, and says where."""
+    """A config above the limit changes nothing, and the problem names the line."""
     world = World("")
     app = replace(world.app, config_sources=[_Source(ConfigFile("p", GOOD, "1"))])
     replace(app, settings=replace(app.settings, project_active_invocations=1)).sync("k")
@@ -333,13 +333,13 @@ class _Source:
         self.files = files
         self.told: list[str] = []
 
-    def configs(self, in_force: Callable[[str], str]) -> Sequence[ConfigFile]:
-        self.told = [in_force(file.project) for file in self.files]
+    def configs(self, active_revision: Callable[[str], str]) -> Sequence[ConfigFile]:
+        self.told = [active_revision(file.project) for file in self.files]
         return self.files
 
 
 class _Store(MemoryStore):
-    """Refuses one project, as a store does whose documents are too large or that is not there."""
+    """A store that refuses one project: its documents are too large, or the store is unavailable."""
 
     error: Exception | None = None
 
@@ -353,8 +353,8 @@ class _Store(MemoryStore):
         return found.value.problems if found else ("no record",)
 
 
-def test_one_project_s_trouble_does_not_stop_the_others() -> None:
-    """Unreadable, broken, too large for the store: the other projects are put in force, and each record tells its own."""
+def test_one_project_s_error_does_not_stop_the_others() -> None:
+    """Unreadable, broken, too large for the store: the other projects become active; each record has its problems."""
     store = _Store()
     runtime = replace(World("").runtime, store=store)
     store.error = PermanentError("a document would exceed the limit")
@@ -373,8 +373,8 @@ def test_one_project_s_trouble_does_not_stop_the_others() -> None:
     assert store.job(JobId("good/a")) is not None
 
 
-def test_a_store_that_fails_is_tried_again_after_the_others() -> None:
-    """The caller gets the error, for a redelivery, when all others are in force."""
+def test_a_failing_store_is_reported_after_the_other_projects() -> None:
+    """The caller gets the error, for a redelivery, after all other projects are active."""
     store = _Store()
     runtime = replace(World("").runtime, store=store)
     store.error = TransientError("unavailable")
@@ -385,8 +385,8 @@ def test_a_store_that_fails_is_tried_again_after_the_others() -> None:
     assert store.problems("good") == ()
 
 
-def test_sources_are_told_what_is_in_force() -> None:
-    """A project that has problems counts as not in force, so that its config is read again."""
+def test_sources_can_ask_for_the_active_revision() -> None:
+    """A project with problems counts as not active, so its config is read again."""
     runtime = World("").runtime
     source = _Source(ConfigFile("p", GOOD, "1"), ConfigFile("q", "job {", "1"))
     sync_sources(runtime, [source], "k")
@@ -394,8 +394,8 @@ def test_sources_are_told_what_is_in_force() -> None:
     assert source.told == ["1", ""]
 
 
-def test_of_two_sources_of_a_project_the_first_counts() -> None:
-    """Otherwise they would take turns."""
+def test_the_first_of_two_sources_of_a_project_wins() -> None:
+    """Otherwise the two configs would alternate."""
     runtime = World("").runtime
     store = runtime.store
     first, second = _Source(ConfigFile("p", GOOD, "1")), _Source(ConfigFile("p", "", "2"))
@@ -406,8 +406,8 @@ def test_of_two_sources_of_a_project_the_first_counts() -> None:
     assert (project.value.revision, project.value.commits) == ("1", 1)
 
 
-def test_a_project_that_no_source_holds_any_more_has_no_jobs(tmp_path: Path) -> None:
-    """Not while a source cannot be read, nor if everything is gone at once; once, and back when it comes back."""
+def test_a_project_without_a_source_loses_its_jobs(tmp_path: Path) -> None:
+    """Nothing is removed while a source is unreadable, or if all configs vanish at once. A returning config is applied."""
     world = World("")
     runtime, store, held = world.runtime, world.store, FolderSource(tmp_path)
     unread = FolderSource(tmp_path / "not-there")
@@ -427,7 +427,7 @@ def test_a_project_that_no_source_holds_any_more_has_no_jobs(tmp_path: Path) -> 
 
     sync_sources(runtime, [held, _Source(ConfigFile("proj", GOOD, "1"))], "k")
     (tmp_path / "a").rename(tmp_path.with_name("away"))
-    with pytest.raises(PermanentError, match="is not there"):
+    with pytest.raises(PermanentError, match="does not exist"):
         sync_sources(runtime, [held, unread], "k")
     sync_sources(runtime, [FolderSource(tmp_path.with_name("away"))], "k")
     assert enabled("a")
@@ -443,13 +443,13 @@ def test_a_project_that_no_source_holds_any_more_has_no_jobs(tmp_path: Path) -> 
     assert enabled("a")
 
 
-def test_a_project_whose_config_is_in_force_is_held() -> None:
-    """A source that tells by the revision that nothing changed does not bring the file."""
+def test_a_project_with_an_unchanged_config_counts_as_present() -> None:
+    """A source that sees an unchanged revision does not return the file."""
     runtime = World("").runtime
 
     class Unchanged:
-        def configs(self, in_force: Callable[[str], str]) -> list[ConfigFile]:
-            return [] if in_force("p") == "1" else [ConfigFile("p", GOOD, "1")]
+        def configs(self, active_revision: Callable[[str], str]) -> list[ConfigFile]:
+            return [] if active_revision("p") == "1" else [ConfigFile("p", GOOD, "1")]
 
     for _ in range(2):
         sync_sources(runtime, [Unchanged(), _Source(ConfigFile("p", "", "2"))], "k")
@@ -459,7 +459,7 @@ def test_a_project_whose_config_is_in_force_is_held() -> None:
 
 
 def test_folder(tmp_path: Path) -> None:
-    """Each subfolder with a config is a project; the revision is a hash unless one is given; what cannot be read is told."""
+    """Each subfolder with a config is a project. Its revision is given or a hash. Unreadable files are reported."""
     for project, content in {"a": b"job {}", "b": b"\xff"}.items():
         (tmp_path / project).mkdir()
         (tmp_path / project / "luci-scheduler.cfg").write_bytes(content)
@@ -475,8 +475,8 @@ def test_folder(tmp_path: Path) -> None:
     assert {file.revision for file in read_folder(tmp_path, "r1")} == {"r1", ""}
 
 
-def test_a_commit_to_the_configs_has_them_read_at_once() -> None:
-    """A commit to the branch that holds a config asks for a sync; any other commit does not."""
+def test_a_commit_to_the_configs_queues_a_sync() -> None:
+    """A commit to a branch with a config queues a sync; any other commit does not."""
     source = ConfigSourceSetting("gitiles", "proj", repo="https://r.googlesource.com/a/configs.git")
     world = World("", config_sources=(source,))
     repo = "https://r.googlesource.com/configs"
@@ -488,21 +488,21 @@ def test_a_commit_to_the_configs_has_them_read_at_once() -> None:
 
 
 class _Configs:
-    """A source of some projects' configs."""
+    """A source with the configs of some projects."""
 
     def __init__(self, *files: ConfigFile) -> None:
         self._files = files
 
-    def configs(self, in_force: Any) -> list[ConfigFile]:
-        """Return them."""
+    def configs(self, active_revision: Any) -> list[ConfigFile]:
+        """Return the configs."""
         return list(self._files)
 
 
 _FOREIGN = 'trigger { id: "t" gitiles { repo: "https://github.com/x/y" refs: "refs/heads/main" } }'
 
 
-def test_a_paused_trigger_of_a_repository_elsewhere_stops_nobody() -> None:
-    """Such a repository is valid, as in the original: the trigger can be paused, and other projects get their configs."""
+def test_a_paused_trigger_of_another_host_stops_no_other_project() -> None:
+    """Such a repository is valid, as in the original. The trigger can be paused, and other projects get their configs."""
     runtime = World("").runtime
     sync_project(runtime, ConfigFile("p", _FOREIGN, "1"), "k")
     pause_job(runtime, JobId("p/t"), "user:a@b.c", "why", "k1")
@@ -514,12 +514,12 @@ def test_a_paused_trigger_of_a_repository_elsewhere_stops_nobody() -> None:
     assert [runtime.store.project(name).value.revision for name in "pq"] == ["2", "1"]  # type: ignore[union-attr]
 
 
-def test_a_defect_that_one_config_meets_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are in force, and the sync fails: somebody has to look."""
+def test_an_internal_error_in_one_project_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others become active, and the sync fails, so that an alert fires."""
     runtime = World("").runtime
     text = 'job { id: "a" noop {} }'
     monkeypatch.setattr("luci_scheduler.config.sync.read_config", _broken_for("p", read_config))
-    with pytest.raises(TransientError, match="project p met a defect"):
+    with pytest.raises(TransientError, match="internal error in the sync of project p"):
         sync_sources(runtime, [_Configs(ConfigFile("p", text, "1"), ConfigFile("q", text, "1"))], "k")
     assert runtime.store.project("p") is None
     assert runtime.store.project("q") is not None

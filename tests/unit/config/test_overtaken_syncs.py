@@ -1,4 +1,4 @@
-"""Config never goes backwards: of two syncs at once, the sync that read its source first never overwrites the other."""
+"""Configs never go backwards: of two concurrent syncs, the first to read its source never overwrites the other."""
 
 import gzip
 import json
@@ -29,32 +29,32 @@ OPEN = sessions(authenticated=False)
 
 
 class Held:
-    """A source of no special kind: the test changes its content."""
+    """A source whose content the test changes."""
 
     def __init__(self, **texts: str) -> None:
         self.texts = texts
 
-    def configs(self, in_force: Callable[[str], str]) -> Sequence[ConfigFile]:
+    def configs(self, active_revision: Callable[[str], str]) -> Sequence[ConfigFile]:
         for project in self.texts:
-            in_force(project)
+            active_revision(project)
         return [ConfigFile(project, text, str(hash(text))) for project, text in self.texts.items()]
 
 
 class Interrupted:
-    """A source that lets something happen between its reading and the use of the config."""
+    """A source that runs a callback between the read and the use of the config."""
 
     def __init__(self, source: ConfigSource, *events: Callable[[], Any]) -> None:
         self._source, self._events = source, list(events)
 
-    def configs(self, in_force: Callable[[str], str]) -> Sequence[ConfigFile]:
-        files = self._source.configs(in_force)
+    def configs(self, active_revision: Callable[[str], str]) -> Sequence[ConfigFile]:
+        files = self._source.configs(active_revision)
         if self._events:
             self._events.pop(0)()
         return files
 
 
 def enabled(world: World, project: str = "tint") -> list[str]:
-    """Return the jobs of a project that the store has as enabled."""
+    """Return the enabled jobs of a project."""
     found = world.store.project(project)
     names = found.value.job_ids if found else ()
     jobs = world.store.jobs([JobId(f"{project}/{name}") for name in ("old", "added", "last")])
@@ -62,7 +62,7 @@ def enabled(world: World, project: str = "tint") -> list[str]:
     return [name.partition("/")[2] for name in names]
 
 
-# The sources: a place, and what changes its text ---------------------------------------------------------------------------
+# The sources: a place, and a function that changes its text -----------------------------------------------------------
 
 
 @pytest.fixture
@@ -104,14 +104,14 @@ def bucket() -> Iterator[tuple[ConfigSource, Callable[[str], None]]]:
 
 @pytest.fixture(params=["folder", "gitiles", "bucket"])
 def place(request: pytest.FixtureRequest) -> tuple[ConfigSource, Callable[[str], None]]:
-    """Each sort of source in turn."""
+    """Run the test with each kind of source."""
     source: tuple[ConfigSource, Callable[[str], None]] = request.getfixturevalue(request.param)
     return source
 
 
 @pytest.mark.parametrize("first", ["", OLD])
 def test_the_older_text_does_not_come_back(place: tuple[ConfigSource, Callable[[str], None]], first: str) -> None:
-    """A slow sync read the old text; meanwhile a quick sync puts the new text in force. For a new and a known project."""
+    """A slow sync has read the old text when a fast sync activates the new text. For a new and a known project."""
     source, put = place
     world = World("")
     if first:
@@ -130,8 +130,8 @@ def test_the_older_text_does_not_come_back(place: tuple[ConfigSource, Callable[[
     assert enabled(world) == ["added", "old"]
 
 
-def test_the_newer_text_of_the_slower_sync_is_put_in_force(place: tuple[ConfigSource, Callable[[str], None]]) -> None:
-    """It cannot know which one is newer, and so reads its source again."""
+def test_the_newer_text_of_the_slower_sync_becomes_active(place: tuple[ConfigSource, Callable[[str], None]]) -> None:
+    """The slower sync cannot know which text is newer, so it reads its source again."""
     source, put = place
     world = World("")
     put(NEW)
@@ -141,7 +141,7 @@ def test_the_newer_text_of_the_slower_sync_is_put_in_force(place: tuple[ConfigSo
 
 
 def test_a_project_that_came_back_meanwhile_is_not_removed() -> None:
-    """A sync read that no source holds it; before it has removed it, another one put it in force anew."""
+    """A sync finds the project gone; before it removes the project, another sync activates it again."""
     world = World("")
     sync_sources(world.runtime, [Held(tint=OLD, other=OLD)], "k0")
     now = Held(other=OLD)
@@ -155,7 +155,7 @@ def test_a_project_that_came_back_meanwhile_is_not_removed() -> None:
 
 
 def test_a_project_that_was_removed_meanwhile_does_not_come_back() -> None:
-    """A sync read its text; before it was put in force, another one found it gone."""
+    """A sync reads the project's text; before it activates it, another sync finds the project gone."""
     world = World("")
     sync_sources(world.runtime, [Held(tint=OLD, other=OLD)], "k0")
     now = Held(tint=NEW, other=OLD)
@@ -169,8 +169,8 @@ def test_a_project_that_was_removed_meanwhile_does_not_come_back() -> None:
     assert enabled(world, "other") == ["old"]
 
 
-def test_an_old_problem_does_not_stand_over_a_new_config() -> None:
-    """The problems of the older text are shown no more."""
+def test_an_old_problem_does_not_replace_a_new_config() -> None:
+    """The problems of the older text disappear."""
     world = World("")
     now = Held(tint="job {")
 
@@ -184,8 +184,8 @@ def test_an_old_problem_does_not_stand_over_a_new_config() -> None:
     assert found.value.problems == ()
 
 
-def test_a_sync_that_is_overtaken_again_and_again_comes_again() -> None:
-    """The other projects are in force."""
+def test_a_sync_that_is_overtaken_repeatedly_is_retried_later() -> None:
+    """The other projects become active."""
     world = World("")
     now = Held(tint=OLD, other=OLD)
 
@@ -196,13 +196,13 @@ def test_a_sync_that_is_overtaken_again_and_again_comes_again() -> None:
         return event
 
     source = Interrupted(now, *map(overtake, range(5)))
-    with pytest.raises(ComeAgainError, match="another sync has changed project tint meanwhile"):
+    with pytest.raises(ComeAgainError, match="another sync has changed project tint in the meantime"):
         sync_sources(world.runtime, [source], "slow")
     assert enabled(world, "other") == ["old"]
 
 
 def test_a_race_at_the_commit_itself_is_lost_by_the_older_text() -> None:
-    """The other sync may also come between the look at the record and the commit."""
+    """The other sync may also run between the read of the record and the commit."""
     world = World("")
     now = Held(tint=OLD)
     done: list[int] = []

@@ -24,7 +24,7 @@ def _shown(place: Place) -> tuple[int, int]:
 
 
 def test_places() -> None:
-    """Each field has the place of its name, an item of a list its own."""
+    """Each field has the place of its name; each list item has its own place."""
     root = find_places(TEXT)
     assert [_shown(place) for place in root.fields["job"]] == [(2, 1), (3, 1)]
     job = root.at("job", index=1)
@@ -38,8 +38,8 @@ def test_places() -> None:
     assert set(root.fields) == {"job", "list", "last"}
 
 
-def test_what_is_not_there_has_the_place_around_it() -> None:
-    """A field that is absent, or an index too high, is answered with what encloses it."""
+def test_a_missing_field_has_the_place_of_the_enclosing_field() -> None:
+    """For a missing field or a too high index, the result is the place of the enclosing field."""
     root = find_places(TEXT)
     assert _shown(root.at("job", index=5)) == (1, 0)
     assert _shown(root.at("job", "policy", "nothing")) == (2, 1)
@@ -48,12 +48,12 @@ def test_what_is_not_there_has_the_place_around_it() -> None:
 
 @given(st.text(st.sampled_from("job:{}<>[],;'\"\\ \n#a1-"), max_size=60))
 def test_no_text_fails(text: str) -> None:
-    """Whatever the text, something is returned."""
+    """Any text has a place."""
     place = find_places(text)
     assert place.line == 1
 
 
 def test_depth_and_size_cost_no_stack() -> None:
-    """Nesting is followed without recursion."""
+    """The scanner handles nesting without recursion."""
     root = find_places("a {" * 50_000 + "}" * 50_000)
     assert len(root.fields["a"]) == 1

@@ -1,4 +1,4 @@
-"""Settings: read once, every fault told at once, every one documented."""
+"""Settings: read once, with all faults reported together, and all documented."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -19,7 +19,7 @@ GOOD = {
 
 
 def test_good_environment() -> None:
-    """Values are parsed; what is not ours is left alone."""
+    """Values are parsed; foreign variables are ignored."""
     settings = read_settings(GOOD)
     assert settings.token_secrets == ("the new signing key", "the old signing key")
     assert [server.protocol for server in settings.buildbucket_servers] == [Era.V1, Era.V2]
@@ -27,8 +27,8 @@ def test_good_environment() -> None:
     assert settings.buildbucket("nobody") is None
 
 
-def test_every_fault_is_told_at_once() -> None:
-    """Missing, unknown and bad variables are listed together, by name."""
+def test_all_faults_are_reported_together() -> None:
+    """One error lists missing, unknown and bad variables by name."""
     bad = {
         "SCHEDULER_PROJET": "p",
         "SCHEDULER_CONCURRENCY": "0",
@@ -68,8 +68,8 @@ def test_every_fault_is_told_at_once() -> None:
         ("120", "75", "raise the lease"),
     ],
 )
-def test_a_claim_outlives_what_it_covers(deadline: str, lease: str, fault: str) -> None:
-    """A lease that is not longer than the deadline would let two launches ask at once; defaults count, too."""
+def test_a_claim_outlives_the_request_that_it_covers(deadline: str, lease: str, fault: str) -> None:
+    """A lease must be longer than the deadline, or two launches could call at once. Defaults count as well."""
     more = {"SCHEDULER_REQUEST_DEADLINE_SECONDS": deadline, "SCHEDULER_CLAIM_LEASE_SECONDS": lease}
     if not fault:
         read_settings({**GOOD, **more})
@@ -79,14 +79,14 @@ def test_a_claim_outlives_what_it_covers(deadline: str, lease: str, fault: str) 
 
 
 def test_secrets_are_in_no_message() -> None:
-    """A bad environment tells names, never the secrets in it."""
+    """An error about a bad environment quotes names, never secrets."""
     with pytest.raises(SettingsError) as raised:
         read_settings({"SCHEDULER_TOKEN_SECRETS": "canary-secret-of-the-signer"})
     assert "canary-secret" not in str(raised.value)
 
 
 def test_every_setting_is_documented() -> None:
-    """The reference page names each variable."""
+    """The reference page lists each variable."""
     page = Path("docs/reference/settings.md").read_text(encoding="utf-8")
     for field in fields(Settings):
         assert f"`{PREFIX}{field.name.upper()}`" in page
@@ -102,7 +102,7 @@ def test_every_setting_is_documented() -> None:
     ],
 )
 def test_the_developers_identity_cannot_be_switched_on_in_the_cloud(more: dict[str, str], fault: str) -> None:
-    """Only the local cloud takes everybody for the developer."""
+    """Only the local cloud treats every caller as the developer."""
     environment = {**GOOD, "SCHEDULER_LOCAL_USER": "dev@localhost", **more}
     if not fault:
         assert read_settings(environment).local_user == "dev@localhost"
@@ -116,7 +116,7 @@ def test_the_developers_identity_cannot_be_switched_on_in_the_cloud(more: dict[s
 
 @pytest.mark.parametrize("value", ["true", "false"])
 def test_the_local_cloud_s_rules_cannot_be_switched_on_in_the_cloud(value: str) -> None:
-    """They leave out tokens and let jobs fetch over plain http."""
+    """The local rules omit tokens and let jobs fetch over plain HTTP."""
     environment = {**GOOD, "SCHEDULER_LOCAL": value, "K_SERVICE": "on-task"}
     if value == "false":
         assert not read_settings(environment).local
@@ -135,7 +135,7 @@ def test_the_local_cloud_s_rules_cannot_be_switched_on_in_the_cloud(value: str) 
     ],
 )
 def test_secrets_that_can_be_guessed_are_refused(secrets: str, fault: str) -> None:
-    """Each that is too short is named by its place, and none is quoted."""
+    """The error names each short secret by its position, and quotes none."""
     environment = {**GOOD, "SCHEDULER_TOKEN_SECRETS": secrets}
     if not fault:
         assert read_settings(environment).token_secrets == (secrets,)
@@ -167,7 +167,7 @@ def test_secrets_that_can_be_guessed_are_refused(secrets: str, fault: str) -> No
     ],
 )
 def test_sources_of_configs_are_checked(sources: str, fault: str | None) -> None:
-    """What a source lacks, has too much of or names wrongly is told at the start."""
+    """Missing, excess and misspelled members of a source are reported at startup."""
     environment = {**GOOD, "SCHEDULER_CONFIG_SOURCES": sources}
     if fault is None:
         assert read_settings(environment).config_sources == ()
@@ -179,7 +179,7 @@ def test_sources_of_configs_are_checked(sources: str, fault: str | None) -> None
 
 
 def test_sources_of_configs() -> None:
-    """Branch and path have defaults."""
+    """The branch and the path have defaults."""
     text = '[{"kind": "gitiles", "project": "p", "repo": "https://a.googlesource.com/b"}]'
     (source,) = read_settings({**GOOD, "SCHEDULER_CONFIG_SOURCES": text}).config_sources
     assert (source.ref, source.path) == ("refs/heads/main", "luci-scheduler.cfg")
@@ -196,18 +196,18 @@ def test_sources_of_configs() -> None:
     ],
 )
 def test_values_of_another_kind_are_refused(name: str, text: str, fault: str) -> None:
-    """At the start, and not when a build is first asked for."""
+    """They are refused at startup, not with the first build."""
     with pytest.raises(SettingsError, match=fault):
         read_settings({**GOOD, PREFIX + name: text})
 
 
 def test_no_check_interval_is_the_eras_default() -> None:
-    """As the reference page says."""
+    """The reference page says so."""
     assert read_settings({**GOOD, f"{PREFIX}CHECK_INTERVAL_SECONDS": "0"}).check_interval_seconds == 0
 
 
 def test_secrets_are_in_no_representation() -> None:
-    """Settings may end up in a traceback."""
+    """A traceback may show the settings."""
     settings = read_settings({**GOOD, f"{PREFIX}TOKEN_SECRETS": "canary-secret-of-the-signer"})
     assert settings.token_secrets == ("canary-secret-of-the-signer",)
     assert "canary-secret" not in repr(settings)

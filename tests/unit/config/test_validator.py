@@ -1,4 +1,4 @@
-"""Validation of configs: what the vectors leave out, and where each problem is."""
+"""Validation of configs: cases that the vectors omit, and the place of each problem."""
 
 from pathlib import Path
 
@@ -9,13 +9,14 @@ from luci_scheduler.config import task_rules
 from luci_scheduler.config.config_rules import ConfigRules
 from luci_scheduler.config.parsing import MAX_DEFINITIONS, MAX_MESSAGES
 from luci_scheduler.config.problems import Severity
-from luci_scheduler.config.task_rules import MAX_ENTRIES, MAX_ENTRY, MAX_INSTRUCTIONS
+from luci_scheduler.config.task_rules import MAX_ENTRIES, MAX_INSTRUCTIONS
 from luci_scheduler.config.validator import MAX_PATTERNS, MAX_TARGETS, validate
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.instants import parse_rfc3339
 from luci_scheduler.core.path_filter import compose
 from luci_scheduler.core.regexps import compile_regexp
 from luci_scheduler.core.sizes import MAX_TASK_BYTES
+from luci_scheduler.managers.gitiles.kind import MAX_ENTRY
 
 SAMPLE = (Path(__file__).parent / "sample.cfg").read_text(encoding="utf-8")
 BUILDBUCKET = 'buildbucket { server: "h.com" bucket: "ci" builder: "b" }'
@@ -26,8 +27,8 @@ def _errors(text: str, *, era: Era = Era.V2, strict: bool = False) -> list[str]:
     return [str(error) for error in validate(text, project="p", era=era, strict=strict, file="F").errors]
 
 
-def test_the_sample_is_valid_and_its_old_fields_are_warned_of() -> None:
-    """Access rules and old bucket names are read, each with a warning where it stands."""
+def test_the_sample_is_valid_and_its_old_fields_cause_warnings() -> None:
+    """Access rules and old bucket names are accepted, each with a warning at its line."""
     validated = validate(SAMPLE, project="thing", file="F")
     assert validated.errors == ()
     assert [str(warning) for warning in validated.warnings] == [
@@ -43,14 +44,14 @@ def test_the_sample_is_valid_and_its_old_fields_are_warned_of() -> None:
 
 
 def test_strict_refuses_old_bucket_names() -> None:
-    """As the original of today does, with the name to use."""
+    """The error names the bucket to use, as the original of today does."""
     (error,) = _errors(SAMPLE, strict=True)
     assert error.startswith('F:35: job "linux-rel" / task: ')
     assert 'use "thing:ci" instead' in error
 
 
 def test_all_problems_at_once_each_with_its_line() -> None:
-    """Errors of a definition come in the original's order; each tells the line of the field that is wrong."""
+    """Errors of a definition come in the original's order; each has the line of the wrong field."""
     text = """
 job {
   id: "a/b"
@@ -125,7 +126,7 @@ def test_access_rules_of_2021(acls: str, problem: str | None) -> None:
 
 
 def test_acl_sets_of_2021() -> None:
-    """The sets are checked first: their names, and that they hold something."""
+    """The sets are checked first: their names must be valid, and they must have entries."""
     text = f"""acl_sets {{ name: "a b" {ACLS} }}
 acl_sets {{ name: "c" {ACLS} }}
 acl_sets {{ name: "c" {ACLS} }}
@@ -140,8 +141,8 @@ job {{ noop {{}} acl_sets: "c" }}
     ]
 
 
-def test_what_2021_did_not_know() -> None:
-    """The realm ``@project`` and the policy NEWEST_FIRST are later; a bucket could not follow from the realm."""
+def test_newer_features_are_refused_by_the_rules_of_2021() -> None:
+    """The realm ``@project`` and the policy NEWEST_FIRST came later, and a realm could not supply a bucket."""
     text = f'job {{ id: "x" realm: "@project" {ACLS} triggering_policy {{ kind: NEWEST_FIRST }} buildbucket {{ server: "s" builder: "b" }} }}'
     assert [error.rpartition(": ")[2] for error in _errors(text, era=Era.V1)][1:] == [
         "unrecognized policy kind 3",
@@ -166,7 +167,7 @@ def test_what_2021_did_not_know() -> None:
     ],
 )
 def test_urls(url: str, message: str | None) -> None:
-    """What Go's parser refuses is refused."""
+    """The validator refuses the URLs that Go's parser refuses."""
     errors = _errors(f'job {{ id: "x" url_fetch {{ url: "{url}" }} }}')
     assert (not errors) if message is None else (len(errors) == 1 and message in errors[0])
 
@@ -186,13 +187,13 @@ def test_urls(url: str, message: str | None) -> None:
     ],
 )
 def test_policies(policy: str, message: str | None) -> None:
-    """Numbers at the edges."""
+    """The numbers are at the limits."""
     errors = _errors(f'job {{ id: "x" noop {{}} triggering_policy {{ {policy} }} }}')
     assert (not errors) if message is None else (len(errors) == 1 and message in errors[0])
 
 
-def test_a_trigger_without_refs_is_warned_of() -> None:
-    """It is valid, as in the original, and watches nothing."""
+def test_a_trigger_without_refs_causes_a_warning() -> None:
+    """Such a trigger is valid, as in the original, but watches nothing."""
     found = validate('trigger { id: "t" gitiles { repo: "https://a.googlesource.com/b" } }').problems
     assert [(problem.severity, problem.message) for problem in found] == [
         (Severity.WARNING, "no 'refs' are given: nothing is watched")
@@ -215,17 +216,17 @@ def _gitiles(fields: str) -> str:
         (_gitiles('path_regexps: "a"\n' * (MAX_ENTRIES + 1)), f"at most {MAX_ENTRIES} are allowed"),
         (_gitiles('path_regexps: "' + "a" * (MAX_ENTRY + 1) + '"'), f"at most {MAX_ENTRY} are allowed"),
         (_gitiles('refs: "refs/heads/' + "a" * MAX_ENTRY + '"'), f"at most {MAX_ENTRY} are allowed"),
-        (_gitiles(('path_regexps: "' + "a" * 1999 + '"\n') * 11), "the patterns together are no valid regexp"),
+        (_gitiles(('path_regexps: "' + "a" * 1999 + '"\n') * 11), "the patterns are not valid as one regexp"),
         (
             _gitiles(('refs: "regexp:refs/heads/' + "a" * 1900 + '.+"\n') * 11),
-            "the patterns together are no valid regexp",
+            "the patterns are not valid as one regexp",
         ),
         (_gitiles('path_regexps: "((a{100}){100}){100}"'), "invalid regexp"),
         (
             "".join(_gitiles(f'path_regexps: "a{number}" path_regexps: "b{number}"') for number in range(501)),
             f"the file has 1002 different patterns, at most {MAX_PATTERNS} are allowed",
         ),
-        (_gitiles((r'path_regexps: "' + r"\\pN+" * 50 + '"\n') * 60), "together"),
+        (_gitiles((r'path_regexps: "' + r"\\pN+" * 50 + '"\n') * 60), "as one regexp"),
         ('job { id: "x" schedule: "' + "1," * 600 + '" noop {} }', "has 1200 characters, at most 1000 are allowed"),
         (
             'job { id: "x" buildbucket { server: "s" bucket: "b" builder: "b" ' + "tags: 'a:b'\n" * 1001 + "} }",
@@ -234,15 +235,15 @@ def _gitiles(fields: str) -> str:
     ],
     ids=range(13),
 )
-def test_what_costs_too_much_is_refused(text: str, message: str) -> None:
-    """Sizes that no real config has are refused, with the limit."""
+def test_excessive_sizes_are_refused(text: str, message: str) -> None:
+    """The error about a size that no real config has gives the limit."""
     errors = _errors(text)
     assert len(errors) == 1
     assert message in errors[0]
 
 
 def test_a_file_with_too_many_jobs_is_refused_before_it_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To parse 2.9 MB with 100,000 of them takes eleven seconds. Comments and texts are no jobs, and a list of messages is bounded as well."""
+    """Parsing 100,000 jobs in 2.9 MB takes eleven seconds. Comments and texts do not count; list items do."""
     fine = 'job { id: "a" noop {} properties: "job { trigger <" } # job { job {\n'.replace(
         'properties: "job { trigger <" ', ""
     )
@@ -257,7 +258,7 @@ def test_a_file_with_too_many_jobs_is_refused_before_it_is_parsed(monkeypatch: p
 
 
 def test_patterns_that_compile_to_too_much_are_refused_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the list that is too much; nothing is compiled behind it."""
+    """The error is at the list that exceeds the limit; no later pattern is compiled."""
     limit = MAX_INSTRUCTIONS // 10
     monkeypatch.setattr(task_rules, "MAX_INSTRUCTIONS", limit)
     large = "(a?){900}(a){900}"
@@ -271,8 +272,8 @@ def test_patterns_that_compile_to_too_much_are_refused_once(monkeypatch: pytest.
     assert _errors("\n".join([texts[0]] * 70).replace('"t0"', '"t"'))[0].endswith('duplicate id "t"')
 
 
-def test_patterns_that_are_refused_as_too_large_count_too() -> None:
-    """Each has taken as long as the largest that is accepted."""
+def test_patterns_that_are_refused_as_too_large_count_as_well() -> None:
+    """Each costs as much time as the largest accepted pattern."""
     text = "\n".join(_gitiles(rf'path_regexps: "{n}(\\pL\\d?){{300}}"').replace('"t"', f'"t{n}"') for n in range(60))
     errors = _errors(text)
     too_large = [error for error in errors if "too large" in error]
@@ -298,16 +299,16 @@ def test_patterns_that_are_refused_as_too_large_count_too() -> None:
         ("triggered", False),
     ],
 )
-def test_a_schedule_that_never_fires_is_warned_of(schedule: str, never: bool) -> None:
-    """The original takes it, so it is no error; the warning stands at its line."""
+def test_a_schedule_that_never_fires_causes_a_warning(schedule: str, never: bool) -> None:
+    """The original accepts it, so it causes a warning at its line, not an error."""
     text = f'job {{\n  id: "x"\n  noop {{}}\n  schedule: "{schedule}"\n}}'
     validated = validate(text, file="F", now=parse_rfc3339("2026-03-01T12:00:00Z"))
     expected = [f'F:4: warning: job "x": the schedule "{schedule}" never fires: no date matches it'] if never else []
     assert [str(problem) for problem in validated.problems] == expected
 
 
-def test_escapes_that_go_refuses_are_warned_of() -> None:
-    """Each message names their place; their meaning stays the same. One text gets one message, for its first one."""
+def test_escapes_that_go_refuses_cause_warnings() -> None:
+    """Each text gets one warning, at its first unknown escape. The meaning of the text does not change."""
     text = r"""# "\." in a comment is none
 trigger {
   id: "t"
@@ -322,7 +323,7 @@ trigger {
 """
     validated = validate(text, file="F")
     assert [str(problem) for problem in validated.problems] == [
-        f"F:{line}: warning: the escape {escape} is not known to LUCI, which refuses the file; it stands for itself here"
+        f"F:{line}: warning: LUCI refuses files with the unknown escape {escape}; here it is read literally"
         for line, escape in ((6, r"\d"), (7, r"\."), (9, r"\-"))
     ]
     assert [problem.column for problem in validated.problems] == [30, 28, 9]
@@ -334,15 +335,15 @@ trigger {
     )
 
 
-def test_escapes_are_warned_of_up_to_a_number() -> None:
-    """A file of nothing else does not fill the memory with warnings."""
+def test_the_number_of_warnings_about_escapes_is_limited() -> None:
+    """A file full of escapes does not fill the memory with warnings."""
     text = 'trigger { id: "t" gitiles { repo: "https://a.googlesource.com/b" refs: "refs/heads/m" }}\n' + "# x\n" * 3
     many = _gitiles(r'path_regexps: "\."' * 200) + text.replace('"t"', '"u"')
-    assert sum("the escape" in str(problem) for problem in validate(many).problems) == 50
+    assert sum("unknown escape" in str(problem) for problem in validate(many).problems) == 50
 
 
 def test_unknown_targets_are_an_error_or_a_warning() -> None:
-    """As the installation decides; the warning stands where the error would."""
+    """The installation decides; the warning has the place of the error."""
     text = 'job { id: "a" noop {} }\ntrigger {\n  id: "t" noop {}\n  triggers: "a"\n  triggers: "x"\n}'
     said = 'trigger "t": referencing unknown job "x" in \'triggers\' field'
     assert _errors(text) == [f"F:5: {said}"]
@@ -351,7 +352,7 @@ def test_unknown_targets_are_an_error_or_a_warning() -> None:
 
 
 def test_a_project_s_invocations_are_bounded() -> None:
-    """The error stands once, at the definition that exceeds the limit; disabled jobs do not count."""
+    """There is one error, at the definition that exceeds the limit. Disabled jobs do not count."""
     jobs = [f'job {{ id: "j{n}" noop {{}} triggering_policy {{\n max_concurrent_invocations: 3 }} }}' for n in range(4)]
     text = "\n".join(
         [*jobs, 'job { id: "off" disabled: true noop {} triggering_policy { max_concurrent_invocations: 99 } }']
@@ -370,7 +371,7 @@ def test_a_project_s_invocations_are_bounded() -> None:
 
 
 def test_a_task_that_leaves_no_room_for_its_triggers_is_refused() -> None:
-    """The error stands at the task and names the limit, in bytes as they are stored; exactly as much is allowed."""
+    """The error is at the task and gives the limit in stored bytes. A task of exactly that size is allowed."""
     stored = '{"server":"h.com","bucket":"ci","builder":"b","properties":["é:"]}'.encode()
     text = 'job {{\n id: "x"\n buildbucket {{ server: "h.com" bucket: "ci" builder: "b" properties: "é:{}" }} }}'
     value = "x" * (MAX_TASK_BYTES - len(stored))
@@ -381,14 +382,14 @@ def test_a_task_that_leaves_no_room_for_its_triggers_is_refused() -> None:
 
 
 def test_a_gitiles_task_that_leaves_no_room_for_its_triggers_is_refused() -> None:
-    """Each of its entries is short enough, and they are few enough."""
+    """Its entries are short enough and few enough, but too large together."""
     refs = "".join(f'refs: "refs/heads/{number}-{"a" * 1900}"\n' for number in range(100))
     (error,) = _errors(_gitiles(refs))
     assert f"at most {MAX_TASK_BYTES} are allowed" in error
 
 
 def test_messages_are_safe_on_a_terminal() -> None:
-    """Control characters of the file come out escaped, long texts are cut."""
+    """Control characters from the file are escaped, and long texts are cut."""
     text = 'job { id: "\\033[31m" schedule: "\\n\\033]0;x\\007' + "y" * 900 + '" realm: "\\r" noop {} }'
     errors = _errors(text)
     assert len(errors) == 3

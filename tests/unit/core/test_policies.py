@@ -11,8 +11,10 @@ from luci_scheduler.adapters.documents import decode_job, encode_job
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import SECOND, Instant
-from luci_scheduler.core.job import Job, JobDefinition, PolicyKind, TaskDefinition, TriggeringPolicy
-from luci_scheduler.core.policy import make_policy
+from luci_scheduler.core.job import Job, JobDefinition, TaskDefinition, TriggeringPolicy
+from luci_scheduler.core.policy.logarithmic import LogarithmicBatching
+from luci_scheduler.core.policy.newest_first import NewestFirst
+from luci_scheduler.core.policy.registry import POLICIES, make_policy
 from luci_scheduler.core.trigger import Trigger, sort_key
 
 repeatable = settings(derandomize=True, deadline=None, database=None, max_examples=300)
@@ -20,7 +22,7 @@ NOW = Instant(1_600_000_000 * SECOND)
 
 definitions = st.builds(
     TriggeringPolicy,
-    kind=st.sampled_from(PolicyKind),
+    kind=st.sampled_from([policy.kind for policy in POLICIES]),
     max_concurrent_invocations=st.integers(1, 6),
     max_batch_size=st.integers(1, 40),
     log_base=st.floats(1.0001, 100, width=64),
@@ -39,9 +41,9 @@ def test_every_policy_follows_the_rules(
     definition: TriggeringPolicy, pending: Sequence[Trigger], active: int, era: Era
 ) -> None:
     """No trigger is used twice or invented, the order stays, slots and sizes are kept, and work is not delayed."""
-    decision = make_policy(definition, era)(pending, active, NOW)
+    decision = make_policy(definition, era).decide(pending, active, NOW)
     taken = [trigger for request in decision.requests for trigger in request.incoming_triggers]
-    used = taken + list(decision.discard)
+    used = taken + [item.trigger for item in decision.discards]
     assert len({trigger.id for trigger in used}) == len(used)
     assert taken == sorted(taken, key=sort_key)
     assert set(map(id, used)) <= set(map(id, pending))
@@ -49,7 +51,7 @@ def test_every_policy_follows_the_rules(
     assert len(decision.requests) <= free
     assert all(request.incoming_triggers for request in decision.requests)
     assert all(len(request.incoming_triggers) <= definition.max_batch_size for request in decision.requests) or (
-        definition.kind == PolicyKind.NEWEST_FIRST
+        definition.kind == NewestFirst.kind
     )
     left = len(pending) - len(used)
     assert left == 0 or len(decision.requests) == free
@@ -61,15 +63,15 @@ def test_the_triggers_that_a_policy_leaves_pending(
     definition: TriggeringPolicy, pending: Sequence[Trigger], active: int
 ) -> None:
     """Batching takes the oldest and discards nothing. Newest first leaves older triggers that are not too old."""
-    decision = make_policy(definition, Era.V2)(pending, active, NOW)
+    decision = make_policy(definition, Era.V2).decide(pending, active, NOW)
     taken = [trigger for request in decision.requests for trigger in request.incoming_triggers]
-    if definition.kind == PolicyKind.NEWEST_FIRST:
+    if definition.kind == NewestFirst.kind:
         fresh = [trigger for trigger in pending if NOW - trigger.created < definition.pending_timeout]
-        assert list(decision.discard) == pending[: len(pending) - len(fresh)]
+        assert [item.trigger for item in decision.discards] == pending[: len(pending) - len(fresh)]
         assert taken == fresh[len(fresh) - len(taken) :]
         assert all(len(request.incoming_triggers) == 1 for request in decision.requests)
     else:
-        assert decision.discard == ()
+        assert decision.discards == ()
         assert taken == pending[: len(taken)]
 
 
@@ -78,9 +80,9 @@ def test_the_triggers_that_a_policy_leaves_pending(
     [
         ({"max_concurrent_invocations": -1}, "max_concurrent_invocations should be positive"),
         ({"max_batch_size": -5}, "max_batch_size should be positive"),
-        ({"kind": PolicyKind.LOGARITHMIC_BATCHING}, "log_base should be more or equal than 1.0001"),
-        ({"kind": PolicyKind.LOGARITHMIC_BATCHING, "log_base": float("nan")}, "log_base should be more or equal"),
-        ({"kind": PolicyKind.NEWEST_FIRST, "pending_timeout": 0}, "pending_timeout should be positive"),
+        ({"kind": LogarithmicBatching.kind}, "log_base should be more or equal than 1.0001"),
+        ({"kind": LogarithmicBatching.kind, "log_base": float("nan")}, "log_base should be more or equal"),
+        ({"kind": NewestFirst.kind, "pending_timeout": 0}, "pending_timeout should be positive"),
         ({"kind": "GREEDY"}, "unrecognized triggering policy kind GREEDY"),
     ],
 )
@@ -94,8 +96,8 @@ def test_an_invalid_policy_is_refused(changes: dict[str, Any], message: str) -> 
     "policy",
     [
         TriggeringPolicy(),
-        TriggeringPolicy(PolicyKind.LOGARITHMIC_BATCHING, 3, 50, log_base=1.185),
-        TriggeringPolicy(PolicyKind.NEWEST_FIRST, 2, pending_timeout=90 * SECOND),
+        TriggeringPolicy(LogarithmicBatching.kind, 3, 50, log_base=1.185),
+        TriggeringPolicy(NewestFirst.kind, 2, pending_timeout=90 * SECOND),
         TriggeringPolicy("KIND_OF_A_LATER_VERSION"),
     ],
 )

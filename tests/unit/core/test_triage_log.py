@@ -5,7 +5,8 @@ import pytest
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import DAY, MILLISECOND, SECOND, Instant
-from luci_scheduler.core.job import Job, JobDefinition, PolicyKind, TaskDefinition, TriggeringPolicy
+from luci_scheduler.core.job import Job, JobDefinition, TaskDefinition, TriggeringPolicy
+from luci_scheduler.core.policy.newest_first import NewestFirst
 from luci_scheduler.core.public_state import LABEL_CLASSES, JobState
 from luci_scheduler.core.triage import MAX_PENDING, Triage, triage
 from luci_scheduler.core.triage_log import TriageLog
@@ -100,7 +101,7 @@ def test_an_inactive_job_asks_no_policy() -> None:
 
 def test_surplus_and_discarded_triggers_are_distinguished() -> None:
     """Triggers above the limit are an error. Triggers that are too old are the policy's choice."""
-    policy = TriggeringPolicy(PolicyKind.NEWEST_FIRST, max_concurrent_invocations=1)
+    policy = TriggeringPolicy(NewestFirst.kind, max_concurrent_invocations=1)
     pending = [*triggers(MAX_PENDING + 2, Instant(START - 7 * DAY)), Trigger("new", START)]
     decision = triage(job(policy, active=1), pending, Era.V2, START)
     assert texts(decision, len(pending)) == [

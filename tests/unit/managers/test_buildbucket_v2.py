@@ -1,4 +1,4 @@
-"""Buildbucket v2: requests and answers as today's scheduler prints and understands them."""
+"""Buildbucket v2: today's requests and answers, their log and their meaning."""
 
 import base64
 import json
@@ -12,9 +12,9 @@ from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Status
+from luci_scheduler.managers.buildbucket.build_request import BuildRequest
 from luci_scheduler.managers.buildbucket.gitiles_commit import GitilesCommit, extract_commit
-from luci_scheduler.managers.buildbucket.launch_input import LaunchInput
-from luci_scheduler.managers.buildbucket.v2 import V2
+from luci_scheduler.managers.buildbucket.v2 import V2Client
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 REPO = "https://r.googlesource.com/repo"
@@ -28,7 +28,7 @@ def sample(name: str) -> dict[str, Any]:
 
 
 class Wire:
-    """A Buildbucket that gives one answer and keeps the questions."""
+    """A Buildbucket server that always gives the same answer and records the requests."""
 
     def __init__(self, answer: Mapping[str, Any]) -> None:
         self._answer = dict(answer)
@@ -36,18 +36,18 @@ class Wire:
         self.until: Instant | None = None
 
     def v1(self, *question: Any, **_named: Any) -> dict[str, Any]:
-        """Fail: the server speaks v2 only."""
+        """Fail: the server speaks only v2."""
         raise AssertionError(f"a v2 server was asked {question}")
 
     def v2(self, *question: Any, until: Instant | None = None) -> dict[str, Any]:
-        """Answer, and keep the question."""
+        """Record the request and answer it."""
         self.until = until
         self.questions.append(question)
         return self._answer
 
 
-def given(**changed: Any) -> LaunchInput:
-    """Return a launch."""
+def build_request(**changed: Any) -> BuildRequest:
+    """Return a build request."""
     fields = {
         "task": {"server": "bb.example.com", "bucket": "ci", "builder": "mac-rel"},
         "job_id": JobId("tint/mac-rel"),
@@ -58,21 +58,23 @@ def given(**changed: Any) -> LaunchInput:
         "topic": "projects/p/topics/t",
         "token": "the-token",
     }
-    return LaunchInput(**{**fields, **changed})
+    return BuildRequest(**{**fields, **changed})
 
 
 def checked(answer: Mapping[str, Any]) -> tuple[Status | None, list[str]]:
-    """Return what a check makes of an answer, and the lines it logs."""
+    """Return the status that a check reads from an answer, and the log lines."""
     lines: list[str] = []
-    return V2(Wire({})).checked(answer, lines.append), lines
+    return V2Client(Wire({})).checked(answer, lines.append), lines
 
 
 def test_the_printed_request_to_the_byte() -> None:
-    """Camel case, declaration order, the layout of free-form values, markup escaped, and no token."""
+    """The log has camel case, declaration order, Go's layout of free-form values, escaped markup, and no token."""
     lines: list[str] = []
     trigger = {"id": "t", "gitiles": {"repo": REPO, "ref": "refs/heads/main", "revision": "deadbeef"}}
     tags = ["buildset:commit/gitiles/r.googlesource.com/repo/+/deadbeef", "empty:", "gitiles_ref:refs/heads/main"]
-    body = V2(Wire({})).prepare(given(properties={"b": "<&>", "n": 1.0}, tags=tags, triggers=[trigger]), lines.append)
+    body = V2Client(Wire({})).prepare(
+        build_request(properties={"b": "<&>", "n": 1.0}, tags=tags, triggers=[trigger]), lines.append
+    )
     assert lines[:-1] == [
         f'Popped buildset tag "{tags[0]}"',
         "Popped gitiles commit info from properties and tags",
@@ -140,11 +142,11 @@ def test_the_printed_request_to_the_byte() -> None:
     assert json.loads(lines[-1].partition("\n")[2]) == body
 
 
-def test_a_scheduled_build_is_printed_and_addressed() -> None:
-    """The answer comes first, then the build's page on the server."""
+def test_a_scheduled_build_and_its_url_are_logged() -> None:
+    """The answer comes first, then the URL of the build's page."""
     lines: list[str] = []
     answer = sample("v2-get-scheduled")
-    build = V2(Wire({})).launched(given(), answer, lines.append)
+    build = V2Client(Wire({})).launched(build_request(), answer, lines.append)
     assert lines[0].startswith(
         f'Scheduled build:\n{{\n  "id": "{answer["id"]}",\n  "builder": {{\n    "project": "tint",'
     )
@@ -153,9 +155,9 @@ def test_a_scheduled_build_is_printed_and_addressed() -> None:
 
 
 def test_an_answer_without_an_id_is_fatal() -> None:
-    """Without an ID there is nothing to watch."""
+    """Without an ID there is no build to watch."""
     with pytest.raises(PermanentError, match="holds no build ID"):
-        V2(Wire({})).launched(given(), {"status": "SCHEDULED"}, lambda _: None)
+        V2Client(Wire({})).launched(build_request(), {"status": "SCHEDULED"}, lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +171,7 @@ def test_an_answer_without_an_id_is_fatal() -> None:
     ],
 )
 def test_ends_of_builds(name: str, status: Status) -> None:
-    """A final status ends the invocation and is logged with the whole build, which means what was received."""
+    """A final status ends the invocation. The log shows the whole build, equivalent to the answer."""
     answer = sample(f"v2-get-{name}")
     found, lines = checked(answer)
     assert found is status
@@ -178,8 +180,8 @@ def test_ends_of_builds(name: str, status: Status) -> None:
 
 
 @pytest.mark.parametrize("name", ["scheduled", "started", "canceling"])
-def test_a_build_that_goes_on_leaves_its_status(name: str) -> None:
-    """Also one that is being canceled."""
+def test_an_active_build_logs_its_status(name: str) -> None:
+    """A build that is being canceled is still active."""
     answer = sample(f"v2-get-{name}")
     found, lines = checked(answer)
     assert found is None
@@ -195,7 +197,7 @@ def test_a_build_that_goes_on_leaves_its_status(name: str) -> None:
     ],
 )
 def test_an_unknown_status_fails_the_invocation(answer: dict[str, Any], named: str) -> None:
-    """It is named before the build is printed."""
+    """The log names the status before it shows the build."""
     found, lines = checked(answer)
     assert found is Status.FAILED
     assert lines[0] == f"Unexpected Build status {named}, marking the invocation as failed"
@@ -207,14 +209,14 @@ def test_an_unknown_status_fails_the_invocation(answer: dict[str, Any], named: s
     [(12, Status.SUCCEEDED), (20, Status.FAILED), (36, Status.FAILED), (68, Status.ABORTED), (1, None), (2.0, None)],
 )
 def test_a_status_may_come_as_its_number(number: float, status: Status | None) -> None:
-    """JSON of protocol buffers takes both for an enum; the log has the name, as Go prints it."""
+    """Protobuf's JSON allows a number for an enum. The log shows the name, as Go prints it."""
     wire, lines = Wire({"id": "1", "status": number}), list[str]()
-    assert V2(wire).checked(V2(wire).get("s", "1"), lines.append) is status
+    assert V2Client(wire).checked(V2Client(wire).get("s", "1"), lines.append) is status
     assert str(number) not in "".join(lines)
 
 
 def test_numbers_of_64_bits_may_come_as_numbers() -> None:
-    """They lose no digit, and the log has them as texts, as Go prints them; other numbers and unknown enums stay."""
+    """They keep all digits, and the log shows them as strings, as Go does. Other numbers and unknown enums stay."""
     sent = {
         "id": 8677072329461727393,
         "number": 7,
@@ -227,7 +229,7 @@ def test_numbers_of_64_bits_may_come_as_numbers() -> None:
         "ancestorIds": [9007199254740993],
         "infra": {"backend": {"task": {"status": 2, "updateId": 5}}},
     }
-    read = V2(Wire(sent)).get("s", "1")
+    read = V2Client(Wire(sent)).get("s", "1")
     assert read == {
         "id": "8677072329461727393",
         "number": 7,
@@ -240,11 +242,11 @@ def test_numbers_of_64_bits_may_come_as_numbers() -> None:
         "ancestorIds": ["9007199254740993"],
         "infra": {"backend": {"task": {"status": "STARTED", "updateId": "5"}}},
     }
-    assert V2(Wire(sent)).schedule(given(), {}) == read
-    assert V2(Wire({"builds": [sent]})).find(given()) == [read]
+    assert V2Client(Wire(sent)).schedule(build_request(), {}) == read
+    assert V2Client(Wire({"builds": [sent]})).find(build_request()) == [read]
     assert '"id": "8677072329461727393"' in checked(read)[1][0]
     odd = {"id": True, "status": None, "steps": "text", "infra": [], "input": {"gerritChanges": {"change": 1}}}
-    assert V2(Wire(odd)).get("s", "1") == odd | {"input": {"gerritChanges": {"change": "1"}}}
+    assert V2Client(Wire(odd)).get("s", "1") == odd | {"input": {"gerritChanges": {"change": "1"}}}
 
 
 OURS = {"project": "tint", "bucket": "ci", "builder": "mac-rel"}
@@ -271,20 +273,20 @@ def _tags(**tags: str) -> list[dict[str, str]]:
     ],
 )
 def test_a_build_is_ours_unless_it_names_another(answer: dict[str, Any], ours: bool) -> None:
-    """The default mask leaves the tags out."""
-    assert V2(Wire({})).is_ours(given(), answer) is ours
+    """The default field mask omits the tags."""
+    assert V2Client(Wire({})).is_ours(build_request(), answer) is ours
 
 
-def test_a_request_has_the_invocation_s_id_and_later_ones_a_number_of_their_own() -> None:
-    """The second one is made where the first was answered with a build of another invocation."""
+def test_later_requests_add_a_number_to_the_id_of_the_invocation() -> None:
+    """A second request follows an answer with the build of another invocation."""
     wire = Wire({})
     for number in (1, 2):
-        V2(wire).schedule(given(request=number), {"requestId": "16", "builder": OURS})
+        V2Client(wire).schedule(build_request(number=number), {"requestId": "16", "builder": OURS})
     assert [question[2]["requestId"] for question in wire.questions] == ["16", "16-2"]
 
 
-def test_a_printed_build_has_the_order_of_declaration_and_no_unknown_fields() -> None:
-    """Whatever the server's order; empty fields go, empty messages stay, free-form values have their layout."""
+def test_a_logged_build_has_the_order_of_declaration_and_no_unknown_fields() -> None:
+    """The server's order does not matter. Empty fields vanish, empty messages stay, free-form values stay as sent."""
     _, (line,) = checked(
         {
             "unheardOf": 1,
@@ -324,17 +326,17 @@ def test_a_printed_build_has_the_order_of_declaration_and_no_unknown_fields() ->
     )
 
 
-def test_every_field_of_a_full_build_is_printed() -> None:
-    """Nothing that is known is lost, however large the answer."""
+def test_every_field_of_a_full_build_is_logged() -> None:
+    """The log shows every known field of a large answer."""
     answer = sample("v2-get-success-all-fields")
     _, (line,) = checked(answer)
     assert json.loads(line.removeprefix("Build:\n")) == answer
 
 
-def test_a_build_is_looked_up_by_its_tag_within_its_builder() -> None:
-    """Including experimental builds; also by the tag of its job, as two jobs may have drawn one ID."""
+def test_a_build_is_found_by_its_tag_within_its_builder() -> None:
+    """The search includes experimental builds and the job's tag, because two jobs may have drawn the same ID."""
     wire = Wire({"builds": [{"id": "2"}, {"id": "1"}]})
-    assert V2(wire).find(given()) == [{"id": "2"}, {"id": "1"}]
+    assert V2Client(wire).find(build_request()) == [{"id": "2"}, {"id": "1"}]
     ((server, method, request),) = wire.questions
     assert (server, method) == ("bb.example.com", "SearchBuilds")
     assert request["predicate"] == {
@@ -345,35 +347,35 @@ def test_a_build_is_looked_up_by_its_tag_within_its_builder() -> None:
         ],
         "includeExperimental": True,
     }
-    assert V2(Wire({})).find(given()) == V2(Wire({"builds": 7})).find(given()) == []
+    assert V2Client(Wire({})).find(build_request()) == V2Client(Wire({"builds": 7})).find(build_request()) == []
 
 
-def test_an_attempts_calls_are_over_when_it_is() -> None:
-    """Look-up and request share the end; a status check has its own deadline."""
-    wire, ends = Wire({}), given(until=Instant(7))
-    V2(wire).find(ends)
+def test_all_calls_of_an_attempt_share_its_deadline() -> None:
+    """Search and request share the deadline of the attempt; a status check has its own."""
+    wire, ends = Wire({}), build_request(until=Instant(7))
+    V2Client(wire).find(ends)
     assert wire.until == 7
-    V2(wire).get("s", "1")
+    V2Client(wire).get("s", "1")
     assert wire.until is None
-    V2(wire).schedule(ends, {})
+    V2Client(wire).schedule(ends, {})
     assert wire.until == 7
 
 
 def test_cancel_says_who_cancels() -> None:
-    """The summary is required."""
+    """Buildbucket requires a summary."""
     wire = Wire({})
-    V2(wire).cancel("bb.example.com", "1")
+    V2Client(wire).cancel("bb.example.com", "1")
     expected = {"id": "1", "summaryMarkdown": "Canceled via LUCI Scheduler"}
     assert wire.questions == [("bb.example.com", "CancelBuild", expected)]
 
 
 def test_more_than_a_hundred_triggers_are_capped_to_the_latest() -> None:
-    """The cap is the first line, and the commit is still that of the last trigger."""
+    """The first log line says so, and the commit is still that of the last trigger."""
     lines: list[str] = []
     triggers = [
         {"id": f"t{i}", "gitiles": {"repo": REPO, "ref": "refs/heads/main", "revision": f"{i:x}"}} for i in range(150)
     ]
-    body = V2(Wire({})).prepare(given(triggers=triggers), lines.append)
+    body = V2Client(Wire({})).prepare(build_request(triggers=triggers), lines.append)
     assert lines[0] == "Capping 150 triggers passed to the build to just 100 latest ones"
     assert body["gitilesCommit"]["id"] == "95"
     sent = body["properties"]["$recipe_engine/scheduler"]["triggers"]
@@ -383,22 +385,22 @@ def test_more_than_a_hundred_triggers_are_capped_to_the_latest() -> None:
 def extracted(
     tags: list[tuple[str, str]], properties: dict[str, Any], trigger: Mapping[str, Any] | None = None
 ) -> tuple[GitilesCommit | None, list[tuple[str, str]], list[str]]:
-    """Return commit, tags left and lines."""
+    """Return the commit, the remaining tags and the log lines."""
     lines: list[str] = []
     commit, left = extract_commit([trigger] if trigger else [], tags, properties, lines.append)
     return commit, left, lines
 
 
-def test_values_that_are_no_texts_are_popped_and_count_as_absent() -> None:
-    """The service refuses these properties whatever they hold."""
+def test_properties_that_are_not_strings_are_popped_and_count_as_absent() -> None:
+    """The service refuses these properties with any content."""
     properties = {"repository": 1, "branch": None, "revision": ["x"], "kept": 1}
     commit, left, lines = extracted([("a", "b")], properties)
     assert (commit, left, properties) == (None, [("a", "b")], {"kept": 1})
     assert lines == ["Ignoring gitiles_ref tag without the buildset tag"]
 
 
-def test_a_repository_property_that_is_none_is_ignored() -> None:
-    """Its line stands for host and project; the branch and the revision are compared all the same."""
+def test_an_invalid_repository_property_is_ignored() -> None:
+    """One line replaces those about host and project; branch and revision are still compared."""
     properties = {"repository": "http://x", "branch": "main", "revision": "deadbeef"}
     commit, _, lines = extracted([BUILDSET, ("gitiles_ref", "main")], properties)
     assert commit == GitilesCommit("r.googlesource.com", "repo", "deadbeef", "refs/heads/main")
@@ -406,7 +408,7 @@ def test_a_repository_property_that_is_none_is_ignored() -> None:
 
 
 def test_the_first_buildset_and_the_last_ref_count() -> None:
-    """Every other one is named and dropped, in the order of the tags."""
+    """The log names every other one, in the order of the tags, and drops it."""
     tags = [
         ("gitiles_ref", "one"),
         ("buildset", "patch/gerrit/x/1/2"),
@@ -441,6 +443,6 @@ def test_tags_win_over_the_trigger() -> None:
 
 
 def test_a_trigger_of_a_bad_repository_is_fatal() -> None:
-    """There is no commit to build."""
+    """Such a trigger names no commit to build."""
     with pytest.raises(PermanentError, match='bad repo URL "http://x" in the trigger'):
         extracted([], {}, {"id": "t", "gitiles": {"repo": "http://x", "ref": "refs/heads/main", "revision": "cafe"}})

@@ -1,4 +1,4 @@
-"""Gitiles jobs: what a poll logs, emits and remembers, for each row of the original's behaviour."""
+"""Gitiles jobs: the log, the triggers and the record of a poll, for each behavior of the original."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -34,7 +34,7 @@ GONE = "0" * 39 + "1"
 
 
 class Polls:
-    """A gitiles job polled by hand: it keeps what its polls decide, as the engine's commit would."""
+    """A gitiles job that a test polls directly. It stores the results of a poll, as the engine's commit would."""
 
     def __init__(self, refs: Sequence[str] = (MAIN,), polling: Polling | None = None, **fields: Any) -> None:
         self.git = MemoryGitiles()
@@ -58,20 +58,20 @@ class Polls:
         self.controller = self.fresh()
 
     def poller(self, job_id: JobId) -> Versioned[PollerRecord] | None:
-        """Return the record: this is the port."""
+        """Return the record; implements the port ``Pollers``."""
         assert job_id == JOB
         self.reads += 1
         return self.found
 
     def fresh(self) -> Controller:
-        """Return a controller around a new invocation, within the same delivery."""
+        """Return a controller of a new invocation within the same delivery."""
         task = TaskDefinition("gitiles", self.fields)
         invocation = Invocation(InvocationId(7), JOB, self.clock.now(), task, triggered_jobs=(JobId("proj/job"),))
         self.controller = Controller(invocation, self.clock, SeededEntropy(), MemoryQueue(), self.answers)
         return self.controller
 
     def poll(self, *, same_delivery: bool = False) -> list[str]:
-        """Poll, keep what was learnt, and return the lines of the log without their stamps."""
+        """Poll, store the results, and return the log lines without time stamps."""
         if not same_delivery:
             self.answers = CallCache()
         controller = self.fresh()
@@ -88,17 +88,17 @@ class Polls:
 
     @property
     def emitted(self) -> list[str]:
-        """Return the commits that the last poll emitted triggers for, in order."""
+        """Return the commits of the last poll's triggers, in order."""
         return [trigger.title for trigger in self.controller.result().outgoing_triggers]
 
     @property
     def known(self) -> Mapping[str, str]:
-        """Return what is known of the refs."""
+        """Return the known refs."""
         assert self.found is not None
         return self.found.value.known
 
     def fails(self, kind: type[Exception]) -> list[str]:
-        """Poll in vain, see that nothing was learnt, and return the lines."""
+        """Poll, assert that the poll fails and stores nothing, and return the log lines."""
         before = self.found
         with pytest.raises(kind):
             self.poll()
@@ -108,7 +108,7 @@ class Polls:
         return self.lines
 
     def fail(self, *calls: str, code: str = "UNAVAILABLE") -> None:
-        """Let calls that begin so fail, from now on."""
+        """Make all calls whose name starts with one of ``calls`` fail from now on."""
 
         def before(call: str) -> None:
             if call.startswith(calls):
@@ -118,12 +118,12 @@ class Polls:
 
 
 def short(lines: Sequence[str]) -> list[str]:
-    """Leave out the lines that every poll begins with, and those about single triggers."""
+    """Return lines without the first lines of every poll and without lines about single triggers."""
     return [line for line in lines if not line.startswith(("Repo: ", "Fetched refs: ", "Emitting a trigger "))]
 
 
 def test_the_first_poll_emits_the_tips_of_new_refs() -> None:
-    """One trigger for each ref, whatever its history; every line of it."""
+    """Each ref gets one trigger, regardless of its history. The test compares every log line."""
     polls = Polls([MAIN, r"regexp:refs/heads/release-\d+"])
     main = polls.git.push(MAIN, 5)[-1]
     release = polls.git.push("refs/heads/release-1")[-1]
@@ -149,7 +149,7 @@ def test_the_first_poll_emits_the_tips_of_new_refs() -> None:
 
 
 def test_new_commits_become_triggers_oldest_first() -> None:
-    """Each has its committer's time and its place, and is named as the config spells the repository."""
+    """Each trigger has the committer's time and its place; its ID spells the repository as the config does."""
     polls = Polls()
     polls.git.push(MAIN)
     polls.poll()
@@ -174,7 +174,7 @@ def test_new_commits_become_triggers_oldest_first() -> None:
 
 
 def test_nothing_new_writes_nothing() -> None:
-    """An unchanged repository ends in one line; nothing is to be written but the invocation."""
+    """A poll of an unchanged repository logs one line and changes only the invocation."""
     polls = Polls()
     polls.git.push(MAIN)
     polls.poll()
@@ -189,7 +189,7 @@ def test_nothing_new_writes_nothing() -> None:
 
 
 def test_sixty_commits_are_fifty_triggers_and_ten_that_are_told_of(capsys: pytest.CaptureFixture[str]) -> None:
-    """The newest are taken; how many are skipped stands in the invocation's log and in the service's."""
+    """The newest fifty get triggers. The invocation's log and the service's log give the number of skipped commits."""
     polls = Polls()
     polls.git.push(MAIN)
     polls.poll()
@@ -203,8 +203,8 @@ def test_sixty_commits_are_fifty_triggers_and_ten_that_are_told_of(capsys: pytes
     assert "skipped=10" in event
 
 
-def test_counting_what_is_skipped_may_fail() -> None:
-    """The triggers of the newest commits do not depend on it."""
+def test_a_failed_count_of_skipped_commits_is_harmless() -> None:
+    """A failure does not affect the triggers of the newest commits."""
     polls = Polls()
     polls.git.push(MAIN)
     polls.poll()
@@ -215,7 +215,7 @@ def test_counting_what_is_skipped_may_fail() -> None:
 
 
 def test_exactly_fifty_commits_skip_none() -> None:
-    """A full page without a next one is all there is."""
+    """A full page without a next page is the whole range."""
     polls = Polls()
     polls.git.push(MAIN)
     polls.poll()
@@ -225,7 +225,7 @@ def test_exactly_fifty_commits_skip_none() -> None:
 
 
 def test_the_third_busy_ref_waits() -> None:
-    """After a hundred triggers no ref is examined that might bring fifty more; the next poll goes on there."""
+    """After a hundred triggers, a poll examines no ref that might add fifty more; the next poll continues there."""
     names = ["refs/heads/a", "refs/heads/b", "refs/heads/c"]
     polls = Polls(names)
     for name in names:
@@ -243,8 +243,8 @@ def test_the_third_busy_ref_waits() -> None:
     assert polls.emitted == hashes["refs/heads/c"]
 
 
-def test_the_limit_is_told_after_the_last_ref_too() -> None:
-    """Nothing is left over then."""
+def test_the_limit_is_logged_after_the_last_ref_as_well() -> None:
+    """In that case no refs are left."""
     names = ["refs/heads/a", "refs/heads/b"]
     polls = Polls(names)
     for name in names:
@@ -256,7 +256,7 @@ def test_the_limit_is_told_after_the_last_ref_too() -> None:
 
 
 def test_limits_are_settings() -> None:
-    """One ref that may bring more than a poll's limit does not keep the others waiting for ever."""
+    """A ref that may exceed a poll's limit does not block the other refs forever."""
     polls = Polls([DEV, MAIN], Polling(commits_per_ref=3, commits_per_poll=1))
     polls.git.push(DEV)
     polls.git.push(MAIN)
@@ -267,7 +267,7 @@ def test_limits_are_settings() -> None:
 
 
 def test_a_force_push_emits_the_new_head() -> None:
-    """The old head is gone: what is new cannot be told, so the head stands for it."""
+    """The old head is gone, so the new commits are unknown; only the head gets a trigger."""
     polls = Polls()
     polls.git.push(MAIN, 3)
     polls.poll()
@@ -284,8 +284,8 @@ def test_a_force_push_emits_the_new_head() -> None:
     assert polls.known == {MAIN: head}
 
 
-def test_a_force_push_to_another_branch_emits_what_is_not_in_the_old_one() -> None:
-    """The old head is still there, so it is a range like any other."""
+def test_a_force_push_to_another_branch_emits_the_commits_outside_the_old_one() -> None:
+    """The old head still exists, so this is an ordinary range."""
     polls = Polls()
     base, old = polls.git.push(MAIN, 2)
     polls.poll()
@@ -296,7 +296,7 @@ def test_a_force_push_to_another_branch_emits_what_is_not_in_the_old_one() -> No
 
 
 def test_a_force_push_backwards_emits_nothing() -> None:
-    """There is nothing new, but the head is known."""
+    """No commit is new, but the record has the new head."""
     polls = Polls()
     base = polls.git.push(MAIN, 3)[0]
     polls.poll()
@@ -311,7 +311,7 @@ def test_a_force_push_backwards_emits_nothing() -> None:
 
 
 def test_deleted_and_unwatched_refs_are_forgotten() -> None:
-    """Each counts as a change; a ref that comes back is new."""
+    """Each counts as a change; a ref that returns is new."""
     polls = Polls([r"regexp:refs/heads/[ab]"])
     for name in ("a", "b"):
         polls.git.push(f"refs/heads/{name}")
@@ -331,7 +331,7 @@ def test_deleted_and_unwatched_refs_are_forgotten() -> None:
 
 
 def test_a_configured_ref_that_is_missing_fails_the_poll() -> None:
-    """The log tells which, and what there is; nothing is learnt."""
+    """The log names the missing entries and the existing refs; the record does not change."""
     polls = Polls([MAIN, DEV, r"regexp:refs/heads/x\d"])
     (head,) = polls.git.push(MAIN)
     assert polls.fails(PermanentError)[1:] == [
@@ -345,21 +345,21 @@ def test_a_configured_ref_that_is_missing_fails_the_poll() -> None:
     ]
 
 
-def test_a_bad_repository_fails_the_poll_without_a_word_more() -> None:
-    """It is valid in a config."""
+def test_a_bad_repository_fails_the_poll_without_further_log_lines() -> None:
+    """Such a repository is valid in a config."""
     polls = Polls(repo="https://example.com/repo")
     assert polls.fails(PermanentError) == [f"Repo: https://example.com/repo, Refs: [{MAIN}]"]
 
 
 def test_listing_errors_fail_the_poll() -> None:
-    """Even those that may pass: the next scheduled poll tries again."""
+    """This includes transient errors: the next scheduled poll tries again."""
     polls = Polls()
     polls.fail("refs")
     assert polls.fails(PermanentError)[1:] == ["Error fetching state of the world: UNAVAILABLE: HTTP 503"]
 
 
 def test_a_store_that_fails_has_the_poll_retried() -> None:
-    """Unlike a listing."""
+    """A failed read of the store is retried, unlike a failed listing."""
     polls = Polls()
 
     def poller(job_id: JobId) -> None:
@@ -370,7 +370,7 @@ def test_a_store_that_fails_has_the_poll_retried() -> None:
 
 
 def test_slow_listings_are_given_up_after_a_minute() -> None:
-    """All of a poll's together."""
+    """The limit is for all listings of a poll together."""
     polls = Polls([MAIN, "refs/tags/t", "refs/x/y"])
     polls.git.before_call = lambda _: polls.clock.advance(40 * 10**9)
     assert "DEADLINE_EXCEEDED" in polls.fails(PermanentError)[1]
@@ -390,7 +390,7 @@ NOT_FOUND_ROWS = {
 
 @pytest.mark.parametrize("row", NOT_FOUND_ROWS)
 def test_a_range_that_is_not_found(row: str) -> None:
-    """If it is no force push, the next attempt may find it."""
+    """Unless it is a force push, the next attempt may succeed."""
     polls = Polls()
     polls.git.push(MAIN)
     polls.poll()
@@ -409,8 +409,8 @@ def test_a_range_that_is_not_found(row: str) -> None:
     ]
 
 
-def test_trouble_with_the_old_head() -> None:
-    """Whether it was a force push is not known: the next attempt asks again."""
+def test_an_error_about_the_old_head() -> None:
+    """The poll cannot know whether it was a force push, so the next attempt tries again."""
     polls = Polls()
     polls.git.push(MAIN)
     polls.poll()
@@ -431,7 +431,7 @@ def test_trouble_with_the_old_head() -> None:
 
 
 def test_a_new_ref_whose_head_is_not_there_yet() -> None:
-    """The next attempt may find it."""
+    """The next attempt may succeed."""
     polls = Polls()
     polls.git.heads[MAIN] = GONE
     assert polls.fails(TransientError)[2:] == [
@@ -441,8 +441,8 @@ def test_a_new_ref_whose_head_is_not_there_yet() -> None:
     ]
 
 
-def test_trouble_without_progress_is_retried() -> None:
-    """Nothing had changed before it."""
+def test_an_error_before_any_progress_is_retried() -> None:
+    """The error comes before any change."""
     polls = Polls()
     polls.git.push(MAIN)
     polls.poll()
@@ -455,8 +455,8 @@ def test_trouble_without_progress_is_retried() -> None:
     ]
 
 
-def test_trouble_after_progress_ends_the_poll() -> None:
-    """What was found is kept; the ref in trouble and those behind it are examined by the next poll."""
+def test_an_error_after_progress_ends_the_poll() -> None:
+    """The poll keeps its results; the next poll examines the failing ref and the refs after it."""
     names = ["refs/heads/a", "refs/heads/b", "refs/heads/c"]
     polls = Polls(names)
     for name in names:
@@ -475,7 +475,7 @@ def test_trouble_after_progress_ends_the_poll() -> None:
 
 
 def test_slow_logs_of_one_ref_are_given_up_after_a_minute() -> None:
-    """All that are needed for it together."""
+    """The limit is for all log requests of a ref together."""
     polls = Polls()
     polls.git.push(MAIN)
     polls.poll()
@@ -485,8 +485,8 @@ def test_slow_logs_of_one_ref_are_given_up_after_a_minute() -> None:
     assert "the ref's logs took more than a minute" in polls.fails(TransientError)[-1]
 
 
-def test_a_slow_server_does_not_keep_a_poll_from_progress() -> None:
-    """After a minute what was found is kept; the next poll goes on."""
+def test_a_poll_of_a_slow_server_makes_progress() -> None:
+    """After a minute the poll keeps its results, and the next poll continues."""
     names = [f"refs/heads/{name}" for name in "abcd"]
     polls = Polls(names)
     for name in names:
@@ -501,12 +501,12 @@ def test_a_slow_server_does_not_keep_a_poll_from_progress() -> None:
 
 
 class TestTags:
-    """Tags that a set begins to cover are not new; those that are pushed later are."""
+    """Tags that a changed set of refs covers for the first time are not new; tags that are pushed later are."""
 
     TAGS = r"regexp:refs/tags/.+"
 
     def test_existing_tags_give_no_trigger(self) -> None:
-        """Neither on the first poll nor after the config begins to name them; the log of none is asked for."""
+        """Neither the first poll nor a changed config triggers them, and no poll requests their logs."""
         polls = Polls([MAIN])
         (head,) = polls.git.push(MAIN)
         polls.poll()
@@ -524,21 +524,21 @@ class TestTags:
         assert polls.emitted == [head]
 
     def test_known_tags_outside_the_stored_set_are_mentioned(self) -> None:
-        """Nothing follows from it."""
+        """The lines have no further effect."""
         polls = Polls([self.TAGS])
         (head,) = polls.git.push("refs/tags/v1")
         polls.found = Versioned(PollerRecord(JOB, NORMAL, {"refs/tags/v1": head}, ()), 0)
         assert short(polls.poll()) == ["Tag refs/tags/v1 newly matched but already existed", "No changes detected"]
 
-    def test_in_2021_tags_were_refs_like_others(self) -> None:
-        """The first poll emitted a trigger for each."""
+    def test_in_2021_tags_were_ordinary_refs(self) -> None:
+        """In 2021, the first poll emitted a trigger for each tag."""
         polls = Polls([self.TAGS], Polling(era=Era.V1))
         (head,) = polls.git.push("refs/tags/v1")
         assert not any(line.startswith("Tag ") for line in polls.poll())
         assert polls.emitted == [head]
 
     def test_there_is_no_limit_to_them(self) -> None:
-        """Any number advances in one poll."""
+        """One poll handles any number of tags."""
         polls = Polls([self.TAGS])
         for number in range(120):
             polls.git.push(f"refs/tags/v{number}")
@@ -547,7 +547,7 @@ class TestTags:
 
 
 def test_refs_that_cost_too_much_to_compare_end_the_poll(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says so, and learns nothing; its cost is counted, not timed."""
+    """The poll reports that and stores nothing. The cost is counted in operations, not in time."""
     polls = Polls(["regexp:refs/heads/(a?){900}(a){900}x", MAIN])
     polls.git.push(MAIN)
     for number in range(20):
@@ -562,8 +562,8 @@ def test_refs_that_cost_too_much_to_compare_end_the_poll(monkeypatch: pytest.Mon
         polls.poll()
 
 
-def test_entries_that_cost_too_much_to_look_up_end_the_poll(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each pattern is compared with each ref once more, to find out whether it fits any."""
+def test_missing_entries_that_cost_too_much_to_find_end_the_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To find entries without refs, the poll compares each pattern with each ref once more."""
     refs = ["regexp:refs/heads/.+", *(f"regexp:refs/heads/x{number}.y" for number in range(5))]
     polls = Polls(refs)
     heads = [f"refs/heads/b{number}" for number in range(20)]
@@ -582,16 +582,16 @@ def test_entries_that_cost_too_much_to_look_up_end_the_poll(monkeypatch: pytest.
 
 
 class TestPathFilters:
-    """Commits that touch nothing of interest are passed over."""
+    """Path filters: commits that change no matching path get no trigger."""
 
     CODE, DOCS = (("a.c", "a.c"),), (("docs/x", "docs/x"),)
 
     def polls(self, era: Era = Era.V2) -> Polls:
-        """Return a job that cares for C files."""
+        """Return a job that watches C files."""
         return Polls([MAIN], Polling(era=era), path_regexps=[r".+\.c"], path_regexps_exclude=["third_party/.+"])
 
-    def test_a_commit_that_costs_too_much_is_passed_over(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Each commit has its own budget; the log of the poll and an event name the commit that exceeds it."""
+    def test_a_commit_that_costs_too_much_is_skipped(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each commit has its own budget. The poll's log and a structured log event name a commit that exceeds it."""
         monkeypatch.setattr(poll, "PATH_UNITS", 500_000)
         polls = Polls([MAIN], path_regexps=["(a?){900}(a){900}x", r".+\.c"])
         polls.git.push(MAIN, diff=self.CODE)
@@ -608,8 +608,8 @@ class TestPathFilters:
         logged = [line for line in logs if line["event"] == "patterns_too_costly"]
         assert [(line["project"], line["ref"], line["revision"]) for line in logged] == [("proj", MAIN, large)]
 
-    def test_commits_are_passed_over(self) -> None:
-        """Differences are asked for; each commit that is passed over is told, and the ref advances."""
+    def test_commits_are_skipped(self) -> None:
+        """The poll requests diffs, logs each skipped commit, and advances the ref."""
         polls = self.polls()
         polls.git.push(MAIN, diff=self.CODE)
         polls.poll()
@@ -625,8 +625,8 @@ class TestPathFilters:
         assert polls.known == {MAIN: excluded}
 
     @pytest.mark.parametrize("era", [Era.V2, Era.V1])
-    def test_a_new_ref_is_held_against_the_filter_today_but_not_in_2021(self, era: Era) -> None:
-        """In 2021 its tip was emitted unseen."""
+    def test_the_filter_applies_to_a_new_ref_today_but_not_in_2021(self, era: Era) -> None:
+        """In 2021, its tip got a trigger regardless of the filter."""
         polls = self.polls(era)
         (docs,) = polls.git.push(MAIN, diff=self.DOCS)
         lines = polls.poll()
@@ -636,8 +636,8 @@ class TestPathFilters:
         assert (note in lines, polls.emitted) == ((True, [docs]) if era is Era.V1 else (False, []))
 
     @pytest.mark.parametrize("era", [Era.V2, Era.V1])
-    def test_a_force_pushed_head_is_passed_over_today_but_not_in_2021(self, era: Era) -> None:
-        """It was fetched without its differences."""
+    def test_the_filter_applies_to_a_force_pushed_head_today_but_not_in_2021(self, era: Era) -> None:
+        """In 2021, the poll fetched the head without its diff."""
         polls = self.polls(era)
         polls.git.push(MAIN, diff=self.CODE)
         polls.poll()
@@ -647,8 +647,8 @@ class TestPathFilters:
         assert polls.emitted == ([head] if era is Era.V1 else [])
         assert polls.known == {MAIN: head}
 
-    def test_in_2021_a_full_page_emitted_its_tip_if_nothing_else(self) -> None:
-        """There might have been something of interest among the commits that were not looked at."""
+    def test_in_2021_a_full_page_emitted_at_least_its_tip(self) -> None:
+        """In 2021, the poll assumed that the unexamined commits might match."""
         polls = self.polls(Era.V1)
         polls.git.push(MAIN, diff=self.CODE)
         polls.poll()
@@ -662,10 +662,10 @@ class TestPathFilters:
 
 
 class TestBackfill:
-    """Where it is switched on, no commit is skipped: later polls take up what one cannot."""
+    """With backfill enabled, no commit is skipped: later polls trigger the rest."""
 
-    def test_a_long_range_is_taken_up_oldest_first(self) -> None:
-        """Whatever is pushed meanwhile comes afterwards; each commit once."""
+    def test_a_long_range_is_triggered_oldest_first(self) -> None:
+        """Commits that are pushed meanwhile follow later; each commit gets one trigger."""
         polls = Polls([MAIN], Polling(commits_per_ref=4, commits_per_poll=8, backfill=True))
         polls.git.push(MAIN)
         polls.poll()
@@ -685,12 +685,12 @@ class TestBackfill:
 
     @staticmethod
     def fresh(polls: Polls) -> Controller:
-        """Return a controller of another delivery."""
+        """Return the controller of another delivery."""
         polls.answers = CallCache()
         return polls.fresh()
 
-    def test_merges_are_taken_up_once(self) -> None:
-        """Side branches lie between the commits of the main one."""
+    def test_merges_are_triggered_once(self) -> None:
+        """The log interleaves commits of side branches with those of the main branch."""
         polls = Polls([MAIN], Polling(commits_per_ref=3, commits_per_poll=6, backfill=True))
         (base,) = polls.git.push(MAIN)
         polls.poll()
@@ -703,8 +703,8 @@ class TestBackfill:
             taken += polls.emitted
         assert sorted(taken) == sorted(side + main + merge)
 
-    def test_a_range_that_is_forced_away_is_given_up(self) -> None:
-        """The new head stands for what cannot be told any more."""
+    def test_a_range_that_a_force_push_removed_is_abandoned(self) -> None:
+        """Only the new head gets a trigger, because the range is unknown."""
         polls = Polls([MAIN], Polling(commits_per_ref=2, commits_per_poll=4, backfill=True))
         polls.git.push(MAIN)
         polls.poll()
@@ -718,8 +718,8 @@ class TestBackfill:
         assert polls.found is not None
         assert polls.found.value.backlog == {}
 
-    def test_a_target_that_is_forced_away_is_replaced(self) -> None:
-        """Where the old end is still there, what leads to the present head is taken up."""
+    def test_a_target_that_a_force_push_removed_is_replaced(self) -> None:
+        """If the old revision still exists, the commits up to the current head get triggers."""
         polls = Polls([MAIN], Polling(commits_per_ref=2, commits_per_poll=4, backfill=True))
         (base,) = polls.git.push(MAIN)
         polls.poll()
@@ -734,8 +734,8 @@ class TestBackfill:
         assert taken == new
         assert polls.known == {MAIN: new[-1]}
 
-    def test_a_ref_that_moved_back_leaves_its_range_to_be_gone_through(self) -> None:
-        """Its head is as known, and yet there is something to do."""
+    def test_a_ref_that_moved_back_keeps_its_range(self) -> None:
+        """The head has not changed, but the range still has commits without triggers."""
         polls = Polls([MAIN], Polling(commits_per_ref=2, commits_per_poll=4, backfill=True))
         (base,) = polls.git.push(MAIN)
         polls.poll()
@@ -749,8 +749,8 @@ class TestBackfill:
         assert polls.emitted == []
         assert polls.known == {MAIN: base}
 
-    def test_trouble_leaves_the_range_as_it_was(self) -> None:
-        """The next attempt goes on where it stood."""
+    def test_an_error_leaves_the_range_unchanged(self) -> None:
+        """The next attempt continues at the same place."""
         polls = Polls([MAIN], Polling(commits_per_ref=2, commits_per_poll=4, backfill=True))
         polls.git.push(MAIN)
         polls.poll()
@@ -764,10 +764,10 @@ class TestBackfill:
 
 
 class TestIdle:
-    """Whether a tick need keep an invocation."""
+    """``idle``: whether a tick needs an invocation."""
 
-    def test_it_foretells_the_poll(self) -> None:
-        """True exactly where the poll would find no changes; what was asked is not asked again."""
+    def test_it_predicts_the_poll(self) -> None:
+        """It is true exactly if the poll would find no changes; the poll does not repeat its calls."""
         polls = Polls()
         polls.git.push(MAIN)
         for change, is_idle in (
@@ -788,7 +788,7 @@ class TestIdle:
             assert ("No changes detected" in lines) is is_idle
 
     def test_it_costs_one_read(self) -> None:
-        """And one listing for each folder of refs."""
+        """It also costs one listing for each folder of refs."""
         polls = Polls([MAIN, "refs/tags/v1"])
         polls.git.push(MAIN)
         polls.git.push("refs/tags/v1")
@@ -799,22 +799,22 @@ class TestIdle:
         assert polls.manager.idle(polls.fresh())
         assert (polls.reads, polls.git.calls) == (1, ["refs refs/heads", "refs refs/tags"])
 
-    def test_missing_refs_are_something_to_tell(self) -> None:
-        """Every poll of such a job fails, visibly."""
+    def test_missing_refs_are_work_to_do(self) -> None:
+        """Every poll of such a job fails visibly."""
         polls = Polls([MAIN])
         polls.found = Versioned(PollerRecord(JOB, NORMAL, {}, (MAIN,)), 0)
         assert not polls.manager.idle(polls.fresh())
 
-    def test_trouble_is_raised(self) -> None:
-        """The engine takes it for something to do."""
+    def test_errors_are_raised(self) -> None:
+        """The engine treats the error as work to do."""
         polls = Polls()
         polls.fail("refs")
         with pytest.raises(TransientError):
             polls.manager.idle(polls.fresh())
 
 
-def test_another_repository_begins_anew() -> None:
-    """Another spelling of the same one does not."""
+def test_another_repository_starts_from_scratch() -> None:
+    """Another spelling of the same repository keeps the record."""
     polls = Polls()
     polls.git.push(MAIN)
     polls.poll()
@@ -827,8 +827,8 @@ def test_another_repository_begins_anew() -> None:
     assert (polls.found.value.repo, polls.found.value.commits) == (f"{NORMAL}2", 2)
 
 
-def test_a_lost_race_is_decided_again_on_the_same_answers() -> None:
-    """The record is read anew; Gitiles is not asked twice, and nothing is emitted that another poll has told."""
+def test_a_lost_race_is_decided_again_with_the_same_responses() -> None:
+    """The record is read again, Gitiles is not; commits that another poll triggered get no second trigger."""
     polls = Polls()
     polls.git.push(MAIN)
     polls.poll()
@@ -841,7 +841,7 @@ def test_a_lost_race_is_decided_again_on_the_same_answers() -> None:
 
 
 def test_a_stored_set_with_a_bad_pattern_covers_nothing() -> None:
-    """An older version may have written it."""
+    """An older version may have stored such a pattern."""
     polls = Polls()
     (head,) = polls.git.push(MAIN)
     polls.found = Versioned(replace(PollerRecord(JOB, NORMAL, {MAIN: head}), refs=("regexp:(",)), 0)

@@ -1,4 +1,4 @@
-"""noop: sleeps through its port, emits triggers, ends."""
+"""noop: sleeps, emits triggers and ends."""
 
 import pytest
 
@@ -9,12 +9,13 @@ from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.triggers import accept_triggers
 from luci_scheduler.managers.controller import CallCache
-from luci_scheduler.managers.noop import NoopManager, launch_time
+from luci_scheduler.managers.noop import NoopManager
+from luci_scheduler.managers.registry import launch_time
 from tests.unit.engine.world import JOB, World
 
 
 def launched(task: str, trigger_id: str = "t1") -> World:
-    """Return a world whose one job was triggered and did nothing."""
+    """Return a world whose only job, a noop job, was triggered and has run."""
     world = World(f'job {{ id: "job" noop {{ {task} }} }}')
     accept_triggers(world.runtime, JOB, [Trigger(trigger_id, world.clock.now(), "webui")], trigger_id)
     world.tick(1)
@@ -22,7 +23,7 @@ def launched(task: str, trigger_id: str = "t1") -> World:
 
 
 def test_golden_log() -> None:
-    """Twenty seconds unless something else is said; two counted saves after the allocation."""
+    """The default is twenty seconds; two saves are counted after the allocation."""
     world = launched("")
     assert world.log() == (
         "[12:00:00.000] New invocation is queued and will start shortly\n"
@@ -35,7 +36,7 @@ def test_golden_log() -> None:
 
 
 def test_triggers() -> None:
-    """Emitted after the sleep, named after the invocation, created then, in order."""
+    """Triggers are emitted after the sleep, in order; their IDs contain the invocation's ID."""
     world = launched("sleep_ms: 1500 triggers_count: 2")
     (invocation,) = world.invocations()
     first, second = (f"noop:{invocation.id}:{number}" for number in range(2))
@@ -52,8 +53,8 @@ def test_triggers() -> None:
 
 
 @pytest.mark.parametrize("task", ["sleep_ms: 480001", "sleep_ms: 1 triggers_count: 1001"])
-def test_too_much(task: str) -> None:
-    """What one delivery cannot do fails, and the log says what to change; nothing is slept or emitted."""
+def test_a_task_above_the_limits_fails(task: str) -> None:
+    """A task that exceeds the limits of one delivery fails at once, and the log names the fields to change."""
     world = launched(task)
     (invocation,) = world.invocations()
     assert (invocation.status, invocation.outgoing_triggers) == (Status.FAILED, ())
@@ -62,7 +63,7 @@ def test_too_much(task: str) -> None:
 
 
 def test_deciding_again_does_not_sleep_again() -> None:
-    """The second controller of a delivery knows that it slept."""
+    """The second controller of a delivery does not repeat the sleep."""
     world = World()
     task = TaskDefinition("noop", {"sleep_ms": 1000})
     invocation = Invocation(
@@ -79,5 +80,5 @@ def test_deciding_again_does_not_sleep_again() -> None:
     [(0, 20 * SECOND), (1, MILLISECOND), (-5, 0), (480_000, 8 * MINUTE), (10**9, 8 * MINUTE)],
 )
 def test_launch_time(milliseconds: int, expected: int) -> None:
-    """As long as the sleep, and never longer than it can be."""
+    """The launch time is the length of the sleep, up to the limit."""
     assert launch_time(TaskDefinition("noop", {"sleep_ms": milliseconds})) == expected

@@ -1,4 +1,4 @@
-"""url_fetch: what the log says, what the outcome is, and how the engine runs it."""
+"""url_fetch: its log, its outcome, and how the engine runs it."""
 
 from dataclasses import replace
 from typing import Any
@@ -11,7 +11,8 @@ from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.engine.abort import abort_invocation
 from luci_scheduler.engine.triggers import accept_triggers
-from luci_scheduler.managers.url_fetch import dump_response, launch_time
+from luci_scheduler.managers.registry import launch_time
+from luci_scheduler.managers.url_fetch import dump_response
 from luci_scheduler.ports import Fetched, FetchError, PutJob, UpdateInvocation
 from tests.unit.engine.world import JOB, World
 
@@ -20,7 +21,7 @@ TEXT = ("Content-Type", "text/plain")
 
 
 def world(task: str = f'url: "{URL}"', **fields: str) -> World:
-    """Return a world whose one job fetches a URL; ``fields`` of its task are as no config may have them."""
+    """Return a world whose only job fetches a URL; ``fields`` sets task fields that no config may have."""
     it = World(f'job {{ id: "job" url_fetch {{ {task} }} }}')
     found = it.store.job(JOB)
     assert found is not None
@@ -31,7 +32,7 @@ def world(task: str = f'url: "{URL}"', **fields: str) -> World:
 
 
 def triggered(it: World, trigger_id: str = "t1") -> World:
-    """Trigger the job of a world, and deliver what is due at once."""
+    """Trigger the job of a world, and deliver the tasks that are due."""
     trigger = Trigger(trigger_id, it.clock.now(), "webui")
     accept_triggers(it.runtime, JOB, [trigger], trigger_id)
     it.tick(1)
@@ -39,12 +40,12 @@ def triggered(it: World, trigger_id: str = "t1") -> World:
 
 
 def answer(body: bytes = b"", *headers: tuple[str, str], code: int = 200, length: int | None = None) -> Fetched:
-    """Return an answer."""
+    """Return a response."""
     return Fetched(code, f"{code} Words", headers, body, length)
 
 
 def test_golden_log() -> None:
-    """The whole log of a fetch: per cents stay, headers are sorted and end in CRLF, an empty line follows the dump."""
+    """The whole log of a fetch: percent signs stay, headers are sorted and end in CRLF, an empty line follows."""
     it = world()
     it.fetch.outcome = answer(b"100%s %d\n", ("X-b", "2"), ("x-A", "1%v"), TEXT, ("X-B", "1"), length=9)
     triggered(it)
@@ -69,7 +70,7 @@ def test_golden_log() -> None:
 
 
 def test_golden_log_of_an_error() -> None:
-    """No answer is FAILED at once, without a retry."""
+    """Without a response the invocation fails at once; there is no retry."""
     it = world(f'method: "GET" url: "{URL}" timeout_sec: 7')
     it.fetch.outcome = FetchError("no answer from example.com: Connection refused")
     triggered(it)
@@ -84,7 +85,7 @@ def test_golden_log_of_an_error() -> None:
 
 @pytest.mark.parametrize(("code", "status"), [(200, "SUCCEEDED"), (399, "SUCCEEDED"), (400, "FAILED"), (503, "FAILED")])
 def test_code_decides(code: int, status: str) -> None:
-    """400 and more is FAILED."""
+    """A code of 400 or more fails the invocation."""
     it = world()
     it.fetch.outcome = answer(code=code)
     triggered(it)
@@ -92,7 +93,7 @@ def test_code_decides(code: int, status: str) -> None:
 
 
 def test_credentials_and_control_characters_reach_no_log() -> None:
-    """User information, cookies and escape sequences are not in the log."""
+    """The log shows no user information, no cookies and no escape sequences."""
     it = world(url="https://user:canary@example.com/\n[00:00:00.000] forged")
     it.fetch.outcome = answer(
         b"a\x1b[2Jb\xff\r\n",
@@ -134,12 +135,12 @@ def test_credentials_and_control_characters_reach_no_log() -> None:
     ],
 )
 def test_dump(given: Fetched, expected: str) -> None:
-    """The body is shown if it is text, its end is marked, compressed and binary ones are named."""
+    """The log shows a body of text and marks a cut; it only names compressed and binary bodies."""
     assert dump_response(given) == expected
 
 
 def test_other_methods_fail() -> None:
-    """Only GET is known."""
+    """Only GET is supported."""
     it = triggered(world(method="POST"))
     assert it.invocations()[0].status is Status.FAILED
     assert it.fetch.calls == []
@@ -147,13 +148,13 @@ def test_other_methods_fail() -> None:
 
 @pytest.mark.parametrize(("seconds", "expected"), [(0, 60 * SECOND), (1, SECOND), (480, 8 * MINUTE), (900, 8 * MINUTE)])
 def test_launch_time(seconds: int, expected: int) -> None:
-    """A minute if nothing is said, never more than eight."""
+    """The default is a minute, the maximum is eight."""
     fields: dict[str, Any] = {"timeout_sec": seconds} if seconds else {}
     assert launch_time(TaskDefinition("url_fetch", fields)) == expected
 
 
-def test_fetch_waits_in_no_message_handler() -> None:
-    """The delivery of the trigger leaves the launch to a task; a repeated one does so again, and one fetch is made."""
+def test_the_fetch_runs_in_a_separate_task() -> None:
+    """The delivery of the trigger queues a launch task. A repeated delivery queues it again; one fetch happens."""
     it = world()
     trigger = Trigger("t1", it.clock.now(), "webui")
     accept_triggers(it.runtime, JOB, [trigger], "d1")
@@ -166,7 +167,7 @@ def test_fetch_waits_in_no_message_handler() -> None:
 
 
 def test_claim_outlives_the_fetch() -> None:
-    """While a long fetch is under way nobody takes the launch for abandoned."""
+    """During a long fetch, no other handler treats the launch as abandoned."""
     it = world(f'url: "{URL}" timeout_sec: 300')
 
     def look() -> None:
@@ -186,7 +187,7 @@ def test_claim_outlives_the_fetch() -> None:
 
 
 def test_abort_during_the_fetch() -> None:
-    """The abort takes effect at once; what the fetch comes back with is dropped, and it is not made again."""
+    """The abort takes effect at once. The result of the fetch is dropped, and the fetch is not repeated."""
     it = world()
     it.fetch.on_fetch = lambda: abort_invocation(it.runtime, JOB, it.invocations()[0].id, "user:a@b.c", "abort")
     triggered(it)
@@ -198,11 +199,11 @@ def test_abort_during_the_fetch() -> None:
 
 
 def test_lost_race_fetches_once() -> None:
-    """A launch that has to decide again keeps the answer and the time it took."""
+    """A launch that decides again keeps the response and its duration."""
     it = world()
 
     def touch() -> None:
-        """Let somebody else's commit of the same document land while the fetch is under way."""
+        """Commit another change of the same document during the fetch."""
         (invocation,) = it.invocations()
         found = it.store.invocation(JOB, invocation.id)
         assert found is not None

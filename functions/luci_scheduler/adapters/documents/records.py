@@ -180,7 +180,7 @@ def encode_trigger(record: TriggerRecord) -> dict[str, Any]:
 
 
 def _revision(trigger: Trigger) -> str | None:
-    revision = trigger.payload.get("revision") if trigger.kind == "gitiles" else None
+    revision = trigger.payload.get("revision") if trigger.is_commit else None
     # The API accepts any text as a revision. An index entry takes 1,500 bytes at most, and queries look for hashes
     # only.
     return revision if isinstance(revision, str) and _HASH.fullmatch(revision) else None

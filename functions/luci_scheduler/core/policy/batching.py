@@ -1,48 +1,72 @@
-"""The batching policies: the oldest triggers become one request, its properties are those of the latest among them."""
+"""The batching policies: the oldest triggers share one request, with the properties of the latest among them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
 
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.instants import Instant
-from luci_scheduler.core.policy.base import Decision, Policy, check_positive, no_slots
+from luci_scheduler.core.job import TriggeringPolicy
+from luci_scheduler.core.policy.base import Decision, Policy, check_positive
 from luci_scheduler.core.request import request_from_triggers
 from luci_scheduler.core.trigger import Trigger
 
-__all__ = ["batching", "greedy_batching"]
+__all__ = ["Batching", "GreedyBatching"]
 
 
-def greedy_batching(max_concurrent_invocations: int, max_batch_size: int, era: Era) -> Policy:
-    """Take all pending triggers, up to ``max_batch_size``, into each request."""
-    return batching(max_concurrent_invocations, max_batch_size, era, reducer=lambda pending: pending)
+class Batching(Policy):
+    """Fills the free slots with batches; a subclass decides the size of each batch."""
 
+    fields: ClassVar[tuple[str, ...]] = ("max_batch_size",)
 
-def batching(
-    max_concurrent_invocations: int, max_batch_size: int, era: Era, *, reducer: Callable[[int], int]
-) -> Policy:
-    """Fill the free slots with batches; ``reducer`` tells how many of N pending triggers one batch takes, 0 to stop.
+    def __init__(self, definition: TriggeringPolicy, era: Era) -> None:
+        super().__init__(definition, era)
+        check_positive("max_batch_size", definition.max_batch_size)
 
-    Raises:
-        ValueError: a limit is not positive.
-    """
-    check_positive("max_concurrent_invocations", max_concurrent_invocations)
-    check_positive("max_batch_size", max_batch_size)
+    @abstractmethod
+    def batch_size(self, pending: int) -> int:
+        """Return how many of ``pending`` triggers one batch takes; 0 starts nothing more.
 
-    def decide(triggers: Sequence[Trigger], active_invocations: int, _now: Instant) -> Decision:
-        slots = max_concurrent_invocations - active_invocations
+        ``decide`` caps the number at ``max_batch_size``.
+        """
+
+    def decide(self, triggers: Sequence[Trigger], active_invocations: int, now: Instant) -> Decision:  # noqa: ARG002
+        """Batch the oldest triggers, one request for each free slot."""
         if not triggers:
             return Decision()
+        slots = self._free_slots(active_invocations)
         if slots <= 0:
-            return Decision(log=(no_slots(max_concurrent_invocations, active_invocations),))
+            return Decision(log=(self._no_slots(active_invocations),))
         pending, requests = list(triggers), []
+        # Each batch size follows from the triggers that are still pending, as in the original.
         while slots > 0 and pending:
-            size = min(max_batch_size, reducer(len(pending)))
+            size = min(self._definition.max_batch_size, self.batch_size(len(pending)))
             if size <= 0:
                 break
-            requests.append(request_from_triggers(pending[:size], era))
+            requests.append(request_from_triggers(pending[:size], self._era))
             del pending[:size]
             slots -= 1
         return Decision(requests=tuple(requests))
 
-    return decide
+    @classmethod
+    def forecast(cls, definition: TriggeringPolicy, commits: int) -> str:
+        """Say how many commits share an invocation."""
+        if definition.max_batch_size == 1:
+            return super().forecast(definition, commits)
+        return (
+            f"Up to {min(commits, definition.max_batch_size)} commits share an invocation, "
+            f"which runs the newest of them: so says the job's policy, {definition.kind}."
+        )
+
+
+class GreedyBatching(Batching):
+    """Takes all pending triggers, up to ``max_batch_size``, into each request. The default policy."""
+
+    kind: ClassVar[str] = "GREEDY_BATCHING"
+    number: ClassVar[int] = 1
+
+    def batch_size(self, pending: int) -> int:
+        """Return the number of all pending triggers."""
+        return pending

@@ -1,32 +1,44 @@
-"""Logarithmic batching: the more triggers wait, the larger the batches, but far slower than all at once."""
+"""Logarithmic batching: batches grow with the number of pending triggers, but far more slowly."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
 from luci_scheduler.core.era import Era
-from luci_scheduler.core.policy.base import Policy
-from luci_scheduler.core.policy.batching import batching
+from luci_scheduler.core.job import TriggeringPolicy
+from luci_scheduler.core.policy.batching import Batching
 
-__all__ = ["logarithmic_batching"]
+__all__ = ["LogarithmicBatching"]
 
-_MIN_LOG_BASE = 1.0001  # below, the logarithm comes too close to zero (the original's limit)
+_MIN_LOG_BASE = 1.0001  # below this the logarithm comes too close to zero (the original's limit)
 
 
-def logarithmic_batching(max_concurrent_invocations: int, max_batch_size: int, log_base: float, era: Era) -> Policy:
-    """Take log(N) of N pending triggers into each request: at least one, at most ``max_batch_size``.
+class LogarithmicBatching(Batching):
+    """Takes log(N) of N pending triggers into each request: at least one, at most ``max_batch_size``.
 
-    N is counted anew for each request. Where N is a power of the base, the last digit of the floating-point quotient
+    N is counted again for each request. If N is a power of the base, the last digit of the floating-point quotient
     decides, as in the original: base 10 takes two of 1000.
-
-    Raises:
-        ValueError: a limit is not positive, or the base is below 1.0001.
     """
-    if not log_base >= _MIN_LOG_BASE:
-        raise ValueError(f"log_base should be more or equal than {_MIN_LOG_BASE}")
-    divisor = math.log(log_base)
 
-    def reducer(pending: int) -> int:
-        return max(1, min(pending, math.floor(math.log(pending) / divisor)))
+    kind: ClassVar[str] = "LOGARITHMIC_BATCHING"
+    number: ClassVar[int] = 2
+    fields: ClassVar[tuple[str, ...]] = ("max_batch_size", "log_base")
 
-    return batching(max_concurrent_invocations, max_batch_size, era, reducer=reducer)
+    def __init__(self, definition: TriggeringPolicy, era: Era) -> None:
+        # Written with `not`, because a base that is not a number compares false with everything.
+        if not definition.log_base >= _MIN_LOG_BASE:
+            raise ValueError(f"log_base should be more or equal than {_MIN_LOG_BASE}")
+        super().__init__(definition, era)
+        self._divisor = math.log(definition.log_base)
+
+    def batch_size(self, pending: int) -> int:
+        """Return the logarithm of ``pending``, rounded down, but at least 1."""
+        return max(1, min(pending, math.floor(math.log(pending) / self._divisor)))
+
+    @classmethod
+    def problems(cls, message: Any) -> Iterable[tuple[str, str]]:
+        """Yield an error if the base is missing or too small."""
+        if not message.log_base >= _MIN_LOG_BASE:
+            yield "log_base", f"log_base should be larger or equal {_MIN_LOG_BASE}, got {message.log_base:f}"

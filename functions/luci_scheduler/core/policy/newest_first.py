@@ -1,36 +1,49 @@
-"""Newest first: each invocation runs one trigger, the latest go first, the others wait until they are too old."""
+"""Newest first: each invocation runs one trigger; older triggers wait until they time out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import takewhile
+from typing import ClassVar
 
+from luci_scheduler.core import discards
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.instants import Instant
-from luci_scheduler.core.policy.base import Decision, Policy, check_positive, no_slots
+from luci_scheduler.core.job import TriggeringPolicy
+from luci_scheduler.core.policy.base import Decision, Discard, Policy, check_positive
 from luci_scheduler.core.request import request_from_triggers
 from luci_scheduler.core.trigger import Trigger
 
-__all__ = ["newest_first"]
+__all__ = ["NewestFirst"]
 
 
-def newest_first(max_concurrent_invocations: int, pending_timeout: int, era: Era) -> Policy:
-    """Fill the free slots with the latest triggers, one request each; discard what has waited ``pending_timeout``.
+class NewestFirst(Policy):
+    """Fills the free slots with the latest triggers, one request each.
 
-    The timeout is in nanoseconds. Triggers are discarded even while no slot is free.
-
-    Raises:
-        ValueError: the limit or the timeout is not positive.
+    A trigger that has been pending for ``pending_timeout`` (nanoseconds) is discarded, even if no slot is free.
     """
-    check_positive("max_concurrent_invocations", max_concurrent_invocations)
-    check_positive("pending_timeout", pending_timeout)
 
-    def decide(triggers: Sequence[Trigger], active_invocations: int, now: Instant) -> Decision:
-        discard = tuple(takewhile(lambda trigger: now - trigger.created >= pending_timeout, triggers))
-        slots = max_concurrent_invocations - active_invocations
+    kind: ClassVar[str] = "NEWEST_FIRST"
+    number: ClassVar[int] = 3
+    fields: ClassVar[tuple[str, ...]] = ("pending_timeout",)
+    eras: ClassVar[frozenset[Era]] = frozenset({Era.V2})
+    takes_newest: ClassVar[bool] = True
+
+    def __init__(self, definition: TriggeringPolicy, era: Era) -> None:
+        super().__init__(definition, era)
+        check_positive("pending_timeout", definition.pending_timeout)
+
+    def decide(self, triggers: Sequence[Trigger], active_invocations: int, now: Instant) -> Decision:
+        """Discard the triggers that are too old, then start the newest of the rest."""
+        timeout = self._definition.pending_timeout
+        # The oldest triggers come first, so the first trigger that is young enough ends the search.
+        reason = discards.pending_too_long(self.kind, timeout)
+        old = tuple(
+            Discard(trigger, reason) for trigger in takewhile(lambda item: now - item.created >= timeout, triggers)
+        )
+        slots = self._free_slots(active_invocations)
         if slots <= 0:
-            return Decision(discard=discard, log=(no_slots(max_concurrent_invocations, active_invocations),))
-        newest = triggers[len(discard) :][-slots:]
-        return Decision(tuple(request_from_triggers([trigger], era) for trigger in newest), discard)
-
-    return decide
+            return Decision(discards=old, log=(self._no_slots(active_invocations),))
+        # The other triggers stay pending until a slot is free or their timeout has passed.
+        newest = triggers[len(old) :][-slots:]
+        return Decision(tuple(request_from_triggers([trigger], self._era) for trigger in newest), old)

@@ -1,4 +1,4 @@
-"""Which builder a task names: project and bucket may follow from the job's realm."""
+"""The builder that a task names. The job's realm supplies a missing project or bucket."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def builder_id(realm_id: str, bucket: str, builder: str) -> tuple[str, str, str]
     """Return project, bucket and builder; ``realm_id`` is ``<project>:<realm>``.
 
     Raises:
-        PermanentError: the builder is missing, no bucket can be derived, or the bucket has its old, long form.
+        PermanentError: the builder is missing, the bucket does not follow from the realm, or it has its old, long form.
     """
     if not builder:
         raise PermanentError("'builder' field is required")
@@ -32,7 +32,7 @@ def builder_id(realm_id: str, bucket: str, builder: str) -> tuple[str, str, str]
 
 
 def canonical_bucket(bucket: str) -> str:
-    """Return an old bucket name ``luci.<project>.<bucket>`` as ``<project>:<bucket>``, any other as it is."""
+    """Rewrite an old bucket name ``luci.<project>.<bucket>`` as ``<project>:<bucket>``; keep other names."""
     parts = bucket.split(".", 2)
     return f"{parts[1]}:{parts[2]}" if len(parts) == 3 and parts[0] == "luci" else bucket  # noqa: PLR2004
 

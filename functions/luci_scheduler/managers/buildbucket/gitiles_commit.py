@@ -1,4 +1,4 @@
-"""The commit of a v2 build: it travels in a field of its own, so tags and properties that spell it are taken out."""
+"""The commit of a v2 build. It has its own field in the request, so tags and properties that repeat it are removed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from luci_scheduler.core import go_json, log_lines
 from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
-from luci_scheduler.managers.buildbucket.launch_input import Log
+from luci_scheduler.managers.buildbucket.build_request import Log
 
 __all__ = ["GitilesCommit", "extract_commit"]
 
@@ -28,7 +28,7 @@ class GitilesCommit:
     ref: str = ""
 
     def as_json(self) -> dict[str, str]:
-        """Return the message as JSON, empty fields left out."""
+        """Return the message as JSON, without empty fields."""
         fields = {"host": self.host, "project": self.project, "id": self.id, "ref": self.ref}
         return {name: value for name, value in fields.items() if value}
 
@@ -36,10 +36,10 @@ class GitilesCommit:
 def extract_commit(
     triggers: Sequence[Mapping[str, Any]], tags: Sequence[tuple[str, str]], properties: dict[str, Any], log: Log
 ) -> tuple[GitilesCommit | None, list[tuple[str, str]]]:
-    """Return the build's commit and the tags without those that spell it; the properties that do are popped.
+    """Return the build's commit, and the tags that do not describe it. Pop the properties that describe it.
 
     Raises:
-        PermanentError: the last trigger is a commit of a repository whose URL is not one.
+        PermanentError: the last trigger is a commit whose repository URL is invalid.
     """
     from_trigger = _from_trigger(triggers)
     from_tags, left = _from_tags(tags, log)
@@ -106,10 +106,10 @@ def _cross_check(claimed: Mapping[str, str], commit: GitilesCommit, log: Log) ->
             log(log_lines.PROPERTY_INVALID.format(name=quote("repository"), value=quote(claimed["repository"])))
         else:
             pairs = [("host", url.host, commit.host), ("project", url.project, commit.project), *pairs]
-    for what, in_properties, in_tags in pairs:
+    for name, in_properties, in_tags in pairs:
         if in_properties and in_properties != in_tags:
             texts = {"in_properties": quote(in_properties), "in_tags": quote(in_tags)}
-            log(log_lines.PROPERTY_DIFFERS.format(what=what, **texts))
+            log(log_lines.PROPERTY_DIFFERS.format(what=name, **texts))
 
 
 def _popped(properties: dict[str, Any], name: str) -> str:

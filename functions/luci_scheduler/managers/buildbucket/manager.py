@@ -19,10 +19,10 @@ from luci_scheduler.core.instants import MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
 from luci_scheduler.core.log_lines import Call
 from luci_scheduler.core.notification_token import make_token
-from luci_scheduler.managers.buildbucket.launch_input import LaunchInput
-from luci_scheduler.managers.buildbucket.protocol import BuildbucketProtocol
-from luci_scheduler.managers.buildbucket.v1 import V1
-from luci_scheduler.managers.buildbucket.v2 import V2
+from luci_scheduler.managers.buildbucket.build_request import BuildRequest
+from luci_scheduler.managers.buildbucket.protocol_client import ProtocolClient
+from luci_scheduler.managers.buildbucket.v1 import V1Client
+from luci_scheduler.managers.buildbucket.v2 import V2Client
 from luci_scheduler.managers.controller import Controller
 from luci_scheduler.managers.environment import Environment, Server
 from luci_scheduler.ports import BuildbucketError
@@ -36,47 +36,51 @@ _BUILD_ID = re.compile("[0-9]{1,19}")  # 63 bits
 CHECK_TIMER = "check-buildbucket-build-status"
 
 _REQUEST_KNOWN = 45 * SECOND
-"""From an invocation's beginning, as long as its request ID is surely known: the minute by contract less a slow request."""
+"""How long after an invocation's start Buildbucket certainly knows its request ID.
+
+The API promises a minute; a slow request may use up some of it.
+"""
 
 _REQUESTS = 4
-"""Requests of one attempt under different IDs: as many invocations of other jobs may have the same ID, less one."""
+"""The most requests of one attempt, each under another ID: three other jobs may have drawn the same invocation ID."""
 
 _SEARCH_LAG = 3 * MINUTE
-"""From the last line of an invocation's log, after which an empty look-up proves that there is no build. Searches show a new
-build late, and an attempt may request its build up to a minute after its own line."""
+"""How long after the last log line an empty search proves that there is no build.
+
+Searches show a new build late, and an attempt may request its build up to a minute after its log line."""
 
 _V1_INTERVAL = MINUTE
 _V2_INTERVAL_SECONDS = (60, 600)
-"""Checks of today's scheduler are spread at random, uniformly over whole seconds."""
+"""Today's scheduler draws each delay at random, uniformly from these whole seconds."""
 
 
 class BuildbucketManager:
-    """``TaskManager`` for ``buildbucket``; multistage: a launch leaves the invocation RUNNING."""
+    """``TaskManager`` for ``buildbucket``. A launch schedules a build and leaves the invocation RUNNING."""
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
-        self._faces: dict[Era, BuildbucketProtocol] = {
-            Era.V1: V1(environment.buildbucket),
-            Era.V2: V2(environment.buildbucket),
+        self._clients: dict[Era, ProtocolClient] = {
+            Era.V1: V1Client(environment.buildbucket),
+            Era.V2: V2Client(environment.buildbucket),
         }
 
     def idle(self, controller: Controller) -> bool:  # noqa: ARG002 - part of the protocol
-        """Tell that a build is always something to do."""
+        """Return False: a launch always schedules a build."""
         return False
 
     def launch(self, controller: Controller) -> None:
-        """Schedule the build; look it up before every request but the invocation's very first."""
+        """Schedule the build. Before every request except the invocation's first, look for an existing build."""
         invocation = controller.invocation
         try:
-            server, face = self._server(invocation)
+            server, client = self._server(invocation)
         except PermanentError as error:
             controller.log(log_lines.TOPIC_FAILED.format(error=error))
             raise
-        given = replace(self._given(controller, server), until=self._attempt_end(controller))
-        body = face.prepare(given, controller.log)
+        request = replace(self._request(controller, server), until=self._attempt_end(controller))
+        body = client.prepare(request, controller.log)
         controller.count_save()
-        what = Call.ADD if server.protocol is Era.V1 else Call.SCHEDULE
-        build = face.launched(given, self._obtain(controller, face, given, body, what), controller.log)
+        action = Call.ADD if server.protocol is Era.V1 else Call.SCHEDULE
+        build = client.launched(request, self._obtain(controller, client, request, body, action), controller.log)
         _check_id(build.id)
         controller.set_task(view_url=build.url, task_data={"build_id": build.id})
         controller.set_status(build.status or Status.RUNNING)
@@ -84,50 +88,56 @@ class BuildbucketManager:
             self._schedule_check(controller, server)
 
     def _obtain(
-        self, controller: Controller, face: BuildbucketProtocol, given: LaunchInput, body: Mapping[str, Any], what: Call
+        self,
+        controller: Controller,
+        client: ProtocolClient,
+        request: BuildRequest,
+        body: Mapping[str, Any],
+        action: Call,
     ) -> Any:
-        """Return an answer about the invocation's build, an existing or a new one.
+        """Return an answer about the invocation's build, which may be an existing build or a new build.
 
-        Buildbucket knows requests by their IDs alone, "even for another builder": if another job's invocation has the same
-        ID, it answers with that invocation's build. The request is then made again under another ID, the same one in each attempt.
+        Buildbucket identifies requests by their IDs alone, "even for another builder". If an invocation of another job
+        has the same ID, Buildbucket answers with the build of that invocation. The manager then repeats the request
+        under another ID, which is the same in each attempt.
         """
         for number in range(1, _REQUESTS + 1):
-            asked = replace(given, request=number)
+            numbered = replace(request, number=number)
             if number > 1 or controller.invocation.attempts > 1:
-                found = self._existing(controller, face, asked)
+                found = self._existing(controller, client, numbered)
                 if found is not None:
                     return found
             question = _numbered("launch", number)
-            answer = self._ask(controller, question, what, partial(face.schedule, asked, body))
-            if face.is_ours(given, answer):
+            answer = self._ask(controller, question, action, partial(client.schedule, numbered, body))
+            if client.is_ours(request, answer):
                 return answer
-            build_id = face.build_id(answer)
-            controller.log(log_lines.BUILD_OF_ANOTHER.format(request_id=asked.request_id, build_id=build_id))
-            _logger.warning("build_of_another", request_id=asked.request_id, build_id=build_id)
+            build_id = client.build_id(answer)
+            controller.log(log_lines.BUILD_OF_ANOTHER.format(request_id=numbered.request_id, build_id=build_id))
+            _logger.warning("build_of_another", request_id=numbered.request_id, build_id=build_id)
         raise TransientError(f"Buildbucket answered {_REQUESTS} requests with builds of other invocations")
 
-    def _existing(self, controller: Controller, face: BuildbucketProtocol, given: LaunchInput) -> Any:
+    def _existing(self, controller: Controller, client: ProtocolClient, request: BuildRequest) -> Any:
         """Return the answer about the build of an earlier request, or None.
 
-        After a permanent refusal of the look-up the launch still requests the build for a minute: until then Buildbucket answers
-        the request ID with the build that it made. A later request could make a second build.
+        If the server refuses the search for good, the launch may still repeat its request within a minute of the start:
+        Buildbucket then answers with the existing build. A later request could create a second build.
         """
         try:
-            builds = self._find(controller, face, given, _numbered("find", given.request))
+            builds = self._find(controller, client, request, _numbered("find", request.number))
         except PermanentError:
             if controller.clock.now() - controller.invocation.started > _REQUEST_KNOWN:
                 raise
             return None
-        self._cancel_doubles(controller, face, builds)
+        self._cancel_doubles(controller, client, builds)
         return builds[-1] if builds else None
 
     def handle_notification(self, controller: Controller) -> None:
-        """Ask for the build's status: the notification itself is only a hint."""
+        """Check the build's status. The notification is only a hint."""
         controller.log(log_lines.NOTIFIED.format())
         self._check(controller)
 
     def handle_timer(self, controller: Controller, timer: Timer) -> None:
-        """Ask for the build's status, in case its notification was lost, and arrange for the next check."""
+        """Check the build's status, because its notification may be lost, and schedule the next check."""
         if timer.title != CHECK_TIMER:
             return
         server, _ = self._watched(controller.invocation)
@@ -138,104 +148,104 @@ class BuildbucketManager:
             self._schedule_check(controller, server)
 
     def abort(self, controller: Controller) -> None:
-        """Cancel the build; where its ID was never recorded, look it up by its tags first.
+        """Cancel the build. If its ID was never recorded, find the build by its tags first.
 
         Raises:
-            TransientError: Buildbucket did not answer, or a recently requested build does not show yet: look again.
+            TransientError: Buildbucket did not answer, or a search may not show a recently requested build yet.
         """
         invocation = controller.invocation
-        server, face = self._server(invocation)
+        server, client = self._server(invocation)
         build_id = str(invocation.task_data.get("build_id", ""))
         if not build_id:
             try:
-                # Not the launch's look-up: what that one did not see yet may be there by now.
-                builds = self._find(controller, face, self._given(controller, server), "find to cancel")
+                # Search again under another name: a build that the launch did not find may show by now.
+                builds = self._find(controller, client, self._request(controller, server), "find to cancel")
             except SchedulerError:
                 self._log_tag(controller)
                 raise
             if not builds:
-                self._look_again_if_early(controller, face)
+                self._require_late_search(controller, client)
                 return
-            self._cancel_doubles(controller, face, builds)
-            build_id = face.build_id(builds[-1])
+            self._cancel_doubles(controller, client, builds)
+            build_id = client.build_id(builds[-1])
         try:
-            self._cancel(controller, face, build_id)
+            self._cancel(controller, client, build_id)
         except TransientError:
             where = invocation.view_url or "look for it by its number"
             controller.log(log_lines.BUILD_MAY_RUN.format(build_id=build_id, where=where))
             raise
 
-    def _cancel(self, controller: Controller, face: BuildbucketProtocol, build_id: str) -> None:
+    def _cancel(self, controller: Controller, client: ProtocolClient, build_id: str) -> None:
         _check_id(build_id)
         host = controller.invocation.task.fields["server"]
-        self._ask(controller, f"cancel {build_id}", Call.CANCEL, lambda: face.cancel(host, build_id))
+        self._ask(controller, f"cancel {build_id}", Call.CANCEL, lambda: client.cancel(host, build_id))
 
-    def _cancel_doubles(self, controller: Controller, face: BuildbucketProtocol, builds: Sequence[Any]) -> None:
-        """Of several builds of one invocation keep the oldest, and cancel the others that still run.
+    def _cancel_doubles(self, controller: Controller, client: ProtocolClient, builds: Sequence[Any]) -> None:
+        """Keep the oldest of several builds of one invocation, and cancel the others that are active.
 
         Raises:
-            TransientError: a build could not be canceled; the next look-up finds it again.
+            TransientError: a build could not be canceled; the next search finds it again.
         """
         for build in builds[:-1]:
-            if not face.goes_on(build):
+            if not client.is_active(build):
                 continue
-            double, kept = face.build_id(build), face.build_id(builds[-1])
+            double, kept = client.build_id(build), client.build_id(builds[-1])
             controller.log(log_lines.BUILD_DOUBLED.format(kept=kept, double=double, canceled=double))
             _logger.warning("builds_doubled", build_id=kept, double=double)
             try:
-                self._cancel(controller, face, double)
+                self._cancel(controller, client, double)
             except PermanentError:
                 continue  # the log names it; the invocation keeps the oldest build
 
     def _find(
-        self, controller: Controller, face: BuildbucketProtocol, given: LaunchInput, question: str
+        self, controller: Controller, client: ProtocolClient, request: BuildRequest, question: str
     ) -> Sequence[Any]:
-        """Look up the builds of the invocation, the newest first."""
-        found = self._ask(controller, question, Call.FIND, lambda: face.find(given))
-        return [build for build in found if face.is_ours(given, build)]
+        """Search for the builds of the invocation, newest first."""
+        found = self._ask(controller, question, Call.FIND, lambda: client.find(request))
+        return [build for build in found if client.is_ours(request, build)]
 
-    def _look_again_if_early(self, controller: Controller, face: BuildbucketProtocol) -> None:
-        """Distrust an empty look-up while a build whose answer was lost may not show yet.
+    def _require_late_search(self, controller: Controller, client: ProtocolClient) -> None:
+        """Refuse to trust an empty search while a build whose answer was lost may not show yet.
 
         Raises:
-            TransientError: the look-up proves nothing yet.
+            TransientError: it is too early for the search to prove anything.
         """
         invocation = controller.invocation
-        if invocation.attempts == 1 and _is_refusal(face, controller.answer_to("launch")):
-            return  # the refusal is Buildbucket's own answer to the only request
+        if invocation.attempts == 1 and _is_refusal(client, controller.answer_to("launch")):
+            return  # Buildbucket itself refused the only request
         if controller.clock.now() - invocation.last_line < _SEARCH_LAG:
             raise TransientError("a recently requested build may not show in the look-up yet")
 
     def _log_tag(self, controller: Controller) -> None:
-        """Log the tag by which people find the build."""
+        """Log the tag by which a person can find the build."""
         tag = f"scheduler_invocation_id:{controller.invocation.id}"
         controller.log(log_lines.EARLIER_BUILD_MAY_RUN.format(tag=tag))
 
     def _check(self, controller: Controller) -> None:
         invocation = controller.invocation
-        server, face = self._watched(invocation)
+        server, client = self._watched(invocation)
         build_id = str(invocation.task_data.get("build_id", ""))
         if not _BUILD_ID.fullmatch(build_id):
             controller.set_status(Status.FAILED)
             raise PermanentError("the invocation holds no build ID")
-        what = Call.FETCH_V1 if server.protocol is Era.V1 else Call.FETCH
+        action = Call.FETCH_V1 if server.protocol is Era.V1 else Call.FETCH
         host = invocation.task.fields["server"]
         try:
-            answer = self._ask(controller, "get", what, lambda: face.get(host, build_id))
-            status = face.checked(answer, controller.log)
+            answer = self._ask(controller, "get", action, lambda: client.get(host, build_id))
+            status = client.checked(answer, controller.log)
         except PermanentError:
             controller.set_status(Status.FAILED)
             raise
         if status is not None:
             controller.set_status(status)
 
-    def _ask(self, controller: Controller, question: str, what: Call, call: Callable[[], Any]) -> Any:
-        """Ask Buildbucket once per delivery, and keep an error as the answer; failures are logged and classified."""
+    def _ask(self, controller: Controller, question: str, action: Call, call: Callable[[], Any]) -> Any:
+        """Call Buildbucket once per delivery. An error counts as the response; it is logged and classified."""
         answer = controller.call_once(question, lambda: _answer_or_error(call))
         if not isinstance(answer, BuildbucketError):
             return answer
-        controller.log(log_lines.CALL_FAILED.format(call=what, error=answer))
-        message = f"failed to {what}: {answer}"
+        controller.log(log_lines.CALL_FAILED.format(call=action, error=answer))
+        message = f"failed to {action}: {answer}"
         if answer.transient:
             raise TransientError(message, throttled=answer.throttled, retry_after=answer.retry_after) from answer
         raise PermanentError(message) from answer
@@ -249,20 +259,21 @@ class BuildbucketManager:
             delay = controller.entropy.check_delay_seconds(*_V2_INTERVAL_SECONDS) * SECOND
         controller.add_timer(delay, CHECK_TIMER)
 
-    def _server(self, invocation: Invocation) -> tuple[Server, BuildbucketProtocol]:
+    def _server(self, invocation: Invocation) -> tuple[Server, ProtocolClient]:
         host = invocation.task.fields.get("server", "")
         server = self._environment.servers.get(host)
         if server is None:
             raise PermanentError(
                 f"the Buildbucket server {quote(host)} is not configured; add it to SCHEDULER_BUILDBUCKET_SERVERS"
             )
-        return server, self._faces[server.protocol]
+        return server, self._clients[server.protocol]
 
-    def _watched(self, invocation: Invocation) -> tuple[Server, BuildbucketProtocol]:
-        """Return the server of a build that runs.
+    def _watched(self, invocation: Invocation) -> tuple[Server, ProtocolClient]:
+        """Return the server of a running build.
 
         Raises:
-            TransientError: the settings lack the server. Only Buildbucket itself can end the invocation, so this is mended first.
+            TransientError: the settings lack the server. Only Buildbucket can end the invocation, so it waits until an
+                operator adds the server.
         """
         try:
             return self._server(invocation)
@@ -270,14 +281,14 @@ class BuildbucketManager:
             raise TransientError(str(error)) from error
 
     def _attempt_end(self, controller: Controller) -> Instant:
-        """Return when an attempt that begins now has to be over: after the deadline, or when its claim ends if that is sooner."""
+        """Return the end of an attempt that starts now: its deadline, or the end of its claim if that is sooner."""
         end = Instant(controller.clock.now() + self._environment.request_deadline)
         return min(end, controller.invocation.claim_until or end)
 
-    def _given(self, controller: Controller, server: Server) -> LaunchInput:
+    def _request(self, controller: Controller, server: Server) -> BuildRequest:
         invocation = controller.invocation
         environment = self._environment
-        return LaunchInput(
+        return BuildRequest(
             task=invocation.task.fields,
             job_id=invocation.job_id,
             invocation_id=invocation.id,
@@ -292,18 +303,18 @@ class BuildbucketManager:
         )
 
 
-def _is_refusal(face: BuildbucketProtocol, answer: Any) -> bool:
-    """Whether Buildbucket itself has refused a request for good; None is no answer."""
+def _is_refusal(client: ProtocolClient, answer: Any) -> bool:
+    """Whether Buildbucket itself refused a request for good; None means that it did not answer."""
     if isinstance(answer, BuildbucketError):
         return not answer.transient
-    return answer is not None and face.is_refusal(answer)
+    return answer is not None and client.is_refusal(answer)
 
 
 def _check_id(build_id: str) -> None:
-    """Check the ID that an answer gives a build: it becomes a part of the address of later requests.
+    """Check the build ID of an answer, which becomes part of later URLs.
 
     Raises:
-        PermanentError: it is not a number.
+        PermanentError: the ID is not a number.
     """
     if not _BUILD_ID.fullmatch(build_id):
         raise PermanentError(f"Buildbucket's answer has no ID of a build: {build_id[:100]!r}")

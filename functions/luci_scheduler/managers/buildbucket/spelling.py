@@ -1,4 +1,4 @@
-"""JSON of protocol buffers has several spellings for one value; this module turns answers of v2 into Go's spelling."""
+"""Normalizes answers of Buildbucket v2: protobuf's JSON allows several spellings of a value, and Go writes one."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _BUILD: dict[str, Any] = {
     "steps": {"status": _STATUS},
     "infra": {"backend": {"task": {"status": _STATUS, "updateId": _INT64}}},
 }
-"""Fields of ``buildbucket.v2.Build`` that are enums or have 64 bits. Names are texts in it, numbers the names of enums."""
+"""The fields of ``buildbucket.v2.Build`` that are enums or 64-bit numbers. An enum maps numbers to names."""
 
 
 def build_message(build: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a build with the names of enums, and 64-bit numbers as texts with all their digits; the rest stays as it is."""
+    """Return a build with enums by name and 64-bit numbers as decimal strings; other values stay as they are."""
     return dict(_spelled(build, _BUILD))
 
 
@@ -44,8 +44,13 @@ def _spelled(value: Any, known: Mapping[Any, Any]) -> Any:
         return [_spelled(item, known) for item in value]
     if isinstance(value, Mapping):
         return {name: _spelled(item, known[name]) if name in known else item for name, item in value.items()}
+    return _spelled_number(value, known)
+
+
+def _spelled_number(value: Any, names: Mapping[int, str]) -> Any:
+    """Return an enum's name, or a 64-bit number as text if there are no names; any other value stays as it is."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         return value
-    return known.get(value, value) if known else str(value)
+    return names.get(value, value) if names else str(value)

@@ -10,9 +10,8 @@ from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.foreign_text import sanitized
 from luci_scheduler.core.go_text import quote
 from luci_scheduler.core.invocation import Status
-from luci_scheduler.managers.buildbucket.builder_id import canonical_bucket
-from luci_scheduler.managers.buildbucket.launch_input import (
-    LaunchInput,
+from luci_scheduler.managers.buildbucket.build_request import (
+    BuildRequest,
     Log,
     agree,
     common_tags,
@@ -20,102 +19,104 @@ from luci_scheduler.managers.buildbucket.launch_input import (
     our_tags,
     shown_triggers,
 )
-from luci_scheduler.managers.buildbucket.protocol import Build, announce_topic, messages
+from luci_scheduler.managers.buildbucket.builder_id import canonical_bucket
+from luci_scheduler.managers.buildbucket.protocol_client import Build, announce_topic, messages
 from luci_scheduler.ports import Buildbucket, BuildbucketError
 
-__all__ = ["V1"]
+__all__ = ["V1Client"]
 
 _WITHOUT_SCHEDULER_PROPERTY = ("luci.chromium.", "luci.chrome.")
 
 _BUILD_FIELDS = (
-    "bucket", "canary", "canary_preference", "cancelation_reason", "completed_ts", "created_by", "created_ts", "experimental",
-    "failure_reason", "id", "lease_expiration_ts", "lease_key", "parameters_json", "project", "result", "result_details_json",
-    "retry_of", "service_account", "started_ts", "status", "status_changed_ts", "tags", "updated_ts", "url", "utcnow_ts",
+    "bucket", "canary", "canary_preference", "cancelation_reason", "completed_ts", "created_by", "created_ts",
+    "experimental", "failure_reason", "id", "lease_expiration_ts", "lease_key", "parameters_json", "project", "result",
+    "result_details_json", "retry_of", "service_account", "started_ts", "status", "status_changed_ts", "tags",
+    "updated_ts", "url", "utcnow_ts",
 )  # fmt: skip
-"""What the original's client knows of a build: everything else vanishes when an answer is printed."""
+"""The fields of a build that the original's client knows. The log of an answer omits all other fields."""
 _ERROR_FIELDS = ("message", "reason")
 
 
-class V1:
-    """The v1 face of a Buildbucket server."""
+class V1Client:
+    """The client of the v1 protocol."""
 
     def __init__(self, wire: Buildbucket) -> None:
         self._wire = wire
 
-    def prepare(self, given: LaunchInput, log: Log) -> dict[str, Any]:
-        """Return the body of ``PUT builds`` and log it, its token hidden."""
-        triggers = shown_triggers(given, log)
-        announce_topic(given, log)
-        body = self._body(given, triggers)
+    def prepare(self, request: BuildRequest, log: Log) -> dict[str, Any]:
+        """Return the body of ``PUT builds``. Log it with its token hidden."""
+        triggers = shown_triggers(request, log)
+        announce_topic(request, log)
+        body = self._body(request, triggers)
         callback = {**body["pubsub_callback"], "auth_token": "..."}
         log(log_lines.REQUEST.format(request=go_json.indented({**body, "pubsub_callback": callback})))
         return body
 
-    def _body(self, given: LaunchInput, triggers: list[Mapping[str, Any]]) -> dict[str, Any]:
-        bucket, builder = given.task.get("bucket", ""), given.task.get("builder", "")
-        properties = merged_properties(given)
+    def _body(self, request: BuildRequest, triggers: list[Mapping[str, Any]]) -> dict[str, Any]:
+        bucket, builder = request.task.get("bucket", ""), request.task.get("builder", "")
+        properties = merged_properties(request)
         if not bucket.startswith(_WITHOUT_SCHEDULER_PROPERTY):
-            properties["$recipe_engine/scheduler"] = {"hostname": given.hostname, "triggers": triggers}
-        tags = [f"{key}:{value}" for key, value in [("builder", builder), *common_tags(given)]]
+            properties["$recipe_engine/scheduler"] = {"hostname": request.hostname, "triggers": triggers}
+        tags = [f"{key}:{value}" for key, value in [("builder", builder), *common_tags(request)]]
         body = {
             "bucket": bucket,
-            "client_operation_id": str(given.invocation_id),
+            "client_operation_id": str(request.invocation_id),
             "parameters_json": go_json.compact({"builder_name": builder, "properties": properties}),
-            "pubsub_callback": {"auth_token": given.token, "topic": given.topic},
-            "tags": [*tags, *(given.task.get("tags") or ()), *given.tags],
+            "pubsub_callback": {"auth_token": request.token, "topic": request.topic},
+            "tags": [*tags, *(request.task.get("tags") or ()), *request.tags],
         }
         return {name: value for name, value in body.items() if value}
 
-    def schedule(self, given: LaunchInput, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Ask for the build, under the request ID of ``given``."""
-        request = {**body, "client_operation_id": given.request_id}
-        return self._wire.v1(given.task["server"], "PUT", "builds", request, until=given.until)
+    def schedule(self, request: BuildRequest, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Request the build, under the ID of ``request``."""
+        numbered = {**body, "client_operation_id": request.request_id}
+        return self._wire.v1(request.task["server"], "PUT", "builds", numbered, until=request.until)
 
-    def find(self, given: LaunchInput) -> list[dict[str, Any]]:
-        """Return the answers about the builds of earlier requests, the newest first."""
+    def find(self, request: BuildRequest) -> list[dict[str, Any]]:
+        """Return the builds of earlier requests, newest first, each in the form of an answer."""
         query = [
-            ("bucket", given.task.get("bucket", "")),
-            ("tag", f"scheduler_invocation_id:{given.invocation_id}"),
-            ("tag", f"scheduler_job_id:{given.job_id}"),
-            ("tag", f"builder:{given.task.get('builder', '')}"),
-            # Builds of a builder whose config says ``experimental: YES`` are left out unless they are asked for.
+            ("bucket", request.task.get("bucket", "")),
+            ("tag", f"scheduler_invocation_id:{request.invocation_id}"),
+            ("tag", f"scheduler_job_id:{request.job_id}"),
+            ("tag", f"builder:{request.task.get('builder', '')}"),
+            # A search omits builds of experimental builders unless it says this.
             ("include_experimental", "true"),
         ]
-        found = self._wire.v1(given.task["server"], "GET", "search", query=query, until=given.until)
+        found = self._wire.v1(request.task["server"], "GET", "search", query=query, until=request.until)
         if error := _error_of(found):
             raise BuildbucketError(*error, transient=False)
         return [{"build": build} for build in messages(found.get("builds"))]
 
-    def is_ours(self, given: LaunchInput, answer: Mapping[str, Any]) -> bool:
-        """Whether an answer names our job and invocation: its tags do, and where it has none the bucket does."""
+    def is_ours(self, request: BuildRequest, answer: Mapping[str, Any]) -> bool:
+        """Whether an answer names our job and invocation. The tags decide; without tags, the bucket does."""
         build = answer.get("build")
         if not isinstance(build, Mapping):
             return True
         if isinstance(tags := build.get("tags"), list) and tags:
             pairs = [(key, value) for key, _, value in (str(tag).partition(":") for tag in tags)]
-            return agree(pairs, {**our_tags(given), "builder": given.task.get("builder", "")})
+            return agree(pairs, {**our_tags(request), "builder": request.task.get("builder", "")})
         bucket = _string(build, "bucket")
-        return not bucket or canonical_bucket(bucket) == canonical_bucket(given.task.get("bucket", ""))
+        return not bucket or canonical_bucket(bucket) == canonical_bucket(request.task.get("bucket", ""))
 
     def is_refusal(self, answer: Mapping[str, Any]) -> bool:
-        """Whether the answer is one of the service's own errors, which v1 sends with HTTP status 200."""
+        """Whether the answer is an error of the service, which v1 sends with HTTP status 200."""
         return _error_of(answer) is not None
 
     def build_id(self, answer: Mapping[str, Any]) -> str:
-        """Return the ID that an answer gives its build."""
+        """Return the build ID in an answer, unchecked."""
         build = answer.get("build")
         return str(build.get("id", "")) if isinstance(build, Mapping) else ""
 
-    def goes_on(self, answer: Mapping[str, Any]) -> bool:
-        """Whether the build of an answer is not over."""
+    def is_active(self, answer: Mapping[str, Any]) -> bool:
+        """Whether the build of an answer is still active."""
         build = answer.get("build")
         return not isinstance(build, Mapping) or build.get("status") != "COMPLETED"
 
-    def launched(self, given: LaunchInput, answer: Mapping[str, Any], log: Log) -> Build:  # noqa: ARG002 - v2 needs it
-        """Read the answer to a request for a build.
+    def launched(self, request: BuildRequest, answer: Mapping[str, Any], log: Log) -> Build:  # noqa: ARG002
+        """Read and log the answer to a request for a build.
 
         Raises:
-            PermanentError: it refuses the request, or holds no build.
+            PermanentError: the server refused, or the answer has no build.
         """
         log(log_lines.V1_RESPONSE.format(answer=_printed(answer)))
         build = _build_of(answer, log)
@@ -124,14 +125,14 @@ class V1:
         return Build(str(build["id"]), str(build.get("url", "")), status)
 
     def get(self, server: str, build_id: str) -> dict[str, Any]:
-        """Ask for a build's state."""
+        """Fetch a build."""
         return self._wire.v1(server, "GET", f"builds/{build_id}")
 
     def checked(self, answer: Mapping[str, Any], log: Log) -> Status | None:
-        """Read the answer to a status check: a final status or None.
+        """Read and log the answer to a status check. Return the final status, or None while the build is active.
 
         Raises:
-            PermanentError: it is an error, or holds no build.
+            PermanentError: the answer is an error, or has no build.
         """
         try:
             build = _build_of(answer, log)
@@ -144,7 +145,7 @@ class V1:
         return status
 
     def cancel(self, server: str, build_id: str) -> None:
-        """Cancel a build; one that is over is left as it is.
+        """Cancel a build; do nothing if it has ended.
 
         Raises:
             PermanentError: the server refuses.
@@ -174,7 +175,7 @@ def _refuse_error(answer: Mapping[str, Any]) -> None:
 
 
 def _error_of(answer: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return reason and message of an answer that is an error; what is in front of a server may answer anything."""
+    """Return reason and message if the answer is an error. A proxy in front of the server may send any shape."""
     error = answer.get("error")
     if isinstance(error, Mapping):
         return _string(error, "reason"), sanitized(_string(error, "message"))

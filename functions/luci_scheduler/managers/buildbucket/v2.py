@@ -1,4 +1,4 @@
-"""Buildbucket v2, today's: requests, answers and log lines."""
+"""Buildbucket v2, the protocol of today: requests, answers and log lines."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.foreign_text import sanitized
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.kv_lists import unpack_kv_list
-from luci_scheduler.managers.buildbucket.builder_id import builder_id, canonical_bucket
-from luci_scheduler.managers.buildbucket.gitiles_commit import extract_commit
-from luci_scheduler.managers.buildbucket.launch_input import (
-    LaunchInput,
+from luci_scheduler.managers.buildbucket.build_request import (
+    BuildRequest,
     Log,
     agree,
     common_tags,
@@ -22,11 +20,13 @@ from luci_scheduler.managers.buildbucket.launch_input import (
     our_tags,
     shown_triggers,
 )
-from luci_scheduler.managers.buildbucket.protocol import Build, announce_topic, messages
+from luci_scheduler.managers.buildbucket.builder_id import builder_id, canonical_bucket
+from luci_scheduler.managers.buildbucket.gitiles_commit import extract_commit
+from luci_scheduler.managers.buildbucket.protocol_client import Build, announce_topic, messages
 from luci_scheduler.managers.buildbucket.spelling import build_message
 from luci_scheduler.ports import Buildbucket
 
-__all__ = ["V2"]
+__all__ = ["V2Client"]
 
 _WITHOUT_SCHEDULER_PROPERTY = ("chromium", "chrome")
 
@@ -36,17 +36,17 @@ _STATUSES = {
     "INFRA_FAILURE": Status.FAILED,
     "CANCELED": Status.ABORTED,
 }
-_GOING_ON = ("SCHEDULED", "STARTED")
+_ACTIVE = ("SCHEDULED", "STARTED")
 
 _ORDER = (
-    "id", "builder", "builderInfo", "number", "createdBy", "canceledBy", "createTime", "startTime", "endTime", "updateTime",
-    "cancelTime", "status", "summaryMarkdown", "cancellationMarkdown", "critical", "statusDetails", "input", "output",
-    "steps", "infra", "tags", "exe", "canary", "schedulingTimeout", "executionTimeout", "gracePeriod", "waitForCapacity",
-    "canOutliveParent", "ancestorIds", "retriable", "viewUrl",
+    "id", "builder", "builderInfo", "number", "createdBy", "canceledBy", "createTime", "startTime", "endTime",
+    "updateTime", "cancelTime", "status", "summaryMarkdown", "cancellationMarkdown", "critical", "statusDetails",
+    "input", "output", "steps", "infra", "tags", "exe", "canary", "schedulingTimeout", "executionTimeout",
+    "gracePeriod", "waitForCapacity", "canOutliveParent", "ancestorIds", "retriable", "viewUrl",
 )  # fmt: skip
-"""Fields of a build in the order of their declaration, which is the order that they are printed in; others are dropped.
+"""The fields of a build in the order of their declaration. The log shows them in this order and omits other fields.
 
-What a field holds is printed in the order in which the server sent it.
+The content of a field is logged in the order in which the server sent it.
 """
 
 _FREE_FORM = (
@@ -55,106 +55,106 @@ _FREE_FORM = (
     ("infra", "buildbucket", "requestedProperties"),
     ("infra", "backend", "config"),
 )
-"""Where a build holds a ``google.protobuf.Struct``."""
+"""Paths of the fields in a build that are a ``google.protobuf.Struct``."""
 
 
-class V2:
-    """The v2 face of a Buildbucket server."""
+class V2Client:
+    """The client of the v2 protocol."""
 
     def __init__(self, wire: Buildbucket) -> None:
         self._wire = wire
 
-    def prepare(self, given: LaunchInput, log: Log) -> dict[str, Any]:
-        """Return the request of ``ScheduleBuild`` and log it without its token.
+    def prepare(self, request: BuildRequest, log: Log) -> dict[str, Any]:
+        """Return the message of ``ScheduleBuild``. Log it without its token.
 
         Raises:
-            PermanentError: no builder can be derived, or a trigger's repository has no proper URL.
+            PermanentError: the task names no builder, or the repository URL of a trigger is invalid.
         """
-        request = self._request(given, log)
-        log(log_lines.REQUEST.format(request=go_json.message(request)))
-        user_data = base64.b64encode(given.token.encode()).decode()
-        return {**request, "notify": {**request["notify"], "userData": user_data}}
+        message = self._message(request, log)
+        log(log_lines.REQUEST.format(request=go_json.message(message)))
+        user_data = base64.b64encode(request.token.encode()).decode()
+        return {**message, "notify": {**message["notify"], "userData": user_data}}
 
-    def _request(self, given: LaunchInput, log: Log) -> dict[str, Any]:
-        builder = _builder(given)
-        triggers = shown_triggers(given, log)
-        properties = merged_properties(given)
+    def _message(self, request: BuildRequest, log: Log) -> dict[str, Any]:
+        builder = _builder(request)
+        triggers = shown_triggers(request, log)
+        properties = merged_properties(request)
         if builder["project"] not in _WITHOUT_SCHEDULER_PROPERTY:
             properties["$recipe_engine/scheduler"] = {
-                "hostname": given.hostname,
-                "job": given.job_id,
-                "invocation": str(given.invocation_id),
+                "hostname": request.hostname,
+                "job": request.job_id,
+                "invocation": str(request.invocation_id),
                 "triggers": triggers,
             }
-        tags = [*common_tags(given), *unpack_kv_list([*(given.task.get("tags") or ()), *given.tags])]
+        tags = [*common_tags(request), *unpack_kv_list([*(request.task.get("tags") or ()), *request.tags])]
         commit, tags = extract_commit(triggers, tags, properties, log)
-        announce_topic(given, log)
-        request = {
-            "requestId": str(given.invocation_id),
+        announce_topic(request, log)
+        message = {
+            "requestId": str(request.invocation_id),
             "builder": builder,
             "properties": go_json.struct(properties),
             "gitilesCommit": commit.as_json() if commit else None,
             "tags": [{name: text for name, text in (("key", key), ("value", value)) if text} for key, value in tags],
-            "notify": {"pubsubTopic": given.topic},
+            "notify": {"pubsubTopic": request.topic},
         }
-        return {name: value for name, value in request.items() if value is not None}
+        return {name: value for name, value in message.items() if value is not None}
 
-    def schedule(self, given: LaunchInput, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Ask for the build, under the request ID of ``given``."""
-        request = {**body, "requestId": given.request_id}
-        return build_message(self._wire.v2(given.task["server"], "ScheduleBuild", request, until=given.until))
+    def schedule(self, request: BuildRequest, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Request the build, under the ID of ``request``."""
+        numbered = {**body, "requestId": request.request_id}
+        return build_message(self._wire.v2(request.task["server"], "ScheduleBuild", numbered, until=request.until))
 
-    def find(self, given: LaunchInput) -> list[dict[str, Any]]:
-        """Return the builds of earlier requests, the newest first."""
+    def find(self, request: BuildRequest) -> list[dict[str, Any]]:
+        """Return the builds of earlier requests, newest first."""
         predicate = {
-            "builder": _builder(given),
-            "tags": [{"key": key, "value": value} for key, value in our_tags(given).items()],
-            # Builds of a builder whose config says ``experimental: YES`` are left out unless they are asked for.
+            "builder": _builder(request),
+            "tags": [{"key": key, "value": value} for key, value in our_tags(request).items()],
+            # A search omits builds of experimental builders unless it says this.
             "includeExperimental": True,
         }
-        question = {"predicate": predicate, "pageSize": 10}
-        found = self._wire.v2(given.task["server"], "SearchBuilds", question, until=given.until)
+        query = {"predicate": predicate, "pageSize": 10}
+        found = self._wire.v2(request.task["server"], "SearchBuilds", query, until=request.until)
         return [build_message(build) for build in messages(found.get("builds"))]
 
-    def is_ours(self, given: LaunchInput, answer: Mapping[str, Any]) -> bool:
-        """Whether a build names our builder, job and invocation; the default mask leaves the tags out."""
-        named, ours = answer.get("builder"), _builder(given)
+    def is_ours(self, request: BuildRequest, answer: Mapping[str, Any]) -> bool:
+        """Whether a build names our builder, job and invocation. The default field mask omits the tags."""
+        named, ours = answer.get("builder"), _builder(request)
         if isinstance(named, Mapping) and any(named.get(key, value) != value for key, value in ours.items()):
             return False
         tags = [(str(tag.get("key", "")), str(tag.get("value", ""))) for tag in messages(answer.get("tags"))]
-        return agree(tags, our_tags(given))
+        return agree(tags, our_tags(request))
 
     def is_refusal(self, answer: Mapping[str, Any]) -> bool:  # noqa: ARG002 - v1 needs the answer
-        """Refusals of v2 are errors of gRPC, never answers."""
+        """Return False: v2 refuses with gRPC errors, never with an answer."""
         return False
 
     def build_id(self, answer: Mapping[str, Any]) -> str:
-        """Return the ID that an answer gives its build."""
+        """Return the build ID in an answer, unchecked."""
         return str(answer.get("id", ""))
 
-    def goes_on(self, answer: Mapping[str, Any]) -> bool:
-        """Whether the build of an answer is not over."""
-        return answer.get("status") in _GOING_ON
+    def is_active(self, answer: Mapping[str, Any]) -> bool:
+        """Whether the build of an answer is still active."""
+        return answer.get("status") in _ACTIVE
 
-    def launched(self, given: LaunchInput, answer: Mapping[str, Any], log: Log) -> Build:
-        """Read the answer to ``ScheduleBuild``.
+    def launched(self, request: BuildRequest, answer: Mapping[str, Any], log: Log) -> Build:
+        """Read and log the answer to ``ScheduleBuild``.
 
         Raises:
-            PermanentError: it holds no build.
+            PermanentError: the answer has no build.
         """
         log(log_lines.V2_SCHEDULED.format(answer=_printed(answer)))
         if not answer.get("id"):
             raise PermanentError("the answer to ScheduleBuild holds no build ID")
-        url = f"https://{given.task['server']}/build/{answer['id']}"
+        url = f"https://{request.task['server']}/build/{answer['id']}"
         log(log_lines.TASK_URL.format(url=url))
         return Build(str(answer["id"]), url, _status(answer, log))
 
     def get(self, server: str, build_id: str) -> dict[str, Any]:
-        """Ask for a build's state."""
+        """Fetch a build."""
         return build_message(self._wire.v2(server, "GetBuild", {"id": build_id}))
 
     def checked(self, answer: Mapping[str, Any], log: Log) -> Status | None:
-        """Read the answer to ``GetBuild``: a final status or None."""
+        """Read and log the answer to ``GetBuild``. Return the final status, or None while the build is active."""
         status = _status(answer, log)
         if status is None:
             log(log_lines.V2_STATUS.format(status=answer["status"]))
@@ -167,15 +167,15 @@ class V2:
         self._wire.v2(server, "CancelBuild", {"id": build_id, "summaryMarkdown": "Canceled via LUCI Scheduler"})
 
 
-def _builder(given: LaunchInput) -> dict[str, str]:
-    bucket = canonical_bucket(given.task.get("bucket", ""))
-    project, bucket, builder = builder_id(given.realm, bucket, given.task.get("builder", ""))
+def _builder(request: BuildRequest) -> dict[str, str]:
+    bucket = canonical_bucket(request.task.get("bucket", ""))
+    project, bucket, builder = builder_id(request.realm, bucket, request.task.get("builder", ""))
     return {"project": project, "bucket": bucket, "builder": builder}
 
 
 def _status(build: Mapping[str, Any], log: Log) -> Status | None:
     name = str(build.get("status", "STATUS_UNSPECIFIED"))
-    if name in _GOING_ON:
+    if name in _ACTIVE:
         return None
     if name not in _STATUSES:
         log(log_lines.V2_UNEXPECTED.format(status=sanitized(name)))
@@ -183,7 +183,7 @@ def _status(build: Mapping[str, Any], log: Log) -> Status | None:
 
 
 def _printed(build: Mapping[str, Any]) -> str:
-    # An empty message is set all the same and is printed; other empty values are as good as absent.
+    # Go prints an empty message, because it is set; it omits every other empty value.
     document: Any = {name: build[name] for name in _ORDER if build.get(name) or build.get(name) == {}}
     for path in _FREE_FORM:
         document = _with_struct(document, path)
@@ -191,7 +191,7 @@ def _printed(build: Mapping[str, Any]) -> str:
 
 
 def _with_struct(part: Any, path: Sequence[str]) -> Any:
-    """Return a value with the object at ``path``, if there is one, marked as free-form."""
+    """Return a value whose object at ``path``, if present, is marked as free-form."""
     if not isinstance(part, Mapping):
         return part
     if not path:

@@ -1,4 +1,4 @@
-"""One poll: from what is known of a repository's refs and what they are now to triggers, and to what is known then."""
+"""One poll: compares the known refs of a repository with its current refs, and emits triggers for new commits."""
 
 from __future__ import annotations
 
@@ -20,61 +20,64 @@ from luci_scheduler.core.regexps import BadRegexpError
 from luci_scheduler.managers.controller import Controller
 from luci_scheduler.managers.environment import Polling
 from luci_scheduler.managers.gitiles.history import History, NewCommits
-from luci_scheduler.managers.gitiles.repository import Watched
+from luci_scheduler.managers.gitiles.repository import WatchedRepo
 from luci_scheduler.ports import GitCommit, Gitiles
 
 __all__ = ["Poll"]
 
 _TIME_LIMIT = MINUTE
-"""When a poll has taken longer, what it found is kept and the rest waits for the next one: a slow server must not keep a
-repository with many refs from any progress. Below the lease of a launch, as a rule."""
+"""A poll that has taken longer keeps its results and leaves the rest to the next poll.
+
+Otherwise a repository with many refs on a slow server would never make progress. The lease of a launch is usually
+longer.
+"""
 
 _TAGS = "refs/tags/"
 _logger = structlog.stdlib.get_logger("luci_scheduler")
 
 
 class Poll:
-    """A poll under way; everything goes into the controller's log and triggers, and into ``record``."""
+    """A poll in progress. It writes to the controller's log and triggers, and to ``record``."""
 
     def __init__(
         self,
         controller: Controller,
         gitiles: Gitiles,
         polling: Polling,
-        what: Watched,
+        watched: WatchedRepo,
         before: PollerRecord,
         current: dict[str, str],
     ) -> None:
         self._controller = controller
         self._polling = polling
-        self._what = what
+        self._watched = watched
         self._before = before
         self._seen = _stored_set(before)
         self._current = current
         self._known = dict(before.known)
         self._backlog = dict(before.backlog)
-        self._history = History(controller, gitiles, what, polling.commits_per_ref)
+        self._history = History(controller, gitiles, watched, polling.commits_per_ref)
         self._until = controller.clock.now() + _TIME_LIMIT
         self._emitted = 0
         self.changed = 0
-        """How many refs are known otherwise than before."""
+        """The number of refs whose known state has changed."""
 
     @property
     def record(self) -> PollerRecord:
-        """What is known now."""
+        """The new record of the known refs."""
         return replace(
             self._before,
             known=dict(sorted(self._known.items())),
-            refs=self._what.entries,
+            refs=self._watched.entries,
             backlog=self._backlog,
             commits=self._before.commits + 1,
         )
 
     def run(self) -> int:
-        """Go through the refs, in order; return how many were left to the next poll.
+        """Examine the refs in order, and return how many are left to the next poll.
 
         Raises:
-            TransientError: there was trouble before anything had changed.
+            TransientError: a request failed before anything had changed.
         """
         self._prune()
         refs = sorted(self._current)
@@ -94,7 +97,7 @@ class Poll:
 
     def _prune(self) -> None:
         for ref in sorted(self._known):
-            if ref not in self._what.refs:
+            if ref not in self._watched.refs:
                 self._controller.log(log_lines.REF_UNWATCHED.format(ref=ref))
             elif ref not in self._current:
                 self._controller.log(log_lines.REF_DELETED.format(ref=ref))
@@ -105,10 +108,10 @@ class Poll:
             self.changed += 1
 
     def _examine(self, ref: str) -> bool:
-        """Take up what is new on a ref; return whether there is room for another one.
+        """Emit triggers for the new commits of a ref, and return whether the poll may examine another ref.
 
         Raises:
-            TransientError: its log could not be had; nothing is known anew.
+            TransientError: the request for its log failed; nothing has changed.
         """
         head, old = self._current[ref], self._known.get(ref)
         existed = self._polling.era is Era.V2 and ref.startswith(_TAGS) and ref not in self._seen
@@ -120,7 +123,7 @@ class Poll:
         if existed:
             self._controller.log(log_lines.TAG_EXISTED.format(ref=ref))
             return True
-        # More than the original's limits would allow can be set for one ref: it must not keep all others waiting.
+        # Settings may allow more commits per ref than per poll. One such ref must not stop the poll for all others.
         limit = max(self._polling.commits_per_poll, self._polling.commits_per_ref)
         has_time = self._controller.clock.now() <= self._until
         return has_time and self._emitted + self._polling.commits_per_ref <= limit
@@ -131,7 +134,7 @@ class Poll:
         elif old != head:
             self._controller.log(log_lines.REF_UPDATED.format(ref=ref, old=old, head=head))
         if existed:
-            # It gets no trigger: its log is not asked for, as a first poll may find thousands of such tags.
+            # It gets no trigger, so its log is not needed. A first poll may find thousands of such tags.
             return NewCommits(())
         if old is None:
             return self._history.of_new_ref(ref, head)
@@ -154,7 +157,7 @@ class Poll:
                 "commits_skipped",
                 job_id=self._controller.invocation.job_id,
                 invocation_id=str(self._controller.invocation.id),
-                repo=self._what.repo,
+                repo=self._watched.repo,
                 ref=ref,
                 old=self._before.known.get(ref, ""),
                 oldest_taken=new.commits[-1].id if new.commits else "",
@@ -163,7 +166,7 @@ class Poll:
             )
 
     def _emit_all(self, ref: str, new: NewCommits) -> None:
-        """Emit triggers for what passes the path filter, oldest first."""
+        """Emit triggers for the commits that pass the path filter, oldest first."""
         before = self._emitted
         for place, commit in enumerate(reversed(new.commits)):
             is_tip = place == len(new.commits) - 1
@@ -180,14 +183,14 @@ class Poll:
             self._emit(ref, commit)
 
     def _path_refusal(self, ref: str, commit: GitCommit) -> str:
-        """Return why a commit does not pass the path filter; empty if it does."""
+        """Return why a commit fails the path filter; empty if it passes."""
         try:
-            is_interesting = self._what.paths.interesting(commit.diff, PatternBudget(PATH_UNITS))
+            is_interesting = self._watched.paths.interesting(commit.diff, PatternBudget(PATH_UNITS))
         except PatternCostError:
             _logger.warning(
                 "patterns_too_costly",
                 project=project_of(self._controller.invocation.job_id),
-                repo=self._what.repo,
+                repo=self._watched.repo,
                 ref=ref,
                 revision=commit.id,
                 jobs=1,
@@ -196,15 +199,15 @@ class Poll:
         return "" if is_interesting else "didn't match path filters"
 
     def _unfiltered_because(self, new: NewCommits) -> str:
-        """Return why a ref's tip that nothing was emitted before is not held against the path filter: the rule of 2021."""
-        if self._polling.era is not Era.V1 or not self._what.paths.is_active:
+        """Return why the tip of a ref skips the path filter (a rule of 2021); empty if it does not skip."""
+        if self._polling.era is not Era.V1 or not self._watched.paths.is_active:
             return ""
         if new.is_fresh:
             return "new ref"
         return "not all commits were examined" if len(new.commits) >= self._polling.commits_per_ref else ""
 
     def _emit(self, ref: str, commit: GitCommit) -> None:
-        trigger = gitiles_trigger(self._what.repo, ref, commit.id, commit.committed)
+        trigger = gitiles_trigger(self._watched.repo, ref, commit.id, commit.committed)
         self._controller.emit_trigger(replace(trigger, order_in_batch=self._emitted))
         self._emitted += 1
 
@@ -212,5 +215,5 @@ class Poll:
 def _stored_set(record: PollerRecord) -> RefSet:
     try:
         return ref_set(record.refs)
-    except BadRegexpError:  # an older version may have let it in; then it covered nothing
+    except BadRegexpError:  # an older version may have stored it; it covered nothing
         return ref_set(())

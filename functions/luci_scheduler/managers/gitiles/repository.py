@@ -1,4 +1,4 @@
-"""What a gitiles job polls, what is known of it, and what it looks like now."""
+"""The repository that a gitiles job polls: its configuration, its known refs and its current refs."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from luci_scheduler.core.repo_url import BadRepoUrlError, RepoUrl, parse_repo_ur
 from luci_scheduler.managers.controller import Controller
 from luci_scheduler.ports import Gitiles, GitilesError, Pollers, Version, Versioned
 
-__all__ = ["Known", "Watched", "current_refs", "known_refs", "missing_refs", "watched"]
+__all__ = ["Known", "WatchedRepo", "current_refs", "known_refs", "missing_refs", "read_watched"]
 
 _RESOLVE_LIMIT = MINUTE
-"""For all listings of a poll together (the original's)."""
+"""The time limit for all ref listings of a poll together (the original's)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
-    """What a gitiles task watches."""
+class WatchedRepo:
+    """The repository, refs and paths of a gitiles task."""
 
     repo: str
-    """As configured; it is part of trigger IDs."""
+    """The URL as configured, which is part of trigger IDs."""
     url: RepoUrl
     entries: tuple[str, ...]
     """The refs, as configured."""
@@ -39,35 +39,35 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the job knew when the poll began; a record of another repository counts for nothing."""
+    """The job's record at the start of the poll. A record of another repository counts as empty."""
 
     record: PollerRecord
     version: Version | None
 
 
-def watched(task: TaskDefinition) -> Watched:
+def read_watched(task: TaskDefinition) -> WatchedRepo:
     """Read a gitiles task.
 
     Raises:
-        PermanentError: its repository is no Gitiles repository, or a pattern is not valid.
+        PermanentError: the URL is no Gitiles repository, or a pattern is invalid.
     """
     repo = str(task.fields.get("repo", ""))
     names = ("refs", "path_regexps", "path_regexps_exclude")
     entries, include, exclude = (tuple(task.fields.get(name, ())) for name in names)
     try:
-        return Watched(repo, parse_repo_url(repo), entries, ref_set(entries), path_filter(include, exclude))
+        return WatchedRepo(repo, parse_repo_url(repo), entries, ref_set(entries), path_filter(include, exclude))
     except (BadRepoUrlError, BadRegexpError) as error:
         raise PermanentError(f"the repository {repo} cannot be polled: {error}") from error
 
 
-def known_refs(controller: Controller, pollers: Pollers, what: Watched) -> Known:
-    """Read what the job knows: one read.
+def known_refs(controller: Controller, pollers: Pollers, watched: WatchedRepo) -> Known:
+    """Read the job's record: one read.
 
     Raises:
         TransientError: the store failed.
     """
-    job_id, repo = controller.invocation.job_id, str(what.url)
-    # Not asked through ``call_once``: after a lost race the record may be another one.
+    job_id, repo = controller.invocation.job_id, str(watched.url)
+    # Not through ``call_once``: after a lost race the record may have changed.
     found: Versioned[PollerRecord] | None = pollers.poller(job_id)
     if found is None:
         return Known(PollerRecord(job_id, repo), None)
@@ -77,37 +77,37 @@ def known_refs(controller: Controller, pollers: Pollers, what: Watched) -> Known
     return Known(record, found.version)
 
 
-def current_refs(controller: Controller, gitiles: Gitiles, what: Watched) -> Mapping[str, str]:
-    """List the watched refs as they are now, ref → hash; asked once per delivery, one call for each folder of refs.
+def current_refs(controller: Controller, gitiles: Gitiles, watched: WatchedRepo) -> Mapping[str, str]:
+    """Return the current hash of each watched ref: one request for each folder of refs, once per delivery.
 
     Raises:
         GitilesError: a listing failed.
-        PermanentError: to compare the refs with the patterns costs too much.
+        PermanentError: comparing the refs with the patterns costs too much.
     """
     begun, found = controller.clock.now(), {}
     budget = PatternBudget(POLL_REF_UNITS)
-    for prefix in what.refs.prefixes:
+    for prefix in watched.refs.prefixes:
         if controller.clock.now() - begun > _RESOLVE_LIMIT:
             raise GitilesError("DEADLINE_EXCEEDED", "the refs could not be listed within a minute", transient=True)
-        listed: Mapping[str, str] = controller.call_once(f"refs {prefix}", partial(gitiles.refs, what.url, prefix))
+        listed: Mapping[str, str] = controller.call_once(f"refs {prefix}", partial(gitiles.refs, watched.url, prefix))
         try:
-            found.update({ref: revision for ref, revision in listed.items() if what.refs.covers(ref, budget)})
+            found.update({ref: revision for ref, revision in listed.items() if watched.refs.covers(ref, budget)})
         except PatternCostError as error:
-            raise _too_costly(what) from error
+            raise _too_costly(watched) from error
     return found
 
 
-def missing_refs(what: Watched, current: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the entries that no ref fits.
+def missing_refs(watched: WatchedRepo, current: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the configured entries that match no ref.
 
     Raises:
-        PermanentError: to compare the refs with the patterns costs too much.
+        PermanentError: comparing the refs with the patterns costs too much.
     """
     try:
-        return what.refs.missing(current, PatternBudget(POLL_REF_UNITS))
+        return watched.refs.missing(current, PatternBudget(POLL_REF_UNITS))
     except PatternCostError as error:
-        raise _too_costly(what) from error
+        raise _too_costly(watched) from error
 
 
-def _too_costly(what: Watched) -> PermanentError:
-    return PermanentError(f"the patterns of 'refs' cost too much for the refs of {what.repo}: simplify them")
+def _too_costly(watched: WatchedRepo) -> PermanentError:
+    return PermanentError(f"the patterns of 'refs' cost too much for the refs of {watched.repo}: simplify them")

@@ -13,7 +13,7 @@ from luci_scheduler.core.instants import format_rfc3339
 from luci_scheduler.web.addresses import parse_invocation_id
 from luci_scheduler.web.notices import NO_SUCH_INVOCATION, NO_SUCH_JOB
 from luci_scheduler.web.page_request import PageRequest
-from luci_scheduler.web.presentation import invocation_json, invocation_view
+from luci_scheduler.web.presentation import facts_of, invocation_json, invocation_view
 from luci_scheduler.web.rendering import render
 from luci_scheduler.web.response import PageError, PageResponse
 from luci_scheduler.web.timeline import Event, EventKind, count, events, marks
@@ -66,7 +66,7 @@ def _values(page_request: PageRequest, found: InvocationLog, timeline: Sequence[
     return {
         "view": invocation_view(found.invocation, found.log, now),
         "marks": marks(timeline, now),
-        "build_id": str(found.invocation.task_data.get("build_id", "")),
+        "facts": facts_of(found.invocation),
         "paused": found.job.paused,
         "may_abort": context.may(Permission.ABORT, found.job),
         "may_trigger": context.may(Permission.TRIGGER, found.job),

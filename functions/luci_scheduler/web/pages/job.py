@@ -67,10 +67,10 @@ def _history(overview: JobOverview, now: Instant) -> dict[str, Any]:
 
 
 def _poller(overview: JobOverview, now: Instant) -> PollerView | None:
-    if overview.details is None or not overview.details.polls:
+    if overview.details is None or overview.details.polled is None:
         return None
     newest = overview.page.invocations[0] if overview.page.invocations else None
-    return poller_view(overview.job, overview.details.poller, newest, now)
+    return poller_view(overview.job, overview.details.polled.url, overview.details.poller, newest, now)
 
 
 def _details_document(details: JobDetails, triage: TriageView, poller: PollerView | None) -> dict[str, Any]:
@@ -115,6 +115,6 @@ def _latest_ref(invocations: Sequence[Invocation]) -> dict[str, str]:
     """Return repository and ref of the first commit among the triggers of these invocations."""
     for item in invocations:
         for trigger in item.incoming_triggers:
-            if trigger.kind == "gitiles":
+            if trigger.is_commit:
                 return {"repo": str(trigger.payload.get("repo", "")), "ref": str(trigger.payload.get("ref", ""))}
     return {}
