@@ -24,7 +24,7 @@ from luci_scheduler.core.instants import DAY, HOUR, MICROSECOND, MILLISECOND, SE
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import TriggeringPolicy
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.engine.cleanup import CLEANUP_LINES
+from luci_scheduler.engine.outcome import CLEANUP_LINES
 from luci_scheduler.engine.runtime import Limits
 
 __all__ = ["Exported", "NotReplayableError", "export_invocation", "to_scenario"]

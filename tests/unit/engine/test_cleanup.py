@@ -16,8 +16,8 @@ from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import HOUR, MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.engine.abort import abort_invocation
-from luci_scheduler.engine.cleanup import on_cleanup_task
 from luci_scheduler.engine.outbox import launch_task
+from luci_scheduler.engine.outcome import on_cleanup_task
 from luci_scheduler.engine.sweep import CARRYING_OUT, sweep
 from luci_scheduler.ports import BuildbucketError, QueueTask, UpdateInvocation
 from tests.unit.api.support import world_for

@@ -16,11 +16,11 @@ from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.job import MAX_PENDING
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.engine.allocation import PENDING_READ
 from luci_scheduler.engine.commit import on_commit, on_commits
 from luci_scheduler.engine.jobs import pause_job
 from luci_scheduler.engine.outbox import abort_task
 from luci_scheduler.engine.tasks import on_task
+from luci_scheduler.engine.triage import PENDING_READ
 from luci_scheduler.engine.triggers import accept_triggers
 from luci_scheduler.ports import CreateInvocation, UpdateInvocation, UpdateTrigger
 from tests.unit.engine.stub import trigger_task

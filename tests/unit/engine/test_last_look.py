@@ -176,13 +176,13 @@ def test_a_poll_that_lost_a_race_decides_again(monkeypatch: pytest.MonkeyPatch) 
     two = 'schedule: "triggered" triggering_policy { max_concurrent_invocations: 2 }'
     world = World(config().replace('schedule: "triggered"', two), gitiles=gitiles)  # type: ignore[arg-type]
     gitiles.meanwhile.append(lambda: _bring(world, "two", job_id=poller))
-    tries, attempt = [], outcome._commit_with_job
+    tries, attempt = [], outcome.triage_end
 
     def counted(*args: Any) -> Any:
         tries.append(args)
         return attempt(*args)
 
-    monkeypatch.setattr(outcome, "_commit_with_job", counted)
+    monkeypatch.setattr(outcome, "triage_end", counted)
     _bring(world, "one", job_id=poller)
     assert [(item.status, item.attempts) for item in world.invocations(poller)] == [(Status.SUCCEEDED, 1)] * 2
     assert len(tries) <= 4

@@ -16,7 +16,6 @@ from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.pattern_budget import PATH_UNITS, QUICK_UNITS
 from luci_scheduler.core.project_record import LAYOUT, ProjectRecord
 from luci_scheduler.engine import commit as commit_module
-from luci_scheduler.engine import pattern_faults
 from luci_scheduler.engine.commit import on_commit, on_commits
 from luci_scheduler.engine.jobs import pause_job
 from luci_scheduler.ports import CreateTrigger, PutProject, Versioned
@@ -91,7 +90,7 @@ def test_costly_paths_leave_out_their_project_visibly(monkeypatch: pytest.Monkey
 
 def test_costly_refs_leave_out_their_project_visibly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every event of the repository pays for them, even an event that only the costly project may watch. The writes to jobs are bounded."""
-    monkeypatch.setattr(pattern_faults, "_MAX_DISCARDED", 2)
+    monkeypatch.setattr(commit_module, "_MAX_DISCARDED", 2)
     world = World(config(), MemoryGitiles())
     sync(world, "evil", hostile(f'refs: "regexp:refs/heads/{LARGE}{LARGE}{LARGE}{LARGE}x"', jobs=3))
     pause_job(world.runtime, JobId("evil/p"), "user:a@b.c", "why", "k")
@@ -137,14 +136,14 @@ def test_the_failure_of_a_quick_project_does_not_keep_a_slow_one(
     world = World(config(), git)
     sync(world, "slow", hostile(f'refs: "{MAIN}"', f'path_regexps: "{LARGE}c"', 'path_regexps: "b+"'))
     (commit,) = git.push(MAIN, diff=[("", "b" * 100)] * 10)
-    add_triggers = commit_module.add_triggers
+    fan_out = commit_module.fan_out
 
     def failing(runtime: Any, batches: Any, *args: Any) -> bool:
         if JOB in batches:
             raise error
-        return add_triggers(runtime, batches, *args)
+        return fan_out(runtime, batches, *args)
 
-    monkeypatch.setattr(commit_module, "add_triggers", failing)
+    monkeypatch.setattr(commit_module, "fan_out", failing)
     with pytest.raises(type(error)):
         deliver(world, commit)
     assert len(world.invocations(JobId("slow/j0"))) == 1
@@ -163,7 +162,7 @@ def test_a_permanent_error_of_one_project_does_not_hide_another_project_s_transi
     def failing(_: Any, batches: Any, *__: Any) -> bool:
         raise PermanentError("never") if JOB in batches else TransientError("later")
 
-    monkeypatch.setattr(commit_module, "add_triggers", failing)
+    monkeypatch.setattr(commit_module, "fan_out", failing)
     with pytest.raises(TransientError, match="later"):
         deliver(world, commit)
 
