@@ -1,4 +1,4 @@
-"""Requests: what one invocation is asked to do, derived from the triggers that it consumes."""
+"""Requests: the input of one invocation, derived from the triggers that it consumes."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ __all__ = ["Request", "request_from_triggers"]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What an invocation is asked to do."""
+    """The input of one invocation."""
 
     incoming_triggers: tuple[Trigger, ...] = ()
     properties: Mapping[str, Any] | None = None
     tags: tuple[str, ...] = ()
     triggered_by: str = ""
     log_lines: tuple[str, ...] = ()
-    """Lines for the block that precedes the invocation's own debug log."""
+    """Lines of the block that precedes the invocation's own debug log."""
 
     def stored_tags(self) -> tuple[str, ...]:
-        """Return the tags as an invocation keeps and sends them: sorted by their bytes.
+        """Return the tags as an invocation stores and sends them: sorted by their bytes.
 
         Raises:
             PermanentError: a tag is not ``key:value``.
@@ -60,7 +60,7 @@ def _from_trigger(trigger: Trigger, era: Era) -> tuple[Mapping[str, Any] | None,
         case "gitiles":
             return _from_gitiles(trigger.payload, era)
         case _:
-            # The original prints a Go type here; the only one that can occur is that of a missing payload.
+            # The original prints a Go type here. Only the type of a missing payload can occur.
             return None, (), ("Unrecognized trigger payload of type <nil>, ignoring",)
 
 

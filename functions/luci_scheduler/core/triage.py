@@ -9,7 +9,7 @@ Two fields of a job's document request triages. Only this module writes them:
 ``triage_due``
     Set to the instant at which a triage was requested and not carried out yet. The sweep finds the job by it.
 
-`mark_pending`, `request_triage`, `end_request` and `after_triage` are the only transitions.
+`with_pending`, `request_triage`, `end_request` and `after_triage` are the only transitions.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ __all__ = [
     "has_free_slot",
     "has_more",
     "inactive_reason",
-    "mark_pending",
     "may_triage",
     "needs_triage",
     "new_invocation",
@@ -48,6 +47,7 @@ __all__ = [
     "select_triggers",
     "triage",
     "triaged",
+    "with_pending",
 ]
 
 
@@ -97,7 +97,7 @@ def needs_triage(job: Job, *, has_pending: bool) -> bool:
     return has_pending and (may_triage(job) or not job.triggers_wait)
 
 
-def mark_pending(job: Job) -> Job:
+def with_pending(job: Job) -> Job:
     """Return the job with the mark that pending triggers may exist."""
     return replace(job, triggers_wait=True)
 
@@ -203,8 +203,7 @@ def triage(job: Job, pending: Sequence[Trigger], era: Era, now: Instant, surplus
     policy, error = _policy(job.definition.policy, era)
     decision = policy(ordered[len(too_many) :], len(job.active_invocations), now)
     dropped = [(trigger, discards.too_many(limit)) for trigger in too_many]
-    reason = discards.by_policy(job.definition.policy)
-    dropped += [(trigger, reason) for trigger in decision.discard]
+    dropped += [(trigger, discards.by_policy(job.definition.policy)) for trigger in decision.discard]
     return Triage(
         requests=decision.requests,
         discarded=tuple(dropped),

@@ -1,1 +1,1 @@
-"""The steps of the engine: load, decide, enqueue, commit, go on."""
+"""The steps of the scheduler: each reads documents, decides, enqueues tasks, commits, and continues."""

@@ -35,6 +35,7 @@ def abort_invocation(
     def attempt(found: Versioned[Invocation] | None) -> Sequence[Versioned[Invocation]]:
         if found is None:
             raise PermanentError(f"no such invocation: {job_id} {invocation_id}")
+        # The first request counts: its caller, reason and time stay in the document.
         if found.value.status.is_final or found.value.abort_requested_by:
             return ()
         now = runtime.clock.now()
@@ -116,6 +117,7 @@ def _abort_or_mark(
             logger.warning("abort_postponed", **about, error=str(error))
         else:
             return commit_outcome(runtime, found, controller, f"{key}/abort")
+    # The document is due from the request on, so the sweep carries out the abort if this task is lost.
     runtime.offer(abort_task(invocation, runtime.clock.now()))
     marked = runtime.stamped(invocation, f"{key}/mark")
     runtime.store.commit([UpdateInvocation(marked, found.version)])

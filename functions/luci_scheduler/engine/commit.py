@@ -92,6 +92,7 @@ def on_commits(runtime: Runtime, events: Sequence[CommitEvent], published: Insta
     left: list[CommitEvent] = []
     handled = 0
     for event, watching in _watched(runtime, events, until):
+        # An undecided event (watching is None) is always deferred: its patterns are too costly for this delivery.
         is_now = watching is not None and handled < runtime.limits.events_at_once and runtime.clock.now() < until
         handled += is_now
         if not (is_now and watching and _is_done(runtime, event, watching, published, _key(event, key))):
@@ -137,13 +138,10 @@ def take_commit(
     Raises:
         TransientError, ComeAgainError: not done; repeat the call to continue.
     """
-    diffs = any(has_path_filter(watcher) for watcher in watching.watchers)
-    commit = GitCommit(event.revision, published)
-    if watching.watchers:
-        landed = landed_commit(runtime, event, commit, diffs=diffs)
-        if isinstance(landed, Refusal):
-            return landed
-        commit = landed
+    commit = _watched_commit(runtime, event, watching, published)
+    if isinstance(commit, Refusal):
+        return commit
+    # The revision of an event may be an annotated tag; builds are about the commit behind it.
     event = replace(event, revision=commit.id)
     filters, failed, passed = watching.filters, [], 0
     for part in filters.by_paths(watching.watchers, commit.diff):
@@ -154,9 +152,9 @@ def take_commit(
                 fan_out(runtime, batches, key, _defer_trigger(runtime, event, batches, key))
         except SchedulerError as error:  # an error of one project must not stop the others
             failed.append(error)
-    if watching.watchers and not passed and not filters.too_costly:
-        about = {"repo": event.repo, "ref": event.ref, "revision": event.revision}
-        logger.info("commit_filtered", **about, watchers=len(watching.watchers))
+    if not passed:
+        _log_filtered(event, watching)
+    # The generator above fills in the faults while it runs, so they are known only now.
     if filters.bad or filters.too_costly:
         _record_pattern_faults(runtime, event, filters, published, key)
     _raise_first(failed)
@@ -206,6 +204,23 @@ def landed_commit(
         return _fetched(runtime.gitiles, event, diffs=diffs) if needs_commit else fallback
     except GitilesError as error:
         return Refusal(f"{NOT_SERVED}: {error}", error.transient)
+
+
+def _watched_commit(
+    runtime: Runtime, event: CommitEvent, watching: Watching, published: Instant
+) -> GitCommit | Refusal:
+    """Return the commit that the event's watchers need; without any, only patterns that failed are recorded for it."""
+    commit = GitCommit(event.revision, published)
+    if not watching.watchers:
+        return commit
+    diffs = any(has_path_filter(watcher) for watcher in watching.watchers)
+    return landed_commit(runtime, event, commit, diffs=diffs)
+
+
+def _log_filtered(event: CommitEvent, watching: Watching) -> None:
+    if watching.watchers and not watching.filters.too_costly:
+        about = {"repo": event.repo, "ref": event.ref, "revision": event.revision}
+        logger.info("commit_filtered", **about, watchers=len(watching.watchers))
 
 
 def _fetched(gitiles: Gitiles, event: CommitEvent, *, diffs: bool) -> GitCommit:
@@ -280,6 +295,7 @@ def _wait_or_discard(
     if not wait and refusal.transient:
         raise TransientError(f"the commit {event.revision} of {event.repo} could not be fetched: {refusal.reason}")
     expires = Instant(published + wait)
+    # While the host does not answer, it is unknown whether the commit has landed, so it is never discarded here.
     if now >= expires and not refusal.transient:
         discard_commit(runtime, event, watching, published, key, refusal.reason)
         return

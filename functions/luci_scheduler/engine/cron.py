@@ -14,7 +14,7 @@ from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.job_changes import effective_schedule, stepped
 from luci_scheduler.core.request import Request
-from luci_scheduler.core.triage import has_free_slot, inactive_reason, mark_pending, new_invocation
+from luci_scheduler.core.triage import has_free_slot, inactive_reason, new_invocation, with_pending
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_record import TriggerRecord
 from luci_scheduler.engine.jobs import put_job, rewound, with_tick
@@ -37,6 +37,7 @@ def on_cron_tick(runtime: Runtime, job_id: JobId, nonce: int, generation: int, c
         ComeAgainError: the commit that records the tick is not visible yet (for five minutes from ``created``).
         TransientError: the store or the queue failed; deliver again.
     """
+    # The answer to "is there any news?" is kept over lost races, and passed on to the launch of the invocation.
     calls, has_lost = CallCache(), False
 
     def attempt(found: Versioned[Job] | None) -> Created:
@@ -67,6 +68,7 @@ def _take_tick(
 ) -> Created:
     job, started = found.value, runtime.clock.now()
     step = cron_machine.tick(job.cron, effective_schedule(job), started, runtime.entropy.nonce, nonce)
+    # Each effective tick changes the machine's state; a stale, repeated or disabled one leaves it as it is.
     if step[0] == job.cron:
         logger.info("tick_stale", job_id=job.id, generation=generation)
         return ()
@@ -103,7 +105,7 @@ def _start(
     if is_taken:
         logger.warning("tick_refused", job_id=job.id, trigger_id=trigger.id)
     if not has_free_slot(job):
-        runtime.store.commit([*(CreateTrigger(record) for record in records), put_job(mark_pending(job), found, key)])
+        runtime.store.commit([*(CreateTrigger(record) for record in records), put_job(with_pending(job), found, key)])
         return ()
     if _is_idle(runtime, job, trigger, calls):
         job = rewound(runtime, replace(job, last_poll=trigger.created), runtime.clock.now())
@@ -112,16 +114,9 @@ def _start(
     pending = list_pending(runtime, job)
     if any(stored.value.trigger.id == trigger.id for stored in pending):
         records = ()  # a caller's trigger with this ID is pending already
-    # The op rewinds the cron machine: if the tick's trigger is discarded, no invocation ends to do it.
-    op = TriageOp(
-        found=found,
-        job=job,
-        pending=pending,
-        started=trigger.created,
-        key=key,
-        new=records,
-        unmarked=[record.trigger.id for record in records],
-    )
+    own = [record.trigger.id for record in records]
+    # The triage also rewinds the cron machine: if the tick's trigger is discarded, no invocation ends to do it.
+    op = TriageOp(found=found, job=job, pending=pending, started=trigger.created, key=key, new=records, unmarked=own)
     return commit_triage(runtime, op)
 
 

@@ -40,6 +40,7 @@ def on_deferred(runtime: Runtime, deferred_id: str, tries: int, key: str, carry_
         PermanentError: the work can never be done, and is deleted.
     """
     found = runtime.store.deferred(deferred_id)
+    # The number of tries names the task that the document waits for; tasks of earlier tries are stale.
     if found is None or found.value.tries != tries:
         return  # the work is done, or another task is for the current try
     work = found.value
@@ -86,6 +87,7 @@ def _try_emitted(runtime: Runtime, work: Deferred) -> Deferred | None:
     refusals = _refusals(runtime, triggers)
     if landed := [trigger for trigger in triggers if trigger.id not in refusals]:
         accept_triggers(runtime, job_id, landed, key)
+    # Unchecked commits come first in the remaining work, so that refused ones cannot keep them from being checked.
     waits = [trigger for trigger in triggers if refusals.get(trigger.id) is _UNCHECKED]
     for trigger in triggers:
         refusal = refusals.get(trigger.id, _UNCHECKED)

@@ -29,6 +29,7 @@ def on_dispatch(
         TransientError: the store or the queue failed; deliver again.
     """
     found = runtime.store.invocation(job_id, invocation_id)
+    # The task is enqueued before the commit that records the triggers, so it may be ahead of it.
     if found is None or found.value.mutations < mutation:
         missing = f"the triggers of invocation {invocation_id} of {job_id} are not recorded yet"
         about = {"job_id": job_id, "invocation_id": str(invocation_id), "reason": "never recorded"}

@@ -98,6 +98,7 @@ def resume_job(runtime: Runtime, job_id: JobId, who: str, reason: str, key: str)
 
 
 def _change(runtime: Runtime, job_id: JobId, key: str, decide: Callable[[Job, Instant], JobChange | None]) -> bool:
+    # The tick is enqueued before the commit, the triage after it: a tick that is ahead is retried, a triage is not.
     def attempt(found: Versioned[Job] | None) -> bool:
         found = _existing(found, job_id)
         now = runtime.clock.now()

@@ -77,6 +77,7 @@ def launch_all(
 
     ``calls`` caches the calls that were made for the first invocation before it was created.
     """
+    # An invocation that ends in its launch frees a slot, and its successors join the end of the line.
     until = Instant(runtime.clock.now() + _LAUNCHING)
     waiting = deque(created)
     for _ in range(runtime.limits.launches_at_once):
@@ -90,6 +91,7 @@ def launch_all(
                 waiting.extend(launch(runtime, found, key, calls or CallCache()))
         except SchedulerError as error:
             _postpone(runtime, found.value, str(error))
+        # The cached calls belong to the first invocation only.
         calls = None
     for found in waiting:
         _postpone(runtime, found.value, "enough was launched by this delivery")
@@ -227,6 +229,7 @@ def _attempt(runtime: Runtime, invocation: Invocation, calls: CallCache) -> Cont
 def _ends_before_launch(runtime: Runtime, controller: Controller) -> bool:
     """End an invocation that has used up its attempts, or is aborted before this attempt requested a build."""
     invocation = controller.invocation
+    # An earlier attempt may have created a build whose answer was lost, so the build service is asked to cancel it.
     if invocation.attempts > runtime.limits.max_attempts:
         cancel_or_leave(runtime, controller)
         controller.set_status(Status.FAILED)
@@ -253,6 +256,7 @@ def _retry_or_fail(runtime: Runtime, controller: Controller, error: TransientErr
     controller.set_status(Status.RETRYING)
     controller.log("The invocation will be retried")
     now = runtime.clock.now()
+    # The document is due at the same instant, so that the sweep retries the launch if the task is lost.
     eta = Instant(now + _pause(runtime, invocation.attempts, error))
     runtime.offer(launch_task(invocation, eta, now))
     controller.invocation = replace(controller.invocation, next_due=eta)
@@ -261,6 +265,7 @@ def _retry_or_fail(runtime: Runtime, controller: Controller, error: TransientErr
 def _fail(runtime: Runtime, controller: Controller, error: PermanentError) -> None:
     invocation = controller.invocation
     logger.warning("launch_refused", job_id=invocation.job_id, invocation_id=str(invocation.id), error=str(error))
+    # Otherwise the manager has set a final status itself.
     if invocation.status.is_initial:
         if controller.may_exist:
             cancel_or_leave(runtime, controller)
@@ -294,6 +299,7 @@ def _record(
 
     def attempt(found: Versioned[Invocation] | None) -> Sequence[Versioned[Invocation]]:
         nonlocal controller, refused
+        # After a conflict the invocation may carry an abort request, or another attempt may have taken over.
         if found is not claimed:
             if found is None or not _has_claim(found.value, claimed.value):
                 _cancel_superseded_build(runtime, controller, found, key)

@@ -49,6 +49,7 @@ def commit_outcome(
     """
     update = _log_update(runtime, found, runtime.stamped(controller.result(), key), controller.log_text)
     invocation = update.invocation
+    # The task comes before the commit: if it is lost, the document still says what to dispatch, and the sweep finds it.
     if invocation.has_undispatched:
         runtime.offer(dispatch_task(invocation, runtime.clock.now()))
     writes: tuple[Write, ...] = (update,) if controller.poller is None else (update, controller.poller)
@@ -116,6 +117,7 @@ def on_cleanup_task(
     calls = CallCache()
 
     def attempt(found: Versioned[Invocation] | None) -> None:
+        # The task is enqueued before the commit that ends the invocation, so it may come first.
         if found is None or not (found.value.status.is_final or found.value.cleanup):
             missing = f"the end of invocation {invocation_id} of {job_id} is not recorded yet"
             about = {"job_id": job_id, "invocation_id": str(invocation_id), "reason": "the end was never recorded"}
@@ -146,6 +148,7 @@ def _commit_progress(runtime: Runtime, update: UpdateInvocation, writes: Sequenc
     try:
         runtime.store.commit(writes)
     except StoreConflictError:
+        # A commit whose answer was lost may be tried again by the store's client; it then conflicts with itself.
         if not _has_landed(_reread(runtime, update), update):
             raise
 
@@ -172,12 +175,10 @@ def _commit_end(
             if _has_landed(current, update):
                 _leave_successors(runtime, invocation.job_id)
                 return ()
-            version = None if job is None else job.version
-            # With a poller and an unchanged job, another poll changed the repository's record first.
-            is_overtaken = len(writes) > 1 and version == lost_at
-            if current is None or current.version != update.version or is_overtaken or job is None:
+            # If neither the job nor the invocation has changed, another poll changed the repository's record first.
+            if job is None or not _is_unchanged(current, update) or (len(writes) > 1 and job.version == lost_at):
                 return error
-            lost_at = version
+            lost_at = job.version
             raise
         return ()
 
@@ -194,6 +195,10 @@ def _reread(runtime: Runtime, update: UpdateInvocation) -> Versioned[Invocation]
 def _has_landed(current: Versioned[Invocation] | None, update: UpdateInvocation) -> bool:
     """Return whether a commit was kept although the store reported a conflict: an earlier try landed, its answer lost."""
     return current is not None and current.value.last_event == update.invocation.last_event
+
+
+def _is_unchanged(current: Versioned[Invocation] | None, update: UpdateInvocation) -> bool:
+    return current is not None and current.version == update.version
 
 
 def _leave_successors(runtime: Runtime, job_id: JobId) -> None:

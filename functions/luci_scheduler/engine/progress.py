@@ -59,6 +59,7 @@ def on_timer(
     calls = CallCache()
 
     def decide(found: Versioned[Invocation] | None) -> Controller | None:
+        # The timer's ID holds the mutation that adds the timer: a lower counter means that its commit is not visible.
         if found is None or found.value.mutations <= timer_mutation(timer_id):
             missing = f"timer {timer_id} of {job_id} is ahead of the commit that records it"
             about = {"job_id": job_id, "timer_id": timer_id, "reason": "the commit that records it never came"}
@@ -87,6 +88,7 @@ def _notify(runtime: Runtime, controller: Controller, message_id: str) -> None:
     invocation = controller.invocation
     handled = (*invocation.handled_notifications, message_id)[-runtime.limits.handled_notifications :]
     controller.invocation = replace(invocation, handled_notifications=handled)
+    # The abort's own task may be lost or late; any delivery about the invocation carries it out.
     if invocation.abort_requested_by:
         abort_running(runtime, controller, invocation.abort_requested_by)
         return

@@ -120,6 +120,7 @@ class Runtime:
             ComeAgainError: each attempt met a conflict.
             Others: as ``attempt`` raises them.
         """
+        # Without a bound, deliveries on a busy document could starve one of them until its deadline kills it.
         for _ in range(races or self.limits.races):
             try:
                 return attempt()
@@ -185,6 +186,7 @@ class Runtime:
 
 
 def _next_due(invocation: Invocation) -> Instant | None:
+    # The earlier of the two: the sweep looks at both whenever the document is due.
     due, cleanup = _due_without_cleanup(invocation), invocation.cleanup
     if cleanup is None:
         return due

@@ -36,8 +36,8 @@ from luci_scheduler.core.triage import (
     select_triggers,
     triage,
     triaged,
+    with_pending,
 )
-from luci_scheduler.core.triage import mark_pending as job_with_mark
 from luci_scheduler.core.triage_log import triage_log
 from luci_scheduler.core.trigger_record import NO_INVOCATION, TriggerRecord
 from luci_scheduler.engine.jobs import put_job, rewound
@@ -119,7 +119,7 @@ def list_pending(runtime: Runtime, job: Job) -> Sequence[Versioned[TriggerRecord
 
 def mark_pending(found: Versioned[Job], key: str) -> PutJob:
     """Return the write that marks a job as having pending triggers, for the commit that records a trigger without a slot."""
-    return put_job(job_with_mark(found.value), found, key)
+    return put_job(with_pending(found.value), found, key)
 
 
 def put_trigger(record: TriggerRecord, versions: Mapping[str, Version]) -> Write:
@@ -183,6 +183,7 @@ def triage_pending(
     def attempt() -> list[Versioned[Invocation]]:
         pending = runtime.store.pending_triggers(job_id, PENDING_READ)
         started = runtime.clock.now()
+        # The query comes first: it costs one read where nothing is pending, and the job need not be read.
         found = runtime.store.job(job_id) if pending or is_requested else None
         if found is None or not needs_triage(found.value, has_pending=bool(pending)):
             return []
@@ -210,7 +211,8 @@ def _recheck_pending(runtime: Runtime, job_id: JobId, requested: Instant, key: s
 
 
 def _commit_plan(runtime: Runtime, plan: TriagePlan) -> list[Versioned[Invocation]]:
-    # Tasks first: a task without its commit is stale and does nothing, a commit without its task would wait for the sweep.
+    # Tasks come first: a task without its commit is stale and has no effect, but a commit without its task waits for the
+    # sweep.
     for task in plan.tasks:
         runtime.offer(task)
     versions = runtime.store.commit(plan.writes)
@@ -235,6 +237,7 @@ def plan_triage(runtime: Runtime, op: TriageOp, refusal: str = "") -> TriagePlan
     # The store may have rejected the job together with its log, so a second plan omits the log.
     log = "" if refusal else _log(runtime, op, decision, available, job)
     writes = (*starts.creations, *_trigger_writes(runtime, op, starts.resolved, now), *op.others)
+    # If nothing started, no end of an invocation would ever make an idle job wait for its next tick.
     if op.rewinds:
         now = runtime.clock.now()
         change = job_changes.rewound(job, now, runtime.entropy.nonce)
@@ -268,6 +271,7 @@ def _decide(runtime: Runtime, op: TriageOp, now: Instant) -> tuple[Triage, int]:
 
 
 def _start(runtime: Runtime, op: TriageOp, decision: Triage, now: Instant, refusal: str) -> _Starts:
+    # An invocation that cannot be stored is never created: its triggers are discarded here, and its slot stays free.
     starts = _Starts(resolved={trigger.id: (NO_INVOCATION, reason) for trigger, reason in decision.discarded})
     taken = set(op.job.active_invocations)
     due = Instant(now + runtime.limits.claim_lease)
@@ -303,6 +307,7 @@ def _allocate(op: TriageOp, request: Request, identifier: InvocationId, refusal:
 
 
 def _draw_id(runtime: Runtime, started: Instant, taken: set[InvocationId]) -> InvocationId:
+    # Invocations of one triage share their start, so only the random suffix tells them apart.
     while True:
         identifier = make_invocation_id(started, runtime.entropy.invocation_suffix())
         if identifier not in taken:
@@ -329,6 +334,7 @@ def _trigger_writes(
     versions = {**op.markers, **{found.value.trigger.id: found.version for found in op.pending}}
     records = {record.trigger.id: record for record in (*op.new, *(found.value for found in op.pending))}
     expires = runtime.limits.expiry(now)
+    # A marker keeps the ID of a resolved trigger, so that a repeated delivery finds that it was handled.
     for trigger_id, (invocation_id, reason) in resolved.items():
         if trigger_id not in op.unmarked:
             marker = replace(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from luci_scheduler.core.errors import PermanentError, SchedulerError, StoreConflictError
 from luci_scheduler.core.identifiers import InvocationId, JobId
@@ -27,7 +28,7 @@ from luci_scheduler.engine.triage import (
     put_trigger,
     triage_pending,
 )
-from luci_scheduler.ports import CreateTrigger, Version, Versioned
+from luci_scheduler.ports import CreateTrigger, Version, Versioned, Write
 
 __all__ = ["BUDGET", "accept_triggers", "discard_trigger", "fan_out", "triage_job"]
 
@@ -53,25 +54,13 @@ def fan_out(
     Raises:
         TransientError, ComeAgainError: the single job failed, or ``defer`` failed; deliver again.
     """
-    begun = runtime.clock.now()
+    until = Instant(runtime.clock.now() + BUDGET)
     if len(triggers) == 1:
         ((job_id, batch),) = triggers.items()
         accept_triggers(runtime, job_id, batch, key)
         return True
-
-    def deliver(job_id: JobId, batch: Sequence[Trigger]) -> bool:
-        is_refused = False
-        try:
-            if runtime.clock.now() < begun + BUDGET:
-                accept_triggers(runtime, job_id, batch, key)
-                return True
-            logger.info("triggers_queued", job_id=job_id, triggers=len(batch), reason="no time left")
-        except SchedulerError as error:
-            is_refused = isinstance(error, PermanentError)
-            logger.warning("triggers_queued", job_id=job_id, triggers=len(batch), reason=str(error))
-        defer(job_id, runtime.clock.now())
-        return is_refused
-
+    deliver = partial(_deliver_or_defer, runtime, key, defer, until)
+    # Each thread gets a copy of the context, so that its log lines carry the delivery's trace.
     with ThreadPoolExecutor(runtime.limits.concurrency, thread_name_prefix="job") as pool:
         futures = [pool.submit(copy_context().run, deliver, job_id, batch) for job_id, batch in triggers.items()]
     done = [future.result() for future in futures]
@@ -155,6 +144,28 @@ class _Arrival:
         return {trigger_id: marker.version for trigger_id, marker in self.markers.items()}
 
 
+def _deliver_or_defer(
+    runtime: Runtime,
+    key: str,
+    defer: Callable[[JobId, Instant], None],
+    until: Instant,
+    job_id: JobId,
+    batch: Sequence[Trigger],
+) -> bool:
+    """Deliver the triggers of one of many jobs; return whether it accepted or permanently refused them."""
+    is_refused = False
+    try:
+        if runtime.clock.now() < until:
+            accept_triggers(runtime, job_id, batch, key)
+            return True
+        logger.info("triggers_queued", job_id=job_id, triggers=len(batch), reason="no time left")
+    except SchedulerError as error:
+        is_refused = isinstance(error, PermanentError)
+        logger.warning("triggers_queued", job_id=job_id, triggers=len(batch), reason=str(error))
+    defer(job_id, runtime.clock.now())
+    return is_refused
+
+
 def _arrive(runtime: Runtime, found: Versioned[Job] | None, arrival: _Arrival) -> Sequence[Versioned[Invocation]]:
     """Record the triggers in one commit; return the new invocations."""
     if found is None:
@@ -165,7 +176,7 @@ def _arrive(runtime: Runtime, found: Versioned[Job] | None, arrival: _Arrival) -
     try:
         return _record(runtime, found, arrival)
     except StoreConflictError:
-        # The job has changed, or some of the triggers are recorded already. Only the latter need not be tried again.
+        # Either the job has changed, or some of the triggers are recorded already. The latter need no further attempt.
         _find_duplicates(runtime, arrival)
         if arrival.new:
             raise
@@ -175,32 +186,45 @@ def _arrive(runtime: Runtime, found: Versioned[Job] | None, arrival: _Arrival) -
 def _record(runtime: Runtime, found: Versioned[Job], arrival: _Arrival) -> Sequence[Versioned[Invocation]]:
     job, versions = found.value, arrival.versions
     records = [_new_record(runtime, arrival, trigger) for trigger in arrival.new.values()]
-    bad = [record for record in records if inactive_reason(job) or _fault(record.trigger)]
+    bad = [record for record in records if _refusal(job, record.trigger)]
     good = [record for record in records if record not in bad]
     writes = [put_trigger(_discarded(runtime, job, record), versions) for record in bad]
     if good and has_free_slot(job):
-        pending = list_pending(runtime, job)
-        if {stored.value.trigger.id for stored in pending} & {record.trigger.id for record in good}:
-            # Another delivery recorded the trigger. If it counted as new here, it would start two invocations.
-            raise StoreConflictError(f"job {job.id} has some of the triggers already")
-        op = TriageOp(
-            found=found,
-            job=job,
-            pending=pending,
-            started=arrival.started,
-            key=arrival.key,
-            new=good,
-            markers=versions,
-            others=writes,
-            rewinds=False,
-        )
-        return commit_triage(runtime, op)
+        return _triage_new(runtime, found, arrival, good, writes)
+    # Without a slot only the triggers are written, and the flag once. Busy jobs get no write per commit, so deliveries
+    # rarely conflict.
     writes += [put_trigger(record, versions) for record in good]
     if good and not job.triggers_wait:
         writes.append(mark_pending(found, arrival.key))
     runtime.store.commit(writes)
     arrival.is_pending = bool(good)
     return ()
+
+
+def _triage_new(
+    runtime: Runtime,
+    found: Versioned[Job],
+    arrival: _Arrival,
+    good: Sequence[TriggerRecord],
+    others: Sequence[Write],
+) -> Sequence[Versioned[Invocation]]:
+    pending = list_pending(runtime, found.value)
+    if {stored.value.trigger.id for stored in pending} & {record.trigger.id for record in good}:
+        # Another delivery recorded the trigger. If it counted as new here, it would start two invocations.
+        raise StoreConflictError(f"job {found.value.id} has some of the triggers already")
+    started, key, markers = arrival.started, arrival.key, arrival.versions
+    op = TriageOp(
+        found=found,
+        job=found.value,
+        pending=pending,
+        started=started,
+        key=key,
+        new=good,
+        markers=markers,
+        others=others,
+        rewinds=False,
+    )
+    return commit_triage(runtime, op)
 
 
 def _new_record(runtime: Runtime, arrival: _Arrival, trigger: Trigger) -> TriggerRecord:
@@ -211,15 +235,17 @@ def _new_record(runtime: Runtime, arrival: _Arrival, trigger: Trigger) -> Trigge
 
 
 def _discarded(runtime: Runtime, job: Job, record: TriggerRecord) -> TriggerRecord:
-    inactive, now = inactive_reason(job), runtime.clock.now()
-    reason = inactive or _fault(record.trigger)
+    now, reason = runtime.clock.now(), _refusal(job, record.trigger)
     logger.info("trigger_discarded", job_id=job.id, trigger_id=record.trigger.id, reason=reason)
     # A job that was inactive accepts the same ID later, as in the original.
     expires = runtime.limits.expiry(now)
-    return replace(record, discarded=reason, resolved=now, expires=expires, refused=bool(inactive))
+    return replace(record, discarded=reason, resolved=now, expires=expires, refused=bool(inactive_reason(job)))
 
 
-def _fault(trigger: Trigger) -> str:
+def _refusal(job: Job, trigger: Trigger) -> str:
+    """Return why a job must discard a trigger on arrival; empty if it accepts the trigger."""
+    if inactive := inactive_reason(job):
+        return inactive
     if (size := stored_bytes(trigger)) > MAX_TRIGGER_BYTES:
         return f"the trigger has {size} bytes, an invocation can hold {MAX_TRIGGER_BYTES}"
     try:
@@ -250,6 +276,7 @@ def _counts_as_new(known: TriggerRecord, trigger: Trigger, key: str, now: Instan
     """
     if known.resolved is None or key in known.deliveries:
         return False
+    # The job was inactive, or its patterns failed: the trigger was never pending, so the same ID may try again.
     if known.refused:
         return True
     if trigger.kind == "gitiles" and trigger.job_id and not known.trigger.job_id:
