@@ -1,7 +1,7 @@
 """The cron machine: when a job's next tick is due, and the effect of a tick. Pure; the caller carries out the actions.
 
-Ticks may be repeated, late or early. Each carries the nonce that was drawn for it. A tick with any other nonce belongs to
-an earlier state of the job and has no effect. Each change of the state also raises its generation.
+Ticks may be repeated, late or early. Each carries the nonce that was drawn for it. A tick with any other nonce belongs
+to an earlier state of the job and has no effect. Each change of the state also raises its generation.
 """
 
 from __future__ import annotations
@@ -157,6 +157,7 @@ def _rewind(state: CronState, schedule: Schedule, now: Instant, draw_nonce: Draw
 
 def _await_tick(state: CronState, schedule: Schedule, now: Instant, draw_nonce: DrawNonce) -> Step:
     due = schedule.next(now, state.last_rewind)
+    # The awaited tick is still right: a new nonce would only make its task stale.
     if due == state.last_tick_when:
         return state, ()
     nonce = draw_nonce()

@@ -99,7 +99,7 @@ class Job:
     """The reason, as the caller stated it when it paused or resumed the job."""
     cron: CronState = field(default_factory=CronState)
     tick_at: Instant | None = None
-    """When the queue delivers the awaited tick, or a link of the chain to a distant tick; None if no tick is awaited."""
+    """When the queue delivers the awaited tick, or a link of the chain to a distant tick; None without one."""
     triage_due: Instant | None = None
     """When a triage was requested that has not been carried out yet (see `core.triage`); None without a request."""
     last_triage: Instant | None = None

@@ -28,8 +28,8 @@ __all__ = [
 ]
 
 MIN_PAUSE = 3 * SECOND
-"""The least time between two ticks of an interval, ``continuously`` included. The original has no such rule, but is as slow:
-the end of an invocation waits up to two seconds for a triage, and its cron machine one more second for a batch."""
+"""The least time between two ticks of an interval, ``continuously`` included. The original has no such rule, but is as
+slow: the end of an invocation waits up to two seconds for a triage, and its cron machine one second for a batch."""
 
 _TRIGGERED = "triggered"
 
@@ -70,12 +70,13 @@ def rewound(job: Job, now: Instant, draw_nonce: DrawNonce) -> JobChange:
     if job.active_invocations:
         return JobChange(job)
     schedule = effective_schedule(job)
+    # A machine that already awaits a tick, or that is disabled, stays as it is.
     step = cron_machine.rewind_if_necessary(job.cron, schedule, _paced(job, schedule, now), draw_nonce)
     return stepped(job, step, now)
 
 
 def _paced(job: Job, schedule: Schedule, now: Instant) -> Instant:
-    """Return the start of an interval: later than now only if the interval and its run are both shorter than the pause."""
+    """Return the start of an interval: later than now only if the interval and its run are shorter than the pause."""
     if schedule.interval is None or job.cron.last_rewind is None:
         return now
     return Instant(max(now, job.cron.last_rewind + MIN_PAUSE - schedule.interval))
@@ -99,6 +100,7 @@ def defined(
     if definition.policy != before.definition.policy:
         job = request_triage(job, now)  # the new policy may start or discard triggers that the old one kept
     schedule = effective_schedule(job)
+    # A disabled machine starts anew. An enabled one keeps its tick unless the schedule itself has changed.
     if not before.enabled:
         return stepped(job, cron_machine.enable(job.cron, schedule, now, draw_nonce), now)
     if definition.schedule != before.definition.schedule and not job.paused:
@@ -132,5 +134,6 @@ def resumed(job: Job, who: str, reason: str, now: Instant, draw_nonce: DrawNonce
     """Resume a paused job, so that its schedule is active again; return None if it is not paused."""
     if not job.paused:
         return None
+    # No triage is needed: a paused job keeps no pending triggers.
     job = replace(job, paused=False, changed_by=who, changed_when=now, change_reason=reason)
     return stepped(job, cron_machine.schedule_changed(job.cron, effective_schedule(job), now, draw_nonce), now)

@@ -37,8 +37,9 @@ class Request:
 
 
 def request_from_triggers(triggers: Sequence[Trigger], era: Era) -> Request:
-    """Derive the request of a batch from its most recent trigger, the last of ``triggers`` (oldest first, not empty)."""
+    """Derive the request of a batch from its latest trigger, the last of ``triggers`` (oldest first, not empty)."""
     properties, tags, lines = _from_trigger(triggers[-1], era)
+    # A batch has a single author only if all its triggers have the same one.
     users = {trigger.emitted_by_user for trigger in triggers}
     return Request(
         incoming_triggers=tuple(triggers),
@@ -72,9 +73,11 @@ def _from_gitiles(
         url = parse_repo_url(repo)
     except BadRepoUrlError as error:
         return None, (), (f"Bad repo URL {quote(repo)} in the trigger - {error}",)
+    # The commit's own properties win over an emitter's properties.
     properties = {**(payload.get("properties") or {}), "revision": revision, "branch": ref, "repository": repo}
     tags = [f"buildset:commit/gitiles/{url.host}/{url.project}/+/{revision}"]
     if era is Era.V1:
         tags.append(f"buildset:commit/git/{revision}")
     tags += [f"gitiles_ref:{ref}", *(payload.get("tags") or ())]
+    # As in the original, a repeated tag is dropped, and the others keep their order.
     return properties, tuple(dict.fromkeys(tags)), ()

@@ -90,7 +90,7 @@ def inactive_reason(job: Job | None) -> str:
 
 
 def needs_triage(job: Job, *, has_pending: bool) -> bool:
-    """Return whether a job must be triaged now, because it was requested or because pending triggers can be resolved."""
+    """Return whether a job must be triaged now: a triage was requested, or pending triggers can be resolved."""
     if job.triage_due is not None:
         return True
     # A pending trigger without the flag gets a triage even without a slot: that triage sets the flag.
@@ -157,8 +157,8 @@ def select_triggers(
 ) -> tuple[list[Trigger], int]:
     """Return the triggers that one triage can resolve, and how many of them, from the first, exceed the job's limit.
 
-    The other triggers stay pending for the next triage. The policy gets no triggers while more than the job's limit are,
-    or may be, left: the newest triggers count, and later triages find them.
+    The other triggers stay pending for the next triage. The policy gets no triggers while more than the job's limit
+    are, or may be, left: the newest triggers count, and later triages find them.
 
     Args:
         job: the job without finished invocations.
@@ -182,6 +182,7 @@ def fit_requests(job: Job, decision: Triage, commit_bytes: int, started: Instant
 
     Their triggers stay pending, and the job then requests another triage.
     """
+    # A single request always goes through: `core.sizes` keeps each invocation below the limit of a commit.
     total = 0
     for place, request in enumerate(decision.requests if len(decision.requests) > 1 else ()):
         total += definition_bytes(new_invocation(job, request, InvocationId(0), started))
@@ -200,6 +201,7 @@ def triage(job: Job, pending: Sequence[Trigger], era: Era, now: Instant, surplus
         return Triage(discarded=tuple((trigger, reason) for trigger in ordered), inactive=True)
     limit = job.definition.max_pending
     too_many = ordered[: max(0, len(ordered) - limit) if surplus is None else surplus]
+    # The surplus goes first, so the policy decides about the newest triggers only.
     policy, error = _policy(job.definition.policy, era)
     decision = policy(ordered[len(too_many) :], len(job.active_invocations), now)
     dropped = [(trigger, discards.too_many(limit)) for trigger in too_many]

@@ -47,6 +47,7 @@ def triage_log(
     """
     log = TriageLog(started)
     log.prepared(started, pending=pending, finished=len(acknowledged))
+    # The original logs the number of active invocations before it adds the new ones.
     active = len(job.active_invocations) - len(decision.requests)
     log.transaction(now, active=active, acknowledged=acknowledged, recently_finished=len(acknowledged))
     log.decided(now, decision, available=available)
@@ -75,7 +76,7 @@ class TriageLog:
         return "".join(self._lines)
 
     def line(self, now: Instant, text: str) -> None:
-        """Add a line. The first line above the limit becomes a note that the log is truncated; later lines are dropped."""
+        """Add a line. The first line above the limit becomes a note about the truncation; later lines are dropped."""
         if len(self._lines) < MAX_LINES:
             milliseconds = (now - self._started) // MILLISECOND
             self._lines.append(f"[{milliseconds:03d} ms] {valid_text(text)}\n")
@@ -138,6 +139,7 @@ class TriageLog:
         if decision.requests:
             consumed = sum(len(request.incoming_triggers) for request in decision.requests)
             self.line(now, f"New invocations enqueued, consumed {consumed} triggers")
+        # The surplus has its own line, and is not the policy's decision.
         discarded = len(decision.discarded) - decision.surplus
         if discarded:
             self.line(now, f"{discarded} triggers discarded, according to policy")

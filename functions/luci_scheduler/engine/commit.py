@@ -1,7 +1,7 @@
 """Commit events: each job that watches a landed commit gets its trigger.
 
-A caller that may push anywhere in a repository, for example to a code review, must not have its commit built as landed
-code. `landed_commit` therefore asks the repository's host whether the event's ref leads to the commit. The rule holds for
+A caller that may push anywhere in a repository, for example to a code review, must not get its commit built as landed
+code. So `landed_commit` checks with the repository's host that the event's ref leads to the commit. The rule holds for
 commit events, emitted triggers and backfills. Polls need no check, as they read the log of the ref itself.
 """
 
@@ -78,7 +78,7 @@ def on_commits(runtime: Runtime, events: Sequence[CommitEvent], published: Insta
     """Handle the events of one message. On return, each is done or recorded as a deferred task. Safe to repeat.
 
     If a message has several events, its delivery handles the first few watched events itself. The other events, and
-    those that fail, get deferred tasks, so that a repeated delivery does not repeat finished events. Costly patterns do
+    failed events, get deferred tasks, so that a repeated delivery does not repeat finished events. Costly patterns do
     not delay a message: events that are undecided when the budget is used up get deferred tasks.
 
     Raises:
@@ -107,9 +107,9 @@ def on_commits(runtime: Runtime, events: Sequence[CommitEvent], published: Insta
 def on_commit(runtime: Runtime, event: CommitEvent, published: Instant, key: str) -> None:
     """Deliver a commit's trigger to the jobs that watch its ref and paths, in parallel; safe to repeat.
 
-    The handler first reads the commit from the repository's host. If the host does not serve it yet, or its ref does not
-    lead to it yet, the event waits as a deferred task, for ``Limits.commit_wait`` from ``published``. Then each watching
-    job gets a discarded trigger, and the event is done.
+    The handler first reads the commit from the repository's host. The event waits as a deferred task while the host
+    does not serve the commit, or the ref does not lead to it. After ``Limits.commit_wait`` from ``published``, each
+    watching job gets a discarded trigger, and the event is done.
 
     A job that fails gets a deferred task, so that one job's failure does not repeat the work of the others.
 
@@ -241,7 +241,7 @@ def _defer_trigger(
 
 
 def _raise_first(failed: Sequence[SchedulerError]) -> None:
-    """Raise the error that matters most: a permanent one is acknowledged and must not hide one that needs a retry."""
+    """Raise the error that matters most: a permanent one is acknowledged and must not hide a retryable one."""
     for kind in (TransientError, ComeAgainError, SchedulerError):
         for error in failed:
             if isinstance(error, kind):

@@ -36,7 +36,7 @@ def on_deferred(runtime: Runtime, deferred_id: str, tries: int, key: str, carry_
     Finished work is deleted. Other work is recorded with a longer pause.
 
     Raises:
-        TransientError, ComeAgainError, MalformedError: not done; deliver again. After a week the work is dropped instead.
+        TransientError, ComeAgainError, MalformedError: not done; deliver again. After a week the work is dropped.
         PermanentError: the work can never be done, and is deleted.
     """
     found = runtime.store.deferred(deferred_id)
@@ -82,7 +82,7 @@ def _try_commit(runtime: Runtime, work: Deferred) -> Deferred | None:
 
 
 def _try_emitted(runtime: Runtime, work: Deferred) -> Deferred | None:
-    """Deliver the triggers whose commits have landed. The other triggers wait; unchecked commits come first next time."""
+    """Deliver the triggers whose commits have landed. The others wait; unchecked commits come first next time."""
     job_id, triggers, key = _triggers_of(work)
     refusals = _refusals(runtime, triggers)
     if landed := [trigger for trigger in triggers if trigger.id not in refusals]:
@@ -143,7 +143,7 @@ def _refusal(runtime: Runtime, trigger: Trigger) -> Refusal | None:
 
 
 def _is_over(runtime: Runtime, work: Deferred, refusal: Refusal) -> bool:
-    """Return whether a commit has waited long enough: from its publication, or from the first try if the host is silent.
+    """Return whether a commit has waited long enough: from its publication; from the first try if the host is silent.
 
     Raises:
         TransientError: commits do not wait, and only a failed call delays this one; deliver again.

@@ -1,4 +1,4 @@
-"""Dispatch: delivers the triggers that an invocation emitted to the jobs that its job triggers, one triage for each job.
+"""Dispatch: delivers the triggers that an invocation emitted to its triggered jobs, one triage for each job.
 
 The commit that records emitted triggers also records how many are not dispatched yet. A task enqueued before that
 commit, or the sweep, dispatches them.

@@ -20,7 +20,7 @@ __all__ = ["pause_job", "pause_marks", "put_job", "resume_job", "rewound", "with
 
 
 def put_job(job: Job, found: Versioned[Job] | None, key: str, triage_log: str | None = None) -> PutJob:
-    """Return the write that replaces a job, with its counter raised, at the version that was read; None creates the job."""
+    """Return the write that replaces a job at the version that was read, with its counter raised; None creates it."""
     mutations = found.value.mutations + 1 if found else 0
     return PutJob(replace(job, mutations=mutations, last_event=key), found.version if found else None, triage_log)
 
@@ -53,7 +53,7 @@ def with_tick(runtime: Runtime, change: JobChange, now: Instant) -> Job:
 
 
 def rewound(runtime: Runtime, job: Job, now: Instant) -> Job:
-    """Start to wait for an idle job's next tick, unless it waits already; return the job that must then be committed."""
+    """Start to wait for an idle job's next tick, unless it waits already; return the job, which must be committed."""
     return with_tick(runtime, job_changes.rewound(job, now, runtime.entropy.nonce), now)
 
 
@@ -98,7 +98,7 @@ def resume_job(runtime: Runtime, job_id: JobId, who: str, reason: str, key: str)
 
 
 def _change(runtime: Runtime, job_id: JobId, key: str, decide: Callable[[Job, Instant], JobChange | None]) -> bool:
-    # The tick is enqueued before the commit, the triage after it: a tick that is ahead is retried, a triage is not.
+    # The tick is enqueued before the commit, so that a crash between the two cannot stop the schedule.
     def attempt(found: Versioned[Job] | None) -> bool:
         found = _existing(found, job_id)
         now = runtime.clock.now()

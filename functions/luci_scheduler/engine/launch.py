@@ -27,8 +27,8 @@ from luci_scheduler.ports import UpdateInvocation, Versioned
 __all__ = ["abort_line", "launch_all", "needs_launch", "on_launch_task", "resume_launch", "update_and_launch"]
 
 _LAUNCHING = 30 * SECOND
-"""Launches that would start later than this in a delivery get tasks: a notification must be answered within two minutes,
-and one launch may take a minute."""
+"""Launches that would start later than this in a delivery get tasks: a notification must be answered within two
+minutes, and one launch may take a minute."""
 
 
 def on_launch_task(
@@ -41,7 +41,7 @@ def on_launch_task(
     invocation, now = found.value, runtime.clock.now()
     claim_until = invocation.claim_until
     if invocation.attempts == attempts + 1 and invocation.status.is_initial and claim_until and now < claim_until:
-        # An earlier delivery of this task may have claimed the launch and died, so another task follows the claim's end.
+        # An earlier delivery of this task may have claimed the launch and died, so another task follows the claim.
         runtime.offer(launch_task(invocation, claim_until, now))
     if invocation.attempts != attempts:
         return ()
@@ -69,10 +69,10 @@ def resume_launch(runtime: Runtime, found: Versioned[Invocation], key: str) -> N
 def launch_all(
     runtime: Runtime, created: Sequence[Versioned[Invocation]], key: str, calls: CallCache | None = None
 ) -> None:
-    """Launch new invocations, and those that a launch which ends at once makes room for.
+    """Launch new invocations. If a launch ends at once, also launch the invocations that take its slot.
 
     A failed launch, a launch that blocks on its task, and every launch after the first ``Limits.launches_at_once`` or
-    after `_LAUNCHING` get tasks of their own, so a delivery's run time stays bounded. If the queue refuses such a task,
+    after `_LAUNCHING` get separate tasks, so a delivery's run time stays bounded. If the queue refuses such a task,
     the sweep launches: each invocation has its ``next_due`` from its creation.
 
     ``calls`` caches the calls that were made for the first invocation before it was created.

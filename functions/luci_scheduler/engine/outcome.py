@@ -38,7 +38,7 @@ CLEANUP_LINES = (_CLEANED, _REFUSED.partition("{")[0], _GIVEN_UP)
 def commit_outcome(
     runtime: Runtime, found: Versioned[Invocation], controller: Controller, key: str
 ) -> Sequence[Versioned[Invocation]]:
-    """Commit the controller's changes. A final status also frees the job's slot and triages the job, in the same commit.
+    """Commit the controller's changes. A final status also frees the job's slot and fills it, in the same commit.
 
     Returns the new invocations, which the caller must launch. If the store reported a failure but kept the commit, this
     is recognized, and the commit is not repeated.
@@ -134,7 +134,7 @@ def on_cleanup_task(
 
 def _log_update(runtime: Runtime, found: Versioned[Invocation], invocation: Invocation, log: str) -> UpdateInvocation:
     """Return the write of an outcome. Its log lines are appended without a read, unless the log becomes too long."""
-    log = debug_log.trim(log)  # the store trims the lines, too: trimmed bytes must not count
+    log = debug_log.trim(log)  # the store also trims the lines, and trimmed bytes must not count
     size = invocation.log_size + len(log.encode())
     most, cut_to = log_limits(invocation)
     if size <= most:
@@ -193,7 +193,7 @@ def _reread(runtime: Runtime, update: UpdateInvocation) -> Versioned[Invocation]
 
 
 def _has_landed(current: Versioned[Invocation] | None, update: UpdateInvocation) -> bool:
-    """Return whether a commit was kept although the store reported a conflict: an earlier try landed, its answer lost."""
+    """Return whether a commit landed although the store reported a conflict: the answer of its first try was lost."""
     return current is not None and current.value.last_event == update.invocation.last_event
 
 

@@ -39,7 +39,7 @@ class Limits:
     """Pause after the first failed launch attempt; it doubles each time (the original's queue ``launches``)."""
     retry_backoff_max: int = 600 * SECOND
     abort_patience: int = 10 * MINUTE
-    """How long an abort waits, from its request, for the cancellation of a running build. Then the invocation ends anyway."""
+    """How long an abort waits, from its request, for a running build to be canceled. Then it ends the invocation."""
     silence: int = BUILD_LIFE + DAY
     """How long a running invocation waits for its build service to answer: longer than any build lives."""
     races: int = 8
@@ -65,14 +65,14 @@ class Limits:
     handled_notifications: int = 16
     """How many notification message IDs an invocation holds; a build sends three."""
     commit_wait: int = DAY
-    """How long a commit event waits for its commit, from its publication; 0: events do not wait, and revisions are trusted."""
+    """How long a commit event waits for its commit, from its publication. 0: no event waits; revisions are trusted."""
     trust_publishers: bool = False
     """Whether the ref that an event names is trusted if the host serves the commit."""
     events_at_once: int = 16
     """Watched refs of one message that its delivery handles itself; the others are deferred."""
     commit_bytes: int = 3_000_000
-    """Size of the triggers that one triage resolves, as JSON. Firestore takes ten mebibytes in a commit, which stores a trigger
-    up to three times. Surplus triggers are stored once; they share a commit with others only up to a sixth of this."""
+    """Size of the triggers that one triage resolves, as JSON. Firestore takes ten mebibytes in a commit, which stores a
+    trigger up to three times. Surplus triggers are stored once; they share a commit only up to a sixth of this."""
 
     def expiry(self, ended: Instant) -> Instant:
         """Return when a record that ended at ``ended`` may be deleted, in whole seconds."""
@@ -111,10 +111,10 @@ class Runtime:
         offer(self.queue, task)
 
     def retry_conflicts(self, subject: str, step: str, attempt: Callable[[], T], *, races: int | None = None) -> T:
-        """Repeat ``attempt`` until no other commit interferes, at most ``races`` times (`Limits.races`); return its result.
+        """Repeat ``attempt`` until no other commit interferes, at most ``races`` times (`Limits.races`).
 
-        ``attempt`` reads, decides and commits. It raises StoreConflictError if a document changed since it was read, and
-        then runs again from the read. ``subject`` and ``step`` say in the error what failed.
+        ``attempt`` reads, decides and commits; its result is returned. It raises StoreConflictError if a document has
+        changed since it was read, and then runs again from the read. The error names the ``subject`` and the ``step``.
 
         Raises:
             ComeAgainError: each attempt met a conflict.
@@ -165,7 +165,7 @@ class Runtime:
         logger.info(event, **about)
 
     def controller(self, invocation: Invocation, calls: CallCache) -> Controller:
-        """Return a new controller of an invocation that was just read or written, and bind the log to the invocation."""
+        """Return a new controller of an invocation that was just read or written, and bind the log to it."""
         bind_invocation(invocation.job_id, invocation.id, invocation.attempts, invocation.trace)
         return Controller(invocation, self.clock, self.entropy, self.queue, calls)
 

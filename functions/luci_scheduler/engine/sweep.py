@@ -1,7 +1,7 @@
 """The sweep: it enqueues overdue tasks again, created from the documents, which record when each task is due.
 
-Cloud Scheduler calls the sweep directly, so that it continues while the queue fails. The sweep carries out the tasks that
-the queue refuses, and tasks that are an hour overdue.
+Cloud Scheduler calls the sweep directly, so that it continues while the queue fails. The sweep carries out the tasks
+that the queue refuses, and tasks that are an hour overdue.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ __all__ = ["BUDGET", "CARRYING_OUT", "Swept", "sweep"]
 T = TypeVar("T")
 
 BUDGET = 170 * SECOND
-"""How long one sweep handles invocations, jobs, and deferred tasks, each. With ``CARRYING_OUT`` they fit into a task's ten
-minutes."""
+"""How long one sweep handles invocations, jobs, and deferred tasks, each. With ``CARRYING_OUT`` they fit into a task's
+ten minutes."""
 
 # Both in graces of two minutes. After ten minutes a task has been delivered, or is being retried, or is lost.
 _AGAIN = 5
@@ -75,7 +75,7 @@ def sweep(runtime: Runtime, after: DueCursor | None = None, carry_out: CarryOut 
     handled. Without ``after``, the sweep covers all three.
 
     Raises:
-        TransientError: the store failed, or the queue failed without ``carry_out``; tasks enqueued before have no effect.
+        TransientError: the store failed, or the queue failed without ``carry_out``. The enqueued tasks are harmless.
     """
     now = runtime.clock.now()
     before = Instant(now - runtime.limits.sweep_grace)
@@ -150,7 +150,7 @@ def _is_over(runtime: Runtime, until: Instant, after: DueCursor) -> bool:
     if now < until:
         return False
     period = _AGAIN * runtime.limits.sweep_grace
-    # Each minute's sweep may reach this point. The task's name lets one of them continue, and another ten minutes later.
+    # Each minute's sweep may reach this point. The task's name lets one of them continue every ten minutes.
     runtime.offer(_named(runtime, sweep_task(after, now), Instant(now // period * period), now))
     return True
 
@@ -166,7 +166,7 @@ def _sweep_invocation(broom: _Broom, invocation: Invocation, before: Instant) ->
 
 
 class _Broom:
-    """Enqueues the overdue tasks of one sweep, and carries out those that the queue does not deliver."""
+    """Enqueues the overdue tasks of one sweep, and carries out the tasks that the queue does not deliver."""
 
     def __init__(self, runtime: Runtime, now: Instant, carry_out: CarryOut | None) -> None:
         self.now = now

@@ -118,7 +118,7 @@ def list_pending(runtime: Runtime, job: Job) -> Sequence[Versioned[TriggerRecord
 
 
 def mark_pending(found: Versioned[Job], key: str) -> PutJob:
-    """Return the write that marks a job as having pending triggers, for the commit that records a trigger without a slot."""
+    """Return the write that marks a job as having pending triggers, for a commit that records a trigger."""
     return put_job(with_pending(found.value), found, key)
 
 
@@ -211,8 +211,8 @@ def _recheck_pending(runtime: Runtime, job_id: JobId, requested: Instant, key: s
 
 
 def _commit_plan(runtime: Runtime, plan: TriagePlan) -> list[Versioned[Invocation]]:
-    # Tasks come first: a task without its commit is stale and has no effect, but a commit without its task waits for the
-    # sweep.
+    # Tasks come first: a task without its commit is stale and has no effect, but a commit without its task must wait
+    # for the sweep.
     for task in plan.tasks:
         runtime.offer(task)
     versions = runtime.store.commit(plan.writes)
@@ -307,7 +307,7 @@ def _allocate(op: TriageOp, request: Request, identifier: InvocationId, refusal:
 
 
 def _draw_id(runtime: Runtime, started: Instant, taken: set[InvocationId]) -> InvocationId:
-    # Invocations of one triage share their start, so only the random suffix tells them apart.
+    # Invocations of one triage share their start, so only the random suffix distinguishes them.
     while True:
         identifier = make_invocation_id(started, runtime.entropy.invocation_suffix())
         if identifier not in taken:
