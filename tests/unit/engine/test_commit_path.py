@@ -1,4 +1,7 @@
-"""The path of a commit event, from the entry point to the request for its build: how many calls deep, through which modules."""
+"""The path of a commit event, from the entry point to the request for its build.
+
+How many calls deep, through which modules.
+"""
 
 import base64
 import json

@@ -122,7 +122,7 @@ class FakeBuildbucket:
         self._lock = threading.Lock()
 
     def v1(self, *_: Any, **__: Any) -> dict[str, Any]:
-        """Refuse: nobody may call it."""
+        """Refuse each call."""
         raise AssertionError("these tests speak v2")
 
     def v2(self, _server: str, method: str, request: Any, *, until: Instant | None = None) -> dict[str, Any]:
@@ -152,7 +152,7 @@ class FakeBuildbucket:
 
     def _SearchBuilds(self, request: Any) -> dict[str, Any]:  # noqa: N802
         if self.experimental and not request["predicate"].get("includeExperimental"):
-            return {}  # as the real one: experimental builds show only when asked for
+            return {}  # as the real one: experimental builds show only on request
         wanted = request["predicate"]["tags"][0]["value"]
         return {"builds": [dict(b) for b in self.builds.values() if b["requestId"] == wanted]}
 
@@ -250,7 +250,7 @@ class World:
         on_task(self.runtime, task.kind, task.payload, f"task-{name}")
 
     def tick(self, seconds: int = 0, name: str = "t") -> list[QueueTask]:
-        """Let time pass and deliver what is due; a task that fails is put back a little later."""
+        """Let time pass and deliver due tasks; a task that fails is retried a little later."""
         self.clock.advance(seconds * SECOND)
         due = self.queue.take_due(self.clock.now())
         for task in due:
