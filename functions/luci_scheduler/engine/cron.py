@@ -101,11 +101,9 @@ def _start(
     The trigger needs no marker: the same commit uses up the tick's nonce. If a caller has emitted a trigger with its ID
     (``is_taken``), the tick counts as a repetition of it: it starts nothing, and the schedule continues.
     """
-    records = () if is_taken else (TriggerRecord(job.id, trigger, deliveries=(key,)),)
-    if is_taken:
-        logger.warning("tick_refused", job_id=job.id, trigger_id=trigger.id)
+    records = _new_records(job, trigger, key, is_taken=is_taken)
     if not has_free_slot(job):
-        runtime.store.commit([*(CreateTrigger(record) for record in records), put_job(with_pending(job), found, key)])
+        runtime.store.commit([*map(CreateTrigger, records), put_job(with_pending(job), found, key)])
         return ()
     if _is_idle(runtime, job, trigger, calls):
         job = rewound(runtime, replace(job, last_poll=trigger.created), runtime.clock.now())
@@ -118,6 +116,13 @@ def _start(
     # The triage also rewinds the cron machine: if the tick's trigger is discarded, no invocation ends to do it.
     op = TriageOp(found=found, job=job, pending=pending, started=trigger.created, key=key, new=records, unmarked=own)
     return commit_triage(runtime, op)
+
+
+def _new_records(job: Job, trigger: Trigger, key: str, *, is_taken: bool) -> Sequence[TriggerRecord]:
+    if is_taken:
+        logger.warning("tick_refused", job_id=job.id, trigger_id=trigger.id)
+        return ()
+    return (TriggerRecord(job.id, trigger, deliveries=(key,)),)
 
 
 def _is_idle(runtime: Runtime, job: Job, trigger: Trigger, calls: CallCache) -> bool:

@@ -248,7 +248,7 @@ def plan_triage(runtime: Runtime, op: TriageOp, refusal: str = "") -> TriagePlan
 
 @dataclass(slots=True)
 class _Starts:
-    """The invocations that a triage starts, and what becomes of the triggers."""
+    """The invocations that a triage starts, and the resolution of each trigger."""
 
     invocations: list[Invocation] = field(default_factory=list)
     creations: list[Write] = field(default_factory=list)
