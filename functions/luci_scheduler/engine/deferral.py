@@ -35,7 +35,7 @@ def defer(runtime: Runtime, work: Deferred) -> None:
     try:
         runtime.store.commit([PutDeferred(work, None)])
     except StoreConflictError:
-        # The ID derives from the delivery, so an existing document is the record of this very work.
+        # The ID derives from the work itself, so an existing document records the same work.
         known = runtime.store.deferred(work.id)
         if known is None:
             raise

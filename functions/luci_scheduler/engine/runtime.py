@@ -120,7 +120,7 @@ class Runtime:
             ComeAgainError: each attempt met a conflict.
             Others: as ``attempt`` raises them.
         """
-        # Without a bound, deliveries on a busy document could starve one of them until its deadline kills it.
+        # Without a bound, a delivery about a busy document could lose race after race until its deadline.
         for _ in range(races or self.limits.races):
             try:
                 return attempt()
