@@ -189,12 +189,12 @@ ROWS = (
     ),
     Row(
         "Triage throttle",
-        (f"{_SCHEDULING}::test_vector_triage_throttle", f"{_PARITY}::test_ten_triages_asked_for_at_once_are_one_task"),
+        (f"{_SCHEDULING}::test_vector_triage_throttle", f"{_PARITY}::test_ten_triages_requested_at_once_are_one_task"),
         "most triages are part of the commit that causes them",
     ),
     Row(
         "Paused job",
-        (f"{_CRON}::test_pausing_discards_what_waits", f"{_PARITY}::test_a_paused_job_drops_new_triggers"),
+        (f"{_CRON}::test_pausing_discards_pending_triggers", f"{_PARITY}::test_a_paused_job_drops_new_triggers"),
         "the discarded triggers stay visible, with the reason",
     ),
     Row(
@@ -256,7 +256,7 @@ ROWS = (
         "the project's record gets the revision; a config with errors changes nothing, unless a setting makes "
         "unknown targets a warning",
     ),
-    Row("Job removal", (f"{_PARITY}::test_a_removed_job_loses_what_waits_and_ends_what_runs",)),
+    Row("Job removal", (f"{_PARITY}::test_a_removed_job_loses_pending_triggers_and_its_invocations_end",)),
     Row("Pub/Sub names", (f"{_VECTORS}::test_vector_topic_names",)),
     Row("Auth token", (f"{_VECTORS}::test_vector_pubsub_tokens", f"{_VECTORS}::test_vector_pubsub_notification_token")),
     Row(

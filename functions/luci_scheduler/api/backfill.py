@@ -19,7 +19,7 @@ from luci_scheduler.core.policy.registry import policy_class
 from luci_scheduler.core.repo_url import RepoUrl, parse_repo_url
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.watcher import Watcher
-from luci_scheduler.engine.landing import has_landed
+from luci_scheduler.engine.commit import has_landed
 from luci_scheduler.ports import GitCommit, GitilesError
 
 __all__ = ["MAX_COMMITS", "Backfill", "BackfillPlan", "backfill_commits"]

@@ -15,7 +15,6 @@ from luci_scheduler.core.errors import (
     ComeAgainError,
     PermanentError,
     SchedulerError,
-    StoreConflictError,
     TransientError,
 )
 from luci_scheduler.core.identifiers import JobId
@@ -157,12 +156,9 @@ def sync_project(runtime: Runtime, file: ConfigFile, key: str, rules: ConfigRule
 
 
 def _sync_in_turns(sync: _Sync) -> int:
-    for _ in range(_RACES):
-        try:
-            return _sync_once(sync)
-        except StoreConflictError:
-            continue
-    raise ComeAgainError(f"the documents of project {sync.file.project} change too fast to activate a config")
+    return sync.runtime.retry_conflicts(
+        f"project {sync.file.project}", "activate its config", lambda: _sync_once(sync), races=_RACES
+    )
 
 
 class _OvertakenError(ComeAgainError):

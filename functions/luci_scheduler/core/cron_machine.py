@@ -1,7 +1,7 @@
-"""The cron machine: when a job's next tick is due, and what a tick does. Pure; whoever calls it carries out the actions.
+"""The cron machine: when a job's next tick is due, and the effect of a tick. Pure; the caller carries out the actions.
 
-Ticks may be repeated, late or early. Each carries the nonce that was drawn for it; any other nonce is an echo of
-an earlier life of the job and does nothing. The state changes only together with its generation.
+Ticks may be repeated, late or early. Each carries the nonce that was drawn for it. A tick with any other nonce belongs
+to an earlier state of the job and has no effect. Each change of the state also raises its generation.
 """
 
 from __future__ import annotations
@@ -35,27 +35,27 @@ _TOO_EARLY = 50 * MILLISECOND  # clocks of two machines differ by less
 
 
 class EarlyTickError(TransientError):
-    """A tick came a little before its time; the state is as it was, deliver the tick again."""
+    """A tick arrived a little before its time. The state is unchanged; deliver the tick again."""
 
 
 @dataclass(frozen=True, slots=True)
 class CronState:
-    """What is kept of a job's cron machine."""
+    """The stored state of a job's cron machine."""
 
     enabled: bool = False
     generation: int = 0
-    """Raised by every change; the ID of the cron trigger is made of it."""
+    """Raised by every change; the ID of the cron trigger contains it."""
     last_rewind: Instant | None = None
-    """When the machine last began to wait; intervals count from here."""
+    """When the machine last started to wait; intervals count from here."""
     last_tick_when: Instant | None = None
-    """When the awaited tick is due; None: none is awaited (an interval that has fired, or no further match)."""
+    """When the awaited tick is due; None if no tick is awaited (an interval has fired, or nothing matches any more)."""
     last_tick_nonce: int = 0
     """The nonce of the awaited tick."""
 
 
 @dataclass(frozen=True, slots=True)
 class TickLater:
-    """Deliver a tick with this nonce at that time (it may be past already)."""
+    """Deliver a tick with this nonce at this time, which may be in the past."""
 
     when: Instant
     nonce: int
@@ -74,23 +74,23 @@ DrawNonce = Callable[[], int]
 """Draws a random positive 63-bit integer; called only when a new tick is awaited."""
 
 Step = tuple[CronState, tuple[Action, ...]]
-"""The new state, and what is to be done when it is saved."""
+"""The new state, and the actions that go with it."""
 
 
 def enable(state: CronState, schedule: Schedule, now: Instant, draw_nonce: DrawNonce) -> Step:
-    """Switch the machine on and await its first tick; an enabled one stays as it is."""
+    """Enable the machine and await its first tick; an enabled machine stays as it is."""
     if state.enabled:
         return state, ()
     return _rewind(CronState(enabled=True, generation=state.generation), schedule, now, draw_nonce)
 
 
 def disable(state: CronState) -> Step:
-    """Switch the machine off: no tick that is under way does anything any more."""
+    """Disable the machine: ticks that are on their way have no effect any more."""
     return CronState(generation=state.generation + 1), ()
 
 
 def rewind_if_necessary(state: CronState, schedule: Schedule, now: Instant, draw_nonce: DrawNonce) -> Step:
-    """Begin to wait again if no tick is awaited; to be called when the job has no active invocation left."""
+    """Start to wait again if no tick is awaited; call it when the job has no active invocation."""
     if state.enabled and state.last_tick_when is None:
         return _rewind(state, schedule, now, draw_nonce)
     return state, ()
@@ -99,7 +99,7 @@ def rewind_if_necessary(state: CronState, schedule: Schedule, now: Instant, draw
 def schedule_changed(state: CronState, schedule: Schedule, now: Instant, draw_nonce: DrawNonce) -> Step:
     """Await the tick of a new schedule; ``schedule`` is the effective one (``triggered`` while the job is paused).
 
-    An interval that has fired goes on waiting for the end of its invocation, unless the new schedule is absolute.
+    After an interval has fired, the machine waits for the end of the invocation, unless the new schedule is absolute.
     """
     if not state.enabled:
         return state, ()
@@ -109,22 +109,24 @@ def schedule_changed(state: CronState, schedule: Schedule, now: Instant, draw_no
 
 
 def tick(state: CronState, schedule: Schedule, now: Instant, draw_nonce: DrawNonce, nonce: int) -> Step:
-    """Take a tick: start an invocation if it is the awaited one and its time has come.
+    """Handle a tick: start an invocation if the tick is the awaited one and its time has come.
 
-    A tick more than a second early is asked for again under a new nonce.
+    A tick that is more than a second early is scheduled again under a new nonce.
 
     Raises:
-        EarlyTickError: the awaited tick came between 50 ms and one second before its time.
+        EarlyTickError: the awaited tick arrived between 50 ms and one second before its time.
     """
     due = state.last_tick_when
     if not state.enabled or due is None or due == DISTANT_FUTURE or nonce != state.last_tick_nonce:
         return state, ()
+    # A repeated delivery of this early tick then carries an old nonce, and starts no second chain.
     early = due - now
     if early > _FAR_TOO_EARLY:
         again = TickLater(due, draw_nonce())
         return replace(state, generation=state.generation + 1, last_tick_nonce=again.nonce), (again,)
     if early > _TOO_EARLY:
         raise EarlyTickError(f"tick happened {format_duration(early)} before it was expected")
+    # An interval counts from the end of its invocation, so its machine now waits for a rewind.
     generation = state.generation + 1
     fired = replace(state, generation=generation, last_tick_when=None, last_tick_nonce=0)
     if not schedule.is_absolute:
@@ -134,15 +136,15 @@ def tick(state: CronState, schedule: Schedule, now: Instant, draw_nonce: DrawNon
 
 
 def enqueue_at(now: Instant, when: Instant, *, is_dev: bool = False) -> Instant:
-    """Return when the task of a tick is to be delivered: a far tick is reached by a chain of tasks.
+    """Return the delivery time of a tick's task. A chain of tasks leads to a distant tick.
 
-    A queue holds tasks for 30 days only. Every link but the last comes at least an hour early, so that the machine
-    cannot take it for a tick that is merely early.
+    A queue holds tasks for only 30 days. Every link except the last arrives at least an hour early, so that the machine
+    cannot mistake it for a tick that is a little early.
 
     Args:
-        now: the present.
+        now: the current time.
         when: when the tick is due.
-        is_dev: whether the application's ID ends in ``-dev``: links are short there, so that chains happen.
+        is_dev: whether the application's ID ends in ``-dev``; its links are short, so that chains occur.
     """
     longest, slack = (2 * MINUTE, MINUTE) if is_dev else (15 * DAY, HOUR)
     return Instant(now + longest) if when - now > longest + slack else when
@@ -155,6 +157,7 @@ def _rewind(state: CronState, schedule: Schedule, now: Instant, draw_nonce: Draw
 
 def _await_tick(state: CronState, schedule: Schedule, now: Instant, draw_nonce: DrawNonce) -> Step:
     due = schedule.next(now, state.last_rewind)
+    # The awaited tick is still right: a new nonce would only make its task stale.
     if due == state.last_tick_when:
         return state, ()
     nonce = draw_nonce()

@@ -1,7 +1,7 @@
-"""Invocations: one run of a job, with the saves that the original would have made of it.
+"""Invocations: one run of a job, and the number of saves that the original would have made of it.
 
-The mutation counter counts the original's saves. One commit may carry several of them: the original saves once before it
-asks Buildbucket and once after, both of which are one commit here.
+The mutation counter counts the original's saves. One commit may stand for several saves: the original saves once before
+and once after its Buildbucket request, and one commit here records both.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ class Status(StrEnum):
     RUNNING = "RUNNING"
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
-    OVERRUN = "OVERRUN"  # legal and coloured, but nothing has produced it for years; kept for old records
+    OVERRUN = "OVERRUN"  # unused for years, but legal and colored; old records may have it
     ABORTED = "ABORTED"
 
     @property
     def is_initial(self) -> bool:
-        """Whether the launch has not succeeded yet."""
+        """Whether no launch has succeeded yet."""
         return self in (Status.STARTING, Status.RETRYING)
 
     @property
     def is_final(self) -> bool:
-        """Whether the invocation is over; nothing changes it any more."""
+        """Whether the invocation has ended; its status never changes again."""
         return self in (Status.SUCCEEDED, Status.FAILED, Status.OVERRUN, Status.ABORTED)
 
 
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """A delayed call-back that an invocation waits for."""
+    """A delayed callback that an invocation waits for."""
 
     id: str
     title: str
@@ -57,14 +57,14 @@ class Timer:
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """An invocation's record but for its debug log, which is kept apart so that a step need not read it."""
+    """An invocation's record, except its debug log: that is stored separately, so that a step need not read it."""
 
     id: InvocationId
     job_id: JobId
     started: Instant
-    """When it was created, cut to microseconds as the original's store did."""
+    """When it was created, truncated to microseconds as in the original's store."""
     task: TaskDefinition
-    """Snapshot of the job's task; launches use this, not the present config."""
+    """Snapshot of the job's task; launches use it instead of the current config."""
     status: Status = Status.STARTING
     finished: Instant | None = None
     realm: str = "@legacy"
@@ -75,46 +75,46 @@ class Invocation:
     tags: tuple[str, ...] = ()
     incoming_triggers: tuple[Trigger, ...] = ()
     outgoing_triggers: tuple[Trigger, ...] = ()
-    """Triggers that it emitted, in order."""
+    """The triggers that it emitted, in order."""
     dispatched: int = 0
-    """How many of them, the first ones, have been brought to ``triggered_jobs``."""
+    """How many emitted triggers, from the first, were delivered to ``triggered_jobs``."""
     triggered_jobs: tuple[JobId, ...] = ()
     pending_timers: tuple[Timer, ...] = ()
     attempts: int = 0
-    """Launch attempts that were claimed so far; the log's ``attempt N``."""
+    """The number of claimed launch attempts; the log's ``attempt N``."""
     claim_until: Instant | None = None
-    """End of the lease of the launch that is under way; None when no launch is."""
+    """End of the claim of the launch in progress; None if no launch is in progress."""
     abort_requested_by: str = ""
-    """Who asked for an abort; set while it cannot be carried out at once, too; outside the mutation counter."""
+    """The identity that requested an abort, even if the abort must wait; outside the mutation counter."""
     abort_reason: str = ""
-    """Why, in the words of whoever asked for the abort."""
+    """The reason, as the caller stated it."""
     abort_requested_at: Instant | None = None
-    """When the abort was requested; None without a request, or if an older version recorded it."""
+    """When the abort was requested; None without a request, or if an older version recorded the request."""
     view_url: str = ""
     task_data: Mapping[str, Any] = field(default_factory=dict)
-    """The manager's own; buildbucket: ``{"build_id": "<decimal>"}``."""
+    """Data of the task manager; for buildbucket ``{"build_id": "<decimal>"}``."""
     mutations: int = 0
-    """How many saves the original would have made since the allocation."""
+    """How many saves the original would have made since the creation."""
     commits: int = 0
-    """Raised by every commit, those that the original would not count included."""
+    """Raised by every commit, including those that the original would not count."""
     last_event: str = ""
-    """Key of the delivery that made the last commit: tells a commit of unknown outcome from another's."""
+    """Name of the last commit, which contains the delivery's key: identifies a commit of unknown outcome."""
     handled_notifications: tuple[str, ...] = ()
-    """Message IDs of the latest notifications that were acted on: a redelivery writes nothing."""
+    """Message IDs of the latest handled notifications: a repeated delivery writes nothing."""
     next_due: Instant | None = None
-    """When the sweep looks at it; None only when it is final and nothing is left to do for it."""
+    """When the sweep must handle it; None only if it is final and no work is left."""
     cleanup: Cleanup | None = None
-    """The build that may run on unwatched, as the build service did not answer; None where none is known of, and at first."""
+    """The build that may still run because the build service did not answer; None if there is no such build."""
     expires: Instant | None = None
     """When the store may delete it; None until it is final."""
     trace: str = ""
-    """The trace of the delivery that it was created in: whatever is done about it is logged under that."""
+    """The trace of the delivery that created it; all log lines about the invocation carry it."""
     log_size: int = 0
-    """Bytes of the debug log in the store, so that appending need not read it."""
+    """Size of the stored debug log in bytes, so that an append need not read it."""
     last_line: Instant = _NEVER
-    """The stamp of the debug log's last line: of instances whose clocks differ none writes an earlier one below it."""
+    """Time of the debug log's last line. Instances whose clocks differ never write an earlier time below it."""
 
     @property
     def has_undispatched(self) -> bool:
-        """Whether triggers were emitted that have not been brought to the jobs that this one triggers."""
+        """Whether emitted triggers were not yet delivered to the triggered jobs."""
         return bool(self.triggered_jobs) and self.dispatched < len(self.outgoing_triggers)

@@ -1,4 +1,4 @@
-"""Jobs: what is defined in the config, and what the scheduler keeps of each."""
+"""Jobs: their definitions in the config, and the state that the scheduler keeps of each."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["MAX_PENDING", "Flavor", "Job", "JobDefinition", "TaskDefinition", "T
 
 
 MAX_PENDING = 1000
-"""More pending triggers of a job than these lose their oldest without starting anything (the original's limit)."""
+"""The most pending triggers of a job (the original's limit). Above it, the oldest are discarded."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskDefinition:
-    """The work of a job's invocations: a task kind and its fields as in ``luci-scheduler.cfg``.
+    """The task of a job's invocations: a task kind and its fields as in ``luci-scheduler.cfg``.
 
     Everything else about a kind is in its ``managers.task_kind.TaskKind``.
     """
@@ -32,21 +32,21 @@ class TaskDefinition:
 
 @dataclass(frozen=True, slots=True)
 class TriggeringPolicy:
-    """How pending triggers become invocations; the values are the original's defaults."""
+    """How pending triggers become invocations. The default values are the original's."""
 
     kind: str = "GREEDY_BATCHING"
     """The ``kind`` of a policy in ``core.policy.registry``, or one that only another version of the functions knows."""
     max_concurrent_invocations: int = 1
     max_batch_size: int = 1000
-    """Of the batching kinds: as many triggers at most become one invocation."""
+    """For batching kinds: the most triggers that become one invocation."""
     log_base: float = 0.0
-    """Of LOGARITHMIC_BATCHING, which cannot do without it: at least 1.0001."""
+    """For LOGARITHMIC_BATCHING, which requires it: at least 1.0001."""
     pending_timeout: int = 7 * DAY
-    """Of NEWEST_FIRST, nanoseconds: a trigger that has waited as long is discarded."""
+    """For NEWEST_FIRST, in nanoseconds: a trigger that has been pending this long is discarded."""
 
 
 class Flavor(StrEnum):
-    """What sort of job it is, for people."""
+    """The sort of a job, as pages show it."""
 
     PERIODIC = "periodic"
     TRIGGERED = "triggered"
@@ -63,48 +63,48 @@ class JobDefinition:
     realm: str = "@legacy"
     policy: TriggeringPolicy = field(default_factory=TriggeringPolicy)
     triggered_jobs: tuple[JobId, ...] = ()
-    """The jobs that this job's triggers reach, sorted."""
+    """The jobs that this job triggers, sorted."""
     revision: str = ""
     """The config revision of the last real change of this definition."""
     revision_url: str = ""
     max_pending: int = MAX_PENDING
-    """Pending triggers that the job keeps: its share of what its project may have, at most the original's limit."""
+    """The most pending triggers of the job: its share of the project's limit, at most the original's limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job's record. The pending triggers are documents of their own; ``triggers_wait`` only tells that there may be some."""
+    """A job's record. Pending triggers are separate documents; ``triggers_wait`` says only that some may exist."""
 
     id: JobId
     definition: JobDefinition
     enabled: bool = True
     paused: bool = False
     changed_by: str = ""
-    """Who paused or resumed it last; empty if nobody ever did."""
+    """The identity that paused or resumed it last; empty if it never was."""
     changed_when: Instant | None = None
     change_reason: str = ""
-    """Why, in the words of whoever paused or resumed it."""
+    """The reason, as the caller stated it when it paused or resumed the job."""
     cron: CronState = field(default_factory=CronState)
     tick_at: Instant | None = None
-    """When the queue brings the awaited tick, or a link of the chain to a far one; None when none is awaited."""
+    """When the queue delivers the awaited tick, or a link of the chain to a distant tick; None without one."""
     triage_due: Instant | None = None
-    """Since when a triage is asked for that nobody has carried out yet (after a change of policy, pause or removal)."""
+    """When a triage was requested that has not been carried out yet (see `core.triage`); None without a request."""
     last_triage: Instant | None = None
-    """When the last triage decided; its log and this are one commit."""
+    """When the last triage decided; the same commit stores its log."""
     triaged_revision: str = ""
-    """The revision of the definition that the last triage went by."""
+    """The config revision of the definition that the last triage used."""
     last_poll: Instant | None = None
-    """When a gitiles job last looked and found nothing new; such a look leaves no invocation."""
+    """When a gitiles job last polled and found nothing new; such a poll leaves no invocation."""
     active_invocations: tuple[InvocationId, ...] = ()
-    """Invocations that are not final yet, in the order of their creation."""
+    """Invocations without a final status, in the order of their creation."""
     triggers_wait: bool = False
-    """Whether pending triggers may exist; set with the first one, cleared when a look found none."""
+    """Whether pending triggers may exist; cleared only after a query finds none (see `core.triage`)."""
     commits: int = 0
-    """Raised by every commit that touches the record."""
+    """Raised by every commit that changes the record."""
     last_event: str = ""
-    """Key of the delivery that made the last commit: tells a commit of unknown outcome from another's."""
+    """Key of the delivery that made the last commit: identifies a commit of unknown outcome."""
 
     @property
     def next_due(self) -> Instant | None:
-        """When the sweep looks at the job: the awaited tick or the triage that is asked for, whichever is earlier."""
+        """When the sweep must handle the job: at the awaited tick or the requested triage, whichever is earlier."""
         return min((due for due in (self.tick_at, self.triage_due) if due is not None), default=None)

@@ -1,4 +1,7 @@
-"""How a job changes: defined, removed, paused, resumed, rewound. Pure; the engine commits the job and enqueues the ticks."""
+"""Changes of a job: defined, removed, paused, resumed, rewound.
+
+Pure: the engine enqueues the tick of a change and then commits the job.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.job import Job, JobDefinition
 from luci_scheduler.core.schedule import BadScheduleError, Schedule, parse_schedule
+from luci_scheduler.core.triage import request_triage
 
 __all__ = [
     "MIN_PAUSE",
@@ -24,22 +28,22 @@ __all__ = [
 ]
 
 MIN_PAUSE = 3 * SECOND
-"""Between two ticks that an interval brings, ``continuously`` included. The original has no such rule, but is as slow as that:
-the end of an invocation waits up to two seconds for a triage, and a triage's cron machine another second for its batch."""
+"""The least time between two ticks of an interval, ``continuously`` included. The original has no such rule, but is as
+slow: the end of an invocation waits up to two seconds for a triage, and its cron machine one second for a batch."""
 
 _TRIGGERED = "triggered"
 
 
 @dataclass(frozen=True, slots=True)
 class JobChange:
-    """A job as it is to be written, and the tick that is to be on the queue before it is."""
+    """A changed job, and the tick that must be on the queue before the job is committed."""
 
     job: Job
     tick: TickLater | None = None
 
 
 def effective_schedule(job: Job) -> Schedule:
-    """Return the schedule that a job runs on: a paused one, and one whose schedule no longer parses, never ticks."""
+    """Return a job's schedule in effect: a paused job, and a job whose schedule no longer parses, never ticks."""
     try:
         return parse_schedule(_TRIGGERED if job.paused else job.definition.schedule)
     except BadScheduleError:
@@ -47,30 +51,32 @@ def effective_schedule(job: Job) -> Schedule:
 
 
 def stepped(job: Job, step: Step, now: Instant) -> JobChange:
-    """Return a job whose cron machine has made a step."""
+    """Return a job after a step of its cron machine."""
     state, actions = step
     ticks = [action for action in actions if isinstance(action, TickLater)]
     if ticks:
         at = cron_machine.enqueue_at(now, ticks[-1].when)
         return JobChange(replace(job, cron=state, tick_at=at), ticks[-1])
+    # The step keeps the tick that is on the queue only if both its nonce and its time are the same.
     same = state.last_tick_nonce == job.cron.last_tick_nonce and state.last_tick_when == job.cron.last_tick_when
     return JobChange(replace(job, cron=state, tick_at=job.tick_at if same else None))
 
 
 def rewound(job: Job, now: Instant, draw_nonce: DrawNonce) -> JobChange:
-    """Begin to wait for the next tick if nothing is active and none is awaited; intervals count from here.
+    """Start to wait for the next tick if no invocation is active and no tick is awaited; intervals count from here.
 
-    However short the interval, ticks are ``MIN_PAUSE`` apart.
+    Ticks are at least ``MIN_PAUSE`` apart, even for shorter intervals.
     """
     if job.active_invocations:
         return JobChange(job)
     schedule = effective_schedule(job)
+    # A machine that already awaits a tick, or that is disabled, stays as it is.
     step = cron_machine.rewind_if_necessary(job.cron, schedule, _paced(job, schedule, now), draw_nonce)
     return stepped(job, step, now)
 
 
 def _paced(job: Job, schedule: Schedule, now: Instant) -> Instant:
-    """Return from when an interval counts: later than now only if it is shorter than the pause, and its run was, too."""
+    """Return the start of an interval: later than now only if the interval and its run are shorter than the pause."""
     if schedule.interval is None or job.cron.last_rewind is None:
         return now
     return Instant(max(now, job.cron.last_rewind + MIN_PAUSE - schedule.interval))
@@ -79,7 +85,7 @@ def _paced(job: Job, schedule: Schedule, now: Instant) -> Instant:
 def defined(
     job: Job | None, job_id: JobId, definition: JobDefinition, now: Instant, draw_nonce: DrawNonce
 ) -> JobChange | None:
-    """Return what a config that defines the job makes of it, or None if it is so already.
+    """Return the change by which a config defines a job, or None if the job has this definition already.
 
     A new revision alone is no change, as in the original: a job shows the revision of its last real change.
     """
@@ -90,9 +96,11 @@ def defined(
     if same and job.enabled:
         return None
     before = job
-    policy_changed = definition.policy != job.definition.policy
-    job = replace(job, definition=definition, enabled=True, triage_due=now if policy_changed else job.triage_due)
+    job = replace(job, definition=definition, enabled=True)
+    if definition.policy != before.definition.policy:
+        job = request_triage(job, now)  # the new policy may start or discard triggers that the old one kept
     schedule = effective_schedule(job)
+    # A disabled machine starts anew. An enabled one keeps its tick unless the schedule itself has changed.
     if not before.enabled:
         return stepped(job, cron_machine.enable(job.cron, schedule, now, draw_nonce), now)
     if definition.schedule != before.definition.schedule and not job.paused:
@@ -101,27 +109,31 @@ def defined(
 
 
 def removed(job: Job, now: Instant) -> JobChange | None:
-    """Return what becomes of a job that no config defines any more; None if it is disabled already.
+    """Disable a job that no config defines any more; return None if it is disabled already.
 
-    What runs goes on; a triage clears its pending triggers.
+    Running invocations continue. A triage discards the pending triggers.
     """
     if not job.enabled:
         return None
-    disabled = replace(job, enabled=False, triage_due=now)
+    disabled = request_triage(replace(job, enabled=False), now)
     return stepped(disabled, cron_machine.disable(job.cron), now)
 
 
 def paused(job: Job, who: str, reason: str, now: Instant, draw_nonce: DrawNonce) -> JobChange | None:
-    """Pause a job: it takes no triggers, a triage clears those that wait, what runs goes on. None if it is paused."""
+    """Pause a job, so that it accepts no triggers; return None if it is paused already.
+
+    Running invocations continue. A triage discards the pending triggers.
+    """
     if job.paused:
         return None
-    job = replace(job, paused=True, changed_by=who, changed_when=now, change_reason=reason, triage_due=now)
+    job = request_triage(replace(job, paused=True, changed_by=who, changed_when=now, change_reason=reason), now)
     return stepped(job, cron_machine.schedule_changed(job.cron, effective_schedule(job), now, draw_nonce), now)
 
 
 def resumed(job: Job, who: str, reason: str, now: Instant, draw_nonce: DrawNonce) -> JobChange | None:
-    """Resume a paused job: its schedule is in force again. None if it is not paused."""
+    """Resume a paused job, so that its schedule is active again; return None if it is not paused."""
     if not job.paused:
         return None
+    # No triage is needed: a paused job keeps no pending triggers.
     job = replace(job, paused=False, changed_by=who, changed_when=now, change_reason=reason)
     return stepped(job, cron_machine.schedule_changed(job.cron, effective_schedule(job), now, draw_nonce), now)

@@ -1,4 +1,4 @@
-"""Requests: what one invocation is asked to do, derived from the triggers that it consumes."""
+"""Requests: the input of one invocation, derived from the triggers that it consumes."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ __all__ = ["Request", "request_from_triggers"]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What an invocation is asked to do."""
+    """The input of one invocation."""
 
     incoming_triggers: tuple[Trigger, ...] = ()
     properties: Mapping[str, Any] | None = None
     tags: tuple[str, ...] = ()
     triggered_by: str = ""
     log_lines: tuple[str, ...] = ()
-    """Lines for the block that precedes the invocation's own debug log."""
+    """Lines of the block that precedes the invocation's own debug log."""
 
     def stored_tags(self) -> tuple[str, ...]:
-        """Return the tags as an invocation keeps and sends them: sorted by their bytes.
+        """Return the tags as an invocation stores and sends them: sorted by their bytes.
 
         Raises:
             PermanentError: a tag is not ``key:value``.
@@ -37,8 +37,9 @@ class Request:
 
 
 def request_from_triggers(triggers: Sequence[Trigger], era: Era) -> Request:
-    """Derive the request of a batch from its most recent trigger, the last of ``triggers`` (oldest first, not empty)."""
+    """Derive the request of a batch from its latest trigger, the last of ``triggers`` (oldest first, not empty)."""
     properties, tags, lines = _from_trigger(triggers[-1], era)
+    # A batch has a single author only if all its triggers have the same one.
     users = {trigger.emitted_by_user for trigger in triggers}
     return Request(
         incoming_triggers=tuple(triggers),
@@ -60,7 +61,7 @@ def _from_trigger(trigger: Trigger, era: Era) -> tuple[Mapping[str, Any] | None,
         case PayloadKind.GITILES:
             return _from_gitiles(trigger.payload, era)
         case _:
-            # The original prints a Go type here; the only one that can occur is that of a missing payload.
+            # The original prints a Go type here. Only the type of a missing payload can occur.
             return None, (), ("Unrecognized trigger payload of type <nil>, ignoring",)
 
 
@@ -72,9 +73,11 @@ def _from_gitiles(
         url = parse_repo_url(repo)
     except BadRepoUrlError as error:
         return None, (), (f"Bad repo URL {quote(repo)} in the trigger - {error}",)
+    # The commit's own properties win over an emitter's properties.
     properties = {**(payload.get("properties") or {}), "revision": revision, "branch": ref, "repository": repo}
     tags = [f"buildset:commit/gitiles/{url.host}/{url.project}/+/{revision}"]
     if era is Era.V1:
         tags.append(f"buildset:commit/git/{revision}")
     tags += [f"gitiles_ref:{ref}", *(payload.get("tags") or ())]
+    # As in the original, a repeated tag is dropped, and the others keep their order.
     return properties, tuple(dict.fromkeys(tags)), ()

@@ -1,8 +1,9 @@
-"""The log of a job's last triage, in the original's words and order; pure, the engine stores the text.
+"""The log of a job's last triage, in the original's words and order.
 
-The original keeps triggers and finished invocations in sets of their own and consumes them in a datastore transaction;
-here both happen in one commit, but a reader finds the lines that he knows. What has no counterpart (the deletion of
-leftovers after the transaction) has no line either, and nothing is ever garbage.
+Pure: the engine stores the text. The original keeps triggers and finished invocations in sets, and consumes them in a
+datastore transaction. Here one commit does both, but the log has the lines that a reader of the original knows. The
+original deletes leftovers after its transaction; that step does not exist here, so its lines are missing and no item is
+ever garbage.
 """
 
 from __future__ import annotations
@@ -12,20 +13,56 @@ from collections.abc import Sequence
 from luci_scheduler.core.go_text import valid_text
 from luci_scheduler.core.identifiers import InvocationId
 from luci_scheduler.core.instants import MILLISECOND, Instant
+from luci_scheduler.core.job import Job
 from luci_scheduler.core.triage import Triage
 
-__all__ = ["MAX_LINES", "TriageLog"]
+__all__ = ["MAX_LINES", "TriageLog", "triage_log"]
 
 MAX_LINES = 1000
-"""Lines that are kept (the original's limit)."""
+"""The number of lines that are kept (the original's limit)."""
 
 _TRUNCATED = "<the log is too long, truncated here>"
 
 
-class TriageLog:
-    """Collects the lines of one triage; every method is given its own reading of the clock.
+def triage_log(
+    job: Job,
+    decision: Triage,
+    *,
+    started: Instant,
+    now: Instant,
+    pending: int,
+    available: int,
+    acknowledged: Sequence[InvocationId],
+) -> str:
+    """Return the log of one triage. As in the original, an invocation that ends frees its slot before the triage.
 
-    The methods are called in the order in which they stand.
+    Args:
+        job: the job with the new invocations among its active ones.
+        decision: the triage's decision.
+        started: when the triage started.
+        now: when it was decided.
+        pending: pending triggers, the new ones included.
+        available: the triggers that one triage can resolve.
+        acknowledged: invocations whose end is in the same commit.
+    """
+    log = TriageLog(started)
+    log.prepared(started, pending=pending, finished=len(acknowledged))
+    # The original logs the number of active invocations before it adds the new ones.
+    active = len(job.active_invocations) - len(decision.requests)
+    log.transaction(now, active=active, acknowledged=acknowledged, recently_finished=len(acknowledged))
+    log.decided(now, decision, available=available)
+    log.enqueued(now, decision)
+    if not job.active_invocations:
+        log.poking_cron(now)
+    log.landing(now)
+    log.done(now)
+    return log.text
+
+
+class TriageLog:
+    """Collects the lines of one triage; each method gets the time of its lines.
+
+    Call the methods in the order in which they are defined.
     """
 
     def __init__(self, started: Instant) -> None:
@@ -39,7 +76,7 @@ class TriageLog:
         return "".join(self._lines)
 
     def line(self, now: Instant, text: str) -> None:
-        """Add a line; one too many becomes the note that the log is cut, later ones are dropped."""
+        """Add a line. The first line above the limit becomes a note about the truncation; later lines are dropped."""
         if len(self._lines) < MAX_LINES:
             milliseconds = (now - self._started) // MILLISECOND
             self._lines.append(f"[{milliseconds:03d} ms] {valid_text(text)}\n")
@@ -47,13 +84,13 @@ class TriageLog:
             self._lines.append(_TRUNCATED)
 
     def error(self, now: Instant, text: str, cause: object = "") -> None:
-        """Add a line about a failure, with its cause if there is one."""
+        """Add a line about a failure, with its cause if it has one."""
         self.line(now, f"Error: {text} - {cause}" if str(cause) else f"Error: {text}")
 
     def prepared(self, now: Instant, *, pending: int, finished: int) -> None:
         """Log the state before the triage: pending triggers, and invocations that finished since the last triage.
 
-        A trigger that the same commit stores counts as pending. The original puts it into its set before it triages.
+        A trigger that the same commit stores counts as pending: the original stores it before it triages.
         """
         self.line(now, f"Pending triggers set:  {pending} items, 0 garbage")
         self.line(now, f"Recently finished set: {finished} items, 0 garbage")
@@ -62,13 +99,13 @@ class TriageLog:
     def transaction(
         self, now: Instant, *, active: int, acknowledged: Sequence[InvocationId], recently_finished: int
     ) -> None:
-        """Tell of the job that was found; a commit that is refused starts a new log.
+        """Log the state of the job; a refused commit starts a new log.
 
         Args:
-            now: the clock.
-            active: how many invocations are active still.
-            acknowledged: those that are active no longer since this attempt, in the order of their creation.
-            recently_finished: how many finished within the last ten minutes, the acknowledged ones among them.
+            now: the time of the lines.
+            active: how many invocations are still active.
+            acknowledged: the invocations that this triage removes from the active ones, in the order of their creation.
+            recently_finished: how many invocations finished within the last ten minutes, including the acknowledged.
         """
         self.line(now, "Started the transaction")
         for invocation_id in acknowledged:
@@ -77,7 +114,7 @@ class TriageLog:
         self.line(now, f"Number of recently finished:  {recently_finished}")
 
     def decided(self, now: Instant, decision: Triage, *, available: int) -> None:
-        """Tell what was decided about the ``available`` triggers."""
+        """Log the decision about the ``available`` triggers."""
         self.line(now, f"Triggers available in this txn: {available}")
         if decision.inactive:
             self.line(now, "The job is inactive, clearing the pending triggers queue")
@@ -96,22 +133,23 @@ class TriageLog:
         self.line(now, f"The policy requested {len(decision.requests)} new invocations")
 
     def enqueued(self, now: Instant, decision: Triage) -> None:
-        """Tell that the requested invocations are allocated, and how many triggers the policy discards."""
+        """Log that the requested invocations are created, and how many triggers the policy discards."""
         if decision.inactive:
             return
         if decision.requests:
             consumed = sum(len(request.incoming_triggers) for request in decision.requests)
             self.line(now, f"New invocations enqueued, consumed {consumed} triggers")
+        # The surplus has its own line, and is not the policy's decision.
         discarded = len(decision.discarded) - decision.surplus
         if discarded:
             self.line(now, f"{discarded} triggers discarded, according to policy")
 
     def poking_cron(self, now: Instant) -> None:
-        """Tell that nothing is active, so that the cron machine is rewound if it waits for that."""
+        """Log that no invocation is active: the cron machine rewinds if it waits for that."""
         self.line(now, "Poking the cron")
 
     def landing(self, now: Instant) -> None:
-        """Tell that the commit is on its way."""
+        """Log that the commit follows."""
         self.line(now, "Removing consumed dsset items")
         self.line(now, "Landing the transaction")
 

@@ -1,4 +1,4 @@
-"""When a triage that is wanted "now" takes place: at most one per job every two seconds."""
+"""The time of a requested triage: at most one triage per job every two seconds."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from luci_scheduler.core.instants import SECOND, Instant
 __all__ = ["task_name", "triage_key", "triage_kick"]
 
 _PERIOD = 2 * SECOND
-_TRIAGE_MESSAGE = "internal.tq.TriageJobStateTask"  # the original's name of the task's payload, part of what is hashed
+_TRIAGE_MESSAGE = "internal.tq.TriageJobStateTask"  # the original's name of the payload; it is part of the hash
 
 
 def triage_kick(job_id: JobId, now: Instant) -> tuple[Instant, str]:
-    """Return when the next triage of a job takes place, always later than ``now``, and the name of its task.
+    """Return the time of a job's next triage, always later than ``now``, and the name of its task.
 
-    All that is asked for within the same two seconds is one task.
+    All requests within the same two seconds share one task.
     """
+    # The next boundary, never the present: a task at `now` could run before the commit that records the request.
     eta = Instant((now // _PERIOD + 1) * _PERIOD)
     return eta, task_name(_TRIAGE_MESSAGE, triage_key(job_id, eta))
 
@@ -28,5 +29,5 @@ def triage_key(job_id: JobId, eta: Instant) -> str:
 
 
 def task_name(message: str, key: str) -> str:
-    """Return the name of a task that is to exist once per key, among the tasks of one kind of payload."""
+    """Return the name of a task that must exist once per key, among the tasks with the same kind of message."""
     return hashlib.sha256(f"{message}\0{key}".encode()).hexdigest()

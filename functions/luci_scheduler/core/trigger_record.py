@@ -1,4 +1,4 @@
-"""A trigger as the store keeps it: pending, or remembered as a marker."""
+"""Trigger records: a stored trigger is pending, or a marker of a resolved trigger."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ NO_INVOCATION = InvocationId(0)
 
 @dataclass(frozen=True, slots=True)
 class TriggerRecord:
-    """A trigger of a job, pending or (as a marker) remembered after it was consumed or discarded."""
+    """A trigger of a job: pending, or the marker that stays after it was consumed or discarded."""
 
     job_id: JobId
     trigger: Trigger
     invocation_id: InvocationId = NO_INVOCATION
     """The invocation that consumed it; 0 while it is pending or if it was discarded."""
     discarded: str = ""
-    """Why it was discarded; empty otherwise."""
+    """Why it was discarded; empty if it was not."""
     resolved: Instant | None = None
-    """When it stopped being pending."""
+    """When it was consumed or discarded; None while it is pending."""
     expires: Instant | None = None
     """When the store may delete it; None while it is pending."""
     deliveries: tuple[str, ...] = ()
-    """Keys of the deliveries that brought it, the latest last: a redelivery is told from a new request by them."""
+    """Keys of its deliveries, the latest last: they distinguish a repeated delivery from a new request."""
     refused: bool = False
-    """Whether it was discarded on arrival and never pending: another delivery of the same ID counts as new at once."""
+    """Whether it was discarded on arrival: another delivery of the same ID counts as new at once."""
 
     @property
     def is_pending(self) -> bool:
-        """Whether no invocation has taken it and nothing has discarded it."""
+        """Whether it was neither consumed nor discarded."""
         return self.resolved is None

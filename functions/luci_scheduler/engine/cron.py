@@ -1,4 +1,4 @@
-"""Cron ticks: a job's own schedule starts it."""
+"""Cron ticks: a job's own schedule triggers it."""
 
 from __future__ import annotations
 
@@ -7,67 +7,83 @@ from dataclasses import replace
 
 from luci_scheduler.core import cron_machine
 from luci_scheduler.core.cron_machine import StartInvocation
-from luci_scheduler.core.errors import ComeAgainError, SchedulerError, StoreConflictError
+from luci_scheduler.core.errors import SchedulerError, StoreConflictError
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import MILLISECOND, Instant
+from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.job_changes import effective_schedule, stepped
 from luci_scheduler.core.request import Request
-from luci_scheduler.core.triage import has_free_slot, inactive_reason, new_invocation
+from luci_scheduler.core.triage import has_free_slot, inactive_reason, new_invocation, with_pending
 from luci_scheduler.core.trigger import PayloadKind, Trigger
 from luci_scheduler.core.trigger_record import TriggerRecord
-from luci_scheduler.engine.advance import launch_all
-from luci_scheduler.engine.allocation import PENDING_READ, Allocation, allocate, commit_allocation
 from luci_scheduler.engine.jobs import put_job, rewound, with_tick
+from luci_scheduler.engine.launch import launch_all
 from luci_scheduler.engine.runtime import Runtime, logger
+from luci_scheduler.engine.triage import TriageOp, commit_triage, list_pending
 from luci_scheduler.managers.controller import CallCache
-from luci_scheduler.ports import CreateTrigger, Versioned, Write
+from luci_scheduler.ports import CreateTrigger, Versioned
 
 __all__ = ["on_cron_tick"]
 
+Created = Sequence[Versioned[Invocation]]
+
 
 def on_cron_tick(runtime: Runtime, job_id: JobId, nonce: int, generation: int, created: Instant, key: str) -> None:
-    """Take a tick of a job's schedule; one that is not the awaited one does nothing.
+    """Handle a tick of a job's schedule. Only the awaited tick has an effect.
 
     Raises:
-        EarlyTickError: a little before its time; deliver again.
+        EarlyTickError: the tick is a little early; deliver again.
         ComeAgainError: the commit that records the tick is not visible yet (for five minutes from ``created``).
         TransientError: the store or the queue failed; deliver again.
     """
+    # The answer to "is there any news?" is kept over lost races, and passed on to the launch of the invocation.
     calls, has_lost = CallCache(), False
-    for _ in range(runtime.limits.races):
-        started = runtime.clock.now()
-        found = runtime.store.job(job_id)
+
+    def attempt(found: Versioned[Job] | None) -> Created:
+        nonlocal has_lost
         if found is None or found.value.cron.generation < generation:
             missing = f"a tick of {job_id} is ahead of the commit that records it"
             about = {"job_id": job_id, "reason": "it was never recorded"}
             runtime.wait_for_commit(created, missing, event="tick_dropped", generation=generation, **about)
-            return
-        job = found.value
-        step = cron_machine.tick(job.cron, effective_schedule(job), started, runtime.entropy.nonce, nonce)
-        if step[0] == job.cron:
-            logger.info("tick_stale", job_id=job_id, generation=generation)
-            return
-        if job.tick_at is not None:
-            logger.info("tick_came", job_id=job_id, lateness_ms=(started - job.tick_at) // MILLISECOND)
-        starts = [action for action in step[1] if isinstance(action, StartInvocation)]
-        job = with_tick(runtime, stepped(job, step, started), started)
+            return ()
         try:
-            if starts:
-                trigger = _trigger(starts[0].generation, started)
-                is_taken = has_lost and runtime.store.trigger(job_id, trigger.id) is not None
-                _start(runtime, found, job, trigger, calls, key, is_taken=is_taken)
-            else:
-                runtime.store.commit([put_job(job, found, key)])
+            return _take_tick(runtime, found, nonce, generation, calls, key, has_lost=has_lost)
         except StoreConflictError:
             has_lost = True
-            continue
-        return
-    raise ComeAgainError(f"job {job_id} changes too fast to take its tick")
+            raise
+
+    launch_all(runtime, runtime.update_job(job_id, "take its tick", attempt), key, calls)
 
 
-def _trigger(generation: int, started: Instant) -> Trigger:
-    return Trigger(f"cron:v1:{generation}", started, PayloadKind.CRON, {"generation": generation})
+def _take_tick(
+    runtime: Runtime,
+    found: Versioned[Job],
+    nonce: int,
+    generation: int,
+    calls: CallCache,
+    key: str,
+    *,
+    has_lost: bool,
+) -> Created:
+    job, started = found.value, runtime.clock.now()
+    step = cron_machine.tick(job.cron, effective_schedule(job), started, runtime.entropy.nonce, nonce)
+    # Each effective tick changes the machine's state; a stale, repeated or disabled one leaves it as it is.
+    if step[0] == job.cron:
+        logger.info("tick_stale", job_id=job.id, generation=generation)
+        return ()
+    if job.tick_at is not None:
+        logger.info("tick_came", job_id=job.id, lateness_ms=(started - job.tick_at) // MILLISECOND)
+    starts = [action for action in step[1] if isinstance(action, StartInvocation)]
+    job = with_tick(runtime, stepped(job, step, started), started)
+    if not starts:
+        runtime.store.commit([put_job(job, found, key)])
+        return ()
+    fired = starts[0].generation
+    trigger = Trigger(f"cron:v1:{fired}", started, PayloadKind.CRON, {"generation": fired})
+    # A conflict may mean that a caller emitted a trigger under this ID. The first attempt need not read it.
+    is_taken = has_lost and runtime.store.trigger(job.id, trigger.id) is not None
+    return _start(runtime, found, job, trigger, calls, key, is_taken=is_taken)
 
 
 def _start(
@@ -79,42 +95,38 @@ def _start(
     key: str,
     *,
     is_taken: bool,
-) -> None:
-    """Commit the job with what its tick starts: an invocation, a trigger that waits, or nothing where nothing is to do.
+) -> Created:
+    """Commit the job after its tick, with an invocation, with a pending trigger, or alone if the task is idle.
 
-    The trigger needs no marker: the tick's nonce is used up by the same commit. One whose ID ``is_taken`` (somebody has
-    emitted a trigger under it) counts as a repetition of that: the tick goes by, and the schedule goes on.
+    The trigger needs no marker: the same commit uses up the tick's nonce. If a caller has emitted a trigger with its ID
+    (``is_taken``), the tick counts as a repetition of it: it starts nothing, and the schedule continues.
     """
-    records = () if is_taken else (TriggerRecord(job.id, trigger, deliveries=(key,)),)
-    if is_taken:
-        logger.warning("tick_refused", job_id=job.id, trigger_id=trigger.id)
+    records = _new_records(job, trigger, key, is_taken=is_taken)
     if not has_free_slot(job):
-        waiting = replace(job, triggers_wait=True)
-        runtime.store.commit([*(CreateTrigger(record) for record in records), put_job(waiting, found, key)])
-        return
+        runtime.store.commit([*map(CreateTrigger, records), put_job(with_pending(job), found, key)])
+        return ()
     if _is_idle(runtime, job, trigger, calls):
         job = rewound(runtime, replace(job, last_poll=trigger.created), runtime.clock.now())
         runtime.store.commit([put_job(job, found, key)])
-        return
-    pending: Sequence[Versioned[TriggerRecord]] = (
-        runtime.store.pending_triggers(job.id, PENDING_READ) if job.triggers_wait else ()
-    )
+        return ()
+    pending = list_pending(runtime, job)
     if any(stored.value.trigger.id == trigger.id for stored in pending):
-        records = ()  # it waits already, in somebody's name
+        records = ()  # a caller's trigger with this ID is pending already
     own = [record.trigger.id for record in records]
+    # The triage also rewinds the cron machine: if the tick's trigger is discarded, no invocation ends to do it.
+    op = TriageOp(found=found, job=job, pending=pending, started=trigger.created, key=key, new=records, unmarked=own)
+    return commit_triage(runtime, op)
 
-    def draw_up(refusal: str) -> tuple[Allocation, Sequence[Write]]:
-        plan = allocate(runtime, job, pending, records, started=trigger.created, key=key, unmarked=own, refusal=refusal)
-        changed = replace(plan.job, triggers_wait=job.triggers_wait or plan.left > 0)
-        # Where what the tick brings is discarded nothing ends, and nothing else would go on with the schedule.
-        changed = rewound(runtime, changed, runtime.clock.now())
-        return plan, [*plan.writes, put_job(changed, found, key, plan.log)]
 
-    launch_all(runtime, commit_allocation(runtime, draw_up), key, calls)
+def _new_records(job: Job, trigger: Trigger, key: str, *, is_taken: bool) -> Sequence[TriggerRecord]:
+    if is_taken:
+        logger.warning("tick_refused", job_id=job.id, trigger_id=trigger.id)
+        return ()
+    return (TriggerRecord(job.id, trigger, deliveries=(key,)),)
 
 
 def _is_idle(runtime: Runtime, job: Job, trigger: Trigger, calls: CallCache) -> bool:
-    """Whether the job's task would find nothing to do, asked without an invocation being kept for it."""
+    """Return whether the job's task would find nothing to do; the call creates no invocation."""
     if runtime.limits.keep_idle or job.active_invocations or job.triggers_wait or inactive_reason(job):
         return False
     try:

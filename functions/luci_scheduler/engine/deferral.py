@@ -1,7 +1,7 @@
-"""Deferring: work that is acknowledged before it is done gets a document, and then a task that names the document.
+"""Deferral: work that is acknowledged before it is done gets a document, and then a task that names the document.
 
-The document is first, because the task only names it. A crash between the two, or a queue that refuses, costs minutes:
-the sweep makes the task from the document.
+The document comes first, because the task only names it. After a crash between the two, or if the queue refuses the
+task, the sweep creates the task from the document a few minutes later.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["abort_work", "commit_work", "defer", "defer_all", "emit_work", "offe
 
 
 def defer(runtime: Runtime, work: Deferred) -> None:
-    """Record work and put its task on the queue; when this returns the work will be done. Safe to repeat.
+    """Record work and enqueue its task; after this returns, the work is certain to be done. Safe to repeat.
 
     Raises:
         TransientError: the work is not known to be recorded.
@@ -35,6 +35,7 @@ def defer(runtime: Runtime, work: Deferred) -> None:
     try:
         runtime.store.commit([PutDeferred(work, None)])
     except StoreConflictError:
+        # The ID derives from the work itself, so an existing document records the same work.
         known = runtime.store.deferred(work.id)
         if known is None:
             raise
@@ -43,10 +44,10 @@ def defer(runtime: Runtime, work: Deferred) -> None:
 
 
 def defer_all(runtime: Runtime, works: Sequence[Deferred]) -> None:
-    """Record several pieces of work, side by side; all are tried before an error of one is raised.
+    """Record several pieces of work in parallel; all are tried before an error is raised. Safe to repeat.
 
     Raises:
-        TransientError, PermanentError: as of `defer`; asking again does no harm.
+        TransientError, PermanentError: as `defer` raises them.
     """
     if len(works) == 1:
         defer(runtime, works[0])
@@ -58,21 +59,21 @@ def defer_all(runtime: Runtime, works: Sequence[Deferred]) -> None:
 
 
 def offer_deferred(runtime: Runtime, work: Deferred) -> None:
-    """Put the task of recorded work on the queue; if the queue refuses, the sweep does it later."""
+    """Enqueue the task of recorded work; if the queue refuses it, the sweep enqueues it later."""
     runtime.offer(deferred_task(work, runtime.clock.now()))
 
 
 def trigger_work(
-    job_id: JobId, triggers: Sequence[Trigger], delivery: str, now: Instant, due: Instant, *, revision: str = ""
+    job_id: JobId, triggers: Sequence[Trigger], key: str, now: Instant, due: Instant, *, revision: str = ""
 ) -> Deferred:
-    """Return the work of adding triggers to a job at ``due``, in one triage, under the key of the delivery that had them."""
-    task = TriggerTask(job_id, tuple(triggers), delivery)
-    name = deferred_id(task.kind, job_id, delivery)
+    """Return the work of delivering triggers to a job at ``due``, in one triage, under their delivery's ``key``."""
+    task = TriggerTask(job_id, tuple(triggers), key)
+    name = deferred_id(task.kind, job_id, key)
     return Deferred(name, task.kind, task.payload(), now, due, Instant(now + KEPT), revision=revision)
 
 
 def emit_work(work: Deferred, triggers: Sequence[Trigger], wait: int) -> Deferred:
-    """Return a `trigger_work` whose triggers were emitted by a caller: their commits must have landed, within ``wait``."""
+    """Return a `trigger_work` of triggers that a caller emitted: their commits must land within ``wait``."""
     revisions = {str(trigger.payload.get("revision", "")) for trigger in triggers if trigger.is_commit}
     if not revisions:
         return work
@@ -87,14 +88,14 @@ def abort_work(job_id: JobId, invocation_id: InvocationId, who: str, reason: str
     return Deferred(name, task.kind, task.payload(), now, now, Instant(now + KEPT))
 
 
-def commit_work(event: CommitEvent, published: Instant, delivery: str, now: Instant, expires: Instant) -> Deferred:
+def commit_work(event: CommitEvent, published: Instant, key: str, now: Instant, expires: Instant) -> Deferred:
     """Return the work of handling a commit event that was published at ``published``, until ``expires``."""
     payload = {
         "repo": event.repo,
         "ref": event.ref,
         "revision": event.revision,
         "published": published,
-        "delivery": delivery,
+        "delivery": key,
     }
     name = deferred_id("commit", event.repo, event.ref, event.revision)
     return Deferred(name, "commit", payload, now, now, expires, revision=event.revision)

@@ -1,4 +1,4 @@
-"""Deferred tasks, carried out: each try ends the work, or finds that it must wait longer."""
+"""Deferred tasks: each try finishes the work, or postpones it further."""
 
 from __future__ import annotations
 
@@ -14,44 +14,42 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import trigger_from_json, trigger_to_json
 from luci_scheduler.core.untrusted import PARSER_ERRORS
-from luci_scheduler.engine.commit import discard_commit, find_watching, take_commit
+from luci_scheduler.engine.commit import Refusal, discard_commit, find_watching, landed_commit, take_commit
 from luci_scheduler.engine.deferral import offer_deferred
-from luci_scheduler.engine.discard import discard_trigger
-from luci_scheduler.engine.fan_out import BUDGET
-from luci_scheduler.engine.landing import Refusal, landed_commit
 from luci_scheduler.engine.runtime import Runtime, logger
-from luci_scheduler.engine.triggers import accept_triggers
+from luci_scheduler.engine.triggers import BUDGET, accept_triggers, discard_trigger
 from luci_scheduler.ports import DeleteDeferred, GitCommit, PutDeferred, Versioned
 
 __all__ = ["on_deferred"]
 
 _MOST_REFUSED = 20
-"""Commits of one deferred task that one try asks the host about; the other commits wait for a later try."""
-_NOT_ASKED = Refusal(f"{NOT_SERVED}: too many commits are waited for, this one is asked about later", transient=True)
+"""Refused commits after which a try of a deferred task checks no more commits; the others wait for a later try."""
+_UNCHECKED = Refusal(f"{NOT_SERVED}: too many commits are waited for, this one is asked about later", transient=True)
 
 CarryOut = Callable[[Deferred, str], None]
-"""Carries out work of a kind that waits for nothing, given the key of the delivery."""
+"""Carries out work that need not wait for a commit, given the key of the delivery."""
 
 
 def on_deferred(runtime: Runtime, deferred_id: str, tries: int, key: str, carry_out: CarryOut) -> None:
-    """Try a deferred task; ``tries`` says which try the task on the queue was for. Safe to repeat.
+    """Try a deferred task; ``tries`` says which try the queue's task is for. Safe to repeat.
 
-    Work that is done is deleted. Work that must wait longer is recorded with a growing pause.
+    Finished work is deleted. Other work is recorded with a longer pause.
 
     Raises:
-        TransientError, ComeAgainError, MalformedError: not done; deliver again. After a week the work is dropped instead.
-        PermanentError: it can never be done, and is deleted.
+        TransientError, ComeAgainError, MalformedError: not done; deliver again. After a week the work is dropped.
+        PermanentError: the work can never be done, and is deleted.
     """
     found = runtime.store.deferred(deferred_id)
+    # The number of tries names the task that the document waits for; tasks of earlier tries are stale.
     if found is None or found.value.tries != tries:
-        return  # done, or another task is for the present try
+        return  # the work is done, or another task is for the current try
     work = found.value
     try:
         left = _try(runtime, work, key, carry_out)
     except PermanentError:
         _delete(runtime, found)
         raise
-    except Exception as error:  # a fault of ours must not keep the task for ever, either
+    except Exception as error:  # a defect of this code must not keep the task forever
         if not is_abandoned(work, runtime.clock.now()):
             raise
         logger.error("deferred_dropped", deferred=work.id, task=work.kind, tries=work.tries, error=repr(error))
@@ -63,7 +61,7 @@ def on_deferred(runtime: Runtime, deferred_id: str, tries: int, key: str, carry_
 
 
 def _try(runtime: Runtime, work: Deferred, key: str, carry_out: CarryOut) -> Deferred | None:
-    """Return the work that is left, or None."""
+    """Return the work that remains, or None."""
     waiting = {"commit": _try_commit, "emit": _try_emitted}.get(work.kind)
     if waiting is not None:
         return waiting(runtime, work)
@@ -72,30 +70,31 @@ def _try(runtime: Runtime, work: Deferred, key: str, carry_out: CarryOut) -> Def
 
 
 def _try_commit(runtime: Runtime, work: Deferred) -> Deferred | None:
-    event, published, delivery = _commit_of(work)
+    event, published, key = _commit_of(work)
     watching = find_watching(event, runtime.store.watchers(event.repo))
-    refusal = take_commit(runtime, event, watching, published, delivery) if watching else None
+    refusal = take_commit(runtime, event, watching, published, key) if watching else None
     if refusal is None:
         return None
     if not _is_over(runtime, work, refusal):
         return postponed(work, runtime.clock.now(), refusal.reason)
-    discard_commit(runtime, event, watching, published, delivery, refusal.reason)
+    discard_commit(runtime, event, watching, published, key, refusal.reason)
     return None
 
 
 def _try_emitted(runtime: Runtime, work: Deferred) -> Deferred | None:
-    """Add the triggers whose commits have landed to the job. The other triggers wait, commits not yet looked up first."""
-    job_id, triggers, delivery = _triggers_of(work)
+    """Deliver the triggers whose commits have landed. The others wait; unchecked commits come first next time."""
+    job_id, triggers, key = _triggers_of(work)
     refusals = _refusals(runtime, triggers)
     if landed := [trigger for trigger in triggers if trigger.id not in refusals]:
-        accept_triggers(runtime, job_id, landed, delivery)
-    waits = [trigger for trigger in triggers if refusals.get(trigger.id) is _NOT_ASKED]
+        accept_triggers(runtime, job_id, landed, key)
+    # Unchecked commits come first in the remaining work, so that refused ones cannot keep them from being checked.
+    waits = [trigger for trigger in triggers if refusals.get(trigger.id) is _UNCHECKED]
     for trigger in triggers:
-        refusal = refusals.get(trigger.id, _NOT_ASKED)
-        if refusal is _NOT_ASKED:
+        refusal = refusals.get(trigger.id, _UNCHECKED)
+        if refusal is _UNCHECKED:
             continue
         if _is_over(runtime, work, refusal):
-            _discard(runtime, job_id, trigger, delivery, refusal.reason)
+            _discard(runtime, job_id, trigger, key, refusal.reason)
         else:
             waits.append(trigger)
     if not waits:
@@ -104,17 +103,17 @@ def _try_emitted(runtime: Runtime, work: Deferred) -> Deferred | None:
     return postponed(replace(work, payload=payload), runtime.clock.now(), refusals[waits[0].id].reason)
 
 
-def _discard(runtime: Runtime, job_id: JobId, trigger: Trigger, delivery: str, reason: str) -> None:
+def _discard(runtime: Runtime, job_id: JobId, trigger: Trigger, key: str, reason: str) -> None:
     named = {name: trigger.payload.get(name) for name in ("repo", "ref", "revision")}
     logger.error("commit_discarded", **named, jobs=1, reason=reason)
-    discard_trigger(runtime, job_id, trigger, delivery, reason)
+    discard_trigger(runtime, job_id, trigger, key, reason)
 
 
 def _refusals(runtime: Runtime, triggers: Sequence[Trigger]) -> Mapping[str, Refusal]:
-    """Return why triggers must wait, by their IDs. The repositories' hosts are asked about each commit once.
+    """Return why triggers must wait, by their IDs. Each commit is checked once with its repository's host.
 
-    A caller may name a thousand commits that do not exist, in any number of requests: after `_MOST_REFUSED` refusals, or when
-    the time is up, nothing more is asked until the next try.
+    A caller may name a thousand nonexistent commits in any number of requests. After `_MOST_REFUSED` refusals, or when
+    the time is up, this try checks no more commits.
     """
     until = Instant(runtime.clock.now() + BUDGET)
     known: dict[tuple[str, ...], Refusal | None] = {}
@@ -124,7 +123,7 @@ def _refusals(runtime: Runtime, triggers: Sequence[Trigger]) -> Mapping[str, Ref
         if commit not in known:
             is_open = sum(map(bool, known.values())) < _MOST_REFUSED and runtime.clock.now() < until
             if not is_open and trigger.is_commit:
-                refusals[trigger.id] = _NOT_ASKED
+                refusals[trigger.id] = _UNCHECKED
                 continue
             known[commit] = _refusal(runtime, trigger)
         if refusal := known[commit]:
@@ -144,10 +143,10 @@ def _refusal(runtime: Runtime, trigger: Trigger) -> Refusal | None:
 
 
 def _is_over(runtime: Runtime, work: Deferred, refusal: Refusal) -> bool:
-    """Whether a commit has waited long enough: since it was published, or since the first try of a host that does not answer.
+    """Return whether a commit has waited long enough: from its publication; from the first try if the host is silent.
 
     Raises:
-        TransientError: no commit waits, so that nothing but a failed call keeps this one; deliver again.
+        TransientError: commits do not wait, and only a failed call delays this one; deliver again.
     """
     now, wait = runtime.clock.now(), runtime.limits.commit_wait
     if not refusal.transient:
@@ -175,7 +174,7 @@ def _postpone(runtime: Runtime, found: Versioned[Deferred], left: Deferred) -> N
     try:
         runtime.store.commit([PutDeferred(left, found.version)])
     except StoreConflictError:
-        return  # another delivery of the same try has recorded its result
+        return  # another delivery of this try has recorded its result
     offer_deferred(runtime, left)
 
 
@@ -183,4 +182,4 @@ def _delete(runtime: Runtime, found: Versioned[Deferred]) -> None:
     try:
         runtime.store.commit([DeleteDeferred(found.value.id, found.version)])
     except StoreConflictError:
-        return  # deleted or postponed by another delivery, whose task does no harm
+        return  # another delivery deleted or postponed the work; its task has no effect

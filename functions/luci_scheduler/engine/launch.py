@@ -1,49 +1,56 @@
-"""Launch: claim an invocation, ask for its build, and record what came of it.
+"""Launch: claim an invocation, attempt to start its build, and record the outcome.
 
-One build per invocation: a launch is claimed by the commit that writes ``Starting the invocation``; nobody else asks
-while the claim lives; every ask but the very first looks for the build of an earlier one before (the manager's part).
+Each invocation gets one build. The commit that writes ``Starting the invocation`` claims the launch, and no other
+delivery attempts it while the claim is live. Every attempt except the first looks for a build of an earlier attempt
+before it requests one; the task manager does this.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from luci_scheduler.core import log_lines
 from luci_scheduler.core.backoff import plain_pause, throttled_pause
 from luci_scheduler.core.debug_log import format_line
-from luci_scheduler.core.errors import ComeAgainError, PermanentError, StoreConflictError, TransientError
-from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.era import Era
+from luci_scheduler.core.errors import ComeAgainError, PermanentError, SchedulerError, TransientError
+from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.invocation import Invocation, Status
-from luci_scheduler.engine.cleanup import cancel_or_leave, leave_to_cleanup
 from luci_scheduler.engine.outbox import launch_task
-from luci_scheduler.engine.outcome import abort_line, commit_outcome, reread
+from luci_scheduler.engine.outcome import cancel_or_leave, commit_outcome, leave_to_cleanup
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.managers.controller import CallCache, Controller
 from luci_scheduler.ports import UpdateInvocation, Versioned
 
-__all__ = ["launch", "needs_launch", "on_launch_task"]
+__all__ = ["abort_line", "launch_all", "needs_launch", "on_launch_task", "resume_launch", "update_and_launch"]
+
+_LAUNCHING = 30 * SECOND
+"""Launches that would start later than this in a delivery get tasks: a notification must be answered within two
+minutes, and one launch may take a minute."""
 
 
 def on_launch_task(
     runtime: Runtime, found: Versioned[Invocation], attempts: int, key: str
 ) -> Sequence[Versioned[Invocation]]:
-    """Carry out a launch task; one that was made before the latest attempt is stale, and starts nothing.
+    """Handle a launch task; a task from before the latest attempt is stale and starts nothing.
 
-    Returns what may start next, as `launch` does.
+    Returns invocations to launch, as `launch` does.
     """
     invocation, now = found.value, runtime.clock.now()
     claim_until = invocation.claim_until
     if invocation.attempts == attempts + 1 and invocation.status.is_initial and claim_until and now < claim_until:
-        # Perhaps this very task has claimed it and its process has died: somebody has to look when the claim ends.
+        # An earlier delivery of this task may have claimed the launch and died, so another task follows the claim.
         runtime.offer(launch_task(invocation, claim_until, now))
     if invocation.attempts != attempts:
         return ()
-    return _launch_here(runtime, found, key, CallCache())
+    return launch(runtime, found, key, CallCache())
 
 
 def needs_launch(invocation: Invocation, now: Instant) -> bool:
-    """Whether a repeated delivery has to take up the launch: nobody is at it, and no retry has been arranged."""
+    """Return whether a repeated delivery must launch: no claim is live, and no retry is scheduled."""
     if not invocation.status.is_initial:
         return False
     if invocation.claim_until is not None:
@@ -51,193 +58,198 @@ def needs_launch(invocation: Invocation, now: Instant) -> bool:
     return invocation.status is Status.STARTING
 
 
-def launch(
-    runtime: Runtime, found: Versioned[Invocation], key: str, calls: CallCache | None = None
-) -> Sequence[Versioned[Invocation]]:
-    """Launch an invocation that was just read or written, once: under a live claim a task is left for the claim's end.
+def resume_launch(runtime: Runtime, found: Versioned[Invocation], key: str) -> None:
+    """Launch an invocation whose claim has expired; if its claim is live, enqueue a task for the claim's end."""
+    now, claim_until = runtime.clock.now(), found.value.claim_until
+    if needs_launch(found.value, now):
+        launch_all(runtime, [found], key)
+    elif claim_until is not None and found.value.status.is_initial:
+        runtime.queue.enqueue(launch_task(found.value, claim_until, now))
 
-    Returns when the outcome is committed: RUNNING, RETRYING (with a task for the next attempt) or a final status. What a
-    final one has made room for is committed with it and returned: the caller launches it. A launch that blocks on its task
-    is left to a task of the queue instead, so that a message never waits for it.
+
+def launch_all(
+    runtime: Runtime, created: Sequence[Versioned[Invocation]], key: str, calls: CallCache | None = None
+) -> None:
+    """Launch new invocations. If a launch ends at once, also launch the invocations that take its slot.
+
+    A failed launch, a launch that blocks on its task, and every launch after the first ``Limits.launches_at_once`` or
+    after `_LAUNCHING` get separate tasks, so a delivery's run time stays bounded. If the queue refuses such a task,
+    the sweep launches: each invocation has its ``next_due`` from its creation.
+
+    ``calls`` caches the calls that were made for the first invocation before it was created.
+    """
+    # An invocation that ends in its launch frees a slot, and its successors join the end of the line.
+    until = Instant(runtime.clock.now() + _LAUNCHING)
+    waiting = deque(created)
+    for _ in range(runtime.limits.launches_at_once):
+        if not waiting or runtime.clock.now() >= until:
+            break
+        found = waiting.popleft()
+        try:
+            if runtime.launch_time(found.value.task):
+                _enqueue_launch(runtime, found.value, runtime.clock.now())
+            else:
+                waiting.extend(launch(runtime, found, key, calls or CallCache()))
+        except SchedulerError as error:
+            _postpone(runtime, found.value, str(error))
+        # The cached calls belong to the first invocation only.
+        calls = None
+    for found in waiting:
+        _postpone(runtime, found.value, "enough was launched by this delivery")
+
+
+def update_and_launch(
+    runtime: Runtime,
+    job_id: JobId,
+    invocation_id: InvocationId,
+    step: str,
+    name: str,
+    key: str,
+    decide: Callable[[Versioned[Invocation] | None], Controller | None],
+) -> None:
+    """Commit what ``decide`` does with an invocation, and launch the invocations that the commit creates.
+
+    Args:
+        runtime: the ports.
+        job_id: the invocation's job.
+        invocation_id: the invocation.
+        step: what the handler does, for the error about too many conflicts.
+        name: the part that names the commit, after the delivery's key.
+        key: the delivery's key.
+        decide: gets the invocation as it is now; returns the controller to commit, or None.
 
     Raises:
-        TransientError: store or queue failed before the launch was claimed.
-        ComeAgainError: the race for the document was lost too often.
+        ComeAgainError: other deliveries changed the invocation too often.
+        Others: as ``decide`` raises them; nothing was written.
     """
-    if runtime.launch_time(found.value.task):
-        now = runtime.clock.now()
-        runtime.offer(launch_task(found.value, now, now))
-        return ()
-    return _launch_here(runtime, found, key, calls or CallCache())
+
+    def attempt(found: Versioned[Invocation] | None) -> Sequence[Versioned[Invocation]]:
+        controller = decide(found)
+        if found is None or controller is None:
+            return ()
+        return commit_outcome(runtime, found, controller, f"{key}/{name}")
+
+    successors = runtime.update_invocation(job_id, invocation_id, step, attempt)
+    launch_all(runtime, successors, key)
 
 
-def _launch_here(
+def launch(
     runtime: Runtime, found: Versioned[Invocation], key: str, calls: CallCache
 ) -> Sequence[Versioned[Invocation]]:
+    """Launch an invocation unless another delivery holds its claim: claim, attempt, record.
+
+    When this returns, the recorded status is RUNNING, RETRYING (with a task for the next attempt) or final. A final
+    status makes room for other invocations, which are returned: the caller must launch them.
+
+    Raises:
+        TransientError: the store or the queue failed before the launch was claimed.
+        ComeAgainError: other deliveries changed the invocation too often.
+    """
     claimed = _claim(runtime, found, key)
     if claimed is None:
         return ()
     try:
-        return _carry_out(runtime, claimed, key, calls)
+        controller = _attempt(runtime, claimed.value, calls)
+        return _record(runtime, claimed, controller, key, calls)
     except (TransientError, ComeAgainError) as error:
-        invocation, now = claimed.value, runtime.clock.now()
-        logger.warning(
-            "launch_interrupted", job_id=invocation.job_id, invocation_id=str(invocation.id), error=str(error)
-        )
-        # To another delivery the launch is under way until its claim ends: that is when somebody has to look.
-        runtime.offer(launch_task(invocation, invocation.claim_until or now, now))
+        invocation = claimed.value
+        about = {"job_id": invocation.job_id, "invocation_id": str(invocation.id)}
+        logger.warning("launch_interrupted", **about, error=str(error))
+        # Other deliveries leave the launch alone until its claim ends, so the next attempt is due then.
+        _enqueue_launch(runtime, invocation, invocation.claim_until or runtime.clock.now())
         return ()
 
 
+def abort_line(era: Era, who: str) -> str:
+    """Return the debug log's line about an abort, in the words of the era."""
+    return (log_lines.ABORTED_V1 if era is Era.V1 else log_lines.ABORTED).format(who=who)
+
+
 def _claim(runtime: Runtime, found: Versioned[Invocation], key: str) -> Versioned[Invocation] | None:
-    for _ in range(runtime.limits.races):
-        invocation, now = found.value, runtime.clock.now()
+    """Claim the launch for `Limits.claim_lease`; return None if it is over, or if another delivery holds the claim."""
+    own = ""
+
+    def attempt(current: Versioned[Invocation] | None) -> Versioned[Invocation] | None:
+        nonlocal own
+        if current is None or (own and current.value.last_event == own):
+            return current  # the claim was kept although the store reported a conflict
+        invocation, now = current.value, runtime.clock.now()
         if not invocation.status.is_initial:
             return None
         if invocation.claim_until is not None and now < invocation.claim_until:
             runtime.offer(launch_task(invocation, invocation.claim_until, now))
             return None
-        claimed = replace(
-            invocation,
-            attempts=invocation.attempts + 1,
-            claim_until=Instant(now + runtime.limits.claim_lease + runtime.launch_time(invocation.task)),
-            mutations=invocation.mutations + 1,
-        )
-        stamp = max(now, claimed.last_line)
-        line = format_line(stamp, _first_line(claimed, runtime.limits.max_attempts))
-        claimed = replace(claimed, log_size=claimed.log_size + len(line), last_line=stamp)
-        claimed = runtime.stamped(claimed, f"{key}/claim{claimed.attempts}")
-        try:
-            (version,) = runtime.store.commit([UpdateInvocation(claimed, found.version, line)])
-        except StoreConflictError:
-            again = reread(runtime, invocation)
-            if again is None:
-                return None
-            if again.value.last_event == claimed.last_event:  # the refused commit was our own, its answer lost
-                return again
-            found = again
-            continue
+        claimed, line = _claimed(runtime, invocation, now, key)
+        own = claimed.last_event
+        (version,) = runtime.store.commit([UpdateInvocation(claimed, current.version, line)])
         return Versioned(claimed, version)
-    raise ComeAgainError(f"invocation {found.value.id} of {found.value.job_id} changes too fast to be claimed")
+
+    return runtime.update_invocation(found.value.job_id, found.value.id, "claim it", attempt, found)
 
 
-def _first_line(claimed: Invocation, max_attempts: int) -> str:
-    if claimed.attempts > max_attempts:
-        return log_lines.TOO_MANY_ATTEMPTS.format()
-    return log_lines.STARTING.format(attempt=claimed.attempts)
-
-
-def _carry_out(
-    runtime: Runtime, claimed: Versioned[Invocation], key: str, calls: CallCache
-) -> Sequence[Versioned[Invocation]]:
-    found = claimed
-    refused: tuple[Controller, PermanentError] | None = None
-    for _ in range(runtime.limits.races):
-        controller = runtime.controller(found.value, calls)
-        if refused is not None:
-            _fail_without_outcome(runtime, controller, *refused)
-        else:
-            _attempt(runtime, controller)
-        try:
-            return commit_outcome(runtime, found, controller, f"{key}/launch{claimed.value.attempts}")
-        except StoreConflictError:
-            again = reread(runtime, found.value)
-            if again is None or not _has_claim(again.value, claimed.value):
-                _disown(runtime, controller, again, key)
-                return ()
-            found = again
-        except PermanentError as error:
-            if refused is not None:
-                raise
-            refused = controller, error
-    raise ComeAgainError(f"invocation {claimed.value.id} of {claimed.value.job_id} changes too fast to be recorded")
-
-
-def _has_claim(current: Invocation, claimed: Invocation) -> bool:
-    """Whether an invocation is still under the claim that this attempt has committed."""
-    is_same = (current.attempts, current.claim_until) == (claimed.attempts, claimed.claim_until)
-    return is_same and current.status.is_initial
-
-
-def _disown(runtime: Runtime, controller: Controller, current: Versioned[Invocation] | None, key: str) -> None:
-    """Cancel the build of an attempt whose outcome can no longer be recorded, unless it is the recorded one.
-
-    An attempt that has taken over and is still at it finds the build by its tag; else nobody will look for it any more.
-    """
-    ours = controller.invocation
-    if current is None or current.value.status.is_initial or not ours.task_data:
-        return
-    if dict(current.value.task_data) == dict(ours.task_data):
-        return
-    logger.warning(
-        "launch_interrupted", job_id=ours.job_id, invocation_id=str(ours.id), error="others were quicker: canceling"
+def _claimed(runtime: Runtime, invocation: Invocation, now: Instant, key: str) -> tuple[Invocation, str]:
+    """Return the invocation under a new claim, and the first line of the attempt."""
+    claimed = replace(
+        invocation,
+        attempts=invocation.attempts + 1,
+        claim_until=Instant(now + runtime.limits.claim_lease + runtime.launch_time(invocation.task)),
+        mutations=invocation.mutations + 1,
     )
-    try:
-        runtime.manager(ours.task).abort(controller)
-    except PermanentError as error:
-        logger.warning("launch_refused", job_id=ours.job_id, invocation_id=str(ours.id), error=str(error))
-    except TransientError as error:
-        leave_to_cleanup(runtime, current, ours.task_data, error, key)
+    stamp = max(now, claimed.last_line)
+    is_last = claimed.attempts > runtime.limits.max_attempts
+    starting = log_lines.STARTING.format(attempt=claimed.attempts)
+    line = format_line(stamp, log_lines.TOO_MANY_ATTEMPTS.format() if is_last else starting)
+    claimed = replace(claimed, log_size=claimed.log_size + len(line), last_line=stamp)
+    return runtime.stamped(claimed, f"{key}/claim{claimed.attempts}"), line
 
 
-def _attempt(runtime: Runtime, controller: Controller) -> None:
-    """Do one launch attempt; afterwards the controller's status is RUNNING, RETRYING or final.
+def _attempt(runtime: Runtime, invocation: Invocation, calls: CallCache) -> Controller:
+    """Attempt one launch; return the controller, whose status is RUNNING, RETRYING or final.
 
-    An invocation that ends here ends even without an answer of the build service: a cleanup cancels a build that may still run.
+    Repeating an attempt under the same ``calls`` requests no second build. If the attempt ends the invocation while the
+    build service does not answer, a cleanup cancels the build that may still run.
     """
+    controller = runtime.controller(invocation, calls)
+    if _ends_before_launch(runtime, controller):
+        return controller
+    try:
+        runtime.manager(invocation.task).launch(controller)
+    except TransientError as error:
+        _retry_or_fail(runtime, controller, error)
+    except PermanentError as error:
+        _fail(runtime, controller, error)
+    else:
+        if (status := controller.invocation.status).is_initial:
+            text = f"LaunchTask didn't move invocation out of initial {status} state"
+            _fail(runtime, controller, PermanentError(text))
+    if invocation.abort_requested_by and not controller.invocation.status.is_final:
+        _abort_launched(runtime, controller)
+    return controller
+
+
+def _ends_before_launch(runtime: Runtime, controller: Controller) -> bool:
+    """End an invocation that has used up its attempts, or is aborted before this attempt requested a build."""
     invocation = controller.invocation
+    # An earlier attempt may have created a build whose answer was lost, so the build service is asked to cancel it.
     if invocation.attempts > runtime.limits.max_attempts:
         cancel_or_leave(runtime, controller)
         controller.set_status(Status.FAILED)
-        controller.announce_end = False  # the original writes no line about the end on this path
-        return
+        controller.announce_end = False  # the original writes no line about this end
+        return True
     if invocation.abort_requested_by and not controller.has_answer("launch"):
         if controller.may_exist:
             cancel_or_leave(runtime, controller)
         controller.log(log_lines.LAUNCH_SKIPPED.format(who=invocation.abort_requested_by))
         controller.set_status(Status.ABORTED)
-        return
-    _launch_or_fail(runtime, controller)
-    if invocation.abort_requested_by and not controller.invocation.status.is_final:
-        _abort_after_all(runtime, controller)
-
-
-def _launch_or_fail(runtime: Runtime, controller: Controller) -> None:
-    invocation = controller.invocation
-    try:
-        _ask_the_manager(runtime, controller)
-    except TransientError as error:
-        logger.warning("launch_failed", job_id=invocation.job_id, invocation_id=str(invocation.id), error=str(error))
-        if controller.invocation.status.is_initial:
-            _retry_or_fail(runtime, controller, error)
-    except PermanentError as error:
-        logger.warning("launch_refused", job_id=invocation.job_id, invocation_id=str(invocation.id), error=str(error))
-        if controller.invocation.status.is_initial:
-            if controller.may_exist:
-                cancel_or_leave(runtime, controller)
-            controller.set_status(Status.FAILED)
-
-
-def _fail_without_outcome(
-    runtime: Runtime, controller: Controller, refused: Controller, refusal: PermanentError
-) -> None:
-    """The store can never take what the attempt has brought (its log, what it emitted, the refs of a repository): leave it out."""
-    invocation, error = controller.invocation, str(refusal)
-    logger.warning("launch_refused", job_id=invocation.job_id, invocation_id=str(invocation.id), error=error)
-    controller.log(log_lines.OUTCOME_NOT_STORED.format(error=error))
-    # The refused controller may know the build by its ID; the look-up by its tag may not see it so soon.
-    cancel_or_leave(runtime, controller, known=refused if refused.invocation.task_data else None)
-    controller.set_status(Status.FAILED)
-
-
-def _ask_the_manager(runtime: Runtime, controller: Controller) -> None:
-    runtime.manager(controller.invocation.task).launch(controller)
-    if (status := controller.invocation.status).is_initial:
-        raise PermanentError(f"LaunchTask didn't move invocation out of initial {status} state")
+        return True
+    return False
 
 
 def _retry_or_fail(runtime: Runtime, controller: Controller, error: TransientError) -> None:
     invocation, limits = controller.invocation, runtime.limits
+    logger.warning("launch_failed", job_id=invocation.job_id, invocation_id=str(invocation.id), error=str(error))
+    if not invocation.status.is_initial:
+        return
     if invocation.attempts >= limits.max_attempts:
         cancel_or_leave(runtime, controller)
         controller.set_status(Status.FAILED)
@@ -245,9 +257,20 @@ def _retry_or_fail(runtime: Runtime, controller: Controller, error: TransientErr
     controller.set_status(Status.RETRYING)
     controller.log(log_lines.RETRIED.format())
     now = runtime.clock.now()
+    # The document is due at the same instant, so that the sweep retries the launch if the task is lost.
     eta = Instant(now + _pause(runtime, invocation.attempts, error))
     runtime.offer(launch_task(invocation, eta, now))
     controller.invocation = replace(controller.invocation, next_due=eta)
+
+
+def _fail(runtime: Runtime, controller: Controller, error: PermanentError) -> None:
+    invocation = controller.invocation
+    logger.warning("launch_refused", job_id=invocation.job_id, invocation_id=str(invocation.id), error=str(error))
+    # Otherwise the manager has set a final status itself.
+    if invocation.status.is_initial:
+        if controller.may_exist:
+            cancel_or_leave(runtime, controller)
+        controller.set_status(Status.FAILED)
 
 
 def _pause(runtime: Runtime, attempts: int, error: TransientError) -> int:
@@ -256,10 +279,99 @@ def _pause(runtime: Runtime, attempts: int, error: TransientError) -> int:
     return throttled_pause(plain, error.retry_after, runtime.entropy.nonce()) if error.throttled else plain
 
 
-def _abort_after_all(runtime: Runtime, controller: Controller) -> None:
-    """The abort was asked for while the build was being created: cancel it, it is ours to cancel now."""
+def _abort_launched(runtime: Runtime, controller: Controller) -> None:
+    """Cancel a build whose abort was requested while it was being created."""
     invocation = controller.invocation
     controller.log(abort_line(runtime.era_of(invocation.task), invocation.abort_requested_by))
     cancel_or_leave(runtime, controller)
     if not controller.invocation.status.is_final:
         controller.set_status(Status.ABORTED)
+
+
+def _record(
+    runtime: Runtime, claimed: Versioned[Invocation], controller: Controller, key: str, calls: CallCache
+) -> Sequence[Versioned[Invocation]]:
+    """Commit the outcome of an attempt; return the invocations to launch next.
+
+    An abort request may change the invocation meanwhile. The attempt is then decided again, with its cached answers.
+    """
+    commit_key = f"{key}/launch{claimed.value.attempts}"
+    refused: tuple[Controller, PermanentError] | None = None
+
+    def attempt(found: Versioned[Invocation] | None) -> Sequence[Versioned[Invocation]]:
+        nonlocal controller, refused
+        # After a conflict the invocation may carry an abort request, or another attempt may have taken over.
+        if found is not claimed:
+            if found is None or not _has_claim(found.value, claimed.value):
+                _cancel_superseded_build(runtime, controller, found, key)
+                return ()
+            controller = _failed(runtime, found, calls, *refused) if refused else _attempt(runtime, found.value, calls)
+        try:
+            return commit_outcome(runtime, found, controller, commit_key)
+        except PermanentError as error:
+            if refused:
+                raise
+            refused = controller, error
+            controller = _failed(runtime, found, calls, *refused)
+            return commit_outcome(runtime, found, controller, commit_key)
+
+    return runtime.update_invocation(claimed.value.job_id, claimed.value.id, "record its launch", attempt, claimed)
+
+
+def _has_claim(current: Invocation, claimed: Invocation) -> bool:
+    """Return whether an invocation is still under the claim that this attempt committed."""
+    is_same = (current.attempts, current.claim_until) == (claimed.attempts, claimed.claim_until)
+    return is_same and current.status.is_initial
+
+
+def _failed(
+    runtime: Runtime, found: Versioned[Invocation], calls: CallCache, refused: Controller, refusal: PermanentError
+) -> Controller:
+    """Return a failed invocation without the outcome that exceeds the store's limits.
+
+    Such an outcome has a huge log, too many emitted triggers, or too many refs of a repository.
+    """
+    controller = runtime.controller(found.value, calls)
+    invocation, error = controller.invocation, str(refusal)
+    logger.warning("launch_refused", job_id=invocation.job_id, invocation_id=str(invocation.id), error=error)
+    controller.log(log_lines.OUTCOME_NOT_STORED.format(error=error))
+    # The refused controller may know the build by its ID; a search by tag may not find a new build yet.
+    cancel_or_leave(runtime, controller, known=refused if refused.invocation.task_data else None)
+    controller.set_status(Status.FAILED)
+    return controller
+
+
+def _cancel_superseded_build(
+    runtime: Runtime, controller: Controller, current: Versioned[Invocation] | None, key: str
+) -> None:
+    """Cancel the build of an attempt whose outcome can no longer be recorded, unless it is the recorded build.
+
+    If another attempt is in progress, it finds the build by its tag. Otherwise nothing else would ever cancel it.
+    """
+    ours = controller.invocation
+    if current is None or current.value.status.is_initial or not ours.task_data:
+        return
+    if dict(current.value.task_data) == dict(ours.task_data):
+        return
+    about = {"job_id": ours.job_id, "invocation_id": str(ours.id)}
+    logger.warning("launch_interrupted", **about, error="others were quicker: canceling")
+    try:
+        runtime.manager(ours.task).abort(controller)
+    except PermanentError as error:
+        logger.warning("launch_refused", **about, error=str(error))
+    except TransientError as error:
+        leave_to_cleanup(runtime, current, ours.task_data, error, key)
+
+
+def _enqueue_launch(runtime: Runtime, invocation: Invocation, eta: Instant) -> None:
+    runtime.offer(launch_task(invocation, eta, runtime.clock.now()))
+
+
+def _postpone(runtime: Runtime, invocation: Invocation, reason: str) -> None:
+    about = {"job_id": invocation.job_id, "invocation_id": str(invocation.id)}
+    logger.info("launch_postponed", **about, reason=reason)
+    now = runtime.clock.now()
+    try:
+        runtime.queue.enqueue(launch_task(invocation, now, now))
+    except SchedulerError as error:
+        logger.warning("launch_interrupted", **about, error=str(error))

@@ -1,61 +1,55 @@
-"""Committing what a handler decided, and at the end of an invocation starting what waited for it."""
+"""Outcomes: the commits that record what a delivery did to an invocation.
+
+The commit that ends an invocation also frees its slot and fills it again. If the invocation may leave a running build
+behind, the commit records a cleanup, whose tasks cancel the build once the build service answers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from luci_scheduler.core import debug_log, log_lines
-from luci_scheduler.core.era import Era
-from luci_scheduler.core.errors import ComeAgainError, StoreConflictError
-from luci_scheduler.core.identifiers import JobId
+from luci_scheduler.core.cleanup import Cleanup, first_cleanup, joined, next_cleanup
+from luci_scheduler.core.debug_log import format_line
+from luci_scheduler.core.errors import PermanentError, StoreConflictError, TransientError
+from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.sizes import log_limits
-from luci_scheduler.core.triage import may_triage
-from luci_scheduler.engine.allocation import PENDING_READ, Allocation, allocate, commit_allocation
-from luci_scheduler.engine.jobs import put_job, rewound
-from luci_scheduler.engine.outbox import dispatch_task, launch_task
+from luci_scheduler.engine.outbox import cleanup_task, dispatch_task, launch_task
 from luci_scheduler.engine.runtime import Runtime, logger
-from luci_scheduler.engine.waiting import look_again
-from luci_scheduler.managers.controller import Controller
+from luci_scheduler.engine.triage import triage_end
+from luci_scheduler.managers.controller import CallCache, Controller
 from luci_scheduler.ports import UpdateInvocation, Versioned, Write
 
-__all__ = ["abort_line", "commit_outcome", "log_update", "reread"]
-
-
-def abort_line(era: Era, who: str) -> str:
-    """Return the debug log's line about an abort, in the words of the era."""
-    return (log_lines.ABORTED_V1 if era is Era.V1 else log_lines.ABORTED).format(who=who)
-
-
-def reread(runtime: Runtime, invocation: Invocation) -> Versioned[Invocation] | None:
-    """Read an invocation again after a lost race."""
-    return runtime.store.invocation(invocation.job_id, invocation.id)
+__all__ = ["cancel_or_leave", "commit_outcome", "leave_to_cleanup", "on_cleanup_task"]
 
 
 def commit_outcome(
     runtime: Runtime, found: Versioned[Invocation], controller: Controller, key: str
 ) -> Sequence[Versioned[Invocation]]:
-    """Commit what the controller holds; a final status also frees the job's slot and starts what waited.
+    """Commit the controller's changes. A final status also frees the job's slot and fills it, in the same commit.
 
-    Both are one commit, so that no crash separates them. Returns the started invocations: the caller launches them. A commit of this
-    delivery that landed although the store said otherwise is recognized and not repeated.
+    Returns the new invocations, which the caller must launch. If the store reported a failure but kept the commit, this
+    is recognized, and the commit is not repeated.
 
     Raises:
-        StoreConflictError: the invocation itself has changed since it was read; nothing was written: decide again.
-        TransientError: nothing was written, or it is not known whether; a repeated delivery sees which.
+        StoreConflictError: the invocation has changed since it was read; nothing was written. Read and decide again.
+        TransientError: it is unknown whether the commit was written; a repeated delivery finds out.
     """
-    update = log_update(runtime, found, runtime.stamped(controller.result(), key), controller.log_text)
+    update = _log_update(runtime, found, runtime.stamped(controller.result(), key), controller.log_text)
     invocation = update.invocation
+    # The task comes before the commit: if it is lost, the document still says what to dispatch, and the sweep finds it.
     if invocation.has_undispatched:
         runtime.offer(dispatch_task(invocation, runtime.clock.now()))
-    poller = () if controller.poller is None else (controller.poller,)
+    writes: tuple[Write, ...] = (update,) if controller.poller is None else (update, controller.poller)
     if not invocation.status.is_final:
-        _commit_progress(runtime, update, poller)
+        _commit_progress(runtime, update, writes)
         return ()
-    successors = _commit_end(runtime, update, poller, key)
+    successors = _commit_end(runtime, update, writes, key)
     logger.info(
         "invocation_finished",
         job_id=invocation.job_id,
@@ -67,9 +61,73 @@ def commit_outcome(
     return successors
 
 
-def log_update(runtime: Runtime, found: Versioned[Invocation], invocation: Invocation, log: str) -> UpdateInvocation:
-    """Return the write of an outcome: its lines are appended unread, but for the rare one that cuts a log grown too long."""
-    log = debug_log.trim(log)  # as the store does: what it drops is not to count
+def cancel_or_leave(runtime: Runtime, controller: Controller, known: Controller | None = None) -> None:
+    """Cancel the build that may run; if the build service does not answer, leave it to a cleanup.
+
+    The caller ends the invocation. ``known`` is the controller that knows the build's ID, if it is not ``controller``.
+    """
+    invocation = controller.invocation
+    try:
+        runtime.manager(invocation.task).abort(known or controller)
+    except PermanentError as error:
+        controller.log(log_lines.ABORT_FAILED.format(error=error))
+    except TransientError as error:
+        cleanup = joined(invocation.cleanup, first_cleanup(runtime.clock.now()))
+        controller.invocation = _left(runtime, invocation, cleanup, error)
+
+
+def leave_to_cleanup(
+    runtime: Runtime, found: Versioned[Invocation], task_data: Mapping[str, Any], error: TransientError, key: str
+) -> None:
+    """Record the cleanup of a build whose invocation has ended already, or has another build.
+
+    Raises:
+        ComeAgainError: other deliveries changed the invocation too often.
+        TransientError: the store failed.
+    """
+
+    def attempt(current: Versioned[Invocation] | None) -> None:
+        if current is None or (current.value.cleanup and not current.value.status.is_final):
+            return
+        cleanup = joined(current.value.cleanup, first_cleanup(runtime.clock.now(), task_data))
+        left = _left(runtime, current.value, cleanup, error)
+        runtime.store.commit([_log_update(runtime, current, runtime.stamped(left, f"{key}/cleanup"), "")])
+
+    runtime.update_invocation(found.value.job_id, found.value.id, "record its cleanup", attempt, found)
+
+
+def on_cleanup_task(
+    runtime: Runtime, job_id: JobId, invocation_id: InvocationId, attempts: int, created: Instant, key: str
+) -> None:
+    """Find and cancel the build that an invocation may have left running; safe to repeat.
+
+    If the build service still does not answer, the next try is recorded. Tries end when no build can be alive any more.
+
+    Raises:
+        ComeAgainError: the commit that records the cleanup is not visible yet (for five minutes from ``created``).
+        TransientError: the store failed.
+    """
+    calls = CallCache()
+
+    def attempt(found: Versioned[Invocation] | None) -> None:
+        # The task is enqueued before the commit that ends the invocation, so it may come first.
+        if found is None or not (found.value.status.is_final or found.value.cleanup):
+            missing = f"the end of invocation {invocation_id} of {job_id} is not recorded yet"
+            about = {"job_id": job_id, "invocation_id": str(invocation_id), "reason": "the end was never recorded"}
+            runtime.wait_for_commit(created, missing, event="cleanup_dropped", **about)
+            return
+        cleanup = found.value.cleanup
+        if cleanup is None or cleanup.attempts != attempts:
+            return
+        after, line = _try_cleanup(runtime, runtime.controller(found.value, calls), cleanup)
+        _record_cleanup(runtime, found, after, line, key)
+
+    runtime.update_invocation(job_id, invocation_id, "record its cleanup", attempt)
+
+
+def _log_update(runtime: Runtime, found: Versioned[Invocation], invocation: Invocation, log: str) -> UpdateInvocation:
+    """Return the write of an outcome. Its log lines are appended without a read, unless the log becomes too long."""
+    log = debug_log.trim(log)  # the store also trims the lines, and trimmed bytes must not count
     size = invocation.log_size + len(log.encode())
     most, cut_to = log_limits(invocation)
     if size <= most:
@@ -79,44 +137,65 @@ def log_update(runtime: Runtime, found: Versioned[Invocation], invocation: Invoc
     return UpdateInvocation(replace(invocation, log_size=len(whole.encode())), found.version, whole, replaces_log=True)
 
 
-def _commit_progress(runtime: Runtime, update: UpdateInvocation, poller: Sequence[Write]) -> None:
+def _commit_progress(runtime: Runtime, update: UpdateInvocation, writes: Sequence[Write]) -> None:
     try:
-        runtime.store.commit([update, *poller])
+        runtime.store.commit(writes)
     except StoreConflictError:
-        current = reread(runtime, update.invocation)
-        if current is None or current.value.last_event != update.invocation.last_event:
+        # A commit whose answer was lost may be tried again by the store's client; it then conflicts with itself.
+        if not _has_landed(_reread(runtime, update), update):
             raise
-        # The refused commit had landed under a lost answer: nothing is left to decide.
 
 
 def _commit_end(
-    runtime: Runtime, update: UpdateInvocation, poller: Sequence[Write], key: str
+    runtime: Runtime, update: UpdateInvocation, writes: Sequence[Write], key: str
 ) -> Sequence[Versioned[Invocation]]:
+    """Commit the end again while only the job has changed.
+
+    Raises:
+        StoreConflictError: the invocation or the poller's record has changed: the caller must decide again.
+    """
     invocation = update.invocation
     lost_at = None
-    for _ in range(runtime.limits.races):
-        job = runtime.store.job(invocation.job_id)
-        if job is None:
-            runtime.store.commit([update, *poller])
-            return ()
+
+    def attempt(job: Versioned[Job] | None) -> Sequence[Versioned[Invocation]] | StoreConflictError:
+        nonlocal lost_at
         try:
-            return _commit_with_job(runtime, update, poller, job, key)
-        except StoreConflictError:
-            current = reread(runtime, invocation)
-            if current is not None and current.value.last_event == invocation.last_event:
-                # The refused commit had landed under a lost answer.
+            if job is not None:
+                return triage_end(runtime, job, invocation.id, writes, key)
+            runtime.store.commit(writes)
+        except StoreConflictError as error:
+            current = _reread(runtime, update)
+            if _has_landed(current, update):
                 _leave_successors(runtime, invocation.job_id)
                 return ()
-            if current is None or current.version != update.version:
-                raise
-            if poller and job.version == lost_at:
-                raise  # the poller's record has changed instead: another poll was quicker, decide again
+            # If neither the job nor the invocation has changed, another poll changed the repository's record first.
+            if job is None or not _is_unchanged(current, update) or (len(writes) > 1 and job.version == lost_at):
+                return error
             lost_at = job.version
-    raise ComeAgainError(f"job {invocation.job_id} changes too fast to record the end of invocation {invocation.id}")
+            raise
+        return ()
+
+    outcome = runtime.update_job(invocation.job_id, f"record the end of invocation {invocation.id}", attempt)
+    if isinstance(outcome, StoreConflictError):
+        raise outcome
+    return outcome
+
+
+def _reread(runtime: Runtime, update: UpdateInvocation) -> Versioned[Invocation] | None:
+    return runtime.store.invocation(update.invocation.job_id, update.invocation.id)
+
+
+def _has_landed(current: Versioned[Invocation] | None, update: UpdateInvocation) -> bool:
+    """Return whether a commit landed although the store reported a conflict: the answer of its first try was lost."""
+    return current is not None and current.value.last_event == update.invocation.last_event
+
+
+def _is_unchanged(current: Versioned[Invocation] | None, update: UpdateInvocation) -> bool:
+    return current is not None and current.version == update.version
 
 
 def _leave_successors(runtime: Runtime, job_id: JobId) -> None:
-    """Leave the launches of invocations that nothing has launched yet to tasks; should that fail, the sweep finds them."""
+    """Enqueue tasks for invocations that were created but not launched; if that fails, the sweep finds them."""
     found, now = runtime.store.job(job_id), runtime.clock.now()
     active = found.value.active_invocations if found else ()
     for invocation in runtime.store.invocations_by_id([(job_id, identifier) for identifier in active]):
@@ -124,37 +203,40 @@ def _leave_successors(runtime: Runtime, job_id: JobId) -> None:
             runtime.offer(launch_task(invocation, now, now))
 
 
-def _commit_with_job(
-    runtime: Runtime, update: UpdateInvocation, poller: Sequence[Write], found: Versioned[Job], key: str
-) -> Sequence[Versioned[Invocation]]:
-    job = _without(found.value, update.invocation)
-    if not job.triggers_wait:
-        job = rewound(runtime, job, runtime.clock.now())
-        runtime.store.commit([update, *poller, put_job(job, found, key)])
-        return ()
-    pending = runtime.store.pending_triggers(job.id, PENDING_READ)
-    started = runtime.clock.now()
-    asked: Instant | None = None
-
-    def draw_up(refusal: str) -> tuple[Allocation, Sequence[Write]]:
-        nonlocal asked
-        ended = (update.invocation.id,)
-        plan = allocate(runtime, job, pending, (), started=started, key=key, acknowledged=ended, refusal=refusal)
-        changed = replace(plan.job, triggers_wait=bool(pending))
-        asked = runtime.clock.now() if may_triage(changed) and changed.triage_due is None else None
-        if asked is not None:
-            # A trigger that came between the look and this commit has seen no slot free, and relies on the flag. The job asks
-            # for another look, which the sweep sees to if this process dies.
-            changed = replace(changed, triage_due=asked)
-        changed = rewound(runtime, changed, runtime.clock.now())
-        return plan, [*plan.writes, update, *poller, put_job(changed, found, key, plan.log)]
-
-    created = commit_allocation(runtime, draw_up)
-    if asked is not None:
-        created += look_again(runtime, job.id, asked, key)
-    return created
+def _left(runtime: Runtime, invocation: Invocation, cleanup: Cleanup, error: TransientError) -> Invocation:
+    about = {"job_id": invocation.job_id, "invocation_id": str(invocation.id)}
+    logger.warning("build_left_running", **about, error=str(error))
+    runtime.offer(cleanup_task(invocation, cleanup, runtime.clock.now()))
+    return replace(invocation, cleanup=cleanup)
 
 
-def _without(job: Job, invocation: Invocation) -> Job:
-    active = tuple(identifier for identifier in job.active_invocations if identifier != invocation.id)
-    return replace(job, active_invocations=active)
+def _try_cleanup(runtime: Runtime, controller: Controller, cleanup: Cleanup) -> tuple[Cleanup | None, str]:
+    """Try to cancel the build; return the cleanup for the next try, if one is needed, and a line for the debug log."""
+    invocation, now = controller.invocation, runtime.clock.now()
+    about = {"job_id": invocation.job_id, "invocation_id": str(invocation.id)}
+    if cleanup.task_data is not None:
+        controller.invocation = replace(invocation, task_data=cleanup.task_data)
+    try:
+        runtime.manager(invocation.task).abort(controller)
+    except PermanentError as error:
+        logger.error("cleanup_gave_up", **about, error=str(error))
+        return None, log_lines.CLEANUP_REFUSED.format(error=error)
+    except TransientError as error:
+        after = next_cleanup(cleanup, now)
+        if after is None:
+            logger.error("cleanup_gave_up", **about, error=str(error))
+            return None, log_lines.CLEANUP_GAVE_UP.format()
+        runtime.offer(cleanup_task(invocation, after, now))
+        return after, ""
+    logger.info("cleanup_done", **about)
+    return None, log_lines.CLEANUP_DONE.format()
+
+
+def _record_cleanup(
+    runtime: Runtime, found: Versioned[Invocation], cleanup: Cleanup | None, line: str, key: str
+) -> None:
+    stamp = max(runtime.clock.now(), found.value.last_line)
+    changed = replace(found.value, cleanup=cleanup, last_line=stamp if line else found.value.last_line)
+    text = format_line(stamp, line) if line else ""
+    stamped = runtime.stamped(changed, f"{key}/cleanup{found.value.commits}")
+    runtime.store.commit([_log_update(runtime, found, stamped, text)])

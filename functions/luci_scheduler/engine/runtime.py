@@ -1,26 +1,30 @@
-"""What every step of the engine works with, and the numbers that bound it."""
+"""The ports and managers that every step of the engine uses, the limits that bound it, and its optimistic loop."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import structlog
 
 from luci_scheduler.core.cleanup import BUILD_LIFE
 from luci_scheduler.core.era import Era
-from luci_scheduler.core.errors import ComeAgainError, PermanentError
+from luci_scheduler.core.errors import ComeAgainError, PermanentError, StoreConflictError
+from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import DAY, MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Invocation
-from luci_scheduler.core.job import TaskDefinition
+from luci_scheduler.core.job import Job, TaskDefinition
 from luci_scheduler.managers.controller import CallCache, Controller, offer
 from luci_scheduler.managers.task_manager import TaskManager
-from luci_scheduler.ports import Clock, Entropy, Gitiles, Queue, QueueTask, Store
+from luci_scheduler.ports import Clock, Entropy, Gitiles, Queue, QueueTask, Store, Versioned
 from luci_scheduler.tracing import bind_invocation
 
 __all__ = ["Limits", "Runtime", "logger"]
 
 logger = structlog.stdlib.get_logger("luci_scheduler")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,56 +32,56 @@ class Limits:
     """Numbers that bound the engine; durations in nanoseconds."""
 
     claim_lease: int = 75 * SECOND
-    """How long a launch is claimed: a little longer than the deadline of the request that it covers."""
+    """How long a launch is claimed: a little longer than the deadline of its build request."""
     max_attempts: int = 50
     """Launch attempts of one invocation (the original's limit)."""
     retry_backoff_min: int = 5 * SECOND
-    """Pause after the first failed launch attempt; doubles (the original's queue ``launches``)."""
+    """Pause after the first failed launch attempt; it doubles each time (the original's queue ``launches``)."""
     retry_backoff_max: int = 600 * SECOND
     abort_patience: int = 10 * MINUTE
-    """How long, from its request, an abort waits until a running build can be canceled; then the invocation ends without it."""
+    """How long an abort waits, from its request, for a running build to be canceled. Then it ends the invocation."""
     silence: int = BUILD_LIFE + DAY
-    """How long a running invocation waits for an answer of its build service: longer than any build lives."""
+    """How long a running invocation waits for its build service to answer: longer than any build lives."""
     races: int = 8
-    """How often a handler that lost a race decides again before it asks to be delivered again."""
+    """How many times a handler tries to commit before it gives up and requests another delivery."""
     launches_at_once: int = 8
-    """Invocations that one delivery launches itself for a job, one after the other; more go to the queue."""
+    """Invocations of a job that one delivery launches itself, in sequence; the others get tasks."""
     concurrency: int = 16
-    """Jobs that one delivery works on side by side."""
+    """Jobs that one delivery handles in parallel."""
     early_task_patience: int = 5 * MINUTE
-    """How long a task that is ahead of its own commit is asked to come again."""
+    """How long a task that precedes its own commit is retried."""
     deduplication: int = 30 * MINUTE
-    """How long a consumed trigger's ID is refused to a new request (the original's)."""
+    """How long the ID of a resolved trigger counts as a duplicate (the original's limit)."""
     sweep_grace: int = 2 * MINUTE
-    """How overdue a thing must be before the sweep puts it on the queue again."""
+    """How overdue a document must be before the sweep enqueues its task again."""
     sweep_batch: int = 300
-    """Overdue things that one read of the sweep finds; it reads on until there are no more."""
+    """Overdue documents in one page of the sweep, which reads pages until none is left."""
     keep_idle: bool = False
-    """Whether a poll that finds nothing new is kept as an invocation."""
+    """Whether a poll without news is recorded as an invocation."""
     retention: int = 90 * DAY
-    """How long a finished invocation and the marker of a trigger are kept."""
+    """How long finished invocations and markers of triggers are kept."""
     marker_deliveries: int = 10
-    """Delivery keys that a trigger's marker remembers."""
+    """How many delivery keys a trigger's marker holds."""
     handled_notifications: int = 16
-    """Notification message IDs that an invocation remembers; a build sends three."""
+    """How many notification message IDs an invocation holds; a build sends three."""
     commit_wait: int = DAY
-    """How long, from its publication, a commit event waits for its commit; 0: no event waits, and revisions are believed."""
+    """How long a commit event waits for its commit, from its publication. 0: no event waits; revisions are trusted."""
     trust_publishers: bool = False
-    """Whether the ref that is named with a served commit is believed."""
+    """Whether the ref that an event names is trusted if the host serves the commit."""
     events_at_once: int = 16
-    """Watched refs of one message that its delivery handles itself; more are deferred."""
+    """Watched refs of one message that its delivery handles itself; the others are deferred."""
     commit_bytes: int = 3_000_000
-    """Triggers that one triage resolves, as JSON: a commit may have ten mebibytes, and holds some of them up to three times;
-    what is discarded as too many is held once, and shares a commit with others only up to a sixth of this."""
+    """Size of the triggers that one triage resolves, as JSON. Firestore takes ten mebibytes in a commit, which stores a
+    trigger up to three times. Surplus triggers are stored once; they share a commit only up to a sixth of this."""
 
     def expiry(self, ended: Instant) -> Instant:
-        """Return when what ended at ``ended`` may be deleted, in whole seconds."""
+        """Return when a record that ended at ``ended`` may be deleted, in whole seconds."""
         return Instant((ended + self.retention) // SECOND * SECOND)
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The ports, the managers and the limits that a handler works with."""
+    """The ports, managers and limits of a handler."""
 
     store: Store
     queue: Queue
@@ -86,16 +90,16 @@ class Runtime:
     gitiles: Gitiles
     managers: Mapping[str, TaskManager]
     era_of: Callable[[TaskDefinition], Era]
-    """Which era a task belongs to (for buildbucket: the protocol of its server)."""
+    """Returns the era of a task (for buildbucket: the protocol of its server)."""
     launch_time: Callable[[TaskDefinition], int]
-    """How long launching a task may block on the task itself (nanoseconds); such launches get tasks of their own."""
+    """Returns how long a launch may block on the task itself, in nanoseconds; such launches always get a queue task."""
     limits: Limits = field(default_factory=Limits)
 
     def manager(self, task: TaskDefinition) -> TaskManager:
         """Return the manager of a task.
 
         Raises:
-            PermanentError: this version has none of that kind.
+            PermanentError: this version has no manager of that kind.
         """
         manager = self.managers.get(task.kind)
         if manager is None:
@@ -103,13 +107,55 @@ class Runtime:
         return manager
 
     def offer(self, task: QueueTask) -> None:
-        """Put a task of a document on the queue; the sweep does it if the queue refuses (see `managers.controller.offer`)."""
+        """Enqueue a task that a document records; if the queue refuses it, the sweep enqueues it later."""
         offer(self.queue, task)
 
-    def wait_for_commit(self, created: Instant, missing: str, *, event: str, **about: str | int) -> None:
-        """Let a task that is ahead of its commit come again for five minutes from ``created``; then drop it and log ``event``.
+    def retry_conflicts(self, subject: str, step: str, attempt: Callable[[], T], *, races: int | None = None) -> T:
+        """Repeat ``attempt`` until no other commit interferes, at most ``races`` times (`Limits.races`).
 
-        ``missing`` names the record that the task did not find; ``about`` has the members of the log line.
+        ``attempt`` reads, decides and commits; its result is returned. It raises StoreConflictError if a document has
+        changed since it was read, and then runs again from the read. The error names the ``subject`` and the ``step``.
+
+        Raises:
+            ComeAgainError: each attempt met a conflict.
+            Others: as ``attempt`` raises them.
+        """
+        # Without a bound, a delivery about a busy document could lose race after race until its deadline.
+        for _ in range(races or self.limits.races):
+            try:
+                return attempt()
+            except StoreConflictError:
+                continue
+        raise ComeAgainError(f"{subject} changes too fast to {step}")
+
+    def update_invocation(
+        self,
+        job_id: JobId,
+        invocation_id: InvocationId,
+        step: str,
+        attempt: Callable[[Versioned[Invocation] | None], T],
+        found: Versioned[Invocation] | None = None,
+    ) -> T:
+        """Call ``attempt`` with the current invocation until it commits without a conflict (see `retry_conflicts`).
+
+        ``found`` is the invocation for the first attempt, if the caller has read it already.
+        """
+
+        def once() -> T:
+            nonlocal found
+            current, found = found or self.store.invocation(job_id, invocation_id), None
+            return attempt(current)
+
+        return self.retry_conflicts(f"invocation {invocation_id} of {job_id}", step, once)
+
+    def update_job(self, job_id: JobId, step: str, attempt: Callable[[Versioned[Job] | None], T]) -> T:
+        """Call ``attempt`` with the current job until it commits without a conflict (see `retry_conflicts`)."""
+        return self.retry_conflicts(f"job {job_id}", step, lambda: attempt(self.store.job(job_id)))
+
+    def wait_for_commit(self, created: Instant, missing: str, *, event: str, **about: str | int) -> None:
+        """Retry a task that precedes its own commit for five minutes from ``created``; then drop it and log ``event``.
+
+        ``missing`` describes the record that the task did not find; ``about`` holds the fields of the log line.
 
         Raises:
             ComeAgainError: the commit may still become visible.
@@ -119,15 +165,15 @@ class Runtime:
         logger.info(event, **about)
 
     def controller(self, invocation: Invocation, calls: CallCache) -> Controller:
-        """Return a fresh controller around an invocation that was just read or written; from here on the log is about it."""
+        """Return a new controller of an invocation that was just read or written, and bind the log to it."""
         bind_invocation(invocation.job_id, invocation.id, invocation.attempts, invocation.trace)
         return Controller(invocation, self.clock, self.entropy, self.queue, calls)
 
     def stamped(self, invocation: Invocation, key: str) -> Invocation:
-        """Return the invocation as a commit shall write it: counter raised, commit named, the sweep's instant set.
+        """Prepare an invocation for a commit: raise the commit counter, set a unique name and ``next_due``.
 
-        The name is the commit's own, and not just its delivery's: two deliveries may have the same one, and whoever finds a
-        commit must know whether it was its own.
+        ``key`` names the delivery. Two deliveries may have the same key, so the name also holds a random number: a
+        handler that reads the document must recognize its own commit.
         """
         expires = None if invocation.finished is None else self.limits.expiry(invocation.finished)
         return replace(
@@ -140,6 +186,7 @@ class Runtime:
 
 
 def _next_due(invocation: Invocation) -> Instant | None:
+    # The earlier of the two: the sweep looks at both whenever the document is due.
     due, cleanup = _due_without_cleanup(invocation), invocation.cleanup
     if cleanup is None:
         return due
@@ -152,7 +199,8 @@ def _due_without_cleanup(invocation: Invocation) -> Instant | None:
     if invocation.claim_until is not None:
         return invocation.claim_until
     if invocation.abort_requested_at is not None:
-        return invocation.abort_requested_at  # its task may be lost, and the pause before the next attempt may be hours
+        # The abort's task may be lost, and the next launch attempt may be hours away.
+        return invocation.abort_requested_at
     if invocation.pending_timers:
         return min(timer.eta for timer in invocation.pending_timers)
     return invocation.next_due

@@ -1,7 +1,7 @@
-"""The sweep: it puts overdue tasks on the queue again, made from the documents, which say when each is due.
+"""The sweep: it enqueues overdue tasks again, created from the documents, which record when each task is due.
 
-Cloud Scheduler calls the sweep itself, so that it goes on while the queue does not. It carries out the tasks that the queue
-refuses, and accepted tasks that are an hour overdue.
+Cloud Scheduler calls the sweep directly, so that it continues while the queue fails. The sweep carries out the tasks
+that the queue refuses, and tasks that are an hour overdue.
 """
 
 from __future__ import annotations
@@ -40,21 +40,24 @@ __all__ = ["BUDGET", "CARRYING_OUT", "Swept", "sweep"]
 T = TypeVar("T")
 
 BUDGET = 170 * SECOND
-"""How long one sweep handles invocations, jobs, and deferred tasks, each. With ``CARRYING_OUT`` all fit into a task's ten minutes."""
+"""How long one sweep handles invocations, jobs, and deferred tasks, each. With ``CARRYING_OUT`` they fit into a task's
+ten minutes."""
 
-_AGAIN = 5  # graces, ten minutes as set: by then a task has come, or is being retried, or is lost
-_AND_AGAIN = 30  # graces, an hour: the queue retries for ever, so in a long outage whatever is added stays
+# Both in graces of two minutes. After ten minutes a task has been delivered, or is being retried, or is lost.
+_AGAIN = 5
+# After an hour: the queue retries forever, so each task that is added in a long outage stays in it.
+_AND_AGAIN = 30
 
 
 CARRYING_OUT = 60 * SECOND
-"""How long one sweep carries tasks out itself, one after the other; the next sweep finds the tasks that are left over."""
+"""How long one sweep carries out tasks itself, in sequence; the next sweep finds the remaining tasks."""
 
 CarryOut = Callable[[QueueTask], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What one sweep found overdue and put on the queue again."""
+    """The counts of one sweep: overdue documents, and tasks enqueued again."""
 
     invocations: int
     jobs: int
@@ -63,35 +66,54 @@ class Swept:
 
 
 def sweep(runtime: Runtime, after: DueCursor | None = None, carry_out: CarryOut | None = None) -> Swept:
-    """Put everything that is overdue by more than the grace on the queue again; safe to repeat.
+    """Enqueue a task for each document that is overdue by more than the grace; safe to repeat.
 
-    ``carry_out`` gets the tasks that the queue refuses or has not delivered for an hour, for a minute in all. Nothing else writes.
+    ``carry_out`` gets the tasks that the queue refuses or has not delivered for an hour, for one minute in total. It is
+    the only part that writes documents.
 
-    One sweep may run out of time. A task then continues ``after`` the place that it has reached, among the invocations, the jobs
-    or the deferred tasks. Without ``after`` the sweep covers all three.
+    A sweep may run out of time. A task then continues ``after`` the last invocation, job or deferred task that was
+    handled. Without ``after``, the sweep covers all three.
 
     Raises:
-        TransientError: the store failed, or the queue where there is no ``carry_out``; the tasks enqueued before do no harm.
+        TransientError: the store failed, or the queue failed without ``carry_out``. The enqueued tasks are harmless.
     """
-    now, store = runtime.clock.now(), runtime.store
+    now = runtime.clock.now()
     before = Instant(now - runtime.limits.sweep_grace)
     broom = _Broom(runtime, now, carry_out)
     invocations = jobs = deferred = 0
     if after is None or after.invocation_id:
-        for invocation in _overdue(runtime, before, after, store.due_invocations, _place_of_invocation):
-            invocations += 1
-            _sweep_invocation(broom, invocation, before)
+        invocations = _sweep_invocations(broom, before, after)
     if after is None or not (after.invocation_id or after.deferred):
-        for job in _overdue(runtime, before, after, store.due_jobs, _place_of_job):
-            jobs += 1
-            for task in _tasks_of_job(job, before, now):
-                broom.put(task, job.next_due or now, job_id=job.id)
+        jobs = _sweep_jobs(broom, before, after)
     if after is None or after.deferred:
-        for work in _overdue(runtime, before, after, store.due_deferred, _place_of_deferred):
-            deferred += 1
-            broom.put(deferred_task(work, now), work.next_due, deferred=work.id)
+        deferred = _sweep_deferred(broom, before, after)
     broom.carry_out()
     return Swept(invocations, jobs, broom.tasks, deferred)
+
+
+def _sweep_invocations(broom: _Broom, before: Instant, after: DueCursor | None) -> int:
+    count = 0
+    for invocation in _overdue(broom.runtime, before, after, broom.runtime.store.due_invocations, _place_of_invocation):
+        count += 1
+        _sweep_invocation(broom, invocation, before)
+    return count
+
+
+def _sweep_jobs(broom: _Broom, before: Instant, after: DueCursor | None) -> int:
+    count = 0
+    for job in _overdue(broom.runtime, before, after, broom.runtime.store.due_jobs, _place_of_job):
+        count += 1
+        for task in _tasks_of_job(job, before, broom.now):
+            broom.put(task, job.next_due or broom.now, job_id=job.id)
+    return count
+
+
+def _sweep_deferred(broom: _Broom, before: Instant, after: DueCursor | None) -> int:
+    count = 0
+    for work in _overdue(broom.runtime, before, after, broom.runtime.store.due_deferred, _place_of_deferred):
+        count += 1
+        broom.put(deferred_task(work, broom.now), work.next_due, deferred=work.id)
+    return count
 
 
 def _overdue(
@@ -101,7 +123,7 @@ def _overdue(
     read: Callable[[Instant, int, DueCursor | None], Sequence[T]],
     place_of: Callable[[T, Instant], DueCursor],
 ) -> Iterator[T]:
-    """Yield the invocations, jobs or deferred tasks that are due before ``before``, page by page, until the time is up."""
+    """Yield documents that are due before ``before``, page by page, until the time is up."""
     until = Instant(runtime.clock.now() + BUDGET)
     while page := read(before, runtime.limits.sweep_batch, after):
         yield from page
@@ -123,12 +145,12 @@ def _place_of_deferred(work: Deferred, _: Instant) -> DueCursor:
 
 
 def _is_over(runtime: Runtime, until: Instant, after: DueCursor) -> bool:
-    """Whether the time is up; if it is another task goes on from here."""
+    """Return whether the time is up; if it is, enqueue a task that continues after this place."""
     now = runtime.clock.now()
     if now < until:
         return False
     period = _AGAIN * runtime.limits.sweep_grace
-    # The sweeps of a minute each come here, too: one goes on from here, and after ten minutes another one.
+    # Each minute's sweep may reach this point. The task's name lets one of them continue every ten minutes.
     runtime.offer(_named(runtime, sweep_task(after, now), Instant(now // period * period), now))
     return True
 
@@ -137,38 +159,38 @@ def _sweep_invocation(broom: _Broom, invocation: Invocation, before: Instant) ->
     overdue = list(_tasks_of_invocation(invocation, before, broom.now))
     about = {"job_id": invocation.job_id, "invocation_id": str(invocation.id)}
     if not overdue and not invocation.status.is_final:
-        # No version of this code leaves such a document; whoever is alerted by this line has to look.
+        # No version of this code leaves such a document. An alert on this line asks a person to examine it.
         logger.error("invocation_hangs", **about)
     for task in overdue:
         broom.put(task, invocation.next_due or broom.now, **about)
 
 
 class _Broom:
-    """One sweep's way to have overdue tasks done."""
+    """Enqueues the overdue tasks of one sweep, and carries out the tasks that the queue does not deliver."""
 
     def __init__(self, runtime: Runtime, now: Instant, carry_out: CarryOut | None) -> None:
         self.now = now
         self.tasks = 0
-        self._runtime = runtime
+        self.runtime = runtime
         self._carry_out = carry_out
         self._is_refused = False
         self._left: dict[str, list[QueueTask]] = {}
 
     def put(self, task: QueueTask, due: Instant, **about: str) -> None:
-        """Put a task on the queue, and keep it where the queue refuses it or has not delivered it for an hour."""
-        self._enqueue(_named(self._runtime, task, due, self.now))
+        """Enqueue a task; keep it for `carry_out` if the queue refuses it or has not delivered it for an hour."""
+        self._enqueue(_named(self.runtime, task, due, self.now))
         self.tasks += 1
         logger.warning("swept", **about, task=task.kind, due=due)
-        is_late = self.now - due >= _AND_AGAIN * max(SECOND, self._runtime.limits.sweep_grace)
+        is_late = self.now - due >= _AND_AGAIN * max(SECOND, self.runtime.limits.sweep_grace)
         kept = self._left.setdefault(task.kind, [])
-        if (is_late or self._is_refused) and len(kept) < self._runtime.limits.sweep_batch:
+        if (is_late or self._is_refused) and len(kept) < self.runtime.limits.sweep_batch:
             kept.append(task)
 
     def _enqueue(self, task: QueueTask) -> None:
         if self._is_refused:
-            return  # each refusal may take the queue's deadline
+            return  # another refusal could take as long as the queue's deadline
         try:
-            self._runtime.queue.enqueue(task)
+            self.runtime.queue.enqueue(task)
         except TransientError as error:
             if self._carry_out is None:
                 raise
@@ -176,12 +198,12 @@ class _Broom:
             logger.warning("task_left_to_sweep", task=task.kind, error=str(error))
 
     def carry_out(self) -> None:
-        """Carry out the kept tasks, one after the other, until the time is up.
+        """Carry out the kept tasks in sequence until the time is up.
 
-        The kinds take turns, and each minute's sweep begins elsewhere: tasks that take all the time and fail again and again
-        keep none of the others from being carried out.
+        The kinds take turns, and each minute's sweep starts with another task. So slow tasks that keep failing cannot
+        prevent the others from being carried out.
         """
-        carry_out, clock = self._carry_out, self._runtime.clock
+        carry_out, clock = self._carry_out, self.runtime.clock
         until = Instant(clock.now() + CARRYING_OUT)
         if carry_out is None:
             return
@@ -192,7 +214,7 @@ class _Broom:
                 carry_out(task)
             except SchedulerError as error:
                 logger.warning("swept_in_vain", task=task.kind, error=str(error))
-            except Exception:  # noqa: BLE001 - logged with its stack; the tasks behind it are carried out all the same
+            except Exception:  # noqa: BLE001 - logged with its stack; the other tasks must still be carried out
                 logger.exception("unexpected_error", task=task.kind)
 
     def _in_turns(self) -> Iterator[QueueTask]:
@@ -208,15 +230,15 @@ def _beginning_at(place: int, items: Sequence[T]) -> list[T]:
 
 
 def _named(runtime: Runtime, task: QueueTask, due: Instant, now: Instant) -> QueueTask:
-    """Name a task so that the queue takes it once, again when its thing is ten minutes overdue, then hourly, however often it is swept.
+    """Name a task so that the queue accepts it once, again when its document is ten minutes overdue, and then hourly.
 
-    A thing stays overdue while a task of its own is being retried: to add another one each minute would only make the trouble
-    of whoever does not answer larger. The queue forgets nothing of what had a name, so the name has the time in it.
+    A document stays overdue while its task is retried. Another task each minute would only add load to a service that
+    does not answer. The queue remembers names, so the name includes the time.
     """
     grace = max(SECOND, runtime.limits.sweep_grace)
     times = (now - due + (_AND_AGAIN - _AGAIN) * grace) // (_AND_AGAIN * grace)
-    what = json.dumps([task.kind, {**task.payload, "created": 0}, due, times], sort_keys=True)
-    return replace(task, name=hashlib.sha256(f"sweep:{what}".encode()).hexdigest())
+    identity = json.dumps([task.kind, {**task.payload, "created": 0}, due, times], sort_keys=True)
+    return replace(task, name=hashlib.sha256(f"sweep:{identity}".encode()).hexdigest())
 
 
 def _tasks_of_job(job: Job, before: Instant, now: Instant) -> Iterator[QueueTask]:

@@ -27,16 +27,15 @@ from luci_scheduler.core.queue_tasks import (
 )
 from luci_scheduler.core.untrusted import PARSER_ERRORS
 from luci_scheduler.engine.abort import abort_invocation, on_abort_task
-from luci_scheduler.engine.advance import advance, launch_all
-from luci_scheduler.engine.cleanup import on_cleanup_task
 from luci_scheduler.engine.cron import on_cron_tick
 from luci_scheduler.engine.deferred import on_deferred
 from luci_scheduler.engine.dispatch import on_dispatch, on_dispatch_to
-from luci_scheduler.engine.launch import on_launch_task
+from luci_scheduler.engine.launch import launch_all, on_launch_task
+from luci_scheduler.engine.outcome import on_cleanup_task
 from luci_scheduler.engine.progress import on_timer
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.engine.sweep import sweep
-from luci_scheduler.engine.triggers import accept_triggers
+from luci_scheduler.engine.triggers import accept_triggers, triage_job
 from luci_scheduler.ports import QueueTask
 from luci_scheduler.tracing import current_trace, delivery_context
 
@@ -135,7 +134,7 @@ def _timer(runtime: Runtime, task: TimerTask, key: str) -> None:
 
 
 def _triage(runtime: Runtime, task: TriageTask, key: str) -> None:
-    advance(runtime, task.job_id, key)
+    triage_job(runtime, task.job_id, key)
 
 
 def _trigger(runtime: Runtime, task: TriggerTask, key: str) -> None:

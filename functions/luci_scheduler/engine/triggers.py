@@ -1,150 +1,251 @@
-"""Intake: a trigger reaches a job, and ends in exactly one invocation or is visibly discarded."""
+"""Triggers reach jobs. Each trigger ends in exactly one invocation, or is discarded with a visible reason."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass, field, replace
+from functools import partial
 
-from luci_scheduler.core.errors import ComeAgainError, PermanentError, StoreConflictError
+from luci_scheduler.core.errors import PermanentError, SchedulerError, StoreConflictError
 from luci_scheduler.core.identifiers import InvocationId, JobId
-from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.instants import SECOND, Instant
+from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.kv_lists import check_kv_list
 from luci_scheduler.core.triage import has_free_slot, inactive_reason, may_triage
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import MAX_TRIGGER_BYTES, stored_bytes
 from luci_scheduler.core.trigger_record import TriggerRecord
-from luci_scheduler.engine.advance import launch_all
-from luci_scheduler.engine.allocation import PENDING_READ, Allocation, allocate, commit_allocation
-from luci_scheduler.engine.jobs import put_job
-from luci_scheduler.engine.launch import needs_launch
-from luci_scheduler.engine.outbox import launch_task
+from luci_scheduler.engine.launch import launch_all, resume_launch
 from luci_scheduler.engine.runtime import Runtime, logger
-from luci_scheduler.engine.waiting import take_up_waiting
-from luci_scheduler.ports import CreateTrigger, UpdateTrigger, Versioned, Write
+from luci_scheduler.engine.triage import (
+    TriageOp,
+    commit_triage,
+    list_pending,
+    mark_pending,
+    put_trigger,
+    triage_pending,
+)
+from luci_scheduler.ports import CreateTrigger, Version, Versioned, Write
 
-__all__ = ["accept_triggers"]
+__all__ = ["BUDGET", "accept_triggers", "discard_trigger", "fan_out", "triage_job"]
+
+BUDGET = 150 * SECOND
+"""Half the ack deadline of the commit subscription: jobs and events that do not start within it are deferred."""
+
+
+def fan_out(
+    runtime: Runtime,
+    triggers: Mapping[JobId, Sequence[Trigger]],
+    key: str,
+    defer: Callable[[JobId, Instant], None],
+) -> bool:
+    """Deliver triggers to many jobs in parallel; safe to repeat under the same key.
+
+    A job that fails, or that does not start in time, is left to ``defer(job, now)``, which must ensure the delivery. So
+    one job's failure does not repeat the work of the others. The error of a single job is raised instead: another
+    delivery repeats no other job's work.
+
+    Returns:
+        True if every job accepted or permanently refused its triggers; False if some were deferred.
+
+    Raises:
+        TransientError, ComeAgainError: the single job failed, or ``defer`` failed; deliver again.
+    """
+    until = Instant(runtime.clock.now() + BUDGET)
+    if len(triggers) == 1:
+        ((job_id, batch),) = triggers.items()
+        accept_triggers(runtime, job_id, batch, key)
+        return True
+    deliver = partial(_deliver_or_defer, runtime, key, defer, until)
+    # Each thread gets a copy of the context, so that its log lines carry the delivery's trace.
+    with ThreadPoolExecutor(runtime.limits.concurrency, thread_name_prefix="job") as pool:
+        futures = [pool.submit(copy_context().run, deliver, job_id, batch) for job_id, batch in triggers.items()]
+    done = [future.result() for future in futures]
+    return all(done)
 
 
 def accept_triggers(runtime: Runtime, job_id: JobId, triggers: Sequence[Trigger], key: str) -> None:
-    """Bring triggers to a job in one triage: they run at once where a slot is free, otherwise they wait.
+    """Deliver triggers to a job in one triage: they start invocations if slots are free, otherwise they stay pending.
 
-    ``key`` names the delivery. The same delivery again, or another one with the same trigger ID within 30 minutes of
-    the trigger's end, has no further effect but to take up a launch that nobody is at.
+    ``key`` names the delivery. A repeated delivery, or another one with the same trigger ID within 30 minutes of the
+    trigger's end, is a no-op, except that it resumes a launch whose claim has expired.
 
     Raises:
-        TransientError: nothing, or not everything, is committed; deliver again.
-        ComeAgainError: the race for the job's document was lost too often; deliver again.
+        TransientError: not everything is known to be committed; deliver again.
+        ComeAgainError: other deliveries changed the job too often; deliver again.
     """
-    started = runtime.clock.now()
-    new = {trigger.id: trigger for trigger in triggers}
-    markers: dict[str, Versioned[TriggerRecord]] = {}
-    known: list[TriggerRecord] = []
-    for _ in range(runtime.limits.races):
-        found = runtime.store.job(job_id)
-        if found is None:
-            logger.info("trigger_for_unknown_job", job_id=job_id, trigger_ids=list(new))
-            return
-        records = [_new_record(runtime, job_id, trigger, markers.get(trigger.id), key) for trigger in new.values()]
-        try:
-            waits = _record(runtime, found, records, markers, started, key) if records else False
-        except StoreConflictError:
-            repeated = _look_up(runtime, job_id, new, markers, key)
-            known += repeated
-            for record in repeated:
-                del new[record.trigger.id]
-            if new:
-                continue
-            waits = False
-        _repeat(runtime, job_id, known, key)
-        if waits:
-            _see_that_it_is_taken_up(runtime, job_id, key)
+    arrival = _Arrival(job_id, key, runtime.clock.now(), {trigger.id: trigger for trigger in triggers})
+    created = runtime.update_job(job_id, "record a trigger", lambda found: _arrive(runtime, found, arrival))
+    launch_all(runtime, created, key)
+    _handle_duplicates(runtime, arrival)
+    if arrival.is_pending:
+        _ensure_triaged(runtime, job_id, key)
+
+
+def discard_trigger(runtime: Runtime, job_id: JobId, trigger: Trigger, key: str, reason: str) -> None:
+    """Record a trigger as discarded on arrival; an existing marker stays as it is. Safe to repeat.
+
+    Another delivery of the same ID counts as new at once: a poll, or a simpler config, may accept the commit later.
+
+    Raises:
+        TransientError: the trigger is not known to be recorded.
+    """
+    now = runtime.clock.now()
+    record = TriggerRecord(
+        job_id,
+        trigger,
+        discarded=reason,
+        resolved=now,
+        expires=runtime.limits.expiry(now),
+        deliveries=(key,),
+        refused=True,
+    )
+    try:
+        runtime.store.commit([CreateTrigger(record)])
+    except StoreConflictError:
+        # The store also refuses a commit that collides with another commit, so only the marker proves the record.
+        if runtime.store.trigger(job_id, trigger.id) is None:
+            raise
         return
-    raise ComeAgainError(f"job {job_id} changes too fast to record a trigger")
+    logger.warning("trigger_discarded", job_id=job_id, trigger_id=trigger.id, reason=reason)
 
 
-def _look_up(
+def triage_job(runtime: Runtime, job_id: JobId, key: str) -> None:
+    """Triage a job whose document may request it, and launch the new invocations; safe to repeat.
+
+    Raises:
+        ComeAgainError: other deliveries changed the job too often.
+    """
+    launch_all(runtime, triage_pending(runtime, job_id, key, is_requested=True), key)
+
+
+@dataclass(slots=True)
+class _Arrival:
+    """The triggers of one delivery to one job, over all attempts to commit them."""
+
+    job_id: JobId
+    key: str
+    started: Instant
+    new: dict[str, Trigger]
+    """Triggers that are not recorded yet, by ID."""
+    markers: dict[str, Versioned[TriggerRecord]] = field(default_factory=dict)
+    """Older markers of new triggers, by trigger ID; the new triggers replace them."""
+    duplicates: list[TriggerRecord] = field(default_factory=list)
+    """Records of triggers that an earlier delivery recorded."""
+    is_pending: bool = False
+    """Whether the triggers were recorded as pending, as no slot was free."""
+
+    @property
+    def versions(self) -> Mapping[str, Version]:
+        """The versions of the older markers."""
+        return {trigger_id: marker.version for trigger_id, marker in self.markers.items()}
+
+
+def _deliver_or_defer(
     runtime: Runtime,
-    job_id: JobId,
-    new: Mapping[str, Trigger],
-    markers: dict[str, Versioned[TriggerRecord]],
     key: str,
-) -> list[TriggerRecord]:
-    """Return those of the triggers that were recorded before; the markers of those that count as new are noted."""
-    repeated = []
-    for trigger_id in new:
-        found = runtime.store.trigger(job_id, trigger_id)
-        if found is None:
-            continue
-        if _counts_as_new(found.value, new[trigger_id], key, runtime.clock.now(), runtime.limits.deduplication):
-            markers[trigger_id] = found
-        else:
-            repeated.append(found.value)
-    return repeated
+    defer: Callable[[JobId, Instant], None],
+    until: Instant,
+    job_id: JobId,
+    batch: Sequence[Trigger],
+) -> bool:
+    """Deliver the triggers of one of many jobs; return whether it accepted or permanently refused them."""
+    is_refused = False
+    try:
+        if runtime.clock.now() < until:
+            accept_triggers(runtime, job_id, batch, key)
+            return True
+        logger.info("triggers_queued", job_id=job_id, triggers=len(batch), reason="no time left")
+    except SchedulerError as error:
+        is_refused = isinstance(error, PermanentError)
+        logger.warning("triggers_queued", job_id=job_id, triggers=len(batch), reason=str(error))
+    defer(job_id, runtime.clock.now())
+    return is_refused
 
 
-def _record(
+def _arrive(runtime: Runtime, found: Versioned[Job] | None, arrival: _Arrival) -> Sequence[Versioned[Invocation]]:
+    """Record the triggers in one commit; return the new invocations."""
+    if found is None:
+        logger.info("trigger_for_unknown_job", job_id=arrival.job_id, trigger_ids=list(arrival.new))
+        return ()
+    if not arrival.new:
+        return ()
+    try:
+        return _record(runtime, found, arrival)
+    except StoreConflictError:
+        # Either the job has changed, or some of the triggers are recorded already. The latter need no further attempt.
+        _find_duplicates(runtime, arrival)
+        if arrival.new:
+            raise
+        return ()
+
+
+def _record(runtime: Runtime, found: Versioned[Job], arrival: _Arrival) -> Sequence[Versioned[Invocation]]:
+    job, versions = found.value, arrival.versions
+    records = [_new_record(runtime, arrival, trigger) for trigger in arrival.new.values()]
+    bad = [record for record in records if _refusal(job, record.trigger)]
+    good = [record for record in records if record not in bad]
+    writes = [put_trigger(_discarded(runtime, job, record), versions) for record in bad]
+    if good and has_free_slot(job):
+        return _triage_new(runtime, found, arrival, good, writes)
+    # Without a slot only the triggers are written, and the flag once. Busy jobs get no write per commit, so deliveries
+    # rarely conflict.
+    writes += [put_trigger(record, versions) for record in good]
+    if good and not job.triggers_wait:
+        writes.append(mark_pending(found, arrival.key))
+    runtime.store.commit(writes)
+    arrival.is_pending = bool(good)
+    return ()
+
+
+def _triage_new(
     runtime: Runtime,
     found: Versioned[Job],
-    records: Sequence[TriggerRecord],
-    markers: Mapping[str, Versioned[TriggerRecord]],
-    started: Instant,
-    key: str,
-) -> bool:
-    """Commit the triggers with all that follows from them at once; return whether they wait."""
-    job = found.value
-    bad = [record for record in records if inactive_reason(job) or _fault(record.trigger)]
-    good = [record for record in records if record not in bad]
-    writes = [_write(_discarded(runtime, job, record), markers) for record in bad]
-    if not good:
-        runtime.store.commit(writes)
-        return False
-    if not has_free_slot(job):
-        writes += [_write(record, markers) for record in good]
-        if not job.triggers_wait:
-            writes.append(put_job(replace(job, triggers_wait=True), found, key))
-        runtime.store.commit(writes)
-        return True
-    pending: Sequence[Versioned[TriggerRecord]] = (
-        runtime.store.pending_triggers(job.id, PENDING_READ) if job.triggers_wait else ()
-    )
+    arrival: _Arrival,
+    good: Sequence[TriggerRecord],
+    others: Sequence[Write],
+) -> Sequence[Versioned[Invocation]]:
+    pending = list_pending(runtime, found.value)
     if {stored.value.trigger.id for stored in pending} & {record.trigger.id for record in good}:
-        # A repeated delivery of what waits already: taken for new it would run twice.
-        raise StoreConflictError(f"job {job.id} has some of the triggers already")
+        # Another delivery recorded the trigger. If it counted as new here, it would start two invocations.
+        raise StoreConflictError(f"job {found.value.id} has some of the triggers already")
+    started, key, markers = arrival.started, arrival.key, arrival.versions
+    op = TriageOp(
+        found=found,
+        job=found.value,
+        pending=pending,
+        started=started,
+        key=key,
+        new=good,
+        markers=markers,
+        others=others,
+        rewinds=False,
+    )
+    return commit_triage(runtime, op)
 
-    def draw_up(refusal: str) -> tuple[Allocation, Sequence[Write]]:
-        plan = allocate(runtime, job, pending, good, started=started, key=key, refusal=refusal)
-        changed = replace(plan.job, triggers_wait=job.triggers_wait or plan.left > 0)
-        planned = [_write(w.record, markers) if isinstance(w, CreateTrigger) else w for w in plan.writes]
-        return plan, [*planned, *writes, put_job(changed, found, key, plan.log)]
 
-    launch_all(runtime, commit_allocation(runtime, draw_up), key)
-    return False
-
-
-def _write(record: TriggerRecord, markers: Mapping[str, Versioned[TriggerRecord]]) -> Write:
-    marker = markers.get(record.trigger.id)
-    return CreateTrigger(record) if marker is None else UpdateTrigger(record, marker.version)
+def _new_record(runtime: Runtime, arrival: _Arrival, trigger: Trigger) -> TriggerRecord:
+    marker = arrival.markers.get(trigger.id)
+    earlier = marker.value.deliveries if marker else ()
+    deliveries = (*earlier, arrival.key)[-runtime.limits.marker_deliveries :]
+    return TriggerRecord(arrival.job_id, trigger, deliveries=deliveries)
 
 
 def _discarded(runtime: Runtime, job: Job, record: TriggerRecord) -> TriggerRecord:
-    inactive, now = inactive_reason(job), runtime.clock.now()
-    reason = inactive or _fault(record.trigger)
+    now, reason = runtime.clock.now(), _refusal(job, record.trigger)
     logger.info("trigger_discarded", job_id=job.id, trigger_id=record.trigger.id, reason=reason)
-    # What an inactive job did not take does not keep the same ID from it later, as in the original.
+    # A job that was inactive accepts the same ID later, as in the original.
     expires = runtime.limits.expiry(now)
-    return replace(record, discarded=reason, resolved=now, expires=expires, refused=bool(inactive))
+    return replace(record, discarded=reason, resolved=now, expires=expires, refused=bool(inactive_reason(job)))
 
 
-def _new_record(
-    runtime: Runtime, job_id: JobId, trigger: Trigger, marker: Versioned[TriggerRecord] | None, key: str
-) -> TriggerRecord:
-    earlier = marker.value.deliveries if marker else ()
-    deliveries = (*earlier, key)[-runtime.limits.marker_deliveries :]
-    return TriggerRecord(job_id, trigger, deliveries=deliveries)
-
-
-def _fault(trigger: Trigger) -> str:
+def _refusal(job: Job, trigger: Trigger) -> str:
+    """Return why a job must discard a trigger on arrival; empty if it accepts the trigger."""
+    if inactive := inactive_reason(job):
+        return inactive
     if (size := stored_bytes(trigger)) > MAX_TRIGGER_BYTES:
         return f"the trigger has {size} bytes, an invocation can hold {MAX_TRIGGER_BYTES}"
     try:
@@ -154,14 +255,28 @@ def _fault(trigger: Trigger) -> str:
     return ""
 
 
-def _counts_as_new(known: TriggerRecord, trigger: Trigger, key: str, now: Instant, deduplication: int) -> bool:
-    """Whether a trigger under a known ID is a deliberate new request and not the old one delivered once more.
+def _find_duplicates(runtime: Runtime, arrival: _Arrival) -> None:
+    """Move the triggers that were recorded before to the duplicates, and note the markers that new triggers replace."""
+    for trigger_id, trigger in list(arrival.new.items()):
+        found = runtime.store.trigger(arrival.job_id, trigger_id)
+        if found is None:
+            continue
+        if _counts_as_new(found.value, trigger, arrival.key, runtime.clock.now(), runtime.limits.deduplication):
+            arrival.markers[trigger_id] = found
+        else:
+            arrival.duplicates.append(found.value)
+            del arrival.new[trigger_id]
 
-    A commit that an event told of is found by the next poll too, however late that is; and an event counts from its
-    publication, however late it is delivered.
+
+def _counts_as_new(known: TriggerRecord, trigger: Trigger, key: str, now: Instant, deduplication: int) -> bool:
+    """Return whether a trigger with a known ID is a new request, and not a repeated delivery of the known one.
+
+    A poll finds each commit of an event again, however late, so its trigger is never new. The age of an event counts
+    from its publication, however late it is delivered.
     """
     if known.resolved is None or key in known.deliveries:
         return False
+    # The job was inactive, or its patterns failed: the trigger was never pending, so the same ID may try again.
     if known.refused:
         return True
     if trigger.is_commit and trigger.job_id and not known.trigger.job_id:
@@ -170,45 +285,39 @@ def _counts_as_new(known: TriggerRecord, trigger: Trigger, key: str, now: Instan
     return (trigger.created if is_event else now) - known.resolved >= deduplication
 
 
-def _repeat(runtime: Runtime, job_id: JobId, known: Sequence[TriggerRecord], key: str) -> None:
-    """Act on triggers that were recorded before: whatever their first delivery left undone is taken up."""
-    for invocation_id in dict.fromkeys(record.invocation_id for record in known if record.invocation_id):
-        _repeat_launch(runtime, job_id, invocation_id, key)
-    if any(record.is_pending for record in known):
-        _see_that_it_is_taken_up(runtime, job_id, key)
+def _handle_duplicates(runtime: Runtime, arrival: _Arrival) -> None:
+    """Finish the work that the first delivery of a trigger may have left undone: the launch, or the triage."""
+    job_id, key = arrival.job_id, arrival.key
+    for invocation_id in dict.fromkeys(known.invocation_id for known in arrival.duplicates if known.invocation_id):
+        _resume(runtime, job_id, invocation_id, key)
+    if any(known.is_pending for known in arrival.duplicates):
+        _ensure_triaged(runtime, job_id, key)
 
 
-def _repeat_launch(runtime: Runtime, job_id: JobId, invocation_id: InvocationId, key: str) -> None:
+def _resume(runtime: Runtime, job_id: JobId, invocation_id: InvocationId, key: str) -> None:
     found = runtime.store.invocation(job_id, invocation_id)
-    if found is None:  # its marker may outlive it by the hours that the store takes to delete what has expired
+    if found is None:  # a marker may outlive its invocation: the store needs hours to delete expired documents
         logger.info("marker_without_invocation", job_id=job_id, invocation_id=str(invocation_id))
         return
-    now, claim_until = runtime.clock.now(), found.value.claim_until
-    if needs_launch(found.value, now):
-        launch_all(runtime, [found], key)
-    elif claim_until is not None and found.value.status.is_initial:
-        runtime.queue.enqueue(launch_task(found.value, claim_until, now))
+    resume_launch(runtime, found, key)
 
 
-def _see_that_it_is_taken_up(runtime: Runtime, job_id: JobId, key: str) -> None:
-    """Read the job after its trigger was recorded: a slot that came free meanwhile is used now.
+def _ensure_triaged(runtime: Runtime, job_id: JobId, key: str) -> None:
+    """Read the job after a trigger was recorded, and triage it if a slot was freed meanwhile.
 
-    Whoever ends an invocation looks for triggers before the commit that frees the slot: a trigger that was recorded
-    after that look is seen here, by its own delivery, because this read follows its commit.
+    The handler that ends an invocation lists pending triggers before its commit. A trigger recorded after that listing
+    is picked up here, because this read follows our own commit.
     """
-    for _ in range(runtime.limits.races):
-        found = runtime.store.job(job_id)
+
+    def attempt(found: Versioned[Job] | None) -> bool:
         if found is None:
-            return
-        job = found.value
-        if may_triage(job):
-            break
-        if job.triggers_wait:
-            return
-        # The flag was cleared after the last look of whoever cleared it and before our commit: set it again.
-        try:
-            runtime.store.commit([put_job(replace(job, triggers_wait=True), found, key)])
-        except StoreConflictError:
-            continue
-        return
-    launch_all(runtime, take_up_waiting(runtime, job_id, key), key)
+            return False
+        if may_triage(found.value):
+            return True
+        if not found.value.triggers_wait:
+            # An end cleared the flag after its last query and before our commit, so set it again.
+            runtime.store.commit([mark_pending(found, key)])
+        return False
+
+    if runtime.update_job(job_id, "mark its pending triggers", attempt):
+        launch_all(runtime, triage_pending(runtime, job_id, key), key)

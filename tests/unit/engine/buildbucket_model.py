@@ -1,4 +1,7 @@
-"""A Buildbucket that is as awkward as its contract allows: forgetful about requests, late in searches, limited by a quota."""
+"""A Buildbucket as awkward as its contract allows.
+
+It forgets requests, shows builds late in searches, and has a quota.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from luci_scheduler.ports import BuildbucketError
 
 @dataclass
 class ModelBuild:
-    """A build, as the model keeps it."""
+    """A build in the model."""
 
     id: str
     request_id: str
@@ -26,8 +29,8 @@ class ModelBuild:
 class Model:
     """``ports.Buildbucket`` of both protocols; every duration in nanoseconds.
 
-    ``remembers`` is how long a request ID is known, ``lag`` how late a new build shows in searches, ``quota`` how many calls a
-    second are answered (0: all). ``call_time`` passes with every call.
+    ``remembers`` is how long a request ID is known, ``lag`` how late a new build appears in searches, ``quota`` how
+    many calls a second are answered (0: all). ``call_time`` passes with every call.
     """
 
     clock: SteppedClock
@@ -80,7 +83,7 @@ class Model:
 
     @property
     def live(self) -> list[str]:
-        """IDs of the builds that nothing has ended or canceled."""
+        """Return the IDs of builds that have neither ended nor been canceled."""
         return [
             build.id for build in self.builds.values() if build.status == "SCHEDULED" and build.id not in self.canceled
         ]

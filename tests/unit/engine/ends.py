@@ -1,4 +1,4 @@
-"""Ways in which the invocation of a world's job comes to its end."""
+"""Ways to end the invocation of a world's job."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ DOWN = BuildbucketError("UNAVAILABLE", "down", transient=True)
 
 
 def notify(world: World) -> None:
-    """Let the build end, and deliver its notification."""
+    """End the build, and deliver its notification."""
     world.finish()
     world.notify("done")
 
 
 def check(world: World) -> None:
-    """Let the build end without a notification; the status check of the next minute sees it."""
+    """End the build without a notification; the status check of the next minute finds it."""
     world.finish()
     world.tick(60)
 
@@ -30,7 +30,7 @@ def abort(world: World) -> None:
 
 
 def abort_later(world: World) -> None:
-    """Abort the newest invocation while Buildbucket is down for one call; the task of the abort carries it out."""
+    """Abort the newest invocation while Buildbucket fails one call; the abort's task carries it out."""
     world.buildbucket.faults = [DOWN]
     abort(world)
     assert not world.invocations()[0].status.is_final

@@ -1,4 +1,4 @@
-"""A task manager that finishes at once and does as a test says, in the place of the noop manager."""
+"""A task manager that a test controls, in the place of the noop manager. By default it finishes at once."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ NOOP = "noop { sleep_ms: 1 }"
 
 
 class StubManager:
-    """Emits what it is told to; idle if it is told so; stays RUNNING until a test ends it."""
+    """Emits the test's triggers, and is idle if the test says so. It can stay RUNNING until a test ends it."""
 
     def __init__(self) -> None:
         self.emits: list[Trigger] = []
@@ -63,5 +63,5 @@ def made(identifier: str, created: int = 0) -> Trigger:
 
 
 def trigger_task(job_id: JobId, triggers: Sequence[Trigger], delivery: str, now: Instant) -> QueueTask:
-    """Return a task that adds triggers to a job, as an earlier version put it on the queue and deferred tasks hold it."""
+    """Return a task that delivers triggers to a job, as earlier versions enqueued it and deferred tasks store it."""
     return QueueTask("trigger", dict(trigger_work(job_id, triggers, delivery, now, now).payload), now)

@@ -1,4 +1,7 @@
-"""A build that an invocation may have left running is canceled later; that is bounded, and no state waits on silence for ever."""
+"""A build that an invocation may have left running is canceled later, within a limit.
+
+No state waits forever for an answer.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,8 @@ from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import HOUR, MINUTE, SECOND, Instant
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.engine.abort import abort_invocation
-from luci_scheduler.engine.cleanup import on_cleanup_task
 from luci_scheduler.engine.outbox import launch_task
+from luci_scheduler.engine.outcome import on_cleanup_task
 from luci_scheduler.engine.sweep import CARRYING_OUT, sweep
 from luci_scheduler.ports import BuildbucketError, QueueTask, UpdateInvocation
 from tests.unit.api.support import world_for
@@ -30,7 +33,7 @@ ALWAYS = 1_000_000
 
 
 def _left_running(world: World | None = None) -> World:
-    """Return a world whose one invocation was aborted while Buildbucket was down; its build runs on."""
+    """Return a world whose only invocation was aborted while Buildbucket failed; its build still runs."""
     world = world or World()
     world.buildbucket.lose_reply = True
     world.commit()
@@ -57,7 +60,7 @@ def test_the_slot_is_free_at_once_and_the_log_says_how_to_find_the_build() -> No
 
 
 def test_the_build_is_canceled_when_buildbucket_answers_again() -> None:
-    """The record goes, a line is logged, and nothing is due any more; the counter of saves stays as it was."""
+    """The record is removed, a line is logged, and nothing is due; the counter of saves stays the same."""
     world = _left_running()
     before = world.invocations()[0]
     for _ in range(60):
@@ -75,7 +78,7 @@ def test_the_build_is_canceled_when_buildbucket_answers_again() -> None:
 
 
 def test_a_lost_cleanup_task_is_put_back_by_the_sweep() -> None:
-    """Its document says when it is due."""
+    """The document records when the cleanup is due."""
     world = _left_running()
     world.queue.purge()
     world.buildbucket.faults = []
@@ -86,7 +89,7 @@ def test_a_lost_cleanup_task_is_put_back_by_the_sweep() -> None:
 
 
 def test_a_cleanup_ends_with_the_life_of_builds() -> None:
-    """After five days no build can be alive: an error event and a line, and nothing is due any more."""
+    """After five days no build can be alive: an error event and a line are logged, and nothing is due."""
     world = _left_running()
     begun, calls = world.clock.now(), len(world.buildbucket.calls)
     with structlog.testing.capture_logs() as events:
@@ -102,7 +105,7 @@ def test_a_cleanup_ends_with_the_life_of_builds() -> None:
 
 
 def test_a_refused_cleanup_ends() -> None:
-    """Buildbucket answers and refuses: a person has to look, so it is an error event."""
+    """Buildbucket refuses the cancellation: an error event asks a person to examine it."""
     world = _left_running()
     world.buildbucket.faults = [REFUSED] * 2
     with structlog.testing.capture_logs() as events:
@@ -115,7 +118,7 @@ def test_a_refused_cleanup_ends() -> None:
 
 
 def test_a_cleanup_task_ahead_of_its_commit_comes_again_then_is_dropped() -> None:
-    """For five minutes; a stale one asks Buildbucket for nothing."""
+    """It is retried for five minutes; a stale task sends no request to Buildbucket."""
     world = World()
     world.commit()
     (invocation,) = world.invocations()
@@ -131,7 +134,10 @@ def test_a_cleanup_task_ahead_of_its_commit_comes_again_then_is_dropped() -> Non
 
 
 def test_an_overtaken_launch_whose_build_cannot_be_canceled_leaves_it_to_a_cleanup() -> None:
-    """The abort came after the claim's end and saw no build; the launch knows it, and Buildbucket does not answer any more."""
+    """The abort followed the claim's end and found no build.
+
+    The launch knows the build, but Buildbucket no longer answers.
+    """
     world = World()
 
     def meanwhile() -> None:
@@ -152,7 +158,7 @@ def test_an_overtaken_launch_whose_build_cannot_be_canceled_leaves_it_to_a_clean
 
 
 def test_a_launch_that_was_overtaken_by_another_build_leaves_its_own_to_a_cleanup() -> None:
-    """The invocation runs with the build of the next attempt; the lost one is canceled by its ID, and the other one is not."""
+    """The invocation runs with the next attempt's build; the lost build is canceled by its ID, and the other is not."""
     world = _overtaken()
     (invocation,) = world.invocations()
     (lost,) = set(world.buildbucket.builds) - {invocation.task_data["build_id"]}
@@ -171,7 +177,7 @@ def test_a_launch_that_was_overtaken_by_another_build_leaves_its_own_to_a_cleanu
 
 
 def test_an_end_without_an_answer_does_not_forget_the_build_that_was_left_before() -> None:
-    """Both builds of the invocation are canceled when Buildbucket answers again."""
+    """Both builds of the invocation are canceled once Buildbucket answers again."""
     world = _overtaken()
     world.buildbucket.faults = [DOWN] * ALWAYS
     abort_invocation(world.runtime, JOB, world.invocations()[0].id, "user:a@example.com", "k")
@@ -187,7 +193,7 @@ def test_an_end_without_an_answer_does_not_forget_the_build_that_was_left_before
 
 
 def _overtaken() -> World:
-    """Return a world whose one invocation runs, and has left the build of an earlier attempt to a cleanup."""
+    """Return a world whose only invocation runs, and has left an earlier attempt's build to a cleanup."""
     world = World()
     world.buildbucket.forgets = True
     build = world.buildbucket._ScheduleBuild
@@ -209,7 +215,7 @@ def _overtaken() -> World:
 
 
 def test_an_abort_waits_ten_minutes_for_a_running_build() -> None:
-    """Its slot stays taken until then, as the build runs; then the invocation ends, and the log says where the build is."""
+    """The running build keeps the slot until then. The invocation then ends, and the log names the build."""
     world = World()
     world.commit()
     (invocation,) = world.invocations()
@@ -224,20 +230,20 @@ def test_an_abort_waits_ten_minutes_for_a_running_build() -> None:
 
 
 def test_an_abort_that_an_older_version_recorded_ends_at_once() -> None:
-    """It has no time of its request."""
+    """Such an abort has no request time."""
     world = World()
     world.commit()
     found = world.store.invocation(JOB, world.invocations()[0].id)
     assert found is not None
-    asked = replace(found.value, abort_requested_by="user:a@example.com")
-    world.store.commit([UpdateInvocation(world.runtime.stamped(asked, "by hand"), found.version)])
+    requested = replace(found.value, abort_requested_by="user:a@example.com")
+    world.store.commit([UpdateInvocation(world.runtime.stamped(requested, "by hand"), found.version)])
     world.buildbucket.faults = [DOWN] * ALWAYS
     world.tick(60)
     assert world.invocations()[0].status is Status.ABORTED
 
 
 def test_silence_ends_a_running_invocation_only_after_the_life_of_any_build() -> None:
-    """Six days without an answer: until then transient errors end nothing, and one answer begins the days anew."""
+    """Six days without an answer end it. Earlier transient errors do not, and one answer restarts the period."""
     world = World()
     world.commit()
     world.buildbucket.faults = [DOWN] * ALWAYS
@@ -259,7 +265,7 @@ def test_silence_ends_a_running_invocation_only_after_the_life_of_any_build() ->
 
 
 def test_settings_that_lack_a_server_end_no_running_invocation() -> None:
-    """Only Buildbucket itself says that a build has failed; when the settings are mended, the checks go on."""
+    """Only Buildbucket itself can say that a build failed; once the settings are fixed, the checks continue."""
     world = World()
     world.commit()
     manager = world.runtime.managers["buildbucket"]
@@ -275,7 +281,7 @@ def test_settings_that_lack_a_server_end_no_running_invocation() -> None:
 
 
 def test_pauses_double_to_an_hour_until_no_build_can_be_alive() -> None:
-    """The record names when it began, how often it was tried, and when it is tried next."""
+    """The record holds its start, the number of tries, and the time of the next try."""
     now, pauses = Instant(0), []
     cleanup: Cleanup | None = first_cleanup(now)
     while cleanup:
@@ -287,7 +293,7 @@ def test_pauses_double_to_an_hour_until_no_build_can_be_alive() -> None:
 
 
 def test_the_record_is_kept_in_the_document_and_may_be_absent() -> None:
-    """Documents of older functions have no such member."""
+    """Documents of older functions lack the member."""
     world = _left_running()
     (invocation,) = world.invocations()
     document = documents.encode_invocation(invocation)
@@ -303,7 +309,7 @@ def test_the_record_is_kept_in_the_document_and_may_be_absent() -> None:
 
 
 def test_the_page_shows_that_a_build_may_run() -> None:
-    """With the next try and the last one; the twin has the next try."""
+    """The page shows the next and the last try; the JSON twin has the next try."""
     world = _left_running(world_for())
     (invocation,) = world.invocations()
     path = f"/jobs/proj/job/{invocation.id}"
@@ -337,7 +343,7 @@ def _ended(world: World) -> int:
 
 
 def test_the_sweep_carries_out_tasks_that_the_queue_refuses() -> None:
-    """The queue is asked once: each refusal may take its deadline."""
+    """The sweep calls the queue once: each refusal may take the whole deadline."""
     world, asked = _overdue_checks(10), []
 
     def refuse(task: QueueTask) -> None:
@@ -352,7 +358,7 @@ def test_the_sweep_carries_out_tasks_that_the_queue_refuses() -> None:
 
 @pytest.mark.parametrize(("minutes", "ended"), [(50, 0), (65, len(NAMES))])
 def test_the_sweep_carries_out_tasks_that_the_queue_has_not_delivered_for_an_hour(minutes: int, ended: int) -> None:
-    """Until then the queue has its chance; it gets the task in any case."""
+    """The queue has an hour to deliver a task; it gets the task again in any case."""
     world = _overdue_checks(minutes)
     _sweep(world)
     assert _ended(world) == ended
@@ -360,7 +366,7 @@ def test_the_sweep_carries_out_tasks_that_the_queue_has_not_delivered_for_an_hou
 
 
 def test_the_sweep_carries_out_tasks_for_a_minute() -> None:
-    """The next sweep finds the tasks that are left over; a task that fails does not keep the others."""
+    """The next sweep finds the remaining tasks; a failing task does not block the others."""
     world = _overdue_checks(65)
     answer = world.buildbucket._GetBuild
 
@@ -380,7 +386,7 @@ def test_the_sweep_carries_out_tasks_for_a_minute() -> None:
 
 
 def test_a_fault_in_one_task_does_not_keep_the_sweep_from_the_others() -> None:
-    """It is logged with its stack; the sweep comes to its end."""
+    """The fault is logged with its stack, and the sweep finishes."""
     world = _overdue_checks(65)
     answer = world.buildbucket._GetBuild
 
@@ -398,7 +404,7 @@ def test_a_fault_in_one_task_does_not_keep_the_sweep_from_the_others() -> None:
 
 
 def test_a_queue_that_refuses_keeps_no_outcome_from_being_recorded() -> None:
-    """The document holds the retry and the check that are due, and the sweep finds them."""
+    """The document records the due retry and check, and the sweep finds them."""
     world = World()
 
     def refuse(_: QueueTask) -> None:

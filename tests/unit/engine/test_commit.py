@@ -42,12 +42,12 @@ def triggered(world: World, name: str) -> list[str]:
 
 
 def hide(_: str) -> None:
-    """Serve nothing."""
+    """Serve no commits."""
     raise GitilesError("NOT_FOUND", "HTTP 404", transient=False)
 
 
 def fail(_: str) -> None:
-    """Be in trouble."""
+    """Fail each call."""
     raise GitilesError("UNAVAILABLE", "HTTP 503", transient=True)
 
 
@@ -58,7 +58,7 @@ def git() -> MemoryGitiles:
 
 
 def test_refs_and_paths_are_filtered_as_by_polls(git: MemoryGitiles) -> None:
-    """Each watcher has its own filters; the host is asked whether the commit has landed, and for its paths."""
+    """Each watcher has its own filters; the host is called for the commit's state and for its paths."""
     world = World(FILTERED, git, commit_wait_seconds=600)
     (docs,) = git.push(MAIN, diff=[("docs/a.c", "docs/a.c"), ("x", "x")])
     deliver(world, docs)
@@ -83,7 +83,7 @@ def test_a_commit_that_passes_no_filter_is_done_with(git: MemoryGitiles) -> None
     assert world.counted() == "1R/0W/0c"
 
 
-def test_paths_are_asked_for_only_where_they_count(git: MemoryGitiles) -> None:
+def test_paths_are_read_only_if_a_filter_needs_them(git: MemoryGitiles) -> None:
     """No job filters by path here: one call shows that the commit is served and on its ref."""
     world = World(config(), git)
     (commit,) = git.push(MAIN)
@@ -93,7 +93,10 @@ def test_paths_are_asked_for_only_where_they_count(git: MemoryGitiles) -> None:
 
 
 def test_a_commit_is_waited_for(git: MemoryGitiles) -> None:
-    """The event is acknowledged with one write more; it is tried again with growing pauses; once served it is like any other."""
+    """The event is acknowledged with one more write and tried again with growing pauses.
+
+    Once served, it is like any other.
+    """
     world = World(config(), git)
     (commit,) = git.push(MAIN)
     git.before_call = hide
@@ -118,7 +121,7 @@ def test_a_commit_is_waited_for(git: MemoryGitiles) -> None:
 
 
 def test_a_mirror_that_lags_for_hours_loses_no_commit(git: MemoryGitiles) -> None:
-    """It answers with errors, then it does not have the commit: both wait, and nothing depends on Pub/Sub's redeliveries."""
+    """It fails, and then lacks the commit: both cases wait, without redeliveries of Pub/Sub."""
     world = World(config(), git)
     (commit,) = git.push(MAIN)
     git.before_call = fail
@@ -133,7 +136,7 @@ def test_a_mirror_that_lags_for_hours_loses_no_commit(git: MemoryGitiles) -> Non
 
 
 def test_the_same_event_twice_waits_once(git: MemoryGitiles) -> None:
-    """A redelivery, or a second publication, finds the document; a commit that is served by then is launched once."""
+    """A redelivery or a second publication finds the document; a commit that is served by then is launched once."""
     world = World(config(), git)
     (commit,) = git.push(MAIN)
     git.before_call = hide
@@ -149,7 +152,7 @@ def test_the_same_event_twice_waits_once(git: MemoryGitiles) -> None:
 
 
 def test_a_commit_that_is_not_on_the_ref_that_is_named_starts_nothing(git: MemoryGitiles) -> None:
-    """Who may push to a code review must not have it built as landed code; landed later, it is built."""
+    """A caller who may push to a code review must not get it built as landed code; after it lands, it is built."""
     world = World(config(), git)
     (landed,) = git.push(MAIN)
     (review,) = git.push("refs/changes/01/1/1", parents=[landed])
@@ -163,7 +166,7 @@ def test_a_commit_that_is_not_on_the_ref_that_is_named_starts_nothing(git: Memor
 
 
 def test_publishers_may_be_trusted(git: MemoryGitiles) -> None:
-    """By a setting: the host is asked only whether it serves the commit."""
+    """With the setting, the host is called only to check that it serves the commit."""
     world = World(config(), git, trust_commit_publishers=True)
     (landed,) = git.push(MAIN)
     (review,) = git.push("refs/changes/01/1/1", parents=[landed])
@@ -175,7 +178,7 @@ def test_publishers_may_be_trusted(git: MemoryGitiles) -> None:
 def test_a_commit_that_is_never_served_is_visibly_discarded(
     git: MemoryGitiles, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each watching job has a record of it that says why; a repetition changes nothing."""
+    """Each watching job has a record with the reason; a repetition changes nothing."""
     world = World(config(("job", "other")), git, commit_wait_seconds=60)
     for _ in range(2):
         deliver(world, MADE_UP, age=60 * SECOND)
@@ -193,7 +196,7 @@ def test_a_commit_that_is_never_served_is_visibly_discarded(
 
 
 def test_a_commit_that_is_served_after_all_is_not_held_back_by_its_discarded_trigger(git: MemoryGitiles) -> None:
-    """The next poll, or another event, brings it at once; the discarded delivery itself stays discarded."""
+    """The next poll, or another event, delivers it at once; the discarded delivery itself stays discarded."""
     text = config().replace('schedule: "triggered" gitiles', 'schedule: "with 30s interval" gitiles')
     world = World(text, git, commit_wait_seconds=60)
     published = world.clock.now()
@@ -216,7 +219,7 @@ def test_a_commit_that_is_served_after_all_is_not_held_back_by_its_discarded_tri
 
 
 def test_trouble_of_the_host_counts_from_the_first_try(git: MemoryGitiles, capsys: pytest.CaptureFixture[str]) -> None:
-    """An event that is older than its wait is tried for that long all the same; then it ends, visibly."""
+    """An event that is older than its wait is still tried for that long; then it visibly ends."""
     world = World(config(), git, commit_wait_seconds=3600)
     git.before_call = fail
     deliver(world, MADE_UP, age=3 * HOUR)
@@ -231,7 +234,7 @@ def test_trouble_of_the_host_counts_from_the_first_try(git: MemoryGitiles, capsy
 
 
 def test_without_a_wait_trouble_of_the_host_is_a_matter_of_redelivery(git: MemoryGitiles) -> None:
-    """Where a path filter needs the commit."""
+    """This applies if a path filter needs the commit."""
     world = World(FILTERED, git, commit_wait_seconds=0)
     git.before_call = fail
     with pytest.raises(TransientError, match="UNAVAILABLE"):
@@ -239,8 +242,8 @@ def test_without_a_wait_trouble_of_the_host_is_a_matter_of_redelivery(git: Memor
     assert world.works() == []
 
 
-def test_without_a_wait_nobody_is_asked(git: MemoryGitiles) -> None:
-    """The event is believed."""
+def test_without_a_wait_the_host_is_not_called(git: MemoryGitiles) -> None:
+    """The event is trusted."""
     world = World(config(), git, commit_wait_seconds=0)
     deliver(world, MADE_UP)
     assert git.calls == []
@@ -248,7 +251,7 @@ def test_without_a_wait_nobody_is_asked(git: MemoryGitiles) -> None:
 
 
 def test_a_bad_pattern_of_one_project_does_not_stop_another(git: MemoryGitiles) -> None:
-    """An earlier version may have stored it."""
+    """An earlier version may have stored the pattern."""
     world = World(config(), git)
     (commit,) = git.push(MAIN)
     bad = Watcher(JobId("bad/job"), JobId("bad/poller"), REPO, ("regexp:refs/heads/(?=x)",))
@@ -257,8 +260,8 @@ def test_a_bad_pattern_of_one_project_does_not_stop_another(git: MemoryGitiles) 
     assert triggered(world, "job") == [commit]
 
 
-def test_one_message_may_tell_of_several_refs(git: MemoryGitiles) -> None:
-    """One that is not served yet does not keep the others; each delivery does what is left."""
+def test_one_message_may_name_several_refs(git: MemoryGitiles) -> None:
+    """A commit that is not served yet does not block the others; each delivery does the remaining work."""
     refs = f'trigger {{ id: "poller" gitiles {{ repo: "{REPO}" refs: "regexp:refs/heads/.+" }} triggers: "job" }}'
     job = f'job {{ id: "job" triggering_policy {{ max_concurrent_invocations: 5 }} buildbucket {{ server: "{HOST}" bucket: "ci" builder: "b" }} }}'
     world = World(f"{refs}\n{job}", git)
@@ -281,7 +284,10 @@ def test_one_message_may_tell_of_several_refs(git: MemoryGitiles) -> None:
 
 
 def test_three_thousand_refs_in_one_message(git: MemoryGitiles) -> None:
-    """Each commit reaches the job once. The watchers are read once; the first refs are handled at once, the others deferred."""
+    """Each commit reaches the job once. The watchers are read once.
+
+    The first refs are handled at once, the others deferred.
+    """
     world = World(config().replace(f'refs: "{MAIN}"', 'refs: "regexp:refs/heads/.+"'), git)
     heads = {f"refs/heads/release-{n:04}": git.push(f"refs/heads/release-{n:04}")[0] for n in range(3000)}
     updates = {ref: {"refName": ref, "updateType": "CREATE", "newId": head} for ref, head in heads.items()}
@@ -306,7 +312,7 @@ def test_three_thousand_refs_in_one_message(git: MemoryGitiles) -> None:
 
 
 def test_failing_events_of_a_message_are_deferred() -> None:
-    """The message is acknowledged; it comes again only for an event that cannot even be recorded."""
+    """The message is acknowledged; only an event that cannot be recorded causes a redelivery."""
     world = World(config())
     commit, recorded = world.store.commit, []
 
@@ -335,7 +341,7 @@ def test_failing_events_of_a_message_are_deferred() -> None:
 
 
 def test_a_hopeless_event_does_not_keep_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One event can never be stored: the other one of the message is handled, and the message is acknowledged."""
+    """One event can never be stored: the other event is handled, and the message is acknowledged."""
     world = World()
     outcomes: list[Exception] = [PermanentError("a document would be too large"), TransientError("not now")]
 
@@ -352,7 +358,7 @@ def test_a_hopeless_event_does_not_keep_the_others(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("wait", [0, 600])
 def test_an_annotated_tag_is_for_the_commit_behind_it(git: MemoryGitiles, wait: int) -> None:
-    """An event names the tag object. Its trigger is that of a poll, so both together start one invocation."""
+    """An event names the tag object. Its trigger equals a poll's, so both together start one invocation."""
     text = config().replace(f'refs: "{MAIN}"', 'refs: "regexp:refs/tags/.+"')
     world = World(
         text.replace('schedule: "triggered" gitiles', 'schedule: "with 30s interval" gitiles'),
@@ -375,7 +381,7 @@ def test_an_annotated_tag_is_for_the_commit_behind_it(git: MemoryGitiles, wait: 
 
 
 def test_a_branch_is_no_tag(git: MemoryGitiles) -> None:
-    """A log that begins with another commit than the branch's event tells of is no answer."""
+    """A log that begins with a commit other than the event's is no answer for a branch."""
     world = World(config(), git, trust_commit_publishers=True)
     (commit,) = git.push(MAIN)
     deliver(world, git.tag("refs/tags/v1", commit))
@@ -384,7 +390,7 @@ def test_a_branch_is_no_tag(git: MemoryGitiles) -> None:
 
 
 def test_a_paused_trigger_lets_no_commits_through(git: MemoryGitiles, capsys: pytest.CaptureFixture[str]) -> None:
-    """Not for one read more; resumed, its first poll takes up what landed meanwhile."""
+    """It costs no additional read; after it is resumed, its first poll finds the commits that landed meanwhile."""
     world = World(config().replace('schedule: "triggered" gitiles', 'schedule: "with 30s interval" gitiles'), git)
     poller = JobId("proj/poller")
     git.push(MAIN)
@@ -413,7 +419,7 @@ def test_a_paused_trigger_lets_no_commits_through(git: MemoryGitiles, capsys: py
 
 
 def test_a_job_gets_commits_by_the_triggers_that_are_not_paused(git: MemoryGitiles) -> None:
-    """Each trigger is paused for itself."""
+    """Each trigger is paused separately."""
     second = f'trigger {{ id: "second" gitiles {{ repo: "{REPO}.git" refs: "{MAIN}" }} triggers: "job" }}'
     world = World(config() + second, git)
     pause_job(world.runtime, JobId("proj/poller"), "user:sheriff@b.c", "stop it", "k1")

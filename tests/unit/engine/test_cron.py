@@ -1,4 +1,7 @@
-"""Cron ticks: what a job's own schedule starts, and what becomes of ticks that are late, early, lost or repeated."""
+"""Cron ticks: the invocations that a job's schedule starts, and the handling of late, early, lost and repeated ticks.
+
+the invocations that a job's schedule starts, and the handling of late, early, lost and repeated ticks.
+"""
 
 from dataclasses import replace
 
@@ -28,7 +31,7 @@ def ticks(world: World) -> list[QueueTask]:
 
 
 def test_a_new_job_awaits_its_first_tick() -> None:
-    """The tick is on the queue before the job is written, and the job says when it is due."""
+    """The tick is enqueued before the job is written, and the job records when it is due."""
     world, _ = stub_world(HOURLY)
     (tick,) = ticks(world)
     job = world.store.job(JOB)
@@ -38,7 +41,7 @@ def test_a_new_job_awaits_its_first_tick() -> None:
 
 
 def test_a_tick_starts_an_invocation_and_the_next_tick() -> None:
-    """The invocation and the job are one commit; the trigger of a tick needs no marker."""
+    """One commit writes the invocation and the job; a tick's trigger needs no marker."""
     world, _ = stub_world(
         f'job {{ id: "job" schedule: "0 * * * *" buildbucket {{ server: "{HOST}" bucket: "ci" builder: "b" }} }}'
     )
@@ -52,7 +55,7 @@ def test_a_tick_starts_an_invocation_and_the_next_tick() -> None:
 
 
 def test_an_interval_counts_from_the_end() -> None:
-    """No tick is awaited while the invocation runs; its end begins the next interval."""
+    """No tick is awaited while the invocation runs; its end starts the next interval."""
     world, manager = stub_world(INTERVAL)
     manager.on_launch = lambda: world.clock.advance(7 * MINUTE)
     world.tick(600)
@@ -61,7 +64,7 @@ def test_an_interval_counts_from_the_end() -> None:
 
 
 def test_ticks_while_an_invocation_runs_leave_one_trigger_each() -> None:
-    """What comes while the slot is taken waits; one invocation takes it all."""
+    """Triggers that arrive while the slot is taken are pending; one invocation then consumes all of them."""
     world, manager = stub_world(HOURLY)
     manager.runs_on = True
     world.tick(3600)
@@ -84,7 +87,10 @@ def test_a_repeated_tick_does_nothing() -> None:
 
 
 def test_early_ticks() -> None:
-    """A little early: come again. Far too early (a link of a chain): asked for again under a new nonce."""
+    """A tick that is a little early is retried.
+
+    A much earlier one (a link of a chain) is scheduled again under a new nonce.
+    """
     world, _ = stub_world(HOURLY)
     (tick,) = ticks(world)
     world.clock.move_to(Instant(tick.eta - SECOND // 2))
@@ -112,7 +118,7 @@ def test_a_tick_ahead_of_its_commit_comes_again_and_is_dropped_at_last() -> None
 
 
 def test_far_ticks_are_reached_by_a_chain() -> None:
-    """The queue holds nothing for longer than 15 days and an hour."""
+    """The queue holds no task for longer than 15 days and an hour."""
     world, _ = stub_world(f'job {{ id: "job" schedule: "0 0 10 4 *" {NOOP} }}')  # 40 days ahead
     etas = []
     for _ in range(3):
@@ -125,7 +131,7 @@ def test_far_ticks_are_reached_by_a_chain() -> None:
 
 
 def test_lost_ticks_are_swept() -> None:
-    """The job's document says what is due; the sweep puts it on the queue again, and the tick does its work once."""
+    """The job's document records the due tick; the sweep enqueues it again, and it takes effect once."""
     world, _ = stub_world(HOURLY)
     (lost,) = ticks(world)
     world.queue.purge()
@@ -139,7 +145,7 @@ def test_lost_ticks_are_swept() -> None:
 
 
 def test_pause_and_resume() -> None:
-    """A paused job does not tick; resumed it does, and who, when and why is on the job."""
+    """A paused job does not tick; a resumed job does. The job records who changed it, when and why."""
     world, _ = stub_world(HOURLY)
     pause_job(world.runtime, JOB, "user:a@b.c", "maintenance", "k1")
     pause_job(world.runtime, JOB, "user:x@y.z", "again", "k2")
@@ -154,8 +160,11 @@ def test_pause_and_resume() -> None:
     assert len(world.invocations()) == 1
 
 
-def test_what_a_paused_job_did_not_take_may_come_again() -> None:
-    """A paused job drops triggers visibly; the same delivery stays dropped, a new one starts the resumed job at once."""
+def test_a_trigger_that_a_paused_job_discarded_may_come_again() -> None:
+    """A paused job visibly discards triggers.
+
+    The same delivery stays discarded, and a new one starts the resumed job.
+    """
     world, _ = stub_world(HOURLY)
     pause_job(world.runtime, JOB, "user:a@b.c", "why", "k1")
     accept_triggers(world.runtime, JOB, [made("t1", 5)], "d1")
@@ -166,8 +175,8 @@ def test_what_a_paused_job_did_not_take_may_come_again() -> None:
     assert len(world.invocations()) == 1
 
 
-def test_pausing_discards_what_waits() -> None:
-    """The triage that pausing asks for clears the pending triggers, visibly; one task does it however often it is asked for."""
+def test_pausing_discards_pending_triggers() -> None:
+    """The pause requests a triage, which visibly discards the pending triggers; several requests share one task."""
     world, manager = stub_world(HOURLY)
     manager.runs_on = True
     world.tick(3600)
@@ -182,7 +191,7 @@ def test_pausing_discards_what_waits() -> None:
 
 
 def test_a_removed_job_stops_and_a_redefined_one_starts_again() -> None:
-    """Disabled: no ticks, no triggers; what runs goes on."""
+    """A disabled job has no ticks and no triggers; its running invocations continue."""
     world, _ = stub_world(HOURLY)
     world.sync("")
     world.tick(3600)
@@ -203,7 +212,7 @@ def test_a_changed_schedule_is_in_force_at_once() -> None:
 
 
 def test_an_idle_tick_keeps_no_invocation() -> None:
-    """Nothing to do: one commit, one document, the next tick; and what was asked is not asked again by a launch."""
+    """Without work there is one commit of one document, and the next tick; a launch reuses the answers of the check."""
     world, manager = stub_world(INTERVAL)
     manager.is_idle = True
     world.store.counts.clear()
@@ -222,8 +231,8 @@ def test_an_idle_tick_keeps_no_invocation() -> None:
     assert len(world.invocations()) == 1
 
 
-def test_a_tick_of_a_job_that_went_does_nothing() -> None:
-    """After five minutes nobody waits for it any more."""
+def test_a_tick_of_a_deleted_job_does_nothing() -> None:
+    """After five minutes it is not retried any more."""
     world, _ = stub_world(HOURLY)
     gone = QueueTask("cron", {"job": JobId("proj/gone"), "nonce": "1", "generation": 1, "created": 0}, NOON)
     world.run_task(gone)
@@ -231,7 +240,7 @@ def test_a_tick_of_a_job_that_went_does_nothing() -> None:
 
 
 def test_an_emitted_trigger_under_the_id_of_a_tick_does_not_stop_the_schedule() -> None:
-    """The tick counts as a repetition of what was emitted; the ticks behind it come as ever."""
+    """The tick counts as a repetition of the emitted trigger, and later ticks come as usual."""
     world, manager = stub_world(HOURLY)
     manager.runs_on = True
     accept_triggers(world.runtime, JOB, [made("cron:v1:3")], "d1")
@@ -247,8 +256,8 @@ def test_an_emitted_trigger_under_the_id_of_a_tick_does_not_stop_the_schedule() 
 
 
 @pytest.mark.parametrize("schedule", [HOURLY, INTERVAL])
-def test_the_schedule_goes_on_where_the_store_refuses_what_a_tick_starts(schedule: str) -> None:
-    """Whatever the reason is: nothing is started, the log says why, and the next tick is awaited."""
+def test_the_schedule_continues_if_the_store_refuses_an_invocation_of_a_tick(schedule: str) -> None:
+    """For every reason of the refusal, nothing starts, the log has the reason, and the next tick is awaited."""
     world, _ = stub_world(schedule)
 
     def refuse(writes: list[object]) -> None:
@@ -267,8 +276,8 @@ def test_the_schedule_goes_on_where_the_store_refuses_what_a_tick_starts(schedul
     assert len(world.invocations()) == 1
 
 
-def test_a_tick_does_not_take_what_waits_under_its_id_twice() -> None:
-    """What was emitted under its ID, and has not been taken up yet, is what it starts."""
+def test_a_tick_does_not_consume_a_pending_trigger_with_its_id_twice() -> None:
+    """The tick starts a pending trigger that was emitted under its ID."""
     world, manager = stub_world(HOURLY)
     manager.runs_on = True
     found = world.store.job(JOB)
@@ -284,7 +293,7 @@ def test_a_tick_does_not_take_what_waits_under_its_id_twice() -> None:
 @pytest.mark.parametrize("schedule", ["continuously", "with 0s interval"])
 @pytest.mark.parametrize("is_idle", [True, False])
 def test_the_shortest_intervals_are_paced(schedule: str, is_idle: bool) -> None:
-    """However little there is to do, ticks are some seconds apart; a run that takes longer is followed at once."""
+    """Ticks are some seconds apart, even without work; a longer run is followed at once."""
     world, manager = stub_world(HOURLY.replace("0 * * * *", schedule))
     manager.is_idle = is_idle
     for _ in range(10):

@@ -32,25 +32,28 @@ def _work(world: World, name: str = "t", due: int = 0) -> Deferred:
 
 
 def test_pauses_grow_to_ten_minutes() -> None:
-    """However many tries there are."""
+    """This limit holds for any number of tries."""
     assert [pause(tries) // SECOND for tries in (0, 1, 2, 5, 6, 7, 1_000)] == [10, 20, 40, 320, 600, 600, 600]
 
 
 def test_a_reason_has_a_bounded_length() -> None:
-    """A host may answer with a page."""
+    """A host may answer with a whole page."""
     work = Deferred("a", "commit", {}, Instant(0), Instant(0), Instant(0))
     assert len(postponed(work, Instant(0), "x" * 10_000).reason) == 500
 
 
 def test_a_task_is_given_up_after_a_week_at_least() -> None:
-    """And after a commit's own time, if that is longer."""
+    """A longer wait for the commit extends the week."""
     work = Deferred("a", "trigger", {}, Instant(0), Instant(0), Instant(5))
     assert [is_abandoned(work, Instant(now)) for now in (6, KEPT - 1, KEPT)] == [False, False, True]
     assert not is_abandoned(replace(work, expires=Instant(30 * DAY)), Instant(29 * DAY))
 
 
 def test_cost_of_a_deferred_trigger() -> None:
-    """One write to record it; to carry it out one read and one write more than the trigger alone; a repetition one read."""
+    """Recording it costs one write; carrying it out, one read and one write more than the trigger alone.
+
+    A repetition, one read.
+    """
     world = World()
     defer(world.runtime, _work(world))
     assert world.counted() == "0R/1W/1c"
@@ -61,7 +64,7 @@ def test_cost_of_a_deferred_trigger() -> None:
 
 
 def test_the_same_work_twice_is_one_document() -> None:
-    """The second time costs one read, and leaves another task for the same try, which finds nothing to do."""
+    """The second record costs one read, and enqueues another task for the same try, which finds nothing to do."""
     world = World()
     for _ in range(2):
         defer(world.runtime, _work(world))
@@ -72,7 +75,7 @@ def test_the_same_work_twice_is_one_document() -> None:
 
 
 def test_a_refused_record_is_not_taken_for_an_older_one() -> None:
-    """A store that refuses for contention has written nothing: the caller must ask again."""
+    """A store that refuses because of contention has written nothing: the caller must try again."""
     world = World()
     work = _work(world)
     (version,) = world.store.commit([PutDeferred(work, None)])
@@ -94,7 +97,7 @@ def test_a_refused_record_is_not_taken_for_an_older_one() -> None:
 
 
 def test_hopeless_work_is_deleted() -> None:
-    """There is no such invocation: nothing is tried again."""
+    """The invocation does not exist, so nothing is tried again."""
     world = World()
     defer(world.runtime, abort_work(JOB, InvocationId(16), "user:a@example.com", "", world.clock.now()))
     (task,) = world.queue.take_due(world.clock.now())
@@ -108,7 +111,7 @@ def test_hopeless_work_is_deleted() -> None:
     [("trigger", TransientError), ("of a newer version", MalformedError), ("emit", MalformedError), ("bug", KeyError)],
 )
 def test_work_that_always_fails_ends(kind: str, error: type[Exception], capsys: pytest.CaptureFixture[str]) -> None:
-    """It is kept and tried for a week; then it is dropped, with an alert. A fault of ours is no exception."""
+    """It is tried for a week and then dropped with an alert, even if a defect of this code is the cause."""
     world = World()
     payload = {} if kind == "emit" else _work(world).payload
     work = replace(_work(world), kind="trigger" if kind == "bug" else kind, payload=payload)
@@ -136,7 +139,7 @@ def test_work_that_always_fails_ends(kind: str, error: type[Exception], capsys: 
 
 
 def test_a_sweep_whose_time_is_up_goes_on_among_deferred_tasks() -> None:
-    """By a task, from where it ended: none of them is left out, none is put on the queue twice."""
+    """A task continues where it ended: no deferred task is omitted, none is enqueued twice."""
     world = World()
     world.runtime = replace(world.runtime, limits=replace(world.runtime.limits, sweep_batch=20))
     works = [_work(world, f"t{number:03}", number % 3) for number in range(100)]
@@ -169,7 +172,7 @@ def test_work_that_is_not_due_yet_is_not_swept() -> None:
 
 
 def test_a_try_that_loses_to_another_one_changes_nothing() -> None:
-    """Two deliveries of one try: the later one finds the work done, and raises nothing."""
+    """Two deliveries of one try: the later delivery finds the work done, and raises nothing."""
     world = World()
     defer(world.runtime, _work(world))
     (task,) = world.queue.take_due(world.clock.now())
@@ -189,7 +192,7 @@ def test_a_try_that_loses_to_another_one_changes_nothing() -> None:
 
 
 def test_an_unknown_job_ends_the_work() -> None:
-    """It was removed meanwhile."""
+    """The job was removed meanwhile."""
     world = World()
     now = world.clock.now()
     defer(world.runtime, trigger_work(JobId("proj/gone"), [made("t")], "d", now, now))
@@ -201,7 +204,7 @@ def test_an_unknown_job_ends_the_work() -> None:
 
 
 def test_checks_that_hang_keep_no_deferred_work_from_being_carried_out() -> None:
-    """The queue refuses everything, and so does a build service that answers late: the kinds of tasks take turns."""
+    """The queue refuses everything, and a build service answers late: the kinds of tasks take turns."""
     names = ("one", "two", "three")
     world = World(config(names))
     world.commit()
@@ -223,7 +226,7 @@ def test_checks_that_hang_keep_no_deferred_work_from_being_carried_out() -> None
 
 
 def test_a_check_that_hangs_keeps_no_other_check_from_being_carried_out() -> None:
-    """Within a kind each minute's sweep begins with another task."""
+    """Within a kind, each minute's sweep starts with another task."""
     names = ("one", "two", "three")
     world = World(config(names))
     world.commit()
@@ -249,7 +252,7 @@ def _sweep_task(world: World) -> None:
 
 
 def test_a_commit_is_not_given_up_without_a_trace_when_the_store_is_contended() -> None:
-    """A refused commit may have met another one: the discarded trigger is recorded by the next delivery."""
+    """A refused commit may have collided with another: the next delivery records the discarded trigger."""
     git = MemoryGitiles()
     git.push("refs/heads/main")
     world = World(gitiles=git, commit_wait_seconds=60)

@@ -1,4 +1,4 @@
-"""Dispatch: the triggers that an invocation emits reach the jobs that its job triggers, once, in one triage."""
+"""Dispatch: the triggers that an invocation emits reach its triggered jobs, once, in one triage each."""
 
 import pytest
 
@@ -19,7 +19,7 @@ CONFIG = (
 
 
 def emitted() -> World:
-    """Return a world in which the source has just emitted three triggers that nobody has brought yet."""
+    """Return a world in which the source has just emitted three triggers that are not dispatched yet."""
     world, manager = stub_world(CONFIG)
     manager.emits = [made("t1"), made("t2"), made("t0")]
     world.tick(600)
@@ -27,7 +27,7 @@ def emitted() -> World:
 
 
 def test_all_triggers_reach_each_target_in_one_triage() -> None:
-    """One invocation of each target takes them all, in their order; the log tells of it."""
+    """One invocation of each target consumes all of them in order, and the log says so."""
     world = emitted()
     assert not world.invocations(A)
     world.tick()
@@ -45,7 +45,7 @@ def test_all_triggers_reach_each_target_in_one_triage() -> None:
 
 
 def test_a_repeated_dispatch_does_nothing() -> None:
-    """Once dispatched, the task reads the invocation and ends."""
+    """After the dispatch, the task reads the invocation and ends."""
     world = emitted()
     (task,) = (task for task in world.queue.tasks if task.kind == "dispatch")
     world.tick()
@@ -55,7 +55,7 @@ def test_a_repeated_dispatch_does_nothing() -> None:
 
 
 def test_a_lost_dispatch_is_swept() -> None:
-    """The finished invocation stays due until its triggers are brought."""
+    """The finished invocation stays due until its triggers are dispatched."""
     world = emitted()
     world.queue.purge()
     world.clock.advance(3 * MINUTE)
@@ -65,7 +65,7 @@ def test_a_lost_dispatch_is_swept() -> None:
 
 
 def test_a_dispatch_ahead_of_its_commit_comes_again() -> None:
-    """Until the commit is visible, for five minutes."""
+    """It is retried for five minutes, until the commit is visible."""
     world = emitted()
     (source,) = world.invocations(SOURCE)
     now = world.clock.now()
@@ -78,7 +78,7 @@ def test_a_dispatch_ahead_of_its_commit_comes_again() -> None:
 
 
 def _fail(world: World, error: Exception) -> None:
-    """Let the first attempt to start something for the first target fail."""
+    """Make the first attempt to start an invocation of the first target fail."""
     failed = []
 
     def fail_once(writes: list[object]) -> None:
@@ -90,7 +90,7 @@ def _fail(world: World, error: Exception) -> None:
 
 
 def test_one_target_in_trouble_does_not_hold_up_the_others() -> None:
-    """Its part becomes a task of its own, which brings the same triggers."""
+    """The failed target gets a separate task with the same triggers."""
     world = emitted()
     _fail(world, TransientError("no"))
     world.tick()
@@ -102,7 +102,7 @@ def test_one_target_in_trouble_does_not_hold_up_the_others() -> None:
 
 
 def test_the_lost_task_of_a_target_in_trouble_is_swept() -> None:
-    """The finished invocation stays due until every target has its triggers; none has them twice."""
+    """The finished invocation stays due until every target has its triggers; no target has them twice."""
     world = emitted()
     _fail(world, TransientError("no"))
     world.tick()
@@ -116,7 +116,7 @@ def test_the_lost_task_of_a_target_in_trouble_is_swept() -> None:
 
 
 def test_a_target_that_can_never_take_them_is_not_swept() -> None:
-    """Nothing would be gained by it."""
+    """Another attempt could not succeed."""
     world = emitted()
 
     def fail(writes: list[object]) -> None:
@@ -130,8 +130,8 @@ def test_a_target_that_can_never_take_them_is_not_swept() -> None:
     assert source.next_due is None
 
 
-def test_triggers_that_are_known_are_not_brought_twice() -> None:
-    """A second emission of the same IDs starts nothing; new ones beside them do."""
+def test_known_triggers_are_not_delivered_twice() -> None:
+    """A second emission of the same IDs starts nothing; new IDs beside them do."""
     world, manager = stub_world(CONFIG)
     manager.emits = [made("t1")]
     world.tick(600)

@@ -1,4 +1,4 @@
-"""Due times: the sweep takes up a thing two minutes after it is due, not earlier, and with the task that the thing needs."""
+"""Due times: the sweep handles a document two minutes after it is due, not earlier, and with the right task."""
 
 from dataclasses import replace
 from typing import Any
@@ -29,7 +29,7 @@ def _swept(world: World) -> list[str]:
 
 
 def test_a_retry_is_due_when_its_pause_is_over() -> None:
-    """The eighth attempt failed: the next one is due when the pause is over, and the sweep finds it two minutes after that."""
+    """The eighth attempt failed: the next is due after the pause, and the sweep finds it two minutes later."""
     world = World()
     world.buildbucket.faults = [DOWN] * 100
     world.commit()
@@ -49,7 +49,7 @@ def test_a_retry_is_due_when_its_pause_is_over() -> None:
 
 
 def test_a_claimed_launch_is_due_when_its_claim_ends() -> None:
-    """The process of a second attempt dies: the sweep leaves the launch alone while the claim lives, and two minutes longer."""
+    """The process of a second attempt dies: the sweep waits for the end of the claim, and two more minutes."""
     world = World()
     world.buildbucket.faults = [DOWN]
     world.commit()
@@ -74,7 +74,7 @@ def test_a_claimed_launch_is_due_when_its_claim_ends() -> None:
 
 
 def test_an_abort_whose_task_is_lost_is_swept() -> None:
-    """The sweep puts the abort's own task on the queue, which ends the invocation before its next status check."""
+    """The sweep enqueues the abort's task, which ends the invocation before its next status check."""
     world = World()
     world.commit()
     (invocation,) = world.invocations()
@@ -108,7 +108,7 @@ def test_a_launch_task_ahead_of_its_invocation_comes_again() -> None:
 
 
 def test_a_launch_task_under_a_live_claim_comes_back_at_the_end_of_the_claim() -> None:
-    """A launch task that is early leaves a task for the end of the claim, so that no launch depends on the sweep."""
+    """An early launch task enqueues a task for the end of the claim, so that no launch depends on the sweep."""
     world = World()
     tasks: list[QueueTask] = []
 
@@ -130,7 +130,10 @@ def test_a_launch_task_under_a_live_claim_comes_back_at_the_end_of_the_claim() -
 
 
 def test_a_launch_task_whose_process_died_comes_back_at_the_end_of_its_claim() -> None:
-    """The queue delivers the task again at once: that delivery leaves a task for the end of the claim, and asks for nothing."""
+    """The queue delivers the task again at once.
+
+    That delivery enqueues a task for the claim's end, and sends no request.
+    """
     world = World()
     world.buildbucket.faults = [DOWN]
     world.commit()
@@ -155,7 +158,10 @@ def test_a_launch_task_whose_process_died_comes_back_at_the_end_of_its_claim() -
 
 
 def test_a_timer_behind_the_end_changes_nothing() -> None:
-    """A document that still lists the timer of an ended invocation, as an older version may have left it, stays as it is."""
+    """A document that still lists a timer of an ended invocation, as an older version might leave it, stays as it is.
+
+    A document that still lists a timer of an ended invocation, as an older version might leave it, stays as it is.
+    """
     world = World()
     world.commit()
     world.finish()
@@ -175,7 +181,7 @@ def test_a_timer_behind_the_end_changes_nothing() -> None:
 
 
 def test_the_size_of_the_log_is_counted_at_every_step() -> None:
-    """The limit of the log rests on this number: after each step it is the number of bytes that the store holds."""
+    """The log's limit relies on this number: after each step it equals the number of stored bytes."""
     world = World()
     two_bytes = BuildbucketError("UNAVAILABLE", "é", transient=True)
     world.buildbucket.faults = [two_bytes] * 3

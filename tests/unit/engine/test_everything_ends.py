@@ -1,6 +1,7 @@
-"""Each state that is not final, beside each dependency that has gone silent, for thirty days: everything ends in its time.
+"""Each state that is not final, beside each dependency that has gone silent, for thirty days.
 
-``pytest -s`` prints when each pair ended. docs/operations/stuck-invocations.md has the bounds.
+Everything ends in its time. ``pytest -s`` prints when each pair ended. docs/operations/stuck-invocations.md has the
+bounds.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ TEXT = config() + (
 
 @dataclass
 class Outside:
-    """The services that the scheduler depends on; each can go silent."""
+    """The services that the scheduler depends on; each can fall silent."""
 
     world: World
     model: Model
@@ -46,7 +47,7 @@ class Outside:
     head: str = "1" * 40
 
     def before_call(self, _method: str) -> None:
-        """Let no answer come for a minute, if Buildbucket is silent; builds end after half an hour."""
+        """Withhold the answer for a minute if Buildbucket is silent; builds end after half an hour."""
         if "Buildbucket" in self.silent:
             self.world.clock.advance(MINUTE)
             raise BuildbucketError("DEADLINE_EXCEEDED", "no answer", transient=True)
@@ -55,14 +56,14 @@ class Outside:
                 build.status = "CANCELED" if build.id in self.model.canceled else "SUCCESS"
 
     def enqueue(self, enqueue: Callable[[QueueTask], None], task: QueueTask) -> None:
-        """Refuse after ten seconds, if the queue is silent."""
+        """Refuse after ten seconds if the queue is silent."""
         if "queue" in self.silent:
             self.world.clock.advance(10 * SECOND)
             raise TransientError("the queue does not answer")
         enqueue(task)
 
     def log(self, *args: Any, **kwargs: Any) -> LogPage:
-        """Answer, unless Gitiles is silent. It lists refs all the same: a poll that cannot even list them fails at once."""
+        """Answer unless Gitiles is silent. It still lists refs: a poll that cannot list them fails at once."""
         if "Gitiles" in self.silent:
             self.world.clock.advance(MINUTE)
             raise GitilesError("DEADLINE_EXCEEDED", "no answer", transient=True)
@@ -127,7 +128,7 @@ def _starting(outside: Outside, job_id: JobId = JOB) -> None:
 
 
 def _claimed(outside: Outside) -> None:
-    """The process died behind its request for a build."""
+    """The process died after its request for a build."""
 
     def die(method: str, answer: dict[str, Any]) -> dict[str, Any]:
         raise Crash
@@ -173,7 +174,7 @@ def _poll_retrying(outside: Outside) -> None:
 
 
 def _aborted(reach: Callable[[Outside], None], outside: Outside) -> None:
-    """The abort was requested while Buildbucket did not answer, and is recorded."""
+    """The abort was requested and recorded while Buildbucket did not answer."""
     reach(outside)
     world = outside.world
     (invocation,) = world.invocations()
@@ -227,7 +228,7 @@ SWEEPS = 10 * MINUTE
 
 
 def _bound(dependency: str, state: str) -> int:
-    """Return the documented time within which a state ends beside a silent dependency."""
+    """Return the documented time within which a state ends while one service is silent."""
     match dependency, state:
         case "Buildbucket", "RUNNING" | "job: trigger waits":
             return 6 * DAY + HOUR
@@ -244,7 +245,7 @@ def _bound(dependency: str, state: str) -> int:
 
 
 def _without_trouble(state: str) -> int:
-    """Return how long a state lasts where everything answers: until the next tick, or the end of a build."""
+    """Return how long a state lasts if every service answers: until the next tick, or the end of a build."""
     if state == "job: tick awaited":
         return HOUR
     needs_a_build = not (state.endswith("abort") or state.startswith("poll") or state == "job: triage due")
@@ -253,7 +254,7 @@ def _without_trouble(state: str) -> int:
 
 @pytest.mark.parametrize("dependency", ["nothing", "notifications", "Buildbucket", "Gitiles", "queue", "deliveries"])
 def test_everything_ends(dependency: str) -> None:
-    """Within its documented time; notifications are lost in every case."""
+    """It ends within its documented time; notifications are lost in every case."""
     late = []
     for state, (reach, is_over) in STATES.items():
         outside = _outside()
@@ -272,7 +273,10 @@ def test_everything_ends(dependency: str) -> None:
 
 @pytest.mark.parametrize("state", [state for state in STATES if "abort" in state or state == "RETRYING"])
 def test_a_build_left_running_is_canceled_when_buildbucket_answers_again(state: str) -> None:
-    """A day of silence ends the invocation without its build; soon after it no build of it is alive, and nothing is due."""
+    """A day of silence ends the invocation without its build.
+
+    Soon afterwards none of its builds is alive, and nothing is due.
+    """
     outside = _outside()
     STATES[state][0](outside)
     outside.silent.add("Buildbucket")

@@ -1,4 +1,4 @@
-"""Calls that fail, are refused or go unanswered, notifications and timers ahead of what they are about: tried again, within limits."""
+"""Failing, refused and unanswered calls, and deliveries ahead of their commits: all are retried within limits."""
 
 import itertools
 from collections import Counter
@@ -33,7 +33,7 @@ def test_reply_of_schedule_is_lost() -> None:
 
 
 def test_fifty_failures_end_the_invocation() -> None:
-    """The fiftieth attempt that fails transiently is the last; what may have been built is canceled."""
+    """The fiftieth transient failure is the last; a build that may exist is canceled."""
     world = World()
 
     def down(*_: Any) -> Any:
@@ -50,7 +50,7 @@ def test_fifty_failures_end_the_invocation() -> None:
 
 
 def test_backoff_doubles_to_ten_minutes() -> None:
-    """Pauses between attempts: 5, 10, 20 ... at most 600 seconds."""
+    """The pauses between attempts are 5, 10, 20 ... at most 600 seconds."""
     world = World()
     world.buildbucket.faults = list(
         itertools.chain.from_iterable([[BuildbucketError("INTERNAL", "", transient=True)] for _ in range(10)])
@@ -65,7 +65,7 @@ def test_backoff_doubles_to_ten_minutes() -> None:
 
 
 def test_permanent_refusal_fails_the_invocation_and_frees_the_slot() -> None:
-    """A request that Buildbucket refuses for good ends FAILED, and the next commit starts at once."""
+    """An invocation whose request Buildbucket refuses permanently ends FAILED, and the next commit starts at once."""
     world = World()
     world.buildbucket.faults = [BuildbucketError("PERMISSION_DENIED", "no", transient=False)]
     world.commit("a", "m1")
@@ -75,7 +75,7 @@ def test_permanent_refusal_fails_the_invocation_and_frees_the_slot() -> None:
 
 
 def test_lost_timers_are_put_back_by_the_sweep() -> None:
-    """The queue loses everything: within two sweeps the checks go on."""
+    """The queue loses everything: within two sweeps the checks continue."""
     world = World()
     world.commit()
     world.queue.purge()
@@ -89,7 +89,7 @@ def test_lost_timers_are_put_back_by_the_sweep() -> None:
 
 
 def test_a_timer_ahead_of_its_commit_comes_again_then_is_dropped() -> None:
-    """A task that the queue brings before its commit is visible is asked to come again, for five minutes."""
+    """A task that the queue delivers before its commit is visible is retried for five minutes."""
     world = World()
     seen: list[str] = []
 
@@ -114,7 +114,7 @@ def test_a_timer_ahead_of_its_commit_comes_again_then_is_dropped() -> None:
 
 
 def test_notification_before_the_build_id_is_known() -> None:
-    """Under a live claim it is asked to come again and writes nothing."""
+    """Under a live claim it is retried, and writes nothing."""
     world = World()
     seen: list[str] = []
 
@@ -132,7 +132,7 @@ def test_notification_before_the_build_id_is_known() -> None:
 
 
 def test_notification_for_an_unknown_invocation_is_hopeless() -> None:
-    """It is refused for good and writes nothing."""
+    """It is refused permanently, and writes nothing."""
     from luci_scheduler.core.identifiers import InvocationId
     from luci_scheduler.engine.progress import on_notification
 
@@ -143,7 +143,7 @@ def test_notification_for_an_unknown_invocation_is_hopeless() -> None:
 
 
 def test_transient_trouble_during_a_check_keeps_the_timer() -> None:
-    """Nothing is written, no line is kept, and the same task works later."""
+    """Nothing is written, no line is kept, and the same task succeeds later."""
     world = World()
     world.commit()
     before = world.log()
@@ -158,7 +158,7 @@ def test_transient_trouble_during_a_check_keeps_the_timer() -> None:
 
 
 def test_a_build_that_is_gone_fails_the_invocation() -> None:
-    """A fatal answer to a check is written into the log and ends the invocation."""
+    """A permanent error of a check is logged and ends the invocation."""
     world = World()
     world.commit()
     world.buildbucket.faults = [BuildbucketError("NOT_FOUND", "gone", transient=False)]
@@ -168,7 +168,7 @@ def test_a_build_that_is_gone_fails_the_invocation() -> None:
 
 
 def test_abort_of_a_retrying_invocation_looks_for_the_build() -> None:
-    """A build that an earlier attempt may have made is found by its tag and canceled."""
+    """A build that an earlier attempt may have created is found by its tag and canceled."""
     world = World()
     world.buildbucket.lose_reply = True
     world.commit()
@@ -182,7 +182,7 @@ def test_abort_of_a_retrying_invocation_looks_for_the_build() -> None:
 
 
 def test_one_jobs_trouble_is_not_the_others() -> None:
-    """A job whose launch cannot be recorded gets a task of its own; the other jobs run."""
+    """A job whose launch cannot be recorded gets a separate task; the other jobs run."""
     world = World(config(("one", "two", "three")))
     world.store.before_commit = lambda writes: _fail_for("proj/two", writes)
     world.commit()
@@ -199,7 +199,7 @@ def _fail_for(job_id: str, writes: list[Any]) -> None:
 
 
 def test_concurrent_invocations_as_the_policy_allows() -> None:
-    """Slots beyond the first are used at once; a batch never holds more than the policy says."""
+    """Slots after the first are used at once; a batch never exceeds the policy's limit."""
     world = World(config(policy="triggering_policy { max_concurrent_invocations: 2 max_batch_size: 1 }"))
     for number, revision in enumerate("abcd"):
         world.commit(revision, f"m{number}")
@@ -222,8 +222,8 @@ def test_same_commit_again_after_half_an_hour_counts_as_new() -> None:
     assert len(world.buildbucket.builds) == 2
 
 
-def test_a_launch_task_under_a_live_claim_asks_nobody() -> None:
-    """A launch task that comes while another attempt holds the claim leaves a task for the claim's end."""
+def test_a_launch_task_under_a_live_claim_sends_no_request() -> None:
+    """A launch task that arrives while another attempt holds the claim enqueues a task for the claim's end."""
     from luci_scheduler.engine.outbox import launch_task
 
     world = World()
@@ -241,7 +241,7 @@ def test_a_launch_task_under_a_live_claim_asks_nobody() -> None:
 
 
 def test_a_launch_that_cannot_be_claimed_gets_a_task() -> None:
-    """When the store fails right after the creation, a launch task goes on at once: no sweep has to find it."""
+    """If the store fails just after the creation, a launch task continues at once: the sweep is not needed."""
     world = World()
     fail = iter([False, True])
     world.store.before_commit = lambda _: _raise_if(next(fail, False))
@@ -252,7 +252,7 @@ def test_a_launch_that_cannot_be_claimed_gets_a_task() -> None:
 
 
 def test_a_queue_that_refuses_the_first_check_does_not_leave_a_build_unwatched() -> None:
-    """The build runs and its ID is kept: the check is in the document, and the sweep puts it on the queue."""
+    """The build runs and its ID is kept: the document records the check, and the sweep enqueues it."""
     world = World()
     enqueue = world.queue.enqueue
     world.queue.enqueue = lambda _: _raise_if(condition=True)  # type: ignore[method-assign]
@@ -274,7 +274,7 @@ def _raise_if(condition: bool) -> None:
 
 
 def test_abort_of_a_launch_without_a_build_wins_at_once() -> None:
-    """A poll, a fetch or a noop that is under way is ABORTED; what it comes back with is dropped."""
+    """A poll, a fetch or a noop in progress is ABORTED, and its later result is dropped."""
     world, manager = stub_world(
         f'trigger {{ id: "job" schedule: "0 * * * *" {NOOP} triggers: "other" }} job {{ id: "other" {NOOP} }}'
     )
@@ -294,7 +294,10 @@ def test_abort_of_a_launch_without_a_build_wins_at_once() -> None:
 
 
 def test_hundreds_of_launches_that_fail_at_once_are_spread_over_deliveries() -> None:
-    """Each refused launch makes room for the next: one delivery carries out a few, the queue brings the others."""
+    """Each refused launch makes room for the next: one delivery carries out a few, and the queue delivers the others.
+
+    one delivery carries out a few, and the queue delivers the others.
+    """
     world = World(config(policy="triggering_policy { max_batch_size: 1 }"))
     world.commit("a", "m0")
     for number in range(1, 301):
@@ -321,8 +324,11 @@ def _nine_triggers(world: World) -> QueueTask:
 MANY = "triggering_policy { max_concurrent_invocations: 20 max_batch_size: 1 }"
 
 
-def test_what_the_queue_does_not_take_is_left_to_the_sweep() -> None:
-    """Launches beyond the first few have no task then; the delivery is done nevertheless, and the others are not kept."""
+def test_launches_that_the_queue_refuses_are_left_to_the_sweep() -> None:
+    """Launches after the first few have no task then.
+
+    The delivery still succeeds, and the other launches are not blocked.
+    """
     world = World(config(policy=MANY))
     enqueue = world.queue.enqueue
 
@@ -343,7 +349,7 @@ def test_what_the_queue_does_not_take_is_left_to_the_sweep() -> None:
 
 
 def test_a_launch_task_that_comes_again_sees_to_its_own_claim() -> None:
-    """Its process died behind the claim: the launch is taken up when the claim ends, and not only by the sweep."""
+    """Its process died after the claim: the launch resumes when the claim ends, without the sweep."""
 
     class Died(BaseException):
         pass

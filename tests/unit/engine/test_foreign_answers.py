@@ -1,4 +1,7 @@
-"""Answers in Buildbucket's stead end nothing: the real client on loopback, through a launch and through a status check."""
+"""Answers that do not come from Buildbucket end nothing.
+
+The real client on loopback, in a launch and in a status check.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ def own(code: int, status: int, text: str = "no", **headers: str) -> Answer:
 
 
 def good(body: bytes) -> Answer:
-    """Return an answer that claims to be good."""
+    """Return an answer that looks like a success."""
     return Answer(200, body, {"X-Prpc-Grpc-Code": "0", "Content-Type": "application/json"})
 
 
@@ -75,7 +78,7 @@ def server() -> Iterator[Answering]:
 
 @pytest.fixture
 def world(server: Answering) -> World:
-    """A world whose Buildbucket is behind that server."""
+    """Return a world whose Buildbucket is behind that server."""
     world = World()
     builds = world.buildbucket
 
@@ -90,7 +93,7 @@ def world(server: Answering) -> World:
 
 @pytest.mark.parametrize("answer", TRANSIENT.values(), ids=TRANSIENT)
 def test_a_status_check_that_learns_nothing_ends_nothing(answer: Answer, server: Answering, world: World) -> None:
-    """The notification is delivered again; the slot stays taken, and the end is seen the next time."""
+    """The notification is delivered again; the slot stays taken, and the next delivery sees the end."""
     world.commit("a", "m1")
     world.commit("b", "m2")
     (running,) = world.invocations()
@@ -111,7 +114,7 @@ def test_a_status_check_that_learns_nothing_ends_nothing(answer: Answer, server:
 
 @pytest.mark.parametrize("answer", TRANSIENT.values(), ids=TRANSIENT)
 def test_a_launch_that_learns_nothing_is_tried_again(answer: Answer, server: Answering, world: World) -> None:
-    """And makes one build."""
+    """It creates one build."""
     server.answers = [answer]
     world.commit()
     assert [item.status for item in world.invocations()] == [Status.RETRYING]
@@ -126,7 +129,7 @@ def test_a_launch_that_learns_nothing_is_tried_again(answer: Answer, server: Ans
 
 @pytest.mark.parametrize("answer", FATAL.values(), ids=FATAL)
 def test_a_refusal_of_the_service_itself_ends_the_invocation(answer: Answer, server: Answering, world: World) -> None:
-    """A check as well as a launch, as in the original."""
+    """This holds for a check and for a launch, as in the original."""
     world.commit("a", "m1")
     server.answers = [answer]
     world.notify("n1")
@@ -138,7 +141,7 @@ def test_a_refusal_of_the_service_itself_ends_the_invocation(answer: Answer, ser
 
 
 def test_an_error_for_a_quota_names_its_pause(server: Answering, world: World) -> None:
-    """In the error that the engine sees; an answer of a proxy in front is the same."""
+    """The error that the engine gets has the pause, even if a proxy in front sends it."""
     client = BuildbucketClient(lambda _: server.url, sessions(authenticated=False), world.clock, 30 * SECOND)
     for answer in (own(8, 429, **{"Retry-After": "7"}), Answer(429, PAGE, {**HTML, "Retry-After": "7"})):
         server.answers = [answer]

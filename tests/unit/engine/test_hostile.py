@@ -1,4 +1,4 @@
-"""Triggers that are too large, too many or brought at a bad moment: no job is blocked, nothing runs twice or is forgotten."""
+"""Triggers that are large, numerous or badly timed: no job is blocked, and none runs twice or is forgotten."""
 
 import json
 from dataclasses import replace
@@ -16,11 +16,11 @@ from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.core.job import MAX_PENDING
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.engine.allocation import PENDING_READ
 from luci_scheduler.engine.commit import on_commit, on_commits
 from luci_scheduler.engine.jobs import pause_job
 from luci_scheduler.engine.outbox import abort_task
 from luci_scheduler.engine.tasks import on_task
+from luci_scheduler.engine.triage import PENDING_READ
 from luci_scheduler.engine.triggers import accept_triggers
 from luci_scheduler.ports import CreateInvocation, UpdateInvocation, UpdateTrigger
 from tests.unit.engine.stub import trigger_task
@@ -36,12 +36,12 @@ def _bring(world: World, triggers: list[Trigger], key: str = "api-1") -> None:
 
 
 def _task_of(size: int) -> str:
-    """Return a config whose task has a property of so many bytes."""
+    """Return a config whose task has a property of the given size in bytes."""
     return config().replace('builder: "job" }', f'builder: "job" properties: "p:{"x" * size}" }}')
 
 
 def _large_task(size: int, monkeypatch: pytest.MonkeyPatch) -> World:
-    """Return a world with a task that today's limit does not allow, as a config from before it may have put in force."""
+    """Return a world with a task above the current limit, as an older config may have activated it."""
     monkeypatch.setattr(task_rules, "MAX_TASK_BYTES", 1_000_000)
     world = World(_task_of(size))
     with world.uncounted():
@@ -52,20 +52,20 @@ def _large_task(size: int, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def _waiting(world: World, count: int, size: int) -> None:
-    """Let triggers wait whose properties have so many bytes each."""
+    """Add pending triggers whose properties have the given size in bytes each."""
     for number in range(count):
         payload = {"properties": {"p": "y" * size}}
         _bring(world, [Trigger(f"t{number}", world.clock.now(), "buildbucket", payload)], f"api-{number}")
 
 
 def _end(world: World, name: str) -> None:
-    """Let the latest build end and be noticed."""
+    """End the latest build and deliver its end."""
     world.finish()
     world.notify(name)
 
 
 def test_triggers_whose_data_builds_never_see_count_for_the_size_of_an_invocation() -> None:
-    """Twelve triggers of 90 kB wait: each completion takes up what one document can hold, and none fails."""
+    """Twelve triggers of 90 kB are pending: each end starts as many as one document can hold, and none fails."""
     world = World()
     world.commit("a", "m1")
     for number in range(12):
@@ -80,7 +80,7 @@ def test_triggers_whose_data_builds_never_see_count_for_the_size_of_an_invocatio
 
 @pytest.mark.parametrize("is_busy", [True, False])
 def test_a_trigger_that_no_invocation_can_hold_is_visibly_discarded(*, is_busy: bool) -> None:
-    """Its properties are kept twice, in the trigger and in the request: half a document is too much already."""
+    """Its properties are stored twice, in the trigger and in the request: half a document exceeds the limit."""
     world = World()
     if is_busy:
         world.commit("a", "m1")
@@ -98,7 +98,10 @@ def test_a_trigger_that_no_invocation_can_hold_is_visibly_discarded(*, is_busy: 
 
 
 def test_newest_first_takes_the_newest_however_much_waits() -> None:
-    """What exceeds one invocation's size is no reason to run an old commit: each runs one trigger."""
+    """More triggers than fit into one invocation are no reason to run an old commit.
+
+    Each invocation runs one trigger.
+    """
     world = World(config(policy="triggering_policy { kind: NEWEST_FIRST }"))
     world.commit("a", "m1")
     for number in range(20):
@@ -108,7 +111,7 @@ def test_newest_first_takes_the_newest_however_much_waits() -> None:
 
 
 def _discarded(world: World, count: int) -> list[str]:
-    """Return which of the triggers t0, t1... have been discarded as too many."""
+    """Return the triggers t0, t1... that were discarded as surplus."""
     with world.uncounted():
         found = [world.store.trigger(JOB, f"t{number}") for number in range(count)]
     return [marker.value.trigger.id for marker in found if marker and marker.value.discarded == too_many(MAX_PENDING)]
@@ -116,7 +119,7 @@ def _discarded(world: World, count: int) -> list[str]:
 
 @pytest.mark.parametrize("count", [1000, 1100, 1200, 1500, 2700])
 def test_the_newest_thousand_count_however_many_wait(count: int) -> None:
-    """What is older is discarded first, over several deliveries if need be, each of which reads no more than any triage."""
+    """Older triggers are discarded first, over several deliveries if necessary; each reads no more than any triage."""
     world = World()
     world.commit("a", "m0")
     _bring(world, [_noop(f"t{number}", world.clock.now() + number) for number in range(count)])
@@ -133,7 +136,7 @@ def test_the_newest_thousand_count_however_many_wait(count: int) -> None:
 
 @pytest.mark.parametrize("count", [1150, 1250])
 def test_too_many_large_triggers_are_discarded_in_commits_of_bounded_size(count: int) -> None:
-    """A commit may have ten mebibytes; then the oldest of those that count go first, as many as fit."""
+    """A commit may have ten mebibytes; then the oldest of the remaining triggers go first, as many as fit."""
     world = World()
     world.commit("a", "m0")
     for start in range(0, count, 50):
@@ -162,7 +165,7 @@ def test_too_many_large_triggers_are_discarded_in_commits_of_bounded_size(count:
 
 
 def test_a_waiting_trigger_that_is_delivered_again_when_a_slot_is_free_runs_once() -> None:
-    """The config has just allowed another invocation, and its triage has not taken place yet."""
+    """The config has just allowed another invocation, and its triage has not run yet."""
     policy = "triggering_policy {{ kind: NEWEST_FIRST max_concurrent_invocations: {} }}"
     world = World(config(policy=policy.format(1)))
     world.commit("a", "m1")
@@ -175,8 +178,8 @@ def test_a_waiting_trigger_that_is_delivered_again_when_a_slot_is_free_runs_once
     assert len(world.buildbucket.builds) == 2
 
 
-def test_pausing_discards_all_that_waits_however_much_it_is() -> None:
-    """One triage takes up so many; those that are left are the next one's, not those of a job that is resumed."""
+def test_pausing_discards_all_pending_triggers() -> None:
+    """One triage has a limit; the next triage discards the others, before the job is resumed."""
     world = World()
     world.commit("a", "m1")
     _bring(world, [_noop(f"t{number}", world.clock.now() + number) for number in range(1500)])
@@ -190,7 +193,7 @@ def test_pausing_discards_all_that_waits_however_much_it_is() -> None:
 
 
 def test_a_slot_that_is_left_free_for_want_of_space_is_used() -> None:
-    """What did not fit into the first batch is taken up by another triage, without an end or a new trigger."""
+    """Another triage starts the triggers that did not fit into the first batch, without an end or a new trigger."""
     world = World(config(policy="triggering_policy { max_concurrent_invocations: 3 }"))
     _bring(world, [_noop(f"t{number}", world.clock.now() + number, 100_000) for number in range(10)])
     for _ in range(5):
@@ -199,7 +202,7 @@ def test_a_slot_that_is_left_free_for_want_of_space_is_used() -> None:
 
 
 def test_a_fault_in_a_step_is_no_fault_of_its_task() -> None:
-    """A task is given up when it is malformed, so what a step stumbles over must not look like that."""
+    """A malformed task is dropped, so an error inside a step must not look like a malformed payload."""
     world = World()
     task = trigger_task(JOB, [_noop("t", world.clock.now())], "api-1", world.clock.now())
 
@@ -212,7 +215,7 @@ def test_a_fault_in_a_step_is_no_fault_of_its_task() -> None:
 
 
 def test_an_abort_whose_mark_never_came_is_dropped_in_the_end() -> None:
-    """Its handler died before the commit, and whoever asked is told so: the task does not come again for ever."""
+    """Its handler died before the commit, and the caller got an error: the task is not retried forever."""
     world = World()
     world.commit("a", "m1")
     task = abort_task(world.invocations()[0], world.clock.now())
@@ -224,7 +227,7 @@ def test_an_abort_whose_mark_never_came_is_dropped_in_the_end() -> None:
 
 
 def test_a_poll_long_after_the_event_is_no_new_request() -> None:
-    """Commits come by events, and a slow poll is the safety net: each is built once."""
+    """Commits come by events, and a slow poll is the safety net: each commit is built once."""
     git = MemoryGitiles()
     git.push("refs/heads/main")
     hourly = config().replace('schedule: "triggered" gitiles', 'schedule: "with 2h interval" gitiles')
@@ -245,7 +248,7 @@ def test_a_poll_long_after_the_event_is_no_new_request() -> None:
 
 
 def test_an_event_that_comes_long_after_the_poll_is_no_new_request() -> None:
-    """When it was published counts, not when it is delivered."""
+    """The time of publication counts, and not the time of delivery."""
     git = MemoryGitiles()
     git.push("refs/heads/main")
     world = World(config().replace('schedule: "triggered" gitiles', 'schedule: "with 30s interval" gitiles'), git)
@@ -266,7 +269,7 @@ def test_an_event_that_comes_long_after_the_poll_is_no_new_request() -> None:
 
 
 def test_launches_that_a_delivery_has_no_time_for_get_tasks() -> None:
-    """Twenty slots come free at once at a server that answers slowly: the message is answered in time."""
+    """Twenty slots are freed at once while a server answers slowly: the message is answered in time."""
     world = World(config(policy="triggering_policy { kind: NEWEST_FIRST max_concurrent_invocations: 20 }"))
     world.buildbucket.on_schedule = lambda: world.clock.advance(20 * SECOND)
     begun = world.clock.now()
@@ -279,7 +282,7 @@ def test_launches_that_a_delivery_has_no_time_for_get_tasks() -> None:
 
 
 def test_a_launch_that_is_cut_short_after_its_claim_is_taken_up_when_the_claim_ends() -> None:
-    """A task waits for that moment; the sweep need not find it minutes later."""
+    """A task waits for that moment, so that the sweep need not find it minutes later."""
     world = World()
 
     def fail(writes: list[object]) -> None:
@@ -308,7 +311,7 @@ def test_a_message_of_many_events_is_given_back_in_time() -> None:
 
 
 def test_documents_of_a_newer_version_are_read() -> None:
-    """During a deployment old and new functions run side by side: members that are not known are passed over."""
+    """During a deployment old and new functions run in parallel: unknown members are ignored."""
     world = World()
     world.commit("a", "m1")
     path = next(path for path in world.store._documents if "invocations" in path)
@@ -323,7 +326,7 @@ def test_documents_of_a_newer_version_are_read() -> None:
 
 
 def test_an_interval_whose_trigger_starts_nothing_goes_on() -> None:
-    """A policy that discards at once what the tick brings must not stop the schedule."""
+    """A policy that discards a tick's trigger at once must not stop the schedule."""
     text = config(
         policy='schedule: "with 30s interval" triggering_policy { kind: NEWEST_FIRST pending_timeout { nanos: 1 } }'
     )
@@ -342,8 +345,8 @@ def test_an_interval_whose_trigger_starts_nothing_goes_on() -> None:
     assert job.value.tick_at is not None
 
 
-def test_a_config_with_a_task_that_no_invocation_can_hold_is_not_put_in_force() -> None:
-    """Each of its commits would be acknowledged and come to nothing."""
+def test_a_config_with_a_task_that_no_invocation_can_hold_is_not_activated() -> None:
+    """Each of its commits would be acknowledged without any effect."""
     world = World(_task_of(999_000))
     with world.uncounted():
         project = world.store.project("proj")
@@ -354,7 +357,7 @@ def test_a_config_with_a_task_that_no_invocation_can_hold_is_not_put_in_force() 
 
 @pytest.mark.parametrize("size", [149_000, 420_000])
 def test_the_end_of_an_invocation_does_not_hang_on_its_successor(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Task and batch share a document: what does not fit waits for the next one."""
+    """Task and batch share a document: triggers that do not fit wait for the next invocation."""
     world = _large_task(size, monkeypatch)
     world.commit("a", "m1")
     _waiting(world, 30, 19_000)
@@ -369,7 +372,7 @@ def test_the_end_of_an_invocation_does_not_hang_on_its_successor(size: int, monk
 
 @pytest.mark.parametrize("size", [800_000, 999_000])
 def test_a_commit_is_not_acknowledged_away(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A task from before the limit leaves no room for an invocation: the trigger's marker says so, and the log."""
+    """A task from before the limit leaves no room for an invocation: the trigger's marker and the log say so."""
     world = _large_task(size, monkeypatch)
     with capture_logs() as logs:
         world.commit("a", "m1")
@@ -382,8 +385,8 @@ def test_a_commit_is_not_acknowledged_away(size: int, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("asked_for", [False, True])
-def test_what_the_store_refuses_is_discarded_and_the_invocation_ends(*, asked_for: bool) -> None:
-    """Whatever the reason is: at the end of a build, and when a triage is asked for."""
+def test_refused_invocations_are_discarded_and_the_invocation_ends(*, asked_for: bool) -> None:
+    """For every reason of the refusal: at the end of a build, and at a requested triage."""
     world = World(config(policy="triggering_policy { max_concurrent_invocations: 1 }"))
     world.commit("a", "m1")
     _waiting(world, 2, 10)

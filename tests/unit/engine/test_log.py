@@ -1,4 +1,4 @@
-"""The debug log: appended unread, cut when it is huge, and never in the way of the document's limit."""
+"""The debug log: appended without a read, cut when it is huge, and never the cause of a document above its limit."""
 
 import json
 from dataclasses import replace
@@ -17,7 +17,7 @@ from tests.unit.engine.world import HOST, JOB, REPO, World, config
 
 
 def test_log_of_a_very_long_build_stays_within_bounds() -> None:
-    """Thousands of checks: the log is cut to its limit, head and tail are kept, and nothing fails."""
+    """After thousands of checks the log is cut to its limit; head and tail are kept, and nothing fails."""
     world = World()
     world.commit()
     for _ in range(2500):
@@ -32,7 +32,7 @@ def test_log_of_a_very_long_build_stays_within_bounds() -> None:
 
 
 def test_appending_reads_and_writes_the_same_however_long_the_log_is() -> None:
-    """A check costs one read and one write at 1 KB and at 190 KB of log."""
+    """A check costs one read and one write with 1 KB and with 190 KB of log."""
     world = World()
     world.commit()
     for _ in range(750):
@@ -44,12 +44,12 @@ def test_appending_reads_and_writes_the_same_however_long_the_log_is() -> None:
 
 
 def test_a_huge_message_is_cut_before_it_is_stored() -> None:
-    """One message of megabytes does not reach the store whole."""
+    """A message of several megabytes does not reach the store whole."""
     assert len(debug_log.trim("x" * 5_000_000).encode()) <= LOG_LIMIT
 
 
 def test_a_server_that_is_not_configured_fails_the_invocation_in_words() -> None:
-    """The log says which server is unknown and what to set; the slot is free again."""
+    """The log names the unknown server and the setting; the slot is free again."""
     text = (
         f'trigger {{ id: "t" gitiles {{ repo: "{REPO}" refs: "refs/heads/main" }} triggers: "job" }}'
         f'job {{ id: "job" buildbucket {{ server: "other.{HOST}" bucket: "b" builder: "b" }} }}'
@@ -61,7 +61,7 @@ def test_a_server_that_is_not_configured_fails_the_invocation_in_words() -> None
 
 
 def test_stamps_never_go_back() -> None:
-    """Neither of a claim nor of a handler, on an instance whose clock is behind that of the one before."""
+    """Neither a claim nor a handler writes an earlier time, even on an instance whose clock is behind."""
     world = World()
     world.buildbucket.faults = [BuildbucketError("UNAVAILABLE", "down", transient=True)]
     world.commit()
@@ -80,7 +80,7 @@ def test_stamps_never_go_back() -> None:
 
 
 def test_a_document_that_does_not_know_its_last_line_is_read() -> None:
-    """As an earlier version wrote it."""
+    """An earlier version wrote it."""
     world = World()
     world.commit()
     path = ("jobs", JOB, "invocations", f"{world.invocations()[0].id:019d}")
@@ -94,7 +94,7 @@ def test_a_document_that_does_not_know_its_last_line_is_read() -> None:
 
 
 def _with_a_large_definition() -> World:
-    """Return a world with a running build whose task and batch are as large as they are let become."""
+    """Return a world with a running build whose task and batch have the largest allowed size."""
     world = World(
         config().replace('builder: "job" }', f'builder: "job" properties: "p:{"x" * (MAX_TASK_BYTES - 500)}" }}')
     )
@@ -112,7 +112,7 @@ def _document_size(invocation: Invocation) -> int:
 
 
 def _grow(world: World, size: int, **changes: Any) -> None:
-    """Let the newest invocation's log grow by so many bytes, as long builds do."""
+    """Let the newest invocation's log grow by the given number of bytes, as long builds do."""
     with world.uncounted():
         found = world.store.invocation(JOB, world.invocations()[0].id)
     assert found is not None
@@ -123,7 +123,7 @@ def _grow(world: World, size: int, **changes: Any) -> None:
 
 
 def test_a_log_beside_a_large_definition_does_not_reach_the_limit() -> None:
-    """A task as large as a config may have it and a full batch: the log is cut, and no check is refused."""
+    """With the largest task of a config and a full batch, the log is cut, and no check is refused."""
     world = _with_a_large_definition()
     (invocation, _) = world.invocations()
     assert len(invocation.incoming_triggers) == 22
@@ -140,8 +140,8 @@ def test_a_log_beside_a_large_definition_does_not_reach_the_limit() -> None:
     assert world.invocations()[0].status is Status.SUCCEEDED
 
 
-def test_what_a_job_emits_takes_its_room_from_the_log() -> None:
-    """A document that is all but full: less of the log than of others is kept, and the build ends."""
+def test_emitted_triggers_take_their_room_from_the_log() -> None:
+    """In an almost full document less of the log is kept, and the build ends."""
     world = _with_a_large_definition()
     emitted = tuple(Trigger(f"e{number}", world.clock.now(), "noop", {"data": "z" * 900}) for number in range(120))
     _grow(world, 60_000, outgoing_triggers=emitted)

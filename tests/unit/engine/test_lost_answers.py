@@ -1,4 +1,4 @@
-"""Commits that land although their answer says conflict: the handler recognizes its own commit and goes on."""
+"""Commits that land although the store reports a conflict: the handler recognizes its own commit and continues."""
 
 from collections.abc import Callable
 from typing import Any
@@ -41,7 +41,7 @@ def _is_end(write: UpdateInvocation) -> bool:
 
 
 def test_a_launch_recognizes_its_own_claim() -> None:
-    """The delivery that claimed the launch requests the build at once, under its first attempt."""
+    """The delivery that claimed the launch requests the build at once, in its first attempt."""
     world = World()
     reported = _report_conflict_once(world, _is_claim)
     world.commit()
@@ -54,7 +54,7 @@ def test_a_launch_recognizes_its_own_claim() -> None:
 
 
 def test_a_retry_recognizes_its_own_claim() -> None:
-    """The launch task looks the build up and requests it at once, under its second attempt."""
+    """The launch task searches for the build and requests it at once, in its second attempt."""
     world = World()
     world.buildbucket.faults = [DOWN]
     world.commit()
@@ -81,7 +81,7 @@ ENDS = {"notification": notify, "timer": check, "abort": abort, "abort task": ab
 
 @pytest.mark.parametrize("name", ENDS)
 def test_a_handler_recognizes_its_own_end(name: str) -> None:
-    """The end is recorded once, logged once and counted once: the line ``invocation_finished`` feeds the metrics."""
+    """The end is recorded, logged and counted once: the line ``invocation_finished`` feeds the metrics."""
     world = World()
     world.commit()
     reported = _report_conflict_once(world, _is_end)
@@ -96,7 +96,7 @@ def test_a_handler_recognizes_its_own_end(name: str) -> None:
 
 
 def test_a_launch_that_fails_for_good_recognizes_its_own_end() -> None:
-    """Buildbucket refuses the build: the end is counted although the answer to its commit said conflict."""
+    """Buildbucket refuses the build: the end is counted although its commit reported a conflict."""
     world = World()
     world.buildbucket.faults = [BuildbucketError("PERMISSION_DENIED", "no", transient=False)]
     reported = _report_conflict_once(world, _is_end)
@@ -109,7 +109,10 @@ def test_a_launch_that_fails_for_good_recognizes_its_own_end() -> None:
 
 @pytest.mark.parametrize("name", ENDS)
 def test_a_successor_is_launched_although_the_end_reports_a_conflict(name: str) -> None:
-    """The successor was committed with the end: the sweep finds it by its own due time if the handler does not launch it."""
+    """The successor was committed with the end: the sweep finds it by its due time if the handler does not launch it.
+
+    the sweep finds it by its due time if the handler does not launch it.
+    """
     world = World(config(policy="triggering_policy { max_concurrent_invocations: 1 }"))
     world.commit("a", "m1")
     world.commit("b", "m2")

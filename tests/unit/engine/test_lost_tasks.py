@@ -1,4 +1,4 @@
-"""The queue loses everything in the middle of the day: all goes on within two sweeps."""
+"""The queue loses all tasks in the middle of the day: everything continues within two sweeps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TICKING = tuple(f"tick{number:02}" for number in range(SCHEDULED))
 
 
 def test_fifty_builds_and_fifty_schedules_go_on() -> None:
-    """No notification comes and no task is left: checks end the builds, ticks start the jobs, and both go on from there."""
+    """No notification arrives and no task is left: checks end the builds, ticks start the jobs, and both continue."""
     schedules = ("*/10 * * * *", "with 10m interval")
     jobs = "\n".join(
         f'job {{ id: "{name}" schedule: "{schedules[n % 2]}" buildbucket {{ server: "{HOST}" bucket: "ci" builder: "{name}" }} }}'
@@ -54,7 +54,10 @@ def test_fifty_builds_and_fifty_schedules_go_on() -> None:
 
 
 def test_an_outage_does_not_multiply_the_tasks_of_a_timer() -> None:
-    """A check that fails leaves its timer overdue while its own task is being retried: the sweep adds two in an hour."""
+    """A failing check leaves its timer overdue while its own task is being retried.
+
+    The sweep adds two tasks in an hour.
+    """
     world = World()
     world.commit()
     world.buildbucket.faults = [BuildbucketError("UNAVAILABLE", "down", transient=True)] * 100_000
@@ -68,8 +71,8 @@ def test_an_outage_does_not_multiply_the_tasks_of_a_timer() -> None:
     assert world.invocations()[0].status is Status.SUCCEEDED
 
 
-def test_what_the_queue_loses_again_is_swept_again() -> None:
-    """A used name stays burnt, so the name is another one after ten minutes, and then each hour."""
+def test_tasks_that_the_queue_loses_again_are_swept_again() -> None:
+    """A used name stays used, so the task gets another name after ten minutes, and then each hour."""
     world = World()
     world.commit()
     world.finish()
@@ -87,14 +90,17 @@ def test_what_the_queue_loses_again_is_swept_again() -> None:
     assert world.invocations()[0].status is Status.SUCCEEDED
 
 
-def test_however_many_checks_fail_the_sweep_reaches_what_is_behind_them() -> None:
-    """More than one read finds are overdue for good; a launch that was lost later is taken up by the next sweep."""
+def test_the_sweep_reaches_the_documents_behind_many_failing_checks() -> None:
+    """More documents than one page are overdue permanently.
+
+    The next sweep still resumes a launch that was lost later.
+    """
     names, other = tuple(f"job{number:03}" for number in range(310)), JobId("proj/other")
     world = World(config((*names, "other")))
     for name in names:
         accept_triggers(world.runtime, JobId(f"proj/{name}"), [made("t")], "k")
     world.clock.advance(10 * MINUTE)
-    world.runtime = replace(world.runtime, launch_time=lambda _: 1)  # the launch gets a task of its own
+    world.runtime = replace(world.runtime, launch_time=lambda _: 1)  # the launch gets a separate task
     accept_triggers(world.runtime, other, [made("t")], "k")
     world.queue.purge()
     world.clock.advance(10 * MINUTE)
@@ -103,8 +109,8 @@ def test_however_many_checks_fail_the_sweep_reaches_what_is_behind_them() -> Non
     assert len(world.queue.tasks) == len(names) + 1
 
 
-def test_a_sweep_whose_time_is_up_is_gone_on_with() -> None:
-    """By a task, from where it ended; invocations and jobs each have their time."""
+def test_a_sweep_whose_time_is_up_continues() -> None:
+    """A task continues it where it ended; invocations and jobs each have their time."""
     world = World(config(RUNNING) + "\n".join(f'job {{ id: "{n}" schedule: "30 * * * *" noop {{}} }}' for n in TICKING))
     world.runtime = replace(world.runtime, limits=replace(world.runtime.limits, sweep_batch=20))
     world.commit()
@@ -132,7 +138,7 @@ def test_a_sweep_whose_time_is_up_is_gone_on_with() -> None:
 
 
 def test_one_document_that_cannot_be_read_does_not_stop_the_sweep() -> None:
-    """A newer version that was rolled back has left a status that this one does not know: the others are swept."""
+    """A newer version that was rolled back has left an unknown status: the other documents are swept."""
     world = World(config(("job", "other")))
     world.commit()
     path = next(path for path in world.store._documents if path[2:3] == ("invocations",) and path[1] == "proj/other")

@@ -1,4 +1,4 @@
-"""One commit that 300 jobs watch: each job's build once, at the cost of the first path of the design."""
+"""One commit that 300 jobs watch: one build for each job, at the cost of the design's first path."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def builders(world: World) -> Counter[str]:
 
 
 def test_three_hundred_builds_at_the_cost_of_the_first_path() -> None:
-    """One read of who watches; per job one read, five writes in three commits, one call, one task."""
+    """One read of the watchers; for each job one read, five writes in three commits, one call, one task."""
     world = World(config(NAMES))
     world.commit()
     assert world.counted() == f"{1 + JOBS}R/{5 * JOBS}W/{3 * JOBS}c"
@@ -36,14 +36,17 @@ def test_three_hundred_builds_at_the_cost_of_the_first_path() -> None:
 
 @pytest.mark.parametrize("point", [1, 100, 700, 1400])
 def test_killed_midway_and_delivered_again(point: int) -> None:
-    """After any number of commits the process dies; the message comes again, and what was lost is swept: no build twice."""
+    """The process dies after any number of commits; the message is repeated, and the sweep finds lost work.
+
+    No build exists twice.
+    """
     world = World(config(NAMES))
     store_commit, left = world.store.commit, [point]
 
     def commit(writes: Any) -> Any:
         left[0] -= 1
         if left[0] < 0:
-            raise Crash  # whoever commits from now on is dead as well
+            raise Crash  # later commits of other threads die as well
         return store_commit(writes)
 
     world.store.commit = commit  # type: ignore[method-assign]

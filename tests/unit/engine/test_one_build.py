@@ -1,4 +1,4 @@
-"""One build for an invocation, whatever goes wrong while it is asked for: it is found again, or canceled."""
+"""One build for each invocation, for every failure of its request: the build is found again, or canceled."""
 
 import threading
 from dataclasses import replace
@@ -18,7 +18,7 @@ from tests.unit.engine.world import JOB, World, config
 
 
 def _unanswered() -> World:
-    """Return a world in which the answer to a launch was lost: the build exists, and nobody knows of it."""
+    """Return a world in which a launch got no answer: the build exists, but its ID is unknown."""
     world = World()
     world.buildbucket.lose_reply = True
     world.commit()
@@ -26,7 +26,10 @@ def _unanswered() -> World:
 
 
 def test_an_experimental_build_is_found_again() -> None:
-    """Its answer was lost, and the server has forgotten the request ID: the tag leads to it, though it is experimental."""
+    """Its answer was lost, and the server has forgotten the request ID.
+
+    A search by tag finds it, though it is experimental.
+    """
     world = World()
     world.buildbucket.experimental = True
     world.buildbucket.lose_reply = True
@@ -53,8 +56,8 @@ REFUSED = BuildbucketError("PERMISSION_DENIED", "not allowed", transient=False)
 DOWN = BuildbucketError("UNAVAILABLE", "down", transient=True)
 
 
-def test_a_refused_look_up_does_not_keep_from_asking_again() -> None:
-    """The first attempt's build runs, its answer was lost: under the same request ID Buildbucket returns it."""
+def test_a_refused_search_does_not_prevent_another_request() -> None:
+    """The first attempt's build runs, and its answer was lost: Buildbucket returns it for the same request ID."""
     world = _unanswered()
     world.buildbucket.faults = [REFUSED]
     world.tick(10)
@@ -65,8 +68,8 @@ def test_a_refused_look_up_does_not_keep_from_asking_again() -> None:
     assert "Failed to look up the build by its tag - PERMISSION_DENIED: not allowed" in world.log()
 
 
-def test_asking_again_without_a_look_up_is_over_when_the_request_may_be_forgotten() -> None:
-    """Rather no build that is watched, told in the log, than a second one."""
+def test_requests_without_a_search_stop_when_the_request_may_be_forgotten() -> None:
+    """The launch gives up and logs it, as a second build would be worse."""
     world = World()
     world.buildbucket.lose_reply = True
     world.buildbucket.forgets = True
@@ -80,8 +83,8 @@ def test_asking_again_without_a_look_up_is_over_when_the_request_may_be_forgotte
     assert "Failed to look up the build by its tag - PERMISSION_DENIED" in world.log()
 
 
-def test_giving_up_tells_how_to_find_what_nobody_may_look_for() -> None:
-    """Neither look-up nor request is allowed any more: the log names the tag of the build that may be running."""
+def test_giving_up_logs_how_to_find_a_build_that_cannot_be_searched() -> None:
+    """Neither a search nor a request is permitted any more: the log names the tag of the build that may be running."""
     world = _unanswered()
     world.buildbucket.faults = [REFUSED] * 3
     world.tick(10)
@@ -92,7 +95,7 @@ def test_giving_up_tells_how_to_find_what_nobody_may_look_for() -> None:
 
 
 def test_giving_up_on_a_second_attempt_cancels_the_build_of_the_first() -> None:
-    """The look-up does not see the build yet and the second request is refused: it is looked up once more."""
+    """The search misses the build and the second request is refused: another search follows."""
     world = _unanswered()
     search, seen = world.buildbucket._SearchBuilds, iter([False, True])
     world.buildbucket._SearchBuilds = lambda request: search(request) if next(seen) else {}  # type: ignore[method-assign]
@@ -103,7 +106,7 @@ def test_giving_up_on_a_second_attempt_cancels_the_build_of_the_first() -> None:
 
 
 def test_giving_up_does_not_wait_until_the_build_is_canceled() -> None:
-    """The invocation fails; a cleanup cancels the build when its look-up is answered."""
+    """The invocation fails; a cleanup cancels the build once its search is answered."""
     world = _unanswered()
     world.buildbucket.faults = [REFUSED, REFUSED, DOWN, DOWN]
     world.tick(10)
@@ -117,7 +120,7 @@ def test_giving_up_does_not_wait_until_the_build_is_canceled() -> None:
 
 
 def test_an_abort_during_an_outage_ends_a_launch_at_once() -> None:
-    """The build that may run cannot be looked up: the log names its tag, and a cleanup cancels it after the outage."""
+    """The build that may run cannot be searched: the log names its tag, and a cleanup cancels it after the outage."""
     world = _unanswered()
     abort_invocation(world.runtime, JOB, world.invocations()[0].id, "user:a@example.com", "k")
     world.buildbucket.faults = [DOWN] * 2
@@ -133,7 +136,7 @@ def test_an_abort_during_an_outage_ends_a_launch_at_once() -> None:
 
 
 def test_giving_up_during_an_outage_ends_at_the_last_attempt() -> None:
-    """After the last attempt no build is requested any more; the build is canceled after the outage."""
+    """No build is requested after the last attempt; the existing build is canceled after the outage."""
     world = World()
     world.runtime = replace(world.runtime, limits=replace(world.runtime.limits, max_attempts=1))
     world.buildbucket.lose_reply = True
@@ -147,7 +150,10 @@ def test_giving_up_during_an_outage_ends_at_the_last_attempt() -> None:
 
 
 class SlowBuildbucket:
-    """Takes fifty seconds for each call, unless it has to be over sooner; meanwhile the commit comes again, and tasks."""
+    """Takes fifty seconds for each call, or less if the call has a shorter deadline.
+
+    Meanwhile the commit and tasks are delivered.
+    """
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -176,8 +182,8 @@ class SlowBuildbucket:
         return self._answer(server, method, request)
 
 
-def test_two_attempts_never_ask_at_once() -> None:
-    """Look-up and request of an attempt share one deadline: together they are over before the claim is."""
+def test_two_attempts_never_send_requests_at_once() -> None:
+    """Search and request of an attempt share one deadline: together they end before the claim does."""
     world = World()
     world.buildbucket.faults = [BuildbucketError("UNAVAILABLE", "", transient=True)]
     world.commit()
@@ -195,7 +201,7 @@ def test_two_attempts_never_ask_at_once() -> None:
 
 
 def test_an_attempt_is_over_when_its_claim_ends() -> None:
-    """A claim that was slow to be committed leaves the attempt less than its deadline."""
+    """A slow commit of the claim leaves the attempt less than its deadline."""
     world = World()
     claims: list[Instant | None] = []
     ends: list[Instant | None] = []
@@ -217,8 +223,8 @@ def test_an_attempt_is_over_when_its_claim_ends() -> None:
     assert ends == claims
 
 
-def test_one_message_delivered_twice_at_once_asks_for_each_build_once() -> None:
-    """The deliveries have the same name; the claim that one of them lost is not its own for that."""
+def test_one_message_delivered_twice_at_once_requests_each_build_once() -> None:
+    """The deliveries have the same key, but the delivery that lost the claim does not take it for its own."""
     world = World(config(policy="triggering_policy { max_concurrent_invocations: 2 max_batch_size: 1 }"))
     world.buildbucket.forgets = True
     now = world.clock.now()
@@ -245,8 +251,8 @@ def test_one_message_delivered_twice_at_once_asks_for_each_build_once() -> None:
     assert [invocation.status for invocation in world.invocations()] == [Status.RUNNING] * 2
 
 
-def test_a_launch_that_ends_behind_an_abort_cancels_what_it_has_made() -> None:
-    """The abort came after the claim's end, and did not see the build yet: only the launch knows it."""
+def test_a_launch_that_ends_behind_an_abort_cancels_its_build() -> None:
+    """The abort followed the claim's end and did not see the build: only the launch knows it."""
     world = World()
     search = world.buildbucket._SearchBuilds
 
@@ -264,7 +270,7 @@ def test_a_launch_that_ends_behind_an_abort_cancels_what_it_has_made() -> None:
 
 
 def test_a_launch_that_was_overtaken_by_another_build_cancels_its_own() -> None:
-    """It stalled past its claim, and the next attempt neither saw its build nor was given the same one."""
+    """It stalled past its claim, and the next attempt neither saw its build nor got the same one."""
     world = World()
     world.buildbucket.forgets = True
     search, build = world.buildbucket._SearchBuilds, world.buildbucket._ScheduleBuild
@@ -287,8 +293,8 @@ def test_a_launch_that_was_overtaken_by_another_build_cancels_its_own() -> None:
     assert world.buildbucket.canceled == [lost]
 
 
-def test_a_launch_whose_outcome_is_refused_cancels_what_it_has_made() -> None:
-    """By the ID that it was given: a look-up may not see the build so soon."""
+def test_a_launch_whose_outcome_is_refused_cancels_its_build() -> None:
+    """It cancels the build by its ID, as a search may not find the build yet."""
     world = World()
     world.buildbucket._SearchBuilds = lambda _: {}  # type: ignore[method-assign]
 
@@ -304,7 +310,7 @@ def test_a_launch_whose_outcome_is_refused_cancels_what_it_has_made() -> None:
 
 @pytest.mark.parametrize("build_id", ["7/../../builds/8", "8?x=y", "\u00b2", "-1", "8" * 20, ""])
 def test_an_id_that_is_no_number_never_becomes_an_address(build_id: str) -> None:
-    """Neither from the answer to a request nor from a look-up, whether the build is kept or canceled."""
+    """This holds for answers to requests and searches, whether the build is kept or canceled."""
     world = _unanswered()
     schedule, search = world.buildbucket._ScheduleBuild, world.buildbucket._SearchBuilds
 
@@ -327,7 +333,7 @@ def test_an_id_that_is_no_number_never_becomes_an_address(build_id: str) -> None
     assert "GetBuild" not in world.buildbucket.calls
 
 
-def test_a_look_up_that_stays_empty_is_believed_after_some_minutes() -> None:
+def test_a_search_that_stays_empty_is_trusted_after_some_minutes() -> None:
     """The request never arrived: the cleanup ends, and nothing is left to do."""
     world = World()
     world.buildbucket.faults = [DOWN]
@@ -344,7 +350,7 @@ def test_a_look_up_that_stays_empty_is_believed_after_some_minutes() -> None:
 
 
 def test_a_first_request_that_is_refused_for_good_needs_no_cleanup() -> None:
-    """Buildbucket itself says that there is no build: one look-up is enough."""
+    """Buildbucket itself says that there is no build: one search is enough."""
     world = World()
     world.buildbucket.faults = [REFUSED]
     world.commit()

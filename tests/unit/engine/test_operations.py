@@ -1,4 +1,4 @@
-"""The paths of the design, their reads, writes and commits counted exactly."""
+"""The design's paths, with exact counts of their reads, writes and commits."""
 
 from luci_scheduler.core.invocation import Status
 from luci_scheduler.engine.abort import abort_invocation
@@ -35,7 +35,7 @@ def test_duplicate_commit() -> None:
 
 
 def test_commit_while_the_slot_is_taken() -> None:
-    """The first waiting commit sets the job's flag, the next ones write their own document only."""
+    """The first pending commit sets the job's flag; the next ones write only their own document."""
     world = World()
     world.commit("a", "m1")
     world.counted()
@@ -60,7 +60,7 @@ def test_status_check() -> None:
 
 
 def test_notification_of_a_running_build() -> None:
-    """One read, one write; the same message again writes nothing, however much later."""
+    """One read, one write; a repetition of the message writes nothing, however late."""
     world = World()
     world.commit()
     world.counted()
@@ -86,7 +86,7 @@ def test_completion_with_nothing_waiting() -> None:
 
 
 def test_completion_with_commits_waiting() -> None:
-    """K waiting commits cost k reads and k writes more, and one invocation takes them all to its running build."""
+    """K pending commits cost k more reads and k more writes, and one invocation takes them to its running build."""
     for k in (1, 2, 7):
         world = World()
         world.commit("a", "m0")

@@ -1,10 +1,10 @@
 """The order of the outbox: a task is on the queue before the commit that makes it due.
 
-The tests drive every path of the engine that records something due. An observer sees each task that is enqueued and each commit. For
-each commit it works out the tasks that the written documents rely on, and checks that the queue had them before. It leaves out
-tasks of triages: such a task follows its commit, because the queue takes its name only once.
-
-Deferred tasks are the exception: their document comes first, because the task only names it. The observer also checks that.
+The tests drive every path of the engine that records something due. An observer sees each task that is enqueued and
+each commit. For each commit it works out the tasks that the written documents rely on, and checks that the queue had
+them before. It leaves out tasks of triages: such a task follows its commit, because the queue takes its name only
+once. Deferred tasks are the exception: their document comes first, because the task only names it. The observer also
+checks that.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ Wanted = tuple[str, dict[str, Any]]
 
 
 class Observer:
-    """Sees tasks and commits of a world in their order."""
+    """Sees a world's tasks and commits in their order."""
 
     def __init__(self, world: World) -> None:
         self.too_early: list[Wanted] = []
-        """Tasks that a commit relied on and that were not on the queue before it; deferred tasks ahead of their documents."""
+        """Tasks that were not enqueued before the commit that relies on them, and deferred tasks ahead of their documents."""
         self.in_order: Counter[str] = Counter()
-        """Kinds of tasks that were on the queue before the commit that relies on them, or behind it as they should be."""
+        """Kinds of tasks that were enqueued in the right order."""
         self._world = world
         self._tasks: list[QueueTask] = []
         self._enqueue, self._commit = world.queue.enqueue, world.store.commit
@@ -53,7 +53,7 @@ class Observer:
         world.store.commit = self.commit  # type: ignore[method-assign]
 
     def enqueue(self, task: QueueTask) -> None:
-        """Note a task; that of deferred work must find its document."""
+        """Note a task; a deferred task must find its document."""
         self._tasks.append(task)
         if task.kind == "deferred":
             found = self._world.store.deferred(task.payload["deferred"])
@@ -64,7 +64,7 @@ class Observer:
         self._enqueue(task)
 
     def commit(self, writes: Any) -> Any:
-        """Judge a commit, and carry it out."""
+        """Check a commit, and carry it out."""
         wanted = [item for write in writes for item in self._relied_on(write)]
         judged = [(self._is_on_the_queue(*item), item) for item in wanted]
         versions = self._commit(writes)
@@ -289,7 +289,7 @@ PATHS: dict[str, tuple[Callable[[], Observer], set[str]]] = {
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_task_is_enqueued_before_the_commit_that_relies_on_it(path: str) -> None:
-    """A crash between the two steps leaves a task without a document, which does nothing, and never a document without a task."""
+    """A crash between the steps leaves a task without a document, and never a document without a task."""
     run, kinds = PATHS[path]
     observer = run()
     assert observer.too_early == []
@@ -297,7 +297,7 @@ def test_a_task_is_enqueued_before_the_commit_that_relies_on_it(path: str) -> No
 
 
 def test_the_observer_sees_a_task_that_comes_too_late() -> None:
-    """The control of the test above: a queue that takes a timer behind its commit is reported."""
+    """The control of the test above: it reports a queue that accepts a timer only after its commit."""
     world = World()
     late: list[QueueTask] = []
     observer = Observer(world)
@@ -310,7 +310,7 @@ def test_the_observer_sees_a_task_that_comes_too_late() -> None:
 
 
 def test_the_observer_sees_a_deferred_task_that_comes_too_early() -> None:
-    """The control for deferred tasks: one whose document is not written yet is reported."""
+    """The control for deferred tasks: it reports a task whose document is not written yet."""
     world = World()
     observer = Observer(world)
     now = world.clock.now()

@@ -1,4 +1,4 @@
-"""Handlers that another writer overtakes: they decide again, or leave the invocation to the writer that overtook them."""
+"""Handlers that another writer overtakes decide again, or leave the invocation to that writer."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +25,7 @@ ENDS: dict[str, tuple[Callable[[World], None], Status]] = {
 
 @pytest.mark.parametrize("name", ENDS)
 def test_a_handler_that_loses_the_race_for_the_end_decides_again(name: str) -> None:
-    """Another write slips in before the commit of the end: the same delivery records the end all the same."""
+    """Another write precedes the commit of the end: the same delivery still records the end."""
     end, status = ENDS[name]
     world = World()
     world.commit()
@@ -47,14 +47,14 @@ def test_a_handler_that_loses_the_race_for_the_end_decides_again(name: str) -> N
 
 
 def _touch(world: World) -> None:
-    """Write the invocation as it is: its version moves."""
+    """Write the invocation unchanged: only its version changes."""
     found = world.store.invocation(JOB, world.invocations()[0].id)
     assert found is not None
     world.store.commit([UpdateInvocation(world.runtime.stamped(found.value, "touch"), found.version)])
 
 
 def test_an_overtaken_launch_leaves_the_claim_of_its_successor_alone() -> None:
-    """The first attempt stalls past its claim; the second one claims the launch and dies: its claim and attempt stay."""
+    """The first attempt stalls past its claim; the second claims the launch and dies: its claim and attempt stay."""
     world = World()
     build = world.buildbucket._ScheduleBuild
     claimed: list[Any] = []
@@ -90,8 +90,8 @@ def test_an_overtaken_launch_leaves_the_claim_of_its_successor_alone() -> None:
     assert len(world.buildbucket.builds) == 1
 
 
-def test_an_abort_task_waits_for_the_launch_that_is_under_way() -> None:
-    """The launch dies when its build exists: an abort task that came during the claim must not have ended the invocation."""
+def test_an_abort_task_waits_for_the_launch_in_progress() -> None:
+    """The launch dies after its build exists: an abort task during the claim must not end the invocation."""
     world = World()
     build = world.buildbucket._ScheduleBuild
     answers: list[str] = []

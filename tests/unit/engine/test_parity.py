@@ -18,7 +18,7 @@ from tests.unit.engine.world import HOST, JOB, World, config
 
 
 def outside(number: int, created: int = 0, tags: tuple[str, ...] = ()) -> Trigger:
-    """Return a trigger that somebody sends."""
+    """Return a trigger that a caller sends."""
     return Trigger(f"t{number:04}", Instant(created or number), "buildbucket", {"tags": list(tags)})
 
 
@@ -40,7 +40,7 @@ def test_a_duplicate_leaves_the_counter() -> None:
 
 
 def test_a_timer_of_a_finished_invocation_is_ignored() -> None:
-    """A build that is over when it is scheduled sets no timer; one whose timer comes after the end writes nothing."""
+    """A build that has ended when it is scheduled sets no timer; a timer that arrives after the end writes nothing."""
     world = World()
     world.commit()
     (timer,) = world.queue.tasks
@@ -54,7 +54,7 @@ def test_a_timer_of_a_finished_invocation_is_ignored() -> None:
 
 
 def test_an_abort_before_the_launch_skips_it() -> None:
-    """Between two attempts the abort is obeyed by whoever comes first; no build is asked for any more."""
+    """Between two attempts, the next delivery of any kind carries out the abort; no further build is requested."""
     world = World()
     world.buildbucket.faults = [BuildbucketError("UNAVAILABLE", "", transient=True)]
     world.commit()
@@ -69,7 +69,7 @@ def test_an_abort_before_the_launch_skips_it() -> None:
 
 
 def test_the_same_trigger_within_half_an_hour() -> None:
-    """It has one invocation, whoever sends it again."""
+    """It has one invocation, for any sender of the repetition."""
     world = World()
     for minute in range(3):
         accept_triggers(world.runtime, JOB, [outside(1)], f"k{minute}")
@@ -80,7 +80,7 @@ def test_the_same_trigger_within_half_an_hour() -> None:
 
 
 def test_more_than_a_thousand_waiting_triggers_lose_their_oldest() -> None:
-    """The oldest is discarded, with the reason; the log has its line of an error."""
+    """The oldest is discarded with the reason; the log has the error line."""
     world = World(config(policy="triggering_policy { max_batch_size: 2000 }"))
     accept_triggers(world.runtime, JOB, [outside(5000)], "first")
     for start in range(1, 1002, 77):
@@ -93,8 +93,8 @@ def test_more_than_a_thousand_waiting_triggers_lose_their_oldest() -> None:
     assert "Error: Too many pending triggers (>1000), dropping 1 oldest\n" in world.store.triage_log(JOB)
 
 
-def test_ten_triages_asked_for_at_once_are_one_task() -> None:
-    """All that is asked for within two seconds takes place once."""
+def test_ten_triages_requested_at_once_are_one_task() -> None:
+    """All requests within two seconds share one triage."""
     world = World()
     for _ in range(10):
         world.queue.enqueue(triage_task(JOB, world.clock.now()))
@@ -103,7 +103,7 @@ def test_ten_triages_asked_for_at_once_are_one_task() -> None:
 
 
 def test_a_paused_job_drops_new_triggers() -> None:
-    """Without an error for the sender, visibly for whoever looks."""
+    """The sender gets no error; the job's pages show the discarded trigger."""
     world = World()
     pause_job(world.runtime, JOB, "user:a@example.com", "", "k")
     accept_triggers(world.runtime, JOB, [outside(1)], "k1")
@@ -122,8 +122,8 @@ def test_a_new_revision_alone_changes_no_job() -> None:
     assert project.value.revision == "rev2"
 
 
-def test_a_removed_job_loses_what_waits_and_ends_what_runs() -> None:
-    """Disabled, without a tick; its running invocation ends as if nothing had happened."""
+def test_a_removed_job_loses_pending_triggers_and_its_invocations_end() -> None:
+    """The job is disabled and has no tick; its running invocation ends normally."""
     world = World()
     world.commit("a", "m1")
     world.commit("b", "m2")
@@ -139,7 +139,7 @@ def test_a_removed_job_loses_what_waits_and_ends_what_runs() -> None:
 
 
 def test_one_point_for_each_end(capsys: pytest.CaptureFixture[str]) -> None:
-    """The line of an invocation's end carries its seconds and its status, once."""
+    """The line about an invocation's end has its seconds and its status, once."""
     world = World()
     world.commit()
     world.clock.advance(10 * SECOND)
@@ -156,7 +156,7 @@ def test_one_point_for_each_end(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_quirk_2_a_notification_between_two_attempts_does_no_harm() -> None:
-    """The original fails the invocation; here it is left to the next attempt."""
+    """The original fails the invocation; here the next attempt handles it."""
     world = World()
     world.buildbucket.lose_reply = True
     world.commit()
@@ -168,7 +168,7 @@ def test_quirk_2_a_notification_between_two_attempts_does_no_harm() -> None:
 
 
 def test_quirk_4_too_many_attempts_leave_no_line_about_the_end() -> None:
-    """When attempt 51 is begun, its line is the last one."""
+    """The first line of attempt 51 is the last line of the log."""
     world = World()
     world.buildbucket.faults = [BuildbucketError("UNAVAILABLE", "", transient=True)]
     world.commit()
@@ -186,7 +186,7 @@ def test_quirk_4_too_many_attempts_leave_no_line_about_the_end() -> None:
 
 
 def test_quirk_5_a_trigger_with_a_bad_tag_does_not_block_its_job() -> None:
-    """It is discarded, with the reason, and the next one runs."""
+    """It is discarded with the reason, and the next trigger runs."""
     world = World()
     accept_triggers(world.runtime, JOB, [outside(1, tags=("no colon",))], "k1")
     accept_triggers(world.runtime, JOB, [outside(2)], "k2")
@@ -195,7 +195,7 @@ def test_quirk_5_a_trigger_with_a_bad_tag_does_not_block_its_job() -> None:
 
 
 def test_quirk_10_a_job_shows_the_revision_of_its_last_change() -> None:
-    """A revision that changes other jobs leaves it."""
+    """A revision that changes only other jobs leaves it."""
     world = World(config(("job", "other")))
     world.sync(config(("job", "other")).replace('bucket: "ci" builder: "other"', 'bucket: "try" builder: "other"'))
     revisions = [world.store.job(JobId(f"proj/{name}")) for name in ("job", "other")]
@@ -203,7 +203,7 @@ def test_quirk_10_a_job_shows_the_revision_of_its_last_change() -> None:
 
 
 def test_quirk_12_nothing_overruns() -> None:
-    """A tick while an invocation runs leaves a trigger that waits."""
+    """A tick while an invocation runs leaves a pending trigger."""
     world, manager = stub_world(f'job {{ id: "job" schedule: "0 * * * *" {NOOP} }}')
     manager.runs_on = True
     world.tick(3600)
@@ -213,7 +213,7 @@ def test_quirk_12_nothing_overruns() -> None:
 
 
 def test_quirk_13_an_abort_works_although_the_server_is_no_longer_configured() -> None:
-    """What the original leaves hanging is ABORTED here, with the reason in its log."""
+    """The original leaves such an invocation hanging; here it is ABORTED, with the reason in its log."""
     world = World(config().replace(HOST, HOST))
     world.commit()
     (invocation,) = world.invocations()

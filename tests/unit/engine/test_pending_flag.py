@@ -1,4 +1,4 @@
-"""The job's flag for pending triggers: while a trigger is pending the flag is set, so that the next end takes the trigger up."""
+"""The flag ``triggers_wait``: it is set while a trigger is pending, so that the next end takes up the trigger."""
 
 from dataclasses import replace
 from typing import Any
@@ -25,7 +25,7 @@ def _flag(world: World) -> bool:
     return found.value.triggers_wait
 
 
-def _bring(world: World, *names: str) -> None:
+def _deliver(world: World, *names: str) -> None:
     accept_triggers(world.runtime, JOB, [made(name, world.clock.now()) for name in names], f"api-{names[0]}")
 
 
@@ -35,10 +35,13 @@ def _end(world: World, message: str) -> None:
 
 
 def test_a_trigger_that_lands_behind_a_cleared_flag_sets_it_again() -> None:
-    """The delivery of a trigger sees the flag set; two ends and another trigger pass before its commit: the next end takes it."""
+    """The delivery of a trigger sees the flag set; two ends and another trigger precede its commit.
+
+    The next end takes it up.
+    """
     world = World()
-    _bring(world, "a")
-    _bring(world, "b")
+    _deliver(world, "a")
+    _deliver(world, "b")
     slipped: list[str] = []
 
     def slip_in(writes: list[Any]) -> None:
@@ -48,10 +51,10 @@ def test_a_trigger_that_lands_behind_a_cleared_flag_sets_it_again() -> None:
             _end(world, "a is done")  # starts b; the flag stays set
             _end(world, "b is done")  # clears the flag
             assert not _flag(world)
-            _bring(world, "c")  # takes the free slot
+            _deliver(world, "c")  # takes the free slot
 
     world.store.before_commit = slip_in
-    _bring(world, "late")
+    _deliver(world, "late")
     assert slipped
     assert _flag(world)
     _end(world, "c is done")
@@ -59,11 +62,11 @@ def test_a_trigger_that_lands_behind_a_cleared_flag_sets_it_again() -> None:
 
 
 def test_a_triage_leaves_the_flag_set_for_the_triggers_that_stay_pending() -> None:
-    """NEWEST_FIRST takes one trigger; each end takes up the next one, without another trigger or a sweep."""
+    """NEWEST_FIRST starts one trigger; each end starts the next one, without another trigger or a sweep."""
     world = World(NEWEST_FIRST)
     now = world.clock.now()
     triggers = [Trigger(name, now, "webui", order_in_batch=place) for place, name in enumerate("abc")]
-    _bring(world, "first")
+    _deliver(world, "first")
     accept_triggers(world.runtime, JOB, triggers, "api")
     _end_without_triage(world)
     eta, _ = triage_kick(JOB, world.clock.now())
@@ -77,7 +80,7 @@ def test_a_triage_leaves_the_flag_set_for_the_triggers_that_stay_pending() -> No
 
 
 def _end_without_triage(world: World) -> None:
-    """Free the job's slot and clear its flag, as a handler does whose look came before the triggers."""
+    """Free the job's slot and clear its flag, as a handler does whose query precedes the triggers."""
     found = world.store.job(JOB)
     assert found is not None
     job = replace(found.value, active_invocations=(), triggers_wait=False)

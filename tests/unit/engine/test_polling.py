@@ -1,4 +1,4 @@
-"""Gitiles jobs in the whole engine: what a poll costs, and that its state and its triggers are never apart."""
+"""Gitiles jobs in the whole engine: the cost of a poll, and the common commit of its state and its triggers."""
 
 import json
 from hashlib import sha256
@@ -27,7 +27,7 @@ CONFIG = config().replace('schedule: "triggered" gitiles', 'schedule: "with 30s 
 
 @pytest.fixture
 def git() -> MemoryGitiles:
-    """A repository with a commit."""
+    """Return a repository with a commit."""
     git = MemoryGitiles()
     git.push(MAIN)
     return git
@@ -35,7 +35,7 @@ def git() -> MemoryGitiles:
 
 @pytest.fixture
 def world(git: MemoryGitiles) -> World:
-    """A world in which the poller has polled once, and the build is over."""
+    """Return a world in which the poller has polled once, and the build has ended."""
     world = World(CONFIG, git)
     polled(world)
     world.finish()
@@ -46,7 +46,7 @@ def world(git: MemoryGitiles) -> World:
 
 
 def polled(world: World, seconds: int = 31) -> None:
-    """Let time pass, and deliver what is due until nothing is."""
+    """Let time pass, and deliver due tasks until none is left."""
     world.tick(seconds)
     while world.tick():
         pass
@@ -58,7 +58,7 @@ def _hash(number: int) -> str:
 
 
 def known(world: World) -> str:
-    """Return what the poller knows of the branch."""
+    """Return the poller's recorded revision of the branch."""
     with world.uncounted():
         found = world.store.poller(POLLER)
     assert found is not None
@@ -76,7 +76,10 @@ def test_an_unchanged_poll(world: World, git: MemoryGitiles) -> None:
 
 
 def test_a_poll_with_news(world: World, git: MemoryGitiles) -> None:
-    """All commits of a poll are one invocation of the target; refs are listed once, though the job was looked at before."""
+    """All commits of a poll start one invocation of the target.
+
+    Refs are listed once, although the idle check came first.
+    """
     old, hashes = git.heads[MAIN], git.push(MAIN, 7)
     world.tick(31)
     assert world.counted() == "4R/6W/3c"
@@ -94,7 +97,7 @@ def test_a_poll_with_news(world: World, git: MemoryGitiles) -> None:
 
 
 def test_state_is_never_ahead_of_triggers(world: World, git: MemoryGitiles) -> None:
-    """A crash in the commit that ends the poll leaves neither; the next attempt brings both."""
+    """A crash in the commit that ends the poll leaves neither; the next attempt records both."""
     old, (new,) = git.heads[MAIN], git.push(MAIN)
     crashes = [True]
 
@@ -137,7 +140,7 @@ def test_trouble_is_retried_with_the_lines_of_each_attempt(world: World, git: Me
 
 
 def test_a_poll_and_an_event_for_the_same_commit_start_one_build(world: World, git: MemoryGitiles) -> None:
-    """Their triggers have one ID."""
+    """Their triggers have the same ID."""
     (new,) = git.push(MAIN)
     builds = len(world.buildbucket.builds)
 
@@ -149,7 +152,10 @@ def test_a_poll_and_an_event_for_the_same_commit_start_one_build(world: World, g
 
 
 def test_a_poll_that_can_never_be_stored_fails_and_says_so(git: MemoryGitiles, world: World) -> None:
-    """More refs than a document can hold: one line tells it, the slot is free, nothing of the poll is kept; the next one polls."""
+    """A document cannot hold the refs.
+
+    One line says so, the slot is freed, nothing of the poll is kept, and the next poll runs.
+    """
     before = known(world)
     git.push(MAIN)
     git.heads |= {f"refs/tags/{_hash(n)}": _hash(-n) for n in range(1, 32_000)}
@@ -171,8 +177,8 @@ def test_a_poll_that_can_never_be_stored_fails_and_says_so(git: MemoryGitiles, w
     assert job.value.active_invocations == ()
 
 
-def test_a_build_whose_start_can_never_be_stored_is_cancelled() -> None:
-    """Nobody would watch it."""
+def test_a_build_whose_start_can_never_be_stored_is_canceled() -> None:
+    """The build would run unwatched."""
     world = World()
 
     def refuse(writes: list[object]) -> None:
@@ -188,7 +194,7 @@ def test_a_build_whose_start_can_never_be_stored_is_cancelled() -> None:
 
 
 def test_one_bad_byte_stops_no_poller() -> None:
-    """The real client: the range always holds the commit with that byte, and polls go on behind it."""
+    """With the real client, the range always holds the commit with that byte, and polls continue after it."""
     heads = ["1" * 40]
 
     def answer(path: str, _: object) -> Answer:

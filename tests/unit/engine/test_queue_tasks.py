@@ -34,7 +34,7 @@ from luci_scheduler.core.queue_tasks import (
 )
 from luci_scheduler.core.trigger import PayloadKind, Trigger
 from luci_scheduler.engine.tasks import TASK_KINDS, on_task, read_task
-from luci_scheduler.respond import respond
+from luci_scheduler.respond import responding
 from tests.unit.engine.world import World
 
 JOB = JobId("proj/job")
@@ -240,8 +240,9 @@ def test_a_newer_version_is_refused_so_that_the_queue_delivers_the_task_again(ki
     payload = {"v": 2, "task": {"moved": True}}
     with pytest.raises(TransientError, match=f"a {kind} task has version 2, and this function reads version 1"):
         read_task(kind, payload)
-    body, code = respond(lambda: on_task(world.runtime, kind, payload, "k"), give_up=True)
-    assert (body.partition(":")[0], code) == ("Transient error", 500)
+    with responding(give_up=True) as response:
+        on_task(world.runtime, kind, payload, "k")
+    assert (response.body.partition(":")[0], response.code) == ("Transient error", 500)
     assert world.counted() == "0R/0W/0c"
 
 

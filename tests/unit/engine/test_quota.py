@@ -1,4 +1,4 @@
-"""A quota slows launches down: it fails none and doubles none."""
+"""A quota slows launches down: it fails none and duplicates none."""
 
 import pytest
 
@@ -18,7 +18,10 @@ NAMES = tuple(f"job{number:03}" for number in range(300))
 @pytest.mark.usefixtures("no_log")
 @pytest.mark.parametrize("retry_after", [0, 30 * SECOND])
 def test_three_hundred_launches_against_a_quota_of_ten_a_second(retry_after: int) -> None:
-    """One commit starts 300 jobs at once; all calls count, searches see builds three seconds late, request IDs live a minute."""
+    """One commit starts 300 jobs at once.
+
+    All calls count, searches see builds three seconds late, request IDs live a minute.
+    """
     world = World(config(NAMES), concurrency=1)
     model = Model(world.clock, quota=10, lag=3 * SECOND, retry_after=retry_after)
     world.buildbucket.v2 = model.v2  # type: ignore[method-assign]
@@ -40,8 +43,11 @@ def test_three_hundred_launches_against_a_quota_of_ten_a_second(retry_after: int
 
 
 @pytest.mark.parametrize(("retry_after", "least", "most"), [(0, 5, 10), (120, 120, 240), (600, 600, 1200)])
-def test_a_throttled_launch_waits_as_long_as_the_server_asks(retry_after: int, least: int, most: int) -> None:
-    """At least that long, and at most twice as long; the sweep knows the same time. The clients bound the time that a server asks for."""
+def test_a_throttled_launch_waits_as_long_as_the_server_requires(retry_after: int, least: int, most: int) -> None:
+    """It waits at least that long, and at most twice as long; the sweep uses the same time.
+
+    The clients limit the server's time.
+    """
     world = World()
     world.buildbucket.faults = [
         BuildbucketError(
@@ -57,7 +63,7 @@ def test_a_throttled_launch_waits_as_long_as_the_server_asks(retry_after: int, l
 
 
 def test_a_quota_that_never_gives_way_ends_the_launch() -> None:
-    """The attempts are counted as others are, and last longer: seven hours at least."""
+    """The attempts count as usual, but take longer: at least seven hours."""
     world = World()
     throttled = BuildbucketError("RESOURCE_EXHAUSTED", "quota", transient=True, throttled=True)
     world.buildbucket.faults = [throttled] * 1000
@@ -71,14 +77,17 @@ def test_a_quota_that_never_gives_way_ends_the_launch() -> None:
 
 
 def test_pauses() -> None:
-    """The plain pause is the original's. A throttled pause is at least the longer one of it and the server's, less than twice as long."""
+    """The plain pause is the original's.
+
+    A throttled pause is at least the longer of it and the server's, and less than twice as long.
+    """
     assert [plain_pause(n, 5, 600) for n in (1, 2, 3, 8, 50)] == [5, 10, 20, 600, 600]
     assert [throttled_pause(10, 0, draw) for draw in (0, 9, 10, 25)] == [10, 19, 10, 15]
     assert [throttled_pause(10, 70, draw) for draw in (3, 69, 70)] == [73, 139, 70]
 
 
 def test_an_abort_does_not_wait_for_the_end_of_a_quota_pause() -> None:
-    """The queue loses the task of the abort: the sweep finds the invocation by the abort, not by the next attempt."""
+    """The queue loses the abort's task: the sweep finds the invocation by the abort, and not by the next attempt."""
     world = World()
     world.buildbucket.faults = [
         BuildbucketError("RESOURCE_EXHAUSTED", "quota", transient=True, throttled=True, retry_after=HOUR)

@@ -1,4 +1,4 @@
-"""Duplicates, lost races, crashes between any two steps: one build, one effect, nothing lost."""
+"""Duplicates, lost races, and crashes between any two steps: one build, one effect, nothing lost."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -43,7 +43,7 @@ def _crash_points(world: World) -> Any:
 
 
 def _settle(world: World) -> None:
-    """Let everything that is delivered again be delivered: messages, tasks, sweeps; builds end after a while."""
+    """Repeat all deliveries until nothing is left: messages, tasks, sweeps; builds end after a while."""
     for _ in range(12):
         world.tick(60)
         sweep(world.runtime)
@@ -52,7 +52,7 @@ def _settle(world: World) -> None:
 
 @pytest.mark.parametrize("point", range(1, 9))
 def test_crash_after_any_step_of_a_launch(point: int) -> None:
-    """Whatever step the process dies after, redelivery or the sweep completes the build, once."""
+    """After a crash at any step, a redelivery or the sweep completes the build, once."""
     for redelivered in (True, False):
         world = World()
         arm = _crash_points(world)
@@ -77,7 +77,7 @@ def test_crash_after_any_step_of_a_launch(point: int) -> None:
 
 @pytest.mark.parametrize("point", range(1, 9))
 def test_crash_after_any_step_of_a_completion(point: int) -> None:
-    """A completion that dies at any step still ends its invocation and starts what waited, once."""
+    """A completion that dies at any step still ends its invocation and starts the pending triggers, once."""
     world = World()
     world.commit("a", "m1")
     world.commit("b", "m2")
@@ -100,7 +100,7 @@ def test_crash_after_any_step_of_a_completion(point: int) -> None:
 
 
 def test_everything_three_times_in_parallel() -> None:
-    """Each message and task delivered three times at once has one effect."""
+    """Each message and task that is delivered three times at once has one effect."""
     world = World()
 
     def thrice(deliver: Any) -> None:
@@ -130,7 +130,7 @@ def test_everything_three_times_in_parallel() -> None:
 
 
 def test_burst_of_commits_for_one_job() -> None:
-    """Sixty commits at once: each in exactly one invocation, every build of its own invocation."""
+    """Of sixty commits at once, each is in exactly one invocation, and each invocation has one build."""
     world = World()
 
     def deliver(number: int) -> None:
@@ -164,8 +164,8 @@ def _commit(world: World, number: int) -> None:
     on_commit(world.runtime, event, world.clock.now(), f"commit-{number}")
 
 
-def test_a_trigger_that_comes_between_the_last_look_and_the_end_is_not_lost() -> None:
-    """A completion that clears the flag looks once more: a commit that slipped in between is taken up."""
+def test_a_trigger_between_the_last_query_and_the_end_is_not_lost() -> None:
+    """A completion that clears the flag queries once more: it takes up a commit that arrived in between."""
     world = World()
     world.commit("a", "m1")
     world.commit("b", "m2")
@@ -187,7 +187,10 @@ def test_a_trigger_that_comes_between_the_last_look_and_the_end_is_not_lost() ->
 
 
 def test_a_claim_that_died_is_taken_over_after_its_end() -> None:
-    """While a dead process's claim lives nobody asks; at its end the next attempt looks the build up first."""
+    """No request is sent while a dead process's claim lives.
+
+    After its end the next attempt searches for the build first.
+    """
     world = World()
     arm = _crash_points(world)
     arm(3)  # marker and invocation, claim, the build itself

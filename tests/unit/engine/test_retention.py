@@ -50,7 +50,7 @@ def test_an_ended_invocation_is_kept_for_ninety_days(end: str) -> None:
 
 
 def test_a_pending_trigger_is_kept_until_it_is_resolved() -> None:
-    """A pending trigger has no instant of deletion; its marker has one."""
+    """A pending trigger has no expiry; its marker has one."""
     world = World()
     world.commit("a", "m1")
     world.commit("b", "m2")
@@ -73,7 +73,7 @@ def test_a_discarded_trigger_is_kept_for_ninety_days() -> None:
 
 
 def test_the_setting_decides_how_long() -> None:
-    """Another number of days moves the instant of deletion by as much."""
+    """Another number of days moves the expiry by the same amount."""
     world = World(retention_days=30)
     world.commit()
     world.finish()

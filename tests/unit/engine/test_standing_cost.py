@@ -1,4 +1,4 @@
-"""What costs money while nothing happens: an unchanged poll, counted through the engine and the gitiles manager."""
+"""The cost while nothing happens: an unchanged poll, counted through the engine and the gitiles manager."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ AN_HOUR = 3_600 // PERIOD
 
 
 def test_an_hour_of_unchanged_polls() -> None:
-    """Each: two reads, one write in one commit, one task, one listing; no invocation is kept. A sweep of nothing: three reads."""
+    """Each poll costs two reads, one write in one commit, one task, and one listing; no invocation is kept.
+
+    An empty sweep: three reads.
+    """
     git = MemoryGitiles()
     git.push("refs/heads/main")
     text = config().replace('schedule: "triggered" gitiles', f'schedule: "with {PERIOD}s interval" gitiles')
     world = World(text, git)
-    for _ in range(3):  # the first poll finds the branch, and its triggers are brought
+    for _ in range(3):  # the first poll finds the branch, and its triggers are dispatched
         world.tick(PERIOD)
     world.finish()
     world.notify("end")

@@ -1,4 +1,4 @@
-"""Successors: the delivery that ends an invocation launches what its slot was awaited for, without a task or a sweep."""
+"""Successors: the delivery that ends an invocation launches the next one, without a task or a sweep."""
 
 from collections.abc import Callable
 from functools import partial
@@ -29,7 +29,7 @@ def _ended(end: Callable[[World], None]) -> World:
 
 
 def _during_a_launch(happen: Callable[[World], None]) -> World:
-    """The second commit comes while the launch of the first requests its build."""
+    """Deliver a second commit while the first launch requests its build."""
     world = World()
     build = world.buildbucket._ScheduleBuild
 
@@ -67,7 +67,7 @@ ENDS: dict[str, tuple[Callable[[], World], Status]] = {
 
 @pytest.mark.parametrize("end", ENDS)
 def test_the_delivery_that_ends_an_invocation_launches_its_successor(end: str) -> None:
-    """When the delivery is over the successor runs: neither the queue nor the sweep had a part in it."""
+    """After the delivery the successor runs, without the queue or the sweep."""
     make, status = ENDS[end]
     world = make()
     newest, oldest = world.invocations()

@@ -16,7 +16,6 @@ from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.pattern_budget import PATH_UNITS, QUICK_UNITS
 from luci_scheduler.core.project_record import LAYOUT, ProjectRecord
 from luci_scheduler.engine import commit as commit_module
-from luci_scheduler.engine import pattern_faults
 from luci_scheduler.engine.commit import on_commit, on_commits
 from luci_scheduler.engine.jobs import pause_job
 from luci_scheduler.ports import CreateTrigger, PutProject, Versioned
@@ -48,13 +47,16 @@ def deliver(world: World, revision: str, ref: str = MAIN) -> None:
 
 
 def small_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let smaller limits stand in for the real ones, which take seconds to reach."""
+    """Replace the real limits, which take seconds to reach, with smaller ones."""
     monkeypatch.setattr(commit_filters, "QUICK_UNITS", QUICK_UNITS // 100)
     monkeypatch.setattr(commit_filters, "PATH_UNITS", PATH_UNITS // 1000)
 
 
 def test_many_groups_delay_no_other_project() -> None:
-    """Nine patterns of 1,990 characters with 796 groups each stop no commit. `make bench` measures that they delay none."""
+    """Nine patterns of 1,990 characters with 796 groups each stop no commit.
+
+    `make bench` measures that they delay none.
+    """
     git = MemoryGitiles()
     world = World(config(), git)
     lines = " ".join(f'path_regexps: "{pattern}"' for pattern in GROUPS)
@@ -90,8 +92,11 @@ def test_costly_paths_leave_out_their_project_visibly(monkeypatch: pytest.Monkey
 
 
 def test_costly_refs_leave_out_their_project_visibly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every event of the repository pays for them, even an event that only the costly project may watch. The writes to jobs are bounded."""
-    monkeypatch.setattr(pattern_faults, "_MAX_DISCARDED", 2)
+    """Every event of the repository pays for them, even events that only the costly project may watch.
+
+    The writes to jobs are limited.
+    """
+    monkeypatch.setattr(commit_module, "_MAX_DISCARDED", 2)
     world = World(config(), MemoryGitiles())
     sync(world, "evil", hostile(f'refs: "regexp:refs/heads/{LARGE}{LARGE}{LARGE}{LARGE}x"', jobs=3))
     pause_job(world.runtime, JobId("evil/p"), "user:a@b.c", "why", "k")
@@ -108,7 +113,7 @@ def test_costly_refs_leave_out_their_project_visibly(monkeypatch: pytest.MonkeyP
 
 
 def test_a_skipped_project_is_recorded_although_the_store_is_contended() -> None:
-    """A refused commit may have met another one: the next delivery records the discarded trigger."""
+    """A refused commit may have collided with another: the next delivery records the discarded trigger."""
     world = World(config(), MemoryGitiles())
     sync(world, "evil", hostile(f'refs: "regexp:refs/heads/{LARGE}{LARGE}{LARGE}{LARGE}x"'))
     ref, refused = "refs/heads/" + "b" * 3000, []
@@ -131,20 +136,20 @@ def test_a_skipped_project_is_recorded_although_the_store_is_contended() -> None
 def test_the_failure_of_a_quick_project_does_not_keep_a_slow_one(
     monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """Not even a permanent error, after which nothing is delivered again."""
+    """This holds even for a permanent error, which ends the deliveries."""
     monkeypatch.setattr(commit_filters, "QUICK_UNITS", QUICK_UNITS // 100)
     git = MemoryGitiles()
     world = World(config(), git)
     sync(world, "slow", hostile(f'refs: "{MAIN}"', f'path_regexps: "{LARGE}c"', 'path_regexps: "b+"'))
     (commit,) = git.push(MAIN, diff=[("", "b" * 100)] * 10)
-    add_triggers = commit_module.add_triggers
+    fan_out = commit_module.fan_out
 
     def failing(runtime: Any, batches: Any, *args: Any) -> bool:
         if JOB in batches:
             raise error
-        return add_triggers(runtime, batches, *args)
+        return fan_out(runtime, batches, *args)
 
-    monkeypatch.setattr(commit_module, "add_triggers", failing)
+    monkeypatch.setattr(commit_module, "fan_out", failing)
     with pytest.raises(type(error)):
         deliver(world, commit)
     assert len(world.invocations(JobId("slow/j0"))) == 1
@@ -163,13 +168,13 @@ def test_a_permanent_error_of_one_project_does_not_hide_another_project_s_transi
     def failing(_: Any, batches: Any, *__: Any) -> bool:
         raise PermanentError("never") if JOB in batches else TransientError("later")
 
-    monkeypatch.setattr(commit_module, "add_triggers", failing)
+    monkeypatch.setattr(commit_module, "fan_out", failing)
     with pytest.raises(TransientError, match="later"):
         deliver(world, commit)
 
 
 def test_watchers_cost_one_read_for_each_project() -> None:
-    """One for one project, as ever."""
+    """A single project costs one read."""
     world = World()
     world.commit("a")
     assert world.counted() == "2R/5W/3c"
@@ -181,7 +186,7 @@ def test_watchers_cost_one_read_for_each_project() -> None:
 
 
 def test_a_project_fills_no_other_project_s_document() -> None:
-    """Its own config is refused with its own name; another one's goes in force, and its commits run."""
+    """Its own config is refused with its own name; the other project's config is activated, and its commits run."""
     world = World(config())
     triggers = "\n".join(
         hostile('refs: "refs/heads/x"', f'path_regexps: "{n}{"y" * 1950}"').split("\n")[0].replace('"p"', f'"p{n}"')
@@ -204,7 +209,7 @@ def test_a_project_fills_no_other_project_s_document() -> None:
 
 
 def test_watchers_of_an_older_layout_are_moved_by_the_next_sync() -> None:
-    """Once, although the config did not change. This sync also reads the watchers, for their marks."""
+    """They are moved once, although the config did not change. This sync also reads the watchers, for their marks."""
     world = World()
     found = world.store.project("proj")
     assert found is not None
@@ -220,7 +225,7 @@ def test_watchers_of_an_older_layout_are_moved_by_the_next_sync() -> None:
 
 
 def test_a_project_keeps_its_share_of_pending_triggers() -> None:
-    """The oldest above it are discarded when the next triage comes, with the number."""
+    """The next triage discards the oldest above it, and the reason has the number."""
     world = World()
     text = config()
     app = replace(world.app, settings=replace(world.app.settings, project_pending_triggers=9))
@@ -270,7 +275,7 @@ def test_costly_refs_do_not_hold_up_a_message_of_many_refs(monkeypatch: pytest.M
 
 
 def test_a_message_of_many_refs_is_deferred_bit_by_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that its memory is bounded."""
+    """This limits the memory."""
     monkeypatch.setattr(commit_module, "_DEFERRED_AT_ONCE", 7)
     sizes: list[int] = []
     defer_all = commit_module.defer_all

@@ -1,4 +1,4 @@
-"""A pending trigger that cannot be read stops neither the triage of its job, nor the next commit, nor a page."""
+"""A pending trigger that cannot be read stops neither its job's triage, nor the next commit, nor a page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _with_unreadable_trigger() -> World:
 
 
 def test_the_job_goes_on() -> None:
-    """The readable trigger gets its invocation when the slot comes free, and so does a later commit."""
+    """The readable trigger gets its invocation when the slot is freed, and so does a later commit."""
     world = _with_unreadable_trigger()
     world.finish()
     with capture_logs() as logs:
@@ -37,8 +37,8 @@ def test_the_job_goes_on() -> None:
     assert [item.incoming_triggers[-1].title[:1] for item in world.invocations()] == ["d", "c", "a"]
 
 
-def test_the_commit_itself_is_not_delivered_for_ever() -> None:
-    """The same event again is acknowledged or comes again; a requested triage is done."""
+def test_the_commit_itself_is_not_delivered_forever() -> None:
+    """The same event is acknowledged or retried; a requested triage runs."""
     world = _with_unreadable_trigger()
     world.run_task(QueueTask("triage", {"job": JOB}, world.clock.now()))
     world.clock.advance(SECOND)

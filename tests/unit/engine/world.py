@@ -124,7 +124,7 @@ class FakeBuildbucket:
         self._lock = threading.Lock()
 
     def v1(self, *_: Any, **__: Any) -> dict[str, Any]:
-        """Refuse: no test may call v1."""
+        """Refuse each call."""
         raise AssertionError("these tests speak v2")
 
     def v2(self, _server: str, method: str, request: Any, *, until: Instant | None = None) -> dict[str, Any]:
@@ -251,7 +251,7 @@ class World:
         on_task(self.runtime, task.kind, task.payload, f"task-{name}")
 
     def tick(self, seconds: int = 0, name: str = "t") -> list[QueueTask]:
-        """Let time pass and deliver the due tasks; a failed task is put back a little later."""
+        """Let time pass and deliver due tasks; a task that fails is retried a little later."""
         self.clock.advance(seconds * SECOND)
         due = self.queue.take_due(self.clock.now())
         for task in due:

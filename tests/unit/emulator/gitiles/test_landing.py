@@ -11,7 +11,7 @@ from luci_scheduler.adapters.http import sessions
 from luci_scheduler.adapters.system import SystemClock
 from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.instants import SECOND
-from luci_scheduler.engine.landing import has_landed
+from luci_scheduler.engine.commit import has_landed
 from luci_scheduler.ports import GitilesError
 
 HOST = "sample.googlesource.com"

@@ -1,4 +1,4 @@
-"""Whatever waits while a slot is free is asked for by the job's document: no crash leaves a trigger to nobody."""
+"""Pending triggers beside a free slot are requested by the job's document: no crash leaves a trigger behind."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +26,7 @@ from tests.unit.engine.stub import trigger_task
 from tests.unit.engine.world import JOB, Crash, World, config
 
 
-def _bring(world: World, *names: str, job_id: JobId = JOB) -> None:
+def _deliver(world: World, *names: str, job_id: JobId = JOB) -> None:
     now = world.clock.now()
     triggers = [Trigger(name, now, "webui", order_in_batch=place) for place, name in enumerate(names)]
     world.run_task(trigger_task(job_id, triggers, f"delivery {names[0]}", now), names[0])
@@ -43,7 +43,7 @@ def _pending(world: World) -> list[str]:
 
 
 def _before_the_end(world: World, act: Callable[[], None]) -> None:
-    """Act once the end of an invocation has looked for triggers, and before it is committed."""
+    """Act after the end of an invocation has queried pending triggers, and before its commit."""
     done = []
 
     def slip_in(writes: list[Any]) -> None:
@@ -55,7 +55,7 @@ def _before_the_end(world: World, act: Callable[[], None]) -> None:
 
 
 def _with_a_cleared_flag() -> World:
-    """Return a world whose job's build is about to end, with the flag set and nothing waiting."""
+    """Return a world whose job's build is about to end, with the flag set and no pending triggers."""
     world = World()
     world.commit("a", "m1")
     world.commit("b", "m2")
@@ -65,8 +65,11 @@ def _with_a_cleared_flag() -> World:
     return world
 
 
-def test_a_crash_before_the_second_look_loses_nothing() -> None:
-    """The process dies behind the commit that frees the slot; its delivery comes again, and finds the invocation ended."""
+def test_a_crash_before_the_recheck_loses_nothing() -> None:
+    """The process dies after the commit that frees the slot.
+
+    Its delivery is repeated, and finds the invocation ended.
+    """
     world = _with_a_cleared_flag()
     _before_the_end(world, lambda: world.commit("c", "m3"))
     commit = world.store.commit
@@ -88,8 +91,8 @@ def test_a_crash_before_the_second_look_loses_nothing() -> None:
     assert len(world.buildbucket.builds) == 3
 
 
-def test_a_second_look_that_fails_is_left_to_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The end of the invocation stands; its delivery need not come again."""
+def test_a_recheck_that_fails_is_left_to_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of the invocation stays recorded; its delivery need not be repeated."""
     world = _with_a_cleared_flag()
     look, looks = world.store.pending_triggers, []
 
@@ -111,7 +114,7 @@ def test_a_second_look_that_fails_is_left_to_the_sweep(monkeypatch: pytest.Monke
     assert found.value.next_due is None
 
 
-def test_a_second_look_that_finds_nothing_leaves_nothing_due() -> None:
+def test_a_recheck_that_finds_nothing_leaves_nothing_due() -> None:
     """It costs a query, a read and a write."""
     world = _with_a_cleared_flag()
     world.store.counts.clear()
@@ -123,8 +126,8 @@ def test_a_second_look_that_finds_nothing_leaves_nothing_due() -> None:
     assert not found.value.triggers_wait
 
 
-def test_an_end_that_only_discards_looks_again() -> None:
-    """What waited had become too old; a commit that came meanwhile relied on the end."""
+def test_an_end_that_only_discards_rechecks() -> None:
+    """The pending trigger had expired; a commit that arrived meanwhile relied on the end."""
     world = World(config(policy="triggering_policy { kind: NEWEST_FIRST pending_timeout { seconds: 60 } }"))
     world.commit("a", "m1")
     world.commit("b", "m2")
@@ -136,11 +139,11 @@ def test_an_end_that_only_discards_looks_again() -> None:
     assert [invocation.status for invocation in world.invocations()] == [Status.RUNNING, Status.SUCCEEDED]
 
 
-def test_what_waits_behind_a_refused_start_is_started() -> None:
-    """The store will never take what the first batch starts: that is discarded, and the next ones have their turn."""
+def test_triggers_behind_a_refused_start_are_started() -> None:
+    """The store never accepts the first batch: it is discarded, and the next batches have their turn."""
     world = World(config(policy="triggering_policy { max_batch_size: 1 }"))
-    _bring(world, "first")
-    _bring(world, "a", "b", "c")
+    _deliver(world, "first")
+    _deliver(world, "a", "b", "c")
 
     def refuse(writes: list[Any]) -> None:
         for write in writes:
@@ -156,7 +159,7 @@ def test_what_waits_behind_a_refused_start_is_started() -> None:
 
 
 class _Gitiles:
-    """A repository of one commit; something happens while its refs are listed."""
+    """A repository with one commit; a callback runs while its refs are listed."""
 
     def __init__(self) -> None:
         self.meanwhile: list[Callable[[], None]] = []
@@ -171,26 +174,26 @@ class _Gitiles:
 
 
 def test_a_poll_that_lost_a_race_decides_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two polls of one job at once: the later one's end is not tried again and again with what the other has recorded before."""
+    """Two polls of one job run at once: the later end is not retried with the state that the other has replaced."""
     gitiles, poller = _Gitiles(), JobId("proj/poller")
     two = 'schedule: "triggered" triggering_policy { max_concurrent_invocations: 2 }'
     world = World(config().replace('schedule: "triggered"', two), gitiles=gitiles)  # type: ignore[arg-type]
-    gitiles.meanwhile.append(lambda: _bring(world, "two", job_id=poller))
-    tries, attempt = [], outcome._commit_with_job
+    gitiles.meanwhile.append(lambda: _deliver(world, "two", job_id=poller))
+    tries, attempt = [], outcome.triage_end
 
     def counted(*args: Any) -> Any:
         tries.append(args)
         return attempt(*args)
 
-    monkeypatch.setattr(outcome, "_commit_with_job", counted)
-    _bring(world, "one", job_id=poller)
+    monkeypatch.setattr(outcome, "triage_end", counted)
+    _deliver(world, "one", job_id=poller)
     assert [(item.status, item.attempts) for item in world.invocations(poller)] == [(Status.SUCCEEDED, 1)] * 2
     assert len(tries) <= 4
 
 
 @pytest.mark.parametrize("policy", ["max_batch_size: 1", "kind: NEWEST_FIRST"])
 def test_many_invocations_of_a_large_task_are_spread_over_commits(policy: str) -> None:
-    """Each has a copy of the task: together they would pass the ten MiB that Firestore takes in one commit."""
+    """Each invocation has a copy of the task: together they would exceed the ten MiB of a Firestore commit."""
     large = f'bucket: "ci" properties: "p:{"x" * 60_000}"'
     slots = f"triggering_policy {{ max_concurrent_invocations: 500 {policy} }}"
     world = World(config(policy=slots).replace('bucket: "ci"', large))
@@ -200,7 +203,7 @@ def test_many_invocations_of_a_large_task_are_spread_over_commits(policy: str) -
         sizes.append(sum(documents.stored_size(_document(write)) for write in writes))
 
     world.store.before_commit = measure
-    _bring(world, *(f"t{number}" for number in range(200)))
+    _deliver(world, *(f"t{number}" for number in range(200)))
     _settle(world)
     assert max(sizes) < 10 * 1024 * 1024
     assert _pending(world) == []

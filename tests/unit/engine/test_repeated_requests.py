@@ -1,4 +1,7 @@
-"""Every ask but the very first looks the build up before; an answer is read before it is believed; doubles are reduced to one."""
+"""Every request except the first searches for the build before; each answer is verified.
+
+Duplicate builds are canceled.
+"""
 
 from collections import Counter
 from dataclasses import replace
@@ -37,7 +40,7 @@ def _world(era: Era = Era.V2, text: str | None = None, **model: Any) -> tuple[Wo
 
 
 def _conflict_once(world: World, status: Status, *, has_landed: bool) -> None:
-    """Let the store report the first commit that records a status as a lost race."""
+    """Make the store report the first commit that records a status as a conflict."""
     commit, done = world.store.commit, []
 
     def contended(writes: Any) -> Any:
@@ -69,8 +72,8 @@ def _lose_the_first_answer(buildbucket: Model, hang: int = 0) -> None:
 @ERAS
 @pytest.mark.parametrize("hang", [1, 60])
 @pytest.mark.parametrize("has_landed", [False, True])
-def test_a_lost_answer_and_a_lost_race_ask_once(era: Era, hang: int, has_landed: bool) -> None:
-    """The answer is lost and the store reports the commit of RETRYING as a conflict: nothing asks again in the same delivery."""
+def test_a_lost_answer_and_a_lost_race_request_once(era: Era, hang: int, has_landed: bool) -> None:
+    """The answer is lost and the commit of RETRYING conflicts: the delivery sends no second request."""
     world, buildbucket = _world(era, remembers=0 if era is Era.V1 else MINUTE)
     _lose_the_first_answer(buildbucket, hang * SECOND)
     _conflict_once(world, Status.RETRYING, has_landed=has_landed)
@@ -83,7 +86,7 @@ def test_a_lost_answer_and_a_lost_race_ask_once(era: Era, hang: int, has_landed:
 
 
 def test_a_landed_outcome_is_not_recorded_twice() -> None:
-    """The commit of the claim's holder has landed under an answer that says otherwise: the log holds its lines once."""
+    """The claim holder's commit landed although the store reported a conflict: the log holds its lines once."""
     world, _ = _world()
     _conflict_once(world, Status.RUNNING, has_landed=True)
     world.commit()
@@ -93,7 +96,7 @@ def test_a_landed_outcome_is_not_recorded_twice() -> None:
 
 
 def test_a_landed_end_launches_its_successor_without_the_sweep() -> None:
-    """The end of an invocation has landed under an answer that says otherwise: its successor has a task of the queue."""
+    """The end landed although the store reported a conflict: its successor has a launch task."""
     world, buildbucket = _world()
     world.commit("a", "m1")
     world.commit("b", "m2")
@@ -117,7 +120,7 @@ def _refused(method: str, answer: dict[str, Any]) -> dict[str, Any]:
 @ERAS
 @pytest.mark.parametrize("spoil", [_without_id, _refused])
 def test_a_first_attempt_that_is_refused_after_all_cancels_its_build(era: Era, spoil: Any) -> None:
-    """The build exists, though the answer has no ID or is a refusal: it is looked up and canceled."""
+    """The build exists, though the answer has no ID or is a refusal: a search finds it, and it is canceled."""
     world, buildbucket = _world(era)
     buildbucket.after = spoil
     world.commit()
@@ -128,7 +131,7 @@ def test_a_first_attempt_that_is_refused_after_all_cancels_its_build(era: Era, s
 
 @ERAS
 def test_a_look_up_that_finds_several_builds_keeps_the_oldest(era: Era) -> None:
-    """The others are canceled, and both logs say so."""
+    """The other builds are canceled, and both logs say so."""
     world, buildbucket = _world(era)
     _lose_the_first_answer(buildbucket)
     world.commit()
@@ -148,7 +151,7 @@ def test_a_look_up_that_finds_several_builds_keeps_the_oldest(era: Era) -> None:
 @ERAS
 @pytest.mark.parametrize("is_aborted", [False, True])
 def test_an_end_that_finds_several_builds_cancels_all(era: Era, is_aborted: bool) -> None:
-    """An abort, and the launch that gives up."""
+    """This holds for an abort, and for the launch that gives up."""
     world, buildbucket = _world(era)
     world.runtime = replace(world.runtime, limits=replace(world.runtime.limits, max_attempts=1 + is_aborted))
 
@@ -169,7 +172,7 @@ def test_an_end_that_finds_several_builds_cancels_all(era: Era, is_aborted: bool
 
 
 class _SameSuffix(SeededEntropy):
-    """Draws one suffix for all, as two instances may in one millisecond."""
+    """Draws the same suffix every time, as two instances might within one millisecond."""
 
     def invocation_suffix(self) -> int:
         return 4711
@@ -193,7 +196,7 @@ def _watched(world: World) -> dict[str, str]:
 @ERAS
 @pytest.mark.parametrize("same_builder", [False, True])
 def test_two_jobs_that_drew_one_id_have_two_builds(era: Era, same_builder: bool) -> None:
-    """The second one is answered with the build of the first, sees that, and asks under another request ID."""
+    """The second job gets the build of the first, detects that, and sends a request with another ID."""
     world, buildbucket = _two_jobs(era, same_builder=same_builder, shows_tags=same_builder)
     world.commit()
     watched = _watched(world)
@@ -210,7 +213,7 @@ def test_two_jobs_that_drew_one_id_have_two_builds(era: Era, same_builder: bool)
 
 
 def _of_another(era: Era, build_id: str) -> dict[str, Any]:
-    """Return a build of another builder, as a search that ignores the question might."""
+    """Return a build of another builder, as a faulty search might."""
     if era is Era.V1:
         return {"id": build_id, "status": "SCHEDULED", "bucket": "luci.other.ci", "tags": ["builder:x"]}
     return {
@@ -223,7 +226,7 @@ def _of_another(era: Era, build_id: str) -> dict[str, Any]:
 @ERAS
 @pytest.mark.parametrize("is_aborted", [False, True])
 def test_a_look_up_that_finds_foreign_builds_leaves_them_alone(era: Era, is_aborted: bool) -> None:
-    """A build of another invocation is neither watched nor canceled, whatever the search was asked for."""
+    """A build of another invocation is neither watched nor canceled, for every reason to search."""
     world, buildbucket = _world(era)
     _lose_the_first_answer(buildbucket)
     lose = buildbucket.after
@@ -263,7 +266,7 @@ def test_the_second_request_of_two_jobs_that_drew_one_id_is_found_again(era: Era
 
 
 def test_a_server_that_always_answers_with_foreign_builds_fails_the_launch_in_the_end() -> None:
-    """Requests under other IDs are bounded, and so are the attempts."""
+    """Requests with other IDs are limited, and so are the attempts."""
     world, buildbucket = _world()
 
     def foreign(method: str, answer: dict[str, Any]) -> dict[str, Any]:
@@ -282,7 +285,7 @@ def test_a_server_that_always_answers_with_foreign_builds_fails_the_launch_in_th
 
 @ERAS
 def test_a_build_that_shows_late_in_searches_is_canceled_after_an_abort(era: Era) -> None:
-    """Its answer was lost, and the first look-ups do not see it: an empty look-up so soon proves nothing."""
+    """Its answer was lost, and the first searches miss it: an early empty search proves nothing."""
     world, buildbucket = _world(era, lag=100 * SECOND)
     _lose_the_first_answer(buildbucket)
     world.commit()
