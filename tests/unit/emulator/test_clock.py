@@ -1,4 +1,4 @@
-"""The clock of the start page: it runs, can be sped up and put forward, and never goes back."""
+"""The clock of the start page: it runs at any speed, can be advanced, and never goes back."""
 
 import threading
 
@@ -9,7 +9,7 @@ from luci_scheduler.core.instants import DAY, HOUR, SECOND
 
 
 def test_putting_it_forward_wakes_who_waits() -> None:
-    """Within a look, not within the hour."""
+    """A waiting thread wakes at its next check, not after an hour."""
     clock, woken = AdjustableClock(), threading.Event()
     until = clock.now() + HOUR
     waiter = threading.Thread(target=clock.wait_until, args=(until, woken))
@@ -21,7 +21,7 @@ def test_putting_it_forward_wakes_who_waits() -> None:
 
 
 def test_changing_its_speed_does_not_make_it_jump_or_go_back() -> None:
-    """Neither faster nor slower."""
+    """This holds for a higher and a lower speed."""
     clock = AdjustableClock()
     seen = [clock.now()]
     for speed in (1_000_000, 1, 0.5):
@@ -32,7 +32,7 @@ def test_changing_its_speed_does_not_make_it_jump_or_go_back() -> None:
 
 
 def test_what_makes_no_sense_is_refused() -> None:
-    """Going back, or standing still."""
+    """The clock can neither go back nor stand still."""
     clock = AdjustableClock()
     for speed in (0, -1):
         with pytest.raises(ValueError, match="positive"):
@@ -43,7 +43,7 @@ def test_what_makes_no_sense_is_refused() -> None:
 
 
 def test_waiting_ends_when_it_is_told() -> None:
-    """Whatever the time."""
+    """The event ends the wait at any time."""
     woken = threading.Event()
     woken.set()
     clock = AdjustableClock()

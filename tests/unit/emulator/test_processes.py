@@ -1,4 +1,4 @@
-"""Child processes: their output, their signals, and that none outlives the process that started it."""
+"""Child processes: their output, their signals, and their end with the process that started them."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ SLEEP = "import time; print('ready', flush=True); time.sleep(600)"
 
 
 def runs(pid: int) -> bool:
-    """Tell whether a process runs; one that has ended but was not waited for does not."""
+    """Return whether a process runs; a zombie does not."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -28,7 +28,7 @@ def runs(pid: int) -> bool:
 
 
 def group(pid: int) -> list[int]:
-    """Return the processes of a group that run."""
+    """Return the running processes of a group."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -44,7 +44,10 @@ def python(code: str, output: Output) -> Child:
 
 
 def test_output_and_status(tmp_path: Path) -> None:
-    """Both streams arrive, line by line, in memory and in the file; the last words are those that are not blank."""
+    """Both streams arrive line by line, in memory and in the file.
+
+    The last words are the last lines that are not blank.
+    """
     output = Output(tmp_path / "log")
     child = python(
         "import sys; print('one'); sys.stdout.flush(); print('two\\n', file=sys.stderr); sys.exit(3)", output
@@ -57,7 +60,7 @@ def test_output_and_status(tmp_path: Path) -> None:
 
 
 def test_only_the_last_lines_are_kept() -> None:
-    """What is kept in memory is bounded, however much a program prints."""
+    """Memory holds a limited number of lines, however much a program prints."""
     output = Output()
     child = python("for n in range(5000): print(n)", output)
     child.wait(20)
@@ -76,7 +79,7 @@ def test_the_program_sees_no_input_and_its_environment() -> None:
 
 
 def test_stop_lets_it_finish_then_forces_it() -> None:
-    """TERM is heeded; who ignores it is killed after the grace; stopping again does nothing."""
+    """A program may handle SIGTERM; one that ignores it is killed after the grace period. Stopping is idempotent."""
     output, stubborn = Output(), Output()
     polite = python(
         "import signal, time; signal.signal(15, lambda *_: exit(7)); print(1, flush=True); time.sleep(600)", output
@@ -91,19 +94,19 @@ def test_stop_lets_it_finish_then_forces_it() -> None:
 
 
 def test_stop_takes_along_what_it_forked() -> None:
-    """A child's own child, which nobody knows, does not stay behind."""
+    """A grandchild does not stay behind."""
     output = Output()
     child = python(
         f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {SLEEP!r}]); time.sleep(600)", output
     )
     until(lambda: output.lines == ["ready"])
-    assert len(group(child.pid)) == 3  # the program, its child, and who watches
+    assert len(group(child.pid)) == 3  # the program, its child, and the watcher
     child.stop(20)
     until(lambda: group(child.pid) == [])
 
 
 def test_a_program_that_ends_leaves_nothing_behind() -> None:
-    """What it forked is killed once it has ended by itself."""
+    """Its children are killed after it ends by itself."""
     output = Output()
     child = python(
         f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {SLEEP!r}]); time.sleep(0.5)", output
@@ -114,14 +117,14 @@ def test_a_program_that_ends_leaves_nothing_behind() -> None:
 
 
 def test_it_does_not_end_with_the_thread_that_asked_for_it() -> None:
-    """The kernel's notion of a parent is a thread: ours lives as long as the process."""
+    """For the kernel the parent is a thread, so the starting thread lives as long as this process."""
     output = Output()
     children: list[Child] = []
     thread = threading.Thread(target=lambda: children.append(python(SLEEP, output)))
     thread.start()
     thread.join()
     until(lambda: output.lines == ["ready"])
-    time.sleep(0.2)  # were it to be killed, it would be at once; nothing else can be waited for
+    time.sleep(0.2)  # a kill would happen at once; there is no other event to wait for
     assert children[0].poll() is None
     children[0].stop(5)
 
@@ -138,7 +141,7 @@ WITH_A_CHILD = f"import subprocess, sys, time; subprocess.Popen([sys.executable,
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV], ids=lambda number: number.name)
 def test_children_do_not_outlive_their_parent(number: signal.Signals) -> None:
-    """However the parent ends, child and grandchild end with it."""
+    """Child and grandchild end with the parent in any case."""
     parent = subprocess.Popen([sys.executable, "-c", PARENT, WITH_A_CHILD], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert parent.stdout is not None
     with parent.stdout:
@@ -151,7 +154,7 @@ def test_children_do_not_outlive_their_parent(number: signal.Signals) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
 def test_the_kernel_kills_even_without_the_watching_process() -> None:
-    """The two ways do not depend on each other: here nobody watches any more, and the child is frozen."""
+    """The two mechanisms are independent: here the watcher is gone, and the child is frozen."""
     parent = subprocess.Popen([sys.executable, "-c", PARENT, SLEEP], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert parent.stdout is not None
     with parent.stdout:
@@ -166,7 +169,7 @@ def test_the_kernel_kills_even_without_the_watching_process() -> None:
 
 
 def test_the_watching_process_kills_even_without_the_kernel(tmp_path: Path) -> None:
-    """Where there is no such request to the kernel, the end of standard input does it."""
+    """Without the kernel's request, the end of standard input ends the child."""
     script = tmp_path / "launch.py"
     source = (ROOT / "emulator" / "launch.py").read_text(encoding="utf-8")
     script.write_text(source.replace('sys.platform == "linux"', "False"), encoding="utf-8")
@@ -184,7 +187,7 @@ def test_the_watching_process_kills_even_without_the_kernel(tmp_path: Path) -> N
 
 
 def test_a_program_that_does_not_exist() -> None:
-    """It ends at once, and says why."""
+    """It ends at once with the reason."""
     output = Output()
     child = Child(["/does/not/exist"], environment={}, output=output)
     assert child.wait(20) == 1
@@ -196,7 +199,7 @@ def test_a_program_that_does_not_exist() -> None:
 
 
 def test_environment_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whole families of variables are left out by their prefix."""
+    """A prefix removes a whole family of variables."""
     monkeypatch.setenv("SCHEDULER_X", "1")
     monkeypatch.setenv("OTHER", "2")
     found = environment_without("SCHEDULER_")

@@ -1,4 +1,4 @@
-"""The parts of a replay that the golden scenarios do not show by themselves."""
+"""Parts of a replay that the golden scenarios do not cover."""
 
 import base64
 import json
@@ -35,7 +35,7 @@ def _push(identifier: str) -> dict[str, Any]:
 
 
 class _Function:
-    """Keeps the bodies that reach it."""
+    """Records the bodies of its requests."""
 
     def __init__(self, status: int = 200) -> None:
         self.bodies: list[Any] = []
@@ -50,7 +50,7 @@ MESSAGE = Message(b"x", {}, "scenario-1", Instant(START + 5 * MILLISECOND))
 
 
 def _delivered(gate: Gate, *pushes: str) -> tuple[Answer, list[int]]:
-    """Deliver a message that the emulator numbers 7, and push these; return the answer and the status of each push."""
+    """Deliver a message that the emulator numbers 7, and push IDs; return the response and the push statuses."""
     statuses: list[int] = []
 
     def push() -> None:
@@ -71,7 +71,7 @@ def _delivered(gate: Gate, *pushes: str) -> tuple[Answer, list[int]]:
 
 
 def test_gate_shows_the_scenarios_id_and_time() -> None:
-    """The function sees the message as the scenario has it, not as the emulator stamped it."""
+    """The function sees the scenario's ID and time, not the emulator's."""
     function = _Function()
     assert _delivered(Gate(function), "7") == (Answer(200, "said"), [200])
     (body,) = function.bodies
@@ -83,7 +83,7 @@ def test_gate_shows_the_scenarios_id_and_time() -> None:
 
 @pytest.mark.parametrize("status", [200, 500])
 def test_gate_lets_a_message_through_once(status: int) -> None:
-    """Redeliveries, after whatever answer, and messages of others are acknowledged and reach no function."""
+    """Redeliveries after any response, and messages of other deliveries, are acknowledged and reach no function."""
     function = _Function(status)
     gate = Gate(function)
     assert _delivered(gate, "6", "7") == (Answer(status, "said"), [200, status])
@@ -92,7 +92,7 @@ def test_gate_lets_a_message_through_once(status: int) -> None:
 
 
 def test_gate_keeps_a_second_push_waiting_while_the_first_is_under_way() -> None:
-    """What is being worked on is not acknowledged by its redelivery."""
+    """A redelivery does not acknowledge a message that is still being handled."""
     gate: Gate
     again: list[int] = []
 
@@ -120,7 +120,7 @@ def _get_build(session: requests.Session) -> requests.Response:
 
 
 def test_answers_are_given_in_order_over_the_wire() -> None:
-    """Successes, errors, front ends and lost answers come one after the other, in the framing of the protocol."""
+    """Successes, errors, front-end pages and lost responses follow each other, in the format of the protocol."""
     large = {"id": "1", "summaryMarkdown": "x" * 5000}  # large enough to be compressed
     buildbucket, session = _buildbucket(
         Reply(reply=large),
@@ -146,7 +146,7 @@ def test_answers_are_given_in_order_over_the_wire() -> None:
 
 
 def test_requests_are_checked_as_the_real_service_does() -> None:
-    """A request that the service would refuse uses up no answer."""
+    """A request that the service would refuse uses up no response."""
     buildbucket, session = _buildbucket(Reply(reply={"id": "1"}))
     headers = {"Accept": "application/json", "Content-Type": "application/json"}
     url = "http://buildbucket.invalid/prpc/buildbucket.v2.Builds/GetBuild"
@@ -156,7 +156,7 @@ def test_requests_are_checked_as_the_real_service_does() -> None:
 
 
 def test_notifications_of_a_build_go_where_its_own_request_said() -> None:
-    """Of several builds each has its own token; one that nobody told of is ambiguous."""
+    """Each of several builds has its own token; a notification without a build is ambiguous."""
     buildbucket, session = _buildbucket(Reply(reply={"build": {"id": "11"}}), Reply(reply={"build": {"id": "12"}}))
     for number in ("1", "2"):
         body = {
@@ -217,7 +217,7 @@ SERVICES_END = BuildbucketError("DEADLINE_EXCEEDED", "the service's", transient=
 def test_an_answer_after_the_deadline_does_not_count(
     takes: int, left: int | None, error: BuildbucketError | None, told: str, elapsed: int, protocol: str
 ) -> None:
-    """The call has its effect; the client gives up at its deadline of a minute, or at the end that it was given."""
+    """The call has its effect. The client gives up after a minute, or at an earlier given end."""
     clock = ReplayClock(START)
     stopwatch = Stopwatch(clock, {"call": takes * SECOND}, lambda: None)
     server = _Server(clock, error)
@@ -251,7 +251,7 @@ def test_a_call_without_time_left_is_not_sent() -> None:
     ("answer", "text"), [({"http": 500, "body": ""}, ""), ({"http": 500}, ""), ({"http": 400, "body": "x"}, "x")]
 )
 def test_an_answer_may_be_empty(answer: Any, text: str) -> None:
-    """A server may write nothing; so may an error of v2."""
+    """A server may return an empty body, and so may an error of v2."""
     path = Path("tests/golden/failing-v2-build/scenario.json")
     document = json.loads(path.read_text(encoding="utf-8"))
     config = path.with_name("luci-scheduler.cfg").read_text(encoding="utf-8")
@@ -262,7 +262,10 @@ def test_an_answer_may_be_empty(answer: Any, text: str) -> None:
 
 
 def test_tasks_wait_in_memory_as_on_the_server() -> None:
-    """Due times are cut to microseconds, never before the creation; a failed task is due again after the same pause."""
+    """Due times are truncated to microseconds, but never before the creation.
+
+    A failed task is due again after the same pause.
+    """
     clock = ReplayClock(START)
     stage = MemoryStage(clock, {"on_task": _Function(500)}, _Function(), {})
     tasks = [

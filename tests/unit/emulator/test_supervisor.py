@@ -1,4 +1,4 @@
-"""Functions as processes: served as in the cloud, restarted when they die, and a clear word when they cannot start."""
+"""Functions as processes: served like in the cloud, restarted when they die, and with clear errors."""
 
 import os
 import signal
@@ -53,7 +53,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def function(source: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FunctionProcess]:
-    """The function, serving; a setting of this process's must not reach it."""
+    """A serving function, without the settings of this process."""
     monkeypatch.setenv("SCHEDULER_SECRET", "leaked")
     started = FunctionProcess("answer", {"WORD": "hello", "THREADS": "4"}, signature="http", source=source)
     started.start()
@@ -65,7 +65,7 @@ def function(source: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Function
 
 
 def test_it_serves_with_its_own_environment(function: FunctionProcess) -> None:
-    """What it prints is kept; settings in the environment of its parent do not reach it."""
+    """Its output is kept; settings of its parent's environment do not reach it."""
     assert get(function) == "hello"
     until(lambda: "called /" in function.output.lines)
     assert (function.starts, function.restarts) == (1, 0)
@@ -83,7 +83,7 @@ def test_a_killed_function_is_started_again(function: FunctionProcess) -> None:
 
 
 def test_the_worker_does_not_outlive_the_arbiter(function: FunctionProcess) -> None:
-    """A worker without its arbiter would go on handling what nobody waits for."""
+    """A worker without its arbiter would handle requests that no client waits for."""
     arbiter, worker = map(int, get(function, "/ids").split())
     os.kill(arbiter, signal.SIGKILL)
     until(lambda: not psutil.pid_exists(worker))
@@ -101,7 +101,7 @@ def test_a_frozen_function_answers_when_it_is_thawed(function: FunctionProcess) 
 
 
 def test_stop_lets_a_request_finish(function: FunctionProcess) -> None:
-    """A request under way is answered; afterwards the port is free and nothing is started again."""
+    """A running request completes. Afterwards the port is free and nothing is restarted."""
     answers: list[str] = []
     caller = threading.Thread(target=lambda: answers.append(get(function, "/slow")))
     caller.start()
@@ -126,7 +126,7 @@ def test_stop_lets_a_request_finish(function: FunctionProcess) -> None:
     ids=["import", "syntax", "raises", "no target"],
 )
 def test_a_function_that_dies_at_import(tmp_path: Path, text: str, says: str) -> None:
-    """The error is one line that has the reason; nothing is started again and again."""
+    """The error is one line with the reason, without endless restarts."""
     source = tmp_path / "main.py"
     source.write_text(text, encoding="utf-8")
     function = FunctionProcess("answer", {}, signature="http", source=source)
@@ -139,6 +139,6 @@ def test_a_function_that_dies_at_import(tmp_path: Path, text: str, says: str) ->
 
 
 def test_a_busy_port(function: FunctionProcess, source: Path) -> None:
-    """It is named at once."""
+    """The error names the port at once."""
     with pytest.raises(LocalCloudError, match=f"port {function.port} for the function answer is in use"):
         FunctionProcess("answer", {}, function.port, signature="http", source=source)

@@ -7,7 +7,10 @@ TOPIC = "scheduler.buildbucket.cr-buildbucket~appspot.gserviceaccount.com"
 
 
 def test_the_table() -> None:
-    """Commits, and one topic per publisher however many servers publish as it; names as the original has them."""
+    """There is a topic for commits, and one per publisher for any number of its servers.
+
+    Names are those of the original.
+    """
     found = subscriptions("proj", [PUBLISHER, "dev@example.com", PUBLISHER])
     assert [(item.short, item.function) for item in found] == [
         ("gitiles-commit", "on_gitiles_commit"),
@@ -17,7 +20,7 @@ def test_the_table() -> None:
 
 
 def test_names() -> None:
-    """Everything of a topic is named after it, in its project; the push path tells the function the topic."""
+    """The subscription and its push path contain the topic's name and project."""
     item = subscriptions("proj", [PUBLISHER])[1]
     assert item.topic == f"projects/proj/topics/{TOPIC}"
     assert item.subscription == f"projects/proj/subscriptions/{TOPIC}"
