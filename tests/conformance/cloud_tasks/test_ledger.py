@@ -220,10 +220,10 @@ def ramp_up(bench: Bench) -> bool:
     """The first hundred tasks of a new queue are dispatched at one instant."""
     for _ in range(150):
         bench.add()
-    handed_out = 0
+    dispatched = 0
     while bench.server._queues.take(START) is not None:
-        handed_out += 1
-    return handed_out == 100
+        dispatched += 1
+    return dispatched == 100
 
 
 @probe

@@ -50,7 +50,7 @@ def test_a_host_replays_timers_in_virtual_time(
     assert manual.stats().outcomes == {"succeeded": 3}
 
 
-def test_failures_come_due_again_with_the_backoff_of_the_injected_clock(
+def test_failures_are_due_again_after_the_backoff_of_the_clock(
     manual: CloudTasksServer, manual_client: tasks_v2.CloudTasksClient, clock: SteppedClock, target: Target
 ):
     """The waits are 0.1, 0.2 and 0.4 s, and the fourth failure ends the task. The headers show the attempts."""
@@ -115,7 +115,7 @@ def test_run_task_makes_a_future_task_of_a_paused_queue_due(
     assert manual.dispatch(name) == 200
 
 
-def test_a_target_that_is_not_there_is_status_zero(
+def test_a_missing_target_is_status_zero(
     manual: CloudTasksServer, manual_client: tasks_v2.CloudTasksClient, clock: SteppedClock, target: Target
 ):
     """The retry has the status 0 in its header."""
@@ -129,7 +129,7 @@ def test_a_target_that_is_not_there_is_status_zero(
     assert task.last_attempt.response_status.code == 14
 
 
-def test_the_task_tells_of_its_attempts(
+def test_a_task_records_its_attempts(
     manual: CloudTasksServer, manual_client: tasks_v2.CloudTasksClient, clock: SteppedClock, target: Target
 ):
     """A task has counts, times and the last status; of the first attempt it has only the dispatch time."""
@@ -147,9 +147,7 @@ def test_the_task_tells_of_its_attempts(
     assert task.schedule_time.timestamp() == pytest.approx((START + 1_200 * MS) / SECOND)
 
 
-def test_what_due_returns_are_copies(
-    manual: CloudTasksServer, manual_client: tasks_v2.CloudTasksClient, target: Target
-):
+def test_due_returns_copies(manual: CloudTasksServer, manual_client: tasks_v2.CloudTasksClient, target: Target):
     """A host cannot change the server's state by accident."""
     name = add(manual_client, target.url())
     manual.due()[0].schedule_time = 0

@@ -175,7 +175,7 @@ def test_an_update_ignores_output_only_fields_and_refuses_unknown_ones(client: t
         update_mask=field_mask_pb2.FieldMask(paths=["state", "purge_time", "rate_limits.max_burst_size"]),
     )
     assert updated.state == tasks_v2.Queue.State.RUNNING
-    for path in ("colour", "rate_limits.colour", "retry_config.max_attempts.x"):
+    for path in ("color", "rate_limits.color", "retry_config.max_attempts.x"):
         with pytest.raises(exceptions.InvalidArgument, match="update_mask"):
             client.update_queue(queue={"name": queue}, update_mask=field_mask_pb2.FieldMask(paths=[path]))
 

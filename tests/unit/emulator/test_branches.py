@@ -21,7 +21,7 @@ def test_a_pattern_of_one_branch_is_that_branch() -> None:
     assert not found.watches("refs/heads/v1x2")
 
 
-def test_a_pattern_takes_branches_that_are_there_and_others() -> None:
+def test_a_pattern_matches_existing_and_future_branches() -> None:
     """The page lists the matching branches of the repository, and accepts any other matching name."""
     there = ("refs/heads/release/1", "refs/heads/other", "refs/heads/main")
     (found,) = _watched(r"regexp:refs/heads/release/\\d+", "regexp:refs/heads/(main|next)", existing=there)

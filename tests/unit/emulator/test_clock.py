@@ -8,7 +8,7 @@ from emulator.clock import AdjustableClock
 from luci_scheduler.core.instants import DAY, HOUR, SECOND
 
 
-def test_putting_it_forward_wakes_who_waits() -> None:
+def test_advancing_it_wakes_waiting_threads() -> None:
     """A waiting thread wakes at its next check, not after an hour."""
     clock, woken = AdjustableClock(), threading.Event()
     until = clock.now() + HOUR
@@ -31,7 +31,7 @@ def test_changing_its_speed_does_not_make_it_jump_or_go_back() -> None:
     assert seen[-1] - seen[0] < 365 * DAY
 
 
-def test_what_makes_no_sense_is_refused() -> None:
+def test_impossible_settings_are_refused() -> None:
     """The clock can neither go back nor stand still."""
     clock = AdjustableClock()
     for speed in (0, -1):
@@ -42,7 +42,7 @@ def test_what_makes_no_sense_is_refused() -> None:
     assert clock.speed == 1
 
 
-def test_waiting_ends_when_it_is_told() -> None:
+def test_the_event_ends_the_wait() -> None:
     """The event ends the wait at any time."""
     woken = threading.Event()
     woken.set()

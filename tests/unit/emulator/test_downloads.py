@@ -107,7 +107,7 @@ def test_the_address_may_come_from_the_environment(
     ],
     ids=["corrupt", "short", "long", "truncated", "404"],
 )
-def test_what_is_not_the_file_is_refused(
+def test_a_wrong_file_is_refused(
     server: Server, cache: Path, served: bytes | None, claim: int | None, says: str
 ) -> None:
     """The error is one line, the cache stays empty, and the next attempt downloads again."""
@@ -123,7 +123,7 @@ def test_what_is_not_the_file_is_refused(
     assert fetch(artefact(), server.url).read_bytes() == CONTENT
 
 
-def test_no_server_at_all(cache: Path) -> None:
+def test_without_a_server(cache: Path) -> None:
     """The error names the settings that help."""
     with pytest.raises(LocalCloudError, match=r"EMULATOR_DOWNLOAD_URL.*--store memory"):
         fetch(artefact(), "http://127.0.0.1:1/")
@@ -137,7 +137,7 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
         fetch(artefact(), "http://127.0.0.1:1/")
 
 
-def test_many_at_once_download_once(server: Server, cache: Path) -> None:
+def test_concurrent_callers_download_once(server: Server, cache: Path) -> None:
     """All callers get the file; one of them downloads it."""
     server.files["emulator.jar"] = CONTENT
     with ThreadPoolExecutor(8) as pool:

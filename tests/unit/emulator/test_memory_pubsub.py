@@ -104,7 +104,7 @@ def test_a_message_is_pushed_as_the_service_pushes_it(target: Target, pubsub: Me
 
 
 @pytest.mark.parametrize(("data", "attributes", "absent"), [(b"", {"a": "b"}, "data"), (b"x", {}, "attributes")])
-def test_what_is_empty_is_left_out(
+def test_empty_fields_are_left_out(
     target: Target, pubsub: MemoryPubSub, data: bytes, attributes: dict[str, str], absent: str
 ) -> None:
     """The service leaves out empty fields, so functions must not expect them."""
@@ -115,7 +115,7 @@ def test_what_is_empty_is_left_out(
 
 
 @pytest.mark.parametrize("code", [200, 201, 202, 204])
-def test_acknowledged(target: Target, pubsub: MemoryPubSub, clock: SteppedClock, code: int) -> None:
+def test_an_acknowledged_message(target: Target, pubsub: MemoryPubSub, clock: SteppedClock, code: int) -> None:
     """An acknowledged message is never delivered again."""
     target.code = code
     pubsub.create_topics([commits()], {"on_gitiles_commit": target.url})
@@ -128,7 +128,7 @@ def test_acknowledged(target: Target, pubsub: MemoryPubSub, clock: SteppedClock,
 
 
 @pytest.mark.parametrize("code", [203, 205, 302, 400, 404, 409, 429, 500, 503])
-def test_refused(target: Target, pubsub: MemoryPubSub, clock: SteppedClock, code: int) -> None:
+def test_a_refused_message(target: Target, pubsub: MemoryPubSub, clock: SteppedClock, code: int) -> None:
     """It is delivered again under its ID after the pause, and not before."""
     target.code = code
     pubsub.create_topics([commits()], {"on_gitiles_commit": target.url})
@@ -171,7 +171,7 @@ def test_the_pauses_double_up_to_a_limit(target: Target, pubsub: MemoryPubSub, c
     assert pubsub.dead_letters(item) == []
 
 
-def test_nobody_listens_at_first(target: Target, pubsub: MemoryPubSub, clock: SteppedClock) -> None:
+def test_no_function_listens_at_first(target: Target, pubsub: MemoryPubSub, clock: SteppedClock) -> None:
     """A refused connection is no acknowledgement."""
     target.stop()
     pubsub.create_topics([commits()], {"on_gitiles_commit": target.url})
@@ -231,7 +231,7 @@ def test_dropping_the_backlog(target: Target, pubsub: MemoryPubSub, clock: Stepp
     assert [body["message"]["messageId"] for _, body in target.seen] == ["1", "2"]
 
 
-def test_topics_that_are_not_there(target: Target, pubsub: MemoryPubSub) -> None:
+def test_missing_topics(target: Target, pubsub: MemoryPubSub) -> None:
     """Publishing needs a topic and a message. Creating a topic twice changes nothing."""
     for _ in range(2):
         pubsub.create_topics([commits()], {"on_gitiles_commit": target.url})

@@ -78,7 +78,7 @@ def test_the_program_sees_no_input_and_its_environment() -> None:
     assert output.lines == ["'' b False"]
 
 
-def test_stop_lets_it_finish_then_forces_it() -> None:
+def test_stop_terminates_and_then_kills() -> None:
     """A program may handle SIGTERM; one that ignores it is killed after the grace period. Stopping is idempotent."""
     output, stubborn = Output(), Output()
     polite = python(
@@ -93,7 +93,7 @@ def test_stop_lets_it_finish_then_forces_it() -> None:
     assert polite.stop(1) == 7
 
 
-def test_stop_takes_along_what_it_forked() -> None:
+def test_stop_ends_grandchildren() -> None:
     """A grandchild does not stay behind."""
     output = Output()
     child = python(
@@ -116,7 +116,7 @@ def test_a_program_that_ends_leaves_nothing_behind() -> None:
     until(lambda: group(child.pid) == [])
 
 
-def test_it_does_not_end_with_the_thread_that_asked_for_it() -> None:
+def test_it_does_not_end_with_the_starting_thread() -> None:
     """For the kernel the parent is a thread, so the starting thread lives as long as this process."""
     output = Output()
     children: list[Child] = []

@@ -139,7 +139,7 @@ class TestControl:
         assert answer.status_code == code
         assert ("error" in answer.json()) == (code != 200)
 
-    def test_nobody_runs_programs_over_http(self, server):
+    def test_http_clients_cannot_run_programs(self, server):
         """Only Python code in the same process can set a command."""
         plan = {"builder": "*", "plan": {"command": ["sh", "-c", "exit 1"]}}
         answer = control(server, "POST", "plans", plan)

@@ -254,7 +254,7 @@ class TestV2Notifications:
         recorded = sample("v2-pubsub-failure-large-fields-dropped.message.json")
         assert message.attributes == recorded["attributes"]
 
-    def test_form_between_the_eras(self, v2_server, publisher):
+    def test_legacy_format(self, v2_server, publisher):
         """The legacy format is a v1 build with the token as a plain string, without a token attribute."""
         v2_server.notifier.legacy_format = True
         start(v2_server)
@@ -268,7 +268,7 @@ class TestV2Notifications:
         assert body["build"].keys() >= message.json()["build"].keys() - {"canary", "experimental", "started_ts"}
 
 
-def test_replay_of_recorded_v2_answers(v2_server):
+def test_replay_of_recorded_v2_responses(v2_server):
     """Prepared v2 responses are used in order, and may be errors."""
     v2_server.script_response("GetBuild", sample("v2-get-success.json"))
     v2_server.script_response("GetBuild", CannedResponse("no such thing", code=5))

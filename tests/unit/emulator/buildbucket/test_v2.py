@@ -85,7 +85,7 @@ GITILES_REGEX = r"^commit/gitiles/([^/]+)/(.+?)/\+/([a-f0-9]{40})$"
         ({"canOutliveParent": "YES"}, "can_outlive_parent is specified without a parent build"),
     ],
 )
-def test_schedule_refuses(server, publisher, fields, reason):
+def test_errors_of_schedule_build(server, publisher, fields, reason):
     """Each error of a request is code 3 with the service's words, and creates no build."""
     publisher.missing.add("projects/my-project/topics/missing")
     request = {name: value for name, value in {"builder": BUILDER, **fields}.items() if value is not None}
@@ -200,7 +200,7 @@ class TestRequestId:
         assert schedule(server, requestId="r")["id"] == first["id"]
 
 
-def test_ids_fall_with_time(server):
+def test_ids_decrease_over_time(server):
     """An ID contains its time to the millisecond. Later builds have smaller IDs; those of a batch descend by 16."""
     first = int(schedule(server)["id"])
     server.clock.advance(10**6)

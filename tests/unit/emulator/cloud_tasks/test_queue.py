@@ -40,7 +40,7 @@ def took(attempt: Attempt | None) -> Attempt:
     return attempt
 
 
-def test_a_task_is_handed_out_at_its_time_and_not_before():
+def test_a_task_is_dispatched_at_its_time_and_not_before():
     """A later task is not dispatched one nanosecond early, and `next_ready` returns its instant."""
     queues = make()
     add(queues, at=NOW + SECOND)
@@ -50,7 +50,7 @@ def test_a_task_is_handed_out_at_its_time_and_not_before():
     assert queues.next_ready() is None
 
 
-def test_tasks_of_one_instant_are_handed_out_in_the_order_of_their_creation():
+def test_tasks_of_one_instant_are_dispatched_in_the_order_of_their_creation():
     """The earlier time goes first, then the earlier creation."""
     queues = make()
     for task_id, at in (("b", NOW + 2_000), ("a", NOW + 2_000), ("c", None)):
@@ -59,7 +59,7 @@ def test_tasks_of_one_instant_are_handed_out_in_the_order_of_their_creation():
     assert order == ["c", "b", "a"]
 
 
-def test_success_takes_the_task_from_the_queue_and_failure_keeps_it():
+def test_success_removes_the_task_and_failure_keeps_it():
     """Any 2xx ends the task; any other result retries it after the backoff."""
     queues = make()
     task = add(queues)
@@ -186,7 +186,7 @@ def test_a_name_on_the_queue_is_refused_however_old_it_is():
         add(queues, "t", now=NOW + 10 * DAY)
 
 
-def test_deletion_while_running_makes_the_answer_irrelevant():
+def test_a_result_after_the_deletion_is_ignored():
     """A later failure does not restore the task."""
     queues = make()
     task = add(queues)
@@ -210,7 +210,7 @@ def test_an_attempt_outlives_its_queue():
     assert queues.get_queue(QUEUE).running == 0
 
 
-def test_a_paused_queue_hands_out_nothing_but_takes_tasks():
+def test_a_paused_queue_dispatches_nothing_but_accepts_tasks():
     """Pausing stops dispatches, resuming allows them."""
     queues = make()
     queues.set_state(QUEUE, QueueState.PAUSED)
@@ -245,7 +245,7 @@ def test_a_forced_task_that_fails_is_scheduled_from_the_time_of_the_call():
     assert task.eta == NOW + HOUR
 
 
-def test_a_running_task_can_be_forced_and_ends_with_whichever_succeeds():
+def test_a_running_task_can_be_forced_and_ends_with_the_first_success():
     """Two attempts of one task run at once. The first success ends the task, and the other result is ignored."""
     queues = make()
     task = add(queues)
@@ -269,7 +269,7 @@ def test_forcing_twice_before_it_begins_is_one_attempt():
     assert queues.take(NOW) is None
 
 
-def test_concurrency_is_limited_until_an_answer_comes():
+def test_concurrency_is_limited_until_a_result_arrives():
     """The third task waits for one of two to end."""
     queues = make(RateLimits(max_concurrent_dispatches=2))
     for _ in range(3):
@@ -296,7 +296,7 @@ def test_429_and_503_hold_the_whole_queue_longer_each_time():
         now += hold * MILLISECOND
 
 
-def test_retry_after_is_honoured_for_the_task_and_with_503_for_the_queue():
+def test_retry_after_is_honored_for_the_task_and_with_503_for_the_queue():
     """The target's wait replaces a shorter backoff."""
     queues = make()
     add(queues, "first")
@@ -344,7 +344,7 @@ def test_queues_take_turns():
     assert order in ([QUEUE, OTHER, QUEUE, OTHER], [OTHER, QUEUE, OTHER, QUEUE])
 
 
-def test_deleted_far_tasks_do_not_pile_up():
+def test_deleted_future_tasks_leave_few_entries():
     """A thousand created and deleted timers leave few entries."""
     queues = make()
     queue = queues.get_queue(QUEUE)

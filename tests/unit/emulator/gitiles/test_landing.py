@@ -69,7 +69,7 @@ def test_a_tag_names_its_object_and_its_commit(repository: Repository, client: G
 
 
 @pytest.mark.parametrize(("ref", "revision"), [(MAIN, "f" * 40), ("refs/heads/none", "")])
-def test_the_host_has_not_the_commit_or_the_ref(
+def test_a_missing_commit_or_ref_is_an_error(
     repository: Repository, client: GitilesClient, ref: str, revision: str
 ) -> None:
     """The check fails with an error, and does not report a landed commit."""

@@ -257,13 +257,13 @@ class TestOddRequests:
         assert _raw_get(server.url, path)[0] == 404
 
     @pytest.mark.parametrize("path", ["*", "fi*", ":(exclude)other", ":!other", ":(glob)f*", ":/file", "[f]ile"])
-    def test_a_path_is_a_name_and_no_pattern(self, server, path):
+    def test_a_path_is_no_pattern(self, server, path):
         """Git would treat each of these as a pattern that matches a file."""
         assert page_commits(fetch_json(server.url, f"/tint/+log/main/{path}")) == []
         assert get_page(server.url, f"/tint/+/main/{path}").status_code == 404
 
     @pytest.mark.parametrize("separator", ["\x85", "\u2028", "\u2029"])
-    def test_a_ref_may_hold_other_line_separators(self, server, repository, files, separator):
+    def test_a_ref_may_contain_other_line_separators(self, server, repository, files, separator):
         """Git allows them in names of refs."""
         name = f"refs/heads/a{separator}b"
         repository.force_push(name, files)
