@@ -192,7 +192,8 @@ class BuildStore:
             raise ValueError(f"{outcome.status!r} is not an end status")
         return self._change(
             build_id, lambda build: not build.ended,
-            status=outcome.status, outcome=outcome, end_time=at - reported_ago, status_changed_time=at, update_time=at, log_tail=log_tail,
+            status=outcome.status, outcome=outcome, end_time=at - reported_ago, status_changed_time=at, update_time=at,
+            log_tail=log_tail,
         )  # fmt: skip
 
     def request_cancel(self, build_id: int, at: int, caller: str, markdown: str) -> Build | None:

@@ -17,7 +17,8 @@ __all__ = ["CutError", "FaultInjector", "json_response"]
 
 _JSON_TYPE = "application/json; charset=utf-8"
 _FRONT_END_PAGE = (
-    "<html><head><title>{status} Server Error</title></head><body text=#000000 bgcolor=#ffffff><h1>Error: Server Error</h1>"
+    "<html><head><title>{status} Server Error</title></head><body text=#000000 bgcolor=#ffffff>"
+    "<h1>Error: Server Error</h1>"
     "<h2>The server encountered a temporary error and could not complete your request.</h2></body></html>"
 )
 

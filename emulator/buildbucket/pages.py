@@ -46,7 +46,8 @@ def build_page(build: Build) -> str:
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Build {build.id}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>'
-        f"<body><main><h1>Build {build.id}</h1><dl>{entries}</dl><h2>Properties</h2><pre>{properties}</pre>{log}</main></body></html>"
+        f"<body><main><h1>Build {build.id}</h1><dl>{entries}</dl>"
+        f"<h2>Properties</h2><pre>{properties}</pre>{log}</main></body></html>"
     )
 
 

@@ -45,8 +45,8 @@ _TIMEOUT_UNITS = {"H": 3_600 * 10**9, "M": 60 * 10**9, "S": 10**9, "m": 10**6, "
 _JSON_TYPES = frozenset({("application/json", ""), ("application/prpc", "json")})
 _OTHER_TYPES = frozenset(
     {
-        ("application/prpc", "binary"), ("application/prpc", "text"), ("application/prpc", ""), ("application/grpc", ""),
-        ("*/*", ""), ("application/*", ""),
+        ("application/prpc", "binary"), ("application/prpc", "text"), ("application/prpc", ""),
+        ("application/grpc", ""), ("*/*", ""), ("application/*", ""),
     }
 )  # fmt: skip
 

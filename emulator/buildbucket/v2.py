@@ -107,8 +107,8 @@ class BuildsV2:
             raise InvalidError(f"notify: failed to check existence for topic {topic}") from error
         if not usable:
             raise InvalidError(
-                f"notify: {self._app_id}@appspot.gserviceaccount.com account doesn't have the 'pubsub.topics.publish' or "
-                f"'pubsub.topics.get' permission for {topic}"
+                f"notify: {self._app_id}@appspot.gserviceaccount.com account doesn't have the "
+                f"'pubsub.topics.publish' or 'pubsub.topics.get' permission for {topic}"
             )
 
     def _spec(self, request: Mapping[str, Any], builder: BuilderId, caller: str) -> BuildSpec:

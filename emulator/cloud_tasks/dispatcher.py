@@ -89,7 +89,7 @@ class Dispatcher:
     def _run(self) -> None:
         while not self._stopping:
             self._woken.clear()
-            ready = self._hand_out()
+            ready = self._dispatch_due()
             if self._stopping:
                 return
             if ready is None:
@@ -97,7 +97,7 @@ class Dispatcher:
             else:
                 self._clock.wait_until(ready, self._woken)
 
-    def _hand_out(self) -> int | None:
+    def _dispatch_due(self) -> int | None:
         """Begin all attempts that may begin now. Return when the next one may; None if that depends on an event."""
         with self._lock:
             queues = self._queues()

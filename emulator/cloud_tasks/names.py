@@ -13,8 +13,11 @@ _LOCATION = r"[A-Za-z0-9\-]+"
 _QUEUE_ID = r"[A-Za-z0-9\-]{1,100}"
 _TASK_ID = r"[A-Za-z0-9_\-]{1,500}"
 _LOCATION_NAME = re.compile(rf"projects/{_PROJECT}/locations/{_LOCATION}")
-_QUEUE_NAME = re.compile(rf"projects/{_PROJECT}/locations/{_LOCATION}/queues/{_QUEUE_ID}")
-_TASK_NAME = re.compile(rf"projects/{_PROJECT}/locations/{_LOCATION}/queues/{_QUEUE_ID}/tasks/{_TASK_ID}")
+_QUEUE_NAME = re.compile(rf"{_LOCATION_NAME.pattern}/queues/{_QUEUE_ID}")
+_TASK_NAME = re.compile(rf"{_QUEUE_NAME.pattern}/tasks/{_TASK_ID}")
+_LOCATION_FORM = "projects/PROJECT_ID/locations/LOCATION_ID"
+_QUEUE_FORM = f"{_LOCATION_FORM}/queues/QUEUE_ID"
+_TASK_FORM = f"{_QUEUE_FORM}/tasks/TASK_ID"
 
 
 def check_location(field: str, name: str) -> str:
@@ -23,9 +26,7 @@ def check_location(field: str, name: str) -> str:
     Raises:
         InvalidArgumentError: the name has another form.
     """
-    if not _LOCATION_NAME.fullmatch(name):
-        raise InvalidArgumentError(f"{field}: {name!r} is not of the form projects/PROJECT_ID/locations/LOCATION_ID")
-    return name
+    return _check(_LOCATION_NAME, _LOCATION_FORM, field, name)
 
 
 def check_queue(field: str, name: str) -> str:
@@ -34,11 +35,7 @@ def check_queue(field: str, name: str) -> str:
     Raises:
         InvalidArgumentError: the name has another form.
     """
-    if not _QUEUE_NAME.fullmatch(name):
-        raise InvalidArgumentError(
-            f"{field}: {name!r} is not of the form projects/PROJECT_ID/locations/LOCATION_ID/queues/QUEUE_ID"
-        )
-    return name
+    return _check(_QUEUE_NAME, _QUEUE_FORM, field, name)
 
 
 def check_task(field: str, name: str) -> str:
@@ -47,11 +44,7 @@ def check_task(field: str, name: str) -> str:
     Raises:
         InvalidArgumentError: the name has another form.
     """
-    if not _TASK_NAME.fullmatch(name):
-        raise InvalidArgumentError(
-            f"{field}: {name!r} is not of the form projects/PROJECT_ID/locations/LOCATION_ID/queues/QUEUE_ID/tasks/TASK_ID"
-        )
-    return name
+    return _check(_TASK_NAME, _TASK_FORM, field, name)
 
 
 def queue_of(task_name: str) -> str:
@@ -62,3 +55,9 @@ def queue_of(task_name: str) -> str:
 def short(name: str) -> str:
     """Return the ID, the last part of a resource name."""
     return name.rpartition("/")[2]
+
+
+def _check(pattern: re.Pattern[str], form: str, field: str, name: str) -> str:
+    if not pattern.fullmatch(name):
+        raise InvalidArgumentError(f"{field}: {name!r} is not of the form {form}")
+    return name

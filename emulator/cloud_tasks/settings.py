@@ -57,7 +57,8 @@ def _read_rate_limits(message: Any) -> RateLimits:
     concurrent = message.max_concurrent_dispatches or RateLimits().max_concurrent_dispatches
     if not 0 < concurrent <= MAX_CONCURRENT_DISPATCHES:
         raise InvalidArgumentError(
-            f"queue.rate_limits.max_concurrent_dispatches: {concurrent} is not between 1 and {MAX_CONCURRENT_DISPATCHES}"
+            f"queue.rate_limits.max_concurrent_dispatches: {concurrent}"
+            f" is not between 1 and {MAX_CONCURRENT_DISPATCHES}"
         )
     return RateLimits(rate, concurrent)
 

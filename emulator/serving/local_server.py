@@ -27,7 +27,7 @@ class _Handler(WSGIRequestHandler):
 
 
 class _Server(ThreadedWSGIServer):
-    """Tracks its open connections, so that stopping it also closes kept-alive ones."""
+    """Tracks its open connections, so that stopping it also closes those of running requests and idle clients."""
 
     def __init__(self, host: str, port: int, app: WSGIApplication) -> None:
         super().__init__(host, port, app, handler=_Handler)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,19 +75,11 @@ def take_stock(cloud: LocalCloud, wanted: Mapping[str, Collection[str]]) -> Repo
     builds = 0
     for job, triggers in wanted.items():
         requested = Counter(built.get(job, ()))
-        builds += requested.total()
         found = _invocations(cloud, job, requested)
         invocations += found
-        seen = Counter(trigger["id"] for item in found for trigger in item["incoming_triggers"])
-        lost += [f"{job}: {trigger}" for trigger in triggers if not seen[trigger]]
-        duplicated += [f"{job}: {trigger}" for trigger, times in seen.items() if times > 1]
-        duplicated += [f"{job}: build of {name}" for name, times in requested.items() if times > 1]
-        for item in found:
-            name = item["invocation_id"]
-            if item["status"] == "SUCCEEDED" and not requested[name]:
-                lost.append(f"{job}: build of {name}")
-            if item["debug_log"].count("Invocation finished") > 1:
-                duplicated.append(f"{job}: end of {name}")
+        builds += requested.total()
+        lost += [f"{job}: {name}" for name in _lost(found, triggers, requested)]
+        duplicated += [f"{job}: {name}" for name in _duplicated(found, requested)]
     return Report(
         invocations=len(invocations),
         builds=builds,
@@ -96,6 +88,31 @@ def take_stock(cloud: LocalCloud, wanted: Mapping[str, Collection[str]]) -> Repo
         lost=tuple(lost),
         duplicated=tuple(duplicated),
     )
+
+
+def _seen(invocations: Iterable[Mapping[str, Any]]) -> Counter[str]:
+    """Count the triggers in invocations."""
+    return Counter(trigger["id"] for item in invocations for trigger in item["incoming_triggers"])
+
+
+def _lost(
+    invocations: Sequence[Mapping[str, Any]], triggers: Collection[str], requested: Mapping[str, int]
+) -> Iterator[str]:
+    """Yield the triggers in no invocation, and the builds that successful invocations lack."""
+    seen = _seen(invocations)
+    yield from (trigger for trigger in triggers if trigger not in seen)
+    for item in invocations:
+        if item["status"] == "SUCCEEDED" and not requested.get(item["invocation_id"]):
+            yield f"build of {item['invocation_id']}"
+
+
+def _duplicated(invocations: Sequence[Mapping[str, Any]], requested: Mapping[str, int]) -> Iterator[str]:
+    """Yield the triggers in several invocations, and the invocations with several builds or ends."""
+    yield from (trigger for trigger, times in _seen(invocations).items() if times > 1)
+    yield from (f"build of {name}" for name, times in requested.items() if times > 1)
+    for item in invocations:
+        if item["debug_log"].count("Invocation finished") > 1:
+            yield f"end of {item['invocation_id']}"
 
 
 def _builds(cloud: LocalCloud) -> Mapping[str, list[str]]:

@@ -15,7 +15,7 @@ from tests.conformance.cloud_tasks.support import LOCATION, START, Target, clien
 
 @pytest.fixture(scope="session")
 def live() -> Iterator[CloudTasksServer]:
-    """A server in real time that delivers by itself; tests share it, each with queues of its own."""
+    """A server in real time that delivers tasks itself. Tests share it and use separate queues."""
     with CloudTasksServer(clock=RealClock()) as server:
         yield server
 
@@ -42,7 +42,7 @@ def clock() -> SteppedClock:
 
 @pytest.fixture
 def manual(clock: SteppedClock) -> Iterator[CloudTasksServer]:
-    """A server on the stepped clock that delivers only when asked."""
+    """A server on the stepped clock with manual dispatch."""
     with CloudTasksServer(clock=clock, dispatch="manual") as server:
         yield server
 

@@ -1,4 +1,4 @@
-"""The ledger of known differences between this server and the documented service; ``ledger.json`` is its text.
+"""The ledger of known differences between this server and the documented service, stored in ``ledger.json``.
 
 ``python -m tests.conformance.cloud_tasks.ledger`` writes the table into the reference page.
 """
@@ -16,7 +16,7 @@ END = "<!-- ledger: end -->"
 
 @dataclass(frozen=True)
 class Difference:
-    """One known difference: what is documented, what is done here instead, and why."""
+    """A known difference: the documented behavior, this server's behavior, and the reason."""
 
     id: str
     documented: str
@@ -36,7 +36,7 @@ def table() -> str:
 
 
 def page_with_table(page: str) -> str:
-    """Return the page with the table put between its marks."""
+    """Return the page with the table between its markers."""
     head, _, rest = page.partition(BEGIN)
     _, _, tail = rest.partition(END)
     return f"{head}{BEGIN}\n\n{table()}\n\n{END}{tail}"

@@ -1,4 +1,4 @@
-"""What the suite needs around the server: a target that records, and a client."""
+"""Helpers of the suite: a target that records requests, and a client."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HOLD_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Received:
-    """One request as it came in; header names in lower case, as HTTP means them."""
+    """A received request; header names are in lower case, because HTTP ignores case."""
 
     method: str
     path: str
@@ -36,7 +36,7 @@ class Received:
 
 @dataclass
 class Script:
-    """What a path answers: statuses in turn, then 200; extra headers; whether it waits for `Target.release`."""
+    """The responses of a path: statuses in order, then 200; extra headers; whether it waits for `Target.release`."""
 
     statuses: deque[int] = field(default_factory=deque)
     headers: dict[str, str] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Script:
 
 
 class Target:
-    """An HTTP server that records what it is sent and answers as told."""
+    """An HTTP server that records requests and responds as scripted."""
 
     def __init__(self) -> None:
         self.received: list[Received] = []
@@ -71,10 +71,10 @@ class Target:
                     self.send_header("Content-Length", "0")
                     self.end_headers()
                 except ConnectionError:
-                    return  # the server under test hung up; a test of that looks at the server
+                    return  # the server under test hung up; tests check that at the server
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
-                """Stay silent."""
+                """Write nothing."""
 
         for method in METHODS:
             setattr(Handler, f"do_{method}", Handler._answer)
@@ -83,15 +83,15 @@ class Target:
         self._thread.start()
 
     def url(self, path: str = "/") -> str:
-        """The address of a path."""
+        """The URL of a path."""
         return f"http://127.0.0.1:{self._server.server_address[1]}{path}"
 
     def at(self, path: str) -> list[Received]:
-        """What came to a path, in order."""
+        """The requests to a path, in order."""
         return [received for received in list(self.received) if received.path == path]
 
     def release(self) -> None:
-        """Let the held requests answer."""
+        """Let the held requests complete."""
         self._released.set()
 
     def close(self) -> None:
@@ -104,6 +104,6 @@ class Target:
 
 @contextmanager
 def client_of(server: CloudTasksServer) -> Iterator[tasks_v2.CloudTasksClient]:
-    """The real client, pointed at the server as an application would be."""
+    """Return the real client, connected to the server like an application's client."""
     with grpc.insecure_channel(server.grpc_address) as channel:
         yield tasks_v2.CloudTasksClient(transport=CloudTasksGrpcTransport(channel=channel))

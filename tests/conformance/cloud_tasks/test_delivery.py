@@ -1,4 +1,4 @@
-"""Deliveries in real time: what the target sees, retries, pause, limits, deletion, stop."""
+"""Deliveries in real time: received requests, retries, pause, limits, deletion, stop."""
 
 from __future__ import annotations
 
@@ -18,19 +18,22 @@ from tests.waiting import until
 
 
 def http(url: str, **fields: Any) -> dict[str, Any]:
-    """A task with an HTTP target."""
+    """Return a task with an HTTP target."""
     return {"http_request": {"url": url, **fields}}
 
 
 def is_gone(client: tasks_v2.CloudTasksClient, queue: str) -> bool:
-    """Whether the queue has no task left."""
+    """Return whether the queue has no task left."""
     return not list(client.list_tasks(parent=queue))
 
 
 def test_the_target_sees_method_body_and_headers_as_given(
     client: tasks_v2.CloudTasksClient, queue: str, target: Target
 ):
-    """The creator's headers, then those of Cloud Tasks; reserved ones are replaced, none is added."""
+    """The target gets the creator's headers, then those of Cloud Tasks.
+
+    Reserved headers are replaced, and no other is added.
+    """
     headers = {
         "Content-Type": "application/json",
         "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
@@ -87,7 +90,7 @@ def test_redirects_are_not_followed_and_cookies_not_kept(client: tasks_v2.CloudT
 def test_proxies_of_the_machine_are_not_used(
     client: tasks_v2.CloudTasksClient, queue: str, target: Target, monkeypatch: pytest.MonkeyPatch
 ):
-    """A delivery goes where its URL says."""
+    """A delivery goes to its URL directly."""
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     client.create_task(parent=queue, task=http(target.url()))
@@ -102,14 +105,14 @@ def test_failures_are_retried_with_growing_waits(client: tasks_v2.CloudTasksClie
     until(lambda: is_gone(client, queue), "the fourth attempt")
     at = [received.at for received in target.received]
     gaps = [later - earlier for earlier, later in itertools.pairwise(at)]
-    # The wait counts from the answer, which comes after the request: a gap is never shorter than its backoff.
+    # The wait counts from the response, which follows the request, so a gap is never shorter than its backoff.
     assert [gap >= wait for gap, wait in zip(gaps, (0.1, 0.2, 0.4), strict=True)] == [True] * 3
 
 
 def test_a_scheduled_task_is_not_early_and_runs_at_once_when_asked(
     client: tasks_v2.CloudTasksClient, queue: str, target: Target
 ):
-    """The delivery comes after the time; RunTask brings another one of next week at once, on a paused queue."""
+    """The delivery follows the schedule time. RunTask delivers a task of next week at once, even on a paused queue."""
     at = time.time_ns() + 300_000_000
     soon = timestamp_pb2.Timestamp(seconds=at // 10**9, nanos=at % 10**9)
     client.create_task(parent=queue, task={"schedule_time": soon, **http(target.url("/soon"))})
@@ -124,7 +127,7 @@ def test_a_scheduled_task_is_not_early_and_runs_at_once_when_asked(
 
 
 def test_a_paused_queue_delivers_only_after_resume(client: tasks_v2.CloudTasksClient, queue: str, target: Target):
-    """While one queue is paused another one delivers; after resume nothing was lost."""
+    """While one queue is paused another one delivers; after resuming, no task is lost."""
     client.pause_queue(name=queue)
     client.create_task(parent=queue, task=http(target.url("/paused")))
     other = f"{queue}-2"
@@ -137,7 +140,7 @@ def test_a_paused_queue_delivers_only_after_resume(client: tasks_v2.CloudTasksCl
 
 
 def test_concurrency_follows_the_setting_live(client: tasks_v2.CloudTasksClient, queue: str, target: Target):
-    """With a limit of two the third waits; raising the limit lets it go while the others still run."""
+    """With a limit of two the third task waits. A higher limit lets it start while the others still run."""
     client.update_queue(queue={"name": queue, "rate_limits": {"max_concurrent_dispatches": 2}})
     target.scripts["/"].is_held = True
     for _ in range(3):
@@ -164,7 +167,7 @@ def test_the_rate_limit_holds_after_the_burst(client: tasks_v2.CloudTasksClient,
 
 
 def test_deleting_and_purging_running_tasks(client: tasks_v2.CloudTasksClient, queue: str, target: Target):
-    """Their failure brings them not back."""
+    """Their failure does not restore them."""
     target.scripts["/"].is_held = True
     target.scripts["/"].statuses.extend([500, 500])
     first, _ = (client.create_task(parent=queue, task=http(target.url())).name for _ in range(2))
@@ -179,7 +182,7 @@ def test_deleting_and_purging_running_tasks(client: tasks_v2.CloudTasksClient, q
 
 
 def test_a_deadline_that_passes_is_a_504_and_is_retried(target: Target):
-    """The server stops listening when the deadline has passed, in real time, and tries again."""
+    """After the deadline, in real time, the server stops waiting and retries the task."""
     with CloudTasksServer(clock=RealClock()) as server, client_of(server) as client:
         queue = server.create_queue(f"{LOCATION}/queues/q")
         target.scripts["/"].is_held = True
@@ -209,7 +212,7 @@ def test_a_fast_clock_makes_an_hour_short(target: Target):
 
 
 def test_a_thousand_deliveries(client: tasks_v2.CloudTasksClient, queue: str, target: Target):
-    """All of a full queue, each once."""
+    """All tasks of a full queue are delivered once."""
     client.pause_queue(name=queue)
     for _ in range(1_000):
         client.create_task(parent=queue, task=http(target.url(), body=b"{}"))
@@ -219,8 +222,8 @@ def test_a_thousand_deliveries(client: tasks_v2.CloudTasksClient, queue: str, ta
     assert len(target.received) == 1_000
 
 
-def test_stop_waits_for_nobody_and_leaves_no_thread_though_a_target_hangs(target: Target):
-    """A delivery that would take ten minutes is cut; the ports are free for the next server."""
+def test_stop_leaves_no_thread_although_a_target_hangs(target: Target):
+    """A delivery that would take ten minutes is cut; the next server can use the ports."""
     before = set(threading.enumerate())
     server = CloudTasksServer(clock=RealClock()).start()
     with client_of(server) as client:
@@ -239,7 +242,7 @@ def test_stop_waits_for_nobody_and_leaves_no_thread_though_a_target_hangs(target
 
 
 def test_a_taken_port_is_an_os_error():
-    """Nothing is left open by the attempt."""
+    """The failed start leaves no port open."""
     with CloudTasksServer(clock=RealClock()) as server:
         port = int(server.grpc_address.rpartition(":")[2])
         with pytest.raises(OSError, match="cannot listen"):

@@ -1,4 +1,4 @@
-"""Every known difference is still there: an entry of the ledger whose difference has vanished turns its probe red."""
+"""All known differences still exist: if a difference of the ledger has vanished, its probe fails."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HTTP = {"url": "http://127.0.0.1:1/"}
 
 
 class Bench:
-    """A manual server with one queue, a client and a target: what a probe works on."""
+    """A manual server with one queue, a client and a target, for a probe."""
 
     def __init__(
         self, server: CloudTasksServer, client: tasks_v2.CloudTasksClient, clock: SteppedClock, target: Target
@@ -37,7 +37,7 @@ class Bench:
         return self.client.create_task(parent=QUEUE, task={"http_request": {"url": self.target.url(path)}, **task}).name
 
     def is_refused(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
-        """Whether the call answers UNIMPLEMENTED."""
+        """Return whether the call fails with UNIMPLEMENTED."""
         try:
             method(*args, **kwargs)
         except exceptions.MethodNotImplemented:
@@ -57,7 +57,7 @@ PROBES: dict[str, Callable[[Bench], bool]] = {}
 
 
 def probe(function: Callable[[Bench], bool]) -> Callable[[Bench], bool]:
-    """Register a probe, which tells whether the difference of its name is still there."""
+    """Register a probe, which returns whether the difference of its name still exists."""
     PROBES[function.__name__.replace("_", "-")] = function
     return function
 
@@ -78,7 +78,7 @@ def oauth_token(bench: Bench) -> bool:
 
 @probe
 def queue_overrides(bench: Bench) -> bool:
-    """Both overrides, at creation, at an update, and through a mask."""
+    """Both overrides are refused at creation, at an update, and in a mask."""
     refused = []
     for override in ({"http_target": {"http_method": "GET"}}, {"app_engine_routing_override": {"service": "s"}}):
         new = {"name": f"{QUEUE}2", **override}
@@ -92,7 +92,7 @@ def queue_overrides(bench: Bench) -> bool:
 
 @probe
 def queue_logging(bench: Bench) -> bool:
-    """The setting is accepted, and not there afterwards."""
+    """The setting is accepted and absent afterwards."""
     updated = bench.client.update_queue(queue={"name": QUEUE, "stackdriver_logging_config": {"sampling_ratio": 1.0}})
     return "stackdriver_logging_config" not in updated
 
@@ -142,7 +142,7 @@ def cmek(bench: Bench) -> bool:
 
 @probe
 def locations(bench: Bench) -> bool:
-    """The list is refused, and a queue in a place that does not exist is made."""
+    """The list is refused, and a queue in a nonexistent location is created."""
     nowhere = "projects/p/locations/nowhere9"
     bench.client.create_queue(parent=nowhere, queue={"name": f"{nowhere}/queues/q"})
     return bench.is_refused(bench.client.list_locations, {"name": "projects/p"})
@@ -166,7 +166,7 @@ def task_size(bench: Bench) -> bool:
 
 @probe
 def task_name_reuse(bench: Bench) -> bool:
-    """Used a nanosecond before the hour, free at the hour."""
+    """The name is reserved a nanosecond before the hour, and free at the hour."""
     name = bench.add(name=f"{QUEUE}/tasks/t")
     bench.client.delete_task(name=name)
     bench.clock.advance(3600 * SECOND - 1)
@@ -178,7 +178,7 @@ def task_name_reuse(bench: Bench) -> bool:
 
 @probe
 def queue_name_reuse(bench: Bench) -> bool:
-    """Refused a nanosecond before the three days, made at the three days."""
+    """The queue is refused a nanosecond before the three days, and created at the three days."""
     bench.client.delete_queue(name=QUEUE)
     bench.clock.advance(3 * DAY - 1)
     with pytest.raises(exceptions.FailedPrecondition):
@@ -197,7 +197,7 @@ def purge_delay(bench: Bench) -> bool:
 
 @probe
 def backoff_precision(bench: Bench) -> bool:
-    """A second and a half stays one."""
+    """A second and a half stays a second and a half."""
     backoff = duration_pb2.Duration(seconds=1, nanos=500_000_000)
     retry = bench.client.update_queue(queue={"name": QUEUE, "retry_config": {"min_backoff": backoff}}).retry_config
     return retry.min_backoff.total_seconds() == 1.5
@@ -205,7 +205,7 @@ def backoff_precision(bench: Bench) -> bool:
 
 @probe
 def throttling(bench: Bench) -> bool:
-    """A 503 holds another task for exactly 0.1 s, twenty 500s for nothing."""
+    """A 503 holds another task for exactly 0.1 s; twenty 500s hold none."""
     failing, waiting = bench.add("/fails"), bench.add("/waits")
     bench.target.scripts["/fails"].statuses.extend([500] * 20 + [503])
     for _ in range(20):
@@ -217,13 +217,13 @@ def throttling(bench: Bench) -> bool:
 
 @probe
 def ramp_up(bench: Bench) -> bool:
-    """The first hundred tasks of a new queue are handed out at one instant."""
+    """The first hundred tasks of a new queue are dispatched at one instant."""
     for _ in range(150):
         bench.add()
-    handed_out = 0
+    dispatched = 0
     while bench.server._queues.take(START) is not None:
-        handed_out += 1
-    return handed_out == 100
+        dispatched += 1
+    return dispatched == 100
 
 
 @probe
@@ -259,7 +259,7 @@ def call_quotas(bench: Bench) -> bool:
 
 @probe
 def workers(bench: Bench) -> bool:
-    """With one worker the second task is not begun, although the queue would allow it."""
+    """With one worker the second task does not begin, although the queue would allow it."""
     bench.target.scripts["/"].is_held = True
     with CloudTasksServer(clock=RealClock(), workers=1) as server, client_of(server) as client:
         server.create_queue(QUEUE, RateLimits(max_concurrent_dispatches=2))
@@ -276,7 +276,7 @@ def workers(bench: Bench) -> bool:
 
 @probe
 def deadline_clock(bench: Bench) -> bool:
-    """With a clock that stands a deadline passes all the same."""
+    """With a stopped clock a deadline still passes."""
     bench.target.scripts["/"].is_held = True
     name = bench.add()
     with bench.server._lock:
@@ -286,18 +286,18 @@ def deadline_clock(bench: Bench) -> bool:
 
 @pytest.mark.parametrize("difference", ledger.load(), ids=lambda difference: difference.id)
 def test_the_difference_is_still_there(difference: ledger.Difference, bench: Bench):
-    """If this fails the server has come to do as documented: strike the entry, and test the documented behaviour."""
+    """If this fails, the server now behaves as documented: remove the entry, and test the documented behavior."""
     assert PROBES[difference.id](bench), f"{difference.id}: no longer so: {difference.here}"
 
 
 def test_every_entry_has_a_probe_and_every_probe_an_entry():
-    """Neither a difference that nobody checks nor a check that nobody can read about."""
+    """Each difference is checked, and each checked difference is documented."""
     ids = [difference.id for difference in ledger.load()]
     assert sorted(ids) == sorted(PROBES)
     assert len(set(ids)) == len(ids)
 
 
 def test_the_reference_page_holds_the_ledger():
-    """If this fails run `python -m tests.conformance.cloud_tasks.ledger`."""
+    """If this fails, run `python -m tests.conformance.cloud_tasks.ledger`."""
     page = ledger.PAGE.read_text()
     assert page == ledger.page_with_table(page)

@@ -1,4 +1,4 @@
-"""A host drives the deliveries one at a time: `next_due`, `due`, `dispatch`."""
+"""Manual dispatch: the host delivers tasks one at a time with `next_due`, `due` and `dispatch`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ QUEUE = f"{LOCATION}/queues/q"
 
 @pytest.fixture(autouse=True)
 def one_queue(manual: CloudTasksServer) -> None:
-    """Every test of this file has one empty queue."""
+    """Each test of this file has one empty queue."""
     manual.create_queue(QUEUE, retry_config=RetryConfig(max_attempts=4))
 
 
@@ -34,7 +34,10 @@ def add(client: tasks_v2.CloudTasksClient, url: str, *, after: int = 0, **reques
 def test_a_host_replays_timers_in_virtual_time(
     manual: CloudTasksServer, manual_client: tasks_v2.CloudTasksClient, clock: SteppedClock, target: Target
 ):
-    """An hour of timers runs in moments, each exactly at its time, in order, and nothing is delivered unasked."""
+    """An hour of timers runs in moments, each exactly at its time and in order.
+
+    Without `dispatch` no task is delivered.
+    """
     for after in (1800, 60, 3600):
         add(manual_client, target.url(f"/{after}"), after=after * SECOND)
     while (due_at := manual.next_due()) is not None:
@@ -47,10 +50,10 @@ def test_a_host_replays_timers_in_virtual_time(
     assert manual.stats().outcomes == {"succeeded": 3}
 
 
-def test_failures_come_due_again_with_the_backoff_of_the_injected_clock(
+def test_failures_are_due_again_after_the_backoff_of_the_clock(
     manual: CloudTasksServer, manual_client: tasks_v2.CloudTasksClient, clock: SteppedClock, target: Target
 ):
-    """0.1, 0.2, 0.4 s after each failure, and given up after the fourth attempt; the headers tell the story."""
+    """The waits are 0.1, 0.2 and 0.4 s, and the fourth failure ends the task. The headers show the attempts."""
     target.scripts["/"].statuses.extend([500, 404, 409, 500])
     name = add(manual_client, target.url())
     waits = []
@@ -75,7 +78,7 @@ def test_failures_come_due_again_with_the_backoff_of_the_injected_clock(
 def test_a_host_may_deliver_early_late_out_of_order_and_on_a_paused_queue(
     manual: CloudTasksServer, manual_client: tasks_v2.CloudTasksClient, target: Target
 ):
-    """`dispatch` asks for nothing but that there is such a task."""
+    """`dispatch` only needs an existing task."""
     first = add(manual_client, target.url("/first"), after=SECOND)
     second = add(manual_client, target.url("/second"), after=2 * SECOND)
     manual_client.pause_queue(name=QUEUE)
@@ -89,7 +92,7 @@ def test_a_host_may_deliver_early_late_out_of_order_and_on_a_paused_queue(
 def test_a_lost_answer_makes_a_duplicate(
     manual: CloudTasksServer, manual_client: tasks_v2.CloudTasksClient, clock: SteppedClock, target: Target
 ):
-    """The target executes the task twice, although it answered the first time."""
+    """The target executes the task twice, although it responded the first time."""
     name = add(manual_client, target.url())
     assert manual.dispatch(name, lose_answer=True) == 200
     due_at = manual.next_due()
@@ -112,10 +115,10 @@ def test_run_task_makes_a_future_task_of_a_paused_queue_due(
     assert manual.dispatch(name) == 200
 
 
-def test_a_target_that_is_not_there_is_status_zero(
+def test_a_missing_target_is_status_zero(
     manual: CloudTasksServer, manual_client: tasks_v2.CloudTasksClient, clock: SteppedClock, target: Target
 ):
-    """Nothing was received, the retry says so."""
+    """The retry has the status 0 in its header."""
     gone = Target()
     url = gone.url()
     gone.close()
@@ -126,10 +129,10 @@ def test_a_target_that_is_not_there_is_status_zero(
     assert task.last_attempt.response_status.code == 14
 
 
-def test_the_task_tells_of_its_attempts(
+def test_a_task_records_its_attempts(
     manual: CloudTasksServer, manual_client: tasks_v2.CloudTasksClient, clock: SteppedClock, target: Target
 ):
-    """Counts, times and the last status are in the task; of the first attempt only its dispatch time."""
+    """A task has counts, times and the last status; of the first attempt it has only the dispatch time."""
     target.scripts["/"].statuses.extend([503, 404])
     name = add(manual_client, target.url())
     manual.dispatch(name)
@@ -144,9 +147,7 @@ def test_the_task_tells_of_its_attempts(
     assert task.schedule_time.timestamp() == pytest.approx((START + 1_200 * MS) / SECOND)
 
 
-def test_what_due_returns_are_copies(
-    manual: CloudTasksServer, manual_client: tasks_v2.CloudTasksClient, target: Target
-):
+def test_due_returns_copies(manual: CloudTasksServer, manual_client: tasks_v2.CloudTasksClient, target: Target):
     """A host cannot change the server's state by accident."""
     name = add(manual_client, target.url())
     manual.due()[0].schedule_time = 0

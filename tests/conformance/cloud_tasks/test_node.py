@@ -1,4 +1,4 @@
-"""The same essentials through Node's client library: ``node/cloud_tasks.test.js``, run as one test."""
+"""The same essentials with Node's client library: ``node/cloud_tasks.test.js``, run as one test."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RUN_SECONDS = 90
 
 
 def install() -> None:
-    """Install the locked packages, unless they are there already as locked now."""
+    """Install the locked packages, unless they are installed as locked."""
     lock, installed = SUITE / "package-lock.json", SUITE / "node_modules" / ".package-lock.json"
     if installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime:
         return
@@ -30,11 +30,11 @@ def install() -> None:
 @pytest.mark.node
 @pytest.mark.timeout(INSTALL_SECONDS + RUN_SECONDS + 10)
 def test_the_node_suite_passes(live: CloudTasksServer):
-    """Every case of the Node suite passes against the live server, and there are cases."""
+    """All cases of the Node suite pass against the live server, and there is at least one."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("node and npm are not on PATH: the Node suite needs both")
     install()
-    # The client obeys proxy settings, and would take the server for a host of the outside.
+    # The client obeys proxy settings, and would send requests for this server to the proxy.
     env = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     env |= {"CLOUD_TASKS_ADDRESS": live.grpc_address, "CLOUD_TASKS_JWKS_URL": live.jwks_url}
     command = ["node", "--test", "--test-reporter=tap", "cloud_tasks.test.js"]

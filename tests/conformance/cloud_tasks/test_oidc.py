@@ -1,4 +1,4 @@
-"""The bearer token of a delivery, verified as an application does."""
+"""The bearer token of a delivery, verified like in an application."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def deliver(client: tasks_v2.CloudTasksClient, queue: str, target: Target, path:
 
 
 def verify(live: CloudTasksServer, authorization: str, audience: str) -> dict[str, Any]:
-    """Verify with the library that functions use."""
+    """Verify a token with the library that the functions use."""
     scheme, _, token = authorization.partition(" ")
     assert scheme == "Bearer"
     with requests.Session() as session:
@@ -41,7 +41,7 @@ def verify(live: CloudTasksServer, authorization: str, audience: str) -> dict[st
 def test_the_token_verifies_with_the_published_keys(
     live: CloudTasksServer, client: tasks_v2.CloudTasksClient, queue: str, target: Target
 ):
-    """`google.oauth2.id_token` accepts it for the audience given, and tells the account."""
+    """`google.oauth2.id_token` accepts it for its audience, and returns the account."""
     token = {"service_account_email": EMAIL, "audience": "https://on-task.example"}
     claims = verify(live, deliver(client, queue, target, "/a", oidc_token=token), "https://on-task.example")
     assert (claims["iss"], claims["email"], claims["email_verified"]) == ("https://accounts.google.com", EMAIL, True)
@@ -52,7 +52,7 @@ def test_the_token_verifies_with_the_published_keys(
 def test_the_audience_defaults_to_the_whole_target_url(
     live: CloudTasksServer, client: tasks_v2.CloudTasksClient, queue: str, target: Target
 ):
-    """Query and all; another audience is refused."""
+    """The URL includes the query; another audience is refused."""
     authorization = deliver(client, queue, target, "/b?c=d", oidc_token={"service_account_email": EMAIL})
     assert verify(live, authorization, target.url("/b?c=d"))["aud"] == target.url("/b?c=d")
     with pytest.raises(auth_exceptions.InvalidValue):
@@ -62,7 +62,7 @@ def test_the_audience_defaults_to_the_whole_target_url(
 def test_a_forged_signature_is_refused(
     live: CloudTasksServer, client: tasks_v2.CloudTasksClient, queue: str, target: Target
 ):
-    """The keys that are published verify, they do not wave through."""
+    """The published keys really verify the signature."""
     authorization = deliver(client, queue, target, "/f", oidc_token={"service_account_email": EMAIL})
     head, _, signature = authorization.rpartition(".")
     flipped = signature[:10] + ("A" if signature[10] != "A" else "B") + signature[11:]
@@ -73,7 +73,7 @@ def test_a_forged_signature_is_refused(
 def test_a_token_replaces_the_creators_authorization_header(
     live: CloudTasksServer, client: tasks_v2.CloudTasksClient, queue: str, target: Target
 ):
-    """With a token the creator's header gives way, without one it is sent as given."""
+    """With a token it replaces the creator's header; without one that header is sent unchanged."""
     headers = {"authorization": "Basic eDp5"}
     fields = {"headers": headers, "oidc_token": {"service_account_email": EMAIL}}
     verify(live, deliver(client, queue, target, "/with", **fields), target.url("/with"))
@@ -84,7 +84,7 @@ def test_a_token_replaces_the_creators_authorization_header(
 def test_token_times_follow_the_injected_clock(
     manual: CloudTasksServer, manual_client: tasks_v2.CloudTasksClient, clock: SteppedClock, target: Target
 ):
-    """`iat` is the clock's second, whatever the machine's time is."""
+    """`iat` is the clock's second, independent of the machine's time."""
     queue = manual.create_queue(f"{LOCATION}/queues/q")
     clock.advance(5 * 10**9)
     request = {"url": target.url(), "oidc_token": {"service_account_email": EMAIL}}
@@ -95,7 +95,7 @@ def test_token_times_follow_the_injected_clock(
 
 
 def test_keys_are_published_in_both_shapes(live: CloudTasksServer):
-    """A JWK set at v3, certificates at v1, with one key ID; anything else is 404."""
+    """A JWK set is at v3, certificates are at v1, with one key ID; other paths are 404."""
     with requests.Session() as session:
         session.trust_env = False
         keys = session.get(live.jwks_url, timeout=10)

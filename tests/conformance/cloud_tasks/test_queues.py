@@ -1,4 +1,4 @@
-"""Queues through the real client: settings, states, listing, refusals."""
+"""Queues through the real client: settings, states, lists, errors."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ DAY = 86_400 * 10**9
 
 
 def seconds(value: float) -> duration_pb2.Duration:
-    """A Duration message."""
+    """Return a Duration message."""
     return duration_pb2.Duration(seconds=int(value), nanos=round(value % 1 * 10**9))
 
 
 def fresh() -> str:
-    """A queue's name that nobody has."""
+    """Return an unused queue name."""
     return f"{LOCATION}/queues/q-{uuid.uuid4().hex}"
 
 
@@ -42,7 +42,7 @@ def test_a_new_queue_runs_with_the_services_defaults(client: tasks_v2.CloudTasks
 
 
 def test_settings_are_kept_as_given(client: tasks_v2.CloudTasksClient):
-    """What is set at creation is what is read, -1 attempts too; the burst size is the server's own."""
+    """The settings at creation are returned unchanged, including -1 attempts. The server determines the burst size."""
     name = fresh()
     given = {
         "name": name,
@@ -80,7 +80,7 @@ def test_settings_are_kept_as_given(client: tasks_v2.CloudTasksClient):
     ],
 )
 def test_settings_out_of_range_are_refused(client: tasks_v2.CloudTasksClient, settings: dict[str, Any], field: str):
-    """INVALID_ARGUMENT names the field, at creation and at an update, and nothing is changed."""
+    """INVALID_ARGUMENT names the field, at creation and at an update, and nothing changes."""
     name = fresh()
     with pytest.raises(exceptions.InvalidArgument, match=field):
         client.create_queue(parent=LOCATION, queue={"name": name, **settings})
@@ -105,7 +105,7 @@ def test_malformed_queue_names_are_refused(client: tasks_v2.CloudTasksClient, na
 
 
 def test_a_queue_of_another_location_is_refused(client: tasks_v2.CloudTasksClient):
-    """The queue's name must lie in the parent."""
+    """The queue's name must be in the parent."""
     with pytest.raises(exceptions.InvalidArgument, match=r"queue\.name"):
         client.create_queue(parent="projects/p/locations/elsewhere", queue={"name": fresh()})
     with pytest.raises(exceptions.InvalidArgument, match="parent"):
@@ -119,7 +119,7 @@ def test_a_second_queue_of_that_name_already_exists(client: tasks_v2.CloudTasksC
 
 
 def test_every_method_on_a_missing_queue_is_not_found(client: tasks_v2.CloudTasksClient):
-    """NOT_FOUND from each of them."""
+    """Each method fails with NOT_FOUND."""
     name = fresh()
     for method in (client.get_queue, client.delete_queue, client.purge_queue, client.pause_queue, client.resume_queue):
         with pytest.raises(exceptions.NotFound):
@@ -134,7 +134,7 @@ def test_every_method_on_a_missing_queue_is_not_found(client: tasks_v2.CloudTask
 
 
 def test_an_update_with_a_mask_changes_only_those_fields(client: tasks_v2.CloudTasksClient, queue: str):
-    """One leaf, or a whole group whose other fields go back to their defaults."""
+    """A mask names a single field, or a group, whose other fields get their defaults."""
     client.update_queue(
         queue={"name": queue, "retry_config": {"max_attempts": 7, "max_doublings": 3}, "rate_limits": {}},
     )
@@ -153,7 +153,7 @@ def test_an_update_with_a_mask_changes_only_those_fields(client: tasks_v2.CloudT
 
 
 def test_a_mask_can_set_doublings_to_zero_and_clear_the_retry_duration(client: tasks_v2.CloudTasksClient, queue: str):
-    """A zero that the mask names is meant."""
+    """A zero in a field of the mask is a value."""
     client.update_queue(queue={"name": queue, "retry_config": {"max_retry_duration": seconds(60)}})
     paths = ["retry_config.max_doublings", "retry_config.max_retry_duration"]
     updated = client.update_queue(queue={"name": queue}, update_mask=field_mask_pb2.FieldMask(paths=paths))
@@ -162,33 +162,33 @@ def test_a_mask_can_set_doublings_to_zero_and_clear_the_retry_duration(client: t
 
 
 def test_an_update_without_a_mask_replaces_everything(client: tasks_v2.CloudTasksClient, queue: str):
-    """What is not given goes back to its default."""
+    """Missing fields get their defaults."""
     client.update_queue(queue={"name": queue, "retry_config": {"max_attempts": 7}})
     updated = client.update_queue(queue={"name": queue, "rate_limits": {"max_concurrent_dispatches": 2}})
     assert (updated.retry_config.max_attempts, updated.rate_limits.max_concurrent_dispatches) == (100, 2)
 
 
 def test_an_update_ignores_output_only_fields_and_refuses_unknown_ones(client: tasks_v2.CloudTasksClient, queue: str):
-    """The state cannot be changed by an update; a path that is no field is INVALID_ARGUMENT."""
+    """An update cannot change the state; an unknown path is INVALID_ARGUMENT."""
     updated = client.update_queue(
         queue={"name": queue, "state": tasks_v2.Queue.State.PAUSED},
         update_mask=field_mask_pb2.FieldMask(paths=["state", "purge_time", "rate_limits.max_burst_size"]),
     )
     assert updated.state == tasks_v2.Queue.State.RUNNING
-    for path in ("colour", "rate_limits.colour", "retry_config.max_attempts.x"):
+    for path in ("color", "rate_limits.color", "retry_config.max_attempts.x"):
         with pytest.raises(exceptions.InvalidArgument, match="update_mask"):
             client.update_queue(queue={"name": queue}, update_mask=field_mask_pb2.FieldMask(paths=[path]))
 
 
 def test_an_update_creates_a_missing_queue(client: tasks_v2.CloudTasksClient):
-    """UpdateQueue makes the queue if there is none."""
+    """UpdateQueue creates the queue if it does not exist."""
     name = fresh()
     client.update_queue(queue={"name": name, "retry_config": {"max_attempts": 4}})
     assert client.get_queue(name=name).retry_config.max_attempts == 4
 
 
 def test_pause_and_resume_can_be_repeated(client: tasks_v2.CloudTasksClient, queue: str):
-    """Both answer the queue in its new state."""
+    """Both return the queue in its new state."""
     states = [method(name=queue).state.name for method in (client.pause_queue,) * 2 + (client.resume_queue,) * 2]
     assert states == ["PAUSED", "PAUSED", "RUNNING", "RUNNING"]
 
@@ -196,7 +196,7 @@ def test_pause_and_resume_can_be_repeated(client: tasks_v2.CloudTasksClient, que
 def test_a_deleted_queues_name_is_free_again_after_its_tombstone(
     manual_client: tasks_v2.CloudTasksClient, clock: SteppedClock
 ):
-    """FAILED_PRECONDITION for three days, by creation and by update; its tasks are gone."""
+    """For three days creation and update fail with FAILED_PRECONDITION; the queue's tasks are gone."""
     name = fresh()
     manual_client.create_queue(parent=LOCATION, queue={"name": name})
     manual_client.create_task(parent=name, task={"http_request": {"url": "http://x/"}})
@@ -214,7 +214,7 @@ def test_a_deleted_queues_name_is_free_again_after_its_tombstone(
 
 
 def test_queues_are_listed_by_location_in_pages(manual_client: tasks_v2.CloudTasksClient):
-    """Each queue once, in pages of the size asked for, and none of another location."""
+    """Each queue is listed once, in pages of the given size, without queues of other locations."""
     names = [f"{LOCATION}/queues/q{n}" for n in range(5)]
     for name in names:
         manual_client.create_queue(parent=LOCATION, queue={"name": name})
@@ -228,7 +228,7 @@ def test_queues_are_listed_by_location_in_pages(manual_client: tasks_v2.CloudTas
 def test_reset_forgets_everything(
     manual: CloudTasksServer, manual_client: tasks_v2.CloudTasksClient, clock: SteppedClock
 ):
-    """After a reset even burnt names are free, and the counts begin again."""
+    """After a reset all names are free, and the counts begin again."""
     name = manual.create_queue(f"{LOCATION}/queues/q")
     manual_client.create_task(parent=name, task={"name": f"{name}/tasks/t", "http_request": {"url": "http://x/"}})
     manual_client.delete_queue(name=name)

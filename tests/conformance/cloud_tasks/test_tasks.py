@@ -1,4 +1,4 @@
-"""Tasks through the real client: creation, names, views, listing, refusals."""
+"""Tasks through the real client: creation, names, views, lists, errors."""
 
 from __future__ import annotations
 
@@ -22,22 +22,25 @@ TARGET = {"http_request": {"url": "http://127.0.0.1:1/"}}
 
 @pytest.fixture(autouse=True)
 def one_queue(manual: CloudTasksServer) -> None:
-    """Every test of this file has one empty queue."""
+    """Each test of this file has one empty queue."""
     manual.create_queue(QUEUE)
 
 
 def named(task_id: str, **more: Any) -> dict[str, Any]:
-    """A task with a name."""
+    """Return a task with a name."""
     return {"name": f"{QUEUE}/tasks/{task_id}", **TARGET, **more}
 
 
 def timestamp(instant: int) -> timestamp_pb2.Timestamp:
-    """A Timestamp message."""
+    """Return a Timestamp message."""
     return timestamp_pb2.Timestamp(seconds=instant // SECOND, nanos=instant % SECOND)
 
 
 def test_a_created_task_has_a_name_times_and_defaults(manual_client: tasks_v2.CloudTasksClient):
-    """Anonymous tasks get a number; the schedule time is now, the creation time whole seconds, the deadline ten minutes."""
+    """A task without a name gets a number.
+
+    The schedule time is now, the creation time is in whole seconds, and the deadline is ten minutes.
+    """
     task = manual_client.create_task(parent=QUEUE, task=TARGET)
     assert task.name.startswith(f"{QUEUE}/tasks/")
     assert task.name.rpartition("/")[2].isdecimal()
@@ -53,7 +56,7 @@ def test_a_created_task_has_a_name_times_and_defaults(manual_client: tasks_v2.Cl
 
 
 def test_the_full_view_has_the_body_and_the_basic_view_has_not(manual_client: tasks_v2.CloudTasksClient):
-    """In every method with a view; headers are in both, and with them the User-Agent that will be sent."""
+    """This holds for each method with a view. Both views have the headers, including the future User-Agent."""
     request = {
         "url": "http://127.0.0.1:1/",
         "body": b"{}",
@@ -82,7 +85,7 @@ def test_the_full_view_has_the_body_and_the_basic_view_has_not(manual_client: ta
 
 
 def test_a_used_name_already_exists_for_an_hour(manual_client: tasks_v2.CloudTasksClient, clock: SteppedClock):
-    """While the task is there and for the tombstone's time after its deletion."""
+    """This holds while the task exists and until its tombstone ends."""
     name = manual_client.create_task(parent=QUEUE, task=named("t")).name
     with pytest.raises(exceptions.AlreadyExists):
         manual_client.create_task(parent=QUEUE, task=named("t"))
@@ -98,7 +101,7 @@ def test_a_used_name_already_exists_for_an_hour(manual_client: tasks_v2.CloudTas
 
 
 def test_a_missing_task_is_not_found(manual_client: tasks_v2.CloudTasksClient):
-    """NOT_FOUND from get, delete and run."""
+    """Get, delete and run fail with NOT_FOUND."""
     for method in (manual_client.get_task, manual_client.delete_task, manual_client.run_task):
         with pytest.raises(exceptions.NotFound):
             method(name=f"{QUEUE}/tasks/none")
@@ -114,7 +117,7 @@ def test_malformed_task_names_are_refused(manual_client: tasks_v2.CloudTasksClie
 
 
 def test_the_longest_name_is_accepted_and_another_queues_name_is_refused(manual_client: tasks_v2.CloudTasksClient):
-    """500 characters are allowed; the name must be of the queue in the parent."""
+    """500 characters are allowed; the name must belong to the parent's queue."""
     manual_client.create_task(parent=QUEUE, task=named("x" * 500))
     with pytest.raises(exceptions.InvalidArgument, match=r"task\.name"):
         manual_client.create_task(parent=QUEUE, task={"name": f"{LOCATION}/queues/other/tasks/t", **TARGET})
@@ -123,7 +126,7 @@ def test_the_longest_name_is_accepted_and_another_queues_name_is_refused(manual_
 def test_a_past_schedule_time_becomes_now_and_a_future_one_is_kept(
     manual_client: tasks_v2.CloudTasksClient, manual: CloudTasksServer
 ):
-    """Cut to microseconds."""
+    """Times are truncated to microseconds."""
     past = manual_client.create_task(parent=QUEUE, task=named("past", schedule_time=timestamp(START - HOUR)))
     assert past.schedule_time.timestamp() == START / SECOND
     manual_client.create_task(parent=QUEUE, task=named("future", schedule_time=timestamp(START + HOUR + 1_999)))
@@ -140,7 +143,7 @@ def test_thirty_days_ahead_is_the_furthest(manual_client: tasks_v2.CloudTasksCli
 
 @pytest.mark.parametrize(("seconds", "accepted"), [(14, False), (15, True), (1800, True), (1801, False), (0, False)])
 def test_the_dispatch_deadline_has_bounds(manual_client: tasks_v2.CloudTasksClient, seconds: int, *, accepted: bool):
-    """15 s to 30 min."""
+    """The bounds are 15 s and 30 min."""
     task = named("t", dispatch_deadline=duration_pb2.Duration(seconds=seconds))
     if accepted:
         created = manual_client.create_task(parent=QUEUE, task=task)
@@ -174,7 +177,7 @@ def test_bad_targets_are_refused(manual_client: tasks_v2.CloudTasksClient, reque
 
 
 def test_a_task_needs_a_target_and_a_size_within_the_limit(manual_client: tasks_v2.CloudTasksClient):
-    """No target and 100 KB of body are both INVALID_ARGUMENT, and so is more than gRPC's usual message."""
+    """A missing target and a body of 100 KB are INVALID_ARGUMENT, and so is a message above gRPC's default limit."""
     with pytest.raises(exceptions.InvalidArgument, match=r"task\.http_request"):
         manual_client.create_task(parent=QUEUE, task={})
     for size in (100 * 1024, 6 * 1024 * 1024):
@@ -192,7 +195,7 @@ def test_a_tasks_own_retry_settings_are_kept_and_checked(manual_client: tasks_v2
 
 
 def test_tasks_are_listed_in_pages_that_survive_deletions(manual_client: tasks_v2.CloudTasksClient):
-    """Each remaining task once, although the one that a page ended with was deleted in between."""
+    """Each remaining task is listed once, although the last task of a page was deleted."""
     names = sorted(manual_client.create_task(parent=QUEUE, task=TARGET).name for _ in range(7))
     first = next(manual_client.list_tasks({"parent": QUEUE, "page_size": 3}).pages)
     assert [task.name for task in first.tasks] == names[:3]
@@ -202,7 +205,7 @@ def test_tasks_are_listed_in_pages_that_survive_deletions(manual_client: tasks_v
 
 
 def test_a_page_never_holds_more_than_a_thousand_tasks(manual_client: tasks_v2.CloudTasksClient):
-    """More is the same as not saying."""
+    """A larger size means the default."""
     for _ in range(1_001):
         manual_client.create_task(parent=QUEUE, task=TARGET)
     for size in (0, 5_000):
@@ -211,7 +214,7 @@ def test_a_page_never_holds_more_than_a_thousand_tasks(manual_client: tasks_v2.C
 
 
 def test_a_page_of_full_tasks_fits_into_a_message(manual_client: tasks_v2.CloudTasksClient):
-    """5 MB of bodies come in several pages, none too large for the client."""
+    """5 MB of bodies take several pages, none too large for the client."""
     body = b"x" * 100_000
     for _ in range(50):
         manual_client.create_task(parent=QUEUE, task={"http_request": {"url": "http://x/", "body": body}})
@@ -221,7 +224,7 @@ def test_a_page_of_full_tasks_fits_into_a_message(manual_client: tasks_v2.CloudT
 
 
 def test_bad_page_tokens_are_refused(manual_client: tasks_v2.CloudTasksClient, clock: SteppedClock):
-    """Nonsense, another list's token, one of two hours ago, and a negative size."""
+    """Malformed, foreign and two-hour-old tokens are refused, and so is a negative size."""
     for _ in range(2):
         manual_client.create_task(parent=QUEUE, task=TARGET)
     token = next(manual_client.list_tasks({"parent": QUEUE, "page_size": 1}).pages).next_page_token

@@ -1,4 +1,4 @@
-"""Branches that configs watch, as the start page offers them."""
+"""The branches that configs watch, as the start page offers them."""
 
 from emulator.branches import WatchedRepo, watched_repos
 from luci_scheduler.config.reader import read_config
@@ -13,7 +13,7 @@ def _watched(*refs: str, existing: tuple[str, ...] = ()) -> list[WatchedRepo]:
 
 
 def test_a_pattern_of_one_branch_is_that_branch() -> None:
-    """As lucicfg writes each ref, with and without escapes."""
+    """The pattern may have escapes, as lucicfg writes it, or none."""
     (found,) = _watched("refs/heads/old", "regexp:refs/heads/main", r"regexp:refs/heads/v1\\.2", r"regexp:refs/tags/v1")
     assert found.branches == ["refs/heads/main", "refs/heads/old", "refs/heads/v1.2"]
     assert not found.takes_more
@@ -21,8 +21,8 @@ def test_a_pattern_of_one_branch_is_that_branch() -> None:
     assert not found.watches("refs/heads/v1x2")
 
 
-def test_a_pattern_takes_branches_that_are_there_and_others() -> None:
-    """Those of the repository that fit are listed; any other that fits may be written down."""
+def test_a_pattern_matches_existing_and_future_branches() -> None:
+    """The page lists the matching branches of the repository, and accepts any other matching name."""
     there = ("refs/heads/release/1", "refs/heads/other", "refs/heads/main")
     (found,) = _watched(r"regexp:refs/heads/release/\\d+", "regexp:refs/heads/(main|next)", existing=there)
     assert found.branches == ["refs/heads/main", "refs/heads/release/1"]
@@ -31,13 +31,13 @@ def test_a_pattern_takes_branches_that_are_there_and_others() -> None:
 
 
 def test_a_repository_without_watched_branches_is_left_out() -> None:
-    """Tags only; a pattern of all branches takes some before there are any."""
+    """This one has tags only. A pattern of all branches needs no existing branch."""
     assert _watched("refs/tags/v1", "regexp:refs/tags/v.*", existing=("refs/heads/main",)) == []
     assert _watched("regexp:refs/heads/.*")[0].takes_more
 
 
 def test_watchers_of_all_projects_count() -> None:
-    """Two projects watch one repository, each its own branch."""
+    """Two projects watch different branches of one repository."""
     configs = [
         read_config(
             project,

@@ -20,7 +20,7 @@ from emulator.options import Options
     "arguments", [[], ["nonsense"], ["up", "--nonsense"], ["demo", "x"], ["up", "--store", "disk"]]
 )
 def test_wrong_usage(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Status 2, and how it is used, on standard error."""
+    """The exit status is 2, and standard error shows the usage."""
     with pytest.raises(SystemExit) as raised:
         main(arguments)
     assert raised.value.code == 2
@@ -29,7 +29,7 @@ def test_wrong_usage(arguments: Sequence[str], capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize("arguments", [["--help"], ["up", "--help"], ["demo", "--help"], ["replay", "--help"]])
 def test_help(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Every command explains itself."""
+    """Each command has a help text."""
     with pytest.raises(SystemExit) as raised:
         main(arguments)
     assert raised.value.code == 0
@@ -67,7 +67,7 @@ def test_the_commands_are_named_in_help(capsys: pytest.CaptureFixture[str]) -> N
 def test_bad_values(
     option: str, value: str, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """They are refused before anything starts, with the values that are possible."""
+    """The error comes before anything starts, and names the possible values."""
     monkeypatch.setattr("emulator.up.until_stopped", lambda _: 0)
     with pytest.raises(SystemExit) as raised:
         main(["up", option, value])
@@ -79,7 +79,7 @@ def test_bad_values(
 
 @pytest.mark.parametrize(("option", "value"), [("--commits", "x"), ("--jobs", "0"), ("--kills", "-1")])
 def test_bad_numbers_of_a_storm(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """They are refused before anything starts, with the values that are possible."""
+    """The error comes before anything starts, and names the possible values."""
     with pytest.raises(SystemExit) as raised:
         main(["storm", option, value])
     assert raised.value.code == 2
@@ -107,7 +107,7 @@ def test_good_names_of_projects_and_hosts(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_a_mistaken_folder_is_an_error(
     arguments: Sequence[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One line before anything starts, and nothing is written: a mistyped name gets no sample."""
+    """One line appears before anything starts, and no sample is written into a mistyped folder."""
     (tmp_path / "flat").mkdir()
     (tmp_path / "flat" / "luci-scheduler.cfg").write_text("")
     (tmp_path / "file").write_text("")
@@ -144,13 +144,13 @@ def test_a_failure_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 
 
 def test_only_a_cloud_in_memory_runs_faster(capsys: pytest.CaptureFixture[str]) -> None:
-    """The official emulators and processes know real time only."""
+    """The official emulators and the function processes run in real time only."""
     assert main(["up", "--speed", "10"]) == 1
     assert "use --store memory, or speed 1" in capsys.readouterr().err
 
 
 def test_a_busy_port(capsys: pytest.CaptureFixture[str]) -> None:
-    """It is named, with what wanted it."""
+    """The error names the port and its purpose."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -193,7 +193,7 @@ def _stopped(process: subprocess.Popen[str], number: signal.Signals) -> str:
 
 
 def test_demo_in_memory() -> None:
-    """The demo needs neither Java nor a terminal; status 0 means that the build succeeded."""
+    """The demo needs neither Java nor a terminal. Status 0 means that the build succeeded."""
     command = [sys.executable, "-m", "emulator", "demo", "--store", "memory"]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ran.returncode == 0, ran.stderr

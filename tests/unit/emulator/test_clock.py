@@ -8,8 +8,8 @@ from emulator.clock import AdjustableClock
 from luci_scheduler.core.instants import DAY, HOUR, SECOND
 
 
-def test_putting_it_forward_wakes_who_waits() -> None:
-    """Within a look, not within the hour."""
+def test_advancing_it_wakes_waiting_threads() -> None:
+    """A waiting thread wakes at its next check, not after an hour."""
     clock, woken = AdjustableClock(), threading.Event()
     until = clock.now() + HOUR
     waiter = threading.Thread(target=clock.wait_until, args=(until, woken))
@@ -21,7 +21,7 @@ def test_putting_it_forward_wakes_who_waits() -> None:
 
 
 def test_changing_its_speed_does_not_make_it_jump_or_go_back() -> None:
-    """Neither faster nor slower."""
+    """This holds for a higher and a lower speed."""
     clock = AdjustableClock()
     seen = [clock.now()]
     for speed in (1_000_000, 1, 0.5):
@@ -31,8 +31,8 @@ def test_changing_its_speed_does_not_make_it_jump_or_go_back() -> None:
     assert seen[-1] - seen[0] < 365 * DAY
 
 
-def test_what_makes_no_sense_is_refused() -> None:
-    """Going back, or standing still."""
+def test_impossible_settings_are_refused() -> None:
+    """The clock can neither go back nor stand still."""
     clock = AdjustableClock()
     for speed in (0, -1):
         with pytest.raises(ValueError, match="positive"):

@@ -1,4 +1,4 @@
-"""Downloads of the emulators: whole and right, or refused with one line."""
+"""Downloads of the emulators are complete and correct, or fail with one line."""
 
 import hashlib
 import io
@@ -23,7 +23,7 @@ def artefact(content: bytes = CONTENT, name: str = "emulator.jar") -> Artefact:
 
 
 class Server:
-    """Serves files by name; ``claims`` says how long a file is said to be."""
+    """Serves files by name; ``claims`` overrides the announced length of a file."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -45,7 +45,7 @@ class Server:
                 self.wfile.write(content)
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Write nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
@@ -68,7 +68,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, and nothing of the environment."""
+    """An empty cache, without settings in the environment."""
     monkeypatch.setenv("EMULATOR_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("EMULATOR_DOWNLOAD_URL", raising=False)
     return tmp_path / "cache"
@@ -79,7 +79,7 @@ def files(folder: Path) -> list[str]:
 
 
 def test_a_file_is_downloaded_once(server: Server, cache: Path) -> None:
-    """It is whole, and the second time it comes from the cache."""
+    """It is complete, and the second request uses the cache."""
     server.files["emulator.jar"] = CONTENT
     assert fetch(artefact(), server.url).read_bytes() == CONTENT
     assert fetch(artefact(), server.url) == cache / "emulator.jar"
@@ -90,7 +90,7 @@ def test_a_file_is_downloaded_once(server: Server, cache: Path) -> None:
 def test_the_address_may_come_from_the_environment(
     server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """EMULATOR_DOWNLOAD_URL, with or without a slash at the end, is used where no address is given."""
+    """EMULATOR_DOWNLOAD_URL, with or without a trailing slash, is the default address."""
     server.files["emulator.jar"] = CONTENT
     monkeypatch.setenv("EMULATOR_DOWNLOAD_URL", server.url.rstrip("/"))
     assert fetch(artefact()).parent == cache
@@ -107,10 +107,10 @@ def test_the_address_may_come_from_the_environment(
     ],
     ids=["corrupt", "short", "long", "truncated", "404"],
 )
-def test_what_is_not_the_file_is_refused(
+def test_a_wrong_file_is_refused(
     server: Server, cache: Path, served: bytes | None, claim: int | None, says: str
 ) -> None:
-    """The error is one line, nothing is left in the cache, and the next try downloads again."""
+    """The error is one line, the cache stays empty, and the next attempt downloads again."""
     if served is not None:
         server.files["emulator.jar"] = served
     if claim is not None:
@@ -123,8 +123,8 @@ def test_what_is_not_the_file_is_refused(
     assert fetch(artefact(), server.url).read_bytes() == CONTENT
 
 
-def test_no_server_at_all(cache: Path) -> None:
-    """The error says which settings help."""
+def test_without_a_server(cache: Path) -> None:
+    """The error names the settings that help."""
     with pytest.raises(LocalCloudError, match=r"EMULATOR_DOWNLOAD_URL.*--store memory"):
         fetch(artefact(), "http://127.0.0.1:1/")
 
@@ -137,8 +137,8 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
         fetch(artefact(), "http://127.0.0.1:1/")
 
 
-def test_many_at_once_download_once(server: Server, cache: Path) -> None:
-    """All get the file; one of them has downloaded it."""
+def test_concurrent_callers_download_once(server: Server, cache: Path) -> None:
+    """All callers get the file; one of them downloads it."""
     server.files["emulator.jar"] = CONTENT
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: fetch(artefact(), server.url).read_bytes(), range(8)))
@@ -157,7 +157,7 @@ def archive(*names: str) -> bytes:
 
 @pytest.mark.usefixtures("cache")
 def test_the_pubsub_archive_is_unpacked_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The jar is found wherever it is inside."""
+    """The jar is found anywhere inside the archive."""
     content = archive("pubsub-emulator/lib/cloud-pubsub-emulator-0.8.35-all.jar", "pubsub-emulator/README")
     server.files["pubsub.zip"] = content
     monkeypatch.setattr(downloads, "PUBSUB", artefact(content, "pubsub.zip"))
@@ -175,7 +175,7 @@ def test_the_pubsub_archive_is_unpacked_once(server: Server, monkeypatch: pytest
 def test_an_archive_without_the_emulator(
     server: Server, monkeypatch: pytest.MonkeyPatch, content: bytes, says: str
 ) -> None:
-    """The error says what to delete."""
+    """The error names the file to delete."""
     server.files["pubsub.zip"] = content
     monkeypatch.setattr(downloads, "PUBSUB", artefact(content, "pubsub.zip"))
     with pytest.raises(LocalCloudError, match=f"{says}.*try again"):
@@ -183,7 +183,7 @@ def test_an_archive_without_the_emulator(
 
 
 def test_the_pins_are_whole() -> None:
-    """Checksums have 64 hex digits: one with a digit lost would refuse every download."""
+    """A checksum has 64 hex digits; a shorter one would refuse every download."""
     for pin in (downloads.FIRESTORE, downloads.PUBSUB):
         assert len(bytes.fromhex(pin.sha256)) == 32
         assert pin.size > 1 << 20

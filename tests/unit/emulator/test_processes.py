@@ -1,4 +1,4 @@
-"""Child processes: their output, their signals, and that none outlives the process that started it."""
+"""Child processes: their output, their signals, and their end with the process that started them."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ def runs(pid: int) -> bool:
 
 
 def group(pid: int) -> list[int]:
-    """Return the processes of a group that run."""
+    """Return the running processes of a group."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -75,8 +75,8 @@ def test_the_program_sees_no_input_and_its_environment() -> None:
     assert output.lines == ["'' b False"]
 
 
-def test_stop_lets_it_finish_then_forces_it() -> None:
-    """TERM is heeded; who ignores it is killed after the grace; stopping again does nothing."""
+def test_stop_terminates_and_then_kills() -> None:
+    """A program may handle SIGTERM; one that ignores it is killed after the grace period. Stopping is idempotent."""
     output, stubborn = Output(), Output()
     polite = python(
         "import signal, time; signal.signal(15, lambda *_: exit(7)); print(1, flush=True); time.sleep(600)", output
@@ -97,7 +97,7 @@ def test_stop_takes_along_what_it_forked() -> None:
         f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {SLEEP!r}]); time.sleep(600)", output
     )
     until(lambda: output.lines == ["ready"])
-    assert len(group(child.pid)) == 3  # the program, its child, and who watches
+    assert len(group(child.pid)) == 3  # the program, its child, and the watcher
     child.stop(20)
     until(lambda: group(child.pid) == [])
 
@@ -113,15 +113,15 @@ def test_a_program_that_ends_leaves_nothing_behind() -> None:
     until(lambda: group(child.pid) == [])
 
 
-def test_it_does_not_end_with_the_thread_that_asked_for_it() -> None:
-    """The kernel's notion of a parent is a thread: ours lives as long as the process."""
+def test_it_does_not_end_with_the_starting_thread() -> None:
+    """For the kernel the parent is a thread, so the starting thread lives as long as this process."""
     output = Output()
     children: list[Child] = []
     thread = threading.Thread(target=lambda: children.append(python(SLEEP, output)))
     thread.start()
     thread.join()
     until(lambda: output.lines == ["ready"])
-    time.sleep(0.2)  # were it to be killed, it would be at once; nothing else can be waited for
+    time.sleep(0.2)  # a kill would happen at once; there is no other event to wait for
     assert children[0].poll() is None
     children[0].stop(5)
 
@@ -138,7 +138,7 @@ WITH_A_CHILD = f"import subprocess, sys, time; subprocess.Popen([sys.executable,
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV], ids=lambda number: number.name)
 def test_children_do_not_outlive_their_parent(number: signal.Signals) -> None:
-    """However the parent ends, child and grandchild end with it."""
+    """Child and grandchild end with the parent in any case."""
     parent = subprocess.Popen([sys.executable, "-c", PARENT, WITH_A_CHILD], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert parent.stdout is not None
     with parent.stdout:
@@ -166,7 +166,7 @@ def test_the_kernel_kills_even_without_the_watching_process() -> None:
 
 
 def test_the_watching_process_kills_even_without_the_kernel(tmp_path: Path) -> None:
-    """Where there is no such request to the kernel, the end of standard input does it."""
+    """Without the kernel's request, the end of standard input ends the child."""
     script = tmp_path / "launch.py"
     source = (ROOT / "emulator" / "launch.py").read_text(encoding="utf-8")
     script.write_text(source.replace('sys.platform == "linux"', "False"), encoding="utf-8")
@@ -184,7 +184,7 @@ def test_the_watching_process_kills_even_without_the_kernel(tmp_path: Path) -> N
 
 
 def test_a_program_that_does_not_exist() -> None:
-    """It ends at once, and says why."""
+    """It ends at once with the reason."""
     output = Output()
     child = Child(["/does/not/exist"], environment={}, output=output)
     assert child.wait(20) == 1
@@ -196,7 +196,7 @@ def test_a_program_that_does_not_exist() -> None:
 
 
 def test_environment_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whole families of variables are left out by their prefix."""
+    """A prefix removes a whole family of variables."""
     monkeypatch.setenv("SCHEDULER_X", "1")
     monkeypatch.setenv("OTHER", "2")
     found = environment_without("SCHEDULER_")

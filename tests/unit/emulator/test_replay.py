@@ -1,4 +1,4 @@
-"""The parts of a replay that the golden scenarios do not show by themselves."""
+"""Parts of a replay that the golden scenarios do not cover."""
 
 import base64
 import json
@@ -37,7 +37,7 @@ def _push(identifier: str) -> dict[str, Any]:
 
 
 class _Function:
-    """Keeps the bodies that reach it."""
+    """Records the bodies of its requests."""
 
     def __init__(self, status: int = 200) -> None:
         self.bodies: list[Any] = []
@@ -52,7 +52,7 @@ MESSAGE = Message(b"x", {}, "scenario-1", Instant(START + 5 * MILLISECOND))
 
 
 def _delivered(gate: Gate, *pushes: str) -> tuple[Answer, list[int]]:
-    """Deliver a message that the emulator numbers 7, and push these; return the answer and the status of each push."""
+    """Deliver a message that the emulator numbers 7, and push IDs; return the response and the push statuses."""
     statuses: list[int] = []
 
     def push() -> None:
@@ -73,7 +73,7 @@ def _delivered(gate: Gate, *pushes: str) -> tuple[Answer, list[int]]:
 
 
 def test_gate_shows_the_scenarios_id_and_time() -> None:
-    """The function sees the message as the scenario has it, not as the emulator stamped it."""
+    """The function sees the scenario's ID and time, not the emulator's."""
     function = _Function()
     assert _delivered(Gate(function), "7") == (Answer(200, "said"), [200])
     (body,) = function.bodies
@@ -122,7 +122,7 @@ def _get_build(session: requests.Session) -> requests.Response:
 
 
 def test_answers_are_given_in_order_over_the_wire() -> None:
-    """Successes, errors, front ends and lost answers come one after the other, in the framing of the protocol."""
+    """Successes, errors, front-end pages and lost responses follow each other, in the format of the protocol."""
     large = {"id": "1", "summaryMarkdown": "x" * 5000}  # large enough to be compressed
     buildbucket, session = _buildbucket(
         Reply(reply=large),
@@ -148,7 +148,7 @@ def test_answers_are_given_in_order_over_the_wire() -> None:
 
 
 def test_requests_are_checked_as_the_real_service_does() -> None:
-    """A request that the service would refuse uses up no answer."""
+    """A request that the service would refuse uses up no response."""
     buildbucket, session = _buildbucket(Reply(reply={"id": "1"}))
     headers = {"Accept": "application/json", "Content-Type": "application/json"}
     url = "http://buildbucket.invalid/prpc/buildbucket.v2.Builds/GetBuild"
@@ -253,7 +253,7 @@ def test_a_call_without_time_left_is_not_sent() -> None:
     ("answer", "text"), [({"http": 500, "body": ""}, ""), ({"http": 500}, ""), ({"http": 400, "body": "x"}, "x")]
 )
 def test_an_answer_may_be_empty(answer: Any, text: str) -> None:
-    """A server may write nothing; so may an error of v2."""
+    """A server may return an empty body, and so may an error of v2."""
     path = Path("tests/golden/failing-v2-build/scenario.json")
     document = json.loads(path.read_text(encoding="utf-8"))
     config = path.with_name("luci-scheduler.cfg").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Functions as processes: served as in the cloud, restarted when they die, and a clear word when they cannot start."""
+"""Functions as processes: served like in the cloud, restarted when they die, and with clear errors."""
 
 import os
 import signal
@@ -53,7 +53,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def function(source: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FunctionProcess]:
-    """The function, serving; a setting of this process's must not reach it."""
+    """A serving function, without the settings of this process."""
     monkeypatch.setenv("SCHEDULER_SECRET", "leaked")
     started = FunctionProcess("answer", {"WORD": "hello", "THREADS": "4"}, signature="http", source=source)
     started.start()
@@ -101,7 +101,7 @@ def test_a_frozen_function_answers_when_it_is_thawed(function: FunctionProcess) 
 
 
 def test_stop_lets_a_request_finish(function: FunctionProcess) -> None:
-    """A request under way is answered; afterwards the port is free and nothing is started again."""
+    """A running request completes. Afterwards the port is free and nothing is restarted."""
     answers: list[str] = []
     caller = threading.Thread(target=lambda: answers.append(get(function, "/slow")))
     caller.start()
@@ -126,7 +126,7 @@ def test_stop_lets_a_request_finish(function: FunctionProcess) -> None:
     ids=["import", "syntax", "raises", "no target"],
 )
 def test_a_function_that_dies_at_import(tmp_path: Path, text: str, says: str) -> None:
-    """The error is one line that has the reason; nothing is started again and again."""
+    """The error is one line with the reason, without endless restarts."""
     source = tmp_path / "main.py"
     source.write_text(text, encoding="utf-8")
     function = FunctionProcess("answer", {}, signature="http", source=source)
@@ -139,6 +139,6 @@ def test_a_function_that_dies_at_import(tmp_path: Path, text: str, says: str) ->
 
 
 def test_a_busy_port(function: FunctionProcess, source: Path) -> None:
-    """It is named at once."""
+    """The error names the port at once."""
     with pytest.raises(LocalCloudError, match=f"port {function.port} for the function answer is in use"):
         FunctionProcess("answer", {}, function.port, signature="http", source=source)

@@ -7,7 +7,10 @@ TOPIC = "scheduler.buildbucket.cr-buildbucket~appspot.gserviceaccount.com"
 
 
 def test_the_table() -> None:
-    """Commits, and one topic per publisher however many servers publish as it; names as the original has them."""
+    """There is a topic for commits, and one per publisher for any number of its servers.
+
+    Names are those of the original.
+    """
     found = subscriptions("proj", [PUBLISHER, "dev@example.com", PUBLISHER])
     assert [(item.short, item.function) for item in found] == [
         ("gitiles-commit", "on_gitiles_commit"),

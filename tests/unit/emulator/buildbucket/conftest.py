@@ -1,4 +1,4 @@
-"""What the tests of the Buildbucket server share."""
+"""Fixtures of the tests of the Buildbucket server."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ def publisher() -> MemoryPublisher:
 
 @pytest.fixture
 def server(publisher: MemoryPublisher) -> Iterator[BuildbucketServer]:
-    """A server on which nothing happens by itself."""
+    """A server whose builds change only on request."""
     server = BuildbucketServer(SteppedClock(START), publisher, life_cycle="manual", entropy=ScriptedEntropy())
     server.start()
     yield server

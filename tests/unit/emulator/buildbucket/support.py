@@ -1,4 +1,4 @@
-"""Calls of today's API, and the recorded payloads."""
+"""Calls of the v2 API, and the recorded payloads."""
 
 import json
 from pathlib import Path

@@ -101,9 +101,13 @@ class TestFaults:
     def test_a_cut(self, state: BuildbucketState, when: Any, done: int) -> None:
         state.faults.add(Fault("cut", when=when))
         finished: list[int] = []
-        request = Request(EnvironBuilder().get_environ())
+
+        def work() -> Response:
+            finished.append(1)
+            return Response()
+
         with pytest.raises(CutError):
-            FaultInjector(state).run(request, "GetBuild", lambda: finished.append(1) or Response())  # type: ignore[func-returns-value]
+            FaultInjector(state).run(Request(EnvironBuilder().get_environ()), "GetBuild", work)
         assert len(finished) == done
 
     def test_a_lost_reply_is_a_cut_of_schedule_build_after_the_work(self) -> None:

@@ -1,4 +1,4 @@
-"""Faults of the Buildbucket server's answers, its request log, its control endpoint and its page."""
+"""Faults of the Buildbucket server's responses, its request log, its control endpoint and the page of a build."""
 
 import json
 import time
@@ -18,7 +18,7 @@ PUT = {"bucket": "luci.p.b", "parameters_json": '{"builder_name": "x"}'}
 
 @pytest.fixture
 def server(publisher):
-    """A server on a clock that is moved by hand."""
+    """A server on a clock that the test moves."""
     server = BuildbucketServer(SteppedClock(START), publisher)
     server.start()
     yield server
@@ -26,7 +26,7 @@ def server(publisher):
 
 
 def count(server):
-    """Return how many builds there are."""
+    """Return the number of builds."""
     return len(list(server.builds.newest_first()))
 
 
@@ -36,10 +36,10 @@ def control(server, method, path, body=None):
 
 
 class TestFaults:
-    """What may go wrong with calls."""
+    """Faults of calls."""
 
     def test_lost_reply(self, server):
-        """The build exists, the caller sees a broken connection, a repeat returns it."""
+        """The build exists, the caller sees a broken connection, and a repetition returns the build."""
         server.faults.add(Fault.lost_reply())
         request = {"builder": BUILDER, "requestId": "r"}
         with pytest.raises(requests.ConnectionError):
@@ -53,13 +53,13 @@ class TestFaults:
         ]
 
     def test_error_after_the_work(self, server):
-        """The build exists, the caller is told an error."""
+        """The build exists, and the caller gets an error."""
         server.faults.add(Fault("error", "ScheduleBuild", "after", code=13))
         assert call_prpc(server.url, "ScheduleBuild", {"builder": BUILDER}).status_code == 500
         assert count(server) == 1
 
     def test_cut_before(self, server):
-        """The connection breaks and nothing has happened."""
+        """The connection breaks, and no build exists."""
         server.faults.add(Fault("cut", "v1.put"))
         with pytest.raises(requests.ConnectionError):
             requests.put(f"{server.url}{V1}/builds", json=PUT, timeout=5)
@@ -67,14 +67,14 @@ class TestFaults:
         assert requests.put(f"{server.url}{V1}/builds", json=PUT, timeout=5).status_code == 200
 
     def test_cut_body(self, server):
-        """The answer breaks off half-way."""
+        """The response breaks off halfway."""
         server.faults.add(Fault("cut_body"))
         with pytest.raises((requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
             call_prpc(server.url, "ScheduleBuild", {"builder": BUILDER})
         assert count(server) == 1
 
     def test_times_and_match(self, server):
-        """A fault hits so many calls of its method, and only those that hold its text."""
+        """A fault affects a number of calls of its method whose body contains its text."""
         server.faults.add(Fault("http", "Schedule*", status=503, body="busy", times=2, match='"target"'))
         other = call_prpc(server.url, "ScheduleBuild", {"builder": BUILDER})
         hits = [call_prpc(server.url, "ScheduleBuild", {"builder": BUILDER, "requestId": "target"}) for _ in range(3)]
@@ -83,7 +83,7 @@ class TestFaults:
         assert server.faults.active() == []
 
     def test_slow_past_the_deadline(self, server):
-        """An answer later than the caller's deadline is code 4, at the deadline."""
+        """A response later than the caller's deadline is code 4, at the deadline."""
         server.faults.add(Fault("slow", seconds=3600))
         begin = time.monotonic()
         response = call_prpc(server.url, "ScheduleBuild", {"builder": BUILDER}, headers={"X-Prpc-Grpc-Timeout": "50m"})
@@ -92,13 +92,13 @@ class TestFaults:
         assert count(server) == 0
 
     def test_slow_after_the_work(self, server):
-        """With the work done before the pause, the deadline passes although the build exists."""
+        """The build is created before the delay, so it exists although the deadline passes."""
         server.faults.add(Fault("slow", when="after", seconds=3600))
         response = call_prpc(server.url, "ScheduleBuild", {"builder": BUILDER}, headers={"X-Prpc-Grpc-Timeout": "20m"})
         assert (response.status_code, count(server)) == (504, 1)
 
     def test_stop_ends_slow_answers(self, publisher):
-        """A server stops although an answer would take longer than this test may."""
+        """A server stops before the end of a long delay."""
         server = BuildbucketServer(SteppedClock(START), publisher)
         server.start()
         server.faults.add(Fault("slow", seconds=3600))
@@ -107,14 +107,14 @@ class TestFaults:
         server.stop()
 
     def test_v1_error(self, server):
-        """An error of v1 is its HTTP status and an error object."""
+        """An error of v1 has its HTTP status and an error object."""
         server.faults.add(Fault("error", "v1.*", code=14, message="later"))
         response = requests.get(f"{server.url}{V1}/builds/1", timeout=5)
         assert (response.status_code, response.json()) == (503, {"error": {"message": "later"}})
 
 
 class TestControl:
-    """The same over HTTP."""
+    """The control endpoint."""
 
     PLAN = json.dumps({"builder": "*", "plan": {"manual": True}})
 
@@ -133,20 +133,20 @@ class TestControl:
         ],
     )
     def test_pages_of_other_sites_do_not_reach_it(self, server, headers, code):
-        """Neither by a form or a script, nor by a name that leads here."""
+        """Forms, scripts and names with the server's address are all refused."""
         sent = {"Content-Type": "application/json", **headers}
         answer = requests.post(f"{server.url}/control/plans", data=self.PLAN, headers=sent, timeout=5)
         assert answer.status_code == code
         assert ("error" in answer.json()) == (code != 200)
 
-    def test_nobody_runs_programs_over_http(self, server):
-        """A command is for those who have the server in Python."""
+    def test_http_clients_cannot_run_programs(self, server):
+        """Only Python code in the same process can set a command."""
         plan = {"builder": "*", "plan": {"command": ["sh", "-c", "exit 1"]}}
         answer = control(server, "POST", "plans", plan)
         assert (answer.status_code, answer.json()) == (400, {"error": "PlanError: a plan needs steps or manual"})
 
     def test_faults(self, server):
-        """Faults are added, listed and cleared; what cannot be read is 400."""
+        """Faults are added, listed and cleared; an unreadable one is 400."""
         assert control(server, "POST", "faults", {"effect": "error", "code": 7, "times": None}).status_code == 200
         assert control(server, "GET", "faults").json()[0]["code"] == 7
         assert call_prpc(server.url, "GetBuild", {"id": "1"}).status_code == 403
@@ -157,7 +157,7 @@ class TestControl:
         assert control(server, "GET", "nothing").status_code == 404
 
     def test_builds_are_moved(self, server, publisher):
-        """Plans are set and builds moved; everything is seen from outside."""
+        """A client sets plans, changes builds, and reads the results."""
         control(server, "POST", "plans", {"builder": "p/*", "plan": {"manual": True}})
         request = {"builder": BUILDER, "notify": {"pubsubTopic": "projects/my-project/topics/builds"}}
         build_id = prpc_json(call_prpc(server.url, "ScheduleBuild", request))["id"]
@@ -179,7 +179,7 @@ class TestControl:
         assert [build["status"] for build in control(server, "GET", "builds").json()] == ["SUCCESS", "FAILURE"]
 
     def test_settings(self, server):
-        """Strictness, memory and buckets are switched."""
+        """A client changes strictness, memory and buckets."""
         request = {"builder": BUILDER, "requestId": "r"}
         first = prpc_json(call_prpc(server.url, "ScheduleBuild", request))
         control(server, "POST", "settings", {"forget_request_ids": True, "request_id_memory": "5s"})
@@ -199,14 +199,14 @@ class TestControl:
         assert control(server, "POST", "settings", {"nope": 1}).status_code == 400
 
     def test_responses(self, server):
-        """Answers are put in beforehand."""
+        """A client prepares responses."""
         control(server, "POST", "responses", {"method": "GetBuild", "body": {"id": "5"}})
         assert control(server, "GET", "status").json()["responses_left"] == {"GetBuild": 1}
         assert prpc_json(call_prpc(server.url, "GetBuild", {"id": "1"})) == {"id": "5"}
 
 
 def test_request_log(server):
-    """Requests are kept with caller, body, moment and answer; those of the control endpoint are not."""
+    """The log has caller, body, time and response of each request, without those of the control endpoint."""
     call_prpc(server.url, "GetBuild", {"id": "77"}, caller="a@b.c")
     requests.get(f"{server.url}{V1}/search?bucket=luci.p.b", timeout=5)
     log = control(server, "GET", "requests").json()
@@ -222,7 +222,7 @@ def test_request_log(server):
 
 
 def test_page(server):
-    """A build has a page for people, on which what came with a request is escaped."""
+    """A build has an HTML page, with escaped values."""
     request = {"builder": BUILDER, "properties": {"x": "<script>"}, "tags": [{"key": "k", "value": "<b>"}]}
     build_id = prpc_json(call_prpc(server.url, "ScheduleBuild", request))["id"]
     page = requests.get(f"{server.url}/build/{build_id}", timeout=5)
@@ -236,7 +236,10 @@ def test_page(server):
 
 
 def test_start_and_stop(publisher):
-    """The address is known once started; a stopped server refuses connections and can be started again at the same port."""
+    """The address is known after the start.
+
+    A stopped server refuses connections and can start again on the same port.
+    """
     server = BuildbucketServer(SteppedClock(START), publisher)
     server.stop()
     with pytest.raises(RuntimeError):

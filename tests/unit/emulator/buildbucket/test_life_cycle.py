@@ -1,4 +1,4 @@
-"""What becomes of builds as time passes, and what is announced."""
+"""Changes of builds over time, and their notifications."""
 
 import base64
 import sys
@@ -35,7 +35,7 @@ V1 = "/_ah/api/buildbucket/v1"
 
 @pytest.fixture
 def server(publisher):
-    """A server on a clock that is moved by hand."""
+    """A server on a clock that the test moves."""
     server = BuildbucketServer(SteppedClock(START), publisher, default_plan=RUN_3S)
     server.start()
     yield server
@@ -43,25 +43,25 @@ def server(publisher):
 
 
 def schedule(server, token=b"token", builder="x", **fields):
-    """Schedule a build with a callback and return its id."""
+    """Schedule a build with a callback and return its ID."""
     notify = {"pubsubTopic": TOPIC, "userData": base64.b64encode(token).decode()}
     request = {"builder": {**BUILDER, "builder": builder}, "notify": notify, **fields}
     return int(prpc_json(call_prpc(server.url, "ScheduleBuild", request))["id"])
 
 
 def advance(server, duration):
-    """Move the clock and let happen what is due."""
+    """Move the clock and run due changes."""
     server.clock.advance(duration)
     server.run_due()
 
 
 def statuses(publisher):
-    """Return the status each message showed, in order."""
+    """Return the status in each message, in order."""
     return [message.json()["buildPubsub"]["build"]["status"] for message in publisher.messages]
 
 
 def cancel(server, build_id):
-    """Ask for a cancellation."""
+    """Cancel a build."""
     reply = call_prpc(
         server.url, "CancelBuild", {"id": build_id, "summaryMarkdown": "stop", "mask": {"allFields": True}}
     )
@@ -69,10 +69,10 @@ def cancel(server, build_id):
 
 
 class TestScripts:
-    """Plans made of steps."""
+    """Plans with steps."""
 
     def test_start_and_end(self, server, publisher):
-        """A build starts and ends when the clock passes the moments, and has these as its times."""
+        """A build starts and ends when the clock passes the instants, and records them as its times."""
         build_id = schedule(server)
         server.run_due()
         assert server.builds.get(build_id).status == "SCHEDULED"
@@ -86,7 +86,7 @@ class TestScripts:
         assert {message.topic for message in publisher.messages} == {TOPIC}
 
     def test_plans_by_builder_and_by_request(self, server):
-        """The request's own plan goes first, then the first pattern, then the default."""
+        """The request's own plan takes precedence, then the first matching pattern, then the default."""
         server.plans.set("p/b/bad-*", Script((Start(0), End(0, Outcome("FAILURE")))))
         bad = schedule(server, builder="bad-one")
         plan = {"steps": [{"end": {"status": "INFRA_FAILURE", "summary": "gone"}, "after": "0.5s"}]}
@@ -102,7 +102,7 @@ class TestScripts:
             assert "$local_cloud/plan" in server.builds.get(build_id).outcome.summary
 
     def test_expiry(self, server):
-        """A build nobody takes is an infra failure after the scheduling timeout, with both details."""
+        """A build that no bot takes is an infra failure after the scheduling timeout, with both details."""
         server.plans.set("*", Script(()))
         build_id = schedule(server)
         advance(server, 6 * HOUR - 1)
@@ -127,24 +127,24 @@ class TestScripts:
         )
 
     def test_forced_end(self, server):
-        """Nothing lives longer than five days, whatever its timeouts."""
+        """A build ends after five days, regardless of its timeouts."""
         server.plans.set("*", Script((Start(0),)))
         build_id = schedule(server, executionTimeout="999999s")
         advance(server, 5 * 24 * HOUR)
         assert server.builds.get(build_id).status == "INFRA_FAILURE"
 
     def test_the_thread_follows_the_clock(self, server):
-        """Without run_due the server's own thread lets things happen."""
+        """The server's thread runs due changes without run_due."""
         build_id = schedule(server)
         server.clock.advance(3 * SECOND)
         until(lambda: server.builds.get(build_id).status == "SUCCESS")
 
 
 class TestCancel:
-    """Cancellation in both eras."""
+    """Cancellation in both APIs."""
 
     def test_v2_takes_its_time(self, server, publisher):
-        """The status stays until the agent notices; no message for the wish, one for the end."""
+        """The status stays until the agent notices the cancellation. Only the end is announced."""
         build_id = schedule(server, properties={"$local_cloud/plan": {"steps": [{"start": {}}], "cancel_after": "20s"}})
         server.run_due()
         canceling = cancel(server, build_id)
@@ -161,7 +161,7 @@ class TestCancel:
 
     @pytest.mark.parametrize("steps", [(), (Start(0),)])
     def test_v2_by_force(self, server, steps):
-        """What the agent never notices, or no bot ever took, ends after 30 s and the grace period."""
+        """If no agent notices the cancellation, the build ends after 30 s and the grace period."""
         server.plans.set("*", Script(steps, cancel_after=None))
         build_id = schedule(server)
         server.run_due()
@@ -181,7 +181,7 @@ class TestCancel:
         assert "cancelTime" in cancel(server, build_id)
 
     def test_v2_ended_already(self, server):
-        """Canceling an ended build returns it as it is."""
+        """Canceling an ended build returns it unchanged."""
         build_id = schedule(server)
         advance(server, MINUTE)
         ended = cancel(server, build_id)
@@ -189,7 +189,7 @@ class TestCancel:
         assert "cancelTime" not in ended
 
     def test_v1_is_immediate(self, server):
-        """The reply of v1 already says CANCELED; again, or after the end, the build is returned as it is."""
+        """The reply of v1 already says CANCELED. Canceling an ended build returns it unchanged."""
         build_id, ended = schedule(server), schedule(server)
         server.end_build(ended, Outcome("SUCCESS"))
         for _ in range(2):
@@ -205,10 +205,10 @@ class TestCancel:
 
 
 class TestNotifications:
-    """What may happen to messages."""
+    """Messages and their faults."""
 
     def test_the_creation_is_announced_before_the_reply(self, server, publisher):
-        """When ScheduleBuild answers, the first message is out, with the token in the body."""
+        """When ScheduleBuild responds, the first message is published, with the token in the body."""
         schedule(server, token=b"\xff secret")
         assert statuses(publisher) == ["SCHEDULED"]
         assert base64.b64decode(publisher.messages[0].json()["userData"]) == b"\xff secret"
@@ -228,7 +228,7 @@ class TestNotifications:
         ],
     )
     def test_faults(self, server, publisher, fault, expected):
-        """Messages are lost, doubled, late and out of order; a late one shows what the build has become."""
+        """Messages are lost, duplicated, delayed and reordered; a late message shows the later state."""
         server.notifier.add_fault(fault)
         schedule(server)
         for _ in range(10):
@@ -236,7 +236,7 @@ class TestNotifications:
         assert statuses(publisher) == expected
 
     def test_held_messages_come_out_of_order(self, server, publisher):
-        """A held message is published after the next one, of another build if need be."""
+        """A held message is published after the next one, which may be of another build."""
         server.notifier.add_fault(NotificationFault("hold"))
         first = schedule(server)
         second = schedule(server)
@@ -248,7 +248,7 @@ class TestNotifications:
         [("wrong_token", b"this-is-not-the-token"), ("missing_token", None), ("foreign_token", b"other")],
     )
     def test_tokens(self, server, publisher, effect, token):
-        """A message may carry a wrong token, none, or another build's."""
+        """A message may have a wrong token, none, or another build's."""
         schedule(server, token=b"other")
         server.notifier.add_fault(NotificationFault(effect))
         schedule(server, token=b"mine")
@@ -256,7 +256,7 @@ class TestNotifications:
         assert (shown and base64.b64decode(shown)) == token
 
     def test_steps_may_say_how_they_are_announced(self, server, publisher):
-        """A plan's steps carry copies, delays and tokens of their own."""
+        """The steps of a plan have their own copies, delays and tokens."""
         server.plans.set(
             "*", Script((Start(0, Announce(copies=2)), End(0, announce=Announce(token=b"t"))), Announce(0))
         )
@@ -266,7 +266,7 @@ class TestNotifications:
         assert base64.b64decode(publisher.messages[-1].json()["userData"]) == b"t"
 
     def test_only_the_end_is_published_again(self, server, publisher):
-        """When publishing fails, creation and start are lost; the end is tried again later."""
+        """If publishing fails, creation and start are lost; the end is retried."""
         publisher.failures = 4
         schedule(server)
         advance(server, SECOND)
@@ -280,7 +280,7 @@ class TestNotifications:
 
 
 class TestCommands:
-    """Builds that are local programs; on a real clock."""
+    """Builds that run local programs, on a real clock."""
 
     @pytest.fixture
     def live(self, publisher):
@@ -292,7 +292,7 @@ class TestCommands:
 
     @pytest.mark.parametrize(("code", "status"), [(0, "SUCCESS"), (1, "FAILURE"), (2, "INFRA_FAILURE")])
     def test_exit_status(self, live, publisher, code, status):
-        """The exit status decides; the end of the output is kept; three messages go out."""
+        """The exit status decides the result. The end of the output is kept, and three messages are published."""
         live.plans.set("*", Command((sys.executable, "-S", "-c", f"print('hello'); raise SystemExit({code})")))
         build_id = schedule(live)
         until(lambda: live.builds.get(build_id).ended)
@@ -302,7 +302,7 @@ class TestCommands:
         until(lambda: len(publisher.messages) == 3)
 
     def test_environment(self, live):
-        """The program learns which build it is, and of what."""
+        """The program's environment describes the build and its commit."""
         live.add_builder(BuilderId("p", "b", "x"), BuilderConfig({"recipe": "r"}, next_number=3))
         script = 'echo "$BUILD_ID $BUILDER $BUILD_NUMBER $REVISION $REF $EXTRA $PROPERTIES"'
         live.plans.set("*", Command(("sh", "-c", script), env={"EXTRA": "more"}))
@@ -331,7 +331,7 @@ class TestCommands:
         until(lambda: not live._service.life_cycle._commands._processes)
 
     def test_cannot_start(self, live):
-        """A program that is not there is an infra failure without a start."""
+        """A missing program is an infra failure without a start."""
         live.plans.set("*", Command(("/no/such/program",)))
         build_id = schedule(live)
         until(lambda: live.builds.get(build_id).ended)
@@ -339,7 +339,7 @@ class TestCommands:
         assert (build.status, build.start_time) == ("INFRA_FAILURE", None)
 
     def test_stop_kills(self, publisher, tmp_path):
-        """Stopping the server ends programs and their children; their builds stay as they are."""
+        """Stopping the server ends programs and their children. Their builds do not change."""
         server = BuildbucketServer(RealClock(), publisher)
         server.start()
         pid_file = tmp_path / "pid"
@@ -362,10 +362,10 @@ class TestCommands:
 
 
 class TestTimeline:
-    """What happens later."""
+    """Actions at future instants."""
 
     def test_order_and_chains(self):
-        """Actions run in the order of their instants, those they add included, each with its own instant."""
+        """Actions run in the order of their instants, including added actions, each with its own instant."""
         clock = SteppedClock(0)
         timeline, seen = Timeline(clock), []
         timeline.at(20, lambda at: seen.append(("b", at)))

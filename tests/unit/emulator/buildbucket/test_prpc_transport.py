@@ -17,7 +17,7 @@ BUILDER = {"builder": {"project": "p", "bucket": "b", "builder": "x"}}
 
 @pytest.fixture(scope="module")
 def url():
-    """The address of a server; nothing here depends on what others left in it."""
+    """The address of a server; the tests do not depend on earlier builds."""
     server = BuildbucketServer(SteppedClock(1_700_000_000 * 10**9), MemoryPublisher())
     server.start()
     yield server.url
@@ -49,7 +49,7 @@ def url():
     ],
 )
 def test_headers(url, headers, status):
-    """JSON must be asked for both ways; deadlines and binary metadata must be well-formed."""
+    """A client must request JSON in both directions; deadlines and binary metadata must be well-formed."""
     response = call_prpc(url, "ScheduleBuild", BUILDER, headers=headers)
     assert response.status_code == status
     assert response.headers["X-Prpc-Grpc-Code"] == ("0" if status == 200 else "3")
@@ -88,14 +88,14 @@ def test_unknown_service(url):
     ],
 )
 def test_malformed_bodies(url, body):
-    """What does not decode is code 3 and says so."""
+    """An undecodable body is code 3 with an explanation."""
     response = call_prpc(url, "GetBuild", body)
     assert (response.status_code, response.headers["X-Prpc-Grpc-Code"]) == (400, "3")
     assert response.text.startswith("could not decode body: ")
 
 
 def test_gzip(url):
-    """Requests may be compressed, and large replies are for who accepts it."""
+    """Requests may be compressed; large replies are compressed for clients that accept it."""
     body = gzip.compress(
         json.dumps({**BUILDER, "properties": {"long": "x" * 2000}, "mask": {"allFields": True}}).encode()
     )
@@ -118,7 +118,7 @@ def test_too_large_reply(url):
 
 @pytest.mark.parametrize(("code", "status"), sorted(HTTP_STATUS.items())[1:])
 def test_codes(code, status):
-    """Every code has its HTTP status; from 500 on the service's own text is not told."""
+    """Each code has its HTTP status. From 500 on the client does not get the service's own text."""
     response = failure(RpcError(code, "own text"))
     assert response.status_code == status
     assert response.headers["X-Prpc-Grpc-Code"] == str(code)
@@ -126,7 +126,7 @@ def test_codes(code, status):
 
 
 def test_spacing_is_not_stable():
-    """The same message is written in several ways."""
+    """The same message has several encodings."""
     call = Call("s", "m", {}, None, None)
     entropy = ScriptedEntropy()
     texts = {success(call, {"id": "1", "status": "STARTED"}, entropy).get_data(as_text=True) for _ in range(50)}
@@ -135,7 +135,7 @@ def test_spacing_is_not_stable():
 
 
 def test_names_of_both_kinds_and_unknown_fields(url):
-    """Proto names are taken on input, unknown fields are passed over, ids may be numbers."""
+    """Requests may have proto names and unknown fields; IDs may be numbers."""
     request = {"builder": BUILDER["builder"], "request_id": "r-1", "gitiles_commit": None, "no_such_field": {"x": 1}}
     first = call_prpc(url, "ScheduleBuild", request)
     second = call_prpc(url, "ScheduleBuild", {**BUILDER, "requestId": "r-1"})

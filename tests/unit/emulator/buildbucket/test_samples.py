@@ -1,4 +1,4 @@
-"""The Buildbucket server reproduces the recorded payloads of today's API."""
+"""The Buildbucket server reproduces the recorded payloads of the v2 API."""
 
 import base64
 import json
@@ -22,7 +22,7 @@ V2_ENDED = 1_773_757_900_118_733_964
 
 @pytest.fixture
 def v2_server(publisher):
-    """A server on which the recorded v2 build can be made: its moment, its random bits, its builder."""
+    """A server that can create the recorded v2 build, with its time, its random bits and its builder."""
     server = BuildbucketServer(
         SteppedClock(V2_CREATED), publisher, life_cycle="manual", entropy=ScriptedEntropy(20991, 0x6C9F1A0E2D3B4C1)
     )
@@ -37,13 +37,13 @@ def v2_server(publisher):
 
 
 def schedule(server):
-    """Make the recorded v2 build and return its id."""
+    """Create the recorded v2 build and return its ID."""
     prpc_json(call_prpc(server.url, "ScheduleBuild", sample("v2-schedule-request.json")))
     return 8687075417889513457
 
 
 def start(server):
-    """Make the recorded v2 build and start it at its recorded moment."""
+    """Create the recorded v2 build and start it at its recorded time."""
     build_id = schedule(server)
     server.clock.move_to(V2_STARTED)
     server.start_build(build_id)
@@ -51,15 +51,15 @@ def start(server):
 
 
 def get(server, body=None, method="GetBuild"):
-    """Ask for the recorded v2 build."""
+    """Get the recorded v2 build."""
     return prpc_json(call_prpc(server.url, method, body or sample("v2-get-request.json")))
 
 
 class TestV2:
-    """Replies of today's API."""
+    """Replies of the v2 API."""
 
     def test_schedule(self, v2_server):
-        """ScheduleBuild answers the recorded bytes, but for spacing: guard line, default mask, id of the moment."""
+        """ScheduleBuild returns the recorded bytes except for spacing: guard line, default mask, ID with the time."""
         exchange = sample("v2-schedule.http.json")
         response = call_prpc(v2_server.url, "ScheduleBuild", exchange["request"]["body"])
         recorded = (SAMPLES / "v2-schedule-response.body.txt").read_text()
@@ -70,13 +70,13 @@ class TestV2:
         assert response.headers.items() >= exchange["response"]["headers"].items()
 
     def test_duplicate(self, v2_server):
-        """A repeated request id returns the build in its present state."""
+        """A repeated request ID returns the current build."""
         start(v2_server)
         repeat = call_prpc(v2_server.url, "ScheduleBuild", sample("v2-schedule-request.json"))
         assert prpc_json(repeat) == sample("v2-schedule-response-duplicate.json")
 
     def test_scheduled_and_started(self, v2_server):
-        """GetBuild shows a waiting and a running build, by id and by number."""
+        """GetBuild shows a scheduled and a running build, by ID and by number."""
         build_id = schedule(v2_server)
         assert get(v2_server) == sample("v2-get-scheduled.json")
         v2_server.clock.move_to(V2_STARTED)
@@ -90,16 +90,16 @@ class TestV2:
         [("failure", "FAILURE", 0), ("infra-failure", "INFRA_FAILURE", 0), ("success", "SUCCESS", 523_456_367)],
     )
     def test_ended(self, v2_server, name, status, written):
-        """GetBuild shows how a build ended; it may have been written later than it ended."""
+        """GetBuild shows the end of a build, which may be older than its last update."""
         build_id = start(v2_server)
         v2_server.end_build(build_id, Outcome(status), at=V2_ENDED + written, reported_ago=written)
         expected = sample(f"v2-get-{name}.json")
-        critical = expected.pop("critical", None)  # whether a builder is critical is its own setting
+        critical = expected.pop("critical", None)  # critical is a setting of the builder
         assert critical in (None, "YES")
         assert get(v2_server) == expected
 
     def test_expired(self, v2_server):
-        """A build that no bot took has no start, and both details are empty objects."""
+        """A build that no bot took has no start time, and both details are empty objects."""
         build_id = schedule(v2_server)
         expected = sample("v2-get-infra-failure-expired.json")
         outcome = Outcome("INFRA_FAILURE", timeout=True, resource_exhaustion=True)
@@ -107,7 +107,7 @@ class TestV2:
         assert get(v2_server) == expected
 
     def test_cancel(self, v2_server):
-        """CancelBuild leaves the status; who canceled and why shows with allFields only."""
+        """CancelBuild does not change the status. Only allFields shows the canceler and the reason."""
         start(v2_server)
         v2_server.clock.move_to(V2_CANCELED)
         reply = call_prpc(v2_server.url, "CancelBuild", sample("v2-cancel-request.json"), caller="dev@example.com")
@@ -118,13 +118,13 @@ class TestV2:
         assert shown == {name: value for name, value in expected.items() if name != "input"}
 
     def test_canceled(self, v2_server):
-        """A canceled build has ended like any other."""
+        """A canceled build has an end like any other build."""
         build_id = start(v2_server)
         v2_server.end_build(build_id, Outcome("CANCELED"), at=1_773_756_751_733_000_000)
         assert get(v2_server) == sample("v2-get-canceled.json")
 
     def test_all_fields(self, v2_server):
-        """AllFields shows everything; the tags builder and gitiles_ref are hidden."""
+        """AllFields shows everything except the hidden tags builder and gitiles_ref."""
         build_id = start(v2_server)
         expected = sample("v2-get-success-all-fields.json")
         properties = expected["output"]["properties"]
@@ -135,7 +135,7 @@ class TestV2:
         assert shown == expected
 
     def test_mask(self, v2_server):
-        """A mask picks fields and parts of properties."""
+        """A mask selects fields and parts of properties."""
         build_id = start(v2_server)
         outcome = Outcome("SUCCESS", summary="all good", output_properties={"got_revision": "abc", "other": 1})
         v2_server.end_build(build_id, outcome, at=V2_ENDED)
@@ -148,7 +148,7 @@ class TestV2:
         }
 
     def test_search(self, v2_server):
-        """SearchBuilds finds a build by the invocation's tag; a full page carries a token."""
+        """SearchBuilds finds a build by the invocation's tag; a full page has a token."""
         start(v2_server)
         request = sample("v2-search-request.json")
         assert get(v2_server, request, "SearchBuilds") == sample("v2-search-response.json")
@@ -158,13 +158,13 @@ class TestV2:
         assert get(v2_server, request | {"pageToken": more["nextPageToken"]}, "SearchBuilds") == {}
 
     def test_batch(self, v2_server):
-        """Batch answers in the order of requests, with errors in their places."""
+        """Batch responds in the order of the requests, with errors in their places."""
         start(v2_server)
         v2_server.clock.move_to(V2_CANCELED)
         assert get(v2_server, sample("v2-batch-request.json"), "Batch") == sample("v2-batch-response.json")
 
     def test_server_info(self, v2_server):
-        """The server tells which account publishes."""
+        """The server information names the publishing account."""
         info = requests.get(f"{v2_server.url}/auth/api/v1/server/info", timeout=5).json()
         expected = sample("server-info.json")
         assert info.keys() == expected.keys()
@@ -172,13 +172,13 @@ class TestV2:
 
 
 class TestV2Errors:
-    """Errors of today's API, byte for byte."""
+    """Errors of the v2 API, byte for byte."""
 
     @pytest.mark.parametrize(
         "name", ["invalid-argument", "not-found", "permission-denied", "unauthenticated", "unimplemented"]
     )
     def test_refused(self, v2_server, name):
-        """A request that is really wrong gets the recorded answer."""
+        """A faulty request gets the recorded response."""
         if name == "permission-denied":
             v2_server.registry.close_bucket("tint/ci", visible=True)
         v2_server.strict_auth = name == "unauthenticated"
@@ -187,7 +187,7 @@ class TestV2Errors:
 
     @pytest.mark.parametrize(("name", "code"), [("internal", 13), ("unavailable", 14), ("deadline", 4)])
     def test_injected(self, v2_server, name, code):
-        """Injected errors carry the fixed texts."""
+        """Injected errors have the fixed texts."""
         v2_server.faults.add(Fault("error", code=code, message="something private"))
         self.check(v2_server, f"v2-error-{name}.http.json", {})
 
@@ -198,7 +198,7 @@ class TestV2Errors:
         assert "X-Prpc-Grpc-Code" not in response.headers
 
     def test_details(self):
-        """Details travel as base64 of JSON in a header."""
+        """A header contains the details as base64 of JSON."""
         recorded = sample("v2-error-with-details.http.json")["response"]
         detail = json.loads(base64.b64decode(recorded["headers"]["X-Prpc-Status-Details-Bin"]))
         response = failure(RpcError(3, recorded["body"].removesuffix("\n"), details=[detail]))
@@ -222,11 +222,11 @@ class TestV2Errors:
 
 
 class TestV2Notifications:
-    """Notifications of today's API."""
+    """Notifications of the v2 API."""
 
     @pytest.mark.parametrize("name", ["scheduled", "started", "success"])
     def test_data_and_attributes(self, v2_server, publisher, name):
-        """Each change publishes the recorded message, large fields aside."""
+        """Each change publishes the recorded message, apart from large fields."""
         build_id = schedule(v2_server)
         if name != "scheduled":
             v2_server.clock.move_to(V2_STARTED)
@@ -238,7 +238,7 @@ class TestV2Notifications:
         shown = message.json()
         large = zlib.decompress(base64.b64decode(shown["buildPubsub"].pop("buildLargeFields")))
         recorded = zlib.decompress(base64.b64decode(expected["buildPubsub"].pop("buildLargeFields")))
-        # Beyond the input stand output and steps, which were other ones.
+        # Behind the input are output and steps, which differ from the recording.
         assert large[:587] == recorded[:587]
         assert large == recorded or name != "scheduled"
         assert shown == expected
@@ -246,7 +246,7 @@ class TestV2Notifications:
         assert message.data.startswith(b'{\n\t"buildPubsub": {\n\t\t"build"')
 
     def test_large_fields_dropped(self, v2_server):
-        """Large fields beyond the limit are dropped, and that is said."""
+        """Large fields beyond the limit are dropped, and the message says so."""
         build_id = start(v2_server)
         build = v2_server.end_build(build_id, Outcome("FAILURE"), at=V2_ENDED)
         message = v2_message(build, build.spec.callback, "cr-buildbucket.appspot.com", limit=10)
@@ -254,8 +254,8 @@ class TestV2Notifications:
         recorded = sample("v2-pubsub-failure-large-fields-dropped.message.json")
         assert message.attributes == recorded["attributes"]
 
-    def test_form_between_the_eras(self, v2_server, publisher):
-        """The transitional form is a v1 build with the token as a plain string, and no token attribute."""
+    def test_legacy_format(self, v2_server, publisher):
+        """The legacy format is a v1 build with the token as a plain string, without a token attribute."""
         v2_server.notifier.legacy_format = True
         start(v2_server)
         recorded = sample("v2-pubsub-legacy-format.message.json")
@@ -268,8 +268,8 @@ class TestV2Notifications:
         assert body["build"].keys() >= message.json()["build"].keys() - {"canary", "experimental", "started_ts"}
 
 
-def test_replay_of_recorded_v2_answers(v2_server):
-    """So it is with today's API, where made-up errors are possible, too."""
+def test_replay_of_recorded_v2_responses(v2_server):
+    """Prepared v2 responses are used in order, and may be errors."""
     v2_server.script_response("GetBuild", sample("v2-get-success.json"))
     v2_server.script_response("GetBuild", CannedResponse("no such thing", code=5))
     assert call_prpc(v2_server.url, "GetBuild", {}).status_code == 400

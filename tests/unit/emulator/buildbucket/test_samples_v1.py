@@ -1,4 +1,4 @@
-"""The Buildbucket server reproduces the recorded payloads of the API of 2021."""
+"""The Buildbucket server reproduces the recorded payloads of the v1 API."""
 
 import json
 import re
@@ -20,7 +20,7 @@ V1_COMPLETED = 1_613_686_140_997_433_000
 
 @pytest.fixture
 def v1_server(publisher):
-    """A server on which the build of the golden page can be made."""
+    """A server that can create the build of the golden page."""
     server = BuildbucketServer(
         SteppedClock(V1_CREATED), publisher, life_cycle="manual", entropy=ScriptedEntropy(31139, 0x51CFE7C6430DC41)
     )
@@ -37,7 +37,7 @@ MOVING = {"status_changed_ts", "updated_ts", "utcnow_ts"}
 
 
 def v1_build(build):
-    """Return a v1 build without the server's moments (strings of digits, which is checked) and false values."""
+    """Return a v1 build without false values and without the server's times, which must be strings of digits."""
     assert all(re.fullmatch(r"\d{16}", build[name]) for name in MOVING)
     return {name: value for name, value in build.items() if name not in MOVING and value is not False}
 
@@ -49,15 +49,15 @@ def put(server):
 
 
 def v1_get(server):
-    """Ask for the recorded v1 build."""
+    """Get the recorded v1 build."""
     return requests.get(f"{server.url}{V1}/builds/8854922957825743408", headers=CALLER, timeout=5).json()
 
 
 class TestV1:
-    """Replies of the API of 2021."""
+    """Replies of the v1 API."""
 
     def test_put(self, v1_server):
-        """A put answers the golden page's build, with false values present."""
+        """A put returns the golden page's build, including false values."""
         shown = put(v1_server)
         expected = sample("v1-put-response-as-on-wire.json")
         assert shown["build"].keys() == expected["build"].keys()
@@ -65,7 +65,7 @@ class TestV1:
         assert v1_build(shown["build"]) == v1_build(sample("v1-put-response.json")["build"])
 
     def test_get_started(self, v1_server):
-        """After the start the task id is there, and the start's time."""
+        """After the start the build has its task ID and its start time."""
         put(v1_server)
         v1_server.start_build(8854922957825743408, at=V1_STARTED)
         assert v1_build(v1_get(v1_server)["build"]) == v1_build(sample("v1-get-started.json")["build"])
@@ -81,7 +81,7 @@ class TestV1:
         ],
     )
     def test_get_completed(self, v1_server, name, status, is_started, is_timeout):
-        """A completed build shows result, reason, output and the bot, as recorded."""
+        """A completed build shows result, reason, output and bot, as recorded."""
         put(v1_server)
         expected = sample(f"v1-get-completed-{name}.json")["build"]
         details = json.loads(expected["result_details_json"])
@@ -98,7 +98,7 @@ class TestV1:
         assert v1_get(v1_server)["build"]["status_changed_ts"] == expected["status_changed_ts"]
 
     def test_cancel(self, v1_server):
-        """A cancellation's reply is already completed."""
+        """The reply to a cancellation is already completed."""
         put(v1_server)
         v1_server.start_build(8854922957825743408, at=V1_STARTED)
         v1_server.clock.move_to(V1_COMPLETED)
@@ -111,7 +111,7 @@ class TestV1:
         assert shown == expected
 
     def test_search(self, v1_server):
-        """A search finds a build by its tag and tells where the next page begins."""
+        """A search finds a build by its tag, and returns the next page's cursor."""
         put(v1_server)
         query = "bucket=luci.tint.ci&tag=scheduler_job_id:tint/mac-rel&max_builds=1"
         reply = requests.get(f"{v1_server.url}{V1}/search?{query}", headers=CALLER, timeout=5).json()
@@ -119,7 +119,7 @@ class TestV1:
         assert [build["id"] for build in reply["builds"]] == ["8854922957825743408"]
 
     def test_errors(self, v1_server):
-        """Errors of the application are HTTP 200, others 403 and 400 without a reason."""
+        """Application errors are HTTP 200; others are 403 and 400 without a reason."""
         assert v1_get(v1_server) == sample("v1-get-error-build-not-found.json")
         request = sample("v1-put-request.json")
         bad_tag = "buildset:commit/gitiles/dawn.googlesource.com/tint.git/+/1d982367704d1ab504aedae06e02d5edb40c83aa"
@@ -144,7 +144,7 @@ class TestV1:
             assert response.json() == json.loads(exchange["response"]["body"])
 
     def test_notifications(self, v1_server, publisher):
-        """Start and completion are announced, the token in an attribute, the body on one line with sorted keys."""
+        """Start and completion are announced, with the token in an attribute and one line of sorted JSON."""
         put(v1_server)
         assert publisher.messages == []
         v1_server.start_build(8854922957825743408, at=V1_STARTED)
@@ -162,7 +162,7 @@ class TestV1:
 
 
 def test_replay_of_recorded_answers(v1_server):
-    """Answers put in beforehand are given in order and as they are; requests are still checked."""
+    """Prepared responses are returned unchanged and in order; requests are still checked."""
     recorded = [sample("v1-put-response-as-on-wire.json"), sample("v1-get-started.json")]
     v1_server.script_response("v1.put", recorded[0])
     v1_server.script_response("v1.get", recorded[1])

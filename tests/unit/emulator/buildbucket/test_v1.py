@@ -1,4 +1,4 @@
-"""The Buildbucket API of 2021: what is refused, what comes back, deduplication, searches."""
+"""The v1 API of Buildbucket: errors, replies, deduplication, searches."""
 
 import json
 
@@ -18,7 +18,7 @@ TOPIC = "projects/luci-scheduler/topics/builds"
 
 @pytest.fixture
 def server():
-    """A server on which nothing happens by itself."""
+    """A server whose builds change only on request."""
     server = BuildbucketServer(SteppedClock(START), MemoryPublisher(), life_cycle="manual")
     server.start()
     yield server
@@ -39,7 +39,7 @@ def request_body(properties=None, **fields):
 
 
 def put(server, caller="project:tint", **fields):
-    """Make a build and return it."""
+    """Create a build and return it."""
     reply = call(server, "PUT", "builds", request_body(**fields), caller).json()
     return reply["build"]
 
@@ -64,7 +64,7 @@ def put(server, caller="project:tint", **fields):
     ],
 )
 def test_invalid_input(server, fields, message):
-    """Bad values are refused with HTTP 200 and a reason."""
+    """Invalid values are refused with HTTP 200 and a reason."""
     response = call(server, "PUT", "builds", {**request_body(), **fields})
     assert response.status_code == 200
     if message is None:
@@ -85,21 +85,21 @@ def test_invalid_input(server, fields, message):
     ],
 )
 def test_bad_requests(server, fields):
-    """What does not decode is HTTP 400, without a reason."""
+    """An undecodable body is HTTP 400, without a reason."""
     response = call(server, "PUT", "builds", {**request_body(), **fields})
     assert response.status_code == 400
     assert response.json()["error"].keys() == {"message"}
 
 
 def test_ids_must_be_numbers(server):
-    """An id that is no number is HTTP 400, one that is unknown HTTP 200."""
+    """A malformed ID is HTTP 400, an unknown ID HTTP 200."""
     assert call(server, "GET", "builds/abc").status_code == 400
     assert call(server, "GET", "builds/1").json()["error"]["reason"] == "BUILD_NOT_FOUND"
     assert call(server, "POST", "builds/1/cancel", {}).json()["error"]["reason"] == "BUILD_NOT_FOUND"
 
 
-def test_limits_of_today_do_not_hold(server):
-    """Reserved properties and long tags are fine in v1."""
+def test_v1_lacks_the_limits_of_v2(server):
+    """v1 accepts reserved properties and long tags."""
     properties = {"branch": "refs/heads/main", "repository": "https://h/r", "revision": SHA, "buildername": "x"}
     build = put(server, properties=properties, tags=["key" * 30 + ":" + "v" * 300])
     assert json.loads(build["parameters_json"])["properties"] == properties
@@ -107,7 +107,10 @@ def test_limits_of_today_do_not_hold(server):
 
 
 def test_parameters_come_back_rewritten(server):
-    """Keys are sorted, numbers are floats but for a few names, other parameters stay; the builder's own properties are not in it."""
+    """Keys are sorted, and numbers are floats with few exceptions.
+
+    Other parameters stay; the builder's own properties are absent.
+    """
     server.add_builder(BuilderId("tint", "ci", "mac-rel"), BuilderConfig({"recipe": "tint"}))
     text = '{"properties":{"z":1,"a":{"issue":2,"t":true}},"builder_name":"mac-rel","changes":[{"id":3}]}'
     build = call(server, "PUT", "builds", {"bucket": "tint/ci", "parameters_json": text}).json()["build"]
@@ -120,7 +123,7 @@ def test_parameters_come_back_rewritten(server):
 
 
 def test_commit_from_tags(server):
-    """A gitiles buildset becomes the commit, and its ref is the default one unless said."""
+    """A gitiles buildset becomes the commit, with the default ref if no tag names one."""
     build = put(server, tags=[f"buildset:commit/gitiles/dawn.googlesource.com/tint/+/{SHA}"])
     assert "gitiles_ref:refs/heads/master" in build["tags"]
     commit = prpc_json(call_prpc(server.url, "GetBuild", {"id": build["id"]}))["input"]["gitilesCommit"]
@@ -128,7 +131,7 @@ def test_commit_from_tags(server):
 
 
 def test_times_are_microseconds_in_strings(server):
-    """Times are cut to microseconds; the clock's moment is in every answer."""
+    """Times are truncated to microseconds; each response has the clock's time."""
     build = put(server)
     assert build["created_ts"] == "1613684423573704"
     server.clock.advance(MINUTE)
@@ -136,7 +139,7 @@ def test_times_are_microseconds_in_strings(server):
 
 
 def test_tags_grow(server):
-    """Nothing is removed from the tags; the bot's come with it, the build's address with its number."""
+    """Tags are never removed. The bot adds tags, and a build number adds the build address."""
     server.add_builder(BuilderId("tint", "ci", "mac-rel"), BuilderConfig(next_number=9))
     build = put(server, tags=["a:b"])
     server.start_build(int(build["id"]))
@@ -153,7 +156,7 @@ class TestOperationId:
     """Deduplication."""
 
     def test_a_minute(self, server):
-        """A repeat within sixty seconds is the same build, as it is now; after that a new one."""
+        """A repetition within sixty seconds returns the current build; afterwards it creates a new one."""
         first = put(server, client_operation_id="op")
         server.start_build(int(first["id"]))
         server.clock.advance(MINUTE - 1)
@@ -163,21 +166,21 @@ class TestOperationId:
         assert put(server, client_operation_id="op")["id"] != first["id"]
 
     def test_per_caller_and_best_effort(self, server):
-        """Another caller's id is another; the cache may forget at any time."""
+        """IDs of different callers are independent; the cache may forget at any time."""
         first = put(server, client_operation_id="op")
         assert put(server, "a@b.c", client_operation_id="op")["id"] != first["id"]
         server.builds.forget_keys()
         assert put(server, client_operation_id="op")["id"] != first["id"]
 
     def test_validation_goes_first(self, server):
-        """A repeat that is now malformed fails."""
+        """A malformed repetition fails."""
         put(server, client_operation_id="op")
         reply = call(server, "PUT", "builds", request_body(client_operation_id="op", tags=["bad"])).json()
         assert reply["error"]["reason"] == "INVALID_INPUT"
 
 
 def test_permissions(server):
-    """Who may not see gets 403 or not-found, who may not act 403, with the words of 2021."""
+    """A caller who may not read gets 403 or not-found, one who may not write gets 403, in the words of v1."""
     build = put(server)
     server.registry.close_bucket("tint/ci", visible=True)
     cancel = call(server, "POST", f"builds/{build['id']}/cancel", {})
@@ -194,7 +197,7 @@ def test_permissions(server):
 
 
 def test_batches(server):
-    """Batches answer item by item."""
+    """Batches respond item by item."""
     body = {"builds": [request_body(client_operation_id="a"), request_body(client_operation_id="b", tags=["bad"])]}
     results = call(server, "PUT", "builds/batch", body).json()["results"]
     assert [result["client_operation_id"] for result in results] == ["a", "b"]
@@ -208,7 +211,7 @@ def test_batches(server):
 
 
 def test_retry(server):
-    """A retry is a new build like the old one."""
+    """A retry creates a new build like the old one."""
     old = put(server, tags=["a:b"], properties={"x": 1})
     new = call(server, "PUT", f"builds/{old['id']}/retry", {"client_operation_id": "again"}).json()["build"]
     assert new["id"] != old["id"]
@@ -220,7 +223,7 @@ class TestSearch:
     """Searches."""
 
     def test_filters(self, server):
-        """Builds are found by tag, status, result, creator and moment."""
+        """Builds are found by tag, status, result, creator and time."""
         old = put(server, "a@b.c", tags=["n:1", "x:y"])
         server.clock.advance(MINUTE)
         new = put(server, tags=["n:2", "x:y"])
@@ -238,14 +241,14 @@ class TestSearch:
         assert ids(tag="n:3") == ids(bucket="luci.tint.try") == []
 
     def test_experimental(self, server):
-        """Experimental builds show only when asked for."""
+        """Experimental builds match only on request."""
         build = put(server, experimental=True)
         assert call(server, "GET", "search").json() == {}
         found = call(server, "GET", "search", include_experimental="true").json()["builds"]
         assert [item["id"] for item in found] == [build["id"]]
 
     def test_pages(self, server):
-        """The cursor leads through all builds; without one it is the end."""
+        """The cursor leads through all builds; the last page has none."""
         made = {put(server)["id"] for _ in range(3)}
         first = call(server, "GET", "search", max_builds=2).json()
         second = call(server, "GET", "search", max_builds=2, start_cursor=first["next_cursor"]).json()
@@ -256,7 +259,7 @@ class TestSearch:
 
 
 def test_partial_replies(server):
-    """Any method can leave out fields."""
+    """Each method can leave out fields."""
     build = put(server)
     reply = call(server, "GET", f"builds/{build['id']}", fields="build(id,status),error").json()
     assert reply == {"build": {"id": build["id"], "status": "SCHEDULED"}}
@@ -273,19 +276,19 @@ def test_partial_replies(server):
     ],
 )
 def test_selectors(selector, expected):
-    """Lists are transparent, * stands for any name."""
+    """A selector applies to each item of a list; * matches any name."""
     assert select_fields({"a": [{"b": 1, "c": 2}], "d": 3}, selector) == expected
 
 
 @pytest.mark.parametrize("selector", ["", "a,", "a)", "(a"])
 def test_bad_selectors(selector):
-    """A selector that cannot be read is refused."""
+    """A selector with a syntax error is refused."""
     with pytest.raises(PartialError):
         select_fields({}, selector)
 
 
 def test_other_replies(server):
-    """Replies have no guard line and are closed to other origins; wrong methods and paths are the front end's errors."""
+    """Replies have no guard line and do not allow other origins. Wrong methods and paths are the front end's errors."""
     response = call(server, "GET", "buckets/luci.tint.ci")
     assert response.json() == {"name": "luci.tint.ci", "project_id": "tint"}
     assert not [name for name in response.headers if name.startswith("Access-Control-")]

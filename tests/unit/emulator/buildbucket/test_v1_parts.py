@@ -26,8 +26,8 @@ def build(status: str = "SCHEDULED", *, start: int | None = None, outcome: Outco
     """Return a build."""
     config = BuilderConfig()
     return Build(
-        7, BuildSpec("v1", BuilderId("p", "ci", "linux"), "user:a@b", config, **spec), None, 1_500, 2_500, 3_500, "task",
-        status=status, start_time=start, end_time=None if outcome is None else 9_999, outcome=outcome,
+        7, BuildSpec("v1", BuilderId("p", "ci", "linux"), "user:a@b", config, **spec), None, 1_500, 2_500, 3_500,
+        "task", status=status, start_time=start, end_time=None if outcome is None else 9_999, outcome=outcome,
     )  # fmt: skip
 
 

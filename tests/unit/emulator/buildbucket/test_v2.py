@@ -1,4 +1,4 @@
-"""Today's Buildbucket API: what is refused, deduplication, ids, tags, masks, searches and permissions."""
+"""The v2 API of Buildbucket: errors, deduplication, IDs, tags, masks, searches and permissions."""
 
 import base64
 
@@ -14,7 +14,7 @@ TOPIC = "projects/my-project/topics/builds"
 
 
 def encoded(size):
-    """Return base64 of that many bytes."""
+    """Return base64 of so many bytes."""
     return base64.b64encode(b"x" * size).decode()
 
 
@@ -85,8 +85,8 @@ GITILES_REGEX = r"^commit/gitiles/([^/]+)/(.+?)/\+/([a-f0-9]{40})$"
         ({"canOutliveParent": "YES"}, "can_outlive_parent is specified without a parent build"),
     ],
 )
-def test_schedule_refuses(server, publisher, fields, reason):
-    """Each fault of a request is code 3 with the service's words, and makes no build."""
+def test_errors_of_schedule_build(server, publisher, fields, reason):
+    """Each error of a request is code 3 with the service's words, and creates no build."""
     publisher.missing.add("projects/my-project/topics/missing")
     request = {name: value for name, value in {"builder": BUILDER, **fields}.items() if value is not None}
     response = call_prpc(server.url, "ScheduleBuild", request)
@@ -100,13 +100,13 @@ def test_schedule_refuses(server, publisher, fields, reason):
     ["builds", "projects/P/topics/builds", "projects/my-project/topics/goog-x", "projects/my-project/topics/ab"],
 )
 def test_bad_topics(server, topic):
-    """A topic's name must keep the rules of Pub/Sub."""
+    """The name of a topic must follow the rules of Pub/Sub."""
     response = call_prpc(server.url, "ScheduleBuild", {"builder": BUILDER, "notify": {"pubsubTopic": topic}})
     assert response.text.startswith(f"bad request: notify: invalid pubsub_topic {topic}: ")
 
 
 def test_a_usable_topic_is_remembered(server, publisher):
-    """That a topic can be used is looked up once in ten hours; that it cannot, every time."""
+    """A usable topic is checked once in ten hours, an unusable one every time."""
     publisher.missing.add(TOPIC)
     request = {"builder": BUILDER, "notify": {"pubsubTopic": TOPIC}}
     assert call_prpc(server.url, "ScheduleBuild", request).status_code == 400
@@ -119,7 +119,7 @@ def test_a_usable_topic_is_remembered(server, publisher):
 
 
 def test_properties(server):
-    """The revision is allowed; numbers go through doubles; the builder's own properties come in."""
+    """The revision is allowed, numbers become doubles, and the builder's own properties are added."""
     server.add_builder(BuilderId("p", "b", "x"), BuilderConfig({"recipe": "r", "open": 1}, frozenset({"open"})))
     properties = {"revision": "abc", "one": 1.0, "big": 2**60 + 1, "deep": {"list": [1.5, None, True]}}
     build = schedule(server, properties=properties | {"open": 2}, mask={"fields": "input.properties,id"})
@@ -136,7 +136,7 @@ def test_properties(server):
 
 
 def test_unknown_builder(server):
-    """In strict mode only registered builders exist, and buckets that hold one."""
+    """In strict mode only registered builders and their buckets exist."""
     server.registry.strict = True
     server.add_builder(BuilderId("p", "b", "other"))
     response = call_prpc(server.url, "ScheduleBuild", {"builder": BUILDER})
@@ -149,7 +149,7 @@ class TestRequestId:
     """Deduplication."""
 
     def test_repeat(self, server, publisher):
-        """A repeat returns the build under the new mask, ignores the rest and announces nothing."""
+        """A repetition returns the build under the new mask, ignores the rest and announces nothing."""
         first = schedule(server, requestId="r", notify={"pubsubTopic": TOPIC})
         server.start_build(int(first["id"]))
         published = len(publisher.messages)
@@ -160,14 +160,14 @@ class TestRequestId:
         assert len(publisher.messages) == published == 2
 
     def test_per_caller(self, server):
-        """Two callers may use the same id."""
+        """Two callers may use the same ID."""
         first, second = schedule(server, requestId="r"), schedule(server, "a@example.com", requestId="r")
         assert first["id"] != second["id"]
         assert second["createdBy"] == "user:a@example.com"
         assert schedule(server, "nobody", requestId="q")["createdBy"] == "user:nobody"
 
     def test_forgotten(self, server):
-        """After a minute the id is forgotten; with the switch it never is."""
+        """After a minute the ID is forgotten; with None it never is."""
         first = schedule(server, requestId="r")
         server.clock.advance(MINUTE - 1)
         assert schedule(server, requestId="r")["id"] == first["id"]
@@ -179,7 +179,10 @@ class TestRequestId:
         assert schedule(server, requestId="r")["id"] == second["id"]
 
     def test_checked_first(self, server):
-        """A repeat that is malformed or forbidden fails; a failed request leaves no record; a dry run neither reads nor writes."""
+        """A malformed or forbidden repetition fails.
+
+        A failed request leaves no record; a dry run neither reads nor writes.
+        """
         assert (
             call_prpc(server.url, "ScheduleBuild", {"builder": BUILDER, "requestId": "r", "priority": 999}).status_code
             == 400
@@ -197,8 +200,8 @@ class TestRequestId:
         assert schedule(server, requestId="r")["id"] == first["id"]
 
 
-def test_ids_fall_with_time(server):
-    """An id carries its moment to the millisecond; later builds have smaller ids; those of a batch descend by 16."""
+def test_ids_decrease_over_time(server):
+    """An ID contains its time to the millisecond. Later builds have smaller IDs; those of a batch descend by 16."""
     first = int(schedule(server)["id"])
     server.clock.advance(10**6)
     second = int(schedule(server)["id"])

@@ -1,4 +1,4 @@
-"""Today's Buildbucket API: tags, searches, masks, keys and permissions."""
+"""The v2 API of Buildbucket: tags, searches, masks, keys and permissions."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tests.unit.emulator.buildbucket.support import BUILDER, COMMIT, START, get,
 
 
 def test_tags(server):
-    """Tags are merged and sorted, derived ones added, three keys hidden, all found."""
+    """Tags are merged and sorted, derived tags are added, three keys are hidden, and a search finds all."""
     tags = [tag("z", "1"), tag("a", ""), tag("z", "1"), tag("z", "0")]
     build = schedule(server, tags=tags, gitilesCommit=COMMIT, mask={"fields": "id,tags"})
     buildset = f"commit/gitiles/h.googlesource.com/r/+/{'a' * 40}"
@@ -30,7 +30,7 @@ class TestSearch:
     """SearchBuilds."""
 
     def test_filters(self, server):
-        """Builds are found by builder, status, creator, moment and id, newest first."""
+        """Builds are found by builder, status, creator, time and ID, newest first."""
         old = schedule(server, "a@example.com")
         server.clock.advance(MINUTE)
         new = schedule(server)
@@ -50,7 +50,7 @@ class TestSearch:
         assert ids(build={"startBuildId": new["id"], "endBuildId": new["id"]}) == [new["id"]]
 
     def test_pages(self, server):
-        """A full last page carries a token, and the page after it is empty."""
+        """A full last page has a token, and the following page is empty."""
         made = [schedule(server)["id"] for _ in range(4)]
         seen, token, sizes = [], "", []
         while True:
@@ -79,30 +79,30 @@ class TestSearch:
         assert call_prpc(server.url, "SearchBuilds", request_fields).text == f"bad request: {reason}\n"
 
     def test_experimental(self, server):
-        """Experimental builds show only when asked for."""
+        """Experimental builds match only on request."""
         build = schedule(server, experiments={"luci.non_production": True})
         assert search(server) == []
         assert [found["id"] for found in search(server, includeExperimental=True)] == [build["id"]]
         assert len(search(server, experiments=["+luci.non_production"])) == 1
 
     def test_old_fields(self, server):
-        """The old parameter's paths begin with builds.*."""
+        """The paths of the older parameter begin with builds.*."""
         schedule(server)
         reply = prpc_json(call_prpc(server.url, "SearchBuilds", {"fields": "builds.*.status,next_page_token"}))
         assert reply == {"builds": [{"status": "SCHEDULED"}]}
 
 
 class TestMasks:
-    """What replies hold."""
+    """The fields of replies."""
 
     def test_default(self, server):
-        """By default tags, output, properties and the like are left out; an empty input stays."""
+        """By default tags, output, properties and other fields are left out; an empty input stays."""
         build = get(server, schedule(server, tags=[tag("a", "b")], properties={"x": 1}))
         assert build.keys() == {"id", "builder", "createdBy", "createTime", "updateTime", "status", "input"}
         assert build["input"] == {}
 
     def test_struct_masks(self, server):
-        """Parts of properties are picked by path, with wildcards; numbers as names must be quoted."""
+        """Paths with wildcards select parts of properties; numbers as names must be quoted."""
         properties = {"a": {"x": 1, "y": 2}, "b": {"x": 3}, "7": "seven", "l": [{"x": 1, "z": 2}]}
         build = schedule(server, properties=properties)
 
@@ -127,7 +127,7 @@ class TestMasks:
         ],
     )
     def test_syntax(self, server, fields, is_fine):
-        """The extended syntax is for the old parameter only, and the two exclude one another."""
+        """Only the older parameter has the extended syntax, and the two parameters exclude each other."""
         build = schedule(server)
         server.start_build(int(build["id"]))
         response = call_prpc(server.url, "GetBuild", {"id": build["id"], **fields})
@@ -137,7 +137,7 @@ class TestMasks:
 
 
 class TestKeysAndPermissions:
-    """Who may see and do what."""
+    """Keys of builds, and access."""
 
     @pytest.mark.parametrize(
         ("key", "reason"),
@@ -151,12 +151,12 @@ class TestKeysAndPermissions:
         ],
     )
     def test_keys(self, server, key, reason):
-        """A build is named by its id or by builder and number."""
+        """The key of a build is its ID, or its builder and number."""
         for method in ("GetBuild", "GetBuildStatus"):
             assert call_prpc(server.url, method, key).text == f"bad request: {reason}\n"
 
     def test_status_by_number(self, server):
-        """GetBuildStatus echoes the keys it was asked with."""
+        """GetBuildStatus returns the keys of the request."""
         server.add_builder(BuilderId("p", "b", "x"), BuilderConfig(next_number=7))
         schedule(server)
         reply = prpc_json(call_prpc(server.url, "GetBuildStatus", {"builder": BUILDER, "buildNumber": 7}))
@@ -175,7 +175,7 @@ class TestKeysAndPermissions:
         assert call_prpc(server.url, "CancelBuild", fields).text == f"bad request: {reason}\n"
 
     def test_closed_bucket(self, server):
-        """A hidden bucket's builds are not found, a visible one's may be read but not canceled."""
+        """Builds of a hidden bucket are not found; builds of a visible one may be read but not canceled."""
         build = schedule(server)
         cancel = {"id": build["id"], "summaryMarkdown": "x"}
         server.registry.close_bucket("p/b", allowed=frozenset({"user:a@b.c"}))
@@ -193,7 +193,7 @@ class TestKeysAndPermissions:
         assert denied.text == '"project:tint" does not have permission "buildbucket.builds.cancel" in bucket "p/b"\n'
 
     def test_batch_limits(self, server):
-        """A batch has limits and knows its kinds; an empty one is fine."""
+        """A batch has limits and a fixed set of kinds; an empty one is valid."""
         writes = [{"cancelBuild": {}}] * 201
         text = "bad request: the maximum allowed write request count in Batch is 200.\n"
         assert call_prpc(server.url, "Batch", {"requests": writes}).text == text
@@ -203,7 +203,7 @@ class TestKeysAndPermissions:
         assert prpc_json(call_prpc(server.url, "Batch", {})) == {}
 
     def test_template(self, server):
-        """A template gives builder, properties and tags; the request's own fields win."""
+        """A template provides builder, properties and tags; the request's fields take precedence."""
         first = schedule(server, properties={"a": 1}, tags=[tag("t", "1")])
         request = {"templateBuildId": first["id"], "properties": {"b": 2}, "mask": {"allFields": True}}
         second = prpc_json(call_prpc(server.url, "ScheduleBuild", request))

@@ -1,4 +1,4 @@
-"""The request of a delivery, apart from sending it."""
+"""The request of a delivery, without sending it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ QUEUE = "projects/p/locations/l/queues/scheduler-timers"
 
 
 def test_the_headers_of_the_first_attempt_and_of_a_retry():
-    """A retry says what came back before, with an empty reason, and keeps the time that the task was made for."""
+    """A retry has the previous status, an empty reason, and the time for which the task was created."""
     queues = Queues(Limits())
     queues.create_queue(QUEUE, RateLimits(), RetryConfig(), NOW)
     request = HttpRequest("http://x/", headers=(("Content-Type", "application/json"),))
@@ -57,5 +57,5 @@ def test_the_headers_of_the_first_attempt_and_of_a_retry():
     ],
 )
 def test_retry_after_is_read_as_seconds_or_as_a_date(value: str | None, wait: int | None):
-    """Seconds count from now, a date is compared with the clock, nonsense is ignored."""
+    """Seconds count from now, a date is compared with the clock, and other text is ignored."""
     assert retry_after(value, NOW) == wait

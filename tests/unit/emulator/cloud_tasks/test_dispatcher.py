@@ -192,6 +192,8 @@ class TestDispatcher:
         dispatcher.wake()
         world.target.wait_for(2)
         assert world.target.running == 2
+        with world.lock:
+            assert sum(world.queues.stats().attempts_by_task.values()) == 2
         world.target.released.set()
         world.until_outcome("succeeded", 5)
         assert sorted(world.target.names) == ["0", "1", "2", "3", "4"]

@@ -207,8 +207,8 @@ def test_a_rendered_task_has_its_token_and_retry_settings() -> None:
     ("status", "responded", "code"),
     [
         (200, True, 0), (204, True, 0), (299, True, 0), (302, True, 2), (400, True, 3), (401, True, 16), (403, True, 7),
-        (404, True, 5), (409, True, 10), (418, True, 2), (429, True, 8), (500, True, 13), (501, True, 12), (503, True, 14),
-        (504, False, 4), (0, False, 14),
+        (404, True, 5), (409, True, 10), (418, True, 2), (429, True, 8), (500, True, 13),
+        (501, True, 12), (503, True, 14), (504, False, 4), (0, False, 14),
     ],
 )  # fmt: skip
 def test_the_status_of_an_attempt(status: int, code: int, *, responded: bool) -> None:

@@ -21,7 +21,7 @@ def decode(part: str) -> bytes:
 
 
 def test_a_token_has_the_header_and_claims_that_google_sends():
-    """The shape is Google's: RS256 with a key ID, and times of the given clock an hour apart."""
+    """The format is Google's: RS256 with a key ID, and times of the clock an hour apart."""
     issuer = TokenIssuer()
     header, claims, _ = (issuer.issue(EMAIL, AUDIENCE, NOW)).split(".")
     assert json.loads(decode(header)) == {"alg": "RS256", "kid": issuer.key_id, "typ": "JWT"}
@@ -41,7 +41,7 @@ def test_a_token_has_the_header_and_claims_that_google_sends():
 
 
 def test_the_key_in_the_jwk_set_verifies_the_signature():
-    """The modulus and exponent that are published belong to the key that signs."""
+    """The published modulus and exponent belong to the signing key."""
     issuer = TokenIssuer()
     head, _, signature = issuer.issue(EMAIL, AUDIENCE, NOW).rpartition(".")
     (key,) = issuer.jwks()["keys"]
@@ -58,7 +58,7 @@ def test_the_key_in_the_jwk_set_verifies_the_signature():
 
 
 def test_the_same_second_gives_the_same_token_and_the_next_one_another():
-    """A token is made once per account, audience and second."""
+    """A token is created once per account, audience and second."""
     issuer = TokenIssuer()
     token = issuer.issue(EMAIL, AUDIENCE, NOW)
     assert issuer.issue(EMAIL, AUDIENCE, NOW + 100_000_000) == token

@@ -1,4 +1,4 @@
-"""The queue as a state machine: what is handed out when, and what an answer does."""
+"""The queue as a state machine: dispatch times, and the effect of results."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def make(rate: RateLimits | None = None, retry: RetryConfig | None = None, limit
 def add(
     queues: Queues, task_id: str = "", at: int | None = None, *, queue: str = QUEUE, now: int = NOW, **more
 ) -> Task:
-    """Create a task; without an ID the server names it."""
+    """Create a task; without an ID the server chooses the name."""
     name = f"{queue}/tasks/{task_id}" if task_id else ""
     return queues.create_task(queue, NewTask(REQUEST, name, at, **more), now)
 
 
 def took(attempt: Attempt | None) -> Attempt:
-    """Return the attempt, which must be one."""
+    """Return an attempt that must exist."""
     assert attempt is not None
     return attempt
 
 
-def test_a_task_is_handed_out_at_its_time_and_not_before():
-    """A task scheduled for later is not handed out one nanosecond early, and `next_ready` names the instant."""
+def test_a_task_is_dispatched_at_its_time_and_not_before():
+    """A later task is not dispatched one nanosecond early, and `next_ready` returns its instant."""
     queues = make()
     add(queues, at=NOW + SECOND)
     assert queues.take(NOW + SECOND - 1) is None
@@ -50,8 +50,8 @@ def test_a_task_is_handed_out_at_its_time_and_not_before():
     assert queues.next_ready() is None
 
 
-def test_tasks_of_one_instant_are_handed_out_in_the_order_of_their_creation():
-    """Among tasks that are due the earlier time goes first, then the earlier creation."""
+def test_tasks_of_one_instant_are_dispatched_in_the_order_of_their_creation():
+    """The earlier time goes first, then the earlier creation."""
     queues = make()
     for task_id, at in (("b", NOW + 2_000), ("a", NOW + 2_000), ("c", None)):
         add(queues, task_id, at)
@@ -59,8 +59,8 @@ def test_tasks_of_one_instant_are_handed_out_in_the_order_of_their_creation():
     assert order == ["c", "b", "a"]
 
 
-def test_success_takes_the_task_from_the_queue_and_failure_keeps_it():
-    """Any 2xx ends the task; everything else is tried again after the backoff."""
+def test_success_removes_the_task_and_failure_keeps_it():
+    """Any 2xx ends the task; any other result retries it after the backoff."""
     queues = make()
     task = add(queues)
     attempt = took(queues.take(NOW))
@@ -74,7 +74,7 @@ def test_success_takes_the_task_from_the_queue_and_failure_keeps_it():
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
 def test_any_2xx_is_success(status: int):
-    """The whole range counts, 202 too."""
+    """The whole range counts, including 202."""
     queues = make()
     add(queues)
     assert queues.finish(took(queues.take(NOW)), DeliveryResult(status), NOW) is Outcome.SUCCEEDED
@@ -82,7 +82,7 @@ def test_any_2xx_is_success(status: int):
 
 @pytest.mark.parametrize("status", [0, 100, 199, 300, 302, 400, 404, 409, 429, 500, 503, 504])
 def test_nothing_else_is_success(status: int):
-    """A redirect, an error or no answer is tried again."""
+    """A redirect, an error or a missing response leads to a retry."""
     queues = make()
     add(queues)
     assert queues.finish(took(queues.take(NOW)), DeliveryResult(status), NOW) is Outcome.RETRY
@@ -95,7 +95,7 @@ def test_the_backoff_doubles_then_grows_linearly_then_stays():
 
 
 def test_a_huge_number_of_doublings_stays_at_the_longest_backoff():
-    """Neither many failures nor many doublings make the number grow without end."""
+    """Many failures or doublings do not make the number grow without limit."""
     assert RetryConfig(max_doublings=2**31 - 1).backoff(10**9) == HOUR
 
 
@@ -110,13 +110,13 @@ def test_a_huge_number_of_doublings_stays_at_the_longest_backoff():
     ],
 )
 def test_retries_end_when_every_limit_that_is_set_is_reached(attempts: int, duration: int, given_up: list[bool]):
-    """Attempt n ends at second n-1: attempts and duration must both be used up, and -1 and 0 are no limits."""
+    """Attempt n ends at second n-1. Both limits must be reached; -1 and 0 mean no limit."""
     retry = RetryConfig(max_attempts=attempts, max_retry_duration=duration)
     assert [retry.is_exhausted(n, (n - 1) * SECOND) for n in range(1, 5)] == given_up
 
 
 def test_the_attempt_limit_counts_the_first_attempt():
-    """With three attempts a task is retried twice and then gone."""
+    """With three attempts a task is retried twice."""
     queues = make(retry=RetryConfig(max_attempts=3, min_backoff=SECOND, max_backoff=SECOND))
     add(queues, "t")
     outcomes = [queues.finish(took(queues.take(NOW + n * SECOND)), FAILED, NOW + n * SECOND) for n in range(3)]
@@ -127,7 +127,7 @@ def test_the_attempt_limit_counts_the_first_attempt():
 
 
 def test_retry_duration_is_measured_from_the_first_attempt_and_not_from_the_creation():
-    """A task that waited on a paused queue has its whole retry duration before it."""
+    """A task that waited on a paused queue still has its whole retry duration."""
     queues = make(retry=RetryConfig(max_attempts=1, max_retry_duration=10 * SECOND))
     add(queues)
     late = NOW + HOUR
@@ -135,14 +135,14 @@ def test_retry_duration_is_measured_from_the_first_attempt_and_not_from_the_crea
 
 
 def test_a_tasks_own_retry_settings_override_the_queues():
-    """A task with one attempt is given up on a queue that would try on."""
+    """A task with one attempt is given up on a queue with more."""
     queues = make()
     add(queues, retry_config=RetryConfig(max_attempts=1))
     assert queues.finish(took(queues.take(NOW)), FAILED, NOW) is Outcome.GIVEN_UP
 
 
 def test_execution_count_leaves_out_5xx_and_unanswered_attempts():
-    """RetryCount counts every retry, ExecutionCount only answers that are no server errors."""
+    """RetryCount counts all retries, ExecutionCount only responses other than server errors."""
     queues = make()
     add(queues)
     seen = []
@@ -164,7 +164,7 @@ def test_execution_count_leaves_out_5xx_and_unanswered_attempts():
 
 
 def test_the_name_of_a_finished_task_stays_used_until_the_tombstones_end():
-    """Deleted or executed makes no difference; a nanosecond before the end the name is refused."""
+    """This holds after deletion and after execution, until the last nanosecond."""
     queues = make(limits=Limits(task_tombstone=10 * SECOND))
     add(queues, "done")
     queues.finish(took(queues.take(NOW)), OK, NOW)
@@ -186,8 +186,8 @@ def test_a_name_on_the_queue_is_refused_however_old_it_is():
         add(queues, "t", now=NOW + 10 * DAY)
 
 
-def test_deletion_while_running_makes_the_answer_irrelevant():
-    """A failure that comes back after the deletion brings nothing back."""
+def test_a_result_after_the_deletion_is_ignored():
+    """A later failure does not restore the task."""
     queues = make()
     task = add(queues)
     attempt = took(queues.take(NOW))
@@ -198,7 +198,7 @@ def test_deletion_while_running_makes_the_answer_irrelevant():
 
 
 def test_an_attempt_outlives_its_queue():
-    """An answer to a task of a queue that was deleted, or deleted and made again, does no harm."""
+    """A result for a queue that was deleted, or deleted and created again, does no harm."""
     queues = make(limits=Limits(queue_tombstone=0))
     add(queues, "t")
     attempt = took(queues.take(NOW))
@@ -210,8 +210,8 @@ def test_an_attempt_outlives_its_queue():
     assert queues.get_queue(QUEUE).running == 0
 
 
-def test_a_paused_queue_hands_out_nothing_but_takes_tasks():
-    """Pause holds back, resume lets go."""
+def test_a_paused_queue_dispatches_nothing_but_accepts_tasks():
+    """Pausing stops dispatches, resuming allows them."""
     queues = make()
     queues.set_state(QUEUE, QueueState.PAUSED)
     add(queues)
@@ -221,7 +221,7 @@ def test_a_paused_queue_hands_out_nothing_but_takes_tasks():
 
 
 def test_a_forced_task_overrides_pause_rate_concurrency_and_time():
-    """RunTask hands out a future task of a paused queue whose limits are used up."""
+    """RunTask dispatches a future task of a paused queue whose limits are used up."""
     queues = make(RateLimits(1.0, 1))
     add(queues)
     took(queues.take(NOW))
@@ -235,7 +235,7 @@ def test_a_forced_task_overrides_pause_rate_concurrency_and_time():
 
 
 def test_a_forced_task_that_fails_is_scheduled_from_the_time_of_the_call():
-    """RunTask resets the schedule time to the call plus the backoff, even if that is past when the answer comes."""
+    """RunTask resets the schedule time to the call plus the backoff, even if that is past when the result arrives."""
     queues = make(retry=RetryConfig(min_backoff=10 * SECOND))
     task = add(queues, at=NOW + HOUR)
     queues.get_queue(QUEUE).force(task.name, NOW)
@@ -245,8 +245,8 @@ def test_a_forced_task_that_fails_is_scheduled_from_the_time_of_the_call():
     assert task.eta == NOW + HOUR
 
 
-def test_a_running_task_can_be_forced_and_ends_with_whichever_succeeds():
-    """Two attempts of one task run at once; the first success ends it, and the other answer does not matter."""
+def test_a_running_task_can_be_forced_and_ends_with_the_first_success():
+    """Two attempts of one task run at once. The first success ends the task, and the other result is ignored."""
     queues = make()
     task = add(queues)
     first = took(queues.take(NOW))
@@ -260,7 +260,7 @@ def test_a_running_task_can_be_forced_and_ends_with_whichever_succeeds():
 
 
 def test_forcing_twice_before_it_begins_is_one_attempt():
-    """A second RunTask finds the task forced already."""
+    """The second RunTask finds an already forced task."""
     queues = make()
     task = add(queues, at=NOW + HOUR)
     for _ in range(2):
@@ -269,7 +269,7 @@ def test_forcing_twice_before_it_begins_is_one_attempt():
     assert queues.take(NOW) is None
 
 
-def test_concurrency_is_limited_until_an_answer_comes():
+def test_concurrency_is_limited_until_a_result_arrives():
     """The third task waits for one of two to end."""
     queues = make(RateLimits(max_concurrent_dispatches=2))
     for _ in range(3):
@@ -282,7 +282,7 @@ def test_concurrency_is_limited_until_an_answer_comes():
 
 
 def test_429_and_503_hold_the_whole_queue_longer_each_time():
-    """After such an answer nothing is handed out for 100 ms, then 200 ms; any other answer ends the row."""
+    """After such a result nothing is dispatched for 100 ms, then 200 ms; any other result resets the hold."""
     queues = make(retry=RetryConfig(min_backoff=HOUR))
     for _ in range(5):
         add(queues)
@@ -296,7 +296,7 @@ def test_429_and_503_hold_the_whole_queue_longer_each_time():
         now += hold * MILLISECOND
 
 
-def test_retry_after_is_honoured_for_the_task_and_with_503_for_the_queue():
+def test_retry_after_is_honored_for_the_task_and_with_503_for_the_queue():
     """The target's wait replaces a shorter backoff."""
     queues = make()
     add(queues, "first")
@@ -310,7 +310,7 @@ def test_retry_after_is_honoured_for_the_task_and_with_503_for_the_queue():
 
 
 def test_purge_leaves_nothing_and_forgets_forced_tasks():
-    """Waiting, forced and running tasks go; the time of the purge is kept."""
+    """It removes waiting, forced and running tasks, and records its time."""
     queues = make()
     forced = add(queues, at=NOW + HOUR)
     add(queues)
@@ -324,7 +324,7 @@ def test_purge_leaves_nothing_and_forgets_forced_tasks():
 
 
 def test_a_task_older_than_31_days_is_deleted_undelivered():
-    """The longest life of a task ends also on a paused queue."""
+    """This holds on a paused queue as well."""
     queues = make()
     queues.set_state(QUEUE, QueueState.PAUSED)
     task = add(queues)
@@ -334,7 +334,7 @@ def test_a_task_older_than_31_days_is_deleted_undelivered():
 
 
 def test_queues_take_turns():
-    """A queue with many tasks does not starve another one."""
+    """A queue with many tasks does not starve another queue."""
     queues = make()
     queues.create_queue(OTHER, RateLimits(), RetryConfig(), NOW)
     for _ in range(3):
@@ -344,8 +344,8 @@ def test_queues_take_turns():
     assert order in ([QUEUE, OTHER, QUEUE, OTHER], [OTHER, QUEUE, OTHER, QUEUE])
 
 
-def test_deleted_far_tasks_do_not_pile_up():
-    """A thousand timers set and deleted leave no thousand entries behind."""
+def test_deleted_future_tasks_leave_few_entries():
+    """A thousand created and deleted timers leave few entries."""
     queues = make()
     queue = queues.get_queue(QUEUE)
     for _ in range(1_000):
@@ -354,7 +354,7 @@ def test_deleted_far_tasks_do_not_pile_up():
 
 
 def test_generated_names_are_unique_numbers_and_the_same_in_every_run():
-    """A replay names its tasks as the first run did."""
+    """A replay uses the same task names as the first run."""
     names = [[add(queues).name for _ in range(1_000)] for queues in (make(), make())]
     assert names[0] == names[1]
     assert len(set(names[0])) == 1_000

@@ -14,7 +14,7 @@ NOW = 1_773_756_432_000_000_000
 
 
 def taken_at_once(bucket: RateBucket, now: int) -> int:
-    """Take tokens until there are none; return how many there were."""
+    """Take all available tokens and return their number."""
     count = 0
     while bucket.take(now):
         count += 1
@@ -30,7 +30,7 @@ def test_a_full_bucket_gives_its_size_at_once(rate: float, burst: int):
 
 
 def test_an_empty_bucket_gives_one_token_exactly_at_ready_at():
-    """Not a nanosecond earlier, and exactly then, so that a stepped clock does not stop short of it."""
+    """A token must be available exactly then, so that a stepped clock does not stop short of it."""
     bucket = RateBucket(RateLimits(3.0))
     taken_at_once(bucket, NOW)
     ready = bucket.ready_at()
@@ -42,7 +42,7 @@ def test_an_empty_bucket_gives_one_token_exactly_at_ready_at():
 
 @given(st.lists(st.integers(0, SECOND), min_size=1, max_size=200), st.sampled_from([1.0, 7.0, 33.3, 500.0]))
 def test_no_window_sees_more_than_burst_and_rate_allow(gaps: list[int], rate: float):
-    """Over any time the tokens given are at most the burst plus the rate times the time."""
+    """Over any time the taken tokens are at most the burst plus the rate times the time."""
     limits = RateLimits(rate)
     bucket = RateBucket(limits)
     now, given_out = NOW, 0
@@ -53,7 +53,7 @@ def test_no_window_sees_more_than_burst_and_rate_allow(gaps: list[int], rate: fl
 
 
 def test_an_update_takes_effect_at_once_and_gives_no_free_tokens():
-    """After a bucket was emptied a faster rate refills faster from now on."""
+    """After a bucket was emptied, a faster rate refills it faster."""
     bucket = RateBucket(RateLimits(1.0))
     taken_at_once(bucket, NOW)
     bucket.update(RateLimits(100.0), NOW)

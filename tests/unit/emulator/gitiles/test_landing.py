@@ -1,4 +1,4 @@
-"""Whether a commit has landed, asked of real repositories through the real client."""
+"""The check whether a commit has landed, against real repositories through the real client."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +29,7 @@ def repository(tmp_path: Path) -> Repository:
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[GitilesClient]:
-    """A client of a server that shows it."""
+    """A client of a server with the repository."""
     server = GitilesServer(tmp_path)
     server.start()
     yield GitilesClient(
@@ -58,7 +58,7 @@ def test_commits_that_a_ref_leads_to_have_landed(repository: Repository, client:
 
 
 def test_a_tag_names_its_object_and_its_commit(repository: Repository, client: GitilesClient) -> None:
-    """The object of an annotated tag, and the commit, are both on the tag."""
+    """Both the object of an annotated tag and its commit are on the tag."""
     base = repository.resolve("main")
     tag = repository.tag("v1", base, "a release", at=AT)
     assert tag != base
@@ -66,10 +66,10 @@ def test_a_tag_names_its_object_and_its_commit(repository: Repository, client: G
 
 
 @pytest.mark.parametrize(("ref", "revision"), [(MAIN, "f" * 40), ("refs/heads/none", "")])
-def test_the_host_has_not_the_commit_or_the_ref(
+def test_a_missing_commit_or_ref_is_an_error(
     repository: Repository, client: GitilesClient, ref: str, revision: str
 ) -> None:
-    """It says so, and that is not taken for a commit that has landed."""
+    """The check fails with an error, and does not report a landed commit."""
     with pytest.raises(GitilesError) as caught:
         _landed(client, ref, revision or repository.resolve("main"))
     assert (caught.value.code, caught.value.transient) == ("NOT_FOUND", False)

@@ -1,4 +1,4 @@
-"""The Gitiles server shows the history of real repositories as Gitiles does."""
+"""The Gitiles server shows the history of real repositories like Gitiles."""
 
 import json
 from pathlib import Path
@@ -32,10 +32,10 @@ def server(tmp_path):
 
 
 class TestLog:
-    """Ranges, pages and what a commit looks like."""
+    """Ranges, pages and commits."""
 
     def test_range(self, server, repository):
-        """A range is newest first and leaves out what is reachable from its old end; both ways back it is empty."""
+        """A range is newest first and excludes commits reachable from its old end. The reversed range is empty."""
         new, middle, old = commit_history(repository, 3)
         assert page_commits(fetch_json(server.url, f"/tint/+log/{old}..{new}")) == [new, middle]
         assert fetch_json(server.url, f"/tint/+log/{new}..{old}") == {"log": []}
@@ -49,7 +49,7 @@ class TestLog:
         )
 
     def test_commit(self, server, repository):
-        """A commit has its tree, parents, both people with times in UTC, and the whole message."""
+        """A commit has its tree, parents, author and committer with times in UTC, and the whole message."""
         bot = Person("Tint LUCI CQ", "cq@example.com")
         root = repository.commit("root", {"a": "1"}, at=MONDAY)
         sha = repository.commit(
@@ -79,7 +79,7 @@ class TestLog:
         )
 
     def test_encodings(self, server, repository):
-        """Messages are decoded by the commit's own charset; what cannot be decoded is replaced."""
+        """Messages are decoded by the commit's charset, with replacements for invalid bytes."""
         latin = repository.commit("caf\u00e9".encode("latin-1"), {"a": "1"}, encoding="ISO-8859-1")
         broken = repository.commit(b"caf\xe9", {"a": "2"})
         unknown = repository.commit("caf\u00e9".encode(), {"a": "3"}, encoding="no-such-charset")
@@ -87,7 +87,7 @@ class TestLog:
         assert messages == {latin: "café", broken: "caf\ufffd", unknown: "café"}
 
     def test_pages(self, server, repository):
-        """Pages join without gap or overlap; next is absent on the last, also when it is full; previous needs s."""
+        """Pages join without gap or overlap. The last page has no next, even if it is full; previous needs s."""
         commits = commit_history(repository, 7)
         seen, start, previous = [], None, []
         while True:
@@ -104,12 +104,12 @@ class TestLog:
 
     @pytest.mark.parametrize(("n", "count"), [("x", 7), ("", 7), ("99999", 7), ("2", 2)])
     def test_page_size(self, server, repository, n, count):
-        """A size that is no number is the default."""
+        """A size that is not a number means the default."""
         commit_history(repository, 7)
         assert len(fetch_json(server.url, "/tint/+log/main", n=n)["log"]) == count
 
     def test_bad_pages(self, server, repository):
-        """A size of zero is an error, a wrong start not found, one outside the range an empty page."""
+        """A size of zero is an error, a wrong start is not found, and a start outside the range gives an empty page."""
         commits = commit_history(repository, 3)
         other = commit_history(repository, 1, "other")[0]
         assert get_page(server.url, "/tint/+log/main", n=0).status_code == 500
@@ -120,7 +120,7 @@ class TestLog:
         assert page_commits(fetch_json(server.url, "/tint/+log/main", s=commits[1][:12])) == commits[1:]
 
     def test_merges(self, server, repository):
-        """A range holds both sides of a merge; flags leave out one of them, or the merge itself."""
+        """A range includes both sides of a merge. Flags exclude one side or the merge itself."""
         root = repository.commit("root", {"a": "1"}, at=MONDAY)
         left = repository.commit("left", {"a": "2"}, at=MONDAY + SECOND)
         right = repository.commit("right", {"b": "1"}, "side", parents=[root], at=MONDAY + 2 * SECOND)
@@ -135,7 +135,7 @@ class TestLog:
         assert page_commits(fetch_json(server.url, f"/tint/+log/{root}..main", author="nobody")) == []
 
     def test_paths(self, server, repository):
-        """A path may follow the revision, whose own name may hold slashes."""
+        """A path may follow the revision, whose name may contain slashes."""
         first = repository.commit("1", {"dir/a": LONG}, "release/1", at=MONDAY)
         second = repository.commit("2", {"b": "1"}, "release/1", at=MONDAY + SECOND)
         moved = repository.commit("3", {"dir/a": None, "dir/c": LONG}, "release/1", at=MONDAY + 2 * SECOND)
@@ -145,7 +145,7 @@ class TestLog:
 
 
 class TestTreeDiff:
-    """What a commit changes."""
+    """The differences of a commit."""
 
     def diff(self, server, sha):
         """Return the differences by path."""
@@ -153,7 +153,7 @@ class TestTreeDiff:
         return {change["new_path"] if change["type"] != "delete" else change["old_path"]: change for change in changes}
 
     def test_kinds(self, server, repository):
-        """Modes are decimal, absent sides are /dev/null, only renames and copies have a score."""
+        """Modes are decimal, absent sides are /dev/null, and only renames and copies have a score."""
         repository.commit("1", {"kept": "1", "changed": "1", "gone": "never again", "old name": LONG, "mode": "#!"})
         sha = repository.commit(
             "2",
@@ -180,7 +180,7 @@ class TestTreeDiff:
         assert (changes["link"]["old_path"], changes["link"]["old_id"]) == ("/dev/null", "0" * 40)
 
     def test_root(self, server, repository):
-        """A root commit adds everything; without name-status there is no list at all."""
+        """A root commit adds all its files; without name-status there is no list."""
         sha = repository.commit("1", {"a": "1", "b/c": "2"})
         assert {path: change["type"] for path, change in self.diff(server, sha).items()} == {"a": "add", "b/c": "add"}
         assert "tree_diff" not in fetch_json(server.url, f"/tint/+log/{sha}")["log"][0]
@@ -202,13 +202,13 @@ class TestTreeDiff:
 
 @pytest.mark.parametrize("path", sorted(SAMPLES.glob("gitiles-*.body.txt")), ids=lambda path: path.name)
 def test_json_is_written_as_recorded(path):
-    """Every recorded body is reproduced byte for byte: guard line, indents, escapes."""
+    """Each recorded body is reproduced byte for byte: guard line, indentation, escapes."""
     recorded = path.read_text()
     assert f"{GUARD}{dump_json(json.loads(recorded.removeprefix(GUARD)))}\n" == recorded
 
 
 def test_escapes():
-    """Characters that matter in HTML or JavaScript are escaped, others are not; a parser undoes it."""
+    """Characters that are special in HTML or JavaScript are escaped, others are not; a parser restores them."""
     value = {"k": "<a href='x'>&=\u2028é\""}
     text = dump_json(value)
     assert text == '{\n  "k": "\\u003ca href\\u003d\\u0027x\\u0027\\u003e\\u0026\\u003d\\u2028é\\""\n}'
@@ -219,7 +219,7 @@ def test_escapes():
     "name", ["log-range-tree-diff", "log-merge-commit-tree-diff", "log-page-1", "log-page-2", "refs-all"]
 )
 def test_same_fields_in_the_same_order(server, repository, name):
-    """A page of a like repository has the recorded page's fields, in its order."""
+    """A page of a similar repository has the fields of the recorded page, in the same order."""
     recorded = json.loads((SAMPLES / f"gitiles-{name}.body.txt").read_text().removeprefix(GUARD))
     root = repository.commit("root", {"a": "1", "old": LONG})
     middle = repository.commit("2", {"a": "2"})

@@ -1,4 +1,4 @@
-"""The Gitiles server's refs, places, formats, errors and faults."""
+"""The Gitiles server's refs, repositories, formats, errors and faults."""
 
 import base64
 import http.client
@@ -49,7 +49,7 @@ class TestRefs:
         }
 
     def test_all(self, server, refs):
-        """Without a prefix the names are full, HEAD with its target, tags with what they stand for; ordered by name."""
+        """Without a prefix names are full. HEAD has its target, tags have their commit, and the order is by name."""
         shown = fetch_json(server.url, "/tint/+refs")
         assert shown == {
             "HEAD": {"value": refs["main"], "target": "refs/heads/main"},
@@ -63,20 +63,20 @@ class TestRefs:
 
     @pytest.mark.parametrize("path", ["+refs/heads", "+refs/heads/", "+refs%2Fheads"])
     def test_prefix(self, server, refs, path):
-        """Below a prefix names are relative, however the slash is written."""
+        """Below a prefix names are relative, with any encoding of the slash."""
         assert fetch_json(server.url, f"/tint/{path}") == {
             "main": {"value": refs["main"]},
             "release/1": {"value": refs["release"]},
         }
 
     def test_exact_and_none(self, server, refs):
-        """The very ref comes under its full name; what nobody uses is an empty object."""
+        """A ref itself has its full name; an unused prefix gives an empty object."""
         assert fetch_json(server.url, "/tint/+refs/heads/main") == {"refs/heads/main": {"value": refs["main"]}}
         assert fetch_json(server.url, "/tint/+refs/heads/release") == {"1": {"value": refs["release"]}}
         assert get_page(server.url, "/tint/+refs/hea").text == (SAMPLES / "gitiles-refs-none.body.txt").read_text()
 
     def test_moves(self, server, repository, refs):
-        """Refs that are moved, made and deleted show at once; an empty repository has none, not even HEAD."""
+        """Moved, created and deleted refs show at once. An empty repository has no refs, not even HEAD."""
         repository.force_push("main", refs["release"])
         repository.delete_ref("release/1")
         assert fetch_json(server.url, "/tint/+refs/heads") == {"main": {"value": refs["release"]}}
@@ -85,10 +85,10 @@ class TestRefs:
 
 
 class TestForcePush:
-    """What a poller meets when history is rewritten."""
+    """Pages after history was rewritten."""
 
     def test_unrelated_history(self, server, repository):
-        """Once the old history is gone, the range and its old end are not found, the new end is."""
+        """Once the old history is gone, the range and its old end are not found; the new end is."""
         old = commit_history(repository, 2)[0]
         new = repository.commit("other", {"b": "1"}, parents=[])
         assert page_commits(fetch_json(server.url, f"/tint/+log/{old}..{new}")) == [new]
@@ -98,7 +98,7 @@ class TestForcePush:
         assert page_commits(fetch_json(server.url, f"/tint/+log/{new}", n=1)) == [new]
 
     def test_not_yet_visible(self, server, repository):
-        """A hidden commit is not found for so many requests, although its ref shows; then it heals."""
+        """A hidden commit is not found for a number of requests, although its ref shows it."""
         new, old = commit_history(repository, 2)
         server.faults.hide(new, times=2)
         assert fetch_json(server.url, "/tint/+refs/heads") == {"main": {"value": new}}
@@ -124,7 +124,7 @@ class TestErrors:
         ],
     )  # fmt: skip
     def test_not_found(self, server, repository, path, status):
-        """What is unknown or cannot be read is refused in plain text, never in JSON."""
+        """An unknown or unreadable name is refused in plain text, never in JSON."""
         commit_history(repository, 1)
         response = get_page(server.url, path)
         assert response.status_code == status
@@ -133,7 +133,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("status", [401, 403, 404, 429, 503])
     def test_hosted_texts(self, server, tmp_path, status):
-        """The hosted service's errors are as recorded, but for the request's id."""
+        """Errors are as recorded from the hosted service, except for the request ID."""
         Repository.create(tmp_path / "tint")
         server.faults.add(GitilesFault("error", status=status))
         recorded = json.loads((SAMPLES / f"gitiles-error-{status}.http.json").read_text())["response"]
@@ -145,7 +145,7 @@ class TestErrors:
         assert get_page(server.url, "/a/tint/+refs").status_code == 200
 
     def test_ambiguous(self, server, repository):
-        """A short hash that several commits share is 400, as recorded."""
+        """A short hash of several commits is 400, as recorded."""
         prefixes = {}
         for number in range(2000):
             sha = self.loose_commit(repository, number)
@@ -157,7 +157,7 @@ class TestErrors:
         assert response.headers.items() >= recorded["headers"].items()
 
     def test_open_form(self, tmp_path, repository):
-        """Open Gitiles tells a code in a header."""
+        """Open-source Gitiles has a code in a header."""
         server = GitilesServer(tmp_path, errors="open")
         server.start()
         commit_history(repository, 1)
@@ -167,7 +167,10 @@ class TestErrors:
         server.stop()
 
     def test_formats(self, server, repository):
-        """The format is JSON in either case, HTML without; an unknown one is 400, and so is a page that has none."""
+        """The format JSON works in either case; without a format the page is HTML.
+
+        An unknown or unavailable format is 400.
+        """
         commit_history(repository, 1)
         assert requests.get(f"{server.url}/tint/+refs?format=json", timeout=5).text.startswith(GUARD)
         html = requests.get(f"{server.url}/tint/+log/main", timeout=5)
@@ -178,7 +181,7 @@ class TestErrors:
         assert requests.post(f"{server.url}/tint/+log/main", timeout=5).status_code == 405
 
     def test_faults(self, server, repository):
-        """Connections break, answers break off or are late, by path and so many times."""
+        """Connections break, and responses break off or are late, by path and number."""
         commit_history(repository, 3)
         server.faults.add(GitilesFault("cut", "/tint/+log/*"))
         assert get_page(server.url, "/a/tint/+refs").status_code == 200
@@ -194,7 +197,7 @@ class TestErrors:
         assert [record.status for record in server.requests] == [200, 0, 200, 200]
 
     def test_tokens(self, server, repository):
-        """With strict tokens /a needs a known one; without /a nobody looks."""
+        """In strict mode /a needs a known token; other paths need none."""
         commit_history(repository, 1)
         server.strict_auth = True
         assert get_page(server.url, "/tint/+refs").status_code == 200
@@ -205,12 +208,12 @@ class TestErrors:
 
     @staticmethod
     def loose_commit(repository, number):
-        """Return the hash of one more root commit."""
+        """Return the hash of another root commit."""
         return repository.commit(f"{number}", {}, f"n{number % 3}", parents=[])
 
 
 class TestOddRequests:
-    """Paths and queries that no client of ours sends; a server on a developer's machine answers them all the same."""
+    """Paths and queries that our clients never send; the server responds to them as well."""
 
     @pytest.fixture(autouse=True)
     def files(self, repository):
@@ -239,7 +242,7 @@ class TestOddRequests:
     )
     @pytest.mark.parametrize("form", ["hosted", "open"])
     def test_impossible_names_are_400(self, tmp_path, path, form):
-        """Control characters, endless names, patterns that are none; never a fault of the server."""
+        """Control characters, overlong names and invalid patterns are never an error of the server."""
         server = GitilesServer(tmp_path, errors=form)
         server.start()
         try:
@@ -250,18 +253,18 @@ class TestOddRequests:
 
     @pytest.mark.parametrize("path", ["/tint/+/main/../x", "/tint/+/main/./file", "/h/../tint/+refs", "/tint/+log/.."])
     def test_no_name_is_relative(self, server, path):
-        """A client that does not tidy paths gets 404."""
+        """A client that does not normalize paths gets 404."""
         assert _raw_get(server.url, path)[0] == 404
 
     @pytest.mark.parametrize("path", ["*", "fi*", ":(exclude)other", ":!other", ":(glob)f*", ":/file", "[f]ile"])
-    def test_a_path_is_a_name_and_no_pattern(self, server, path):
-        """Git would take all of these for patterns that fit a file."""
+    def test_a_path_is_no_pattern(self, server, path):
+        """Git would treat each of these as a pattern that matches a file."""
         assert page_commits(fetch_json(server.url, f"/tint/+log/main/{path}")) == []
         assert get_page(server.url, f"/tint/+/main/{path}").status_code == 404
 
     @pytest.mark.parametrize("separator", ["\x85", "\u2028", "\u2029"])
-    def test_a_ref_may_hold_other_line_separators(self, server, repository, files, separator):
-        """Git allows it in names of refs."""
+    def test_a_ref_may_contain_other_line_separators(self, server, repository, files, separator):
+        """Git allows them in names of refs."""
         name = f"refs/heads/a{separator}b"
         repository.force_push(name, files)
         assert fetch_json(server.url, "/tint/+refs/heads")[f"a{separator}b"] == {"value": files}
@@ -269,7 +272,7 @@ class TestOddRequests:
         assert get_page(server.url, f"/tint/+log/none{separator}x").status_code == 404
 
     def test_a_missing_git_is_an_error(self, server, repository, monkeypatch):
-        """The page is the service's error; the error in Python says which program to install."""
+        """The page is the service's error; the error in Python names the program to install."""
         monkeypatch.setenv("PATH", "/nowhere")
         assert get_page(server.url, "/tint/+log/main").status_code == 500
         with pytest.raises(LocalCloudError, match="install it"):
@@ -277,7 +280,7 @@ class TestOddRequests:
 
 
 def _raw_get(url, path):
-    """Return status and text of an answer to a path that is sent as it is: clients would tidy it up."""
+    """Return status and text of a response to a path that is sent unchanged; client libraries would normalize it."""
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
     try:
         connection.request("GET", path + ("&" if "?" in path else "?") + "format=JSON")
@@ -288,7 +291,7 @@ def _raw_get(url, path):
 
 
 class TestPlaces:
-    """Which repository a path means."""
+    """The repository of a path."""
 
     def test_hosts_and_names(self, server, tmp_path):
         """Several hosts, nested names, names with .git, bare or not, all with or without /a."""
@@ -308,7 +311,7 @@ class TestPlaces:
         ]
 
     def test_projects(self, server, tmp_path):
-        """The list of projects tells name, address and, if there is one, description."""
+        """The list of projects has names, URLs and descriptions."""
         Repository.create(tmp_path / "h" / "a" / "b.git")
         Repository.create(tmp_path / "h" / "c")
         (tmp_path / "h" / "c" / "description").write_text("A project\n")
@@ -319,7 +322,7 @@ class TestPlaces:
         }
 
     def test_one_commit_tree_and_file(self, server, repository):
-        """One commit always has its differences; a folder is listed; files come in base64."""
+        """A single commit always has its differences, a folder has its entries, and a file is in base64."""
         sha = repository.commit("1", {"dir/a": "hello", "run": Entry(b"#!", 0o100755)})
         shown = fetch_json(server.url, f"/tint/+/{sha}")
         assert (shown["commit"], len(shown["tree_diff"])) == (sha, 2)
@@ -340,7 +343,10 @@ class TestPlaces:
         )
 
     def test_headers(self, server, repository):
-        """Pages of a commit by its hash may be cached, others not; large ones are compressed for who accepts it."""
+        """Pages of a commit by its hash may be cached, others not.
+
+        Large pages are compressed for clients that accept it.
+        """
         commits = commit_history(repository, 10)
         by_hash, by_name = (
             get_page(server.url, f"/tint/+log/{commits[2]}..{commits[0]}"),
@@ -353,7 +359,7 @@ class TestPlaces:
         assert by_name.headers["Content-Type"].startswith("application/json")
 
     def test_control(self, server, repository):
-        """Faults, hidden commits and settings can be switched over HTTP."""
+        """HTTP requests change faults, hidden commits and settings."""
         new, old = commit_history(repository, 2)
 
         def control(method, path, body=None):

@@ -2,6 +2,7 @@
 
 import http.client
 import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -78,13 +79,27 @@ def test_stopping_a_server_that_never_ran_does_nothing() -> None:
     LocalServer(hello, HOST, 0).stop()
 
 
-def test_stopping_closes_connections_that_clients_keep(server: LocalServer) -> None:
-    with socket.create_connection(server.netloc.split(":"), timeout=5) as connection:
-        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert connection.recv(10_000)
+def test_stopping_closes_connections_of_running_requests_and_of_idle_clients() -> None:
+    begun, released = threading.Event(), threading.Event()
+
+    @Request.application
+    def wait(_request: Request) -> Response:
+        begun.set()
+        released.wait(20)
+        return Response("late")
+
+    server = LocalServer(wait, HOST, 0)
+    server.start()
+    host, _, port = server.netloc.partition(":")
+    with (
+        socket.create_connection((host, int(port)), timeout=10) as idle,
+        socket.create_connection((host, int(port)), timeout=10) as waiting,
+    ):
+        waiting.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert begun.wait(10)
         server.stop()
-        while connection.recv(10_000):
-            pass
+        assert (waiting.recv(1), idle.recv(1)) == (b"", b"")
+    released.set()
 
 
 @pytest.mark.parametrize("header", [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
