@@ -24,7 +24,7 @@ _SHOWN = 60
 
 def add_commands(nouns: Any) -> None:
     """Add ``dead-letters`` to the parser of nouns."""
-    verbs = nouns.add_parser("dead-letters", help="messages that were refused too often").add_subparsers(
+    verbs = nouns.add_parser("dead-letters", help="list or replay messages that were refused too often").add_subparsers(
         metavar="VERB", required=True
     )
     for name, summary, run in (
