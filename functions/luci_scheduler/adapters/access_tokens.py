@@ -29,16 +29,16 @@ _DIGITS = re.compile(r"[0-9]{1,9}")
 _TIMEOUT = 5 * SECOND  # of one query, as in LUCI
 _MAX_BYTES = 16_384  # of one response; Google's are smaller than 1,000 bytes
 # A good token may be revoked, or its account closed, before it expires. LUCI does not notice that at all.
-_REMEMBERED = 5 * MINUTE
-_BAD_REMEMBERED = 5 * MINUTE  # a bad token never becomes good, but Google's response may have been wrong
+_GOOD_LIFETIME = 5 * MINUTE
+_BAD_LIFETIME = 5 * MINUTE  # a bad token never becomes good, but Google's response may have been wrong
 _MAX_TOKENS = 4096  # of each kind in the cache: about a megabyte
-_QUESTIONS = 60
+_QUERIES = 60
 """Unknown tokens about which one process queries Google within a minute.
 
 A stranger can send any number of made-up tokens; each would cost a query of up to five seconds and a share of Google's
 quota.
 """
-_QUESTIONS_OF_ONE = 15
+_QUERIES_OF_ONE = 15
 """The same limit for one sender, so that a stranger cannot use up the queries of all others."""
 
 _OK, _BAD_REQUEST = 200, 400
@@ -48,10 +48,8 @@ class AccessTokens:
     """Finds the owner of an access token through Google's ``tokeninfo``, as LUCI does. Thread-safe.
 
     The caches hold only hashes of tokens, and no error quotes a token. Good and bad tokens have separate caches, so a
-    flood of
-    made-up tokens does not evict good ones. The number of queries about unknown tokens per minute is bounded; a token
-    that was
-    good before is not unknown.
+    flood of made-up tokens does not evict good ones. The number of queries about unknown tokens per minute is bounded;
+    a token that was good before is not unknown.
     """
 
     def __init__(self, fetch: Fetch, url: str, clients: Collection[str], clock: Clock) -> None:
@@ -68,9 +66,9 @@ class AccessTokens:
         self._url = url
         self._clients = frozenset(clients)
         self._clock = clock
-        self._good = _Memory()
-        self._bad = _Memory()
-        self._questions = _Budget(_QUESTIONS, _QUESTIONS_OF_ONE, MINUTE)
+        self._good = _Cache()
+        self._bad = _Cache()
+        self._queries = _Budget(_QUERIES, _QUERIES_OF_ONE, MINUTE)
 
     def email(self, token: str, sender: str = "") -> str:
         """Return the e-mail address of a token's account.
@@ -82,8 +80,7 @@ class AccessTokens:
         Raises:
             UnauthenticatedError: the token is not accepted; the message says why.
             TransientError: Google could not be queried, so nothing is known about the token. The error is ``throttled``
-                if too
-                many unknown tokens arrived within a minute.
+                if too many unknown tokens arrived within a minute.
         """
         if not self._clients:
             raise UnauthenticatedError(f"access tokens are not accepted: {_SETTING} is not set")
@@ -94,23 +91,23 @@ class AccessTokens:
             return email
         fault = self._bad.get(key, now)
         if fault is None:
-            if not self._good.knew(key) and (pause := self._questions.take(sender, now)):
+            if not self._good.has_seen(key) and (pause := self._queries.take(sender, now)):
                 raise TransientError(
                     "too many unknown access tokens came within a minute: send the token again later",
                     throttled=True,
                     retry_after=pause,
                 )
-            info = self._ask(token)
+            info = self._query(token)
             fault = _fault(info) or self._client_fault(info)
             if not fault:
-                lifetime = min(_seconds(info) * SECOND, _REMEMBERED)
+                lifetime = min(_seconds(info) * SECOND, _GOOD_LIFETIME)
                 self._good.put(key, info["email"], Instant(now + lifetime))
                 return str(info["email"])
             self._good.forget(key)
-            self._bad.put(key, fault, Instant(now + _BAD_REMEMBERED))
+            self._bad.put(key, fault, Instant(now + _BAD_LIFETIME))
         raise _refused(fault)
 
-    def _ask(self, token: str) -> Mapping[str, Any]:
+    def _query(self, token: str) -> Mapping[str, Any]:
         """Return Google's information about a token; empty if Google does not know the token, or if it expired."""
         try:
             answer = self._fetch.get(f"{self._url}?{urlencode({'access_token': token})}", _TIMEOUT, _MAX_BYTES)
@@ -129,8 +126,7 @@ class AccessTokens:
         """Return why a good token's client is not accepted here; empty if it is.
 
         A service account's token names the account's own number as its client, so there is nothing to list beforehand.
-        The
-        access policy decides what the account may do.
+        The access policy decides what the account may do.
         """
         client, is_service = str(info["aud"]), info["email"].endswith(".gserviceaccount.com")
         if client in self._clients or (is_service and SERVICE_ACCOUNTS in self._clients):
@@ -204,7 +200,7 @@ class _Budget:
             return 0
 
 
-class _Memory:
+class _Cache:
     """A bounded cache of texts by key, each with an end; the least recently used ones are evicted. Thread-safe."""
 
     def __init__(self) -> None:
@@ -221,7 +217,7 @@ class _Memory:
         text, until = entry
         return text if now < until else None
 
-    def knew(self, key: bytes) -> bool:
+    def has_seen(self, key: bytes) -> bool:
         """Return whether a text is or was cached, even if it has expired."""
         with self._lock:
             return key in self._entries

@@ -209,8 +209,7 @@ def _sender(headers: Any) -> str:
     """Return the network that a request came from; empty if it is not known.
 
     The platform's front end appends the client's address to ``X-Forwarded-For``; earlier entries may be forged. A
-    client can
-    have any number of IPv6 addresses, but only one /64 network.
+    client can have any number of IPv6 addresses, but only one /64 network.
     """
     last = str(headers.get("X-Forwarded-For", "")).rpartition(",")[2].strip()
     try:

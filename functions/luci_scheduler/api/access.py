@@ -142,7 +142,7 @@ def parse_access(text: str) -> Access:
         AccessError: the text is not JSON, or does not match the schema; every error is listed with its place.
     """
     if len(text.encode()) > MAX_POLICY_BYTES:
-        raise AccessError([f"an access policy has at most {MAX_POLICY_BYTES} bytes"])
+        raise AccessError([f"an access policy may have at most {MAX_POLICY_BYTES} bytes"])
     try:
         document = json.loads(text, object_pairs_hook=_no_duplicates)
     except (ValueError, RecursionError) as error:
@@ -165,7 +165,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = [name for name, _ in pairs]
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f'the member "{name}" is there twice')
+            raise ValueError(f'the member "{name}" is repeated')
     return dict(pairs)
 
 
@@ -180,11 +180,11 @@ class _Reader:
         members = self._object("", document, required=("version",), optional=("admins", "groups", "grants"))
         version = members.get("version", _VERSION)
         if version != _VERSION or isinstance(version, bool):
-            self._fault("version", f"this program reads version {_VERSION}, not {json.dumps(version)}")
+            self._fault("version", f"must be {_VERSION}, not {json.dumps(version)}")
             return Access()
         groups = members.get("groups", {})
         if not isinstance(groups, dict):
-            self._fault("groups", "must be an object: name of a group → list of its members")
+            self._fault("groups", "must be an object: a group's name → the list of its members")
             groups = {}
         for name, listed in groups.items():
             place = f"groups.{name}"
@@ -213,13 +213,13 @@ class _Reader:
 
     def _list_of_principals(self, place: str, listed: Any, *, in_group: bool = False) -> frozenset[str]:
         if not isinstance(listed, list):
-            self._fault(place, "must be a list of texts such as user:a@example.com")
+            self._fault(place, "must be a list of strings such as user:a@example.com")
             return frozenset()
         found: set[str] = set()
         for number, item in enumerate(listed):
             where = f"{place}[{number}]"
             if not isinstance(item, str):
-                self._fault(where, f"must be a text, not {json.dumps(item)}")
+                self._fault(where, f"must be a string, not {json.dumps(item)}")
             elif item.startswith("group:") and not in_group:
                 found |= self._members(where, item.removeprefix("group:"))
             else:
@@ -229,7 +229,7 @@ class _Reader:
 
     def _members(self, place: str, group: str) -> frozenset[str]:
         if group not in self._groups:
-            self._fault(place, f'there is no group "{group}"')
+            self._fault(place, f'unknown group "{group}"')
         return self._groups.get(group, frozenset())
 
     def _check_principal(self, place: str, item: str, *, in_group: bool) -> None:
@@ -256,7 +256,7 @@ class _Reader:
                 self._fault(place, f'"{name}" is missing')
         for name in value:
             if name not in (*required, *optional):
-                self._fault(f"{place}.{name}".lstrip("."), "there is no such member")
+                self._fault(f"{place}.{name}".lstrip("."), "unknown member")
         return value
 
     def _fault(self, place: str, text: str) -> None:

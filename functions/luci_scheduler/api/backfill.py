@@ -62,13 +62,11 @@ def backfill_commits(context: Context, wanted: Backfill, *, preview: bool, reque
     """Emit one trigger for each commit of a range to each of the jobs, or only list the commits.
 
     The triggers have new IDs, so commits that have run before run again; path filters do not apply. The same
-    ``request_id``
-    has no second effect. Costs one read for each job, one for the watchers, and two calls to Gitiles.
+    ``request_id`` has no second effect. Costs one read for each job, one for the watchers, and two calls to Gitiles.
 
     Raises:
         ApiError: INVALID_ARGUMENT; NOT_FOUND: the range; PERMISSION_DENIED; FAILED_PRECONDITION: a job is paused or
-            does not
-            watch the ref, the range's end is not on the ref, or the scheduler may not read the repository.
+            does not watch the ref, the range's end is not on the ref, or the scheduler may not read the repository.
         NoSuchJobError: a job does not exist or is not visible.
         TransientError: Gitiles or the store failed; the same request again continues the backfill.
     """

@@ -1,8 +1,7 @@
 """Triggers that people and programs request: emit, trigger now, rerun.
 
 Each request is recorded as a deferred task, which ``on_task`` runs. A trigger is new if its ID is new. IDs are derived
-from
-the caller's ``request_id``, so the same request has one effect even if it is sent again, or five times at once.
+from the caller's ``request_id``, so the same request has one effect even if it is sent again, or five times at once.
 """
 
 from __future__ import annotations
@@ -165,9 +164,8 @@ def send(
     """Record triggers as deferred tasks, through which they will reach their jobs, and write audit lines.
 
     The triggers of one job are one task and so one triage. If they do not fit into the task's document, they are split
-    into
-    several tasks, one second apart. Each task has a key derived from ``key``, and the same triggers are always split
-    alike.
+    into several tasks, one second apart. Each task has a key derived from ``key``, and the same triggers are always
+    split alike.
 
     Args:
         context: the caller's context.

@@ -19,7 +19,7 @@ def add_commands(nouns: Any) -> None:
 
 
 def _add_explain(nouns: Any) -> None:
-    verbs = nouns.add_parser("commit", help="one commit").add_subparsers(metavar="VERB", required=True)
+    verbs = nouns.add_parser("commit", help="explain a commit").add_subparsers(metavar="VERB", required=True)
     parser = verbs.add_parser(
         "explain", help="explain the outcome of a commit in every job that watches its repository"
     )

@@ -30,7 +30,9 @@ _ERAS = {"head": Era.V2, "2021": Era.V1}
 
 def add_commands(nouns: Any) -> None:
     """Add ``config validate`` and ``config diff`` to the parser of nouns."""
-    verbs = nouns.add_parser("config", help="check config files").add_subparsers(metavar="VERB", required=True)
+    verbs = nouns.add_parser("config", help="check or compare config files").add_subparsers(
+        metavar="VERB", required=True
+    )
     _add_validate(verbs)
     _add_diff(verbs)
 

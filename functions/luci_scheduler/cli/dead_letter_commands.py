@@ -1,9 +1,8 @@
 """``luci-scheduler dead-letters``: list dead letters, and publish them again.
 
 Dead letters are messages that were refused too often. Pull subscriptions named ``TOPIC-dead-letter`` keep them. The
-extra
-``cli`` installs the Pub/Sub client, which uses the emulator if ``PUBSUB_EMULATOR_HOST`` is set, like all of Google's
-clients.
+extra ``cli`` installs the Pub/Sub client, which uses the emulator if ``PUBSUB_EMULATOR_HOST`` is set, like all of
+Google's clients.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _SHOWN = 60
 
 def add_commands(nouns: Any) -> None:
     """Add ``dead-letters`` to the parser of nouns."""
-    verbs = nouns.add_parser("dead-letters", help="messages that were refused too often").add_subparsers(
+    verbs = nouns.add_parser("dead-letters", help="list or replay messages that were refused too often").add_subparsers(
         metavar="VERB", required=True
     )
     for name, summary, run in (

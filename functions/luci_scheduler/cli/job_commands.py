@@ -37,20 +37,17 @@ def _add_jobs(nouns: Any) -> None:
 
 
 def _add_job(nouns: Any) -> None:
-    verbs = nouns.add_parser("job", help="one job").add_subparsers(metavar="VERB", required=True)
+    verbs = nouns.add_parser("job", help="show, pause, resume, abort or trigger a job").add_subparsers(
+        metavar="VERB", required=True
+    )
     argument = ("job", _JOB_HELP)
     _add_verb(verbs, "show", "show a job's state and its latest invocations", argument, _job_show)
-    for name, summary, run in (
-        (
-            "pause",
-            "pause a job: discard pending triggers, accept no more, let invocations end",
-            _job_switch("PauseJob"),
-        ),
-        ("resume", "resume a job, which then accepts triggers again", _job_switch("ResumeJob")),
-        ("abort", "abort all active invocations of a job", _job_abort),
-    ):
-        verb = _add_verb(verbs, name, summary, argument, run)
-        verb.add_argument("--reason", default="", help="the reason, shown with the job")
+    pause = "pause a job: discard pending triggers, accept no more, let invocations end"
+    _add_reason(_add_verb(verbs, "pause", pause, argument, _job_switch("PauseJob")), "job")
+    resume = "resume a job, which then accepts triggers again"
+    _add_reason(_add_verb(verbs, "resume", resume, argument, _job_switch("ResumeJob")), "job")
+    abort = "abort all active invocations of a job"
+    _add_reason(_add_verb(verbs, "abort", abort, argument, _job_abort), "invocations")
     verb = _add_verb(verbs, "trigger", "trigger a job now", argument, _job_trigger)
     add_request_id(verb)
 
@@ -65,7 +62,9 @@ def _add_invocations(nouns: Any) -> None:
 
 
 def _add_invocation(nouns: Any) -> None:
-    verbs = nouns.add_parser("invocation", help="one invocation").add_subparsers(metavar="VERB", required=True)
+    verbs = nouns.add_parser("invocation", help="show, follow, abort or rerun an invocation").add_subparsers(
+        metavar="VERB", required=True
+    )
     argument = ("invocation", _INVOCATION_HELP)
     _add_verb(verbs, "show", "show an invocation", argument, _invocation_show)
     verb = _add_verb(verbs, "log", "write an invocation's debug log", argument, _invocation_log)
@@ -75,7 +74,7 @@ def _add_invocation(nouns: Any) -> None:
         help="continue until the end, even through outages of a minute; then exit with 0 for success, otherwise 1",
     )
     verb = _add_verb(verbs, "abort", "abort an invocation", argument, _invocation_abort)
-    verb.add_argument("--reason", default="", help="the reason, shown with the invocation")
+    _add_reason(verb, "invocation")
     verb = _add_verb(verbs, "rerun", "emit an invocation's triggers again", argument, _invocation_rerun)
     add_request_id(verb)
 
@@ -88,6 +87,10 @@ def _add_verb(
     parser.add_argument(argument[0], metavar=argument[0].upper(), help=argument[1])
     parser.set_defaults(run=run)
     return parser
+
+
+def _add_reason(parser: argparse.ArgumentParser, shown_with: str) -> None:
+    parser.add_argument("--reason", default="", help=f"the reason, shown with the {shown_with}")
 
 
 def add_request_id(parser: argparse.ArgumentParser) -> None:

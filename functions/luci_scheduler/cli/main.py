@@ -1,8 +1,7 @@
 """The command ``luci-scheduler``: nouns, then verbs; one module for each group of nouns.
 
 A module's ``add_commands(nouns)`` adds its nouns and verbs to the parser. Each verb sets ``run``, a function from the
-parsed
-arguments to an exit code. ``options.session(options)`` returns the `Session` that calls the API.
+parsed arguments to an exit code. ``options.session(options)`` returns the `Session` that calls the API.
 """
 
 from __future__ import annotations
