@@ -217,5 +217,5 @@ def _document(write: Any) -> dict[str, Any]:
         case UpdateInvocation():
             return dict(documents.encode_invocation_state(write.invocation))
         case PutJob() | CreateTrigger() | UpdateTrigger():
-            return dict(documents.put(write)[1])
+            return dict(documents.encode_write(write)[1])
     return {}

@@ -34,8 +34,7 @@ def decode_readable(documents: Iterable[T], name: Callable[[T], str], decode: Ca
 
 
 SET_ASIDE_ROUNDS = 3
-"""Reads of one list of pending triggers. Each read sets aside its unreadable triggers, the next one shows the triggers
-behind."""
+"""Reads of one list of pending triggers. Each read sets aside unreadable triggers; the next lists the others."""
 
 
 def decode_or_set_aside(
