@@ -226,7 +226,7 @@ def _sync_once(sync: _Sync) -> int:
     if found and _is_active(record, file):
         return 0
     if file.trouble:
-        _refuse(sync, "config_unreadable", (_cut(file.trouble),), record, version)
+        _refuse(sync, (_cut(file.trouble),), record, version)
         return 0
     try:
         return _activate(sync, record, version)
@@ -234,7 +234,7 @@ def _sync_once(sync: _Sync) -> int:
         problems = _texts(error.problems)
     except PermanentError as error:
         problems = (_cut(f"the config is valid but cannot be stored: {error}"),)
-    _refuse(sync, "config_invalid", problems, record, version)
+    _refuse(sync, problems, record, version)
     return 0
 
 
@@ -242,9 +242,11 @@ def _is_active(record: ProjectRecord, file: ConfigFile) -> bool:
     return record.revision == file.revision and _is_settled(record) and not file.trouble
 
 
-def _refuse(sync: _Sync, event: str, problems: tuple[str, ...], record: ProjectRecord, version: Version | None) -> None:
+def _refuse(sync: _Sync, problems: tuple[str, ...], record: ProjectRecord, version: Version | None) -> None:
     """Leave the active config as it is, and store why the new config was refused, unless the record says so already."""
-    _logger.warning(event, project=sync.file.project, revision=sync.file.revision, problems=problems)
+    file = sync.file
+    event = "config_unreadable" if file.trouble else "config_invalid"
+    _logger.warning(event, project=file.project, revision=file.revision, problems=problems)
     if problems != record.problems:
         refused = replace(record, problems=problems, commits=record.commits + 1)
         sync.runtime.store.commit([PutProject(refused, version)])
