@@ -1,8 +1,8 @@
-"""What is applied in the tests: both examples, and the root module with everything on."""
+"""Configurations that the tests apply: both examples, and the root module with every option."""
 
 from typing import Any
 
-PROJECT = "a-project-with-a-name-of-30-ch"  # the longest that there is
+PROJECT = "a-project-with-a-name-of-30-ch"  # the longest project ID
 SERVERS = [{"host": "cr-buildbucket.appspot.com", "publisher": "cr-buildbucket@appspot.gserviceaccount.com"}]
 LONG_PUBLISHER = "b" * (200 - len("@appspot.gserviceaccount.com")) + "@appspot.gserviceaccount.com"
 
@@ -17,7 +17,7 @@ PRODUCTION = {
 }
 EVERYTHING: dict[str, Any] = {
     "project_id": PROJECT,
-    "prefix": "staging-eu",  # the longest that is taken
+    "prefix": "staging-eu",  # the longest valid prefix
     "buildbucket_servers": [*SERVERS, {"host": "old.example.com", "publisher": LONG_PUBLISHER, "protocol": "v1"}],
     "configs": [
         {"project": "demo", "repo": "https://demo.googlesource.com/demo", "path": "a/b.cfg"},
