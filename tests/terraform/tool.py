@@ -1,4 +1,4 @@
-"""Terraform for the tests: with the real providers if they can be installed, otherwise with stand-ins, otherwise absent."""
+"""Terraform for the tests: with the real providers, otherwise with stand-ins, otherwise absent."""
 
 import json
 import os

@@ -1,6 +1,6 @@
-"""Prose is plain English: turns of phrase that CONTRIBUTING.md advises against are rare, and every public name is described.
+"""Prose is plain English, and every public name is described.
 
-The style section of CONTRIBUTING.md explains each turn and its replacement.
+The style section of CONTRIBUTING.md explains each turn of phrase that the tests count, and its replacement.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-CEILINGS = {"docs": 1.0, "infra": 1.0, "functions": 16.0, "emulator": 13.5, "tests": 15.5}
+CEILINGS = {"docs": 1.0, "infra": 1.0, "functions": 13.0, "emulator": 15.2, "tests": 16.4}
 """Part of the repository → allowed turns per 1,000 words."""
 
 
@@ -92,7 +92,7 @@ def prose(part: str) -> Iterator[tuple[Path, str]]:
 
 @pytest.mark.parametrize("part", CEILINGS)
 def test_turns_of_phrase_are_rare(part: str) -> None:
-    """A part has at most its ceiling of turns per 1,000 words; the message names the worst files and the commonest turns."""
+    """A part has at most its ceiling. A failure names the worst files and the commonest turns."""
     words, turns, files = 0, Counter[str](), Counter[str]()
     for path, text in prose(part):
         words += len(re.findall(r"[A-Za-z']+", text))
@@ -127,7 +127,7 @@ def test_each_turn_is_found(text: str, turn: str) -> None:
 
 def test_plain_sentences_pass() -> None:
     """The advised replacements match no pattern."""
-    text = "The sweep enqueues lost tasks again. What happens next? The handler that ends an invocation lists pending triggers."
+    text = "The sweep enqueues lost tasks again. What happens next? The handler lists the pending triggers."
     assert not any(pattern.search(text) for pattern in TURNS.values())
 
 
