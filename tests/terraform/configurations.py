@@ -2,7 +2,7 @@
 
 from typing import Any
 
-PROJECT = "a-project-with-a-name-of-30-ch"  # the longest project ID
+PROJECT = "a-project-with-a-name-of-30-ch"  # the longest that there is
 SERVERS = [{"host": "cr-buildbucket.appspot.com", "publisher": "cr-buildbucket@appspot.gserviceaccount.com"}]
 LONG_PUBLISHER = "b" * (200 - len("@appspot.gserviceaccount.com")) + "@appspot.gserviceaccount.com"
 
