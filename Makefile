@@ -1,37 +1,40 @@
-# Every target makes its own environment: .venv in the checkout, with the project installed.
+# Each target creates the environment .venv in the checkout first, with the project installed.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: check test bench crash terraform-test demo replay lock clean
+.PHONY: check help test bench crash terraform-test demo replay lock clean
 
-check: $(STAMP)  ## lint, formats, types, import rules, Terraform
+check: $(STAMP)  ## lint, formats, types, import rules, Terraform (the default)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	infra/check
 
-test: $(STAMP)  ## the whole test suite
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
+
+test: $(STAMP)  ## all tests
 	$(BIN)/python -m pytest
 
-terraform-test: $(STAMP)  ## the tests of infra/terraform only
+terraform-test: $(STAMP)  ## only the tests of infra/terraform
 	$(BIN)/python -m pytest tests/terraform
 
-crash: $(STAMP)  ## functions killed at every step of a build
+crash: $(STAMP)  ## tests that kill the functions at every step of a build
 	$(BIN)/python -m pytest -m "crash or not crash" tests/e2e/test_crashes.py
 
-bench: $(STAMP)  ## one commit for 300 jobs, a month of virtual time, cold start: some twenty minutes
+bench: $(STAMP)  ## one commit for 300 jobs, a month of virtual time, cold start: twenty minutes
 	$(BIN)/python -m tests.benchmarks
 
 demo: $(STAMP)  ## a commit becomes a build, live
 	$(BIN)/python -m emulator demo
 
-replay: $(STAMP)  ## the golden invocation, played again
+replay: $(STAMP)  ## a replay of the golden invocation
 	$(BIN)/python -m emulator replay tests/golden/tint-mac-rel/scenario.json
 
-# Locks are compiled from pyproject.toml, with hashes and without addresses of package indexes.
+# The locks contain hashes and no addresses of package indexes.
 LOCK := $(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 lock: $(STAMP)
 	$(BIN)/python -m pip install -q uv

@@ -1,13 +1,13 @@
-# Who acts. One account launches everything: Buildbucket recognises a repeated request by its caller.
+# Service accounts. One account launches all builds, because Buildbucket recognizes a repeated request by its caller.
 
 locals {
   accounts = {
     functions = { id = "sched-functions", does = "launches and watches builds: on_gitiles_commit, on_build_completion, on_task" }
-    console   = { id = "sched-console", does = "shows pages and serves the API; launches nothing" }
-    push      = { id = "sched-push", does = "is whom Pub/Sub pushes messages as" }
-    tasks     = { id = "sched-tasks", does = "is whom Cloud Tasks calls on_task as" }
-    cron      = { id = "sched-cron", does = "is whom Cloud Scheduler calls on_task as" }
-    build     = { id = "sched-build", does = "builds the functions' images when they are deployed" }
+    console   = { id = "sched-console", does = "shows pages and serves the API, and launches nothing" }
+    push      = { id = "sched-push", does = "authenticates Pub/Sub when it pushes messages" }
+    tasks     = { id = "sched-tasks", does = "authenticates Cloud Tasks when it calls on_task" }
+    cron      = { id = "sched-cron", does = "authenticates Cloud Scheduler when it calls on_task" }
+    build     = { id = "sched-build", does = "builds the functions' images during a deployment" }
   }
 }
 
@@ -20,7 +20,7 @@ resource "google_service_account" "this" {
   description  = "Account that ${each.value.does}."
 }
 
-# Both put tasks on the queue, and a task is signed as the account `tasks`.
+# Both accounts enqueue tasks, and the account `tasks` signs each task.
 resource "google_service_account_iam_member" "enqueuers_act_as_tasks" {
   for_each = toset(["functions", "console"])
 
@@ -29,14 +29,14 @@ resource "google_service_account_iam_member" "enqueuers_act_as_tasks" {
   member             = google_service_account.this[each.value].member
 }
 
-# Projects made before April 2021 lack this right of Pub/Sub's own account.
+# In projects from before April 2021, Pub/Sub's service agent lacks this role.
 resource "google_service_account_iam_member" "pubsub_signs_as_push" {
   service_account_id = google_service_account.this["push"].name
   role               = "roles/iam.serviceAccountOpenIdTokenCreator"
   member             = google_project_service_identity.this["pubsub.googleapis.com"].member
 }
 
-# Configs that are kept in buckets; those in repositories are read with rights given in Gitiles.
+# Read access to configs in buckets. Gitiles itself grants access to configs in repositories.
 resource "google_storage_bucket_iam_member" "configs" {
   for_each = toset([for source in var.configs : source.bucket if source.bucket != null])
 

@@ -1,4 +1,4 @@
-# The four functions. None has an event trigger: Pub/Sub reaches them through push subscriptions of our own (topics.tf).
+# The four functions. None has an event trigger: Pub/Sub reaches them through separate push subscriptions (topics.tf).
 
 locals {
   functions = {
@@ -7,7 +7,7 @@ locals {
       invokers = {
         push = google_service_account.this["push"].member
       }
-      # Pub/Sub listens no longer than the acknowledgement deadline.
+      # Pub/Sub waits no longer than the acknowledgment deadline.
       timeout_seconds = local.ack_deadline_seconds.on_gitiles_commit
       size            = var.functions.on_gitiles_commit
       ingress         = "ALLOW_INTERNAL_ONLY"
@@ -50,7 +50,7 @@ locals {
 
   names = { for function in keys(local.functions) : function => "${local.prefix}luci-scheduler-${replace(function, "_", "-")}" }
 
-  # Cloud Run gives every service this address. It is known beforehand, so on_task can be told its own.
+  # Cloud Run gives every service this address. It is known in advance, so on_task's environment can contain its address.
   urls = { for function, name in local.names : function => "https://${name}-${data.google_project.this.number}.${var.region}.run.app" }
 
   console_host = var.console.iap == null ? trimprefix(local.urls.console, "https://") : var.console.iap.domain

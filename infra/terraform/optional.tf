@@ -1,4 +1,4 @@
-# What an installation may do without: the console behind IAP, a budget alert, a key of one's own, a VPC connector.
+# Optional parts: the console behind IAP, a budget alert, a customer-managed key, a VPC connector.
 
 module "console_iap" {
   source = "./modules/console_iap"
@@ -8,7 +8,7 @@ module "console_iap" {
   project_number = data.google_project.this.number
   region         = var.region
   name           = "${local.prefix}luci-scheduler-console"
-  # By name: the console is told the load balancer's audience, so it is made after it.
+  # By name: the console's environment contains the load balancer's audience, so the console is created after it.
   service = local.names.console
   domain  = var.console.iap.domain
   members = var.console.members
@@ -41,11 +41,11 @@ resource "google_billing_budget" "this" {
 }
 
 locals {
-  # The same as the variable; whatever is encrypted with it waits until the service agents may use it.
+  # Equals the variable. Resources that use this local wait until the service agents may use the key.
   kms_key = one(time_sleep.kms_key_known[*].triggers.key)
 }
 
-# Encrypted resources are refused until the grants on the key have spread.
+# Google refuses encrypted resources until the grants on the key have spread.
 resource "time_sleep" "kms_key_known" {
   count = var.kms_key == null ? 0 : 1
 
@@ -53,7 +53,7 @@ resource "time_sleep" "kms_key_known" {
   triggers        = { key = one(distinct([for grant in google_kms_crypto_key_iam_member.this : grant.crypto_key_id])) }
 }
 
-# The service agents that encrypt and decrypt with the key of `kms_key`.
+# Grants for the service agents that encrypt and decrypt with `kms_key`.
 resource "google_kms_crypto_key_iam_member" "this" {
   for_each = var.kms_key == null ? {} : merge(
     {

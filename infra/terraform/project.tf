@@ -1,7 +1,7 @@
-# APIs, the project's number, and the service agents that other files grant something to.
+# APIs, the project's number, and the service agents that other files grant roles to.
 
 locals {
-  # Put before every name, so that installations live in one project side by side.
+  # Precedes every name, so that one project can hold several installations.
   prefix = var.prefix == "" ? "" : "${var.prefix}-"
 
   apis = toset(concat(
@@ -27,9 +27,9 @@ locals {
     var.vpc_connector == null ? [] : ["compute.googleapis.com", "vpcaccess.googleapis.com"],
   ))
 
-  # The same text as the variable; whatever is made in it waits until the APIs are on.
+  # Equals the variable. Resources that use this local wait until the APIs are enabled.
   project_id = distinct([for service in google_project_service.this : service.project])[0]
-  # The same again, but not known before the APIs are on: for what is looked up in the project.
+  # Equals the variable, but is unknown until the APIs are enabled. Data sources use it.
   project_looked_up = split("/", google_project_service.this["cloudresourcemanager.googleapis.com"].id)[0]
 
   agents = toset(concat(
@@ -44,7 +44,7 @@ resource "google_project_service" "this" {
 
   project = var.project_id
   service = each.value
-  # Something else in the project may use them, another installation for one.
+  # Other systems in the project may use the APIs, for example another installation.
   disable_on_destroy = false
 }
 
@@ -52,7 +52,7 @@ data "google_project" "this" {
   project_id = local.project_looked_up
 }
 
-# Service agents come into being with their first use; a grant to one that does not exist yet is refused.
+# A service agent is created at its first use. Google refuses a grant to an agent that does not exist yet.
 resource "google_project_service_identity" "this" {
   provider = google-beta
   for_each = local.agents

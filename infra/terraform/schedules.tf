@@ -1,4 +1,4 @@
-# What is done by the clock: reading the configs, and the sweep that puts on the queue again what it lost.
+# Periodic calls: the config sync, and the sweep that enqueues lost tasks again.
 
 module "schedule" {
   source = "./modules/schedule"

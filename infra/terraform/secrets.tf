@@ -1,4 +1,4 @@
-# Each account has a signing secret of its own: the console cannot sign what only the functions may sign.
+# Each account has a separate signing secret, so the console cannot sign notification tokens.
 
 module "signing_secret" {
   source   = "./modules/signing_secret"
@@ -17,13 +17,13 @@ module "signing_secret" {
   depends_on = [time_sleep.publisher_known]
 }
 
-# A secret that names a topic is refused until its publisher's grant has spread, which takes a minute or two.
+# Google refuses a secret with a topic until the publisher's grant has spread, which takes a minute or two.
 resource "time_sleep" "publisher_known" {
   create_duration = "120s"
   triggers        = { topic = google_pubsub_topic_iam_member.rotation.topic }
 }
 
-# Secret Manager says here that a key is due; an alert tells people (modules/monitoring).
+# Secret Manager publishes here that a key is due. An alert notifies the operators (modules/monitoring).
 resource "google_pubsub_topic" "rotation" {
   project      = local.project_id
   name         = "${local.prefix}luci-scheduler-key-rotation"

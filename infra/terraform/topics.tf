@@ -1,7 +1,7 @@
-# Topics, each with its push subscription to a function and its dead letters.
+# Topics, each with a push subscription to a function and a dead-letter topic.
 
 locals {
-  # Also the functions' time limits.
+  # These are also the functions' time limits.
   ack_deadline_seconds = {
     on_gitiles_commit   = 300
     on_build_completion = 120
@@ -9,7 +9,7 @@ locals {
 
   commit_topic = "${local.prefix}gitiles-commit"
 
-  # The names that the original derives; a publisher may serve several hosts.
+  # The original derives these names. A publisher may serve several hosts.
   publisher_topics = {
     for publisher in toset(var.buildbucket_servers[*].publisher) :
     publisher => "${local.prefix}scheduler.buildbucket.${replace(publisher, "@", "~")}"
@@ -43,6 +43,6 @@ module "topic" {
   kms_key              = local.kms_key
   labels               = var.labels
 
-  # A message must not arrive before its function may be called.
+  # Messages must not arrive before the push account may call the function.
   depends_on = [module.function]
 }

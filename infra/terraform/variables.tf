@@ -1,6 +1,6 @@
 variable "project_id" {
   type        = string
-  description = "Project that everything is made in, e.g. \"my-project\"."
+  description = "ID of the project for all resources, e.g. \"my-project\"."
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.project_id))
@@ -22,7 +22,7 @@ variable "region" {
 variable "prefix" {
   type        = string
   default     = ""
-  description = "Put before every name with a dash, so that installations live in one project side by side."
+  description = "Precedes every name, with a dash, so that one project can hold several installations."
 
   validation {
     condition     = var.prefix == "" || (can(regex("^[a-z][a-z0-9-]{0,8}[a-z0-9]$", var.prefix)) && !startswith(var.prefix, "goog"))
@@ -33,7 +33,7 @@ variable "prefix" {
 variable "app_id" {
   type        = string
   default     = "luci-scheduler"
-  description = "Names this scheduler in the tags of its builds."
+  description = "Name of this scheduler in the tags of its builds."
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{0,62}$", var.app_id))
@@ -47,11 +47,11 @@ variable "buildbucket_servers" {
     publisher = string
     protocol  = optional(string, "v2")
   }))
-  description = "The Buildbucket servers that jobs may name: host as configs name it, account that publishes its notifications, and protocol."
+  description = "Buildbucket servers that jobs may name: the host as in configs, the account that publishes notifications, and the protocol."
 
   validation {
     condition     = length(var.buildbucket_servers) > 0
-    error_message = "buildbucket_servers is empty, and no job could start a build: name at least one, e.g. { host = \"cr-buildbucket.appspot.com\", publisher = \"cr-buildbucket@appspot.gserviceaccount.com\" }."
+    error_message = "buildbucket_servers is empty, so no job could start a build: name at least one, e.g. { host = \"cr-buildbucket.appspot.com\", publisher = \"cr-buildbucket@appspot.gserviceaccount.com\" }."
   }
 
   validation {
@@ -61,12 +61,12 @@ variable "buildbucket_servers" {
 
   validation {
     condition     = alltrue([for server in var.buildbucket_servers : can(regex("^[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+$", server.publisher)) && length(server.publisher) <= 200])
-    error_message = "buildbucket_servers: publisher must be the e-mail address of an account, at most 200 characters, without \"serviceAccount:\": `<host>/auth/api/v1/server/info` tells it as service_account_name."
+    error_message = "buildbucket_servers: publisher must be the e-mail address of an account, at most 200 characters, without \"serviceAccount:\": it is service_account_name in `<host>/auth/api/v1/server/info`."
   }
 
   validation {
     condition     = alltrue([for server in var.buildbucket_servers : contains(["v1", "v2"], server.protocol)])
-    error_message = "buildbucket_servers: protocol must be \"v2\", or \"v1\" for a server of before 2023."
+    error_message = "buildbucket_servers: protocol must be \"v2\", or \"v1\" for a server from before 2023."
   }
 
   validation {
@@ -84,11 +84,11 @@ variable "configs" {
     bucket  = optional(string)
     object  = optional(string)
   }))
-  description = "Where the configs are: for each LUCI project its luci-scheduler.cfg, in a Gitiles repository (repo, ref, path) or in a bucket (bucket, object)."
+  description = "Sources of configs: the luci-scheduler.cfg of each LUCI project, in a Gitiles repository (repo, ref, path) or in a bucket (bucket, object)."
 
   validation {
     condition     = length(var.configs) > 0
-    error_message = "configs is empty, and there would be no job: name at least one, e.g. { project = \"demo\", repo = \"https://HOST.googlesource.com/REPO\" }."
+    error_message = "configs is empty, so there would be no job: name at least one, e.g. { project = \"demo\", repo = \"https://HOST.googlesource.com/REPO\" }."
   }
 
   validation {
@@ -106,23 +106,23 @@ variable "configs" {
       ? source.bucket == null && source.object == null
       : source.bucket != null && source.object != null && source.ref == null && source.path == null
     ])
-    error_message = "configs: each must have either repo (and, if they are not refs/heads/main and luci-scheduler.cfg, ref and path), or bucket and object: leave out the others."
+    error_message = "configs: each element must have either repo (with optional ref and path), or bucket and object: leave out the others."
   }
 
   validation {
     condition     = alltrue([for source in var.configs : source.repo == null || can(regex("^https://[a-z0-9-]+\\.googlesource\\.com/.+$", source.repo))])
-    error_message = "configs: repo must be like \"https://HOST.googlesource.com/REPO\"; a config kept elsewhere can be put into a bucket."
+    error_message = "configs: repo must be like \"https://HOST.googlesource.com/REPO\"; a config from elsewhere can be put into a bucket."
   }
 }
 
 variable "commit_publishers" {
   type        = set(string)
   default     = []
-  description = "Who may publish to the topic gitiles-commit, as IAM members, e.g. \"serviceAccount:ci@my-project.iam.gserviceaccount.com\"."
+  description = "Publishers of the topic gitiles-commit, as IAM members, e.g. \"serviceAccount:ci@my-project.iam.gserviceaccount.com\"."
 
   validation {
     condition     = alltrue([for member in var.commit_publishers : can(regex("^(user|group|serviceAccount|domain|principal|principalSet):.+$", member))])
-    error_message = "commit_publishers must be IAM members such as \"user:me@example.com\" or \"serviceAccount:...\"; allUsers is not taken: whoever publishes starts builds."
+    error_message = "commit_publishers must be IAM members such as \"user:me@example.com\" or \"serviceAccount:...\"; allUsers is not taken, because a publisher starts builds."
   }
 }
 
@@ -134,7 +134,7 @@ variable "console" {
     oauth_clients = optional(set(string), [])
   })
   default     = {}
-  description = "Who may open the console, as IAM members; the domain it has behind Identity-Aware Proxy (without: `gcloud run services proxy`); the access policy, a JSON document that says what each may do; and the OAuth clients whose access tokens are taken, \"service-accounts\" among them for those of all service accounts."
+  description = "Access to the console. members: callers of the console, as IAM members. iap: the domain behind Identity-Aware Proxy (without it, use `gcloud run services proxy`). access: the access policy, a JSON document. oauth_clients: OAuth clients whose access tokens are accepted; \"service-accounts\" accepts all service accounts."
 
   validation {
     condition     = alltrue([for member in var.console.members : can(regex("^(user|group|serviceAccount|domain):.+$", member))])
@@ -143,7 +143,7 @@ variable "console" {
 
   validation {
     condition     = var.console.access == null || can(jsondecode(var.console.access))
-    error_message = "console: access must be a JSON document: write it with jsonencode(...) or file(...), or leave it out to allow nobody anything."
+    error_message = "console: access must be a JSON document: write it with jsonencode(...) or file(...), or leave it out to refuse every call."
   }
 
   validation {
@@ -153,7 +153,7 @@ variable "console" {
 
   validation {
     condition     = alltrue([for client in var.console.oauth_clients : can(regex("^([A-Za-z0-9._-]+[.]apps[.]googleusercontent[.]com|[0-9]+|service-accounts)$", client))])
-    error_message = "console: oauth_clients must be IDs of OAuth clients such as \"123-abc.apps.googleusercontent.com\", numbers of service accounts, or \"service-accounts\" for all of them: leave out whoever's clients you do not trust."
+    error_message = "console: oauth_clients must be IDs of OAuth clients such as \"123-abc.apps.googleusercontent.com\", numbers of service accounts, or \"service-accounts\" for all of them: leave out clients you do not trust."
   }
 }
 
@@ -185,7 +185,7 @@ variable "functions" {
     }), {})
   })
   default     = {}
-  description = "Size of the functions. A third of a CPU suits up to some thousand builds a day; beyond that, 1 CPU and a concurrency of 16 cost less."
+  description = "Sizes of the functions. A third of a CPU suits up to a few thousand builds a day. Beyond that, 1 CPU and a concurrency of 16 cost less."
 
   validation {
     condition     = alltrue([for size in values(var.functions) : can(tonumber(size.cpu)) && try(tonumber(size.cpu) > 0 && tonumber(size.cpu) <= 8, false)])
@@ -199,12 +199,12 @@ variable "functions" {
 
   validation {
     condition     = alltrue([for size in values(var.functions) : size.concurrency == 1 || (size.concurrency > 1 && size.concurrency <= 1000 && try(tonumber(size.cpu) >= 1, false))])
-    error_message = "functions: concurrency must be 1 where cpu is below 1, which is Cloud Run's rule, and at most 1000: raise cpu to \"1\" or leave concurrency out."
+    error_message = "functions: concurrency must be at most 1000, and 1 if cpu is below 1 (a rule of Cloud Run): raise cpu to \"1\" or leave concurrency out."
   }
 
   validation {
     condition     = alltrue([for size in values(var.functions) : size.max_instances >= 1 && size.max_instances <= 1000])
-    error_message = "functions: max_instances must be between 1 and 1000; it is what bounds the bill."
+    error_message = "functions: max_instances must be between 1 and 1000. It bounds the bill."
   }
 }
 
@@ -214,11 +214,11 @@ variable "queue" {
     name                  = optional(string, "luci-scheduler")
   })
   default     = {}
-  description = "How fast tasks are handed out, and the queue's name without the prefix. Cloud Tasks refuses the name of a queue that was deleted within the last seven days: choose another name."
+  description = "Rate of task dispatches, and the queue's name without the prefix. Cloud Tasks reserves the name of a deleted queue for seven days: choose another name then."
 
   validation {
     condition     = var.queue.dispatches_per_second > 0 && var.queue.dispatches_per_second <= 500
-    error_message = "queue: dispatches_per_second must be above 0 and at most 500, which is what Cloud Tasks allows a queue."
+    error_message = "queue: dispatches_per_second must be above 0 and at most 500, the limit of Cloud Tasks for a queue."
   }
 
   validation {
@@ -237,11 +237,11 @@ variable "database" {
     weekly_backup_weeks    = optional(number, 0)
   })
   default     = {}
-  description = "The Firestore database, in `region` unless told otherwise; before a destroy, turn delete_protection off and apply."
+  description = "The Firestore database. Its default location is `region`. Before a destroy, turn delete_protection off and apply."
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{2,50}[a-z0-9]$", var.database.name))
-    error_message = "database: name must be 4 to 52 lower-case letters, digits and dashes, begin with a letter and end without a dash; the prefix is put before it."
+    error_message = "database: name must be 4 to 52 lower-case letters, digits and dashes, begin with a letter and end without a dash; the prefix stands before it."
   }
 
   validation {
@@ -266,7 +266,7 @@ variable "schedules" {
     sweep = optional(string, "* * * * *")
   })
   default     = {}
-  description = "When the configs are read and when the sweep runs: five cron fields, UTC."
+  description = "Schedules of the config sync and of the sweep: five cron fields, UTC."
 
   validation {
     condition     = alltrue([for cron in values(var.schedules) : can(regex("^[0-9*/,-]+( [0-9A-Za-z*/,-]+){4}$", cron))])
@@ -277,22 +277,22 @@ variable "schedules" {
 variable "signing_key_generation" {
   type        = number
   default     = 1
-  description = "Raise it by one to rotate the signing keys; the keys of the generation before still verify."
+  description = "Raise it by one to rotate the signing keys. The keys of the previous generation still verify."
 
   validation {
     condition     = var.signing_key_generation >= 1 && floor(var.signing_key_generation) == var.signing_key_generation
-    error_message = "signing_key_generation must be a whole number from 1 on: raise it by one to rotate."
+    error_message = "signing_key_generation must be a whole number of at least 1: raise it by one to rotate."
   }
 }
 
 variable "signing_key_rotation_days" {
   type        = number
   default     = 90
-  description = "After how many days an alert says that the signing keys are due."
+  description = "Days until an alert reports that the signing keys are due for rotation."
 
   validation {
     condition     = var.signing_key_rotation_days >= 3 && var.signing_key_rotation_days <= 3650
-    error_message = "signing_key_rotation_days must be between 3, since a token is good for two days, and 3650."
+    error_message = "signing_key_rotation_days must be between 3 and 3650, because a token is valid for two days."
   }
 }
 
@@ -316,7 +316,7 @@ variable "tuning" {
     project_pending_triggers   = optional(number)
   })
   default     = {}
-  description = "Settings of the functions, see docs/reference/settings.md; what is left out has the default of that page."
+  description = "Settings of the functions, see docs/reference/settings.md. An omitted member has the default of that page."
 
   validation {
     condition = alltrue([for value in [
@@ -329,12 +329,12 @@ variable "tuning" {
 
   validation {
     condition     = try(coalesce(var.tuning.commit_wait_seconds, 0) >= 0 && floor(coalesce(var.tuning.commit_wait_seconds, 0)) == coalesce(var.tuning.commit_wait_seconds, 0), false)
-    error_message = "tuning: commit_wait_seconds must be a whole number of seconds; 0 believes a commit without asking its host."
+    error_message = "tuning: commit_wait_seconds must be a whole number of seconds; 0 trusts a commit without asking its host."
   }
 
   validation {
     condition     = coalesce(var.tuning.retention_days, 90) >= 8 && floor(coalesce(var.tuning.retention_days, 90)) == coalesce(var.tuning.retention_days, 90)
-    error_message = "tuning: retention_days must be a whole number from 8 on: messages are redelivered for a week, and what they caused must be remembered longer."
+    error_message = "tuning: retention_days must be a whole number of at least 8: messages are redelivered for a week, and their effects must be remembered longer."
   }
 
   validation {
@@ -344,7 +344,7 @@ variable "tuning" {
 
   validation {
     condition     = coalesce(var.tuning.claim_lease_seconds, 75) > coalesce(var.tuning.request_deadline_seconds, 60)
-    error_message = "tuning: claim_lease_seconds (75 if left out) must be above request_deadline_seconds (60 if left out), or two launches could ask for the same build at once: raise the lease."
+    error_message = "tuning: claim_lease_seconds (75 if left out) must be above request_deadline_seconds (60 if left out), or two launches could request the same build at once: raise the lease."
   }
 
   validation {
@@ -356,7 +356,7 @@ variable "tuning" {
 variable "fetch_allowed_hosts" {
   type        = set(string)
   default     = []
-  description = "Hosts that url_fetch jobs may ask although their addresses are private; reaching them takes a VPC connector."
+  description = "Hosts that url_fetch jobs may call although their addresses are private. Reaching them requires a VPC connector."
 
   validation {
     condition     = alltrue([for host in var.fetch_allowed_hosts : can(regex("^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", host))])
@@ -371,7 +371,7 @@ variable "monitoring" {
     runbooks = optional(string, "docs/operations")
   })
   default     = {}
-  description = "Metrics, dashboard and alerts; who is told of alerts; and where docs/operations can be read."
+  description = "Metrics, dashboard and alerts. emails: recipients of alerts. runbooks: address of docs/operations."
 
   validation {
     condition     = alltrue([for email in var.monitoring.emails : can(regex("^[^@\\s:]+@[^@\\s]+\\.[^@\\s]+$", email))])
@@ -386,7 +386,7 @@ variable "budget" {
     currency        = optional(string, "USD")
   })
   default     = null
-  description = "A budget alert for the project, if wanted; currency is that of the billing account."
+  description = "Optional budget alert for the project. currency is that of the billing account."
 
   validation {
     condition     = var.budget == null || can(regex("^[0-9A-F]{6}-[0-9A-F]{6}-[0-9A-F]{6}$", var.budget.billing_account))
@@ -395,7 +395,7 @@ variable "budget" {
 
   validation {
     condition     = var.budget == null || try(var.budget.monthly_amount >= 1 && floor(var.budget.monthly_amount) == var.budget.monthly_amount, false)
-    error_message = "budget: monthly_amount must be a whole number of currency units from 1 on."
+    error_message = "budget: monthly_amount must be a whole number of currency units, at least 1."
   }
 
   validation {
@@ -407,7 +407,7 @@ variable "budget" {
 variable "kms_key" {
   type        = string
   default     = null
-  description = "A key of one's own, in `region`, that encrypts database, topics, secrets, source and images; it can be set at the first apply only."
+  description = "Optional customer-managed key, in `region`, that encrypts database, topics, secrets, source and images. Set it at the first apply only."
 
   validation {
     condition     = var.kms_key == null || can(regex("^projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+$", var.kms_key))
@@ -426,7 +426,7 @@ variable "vpc_connector" {
     ip_cidr_range = string
   })
   default     = null
-  description = "A VPC connector through which functions reach private addresses, if wanted; the range must be a free /28."
+  description = "Optional VPC connector through which functions reach private addresses. The range must be a free /28."
 
   validation {
     condition     = var.vpc_connector == null || can(regex("^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$", var.vpc_connector.network))
@@ -442,7 +442,7 @@ variable "vpc_connector" {
 variable "labels" {
   type        = map(string)
   default     = {}
-  description = "Labels of everything that has labels."
+  description = "Labels of all resources that have labels."
 
   validation {
     condition     = alltrue([for key, value in var.labels : can(regex("^[a-z][a-z0-9_-]{0,62}$", key)) && can(regex("^[a-z0-9_-]{0,63}$", value))])

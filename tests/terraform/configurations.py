@@ -1,4 +1,4 @@
-"""What is applied in the tests: both examples, and the root module with everything on."""
+"""Configurations that the tests apply: both examples, and the root module with every option."""
 
 from dataclasses import fields
 from typing import Any
@@ -43,7 +43,7 @@ TUNING = {**_tuning(), "commit_wait_seconds": 0}  # zero is a value, not the abs
 
 EVERYTHING: dict[str, Any] = {
     "project_id": PROJECT,
-    "prefix": "staging-eu",  # the longest that is taken
+    "prefix": "staging-eu",  # the longest valid prefix
     "buildbucket_servers": [*SERVERS, {"host": "old.example.com", "publisher": LONG_PUBLISHER, "protocol": "v1"}],
     "configs": [
         {"project": "demo", "repo": "https://demo.googlesource.com/demo", "path": "a/b.cfg"},

@@ -1,4 +1,4 @@
-"""What takes Terraform long is begun when the tests are collected, and done beside the tests of everything else."""
+"""Long Terraform work starts at the end of the collection and runs beside all other tests."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ _CONFIGURATIONS = ("minimal", "production", "everything")
 
 
 def _everything(work: "Work") -> Life:
-    changing = work.checkout("changing")  # the one whose source changes has a checkout of its own
+    changing = work.checkout("changing")  # the upgrade changes a source file, so it needs a separate checkout
     return live(changing, ROOT, EVERYTHING, partial(upgrade, changing))
 
 
@@ -53,21 +53,21 @@ _LONG: Mapping[str, Callable[["Work"], Any]] = {
     "refused": _refused,
     "clean_python": lambda work: _environment(work.folder / "clean"),
 }
-"""Fixture → what is done for it, which takes long."""
+"""Fixture → its long work."""
 
 _UNCONDITIONAL = "clean_python"
 _NEEDS_NO_ACCOUNT = "tested"
 
 
 class Work:
-    """What Terraform does at length: begun when the tests are collected, and done beside all others, whose tests come first."""
+    """The long Terraform work of a session. Tests that need it run last."""
 
     def __init__(self, wanted: AbstractSet[str], workers: int) -> None:
         self._temporary = TemporaryDirectory(prefix="terraform-")
         self.folder = Path(self._temporary.name)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="terraform")
         self._found = self._pool.submit(lambda: find_terraform(self._copy("found")))
-        # The first worker is busy with that: the others wait for its result as tests do.
+        # The first worker is busy with that. The others wait for its result, as the tests do.
         self._done = {name: self._pool.submit(self._do, name) for name in _LONG if name in wanted}
 
     def _copy(self, name: str) -> Path:
@@ -77,13 +77,13 @@ class Work:
         return None if self.missing(name) else _LONG[name](self)
 
     def checkout(self, name: str) -> Terraform:
-        """Return Terraform on a copy of the checkout of its own."""
+        """Return Terraform on a separate copy of the checkout."""
         found = self._found.result()
         assert isinstance(found, Terraform)
         return Terraform(self._copy(name), found.stand_in)
 
     def missing(self, name: str) -> str:
-        """Return why something cannot be done here; empty if it can."""
+        """Return the reason why the work of a fixture cannot run here, or an empty string."""
         if name == _UNCONDITIONAL:
             return ""
         found = self._found.result()
@@ -94,13 +94,13 @@ class Work:
         return ""
 
     def result(self, name: str) -> Any:
-        """Return what came of it; skips the test where it cannot be done."""
+        """Return the result of a fixture's work, or skip the test if the work cannot run."""
         if why := self.missing(name):
             pytest.skip(f"not run: {why}")
         return self._done[name].result()
 
     def stop(self) -> None:
-        """Begin nothing more, and clear up."""
+        """Cancel pending work, and delete the temporary folder."""
         self._pool.shutdown(cancel_futures=True)
         self._temporary.cleanup()
 
@@ -110,12 +110,12 @@ _WORK = pytest.StashKey[Work]()
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests that wait for Terraform behind all others, whatever order these are in."""
+    """Move the tests that need Terraform to the end, in their order."""
     items.sort(key=lambda item: bool(_waits_for(item)))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Begin what the tests that are going to run wait for."""
+    """Start the work that the selected tests need."""
     wanted = {name for item in session.items for name in _waits_for(item)}
     if wanted and not session.config.option.collectonly:
         alone = all(_waits_for(item) for item in session.items)
@@ -123,7 +123,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """End it with the session."""
+    """Stop the work at the end of the session."""
     if (work := session.config.stash.get(_WORK, None)) is not None:
         work.stop()
 
@@ -135,54 +135,54 @@ def _waits_for(item: pytest.Item) -> set[str]:
 
 @pytest.fixture(scope="session")
 def work(request: pytest.FixtureRequest) -> Work:
-    """What has been begun."""
+    """Return the started work."""
     return request.config.stash[_WORK]
 
 
 @pytest.fixture(scope="session")
 def minimal(work: Work) -> Life:
-    """The example of at most fifteen lines."""
+    """Return the life of the example with at most fifteen lines."""
     found: Life = work.result("minimal")
     return found
 
 
 @pytest.fixture(scope="session")
 def production(work: Work) -> Life:
-    """The example with what a lasting installation has."""
+    """Return the life of the example for a permanent installation."""
     found: Life = work.result("production")
     return found
 
 
 @pytest.fixture(scope="session")
 def everything(work: Work) -> Life:
-    """The root module with every optional feature, the longest project name and the longest prefix; and two upgrades on paper."""
+    """Return the life of the root module with every option and the longest names, and with planned upgrades."""
     found: Life = work.result("everything")
     return found
 
 
 @pytest.fixture(scope="session")
 def tested(work: Work) -> CompletedProcess[str]:
-    """What ``terraform test`` said."""
+    """Return the output of ``terraform test``."""
     found: CompletedProcess[str] = work.result("tested")
     return found
 
 
 @pytest.fixture(scope="session")
 def refused(work: Work) -> Sequence[CompletedProcess[str]]:
-    """What a plan with each of the `wrong_values` said."""
+    """Return the output of a plan for each of the `wrong_values`."""
     found: Sequence[CompletedProcess[str]] = work.result("refused")
     return found
 
 
 @pytest.fixture(scope="session")
 def clean_python(work: Work) -> Path:
-    """A clean environment with functions/requirements.txt."""
+    """Return the Python of a new environment with functions/requirements.txt."""
     found: Path = work.result("clean_python")
     return found
 
 
 @pytest.fixture(scope="session", params=_CONFIGURATIONS)
 def life(request: pytest.FixtureRequest) -> Life:
-    """Each configuration in turn."""
+    """Return the life of each configuration in turn."""
     found: Life = request.getfixturevalue(request.param)
     return found

@@ -1,4 +1,4 @@
-"""A configuration is applied, planned again, changed on paper, and destroyed."""
+"""The life of a configuration: apply, second plan, planned upgrades, destroy."""
 
 import base64
 import json
@@ -13,7 +13,7 @@ from tests.terraform.tool import ROOT, Resource, Terraform, changes, parse, remi
 
 @dataclass
 class Life:
-    """What became of a configuration from its first apply to its end."""
+    """The outputs of each step in a configuration's life."""
 
     variables: dict[str, Any]
     applied: CompletedProcess[str]
@@ -23,10 +23,10 @@ class Life:
     destroyed: CompletedProcess[str]
     left: list[Resource]
     upgrades: dict[str, dict[str, list[str]]] = field(default_factory=dict)
-    """What would change if ..., by the name of the upgrade."""
+    """Name of an upgrade → the changes that its plan shows."""
     archive: bytes = b""
     reminders: dict[str, str] = field(default_factory=dict)
-    """Address of a secret → when its key is due, as the last plan has it."""
+    """Address of a secret → the due time of its key in the last plan."""
 
     def all(self, type_: str) -> list[dict[str, Any]]:
         """Return the values of all resources of a type."""
@@ -34,7 +34,7 @@ class Life:
 
     @property
     def environments(self) -> dict[str, dict[str, str]]:
-        """Entry point → the environment that its function gets, secrets apart."""
+        """Entry point → its function's environment, without secrets."""
         return {
             function["build_config"][0]["entry_point"]: function["service_config"][0]["environment_variables"]
             for function in self.all("google_cloudfunctions2_function")
@@ -70,7 +70,7 @@ def live(
 
 
 def upgrade(terraform: Terraform, life: Life, given: str) -> None:
-    """Plan changes without making them: a queue's rate and name, the functions' source, and those of a year in service."""
+    """Plan upgrades without applying them: the queue's rate and name, the functions' source, and a year in service."""
     life.archive = _archive(terraform, life, given)
     plan = str(terraform.checkout / "upgrade.plan")
 
@@ -88,7 +88,7 @@ def upgrade(terraform: Terraform, life: Life, given: str) -> None:
     source.write_text(text + "# a change\n", encoding="utf-8")
     life.upgrades["source"] = planned()
     source.write_text(text, encoding="utf-8")
-    # After a year the services have changed some values by themselves, such as the time of the next reminder.
+    # After a year Google's services have changed some values, such as the time of the next reminder.
     done = terraform.run(ROOT, "drift", "--days", "400")
     assert done.returncode == 0, done.stdout + done.stderr
     life.upgrades["a year later"] = planned()
@@ -98,7 +98,7 @@ def upgrade(terraform: Terraform, life: Life, given: str) -> None:
 
 
 def _archive(terraform: Terraform, life: Life, given: str) -> bytes:
-    """Return the archive that was uploaded; Terraform reads it, since the path is relative to where it runs."""
+    """Return the uploaded archive. Terraform reads it, because the path is relative to Terraform's folder."""
     (uploaded,) = life.all("google_storage_bucket_object")
     done = terraform.run(ROOT, "console", given, typed=f'filebase64("{uploaded["source"]}")\n')
     assert done.returncode == 0, done.stdout + done.stderr

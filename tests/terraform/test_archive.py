@@ -1,4 +1,4 @@
-"""What is deployed: functions/ byte for byte, and it starts with nothing but its requirements installed."""
+"""The deployed archive equals functions/ byte for byte, and starts with only its requirements installed."""
 
 import base64
 import io
@@ -27,7 +27,7 @@ _READY_SECONDS = 90.0
 
 
 def test_the_archive_is_the_folder(everything: Life) -> None:
-    """Every file of functions/, byte for byte, and nothing else."""
+    """It contains every file of functions/, and no other file."""
     folder = REPOSITORY / "functions"
     files = {
         path.relative_to(folder).as_posix(): path.read_bytes()
@@ -41,7 +41,7 @@ def test_the_archive_is_the_folder(everything: Life) -> None:
 
 
 def test_every_file_of_the_folder_is_in_version_control() -> None:
-    """What lies about in functions/ would be deployed; an environment, a cache or a draft is not there."""
+    """A stray environment, cache or draft in functions/ would be deployed."""
     listed = subprocess.run(
         ["git", "ls-files", "--others", "--exclude-standard", "functions"],
         cwd=REPOSITORY,
@@ -54,7 +54,7 @@ def test_every_file_of_the_folder_is_in_version_control() -> None:
 
 @contextmanager
 def _served(python: Path, source: Path, function: str, environment: dict[str, str]) -> Iterator[str]:
-    """Run one function as the cloud does, told nothing of its signature; yields its address."""
+    """Run one function as the cloud does, without its signature type, and yield its address."""
     port = require_free(0, function)
     command = [python, "-m", "functions_framework", f"--source={source}", f"--target={function}"]
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
@@ -80,7 +80,7 @@ def _wait(url: str, process: subprocess.Popen[str]) -> None:
         assert process.poll() is None, process.stdout.read() if process.stdout else ""
         try:
             requests.get(f"{url}/favicon.ico", timeout=5)
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             time.sleep(0.1)
         else:
             return
@@ -96,12 +96,12 @@ def _push(message: dict[str, Any], subscription: str) -> dict[str, Any]:
 def test_the_archive_starts_and_takes_pushes(
     everything: Life, clean_python: Path, firestore_emulator: OfficialEmulator, tmp_path: Path
 ) -> None:
-    """Each function starts as deployed; a raw push to a subscription's path reaches the function that it names."""
+    """Each function starts as deployed, and a raw push to a subscription's path reaches the function."""
     with zipfile.ZipFile(io.BytesIO(everything.archive)) as archive:
         archive.extractall(tmp_path)
     extra = {
         "SCHEDULER_TOKEN_SECRETS": "the signing secret",
-        # The rest keeps the functions from Google's servers.
+        # The other settings keep the functions away from Google's servers.
         "FIRESTORE_EMULATOR_HOST": firestore_emulator.address,
         "SCHEDULER_CLOUD_TASKS_ENDPOINT": f"{HOST}:1",
         "SCHEDULER_LOCAL": "true",

@@ -1,4 +1,7 @@
-"""Every Firestore query has its index, and every index its query: the emulator would run them all, the cloud refuses."""
+"""Every Firestore query has an index, and every index a query.
+
+The emulator needs no indexes, so no other test would notice a missing one.
+"""
 
 import ast
 import inspect
@@ -34,14 +37,14 @@ VALUES: dict[str, Any] = {
     "bool": True,
     "Sequence": (),
 }
-"""What the store's methods are called with, by the name of an argument's type."""
+"""Type of a parameter → the argument for the store's methods."""
 
 Index = tuple[str, str, str]
 """Collection, scope and field."""
 
 
 class _Recorder:
-    """Notes every query and from which line it was sent; nothing is sent."""
+    """A client that records every query and its line, and sends nothing."""
 
     def __init__(self) -> None:
         self.queries: list[BaseQuery] = []
@@ -58,7 +61,7 @@ class _Recorder:
 
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> _Recorder:
-    """All queries that the store can send."""
+    """Return a recorder with all queries that the store can send."""
     recorder = _Recorder()
     for kind in (Query, AggregationQuery):
         monkeypatch.setattr(kind, "stream", lambda query, *_, **__: recorder.stream(query))
@@ -102,7 +105,7 @@ def _needed(query: BaseQuery) -> tuple[str, str, tuple[str, ...]]:
 
 
 def _indexes(life: Life) -> tuple[set[Index], set[str]]:
-    """Return the single-field indexes that Terraform makes, and the collections of which nothing else is indexed."""
+    """Return Terraform's single-field indexes, and the collections without any other index."""
     made, exempt = set(), set()
     for field in life.all("google_firestore_field"):
         for index in field["index_config"][0]["indexes"]:
@@ -113,7 +116,7 @@ def _indexes(life: Life) -> tuple[set[Index], set[str]]:
 
 
 def test_every_query_was_recorded(recorder: _Recorder) -> None:
-    """No line of the adapter that sends a query has escaped, so a new one is looked at as well."""
+    """The recorder saw each line of the adapter that sends a query, so it will see new queries."""
     tree = ast.parse(SOURCE.read_text(encoding="utf-8"))
     sends = {
         call.lineno
@@ -127,7 +130,7 @@ def test_every_query_was_recorded(recorder: _Recorder) -> None:
 
 
 def test_every_query_has_its_index_and_every_index_its_query(recorder: _Recorder, minimal: Life) -> None:
-    """Only what a query uses is indexed, and all of it."""
+    """The indexed fields are exactly the queried fields."""
     made, exempt = _indexes(minimal)
     composite = minimal.all("google_firestore_index")
     needed: set[Index] = set()
@@ -140,13 +143,13 @@ def test_every_query_has_its_index_and_every_index_its_query(recorder: _Recorder
 
 
 def test_every_collection_is_known(minimal: Life) -> None:
-    """A collection that Terraform does not know would have every field indexed."""
+    """Terraform lists every collection. An unlisted collection would have an index on every field."""
     names = set(re.findall(r"\.collection(?:_group)?\(\"(\w+)\"\)", SOURCE.read_text(encoding="utf-8")))
     _, exempt = _indexes(minimal)
     assert names <= exempt
 
 
-def test_what_expires_goes_by_itself(minimal: Life) -> None:
+def test_expired_documents_are_deleted(minimal: Life) -> None:
     """Invocations and markers have a time to live, in a field that is not indexed."""
     expiring = {
         (field["collection"], field["field"]) for field in minimal.all("google_firestore_field") if field["ttl_config"]
@@ -157,7 +160,7 @@ def test_what_expires_goes_by_itself(minimal: Life) -> None:
 
 
 def test_functions_wait_for_their_indexes() -> None:
-    """An upgrade may add a query and its index. The functions get the database's name once it has all indexes."""
+    """The functions are deployed after the indexes, because an upgrade may add a query and its index."""
     module = REPOSITORY / ROOT / "modules/database/outputs.tf"
     assert "depends_on = [google_firestore_field.indexed]" in module.read_text(encoding="utf-8")
     functions = (REPOSITORY / ROOT / "functions.tf").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Every name fits its service's limits with the longest project name and prefix, and installations do not meet."""
+"""With the longest project name and prefix, every name fits its service's limits, and installations do not collide."""
 
 import re
 
@@ -14,7 +14,7 @@ _COMPUTE = r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?"
 LIMITS = {
     ("google_service_account", "account_id"): r"[a-z][a-z0-9-]{4,28}[a-z0-9]",
     ("google_storage_bucket", "name"): r"(?!goog)[a-z0-9][a-z0-9_-]{1,61}[a-z0-9]",
-    # A function's service is one of Cloud Run, whose names are shorter.
+    # A function is also a Cloud Run service, whose names are shorter.
     ("google_cloudfunctions2_function", "name"): r"[a-z][a-z0-9-]{0,47}[a-z0-9]",
     ("google_pubsub_topic", "name"): _TOPIC,
     ("google_pubsub_subscription", "name"): _TOPIC,
@@ -37,13 +37,14 @@ LIMITS = {
     ("google_monitoring_alert_policy", "display_name"): r".{1,512}",
     ("google_monitoring_notification_channel", "display_name"): r".{1,512}",
 }
-"""Type and attribute → the whole of what its service takes."""
+"""Type and attribute → the names that its service accepts."""
 
 NAMELESS = re.compile(
-    r"_iam_member$|google_project_service(_identity)?$|google_firestore_(field|backup_schedule)$|google_storage_bucket_object$"
+    r"_iam_member$|google_project_service(_identity)?$|google_firestore_(field|backup_schedule)$"
+    r"|google_storage_bucket_object$"
     r"|google_secret_manager_secret_version$|google_monitoring_dashboard$|^random_|^time_"
 )
-"""Types whose resources have no name of their own in the project."""
+"""Types whose resources have no separate name in the project."""
 
 
 def _names(life: Life) -> set[tuple[str, str]]:
@@ -51,7 +52,7 @@ def _names(life: Life) -> set[tuple[str, str]]:
 
 
 def test_every_name_fits(everything: Life) -> None:
-    """All types with names are in the table, and all names are within it."""
+    """All types with names are in the table, and all names match it."""
     assert len(PROJECT) == 30
     assert len(EVERYTHING["prefix"]) == 10
     types = {found.type for found in everything.resources if not NAMELESS.search(found.type)}
@@ -62,7 +63,7 @@ def test_every_name_fits(everything: Life) -> None:
 
 
 def test_addresses_of_functions_are_labels(everything: Life) -> None:
-    """Cloud Run gives no such address where name and project number are more than 63 characters."""
+    """Cloud Run's address needs a name and project number of at most 63 characters together."""
     for function in everything.all("google_cloudfunctions2_function"):
         assert len(f"{function['name']}-123456789012") <= 63
 
@@ -77,7 +78,7 @@ def test_conditions_of_grants_fit(everything: Life) -> None:
 
 
 def test_installations_live_side_by_side(minimal: Life, everything: Life) -> None:
-    """One with a prefix and one without have no name in common, in the same project."""
+    """An installation with a prefix and one without share no name in a project."""
     assert not _names(minimal) & _names(everything)
     for type_, name in _names(everything) - {("google_monitoring_notification_channel", "")}:
         assert EVERYTHING["prefix"] in name, (type_, name)

@@ -1,4 +1,4 @@
-"""Least privilege: the whole of what is granted, reviewed line by line."""
+"""Least privilege: the complete list of grants, for review line by line."""
 
 import re
 
@@ -40,8 +40,8 @@ secretmanager  pubsub.publisher               topic {p}luci-scheduler-key-rotati
 {buildbucket}  pubsub.publisher               topic {p}{builds}
 {buildbucket}  pubsub.viewer                  topic {p}{builds}
 """
-"""Account, role, resource of the minimal installation. A project-wide role is there only where no resource has a policy
-of its own: logs; databases and buckets that the functions service makes itself, which a condition narrows down to."""
+"""Account, role, resource of the minimal installation. A role is project-wide only if no resource has a policy:
+logs, databases, and buckets of the functions service. A condition narrows the last two."""
 
 MORE_GRANTS = """
 functions  storage.objectViewer               bucket the-configs
@@ -61,7 +61,7 @@ run               cloudkms.cryptoKeyEncrypterDecrypter  key key
 secretmanager     cloudkms.cryptoKeyEncrypterDecrypter  key key
 storage           cloudkms.cryptoKeyEncrypterDecrypter  key key
 """
-"""What the optional features and a second Buildbucket server add."""
+"""Grants for the optional features and a second Buildbucket server."""
 
 RESOURCES = {
     "google_cloud_run_v2_service_iam_member": ("service", "name"),
@@ -75,7 +75,7 @@ RESOURCES = {
     "google_iap_web_backend_service_iam_member": ("backend", "web_backend_service"),
     "google_kms_crypto_key_iam_member": ("key", "crypto_key_id"),
 }
-"""Type of a grant → what it is on."""
+"""Type of a grant → the resource that it applies to."""
 
 Grant = tuple[str, str, str]
 
@@ -124,17 +124,17 @@ def _resource(type_: str, values: dict[str, object]) -> str:
 
 
 def test_minimal_grants_are_the_reviewed_ones(minimal: Life) -> None:
-    """Not one more, not one less, none twice."""
+    """The grants equal the list, without duplicates."""
     assert sorted(_granted(minimal)) == sorted(_reviewed(GRANTS, ""))
 
 
 def test_all_grants_are_the_reviewed_ones(everything: Life) -> None:
-    """With every optional feature, likewise."""
+    """With every optional feature, the grants equal both lists."""
     assert sorted(_granted(everything)) == sorted(_reviewed(GRANTS + MORE_GRANTS, "staging-eu-"))
 
 
 def test_nothing_is_open_and_nothing_is_broad(life: Life) -> None:
-    """No primitive role, nobody in general, no key, and no grant that replaces those of others."""
+    """No basic role, no public member, no key, and no grant that replaces other grants."""
     for found in life.resources:
         assert not re.search(r"_iam_(binding|policy)$|_account_key$|_hmac_key$", found.type), found.address
     for member, role, _ in _granted(life):
@@ -143,7 +143,7 @@ def test_nothing_is_open_and_nothing_is_broad(life: Life) -> None:
 
 
 def test_each_function_runs_as_its_account(life: Life) -> None:
-    """Whatever may launch is one account; the console is another; neither is the default one."""
+    """Functions that may launch share one account, the console has another, and neither is the default account."""
     accounts = {
         function["build_config"][0]["entry_point"]: function["service_config"][0]["service_account_email"].partition(
             "@"
@@ -157,7 +157,7 @@ def test_each_function_runs_as_its_account(life: Life) -> None:
 
 
 def test_functions_are_not_triggered_by_the_platform(life: Life) -> None:
-    """Pub/Sub reaches them through our own subscriptions; from outside only the console is reached."""
+    """Pub/Sub uses separate push subscriptions, and other networks reach only the console."""
     for function in life.all("google_cloudfunctions2_function"):
         assert function["event_trigger"] == []
         ingress = function["service_config"][0]["ingress_settings"]

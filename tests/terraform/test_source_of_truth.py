@@ -1,4 +1,4 @@
-"""What the code reads is what Terraform sets: settings, queue, topics, subscriptions, log events."""
+"""Terraform sets the values that the code reads: settings, queue, topics, subscriptions, log events."""
 
 import json
 import re
@@ -20,10 +20,10 @@ pytestmark = pytest.mark.timeout(1800)
 
 NOT_SET = {
     "topic_project": "Terraform names each server's topic in full",
-    "task_audience": "the address of on_task, the default, is what Cloud Run wants",
-    "oidc_certs_url": "the default is where Google publishes its keys",
+    "task_audience": "the default, the address of on_task, is the audience that Cloud Run expects",
+    "oidc_certs_url": "the default is the address of Google's keys",
     "tokeninfo_url": "the default is Google's",
-    "iap_certs_url": "the default is where IAP's keys are published",
+    "iap_certs_url": "the default is the address of IAP's keys",
     "local_user": "the local cloud's",
     "gitiles_urls": "the local cloud's",
     "storage_url": "the default is Cloud Storage itself",
@@ -32,11 +32,11 @@ NOT_SET = {
     "cloud_tasks_endpoint": "the local cloud's",
     "local": "the local cloud's",
 }
-"""Setting → why an installation does not set it."""
+"""Setting → the reason why an installation does not set it."""
 
 
 def _secret_names(life: Life) -> dict[str, set[str]]:
-    """Entry point → variables whose values are secrets."""
+    """Return the secret variables of each entry point."""
     return {
         function["build_config"][0]["entry_point"]: {
             secret["key"] for secret in function["service_config"][0]["secret_environment_variables"]
@@ -46,19 +46,19 @@ def _secret_names(life: Life) -> dict[str, set[str]]:
 
 
 def test_settings_are_the_functions_environment(everything: Life) -> None:
-    """Every setting is set or has its reason; nothing is set that is no setting."""
+    """Every setting is set or has a reason, and every variable is a setting."""
     secrets = _secret_names(everything)
     assert set(everything.environments) == set(FUNCTIONS)
     settings = {PREFIX + field.name.upper() for field in fields(Settings)}
     not_set = {PREFIX + name.upper() for name in NOT_SET}
-    assert not_set <= settings, "NOT_SET names what is no setting"
+    assert not_set <= settings, "NOT_SET names an unknown setting"
     for function, environment in everything.environments.items():
         ours = {name for name in environment if name.startswith(PREFIX)} | secrets[function]
         assert ours == settings - not_set, function
 
 
-def test_the_functions_take_their_environment(life: Life) -> None:
-    """The settings class reads what Terraform sets, and reads it as it is meant."""
+def test_the_functions_accept_their_environment(life: Life) -> None:
+    """The settings class reads Terraform's values with their intended meaning."""
     for function, environment in life.environments.items():
         assert _secret_names(life)[function] == {"SCHEDULER_TOKEN_SECRETS"}
         settings = read_settings({**environment, "SCHEDULER_TOKEN_SECRETS": "the new signing key\nthe old signing key"})
@@ -81,14 +81,14 @@ def test_tuning_reaches_the_functions(everything: Life) -> None:
     assert sorted(settings.console_oauth_clients) == sorted(EVERYTHING["console"]["oauth_clients"])
 
 
-def test_no_access_token_is_taken_unless_told(minimal: Life) -> None:
+def test_no_access_token_is_accepted_by_default(minimal: Life) -> None:
     """The variable's default lists no client."""
     settings = read_settings({**minimal.environments["console"], "SCHEDULER_TOKEN_SECRETS": "the signing secret"})
     assert settings.console_oauth_clients == ()
 
 
-def test_configs_are_read_from_where_they_are(everything: Life) -> None:
-    """Repositories and buckets are told as the settings class has them; what is left out has its default there."""
+def test_config_sources_reach_the_functions(everything: Life) -> None:
+    """Repositories and buckets arrive as the settings class expects, and omitted members have its defaults."""
     settings = read_settings({**everything.environments["on_task"], "SCHEDULER_TOKEN_SECRETS": "the signing secret"})
     in_repository, in_bucket = settings.config_sources
     assert (in_repository.kind, in_repository.path, in_repository.ref) == ("gitiles", "a/b.cfg", "refs/heads/main")
@@ -96,7 +96,7 @@ def test_configs_are_read_from_where_they_are(everything: Life) -> None:
 
 
 def test_without_a_prefix_topics_have_the_original_names(production: Life) -> None:
-    """What the code would derive is what Terraform passes."""
+    """Terraform passes the names that the code would derive."""
     settings = read_settings({**production.environments["on_task"], "SCHEDULER_TOKEN_SECRETS": "the signing secret"})
     assert len(settings.buildbucket_servers) == 2
     for server in settings.buildbucket_servers:
@@ -137,7 +137,7 @@ def test_the_local_queue_is_the_cloud_s(minimal: Life) -> None:
 
 
 def test_the_queue_is_as_wide_as_on_task(life: Life) -> None:
-    """No more tasks are under way than there are instances for: a refused one would slow the queue down."""
+    """The queue dispatches no more tasks than on_task has capacity for, because a refused task slows the queue down."""
     (queue,) = life.all("google_cloud_tasks_queue")
     (on_task,) = [
         function["service_config"][0]
@@ -176,7 +176,7 @@ def test_the_local_subscriptions_are_the_cloud_s(minimal: Life) -> None:
         assert token["audience"].startswith(f"https://{names[item.function]}-")
 
 
-def test_functions_are_given_the_time_that_callers_wait(life: Life) -> None:
+def test_functions_have_the_time_limits_of_their_callers(life: Life) -> None:
     """A function's limit is that of its subscription; on_task's is above the dispatch deadline of a task."""
     from luci_scheduler.adapters import cloud_tasks
 
@@ -210,7 +210,7 @@ def test_metrics_count_lines_that_the_functions_log(everything: Life) -> None:
 
 
 def test_every_error_is_counted(everything: Life) -> None:
-    """A line of severity ERROR is about lost work or a defect: it raises an alert, or is among the refused messages of the dashboard."""
+    """An ERROR line is lost work or a defect, so it raises an alert or counts as a refused message on the dashboard."""
     page = (REPOSITORY / "docs/reference/observability.md").read_text(encoding="utf-8")
     errors = set(re.findall(r"^\| `(\w+)` \| ERROR \|", page, re.MULTILINE))
     alerts = json.dumps(everything.all("google_monitoring_alert_policy"))
@@ -224,7 +224,7 @@ def test_every_error_is_counted(everything: Life) -> None:
 
 
 def test_the_dashboard_shows_every_metric(everything: Life) -> None:
-    """What is counted is also shown, but for what is an alert of its own."""
+    """The dashboard shows each metric, except those of a separate alert."""
     (board,) = everything.all("google_monitoring_dashboard")
     shown = json.dumps(json.loads(board["dashboard_json"]))
     for metric in everything.all("google_logging_metric"):

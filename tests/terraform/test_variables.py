@@ -1,4 +1,4 @@
-"""Wrong values are refused at plan, with a message that names the variable and says what to do."""
+"""A plan refuses wrong values, with a message that names the variable and a remedy."""
 
 import re
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.timeout(1800)
 
 
 def test_every_variable_is_tried() -> None:
-    """A new variable comes with a wrong value."""
+    """Each variable has a wrong value in the test."""
     text = (REPOSITORY / ROOT / "variables.tf").read_text(encoding="utf-8")
     assert set(re.findall(r'^variable "(\w+)"', text, re.MULTILINE)) == set(WRONG)
     assert text.count("validation {") <= sum(len(cases) for cases in WRONG.values())
@@ -21,7 +21,7 @@ def test_every_variable_is_tried() -> None:
 
 @pytest.mark.parametrize("number", range(len(ROUNDS)))
 def test_wrong_values_are_refused(refused: Sequence[CompletedProcess[str]], number: int) -> None:
-    """Each is named, with its remedy, before anything is made."""
+    """The plan names each variable and its remedy."""
     case, done = ROUNDS[number], refused[number]
     assert done.returncode == 1
     said = re.sub(r"[\s│]+", " ", done.stdout + done.stderr)
@@ -35,7 +35,7 @@ def test_wrong_values_are_refused(refused: Sequence[CompletedProcess[str]], numb
 
 
 def test_a_wrong_type_is_refused(refused: Sequence[CompletedProcess[str]]) -> None:
-    """A misspelt or missing attribute is told by name."""
+    """The message names a misspelled or missing attribute."""
     done = refused[-1]
     assert done.returncode == 1
     assert "buildbucket_servers" in done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""How Terraform is run here: with the real providers if they can be installed, otherwise with stand-ins, otherwise not at all."""
+"""Terraform for the tests: with the real providers, otherwise with stand-ins, otherwise absent."""
 
 import json
 import os
@@ -10,19 +10,20 @@ from typing import Any
 
 REPOSITORY = Path(__file__).parent.parent.parent
 ROOT = Path("infra/terraform")
-_TIMEOUT = 600.0  # seconds for one command: each takes some ten where nothing else runs
+_TIMEOUT = 600.0  # seconds for one command, which takes about ten on an idle machine
 
 
 @dataclass(frozen=True)
 class Terraform:
-    """Runs commands on configurations in a copy of the checkout.
+    """Terraform commands in a copy of the checkout.
 
-    With stand-ins (``TERRAFORM_OFFLINE``) apply and destroy work without an account; with the real providers only what is mocked does.
+    With stand-ins (``TERRAFORM_OFFLINE``) apply and destroy work without an account.
+    With the real providers only mocked runs do.
     """
 
     checkout: Path
     stand_in: str
-    """The command that runs terraform with stand-in providers; empty: the real ones are installed."""
+    """Command that runs Terraform with stand-in providers, or empty with the real providers."""
 
     def run(self, folder: Path, *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
         """Run one command on a configuration, ``folder`` within the checkout; ``typed`` is its standard input."""
@@ -39,7 +40,7 @@ class Terraform:
 
 
 def copy_checkout(to: Path) -> Path:
-    """Copy what Terraform reads; the empty ``.git`` marks the copy as a checkout of its own."""
+    """Copy the files that Terraform reads. The empty ``.git`` marks the copy as a separate checkout."""
     leave = shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars")
     shutil.copytree(REPOSITORY / "infra", to / "infra", ignore=leave)
     shutil.copytree(REPOSITORY / "functions", to / "functions")
@@ -48,7 +49,7 @@ def copy_checkout(to: Path) -> Path:
 
 
 def find_terraform(checkout: Path) -> Terraform | str:
-    """Return how to run Terraform on a copy of the checkout, or why it cannot be run."""
+    """Return Terraform on a copy of the checkout, or the reason why it cannot run."""
     if shutil.which("terraform") is None:
         return "there is no terraform on the PATH"
     real = Terraform(checkout, "")
@@ -62,7 +63,7 @@ def find_terraform(checkout: Path) -> Terraform | str:
 
 @dataclass(frozen=True)
 class Resource:
-    """A managed resource of a state or a plan, with the values that it has."""
+    """A managed resource of a state or a plan, with its values."""
 
     address: str
     type: str
@@ -105,7 +106,7 @@ def parse(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     """Return the JSON that a command printed.
 
     Raises:
-        AssertionError: the command failed; with what it said.
+        AssertionError: the command failed. The message has its output.
     """
     assert done.returncode == 0, done.stdout + done.stderr
     shown: dict[str, Any] = json.loads(done.stdout)

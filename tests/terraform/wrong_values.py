@@ -1,4 +1,4 @@
-"""Wrong values of every variable, and what is said of them."""
+"""Wrong values of every variable, with a part of the expected message."""
 
 from itertools import zip_longest
 from typing import Any
@@ -71,7 +71,7 @@ WRONG: dict[str, list[tuple[Any, str] | None]] = {
         ({"billing_account": "012345-6789AB-CDEF01", "monthly_amount": 5, "currency": "$"}, "three capital letters"),
     ],
     "kms_key": [
-        # Its validation looks at the region as well, so it waits for a round in which that is right.
+        # Its validation also reads the region, so it waits for a round with a valid region.
         None,
         None,
         ("key", "gcloud kms keys list"),
@@ -83,7 +83,7 @@ WRONG: dict[str, list[tuple[Any, str] | None]] = {
     ],
     "labels": [({"Team": "x"}, "rename those that do not"), ({"team": "X Y"}, "rename those that do not")],
 }
-"""Variable → wrong values, each with the part of the message that says what to do."""
+"""Variable → wrong values, each with the remedy in the message."""
 
 ROUNDS = [
     {name: case for name, case in zip(WRONG, cases, strict=True) if case is not None}

@@ -23,7 +23,7 @@ run "protected" {
 
   assert {
     condition     = google_firestore_database.this.delete_protection_state == "DELETE_PROTECTION_ENABLED" && google_firestore_database.this.deletion_policy == "DELETE"
-    error_message = "A protected database is refused to be destroyed, an unprotected one is really gone."
+    error_message = "A protected database cannot be destroyed, and an unprotected database is really deleted."
   }
   assert {
     condition     = length(google_firestore_backup_schedule.daily) == 1 && google_firestore_backup_schedule.daily[0].retention == "604800s" && length(google_firestore_backup_schedule.weekly) == 0
@@ -31,7 +31,7 @@ run "protected" {
   }
   assert {
     condition     = toset([for field in google_firestore_field.indexed : "${field.collection}.${field.field}" if one(one(field.index_config).indexes).query_scope == "COLLECTION_GROUP"]) == toset(["invocations.next_due", "jobs.next_due", "triggers.revision"])
-    error_message = "The queries over all jobs, the sweep's two and the one for a commit's triggers, have their indexes."
+    error_message = "The queries over all jobs have indexes: two of the sweep, and the query for a commit's triggers."
   }
   assert {
     condition     = alltrue([for field in google_firestore_field.expiring : length(field.ttl_config) == 1 && length(one(field.index_config).indexes) == 0])
@@ -39,7 +39,7 @@ run "protected" {
   }
   assert {
     condition     = google_project_iam_member.user["functions"].condition[0].expression == "resource.name == \"projects/my-project/databases/luci-scheduler\""
-    error_message = "Users of the database may use no other one."
+    error_message = "Users of the database may use no other database."
   }
 }
 
@@ -62,6 +62,6 @@ run "open_to_destroy_without_backups" {
   }
   assert {
     condition     = length(google_firestore_backup_schedule.daily) == 0 && google_firestore_backup_schedule.weekly[0].retention == "2419200s"
-    error_message = "Backups are as told."
+    error_message = "Backups follow the variables."
   }
 }

@@ -54,7 +54,7 @@ variables {
   ]
 }
 
-run "as_it_comes" {
+run "defaults" {
   assert {
     condition     = [for name, function in local.functions : name if function.ingress == "ALLOW_INTERNAL_ONLY"] == ["on_build_completion", "on_gitiles_commit", "on_task"]
     error_message = "Only the console may be reached from other networks."
@@ -69,12 +69,12 @@ run "as_it_comes" {
   }
   assert {
     condition     = length(local.functions.console.invokers) == 0
-    error_message = "Nobody may open the console unless told."
+    error_message = "By default the console has no members."
   }
 
   assert {
     condition     = toset([for name, function in local.functions : function.account if name != "console"]) == toset(["functions"])
-    error_message = "Buildbucket recognises a repeated request by its caller: all that may launch must be one account."
+    error_message = "Buildbucket recognizes a repeated request by its caller, so one account launches all builds."
   }
   assert {
     condition     = local.functions.console.account == "console" && local.functions.console.secret == "console"
@@ -91,20 +91,20 @@ run "as_it_comes" {
   }
   assert {
     condition     = !contains(keys(local.environment), "SCHEDULER_CONCURRENCY")
-    error_message = "What is not tuned has the code's default."
+    error_message = "A setting without a value has the code's default."
   }
   assert {
     condition     = jsondecode(local.environment.SCHEDULER_CONFIG_SOURCES) == [{ kind = "gitiles", project = "demo", repo = "https://demo.googlesource.com/demo" }] && length(google_storage_bucket_iam_member.configs) == 0
-    error_message = "Configs come from where they are said to be, and nothing is said of what was left out."
+    error_message = "The config sources equal the variable, without omitted members."
   }
 
   assert {
     condition     = keys(module.topic) == ["commits", "cr-buildbucket@appspot.gserviceaccount.com", "someone@example.com"]
-    error_message = "There is the topic of commits and one for each Buildbucket server."
+    error_message = "There is a topic for commits and one for each Buildbucket publisher."
   }
   assert {
     condition     = local.topics["someone@example.com"].publishers == ["user:someone@example.com"]
-    error_message = "A publisher that is no service account is a user."
+    error_message = "A publisher that is not a service account is a user."
   }
   assert {
     condition     = local.topics["cr-buildbucket@appspot.gserviceaccount.com"].publishers == ["serviceAccount:cr-buildbucket@appspot.gserviceaccount.com"]
@@ -113,20 +113,20 @@ run "as_it_comes" {
 
   assert {
     condition     = length(module.console_iap) == 0 && length(google_billing_budget.this) == 0 && length(google_kms_crypto_key_iam_member.this) == 0 && length(google_vpc_access_connector.this) == 0
-    error_message = "What is not asked for is not made."
+    error_message = "Optional resources are not created by default."
   }
   assert {
     condition     = !contains(local.apis, "iap.googleapis.com") && !contains(local.apis, "billingbudgets.googleapis.com") && !contains(local.apis, "cloudkms.googleapis.com") && !contains(local.apis, "vpcaccess.googleapis.com")
-    error_message = "APIs that are not needed stay off."
+    error_message = "Unneeded APIs stay disabled."
   }
   assert {
     condition     = length(module.monitoring) == 1
-    error_message = "Alerts are there unless turned off."
+    error_message = "Alerts are on by default."
   }
 
   assert {
     condition     = keys(module.signing_secret) == ["console", "functions"]
-    error_message = "The console cannot sign what only the functions may sign."
+    error_message = "The console and the functions have separate secrets."
   }
 }
 
@@ -146,7 +146,7 @@ run "optional_features_are_on" {
 
   assert {
     condition     = length(module.console_iap) == 1 && length(google_billing_budget.this) == 1 && length(google_kms_crypto_key_iam_member.this) == 7 && length(google_vpc_access_connector.this) == 1
-    error_message = "What is asked for is made."
+    error_message = "Requested optional resources are created."
   }
   assert {
     condition     = length(module.monitoring) == 0
@@ -154,23 +154,23 @@ run "optional_features_are_on" {
   }
   assert {
     condition     = local.functions.console.ingress == "ALLOW_INTERNAL_AND_GCLB" && keys(local.functions.console.invokers) == ["iap"]
-    error_message = "Behind IAP the console is called by IAP alone, through the load balancer."
+    error_message = "Behind IAP, only IAP calls the console, through the load balancer."
   }
   assert {
     condition     = local.commit_topic == "blue-gitiles-commit" && alltrue([for name in values(local.names) : startswith(name, "blue-")])
-    error_message = "The prefix stands before every name."
+    error_message = "The prefix precedes every name."
   }
   assert {
     condition     = local.environment.SCHEDULER_CONCURRENCY == "8"
-    error_message = "What is tuned reaches the functions."
+    error_message = "A tuned setting reaches the functions."
   }
   assert {
     condition     = keys(google_storage_bucket_iam_member.configs) == ["my-configs"]
-    error_message = "A bucket with configs may be read."
+    error_message = "The functions may read a bucket with configs."
   }
   assert {
     condition     = output.console_url == "https://scheduler.example.com" && local.environment.SCHEDULER_HOSTNAME == "scheduler.example.com"
-    error_message = "The console is known by its domain."
+    error_message = "The console uses its domain."
   }
 }
 

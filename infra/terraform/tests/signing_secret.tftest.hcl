@@ -1,4 +1,4 @@
-# Rotation: a new generation brings a new key and keeps the one before.
+# Rotation: a new generation adds a new key and keeps the previous one.
 
 mock_provider "google" {
   mock_resource "google_secret_manager_secret" {
@@ -41,7 +41,7 @@ run "first_key" {
   }
   assert {
     condition     = google_secret_manager_secret.this.rotation[0].next_rotation_time == "2026-04-01T00:00:00Z"
-    error_message = "A key is due after its days."
+    error_message = "A key is due after the given number of days."
   }
 }
 
@@ -56,6 +56,6 @@ run "tenth_key" {
 
   assert {
     condition     = google_secret_manager_secret_version.this.secret_data == "${random_password.key["10"].result}\n${random_password.key["9"].result}"
-    error_message = "The newest key comes first, the one before still verifies, and no older one."
+    error_message = "The newest key comes first, and only the previous key still verifies."
   }
 }

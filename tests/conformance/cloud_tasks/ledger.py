@@ -1,11 +1,12 @@
 """The ledger of known differences between this server and the documented service, stored in ``ledger.json``.
 
-``python -m tests.conformance.cloud_tasks.ledger`` writes the table into the reference page.
+``python -m tests.conformance.cloud_tasks.ledger`` writes the list into the reference page.
 """
 
 from __future__ import annotations
 
 import json
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,9 +31,15 @@ def load() -> list[Difference]:
 
 
 def table() -> str:
-    """Render the ledger as a Markdown table."""
-    rows = [f"| {d.id} | {d.documented} | {d.here} | {d.why} |" for d in load()]
-    return "\n".join(["| id | documented | here | why |", "|---|---|---|---|", *rows])
+    """Render the ledger as a Markdown list."""
+    lines = []
+    for difference in load():
+        lines.append(f"- **{difference.id}**")
+        parts = (f"Documented: {difference.documented}", f"Here: {difference.here}", f"Reason: {difference.why}")
+        lines += [
+            line for part in parts for line in textwrap.wrap(part, 150, initial_indent="  ", subsequent_indent="  ")
+        ]
+    return "\n".join(lines)
 
 
 def page_with_table(page: str) -> str:

@@ -1,9 +1,9 @@
-# Everything that a lasting installation has: state in a bucket, people, alerts, backups, a budget, the console behind IAP.
+# A permanent installation: state in a bucket, members, alerts, backups, a budget, and the console behind IAP.
 
 terraform {
   required_version = ">= 1.9"
 
-  # terraform init -backend-config=bucket=BUCKET; the state holds the signing keys, so few should read that bucket.
+  # Run terraform init -backend-config=bucket=BUCKET. The state holds the signing keys, so restrict access to that bucket.
   backend "gcs" {
     prefix = "luci-scheduler"
   }
@@ -31,7 +31,7 @@ variable "team" {
 
 variable "oncall" {
   type        = string
-  description = "Who is told of alerts."
+  description = "E-mail address that receives alerts."
 }
 
 variable "configs" {
@@ -42,7 +42,7 @@ variable "configs" {
 variable "destroying" {
   type        = bool
   default     = false
-  description = "Set it and apply before a destroy: the database is protected otherwise."
+  description = "Set it and apply before a destroy. Otherwise the database is protected."
 }
 
 module "scheduler" {
@@ -76,6 +76,6 @@ module "scheduler" {
 }
 
 output "next" {
-  description = "What to do next."
+  description = "Commands and addresses for the next steps."
   value       = module.scheduler
 }

@@ -35,7 +35,7 @@ resource "google_compute_backend_service" "this" {
     sample_rate = 1
   }
 
-  # The service fills in the backend's limits, which would show as a change at every plan.
+  # Google fills in the backend's limits, which every plan would otherwise show as a change.
   lifecycle {
     ignore_changes       = [backend]
     replace_triggered_by = [google_compute_region_network_endpoint_group.this.id]

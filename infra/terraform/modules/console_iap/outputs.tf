@@ -1,9 +1,9 @@
 output "address" {
-  description = "IP address that the domain's A record must name."
+  description = "IP address for the domain's A record."
   value       = google_compute_global_address.this.address
 }
 
 output "audience" {
-  description = "Audience of the assertions that IAP sends along."
+  description = "Audience of IAP's assertions."
   value       = "/projects/${var.project_number}/global/backendServices/${google_compute_backend_service.this.generated_id}"
 }

@@ -5,7 +5,7 @@ variable "project_id" {
 
 variable "project_number" {
   type        = string
-  description = "The project's number, part of the audience of IAP's assertions."
+  description = "Number of the project, part of the audience of IAP's assertions."
 }
 
 variable "region" {
@@ -15,7 +15,7 @@ variable "region" {
 
 variable "name" {
   type        = string
-  description = "Name of everything the load balancer consists of."
+  description = "Name of all parts of the load balancer."
 }
 
 variable "service" {
@@ -25,10 +25,10 @@ variable "service" {
 
 variable "domain" {
   type        = string
-  description = "Domain that people reach the console under."
+  description = "Domain of the console."
 }
 
 variable "members" {
   type        = set(string)
-  description = "Who may use the console, as IAM members."
+  description = "Users of the console, as IAM members."
 }

@@ -1,10 +1,10 @@
-# The Firestore database: only what a query uses is indexed, and what has expired goes by itself.
+# The Firestore database. Only queried fields have an index, and expired documents are deleted automatically.
 
 locals {
   # Every collection that the functions write.
   collections = toset(["deferred", "invocations", "jobs", "pollers", "projects", "repositories", "triggers"])
 
-  # The fields that queries use. Single-field indexes, so no composite index is needed.
+  # Queried fields. Single-field indexes suffice, so there is no composite index.
   indexed = {
     deferred_next_due    = { collection = "deferred", field = "next_due", scope = "COLLECTION" }
     deferred_revision    = { collection = "deferred", field = "revision", scope = "COLLECTION" }
@@ -14,7 +14,7 @@ locals {
     triggers_revision    = { collection = "triggers", field = "revision", scope = "COLLECTION_GROUP" }
   }
 
-  # Firestore deletes a document within a day or so after the time in this field.
+  # Firestore deletes a document within about a day after the time in its field expire_at.
   expiring = toset(["invocations", "triggers"])
 }
 
@@ -28,7 +28,7 @@ resource "google_firestore_database" "this" {
   app_engine_integration_mode       = "DISABLED"
   point_in_time_recovery_enablement = var.point_in_time_recovery ? "POINT_IN_TIME_RECOVERY_ENABLED" : "POINT_IN_TIME_RECOVERY_DISABLED"
   delete_protection_state           = var.delete_protection ? "DELETE_PROTECTION_ENABLED" : "DELETE_PROTECTION_DISABLED"
-  # Without this, destroy would leave the database behind; the protection above is what keeps it.
+  # Without this, a destroy would leave the database behind. The protection above prevents an accidental destroy.
   deletion_policy = "DELETE"
 
   dynamic "cmek_config" {
@@ -74,7 +74,7 @@ resource "google_firestore_field" "expiring" {
   collection = each.value
   field      = "expire_at"
 
-  # An index on times that only grow would make one hot key range.
+  # An index on ever-growing times would create a hot key range.
   index_config {}
 
   ttl_config {}
@@ -102,7 +102,7 @@ resource "google_firestore_backup_schedule" "weekly" {
   }
 }
 
-# A database has no policy of its own; the condition makes it the only one that they may use.
+# A database has no IAM policy. The condition limits the role to this database.
 resource "google_project_iam_member" "user" {
   for_each = var.users
 

@@ -1,7 +1,7 @@
 output "name" {
-  description = "Name of the database; known once its indexes are there."
+  description = "Name of the database, known when its indexes exist."
   value       = google_firestore_database.this.name
 
-  # A function that is newer than an index would send queries that Firestore refuses.
+  # Without the indexes, Firestore would refuse the queries of new functions.
   depends_on = [google_firestore_field.indexed]
 }

@@ -10,12 +10,12 @@ variable "name" {
 
 variable "location" {
   type        = string
-  description = "Region or multi-region."
+  description = "Region or multi-region of the database."
 }
 
 variable "delete_protection" {
   type        = bool
-  description = "Whether a destroy is refused."
+  description = "Whether Firestore refuses to delete the database."
 }
 
 variable "point_in_time_recovery" {
@@ -25,17 +25,17 @@ variable "point_in_time_recovery" {
 
 variable "daily_backup_days" {
   type        = number
-  description = "Days that daily backups are kept; 0: none."
+  description = "Days that daily backups are kept, or 0 for none."
 }
 
 variable "weekly_backup_weeks" {
   type        = number
-  description = "Weeks that weekly backups are kept; 0: none."
+  description = "Weeks that weekly backups are kept, or 0 for none."
 }
 
 variable "users" {
   type        = map(string)
-  description = "Who may read and write documents, as IAM members."
+  description = "Accounts that may read and write documents, as IAM members."
 }
 
 variable "kms_key" {

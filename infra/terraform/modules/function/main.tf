@@ -1,7 +1,7 @@
-# One function, its invokers, and nothing that triggers it.
+# One function and its invokers, without an event trigger.
 
 resource "google_cloudfunctions2_function" "this" {
-  # checkov:skip=CKV_GCP_124: the caller decides; only the console is open to other networks, and only to those who may invoke it
+  # checkov:skip=CKV_GCP_124: the calling module decides. Only the console is open to other networks, and only to its invokers
   project      = var.project_id
   location     = var.region
   name         = var.name
@@ -36,7 +36,7 @@ resource "google_cloudfunctions2_function" "this" {
     vpc_connector                    = var.vpc_connector
     vpc_connector_egress_settings    = var.vpc_connector == null ? null : "PRIVATE_RANGES_ONLY"
 
-    # As many threads as requests come in at a time.
+    # One thread for each concurrent request.
     environment_variables = merge(var.environment, { THREADS = tostring(var.size.concurrency) })
 
     secret_environment_variables {

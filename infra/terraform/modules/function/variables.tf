@@ -15,22 +15,22 @@ variable "name" {
 
 variable "entry_point" {
   type        = string
-  description = "Name in main.py."
+  description = "Name of the entry point in main.py."
 }
 
 variable "account" {
   type        = string
-  description = "E-mail of the account it runs as."
+  description = "E-mail of the account that the function runs as."
 }
 
 variable "invokers" {
   type        = map(string)
-  description = "Who may call it, as IAM members."
+  description = "Callers of the function, as IAM members."
 }
 
 variable "ingress" {
   type        = string
-  description = "Which networks it may be called from."
+  description = "Networks that may call the function."
 }
 
 variable "timeout_seconds" {
@@ -45,12 +45,12 @@ variable "size" {
     concurrency   = number
     max_instances = number
   })
-  description = "Size of an instance, requests per instance, and instances."
+  description = "Size of an instance, requests per instance, and number of instances."
 }
 
 variable "environment" {
   type        = map(string)
-  description = "The settings, without secrets."
+  description = "Settings without secrets, as environment variables."
 }
 
 variable "secret" {
@@ -60,12 +60,12 @@ variable "secret" {
 
 variable "archive" {
   type        = object({ bucket = string, object = string })
-  description = "Where the source is."
+  description = "Location of the source archive."
 }
 
 variable "repository" {
   type        = string
-  description = "Docker repository that the image is put into."
+  description = "Docker repository of the image."
 }
 
 variable "build_account" {
@@ -75,7 +75,7 @@ variable "build_account" {
 
 variable "vpc_connector" {
   type        = string
-  description = "VPC connector, or null."
+  description = "ID of the VPC connector, or null."
 }
 
 variable "kms_key" {

@@ -1,4 +1,4 @@
-# What calls for a person. Every alert has a page of the same name in docs/operations.
+# Alerts. Each has a runbook of the same name in docs/operations.
 
 locals {
   metric = { for key, name in time_sleep.metrics_known.triggers : key => "metric.type=\"logging.googleapis.com/user/${name}\" AND resource.type=\"cloud_run_revision\"" }
@@ -7,13 +7,13 @@ locals {
   dead_letter_subscriptions = "resource.labels.subscription_id=one_of(${join(",", [for name in sort(var.dead_letter_subscriptions) : "\"${name}\""])})"
   services                  = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=one_of(${join(",", [for name in sort(var.services) : "\"${name}\""])})"
 
-  # Conditions that hold while a value is above its threshold; `seconds` is how long it must stay there.
+  # A condition holds when a value has been above its threshold for `seconds`.
   alerts = {
     dead-letters = {
       severity = "ERROR"
-      says     = "Messages were refused twenty times; they wait in a dead-letter subscription for a week."
+      says     = "Messages were refused twenty times. They stay in a dead-letter subscription for a week."
       conditions = {
-        "dead letters wait" = {
+        "there are dead letters" = {
           filter  = "metric.type=\"pubsub.googleapis.com/subscription/num_undelivered_messages\" AND resource.type=\"pubsub_subscription\" AND ${local.dead_letter_subscriptions}"
           aligner = "ALIGN_MAX", above = 0, seconds = 0
         }
@@ -21,7 +21,7 @@ locals {
     }
     stuck-invocations = {
       severity = "ERROR"
-      says     = "The sweep finds overdue work again and again, or a build may run that no invocation watches."
+      says     = "The sweep keeps finding overdue work, or a build may run that no invocation watches."
       conditions = {
         "a build may run unwatched"            = { filter = local.metric.unwatched, aligner = "ALIGN_DELTA", above = 0, seconds = 0 }
         "an invocation had two builds"         = { filter = local.metric.doubled, aligner = "ALIGN_DELTA", above = 0, seconds = 0 }
@@ -31,33 +31,33 @@ locals {
     }
     poll-failures = {
       severity = "WARNING"
-      says     = "Polls of Gitiles fail: commits are seen late or not at all."
+      says     = "Polls of Gitiles fail, so commits are seen late or not at all."
       conditions = {
         "polls fail" = { filter = local.metric.poll_failures, aligner = "ALIGN_DELTA", above = 2, seconds = 900 }
       }
     }
     lost-commits = {
       severity = "ERROR"
-      says     = "A commit was given up: its repository never served it, or it is not on its ref. Or other acknowledged work failed for a week, or a trigger cannot be read."
+      says     = "A commit was dropped because its repository never served it or it is not on its ref. Or other acknowledged work failed for a week, or a trigger cannot be read."
       conditions = {
-        "acknowledged work was given up" = { filter = local.metric.lost_commits, aligner = "ALIGN_DELTA", above = 0, seconds = 0 }
+        "acknowledged work was dropped" = { filter = local.metric.lost_commits, aligner = "ALIGN_DELTA", above = 0, seconds = 0 }
       }
     }
     error-rate = {
       severity = "ERROR"
-      says     = "Functions answer with server errors, or fail with faults of their own."
+      says     = "Functions answer with server errors, or have a defect."
       conditions = {
         "more than 5 % of the answers are server errors" = {
           filter      = "metric.type=\"run.googleapis.com/request_count\" AND ${local.services} AND metric.labels.response_code_class=\"5xx\""
           denominator = "metric.type=\"run.googleapis.com/request_count\" AND ${local.services}"
           aligner     = "ALIGN_RATE", above = 0.05, seconds = 600
         }
-        "a fault of the functions" = { filter = local.metric.errors, aligner = "ALIGN_DELTA", above = 0, seconds = 0 }
+        "a function has a defect" = { filter = local.metric.errors, aligner = "ALIGN_DELTA", above = 0, seconds = 0 }
       }
     }
     lateness = {
       severity = "WARNING"
-      says     = "Messages or tasks wait for minutes: builds start late, and their end is seen late."
+      says     = "Messages or tasks are minutes late, so builds start late and their ends are seen late."
       conditions = {
         "the oldest message is ten minutes old" = {
           filter  = "metric.type=\"pubsub.googleapis.com/subscription/oldest_unacked_message_age\" AND resource.type=\"pubsub_subscription\" AND ${local.subscriptions}"
@@ -71,9 +71,9 @@ locals {
     }
     key-due = {
       severity = "WARNING"
-      says     = "A signing key is due to be rotated."
+      says     = "A signing key is due for rotation."
       conditions = {
-        "Secret Manager asks for a rotation" = {
+        "Secret Manager requests a rotation" = {
           filter  = "metric.type=\"pubsub.googleapis.com/subscription/num_undelivered_messages\" AND resource.type=\"pubsub_subscription\" AND resource.labels.subscription_id=\"${var.rotation_subscription}\""
           aligner = "ALIGN_MAX", above = 0, seconds = 0
         }
@@ -138,7 +138,7 @@ resource "google_monitoring_alert_policy" "threshold" {
 
   documentation {
     mime_type = "text/markdown"
-    content   = "${each.value.says}\n\nWhat to do: ${var.runbooks}/${each.key}.md"
+    content   = "${each.value.says}\n\nRunbook: ${var.runbooks}/${each.key}.md"
   }
 
   alert_strategy {
@@ -146,7 +146,7 @@ resource "google_monitoring_alert_policy" "threshold" {
   }
 }
 
-# The sweep is what mends everything else, so its absence is an alert of its own.
+# The sweep repairs everything else, so its absence has a separate alert.
 resource "google_monitoring_alert_policy" "no_sweep" {
   project               = var.project_id
   display_name          = "${var.prefix}luci-scheduler: no-sweep"
@@ -172,7 +172,7 @@ resource "google_monitoring_alert_policy" "no_sweep" {
 
   documentation {
     mime_type = "text/markdown"
-    content   = "The sweep does not run: what the queue loses is not put on it again.\n\nWhat to do: ${var.runbooks}/no-sweep.md"
+    content   = "The sweep does not run, so lost tasks are not enqueued again.\n\nRunbook: ${var.runbooks}/no-sweep.md"
   }
 
   alert_strategy {

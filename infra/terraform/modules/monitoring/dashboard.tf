@@ -1,15 +1,15 @@
-# One page: what comes in, what is late, what fails.
+# One dashboard: incoming work, late work, failures.
 
 locals {
   charts = [
     { title = "Requests by answer", filter = "metric.type=\"run.googleapis.com/request_count\" AND ${local.services}", aligner = "ALIGN_RATE", reducer = "REDUCE_SUM", by = ["resource.label.service_name", "metric.label.response_code_class"] },
     { title = "Time per request, 95th percentile", filter = "metric.type=\"run.googleapis.com/request_latencies\" AND ${local.services}", aligner = "ALIGN_PERCENTILE_95", reducer = "REDUCE_MAX", by = ["resource.label.service_name"] },
     { title = "Invocations that ended", filter = local.metric.finished, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
-    { title = "Polls that failed", filter = local.metric.poll_failures, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
-    { title = "Commits and other work given up", filter = local.metric.lost_commits, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
-    { title = "Requests for builds that failed", filter = local.metric.launch_failures, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
-    { title = "Messages and calls refused", filter = local.metric.refused, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
-    { title = "Overdue work that the sweep found", filter = local.metric.stuck, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
+    { title = "Failed polls", filter = local.metric.poll_failures, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
+    { title = "Dropped commits and other dropped work", filter = local.metric.lost_commits, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
+    { title = "Failed requests for builds", filter = local.metric.launch_failures, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
+    { title = "Refused messages and calls", filter = local.metric.refused, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
+    { title = "Overdue work found by the sweep", filter = local.metric.stuck, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
     { title = "Invocations that hang", filter = local.metric.hanging, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
     { title = "Builds that may run unwatched", filter = local.metric.unwatched, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
     { title = "Second builds of invocations", filter = local.metric.doubled, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },

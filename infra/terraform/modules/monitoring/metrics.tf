@@ -1,18 +1,18 @@
-# Metrics out of the functions' log: each counts the lines with one of some event names.
+# Log-based metrics. Each counts the lines of certain events.
 
 locals {
   metrics = {
-    stuck           = { events = ["swept"], says = "what was overdue and had to be put on the queue again" }
-    hanging         = { events = ["invocation_hangs"], says = "invocations that do not come to their end" }
-    lost_commits    = { events = ["commit_discarded", "deferred_dropped", "trigger_set_aside"], says = "commits and other acknowledged work that were given up" }
+    stuck           = { events = ["swept"], says = "overdue tasks that were enqueued again" }
+    hanging         = { events = ["invocation_hangs"], says = "invocations that do not end" }
+    lost_commits    = { events = ["commit_discarded", "deferred_dropped", "trigger_set_aside"], says = "dropped commits and other dropped work" }
     unwatched       = { events = ["cleanup_gave_up", "build_unknown"], says = "builds that may run although no invocation watches them" }
     doubled         = { events = ["builds_doubled"], says = "second builds of invocations" }
-    sweeps          = { events = ["sweep_done"], says = "sweeps that came to their end" }
+    sweeps          = { events = ["sweep_done"], says = "finished sweeps" }
     finished        = { events = ["invocation_finished"], says = "invocations that ended" }
-    poll_failures   = { events = ["invocation_finished"], and = "jsonPayload.kind=\"gitiles\" AND jsonPayload.status!=\"SUCCEEDED\"", says = "polls of Gitiles that failed" }
-    launch_failures = { events = ["launch_failed", "launch_refused"], says = "requests for builds that failed" }
-    errors          = { events = ["unexpected_error", "api_fault", "page_fault", "config_sync_defect", "document_unreadable", "bad_watcher"], says = "faults of the functions themselves" }
-    refused         = { events = ["malformed", "unauthenticated", "refused_by_framework"], says = "messages and calls that were refused" }
+    poll_failures   = { events = ["invocation_finished"], and = "jsonPayload.kind=\"gitiles\" AND jsonPayload.status!=\"SUCCEEDED\"", says = "failed polls of Gitiles" }
+    launch_failures = { events = ["launch_failed", "launch_refused"], says = "failed requests for builds" }
+    errors          = { events = ["unexpected_error", "api_fault", "page_fault", "config_sync_defect", "document_unreadable", "bad_watcher"], says = "defects of the functions" }
+    refused         = { events = ["malformed", "unauthenticated", "refused_by_framework"], says = "refused messages and calls" }
   }
 
   of_our_services = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=(${join(" OR ", [for name in sort(var.services) : "\"${name}\""])})"
@@ -36,7 +36,7 @@ resource "google_logging_metric" "this" {
   }
 }
 
-# An alert on a metric that was made a moment ago is refused.
+# Google refuses an alert on a metric that was created a moment ago.
 resource "time_sleep" "metrics_known" {
   create_duration = "60s"
   triggers        = { for key, metric in google_logging_metric.this : key => metric.name }

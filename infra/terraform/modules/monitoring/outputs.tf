@@ -1,4 +1,4 @@
 output "alerts" {
-  description = "Names of the alerts, each of which has a page in docs/operations."
+  description = "Names of the alerts. Each has a runbook in docs/operations."
   value       = concat(keys(local.alerts), ["no-sweep"])
 }

@@ -1,16 +1,16 @@
 variable "project_id" {
   type        = string
-  description = "Project that is watched."
+  description = "Project of the installation."
 }
 
 variable "prefix" {
   type        = string
-  description = "Put before names, with its dash."
+  description = "Prefix of names, with its dash."
 }
 
 variable "emails" {
   type        = set(string)
-  description = "Who is told of alerts."
+  description = "Recipients of alerts."
 }
 
 variable "services" {
@@ -30,17 +30,17 @@ variable "subscriptions" {
 
 variable "dead_letter_subscriptions" {
   type        = list(string)
-  description = "Names of the subscriptions that keep dead letters."
+  description = "Names of the dead-letter subscriptions."
 }
 
 variable "rotation_subscription" {
   type        = string
-  description = "Name of the subscription on which Secret Manager asks for a rotation."
+  description = "Name of the subscription for Secret Manager's rotation reminders."
 }
 
 variable "runbooks" {
   type        = string
-  description = "Where docs/operations can be read."
+  description = "Address of docs/operations."
 }
 
 variable "labels" {

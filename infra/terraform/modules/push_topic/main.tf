@@ -1,8 +1,8 @@
-# A topic whose messages are pushed to a function; what the function refuses too often is kept for people.
+# A topic whose messages are pushed to a function. Repeatedly refused messages are kept for an operator.
 
 locals {
   endpoint = "${var.url}/projects/${var.project_id}/topics/${var.name}"
-  # With these pauses twenty attempts last about two and a half hours.
+  # With these pauses, twenty attempts take about two and a half hours.
   minimum_backoff       = "1s"
   maximum_backoff       = "600s"
   max_delivery_attempts = 20
@@ -17,7 +17,7 @@ resource "google_pubsub_topic" "this" {
   labels       = var.labels
 }
 
-# A publisher looks whether the topic exists before it relies on it: Buildbucket does.
+# Buildbucket checks that the topic exists before it relies on it, so publishers are also viewers.
 resource "google_pubsub_topic_iam_member" "publisher" {
   for_each = { for pair in setproduct(var.publishers, ["publisher", "viewer"]) : "${pair[1]} ${pair[0]}" => pair }
 
@@ -40,7 +40,7 @@ resource "google_pubsub_subscription" "push" {
 
     oidc_token {
       service_account_email = var.push_account
-      # Cloud Run takes its service's address, not that of a path.
+      # Cloud Run accepts the service's address, without a path.
       audience = var.url
     }
   }
@@ -68,7 +68,7 @@ resource "google_pubsub_topic" "dead_letter" {
   labels                     = var.labels
 }
 
-# Without a subscription of its own a dead-letter topic drops what it is given.
+# A dead-letter topic without a subscription drops its messages.
 resource "google_pubsub_subscription" "dead_letter" {
   project                    = var.project_id
   name                       = google_pubsub_topic.dead_letter.name
@@ -82,7 +82,7 @@ resource "google_pubsub_subscription" "dead_letter" {
   }
 }
 
-# Pub/Sub itself moves dead letters: it publishes them there and acknowledges them here.
+# Pub/Sub moves dead letters: it publishes them to the topic and acknowledges them on the subscription.
 resource "google_pubsub_topic_iam_member" "dead_letter" {
   project = var.project_id
   topic   = google_pubsub_topic.dead_letter.name

@@ -5,32 +5,32 @@ variable "project_id" {
 
 variable "name" {
   type        = string
-  description = "Name of the topic and of its subscription."
+  description = "Name of the topic and of its push subscription."
 }
 
 variable "publishers" {
   type        = set(string)
-  description = "Who may publish to the topic and get it, as IAM members."
+  description = "Accounts that may publish to the topic and view it, as IAM members."
 }
 
 variable "url" {
   type        = string
-  description = "Address of the function that messages are pushed to."
+  description = "Address of the function that receives the messages."
 }
 
 variable "push_account" {
   type        = string
-  description = "E-mail of the account that messages are pushed as."
+  description = "E-mail of the account that authenticates the push."
 }
 
 variable "ack_deadline_seconds" {
   type        = number
-  description = "How long the function may take for a message."
+  description = "Time limit of the function for a message."
 }
 
 variable "pubsub_agent" {
   type        = string
-  description = "Pub/Sub's own account in the project, as IAM member."
+  description = "Pub/Sub's service agent in the project, as IAM member."
 }
 
 variable "kms_key" {

@@ -7,11 +7,11 @@ resource "google_cloud_tasks_queue" "this" {
 
   rate_limits {
     max_dispatches_per_second = var.dispatches_per_second
-    # What on_task can take: a task that finds no instance free would slow the whole queue down.
+    # The capacity of on_task. A task without a free instance would slow the whole queue down.
     max_concurrent_dispatches = var.concurrent_dispatches
   }
 
-  # A task is tried until it is done; handlers give up by answering 200.
+  # The queue retries a task until it succeeds. A handler gives up by answering 200.
   retry_config {
     max_attempts       = -1
     max_retry_duration = "0s"

@@ -15,15 +15,15 @@ variable "name" {
 
 variable "dispatches_per_second" {
   type        = number
-  description = "Tasks handed out per second, at most."
+  description = "Maximum number of dispatches per second."
 }
 
 variable "concurrent_dispatches" {
   type        = number
-  description = "Tasks under way at a time, at most."
+  description = "Maximum number of concurrent dispatches."
 }
 
 variable "enqueuers" {
   type        = map(string)
-  description = "Who may put tasks on the queue, as IAM members."
+  description = "Accounts that may enqueue tasks, as IAM members."
 }

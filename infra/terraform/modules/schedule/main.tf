@@ -1,4 +1,4 @@
-# A call of on_task by the clock.
+# A periodic call of on_task.
 
 resource "google_cloud_scheduler_job" "this" {
   project     = var.project_id
@@ -7,7 +7,7 @@ resource "google_cloud_scheduler_job" "this" {
   description = "LUCI Scheduler: ${var.kind}"
   schedule    = var.cron
   time_zone   = "Etc/UTC"
-  # The same as a task's dispatch deadline.
+  # Equals a task's dispatch deadline.
   attempt_deadline = "600s"
 
   http_target {

@@ -15,7 +15,7 @@ variable "name" {
 
 variable "cron" {
   type        = string
-  description = "When, in five fields, UTC."
+  description = "Schedule, as five cron fields in UTC."
 }
 
 variable "url" {
@@ -25,10 +25,10 @@ variable "url" {
 
 variable "kind" {
   type        = string
-  description = "What on_task is to do: the path that is called."
+  description = "Kind of the work: the path of the call."
 }
 
 variable "account" {
   type        = string
-  description = "E-mail of the account it calls as."
+  description = "E-mail of the account that authenticates the call."
 }

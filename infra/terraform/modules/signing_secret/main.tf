@@ -1,4 +1,4 @@
-# Signing keys: the first signs, all verify. A new generation brings a new key and keeps the one before.
+# Signing keys: the first signs, and all verify. A new generation adds a new key and keeps the previous one.
 
 resource "random_password" "key" {
   for_each = toset([for number in range(max(1, var.generation - 1), var.generation + 1) : tostring(number)])
@@ -30,7 +30,7 @@ resource "google_secret_manager_secret" "this" {
     }
   }
 
-  # Secret Manager does not make keys; it says on the topic when one is due.
+  # Secret Manager does not create keys. It publishes to the topic when a key is due.
   topics {
     name = var.reminder_topic
   }
@@ -40,7 +40,7 @@ resource "google_secret_manager_secret" "this" {
     next_rotation_time = timeadd(time_static.created.rfc3339, "${var.rotation_days * 24}h")
   }
 
-  # Secret Manager moves the time on by the period at each reminder. It refuses a time in the past, and by then the first time is past.
+  # Secret Manager advances the time at each reminder, and refuses a time in the past. The first time is past by then.
   lifecycle {
     ignore_changes = [rotation[0].next_rotation_time]
   }
@@ -50,7 +50,7 @@ resource "google_secret_manager_secret_version" "this" {
   secret      = google_secret_manager_secret.this.id
   secret_data = join("\n", [for number in [var.generation, var.generation - 1] : random_password.key[tostring(number)].result if number > 0])
 
-  # Instances of the last revision still read the old version while the new one is rolled out.
+  # Instances of the previous revision still read the old version during the rollout.
   lifecycle {
     create_before_destroy = true
   }
@@ -63,7 +63,7 @@ resource "google_secret_manager_secret_iam_member" "reader" {
   member    = var.reader
 }
 
-# A revision is refused until its account's grant has spread.
+# Cloud Run refuses a revision until its account's grant has spread.
 resource "time_sleep" "reader_known" {
   create_duration = "120s"
   triggers        = { secret = google_secret_manager_secret_iam_member.reader.secret_id }

@@ -5,7 +5,7 @@ variable "project_id" {
 
 variable "region" {
   type        = string
-  description = "Region that the secret is kept in."
+  description = "Region of the secret."
 }
 
 variable "name" {
@@ -15,22 +15,22 @@ variable "name" {
 
 variable "reader" {
   type        = string
-  description = "Who may read it, as IAM member."
+  description = "Account that may read the secret, as IAM member."
 }
 
 variable "generation" {
   type        = number
-  description = "Raise it by one to rotate."
+  description = "Number of the current key. Raise it by one to rotate."
 }
 
 variable "rotation_days" {
   type        = number
-  description = "After how many days Secret Manager says that a key is due."
+  description = "Days until Secret Manager reports that a key is due."
 }
 
 variable "reminder_topic" {
   type        = string
-  description = "Topic on which it says so."
+  description = "Topic for this reminder."
 }
 
 variable "kms_key" {

@@ -1,9 +1,9 @@
-# What is deployed: the folder functions/, and where its images are kept.
+# The deployed source, which is the folder functions/, and the repository of its images.
 
 locals {
-  # 63 characters at most: a project name has 30, a prefix with its dash 11.
+  # At most 63 characters: a project ID has 30, and a prefix with its dash 11.
   bucket = "${var.project_id}-${var.prefix}luci-scheduler-source"
-  # The functions service keeps its own copy of every archive here.
+  # The functions service keeps a copy of every archive in this bucket.
   service_bucket = "gcf-v2-sources-${var.project_number}-${var.region}"
 }
 
@@ -12,18 +12,18 @@ data "archive_file" "functions" {
   source_dir       = var.folder
   output_path      = "${path.root}/.terraform/${var.prefix}luci-scheduler.zip"
   output_file_mode = "0644"
-  # Python leaves these behind where functions/ is run.
+  # Python creates these when functions/ runs locally.
   excludes = ["**/__pycache__/**", "**/*.pyc"]
 }
 
 resource "google_storage_bucket" "source" {
-  # checkov:skip=CKV_GCP_62: the bucket holds public source text; who deploys it is in the audit log
+  # checkov:skip=CKV_GCP_62: the bucket holds public source text, and the audit log records deployments
   project                     = var.project_id
   name                        = local.bucket
   location                    = var.region
   uniform_bucket_level_access = true
   public_access_prevention    = "enforced"
-  # It holds nothing that is not in functions/.
+  # The bucket only holds copies of functions/.
   force_destroy = true
   labels        = var.labels
 
@@ -48,7 +48,7 @@ resource "google_storage_bucket" "source" {
   }
 }
 
-# The name holds the content's hash: a new source is a new object, and the functions are built again.
+# The name contains the content's hash. A new source is a new object, so the functions are rebuilt.
 resource "google_storage_bucket_object" "functions" {
   bucket = google_storage_bucket.source.name
   name   = "functions-${data.archive_file.functions.output_sha256}.zip"
@@ -56,7 +56,7 @@ resource "google_storage_bucket_object" "functions" {
 }
 
 resource "google_artifact_registry_repository" "images" {
-  # checkov:skip=CKV_GCP_84: a key of one's own is an option, see the variable kms_key
+  # checkov:skip=CKV_GCP_84: a customer-managed key is optional, see the variable kms_key
   project       = var.project_id
   location      = var.region
   repository_id = "${var.prefix}luci-scheduler"
@@ -90,7 +90,7 @@ resource "google_artifact_registry_repository_iam_member" "build" {
   member     = var.build_account.member
 }
 
-# The build reads the service's own copy of the archive; that bucket does not exist before the first deployment.
+# The build reads the service's copy of the archive. That bucket does not exist before the first deployment.
 resource "google_project_iam_member" "build_reads_source" {
   project = var.project_id
   role    = "roles/storage.objectViewer"
@@ -108,14 +108,14 @@ resource "google_storage_bucket_iam_member" "build" {
   member = var.build_account.member
 }
 
-# The right to write logs exists for projects only.
+# The role for writing logs exists only on projects.
 resource "google_project_iam_member" "build_logs" {
   project = var.project_id
   role    = "roles/logging.logWriter"
   member  = var.build_account.member
 }
 
-# Functions wait for this module. A build fails until its account's grants have spread.
+# The functions depend on this module, because a build fails until its account's grants have spread.
 resource "time_sleep" "build_account_known" {
   create_duration = "120s"
   triggers = {

@@ -1,5 +1,5 @@
 output "archive" {
-  description = "Where the archive is."
+  description = "Location of the source archive."
   value = {
     bucket = google_storage_bucket.source.name
     object = google_storage_bucket_object.functions.name

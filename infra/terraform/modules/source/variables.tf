@@ -5,7 +5,7 @@ variable "project_id" {
 
 variable "project_number" {
   type        = string
-  description = "The project's number, part of the name of the functions service's own bucket."
+  description = "Number of the project, part of the name of the functions service's bucket."
 }
 
 variable "region" {
@@ -15,12 +15,12 @@ variable "region" {
 
 variable "prefix" {
   type        = string
-  description = "Put before names, with its dash."
+  description = "Prefix of names, with its dash."
 }
 
 variable "folder" {
   type        = string
-  description = "The folder that is deployed."
+  description = "Folder of the deployed source."
 }
 
 variable "build_account" {

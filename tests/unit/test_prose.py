@@ -1,0 +1,162 @@
+"""Prose is plain English, and every public name is described.
+
+The style section of CONTRIBUTING.md explains each turn of phrase that the tests count, and its replacement.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeGuard
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+CEILINGS = {"docs": 1.0, "infra": 1.0, "functions": 13.0, "emulator": 15.2, "tests": 16.4}
+"""Part of the repository → allowed turns per 1,000 words."""
+
+
+def _any_of(words: str) -> str:
+    return f"(?:{'|'.join(words.split())})"
+
+
+TURNS = {
+    "headless 'What …'": re.compile(r"(?:^|[.:;] )What (?!do\b|does\b|happens\b|(?:is|are) the\b)[a-z]+", re.MULTILINE),
+    "headless 'what …'": re.compile(
+        rf"\bwhat {_any_of('is are was were has have it they come comes came waits fails cannot may must others')}\b"
+    ),
+    "vague relative": re.compile(r"\b(?:ones? that|those (?:that|which|who)|whoever|whatever)\b", re.IGNORECASE),
+    "somebody, nobody": re.compile(r"\b(?:some|no)body\b", re.IGNORECASE),
+    "bring": re.compile(r"\b(?:bring(?:s|ing)?|brought)\b", re.IGNORECASE),
+    "tell": re.compile(r"\b(?:tells?|told)\b", re.IGNORECASE),
+    "is to be": re.compile(rf"\b{_any_of('is are was were')} to (?!the\b|a\b|an\b)[a-z]+"),
+    "asked for": re.compile(r"\bask(?:s|ed)? for\b"),
+    "trailing adverb": re.compile(r", too\b|\bbesides\b", re.IGNORECASE),
+    "of its own": re.compile(rf"\bof {_any_of('its their our his her')} own\b"),
+}
+"""Turn → its pattern."""
+
+
+_TERRAFORM_TEXT = re.compile(r"^\s*# (.*)$|(?:description|error_message|says) *= \"(.*)\"", re.MULTILINE)
+
+
+def _python_prose(folder: str) -> Iterator[tuple[Path, str]]:
+    """Yield the docstrings and comments of a folder's modules."""
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                yield path, ast.get_docstring(node) or ""
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            if token.type == tokenize.COMMENT and "noqa" not in token.string:
+                yield path, token.string.lstrip("# ")
+
+
+def _markdown_prose() -> Iterator[tuple[Path, str]]:
+    """Yield the text of Markdown pages, without code and without the section that quotes the turns."""
+    for path in markdown_pages():
+        text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        text = re.sub(r"`[^`]*`|\]\([^)]*\)", "", text)
+        if path.name == "CONTRIBUTING.md":
+            text = re.sub(r"^## Style\n.*?^## ", "## ", text, flags=re.DOTALL | re.MULTILINE)
+        yield path, text
+
+
+def _terraform_prose() -> Iterator[tuple[Path, str]]:
+    """Yield the comments and texts of Terraform files."""
+    for path in sorted((ROOT / "infra").rglob("*")):
+        if path.suffix in (".tf", ".hcl") and ".terraform" not in path.parts:
+            for comment, value in _TERRAFORM_TEXT.findall(path.read_text(encoding="utf-8")):
+                yield path, comment or value
+
+
+def markdown_pages() -> list[Path]:
+    """Return every Markdown page of the repository."""
+    folders = [ROOT / "docs", ROOT / "infra"]
+    pages = [*ROOT.glob("*.md"), *(page for folder in folders for page in folder.rglob("*.md"))]
+    return sorted(page for page in pages if ".terraform" not in page.parts)
+
+
+def prose(part: str) -> Iterator[tuple[Path, str]]:
+    """Yield the prose of a part of the repository, with the file of each piece."""
+    if part == "docs":
+        return _markdown_prose()
+    return _terraform_prose() if part == "infra" else _python_prose(part)
+
+
+@pytest.mark.parametrize("part", CEILINGS)
+def test_turns_of_phrase_are_rare(part: str) -> None:
+    """A part has at most its ceiling. A failure names the worst files and the commonest turns."""
+    words, turns, files = 0, Counter[str](), Counter[str]()
+    for path, text in prose(part):
+        words += len(re.findall(r"[A-Za-z']+", text))
+        for name, pattern in TURNS.items():
+            if found := len(pattern.findall(text)):
+                turns[name] += found
+                files[str(path.relative_to(ROOT))] += found
+    assert words > 1000
+    rate = 1000 * turns.total() / words
+    assert rate <= CEILINGS[part], f"{rate:.1f} per 1,000 words: {turns.most_common(4)} in {files.most_common(8)}"
+
+
+@pytest.mark.parametrize(
+    ("text", "turn"),
+    [
+        ("What waits is started.", "headless 'What …'"),
+        ("It returns what is there.", "headless 'what …'"),
+        ("One that fails is retried.", "vague relative"),
+        ("Nobody looks.", "somebody, nobody"),
+        ("It brings a trigger.", "bring"),
+        ("The task tells the time.", "tell"),
+        ("It is to be done.", "is to be"),
+        ("A triage is asked for.", "asked for"),
+        ("It is late, too.", "trailing adverb"),
+        ("It has a thread of its own.", "of its own"),
+    ],
+)
+def test_each_turn_is_found(text: str, turn: str) -> None:
+    """A sentence with a turn matches its pattern."""
+    assert TURNS[turn].search(text)
+
+
+def test_plain_sentences_pass() -> None:
+    """The advised replacements match no pattern."""
+    text = "The sweep enqueues lost tasks again. What happens next? The handler lists the pending triggers."
+    assert not any(pattern.search(text) for pattern in TURNS.values())
+
+
+def _undescribed(path: Path) -> Iterator[str]:
+    """Yield the public names of a module without a docstring."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    place = path.relative_to(ROOT).as_posix()
+    if not ast.get_docstring(tree):
+        yield place
+    for node in tree.body:
+        if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) or node.name.startswith("_"):
+            continue
+        if not ast.get_docstring(node):
+            yield f"{place}: {node.name}"
+        for member in node.body if isinstance(node, ast.ClassDef) else ():
+            if _is_public_method(member) and not ast.get_docstring(member):
+                yield f"{place}: {node.name}.{member.name}"
+
+
+def _is_public_method(member: ast.stmt) -> TypeGuard[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Whether a statement of a class defines a public method; a property's setter is described by its getter."""
+    if not isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef) or member.name.startswith("_"):
+        return False
+    return not any(ast.unparse(decorator).endswith(".setter") for decorator in member.decorator_list)
+
+
+@pytest.mark.parametrize("folder", ["functions", "emulator"])
+def test_every_public_name_has_a_docstring(folder: str) -> None:
+    """Modules, classes, functions and methods are described."""
+    modules = sorted((ROOT / folder).rglob("*.py"))
+    assert len(modules) > 50
+    assert [name for path in modules for name in _undescribed(path)] == []
