@@ -40,9 +40,9 @@ def _broken_links(page: Path) -> Iterator[str]:
             continue
         name, _, fragment = target.partition("#")
         file = (page.parent / name).resolve() if name else page
-        if not file.exists():
-            yield target
-        elif fragment and fragment not in map(_anchor, re.findall(r"^#+ (.*)$", _text(file), re.MULTILINE)):
+        if not file.exists() or (
+            fragment and fragment not in map(_anchor, re.findall(r"^#+ (.*)$", _text(file), re.MULTILINE))
+        ):
             yield target
 
 
