@@ -87,10 +87,9 @@ def tree_diffs(repository: Path, commits: Iterable[Commit]) -> dict[str, list[di
     A root commit adds all its files; a merge has no differences.
     """
     diffs: dict[str, list[dict[str, Any]]] = {commit.id: [] for commit in commits}
-    simple = [commit.id for commit in commits if len(commit.parents) < 2]  # noqa: PLR2004 - two parents make a merge
-    if simple:
+    if diffs:
         arguments = ("diff-tree", "--stdin", "-r", "-M", "-z", "--raw", "--root", "--no-abbrev", "--no-ext-diff")
-        output = git(repository, *arguments, stdin="\n".join(simple).encode() + b"\n")
+        output = git(repository, *arguments, stdin="\n".join(diffs).encode() + b"\n")
         _read_diffs(iter(output.decode(errors="replace").split("\0")), diffs)
     return diffs
 
