@@ -18,5 +18,5 @@ class UnauthenticatedError(Exception):
 
 
 def user(email: str) -> Identity:
-    """Return the identity of the account with an e-mail address, whatever its case."""
+    """Return the identity of the account with an e-mail address; case does not matter."""
     return Identity(f"user:{email.lower()}")

@@ -1,4 +1,4 @@
-"""Errors are told apart by type and code; their texts are only for people."""
+"""Types and codes distinguish errors; their texts are only for people."""
 
 from __future__ import annotations
 

@@ -297,8 +297,8 @@ def test_the_trigger_was_paused() -> None:
     world.commit("a", "m1")
     pause_job(world.runtime, poller, f"user:{OWNER}", "too many", "k1")
     world.commit("b", "m2")
-    (told,) = explain_commit(context(world, OWNER), REPO, "b" * 40, MAIN)
-    _expect(told, Reason.TRIGGER_PAUSED, "is paused", f"{poller} was paused by {OWNER} (too many)")
+    (explanation,) = explain_commit(context(world, OWNER), REPO, "b" * 40, MAIN)
+    _expect(explanation, Reason.TRIGGER_PAUSED, "is paused", f"{poller} was paused by {OWNER} (too many)")
     untold = _explain(world, "b")
     _expect(untold, Reason.TRIGGER_PAUSED, "is paused")
     assert "too many" not in untold.sentence

@@ -129,11 +129,11 @@ def test_a_lost_response_has_no_second_effect(verb: str, capsys: pytest.CaptureF
     effect = len(world.invocations()) - before
     assert effect == (2 if verb == "backfill" else 1)
     assert run(world, *arguments, lost=99).code == Exit.UNAVAILABLE
-    *progress, told = capsys.readouterr().err.splitlines()
+    *progress, message = capsys.readouterr().err.splitlines()
     assert [line.rpartition(": ")[2] for line in progress] == [
         f"retrying with the same key in {pause} s" for pause in (1, 3, 1, 3)
     ]
-    key = told.partition("repeat it with --request-id ")[2]
+    key = message.partition("repeat it with --request-id ")[2]
     assert run(world, *arguments, "--request-id", key).code == 0
     _settle(world)
     assert len(world.invocations()) - before == 2 * effect
@@ -141,11 +141,11 @@ def test_a_lost_response_has_no_second_effect(verb: str, capsys: pytest.CaptureF
 
 def test_a_refusal_after_a_lost_response_prints_the_key(capsys: pytest.CaptureFixture[str]) -> None:
     """The first request may have been carried out before the token expired; a refusal alone is final."""
-    for codes, is_told in ((("14", "16"), True), (("16",), False)):
+    for codes, has_key in ((("14", "16"), True), (("16",), False)):
         post = in_turn(*[Console(500, "no", X_Prpc_Grpc_Code=code) for code in codes])
         arguments = ("job", "trigger", "p/j", "--url", "http://localhost", "--request-id", "k")
         assert run_on(post, *arguments) == Exit.NOT_ALLOWED
-        assert ("repeat it with --request-id k" in capsys.readouterr().err) == is_told
+        assert ("repeat it with --request-id k" in capsys.readouterr().err) == has_key
 
 
 def test_an_interrupted_request_prints_its_key(capsys: pytest.CaptureFixture[str]) -> None:
@@ -308,9 +308,9 @@ def test_a_config_with_errors_is_not_compared(tmp_path: Path, capsys: pytest.Cap
     file.write_text('job {\n  id: "a"\n}\n', encoding="utf-8")
     console = Console(X_Prpc_Grpc_Code="0")
     assert run_on(console, "config", "diff", str(file), "--project", "proj", "--url", "http://localhost") == Exit.FAILED
-    told = capsys.readouterr().err
-    assert f'{file}:1: job "a": can\'t find' in told
-    assert "luci-scheduler.cfg" not in told
+    message = capsys.readouterr().err
+    assert f'{file}:1: job "a": can\'t find' in message
+    assert "luci-scheduler.cfg" not in message
     assert console.sent == {}
 
 

@@ -81,9 +81,9 @@ def test_no_token_goes_over_plain_http(
     """Another machine is reached only by https, with or without a given token; nothing is sent otherwise."""
     assert main(["jobs", "--url", url, *token], {}) == Exit.WRONG_USAGE
     assert sent == []
-    told = capsys.readouterr().err
-    assert "https://" in told
-    assert "canary" not in told
+    message = capsys.readouterr().err
+    assert "https://" in message
+    assert "canary" not in message
 
 
 @pytest.mark.parametrize(
@@ -101,10 +101,10 @@ def test_a_token_that_no_header_takes_is_wrong_usage(
 ) -> None:
     """The error says that the token is invalid, not that there is no answer, and does not repeat the token."""
     assert main(["jobs", "--url", "https://c.example.com"], {"LUCI_SCHEDULER_TOKEN": token}) == Exit.WRONG_USAGE
-    told = capsys.readouterr().err
-    assert "the token contains" in told
-    assert "canary" not in told
-    assert "ary" not in told
+    message = capsys.readouterr().err
+    assert "the token contains" in message
+    assert "canary" not in message
+    assert "ary" not in message
     assert sent == []
 
 

@@ -125,9 +125,9 @@ def test_without_credentials_there_is_one_line(
     monkeypatch.delenv("PUBSUB_EMULATOR_HOST", raising=False)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
     assert _run(verb) == Exit.NOT_ALLOWED
-    told = capsys.readouterr().err
-    assert "gcloud auth application-default login" in told
-    assert len(told.splitlines()) == 1
+    message = capsys.readouterr().err
+    assert "gcloud auth application-default login" in message
+    assert len(message.splitlines()) == 1
 
 
 @pytest.mark.parametrize("options", [[], ["--subscription", COMMITS]])
@@ -138,9 +138,9 @@ def test_an_unreachable_pubsub_gives_one_line(
     """A closed port refuses at once; the command does not retry for a minute."""
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", f"127.0.0.1:{_closed_port()}")
     assert _run(verb, *options) == Exit.UNAVAILABLE
-    told = capsys.readouterr().err
-    assert "no answer from Pub/Sub" in told
-    assert len(told.splitlines()) == 1
+    message = capsys.readouterr().err
+    assert "no answer from Pub/Sub" in message
+    assert len(message.splitlines()) == 1
 
 
 def _closed_port() -> int:

@@ -36,14 +36,14 @@ def test_variables_stand_for_options(capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "message"),
     [
         ("JSON", "canary", "LUCI_SCHEDULER_JSON must be true or false"),
         ("ERA", "canary", "LUCI_SCHEDULER_ERA must be one of 2021, head"),
     ],
 )
 def test_a_bad_variable_is_reported_only_by_its_verbs(
-    name: str, value: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, value: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Only verbs that have the option check its variable, unless the option is given; the value is not repeated."""
     bad = {f"LUCI_SCHEDULER_{name}": value}
@@ -53,7 +53,7 @@ def test_a_bad_variable_is_reported_only_by_its_verbs(
     with pytest.raises(SystemExit, match="2"):
         main(["config", "validate", str(file)], bad)
     captured = capsys.readouterr()
-    assert told in captured.err
+    assert message in captured.err
     assert "canary" not in captured.err
     assert main(["completion", "bash"], bad) == 0
     given = ["--json"] if name == "JSON" else ["--era", "head"]

@@ -108,8 +108,8 @@ def test_texts_that_quote_the_config_need_full_visibility() -> None:
     _move_to_realm(world, JobId("proj/job"))
     found = world.store.project("proj")
     assert found is not None
-    told = {"problems": ('job "covert": secret text',), "warnings": ('job "covert": old',), "warning_count": 1}
-    world.store.commit([PutProject(replace(found.value, **told), found.version)])
+    texts = {"problems": ('job "covert": secret text',), "warnings": ('job "covert": old',), "warning_count": 1}
+    world.store.commit([PutProject(replace(found.value, **texts), found.version)])
     visitor = Visitor(world)
     page = visitor.page("/jobs/proj")
     assert "A newer config has problems and is not active" in page.text
