@@ -59,9 +59,7 @@ def run(jobs: int = JOBS, rounds: int = ROUNDS) -> float:
     ratio = medians["ours"] / medians["raw"]
     for name, seconds in times.items():
         print(f"  {name}: median {medians[name]:.2f} s of {', '.join(f'{each:.2f}' for each in seconds)}")
-    print(
-        f"  one commit, {jobs} jobs, {settings.concurrency} side by side: {ratio:.2f} times the raw calls (aim {AIM})"
-    )
+    print(f"  one commit, {jobs} jobs, {settings.concurrency} in parallel: {ratio:.2f} times the raw calls (aim {AIM})")
     return ratio
 
 

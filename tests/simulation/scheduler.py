@@ -51,8 +51,8 @@ from tests.simulation.kernel import Kernel
 from tests.simulation.project import HOST, START, Event, JobSpec, Script, config_text, duration
 
 __all__ = [
+    "ALL_FAULTS",
     "LISTING",
-    "STORM",
     "Arrived",
     "Discarded",
     "Ended",
@@ -100,7 +100,7 @@ class Faults:
         return self != Faults()
 
 
-STORM = Faults(
+ALL_FAULTS = Faults(
     late=0.1, repeated=0.05, early=0.05, lost_task=0.01, lost_notification=0.05, refused=0.01, unanswered=0.01,
     crash=0.005, slow=0.2,
 )  # fmt: skip
@@ -428,7 +428,7 @@ class Simulation:
                 call()
             except (SchedulerError, Crash) as error:
                 if not self.faults.any:
-                    raise AssertionError(f"nothing goes wrong here, but: {error!r}") from error
+                    raise AssertionError(f"a run without faults failed: {error!r}") from error
                 self.history.counts["deliveries repeated"] += 1
                 pause = min(_BACKOFF[0] << min(attempt, 10), _BACKOFF[1])
                 self.deliver(self.kernel.now() + pause, call, attempt + 1)
@@ -447,7 +447,7 @@ class Simulation:
             self.is_sweeping = False
         self.history.counts["tasks swept"] += swept
         if swept and not self.faults.any:
-            raise AssertionError("the sweep found something although nothing was lost")
+            raise AssertionError("the sweep found work although no task was lost")
 
     def _sync(self, specs: Sequence[JobSpec], key: str) -> None:
         sync_project(self.runtime, ConfigFile("p", config_text(specs), key), key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.simulation.compare import differences, violations
 from tests.simulation.model import Model
 from tests.simulation.project import START, make_script
-from tests.simulation.scheduler import LISTING, STORM, play
+from tests.simulation.scheduler import ALL_FAULTS, LISTING, play
 
 SEED = 2
 
@@ -28,7 +28,7 @@ def test_invariants_hold_with_all_faults() -> None:
     Calls and commits fail before and after their effect.
     """
     script = make_script(SEED, days=1, jobs=40)
-    history = play(script, SEED, STORM).history
+    history = play(script, SEED, ALL_FAULTS).history
     assert violations(history, script) == []
     assert sum(map(len, history.starts.values())) > 400
     assert min(history.counts[what] for what in ("tasks lost", "tasks swept", "deliveries repeated")) > 10
@@ -37,6 +37,6 @@ def test_invariants_hold_with_all_faults() -> None:
 def test_a_seed_gives_the_same_run() -> None:
     """A failure can be reproduced by its seed."""
     script = make_script(3, days=1, jobs=8)
-    first, second = (play(script, 3, STORM).history for _ in range(2))
+    first, second = (play(script, 3, ALL_FAULTS).history for _ in range(2))
     assert first.counts == second.counts
     assert first.starts == second.starts

@@ -121,7 +121,7 @@ def test_trim_keeps_head_and_tail_within_the_limit(widths: list[int], filler: st
         kept = head.count(b"\n") + 1
         assert kept > 50
         room = debug_log.LOG_LIMIT - len(trimmed)
-        assert len(lines[kept].encode()) > room, "another line of the head would have fitted"
+        assert len(lines[kept].encode()) > room, "another line of the head would have fit"
 
 
 def test_stamps_that_go_back_a_little_are_of_one_day() -> None:
