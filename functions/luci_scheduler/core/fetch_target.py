@@ -109,7 +109,7 @@ def shown_url(url: str) -> str:
         parse_target(url)
     except BadTargetError:
         scheme, colon, _ = url.partition(":")
-        # The last `@` ends the credentials, even with any characters inside.
+        # The last `@` ends the credentials, which may contain one themselves.
         rest = url.rpartition("@")[2]
         return quote(url if rest == url else f"{scheme if colon else ''}://xxxxx@{rest}")[1:-1]
     return url

@@ -1,7 +1,7 @@
 """JSON in the exact format of the original's Go code, for request bodies and for the debug log.
 
-Values have the types that ``json.loads`` returns. Numbers are doubles, as everywhere in JSON of protocol buffers. They are
-printed with the fewest digits that identify them (``1``, not ``1.0``). Every function raises ``ValueError`` for a
+Values have the types that ``json.loads`` returns. Numbers are doubles, as everywhere in JSON of protocol buffers. They
+are printed with the fewest digits that identify them (``1``, not ``1.0``). Every function raises ``ValueError`` for a
 number that no double can hold (NaN, infinities), and ``TypeError`` for a value that JSON does not have.
 """
 
