@@ -192,8 +192,7 @@ def _start_backends(base: _Base) -> _Backends:
     return _Backends(client, firestore, pubsub, emulators)
 
 
-# Cloud Tasks, Buildbucket and Gitiles
-# -----------------------------------------------------------------------------------
+# Cloud Tasks, Buildbucket and Gitiles ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,8 +228,7 @@ def _start_servers(base: _Base, pubsub: PubSub) -> _Servers:
     return servers
 
 
-# The functions
-# ----------------------------------------------------------------------------------------------------------
+# The functions --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

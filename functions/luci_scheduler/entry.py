@@ -226,7 +226,7 @@ def _identified(app: App, request: flask.Request) -> Context | _Reply:
         if error.throttled:
             return _plain(f"Too many requests: {error}\n", 429, **_retry_after(error))
         _logger().warning("page_failed", reason=str(error))
-        return _plain("The page cannot be shown just now.\n", 500)
+        return _plain("The page cannot be shown now. Try again in a minute.\n", 500)
 
 
 def _plain(text: str, code: int, **headers: str) -> _Reply:

@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
     config.parent.mkdir(parents=True)
     config.write_text(_block("trigger {"), encoding="utf-8")
     (tmp_path / "build.sh").write_text(_block("set -e"), encoding="utf-8")
-    (tmp_path / "own_build.py").write_text(_block("from pathlib"), encoding="utf-8")
+    (tmp_path / "own_build.py").write_text(_block("from contextlib"), encoding="utf-8")
     return tmp_path
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,6 +98,31 @@ def test_the_glossary_names_classes() -> None:
     paths = {term: re.findall(r"`(luci_scheduler(?:\.\w+)+)`", text) for term, text in entries}
     assert [term for term, found in paths.items() if not found] == []
     assert [(term, path) for term, found in paths.items() for path in found if not _exists(path)] == []
+
+
+def _section(page: Path, heading: str) -> str:
+    """Return the text of a page from a heading of the second level to the next one."""
+    return page.read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+def test_the_architecture_lists_every_layer() -> None:
+    """It has the import order of `pyproject.toml`, and a row for each module and package."""
+    section = _section(DOCS / "architecture.md", "Layers")
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    layers = [set(re.findall(r"\w+", layer)) for layer in contracts[0]["layers"]]
+    order = re.findall(r"`main` → .*?(?=\n\n)", section, re.DOTALL)[0].split("→")[1:]
+    assert [set(re.findall(r"\w+", layer)) for layer in order] == layers
+    rows = " ".join(re.findall(r"^\| (`.*?) \|", section.partition("Imports run one way")[0], re.MULTILINE))
+    assert set(re.findall(r"`(\w+)(?:/|\.py)`", rows)) - {"main"} == set.union(*layers)
+
+
+def test_the_architecture_names_every_module_of_the_engine() -> None:
+    """A newcomer finds each step."""
+    section = _section(DOCS / "architecture.md", "Layers")
+    modules = {path.stem for path in (ROOT / "functions/luci_scheduler/engine").glob("*.py")} - {"__init__"}
+    assert set(re.findall(r"`engine/(\w+)\.py`", section)) == modules
 
 
 @pytest.mark.parametrize("folder", ["decisions", "explanation", "operations"])

@@ -1,1 +1,1 @@
-"""Settings, and the configs that define jobs."""
+"""The configs that define jobs: `luci-scheduler.cfg`, from its text to stored jobs."""

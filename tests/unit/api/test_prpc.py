@@ -202,7 +202,7 @@ def test_a_refused_token_is_not_an_anonymous_call() -> None:
     answer = _serve(replace(world.app, identify=trouble)).post(JOBS, data=b"")
     assert (answer.status_code, answer.data) == (503, b"Service unavailable\n")
     answer = _serve(replace(world.app, identify=trouble)).get("/jobs/proj/job")
-    assert (answer.status_code, answer.data) == (500, b"The page cannot be shown just now.\n")
+    assert (answer.status_code, answer.data) == (500, b"The page cannot be shown now. Try again in a minute.\n")
 
 
 @pytest.mark.parametrize("access", ["", "{", '{"version": 7}'])
