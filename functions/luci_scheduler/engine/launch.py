@@ -315,7 +315,15 @@ def _record(
             controller = _failed(runtime, found, calls, *refused)
             return commit_outcome(runtime, found, controller, commit_key)
 
-    return runtime.update_invocation(claimed.value.job_id, claimed.value.id, "record its launch", attempt, claimed)
+    try:
+        return runtime.update_invocation(claimed.value.job_id, claimed.value.id, "record its launch", attempt, claimed)
+    except ComeAgainError:
+        # The last conflict may be another attempt that took over. Nothing else would look for our build then.
+        current = runtime.store.invocation(claimed.value.job_id, claimed.value.id)
+        if current is None or not _has_claim(current.value, claimed.value):
+            _cancel_superseded_build(runtime, controller, current, key)
+            return ()
+        raise
 
 
 def _has_claim(current: Invocation, claimed: Invocation) -> bool:
