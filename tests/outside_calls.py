@@ -231,7 +231,7 @@ class _TroubleError(Exception):
 
 
 def _raise_trouble(files: Any) -> None:
-    raise _TroubleError(files[0].trouble)
+    raise _TroubleError(files[0].error)
 
 
 def _keys(address: str, limit: float) -> Callable[[], Any]:

@@ -7,7 +7,7 @@ The package ``adapters`` implements them for the cloud, ``emulator.memory`` in m
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from luci_scheduler.core.deferred import Deferred
@@ -292,7 +292,6 @@ class QueueTask:
     """The body, as JSON."""
     eta: Instant
     """The earliest time of the call."""
-    headers: Mapping[str, str] = field(default_factory=dict)
     name: str = ""
     """Deduplicates tasks: the queue silently drops a second task with this name, even after the first one has run.
     Empty: none."""
@@ -394,7 +393,7 @@ class ConfigFile:
     """Identifies this state of the file."""
     revision_url: str = ""
     """A page that shows the file; empty if there is none."""
-    trouble: str = ""
+    error: str = ""
     """Why the file could not be read; empty if it was. With an error ``text`` is void and the active config stays."""
 
 
@@ -402,7 +401,7 @@ class ConfigSource(Protocol):
     """A place that holds the configs of projects."""
 
     def configs(self, active_revision: Callable[[str], str], /) -> Sequence[ConfigFile]:
-        """Read the configs; a file that cannot be read is returned with its ``trouble``.
+        """Read the configs; a file that cannot be read is returned with its ``error``.
 
         Args:
             active_revision: returns the active revision of a project's config; empty: none, or the file must be read
