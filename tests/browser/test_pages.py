@@ -464,7 +464,7 @@ def test_axe_finds_nothing(browser: Any, running: Sample, scheme: str) -> None:
     assert {name: faults for name, faults in found.items() if faults} == {}
 
 
-def test_a_phone_shows_all_of_it(browser: Any, running: Sample) -> None:
+def test_a_phone_shows_the_whole_page(browser: Any, running: Sample) -> None:
     """No page needs horizontal scrolling at 360 pixels."""
     context = browser.new_context(base_url=running.url, viewport={"width": 360, "height": 780})
     page = context.new_page()
@@ -474,7 +474,7 @@ def test_a_phone_shows_all_of_it(browser: Any, running: Sample) -> None:
     context.close()
 
 
-def test_a_phone_shows_all_of_the_start_page(browser: Any, running: Sample) -> None:
+def test_a_phone_shows_the_whole_start_page(browser: Any, running: Sample) -> None:
     """Repository addresses are long, and a pattern of branches adds a second form."""
     config = running.cloud.configs / "patterns" / "luci-scheduler.cfg"
     config.parent.mkdir()

@@ -173,7 +173,7 @@ def test_overdue_invocations_of_all_jobs(store: Store) -> None:
     assert len(store.due_invocations(Instant(30), 1)) == 1
 
 
-def test_overdue_jobs(store: Store) -> None:
+def test_overdue_jobs_are_listed(store: Store) -> None:
     """Jobs have a separate due time."""
     store.commit(
         [

@@ -147,7 +147,7 @@ def test_one_line_names_the_place(
         ("[]", "must be an object, not []"),
     ],
 )
-def test_files_that_are_no_scenarios(
+def test_files_that_are_not_scenarios(
     text: str, expected: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A file that is no JSON object is refused in one line."""

@@ -41,7 +41,7 @@ def test_log_and_page_are_byte_equal(folder: Path, stack: Emulators | None) -> N
     assert {answer.status for answer in played.answers} == {200}
 
 
-def test_golden_log_is_that_of_the_original() -> None:
+def test_the_golden_log_equals_the_log_of_the_original() -> None:
     """The golden log is the original's page of 2021 from its first to its last line."""
     log = (GOLDEN / "log.txt").read_text(encoding="utf-8")
     assert log.startswith("[21:40:22.317] New invocation is queued and will start shortly\n")

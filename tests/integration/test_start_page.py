@@ -151,7 +151,7 @@ def test_failing_buildbucket_and_back(cloud: LocalCloud, browser: _Browser) -> N
     assert "502" in cloud.invocations(JOB)[0]["debug_log"]
 
 
-def test_time_is_put_forward_and_sped_up(cloud: LocalCloud, browser: _Browser) -> None:
+def test_time_is_advanced_and_sped_up(cloud: LocalCloud, browser: _Browser) -> None:
     """Never back; the speed can be changed and changed back."""
     clock = cloud.clock
     assert isinstance(clock, AdjustableClock)
@@ -168,7 +168,7 @@ def test_time_is_put_forward_and_sped_up(cloud: LocalCloud, browser: _Browser) -
         assert browser.post("/time", **form).status_code == 400
 
 
-def test_a_minute_that_is_put_forward_passes_for_configs_and_sweep(cloud: LocalCloud, browser: _Browser) -> None:
+def test_advancing_a_minute_runs_the_sync_and_the_sweep(cloud: LocalCloud, browser: _Browser) -> None:
     """What Cloud Scheduler calls for every minute is called for by a step of a minute, and not by a shorter one."""
     config = cloud.configs / "other" / "luci-scheduler.cfg"
     config.parent.mkdir()
@@ -220,7 +220,9 @@ def _patterns(cloud: LocalCloud) -> str:
     return repo
 
 
-def test_a_branch_behind_a_pattern_is_committed_to(cloud: LocalCloud, browser: _Browser, patterns: str) -> None:
+def test_the_page_commits_to_a_branch_that_matches_a_pattern(
+    cloud: LocalCloud, browser: _Browser, patterns: str
+) -> None:
     """The pattern of one branch is in the list; the file may be chosen, so that a filter of paths lets it through."""
     where = f"{patterns}@refs/heads/main"
     assert f"<option>{where}</option>" in browser.get().text
@@ -230,7 +232,7 @@ def test_a_branch_behind_a_pattern_is_committed_to(cloud: LocalCloud, browser: _
     assert len(cloud.invocations("real/main")) == 1
 
 
-def test_a_branch_that_a_pattern_fits_is_written_down(cloud: LocalCloud, browser: _Browser, patterns: str) -> None:
+def test_a_new_branch_that_matches_a_pattern_is_listed(cloud: LocalCloud, browser: _Browser, patterns: str) -> None:
     """It is checked against the pattern and by git; afterwards it is in the list."""
     assert f"<option>{patterns}</option>" in browser.get().text
     for branch in ("other", "release/x", "", "release/1\nM 100644 inline x", "refs/tags/release/1", "../heads/main"):
@@ -243,7 +245,7 @@ def test_a_branch_that_a_pattern_fits_is_written_down(cloud: LocalCloud, browser
     assert f"<option>{patterns}@refs/heads/release/7</option>" in browser.get().text
 
 
-def test_a_branch_that_git_does_not_take_is_refused(cloud: LocalCloud, browser: _Browser) -> None:
+def test_a_branch_name_that_git_rejects_is_refused(cloud: LocalCloud, browser: _Browser) -> None:
     """A pattern may fit names that are none."""
     config = cloud.configs / "any" / "luci-scheduler.cfg"
     config.parent.mkdir()

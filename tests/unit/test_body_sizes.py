@@ -33,7 +33,7 @@ def _sized(size: int, place: str) -> bytes:
 
 
 @pytest.mark.parametrize("place", ["before", "inside", "after"])
-def test_an_event_of_the_greatest_size_is_read(place: str) -> None:
+def test_an_event_of_the_maximum_size_is_read(place: str) -> None:
     """It says the same as a short one."""
     assert parse_commit_events(_sized(LIMIT, place)) == (CommitEvent(REPO, "refs/heads/main", "a" * 40),)
 
@@ -61,7 +61,7 @@ def test_the_function_takes_or_refuses_the_message(size: int, code: int, builds:
 
 
 @pytest.mark.parametrize(("size", "code"), [(TASK_LIMIT, 200), (TASK_LIMIT + 1, 400)])
-def test_a_task_has_a_greatest_size(size: int, code: int) -> None:
+def test_a_task_has_a_maximum_size(size: int, code: int) -> None:
     """A sweep with white space behind its payload is carried out up to the limit, and malformed above."""
     world = World()
     server = flask.Flask("on_task")
@@ -70,7 +70,7 @@ def test_a_task_has_a_greatest_size(size: int, code: int) -> None:
     assert answer[1] == code
 
 
-def test_a_notification_has_a_greatest_size() -> None:
+def test_a_notification_has_a_maximum_size() -> None:
     """A notification is handled up to Pub/Sub's limit; a larger one is malformed, although its token is valid."""
     world = World()
     world.commit()

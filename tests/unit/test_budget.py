@@ -32,7 +32,7 @@ def test_without_a_budget_a_call_has_its_own_limit() -> None:
     assert budget.time_left(20) == 20
 
 
-def test_a_call_has_its_limit_or_the_rest_of_the_budget() -> None:
+def test_a_call_may_take_its_limit_or_the_remaining_budget() -> None:
     """And the budget ends with the delivery."""
     with delivery_context("", seconds=1000):
         longer, shorter = budget.time_left(20), budget.time_left(2000)

@@ -112,7 +112,7 @@ def test_folders_are_the_first_sources(tmp_path: Path) -> None:
     assert made[0]._folder == tmp_path  # type: ignore[attr-defined]
 
 
-def test_a_commit_to_a_branch_with_a_config_has_the_configs_read() -> None:
+def test_a_commit_to_a_branch_with_a_config_triggers_a_sync() -> None:
     """One ``sync`` task, and none for other branches or repositories."""
     from luci_scheduler.core.commit_event import CommitEvent
 

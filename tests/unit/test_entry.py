@@ -99,7 +99,7 @@ assert client.post("/t", data=b'"x"', content_type="application/json").status_co
 """
 
 
-def test_the_first_request_of_a_process_is_logged_as_all_others() -> None:
+def test_the_first_request_of_a_process_is_logged_like_all_others() -> None:
     """One JSON line, although no request has reached an entry point that reads the settings."""
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
@@ -131,7 +131,7 @@ def _push(**changes: Any) -> bytes:
     ],
     ids=ascii,
 )
-def test_messages_that_cannot_be_kept(functions: Site, changes: dict[str, Any]) -> None:
+def test_messages_that_cannot_be_stored(functions: Site, changes: dict[str, Any]) -> None:
     """Nothing of them gets into a document: one half of a surrogate pair there would stop every later reader."""
     answer = functions.call("on_gitiles_commit", "/projects/p/topics/t", _push(**changes), JSON)
     assert (answer.code, answer.events, answer.writes) == (400, ["malformed"], 0)
@@ -145,7 +145,7 @@ def test_a_message_in_base64_with_line_ends(functions: Site) -> None:
     assert functions.world.invocations()
 
 
-def test_a_failure_of_ours_is_no_refusal(functions: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_failure_is_not_a_refusal(functions: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings that are not complete are answered 500 with one line, so that the message comes again."""
 
     def fail() -> Any:
@@ -220,7 +220,7 @@ def test_chunked_forms_have_the_same_limit(functions: Site) -> None:
 
 @pytest.mark.parametrize("function", ["console", "on_task"])
 @pytest.mark.parametrize("path", ["/prpc/scheduler.Scheduler/EmitTriggers", "/actions/x", "/"])
-def test_no_body_of_a_stranger_is_kept(functions: Site, function: str, path: str) -> None:
+def test_no_body_of_an_unauthenticated_caller_is_kept(functions: Site, function: str, path: str) -> None:
     """Even with ``Content-Length``: the framework would read all of it into memory before it answers."""
     stream = _LongBody(50_000_000)
     about: Any = {"CONTENT_LENGTH": "50000000", "wsgi.input": stream}

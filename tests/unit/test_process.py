@@ -37,7 +37,7 @@ def test_first_requests_side_by_side_make_one_application() -> None:
     assert len(apps) == len(made) == 1
 
 
-def test_an_application_that_could_not_be_made_is_made_by_the_next_call() -> None:
+def test_an_application_that_failed_to_start_is_created_by_the_next_call() -> None:
     """A failure is not kept."""
     app, failures = World().app, [TransientError("no credentials")]
 
@@ -52,7 +52,7 @@ def test_an_application_that_could_not_be_made_is_made_by_the_next_call() -> Non
     assert holder.get() is app
 
 
-def test_a_call_behind_a_slow_start_does_not_wait_forever() -> None:
+def test_a_call_during_a_slow_start_does_not_wait_forever() -> None:
     """It gives up with a transient error while another thread makes the application."""
     entered, release, app = Barrier(2), Barrier(2), World().app
 

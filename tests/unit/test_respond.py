@@ -52,7 +52,7 @@ def test_a_success_is_200_unless_the_handler_says_otherwise() -> None:
     assert (response.code, response.body) == (401, "Unauthenticated\n")
 
 
-def test_a_malformed_delivery_can_be_given_up() -> None:
+def test_a_malformed_delivery_can_be_dropped() -> None:
     """It is acknowledged then, and the log says so."""
     with capture_logs() as lines, responding(give_up=True) as response:
         raise MalformedError("why")
@@ -60,7 +60,7 @@ def test_a_malformed_delivery_can_be_given_up() -> None:
     assert lines[0]["given_up"] is True
 
 
-def test_the_end_of_a_process_is_no_answer() -> None:
+def test_the_end_of_a_process_is_not_an_answer() -> None:
     """An interruption leaves the block."""
     with pytest.raises(KeyboardInterrupt), responding():
         raise KeyboardInterrupt

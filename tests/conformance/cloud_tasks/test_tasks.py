@@ -55,7 +55,7 @@ def test_a_created_task_has_a_name_times_and_defaults(manual_client: tasks_v2.Cl
     assert manual_client.get_task(name=task.name) == task
 
 
-def test_the_full_view_has_the_body_and_the_basic_view_has_not(manual_client: tasks_v2.CloudTasksClient):
+def test_the_full_view_has_the_body_and_the_basic_view_does_not(manual_client: tasks_v2.CloudTasksClient):
     """This holds for each method with a view. Both views have the headers, including the future User-Agent."""
     request = {
         "url": "http://127.0.0.1:1/",

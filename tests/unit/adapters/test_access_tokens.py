@@ -120,7 +120,7 @@ def test_good_tokens(google: TokenInfo, clock: SteppedClock, changes: dict[str, 
     ],
     ids=str,
 )  # fmt: skip
-def test_tokens_that_google_knows_and_we_refuse(
+def test_tokens_that_google_accepts_and_the_console_refuses(
     google: TokenInfo, clock: SteppedClock, changes: dict[str, Any], reason: str
 ) -> None:
     """Every member must be right. The answer is cached."""
@@ -265,7 +265,7 @@ def test_a_flood_of_bad_tokens(google: TokenInfo, clock: SteppedClock, monkeypat
     assert [google.asked[token] for token in ("good0", "good2", "good3")] == [2, 1, 1]
 
 
-def test_the_number_of_questions_about_unknown_tokens_is_bounded(google: TokenInfo, clock: SteppedClock) -> None:
+def test_the_number_of_lookups_of_unknown_tokens_is_bounded(google: TokenInfo, clock: SteppedClock) -> None:
     """A flood of made-up tokens has to wait. Known callers continue, even after five minutes; later all callers do."""
     identify = _identify(google, clock, CLIENT)
     identify(_bearer(google.know("known")))
@@ -309,7 +309,7 @@ def test_the_number_of_questions_about_unknown_tokens_is_bounded(google: TokenIn
         ("198.51.100.7", "2001:db8::1"),
     ],
 )
-def test_one_caller_does_not_use_up_the_questions_of_others(
+def test_one_caller_does_not_use_up_the_lookups_of_others(
     google: TokenInfo, clock: SteppedClock, stranger: str, other: str
 ) -> None:
     """Only the address that the front end adds counts, and of IPv6 only the network."""

@@ -111,7 +111,7 @@ def test_an_error_carries_the_pause_that_the_server_requests() -> None:
         assert (raised.value.throttled, raised.value.retry_after) == (True, 30 * SECOND)
 
 
-def test_an_answer_has_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_has_a_maximum_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit applies to the unpacked answer. The next answer may be smaller."""
     monkeypatch.setattr(buildbucket, "MAX_BODY_BYTES", 1000)
     body = b'{"id": "1", "summaryMarkdown": "' + b"x" * 10_000 + b'"}'

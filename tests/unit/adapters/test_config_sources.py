@@ -127,7 +127,7 @@ def test_gitiles_requests_are_authenticated_if_configured(server: GitilesServer,
     assert file.text == TEXT.encode()
 
 
-def test_a_missing_token_is_trouble_and_not_a_failure(server: GitilesServer) -> None:
+def test_a_missing_token_is_a_transient_error(server: GitilesServer) -> None:
     """Missing credentials are also the project's trouble, which does not contain their text."""
 
     def session() -> requests.Session:

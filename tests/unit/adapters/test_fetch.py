@@ -389,7 +389,7 @@ def test_answers_that_are_not_http(rubbish: bytes) -> None:
     assert "SSH" not in error
 
 
-def test_no_server_and_no_such_name() -> None:
+def test_no_server_and_an_unknown_name() -> None:
     """Errors name the host."""
     with serving(b"") as server:
         pass

@@ -202,7 +202,7 @@ def test_broken_answers(recorded: Recorded, body: bytes) -> None:
     assert (error.code, error.transient) == ("INTERNAL", True)
 
 
-def test_an_answer_is_unpacked_only_so_far(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_is_unpacked_only_up_to_the_limit(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small body may unpack to a huge one."""
     monkeypatch.setattr(gitiles, "MAX_BODY_BYTES", 1 << 20)
     recorded.headers = {"Content-Encoding": "gzip"}
@@ -252,7 +252,7 @@ def test_times(text: str, time: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "Tue Mar 17 13:58 2026", "Tue Mär 17 13:58:02 2026", "Tue Feb 30 13:58:02 2026"])
-def test_other_texts_than_times(text: str) -> None:
+def test_texts_that_are_not_times(text: str) -> None:
     """It is refused."""
     with pytest.raises(ValueError, match=r"."):
         parse_time(text)
@@ -313,7 +313,7 @@ class TestOnRealRepositories:
         assert asked.log(TINT, sha, limit=1).commits[0].id == sha
 
 
-def test_an_answer_that_drips() -> None:
+def test_an_answer_that_arrives_byte_by_byte() -> None:
     """The deadline is for the whole answer, not for each piece of it."""
     with dripping(HEAD) as url:
         error = refusal(lambda: client(url, deadline=SECOND // 4).refs(TINT, "refs/heads"))

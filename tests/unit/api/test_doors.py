@@ -158,7 +158,7 @@ def test_an_emitted_trigger_waits_for_its_commit() -> None:
     assert world.works() == []
 
 
-def test_emitted_commits_that_do_not_exist_cost_few_questions() -> None:
+def test_emitted_commits_that_do_not_exist_cost_few_lookups() -> None:
     """A request may name a thousand commits that have not landed; they delay a landed commit only briefly."""
     git = MemoryGitiles()
     (landed,) = git.push(MAIN)
@@ -178,7 +178,7 @@ def test_emitted_commits_that_do_not_exist_cost_few_questions() -> None:
     assert sum(bool(world.store.trigger(JOB, f"{REPO}/+/{MAIN}@{name}")) for name in revisions) == 100
 
 
-def test_a_commit_that_many_emitted_triggers_name_is_asked_about_once() -> None:
+def test_a_commit_named_by_many_emitted_triggers_is_looked_up_once() -> None:
     """Triggers with different IDs may name the same commit."""
     git = MemoryGitiles()
     git.push(MAIN)
@@ -208,7 +208,7 @@ def test_an_emitted_trigger_whose_commit_never_lands_is_discarded() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"trust_commit_publishers": True}, {"commit_wait_seconds": 0}])
-def test_callers_may_be_trusted(settings: dict[str, int]) -> None:
+def test_token_checks_of_callers_can_be_switched_off(settings: dict[str, int]) -> None:
     """With either setting, emitted triggers cause no query of the host."""
     git = MemoryGitiles()
     world = world_for(config(), git, **settings)

@@ -209,7 +209,7 @@ def test_logs_that_are_not_exported(old: str, new: str, words: str) -> None:
         assert to_scenario(invocation, changed).scenario == to_scenario(invocation, log).scenario
 
 
-def test_a_throttled_launch_is_not_exported() -> None:
+def test_a_throttled_launch_cannot_be_exported() -> None:
     """Its pause was random, and the log does not contain it."""
     document, config = _scenario("failing-v2-build")
     _first_answers({"error": "UNAVAILABLE"})(document)

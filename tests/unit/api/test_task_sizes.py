@@ -118,7 +118,7 @@ def _at_the_limit() -> Trigger:
     return _trigger("t", MAX_TRIGGER_BYTES - stored_bytes(trigger))
 
 
-def test_the_size_of_a_trigger_includes_the_scheduler_s_additions() -> None:
+def test_the_size_of_a_trigger_includes_the_schedulers_additions() -> None:
     """The caller and the time count toward the size, so no accepted trigger becomes too large later."""
     world = world_for()
     largest = _at_the_limit()

@@ -91,7 +91,7 @@ def test_actions_leave_their_reason() -> None:
     assert world.invocations()[0].abort_reason == "stuck"
 
 
-def test_who_paused_a_job_and_why() -> None:
+def test_the_author_and_reason_of_a_pause_are_shown() -> None:
     """The reason is shown while the job is paused; a second pause changes nothing, and the command says so."""
     world = _running()
     assert "paused    no\n" in run(world, "job", "show", "proj/job").out
@@ -220,7 +220,7 @@ def test_an_empty_backfill_fails(more: tuple[str, ...]) -> None:
     assert not world.queue.tasks
 
 
-def test_why_a_commit_runs() -> None:
+def test_the_reason_that_a_commit_runs() -> None:
     """The command shows the API's sentence."""
     world = _running()
     ran = run(world, "commit", "explain", "a" * 40, "--repo", REPO)

@@ -115,7 +115,7 @@ def test_the_developers_identity_cannot_be_switched_on_in_the_cloud(more: dict[s
 
 
 @pytest.mark.parametrize("value", ["true", "false"])
-def test_the_local_cloud_s_rules_cannot_be_switched_on_in_the_cloud(value: str) -> None:
+def test_the_local_clouds_rules_cannot_be_switched_on_in_the_cloud(value: str) -> None:
     """The local rules omit tokens and let jobs fetch over plain HTTP."""
     environment = {**GOOD, "SCHEDULER_LOCAL": value, "K_SERVICE": "on-task"}
     if value == "false":

@@ -104,7 +104,7 @@ def test_bad_events(document: Any, named: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff", b"{", b"[" * 60_000])
-def test_other_payloads_than_json(data: bytes) -> None:
+def test_payloads_that_are_not_json(data: bytes) -> None:
     """The message asks for JSON."""
     with pytest.raises(MalformedError, match="must be JSON"):
         parse_commit_events(data)

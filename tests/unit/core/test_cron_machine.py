@@ -99,12 +99,12 @@ def test_a_fired_interval_waits_for_its_invocation() -> None:
         (3 * MINUTE + 1, True, 2 * MINUTE),
     ],
 )
-def test_a_far_tick_is_reached_by_links(delay: int, is_dev: bool, expected: int) -> None:
+def test_a_distant_tick_is_reached_by_a_chain_of_tasks(delay: int, is_dev: bool, expected: int) -> None:
     """A queue accepts at most 30 days."""
     assert cron_machine.enqueue_at(NOW, Instant(NOW + delay), is_dev=is_dev) == NOW + expected
 
 
-def test_a_yearly_tick_arrives_over_its_links() -> None:
+def test_a_yearly_tick_arrives_through_its_chain_of_tasks() -> None:
     """Each link is far too early for the machine, so the chain continues. The last one starts the invocation."""
     yearly, nonces, now, links = parse_schedule("@yearly"), itertools.count(1), NOW, 0
     state, (action,) = cron_machine.enable(CronState(), yearly, now, nonces.__next__)

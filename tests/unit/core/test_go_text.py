@@ -52,7 +52,7 @@ def test_parse_duration_at_its_limits(text: str, nanoseconds: int) -> None:
         "\u0661s",
     ],
 )
-def test_parse_duration_refuses(text: str) -> None:
+def test_parse_duration_refuses_invalid_texts(text: str) -> None:
     """Out of range, without digits, without unit, or with digits that are not ASCII: refused as in Go."""
     with pytest.raises(ValueError, match="not a duration"):
         parse_duration(text)

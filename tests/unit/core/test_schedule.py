@@ -22,7 +22,7 @@ NOW = parse_rfc3339("2026-11-25T12:00:00.5Z")
         "\ud800",
     ],
 )  # fmt: skip
-def test_other_texts_than_schedules_are_refused(text: str) -> None:
+def test_texts_that_are_not_schedules_are_refused(text: str) -> None:
     """Case and spaces matter. The error quotes the text."""
     with pytest.raises(BadScheduleError, match=r'^bad schedule "'):
         parse_schedule(text)

@@ -23,7 +23,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("status", [200, 400, 404, 429, 500, 503])
-def test_a_code_of_the_service_decides(status: int) -> None:
+def test_the_grpc_code_decides(status: int) -> None:
     """The HTTP status does not matter."""
     assert transience.prpc_failure(status, "0") is None
     for number, name in REFUSALS.items():

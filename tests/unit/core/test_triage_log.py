@@ -85,7 +85,7 @@ def test_an_error_names_its_cause_if_there_is_one() -> None:
     ]
 
 
-def test_an_inactive_job_asks_no_policy() -> None:
+def test_an_inactive_job_runs_no_policy() -> None:
     """Its triggers are cleared. Without triggers, the policy is asked as usual."""
     paused = job(TriggeringPolicy(), paused=True)
     assert texts(triage(paused, triggers(3), Era.V2, START), 3) == [

@@ -78,7 +78,7 @@ def test_bad_values(
 
 
 @pytest.mark.parametrize(("option", "value"), [("--commits", "x"), ("--jobs", "0"), ("--kills", "-1")])
-def test_bad_numbers_of_a_storm(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_numbers_for_a_storm(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The error comes before anything starts, and names the possible values."""
     with pytest.raises(SystemExit) as raised:
         main(["storm", option, value])
@@ -104,7 +104,7 @@ def test_good_names_of_projects_and_hosts(monkeypatch: pytest.MonkeyPatch, tmp_p
         (["--folder", "flat"], "move it to {at}/flat/configs/PROJECT/luci-scheduler.cfg"),
     ],
 )
-def test_a_mistaken_folder_is_an_error(
+def test_a_wrong_folder_is_an_error(
     arguments: Sequence[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One line appears before anything starts, and no sample is written into a mistyped folder."""
@@ -121,7 +121,7 @@ def test_a_mistaken_folder_is_an_error(
 
 
 @pytest.mark.parametrize("switch", [[], ["--lenient-triggers"]])
-def test_up_takes_configs_with_unknown_triggers_when_told(
+def test_up_accepts_configs_with_unknown_triggers_with_the_option(
     switch: Sequence[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The switch reaches the rules by which the functions, and the local cloud itself, read configs."""

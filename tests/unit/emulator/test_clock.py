@@ -42,7 +42,7 @@ def test_impossible_settings_are_refused() -> None:
     assert clock.speed == 1
 
 
-def test_waiting_ends_when_it_is_told() -> None:
+def test_waiting_ends_when_the_clock_is_stepped() -> None:
     """At any time."""
     woken = threading.Event()
     woken.set()

@@ -182,14 +182,14 @@ def test_an_archive_without_the_emulator(
         fetch_pubsub_jar(server.url)
 
 
-def test_the_pins_are_whole() -> None:
+def test_every_requirement_is_pinned_with_hashes() -> None:
     """A checksum has 64 hex digits; a shorter one would refuse every download."""
     for pin in (downloads.FIRESTORE, downloads.PUBSUB):
         assert len(bytes.fromhex(pin.sha256)) == 32
         assert pin.size > 1 << 20
 
 
-def test_the_cache_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_cache_is_in_the_users_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without EMULATOR_CACHE the XDG folder counts."""
     monkeypatch.delenv("EMULATOR_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

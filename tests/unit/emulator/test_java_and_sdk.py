@@ -89,7 +89,7 @@ def test_the_sdk_of_gcloud_is_found_through_its_link(bare: Path) -> None:
     assert (find_firestore_jar(), find_pubsub_jar()) == found
 
 
-def test_the_environment_goes_before_the_usual_folders(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_takes_precedence_over_the_usual_folders(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """CLOUDSDK_ROOT_DIR is gcloud's variable for its root."""
     usual, chosen = jars(bare / "usual"), jars(bare / "chosen")
     assert find_firestore_jar() == usual[0]

@@ -138,7 +138,7 @@ def test_more_settings_replace_the_defaults(tmp_path: Path) -> None:
         _environment(tmp_path, SCHEDULER_CONCURRENCY="many")
 
 
-def test_gitiles_stands_for_all_known_hosts(tmp_path: Path) -> None:
+def test_the_gitiles_server_serves_all_known_hosts(tmp_path: Path) -> None:
     """Those of gitiles jobs, of the repositories, and the additional ones."""
     text = 'trigger { id: "p" gitiles { repo: "https://a.googlesource.com/x" refs: "refs/heads/main" } }'
     (tmp_path / "b.googlesource.com").mkdir()
@@ -161,7 +161,7 @@ def test_a_port_in_use_is_named() -> None:
             require_free(port, "Gitiles")
 
 
-def test_the_schedule_goes_on_after_a_failure() -> None:
+def test_the_schedule_continues_after_a_failure() -> None:
     """The queue may be away for a while."""
     calls: list[int] = []
 

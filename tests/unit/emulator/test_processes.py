@@ -90,7 +90,7 @@ def test_stop_terminates_and_then_kills() -> None:
     assert polite.stop(1) == 7
 
 
-def test_stop_takes_along_what_it_forked() -> None:
+def test_stop_also_ends_forked_processes() -> None:
     """A child's own child, which this process does not know, does not stay behind."""
     output = Output()
     child = python(

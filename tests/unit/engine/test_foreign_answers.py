@@ -92,7 +92,7 @@ def world(server: Answering) -> World:
 
 
 @pytest.mark.parametrize("answer", TRANSIENT.values(), ids=TRANSIENT)
-def test_a_status_check_that_learns_nothing_ends_nothing(answer: Answer, server: Answering, world: World) -> None:
+def test_a_status_check_without_an_answer_changes_nothing(answer: Answer, server: Answering, world: World) -> None:
     """The notification is delivered again; the slot stays taken, and the next delivery sees the end."""
     world.commit("a", "m1")
     world.commit("b", "m2")
@@ -113,7 +113,7 @@ def test_a_status_check_that_learns_nothing_ends_nothing(answer: Answer, server:
 
 
 @pytest.mark.parametrize("answer", TRANSIENT.values(), ids=TRANSIENT)
-def test_a_launch_that_learns_nothing_is_tried_again(answer: Answer, server: Answering, world: World) -> None:
+def test_a_launch_without_an_answer_is_retried(answer: Answer, server: Answering, world: World) -> None:
     """It creates one build."""
     server.answers = [answer]
     world.commit()

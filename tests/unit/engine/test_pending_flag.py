@@ -34,7 +34,7 @@ def _end(world: World, message: str) -> None:
     world.notify(message)
 
 
-def test_a_trigger_that_lands_behind_a_cleared_flag_sets_it_again() -> None:
+def test_a_trigger_recorded_after_the_flag_was_cleared_sets_it_again() -> None:
     """The delivery of a trigger sees the flag set; two ends and another trigger precede its commit.
 
     The next end takes it up.

@@ -139,7 +139,7 @@ def test_an_end_that_only_discards_rechecks() -> None:
     assert [invocation.status for invocation in world.invocations()] == [Status.RUNNING, Status.SUCCEEDED]
 
 
-def test_triggers_behind_a_refused_start_are_started() -> None:
+def test_triggers_after_a_refused_start_are_started() -> None:
     """The store never accepts the first batch: it is discarded, and the next batches have their turn."""
     world = World(config(policy="triggering_policy { max_batch_size: 1 }"))
     _deliver(world, "first")

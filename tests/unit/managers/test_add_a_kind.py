@@ -66,7 +66,7 @@ def _explained(world: World, revision: str) -> dict[str, dict[str, Any]]:
     return {item["jobRef"]["job"]: item for item in reply["explanations"]}
 
 
-def test_a_config_with_them_is_valid() -> None:
+def test_a_config_with_acls_is_valid() -> None:
     """The reader keeps the fields of both."""
     world = world_for(CONFIG)
     echo, drop = (world.store.job(name) for name in (ECHO, DROP))
@@ -150,7 +150,7 @@ def test_pages_show_the_job_and_the_invocation() -> None:
     assert visitor.json(f"/jobs/proj/echo/{invocation.id}")["task"] == {"echo": {"text": "hello", "times": 2}}
 
 
-def test_explain_speaks_of_both() -> None:
+def test_explain_reports_both() -> None:
     """The API and the page about a commit use the kind's verb and the policy's reason."""
     world, revision = _committed()
     (invocation,) = world.invocations(ECHO)

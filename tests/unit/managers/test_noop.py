@@ -62,7 +62,7 @@ def test_a_task_above_the_limits_fails(task: str) -> None:
     assert world.clock.now() == invocation.finished
 
 
-def test_deciding_again_does_not_sleep_again() -> None:
+def test_a_repeated_decision_does_not_sleep_again() -> None:
     """The second controller of a delivery does not repeat the sleep."""
     world = World()
     task = TaskDefinition("noop", {"sleep_ms": 1000})

@@ -198,7 +198,7 @@ def test_abort_during_the_fetch() -> None:
     assert "Finished with overall status" not in it.log()
 
 
-def test_lost_race_fetches_once() -> None:
+def test_a_lost_race_fetches_once() -> None:
     """A launch that decides again keeps the response and its duration."""
     it = world()
 

@@ -104,7 +104,7 @@ def test_abort_of_a_job(world: World) -> None:
     assert [item.status for item in world.invocations()] == [Status.ABORTED]
 
 
-def test_a_row_of_the_project_s_page_triggers_its_job(world: World) -> None:
+def test_a_row_of_the_projects_page_triggers_its_job(world: World) -> None:
     """The redirect leads back to the same part of the list; a form sent again has no second effect."""
     visitor = Visitor(world)
     world.finish()

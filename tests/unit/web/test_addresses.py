@@ -42,7 +42,7 @@ def test_an_invocation_id_is_a_positive_number_of_63_bits(text: str, number: int
 @pytest.mark.parametrize(
     "text", ["", "0", "-1", "+1", "1.5", "x", "\u0661", "1 ", str(_LARGEST + 1), "0" * 19 + "1", "9" * 5000]
 )
-def test_other_texts_are_no_invocation_ids(text: str) -> None:
+def test_texts_that_are_not_invocation_ids(text: str) -> None:
     """The error is the visitor's, and a long text is not converted."""
     with pytest.raises(PageError, match="Malformed invocation ID") as raised:
         parse_invocation_id(text)

@@ -56,7 +56,7 @@ def test_the_page_shows_the_time_of_the_last_triage(world: World) -> None:
     assert _job(world).last_triage == at
 
 
-def test_a_trigger_counts_as_pending_in_the_triage_that_its_commit_makes(world: World) -> None:
+def test_a_trigger_is_pending_in_the_triage_of_its_own_commit(world: World) -> None:
     """The log counts it, as in the original, because it is in the set by then."""
     log = world.store.triage_log(JOB)
     assert "Pending triggers set:  1 items, 0 garbage\n" in log

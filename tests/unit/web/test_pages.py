@@ -50,7 +50,7 @@ def test_counts_lead_to_the_jobs_that_are_counted() -> None:
     assert "No job of this project is scheduled." in Visitor(world).page("/jobs/proj?filter=scheduled").text
 
 
-def test_jobs_come_before_those_that_poll() -> None:
+def test_jobs_are_swept_before_jobs_that_poll() -> None:
     """Each row has the job's kind for screen readers, its last result and its trend."""
     world = world_for(config(("job", "zoo")))
     world.commit()
@@ -234,7 +234,7 @@ def test_errors(path: str, code: int, words: str) -> None:
     assert (twin.status_code, twin.json["error"]) == (code, words)
 
 
-def test_without_a_policy_the_pages_say_why_they_show_nothing() -> None:
+def test_without_a_policy_the_pages_give_the_reason() -> None:
     """Every caller gets the error on every page."""
     answer = Visitor(world_for(access="")).get("/")
     assert answer.status_code == 403

@@ -47,7 +47,7 @@ def test_an_invocation_without_duration_has_a_bar() -> None:
     assert 0 < chart.bars[0].height <= HEIGHT
 
 
-def test_the_timeline_goes_on_after_midnight() -> None:
+def test_the_timeline_continues_after_midnight() -> None:
     """Lines of the log have only the time of day."""
     log = (
         "[23:59:31.000] Starting the invocation (attempt 1)\n"

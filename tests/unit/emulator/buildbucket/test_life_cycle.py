@@ -188,7 +188,7 @@ class TestCancel:
         assert ended["status"] == "SUCCESS"
         assert "cancelTime" not in ended
 
-    def test_v1_is_immediate(self, server):
+    def test_v1_builds_are_scheduled_immediately(self, server):
         """The reply of v1 already says CANCELED. Canceling an ended build returns it unchanged."""
         build_id, ended = schedule(server), schedule(server)
         server.end_build(ended, Outcome("SUCCESS"))

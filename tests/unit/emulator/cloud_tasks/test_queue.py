@@ -259,7 +259,7 @@ def test_a_running_task_can_be_forced_and_ends_with_the_first_success():
     assert queues.next_due() is None
 
 
-def test_forcing_twice_before_it_begins_is_one_attempt():
+def test_forcing_a_task_twice_before_it_begins_makes_one_attempt():
     """The second RunTask finds an already forced task."""
     queues = make()
     task = add(queues, at=NOW + HOUR)

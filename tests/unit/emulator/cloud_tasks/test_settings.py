@@ -58,7 +58,7 @@ def test_a_rate_within_the_limits(rate: float) -> None:
         ({"max_concurrent_dispatches": 5_001}, "max_concurrent_dispatches"),
     ],
 )
-def test_a_rate_out_of_the_limits_is_refused(limits: dict[str, float], field: str) -> None:
+def test_a_rate_outside_the_limits_is_refused(limits: dict[str, float], field: str) -> None:
     with pytest.raises(InvalidArgumentError, match=rf"^queue\.rate_limits\.{field}: "):
         read_queue(queue(rate_limits=limits))
 
@@ -99,12 +99,12 @@ def test_retry_settings_out_of_range_are_refused(fields: dict[str, int], message
     assert str(caught.value) == message
 
 
-def test_a_zero_of_doublings_means_the_default_unless_the_mask_names_it() -> None:
+def test_zero_doublings_means_the_default_unless_the_mask_names_it() -> None:
     assert read_retry_config("f", retry()).max_doublings == 16
     assert read_retry_config("f", retry(), explicit=["max_doublings"]).max_doublings == 0
 
 
-def test_no_limit_of_attempts_is_kept() -> None:
+def test_a_removed_limit_of_attempts_stays_removed() -> None:
     assert read_retry_config("f", retry(max_attempts=-1)).max_attempts == -1
 
 

@@ -257,7 +257,7 @@ class TestOddRequests:
         assert _raw_get(server.url, path)[0] == 404
 
     @pytest.mark.parametrize("path", ["*", "fi*", ":(exclude)other", ":!other", ":(glob)f*", ":/file", "[f]ile"])
-    def test_a_path_is_no_pattern(self, server, path):
+    def test_a_path_is_not_a_pattern(self, server, path):
         """Git would treat each of these as a pattern that matches a file."""
         assert page_commits(fetch_json(server.url, f"/tint/+log/main/{path}")) == []
         assert get_page(server.url, f"/tint/+/main/{path}").status_code == 404
@@ -321,7 +321,7 @@ class TestPlaces:
             "c": {"name": "c", "clone_url": "https://h/c", "description": "A project"},
         }
 
-    def test_one_commit_tree_and_file(self, server, repository):
+    def test_a_commit_its_tree_and_a_file(self, server, repository):
         """A single commit always has its differences, a folder has its entries, and a file is in base64."""
         sha = repository.commit("1", {"dir/a": "hello", "run": Entry(b"#!", 0o100755)})
         shown = fetch_json(server.url, f"/tint/+/{sha}")

@@ -38,7 +38,7 @@ def _document(*deliveries: Any, **changes: Any) -> dict[str, Any]:
         ("[" * 100_000, "not JSON"),
     ],
 )
-def test_documents_that_are_no_json(text: str, says: str) -> None:
+def test_documents_that_are_not_json(text: str, says: str) -> None:
     """Members that stand twice and numbers outside JSON are refused as well."""
     with pytest.raises(ScenarioError, match=says):
         parse_json(text)

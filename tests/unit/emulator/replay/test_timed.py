@@ -106,7 +106,7 @@ def test_a_call_ends_at_its_deadline() -> None:
     assert (client.given_up, len(server.untils)) == (1, 2)
 
 
-def test_a_call_whose_end_is_past_takes_no_time() -> None:
+def test_a_call_whose_deadline_has_passed_takes_no_time() -> None:
     """The client refuses it, and the scenario's duration stays for the next call."""
     clock = SteppedClock(START)
     client = TimedBuildbucket(_Server(clock), _stopwatch(clock, call=[7]), clock, 60 * SECOND)
