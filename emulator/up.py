@@ -90,7 +90,7 @@ def _read_options(options: argparse.Namespace, folder: Path | None) -> Options:
 
 def until_stopped(options: Options) -> int:
     """Run a local cloud until Ctrl-C or SIGTERM; see `up`."""
-    # A shell starts background commands with SIGINT ignored. A SIGINT that is sent all the same is meant.
+    # A shell starts background commands with SIGINT ignored. A SIGINT that still arrives is intentional.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     was_up = False

@@ -37,7 +37,7 @@ class BuildbucketServer(EmulatedServer[Faults[Fault], BuildbucketRequest]):
         host: the address to listen on.
         port: the port; 0 picks a free one.
         service_account: the publishing account, as ``/auth/api/v1/server/info`` shows it.
-        app_id: the App Engine application that the server stands for.
+        app_id: the App Engine application that the server represents.
         hostname: the service's hostname in tags and notifications, by default ``<app_id>.appspot.com``.
         default_plan: the plan of builds without another plan. By default a bot takes the build after 1 s, and it
             succeeds 2 s later.

@@ -71,7 +71,7 @@ BAD = {
     "negative-duration": (_set("defaults", "read", to="-1s"), "defaults.read: must not be negative"),
     "bad-instant": (_set("deliveries", 0, "at", to="21:40"), "deliveries[0].at: must be a time"),
     "bad-protocol": (_set("service", "buildbucket", 0, "protocol", to="v3"), "protocol: must be v1 or v2, not 'v3'"),
-    "bad-code": (_set(*DELIVERY, "answers", to=[{"error": "BROKEN"}]), "answers[0].error: 'BROKEN' is no gRPC code"),
+    "bad-code": (_set(*DELIVERY, "answers", to=[{"error": "BROKEN"}]), "answers[0].error: 'BROKEN' is not a gRPC code"),
     "error-of-v2": (_set(*DELIVERY, "answers", to=[{"error": "INTERNAL"}]), "deliveries[5].answers: the answer to v1.get"),
     "fixed-text": (
         _set(*DELIVERY, "answers", to=[{"error": "INTERNAL", "message": "x"}]),
@@ -80,7 +80,7 @@ BAD = {
     "no-answer": (_set(*DELIVERY, "answers"), "deliveries[5].answers: the scenario has no answer to a call of v1.get"),
     "unasked-answer": (
         _set(*DELIVERY, "answers", to=[{"reply": {}}, {"reply": {}}, {"reply": {}}]),
-        "deliveries[5].answers: 2 of them nobody asked for (calls: v1.get answered 200)",
+        "deliveries[5].answers: 2 of them were not used (calls: v1.get answered 200)",
     ),
     "no-suffix": (_set("chance", "suffixes", to=[]), "deliveries[0]: chance.suffixes: one more"),
     "no-such-task": (_set(*DELIVERY, "task", to="tiemr"), "deliveries[5].task: there is no tiemr task on the queue"),
@@ -99,7 +99,7 @@ BAD = {
     ),
     "no-build-yet": (
         _set("deliveries", to=[{"at": "2021-02-18T21:40:30Z", "notification": {"build": {"id": "1"}}}]),
-        "deliveries[0].notification: no build was asked for yet",
+        "deliveries[0].notification: no earlier delivery requested a build",
     ),
     "malformed-commit": (
         _set("deliveries", 0, "commit", "revision", to="xyz"),
@@ -141,7 +141,7 @@ def test_one_line_names_the_place(
     ("text", "expected"),
     [
         ("{", "not JSON: "),
-        ('{"drain": true, "drain": false}', "the member 'drain' stands twice"),
+        ('{"drain": true, "drain": false}', "the member 'drain' appears twice"),
         ("[" * 100_000, "not JSON: "),
         ('{"drain": NaN}', "NaN is no number"),
         ("[]", "must be an object, not []"),

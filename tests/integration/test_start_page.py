@@ -177,10 +177,10 @@ def test_advancing_a_minute_runs_the_sync_and_the_sweep(cloud: LocalCloud, brows
     task = LocalCloud.task
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LocalCloud, "task", lambda cloud, kind: (enqueued.append(kind), task(cloud, kind)))
-        assert "not called for" in browser.post("/time", step="10 seconds").text
+        assert "not started" in browser.post("/time", step="10 seconds").text
         assert enqueued == []
         assert cloud.page("jobs/other/job") is None
-        assert "sweep and sync were called for" in browser.post("/time", step="1 minute").text
+        assert "sweep and sync were started" in browser.post("/time", step="1 minute").text
         assert sorted(enqueued) == ["sweep", "sync"]
     until(lambda: cloud.page("jobs/other/job"))
     config.unlink()
@@ -257,7 +257,7 @@ def test_a_branch_name_that_git_rejects_is_refused(cloud: LocalCloud, browser: _
     for branch in ("a b", "a..b", "-x/../y", "a\nM 100644 inline x", "a\x00b", "x.lock"):
         answer = browser.post("/commit", repo=repo, branch=branch)
         assert answer.status_code == 400
-        assert "git takes no branch" in answer.text
+        assert "git does not accept the branch name" in answer.text
     for file in (".git/config", "../x", "/x", "a//b", "a\nD file", "a/"):
         assert browser.post("/commit", repo=repo, branch="main", file=file).status_code == 400
 
@@ -265,7 +265,7 @@ def test_a_branch_name_that_git_rejects_is_refused(cloud: LocalCloud, browser: _
 def test_a_folder_without_a_repository_is_an_error(cloud: LocalCloud, browser: _Browser) -> None:
     """The page is there all the same."""
     (cloud.repositories / "sample.googlesource.com" / "patterns2").mkdir(parents=True)
-    with pytest.raises(LocalCloudError, match="no git repository"):
+    with pytest.raises(LocalCloudError, match="not a git repository"):
         cloud.repository("https://sample.googlesource.com/patterns2")
     assert browser.get().status_code == 200
 
@@ -275,7 +275,7 @@ def test_a_repository_lies_in_its_folder(cloud: LocalCloud, browser: _Browser, n
     """A config of another author may name any path."""
     repo = f"https://sample.googlesource.com/{name}"
     before = sorted(cloud.repositories.parent.rglob("HEAD"))
-    with pytest.raises(LocalCloudError, match="no name of a repository"):
+    with pytest.raises(LocalCloudError, match="not a valid repository name"):
         cloud.repository(repo)
     config = cloud.configs / "outside" / "luci-scheduler.cfg"
     config.parent.mkdir(exist_ok=True)

@@ -78,7 +78,7 @@ class GitilesSource:
         self._limit = limit
 
     def configs(self, in_force: Callable[[str], str]) -> list[ConfigFile]:
-        """Fetch the revision, and the file if that revision is not in force."""
+        """Fetch the revision, and the file if that revision is not active."""
         try:
             revision = self._revision()
             if revision == in_force(self._project):
@@ -155,7 +155,7 @@ class BucketSource:
         self._limit = limit
 
     def configs(self, in_force: Callable[[str], str]) -> list[ConfigFile]:
-        """Fetch the generation, and the object if that generation is not in force."""
+        """Fetch the generation, and the object if that generation is not active."""
         try:
             generation = self._generation()
             if generation == in_force(self._project):

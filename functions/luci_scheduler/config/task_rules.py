@@ -71,7 +71,7 @@ class Programs:
     def refusals(self, place: Place, pattern: str, problems_of: Callable[[str], list[str]]) -> list[str]:
         """Return the problems of one pattern.
 
-        A pattern that RE2 refuses as too large costs as much time as the largest pattern that it accepts.
+        A pattern that RE2 refuses as too large costs as much as the largest accepted pattern.
         """
         if self.are_too_large:
             return []

@@ -179,7 +179,7 @@ class _Validation:
             self._report.warning(place.at("schedule"), message)
 
     def _never_fires(self, schedule: Schedule) -> bool:
-        """Whether a schedule has no tick any more.
+        """Whether a schedule has no further tick.
 
         The search covers all years up to 2099, so it runs once for each text.
         """

@@ -88,7 +88,7 @@ class Job:
     tick_at: Instant | None = None
     """When the queue delivers the awaited tick, or a link of the chain to a distant tick; None without one."""
     triage_due: Instant | None = None
-    """When a triage was requested that has not been carried out yet (see `core.triage`); None without a request."""
+    """When a triage was requested that has not run yet (see `core.triage`); None without a request."""
     last_triage: Instant | None = None
     """When the last triage decided; the same commit stores its log."""
     triaged_revision: str = ""

@@ -28,8 +28,8 @@ __all__ = [
 ]
 
 MIN_PAUSE = 3 * SECOND
-"""The least time between two ticks of an interval, ``continuously`` included. The original has no such rule, but is as
-slow: the end of an invocation waits up to two seconds for a triage, and its cron machine one second for a batch."""
+"""The least time between two ticks of an interval, ``continuously`` included. The original has no such rule, but is
+as slow: the end of an invocation waits up to two seconds for a triage, and its cron machine one second for a batch."""
 
 _TRIGGERED = "triggered"
 

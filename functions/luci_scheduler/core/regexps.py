@@ -93,7 +93,7 @@ def literal_prefix(pattern: str) -> tuple[str, bool]:
     r"""Return the text that every match of a valid pattern begins with, and whether the pattern matches only that text.
 
     Follows Go's ``Regexp.LiteralPrefix``, with which the original finds the refs to list: ``refs/heads/\d+`` →
-    ``refs/heads/``. Where the two might differ, this function returns the shorter text.
+    ``refs/heads/``. If the two might differ, this function returns the shorter text.
     """
     scanner = _Scanner(pattern)
     return scanner.alternation()

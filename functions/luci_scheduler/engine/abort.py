@@ -49,7 +49,7 @@ def abort_invocation(
 
 
 def on_abort_task(runtime: Runtime, job_id: JobId, invocation_id: InvocationId, created: Instant, key: str) -> None:
-    """Carry out an abort that was requested earlier, unless another delivery has done so.
+    """Perform an abort that was requested earlier, unless another delivery has done so.
 
     Raises:
         ComeAgainError: a launch is in progress, or the request is not visible yet (for five minutes from ``created``).

@@ -392,7 +392,7 @@ def test_a_failure_at_google_is_transient(google: TokenInfo, clock: SteppedClock
     google.know(TOKEN)
     google.trouble = TROUBLE[kind]
     identify = _identify(google, clock, CLIENT)
-    with pytest.raises(TransientError, match="Google could not be asked about an access token: "):
+    with pytest.raises(TransientError, match="Google could not be queried about an access token: "):
         identify(_bearer(TOKEN))
     assert google.paths == {"/tokeninfo": 1}
     google.trouble = None

@@ -379,7 +379,10 @@ def test_a_commit_without_a_hash_is_never_left_out(recorded: Recorded) -> None:
     """The poll fails with a clear error, because continuing would lose a commit."""
     recorded.body = log_of({"committer": {"time": TIME}}, {"commit": OLD, "committer": {"time": TIME}})
     error = refusal(lambda: client(recorded.url).log(TINT, NEW, limit=2))
-    assert (str(error), error.transient) == ("INTERNAL: the answer is no log: it holds a commit without a hash", True)
+    assert (str(error), error.transient) == (
+        "INTERNAL: the answer is not a log: it holds a commit without a hash",
+        True,
+    )
 
 
 def test_an_error_for_a_quota_names_its_pause(recorded: Recorded) -> None:

@@ -140,7 +140,7 @@ def test_a_lost_response_has_no_second_effect(verb: str, capsys: pytest.CaptureF
 
 
 def test_a_refusal_after_a_lost_response_prints_the_key(capsys: pytest.CaptureFixture[str]) -> None:
-    """The first request may have been carried out before the token expired; a refusal alone is final."""
+    """The first request may have succeeded before the token expired; a refusal alone is final."""
     for codes, has_key in ((("14", "16"), True), (("16",), False)):
         post = in_turn(*[Console(500, "no", X_Prpc_Grpc_Code=code) for code in codes])
         arguments = ("job", "trigger", "p/j", "--url", "http://localhost", "--request-id", "k")
@@ -149,7 +149,7 @@ def test_a_refusal_after_a_lost_response_prints_the_key(capsys: pytest.CaptureFi
 
 
 def test_an_interrupted_request_prints_its_key(capsys: pytest.CaptureFixture[str]) -> None:
-    """An interrupted request may have been carried out."""
+    """An interrupted request may have succeeded."""
 
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt

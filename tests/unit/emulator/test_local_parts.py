@@ -237,7 +237,7 @@ def test_a_task_is_done_when_the_queue_forgets_it() -> None:
 
 def test_a_task_that_is_not_acknowledged_is_an_error() -> None:
     """The text has the number of answers and the last one."""
-    with pytest.raises(LocalCloudError, match=r"did not take its task within 0 s \(3 answers; the last: HTTP 500\)"):
+    with pytest.raises(LocalCloudError, match=r"did not accept its task within 0 s \(3 answers; the last: HTTP 500\)"):
         run_task(_Tasks(looks=10**6), "q", "http://t/sync", "a@b", "aud", 0.1)
 
 

@@ -170,7 +170,7 @@ def test_notifications_of_a_build_go_where_its_own_request_said() -> None:
         assert session.put("http://buildbucket.invalid/_ah/api/buildbucket/v1/builds", json=body).status_code == 200
     assert buildbucket.callback("11").user_data == "token 1"
     assert buildbucket.callback("12").user_data == "token 2"
-    with pytest.raises(ScenarioError, match="no answer so far has told of build 13"):
+    with pytest.raises(ScenarioError, match="no earlier answer contains build 13"):
         buildbucket.callback("13")
 
 

@@ -22,7 +22,7 @@ __all__ = [
     "encode_watchers",
 ]
 
-_MARK_BYTES = 17  # for the mark itself; the trigger's name comes on top
+_MARK_BYTES = 17  # for the mark itself, in addition to the trigger's name
 
 
 def encode_watchers(repo: str, project: str, watchers: tuple[Watcher, ...]) -> dict[str, Any]:

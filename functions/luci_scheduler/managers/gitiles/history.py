@@ -90,8 +90,8 @@ class History:
     def oldest(self, ref: str, old: str, head: str, backlog: Backlog | None) -> NewCommits:
         """Return the oldest commits between ``old`` and ``head`` that have no triggers yet.
 
-        Polls finish one range before they start the next, even if new commits are pushed meanwhile. The list of commits
-        in a range never changes, so each commit gets one trigger.
+        Polls finish one range before they start the next, even if new commits are pushed during that time. The list of
+        commits in a range never changes, so each commit gets one trigger.
 
         Raises:
             TransientError: a request failed; the next attempt may succeed.
@@ -144,7 +144,7 @@ class History:
         return False
 
     def _without_range(self, ref: str, old: str, head: str, error: GitilesError) -> NewCommits:
-        """Find out why a range has no log: the old revision is gone, or the server does not have the new one yet."""
+        """Determine why a range has no log: the old revision is gone, or the server does not have the new one yet."""
         if error.code != "NOT_FOUND":
             raise self._no_range(ref, old, head, error) from error
         self._controller.log(log_lines.RANGE_NOT_FOUND.format(ref=ref))

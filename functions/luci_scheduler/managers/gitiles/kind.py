@@ -90,7 +90,7 @@ def _check_each(
     problems_of: Callable[[str], list[str]],
     check: TaskCheck,
 ) -> bool:
-    """Check entries one by one; ``shown`` is how the path of a problem names each. Return whether all are valid."""
+    """Check each entry; ``shown`` is how the path of a problem names each. Return whether all are valid."""
     is_valid = True
     for index, entry in enumerate(entries):
         problems = check.pattern_problems(field, index, entry, problems_of)

@@ -41,7 +41,7 @@ class _Selection:
 
     @property
     def previous(self) -> int | None:
-        """The start of the page before; None on the first page."""
+        """The start of the previous page; None on the first page."""
         return max(0, self.start - _JOBS_ON_PAGE) if self.start else None
 
     @property

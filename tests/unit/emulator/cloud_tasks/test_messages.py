@@ -172,7 +172,7 @@ def test_the_views(view: int, *, full: bool) -> None:
 
 
 def test_an_unknown_view_is_refused() -> None:
-    with pytest.raises(InvalidArgumentError, match=r"^response_view: 3 is no view$"):
+    with pytest.raises(InvalidArgumentError, match=r"^response_view: 3 is not a view$"):
         uses_full_view(3)
 
 

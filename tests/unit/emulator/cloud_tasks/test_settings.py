@@ -163,7 +163,7 @@ def test_output_only_and_ignored_fields_change_nothing(path: str) -> None:
 
 @pytest.mark.parametrize("path", ["nothing", "rate_limits.nothing", "retry_config.nothing", "rate_limits.max_attempts"])
 def test_an_unknown_field_in_a_mask_is_refused(path: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=rf"^update_mask: '{path}' is no field of a queue$"):
+    with pytest.raises(InvalidArgumentError, match=rf"^update_mask: '{path}' is not a field of a queue$"):
         update_queue(PRESENT, queue(), [path])
 
 
