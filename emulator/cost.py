@@ -73,7 +73,7 @@ class Size:
     gib: float
 
 
-SIZES = (Size("a third of a CPU, 512 MiB (as it comes)", 1 / 3, 0.5), Size("1 CPU, 512 MiB", 1.0, 0.5))
+SIZES = (Size("a third of a CPU, 512 MiB (as deployed)", 1 / 3, 0.5), Size("1 CPU, 512 MiB", 1.0, 0.5))
 
 
 def cost_of(path: Path, size: Size, prices: Prices = PRICES) -> float:

@@ -16,7 +16,7 @@ FOREIGN = (
 
 
 SERVERS = 7
-"""Four functions, Buildbucket, Gitiles, and the keys of Cloud Tasks; relays come on top."""
+"""Four functions, Buildbucket, Gitiles, and the keys of Cloud Tasks; relays are additional."""
 
 
 def _port(address: str) -> int:
@@ -34,7 +34,7 @@ def test_the_functions_refuse_them(cloud: LocalCloud, name: str) -> None:
 
 
 def test_only_the_official_emulators_answer_them(cloud: LocalCloud) -> None:
-    """They are Google's software and take any host and origin; a page would have to guess the name of the project."""
+    """They are Google's software and accept any host and origin; a page would have to guess the name of the project."""
     for headers in FOREIGN:
         statuses = {
             port: http_status(port, headers.format(own=f"127.0.0.1:{port}")) for port in listening_ports("java")

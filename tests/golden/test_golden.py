@@ -90,7 +90,7 @@ def test_log_does_not_depend_on_how_slow_the_machine_is(stack: Emulators | None)
 
 
 def test_real_stack_is_real(stack: Emulators | None) -> None:
-    """Buildbucket is asked over its wire, by the real client."""
+    """The real client calls Buildbucket over HTTP."""
     requests = play(load_scenario(FOLDER / "failing-v2-build" / "scenario.json"), stack).requests
     assert [record.method for record in requests] == ["ScheduleBuild"] + ["GetBuild"] * 4
     assert all(record.headers["X-Prpc-Grpc-Timeout"] == "60000m" for record in requests)
@@ -229,7 +229,7 @@ def _played_on() -> list[Any]:
 
 @pytest.mark.parametrize(("change", "expected", "store"), _played_on())
 def test_scenarios_are_inputs(change: Any, expected: list[str], store: str, request: pytest.FixtureRequest) -> None:
-    """A change of the scenario changes the log as the specification says: no line of it is canned."""
+    """A change of the scenario changes the log as specified, so no line of the log is canned."""
     log = _mutated(change, _emulators(request) if store == "emulators" else None).invocations[0][1]
     assert log.removesuffix("\n") != (GOLDEN / "log.txt").read_text(encoding="utf-8")
     for text in expected:

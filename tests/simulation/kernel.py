@@ -64,7 +64,7 @@ class Kernel:
         self.at(instant, lambda: self._begin(process))
 
     def sleep(self, nanoseconds: int) -> None:
-        """Suspend the calling process, so that others run meanwhile."""
+        """Suspend the calling process, so that others can run."""
         worker = self._current
         if worker is None:
             raise RuntimeError("only a process can sleep")

@@ -53,7 +53,7 @@ def test_a_success_is_200_unless_the_handler_says_otherwise() -> None:
 
 
 def test_a_malformed_delivery_can_be_dropped() -> None:
-    """It is acknowledged then, and the log says so."""
+    """It is then acknowledged, and the log records this."""
     with capture_logs() as lines, responding(give_up=True) as response:
         raise MalformedError("why")
     assert response.code == 200

@@ -91,7 +91,7 @@ class FetchClient:
             try:
                 url = urljoin(url, location)
             except ValueError as error:
-                raise FetchError(f"{target.host} redirects to what is not a URL") from error
+                raise FetchError(f"{target.host} redirects to an invalid URL") from error
         raise FetchError(f"stopped after {self._max_redirects} redirects")
 
     def _target(self, url: str, *, redirected: bool) -> Target:
@@ -100,7 +100,7 @@ class FetchClient:
         except BadTargetError as error:
             raise FetchError(f"redirected to a bad URL: {error}" if redirected else str(error)) from error
         if target.scheme != "https" and not self._plain_http:
-            raise FetchError(f"{target.host} is to be asked by http, only https is allowed")
+            raise FetchError(f"{target.host} is an http URL, but only https is allowed")
         if is_forbidden_name(target.host) and target.host not in self._allowed:
             raise FetchError(_refusal(target.host, can_be_allowed=True))
         return target
@@ -139,7 +139,7 @@ class FetchClient:
 
 
 def _refusal(host: str, *, can_be_allowed: bool) -> str:
-    advice = "; if it is to be asked, name it in SCHEDULER_FETCH_ALLOWED_HOSTS" if can_be_allowed else ""
+    advice = "; to allow it, add it to SCHEDULER_FETCH_ALLOWED_HOSTS" if can_be_allowed else ""
     return f"{host} is refused: it has an address that is not public{advice}"
 
 
@@ -170,7 +170,7 @@ def _fetch_errors(target: Target, deadline: _Deadline) -> Iterator[None]:
     except TimeoutError as error:
         raise FetchError(f"no answer from {target.host} within {format_duration(deadline.timeout)}") from error
     except ssl.SSLCertVerificationError as error:
-        raise FetchError(f"the certificate of {target.host} is not good: {error.verify_message}") from error
+        raise FetchError(f"the certificate of {target.host} is not valid: {error.verify_message}") from error
     except socket.gaierror as error:
         raise FetchError(f"{target.host} cannot be resolved: {error.strerror}") from error
     except OSError as error:

@@ -147,7 +147,7 @@ def test_service_accounts_and_users_are_distinguished(google: TokenInfo, clock: 
 
 
 def test_without_clients_no_token_is_accepted(google: TokenInfo, clock: SteppedClock) -> None:
-    """Google is not asked, and the message names the setting."""
+    """Google is not queried, and the message names the setting."""
     google.know(TOKEN)
     with pytest.raises(UnauthenticatedError, match="SCHEDULER_CONSOLE_OAUTH_CLIENTS is not set"):
         _identify(google, clock)(_bearer(TOKEN))
@@ -155,7 +155,7 @@ def test_without_clients_no_token_is_accepted(google: TokenInfo, clock: SteppedC
 
 
 def test_id_tokens_have_another_verifier(google: TokenInfo, clock: SteppedClock) -> None:
-    """Each setting applies to its own kind of token. Neither opens the door to the other."""
+    """Each setting applies to its own kind of token. Neither setting allows the other kind."""
     google.know(JWT)
     google.know(TOKEN)
     identify = _identify(google, clock, CLIENT)
@@ -204,7 +204,7 @@ def test_the_longest_token(google: TokenInfo, clock: SteppedClock) -> None:
 
 
 def test_a_good_token_is_remembered_for_minutes(google: TokenInfo, clock: SteppedClock) -> None:
-    """Then Google is asked again, which knows a revoked token by then."""
+    """Google is then queried again, and knows by then that a token was revoked."""
     google.know(TOKEN)
     identify = _identify(google, clock, CLIENT)
     for _ in range(3):
@@ -282,7 +282,7 @@ def test_the_number_of_lookups_of_unknown_tokens_is_bounded(google: TokenInfo, c
     with pytest.raises(TransientError, match="send the token again later"):
         identify(_bearer(google.know("new")))
     with pytest.raises(UnauthenticatedError):
-        identify(_bearer("made-up-0"))  # remembered as bad: Google is not asked
+        identify(_bearer("made-up-0"))  # remembered as bad: Google is not queried
     clock.advance(MINUTE - 1)
     assert identify(_bearer("known")) == "user:dev@example.com"
     with pytest.raises(TransientError):
@@ -326,7 +326,7 @@ def test_one_caller_does_not_use_up_the_lookups_of_others(
 
 
 def test_an_expired_good_token_is_unknown(google: TokenInfo, clock: SteppedClock) -> None:
-    """Google is asked about it once, outside the limit."""
+    """Google is queried about it once, outside the limit."""
     identify = _identify(google, clock, CLIENT)
     identify(_bearer(google.know(TOKEN)))
     del google.tokens[TOKEN]
@@ -388,7 +388,7 @@ TROUBLE: dict[str, tuple[int, bytes, dict[str, str]]] = {
 
 @pytest.mark.parametrize("kind", TROUBLE)
 def test_a_failure_at_google_is_transient(google: TokenInfo, clock: SteppedClock, kind: str) -> None:
-    """The caller is neither refused nor anonymous, and the next call asks again."""
+    """The caller is neither refused nor anonymous, and the next call queries Google again."""
     google.know(TOKEN)
     google.trouble = TROUBLE[kind]
     identify = _identify(google, clock, CLIENT)

@@ -143,8 +143,8 @@ def test_https_names_the_host_and_checks_it(certificate: Path, tls: ssl.SSLConte
         assert get(server.url(host="127.0.0.1", scheme="https"), allowed_hosts=["127.0.0.1"], **trusted).code == 204
         other = refusal(server.url(host="other.example", scheme="https"), allowed_hosts=["other.example"], **trusted)
         untrusted = refusal(server.url(scheme="https"))
-    assert other.startswith("the certificate of other.example is not good: Hostname mismatch")
-    assert untrusted.startswith(f"the certificate of {HOST} is not good: self")
+    assert other.startswith("the certificate of other.example is not valid: Hostname mismatch")
+    assert untrusted.startswith(f"the certificate of {HOST} is not valid: self")
     assert len(server.requests) == 2
 
 
@@ -201,7 +201,7 @@ def test_a_refusal_names_the_remedy() -> None:
     private = refusal("http://other.example/", resolve=lambda _host, _port: ["10.1.2.3"])
     assert private == (
         "other.example is refused: it has an address that is not public; "
-        "if it is to be asked, name it in SCHEDULER_FETCH_ALLOWED_HOSTS"
+        "to allow it, add it to SCHEDULER_FETCH_ALLOWED_HOSTS"
     )
     metadata = refusal("http://other.example/", resolve=lambda _host, _port: ["169.254.169.254"])
     assert metadata == "other.example is refused: it has an address that is not public"
@@ -262,7 +262,7 @@ def test_redirect_from_https_to_http(certificate: Path, tls: ssl.SSLContext) -> 
 
 
 def test_redirects_are_followed() -> None:
-    """Relative and absolute redirects, up to an answer that is none, or that has no target."""
+    """Relative and absolute redirects are followed up to an answer that is not a redirect, or has no target."""
 
     def reply(connection: socket.socket, request: str) -> None:
         path = request.split()[1]

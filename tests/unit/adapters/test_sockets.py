@@ -23,7 +23,7 @@ SLACK = 2.0  # seconds that a busy machine may add
 
 @pytest.fixture
 def blocked() -> Iterator[Any]:
-    """A call that blocks until the test is over."""
+    """A call that blocks until the test ends."""
     over = threading.Event()
     yield lambda *_, **__: over.wait(60)
     over.set()

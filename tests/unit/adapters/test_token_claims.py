@@ -133,7 +133,7 @@ def test_a_token_of_another_algorithm_is_refused(signers: dict[str, Signer], doo
 
 @pytest.mark.parametrize("door", DOORS)
 def test_a_token_that_is_too_long_is_refused(signers: dict[str, Signer], door: str) -> None:
-    """A token of the greatest length is accepted. A longer one is refused, although its signature is valid."""
+    """A token of the maximum length is accepted. A longer one is refused, although its signature is valid."""
     verify, audience, algorithm = DOORS[door]
     signer = signers[algorithm]
     bare = len(signer.token(audience, pad=""))

@@ -80,7 +80,7 @@ class Client:
         return entry.page(self._app, flask.request)
 
     def http(self, path: str, body: bytes = b"", who: str = "", method: str = "POST", **headers: str) -> TestResponse:
-        """Send a request; underscores in the names of ``headers`` stand for hyphens."""
+        """Send a request; underscores in the names of ``headers`` become hyphens."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         if who:
             named["X-Test-Identity"] = user(who)

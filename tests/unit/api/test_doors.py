@@ -116,7 +116,7 @@ RULES: dict[str, tuple[Callable[[MemoryGitiles, World], tuple[str, str]], set[st
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("rule", RULES)
 def test_each_rule_at_each_door(rule: str, door: str) -> None:
-    """The commit starts a build exactly where the table says so."""
+    """The commit starts a build exactly at the entrances in the table."""
     git = MemoryGitiles()
     (base,) = git.push(MAIN, diff=[("a.c", "a.c")])
     text = config().replace(f'refs: "{MAIN}"', f'refs: "{MAIN}" path_regexps: ".+\\\\.c|file"')

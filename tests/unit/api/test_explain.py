@@ -236,7 +236,7 @@ def test_the_projects_patterns_cost_too_much(monkeypatch: pytest.MonkeyPatch, wh
 
 
 def test_the_host_never_served_it() -> None:
-    """The commit was waited for; then its trigger was discarded with the host's error."""
+    """The job waited for the commit; then its trigger was discarded with the host's error."""
     world = world_for(gitiles=MemoryGitiles(), commit_wait_seconds=60)
     event = CommitEvent(REPO, MAIN, "a" * 40)
     published = world.clock.now()
@@ -263,7 +263,7 @@ def test_the_commit_is_not_on_the_ref() -> None:
 
 
 def test_the_trigger_is_on_its_way() -> None:
-    """One job's part failed, and only that job's explanation says so."""
+    """One job's part failed, and only that job's explanation reports it."""
     world = world_for(config(("job", "b")))
     commit = world.store.commit
 
@@ -422,7 +422,7 @@ def test_a_trigger_under_a_pattern_of_refs_may_be_missing() -> None:
         _explain(world, ref=""), Reason.NEVER_ARRIVED, "the commit's own trigger may be among the others: name the ref"
     )
     assert _explain(world, ref=MAIN).reason is Reason.INVOCATION
-    assert "not all were looked through" not in _explain(world, "b", ref="").sentence
+    assert "not all were searched" not in _explain(world, "b", ref="").sentence
 
 
 def test_hidden_jobs_take_up_no_place(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -256,5 +256,5 @@ def test_memory_with_sixteen_unauthenticated_callers_in_parallel(tmp_path: Path)
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr
     idle, peak = (int(number) for number in done.stdout.rpartition("peaks")[2].split())
-    print(f"\nidle {idle // 1024} MiB, with 16 strangers side by side {peak // 1024} MiB")  # noqa: T201 - the measure
+    print(f"\nidle {idle // 1024} MiB, with 16 callers without access {peak // 1024} MiB")  # noqa: T201 - the measure
     assert peak < 1.5 * idle

@@ -341,7 +341,7 @@ def test_export_refuses_unsuitable_invocations(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_names_of_jobs_and_invocations() -> None:
-    """A job or invocation is named by words or by the address of its page."""
+    """A job or invocation is named by its ID or by the address of its page."""
     console = "https://C.example.com:443/"
     assert job_ref("https://c.example.com/jobs/p/a%20b", console) == {"project": "p", "job": "a b"}
     assert invocation_ref("p/j/12", console) == {"jobRef": {"project": "p", "job": "j"}, "invocationId": "12"}

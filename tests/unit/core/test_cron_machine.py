@@ -61,7 +61,7 @@ def test_a_slightly_early_tick_is_delivered_again(early: int) -> None:
 
 
 def test_a_slightly_early_tick_does_not_tick_twice() -> None:
-    """The next tick is counted from the planned time, so the early tick does not come again."""
+    """The next tick is counted from the planned time, so the early tick is not delivered again."""
     state, actions = cron_machine.tick(enabled_hourly(), HOURLY, Instant(NOW + HOUR - MILLISECOND), draw, 7)
     assert actions[1:] == (TickLater(Instant(NOW + 2 * HOUR), 7),)
     assert state.last_rewind == NOW + HOUR
@@ -154,7 +154,7 @@ class Ticks(RuleBasedStateMachine):
 
     @rule(text=st.sampled_from(["@hourly", "with 30m interval", "continuously", "triggered", "0 0 1 1 * 2025"]))
     def change_schedule(self, text: str) -> None:
-        """Put another schedule in force."""
+        """Activate another schedule."""
         self.schedule = parse_schedule(text)
         self.take(cron_machine.schedule_changed(self.state, self.schedule, self.now, self.nonces.__next__))
 

@@ -134,7 +134,7 @@ def test_stamps_that_go_back_a_little_belong_to_one_day() -> None:
 
 
 def test_a_first_line_after_midnight_belongs_to_the_next_day() -> None:
-    """The invocation's start has the date, so a log that begins behind midnight is not a day early."""
+    """The invocation's start has the date, so a log that begins after midnight is not a day early."""
     started = Instant(parse_rfc3339("2026-01-01T23:59:59.900Z"))
     (entry,) = debug_log.entries("[00:00:00.100] a\n", started)
     assert entry.at - started == 200 * MILLISECOND

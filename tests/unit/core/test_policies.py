@@ -87,7 +87,7 @@ def test_the_triggers_that_a_policy_leaves_pending(
     ],
 )
 def test_an_invalid_policy_is_refused(changes: dict[str, Any], message: str) -> None:
-    """The error has the original's words."""
+    """The error has the original's text."""
     with pytest.raises(ValueError, match=message):
         make_policy(TriggeringPolicy(**changes), Era.V1)
 

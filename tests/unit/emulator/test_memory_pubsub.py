@@ -116,7 +116,7 @@ def test_empty_fields_are_left_out(
 
 @pytest.mark.parametrize("code", [200, 201, 202, 204])
 def test_acknowledged(target: Target, pubsub: MemoryPubSub, clock: SteppedClock, code: int) -> None:
-    """An acknowledged message does not come again, however much time passes."""
+    """An acknowledged message is not delivered again, even much later."""
     target.code = code
     pubsub.create_topics([commits()], {"on_gitiles_commit": target.url})
     pubsub.publish(TOPIC, b"first", {})

@@ -44,7 +44,7 @@ def python(code: str, output: Output) -> Child:
 
 
 def test_output_and_status(tmp_path: Path) -> None:
-    """Both streams arrive by line, in memory and in the file; the last words are the last line with text."""
+    """Both streams arrive by line, in memory and in the file; `last_words` is the last line that is not blank."""
     output = Output(tmp_path / "log")
     child = python(
         "import sys; print('one'); sys.stdout.flush(); print('two\\n', file=sys.stderr); sys.exit(3)", output
@@ -91,7 +91,7 @@ def test_stop_terminates_and_then_kills() -> None:
 
 
 def test_stop_also_ends_forked_processes() -> None:
-    """A child's own child, which this process does not know, does not stay behind."""
+    """A grandchild, which this process does not know, ends with the child."""
     output = Output()
     child = python(
         f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {SLEEP!r}]); time.sleep(600)", output

@@ -175,7 +175,7 @@ def test_notifications_of_a_build_go_where_its_own_request_said() -> None:
 
 
 class _Server:
-    """``ports.Buildbucket``: the client and the service behind it."""
+    """``ports.Buildbucket``: the client and its service."""
 
     def __init__(self, clock: SteppedClock, error: BuildbucketError | None = None) -> None:
         self._clock = clock

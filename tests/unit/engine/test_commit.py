@@ -390,7 +390,7 @@ def test_a_branch_is_not_a_tag(git: MemoryGitiles) -> None:
 
 
 def test_a_paused_trigger_ignores_commits(git: MemoryGitiles, capsys: pytest.CaptureFixture[str]) -> None:
-    """It costs no additional read; after it is resumed, its first poll finds the commits that landed meanwhile."""
+    """It costs no additional read; after it is resumed, its first poll finds the commits that landed in between."""
     world = World(config().replace('schedule: "triggered" gitiles', 'schedule: "with 30s interval" gitiles'), git)
     poller = JobId("proj/poller")
     git.push(MAIN)

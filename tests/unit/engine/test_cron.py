@@ -1,7 +1,4 @@
-"""Cron ticks: the invocations that a job's schedule starts, and the handling of late, early, lost and repeated ticks.
-
-the invocations that a job's schedule starts, and the handling of late, early, lost and repeated ticks.
-"""
+"""Cron ticks: the invocations that a schedule starts, and the handling of late, early, lost and repeated ticks."""
 
 from dataclasses import replace
 

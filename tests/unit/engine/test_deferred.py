@@ -50,9 +50,9 @@ def test_a_task_is_dropped_after_at_least_a_week() -> None:
 
 
 def test_cost_of_a_deferred_trigger() -> None:
-    """Recording it costs one write; carrying it out, one read and one write more than the trigger alone.
+    """Recording it costs one write. Running it costs one read and one write more than the trigger alone.
 
-    A repetition, one read.
+    A repetition costs one read.
     """
     world = World()
     defer(world.runtime, _work(world))

@@ -158,10 +158,7 @@ def test_a_launch_task_whose_process_died_comes_back_at_the_end_of_its_claim() -
 
 
 def test_a_timer_after_the_end_changes_nothing() -> None:
-    """A document that still lists a timer of an ended invocation, as an older version might leave it, stays as it is.
-
-    A document that still lists a timer of an ended invocation, as an older version might leave it, stays as it is.
-    """
+    """A document that lists a timer of an ended invocation, as an older version might leave it, does not change."""
     world = World()
     world.commit()
     world.finish()

@@ -294,10 +294,7 @@ def test_abort_of_a_launch_without_a_build_wins_at_once() -> None:
 
 
 def test_hundreds_of_launches_that_fail_at_once_are_spread_over_deliveries() -> None:
-    """Each refused launch makes room for the next: one delivery carries out a few, and the queue delivers the others.
-
-    one delivery carries out a few, and the queue delivers the others.
-    """
+    """Each refused launch makes room for the next: one delivery makes a few, and the queue delivers the others."""
     world = World(config(policy="triggering_policy { max_batch_size: 1 }"))
     world.commit("a", "m0")
     for number in range(1, 301):

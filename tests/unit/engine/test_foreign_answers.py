@@ -78,7 +78,7 @@ def server() -> Iterator[Answering]:
 
 @pytest.fixture
 def world(server: Answering) -> World:
-    """Return a world whose Buildbucket is behind that server."""
+    """Return a world whose Buildbucket calls go to that server."""
     world = World()
     builds = world.buildbucket
 

@@ -61,7 +61,7 @@ def test_an_unconfigured_server_fails_the_invocation_with_a_message() -> None:
 
 
 def test_stamps_never_go_back() -> None:
-    """Neither a claim nor a handler writes an earlier time, even on an instance whose clock is behind."""
+    """Neither a claim nor a handler writes an earlier time, even on an instance whose clock is slow."""
     world = World()
     world.buildbucket.faults = [BuildbucketError("UNAVAILABLE", "down", transient=True)]
     world.commit()

@@ -164,7 +164,7 @@ class SlowBuildbucket:
         """How many requests for a build have been under way at the same time."""
 
     def v2(self, server: str, method: str, request: Any, *, until: Instant | None = None) -> dict[str, Any]:
-        """Answer late, or say that it would have been too late."""
+        """Answer late, or fail if the answer would be too late."""
         world = self._world
         answered = Instant(world.clock.now() + 50 * SECOND)
         end = answered if until is None else min(answered, until)

@@ -64,7 +64,7 @@ class Observer:
         self._enqueue(task)
 
     def commit(self, writes: Any) -> Any:
-        """Check a commit, and carry it out."""
+        """Check a commit, and make it."""
         wanted = [item for write in writes for item in self._relied_on(write)]
         judged = [(self._is_on_the_queue(*item), item) for item in wanted]
         versions = self._commit(writes)

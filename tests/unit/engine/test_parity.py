@@ -54,7 +54,7 @@ def test_a_timer_of_a_finished_invocation_is_ignored() -> None:
 
 
 def test_an_abort_before_the_launch_skips_it() -> None:
-    """Between two attempts, the next delivery of any kind carries out the abort; no further build is requested."""
+    """Between two attempts, the next delivery of any kind performs the abort; no further build is requested."""
     world = World()
     world.buildbucket.faults = [BuildbucketError("UNAVAILABLE", "", transient=True)]
     world.commit()

@@ -113,7 +113,7 @@ def _without_id(method: str, answer: dict[str, Any]) -> dict[str, Any]:
 
 def _refused(method: str, answer: dict[str, Any]) -> dict[str, Any]:
     if method == "ScheduleBuild":
-        raise BuildbucketError("FAILED_PRECONDITION", "made up behind the build", transient=False)
+        raise BuildbucketError("FAILED_PRECONDITION", "made up after the build", transient=False)
     return answer
 
 
@@ -209,7 +209,7 @@ def test_two_jobs_that_draw_the_same_id_have_two_builds(era: Era, same_builder: 
     assert Counter(buildbucket.calls) == {
         "ScheduleBuild": 3,
         "SearchBuilds": 1,
-    }  # the second ask of an attempt looks first
+    }  # the second request of an attempt searches first
 
 
 def _of_another(era: Era, build_id: str) -> dict[str, Any]:

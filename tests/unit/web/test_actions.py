@@ -170,7 +170,7 @@ def test_rows_offer_only_permitted_actions(world: World, who: str, names: list[s
 
 @pytest.mark.parametrize(("who", "actions"), [(READER, ()), (TRIGGERER, ("triggerJob", "rerunInvocation"))])
 def test_only_permitted_actions_are_shown(world: World, who: str, actions: tuple[str, ...]) -> None:
-    """Other users who try are refused with the original's words, and nothing happens."""
+    """Other users who try are refused with the original's text, and nothing happens."""
     visitor, (path, identifier) = Visitor(world, who), _invocation_page(world)
     forms = visitor.page(PAGE).all("form", method="post") + visitor.page(path).all("form", method="post")
     assert sorted(form.attributes["action"].split("/")[2] for form in forms) == sorted(actions)
@@ -239,7 +239,7 @@ def test_a_token_of_a_secret_that_is_being_replaced_is_good() -> None:
     ],
 )
 def test_errors_of_actions(world: World, path: str, code: int, words: str) -> None:
-    """Errors have the original's words if the original has some."""
+    """Errors have the original's texts if the original has any."""
     token = form_token("secret", f"user:{OWNER}", world.clock.now())
     key = "" if words.startswith("request_id") else "k"
     answer = Visitor(world).post(path, {"token": token, "key": key})

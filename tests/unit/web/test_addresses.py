@@ -62,7 +62,7 @@ def test_a_job_id_has_two_parts_without_a_slash() -> None:
     ("text", "start"), [("50", 50), ("999999", 999_999), ("", 0), ("-1", 0), ("x", 0), ("1000000", 0), ("\u00b2", 0)]
 )
 def test_a_start_in_a_list(text: str, start: int) -> None:
-    """Every other text stands for the beginning of the list."""
+    """Every other text means the beginning of the list."""
     assert list_start(text) == start
 
 

@@ -64,7 +64,7 @@ def test_a_trigger_is_pending_in_the_triage_of_its_own_commit(world: World) -> N
 
 
 def test_newer_triggers_make_the_log_stale(world: World) -> None:
-    """While the slot is taken, new triggers wait without a triage; the next triage takes them up."""
+    """While the slot is taken, new triggers wait without a triage; the next triage starts them."""
     world.commit("b", "m2")
     assert _changes(world) == [
         "1 of the pending triggers on this page has arrived. They are triaged when an invocation ends."

@@ -138,7 +138,7 @@ def _move_to_realm(world: World, job_id: JobId) -> None:
 
 
 def test_a_job_that_never_ran() -> None:
-    """Each empty section says that it is empty."""
+    """Each empty section has a sentence about that."""
     page = Visitor(world_for()).page("/jobs/proj/job")
     for words in (
         "No triggers are pending.",
@@ -225,7 +225,7 @@ def test_the_health_of_a_poller(status: Status, words: str) -> None:
     ],
 )
 def test_errors(path: str, code: int, words: str) -> None:
-    """Errors have the original's words if the original has some, as a page and as JSON."""
+    """Errors have the original's texts if the original has any, as a page and as JSON."""
     visitor = Visitor(world_for())
     answer = visitor.get(path)
     assert answer.status_code == code

@@ -238,7 +238,7 @@ class TestV2Notifications:
         shown = message.json()
         large = zlib.decompress(base64.b64decode(shown["buildPubsub"].pop("buildLargeFields")))
         recorded = zlib.decompress(base64.b64decode(expected["buildPubsub"].pop("buildLargeFields")))
-        # Behind the input are output and steps, which differ from the recording.
+        # After the input come output and steps, which differ from the recording.
         assert large[:587] == recorded[:587]
         assert large == recorded or name != "scheduled"
         assert shown == expected

@@ -180,7 +180,7 @@ class TestOperationId:
 
 
 def test_permissions(server):
-    """A caller who may not read gets 403 or not-found, one who may not write gets 403, in the words of v1."""
+    """A caller who may not read gets 403 or not-found, a caller who may not write gets 403, with the texts of v1."""
     build = put(server)
     server.registry.close_bucket("tint/ci", visible=True)
     cancel = call(server, "POST", f"builds/{build['id']}/cancel", {})

@@ -86,7 +86,7 @@ GITILES_REGEX = r"^commit/gitiles/([^/]+)/(.+?)/\+/([a-f0-9]{40})$"
     ],
 )
 def test_errors_of_schedule_build(server, publisher, fields, reason):
-    """Each error of a request is code 3 with the service's words, and creates no build."""
+    """Each error of a request is code 3 with the service's text, and creates no build."""
     publisher.missing.add("projects/my-project/topics/missing")
     request = {name: value for name, value in {"builder": BUILDER, **fields}.items() if value is not None}
     response = call_prpc(server.url, "ScheduleBuild", request)

@@ -108,7 +108,7 @@ def test_calls_are_recorded_and_can_fail() -> None:
 
 
 def test_any_commit_is_on_every_ref() -> None:
-    """A log without a ref has the one commit; behind a ref nothing is left."""
+    """A log without a ref has the one commit; a log after the only ref is empty."""
     gitiles = AnyCommit()
     assert gitiles.refs(REPO, "refs/heads") == {}
     assert [commit.id for commit in gitiles.log(REPO, "a" * 40, limit=5).commits] == ["a" * 40]
