@@ -67,7 +67,7 @@ class InProcessFunction:
             LocalCloudError: always.
         """
         raise LocalCloudError(
-            f"{self.name} runs inside the local cloud, in memory: only with --store emulators can it be killed"
+            f"{self.name} runs inside the local cloud, in memory; it can be killed only with --store emulators"
         )
 
     def stop(self) -> None:

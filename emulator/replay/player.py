@@ -202,7 +202,7 @@ class _Player:
             said = f"answered {answer.status} {one_line(answer.text)}" if answer.status else "did not answer"
             raise ReplayError(f"the function {said}{logged}")
         if unasked := self._buildbucket.unasked:
-            raise ScenarioError(f".answers: {unasked} were not used (calls: {self._buildbucket.calls}){logged}")
+            raise ScenarioError(f".answers: {unasked} of them were not used (calls: {self._buildbucket.calls}){logged}")
 
     def _task(self, delivery: Delivery) -> Answer:
         waiting = self._stage.waiting()

@@ -191,7 +191,7 @@ class ReplayEntropy:
         """Draw the next delay, which must lie in the requested range."""
         if not self._check_delays:
             raise self._fault(
-                f"chance.check_delays: one more, from {low} to {high - 1} seconds, is drawn than there are"
+                f"chance.check_delays: there are fewer than are drawn; the next is from {low} to {high - 1} seconds"
             )
         if not low <= self._check_delays[0] < high:
             raise self._fault(f"chance.check_delays: {self._check_delays[0]} is not from {low} to {high - 1} seconds")

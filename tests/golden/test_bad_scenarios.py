@@ -75,14 +75,14 @@ BAD = {
     "error-of-v2": (_set(*DELIVERY, "answers", to=[{"error": "INTERNAL"}]), "deliveries[5].answers: the answer to v1.get"),
     "fixed-text": (
         _set(*DELIVERY, "answers", to=[{"error": "INTERNAL", "message": "x"}]),
-        "deliveries[5].answers[0].message: Buildbucket tells INTERNAL with a text of its own",
+        "deliveries[5].answers[0].message: Buildbucket itself chooses the text of INTERNAL",
     ),
     "no-answer": (_set(*DELIVERY, "answers"), "deliveries[5].answers: the scenario has no answer to a call of v1.get"),
     "unasked-answer": (
         _set(*DELIVERY, "answers", to=[{"reply": {}}, {"reply": {}}, {"reply": {}}]),
         "deliveries[5].answers: 2 of them were not used (calls: v1.get answered 200)",
     ),
-    "no-suffix": (_set("chance", "suffixes", to=[]), "deliveries[0]: chance.suffixes: one more"),
+    "no-suffix": (_set("chance", "suffixes", to=[]), "deliveries[0]: chance.suffixes: there are more invocations"),
     "no-such-task": (_set(*DELIVERY, "task", to="tiemr"), "deliveries[5].task: there is no tiemr task on the queue"),
     "message-before-message": (
         _set("deliveries", 30, "at", to="2021-02-18T21:40:30Z"),
@@ -143,7 +143,7 @@ def test_one_line_names_the_place(
         ("{", "not JSON: "),
         ('{"drain": true, "drain": false}', "the member 'drain' appears twice"),
         ("[" * 100_000, "not JSON: "),
-        ('{"drain": NaN}', "NaN is no number"),
+        ('{"drain": NaN}', "NaN is not a JSON number"),
         ("[]", "must be an object, not []"),
     ],
 )

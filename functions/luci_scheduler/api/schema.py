@@ -106,8 +106,8 @@ METHODS: tuple[Method, ...] = (
     Method(OPERATOR, "ExplainCommit", "ExplainCommitRequest", "ExplainCommitReply", "get",
            "Explains the outcome of a commit in every visible job that watches its repository."),
     Method(OPERATOR, "GetDefinitions", "DefinitionsRequest", "Definitions", "get",
-           "Returns the definitions in force of a project's visible jobs, and the config revision. "
-           "They name no jobs to trigger that the caller may not see."),
+           "Returns the active definitions of a project's visible jobs, and the config revision. "
+           "Triggered jobs that the caller may not see are left out."),
     Method(OPERATOR, "ExportInvocation", "InvocationRef", "Exported", "get",
            "Returns an invocation as a scenario and a config that the local cloud replays."),
     Method(ADMIN, "GetDebugJobState", "JobRef", "DebugJobState", "administrators only",

@@ -170,7 +170,7 @@ def test_the_pubsub_archive_is_unpacked_once(server: Server, monkeypatch: pytest
 
 @pytest.mark.usefixtures("cache")
 @pytest.mark.parametrize(
-    ("content", "says"), [(archive("README"), "holds no cloud-pubsub-emulator"), (b"not a zip", "cannot unpack")]
+    ("content", "says"), [(archive("README"), "contains no cloud-pubsub-emulator"), (b"not a zip", "cannot unpack")]
 )
 def test_an_archive_without_the_emulator(
     server: Server, monkeypatch: pytest.MonkeyPatch, content: bytes, says: str

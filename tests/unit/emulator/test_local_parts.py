@@ -286,7 +286,7 @@ def test_lines_of_the_functions_are_kept_by_the_host(host: MemoryHost) -> None:
 def test_a_function_in_this_process_cannot_be_killed() -> None:
     """The error says which local cloud has processes."""
     function = InProcessFunction("console", Output())
-    with pytest.raises(LocalCloudError, match="only --store emulators"):
+    with pytest.raises(LocalCloudError, match="only with --store emulators"):
         function.kill()
     function.wait_until_ready()
     assert (function.pid, function.starts, function.restarts) == (None, 0, 0)

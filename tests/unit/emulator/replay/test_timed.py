@@ -130,7 +130,7 @@ def test_draws_are_the_scenario_s() -> None:
 @pytest.mark.parametrize(
     ("draw", "says"),
     [
-        (lambda entropy: entropy.invocation_suffix(), "chance.suffixes: one more invocation begins"),
+        (lambda entropy: entropy.invocation_suffix(), "chance.suffixes: there are more invocations"),
         (lambda entropy: entropy.check_delay_seconds(1, 5), "chance.check_delays: 60 is not from 1 to 4 seconds"),
     ],
 )
