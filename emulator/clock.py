@@ -43,7 +43,7 @@ class RealClock:
         self._start = time.time_ns() if start is None else start
 
     def now(self) -> Instant:
-        """Return the present instant."""
+        """Return the current instant."""
         return Instant(self._start + int((time.monotonic_ns() - self._monotonic_start) * self._speed))
 
     def sleep(self, nanoseconds: int) -> None:
@@ -67,7 +67,7 @@ class AdjustableClock:
         self.speed = speed
 
     def now(self) -> Instant:
-        """Return the present instant."""
+        """Return the current instant."""
         with self._lock:
             return Instant(self._running.now() + self._ahead)
 
@@ -111,7 +111,7 @@ class SteppedClock:
         self._moved = threading.Condition(threading.RLock())
 
     def now(self) -> Instant:
-        """Return the present instant."""
+        """Return the current instant."""
         with self._moved:
             return Instant(self._now)
 

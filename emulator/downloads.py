@@ -168,7 +168,7 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(target: Path) -> Iterator[None]:
-    """Hold the lock file beside ``target``; other processes and threads wait."""
+    """Hold the lock file next to ``target``; other processes and threads wait."""
     with target.with_name(f"{target.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

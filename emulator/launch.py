@@ -8,7 +8,7 @@ However the parent ends, even by SIGKILL, the program and all its forks are kill
 * Everywhere, a fork of this process waits for the end of standard input, a pipe that only the parent holds open, and
   then kills the process group. So the starter must provide the pipe and a new session.
 
-Run as a script with ``-P``, so that the modules beside this file shadow nothing; it imports only the standard library.
+Run as a script with ``-P``, so that the modules in this folder shadow nothing; it imports only the standard library.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class PushSubscription:
 
     @property
     def short(self) -> str:
-        """The topic's short name; the subscription has it too."""
+        """The topic's short name; the subscription has the same short name."""
         return self.topic.rpartition("/")[2]
 
     @property

@@ -32,7 +32,7 @@ class BuildbucketServer(EmulatedServer[Faults[Fault], BuildbucketRequest]):
     only by `start_build` and `end_build`. `script_response` prepares responses in advance.
 
     Args:
-        clock: the server's time; waits use it as well.
+        clock: the server's time; waits also use it.
         publisher: publishes notifications. Its exceptions are logged; the notification of a build's end is retried.
         host: the address to listen on.
         port: the port; 0 picks a free one.

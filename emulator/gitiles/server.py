@@ -14,7 +14,7 @@ __all__ = ["GitilesServer"]
 
 
 class GitilesServer(EmulatedServer[GitilesFaults, GitilesRequest]):
-    """Gitiles over HTTP for the git repositories below a folder. Each request reads the repositories anew.
+    """Gitiles over HTTP for the git repositories below a folder. Each request reads the repositories again.
 
     ``<url>/<repository>/+log/...`` serves ``root/<repository>`` (or ``<repository>.git``; bare or not; names may be
     nested). ``<url>/h/<host>/<repository>/+log/...`` serves ``root/<host>/<repository>``, so that one server can serve

@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("scenario", type=Path, metavar="SCENARIO", help="a scenario.json; its config is beside it")
+    parser.add_argument("scenario", type=Path, metavar="SCENARIO", help="a scenario.json, in the folder of its config")
     parser.add_argument("--log", action="store_true", help="print the debug log alone")
     parser.add_argument(
         "--store",

@@ -160,7 +160,7 @@ class _Player:
         file = ConfigFile(
             scenario.config_project, scenario.config_text, scenario.config_revision, scenario.config_revision_url
         )
-        # The config is stored before the clock counts the durations of operations; ticks of schedules are no part of a
+        # The config is stored before the clock counts the durations of operations; ticks of schedules are not part of a
         # scenario.
         runtime = replace(process.app().runtime, store=self._ports.store, queue=MemoryQueue())
         sync_project(runtime, file, "replay")

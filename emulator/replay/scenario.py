@@ -93,7 +93,7 @@ class Scenario:
 
 
 def load_scenario(path: Path) -> Scenario:
-    """Read a scenario and the config beside it.
+    """Read a scenario and the config in its folder.
 
     Raises:
         ScenarioError: a file cannot be read, or its content is invalid.

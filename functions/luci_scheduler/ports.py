@@ -318,7 +318,7 @@ class Clock(Protocol):
     """The only source of time, and the only way to wait."""
 
     def now(self) -> Instant:
-        """Return the present instant."""
+        """Return the current instant."""
 
     def sleep(self, nanoseconds: int) -> None:
         """Block for that long; return at once if it is not positive."""

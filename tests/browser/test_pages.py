@@ -106,7 +106,7 @@ def test_a_job_is_paused_and_resumed(page: Any, running: Sample) -> None:
 
 
 def test_a_job_is_acted_on_from_its_project_page(page: Any, running: Sample) -> None:
-    """A row triggers its job and comes back, pauses it through the form for the reason, and resumes it."""
+    """A row triggers its job and returns to the list, pauses it through the reason form, and resumes it."""
     before = running.newest(JOB).id
     page.goto(_PROJECT)
     page.get_by_role("button", name="Trigger linux-tests").click()

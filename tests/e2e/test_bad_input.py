@@ -153,7 +153,7 @@ BAD_COMMITS = {
 @pytest.mark.usefixtures("unchanged")
 @pytest.mark.parametrize("data", BAD_COMMITS.values(), ids=BAD_COMMITS)
 def test_malformed_commits_are_refused(caller: Caller, data: bytes) -> None:
-    """400, until the dead-letter topic has it."""
+    """The answer is 400 until the dead-letter topic has the message."""
     assert caller.message("on_gitiles_commit", data) == 400
     caller.logged_once("on_gitiles_commit", "malformed")
 

@@ -25,7 +25,7 @@ def _port(address: str) -> int:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_the_functions_refuse_them(cloud: LocalCloud, name: str) -> None:
-    """Under gunicorn, where no server of the local cloud stands in front of them."""
+    """The functions run under gunicorn, without a server of the local cloud in front of them."""
     port = _port(cloud.functions[name].url)
     assert http_status(port, f"Host: 127.0.0.1:{port}", "POST /x HTTP/1.1") != 403
     for headers in FOREIGN:

@@ -313,7 +313,7 @@ def test_posted_text_is_escaped_and_only_watched_branches_get_commits(browser: _
 
 
 def test_on_real_time_the_page_says_so(cloud: LocalCloud) -> None:
-    """With official emulators there is no time to step."""
+    """With official emulators, time cannot be advanced."""
     with StartPage(replace(cloud, clock=RealClock())) as page:
         browser = _Browser(page)
         assert "--store memory" in browser.get().text

@@ -52,7 +52,7 @@ class Kernel:
         self.failure: BaseException | None = None
 
     def now(self) -> Instant:
-        """Return the present instant."""
+        """Return the current instant."""
         return self._now
 
     def at(self, instant: int, action: Callable[[], None]) -> None:

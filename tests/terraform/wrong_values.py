@@ -27,7 +27,7 @@ WRONG: dict[str, list[tuple[Any, str] | None]] = {
         ([{"project": "demo", "repo": REPO, "bucket": "b"}], "leave out the others"),
         ([{"project": "demo", "repo": "https://example.com/r"}], "put into a bucket"),
     ],
-    "commit_publishers": [(["allUsers"], "allUsers is not taken"), (["me@example.com"], "user:me@example.com")],
+    "commit_publishers": [(["allUsers"], "allUsers is not accepted"), (["me@example.com"], "user:me@example.com")],
     "console": [
         ({"members": ["allAuthenticatedUsers"]}, "use a group of people"),
         ({"access": "{"}, "write it with jsonencode"),

@@ -23,7 +23,7 @@ EVENT = {"repo": REPO, "ref": "refs/heads/main", "revision": "a" * 40}
 
 
 def _sized(size: int, place: str) -> bytes:
-    """Return the event as JSON of so many bytes; white space fills it up, where JSON allows it."""
+    """Return the event as JSON of this many bytes, padded with white space."""
     text = json.dumps(EVENT)
     space = " " * (size - len(text))
     filled = {"before": space + text, "after": text + space, "inside": text.replace(": ", ": " + space, 1)}[place]

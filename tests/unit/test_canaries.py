@@ -50,7 +50,7 @@ def output(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
 
 
 def _behind(server: Answering, world: World) -> list[str]:
-    """Put the real client and an echoing server before the builds; return the list of secrets, which grows."""
+    """Connect the real client to an echoing server in place of the builds; return the list of secrets, which grows."""
     builds, secrets = world.buildbucket, [BEARER, OAUTH]
 
     def behind(path: str, request: Any) -> Answer:

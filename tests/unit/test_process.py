@@ -1,4 +1,4 @@
-"""The application of a process: made once, and made anew after a failure."""
+"""The application of a process: made once, and made again after a failure."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -72,7 +72,7 @@ def test_a_call_during_a_slow_start_does_not_wait_forever() -> None:
 
 
 def test_a_replacement_is_served_until_it_is_undone() -> None:
-    """The application that was made before comes back."""
+    """The earlier application is used again."""
     ours, other = World().app, World().app
     holder = AppHolder(lambda: ours)
     assert holder.get() is ours

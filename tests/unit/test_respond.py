@@ -67,7 +67,7 @@ def test_the_end_of_a_process_is_not_an_answer() -> None:
 
 
 def test_an_error_is_logged_with_the_members_of_its_delivery() -> None:
-    """The bindings outside the block come back after it, even after an error."""
+    """The bindings outside the block are restored after it, even after an error."""
     seen: dict[str, Any] = {}
 
     def note(_: Any, __: str, event: Any) -> Any:

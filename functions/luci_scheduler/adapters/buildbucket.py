@@ -44,7 +44,7 @@ class BuildbucketClient:
         Args:
             base_url: a function from a server's host to its base URL.
             session: a function that gives each thread its authenticated session, from `http.sessions`.
-            clock: the present, to compare with a call's ``until`` and with the date of a ``Retry-After`` header.
+            clock: the current time, to compare with a call's ``until`` and with the date of a ``Retry-After`` header.
             deadline: the limit of one call, until its last byte, in nanoseconds.
         """
         self._base_url = base_url

@@ -70,7 +70,7 @@ class GitilesClient:
             deadline: the limit of one call, until its last byte, in nanoseconds.
             authenticated: use paths below ``/a``, where the server reads the token. Other paths have the small quota of
                 anonymous callers.
-            clock: the present, to compare with the date of a ``Retry-After`` header.
+            clock: the current time, to compare with the date of a ``Retry-After`` header.
         """
         self._url = url
         self._session = session
@@ -118,7 +118,7 @@ class GitilesClient:
         document = self._get(repo, f"+log/{quote(spec, safe='')}", query)
         entries = document.get("log")
         if not isinstance(entries, list):
-            raise _broken("the answer is no log")
+            raise _broken("the answer is not a log")
         return LogPage(tuple(_commit(entry) for entry in entries[:limit]), str(document.get("next", "")))
 
     def _get(self, repo: RepoUrl, path: str, query: Sequence[tuple[str, str]]) -> dict[str, Any]:

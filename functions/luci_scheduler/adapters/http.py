@@ -248,7 +248,7 @@ class _Connection(HTTPConnection):
         end = _end(self.timeout)
         super().connect()
         left = end - time.monotonic()
-        if left <= 0:  # TLS has taken the rest
+        if left <= 0:  # TLS has used the remaining time
             self.close()
             raise ConnectTimeoutError(self, "connected too late to send the request")
         self.timeout = left  # for sending the request

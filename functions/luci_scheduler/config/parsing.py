@@ -18,9 +18,9 @@ __all__ = ["MAX_BYTES", "MAX_DEFINITIONS", "MAX_MESSAGES", "Parsed", "parse"]
 MAX_BYTES = 4_000_000
 """The largest size of a file. Real files have up to 100,000 bytes. The parser takes about 1.5 seconds for a million."""
 MAX_DEFINITIONS = 5000
-"""The most jobs and triggers of one file: a single commit writes all of them."""
+"""The maximum number of jobs and triggers of one file: a single commit writes all of them."""
 MAX_MESSAGES = 8 * MAX_DEFINITIONS
-"""The most messages in braces: definitions, their tasks and policies, and old access rules."""
+"""The maximum number of messages in braces: definitions, their tasks and policies, and old access rules."""
 
 _MAX_ESCAPES = 50  # the most warnings about escapes
 _NUMBER = re.compile(r"\d{5,}")

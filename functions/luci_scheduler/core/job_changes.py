@@ -87,7 +87,7 @@ def defined(
 ) -> JobChange | None:
     """Return the change by which a config defines a job, or None if the job has this definition already.
 
-    A new revision alone is no change, as in the original: a job shows the revision of its last real change.
+    A new revision alone is not a change, as in the original: a job shows the revision of its last real change.
     """
     if job is None:
         new = Job(job_id, definition)
@@ -100,7 +100,7 @@ def defined(
     if definition.policy != before.definition.policy:
         job = request_triage(job, now)  # the new policy may start or discard triggers that the old one kept
     schedule = effective_schedule(job)
-    # A disabled machine starts anew. An enabled one keeps its tick unless the schedule itself has changed.
+    # A disabled machine starts afresh. An enabled one keeps its tick unless the schedule itself has changed.
     if not before.enabled:
         return stepped(job, cron_machine.enable(job.cron, schedule, now, draw_nonce), now)
     if definition.schedule != before.definition.schedule and not job.paused:

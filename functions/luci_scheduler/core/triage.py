@@ -270,8 +270,8 @@ def _policy(definition: TriggeringPolicy, era: Era) -> tuple[Policy, str]:
 def _fit_batch(job: Job, ordered: Sequence[Trigger], started: Instant, commit_bytes: int) -> list[Trigger]:
     """Return the triggers, oldest first, that fit into one triage.
 
-    A batch must fit into one invocation beside its task, so the oldest go first. Without batches only the commit limits
-    them, and a policy that takes the newest first keeps the newest.
+    A batch must fit into one invocation together with its task, so the oldest go first. Without batches only the
+    commit limits them, and a policy that takes the newest first keeps the newest.
     """
     if inactive_reason(job):
         return _take_bytes(ordered, commit_bytes)

@@ -27,7 +27,7 @@ _MOST_REFUSED = 20
 _UNCHECKED = Refusal(f"{NOT_SERVED}: too many commits are pending, this one is checked later", transient=True)
 
 CarryOut = Callable[[Deferred, str], None]
-"""Carries out work that need not wait for a commit, given the key of the delivery."""
+"""Runs work that need not wait for a commit, given the key of the delivery."""
 
 
 def on_deferred(runtime: Runtime, deferred_id: str, tries: int, key: str, carry_out: CarryOut) -> None:

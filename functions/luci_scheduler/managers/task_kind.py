@@ -1,7 +1,7 @@
 # ruff: noqa: ARG002 - the default of a method ignores its arguments
 """A task kind: one object that declares everything the scheduler needs to know about one kind of task.
 
-To add a kind, write a subclass of `TaskKind` in a module or package beside this one and add an instance to
+To add a kind, write a subclass of `TaskKind` in a module or package of this folder and add an instance to
 ``registry.KINDS``. No other module names a kind.
 """
 

@@ -54,7 +54,7 @@ def _bearer(token: str, scheme: str = "Bearer") -> Headers:
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "OAuth", "oauth"])
 def test_an_access_token_names_the_caller(google: TokenInfo, clock: SteppedClock, scheme: str) -> None:
-    """In lower case, by either of the schemes that LUCI accepts."""
+    """The address is in lower case. Either scheme that LUCI accepts works."""
     google.know(TOKEN)
     assert _identify(google, clock, CLIENT)(_bearer(TOKEN, scheme)) == "user:dev@example.com"
     assert google.paths == {"/tokeninfo": 1}
@@ -191,14 +191,14 @@ def test_without_a_token_a_caller_is_anonymous(google: TokenInfo, clock: Stepped
     ids=ascii,
 )  # fmt: skip
 def test_an_impossible_token_is_refused_without_a_request(google: TokenInfo, clock: SteppedClock, token: str) -> None:
-    """Headers of any server in front."""
+    """A token with a character or a length that no token has costs no request."""
     with pytest.raises(UnauthenticatedError):
         _identify(google, clock, CLIENT)({"Authorization": f"Bearer {token}"})
     assert not google.paths
 
 
 def test_the_longest_token(google: TokenInfo, clock: SteppedClock) -> None:
-    """With every character that a token may have."""
+    """Tokens with every allowed character are accepted."""
     token = google.know("ya29.-_~+/=" + "x" * 12_277)
     assert _identify(google, clock, CLIENT)(_bearer(token)) == "user:dev@example.com"
 
@@ -222,7 +222,7 @@ def test_a_good_token_is_remembered_for_minutes(google: TokenInfo, clock: Steppe
 
 
 def test_a_good_token_is_not_remembered_after_its_end(google: TokenInfo, clock: SteppedClock) -> None:
-    """Even if some of those minutes are left."""
+    """An expired token is refused even if its cache entry has minutes left."""
     google.know(TOKEN, expires_in="60")
     identify = _identify(google, clock, CLIENT)
     identify(_bearer(TOKEN))

@@ -124,7 +124,7 @@ def test_an_answer_has_a_maximum_size(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_text_of_a_server_is_one_line_without_secrets() -> None:
-    """Line breaks, control characters and tokens in an error's text."""
+    """Line breaks, control characters and tokens in an error's text are escaped or redacted."""
     said = b"no\n[12:00:00.000] forged \x1b[31m \xe2\x80\xae Authorization: Bearer abcdefgh"
     with answering() as server:
         server.answers = [Answer(403, said, {"X-Prpc-Grpc-Code": "7"})]

@@ -386,7 +386,7 @@ def test_a_commit_without_a_hash_is_never_left_out(recorded: Recorded) -> None:
 
 
 def test_an_error_for_a_quota_names_its_pause(recorded: Recorded) -> None:
-    """Seconds, with an upper bound."""
+    """The pause is in seconds, with an upper bound."""
     recorded.status, recorded.headers = 429, {"Retry-After": "7"}
     error = refusal(lambda: client(recorded.url).refs(TINT, "refs/heads"))
     assert (error.transient, error.throttled, error.retry_after) == (True, True, 7 * SECOND)
@@ -395,7 +395,7 @@ def test_an_error_for_a_quota_names_its_pause(recorded: Recorded) -> None:
 
 
 def test_the_text_of_a_server_is_one_line_without_secrets(recorded: Recorded) -> None:
-    """Control characters and tokens in an error's text."""
+    """Control characters and tokens in an error's text are escaped or redacted."""
     recorded.status, recorded.body = 403, b"no \x1b[31m \xe2\x80\xae Bearer abcdefgh"
     error = refusal(lambda: client(recorded.url).refs(TINT, "refs/heads"))
     assert str(error) == "PERMISSION_DENIED: HTTP 403: no \\x1b[31m \\u202e Bearer [redacted]"

@@ -140,7 +140,7 @@ def test_connections_outlive_their_threads(encrypted: bool, certificate: Path, t
 
 @pytest.mark.parametrize("beginning", [HEAD, HALF_A_HEAD])
 def test_an_encrypted_answer_ends_at_the_deadline(beginning: bytes, certificate: Path, tls: ssl.SSLContext) -> None:
-    """Like an unencrypted one."""
+    """An encrypted answer ends at its deadline, like an unencrypted answer."""
     session = sessions(authenticated=False)()
     with dripping(beginning, tls) as url, pytest.raises(requests.RequestException, match="timed out"):
         session.get(url, timeout=Deadline(0.5), verify=str(certificate))  # type: ignore[arg-type]

@@ -45,7 +45,7 @@ def context(world: World, email: str = OWNER) -> Context:
 
 
 def put_job(world: World, job: Job) -> None:
-    """Write a job's document; replace the present one."""
+    """Write a job's document; replace the existing one."""
     found = world.store.job(job.id)
     world.store.commit([PutJob(job, found.version if found else None)])
 

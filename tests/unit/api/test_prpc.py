@@ -173,7 +173,7 @@ def test_invalid_job_names(client: Client, name: str) -> None:
 
 
 def test_a_slash_does_not_move_a_job_to_another_project(client: Client) -> None:
-    """Project and job name come from their own members."""
+    """Project and job name come from separate members."""
     answer = _json(client, "/prpc/scheduler.Scheduler/PauseJob", b'{"project": "proj/job", "job": ""}')
     assert answer.status_code == 404
 

@@ -149,7 +149,7 @@ def test_unstamped_lines_belong_to_the_line_before() -> None:
 
 
 def test_a_trimmed_log_shows_that_it_is_cut() -> None:
-    """Readers must not take the rest for the whole."""
+    """Readers must not mistake a trimmed log for a whole log."""
     log = "".join(debug_log.format_line(Instant(number), "x" * 1000) for number in range(1000))
     assert not debug_log.is_cut(log)
     assert debug_log.is_cut(debug_log.trim(log))

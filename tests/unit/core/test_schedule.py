@@ -49,7 +49,7 @@ def test_a_triggered_job_never_ticks_by_itself() -> None:
 
 
 def test_a_cron_tick_falls_on_a_whole_second_after_now() -> None:
-    """Fractions of the present are cut. A tick that is due right now is not the next."""
+    """Fractions of the current second are cut. A tick that is due right now is not the next."""
     schedule = parse_schedule("* * * * * * *")
     assert schedule.next(NOW, None) == NOW + SECOND // 2
     assert schedule.next(Instant(NOW + SECOND // 2), None) == NOW + 3 * SECOND // 2

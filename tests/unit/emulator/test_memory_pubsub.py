@@ -172,7 +172,7 @@ def test_the_pauses_double_up_to_a_limit(target: Target, pubsub: MemoryPubSub, c
 
 
 def test_no_function_listens_at_first(target: Target, pubsub: MemoryPubSub, clock: SteppedClock) -> None:
-    """A refused connection is no acknowledgement."""
+    """A refused connection is not an acknowledgment."""
     target.stop()
     pubsub.create_topics([commits()], {"on_gitiles_commit": target.url})
     pubsub.publish(TOPIC, b"x", {})

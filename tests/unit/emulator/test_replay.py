@@ -94,7 +94,7 @@ def test_gate_lets_a_message_through_once(status: int) -> None:
 
 
 def test_gate_keeps_a_second_push_waiting_while_the_first_is_under_way() -> None:
-    """A message in work is not acknowledged by its redelivery."""
+    """A message that is being handled is not acknowledged by its redelivery."""
     gate: Gate
     again: list[int] = []
 

@@ -381,7 +381,7 @@ def test_an_annotated_tag_stands_for_its_commit(git: MemoryGitiles, wait: int) -
 
 
 def test_a_branch_is_not_a_tag(git: MemoryGitiles) -> None:
-    """A log that begins with a commit other than the event's is no answer for a branch."""
+    """A log that begins with a commit other than the event's is not an answer for a branch."""
     world = World(config(), git, trust_commit_publishers=True)
     (commit,) = git.push(MAIN)
     deliver(world, git.tag("refs/tags/v1", commit))

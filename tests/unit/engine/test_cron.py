@@ -137,7 +137,7 @@ def test_the_sweep_enqueues_lost_ticks_again() -> None:
     world.clock.advance(3 * MINUTE)
     assert sweep(world.runtime).tasks == 1
     world.tick()
-    world.run_task(lost)  # late, but it was not lost after all
+    world.run_task(lost)  # late, but not lost
     assert len(world.invocations()) == 1
 
 

@@ -131,7 +131,7 @@ def test_the_sweep_skips_a_target_that_can_never_accept_its_triggers() -> None:
 
 
 def test_known_triggers_are_not_delivered_twice() -> None:
-    """A second emission of the same IDs starts nothing; new IDs beside them do."""
+    """A second emission of the same IDs starts nothing; new IDs next to them do."""
     world, manager = stub_world(CONFIG)
     manager.emits = [made("t1")]
     world.tick(600)

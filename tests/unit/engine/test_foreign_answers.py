@@ -1,7 +1,4 @@
-"""Answers that do not come from Buildbucket end nothing.
-
-The real client on loopback, in a launch and in a status check.
-"""
+"""Answers that do not come from Buildbucket end no invocation: the real client, in a launch and in a status check."""
 
 from __future__ import annotations
 

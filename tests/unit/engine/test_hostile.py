@@ -98,7 +98,7 @@ def test_a_trigger_too_large_for_any_invocation_is_visibly_discarded(*, is_busy:
 
 
 def test_newest_first_takes_the_newest_of_any_number_of_pending_triggers() -> None:
-    """More triggers than fit into one invocation are no reason to run an old commit.
+    """More triggers than fit into one invocation do not cause an old commit to run.
 
     Each invocation runs one trigger.
     """

@@ -161,7 +161,7 @@ class SlowBuildbucket:
         self._asking = 0
         self._redelivered = False
         self.together = 0
-        """How many requests for a build have been under way at the same time."""
+        """The largest number of simultaneous requests for a build."""
 
     def v2(self, server: str, method: str, request: Any, *, until: Instant | None = None) -> dict[str, Any]:
         """Answer late, or fail if the answer would be too late."""
@@ -224,7 +224,7 @@ def test_an_attempt_is_over_when_its_claim_ends() -> None:
 
 
 def test_one_message_delivered_twice_at_once_requests_each_build_once() -> None:
-    """The deliveries have the same key, but the delivery that lost the claim does not take it for its own."""
+    """The deliveries have the same key, but the delivery that lost the claim does not mistake it for its own."""
     world = World(config(policy="triggering_policy { max_concurrent_invocations: 2 max_batch_size: 1 }"))
     world.buildbucket.forgets = True
     now = world.clock.now()

@@ -1,4 +1,4 @@
-"""The job's document requests a triage of pending triggers beside a free slot, so no crash strands a trigger."""
+"""The job's document requests a triage of pending triggers when a slot is free, so no crash strands a trigger."""
 
 from collections.abc import Callable
 from typing import Any

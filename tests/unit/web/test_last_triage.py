@@ -78,7 +78,7 @@ def test_newer_triggers_make_the_log_stale(world: World) -> None:
 
 
 def test_a_changed_definition_makes_the_log_stale(world: World) -> None:
-    """The sentence names both revisions; a new revision that does not change the job is no change."""
+    """The sentence names both revisions; a new revision that does not change the job does not count."""
     world.sync(config() + "# note\n")
     assert _changes(world) == []
     world.clock.advance(1)

@@ -19,7 +19,7 @@ _REF_LIMIT = MINUTE
 
 _PAGE = 1000
 _MAX_RANGE = 10_000
-"""The most commits of a range that a poll lists in order to count them. A page of 1,000 takes about a megabyte."""
+"""The maximum number of commits of a range that a poll lists to count them. A page of 1,000 takes about a megabyte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class NewCommits:
     skipped_all_counted: bool = True
     """Whether ``skipped`` is exact; otherwise it is a lower bound."""
     backlog: Backlog | None = None
-    """The rest of the range, which the next polls trigger."""
+    """The remaining part of the range, which the next polls trigger."""
     left: int = 0
     """The number of commits in ``backlog``."""
     reached: str = ""
@@ -46,7 +46,7 @@ class History:
     """Requests logs for one poll, each once per delivery, and writes failures into the debug log."""
 
     def __init__(self, controller: Controller, gitiles: Gitiles, watched: WatchedRepo, limit: int) -> None:
-        """Make one; ``limit`` is the most new commits of one ref that get triggers."""
+        """Make a reader; ``limit`` is the maximum number of new commits of one ref that get triggers."""
         self._controller = controller
         self._gitiles = gitiles
         self._watched = watched

@@ -21,7 +21,7 @@ from luci_scheduler.managers.urls import url_problem
 __all__ = ["MAX_ENTRY", "GitilesKind"]
 
 MAX_ENTRY = 2000
-"""The most characters of one ref or path pattern."""
+"""The maximum length of one ref or path pattern, in characters."""
 
 _PATH_REGEXPS = ("path_regexps", "path_regexps_exclude")
 

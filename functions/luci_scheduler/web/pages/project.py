@@ -82,7 +82,7 @@ def _rows(page_request: PageRequest, jobs: Sequence[Job]) -> _Rows:
 
 
 def _known_name(jobs: Sequence[Job], name: str) -> str:
-    """Return the name of a job if the project has it, so that the page repeats no other text of its address."""
+    """Return the name of a job if the project has it, so that the page repeats only this text of its address."""
     return next((name for job in jobs if split_job_id(job.id)[1] == name), "")
 
 

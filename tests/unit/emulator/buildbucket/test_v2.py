@@ -14,7 +14,7 @@ TOPIC = "projects/my-project/topics/builds"
 
 
 def encoded(size):
-    """Return base64 of so many bytes."""
+    """Return base64 of this many bytes."""
     return base64.b64encode(b"x" * size).decode()
 
 

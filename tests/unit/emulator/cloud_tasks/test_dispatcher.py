@@ -44,7 +44,7 @@ class Target:
         return self.result
 
     def wait_for(self, count: int) -> None:
-        """Wait until so many deliveries have begun."""
+        """Wait until this many deliveries have begun."""
         with self.changed:
             assert self.changed.wait_for(lambda: len(self.names) >= count, WAIT_SECONDS)
 

@@ -25,7 +25,7 @@ def test_due_tasks_are_taken_the_earliest_first() -> None:
 
 
 def test_a_name_is_accepted_once() -> None:
-    """Even after its task was taken; tasks without a name are all accepted."""
+    """A name is accepted once, even after its task was taken. Tasks without a name are all accepted."""
     queue = MemoryQueue()
     queue.enqueue(_task(1, "n"))
     queue.enqueue(_task(2, "n"))

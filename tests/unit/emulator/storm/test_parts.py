@@ -172,7 +172,7 @@ class Draws(random.Random):
 
 
 class TestChaos:
-    """Each kind of trouble."""
+    """Each kind of problem in a report."""
 
     @pytest.mark.parametrize(
         ("call", "draws", "sent"),
