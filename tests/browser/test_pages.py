@@ -207,7 +207,7 @@ def test_warnings_of_the_config_unfold(page: Any, running: Sample) -> None:
     assert warning.inner_text().startswith("luci-scheduler.cfg:")
 
 
-def test_a_stale_triage_log_says_so(page: Any, running: Sample) -> None:
+def test_a_stale_triage_log_is_marked(page: Any, running: Sample) -> None:
     """The log is stale while a trigger waits behind a running build; once it starts an invocation, the log is fresh."""
     _trigger(page, ALONE)
     first = until(lambda: running.running(ALONE))

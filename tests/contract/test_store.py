@@ -482,7 +482,7 @@ def test_an_empty_identifier_is_refused(store: Store) -> None:
     assert store.pending_triggers(JOB_ID, 10) == []
 
 
-def test_pollers(store: Store) -> None:
+def test_a_poller_record_is_kept_whole(store: Store) -> None:
     """A gitiles job's record is kept whole, with any number of refs, and changes only under its version."""
     known = {f"refs/heads/b{number}": f"{number:040x}" for number in range(5000)}
     repo, refs, backlog = (

@@ -60,7 +60,7 @@ def test_one_commit_for_many_jobs(cloud: LocalCloud) -> None:
         assert (report.invocations, report.builds) == (1, 1)
 
 
-def test_pages(cloud: LocalCloud) -> None:
+def test_a_page_exists_for_people_and_programs(cloud: LocalCloud) -> None:
     """The page exists for people and programs; a missing page is a 404."""
     publish(cloud, "page", 1)
     assert until(lambda: settled(cloud, "page", [1])).holds

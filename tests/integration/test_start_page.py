@@ -271,7 +271,7 @@ def test_a_folder_without_a_repository_is_an_error(cloud: LocalCloud, browser: _
 
 
 @pytest.mark.parametrize("name", ["../../outside", "..", ".git/hooks", "a/../../../outside", "a/./b"])
-def test_a_repository_lies_in_its_folder(cloud: LocalCloud, browser: _Browser, name: str) -> None:
+def test_a_repository_is_in_its_folder(cloud: LocalCloud, browser: _Browser, name: str) -> None:
     """A config of another author may name any path."""
     repo = f"https://sample.googlesource.com/{name}"
     before = sorted(cloud.repositories.parent.rglob("HEAD"))
@@ -312,7 +312,7 @@ def test_posted_text_is_escaped_and_only_watched_branches_get_commits(browser: _
     assert "<b>" not in answer.text
 
 
-def test_on_real_time_the_page_says_so(cloud: LocalCloud) -> None:
+def test_with_real_time_the_page_explains_it(cloud: LocalCloud) -> None:
     """With official emulators, time cannot be advanced."""
     with StartPage(replace(cloud, clock=RealClock())) as page:
         browser = _Browser(page)

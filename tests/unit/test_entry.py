@@ -161,7 +161,7 @@ def _signed_in(functions: Site) -> dict[str, str]:
     return {"Authorization": functions.token(CONSOLE, OWNER)}
 
 
-def test_every_answer_says_that_it_is_text(functions: Site) -> None:
+def test_every_answer_is_declared_as_text(functions: Site) -> None:
     """Refusals by the entry points and by the framework have safe headers: nosniff, no-store, no page content."""
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     bad = {"Authorization": "Bearer nonsense"}

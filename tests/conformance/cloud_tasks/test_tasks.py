@@ -242,7 +242,7 @@ def test_bad_page_tokens_are_refused(manual_client: tasks_v2.CloudTasksClient, c
         list(manual_client.list_tasks({"parent": QUEUE, "page_token": token}))
 
 
-def test_purge_empties_the_queue_and_says_when(manual_client: tasks_v2.CloudTasksClient):
+def test_a_purge_empties_the_queue_and_records_its_time(manual_client: tasks_v2.CloudTasksClient):
     """All tasks go, the queue stays."""
     for _ in range(3):
         manual_client.create_task(parent=QUEUE, task=TARGET)

@@ -207,7 +207,7 @@ def test_a_refusal_names_the_remedy() -> None:
     assert metadata == "other.example is refused: it has an address that is not public"
 
 
-def test_rebinding(dialled: list[str]) -> None:
+def test_a_rebound_name_has_no_effect(dialled: list[str]) -> None:
     """The name is resolved once, and the connection goes to the checked address."""
     answers = iter([["93.184.216.34"], ["127.0.0.1"]])
     with serving(b"HTTP/1.1 200 OK\r\n\r\n") as server:

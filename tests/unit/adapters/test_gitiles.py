@@ -246,7 +246,7 @@ def test_no_server_listens() -> None:
         ("Thu Jan 01 00:00:00 1970", "1970-01-01T00:00:00Z"),
     ],
 )
-def test_times(text: str, time: str) -> None:
+def test_times_are_read_with_and_without_a_zone(text: str, time: str) -> None:
     """With and without a zone. Days may be padded with a blank."""
     assert parse_time(text) == parse_rfc3339(time)
 
@@ -302,7 +302,9 @@ class TestOnRealRepositories:
         ("effect", "codes"),
         [("cut", {"UNKNOWN"}), ("cut_body", {"INTERNAL", "UNKNOWN"}), ("slow", {"DEADLINE_EXCEEDED"})],
     )
-    def test_faults(self, server: GitilesServer, tmp_path: Path, effect: Any, codes: set[str]) -> None:
+    def test_a_failed_call_may_succeed_later(
+        self, server: GitilesServer, tmp_path: Path, effect: Any, codes: set[str]
+    ) -> None:
         """Every failed call may succeed the next time."""
         sha = commit_history(Repository.create(tmp_path / HOST / "tint"), 1)[0]
         server.faults.add(GitilesFault(effect, seconds=5))

@@ -153,7 +153,7 @@ def test_bad_triggers(message: Any, error: str) -> None:
         ),
     ],
 )
-def test_timestamps(timestamp: int, error: str) -> None:
+def test_a_timestamp_must_be_close_to_the_servers_clock(timestamp: int, error: str) -> None:
     """A timestamp must be within a quarter of an hour of the server's clock."""
     world = world_for()
     message = {"batches": [{"trigger": {"id": "x"}, "jobs": [REF]}], "timestamp": timestamp}

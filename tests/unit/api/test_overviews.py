@@ -89,7 +89,7 @@ def test_pending_triggers_are_cut(world: World) -> None:
     assert (len(details.pending), details.has_more_pending) == (MAX_PENDING, True)
 
 
-def test_a_malformed_cursor_is_an_error_of_its_own_type(world: World) -> None:
+def test_a_malformed_cursor_has_a_separate_error_type(world: World) -> None:
     """A page can distinguish it from other internal errors."""
     with pytest.raises(InvalidCursorError, match="internal error"):
         get_job_overview(_as(world, OWNER), JOB, "bad cursor")

@@ -458,7 +458,7 @@ def test_a_project_with_an_unchanged_config_counts_as_present() -> None:
     assert job.value.enabled
 
 
-def test_folder(tmp_path: Path) -> None:
+def test_each_subfolder_with_a_config_is_a_project(tmp_path: Path) -> None:
     """Each subfolder with a config is a project. Its revision is given or a hash. Unreadable files are reported."""
     for project, content in {"a": b"job {}", "b": b"\xff"}.items():
         (tmp_path / project).mkdir()

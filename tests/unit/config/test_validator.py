@@ -166,7 +166,7 @@ def test_newer_features_are_refused_by_the_rules_of_2021() -> None:
         ("//e.com/", "not an absolute url"),
     ],
 )
-def test_urls(url: str, message: str | None) -> None:
+def test_bad_urls_are_refused(url: str, message: str | None) -> None:
     """The validator refuses the URLs that Go's parser refuses."""
     errors = _errors(f'job {{ id: "x" url_fetch {{ url: "{url}" }} }}')
     assert (not errors) if message is None else (len(errors) == 1 and message in errors[0])
@@ -186,7 +186,7 @@ def test_urls(url: str, message: str | None) -> None:
         ),
     ],
 )
-def test_policies(policy: str, message: str | None) -> None:
+def test_numbers_of_policies_have_limits(policy: str, message: str | None) -> None:
     """The numbers are at the limits."""
     errors = _errors(f'job {{ id: "x" noop {{}} triggering_policy {{ {policy} }} }}')
     assert (not errors) if message is None else (len(errors) == 1 and message in errors[0])

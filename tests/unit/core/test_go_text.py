@@ -72,7 +72,7 @@ def test_parse_duration_refuses_invalid_texts(text: str) -> None:
         ("\ud800", '"\ufffd"'),
     ],
 )
-def test_quote(text: str, quoted: str) -> None:
+def test_texts_are_quoted_as_in_go(text: str, quoted: str) -> None:
     """Unprintable characters have Go's escapes, markup has none, and half of a surrogate pair is replaced."""
     assert quote(text) == quoted
 

@@ -28,7 +28,7 @@ def test_wrong_usage(arguments: Sequence[str], capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["up", "--help"], ["demo", "--help"], ["replay", "--help"]])
-def test_help(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_command_has_a_help_text(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Each command has a help text."""
     with pytest.raises(SystemExit) as raised:
         main(arguments)

@@ -115,7 +115,9 @@ def test_empty_fields_are_left_out(
 
 
 @pytest.mark.parametrize("code", [200, 201, 202, 204])
-def test_acknowledged(target: Target, pubsub: MemoryPubSub, clock: SteppedClock, code: int) -> None:
+def test_an_acknowledged_message_is_not_delivered_again(
+    target: Target, pubsub: MemoryPubSub, clock: SteppedClock, code: int
+) -> None:
     """An acknowledged message is not delivered again, even much later."""
     target.code = code
     pubsub.create_topics([commits()], {"on_gitiles_commit": target.url})

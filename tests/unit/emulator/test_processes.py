@@ -65,7 +65,7 @@ def test_only_the_last_lines_are_kept() -> None:
     assert output.lines == [str(number) for number in range(3000, 5000)]
 
 
-def test_the_program_sees_no_input_and_its_environment() -> None:
+def test_the_program_has_no_input_and_only_its_environment() -> None:
     """Standard input is empty, so that a program that reads it does not hang."""
     output = Output()
     code = "import os, sys; print(repr(sys.stdin.read()), os.environ.get('A'), 'PATH' in os.environ)"
@@ -102,7 +102,7 @@ def test_stop_also_ends_forked_processes() -> None:
     until(lambda: group(child.pid) == [])
 
 
-def test_a_program_that_ends_leaves_nothing_behind() -> None:
+def test_a_program_that_ends_leaves_no_forks() -> None:
     """Its forks are killed once it has ended by itself."""
     output = Output()
     child = python(

@@ -19,7 +19,7 @@ def test_the_table() -> None:
     ]
 
 
-def test_names() -> None:
+def test_names_derive_from_the_topic() -> None:
     """Everything of a topic is named after it, in its project; the function sees the topic in the push path."""
     item = subscriptions("proj", [PUBLISHER])[1]
     assert item.topic == f"projects/proj/topics/{TOPIC}"

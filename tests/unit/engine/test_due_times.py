@@ -107,7 +107,7 @@ def test_a_launch_task_ahead_of_its_invocation_is_retried() -> None:
     assert len(world.buildbucket.builds) == 1
 
 
-def test_a_launch_task_under_a_live_claim_comes_back_at_the_end_of_the_claim() -> None:
+def test_a_launch_task_under_a_live_claim_is_repeated_when_the_claim_ends() -> None:
     """An early launch task enqueues a task for the end of the claim, so that no launch depends on the sweep."""
     world = World()
     tasks: list[QueueTask] = []
@@ -129,7 +129,7 @@ def test_a_launch_task_under_a_live_claim_comes_back_at_the_end_of_the_claim() -
     assert len(world.buildbucket.builds) == 1
 
 
-def test_a_launch_task_whose_process_died_comes_back_at_the_end_of_its_claim() -> None:
+def test_a_launch_task_whose_process_died_is_repeated_when_its_claim_ends() -> None:
     """The queue delivers the task again at once.
 
     That delivery enqueues a task for the claim's end, and sends no request.

@@ -265,7 +265,7 @@ def test_a_version_that_is_not_a_positive_integer_is_malformed(version: Any) -> 
         ("timer", {"job": "proj/job", "invocation": "1", "created": -1}, "created is no time"),
         ("timer", {"job": "proj/job", "invocation": "1", "created": 1, "timer": "x"}, "not a timer ID"),
         ("abort", {"job": "proj/job", "invocation": "1"}, r"KeyError\('created'\)"),
-        ("trigger", {"job": "proj/job", "triggers": [{"id": "t", "kind": "x"}]}, "is no kind of trigger"),
+        ("trigger", {"job": "proj/job", "triggers": [{"id": "t", "kind": "x"}]}, "is not a kind of trigger"),
         ("sweep", {"after": {"due": 5}}, r"bad payload of a sweep task: KeyError\('job'\)"),
     ],
 )

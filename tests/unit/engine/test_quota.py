@@ -76,7 +76,7 @@ def test_a_quota_that_never_recovers_ends_the_launch() -> None:
     assert 7 * HOUR < world.clock.now() - started < 18 * HOUR
 
 
-def test_pauses() -> None:
+def test_a_quota_makes_pauses_longer() -> None:
     """The plain pause is the original's.
 
     A throttled pause is at least the longer of it and the server's, and less than twice as long.

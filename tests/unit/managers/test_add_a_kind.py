@@ -190,7 +190,7 @@ def test_a_backfill_forecasts_with_the_policy() -> None:
     assert reply["jobs"][0]["note"] == "No invocations: the job's policy, DROP_ALL, discards all 2 triggers."
 
 
-def test_a_kind_says_whether_it_has_several_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kind_declares_whether_it_has_several_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     """A task of one stage works while it starts, so pages show it as running."""
     world, _ = _committed()
     starting = replace(world.invocations(ECHO)[0], status=Status.STARTING)

@@ -361,7 +361,7 @@ def test_all_calls_of_an_attempt_share_its_deadline() -> None:
     assert wire.until == 7
 
 
-def test_cancel_says_who_cancels() -> None:
+def test_a_cancellation_names_the_canceler() -> None:
     """Buildbucket requires a summary."""
     wire = Wire({})
     V2Client(wire).cancel("bb.example.com", "1")

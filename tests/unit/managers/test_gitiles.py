@@ -537,7 +537,7 @@ class TestTags:
         assert not any(line.startswith("Tag ") for line in polls.poll())
         assert polls.emitted == [head]
 
-    def test_there_is_no_limit_to_them(self) -> None:
+    def test_one_poll_handles_any_number_of_tags(self) -> None:
         """One poll handles any number of tags."""
         polls = Polls([self.TAGS])
         for number in range(120):

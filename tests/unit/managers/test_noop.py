@@ -35,7 +35,7 @@ def test_golden_log() -> None:
     assert (invocation.status, invocation.mutations) == (Status.SUCCEEDED, 2)
 
 
-def test_triggers() -> None:
+def test_triggers_are_emitted_after_the_sleep() -> None:
     """Triggers are emitted after the sleep, in order; their IDs contain the invocation's ID."""
     world = launched("sleep_ms: 1500 triggers_count: 2")
     (invocation,) = world.invocations()

@@ -35,7 +35,7 @@ def _invocation_page(world: World) -> tuple[str, str]:
     return f"{PAGE}/{identifier}", identifier
 
 
-def test_trigger(world: World) -> None:
+def test_a_button_triggers_the_job(world: World) -> None:
     """The redirect leads to the job's page, and the caller triggered the invocation."""
     world.finish()
     world.notify("n1")

@@ -66,7 +66,7 @@ def test_a_start_in_a_list(text: str, start: int) -> None:
     assert list_start(text) == start
 
 
-def test_filters() -> None:
+def test_an_address_has_only_known_filters() -> None:
     """An address has only known filters; a disabled job counts as waiting."""
     assert known_filter("paused") == "paused"
     assert known_filter("evil") == ""

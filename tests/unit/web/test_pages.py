@@ -224,7 +224,7 @@ def test_the_health_of_a_poller(status: Status, words: str) -> None:
         ("/backfill/proj/job?from=a&to=b", 400, "from_revision must be 40 lower-case hexadecimal digits"),
     ],
 )
-def test_errors(path: str, code: int, words: str) -> None:
+def test_errors_have_the_originals_texts(path: str, code: int, words: str) -> None:
     """Errors have the original's texts if the original has any, as a page and as JSON."""
     visitor = Visitor(world_for())
     answer = visitor.get(path)

@@ -118,7 +118,7 @@ def test_a_usable_topic_is_remembered(server, publisher):
     assert call_prpc(server.url, "ScheduleBuild", request).status_code == 400
 
 
-def test_properties(server):
+def test_the_builders_properties_are_added(server):
     """The revision is allowed, numbers become doubles, and the builder's own properties are added."""
     server.add_builder(BuilderId("p", "b", "x"), BuilderConfig({"recipe": "r", "open": 1}, frozenset({"open"})))
     properties = {"revision": "abc", "one": 1.0, "big": 2**60 + 1, "deep": {"list": [1.5, None, True]}}
@@ -148,7 +148,7 @@ def test_unknown_builder(server):
 class TestRequestId:
     """Deduplication."""
 
-    def test_repeat(self, server, publisher):
+    def test_a_repeated_request_returns_the_build(self, server, publisher):
         """A repetition returns the build under the new mask, ignores the rest and announces nothing."""
         first = schedule(server, requestId="r", notify={"pubsubTopic": TOPIC})
         server.start_build(int(first["id"]))
@@ -166,7 +166,7 @@ class TestRequestId:
         assert second["createdBy"] == "user:a@example.com"
         assert schedule(server, "nobody", requestId="q")["createdBy"] == "user:nobody"
 
-    def test_forgotten(self, server):
+    def test_a_request_id_is_forgotten_after_a_minute(self, server):
         """After a minute the ID is forgotten; with None it never is."""
         first = schedule(server, requestId="r")
         server.clock.advance(MINUTE - 1)

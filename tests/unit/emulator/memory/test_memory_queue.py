@@ -14,7 +14,7 @@ def _task(seconds: int, name: str = "", kind: str = "timer") -> QueueTask:
     return QueueTask(kind, {}, Instant(seconds * SECOND), name=name)
 
 
-def test_due_tasks_are_taken_the_earliest_first() -> None:
+def test_due_tasks_are_taken_earliest_first() -> None:
     """The others stay."""
     queue = MemoryQueue()
     for seconds in (5, 1, 9, 3):
