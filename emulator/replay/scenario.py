@@ -255,5 +255,5 @@ def _error(members: Mapping[str, Node]) -> Reply:
     if name not in _CODES:
         raise members["error"].error(f"{name!r} is not a gRPC code; the codes are {', '.join(_CODES)}")
     if "message" in members and name in _FIXED_TEXTS:
-        raise members["message"].error(f"Buildbucket itself chooses the text of {name}: leave this out")
+        raise members["message"].error(f"Buildbucket chooses the text of {name}: leave this out")
     return Reply(code=_CODES[name], text=_server_text(members, "message"))

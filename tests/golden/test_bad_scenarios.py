@@ -75,7 +75,7 @@ BAD = {
     "error-of-v2": (_set(*DELIVERY, "answers", to=[{"error": "INTERNAL"}]), "deliveries[5].answers: the answer to v1.get"),
     "fixed-text": (
         _set(*DELIVERY, "answers", to=[{"error": "INTERNAL", "message": "x"}]),
-        "deliveries[5].answers[0].message: Buildbucket itself chooses the text of INTERNAL",
+        "deliveries[5].answers[0].message: Buildbucket chooses the text of INTERNAL: leave this out",
     ),
     "no-answer": (_set(*DELIVERY, "answers"), "deliveries[5].answers: the scenario has no answer to a call of v1.get"),
     "unasked-answer": (
