@@ -119,7 +119,7 @@ def test_echoed_secrets_are_redacted_everywhere(output: io.StringIO, transient: 
     assert "[redacted]" in world.log()
 
 
-def test_every_line_of_the_log_is_known(output: io.StringIO) -> None:
+def test_a_servers_error_forges_no_line(output: io.StringIO) -> None:
     """A server's error is one line; the timeline and the pages show no event that has not happened."""
     with answering() as server:
         world = world_for()

@@ -138,7 +138,7 @@ def test_messages_that_cannot_be_stored(functions: Site, changes: dict[str, Any]
 
 
 def test_a_message_in_base64_with_line_ends(functions: Site) -> None:
-    """It is read, as Go reads it."""
+    """The message is read, as Go reads it."""
     data = base64.encodebytes(json.dumps(EVENT).encode()).decode().replace("\n", "\r\n")
     answer = functions.call("on_gitiles_commit", "/projects/p/topics/t", _push(data=data), JSON)
     assert answer.code == 200

@@ -46,7 +46,7 @@ def test_levels_are_severities(file: io.StringIO, level: str, severity: str) -> 
 
 
 def test_a_trace_has_the_name_that_cloud_logging_links(file: io.StringIO) -> None:
-    """It is that of the project; outside deliveries there is none."""
+    """The trace has the project's name. Outside deliveries there is no trace."""
     with delivery_context(TRACE, function="on_task"):
         structlog.get_logger().info("inside")
     line = _line(file)

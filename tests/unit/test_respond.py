@@ -27,7 +27,7 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 @pytest.mark.parametrize(("error", "code", "body", "event"), OUTCOMES, ids=lambda value: type(value).__name__)
 def test_each_outcome_has_its_answer(error: Exception, code: int, body: str, event: str) -> None:
-    """And one log line."""
+    """Each outcome has one status and one log line."""
     with capture_logs() as lines, responding() as response:
         raise error
     assert (response.code, response.body) == (code, body)

@@ -187,7 +187,7 @@ def test_a_task_needs_a_target_and_a_size_within_the_limit(manual_client: tasks_
 
 
 def test_a_tasks_own_retry_settings_are_kept_and_checked(manual_client: tasks_v2.CloudTasksClient):
-    """They override the queue's."""
+    """The task's settings override the queue's."""
     task = manual_client.create_task(parent=QUEUE, task=named("t", retry_config={"max_attempts": 3}))
     assert task.retry_config.max_attempts == 3
     with pytest.raises(exceptions.InvalidArgument, match=r"task\.retry_config\.max_attempts"):

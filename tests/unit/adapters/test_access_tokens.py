@@ -400,7 +400,7 @@ def test_a_failure_at_google_is_transient(google: TokenInfo, clock: SteppedClock
 
 
 def test_a_silent_server(google: TokenInfo, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It does not block a caller forever. A cached caller does not notice."""
+    """A silent server does not block a caller forever. A cached caller does not notice."""
     identify = _identify(google, clock, CLIENT)
     identify(_bearer(google.know("early")))
     google.silent = threading.Event()
@@ -421,7 +421,7 @@ def test_plain_http_is_for_the_local_cloud(google: TokenInfo, clock: SteppedCloc
 def test_the_token_is_never_logged(
     google: TokenInfo, clock: SteppedClock, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
-    """Neither in an error or its cause, nor in a log line of any level, nor in the cache."""
+    """The token is in no error or cause, in no log line of any level, and not in the cache."""
     caplog.set_level(logging.DEBUG)
     if kind != "unknown":
         google.know(TOKEN, **({"aud": "other"} if kind == "stranger" else {}))

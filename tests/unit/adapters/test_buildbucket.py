@@ -36,7 +36,7 @@ class NoToken(requests.Session):
 
 @pytest.mark.parametrize("beginning", [HEAD, HALF_A_HEAD])
 def test_a_call_ends_at_its_deadline(beginning: bytes) -> None:
-    """Even if the answer drips, in any part and in pieces of any size."""
+    """A call ends at its deadline even if the answer arrives in pieces of any size."""
     with dripping(beginning) as url, pytest.raises(BuildbucketError, match="no complete answer in time") as late:
         client(url, SECOND // 4).v2("host", "ScheduleBuild", {})
     assert (late.value.code, late.value.transient) == ("DEADLINE_EXCEEDED", True)

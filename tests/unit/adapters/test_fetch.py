@@ -275,7 +275,7 @@ def test_redirects_are_followed() -> None:
 
 
 def test_redirects_are_bounded() -> None:
-    """At most eleven requests."""
+    """A fetch sends at most eleven requests."""
     with serving(redirecting("/again")) as server:
         assert refusal(server.url()) == "stopped after 10 redirects"
     assert len(server.requests) == 11
@@ -296,7 +296,7 @@ def test_time_is_bounded_as_a_whole_in_headers() -> None:
 
 
 def test_silence_and_a_slow_resolver_end_at_the_deadline() -> None:
-    """Neither does a silent server, or a name that takes too long."""
+    """A silent server, or a slow resolver, does not hold a fetch."""
     with serving(lambda _connection, _request: server.stopped.wait(30) and None) as server:
         assert refusal(server.url(), 200 * MILLISECOND) == f"no answer from {HOST} within 200ms"
     release = threading.Event()
@@ -411,5 +411,5 @@ def test_proxies_from_the_environment_are_not_used(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_systems_resolver() -> None:
-    """It returns numeric addresses, each once."""
+    """The resolver returns numeric addresses, each once."""
     assert fetch.resolve("127.0.0.1", 80) == ["127.0.0.1"]

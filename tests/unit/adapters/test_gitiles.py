@@ -247,13 +247,13 @@ def test_no_server_listens() -> None:
     ],
 )
 def test_times_are_read_with_and_without_a_zone(text: str, time: str) -> None:
-    """With and without a zone. Days may be padded with a blank."""
+    """Times have a zone or none. Days may be padded with a blank."""
     assert parse_time(text) == parse_rfc3339(time)
 
 
 @pytest.mark.parametrize("text", ["", "Tue Mar 17 13:58 2026", "Tue Mär 17 13:58:02 2026", "Tue Feb 30 13:58:02 2026"])
 def test_texts_that_are_not_times(text: str) -> None:
-    """It is refused."""
+    """A text that is not a time is refused."""
     with pytest.raises(ValueError, match=r"."):
         parse_time(text)
 

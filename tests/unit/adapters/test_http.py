@@ -105,7 +105,7 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> list[FakeCredentials]:
 
 
 def test_one_token_for_all_threads(server: Server, looked: list[FakeCredentials]) -> None:
-    """With any number of threads at once, and of session functions for the same scopes."""
+    """Any number of threads, and of session functions for the same scopes, share one token."""
     opened = [sessions(authenticated=True), sessions(authenticated=True)]
     start = threading.Barrier(THREADS)
 
@@ -165,7 +165,7 @@ def test_missing_credentials_are_searched_again(
 
 
 def test_no_request_is_sent_after_the_deadline(server: Server) -> None:
-    """Even if the time passed while a token was fetched."""
+    """The deadline also holds if the time passed while a token was fetched."""
     deadline = Deadline(1e-9)
     while not deadline.passed:
         pass

@@ -208,7 +208,7 @@ def test_an_emitted_trigger_whose_commit_never_lands_is_discarded() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"trust_commit_publishers": True}, {"commit_wait_seconds": 0}])
-def test_token_checks_of_callers_can_be_switched_off(settings: dict[str, int]) -> None:
+def test_trusted_callers_cause_no_query_of_the_host(settings: dict[str, int]) -> None:
     """With either setting, emitted triggers cause no query of the host."""
     git = MemoryGitiles()
     world = world_for(config(), git, **settings)

@@ -128,7 +128,7 @@ def _golden() -> tuple[Invocation, str]:
 
 
 def test_the_scenario_holds_no_line_of_the_log() -> None:
-    """It holds inputs only. Another answer leads to another log."""
+    """A scenario holds only inputs. Another answer leads to another log."""
     invocation, log = _golden()
     document = json.loads(to_scenario(invocation, log).scenario)
     text = json.dumps(document)

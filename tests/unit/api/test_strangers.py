@@ -244,7 +244,7 @@ print("peaks", idle, peak())
 """
 
 
-def test_memory_with_sixteen_unauthenticated_callers_in_parallel(tmp_path: Path) -> None:
+def test_memory_with_sixteen_callers_without_access(tmp_path: Path) -> None:
     """Small bodies could become hundreds of thousands of objects: the process stays under 1.5 times its idle size."""
     json_body = b'{"batches":[' + b",".join([b"{}"] * 174_000) + b"]}"
     bodies = (b"\n\0" * 262_143, b"\n\5\n\3\x9a\3\0" * 74_000, b"0" * 50_000_000, json_body)

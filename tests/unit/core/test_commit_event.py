@@ -111,7 +111,7 @@ def test_payloads_that_are_not_json(data: bytes) -> None:
 
 
 def test_a_deleted_ref_is_not_an_event() -> None:
-    """Neither form yields an event."""
+    """A deleted ref yields no event in either form."""
     assert parse({**GOOD, "revision": "0" * 40}) == ()
     assert parse(gerrit(update("refs/heads/a", new="0" * 40))) == ()
 

@@ -90,7 +90,7 @@ def test_a_bad_request_is_refused_rather_than_repaired(value: bytes, reason: str
      json.loads("[" * 99 + "]" * 99)],
 )  # fmt: skip
 def test_a_request_is_read_as_written(value: Any) -> None:
-    """With escapes and without them."""
+    """A request is read as written, with and without escapes."""
     document = {"member": value}
     assert read_object(json.dumps(document).encode()) == document
     assert read_object(json.dumps(document, ensure_ascii=False).encode()) == document

@@ -73,7 +73,7 @@ def test_texts_that_are_not_job_ids_are_refused(text: str) -> None:
         split_job_id(text)
 
 
-def test_a_timer_counts_as_a_mutation() -> None:
+def test_a_save_with_an_added_timer_counts() -> None:
     """A save with an added timer counts even without a change. The next save numbers its timers from 0 again."""
     saves = MutationCounter(4)
     assert saves.timer_id(JobId("p/j"), InvocationId(16)) == "p/j:16:4:0"

@@ -45,7 +45,7 @@ def test_the_grpc_code_decides(status: int) -> None:
     ],
 )
 def test_an_answer_without_a_code_is_not_about_the_build(status: int, name: str) -> None:
-    """It comes from a server in front of the service."""
+    """An answer without a code comes from a server in front of the service."""
     assert transience.prpc_failure(status, None) == Failure(name, transient=True, throttled=status == 429)
 
 

@@ -143,7 +143,7 @@ def test_text_that_cannot_be_stored_is_replaced() -> None:
 
 
 def test_a_kick_is_always_later_and_shared_for_two_seconds() -> None:
-    """Also within a second."""
+    """A kick in the same second is also later."""
     eta, name = triage_kick(JobId("p/j"), START)
     assert eta == START + 2 * SECOND
     assert triage_kick(JobId("p/j"), Instant(eta - 1)) == (eta, name)

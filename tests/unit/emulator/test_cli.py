@@ -37,7 +37,7 @@ def test_each_command_has_a_help_text(arguments: Sequence[str], capsys: pytest.C
 
 
 def test_the_commands_are_named_in_help(capsys: pytest.CaptureFixture[str]) -> None:
-    """No reader needs the source to find one."""
+    """The help names each command and the exit statuses."""
     with pytest.raises(SystemExit):
         main(["--help"])
     out = capsys.readouterr().out

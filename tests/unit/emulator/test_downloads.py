@@ -79,7 +79,7 @@ def files(folder: Path) -> list[str]:
 
 
 def test_a_file_is_downloaded_once(server: Server, cache: Path) -> None:
-    """It is complete, and the second request uses the cache."""
+    """The downloaded file is complete, and the second request uses the cache."""
     server.files["emulator.jar"] = CONTENT
     assert fetch(artefact(), server.url).read_bytes() == CONTENT
     assert fetch(artefact(), server.url) == cache / "emulator.jar"
@@ -182,7 +182,7 @@ def test_an_archive_without_the_emulator(
         fetch_pubsub_jar(server.url)
 
 
-def test_every_requirement_is_pinned_with_hashes() -> None:
+def test_every_pinned_checksum_is_complete() -> None:
     """A checksum has 64 hex digits; a shorter one would refuse every download."""
     for pin in (downloads.FIRESTORE, downloads.PUBSUB):
         assert len(bytes.fromhex(pin.sha256)) == 32

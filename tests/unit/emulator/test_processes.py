@@ -184,7 +184,7 @@ def test_the_watching_process_kills_even_without_the_kernel(tmp_path: Path) -> N
 
 
 def test_a_program_that_does_not_exist() -> None:
-    """It ends at once with the reason."""
+    """A missing program ends at once with the reason."""
     output = Output()
     child = Child(["/does/not/exist"], environment={}, output=output)
     assert child.wait(20) == 1

@@ -240,7 +240,7 @@ def _asking(client: TimedBuildbucket, until: Instant | None) -> Callable[[], dic
 
 
 def test_a_call_without_time_left_is_not_sent() -> None:
-    """It takes no time and uses up no duration."""
+    """An unsent call takes no time and uses up no duration."""
     clock = SteppedClock(START)
     server = _Server(clock)
     client = TimedBuildbucket(server, Stopwatch(clock, {"call": SECOND}, lambda: None), clock, MINUTE)

@@ -29,7 +29,7 @@ def test_names_derive_from_the_topic() -> None:
     assert item.endpoint("http://f/") == item.endpoint("http://f") == f"http://f/projects/proj/topics/{TOPIC}"
 
 
-def test_names_that_cloud_tasks_accepts() -> None:
+def test_subscriptions_are_within_the_limits_of_pubsub() -> None:
     """Deadlines, pauses and attempts are within Pub/Sub's limits, and twenty attempts outlast a bad deployment."""
     for item in subscriptions("proj", [PUBLISHER]):
         assert 10 <= item.ack_deadline_seconds <= 600

@@ -121,7 +121,7 @@ def test_a_trigger_waits_for_its_commit(git: MemoryGitiles) -> None:
 
 
 def test_a_mirror_that_lags_for_hours_loses_no_commit(git: MemoryGitiles) -> None:
-    """It fails, and then lacks the commit: both cases wait, without redeliveries of Pub/Sub."""
+    """The mirror first fails and then lacks the commit. The event waits in both cases, without redeliveries."""
     world = World(config(), git)
     (commit,) = git.push(MAIN)
     git.before_call = fail
@@ -165,7 +165,7 @@ def test_a_commit_that_is_not_on_the_named_ref_starts_nothing(git: MemoryGitiles
     assert triggered(world, "job") == [review]
 
 
-def test_token_checks_of_publishers_can_be_switched_off(git: MemoryGitiles) -> None:
+def test_trusted_publishers_need_only_a_served_commit(git: MemoryGitiles) -> None:
     """With the setting, the host is called only to check that it serves the commit."""
     world = World(config(), git, trust_commit_publishers=True)
     (landed,) = git.push(MAIN)
@@ -234,7 +234,7 @@ def test_a_failing_host_is_timed_from_the_first_attempt(git: MemoryGitiles, caps
 
 
 def test_without_a_wait_a_failing_host_causes_a_redelivery(git: MemoryGitiles) -> None:
-    """This applies if a path filter needs the commit."""
+    """A failing host causes a redelivery if a path filter needs the commit."""
     world = World(FILTERED, git, commit_wait_seconds=0)
     git.before_call = fail
     with pytest.raises(TransientError, match="UNAVAILABLE"):
@@ -390,7 +390,7 @@ def test_a_branch_is_not_a_tag(git: MemoryGitiles) -> None:
 
 
 def test_a_paused_trigger_ignores_commits(git: MemoryGitiles, capsys: pytest.CaptureFixture[str]) -> None:
-    """It costs no additional read; after it is resumed, its first poll finds the commits that landed in between."""
+    """A paused trigger costs no additional read. After a resume, its first poll finds the commits in between."""
     world = World(config().replace('schedule: "triggered" gitiles', 'schedule: "with 30s interval" gitiles'), git)
     poller = JobId("proj/poller")
     git.push(MAIN)

@@ -251,7 +251,7 @@ def _sweep_task(world: World) -> None:
     world.run_task(QueueTask("sweep", {}, world.clock.now()))
 
 
-def test_a_commit_dropped_on_store_contention_is_logged() -> None:
+def test_a_commit_is_discarded_with_a_record_although_the_store_is_contended() -> None:
     """A refused commit may have collided with another: the next delivery records the discarded trigger."""
     git = MemoryGitiles()
     git.push("refs/heads/main")

@@ -110,8 +110,8 @@ def test_a_status_check_without_an_answer_changes_nothing(answer: Answer, server
 
 
 @pytest.mark.parametrize("answer", TRANSIENT.values(), ids=TRANSIENT)
-def test_a_launch_without_an_answer_is_retried(answer: Answer, server: Answering, world: World) -> None:
-    """It creates one build."""
+def test_a_launch_with_a_foreign_answer_is_retried(answer: Answer, server: Answering, world: World) -> None:
+    """The retried launch creates one build."""
     server.answers = [answer]
     world.commit()
     assert [item.status for item in world.invocations()] == [Status.RETRYING]

@@ -275,7 +275,7 @@ def test_costly_refs_do_not_hold_up_a_message_of_many_refs(monkeypatch: pytest.M
 
 
 def test_a_message_of_many_refs_is_deferred_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This limits the memory."""
+    """Parts limit the memory of a delivery."""
     monkeypatch.setattr(commit_module, "_DEFERRED_AT_ONCE", 7)
     sizes: list[int] = []
     defer_all = commit_module.defer_all

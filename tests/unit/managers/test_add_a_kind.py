@@ -66,7 +66,7 @@ def _explained(world: World, revision: str) -> dict[str, dict[str, Any]]:
     return {item["jobRef"]["job"]: item for item in reply["explanations"]}
 
 
-def test_a_config_with_acls_is_valid() -> None:
+def test_a_config_with_the_new_kind_and_policy_is_valid() -> None:
     """The reader keeps the fields of both."""
     world = world_for(CONFIG)
     echo, drop = (world.store.job(name) for name in (ECHO, DROP))

@@ -249,7 +249,7 @@ def test_a_build_belongs_to_the_invocation_unless_it_names_another(build: Any, o
     assert V1Client(Wire({})).is_ours(build_request(), {"build": build}) is ours
 
 
-def test_the_local_answer_equals_the_real_answer() -> None:
+def test_the_recorded_answer_belongs_to_the_invocation() -> None:
     """The recorded answer belongs to the real page's invocation."""
     assert V1Client(Wire({})).is_ours(build_request(), sample("v1-put-response-as-on-wire"))
 

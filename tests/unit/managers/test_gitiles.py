@@ -244,7 +244,7 @@ def test_the_third_busy_ref_waits() -> None:
 
 
 def test_the_limit_is_also_logged_after_the_last_ref() -> None:
-    """In that case no refs are left."""
+    """The limit may be reached at the last ref, so that no refs are left."""
     names = ["refs/heads/a", "refs/heads/b"]
     polls = Polls(names)
     for name in names:

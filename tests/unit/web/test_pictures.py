@@ -41,7 +41,7 @@ def test_one_invocation_is_described_in_the_singular() -> None:
 
 
 def test_an_invocation_without_duration_has_a_bar() -> None:
-    """It has a low bar."""
+    """An invocation without duration has a low bar."""
     chart = duration_chart([_invocation(0)], STARTED)
     assert chart is not None
     assert 0 < chart.bars[0].height <= HEIGHT

@@ -34,7 +34,7 @@ def build(status: str = "SCHEDULED", *, start: int | None = None, outcome: Outco
 class TestRequests:
     """The body of ``PUT builds``."""
 
-    def test_the_smallest_export(self) -> None:
+    def test_the_smallest_put_request(self) -> None:
         request = put()
         assert (request.bucket, request.builder, request.tags) == ("luci.p.ci", "linux", (("builder", "linux"),))
         assert (request.gitiles_commit, request.callback, request.canary, request.experimental) == (

@@ -104,7 +104,7 @@ def test_zero_doublings_means_the_default_unless_the_mask_names_it() -> None:
     assert read_retry_config("f", retry(), explicit=["max_doublings"]).max_doublings == 0
 
 
-def test_a_removed_limit_of_attempts_stays_removed() -> None:
+def test_unlimited_attempts_are_read_back() -> None:
     assert read_retry_config("f", retry(max_attempts=-1)).max_attempts == -1
 
 

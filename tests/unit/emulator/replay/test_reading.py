@@ -158,7 +158,7 @@ def test_documents_that_are_refused(changes: dict[str, Any], says: str) -> None:
 
 
 def test_an_invalid_config_is_refused() -> None:
-    """With its problems."""
+    """The error lists the config's problems."""
     with pytest.raises(ScenarioError, match=r"^config\.file: the config is not valid: "):
         read_scenario(_document(), "job {}")
 

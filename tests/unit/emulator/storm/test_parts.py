@@ -77,7 +77,7 @@ class TestTripwire:
             tripwire(task(), sender)
         assert (sender.count, acted, tripwire.tripped.is_set()) == (sent, ["acted"], True)
 
-    def test_it_applies_once_at_its_call(self) -> None:
+    def test_it_acts_once_at_the_given_call(self) -> None:
         tripwire, acted = self.trip("before", number=3)
         sender = Sender()
         results = []
