@@ -15,7 +15,7 @@ __all__ = ["main"]
 
 _PROJECT = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
-_STATUSES = "exit status: 0 done, 1 failed (one line on standard error says why), 2 wrong usage"
+_STATUSES = "exit status: 0 done, 1 failed (one line on standard error gives the reason), 2 wrong usage"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -27,10 +27,10 @@ def main(arguments: Sequence[str]) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_up(commands.add_parser("up", help="start everything and keep it running until Ctrl-C", epilog=_STATUSES))
-    _add_demo(commands.add_parser("demo", help="watch a commit become a build, live", epilog=_STATUSES))
+    _add_demo(commands.add_parser("demo", help="show live how a commit becomes a build", epilog=_STATUSES))
     # These read their own arguments, --help included.
     commands.add_parser("replay", help="play a scenario through the real functions", add_help=False)
-    commands.add_parser("storm", help="many commits, lost and repeated messages, crashes: what holds", add_help=False)
+    commands.add_parser("storm", help="test that faults and crashes lose nothing", add_help=False)
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command in ("up", "demo"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -82,13 +82,13 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         "memory: neither, everything in this process (default: %(default)s)",
     )
     parser.add_argument(
-        "--console-port", type=PORT, default=0, metavar="PORT", help="where the pages are (default: a free port)"
+        "--console-port", type=PORT, default=0, metavar="PORT", help="port of the pages (default: a free port)"
     )
     parser.add_argument(
         "--download-url",
         default="",
         metavar="URL",
-        help="folder to download the emulators from if no Google Cloud SDK is installed (also: EMULATOR_DOWNLOAD_URL)",
+        help="folder that has the emulators if no Google Cloud SDK is installed (also: EMULATOR_DOWNLOAD_URL)",
     )
 
 
@@ -132,7 +132,7 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
         type=speed,
         default=1.0,
         metavar="FACTOR",
-        help="how many times as fast as real time it runs; above or below 1 only with --store memory (default: 1)",
+        help="speed as a multiple of real time; above or below 1 only with --store memory (default: 1)",
     )
     parser.add_argument(
         "--host",
@@ -141,7 +141,7 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
         default=[],
         dest="hosts",
         metavar="HOST",
-        help="one more Gitiles host to stand for",
+        help="another Gitiles host to serve",
     )
     for name in ("firestore", "pubsub", "cloud-tasks", "buildbucket", "gitiles"):
         parser.add_argument(f"--{name}-port", type=PORT, default=0, metavar="PORT", help="default: a free port")
@@ -150,12 +150,13 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
 def _project(text: str) -> str:
     if not _PROJECT.fullmatch(text):
         raise argparse.ArgumentTypeError(
-            f"{text!r} names no cloud project: 6 to 30 lower-case letters, digits and hyphens, a letter first, no hyphen last"
+            f"{text!r} is not the name of a cloud project: 6 to 30 lower-case letters, digits and hyphens,"
+            " a letter first, no hyphen last"
         )
     return text
 
 
 def _host(text: str) -> str:
     if not _HOST.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no host name, such as chromium.googlesource.com")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a host name such as chromium.googlesource.com")
     return text

@@ -1,7 +1,8 @@
 """The clocks of the local cloud: real, adjustable or stepped by hand.
 
-Each one is the ``ports.Clock`` of the functions and the clock of the servers at once, so that both live in the same
-time.
+Each is both the ``ports.Clock`` of the functions
+
+and the clock of the servers, so that both share one time.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ class Clock(ports.Clock, Protocol):
 
 
 class RealClock:
-    """The machine's clock, or time that runs ``speed`` times as fast.
+    """The machine's clock, or a clock that runs ``speed`` times as fast.
 
     Args:
         speed: how many seconds pass in one second of real time.
-        start: the present instant; that of the machine if None.
+        start: the current instant; the machine's if None.
     """
 
     def __init__(self, speed: float = 1.0, start: int | None = None) -> None:
@@ -42,11 +43,11 @@ class RealClock:
         self._start = time.time_ns() if start is None else start
 
     def now(self) -> Instant:
-        """Return the present instant."""
+        """Return the current instant."""
         return Instant(self._start + int((time.monotonic_ns() - self._monotonic_start) * self._speed))
 
     def sleep(self, nanoseconds: int) -> None:
-        """Block for that much time of this clock."""
+        """Block until this clock has advanced by the given time."""
         _wait_out(self, nanoseconds)
 
     def wait_until(self, instant: int, woken: threading.Event) -> None:
@@ -57,7 +58,7 @@ class RealClock:
 
 
 class AdjustableClock:
-    """A clock that can be put forward, and whose speed can be changed while it runs; it never goes back."""
+    """A clock that can be advanced, and whose speed can be changed while it runs; it never goes back."""
 
     def __init__(self, speed: float = 1.0) -> None:
         self._lock = threading.Lock()
@@ -66,7 +67,7 @@ class AdjustableClock:
         self.speed = speed
 
     def now(self) -> Instant:
-        """Return the present instant."""
+        """Return the current instant."""
         with self._lock:
             return Instant(self._running.now() + self._ahead)
 
@@ -81,7 +82,7 @@ class AdjustableClock:
             self._running, self.speed = running, speed
 
     def advance(self, nanoseconds: int) -> None:
-        """Put the clock forward.
+        """Advance the clock.
 
         Raises:
             ValueError: ``nanoseconds`` is negative.
@@ -92,13 +93,13 @@ class AdjustableClock:
             self._ahead += nanoseconds
 
     def sleep(self, nanoseconds: int) -> None:
-        """Block for that much time of this clock."""
+        """Block until this clock has advanced by the given time."""
         _wait_out(self, nanoseconds)
 
     def wait_until(self, instant: int, woken: threading.Event) -> None:
         """Block until ``instant`` has come or ``woken`` is set."""
         while (now := self.now()) < instant and not woken.is_set():
-            # In short waits, because the clock may be put forward or change its speed meanwhile.
+            # Wait in short steps, because another thread may advance the clock or change its speed.
             woken.wait(min((instant - now) / SECOND / self.speed, _LOOK_SECONDS))
 
 
@@ -110,7 +111,7 @@ class SteppedClock:
         self._moved = threading.Condition(threading.RLock())
 
     def now(self) -> Instant:
-        """Return the present instant."""
+        """Return the current instant."""
         with self._moved:
             return Instant(self._now)
 
@@ -146,10 +147,10 @@ class SteppedClock:
         self.advance(max(0, nanoseconds))
 
     def wait_until(self, instant: int, woken: threading.Event) -> None:
-        """Block until the clock was moved to ``instant`` or ``woken`` is set."""
+        """Block until the clock has reached ``instant`` or ``woken`` is set."""
         with self._moved:
             while self._now < instant and not woken.is_set():
-                self._moved.wait(_LOOK_SECONDS)  # nothing notifies when ``woken`` is set
+                self._moved.wait(_LOOK_SECONDS)  # setting ``woken`` sends no notification
 
 
 def _wait_out(clock: Clock, nanoseconds: int) -> None:

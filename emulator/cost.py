@@ -16,7 +16,7 @@ _MINUTES = _DAYS * 24 * 60
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """Dollars for one unit of each resource, from the services' pricing pages."""
+    """Price in dollars of one unit of each resource, from the services' pricing pages."""
 
     firestore_read: float = 0.03 / 100_000
     firestore_write: float = 0.09 / 100_000
@@ -68,11 +68,11 @@ class Size:
     gib: float
 
 
-SIZES = (Size("a third of a CPU, 512 MiB (as it comes)", 1 / 3, 0.5), Size("1 CPU, 512 MiB", 1.0, 0.5))
+SIZES = (Size("a third of a CPU, 512 MiB (as deployed)", 1 / 3, 0.5), Size("1 CPU, 512 MiB", 1.0, 0.5))
 
 
 def cost_of(path: Path, size: Size, prices: Prices = PRICES) -> float:
-    """Return the dollars that one run of a path costs; a task counts twice, for its creation and its delivery."""
+    """Return the cost of one run of a path, in dollars. A task counts twice, for its creation and its delivery."""
     busy = path.tenths / 10 * path.functions
     return (
         path.reads * prices.firestore_read
@@ -84,18 +84,18 @@ def cost_of(path: Path, size: Size, prices: Prices = PRICES) -> float:
 
 
 def build(checks: int, size: Size, prices: Prices = PRICES) -> float:
-    """Return the dollars that a build costs: one commit, two notifications, the status checks and one end."""
+    """Return the cost of a build, in dollars: one commit, two notifications, the status checks and one end."""
     rest = ("commit", "notification", "completion", "orphan")
     return sum(cost_of(PATHS[name], size, prices) for name in rest) + checks * cost_of(PATHS["check"], size, prices)
 
 
 def polling(minutes: int, size: Size, prices: Prices = PRICES) -> float:
-    """Return the dollars a month of one gitiles job that polls every so many minutes and finds nothing new."""
+    """Return the monthly cost of one gitiles job that polls every ``minutes`` and finds nothing new, in dollars."""
     return _MINUTES / minutes * cost_of(PATHS["poll"], size, prices)
 
 
 def monthly_idle(size: Size, prices: Prices = PRICES) -> dict[str, float]:
-    """Return the monthly costs of an idle installation, in dollars by cause."""
+    """Return the monthly costs of an idle installation, in dollars for each cause."""
     return {
         "sweep, every minute": _MINUTES * cost_of(PATHS["sweep"], size, prices),
         "configs, every minute": _MINUTES * cost_of(PATHS["sync"], size, prices),

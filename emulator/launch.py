@@ -3,12 +3,12 @@
 However the parent ends, even by SIGKILL, the program and all its forks are killed:
 
 * On Linux the kernel sends SIGKILL when the parent ends (``PR_SET_PDEATHSIG``). The parent is the *thread* that started
-  the process, so the starter must use a thread that lives on. Forks do not inherit this; in ``module`` mode every fork
-  renews it.
+  the process, so the starter must use a thread that keeps running. Forks do not inherit this. In ``module`` mode every
+  fork renews it.
 * Everywhere, a fork of this process waits for the end of standard input, a pipe that only the parent holds open, and
   then kills the process group. So the starter must provide the pipe and a new session.
 
-Run as a script with ``-P``, so that the modules beside this file shadow nothing; it imports only the standard library.
+Run as a script with ``-P``, so that the modules in this folder shadow nothing; it imports only the standard library.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def watch_standard_input() -> None:
     """Fork a process that kills the whole group once standard input has ended, and give this process an empty one."""
     if os.fork() == 0:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # the program may take its time to stop: it is watched until then
+            signal.signal(number, signal.SIG_IGN)  # the program may stop slowly: it is watched until then
         os.closerange(1, 256)
         while os.read(0, 4096):
             pass
@@ -49,7 +49,7 @@ def main() -> None:
     mode, *command = sys.argv[1:]
     watch_standard_input()
     die_with_parent()
-    if os.getppid() != parent:  # it went before the request was in place
+    if os.getppid() != parent:  # the parent ended before the request took effect
         os.killpg(0, signal.SIGKILL)
     if mode == "exec":
         os.execvp(command[0], command)  # noqa: S606 - its purpose

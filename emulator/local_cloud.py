@@ -65,7 +65,7 @@ class Function(Protocol):
 
     @property
     def restarts(self) -> int:
-        """How often it was started again after it had died."""
+        """How often it was restarted after it had died."""
 
     @property
     def pid(self) -> int | None:
@@ -133,16 +133,16 @@ class LocalCloud:
         url = parse_repo_url(repo)
         if url.host not in self.gitiles_hosts:
             raise LocalCloudError(
-                f"the local cloud does not stand for {url.host}, which no config named when it started: "
+                f"the local cloud does not serve {url.host}, which no config named when it started: "
                 f"start it again, or with --host {url.host} (in Python: hosts)"
             )
         if found := find_repository(self.repositories / url.host, url.project):
             return Repository(found)
         if any(name.startswith(".") for name in url.project.split("/")):
-            raise LocalCloudError(f"{url.project} is no name of a repository: no part of it may begin with a dot")
+            raise LocalCloudError(f"{url.project} is not a valid repository name: no part may begin with a dot")
         path = self.repositories / url.host / url.project
         if path.exists():
-            raise LocalCloudError(f"{path} is no git repository: make it one (git init), or move it away")
+            raise LocalCloudError(f"{path} is not a git repository: run git init there, or move it away")
         return Repository.create(path)
 
     def task(self, kind: str, payload: Mapping[str, Any] | None = None) -> None:
@@ -163,15 +163,15 @@ class LocalCloud:
             run_task(self.tasks_client, queue_path(self.project), f"{target}/sync", account, target, _SYNC_SECONDS)
         except LocalCloudError as error:
             said = self.functions["on_task"].output.last_words() if self.functions else "it is not run here"
-            raise LocalCloudError(f"{error}; on_task's last words: {said}") from error
+            raise LocalCloudError(f"{error}; the last output of on_task: {said}") from error
 
     def publish_commit(self, repo: str, ref: str, revision: str) -> str:
-        """Publish a commit event, that a ref points to a revision; return the message's ID."""
+        """Publish a commit event (a ref that now points to a revision); return the message's ID."""
         event = {"repo": repo, "ref": ref, "revision": revision}
         return self.pubsub.publish(f"projects/{self.project}/topics/{COMMIT_TOPIC}", json.dumps(event).encode(), {})
 
     def page(self, path: str) -> Any:
-        """Return the JSON twin of a page, or None while there is none.
+        """Return the JSON twin of a page, or None while it does not exist.
 
         Raises:
             LocalCloudError: the console does not answer.
@@ -194,7 +194,7 @@ class LocalCloud:
         return [item for item in found if item is not None]
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a function a signal; see `FunctionProcess.kill`.
+        """Send a signal to a function; see `FunctionProcess.kill`.
 
         Raises:
             LocalCloudError: the function runs in this process.
@@ -202,7 +202,7 @@ class LocalCloud:
         self.functions[name].kill(number)
 
     def reset(self) -> None:
-        """Forget documents, tasks, messages, faults and plans, then have the configs read again.
+        """Forget documents, tasks, messages, faults and plans, then read the configs again.
 
         Repositories and builds stay. Running builds send further notifications, which the scheduler acknowledges and
         ignores.

@@ -1,4 +1,4 @@
-"""The functions inside this process, on a store in memory: for machines without Java, and for faster time."""
+"""The functions inside this process, on a store in memory: for machines without Java, and for time that runs faster."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ class InProcessFunction:
             LocalCloudError: always.
         """
         raise LocalCloudError(
-            f"{self.name} runs inside the local cloud, which is in memory: only --store emulators has it killed"
+            f"{self.name} runs inside the local cloud, in memory; it can be killed only with --store emulators"
         )
 
     def stop(self) -> None:
-        """Serve no more; may be repeated."""
+        """Stop serving; may be repeated."""
         if self._server is not None:
             self._server.stop()
 
@@ -99,7 +99,7 @@ class MemoryHost:
         self.output = Output(log)
         """The log of all functions."""
         self.store = MemoryStore()
-        """The documents; `clear` puts an empty store in its place."""
+        """The documents; `clear` replaces the store with an empty one."""
         self._clock = clock
         self._settings: Settings | None = None
 
@@ -119,13 +119,13 @@ class MemoryHost:
         self._serve(settings)
 
     def clear(self) -> None:
-        """Delete all documents; a host that does not run has none."""
+        """Delete all documents; a no-op if the host does not run."""
         if self._settings is not None:
             self.store = MemoryStore()
             self._serve(self._settings)
 
     def stop(self) -> None:
-        """Serve no more; may be repeated."""
+        """Stop serving; may be repeated."""
         if self._settings is None:
             return
         self._settings = None

@@ -23,7 +23,7 @@ __all__ = ["MemoryPubSub", "Message"]
 
 _LOG = logging.getLogger(__name__)
 _ACKNOWLEDGED = frozenset({102, 200, 201, 202, 204})
-_WORKERS = 4  # deliveries under way at a time, per subscription
+_WORKERS = 4  # concurrent deliveries per subscription
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class _Subscription:
             self._epoch += 1
 
     def stop(self) -> None:
-        """Deliver no more messages; running deliveries finish."""
+        """Stop delivering messages; running deliveries finish."""
         self._stopped = True
         self._woken.set()
         for thread in self._threads:
@@ -100,7 +100,7 @@ class _Subscription:
                     return
                 self._clock.wait_until(wake_at, self._woken)
                 continue
-            self._woken.set()  # another thread may have missed the event while this one held it
+            self._woken.set()  # another thread may have missed the event while this thread held it
             _, _, attempt, message = taken
             if not self._deliver(message, attempt) and epoch == self._epoch:
                 self._again(message, attempt)
@@ -116,7 +116,7 @@ class _Subscription:
             error.close()
             return error.code in _ACKNOWLEDGED
         except (OSError, http.client.HTTPException) as error:
-            _LOG.info("%s did not take message %s: %s", self._endpoint, message.id, error)
+            _LOG.info("%s did not accept message %s: %s", self._endpoint, message.id, error)
             return False
 
     def _again(self, message: Message, attempt: int) -> None:

@@ -23,12 +23,12 @@ __all__ = ["OfficialEmulator", "clear_documents", "start_firestore", "start_pubs
 _READY_SECONDS = 60.0  # a start takes one to three seconds; a busy machine takes longer
 _STOP_SECONDS = 5.0
 _FIRESTORE_CLASS = "com.google.cloud.datastore.emulator.firestore.CloudFirestore"
-# Quick to start and small: they serve one developer. The language keeps messages readable by programs.
+# Quick to start and small: they serve one developer. The fixed language lets programs read the messages.
 _FLAGS = ("-Duser.language=en", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx1g")
 
 
 class OfficialEmulator:
-    """A started emulator; it ends with `stop`, or however this process ends.
+    """A started emulator; it ends with `stop`, or when this process ends in any way.
 
     Args:
         name: the name in error messages.
@@ -57,14 +57,14 @@ class OfficialEmulator:
 
     @property
     def pid(self) -> int:
-        """The process id of Java."""
+        """The process ID of Java."""
         return self._child.pid
 
     def wait_until_ready(self, seconds: float = _READY_SECONDS) -> Self:
-        """Wait until the emulator answers, at most ``seconds``, and return it.
+        """Wait at most ``seconds`` until the emulator answers, and return it.
 
         Raises:
-            LocalCloudError: it ended, or did not answer in time (then it is stopped); with the end of its output.
+            LocalCloudError: it ended, or it did not answer in time and was stopped; the text has the end of its output.
         """
         for _ in range(int(seconds / 0.05)):
             if self._child.poll() is not None:
@@ -76,11 +76,12 @@ class OfficialEmulator:
                 raise LocalCloudError(f"the {self.name} emulator was stopped while it started")
         self.stop()
         raise LocalCloudError(
-            f"the {self.name} emulator did not answer within {seconds:.0f} s; its last words: {self.output.last_words()}"
+            f"the {self.name} emulator did not answer within {seconds:.0f} s;"
+            f" its last output: {self.output.last_words()}"
         )
 
     def reset(self) -> None:
-        """Delete everything, of all projects.
+        """Delete the data of all projects.
 
         Raises:
             LocalCloudError: it does not answer.
@@ -147,18 +148,18 @@ def start_firestore(port: int = 0, *, download_url: str = "", log: Path | None =
     """Start the Firestore emulator of an installed SDK, else the pinned download, without waiting for it.
 
     Args:
-        port: where; 0 picks a free port.
+        port: the port; 0 picks a free port.
         download_url: the address of the folder to download from; the public one if empty.
         log: a file to append its output to.
 
     Raises:
-        LocalCloudError: Java or the emulator cannot be had, or the port is in use.
+        LocalCloudError: Java or the emulator is not available, or the port is in use.
     """
     java = find_java()
     jar = find_firestore_jar() or fetch_firestore_jar(download_url)
 
     def command(chosen: int) -> Sequence[str]:
-        # Its web socket would otherwise take a port by chance, perhaps the port of another server.
+        # Without this, its web socket would take a random port, perhaps the port of another server.
         ports = (f"--host={HOST}", f"--port={chosen}", f"--websocket_port={free_port()}")
         return (java, *_FLAGS, "-cp", str(jar), _FIRESTORE_CLASS, *ports)
 
@@ -166,7 +167,7 @@ def start_firestore(port: int = 0, *, download_url: str = "", log: Path | None =
 
 
 def start_pubsub(port: int = 0, *, download_url: str = "", log: Path | None = None) -> OfficialEmulator:
-    """Start the Pub/Sub emulator without waiting for it; arguments and errors as for `start_firestore`."""
+    """Start the Pub/Sub emulator without waiting for it; the arguments and errors are those of `start_firestore`."""
     java = find_java()
     jar = find_pubsub_jar() or fetch_pubsub_jar(download_url)
 

@@ -18,7 +18,7 @@ __all__ = ["Options", "TcpPorts"]
 
 @dataclass(frozen=True, slots=True)
 class TcpPorts:
-    """TCP ports of the servers; 0 is a free port, so that several local clouds run side by side."""
+    """TCP ports of the servers; 0 is a free port, so that several local clouds can run at once."""
 
     firestore: int = 0
     pubsub: int = 0
@@ -34,12 +34,12 @@ class TcpPorts:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to start a local cloud, see `emulator.start.start_local_cloud`; every option has a default."""
+    """The options of `emulator.start.start_local_cloud`; each has a default."""
 
     config_folder: Path | None = None
     """Holds ``<project>/luci-scheduler.cfg``; ``<folder>/configs`` if None."""
     check_interval_seconds: int = 60
-    """Time between two status checks of a build; 0: that of the protocol."""
+    """Time between two status checks of a build; 0 means the protocol's default."""
     protocol: str = "v2"
     """The API that the Buildbucket server speaks: ``v1`` (2021) or ``v2``."""
     plan: Plan | None = None
@@ -57,23 +57,24 @@ class Options:
     folder: Path | None = None
     """Where repositories, logs and configs are; a temporary folder, removed at the end, if None."""
     speed: float = 1.0
-    """How much faster than real time runs, in memory only: the official emulators and processes know real time only."""
+    """Speed as a multiple of real time. Only a local cloud in memory can run faster, because official emulators and
+    processes use real time."""
     ports: TcpPorts = TcpPorts()
     """The ports of the servers and functions."""
     hosts: Sequence[str] = ()
     """Gitiles hosts to serve, in addition to those in the configs and in ``folder``."""
     host_functions: bool = True
-    """False leaves it to the caller to run the functions, with `LocalCloud.environment`."""
+    """If False, the caller runs the functions, with `LocalCloud.environment`."""
     sweep_seconds: float = 60.0
-    """Time between two sweeps, in real time; 0: a sweep runs only with `LocalCloud.task`."""
+    """Time between two sweeps, in real time; with 0, a sweep runs only through `LocalCloud.task`."""
     sync_seconds: float = 60.0
-    """Time between two reads of the configs, in real time; 0: the configs are read at the start only."""
+    """Time between two reads of the configs, in real time; with 0, they are read only at the start."""
     firestore_address: str = ""
-    """A Firestore emulator that runs already, ``host:port``; empty: the local cloud starts one."""
+    """A Firestore emulator that is already running, as ``host:port``; if empty, the local cloud starts one."""
     pubsub_address: str = ""
-    """A Pub/Sub emulator that runs already, ``host:port``; empty: the local cloud starts one."""
+    """A Pub/Sub emulator that is already running, as ``host:port``; if empty, the local cloud starts one."""
     download_url: str = ""
-    """The folder to download emulators from where no Google Cloud SDK is installed; empty: the public one."""
+    """The folder to download emulators from if no Google Cloud SDK is installed; empty: the public one."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """More ``SCHEDULER_...`` variables for the functions."""
     interceptors: Interceptors = field(default_factory=NoInterceptors)

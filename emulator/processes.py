@@ -41,7 +41,7 @@ class Output:
 
     @property
     def lines(self) -> list[str]:
-        """The lines that are kept, the oldest first."""
+        """The lines that are kept, oldest first."""
         with self._lock:
             return list(self._lines)
 
@@ -72,7 +72,7 @@ class Child:
         output: Output,
         mode: Literal["exec", "module"] = "exec",
     ) -> None:
-        # Without ``site`` Python starts in half the time; a module needs it to be found.
+        # Without ``site`` Python starts in half the time, but importing a module needs it.
         options = ["-P"] if mode == "module" else ["-P", "-S", "-E"]
         arguments = [sys.executable, *options, str(_LAUNCH), mode, *command]
         self._process = _starter().submit(_popen, arguments, dict(environment)).result()
@@ -81,7 +81,7 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The process id, which is also that of its process group."""
+        """The process ID, which is also the ID of its process group."""
         return self._process.pid
 
     def poll(self) -> int | None:
@@ -108,7 +108,7 @@ class Child:
     def finish(self) -> None:
         """Kill the remaining forks of a program that has ended, and read its output to the end."""
         if self._process.stdin is not None:
-            self._process.stdin.close()  # the watching fork keeps the group's number ours until it has killed it
+            self._process.stdin.close()  # the watching fork keeps the group's number reserved
         self._reader.join(timeout=5)
 
     def stop(self, grace: float) -> int | None:

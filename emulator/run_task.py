@@ -1,4 +1,4 @@
-"""Running a task of Cloud Tasks and waiting for its end."""
+"""Runs a task of Cloud Tasks and waits for its end."""
 
 from __future__ import annotations
 
@@ -51,5 +51,5 @@ def run_task(client: Any, queue: str, url: str, account: str, audience: str, sec
     status = task.last_attempt.response_status
     answer = one_line(status.message) or "there was no answer"
     raise LocalCloudError(
-        f"{url} did not take its task within {seconds:.0f} s ({task.response_count} answers; the last: {answer})"
+        f"{url} did not accept its task within {seconds:.0f} s ({task.response_count} answers; the last: {answer})"
     )

@@ -24,12 +24,12 @@ _USUAL_ROOTS = (
 
 
 def find_firestore_jar() -> Path | None:
-    """Return the Firestore emulator's jar, or None where no SDK has the component ``cloud-firestore-emulator``."""
+    """Return the Firestore emulator's jar, or None if no SDK has the component ``cloud-firestore-emulator``."""
     return _find("platform/cloud-firestore-emulator/cloud-firestore-emulator.jar")
 
 
 def find_pubsub_jar() -> Path | None:
-    """Return the Pub/Sub emulator's jar, or None where no SDK has the component ``pubsub-emulator``."""
+    """Return the Pub/Sub emulator's jar, or None if no SDK has the component ``pubsub-emulator``."""
     return _find("platform/pubsub-emulator/lib/cloud-pubsub-emulator-*-all.jar")
 
 

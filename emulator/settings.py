@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 BUILDBUCKET_HOST = "cr-buildbucket.appspot.com"
-"""The Buildbucket server that configs name; the local cloud's own server stands for it."""
+"""The Buildbucket server that configs name; the local cloud's own server takes its place."""
 PUBLISHER = "cr-buildbucket@appspot.gserviceaccount.com"
 """The account that publishes the notifications of builds."""
 
@@ -41,7 +41,7 @@ QUEUE_RATES = RateLimits(max_dispatches_per_second=500.0, max_concurrent_dispatc
 QUEUE_RETRIES = RetryConfig(max_attempts=-1, min_backoff=SECOND, max_backoff=600 * SECOND, max_doublings=10)
 
 DEVELOPER = "dev@localhost"
-"""The console takes every visitor for this user, who may do everything."""
+"""The console treats every visitor as this user, who may do everything."""
 _THREADS = 16
 
 

@@ -1,4 +1,4 @@
-"""Starting a local cloud: its parts in their order, each one stopped when the ``with`` block ends."""
+"""Starts the parts of a local cloud in order, and stops each part when the ``with`` block ends."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ __all__ = ["start_local_cloud"]
 def start_local_cloud(options: Options) -> Iterator[LocalCloud]:
     """Start a local cloud, and stop it at the end of the ``with`` block.
 
-    Several local clouds can run side by side, those in memory in a process each.
+    Several local clouds can run at once. Each local cloud in memory needs a separate process.
 
     Raises:
-        LocalCloudError: a part cannot start; one line says why and what to do. Nothing is left running.
+        LocalCloudError: a part cannot start; the text has the reason and the remedy. Nothing is left running.
     """
     if options.speed != 1.0 and options.store != "memory":
         raise LocalCloudError("only a local cloud in memory runs faster than real time: use --store memory, or speed 1")
@@ -62,7 +62,7 @@ def start_local_cloud(options: Options) -> Iterator[LocalCloud]:
 
 @dataclass(frozen=True, slots=True)
 class _Base:
-    """The things that all parts share."""
+    """The objects that all parts share."""
 
     options: Options
     clock: Clock
@@ -77,7 +77,7 @@ def _start(options: Options, stack: ExitStack) -> LocalCloud:
     folders = _make_folders(options, stack)
     hosts = gitiles_hosts(_valid_configs(options, folders.configs), folders.repositories, options.hosts)
     base = _Base(options, options.clock or RealClock(options.speed), folders, hosts, stack)
-    # Emulators and functions take seconds to start. They start side by side, and the wait comes when the rest is done.
+    # Emulators and functions take seconds to start. They start in parallel, and the wait for them comes last.
     backends = _start_backends(base)
     servers = _start_servers(base, backends.pubsub)
     functions = _start_functions(base, backends, servers)
@@ -87,7 +87,7 @@ def _start(options: Options, stack: ExitStack) -> LocalCloud:
     backends.pubsub.create_topics(rows, functions.handed_out)
     for function in functions.running.values():
         function.wait_until_ready()
-    stack.callback(servers.cloud_tasks.stop)  # before the functions, so that no task is delivered to a dead one
+    stack.callback(servers.cloud_tasks.stop)  # before the functions, which must not get tasks after they stop
     tasks_client = make_client(servers.cloud_tasks.grpc_address)
     stack.callback(tasks_client.transport.close)
     account, target = functions.environment["SCHEDULER_TASK_ACCOUNT"], functions.handed_out["on_task"]
@@ -128,7 +128,7 @@ class _Folders:
     logs: Path | None
 
     def log(self, name: str) -> Path | None:
-        """Return the log file of a part; None where logs are not kept."""
+        """Return the log file of a part; None if logs are not kept."""
         return self.logs / f"{name}.log" if self.logs else None
 
 
@@ -153,7 +153,7 @@ def _valid_configs(options: Options, folder: Path) -> list[ProjectConfig]:
             configs.append(read_config(file.project, file.text, rules=options.config_rules))
         except ConfigError as error:
             options.on_progress(
-                f"the config of {file.project} is not valid and will not be in force: {error.problems[0]}"
+                f"the config of {file.project} is not valid and will not become active: {error.problems[0]}"
             )
     return configs
 
@@ -173,7 +173,7 @@ class _Backends:
 def _start_backends(base: _Base) -> _Backends:
     options, stack = base.options, base.stack
     if options.store == "memory":
-        options.on_progress("running in memory: no official emulators, and nothing is kept")
+        options.on_progress("running in memory: without official emulators, and no data is kept")
         memory = MemoryPubSub(base.clock)
         stack.callback(memory.close)
         return _Backends(memory)
@@ -244,7 +244,7 @@ class _Functions:
 
 def _start_functions(base: _Base, backends: _Backends, servers: _Servers) -> _Functions:
     options = base.options
-    # The addresses are chosen before any function starts, because each one is configured with those of others.
+    # The addresses are chosen before any function starts, because each function needs the addresses of the others.
     ports = {name: require_free(getattr(options.ports, name), f"the function {name}") for name in FUNCTIONS}
     urls = {name: f"http://{HOST}:{port}" for name, port in ports.items()}
     intercept = options.interceptors.http
@@ -304,7 +304,7 @@ def _start_schedules(cloud: LocalCloud, stack: ExitStack) -> None:
 
 
 def _stop_together(running: Iterable[OfficialEmulator | Function]) -> None:
-    """Stop all at the same time; each one may take seconds."""
+    """Stop all functions at the same time, because each may take seconds."""
     stops = [item.stop for item in running]
     with ThreadPoolExecutor(max(1, len(stops))) as pool:
         for future in [pool.submit(stop) for stop in stops]:

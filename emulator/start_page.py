@@ -48,7 +48,7 @@ SWITCHES: Mapping[str, str] = {
 _SLOW_SECONDS = 3.0
 _SPEEDS = (1, 10, 60, 600)
 _STEPS = {"10 seconds": 10, "1 minute": 60, "10 minutes": 600, "1 hour": 3600}
-_MINUTE = 60  # seconds, as in _STEPS: how often Cloud Scheduler calls for sweep and sync
+_MINUTE = 60  # seconds, as in _STEPS: how often Cloud Scheduler starts sweep and sync
 _MAX_FORM = 10_000
 _CONFIGS_KEPT = 64
 _FILE = "change.txt"
@@ -67,7 +67,7 @@ job {{
 
 
 def make_sample(configs: Path) -> None:
-    """Put a sample project into a folder of configs that is empty or missing."""
+    """Add a sample project to a folder of configs that is empty or missing."""
     if configs.is_dir() and any(configs.iterdir()):
         return
     file = configs / "sample" / FILE
@@ -119,18 +119,18 @@ class StartPage:
         if action is None:
             return _text("there is nothing here", 404)
         if request.method != "POST":
-            return _text("this takes a form that is posted", 405)
+            return _text("this address accepts only posted forms", 405)
         return self._act(request, action)
 
     def _act(self, request: Request, action: Callable[[Mapping[str, str]], _Done]) -> Response:
         """Apply a form and redirect to the page, so that a reload does not repeat the action."""
         request.max_content_length = _MAX_FORM
         if not hmac.compare_digest(request.form.get("token", "").encode(), self._token.encode()):
-            return _text("this form is not of this page, or of an earlier run: load the page again", 403)
+            return _text("this form belongs to another page or to an earlier run: load the page again", 403)
         try:
             self._done = action(request.form.to_dict())
         except KeyError as error:
-            return self._page(_Done(f"That did not work: the form has no {error}, or a value that is not known"), 400)
+            return self._page(_Done(f"That did not work: the form has no {error}, or its value is unknown"), 400)
         except (ValueError, LocalCloudError, TransientError) as error:
             return self._page(_Done(f"That did not work: {error}"), 400)
         return redirect("/", 303)
@@ -143,7 +143,7 @@ class StartPage:
             raise ValueError("no config watches that branch")
         repository = self._cloud.repository(repo)
         if not repository.can_hold(ref):
-            raise ValueError(f"git takes no branch of the name {ref.removeprefix(HEADS)}")
+            raise ValueError(f"git does not accept the branch name {ref.removeprefix(HEADS)}")
         self._commits += 1
         files = {_file(form): f"change {self._commits} of this run at {time.time_ns()}\n"}
         revision = repository.commit(f"Change {self._commits}", files, ref, at=time.time_ns())
@@ -183,7 +183,7 @@ class StartPage:
     def _change_time(self, form: Mapping[str, str]) -> _Done:
         clock = self._cloud.clock
         if not isinstance(clock, AdjustableClock):
-            raise LocalCloudError("official emulators and processes know real time only; start with --store memory")
+            raise LocalCloudError("official emulators and processes use real time; start with --store memory")
         if "speed" in form:
             speed = int(form["speed"])
             if speed not in _SPEEDS:
@@ -193,11 +193,11 @@ class StartPage:
         seconds = _STEPS[form["step"]]
         clock.advance(seconds * SECOND)
         if seconds < _MINUTE:
-            return _Done(f"Time was put forward by {form['step']}; sweep and sync were not called for.")
-        # Their timer runs in real time; without this no minute would have passed for them.
+            return _Done(f"Time was advanced by {form['step']}; sweep and sync were not started.")
+        # Their timer runs in real time, so without this call they would not notice the minute.
         for kind in ("sweep", "sync"):
             self._cloud.task(kind)
-        return _Done(f"Time was put forward by {form['step']}; sweep and sync were called for.")
+        return _Done(f"Time was advanced by {form['step']}; sweep and sync were started.")
 
     # Page -----------------------------------------------------------------------------------------------------------
 
@@ -257,7 +257,7 @@ def _pace(speed: float) -> str:
 
 @lru_cache(_CONFIGS_KEPT)
 def _config(project: str, text: str | bytes, rules: ConfigRules) -> ProjectConfig | None:
-    """Return a project's config, None if it is not valid. A large one takes a second to read."""
+    """Return a project's config; None if it is not valid. Reading a large config takes a second."""
     try:
         return read_config(project, text, rules=rules)
     except ConfigError:

@@ -88,7 +88,7 @@ class FunctionProcess:
 
     @property
     def restarts(self) -> int:
-        """How often it was started again after it had died."""
+        """How often it was restarted after it had died."""
         return max(0, self.starts - 1)
 
     @property

@@ -22,7 +22,7 @@ __all__ = ["COMMIT_TOPIC", "EmulatorPubSub", "PushSubscription", "subscriptions"
 
 COMMIT_TOPIC = "gitiles-commit"
 _EMULATOR_ATTEMPTS = 100
-_TIMEOUT = 20.0  # seconds; the first call to an emulator that has just started takes half a second
+_TIMEOUT = 20.0  # seconds; the first call after an emulator's start takes half a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class PushSubscription:
 
     @property
     def short(self) -> str:
-        """The topic's short name; the subscription has it too."""
+        """The topic's short name; the subscription has the same short name."""
         return self.topic.rpartition("/")[2]
 
     @property
@@ -57,7 +57,7 @@ class PushSubscription:
 
     @property
     def dead_letter_topic(self) -> str:
-        """The topic of messages that were refused too often."""
+        """The topic for messages that were refused too often."""
         return f"{self.topic}-dead-letter"
 
     @property
@@ -66,7 +66,7 @@ class PushSubscription:
         return f"{self.subscription}-dead-letter"
 
     def endpoint(self, url: str) -> str:
-        """Return where messages are pushed to, below a function's base URL: the function sees the topic in the path."""
+        """Return the push address below a function's base URL; the function reads the topic from the path."""
         return f"{url.rstrip('/')}/{self.topic}"
 
 
@@ -85,7 +85,7 @@ class EmulatorPubSub:
 
     Args:
         address: ``host:port``.
-        attempts: after how many deliveries that failed the emulator makes a message a dead letter; it takes 5 to 100.
+        attempts: the number of failed deliveries after which the emulator makes a message a dead letter, from 5 to 100.
     """
 
     def __init__(self, address: str, attempts: int = _EMULATOR_ATTEMPTS) -> None:
@@ -96,10 +96,11 @@ class EmulatorPubSub:
         self._subscriber = SubscriberClient(transport=SubscriberGrpcTransport(channel=self._channel))
 
     def publish(self, topic: str, data: bytes, attributes: Mapping[str, str]) -> str:
-        """Publish to a topic (full name) and return the message's ID; when this returns the emulator has the message.
+        """Publish to a topic (full name) and return the message's ID; the emulator has stored the message by then.
 
         Raises:
-            google.api_core.exceptions.GoogleAPICallError: it has not, e.g. ``NotFound`` for an unknown topic.
+            google.api_core.exceptions.GoogleAPICallError: the message was not stored, e.g. ``NotFound`` for an unknown
+                topic.
         """
         message = {"data": data, "attributes": dict(attributes)}
         answer = self._publisher.publish(request={"topic": topic, "messages": [message]}, timeout=_TIMEOUT)
@@ -116,7 +117,7 @@ class EmulatorPubSub:
     def create_topics(self, wanted: Sequence[PushSubscription], urls: Mapping[str, str]) -> None:
         """Create topics, dead-letter topics with a subscription each, and push subscriptions to the base ``urls``.
 
-        Existing ones are left alone.
+        Existing ones do not change.
         """
         for item in wanted:
             for topic in (item.topic, item.dead_letter_topic):
@@ -155,12 +156,12 @@ def _ensure(create: Callable[..., Any], request: Any) -> None:
 
 
 def _push_subscription(item: PushSubscription, endpoint: str, attempts: int) -> types.Subscription:
-    """Return the subscription as the emulator needs it, which is not quite as the cloud has it: without a retry policy.
+    """Return the subscription as the emulator needs it, without the retry policy that it has in the cloud.
 
     With a retry policy, emulator 0.8.20 indexes refused messages by the millisecond of their next delivery, and finds a
-    message only if it is alone in its millisecond. Messages that share a millisecond are postponed at every look. That
-    happens when a function dies in a burst: 37 of 300 commits had not come again after 100 seconds. Without a policy a
-    message comes again every second, and the largest number of attempts makes up for the missing pauses.
+    message only if it is alone in its millisecond. Messages that share a millisecond are postponed again and again.
+    This happens when a function dies in a burst: 37 of 300 commits were not redelivered within 100 seconds. Without a
+    policy a message is redelivered every second, and a larger number of attempts compensates for the missing pauses.
     """
     return types.Subscription(
         name=item.subscription,

@@ -46,8 +46,8 @@ def _prepare(configs: Path | None, folder: Path | None) -> None:
     """Check the folder of configs, and put a sample into it if it is empty.
 
     Raises:
-        LocalCloudError: the named folder is missing or unusable, or a config lies beside the project folders instead of
-            in one.
+        LocalCloudError: the named folder is missing or unusable, or a config is next to the project folders instead of
+            inside one.
     """
     if configs is not None and not configs.is_dir():
         raise LocalCloudError(f"there is no folder {configs}: make it, or name another one in --configs")
@@ -90,7 +90,7 @@ def _read_options(options: argparse.Namespace, folder: Path | None) -> Options:
 
 def until_stopped(options: Options) -> int:
     """Run a local cloud until Ctrl-C or SIGTERM; see `up`."""
-    # A shell starts background commands with SIGINT ignored. A SIGINT that is sent all the same is meant.
+    # A shell starts background commands with SIGINT ignored. A SIGINT that still arrives is intentional.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     was_up = False

@@ -56,7 +56,7 @@ class OutsideCall:
     limit: float
     """Seconds in production."""
     make: Callable[[str, float], Callable[[], Any]]
-    """From ``host:port`` of the server and a limit in seconds to the call, ready to run."""
+    """Maps the server's ``host:port`` and a limit in seconds to a call that is ready to run."""
     errors: tuple[type[Exception], ...]
     """The errors that may end it."""
     is_grpc: bool = False
@@ -227,7 +227,7 @@ def _config_of_storage(address: str, limit: float) -> Callable[[], Any]:
 
 
 class _TroubleError(Exception):
-    """A source returned its trouble."""
+    """A source reported a problem."""
 
 
 def _raise_trouble(files: Any) -> None:

@@ -75,7 +75,7 @@ ROWS = (
         "Page replay",
         (
             "golden/test_golden.py::test_log_and_page_are_byte_equal",
-            "golden/test_golden.py::test_golden_log_is_that_of_the_original",
+            "golden/test_golden.py::test_the_golden_log_equals_the_log_of_the_original",
         ),
     ),
     Row(
@@ -143,8 +143,8 @@ ROWS = (
     Row(
         "Errors of Buildbucket v2",
         (
-            "unit/core/test_transience.py::test_a_code_of_the_service_decides",
-            "unit/engine/test_foreign_answers.py::test_a_status_check_that_learns_nothing_ends_nothing",
+            "unit/core/test_transience.py::test_the_grpc_code_decides",
+            "unit/engine/test_foreign_answers.py::test_a_status_check_without_an_answer_changes_nothing",
         ),
         "RESOURCE_EXHAUSTED, ABORTED, and 401 and 403 from a server in front are also transient; see failures.md",
     ),
@@ -171,7 +171,7 @@ ROWS = (
     Row(
         "Dedup",
         (
-            f"{_FAILING}::test_same_commit_again_after_half_an_hour_counts_as_new",
+            f"{_FAILING}::test_the_same_commit_after_half_an_hour_counts_as_new",
             f"{_PARITY}::test_the_same_trigger_within_half_an_hour",
         ),
         "the same message never counts as a new request, and neither does a poll that finds a commit of an earlier "
@@ -190,7 +190,10 @@ ROWS = (
     ),
     Row(
         "Triage throttle",
-        (f"{_SCHEDULING}::test_vector_triage_throttle", f"{_PARITY}::test_ten_triages_requested_at_once_are_one_task"),
+        (
+            f"{_SCHEDULING}::test_vector_triage_throttle",
+            f"{_PARITY}::test_ten_simultaneous_triage_requests_make_one_task",
+        ),
         "most triages are part of the commit that causes them",
     ),
     Row(
@@ -212,7 +215,7 @@ ROWS = (
             "unit/core/test_cron.py::test_the_next_tick_equals_the_slow_calendars",
         ),
     ),
-    Row("Long delays", (f"{_CRON}::test_far_ticks_are_reached_by_a_chain",)),
+    Row("Long delays", (f"{_CRON}::test_distant_ticks_are_reached_by_a_chain_of_tasks",)),
     Row(
         "Interval restart",
         (f"{_CRON}::test_an_interval_counts_from_the_end",),
@@ -222,7 +225,7 @@ ROWS = (
     Row(
         "Gitiles 50/100 limits",
         (
-            f"{_GITILES}::test_sixty_commits_are_fifty_triggers_and_ten_that_are_told_of",
+            f"{_GITILES}::test_sixty_commits_give_fifty_triggers_and_report_ten_skipped",
             f"{_GITILES}::test_the_third_busy_ref_waits",
         ),
         "limits are settings; skipped commits are logged",

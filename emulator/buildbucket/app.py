@@ -44,7 +44,7 @@ _RULES = Map(
 
 
 def identity_of(authorization: str) -> str:
-    """Return the identity that an ``Authorization`` header stands for.
+    """Return the identity of the caller in an ``Authorization`` header.
 
     ``Bearer fake:<email>`` is that user; ``fake:`` may also precede a whole identity, such as ``project:tint``.
     Anything else is anonymous.
@@ -62,7 +62,7 @@ class BuildbucketApp:
     Args:
         service: the builds and everything that changes them.
         state: faults, prepared responses, request log and authentication.
-        app_id: the App Engine application that the server stands for.
+        app_id: the App Engine application that the server represents.
         service_account: the account that publishes notifications, as the information endpoint shows it.
         control: handles the requests below ``/control/``.
         spacing: chooses the random spaces in v2 replies.

@@ -49,7 +49,7 @@ class Control:
         self._endpoint = ControlEndpoint(self._find)
 
     def __call__(self, request: Request, path: str) -> Response:
-        """Handle a request; ``path`` is the part behind ``/control/``."""
+        """Handle a request; ``path`` is the part after ``/control/``."""
         return self._endpoint(request, path)
 
     def _find(self, method: str, path: str) -> Handler | None:

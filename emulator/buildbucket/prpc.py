@@ -157,7 +157,7 @@ def _check_accept(accept: MIMEAccept | None) -> None:
         raise RpcError(INVALID_ARGUMENT, "bad Accept header: no acceptable format", status=406)
     best = max(quality for _, quality in known)
     if not any(is_json for is_json, quality in known if quality == best):
-        raise RpcError(INVALID_ARGUMENT, "binary was asked for; this server speaks JSON only", status=406)
+        raise RpcError(INVALID_ARGUMENT, "the client requested binary; this server speaks JSON only", status=406)
 
 
 def _check_content_type(value: str | None) -> None:

@@ -32,12 +32,12 @@ class BuildbucketServer(EmulatedServer[Faults[Fault], BuildbucketRequest]):
     only by `start_build` and `end_build`. `script_response` prepares responses in advance.
 
     Args:
-        clock: the server's time; waits use it as well.
+        clock: the server's time; waits also use it.
         publisher: publishes notifications. Its exceptions are logged; the notification of a build's end is retried.
         host: the address to listen on.
         port: the port; 0 picks a free one.
         service_account: the publishing account, as ``/auth/api/v1/server/info`` shows it.
-        app_id: the App Engine application that the server stands for.
+        app_id: the App Engine application that the server represents.
         hostname: the service's hostname in tags and notifications, by default ``<app_id>.appspot.com``.
         default_plan: the plan of builds without another plan. By default a bot takes the build after 1 s, and it
             succeeds 2 s later.

@@ -59,7 +59,7 @@ class MemoryPublisher:
 
 
 class ScriptedEntropy(random.Random):
-    """A random source whose ``getrandbits`` returns ``bits`` one by one, and afterwards numbers of a fixed seed."""
+    """A random source: ``getrandbits`` returns the numbers of ``bits`` in order, then numbers from a fixed seed."""
 
     def __init__(self, *bits: int) -> None:
         super().__init__(0)

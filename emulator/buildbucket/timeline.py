@@ -14,7 +14,7 @@ from luci_scheduler.core.instants import HOUR
 __all__ = ["Timeline"]
 
 _LOG = logging.getLogger(__name__)
-# How long the thread sleeps at most, by the clock. A new entry wakes it at once.
+# The longest sleep of the thread, by the clock. A new entry wakes it at once.
 _IDLE = HOUR
 
 

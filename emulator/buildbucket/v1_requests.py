@@ -21,7 +21,7 @@ class BadRequest(Exception):  # noqa: N818 - a response: HTTP 400
 
 
 class Refused(Exception):  # noqa: N818 - a response: HTTP 200 with an error in the body
-    """The service refuses the request; ``reason`` is one of its fixed words."""
+    """The service refuses the request; ``reason`` is one of its fixed codes."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)

@@ -24,7 +24,7 @@ def parse_timestamp(text: str) -> int:
     """Parse an RFC 3339 timestamp.
 
     Raises:
-        ValueError: the text is no such timestamp.
+        ValueError: the text is not an RFC 3339 timestamp.
     """
     match = _TIMESTAMP.match(text)
     if match is None:
@@ -44,7 +44,7 @@ def parse_duration(text: str) -> int:
     """Parse a duration such as ``1.5s``.
 
     Raises:
-        ValueError: the text is no duration.
+        ValueError: the text is not a duration.
     """
     match = _DURATION.match(text)
     if match is None:

@@ -39,7 +39,7 @@ class DeliveryRunner:
         with self._lock:
             outcome = queues.finish(attempt, recorded, self._clock.now())
         if outcome is Outcome.GIVEN_UP:
-            _log.warning("task %s is given up: %s", attempt.task.name, recorded.message)
+            _log.warning("task %s was dropped: %s", attempt.task.name, recorded.message)
         return result
 
 

@@ -68,7 +68,7 @@ def uses_full_view(response_view: int) -> bool:
         InvalidArgumentError: the view does not exist.
     """
     if response_view not in (0, _BASIC, _FULL):
-        raise InvalidArgumentError(f"response_view: {response_view} is no view")
+        raise InvalidArgumentError(f"response_view: {response_view} is not a view")
     return response_view == _FULL
 
 
@@ -111,13 +111,11 @@ def _read_request(message: Any) -> HttpRequest:
     _check_url(message.url)
     method = _METHODS.get(message.http_method or 1)
     if method is None:
-        raise InvalidArgumentError(f"task.http_request.http_method: {message.http_method} is no method")
+        raise InvalidArgumentError(f"task.http_request.http_method: {message.http_method} is not a method")
     if message.body and method not in _WITH_BODY:
         raise InvalidArgumentError(f"task.http_request.body: not allowed with {method}")
     if message.HasField("oauth_token"):
-        raise UnimplementedError(
-            "task.http_request.oauth_token: this server has no OAuth tokens to give, use oidc_token"
-        )
+        raise UnimplementedError("task.http_request.oauth_token: this server issues no OAuth tokens; use oidc_token")
     token = None
     if message.HasField("oidc_token"):
         email = message.oidc_token.service_account_email
@@ -145,7 +143,7 @@ def _read_headers(headers: Any) -> tuple[tuple[str, str], ...]:
     size = 0
     for name, value in sorted(headers.items()):
         if not _HEADER_NAME.fullmatch(name):
-            raise InvalidArgumentError(f"{field}: {name!r} is no header name")
+            raise InvalidArgumentError(f"{field}: {name!r} is not a header name")
         if not _HEADER_VALUE.fullmatch(value):
             raise InvalidArgumentError(f"{field}: the value of {name!r} holds a control character")
         size += len(name) + len(value.encode())

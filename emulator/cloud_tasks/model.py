@@ -70,7 +70,7 @@ class RetryConfig:
         return min(self.max_backoff, interval * (1 + linear_steps))
 
     def is_exhausted(self, attempts: int, since_first_attempt: int) -> bool:
-        """Return whether to give up a failed task: every limit that is set has been reached."""
+        """Return whether to drop a failed task: whether it has reached every configured limit."""
         limits: list[bool] = []
         if self.max_attempts != -1:
             limits.append(attempts >= self.max_attempts)

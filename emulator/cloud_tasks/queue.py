@@ -200,7 +200,7 @@ class Queue:
         return self._begin(task, now)
 
     def finish(self, attempt: Attempt, result: DeliveryResult, now: int) -> Outcome:
-        """Record the result of an attempt: the task is done, waits for its retry, or is given up."""
+        """Record the result of an attempt: the task is done, waits for its retry, or is dropped."""
         task = attempt.task
         self.running -= 1
         task.in_flight -= 1

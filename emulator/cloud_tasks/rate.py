@@ -26,7 +26,7 @@ class RateBucket:
         self._burst = limits.max_burst_size
 
     def update(self, limits: RateLimits, now: int) -> None:
-        """Change rate and size. The number of missing tokens stays the same, but at most the new size."""
+        """Change rate and size. The number of missing tokens stays the same, up to the new size."""
         missing = max(0, self._full_at - now) / self._period
         self._set(limits)
         self._full_at = now + round(min(missing, self._burst) * self._period)

@@ -201,7 +201,7 @@ class CloudTasksServer:
     def dispatch(self, task_name: str, *, lose_answer: bool = False) -> int:
         """Deliver a task now, regardless of its time and its queue's state, and return the HTTP status.
 
-        It blocks until the target responds. Afterwards the task is done, waits for its retry, or is given up, as after
+        It blocks until the target responds. Afterwards the task is done, waits for its retry, or is dropped, as after
         any delivery. A status of 0 means that the target could not be reached; 504 may also mean that it did not
         respond in time.
 

@@ -87,7 +87,7 @@ def read_retry_config(field: str, message: Any, *, explicit: Iterable[str] = ())
         read_duration(f"{field}.{name}", getattr(message, name)) if message.HasField(name) else None
         for name in ("min_backoff", "max_backoff")
     )
-    # If only one of the two is given, the other one's default gives way.
+    # If only one of the two is given, the default of the other adapts to it.
     if minimum is None:
         minimum = defaults.min_backoff if maximum is None else min(defaults.min_backoff, maximum)
     if maximum is None:
@@ -140,7 +140,7 @@ def update_queue(present: QueueSettings, message: Any, paths: Iterable[str]) -> 
         elif parent == "retry_config" and child in _RETRY_FIELDS:
             _copy_field(message.retry_config, retry, child)
         else:
-            raise InvalidArgumentError(f"update_mask: {path!r} is no field of a queue")
+            raise InvalidArgumentError(f"update_mask: {path!r} is not a field of a queue")
     return QueueSettings(_read_rate_limits(rate), read_retry_config("queue.retry_config", retry, explicit=explicit))
 
 

@@ -38,7 +38,7 @@ _ERROR_CODES = {
     404: "OBJECT_NOT_FOUND",
 }
 _CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f]")
-_LONGEST_PATH, _LONGEST_NAME = 2048, 255  # bytes; file systems accept no longer names
+_LONGEST_PATH, _LONGEST_NAME = 2048, 255  # bytes; file systems refuse longer names
 _EFFECTS = frozenset({"error", "slow", "cut", "cut_body"})
 _SETTINGS = frozenset({"zones", "errors", "strict_auth"})
 
@@ -165,7 +165,7 @@ class GitilesApp:
 
 
 def _repository_page(pages: RepositoryPages, plus: str, rest: str, request: Request, kind: str) -> Response:
-    """Return a page of a repository; ``rest`` is the path behind ``/+``, such as ``log/main``."""
+    """Return a page of a repository; ``rest`` is the path after ``/+``, such as ``log/main``."""
     view, _, argument = rest.partition("/")
     cache = _CACHED if _FULL_HASH.match(argument.rpartition("..")[2]) else _UNCACHED
     if not plus:

@@ -140,7 +140,7 @@ def _parse(identifier: str, raw: bytes) -> Commit:
 
 
 def _decode(raw: bytes, encoding: str) -> str:
-    """Decode text in the commit's charset, with U+FFFD for invalid bytes."""
+    """Decode text in the commit's charset; invalid bytes become U+FFFD."""
     try:
         return raw.decode(encoding, errors="replace")
     except LookupError:

@@ -32,11 +32,11 @@ class RepositoryPages:
 
     Args:
         path: the repository's folder.
-        hidden: commits that no page finds for now, although refs may show them.
+        hidden: commits that no page finds yet, although refs may show them.
         zones: whether each time is shown in its own zone.
 
     Attributes:
-        missed: the hidden commits that a page looked for.
+        missed: the hidden commits that a page requested.
     """
 
     def __init__(self, path: Path, hidden: Collection[str], *, zones: bool) -> None:
@@ -46,7 +46,7 @@ class RepositoryPages:
         self.missed: set[str] = set()
 
     def log(self, spec: str, query: MultiDict[str, str]) -> dict[str, Any]:
-        """Return ``+log/<rev>`` or ``+log/<old>..<new>``, either with a path behind the revision."""
+        """Return ``+log/<rev>`` or ``+log/<old>..<new>``, either with a path after the revision."""
         if ".." in spec:
             old, _, rest = spec.partition("..")
             new, path = self.split_revision(rest or "HEAD")
@@ -131,7 +131,7 @@ class RepositoryPages:
         """Resolve revisions to commits; a missing or hidden commit gives an empty string."""
         plain = [revision for revision in revisions if _is_plain(revision)]
         lines = dict(zip(plain, self._look_up([f"{revision}^{{commit}}" for revision in plain]), strict=True))
-        # For a peeled short hash git only says "missing". Without the peeling it also says whether the hash is
+        # For a peeled short hash, git reports only "missing". Without the peeling it also reports whether the hash is
         # ambiguous.
         short = [name for name, line in lines.items() if line.endswith(" missing") and _SHORT_HASH.fullmatch(name)]
         if any(line.endswith(" ambiguous") for line in self._look_up(short)):
@@ -207,7 +207,7 @@ def _lines(output: bytes) -> list[str]:
 
 
 def _is_plain(revision: str) -> bool:
-    """Return whether Gitiles reads the revision: a name or hash, optionally with ``~2`` or ``^`` behind it."""
+    """Return whether Gitiles reads the revision: a name or hash, optionally followed by ``~2`` or ``^``."""
     return (
         bool(revision)
         and not revision.startswith("-")

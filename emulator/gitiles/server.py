@@ -14,11 +14,11 @@ __all__ = ["GitilesServer"]
 
 
 class GitilesServer(EmulatedServer[GitilesFaults, GitilesRequest]):
-    """Gitiles over HTTP for the git repositories below a folder. Each request reads the repositories anew.
+    """Gitiles over HTTP for the git repositories below a folder. Each request reads the repositories again.
 
     ``<url>/<repository>/+log/...`` serves ``root/<repository>`` (or ``<repository>.git``; bare or not; names may be
-    nested). ``<url>/h/<host>/<repository>/+log/...`` serves ``root/<host>/<repository>``, so that one server can stand
-    for several hosts. Either form may have ``/a`` before the repository. With `strict_auth`, requests below ``/a`` need
+    nested). ``<url>/h/<host>/<repository>/+log/...`` serves ``root/<host>/<repository>``, so that one server can serve
+    several hosts. Either form may have ``/a`` before the repository. With `strict_auth`, requests below ``/a`` need
     a token.
 
     Args:
@@ -38,7 +38,7 @@ class GitilesServer(EmulatedServer[GitilesFaults, GitilesRequest]):
         super().__init__(GitilesApp(root, self._settings), self._settings, host, port)
 
     def url_of(self, host: str) -> str:
-        """Return the base URL that stands for ``https://<host>``."""
+        """Return the base URL that serves ``https://<host>``."""
         return f"{self.url}/h/{host}"
 
     @property

@@ -18,7 +18,7 @@ class GitilesRequest:
     Attributes:
         path: the path without ``/h/<host>`` and ``/a``.
         query: the query string.
-        host: the host behind ``/h/``; empty if there was none.
+        host: the host after ``/h/``; empty if there was none.
         authenticated: whether the path began with ``/a``.
         status: the HTTP status; 0 if the connection was cut.
         answer: the response's body; empty if the connection was cut.

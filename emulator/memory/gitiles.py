@@ -34,7 +34,7 @@ class AnyCommit:
         start: str = "",  # noqa: ARG002
         diffs: bool = False,  # noqa: ARG002
     ) -> LogPage:
-        """Return the commit alone; a commit is on every ref, so nothing is left of a log that excludes a ref."""
+        """Return the commit alone. Every commit is on every ref, so a log that excludes a ref is empty."""
         return LogPage(() if exclude.startswith("refs/") else (GitCommit(revision, Instant(_FIRST)),))
 
 
@@ -55,7 +55,7 @@ class MemoryGitiles:
         """The calls so far: ``refs <prefix>``, ``log <revision> n=<limit>``, ``log <old>..<new> n=<limit>``, the latter
         two with `` s=<start>`` and `` diffs`` where given."""
         self.before_call: Callable[[str], None] = lambda _: None
-        """Called with each call; may raise `GitilesError`."""
+        """Called with each request; may raise `GitilesError`."""
         self._nodes: dict[str, _Node] = {}
         self._tags: dict[str, str] = {}
         self._numbers = itertools.count()
@@ -70,7 +70,7 @@ class MemoryGitiles:
         diff: Sequence[tuple[str, str]] = (("file", "file"),),
         at: int | None = None,
     ) -> list[str]:
-        """Add commits to a ref, a second apart unless ``at`` says when; return their hashes, oldest first.
+        """Add commits to a ref, a second apart unless ``at`` is given; return their hashes, oldest first.
 
         ``parents`` are the parents of the first commit; the ref's head if None.
         """

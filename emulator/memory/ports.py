@@ -19,7 +19,7 @@ _START = "2026-03-01T12:00:00Z"
 
 
 def memory_ports() -> Ports:
-    """Return ports in memory; `dataclasses.replace` puts others in place of some of them.
+    """Return ports in memory; `dataclasses.replace` substitutes some of them.
 
     Gitiles knows every commit. Calls of Buildbucket and fetches fail. Every caller of ``on_task`` is accepted, and
     callers of the console are anonymous.

@@ -28,7 +28,7 @@ class MemoryQueue:
 
     @property
     def tasks(self) -> list[QueueTask]:
-        """The tasks on the queue, in the order they were put there."""
+        """The tasks on the queue, in the order in which they were enqueued."""
         with self._lock:
             return list(self._tasks)
 
@@ -50,6 +50,6 @@ class MemoryQueue:
             self._tasks.clear()
 
     def remove(self, task: QueueTask) -> None:
-        """Take one task off the queue; ValueError if it is not there."""
+        """Remove a task from the queue. Raises ValueError if the queue does not have it."""
         with self._lock:
             self._tasks.remove(task)

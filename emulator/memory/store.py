@@ -50,22 +50,22 @@ class _Stored:
 Path = tuple[str, ...]
 
 _FIRESTORE_LIMIT = 1_048_576
-_CHUNK = 16  # bytes of a chunk of the log beside its text
+_CHUNK = 16  # bytes of a chunk of the log without its text
 
 
 class MemoryStore:
     """``ports.Store`` in memory; thread-safe, each commit is atomic.
 
-    Documents are kept in the encoding of the real store, so that a value without an encoding fails here as well.
+    Documents are kept in the encoding of the real store, so that a value without an encoding also fails here.
     """
 
     def __init__(self) -> None:
         self._documents: dict[Path, _Stored] = {}
-        # Dictionaries without values rather than sets: their order is the same in every run.
+        # Dictionaries without values replace sets, because their order is the same in every run.
         self._folders: dict[Path, dict[Path, None]] = {}
         """Collection → its documents, so that the cost of a listing does not grow with other collections."""
         self._pending: dict[Path, dict[Path, None]] = {}
-        """Collection of triggers → those of its documents that are pending."""
+        """Collection of triggers → its pending documents."""
         self._by_revision: dict[str, dict[Path, None]] = {}
         """Commit → its triggers, and the deferred tasks that wait for it."""
         self._due: dict[Path, None] = {}
@@ -244,13 +244,13 @@ class MemoryStore:
         return self.invocation(JobId(path[1]), InvocationId(int(path[3])))
 
     def _by_due(self, due: Iterable[Path], after: DueCursor | None) -> list[Path]:
-        """Return the documents in the order in which they are due, those behind ``after``."""
+        """Return the documents after ``after``, in the order in which they are due."""
         placed = {_place(self._documents[path].document["next_due"], path): path for path in due}
         end = (after.due, after.job_id, after.invocation_id) if after else None
         return [placed[place] for place in sorted(placed) if end is None or place > end]
 
     def commit(self, writes: Sequence[Write]) -> Sequence[Version]:
-        """Carry out all writes or none."""
+        """Apply all writes or none."""
         with self._lock:
             version = next(self._versions)
             changes: dict[Path, _Stored] = {}
@@ -361,7 +361,7 @@ def _place(due: int, path: Path) -> Place:
 
 
 def _refuse_like_firestore(path: Path, stored: _Stored) -> None:
-    """Refuse a document that is too large with the fields that an update keeps; only Firestore itself would see that."""
+    """Refuse a document that is too large together with the fields that an update keeps, as Firestore does."""
     size = documents.stored_size(stored.document) + sum(len(chunk.encode()) + _CHUNK for chunk in stored.log)
     if size > _FIRESTORE_LIMIT:
         raise PermanentError(f"{'/'.join(path)} would have {size} bytes, Firestore takes {_FIRESTORE_LIMIT}")

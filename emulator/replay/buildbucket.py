@@ -35,23 +35,24 @@ __all__ = ["Callback", "ScriptedBuildbucket", "WsgiAdapter"]
 _GUARD = ")]}'"
 _METHODS = (*METHODS, "v1.put", "v1.put_batch", "v1.get", "v1.cancel", "v1.cancel_batch", "v1.retry", "v1.search")
 _LOOK_UPS = ("SearchBuilds", "v1.search")
-"""Calls that find no build if the scenario has no answer: a refused launch looks its build up without a log line."""
+"""These calls find no build if the scenario has no answer, because a refused launch searches for its build without a
+log line."""
 _NO_ANSWER = CannedResponse("the scenario has no answer to this call", 500)
 _APP_ID = "cr-buildbucket"
 
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """Where a build's notifications go, as its request said."""
+    """The destination of a build's notifications, from its request."""
 
     topic: str
     user_data: str
-    """The token that comes back with every notification."""
+    """The token that every notification returns."""
     is_v1: bool
 
 
 class _Script(CannedResponses):
-    """The answers to the calls of the current delivery, in order; ``before_next`` is called with each answer first."""
+    """The answers to the calls of the current delivery, in order; ``before_next`` gets each answer before its use."""
 
     def __init__(self, before_next: Callable[[Reply], None]) -> None:
         super().__init__()
@@ -87,7 +88,7 @@ class _Script(CannedResponses):
             return CannedResponse(answer.reply or {})
         if method.startswith("v1."):
             self.faults.append(
-                f"the answer to {method} is an error of v2: v1 has http, or a reply with an error inside"
+                f"the answer to {method} is an error of v2; for v1 use http, or a reply that contains an error"
             )
             return _NO_ANSWER
         return CannedResponse(answer.text, code=answer.code)
@@ -102,7 +103,7 @@ class ScriptedBuildbucket:
 
     Args:
         clock: the replay's.
-        topic_exists: returns whether a topic (full name) exists, as Buildbucket asks before it takes a build.
+        topic_exists: returns whether a topic (full name) exists; Buildbucket checks this before it accepts a build.
     """
 
     def __init__(self, clock: Clock, topic_exists: Callable[[str], bool]) -> None:
@@ -121,7 +122,7 @@ class ScriptedBuildbucket:
         return tuple(self._state.log.all())
 
     def begin(self, delivery: Delivery | None) -> None:
-        """Take up the answers of a delivery."""
+        """Set the answers for a delivery."""
         self._seen = len(self.requests)
         self._state.faults.clear()
         self._script.begin(iter(delivery.answers if delivery else ()))
@@ -133,7 +134,7 @@ class ScriptedBuildbucket:
 
     @property
     def calls(self) -> str:
-        """The calls of the delivery, in words."""
+        """A sentence that lists the calls of the delivery."""
         return ", ".join(_described(record) for record in self.requests[self._seen :]) or "none"
 
     def require_answers(self) -> None:
@@ -146,19 +147,19 @@ class ScriptedBuildbucket:
             raise ScenarioError(f".answers: {self._script.faults[0]} (calls: {self.calls})")
 
     def callback(self, build_id: str) -> Callback:
-        """Return the callback of a build; a build whose answer was lost is that of the only invocation.
+        """Return the callback of a build. If the answer was lost, the build belongs to the only invocation.
 
         Raises:
-            ScenarioError: no request, or requests of several invocations, may have made the build.
+            ScenarioError: no request could have created the build, or requests of several invocations could have.
         """
         asked = [record for record in self.requests if record.method in ("ScheduleBuild", "v1.put")]
         named = [record for record in asked if _build_id(record.answer) == build_id]
         bodies = [json.loads(record.body) for record in named or asked]
         found = [(_operation(body), callback) for body in bodies if (callback := _callback(body))]
         if len({operation for operation, _ in found}) > 1:
-            raise ScenarioError(f".notification.build.id: no answer so far has told of build {build_id}")
+            raise ScenarioError(f".notification.build.id: no earlier answer contains build {build_id}")
         if not found:
-            raise ScenarioError(".notification: no build was asked for yet")
+            raise ScenarioError(".notification: no earlier delivery requested a build")
         return found[-1][1]
 
     def _prepare(self, answer: Reply) -> None:
@@ -203,7 +204,7 @@ class WsgiAdapter(requests.adapters.BaseAdapter):
         return requests.adapters.HTTPAdapter().build_response(request, raw)
 
     def close(self) -> None:
-        """Do nothing: nothing is open."""
+        """Do nothing, because nothing is open."""
 
 
 class _Topics:
@@ -213,7 +214,7 @@ class _Topics:
         self.topic_exists = topic_exists
 
     def publish(self, topic: str, data: bytes, attributes: Mapping[str, str]) -> None:  # noqa: ARG002 - as the real one
-        raise AssertionError("a scripted Buildbucket has no builds to tell of")
+        raise AssertionError("a scripted Buildbucket has no builds to announce")
 
 
 def _no_control(*_: Any) -> Response:

@@ -17,11 +17,12 @@ from luci_scheduler.web.presentation import invocation_view, page_text
 __all__ = ["main", "page"]
 
 _DESCRIPTION = """Play a scenario through the real functions, one delivery at a time, on one clock and one source of entropy,
-and print the page of the invocation that it leads to, as text (of each invocation, the oldest first, if there are several).
-The same scenario always prints the same, whatever the machine's speed, time zone and locale."""
-_EPILOG = """A scenario is a JSON file of inputs; docs/reference/scenarios.md describes it, tests/golden/ holds some.
-exit status: 0 played; 1 the scenario is bad, does not fit what the scheduler does, or something cannot run (one line on standard
-error says what and where); 2 wrong usage"""
+and print the page of the invocation that it leads to, as text. If there are several invocations, print all of them,
+oldest first.
+The same scenario always prints the same text, regardless of the machine's speed, time zone and locale."""
+_EPILOG = """A scenario is a JSON file of inputs; docs/reference/scenarios.md describes it, tests/golden/ has examples.
+exit status: 0 played; 1 the scenario is bad, does not fit what the scheduler does, or something cannot run (one line on
+standard error names the problem and its place); 2 wrong usage"""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
         hint = "" if "--store memory" in str(error) else "; --store memory needs no emulators"
         return _failed(f"{error}{hint}")
     texts = [log.removesuffix("\n") for _, log in played.invocations] if options.log else _pages(played)
-    # Bytes: neither the locale nor the platform has a say in how the text is written.
+    # Write bytes, so that neither the locale nor the platform changes the text.
     sys.stdout.buffer.write("\n\n".join(texts).encode())
     sys.stdout.flush()
     return 0
@@ -76,26 +77,26 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("scenario", type=Path, metavar="SCENARIO", help="a scenario.json; its config stands beside it")
+    parser.add_argument("scenario", type=Path, metavar="SCENARIO", help="a scenario.json, in the folder of its config")
     parser.add_argument("--log", action="store_true", help="print the debug log alone")
     parser.add_argument(
         "--store",
         choices=["emulators", "memory"],
         default="emulators",
         help="emulators: the official Firestore and Pub/Sub emulators (they need Java), our Cloud Tasks and Buildbucket "
-        "servers, the functions behind HTTP; memory: none of these, the same output (default: %(default)s)",
+        "servers, the functions behind HTTP; memory: none of these, with the same output (default: %(default)s)",
     )
     for name, title in (("firestore", "Firestore"), ("pubsub", "Pub/Sub")):
         parser.add_argument(
             f"--{name}",
             metavar="HOST:PORT",
             default="",
-            help=f"a {title} emulator that runs already (default: one is started, and stopped in the end)",
+            help=f"a {title} emulator that runs already (default: one is started, and stopped at the end)",
         )
     parser.add_argument(
         "--download-url",
         default="",
         metavar="URL",
-        help="folder to download the emulators from if no Google Cloud SDK is installed (also: EMULATOR_DOWNLOAD_URL)",
+        help="folder that has the emulators if no Google Cloud SDK is installed (also: EMULATOR_DOWNLOAD_URL)",
     )
     return parser

@@ -45,7 +45,7 @@ __all__ = ["EmulatorStage", "Emulators", "running_emulators"]
 
 @dataclass(frozen=True, slots=True)
 class Emulators:
-    """Where the official emulators are, ``host:port`` each; they may serve others at the same time."""
+    """Where the official emulators are, ``host:port`` each; they may serve other programs at the same time."""
 
     firestore: str
     pubsub: str
@@ -53,7 +53,7 @@ class Emulators:
 
 @contextmanager
 def running_emulators(firestore: str = "", pubsub: str = "", download_url: str = "") -> Iterator[Emulators]:
-    """Use the emulators at these addresses; where one is empty, start one and stop it in the end.
+    """Use the emulators at these addresses. Start each emulator whose address is empty, and stop it at the end.
 
     Raises:
         LocalCloudError: one cannot be started, or does not answer at its address.
@@ -67,7 +67,7 @@ def running_emulators(firestore: str = "", pubsub: str = "", download_url: str =
             if not address:
                 started[name] = start(download_url=download_url)
                 stack.callback(started[name].stop)
-        for emulator in started.values():  # they came up side by side
+        for emulator in started.values():  # they were started in parallel
             emulator.wait_until_ready()
         yield Emulators(firestore or started["firestore"].address, pubsub or started["pubsub"].address)
 
@@ -79,7 +79,7 @@ class EmulatorStage:
         emulators: where they are.
         clock: the replay's.
         functions: entry point → its application.
-        buildbucket: the application that stands for all Buildbucket servers.
+        buildbucket: the application that serves as every Buildbucket server.
         subscriptions: which topic reaches which function.
 
     Raises (on entering):
@@ -166,7 +166,7 @@ class EmulatorStage:
         try:
             return gate.deliver(message, lambda: self._topics.publish(topic, message.data, message.attributes))
         except (exceptions.GoogleAPICallError, exceptions.RetryError) as error:
-            raise ReplayError(f"the Pub/Sub emulator did not take a message: {error}") from error
+            raise ReplayError(f"the Pub/Sub emulator did not accept a message: {error}") from error
 
     def waiting(self) -> list[Waiting]:
         """Return the tasks on the queue."""
@@ -185,7 +185,7 @@ _environment = threading.Lock()
 
 
 def _firestore_client(address: str, project: str) -> firestore.Client:
-    """Return a client of the emulator; the library reads its address from the environment, when the client is made."""
+    """Return a client of the emulator. The library reads the address from the environment as it creates the client."""
     from google.cloud import firestore  # noqa: PLC0415 - a replay in memory does not need it
 
     name = "FIRESTORE_EMULATOR_HOST"

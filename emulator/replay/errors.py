@@ -2,7 +2,7 @@
 
 ::
 
-    ReplayError          the functions did not take a delivery: the answer, and the reason from their log
+    ReplayError          the functions did not accept a delivery: the answer, and the reason from their log
     └── ScenarioError    the scenario is not of the schema, or does not fit what the scheduler does
 """
 

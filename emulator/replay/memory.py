@@ -36,7 +36,7 @@ class MemoryStage:
     Args:
         clock: the replay's.
         functions: entry point → its application.
-        buildbucket: the application that stands for all Buildbucket servers.
+        buildbucket: the application that serves as every Buildbucket server.
         subscriptions: which topic reaches which function.
     """
 
@@ -110,7 +110,7 @@ class _Queue:
         self._put(f"task-{self._count}", task, max(task.eta, self._clock.now()))
 
     def waiting(self) -> list[Waiting]:
-        """Return the tasks, the earliest first; of those due at once the first one enqueued is the first."""
+        """Return the tasks by due time, and by creation if they are due at the same time."""
         tasks = [Waiting(name, task.kind, task.eta) for name, task in self._tasks.items()]
         return sorted(tasks, key=lambda task: task.due)
 
@@ -120,7 +120,7 @@ class _Queue:
         return self._tasks.pop(name)
 
     def put_back(self, name: str, task: QueueTask) -> None:
-        """Put a task that failed back, due again after a pause."""
+        """Put a failed task back on the queue, due again after a pause."""
         self._put(name, task, self._clock.now() + QUEUE_RETRIES.backoff(self._attempts[name]))
 
     def _put(self, name: str, task: QueueTask, due: int) -> None:

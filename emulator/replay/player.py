@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["Played", "play"]
 
 _SECRET = "replay"  # noqa: S105 - signs tokens that nobody outside the replay sees
-_MOST_LEFT = 10_000  # tasks that are delivered at the end; a queue that never runs dry is a fault
+_MOST_LEFT = 10_000  # the largest number of tasks delivered at the end; a queue that never becomes empty is a fault
 _SUCCESS = (200, 204)
 
 
@@ -70,7 +70,7 @@ def play(
 
     Raises:
         ScenarioError: the scenario does not fit what the scheduler does.
-        ReplayError: a function did not take a delivery.
+        ReplayError: a function did not accept a delivery.
         LocalCloudError: a part of the real stack cannot run.
     """
     clock = SteppedClock(scenario.begins)
@@ -138,7 +138,7 @@ class _Player:
 
     @contextmanager
     def serving(self) -> Iterator[None]:
-        """Let the functions of this process run on the replay's ports."""
+        """Make the functions of this process use the replay's ports."""
         entropy = ReplayEntropy(self._scenario.suffixes, self._scenario.check_delays, self._faults.append)
         ports = replace(
             self._ports,
@@ -160,7 +160,7 @@ class _Player:
         file = ConfigFile(
             scenario.config_project, scenario.config_text, scenario.config_revision, scenario.config_revision_url
         )
-        # The config is there before the clock counts what operations take; ticks of schedules are no part of a
+        # The config is stored before the clock counts the durations of operations; ticks of schedules are not part of a
         # scenario.
         runtime = replace(process.app().runtime, store=self._ports.store, queue=MemoryQueue())
         sync_project(runtime, file, "replay")
@@ -202,9 +202,7 @@ class _Player:
             said = f"answered {answer.status} {one_line(answer.text)}" if answer.status else "did not answer"
             raise ReplayError(f"the function {said}{logged}")
         if unasked := self._buildbucket.unasked:
-            raise ScenarioError(
-                f".answers: {unasked} of them nobody asked for (calls: {self._buildbucket.calls}){logged}"
-            )
+            raise ScenarioError(f".answers: {unasked} of them were not used (calls: {self._buildbucket.calls}){logged}")
 
     def _task(self, delivery: Delivery) -> Answer:
         waiting = self._stage.waiting()
@@ -232,7 +230,7 @@ class _Player:
         return self._stage.deliver(topic, message)
 
     def _arrive(self, instant: Instant) -> None:
-        """Move the clock to the arrival of a delivery, which waits for the end of the one before."""
+        """Move the clock to the arrival of a delivery, which waits for the end of the previous delivery."""
         self._latest = max(self._latest, instant)
         self._clock.reach(instant)
 

@@ -17,8 +17,8 @@ from emulator.topics import PushSubscription
 
 __all__ = ["ReplayTopics"]
 
-_TIMEOUT = 20.0  # seconds; the first call to an emulator that has just started takes half a second
-_ACK_DEADLINE = 600  # seconds, the most there is: however slow this machine is, nothing is pushed twice because of it
+_TIMEOUT = 20.0  # seconds; the first call after an emulator's start takes half a second
+_ACK_DEADLINE = 600  # seconds, the maximum, so that even on a slow machine nothing is pushed twice
 
 
 class ReplayTopics:

@@ -1,4 +1,4 @@
-"""Reading a JSON document strictly: anything missing, unknown or of the wrong type is named with its place."""
+"""Strict reading of a JSON document. Errors name the place of a missing or unknown member or of a wrong type."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def parse_json(text: str) -> Any:
     """Parse JSON; repeated members, NaN and infinities are refused.
 
     Raises:
-        ScenarioError: the text is not such JSON.
+        ScenarioError: the text is not strict JSON.
     """
     try:
         return json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
@@ -28,7 +28,7 @@ def parse_json(text: str) -> Any:
 
 
 class Node:
-    """A value of the document and where it stands (``deliveries[3].takes``); every method raises `ScenarioError`."""
+    """A value of the document and its place (``deliveries[3].takes``); every method raises `ScenarioError`."""
 
     def __init__(self, value: Any, where: str) -> None:
         self.value = value
@@ -95,10 +95,10 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise ValueError(f"the member {name!r} stands twice in one object")
+            raise ValueError(f"the member {name!r} appears twice in one object")
         found[name] = value
     return found
 
 
 def _no_constant(text: str) -> Any:
-    raise ValueError(f"{text} is no number of JSON")
+    raise ValueError(f"{text} is not a JSON number")

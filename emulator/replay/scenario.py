@@ -39,7 +39,7 @@ class Reply:
     http: int | None = None
     """A bare HTTP status with ``text`` as the body: from a proxy before the service, or an error of v1."""
     lost: bool = False
-    """The connection breaks off before the answer."""
+    """The connection breaks before the answer."""
     text: str = ""
 
     @property
@@ -50,7 +50,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One thing that reaches a function."""
+    """A message or task that reaches a function."""
 
     where: str
     """Its place in the document, for errors."""
@@ -93,7 +93,7 @@ class Scenario:
 
 
 def load_scenario(path: Path) -> Scenario:
-    """Read a scenario and the config beside it.
+    """Read a scenario and the config in its folder.
 
     Raises:
         ScenarioError: a file cannot be read, or its content is invalid.
@@ -185,7 +185,7 @@ def _deliveries(node: Node) -> list[Delivery]:
                 order = (
                     f"{format_rfc3339(delivery.at)} is before {format_rfc3339(latest.at)}, when {latest.where} comes"
                 )
-                raise ScenarioError(f"{delivery.where}.at: {order}; deliveries stand in the order of time")
+                raise ScenarioError(f"{delivery.where}.at: {order}; deliveries must be in the order of time")
             latest = delivery
     return deliveries
 
@@ -253,7 +253,7 @@ def _reply(node: Node) -> Reply:
 def _error(members: Mapping[str, Node]) -> Reply:
     name = members["error"].text()
     if name not in _CODES:
-        raise members["error"].error(f"{name!r} is no gRPC code; there are {', '.join(_CODES)}")
+        raise members["error"].error(f"{name!r} is not a gRPC code; the codes are {', '.join(_CODES)}")
     if "message" in members and name in _FIXED_TEXTS:
         raise members["message"].error(f"Buildbucket chooses the text of {name}: leave this out")
     return Reply(code=_CODES[name], text=_server_text(members, "message"))

@@ -64,10 +64,12 @@ class Gate:
             ReplayError: the message is not pushed or not answered in time.
         """
         with self._changed:
-            # A push may come before the ID is known here: it has to wait for this lock.
+            # A push may arrive before the ID is known here, so it has to wait for this lock.
             self._awaited, self._message, self._answer = publish(), message, None
             if not self._changed.wait_for(lambda: self._answer is not None, _SECONDS) or self._answer is None:
-                raise ReplayError(f"the Pub/Sub emulator had no message delivered and answered within {_SECONDS:.0f} s")
+                raise ReplayError(
+                    f"the Pub/Sub emulator delivered no message within {_SECONDS:.0f} s, or had no answer"
+                )
             self._awaited = ""
             return self._answer
 
@@ -78,7 +80,7 @@ class Gate:
             is_awaited = body["message"].get("messageId") == self._awaited
             message, self._message = (self._message, None) if is_awaited else (None, self._message)
         if message is None:
-            # The function still handles this message, so this copy must come again.
+            # The function still handles this message, so this copy must be delivered again.
             return Response("not awaited\n", 409 if is_awaited else 200)(environ, start_response)
         response = _run(self._app, _with_body(environ, _stamped(body, message)))
         answer = Answer(response.status_code, response.get_data(as_text=True))
@@ -96,7 +98,7 @@ def _run(app: WSGIApplication, environ: WSGIEnvironment) -> Response:
 
 
 def _stamped(body: Mapping[str, Any], message: Message) -> dict[str, Any]:
-    """Return the pushed body with the scenario's ID and time, in both of the spellings that are pushed."""
+    """Return the pushed body with the scenario's ID and time, in both spellings that the emulator uses."""
     stamp = {
         "messageId": message.id,
         "message_id": message.id,

@@ -13,12 +13,12 @@ from luci_scheduler.settings import Settings
 __all__ = ["TASK_ACCOUNT", "Answer", "Message", "Stage", "Waiting"]
 
 TASK_ACCOUNT = "tasks@replay.iam.gserviceaccount.com"
-"""Who tasks are signed as."""
+"""The account in the tokens of tasks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A function's answer to a delivery; status 0: there was none."""
+    """A function's answer to a delivery; status 0 means that there was no answer."""
 
     status: int
     text: str
@@ -44,7 +44,7 @@ class Waiting:
 
 
 class Stage(Protocol):
-    """Everything around the functions; at most one delivery is under way at a time."""
+    """Everything around the functions; at most one delivery runs at a time."""
 
     @property
     def task_url(self) -> str:

@@ -36,7 +36,7 @@ class Stopwatch:
 
     Args:
         clock: the clock that moves.
-        defaults: nanoseconds by operation, where a delivery has no duration for it.
+        defaults: nanoseconds by operation, if the delivery has no duration for it.
         before_each: called before each operation; its real time does not count.
     """
 
@@ -47,7 +47,7 @@ class Stopwatch:
         self._left: dict[str, deque[int]] = {}
 
     def begin(self, delivery: Delivery | None) -> None:
-        """Take up the durations of a delivery."""
+        """Set the durations for a delivery."""
         self._left = {name: deque(values) for name, values in delivery.takes.items()} if delivery else {}
 
     @contextmanager
@@ -67,7 +67,7 @@ class Stopwatch:
 
 
 class TimedStore:
-    """``ports.Store`` around another one."""
+    """``ports.Store`` that wraps another store."""
 
     def __init__(self, store: Store, stopwatch: Stopwatch) -> None:
         self._store = store
@@ -83,32 +83,32 @@ class TimedStore:
         return timed
 
     def commit(self, writes: Sequence[Write]) -> Sequence[Version]:
-        """Commit, taking the time of a commit; a refused commit takes it as well."""
+        """Commit, taking the time of a commit; a refused commit takes the same time."""
         with self._stopwatch.operation("commit"):
             return self._store.commit(writes)
 
 
 class TimedQueue:
-    """``ports.Queue`` around another one."""
+    """``ports.Queue`` that wraps another queue."""
 
     def __init__(self, queue: Queue, stopwatch: Stopwatch) -> None:
         self._queue = queue
         self._stopwatch = stopwatch
 
     def enqueue(self, task: QueueTask) -> None:
-        """Enqueue, taking the time of it."""
+        """Enqueue, taking the time of an enqueue operation."""
         with self._stopwatch.operation("enqueue"):
             self._queue.enqueue(task)
 
 
 class TimedBuildbucket:
-    """``ports.Buildbucket`` around another one, with deadlines on the replay's clock.
+    """``ports.Buildbucket`` that wraps another client, with deadlines on the replay's clock.
 
-    At its deadline a call is given up, as by the client in the cloud.
+    At its deadline a call is abandoned, as the client in the cloud would do.
 
     Args:
         buildbucket: the client. For a call whose ``until`` is past it raises its own error and sends nothing.
-        stopwatch: knows how long each call takes.
+        stopwatch: measures each call.
         clock: the replay's.
         deadline: of one call, in nanoseconds.
     """
@@ -119,7 +119,7 @@ class TimedBuildbucket:
         self._clock = clock
         self._deadline = deadline
         self.given_up = 0
-        """The number of calls that the client gave up, over the whole replay."""
+        """The number of calls that the client abandoned during the whole replay."""
 
     def v1(
         self,
@@ -157,7 +157,7 @@ class TimedBuildbucket:
             if takes <= left:
                 self._clock.advance(takes)
                 return answer
-        # The service has done its work; the client has stopped waiting for the answer.
+        # The service has completed the call, but the client has stopped waiting for the answer.
         self.given_up += 1
         self._clock.advance(left)
         return send(self._clock.now())
@@ -166,7 +166,7 @@ class TimedBuildbucket:
 class ReplayEntropy:
     """``ports.Entropy`` that draws the scenario's values; ``on_fault`` is called if the scenario has no fitting value.
 
-    The raised error itself does not arrive: the handler answers 500 to every unexpected exception.
+    The raised error itself does not reach the caller, because the handler answers 500 to every unexpected exception.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class ReplayEntropy:
     def invocation_suffix(self) -> int:
         """Draw the next suffix."""
         if not self._suffixes:
-            raise self._fault("chance.suffixes: one more invocation begins than there are suffixes")
+            raise self._fault("chance.suffixes: there are more invocations than suffixes")
         return self._suffixes.popleft()
 
     def nonce(self) -> int:
@@ -191,7 +191,7 @@ class ReplayEntropy:
         """Draw the next delay, which must lie in the requested range."""
         if not self._check_delays:
             raise self._fault(
-                f"chance.check_delays: one more, from {low} to {high - 1} seconds, is drawn than there are"
+                f"chance.check_delays: there are fewer than are drawn; the next is from {low} to {high - 1} seconds"
             )
         if not low <= self._check_delays[0] < high:
             raise self._fault(f"chance.check_delays: {self._check_delays[0]} is not from {low} to {high - 1} seconds")

@@ -41,7 +41,7 @@ class ControlEndpoint:
         self._find = find
 
     def __call__(self, request: Request, path: str) -> Response:
-        """Handle a request; ``path`` is the part behind ``/control/``."""
+        """Handle a request; ``path`` is the part after ``/control/``."""
         try:
             handler = self._find(request.method, path)
             if handler is None:

@@ -1,4 +1,4 @@
-"""The part that the emulated HTTP services share: life, address, faults, request log, authentication."""
+"""Common base of the emulated HTTP services: lifecycle, address, faults, request log, authentication."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class LocalServer:
     """Serves a WSGI application from a thread.
 
     Port 0 picks a free port; `url` contains it once the server runs. All HTTP servers of the local cloud in this
-    process use this class, so pages of other sites can reach none of them.
+    process use this class, so pages of other sites cannot reach any of them.
     """
 
     def __init__(self, app: WSGIApplication, host: str, port: int) -> None:

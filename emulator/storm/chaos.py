@@ -19,7 +19,7 @@ T = TypeVar("T")
 _TAKEN = HttpResponse(200, (), b"")
 """A response that makes a queue or subscription count the delivery as handled."""
 
-# Fractions of calls. A message is lost only where the scheduler promises to work without it: Pub/Sub and Cloud Tasks
+# Fractions of calls. A message is lost only if the scheduler promises to work without it: Pub/Sub and Cloud Tasks
 # deliver at least once, but Buildbucket may never send a notification, and the sweep replaces lost tasks.
 _REPEATED = 0.2
 _UNANSWERED = 0.1

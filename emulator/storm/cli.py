@@ -1,4 +1,4 @@
-"""``python -m emulator storm``: many commits, lost and repeated messages, crashes, and a report of the results."""
+"""``python -m emulator storm``: tests the scheduler under lost and repeated messages and crashes."""
 
 from __future__ import annotations
 
@@ -141,8 +141,8 @@ def _run_storm(storm: _Storm) -> _Outcome:
             on_progress=lambda text: print(text, file=sys.stderr, flush=True),
         )
         with start_local_cloud(options) as cloud:
-            # The leases are shortened, but the minute for which Buildbucket remembers request IDs is not. Switched off,
-            # it cannot hide a launch that relies on it.
+            # The leases are shortened, but the minute for which Buildbucket remembers request IDs is not. If it is
+            # switched off, it cannot hide a launch that relies on it.
             cloud.buildbucket.request_id_memory = 0
             return _publish_and_wait(cloud, network, storm, entropy)
 

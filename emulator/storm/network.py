@@ -121,7 +121,7 @@ class Tripwire:
                 send()
             except CutError:
                 with self._lock:
-                    self._left = 1  # the server was down and did not see the call: trip at the next one
+                    self._left = 1  # the server was down and did not see the call: act at the next call
                 raise
         self._action()
         self.tripped.set()

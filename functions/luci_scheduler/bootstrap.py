@@ -61,7 +61,7 @@ class Ports:
     identify: Identify = lambda _: ANONYMOUS
     """Identifies the callers of the console."""
     config_sources: Sequence[ConfigSource] = ()
-    """Where the configs of the projects are; the first source that has a project wins."""
+    """The sources of the projects' configs; the first source that has a project wins."""
 
 
 @dataclass(frozen=True, slots=True)

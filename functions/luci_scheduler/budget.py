@@ -23,7 +23,7 @@ _end: ContextVar[float | None] = ContextVar("end_of_delivery", default=None)
 
 @contextmanager
 def limited(seconds: float | None) -> Iterator[None]:
-    """Give the outside calls inside ``with`` a budget of ``seconds`` together; None leaves the current budget in place.
+    """Give all outside calls inside ``with`` a common budget of ``seconds``; None leaves the current budget in place.
 
     Threads that work in a copy of the context share the budget.
     """
@@ -38,7 +38,7 @@ def limited(seconds: float | None) -> Iterator[None]:
 
 
 def time_left(limit: float) -> float:
-    """Return the seconds that an outside call may take: its own limit, or the rest of the budget if that is less.
+    """Return the seconds that an outside call may take: its own limit, or the remaining budget if that is less.
 
     Raises:
         TransientError: the budget is used up. The call must not be made; the delivery is repeated.
@@ -48,5 +48,5 @@ def time_left(limit: float) -> float:
         return limit
     left = end - time.monotonic()
     if left <= 0:
-        raise TransientError("the time of this delivery is over; it is tried again when the message is delivered again")
+        raise TransientError("the time budget of this delivery is used up; the next delivery tries again")
     return min(limit, left)

@@ -36,9 +36,9 @@ def cloud_ports(settings: Settings, *, store: Store | None = None, clock: Clock 
     """Return the ports of a deployment.
 
     Args:
-        settings: where the services are, and as whom to call them.
-        store: the documents; Firestore, as the settings say, if None.
-        clock: the time; that of the machine if None.
+        settings: the addresses of the services, and the accounts for calls.
+        store: the documents; if None, the configured Firestore database.
+        clock: the time; the machine's clock if None.
 
     Raises:
         TransientError: the service account's credentials cannot be loaded now.
@@ -61,7 +61,7 @@ def cloud_ports(settings: Settings, *, store: Store | None = None, clock: Clock 
 
 
 def _make_store(settings: Settings, credentials: Credentials | None) -> Store:
-    # Firestore's library takes the longest of all to load, and a local cloud in memory works without it.
+    # Firestore's library is the slowest to load, and a local cloud in memory works without it.
     from google.cloud import firestore  # noqa: PLC0415
 
     from luci_scheduler.adapters.firestore import FirestoreStore  # noqa: PLC0415
@@ -86,7 +86,8 @@ def _make_verify_caller(settings: Settings, clock: Clock) -> VerifyCaller:
 
 def make_identify(settings: Settings, clock: Clock) -> Identify:
     """Return the function that identifies the callers of the console."""
-    # The operator names the host, so a private address is fine. The answer to a redirect would be another host's word.
+    # The operator names the host, so a private address is fine. A redirect is refused, because its answer would come
+    # from another host.
     host = urlsplit(settings.tokeninfo_url).hostname or ""
     tokeninfo = FetchClient(allowed_hosts=(host,), plain_http=settings.local, max_redirects=0)
     access_tokens = AccessTokens(tokeninfo, settings.tokeninfo_url, settings.console_oauth_clients, clock)
@@ -144,5 +145,5 @@ def _config_source(
             url = (settings.gitiles_urls or {}).get(repo.host, f"https://{repo.host}").rstrip("/")
             base_url = url if settings.local else f"{url}/a"  # authenticated requests have their own quota
             return GitilesSource(source.project, repo, source.ref, source.path, base_url, gitiles)
-        case _:  # the settings accept no other kind than "bucket"
+        case _:  # the settings accept no kind other than "bucket"
             return BucketSource(source.project, source.bucket, source.object, settings.storage_url, storage)

@@ -49,7 +49,7 @@ __all__ = [
 _MAX_FORM_BYTES = 1 << 16
 _MAX_TASK_BYTES = 1 << 20  # Cloud Tasks takes at most a megabyte
 # A newer version's task may come to this version during a deployment. With the queue's backoff, ten retries take a
-# quarter of an hour; the deployment is over by then, and the task is dropped: a queue has no dead letters.
+# quarter of an hour; the deployment has ended by then, and the task is dropped, because a queue has no dead letters.
 _MALFORMED_RETRIES = 10
 BUDGETS = {"on_gitiles_commit": 290.0, "on_build_completion": 110.0, "on_task": 590.0, "console": 50.0}
 """Function → seconds that the outside calls of one delivery may take together: ten less than the platform's limit.
@@ -87,8 +87,8 @@ class _EventRefusedError(HTTPException):
 def current_app() -> App:
     """Return the application for the current request, and note that the request has reached its entry point.
 
-    From here on a failure is ours: `log_refusals` does not blame the sender. A transient error while the application is
-    made is logged and answered 500.
+    From here on, a failure is the server's fault: `log_refusals` does not blame the sender. A transient error while the
+    application is made is logged and answered 500.
     """
     flask.g.reached = True
     try:
@@ -158,7 +158,7 @@ def _task(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
         try:
             app.verify_caller(headers.get("Authorization", ""))
         except UnauthenticatedError as error:
-            # A stranger gets no redelivery. A real queue with a wrong setting is found by this line.
+            # An unknown caller gets no redelivery. This line reveals a real queue with a wrong setting.
             _logger().warning("unauthenticated", reason=str(error))
             response.set("Unauthenticated\n", 401)
         else:
@@ -286,7 +286,7 @@ def log_refusals(server: flask.Flask) -> None:
             _logger().exception("unexpected_error")
             return flask.Response("Internal error\n", 500, {_ANSWERED: "true"}, mimetype="text/plain")
         flask.g.reason = repr(error)[:_MAX_LOGGED]
-        return flask.Response("Malformed: this is no event that can be read\n", 400, mimetype="text/plain")
+        return flask.Response("Malformed: the request is not a readable event\n", 400, mimetype="text/plain")
 
     def log(response: flask.Response) -> flask.Response:
         is_ours = response.headers.pop(_ANSWERED, None)

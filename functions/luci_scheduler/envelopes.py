@@ -42,7 +42,7 @@ class Message:
 
 
 def open_message(event: Event) -> Message:
-    """Return the Pub/Sub message of a CloudEvent, of a raw push as well as of Eventarc.
+    """Return the Pub/Sub message of a CloudEvent, from a raw push or from Eventarc.
 
     Raises:
         MalformedError: the event holds no message, or a message with a member of a wrong type or size.

@@ -65,8 +65,8 @@ __all__ = [
 T = TypeVar("T")
 
 Version = Any
-"""Identifies one state of a document. It is opaque: a caller passes it back and compares it for equality, nothing
-else."""
+"""Identifies one state of a document. It is opaque: a caller passes it back and compares it for equality, and does
+nothing else with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +198,7 @@ class Store(Pollers, Protocol):
     def watchers(self, repo: str) -> Sequence[Watcher]:
         """Return the jobs that watch a repository (normalized URL), sorted by project.
 
-        A job behind a paused trigger is marked as paused.
+        A job whose trigger is paused is marked as paused.
 
         Costs one read for each project that watches the repository or once did, at least one. A project whose watchers
         cannot be decoded is skipped and logged.
@@ -220,7 +220,7 @@ class Store(Pollers, Protocol):
         """Read many jobs in one call, in no order, each with its version; missing jobs are left out.
 
         Raises:
-            ValueError: a document cannot be decoded, as `job` does. The caller, who changes jobs, must not take it for
+            ValueError: a document cannot be decoded, as `job` does. The caller, who changes jobs, must not treat it as
                 missing.
         """
 
@@ -236,7 +236,7 @@ class Store(Pollers, Protocol):
         """Read an invocation with its debug log, for people; the log is trimmed as LUCI trims it."""
 
     def invocations(self, job_id: JobId, limit: int, after: InvocationId | None = None) -> Sequence[Invocation]:
-        """List a job's invocations without their logs, newest first, starting behind ``after``.
+        """List a job's invocations without their logs, newest first, starting after ``after``.
 
         Skipped documents do not count: a result of fewer than ``limit`` invocations is the end of the list.
         """
@@ -257,16 +257,16 @@ class Store(Pollers, Protocol):
         """Return a job's pending triggers, the oldest first by (created, order in batch, ID)."""
 
     def due_invocations(self, before: Instant, limit: int, after: DueCursor | None = None) -> Sequence[Invocation]:
-        """Return the invocations of all jobs that are due at ``before``, the earliest first, from behind ``after``."""
+        """Return the invocations of all jobs that are due at ``before``, earliest first, starting after ``after``."""
 
     def due_jobs(self, before: Instant, limit: int, after: DueCursor | None = None) -> Sequence[Job]:
-        """Return the jobs that are due at ``before``, the earliest first, from behind ``after``."""
+        """Return the jobs that are due at ``before``, the earliest first, starting after ``after``."""
 
     def deferred(self, deferred_id: str) -> Versioned[Deferred] | None:
         """Read a deferred task."""
 
     def due_deferred(self, before: Instant, limit: int, after: DueCursor | None = None) -> Sequence[Deferred]:
-        """Return the deferred tasks that are due at ``before``, the earliest first, from behind ``after``."""
+        """Return the deferred tasks that are due at ``before``, the earliest first, starting after ``after``."""
 
     def deferred_of_revision(self, revision: str, limit: int) -> Sequence[Deferred]:
         """Return the deferred tasks that wait for the commit with this hash, in no order."""
@@ -317,7 +317,7 @@ class Clock(Protocol):
     """The only source of time, and the only way to wait."""
 
     def now(self) -> Instant:
-        """Return the present instant."""
+        """Return the current instant."""
 
     def sleep(self, nanoseconds: int) -> None:
         """Block for that long; return at once if it is not positive."""
@@ -394,7 +394,7 @@ class ConfigFile:
     revision_url: str = ""
     """A page that shows the file; empty if there is none."""
     error: str = ""
-    """Why the file could not be read; empty if it was. With an error ``text`` is void and the active config stays."""
+    """Why the file could not be read; empty if it was. With an error, ``text`` is empty and the active config stays."""
 
 
 class ConfigSource(Protocol):
@@ -406,8 +406,8 @@ class ConfigSource(Protocol):
         Args:
             active_revision: returns the active revision of a project's config; empty: none, or the file must be read
                 again. A source that learns the revision without reading the file skips a file whose revision is active.
-                The source calls it once for each project that it holds: the caller takes other projects of the source
-                for removed.
+                The source calls it once for each project that it holds: the caller treats other projects of the source
+                as removed.
 
         Raises:
             SchedulerError: the source could not be listed, so its projects are unknown.
@@ -446,7 +446,7 @@ class Gitiles(Protocol):
     def refs(self, repo: RepoUrl, prefix: str) -> Mapping[str, str]:
         """Return the refs below a folder such as ``refs/heads``: full name → hash.
 
-        The hash of an annotated tag is that of the tag object. The result may include a ref named ``prefix`` itself.
+        For an annotated tag, it is the hash of the tag object. The result may include a ref named ``prefix`` itself.
 
         Raises:
             GitilesError: the server did not answer, or answered with an error.

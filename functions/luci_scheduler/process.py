@@ -14,15 +14,14 @@ from luci_scheduler.settings import read_settings
 __all__ = ["AppHolder", "app", "use"]
 
 _WAIT_SECONDS = 25.0
-"""Longer than the search for credentials takes. A page that waits this long and then asks the store is still in
-time."""
+"""Longer than the search for credentials. A page that waits this long still has time to read the store."""
 
 
 class AppHolder:
     """Makes an application with the first call of `get` and keeps it; thread-safe.
 
     Args:
-        make: makes the application; after an error the next call makes it anew.
+        make: makes the application; after an error the next call tries again.
         wait_seconds: how long a call waits for another thread that is making it.
     """
 
@@ -48,7 +47,7 @@ class AppHolder:
 
     def _first(self) -> App:
         # An instance gets its first requests at the same time. Each application has its own clients and its own
-        # sequence of invocation IDs, so there must be one only.
+        # sequence of invocation IDs, so there must be only one.
         if not self._lock.acquire(timeout=self._wait_seconds):
             raise TransientError("other requests have been starting the function for too long")
         try:

@@ -6,7 +6,7 @@ outcome               code  why
 success               200
 PermanentError        200   A repetition cannot help. The error is recorded, logged and acknowledged.
 ComeAgainError        409   Expected: the sender repeats the delivery.
-MalformedError        400   Pub/Sub repeats it until it is a dead letter; a task is given up with 200.
+MalformedError        400   Pub/Sub repeats it until it is a dead letter; a task is dropped with 200.
 TransientError        500   The sender repeats the delivery with backoff.
 any other exception   500   A defect of the scheduler; the log has its stack.
 ====================  ====  ==========================================================================

@@ -100,7 +100,7 @@ class Settings:
     """The rules of polls: ``v2`` today's, ``v1`` those of 2021 (tags trigger, and the newest commit needs no path
     match)."""
     gitiles_commits_per_ref: int = 50
-    """New commits of one ref that one poll handles (50 in LUCI)."""
+    """The largest number of new commits of one ref that one poll handles (50 in LUCI)."""
     gitiles_commits_per_poll: int = 100
     """Commits for which one poll emits triggers; the next poll handles the remaining refs (100 in LUCI)."""
     gitiles_backfill: bool = False
@@ -154,17 +154,17 @@ class Settings:
     console_audiences: tuple[str, ...] = ()
     """Accepted audiences of the OIDC tokens of the console's callers; comma-separated."""
     console_oauth_clients: tuple[str, ...] = ()
-    """IDs of the OAuth clients whose access tokens the console accepts; ``service-accounts`` stands for all service
+    """IDs of the OAuth clients whose access tokens the console accepts; ``service-accounts`` means all service
     accounts. Comma-separated; empty: no access token is accepted."""
     tokeninfo_url: str = "https://oauth2.googleapis.com/tokeninfo"
     """The endpoint that returns the owner of an access token."""
     local_user: str = ""
-    """E-mail of the developer as whom every caller acts, in the local cloud only."""
+    """E-mail of the developer. In the local cloud, every caller acts as the developer."""
     cloud_tasks_endpoint: str = ""
     """``host:port`` of a Cloud Tasks server without TLS (the local cloud)."""
     local: bool = False
     """Whether this is the local cloud: it calls Buildbucket and Gitiles without OAuth, ``url_fetch`` accepts plain
-    http, and requests to other hosts than loopback ones or from pages of other sites are answered 403."""
+    http, and requests to hosts other than loopback hosts, or from pages of other sites, are answered 403."""
 
     @property
     def queue_path(self) -> str:
@@ -226,7 +226,7 @@ def _claim_faults(values: Mapping[str, Any]) -> list[str]:
         return []
     fault = (
         f"{PREFIX}CLAIM_LEASE_SECONDS: {lease} must be more than {PREFIX}REQUEST_DEADLINE_SECONDS, which is {deadline}, or two "
-        "launches could ask for the same build at once: raise the lease"
+        "launches could request the same build at once: raise the lease"
     )
     return [fault]
 
@@ -239,7 +239,7 @@ def _local_faults(values: Mapping[str, Any], environment: Mapping[str, str]) -> 
     if environment.get("K_SERVICE"):
         given = [name for name in ("local", "local_user") if values.get(name)]
         faults += [
-            f"{PREFIX}{name.upper()}: is for the local cloud only, and K_SERVICE says that this is Cloud Run: remove it"
+            f"{PREFIX}{name.upper()}: is for the local cloud only, and K_SERVICE shows that this is Cloud Run: remove it"
             for name in given
         ]
     return faults
@@ -248,7 +248,7 @@ def _local_faults(values: Mapping[str, Any], environment: Mapping[str, str]) -> 
 def _secrets(text: str) -> tuple[str, ...]:
     secrets = tuple(line.strip() for line in text.splitlines() if line.strip())
     if not secrets:
-        raise ValueError("has only blank lines: one secret in a line is needed, the one that signs first")
+        raise ValueError("has only blank lines: write one secret in each line, the signing secret first")
     short = [place for place, secret in enumerate(secrets, 1) if len(secret.encode()) < _MIN_SECRET_BYTES]
     if short:
         lines = ", ".join(map(str, short))
@@ -262,7 +262,7 @@ def _secrets(text: str) -> tuple[str, ...]:
 def _urls(text: str) -> Mapping[str, str]:
     urls = json.loads(text)
     if not isinstance(urls, dict) or not all(isinstance(url, str) for url in urls.values()):
-        raise ValueError("must be a JSON object of texts, the base URL that stands for each host")
+        raise ValueError("must be a JSON object of texts, the base URL of each host")
     return urls
 
 
@@ -351,7 +351,7 @@ def _source(item: dict[str, str]) -> ConfigSourceSetting:
     _check_source_members(item)
     source = ConfigSourceSetting(**item)
     if source.project and not PROJECT_NAME.fullmatch(source.project):
-        raise ValueError(f"{source.project!r} is no name of a project")
+        raise ValueError(f"{source.project!r} is not a valid project name")
     if source.repo:
         parse_repo_url(source.repo)
     return source

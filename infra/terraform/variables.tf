@@ -66,7 +66,7 @@ variable "buildbucket_servers" {
 
   validation {
     condition     = alltrue([for server in var.buildbucket_servers : contains(["v1", "v2"], server.protocol)])
-    error_message = "buildbucket_servers: protocol must be \"v2\", or \"v1\" for a server from before 2023."
+    error_message = "buildbucket_servers: protocol must be \"v2\", or \"v1\" for a server older than 2023."
   }
 
   validation {
@@ -122,7 +122,7 @@ variable "commit_publishers" {
 
   validation {
     condition     = alltrue([for member in var.commit_publishers : can(regex("^(user|group|serviceAccount|domain|principal|principalSet):.+$", member))])
-    error_message = "commit_publishers must be IAM members such as \"user:me@example.com\" or \"serviceAccount:...\"; allUsers is not taken, because a publisher starts builds."
+    error_message = "commit_publishers must be IAM members such as \"user:me@example.com\" or \"serviceAccount:...\"; allUsers is not accepted, because a publisher starts builds."
   }
 }
 
@@ -138,7 +138,7 @@ variable "console" {
 
   validation {
     condition     = alltrue([for member in var.console.members : can(regex("^(user|group|serviceAccount|domain):.+$", member))])
-    error_message = "console: members must be IAM members such as \"group:builders@example.com\"; allUsers is not taken: put a group of people there."
+    error_message = "console: members must be IAM members such as \"group:builders@example.com\"; allUsers is not accepted: use a group of people."
   }
 
   validation {
@@ -223,7 +223,7 @@ variable "queue" {
 
   validation {
     condition     = can(regex("^[A-Za-z0-9-]{1,89}$", var.queue.name))
-    error_message = "queue: name must be 1 to 89 letters, digits and dashes; the prefix stands before it."
+    error_message = "queue: name must be 1 to 89 letters, digits and dashes; the prefix precedes it."
   }
 }
 
@@ -241,7 +241,7 @@ variable "database" {
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{2,50}[a-z0-9]$", var.database.name))
-    error_message = "database: name must be 4 to 52 lower-case letters, digits and dashes, begin with a letter and end without a dash; the prefix stands before it."
+    error_message = "database: name must be 4 to 52 lower-case letters, digits and dashes, begin with a letter and end without a dash; the prefix precedes it."
   }
 
   validation {
@@ -251,12 +251,12 @@ variable "database" {
 
   validation {
     condition     = var.database.daily_backup_days >= 0 && var.database.daily_backup_days <= 98 && floor(var.database.daily_backup_days) == var.database.daily_backup_days
-    error_message = "database: daily_backup_days must be a whole number from 0 (no daily backups) to 98, the longest that Firestore keeps one."
+    error_message = "database: daily_backup_days must be a whole number from 0 (no daily backups) to 98, the maximum of Firestore."
   }
 
   validation {
     condition     = var.database.weekly_backup_weeks >= 0 && var.database.weekly_backup_weeks <= 14 && floor(var.database.weekly_backup_weeks) == var.database.weekly_backup_weeks
-    error_message = "database: weekly_backup_weeks must be a whole number from 0 (no weekly backups) to 14, the longest that Firestore keeps one."
+    error_message = "database: weekly_backup_weeks must be a whole number from 0 (no weekly backups) to 14, the maximum of Firestore."
   }
 }
 
@@ -329,7 +329,7 @@ variable "tuning" {
 
   validation {
     condition     = try(coalesce(var.tuning.commit_wait_seconds, 0) >= 0 && floor(coalesce(var.tuning.commit_wait_seconds, 0)) == coalesce(var.tuning.commit_wait_seconds, 0), false)
-    error_message = "tuning: commit_wait_seconds must be a whole number of seconds; 0 trusts a commit without asking its host."
+    error_message = "tuning: commit_wait_seconds must be a whole number of seconds; 0 trusts a commit without a check with its host."
   }
 
   validation {
@@ -416,7 +416,7 @@ variable "kms_key" {
 
   validation {
     condition     = var.kms_key == null || try(split("/", var.kms_key)[3], var.region) == var.region
-    error_message = "kms_key must lie in the region of the functions: make a key there, or change region."
+    error_message = "kms_key must be in the region of the functions: make a key there, or change region."
   }
 }
 
@@ -446,6 +446,6 @@ variable "labels" {
 
   validation {
     condition     = alltrue([for key, value in var.labels : can(regex("^[a-z][a-z0-9_-]{0,62}$", key)) && can(regex("^[a-z0-9_-]{0,63}$", value))])
-    error_message = "labels must have keys and values of lower-case letters, digits, dashes and underscores, at most 63 characters, keys beginning with a letter: rename those that do not."
+    error_message = "labels must have keys and values of lower-case letters, digits, dashes and underscores, at most 63 characters, keys beginning with a letter: rename the others."
   }
 }

@@ -106,7 +106,7 @@ def test_a_job_is_paused_and_resumed(page: Any, running: Sample) -> None:
 
 
 def test_a_job_is_acted_on_from_its_project_page(page: Any, running: Sample) -> None:
-    """A row triggers its job and comes back, pauses it through the form for the reason, and resumes it."""
+    """A row triggers its job and returns to the list, pauses it through the reason form, and resumes it."""
     before = running.newest(JOB).id
     page.goto(_PROJECT)
     page.get_by_role("button", name="Trigger linux-tests").click()
@@ -207,8 +207,8 @@ def test_warnings_of_the_config_unfold(page: Any, running: Sample) -> None:
     assert warning.inner_text().startswith("luci-scheduler.cfg:")
 
 
-def test_a_stale_triage_log_says_so(page: Any, running: Sample) -> None:
-    """The log is stale while a trigger waits behind a running build; after the trigger is taken up it is fresh."""
+def test_a_stale_triage_log_is_marked(page: Any, running: Sample) -> None:
+    """The log is stale while a trigger waits behind a running build; once it starts an invocation, the log is fresh."""
     _trigger(page, ALONE)
     first = until(lambda: running.running(ALONE))
     page.goto(_job_page(ALONE))
@@ -464,7 +464,7 @@ def test_axe_finds_nothing(browser: Any, running: Sample, scheme: str) -> None:
     assert {name: faults for name, faults in found.items() if faults} == {}
 
 
-def test_a_phone_shows_all_of_it(browser: Any, running: Sample) -> None:
+def test_a_phone_shows_the_whole_page(browser: Any, running: Sample) -> None:
     """No page needs horizontal scrolling at 360 pixels."""
     context = browser.new_context(base_url=running.url, viewport={"width": 360, "height": 780})
     page = context.new_page()
@@ -474,7 +474,7 @@ def test_a_phone_shows_all_of_it(browser: Any, running: Sample) -> None:
     context.close()
 
 
-def test_a_phone_shows_all_of_the_start_page(browser: Any, running: Sample) -> None:
+def test_a_phone_shows_the_whole_start_page(browser: Any, running: Sample) -> None:
     """Repository addresses are long, and a pattern of branches adds a second form."""
     config = running.cloud.configs / "patterns" / "luci-scheduler.cfg"
     config.parent.mkdir()

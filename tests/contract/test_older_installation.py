@@ -248,7 +248,7 @@ def test_a_token_of_a_build_from_older_functions_is_accepted(world: _Upgraded) -
 
 
 def test_pages_show_documents_of_older_functions(world: _Upgraded) -> None:
-    """Each job, each invocation in its state, and the place of each commit, before any document is written anew."""
+    """Each job, each invocation in its state, and the place of each commit, before any document is rewritten."""
     visitor = Visitor(world)
     for job, invocations in world.all_invocations().items():
         if not job.startswith("proj/"):

@@ -173,7 +173,7 @@ def test_overdue_invocations_of_all_jobs(store: Store) -> None:
     assert len(store.due_invocations(Instant(30), 1)) == 1
 
 
-def test_overdue_jobs(store: Store) -> None:
+def test_overdue_jobs_are_listed(store: Store) -> None:
     """Jobs have a separate due time."""
     store.commit(
         [
@@ -482,7 +482,7 @@ def test_an_empty_identifier_is_refused(store: Store) -> None:
     assert store.pending_triggers(JOB_ID, 10) == []
 
 
-def test_pollers(store: Store) -> None:
+def test_a_poller_record_is_kept_whole(store: Store) -> None:
     """A gitiles job's record is kept whole, with any number of refs, and changes only under its version."""
     known = {f"refs/heads/b{number}": f"{number:040x}" for number in range(5000)}
     repo, refs, backlog = (

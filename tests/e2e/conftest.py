@@ -27,7 +27,7 @@ def whole_network() -> Iterator[Network]:
 
 @pytest.fixture(scope="session")
 def cloud(whole_network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
-    """The local cloud: nothing is written by itself, and what a crash interrupts is taken up again within seconds."""
+    """The local cloud: nothing is written without a cause, and interrupted work resumes within seconds of a crash."""
     configs = tmp_path_factory.mktemp("configs")
     watched = {name: [name] for name in ("burst", "flood", "page", "bad", *STAGED)}
     write_config(configs, {**watched, "many": [f"many{number}" for number in range(MANY)]})
@@ -56,6 +56,6 @@ def cloud(whole_network: Network, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture
 def network(whole_network: Network) -> Iterator[Network]:
-    """The network, left alone again after the test."""
+    """The network, whose interference ends with the test."""
     yield whole_network
     whole_network.interfere = pass_on

@@ -19,7 +19,7 @@ STEPS = {
     "launch": (COMMIT, WRITE, WRITE, SCHEDULE, ENQUEUE, WRITE),  # invocation created, claimed; running
     "queue": (COMMIT, WRITE),  # trigger waits
     "check": (TIMER, GET, ENQUEUE, WRITE),
-    "completion": (NOTIFICATION, GET, WRITE, WRITE, SCHEDULE, ENQUEUE, WRITE),  # over and successor created, claimed...
+    "completion": (NOTIFICATION, GET, WRITE, WRITE, SCHEDULE, ENQUEUE, WRITE),  # ended; successor created, claimed
     "end": (NOTIFICATION, GET, WRITE),
 }
 """Every call that changes something or wakes another part, in each stage of a build."""
@@ -27,7 +27,7 @@ STEPS = {
 
 @dataclass(frozen=True)
 class Point:
-    """A moment: ``when`` the ``number``-th call of its kind within its stage is made, or has been carried out."""
+    """A moment: ``when`` the ``number``-th call of its kind within its stage is made, or has completed."""
 
     stage: str
     call: tuple[str, str]
@@ -39,7 +39,7 @@ class Point:
 
 
 def _points() -> list[Point]:
-    """Return a point at every step, in an order and on a side of the call that the seed draws."""
+    """Return a point at every step. The seed draws the order, and the side of the call."""
     entropy = random.Random(SEED)  # noqa: S311 - to be drawn again
     points = [
         Point(stage, call, calls[: place + 1].count(call), entropy.choice(("before", "after")))

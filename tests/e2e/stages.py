@@ -1,4 +1,4 @@
-"""A build in stages: two commits for one job, the second of which waits for the end of the first one's build."""
+"""A build in stages: two commits for one job, where the second commit waits for the end of the first commit's build."""
 
 from collections.abc import Callable, Collection
 from typing import Any
@@ -15,7 +15,7 @@ STAGES = ("launch", "queue", "check", "completion", "end")
 
 
 def prepare(cloud: LocalCloud, names: Collection[str]) -> None:
-    """Let the builds of jobs start and end when the test says so, with the last one as the only notification."""
+    """Let the test start and end the builds of jobs, with the end as the only notification."""
     for name in names:
         builder = f"{PROJECT}/ci/{name}"
         cloud.buildbucket.plans.set(builder, Manual())
@@ -33,7 +33,7 @@ class Job:
         self.id = job_id(name)
 
     def run(self, enter: Callable[[str], None]) -> None:
-        """Go through all stages, calling ``enter`` before each; the job has two invocations then, both over."""
+        """Go through all stages, calling ``enter`` before each. Afterwards the job has two invocations, both ended."""
         enter("launch")
         message = publish(self._cloud, self._name, 1)
         first = until(lambda: self._invocation(0, lambda item: item["status"] == "RUNNING"))
@@ -67,7 +67,7 @@ class Job:
         return mine[::-1]
 
     def _is_taken(self, message: str) -> bool:
-        # By its ID: what an earlier test's killed function did not answer to comes again when it likes.
+        # By its ID: messages of an earlier test whose function was killed may be redelivered at any time.
         return message in self._network.taken("on_gitiles_commit")
 
     def _invocation(self, number: int, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Helpers for tests of the whole system: one project, each of whose jobs watches its own repository."""
+"""Helpers for tests of the whole system: one project, in which each job watches a separate repository."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -25,7 +25,7 @@ def repo(name: str) -> str:
 
 
 def write_config(folder: Path, watched: Mapping[str, Collection[str]]) -> None:
-    """Write the project's config into a folder of configs: which jobs watch a repository, both by their short names."""
+    """Write the project's config into a folder of configs: the jobs that watch each repository, by short names."""
     config = folder / PROJECT / "luci-scheduler.cfg"
     config.parent.mkdir()
     repos = {repo(name): jobs for name, jobs in watched.items()}
@@ -33,17 +33,17 @@ def write_config(folder: Path, watched: Mapping[str, Collection[str]]) -> None:
 
 
 def publish(cloud: LocalCloud, name: str, number: int) -> str:
-    """Publish a commit to a repository, the number as its revision; return the message's ID."""
+    """Publish a commit to a repository, with the number as its revision; return the message's ID."""
     return cloud.publish_commit(repo(name), MAIN, f"{number:040x}")
 
 
 def triggers(name: str, numbers: Collection[int]) -> set[str]:
-    """Return the IDs of the triggers that commits to a repository become."""
+    """Return the IDs of the triggers for commits to a repository."""
     return {trigger_id(repo(name), MAIN, f"{number:040x}") for number in numbers}
 
 
 def settled(cloud: LocalCloud, job: str, numbers: Collection[int], repository: str = "") -> Report | None:
-    """Return the report of a job once all commits are in invocations that have ended; None before that."""
+    """Return the report of a job when all commits are in ended invocations; None before."""
     if not is_quiet(cloud, [job_id(job)]):
         return None
     report = take_stock(cloud, {job_id(job): triggers(repository or job, numbers)})

@@ -29,12 +29,12 @@ T = TypeVar("T")
 pytestmark = [pytest.mark.emulators, pytest.mark.timeout(180)]
 
 JOB = job_id("bad")
-TOO_LARGE = b"x" * 11_000_000  # Pub/Sub takes ten million bytes
+TOO_LARGE = b"x" * 11_000_000  # Pub/Sub accepts ten million bytes
 
 
 @pytest.fixture
 def ended(cloud: LocalCloud) -> dict[str, Any]:
-    """An invocation that is over; the job is idle."""
+    """An invocation that has ended; the job is idle."""
     publish(cloud, "bad", 1)
     assert until(lambda: settled(cloud, "bad", [1])).holds
     return cloud.invocations(JOB)[0]
@@ -83,7 +83,7 @@ class Caller:
     def __init__(self, cloud: LocalCloud) -> None:
         self._cloud = cloud
         self.id = f"test-{uuid.uuid4().hex}"
-        """Names the message or task, and is found again in the log."""
+        """Names the message or task, and appears in its log lines."""
 
     def push(self, function: str, body: bytes) -> int:
         """Push a body as Pub/Sub does; return the status code."""
@@ -106,12 +106,12 @@ class Caller:
         return self._post("on_task", kind, body, {"X-CloudTasks-TaskName": self.id, **headers})
 
     def logged(self, function: str) -> list[dict[str, Any]]:
-        """Return what the function has logged about it: structured lines; no other line may mention it."""
+        """Return the function's structured log lines about it; no other line may mention it."""
         lines = [line for line in self._cloud.functions[function].output.lines if self.id in line]
         return [json.loads(line) for line in lines]
 
     def logged_once(self, function: str, message: str) -> None:
-        """Wait for the line, and see that it is the only one."""
+        """Wait for the line, and check that it is the only line."""
         until(lambda: self.logged(function))
         (line,) = self.logged(function)
         assert line["message"] == message
@@ -145,7 +145,7 @@ BAD_COMMITS = {
     "no https": _commit(repo="http://evil.example.com/x"),
     "unknown field": _commit(extra=1),
     "deep": b"[" * 100_000,
-    "large": _commit().ljust(70_000),  # good but for the white space behind it
+    "large": _commit().ljust(70_000),  # valid except for the white space after it
     "too large": _commit().ljust(len(TOO_LARGE)),
 }
 
@@ -153,7 +153,7 @@ BAD_COMMITS = {
 @pytest.mark.usefixtures("unchanged")
 @pytest.mark.parametrize("data", BAD_COMMITS.values(), ids=BAD_COMMITS)
 def test_malformed_commits_are_refused(caller: Caller, data: bytes) -> None:
-    """400, until the dead-letter topic has it."""
+    """The answer is 400 until the dead-letter topic has the message."""
     assert caller.message("on_gitiles_commit", data) == 400
     caller.logged_once("on_gitiles_commit", "malformed")
 
@@ -162,7 +162,7 @@ def test_malformed_commits_are_refused(caller: Caller, data: bytes) -> None:
 @pytest.mark.parametrize("function", ["on_gitiles_commit", "on_build_completion"])
 @pytest.mark.parametrize("body", [b"", b"nonsense", b"[]", b'{"subscription": "s"}'], ids=range(4))
 def test_events_without_a_message_are_refused(caller: Caller, function: str, body: bytes) -> None:
-    """The framework refuses it before an entry point sees it, and that is logged as well."""
+    """The framework refuses the request before an entry point sees it. This is also logged."""
     assert 400 <= caller.push(function, body) < 500
     caller.logged_once(function, "refused_by_framework")
 
@@ -176,7 +176,7 @@ def test_a_commit_that_was_built_long_ago_does_nothing(cloud: LocalCloud, caller
 
 @pytest.mark.usefixtures("unchanged")
 def test_an_unwatched_commit_does_nothing(caller: Caller) -> None:
-    """A repository that no job watches is no error."""
+    """A repository that no job watches is not an error."""
     assert caller.message("on_gitiles_commit", _commit(repo=f"https://r.googlesource.com/{caller.id}")) == 200
     caller.logged_once("on_gitiles_commit", "commit_unwatched")
 
@@ -194,21 +194,21 @@ FORGED = {
 @pytest.mark.usefixtures("unchanged")
 @pytest.mark.parametrize(("data", "attributes"), FORGED.values(), ids=FORGED)
 def test_forged_notifications_are_acknowledged(caller: Caller, data: bytes, attributes: dict[str, str]) -> None:
-    """To deliver it again would not help."""
+    """Another delivery would not help."""
     assert caller.message("on_build_completion", data, attributes) == 200
     caller.logged_once("on_build_completion", "permanent_error")
 
 
 @pytest.mark.usefixtures("unchanged")
 def test_an_oversized_notification_is_refused(caller: Caller) -> None:
-    """No message is that large."""
+    """A message of that size does not exist."""
     assert caller.message("on_build_completion", TOO_LARGE) == 400
     caller.logged_once("on_build_completion", "malformed")
 
 
 @pytest.mark.usefixtures("unchanged")
 def test_stale_notifications_are_acknowledged(cloud: LocalCloud, caller: Caller, ended: dict[str, Any]) -> None:
-    """One with an expired token, one for an unknown invocation, one after the end."""
+    """Notifications with an expired token, for an unknown invocation, and after the end."""
     secret, now = cloud.environment["SCHEDULER_TOKEN_SECRETS"], Instant(time.time_ns())
     over = InvocationId(int(ended["invocation_id"]))
     expired = make_token(secret, JOB, over, Instant(now - 48 * HOUR - MINUTE))
@@ -234,7 +234,7 @@ def _signed(cloud: LocalCloud, *, issuer: TokenIssuer | None = None, **changes: 
 @pytest.mark.usefixtures("unchanged")
 @pytest.mark.parametrize("header", ["", "Bearer ", "Bearer nonsense", "Bearer a.b.c", "Basic eDp5"])
 def test_tasks_without_a_token_are_refused(caller: Caller, header: str) -> None:
-    """Headers of Cloud Tasks prove nothing; without the token of the right account nothing runs."""
+    """Headers of Cloud Tasks prove nothing; without the token of the right account, no task runs."""
     headers = {"X-CloudTasks-QueueName": "luci-scheduler", "Authorization": header}
     assert caller.task(caller.id, b"{}", headers) == 401
     caller.logged_once("on_task", "unauthenticated")
@@ -261,7 +261,7 @@ BAD_TASKS = {
     "bad job": ("triage", b'{"job": "x"}'),
     "bad numbers": ("launch", b'{"job": "a/b", "invocation": "x", "attempts": "y", "created": 1}'),
     "bad triggers": ("trigger", b'{"job": "a/b", "triggers": [7]}'),
-    "oversized": ("sweep", b"{}".ljust((1 << 20) + 1)),  # good but for the white space behind it
+    "oversized": ("sweep", b"{}".ljust((1 << 20) + 1)),  # valid except for the white space after it
     "unknown kind": ("dance", b"{}"),
 }
 
@@ -271,7 +271,7 @@ BAD_TASKS = {
 def test_malformed_tasks_are_refused_and_dropped_in_the_end(
     cloud: LocalCloud, caller: Caller, kind: str, body: bytes
 ) -> None:
-    """400 while another version of the functions may know better; after ten attempts it is given up."""
+    """The answer is 400, because a newer version may understand the task. It is dropped after ten attempts."""
     assert caller.task(kind, body, _signed(cloud)) == 400
     caller.logged_once("on_task", "malformed")
     last = Caller(cloud)
@@ -281,7 +281,7 @@ def test_malformed_tasks_are_refused_and_dropped_in_the_end(
 
 @pytest.mark.usefixtures("unchanged")
 def test_stale_tasks_do_nothing(cloud: LocalCloud, caller: Caller, ended: dict[str, Any]) -> None:
-    """A timer or a launch of an invocation that is over, and of an unknown one."""
+    """A timer or a launch of an ended invocation, and of an unknown invocation."""
     over, now = ended["invocation_id"], time.time_ns()
 
     def send(kind: str, **payload: Any) -> int:
@@ -297,7 +297,7 @@ def test_stale_tasks_do_nothing(cloud: LocalCloud, caller: Caller, ended: dict[s
 
 
 def test_a_malformed_message_ends_in_the_dead_letter_topic(cloud: LocalCloud, network: Network) -> None:
-    """The emulator gives up after its number of attempts, keeps the message for people, and delivers it no more."""
+    """After its number of attempts, the emulator stops deliveries and keeps the message for people."""
     topic = f"projects/{cloud.project}/topics/malformed"
     pubsub = EmulatorPubSub(cloud.pubsub_address, attempts=5)
     row = PushSubscription(topic, "on_gitiles_commit", 10)
@@ -311,7 +311,7 @@ def test_a_malformed_message_ends_in_the_dead_letter_topic(cloud: LocalCloud, ne
 
 
 def test_a_forged_notification_is_delivered_once(cloud: LocalCloud, network: Network) -> None:
-    """An acknowledged message does not come again."""
+    """An acknowledged message is not delivered again."""
     message = cloud.pubsub.publish(cloud.subscriptions[1].topic, b"{}", {"auth_token": "forged"})
     until(lambda: message in network.taken("on_build_completion"))
     assert network.deliveries[message] == 1

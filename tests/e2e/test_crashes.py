@@ -14,7 +14,7 @@ from tests.e2e.support import triggers
 pytestmark = [pytest.mark.emulators, pytest.mark.timeout(180)]
 
 USUAL = 5
-"""So many of the points are part of every run of the tests; ``make crash`` takes all."""
+"""The number of points in every test run; ``make crash`` uses all points."""
 VICTIMS = ("on_gitiles_commit", "on_build_completion", "on_task")
 
 
@@ -28,7 +28,7 @@ def _cases() -> list[Any]:
 
 @pytest.mark.parametrize(("number", "point"), _cases())
 def test_functions_are_killed_at_any_step(cloud: LocalCloud, network: Network, number: int, point: Point) -> None:
-    """At whichever step the processes die, the builds are completed, each once."""
+    """If the processes die at any step, each build still completes once."""
 
     def kill() -> None:
         for name in VICTIMS:

@@ -8,7 +8,7 @@ import pytest
 
 @pytest.mark.emulators
 def test_demo_shows_a_build_to_its_end() -> None:
-    """A real commit becomes a build, is checked and succeeds; the exit status says so."""
+    """A real commit becomes a build, which is checked and succeeds. The exit status shows the success."""
     ran = subprocess.run(
         [sys.executable, "-m", "emulator", "demo"], capture_output=True, text=True, timeout=110, check=False
     )

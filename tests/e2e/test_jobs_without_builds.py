@@ -23,7 +23,7 @@ class _Hook(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        """Answer with the path, an error where the path says so."""
+        """Answer with the path, or with the error that the path names."""
         body = f"asked for {self.path} 100%\n".encode()
         self.send_response(500 if self.path == "/bad" else 200)
         self.send_header("Content-Type", "text/plain")
@@ -37,7 +37,7 @@ class _Hook(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hook() -> Iterator[str]:
-    """The address of a server on loopback that jobs ask."""
+    """The address of a server on loopback that jobs call."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Hook)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -55,7 +55,7 @@ def _ended(cloud: LocalCloud, job: str) -> Any:
 
 
 def test_fetches_and_sleeps_run_to_their_end(tmp_path: Path, hook: str) -> None:
-    """Loopback may be asked in the local cloud, the metadata server may not; answers decide, and are logged."""
+    """Jobs may call loopback, but not the metadata server. Answers decide the status, and are logged."""
     tasks = {
         "good": f'url_fetch {{ url: "{hook}/good" }}',
         "bad": f'url_fetch {{ url: "{hook}/bad" }}',

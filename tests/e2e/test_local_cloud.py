@@ -16,13 +16,13 @@ pytestmark = [pytest.mark.emulators, pytest.mark.timeout(180)]
 
 
 def _publish_many(cloud: LocalCloud, project: str, numbers: range) -> set[str]:
-    """Publish commits as fast as may be; when this returns the messages of these IDs are acknowledged."""
+    """Publish commits as fast as possible; return the IDs of the acknowledged messages."""
     with ThreadPoolExecutor(16) as pool:
         return set(pool.map(lambda number: publish(cloud, project, number), numbers))
 
 
 def test_sixty_commits_within_a_second(cloud: LocalCloud, network: Network) -> None:
-    """Each commit is in exactly one invocation with one successful build, and no message comes over five times."""
+    """Each commit is in exactly one invocation with one successful build, and no message has six deliveries."""
     commits = range(1, 61)
     messages = _publish_many(cloud, "burst", commits)
     report = until(lambda: settled(cloud, "burst", commits))
@@ -34,7 +34,7 @@ def test_sixty_commits_within_a_second(cloud: LocalCloud, network: Network) -> N
 def test_three_hundred_commits_and_all_functions_killed(cloud: LocalCloud, network: Network) -> None:
     """Every acknowledged commit is built once, although every process dies a second after the first.
 
-    That includes messages that come again because a process died before it could acknowledge them.
+    This includes messages that are redelivered because a process died before it could acknowledge them.
     """
     commits = range(1, 301)
     starts = {name: function.starts for name, function in cloud.functions.items()}
@@ -60,7 +60,7 @@ def test_one_commit_for_many_jobs(cloud: LocalCloud) -> None:
         assert (report.invocations, report.builds) == (1, 1)
 
 
-def test_pages(cloud: LocalCloud) -> None:
+def test_a_page_exists_for_people_and_programs(cloud: LocalCloud) -> None:
     """The page exists for people and programs; a missing page is a 404."""
     publish(cloud, "page", 1)
     assert until(lambda: settled(cloud, "page", [1])).holds

@@ -16,7 +16,7 @@ FOREIGN = (
 
 
 SERVERS = 7
-"""Four functions, Buildbucket, Gitiles, and the keys of Cloud Tasks; relays come on top."""
+"""Four functions, Buildbucket, Gitiles, and the keys of Cloud Tasks; relays are additional."""
 
 
 def _port(address: str) -> int:
@@ -25,7 +25,7 @@ def _port(address: str) -> int:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_the_functions_refuse_them(cloud: LocalCloud, name: str) -> None:
-    """Under gunicorn, where no server of the local cloud stands in front of them."""
+    """The functions run under gunicorn, without a server of the local cloud in front of them."""
     port = _port(cloud.functions[name].url)
     assert http_status(port, f"Host: 127.0.0.1:{port}", "POST /x HTTP/1.1") != 403
     for headers in FOREIGN:
@@ -34,7 +34,7 @@ def test_the_functions_refuse_them(cloud: LocalCloud, name: str) -> None:
 
 
 def test_only_the_official_emulators_answer_them(cloud: LocalCloud) -> None:
-    """They are Google's software and take any host and origin; a page would have to guess the name of the project."""
+    """They are Google's software and accept any host and origin; a page would have to guess the name of the project."""
     for headers in FOREIGN:
         statuses = {
             port: http_status(port, headers.format(own=f"127.0.0.1:{port}")) for port in listening_ports("java")

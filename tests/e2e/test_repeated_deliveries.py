@@ -1,4 +1,4 @@
-"""Every message and task comes three times, at once: the pages are the same as after single deliveries."""
+"""Every message and task is delivered three times at once; the pages equal those of single deliveries."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def network() -> Iterator[Network]:
 
 @pytest.fixture
 def cloud(network: Network, tmp_path: Path) -> Iterator[LocalCloud]:
-    """A local cloud where nothing happens for a machine's slowness: deadlines are long, and lost is nothing."""
+    """A local cloud in which a slow machine has no effect: deadlines are long, and nothing is lost."""
     write_config(tmp_path, {name: [name] for name in JOBS})
     settings = {"SCHEDULER_COMMIT_WAIT_SECONDS": "0"}  # the commits are made up
     options = Options(
@@ -52,8 +52,8 @@ class OneCheck:
     Args:
         name: the job's.
         deliver: sends a call.
-        handled: returns how many checks the job's first invocation has seen. The functions' answers do not show that:
-            they acknowledge stale checks as well.
+        handled: returns how many checks the job's first invocation has seen. The functions' answers do not show that,
+            because they also acknowledge stale checks.
     """
 
     def __init__(self, name: str, deliver: Interfere, handled: Callable[[], int]) -> None:
@@ -83,7 +83,7 @@ class OneCheck:
 
 
 def _pages(cloud: LocalCloud, network: Network, name: str, deliver: Interfere) -> list[dict[str, Any]]:
-    """Run a job with everything delivered in some way; return its pages without what differs from run to run."""
+    """Run a job with one way of delivery; return its pages without the parts that differ between runs."""
     job = Job(cloud, network, name)
     gate = OneCheck(name, deliver, job.checks)
     network.interfere = gate
@@ -94,7 +94,7 @@ def _pages(cloud: LocalCloud, network: Network, name: str, deliver: Interfere) -
 
 
 def test_every_delivery_three_times_in_parallel(cloud: LocalCloud, network: Network) -> None:
-    """Messages and tasks that come three times at once leave the very pages that single ones leave."""
+    """Messages and tasks that are delivered three times at once produce the same pages as single deliveries."""
     single = _pages(cloud, network, "once", pass_on)
     network.deliveries.clear()
     triple = _pages(cloud, network, "thrice", thrice)

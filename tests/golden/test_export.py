@@ -1,4 +1,4 @@
-"""Round trip: what a scenario leads to, exported and played again, gives the same log."""
+"""Round trip: the invocation of a scenario, exported and played again, has the same log."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ SCENARIOS = sorted(path.parent for path in FOLDER.glob("*/scenario.json"))
 
 @pytest.mark.parametrize("folder", SCENARIOS, ids=lambda path: path.name)
 def test_exported_and_played_again_it_gives_the_same_log(folder: Path, tmp_path: Path) -> None:
-    """Every scenario; the export sees nothing but the invocation's record and log."""
+    """This holds for every scenario. The export sees only the invocation's record and log."""
     ((invocation, log),) = play(load_scenario(folder / "scenario.json")).invocations
     exported = to_scenario(invocation, log)
     (tmp_path / "scenario.json").write_text(exported.scenario, encoding="utf-8")

@@ -41,7 +41,7 @@ def test_log_and_page_are_byte_equal(folder: Path, stack: Emulators | None) -> N
     assert {answer.status for answer in played.answers} == {200}
 
 
-def test_golden_log_is_that_of_the_original() -> None:
+def test_the_golden_log_equals_the_log_of_the_original() -> None:
     """The golden log is the original's page of 2021 from its first to its last line."""
     log = (GOLDEN / "log.txt").read_text(encoding="utf-8")
     assert log.startswith("[21:40:22.317] New invocation is queued and will start shortly\n")
@@ -90,7 +90,7 @@ def test_log_does_not_depend_on_how_slow_the_machine_is(stack: Emulators | None)
 
 
 def test_real_stack_is_real(stack: Emulators | None) -> None:
-    """Buildbucket is asked over its wire, by the real client."""
+    """The real client calls Buildbucket over HTTP."""
     requests = play(load_scenario(FOLDER / "failing-v2-build" / "scenario.json"), stack).requests
     assert [record.method for record in requests] == ["ScheduleBuild"] + ["GetBuild"] * 4
     assert all(record.headers["X-Prpc-Grpc-Timeout"] == "60000m" for record in requests)
@@ -229,7 +229,7 @@ def _played_on() -> list[Any]:
 
 @pytest.mark.parametrize(("change", "expected", "store"), _played_on())
 def test_scenarios_are_inputs(change: Any, expected: list[str], store: str, request: pytest.FixtureRequest) -> None:
-    """A change of the scenario changes the log as the specification says: no line of it is canned."""
+    """A change of the scenario changes the log as specified, so no line of the log is canned."""
     log = _mutated(change, _emulators(request) if store == "emulators" else None).invocations[0][1]
     assert log.removesuffix("\n") != (GOLDEN / "log.txt").read_text(encoding="utf-8")
     for text in expected:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.emulators
 
 @pytest.fixture(name="project")
 def _project(pubsub_emulator: OfficialEmulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A project whose topic has a subscriber, and two dead letters of it."""
+    """A project whose topic has a subscriber and two dead letters."""
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", pubsub_emulator.address)
     project = f"p-{uuid.uuid4().hex[:8]}"
     publisher: Any = PublisherClient()
@@ -48,14 +48,14 @@ def _pull(project: str, name: str) -> list[tuple[bytes, dict[str, str]]]:
 
 @pytest.mark.filterwarnings("ignore:The return_immediately flag is deprecated:DeprecationWarning")
 def test_listed_replayed_and_gone(project: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Listing keeps them; replaying publishes each one to its topic once, unchanged."""
+    """Listing keeps the dead letters. Replaying publishes each to its topic once, unchanged."""
     arguments = ["dead-letters", "list", "--cloud-project", project, "--json"]
     for _ in range(2):
         assert main(arguments, {}) == 0
         found = json.loads(capsys.readouterr().out)["deadLetters"]
         assert sorted(item["data"] for item in found) == ["1", "2"]
     seen: list[str] = []
-    for _ in range(5):  # the emulator may give out fewer at a time than there are
+    for _ in range(5):  # the emulator may return only some of the messages at a time
         assert main(["dead-letters", "replay", "--cloud-project", project, "--json"], {}) == 0
         seen += [item["topic"] for item in json.loads(capsys.readouterr().out)["replayed"]]
         if len(seen) == 2:
@@ -68,7 +68,7 @@ def test_listed_replayed_and_gone(project: str, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.filterwarnings("ignore:The return_immediately flag is deprecated:DeprecationWarning")
 def test_attributes_may_have_the_names_of_the_librarys_arguments(project: str) -> None:
-    """Publishers name them as they like."""
+    """Publishers may choose any names."""
     attributes = dict.fromkeys(("topic", "data", "ordering_key", "timeout", "retry", "messages"), "5")
     PubSubMessages(project).publish(Message("gitiles-commit-dead-letter", "r", "1", "", b"x", attributes))
     assert _pull(project, "gitiles-commit") == [(b"x", attributes)]

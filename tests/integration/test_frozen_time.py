@@ -24,7 +24,7 @@ MILLISECOND = timedelta(milliseconds=1)
 
 
 class Crash(BaseException):
-    """The process dies: nothing catches this."""
+    """The process dies: no code catches this."""
 
 
 def _crash() -> None:

@@ -1,7 +1,7 @@
-"""Gitiles jobs on a real repository of thousands of commits, against a model that knows nothing of how they are made.
+"""Gitiles jobs on a real repository of thousands of commits, against a model that is independent of their creation.
 
-The repository is served by the local Gitiles server and polled by the whole engine, ticks and all; commits are pushed
-one by one, in bursts and over several refs at once, with merges, force pushes, deletions and tags between the polls.
+The repository is served by the local Gitiles server and polled by the whole engine, including ticks. Commits are pushed
+singly, in bursts and over several refs at once, with merges, force pushes, deletions and tags between the polls.
 """
 
 import random
@@ -43,12 +43,12 @@ class History:
     repository: Repository
     parents: dict[str, list[str]] = field(default_factory=dict)
     age: dict[str, int] = field(default_factory=dict)
-    """Commit → its place in the order of making: commits are a second apart."""
+    """Commit → its place in the order of creation: commits are a second apart."""
     is_code: dict[str, bool] = field(default_factory=dict)
     heads: dict[str, str] = field(default_factory=dict)
-    """Ref → the hash that it has."""
+    """Ref → its hash."""
     peeled: dict[str, str] = field(default_factory=dict)
-    """Tag object → the commit behind it."""
+    """Tag object → the tagged commit."""
     gone: set[str] = field(default_factory=set)
     """Commits that the server no longer shows."""
 
@@ -97,11 +97,11 @@ class History:
         self.peeled[value] = commit
 
     def commit_of(self, value: str) -> str:
-        """Return the commit that a ref's value stands for."""
+        """Return the commit that a ref's value names."""
         return self.peeled.get(value, value)
 
     def ancestors(self, commit: str) -> set[str]:
-        """Return a commit and all that lead to it."""
+        """Return a commit and all its ancestors."""
         found: set[str] = set()
         waiting = [commit]
         while waiting:
@@ -113,7 +113,7 @@ class History:
 
 
 class Model:
-    """The rules of a gitiles job, as a plain model: after each poll, who got which commit."""
+    """The rules of a gitiles job, as a plain model: the commits that each job got after each poll."""
 
     def __init__(self, history: History, *, only_main_code: bool) -> None:
         self.history = history
@@ -155,14 +155,14 @@ class Model:
         return [commit for commit in found if not self.only_main_code or history.is_code[commit]]
 
     def accept(self, ref: str, commit: str, now: int) -> None:
-        """Count a trigger, unless the same one was taken within the half hour before."""
+        """Count a trigger, unless the same trigger was counted within the last half hour."""
         times = self.accepted.setdefault((ref, commit), [])
         if not times or now - times[-1] >= 30 * MINUTE:
             times.append(now)
 
 
 class Chaos:
-    """The changes that people make to a repository between two polls, at random but always the same."""
+    """The changes that people make to a repository between two polls: random, but equal in every run."""
 
     def __init__(self, history: History, server: GitilesServer) -> None:
         self.history = history
@@ -269,7 +269,7 @@ def taken(world: World, job: str) -> Counter[tuple[str, str]]:
 
 @pytest.mark.timeout(240)
 def test_every_commit_triggers_once(server: GitilesServer, tmp_path: Path) -> None:
-    """Exactly the triggers that the rules name, each as often as they say: once, or again half an hour later."""
+    """The job gets exactly the triggers of the rules: each once, or again half an hour later."""
     history = History(Repository.create(tmp_path / "r.googlesource.com" / "repo"))
     history.add(f"{HEADS}main", 1500)
     for number in range(20):
@@ -278,7 +278,7 @@ def test_every_commit_triggers_once(server: GitilesServer, tmp_path: Path) -> No
     models = {"every": Model(history, only_main_code=False), "build": Model(history, only_main_code=True)}
     for step in range(STEPS):
         if step in FAULTS:
-            # Each job asks before it polls, and again when it polls and fails: it must not learn anything.
+            # Each job calls before it polls, and again in the poll that fails: neither call may succeed.
             server.faults.add(GitilesFault("error", path="/repo/+refs/heads", times=4, status=503))
         world.tick(31)
         while world.tick():

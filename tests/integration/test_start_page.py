@@ -1,4 +1,4 @@
-"""The start page of a real local cloud in memory: the button commits, switches cause trouble, time moves."""
+"""The start page of a real local cloud in memory: the button commits, switches inject faults, and time advances."""
 
 import html
 import re
@@ -27,7 +27,7 @@ WHERE = "https://sample.googlesource.com/engine@refs/heads/main"
 
 @pytest.fixture(name="cloud", scope="module")
 def _cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
-    """A local cloud in memory with the sample project; sweep and sync come only when time is put forward."""
+    """A local cloud in memory with the sample project; sweep and sync run only when a test advances time."""
     folder = tmp_path_factory.mktemp("cloud")
     make_sample(folder / "configs")
     options = Options(
@@ -74,7 +74,7 @@ def _browser(cloud: LocalCloud) -> Iterator[_Browser]:
 
 
 def test_the_page_shows_all_addresses(cloud: LocalCloud, browser: _Browser) -> None:
-    """Every address, without a script, under a strict policy."""
+    """The page shows every address, has no script, and has a strict content policy."""
     answer = browser.get()
     assert answer.status_code == 200
     for place in (cloud.console_url, cloud.buildbucket.url, cloud.gitiles.url, cloud.cloud_tasks.grpc_address):
@@ -84,7 +84,7 @@ def test_the_page_shows_all_addresses(cloud: LocalCloud, browser: _Browser) -> N
 
 
 def _over(cloud: LocalCloud, browser: _Browser) -> dict[str, Any]:
-    """The newest invocation, once nothing runs any more: time is put forward until the checks have found that."""
+    """Advance time until no invocation runs, and return the newest invocation."""
 
     def look() -> Any:
         browser.post("/time", step="1 minute")
@@ -95,7 +95,7 @@ def _over(cloud: LocalCloud, browser: _Browser) -> dict[str, Any]:
 
 
 def _committed(cloud: LocalCloud, browser: _Browser) -> Callable[[], str]:
-    """Commits, with nothing running; which then returns the status of the invocation that comes of it."""
+    """Commit while nothing runs; return a function that returns the status of the resulting invocation."""
     _over(cloud, browser)
     before = {invocation["invocation_id"] for invocation in cloud.invocations(JOB)}
     assert "Committed" in browser.post("/commit", where=WHERE).text
@@ -108,7 +108,7 @@ def _committed(cloud: LocalCloud, browser: _Browser) -> Callable[[], str]:
 
 
 def test_a_commit_becomes_a_build_whose_lost_end_is_found_by_a_check(cloud: LocalCloud, browser: _Browser) -> None:
-    """The button; notifications lost; time put forward until the build has ended and was checked."""
+    """The button commits. Without notifications, a status check finds the end after time has advanced."""
     assert "On: notifications" in browser.post("/switch", name="lose", on="yes").text
     status = _committed(cloud, browser)
     until(lambda: status() == "RUNNING")
@@ -136,7 +136,7 @@ def test_a_commit_is_made_once_and_leads_to_its_page(cloud: LocalCloud, browser:
 
 
 def test_failing_buildbucket_and_back(cloud: LocalCloud, browser: _Browser) -> None:
-    """While it is on, launches fail; switched off and the pause put forward, the build is there."""
+    """Launches fail while the switch is on. After it is off and the pause has passed, the build exists."""
     _over(cloud, browser)
     assert "On: Buildbucket answers 502" in browser.post("/switch", name="fail", on="yes").text
     browser.post("/switch", name="slow", on="yes")
@@ -151,8 +151,8 @@ def test_failing_buildbucket_and_back(cloud: LocalCloud, browser: _Browser) -> N
     assert "502" in cloud.invocations(JOB)[0]["debug_log"]
 
 
-def test_time_is_put_forward_and_sped_up(cloud: LocalCloud, browser: _Browser) -> None:
-    """Never back; the speed can be changed and changed back."""
+def test_time_is_advanced_and_sped_up(cloud: LocalCloud, browser: _Browser) -> None:
+    """Time never goes back. The speed can be changed and restored."""
     clock = cloud.clock
     assert isinstance(clock, AdjustableClock)
     before = clock.now()
@@ -168,8 +168,8 @@ def test_time_is_put_forward_and_sped_up(cloud: LocalCloud, browser: _Browser) -
         assert browser.post("/time", **form).status_code == 400
 
 
-def test_a_minute_that_is_put_forward_passes_for_configs_and_sweep(cloud: LocalCloud, browser: _Browser) -> None:
-    """What Cloud Scheduler calls for every minute is called for by a step of a minute, and not by a shorter one."""
+def test_advancing_a_minute_runs_the_sync_and_the_sweep(cloud: LocalCloud, browser: _Browser) -> None:
+    """A step of a minute starts the calls that Cloud Scheduler makes each minute. A shorter step does not."""
     config = cloud.configs / "other" / "luci-scheduler.cfg"
     config.parent.mkdir()
     config.write_text('job { id: "job" noop {} }', encoding="utf-8")
@@ -177,10 +177,10 @@ def test_a_minute_that_is_put_forward_passes_for_configs_and_sweep(cloud: LocalC
     task = LocalCloud.task
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LocalCloud, "task", lambda cloud, kind: (enqueued.append(kind), task(cloud, kind)))
-        assert "not called for" in browser.post("/time", step="10 seconds").text
+        assert "not started" in browser.post("/time", step="10 seconds").text
         assert enqueued == []
         assert cloud.page("jobs/other/job") is None
-        assert "sweep and sync were called for" in browser.post("/time", step="1 minute").text
+        assert "sweep and sync were started" in browser.post("/time", step="1 minute").text
         assert sorted(enqueued) == ["sweep", "sync"]
     until(lambda: cloud.page("jobs/other/job"))
     config.unlink()
@@ -191,7 +191,7 @@ def test_a_minute_that_is_put_forward_passes_for_configs_and_sweep(cloud: LocalC
 def test_a_queue_without_an_answer_is_reported(
     cloud: LocalCloud, browser: _Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Time has passed all the same."""
+    """Time has still advanced."""
 
     def fail(_cloud: LocalCloud, _kind: str) -> None:
         raise TransientError("the queue is away")
@@ -204,7 +204,7 @@ def test_a_queue_without_an_answer_is_reported(
 
 @pytest.fixture(name="patterns", scope="module")
 def _patterns(cloud: LocalCloud) -> str:
-    """A repository that a project watches as real configs do: by patterns only, one of them with a filter of paths."""
+    """A repository that a project watches by patterns only, as real configs do; one pattern has a path filter."""
     repo = "https://sample.googlesource.com/patterns"
     config = cloud.configs / "real" / "luci-scheduler.cfg"
     config.parent.mkdir()
@@ -220,8 +220,10 @@ def _patterns(cloud: LocalCloud) -> str:
     return repo
 
 
-def test_a_branch_behind_a_pattern_is_committed_to(cloud: LocalCloud, browser: _Browser, patterns: str) -> None:
-    """The pattern of one branch is in the list; the file may be chosen, so that a filter of paths lets it through."""
+def test_the_page_commits_to_a_branch_that_matches_a_pattern(
+    cloud: LocalCloud, browser: _Browser, patterns: str
+) -> None:
+    """The list has the pattern of one branch. The user may choose the file, so that a path filter accepts it."""
     where = f"{patterns}@refs/heads/main"
     assert f"<option>{where}</option>" in browser.get().text
     assert "Committed" in browser.post("/commit", where=where, file="doc/x").text
@@ -230,8 +232,8 @@ def test_a_branch_behind_a_pattern_is_committed_to(cloud: LocalCloud, browser: _
     assert len(cloud.invocations("real/main")) == 1
 
 
-def test_a_branch_that_a_pattern_fits_is_written_down(cloud: LocalCloud, browser: _Browser, patterns: str) -> None:
-    """It is checked against the pattern and by git; afterwards it is in the list."""
+def test_a_new_branch_that_matches_a_pattern_is_listed(cloud: LocalCloud, browser: _Browser, patterns: str) -> None:
+    """The pattern and git check the branch; afterwards it is in the list."""
     assert f"<option>{patterns}</option>" in browser.get().text
     for branch in ("other", "release/x", "", "release/1\nM 100644 inline x", "refs/tags/release/1", "../heads/main"):
         answer = browser.post("/commit", repo=patterns, branch=branch)
@@ -243,8 +245,8 @@ def test_a_branch_that_a_pattern_fits_is_written_down(cloud: LocalCloud, browser
     assert f"<option>{patterns}@refs/heads/release/7</option>" in browser.get().text
 
 
-def test_a_branch_that_git_does_not_take_is_refused(cloud: LocalCloud, browser: _Browser) -> None:
-    """A pattern may fit names that are none."""
+def test_a_branch_name_that_git_rejects_is_refused(cloud: LocalCloud, browser: _Browser) -> None:
+    """A pattern may match texts that are not valid branch names."""
     config = cloud.configs / "any" / "luci-scheduler.cfg"
     config.parent.mkdir()
     repo = "https://sample.googlesource.com/any"
@@ -255,25 +257,25 @@ def test_a_branch_that_git_does_not_take_is_refused(cloud: LocalCloud, browser: 
     for branch in ("a b", "a..b", "-x/../y", "a\nM 100644 inline x", "a\x00b", "x.lock"):
         answer = browser.post("/commit", repo=repo, branch=branch)
         assert answer.status_code == 400
-        assert "git takes no branch" in answer.text
+        assert "git does not accept the branch name" in answer.text
     for file in (".git/config", "../x", "/x", "a//b", "a\nD file", "a/"):
         assert browser.post("/commit", repo=repo, branch="main", file=file).status_code == 400
 
 
 def test_a_folder_without_a_repository_is_an_error(cloud: LocalCloud, browser: _Browser) -> None:
-    """The page is there all the same."""
+    """The page still works."""
     (cloud.repositories / "sample.googlesource.com" / "patterns2").mkdir(parents=True)
-    with pytest.raises(LocalCloudError, match="no git repository"):
+    with pytest.raises(LocalCloudError, match="not a git repository"):
         cloud.repository("https://sample.googlesource.com/patterns2")
     assert browser.get().status_code == 200
 
 
 @pytest.mark.parametrize("name", ["../../outside", "..", ".git/hooks", "a/../../../outside", "a/./b"])
-def test_a_repository_lies_in_its_folder(cloud: LocalCloud, browser: _Browser, name: str) -> None:
+def test_a_repository_is_in_its_folder(cloud: LocalCloud, browser: _Browser, name: str) -> None:
     """A config of another author may name any path."""
     repo = f"https://sample.googlesource.com/{name}"
     before = sorted(cloud.repositories.parent.rglob("HEAD"))
-    with pytest.raises(LocalCloudError, match="no name of a repository"):
+    with pytest.raises(LocalCloudError, match="not a valid repository name"):
         cloud.repository(repo)
     config = cloud.configs / "outside" / "luci-scheduler.cfg"
     config.parent.mkdir(exist_ok=True)
@@ -287,7 +289,7 @@ def test_a_repository_lies_in_its_folder(cloud: LocalCloud, browser: _Browser, n
 
 
 def test_other_sites_cannot_use_it(cloud: LocalCloud, browser: _Browser) -> None:
-    """Another name for this address, another origin, a missing or wrong token, another method: nothing happens."""
+    """A foreign host name or origin, a missing or wrong token, or another method has no effect."""
     assert browser.get(Host="evil.example.com").status_code == 403
     assert browser.get(Host=browser.url.removeprefix("http://").replace("127.0.0.1", "localhost")).status_code == 200
     for headers in ({"Origin": "https://evil.example.com"}, {"Origin": "null"}, {"Host": "evil.example.com"}):
@@ -310,8 +312,8 @@ def test_posted_text_is_escaped_and_only_watched_branches_get_commits(browser: _
     assert "<b>" not in answer.text
 
 
-def test_on_real_time_the_page_says_so(cloud: LocalCloud) -> None:
-    """With official emulators there is no time to step."""
+def test_with_real_time_the_page_explains_it(cloud: LocalCloud) -> None:
+    """With official emulators, time cannot be advanced."""
     with StartPage(replace(cloud, clock=RealClock())) as page:
         browser = _Browser(page)
         assert "--store memory" in browser.get().text
@@ -320,7 +322,7 @@ def test_on_real_time_the_page_says_so(cloud: LocalCloud) -> None:
 
 
 def test_a_folder_with_configs_is_left_alone(tmp_path: Path) -> None:
-    """The sample is for an empty one."""
+    """Only an empty folder gets the sample."""
     make_sample(tmp_path / "new")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["sample"]
     (tmp_path / "own").mkdir()

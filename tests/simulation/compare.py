@@ -17,7 +17,7 @@ __all__ = ["differences", "violations"]
 
 _FORGET = 30 * MINUTE
 _SETTLING = 5 * MINUTE
-"""The longest delay until a change of a config, or a pause, is in force."""
+"""The longest delay until a change of a config, or a pause, takes effect."""
 _TOLERANCE = 6 * MINUTE
 """The longest delay after a lost task: the grace of the sweep, its period, and some failed deliveries."""
 _SWEPT_AGAIN = (0, 10 * MINUTE)
@@ -146,7 +146,7 @@ class _Job:
             for key in item.triggers:
                 ends[key].append(item.at)
         for dropped in self._discards:
-            if (dropped.number, dropped.key) not in came:  # else it was never pending, and may come again at once
+            if (dropped.number, dropped.key) not in came:  # else it was never pending, and may be emitted again at once
                 ends[dropped.key].append(dropped.at)
         for key, times in ends.items():
             times.sort()

@@ -52,7 +52,7 @@ class Kernel:
         self.failure: BaseException | None = None
 
     def now(self) -> Instant:
-        """Return the present instant."""
+        """Return the current instant."""
         return self._now
 
     def at(self, instant: int, action: Callable[[], None]) -> None:
@@ -64,7 +64,7 @@ class Kernel:
         self.at(instant, lambda: self._begin(process))
 
     def sleep(self, nanoseconds: int) -> None:
-        """Suspend the calling process, so that others run meanwhile."""
+        """Suspend the calling process, so that others can run."""
         worker = self._current
         if worker is None:
             raise RuntimeError("only a process can sleep")

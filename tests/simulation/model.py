@@ -222,7 +222,7 @@ class Model:
         new = [trigger for trigger in triggers if self._is_new(job, trigger, now)]
         reason = "the job is disabled" if job.spec.disabled else "the job is paused" if job.paused else ""
         for trigger in new:
-            if reason:  # a trigger that a job refused may come again under its name
+            if reason:  # a trigger that a job refused may be emitted again under its name
                 job.known.pop(trigger.key, None)
                 self.discards[name].append((now, trigger.key, reason))
                 continue

@@ -62,7 +62,7 @@ class Event:
     """An event from outside at an instant.
 
     ``kind`` is ``push`` (a branch of a repository gets ``count`` commits; with ``published``, the newest one is also
-    published), ``delete`` (of a branch), ``config`` (new specs are in force), ``pause``, ``resume`` or ``emit`` (a
+    published), ``delete`` (of a branch), ``config`` (new specs take effect), ``pause``, ``resume`` or ``emit`` (a
     trigger from outside).
     """
 
@@ -178,7 +178,7 @@ def _pushes(entropy: random.Random, end: int) -> list[Event]:
 
 
 def _emissions(entropy: random.Random, specs: Sequence[JobSpec], end: int) -> list[Event]:
-    """Triggers from outside. A fifth of them come again, within half an hour or much later."""
+    """Triggers from outside. A fifth of them are emitted again, within half an hour or much later."""
     takers = [spec for spec in specs if spec.task != "gitiles"]
     events = []
     for number, at in enumerate(_instants(entropy, 600 * MINUTE // len(specs), end)):

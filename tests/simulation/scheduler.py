@@ -440,7 +440,7 @@ class Simulation:
         self.kernel.at(self.kernel.now() + MINUTE, self._sweep)
 
     def _sweep_once(self) -> None:
-        self.is_sweeping = True  # nothing else runs meanwhile: the sweep does not wait
+        self.is_sweeping = True  # nothing else runs at the same time: the sweep does not wait
         try:
             swept = sweep(self.runtime).tasks
         finally:
@@ -493,7 +493,7 @@ def play(script: Script, seed: int, faults: Faults = Faults()) -> Simulation:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Log nothing: millions of lines would take longer than all the rest."""
+    """Log nothing: millions of lines would take longer than everything else."""
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:

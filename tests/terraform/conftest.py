@@ -1,4 +1,4 @@
-"""Long Terraform work starts at the end of the collection and runs beside all other tests."""
+"""Long Terraform work starts at the end of the collection and runs in parallel with all other tests."""
 
 import json
 import subprocess

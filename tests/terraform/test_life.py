@@ -18,8 +18,8 @@ def test_terraform_tests_pass(tested: CompletedProcess[str]) -> None:
     assert re.search(r"Success! \d+ passed, 0 failed", tested.stdout)
 
 
-def test_minimal_is_minimal() -> None:
-    """It has at most fifteen lines, and the variables of the test."""
+def test_the_minimal_example_is_short() -> None:
+    """The example has at most fifteen lines, and the variables of the test."""
     text = (REPOSITORY / ROOT / "examples/minimal/main.tf").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 15
     assert re.findall(r'^variable "(\w+)"', text, re.MULTILINE) == list(MINIMAL)
@@ -121,7 +121,7 @@ def test_a_new_generation_has_two_keys(minimal: Life, everything: Life) -> None:
             assert all(len(line) >= 32 for line in lines)
 
 
-def test_topics_of_alerts_have_runbooks(everything: Life) -> None:
+def test_every_alert_has_a_runbook(everything: Life) -> None:
     """Every alert has a runbook of the same name."""
     alerts = {policy["display_name"].rpartition(": ")[2] for policy in everything.all("google_monitoring_alert_policy")}
     assert len(alerts) == 8

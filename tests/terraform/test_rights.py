@@ -123,12 +123,12 @@ def _resource(type_: str, values: dict[str, object]) -> str:
     return "project"
 
 
-def test_minimal_grants_are_the_reviewed_ones(minimal: Life) -> None:
+def test_the_minimal_grants_match_the_reviewed_list(minimal: Life) -> None:
     """The grants equal the list, without duplicates."""
     assert sorted(_granted(minimal)) == sorted(_reviewed(GRANTS, ""))
 
 
-def test_all_grants_are_the_reviewed_ones(everything: Life) -> None:
+def test_the_grants_match_the_reviewed_list(everything: Life) -> None:
     """With every optional feature, the grants equal both lists."""
     assert sorted(_granted(everything)) == sorted(_reviewed(GRANTS + MORE_GRANTS, "staging-eu-"))
 

@@ -103,7 +103,7 @@ def test_without_a_prefix_topics_have_the_original_names(production: Life) -> No
         assert server.topic == topic_names(PROJECT, "buildbucket", server.publisher).topic
 
 
-def test_tasks_go_where_on_task_is(life: Life) -> None:
+def test_tasks_are_sent_to_the_address_of_on_task(life: Life) -> None:
     """Address and audience of tasks, of schedules and of on_task agree."""
     environment = life.environments["on_task"]
     url = environment["SCHEDULER_TASK_URL"]

@@ -27,9 +27,9 @@ WRONG: dict[str, list[tuple[Any, str] | None]] = {
         ([{"project": "demo", "repo": REPO, "bucket": "b"}], "leave out the others"),
         ([{"project": "demo", "repo": "https://example.com/r"}], "put into a bucket"),
     ],
-    "commit_publishers": [(["allUsers"], "allUsers is not taken"), (["me@example.com"], "user:me@example.com")],
+    "commit_publishers": [(["allUsers"], "allUsers is not accepted"), (["me@example.com"], "user:me@example.com")],
     "console": [
-        ({"members": ["allAuthenticatedUsers"]}, "put a group of people there"),
+        ({"members": ["allAuthenticatedUsers"]}, "use a group of people"),
         ({"access": "{"}, "write it with jsonencode"),
         ({"iap": {"domain": "https://x.example.com/"}}, "leave out https://"),
         ({"oauth_clients": ["*"]}, "clients you do not trust"),
@@ -43,7 +43,7 @@ WRONG: dict[str, list[tuple[Any, str] | None]] = {
     "queue": [
         ({"dispatches_per_second": 501}, "at most 500"),
         ({"dispatches_per_second": 0}, "above 0"),
-        ({"name": "luci_scheduler"}, "the prefix stands before it"),
+        ({"name": "luci_scheduler"}, "the prefix precedes it"),
     ],
     "database": [
         ({"name": "Firestore"}, "lower-case"),
@@ -58,7 +58,7 @@ WRONG: dict[str, list[tuple[Any, str] | None]] = {
         ({"concurrency": 0}, "omit a member to use its default"),
         ({"request_deadline_seconds": 80}, "raise the lease"),
         ({"request_deadline_seconds": 120, "claim_lease_seconds": 200}, "lower it"),
-        ({"commit_wait_seconds": -1}, "without asking its host"),
+        ({"commit_wait_seconds": -1}, "without a check with its host"),
         ({"project_active_invocations": 0}, "omit a member to use its default"),
         ({"retention_days": 7}, "remembered longer"),
         ({"gitiles_era": "v3"}, "those of 2021"),
@@ -81,7 +81,7 @@ WRONG: dict[str, list[tuple[Any, str] | None]] = {
         ({"network": "projects/p/global/networks/n", "ip_cidr_range": "10.8.0.0/28"}, "short name"),
         ({"network": "n", "ip_cidr_range": "10.8.0.0/24"}, "16 addresses"),
     ],
-    "labels": [({"Team": "x"}, "rename those that do not"), ({"team": "X Y"}, "rename those that do not")],
+    "labels": [({"Team": "x"}, "rename the others"), ({"team": "X Y"}, "rename the others")],
 }
 """Variable → wrong values, each with the remedy in the message."""
 

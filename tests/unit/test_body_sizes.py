@@ -14,16 +14,16 @@ from luci_scheduler.core.instants import SECOND, format_rfc3339
 from tests.unit.engine.world import REPO, World
 
 LIMIT = 64 * 1024
-"""Of a commit event, as the reference of the topic promises."""
+"""The limit of a commit event, as the reference of the topic promises."""
 TASK_LIMIT = 1 << 20
-"""Of a task: Cloud Tasks takes no larger one."""
+"""Of a task: Cloud Tasks accepts no larger task."""
 MESSAGE_LIMIT = 10_000_000
-"""Of a message: Pub/Sub takes no larger one."""
+"""Of a message: Pub/Sub accepts no larger message."""
 EVENT = {"repo": REPO, "ref": "refs/heads/main", "revision": "a" * 40}
 
 
 def _sized(size: int, place: str) -> bytes:
-    """Return the event as JSON of so many bytes; white space fills it up, where JSON allows it."""
+    """Return the event as JSON of this many bytes, padded with white space."""
     text = json.dumps(EVENT)
     space = " " * (size - len(text))
     filled = {"before": space + text, "after": text + space, "inside": text.replace(": ", ": " + space, 1)}[place]
@@ -33,8 +33,8 @@ def _sized(size: int, place: str) -> bytes:
 
 
 @pytest.mark.parametrize("place", ["before", "inside", "after"])
-def test_an_event_of_the_greatest_size_is_read(place: str) -> None:
-    """It says the same as a short one."""
+def test_an_event_of_the_maximum_size_is_read(place: str) -> None:
+    """Its meaning is that of a short event."""
     assert parse_commit_events(_sized(LIMIT, place)) == (CommitEvent(REPO, "refs/heads/main", "a" * 40),)
 
 
@@ -61,8 +61,8 @@ def test_the_function_takes_or_refuses_the_message(size: int, code: int, builds:
 
 
 @pytest.mark.parametrize(("size", "code"), [(TASK_LIMIT, 200), (TASK_LIMIT + 1, 400)])
-def test_a_task_has_a_greatest_size(size: int, code: int) -> None:
-    """A sweep with white space behind its payload is carried out up to the limit, and malformed above."""
+def test_a_task_has_a_maximum_size(size: int, code: int) -> None:
+    """A sweep with white space after its payload runs up to the limit, and is malformed above it."""
     world = World()
     server = flask.Flask("on_task")
     with server.test_request_context("/sweep", method="POST", data=b"{}".ljust(size)):
@@ -70,7 +70,7 @@ def test_a_task_has_a_greatest_size(size: int, code: int) -> None:
     assert answer[1] == code
 
 
-def test_a_notification_has_a_greatest_size() -> None:
+def test_a_notification_has_a_maximum_size() -> None:
     """A notification is handled up to Pub/Sub's limit; a larger one is malformed, although its token is valid."""
     world = World()
     world.commit()

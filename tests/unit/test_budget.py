@@ -32,8 +32,8 @@ def test_without_a_budget_a_call_has_its_own_limit() -> None:
     assert budget.time_left(20) == 20
 
 
-def test_a_call_has_its_limit_or_the_rest_of_the_budget() -> None:
-    """And the budget ends with the delivery."""
+def test_a_call_may_take_its_limit_or_the_remaining_budget() -> None:
+    """A call takes its own limit or the remaining budget. The budget ends with the delivery."""
     with delivery_context("", seconds=1000):
         longer, shorter = budget.time_left(20), budget.time_left(2000)
     assert longer == 20
@@ -43,7 +43,7 @@ def test_a_call_has_its_limit_or_the_rest_of_the_budget() -> None:
 
 @pytest.mark.parametrize("call", OUTSIDE_CALLS, ids=lambda call: call.name)
 def test_a_call_ends_with_the_delivery(call: OutsideCall) -> None:
-    """However long its own limit is; the next call is not made at all."""
+    """The call ends even if its own limit is longer. The next call is not made."""
     with SERVERS["silent"](call) as address:
         ready = call.make(address, 600.0)
         begun = time.monotonic()
@@ -57,7 +57,7 @@ def test_a_call_ends_with_the_delivery(call: OutsideCall) -> None:
 
 @pytest.mark.parametrize("name", ["Firestore: commit", "Cloud Tasks: enqueue"])
 def test_a_handler_that_has_no_time_left_is_answered_500_with_one_line(name: str) -> None:
-    """Before the platform ends the process."""
+    """The handler answers before the platform ends the process."""
     (call,) = (call for call in OUTSIDE_CALLS if call.name == name)
     with SERVERS["silent"](call) as address, capture_logs() as lines:
         ready: Callable[[], Any] = call.make(address, 600.0)
@@ -70,7 +70,7 @@ def test_a_handler_that_has_no_time_left_is_answered_500_with_one_line(name: str
 
 @pytest.mark.parametrize("function", ["commit", "notification", "task", "page"])
 def test_each_entry_point_has_its_budget(function: str) -> None:
-    """The first outside call sees it."""
+    """The first outside call raises the error."""
     seen: list[float] = []
 
     def look(*_: Any) -> Any:
@@ -93,7 +93,7 @@ def test_each_entry_point_has_its_budget(function: str) -> None:
 
 
 class _Looking:
-    """A store whose every method looks at the budget."""
+    """A store in which every method checks the budget."""
 
     def __init__(self, look: Any) -> None:
         self._look = look
@@ -103,7 +103,7 @@ class _Looking:
 
 
 def test_budgets_end_before_the_platform_does() -> None:
-    """Ten seconds before: the functions' timeouts, and the dispatch deadline of tasks, which ends first there."""
+    """A budget ends ten seconds before the function's timeout, or before the dispatch deadline of tasks."""
     text = (ROOT / "infra" / "terraform" / "functions.tf").read_text(encoding="utf-8")
     topics = (ROOT / "infra" / "terraform" / "topics.tf").read_text(encoding="utf-8")
     timeouts: dict[str, float] = {"on_task": _DISPATCH_DEADLINE}

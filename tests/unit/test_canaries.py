@@ -50,7 +50,7 @@ def output(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
 
 
 def _behind(server: Answering, world: World) -> list[str]:
-    """Put the real client and an echoing server before the builds; return the list of secrets, which grows."""
+    """Connect the real client to an echoing server in place of the builds; return the list of secrets, which grows."""
     builds, secrets = world.buildbucket, [BEARER, OAUTH]
 
     def behind(path: str, request: Any) -> Answer:
@@ -119,7 +119,7 @@ def test_echoed_secrets_are_redacted_everywhere(output: io.StringIO, transient: 
     assert "[redacted]" in world.log()
 
 
-def test_no_line_of_the_log_is_foreign(output: io.StringIO) -> None:
+def test_a_servers_error_forges_no_line(output: io.StringIO) -> None:
     """A server's error is one line; the timeline and the pages show no event that has not happened."""
     with answering() as server:
         world = world_for()

@@ -32,7 +32,7 @@ def _settings(**changes: Any) -> Settings:
 
 
 def test_the_clients_of_a_deployment_have_the_documented_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page docs/reference/timeouts.md states them; the tests of the limits use shorter ones."""
+    """The page docs/reference/timeouts.md lists the limits. The tests of the limits use shorter limits."""
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", "127.0.0.1:1")
     sources = (
         ConfigSourceSetting("gitiles", "p", repo="https://r.googlesource.com/x"),
@@ -50,7 +50,7 @@ def test_the_clients_of_a_deployment_have_the_documented_limits(monkeypatch: pyt
 
 
 def test_a_store_and_a_clock_can_be_given() -> None:
-    """They take the place of Firestore and of the machine's clock; the other ports are those of a deployment."""
+    """A given store and clock replace Firestore and the machine's clock. The other ports are those of a deployment."""
     store, clock = MemoryStore(), SteppedClock(5 * SECOND)
     ports = cloud_ports(_settings(), store=store, clock=clock)
     assert ports.store is store
@@ -83,7 +83,7 @@ def test_ports_in_memory_reach_no_server() -> None:
 
 
 def test_limits_of_the_engine_come_from_the_settings() -> None:
-    """In nanoseconds, although settings count in seconds and days."""
+    """The engine's limits are nanoseconds, although settings count in seconds and days."""
     settings = _settings(
         claim_lease_seconds=80,
         sweep_grace_seconds=90,
@@ -112,8 +112,8 @@ def test_folders_are_the_first_sources(tmp_path: Path) -> None:
     assert made[0]._folder == tmp_path  # type: ignore[attr-defined]
 
 
-def test_a_commit_to_a_branch_with_a_config_has_the_configs_read() -> None:
-    """One ``sync`` task, and none for other branches or repositories."""
+def test_a_commit_to_a_branch_with_a_config_triggers_a_sync() -> None:
+    """A commit enqueues one ``sync`` task. Other branches and repositories enqueue none."""
     from luci_scheduler.core.commit_event import CommitEvent
 
     sources = (ConfigSourceSetting("gitiles", "p", repo="https://r.googlesource.com/x", ref="refs/heads/main"),)

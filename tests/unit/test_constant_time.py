@@ -31,7 +31,7 @@ TOKENS = pytest.mark.parametrize("is_accepted", [_notification, _form])
 
 
 @TOKENS
-def test_the_comparison_alone_decides(is_accepted: Callable[[str], bool], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_comparison_decides(is_accepted: Callable[[str], bool], monkeypatch: pytest.MonkeyPatch) -> None:
     """A comparison that always holds accepts a forged token; a comparison that never holds refuses a genuine token."""
     assert is_accepted("new secret")
     assert not is_accepted("a guess")

@@ -69,7 +69,7 @@ UNREADABLE = {
 @pytest.mark.parametrize("function", ["on_gitiles_commit", "on_build_completion"])
 @pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
 def test_bodies_that_the_framework_cannot_read(functions: Site, function: str, body: bytes) -> None:
-    """400 until the dead-letter topic has it, and one line; the framework's reading does not matter."""
+    """The answer is 400 until the dead-letter topic has the message, and one line is logged."""
     answer = functions.call(function, "/projects/p/topics/t", body, {**JSON, "Authorization": "Bearer canary-7d1"})
     assert (answer.code, answer.writes, len(answer.lines)) == (400, 0, 1), answer
     assert answer.events in (["refused_by_framework"], ["malformed"])
@@ -99,7 +99,7 @@ assert client.post("/t", data=b'"x"', content_type="application/json").status_co
 """
 
 
-def test_the_first_request_of_a_process_is_logged_as_all_others() -> None:
+def test_the_first_request_of_a_process_is_logged_like_all_others() -> None:
     """One JSON line, although no request has reached an entry point that reads the settings."""
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
@@ -131,22 +131,22 @@ def _push(**changes: Any) -> bytes:
     ],
     ids=ascii,
 )
-def test_messages_that_cannot_be_kept(functions: Site, changes: dict[str, Any]) -> None:
+def test_messages_that_cannot_be_stored(functions: Site, changes: dict[str, Any]) -> None:
     """Nothing of them gets into a document: one half of a surrogate pair there would stop every later reader."""
     answer = functions.call("on_gitiles_commit", "/projects/p/topics/t", _push(**changes), JSON)
     assert (answer.code, answer.events, answer.writes) == (400, ["malformed"], 0)
 
 
 def test_a_message_in_base64_with_line_ends(functions: Site) -> None:
-    """It is read, as Go reads it."""
+    """The message is read, as Go reads it."""
     data = base64.encodebytes(json.dumps(EVENT).encode()).decode().replace("\n", "\r\n")
     answer = functions.call("on_gitiles_commit", "/projects/p/topics/t", _push(data=data), JSON)
     assert answer.code == 200
     assert functions.world.invocations()
 
 
-def test_a_failure_of_ours_is_no_refusal(functions: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings that are not complete are answered 500 with one line, so that the message comes again."""
+def test_an_internal_failure_is_not_a_refusal(functions: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With incomplete settings, the answer is 500 with one line, so that the message is delivered again."""
 
     def fail() -> Any:
         raise SettingsError(["SCHEDULER_PROJECT: must be set"])
@@ -161,8 +161,8 @@ def _signed_in(functions: Site) -> dict[str, str]:
     return {"Authorization": functions.token(CONSOLE, OWNER)}
 
 
-def test_every_answer_says_that_it_is_text(functions: Site) -> None:
-    """Refusals of ours and of the framework, of every function: nosniff, not stored, no content of a page."""
+def test_every_answer_is_declared_as_text(functions: Site) -> None:
+    """Refusals by the entry points and by the framework have safe headers: nosniff, no-store, no page content."""
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     bad = {"Authorization": "Bearer nonsense"}
     answers = {
@@ -214,13 +214,13 @@ def test_chunked_forms_have_the_same_limit(functions: Site) -> None:
     about: Any = {"CONTENT_LENGTH": "", "HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input": stream}
     answer = functions.call("console", f"/actions/pauseJob/{JOB}", b"", headers, **about)
     assert (answer.code, answer.events) == (413, ["request_refused"])
-    assert stream.read_bytes == 50_000_000  # the sender is heard to the end, so that it sees the answer
+    assert stream.read_bytes == 50_000_000  # the body is read to its end, so that the sender sees the answer
     assert stream.largest <= 1 << 17
 
 
 @pytest.mark.parametrize("function", ["console", "on_task"])
 @pytest.mark.parametrize("path", ["/prpc/scheduler.Scheduler/EmitTriggers", "/actions/x", "/"])
-def test_no_body_of_a_stranger_is_kept(functions: Site, function: str, path: str) -> None:
+def test_no_body_of_an_unauthenticated_caller_is_kept(functions: Site, function: str, path: str) -> None:
     """Even with ``Content-Length``: the framework would read all of it into memory before it answers."""
     stream = _LongBody(50_000_000)
     about: Any = {"CONTENT_LENGTH": "50000000", "wsgi.input": stream}
@@ -230,7 +230,7 @@ def test_no_body_of_a_stranger_is_kept(functions: Site, function: str, path: str
 
 
 def test_forms_of_too_many_parts(functions: Site) -> None:
-    """They are refused as other forms that are too large."""
+    """They are refused like other forms that are too large."""
     body = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n\r\n' * 1_001 + b"--x--\r\n"
     headers = {"Content-Type": "multipart/form-data; boundary=x", **_signed_in(functions)}
     answer = functions.call("console", f"/actions/pauseJob/{JOB}", body, headers)
@@ -250,7 +250,7 @@ def test_a_chunked_form_is_a_form(functions: Site) -> None:
 
 
 def test_bodies_that_end_early(functions: Site) -> None:
-    """A sender that hangs up has sent something malformed; it is no defect of ours."""
+    """A sender that hangs up has sent a malformed body; this is not a defect of the functions."""
     token = {"Authorization": functions.token()}
     calls = [
         functions.call("on_task", "/timer", b"{", token, CONTENT_LENGTH="50"),
@@ -278,7 +278,7 @@ def test_too_many_unknown_tokens_are_answered_429() -> None:
 
 
 def test_a_page_request_does_not_show_its_secrets() -> None:
-    """Not even where it is printed by mistake."""
+    """The token does not appear even if a line prints it by mistake."""
     assert "canary-a7" not in repr(PageRequest(context(world_for()), ("canary-a7",)))
 
 
@@ -312,7 +312,7 @@ def _task(functions: Site, kind: str, body: bytes) -> Answer:
     ],
 )  # fmt: skip
 def test_tasks_that_cannot_be_read(functions: Site, kind: str, body: bytes) -> None:
-    """400 while a newer version may know better; after that the task is given up."""
+    """The answer is 400 while a newer version may understand the task. Afterwards the task is dropped."""
     answer = _task(functions, kind, body)
     assert (answer.code, answer.events, answer.writes) == (400, ["malformed"], 0)
 
@@ -328,7 +328,7 @@ BAD_TRIGGERS = [
 
 @pytest.mark.parametrize("changes", BAD_TRIGGERS, ids=str)
 def test_triggers_that_no_later_reader_could_decode(functions: Site, changes: dict[str, Any]) -> None:
-    """They are refused at the door; the job goes on."""
+    """They are refused at the entry point, and the job continues."""
     good = {"id": "t", "created": functions.world.clock.now(), "kind": "noop"}
     body = json.dumps({"job": JOB, "delivery": "d", "triggers": [{**good, **changes}]}).encode()
     answer = _task(functions, "trigger", body)

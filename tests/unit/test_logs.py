@@ -37,7 +37,7 @@ def _line(file: io.StringIO) -> dict[str, Any]:
     [("info", "INFO"), ("warning", "WARNING"), ("warn", "WARNING"), ("error", "ERROR"), ("exception", "ERROR")],
 )
 def test_levels_are_severities(file: io.StringIO, level: str, severity: str) -> None:
-    """In upper case; an exception is an error."""
+    """Levels are in upper case; an exception is an error."""
     getattr(structlog.get_logger(), level)("happened", what=1)
     line = _line(file)
     assert (line["message"], line["severity"], line["what"]) == ("happened", severity, 1)
@@ -46,7 +46,7 @@ def test_levels_are_severities(file: io.StringIO, level: str, severity: str) -> 
 
 
 def test_a_trace_has_the_name_that_cloud_logging_links(file: io.StringIO) -> None:
-    """It is that of the project; outside deliveries there is none."""
+    """The trace has the project's name. Outside deliveries there is no trace."""
     with delivery_context(TRACE, function="on_task"):
         structlog.get_logger().info("inside")
     line = _line(file)
@@ -68,7 +68,7 @@ def test_without_a_project_lines_have_no_trace() -> None:
 
 
 def test_secrets_are_redacted(file: io.StringIO) -> None:
-    """In texts and in tracebacks."""
+    """Secrets are redacted in texts and in tracebacks."""
     try:
         int(SECRET)
     except ValueError:

@@ -114,7 +114,7 @@ def test_a_delivery_without_a_valid_trace_gets_one_from_its_id(header: str) -> N
 
 
 def test_the_bindings_of_a_delivery_end_with_it() -> None:
-    """And outer bindings do not show inside."""
+    """The bindings of a delivery end with it, and outer bindings do not show inside."""
     structlog.contextvars.bind_contextvars(left="over")
 
     try:
@@ -259,7 +259,7 @@ def test_jobs_handled_in_parallel_have_their_own_lines(site: _Site) -> None:
 
 
 def test_ticks_log_their_lateness(site: _Site) -> None:
-    """In milliseconds after the expected instant."""
+    """The lateness is in milliseconds after the expected instant."""
     world = site.world
     world.queue.purge()
     world.sync('job { id: "tick" schedule: "with 60s interval" noop {} }')

@@ -13,7 +13,7 @@ def test_every_row_has_tests_that_exist() -> None:
 
 
 def test_the_page_is_current() -> None:
-    """`python -m tests.parity` writes it anew."""
+    """`python -m tests.parity` rewrites it."""
     assert PAGE.read_text(encoding="utf-8") == page()
 
 

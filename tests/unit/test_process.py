@@ -1,4 +1,4 @@
-"""The application of a process: made once, and made anew after a failure."""
+"""The application of a process: made once, and made again after a failure."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +37,7 @@ def test_first_requests_side_by_side_make_one_application() -> None:
     assert len(apps) == len(made) == 1
 
 
-def test_an_application_that_could_not_be_made_is_made_by_the_next_call() -> None:
+def test_an_application_that_failed_to_start_is_created_by_the_next_call() -> None:
     """A failure is not kept."""
     app, failures = World().app, [TransientError("no credentials")]
 
@@ -52,7 +52,7 @@ def test_an_application_that_could_not_be_made_is_made_by_the_next_call() -> Non
     assert holder.get() is app
 
 
-def test_a_call_behind_a_slow_start_does_not_wait_forever() -> None:
+def test_a_call_during_a_slow_start_does_not_wait_forever() -> None:
     """It gives up with a transient error while another thread makes the application."""
     entered, release, app = Barrier(2), Barrier(2), World().app
 
@@ -72,7 +72,7 @@ def test_a_call_behind_a_slow_start_does_not_wait_forever() -> None:
 
 
 def test_a_replacement_is_served_until_it_is_undone() -> None:
-    """The application that was made before comes back."""
+    """The earlier application is used again."""
     ours, other = World().app, World().app
     holder = AppHolder(lambda: ours)
     assert holder.get() is ours

@@ -27,7 +27,7 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 @pytest.mark.parametrize(("error", "code", "body", "event"), OUTCOMES, ids=lambda value: type(value).__name__)
 def test_each_outcome_has_its_answer(error: Exception, code: int, body: str, event: str) -> None:
-    """And one log line."""
+    """Each outcome has one status and one log line."""
     with capture_logs() as lines, responding() as response:
         raise error
     assert (response.code, response.body) == (code, body)
@@ -52,22 +52,22 @@ def test_a_success_is_200_unless_the_handler_says_otherwise() -> None:
     assert (response.code, response.body) == (401, "Unauthenticated\n")
 
 
-def test_a_malformed_delivery_can_be_given_up() -> None:
-    """It is acknowledged then, and the log says so."""
+def test_a_malformed_delivery_can_be_dropped() -> None:
+    """It is then acknowledged, and the log records this."""
     with capture_logs() as lines, responding(give_up=True) as response:
         raise MalformedError("why")
     assert response.code == 200
     assert lines[0]["given_up"] is True
 
 
-def test_the_end_of_a_process_is_no_answer() -> None:
+def test_the_end_of_a_process_is_not_an_answer() -> None:
     """An interruption leaves the block."""
     with pytest.raises(KeyboardInterrupt), responding():
         raise KeyboardInterrupt
 
 
 def test_an_error_is_logged_with_the_members_of_its_delivery() -> None:
-    """The bindings outside the block come back after it, even after an error."""
+    """The bindings outside the block are restored after it, even after an error."""
     seen: dict[str, Any] = {}
 
     def note(_: Any, __: str, event: Any) -> Any:

@@ -16,7 +16,7 @@ def _git(*arguments: str) -> list[str]:
 
 
 @pytest.mark.skipif(not (_ROOT / ".git").exists(), reason="an archive has no index")
-def test_nothing_of_one_machine_is_checked_in() -> None:
+def test_no_file_of_a_single_machine_is_checked_in() -> None:
     """No ignored file and no link. A `.venv` link to another checkout's environment breaks `make` in a clone."""
     assert _git("ls-files", "--cached", "--ignored", "--exclude-standard") == []
     assert [line for line in _git("ls-files", "--stage") if line.startswith(_LINK)] == []

@@ -9,7 +9,7 @@ from tests.vectors.support import Case, cases, era
 
 @pytest.mark.parametrize("case", cases("config_validation"))
 def test_vector_config_validation(case: Case) -> None:
-    """The errors have the original's paths and words, in its order. ``strict`` is the original's strictness."""
+    """The errors have the original's paths and texts, in its order. ``strict`` is the original's strictness."""
     found = validate(case["config"], project=case["project"], era=era(case["era"]), strict=True).errors
     assert (not found) == case["valid"]
     if case.get("parse_error"):

@@ -94,7 +94,7 @@ def _action(expected: Any) -> TickLater | StartInvocation:
 @pytest.mark.parametrize("spoken", Era)
 @pytest.mark.parametrize("case", cases("policies"))
 def test_vector_policies(case: Case, spoken: Era) -> None:
-    """A policy from a config starts and discards the same as the original, with the same words."""
+    """A policy from a config starts and discards the same as the original, with the same texts."""
     triggers = [
         Trigger(item["id"], parse_rfc3339(item["created"]), "buildbucket", {"properties": {"of": item["id"]}},
                 order_in_batch=item["order_in_batch"], emitted_by_user=item["emitted_by_user"])
@@ -128,7 +128,7 @@ def _configured(policy: Case) -> TriggeringPolicy:
 
 @pytest.mark.parametrize("case", cases("policy_factory"))
 def test_vector_policy_factory(case: Case) -> None:
-    """An invalid policy is refused with the original's words."""
+    """An invalid policy is refused with the original's text."""
     numbers = {
         name: case[name] for name in ("max_concurrent_invocations", "max_batch_size", "log_base") if name in case
     }

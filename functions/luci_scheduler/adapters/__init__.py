@@ -1,1 +1,1 @@
-"""The outside world: Google Cloud clients and HTTP, behind the protocols of ``ports``."""
+"""The outside world: Google Cloud clients and HTTP clients that implement the protocols of ``ports``."""

@@ -19,7 +19,7 @@ from luci_scheduler.ports import Clock, Fetch, Fetched, FetchError
 __all__ = ["SERVICE_ACCOUNTS", "AccessTokens"]
 
 SERVICE_ACCOUNTS = "service-accounts"
-"""Stands for the clients of all service accounts."""
+"""Represents the clients of all service accounts."""
 
 _SETTING = "SCHEDULER_CONSOLE_OAUTH_CLIENTS"
 _SCOPE = "https://www.googleapis.com/auth/userinfo.email"
@@ -35,11 +35,11 @@ _MAX_TOKENS = 4096  # of each kind in the cache: about a megabyte
 _QUERIES = 60
 """Unknown tokens about which one process queries Google within a minute.
 
-A stranger can send any number of made-up tokens; each would cost a query of up to five seconds and a share of Google's
-quota.
+A caller without access can send any number of made-up tokens.
+Each would cost a query of up to five seconds and a share of Google's quota.
 """
 _QUERIES_OF_ONE = 15
-"""The same limit for one sender, so that a stranger cannot use up the queries of all others."""
+"""The same limit for one sender, so that one sender cannot use up the queries of all others."""
 
 _OK, _BAD_REQUEST = 200, 400
 
@@ -53,7 +53,7 @@ class AccessTokens:
     """
 
     def __init__(self, fetch: Fetch, url: str, clients: Collection[str], clock: Clock) -> None:
-        """Make one for the console's settings.
+        """Make a client for the console's settings.
 
         Args:
             fetch: sends the queries; it must not follow redirects.
@@ -113,13 +113,15 @@ class AccessTokens:
             answer = self._fetch.get(f"{self._url}?{urlencode({'access_token': token})}", _TIMEOUT, _MAX_BYTES)
         except FetchError as error:
             # The URL holds the token. The message does not, but its cause is hidden to be safe.
-            raise TransientError(f"Google could not be asked about an access token: {error}") from None
+            raise TransientError(f"Google could not be queried about an access token: {error}") from None
         if answer.code == _BAD_REQUEST:
             return {}
         info = _object(answer)
         if answer.code != _OK or info is None:
-            what = f"answered {answer.code}" if answer.code != _OK else "answered what is no JSON object"
-            raise TransientError(f"Google could not be asked about an access token: it {what}")
+            what = (
+                f"answered {answer.code}" if answer.code != _OK else "answered with a value that is not a JSON object"
+            )
+            raise TransientError(f"Google could not be queried about an access token: it {what}")
         return info
 
     def _client_fault(self, info: Mapping[str, Any]) -> str:
@@ -159,7 +161,7 @@ def _text(info: Mapping[str, Any], name: str) -> str:
 
 
 def _seconds(info: Mapping[str, Any]) -> int:
-    """Return how many seconds a token is still good; Google sends numbers as texts."""
+    """Return the remaining lifetime of a token in seconds; Google sends numbers as texts."""
     value = info.get("expires_in")
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         return int(value)

@@ -42,9 +42,9 @@ class BuildbucketClient:
         """Make a client.
 
         Args:
-            base_url: from a server's host to its base URL.
+            base_url: a function from a server's host to its base URL.
             session: a function that gives each thread its authenticated session, from `http.sessions`.
-            clock: the present, to compare with a call's ``until`` and with the date of a ``Retry-After`` header.
+            clock: the current time, to compare with a call's ``until`` and with the date of a ``Retry-After`` header.
             deadline: the limit of one call, until its last byte, in nanoseconds.
         """
         self._base_url = base_url
@@ -109,7 +109,7 @@ class BuildbucketClient:
     def _left(self, until: Instant | None) -> int:
         """Return the limit of a call in nanoseconds.
 
-        It is the least of the client's deadline, the time until ``until``, and the delivery's remaining time.
+        It is the smallest of the client's deadline, the time until ``until``, and the delivery's remaining time.
         """
         left = self._deadline if until is None else min(self._deadline, until - self._clock.now())
         if left <= 0:

@@ -25,13 +25,13 @@ __all__ = ["LIMIT", "CloudTasksQueue", "make_client"]
 LIMIT = 10.0
 """Seconds for one call, in all. The service usually takes milliseconds to accept a task."""
 
-_DISPATCH_DEADLINE = 600  # seconds for on_task, below its own limit; a URL fetch may take eight minutes of them
+_DISPATCH_DEADLINE = 600  # seconds for on_task, below the function's limit; a URL fetch may take eight minutes of this
 
 
 def make_client(endpoint: str, credentials: Any = None) -> tasks_v2.CloudTasksClient:
     """Return a client of the real service, or of the server at ``endpoint`` without TLS and credentials.
 
-    ``credentials`` are for the real service. If None, the library searches for some, and that search has no time limit.
+    ``credentials`` are for the real service. If None, the library searches for credentials, without a time limit.
     """
     if not endpoint:
         return tasks_v2.CloudTasksClient(credentials=credentials)
@@ -68,10 +68,10 @@ class CloudTasksQueue:
             return
         except (exceptions.GoogleAPICallError, exceptions.RetryError, GoogleAuthError) as error:
             # Tasks are far below the service's size limit of 100 KB, because they name documents instead of holding
-            # them. So even INVALID_ARGUMENT is about the queue's settings: the operator can fix them, and the task
+            # them. So even INVALID_ARGUMENT concerns the queue's settings: the operator can fix them, and the task
             # must not be lost until then.
             throttled = google_failure(code_of(error)).throttled
-            text = f"Cloud Tasks did not take a {task.kind} task: {sanitized(str(error))}"
+            text = f"Cloud Tasks did not accept a {task.kind} task: {sanitized(str(error))}"
             raise TransientError(text, throttled=throttled) from error
 
     def _message(self, task: QueueTask) -> tasks_v2.Task:

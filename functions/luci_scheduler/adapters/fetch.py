@@ -2,7 +2,8 @@
 
 A name is resolved once, each of its addresses is checked, and the connection goes to a checked address. So a later
 answer of the resolver (DNS rebinding) has no effect. Each redirect is a new target and is checked again. There are no
-proxies, cookies, credentials or decompression. One limit covers the time of the whole fetch, one its bytes.
+proxies, cookies, credentials or decompression. One limit bounds the time of the whole fetch,
+and another bounds its bytes.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _MAX_FRAMING_BYTES = 1 << 16
 """Bytes beyond the wanted part of a body: chunk sizes and extensions, and read-ahead."""
 
 Resolve = Callable[[str, int], Sequence[str]]
-"""From host name and port to numeric addresses; raises OSError. It may block: at the deadline it is abandoned."""
+"""Maps a host name and a port to numeric addresses; raises OSError. It may block: at the deadline it is abandoned."""
 
 
 class FetchClient:
@@ -90,7 +91,7 @@ class FetchClient:
             try:
                 url = urljoin(url, location)
             except ValueError as error:
-                raise FetchError(f"{target.host} redirects to what is not a URL") from error
+                raise FetchError(f"{target.host} redirects to an invalid URL") from error
         raise FetchError(f"stopped after {self._max_redirects} redirects")
 
     def _target(self, url: str, *, redirected: bool) -> Target:
@@ -99,7 +100,7 @@ class FetchClient:
         except BadTargetError as error:
             raise FetchError(f"redirected to a bad URL: {error}" if redirected else str(error)) from error
         if target.scheme != "https" and not self._plain_http:
-            raise FetchError(f"{target.host} is to be asked by http, only https is allowed")
+            raise FetchError(f"{target.host} is an http URL, but only https is allowed")
         if is_forbidden_name(target.host) and target.host not in self._allowed:
             raise FetchError(_refusal(target.host, can_be_allowed=True))
         return target
@@ -138,7 +139,7 @@ class FetchClient:
 
 
 def _refusal(host: str, *, can_be_allowed: bool) -> str:
-    advice = "; if it is to be asked, name it in SCHEDULER_FETCH_ALLOWED_HOSTS" if can_be_allowed else ""
+    advice = "; to allow it, add it to SCHEDULER_FETCH_ALLOWED_HOSTS" if can_be_allowed else ""
     return f"{host} is refused: it has an address that is not public{advice}"
 
 
@@ -163,13 +164,13 @@ class _Deadline:
 
 @contextmanager
 def _fetch_errors(target: Target, deadline: _Deadline) -> Iterator[None]:
-    """Turn each failure into a `FetchError` that names the host and nothing else of the URL."""
+    """Turn each failure into a `FetchError` that names only the host of the URL."""
     try:
         yield
     except TimeoutError as error:
         raise FetchError(f"no answer from {target.host} within {format_duration(deadline.timeout)}") from error
     except ssl.SSLCertVerificationError as error:
-        raise FetchError(f"the certificate of {target.host} is not good: {error.verify_message}") from error
+        raise FetchError(f"the certificate of {target.host} is not valid: {error.verify_message}") from error
     except socket.gaierror as error:
         raise FetchError(f"{target.host} cannot be resolved: {error.strerror}") from error
     except OSError as error:
@@ -181,7 +182,7 @@ def _fetch_errors(target: Target, deadline: _Deadline) -> Iterator[None]:
 def _exchange(
     connection: socket.socket, target: Target, deadline: _Deadline, max_bytes: int
 ) -> tuple[Fetched, str | None]:
-    """Send the request and read the answer. Return it with the target of its redirect, if it is one."""
+    """Send the request and read the answer. Return the answer, and the target if the answer is a redirect."""
     lines = (
         f"GET {target.resource} HTTP/1.1",
         f"Host: {target.host_header}",
@@ -239,7 +240,7 @@ class _Wire(io.RawIOBase):
     def __init__(self, connection: socket.socket, deadline: _Deadline, limit: int) -> None:
         super().__init__()
         self.limit = limit
-        """The bytes that may arrive, counted from the first."""
+        """The limit of received bytes, counted from the first byte."""
         self._connection = connection
         self._deadline = deadline
         self._received = 0
@@ -249,7 +250,7 @@ class _Wire(io.RawIOBase):
         return io.BufferedReader(self)
 
     def readable(self) -> bool:
-        """Return that the stream can be read."""
+        """Return True, because the stream is readable."""
         return True
 
     def readinto(self, buffer: Any) -> int:

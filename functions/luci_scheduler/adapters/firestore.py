@@ -52,7 +52,7 @@ from luci_scheduler.ports import (
 __all__ = ["LIMIT", "FirestoreStore"]
 
 LIMIT = 20.0
-"""Seconds for all of one call, with its retries. A document's read or commit takes milliseconds."""
+"""Seconds for one call, including its retries. A document's read or commit takes milliseconds."""
 
 _PAUSES = (0.1, 0.4)  # seconds before a read is retried: a short failure must not cost a redelivery
 _ONCE = Retry(predicate=lambda _: False)
@@ -197,7 +197,7 @@ class FirestoreStore:
 
     @_translated
     def poller(self, job_id: JobId) -> Versioned[PollerRecord] | None:
-        """Read a gitiles job's knowledge of its repository."""
+        """Read a gitiles job's record of its repository."""
         snapshot = self._get(self._poller_ref(job_id))
         if snapshot is None:
             return None

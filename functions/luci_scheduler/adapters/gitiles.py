@@ -1,4 +1,4 @@
-"""The client of Gitiles servers: logs and refs, as JSON behind a guard line."""
+"""The client of Gitiles servers: logs and refs, as JSON after a guard line."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ class GitilesClient:
         """Make a client.
 
         Args:
-            url: from a host to its base URL; None refuses the host.
+            url: a function from a host to its base URL; None refuses the host.
             session: a function that gives each thread its authenticated session, from `http.sessions`.
             deadline: the limit of one call, until its last byte, in nanoseconds.
             authenticated: use paths below ``/a``, where the server reads the token. Other paths have the small quota of
                 anonymous callers.
-            clock: the present, to compare with the date of a ``Retry-After`` header.
+            clock: the current time, to compare with the date of a ``Retry-After`` header.
         """
         self._url = url
         self._session = session
@@ -118,13 +118,13 @@ class GitilesClient:
         document = self._get(repo, f"+log/{quote(spec, safe='')}", query)
         entries = document.get("log")
         if not isinstance(entries, list):
-            raise _broken("the answer is no log")
+            raise _broken("the answer is not a log")
         return LogPage(tuple(_commit(entry) for entry in entries[:limit]), str(document.get("next", "")))
 
     def _get(self, repo: RepoUrl, path: str, query: Sequence[tuple[str, str]]) -> dict[str, Any]:
         base = self._url(repo.host)
         if base is None:
-            raise GitilesError("INVALID_ARGUMENT", f"{repo.host} is no host to be asked", transient=False)
+            raise GitilesError("INVALID_ARGUMENT", f"{repo.host} is not an allowed host", transient=False)
         url = f"{base}{self._root}/{quote(repo.project, safe='')}/{path}"
         deadline = Deadline(self._deadline / SECOND)
         try:
@@ -179,7 +179,7 @@ def parse_time(text: str) -> Instant:
 def _commit(entry: Any) -> GitCommit:
     identifier = entry.get("commit") if isinstance(entry, dict) else None
     if not isinstance(identifier, str) or not _HASH.fullmatch(identifier):
-        raise _broken("the answer is no log: it holds a commit without a hash")
+        raise _broken("the answer is not a log: it holds a commit without a hash")
     return GitCommit(identifier, _committed(identifier, entry), _diff(identifier, entry.get("tree_diff") or ()))
 
 
@@ -214,7 +214,7 @@ def _broken(message: str) -> GitilesError:
 
 
 def _failure(error: Exception, *, late: bool) -> GitilesError:
-    # The library's text may hold the URL, but never the headers. The name suffices.
+    # The library's text may hold the URL, but never the headers. The error's name suffices.
     name = type(error).__name__
     if late or isinstance(error, requests.Timeout):
         return GitilesError("DEADLINE_EXCEEDED", "no complete answer in time", transient=True)

@@ -86,7 +86,7 @@ class Deadline(Timeout):
 
     @property
     def passed(self) -> bool:
-        """Whether the end is past."""
+        """Whether the deadline has passed."""
         return self.left() <= 0
 
     def left(self) -> float:
@@ -248,7 +248,7 @@ class _Connection(HTTPConnection):
         end = _end(self.timeout)
         super().connect()
         left = end - time.monotonic()
-        if left <= 0:  # TLS has taken the rest
+        if left <= 0:  # TLS has used the remaining time
             self.close()
             raise ConnectTimeoutError(self, "connected too late to send the request")
         self.timeout = left  # for sending the request
@@ -304,21 +304,21 @@ class _Answer(io.RawIOBase):
         super().__init__()
         self._connection = connection
         self._end = end
-        self._stream = connection.makefile("rb", buffering=0)  # keeps the socket open while it is read
+        self._stream = connection.makefile("rb", buffering=0)  # keeps the socket open while the answer is read
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         """Return the stream to read from, like a socket."""
         return io.BufferedReader(self)
 
     def readable(self) -> bool:
-        """Return that the stream can be read."""
+        """Return True, because the stream is readable."""
         return True
 
     def readinto(self, buffer: Any) -> int | None:
         """Read the next bytes.
 
         Raises:
-            TimeoutError: the end is past.
+            TimeoutError: the deadline has passed.
         """
         left = self._end - time.monotonic()
         if left <= 0:

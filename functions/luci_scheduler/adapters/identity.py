@@ -1,4 +1,4 @@
-"""Callers' tokens: signed by Google, verified in code."""
+"""Verification of callers' tokens that Google signs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _IAP_HEADER = "x-goog-iap-jwt-assertion"
 _NO_CLOCK = 10**10  # seconds of skew: disables the library's own check, which reads the machine's clock instead of ours
 _KEY_ERRORS: tuple[type[Exception], ...] = (OSError, TransientError, *PARSER_ERRORS)
 _MAX_NUMBER = 1 << 53
-_MAX_TOKEN = 16_384  # characters; front ends accept no longer headers
+_MAX_TOKEN = 16_384  # characters; front ends refuse longer headers
 
 
 class TokenVerifier:
@@ -155,7 +155,7 @@ class CallerIdentity:
         fetch_oidc_keys: Callable[[], bytes],
         access_token_email: Callable[[str, str], str],
     ) -> None:
-        """Make one for the console's settings.
+        """Make an identifier of callers for the console's settings.
 
         Args:
             clock: the clock for the times in tokens.

@@ -1,4 +1,4 @@
-"""Blocking calls and connections, each with one limit for the whole."""
+"""Blocking calls and connections, each with one total time limit."""
 
 from __future__ import annotations
 

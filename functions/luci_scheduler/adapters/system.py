@@ -16,7 +16,7 @@ class SystemClock:
     """``ports.Clock`` of the machine."""
 
     def now(self) -> Instant:
-        """Return the present instant."""
+        """Return the current instant."""
         return Instant(time.time_ns())
 
     def sleep(self, nanoseconds: int) -> None:

@@ -25,7 +25,7 @@ from luci_scheduler.ports import GitCommit, GitilesError
 __all__ = ["MAX_COMMITS", "Backfill", "BackfillPlan", "backfill_commits"]
 
 MAX_COMMITS = 100
-"""Commits that one backfill may have; a longer range is refused, not cut."""
+"""The largest number of commits of one backfill; a longer range is refused, not cut."""
 
 _MAX_JOBS = 10
 
@@ -54,7 +54,7 @@ class BackfillPlan:
     commits: tuple[GitCommit, ...]
     """Oldest first: the order of the triggers."""
     notes: Mapping[JobId, str]
-    """For each job, how its policy handles the triggers, in words."""
+    """For each job, a sentence about how its policy handles the triggers."""
     emitted: bool = False
 
 
@@ -103,7 +103,7 @@ def _checked(wanted: Backfill) -> CommitEvent:
     except MalformedError as error:
         raise invalid(str(error)) from error
     if is_deletion(end.revision):
-        raise invalid("to_revision is that of a deleted ref")
+        raise invalid("to_revision is the hash of a deleted ref")
     return end
 
 

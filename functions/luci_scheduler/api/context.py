@@ -41,7 +41,7 @@ class Context:
     def sees_some(self, project: str = "") -> bool:
         """Return whether the policy lets the caller see any job of a project, or of any project.
 
-        If it does not, nothing needs to be read.
+        If not, no document needs to be read.
         """
         return self.access.allows_somewhere(self.caller, Permission.GET, project)
 
@@ -124,7 +124,7 @@ class Context:
             raise forbidden()
 
     def invocation(self, job_id: JobId, invocation_id: InvocationId) -> Invocation:
-        """Return an invocation of a job that was found visible; costs one read.
+        """Return an invocation of a job that is known to be visible; costs one read.
 
         Raises:
             NoSuchInvocationError: it does not exist.

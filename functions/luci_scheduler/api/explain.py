@@ -52,7 +52,7 @@ class _Triggers:
 
     @property
     def records(self) -> tuple[TriggerRecord, ...]:
-        """All of them, the commit's own trigger first."""
+        """All triggers of the commit, its own trigger first."""
         return (self.own, *self.requested) if self.own else self.requested
 
 

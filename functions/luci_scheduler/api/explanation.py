@@ -1,4 +1,4 @@
-"""Explanations of what became of a commit: the reasons, and the records that hold them."""
+"""Explanations of the outcome of a commit: the reasons, and the records that hold them."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The outcome of a commit in one job, or of one more trigger that a user requested for that commit."""
+    """The outcome of a commit in one job, or of a trigger that a user requested for that commit."""
 
     job_id: JobId
     reason: Reason
     sentence: str
-    """The reason in words."""
+    """The reason as a sentence."""
     ref: str = ""
     """The ref of the trigger; empty if there is no trigger."""
     trigger_id: str = ""
@@ -85,7 +85,7 @@ class WatchingJob:
 
 @dataclass(frozen=True, slots=True)
 class CommitQuery:
-    """The commit to explain; an empty ref stands for all refs."""
+    """The commit to explain; an empty ref means all refs."""
 
     repo: RepoUrl
     revision: str

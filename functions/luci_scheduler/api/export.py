@@ -1,6 +1,6 @@
 """An invocation as a scenario: a replay of the scenario's inputs leads to the same debug log.
 
-No handler records anything for this. `export_log` reads the log. The record has the exact start and end, and the
+No handler records data for the export. `export_log` reads the log. The record has the exact start and end, and the
 suffix of the invocation's ID.
 """
 
@@ -98,7 +98,7 @@ def _only_commit(invocation: Invocation) -> Trigger:
         kinds = ", ".join(trigger.kind for trigger in triggers) or "none"
         raise NotReplayableError(f"a scenario has one commit for an invocation, and this one's triggers are: {kinds}")
     if extra := triggers[0].payload.keys() - {"repo", "ref", "revision"}:
-        raise NotReplayableError(f"its trigger has {', '.join(sorted(extra))}, which a commit event has not")
+        raise NotReplayableError(f"its trigger has {', '.join(sorted(extra))}, which a commit event does not have")
     return triggers[0]
 
 
@@ -122,7 +122,7 @@ def _service(invocation: Invocation, entries: Sequence[LogEntry]) -> tuple[dict[
     request_text = first_match(entries, log_lines.REQUEST)
     request = read_json(request_text["request"]) if request_text else None
     if topic is None or request is None:
-        raise NotReplayableError("it never asked for a build")
+        raise NotReplayableError("it never requested a build")
     is_v1 = "client_operation_id" in request
     server = {
         "host": invocation.task.fields.get("server", ""),

@@ -1,7 +1,7 @@
 """The debug log of an invocation, read back into the deliveries of a scenario. Pure.
 
 The log shows when each delivery came, what Buildbucket answered, and which delays were drawn. It does not show repeated
-notifications and lost races, and these would change nothing in a replay.
+notifications and lost races, but these would change nothing in a replay.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BUILD_CALLS = frozenset({Call.ADD, Call.SCHEDULE, Call.FETCH, Call.FETCH_V1})
 _V1_FIELDS = ("status", "result", "failure_reason", "cancelation_reason")
 _THROTTLED = re.compile(r"(RESOURCE_EXHAUSTED|HTTP 429)\b")
 _FIXED_TEXTS = ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
-"""Codes that stand for an HTTP status without a message."""
+"""Codes that represent an HTTP status without a message."""
 
 _V1_INTERVAL = 60
 _DRAWN = range(60, 600)
@@ -43,7 +43,7 @@ _Answers = list[dict[str, Any]]
 
 
 class NotReplayableError(Exception):
-    """A scenario cannot describe the invocation. The text says why."""
+    """A scenario cannot describe the invocation. The text gives the reason."""
 
 
 def begins_with(entries: Iterable[LogEntry], *templates: Template) -> LogEntry | None:
@@ -101,7 +101,7 @@ class Deliveries:
     def check_interval(self) -> dict[str, int]:
         """Return the setting for the seconds between status checks.
 
-        It is empty if the seconds were drawn by chance, or are the protocol's usual ones.
+        It is empty if the seconds were drawn at random, or are the protocol's defaults.
         """
         drawn = not self._is_v1 and all(delay in _DRAWN for delay in self._delays)
         if not self._delays or drawn:
@@ -112,7 +112,7 @@ class Deliveries:
         return {} if is_usual else {"check_interval_seconds": self._delays[0]}
 
     def check_delays(self) -> dict[str, list[int]]:
-        """Return the drawn seconds until status checks, if chance determined them."""
+        """Return the drawn seconds until status checks, if they were drawn at random."""
         drawn = not self._is_v1 and self._delays and not self.check_interval()
         return {"check_delays": self._delays} if drawn else {}
 
@@ -172,7 +172,7 @@ class Deliveries:
         claim = self._pass_until(entries[1].at)
         takes, answers = self._call(entries)
         if begins_with(entries, log_lines.FINISHED) and not begins_with(entries, log_lines.TASK_URL):
-            # A launch that fails looks for a build that it may have made nevertheless. The log shows only the time
+            # A launch that fails looks for a build that it may have created anyway. The log shows only the time
             # that this took.
             takes["call"].append(self._pass_until(self._invocation.finished or self._now))
             answers.append({"reply": {}})
@@ -182,9 +182,7 @@ class Deliveries:
 
     def _retry_pause(self, entries: Sequence[LogEntry]) -> int:
         if any(map(_is_throttled, entries)):
-            raise NotReplayableError(
-                "a launch was refused for a quota: the pause before the next one was drawn by chance"
-            )
+            raise NotReplayableError("a launch was refused for a quota: the pause before the next attempt was random")
         shift = min(self._attempt - 1, 20)
         return min(self._limits.retry_backoff_min << shift, self._limits.retry_backoff_max)
 
@@ -204,7 +202,7 @@ class Deliveries:
         return takes, [_answer(entries, answered, is_v1=self._is_v1, build_id=build_id)]
 
     def _call_end(self, entries: Sequence[LogEntry], answered: LogEntry) -> Instant:
-        """Return when a call ended. The record has the last call's end in nanoseconds, the log in milliseconds."""
+        """Return when a call ended: to the nanosecond from the record for the last call, else to the millisecond."""
         finished = self._invocation.finished
         if finished is None or not begins_with(entries, log_lines.FINISHED):
             return answered.at

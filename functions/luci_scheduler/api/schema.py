@@ -74,36 +74,44 @@ class Field:
 
 METHODS: tuple[Method, ...] = (
     Method(SCHEDULER, "GetJobs", "JobsRequest", "JobsReply", "get",
-           "Returns the visible jobs of a project, or of all; a project that does not exist has none. Not paged: with a cursor the reply is empty."),
+           "Returns the visible jobs of a project, or of all projects; a missing project has no jobs. "
+           "Not paged: with a cursor the reply is empty."),
     Method(SCHEDULER, "GetInvocations", "InvocationsRequest", "InvocationsReply", "get",
            "Returns a page of a job's invocations, newest first; no cursor in the reply means the end."),
     Method(SCHEDULER, "GetInvocation", "InvocationRef", "Invocation", "get", "Returns an invocation."),
-    Method(SCHEDULER, "PauseJob", "JobRef", "Empty", "pause", "Pauses a job; a paused one stays as it is."),
-    Method(SCHEDULER, "ResumeJob", "JobRef", "Empty", "resume", "Resumes a paused job; another one stays as it is."),
+    Method(SCHEDULER, "PauseJob", "JobRef", "Empty", "pause", "Pauses a job; a paused job does not change."),
+    Method(SCHEDULER, "ResumeJob", "JobRef", "Empty", "resume", "Resumes a paused job; an active job does not change."),
     Method(SCHEDULER, "AbortJob", "JobRef", "Empty", "abort", "Aborts all active invocations of a job."),
-    Method(SCHEDULER, "AbortInvocation", "InvocationRef", "Empty", "abort", "Aborts an invocation; nothing happens to one that is over."),
+    Method(SCHEDULER, "AbortInvocation", "InvocationRef", "Empty", "abort",
+           "Aborts an invocation; a finished invocation does not change."),
     Method(SCHEDULER, "EmitTriggers", "EmitTriggersRequest", "Empty", "trigger on every job",
-           "Emits triggers, the first batch being the oldest; for all jobs or for none. A trigger ID that a job has seen is skipped there."),
-    Method(OPERATOR, "GetJob", "JobRef", "JobDetails", "get", "Returns a job, and who paused or resumed it last, when and why."),
+           "Emits triggers, oldest batch first, for all jobs or for none. A job skips a trigger ID that it has seen."),
+    Method(OPERATOR, "GetJob", "JobRef", "JobDetails", "get",
+           "Returns a job, and who paused or resumed it last, when and why."),
     Method(OPERATOR, "GetInvocationLog", "InvocationRef", "InvocationLog", "get", "Returns an invocation and its debug log."),
-    Method(OPERATOR, "PauseJob", "JobAction", "JobActionReply", "pause", "Pauses a job and keeps the reason; a paused one stays as it is, and changed is false."),
-    Method(OPERATOR, "ResumeJob", "JobAction", "JobActionReply", "resume", "Resumes a job and keeps the reason; another one stays as it is, and changed is false."),
+    Method(OPERATOR, "PauseJob", "JobAction", "JobActionReply", "pause",
+           "Pauses a job and keeps the reason. A paused job does not change, and changed is false."),
+    Method(OPERATOR, "ResumeJob", "JobAction", "JobActionReply", "resume",
+           "Resumes a job and keeps the reason. An active job does not change, and changed is false."),
     Method(OPERATOR, "AbortJob", "JobAction", "Empty", "abort", "Aborts all active invocations of a job and keeps the reason."),
     Method(OPERATOR, "AbortInvocation", "InvocationAction", "Empty", "abort", "Aborts an invocation and keeps the reason."),
     Method(OPERATOR, "TriggerJob", "TriggerJobRequest", "TriggerIds", "trigger",
            "Triggers a job; the same request_id has no second effect. Refused while the job is paused."),
     Method(OPERATOR, "RerunInvocation", "RerunInvocationRequest", "TriggerIds", "trigger",
-           "Emits the triggers of an invocation once more; the same request_id has no second effect. Refused while the job is paused."),
+           "Emits the triggers of an invocation again; the same request_id has no second effect. "
+           "Refused while the job is paused."),
     Method(OPERATOR, "BackfillCommits", "BackfillCommitsRequest", "BackfillCommitsReply", "trigger on every job",
-           "Emits a trigger for each commit behind from_revision up to to_revision, or only lists them (preview); the same request_id has no second effect."),
+           "Emits a trigger for each commit after from_revision up to to_revision, or only lists the commits (preview); "
+           "the same request_id has no second effect."),
     Method(OPERATOR, "ExplainCommit", "ExplainCommitRequest", "ExplainCommitReply", "get",
-           "Says of every visible job that watches a repository what became of a commit, and why."),
+           "Explains the outcome of a commit in every visible job that watches its repository."),
     Method(OPERATOR, "GetDefinitions", "DefinitionsRequest", "Definitions", "get",
-           "Returns the definitions in force of a project's visible jobs, and the config revision. "
-           "They name no jobs to trigger that the caller may not see."),
+           "Returns the active definitions of a project's visible jobs, and the config revision. "
+           "Triggered jobs that the caller may not see are left out."),
     Method(OPERATOR, "ExportInvocation", "InvocationRef", "Exported", "get",
            "Returns an invocation as a scenario and a config that the local cloud replays."),
-    Method(ADMIN, "GetDebugJobState", "JobRef", "DebugJobState", "administrators only", "Returns what the scheduler keeps of a job."),
+    Method(ADMIN, "GetDebugJobState", "JobRef", "DebugJobState", "administrators only",
+           "Returns the stored state of a job."),
 )  # fmt: skip
 
 NEEDS: Mapping[str, Permission | None] = {

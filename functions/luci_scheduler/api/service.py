@@ -148,7 +148,7 @@ def get_invocations(context: Context, job_id: JobId, cursor: str = "", page_size
     Args:
         context: the caller's context.
         job_id: the job.
-        cursor: ``next_cursor`` of the page before; empty for the first page.
+        cursor: ``next_cursor`` of the previous page; empty for the first page.
         page_size: the number of invocations; 50 if it is not between 1 and 50.
 
     Raises:
@@ -235,7 +235,7 @@ def _change(
 
 
 def abort_job(context: Context, job_id: JobId, reason: str = "") -> None:
-    """Request the abort of all active invocations of a job; ``on_task`` carries it out.
+    """Request the abort of all active invocations of a job; ``on_task`` performs it.
 
     Raises:
         NoSuchJobError: the job does not exist or is not visible.

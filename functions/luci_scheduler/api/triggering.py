@@ -44,7 +44,7 @@ _PART_BYTES = 800_000
 """The size of the triggers of one deferred task, as JSON; its document has room for 1,000,000 bytes."""
 
 _PAUSE = SECOND
-"""The pause between the parts of one job, so that each part's triggers are newer than those before."""
+"""The pause between the parts of one job, so that each part's triggers are newer than the previous part's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ def send(
 
     The triggers of one job are one task and so one triage. If they do not fit into the task's document, they are split
     into several tasks, one second apart. Each task has a key derived from ``key``, and the same triggers are always
-    split alike.
+    split in the same way.
 
     Args:
         context: the caller's context.
@@ -258,4 +258,4 @@ def _commit_problem(trigger: Trigger) -> str:
         commit = trigger_commit(trigger)
     except MalformedError as error:
         return str(error)
-    return "the revision is that of a deleted ref" if is_deletion(commit.revision) else ""
+    return "the revision is the hash of a deleted ref" if is_deletion(commit.revision) else ""

@@ -13,7 +13,7 @@ __all__ = ["add_commands"]
 
 
 def add_commands(nouns: Any) -> None:
-    """Add the nouns to the parser of nouns."""
+    """Add this module's nouns to the parser."""
     _add_explain(nouns)
     _add_backfill(nouns)
 

@@ -29,7 +29,7 @@ _ERAS = {"head": Era.V2, "2021": Era.V1}
 
 
 def add_commands(nouns: Any) -> None:
-    """Add ``config validate`` and ``config diff`` to the parser of nouns."""
+    """Add ``config validate`` and ``config diff`` to the parser."""
     verbs = nouns.add_parser("config", help="check or compare config files").add_subparsers(
         metavar="VERB", required=True
     )

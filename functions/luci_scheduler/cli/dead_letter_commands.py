@@ -22,7 +22,7 @@ _SHOWN = 60
 
 
 def add_commands(nouns: Any) -> None:
-    """Add ``dead-letters`` to the parser of nouns."""
+    """Add ``dead-letters`` to the parser."""
     verbs = nouns.add_parser("dead-letters", help="list or replay messages that were refused too often").add_subparsers(
         metavar="VERB", required=True
     )

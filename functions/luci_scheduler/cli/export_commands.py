@@ -12,7 +12,7 @@ __all__ = ["add_commands"]
 
 
 def add_commands(nouns: Any) -> None:
-    """Add ``export`` to the parser of nouns."""
+    """Add ``export`` to the parser."""
     parser = nouns.add_parser(
         "export",
         help="export an invocation as a scenario that can be replayed",

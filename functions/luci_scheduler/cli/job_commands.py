@@ -21,7 +21,7 @@ _INVOCATION_HELP = "PROJECT/JOB/NUMBER, or the address of the invocation's page"
 
 
 def add_commands(nouns: Any) -> None:
-    """Add the nouns to the parser of nouns."""
+    """Add this module's nouns to the parser."""
     _add_jobs(nouns)
     _add_job(nouns)
     _add_invocations(nouns)
@@ -82,7 +82,7 @@ def _add_invocation(nouns: Any) -> None:
 def _add_verb(
     verbs: Any, name: str, summary: str, argument: tuple[str, str], run: Callable[[argparse.Namespace], int]
 ) -> argparse.ArgumentParser:
-    """Add a verb with one argument, which is given as its name and help."""
+    """Add a verb with one argument, given as a pair of name and help."""
     parser: argparse.ArgumentParser = verbs.add_parser(name, help=summary)
     parser.add_argument(argument[0], metavar=argument[0].upper(), help=argument[1])
     parser.set_defaults(run=run)
@@ -99,7 +99,7 @@ def add_request_id(parser: argparse.ArgumentParser) -> None:
         "--request-id",
         default="",
         metavar="KEY",
-        help="idempotency key; the same key again has no second effect (default: a new key)",
+        help="idempotency key; a repeated key has no second effect (default: a new key)",
     )
 
 
@@ -109,7 +109,7 @@ def fresh_key() -> str:
 
 
 def moment(microseconds: Any) -> str:
-    """Return one of the API's instants for people; a hyphen if there is none."""
+    """Format an instant of the API for people; a hyphen if there is none."""
     value = int(microseconds or 0)
     return format_rfc3339(Instant(value * MICROSECOND)) if value else "-"
 
@@ -243,7 +243,7 @@ def _invocation_log(options: argparse.Namespace) -> int:
 
 
 def _get_log(session: Session, ref: Mapping[str, Any], misses: int) -> dict[str, Any]:
-    """Return a log, with this many retries while the console does not answer."""
+    """Return a log, retrying this many times while the console does not answer."""
     for _ in range(misses):
         try:
             return session.call("GetInvocationLog", ref)

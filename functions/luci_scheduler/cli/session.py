@@ -105,12 +105,11 @@ class Session:
         """Call a method that acts once per ``requestId``; resend the request while the console does not answer.
 
         Raises:
-            CommandError: as `call` does. If the action may have been carried out, the text has the key for another
-                attempt.
+            CommandError: as `call` does. If the action may have happened, the text has the key for another attempt.
         """
-        repeat = f"it may have been carried out: repeat it with --request-id {shlex.quote(request['requestId'])}"
+        repeat = f"the action may have happened: repeat it with --request-id {shlex.quote(request['requestId'])}"
         pauses = iter(_PAUSES)
-        is_unknown = False  # whether an earlier request may have been carried out
+        is_unknown = False  # whether an earlier request may have succeeded
         try:
             while True:
                 try:

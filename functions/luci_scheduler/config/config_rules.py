@@ -14,6 +14,6 @@ class ConfigRules:
     lenient_triggers: bool = False
     """Whether an unknown job in ``triggers`` is only a warning, as in the original; otherwise it is an error."""
     max_active_invocations: int = 20_000
-    """The most active invocations of one project: a limit for the sum of ``max_concurrent_invocations``."""
+    """The limit of active invocations of one project: a limit for the sum of ``max_concurrent_invocations``."""
     max_pending_triggers: int = 5_000_000
-    """The most pending triggers of one project. Each job keeps an equal share, at most the original's 1,000."""
+    """The limit of pending triggers of one project. Each job keeps an equal share, at most the original's 1,000."""

@@ -1,4 +1,4 @@
-"""Parses a config with protobuf's parser, behind limits that bound the cost of a hostile file."""
+"""Parses a config with protobuf's parser, under limits that bound the cost of a hostile file."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["MAX_BYTES", "MAX_DEFINITIONS", "MAX_MESSAGES", "Parsed", "parse"]
 MAX_BYTES = 4_000_000
 """The largest size of a file. Real files have up to 100,000 bytes. The parser takes about 1.5 seconds for a million."""
 MAX_DEFINITIONS = 5000
-"""The most jobs and triggers of one file: a single commit writes all of them."""
+"""The maximum number of jobs and triggers of one file: a single commit writes all of them."""
 MAX_MESSAGES = 8 * MAX_DEFINITIONS
-"""The most messages in braces: definitions, their tasks and policies, and old access rules."""
+"""The maximum number of messages in braces: definitions, their tasks and policies, and old access rules."""
 
 _MAX_ESCAPES = 50  # the most warnings about escapes
 _NUMBER = re.compile(r"\d{5,}")
@@ -38,7 +38,7 @@ class Parsed:
 def parse(content: str | bytes, report: Report) -> Parsed | None:
     """Parse a file.
 
-    Return None if the file is no text proto of the schema. Then ``report`` has one error with the place and the cause.
+    If the file is not a text proto of the schema, return None; ``report`` then has one error with place and cause.
     """
     data = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
     text = _decoded(data, report)
@@ -62,7 +62,7 @@ def parse(content: str | bytes, report: Report) -> Parsed | None:
 
 
 def _decoded(data: bytes, report: Report) -> str | None:
-    """Return a file as text. If it is too large or not a text, report that and return None."""
+    """Return a file as text. If it is too large or not text, report that and return None."""
     if len(data) > MAX_BYTES:
         report.error(Place(), f"the file has {len(data)} bytes, at most {MAX_BYTES} are allowed; split the project")
         return None

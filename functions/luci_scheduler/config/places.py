@@ -1,7 +1,7 @@
 """The places (line and column) of fields in a text proto, for error messages. Protobuf's parser does not keep them.
 
 Use it for texts that the parser has accepted. For any other text, ``find_places`` raises nothing, but places may be
-missing; the place of the enclosing field stands in for them.
+missing; the place of the enclosing field is used instead.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The schema of ``luci-scheduler.cfg``, as protobuf messages built from tables: no generated code.
 
-Names and numbers are those of LUCI's ``scheduler.config`` package. Task kinds and policies add their own parts.
+Names and numbers match LUCI's ``scheduler.config`` package. Task kinds and policies add their own parts.
 """
 
 from __future__ import annotations

@@ -52,9 +52,9 @@ def sync_sources(
 ) -> None:
     """Activate the configs of all sources. An error in one project does not stop the others.
 
-    If several sources have a config for a project, the first source wins. A project that no source has any more loses
-    its jobs, as in the original. That requires that every source could be read and that some source has a config: an
-    empty folder is more likely a folder that is not mounted.
+    If several sources have a config for a project, the first source wins. A project that disappears from all sources
+    loses its jobs, as in the original. That requires that every source could be read and that some source has a config:
+    an empty folder is more likely a folder that is not mounted.
 
     A config becomes active only if the project's record has not changed since before the sources were read. If another
     sync was faster, its config may be newer, so the sources are read again.
@@ -172,7 +172,7 @@ class _Sync:
     """
 
     def __init__(self, runtime: Runtime, file: ConfigFile, key: str, rules: ConfigRules, seen: int | None) -> None:
-        """Make one.
+        """Make an activation.
 
         Args:
             runtime: the ports.
@@ -243,7 +243,7 @@ def _is_active(record: ProjectRecord, file: ConfigFile) -> bool:
 
 
 def _refuse(sync: _Sync, problems: tuple[str, ...], record: ProjectRecord, version: Version | None) -> None:
-    """Leave the active config as it is, and store why the new config was refused, unless the record says so already."""
+    """Keep the active config, and store why the new config was refused, unless the record has these reasons."""
     file = sync.file
     event = "config_unreadable" if file.error else "config_invalid"
     _logger.warning(event, project=file.project, revision=file.revision, problems=problems)

@@ -17,10 +17,10 @@ from luci_scheduler.managers.task_kind import Sized, TaskKind
 __all__ = ["MAX_ENTRIES", "MAX_INSTRUCTIONS", "Programs", "TaskRules", "task_blocks", "task_fields"]
 
 MAX_ENTRIES = 1000
-"""The most entries of one list in a task: refs, path patterns, properties, tags."""
+"""The maximum number of entries of one list in a task: refs, path patterns, properties, tags."""
 
 MAX_INSTRUCTIONS = 2_000_000
-"""The most instructions that all patterns of a file compile to: about a second. The largest real config has 300."""
+"""The limit of instructions that all patterns of a file compile to: about a second. The largest real config has 300."""
 
 _REFUSED_INSTRUCTIONS = 40_000  # about as many fit into the memory that RE2 may use
 
@@ -71,7 +71,7 @@ class Programs:
     def refusals(self, place: Place, pattern: str, problems_of: Callable[[str], list[str]]) -> list[str]:
         """Return the problems of one pattern.
 
-        A pattern that RE2 refuses as too large costs as much time as the largest pattern that it accepts.
+        A pattern that RE2 refuses as too large costs as much as the largest accepted pattern.
         """
         if self.are_too_large:
             return []

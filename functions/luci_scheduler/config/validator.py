@@ -23,10 +23,10 @@ from luci_scheduler.core.schedule import BadScheduleError, Schedule, parse_sched
 __all__ = ["MAX_DEFINITIONS", "MAX_PATTERNS", "MAX_TARGETS", "Validated", "pending_timeout", "validate"]
 
 MAX_TARGETS = 2000
-"""The most jobs that one trigger starts: more than in any real project, but few enough for one delivery."""
+"""The limit of jobs that one trigger starts: more than in any real project, but few enough for one delivery."""
 
 MAX_PATTERNS = 1000
-"""The most different patterns of one file: each may take some 60 ms to compile."""
+"""The maximum number of different patterns of one file: each may take some 60 ms to compile."""
 
 _ID = re.compile(r"[0-9A-Za-z_\-. )(]{1,100}")
 _ID_IN_WORDS = r"^[0-9A-Za-z_\-\. \)\(]{1,100}$"
@@ -179,7 +179,7 @@ class _Validation:
             self._report.warning(place.at("schedule"), message)
 
     def _never_fires(self, schedule: Schedule) -> bool:
-        """Whether a schedule has no tick any more.
+        """Whether a schedule has no further tick.
 
         The search covers all years up to 2099, so it runs once for each text.
         """

@@ -47,7 +47,7 @@ def first_cleanup(now: Instant, task_data: Mapping[str, Any] | None = None) -> C
 def joined(earlier: Cleanup | None, new: Cleanup) -> Cleanup:
     """Combine a new record with an earlier one of the same invocation.
 
-    The task data of either build would lose the other, so the result says to look up all builds by their tags.
+    The task data of either build would lose the other, so the result requests a search of all builds by their tags.
     """
     return new if earlier is None else replace(new, task_data={})
 

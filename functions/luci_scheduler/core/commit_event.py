@@ -64,7 +64,7 @@ class CommitEvent:
 
 
 def is_deletion(revision: str) -> bool:
-    """Whether the revision says that the ref was deleted. Git writes 40 zeros then."""
+    """Whether the revision says that the ref was deleted. Git then writes 40 zeros."""
     return revision == _NO_REVISION
 
 

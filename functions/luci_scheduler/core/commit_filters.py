@@ -40,7 +40,7 @@ class CommitFilters:
 
     @property
     def spent(self) -> int:
-        """Units that all decisions have cost so far."""
+        """The total cost of all decisions up to now, in units."""
         return sum(decisions.budget.spent for decisions in self._decisions.values())
 
     def by_ref(self, watchers: Sequence[Watcher], ref: str) -> list[Watcher]:

@@ -4,8 +4,8 @@ The original's parser has peculiarities that no cron library for Python shares: 
 as restricted, ``nW`` at the ends of a month. So the rules are implemented here.
 
 Two kinds of text that the original accepts but cannot execute are handled differently. A second, minute, hour or month
-that matches nothing (``50-10``) is refused; the original crashes. A number with a leading zero is read as the number in
-months and weekdays as well; the original reads ``01`` as 0.
+that matches nothing (``50-10``) is refused; the original crashes. A number with a leading zero is also read as the
+number in months and weekdays; the original reads ``01`` as 0.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The cron machine: when a job's next tick is due, and the effect of a tick. Pure; the caller carries out the actions.
+"""The cron machine: when a job's next tick is due, and the effect of a tick. Pure; the caller performs the actions.
 
 Ticks may be repeated, late or early. Each carries the nonce that was drawn for it. A tick with any other nonce belongs
 to an earlier state of the job and has no effect. Each change of the state also raises its generation.

@@ -76,7 +76,7 @@ def triage_block(lines: Iterable[str]) -> str:
 
 
 def is_cut(log: str) -> bool:
-    """Whether a log was trimmed, so that lines are missing in it."""
+    """Whether a log was trimmed, so that lines are missing."""
     return CUT in log
 
 

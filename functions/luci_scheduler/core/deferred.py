@@ -17,7 +17,7 @@ from luci_scheduler.core.instants import DAY, MINUTE, SECOND, Instant
 __all__ = ["KEPT", "Deferred", "deferred_id", "first_wait", "is_abandoned", "pause", "postponed"]
 
 KEPT = 7 * DAY
-"""How long failing work is retried at least. Pub/Sub keeps a message as long."""
+"""The minimum time for which failing work is retried. Pub/Sub keeps a message for the same time."""
 
 _FIRST_PAUSE = 10 * SECOND
 _LONGEST_PAUSE = 10 * MINUTE
@@ -45,7 +45,7 @@ class Deferred:
     revision: str = ""
     """The hash of the commit that the work waits for; empty if it waits for none. Queries select by it."""
     reason: str = ""
-    """Why the work waits, in words."""
+    """A sentence about why the work waits."""
 
 
 def deferred_id(kind: str, *parts: str) -> str:

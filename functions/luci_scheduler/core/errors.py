@@ -38,8 +38,8 @@ class TransientError(SchedulerError):
 
         Args:
             message: a description of the failure, without secrets.
-            throttled: whether the server refused because it gets too many requests (a quota).
-            retry_after: nanoseconds that the server asked to wait; 0 if it named no time.
+            throttled: whether the server refused because of too many requests (a quota).
+            retry_after: the wait in nanoseconds that the server requested; 0 if it named no time.
         """
         super().__init__(message)
         self.throttled = throttled
@@ -66,7 +66,7 @@ class PermanentError(SchedulerError):
 
 
 class JobNotFoundError(PermanentError):
-    """The job does not exist, or the caller may not know that it does."""
+    """The job does not exist, or the caller may not know that it exists."""
 
 
 class BadTokenError(PermanentError):

@@ -99,7 +99,7 @@ def _host_and_port(authority: str, default_port: int) -> tuple[str, int]:
     except AddressValueError as error:
         raise BadTargetError("the host looks like an address, but is not a plain one") from error
     if len(host) > _MAX_NAME or not all(_LABEL.fullmatch(label) for label in host.split(".")):
-        raise BadTargetError("the host is not a valid name; one that is not ASCII is to be written in its xn-- form")
+        raise BadTargetError("the host is not a valid name; write a name that is not ASCII in its xn-- form")
     return host, port
 
 

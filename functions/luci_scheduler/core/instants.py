@@ -1,7 +1,7 @@
 """Instants: nanoseconds since the Unix epoch as integers, always UTC.
 
 A ``datetime`` holds only microseconds, but the debug log shows how long an invocation ran with nine decimals
-(``28m39.901654804s``). So instants are plain integers everywhere. Durations are nanoseconds as well.
+(``28m39.901654804s``). So instants are plain integers everywhere. Durations are also nanoseconds.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Invocations: one run of a job, and the number of saves that the original would have made of it.
 
-The mutation counter counts the original's saves. One commit may stand for several saves: the original saves once before
+The mutation counter counts the original's saves. One commit may represent several saves: the original saves once before
 and once after its Buildbucket request, and one commit here records both.
 """
 

@@ -16,7 +16,7 @@ __all__ = ["MAX_PENDING", "Flavor", "Job", "JobDefinition", "TaskDefinition", "T
 
 
 MAX_PENDING = 1000
-"""The most pending triggers of a job (the original's limit). Above it, the oldest are discarded."""
+"""The maximum number of pending triggers of a job (the original's limit). Above it, the oldest are discarded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class TriggeringPolicy:
     """The ``kind`` of a policy in ``core.policy.registry``, or one that only another version of the functions knows."""
     max_concurrent_invocations: int = 1
     max_batch_size: int = 1000
-    """For batching kinds: the most triggers that become one invocation."""
+    """For batching kinds: the maximum number of triggers that become one invocation."""
     log_base: float = 0.0
     """For LOGARITHMIC_BATCHING, which requires it: at least 1.0001."""
     pending_timeout: int = 7 * DAY
@@ -68,7 +68,7 @@ class JobDefinition:
     """The config revision of the last real change of this definition."""
     revision_url: str = ""
     max_pending: int = MAX_PENDING
-    """The most pending triggers of the job: its share of the project's limit, at most the original's limit."""
+    """The limit of pending triggers of the job: its share of the project's limit, at most the original's limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Job:
     tick_at: Instant | None = None
     """When the queue delivers the awaited tick, or a link of the chain to a distant tick; None without one."""
     triage_due: Instant | None = None
-    """When a triage was requested that has not been carried out yet (see `core.triage`); None without a request."""
+    """When a triage was requested that has not run yet (see `core.triage`); None without a request."""
     last_triage: Instant | None = None
     """When the last triage decided; the same commit stores its log."""
     triaged_revision: str = ""

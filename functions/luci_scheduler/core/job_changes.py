@@ -28,8 +28,8 @@ __all__ = [
 ]
 
 MIN_PAUSE = 3 * SECOND
-"""The least time between two ticks of an interval, ``continuously`` included. The original has no such rule, but is as
-slow: the end of an invocation waits up to two seconds for a triage, and its cron machine one second for a batch."""
+"""The least time between two ticks of an interval, ``continuously`` included. The original has no such rule, but is
+as slow: the end of an invocation waits up to two seconds for a triage, and its cron machine one second for a batch."""
 
 _TRIGGERED = "triggered"
 
@@ -87,7 +87,7 @@ def defined(
 ) -> JobChange | None:
     """Return the change by which a config defines a job, or None if the job has this definition already.
 
-    A new revision alone is no change, as in the original: a job shows the revision of its last real change.
+    A new revision alone is not a change, as in the original: a job shows the revision of its last real change.
     """
     if job is None:
         new = Job(job_id, definition)
@@ -100,7 +100,7 @@ def defined(
     if definition.policy != before.definition.policy:
         job = request_triage(job, now)  # the new policy may start or discard triggers that the old one kept
     schedule = effective_schedule(job)
-    # A disabled machine starts anew. An enabled one keeps its tick unless the schedule itself has changed.
+    # A disabled machine starts afresh. An enabled one keeps its tick unless the schedule itself has changed.
     if not before.enabled:
         return stepped(job, cron_machine.enable(job.cron, schedule, now, draw_nonce), now)
     if definition.schedule != before.definition.schedule and not job.paused:

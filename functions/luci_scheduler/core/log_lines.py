@@ -18,7 +18,7 @@ __all__ = ["CUT", "OWN_HEADING", "TRIAGE_HEADING", "Call", "Template"]
 
 
 class Call(StrEnum):
-    """A call to Buildbucket, in the words of the line about its failure."""
+    """A call to Buildbucket, as the line about its failure names it."""
 
     ADD = "add buildbucket build"
     SCHEDULE = "schedule Buildbucket build"
@@ -79,7 +79,7 @@ class Template:
 
 
 CUT = "--- the log has been cut here ---"
-"""Stands alone, without a stamp, in place of the lines that a huge log has lost."""
+"""A separate line without a stamp, in place of the lines that a huge log has lost."""
 
 TRIAGE_HEADING = "Debug output from the triage procedure:"
 OWN_HEADING = "Debug output from the invocation itself:"
@@ -108,7 +108,7 @@ EMITTING = Template("Emitting a trigger {trigger_id}")
 DISPATCHING = Template("Dispatching triggers ({count:number} of them) to the following jobs:")
 DISPATCHED_TO = Template("  {job_id}")
 
-# The end, and the cleanup of a build behind it.
+# The end, and the cleanup of a build after it.
 FINISHED = Template("Invocation finished in {duration:duration} with status {status:word}")
 SILENT = Template("The build service has not answered for {silence:duration}, giving up. The build was {url}")
 CLEANUP_DONE = Template("The build service has answered: no unwatched build of this invocation is left running")

@@ -31,7 +31,7 @@ def encode_cursor(last: InvocationId) -> str:
 
 
 def decode_cursor(cursor: str) -> InvocationId | None:
-    """Return the last invocation of the page before; None for the empty cursor, which stands for the first page.
+    """Return the last invocation of the previous page; None for the empty cursor, which means the first page.
 
     Raises:
         BadCursorError: ``encode_cursor`` does not make such a text.

@@ -22,7 +22,7 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class PollerRecord:
-    """A gitiles job's knowledge of the repository that it polls."""
+    """A gitiles job's record of the repository that it polls."""
 
     job_id: JobId
     repo: str

@@ -46,5 +46,5 @@ def public_state(*, active_invocations: int, enabled: bool, paused: bool, next_t
         return JobState.DISABLED
     if paused:
         return JobState.PAUSED
-    # A `triggered` job expects a tick in the distant future, which is no plan.
+    # A `triggered` job expects a tick in the distant future, which is not a planned run.
     return JobState.WAITING if next_tick in (None, DISTANT_FUTURE) else JobState.SCHEDULED

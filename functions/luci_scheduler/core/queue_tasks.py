@@ -95,7 +95,7 @@ class LaunchTask(Task):
     attempts: int
     """The invocation's launch attempts when the task was made. The handler drops the task if there are more by now."""
     created: Instant
-    """When the task was made, in nanoseconds. Handlers wait five minutes from then for the commit behind the task."""
+    """When the task was made, in nanoseconds. Handlers wait five minutes from then for the task's commit."""
 
     def payload(self) -> dict[str, Any]:
         """Return the task as a JSON object."""
@@ -134,8 +134,8 @@ class TimerTask(Task):
 class AbortTask(Task):
     """Abort an invocation.
 
-    With ``who``, the task is a caller's request and the first to mention the abort. Without, the invocation's document
-    already records the request, and the task carries it out.
+    With ``who``, the task is a caller's request and the first to mention the abort. Without it, the invocation's
+    document already records the request, and the task performs the abort.
     """
 
     kind: ClassVar[str] = "abort"
@@ -235,7 +235,7 @@ class TickTask(Task):
     kind: ClassVar[str] = "cron"
     job_id: JobId
     nonce: int
-    """The number of the awaited tick. The cron machine ignores every other tick."""
+    """The nonce of the awaited tick. The cron machine ignores every other tick."""
     generation: int
     """The cron machine's generation after the commit that awaits the tick."""
     created: Instant

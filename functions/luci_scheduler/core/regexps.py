@@ -1,9 +1,10 @@
 r"""Regular expressions of configs: RE2's syntax, with matching in time linear in the text.
 
 Other people write the configs, so their patterns count as hostile. RE2 does not backtrack, refuses repetitions above
-1000 (nested ones multiplied), and compiles into bounded memory. A limit on length bounds the rest. Patterns run without
-capture groups, because RE2 would repeat the work for each group. `pattern_budget` bounds the remaining time. The engine
-is imported when the first pattern is compiled, so a function without patterns does not pay for the import.
+1000 (nested ones multiplied), and compiles into bounded memory. A limit on length bounds the remaining cost.
+Patterns run without capture groups, because RE2 would repeat the work for each group. `pattern_budget` bounds the
+remaining time. The engine is imported when the first pattern is compiled, so a function without patterns does not pay
+for the import.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def literal_prefix(pattern: str) -> tuple[str, bool]:
     r"""Return the text that every match of a valid pattern begins with, and whether the pattern matches only that text.
 
     Follows Go's ``Regexp.LiteralPrefix``, with which the original finds the refs to list: ``refs/heads/\d+`` →
-    ``refs/heads/``. Where the two might differ, this function returns the shorter text.
+    ``refs/heads/``. If the two might differ, this function returns the shorter text.
     """
     scanner = _Scanner(pattern)
     return scanner.alternation()

@@ -39,8 +39,7 @@ class Schedule:
     def next(self, now: Instant, previous: Instant | None, *, seed: int = 0) -> Instant | None:
         """Return when the next tick is due, or None if there is no further tick.
 
-        Args:
-            now: the present. A cron tick is strictly later. An interval that has passed ends now.
+        Args: now: the current time. A cron tick is strictly later. An interval that has passed ends now.
             previous: the last rewind, which matters to intervals only. It is None for no enabled machine. In that case
                 the original spreads first ticks over one interval, by a fraction made from ``seed``.
             seed: for the original, the 64-bit FNV-1 hash of the job's ID.

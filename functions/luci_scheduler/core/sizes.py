@@ -15,7 +15,7 @@ log                           350,000    appending, which cuts it to 200,000 bef
 ============================  =========  ==================================================================
 
 The shares of a definition can shift: a small task leaves more for a batch, and thousands of triggered jobs leave less.
-The triggers that a job emits belong to its state. Their room comes from the log, which is then cut harder. The same
+The triggers that a job emits belong to its state. This space is taken from the log, which is then cut more. The same
 holds for a definition larger than in the table, because a job may have a task from before the validator's limit. If not
 even a log of ``LOG_LIMIT`` fits with the definition, no invocation is created: its triggers are discarded, with a
 visible reason.

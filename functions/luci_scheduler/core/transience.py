@@ -140,7 +140,7 @@ def gitiles_failure(status: int) -> Failure:
 
 
 def requested_pause(retry_after: str | None, now: Instant) -> int:
-    """Return the nanoseconds that a ``Retry-After`` header (RFC 9110, 10.2.3: seconds or a date) asks to wait.
+    """Return the nanoseconds that a ``Retry-After`` header (RFC 9110, 10.2.3: seconds or a date) requests as a wait.
 
     The result is between 0 and `LONGEST_PAUSE`; it is 0 for a missing or unreadable header, and for a date in the past.
     """

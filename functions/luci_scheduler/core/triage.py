@@ -7,7 +7,7 @@ Two fields of a job's document request triages. Only this module writes them:
 ``triggers_wait``
     Set if pending triggers may exist. The handler that ends an invocation queries pending triggers only if it is set.
 ``triage_due``
-    Set to the instant at which a triage was requested and not carried out yet. The sweep finds the job by it.
+    Set to the instant of a requested triage that has not run yet. The sweep finds the job by it.
 
 `with_pending`, `request_triage`, `end_request` and `after_triage` are the only transitions.
 """
@@ -108,7 +108,7 @@ def request_triage(job: Job, now: Instant) -> Job:
 
 
 def end_request(job: Job) -> Job:
-    """Return the job without a request: the triage that follows carries it out, or there is nothing to triage."""
+    """Return the job without a request: the triage that follows fulfills it, or there is nothing to triage."""
     return replace(job, triage_due=None)
 
 
@@ -130,14 +130,14 @@ def after_triage(
 
     * ``triggers_wait`` is set if the triage read pending triggers, or leaves some. Only the end of an invocation clears
       it, and only if its query found nothing. A trigger recorded after that query sets it again itself.
-    * ``triage_due`` is set if more triggers can be resolved. Neither another trigger nor the end of an invocation need
-      ever come.
+    * ``triage_due`` is set if more triggers can be resolved. Another trigger, or the end of an invocation, may never
+      come.
     * ``triage_due`` is set if the end of an invocation leaves a free slot. A trigger recorded between the query and
       this commit found no slot and relied on ``triggers_wait``. The recheck finds it; if the process dies, the sweep
       does.
 
     Args:
-        job: the job with its new invocations; ``triage_due`` is None if this triage carries out a request.
+        job: the job with its new invocations; ``triage_due`` is None if this triage fulfills a request.
         has_read: whether the query found pending triggers.
         is_left: whether triggers stay pending, or may exist beyond the page that was read.
         has_resolved: whether the triage consumes or discards any trigger.
@@ -170,7 +170,8 @@ def select_triggers(
     ordered = sorted(triggers, key=sort_key)
     count = 0 if inactive_reason(job) else max(0, len(ordered) - job.definition.max_pending)
     surplus, others = ordered[:count], ordered[count:]
-    # A discarded surplus trigger is stored once, a consumed one up to three times: a sixth leaves room for both.
+    # A discarded surplus trigger is stored once, and a consumed trigger up to three times. A sixth leaves room for
+    # both.
     if count and not (is_all and sum(map(stored_bytes, surplus)) <= commit_bytes // 6):
         surplus = _take_bytes(surplus, commit_bytes)
         return surplus, len(surplus)
@@ -268,8 +269,8 @@ def _policy(definition: TriggeringPolicy, era: Era) -> tuple[Policy, str]:
 def _fit_batch(job: Job, ordered: Sequence[Trigger], started: Instant, commit_bytes: int) -> list[Trigger]:
     """Return the triggers, oldest first, that fit into one triage.
 
-    A batch must fit into one invocation beside its task, so the oldest go first. Without batches only the commit limits
-    them, and a policy that takes the newest first keeps the newest.
+    A batch must fit into one invocation together with its task, so the oldest go first. Without batches only the
+    commit limits them, and a policy that takes the newest first keeps the newest.
     """
     if inactive_reason(job):
         return _take_bytes(ordered, commit_bytes)

@@ -18,7 +18,7 @@ def triage_kick(job_id: JobId, now: Instant) -> tuple[Instant, str]:
 
     All requests within the same two seconds share one task.
     """
-    # The next boundary, never the present: a task at `now` could run before the commit that records the request.
+    # The next boundary, never the current time: a task at `now` could run before the commit that records the request.
     eta = Instant((now // _PERIOD + 1) * _PERIOD)
     return eta, task_name(_TRIAGE_MESSAGE, triage_key(job_id, eta))
 

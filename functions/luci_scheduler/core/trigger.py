@@ -22,7 +22,7 @@ class PayloadKind(StrEnum):
     CRON = "cron"
     """A tick of the job's schedule."""
     WEBUI = "webui"
-    """A person asked for a run."""
+    """A person requested a run."""
     NOOP = "noop"
     """A noop job, or an API client, emitted it."""
     GITILES = "gitiles"

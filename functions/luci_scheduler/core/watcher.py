@@ -25,4 +25,4 @@ class Watcher:
     path_regexps_exclude: tuple[str, ...] = ()
     """Patterns of paths that do not count."""
     paused: bool = field(default=False, kw_only=True)
-    """Whether the gitiles job is paused. A paused trigger lets no commit through."""
+    """Whether the gitiles job is paused. A paused trigger ignores all commits."""

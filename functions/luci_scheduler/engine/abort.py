@@ -49,7 +49,7 @@ def abort_invocation(
 
 
 def on_abort_task(runtime: Runtime, job_id: JobId, invocation_id: InvocationId, created: Instant, key: str) -> None:
-    """Carry out an abort that was requested earlier, unless another delivery has done so.
+    """Perform an abort that was requested earlier, unless another delivery has done so.
 
     Raises:
         ComeAgainError: a launch is in progress, or the request is not visible yet (for five minutes from ``created``).
@@ -119,7 +119,7 @@ def _abort_or_mark(
             logger.warning("abort_postponed", **about, error=str(error))
         else:
             return commit_outcome(runtime, found, controller, f"{key}/abort")
-    # The document is due from the request on, so the sweep carries out the abort if this task is lost.
+    # The document is due from the request on, so the sweep performs the abort if this task is lost.
     runtime.offer(abort_task(invocation, runtime.clock.now()))
     marked = runtime.stamped(invocation, f"{key}/mark")
     runtime.store.commit([UpdateInvocation(marked, found.version)])

@@ -71,7 +71,7 @@ class Refusal:
     reason: str
     """A text that starts with `discards.NOT_SERVED` or `discards.NOT_ON_REF`."""
     transient: bool = False
-    """Whether the host did not answer, so that the commit's state is unknown."""
+    """Whether the commit's state is unknown because the host did not answer."""
 
 
 def on_commits(runtime: Runtime, events: Sequence[CommitEvent], published: Instant, key: str) -> None:
@@ -141,7 +141,7 @@ def take_commit(
     commit = _watched_commit(runtime, event, watching, published)
     if isinstance(commit, Refusal):
         return commit
-    # The revision of an event may be an annotated tag; builds are about the commit behind it.
+    # The revision of an event may be an annotated tag; builds use the commit that it names.
     event = replace(event, revision=commit.id)
     filters, failed, passed = watching.filters, [], 0
     for part in filters.by_paths(watching.watchers, commit.diff):
@@ -164,7 +164,7 @@ def take_commit(
 def discard_commit(
     runtime: Runtime, event: CommitEvent, watching: Watching, published: Instant, key: str, reason: str
 ) -> None:
-    """Give up a commit: each job that watches it gets a discarded trigger, and a log line raises an alert."""
+    """Drop a commit: each job that watches it gets a discarded trigger, and a log line raises an alert."""
     triggers = _triggers(event, watching.watchers, published)
     about = {"repo": event.repo, "ref": event.ref, "revision": event.revision}
     logger.error("commit_discarded", **about, jobs=len(triggers), reason=reason)
@@ -187,7 +187,7 @@ def landed_commit(
     """Return the commit of an event, or why it must wait.
 
     The first call checks that the ref leads to the revision. A second call reads the changed paths (``diffs``) or the
-    commit behind a tag. If ``commit_wait`` is 0, the first call is omitted and the revision is trusted. With
+    commit that a tag names. If ``commit_wait`` is 0, the first call is omitted and the revision is trusted. With
     ``trust_publishers``, a single call checks only that the host serves the commit.
 
     Returns:
@@ -225,7 +225,7 @@ def _log_filtered(event: CommitEvent, watching: Watching) -> None:
 
 def _fetched(gitiles: Gitiles, event: CommitEvent, *, diffs: bool) -> GitCommit:
     page = gitiles.log(parse_repo_url(event.repo), event.revision, limit=1, diffs=diffs)
-    # The log of an annotated tag's object begins with the commit behind it.
+    # The log of an annotated tag's object begins with the tagged commit.
     if page.commits and (page.commits[0].id == event.revision or event.ref.startswith(_TAGS)):
         return page.commits[0]
     raise GitilesError("NOT_FOUND", "the log of the revision does not begin with it", transient=False)

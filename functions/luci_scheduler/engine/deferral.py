@@ -26,7 +26,7 @@ __all__ = ["abort_work", "commit_work", "defer", "defer_all", "emit_work", "offe
 
 
 def defer(runtime: Runtime, work: Deferred) -> None:
-    """Record work and enqueue its task; after this returns, the work is certain to be done. Safe to repeat.
+    """Record work and enqueue its task; after this returns, the work will certainly be done. Safe to repeat.
 
     Raises:
         TransientError: the work is not known to be recorded.

@@ -24,14 +24,14 @@ __all__ = ["on_deferred"]
 
 _MOST_REFUSED = 20
 """Refused commits after which a try of a deferred task checks no more commits; the others wait for a later try."""
-_UNCHECKED = Refusal(f"{NOT_SERVED}: too many commits are waited for, this one is asked about later", transient=True)
+_UNCHECKED = Refusal(f"{NOT_SERVED}: too many commits are pending, this one is checked later", transient=True)
 
 CarryOut = Callable[[Deferred, str], None]
-"""Carries out work that need not wait for a commit, given the key of the delivery."""
+"""Runs work that need not wait for a commit, given the key of the delivery."""
 
 
 def on_deferred(runtime: Runtime, deferred_id: str, tries: int, key: str, carry_out: CarryOut) -> None:
-    """Try a deferred task; ``tries`` says which try the queue's task is for. Safe to repeat.
+    """Try a deferred task; ``tries`` is the number of the try that the queue's task is for. Safe to repeat.
 
     Finished work is deleted. Other work is recorded with a longer pause.
 

@@ -104,7 +104,7 @@ def update_and_launch(
         runtime: the ports.
         job_id: the invocation's job.
         invocation_id: the invocation.
-        step: what the handler does, for the error about too many conflicts.
+        step: the handler's action, for the error about too many conflicts.
         name: the part that names the commit, after the delivery's key.
         key: the delivery's key.
         decide: gets the current invocation; returns the controller whose changes to commit, or None to commit nothing.
@@ -152,7 +152,7 @@ def launch(
 
 
 def abort_line(era: Era, who: str) -> str:
-    """Return the debug log's line about an abort, in the words of the era."""
+    """Return the debug log's line about an abort, in the wording of the era."""
     return (log_lines.ABORTED_V1 if era is Era.V1 else log_lines.ABORTED).format(who=who)
 
 
@@ -166,7 +166,7 @@ def _needs_launch(invocation: Invocation, now: Instant) -> bool:
 
 
 def _claim(runtime: Runtime, found: Versioned[Invocation], key: str) -> Versioned[Invocation] | None:
-    """Claim the launch for `Limits.claim_lease`; return None if it is over, or if another delivery holds the claim."""
+    """Claim the launch for `Limits.claim_lease`; return None if it is over or another delivery holds the claim."""
     own = ""
 
     def attempt(current: Versioned[Invocation] | None) -> Versioned[Invocation] | None:
@@ -230,7 +230,7 @@ def _attempt(runtime: Runtime, invocation: Invocation, calls: CallCache) -> Cont
 def _ends_before_launch(runtime: Runtime, controller: Controller) -> bool:
     """End an invocation that has used up its attempts, or is aborted before this attempt requested a build."""
     invocation = controller.invocation
-    # An earlier attempt may have created a build whose answer was lost, so the build service is asked to cancel it.
+    # An earlier attempt may have created a build whose answer was lost, so a request to the build service cancels it.
     if invocation.attempts > runtime.limits.max_attempts:
         cancel_or_leave(runtime, controller)
         controller.set_status(Status.FAILED)
@@ -293,7 +293,8 @@ def _record(
 ) -> Sequence[Versioned[Invocation]]:
     """Commit the outcome of an attempt; return the invocations to launch next.
 
-    An abort request may change the invocation meanwhile. The attempt is then decided again, with its cached answers.
+    An abort request may change the invocation during the attempt. The attempt is then decided again, with its cached
+    answers.
     """
     commit_key = f"{key}/launch{claimed.value.attempts}"
     refused: tuple[Controller, PermanentError] | None = None

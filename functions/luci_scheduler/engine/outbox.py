@@ -61,7 +61,7 @@ def triage_task(job_id: JobId, now: Instant) -> QueueTask:
 
 
 def abort_task(invocation: Invocation, now: Instant) -> QueueTask:
-    """Return the task that carries out the abort that an invocation's document requests."""
+    """Return the task for the abort that an invocation's document requests."""
     return QueueTask.of(AbortTask(invocation.job_id, invocation.id, now), now)
 
 

@@ -1,7 +1,7 @@
-"""Outcomes: the commits that record what a delivery did to an invocation.
+"""Outcomes: the commits that record a delivery's changes of an invocation.
 
-The commit that ends an invocation also frees its slot and fills it again. If the invocation may leave a running build
-behind, the commit records a cleanup, whose tasks cancel the build once the build service answers.
+The commit that ends an invocation also frees its slot and fills it again. If the invocation may leave a running build,
+the commit records a cleanup, whose tasks cancel the build once the build service answers.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def commit_outcome(
     """
     update = _log_update(runtime, found, runtime.stamped(controller.result(), key), controller.log_text)
     invocation = update.invocation
-    # The task comes before the commit: if it is lost, the document still says what to dispatch, and the sweep finds it.
+    # The task comes before the commit: if it is lost, the document still holds the triggers to dispatch, and the sweep
+    # finds it.
     if invocation.has_undispatched:
         runtime.offer(dispatch_task(invocation, runtime.clock.now()))
     writes: tuple[Write, ...] = (update,) if controller.poller is None else (update, controller.poller)

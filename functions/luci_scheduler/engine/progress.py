@@ -89,7 +89,7 @@ def _notify(runtime: Runtime, controller: Controller, message_id: str) -> None:
     invocation = controller.invocation
     handled = (*invocation.handled_notifications, message_id)[-runtime.limits.handled_notifications :]
     controller.invocation = replace(invocation, handled_notifications=handled)
-    # The abort's own task may be lost or late; any delivery about the invocation carries it out.
+    # The abort's own task may be lost or late; any delivery about the invocation performs it.
     if invocation.abort_requested_by:
         abort_running(runtime, controller, invocation.abort_requested_by)
         return

@@ -1,6 +1,6 @@
 """The sweep: it enqueues overdue tasks again, created from the documents, which record when each task is due.
 
-Cloud Scheduler calls the sweep directly, so that it continues while the queue fails. The sweep carries out the tasks
+Cloud Scheduler calls the sweep directly, so that it continues while the queue fails. The sweep itself runs the tasks
 that the queue refuses, and tasks that are an hour overdue.
 """
 
@@ -43,14 +43,14 @@ BUDGET = 170 * SECOND
 """How long one sweep handles invocations, jobs, and deferred tasks, each. With ``CARRYING_OUT`` they fit into a task's
 ten minutes."""
 
-# Both in graces of two minutes. After ten minutes a task has been delivered, or is being retried, or is lost.
+# In graces of two minutes. After ten minutes a task has been delivered, or is being retried, or is lost.
 _AGAIN = 5
 # After an hour: the queue retries forever, so each task that is added in a long outage stays in it.
 _AND_AGAIN = 30
 
 
 CARRYING_OUT = 60 * SECOND
-"""How long one sweep carries out tasks itself, in sequence; the next sweep finds the remaining tasks."""
+"""How long one sweep runs tasks itself, in sequence; the next sweep finds the remaining tasks."""
 
 CarryOut = Callable[[QueueTask], None]
 
@@ -166,7 +166,7 @@ def _sweep_invocation(broom: _Broom, invocation: Invocation, before: Instant) ->
 
 
 class _Broom:
-    """Enqueues the overdue tasks of one sweep, and carries out the tasks that the queue does not deliver."""
+    """Enqueues the overdue tasks of one sweep, and runs the tasks that the queue does not deliver."""
 
     def __init__(self, runtime: Runtime, now: Instant, carry_out: CarryOut | None) -> None:
         self.now = now
@@ -198,10 +198,10 @@ class _Broom:
             logger.warning("task_left_to_sweep", task=task.kind, error=str(error))
 
     def carry_out(self) -> None:
-        """Carry out the kept tasks in sequence until the time is up.
+        """Run the kept tasks in sequence until the time is up.
 
         The kinds take turns, and each minute's sweep starts with another task. So slow tasks that keep failing cannot
-        prevent the others from being carried out.
+        block the others.
         """
         carry_out, clock = self._carry_out, self.runtime.clock
         until = Instant(clock.now() + CARRYING_OUT)

@@ -50,7 +50,7 @@ def on_task(runtime: Runtime, kind: str, payload: Mapping[str, Any], key: str) -
     Raises:
         MalformedError: the kind is unknown, or the payload lacks a member or has a wrong one.
         TransientError: a newer version wrote the payload.
-        Others: as the handler says.
+        Others: as the handler raises them.
     """
     task = read_task(kind, payload)
     _HANDLERS[kind].handle(runtime, task, key)

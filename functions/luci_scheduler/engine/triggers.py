@@ -303,7 +303,7 @@ def _resume(runtime: Runtime, job_id: JobId, invocation_id: InvocationId, key: s
 
 
 def _ensure_triaged(runtime: Runtime, job_id: JobId, key: str) -> None:
-    """Read the job after a trigger was recorded, and triage it if a slot was freed meanwhile.
+    """Read the job after a trigger was recorded, and triage it if a slot was freed in the meantime.
 
     The handler that ends an invocation lists pending triggers before its commit. A trigger recorded after that listing
     is picked up here, because this read follows our own commit.

@@ -28,9 +28,9 @@ class Polling:
 
     era: Era = Era.V2
     commits_per_ref: int = 50
-    """The most new commits of one ref that one poll triggers."""
+    """The maximum number of new commits of one ref that one poll triggers."""
     commits_per_poll: int = 100
-    """A poll that might exceed this with one more ref leaves the rest to the next poll."""
+    """A poll that might exceed this with one more ref leaves the remaining refs to the next poll."""
     backfill: bool = False
     """Whether later polls trigger the commits beyond ``commits_per_ref``, oldest first. Otherwise they are skipped."""
 

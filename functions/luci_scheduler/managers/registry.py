@@ -22,7 +22,7 @@ KINDS: tuple[TaskKind, ...] = (NoopKind(), UrlFetchKind(), GitilesKind(), Buildb
 
 
 class _UnknownKind(TaskKind):
-    """Stands in for a kind that this version does not know: a document of a newer version may name one."""
+    """Replaces a kind that this version does not know: a document of a newer version may name one."""
 
     name = ""
     schema = ""

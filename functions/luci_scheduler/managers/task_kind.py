@@ -1,7 +1,7 @@
 # ruff: noqa: ARG002 - the default of a method ignores its arguments
 """A task kind: one object that declares everything the scheduler needs to know about one kind of task.
 
-To add a kind, write a subclass of `TaskKind` in a module or package beside this one and add an instance to
+To add a kind, write a subclass of `TaskKind` in a module or package of this folder and add an instance to
 ``registry.KINDS``. No other module names a kind.
 """
 
@@ -84,7 +84,7 @@ class Fact:
     label: str
     text: str = ""
     url: str = ""
-    """Where the text links to; if there is a URL but no text, the page shows a text such as "Open the build"."""
+    """The target of the text's link; if there is a URL but no text, the page shows a text such as "Open the build"."""
 
 
 class TaskKind(ABC):
@@ -96,13 +96,13 @@ class TaskKind(ABC):
     name: ClassVar[str]
     """The field in ``job {}`` or ``trigger {}`` blocks, and the kind in stored documents. Never change it."""
     schema: ClassVar[str]
-    """The fields of the kind's message, each as ``number name type``; ``*`` behind the type marks a repeated field."""
+    """The fields of the kind's message, each as ``number name type``; ``*`` after the type marks a repeated field."""
     job_field: ClassVar[int] = 0
     """The number of the kind's field in ``Job``; 0: a job cannot have such a task."""
     trigger_field: ClassVar[int] = 0
     """The number of the kind's field in ``Trigger``; 0: a trigger cannot have such a task."""
     is_multistage: ClassVar[bool] = False
-    """Whether a launch leaves the invocation RUNNING. A task of a single stage is over when its launch is."""
+    """Whether a launch leaves the invocation RUNNING. A task of a single stage ends with its launch."""
     is_replayable: ClassVar[bool] = False
     """Whether the local cloud can replay an invocation from its debug log."""
     noun: ClassVar[str] = "task"

@@ -14,7 +14,7 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 def url_problem(url: str, name: str) -> str:
-    """Return why a text is no absolute URL, in the original's words; empty if it is one.
+    """Return why a text is not an absolute URL, in the original's words; empty if it is one.
 
     ``name`` is the original's name of the field, which an error about a missing value quotes.
     """

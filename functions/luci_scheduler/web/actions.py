@@ -30,7 +30,7 @@ Form = Mapping[str, str]
 def act(
     page_request: PageRequest, action: str, job_id: JobId, invocation: str, form: Form, fetch_site: str
 ) -> PageResponse:
-    """Carry out an action and redirect the browser to the page that shows its result.
+    """Perform an action and redirect the browser to the page that shows its result.
 
     Args:
         page_request: the request.
@@ -38,7 +38,8 @@ def act(
         job_id: the job.
         invocation: the invocation's ID in the path; empty for actions on a job.
         form: the fields of the form.
-        fetch_site: the ``Sec-Fetch-Site`` header, in which a browser says whose page sent the form; may be empty.
+        fetch_site: the ``Sec-Fetch-Site`` header, in which a browser reports whether another site sent
+            the form; may be empty.
 
     Raises:
         PageError: the action was refused; nothing was done.

@@ -42,7 +42,7 @@ class Chart:
     width: int
     longest: str
     words: str
-    """A description of the chart in words."""
+    """A description of the chart as text."""
 
 
 def duration_chart(invocations: Sequence[Invocation], now: Instant) -> Chart | None:

@@ -221,7 +221,7 @@ def poller_view(
 
 
 def _poll_notice(last: Instant | None, *, failed: bool) -> tuple[str, str]:
-    """Return the CSS class and the words of the notice about the last poll."""
+    """Return the CSS class and the text of the notice about the last poll."""
     if last is None:
         return "", "The job has not polled yet."
     if failed:

@@ -56,7 +56,7 @@ class TriggerView:
     at: str
     by: str
     explain: str = ""
-    """Address of the page that explains what became of the commit; empty if the trigger is not a commit."""
+    """Address of the page that explains the outcome of the commit; empty if the trigger is not a commit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +271,7 @@ def _explain(trigger: Trigger) -> str:
 
 
 def ago(instant: Instant, now: Instant) -> str:
-    """Return the time from an instant to ``now`` in words, such as "2 hours ago"."""
+    """Return the time from an instant to ``now`` as text, such as "2 hours ago"."""
     return relative(now - instant, "ago", "from now")
 
 
@@ -281,5 +281,5 @@ def shown(instant: Instant) -> str:
 
 
 def safe_url(url: str) -> str:
-    """Return a URL if it is a web page's, else an empty text: pages link to no other scheme."""
+    """Return a URL if it is a web page's, otherwise an empty text: pages link to no other scheme."""
     return url if url.lower().startswith(("https://", "http://")) else ""

@@ -109,7 +109,7 @@ def test_failures_are_retried_with_growing_waits(client: tasks_v2.CloudTasksClie
     assert [gap >= wait for gap, wait in zip(gaps, (0.1, 0.2, 0.4), strict=True)] == [True] * 3
 
 
-def test_a_scheduled_task_is_not_early_and_runs_at_once_when_asked(
+def test_a_scheduled_task_is_not_early_and_run_task_runs_it_at_once(
     client: tasks_v2.CloudTasksClient, queue: str, target: Target
 ):
     """The delivery follows the schedule time. RunTask delivers a task of next week at once, even on a paused queue."""
@@ -241,7 +241,7 @@ def test_stop_leaves_no_thread_although_a_target_hangs(target: Target):
         assert again.grpc_address == server.grpc_address
 
 
-def test_a_taken_port_is_an_os_error():
+def test_a_port_in_use_raises_os_error():
     """The failed start leaves no port open."""
     with CloudTasksServer(clock=RealClock()) as server:
         port = int(server.grpc_address.rpartition(":")[2])

@@ -49,7 +49,7 @@ def test_the_token_verifies_with_the_published_keys(
     assert abs(claims["iat"] - time.time()) < 60
 
 
-def test_the_audience_defaults_to_the_whole_target_url(
+def test_the_audience_defaults_to_the_full_target_url(
     live: CloudTasksServer, client: tasks_v2.CloudTasksClient, queue: str, target: Target
 ):
     """The URL includes the query; another audience is refused."""

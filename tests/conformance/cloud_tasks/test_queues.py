@@ -193,7 +193,7 @@ def test_pause_and_resume_can_be_repeated(client: tasks_v2.CloudTasksClient, que
     assert states == ["PAUSED", "PAUSED", "RUNNING", "RUNNING"]
 
 
-def test_a_deleted_queues_name_is_free_again_after_its_tombstone(
+def test_the_name_of_a_deleted_queue_is_free_after_its_tombstone_expires(
     manual_client: tasks_v2.CloudTasksClient, clock: SteppedClock
 ):
     """For three days creation and update fail with FAILED_PRECONDITION; the queue's tasks are gone."""

@@ -55,7 +55,7 @@ def test_a_created_task_has_a_name_times_and_defaults(manual_client: tasks_v2.Cl
     assert manual_client.get_task(name=task.name) == task
 
 
-def test_the_full_view_has_the_body_and_the_basic_view_has_not(manual_client: tasks_v2.CloudTasksClient):
+def test_the_full_view_has_the_body_and_the_basic_view_does_not(manual_client: tasks_v2.CloudTasksClient):
     """This holds for each method with a view. Both views have the headers, including the future User-Agent."""
     request = {
         "url": "http://127.0.0.1:1/",
@@ -187,7 +187,7 @@ def test_a_task_needs_a_target_and_a_size_within_the_limit(manual_client: tasks_
 
 
 def test_a_tasks_own_retry_settings_are_kept_and_checked(manual_client: tasks_v2.CloudTasksClient):
-    """They override the queue's."""
+    """The task's settings override the queue's."""
     task = manual_client.create_task(parent=QUEUE, task=named("t", retry_config={"max_attempts": 3}))
     assert task.retry_config.max_attempts == 3
     with pytest.raises(exceptions.InvalidArgument, match=r"task\.retry_config\.max_attempts"):
@@ -242,7 +242,7 @@ def test_bad_page_tokens_are_refused(manual_client: tasks_v2.CloudTasksClient, c
         list(manual_client.list_tasks({"parent": QUEUE, "page_token": token}))
 
 
-def test_purge_empties_the_queue_and_says_when(manual_client: tasks_v2.CloudTasksClient):
+def test_a_purge_empties_the_queue_and_records_its_time(manual_client: tasks_v2.CloudTasksClient):
     """All tasks go, the queue stays."""
     for _ in range(3):
         manual_client.create_task(parent=QUEUE, task=TARGET)

@@ -54,7 +54,7 @@ def _bearer(token: str, scheme: str = "Bearer") -> Headers:
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "OAuth", "oauth"])
 def test_an_access_token_names_the_caller(google: TokenInfo, clock: SteppedClock, scheme: str) -> None:
-    """In lower case, by either of the schemes that LUCI accepts."""
+    """The address is in lower case. Either scheme that LUCI accepts works."""
     google.know(TOKEN)
     assert _identify(google, clock, CLIENT)(_bearer(TOKEN, scheme)) == "user:dev@example.com"
     assert google.paths == {"/tokeninfo": 1}
@@ -120,7 +120,7 @@ def test_good_tokens(google: TokenInfo, clock: SteppedClock, changes: dict[str, 
     ],
     ids=str,
 )  # fmt: skip
-def test_tokens_that_google_knows_and_we_refuse(
+def test_tokens_that_google_accepts_and_the_console_refuses(
     google: TokenInfo, clock: SteppedClock, changes: dict[str, Any], reason: str
 ) -> None:
     """Every member must be right. The answer is cached."""
@@ -147,7 +147,7 @@ def test_service_accounts_and_users_are_distinguished(google: TokenInfo, clock: 
 
 
 def test_without_clients_no_token_is_accepted(google: TokenInfo, clock: SteppedClock) -> None:
-    """Google is not asked, and the message names the setting."""
+    """Google is not queried, and the message names the setting."""
     google.know(TOKEN)
     with pytest.raises(UnauthenticatedError, match="SCHEDULER_CONSOLE_OAUTH_CLIENTS is not set"):
         _identify(google, clock)(_bearer(TOKEN))
@@ -155,7 +155,7 @@ def test_without_clients_no_token_is_accepted(google: TokenInfo, clock: SteppedC
 
 
 def test_id_tokens_have_another_verifier(google: TokenInfo, clock: SteppedClock) -> None:
-    """Each setting applies to its own kind of token. Neither opens the door to the other."""
+    """Each setting applies to its own kind of token. Neither setting allows the other kind."""
     google.know(JWT)
     google.know(TOKEN)
     identify = _identify(google, clock, CLIENT)
@@ -191,20 +191,20 @@ def test_without_a_token_a_caller_is_anonymous(google: TokenInfo, clock: Stepped
     ids=ascii,
 )  # fmt: skip
 def test_an_impossible_token_is_refused_without_a_request(google: TokenInfo, clock: SteppedClock, token: str) -> None:
-    """Headers of any server in front."""
+    """A token with a character or a length that no token has costs no request."""
     with pytest.raises(UnauthenticatedError):
         _identify(google, clock, CLIENT)({"Authorization": f"Bearer {token}"})
     assert not google.paths
 
 
 def test_the_longest_token(google: TokenInfo, clock: SteppedClock) -> None:
-    """With every character that a token may have."""
+    """Tokens with every allowed character are accepted."""
     token = google.know("ya29.-_~+/=" + "x" * 12_277)
     assert _identify(google, clock, CLIENT)(_bearer(token)) == "user:dev@example.com"
 
 
 def test_a_good_token_is_remembered_for_minutes(google: TokenInfo, clock: SteppedClock) -> None:
-    """Then Google is asked again, which knows a revoked token by then."""
+    """Google is then queried again, and knows by then that a token was revoked."""
     google.know(TOKEN)
     identify = _identify(google, clock, CLIENT)
     for _ in range(3):
@@ -222,7 +222,7 @@ def test_a_good_token_is_remembered_for_minutes(google: TokenInfo, clock: Steppe
 
 
 def test_a_good_token_is_not_remembered_after_its_end(google: TokenInfo, clock: SteppedClock) -> None:
-    """Even if some of those minutes are left."""
+    """An expired token is refused even if its cache entry has minutes left."""
     google.know(TOKEN, expires_in="60")
     identify = _identify(google, clock, CLIENT)
     identify(_bearer(TOKEN))
@@ -265,7 +265,7 @@ def test_a_flood_of_bad_tokens(google: TokenInfo, clock: SteppedClock, monkeypat
     assert [google.asked[token] for token in ("good0", "good2", "good3")] == [2, 1, 1]
 
 
-def test_the_number_of_questions_about_unknown_tokens_is_bounded(google: TokenInfo, clock: SteppedClock) -> None:
+def test_the_number_of_lookups_of_unknown_tokens_is_bounded(google: TokenInfo, clock: SteppedClock) -> None:
     """A flood of made-up tokens has to wait. Known callers continue, even after five minutes; later all callers do."""
     identify = _identify(google, clock, CLIENT)
     identify(_bearer(google.know("known")))
@@ -282,7 +282,7 @@ def test_the_number_of_questions_about_unknown_tokens_is_bounded(google: TokenIn
     with pytest.raises(TransientError, match="send the token again later"):
         identify(_bearer(google.know("new")))
     with pytest.raises(UnauthenticatedError):
-        identify(_bearer("made-up-0"))  # remembered as bad: Google is not asked
+        identify(_bearer("made-up-0"))  # remembered as bad: Google is not queried
     clock.advance(MINUTE - 1)
     assert identify(_bearer("known")) == "user:dev@example.com"
     with pytest.raises(TransientError):
@@ -309,7 +309,7 @@ def test_the_number_of_questions_about_unknown_tokens_is_bounded(google: TokenIn
         ("198.51.100.7", "2001:db8::1"),
     ],
 )
-def test_one_caller_does_not_use_up_the_questions_of_others(
+def test_one_caller_does_not_use_up_the_lookups_of_others(
     google: TokenInfo, clock: SteppedClock, stranger: str, other: str
 ) -> None:
     """Only the address that the front end adds counts, and of IPv6 only the network."""
@@ -326,7 +326,7 @@ def test_one_caller_does_not_use_up_the_questions_of_others(
 
 
 def test_an_expired_good_token_is_unknown(google: TokenInfo, clock: SteppedClock) -> None:
-    """Google is asked about it once, outside the limit."""
+    """Google is queried about it once, outside the limit."""
     identify = _identify(google, clock, CLIENT)
     identify(_bearer(google.know(TOKEN)))
     del google.tokens[TOKEN]
@@ -388,11 +388,11 @@ TROUBLE: dict[str, tuple[int, bytes, dict[str, str]]] = {
 
 @pytest.mark.parametrize("kind", TROUBLE)
 def test_a_failure_at_google_is_transient(google: TokenInfo, clock: SteppedClock, kind: str) -> None:
-    """The caller is neither refused nor anonymous, and the next call asks again."""
+    """The caller is neither refused nor anonymous, and the next call queries Google again."""
     google.know(TOKEN)
     google.trouble = TROUBLE[kind]
     identify = _identify(google, clock, CLIENT)
-    with pytest.raises(TransientError, match="Google could not be asked about an access token: "):
+    with pytest.raises(TransientError, match="Google could not be queried about an access token: "):
         identify(_bearer(TOKEN))
     assert google.paths == {"/tokeninfo": 1}
     google.trouble = None
@@ -400,7 +400,7 @@ def test_a_failure_at_google_is_transient(google: TokenInfo, clock: SteppedClock
 
 
 def test_a_silent_server(google: TokenInfo, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It does not block a caller forever. A cached caller does not notice."""
+    """A silent server does not block a caller forever. A cached caller does not notice."""
     identify = _identify(google, clock, CLIENT)
     identify(_bearer(google.know("early")))
     google.silent = threading.Event()
@@ -421,7 +421,7 @@ def test_plain_http_is_for_the_local_cloud(google: TokenInfo, clock: SteppedCloc
 def test_the_token_is_never_logged(
     google: TokenInfo, clock: SteppedClock, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
-    """Neither in an error or its cause, nor in a log line of any level, nor in the cache."""
+    """The token is in no error or cause, in no log line of any level, and not in the cache."""
     caplog.set_level(logging.DEBUG)
     if kind != "unknown":
         google.know(TOKEN, **({"aud": "other"} if kind == "stranger" else {}))

@@ -26,7 +26,7 @@ def test_keys_are_read_up_to_a_mebibyte(size: int) -> None:
         assert fetch(server.url) == b"{}".ljust(size)
 
 
-def test_a_larger_document_of_keys_is_an_error() -> None:
+def test_a_key_document_above_the_limit_is_an_error() -> None:
     """The known keys stay, and the call is retried: `OSError` means that the keys could not be fetched."""
     with (
         answering(Answer(200, b"{}".ljust(KEYS_LIMIT + 1))) as server,

@@ -36,7 +36,7 @@ class NoToken(requests.Session):
 
 @pytest.mark.parametrize("beginning", [HEAD, HALF_A_HEAD])
 def test_a_call_ends_at_its_deadline(beginning: bytes) -> None:
-    """Even if the answer drips, in any part and in pieces of any size."""
+    """A call ends at its deadline even if the answer arrives in pieces of any size."""
     with dripping(beginning) as url, pytest.raises(BuildbucketError, match="no complete answer in time") as late:
         client(url, SECOND // 4).v2("host", "ScheduleBuild", {})
     assert (late.value.code, late.value.transient) == ("DEADLINE_EXCEEDED", True)
@@ -111,7 +111,7 @@ def test_an_error_carries_the_pause_that_the_server_requests() -> None:
         assert (raised.value.throttled, raised.value.retry_after) == (True, 30 * SECOND)
 
 
-def test_an_answer_has_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_has_a_maximum_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit applies to the unpacked answer. The next answer may be smaller."""
     monkeypatch.setattr(buildbucket, "MAX_BODY_BYTES", 1000)
     body = b'{"id": "1", "summaryMarkdown": "' + b"x" * 10_000 + b'"}'
@@ -124,7 +124,7 @@ def test_an_answer_has_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_text_of_a_server_is_one_line_without_secrets() -> None:
-    """Line breaks, control characters and tokens in an error's text."""
+    """Line breaks, control characters and tokens in an error's text are escaped or redacted."""
     said = b"no\n[12:00:00.000] forged \x1b[31m \xe2\x80\xae Authorization: Bearer abcdefgh"
     with answering() as server:
         server.answers = [Answer(403, said, {"X-Prpc-Grpc-Code": "7"})]

@@ -51,7 +51,7 @@ def test_a_redirect_is_an_error_and_is_not_followed(status: int, call: Any) -> N
 
 @pytest.mark.parametrize("call", [_v1_put, _v1_get, _v2])
 def test_the_second_server_gives_a_valid_answer(call: Any) -> None:
-    """The control of the test above: asked directly, that server gives a valid answer."""
+    """The control of the test above: called directly, that server gives a valid answer."""
     with answering(GOOD) as server:
         assert call(_client(server.url)) == {}
     assert len(server.paths) == 1

@@ -81,13 +81,13 @@ def _identity(proxy: Proxy, issuer: TokenIssuer, clock: SteppedClock | None = No
 
 
 def test_the_proxys_assertion_names_the_caller(proxy: Proxy, issuer: TokenIssuer) -> None:
-    """In lower case. It takes precedence over a bearer token."""
+    """The address is in lower case. The assertion takes precedence over a bearer token."""
     headers = Headers({HEADER: proxy.assertion(), "Authorization": "Bearer nonsense"})
     assert _identity(proxy, issuer).identify(headers) == "user:dev@example.com"
 
 
 def test_a_bearer_token_names_the_caller(proxy: Proxy, issuer: TokenIssuer) -> None:
-    """For an expected audience."""
+    """A token for an expected audience names the caller."""
     headers = Headers({"Authorization": f"bearer {issuer.issue('a@b.c', AUDIENCE, NOW)}"})
     assert _identity(proxy, issuer).identify(headers) == "user:a@b.c"
 
@@ -169,7 +169,7 @@ def test_no_error_holds_the_token(proxy: Proxy, issuer: TokenIssuer) -> None:
 
 
 def test_made_up_key_ids_do_not_cause_repeated_fetches_of_keys(issuer: TokenIssuer) -> None:
-    """At most once a minute. A key that is new by then is found."""
+    """Keys are fetched at most once a minute. The fetch then finds new keys."""
     proxy, clock = Proxy(), SteppedClock(NOW)
     identity = _identity(proxy, issuer, clock)
     for number in range(20):

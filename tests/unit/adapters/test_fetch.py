@@ -143,8 +143,8 @@ def test_https_names_the_host_and_checks_it(certificate: Path, tls: ssl.SSLConte
         assert get(server.url(host="127.0.0.1", scheme="https"), allowed_hosts=["127.0.0.1"], **trusted).code == 204
         other = refusal(server.url(host="other.example", scheme="https"), allowed_hosts=["other.example"], **trusted)
         untrusted = refusal(server.url(scheme="https"))
-    assert other.startswith("the certificate of other.example is not good: Hostname mismatch")
-    assert untrusted.startswith(f"the certificate of {HOST} is not good: self")
+    assert other.startswith("the certificate of other.example is not valid: Hostname mismatch")
+    assert untrusted.startswith(f"the certificate of {HOST} is not valid: self")
     assert len(server.requests) == 2
 
 
@@ -201,13 +201,13 @@ def test_a_refusal_names_the_remedy() -> None:
     private = refusal("http://other.example/", resolve=lambda _host, _port: ["10.1.2.3"])
     assert private == (
         "other.example is refused: it has an address that is not public; "
-        "if it is to be asked, name it in SCHEDULER_FETCH_ALLOWED_HOSTS"
+        "to allow it, add it to SCHEDULER_FETCH_ALLOWED_HOSTS"
     )
     metadata = refusal("http://other.example/", resolve=lambda _host, _port: ["169.254.169.254"])
     assert metadata == "other.example is refused: it has an address that is not public"
 
 
-def test_rebinding(dialled: list[str]) -> None:
+def test_a_rebound_name_has_no_effect(dialled: list[str]) -> None:
     """The name is resolved once, and the connection goes to the checked address."""
     answers = iter([["93.184.216.34"], ["127.0.0.1"]])
     with serving(b"HTTP/1.1 200 OK\r\n\r\n") as server:
@@ -262,7 +262,7 @@ def test_redirect_from_https_to_http(certificate: Path, tls: ssl.SSLContext) -> 
 
 
 def test_redirects_are_followed() -> None:
-    """Relative and absolute redirects, up to an answer that is none, or that has no target."""
+    """Relative and absolute redirects are followed up to an answer that is not a redirect, or has no target."""
 
     def reply(connection: socket.socket, request: str) -> None:
         path = request.split()[1]
@@ -275,7 +275,7 @@ def test_redirects_are_followed() -> None:
 
 
 def test_redirects_are_bounded() -> None:
-    """At most eleven requests."""
+    """A fetch sends at most eleven requests."""
     with serving(redirecting("/again")) as server:
         assert refusal(server.url()) == "stopped after 10 redirects"
     assert len(server.requests) == 11
@@ -296,7 +296,7 @@ def test_time_is_bounded_as_a_whole_in_headers() -> None:
 
 
 def test_silence_and_a_slow_resolver_end_at_the_deadline() -> None:
-    """Neither does a silent server, or a name that takes too long."""
+    """A silent server, or a slow resolver, does not hold a fetch."""
     with serving(lambda _connection, _request: server.stopped.wait(30) and None) as server:
         assert refusal(server.url(), 200 * MILLISECOND) == f"no answer from {HOST} within 200ms"
     release = threading.Event()
@@ -389,7 +389,7 @@ def test_answers_that_are_not_http(rubbish: bytes) -> None:
     assert "SSH" not in error
 
 
-def test_no_server_and_no_such_name() -> None:
+def test_no_server_and_an_unknown_name() -> None:
     """Errors name the host."""
     with serving(b"") as server:
         pass
@@ -411,5 +411,5 @@ def test_proxies_from_the_environment_are_not_used(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_systems_resolver() -> None:
-    """It returns numeric addresses, each once."""
+    """The resolver returns numeric addresses, each once."""
     assert fetch.resolve("127.0.0.1", 80) == ["127.0.0.1"]

@@ -202,7 +202,7 @@ def test_broken_answers(recorded: Recorded, body: bytes) -> None:
     assert (error.code, error.transient) == ("INTERNAL", True)
 
 
-def test_an_answer_is_unpacked_only_so_far(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_is_unpacked_only_up_to_the_limit(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small body may unpack to a huge one."""
     monkeypatch.setattr(gitiles, "MAX_BODY_BYTES", 1 << 20)
     recorded.headers = {"Content-Encoding": "gzip"}
@@ -246,14 +246,14 @@ def test_no_server_listens() -> None:
         ("Thu Jan 01 00:00:00 1970", "1970-01-01T00:00:00Z"),
     ],
 )
-def test_times(text: str, time: str) -> None:
-    """With and without a zone. Days may be padded with a blank."""
+def test_times_are_read_with_and_without_a_zone(text: str, time: str) -> None:
+    """Times have a zone or none. Days may be padded with a blank."""
     assert parse_time(text) == parse_rfc3339(time)
 
 
 @pytest.mark.parametrize("text", ["", "Tue Mar 17 13:58 2026", "Tue Mär 17 13:58:02 2026", "Tue Feb 30 13:58:02 2026"])
-def test_other_texts_than_times(text: str) -> None:
-    """It is refused."""
+def test_texts_that_are_not_times(text: str) -> None:
+    """A text that is not a time is refused."""
     with pytest.raises(ValueError, match=r"."):
         parse_time(text)
 
@@ -302,7 +302,9 @@ class TestOnRealRepositories:
         ("effect", "codes"),
         [("cut", {"UNKNOWN"}), ("cut_body", {"INTERNAL", "UNKNOWN"}), ("slow", {"DEADLINE_EXCEEDED"})],
     )
-    def test_faults(self, server: GitilesServer, tmp_path: Path, effect: Any, codes: set[str]) -> None:
+    def test_a_failed_call_may_succeed_later(
+        self, server: GitilesServer, tmp_path: Path, effect: Any, codes: set[str]
+    ) -> None:
         """Every failed call may succeed the next time."""
         sha = commit_history(Repository.create(tmp_path / HOST / "tint"), 1)[0]
         server.faults.add(GitilesFault(effect, seconds=5))
@@ -313,7 +315,7 @@ class TestOnRealRepositories:
         assert asked.log(TINT, sha, limit=1).commits[0].id == sha
 
 
-def test_an_answer_that_drips() -> None:
+def test_an_answer_that_arrives_byte_by_byte() -> None:
     """The deadline is for the whole answer, not for each piece of it."""
     with dripping(HEAD) as url:
         error = refusal(lambda: client(url, deadline=SECOND // 4).refs(TINT, "refs/heads"))
@@ -379,11 +381,14 @@ def test_a_commit_without_a_hash_is_never_left_out(recorded: Recorded) -> None:
     """The poll fails with a clear error, because continuing would lose a commit."""
     recorded.body = log_of({"committer": {"time": TIME}}, {"commit": OLD, "committer": {"time": TIME}})
     error = refusal(lambda: client(recorded.url).log(TINT, NEW, limit=2))
-    assert (str(error), error.transient) == ("INTERNAL: the answer is no log: it holds a commit without a hash", True)
+    assert (str(error), error.transient) == (
+        "INTERNAL: the answer is not a log: it holds a commit without a hash",
+        True,
+    )
 
 
 def test_an_error_for_a_quota_names_its_pause(recorded: Recorded) -> None:
-    """Seconds, with an upper bound."""
+    """The pause is in seconds, with an upper bound."""
     recorded.status, recorded.headers = 429, {"Retry-After": "7"}
     error = refusal(lambda: client(recorded.url).refs(TINT, "refs/heads"))
     assert (error.transient, error.throttled, error.retry_after) == (True, True, 7 * SECOND)
@@ -392,7 +397,7 @@ def test_an_error_for_a_quota_names_its_pause(recorded: Recorded) -> None:
 
 
 def test_the_text_of_a_server_is_one_line_without_secrets(recorded: Recorded) -> None:
-    """Control characters and tokens in an error's text."""
+    """Control characters and tokens in an error's text are escaped or redacted."""
     recorded.status, recorded.body = 403, b"no \x1b[31m \xe2\x80\xae Bearer abcdefgh"
     error = refusal(lambda: client(recorded.url).refs(TINT, "refs/heads"))
     assert str(error) == "PERMISSION_DENIED: HTTP 403: no \\x1b[31m \\u202e Bearer [redacted]"

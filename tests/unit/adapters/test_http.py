@@ -105,7 +105,7 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> list[FakeCredentials]:
 
 
 def test_one_token_for_all_threads(server: Server, looked: list[FakeCredentials]) -> None:
-    """With any number of threads at once, and of session functions for the same scopes."""
+    """Any number of threads, and of session functions for the same scopes, share one token."""
     opened = [sessions(authenticated=True), sessions(authenticated=True)]
     start = threading.Barrier(THREADS)
 
@@ -140,7 +140,7 @@ def test_connections_outlive_their_threads(encrypted: bool, certificate: Path, t
 
 @pytest.mark.parametrize("beginning", [HEAD, HALF_A_HEAD])
 def test_an_encrypted_answer_ends_at_the_deadline(beginning: bytes, certificate: Path, tls: ssl.SSLContext) -> None:
-    """Like an unencrypted one."""
+    """An encrypted answer ends at its deadline, like an unencrypted answer."""
     session = sessions(authenticated=False)()
     with dripping(beginning, tls) as url, pytest.raises(requests.RequestException, match="timed out"):
         session.get(url, timeout=Deadline(0.5), verify=str(certificate))  # type: ignore[arg-type]
@@ -165,7 +165,7 @@ def test_missing_credentials_are_searched_again(
 
 
 def test_no_request_is_sent_after_the_deadline(server: Server) -> None:
-    """Even if the time passed while a token was fetched."""
+    """The deadline also holds if the time passed while a token was fetched."""
     deadline = Deadline(1e-9)
     while not deadline.passed:
         pass

@@ -61,7 +61,7 @@ def test_a_token_is_accepted_from_five_minutes_before_to_five_minutes_after_its_
 
 @pytest.mark.parametrize("age", [-SLACK - SECOND, LIFE + SLACK + SECOND, timedelta(days=-3650)], ids=str)
 def test_a_token_is_refused_a_second_outside(issuer: TokenIssuer, age: timedelta) -> None:
-    """Too early and too late."""
+    """A token is refused a second too early and a second too late."""
     header = _header(issuer)
     with freezegun.freeze_time(ISSUED + age), pytest.raises(UnauthenticatedError, match="time"):
         _verifier(issuer).verify(header)
@@ -72,7 +72,7 @@ def test_a_token_is_refused_a_second_outside(issuer: TokenIssuer, age: timedelta
     [({"account": "mallory@p.invalid"}, "account"), ({"audience": "https://x.invalid"}, "audience")],
 )
 def test_a_token_for_another_audience_is_refused(issuer: TokenIssuer, changes: Any, reason: str) -> None:
-    """In time, with a valid signature, but for another audience or account."""
+    """Tokens in time and with a valid signature are refused for another audience or account."""
     header = _header(issuer, **changes)
     with freezegun.freeze_time(ISSUED), pytest.raises(UnauthenticatedError, match=reason):
         _verifier(issuer).verify(header)

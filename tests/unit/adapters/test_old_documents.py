@@ -9,7 +9,7 @@ from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.project_record import ProjectRecord
 
 
-def test_a_project_from_before_warnings_were_stored() -> None:
+def test_a_project_stored_before_warnings_existed() -> None:
     """It has none until its config changes. All else is kept, and a field of a later version is ignored."""
     record = ProjectRecord("p", "rev", "url", (JobId("p/a"),), ("r",), ("bad",), ("old",), 1, commits=3)
     document = encode_project(record)

@@ -23,7 +23,7 @@ SLACK = 2.0  # seconds that a busy machine may add
 
 @pytest.fixture
 def blocked() -> Iterator[Any]:
-    """A call that blocks until the test is over."""
+    """A call that blocks until the test ends."""
     over = threading.Event()
     yield lambda *_, **__: over.wait(60)
     over.set()
@@ -67,7 +67,7 @@ def test_all_addresses_together_have_one_limit(full: int) -> None:
     assert LIMIT * 0.9 < time.monotonic() - begun < LIMIT + SLACK
 
 
-def test_a_good_address_behind_a_silent_one_is_reached(full: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_good_address_after_a_silent_address_is_reached(full: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each address has its share of the time."""
     places = iter([("127.0.0.1", full)])
     create = socket.create_connection

@@ -68,7 +68,7 @@ def test_the_body_is_the_payload_with_its_version(server: CloudTasksServer, queu
     assert read_task("triage", body) == TriageTask(JobId("p/a"), NOON)
 
 
-def test_triages_of_the_same_two_seconds_are_one_task(server: CloudTasksServer, queue: CloudTasksQueue) -> None:
+def test_triage_requests_within_two_seconds_make_one_task(server: CloudTasksServer, queue: CloudTasksQueue) -> None:
     """A triage of another job, or of a later two seconds, is a separate task."""
     for job, later in (("p/a", 0), ("p/a", 1), ("p/b", 0), ("p/a", 2)):
         queue.enqueue(triage_task(JobId(job), Instant(NOON + later * 10**9)))

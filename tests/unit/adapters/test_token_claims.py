@@ -112,7 +112,9 @@ def test_a_genuine_token_is_accepted(signers: dict[str, Signer], door: str) -> N
 
 @pytest.mark.parametrize("door", ["a task", "an ID token at the console"])
 @pytest.mark.parametrize("verified", [False, None, "true", "false", 1, 0, [], [True], {}], ids=repr)
-def test_an_address_that_is_not_verified_proves_nothing(signers: dict[str, Signer], door: str, verified: Any) -> None:
+def test_an_unverified_address_does_not_identify_the_caller(
+    signers: dict[str, Signer], door: str, verified: Any
+) -> None:
     """Only the JSON value ``true`` means that Google has verified the address (OpenID Connect Core, 5.1)."""
     verify, audience, algorithm = DOORS[door]
     signer = signers[algorithm]
@@ -131,7 +133,7 @@ def test_a_token_of_another_algorithm_is_refused(signers: dict[str, Signer], doo
 
 @pytest.mark.parametrize("door", DOORS)
 def test_a_token_that_is_too_long_is_refused(signers: dict[str, Signer], door: str) -> None:
-    """A token of the greatest length is accepted. A longer one is refused, although its signature is valid."""
+    """A token of the maximum length is accepted. A longer one is refused, although its signature is valid."""
     verify, audience, algorithm = DOORS[door]
     signer = signers[algorithm]
     bare = len(signer.token(audience, pad=""))

@@ -45,7 +45,7 @@ def context(world: World, email: str = OWNER) -> Context:
 
 
 def put_job(world: World, job: Job) -> None:
-    """Write a job's document; replace the present one."""
+    """Write a job's document; replace the existing one."""
     found = world.store.job(job.id)
     world.store.commit([PutJob(job, found.version if found else None)])
 
@@ -80,7 +80,7 @@ class Client:
         return entry.page(self._app, flask.request)
 
     def http(self, path: str, body: bytes = b"", who: str = "", method: str = "POST", **headers: str) -> TestResponse:
-        """Send a request; underscores in the names of ``headers`` stand for hyphens."""
+        """Send a request; underscores in the names of ``headers`` become hyphens."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         if who:
             named["X-Test-Identity"] = user(who)

@@ -103,7 +103,7 @@ def test_hostile_texts_are_refused(text: str) -> None:
         parse_access(text)
 
 
-def test_a_policy_has_a_greatest_size() -> None:
+def test_a_policy_has_a_maximum_size() -> None:
     """A policy with trailing white space is accepted up to the limit and refused above it."""
     policy = '{"version": 1, "admins": ["user:a@b.c"]}'
     assert parse_access(policy.ljust(MAX_POLICY_BYTES)) == parse_access(policy)

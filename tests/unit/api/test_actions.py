@@ -122,7 +122,7 @@ MINUTES = MINUTE // MICROSECOND
     ],
 )
 def test_bad_triggers(message: Any, error: str) -> None:
-    """Errors have the original's words; a bad tag is refused here because it would block the job later."""
+    """Errors have the original's texts; a bad tag is refused here because it would block the job later."""
     world = world_for()
     answer = Client(world).post("EmitTriggers", {"batches": [{**message, "jobs": [REF]}]})
     assert (answer.status_code, answer.headers["X-Prpc-Grpc-Code"]) == (400, "3")
@@ -153,7 +153,7 @@ def test_bad_triggers(message: Any, error: str) -> None:
         ),
     ],
 )
-def test_timestamps(timestamp: int, error: str) -> None:
+def test_a_timestamp_must_be_close_to_the_servers_clock(timestamp: int, error: str) -> None:
     """A timestamp must be within a quarter of an hour of the server's clock."""
     world = world_for()
     message = {"batches": [{"trigger": {"id": "x"}, "jobs": [REF]}], "timestamp": timestamp}

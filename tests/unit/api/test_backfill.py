@@ -127,7 +127,7 @@ def test_commits_that_are_not_on_the_ref_are_refused(preview: bool) -> None:
     assert [item["revision"] for item in reply["commits"]] == [*hashes[1:], review]
 
 
-def test_a_range_that_is_too_long_is_refused_whole() -> None:
+def test_a_range_that_is_too_long_is_refused_as_a_whole() -> None:
     """A cut range would look complete."""
     world, _, hashes = _world(102)
     client = Client(world)

@@ -116,7 +116,7 @@ RULES: dict[str, tuple[Callable[[MemoryGitiles, World], tuple[str, str]], set[st
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("rule", RULES)
 def test_each_rule_at_each_door(rule: str, door: str) -> None:
-    """The commit starts a build exactly where the table says so."""
+    """The commit starts a build exactly at the entrances in the table."""
     git = MemoryGitiles()
     (base,) = git.push(MAIN, diff=[("a.c", "a.c")])
     text = config().replace(f'refs: "{MAIN}"', f'refs: "{MAIN}" path_regexps: ".+\\\\.c|file"')
@@ -158,7 +158,7 @@ def test_an_emitted_trigger_waits_for_its_commit() -> None:
     assert world.works() == []
 
 
-def test_emitted_commits_that_do_not_exist_cost_few_questions() -> None:
+def test_emitted_commits_that_do_not_exist_cost_few_lookups() -> None:
     """A request may name a thousand commits that have not landed; they delay a landed commit only briefly."""
     git = MemoryGitiles()
     (landed,) = git.push(MAIN)
@@ -178,7 +178,7 @@ def test_emitted_commits_that_do_not_exist_cost_few_questions() -> None:
     assert sum(bool(world.store.trigger(JOB, f"{REPO}/+/{MAIN}@{name}")) for name in revisions) == 100
 
 
-def test_a_commit_that_many_emitted_triggers_name_is_asked_about_once() -> None:
+def test_a_commit_named_by_many_emitted_triggers_is_looked_up_once() -> None:
     """Triggers with different IDs may name the same commit."""
     git = MemoryGitiles()
     git.push(MAIN)
@@ -208,7 +208,7 @@ def test_an_emitted_trigger_whose_commit_never_lands_is_discarded() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"trust_commit_publishers": True}, {"commit_wait_seconds": 0}])
-def test_callers_may_be_trusted(settings: dict[str, int]) -> None:
+def test_trusted_callers_cause_no_query_of_the_host(settings: dict[str, int]) -> None:
     """With either setting, emitted triggers cause no query of the host."""
     git = MemoryGitiles()
     world = world_for(config(), git, **settings)

@@ -109,7 +109,7 @@ def test_the_slot_limit_is_reached() -> None:
     assert len(answer.waiting_for) == 3
 
 
-def test_it_is_pending_though_a_slot_is_free() -> None:
+def test_it_is_pending_although_a_slot_is_free() -> None:
     """The next triage decides: under logarithmic batching, or when one is due."""
     world = world_for()
     trigger = gitiles_trigger(REPO, MAIN, "a" * 40, world.clock.now())
@@ -151,7 +151,7 @@ def test_the_job_was_paused() -> None:
     _expect(_explain(world), Reason.JOB_PAUSED, "the job was paused", f"by {OWNER} (too red)")
 
 
-def test_another_pause_is_not_blamed() -> None:
+def test_an_unrelated_pause_is_not_named_as_the_cause() -> None:
     """Nothing is stored about earlier pauses, so neither a later pause's author nor its reason is shown."""
     world = world_for()
     pause_job(world.runtime, JOB, f"user:{OWNER}", "too red", "k1")
@@ -220,7 +220,7 @@ def test_no_path_passes_the_filter() -> None:
 
 
 @pytest.mark.parametrize("what", ["path_regexps", "refs"])
-def test_the_project_s_patterns_cost_too_much(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+def test_the_projects_patterns_cost_too_much(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     """The event arrived and was discarded, or never arrived: nothing is evaluated beyond the budget."""
     monkeypatch.setattr(commit_filters, "QUICK_UNITS", 200_000)
     monkeypatch.setattr(commit_filters, "PATH_UNITS", 1_000_000)
@@ -236,7 +236,7 @@ def test_the_project_s_patterns_cost_too_much(monkeypatch: pytest.MonkeyPatch, w
 
 
 def test_the_host_never_served_it() -> None:
-    """The commit was waited for; then its trigger was discarded with the host's error."""
+    """The job waited for the commit; then its trigger was discarded with the host's error."""
     world = world_for(gitiles=MemoryGitiles(), commit_wait_seconds=60)
     event = CommitEvent(REPO, MAIN, "a" * 40)
     published = world.clock.now()
@@ -263,7 +263,7 @@ def test_the_commit_is_not_on_the_ref() -> None:
 
 
 def test_the_trigger_is_on_its_way() -> None:
-    """One job's part failed, and only that job's explanation says so."""
+    """One job's part failed, and only that job's explanation reports it."""
     world = world_for(config(("job", "b")))
     commit = world.store.commit
 
@@ -364,7 +364,7 @@ def test_reruns_and_backfills_are_explained() -> None:
     assert explain_commit(context(world, READER), REPO, second, "refs/heads/other")[0].reason is Reason.REF_NOT_WATCHED
 
 
-def test_triggers_that_say_anything() -> None:
+def test_triggers_with_arbitrary_content() -> None:
     """Triggers with other IDs are found; those of other repositories, or with an invalid URL, are not."""
     world = world_for()
 
@@ -422,7 +422,7 @@ def test_a_trigger_under_a_pattern_of_refs_may_be_missing() -> None:
         _explain(world, ref=""), Reason.NEVER_ARRIVED, "the commit's own trigger may be among the others: name the ref"
     )
     assert _explain(world, ref=MAIN).reason is Reason.INVOCATION
-    assert "not all were looked through" not in _explain(world, "b", ref="").sentence
+    assert "not all were searched" not in _explain(world, "b", ref="").sentence
 
 
 def test_hidden_jobs_take_up_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -468,7 +468,7 @@ def test_spellings_of_a_repository_and_invisible_jobs() -> None:
     ("repo", "revision", "ref"),
     [(REPO, "main", ""), (REPO, "A" * 40, ""), (REPO, "a" * 40, "main"), ("https://evil.example.com/x", "a" * 40, "")],
 )
-def test_bad_questions(repo: str, revision: str, ref: str) -> None:
+def test_bad_explain_requests(repo: str, revision: str, ref: str) -> None:
     """Bad arguments are refused before any read."""
     world = world_for()
     with pytest.raises(ApiError):

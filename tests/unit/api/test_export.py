@@ -128,7 +128,7 @@ def _golden() -> tuple[Invocation, str]:
 
 
 def test_the_scenario_holds_no_line_of_the_log() -> None:
-    """It holds inputs only. Another answer leads to another log."""
+    """A scenario holds only inputs. Another answer leads to another log."""
     invocation, log = _golden()
     document = json.loads(to_scenario(invocation, log).scenario)
     text = json.dumps(document)
@@ -192,7 +192,7 @@ def test_records_that_are_not_exported(change: Callable[[Invocation], Invocation
             "canceled after its end",
         ),
         ("Preparing PubSub topic", "PubSub", ""),
-        ("PubSub topic is", "Topic is", "never asked for a build"),
+        ("PubSub topic is", "Topic is", "never requested a build"),
         ('"id": "8664000000000000001",', '"id": ', "not JSON"),
         ("after 1m30s", "after 1.5s", "not a whole number of seconds"),
     ],
@@ -209,7 +209,7 @@ def test_logs_that_are_not_exported(old: str, new: str, words: str) -> None:
         assert to_scenario(invocation, changed).scenario == to_scenario(invocation, log).scenario
 
 
-def test_a_throttled_launch_is_not_exported() -> None:
+def test_a_throttled_launch_cannot_be_exported() -> None:
     """Its pause was random, and the log does not contain it."""
     document, config = _scenario("failing-v2-build")
     _first_answers({"error": "UNAVAILABLE"})(document)
@@ -222,7 +222,7 @@ def test_a_throttled_launch_is_not_exported() -> None:
 def test_an_invocation_that_is_still_being_launched_is_not_exported(lines: int) -> None:
     """Its log has one line or two."""
     invocation, log = _golden()
-    with pytest.raises(NotReplayableError, match=r"not started yet|asked for a build"):
+    with pytest.raises(NotReplayableError, match=r"not started yet|requested a build"):
         to_scenario(invocation, "".join(log.splitlines(keepends=True)[:lines]))
 
 

@@ -40,7 +40,7 @@ def test_a_bomb_is_not_unpacked(who: str) -> None:
     assert peak < 8 * LIMIT, f"the request took {peak} bytes"
 
 
-def test_a_compressed_request_of_the_greatest_size_is_taken() -> None:
+def test_a_compressed_request_of_the_maximum_size_is_accepted() -> None:
     """The limit applies to the decompressed body: 512 KiB are accepted, and one byte more is not."""
     client = Client(world_for())
     headers = {"Content_Type": JSON, "Accept": JSON, "Content_Encoding": "gzip"}

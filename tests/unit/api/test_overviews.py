@@ -40,7 +40,7 @@ def world() -> World:
         lambda context, _, jobs: latest_invocations(context, jobs, 8),
     ],
 )
-def test_a_stranger_gets_the_error_of_a_missing_job(world: World, read: Callable[..., Any]) -> None:
+def test_a_caller_without_access_gets_the_error_of_a_missing_job(world: World, read: Callable[..., Any]) -> None:
     """Nothing is read for a caller whom the policy grants nothing."""
     invocation_id, jobs = world.invocations()[0].id, get_jobs(_as(world, OWNER))
     world.store.counts.clear()
@@ -49,7 +49,7 @@ def test_a_stranger_gets_the_error_of_a_missing_job(world: World, read: Callable
     assert world.store.counts["R"] == 0
 
 
-def test_a_stranger_gets_no_project_and_costs_no_read(world: World) -> None:
+def test_a_caller_without_access_gets_no_project_and_costs_no_read(world: World) -> None:
     """A hidden project looks like a missing project."""
     assert get_project_overview(_as(world, STRANGER), "proj") is None
     assert get_project_overview(_as(world, OWNER), "missing") is None
@@ -89,7 +89,7 @@ def test_pending_triggers_are_cut(world: World) -> None:
     assert (len(details.pending), details.has_more_pending) == (MAX_LISTED_PENDING, True)
 
 
-def test_a_malformed_cursor_is_an_error_of_its_own_type(world: World) -> None:
+def test_a_malformed_cursor_has_a_separate_error_type(world: World) -> None:
     """A page can distinguish it from other internal errors."""
     with pytest.raises(InvalidCursorError, match="internal error"):
         get_job_overview(_as(world, OWNER), JOB, "bad cursor")

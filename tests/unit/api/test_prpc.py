@@ -33,7 +33,7 @@ def _json(client: Client, path: str, body: bytes, **headers: str) -> Any:
     return client.http(path, body, OWNER, **{"Content_Type": JSON, "Accept": JSON, **headers})
 
 
-def test_binary_is_spoken_unless_something_else_is_asked_for(client: Client) -> None:
+def test_binary_is_the_default_encoding(client: Client) -> None:
     """Existing clients send no headers, or either name of the format."""
     request = message_class("JobsRequest")(project="proj").SerializeToString()
     binary = "application/prpc; encoding=binary"
@@ -129,7 +129,7 @@ def test_the_rules_of_the_transport(
         b'{"batches": [{"trigger": {"id": "x", "buildbucket": {"tags": "k:v"}}}]}',
     ],
 )  # fmt: skip
-def test_bodies_that_are_no_requests(body: bytes) -> None:
+def test_bodies_that_are_not_requests(body: bytes) -> None:
     """Each fault is the caller's (3), with one line; none is ours (13), and nothing is emitted."""
     world = world_for()
     answer = _json(Client(world), EMIT, body)
@@ -165,7 +165,7 @@ def test_members_in_both_spellings_and_unknown_ones(client: Client) -> None:
 
 
 @pytest.mark.parametrize("name", ["a/b", "../x", "", "x" * 5000, "a\x00b", "__x__", "\u2028"])
-def test_names_that_no_job_has(client: Client, name: str) -> None:
+def test_invalid_job_names(client: Client, name: str) -> None:
     """Jobs with impossible names are not found."""
     for ref in ({"project": "proj", "job": name}, {"project": name, "job": "job"}):
         answer = _json(client, "/prpc/scheduler.Scheduler/PauseJob", json.dumps(ref).encode())
@@ -173,7 +173,7 @@ def test_names_that_no_job_has(client: Client, name: str) -> None:
 
 
 def test_a_slash_does_not_move_a_job_to_another_project(client: Client) -> None:
-    """Project and job name come from their own members."""
+    """Project and job name come from separate members."""
     answer = _json(client, "/prpc/scheduler.Scheduler/PauseJob", b'{"project": "proj/job", "job": ""}')
     assert answer.status_code == 404
 
@@ -206,7 +206,7 @@ def test_a_refused_token_is_not_an_anonymous_call() -> None:
 
 
 @pytest.mark.parametrize("access", ["", "{", '{"version": 7}'])
-def test_without_a_policy_everything_is_refused_and_says_so(access: str) -> None:
+def test_without_a_policy_every_call_is_refused_with_the_reason(access: str) -> None:
     """Pages and API behave the same."""
     client = Client(world_for(access=access))
     answer = client.post("GetJobs", {})
@@ -229,7 +229,7 @@ def test_no_response_quotes_an_invalid_policy() -> None:
 
 
 @pytest.mark.parametrize("origin", ["http://[", "//localhost", "ftp://localhost", "null", "https://evil.example"])
-def test_an_origin_that_is_not_ours_is_refused(origin: str) -> None:
+def test_a_foreign_origin_is_refused(origin: str) -> None:
     """Malformed calls have the same status."""
     json_type = "application/json"
     answer = Client(world_for()).http(

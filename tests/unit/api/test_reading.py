@@ -184,7 +184,7 @@ def test_debug_state_is_for_administrators() -> None:
             assert (answer.status_code, answer.data) == (403, b"not an administrator\n")
 
 
-def test_ids_that_no_invocation_has() -> None:
+def test_invalid_invocation_ids() -> None:
     """None, zero, negative and the largest numbers are not found; other values are not numbers."""
     client = Client(world_for())
     for ref in ({}, {"invocationId": 0}, {"invocationId": "-5"}, {"invocationId": str(2**63 - 1)}):

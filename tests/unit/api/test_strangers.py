@@ -53,7 +53,7 @@ def _example(message: str) -> dict[str, Any]:
     return {name: value for name, value in document.items() if name in kinds}
 
 
-def test_a_thousand_requests_of_strangers_read_nothing() -> None:
+def test_a_thousand_requests_without_access_read_nothing() -> None:
     """Each method costs one identification, and no document or call of another service."""
     world, identified = world_for(), []
 
@@ -139,7 +139,7 @@ def test_the_path_of_a_method_gives_its_permission() -> None:
         assert names == (method.request in NAMES_ONE_JOB), method
 
 
-def test_requests_about_one_job_are_refused_unread() -> None:
+def test_requests_about_one_job_are_refused_before_their_body_is_read() -> None:
     """A body that cannot be decoded gets the response of a good body."""
     client = Client(world_for())
     for method in METHODS:
@@ -152,7 +152,7 @@ def test_requests_about_one_job_are_refused_unread() -> None:
 @pytest.mark.parametrize(
     ("who", "allowed"), [(STRANGER, MAX_UNGRANTED_BYTES), (READER, MAX_UNGRANTED_BYTES), (TRIGGERER, 1 << 19)]
 )
-def test_a_caller_without_the_right_to_trigger_sends_little(who: str, allowed: int) -> None:
+def test_a_caller_without_trigger_permission_has_a_small_request_limit(who: str, allowed: int) -> None:
     """The limit applies before and after decompression; text protos have a limit for every caller."""
     client = Client(world_for())
     body = message_class("EmitTriggersRequest")(batches=[{}] * (allowed // 2 + 1)).SerializeToString()
@@ -191,7 +191,7 @@ def test_objects_are_counted_before_they_are_converted(monkeypatch: pytest.Monke
     assert world.counted() == "0R/0W/0c"
 
 
-def test_a_bad_cursor_of_a_stranger_leaves_no_warning() -> None:
+def test_a_bad_cursor_from_a_caller_without_access_logs_no_warning() -> None:
     """Only a caller who sees the job gets a refusal, and only such a refusal is logged."""
     client, request = Client(world_for()), {"jobRef": {"project": "proj", "job": "job"}, "cursor": "%"}
     with capture_logs() as logs:
@@ -244,7 +244,7 @@ print("peaks", idle, peak())
 """
 
 
-def test_memory_with_sixteen_strangers_side_by_side(tmp_path: Path) -> None:
+def test_memory_with_sixteen_callers_without_access(tmp_path: Path) -> None:
     """Small bodies could become hundreds of thousands of objects: the process stays under 1.5 times its idle size."""
     json_body = b'{"batches":[' + b",".join([b"{}"] * 174_000) + b"]}"
     bodies = (b"\n\0" * 262_143, b"\n\5\n\3\x9a\3\0" * 74_000, b"0" * 50_000_000, json_body)
@@ -256,5 +256,5 @@ def test_memory_with_sixteen_strangers_side_by_side(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr
     idle, peak = (int(number) for number in done.stdout.rpartition("peaks")[2].split())
-    print(f"\nidle {idle // 1024} MiB, with 16 strangers side by side {peak // 1024} MiB")  # noqa: T201 - the measure
+    print(f"\nidle {idle // 1024} MiB, with 16 callers without access {peak // 1024} MiB")  # noqa: T201 - the measure
     assert peak < 1.5 * idle

@@ -90,7 +90,7 @@ def test_a_refusal_of_the_queue_is_transient() -> None:
     with _server(world) as (_, caller):
         queue: Any = caller.runtime.queue
         queue._url = "no URL"
-        with pytest.raises(TransientError, match="Cloud Tasks did not take a trigger task: 400"):
+        with pytest.raises(TransientError, match="Cloud Tasks did not accept a trigger task: 400"):
             queue.enqueue(QueueTask("trigger", {}, world.clock.now()))
 
 
@@ -100,7 +100,7 @@ def test_a_refusing_queue_delays_triggers_by_minutes() -> None:
     enqueue = world.queue.enqueue
 
     def refuse(_: QueueTask) -> None:
-        raise TransientError("Cloud Tasks did not take a deferred task: 503")
+        raise TransientError("Cloud Tasks did not accept a deferred task: 503")
 
     world.queue.enqueue = refuse  # type: ignore[method-assign]
     emit_triggers(context(world), _batches(1, 10, JOB))
@@ -118,7 +118,7 @@ def _at_the_limit() -> Trigger:
     return _trigger("t", MAX_TRIGGER_BYTES - stored_bytes(trigger))
 
 
-def test_the_size_of_a_trigger_includes_the_scheduler_s_additions() -> None:
+def test_the_size_of_a_trigger_includes_the_schedulers_additions() -> None:
     """The caller and the time count toward the size, so no accepted trigger becomes too large later."""
     world = world_for()
     largest = _at_the_limit()

@@ -91,7 +91,7 @@ def test_actions_leave_their_reason() -> None:
     assert world.invocations()[0].abort_reason == "stuck"
 
 
-def test_who_paused_a_job_and_why() -> None:
+def test_the_author_and_reason_of_a_pause_are_shown() -> None:
     """The reason is shown while the job is paused; a second pause changes nothing, and the command says so."""
     world = _running()
     assert "paused    no\n" in run(world, "job", "show", "proj/job").out
@@ -140,7 +140,7 @@ def test_a_lost_response_has_no_second_effect(verb: str, capsys: pytest.CaptureF
 
 
 def test_a_refusal_after_a_lost_response_prints_the_key(capsys: pytest.CaptureFixture[str]) -> None:
-    """The first request may have been carried out before the token expired; a refusal alone is final."""
+    """The first request may have succeeded before the token expired; a refusal alone is final."""
     for codes, has_key in ((("14", "16"), True), (("16",), False)):
         post = in_turn(*[Console(500, "no", X_Prpc_Grpc_Code=code) for code in codes])
         arguments = ("job", "trigger", "p/j", "--url", "http://localhost", "--request-id", "k")
@@ -149,7 +149,7 @@ def test_a_refusal_after_a_lost_response_prints_the_key(capsys: pytest.CaptureFi
 
 
 def test_an_interrupted_request_prints_its_key(capsys: pytest.CaptureFixture[str]) -> None:
-    """An interrupted request may have been carried out."""
+    """An interrupted request may have succeeded."""
 
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
@@ -220,7 +220,7 @@ def test_an_empty_backfill_fails(more: tuple[str, ...]) -> None:
     assert not world.queue.tasks
 
 
-def test_why_a_commit_runs() -> None:
+def test_the_reason_that_a_commit_runs() -> None:
     """The command shows the API's sentence."""
     world = _running()
     ran = run(world, "commit", "explain", "a" * 40, "--repo", REPO)
@@ -341,7 +341,7 @@ def test_export_refuses_unsuitable_invocations(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_names_of_jobs_and_invocations() -> None:
-    """A job or invocation is named by words or by the address of its page."""
+    """A job or invocation is named by its ID or by the address of its page."""
     console = "https://C.example.com:443/"
     assert job_ref("https://c.example.com/jobs/p/a%20b", console) == {"project": "p", "job": "a b"}
     assert invocation_ref("p/j/12", console) == {"jobRef": {"project": "p", "job": "j"}, "invocationId": "12"}

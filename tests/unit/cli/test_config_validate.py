@@ -21,7 +21,7 @@ def _write(folder: Path, **configs: str) -> Path:
     return folder
 
 
-def test_good(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_good_config_has_a_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A good config gives a summary and exit code 0."""
     _write(tmp_path, p=GOOD)
     assert main(["config", "validate", str(tmp_path / "p" / "luci-scheduler.cfg")]) == 0
@@ -43,7 +43,7 @@ def test_every_problem_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[
     ]
 
 
-def test_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_change_the_rules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """``--quiet`` hides warnings, ``--strict`` makes old bucket names errors, ``--era 2021`` requires owners."""
     file = str(_write(tmp_path, tint=OLD) / "tint")
     assert main(["config", "validate", "--quiet", file]) == 0
@@ -77,7 +77,7 @@ def test_a_schedule_in_the_past(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert 'warning: job "a": the schedule "0 0 0 1 1 * 2020" never fires' in capsys.readouterr().out
 
 
-def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_the_same_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One document has the same problems."""
     _write(tmp_path, bad=BAD, good=GOOD)
     assert main(["config", "validate", "--json", str(tmp_path)]) == 1

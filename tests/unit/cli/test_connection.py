@@ -89,14 +89,14 @@ def test_no_token_goes_over_plain_http(
 @pytest.mark.parametrize(
     "url", ["http://localhost:1", "http://127.0.0.1", "http://[::1]:8080", "https://c.example.com"]
 )
-def test_where_a_token_may_go(url: str, sent: list[Any]) -> None:
+def test_tokens_go_only_to_https_or_this_machine(url: str, sent: list[Any]) -> None:
     """Https and this machine are accepted; a given token is sent unchanged."""
     assert main(["jobs", "--url", url, "--token", "t"], {}) == 0
     assert sent[0][0].headers["Authorization"] == "Bearer t"
 
 
 @pytest.mark.parametrize("token", ["canary\n", "canary\nX-Other: 1", "canäry", "can ary"])
-def test_a_token_that_no_header_takes_is_wrong_usage(
+def test_a_token_that_is_invalid_in_a_header_is_wrong_usage(
     token: str, sent: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The error says that the token is invalid, not that there is no answer, and does not repeat the token."""
@@ -108,7 +108,7 @@ def test_a_token_that_no_header_takes_is_wrong_usage(
     assert sent == []
 
 
-def test_a_console_that_has_to_be_asked_later(
+def test_an_overloaded_console_is_retried_later(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Too many requests are not a refusal: the exit code says that the same call may succeed later."""

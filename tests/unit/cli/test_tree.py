@@ -12,7 +12,7 @@ from luci_scheduler.cli.tree import leaves, options_of, variable
 from tests.unit.cli.reference import MARK, PAGE, rendered
 
 
-def test_the_reference_is_that_of_the_parser() -> None:
+def test_the_reference_page_matches_the_parser() -> None:
     """The page has every verb, option, variable and exit code; ``python -m tests.unit.cli.reference`` rewrites it."""
     page = PAGE.read_text(encoding="utf-8")
     assert page.partition(MARK)[2] == "\n" + rendered()

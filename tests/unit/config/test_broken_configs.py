@@ -81,7 +81,7 @@ def _check(content: bytes, validated: Validated) -> None:
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken(name: str) -> None:
+def test_each_kind_of_damage_is_reported(name: str) -> None:
     """Each kind of damage is reported with its line; the active config stays active as a whole."""
     content, line = BROKEN[name]
     validated = validate(content, project="thing")
@@ -99,7 +99,7 @@ def test_broken(name: str) -> None:
 
 
 @pytest.mark.parametrize("length", range(0, len(SAMPLE), 50))
-def test_truncated(length: int) -> None:
+def test_a_truncated_config_is_refused_or_valid(length: int) -> None:
     """A truncated file is refused with a place. A cut between definitions may leave a valid file, which is applied."""
     content = SAMPLE[:length]
     validated = validate(content, project="thing")
@@ -124,7 +124,7 @@ def test_a_cut_is_usually_refused() -> None:
 
 @settings(deadline=None, max_examples=300)
 @given(st.data())
-def test_damaged(data: st.DataObject) -> None:
+def test_damaged_bytes_raise_no_exception(data: st.DataObject) -> None:
     """Replaced, dropped or inserted bytes lead to a valid config or to problems with places, never to an exception."""
     start = data.draw(st.integers(0, len(SAMPLE)))
     length = data.draw(st.integers(0, 30))
@@ -137,7 +137,7 @@ def test_damaged(data: st.DataObject) -> None:
 
 @settings(deadline=None, max_examples=200)
 @given(st.binary(max_size=200))
-def test_noise(content: bytes) -> None:
+def test_random_bytes_raise_no_exception(content: bytes) -> None:
     """Random bytes do the same."""
     _check(content, validate(content))
 

@@ -315,7 +315,7 @@ def test_a_real_config_with_an_unknown_target() -> None:
     assert any("referencing unknown job" in str(warning) for warning in config.warnings)
 
 
-def test_the_limit_of_a_project_s_invocations_is_a_setting() -> None:
+def test_the_limit_of_a_projects_invocations_is_a_setting() -> None:
     """A config above the limit changes nothing, and the problem names the line."""
     world = World("")
     app = replace(world.app, config_sources=[_Source(ConfigFile("p", GOOD, "1"))])
@@ -353,7 +353,7 @@ class _Store(MemoryStore):
         return found.value.problems if found else ("no record",)
 
 
-def test_one_project_s_error_does_not_stop_the_others() -> None:
+def test_one_projects_error_does_not_stop_the_others() -> None:
     """Unreadable, broken, too large for the store: the other projects become active; each record has its problems."""
     store = _Store()
     runtime = replace(World("").runtime, store=store)
@@ -385,7 +385,7 @@ def test_a_failing_store_is_reported_after_the_other_projects() -> None:
     assert store.problems("good") == ()
 
 
-def test_sources_can_ask_for_the_active_revision() -> None:
+def test_sources_can_request_the_active_revision() -> None:
     """A project with problems counts as not active, so its config is read again."""
     runtime = World("").runtime
     source = _Source(ConfigFile("p", GOOD, "1"), ConfigFile("q", "job {", "1"))
@@ -458,7 +458,7 @@ def test_a_project_with_an_unchanged_config_counts_as_present() -> None:
     assert job.value.enabled
 
 
-def test_folder(tmp_path: Path) -> None:
+def test_each_subfolder_with_a_config_is_a_project(tmp_path: Path) -> None:
     """Each subfolder with a config is a project. Its revision is given or a hash. Unreadable files are reported."""
     for project, content in {"a": b"job {}", "b": b"\xff"}.items():
         (tmp_path / project).mkdir()
@@ -501,7 +501,7 @@ class _Configs:
 _FOREIGN = 'trigger { id: "t" gitiles { repo: "https://github.com/x/y" refs: "refs/heads/main" } }'
 
 
-def test_a_paused_trigger_of_another_host_stops_no_other_project() -> None:
+def test_a_paused_trigger_of_another_host_does_not_affect_other_projects() -> None:
     """Such a repository is valid, as in the original. The trigger can be paused, and other projects get their configs."""
     runtime = World("").runtime
     sync_project(runtime, ConfigFile("p", _FOREIGN, "1"), "k")

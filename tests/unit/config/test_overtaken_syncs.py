@@ -110,7 +110,9 @@ def place(request: pytest.FixtureRequest) -> tuple[ConfigSource, Callable[[str],
 
 
 @pytest.mark.parametrize("first", ["", OLD])
-def test_the_older_text_does_not_come_back(place: tuple[ConfigSource, Callable[[str], None]], first: str) -> None:
+def test_an_older_config_does_not_become_active_again(
+    place: tuple[ConfigSource, Callable[[str], None]], first: str
+) -> None:
     """A slow sync has read the old text when a fast sync activates the new text. For a new and a known project."""
     source, put = place
     world = World("")
@@ -130,7 +132,7 @@ def test_the_older_text_does_not_come_back(place: tuple[ConfigSource, Callable[[
     assert enabled(world) == ["added", "old"]
 
 
-def test_the_newer_text_of_the_slower_sync_becomes_active(place: tuple[ConfigSource, Callable[[str], None]]) -> None:
+def test_the_newer_config_of_a_slower_sync_becomes_active(place: tuple[ConfigSource, Callable[[str], None]]) -> None:
     """The slower sync cannot know which text is newer, so it reads its source again."""
     source, put = place
     world = World("")
@@ -140,7 +142,7 @@ def test_the_newer_text_of_the_slower_sync_becomes_active(place: tuple[ConfigSou
     assert enabled(world) == ["added", "old"]
 
 
-def test_a_project_that_came_back_meanwhile_is_not_removed() -> None:
+def test_a_project_that_reappears_during_its_removal_is_kept() -> None:
     """A sync finds the project gone; before it removes the project, another sync activates it again."""
     world = World("")
     sync_sources(world.runtime, [Held(tint=OLD, other=OLD)], "k0")
@@ -154,7 +156,7 @@ def test_a_project_that_came_back_meanwhile_is_not_removed() -> None:
     assert enabled(world) == ["added", "old"]
 
 
-def test_a_project_that_was_removed_meanwhile_does_not_come_back() -> None:
+def test_a_project_removed_during_its_sync_does_not_reappear() -> None:
     """A sync reads the project's text; before it activates it, another sync finds the project gone."""
     world = World("")
     sync_sources(world.runtime, [Held(tint=OLD, other=OLD)], "k0")
@@ -184,7 +186,7 @@ def test_an_old_problem_does_not_replace_a_new_config() -> None:
     assert found.value.problems == ()
 
 
-def test_a_sync_that_is_overtaken_repeatedly_is_retried_later() -> None:
+def test_a_sync_that_loses_races_repeatedly_is_retried_later() -> None:
     """The other projects become active."""
     world = World("")
     now = Held(tint=OLD, other=OLD)
@@ -201,7 +203,7 @@ def test_a_sync_that_is_overtaken_repeatedly_is_retried_later() -> None:
     assert enabled(world, "other") == ["old"]
 
 
-def test_a_race_at_the_commit_itself_is_lost_by_the_older_text() -> None:
+def test_in_a_race_at_the_commit_the_older_text_loses() -> None:
     """The other sync may also run between the read of the record and the commit."""
     world = World("")
     now = Held(tint=OLD)

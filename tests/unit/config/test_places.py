@@ -23,7 +23,7 @@ def _shown(place: Place) -> tuple[int, int]:
     return place.line, place.column
 
 
-def test_places() -> None:
+def test_each_field_has_the_place_of_its_name() -> None:
     """Each field has the place of its name; each list item has its own place."""
     root = find_places(TEXT)
     assert [_shown(place) for place in root.fields["job"]] == [(2, 1), (3, 1)]

@@ -98,7 +98,7 @@ def test_every_setting_is_documented() -> None:
         ({"SCHEDULER_LOCAL": "true"}, ""),
         ({}, "where SCHEDULER_LOCAL is true"),
         ({"SCHEDULER_LOCAL": "false"}, "where SCHEDULER_LOCAL is true"),
-        ({"SCHEDULER_LOCAL": "true", "K_SERVICE": "console"}, "K_SERVICE says that this is Cloud Run"),
+        ({"SCHEDULER_LOCAL": "true", "K_SERVICE": "console"}, "K_SERVICE shows that this is Cloud Run"),
     ],
 )
 def test_the_developers_identity_cannot_be_switched_on_in_the_cloud(more: dict[str, str], fault: str) -> None:
@@ -115,7 +115,7 @@ def test_the_developers_identity_cannot_be_switched_on_in_the_cloud(more: dict[s
 
 
 @pytest.mark.parametrize("value", ["true", "false"])
-def test_the_local_cloud_s_rules_cannot_be_switched_on_in_the_cloud(value: str) -> None:
+def test_the_local_clouds_rules_cannot_be_switched_on_in_the_cloud(value: str) -> None:
     """The local rules omit tokens and let jobs fetch over plain HTTP."""
     environment = {**GOOD, "SCHEDULER_LOCAL": value, "K_SERVICE": "on-task"}
     if value == "false":
@@ -155,7 +155,7 @@ def test_secrets_that_can_be_guessed_are_refused(secrets: str, fault: str) -> No
         ('[{"kind": "folder", "path": "x", "ref": "y"}]', "a source of kind folder has no ref"),
         ('[{"kind": "folder", "path": ""}]', "path of a source of kind folder must be a text and not empty"),
         ('[{"kind": "bucket", "project": "p", "bucket": "b", "object": 1}]', "object of a source of kind bucket"),
-        ('[{"kind": "bucket", "project": "p/q", "bucket": "b", "object": "o"}]', "'p/q' is no name of a project"),
+        ('[{"kind": "bucket", "project": "p/q", "bucket": "b", "object": "o"}]', "'p/q' is not a valid project name"),
         ('[{"kind": "gitiles", "project": "p", "repo": "https://example.com/x"}]', "only .googlesource.com repos"),
         (
             "[" + ", ".join(['{"kind": "bucket", "project": "p", "bucket": "b", "object": "o"}'] * 2) + "]",

@@ -166,7 +166,7 @@ def test_newer_features_are_refused_by_the_rules_of_2021() -> None:
         ("//e.com/", "not an absolute url"),
     ],
 )
-def test_urls(url: str, message: str | None) -> None:
+def test_bad_urls_are_refused(url: str, message: str | None) -> None:
     """The validator refuses the URLs that Go's parser refuses."""
     errors = _errors(f'job {{ id: "x" url_fetch {{ url: "{url}" }} }}')
     assert (not errors) if message is None else (len(errors) == 1 and message in errors[0])
@@ -186,7 +186,7 @@ def test_urls(url: str, message: str | None) -> None:
         ),
     ],
 )
-def test_policies(policy: str, message: str | None) -> None:
+def test_numbers_of_policies_have_limits(policy: str, message: str | None) -> None:
     """The numbers are at the limits."""
     errors = _errors(f'job {{ id: "x" noop {{}} triggering_policy {{ {policy} }} }}')
     assert (not errors) if message is None else (len(errors) == 1 and message in errors[0])
@@ -257,7 +257,7 @@ def test_a_file_with_too_many_jobs_is_refused_before_it_is_parsed(monkeypatch: p
     assert error == f"F:1: the file has 100000 messages in braces, at most {MAX_MESSAGES} are allowed"
 
 
-def test_patterns_that_compile_to_too_much_are_refused_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patterns_with_too_large_a_program_are_refused_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error is at the list that exceeds the limit; no later pattern is compiled."""
     limit = MAX_INSTRUCTIONS // 10
     monkeypatch.setattr(task_rules, "MAX_INSTRUCTIONS", limit)
@@ -272,7 +272,7 @@ def test_patterns_that_compile_to_too_much_are_refused_once(monkeypatch: pytest.
     assert _errors("\n".join([texts[0]] * 70).replace('"t0"', '"t"'))[0].endswith('duplicate id "t"')
 
 
-def test_patterns_that_are_refused_as_too_large_count_as_well() -> None:
+def test_patterns_refused_as_too_large_also_count() -> None:
     """Each costs as much time as the largest accepted pattern."""
     text = "\n".join(_gitiles(rf'path_regexps: "{n}(\\pL\\d?){{300}}"').replace('"t"', f'"t{n}"') for n in range(60))
     errors = _errors(text)
@@ -351,7 +351,7 @@ def test_unknown_targets_are_an_error_or_a_warning() -> None:
     assert [str(problem) for problem in lenient.problems] == [f"F:5: warning: {said}"]
 
 
-def test_a_project_s_invocations_are_bounded() -> None:
+def test_a_projects_invocations_are_bounded() -> None:
     """There is one error, at the definition that exceeds the limit. Disabled jobs do not count."""
     jobs = [f'job {{ id: "j{n}" noop {{}} triggering_policy {{\n max_concurrent_invocations: 3 }} }}' for n in range(4)]
     text = "\n".join(

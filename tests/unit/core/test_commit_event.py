@@ -104,14 +104,14 @@ def test_bad_events(document: Any, named: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff", b"{", b"[" * 60_000])
-def test_other_payloads_than_json(data: bytes) -> None:
+def test_payloads_that_are_not_json(data: bytes) -> None:
     """The message asks for JSON."""
     with pytest.raises(MalformedError, match="must be JSON"):
         parse_commit_events(data)
 
 
 def test_a_deleted_ref_is_not_an_event() -> None:
-    """Neither form yields an event."""
+    """A deleted ref yields no event in either form."""
     assert parse({**GOOD, "revision": "0" * 40}) == ()
     assert parse(gerrit(update("refs/heads/a", new="0" * 40))) == ()
 

@@ -112,7 +112,7 @@ def test_several_refs_of_one_commit_are_decided_separately() -> None:
     assert filters.by_ref([dev], "refs/heads/dev") == [dev]
 
 
-def test_slow_projects_come_behind_all_others() -> None:
+def test_slow_projects_are_synced_last() -> None:
     """The caller serves the first part before the next one is evaluated."""
     diff = [("", f"b{n:04}" + "b" * 95) for n in range(240)]
     filters = CommitFilters()
@@ -134,7 +134,7 @@ def test_costly_paths_leave_out_only_their_project(monkeypatch: pytest.MonkeyPat
     assert filters.too_costly == {"evil": tuple(evil)}
 
 
-def test_the_same_filter_is_paid_once() -> None:
+def test_the_same_filter_is_counted_once() -> None:
     """A trigger with 500 targets is one filter, and so are triggers with equal patterns."""
     one, many = CommitFilters(), CommitFilters()
     watchers = [watcher("proj", "src/.+", job=f"job{n}", exclude=["docs/.+"]) for n in range(500)]

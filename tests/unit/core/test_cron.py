@@ -268,7 +268,7 @@ def test_the_originals_peculiarities(text: str, expected: list[str] | None) -> N
         assert ticks(text, start, len(expected)) == expected
 
 
-def test_the_first_and_the_last_tick_of_all() -> None:
+def test_the_earliest_and_the_latest_possible_tick() -> None:
     """Years are 1970 to 2099."""
     every_year = parse_cron("@yearly")
     assert every_year.next_after(at("1969-05-05")) == at("1970-01-01")

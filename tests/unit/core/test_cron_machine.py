@@ -61,7 +61,7 @@ def test_a_slightly_early_tick_is_delivered_again(early: int) -> None:
 
 
 def test_a_slightly_early_tick_does_not_tick_twice() -> None:
-    """The next tick is counted from the planned time, so the early tick does not come again."""
+    """The next tick is counted from the planned time, so the early tick is not delivered again."""
     state, actions = cron_machine.tick(enabled_hourly(), HOURLY, Instant(NOW + HOUR - MILLISECOND), draw, 7)
     assert actions[1:] == (TickLater(Instant(NOW + 2 * HOUR), 7),)
     assert state.last_rewind == NOW + HOUR
@@ -99,12 +99,12 @@ def test_a_fired_interval_waits_for_its_invocation() -> None:
         (3 * MINUTE + 1, True, 2 * MINUTE),
     ],
 )
-def test_a_far_tick_is_reached_by_links(delay: int, is_dev: bool, expected: int) -> None:
+def test_a_distant_tick_is_reached_by_a_chain_of_tasks(delay: int, is_dev: bool, expected: int) -> None:
     """A queue accepts at most 30 days."""
     assert cron_machine.enqueue_at(NOW, Instant(NOW + delay), is_dev=is_dev) == NOW + expected
 
 
-def test_a_yearly_tick_arrives_over_its_links() -> None:
+def test_a_yearly_tick_arrives_through_its_chain_of_tasks() -> None:
     """Each link is far too early for the machine, so the chain continues. The last one starts the invocation."""
     yearly, nonces, now, links = parse_schedule("@yearly"), itertools.count(1), NOW, 0
     state, (action,) = cron_machine.enable(CronState(), yearly, now, nonces.__next__)
@@ -154,7 +154,7 @@ class Ticks(RuleBasedStateMachine):
 
     @rule(text=st.sampled_from(["@hourly", "with 30m interval", "continuously", "triggered", "0 0 1 1 * 2025"]))
     def change_schedule(self, text: str) -> None:
-        """Put another schedule in force."""
+        """Activate another schedule."""
         self.schedule = parse_schedule(text)
         self.take(cron_machine.schedule_changed(self.state, self.schedule, self.now, self.nonces.__next__))
 

@@ -124,7 +124,7 @@ def test_trim_keeps_head_and_tail_within_the_limit(widths: list[int], filler: st
         assert len(lines[kept].encode()) > room, "another line of the head would have fit"
 
 
-def test_stamps_that_go_back_a_little_are_of_one_day() -> None:
+def test_stamps_that_go_back_a_little_belong_to_one_day() -> None:
     """The lines of a log come from several machines. Only a stamp that goes back by half a day begins another day."""
     started = Instant(parse_rfc3339("2026-01-01T12:00:05.400Z"))
     log = "[12:00:05.500] a\n[12:00:05.499] b\n[23:59:59.000] c\n[00:00:01.000] d\n"
@@ -133,8 +133,8 @@ def test_stamps_that_go_back_a_little_are_of_one_day() -> None:
     assert [entry.text for entry in entries] == ["a", "b", "c", "d"]
 
 
-def test_a_first_line_after_midnight_is_of_the_next_day() -> None:
-    """The invocation's start has the date, so a log that begins behind midnight is not a day early."""
+def test_a_first_line_after_midnight_belongs_to_the_next_day() -> None:
+    """The invocation's start has the date, so a log that begins after midnight is not a day early."""
     started = Instant(parse_rfc3339("2026-01-01T23:59:59.900Z"))
     (entry,) = debug_log.entries("[00:00:00.100] a\n", started)
     assert entry.at - started == 200 * MILLISECOND
@@ -149,7 +149,7 @@ def test_unstamped_lines_belong_to_the_line_before() -> None:
 
 
 def test_a_trimmed_log_shows_that_it_is_cut() -> None:
-    """Readers must not take the rest for the whole."""
+    """Readers must not mistake a trimmed log for a whole log."""
     log = "".join(debug_log.format_line(Instant(number), "x" * 1000) for number in range(1000))
     assert not debug_log.is_cut(log)
     assert debug_log.is_cut(debug_log.trim(log))

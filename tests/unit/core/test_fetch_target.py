@@ -101,7 +101,7 @@ def test_valid_urls(url: str, target: Target, host_header: str) -> None:
         "https://[1:2]/",
     ],
 )
-def test_refused(url: str) -> None:
+def test_ambiguous_urls_are_refused(url: str) -> None:
     """Ambiguous URLs are refused, and the reason repeats nothing of them."""
     with pytest.raises(BadTargetError) as raised:
         parse_target(url)

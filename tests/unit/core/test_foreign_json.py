@@ -48,7 +48,7 @@ def test_the_guard_line() -> None:
         read_answer(b"{}", needs_guard=True)
 
 
-def test_a_text_that_proves_an_identity_is_not_repaired() -> None:
+def test_an_identity_text_is_never_repaired() -> None:
     """Two different names must not become the same."""
     with pytest.raises(ValueError, match="UTF-8"):
         read_object(b'{"email": "\xff"}')
@@ -75,7 +75,7 @@ def test_the_deepest_object_can_be_printed() -> None:
     ],
     ids=lambda data: ascii(data[:20]),
 )  # fmt: skip
-def test_a_request_is_refused_and_not_repaired(value: bytes, reason: str) -> None:
+def test_a_bad_request_is_refused_rather_than_repaired(value: bytes, reason: str) -> None:
     """One kind of error with the reason. Byte order marks and values other than objects are refused."""
     with pytest.raises(ValueError, match=reason):
         read_object(b'{"member":' + value + b"}")
@@ -90,7 +90,7 @@ def test_a_request_is_refused_and_not_repaired(value: bytes, reason: str) -> Non
      json.loads("[" * 99 + "]" * 99)],
 )  # fmt: skip
 def test_a_request_is_read_as_written(value: Any) -> None:
-    """With escapes and without them."""
+    """A request is read as written, with and without escapes."""
     document = {"member": value}
     assert read_object(json.dumps(document).encode()) == document
     assert read_object(json.dumps(document, ensure_ascii=False).encode()) == document

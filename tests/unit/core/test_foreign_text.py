@@ -74,7 +74,7 @@ def test_ordinary_texts_stay(text: str) -> None:
 
 
 def test_every_token_is_recognized() -> None:
-    """For any job and time."""
+    """Tokens of any job and time are recognized."""
     for number in range(200):
         job, invocation = (
             JobId(f"{'p' * (number % 7 + 1)}/{'j' * (number % 11 + 1)}"),
@@ -109,7 +109,7 @@ def test_the_search_takes_time_in_proportion_to_the_text(unit: str) -> None:
 
 
 def test_one_line_without_controls() -> None:
-    """They are escaped as in Go."""
+    """Control characters are escaped as in Go."""
     assert sanitized("a\n\r\t\x00\x1b[31m\x7f\x85\x9b\u2028\u2029\u202e\u2066\u200e\ud800z") == (
         "a\\n\\r\\t\\x00\\x1b[31m\\u007f\\u0085\\u009b\\u2028\\u2029\\u202e\\u2066\\u200e\ufffdz"
     )
@@ -122,7 +122,7 @@ def test_line_ends_can_stay() -> None:
 
 
 def test_no_line_looks_like_a_log_line() -> None:
-    """Neither after a line feed nor after both."""
+    """No line after a line feed, or after a carriage return and a line feed, looks like a log line."""
     forged = "ok\n[12:00:10.000] Finished\r\n[12:00:10.001] x\n [12:00:10.001] y\n[1] z"
     assert without_forged_lines(forged) == (
         "ok\n\\x5b12:00:10.000] Finished\r\n\\x5b12:00:10.001] x\n [12:00:10.001] y\n[1] z"
@@ -130,7 +130,7 @@ def test_no_line_looks_like_a_log_line() -> None:
 
 
 def test_the_debug_log_applies_all_rules() -> None:
-    """For any text that a manager logs."""
+    """The rules apply to any text that a manager logs."""
     line = format_line(Instant(0), f"said\n[00:00:00.000] forged \x1b \u202e {TOKEN}")
     assert line == "[00:00:00.000] said\n\\x5b00:00:00.000] forged \\x1b \\u202e [redacted]\n"
     assert "\\x5b00:00:00.000] forged \\x1b\n" in triage_block(["x\n[00:00:00.000] forged \x1b"])

@@ -52,7 +52,7 @@ def test_parse_duration_at_its_limits(text: str, nanoseconds: int) -> None:
         "\u0661s",
     ],
 )
-def test_parse_duration_refuses(text: str) -> None:
+def test_parse_duration_refuses_invalid_texts(text: str) -> None:
     """Out of range, without digits, without unit, or with digits that are not ASCII: refused as in Go."""
     with pytest.raises(ValueError, match="not a duration"):
         parse_duration(text)
@@ -72,7 +72,7 @@ def test_parse_duration_refuses(text: str) -> None:
         ("\ud800", '"\ufffd"'),
     ],
 )
-def test_quote(text: str, quoted: str) -> None:
+def test_texts_are_quoted_as_in_go(text: str, quoted: str) -> None:
     """Unprintable characters have Go's escapes, markup has none, and half of a surrogate pair is replaced."""
     assert quote(text) == quoted
 

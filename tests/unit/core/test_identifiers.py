@@ -53,7 +53,7 @@ def test_a_timer_id_holds_its_mutation_for_any_job_name(job_id: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "p/j", "p/j:16:2", "p/j:16:x:0"])
-def test_other_texts_than_timer_ids_are_refused(text: str) -> None:
+def test_texts_that_are_not_timer_ids_are_refused(text: str) -> None:
     """An ID needs job, invocation, mutation and index."""
     with pytest.raises(ValueError, match=r"not a timer ID|invalid literal"):
         timer_mutation(text)
@@ -67,13 +67,13 @@ def test_job_ids_are_split_at_the_first_slash() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "tint", "/x", "x/", "/"])
-def test_other_texts_than_job_ids_are_refused(text: str) -> None:
+def test_texts_that_are_not_job_ids_are_refused(text: str) -> None:
     """Both project and name are required."""
     with pytest.raises(ValueError, match="not a job ID"):
         split_job_id(text)
 
 
-def test_a_timer_makes_a_save_count() -> None:
+def test_a_save_with_an_added_timer_counts() -> None:
     """A save with an added timer counts even without a change. The next save numbers its timers from 0 again."""
     saves = MutationCounter(4)
     assert saves.timer_id(JobId("p/j"), InvocationId(16)) == "p/j:16:4:0"

@@ -106,7 +106,7 @@ def _fixed_parts(template: Template) -> list[str]:
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_a_reader_spells_no_line(reader: str) -> None:
+def test_a_reader_contains_no_line_text(reader: str) -> None:
     """The texts of the timeline and of the export contain no fixed part of a line."""
     tree = ast.parse((PACKAGE / reader).read_text(encoding="utf-8"))
     parts = {part: name for name, template in TEMPLATES.items() for part in _fixed_parts(template)}
@@ -114,7 +114,7 @@ def test_a_reader_spells_no_line(reader: str) -> None:
     assert found == []
 
 
-def test_a_writer_spells_no_line() -> None:
+def test_a_writer_contains_no_line_text() -> None:
     """Each call that logs a line passes a template's output or a variable, not a literal text."""
     found = [
         f"{name}:{node.lineno}"

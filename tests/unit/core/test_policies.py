@@ -87,7 +87,7 @@ def test_the_triggers_that_a_policy_leaves_pending(
     ],
 )
 def test_an_invalid_policy_is_refused(changes: dict[str, Any], message: str) -> None:
-    """The error has the original's words."""
+    """The error has the original's text."""
     with pytest.raises(ValueError, match=message):
         make_policy(TriggeringPolicy(**changes), Era.V1)
 
@@ -108,7 +108,7 @@ def test_a_policy_survives_its_document(policy: TriggeringPolicy) -> None:
 
 
 def test_a_document_of_an_earlier_version_gets_the_defaults() -> None:
-    """It lacks the newer fields."""
+    """The older document lacks the newer fields."""
     job = Job(JobId("p/j"), JobDefinition(TaskDefinition("noop")))
     document = encode_job(job)
     for text in (',"log_base":0.0', ',"pending_timeout":604800000000000'):

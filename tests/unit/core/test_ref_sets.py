@@ -18,7 +18,7 @@ def test_missing_entries() -> None:
 
 
 def test_a_pattern_without_operators_is_a_name() -> None:
-    """It is listed like a literal ref, and escaped characters stand for themselves."""
+    """It is listed like a literal ref, and escaped characters match themselves."""
     refs = RefSet([r"regexp:refs/heads/release\.1"])
     assert refs.prefixes == ("refs/heads",)
     assert "refs/heads/release.1" in refs

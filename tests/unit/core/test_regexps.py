@@ -77,7 +77,7 @@ def test_patterns_that_explode_with_backtracking_are_fast(pattern: str) -> None:
     assert not compile_regexp(pattern).fullmatch("a" * 100_000)
 
 
-def test_matching() -> None:
+def test_matches_are_anchored_as_requested() -> None:
     """``fullmatch`` is anchored at both ends, ``search`` at neither. Text that is not valid Unicode does not fail."""
     pattern = compile_regexp("a.b")
     assert pattern.fullmatch("a\u00e4b")

@@ -22,7 +22,7 @@ NOW = parse_rfc3339("2026-11-25T12:00:00.5Z")
         "\ud800",
     ],
 )  # fmt: skip
-def test_other_texts_than_schedules_are_refused(text: str) -> None:
+def test_texts_that_are_not_schedules_are_refused(text: str) -> None:
     """Case and spaces matter. The error quotes the text."""
     with pytest.raises(BadScheduleError, match=r'^bad schedule "'):
         parse_schedule(text)
@@ -49,7 +49,7 @@ def test_a_triggered_job_never_ticks_by_itself() -> None:
 
 
 def test_a_cron_tick_falls_on_a_whole_second_after_now() -> None:
-    """Fractions of the present are cut. A tick that is due right now is not the next."""
+    """Fractions of the current second are cut. A tick that is due right now is not the next."""
     schedule = parse_schedule("* * * * * * *")
     assert schedule.next(NOW, None) == NOW + SECOND // 2
     assert schedule.next(Instant(NOW + SECOND // 2), None) == NOW + 3 * SECOND // 2

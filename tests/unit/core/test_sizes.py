@@ -56,7 +56,7 @@ def test_the_largest_task_and_trigger_fit_together() -> None:
     assert cut_to == LOG_LIMIT
 
 
-def test_a_small_invocation_keeps_a_log_of_two_limits() -> None:
+def test_a_small_invocation_keeps_a_log_of_twice_the_limit() -> None:
     """Nearly all invocations are small."""
     assert sizes.log_limits(FULL) == (2 * LOG_LIMIT, LOG_LIMIT)
 

@@ -23,7 +23,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("status", [200, 400, 404, 429, 500, 503])
-def test_a_code_of_the_service_decides(status: int) -> None:
+def test_the_grpc_code_decides(status: int) -> None:
     """The HTTP status does not matter."""
     assert transience.prpc_failure(status, "0") is None
     for number, name in REFUSALS.items():
@@ -45,7 +45,7 @@ def test_a_code_of_the_service_decides(status: int) -> None:
     ],
 )
 def test_an_answer_without_a_code_is_not_about_the_build(status: int, name: str) -> None:
-    """It comes from a server in front of the service."""
+    """An answer without a code comes from a server in front of the service."""
     assert transience.prpc_failure(status, None) == Failure(name, transient=True, throttled=status == 429)
 
 
@@ -56,7 +56,7 @@ def test_an_unreadable_code_counts_as_missing(code: str) -> None:
 
 
 @pytest.mark.parametrize("status", [302, 400, 401, 403, 404, 408, 429, 500, 503])
-def test_rest(status: int) -> None:
+def test_only_the_own_error_of_v1_is_permanent(status: int) -> None:
     """Only the service's own error object refuses permanently; its quota and its faults do not."""
     throttled = status == 429
     assert transience.rest_failure(status, is_own=False) == Failure(
@@ -69,13 +69,13 @@ def test_rest(status: int) -> None:
 @pytest.mark.parametrize(
     ("status", "transient"), [(302, True), (400, False), (403, False), (404, False), (429, True), (500, True)]
 )
-def test_gitiles(status: int, transient: bool) -> None:
+def test_the_status_of_gitiles_decides(status: int, transient: bool) -> None:
     """Its error bodies have no reliable form, so the status decides."""
     failure = transience.gitiles_failure(status)
     assert (failure.transient, failure.throttled) == (transient, status == 429)
 
 
-def test_google() -> None:
+def test_only_invalid_argument_is_permanent_at_google() -> None:
     """Only INVALID_ARGUMENT is about the request. The operator can fix the causes of the others."""
     assert not transience.google_failure("INVALID_ARGUMENT").transient
     for code in ("PERMISSION_DENIED", "NOT_FOUND", "FAILED_PRECONDITION", "UNAVAILABLE", "UNAUTHENTICATED", "ABORTED"):

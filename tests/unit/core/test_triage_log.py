@@ -85,7 +85,7 @@ def test_an_error_names_its_cause_if_there_is_one() -> None:
     ]
 
 
-def test_an_inactive_job_asks_no_policy() -> None:
+def test_an_inactive_job_runs_no_policy() -> None:
     """Its triggers are cleared. Without triggers, the policy is asked as usual."""
     paused = job(TriggeringPolicy(), paused=True)
     assert texts(triage(paused, triggers(3), Era.V2, START), 3) == [
@@ -143,7 +143,7 @@ def test_text_that_cannot_be_stored_is_replaced() -> None:
 
 
 def test_a_kick_is_always_later_and_shared_for_two_seconds() -> None:
-    """Also within a second."""
+    """A kick in the same second is also later."""
     eta, name = triage_kick(JobId("p/j"), START)
     assert eta == START + 2 * SECOND
     assert triage_kick(JobId("p/j"), Instant(eta - 1)) == (eta, name)

@@ -42,7 +42,7 @@ def test_a_trigger_is_read_as_written() -> None:
 @pytest.mark.parametrize("name", trigger_to_json(TRIGGER))
 @pytest.mark.parametrize("value", [None, True, 1.5, [], ["x"], object()], ids=ascii)
 def test_a_trigger_with_a_member_of_another_type(name: str, value: Any) -> None:
-    """It is refused, even from the store."""
+    """A member of another type is refused, even from the store."""
     for read in (trigger_from_json, arriving_trigger):
         with pytest.raises(MalformedError, match="not a trigger"):
             read({**trigger_to_json(TRIGGER), name: value})

@@ -28,7 +28,7 @@ def test_wrong_usage(arguments: Sequence[str], capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["up", "--help"], ["demo", "--help"], ["replay", "--help"]])
-def test_help(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_command_has_a_help_text(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Each command has a help text."""
     with pytest.raises(SystemExit) as raised:
         main(arguments)
@@ -37,7 +37,7 @@ def test_help(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_the_commands_are_named_in_help(capsys: pytest.CaptureFixture[str]) -> None:
-    """No reader needs the source to find one."""
+    """The help names each command and the exit statuses."""
     with pytest.raises(SystemExit):
         main(["--help"])
     out = capsys.readouterr().out
@@ -78,7 +78,7 @@ def test_bad_values(
 
 
 @pytest.mark.parametrize(("option", "value"), [("--commits", "x"), ("--jobs", "0"), ("--kills", "-1")])
-def test_bad_numbers_of_a_storm(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_numbers_for_a_storm(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The error comes before anything starts, and names the possible values."""
     with pytest.raises(SystemExit) as raised:
         main(["storm", option, value])
@@ -104,7 +104,7 @@ def test_good_names_of_projects_and_hosts(monkeypatch: pytest.MonkeyPatch, tmp_p
         (["--folder", "flat"], "move it to {at}/flat/configs/PROJECT/luci-scheduler.cfg"),
     ],
 )
-def test_a_mistaken_folder_is_an_error(
+def test_a_wrong_folder_is_an_error(
     arguments: Sequence[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One line appears before anything starts, and no sample is written into a mistyped folder."""
@@ -121,7 +121,7 @@ def test_a_mistaken_folder_is_an_error(
 
 
 @pytest.mark.parametrize("switch", [[], ["--lenient-triggers"]])
-def test_up_takes_configs_with_unknown_triggers_when_told(
+def test_up_accepts_configs_with_unknown_triggers_with_the_option(
     switch: Sequence[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The switch reaches the rules by which the functions, and the local cloud itself, read configs."""

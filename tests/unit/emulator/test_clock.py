@@ -42,8 +42,8 @@ def test_impossible_settings_are_refused() -> None:
     assert clock.speed == 1
 
 
-def test_waiting_ends_when_it_is_told() -> None:
-    """At any time."""
+def test_waiting_ends_when_the_event_is_set() -> None:
+    """Waiting ends at any time of the clock."""
     woken = threading.Event()
     woken.set()
     clock = AdjustableClock()

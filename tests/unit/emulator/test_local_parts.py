@@ -138,7 +138,7 @@ def test_more_settings_replace_the_defaults(tmp_path: Path) -> None:
         _environment(tmp_path, SCHEDULER_CONCURRENCY="many")
 
 
-def test_gitiles_stands_for_all_known_hosts(tmp_path: Path) -> None:
+def test_the_gitiles_server_serves_all_known_hosts(tmp_path: Path) -> None:
     """Those of gitiles jobs, of the repositories, and the additional ones."""
     text = 'trigger { id: "p" gitiles { repo: "https://a.googlesource.com/x" refs: "refs/heads/main" } }'
     (tmp_path / "b.googlesource.com").mkdir()
@@ -161,7 +161,7 @@ def test_a_port_in_use_is_named() -> None:
             require_free(port, "Gitiles")
 
 
-def test_the_schedule_goes_on_after_a_failure() -> None:
+def test_the_schedule_continues_after_a_failure() -> None:
     """The queue may be away for a while."""
     calls: list[int] = []
 
@@ -237,7 +237,7 @@ def test_a_task_is_done_when_the_queue_forgets_it() -> None:
 
 def test_a_task_that_is_not_acknowledged_is_an_error() -> None:
     """The text has the number of answers and the last one."""
-    with pytest.raises(LocalCloudError, match=r"did not take its task within 0 s \(3 answers; the last: HTTP 500\)"):
+    with pytest.raises(LocalCloudError, match=r"did not accept its task within 0 s \(3 answers; the last: HTTP 500\)"):
         run_task(_Tasks(looks=10**6), "q", "http://t/sync", "a@b", "aud", 0.1)
 
 
@@ -286,7 +286,7 @@ def test_lines_of_the_functions_are_kept_by_the_host(host: MemoryHost) -> None:
 def test_a_function_in_this_process_cannot_be_killed() -> None:
     """The error says which local cloud has processes."""
     function = InProcessFunction("console", Output())
-    with pytest.raises(LocalCloudError, match="only --store emulators"):
+    with pytest.raises(LocalCloudError, match="only with --store emulators"):
         function.kill()
     function.wait_until_ready()
     assert (function.pid, function.starts, function.restarts) == (None, 0, 0)

@@ -115,8 +115,10 @@ def test_empty_fields_are_left_out(
 
 
 @pytest.mark.parametrize("code", [200, 201, 202, 204])
-def test_acknowledged(target: Target, pubsub: MemoryPubSub, clock: SteppedClock, code: int) -> None:
-    """An acknowledged message does not come again, however much time passes."""
+def test_an_acknowledged_message_is_not_delivered_again(
+    target: Target, pubsub: MemoryPubSub, clock: SteppedClock, code: int
+) -> None:
+    """An acknowledged message is not delivered again, even much later."""
     target.code = code
     pubsub.create_topics([commits()], {"on_gitiles_commit": target.url})
     pubsub.publish(TOPIC, b"first", {})
@@ -172,7 +174,7 @@ def test_the_pauses_double_up_to_a_limit(target: Target, pubsub: MemoryPubSub, c
 
 
 def test_no_function_listens_at_first(target: Target, pubsub: MemoryPubSub, clock: SteppedClock) -> None:
-    """A refused connection is no acknowledgement."""
+    """A refused connection is not an acknowledgment."""
     target.stop()
     pubsub.create_topics([commits()], {"on_gitiles_commit": target.url})
     pubsub.publish(TOPIC, b"x", {})

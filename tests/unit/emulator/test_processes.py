@@ -44,7 +44,7 @@ def python(code: str, output: Output) -> Child:
 
 
 def test_output_and_status(tmp_path: Path) -> None:
-    """Both streams arrive by line, in memory and in the file; the last words are the last line with text."""
+    """Both streams arrive by line, in memory and in the file; `last_words` is the last line that is not blank."""
     output = Output(tmp_path / "log")
     child = python(
         "import sys; print('one'); sys.stdout.flush(); print('two\\n', file=sys.stderr); sys.exit(3)", output
@@ -65,7 +65,7 @@ def test_only_the_last_lines_are_kept() -> None:
     assert output.lines == [str(number) for number in range(3000, 5000)]
 
 
-def test_the_program_sees_no_input_and_its_environment() -> None:
+def test_the_program_has_no_input_and_only_its_environment() -> None:
     """Standard input is empty, so that a program that reads it does not hang."""
     output = Output()
     code = "import os, sys; print(repr(sys.stdin.read()), os.environ.get('A'), 'PATH' in os.environ)"
@@ -90,8 +90,8 @@ def test_stop_terminates_and_then_kills() -> None:
     assert polite.stop(1) == 7
 
 
-def test_stop_takes_along_what_it_forked() -> None:
-    """A child's own child, which this process does not know, does not stay behind."""
+def test_stop_also_ends_forked_processes() -> None:
+    """A grandchild, which this process does not know, ends with the child."""
     output = Output()
     child = python(
         f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {SLEEP!r}]); time.sleep(600)", output
@@ -102,7 +102,7 @@ def test_stop_takes_along_what_it_forked() -> None:
     until(lambda: group(child.pid) == [])
 
 
-def test_a_program_that_ends_leaves_nothing_behind() -> None:
+def test_a_program_that_ends_leaves_no_forks() -> None:
     """Its forks are killed once it has ended by itself."""
     output = Output()
     child = python(
@@ -184,7 +184,7 @@ def test_the_watching_process_kills_even_without_the_kernel(tmp_path: Path) -> N
 
 
 def test_a_program_that_does_not_exist() -> None:
-    """It ends at once with the reason."""
+    """A missing program ends at once with the reason."""
     output = Output()
     child = Child(["/does/not/exist"], environment={}, output=output)
     assert child.wait(20) == 1

@@ -94,7 +94,7 @@ def test_gate_lets_a_message_through_once(status: int) -> None:
 
 
 def test_gate_keeps_a_second_push_waiting_while_the_first_is_under_way() -> None:
-    """A message in work is not acknowledged by its redelivery."""
+    """A message that is being handled is not acknowledged by its redelivery."""
     gate: Gate
     again: list[int] = []
 
@@ -170,12 +170,12 @@ def test_notifications_of_a_build_go_where_its_own_request_said() -> None:
         assert session.put("http://buildbucket.invalid/_ah/api/buildbucket/v1/builds", json=body).status_code == 200
     assert buildbucket.callback("11").user_data == "token 1"
     assert buildbucket.callback("12").user_data == "token 2"
-    with pytest.raises(ScenarioError, match="no answer so far has told of build 13"):
+    with pytest.raises(ScenarioError, match="no earlier answer contains build 13"):
         buildbucket.callback("13")
 
 
 class _Server:
-    """``ports.Buildbucket``: the client and the service behind it."""
+    """``ports.Buildbucket``: the client and its service."""
 
     def __init__(self, clock: SteppedClock, error: BuildbucketError | None = None) -> None:
         self._clock = clock
@@ -240,7 +240,7 @@ def _asking(client: TimedBuildbucket, until: Instant | None) -> Callable[[], dic
 
 
 def test_a_call_without_time_left_is_not_sent() -> None:
-    """It takes no time and uses up no duration."""
+    """An unsent call takes no time and uses up no duration."""
     clock = SteppedClock(START)
     server = _Server(clock)
     client = TimedBuildbucket(server, Stopwatch(clock, {"call": SECOND}, lambda: None), clock, MINUTE)

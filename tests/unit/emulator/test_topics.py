@@ -19,7 +19,7 @@ def test_the_table() -> None:
     ]
 
 
-def test_names() -> None:
+def test_names_derive_from_the_topic() -> None:
     """Everything of a topic is named after it, in its project; the function sees the topic in the push path."""
     item = subscriptions("proj", [PUBLISHER])[1]
     assert item.topic == f"projects/proj/topics/{TOPIC}"
@@ -29,7 +29,7 @@ def test_names() -> None:
     assert item.endpoint("http://f/") == item.endpoint("http://f") == f"http://f/projects/proj/topics/{TOPIC}"
 
 
-def test_what_the_cloud_allows() -> None:
+def test_subscriptions_are_within_the_limits_of_pubsub() -> None:
     """Deadlines, pauses and attempts are within Pub/Sub's limits, and twenty attempts outlast a bad deployment."""
     for item in subscriptions("proj", [PUBLISHER]):
         assert 10 <= item.ack_deadline_seconds <= 600

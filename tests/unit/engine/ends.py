@@ -30,7 +30,7 @@ def abort(world: World) -> None:
 
 
 def abort_later(world: World) -> None:
-    """Abort the newest invocation while Buildbucket fails one call; the abort's task carries it out."""
+    """Abort the newest invocation while Buildbucket fails one call; the abort's task performs it."""
     world.buildbucket.faults = [DOWN]
     abort(world)
     assert not world.invocations()[0].status.is_final

@@ -16,7 +16,7 @@ NOOP = "noop { sleep_ms: 1 }"
 
 
 class StubManager:
-    """Emits the test's triggers, and is idle if the test says so. It can stay RUNNING until a test ends it."""
+    """Emits the test's triggers, and is idle if the test sets that. It can stay RUNNING until a test ends it."""
 
     def __init__(self) -> None:
         self.emits: list[Trigger] = []

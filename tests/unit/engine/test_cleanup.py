@@ -77,7 +77,7 @@ def test_the_build_is_canceled_when_buildbucket_answers_again() -> None:
     assert world.store.job(JOB).value.active_invocations == ()  # type: ignore[union-attr]
 
 
-def test_a_lost_cleanup_task_is_put_back_by_the_sweep() -> None:
+def test_a_lost_cleanup_task_is_enqueued_again_by_the_sweep() -> None:
     """The document records when the cleanup is due."""
     world = _left_running()
     world.queue.purge()
@@ -88,7 +88,7 @@ def test_a_lost_cleanup_task_is_put_back_by_the_sweep() -> None:
     assert world.buildbucket.canceled == list(world.buildbucket.builds)
 
 
-def test_a_cleanup_ends_with_the_life_of_builds() -> None:
+def test_a_cleanup_ends_when_no_build_can_still_be_alive() -> None:
     """After five days no build can be alive: an error event and a line are logged, and nothing is due."""
     world = _left_running()
     begun, calls = world.clock.now(), len(world.buildbucket.calls)
@@ -117,7 +117,7 @@ def test_a_refused_cleanup_ends() -> None:
     )
 
 
-def test_a_cleanup_task_ahead_of_its_commit_comes_again_then_is_dropped() -> None:
+def test_a_cleanup_task_ahead_of_its_commit_is_retried_then_dropped() -> None:
     """It is retried for five minutes; a stale task sends no request to Buildbucket."""
     world = World()
     world.commit()
@@ -176,7 +176,7 @@ def test_a_launch_that_was_overtaken_by_another_build_leaves_its_own_to_a_cleanu
     assert invocation.pending_timers[0].eta == invocation.next_due
 
 
-def test_an_end_without_an_answer_does_not_forget_the_build_that_was_left_before() -> None:
+def test_an_end_without_an_answer_keeps_the_cleanup_of_an_earlier_build() -> None:
     """Both builds of the invocation are canceled once Buildbucket answers again."""
     world = _overtaken()
     world.buildbucket.faults = [DOWN] * ALWAYS
@@ -342,7 +342,7 @@ def _ended(world: World) -> int:
     return sum(world.invocations(JobId(f"proj/{name}"))[0].status is Status.SUCCEEDED for name in NAMES)
 
 
-def test_the_sweep_carries_out_tasks_that_the_queue_refuses() -> None:
+def test_the_sweep_runs_tasks_that_the_queue_refuses() -> None:
     """The sweep calls the queue once: each refusal may take the whole deadline."""
     world, asked = _overdue_checks(10), []
 
@@ -357,7 +357,7 @@ def test_the_sweep_carries_out_tasks_that_the_queue_refuses() -> None:
 
 
 @pytest.mark.parametrize(("minutes", "ended"), [(50, 0), (65, len(NAMES))])
-def test_the_sweep_carries_out_tasks_that_the_queue_has_not_delivered_for_an_hour(minutes: int, ended: int) -> None:
+def test_the_sweep_runs_tasks_that_the_queue_has_not_delivered_for_an_hour(minutes: int, ended: int) -> None:
     """The queue has an hour to deliver a task; it gets the task again in any case."""
     world = _overdue_checks(minutes)
     _sweep(world)
@@ -365,7 +365,7 @@ def test_the_sweep_carries_out_tasks_that_the_queue_has_not_delivered_for_an_hou
     assert len(world.queue.tasks) == len(NAMES)
 
 
-def test_the_sweep_carries_out_tasks_for_a_minute() -> None:
+def test_the_sweep_runs_tasks_for_at_most_a_minute() -> None:
     """The next sweep finds the remaining tasks; a failing task does not block the others."""
     world = _overdue_checks(65)
     answer = world.buildbucket._GetBuild
@@ -385,7 +385,7 @@ def test_the_sweep_carries_out_tasks_for_a_minute() -> None:
     assert _ended(world) == len(NAMES) - 1
 
 
-def test_a_fault_in_one_task_does_not_keep_the_sweep_from_the_others() -> None:
+def test_a_fault_in_one_task_does_not_stop_the_sweep_of_the_others() -> None:
     """The fault is logged with its stack, and the sweep finishes."""
     world = _overdue_checks(65)
     answer = world.buildbucket._GetBuild
@@ -403,7 +403,7 @@ def test_a_fault_in_one_task_does_not_keep_the_sweep_from_the_others() -> None:
     assert "sweep_done" in _names(events)
 
 
-def test_a_queue_that_refuses_keeps_no_outcome_from_being_recorded() -> None:
+def test_an_outcome_is_recorded_although_the_queue_refuses() -> None:
     """The document records the due retry and check, and the sweep finds them."""
     world = World()
 

@@ -75,7 +75,7 @@ def test_refs_and_paths_are_filtered_as_by_polls(git: MemoryGitiles) -> None:
     ]
 
 
-def test_a_commit_that_passes_no_filter_is_done_with(git: MemoryGitiles) -> None:
+def test_a_commit_that_passes_no_filter_needs_no_retry(git: MemoryGitiles) -> None:
     """Nothing is written."""
     world = World(FILTERED, git)
     (docs,) = git.push("refs/heads/dev", diff=[("docs/a.c", "docs/a.c")])
@@ -92,7 +92,7 @@ def test_paths_are_read_only_if_a_filter_needs_them(git: MemoryGitiles) -> None:
     assert triggered(world, "job") == [commit]
 
 
-def test_a_commit_is_waited_for(git: MemoryGitiles) -> None:
+def test_a_trigger_waits_for_its_commit(git: MemoryGitiles) -> None:
     """The event is acknowledged with one more write and tried again with growing pauses.
 
     Once served, it is like any other.
@@ -121,7 +121,7 @@ def test_a_commit_is_waited_for(git: MemoryGitiles) -> None:
 
 
 def test_a_mirror_that_lags_for_hours_loses_no_commit(git: MemoryGitiles) -> None:
-    """It fails, and then lacks the commit: both cases wait, without redeliveries of Pub/Sub."""
+    """The mirror first fails and then lacks the commit. The event waits in both cases, without redeliveries."""
     world = World(config(), git)
     (commit,) = git.push(MAIN)
     git.before_call = fail
@@ -151,7 +151,7 @@ def test_the_same_event_twice_waits_once(git: MemoryGitiles) -> None:
     assert world.works() == []
 
 
-def test_a_commit_that_is_not_on_the_ref_that_is_named_starts_nothing(git: MemoryGitiles) -> None:
+def test_a_commit_that_is_not_on_the_named_ref_starts_nothing(git: MemoryGitiles) -> None:
     """A caller who may push to a code review must not get it built as landed code; after it lands, it is built."""
     world = World(config(), git)
     (landed,) = git.push(MAIN)
@@ -165,7 +165,7 @@ def test_a_commit_that_is_not_on_the_ref_that_is_named_starts_nothing(git: Memor
     assert triggered(world, "job") == [review]
 
 
-def test_publishers_may_be_trusted(git: MemoryGitiles) -> None:
+def test_trusted_publishers_need_only_a_served_commit(git: MemoryGitiles) -> None:
     """With the setting, the host is called only to check that it serves the commit."""
     world = World(config(), git, trust_commit_publishers=True)
     (landed,) = git.push(MAIN)
@@ -195,7 +195,7 @@ def test_a_commit_that_is_never_served_is_visibly_discarded(
     assert (logged.count("trigger_discarded"), logged.count("commit_discarded")) == (2, 2)
 
 
-def test_a_commit_that_is_served_after_all_is_not_held_back_by_its_discarded_trigger(git: MemoryGitiles) -> None:
+def test_a_commit_that_is_served_late_runs_despite_its_discarded_trigger(git: MemoryGitiles) -> None:
     """The next poll, or another event, delivers it at once; the discarded delivery itself stays discarded."""
     text = config().replace('schedule: "triggered" gitiles', 'schedule: "with 30s interval" gitiles')
     world = World(text, git, commit_wait_seconds=60)
@@ -218,7 +218,7 @@ def test_a_commit_that_is_served_after_all_is_not_held_back_by_its_discarded_tri
     assert found.value.invocation_id == world.invocations()[0].id
 
 
-def test_trouble_of_the_host_counts_from_the_first_try(git: MemoryGitiles, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failing_host_is_timed_from_the_first_attempt(git: MemoryGitiles, capsys: pytest.CaptureFixture[str]) -> None:
     """An event that is older than its wait is still tried for that long; then it visibly ends."""
     world = World(config(), git, commit_wait_seconds=3600)
     git.before_call = fail
@@ -233,8 +233,8 @@ def test_trouble_of_the_host_counts_from_the_first_try(git: MemoryGitiles, capsy
     assert "commit_discarded" in capsys.readouterr().out
 
 
-def test_without_a_wait_trouble_of_the_host_is_a_matter_of_redelivery(git: MemoryGitiles) -> None:
-    """This applies if a path filter needs the commit."""
+def test_without_a_wait_a_failing_host_causes_a_redelivery(git: MemoryGitiles) -> None:
+    """A failing host causes a redelivery if a path filter needs the commit."""
     world = World(FILTERED, git, commit_wait_seconds=0)
     git.before_call = fail
     with pytest.raises(TransientError, match="UNAVAILABLE"):
@@ -340,7 +340,7 @@ def test_failing_events_of_a_message_are_deferred() -> None:
     assert [found.value.trigger.title for found in world.store.pending_triggers(JOB, 10)] == ["2" * 40]
 
 
-def test_a_hopeless_event_does_not_keep_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hopeless_event_does_not_block_the_other_events(monkeypatch: pytest.MonkeyPatch) -> None:
     """One event can never be stored: the other event is handled, and the message is acknowledged."""
     world = World()
     outcomes: list[Exception] = [PermanentError("a document would be too large"), TransientError("not now")]
@@ -357,7 +357,7 @@ def test_a_hopeless_event_does_not_keep_the_others(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("wait", [0, 600])
-def test_an_annotated_tag_is_for_the_commit_behind_it(git: MemoryGitiles, wait: int) -> None:
+def test_an_annotated_tag_stands_for_its_commit(git: MemoryGitiles, wait: int) -> None:
     """An event names the tag object. Its trigger equals a poll's, so both together start one invocation."""
     text = config().replace(f'refs: "{MAIN}"', 'refs: "regexp:refs/tags/.+"')
     world = World(
@@ -380,8 +380,8 @@ def test_an_annotated_tag_is_for_the_commit_behind_it(git: MemoryGitiles, wait: 
     assert len(world.invocations()) == 1
 
 
-def test_a_branch_is_no_tag(git: MemoryGitiles) -> None:
-    """A log that begins with a commit other than the event's is no answer for a branch."""
+def test_a_branch_is_not_a_tag(git: MemoryGitiles) -> None:
+    """A log that begins with a commit other than the event's is not an answer for a branch."""
     world = World(config(), git, trust_commit_publishers=True)
     (commit,) = git.push(MAIN)
     deliver(world, git.tag("refs/tags/v1", commit))
@@ -389,8 +389,8 @@ def test_a_branch_is_no_tag(git: MemoryGitiles) -> None:
     assert "does not begin with it" in world.works()[0].reason
 
 
-def test_a_paused_trigger_lets_no_commits_through(git: MemoryGitiles, capsys: pytest.CaptureFixture[str]) -> None:
-    """It costs no additional read; after it is resumed, its first poll finds the commits that landed meanwhile."""
+def test_a_paused_trigger_ignores_commits(git: MemoryGitiles, capsys: pytest.CaptureFixture[str]) -> None:
+    """A paused trigger costs no additional read. After a resume, its first poll finds the commits in between."""
     world = World(config().replace('schedule: "triggered" gitiles', 'schedule: "with 30s interval" gitiles'), git)
     poller = JobId("proj/poller")
     git.push(MAIN)
@@ -418,7 +418,7 @@ def test_a_paused_trigger_lets_no_commits_through(git: MemoryGitiles, capsys: py
     assert triggered(world, "job")[-1] == commit
 
 
-def test_a_job_gets_commits_by_the_triggers_that_are_not_paused(git: MemoryGitiles) -> None:
+def test_a_job_receives_commits_from_triggers_that_are_not_paused(git: MemoryGitiles) -> None:
     """Each trigger is paused separately."""
     second = f'trigger {{ id: "second" gitiles {{ repo: "{REPO}.git" refs: "{MAIN}" }} triggers: "job" }}'
     world = World(config() + second, git)

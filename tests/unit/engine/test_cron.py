@@ -1,7 +1,4 @@
-"""Cron ticks: the invocations that a job's schedule starts, and the handling of late, early, lost and repeated ticks.
-
-the invocations that a job's schedule starts, and the handling of late, early, lost and repeated ticks.
-"""
+"""Cron ticks: the invocations that a schedule starts, and the handling of late, early, lost and repeated ticks."""
 
 from dataclasses import replace
 
@@ -105,7 +102,7 @@ def test_early_ticks() -> None:
     assert len(world.invocations()) == 1
 
 
-def test_a_tick_ahead_of_its_commit_comes_again_and_is_dropped_at_last() -> None:
+def test_a_tick_ahead_of_its_commit_is_retried_and_finally_dropped() -> None:
     """A tick whose commit never came is dropped after five minutes."""
     world, _ = stub_world(HOURLY)
     now = world.clock.now()
@@ -117,7 +114,7 @@ def test_a_tick_ahead_of_its_commit_comes_again_and_is_dropped_at_last() -> None
     assert not world.invocations()
 
 
-def test_far_ticks_are_reached_by_a_chain() -> None:
+def test_distant_ticks_are_reached_by_a_chain_of_tasks() -> None:
     """The queue holds no task for longer than 15 days and an hour."""
     world, _ = stub_world(f'job {{ id: "job" schedule: "0 0 10 4 *" {NOOP} }}')  # 40 days ahead
     etas = []
@@ -130,7 +127,7 @@ def test_far_ticks_are_reached_by_a_chain() -> None:
     assert len(world.invocations()) == 1
 
 
-def test_lost_ticks_are_swept() -> None:
+def test_the_sweep_enqueues_lost_ticks_again() -> None:
     """The job's document records the due tick; the sweep enqueues it again, and it takes effect once."""
     world, _ = stub_world(HOURLY)
     (lost,) = ticks(world)
@@ -140,7 +137,7 @@ def test_lost_ticks_are_swept() -> None:
     world.clock.advance(3 * MINUTE)
     assert sweep(world.runtime).tasks == 1
     world.tick()
-    world.run_task(lost)  # late, but it was not lost after all
+    world.run_task(lost)  # late, but not lost
     assert len(world.invocations()) == 1
 
 
@@ -160,7 +157,7 @@ def test_pause_and_resume() -> None:
     assert len(world.invocations()) == 1
 
 
-def test_a_trigger_that_a_paused_job_discarded_may_come_again() -> None:
+def test_a_trigger_that_a_paused_job_discarded_may_be_emitted_again() -> None:
     """A paused job visibly discards triggers.
 
     The same delivery stays discarded, and a new one starts the resumed job.
@@ -201,7 +198,7 @@ def test_a_removed_job_stops_and_a_redefined_one_starts_again() -> None:
     assert [invocation.status for invocation in world.invocations()] == [Status.SUCCEEDED]
 
 
-def test_a_changed_schedule_is_in_force_at_once() -> None:
+def test_a_changed_schedule_takes_effect_at_once() -> None:
     """The tick of the old schedule is stale."""
     world, _ = stub_world(HOURLY)
     world.sync(HOURLY.replace("0 * * * *", "30 * * * *"))

@@ -42,7 +42,7 @@ def test_a_reason_has_a_bounded_length() -> None:
     assert len(postponed(work, Instant(0), "x" * 10_000).reason) == 500
 
 
-def test_a_task_is_given_up_after_a_week_at_least() -> None:
+def test_a_task_is_dropped_after_at_least_a_week() -> None:
     """A longer wait for the commit extends the week."""
     work = Deferred("a", "trigger", {}, Instant(0), Instant(0), Instant(5))
     assert [is_abandoned(work, Instant(now)) for now in (6, KEPT - 1, KEPT)] == [False, False, True]
@@ -50,9 +50,9 @@ def test_a_task_is_given_up_after_a_week_at_least() -> None:
 
 
 def test_cost_of_a_deferred_trigger() -> None:
-    """Recording it costs one write; carrying it out, one read and one write more than the trigger alone.
+    """Recording it costs one write. Running it costs one read and one write more than the trigger alone.
 
-    A repetition, one read.
+    A repetition costs one read.
     """
     world = World()
     defer(world.runtime, _work(world))
@@ -74,7 +74,7 @@ def test_the_same_work_twice_is_one_document() -> None:
     assert len(world.invocations()) == 1
 
 
-def test_a_refused_record_is_not_taken_for_an_older_one() -> None:
+def test_a_refused_record_is_not_mistaken_for_an_older_one() -> None:
     """A store that refuses because of contention has written nothing: the caller must try again."""
     world = World()
     work = _work(world)
@@ -138,7 +138,7 @@ def test_work_that_always_fails_ends(kind: str, error: type[Exception], capsys: 
     assert capsys.readouterr().out.count("deferred_dropped") == 1
 
 
-def test_a_sweep_whose_time_is_up_goes_on_among_deferred_tasks() -> None:
+def test_a_sweep_out_of_time_continues_with_the_next_deferred_tasks() -> None:
     """A task continues where it ended: no deferred task is omitted, none is enqueued twice."""
     world = World()
     world.runtime = replace(world.runtime, limits=replace(world.runtime.limits, sweep_batch=20))
@@ -160,7 +160,7 @@ def test_a_sweep_whose_time_is_up_goes_on_among_deferred_tasks() -> None:
     assert sorted(swept) == sorted(work.id for work in works)
 
 
-def test_work_that_is_not_due_yet_is_not_swept() -> None:
+def test_the_sweep_skips_work_that_is_not_due() -> None:
     """A commit that waits for its next try is left to its own task."""
     world = World()
     world.store.commit([PutDeferred(_work(world, due=HOUR), None)])
@@ -171,7 +171,7 @@ def test_work_that_is_not_due_yet_is_not_swept() -> None:
     assert world.works() == []
 
 
-def test_a_try_that_loses_to_another_one_changes_nothing() -> None:
+def test_an_attempt_that_loses_to_another_changes_nothing() -> None:
     """Two deliveries of one try: the later delivery finds the work done, and raises nothing."""
     world = World()
     defer(world.runtime, _work(world))
@@ -203,7 +203,7 @@ def test_an_unknown_job_ends_the_work() -> None:
     assert world.works() == []
 
 
-def test_checks_that_hang_keep_no_deferred_work_from_being_carried_out() -> None:
+def test_hanging_checks_do_not_block_deferred_tasks() -> None:
     """The queue refuses everything, and a build service answers late: the kinds of tasks take turns."""
     names = ("one", "two", "three")
     world = World(config(names))
@@ -225,7 +225,7 @@ def test_checks_that_hang_keep_no_deferred_work_from_being_carried_out() -> None
     assert world.works() == []
 
 
-def test_a_check_that_hangs_keeps_no_other_check_from_being_carried_out() -> None:
+def test_a_hanging_check_does_not_block_the_other_checks() -> None:
     """Within a kind, each minute's sweep starts with another task."""
     names = ("one", "two", "three")
     world = World(config(names))
@@ -251,7 +251,7 @@ def _sweep_task(world: World) -> None:
     world.run_task(QueueTask("sweep", {}, world.clock.now()))
 
 
-def test_a_commit_is_not_given_up_without_a_trace_when_the_store_is_contended() -> None:
+def test_a_commit_is_discarded_with_a_record_although_the_store_is_contended() -> None:
     """A refused commit may have collided with another: the next delivery records the discarded trigger."""
     git = MemoryGitiles()
     git.push("refs/heads/main")

@@ -54,7 +54,7 @@ def test_a_repeated_dispatch_does_nothing() -> None:
     assert world.counted() == "1R/0W/0c"
 
 
-def test_a_lost_dispatch_is_swept() -> None:
+def test_the_sweep_repeats_a_lost_dispatch() -> None:
     """The finished invocation stays due until its triggers are dispatched."""
     world = emitted()
     world.queue.purge()
@@ -64,7 +64,7 @@ def test_a_lost_dispatch_is_swept() -> None:
     assert len(world.invocations(A)) == len(world.invocations(B)) == 1
 
 
-def test_a_dispatch_ahead_of_its_commit_comes_again() -> None:
+def test_a_dispatch_ahead_of_its_commit_is_retried() -> None:
     """It is retried for five minutes, until the commit is visible."""
     world = emitted()
     (source,) = world.invocations(SOURCE)
@@ -89,7 +89,7 @@ def _fail(world: World, error: Exception) -> None:
     world.store.before_commit = fail_once
 
 
-def test_one_target_in_trouble_does_not_hold_up_the_others() -> None:
+def test_one_failing_target_does_not_delay_the_others() -> None:
     """The failed target gets a separate task with the same triggers."""
     world = emitted()
     _fail(world, TransientError("no"))
@@ -101,7 +101,7 @@ def test_one_target_in_trouble_does_not_hold_up_the_others() -> None:
     assert len(invocation.incoming_triggers) == 3
 
 
-def test_the_lost_task_of_a_target_in_trouble_is_swept() -> None:
+def test_the_sweep_replaces_the_lost_task_of_a_failing_target() -> None:
     """The finished invocation stays due until every target has its triggers; no target has them twice."""
     world = emitted()
     _fail(world, TransientError("no"))
@@ -115,7 +115,7 @@ def test_the_lost_task_of_a_target_in_trouble_is_swept() -> None:
     assert source.next_due is None
 
 
-def test_a_target_that_can_never_take_them_is_not_swept() -> None:
+def test_the_sweep_skips_a_target_that_can_never_accept_its_triggers() -> None:
     """Another attempt could not succeed."""
     world = emitted()
 
@@ -131,7 +131,7 @@ def test_a_target_that_can_never_take_them_is_not_swept() -> None:
 
 
 def test_known_triggers_are_not_delivered_twice() -> None:
-    """A second emission of the same IDs starts nothing; new IDs beside them do."""
+    """A second emission of the same IDs starts nothing; new IDs next to them do."""
     world, manager = stub_world(CONFIG)
     manager.emits = [made("t1")]
     world.tick(600)

@@ -73,7 +73,7 @@ def test_a_claimed_launch_is_due_when_its_claim_ends() -> None:
     assert _swept(world) == ["launch"]
 
 
-def test_an_abort_whose_task_is_lost_is_swept() -> None:
+def test_the_sweep_resumes_an_abort_whose_task_is_lost() -> None:
     """The sweep enqueues the abort's task, which ends the invocation before its next status check."""
     world = World()
     world.commit()
@@ -90,7 +90,7 @@ def test_an_abort_whose_task_is_lost_is_swept() -> None:
     assert world.buildbucket.canceled == list(world.buildbucket.builds)
 
 
-def test_a_launch_task_ahead_of_its_invocation_comes_again() -> None:
+def test_a_launch_task_ahead_of_its_invocation_is_retried() -> None:
     """For five minutes a launch task waits for the commit that creates its invocation; then it is dropped."""
     world = World()
     world.commit()
@@ -107,7 +107,7 @@ def test_a_launch_task_ahead_of_its_invocation_comes_again() -> None:
     assert len(world.buildbucket.builds) == 1
 
 
-def test_a_launch_task_under_a_live_claim_comes_back_at_the_end_of_the_claim() -> None:
+def test_a_launch_task_under_a_live_claim_is_repeated_when_the_claim_ends() -> None:
     """An early launch task enqueues a task for the end of the claim, so that no launch depends on the sweep."""
     world = World()
     tasks: list[QueueTask] = []
@@ -129,7 +129,7 @@ def test_a_launch_task_under_a_live_claim_comes_back_at_the_end_of_the_claim() -
     assert len(world.buildbucket.builds) == 1
 
 
-def test_a_launch_task_whose_process_died_comes_back_at_the_end_of_its_claim() -> None:
+def test_a_launch_task_whose_process_died_is_repeated_when_its_claim_ends() -> None:
     """The queue delivers the task again at once.
 
     That delivery enqueues a task for the claim's end, and sends no request.
@@ -157,11 +157,8 @@ def test_a_launch_task_whose_process_died_comes_back_at_the_end_of_its_claim() -
     assert len(world.buildbucket.builds) == 1
 
 
-def test_a_timer_behind_the_end_changes_nothing() -> None:
-    """A document that still lists a timer of an ended invocation, as an older version might leave it, stays as it is.
-
-    A document that still lists a timer of an ended invocation, as an older version might leave it, stays as it is.
-    """
+def test_a_timer_after_the_end_changes_nothing() -> None:
+    """A document that lists a timer of an ended invocation, as an older version might leave it, does not change."""
     world = World()
     world.commit()
     world.finish()

@@ -1,7 +1,6 @@
-"""Each state that is not final, beside each dependency that has gone silent, for thirty days.
+"""Each state that is not final, with each dependency silent for thirty days. Each ends within its documented time.
 
-Everything ends in its time. ``pytest -s`` prints when each pair ended. docs/operations/stuck-invocations.md has the
-bounds.
+``pytest -s`` prints when each pair ended. docs/operations/stuck-invocations.md has the bounds.
 """
 
 from __future__ import annotations
@@ -289,7 +288,7 @@ def test_a_build_left_running_is_canceled_when_buildbucket_answers_again(state: 
     ours = [build for build in outside.model.builds.values() if build.request["builder"]["builder"] == "job"]
     outside.silent.clear()
     for build in ours:
-        build.created = outside.world.clock.now()  # none is over yet
+        build.created = outside.world.clock.now()  # no build has ended yet
     for _ in range(70):
         outside.minute()
     (invocation,) = outside.world.invocations()

@@ -74,7 +74,7 @@ def test_permanent_refusal_fails_the_invocation_and_frees_the_slot() -> None:
     assert "Failed to schedule Buildbucket build - PERMISSION_DENIED: no" in world.log(place=1)
 
 
-def test_lost_timers_are_put_back_by_the_sweep() -> None:
+def test_lost_timers_are_enqueued_again_by_the_sweep() -> None:
     """The queue loses everything: within two sweeps the checks continue."""
     world = World()
     world.commit()
@@ -88,7 +88,7 @@ def test_lost_timers_are_put_back_by_the_sweep() -> None:
     assert len(world.queue.tasks) == 1
 
 
-def test_a_timer_ahead_of_its_commit_comes_again_then_is_dropped() -> None:
+def test_a_timer_ahead_of_its_commit_is_retried_then_dropped() -> None:
     """A task that the queue delivers before its commit is visible is retried for five minutes."""
     world = World()
     seen: list[str] = []
@@ -131,7 +131,7 @@ def test_notification_before_the_build_id_is_known() -> None:
     assert "Received PubSub" not in seen[0]
 
 
-def test_notification_for_an_unknown_invocation_is_hopeless() -> None:
+def test_a_notification_for_an_unknown_invocation_is_a_permanent_error() -> None:
     """It is refused permanently, and writes nothing."""
     from luci_scheduler.core.identifiers import InvocationId
     from luci_scheduler.engine.progress import on_notification
@@ -142,7 +142,7 @@ def test_notification_for_an_unknown_invocation_is_hopeless() -> None:
     assert world.counted() == "1R/0W/0c"
 
 
-def test_transient_trouble_during_a_check_keeps_the_timer() -> None:
+def test_a_transient_error_during_a_check_keeps_the_timer() -> None:
     """Nothing is written, no line is kept, and the same task succeeds later."""
     world = World()
     world.commit()
@@ -157,7 +157,7 @@ def test_transient_trouble_during_a_check_keeps_the_timer() -> None:
     assert "Handling timer" in world.log()
 
 
-def test_a_build_that_is_gone_fails_the_invocation() -> None:
+def test_a_missing_build_fails_the_invocation() -> None:
     """A permanent error of a check is logged and ends the invocation."""
     world = World()
     world.commit()
@@ -181,7 +181,7 @@ def test_abort_of_a_retrying_invocation_looks_for_the_build() -> None:
     assert "user:b@example.com" not in world.log()
 
 
-def test_one_jobs_trouble_is_not_the_others() -> None:
+def test_a_failing_job_does_not_affect_the_others() -> None:
     """A job whose launch cannot be recorded gets a separate task; the other jobs run."""
     world = World(config(("one", "two", "three")))
     world.store.before_commit = lambda writes: _fail_for("proj/two", writes)
@@ -209,7 +209,7 @@ def test_concurrent_invocations_as_the_policy_allows() -> None:
     assert [len(i.incoming_triggers) for i in world.invocations()] == [1, 1, 1]
 
 
-def test_same_commit_again_after_half_an_hour_counts_as_new() -> None:
+def test_the_same_commit_after_half_an_hour_counts_as_new() -> None:
     """A deliberate new request runs again; the old message itself never does."""
     world = World()
     world.commit("a", "m1")
@@ -294,10 +294,7 @@ def test_abort_of_a_launch_without_a_build_wins_at_once() -> None:
 
 
 def test_hundreds_of_launches_that_fail_at_once_are_spread_over_deliveries() -> None:
-    """Each refused launch makes room for the next: one delivery carries out a few, and the queue delivers the others.
-
-    one delivery carries out a few, and the queue delivers the others.
-    """
+    """Each refused launch makes room for the next: one delivery makes a few, and the queue delivers the others."""
     world = World(config(policy="triggering_policy { max_batch_size: 1 }"))
     world.commit("a", "m0")
     for number in range(1, 301):
@@ -348,7 +345,7 @@ def test_launches_that_the_queue_refuses_are_left_to_the_sweep() -> None:
     assert {invocation.status for invocation in world.invocations()} == {Status.RUNNING}
 
 
-def test_a_launch_task_that_comes_again_sees_to_its_own_claim() -> None:
+def test_a_redelivered_launch_task_recovers_its_own_claim() -> None:
     """Its process died after the claim: the launch resumes when the claim ends, without the sweep."""
 
     class Died(BaseException):

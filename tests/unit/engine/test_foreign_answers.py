@@ -1,7 +1,4 @@
-"""Answers that do not come from Buildbucket end nothing.
-
-The real client on loopback, in a launch and in a status check.
-"""
+"""Answers that do not come from Buildbucket end no invocation: the real client, in a launch and in a status check."""
 
 from __future__ import annotations
 
@@ -78,7 +75,7 @@ def server() -> Iterator[Answering]:
 
 @pytest.fixture
 def world(server: Answering) -> World:
-    """Return a world whose Buildbucket is behind that server."""
+    """Return a world whose Buildbucket calls go to that server."""
     world = World()
     builds = world.buildbucket
 
@@ -92,7 +89,7 @@ def world(server: Answering) -> World:
 
 
 @pytest.mark.parametrize("answer", TRANSIENT.values(), ids=TRANSIENT)
-def test_a_status_check_that_learns_nothing_ends_nothing(answer: Answer, server: Answering, world: World) -> None:
+def test_a_status_check_without_an_answer_changes_nothing(answer: Answer, server: Answering, world: World) -> None:
     """The notification is delivered again; the slot stays taken, and the next delivery sees the end."""
     world.commit("a", "m1")
     world.commit("b", "m2")
@@ -113,8 +110,8 @@ def test_a_status_check_that_learns_nothing_ends_nothing(answer: Answer, server:
 
 
 @pytest.mark.parametrize("answer", TRANSIENT.values(), ids=TRANSIENT)
-def test_a_launch_that_learns_nothing_is_tried_again(answer: Answer, server: Answering, world: World) -> None:
-    """It creates one build."""
+def test_a_launch_with_a_foreign_answer_is_retried(answer: Answer, server: Answering, world: World) -> None:
+    """The retried launch creates one build."""
     server.answers = [answer]
     world.commit()
     assert [item.status for item in world.invocations()] == [Status.RETRYING]

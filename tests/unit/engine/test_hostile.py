@@ -79,7 +79,7 @@ def test_triggers_whose_data_builds_never_see_count_for_the_size_of_an_invocatio
 
 
 @pytest.mark.parametrize("is_busy", [True, False])
-def test_a_trigger_that_no_invocation_can_hold_is_visibly_discarded(*, is_busy: bool) -> None:
+def test_a_trigger_too_large_for_any_invocation_is_visibly_discarded(*, is_busy: bool) -> None:
     """Its properties are stored twice, in the trigger and in the request: half a document exceeds the limit."""
     world = World()
     if is_busy:
@@ -97,8 +97,8 @@ def test_a_trigger_that_no_invocation_can_hold_is_visibly_discarded(*, is_busy: 
         assert world.store.job(JOB).value.active_invocations == ()  # type: ignore[union-attr]
 
 
-def test_newest_first_takes_the_newest_however_much_waits() -> None:
-    """More triggers than fit into one invocation are no reason to run an old commit.
+def test_newest_first_takes_the_newest_of_any_number_of_pending_triggers() -> None:
+    """More triggers than fit into one invocation do not cause an old commit to run.
 
     Each invocation runs one trigger.
     """
@@ -118,7 +118,7 @@ def _discarded(world: World, count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("count", [1000, 1100, 1200, 1500, 2700])
-def test_the_newest_thousand_count_however_many_wait(count: int) -> None:
+def test_the_newest_thousand_of_any_number_of_pending_triggers_count(count: int) -> None:
     """Older triggers are discarded first, over several deliveries if necessary; each reads no more than any triage."""
     world = World()
     world.commit("a", "m0")
@@ -192,7 +192,7 @@ def test_pausing_discards_all_pending_triggers() -> None:
     assert [i.status for i in world.invocations()] == [Status.SUCCEEDED]
 
 
-def test_a_slot_that_is_left_free_for_want_of_space_is_used() -> None:
+def test_a_slot_left_free_for_lack_of_space_is_used_later() -> None:
     """Another triage starts the triggers that did not fit into the first batch, without an end or a new trigger."""
     world = World(config(policy="triggering_policy { max_concurrent_invocations: 3 }"))
     _bring(world, [_noop(f"t{number}", world.clock.now() + number, 100_000) for number in range(10)])
@@ -201,7 +201,7 @@ def test_a_slot_that_is_left_free_for_want_of_space_is_used() -> None:
     assert sorted(len(i.incoming_triggers) for i in world.invocations()) == [2, 4, 4]
 
 
-def test_a_fault_in_a_step_is_no_fault_of_its_task() -> None:
+def test_a_fault_in_a_sweep_step_does_not_fail_its_task() -> None:
     """A malformed task is dropped, so an error inside a step must not look like a malformed payload."""
     world = World()
     task = trigger_task(JOB, [_noop("t", world.clock.now())], "api-1", world.clock.now())
@@ -214,7 +214,7 @@ def test_a_fault_in_a_step_is_no_fault_of_its_task() -> None:
         on_task(world.runtime, task.kind, task.payload, "k")
 
 
-def test_an_abort_whose_mark_never_came_is_dropped_in_the_end() -> None:
+def test_an_abort_whose_mark_never_arrives_is_finally_dropped() -> None:
     """Its handler died before the commit, and the caller got an error: the task is not retried forever."""
     world = World()
     world.commit("a", "m1")
@@ -226,7 +226,7 @@ def test_an_abort_whose_mark_never_came_is_dropped_in_the_end() -> None:
     assert world.invocations()[0].status is Status.RUNNING
 
 
-def test_a_poll_long_after_the_event_is_no_new_request() -> None:
+def test_a_poll_long_after_the_event_requests_no_new_build() -> None:
     """Commits come by events, and a slow poll is the safety net: each commit is built once."""
     git = MemoryGitiles()
     git.push("refs/heads/main")
@@ -247,7 +247,7 @@ def test_a_poll_long_after_the_event_is_no_new_request() -> None:
     assert len(world.buildbucket.builds) == builds + 1
 
 
-def test_an_event_that_comes_long_after_the_poll_is_no_new_request() -> None:
+def test_an_event_long_after_the_poll_requests_no_new_build() -> None:
     """The time of publication counts, and not the time of delivery."""
     git = MemoryGitiles()
     git.push("refs/heads/main")
@@ -281,7 +281,7 @@ def test_launches_that_a_delivery_has_no_time_for_get_tasks() -> None:
     assert {i.status for i in world.invocations()} == {Status.RUNNING}
 
 
-def test_a_launch_that_is_cut_short_after_its_claim_is_taken_up_when_the_claim_ends() -> None:
+def test_a_launch_interrupted_after_its_claim_resumes_when_the_claim_expires() -> None:
     """A task waits for that moment, so that the sweep need not find it minutes later."""
     world = World()
 
@@ -297,7 +297,7 @@ def test_a_launch_that_is_cut_short_after_its_claim_is_taken_up_when_the_claim_e
     assert len(world.buildbucket.builds) == 1
 
 
-def test_a_message_of_many_events_is_given_back_in_time() -> None:
+def test_a_message_of_many_events_is_returned_before_its_deadline() -> None:
     """Jobs that were not reached in time are deferred; finished jobs are not repeated."""
     world = World(config(policy="triggering_policy { kind: NEWEST_FIRST max_concurrent_invocations: 10 }"))
     world.buildbucket.on_schedule = lambda: world.clock.advance(100 * SECOND)
@@ -325,7 +325,7 @@ def test_documents_of_a_newer_version_are_read() -> None:
     assert world.invocations()[0].status is Status.SUCCEEDED
 
 
-def test_an_interval_whose_trigger_starts_nothing_goes_on() -> None:
+def test_an_interval_whose_trigger_starts_nothing_continues() -> None:
     """A policy that discards a tick's trigger at once must not stop the schedule."""
     text = config(
         policy='schedule: "with 30s interval" triggering_policy { kind: NEWEST_FIRST pending_timeout { nanos: 1 } }'
@@ -345,7 +345,7 @@ def test_an_interval_whose_trigger_starts_nothing_goes_on() -> None:
     assert job.value.tick_at is not None
 
 
-def test_a_config_with_a_task_that_no_invocation_can_hold_is_not_activated() -> None:
+def test_a_config_with_a_task_too_large_for_an_invocation_is_not_activated() -> None:
     """Each of its commits would be acknowledged without any effect."""
     world = World(_task_of(999_000))
     with world.uncounted():
@@ -356,7 +356,7 @@ def test_a_config_with_a_task_that_no_invocation_can_hold_is_not_activated() -> 
 
 
 @pytest.mark.parametrize("size", [149_000, 420_000])
-def test_the_end_of_an_invocation_does_not_hang_on_its_successor(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_of_an_invocation_does_not_depend_on_its_successor(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Task and batch share a document: triggers that do not fit wait for the next invocation."""
     world = _large_task(size, monkeypatch)
     world.commit("a", "m1")
@@ -371,7 +371,7 @@ def test_the_end_of_an_invocation_does_not_hang_on_its_successor(size: int, monk
 
 
 @pytest.mark.parametrize("size", [800_000, 999_000])
-def test_a_commit_is_not_acknowledged_away(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_commit_is_not_acknowledged_and_lost(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A task from before the limit leaves no room for an invocation: the trigger's marker and the log say so."""
     world = _large_task(size, monkeypatch)
     with capture_logs() as logs:

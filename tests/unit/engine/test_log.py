@@ -48,7 +48,7 @@ def test_a_huge_message_is_cut_before_it_is_stored() -> None:
     assert len(debug_log.trim("x" * 5_000_000).encode()) <= LOG_LIMIT
 
 
-def test_a_server_that_is_not_configured_fails_the_invocation_in_words() -> None:
+def test_an_unconfigured_server_fails_the_invocation_with_a_message() -> None:
     """The log names the unknown server and the setting; the slot is free again."""
     text = (
         f'trigger {{ id: "t" gitiles {{ repo: "{REPO}" refs: "refs/heads/main" }} triggers: "job" }}'
@@ -61,7 +61,7 @@ def test_a_server_that_is_not_configured_fails_the_invocation_in_words() -> None
 
 
 def test_stamps_never_go_back() -> None:
-    """Neither a claim nor a handler writes an earlier time, even on an instance whose clock is behind."""
+    """Neither a claim nor a handler writes an earlier time, even on an instance whose clock is slow."""
     world = World()
     world.buildbucket.faults = [BuildbucketError("UNAVAILABLE", "down", transient=True)]
     world.commit()
@@ -79,7 +79,7 @@ def test_stamps_never_go_back() -> None:
     assert world.log().splitlines()[-1][:14] > stamps[-1]
 
 
-def test_a_document_that_does_not_know_its_last_line_is_read() -> None:
+def test_a_document_without_its_last_line_recorded_is_read() -> None:
     """An earlier version wrote it."""
     world = World()
     world.commit()
@@ -122,7 +122,7 @@ def _grow(world: World, size: int, **changes: Any) -> None:
     world.store.commit([UpdateInvocation(grown, found.version, text)])
 
 
-def test_a_log_beside_a_large_definition_does_not_reach_the_limit() -> None:
+def test_a_log_next_to_a_large_definition_stays_below_the_limit() -> None:
     """With the largest task of a config and a full batch, the log is cut, and no check is refused."""
     world = _with_a_large_definition()
     (invocation, _) = world.invocations()

@@ -109,10 +109,7 @@ def test_a_launch_that_fails_for_good_recognizes_its_own_end() -> None:
 
 @pytest.mark.parametrize("name", ENDS)
 def test_a_successor_is_launched_although_the_end_reports_a_conflict(name: str) -> None:
-    """The successor was committed with the end: the sweep finds it by its due time if the handler does not launch it.
-
-    the sweep finds it by its due time if the handler does not launch it.
-    """
+    """The successor was committed with the end: the sweep finds it if the handler does not launch it."""
     world = World(config(policy="triggering_policy { max_concurrent_invocations: 1 }"))
     world.commit("a", "m1")
     world.commit("b", "m2")

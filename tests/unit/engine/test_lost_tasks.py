@@ -21,7 +21,7 @@ RUNNING = tuple(f"build{number:02}" for number in range(BUILDS))
 TICKING = tuple(f"tick{number:02}" for number in range(SCHEDULED))
 
 
-def test_fifty_builds_and_fifty_schedules_go_on() -> None:
+def test_fifty_builds_and_fifty_schedules_continue() -> None:
     """No notification arrives and no task is left: checks end the builds, ticks start the jobs, and both continue."""
     schedules = ("*/10 * * * *", "with 10m interval")
     jobs = "\n".join(
@@ -71,7 +71,7 @@ def test_an_outage_does_not_multiply_the_tasks_of_a_timer() -> None:
     assert world.invocations()[0].status is Status.SUCCEEDED
 
 
-def test_tasks_that_the_queue_loses_again_are_swept_again() -> None:
+def test_the_sweep_replaces_tasks_that_the_queue_loses_again() -> None:
     """A used name stays used, so the task gets another name after ten minutes, and then each hour."""
     world = World()
     world.commit()
@@ -90,7 +90,7 @@ def test_tasks_that_the_queue_loses_again_are_swept_again() -> None:
     assert world.invocations()[0].status is Status.SUCCEEDED
 
 
-def test_the_sweep_reaches_the_documents_behind_many_failing_checks() -> None:
+def test_the_sweep_reaches_the_documents_after_many_failing_checks() -> None:
     """More documents than one page are overdue permanently.
 
     The next sweep still resumes a launch that was lost later.
@@ -109,7 +109,7 @@ def test_the_sweep_reaches_the_documents_behind_many_failing_checks() -> None:
     assert len(world.queue.tasks) == len(names) + 1
 
 
-def test_a_sweep_whose_time_is_up_continues() -> None:
+def test_a_sweep_out_of_time_continues_later() -> None:
     """A task continues it where it ended; invocations and jobs each have their time."""
     world = World(config(RUNNING) + "\n".join(f'job {{ id: "{n}" schedule: "30 * * * *" noop {{}} }}' for n in TICKING))
     world.runtime = replace(world.runtime, limits=replace(world.runtime.limits, sweep_batch=20))

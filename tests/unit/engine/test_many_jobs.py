@@ -22,7 +22,7 @@ def builders(world: World) -> Counter[str]:
     return Counter(build["builder"]["builder"] for build in world.buildbucket.builds.values())
 
 
-def test_three_hundred_builds_at_the_cost_of_the_first_path() -> None:
+def test_three_hundred_builds_have_the_cost_of_the_first_path() -> None:
     """One read of the watchers; for each job one read, five writes in three commits, one call, one task."""
     world = World(config(NAMES))
     world.commit()

@@ -105,7 +105,7 @@ def test_giving_up_on_a_second_attempt_cancels_the_build_of_the_first() -> None:
     assert world.buildbucket.canceled == list(world.buildbucket.builds)
 
 
-def test_giving_up_does_not_wait_until_the_build_is_canceled() -> None:
+def test_failing_a_launch_does_not_wait_until_the_build_is_canceled() -> None:
     """The invocation fails; a cleanup cancels the build once its search is answered."""
     world = _unanswered()
     world.buildbucket.faults = [REFUSED, REFUSED, DOWN, DOWN]
@@ -161,10 +161,10 @@ class SlowBuildbucket:
         self._asking = 0
         self._redelivered = False
         self.together = 0
-        """How many requests for a build have been under way at the same time."""
+        """The largest number of simultaneous requests for a build."""
 
     def v2(self, server: str, method: str, request: Any, *, until: Instant | None = None) -> dict[str, Any]:
-        """Answer late, or say that it would have been too late."""
+        """Answer late, or fail if the answer would be too late."""
         world = self._world
         answered = Instant(world.clock.now() + 50 * SECOND)
         end = answered if until is None else min(answered, until)
@@ -224,7 +224,7 @@ def test_an_attempt_is_over_when_its_claim_ends() -> None:
 
 
 def test_one_message_delivered_twice_at_once_requests_each_build_once() -> None:
-    """The deliveries have the same key, but the delivery that lost the claim does not take it for its own."""
+    """The deliveries have the same key, but the delivery that lost the claim does not mistake it for its own."""
     world = World(config(policy="triggering_policy { max_concurrent_invocations: 2 max_batch_size: 1 }"))
     world.buildbucket.forgets = True
     now = world.clock.now()
@@ -251,7 +251,7 @@ def test_one_message_delivered_twice_at_once_requests_each_build_once() -> None:
     assert [invocation.status for invocation in world.invocations()] == [Status.RUNNING] * 2
 
 
-def test_a_launch_that_ends_behind_an_abort_cancels_its_build() -> None:
+def test_a_launch_that_ends_after_an_abort_cancels_its_build() -> None:
     """The abort followed the claim's end and did not see the build: only the launch knows it."""
     world = World()
     search = world.buildbucket._SearchBuilds
@@ -341,7 +341,7 @@ def test_a_launch_whose_outcome_is_refused_cancels_its_build() -> None:
 
 
 @pytest.mark.parametrize("build_id", ["7/../../builds/8", "8?x=y", "\u00b2", "-1", "8" * 20, ""])
-def test_an_id_that_is_no_number_never_becomes_an_address(build_id: str) -> None:
+def test_an_id_that_is_not_a_number_never_becomes_an_address(build_id: str) -> None:
     """This holds for answers to requests and searches, whether the build is kept or canceled."""
     world = _unanswered()
     schedule, search = world.buildbucket._ScheduleBuild, world.buildbucket._SearchBuilds

@@ -64,7 +64,7 @@ class Observer:
         self._enqueue(task)
 
     def commit(self, writes: Any) -> Any:
-        """Check a commit, and carry it out."""
+        """Check a commit, and make it."""
         wanted = [item for write in writes for item in self._relied_on(write)]
         judged = [(self._is_on_the_queue(*item), item) for item in wanted]
         versions = self._commit(writes)
@@ -296,7 +296,7 @@ def test_a_task_is_enqueued_before_the_commit_that_relies_on_it(path: str) -> No
     assert kinds <= set(observer.in_order)
 
 
-def test_the_observer_sees_a_task_that_comes_too_late() -> None:
+def test_the_observer_reports_a_task_that_is_too_late() -> None:
     """The control of the test above: it reports a queue that accepts a timer only after its commit."""
     world = World()
     late: list[QueueTask] = []
@@ -309,7 +309,7 @@ def test_the_observer_sees_a_task_that_comes_too_late() -> None:
     assert [kind for kind, _ in observer.too_early] == ["timer"]
 
 
-def test_the_observer_sees_a_deferred_task_that_comes_too_early() -> None:
+def test_the_observer_reports_a_deferred_task_that_is_too_early() -> None:
     """The control for deferred tasks: it reports a task whose document is not written yet."""
     world = World()
     observer = Observer(world)

@@ -54,7 +54,7 @@ def test_a_timer_of_a_finished_invocation_is_ignored() -> None:
 
 
 def test_an_abort_before_the_launch_skips_it() -> None:
-    """Between two attempts, the next delivery of any kind carries out the abort; no further build is requested."""
+    """Between two attempts, the next delivery of any kind performs the abort; no further build is requested."""
     world = World()
     world.buildbucket.faults = [BuildbucketError("UNAVAILABLE", "", transient=True)]
     world.commit()
@@ -93,7 +93,7 @@ def test_more_than_a_thousand_waiting_triggers_lose_their_oldest() -> None:
     assert "Error: Too many pending triggers (>1000), dropping 1 oldest\n" in world.store.triage_log(JOB)
 
 
-def test_ten_triages_requested_at_once_are_one_task() -> None:
+def test_ten_simultaneous_triage_requests_make_one_task() -> None:
     """All requests within two seconds share one triage."""
     world = World()
     for _ in range(10):
@@ -155,7 +155,7 @@ def test_one_point_for_each_end(capsys: pytest.CaptureFixture[str]) -> None:
 # Quirks: docs/decisions/0006-quirks.md ------------------------------------------------------------------------------------
 
 
-def test_quirk_2_a_notification_between_two_attempts_does_no_harm() -> None:
+def test_quirk_2_a_notification_between_two_attempts_has_no_effect() -> None:
     """The original fails the invocation; here the next attempt handles it."""
     world = World()
     world.buildbucket.lose_reply = True

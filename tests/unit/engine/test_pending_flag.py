@@ -1,4 +1,4 @@
-"""The flag ``triggers_wait``: it is set while a trigger is pending, so that the next end takes up the trigger."""
+"""The flag ``triggers_wait``: it is set while a trigger is pending, so that the next end starts the trigger."""
 
 from dataclasses import replace
 from typing import Any
@@ -34,10 +34,10 @@ def _end(world: World, message: str) -> None:
     world.notify(message)
 
 
-def test_a_trigger_that_lands_behind_a_cleared_flag_sets_it_again() -> None:
+def test_a_trigger_recorded_after_the_flag_was_cleared_sets_it_again() -> None:
     """The delivery of a trigger sees the flag set; two ends and another trigger precede its commit.
 
-    The next end takes it up.
+    The next end starts it.
     """
     world = World()
     _deliver(world, "a")

@@ -119,7 +119,7 @@ def test_state_is_never_ahead_of_triggers(world: World, git: MemoryGitiles) -> N
     assert [trigger.title for trigger in world.invocations()[0].incoming_triggers] == [new]
 
 
-def test_trouble_is_retried_with_the_lines_of_each_attempt(world: World, git: MemoryGitiles) -> None:
+def test_transient_errors_are_retried_with_the_lines_of_each_attempt(world: World, git: MemoryGitiles) -> None:
     """The invocation is RETRYING meanwhile."""
     (new,) = git.push(MAIN)
 
@@ -151,7 +151,7 @@ def test_a_poll_and_an_event_for_the_same_commit_start_one_build(world: World, g
     assert len(world.buildbucket.builds) == builds + 1
 
 
-def test_a_poll_that_can_never_be_stored_fails_and_says_so(git: MemoryGitiles, world: World) -> None:
+def test_a_poll_that_can_never_be_stored_fails_with_its_reason(git: MemoryGitiles, world: World) -> None:
     """A document cannot hold the refs.
 
     One line says so, the slot is freed, nothing of the poll is kept, and the next poll runs.
@@ -193,7 +193,7 @@ def test_a_build_whose_start_can_never_be_stored_is_canceled() -> None:
     assert world.buildbucket.canceled == list(world.buildbucket.builds)
 
 
-def test_one_bad_byte_stops_no_poller() -> None:
+def test_one_bad_byte_does_not_stop_a_poller() -> None:
     """With the real client, the range always holds the commit with that byte, and polls continue after it."""
     heads = ["1" * 40]
 

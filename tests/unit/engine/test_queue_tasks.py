@@ -247,7 +247,7 @@ def test_a_newer_version_is_refused_so_that_the_queue_delivers_the_task_again(ki
 
 
 @pytest.mark.parametrize("version", [0, -1, "1", 1.0, True, None, []])
-def test_a_version_that_is_no_positive_integer_is_malformed(version: Any) -> None:
+def test_a_version_that_is_not_a_positive_integer_is_malformed(version: Any) -> None:
     """No release wrote such a version."""
     with pytest.raises(MalformedError, match="bad payload of a triage task: ValueError"):
         read_task("triage", {"v": version, "job": "proj/job"})

@@ -17,7 +17,7 @@ NAMES = tuple(f"job{number:03}" for number in range(300))
 
 @pytest.mark.usefixtures("no_log")
 @pytest.mark.parametrize("retry_after", [0, 30 * SECOND])
-def test_three_hundred_launches_against_a_quota_of_ten_a_second(retry_after: int) -> None:
+def test_three_hundred_launches_with_a_quota_of_ten_per_second(retry_after: int) -> None:
     """One commit starts 300 jobs at once.
 
     All calls count, searches see builds three seconds late, request IDs live a minute.
@@ -62,7 +62,7 @@ def test_a_throttled_launch_waits_as_long_as_the_server_requires(retry_after: in
     assert "The invocation will be retried" in world.log()
 
 
-def test_a_quota_that_never_gives_way_ends_the_launch() -> None:
+def test_a_quota_that_never_recovers_ends_the_launch() -> None:
     """The attempts count as usual, but take longer: at least seven hours."""
     world = World()
     throttled = BuildbucketError("RESOURCE_EXHAUSTED", "quota", transient=True, throttled=True)
@@ -76,7 +76,7 @@ def test_a_quota_that_never_gives_way_ends_the_launch() -> None:
     assert 7 * HOUR < world.clock.now() - started < 18 * HOUR
 
 
-def test_pauses() -> None:
+def test_a_quota_makes_pauses_longer() -> None:
     """The plain pause is the original's.
 
     A throttled pause is at least the longer of it and the server's, and less than twice as long.

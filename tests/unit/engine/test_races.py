@@ -165,7 +165,7 @@ def _commit(world: World, number: int) -> None:
 
 
 def test_a_trigger_between_the_last_query_and_the_end_is_not_lost() -> None:
-    """A completion that clears the flag queries once more: it takes up a commit that arrived in between."""
+    """A completion that clears the flag queries once more: it starts a commit that arrived in between."""
     world = World()
     world.commit("a", "m1")
     world.commit("b", "m2")

@@ -1,4 +1,4 @@
-"""Pending triggers beside a free slot are requested by the job's document: no crash leaves a trigger behind."""
+"""The job's document requests a triage of pending triggers when a slot is free, so no crash strands a trigger."""
 
 from collections.abc import Callable
 from typing import Any
@@ -127,7 +127,7 @@ def test_a_recheck_that_finds_nothing_leaves_nothing_due() -> None:
 
 
 def test_an_end_that_only_discards_rechecks() -> None:
-    """The pending trigger had expired; a commit that arrived meanwhile relied on the end."""
+    """The pending trigger had expired; a commit that arrived in between relied on the end."""
     world = World(config(policy="triggering_policy { kind: NEWEST_FIRST pending_timeout { seconds: 60 } }"))
     world.commit("a", "m1")
     world.commit("b", "m2")
@@ -139,7 +139,7 @@ def test_an_end_that_only_discards_rechecks() -> None:
     assert [invocation.status for invocation in world.invocations()] == [Status.RUNNING, Status.SUCCEEDED]
 
 
-def test_triggers_behind_a_refused_start_are_started() -> None:
+def test_triggers_after_a_refused_start_are_started() -> None:
     """The store never accepts the first batch: it is discarded, and the next batches have their turn."""
     world = World(config(policy="triggering_policy { max_batch_size: 1 }"))
     _deliver(world, "first")

@@ -72,7 +72,7 @@ def _lose_the_first_answer(buildbucket: Model, hang: int = 0) -> None:
 @ERAS
 @pytest.mark.parametrize("hang", [1, 60])
 @pytest.mark.parametrize("has_landed", [False, True])
-def test_a_lost_answer_and_a_lost_race_request_once(era: Era, hang: int, has_landed: bool) -> None:
+def test_a_lost_answer_and_a_lost_race_send_one_request(era: Era, hang: int, has_landed: bool) -> None:
     """The answer is lost and the commit of RETRYING conflicts: the delivery sends no second request."""
     world, buildbucket = _world(era, remembers=0 if era is Era.V1 else MINUTE)
     _lose_the_first_answer(buildbucket, hang * SECOND)
@@ -85,7 +85,7 @@ def test_a_lost_answer_and_a_lost_race_request_once(era: Era, hang: int, has_lan
     assert buildbucket.live == [world.invocations()[0].task_data["build_id"]] == list(buildbucket.builds)
 
 
-def test_a_landed_outcome_is_not_recorded_twice() -> None:
+def test_a_committed_outcome_is_not_recorded_twice() -> None:
     """The claim holder's commit landed although the store reported a conflict: the log holds its lines once."""
     world, _ = _world()
     _conflict_once(world, Status.RUNNING, has_landed=True)
@@ -95,7 +95,7 @@ def test_a_landed_outcome_is_not_recorded_twice() -> None:
     assert len(world.queue.tasks) == 1
 
 
-def test_a_landed_end_launches_its_successor_without_the_sweep() -> None:
+def test_a_committed_end_launches_its_successor_without_the_sweep() -> None:
     """The end landed although the store reported a conflict: its successor has a launch task."""
     world, buildbucket = _world()
     world.commit("a", "m1")
@@ -113,13 +113,13 @@ def _without_id(method: str, answer: dict[str, Any]) -> dict[str, Any]:
 
 def _refused(method: str, answer: dict[str, Any]) -> dict[str, Any]:
     if method == "ScheduleBuild":
-        raise BuildbucketError("FAILED_PRECONDITION", "made up behind the build", transient=False)
+        raise BuildbucketError("FAILED_PRECONDITION", "made up after the build", transient=False)
     return answer
 
 
 @ERAS
 @pytest.mark.parametrize("spoil", [_without_id, _refused])
-def test_a_first_attempt_that_is_refused_after_all_cancels_its_build(era: Era, spoil: Any) -> None:
+def test_a_first_attempt_that_is_finally_refused_cancels_its_build(era: Era, spoil: Any) -> None:
     """The build exists, though the answer has no ID or is a refusal: a search finds it, and it is canceled."""
     world, buildbucket = _world(era)
     buildbucket.after = spoil
@@ -130,7 +130,7 @@ def test_a_first_attempt_that_is_refused_after_all_cancels_its_build(era: Era, s
 
 
 @ERAS
-def test_a_look_up_that_finds_several_builds_keeps_the_oldest(era: Era) -> None:
+def test_a_lookup_that_finds_several_builds_keeps_the_oldest(era: Era) -> None:
     """The other builds are canceled, and both logs say so."""
     world, buildbucket = _world(era)
     _lose_the_first_answer(buildbucket)
@@ -195,7 +195,7 @@ def _watched(world: World) -> dict[str, str]:
 
 @ERAS
 @pytest.mark.parametrize("same_builder", [False, True])
-def test_two_jobs_that_drew_one_id_have_two_builds(era: Era, same_builder: bool) -> None:
+def test_two_jobs_that_draw_the_same_id_have_two_builds(era: Era, same_builder: bool) -> None:
     """The second job gets the build of the first, detects that, and sends a request with another ID."""
     world, buildbucket = _two_jobs(era, same_builder=same_builder, shows_tags=same_builder)
     world.commit()
@@ -209,7 +209,7 @@ def test_two_jobs_that_drew_one_id_have_two_builds(era: Era, same_builder: bool)
     assert Counter(buildbucket.calls) == {
         "ScheduleBuild": 3,
         "SearchBuilds": 1,
-    }  # the second ask of an attempt looks first
+    }  # the second request of an attempt searches first
 
 
 def _of_another(era: Era, build_id: str) -> dict[str, Any]:
@@ -225,7 +225,7 @@ def _of_another(era: Era, build_id: str) -> dict[str, Any]:
 
 @ERAS
 @pytest.mark.parametrize("is_aborted", [False, True])
-def test_a_look_up_that_finds_foreign_builds_leaves_them_alone(era: Era, is_aborted: bool) -> None:
+def test_a_lookup_that_finds_foreign_builds_leaves_them_alone(era: Era, is_aborted: bool) -> None:
     """A build of another invocation is neither watched nor canceled, for every reason to search."""
     world, buildbucket = _world(era)
     _lose_the_first_answer(buildbucket)
@@ -249,7 +249,7 @@ def test_a_look_up_that_finds_foreign_builds_leaves_them_alone(era: Era, is_abor
 
 
 @ERAS
-def test_the_second_request_of_two_jobs_that_drew_one_id_is_found_again(era: Era) -> None:
+def test_the_second_request_of_two_jobs_with_the_same_id_is_found_again(era: Era) -> None:
     """The answer to the second request is lost: the next attempt finds that build, and not the other job's."""
     world, buildbucket = _two_jobs(era, remembers=70 * SECOND)
 
@@ -284,7 +284,7 @@ def test_a_server_that_always_answers_with_foreign_builds_fails_the_launch_in_th
 
 
 @ERAS
-def test_a_build_that_shows_late_in_searches_is_canceled_after_an_abort(era: Era) -> None:
+def test_a_build_that_appears_late_in_searches_is_canceled_after_an_abort(era: Era) -> None:
     """Its answer was lost, and the first searches miss it: an early empty search proves nothing."""
     world, buildbucket = _world(era, lag=100 * SECOND)
     _lose_the_first_answer(buildbucket)

@@ -41,7 +41,7 @@ def test_endless_conflicts_request_another_delivery() -> None:
 
 
 def test_other_errors_are_not_repeated() -> None:
-    """They reach the caller from the first attempt."""
+    """Other errors reach the caller from the first attempt."""
     world, tries = World(), []
 
     def attempt() -> None:

@@ -133,7 +133,7 @@ def test_a_skipped_project_is_recorded_although_the_store_is_contended() -> None
 
 
 @pytest.mark.parametrize("error", [PermanentError("never"), TransientError("later")])
-def test_the_failure_of_a_quick_project_does_not_keep_a_slow_one(
+def test_the_failure_of_a_fast_project_does_not_block_a_slow_one(
     monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     """This holds even for a permanent error, which ends the deliveries."""
@@ -155,7 +155,7 @@ def test_the_failure_of_a_quick_project_does_not_keep_a_slow_one(
     assert len(world.invocations(JobId("slow/j0"))) == 1
 
 
-def test_a_permanent_error_of_one_project_does_not_hide_another_project_s_transient_error(
+def test_a_permanent_error_of_one_project_does_not_hide_another_projects_transient_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A permanent error is acknowledged: the other project's trigger would be lost with it."""
@@ -185,7 +185,7 @@ def test_watchers_cost_one_read_for_each_project() -> None:
         assert cost.startswith(f"{number + 2}R/"), cost
 
 
-def test_a_project_fills_no_other_project_s_document() -> None:
+def test_a_project_fills_no_other_projects_document() -> None:
     """Its own config is refused with its own name; the other project's config is activated, and its commits run."""
     world = World(config())
     triggers = "\n".join(
@@ -274,8 +274,8 @@ def test_costly_refs_do_not_hold_up_a_message_of_many_refs(monkeypatch: pytest.M
     assert len((*invocation.incoming_triggers, *waiting)) == 100
 
 
-def test_a_message_of_many_refs_is_deferred_bit_by_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This limits the memory."""
+def test_a_message_of_many_refs_is_deferred_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts limit the memory of a delivery."""
     monkeypatch.setattr(commit_module, "_DEFERRED_AT_ONCE", 7)
     sizes: list[int] = []
     defer_all = commit_module.defer_all

@@ -23,7 +23,7 @@ def _with_unreadable_trigger() -> World:
     return world
 
 
-def test_the_job_goes_on() -> None:
+def test_the_job_continues() -> None:
     """The readable trigger gets its invocation when the slot is freed, and so does a later commit."""
     world = _with_unreadable_trigger()
     world.finish()

@@ -128,7 +128,7 @@ class FakeBuildbucket:
         raise AssertionError("these tests speak v2")
 
     def v2(self, _server: str, method: str, request: Any, *, until: Instant | None = None) -> dict[str, Any]:
-        """Answer a call at once, or fail as the test says."""
+        """Answer a call at once, or with the failure that the test sets."""
         with self._lock:
             self.calls.append(method)
             if self.faults and (fault := self.faults.pop(0)) is not None:
@@ -167,7 +167,7 @@ class FakeBuildbucket:
 
 
 class FakeFetch:
-    """Answers or fails as the test says, after ten seconds."""
+    """Answers after ten seconds, or with the failure that the test sets."""
 
     def __init__(self, clock: SteppedClock) -> None:
         self._clock = clock

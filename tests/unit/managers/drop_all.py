@@ -29,5 +29,5 @@ class DropAll(Policy):
 
     @classmethod
     def forecast(cls, definition: TriggeringPolicy, commits: int) -> str:
-        """Say that nothing starts."""
+        """Return a sentence: nothing starts."""
         return f"No invocations: the job's policy, {definition.kind}, discards all {commits} triggers."

@@ -66,7 +66,7 @@ def _explained(world: World, revision: str) -> dict[str, dict[str, Any]]:
     return {item["jobRef"]["job"]: item for item in reply["explanations"]}
 
 
-def test_a_config_with_them_is_valid() -> None:
+def test_a_config_with_the_new_kind_and_policy_is_valid() -> None:
     """The reader keeps the fields of both."""
     world = world_for(CONFIG)
     echo, drop = (world.store.job(name) for name in (ECHO, DROP))
@@ -150,7 +150,7 @@ def test_pages_show_the_job_and_the_invocation() -> None:
     assert visitor.json(f"/jobs/proj/echo/{invocation.id}")["task"] == {"echo": {"text": "hello", "times": 2}}
 
 
-def test_explain_speaks_of_both() -> None:
+def test_explain_reports_both() -> None:
     """The API and the page about a commit use the kind's verb and the policy's reason."""
     world, revision = _committed()
     (invocation,) = world.invocations(ECHO)
@@ -190,7 +190,7 @@ def test_a_backfill_forecasts_with_the_policy() -> None:
     assert reply["jobs"][0]["note"] == "No invocations: the job's policy, DROP_ALL, discards all 2 triggers."
 
 
-def test_a_kind_says_whether_it_has_several_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kind_declares_whether_it_has_several_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     """A task of one stage works while it starts, so pages show it as running."""
     world, _ = _committed()
     starting = replace(world.invocations(ECHO)[0], status=Status.STARTING)

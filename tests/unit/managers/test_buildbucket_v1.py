@@ -133,7 +133,7 @@ def test_an_unknown_status_is_a_failure(unknown: object) -> None:
     assert len(lines) == 2
 
 
-def test_a_build_that_has_ended_at_launch_is_examined_at_once() -> None:
+def test_a_build_that_ended_during_its_launch_is_processed_at_once() -> None:
     """A repeated request may return a finished build. Its line follows the URL, and the answer is not logged again."""
     build, lines = launched(sample("v1-get-completed-failure"))
     assert build.status is Status.FAILED
@@ -244,12 +244,12 @@ def test_a_build_is_found_by_its_tag_within_its_builder() -> None:
         ({"tags": "text", "bucket": 7}, True),
     ],
 )
-def test_a_build_is_ours_unless_it_names_another(build: Any, ours: bool) -> None:
+def test_a_build_belongs_to_the_invocation_unless_it_names_another(build: Any, ours: bool) -> None:
     """The tags decide; without tags, the bucket does."""
     assert V1Client(Wire({})).is_ours(build_request(), {"build": build}) is ours
 
 
-def test_the_real_answer_is_ours() -> None:
+def test_the_recorded_answer_belongs_to_the_invocation() -> None:
     """The recorded answer belongs to the real page's invocation."""
     assert V1Client(Wire({})).is_ours(build_request(), sample("v1-put-response-as-on-wire"))
 
@@ -265,7 +265,7 @@ def test_all_calls_of_an_attempt_share_its_deadline() -> None:
     assert wire.until == 7
 
 
-def test_canceling_a_finished_build_is_no_error() -> None:
+def test_canceling_a_finished_build_is_not_an_error() -> None:
     """Any other refusal is an error."""
     V1Client(Wire({"error": {"reason": "BUILD_IS_COMPLETED"}})).cancel("s", "1")
     with pytest.raises(PermanentError, match="BUILD_NOT_FOUND"):

@@ -272,7 +272,7 @@ def _tags(**tags: str) -> list[dict[str, str]]:
         ({"builder": None, "tags": 7}, True),
     ],
 )
-def test_a_build_is_ours_unless_it_names_another(answer: dict[str, Any], ours: bool) -> None:
+def test_a_build_belongs_to_the_invocation_unless_it_names_another(answer: dict[str, Any], ours: bool) -> None:
     """The default field mask omits the tags."""
     assert V2Client(Wire({})).is_ours(build_request(), answer) is ours
 
@@ -285,7 +285,7 @@ def test_later_requests_add_a_number_to_the_id_of_the_invocation() -> None:
     assert [question[2]["requestId"] for question in wire.questions] == ["16", "16-2"]
 
 
-def test_a_logged_build_has_the_order_of_declaration_and_no_unknown_fields() -> None:
+def test_a_logged_build_has_fields_in_declaration_order_and_no_unknown_fields() -> None:
     """The server's order does not matter. Empty fields vanish, empty messages stay, free-form values stay as sent."""
     _, (line,) = checked(
         {
@@ -361,7 +361,7 @@ def test_all_calls_of_an_attempt_share_its_deadline() -> None:
     assert wire.until == 7
 
 
-def test_cancel_says_who_cancels() -> None:
+def test_a_cancellation_names_the_canceler() -> None:
     """Buildbucket requires a summary."""
     wire = Wire({})
     V2Client(wire).cancel("bb.example.com", "1")

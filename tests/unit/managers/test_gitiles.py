@@ -188,7 +188,7 @@ def test_nothing_new_writes_nothing() -> None:
     assert polls.git.calls == ["refs refs/heads"]
 
 
-def test_sixty_commits_are_fifty_triggers_and_ten_that_are_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+def test_sixty_commits_give_fifty_triggers_and_report_ten_skipped(capsys: pytest.CaptureFixture[str]) -> None:
     """The newest fifty get triggers. The invocation's log and the service's log give the number of skipped commits."""
     polls = Polls()
     polls.git.push(MAIN)
@@ -243,8 +243,8 @@ def test_the_third_busy_ref_waits() -> None:
     assert polls.emitted == hashes["refs/heads/c"]
 
 
-def test_the_limit_is_logged_after_the_last_ref_as_well() -> None:
-    """In that case no refs are left."""
+def test_the_limit_is_also_logged_after_the_last_ref() -> None:
+    """The limit may be reached at the last ref, so that no refs are left."""
     names = ["refs/heads/a", "refs/heads/b"]
     polls = Polls(names)
     for name in names:
@@ -358,7 +358,7 @@ def test_listing_errors_fail_the_poll() -> None:
     assert polls.fails(PermanentError)[1:] == ["Error fetching state of the world: UNAVAILABLE: HTTP 503"]
 
 
-def test_a_store_that_fails_has_the_poll_retried() -> None:
+def test_a_failing_store_causes_a_retry_of_the_poll() -> None:
     """A failed read of the store is retried, unlike a failed listing."""
     polls = Polls()
 
@@ -369,7 +369,7 @@ def test_a_store_that_fails_has_the_poll_retried() -> None:
     assert polls.fails(TransientError)[1:] == ["Error fetching state of the world: the store is away"]
 
 
-def test_slow_listings_are_given_up_after_a_minute() -> None:
+def test_slow_listings_are_abandoned_after_a_minute() -> None:
     """The limit is for all listings of a poll together."""
     polls = Polls([MAIN, "refs/tags/t", "refs/x/y"])
     polls.git.before_call = lambda _: polls.clock.advance(40 * 10**9)
@@ -430,7 +430,7 @@ def test_an_error_about_the_old_head() -> None:
     assert head not in polls.emitted
 
 
-def test_a_new_ref_whose_head_is_not_there_yet() -> None:
+def test_a_new_ref_whose_head_is_not_served_yet() -> None:
     """The next attempt may succeed."""
     polls = Polls()
     polls.git.heads[MAIN] = GONE
@@ -474,7 +474,7 @@ def test_an_error_after_progress_ends_the_poll() -> None:
     assert polls.known == {**before, "refs/heads/a": polls.git.heads["refs/heads/a"]}
 
 
-def test_slow_logs_of_one_ref_are_given_up_after_a_minute() -> None:
+def test_slow_logs_of_one_ref_are_abandoned_after_a_minute() -> None:
     """The limit is for all log requests of a ref together."""
     polls = Polls()
     polls.git.push(MAIN)
@@ -537,7 +537,7 @@ class TestTags:
         assert not any(line.startswith("Tag ") for line in polls.poll())
         assert polls.emitted == [head]
 
-    def test_there_is_no_limit_to_them(self) -> None:
+    def test_one_poll_handles_any_number_of_tags(self) -> None:
         """One poll handles any number of tags."""
         polls = Polls([self.TAGS])
         for number in range(120):
@@ -562,7 +562,7 @@ def test_refs_that_cost_too_much_to_compare_end_the_poll(monkeypatch: pytest.Mon
         polls.poll()
 
 
-def test_missing_entries_that_cost_too_much_to_find_end_the_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expensive_lookups_of_missing_entries_end_the_poll(monkeypatch: pytest.MonkeyPatch) -> None:
     """To find entries without refs, the poll compares each pattern with each ref once more."""
     refs = ["regexp:refs/heads/.+", *(f"regexp:refs/heads/x{number}.y" for number in range(5))]
     polls = Polls(refs)
@@ -840,7 +840,7 @@ def test_a_lost_race_is_decided_again_with_the_same_responses() -> None:
     assert polls.git.calls == []
 
 
-def test_a_stored_set_with_a_bad_pattern_covers_nothing() -> None:
+def test_a_stored_set_with_a_bad_pattern_matches_nothing() -> None:
     """An older version may have stored such a pattern."""
     polls = Polls()
     (head,) = polls.git.push(MAIN)

@@ -35,7 +35,7 @@ def test_golden_log() -> None:
     assert (invocation.status, invocation.mutations) == (Status.SUCCEEDED, 2)
 
 
-def test_triggers() -> None:
+def test_triggers_are_emitted_after_the_sleep() -> None:
     """Triggers are emitted after the sleep, in order; their IDs contain the invocation's ID."""
     world = launched("sleep_ms: 1500 triggers_count: 2")
     (invocation,) = world.invocations()
@@ -62,7 +62,7 @@ def test_a_task_above_the_limits_fails(task: str) -> None:
     assert world.clock.now() == invocation.finished
 
 
-def test_deciding_again_does_not_sleep_again() -> None:
+def test_a_repeated_decision_does_not_sleep_again() -> None:
     """The second controller of a delivery does not repeat the sleep."""
     world = World()
     task = TaskDefinition("noop", {"sleep_ms": 1000})

@@ -134,7 +134,7 @@ def test_credentials_and_control_characters_reach_no_log() -> None:
         (answer(b"", ("transfer-encoding", "chunked"), ("a b", " c\t")), "200 Words\na b: c\r\n\n<empty body>\n"),
     ],
 )
-def test_dump(given: Fetched, expected: str) -> None:
+def test_the_log_shows_only_readable_bodies(given: Fetched, expected: str) -> None:
     """The log shows a body of text and marks a cut; it only names compressed and binary bodies."""
     assert dump_response(given) == expected
 
@@ -198,7 +198,7 @@ def test_abort_during_the_fetch() -> None:
     assert "Finished with overall status" not in it.log()
 
 
-def test_lost_race_fetches_once() -> None:
+def test_a_lost_race_fetches_once() -> None:
     """A launch that decides again keeps the response and its duration."""
     it = world()
 

@@ -35,7 +35,7 @@ def _invocation_page(world: World) -> tuple[str, str]:
     return f"{PAGE}/{identifier}", identifier
 
 
-def test_trigger(world: World) -> None:
+def test_a_button_triggers_the_job(world: World) -> None:
     """The redirect leads to the job's page, and the caller triggered the invocation."""
     world.finish()
     world.notify("n1")
@@ -104,7 +104,7 @@ def test_abort_of_a_job(world: World) -> None:
     assert [item.status for item in world.invocations()] == [Status.ABORTED]
 
 
-def test_a_row_of_the_project_s_page_triggers_its_job(world: World) -> None:
+def test_a_row_of_the_projects_page_triggers_its_job(world: World) -> None:
     """The redirect leads back to the same part of the list; a form sent again has no second effect."""
     visitor = Visitor(world)
     world.finish()
@@ -170,7 +170,7 @@ def test_rows_offer_only_permitted_actions(world: World, who: str, names: list[s
 
 @pytest.mark.parametrize(("who", "actions"), [(READER, ()), (TRIGGERER, ("triggerJob", "rerunInvocation"))])
 def test_only_permitted_actions_are_shown(world: World, who: str, actions: tuple[str, ...]) -> None:
-    """Other users who try are refused with the original's words, and nothing happens."""
+    """Other users who try are refused with the original's text, and nothing happens."""
     visitor, (path, identifier) = Visitor(world, who), _invocation_page(world)
     forms = visitor.page(PAGE).all("form", method="post") + visitor.page(path).all("form", method="post")
     assert sorted(form.attributes["action"].split("/")[2] for form in forms) == sorted(actions)
@@ -239,7 +239,7 @@ def test_a_token_of_a_secret_that_is_being_replaced_is_good() -> None:
     ],
 )
 def test_errors_of_actions(world: World, path: str, code: int, words: str) -> None:
-    """Errors have the original's words if the original has some."""
+    """Errors have the original's texts if the original has any."""
     token = form_token("secret", f"user:{OWNER}", world.clock.now())
     key = "" if words.startswith("request_id") else "k"
     answer = Visitor(world).post(path, {"token": token, "key": key})

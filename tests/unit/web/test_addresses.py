@@ -42,7 +42,7 @@ def test_an_invocation_id_is_a_positive_number_of_63_bits(text: str, number: int
 @pytest.mark.parametrize(
     "text", ["", "0", "-1", "+1", "1.5", "x", "\u0661", "1 ", str(_LARGEST + 1), "0" * 19 + "1", "9" * 5000]
 )
-def test_other_texts_are_no_invocation_ids(text: str) -> None:
+def test_texts_that_are_not_invocation_ids(text: str) -> None:
     """The error is the visitor's, and a long text is not converted."""
     with pytest.raises(PageError, match="Malformed invocation ID") as raised:
         parse_invocation_id(text)
@@ -62,11 +62,11 @@ def test_a_job_id_has_two_parts_without_a_slash() -> None:
     ("text", "start"), [("50", 50), ("999999", 999_999), ("", 0), ("-1", 0), ("x", 0), ("1000000", 0), ("\u00b2", 0)]
 )
 def test_a_start_in_a_list(text: str, start: int) -> None:
-    """Every other text stands for the beginning of the list."""
+    """Every other text means the beginning of the list."""
     assert list_start(text) == start
 
 
-def test_filters() -> None:
+def test_an_address_has_only_known_filters() -> None:
     """An address has only known filters; a disabled job counts as waiting."""
     assert known_filter("paused") == "paused"
     assert known_filter("evil") == ""

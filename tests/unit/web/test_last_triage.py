@@ -56,7 +56,7 @@ def test_the_page_shows_the_time_of_the_last_triage(world: World) -> None:
     assert _job(world).last_triage == at
 
 
-def test_a_trigger_counts_as_pending_in_the_triage_that_its_commit_makes(world: World) -> None:
+def test_a_trigger_is_pending_in_the_triage_of_its_own_commit(world: World) -> None:
     """The log counts it, as in the original, because it is in the set by then."""
     log = world.store.triage_log(JOB)
     assert "Pending triggers set:  1 items, 0 garbage\n" in log
@@ -64,7 +64,7 @@ def test_a_trigger_counts_as_pending_in_the_triage_that_its_commit_makes(world: 
 
 
 def test_newer_triggers_make_the_log_stale(world: World) -> None:
-    """While the slot is taken, new triggers wait without a triage; the next triage takes them up."""
+    """While the slot is taken, new triggers wait without a triage; the next triage starts them."""
     world.commit("b", "m2")
     assert _changes(world) == [
         "1 of the pending triggers on this page has arrived. They are triaged when an invocation ends."
@@ -78,7 +78,7 @@ def test_newer_triggers_make_the_log_stale(world: World) -> None:
 
 
 def test_a_changed_definition_makes_the_log_stale(world: World) -> None:
-    """The sentence names both revisions; a new revision that does not change the job is no change."""
+    """The sentence names both revisions; a new revision that does not change the job does not count."""
     world.sync(config() + "# note\n")
     assert _changes(world) == []
     world.clock.advance(1)

@@ -50,7 +50,7 @@ def test_counts_lead_to_the_jobs_that_are_counted() -> None:
     assert "No job of this project is scheduled." in Visitor(world).page("/jobs/proj?filter=scheduled").text
 
 
-def test_jobs_come_before_those_that_poll() -> None:
+def test_jobs_are_swept_before_jobs_that_poll() -> None:
     """Each row has the job's kind for screen readers, its last result and its trend."""
     world = world_for(config(("job", "zoo")))
     world.commit()
@@ -138,7 +138,7 @@ def _move_to_realm(world: World, job_id: JobId) -> None:
 
 
 def test_a_job_that_never_ran() -> None:
-    """Each empty section says that it is empty."""
+    """Each empty section has a sentence about that."""
     page = Visitor(world_for()).page("/jobs/proj/job")
     for words in (
         "No triggers are pending.",
@@ -224,8 +224,8 @@ def test_the_health_of_a_poller(status: Status, words: str) -> None:
         ("/backfill/proj/job?from=a&to=b", 400, "from_revision must be 40 lower-case hexadecimal digits"),
     ],
 )
-def test_errors(path: str, code: int, words: str) -> None:
-    """Errors have the original's words if the original has some, as a page and as JSON."""
+def test_errors_have_the_originals_texts(path: str, code: int, words: str) -> None:
+    """Errors have the original's texts if the original has any, as a page and as JSON."""
     visitor = Visitor(world_for())
     answer = visitor.get(path)
     assert answer.status_code == code
@@ -234,7 +234,7 @@ def test_errors(path: str, code: int, words: str) -> None:
     assert (twin.status_code, twin.json["error"]) == (code, words)
 
 
-def test_without_a_policy_the_pages_say_why_they_show_nothing() -> None:
+def test_without_a_policy_the_pages_give_the_reason() -> None:
     """Every caller gets the error on every page."""
     answer = Visitor(world_for(access="")).get("/")
     assert answer.status_code == 403

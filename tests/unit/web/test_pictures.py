@@ -41,13 +41,13 @@ def test_one_invocation_is_described_in_the_singular() -> None:
 
 
 def test_an_invocation_without_duration_has_a_bar() -> None:
-    """It has a low bar."""
+    """An invocation without duration has a low bar."""
     chart = duration_chart([_invocation(0)], STARTED)
     assert chart is not None
     assert 0 < chart.bars[0].height <= HEIGHT
 
 
-def test_the_timeline_goes_on_after_midnight() -> None:
+def test_the_timeline_continues_after_midnight() -> None:
     """Lines of the log have only the time of day."""
     log = (
         "[23:59:31.000] Starting the invocation (attempt 1)\n"

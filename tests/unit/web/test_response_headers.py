@@ -28,7 +28,7 @@ ANSWERS: dict[str, tuple[Callable[[], TestResponse], int]] = {
     "a page that does not exist": (lambda: Visitor(world_for()).get("/no/such/page"), 404),
     "a page that the caller may not see": (lambda: Visitor(world_for(), STRANGER).get(JOB_PAGE), 404),
     "a form without its token": (lambda: Visitor(world_for()).post("/actions/pauseJob/proj/job", {}), 403),
-    "a redirect behind an action": (_redirect, 302),
+    "a redirect after an action": (_redirect, 302),
     "the style sheet": (lambda: Visitor(world_for()).get("/assets/style.css"), 200),
 }
 

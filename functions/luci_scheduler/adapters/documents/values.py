@@ -1,4 +1,4 @@
-"""Values inside documents: the types that JSON and Firestore share, and the way to them and back."""
+"""Values inside documents: the types that JSON and Firestore share, and conversions to and from them."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def from_timestamp(timestamp: datetime | None) -> Instant | None:
 
 
 def known_fields(record: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values that a record has a field for. A newer version of the functions may have stored more."""
+    """Return only the values for which a record has a field. A newer version of the functions may have stored more."""
     names = {field.name for field in fields(record)}
     return {name: value for name, value in values.items() if name in names}
 
 
 def to_plain(value: Any) -> Any:
-    """Return a record's value as JSON can hold it."""
+    """Return a record's value in a form that JSON can hold."""
     match value:
         case Trigger():
             return trigger_to_json(value)

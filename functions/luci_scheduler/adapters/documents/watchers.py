@@ -18,7 +18,7 @@ from luci_scheduler.core.watcher import Watcher
 
 __all__ = ["decode_watchers", "encode_paused", "encode_watchers"]
 
-_MARK_BYTES = 17  # for the mark itself; the trigger's name comes on top
+_MARK_BYTES = 17  # for the mark itself, in addition to the trigger's name
 
 
 def encode_watchers(repo: str, project: str, watchers: tuple[Watcher, ...]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class Policy(ABC):
     number: ClassVar[int]
     """The value of that name in the config schema's enum."""
     fields: ClassVar[tuple[str, ...]] = ()
-    """The fields of ``TriggeringPolicy`` that the policy uses besides ``max_concurrent_invocations``."""
+    """The fields of ``TriggeringPolicy`` that the policy uses in addition to ``max_concurrent_invocations``."""
     eras: ClassVar[frozenset[Era]] = frozenset(Era)
     """The eras whose configs may name the policy."""
     takes_newest: ClassVar[bool] = False
@@ -84,14 +84,14 @@ class Policy(ABC):
 
     @classmethod
     def forecast(cls, definition: TriggeringPolicy, commits: int) -> str:
-        """Say how many invocations start if triggers for ``commits`` commits arrive at once."""
+        """Return a sentence about how many invocations start if triggers for ``commits`` commits arrive at once."""
         return f"{commits} invocations, at most {definition.max_concurrent_invocations} at a time."
 
     def _free_slots(self, active_invocations: int) -> int:
         return self._definition.max_concurrent_invocations - active_invocations
 
     def _no_slots(self, active_invocations: int) -> str:
-        """Return the line that says why nothing is started."""
+        """Return the line with the reason why nothing is started."""
         limit = self._definition.max_concurrent_invocations
         return (
             f"Max concurrent invocations is {limit} and there's {active_invocations} running => refusing to launch more"

@@ -52,7 +52,7 @@ class Batching(Policy):
 
     @classmethod
     def forecast(cls, definition: TriggeringPolicy, commits: int) -> str:
-        """Say how many commits share an invocation."""
+        """Return a sentence about how many commits share an invocation."""
         if definition.max_batch_size == 1:
             return super().forecast(definition, commits)
         return (

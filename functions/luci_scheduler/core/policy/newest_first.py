@@ -34,7 +34,7 @@ class NewestFirst(Policy):
         check_positive("pending_timeout", definition.pending_timeout)
 
     def decide(self, triggers: Sequence[Trigger], active_invocations: int, now: Instant) -> Decision:
-        """Discard the triggers that are too old, then start the newest of the rest."""
+        """Discard the triggers that are too old, then start the newest of the others."""
         timeout = self._definition.pending_timeout
         # The oldest triggers come first, so the first trigger that is young enough ends the search.
         reason = discards.pending_too_long(self.kind, timeout)

@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 MAX_TRIGGERS = 100
-"""The most incoming triggers that a build receives: the newest of them (the original's limit)."""
+"""The largest number of incoming triggers that a build receives: the newest of them (the original's limit)."""
 
 Log = Callable[[str], object]
 

@@ -42,7 +42,10 @@ The API promises a minute; a slow request may use up some of it.
 """
 
 _REQUESTS = 4
-"""The most requests of one attempt, each under another ID: three other jobs may have drawn the same invocation ID."""
+"""The largest number of requests of one attempt, each under another ID.
+
+Three other jobs may have drawn the same invocation ID.
+"""
 
 _SEARCH_LAG = 3 * MINUTE
 """How long after the last log line an empty search proves that there is no build.

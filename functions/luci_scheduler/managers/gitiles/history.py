@@ -19,7 +19,7 @@ _REF_LIMIT = MINUTE
 
 _PAGE = 1000
 _MAX_RANGE = 10_000
-"""The most commits of a range that a poll lists in order to count them. A page of 1,000 takes about a megabyte."""
+"""The maximum number of commits of a range that a poll lists to count them. A page of 1,000 takes about a megabyte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class NewCommits:
     skipped_all_counted: bool = True
     """Whether ``skipped`` is exact; otherwise it is a lower bound."""
     backlog: Backlog | None = None
-    """The rest of the range, which the next polls trigger."""
+    """The remaining part of the range, which the next polls trigger."""
     left: int = 0
     """The number of commits in ``backlog``."""
     reached: str = ""
@@ -46,7 +46,7 @@ class History:
     """Requests logs for one poll, each once per delivery, and writes failures into the debug log."""
 
     def __init__(self, controller: Controller, gitiles: Gitiles, watched: WatchedRepo, limit: int) -> None:
-        """Make one; ``limit`` is the most new commits of one ref that get triggers."""
+        """Make a reader; ``limit`` is the maximum number of new commits of one ref that get triggers."""
         self._controller = controller
         self._gitiles = gitiles
         self._watched = watched
@@ -90,8 +90,8 @@ class History:
     def oldest(self, ref: str, old: str, head: str, backlog: Backlog | None) -> NewCommits:
         """Return the oldest commits between ``old`` and ``head`` that have no triggers yet.
 
-        Polls finish one range before they start the next, even if new commits are pushed meanwhile. The list of commits
-        in a range never changes, so each commit gets one trigger.
+        Polls finish one range before they start the next, even if new commits are pushed during that time. The list of
+        commits in a range never changes, so each commit gets one trigger.
 
         Raises:
             TransientError: a request failed; the next attempt may succeed.
@@ -144,7 +144,7 @@ class History:
         return False
 
     def _without_range(self, ref: str, old: str, head: str, error: GitilesError) -> NewCommits:
-        """Find out why a range has no log: the old revision is gone, or the server does not have the new one yet."""
+        """Determine why a range has no log: the old revision is gone, or the server does not have the new one yet."""
         if error.code != "NOT_FOUND":
             raise self._no_range(ref, old, head, error) from error
         self._controller.log(log_lines.RANGE_NOT_FOUND.format(ref=ref))

@@ -21,7 +21,7 @@ from luci_scheduler.managers.urls import url_problem
 __all__ = ["MAX_ENTRY", "GitilesKind"]
 
 MAX_ENTRY = 2000
-"""The most characters of one ref or path pattern."""
+"""The maximum length of one ref or path pattern, in characters."""
 
 _PATH_REGEXPS = ("path_regexps", "path_regexps_exclude")
 
@@ -90,7 +90,7 @@ def _check_each(
     problems_of: Callable[[str], list[str]],
     check: TaskCheck,
 ) -> bool:
-    """Check entries one by one; ``shown`` is how the path of a problem names each. Return whether all are valid."""
+    """Check each entry; ``shown`` is how the path of a problem names each. Return whether all are valid."""
     is_valid = True
     for index, entry in enumerate(entries):
         problems = check.pattern_problems(field, index, entry, problems_of)

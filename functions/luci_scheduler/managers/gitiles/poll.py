@@ -26,7 +26,7 @@ from luci_scheduler.ports import GitCommit, Gitiles
 __all__ = ["Poll"]
 
 _TIME_LIMIT = MINUTE
-"""A poll that has taken longer keeps its results and leaves the rest to the next poll.
+"""A poll that has taken longer keeps its results and leaves the remaining refs to the next poll.
 
 Otherwise a repository with many refs on a slow server would never make progress. The lease of a launch is usually
 longer.

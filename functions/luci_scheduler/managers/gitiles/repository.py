@@ -49,7 +49,7 @@ def read_watched(task: TaskDefinition) -> WatchedRepo:
     """Read a gitiles task.
 
     Raises:
-        PermanentError: the URL is no Gitiles repository, or a pattern is invalid.
+        PermanentError: the URL is not a Gitiles repository, or a pattern is invalid.
     """
     repo = str(task.fields.get("repo", ""))
     names = ("refs", "path_regexps", "path_regexps_exclude")

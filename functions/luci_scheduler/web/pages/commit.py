@@ -1,4 +1,4 @@
-"""The page of a commit: what became of it in each job that watches its repository."""
+"""The page of a commit: its outcome in each job that watches its repository."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _ExplanationView:
     job_address: str
     reason: str
     words: str
-    """The reason in words."""
+    """The reason as a sentence."""
     sentence: str
     invocation_id: str
     invocation_address: str
@@ -50,7 +50,7 @@ class _ExplanationView:
 
 
 def commit(page_request: PageRequest) -> PageResponse:
-    """Return what became of a commit in each job that watches it; without a commit, only the form."""
+    """Return the outcome of a commit in each job that watches it; without a commit, only the form."""
     query = _Query(*page_request.stripped("repo", "revision", "ref"))
     found, problem = _read(page_request, query)
     values = _values(query, found, problem)

@@ -1,4 +1,4 @@
-"""The page of a job: its state, its history and, on the first page of that, everything that is pending."""
+"""The page of a job: its state, its history and, on the first page of its history, everything that is pending."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _poller(overview: JobOverview, now: Instant) -> PollerView | None:
 
 
 def _details_document(details: JobDetails, triage: TriageView, poller: PollerView | None) -> dict[str, Any]:
-    """Return the JSON twin's members that only the first page has."""
+    """Return the members of the JSON twin that only the first page has."""
     document: dict[str, Any] = {
         "pending_triggers": [item.public() for item in details.pending],
         "last_triage": {

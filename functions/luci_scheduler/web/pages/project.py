@@ -41,7 +41,7 @@ class _Selection:
 
     @property
     def previous(self) -> int | None:
-        """The start of the page before; None on the first page."""
+        """The start of the previous page; None on the first page."""
         return max(0, self.start - _JOBS_ON_PAGE) if self.start else None
 
     @property
@@ -82,7 +82,7 @@ def _rows(page_request: PageRequest, jobs: Sequence[Job]) -> _Rows:
 
 
 def _known_name(jobs: Sequence[Job], name: str) -> str:
-    """Return the name of a job if the project has it, so that the page repeats no other text of its address."""
+    """Return the name of a job if the project has it, so that the page repeats only this text of its address."""
     return next((name for job in jobs if split_job_id(job.id)[1] == name), "")
 
 

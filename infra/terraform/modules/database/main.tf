@@ -28,7 +28,7 @@ resource "google_firestore_database" "this" {
   app_engine_integration_mode       = "DISABLED"
   point_in_time_recovery_enablement = var.point_in_time_recovery ? "POINT_IN_TIME_RECOVERY_ENABLED" : "POINT_IN_TIME_RECOVERY_DISABLED"
   delete_protection_state           = var.delete_protection ? "DELETE_PROTECTION_ENABLED" : "DELETE_PROTECTION_DISABLED"
-  # Without this, a destroy would leave the database behind. The protection above prevents an accidental destroy.
+  # Without this, a destroy would keep the database. The protection above prevents an accidental destroy.
   deletion_policy = "DELETE"
 
   dynamic "cmek_config" {

@@ -87,7 +87,7 @@ class TestFaults:
         response, _ = self.run(state, "v1.get")
         assert (response.status_code, response.get_json()) == (403, {"error": {"message": "no"}})
 
-    def test_a_bare_status_and_a_page(self, state: BuildbucketState) -> None:
+    def test_a_status_without_a_body_and_a_status_with_a_page(self, state: BuildbucketState) -> None:
         state.faults.add(Fault("http", status=503, body="busy"))
         response, _ = self.run(state)
         assert (response.status_code, response.get_data(), response.mimetype) == (503, b"busy", "text/plain")
@@ -98,7 +98,7 @@ class TestFaults:
         assert b"500 Server Error" in response.get_data()
 
     @pytest.mark.parametrize(("when", "done"), [("before", 0), ("after", 1)])
-    def test_a_cut(self, state: BuildbucketState, when: Any, done: int) -> None:
+    def test_a_cut_connection(self, state: BuildbucketState, when: Any, done: int) -> None:
         state.faults.add(Fault("cut", when=when))
         finished: list[int] = []
 

@@ -119,7 +119,7 @@ def test_a_build_ends_once(store: BuildStore, status: str) -> None:
     assert store.start(build.id, START) is None
 
 
-def test_a_status_that_is_no_end_is_an_error(store: BuildStore) -> None:
+def test_a_status_that_is_not_final_is_an_error(store: BuildStore) -> None:
     with pytest.raises(ValueError, match="'STARTED' is not an end status"):
         store.end(create(store).id, START, Outcome("STARTED"))
 

@@ -145,7 +145,7 @@ class TestControl:
         answer = control(server, "POST", "plans", plan)
         assert (answer.status_code, answer.json()) == (400, {"error": "PlanError: a plan needs steps or manual"})
 
-    def test_faults(self, server):
+    def test_faults_are_added_listed_and_cleared(self, server):
         """Faults are added, listed and cleared; an unreadable one is 400."""
         assert control(server, "POST", "faults", {"effect": "error", "code": 7, "times": None}).status_code == 200
         assert control(server, "GET", "faults").json()[0]["code"] == 7
@@ -178,7 +178,7 @@ class TestControl:
         control(server, "POST", "run_due")
         assert [build["status"] for build in control(server, "GET", "builds").json()] == ["SUCCESS", "FAILURE"]
 
-    def test_settings(self, server):
+    def test_a_client_changes_settings(self, server):
         """A client changes strictness, memory and buckets."""
         request = {"builder": BUILDER, "requestId": "r"}
         first = prpc_json(call_prpc(server.url, "ScheduleBuild", request))
@@ -198,7 +198,7 @@ class TestControl:
         assert requests.get(f"{server.url}{V1}/builds/1", timeout=5).status_code == 401
         assert control(server, "POST", "settings", {"nope": 1}).status_code == 400
 
-    def test_responses(self, server):
+    def test_a_client_prepares_responses(self, server):
         """A client prepares responses."""
         control(server, "POST", "responses", {"method": "GetBuild", "body": {"id": "5"}})
         assert control(server, "GET", "status").json()["responses_left"] == {"GetBuild": 1}
@@ -221,7 +221,7 @@ def test_request_log(server):
     assert server.requests == []
 
 
-def test_page(server):
+def test_a_build_has_a_page(server):
     """A build has an HTML page, with escaped values."""
     request = {"builder": BUILDER, "properties": {"x": "<script>"}, "tags": [{"key": "k", "value": "<b>"}]}
     build_id = prpc_json(call_prpc(server.url, "ScheduleBuild", request))["id"]

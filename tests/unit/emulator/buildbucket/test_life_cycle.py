@@ -101,7 +101,7 @@ class TestScripts:
             assert server.builds.get(build_id).status == "INFRA_FAILURE"
             assert "$local_cloud/plan" in server.builds.get(build_id).outcome.summary
 
-    def test_expiry(self, server):
+    def test_a_build_without_a_bot_expires(self, server):
         """A build that no bot takes is an infra failure after the scheduling timeout, with both details."""
         server.plans.set("*", Script(()))
         build_id = schedule(server)
@@ -188,7 +188,7 @@ class TestCancel:
         assert ended["status"] == "SUCCESS"
         assert "cancelTime" not in ended
 
-    def test_v1_is_immediate(self, server):
+    def test_v1_builds_are_scheduled_immediately(self, server):
         """The reply of v1 already says CANCELED. Canceling an ended build returns it unchanged."""
         build_id, ended = schedule(server), schedule(server)
         server.end_build(ended, Outcome("SUCCESS"))
@@ -227,7 +227,7 @@ class TestNotifications:
             (NotificationFault("hold", "created"), ["STARTED", "STARTED", "SUCCESS"]),
         ],
     )
-    def test_faults(self, server, publisher, fault, expected):
+    def test_messages_are_lost_duplicated_and_delayed(self, server, publisher, fault, expected):
         """Messages are lost, duplicated, delayed and reordered; a late message shows the later state."""
         server.notifier.add_fault(fault)
         schedule(server)
@@ -235,7 +235,7 @@ class TestNotifications:
             advance(server, SECOND)
         assert statuses(publisher) == expected
 
-    def test_held_messages_come_out_of_order(self, server, publisher):
+    def test_held_messages_are_delivered_out_of_order(self, server, publisher):
         """A held message is published after the next one, which may be of another build."""
         server.notifier.add_fault(NotificationFault("hold"))
         first = schedule(server)
@@ -247,7 +247,7 @@ class TestNotifications:
         ("effect", "token"),
         [("wrong_token", b"this-is-not-the-token"), ("missing_token", None), ("foreign_token", b"other")],
     )
-    def test_tokens(self, server, publisher, effect, token):
+    def test_messages_may_have_wrong_tokens(self, server, publisher, effect, token):
         """A message may have a wrong token, none, or another build's."""
         schedule(server, token=b"other")
         server.notifier.add_fault(NotificationFault(effect))
@@ -301,7 +301,7 @@ class TestCommands:
         assert build.create_time <= build.start_time <= build.end_time
         until(lambda: len(publisher.messages) == 3)
 
-    def test_environment(self, live):
+    def test_the_environment_describes_the_build(self, live):
         """The program's environment describes the build and its commit."""
         live.add_builder(BuilderId("p", "b", "x"), BuilderConfig({"recipe": "r"}, next_number=3))
         script = 'echo "$BUILD_ID $BUILDER $BUILD_NUMBER $REVISION $REF $EXTRA $PROPERTIES"'

@@ -98,7 +98,7 @@ class TestOldFields:
     def test_a_star_selects_all(self) -> None:
         assert old_fields("*") == BUILD
 
-    def test_a_star_stands_for_the_items_of_a_list(self) -> None:
+    def test_a_star_matches_the_items_of_a_list(self) -> None:
         assert old_fields("id", "steps.*.name") == {"id": "1", "steps": [{"name": "one"}, {"name": "two"}]}
 
     def test_a_list_needs_a_star(self) -> None:
@@ -148,7 +148,7 @@ class TestStructs:
     def test_a_path(self, paths: list[list[str]], expected: Any) -> None:
         assert self.properties(*paths) == expected
 
-    def test_a_star_stands_for_any_name(self) -> None:
+    def test_a_star_matches_any_name(self) -> None:
         assert self.properties(["*", "b"])["a"] == {"b": 1}
 
     @pytest.mark.parametrize("path", [["10"], ["-1"], ["a*"]])

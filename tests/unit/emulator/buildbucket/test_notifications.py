@@ -152,7 +152,7 @@ def test_a_replaced_token(world: World, effect: NotificationEffect, tokens: list
     assert world.tokens() == tokens
 
 
-def test_without_another_build_a_foreign_token_is_a_wrong_one(world: World) -> None:
+def test_without_another_build_a_foreign_token_is_refused(world: World) -> None:
     world.fault("foreign_token")
     world.announce(world.create())
     assert world.tokens() == ["this-is-not-the-token"]
@@ -186,7 +186,7 @@ def test_only_the_end_is_published_again_after_a_failure(world: World, event: st
     assert len(world.publisher.messages) == published
 
 
-def test_the_end_is_given_up_after_ten_attempts(world: World) -> None:
+def test_the_end_is_abandoned_after_ten_attempts(world: World) -> None:
     world.publisher.failures = 10
     world.announce(world.create(), "ended")
     for _ in range(12):

@@ -76,7 +76,7 @@ class TestChoice:
 class TestJson:
     """Plans in JSON."""
 
-    def test_steps(self) -> None:
+    def test_a_plan_has_steps(self) -> None:
         plan = plan_from_json(
             {
                 "steps": [
@@ -98,7 +98,7 @@ class TestJson:
         assert isinstance(plan, Script)
         assert plan.cancel_after is None
 
-    def test_manual(self) -> None:
+    def test_a_plan_may_be_manual(self) -> None:
         assert plan_from_json({"manual": True, "created": {"delay": "1s"}}) == Manual(Announce(delay=SECOND))
 
     @pytest.mark.parametrize(

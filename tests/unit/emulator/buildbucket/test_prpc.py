@@ -74,7 +74,7 @@ def test_json_is_accepted(accept: str) -> None:
         "application/grpc, application/json;q=0.5",
     ],
 )
-def test_a_client_that_does_not_prefer_json_is_refused_with_406(accept: str | None) -> None:
+def test_a_client_that_does_not_accept_json_gets_406(accept: str | None) -> None:
     assert refusal(Accept=accept).status == 406
 
 
@@ -97,7 +97,7 @@ def test_only_post_is_served() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"nul", b"\xff", b'{"a": NaN}', b"[Infinity]"])
-def test_a_body_that_is_no_json(body: bytes) -> None:
+def test_a_body_that_is_not_json(body: bytes) -> None:
     error = refusal(body)
     assert (error.code, error.status) == (3, 400)
     assert error.message.startswith("could not decode body: ")

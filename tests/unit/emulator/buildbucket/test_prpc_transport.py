@@ -48,7 +48,7 @@ def url():
         ({"X-Extra-Bin": "aGk"}, 400),
     ],
 )
-def test_headers(url, headers, status):
+def test_headers_must_be_well_formed(url, headers, status):
     """A client must request JSON in both directions; deadlines and binary metadata must be well-formed."""
     response = call_prpc(url, "ScheduleBuild", BUILDER, headers=headers)
     assert response.status_code == status
@@ -94,7 +94,7 @@ def test_malformed_bodies(url, body):
     assert response.text.startswith("could not decode body: ")
 
 
-def test_gzip(url):
+def test_requests_and_replies_may_be_compressed(url):
     """Requests may be compressed; large replies are compressed for clients that accept it."""
     body = gzip.compress(
         json.dumps({**BUILDER, "properties": {"long": "x" * 2000}, "mask": {"allFields": True}}).encode()
@@ -117,7 +117,7 @@ def test_too_large_reply(url):
 
 
 @pytest.mark.parametrize(("code", "status"), sorted(HTTP_STATUS.items())[1:])
-def test_codes(code, status):
+def test_each_code_has_its_status(code, status):
     """Each code has its HTTP status. From 500 on the client does not get the service's own text."""
     response = failure(RpcError(code, "own text"))
     assert response.status_code == status

@@ -58,7 +58,7 @@ def get(server, body=None, method="GetBuild"):
 class TestV2:
     """Replies of the v2 API."""
 
-    def test_schedule(self, v2_server):
+    def test_schedule_build_returns_the_recorded_bytes(self, v2_server):
         """ScheduleBuild returns the recorded bytes except for spacing: guard line, default mask, ID with the time."""
         exchange = sample("v2-schedule.http.json")
         response = call_prpc(v2_server.url, "ScheduleBuild", exchange["request"]["body"])
@@ -69,7 +69,7 @@ class TestV2:
         assert prpc_json(response) == json.loads(recorded.removeprefix(GUARD))
         assert response.headers.items() >= exchange["response"]["headers"].items()
 
-    def test_duplicate(self, v2_server):
+    def test_a_repeated_request_id_returns_the_current_build(self, v2_server):
         """A repeated request ID returns the current build."""
         start(v2_server)
         repeat = call_prpc(v2_server.url, "ScheduleBuild", sample("v2-schedule-request.json"))
@@ -89,7 +89,7 @@ class TestV2:
         ("name", "status", "written"),
         [("failure", "FAILURE", 0), ("infra-failure", "INFRA_FAILURE", 0), ("success", "SUCCESS", 523_456_367)],
     )
-    def test_ended(self, v2_server, name, status, written):
+    def test_get_build_shows_the_end(self, v2_server, name, status, written):
         """GetBuild shows the end of a build, which may be older than its last update."""
         build_id = start(v2_server)
         v2_server.end_build(build_id, Outcome(status), at=V2_ENDED + written, reported_ago=written)
@@ -98,7 +98,7 @@ class TestV2:
         assert critical in (None, "YES")
         assert get(v2_server) == expected
 
-    def test_expired(self, v2_server):
+    def test_an_expired_build_has_no_start_time(self, v2_server):
         """A build that no bot took has no start time, and both details are empty objects."""
         build_id = schedule(v2_server)
         expected = sample("v2-get-infra-failure-expired.json")
@@ -106,7 +106,7 @@ class TestV2:
         v2_server.end_build(build_id, outcome, at=1_773_777_911_702_118_000)
         assert get(v2_server) == expected
 
-    def test_cancel(self, v2_server):
+    def test_cancel_build_does_not_change_the_status(self, v2_server):
         """CancelBuild does not change the status. Only allFields shows the canceler and the reason."""
         start(v2_server)
         v2_server.clock.move_to(V2_CANCELED)
@@ -117,7 +117,7 @@ class TestV2:
         shown = {name: everything[name] for name in expected if name != "input"}
         assert shown == {name: value for name, value in expected.items() if name != "input"}
 
-    def test_canceled(self, v2_server):
+    def test_a_canceled_build_has_an_end(self, v2_server):
         """A canceled build has an end like any other build."""
         build_id = start(v2_server)
         v2_server.end_build(build_id, Outcome("CANCELED"), at=1_773_756_751_733_000_000)
@@ -134,7 +134,7 @@ class TestV2:
         assert [step["name"] for step in shown.pop("steps")] == [step["name"] for step in expected.pop("steps")]
         assert shown == expected
 
-    def test_mask(self, v2_server):
+    def test_a_mask_selects_fields(self, v2_server):
         """A mask selects fields and parts of properties."""
         build_id = start(v2_server)
         outcome = Outcome("SUCCESS", summary="all good", output_properties={"got_revision": "abc", "other": 1})
@@ -147,7 +147,7 @@ class TestV2:
             "output": {"properties": {"got_revision": "abc"}},
         }
 
-    def test_search(self, v2_server):
+    def test_a_search_finds_a_build_by_its_tag(self, v2_server):
         """SearchBuilds finds a build by the invocation's tag; a full page has a token."""
         start(v2_server)
         request = sample("v2-search-request.json")
@@ -157,7 +157,7 @@ class TestV2:
         assert more == sample("v2-search-response-more.json")
         assert get(v2_server, request | {"pageToken": more["nextPageToken"]}, "SearchBuilds") == {}
 
-    def test_batch(self, v2_server):
+    def test_a_batch_responds_in_the_order_of_its_requests(self, v2_server):
         """Batch responds in the order of the requests, with errors in their places."""
         start(v2_server)
         v2_server.clock.move_to(V2_CANCELED)
@@ -177,7 +177,7 @@ class TestV2Errors:
     @pytest.mark.parametrize(
         "name", ["invalid-argument", "not-found", "permission-denied", "unauthenticated", "unimplemented"]
     )
-    def test_refused(self, v2_server, name):
+    def test_a_faulty_request_gets_the_recorded_response(self, v2_server, name):
         """A faulty request gets the recorded response."""
         if name == "permission-denied":
             v2_server.registry.close_bucket("tint/ci", visible=True)
@@ -186,7 +186,7 @@ class TestV2Errors:
         self.check(v2_server, f"v2-error-{name}.http.json", headers)
 
     @pytest.mark.parametrize(("name", "code"), [("internal", 13), ("unavailable", 14), ("deadline", 4)])
-    def test_injected(self, v2_server, name, code):
+    def test_injected_errors_have_the_fixed_texts(self, v2_server, name, code):
         """Injected errors have the fixed texts."""
         v2_server.faults.add(Fault("error", code=code, message="something private"))
         self.check(v2_server, f"v2-error-{name}.http.json", {})
@@ -197,7 +197,7 @@ class TestV2Errors:
         response = self.check(v2_server, "v2-error-frontend-html-502.http.json", {}, {"X-Content-Type-Options"})
         assert "X-Prpc-Grpc-Code" not in response.headers
 
-    def test_details(self):
+    def test_details_are_in_a_header(self):
         """A header contains the details as base64 of JSON."""
         recorded = sample("v2-error-with-details.http.json")["response"]
         detail = json.loads(base64.b64decode(recorded["headers"]["X-Prpc-Status-Details-Bin"]))
@@ -238,7 +238,7 @@ class TestV2Notifications:
         shown = message.json()
         large = zlib.decompress(base64.b64decode(shown["buildPubsub"].pop("buildLargeFields")))
         recorded = zlib.decompress(base64.b64decode(expected["buildPubsub"].pop("buildLargeFields")))
-        # Behind the input are output and steps, which differ from the recording.
+        # After the input come output and steps, which differ from the recording.
         assert large[:587] == recorded[:587]
         assert large == recorded or name != "scheduled"
         assert shown == expected

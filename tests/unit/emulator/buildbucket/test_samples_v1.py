@@ -56,7 +56,7 @@ def v1_get(server):
 class TestV1:
     """Replies of the v1 API."""
 
-    def test_put(self, v1_server):
+    def test_a_put_returns_the_recorded_build(self, v1_server):
         """A put returns the golden page's build, including false values."""
         shown = put(v1_server)
         expected = sample("v1-put-response-as-on-wire.json")
@@ -97,7 +97,7 @@ class TestV1:
         assert v1_build(v1_get(v1_server)["build"]) == v1_build(expected)
         assert v1_get(v1_server)["build"]["status_changed_ts"] == expected["status_changed_ts"]
 
-    def test_cancel(self, v1_server):
+    def test_the_reply_to_a_cancellation_is_completed(self, v1_server):
         """The reply to a cancellation is already completed."""
         put(v1_server)
         v1_server.start_build(8854922957825743408, at=V1_STARTED)
@@ -110,7 +110,7 @@ class TestV1:
         assert json.loads(shown.pop("result_details_json"))["swarming"] == details["swarming"]
         assert shown == expected
 
-    def test_search(self, v1_server):
+    def test_a_search_finds_a_build_by_its_tag(self, v1_server):
         """A search finds a build by its tag, and returns the next page's cursor."""
         put(v1_server)
         query = "bucket=luci.tint.ci&tag=scheduler_job_id:tint/mac-rel&max_builds=1"
@@ -118,7 +118,7 @@ class TestV1:
         assert reply.keys() == sample("v1-search-response.json").keys()
         assert [build["id"] for build in reply["builds"]] == ["8854922957825743408"]
 
-    def test_errors(self, v1_server):
+    def test_each_error_has_its_status(self, v1_server):
         """Application errors are HTTP 200; others are 403 and 400 without a reason."""
         assert v1_get(v1_server) == sample("v1-get-error-build-not-found.json")
         request = sample("v1-put-request.json")
@@ -143,7 +143,7 @@ class TestV1:
             assert response.headers["Content-Type"] == exchange["response"]["headers"]["Content-Type"]
             assert response.json() == json.loads(exchange["response"]["body"])
 
-    def test_notifications(self, v1_server, publisher):
+    def test_start_and_completion_are_announced(self, v1_server, publisher):
         """Start and completion are announced, with the token in an attribute and one line of sorted JSON."""
         put(v1_server)
         assert publisher.messages == []

@@ -106,7 +106,7 @@ def test_v1_lacks_the_limits_of_v2(server):
     assert "key" * 30 + ":" + "v" * 300 in build["tags"]
 
 
-def test_parameters_come_back_rewritten(server):
+def test_parameters_are_returned_rewritten(server):
     """Keys are sorted, and numbers are floats with few exceptions.
 
     Other parameters stay; the builder's own properties are absent.
@@ -179,8 +179,8 @@ class TestOperationId:
         assert reply["error"]["reason"] == "INVALID_INPUT"
 
 
-def test_permissions(server):
-    """A caller who may not read gets 403 or not-found, one who may not write gets 403, in the words of v1."""
+def test_callers_without_permission_are_refused(server):
+    """A caller who may not read gets 403 or not-found, a caller who may not write gets 403, with the texts of v1."""
     build = put(server)
     server.registry.close_bucket("tint/ci", visible=True)
     cancel = call(server, "POST", f"builds/{build['id']}/cancel", {})
@@ -196,7 +196,7 @@ def test_permissions(server):
     assert call(server, "PUT", "builds", request_body(bucket="nonsense")).status_code == 403
 
 
-def test_batches(server):
+def test_batches_respond_item_by_item(server):
     """Batches respond item by item."""
     body = {"builds": [request_body(client_operation_id="a"), request_body(client_operation_id="b", tags=["bad"])]}
     results = call(server, "PUT", "builds/batch", body).json()["results"]
@@ -210,7 +210,7 @@ def test_batches(server):
     assert call(server, "PUT", "builds/batch", {"builds": [5]}).status_code == 400
 
 
-def test_retry(server):
+def test_a_retry_creates_a_similar_build(server):
     """A retry creates a new build like the old one."""
     old = put(server, tags=["a:b"], properties={"x": 1})
     new = call(server, "PUT", f"builds/{old['id']}/retry", {"client_operation_id": "again"}).json()["build"]
@@ -222,7 +222,7 @@ def test_retry(server):
 class TestSearch:
     """Searches."""
 
-    def test_filters(self, server):
+    def test_builds_are_found_by_their_members(self, server):
         """Builds are found by tag, status, result, creator and time."""
         old = put(server, "a@b.c", tags=["n:1", "x:y"])
         server.clock.advance(MINUTE)
@@ -240,14 +240,14 @@ class TestSearch:
         assert ids(creation_ts_high=int(new["created_ts"])) == [old["id"]]
         assert ids(tag="n:3") == ids(bucket="luci.tint.try") == []
 
-    def test_experimental(self, server):
+    def test_experimental_builds_match_only_on_request(self, server):
         """Experimental builds match only on request."""
         build = put(server, experimental=True)
         assert call(server, "GET", "search").json() == {}
         found = call(server, "GET", "search", include_experimental="true").json()["builds"]
         assert [item["id"] for item in found] == [build["id"]]
 
-    def test_pages(self, server):
+    def test_the_cursor_leads_through_all_builds(self, server):
         """The cursor leads through all builds; the last page has none."""
         made = {put(server)["id"] for _ in range(3)}
         first = call(server, "GET", "search", max_builds=2).json()
@@ -275,7 +275,7 @@ def test_partial_replies(server):
         ("e", {}),
     ],
 )
-def test_selectors(selector, expected):
+def test_a_selector_applies_to_each_item(selector, expected):
     """A selector applies to each item of a list; * matches any name."""
     assert select_fields({"a": [{"b": 1, "c": 2}], "d": 3}, selector) == expected
 

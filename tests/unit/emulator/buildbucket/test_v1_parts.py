@@ -34,7 +34,7 @@ def build(status: str = "SCHEDULED", *, start: int | None = None, outcome: Outco
 class TestRequests:
     """The body of ``PUT builds``."""
 
-    def test_the_least(self) -> None:
+    def test_the_smallest_put_request(self) -> None:
         request = put()
         assert (request.bucket, request.builder, request.tags) == ("luci.p.ci", "linux", (("builder", "linux"),))
         assert (request.gitiles_commit, request.callback, request.canary, request.experimental) == (
@@ -107,12 +107,12 @@ class TestRequests:
             {"pubsub_callback": {"topic": TOPIC, "user_data": 1}},
         ],
     )
-    def test_a_body_of_the_wrong_form(self, fields: dict[str, Any]) -> None:
+    def test_a_body_of_the_wrong_type_is_refused(self, fields: dict[str, Any]) -> None:
         with pytest.raises(BadRequest):
             put(**fields)
 
     @pytest.mark.parametrize("body", [None, [], "text"])
-    def test_a_body_that_is_no_object(self, body: Any) -> None:
+    def test_a_body_that_is_not_an_object(self, body: Any) -> None:
         with pytest.raises(BadRequest, match="Message PutRequestMessage must be an object"):
             parse_put(body)
 

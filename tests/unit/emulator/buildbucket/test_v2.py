@@ -14,7 +14,7 @@ TOPIC = "projects/my-project/topics/builds"
 
 
 def encoded(size):
-    """Return base64 of so many bytes."""
+    """Return base64 of this many bytes."""
     return base64.b64encode(b"x" * size).decode()
 
 
@@ -86,7 +86,7 @@ GITILES_REGEX = r"^commit/gitiles/([^/]+)/(.+?)/\+/([a-f0-9]{40})$"
     ],
 )
 def test_errors_of_schedule_build(server, publisher, fields, reason):
-    """Each error of a request is code 3 with the service's words, and creates no build."""
+    """Each error of a request is code 3 with the service's text, and creates no build."""
     publisher.missing.add("projects/my-project/topics/missing")
     request = {name: value for name, value in {"builder": BUILDER, **fields}.items() if value is not None}
     response = call_prpc(server.url, "ScheduleBuild", request)
@@ -118,7 +118,7 @@ def test_a_usable_topic_is_remembered(server, publisher):
     assert call_prpc(server.url, "ScheduleBuild", request).status_code == 400
 
 
-def test_properties(server):
+def test_the_builders_properties_are_added(server):
     """The revision is allowed, numbers become doubles, and the builder's own properties are added."""
     server.add_builder(BuilderId("p", "b", "x"), BuilderConfig({"recipe": "r", "open": 1}, frozenset({"open"})))
     properties = {"revision": "abc", "one": 1.0, "big": 2**60 + 1, "deep": {"list": [1.5, None, True]}}
@@ -148,7 +148,7 @@ def test_unknown_builder(server):
 class TestRequestId:
     """Deduplication."""
 
-    def test_repeat(self, server, publisher):
+    def test_a_repeated_request_returns_the_build(self, server, publisher):
         """A repetition returns the build under the new mask, ignores the rest and announces nothing."""
         first = schedule(server, requestId="r", notify={"pubsubTopic": TOPIC})
         server.start_build(int(first["id"]))
@@ -166,7 +166,7 @@ class TestRequestId:
         assert second["createdBy"] == "user:a@example.com"
         assert schedule(server, "nobody", requestId="q")["createdBy"] == "user:nobody"
 
-    def test_forgotten(self, server):
+    def test_a_request_id_is_forgotten_after_a_minute(self, server):
         """After a minute the ID is forgotten; with None it never is."""
         first = schedule(server, requestId="r")
         server.clock.advance(MINUTE - 1)

@@ -9,7 +9,7 @@ from luci_scheduler.core.instants import MINUTE
 from tests.unit.emulator.buildbucket.support import BUILDER, COMMIT, START, get, schedule, tag
 
 
-def test_tags(server):
+def test_tags_are_merged_and_sorted(server):
     """Tags are merged and sorted, derived tags are added, three keys are hidden, and a search finds all."""
     tags = [tag("z", "1"), tag("a", ""), tag("z", "1"), tag("z", "0")]
     build = schedule(server, tags=tags, gitilesCommit=COMMIT, mask={"fields": "id,tags"})
@@ -29,7 +29,7 @@ def search(server, size=0, **predicate):
 class TestSearch:
     """SearchBuilds."""
 
-    def test_filters(self, server):
+    def test_builds_are_found_newest_first(self, server):
         """Builds are found by builder, status, creator, time and ID, newest first."""
         old = schedule(server, "a@example.com")
         server.clock.advance(MINUTE)
@@ -49,7 +49,7 @@ class TestSearch:
         assert ids(createTime={"endTime": middle}) == [old["id"]]
         assert ids(build={"startBuildId": new["id"], "endBuildId": new["id"]}) == [new["id"]]
 
-    def test_pages(self, server):
+    def test_a_full_last_page_has_a_token(self, server):
         """A full last page has a token, and the following page is empty."""
         made = [schedule(server)["id"] for _ in range(4)]
         seen, token, sizes = [], "", []
@@ -74,11 +74,11 @@ class TestSearch:
             ),
         ],
     )
-    def test_refused(self, server, request_fields, reason):
+    def test_malformed_searches_are_refused(self, server, request_fields, reason):
         """Malformed searches are code 3."""
         assert call_prpc(server.url, "SearchBuilds", request_fields).text == f"bad request: {reason}\n"
 
-    def test_experimental(self, server):
+    def test_experimental_builds_match_only_on_request(self, server):
         """Experimental builds match only on request."""
         build = schedule(server, experiments={"luci.non_production": True})
         assert search(server) == []
@@ -95,7 +95,7 @@ class TestSearch:
 class TestMasks:
     """The fields of replies."""
 
-    def test_default(self, server):
+    def test_replies_have_default_fields(self, server):
         """By default tags, output, properties and other fields are left out; an empty input stays."""
         build = get(server, schedule(server, tags=[tag("a", "b")], properties={"x": 1}))
         assert build.keys() == {"id", "builder", "createdBy", "createTime", "updateTime", "status", "input"}
@@ -126,7 +126,7 @@ class TestMasks:
             ({"mask": {"fields": "input.gitiles_commit"}}, True),
         ],
     )
-    def test_syntax(self, server, fields, is_fine):
+    def test_only_the_older_parameter_has_the_extended_syntax(self, server, fields, is_fine):
         """Only the older parameter has the extended syntax, and the two parameters exclude each other."""
         build = schedule(server)
         server.start_build(int(build["id"]))
@@ -150,7 +150,7 @@ class TestKeysAndPermissions:
             ),
         ],
     )
-    def test_keys(self, server, key, reason):
+    def test_a_build_has_two_keys(self, server, key, reason):
         """The key of a build is its ID, or its builder and number."""
         for method in ("GetBuild", "GetBuildStatus"):
             assert call_prpc(server.url, method, key).text == f"bad request: {reason}\n"
@@ -202,7 +202,7 @@ class TestKeysAndPermissions:
         assert call_prpc(server.url, "Batch", {"requests": mixed}).status_code == 400
         assert prpc_json(call_prpc(server.url, "Batch", {})) == {}
 
-    def test_template(self, server):
+    def test_a_template_provides_the_request(self, server):
         """A template provides builder, properties and tags; the request's fields take precedence."""
         first = schedule(server, properties={"a": 1}, tags=[tag("t", "1")])
         request = {"templateBuildId": first["id"], "properties": {"b": 2}, "mask": {"allFields": True}}

@@ -1,4 +1,4 @@
-"""Checks of requests, in the words of the real service."""
+"""Checks of requests, with the texts of the real service."""
 
 from typing import Any
 

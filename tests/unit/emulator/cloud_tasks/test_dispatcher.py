@@ -44,7 +44,7 @@ class Target:
         return self.result
 
     def wait_for(self, count: int) -> None:
-        """Wait until so many deliveries have begun."""
+        """Wait until this many deliveries have begun."""
         with self.changed:
             assert self.changed.wait_for(lambda: len(self.names) >= count, WAIT_SECONDS)
 
@@ -132,7 +132,7 @@ class TestRunner:
         assert attempt is not None
         world.runner.run(world.queues, attempt)
         assert world.outcomes() == {"retry": 1, "given up": 1}
-        assert f"task {QUEUE}/tasks/t is given up: HTTP status code 500" in caplog.text
+        assert f"task {QUEUE}/tasks/t was dropped: HTTP status code 500" in caplog.text
 
     def test_the_lock_is_free_during_the_delivery(self, world: World) -> None:
         """Other calls to the server do not wait for a target."""

@@ -137,7 +137,7 @@ def test_headers_are_below_80_kilobytes() -> None:
         read(limits, http_request=fields)
 
 
-def test_a_task_has_a_largest_size() -> None:
+def test_a_queue_task_has_a_maximum_size() -> None:
     limits = Limits(max_task_bytes=60)
     read(limits, http_request={"url": URL})
     with pytest.raises(InvalidArgumentError, match=r"^task: \d+ bytes, larger than 60$"):
@@ -172,7 +172,7 @@ def test_the_views(view: int, *, full: bool) -> None:
 
 
 def test_an_unknown_view_is_refused() -> None:
-    with pytest.raises(InvalidArgumentError, match=r"^response_view: 3 is no view$"):
+    with pytest.raises(InvalidArgumentError, match=r"^response_view: 3 is not a view$"):
         uses_full_view(3)
 
 

@@ -135,7 +135,7 @@ def test_retry_duration_is_measured_from_the_first_attempt_and_not_from_the_crea
 
 
 def test_a_tasks_own_retry_settings_override_the_queues():
-    """A task with one attempt is given up on a queue with more."""
+    """A task with one attempt is dropped on a queue that allows more."""
     queues = make()
     add(queues, retry_config=RetryConfig(max_attempts=1))
     assert queues.finish(took(queues.take(NOW)), FAILED, NOW) is Outcome.GIVEN_UP
@@ -259,7 +259,7 @@ def test_a_running_task_can_be_forced_and_ends_with_the_first_success():
     assert queues.next_due() is None
 
 
-def test_forcing_twice_before_it_begins_is_one_attempt():
+def test_forcing_a_task_twice_before_it_begins_makes_one_attempt():
     """The second RunTask finds an already forced task."""
     queues = make()
     task = add(queues, at=NOW + HOUR)

@@ -58,7 +58,7 @@ def test_a_rate_within_the_limits(rate: float) -> None:
         ({"max_concurrent_dispatches": 5_001}, "max_concurrent_dispatches"),
     ],
 )
-def test_a_rate_out_of_the_limits_is_refused(limits: dict[str, float], field: str) -> None:
+def test_a_rate_outside_the_limits_is_refused(limits: dict[str, float], field: str) -> None:
     with pytest.raises(InvalidArgumentError, match=rf"^queue\.rate_limits\.{field}: "):
         read_queue(queue(rate_limits=limits))
 
@@ -99,12 +99,12 @@ def test_retry_settings_out_of_range_are_refused(fields: dict[str, int], message
     assert str(caught.value) == message
 
 
-def test_a_zero_of_doublings_means_the_default_unless_the_mask_names_it() -> None:
+def test_zero_doublings_means_the_default_unless_the_mask_names_it() -> None:
     assert read_retry_config("f", retry()).max_doublings == 16
     assert read_retry_config("f", retry(), explicit=["max_doublings"]).max_doublings == 0
 
 
-def test_no_limit_of_attempts_is_kept() -> None:
+def test_unlimited_attempts_are_read_back() -> None:
     assert read_retry_config("f", retry(max_attempts=-1)).max_attempts == -1
 
 
@@ -163,7 +163,7 @@ def test_output_only_and_ignored_fields_change_nothing(path: str) -> None:
 
 @pytest.mark.parametrize("path", ["nothing", "rate_limits.nothing", "retry_config.nothing", "rate_limits.max_attempts"])
 def test_an_unknown_field_in_a_mask_is_refused(path: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=rf"^update_mask: '{path}' is no field of a queue$"):
+    with pytest.raises(InvalidArgumentError, match=rf"^update_mask: '{path}' is not a field of a queue$"):
         update_queue(PRESENT, queue(), [path])
 
 

@@ -32,7 +32,7 @@ def test_a_commit_is_hidden_until_it_is_revealed() -> None:
     assert faults.hidden() == frozenset()
 
 
-def test_a_commit_is_hidden_for_a_number_of_requests_for_it() -> None:
+def test_a_commit_is_hidden_for_a_number_of_requests() -> None:
     faults = GitilesFaults()
     faults.hide(A, times=2)
     faults.hide(B, times=1)

@@ -34,7 +34,7 @@ def server(tmp_path):
 class TestLog:
     """Ranges, pages and commits."""
 
-    def test_range(self, server, repository):
+    def test_a_range_is_newest_first(self, server, repository):
         """A range is newest first and excludes commits reachable from its old end. The reversed range is empty."""
         new, middle, old = commit_history(repository, 3)
         assert page_commits(fetch_json(server.url, f"/tint/+log/{old}..{new}")) == [new, middle]
@@ -48,7 +48,7 @@ class TestLog:
             == [middle, old]
         )
 
-    def test_commit(self, server, repository):
+    def test_a_commit_has_all_its_parts(self, server, repository):
         """A commit has its tree, parents, author and committer with times in UTC, and the whole message."""
         bot = Person("Tint LUCI CQ", "cq@example.com")
         root = repository.commit("root", {"a": "1"}, at=MONDAY)
@@ -78,7 +78,7 @@ class TestLog:
             {"name": "", "email": "e@x", "time": "Thu Jan 01 00:00:05 1970"},
         )
 
-    def test_encodings(self, server, repository):
+    def test_messages_are_decoded_by_their_charset(self, server, repository):
         """Messages are decoded by the commit's charset, with replacements for invalid bytes."""
         latin = repository.commit("caf\u00e9".encode("latin-1"), {"a": "1"}, encoding="ISO-8859-1")
         broken = repository.commit(b"caf\xe9", {"a": "2"})
@@ -86,7 +86,7 @@ class TestLog:
         messages = {entry["commit"]: entry["message"] for entry in fetch_json(server.url, "/tint/+log/main")["log"]}
         assert messages == {latin: "café", broken: "caf\ufffd", unknown: "café"}
 
-    def test_pages(self, server, repository):
+    def test_pages_join_without_gap_or_overlap(self, server, repository):
         """Pages join without gap or overlap. The last page has no next, even if it is full; previous needs s."""
         commits = commit_history(repository, 7)
         seen, start, previous = [], None, []
@@ -119,7 +119,7 @@ class TestLog:
         assert fetch_json(server.url, "/tint/+log/main", s=other) == {"log": []}
         assert page_commits(fetch_json(server.url, "/tint/+log/main", s=commits[1][:12])) == commits[1:]
 
-    def test_merges(self, server, repository):
+    def test_a_range_includes_both_sides_of_a_merge(self, server, repository):
         """A range includes both sides of a merge. Flags exclude one side or the merge itself."""
         root = repository.commit("root", {"a": "1"}, at=MONDAY)
         left = repository.commit("left", {"a": "2"}, at=MONDAY + SECOND)
@@ -134,7 +134,7 @@ class TestLog:
         assert page_commits(fetch_json(server.url, f"/tint/+log/{root}..main", reverse="1")) == [left, right, merge]
         assert page_commits(fetch_json(server.url, f"/tint/+log/{root}..main", author="nobody")) == []
 
-    def test_paths(self, server, repository):
+    def test_a_path_may_follow_the_revision(self, server, repository):
         """A path may follow the revision, whose name may contain slashes."""
         first = repository.commit("1", {"dir/a": LONG}, "release/1", at=MONDAY)
         second = repository.commit("2", {"b": "1"}, "release/1", at=MONDAY + SECOND)
@@ -152,7 +152,7 @@ class TestTreeDiff:
         changes = fetch_json(server.url, f"/tint/+log/{sha}", n=1, **{"name-status": "1"})["log"][0]["tree_diff"]
         return {change["new_path"] if change["type"] != "delete" else change["old_path"]: change for change in changes}
 
-    def test_kinds(self, server, repository):
+    def test_each_kind_of_change_has_its_form(self, server, repository):
         """Modes are decimal, absent sides are /dev/null, and only renames and copies have a score."""
         repository.commit("1", {"kept": "1", "changed": "1", "gone": "never again", "old name": LONG, "mode": "#!"})
         sha = repository.commit(
@@ -179,7 +179,7 @@ class TestTreeDiff:
         assert (changes["gone"]["new_path"], changes["gone"]["new_id"]) == ("/dev/null", "0" * 40)
         assert (changes["link"]["old_path"], changes["link"]["old_id"]) == ("/dev/null", "0" * 40)
 
-    def test_root(self, server, repository):
+    def test_a_root_commit_adds_all_its_files(self, server, repository):
         """A root commit adds all its files; without name-status there is no list."""
         sha = repository.commit("1", {"a": "1", "b/c": "2"})
         assert {path: change["type"] for path, change in self.diff(server, sha).items()} == {"a": "add", "b/c": "add"}
@@ -207,7 +207,7 @@ def test_json_is_written_as_recorded(path):
     assert f"{GUARD}{dump_json(json.loads(recorded.removeprefix(GUARD)))}\n" == recorded
 
 
-def test_escapes():
+def test_special_characters_are_escaped():
     """Characters that are special in HTML or JavaScript are escaped, others are not; a parser restores them."""
     value = {"k": "<a href='x'>&=\u2028é\""}
     text = dump_json(value)

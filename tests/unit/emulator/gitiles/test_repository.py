@@ -1,4 +1,4 @@
-"""Repositories on disk: commits, refs, tags, and the git program behind them."""
+"""Repositories on disk: commits, refs, tags, and the git program that they use."""
 
 from pathlib import Path
 

@@ -48,7 +48,7 @@ class TestRefs:
             "light": repository.tag("light", main),
         }
 
-    def test_all(self, server, refs):
+    def test_all_refs_have_full_names(self, server, refs):
         """Without a prefix names are full. HEAD has its target, tags have their commit, and the order is by name."""
         shown = fetch_json(server.url, "/tint/+refs")
         assert shown == {
@@ -62,7 +62,7 @@ class TestRefs:
         assert list(shown) == sorted(shown)
 
     @pytest.mark.parametrize("path", ["+refs/heads", "+refs/heads/", "+refs%2Fheads"])
-    def test_prefix(self, server, refs, path):
+    def test_names_below_a_prefix_are_relative(self, server, refs, path):
         """Below a prefix names are relative, with any encoding of the slash."""
         assert fetch_json(server.url, f"/tint/{path}") == {
             "main": {"value": refs["main"]},
@@ -75,7 +75,7 @@ class TestRefs:
         assert fetch_json(server.url, "/tint/+refs/heads/release") == {"1": {"value": refs["release"]}}
         assert get_page(server.url, "/tint/+refs/hea").text == (SAMPLES / "gitiles-refs-none.body.txt").read_text()
 
-    def test_moves(self, server, repository, refs):
+    def test_changed_refs_show_at_once(self, server, repository, refs):
         """Moved, created and deleted refs show at once. An empty repository has no refs, not even HEAD."""
         repository.force_push("main", refs["release"])
         repository.delete_ref("release/1")
@@ -144,7 +144,7 @@ class TestErrors:
         assert masked.sub("", response.text) == masked.sub("", recorded["body"])
         assert get_page(server.url, "/a/tint/+refs").status_code == 200
 
-    def test_ambiguous(self, server, repository):
+    def test_an_ambiguous_hash_gets_400(self, server, repository):
         """A short hash of several commits is 400, as recorded."""
         prefixes = {}
         for number in range(2000):
@@ -166,7 +166,7 @@ class TestErrors:
         assert get_page(server.url, "/tint/+nope").headers["X-Gitiles-Error"] == "CANNOT_PARSE_GITILES_VIEW"
         server.stop()
 
-    def test_formats(self, server, repository):
+    def test_each_page_has_its_formats(self, server, repository):
         """The format JSON works in either case; without a format the page is HTML.
 
         An unknown or unavailable format is 400.
@@ -180,7 +180,7 @@ class TestErrors:
         assert get_page(server.url, "/tint/+/main/file").status_code == 400
         assert requests.post(f"{server.url}/tint/+log/main", timeout=5).status_code == 405
 
-    def test_faults(self, server, repository):
+    def test_connections_and_responses_break(self, server, repository):
         """Connections break, and responses break off or are late, by path and number."""
         commit_history(repository, 3)
         server.faults.add(GitilesFault("cut", "/tint/+log/*"))
@@ -196,7 +196,7 @@ class TestErrors:
         assert time.monotonic() - begin >= 0.05
         assert [record.status for record in server.requests] == [200, 0, 200, 200]
 
-    def test_tokens(self, server, repository):
+    def test_strict_mode_needs_a_token(self, server, repository):
         """In strict mode /a needs a known token; other paths need none."""
         commit_history(repository, 1)
         server.strict_auth = True
@@ -257,7 +257,7 @@ class TestOddRequests:
         assert _raw_get(server.url, path)[0] == 404
 
     @pytest.mark.parametrize("path", ["*", "fi*", ":(exclude)other", ":!other", ":(glob)f*", ":/file", "[f]ile"])
-    def test_a_path_is_no_pattern(self, server, path):
+    def test_a_path_is_not_a_pattern(self, server, path):
         """Git would treat each of these as a pattern that matches a file."""
         assert page_commits(fetch_json(server.url, f"/tint/+log/main/{path}")) == []
         assert get_page(server.url, f"/tint/+/main/{path}").status_code == 404
@@ -310,7 +310,7 @@ class TestPlaces:
             "chromium.googlesource.com"
         ]
 
-    def test_projects(self, server, tmp_path):
+    def test_projects_are_listed(self, server, tmp_path):
         """The list of projects has names, URLs and descriptions."""
         Repository.create(tmp_path / "h" / "a" / "b.git")
         Repository.create(tmp_path / "h" / "c")
@@ -321,7 +321,7 @@ class TestPlaces:
             "c": {"name": "c", "clone_url": "https://h/c", "description": "A project"},
         }
 
-    def test_one_commit_tree_and_file(self, server, repository):
+    def test_a_commit_its_tree_and_a_file(self, server, repository):
         """A single commit always has its differences, a folder has its entries, and a file is in base64."""
         sha = repository.commit("1", {"dir/a": "hello", "run": Entry(b"#!", 0o100755)})
         shown = fetch_json(server.url, f"/tint/+/{sha}")
@@ -342,7 +342,7 @@ class TestPlaces:
             == "tree"
         )
 
-    def test_headers(self, server, repository):
+    def test_headers_control_caching_and_compression(self, server, repository):
         """Pages of a commit by its hash may be cached, others not.
 
         Large pages are compressed for clients that accept it.
@@ -358,7 +358,7 @@ class TestPlaces:
         assert by_name.headers["Content-Disposition"] == "attachment"
         assert by_name.headers["Content-Type"].startswith("application/json")
 
-    def test_control(self, server, repository):
+    def test_http_requests_change_the_state(self, server, repository):
         """HTTP requests change faults, hidden commits and settings."""
         new, old = commit_history(repository, 2)
 

@@ -71,7 +71,7 @@ def test_a_merge_has_the_history_of_both_parents() -> None:
 
 
 def test_a_tag_points_to_an_object_whose_log_is_its_commit_s() -> None:
-    """As an annotated tag does."""
+    """A tag names its object and its commit, as an annotated tag does."""
     gitiles = MemoryGitiles()
     (commit,) = gitiles.push(MAIN)
     tag = gitiles.tag("refs/tags/v1", commit)
@@ -81,7 +81,7 @@ def test_a_tag_points_to_an_object_whose_log_is_its_commit_s() -> None:
 
 
 def test_a_forgotten_commit_is_not_found() -> None:
-    """And neither is a hash that never was; the error is final."""
+    """A forgotten commit and an unknown hash are not found; the error is final."""
     gitiles = MemoryGitiles()
     (commit,) = gitiles.push(MAIN)
     gitiles.forget(commit)
@@ -108,7 +108,7 @@ def test_calls_are_recorded_and_can_fail() -> None:
 
 
 def test_any_commit_is_on_every_ref() -> None:
-    """A log without a ref has the one commit; behind a ref nothing is left."""
+    """A log without a ref has the one commit; a log after the only ref is empty."""
     gitiles = AnyCommit()
     assert gitiles.refs(REPO, "refs/heads") == {}
     assert [commit.id for commit in gitiles.log(REPO, "a" * 40, limit=5).commits] == ["a" * 40]

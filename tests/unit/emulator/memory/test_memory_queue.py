@@ -14,7 +14,7 @@ def _task(seconds: int, name: str = "", kind: str = "timer") -> QueueTask:
     return QueueTask(kind, {}, Instant(seconds * SECOND), name=name)
 
 
-def test_due_tasks_are_taken_the_earliest_first() -> None:
+def test_due_tasks_are_taken_earliest_first() -> None:
     """The others stay."""
     queue = MemoryQueue()
     for seconds in (5, 1, 9, 3):
@@ -25,7 +25,7 @@ def test_due_tasks_are_taken_the_earliest_first() -> None:
 
 
 def test_a_name_is_accepted_once() -> None:
-    """Even after its task was taken; tasks without a name are all accepted."""
+    """A name is accepted once, even after its task was taken. Tasks without a name are all accepted."""
     queue = MemoryQueue()
     queue.enqueue(_task(1, "n"))
     queue.enqueue(_task(2, "n"))

@@ -32,14 +32,14 @@ def _document(*deliveries: Any, **changes: Any) -> dict[str, Any]:
     ("text", "says"),
     [
         ("{", "not JSON"),
-        ('{"a": 1, "a": 2}', "the member 'a' stands twice in one object"),
-        ("[NaN]", "NaN is no number of JSON"),
-        ("[-Infinity]", "-Infinity is no number of JSON"),
+        ('{"a": 1, "a": 2}', "the member 'a' appears twice in one object"),
+        ("[NaN]", "NaN is not a JSON number"),
+        ("[-Infinity]", "-Infinity is not a JSON number"),
         ("[" * 100_000, "not JSON"),
     ],
 )
-def test_documents_that_are_no_json(text: str, says: str) -> None:
-    """Members that stand twice and numbers outside JSON are refused as well."""
+def test_documents_that_are_not_json(text: str, says: str) -> None:
+    """Members that appear twice and numbers outside JSON are refused as well."""
     with pytest.raises(ScenarioError, match=says):
         parse_json(text)
 
@@ -115,9 +115,9 @@ def test_a_delivery_has_its_durations_and_answers() -> None:
     ("delivery", "says"),
     [
         ({"at": AT}, "deliveries[1]: must hold exactly one of commit, notification, task"),
-        ({**COMMIT, "at": "2026-03-01T11:00:00Z"}, "deliveries stand in the order of time"),
+        ({**COMMIT, "at": "2026-03-01T11:00:00Z"}, "deliveries must be in the order of time"),
         ({"task": "timer", "answers": [{}]}, "deliveries[1].answers[0]: must hold exactly one of reply"),
-        ({"task": "timer", "answers": [{"error": "BAD"}]}, "deliveries[1].answers[0].error: 'BAD' is no gRPC code"),
+        ({"task": "timer", "answers": [{"error": "BAD"}]}, "deliveries[1].answers[0].error: 'BAD' is not a gRPC code"),
         (
             {"task": "timer", "answers": [{"error": "INTERNAL", "message": "x"}]},
             "deliveries[1].answers[0].message: Buildbucket",
@@ -158,7 +158,7 @@ def test_documents_that_are_refused(changes: dict[str, Any], says: str) -> None:
 
 
 def test_an_invalid_config_is_refused() -> None:
-    """With its problems."""
+    """The error lists the config's problems."""
     with pytest.raises(ScenarioError, match=r"^config\.file: the config is not valid: "):
         read_scenario(_document(), "job {}")
 

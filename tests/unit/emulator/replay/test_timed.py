@@ -48,7 +48,7 @@ def test_a_failed_operation_takes_its_time() -> None:
 
 
 def test_reads_and_commits_of_a_store_take_time() -> None:
-    """A refused commit takes it as well."""
+    """A refused commit takes the same time."""
     clock = SteppedClock(START)
     store: Any = TimedStore(memory_ports().store, _stopwatch(clock))
     assert store.job(JobId("p/j")) is None
@@ -59,7 +59,7 @@ def test_reads_and_commits_of_a_store_take_time() -> None:
 
 
 def test_a_queue_takes_time() -> None:
-    """And passes the task on."""
+    """Enqueueing takes its time, and passes the task on."""
     clock, ports = SteppedClock(START), memory_ports()
     queue: Any = ports.queue
     TimedQueue(queue, _stopwatch(clock)).enqueue(QueueTask("timer", {}, Instant(0)))
@@ -106,7 +106,7 @@ def test_a_call_ends_at_its_deadline() -> None:
     assert (client.given_up, len(server.untils)) == (1, 2)
 
 
-def test_a_call_whose_end_is_past_takes_no_time() -> None:
+def test_a_call_whose_deadline_has_passed_takes_no_time() -> None:
     """The client refuses it, and the scenario's duration stays for the next call."""
     clock = SteppedClock(START)
     client = TimedBuildbucket(_Server(clock), _stopwatch(clock, call=[7]), clock, 60 * SECOND)
@@ -118,7 +118,7 @@ def test_a_call_whose_end_is_past_takes_no_time() -> None:
 
 
 def test_draws_are_the_scenario_s() -> None:
-    """In order; nonces count."""
+    """Draws are in the scenario's order; nonces count up."""
     faults: list[ScenarioError] = []
     entropy = ReplayEntropy([7, 8], [60, 100], faults.append)
     assert [entropy.invocation_suffix(), entropy.invocation_suffix()] == [7, 8]
@@ -130,7 +130,7 @@ def test_draws_are_the_scenario_s() -> None:
 @pytest.mark.parametrize(
     ("draw", "says"),
     [
-        (lambda entropy: entropy.invocation_suffix(), "chance.suffixes: one more invocation begins"),
+        (lambda entropy: entropy.invocation_suffix(), "chance.suffixes: there are more invocations"),
         (lambda entropy: entropy.check_delay_seconds(1, 5), "chance.check_delays: 60 is not from 1 to 4 seconds"),
     ],
 )

@@ -69,19 +69,19 @@ def test_an_unknown_path_or_method_is_404(endpoint: ControlEndpoint, method: str
 
 
 @pytest.mark.parametrize("content_type", ["", "text/plain", "application/x-www-form-urlencoded"])
-def test_a_body_that_is_not_declared_as_json_is_415(endpoint: ControlEndpoint, content_type: str) -> None:
+def test_a_body_not_declared_as_json_gets_415(endpoint: ControlEndpoint, content_type: str) -> None:
     """A page of another site can send such a body without asking the server first."""
     response = call(endpoint, "POST", "echo", {}, content_type)
     assert (response.status_code, response.get_json()) == (415, {"error": "the body must be application/json"})
 
 
 @pytest.mark.parametrize("body", [b"{", b"\xff", b"nonsense"])
-def test_a_body_that_is_no_json_is_400(endpoint: ControlEndpoint, body: bytes) -> None:
+def test_a_body_that_is_not_json_gets_400(endpoint: ControlEndpoint, body: bytes) -> None:
     assert call(endpoint, "POST", "echo", body).status_code == 400
 
 
 @pytest.mark.parametrize("body", [[], "text", 1, None])
-def test_a_body_that_is_no_object_is_400(endpoint: ControlEndpoint, body: Any) -> None:
+def test_a_body_that_is_not_an_object_gets_400(endpoint: ControlEndpoint, body: Any) -> None:
     response = call(endpoint, "POST", "echo", json.dumps(body).encode())
     assert (response.status_code, response.get_json()) == (400, {"error": "the body must be a JSON object"})
 

@@ -73,7 +73,7 @@ def test_the_list_of_active_faults_is_a_copy() -> None:
 
 
 @pytest.mark.parametrize("threads", [8])
-def test_concurrent_requests_use_a_fault_no_more_often_than_it_says(threads: int) -> None:
+def test_concurrent_requests_do_not_overuse_a_fault(threads: int) -> None:
     faults: Faults[Fault] = Faults()
     faults.add(Fault(times=100))
     hits: list[int] = []

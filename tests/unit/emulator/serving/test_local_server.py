@@ -60,7 +60,7 @@ def test_a_running_server_cannot_be_started_again(server: LocalServer) -> None:
         server.start()
 
 
-def test_a_taken_port_is_an_error(server: LocalServer) -> None:
+def test_a_port_in_use_is_an_error(server: LocalServer) -> None:
     with pytest.raises((OSError, SystemExit)):
         LocalServer(hello, HOST, int(server.netloc.rpartition(":")[2])).start()
 

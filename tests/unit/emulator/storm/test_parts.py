@@ -77,7 +77,7 @@ class TestTripwire:
             tripwire(task(), sender)
         assert (sender.count, acted, tripwire.tripped.is_set()) == (sent, ["acted"], True)
 
-    def test_it_acts_once_at_its_call(self) -> None:
+    def test_it_acts_once_at_the_given_call(self) -> None:
         tripwire, acted = self.trip("before", number=3)
         sender = Sender()
         results = []
@@ -132,7 +132,7 @@ class TestNetwork:
         """Deliver a call through the network."""
         return network._carry(call, sender)
 
-    def test_a_success_counts_as_taken(self) -> None:
+    def test_a_success_counts_as_accepted(self) -> None:
         network = Network()
         self.deliver(network, push("1"), Sender())
         self.deliver(network, push("2"), Sender(HttpResponse(500, (), b"")))
@@ -152,7 +152,7 @@ class TestNetwork:
         self.deliver(network, Call("buildbucket", "GetBuild", b"{}"), Sender())
         assert (dict(network.calls), dict(network.deliveries)) == ({("buildbucket", "GetBuild"): 1}, {})
 
-    def test_a_cut_call_is_counted_and_not_taken(self) -> None:
+    def test_a_cut_call_is_counted_but_not_accepted(self) -> None:
         network = Network(Tripwire("on_task", "timer", "after", lambda: None))
         with pytest.raises(CutError):
             self.deliver(network, task("t"), Sender())
@@ -172,7 +172,7 @@ class Draws(random.Random):
 
 
 class TestChaos:
-    """Each kind of trouble."""
+    """Each kind of problem in a report."""
 
     @pytest.mark.parametrize(
         ("call", "draws", "sent"),
@@ -251,7 +251,7 @@ class TestReport:
             ({"unsuccessful": 1}, False),
         ],
     )
-    def test_a_report_holds_without_any_fault(self, fields: dict[str, Any], *, holds: bool) -> None:
+    def test_a_report_passes_without_faults(self, fields: dict[str, Any], *, holds: bool) -> None:
         values: dict[str, Any] = {"unfinished": 0, "unsuccessful": 0, "lost": (), "duplicated": (), **fields}
         assert Report(invocations=1, builds=1, **values).holds is holds
 

@@ -107,7 +107,7 @@ def test_the_same_seed_gives_the_same_chaos() -> None:
     assert {-3, -1, 0, 1, 3} == set(sends(1))
 
 
-def test_thrice_returns_the_worst_response() -> None:
+def test_a_threefold_delivery_returns_the_worst_response() -> None:
     """If one of three deliveries fails, the sender repeats the delivery."""
     statuses = iter([200, 409, 200])
     assert thrice(_task("t"), lambda: HttpResponse(next(statuses), (), b"")).status == 409
