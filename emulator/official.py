@@ -76,7 +76,8 @@ class OfficialEmulator:
                 raise LocalCloudError(f"the {self.name} emulator was stopped while it started")
         self.stop()
         raise LocalCloudError(
-            f"the {self.name} emulator did not answer within {seconds:.0f} s; its last words: {self.output.last_words()}"
+            f"the {self.name} emulator did not answer within {seconds:.0f} s; "
+            f"its last words: {self.output.last_words()}"
         )
 
     def reset(self) -> None:
@@ -120,7 +121,10 @@ class OfficialEmulator:
         if any("UnsupportedClassVersionError" in line for line in lines):
             return f"the {self.name} emulator needs a newer Java than {self._command(0)[0]}: install Java 21 or later"
         if self._port_was_taken():
-            return f"port {self._port} for the {self.name} emulator is in use: end the program that listens there, or choose another"
+            return (
+                f"port {self._port} for the {self.name} emulator is in use: "
+                "end the program that listens there, or choose another"
+            )
         told = next((line for line in lines if "rror" in line or "xception" in line), self.output.last_words())
         return f"the {self.name} emulator ended at once (status {self._child.poll()}): {one_line(told)}"
 

@@ -361,7 +361,7 @@ def _place(due: int, path: Path) -> Place:
 
 
 def _refuse_like_firestore(path: Path, stored: _Stored) -> None:
-    """Refuse a document that is too large with the fields that an update keeps; only Firestore itself would see that."""
+    """Refuse a document that is too large with the fields that an update keeps, as only Firestore itself can."""
     size = documents.stored_size(stored.document) + sum(len(chunk.encode()) + _CHUNK for chunk in stored.log)
     if size > _FIRESTORE_LIMIT:
         raise PermanentError(f"{'/'.join(path)} would have {size} bytes, Firestore takes {_FIRESTORE_LIMIT}")

@@ -16,12 +16,12 @@ from luci_scheduler.web.presentation import invocation_view, page_text
 
 __all__ = ["main", "page"]
 
-_DESCRIPTION = """Play a scenario through the real functions, one delivery at a time, on one clock and one source of entropy,
-and print the page of the invocation that it leads to, as text (of each invocation, the oldest first, if there are several).
-The same scenario always prints the same, whatever the machine's speed, time zone and locale."""
+_DESCRIPTION = """Play a scenario through the real functions, one delivery at a time, on one clock and one source of
+entropy. Print the page of the invocation that it leads to, as text. Print several pages oldest first.
+The same scenario always prints the same, on a machine of any speed, time zone and locale."""
 _EPILOG = """A scenario is a JSON file of inputs; docs/reference/scenarios.md describes it, tests/golden/ holds some.
-exit status: 0 played; 1 the scenario is bad, does not fit what the scheduler does, or something cannot run (one line on standard
-error says what and where); 2 wrong usage"""
+exit status: 0 played; 1 the scenario is bad, does not fit what the scheduler does, or something cannot run
+(one line on standard error says what and where); 2 wrong usage"""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -82,8 +82,8 @@ def _parser() -> argparse.ArgumentParser:
         "--store",
         choices=["emulators", "memory"],
         default="emulators",
-        help="emulators: the official Firestore and Pub/Sub emulators (they need Java), our Cloud Tasks and Buildbucket "
-        "servers, the functions behind HTTP; memory: none of these, the same output (default: %(default)s)",
+        help="emulators: the official Firestore and Pub/Sub emulators (they need Java), our Cloud Tasks and "
+        "Buildbucket servers, the functions behind HTTP; memory: none of these, the same output (default: %(default)s)",
     )
     for name, title in (("firestore", "Firestore"), ("pubsub", "Pub/Sub")):
         parser.add_argument(

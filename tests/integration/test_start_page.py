@@ -211,7 +211,8 @@ def _patterns(cloud: LocalCloud) -> str:
     config.write_text(
         f"""
         job {{ id: "main" noop {{ sleep_ms: 1 }} }} job {{ id: "release" noop {{ sleep_ms: 1 }} }}
-        trigger {{ id: "a" gitiles {{ repo: "{repo}" refs: "regexp:refs/heads/main" path_regexps: "src/.+" }} triggers: "main" }}
+        trigger {{ id: "a" gitiles {{ repo: "{repo}" refs: "regexp:refs/heads/main" path_regexps: "src/.+" }}
+                  triggers: "main" }}
         trigger {{ id: "b" gitiles {{ repo: "{repo}" refs: "regexp:refs/heads/release/[0-9]+" }} triggers: "release" }}
         """,
         encoding="utf-8",
@@ -249,7 +250,8 @@ def test_a_branch_that_git_does_not_take_is_refused(cloud: LocalCloud, browser: 
     config.parent.mkdir()
     repo = "https://sample.googlesource.com/any"
     config.write_text(
-        f'job {{ id: "j" noop {{ sleep_ms: 1 }} }} trigger {{ id: "t" gitiles {{ repo: "{repo}" refs: "regexp:refs/heads/(?s:.*)" }} triggers: "j" }}',
+        'job { id: "j" noop { sleep_ms: 1 } } '
+        f'trigger {{ id: "t" gitiles {{ repo: "{repo}" refs: "regexp:refs/heads/(?s:.*)" }} triggers: "j" }}',
         encoding="utf-8",
     )
     for branch in ("a b", "a..b", "-x/../y", "a\nM 100644 inline x", "a\x00b", "x.lock"):
@@ -278,7 +280,8 @@ def test_a_repository_lies_in_its_folder(cloud: LocalCloud, browser: _Browser, n
     config = cloud.configs / "outside" / "luci-scheduler.cfg"
     config.parent.mkdir(exist_ok=True)
     config.write_text(
-        f'job {{ id: "j" noop {{ sleep_ms: 1 }} }} trigger {{ id: "t" gitiles {{ repo: "{repo}" refs: "refs/heads/main" }} triggers: "j" }}',
+        'job { id: "j" noop { sleep_ms: 1 } } '
+        f'trigger {{ id: "t" gitiles {{ repo: "{repo}" refs: "refs/heads/main" }} triggers: "j" }}',
         encoding="utf-8",
     )
     assert browser.post("/commit", where=f"{repo}@refs/heads/main").status_code == 400

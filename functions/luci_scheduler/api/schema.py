@@ -74,28 +74,39 @@ class Field:
 
 METHODS: tuple[Method, ...] = (
     Method(SCHEDULER, "GetJobs", "JobsRequest", "JobsReply", "get",
-           "Returns the visible jobs of a project, or of all; a project that does not exist has none. Not paged: with a cursor the reply is empty."),
+           "Returns the visible jobs of a project, or of all; a project that does not exist has none. "
+           "Not paged: with a cursor the reply is empty."),
     Method(SCHEDULER, "GetInvocations", "InvocationsRequest", "InvocationsReply", "get",
            "Returns a page of a job's invocations, newest first; no cursor in the reply means the end."),
     Method(SCHEDULER, "GetInvocation", "InvocationRef", "Invocation", "get", "Returns an invocation."),
     Method(SCHEDULER, "PauseJob", "JobRef", "Empty", "pause", "Pauses a job; a paused one stays as it is."),
     Method(SCHEDULER, "ResumeJob", "JobRef", "Empty", "resume", "Resumes a paused job; another one stays as it is."),
     Method(SCHEDULER, "AbortJob", "JobRef", "Empty", "abort", "Aborts all active invocations of a job."),
-    Method(SCHEDULER, "AbortInvocation", "InvocationRef", "Empty", "abort", "Aborts an invocation; nothing happens to one that is over."),
+    Method(SCHEDULER, "AbortInvocation", "InvocationRef", "Empty", "abort",
+           "Aborts an invocation; nothing happens to one that is over."),
     Method(SCHEDULER, "EmitTriggers", "EmitTriggersRequest", "Empty", "trigger on every job",
-           "Emits triggers, the first batch being the oldest; for all jobs or for none. A trigger ID that a job has seen is skipped there."),
-    Method(OPERATOR, "GetJob", "JobRef", "JobDetails", "get", "Returns a job, and who paused or resumed it last, when and why."),
-    Method(OPERATOR, "GetInvocationLog", "InvocationRef", "InvocationLog", "get", "Returns an invocation and its debug log."),
-    Method(OPERATOR, "PauseJob", "JobAction", "JobActionReply", "pause", "Pauses a job and keeps the reason; a paused one stays as it is, and changed is false."),
-    Method(OPERATOR, "ResumeJob", "JobAction", "JobActionReply", "resume", "Resumes a job and keeps the reason; another one stays as it is, and changed is false."),
-    Method(OPERATOR, "AbortJob", "JobAction", "Empty", "abort", "Aborts all active invocations of a job and keeps the reason."),
-    Method(OPERATOR, "AbortInvocation", "InvocationAction", "Empty", "abort", "Aborts an invocation and keeps the reason."),
+           "Emits triggers, the first batch being the oldest; for all jobs or for none. "
+           "A trigger ID that a job has seen is skipped there."),
+    Method(OPERATOR, "GetJob", "JobRef", "JobDetails", "get",
+           "Returns a job, and who paused or resumed it last, when and why."),
+    Method(OPERATOR, "GetInvocationLog", "InvocationRef", "InvocationLog", "get",
+           "Returns an invocation and its debug log."),
+    Method(OPERATOR, "PauseJob", "JobAction", "JobActionReply", "pause",
+           "Pauses a job and keeps the reason; a paused one stays as it is, and changed is false."),
+    Method(OPERATOR, "ResumeJob", "JobAction", "JobActionReply", "resume",
+           "Resumes a job and keeps the reason; another one stays as it is, and changed is false."),
+    Method(OPERATOR, "AbortJob", "JobAction", "Empty", "abort",
+           "Aborts all active invocations of a job and keeps the reason."),
+    Method(OPERATOR, "AbortInvocation", "InvocationAction", "Empty", "abort",
+           "Aborts an invocation and keeps the reason."),
     Method(OPERATOR, "TriggerJob", "TriggerJobRequest", "TriggerIds", "trigger",
            "Triggers a job; the same request_id has no second effect. Refused while the job is paused."),
     Method(OPERATOR, "RerunInvocation", "RerunInvocationRequest", "TriggerIds", "trigger",
-           "Emits the triggers of an invocation once more; the same request_id has no second effect. Refused while the job is paused."),
+           "Emits the triggers of an invocation once more; the same request_id has no second effect. "
+           "Refused while the job is paused."),
     Method(OPERATOR, "BackfillCommits", "BackfillCommitsRequest", "BackfillCommitsReply", "trigger on every job",
-           "Emits a trigger for each commit behind from_revision up to to_revision, or only lists them (preview); the same request_id has no second effect."),
+           "Emits a trigger for each commit behind from_revision up to to_revision, or only lists them (preview); "
+           "the same request_id has no second effect."),
     Method(OPERATOR, "ExplainCommit", "ExplainCommitRequest", "ExplainCommitReply", "get",
            "Says of every visible job that watches a repository what became of a commit, and why."),
     Method(OPERATOR, "GetDefinitions", "DefinitionsRequest", "Definitions", "get",
@@ -103,7 +114,8 @@ METHODS: tuple[Method, ...] = (
            "They name no jobs to trigger that the caller may not see."),
     Method(OPERATOR, "ExportInvocation", "InvocationRef", "Exported", "get",
            "Returns an invocation as a scenario and a config that the local cloud replays."),
-    Method(ADMIN, "GetDebugJobState", "JobRef", "DebugJobState", "administrators only", "Returns what the scheduler keeps of a job."),
+    Method(ADMIN, "GetDebugJobState", "JobRef", "DebugJobState", "administrators only",
+           "Returns what the scheduler keeps of a job."),
 )  # fmt: skip
 
 NEEDS: Mapping[str, Permission | None] = {
@@ -118,8 +130,16 @@ NEEDS: Mapping[str, Permission | None] = {
 """`Method.permission` → the permission that the policy must grant; None: only administrators may call it."""
 
 NAMES_ONE_JOB = frozenset(
-    {"JobRef", "InvocationRef", "InvocationsRequest", "JobAction", "InvocationAction", "TriggerJobRequest", "RerunInvocationRequest"}
-)  # fmt: skip
+    {
+        "JobRef",
+        "InvocationRef",
+        "InvocationsRequest",
+        "JobAction",
+        "InvocationAction",
+        "TriggerJobRequest",
+        "RerunInvocationRequest",
+    }
+)
 """Requests about one job. For a caller who sees no job, these fail as if the job did not exist."""
 
 MESSAGES: Mapping[str, str] = {
@@ -152,8 +172,8 @@ MESSAGES: Mapping[str, str] = {
     "TriggerJobRequest": "1 job_ref JobRef, 2 request_id string",
     "RerunInvocationRequest": "1 invocation_ref InvocationRef, 2 request_id string",
     "TriggerIds": "1 trigger_ids string*",
-    "BackfillCommitsRequest": "1 jobs JobRef*, 2 repo string, 3 ref string, 4 from_revision string, 5 to_revision string, "
-    "6 preview bool, 7 request_id string",
+    "BackfillCommitsRequest": "1 jobs JobRef*, 2 repo string, 3 ref string, 4 from_revision string, "
+    "5 to_revision string, 6 preview bool, 7 request_id string",
     "BackfillCommitsReply": "1 commits BackfillCommit*, 2 jobs BackfillJob*, 3 emitted bool",
     "BackfillCommit": "1 revision string, 2 committed_ts int64",
     "BackfillJob": "1 job_ref JobRef, 2 note string",

@@ -74,7 +74,7 @@ def test_only_the_first_page_of_a_job_has_details(world: World) -> None:
     assert first.details is not None
     assert [item.id for item in first.page.invocations] == [invocation.id]
     assert first.unlisted == ()
-    assert (first.details.pending, first.details.polls, first.details.poller) == ((), False, None)
+    assert (first.details.pending, first.details.polled, first.details.poller) == ((), None, None)
     later = get_job_overview(_as(world, READER), JOB, "EAE")
     assert (later.details, later.unlisted) == (None, ())
 
