@@ -7,10 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["PATHS", "PRICES", "PRICES_OF", "Path", "Prices", "cost_of", "monthly_idle", "polling", "tables"]
-
-PRICES_OF = "2026-11"
-"""The date of the prices below: list prices in the United States, without free tiers."""
+__all__ = ["PATHS", "PRICES", "Path", "Prices", "cost_of", "monthly_idle", "polling", "tables"]
 
 _MILLION = 1e6
 _DAYS = 30
@@ -19,18 +16,16 @@ _MINUTES = _DAYS * 24 * 60
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """Dollars for one unit of each resource, from the services' pricing pages."""
+    """Dollars for one unit of each resource: list prices of 2026-11 in the United States, without free tiers."""
 
     firestore_read: float = 0.03 / 100_000
     firestore_write: float = 0.09 / 100_000
-    firestore_delete: float = 0.01 / 100_000
     task_operation: float = 0.40 / _MILLION
     request: float = 0.40 / _MILLION
     cpu_second: float = 0.000024
     gib_second: float = 0.0000025
     scheduler_job_month: float = 0.10
     secret_version_month: float = 0.06
-    gib_published: float = 40.0 / 1024
 
 
 PRICES = Prices()

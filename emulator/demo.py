@@ -218,8 +218,8 @@ def _conclude(cloud: LocalCloud, page: Any) -> int:
     if page is not None:
         print(f"\n{_page_text(page)}\n\nThis page: {cloud.console_url}/jobs/{_JOB}/{page['invocation_id']}", flush=True)
     builds = [build.status for build in cloud.buildbucket.builds.newest_first()]
-    said = f"Buildbucket says {', '.join(builds) or 'that there is no build'}"
-    print(said, flush=True)
+    outcome = f"Buildbucket says {', '.join(builds) or 'that there is no build'}"
+    print(outcome, flush=True)
     faults = {
         "no invocation was created": page is None,
         f"Buildbucket says {', '.join(builds) or 'that there is no build'}, expected one SUCCESS": builds

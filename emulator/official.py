@@ -125,8 +125,8 @@ class OfficialEmulator:
                 f"port {self._port} for the {self.name} emulator is in use: "
                 "end the program that listens there, or choose another"
             )
-        told = next((line for line in lines if "rror" in line or "xception" in line), self.output.last_words())
-        return f"the {self.name} emulator ended at once (status {self._child.poll()}): {one_line(told)}"
+        cause = next((line for line in lines if "rror" in line or "xception" in line), self.output.last_words())
+        return f"the {self.name} emulator ended at once (status {self._child.poll()}): {one_line(cause)}"
 
 
 def clear_documents(address: str, project: str, database: str = "(default)") -> None:

@@ -12,6 +12,7 @@ from emulator.errors import LocalCloudError
 from luci_scheduler.config.reader import ProjectConfig
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
+from luci_scheduler.managers.registry import kind_of
 from luci_scheduler.settings import SettingsError, read_settings
 
 __all__ = [
@@ -114,9 +115,11 @@ def gitiles_hosts(configs: Iterable[ProjectConfig], repositories: Path, more: It
     hosts = {*more, *(path.name for path in repositories.iterdir() if path.is_dir())}
     for config in configs:
         for definition in config.jobs.values():
-            if definition.task.kind == "gitiles":
-                try:
-                    hosts.add(parse_repo_url(definition.task.fields["repo"]).host)
-                except BadRepoUrlError:
-                    continue  # a config may name it, and the scheduler reports the fault
+            polled = kind_of(definition.task).polled_repo(definition.task)
+            if polled is None:
+                continue
+            try:
+                hosts.add(parse_repo_url(polled.url).host)
+            except BadRepoUrlError:
+                continue  # a config may name it, and the scheduler reports the fault
     return sorted(hosts)

@@ -394,7 +394,7 @@ class ConfigFile:
     """Identifies this state of the file."""
     revision_url: str = ""
     """A page that shows the file; empty if there is none."""
-    trouble: str = ""
+    error: str = ""
     """Why the file could not be read; empty if it was. With an error ``text`` is void and the active config stays."""
 
 
@@ -402,7 +402,7 @@ class ConfigSource(Protocol):
     """A place that holds the configs of projects."""
 
     def configs(self, active_revision: Callable[[str], str], /) -> Sequence[ConfigFile]:
-        """Read the configs; a file that cannot be read is returned with its ``trouble``.
+        """Read the configs; a file that cannot be read is returned with its ``error``.
 
         Args:
             active_revision: returns the active revision of a project's config; empty: none, or the file must be read

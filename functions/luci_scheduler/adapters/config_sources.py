@@ -77,16 +77,16 @@ class GitilesSource:
         self._session = session
         self._limit = limit
 
-    def configs(self, in_force: Callable[[str], str]) -> list[ConfigFile]:
-        """Fetch the revision, and the file if that revision is not in force."""
+    def configs(self, active_revision: Callable[[str], str]) -> list[ConfigFile]:
+        """Fetch the revision, and the file if that revision is not active."""
         try:
             revision = self._revision()
-            if revision == in_force(self._project):
+            if revision == active_revision(self._project):
                 return []
             content = self._content(revision)
         except _ReadError as error:
-            trouble = f"{self._path} of {self._shown} ({self._ref}) cannot be read: {error}"
-            return [ConfigFile(self._project, "", "", trouble=trouble)]
+            text = f"{self._path} of {self._shown} ({self._ref}) cannot be read: {error}"
+            return [ConfigFile(self._project, "", "", error=text)]
         shown = f"{self._shown}/+/{revision}/{quote(self._path)}"
         return [ConfigFile(self._project, content, revision, shown)]
 
@@ -154,15 +154,15 @@ class BucketSource:
         self._session = session
         self._limit = limit
 
-    def configs(self, in_force: Callable[[str], str]) -> list[ConfigFile]:
-        """Fetch the generation, and the object if that generation is not in force."""
+    def configs(self, active_revision: Callable[[str], str]) -> list[ConfigFile]:
+        """Fetch the generation, and the object if that generation is not active."""
         try:
             generation = self._generation()
-            if generation == in_force(self._project):
+            if generation == active_revision(self._project):
                 return []
             content = _get(self._session, self._url, {"alt": "media", "generation": generation}, self._limit)
         except _ReadError as error:
-            return [ConfigFile(self._project, "", "", trouble=f"gs://{self._place} cannot be read: {error}")]
+            return [ConfigFile(self._project, "", "", error=f"gs://{self._place} cannot be read: {error}")]
         shown = f"https://console.cloud.google.com/storage/browser/_details/{quote(self._place)}"
         return [ConfigFile(self._project, content, generation, shown)]
 

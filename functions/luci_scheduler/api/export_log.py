@@ -139,7 +139,7 @@ class Deliveries:
             return self._notification(entries)
         lateness = self._task_comes(begin.at)
         if _is_any(begin, [log_lines.HANDLING_TIMER]):
-            takes, answers = self._asked(entries)
+            takes, answers = self._call(entries)
             return {"task": "timer", "lateness": lateness, "takes": takes, "answers": answers}
         self._attempt += 1
         if _is_any(begin, [log_lines.TOO_MANY_ATTEMPTS]):
@@ -152,7 +152,7 @@ class Deliveries:
 
     def _notification(self, entries: Sequence[LogEntry]) -> dict[str, Any]:
         self._now = at = Instant(max(self._now, entries[0].at))
-        takes, answers = self._asked(entries)
+        takes, answers = self._call(entries)
         build = {"id": str(self._invocation.task_data.get("build_id", ""))}
         return {"notification": {"build": build}, "at": format_rfc3339(at), "takes": takes, "answers": answers}
 
@@ -170,7 +170,7 @@ class Deliveries:
         if len(entries) < 2:  # noqa: PLR2004 - the first line, and the line of a result
             raise NotReplayableError("it is still being launched")
         claim = self._pass_until(entries[1].at)
-        takes, answers = self._asked(entries)
+        takes, answers = self._call(entries)
         if begins_with(entries, log_lines.FINISHED) and not begins_with(entries, log_lines.TASK_URL):
             # A launch that fails looks for a build that it may have made nevertheless. The log shows only the time
             # that this took.
@@ -188,7 +188,7 @@ class Deliveries:
         shift = min(self._attempt - 1, 20)
         return min(self._limits.retry_backoff_min << shift, self._limits.retry_backoff_max)
 
-    def _asked(self, entries: Sequence[LogEntry]) -> tuple[_Takes, _Answers]:
+    def _call(self, entries: Sequence[LogEntry]) -> tuple[_Takes, _Answers]:
         """Return durations and answers of a delivery that calls Buildbucket once and may then set a timer."""
         answered = next((entry for entry in entries if _is_answer(entry)), None)
         if answered is None:

@@ -22,7 +22,7 @@ from luci_scheduler.managers.registry import kind_of
 from luci_scheduler.managers.task_kind import PolledRepo
 
 __all__ = [
-    "MAX_PENDING",
+    "MAX_LISTED_PENDING",
     "JobDetails",
     "JobOverview",
     "ProjectOverview",
@@ -31,7 +31,7 @@ __all__ = [
     "latest_invocations",
 ]
 
-MAX_PENDING = 50
+MAX_LISTED_PENDING = 50
 """The number of pending triggers in an overview, at most."""
 
 
@@ -155,14 +155,14 @@ def _unlisted(context: Context, job: Job, page: InvocationsPage) -> tuple[Invoca
 
 def _details(context: Context, job: Job) -> JobDetails:
     store = context.runtime.store
-    pending = [item.value.trigger for item in store.pending_triggers(job.id, MAX_PENDING + 1)]
+    pending = [item.value.trigger for item in store.pending_triggers(job.id, MAX_LISTED_PENDING + 1)]
     triage_log = store.triage_log(job.id)
     targets = tuple(visible_targets(context, job))
     polled = kind_of(job.definition.task).polled_repo(job.definition.task)
     poller = store.poller(job.id) if polled else None
     return JobDetails(
-        pending=tuple(pending[:MAX_PENDING]),
-        has_more_pending=len(pending) > MAX_PENDING,
+        pending=tuple(pending[:MAX_LISTED_PENDING]),
+        has_more_pending=len(pending) > MAX_LISTED_PENDING,
         triage_log=triage_log,
         targets=targets,
         polled=polled,

@@ -23,7 +23,7 @@ def read_folder(folder: Path, revision: str = "") -> list[ConfigFile]:
         try:
             content = path.read_bytes()
         except OSError as error:
-            files.append(ConfigFile(project, "", "", trouble=f"{project}/{FILE} cannot be read: {error.strerror}"))
+            files.append(ConfigFile(project, "", "", error=f"{project}/{FILE} cannot be read: {error.strerror}"))
             continue
         digest = hashlib.sha1(content, usedforsecurity=False).hexdigest()
         files.append(ConfigFile(project, content, revision or digest))

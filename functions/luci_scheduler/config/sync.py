@@ -121,7 +121,7 @@ def _read(
                 _logger.warning("config_twice", project=file.project, revision=file.revision)
             else:
                 files[file.project] = file
-    changed = [file for file in files.values() if file.trouble or file.revision != active_revision(file.project)]
+    changed = [file for file in files.values() if file.error or file.revision != active_revision(file.project)]
     return present | files.keys(), changed
 
 
@@ -225,8 +225,8 @@ def _sync_once(sync: _Sync) -> int:
         raise _OvertakenError(f"another sync has changed project {file.project} in the meantime")
     if found and _is_active(record, file):
         return 0
-    if file.trouble:
-        _refuse(sync, (_cut(file.trouble),), record, version)
+    if file.error:
+        _refuse(sync, (_cut(file.error),), record, version)
         return 0
     try:
         return _activate(sync, record, version)
@@ -239,13 +239,13 @@ def _sync_once(sync: _Sync) -> int:
 
 
 def _is_active(record: ProjectRecord, file: ConfigFile) -> bool:
-    return record.revision == file.revision and _is_settled(record) and not file.trouble
+    return record.revision == file.revision and _is_settled(record) and not file.error
 
 
 def _refuse(sync: _Sync, problems: tuple[str, ...], record: ProjectRecord, version: Version | None) -> None:
     """Leave the active config as it is, and store why the new config was refused, unless the record says so already."""
     file = sync.file
-    event = "config_unreadable" if file.trouble else "config_invalid"
+    event = "config_unreadable" if file.error else "config_invalid"
     _logger.warning(event, project=file.project, revision=file.revision, problems=problems)
     if problems != record.problems:
         refused = replace(record, problems=problems, commits=record.commits + 1)

@@ -43,8 +43,7 @@ def _regexp_problems(pattern: str) -> list[str]:
     if prefix.count("/") < _SLASHES:
         problems.append(
             f"fewer than 2 slashes in literal prefix {quote(prefix)}: the pattern must begin with the text of the "
-            f"refs' "
-            "folder, such as refs/heads/"
+            "refs' folder, such as refs/heads/"
         )
     if not prefix.startswith("refs/"):
         problems.append(f'literal prefix {quote(prefix)} must start with "refs/"')

@@ -95,8 +95,7 @@ def check_invocation(invocation: Invocation) -> None:
         most = size + room - LOG_LIMIT
         raise PermanentError(
             f"an invocation with task and triggers of {size} bytes cannot be stored, at most {most} fit into a "
-            f"document: make "
-            "the job's task or the trigger's payload smaller"
+            "document: make the job's task or the trigger's payload smaller"
         )
 
 

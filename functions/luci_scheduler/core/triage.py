@@ -32,7 +32,6 @@ from luci_scheduler.core.trigger import Trigger, sort_key
 from luci_scheduler.core.trigger_json import stored_bytes
 
 __all__ = [
-    "MAX_PENDING",
     "Triage",
     "after_triage",
     "end_request",

@@ -26,8 +26,6 @@ from luci_scheduler.ports import CreateTrigger, Versioned
 
 __all__ = ["on_cron_tick"]
 
-Created = Sequence[Versioned[Invocation]]
-
 
 def on_cron_tick(runtime: Runtime, job_id: JobId, nonce: int, generation: int, created: Instant, key: str) -> None:
     """Handle a tick of a job's schedule. Only the awaited tick has an effect.
@@ -40,7 +38,7 @@ def on_cron_tick(runtime: Runtime, job_id: JobId, nonce: int, generation: int, c
     # The answer to "is there any news?" is kept over lost races, and passed on to the launch of the invocation.
     calls, has_lost = CallCache(), False
 
-    def attempt(found: Versioned[Job] | None) -> Created:
+    def attempt(found: Versioned[Job] | None) -> Sequence[Versioned[Invocation]]:
         nonlocal has_lost
         if found is None or found.value.cron.generation < generation:
             missing = f"a tick of {job_id} is ahead of the commit that records it"
@@ -65,7 +63,7 @@ def _take_tick(
     key: str,
     *,
     has_lost: bool,
-) -> Created:
+) -> Sequence[Versioned[Invocation]]:
     job, started = found.value, runtime.clock.now()
     step = cron_machine.tick(job.cron, effective_schedule(job), started, runtime.entropy.nonce, nonce)
     # Each effective tick changes the machine's state; a stale, repeated or disabled one leaves it as it is.
@@ -95,7 +93,7 @@ def _start(
     key: str,
     *,
     is_taken: bool,
-) -> Created:
+) -> Sequence[Versioned[Invocation]]:
     """Commit the job after its tick, with an invocation, with a pending trigger, or alone if the task is idle.
 
     The trigger needs no marker: the same commit uses up the tick's nonce. If a caller has emitted a trigger with its ID

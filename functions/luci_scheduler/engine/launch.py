@@ -25,7 +25,7 @@ from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.managers.controller import CallCache, Controller
 from luci_scheduler.ports import UpdateInvocation, Versioned
 
-__all__ = ["abort_line", "launch_all", "needs_launch", "on_launch_task", "resume_launch", "update_and_launch"]
+__all__ = ["abort_line", "launch_all", "on_launch_task", "resume_launch", "update_and_launch"]
 
 _LAUNCHING = 30 * SECOND
 """Launches that would start later than this in a delivery get tasks: a notification must be answered within two
@@ -49,19 +49,10 @@ def on_launch_task(
     return launch(runtime, found, key, CallCache())
 
 
-def needs_launch(invocation: Invocation, now: Instant) -> bool:
-    """Return whether a repeated delivery must launch: no claim is live, and no retry is scheduled."""
-    if not invocation.status.is_initial:
-        return False
-    if invocation.claim_until is not None:
-        return invocation.claim_until <= now
-    return invocation.status is Status.STARTING
-
-
 def resume_launch(runtime: Runtime, found: Versioned[Invocation], key: str) -> None:
     """Launch an invocation whose claim has expired; if its claim is live, enqueue a task for the claim's end."""
     now, claim_until = runtime.clock.now(), found.value.claim_until
-    if needs_launch(found.value, now):
+    if _needs_launch(found.value, now):
         launch_all(runtime, [found], key)
     elif claim_until is not None and found.value.status.is_initial:
         runtime.queue.enqueue(launch_task(found.value, claim_until, now))
@@ -107,16 +98,16 @@ def update_and_launch(
     key: str,
     decide: Callable[[Versioned[Invocation] | None], Controller | None],
 ) -> None:
-    """Commit what ``decide`` does with an invocation, and launch the invocations that the commit creates.
+    """Commit the changes that ``decide`` makes to an invocation, and launch the invocations that the commit creates.
 
     Args:
         runtime: the ports.
         job_id: the invocation's job.
         invocation_id: the invocation.
-        step: what the handler does, for the error about too many conflicts.
-        name: the part that names the commit, after the delivery's key.
+        step: the handler's step, for the error about too many conflicts.
+        name: the commit's name behind the delivery's key.
         key: the delivery's key.
-        decide: gets the invocation as it is now; returns the controller to commit, or None.
+        decide: gets the current invocation; returns the controller whose changes to commit, or None to commit nothing.
 
     Raises:
         ComeAgainError: other deliveries changed the invocation too often.
@@ -163,6 +154,15 @@ def launch(
 def abort_line(era: Era, who: str) -> str:
     """Return the debug log's line about an abort, in the words of the era."""
     return (log_lines.ABORTED_V1 if era is Era.V1 else log_lines.ABORTED).format(who=who)
+
+
+def _needs_launch(invocation: Invocation, now: Instant) -> bool:
+    """Return whether a repeated delivery must launch: no claim is live, and no retry is scheduled."""
+    if not invocation.status.is_initial:
+        return False
+    if invocation.claim_until is not None:
+        return invocation.claim_until <= now
+    return invocation.status is Status.STARTING
 
 
 def _claim(runtime: Runtime, found: Versioned[Invocation], key: str) -> Versioned[Invocation] | None:
@@ -315,7 +315,15 @@ def _record(
             controller = _failed(runtime, found, calls, *refused)
             return commit_outcome(runtime, found, controller, commit_key)
 
-    return runtime.update_invocation(claimed.value.job_id, claimed.value.id, "record its launch", attempt, claimed)
+    try:
+        return runtime.update_invocation(claimed.value.job_id, claimed.value.id, "record its launch", attempt, claimed)
+    except ComeAgainError:
+        # The last conflict may be another attempt that took over. Nothing else would look for our build then.
+        current = runtime.store.invocation(claimed.value.job_id, claimed.value.id)
+        if current is None or not _has_claim(current.value, claimed.value):
+            _cancel_superseded_build(runtime, controller, current, key)
+            return ()
+        raise
 
 
 def _has_claim(current: Invocation, claimed: Invocation) -> bool:

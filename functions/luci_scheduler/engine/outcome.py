@@ -169,6 +169,7 @@ def _commit_end(
                 _leave_successors(runtime, invocation.job_id)
                 return ()
             # If neither the job nor the invocation has changed, another poll changed the repository's record first.
+            # The error is returned, because this loop repeats the attempt if it is raised.
             if job is None or not _is_unchanged(current, update) or (len(writes) > 1 and job.version == lost_at):
                 return error
             lost_at = job.version

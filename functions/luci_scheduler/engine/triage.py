@@ -4,7 +4,7 @@ Each event that may start or resolve triggers is one `TriageOp`: arriving trigge
 invocation, a request of the API or the sweep. An operation has three steps:
 
 1. Prepare: the handler reads the job and, with `list_pending`, its pending triggers.
-2. Plan: `plan_triage` decides and collects the writes.
+2. Plan: `commit_triage` decides about the triggers, and collects all writes.
 3. Commit: `commit_triage` enqueues the tasks, and then commits all writes at once.
 
 The job's document requests triages with two fields, ``triggers_wait`` and ``triage_due``. `core.triage` owns them;
@@ -61,7 +61,6 @@ __all__ = [
     "commit_triage",
     "list_pending",
     "mark_pending",
-    "plan_triage",
     "put_trigger",
     "triage_end",
     "triage_pending",
@@ -138,11 +137,11 @@ def commit_triage(runtime: Runtime, op: TriageOp) -> list[Versioned[Invocation]]
         StoreConflictError: a document has changed; nothing was written. Read and decide again.
         PermanentError: the store refuses the commit even without the new invocations; nothing was written.
     """
-    plan = plan_triage(runtime, op)
+    plan = _plan_triage(runtime, op)
     try:
         created = _commit_plan(runtime, plan)
     except PermanentError as error:
-        plan = plan_triage(runtime, op, f"what it starts cannot be stored: {error}")
+        plan = _plan_triage(runtime, op, f"what it starts cannot be stored: {error}")
         created = _commit_plan(runtime, plan)
     if plan.recheck is not None:
         created += _recheck_pending(runtime, op.job.id, plan.recheck, op.key)
@@ -219,7 +218,7 @@ def _commit_plan(runtime: Runtime, plan: TriagePlan) -> list[Versioned[Invocatio
     return [Versioned(*pair) for pair in zip(plan.invocations, versions[: len(plan.invocations)], strict=True)]
 
 
-def plan_triage(runtime: Runtime, op: TriageOp, refusal: str = "") -> TriagePlan:
+def _plan_triage(runtime: Runtime, op: TriageOp, refusal: str = "") -> TriagePlan:
     """Decide a triage and collect its writes; nothing is written or enqueued.
 
     If pending triggers and free slots remain, the job requests another triage.

@@ -27,7 +27,7 @@ TEXT = 'job {\n  id: "caf\u00e9"\n}\n'
 OPEN = sessions(authenticated=False)
 
 
-def _nothing_in_force(_: str) -> str:
+def _nothing_active(_: str) -> str:
     return ""
 
 
@@ -59,14 +59,14 @@ def test_gitiles_file(server: GitilesServer, repository: Repository) -> None:
     """The revision is the last commit that touched the file, with its public address. The text is as committed."""
     sha = repository.commit("Config\n", {PATH: TEXT}, branch="main", at=1)
     repository.commit("Other\n", {"other": "x"}, branch="main", at=2)
-    (file,) = _source(server).configs(_nothing_in_force)
-    assert (file.project, file.revision, file.trouble) == ("tint", sha, "")
+    (file,) = _source(server).configs(_nothing_active)
+    assert (file.project, file.revision, file.error) == ("tint", sha, "")
     assert file.text == TEXT.encode()
     assert file.revision_url == f"https://{HOST}/tint/+/{sha}/{PATH}"
 
 
 def test_gitiles_unchanged_costs_one_small_request(server: GitilesServer, repository: Repository) -> None:
-    """With the revision in force, the file is not sent. A commit to other files does not change it."""
+    """If the revision is active, the file is not sent. A commit to other files does not change it."""
     sha = repository.commit("Config\n", {PATH: TEXT}, branch="main", at=1)
     assert _source(server).configs(lambda _: sha) == []
     assert len(server.requests) == 1
@@ -81,21 +81,21 @@ def test_gitiles_removed_file(server: GitilesServer, repository: Repository) -> 
     """A commit that removes or moves the file leaves no jobs. A missing file alone does not suffice."""
     repository.commit("Config\n", {PATH: TEXT, "keep": "x"}, branch="main", at=1)
     removed = repository.commit("Remove\n", {PATH: None}, branch="main", at=2)
-    (file,) = _source(server).configs(_nothing_in_force)
-    assert (file.text, file.revision, file.trouble) == (b"", removed, "")
+    (file,) = _source(server).configs(_nothing_active)
+    assert (file.text, file.revision, file.error) == (b"", removed, "")
     repository.commit("Config\n", {PATH: TEXT}, branch="main", at=3)
     server.faults.add(GitilesFault("error", f"/tint/+/*/{PATH}", status=404))
-    (file,) = _source(server).configs(_nothing_in_force)
-    assert file.trouble.endswith("cannot be read: HTTP 404")
+    (file,) = _source(server).configs(_nothing_active)
+    assert file.error.endswith("cannot be read: HTTP 404")
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 500, 503])
 def test_gitiles_errors(server: GitilesServer, repository: Repository, status: int) -> None:
-    """Each failure is recorded as the project's trouble, with the address; no error is raised."""
+    """Each failure is returned as the file's error, with the address; no exception is raised."""
     repository.commit("Config\n", {PATH: TEXT}, branch="main", at=1)
     server.faults.add(GitilesFault("error", "*", status=status))
-    (file,) = _source(server).configs(_nothing_in_force)
-    assert file.trouble == f"{PATH} of https://{HOST}/tint (refs/heads/main) cannot be read: HTTP {status}"
+    (file,) = _source(server).configs(_nothing_active)
+    assert file.error == f"{PATH} of https://{HOST}/tint (refs/heads/main) cannot be read: HTTP {status}"
 
 
 @pytest.mark.parametrize("effect", ["cut", "cut_body"])
@@ -103,39 +103,39 @@ def test_gitiles_answers_that_break_off(server: GitilesServer, repository: Repos
     """An incomplete answer is not a config."""
     repository.commit("Config\n", {PATH: TEXT}, branch="main", at=1)
     server.faults.add(GitilesFault(effect, "*"))  # type: ignore[arg-type]
-    (file,) = _source(server).configs(_nothing_in_force)
-    assert "no answer" in file.trouble or "no JSON" in file.trouble
+    (file,) = _source(server).configs(_nothing_active)
+    assert "no answer" in file.error or "no JSON" in file.error
 
 
 def test_gitiles_wrong_path_is_reported(server: GitilesServer, repository: Repository) -> None:
     """A path that no commit ever touched is a mistake in the setting, not a removed file."""
     repository.commit("Config\n", {PATH: TEXT}, branch="main", at=1)
-    (file,) = _source(server, "no/such/file.cfg").configs(_nothing_in_force)
-    assert file.trouble.endswith("no commit has changed the file; check the path")
+    (file,) = _source(server, "no/such/file.cfg").configs(_nothing_active)
+    assert file.error.endswith("no commit has changed the file; check the path")
 
 
 def test_gitiles_requests_are_authenticated_if_configured(server: GitilesServer, repository: Repository) -> None:
     """Below ``/a``, the session's token grants access."""
     repository.commit("Config\n", {PATH: TEXT}, branch="main", at=1)
     server.strict_auth = True
-    (file,) = _source(server, prefix="/a").configs(_nothing_in_force)
-    assert file.trouble.endswith("HTTP 401")
+    (file,) = _source(server, prefix="/a").configs(_nothing_active)
+    assert file.error.endswith("HTTP 401")
     session = requests.Session()
     session.trust_env = False
     session.headers["Authorization"] = "Bearer fake:a@b"
-    (file,) = _source(server, prefix="/a", session=lambda: session).configs(_nothing_in_force)
+    (file,) = _source(server, prefix="/a", session=lambda: session).configs(_nothing_active)
     assert file.text == TEXT.encode()
 
 
-def test_a_missing_token_is_trouble_and_not_a_failure(server: GitilesServer) -> None:
-    """Missing credentials are also the project's trouble, which does not contain their text."""
+def test_a_missing_token_is_the_files_error_and_not_an_exception(server: GitilesServer) -> None:
+    """Missing credentials are also the file's error, which does not contain their text."""
 
     def session() -> requests.Session:
         raise RefreshError("canary-secret")
 
-    (file,) = _source(server, session=session).configs(_nothing_in_force)
-    assert file.trouble.endswith("no answer (RefreshError)")
-    assert "canary" not in file.trouble
+    (file,) = _source(server, session=session).configs(_nothing_active)
+    assert file.error.endswith("no answer (RefreshError)")
+    assert "canary" not in file.error
 
 
 # Buckets --------------------------------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def storage() -> Iterator[tuple[_Storage, BucketSource]]:
 def test_bucket_object(storage: tuple[_Storage, BucketSource]) -> None:
     """The generation is the revision, and exactly that generation is read."""
     app, source = storage
-    (file,) = source.configs(_nothing_in_force)
+    (file,) = source.configs(_nothing_active)
     assert (file.project, file.text, file.revision) == ("tint", TEXT.encode(), "1700000000000001")
     assert file.revision_url.endswith("/my-configs/projects/tint/a%20b.cfg")
     (first, _), (second, query) = app.requests
@@ -190,7 +190,7 @@ def test_bucket_object(storage: tuple[_Storage, BucketSource]) -> None:
 
 
 def test_bucket_unchanged_costs_one_small_request(storage: tuple[_Storage, BucketSource]) -> None:
-    """With the generation in force, the object is not sent."""
+    """If the generation is active, the object is not sent."""
     app, source = storage
     assert source.configs(lambda _: "1700000000000001") == []
     assert [query for _, query in app.requests] == [{"fields": "generation"}]
@@ -198,11 +198,11 @@ def test_bucket_unchanged_costs_one_small_request(storage: tuple[_Storage, Bucke
 
 @pytest.mark.parametrize("status", [302, 401, 403, 404, 429, 500, 503])
 def test_bucket_errors(storage: tuple[_Storage, BucketSource], status: int) -> None:
-    """Each failure is the project's trouble. A redirect is not followed."""
+    """Each failure is the file's error. A redirect is not followed."""
     app, source = storage
     app.spoilt = Response("secret text", status, {"Location": "/elsewhere"})
-    (file,) = source.configs(_nothing_in_force)
-    assert file.trouble == f"gs://my-configs/projects/tint/a b.cfg cannot be read: HTTP {status}"
+    (file,) = source.configs(_nothing_active)
+    assert file.error == f"gs://my-configs/projects/tint/a b.cfg cannot be read: HTTP {status}"
     assert len(app.requests) == 1
 
 
@@ -211,22 +211,22 @@ def test_bucket_answers_without_a_meaning(storage: tuple[_Storage, BucketSource]
     """They are reported, and nothing is deduced from them."""
     app, source = storage
     app.spoilt = Response(body, 200)
-    (file,) = source.configs(_nothing_in_force)
-    assert "the answer" in file.trouble
+    (file,) = source.configs(_nothing_active)
+    assert "the answer" in file.error
 
 
 def test_the_unpacked_size_of_a_small_answer_is_bounded(storage: tuple[_Storage, BucketSource]) -> None:
     """A compressed answer is counted while it is unpacked."""
     app, source = storage
     app.spoilt = Response(gzip.compress(b"\0" * 50_000_000), 200, {"Content-Encoding": "gzip"})
-    (file,) = source.configs(_nothing_in_force)
-    assert "more than 6000000 bytes" in file.trouble
+    (file,) = source.configs(_nothing_active)
+    assert "more than 6000000 bytes" in file.error
 
 
 def test_no_server_answers() -> None:
-    """A missing server is trouble, not a failure."""
-    (file,) = BucketSource("p", "b", "o", "http://127.0.0.1:1", OPEN).configs(_nothing_in_force)
-    assert file.trouble == "gs://b/o cannot be read: no answer (ConnectionError)"
+    """A missing server is the file's error, not an exception."""
+    (file,) = BucketSource("p", "b", "o", "http://127.0.0.1:1", OPEN).configs(_nothing_active)
+    assert file.error == "gs://b/o cannot be read: no answer (ConnectionError)"
 
 
 # Settings -------------------------------------------------------------------------------------------------------------
@@ -265,7 +265,7 @@ def test_sources_of_the_settings(
     )
     sources = make_config_sources(settings)
     assert [type(source) for source in sources] == [FolderSource, GitilesSource, BucketSource]
-    files = [file for source in sources for file in source.configs(_nothing_in_force)]
+    files = [file for source in sources for file in source.configs(_nothing_active)]
     assert [file.project for file in files] == ["local", "tint", "other"]
     assert [file.text for file in files] == [TEXT.encode()] * 3
     assert files[1].revision == sha

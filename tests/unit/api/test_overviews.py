@@ -10,7 +10,7 @@ import pytest
 from luci_scheduler.api.context import Context
 from luci_scheduler.api.errors import InvalidCursorError, NoSuchJobError
 from luci_scheduler.api.overviews import (
-    MAX_PENDING,
+    MAX_LISTED_PENDING,
     get_job_overview,
     get_project_overview,
     latest_invocations,
@@ -81,12 +81,12 @@ def test_only_the_first_page_of_a_job_has_details(world: World) -> None:
 
 def test_pending_triggers_are_cut(world: World) -> None:
     """The overview says that there are more."""
-    for number in range(MAX_PENDING + 1):
+    for number in range(MAX_LISTED_PENDING + 1):
         event = CommitEvent(REPO, "refs/heads/main", f"{number:040x}")
         on_commit(world.runtime, event, world.clock.now(), f"commit-{number}")
     details = get_job_overview(_as(world, OWNER), JOB).details
     assert details is not None
-    assert (len(details.pending), details.has_more_pending) == (MAX_PENDING, True)
+    assert (len(details.pending), details.has_more_pending) == (MAX_LISTED_PENDING, True)
 
 
 def test_a_malformed_cursor_is_an_error_of_its_own_type(world: World) -> None:

@@ -222,7 +222,7 @@ def test_the_same_problems_are_written_once() -> None:
     runtime = World("").runtime
     store = runtime.store
     sync_project(runtime, ConfigFile("p", GOOD, "1"), "k")
-    for file in [ConfigFile("p", "job {", "2")] * 3 + [ConfigFile("p", "", "", trouble="HTTP 503")] * 3:
+    for file in [ConfigFile("p", "job {", "2")] * 3 + [ConfigFile("p", "", "", error="HTTP 503")] * 3:
         sync_project(runtime, file, "k")
     project = store.project("p")
     assert project is not None
@@ -360,7 +360,7 @@ def test_one_project_s_error_does_not_stop_the_others() -> None:
     runtime = replace(World("").runtime, store=store)
     store.error = PermanentError("a document would exceed the limit")
     source = _Source(
-        ConfigFile("a", "", "", trouble="HTTP 503"),
+        ConfigFile("a", "", "", error="HTTP 503"),
         ConfigFile("b", "job {", "1"),
         ConfigFile("bad", GOOD, "1"),
         ConfigFile("good", GOOD, "1"),
@@ -467,7 +467,7 @@ def test_folder(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "odd" / "luci-scheduler.cfg").mkdir(parents=True)
     files = FolderSource(tmp_path).configs(lambda _: "")
-    assert [(file.project, file.text, bool(file.trouble)) for file in files] == [
+    assert [(file.project, file.text, bool(file.error)) for file in files] == [
         ("a", b"job {}", False),
         ("b", b"\xff", False),
         ("odd", "", True),

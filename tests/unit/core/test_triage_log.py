@@ -5,10 +5,10 @@ import pytest
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import DAY, MILLISECOND, SECOND, Instant
-from luci_scheduler.core.job import Job, JobDefinition, TaskDefinition, TriggeringPolicy
+from luci_scheduler.core.job import MAX_PENDING, Job, JobDefinition, TaskDefinition, TriggeringPolicy
 from luci_scheduler.core.policy.newest_first import NewestFirst
 from luci_scheduler.core.public_state import LABEL_CLASSES, JobState
-from luci_scheduler.core.triage import MAX_PENDING, Triage, triage
+from luci_scheduler.core.triage import Triage, triage
 from luci_scheduler.core.triage_log import TriageLog
 from luci_scheduler.core.triage_throttle import triage_kick
 from luci_scheduler.core.trigger import Trigger

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from emulator.clock import SteppedClock
 from luci_scheduler.adapters import documents
 from luci_scheduler.core import debug_log
 from luci_scheduler.core.debug_log import LOG_LIMIT
@@ -66,9 +67,9 @@ def test_stamps_never_go_back() -> None:
     world.buildbucket.faults = [BuildbucketError("UNAVAILABLE", "down", transient=True)]
     world.commit()
     (task,) = world.queue.take_due(Instant(world.clock.now() + 10 * SECOND))
-    world.clock.advance(-3 * SECOND)
+    _move_to_an_instance_behind(world)
     world.run_task(task)  # claims again
-    world.clock.advance(-3 * SECOND)
+    _move_to_an_instance_behind(world)
     world.notify("n1")
     stamps = [line[:14] for line in world.log().splitlines() if line.startswith("[")]
     assert len(stamps) > 8
@@ -77,6 +78,12 @@ def test_stamps_never_go_back() -> None:
     world.clock.advance(MINUTE)
     world.notify("n2")
     assert world.log().splitlines()[-1][:14] > stamps[-1]
+
+
+def _move_to_an_instance_behind(world: World) -> None:
+    """Let another instance handle the next deliveries; its clock is three seconds behind."""
+    world.clock = SteppedClock(world.clock.now() - 3 * SECOND)
+    world.runtime = replace(world.runtime, clock=world.clock)
 
 
 def test_a_document_that_does_not_know_its_last_line_is_read() -> None:

@@ -293,6 +293,37 @@ def test_a_launch_that_was_overtaken_by_another_build_cancels_its_own() -> None:
     assert world.buildbucket.canceled == [lost]
 
 
+def test_a_launch_that_loses_its_claim_in_the_last_conflict_cancels_its_build() -> None:
+    """Other writes interfere until no attempt is left; the last one is an attempt that took over with another build."""
+    world = World()
+    world.buildbucket.forgets = True
+    conflicts: list[int] = []
+
+    def interfere(writes: list[Any]) -> None:
+        if not any(isinstance(write, UpdateInvocation) and write.invocation.task_data for write in writes):
+            return
+        conflicts.append(1)
+        (invocation,) = world.invocations()
+        if len(conflicts) < world.runtime.limits.races:
+            found = world.store.invocation(JOB, invocation.id)
+            assert found is not None
+            world.store.commit([UpdateInvocation(world.runtime.stamped(found.value, "touch"), found.version)])
+            return
+        world.store.before_commit = None
+        world.buildbucket._SearchBuilds, search = lambda _: {}, world.buildbucket._SearchBuilds  # type: ignore[method-assign]
+        world.clock.advance(76 * SECOND)
+        world.run_task(launch_task(invocation, world.clock.now(), world.clock.now()), "another")
+        world.buildbucket._SearchBuilds = search  # type: ignore[method-assign]
+
+    world.store.before_commit = interfere
+    world.commit()
+    assert len(conflicts) == world.runtime.limits.races
+    (invocation,) = world.invocations()
+    assert invocation.status is Status.RUNNING
+    (lost,) = set(world.buildbucket.builds) - {invocation.task_data["build_id"]}
+    assert world.buildbucket.canceled == [lost]
+
+
 def test_a_launch_whose_outcome_is_refused_cancels_its_build() -> None:
     """It cancels the build by its ID, as a search may not find the build yet."""
     world = World()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -165,7 +165,7 @@ _triggers = st.builds(
     Trigger,
     id=_texts,
     created=_instants,
-    kind=st.sampled_from(get_args(PayloadKind)),
+    kind=st.sampled_from(PayloadKind),
     payload=_payloads,
     title=st.text(),
     order_in_batch=st.integers(0, 10**9),
@@ -265,7 +265,7 @@ def test_a_version_that_is_no_positive_integer_is_malformed(version: Any) -> Non
         ("timer", {"job": "proj/job", "invocation": "1", "created": -1}, "created is no time"),
         ("timer", {"job": "proj/job", "invocation": "1", "created": 1, "timer": "x"}, "not a timer ID"),
         ("abort", {"job": "proj/job", "invocation": "1"}, r"KeyError\('created'\)"),
-        ("trigger", {"job": "proj/job", "triggers": [{"id": "t", "kind": "x"}]}, "is no kind of trigger"),
+        ("trigger", {"job": "proj/job", "triggers": [{"id": "t", "kind": "x"}]}, "is not a kind of trigger"),
         ("sweep", {"after": {"due": 5}}, r"bad payload of a sweep task: KeyError\('job'\)"),
     ],
 )

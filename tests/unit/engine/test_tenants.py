@@ -232,8 +232,8 @@ def test_a_project_keeps_its_share_of_pending_triggers() -> None:
     app = replace(world.app, settings=replace(world.app.settings, project_pending_triggers=9))
 
     class Source:
-        def configs(self, in_force: Any) -> list[ConfigFile]:
-            in_force("proj")
+        def configs(self, active_revision: Any) -> list[ConfigFile]:
+            active_revision("proj")
             return [ConfigFile("proj", text + "# changed", "rev2")]
 
     replace(app, config_sources=[Source()]).sync("k")

@@ -8,13 +8,7 @@ from urllib.parse import quote, unquote
 from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.identifiers import InvocationId
 
-__all__ = [
-    "document_id",
-    "invocation_document_id",
-    "plain_id",
-    "watchers_document_id",
-    "watchers_range",
-]
+__all__ = ["document_id", "invocation_document_id", "plain_id", "watchers_document_id", "watchers_range"]
 
 _MAX_ID_BYTES = 1_000  # Firestore's limit is 1,500 bytes
 

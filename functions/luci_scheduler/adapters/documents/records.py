@@ -1,9 +1,8 @@
 """The codec of records: a frozen dataclass in, a document of plain values out, and back.
 
 Each document carries ``schema``. Readers ignore unknown members, so that old and new functions can run side by side
-during
-a deployment. Only a field that a query needs is a document field. All other fields are JSON in one text, which needs no
-index. IDs have 64 bits and are stored as decimal texts.
+during a deployment. Only a field that a query needs is a document field. All other fields are JSON in one text, which
+needs no index. IDs have 64 bits and are stored as decimal texts.
 """
 
 from __future__ import annotations
@@ -157,8 +156,7 @@ def encode_trigger(record: TriggerRecord) -> dict[str, Any]:
     """Return a trigger's document.
 
     ``pending`` is the sort key of a pending trigger, and null in a marker. ``revision`` is the commit of a gitiles
-    trigger, and
-    null in any other trigger.
+    trigger, and null in any other trigger.
     """
     trigger = record.trigger
     return {

@@ -11,11 +11,7 @@ from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.sizes import MAX_DOCUMENT_BYTES
 from luci_scheduler.core.untrusted import storable
 
-__all__ = [
-    "check_invocation_size",
-    "check_size",
-    "stored_size",
-]
+__all__ = ["check_invocation_size", "check_size", "stored_size"]
 
 
 def check_size(what: str, document: Mapping[str, Any], extra: int = 0) -> None:

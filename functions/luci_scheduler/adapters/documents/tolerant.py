@@ -7,11 +7,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-__all__ = [
-    "SET_ASIDE_ROUNDS",
-    "decode_or_set_aside",
-    "decode_readable",
-]
+__all__ = ["SET_ASIDE_ROUNDS", "decode_or_set_aside", "decode_readable"]
 
 _logger = structlog.stdlib.get_logger("luci_scheduler")
 T = TypeVar("T")
@@ -44,8 +40,7 @@ def decode_or_set_aside(
 
     Returns:
         the records; and each unreadable document, with the fields that set it aside: it is no longer pending, and keeps
-        the
-        reason.
+        the reason.
     """
     found, bad = [], []
     for document in documents:

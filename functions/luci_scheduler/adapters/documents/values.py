@@ -16,14 +16,7 @@ from luci_scheduler.core.job import JobDefinition, TaskDefinition, TriggeringPol
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import trigger_to_json
 
-__all__ = [
-    "SCHEMA",
-    "from_timestamp",
-    "known_fields",
-    "to_json",
-    "to_plain",
-    "to_timestamp",
-]
+__all__ = ["SCHEMA", "from_timestamp", "known_fields", "to_json", "to_plain", "to_timestamp"]
 
 SCHEMA = 1
 """The version of the layout, in each document."""

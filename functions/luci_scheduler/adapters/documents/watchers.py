@@ -16,11 +16,7 @@ from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.sizes import MAX_DOCUMENT_BYTES
 from luci_scheduler.core.watcher import Watcher
 
-__all__ = [
-    "decode_watchers",
-    "encode_paused",
-    "encode_watchers",
-]
+__all__ = ["decode_watchers", "encode_paused", "encode_watchers"]
 
 _MARK_BYTES = 17  # for the mark itself; the trigger's name comes on top
 
@@ -37,8 +33,7 @@ def encode_watchers(repo: str, project: str, watchers: tuple[Watcher, ...]) -> d
     if size > MAX_DOCUMENT_BYTES:
         raise PermanentError(
             f"the watchers that project {project} has of {repo} would take {size} bytes, at most {MAX_DOCUMENT_BYTES} "
-            f"fit into "
-            "their document: use fewer or shorter refs, patterns and targets"
+            "fit into their document: use fewer or shorter refs, patterns and targets"
         )
     return document
 
@@ -55,8 +50,7 @@ def decode_watchers(named: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Watc
     """Read the documents of a repository's watchers. An unreadable project is logged and left out.
 
     Older functions kept one document for all projects. Its watchers count for each project without its own document.
-    Its marks
-    count for each trigger that has not been paused or resumed since.
+    Its marks count for each trigger that has not been paused or resumed since.
 
     Args:
         named: each document with its name.

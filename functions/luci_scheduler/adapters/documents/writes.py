@@ -14,14 +14,10 @@ from luci_scheduler.adapters.documents.records import (
 )
 from luci_scheduler.ports import CreateTrigger, PutDeferred, PutJob, PutPoller, PutProject, UpdateTrigger, WriteWhole
 
-__all__ = [
-    "encode_write",
-]
+__all__ = ["encode_write"]
 
 
-def encode_write(
-    write: WriteWhole,
-) -> tuple[tuple[str, ...], dict[str, Any]]:
+def encode_write(write: WriteWhole) -> tuple[tuple[str, ...], dict[str, Any]]:
     """Return the path of a replaced document (collection and ID in turn), and its fields.
 
     Raises:
@@ -32,9 +28,7 @@ def encode_write(
     return path, document
 
 
-def _path_and_fields(
-    write: WriteWhole,
-) -> tuple[tuple[str, ...], dict[str, Any]]:
+def _path_and_fields(write: WriteWhole) -> tuple[tuple[str, ...], dict[str, Any]]:
     match write:
         case PutJob(job, _, None):
             return ("jobs", job.id), encode_job(job)

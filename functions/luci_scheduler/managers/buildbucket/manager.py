@@ -107,8 +107,8 @@ class BuildbucketManager:
                 found = self._existing(controller, client, numbered)
                 if found is not None:
                     return found
-            question = _numbered("launch", number)
-            answer = self._ask(controller, question, action, partial(client.schedule, numbered, body))
+            name = _numbered("launch", number)
+            answer = self._call(controller, name, action, partial(client.schedule, numbered, body))
             if client.is_ours(request, answer):
                 return answer
             build_id = client.build_id(answer)
@@ -178,7 +178,7 @@ class BuildbucketManager:
     def _cancel(self, controller: Controller, client: ProtocolClient, build_id: str) -> None:
         _check_id(build_id)
         host = controller.invocation.task.fields["server"]
-        self._ask(controller, f"cancel {build_id}", Call.CANCEL, lambda: client.cancel(host, build_id))
+        self._call(controller, f"cancel {build_id}", Call.CANCEL, lambda: client.cancel(host, build_id))
 
     def _cancel_doubles(self, controller: Controller, client: ProtocolClient, builds: Sequence[Any]) -> None:
         """Keep the oldest of several builds of one invocation, and cancel the others that are active.
@@ -197,11 +197,9 @@ class BuildbucketManager:
             except PermanentError:
                 continue  # the log names it; the invocation keeps the oldest build
 
-    def _find(
-        self, controller: Controller, client: ProtocolClient, request: BuildRequest, question: str
-    ) -> Sequence[Any]:
+    def _find(self, controller: Controller, client: ProtocolClient, request: BuildRequest, name: str) -> Sequence[Any]:
         """Search for the builds of the invocation, newest first."""
-        found = self._ask(controller, question, Call.FIND, lambda: client.find(request))
+        found = self._call(controller, name, Call.FIND, lambda: client.find(request))
         return [build for build in found if client.is_ours(request, build)]
 
     def _require_late_search(self, controller: Controller, client: ProtocolClient) -> None:
@@ -231,7 +229,7 @@ class BuildbucketManager:
         action = Call.FETCH_V1 if server.protocol is Era.V1 else Call.FETCH
         host = invocation.task.fields["server"]
         try:
-            answer = self._ask(controller, "get", action, lambda: client.get(host, build_id))
+            answer = self._call(controller, "get", action, lambda: client.get(host, build_id))
             status = client.checked(answer, controller.log)
         except PermanentError:
             controller.set_status(Status.FAILED)
@@ -239,9 +237,9 @@ class BuildbucketManager:
         if status is not None:
             controller.set_status(status)
 
-    def _ask(self, controller: Controller, question: str, action: Call, call: Callable[[], Any]) -> Any:
+    def _call(self, controller: Controller, name: str, action: Call, call: Callable[[], Any]) -> Any:
         """Call Buildbucket once per delivery. An error counts as the response; it is logged and classified."""
-        answer = controller.call_once(question, lambda: _answer_or_error(call))
+        answer = controller.call_once(name, lambda: _answer_or_error(call))
         if not isinstance(answer, BuildbucketError):
             return answer
         controller.log(log_lines.CALL_FAILED.format(call=action, error=answer))
@@ -327,5 +325,5 @@ def _answer_or_error(call: Callable[[], Any]) -> Any:
         return error
 
 
-def _numbered(question: str, number: int) -> str:
-    return question if number == 1 else f"{question} {number}"
+def _numbered(name: str, number: int) -> str:
+    return name if number == 1 else f"{name} {number}"
