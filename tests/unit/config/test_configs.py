@@ -35,8 +35,7 @@ REAL = sorted(Path(FOLDER).glob("*.cfg")) if FOLDER else []
 SAMPLE = (Path(__file__).parent / "sample.cfg").read_text(encoding="utf-8")
 
 GOOD = """
-trigger: < id: "t" gitiles < repo: "https://r.googlesource.com/x.git" refs: "refs/heads/main" >
-  triggers: "a" triggers: "b" >
+trigger: < id:"t" gitiles < repo:"https://r.googlesource.com/x.git" refs:"refs/heads/main" > triggers:"a" triggers:"b" >
 job { id: "a" acl_sets: "default" buildbucket { server: "s" bucket: "luci.p.ci" builder: "a" } }
 job { id: "b" disabled: true schedule: "with 10m interval" noop {} }
 """
