@@ -287,7 +287,7 @@ def test_warnings_of_a_huge_config_are_bounded() -> None:
 
 def test_a_config_with_an_unknown_target_becomes_active_if_the_rules_allow_it() -> None:
     """The target is omitted, as in the original: it becomes neither a job nor a watcher."""
-    text = GOOD.replace('triggers: "b"', 'triggers: "gone"')
+    text = GOOD.replace('triggers:"b"', 'triggers: "gone"')
     world = World("")
     app = replace(world.app, config_sources=[_Source(ConfigFile("p", text, "1"))])
     app.sync("k")
