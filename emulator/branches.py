@@ -56,10 +56,12 @@ def _watched(repo: str, watchers: Iterable[Watcher], existing: Collection[str]) 
     literals = [_literal(entry) for refs in sets for entry in refs]
     named = {literal for literal, is_all in literals if is_all and literal.startswith(HEADS)}
     present = {ref for ref in existing if any(ref in refs for refs in sets.values())}
-    takes_more = any(
-        not is_all and (literal.startswith(HEADS) or HEADS.startswith(literal)) for literal, is_all in literals
-    )
+    takes_more = any(not is_all and _may_start_a_branch(literal) for literal, is_all in literals)
     return WatchedRepo(repo, sorted(named | present), takes_more, tuple(sets.values()))
+
+
+def _may_start_a_branch(literal: str) -> bool:
+    return literal.startswith(HEADS) or HEADS.startswith(literal)
 
 
 def _literal(entry: str) -> tuple[str, bool]:

@@ -102,7 +102,8 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--folder",
         type=Path,
-        help="where configs/<project>/luci-scheduler.cfg, repositories/<host>/<project> and logs/ are (default: a temporary folder)",
+        help="where configs/<project>/luci-scheduler.cfg, repositories/<host>/<project> and logs/ are "
+        "(default: a temporary folder)",
     )
     parser.add_argument(
         "--configs", type=Path, metavar="FOLDER", help="where <project>/luci-scheduler.cfg are, if not in --folder"
@@ -110,7 +111,8 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--project",
         type=_project,
-        help="the cloud project (default: a fresh name that no web page can guess, because the official emulators answer every page)",
+        help="the cloud project (default: a fresh name that no web page can guess, "
+        "because the official emulators answer every page)",
     )
     parser.add_argument(
         "--lenient-triggers",

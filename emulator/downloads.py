@@ -118,8 +118,9 @@ def _download(address: str, artefact: Artefact, target: Path) -> None:
             file.write(chunk)
         if size != artefact.size:
             raise LocalCloudError(
-                f"{address} is not the file that was expected: it has {'more than' if size > artefact.size else 'only'} "
-                f"{min(size, artefact.size)} of {artefact.size} bytes; try again, or give another --download-url"
+                f"{address} is not the file that was expected: "
+                f"it has {'more than' if size > artefact.size else 'only'} {min(size, artefact.size)} "
+                f"of {artefact.size} bytes; try again, or give another --download-url"
             )
         if digest.hexdigest() != artefact.sha256:
             raise LocalCloudError(
@@ -149,8 +150,8 @@ def _chunks(address: str) -> Iterator[bytes]:
 
 def _unreachable(address: str, why: str) -> LocalCloudError:
     return LocalCloudError(
-        f"cannot download {address} ({why}): install the Google Cloud SDK with its components cloud-firestore-emulator and "
-        f"pubsub-emulator, or give another address ({URL_VARIABLE}, --download-url), or use --store memory"
+        f"cannot download {address} ({why}): install the Google Cloud SDK with its components cloud-firestore-emulator "
+        f"and pubsub-emulator, or give another address ({URL_VARIABLE}, --download-url), or use --store memory"
     )
 
 

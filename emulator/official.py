@@ -121,7 +121,10 @@ class OfficialEmulator:
         if any("UnsupportedClassVersionError" in line for line in lines):
             return f"the {self.name} emulator needs a newer Java than {self._command(0)[0]}: install Java 21 or later"
         if self._port_was_taken():
-            return f"port {self._port} for the {self.name} emulator is in use: end the program that listens there, or choose another"
+            return (
+                f"port {self._port} for the {self.name} emulator is in use: "
+                "end the program that listens there, or choose another"
+            )
         cause = next((line for line in lines if "rror" in line or "xception" in line), self.output.last_words())
         return f"the {self.name} emulator ended at once (status {self._child.poll()}): {one_line(cause)}"
 

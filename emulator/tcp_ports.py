@@ -65,6 +65,7 @@ def require_free(port: int, what: str) -> int:
         return free_port()
     if not is_free(port):
         raise LocalCloudError(
-            f"port {port} for {what} is in use: end the program that listens there, or choose another port (0: any free one)"
+            f"port {port} for {what} is in use: end the program that listens there, "
+            "or choose another port (0: any free one)"
         )
     return port

@@ -65,7 +65,11 @@ class BuildMask:
         if fields:
             paths = [path.removeprefix(prefix) for path in fields if path.startswith(prefix)]
             return cls(_tree(paths, wildcards=True), {}, ())
-        mask = mask or {}
+        return cls._read(mask or {})
+
+    @classmethod
+    def _read(cls, mask: Mapping[str, Any]) -> BuildMask:
+        """Check the newer form of a mask, the ``BuildMask`` message."""
         if mask.get("allFields"):
             if any(mask.get(name) for name in ("fields", *_STRUCTS)):
                 raise MaskError("mask.AllFields is mutually exclusive with other mask fields")
@@ -116,17 +120,22 @@ def _check(path: str, *, wildcards: bool) -> None:
     kind: FieldType = "Build"
     for position, name in enumerate(path.split(".")):
         if isinstance(kind, list):
-            if not wildcards:
-                raise MaskError(f'field mask path "{path}": a repeated field is only allowed in the last position')
+            _check_below_repeated(path, name, wildcards=wildcards)
             kind = kind[0]
-            if name == "*":
-                continue
-            raise MaskError(f'field mask path "{path}": expected * after a repeated field')
+            continue
         if wildcards and name == "*" and position == 0:
             return
         if not isinstance(kind, str) or kind not in MESSAGES or name not in MESSAGES[kind]:
             raise MaskError(f'invalid path "{path}": field "{name}" does not exist in message {kind}')
         kind = MESSAGES[kind][name]
+
+
+def _check_below_repeated(path: str, name: str, *, wildcards: bool) -> None:
+    """Check a name that follows a repeated field in a path."""
+    if not wildcards:
+        raise MaskError(f'field mask path "{path}": a repeated field is only allowed in the last position')
+    if name != "*":
+        raise MaskError(f'field mask path "{path}": expected * after a repeated field')
 
 
 def _pick(value: Any, tree: _Tree) -> Any:
@@ -149,14 +158,19 @@ def _struct_tree(paths: Iterable[list[str]]) -> _Tree:
     for path in paths:
         if not path:
             raise MaskError("a struct mask needs a path")
-        names = []
-        for name in path:
-            quoted = len(name) > 1 and name.startswith('"') and name.endswith('"')
-            if not quoted and name != "*" and ("*" in name or name.lstrip("-").isdigit()):
-                raise MaskError(f"bad struct mask element {name!r}: numbers and names with * must be quoted")
-            names.append(f"={name[1:-1]}" if quoted else ("*" if name == "*" else f"={name}"))
-        _insert(tree, names)
+        _insert(tree, [_struct_name(name) for name in path])
     return tree
+
+
+def _struct_name(element: str) -> str:
+    """Return the name in the tree for an element of a struct mask; see `_pick_struct`."""
+    if element == "*":
+        return element
+    if len(element) > 1 and element.startswith('"') and element.endswith('"'):
+        return f"={element[1:-1]}"
+    if "*" in element or element.lstrip("-").isdigit():
+        raise MaskError(f"bad struct mask element {element!r}: numbers and names with * must be quoted")
+    return f"={element}"
 
 
 def _pick_struct(value: Any, tree: _Tree) -> Any:

@@ -97,15 +97,11 @@ def _decode_scalar(kind: str, value: object, name: str) -> Any:
     if kind == "json":
         return value
     if kind == "struct":
-        if not isinstance(value, Mapping):
-            raise DecodeError(f"unexpected token {_short(value)} for google.protobuf.Struct field {name}")
-        return normalize_struct(value)
+        return _decode_struct(value, name)
     if kind in _INT_RANGES:
         return _decode_integer(kind, value, name)
     if kind == "bool":
-        if not isinstance(value, bool):
-            raise _invalid(kind, value, name)
-        return value
+        return _decode_bool(value, name)
     if kind == "enum" and isinstance(value, int) and not isinstance(value, bool):
         return _STATUS_NAMES.get(value, value)
     if not isinstance(value, str):
@@ -125,6 +121,18 @@ def _decode_text(kind: str, value: str) -> Any:
         return parse_duration(value)
     if kind == "fieldmask":
         return [camel_case(path) for path in value.split(",")] if value else []
+    return value
+
+
+def _decode_struct(value: object, name: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise DecodeError(f"unexpected token {_short(value)} for google.protobuf.Struct field {name}")
+    return normalize_struct(value)
+
+
+def _decode_bool(value: object, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise _invalid("bool", value, name)
     return value
 
 

@@ -153,11 +153,9 @@ class BuildsV1:
         return "/".join(split)
 
     def _matches(self, build: Build, query: MultiDict[str, str]) -> bool:
-        shown = self._render(build)
-        tags = {f"{key}:{value}" for key, value in build.spec.tags}
-        status = query.get("status")
-        if status and (build.ended if status == "INCOMPLETE" else shown["status"] != status):
+        if query.get("status") and not self._has_status(build, query["status"]):
             return False
+        shown = self._render(build)
         names = ("result", "failure_reason", "cancelation_reason", "created_by")
         if any(query.get(name) and shown.get(name) != query[name] for name in names):
             return False
@@ -165,7 +163,11 @@ class BuildsV1:
         high = _number(query.get("creation_ts_high", str(_INT64_MAX)), "creation_ts_high")
         if build.spec.experimental and query.get("include_experimental", "").lower() not in {"true", "1"}:
             return False
-        return set(query.getlist("tag")) <= tags and low <= build.create_time // 1000 < high
+        tags = {f"{key}:{value}" for key, value in build.spec.tags}
+        return tags.issuperset(query.getlist("tag")) and low <= build.create_time // 1000 < high
+
+    def _has_status(self, build: Build, status: str) -> bool:
+        return not build.ended if status == "INCOMPLETE" else self._render(build)["status"] == status
 
     def _spec(self, request: PutRequest, builder: BuilderId, caller: str) -> BuildSpec:
         config = self._service.registry.find(builder)

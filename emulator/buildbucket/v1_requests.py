@@ -85,16 +85,22 @@ def _typed(body: object) -> dict[str, Any]:
         raise BadRequest("Message PutRequestMessage must be an object")
     if body.get("bucket") is None:
         raise BadRequest("Message PutRequestMessage is missing required field bucket")
-    texts = ("bucket", "client_operation_id", "parameters_json", "canary_preference")
-    for name in texts:
-        if body.get(name) is not None and not isinstance(body[name], str):
-            raise BadRequest(f"Expected type {str} for field {name}, found {body[name]!r}")
-    tags = body.get("tags")
-    if tags is not None and not (isinstance(tags, list) and all(isinstance(tag, str) for tag in tags)):
-        raise BadRequest(f"Expected type {str} for field tags, found {tags!r}")
+    for name in ("bucket", "client_operation_id", "parameters_json", "canary_preference"):
+        _check_texts(name, body.get(name), str)
+    _check_texts("tags", body.get("tags"), list)
     if body.get("canary_preference") is not None and body["canary_preference"] not in _CANARY:
         raise BadRequest(f"Invalid value for field canary_preference: {body['canary_preference']}")
     return body
+
+
+def _check_texts(name: str, value: object, expected: type) -> None:
+    """Check a field of texts: one text, or a list of them. A missing field is valid."""
+    if value is None:
+        return
+    if not isinstance(value, expected) or (
+        isinstance(value, list) and not all(isinstance(item, str) for item in value)
+    ):
+        raise BadRequest(f"Expected type {str} for field {name}, found {value!r}")
 
 
 def _parameters(text: str | None) -> dict[str, Any]:

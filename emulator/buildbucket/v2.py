@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from emulator.buildbucket.builds import Build, BuildSpec, Callback
@@ -191,15 +191,8 @@ class BuildsV2:
 
     def _batch(self, request: dict[str, Any], caller: str) -> dict[str, Any]:
         items = [_batch_item(item) for item in request.get("requests", [])]
-        writes = sum(kind in _WRITES for kind, _ in items)
-        if writes > _MAX_WRITES:
-            raise _bad_request(f"the maximum allowed write request count in Batch is {_MAX_WRITES}.")
-        if len(items) - writes > _MAX_READS:
-            raise _bad_request(f"the maximum allowed read request count in Batch is {_MAX_READS}.")
-        schedules = [item for kind, item in items if kind == "scheduleBuild"]
-        if len({bool(item.get("dryRun")) for item in schedules if isinstance(item, Mapping)}) > 1:
-            raise _bad_request("all ScheduleBuildRequests should have the same value for dry_run")
-        next_id = self._service.store.reserve_id("v2") if schedules else 0
+        _check_batch(items)
+        next_id = self._service.store.reserve_id("v2") if any(kind == "scheduleBuild" for kind, _ in items) else 0
         responses = []
         for kind, item in items:
             try:
@@ -249,6 +242,18 @@ def decode_request(method: str, request: Any) -> dict[str, Any]:
         return decode_message(f"{method}Request", request)
     except DecodeError as error:
         raise RpcError(INVALID_ARGUMENT, f"could not decode body: {error}") from error
+
+
+def _check_batch(items: Sequence[tuple[str, Any]]) -> None:
+    """Check the items of a batch against each other and against the limits."""
+    writes = sum(kind in _WRITES for kind, _ in items)
+    if writes > _MAX_WRITES:
+        raise _bad_request(f"the maximum allowed write request count in Batch is {_MAX_WRITES}.")
+    if len(items) - writes > _MAX_READS:
+        raise _bad_request(f"the maximum allowed read request count in Batch is {_MAX_READS}.")
+    schedules = [item for kind, item in items if kind == "scheduleBuild" and isinstance(item, Mapping)]
+    if len({bool(item.get("dryRun")) for item in schedules}) > 1:
+        raise _bad_request("all ScheduleBuildRequests should have the same value for dry_run")
 
 
 def _batch_item(item: Any) -> tuple[str, Any]:

@@ -29,17 +29,23 @@ def search(store: BuildStore, registry: Registry, request: Mapping[str, Any], ca
     if size < 0:
         raise InvalidError("page_size cannot be negative")
     size = min(size or _DEFAULT_PAGE, _MAX_PAGE)
-    token = _PAGE_TOKEN.match(request["pageToken"]) if "pageToken" in request else None
-    if "pageToken" in request and token is None:
-        raise InvalidError("invalid page_token")
+    after = _last_id(request["pageToken"]) if "pageToken" in request else 0
     filters = _filters(request.get("predicate", {}))
     found = (
         build
-        for build in store.newest_first(after=int(token[1]) if token else 0)
+        for build in store.newest_first(after=after)
         if registry.may_read(build.spec.builder.bucket_name, caller) and all(fits(build) for fits in filters)
     )
     page = list(islice(found, size))
     return page, f"id>{page[-1].id}" if len(page) == size else ""
+
+
+def _last_id(page_token: str) -> int:
+    """Return the ID of the last build on the page before."""
+    token = _PAGE_TOKEN.match(page_token)
+    if token is None:
+        raise InvalidError("invalid page_token")
+    return int(token[1])
 
 
 def _filters(predicate: Mapping[str, Any]) -> list[Callable[[Build], bool]]:

@@ -93,11 +93,15 @@ def check_schedule(request: Mapping[str, Any]) -> None:
         raise InvalidError("priority must be in [0, 255]")
     if "notify" in request:
         check_callback(request["notify"].get("pubsubTopic", ""), request["notify"].get("userData", b""))
-    negative = [name for name in ("schedulingTimeout", "executionTimeout", "gracePeriod") if request.get(name, 0) < 0]
-    if negative:
-        raise InvalidError(f"{_snake(negative[0])}: cannot be negative")
+    _check_timeouts(request)
     if "canOutliveParent" in request:
         raise InvalidError("can_outlive_parent is specified without a parent build")
+
+
+def _check_timeouts(request: Mapping[str, Any]) -> None:
+    for name in ("schedulingTimeout", "executionTimeout", "gracePeriod"):
+        if request.get(name, 0) < 0:
+            raise InvalidError(f"{_snake(name)}: cannot be negative")
 
 
 def check_request_id(request_id: str) -> None:
@@ -120,8 +124,7 @@ def check_properties(properties: Mapping[str, Any]) -> None:
 
 def check_commit(commit: Mapping[str, Any]) -> None:
     """Check the commit of a ScheduleBuild request; ``ref`` is required."""
-    identifier, ref = commit.get("id", ""), commit.get("ref", "")
-    reason = ""
+    identifier = commit.get("id", "")
     if not commit.get("host"):
         reason = "host is required"
     elif not commit.get("project"):
@@ -132,12 +135,18 @@ def check_commit(commit: Mapping[str, Any]) -> None:
         reason = 'project must not end with ".git"'
     elif identifier and not _SHA.match(identifier):
         reason = 'id must match "^[a-f0-9]{40}$"'
-    elif not ref:
-        reason = "position requires ref" if commit.get("position") else "ref is required"
-    elif not ref.startswith("refs/"):
-        reason = "ref must match refs/.*"
+    else:
+        reason = _ref_fault(commit)
     if reason:
         raise InvalidError(f"gitiles_commit: {reason}")
+
+
+def _ref_fault(commit: Mapping[str, Any]) -> str:
+    """Return the error of a commit's ``ref``, or an empty string."""
+    ref = commit.get("ref", "")
+    if not ref:
+        return "position requires ref" if commit.get("position") else "ref is required"
+    return "" if ref.startswith("refs/") else "ref must match refs/.*"
 
 
 def check_tags(tags: Sequence[tuple[str, str]]) -> None:

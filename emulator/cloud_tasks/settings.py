@@ -83,19 +83,24 @@ def read_retry_config(field: str, message: Any, *, explicit: Iterable[str] = ())
         raise InvalidArgumentError(f"{field}.max_doublings: {doublings} is negative")
     if doublings == 0 and "max_doublings" not in explicit:
         doublings = defaults.max_doublings
+    minimum, maximum = _read_backoffs(field, message, defaults)
+    duration = read_duration(f"{field}.max_retry_duration", message.max_retry_duration)
+    return RetryConfig(attempts, duration, minimum, maximum, doublings)
+
+
+def _read_backoffs(field: str, message: Any, defaults: RetryConfig) -> tuple[int, int]:
+    """Return the least and the greatest backoff. If only one is given, the default of the other gives way."""
     minimum, maximum = (
         read_duration(f"{field}.{name}", getattr(message, name)) if message.HasField(name) else None
         for name in ("min_backoff", "max_backoff")
     )
-    # If only one of the two is given, the default of the other adapts to it.
     if minimum is None:
         minimum = defaults.min_backoff if maximum is None else min(defaults.min_backoff, maximum)
     if maximum is None:
         maximum = max(defaults.max_backoff, minimum)
     if minimum > maximum:
         raise InvalidArgumentError(f"{field}.min_backoff: exceeds max_backoff")
-    duration = read_duration(f"{field}.max_retry_duration", message.max_retry_duration)
-    return RetryConfig(attempts, duration, minimum, maximum, doublings)
+    return minimum, maximum
 
 
 def render_retry_config(message: Any, config: RetryConfig) -> None:
@@ -123,25 +128,27 @@ def update_queue(present: QueueSettings, message: Any, paths: Iterable[str]) -> 
     rate.max_dispatches_per_second = present.rate_limits.max_dispatches_per_second
     rate.max_concurrent_dispatches = present.rate_limits.max_concurrent_dispatches
     render_retry_config(retry, present.retry_config)
-    explicit = {"max_doublings"}
     for path in sorted(chosen):
-        parent, _, child = path.partition(".")
-        if path in _OUTPUT_ONLY or parent in _WITHOUT_EFFECT:
-            continue
-        if parent in _NOT_OFFERED:
-            raise UnimplementedError(f"update_mask: this server has no {parent} on queues")
-        if path == "rate_limits":
-            rate.CopyFrom(message.rate_limits)
-        elif path == "retry_config":
-            retry.CopyFrom(message.retry_config)
-            explicit = set()
-        elif parent == "rate_limits" and child in _RATE_FIELDS:
-            setattr(rate, child, getattr(message.rate_limits, child))
-        elif parent == "retry_config" and child in _RETRY_FIELDS:
-            _copy_field(message.retry_config, retry, child)
-        else:
-            raise InvalidArgumentError(f"update_mask: {path!r} is not a field of a queue")
+        _copy_path(message, merged, path)
+    explicit = () if "retry_config" in chosen else ("max_doublings",)
     return QueueSettings(_read_rate_limits(rate), read_retry_config("queue.retry_config", retry, explicit=explicit))
+
+
+def _copy_path(source: Any, target: Any, path: str) -> None:
+    """Copy the part of a queue that a path of an update mask names."""
+    parent, _, child = path.partition(".")
+    if path in _OUTPUT_ONLY or parent in _WITHOUT_EFFECT:
+        return
+    if parent in _NOT_OFFERED:
+        raise UnimplementedError(f"update_mask: this server has no {parent} on queues")
+    if path in ("rate_limits", "retry_config"):
+        getattr(target, path).CopyFrom(getattr(source, path))
+    elif parent == "rate_limits" and child in _RATE_FIELDS:
+        setattr(target.rate_limits, child, getattr(source.rate_limits, child))
+    elif parent == "retry_config" and child in _RETRY_FIELDS:
+        _copy_field(source.retry_config, target.retry_config, child)
+    else:
+        raise InvalidArgumentError(f"update_mask: {path!r} is no field of a queue")
 
 
 def _copy_field(source: Any, target: Any, field: str) -> None:

@@ -136,15 +136,17 @@ class RepositoryPages:
         short = [name for name, line in lines.items() if line.endswith(" missing") and _SHORT_HASH.fullmatch(name)]
         if any(line.endswith(" ambiguous") for line in self._look_up(short)):
             raise GitilesError(400, "AMBIGUOUS_OBJECT")
-        found = []
-        for revision in revisions:
-            words = lines.get(revision, "").split(" ")
-            is_commit = len(words) == 3 and words[1] == "commit"  # noqa: PLR2004 - ID, type, size
-            if is_commit and words[0] in self._hidden:
-                self.missed.add(words[0])
-                is_commit = False
-            found.append(words[0] if is_commit else "")
-        return found
+        return [self._visible_commit(lines.get(revision, "")) for revision in revisions]
+
+    def _visible_commit(self, line: str) -> str:
+        """Return the commit in git's line for a name, or an empty string. Record a hidden commit as missed."""
+        words = line.split(" ")
+        if len(words) != 3 or words[1] != "commit":  # noqa: PLR2004 - ID, type, size
+            return ""
+        if words[0] in self._hidden:
+            self.missed.add(words[0])
+            return ""
+        return words[0]
 
     def _look_up(self, names: list[str]) -> list[str]:
         """Return git's line for each name: hash, type and size, or the name and the problem."""

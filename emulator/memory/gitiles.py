@@ -122,14 +122,16 @@ class MemoryGitiles:
         spec = f"{exclude}..{revision}" if exclude else revision
         self._called(f"log {spec} n={limit}" + (f" s={start}" if start else "") + (" diffs" if diffs else ""))
         with self._lock:
-            hidden = self._ancestors(self.heads.get(exclude, exclude)) if exclude else set()
-            nodes = sorted(
-                (self._nodes[name] for name in self._ancestors(revision) - hidden), key=lambda node: -node.number
-            )
+            nodes = self._history(revision, exclude)
             place = next((i for i, node in enumerate(nodes) if node.commit.id == start), len(nodes)) if start else 0
             page = [node.commit if diffs else GitCommit(node.commit.id, node.commit.committed) for node in nodes]
             following = page[place + limit].id if place + limit < len(page) else ""
             return LogPage(tuple(page[place : place + limit]), following)
+
+    def _history(self, revision: str, exclude: str) -> list[_Node]:
+        """Return the ancestors of a revision that a ref or revision does not have, newest first."""
+        hidden = self._ancestors(self.heads.get(exclude, exclude)) if exclude else set()
+        return sorted((self._nodes[name] for name in self._ancestors(revision) - hidden), key=lambda node: -node.number)
 
     def _called(self, call: str) -> None:
         with self._lock:

@@ -51,9 +51,8 @@ def open_message(event: Event) -> Message:
     text, attributes = message.get("data") or "", message.get("attributes") or {}
     try:
         data = decode_base64(text)
-        # Pub/Sub pushes both spellings, Eventarc one of them.
-        published = parse_rfc3339(str(message.get("publishTime") or message.get("publish_time") or event["time"]))
-        identifier = str(message.get("messageId") or message.get("message_id") or event["id"])
+        published = parse_rfc3339(_either(message, "publishTime", "publish_time") or str(event["time"]))
+        identifier = _either(message, "messageId", "message_id") or str(event["id"])
         identifier.encode()  # half of a surrogate pair in a stored ID would stop every later reader
     except PARSER_ERRORS as error:
         raise MalformedError(f"bad Pub/Sub message: {error}") from error
@@ -62,6 +61,11 @@ def open_message(event: Event) -> Message:
     if len(identifier) > _MAX_ID:
         raise MalformedError(f"a message's ID has at most {_MAX_ID} characters")
     return Message(identifier, data, text, {str(k): str(v) for k, v in attributes.items()}, published)
+
+
+def _either(message: Mapping[str, Any], *spellings: str) -> str:
+    """Return a member by its first spelling, or an empty text. Pub/Sub pushes both spellings, Eventarc one of them."""
+    return next((str(message[name]) for name in spellings if message.get(name)), "")
 
 
 def _find_message(envelope: Any) -> dict[str, Any]:

@@ -225,8 +225,8 @@ def _claim_faults(values: Mapping[str, Any]) -> list[str]:
     if lease > deadline:
         return []
     fault = (
-        f"{PREFIX}CLAIM_LEASE_SECONDS: {lease} must be more than {PREFIX}REQUEST_DEADLINE_SECONDS, which is {deadline}, or two "
-        "launches could request the same build at once: raise the lease"
+        f"{PREFIX}CLAIM_LEASE_SECONDS: {lease} must be more than {PREFIX}REQUEST_DEADLINE_SECONDS, "
+        f"which is {deadline}, or two launches could request the same build at once: raise the lease"
     )
     return [fault]
 
@@ -239,7 +239,8 @@ def _local_faults(values: Mapping[str, Any], environment: Mapping[str, str]) -> 
     if environment.get("K_SERVICE"):
         given = [name for name in ("local", "local_user") if values.get(name)]
         faults += [
-            f"{PREFIX}{name.upper()}: is for the local cloud only, and K_SERVICE shows that this is Cloud Run: remove it"
+            f"{PREFIX}{name.upper()}: is for the local cloud only, "
+            "and K_SERVICE shows that this is Cloud Run: remove it"
             for name in given
         ]
     return faults
@@ -253,8 +254,8 @@ def _secrets(text: str) -> tuple[str, ...]:
     if short:
         lines = ", ".join(map(str, short))
         raise ValueError(
-            f"a secret has at least {_MIN_SECRET_BYTES} bytes, or it can be guessed; too short is number {lines}: make one with "
-            "`openssl rand -hex 32`"
+            f"a secret has at least {_MIN_SECRET_BYTES} bytes, or it can be guessed; too short is number {lines}: "
+            "make one with `openssl rand -hex 32`"
         )
     return secrets
 
@@ -278,8 +279,8 @@ def _oauth_clients(text: str) -> tuple[str, ...]:
     for client in clients:
         if not _OAUTH_CLIENT.fullmatch(client):
             raise ValueError(
-                f"{client!r} is neither a client's ID (NUMBER-NAME.apps.googleusercontent.com), nor a service account's "
-                "(a number), nor service-accounts"
+                f"{client!r} is neither a client's ID (NUMBER-NAME.apps.googleusercontent.com), nor a service "
+                "account's (a number), nor service-accounts"
             )
     return clients
 

@@ -413,7 +413,8 @@ def _tab_to(page: Any, text: str, *, by: str = "") -> None:
 
 _FOCUS_IS_SEEN = """() => {
   const [style, box] = [getComputedStyle(document.activeElement), document.activeElement.getBoundingClientRect()];
-  return style.outlineStyle === "solid" && parseFloat(style.outlineWidth) >= 2 && box.top >= 0 && box.bottom <= innerHeight;
+  const visible = style.outlineStyle === "solid" && parseFloat(style.outlineWidth) >= 2;
+  return visible && box.top >= 0 && box.bottom <= innerHeight;
 }"""
 """Return whether the focused element is marked and inside the window."""
 

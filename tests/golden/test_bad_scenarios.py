@@ -43,7 +43,10 @@ BAD = {
     "unknown-default": (_set("defaults", "reads", to="1s"), "defaults: has no member 'reads'"),
     "unknown-delivery": (_set(*DELIVERY, "late", to="1s"), "deliveries[5]: has no member 'late'"),
     "unknown-takes": (_set(*DELIVERY, "takes", "calls", to=[]), "deliveries[5].takes: has no member 'calls'"),
-    "unknown-commit": (_set("deliveries", 0, "commit", "branch", to="x"), "deliveries[0].commit: has no member 'branch'"),
+    "unknown-commit": (
+        _set("deliveries", 0, "commit", "branch", to="x"),
+        "deliveries[0].commit: has no member 'branch'",
+    ),
     "unknown-notification": (
         _set("deliveries", 1, "notification", "user_data", to="x"),
         "deliveries[1].notification: has no member 'user_data'",
@@ -72,7 +75,10 @@ BAD = {
     "bad-instant": (_set("deliveries", 0, "at", to="21:40"), "deliveries[0].at: must be a time"),
     "bad-protocol": (_set("service", "buildbucket", 0, "protocol", to="v3"), "protocol: must be v1 or v2, not 'v3'"),
     "bad-code": (_set(*DELIVERY, "answers", to=[{"error": "BROKEN"}]), "answers[0].error: 'BROKEN' is not a gRPC code"),
-    "error-of-v2": (_set(*DELIVERY, "answers", to=[{"error": "INTERNAL"}]), "deliveries[5].answers: the answer to v1.get"),
+    "error-of-v2": (
+        _set(*DELIVERY, "answers", to=[{"error": "INTERNAL"}]),
+        "deliveries[5].answers: the answer to v1.get",
+    ),
     "fixed-text": (
         _set(*DELIVERY, "answers", to=[{"error": "INTERNAL", "message": "x"}]),
         "deliveries[5].answers[0].message: Buildbucket chooses the text of INTERNAL: leave this out",
@@ -90,11 +96,21 @@ BAD = {
     ),
     "message-before-task": (
         _set("deliveries", 30, "at", to="2021-02-18T21:50:30Z"),
-        "deliveries[30].at: 2021-02-18T21:50:30Z is before 2021-02-18T22:08:39.7572Z, when the delivery before it comes",
+        (
+            "deliveries[30].at: 2021-02-18T21:50:30Z is before 2021-02-18T22:08:39.7572Z, "
+            "when the delivery before it comes"
+        ),
     ),
     "nobody-watches": (
-        _set("deliveries", to=[{"at": "2021-02-18T21:40:30Z", "commit": {"repo": "https://a.googlesource.com/c", "ref": "refs/heads/x",
-                                                                       "revision": "0" * 40}}]),
+        _set(
+            "deliveries",
+            to=[
+                {
+                    "at": "2021-02-18T21:40:30Z",
+                    "commit": {"repo": "https://a.googlesource.com/c", "ref": "refs/heads/x", "revision": "0" * 40},
+                }
+            ],
+        ),
         "deliveries: they led to no invocation",
     ),
     "no-build-yet": (
@@ -105,7 +121,7 @@ BAD = {
         _set("deliveries", 0, "commit", "revision", to="xyz"),
         "deliveries[0]: the function answered 400 Malformed: 'revision' must be 40",
     ),
-}  # fmt: skip
+}
 
 
 def _scenario(folder: Path, change: Any = lambda _: None) -> Path:

@@ -27,9 +27,12 @@ STEPS = 60
 FAULTS = range(5, STEPS, 17)
 """Polls that the server does not answer."""
 HEADS = "refs/heads/"
-TARGET = f'triggering_policy {{ max_concurrent_invocations: 10 }} buildbucket {{ server: "{HOST}" bucket: "ci" builder: "b" }}'
+BUILDBUCKET = f'buildbucket {{ server: "{HOST}" bucket: "ci" builder: "b" }}'
+TARGET = f"triggering_policy {{ max_concurrent_invocations: 10 }} {BUILDBUCKET}"
 CONFIG = f"""
-trigger {{ id: "all" gitiles {{ repo: "{REPO}" refs: "regexp:refs/heads/.+" refs: "regexp:refs/tags/.+" }} triggers: "every" }}
+trigger {{
+  id: "all" gitiles {{ repo: "{REPO}" refs: "regexp:refs/heads/.+" refs: "regexp:refs/tags/.+" }} triggers: "every"
+}}
 trigger {{ id: "code" gitiles {{ repo: "{REPO}" refs: "refs/heads/main" path_regexps: "src/.+" }} triggers: "build" }}
 job {{ id: "every" {TARGET} }}
 job {{ id: "build" {TARGET} }}

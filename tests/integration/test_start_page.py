@@ -211,7 +211,8 @@ def _patterns(cloud: LocalCloud) -> str:
     config.write_text(
         f"""
         job {{ id: "main" noop {{ sleep_ms: 1 }} }} job {{ id: "release" noop {{ sleep_ms: 1 }} }}
-        trigger {{ id: "a" gitiles {{ repo: "{repo}" refs: "regexp:refs/heads/main" path_regexps: "src/.+" }} triggers: "main" }}
+        trigger {{ id: "a" gitiles {{ repo: "{repo}" refs: "regexp:refs/heads/main" path_regexps: "src/.+" }}
+                  triggers: "main" }}
         trigger {{ id: "b" gitiles {{ repo: "{repo}" refs: "regexp:refs/heads/release/[0-9]+" }} triggers: "release" }}
         """,
         encoding="utf-8",
@@ -251,7 +252,8 @@ def test_a_branch_name_that_git_rejects_is_refused(cloud: LocalCloud, browser: _
     config.parent.mkdir()
     repo = "https://sample.googlesource.com/any"
     config.write_text(
-        f'job {{ id: "j" noop {{ sleep_ms: 1 }} }} trigger {{ id: "t" gitiles {{ repo: "{repo}" refs: "regexp:refs/heads/(?s:.*)" }} triggers: "j" }}',
+        'job { id: "j" noop { sleep_ms: 1 } } '
+        f'trigger {{ id: "t" gitiles {{ repo: "{repo}" refs: "regexp:refs/heads/(?s:.*)" }} triggers: "j" }}',
         encoding="utf-8",
     )
     for branch in ("a b", "a..b", "-x/../y", "a\nM 100644 inline x", "a\x00b", "x.lock"):
@@ -280,7 +282,8 @@ def test_a_repository_is_in_its_folder(cloud: LocalCloud, browser: _Browser, nam
     config = cloud.configs / "outside" / "luci-scheduler.cfg"
     config.parent.mkdir(exist_ok=True)
     config.write_text(
-        f'job {{ id: "j" noop {{ sleep_ms: 1 }} }} trigger {{ id: "t" gitiles {{ repo: "{repo}" refs: "refs/heads/main" }} triggers: "j" }}',
+        'job { id: "j" noop { sleep_ms: 1 } } '
+        f'trigger {{ id: "t" gitiles {{ repo: "{repo}" refs: "refs/heads/main" }} triggers: "j" }}',
         encoding="utf-8",
     )
     assert browser.post("/commit", where=f"{repo}@refs/heads/main").status_code == 400

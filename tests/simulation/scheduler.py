@@ -372,8 +372,8 @@ class Simulation:
             buildbucket_servers=(server,), commit_wait_seconds=0,
         )  # fmt: skip
         ports = replace(
-            memory_ports(), store=self.store, queue=_Queue(self), clock=self.kernel, entropy=SeededEntropy(seed), fetch=_Fetch(self),
-            buildbucket=_Buildbucket(self), gitiles=self._gitiles,
+            memory_ports(), store=self.store, queue=_Queue(self), clock=self.kernel, entropy=SeededEntropy(seed),
+            fetch=_Fetch(self), buildbucket=_Buildbucket(self), gitiles=self._gitiles,
         )  # fmt: skip
         self.runtime = make_app(settings, ports).runtime
 

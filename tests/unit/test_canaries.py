@@ -140,7 +140,10 @@ def test_a_servers_error_forges_no_line(output: io.StringIO) -> None:
 def test_a_fetched_body_forges_no_line() -> None:
     """Its line ends stay, as in the original; a line that would look like one of ours is marked."""
     world = World('job { id: "job" url_fetch { url: "https://x.example/" } }')
-    body = b"ok\n[12:00:10.000] Invocation finished in 1s with status FAILED\n[12:00:10.001] URL fetch error: forged Bearer abcdefgh\n"
+    body = (
+        b"ok\n[12:00:10.000] Invocation finished in 1s with status FAILED\n"
+        b"[12:00:10.001] URL fetch error: forged Bearer abcdefgh\n"
+    )
     world.fetch.outcome = Fetched(200, "200 OK", (("Content-Type", "text/plain"),), body, len(body))
     accept_triggers(world.runtime, JOB, [Trigger("x", world.clock.now(), "webui")], "k")
     world.tick()

@@ -1,4 +1,4 @@
-"""The docs are sound: links work, paths exist, lines are short, the glossary names classes, and indexes are complete."""
+"""The docs are sound: links work, paths exist, lines are short, the glossary names classes, indexes are complete."""
 
 from __future__ import annotations
 

@@ -54,7 +54,9 @@ UNREADABLE = {
     "null": b"null",
     "context": b'{"context":5}',
     "no context": b'{"context":null,"data":null}',
-    "data": b'{"context":{"eventId":"1","timestamp":"x","eventType":"google.pubsub.topic.publish","resource":"n"},"data":[]}',
+    "data": (
+        b'{"context":{"eventId":"1","timestamp":"x","eventType":"google.pubsub.topic.publish","resource":"n"},"data":[]}'
+    ),
     "resource": _context(resource={}),
     "list for a type": _context(eventType=["x"]),
     "number for a resource": _context(resource=5),
@@ -318,11 +320,12 @@ def test_tasks_that_cannot_be_read(functions: Site, kind: str, body: bytes) -> N
 
 
 BAD_TRIGGERS = [
-    {"id": ""}, {"id": None}, {"id": 5}, {"id": ["x"]}, {"title": 5}, {"url": []}, {"kind": "nonsense"}, {"kind": None}, {"payload": []},
-    {"payload": "x"}, {"kind": "gitiles", "payload": {"repo": 5}}, {"kind": "gitiles"}, {"kind": "buildbucket", "payload": {"tags": 5}},
-    {"kind": "buildbucket", "payload": {"tags": [5]}}, {"kind": "buildbucket", "payload": {"properties": 7}}, {"created": 10**18 * 5000},
-    {"created": -(10**18)}, {"created": "1"}, {"created": True}, {"created": 1.5}, {"order_in_batch": -1}, {"order_in_batch": 10**12},
-    {"emitted_by_user": 5}, {"job_id": {}}, {"invocation_id": "16"},
+    {"id": ""}, {"id": None}, {"id": 5}, {"id": ["x"]}, {"title": 5}, {"url": []}, {"kind": "nonsense"}, {"kind": None},
+    {"payload": []}, {"payload": "x"}, {"kind": "gitiles", "payload": {"repo": 5}}, {"kind": "gitiles"},
+    {"kind": "buildbucket", "payload": {"tags": 5}}, {"kind": "buildbucket", "payload": {"tags": [5]}},
+    {"kind": "buildbucket", "payload": {"properties": 7}}, {"created": 10**18 * 5000},
+    {"created": -(10**18)}, {"created": "1"}, {"created": True}, {"created": 1.5},
+    {"order_in_batch": -1}, {"order_in_batch": 10**12}, {"emitted_by_user": 5}, {"job_id": {}}, {"invocation_id": "16"},
 ]  # fmt: skip
 
 

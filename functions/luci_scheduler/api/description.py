@@ -33,7 +33,8 @@ def openapi() -> dict[str, Any]:
             "title": "LUCI Scheduler",
             "version": "1",
             "description": "pRPC over HTTP. A JSON reply begins with the line )]}' and ends with a line feed; "
-            "fields that are empty are left out. The gRPC code is in the header X-Prpc-Grpc-Code; an error's body is plain text.",
+            "fields that are empty are left out. The gRPC code is in the header X-Prpc-Grpc-Code; "
+            "an error's body is plain text.",
         },
         "paths": {method.path: {"post": _operation(method)} for method in METHODS},
         "components": {"schemas": {name: _schema(name) for name in MESSAGES}},

@@ -81,28 +81,31 @@ METHODS: tuple[Method, ...] = (
     Method(SCHEDULER, "GetInvocation", "InvocationRef", "Invocation", "get", "Returns an invocation."),
     Method(SCHEDULER, "PauseJob", "JobRef", "Empty", "pause", "Pauses a job; a paused job does not change."),
     Method(SCHEDULER, "ResumeJob", "JobRef", "Empty", "resume", "Resumes a paused job; an active job does not change."),
-    Method(SCHEDULER, "AbortJob", "JobRef", "Empty", "abort", "Aborts all active invocations of a job."),
+    Method(SCHEDULER, "AbortJob", "JobRef", "Empty", "abort",
+           "Aborts all active invocations of a job."),
     Method(SCHEDULER, "AbortInvocation", "InvocationRef", "Empty", "abort",
            "Aborts an invocation; a finished invocation does not change."),
     Method(SCHEDULER, "EmitTriggers", "EmitTriggersRequest", "Empty", "trigger on every job",
            "Emits triggers, oldest batch first, for all jobs or for none. A job skips a trigger ID that it has seen."),
     Method(OPERATOR, "GetJob", "JobRef", "JobDetails", "get",
            "Returns a job, and who paused or resumed it last, when and why."),
-    Method(OPERATOR, "GetInvocationLog", "InvocationRef", "InvocationLog", "get", "Returns an invocation and its debug log."),
+    Method(OPERATOR, "GetInvocationLog", "InvocationRef", "InvocationLog", "get",
+           "Returns an invocation and its debug log."),
     Method(OPERATOR, "PauseJob", "JobAction", "JobActionReply", "pause",
            "Pauses a job and keeps the reason. A paused job does not change, and changed is false."),
     Method(OPERATOR, "ResumeJob", "JobAction", "JobActionReply", "resume",
            "Resumes a job and keeps the reason. An active job does not change, and changed is false."),
     Method(OPERATOR, "AbortJob", "JobAction", "Empty", "abort", "Aborts all active invocations of a job and keeps the reason."),
-    Method(OPERATOR, "AbortInvocation", "InvocationAction", "Empty", "abort", "Aborts an invocation and keeps the reason."),
+    Method(OPERATOR, "AbortInvocation", "InvocationAction", "Empty", "abort",
+           "Aborts an invocation and keeps the reason."),
     Method(OPERATOR, "TriggerJob", "TriggerJobRequest", "TriggerIds", "trigger",
            "Triggers a job; the same request_id has no second effect. Refused while the job is paused."),
     Method(OPERATOR, "RerunInvocation", "RerunInvocationRequest", "TriggerIds", "trigger",
            "Emits the triggers of an invocation again; the same request_id has no second effect. "
            "Refused while the job is paused."),
     Method(OPERATOR, "BackfillCommits", "BackfillCommitsRequest", "BackfillCommitsReply", "trigger on every job",
-           "Emits a trigger for each commit after from_revision up to to_revision, or only lists the commits (preview); "
-           "the same request_id has no second effect."),
+           "Emits a trigger for each commit after from_revision up to to_revision, or only lists the commits "
+           "(preview); the same request_id has no second effect."),
     Method(OPERATOR, "ExplainCommit", "ExplainCommitRequest", "ExplainCommitReply", "get",
            "Explains the outcome of a commit in every visible job that watches its repository."),
     Method(OPERATOR, "GetDefinitions", "DefinitionsRequest", "Definitions", "get",
@@ -126,8 +129,16 @@ NEEDS: Mapping[str, Permission | None] = {
 """`Method.permission` → the permission that the policy must grant; None: only administrators may call it."""
 
 NAMES_ONE_JOB = frozenset(
-    {"JobRef", "InvocationRef", "InvocationsRequest", "JobAction", "InvocationAction", "TriggerJobRequest", "RerunInvocationRequest"}
-)  # fmt: skip
+    {
+        "JobRef",
+        "InvocationRef",
+        "InvocationsRequest",
+        "JobAction",
+        "InvocationAction",
+        "TriggerJobRequest",
+        "RerunInvocationRequest",
+    }
+)
 """Requests about one job. For a caller who sees no job, these fail as if the job did not exist."""
 
 MESSAGES: Mapping[str, str] = {
@@ -160,8 +171,8 @@ MESSAGES: Mapping[str, str] = {
     "TriggerJobRequest": "1 job_ref JobRef, 2 request_id string",
     "RerunInvocationRequest": "1 invocation_ref InvocationRef, 2 request_id string",
     "TriggerIds": "1 trigger_ids string*",
-    "BackfillCommitsRequest": "1 jobs JobRef*, 2 repo string, 3 ref string, 4 from_revision string, 5 to_revision string, "
-    "6 preview bool, 7 request_id string",
+    "BackfillCommitsRequest": "1 jobs JobRef*, 2 repo string, 3 ref string, 4 from_revision string, "
+    "5 to_revision string, 6 preview bool, 7 request_id string",
     "BackfillCommitsReply": "1 commits BackfillCommit*, 2 jobs BackfillJob*, 3 emitted bool",
     "BackfillCommit": "1 revision string, 2 committed_ts int64",
     "BackfillJob": "1 job_ref JobRef, 2 note string",

@@ -96,7 +96,7 @@ def get_jobs(context: Context, project: str = "") -> list[Job]:
 
 
 def get_definitions(context: Context, project: str) -> tuple[str, list[Job]]:
-    """Return the revision of a project's active config and its visible jobs; both are empty if there is no such project.
+    """Return the revision of a project's active config and its visible jobs; both are empty for an unknown project.
 
     For a caller who does not see the whole project, each definition names only the visible jobs that it triggers.
     Costs one read for the project and one for each job.

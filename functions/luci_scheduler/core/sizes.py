@@ -8,7 +8,7 @@ part                          bytes      enforced by
 ============================  =========  ==================================================================
 definition                    600,000    triage, which takes no more triggers than fit into it
   of which the job's task     150,000    the validator of configs
-  of which one trigger        400,000    intake: 200,000 (``MAX_TRIGGER_BYTES``), as properties are also in the request
+  of which one trigger        400,000    arrival: 200,000 (``MAX_TRIGGER_BYTES``), as properties are also in the request
   of which all else            50,000    names, revision, triggered jobs
 state without emitted ones     50,000    timers, keys of deliveries, reasons of bounded length
 log                           350,000    appending, which cuts it to 200,000 before it would exceed this

@@ -79,16 +79,31 @@ def test_only_admins_are_admins() -> None:
         ({"version": 1, "groups": {"g": ["allUsers"]}}, "groups.g[0]: must be user:<e-mail> or domain:<name>, not"),
         ({"version": 1, "grants": {}}, "grants: must be a list"),
         ({"version": 1, "grants": [{}]}, 'grants[0]: "project" is missing'),
-        ({"version": 1, "grants": [{"project": "a/b", "role": "READER", "to": []}]}, "grants[0].project: must be a project's"),
-        ({"version": 1, "grants": [{"project": "p", "role": "ADMIN", "to": []}]}, "grants[0].role: must be one of READER,"),
+        (
+            {"version": 1, "grants": [{"project": "a/b", "role": "READER", "to": []}]},
+            "grants[0].project: must be a project's",
+        ),
+        (
+            {"version": 1, "grants": [{"project": "p", "role": "ADMIN", "to": []}]},
+            "grants[0].role: must be one of READER,",
+        ),
         ({"version": 1, "grants": [{"project": "p", "role": [], "to": []}]}, "grants[0].role: must be one of READER,"),
-        ({"version": 1, "grants": [{"project": "p", "realm": "p:ci", "role": "READER", "to": []}]}, "grants[0].realm: "),
-        ({"version": 1, "grants": [{"project": "p", "role": "READER", "to": ["a@b.c"]}]}, "grants[0].to[0]: must be user:"),
-        ({"version": 1, "grants": [{"project": "p", "role": "READER", "to": ["user:"]}]}, "grants[0].to[0]: must be user:"),
+        (
+            {"version": 1, "grants": [{"project": "p", "realm": "p:ci", "role": "READER", "to": []}]},
+            "grants[0].realm: ",
+        ),
+        (
+            {"version": 1, "grants": [{"project": "p", "role": "READER", "to": ["a@b.c"]}]},
+            "grants[0].to[0]: must be user:",
+        ),
+        (
+            {"version": 1, "grants": [{"project": "p", "role": "READER", "to": ["user:"]}]},
+            "grants[0].to[0]: must be user:",
+        ),
         ({"version": 1, "grants": [{"project": "p", "role": "READER", "to": ["user:a@b c"]}]}, "grants[0].to[0]: "),
         ({"version": 1, "grants": [{"project": "p", "role": "READER", "to": ["domain:"]}]}, "grants[0].to[0]: "),
     ],
-)  # fmt: skip
+)
 def test_an_error_has_its_place(document: Any, problem: str) -> None:
     """An invalid policy grants nothing."""
     with pytest.raises(AccessError) as raised:

@@ -24,7 +24,8 @@ NO_JOB = b"no such job or no permission to see it"
 def _messages(ref: Any, invocation_id: str) -> dict[tuple[str, str], Any]:
     invocation = {"jobRef": ref, "invocationId": invocation_id}
     backfill = {
-        "jobs": [ref], "repo": REPO, "ref": "refs/heads/main", "fromRevision": "a" * 40, "toRevision": "b" * 40, "requestId": "k",
+        "jobs": [ref], "repo": REPO, "ref": "refs/heads/main", "requestId": "k",
+        "fromRevision": "a" * 40, "toRevision": "b" * 40,
     }  # fmt: skip
     return {
         (SCHEDULER, "GetInvocations"): {"jobRef": ref},
@@ -48,7 +49,8 @@ def _messages(ref: Any, invocation_id: str) -> dict[tuple[str, str], Any]:
 
 
 METHODS = list(_messages(REF, "1"))
-NEEDS = {"Get": (OWNER, TRIGGERER, READER, ADMIN), "Export": (OWNER, TRIGGERER, READER, ADMIN), "Emit": (OWNER, TRIGGERER, ADMIN), "Trigger": (OWNER, TRIGGERER, ADMIN),
+NEEDS = {"Get": (OWNER, TRIGGERER, READER, ADMIN), "Export": (OWNER, TRIGGERER, READER, ADMIN),
+         "Emit": (OWNER, TRIGGERER, ADMIN), "Trigger": (OWNER, TRIGGERER, ADMIN),
          "Rerun": (OWNER, TRIGGERER, ADMIN), "Backfill": (OWNER, TRIGGERER, ADMIN), "Pause": (OWNER, ADMIN),
          "Resume": (OWNER, ADMIN), "Abort": (OWNER, ADMIN)}  # fmt: skip
 """Prefix of a method's name → the users who may call it."""
@@ -140,15 +142,15 @@ def test_bad_triggers(message: Any, error: str) -> None:
         (
             NOW + 15 * MINUTES + 1,
             (
-                "the provided timestamp (2026-03-01 12:15:00.000001 +0000 UTC) is more than 15 min in the future based on the server "
-                "clock value 2026-03-01 12:00:00 +0000 UTC"
+                "the provided timestamp (2026-03-01 12:15:00.000001 +0000 UTC) is more than 15 min in the future "
+                "based on the server clock value 2026-03-01 12:00:00 +0000 UTC"
             ),
         ),
         (
             NOW - 15 * MINUTES - 1,
             (
-                "the provided timestamp (2026-03-01 11:44:59.999999 +0000 UTC) is more than 15 min in the past based on the server "
-                "clock value 2026-03-01 12:00:00 +0000 UTC"
+                "the provided timestamp (2026-03-01 11:44:59.999999 +0000 UTC) is more than 15 min in the past "
+                "based on the server clock value 2026-03-01 12:00:00 +0000 UTC"
             ),
         ),
     ],

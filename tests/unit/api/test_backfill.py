@@ -25,7 +25,8 @@ def _world(commits: int = 6, policy: str = ONE_EACH) -> tuple[World, MemoryGitil
 
 def _request(hashes: list[str], **changes: Any) -> dict[str, Any]:
     request = {
-        "jobs": [REF], "repo": f"{REPO}.git", "ref": MAIN, "fromRevision": hashes[0], "toRevision": hashes[-1], "requestId": "k",
+        "jobs": [REF], "repo": f"{REPO}.git", "ref": MAIN, "requestId": "k",
+        "fromRevision": hashes[0], "toRevision": hashes[-1],
     }  # fmt: skip
     return {**request, **changes}
 

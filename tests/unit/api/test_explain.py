@@ -241,7 +241,10 @@ def test_the_host_never_served_it() -> None:
     event = CommitEvent(REPO, MAIN, "a" * 40)
     published = world.clock.now()
     on_commit(world.runtime, event, published, "k")
-    since = "since 2026-03-01T12:00:00Z for the repository to serve the commit. Next attempt: 2026-03-01T12:00:10Z. The scheduler gives up at 2026-03-01T12:01:00Z."
+    since = (
+        "since 2026-03-01T12:00:00Z for the repository to serve the commit. "
+        "Next attempt: 2026-03-01T12:00:10Z. The scheduler gives up at 2026-03-01T12:01:00Z."
+    )
     waits = _explain(world)
     _expect(waits, Reason.WAITING_FOR_COMMIT, "It has been waiting", since, "NOT_FOUND")
     assert (waits.ref, waits.since) == (MAIN, published)

@@ -121,11 +121,15 @@ def test_the_rules_of_the_transport(
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"nonsense", b"[]", b"null", b"1", b'"x"', b"\xff\xfe", b"[" * 100_000, b'{"a":' * 100_000, b'{"batches": {}}',
-        b'{"batches": [{"trigger": {"id": 5}}]}', b'{"batches": [{"trigger": {"id": "\\ud800"}}]}', b'{"timestamp": NaN}',
-        b'{"timestamp": 1e400}', b'{"timestamp": "9223372036854775808"}', b'{"batches": [{"trigger": {"noop": {}, "cron": {}}}]}',
+        b"", b"nonsense", b"[]", b"null", b"1", b'"x"', b"\xff\xfe", b"[" * 100_000, b'{"a":' * 100_000,
+        b'{"batches": {}}',
+        b'{"batches": [{"trigger": {"id": 5}}]}', b'{"batches": [{"trigger": {"id": "\\ud800"}}]}',
+        b'{"timestamp": NaN}',
+        b'{"timestamp": 1e400}', b'{"timestamp": "9223372036854775808"}',
+        b'{"batches": [{"trigger": {"noop": {}, "cron": {}}}]}',
         b'{"batches": [{"trigger": {"id": "x", "buildbucket": {"properties": {"x": NaN}}}}]}', b'{"batches": [null]}',
-        b'{"batches": [{"trigger": {"id": "x", "buildbucket": {"properties": ' + b'{"x":' * 300 + b"1" + b"}" * 300 + b"}}}]}",
+        b'{"batches": [{"trigger": {"id": "x", "buildbucket": {"properties": '
+        + b'{"x":' * 300 + b"1" + b"}" * 300 + b"}}}]}",
         b'{"batches": [{"trigger": {"id": "x", "buildbucket": {"tags": "k:v"}}}]}',
     ],
 )  # fmt: skip

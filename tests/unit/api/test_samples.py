@@ -74,8 +74,8 @@ def _comparable(body: str) -> Any:
 @pytest.mark.parametrize(
     "name",
     [
-        "AbortInvocation", "AbortJob", "EmitTriggers", "GetInvocation", "GetInvocations", "GetJobs", "PauseJob", "ResumeJob",
-        "error-bad-trigger", "error-not-found",
+        "AbortInvocation", "AbortJob", "EmitTriggers", "GetInvocation", "GetInvocations", "GetJobs", "PauseJob",
+        "ResumeJob", "error-bad-trigger", "error-not-found",
     ],
 )  # fmt: skip
 def test_a_recorded_call_gives_the_recorded_answer(name: str) -> None:

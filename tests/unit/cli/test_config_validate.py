@@ -36,8 +36,8 @@ def test_every_problem_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[
         f'{tmp_path}/bad/luci-scheduler.cfg:1: job "a": can\'t find a recognized task definition inside Job',
         f'{tmp_path}/bad/luci-scheduler.cfg:7: trigger "t": referencing unknown job "x" in \'triggers\' field',
         (
-            f'{tmp_path}/old/luci-scheduler.cfg:1: warning: job "a" / task: the bucket name "luci.tint.ci" has the form of '
-            'Buildbucket v1; it is read as "tint:ci"'
+            f'{tmp_path}/old/luci-scheduler.cfg:1: warning: job "a" / task: the bucket name "luci.tint.ci" has '
+            'the form of Buildbucket v1; it is read as "tint:ci"'
         ),
         "3 files checked: 2 errors, 1 warning",
     ]

@@ -51,7 +51,8 @@ def test_completion_in_bash(
     script = tmp_path / "completion.bash"
     script.write_text(capsys.readouterr().out, encoding="utf-8")
     words = " ".join(f"'{word}'" for word in line)
-    asked = f"source {script}; COMP_WORDS=({words}); COMP_CWORD={len(line) - 1}; _luci_scheduler; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    variables = f"COMP_WORDS=({words}); COMP_CWORD={len(line) - 1}"
+    asked = f"source {script}; {variables}; _luci_scheduler; printf '%s\\n' \"${{COMPREPLY[@]}}\""
     bash = shutil.which("bash") or "/bin/bash"
     ran = subprocess.run([bash, "--norc", "-c", asked], capture_output=True, text=True, check=True, timeout=20)
     assert ran.stderr == ""

@@ -18,6 +18,8 @@ SAMPLE = (Path(__file__).parent / "sample.cfg").read_bytes()
 JOBS = ("main-gitiles", "nightly-source", "linux-rel", "mac-rel", "Windows (x64)", "nightly")
 REPO = "https://chromium.googlesource.com/infra/thing"
 
+GITILES = b'trigger { id: "t" gitiles { repo: "https://a.googlesource.com/b"\n'
+
 BROKEN = {
     "binary": (bytes(range(1, 256)) * 10, 2),
     "gzip": (b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03", 1),
@@ -63,8 +65,8 @@ BROKEN = {
     "no task": (b'\njob { id: "a" }', 2),
     "hostile id": (b'job {\n id: "../../__x__" noop {} }', 2),
     "empty id": (b'\njob { id: "" noop {} }', 2),
-    "hostile regexp": (b'trigger { id: "t" gitiles { repo: "https://a.googlesource.com/b"\nrefs: "regexp:refs/heads/((a{99}){99}){99}" } }', 2),
-    "back reference": (b'trigger { id: "t" gitiles { repo: "https://a.googlesource.com/b"\npath_regexps: "(a)\\\\1" } }', 2),
+    "hostile regexp": (GITILES + b'refs: "regexp:refs/heads/((a{99}){99}){99}" } }', 2),
+    "back reference": (GITILES + b'path_regexps: "(a)\\\\1" } }', 2),
     "huge": (b"#" * (MAX_BYTES + 1), 1),
 }  # fmt: skip
 

@@ -11,7 +11,7 @@ from luci_scheduler.config.reader import read_config
 from luci_scheduler.core import job, regexps, sizes
 from luci_scheduler.managers.gitiles import kind
 from luci_scheduler.settings import read_settings
-from tests.unit.config.test_settings import GOOD
+from tests.unit.test_settings import GOOD
 
 PAGE = Path("docs/reference/config.md").read_text(encoding="utf-8")
 

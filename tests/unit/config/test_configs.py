@@ -35,7 +35,7 @@ REAL = sorted(Path(FOLDER).glob("*.cfg")) if FOLDER else []
 SAMPLE = (Path(__file__).parent / "sample.cfg").read_text(encoding="utf-8")
 
 GOOD = """
-trigger: < id: "t" gitiles < repo: "https://r.googlesource.com/x.git" refs: "refs/heads/main" > triggers: "a" triggers: "b" >
+trigger: < id:"t" gitiles < repo:"https://r.googlesource.com/x.git" refs:"refs/heads/main" > triggers:"a" triggers:"b" >
 job { id: "a" acl_sets: "default" buildbucket { server: "s" bucket: "luci.p.ci" builder: "a" } }
 job { id: "b" disabled: true schedule: "with 10m interval" noop {} }
 """
@@ -105,7 +105,7 @@ def test_problems_have_their_place() -> None:
 
 
 def test_a_sync_changes_changed_jobs_and_disables_removed_jobs() -> None:
-    """A new revision alone writes no job; a removed job is disabled; a broken config changes nothing and is reported."""
+    """A new revision alone writes no job. A removed job is disabled. A broken config is reported only."""
     runtime = World("").runtime
     store = runtime.store
     assert sync_project(runtime, ConfigFile("p", GOOD, "1"), "k") == 2
@@ -287,7 +287,7 @@ def test_warnings_of_a_huge_config_are_bounded() -> None:
 
 def test_a_config_with_an_unknown_target_becomes_active_if_the_rules_allow_it() -> None:
     """The target is omitted, as in the original: it becomes neither a job nor a watcher."""
-    text = GOOD.replace('triggers: "b"', 'triggers: "gone"')
+    text = GOOD.replace('triggers:"b"', 'triggers: "gone"')
     world = World("")
     app = replace(world.app, config_sources=[_Source(ConfigFile("p", text, "1"))])
     app.sync("k")
@@ -407,7 +407,7 @@ def test_the_first_of_two_sources_of_a_project_wins() -> None:
 
 
 def test_a_project_without_a_source_loses_its_jobs(tmp_path: Path) -> None:
-    """Nothing is removed while a source is unreadable, or if all configs vanish at once. A returning config is applied."""
+    """No job goes while a source is unreadable or if all configs vanish at once. A returning config is applied."""
     world = World("")
     runtime, store, held = world.runtime, world.store, FolderSource(tmp_path)
     unread = FolderSource(tmp_path / "not-there")
@@ -502,7 +502,7 @@ _FOREIGN = 'trigger { id: "t" gitiles { repo: "https://github.com/x/y" refs: "re
 
 
 def test_a_paused_trigger_of_another_host_does_not_affect_other_projects() -> None:
-    """Such a repository is valid, as in the original. The trigger can be paused, and other projects get their configs."""
+    """Such a repository is valid, as in the original. The trigger can be paused, and other projects sync."""
     runtime = World("").runtime
     sync_project(runtime, ConfigFile("p", _FOREIGN, "1"), "k")
     pause_job(runtime, JobId("p/t"), "user:a@b.c", "why", "k1")

@@ -143,7 +143,8 @@ job {{ noop {{}} acl_sets: "c" }}
 
 def test_newer_features_are_refused_by_the_rules_of_2021() -> None:
     """The realm ``@project`` and the policy NEWEST_FIRST came later, and a realm could not supply a bucket."""
-    text = f'job {{ id: "x" realm: "@project" {ACLS} triggering_policy {{ kind: NEWEST_FIRST }} buildbucket {{ server: "s" builder: "b" }} }}'
+    fields = 'triggering_policy { kind: NEWEST_FIRST } buildbucket { server: "s" builder: "b" }'
+    text = f'job {{ id: "x" realm: "@project" {ACLS} {fields} }}'
     assert [error.rpartition(": ")[2] for error in _errors(text, era=Era.V1)][1:] == [
         "unrecognized policy kind 3",
         "'bucket' field is required",
@@ -360,8 +361,8 @@ def test_a_projects_invocations_are_bounded() -> None:
     rules = ConfigRules(max_active_invocations=8)
     assert [str(error) for error in validate(text, file="F", rules=rules).errors] == [
         (
-            'F:6: job "j2" / triggering_policy: with this definition the jobs and triggers of the file may have 9 invocations at '
-            "a time, at most 8 are allowed: lower max_concurrent_invocations"
+            'F:6: job "j2" / triggering_policy: with this definition the jobs and triggers '
+            "of the file may have 9 invocations at a time, at most 8 are allowed: lower max_concurrent_invocations"
         )
     ]
     assert validate(text, rules=ConfigRules(max_active_invocations=12)).errors == ()

@@ -41,7 +41,8 @@ def test_watchers_of_all_projects_count() -> None:
     configs = [
         read_config(
             project,
-            f'job {{ id: "j" noop {{}} }} trigger {{ id: "t" gitiles {{ repo: "{REPO}" refs: "refs/heads/{project}" }} triggers: "j" }}',
+            'job { id: "j" noop {} } '
+            f'trigger {{ id: "t" gitiles {{ repo: "{REPO}" refs: "refs/heads/{project}" }} triggers: "j" }}',
         )
         for project in ("a", "b")
     ]

@@ -263,7 +263,8 @@ def test_a_bad_pattern_of_one_project_does_not_stop_another(git: MemoryGitiles) 
 def test_one_message_may_name_several_refs(git: MemoryGitiles) -> None:
     """A commit that is not served yet does not block the others; each delivery does the remaining work."""
     refs = f'trigger {{ id: "poller" gitiles {{ repo: "{REPO}" refs: "regexp:refs/heads/.+" }} triggers: "job" }}'
-    job = f'job {{ id: "job" triggering_policy {{ max_concurrent_invocations: 5 }} buildbucket {{ server: "{HOST}" bucket: "ci" builder: "b" }} }}'
+    task = f'buildbucket {{ server: "{HOST}" bucket: "ci" builder: "b" }}'
+    job = f'job {{ id: "job" triggering_policy {{ max_concurrent_invocations: 5 }} {task} }}'
     world = World(f"{refs}\n{job}", git)
     heads = {f"refs/heads/{name}": git.push(f"refs/heads/{name}")[0] for name in "abc"}
     events = [CommitEvent(REPO, ref, head) for ref, head in heads.items()]

@@ -25,7 +25,8 @@ def test_fifty_builds_and_fifty_schedules_continue() -> None:
     """No notification arrives and no task is left: checks end the builds, ticks start the jobs, and both continue."""
     schedules = ("*/10 * * * *", "with 10m interval")
     jobs = "\n".join(
-        f'job {{ id: "{name}" schedule: "{schedules[n % 2]}" buildbucket {{ server: "{HOST}" bucket: "ci" builder: "{name}" }} }}'
+        f'job {{ id: "{name}" schedule: "{schedules[n % 2]}" '
+        f'buildbucket {{ server: "{HOST}" bucket: "ci" builder: "{name}" }} }}'
         for n, name in enumerate(TICKING)
     )
     world = World(config(RUNNING) + jobs)

@@ -43,7 +43,7 @@ class Observer:
 
     def __init__(self, world: World) -> None:
         self.too_early: list[Wanted] = []
-        """Tasks that were not enqueued before the commit that relies on them, and deferred tasks ahead of their documents."""
+        """Tasks enqueued after the commit that relies on them, and deferred tasks enqueued before their documents."""
         self.in_order: Counter[str] = Counter()
         """Kinds of tasks that were enqueued in the right order."""
         self._world = world

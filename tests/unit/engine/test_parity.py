@@ -152,7 +152,7 @@ def test_one_point_for_each_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert "seconds" in lines[0]
 
 
-# Quirks: docs/decisions/0006-quirks.md ------------------------------------------------------------------------------------
+# Quirks: docs/decisions/0006-quirks.md -------------------------------------------------------------------------
 
 
 def test_quirk_2_a_notification_between_two_attempts_has_no_effect() -> None:

@@ -29,7 +29,8 @@ def hostile(*lines: str, jobs: int = 1) -> str:
     """Return a config with a trigger of these lines for some jobs."""
     targets = " ".join(f'triggers: "j{n}"' for n in range(jobs))
     definitions = " ".join(f'job {{ id: "j{n}" noop {{}} }}' for n in range(jobs))
-    return f'trigger {{ id: "p" schedule: "triggered" gitiles {{ repo: "{REPO}" {" ".join(lines)} }} {targets} }}\n{definitions}'
+    gitiles = f'gitiles {{ repo: "{REPO}" {" ".join(lines)} }}'
+    return f'trigger {{ id: "p" schedule: "triggered" {gitiles} {targets} }}\n{definitions}'
 
 
 def sync(world: World, project: str, text: str) -> ProjectRecord:

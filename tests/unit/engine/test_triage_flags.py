@@ -57,7 +57,7 @@ def test_a_standing_request_serves_as_the_recheck() -> None:
 
 @pytest.mark.parametrize("end", [False, True])
 def test_triggers_that_can_still_be_resolved_request_another_triage(*, end: bool) -> None:
-    """A free slot or a paused job can resolve more; a full job waits for an end. A triage without effect is not repeated."""
+    """A free slot or a paused job can resolve more. A full job waits for an end. An idle triage is not repeated."""
     assert _after(IDLE, read=True, left=True, resolved=True, end=end) == (True, NOW, False)
     assert _after(PAUSED, read=True, left=True, resolved=True, end=end) == (True, NOW, False)
     assert _after(BUSY, read=True, left=True, resolved=True, end=end) == (True, None, False)

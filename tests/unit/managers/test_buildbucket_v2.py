@@ -436,7 +436,10 @@ def test_tags_win_over_the_trigger() -> None:
     assert commit == GitilesCommit("r.googlesource.com", "repo", "deadbeef")
     assert lines[1:] == [
         "crbug.com/1182002: Gitiles commit from triggers doesn't match the one from tags",
-        'From triggers:\n{\n  "host": "r.googlesource.com",\n  "project": "repo",\n  "id": "cafe",\n  "ref": "refs/heads/main"\n}',
+        (
+            'From triggers:\n{\n  "host": "r.googlesource.com",\n  "project": "repo",\n'
+            '  "id": "cafe",\n  "ref": "refs/heads/main"\n}'
+        ),
         'From properties:\n{\n  "host": "r.googlesource.com",\n  "project": "repo",\n  "id": "deadbeef"\n}',
         "Using the one from tags",
     ]

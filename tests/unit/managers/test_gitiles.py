@@ -467,7 +467,10 @@ def test_an_error_after_progress_ends_the_poll() -> None:
         polls.git.push(name)
     polls.fail(f"log {before['refs/heads/b']}")
     assert short(polls.poll())[2:5] == [
-        f"Ref refs/heads/b: failed to fetch log between old {before['refs/heads/b']} and new {polls.git.heads['refs/heads/b']} revs",
+        (
+            f"Ref refs/heads/b: failed to fetch log between old {before['refs/heads/b']} "
+            f"and new {polls.git.heads['refs/heads/b']} revs"
+        ),
         "ignoring error UNAVAILABLE: HTTP 503 as transient",
         "1 changed refs processed, 2 refs not yet examined",
     ]

@@ -31,10 +31,10 @@ PAYLOADS = [
     "\u202e\x1b[31m\x00&lt;b&gt;",
 ]
 _TAGS = {
-    "html", "head", "meta", "title", "link", "script", "body", "a", "header", "nav", "span", "main", "footer", "p", "h1", "h2",
-    "small", "div", "section", "dl", "dt", "dd", "ul", "ol", "li", "pre", "code", "time", "table", "caption", "thead", "tbody",
-    "tr", "th", "td", "form", "input", "label", "button", "details", "summary", "figure", "figcaption", "noscript",
-    "svg", "circle", "path", "rect", "line",
+    "html", "head", "meta", "title", "link", "script", "body", "a", "header", "nav", "span", "main", "footer", "p",
+    "h1", "h2", "small", "div", "section", "dl", "dt", "dd", "ul", "ol", "li", "pre", "code", "time", "table",
+    "caption", "thead", "tbody", "tr", "th", "td", "form", "input", "label", "button", "details", "summary",
+    "figure", "figcaption", "noscript", "svg", "circle", "path", "rect", "line",
 }  # fmt: skip
 _LINKS = ("/", "?", "#", "https://", "http://")
 

@@ -10,6 +10,7 @@ from luci_scheduler.adapters.documents.ids import (
     watchers_range,
 )
 from luci_scheduler.adapters.documents.records import (
+    check_invocation_size,
     decode_deferred,
     decode_invocation,
     decode_job,
@@ -23,12 +24,11 @@ from luci_scheduler.adapters.documents.records import (
     encode_poller,
     encode_project,
     encode_trigger,
+    encode_write,
 )
-from luci_scheduler.adapters.documents.sizes import check_invocation_size, check_size, stored_size
 from luci_scheduler.adapters.documents.tolerant import SET_ASIDE_ROUNDS, decode_or_set_aside, decode_readable
-from luci_scheduler.adapters.documents.values import SCHEMA
+from luci_scheduler.adapters.documents.values import SCHEMA, check_size, stored_size
 from luci_scheduler.adapters.documents.watchers import decode_watchers, encode_paused, encode_watchers
-from luci_scheduler.adapters.documents.writes import encode_write
 
 __all__ = [
     "SCHEMA",

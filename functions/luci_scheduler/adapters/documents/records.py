@@ -14,8 +14,10 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from luci_scheduler.adapters.documents.ids import document_id
 from luci_scheduler.adapters.documents.values import (
     SCHEMA,
+    check_size,
     from_timestamp,
     known_fields,
     to_json,
@@ -33,8 +35,10 @@ from luci_scheduler.core.project_record import ProjectRecord
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import trigger_from_json, trigger_to_json
 from luci_scheduler.core.trigger_record import TriggerRecord
+from luci_scheduler.ports import CreateTrigger, PutDeferred, PutJob, PutPoller, PutProject, UpdateTrigger, WriteWhole
 
 __all__ = [
+    "check_invocation_size",
     "decode_deferred",
     "decode_invocation",
     "decode_job",
@@ -48,6 +52,7 @@ __all__ = [
     "encode_poller",
     "encode_project",
     "encode_trigger",
+    "encode_write",
 ]
 
 _HASH = re.compile(r"[0-9a-f]{40}")
@@ -249,6 +254,42 @@ def decode_deferred(deferred_id: str, document: Mapping[str, Any]) -> Deferred:
     values = json.loads(document["record"])
     queried = {"id": deferred_id, "next_due": document["next_due"], "revision": document.get("revision") or ""}
     return Deferred(**known_fields(Deferred, values | queried))
+
+
+def encode_write(write: WriteWhole) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Return the path of a replaced document (collection and ID in turn), and its fields.
+
+    Raises:
+        PermanentError: its name is empty or not valid Unicode.
+    """
+    path, document = _path_and_fields(write)
+    document_id(path[-1])
+    return path, document
+
+
+def check_invocation_size(invocation: Invocation, log_bytes: int) -> None:
+    """Check that the whole document of an invocation fits into the store. The parts that an update keeps count as well.
+
+    Raises:
+        PermanentError: it does not fit.
+    """
+    check_size(f"invocation {invocation.id} of {invocation.job_id}", encode_invocation(invocation), log_bytes)
+
+
+def _path_and_fields(write: WriteWhole) -> tuple[tuple[str, ...], dict[str, Any]]:
+    match write:
+        case PutJob(job, _, None):
+            return ("jobs", job.id), encode_job(job)
+        case PutJob(job, _, triage_log):
+            return ("jobs", job.id), {**encode_job(job), "triage_log": triage_log}
+        case CreateTrigger(record) | UpdateTrigger(record):
+            return ("jobs", record.job_id, "triggers", record.trigger.id), encode_trigger(record)
+        case PutProject(project):
+            return ("projects", project.id), encode_project(project)
+        case PutPoller(poller):
+            return ("pollers", poller.job_id), encode_poller(poller)
+        case PutDeferred(record):
+            return ("deferred", record.id), encode_deferred(record)
 
 
 def _stored(name: str) -> str:

@@ -10,13 +10,25 @@ from typing import Any
 
 from luci_scheduler.core.cleanup import Cleanup
 from luci_scheduler.core.cron_machine import CronState
+from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.invocation import Timer
 from luci_scheduler.core.job import JobDefinition, TaskDefinition, TriggeringPolicy
+from luci_scheduler.core.sizes import MAX_DOCUMENT_BYTES
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import trigger_to_json
+from luci_scheduler.core.untrusted import storable
 
-__all__ = ["SCHEMA", "from_timestamp", "known_fields", "to_json", "to_plain", "to_timestamp"]
+__all__ = [
+    "SCHEMA",
+    "check_size",
+    "from_timestamp",
+    "known_fields",
+    "stored_size",
+    "to_json",
+    "to_plain",
+    "to_timestamp",
+]
 
 SCHEMA = 1
 """The version of the layout, in each document."""
@@ -58,3 +70,39 @@ def to_plain(value: Any) -> Any:
 def to_json(value: Any) -> str:
     """Write a value as compact JSON."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def check_size(what: str, document: Mapping[str, Any], extra: int = 0) -> None:
+    """Check that a document fits into the store.
+
+    Args:
+        what: names the document in the error.
+        document: the fields.
+        extra: bytes of the log, which is not part of ``document``.
+
+    Raises:
+        PermanentError: the document is too large, or holds a text that is not valid Unicode.
+    """
+    try:
+        size = extra + stored_size(document)
+    except UnicodeEncodeError as error:
+        raise PermanentError(f"{storable(what)} holds half of a surrogate pair, which cannot be stored") from error
+    if size > MAX_DOCUMENT_BYTES:
+        raise PermanentError(f"{what} would have {size} bytes, a document can hold {MAX_DOCUMENT_BYTES}")
+
+
+def stored_size(document: Mapping[str, Any]) -> int:
+    """Return how many bytes the values of a document take in the store."""
+    return sum(_size(value) for value in document.values())
+
+
+def _size(value: Any) -> int:
+    match value:
+        case str():
+            return len(value.encode())
+        case bytes():
+            return len(value)
+        case Mapping():
+            return sum(len(name.encode()) + 1 + _size(item) for name, item in value.items())
+        case _:
+            return 16

@@ -8,9 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from luci_scheduler.adapters.documents.ids import plain_id
-from luci_scheduler.adapters.documents.sizes import stored_size
 from luci_scheduler.adapters.documents.tolerant import decode_readable
-from luci_scheduler.adapters.documents.values import SCHEMA, to_json
+from luci_scheduler.adapters.documents.values import SCHEMA, stored_size, to_json
 from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.sizes import MAX_DOCUMENT_BYTES

@@ -68,8 +68,8 @@ GITILES_REGEX = r"^commit/gitiles/([^/]+)/(.+?)/\+/([a-f0-9]{40})$"
         (
             {"notify": {"pubsubTopic": "projects/my-project/topics/missing"}},
             (
-                "notify: cr-buildbucket@appspot.gserviceaccount.com account doesn't have the 'pubsub.topics.publish' or "
-                "'pubsub.topics.get' permission for projects/my-project/topics/missing"
+                "notify: cr-buildbucket@appspot.gserviceaccount.com account doesn't have the 'pubsub.topics.publish' "
+                "or 'pubsub.topics.get' permission for projects/my-project/topics/missing"
             ),
         ),
         ({"requestId": "a/b"}, "request_id cannot contain '/'"),

@@ -158,7 +158,8 @@ class TestTreeDiff:
         sha = repository.commit(
             "2",
             {
-                "changed": "2", "gone": None, "old name": None, "new name": LONG + "x\n", "mode": Entry(b"#!", 0o100755),
+                "changed": "2", "gone": None, "old name": None, "new name": LONG + "x\n",
+                "mode": Entry(b"#!", 0o100755),
                 "link": Entry(b"kept", SYMLINK), "module": Entry(b"a" * 40, SUBMODULE), "dir/ü\t.txt": "1",
             },
         )  # fmt: skip

@@ -117,8 +117,9 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("path", "status"),
         [
-            ("/nope/+log/main", 404), ("/tint/+log/nope", 404), (f"/tint/+log/{'d' * 40}..main", 404), ("/tint/+log/main..nope", 404),
-            ("/tint/+nope/main", 404), ("/tint/+log/main...other", 404), ("/tint/+log/-n", 404), ("/tint/+log/main:file", 404),
+            ("/nope/+log/main", 404), ("/tint/+log/nope", 404), (f"/tint/+log/{'d' * 40}..main", 404),
+            ("/tint/+log/main..nope", 404), ("/tint/+nope/main", 404), ("/tint/+log/main...other", 404),
+            ("/tint/+log/-n", 404), ("/tint/+log/main:file", 404),
             ("/tint/..%2Ftint/+log/main", 404), ("/tint", 400), ("/tint/+/main/nope", 404),
             ("/tint/+log/..main", 404), ("/tint/+log/main@%7B0%7D", 404),
         ],

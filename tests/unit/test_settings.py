@@ -13,7 +13,9 @@ GOOD = {
     "SCHEDULER_TASK_URL": "https://t",
     "SCHEDULER_TASK_ACCOUNT": "a@p",
     "SCHEDULER_TOKEN_SECRETS": "the new signing key\nthe old signing key\n",
-    "SCHEDULER_BUILDBUCKET_SERVERS": '[{"host": "h", "publisher": "x@y", "protocol": "v1"}, {"host": "i", "publisher": "z@y"}]',
+    "SCHEDULER_BUILDBUCKET_SERVERS": (
+        '[{"host": "h", "publisher": "x@y", "protocol": "v1"}, {"host": "i", "publisher": "z@y"}]'
+    ),
     "PATH": "/bin",
 }
 
