@@ -17,8 +17,8 @@ from luci_scheduler.web.presentation import invocation_view, page_text
 __all__ = ["main", "page"]
 
 _DESCRIPTION = """Play a scenario through the real functions, one delivery at a time, on one clock and one source of
-entropy, and print the page of the invocation that it leads to, as text. If there are several invocations, print all of them,
-oldest first.
+entropy, and print the page of the invocation that it leads to, as text. If there are several invocations, print
+all of them, oldest first.
 The same scenario always prints the same text, regardless of the machine's speed, time zone and locale."""
 _EPILOG = """A scenario is a JSON file of inputs; docs/reference/scenarios.md describes it, tests/golden/ has examples.
 exit status: 0 played; 1 the scenario is bad, does not fit what the scheduler does, or something cannot run (one line on
@@ -84,7 +84,8 @@ def _parser() -> argparse.ArgumentParser:
         choices=["emulators", "memory"],
         default="emulators",
         help="emulators: the official Firestore and Pub/Sub emulators (they need Java), our Cloud Tasks and "
-        "Buildbucket servers, the functions behind HTTP; memory: none of these, with the same output (default: %(default)s)",
+        "Buildbucket servers, the functions behind HTTP; memory: none of these, with the same output "
+        "(default: %(default)s)",
     )
     for name, title in (("firestore", "Firestore"), ("pubsub", "Pub/Sub")):
         parser.add_argument(
