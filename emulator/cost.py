@@ -1,4 +1,4 @@
-"""The costs of an installation: list prices, the operations of each path, and the tables of ``docs/cost.md``.
+"""The costs of an installation: list prices of 2026-11, the operations of each path, and the tables of ``docs/cost.md``.
 
 ``python -m emulator.cost`` prints the tables; a test compares them with the page.
 """
@@ -16,7 +16,7 @@ _MINUTES = _DAYS * 24 * 60
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """Dollars for one unit of each resource: list prices of 2026-11 in the United States, without free tiers."""
+    """Dollars for one unit of each resource, from the services' pricing pages."""
 
     firestore_read: float = 0.03 / 100_000
     firestore_write: float = 0.09 / 100_000

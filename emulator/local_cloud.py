@@ -162,8 +162,8 @@ class LocalCloud:
         try:
             run_task(self.tasks_client, queue_path(self.project), f"{target}/sync", account, target, _SYNC_SECONDS)
         except LocalCloudError as error:
-            words = self.functions["on_task"].output.last_words() if self.functions else "it is not run here"
-            raise LocalCloudError(f"{error}; on_task's last words: {words}") from error
+            said = self.functions["on_task"].output.last_words() if self.functions else "it is not run here"
+            raise LocalCloudError(f"{error}; on_task's last words: {said}") from error
 
     def publish_commit(self, repo: str, ref: str, revision: str) -> str:
         """Publish a commit event, that a ref points to a revision; return the message's ID."""

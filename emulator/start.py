@@ -153,7 +153,7 @@ def _valid_configs(options: Options, folder: Path) -> list[ProjectConfig]:
             configs.append(read_config(file.project, file.text, rules=options.config_rules))
         except ConfigError as error:
             options.on_progress(
-                f"the config of {file.project} is not valid and will not become active: {error.problems[0]}"
+                f"the config of {file.project} is not valid and will not be in force: {error.problems[0]}"
             )
     return configs
 

@@ -217,21 +217,21 @@ def _gitiles(call: Callable[[GitilesClient], Any]) -> Callable[[str, float], Cal
 def _config_of_gitiles(address: str, limit: float) -> Callable[[], Any]:
     opened = http.sessions(authenticated=False)
     source = config_sources.GitilesSource("p", _REPO, "refs/heads/main", "x.cfg", f"http://{address}", opened, limit)
-    return lambda: _raise_error(source.configs(lambda _: ""))
+    return lambda: _raise_trouble(source.configs(lambda _: ""))
 
 
 def _config_of_storage(address: str, limit: float) -> Callable[[], Any]:
     opened = http.sessions(authenticated=False)
     source = config_sources.BucketSource("p", "bucket", "x.cfg", f"http://{address}", opened, limit)
-    return lambda: _raise_error(source.configs(lambda _: ""))
+    return lambda: _raise_trouble(source.configs(lambda _: ""))
 
 
-class _UnreadableError(Exception):
-    """A source could not read its file."""
+class _TroubleError(Exception):
+    """A source returned its trouble."""
 
 
-def _raise_error(files: Any) -> None:
-    raise _UnreadableError(files[0].error)
+def _raise_trouble(files: Any) -> None:
+    raise _TroubleError(files[0].error)
 
 
 def _keys(address: str, limit: float) -> Callable[[], Any]:
@@ -306,12 +306,8 @@ OUTSIDE_CALLS = (
     ),
     OutsideCall("Gitiles: refs", _REQUEST, _gitiles(lambda client: client.refs(_REPO, "refs/heads")), (GitilesError,)),
     OutsideCall("Gitiles: log", _REQUEST, _gitiles(lambda client: client.log(_REPO, _ID, limit=1)), (GitilesError,)),
-    OutsideCall(
-        "Config of a Gitiles repository", config_sources.REQUEST_LIMIT, _config_of_gitiles, (_UnreadableError,)
-    ),
-    OutsideCall(
-        "Config of a Cloud Storage bucket", config_sources.REQUEST_LIMIT, _config_of_storage, (_UnreadableError,)
-    ),
+    OutsideCall("Config of a Gitiles repository", config_sources.REQUEST_LIMIT, _config_of_gitiles, (_TroubleError,)),
+    OutsideCall("Config of a Cloud Storage bucket", config_sources.REQUEST_LIMIT, _config_of_storage, (_TroubleError,)),
     OutsideCall(
         "Token of the service account, for a call of 60 s", _REQUEST, _token, (RequestException, GoogleAuthError)
     ),

@@ -85,7 +85,7 @@ class MemoryStage:
         """Deliver a task as Cloud Tasks would."""
         held = self._queue.take(task.name)
         body = with_version(held.payload)
-        answer = self._post("on_task", f"/{held.kind}", body, {**held.headers, "X-CloudTasks-TaskName": task.name})
+        answer = self._post("on_task", f"/{held.kind}", body, {"X-CloudTasks-TaskName": task.name})
         if answer.status // 100 != 2:  # noqa: PLR2004 - any success
             self._queue.put_back(task.name, held)
         return answer

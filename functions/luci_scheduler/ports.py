@@ -7,7 +7,7 @@ The package ``adapters`` implements them for the cloud, ``emulator.memory`` in m
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from luci_scheduler.core.deferred import Deferred
@@ -292,7 +292,6 @@ class QueueTask:
     """The body, as JSON."""
     eta: Instant
     """The earliest time of the call."""
-    headers: Mapping[str, str] = field(default_factory=dict)
     name: str = ""
     """Deduplicates tasks: the queue silently drops a second task with this name, even after the first one has run.
     Empty: none."""

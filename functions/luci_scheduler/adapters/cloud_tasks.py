@@ -79,7 +79,7 @@ class CloudTasksQueue:
         request = tasks_v2.HttpRequest(
             http_method=tasks_v2.HttpMethod.POST,
             url=f"{self._url}/{task.kind}",
-            headers={"Content-Type": "application/json", **trace_headers(), **task.headers},
+            headers={"Content-Type": "application/json", **trace_headers()},
             body=json.dumps(with_version(task.payload)).encode(),
             oidc_token=self._token,
         )

@@ -110,7 +110,7 @@ METHODS: tuple[Method, ...] = (
     Method(OPERATOR, "ExplainCommit", "ExplainCommitRequest", "ExplainCommitReply", "get",
            "Says of every visible job that watches a repository what became of a commit, and why."),
     Method(OPERATOR, "GetDefinitions", "DefinitionsRequest", "Definitions", "get",
-           "Returns the active definitions of a project's visible jobs, and the config revision. "
+           "Returns the definitions in force of a project's visible jobs, and the config revision. "
            "They name no jobs to trigger that the caller may not see."),
     Method(OPERATOR, "ExportInvocation", "InvocationRef", "Exported", "get",
            "Returns an invocation as a scenario and a config that the local cloud replays."),

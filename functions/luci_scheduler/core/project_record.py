@@ -19,20 +19,20 @@ class ProjectRecord:
 
     id: str
     revision: str = ""
-    """Revision of the active config."""
+    """Revision of the config in force."""
     revision_url: str = ""
     job_ids: tuple[JobId, ...] = ()
-    """Jobs that the active config defines and enables, sorted."""
+    """Jobs that the config in force defines and enables, sorted."""
     repos: tuple[str, ...] = ()
     """Repositories (normalized URLs) that its gitiles triggers watch, sorted."""
     problems: tuple[str, ...] = ()
     """The faults of a newer config that was refused: the first ones, then the number of others. Empty if the newest
-    config is active."""
+    config is in force."""
     warnings: tuple[str, ...] = ()
-    """Warnings about the active config: the first ones, then the number of others."""
+    """Warnings about the config in force: the first ones, then the number of others."""
     warning_count: int = 0
     """The number of all warnings."""
     commits: int = 0
     """The number of commits to this record. A sync that was overtaken by another sync notices it by this number."""
     layout: int = 0
-    """The `LAYOUT` of the functions that activated the config. The next sync moves watchers from an older layout."""
+    """The `LAYOUT` of the functions that put the config in force. The next sync moves watchers from an older layout."""

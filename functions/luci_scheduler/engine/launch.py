@@ -104,8 +104,8 @@ def update_and_launch(
         runtime: the ports.
         job_id: the invocation's job.
         invocation_id: the invocation.
-        step: the handler's step, for the error about too many conflicts.
-        name: the commit's name behind the delivery's key.
+        step: what the handler does, for the error about too many conflicts.
+        name: the part that names the commit, after the delivery's key.
         key: the delivery's key.
         decide: gets the current invocation; returns the controller whose changes to commit, or None to commit nothing.
 

@@ -66,7 +66,7 @@ def test_gitiles_file(server: GitilesServer, repository: Repository) -> None:
 
 
 def test_gitiles_unchanged_costs_one_small_request(server: GitilesServer, repository: Repository) -> None:
-    """If the revision is active, the file is not sent. A commit to other files does not change it."""
+    """With the revision in force, the file is not sent. A commit to other files does not change it."""
     sha = repository.commit("Config\n", {PATH: TEXT}, branch="main", at=1)
     assert _source(server).configs(lambda _: sha) == []
     assert len(server.requests) == 1
@@ -91,7 +91,7 @@ def test_gitiles_removed_file(server: GitilesServer, repository: Repository) -> 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 500, 503])
 def test_gitiles_errors(server: GitilesServer, repository: Repository, status: int) -> None:
-    """Each failure is returned as the file's error, with the address; no exception is raised."""
+    """Each failure is recorded as the project's trouble, with the address; no error is raised."""
     repository.commit("Config\n", {PATH: TEXT}, branch="main", at=1)
     server.faults.add(GitilesFault("error", "*", status=status))
     (file,) = _source(server).configs(_nothing_active)
@@ -127,8 +127,8 @@ def test_gitiles_requests_are_authenticated_if_configured(server: GitilesServer,
     assert file.text == TEXT.encode()
 
 
-def test_a_missing_token_is_the_files_error_and_not_an_exception(server: GitilesServer) -> None:
-    """Missing credentials are also the file's error, which does not contain their text."""
+def test_a_missing_token_is_trouble_and_not_a_failure(server: GitilesServer) -> None:
+    """Missing credentials are also the project's trouble, which does not contain their text."""
 
     def session() -> requests.Session:
         raise RefreshError("canary-secret")
@@ -190,7 +190,7 @@ def test_bucket_object(storage: tuple[_Storage, BucketSource]) -> None:
 
 
 def test_bucket_unchanged_costs_one_small_request(storage: tuple[_Storage, BucketSource]) -> None:
-    """If the generation is active, the object is not sent."""
+    """With the generation in force, the object is not sent."""
     app, source = storage
     assert source.configs(lambda _: "1700000000000001") == []
     assert [query for _, query in app.requests] == [{"fields": "generation"}]
@@ -198,7 +198,7 @@ def test_bucket_unchanged_costs_one_small_request(storage: tuple[_Storage, Bucke
 
 @pytest.mark.parametrize("status", [302, 401, 403, 404, 429, 500, 503])
 def test_bucket_errors(storage: tuple[_Storage, BucketSource], status: int) -> None:
-    """Each failure is the file's error. A redirect is not followed."""
+    """Each failure is the project's trouble. A redirect is not followed."""
     app, source = storage
     app.spoilt = Response("secret text", status, {"Location": "/elsewhere"})
     (file,) = source.configs(_nothing_active)
@@ -224,7 +224,7 @@ def test_the_unpacked_size_of_a_small_answer_is_bounded(storage: tuple[_Storage,
 
 
 def test_no_server_answers() -> None:
-    """A missing server is the file's error, not an exception."""
+    """A missing server is trouble, not a failure."""
     (file,) = BucketSource("p", "b", "o", "http://127.0.0.1:1", OPEN).configs(_nothing_active)
     assert file.error == "gs://b/o cannot be read: no answer (ConnectionError)"
 

@@ -154,7 +154,7 @@ class Ticks(RuleBasedStateMachine):
 
     @rule(text=st.sampled_from(["@hourly", "with 30m interval", "continuously", "triggered", "0 0 1 1 * 2025"]))
     def change_schedule(self, text: str) -> None:
-        """Change the schedule."""
+        """Put another schedule in force."""
         self.schedule = parse_schedule(text)
         self.take(cron_machine.schedule_changed(self.state, self.schedule, self.now, self.nonces.__next__))
 

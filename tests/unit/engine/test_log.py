@@ -80,12 +80,6 @@ def test_stamps_never_go_back() -> None:
     assert world.log().splitlines()[-1][:14] > stamps[-1]
 
 
-def _move_to_an_instance_behind(world: World) -> None:
-    """Let another instance handle the next deliveries; its clock is three seconds behind."""
-    world.clock = SteppedClock(world.clock.now() - 3 * SECOND)
-    world.runtime = replace(world.runtime, clock=world.clock)
-
-
 def test_a_document_that_does_not_know_its_last_line_is_read() -> None:
     """An earlier version wrote it."""
     world = World()
@@ -98,6 +92,12 @@ def test_a_document_that_does_not_know_its_last_line_is_read() -> None:
     world.finish()
     world.notify("n1")
     assert world.log().endswith("with status SUCCEEDED\n")
+
+
+def _move_to_an_instance_behind(world: World) -> None:
+    """Let another instance handle the next deliveries; its clock is three seconds behind."""
+    world.clock = SteppedClock(world.clock.now() - 3 * SECOND)
+    world.runtime = replace(world.runtime, clock=world.clock)
 
 
 def _with_a_large_definition() -> World:

@@ -310,7 +310,8 @@ def test_a_launch_that_loses_its_claim_in_the_last_conflict_cancels_its_build() 
             world.store.commit([UpdateInvocation(world.runtime.stamped(found.value, "touch"), found.version)])
             return
         world.store.before_commit = None
-        world.buildbucket._SearchBuilds, search = lambda _: {}, world.buildbucket._SearchBuilds  # type: ignore[method-assign]
+        search = world.buildbucket._SearchBuilds
+        world.buildbucket._SearchBuilds = lambda _: {}  # type: ignore[method-assign]
         world.clock.advance(76 * SECOND)
         world.run_task(launch_task(invocation, world.clock.now(), world.clock.now()), "another")
         world.buildbucket._SearchBuilds = search  # type: ignore[method-assign]
