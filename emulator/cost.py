@@ -1,4 +1,4 @@
-"""The costs of an installation: list prices of 2026-11, the operations of each path, and the tables of ``docs/cost.md``.
+"""The costs of an installation: list prices of 2026-11, operations of each path, and the tables of ``docs/cost.md``.
 
 ``python -m emulator.cost`` prints the tables; a test compares them with the page.
 """
