@@ -148,7 +148,7 @@ def _copy_path(source: Any, target: Any, path: str) -> None:
     elif parent == "retry_config" and child in _RETRY_FIELDS:
         _copy_field(source.retry_config, target.retry_config, child)
     else:
-        raise InvalidArgumentError(f"update_mask: {path!r} is no field of a queue")
+        raise InvalidArgumentError(f"update_mask: {path!r} is not a field of a queue")
 
 
 def _copy_field(source: Any, target: Any, field: str) -> None:
