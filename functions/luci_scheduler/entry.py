@@ -16,7 +16,7 @@ from luci_scheduler.api.context import Context
 from luci_scheduler.bodies import discard_body, read_body
 from luci_scheduler.bootstrap import App
 from luci_scheduler.core.commit_event import parse_commit_events
-from luci_scheduler.core.errors import MalformedError, TransientError
+from luci_scheduler.core.errors import MalformedError, NewerVersionError, TransientError
 from luci_scheduler.core.foreign_json import read_object
 from luci_scheduler.core.identity import UnauthenticatedError
 from luci_scheduler.core.instants import SECOND
@@ -48,9 +48,13 @@ __all__ = [
 
 _MAX_FORM_BYTES = 1 << 16
 _MAX_TASK_BYTES = 1 << 20  # Cloud Tasks takes at most a megabyte
-# A newer version's task may come to this version during a deployment. With the queue's backoff, ten retries take a
-# quarter of an hour; the deployment has ended by then, and the task is dropped, because a queue has no dead letters.
 _MALFORMED_RETRIES = 10
+"""After so many retries a malformed task is dropped, because a queue has no dead letters. With the queue's backoff
+(1 s, doubling to 10 min) this takes a quarter of an hour, so a kind that only a newer function knows survives a
+deployment."""
+_NEWER_RETRIES = 150
+"""After so many retries, about a day, a task of a newer version is dropped. Its document stays due, and the sweep
+enqueues a task of this version. So a canary or a rollback loses nothing, and no task is retried forever."""
 BUDGETS = {"on_gitiles_commit": 290.0, "on_build_completion": 110.0, "on_task": 590.0, "console": 50.0}
 """Function → seconds that the outside calls of one delivery may take together: ten less than the platform's limit.
 
@@ -147,9 +151,10 @@ def _task(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
     kind = request.path.strip("/").rpartition("/")[2][:_MAX_LOGGED]
     headers = request.headers
     name = (headers.get("X-CloudTasks-TaskName") or headers.get("X-CloudScheduler-JobName") or "direct")[:_MAX_LOGGED]
+    retries = headers.get("X-CloudTasks-TaskRetryCount", 0, type=int)
     with responding(
         trace=delivery_trace(headers, f"task-{name}"),
-        give_up=headers.get("X-CloudTasks-TaskRetryCount", 0, type=int) >= _MALFORMED_RETRIES,
+        give_up=retries >= _MALFORMED_RETRIES,
         seconds=BUDGETS["on_task"],
         function="on_task",
         kind=kind,
@@ -162,15 +167,20 @@ def _task(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
             _logger().warning("unauthenticated", reason=str(error))
             response.set("Unauthenticated\n", 401)
         else:
-            _run_task(app, request, kind, name)
+            _run_task(app, request, kind, name, retries)
     return response.body, response.code, {_ANSWERED: "true", "Content-Type": "text/plain; charset=utf-8"}
 
 
-def _run_task(app: App, request: flask.Request, kind: str, name: str) -> None:
+def _run_task(app: App, request: flask.Request, kind: str, name: str, retries: int) -> None:
     if kind == SyncTask.kind:
         app.sync(f"sync-{name}")
-    else:
+        return
+    try:
         on_task(app.runtime, kind, _payload(request), f"task-{name}")
+    except NewerVersionError as error:
+        if retries < _NEWER_RETRIES:
+            raise
+        raise MalformedError(f"{error}, which no newer function has read for a day") from error
 
 
 def _payload(request: flask.Request) -> dict[str, Any]:

@@ -284,8 +284,9 @@ def test_a_page_request_does_not_show_its_secrets() -> None:
     assert "canary-a7" not in repr(PageRequest(context(world_for()), ("canary-a7",)))
 
 
-def _task(functions: Site, kind: str, body: bytes) -> Answer:
-    return functions.call("on_task", f"/{kind}", body, {"Authorization": functions.token()})
+def _task(functions: Site, kind: str, body: bytes, retries: int = 0) -> Answer:
+    headers = {"Authorization": functions.token(), "X-CloudTasks-TaskRetryCount": str(retries)}
+    return functions.call("on_task", f"/{kind}", body, headers)
 
 
 @pytest.mark.parametrize(
@@ -317,6 +318,19 @@ def test_tasks_that_cannot_be_read(functions: Site, kind: str, body: bytes) -> N
     """The answer is 400 while a newer version may understand the task. Afterwards the task is dropped."""
     answer = _task(functions, kind, body)
     assert (answer.code, answer.events, answer.writes) == (400, ["malformed"], 0)
+    answer = _task(functions, kind, body, retries=10)
+    assert (answer.code, answer.events, answer.writes) == (200, ["malformed"], 0)
+
+
+@pytest.mark.parametrize(
+    ("retries", "code", "event"), [(0, 500, "transient_error"), (149, 500, "transient_error"), (150, 200, "malformed")]
+)
+def test_a_task_of_a_newer_version_waits_a_day_for_a_newer_function(
+    functions: Site, retries: int, code: int, event: str
+) -> None:
+    """Then it is dropped: no task is retried forever, and the sweep enqueues a task of this version."""
+    answer = _task(functions, "triage", b'{"v":2,"job":"proj/job"}', retries)
+    assert (answer.code, answer.events, answer.writes) == (code, [event], 0)
 
 
 BAD_TRIGGERS = [

@@ -4,6 +4,7 @@
 
     SchedulerError
     ├── TransientError         a retry may succeed: 500, delivered again
+    │   ├── NewerVersionError  a newer version wrote it: its own function can read it
     │   └── StoreConflictError a precondition of a commit failed: read again and decide again
     ├── ComeAgainError         expected, not yet time: 409, delivered again
     ├── MalformedError         the message itself is bad: 400 until the dead-letter topic has it
@@ -19,6 +20,7 @@ __all__ = [
     "ComeAgainError",
     "JobNotFoundError",
     "MalformedError",
+    "NewerVersionError",
     "PermanentError",
     "SchedulerError",
     "StoreConflictError",
@@ -44,6 +46,10 @@ class TransientError(SchedulerError):
         super().__init__(message)
         self.throttled = throttled
         self.retry_after = retry_after
+
+
+class NewerVersionError(TransientError):
+    """A newer version of the functions wrote the payload. A newer function may handle the next delivery."""
 
 
 class StoreConflictError(TransientError):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from luci_scheduler.core.due_cursor import DueCursor
-from luci_scheduler.core.errors import TransientError
+from luci_scheduler.core.errors import NewerVersionError
 from luci_scheduler.core.identifiers import InvocationId, JobId, split_job_id, timer_mutation
 from luci_scheduler.core.instants import LAST_INSTANT, Instant
 from luci_scheduler.core.trigger import Trigger
@@ -74,7 +74,7 @@ def check_version(kind: str, payload: Payload) -> None:
     """Refuse the payload of a newer version. Deferred work and Cloud Scheduler's calls have no version.
 
     Raises:
-        TransientError: the version is newer. A newer function may handle the next delivery.
+        NewerVersionError: the version is newer. A newer function may handle the next delivery.
         ValueError: the version is not a positive integer.
     """
     version = payload.get("v", VERSION)
@@ -82,7 +82,7 @@ def check_version(kind: str, payload: Payload) -> None:
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise ValueError(f"not a version: {version!r}")
     if version > VERSION:
-        raise TransientError(f"a {kind} task has version {version}, and this function reads version {VERSION}")
+        raise NewerVersionError(f"a {kind} task has version {version}, and this function reads version {VERSION}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ def on_task(runtime: Runtime, kind: str, payload: Mapping[str, Any], key: str) -
 
     Raises:
         MalformedError: the kind is unknown, or the payload lacks a member or has a wrong one.
-        TransientError: a newer version wrote the payload.
+        NewerVersionError: a newer version wrote the payload.
         Others: as the handler raises them.
     """
     task = read_task(kind, payload)
@@ -60,7 +60,7 @@ def read_task(kind: str, payload: Mapping[str, Any]) -> Task:
     """Read the payload of a task of a kind that has a handler.
 
     Raises:
-        MalformedError, TransientError: as of `on_task`.
+        MalformedError, NewerVersionError: as of `on_task`.
     """
     try:
         # Before the kind is looked up: a newer version may have added the kind.
