@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from luci_scheduler.cli import commit_commands, config_commands, dead_letter_commands, export_commands, job_commands
 from luci_scheduler.cli.session import CommandError, Exit, Session
-from luci_scheduler.cli.tree import add_common, apply_environment, check_environment, completion
+from luci_scheduler.cli.tree import add_common, add_descriptions, apply_environment, check_environment, completion
 
 __all__ = ["main", "make_parser"]
 
@@ -40,6 +40,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     script.set_defaults(run=_completion, offline=True, only_text=True)
     add_common(parser)
+    add_descriptions(parser)
     return parser
 
 
@@ -77,12 +78,3 @@ def main(
         # The reader has closed the pipe. The rest of the buffer must not be written again at the end of the process.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
         return int(Exit.DONE)
-
-
-def _completion(options: argparse.Namespace) -> int:
-    sys.stdout.write(completion(make_parser(), options.shell))
-    return Exit.DONE
-
-
-if __name__ == "__main__":
-    sys.exit(main())
