@@ -36,7 +36,7 @@ replay: $(STAMP)  ## a replay of the golden invocation
 
 # The locks contain hashes and no addresses of package indexes.
 LOCK := $(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
-lock: $(STAMP)
+lock: $(STAMP)  ## new locks of the dependencies, in requirements/ and functions/
 	$(BIN)/python -m pip install -q uv
 	$(LOCK) --extra emulator --extra test --extra lint pyproject.toml -o requirements/dev.txt
 	$(LOCK) -c requirements/dev.txt pyproject.toml -o functions/requirements.txt
@@ -48,5 +48,5 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
 	touch $@
 
-clean:
+clean:  ## removes the environment and the caches
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

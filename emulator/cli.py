@@ -26,8 +26,22 @@ def main(arguments: Sequence[str]) -> int:
         epilog=_STATUSES,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_up(commands.add_parser("up", help="start everything and keep it running until Ctrl-C", epilog=_STATUSES))
-    _add_demo(commands.add_parser("demo", help="show live how a commit becomes a build", epilog=_STATUSES))
+    _add_up(
+        commands.add_parser(
+            "up",
+            help="start everything and keep it running until Ctrl-C",
+            description="Start everything, print the addresses, and keep it running until Ctrl-C.",
+            epilog=_STATUSES,
+        )
+    )
+    _add_demo(
+        commands.add_parser(
+            "demo",
+            help="show live how a commit becomes a build",
+            description="Show live how a commit becomes a build, which is checked twice and ends.",
+            epilog=_STATUSES,
+        )
+    )
     # These read their own arguments, --help included.
     commands.add_parser("replay", help="play a scenario through the real functions", add_help=False)
     commands.add_parser("storm", help="test that faults and crashes lose nothing", add_help=False)

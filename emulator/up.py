@@ -58,7 +58,9 @@ def _prepare(configs: Path | None, folder: Path | None) -> None:
     try:
         make_sample(configs or Path(folder or "") / "configs")
     except OSError as error:
-        raise LocalCloudError(f"the folder {configs or folder} cannot be used: {error}") from error
+        raise LocalCloudError(
+            f"the folder {configs or folder} cannot be used: {error.strerror}: {error.filename}; name another one"
+        ) from error
 
 
 def _read_options(options: argparse.Namespace, folder: Path | None) -> Options:

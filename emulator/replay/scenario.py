@@ -100,7 +100,8 @@ def load_scenario(path: Path) -> Scenario:
     """
     document = parse_json(_read(path, "the scenario"))
     config = Node(document, "").members(*_TOP)["config"].members(*_CONFIG)
-    return read_scenario(document, _read(path.parent / config["file"].text(), config["file"].where))
+    file = path.parent / config["file"].text()
+    return read_scenario(document, _read(file, f"{config['file'].where}: {file}"))
 
 
 def read_scenario(document: Any, config_text: str) -> Scenario:
@@ -146,7 +147,7 @@ def _read(path: Path, what: str) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise ScenarioError(f"{what}: {path} cannot be read: {reason}") from error
+        raise ScenarioError(f"{what} cannot be read: {reason}") from error
 
 
 def _check_config(node: Node, project: str, text: str, revision: str, url: str) -> None:

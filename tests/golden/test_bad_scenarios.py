@@ -176,7 +176,7 @@ def test_files_that_are_not_scenarios(
 def test_no_file_and_bad_config(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A missing scenario and a config with problems are also reported."""
     assert main([str(tmp_path / "nowhere.json")]) == 1
-    assert "nowhere.json cannot be read: No such file or directory" in _one_line(capfd)
+    assert "nowhere.json: the scenario cannot be read: No such file or directory" in _one_line(capfd)
     path = _scenario(tmp_path)
     (tmp_path / "luci-scheduler.cfg").write_text('job { id: "a" no_such_field: 1 }', encoding="utf-8")
     assert main([str(path)]) == 1

@@ -121,6 +121,8 @@ def _jobs(options: argparse.Namespace) -> int:
         [_name(job["jobRef"]), _state(job), "yes" if job.get("paused") else "no", job.get("schedule", "")]
         for job in jobs
     ]
+    if options.project and not jobs:
+        session.progress(plain(f"no job in the project {options.project}, or no permission to see its jobs"))
     session.show({"jobs": jobs}, show_table(["JOB", "STATE", "PAUSED", "SCHEDULE"], rows))
     return Exit.DONE
 

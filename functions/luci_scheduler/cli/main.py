@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from luci_scheduler.cli import commit_commands, config_commands, dead_letter_commands, export_commands, job_commands
-from luci_scheduler.cli.session import CommandError, Exit, Session
-from luci_scheduler.cli.tree import add_common, apply_environment, check_environment, completion
+from luci_scheduler.cli.session import CommandError, Exit, Session, plain
+from luci_scheduler.cli.tree import add_common, add_descriptions, apply_environment, check_environment, completion
 
 __all__ = ["main", "make_parser"]
 
@@ -40,6 +40,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     script.set_defaults(run=_completion, offline=True, only_text=True)
     add_common(parser)
+    add_descriptions(parser)
     return parser
 
 
@@ -69,7 +70,7 @@ def main(
     try:
         return int(options.run(options))
     except CommandError as error:
-        sys.stderr.write(f"luci-scheduler: {error}\n")
+        sys.stderr.write(f"luci-scheduler: {_subject(options, error)}{error}\n")
         return int(error.code)
     except KeyboardInterrupt:
         return int(Exit.INTERRUPTED)
@@ -77,6 +78,13 @@ def main(
         # The reader has closed the pipe. The rest of the buffer must not be written again at the end of the process.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
         return int(Exit.DONE)
+
+
+def _subject(options: argparse.Namespace, error: CommandError) -> str:
+    """Return the job or invocation that was not found, as a prefix: the API's text does not name it."""
+    named = getattr(options, "invocation", None) or getattr(options, "job", None)
+    # The jobs of a backfill are a list, and its errors name them.
+    return f"{plain(named)}: " if error.code == Exit.NOT_FOUND and isinstance(named, str) else ""
 
 
 def _completion(options: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 __all__ = [
     "PREFIX",
     "add_common",
+    "add_descriptions",
     "apply_environment",
     "check_environment",
     "completion",
@@ -64,6 +65,16 @@ def add_common(parser: argparse.ArgumentParser) -> None:
             )
         if "--json" not in there and not leaf.get_default("only_text"):
             leaf.add_argument("--json", action="store_true", help="write one JSON document instead of text")
+
+
+def add_descriptions(parser: argparse.ArgumentParser) -> None:
+    """Give each noun and verb without a description the text that its parent's help has for it."""
+    for action in parser._actions:  # noqa: SLF001
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+            for choice in action._choices_actions:  # noqa: SLF001
+                text, child = str(choice.help), action.choices[choice.dest]
+                child.description = child.description or f"{text[0].upper()}{text[1:]}."
+                add_descriptions(child)
 
 
 def variable(action: argparse.Action) -> str:

@@ -16,7 +16,7 @@ def rendered() -> str:
     parts = []
     for path, leaf in leaves(make_parser()):
         words = [action.metavar or action.dest.upper() for action in leaf._actions if not action.option_strings]
-        parts.append(f"## `{' '.join((*path, *words))}`\n\n{_about(path, leaf)}.\n")
+        parts.append(f"## `{' '.join((*path, *words))}`\n\n{_about(leaf)}\n")
         options = [action for action in options_of(leaf) if action.option_strings[0] not in COMMON]
         if options:
             rows = [f"| {_spelled(action)} | `{variable(action)}` | {_help(action)} |" for action in options]
@@ -24,19 +24,9 @@ def rendered() -> str:
     return "\n".join(parts)
 
 
-def _about(path: tuple[str, ...], leaf: argparse.ArgumentParser) -> str:
-    text = leaf.description or _help_in_parent(path)
-    return (text[0].upper() + text[1:]).rstrip(".")
-
-
-def _help_in_parent(path: tuple[str, ...]) -> str:
-    parser = make_parser()
-    text = ""
-    for word in path:
-        (action,) = (item for item in parser._actions if isinstance(item, argparse._SubParsersAction))
-        text = next(str(choice.help) for choice in action._choices_actions if choice.dest == word)
-        parser = action.choices[word]
-    return text
+def _about(leaf: argparse.ArgumentParser) -> str:
+    assert leaf.description is not None
+    return leaf.description
 
 
 def _spelled(action: argparse.Action) -> str:

@@ -76,6 +76,24 @@ def test_exit_codes(arguments: tuple[str, ...], who: str, code: int) -> None:
     assert run(world, *arguments, **({"who": who} if who else {})).code == code
 
 
+@pytest.mark.parametrize(
+    ("arguments", "subject"),
+    [(("job", "show", "proj/none"), "proj/none"), (("invocation", "show", "proj/job/1"), "proj/job/1")],
+)
+def test_an_error_names_the_missing_object(
+    arguments: tuple[str, ...], subject: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The API's text does not name the job or invocation, so the command does."""
+    run(_running(), *arguments)
+    assert capsys.readouterr().err.startswith(f"luci-scheduler: {subject}: not found: no such ")
+
+
+def test_a_project_without_visible_jobs_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    """The API answers with an empty list, which alone would not show a mistyped name."""
+    assert run(_running(), "jobs", "prj").code == Exit.DONE
+    assert capsys.readouterr().err == "no job in the project prj, or no permission to see its jobs\n"
+
+
 def test_actions_leave_their_reason() -> None:
     """A job is paused, resumed and aborted."""
     world = _running()

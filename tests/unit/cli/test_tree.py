@@ -24,12 +24,15 @@ def test_the_reference_page_matches_the_parser() -> None:
 
 
 def test_every_verb_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
-    """Every verb has a function to run."""
+    """Every verb has a function to run, and its help says what it does."""
     for path, leaf in leaves(make_parser()):
         assert callable(leaf.get_default("run")), path
         with pytest.raises(SystemExit, match="0"):
             main([*path, "--help"], {})
-        assert " ".join(path) in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert " ".join(path) in said
+        # The help may break the line anywhere between two words.
+        assert str(leaf.description) in " ".join(said.split())
 
 
 @pytest.mark.parametrize(
