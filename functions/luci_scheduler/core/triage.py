@@ -113,7 +113,7 @@ def end_request(job: Job) -> Job:
 
 
 def has_more(job: Job, *, is_left: bool, has_resolved: bool) -> bool:
-    """Return whether another triage must follow one that left pending triggers.
+    """Return whether another triage must follow a triage that left pending triggers.
 
     A triage that resolved nothing would repeat itself. Without a slot, the end of an invocation triages the job.
     """
