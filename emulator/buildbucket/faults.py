@@ -44,9 +44,9 @@ class Fault:
     match: str = ""
 
     @classmethod
-    def lost_reply(cls, method: str = "ScheduleBuild", times: int | None = 1) -> Fault:
-        """Return a fault under which the call succeeds, but the caller sees a broken connection."""
-        return cls("cut", method, "after", times)
+    def lost_reply(cls, method: str = "ScheduleBuild") -> Fault:
+        """Return a fault under which one call succeeds, but the caller sees a broken connection."""
+        return cls("cut", method, "after", 1)
 
     def matches(self, method: str, body: str) -> bool:
         """Return whether the fault affects a call."""

@@ -42,7 +42,7 @@ class Timeline:
         self._woken.set()
 
     def run_due(self) -> int:
-        """Run all due actions, including those that they make due, and return the number of actions.
+        """Run all due actions, and any actions that these make due. Return the number of actions.
 
         When this returns, the timeline's thread runs no due action either.
         """

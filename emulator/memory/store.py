@@ -13,13 +13,13 @@ from luci_scheduler.core import debug_log
 from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.due_cursor import DueCursor
 from luci_scheduler.core.errors import PermanentError, StoreConflictError
-from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
+from luci_scheduler.core.identifiers import NO_INVOCATION, InvocationId, JobId, project_of
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.poller_record import PollerRecord
 from luci_scheduler.core.project_record import ProjectRecord
-from luci_scheduler.core.trigger_record import NO_INVOCATION, TriggerRecord
+from luci_scheduler.core.trigger_record import TriggerRecord
 from luci_scheduler.core.watcher import Watcher
 from luci_scheduler.ports import (
     CheckedWrite,

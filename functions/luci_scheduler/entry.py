@@ -29,7 +29,7 @@ from luci_scheduler.engine.progress import on_notification
 from luci_scheduler.engine.tasks import on_task
 from luci_scheduler.envelopes import Event, open_message
 from luci_scheduler.ports import Headers
-from luci_scheduler.respond import Response, responding
+from luci_scheduler.respond import DeliveryResponse, responding
 from luci_scheduler.tracing import delivery_context, delivery_trace, trace_from_headers
 from luci_scheduler.web.page_request import PageRequest
 from luci_scheduler.web.routes import answer, submit
@@ -74,10 +74,10 @@ _SAFE_HEADERS = {
 }
 """Headers of each answer that does not set its own: a browser treats it as text, and no cache keeps it."""
 
-Outcome = tuple[str, int]
-"""Body and status code of the answer to a delivery."""
+EventResponse = tuple[str, int]
+"""Body and status code of the answer to an event."""
 
-_Reply = tuple[Any, int, dict[str, str]]
+_ConsoleResponse = tuple[Any, int, dict[str, str]]
 """Body, status code and headers of the console's answer."""
 
 
@@ -102,14 +102,14 @@ def current_app() -> App:
         raise _EventRefusedError(f"Transient error: {error}\n", 500) from error
 
 
-def finish_event(outcome: Outcome) -> None:
+def finish_event(response: EventResponse) -> None:
     """End an event function: return for 200, raise for any other status code."""
-    body, code = outcome
+    body, code = response
     if code != 200:  # noqa: PLR2004 - HTTP
         raise _EventRefusedError(body, code)
 
 
-def commit(app: App, event: Event) -> Outcome:
+def commit(app: App, event: Event) -> EventResponse:
     """Handle a message of the topic ``gitiles-commit``."""
     with _responding_to("on_gitiles_commit", event) as response:
         message = open_message(event)
@@ -119,7 +119,7 @@ def commit(app: App, event: Event) -> Outcome:
     return response.body, response.code
 
 
-def notification(app: App, event: Event) -> Outcome:
+def notification(app: App, event: Event) -> EventResponse:
     """Handle a message of a Buildbucket server's topic; without a valid token nothing is read or written."""
     with _responding_to("on_build_completion", event) as response:
         message = open_message(event)
@@ -129,7 +129,7 @@ def notification(app: App, event: Event) -> Outcome:
     return response.body, response.code
 
 
-def _responding_to(function: str, event: Event) -> AbstractContextManager[Response]:
+def _responding_to(function: str, event: Event) -> AbstractContextManager[DeliveryResponse]:
     event_id = storable(str(event["id"])[:200])
     headers: Headers = flask.request.headers if flask.has_request_context() else {}
     trace = delivery_trace(headers, f"event-{event_id}")
@@ -212,7 +212,7 @@ def page(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
         discard_body(request)
 
 
-def _page(app: App, request: flask.Request) -> _Reply:
+def _page(app: App, request: flask.Request) -> _ConsoleResponse:
     if app.access.problem:
         _logger().error("access_denied_to_all", reason=app.access.fault or app.access.problem)
     if request.path.startswith("/prpc/"):
@@ -226,7 +226,7 @@ def _page(app: App, request: flask.Request) -> _Reply:
     return _submit(page_request, request) if request.method == "POST" else answer(page_request, request.path)
 
 
-def _identified(app: App, request: flask.Request) -> Context | _Reply:
+def _identified(app: App, request: flask.Request) -> Context | _ConsoleResponse:
     """Return the service layer's context, or the answer to a caller who cannot be identified."""
     try:
         return app.context(request.headers)
@@ -239,7 +239,7 @@ def _identified(app: App, request: flask.Request) -> Context | _Reply:
         return _plain("The page cannot be shown now. Try again in a minute.\n", 500)
 
 
-def _plain(text: str, code: int, **headers: str) -> _Reply:
+def _plain(text: str, code: int, **headers: str) -> _ConsoleResponse:
     return text, code, {"Content-Type": "text/plain; charset=utf-8", **headers}
 
 
@@ -247,7 +247,7 @@ def _retry_after(error: TransientError) -> dict[str, str]:
     return {"Retry-After": str(max(1, -(-error.retry_after // SECOND)))}  # whole seconds, rounded up
 
 
-def _submit(page_request: PageRequest, request: flask.Request) -> _Reply:
+def _submit(page_request: PageRequest, request: flask.Request) -> _ConsoleResponse:
     try:
         body = read_body(request, _MAX_FORM_BYTES)
     except MalformedError as error:
@@ -262,7 +262,7 @@ def _submit(page_request: PageRequest, request: flask.Request) -> _Reply:
     return submit(page_request, request.path, form, request.headers.get("Sec-Fetch-Site", ""))
 
 
-def _call(app: App, request: flask.Request) -> _Reply:
+def _call(app: App, request: flask.Request) -> _ConsoleResponse:
     from luci_scheduler.api import description, prpc  # noqa: PLC0415 - only calls of the API load its schema
     from luci_scheduler.api.errors import ApiError, Code  # noqa: PLC0415
 

@@ -26,13 +26,13 @@ import structlog
 from luci_scheduler.core.errors import ComeAgainError, MalformedError, PermanentError, TransientError
 from luci_scheduler.tracing import delivery_context
 
-__all__ = ["Response", "responding"]
+__all__ = ["DeliveryResponse", "responding"]
 
 _logger = structlog.stdlib.get_logger("luci_scheduler")
 
 
 @dataclass(slots=True)
-class Response:
+class DeliveryResponse:
     """The answer to a delivery; final once its ``with`` block has ended."""
 
     body: str = "OK\n"
@@ -46,7 +46,7 @@ class Response:
 @contextmanager
 def responding(
     *, trace: str = "", give_up: bool = False, seconds: float | None = None, **members: str
-) -> Iterator[Response]:
+) -> Iterator[DeliveryResponse]:
     """Run the handler of a delivery inside ``with``; no exception leaves the block, each one sets the response.
 
     Args:
@@ -56,7 +56,7 @@ def responding(
             ends it.
         members: members of every line that the delivery logs.
     """
-    response = Response()
+    response = DeliveryResponse()
     with delivery_context(trace, seconds=seconds, **members):
         try:
             yield response

@@ -19,7 +19,7 @@ from luci_scheduler.core.repo_url import parse_repo_url
 __all__ = ["BuildbucketServer", "ConfigSourceSetting", "Settings", "SettingsError", "read_settings"]
 
 PREFIX = "SCHEDULER_"
-_MIN_RETENTION_DAYS = 8
+_MIN_RETENTION_DAYS = 8  # Pub/Sub may deliver a message again for 7 days, and markers recognize it
 _MIN_SECRET_BYTES = 16
 """The least length of a signing secret: 128 bits, if each byte is random. Terraform makes 48 letters and digits."""
 

@@ -33,7 +33,7 @@ _PATTERNS = {
         [f'path_regexps: "{number}{LARGE}"' for number in range(9)],
     ),
 }
-"""Hostile patterns, and harmless ones that pass the same commits, so that the project itself has the same work."""
+"""Hostile patterns, and harmless patterns that pass the same commits: with them, the project has the same work."""
 
 
 class _Beside:

@@ -18,7 +18,7 @@ DOCS = ROOT / "docs"
 LONGEST_LINE = 160
 
 GENERATED_TABLES = {"api.md", "command.md"}
-"""Pages in which tests compare table rows with the code's texts, so that a row may be long."""
+"""Pages with tables that tests compare with the code's texts. Their rows may be long."""
 
 TO_CREATE = {"functions/luci_scheduler/managers/echo.py"}
 """Files that a guide tells its reader to create."""

@@ -39,7 +39,7 @@ __all__ = ["FetchClient"]
 
 _MAX_REDIRECTS = 10  # like Go's client, which the original uses
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_MAX_HEADER_BYTES = 1 << 16
+_MAX_HEADER_BYTES = 1 << 16  # of an answer; ordinary headers take a few kilobytes
 _MAX_FRAMING_BYTES = 1 << 16
 """Bytes beyond the wanted part of a body: chunk sizes and extensions, and read-ahead."""
 

@@ -24,7 +24,7 @@ __all__ = ["MAX_BODY_BYTES", "GitilesClient", "host_urls", "parse_time"]
 MAX_BODY_BYTES = 32 << 20
 """The limit of an unpacked answer. 30,000 refs, which only the largest repositories have, take about 3 MiB."""
 
-_MAX_ERROR_BYTES = 4096
+_MAX_ERROR_BYTES = 4096  # more than the first line needs
 _MAX_ERROR_TEXT = 300  # the first line has the reason
 _HASH = re.compile(r"[0-9a-f]{40}")
 _PUBLIC_HOST = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.googlesource\.com")

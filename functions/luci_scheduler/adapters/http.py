@@ -55,8 +55,8 @@ _SCOPES = (
     "https://www.googleapis.com/auth/gerritcodereview",
 )
 _DEFAULT_LIMIT = 120.0  # seconds of a call without a timeout: libraries fetch some tokens without one
-_MAX_KEYS_BYTES = 1 << 20
-_PIECE_BYTES = 1 << 16
+_MAX_KEYS_BYTES = 1 << 20  # of an answer; Google's keys take a few kilobytes
+_PIECE_BYTES = 1 << 16  # of a body: the limit is checked after each piece
 _INSTANT = 0.001  # seconds; a socket takes 0 for "do not block"
 _KEPT_CONNECTIONS = 32
 """Connections kept to one host: enough for two deliveries that launch jobs in parallel."""

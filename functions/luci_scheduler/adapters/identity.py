@@ -26,7 +26,7 @@ _IAP = ("https://cloud.google.com/iap",)
 _IAP_HEADER = "x-goog-iap-jwt-assertion"
 _NO_CLOCK = 10**10  # seconds of skew: disables the library's own check, which reads the machine's clock instead of ours
 _KEY_ERRORS: tuple[type[Exception], ...] = (OSError, TransientError, *PARSER_ERRORS)
-_MAX_NUMBER = 1 << 53
+_MAX_NUMBER = 1 << 53  # below it a double holds every whole number
 _MAX_TOKEN = 16_384  # characters; front ends refuse longer headers
 
 

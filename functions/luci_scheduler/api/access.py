@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 MAX_POLICY_BYTES = 256 * 1024
+"""The size of an access policy. An environment on Cloud Run holds 32 KiB."""
 
 _VERSION = 1
 _REALM = re.compile(r"@legacy|@root|@project|[a-z0-9][a-z0-9_.\-/]{0,399}")

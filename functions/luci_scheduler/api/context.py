@@ -18,7 +18,7 @@ from luci_scheduler.engine.runtime import Runtime, logger
 
 __all__ = ["Context", "request_key"]
 
-_MAX_REQUEST_ID = 128
+_MAX_REQUEST_ID = 128  # characters; a UUID has 36
 
 
 @dataclass(frozen=True, slots=True)

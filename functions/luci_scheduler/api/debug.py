@@ -12,7 +12,7 @@ from luci_scheduler.core.job import Job
 
 __all__ = ["DebugState", "debug_job_state"]
 
-_PENDING = 100
+_PENDING = 100  # pending triggers in a reply, the oldest of them
 
 
 @dataclass(frozen=True, slots=True)

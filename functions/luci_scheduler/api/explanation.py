@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.identifiers import NO_INVOCATION, InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.repo_url import RepoUrl
-from luci_scheduler.core.trigger_record import NO_INVOCATION
 from luci_scheduler.core.watcher import Watcher
 
 __all__ = ["CommitQuery", "Explanation", "Origin", "Reason", "WatchingJob", "paused_by"]

@@ -23,7 +23,6 @@ from luci_scheduler.core.identifiers import InvocationId, JobId, invocation_crea
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import TaskDefinition, TriggeringPolicy
 from luci_scheduler.core.trigger import Trigger
-from luci_scheduler.engine.runtime import Limits
 from luci_scheduler.managers.registry import kind_of
 
 __all__ = ["Exported", "export_invocation", "to_scenario"]
@@ -58,16 +57,13 @@ def export_invocation(context: Context, job_id: JobId, invocation_id: Invocation
         raise failed_precondition(f"the invocation cannot be replayed: {error}") from error
 
 
-def to_scenario(
-    invocation: Invocation, log: str, policy: TriggeringPolicy | None = None, limits: Limits | None = None
-) -> Exported:
-    """Reconstruct the scenario of an invocation.
+def to_scenario(invocation: Invocation, log: str, policy: TriggeringPolicy | None = None) -> Exported:
+    """Reconstruct the scenario of an invocation that ran under the default limits.
 
     Args:
         invocation: its record.
         log: its whole debug log.
         policy: the job's triggering policy; the default policy if None.
-        limits: the limits that it ran under, which determine the pauses between launch attempts; the defaults if None.
 
     Raises:
         NotReplayableError: the invocation was not started by one commit for a Buildbucket job, was aborted by a
@@ -76,7 +72,7 @@ def to_scenario(
     trigger = _only_commit(invocation)
     entries = _checked_entries(log, invocation)
     service, is_v1 = _service(invocation, entries)
-    deliveries = Deliveries(invocation, is_v1=is_v1, limits=limits or Limits())
+    deliveries = Deliveries(invocation, is_v1=is_v1)
     delivered = deliveries.of(entries, trigger)
     document = {
         "service": service | deliveries.check_interval(),

@@ -35,8 +35,9 @@ _THROTTLED = re.compile(r"(RESOURCE_EXHAUSTED|HTTP 429)\b")
 _FIXED_TEXTS = ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
 """Codes that represent an HTTP status without a message."""
 
-_V1_INTERVAL = 60
-_DRAWN = range(60, 600)
+_V1_INTERVAL = 60  # seconds between status checks by default (the original's)
+_DRAWN = range(60, 600)  # the seconds from which the original draws in v2
+_LIMITS = Limits()  # they determine the pauses between launch attempts
 
 _Takes = dict[str, list[str]]
 _Answers = list[dict[str, Any]]
@@ -79,10 +80,9 @@ class Deliveries:
     stamp of the line before.
     """
 
-    def __init__(self, invocation: Invocation, *, is_v1: bool, limits: Limits) -> None:
+    def __init__(self, invocation: Invocation, *, is_v1: bool) -> None:
         self._invocation = invocation
         self._is_v1 = is_v1
-        self._limits = limits
         self._now = invocation.started
         self._due: int | None = None
         """When the next task is due, as the queue keeps it."""
@@ -184,7 +184,7 @@ class Deliveries:
         if any(map(_is_throttled, entries)):
             raise NotReplayableError("a launch was refused for a quota: the pause before the next attempt was random")
         shift = min(self._attempt - 1, 20)
-        return min(self._limits.retry_backoff_min << shift, self._limits.retry_backoff_max)
+        return min(_LIMITS.retry_backoff_min << shift, _LIMITS.retry_backoff_max)
 
     def _call(self, entries: Sequence[LogEntry]) -> tuple[_Takes, _Answers]:
         """Return durations and answers of a delivery that calls Buildbucket once and may then set a timer."""

@@ -72,7 +72,7 @@ def job_ref(job_id: JobId) -> Any:
 
 
 def microseconds(instant: Instant | None) -> int:
-    """Return an instant in the unit of messages; 0 if there is none."""
+    """Return an instant in microseconds, the unit of messages; 0 if there is none."""
     return 0 if instant is None else instant // MICROSECOND
 
 

@@ -81,7 +81,7 @@ _FORMATS = {
 }
 _UNDECODABLE: tuple[type[Exception], ...] = (*PARSER_ERRORS, json_format.Error, DecodeError, text_format.Error)
 _TIMEOUT = re.compile(r"\d{1,8}[HMSmun]")
-_MAX_HEADERS = 200
+_MAX_HEADERS = 200  # of a request; clients send a few dozen at most
 
 
 class HttpRequest(Protocol):

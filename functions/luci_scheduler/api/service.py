@@ -45,7 +45,7 @@ __all__ = [
 MAX_PAGE = 50
 """The default and the largest number of invocations on a page, as in the original."""
 
-_MAX_REASON = 500
+_MAX_REASON = 500  # characters; the job's or invocation's document stores it
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,8 +38,8 @@ __all__ = [
 MAX_EMITTED = 1000
 """Triggers that one request may contain, counted once for each job."""
 
-_MAX_CLOCK_DIFFERENCE = 15 * MINUTE
-_MAX_TIMESTAMP = 1 << 53
+_MAX_CLOCK_DIFFERENCE = 15 * MINUTE  # the original's
+_MAX_TIMESTAMP = 1 << 53  # microseconds; as nanoseconds it still fits into 64 bits
 _PART_BYTES = 800_000
 """The size of the triggers of one deferred task, as JSON; its document has room for 1,000,000 bytes."""
 

@@ -15,7 +15,7 @@ _SET_NAME = re.compile(r"[0-9A-Za-z_\-.]{1,100}")
 _GROUP = re.compile(r"group:.+")
 _IDENTITY = re.compile(r"(user:)?[^@\s:]+@[^@\s:]+|(anonymous:anonymous|(bot|project|service):\S+)")
 _OWNER = 1
-_MAX_GRANTS = 32
+_MAX_GRANTS = 32  # of one job or trigger (the original's limit)
 _UNUSED = "is deprecated and not used: realms decide on access"
 
 

@@ -142,8 +142,10 @@ def _sync_or_record(sync: _Sync, errors: list[SchedulerError]) -> None:
         errors.append(TransientError(f"internal error in the sync of project {sync.file.project}: {error!r}"))
 
 
-def sync_project(runtime: Runtime, file: ConfigFile, key: str, rules: ConfigRules = _DEFAULT_RULES) -> int:
-    """Activate a project's config and return how many jobs changed. A config that is already active costs one read.
+def sync_project(runtime: Runtime, file: ConfigFile, key: str) -> int:
+    """Activate a project's config under the default rules, and return how many jobs changed.
+
+    A config that is already active costs one read.
 
     An invalid or unreadable config changes no job: the last good config stays active, and the project's record gets the
     reasons. A good config always replaces the active config: the caller knows that ``file`` is newer.
@@ -152,7 +154,7 @@ def sync_project(runtime: Runtime, file: ConfigFile, key: str, rules: ConfigRule
         ComeAgainError: the project's documents change too fast.
         TransientError: the store failed; nothing was written.
     """
-    return _sync_in_turns(_Sync(runtime, file, key, rules, None))
+    return _sync_in_turns(_Sync(runtime, file, key, _DEFAULT_RULES, None))
 
 
 def _sync_in_turns(sync: _Sync) -> int:

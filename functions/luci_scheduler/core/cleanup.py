@@ -18,7 +18,7 @@ __all__ = ["BUILD_LIFE", "Cleanup", "first_cleanup", "joined", "next_cleanup"]
 BUILD_LIFE = 5 * DAY
 """The longest life of a build: Buildbucket terminates builds five days after their creation."""
 
-_FIRST_PAUSE = 10 * SECOND
+_FIRST_PAUSE = 10 * SECOND  # doubles with each failed attempt, up to _MAX_PAUSE
 _MAX_PAUSE = HOUR
 
 

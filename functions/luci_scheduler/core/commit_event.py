@@ -45,7 +45,7 @@ MAX_EVENT_BYTES = 64 * 1024
 MAX_GERRIT_BYTES = 10_000_000
 """The limit of a Gerrit host's event, which may name thousands of refs: the largest message that Pub/Sub accepts."""
 
-_MAX_REF = 1024
+_MAX_REF = 1024  # characters
 _REVISION = re.compile(r"[0-9a-f]{40}")
 _REF = re.compile(r"refs/(?!.*(\.\.|@\{))[^\s\x00-\x20\x7f~^:?*\[\\]+")
 """The names that git allows for a ref. In a range of commits, none of them has another meaning."""

@@ -19,8 +19,8 @@ LOG_LIMIT = 200_000
 """Bytes of a log that are kept (the original's limit)."""
 
 _CUT = CUT.encode()
-_TAIL_LINES = 100
-_MIN_HEAD_LINES = 50
+_TAIL_LINES = 100  # kept from the end of a log (the original's number)
+_MIN_HEAD_LINES = 50  # kept from its start, or else only its start is kept (the original's number)
 _RULE = "-" * 39 + "\n"
 _STAMP = re.compile(r"^\[(\d\d):(\d\d):(\d\d)\.(\d{3})\] ", re.MULTILINE)
 _HALF_DAY = 12 * HOUR

@@ -19,9 +19,9 @@ __all__ = ["KEPT", "Deferred", "deferred_id", "first_wait", "is_abandoned", "pau
 KEPT = 7 * DAY
 """The minimum time for which failing work is retried. Pub/Sub keeps a message for the same time."""
 
-_FIRST_PAUSE = 10 * SECOND
+_FIRST_PAUSE = 10 * SECOND  # doubles with each try, up to _LONGEST_PAUSE
 _LONGEST_PAUSE = 10 * MINUTE
-_MAX_REASON = 500
+_MAX_REASON = 500  # characters
 
 
 @dataclass(frozen=True, slots=True)

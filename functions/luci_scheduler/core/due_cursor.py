@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.identifiers import NO_INVOCATION, InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 
 __all__ = ["DueCursor"]
-
-_NONE = InvocationId(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +18,6 @@ class DueCursor:
     """Its ``next_due``, the sort key of the lists."""
     job_id: JobId
     """Empty for a deferred task."""
-    invocation_id: InvocationId = _NONE
+    invocation_id: InvocationId = NO_INVOCATION
     deferred: str = ""
     """ID of the deferred task."""

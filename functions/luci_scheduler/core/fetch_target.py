@@ -23,7 +23,7 @@ _AUTHORITY = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::(?P<port>[0-
 _REFUSED_CHARACTERS = re.compile("[\x00-\x20\x7f-\xa0\\\\\u2028\u2029\ud800-\udfff]")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
-_MAX_NAME = 253
+_MAX_NAME = 253  # characters of a domain name, from RFC 1035
 _PORTS = {"https": 443, "http": 80}
 _MAX_PORT = 65_535
 # The reserved and unreserved characters of RFC 3986, and the percent sign of encoded characters.

@@ -40,14 +40,14 @@ def compact(value: Any) -> str:
             return _scalar(value)
 
 
-def indented(value: Any, indent: str = "") -> str:
+def indented(value: Any) -> str:
     """Print with an indentation of two spaces, keys in their own order, empty objects and lists on one line."""
-    return _indented(value, indent, is_message=False)
+    return _indented(value, "", is_message=False)
 
 
-def message(value: Mapping[str, Any], indent: str = "") -> str:
+def message(value: Mapping[str, Any]) -> str:
     """Print a protocol buffer message: like ``indented``, but a message that is set and empty takes three lines."""
-    return _indented(value, indent, is_message=True)
+    return _indented(value, "", is_message=True)
 
 
 class struct(dict[str, Any]):  # noqa: N801 - a marker, named like the protocol buffer type

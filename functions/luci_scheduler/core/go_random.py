@@ -4,10 +4,11 @@ from __future__ import annotations
 
 __all__ = ["first_fraction"]
 
+# The constants of Go's seeding, a Lehmer generator (math/rand/rng.go, seedrand and Seed).
 _MODULUS = (1 << 31) - 1
 _MULTIPLIER = 48_271
 _SEED_OF_ZERO = 89_482_311
-_WARM_UP = 20
+_WARM_UP = 20  # numbers that Go skips first
 _MASK = (1 << 63) - 1
 # The generator adds two of its 607 words for each number. The first number uses these two. Go mixes each word with a
 # constant (math/rand/rng.go, rngCooked; 63 bits of it matter).

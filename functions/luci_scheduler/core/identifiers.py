@@ -10,6 +10,7 @@ from typing import NewType
 from luci_scheduler.core.instants import MILLISECOND, Instant, parse_rfc3339
 
 __all__ = [
+    "NO_INVOCATION",
     "PROJECT_NAME",
     "InvocationId",
     "JobId",
@@ -30,6 +31,9 @@ JobId = NewType("JobId", str)
 
 InvocationId = NewType("InvocationId", int)
 """63 bits: 43 of inverted milliseconds since 2015, 16 random, 4 zero. Newer invocations have smaller IDs."""
+
+NO_INVOCATION = InvocationId(0)
+"""The value of a field without an invocation. No invocation has this ID before the year 2293."""
 
 _EPOCH = parse_rfc3339("2015-01-01T00:00:00Z")
 _MILLISECONDS_MASK = (1 << 43) - 1

@@ -96,7 +96,7 @@ class Invocation:
     mutations: int = 0
     """How many saves the original would have made since the creation."""
     commits: int = 0
-    """Raised by every commit, including those that the original would not count."""
+    """Raised by every commit, even if the original would not count it."""
     last_event: str = ""
     """Name of the last commit, which contains the delivery's key: identifies a commit of unknown outcome."""
     handled_notifications: tuple[str, ...] = ()

@@ -35,7 +35,7 @@ class TriggeringPolicy:
     """How pending triggers become invocations. The default values are the original's."""
 
     kind: str = "GREEDY_BATCHING"
-    """The ``kind`` of a policy in ``core.policy.registry``, or one that only another version of the functions knows."""
+    """The ``kind`` of a policy in ``core.policy.registry``. A newer version of the functions may store others."""
     max_concurrent_invocations: int = 1
     max_batch_size: int = 1000
     """For batching kinds: the maximum number of triggers that become one invocation."""

@@ -10,7 +10,7 @@ from luci_scheduler.core.regexps import compile_regexp
 
 __all__ = ["PathFilter", "compose", "path_filter"]
 
-_CACHED = 256
+_CACHED = 256  # filters of one process; an instance sees few different ones
 
 
 class PathFilter:

@@ -11,7 +11,7 @@ from luci_scheduler.core.regexps import Pattern, compile_regexp, literal_prefix
 
 __all__ = ["RefSet", "ref_set"]
 
-_CACHED = 256
+_CACHED = 256  # sets of one process; an instance sees few different ones
 
 
 class RefSet:

@@ -22,7 +22,7 @@ MAX_LENGTH = 20_000
 """The longest pattern that is compiled, in characters. The longest in real configs (a whole list, joined) has fewer
 than 2,000."""
 _MAX_MEMORY = 1 << 20  # bytes for the program, and again for matching: the worst pattern takes about 60 ms to compile
-_CACHED = 256
+_CACHED = 256  # compiled patterns of one process
 
 
 class BadRegexpError(ValueError):
@@ -106,7 +106,7 @@ def _encoded(text: str) -> bytes:
 
 _OPAQUE = ("", False)
 _LIMIT = 1000  # characters of a prefix: repetitions are not written out further
-_MAX_DEPTH = 100
+_MAX_DEPTH = 100  # nested groups: each takes Python several nested calls
 _FLAGS = re.compile(r"\?([imsU]*)(-[imsU]+)?([:)])")
 _NAME = re.compile(r"\?P?<\w+>")
 _REPEAT = re.compile(r"\{(\d+)(,(\d*))?\}")

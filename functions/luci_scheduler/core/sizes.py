@@ -48,9 +48,9 @@ MAX_DEFINITION_BYTES = 600_000
 MAX_TASK_BYTES = 150_000
 """The limit of a job's task, as JSON."""
 
-_STATE_BYTES = 50_000
+_STATE_BYTES = 50_000  # for the members of an invocation that change, without its log and emitted triggers
 _FIRST_LINES = 10_000  # in addition to the block of the triage, which is cut to LOG_LIMIT
-_MIN_LOG = 1_000
+_MIN_LOG = 1_000  # bytes of log that are kept even if the document has no room left
 
 
 def json_bytes(value: Any) -> int:

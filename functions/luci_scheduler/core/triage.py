@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from luci_scheduler.core import discards, log_lines
 from luci_scheduler.core.debug_log import format_line, triage_block
 from luci_scheduler.core.era import Era
-from luci_scheduler.core.identifiers import InvocationId
+from luci_scheduler.core.identifiers import NO_INVOCATION, InvocationId
 from luci_scheduler.core.instants import Instant, truncate_to_microseconds
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import MAX_PENDING, Job, TriggeringPolicy
@@ -113,7 +113,7 @@ def end_request(job: Job) -> Job:
 
 
 def has_more(job: Job, *, is_left: bool, has_resolved: bool) -> bool:
-    """Return whether another triage must follow one that left pending triggers.
+    """Return whether another triage must follow a triage that left pending triggers.
 
     A triage that resolved nothing would repeat itself. Without a slot, the end of an invocation triages the job.
     """
@@ -186,7 +186,7 @@ def fit_requests(job: Job, decision: Triage, commit_bytes: int, started: Instant
     # A single request always goes through: `core.sizes` keeps each invocation below the limit of a commit.
     total = 0
     for place, request in enumerate(decision.requests if len(decision.requests) > 1 else ()):
-        total += definition_bytes(new_invocation(job, request, InvocationId(0), started))
+        total += definition_bytes(new_invocation(job, request, NO_INVOCATION, started))
         if place and total > commit_bytes:
             return replace(decision, requests=decision.requests[:place])
     return decision
@@ -276,7 +276,7 @@ def _fit_batch(job: Job, ordered: Sequence[Trigger], started: Instant, commit_by
         return _take_bytes(ordered, commit_bytes)
     if policy_class(job.definition.policy.kind).takes_newest:
         return _take_bytes(reversed(ordered), commit_bytes)[::-1]
-    bare = new_invocation(job, Request(), InvocationId(0), started)
+    bare = new_invocation(job, Request(), NO_INVOCATION, started)
     return _take_bytes(ordered, MAX_DEFINITION_BYTES - definition_bytes(bare))
 
 

@@ -9,7 +9,7 @@ from luci_scheduler.core.instants import SECOND, Instant
 
 __all__ = ["task_name", "triage_key", "triage_kick"]
 
-_PERIOD = 2 * SECOND
+_PERIOD = 2 * SECOND  # the original's
 _TRIAGE_MESSAGE = "internal.tq.TriageJobStateTask"  # the original's name of the payload; it is part of the hash
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.identifiers import NO_INVOCATION, InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.trigger import Trigger
 
-__all__ = ["NO_INVOCATION", "TriggerRecord"]
-
-NO_INVOCATION = InvocationId(0)
+__all__ = ["TriggerRecord"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from luci_scheduler.core import cron_machine
 from luci_scheduler.core.cron_machine import StartInvocation
 from luci_scheduler.core.errors import SchedulerError, StoreConflictError
-from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.identifiers import NO_INVOCATION, JobId
 from luci_scheduler.core.instants import MILLISECOND, Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
@@ -128,7 +128,7 @@ def _is_idle(runtime: Runtime, job: Job, trigger: Trigger, calls: CallCache) -> 
     if runtime.limits.keep_idle or job.active_invocations or job.triggers_wait or inactive_reason(job):
         return False
     try:
-        provisional = new_invocation(job, Request((trigger,)), InvocationId(0), trigger.created)
+        provisional = new_invocation(job, Request((trigger,)), NO_INVOCATION, trigger.created)
         return runtime.manager(provisional.task).idle(runtime.controller(provisional, calls))
     except SchedulerError as error:
         logger.info("idle_unknown", job_id=job.id, reason=str(error))

@@ -73,7 +73,10 @@ def trigger_work(
 
 
 def emit_work(work: Deferred, triggers: Sequence[Trigger], wait: int) -> Deferred:
-    """Return a `trigger_work` of triggers that a caller emitted: their commits must land within ``wait``."""
+    """Return a `trigger_work` of triggers that a caller emitted.
+
+    Their commits must land within ``wait`` nanoseconds.
+    """
     revisions = {str(trigger.payload.get("revision", "")) for trigger in triggers if trigger.is_commit}
     if not revisions:
         return work

@@ -38,6 +38,7 @@ class Limits:
     retry_backoff_min: int = 5 * SECOND
     """Pause after the first failed launch attempt; it doubles each time (the original's queue ``launches``)."""
     retry_backoff_max: int = 600 * SECOND
+    """The longest pause between launch attempts (the same queue)."""
     abort_patience: int = 10 * MINUTE
     """How long an abort waits, from its request, for a running build to be canceled. Then it ends the invocation."""
     silence: int = BUILD_LIFE + DAY

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from luci_scheduler.core import job_changes
 from luci_scheduler.core.errors import PermanentError, SchedulerError
-from luci_scheduler.core.identifiers import InvocationId, JobId, make_invocation_id
+from luci_scheduler.core.identifiers import NO_INVOCATION, InvocationId, JobId, make_invocation_id
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import MAX_PENDING, Job
@@ -39,7 +39,7 @@ from luci_scheduler.core.triage import (
     with_pending,
 )
 from luci_scheduler.core.triage_log import triage_log
-from luci_scheduler.core.trigger_record import NO_INVOCATION, TriggerRecord
+from luci_scheduler.core.trigger_record import TriggerRecord
 from luci_scheduler.engine.jobs import put_job, rewound
 from luci_scheduler.engine.outbox import tick_task, triage_task
 from luci_scheduler.engine.runtime import Runtime, logger

@@ -18,7 +18,7 @@ from luci_scheduler.managers.task_manager import TaskManager
 
 __all__ = ["NoopKind", "NoopManager"]
 
-_DEFAULT_SLEEP = 20 * SECOND
+_DEFAULT_SLEEP = 20 * SECOND  # the original's
 _MAX_SLEEP = 8 * MINUTE
 """The time that one delivery has; a URL fetch may take as long. The original's requests had ten minutes."""
 _MAX_TRIGGERS = 1000
@@ -38,7 +38,7 @@ class NoopKind(TaskKind):
         return NoopManager()
 
     def launch_time(self, task: TaskDefinition) -> int:
-        """Return how long the task sleeps."""
+        """Return how long the task sleeps, in nanoseconds."""
         return max(0, min(_sleep(task), _MAX_SLEEP))
 
 

@@ -23,11 +23,11 @@ from luci_scheduler.ports import Fetched, FetchError
 
 __all__ = ["UrlFetchKind", "UrlFetchManager", "dump_response"]
 
-_DEFAULT_TIMEOUT = 60 * SECOND
+_DEFAULT_TIMEOUT = 60 * SECOND  # the original's
 _MAX_TIMEOUT = 8 * MINUTE  # the original's
 _TIMEOUT_SECONDS = (1, 480)  # the bounds in a config, which are the original's
 _LOGGED_BYTES = 4096  # the original's
-_FIRST_ERROR = 400
+_FIRST_ERROR = 400  # the HTTP status from which a fetch has failed, as in the original
 _TEXT_TYPES = ("text/", "application/json", "application/xml")
 _SECRET_HEADERS = frozenset({"Authorization", "Proxy-Authorization", "Set-Cookie", "Set-Cookie2"})
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -57,7 +57,7 @@ class UrlFetchKind(TaskKind):
             check.error(f"maximum allowed 'timeout_sec' is {most} sec, got {task.timeout_sec}", "timeout_sec")
 
     def launch_time(self, task: TaskDefinition) -> int:
-        """Return the fetch's timeout."""
+        """Return the fetch's timeout, in nanoseconds."""
         seconds = int(task.fields.get("timeout_sec", 0))
         return min(seconds * SECOND or _DEFAULT_TIMEOUT, _MAX_TIMEOUT)
 

@@ -73,7 +73,7 @@ def test_a_forged_signature_is_refused(
 def test_a_token_replaces_the_creators_authorization_header(
     live: CloudTasksServer, client: tasks_v2.CloudTasksClient, queue: str, target: Target
 ):
-    """With a token it replaces the creator's header; without one that header is sent unchanged."""
+    """A token replaces the creator's header. Without a token the header is sent unchanged."""
     headers = {"authorization": "Basic eDp5"}
     fields = {"headers": headers, "oidc_token": {"service_account_email": EMAIL}}
     verify(live, deliver(client, queue, target, "/with", **fields), target.url("/with"))

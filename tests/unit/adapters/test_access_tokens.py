@@ -133,7 +133,7 @@ def test_tokens_that_google_accepts_and_the_console_refuses(
 
 
 def test_service_accounts_and_users_are_distinguished(google: TokenInfo, clock: SteppedClock) -> None:
-    """The word accepts every service account and no person, whatever the address looks like."""
+    """The word accepts every service account and no person, even if a person's address looks similar."""
     identify = _identify(google, clock, "service-accounts")
     google.know("service", email=SERVICE, aud=SERVICE_ID)
     assert identify(_bearer("service")) == f"user:{SERVICE}"

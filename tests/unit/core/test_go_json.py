@@ -118,7 +118,7 @@ def test_message_prints_a_set_but_empty_message_on_three_lines() -> None:
     """An empty message is an opening brace, an empty line, a closing brace."""
     assert go_json.message({"timeout": {}}) == '{\n  "timeout": {\n\n  }\n}'
     assert go_json.message({}) == "{\n\n}"
-    assert go_json.message({}, "  ") == "{\n\n  }"
+    assert go_json.message({"a": {"b": {}}}) == '{\n  "a": {\n    "b": {\n\n    }\n  }\n}'
 
 
 PROPERTIES = {"o": {}, "n": 3, "$recipe_engine/scheduler": {"triggers": [{"id": "a"}]}}

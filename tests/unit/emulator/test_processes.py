@@ -76,7 +76,7 @@ def test_the_program_has_no_input_and_only_its_environment() -> None:
 
 
 def test_stop_terminates_and_then_kills() -> None:
-    """A program may handle SIGTERM; one that ignores it is killed after the grace period. Stopping is idempotent."""
+    """A program may handle SIGTERM. If it does not end, a kill follows the grace period. Stopping is idempotent."""
     output, stubborn = Output(), Output()
     polite = python(
         "import signal, time; signal.signal(15, lambda *_: exit(7)); print(1, flush=True); time.sleep(600)", output

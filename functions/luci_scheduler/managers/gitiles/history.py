@@ -17,7 +17,7 @@ __all__ = ["History", "NewCommits"]
 _REF_LIMIT = MINUTE
 """The time limit for all log requests of one ref together. The original makes one request, with this limit."""
 
-_PAGE = 1000
+_PAGE = 1000  # commits
 _MAX_RANGE = 10_000
 """The maximum number of commits of a range that a poll lists to count them. A page of 1,000 takes about a megabyte."""
 
