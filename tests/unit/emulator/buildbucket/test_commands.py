@@ -98,8 +98,13 @@ def test_a_signal_ends_the_program_and_its_children(commands: Commands, action: 
 
 
 def test_signals_to_a_build_without_a_program_do_nothing(commands: Commands) -> None:
+    ended: queue.Queue[int] = queue.Queue()
+    commands.start(build(), Command(("/bin/sleep", "60")), lambda code, _tail: ended.put(code))()
     commands.terminate(1)
     commands.kill(1)
+    assert ended.empty()
+    commands.kill(7)
+    assert ended.get(timeout=WAIT_SECONDS) == -9
 
 
 def test_after_the_stop_no_exit_is_reported() -> None:
