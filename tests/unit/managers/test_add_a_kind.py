@@ -175,6 +175,12 @@ def test_the_policy_discards_with_its_reason() -> None:
     assert "1 triggers discarded, according to policy" in world.store.triage_log(DROP)
 
 
+def test_an_unknown_policy_is_greedy() -> None:
+    """A job may have the policy of a newer version; LUCI's default policy serves it."""
+    assert policies.policy_class("KIND_OF_TOMORROW").kind == "GREEDY_BATCHING"
+    assert policies.policy_class("DROP_ALL") is DropAll
+
+
 def test_a_backfill_forecasts_with_the_policy() -> None:
     """The preview says that nothing would start."""
     gitiles = MemoryGitiles()
