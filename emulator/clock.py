@@ -1,8 +1,6 @@
 """The clocks of the local cloud: real, adjustable or stepped by hand.
 
-Each is both the ``ports.Clock`` of the functions
-
-and the clock of the servers, so that both share one time.
+Each is both the ``ports.Clock`` of the functions and the clock of the servers, so that both share one time.
 """
 
 from __future__ import annotations

@@ -10,10 +10,12 @@ import pytest
 from emulator.clock import SteppedClock
 from emulator.memory.ports import memory_ports
 from emulator.memory.store import MemoryStore
+from luci_scheduler import cloud_ports as cloud_ports_module
 from luci_scheduler.adapters import access_tokens, http
 from luci_scheduler.adapters.config_sources import BucketSource, GitilesSource
+from luci_scheduler.adapters.system import SystemClock
 from luci_scheduler.bootstrap import Ports, make_app
-from luci_scheduler.cloud_ports import cloud_ports, make_config_sources
+from luci_scheduler.cloud_ports import cloud_ports, make_config_sources, make_identify
 from luci_scheduler.config.folder import FolderSource
 from luci_scheduler.core.instants import DAY, SECOND
 from luci_scheduler.settings import BuildbucketServer, ConfigSourceSetting, Settings
@@ -110,6 +112,30 @@ def test_folders_are_the_first_sources(tmp_path: Path) -> None:
     made = make_config_sources(_settings(config_folder=str(tmp_path), config_sources=sources))
     assert [type(source) for source in made] == [FolderSource, FolderSource, BucketSource, GitilesSource]
     assert made[0]._folder == tmp_path  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_configs_are_read_with_credentials_in_a_deployment(monkeypatch: pytest.MonkeyPatch, *, local: bool) -> None:
+    """A local cloud has no account. Authenticated requests to Gitiles have another path."""
+    made: list[bool] = []
+    monkeypatch.setattr(cloud_ports_module, "sessions", lambda **options: made.append(options["authenticated"]))
+    sources = (
+        ConfigSourceSetting("bucket", "q", bucket="b", object="o"),
+        ConfigSourceSetting("gitiles", "p", repo="https://r.googlesource.com/x"),
+    )
+    _, gitiles = make_config_sources(_settings(local=local, config_sources=sources))
+    assert made == [not local, not local]
+    base_url = "https://r.googlesource.com" if local else "https://r.googlesource.com/a"
+    assert gitiles._url == f"{base_url}/x"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_access_tokens_are_checked_at_the_named_host_alone(monkeypatch: pytest.MonkeyPatch, *, local: bool) -> None:
+    """A redirect would let another host say whose token it is. Plain HTTP is for a local cloud."""
+    made: list[dict[str, Any]] = []
+    monkeypatch.setattr(cloud_ports_module, "FetchClient", lambda **options: made.append(options))
+    make_identify(_settings(local=local, tokeninfo_url="https://tokens.example.com/info"), SystemClock())
+    assert made == [{"allowed_hosts": ("tokens.example.com",), "plain_http": local, "max_redirects": 0}]
 
 
 def test_a_commit_to_a_branch_with_a_config_triggers_a_sync() -> None:

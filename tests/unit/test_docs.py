@@ -79,6 +79,12 @@ def _paths(text: str) -> Iterator[str]:
             yield f"functions/luci_scheduler/{path}"
 
 
+def test_paths_are_found() -> None:
+    """A path is in code, alone; it starts at the root or at the package of the functions."""
+    text = "Run `tests/unit/test_x.py::test_y` and read `core/cron.py`, but not `ls docs/x`, `core/*.py` or core/a.py."
+    assert list(_paths(text)) == ["tests/unit/test_x.py", "functions/luci_scheduler/core/cron.py"]
+
+
 @pytest.mark.parametrize("page", markdown_pages(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_paths_exist(page: Path) -> None:
     """A file or folder that a page names is in the repository."""

@@ -22,7 +22,7 @@ def test_first_requests_side_by_side_make_one_application() -> None:
     made: list[App] = []
 
     def make() -> App:
-        time.sleep(0.05)
+        time.sleep(0.05)  # a slow start, during which the other first requests arrive
         made.append(World().app)
         return made[-1]
 

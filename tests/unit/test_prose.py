@@ -165,6 +165,23 @@ def _is_public_method(member: ast.stmt) -> TypeGuard[ast.FunctionDef | ast.Async
     return not any(ast.unparse(decorator).endswith(".setter") for decorator in member.decorator_list)
 
 
+def test_a_name_without_a_docstring_is_found() -> None:
+    """Private names, nested functions and setters need none."""
+    source = """
+def public(): pass
+def _private(): pass
+class Shown:
+    '''A class.'''
+    def __init__(self): pass
+    def method(self):
+        def inner(): pass
+    @name.setter
+    def name(self, value): pass
+"""
+    found = list(_undescribed(ROOT / "module.py", ast.parse(source)))
+    assert found == ["module.py", "module.py: public", "module.py: Shown.method"]
+
+
 @pytest.mark.parametrize("folder", ["functions", "emulator"])
 def test_every_public_name_has_a_docstring(folder: str) -> None:
     """Modules, classes, functions and methods are described."""

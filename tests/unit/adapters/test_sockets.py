@@ -18,7 +18,7 @@ from luci_scheduler.adapters.sockets import bounded, connect
 from luci_scheduler.core.errors import TransientError
 
 LIMIT = 0.4  # seconds
-SLACK = 2.0  # seconds that a busy machine may add
+SLACK = 10.0  # seconds that a busy machine may add
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_all_addresses_together_have_one_limit(full: int) -> None:
     """A host with many addresses takes no longer than a host with one."""
     begun = time.monotonic()
     with pytest.raises(TimeoutError):
-        connect(["127.0.0.1"] * 8, full, LIMIT)
+        connect(["127.0.0.1"] * 40, full, LIMIT)
     assert LIMIT * 0.9 < time.monotonic() - begun < LIMIT + SLACK
 
 

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 
 import luci_scheduler
@@ -58,6 +59,11 @@ def test_no_decision_depends_on_the_text_of_an_error(file: Path) -> None:
 def test_the_scan_finds_such_decisions(line: str) -> None:
     """The test above fails for these lines."""
     assert list(_decisions_on_texts(ast.parse(line))) == [1]
+
+
+def test_codes_have_the_numbers_of_grpc() -> None:
+    """Clients read the number from a header."""
+    assert {code.name: code.value for code in Code} == {code.name: grpc.StatusCode[code.name].value[0] for code in Code}
 
 
 def test_missing_objects_have_their_own_types() -> None:

@@ -71,7 +71,7 @@ def is_last_of_month(day: date) -> bool:
 def is_workday_nearest_to(number: int | None) -> DayTest:
     """Test for the working day nearest to a day of the month (None: the last), found by trying the days around it."""
 
-    def test(day: date) -> bool:
+    def matches(day: date) -> bool:
         month = [date(day.year, day.month, 1) + timedelta(n) for n in range(31)]
         month = [other for other in month if other.month == day.month]
         wanted = len(month) if number is None else number
@@ -80,7 +80,7 @@ def is_workday_nearest_to(number: int | None) -> DayTest:
         workdays = [other for other in month if other.isoweekday() <= 5]
         return day == min(workdays, key=lambda other: abs(other.day - wanted))
 
-    return test
+    return matches
 
 
 @st.composite
@@ -141,11 +141,11 @@ def expressions(draw: st.DrawFn) -> tuple[str, DayTest, set[int], set[int], set[
     (hour, hours), (month, months) = draw(number_fields(0, 23)), draw(number_fields(1, 12))
     (day, days), (weekday, weekdays) = draw(day_fields(day_items())), draw(day_fields(weekday_items()))
 
-    def test(when: date) -> bool:
+    def matches(when: date) -> bool:
         tests = [test for test in (days, weekdays) if test is not None]
         return when.month in months and (not tests or any(test(when) for test in tests))
 
-    return f"{second} {minute} {hour} {day} {month} {weekday} *", test, hours, minutes, seconds
+    return f"{second} {minute} {hour} {day} {month} {weekday} *", matches, hours, minutes, seconds
 
 
 def slow_next(after: int, test: DayTest, hours: set[int], minutes: set[int], seconds: set[int]) -> int | None:

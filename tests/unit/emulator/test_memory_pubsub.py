@@ -200,6 +200,8 @@ def test_no_function_listens_at_first(target: Target, pubsub: MemoryPubSub, cloc
     thread.start()
     try:
         advance_until(clock, got.is_set)
+        assert got.is_set()
+        assert target.seen == []
     finally:
         other.shutdown()
         other.server_close()

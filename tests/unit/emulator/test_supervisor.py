@@ -88,6 +88,8 @@ def test_the_worker_does_not_outlive_the_arbiter(function: FunctionProcess) -> N
     os.kill(arbiter, signal.SIGKILL)
     until(lambda: not psutil.pid_exists(worker))
     until(lambda: served(function))
+    assert {int(pid) for pid in get(function, "/ids").split()}.isdisjoint({arbiter, worker})
+    assert function.restarts == 1
 
 
 def test_a_frozen_function_answers_when_it_is_thawed(function: FunctionProcess) -> None:

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from emulator.memory.gitiles import MemoryGitiles
 from luci_scheduler.core.commit_event import CommitEvent, parse_commit_events
@@ -76,11 +77,16 @@ def test_refs_and_paths_are_filtered_as_by_polls(git: MemoryGitiles) -> None:
 
 
 def test_a_commit_that_passes_no_filter_needs_no_retry(git: MemoryGitiles) -> None:
-    """Nothing is written."""
+    """Nothing is written, and one line says so."""
     world = World(FILTERED, git)
     (docs,) = git.push("refs/heads/dev", diff=[("docs/a.c", "docs/a.c")])
-    deliver(world, docs, "refs/heads/dev")
+    with capture_logs() as logs:
+        deliver(world, docs, "refs/heads/dev")
     assert world.counted() == "1R/0W/0c"
+    about = {"repo": REPO, "ref": "refs/heads/dev", "revision": docs, "watchers": 1}
+    assert [line for line in logs if line["event"] == "commit_filtered"] == [
+        {"event": "commit_filtered", "log_level": "info", **about}
+    ]
 
 
 def test_paths_are_read_only_if_a_filter_needs_them(git: MemoryGitiles) -> None:

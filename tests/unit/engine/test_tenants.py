@@ -133,16 +133,22 @@ def test_a_skipped_project_is_recorded_although_the_store_is_contended() -> None
     assert marker.value.discarded == TOO_COSTLY
 
 
-@pytest.mark.parametrize("error", [PermanentError("never"), TransientError("later")])
-def test_the_failure_of_a_fast_project_does_not_block_a_slow_one(
-    monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    """This holds even for a permanent error, which ends the deliveries."""
+def fast_and_slow(monkeypatch: pytest.MonkeyPatch) -> tuple[World, str]:
+    """Return a world with a project whose patterns match fast and a project whose patterns do not, and a commit."""
     monkeypatch.setattr(commit_filters, "QUICK_UNITS", QUICK_UNITS // 100)
     git = MemoryGitiles()
     world = World(config(), git)
     sync(world, "slow", hostile(f'refs: "{MAIN}"', f'path_regexps: "{LARGE}c"', 'path_regexps: "b+"'))
     (commit,) = git.push(MAIN, diff=[("", "b" * 100)] * 10)
+    return world, commit
+
+
+@pytest.mark.parametrize("error", [PermanentError("never"), TransientError("later")])
+def test_the_failure_of_a_fast_project_does_not_block_a_slow_one(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """This holds even for a permanent error, which ends the deliveries."""
+    world, commit = fast_and_slow(monkeypatch)
     fan_out = commit_module.fan_out
 
     def failing(runtime: Any, batches: Any, *args: Any) -> bool:
@@ -160,11 +166,7 @@ def test_a_permanent_error_of_one_project_does_not_hide_another_projects_transie
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A permanent error is acknowledged: the other project's trigger would be lost with it."""
-    monkeypatch.setattr(commit_filters, "QUICK_UNITS", QUICK_UNITS // 100)
-    git = MemoryGitiles()
-    world = World(config(), git)
-    sync(world, "slow", hostile(f'refs: "{MAIN}"', f'path_regexps: "{LARGE}c"', 'path_regexps: "b+"'))
-    (commit,) = git.push(MAIN, diff=[("", "b" * 100)] * 10)
+    world, commit = fast_and_slow(monkeypatch)
 
     def failing(_: Any, batches: Any, *__: Any) -> bool:
         raise PermanentError("never") if JOB in batches else TransientError("later")

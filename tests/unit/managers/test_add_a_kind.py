@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,12 @@ def test_the_policy_discards_with_its_reason() -> None:
     assert "1 triggers discarded, according to policy" in world.store.triage_log(DROP)
 
 
+def test_an_unknown_policy_is_greedy() -> None:
+    """A job may have the policy of a newer version; LUCI's default policy serves it."""
+    assert policies.policy_class("KIND_OF_TOMORROW").kind == "GREEDY_BATCHING"
+    assert policies.policy_class("DROP_ALL") is DropAll
+
+
 def test_a_backfill_forecasts_with_the_policy() -> None:
     """The preview says that nothing would start."""
     gitiles = MemoryGitiles()
@@ -219,13 +226,26 @@ def test_no_other_module_compares_names_of_kinds_or_policies() -> None:
     source = Path("functions/luci_scheduler")
     names = {kind.name for kind in kinds.KINDS} | {policy.kind for policy in policies.POLICIES}
     found = [
-        f"{path}: {ast.unparse(node)}"
+        f"{path}: {comparison}"
         for folder in ("adapters", "api", "cli", "config", "core", "engine", "web")
         for path in (source / folder).rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, (ast.Compare, ast.match_case)) and names & set(_texts(node))
+        for comparison in _comparisons(path.read_text(encoding="utf-8"), names)
     ]
     assert found == []
+
+
+def test_a_comparison_with_a_name_is_found() -> None:
+    """The test above fails for these conditions."""
+    source = "a = kind == 'noop'\nb = kind in ('noop', 'x')\nmatch kind:\n    case 'noop':\n        pass"
+    assert len(list(_comparisons(source, {"noop"}))) == 3
+    assert list(_comparisons("a = kind == 'x'\nb = 'noop'", {"noop"})) == []
+
+
+def _comparisons(source: str, names: set[str]) -> Iterator[str]:
+    """Yield the comparisons of a module that contain one of the names."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.Compare, ast.match_case)) and names & set(_texts(node)):
+            yield ast.unparse(node)
 
 
 def _texts(node: ast.Compare | ast.match_case) -> list[object]:

@@ -14,7 +14,7 @@ from emulator.buildbucket.commands import Commands, environment, status_of_exit
 from emulator.buildbucket.identifiers import BuilderId
 from emulator.buildbucket.plans import Command
 
-WAIT_SECONDS = 20
+WAIT_SECONDS = 60
 
 
 def build(number: int | None = None, **fields: Any) -> Build:
@@ -97,9 +97,15 @@ def test_a_signal_ends_the_program_and_its_children(commands: Commands, action: 
     assert ended.get(timeout=WAIT_SECONDS) == -number
 
 
-def test_signals_to_a_build_without_a_program_do_nothing(commands: Commands) -> None:
-    commands.terminate(1)
-    commands.kill(1)
+@pytest.mark.parametrize(("other", "action", "number"), [("terminate", "kill", 9), ("kill", "terminate", 15)])
+def test_a_signal_to_a_build_without_a_program_does_nothing(
+    commands: Commands, other: str, action: str, number: int
+) -> None:
+    ended: queue.Queue[int] = queue.Queue()
+    commands.start(build(), Command(("/bin/sleep", "60")), lambda code, _tail: ended.put(code))()
+    getattr(commands, other)(1)
+    getattr(commands, action)(7)
+    assert ended.get(timeout=WAIT_SECONDS) == -number
 
 
 def test_after_the_stop_no_exit_is_reported() -> None:

@@ -137,7 +137,8 @@ class TestScripts:
         """The server's thread runs due changes without run_due."""
         build_id = schedule(server)
         server.clock.advance(3 * SECOND)
-        until(lambda: server.builds.get(build_id).status == "SUCCESS")
+        assert until(lambda: server.builds.get(build_id).ended)
+        assert server.builds.get(build_id).status == "SUCCESS"
 
 
 class TestCancel:

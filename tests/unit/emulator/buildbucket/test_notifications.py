@@ -176,9 +176,13 @@ def test_faults_add_up_and_are_used_up(world: World) -> None:
 
 
 @pytest.mark.parametrize(("event", "published"), [("created", 0), ("started", 0), ("ended", 1)])
-def test_only_the_end_is_published_again_after_a_failure(world: World, event: str, published: int) -> None:
+def test_only_the_end_is_published_again_after_a_failure(
+    world: World, event: str, published: int, caplog: pytest.LogCaptureFixture
+) -> None:
     world.publisher.failures = 3
-    world.announce(world.create(), event)
+    build = world.create()
+    world.announce(build, event)
+    assert f"publishing that build {build.id} has {event} failed" in caplog.text
     world.clock.advance(1 + 2 + 4 * SECOND)
     for _ in range(5):
         world.clock.advance(4 * SECOND)

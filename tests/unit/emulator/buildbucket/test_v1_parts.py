@@ -160,6 +160,10 @@ class TestBuilds:
         details = json.loads(build_to_v1(build("SUCCESS", outcome=outcome), "h", 0)["result_details_json"])
         assert details == {"properties": {}, "ui": {"info": "fine"}}
 
+    def test_a_running_build_does_not_show_its_outcome(self) -> None:
+        running = build("STARTED", start=1, outcome=Outcome("FAILURE", summary="broke", output_properties={"out": 1}))
+        assert json.loads(build_to_v1(running, "h", 0)["result_details_json"]) == {"properties": {}}
+
     def test_tags_grow_as_the_build_starts_and_ends(self) -> None:
         tags = [
             set(build_to_v1(item, "h", 0)["tags"])

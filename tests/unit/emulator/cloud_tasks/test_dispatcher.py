@@ -12,10 +12,11 @@ from emulator.cloud_tasks.model import DeliveryResult, HttpRequest, QueueState, 
 from emulator.cloud_tasks.queue import Attempt
 from emulator.cloud_tasks.queues import NewTask, Queues
 from luci_scheduler.core.instants import SECOND
+from tests.waiting import until
 
 QUEUE = "projects/p/locations/l/queues/q"
 START = 1_000 * SECOND
-WAIT_SECONDS = 10
+WAIT_SECONDS = 60
 
 
 class Target:
@@ -73,12 +74,7 @@ class World:
 
     def until_outcome(self, name: str, count: int = 1) -> None:
         """Wait for an outcome."""
-        waited = threading.Event()
-        for _ in range(1000):
-            if self.outcomes().get(name) == count:
-                return
-            waited.wait(0.005)
-        raise AssertionError(self.outcomes())
+        until(lambda: self.outcomes().get(name) == count, f"{name}: {count}")
 
 
 @pytest.fixture
@@ -216,6 +212,7 @@ class TestDispatcher:
         dispatcher.wake()
         world.target.wait_for(1)
         dispatcher.stop_taking()
+        assert not dispatcher._thread.is_alive()
         world.create("late")
         dispatcher.wake()
         world.target.released.set()

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from google.cloud.tasks_v2 import types
+from google.protobuf import empty_pb2
 
 from emulator.clock import SteppedClock
 from emulator.cloud_tasks.errors import (
@@ -93,7 +94,7 @@ def test_a_queue_that_cannot_be_created(service: Service, name: str, parent: str
 
 
 def test_the_name_of_a_deleted_queue_is_reserved_for_three_days(service: Service) -> None:
-    service.call("delete_queue", "DeleteQueueRequest", name=QUEUE)
+    assert service.call("delete_queue", "DeleteQueueRequest", name=QUEUE) == empty_pb2.Empty()
     service.clock.advance(3 * DAY - 1)
     with pytest.raises(FailedPreconditionError):
         service.create_queue()
@@ -177,7 +178,7 @@ def test_a_missing_queue_is_reported_before_errors_of_the_task(service: Service)
 
 def test_a_deleted_task_is_not_found(service: Service) -> None:
     name = service.create_task().name
-    service.call("delete_task", "DeleteTaskRequest", name=name)
+    assert service.call("delete_task", "DeleteTaskRequest", name=name) == empty_pb2.Empty()
     for method, message in (
         ("get_task", "GetTaskRequest"),
         ("run_task", "RunTaskRequest"),

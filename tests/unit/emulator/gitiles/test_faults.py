@@ -34,13 +34,13 @@ def test_a_commit_is_hidden_until_it_is_revealed() -> None:
 
 def test_a_commit_is_hidden_for_a_number_of_requests() -> None:
     faults = GitilesFaults()
-    faults.hide(A, times=2)
+    faults.hide(A, times=3)
     faults.hide(B, times=1)
     hidden = []
-    for _ in range(3):
+    for _ in range(4):
         hidden.append(faults.hidden())
         faults.count_hidden({A})
-    assert hidden == [{A, B}, {A, B}, {B}]
+    assert hidden == [{A, B}, {A, B}, {A, B}, {B}]
 
 
 def test_hiding_again_replaces_the_number() -> None:

@@ -1,6 +1,5 @@
 """The check whether a commit has landed, against real repositories through the real client."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,18 +27,15 @@ def repository(tmp_path: Path) -> Repository:
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> Iterator[GitilesClient]:
+def client(server: GitilesServer) -> GitilesClient:
     """A client of a server with the repository."""
-    server = GitilesServer(tmp_path)
-    server.start()
-    yield GitilesClient(
+    return GitilesClient(
         host_urls({HOST: server.url}),
         sessions(authenticated=False),
         30 * SECOND,
         authenticated=False,
         clock=SystemClock(),
     )
-    server.stop()
 
 
 def _landed(client: GitilesClient, ref: str, revision: str) -> bool:

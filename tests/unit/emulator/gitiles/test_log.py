@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from emulator.gitiles import Entry, GitilesServer, Person, Repository
+from emulator.gitiles import Entry, Person
 from emulator.gitiles.app import dump_json
 from emulator.gitiles.repository import SUBMODULE, SYMLINK
 from emulator.gitiles.testing import GUARD, commit_history, fetch_json, get_page, page_commits
@@ -14,21 +14,6 @@ SAMPLES = Path(__file__).parents[3] / "samples"
 SECOND = 10**9
 MONDAY = 1_773_756_297 * SECOND
 LONG = "".join(f"line {number}\n" for number in range(50))
-
-
-@pytest.fixture
-def repository(tmp_path):
-    """An empty repository named tint."""
-    return Repository.create(tmp_path / "tint")
-
-
-@pytest.fixture
-def server(tmp_path):
-    """A server of the repositories in a folder."""
-    server = GitilesServer(tmp_path)
-    server.start()
-    yield server
-    server.stop()
 
 
 class TestLog:

@@ -17,21 +17,6 @@ from emulator.gitiles.testing import GUARD, commit_history, fetch_json, get_page
 SAMPLES = Path(__file__).parents[3] / "samples"
 
 
-@pytest.fixture
-def repository(tmp_path):
-    """An empty repository named tint."""
-    return Repository.create(tmp_path / "tint")
-
-
-@pytest.fixture
-def server(tmp_path):
-    """A server of the repositories in a folder."""
-    server = GitilesServer(tmp_path)
-    server.start()
-    yield server
-    server.stop()
-
-
 class TestRefs:
     """Refs."""
 

@@ -106,6 +106,16 @@ def test_a_call_ends_at_its_deadline() -> None:
     assert (client.given_up, len(server.untils)) == (1, 2)
 
 
+def test_a_call_that_takes_until_its_deadline_succeeds() -> None:
+    """The answer arrives at the last instant."""
+    clock = SteppedClock(START)
+    server = _Server(clock)
+    client = TimedBuildbucket(server, _stopwatch(clock, call=[60 * SECOND]), clock, 60 * SECOND)
+    assert client.v2("h", "GetBuild", {}) == {"id": "1"}
+    assert clock.now() == START + 60 * SECOND
+    assert (client.given_up, len(server.untils)) == (0, 1)
+
+
 def test_a_call_whose_deadline_has_passed_takes_no_time() -> None:
     """The client refuses it, and the scenario's duration stays for the next call."""
     clock = SteppedClock(START)

@@ -75,8 +75,12 @@ def test_a_stopped_server_refuses_connections_and_starts_again_on_its_port(serve
     assert (server.netloc, get(netloc)[0]) == (netloc, 200)
 
 
-def test_stopping_a_server_that_never_ran_does_nothing() -> None:
-    LocalServer(hello, HOST, 0).stop()
+def test_a_server_that_was_stopped_before_its_start_still_starts() -> None:
+    server = LocalServer(hello, HOST, 0)
+    server.stop()
+    server.start()
+    assert get(server.netloc)[0] == 200
+    server.stop()
 
 
 def test_stopping_closes_connections_of_running_requests_and_of_idle_clients() -> None:

@@ -172,7 +172,7 @@ class Draws(random.Random):
 
 
 class TestChaos:
-    """Each kind of problem in a report."""
+    """Deliveries and responses that are lost, and deliveries that are repeated."""
 
     @pytest.mark.parametrize(
         ("call", "draws", "sent"),
