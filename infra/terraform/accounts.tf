@@ -1,14 +1,16 @@
 # Service accounts. One account launches all builds, because Buildbucket recognizes a repeated request by its caller.
 
 locals {
-  accounts = {
-    functions = { id = "sched-functions", does = "launches and watches builds: on_gitiles_commit, on_build_completion, on_task" }
-    console   = { id = "sched-console", does = "shows pages and serves the API, and launches nothing" }
-    push      = { id = "sched-push", does = "authenticates Pub/Sub when it pushes messages" }
-    tasks     = { id = "sched-tasks", does = "authenticates Cloud Tasks when it calls on_task" }
-    cron      = { id = "sched-cron", does = "authenticates Cloud Scheduler when it calls on_task" }
-    build     = { id = "sched-build", does = "builds the functions' images during a deployment" }
-  }
+  accounts = merge(
+    {
+      functions = { id = "sched-functions", does = "launches and watches builds: on_gitiles_commit, on_build_completion, on_task" }
+      console   = { id = "sched-console", does = "shows pages and serves the API, and launches nothing" }
+      push      = { id = "sched-push", does = "authenticates Pub/Sub when it pushes messages" }
+      tasks     = { id = "sched-tasks", does = "authenticates Cloud Tasks when it calls on_task" }
+      cron      = { id = "sched-cron", does = "authenticates Cloud Scheduler when it calls on_task" }
+    },
+    { for account in ["build"] : account => { id = "sched-build", does = "builds the functions' image during a deployment" } if var.image.build },
+  )
 }
 
 resource "google_service_account" "this" {

@@ -1,64 +1,59 @@
-# The four functions. None has an event trigger: Pub/Sub reaches them through separate push subscriptions (topics.tf).
+# The four functions: Cloud Run services that run one image. Pub/Sub reaches them through separate push subscriptions
+# (topics.tf), because a service has no event trigger.
 
 locals {
+  # Pub/Sub waits no longer than the acknowledgment deadline, so the event functions have that time limit.
   functions = {
     on_gitiles_commit = {
-      account = "functions"
-      invokers = {
-        push = google_service_account.this["push"].member
-      }
-      # Pub/Sub waits no longer than the acknowledgment deadline.
+      account         = "functions"
+      invokers        = [google_service_account.this["push"].member]
       timeout_seconds = local.ack_deadline_seconds.on_gitiles_commit
       size            = var.functions.on_gitiles_commit
-      ingress         = "ALLOW_INTERNAL_ONLY"
-      secret          = "functions"
+      ingress         = "INGRESS_TRAFFIC_INTERNAL_ONLY"
+      environment     = merge(local.behind_iam, local.push, { SCHEDULER_PUSH_AUDIENCE = local.urls.on_gitiles_commit })
     }
     on_build_completion = {
-      account = "functions"
-      invokers = {
-        push = google_service_account.this["push"].member
-      }
+      account         = "functions"
+      invokers        = [google_service_account.this["push"].member]
       timeout_seconds = local.ack_deadline_seconds.on_build_completion
       size            = var.functions.on_build_completion
-      ingress         = "ALLOW_INTERNAL_ONLY"
-      secret          = "functions"
+      ingress         = "INGRESS_TRAFFIC_INTERNAL_ONLY"
+      environment     = merge(local.behind_iam, local.push, { SCHEDULER_PUSH_AUDIENCE = local.urls.on_build_completion })
     }
     on_task = {
-      account = "functions"
-      invokers = {
-        tasks = google_service_account.this["tasks"].member
-        cron  = google_service_account.this["cron"].member
-      }
+      account  = "functions"
+      invokers = [google_service_account.this["tasks"].member, google_service_account.this["cron"].member]
       # A little longer than a task's dispatch deadline of 600 s.
       timeout_seconds = 630
       size            = var.functions.on_task
-      ingress         = "ALLOW_INTERNAL_ONLY"
-      secret          = "functions"
+      ingress         = "INGRESS_TRAFFIC_INTERNAL_ONLY"
+      environment     = local.behind_iam
     }
     console = {
-      account = "console"
-      invokers = merge(
-        { for member in var.console.members : member => member if var.console.iap == null },
-        var.console.iap == null ? {} : { iap = google_project_service_identity.this["iap.googleapis.com"].member },
-      )
+      account         = "console"
+      invokers        = local.front_end.invokers
       timeout_seconds = 60
       size            = var.functions.console
-      ingress         = var.console.iap == null ? "ALLOW_ALL" : "ALLOW_INTERNAL_AND_GCLB"
-      secret          = "console"
+      ingress         = local.front_end.ingress
+      environment     = merge(local.front_end.iam_checks ? local.behind_iam : {}, local.console_environment)
     }
   }
 
-  names = { for function in keys(local.functions) : function => "${local.prefix}luci-scheduler-${replace(function, "_", "-")}" }
+  names = { for function in ["on_gitiles_commit", "on_build_completion", "on_task", "console"] : function => "${local.prefix}luci-scheduler-${replace(function, "_", "-")}" }
 
   # Cloud Run gives every service this address. It is known in advance, so on_task's environment can contain its address.
   urls = { for function, name in local.names : function => "https://${name}-${data.google_project.this.number}.${var.region}.run.app" }
 
-  console_host = var.console.iap == null ? trimprefix(local.urls.console, "https://") : var.console.iap.domain
+  # Cloud Run verifies each caller's token and removes its signature.
+  behind_iam = { SCHEDULER_TRUST_FRONT_END = true }
+
+  # Only an event function accepts pushes.
+  push = { SCHEDULER_PUSH_ACCOUNT = google_service_account.this["push"].email }
 
   # Each member of var.tuning is the setting of that name.
   tuning = { for name, value in var.tuning : "SCHEDULER_${upper(name)}" => value }
 
-  environment = { for name, value in merge(local.tuning, {
+  environment = merge(local.tuning, {
     SCHEDULER_PROJECT      = var.project_id
     SCHEDULER_LOCATION     = var.region
     SCHEDULER_DATABASE     = module.database.name
@@ -67,7 +62,7 @@ locals {
     SCHEDULER_TASK_ACCOUNT = google_service_account.this["tasks"].email
     SCHEDULER_TASK_CALLERS = google_service_account.this["cron"].email
     SCHEDULER_APP_ID       = var.app_id
-    SCHEDULER_HOSTNAME     = local.console_host
+    SCHEDULER_HOSTNAME     = local.front_end.host
     SCHEDULER_BUILDBUCKET_SERVERS = jsonencode([
       for server in var.buildbucket_servers : {
         host      = server.host
@@ -81,48 +76,66 @@ locals {
         for name, value in merge(source, { kind = source.bucket == null ? "gitiles" : "bucket" }) : name => value if value != null
       }
     ])
-    SCHEDULER_ACCESS                = var.console.access
-    SCHEDULER_CONSOLE_AUDIENCES     = join(",", distinct([local.urls.console, "https://${local.console_host}"]))
-    SCHEDULER_CONSOLE_OAUTH_CLIENTS = length(var.console.oauth_clients) == 0 ? null : join(",", sort(var.console.oauth_clients))
-    SCHEDULER_IAP_AUDIENCE          = one(module.console_iap[*].audience)
-    SCHEDULER_FETCH_ALLOWED_HOSTS   = length(var.fetch_allowed_hosts) == 0 ? null : join(",", sort(var.fetch_allowed_hosts))
-  }) : name => tostring(value) if value != null }
+    SCHEDULER_FETCH_ALLOWED_HOSTS = length(var.fetch_allowed_hosts) == 0 ? null : join(",", sort(var.fetch_allowed_hosts))
+  })
+
+  # Sizes as numbers, for the validation of `quota`. An unreadable number counts as zero, and has its own message.
+  sizes = {
+    for name, size in var.functions : name => {
+      cpu       = try(tonumber(size.cpu), 0)
+      gib       = try(tonumber(replace(size.memory, "/[MG]i$/", "")) / (endswith(size.memory, "Gi") ? 1 : 1024), 0)
+      instances = size.max_instances
+    }
+  }
+
+  # Environment variable → the signing key that it contains, the same for all four functions.
+  signing_keys = { SCHEDULER_TOKEN_SECRETS = "current" }
 }
 
-module "source" {
-  source = "./modules/source"
+module "image" {
+  source = "./modules/image"
 
   project_id     = local.project_id
   project_number = data.google_project.this.number
   region         = var.region
   prefix         = local.prefix
   folder         = "${path.module}/../../functions"
-  build_account  = google_service_account.this["build"]
+  image          = var.image
+  build_account  = var.image.build ? google_service_account.this["build"] : null
   kms_key        = local.kms_key
   labels         = var.labels
+}
+
+moved {
+  from = module.source
+  to   = module.image
 }
 
 module "function" {
   source   = "./modules/function"
   for_each = local.functions
 
-  project_id      = local.project_id
-  region          = var.region
-  name            = local.names[each.key]
-  entry_point     = each.key
-  account         = google_service_account.this[each.value.account].email
-  invokers        = each.value.invokers
-  ingress         = each.value.ingress
-  timeout_seconds = each.value.timeout_seconds
-  size            = each.value.size
-  environment     = local.environment
-  secret          = module.signing_secret[each.value.secret]
-  archive         = module.source.archive
-  repository      = module.source.repository
-  build_account   = google_service_account.this["build"].name
-  vpc_connector   = one(google_vpc_access_connector.this[*].id)
-  kms_key         = local.kms_key
-  labels          = var.labels
-
-  depends_on = [module.source]
+  project_id           = local.project_id
+  region               = var.region
+  name                 = local.names[each.key]
+  entry_point          = each.key
+  image                = module.image.reference
+  account              = google_service_account.this[each.value.account]
+  invokers             = each.value.invokers
+  ingress              = each.value.ingress
+  iap_enabled          = each.key == "console" && local.front_end.iap_enabled
+  invoker_iam_disabled = each.key == "console" && local.front_end.invoker_iam_disabled
+  timeout_seconds      = each.value.timeout_seconds
+  size                 = each.value.size
+  environment          = { for name, value in merge(local.environment, each.value.environment) : name => tostring(value) if value != null }
+  secrets = {
+    for variable, key in local.signing_keys : variable => {
+      name    = module.signing_secret[each.value.account].name
+      version = module.signing_secret[each.value.account].version
+    }
+  }
+  canary        = var.canary
+  vpc_connector = one(google_vpc_access_connector.this[*].id)
+  kms_key       = local.kms_key
+  labels        = var.labels
 }

@@ -1,18 +1,4 @@
-# Optional parts: the console behind IAP, a budget alert, a customer-managed key, a VPC connector.
-
-module "console_iap" {
-  source = "./modules/console_iap"
-  count  = var.console.iap == null ? 0 : 1
-
-  project_id     = local.project_id
-  project_number = data.google_project.this.number
-  region         = var.region
-  name           = "${local.prefix}luci-scheduler-console"
-  # By name: the console's environment contains the load balancer's audience, so the console is created after it.
-  service = local.names.console
-  domain  = var.console.iap.domain
-  members = var.console.members
-}
+# Optional parts: a budget alert, a customer-managed key, a VPC connector.
 
 resource "google_billing_budget" "this" {
   count = var.budget == null ? 0 : 1
@@ -57,7 +43,7 @@ resource "time_sleep" "kms_key_known" {
 resource "google_kms_crypto_key_iam_member" "this" {
   for_each = var.kms_key == null ? {} : merge(
     {
-      for service in ["artifactregistry", "cloudfunctions", "firestore", "pubsub", "run", "secretmanager"] :
+      for service in local.encrypting_services :
       service => google_project_service_identity.this["${service}.googleapis.com"].member
     },
     { storage = one(data.google_storage_project_service_account.this[*].member) },

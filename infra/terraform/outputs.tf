@@ -1,16 +1,31 @@
 output "console_url" {
-  description = "Address of the console. Behind IAP, the domain's A record must name `console_ip_address`."
-  value       = var.console.iap == null ? local.urls.console : "https://${var.console.iap.domain}"
+  description = "Address of the console. With a load balancer, the domain's A record must name `console_ip_address`."
+  value       = "https://${local.front_end.host}"
 }
 
 output "console_ip_address" {
-  description = "IP address for the A record of the console's domain, or null without IAP."
+  description = "IP address for the A record of the console's domain, or null without a load balancer."
   value       = one(module.console_iap[*].address)
 }
 
 output "open_console" {
-  description = "Command that opens the console on this machine, for members of the console."
-  value       = var.console.iap == null ? "gcloud run services proxy ${module.function["console"].name} --project=${var.project_id} --region=${var.region}" : "open https://${var.console.iap.domain}"
+  description = "Command for members: it prints the console's address, or opens the console on this machine."
+  value       = local.front_end.open
+}
+
+output "sign_in" {
+  description = "Command that signs in to the console, for members."
+  value       = "luci-scheduler login --url https://${local.front_end.host}"
+}
+
+output "image" {
+  description = "Image that the functions run, by digest. Another installation runs the same with `image = { build = false, reference = ... }`."
+  value       = module.image.reference
+}
+
+output "revisions" {
+  description = "Function → its latest revision. Copy them into `canary.stable` before an upgrade."
+  value       = { for name, function in module.function : name => function.revision }
 }
 
 output "commit_topic" {

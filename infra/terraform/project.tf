@@ -7,8 +7,6 @@ locals {
   apis = toset(concat(
     [
       "artifactregistry.googleapis.com",
-      "cloudbuild.googleapis.com",
-      "cloudfunctions.googleapis.com",
       "cloudresourcemanager.googleapis.com",
       "cloudscheduler.googleapis.com",
       "cloudtasks.googleapis.com",
@@ -21,7 +19,9 @@ locals {
       "secretmanager.googleapis.com",
       "storage.googleapis.com",
     ],
-    var.console.iap == null ? [] : ["compute.googleapis.com", "iap.googleapis.com"],
+    var.image.build ? ["cloudbuild.googleapis.com", "cloudfunctions.googleapis.com"] : [],
+    contains(["iap", "load_balancer"], var.console.front_end) ? ["iap.googleapis.com"] : [],
+    var.console.front_end == "load_balancer" ? ["compute.googleapis.com"] : [],
     var.budget == null ? [] : ["billingbudgets.googleapis.com"],
     var.kms_key == null ? [] : ["cloudkms.googleapis.com"],
     var.vpc_connector == null ? [] : ["compute.googleapis.com", "vpcaccess.googleapis.com"],
@@ -32,10 +32,13 @@ locals {
   # Equals the variable, but is unknown until the APIs are enabled. Data sources use it.
   project_looked_up = split("/", google_project_service.this["cloudresourcemanager.googleapis.com"].id)[0]
 
+  # Services that encrypt with a customer-managed key, except Cloud Storage, whose agent needs no request.
+  encrypting_services = concat(["artifactregistry", "firestore", "pubsub", "run", "secretmanager"], var.image.build ? ["cloudfunctions"] : [])
+
   agents = toset(concat(
     ["pubsub.googleapis.com", "secretmanager.googleapis.com"],
-    var.console.iap == null ? [] : ["iap.googleapis.com"],
-    var.kms_key == null ? [] : ["artifactregistry.googleapis.com", "cloudfunctions.googleapis.com", "firestore.googleapis.com", "run.googleapis.com"],
+    contains(["iap", "load_balancer"], var.console.front_end) ? ["iap.googleapis.com"] : [],
+    var.kms_key == null ? [] : [for service in local.encrypting_services : "${service}.googleapis.com"],
   ))
 }
 

@@ -110,8 +110,13 @@ variable "configs" {
   }
 
   validation {
-    condition     = alltrue([for source in var.configs : source.repo == null || can(regex("^https://[a-z0-9-]+\\.googlesource\\.com/.+$", source.repo))])
+    condition     = alltrue([for source in var.configs : source.repo == null || can(regex("^https://([a-z0-9-]+|HOST)\\.googlesource\\.com/.+$", source.repo))])
     error_message = "configs: repo must be like \"https://HOST.googlesource.com/REPO\"; a config from elsewhere can be put into a bucket."
+  }
+
+  validation {
+    condition     = alltrue([for source in var.configs : !can(regex("^https://HOST\\.", source.repo))])
+    error_message = "configs: repo contains the placeholders of the documentation: replace HOST and REPO with the host and the name of your repository."
   }
 }
 
@@ -128,32 +133,118 @@ variable "commit_publishers" {
 
 variable "console" {
   type = object({
-    members       = optional(set(string), [])
-    iap           = optional(object({ domain = string }))
-    access        = optional(string)
-    oauth_clients = optional(set(string), [])
+    front_end            = optional(string, "iap")
+    members              = optional(set(string), [])
+    admins               = optional(set(string), [])
+    access               = optional(string)
+    domain               = optional(string)
+    oauth_clients        = optional(set(string), [])
+    programmatic_clients = optional(set(string), [])
   })
   default     = {}
-  description = "Access to the console. members: callers of the console, as IAM members. iap: the domain behind Identity-Aware Proxy (without it, use `gcloud run services proxy`). access: the access policy, a JSON document. oauth_clients: OAuth clients whose access tokens are accepted; \"service-accounts\" accepts all service accounts."
+  description = <<-EOT
+    Access to the console.
+    front_end: "iap" is Identity-Aware Proxy on Cloud Run. "proxy" is Cloud Run's own check of callers, for `gcloud run services proxy` and gcloud's identity tokens; it needs no organization. "load_balancer" is Identity-Aware Proxy on a load balancer with a `domain`; it alone fits an organization that limits `run.allowedIngress`. "public" checks no caller on the way, so the console's own check alone remains.
+    members: callers who reach the console, as IAM members.
+    admins: callers who also may do everything; without `access` they make the access policy.
+    access: the access policy, a JSON document.
+    oauth_clients: OAuth clients whose access tokens are accepted; "service-accounts" accepts all service accounts.
+    programmatic_clients: OAuth clients whose ID tokens Identity-Aware Proxy accepts.
+  EOT
 
   validation {
-    condition     = alltrue([for member in var.console.members : can(regex("^(user|group|serviceAccount|domain):.+$", member))])
+    condition     = contains(["iap", "proxy", "load_balancer", "public"], var.console.front_end)
+    error_message = "console: front_end must be \"iap\", \"proxy\", \"load_balancer\" or \"public\": choose \"iap\", or \"proxy\" in a project without an organization."
+  }
+
+  validation {
+    condition     = alltrue([for member in var.console.members : can(regex("^(user|group|serviceAccount|domain|principal|principalSet):.+$", member))])
     error_message = "console: members must be IAM members such as \"group:builders@example.com\"; allUsers is not accepted: use a group of people."
   }
 
   validation {
-    condition     = var.console.access == null || can(jsondecode(var.console.access))
-    error_message = "console: access must be a JSON document: write it with jsonencode(...) or file(...), or leave it out to refuse every call."
+    condition     = alltrue([for member in var.console.admins : can(regex("^(user|serviceAccount):[^@]+@.+$|^domain:[^@]+$", member))])
+    error_message = "console: admins must be like \"user:me@example.com\", \"serviceAccount:...\" or \"domain:example.com\", because the console does not read the members of Google groups: name the people."
   }
 
   validation {
-    condition     = var.console.iap == null || can(regex("^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z]{2,}$", var.console.iap.domain))
-    error_message = "console: iap.domain must be a domain of yours such as \"scheduler.example.com\", for which a certificate can be issued: leave out https:// and slashes."
+    condition     = var.console.access == null || can(jsondecode(var.console.access))
+    error_message = "console: access must be a JSON document: write it with jsonencode(...) or file(...), or leave it out to admit only `admins`."
+  }
+
+  validation {
+    condition     = var.console.domain == null || can(regex("^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z]{2,}$", var.console.domain))
+    error_message = "console: domain must be a domain of yours such as \"scheduler.example.com\", for which a certificate can be issued: leave out https:// and slashes."
+  }
+
+  validation {
+    condition     = (var.console.domain != null) == (var.console.front_end == "load_balancer")
+    error_message = "console: the front_end \"load_balancer\" needs a domain, and the others have none: set or leave out both."
   }
 
   validation {
     condition     = alltrue([for client in var.console.oauth_clients : can(regex("^([A-Za-z0-9._-]+[.]apps[.]googleusercontent[.]com|[0-9]+|service-accounts)$", client))])
     error_message = "console: oauth_clients must be IDs of OAuth clients such as \"123-abc.apps.googleusercontent.com\", numbers of service accounts, or \"service-accounts\" for all of them: leave out clients you do not trust."
+  }
+
+  validation {
+    condition     = alltrue([for client in var.console.programmatic_clients : can(regex("^[A-Za-z0-9._-]+[.]apps[.]googleusercontent[.]com$", client))])
+    error_message = "console: programmatic_clients must be IDs of OAuth clients such as \"123-abc.apps.googleusercontent.com\": see https://console.cloud.google.com/auth/clients."
+  }
+
+  validation {
+    condition     = length(var.console.programmatic_clients) == 0 || contains(["iap", "load_balancer"], var.console.front_end)
+    error_message = "console: programmatic_clients sign in through Identity-Aware Proxy: leave them out with the front_end \"${var.console.front_end}\"."
+  }
+}
+
+variable "image" {
+  type = object({
+    build       = optional(bool, true)
+    reference   = optional(string)
+    runtime     = optional(string, "python312")
+    worker_pool = optional(string)
+  })
+  default     = {}
+  description = "The image of the functions. build: whether this apply builds it out of functions/. reference: an image to run instead, by digest, for a rollback or a promotion. runtime: the Python runtime of the build. worker_pool: the private pool of the build, for an organization that limits `cloudbuild.allowedWorkerPools`."
+
+  validation {
+    condition     = var.image.reference == null || can(regex("^[a-z0-9.-]+(/[A-Za-z0-9._-]+)+@sha256:[0-9a-f]{64}$", var.image.reference))
+    error_message = "image: reference must name an image by digest, REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME@sha256:...: copy it from `terraform output image`."
+  }
+
+  validation {
+    condition     = var.image.build || var.image.reference != null
+    error_message = "image: with build = false there is no image to run: set reference to the image of another installation."
+  }
+
+  validation {
+    condition     = can(regex("^python3(1[1-9]|[2-9][0-9])$", var.image.runtime))
+    error_message = "image: runtime must be a Python runtime of Cloud Run functions from python311 on: see `gcloud functions runtimes list`."
+  }
+
+  validation {
+    condition     = var.image.worker_pool == null || can(regex("^projects/[^/]+/locations/[^/]+/workerPools/[^/]+$", var.image.worker_pool))
+    error_message = "image: worker_pool must be the full name of a pool, projects/P/locations/L/workerPools/W: see `gcloud builds worker-pools list`."
+  }
+}
+
+variable "canary" {
+  type = object({
+    percent = number
+    stable  = map(string)
+  })
+  default     = null
+  description = "Traffic split during an upgrade. percent: share of the latest revision. stable: function → revision with the remaining traffic, e.g. the output `revisions` from before the upgrade. Null gives the latest revisions all traffic."
+
+  validation {
+    condition     = var.canary == null || try(var.canary.percent >= 0 && var.canary.percent <= 100 && floor(var.canary.percent) == var.canary.percent, false)
+    error_message = "canary: percent must be a whole number from 0 (all traffic to the stable revisions) to 100."
+  }
+
+  validation {
+    condition     = var.canary == null || try(length(var.canary.stable) > 0 && alltrue([for name, revision in var.canary.stable : startswith(revision, "${local.names[name]}-") && can(regex("^[a-z0-9-]+$", revision))]), false)
+    error_message = "canary: stable must name a revision of at least one function, such as on_task = \"${local.names.on_task}-00001-abc\": copy them from `terraform output revisions`."
   }
 }
 
@@ -175,7 +266,7 @@ variable "functions" {
       cpu           = optional(string, "0.3333")
       memory        = optional(string, "512Mi")
       concurrency   = optional(number, 1)
-      max_instances = optional(number, 100)
+      max_instances = optional(number, 50)
     }), {})
     console = optional(object({
       cpu           = optional(string, "1")
@@ -188,13 +279,23 @@ variable "functions" {
   description = "Sizes of the functions. A third of a CPU suits up to a few thousand builds a day. Beyond that, 1 CPU and a concurrency of 16 cost less."
 
   validation {
-    condition     = alltrue([for size in values(var.functions) : can(tonumber(size.cpu)) && try(tonumber(size.cpu) > 0 && tonumber(size.cpu) <= 8, false)])
-    error_message = "functions: cpu must be a number of CPUs above 0 and up to 8, e.g. \"0.3333\" or \"1\": write no unit."
+    condition     = alltrue([for size in values(var.functions) : try(contains([1, 2, 4, 6, 8], tonumber(size.cpu)) || (tonumber(size.cpu) >= 0.08 && tonumber(size.cpu) < 1), false)])
+    error_message = "functions: cpu must be 1, 2, 4, 6, 8, or from 0.08 to below 1, the sizes of Cloud Run: choose one, e.g. \"0.3333\", and write no unit."
   }
 
   validation {
     condition     = alltrue([for size in values(var.functions) : can(regex("^[0-9]+(Mi|Gi)$", size.memory))])
     error_message = "functions: memory must be like \"512Mi\" or \"1Gi\"."
+  }
+
+  validation {
+    # In MiB. A cpu or a memory that is no number has its own message above.
+    condition = alltrue([for size in values(var.functions) : try(
+      tonumber(replace(size.memory, "/[MG]i$/", "")) * (endswith(size.memory, "Gi") ? 1024 : 1) >= lookup({ "4" = 2048, "6" = 4096, "8" = 4096 }, size.cpu, 128) &&
+      tonumber(replace(size.memory, "/[MG]i$/", "")) * (endswith(size.memory, "Gi") ? 1024 : 1) <= (tonumber(size.cpu) < 0.5 ? 512 : tonumber(size.cpu) < 1 ? 1024 : tonumber(size.cpu) * 4096),
+      true,
+    )])
+    error_message = "functions: memory must fit cpu, a rule of Cloud Run: at most 512Mi below 0.5 CPUs, 1Gi below 1 CPU, otherwise 4Gi for each CPU; at least 128Mi, 2Gi with 4 CPUs, 4Gi with 6 or 8: change one of them."
   }
 
   validation {
@@ -205,6 +306,39 @@ variable "functions" {
   validation {
     condition     = alltrue([for size in values(var.functions) : size.max_instances >= 1 && size.max_instances <= 1000])
     error_message = "functions: max_instances must be between 1 and 1000. It bounds the bill."
+  }
+}
+
+variable "quota" {
+  type = object({
+    cpu        = optional(number, 20)
+    memory_gib = optional(number, 40)
+  })
+  default     = {}
+  description = "Quotas of Cloud Run in the region, per service: total CPUs (CpuAllocPerProjectRegion) and total memory (MemAllocPerProjectRegion) of all instances. The default is that of a new project. Set what https://console.cloud.google.com/iam-admin/quotas shows."
+
+  validation {
+    condition     = try(var.quota.cpu > 0 && var.quota.memory_gib > 0, false)
+    error_message = "quota: cpu and memory_gib must be above 0: copy them from https://console.cloud.google.com/iam-admin/quotas."
+  }
+
+  # Cloud Run compares the largest number of instances of each service with the quota when the service is deployed.
+  validation {
+    condition = alltrue([for size in local.sizes : size.cpu * size.instances <= var.quota.cpu])
+    error_message = join(" ", concat(
+      ["The variable quota refuses these sizes of functions, as Cloud Run would (CpuAllocPerProjectRegion)."],
+      [for name, size in local.sizes : format("%s needs up to %.1f CPUs of %g, so at most %d instances fit.", name, size.cpu * size.instances, var.quota.cpu, floor(var.quota.cpu / size.cpu)) if size.cpu * size.instances > var.quota.cpu],
+      ["Lower max_instances, or raise the quota at https://console.cloud.google.com/iam-admin/quotas and set quota.cpu to it."],
+    ))
+  }
+
+  validation {
+    condition = alltrue([for size in local.sizes : size.gib * size.instances <= var.quota.memory_gib])
+    error_message = join(" ", concat(
+      ["The variable quota refuses these sizes of functions, as Cloud Run would (MemAllocPerProjectRegion)."],
+      [for name, size in local.sizes : format("%s needs up to %.1f GiB of %g, so at most %d instances fit.", name, size.gib * size.instances, var.quota.memory_gib, floor(var.quota.memory_gib / size.gib)) if size.gib * size.instances > var.quota.memory_gib],
+      ["Lower max_instances, or raise the quota at https://console.cloud.google.com/iam-admin/quotas and set quota.memory_gib to it."],
+    ))
   }
 }
 

@@ -10,13 +10,17 @@ PROJECT = "a-project-with-a-name-of-30-ch"  # the longest that there is
 SERVERS = [{"host": "cr-buildbucket.appspot.com", "publisher": "cr-buildbucket@appspot.gserviceaccount.com"}]
 LONG_PUBLISHER = "b" * (200 - len("@appspot.gserviceaccount.com")) + "@appspot.gserviceaccount.com"
 
-MINIMAL = {"project_id": PROJECT, "config": {"project": "demo", "repo": "https://demo.googlesource.com/demo"}}
+MINIMAL = {
+    "project_id": PROJECT,
+    "config": {"project": "demo", "repo": "https://demo.googlesource.com/demo"},
+    "you": "user:me@example.com",
+}
 PRODUCTION = {
     "project_id": PROJECT,
     "configs": {"demo": "https://demo.googlesource.com/demo"},
     "billing_account": "012345-6789AB-CDEF01",
-    "domain": "scheduler.example.com",
     "team": "builders@example.com",
+    "admins": ["user:me@example.com"],
     "oncall": "oncall@example.com",
 }
 _OTHER_KINDS = frozenset({"local"})
@@ -51,11 +55,16 @@ EVERYTHING: dict[str, Any] = {
     ],
     "commit_publishers": ["user:committer@example.com"],
     "console": {
+        "front_end": "load_balancer",
+        "domain": "scheduler.example.com",
         "members": ["group:builders@example.com"],
-        "iap": {"domain": "scheduler.example.com"},
+        "admins": ["user:me@example.com"],
         "access": "{}",
         "oauth_clients": ["service-accounts", "123-abc.apps.googleusercontent.com"],
+        "programmatic_clients": ["456-def.apps.googleusercontent.com"],
     },
+    "image": {"runtime": "python312", "worker_pool": f"projects/{PROJECT}/locations/us-central1/workerPools/pool"},
+    "canary": {"percent": 10, "stable": {"on_task": "staging-eu-luci-scheduler-on-task-00001-abc"}},
     "database": {"location": "nam5", "point_in_time_recovery": True, "weekly_backup_weeks": 4},
     "monitoring": {"emails": ["oncall@example.com"]},
     "budget": {"billing_account": "012345-6789AB-CDEF01", "monthly_amount": 50, "currency": "EUR"},

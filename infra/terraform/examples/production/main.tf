@@ -1,7 +1,7 @@
-# A permanent installation: state in a bucket, members, alerts, backups, a budget, and the console behind IAP.
+# A permanent installation: state in a bucket, members, alerts, backups, a budget, and pages behind Identity-Aware Proxy.
 
 terraform {
-  required_version = ">= 1.9"
+  required_version = ">= 1.11"
 
   # Run terraform init -backend-config=bucket=BUCKET. The state holds the signing keys, so restrict access to that bucket.
   backend "gcs" {
@@ -19,14 +19,26 @@ variable "billing_account" {
   description = "Billing account of the budget, e.g. \"012345-6789AB-CDEF01\"."
 }
 
-variable "domain" {
-  type        = string
-  description = "Domain of the console."
-}
-
 variable "team" {
   type        = string
-  description = "Group that uses the console, e.g. \"builders@example.com\"."
+  description = "Google group that sees all jobs, e.g. \"builders@example.com\"."
+}
+
+variable "admins" {
+  type        = set(string)
+  description = "People who may do everything, e.g. [\"user:me@example.com\"]."
+}
+
+variable "canary" {
+  type        = object({ percent = number, stable = map(string) })
+  default     = null
+  description = "Traffic split during an upgrade, see README.md."
+}
+
+variable "image" {
+  type        = object({ build = optional(bool), reference = optional(string) })
+  default     = {}
+  description = "Image to run instead of a new build, see README.md."
 }
 
 variable "oncall" {
@@ -60,8 +72,17 @@ module "scheduler" {
 
   console = {
     members = ["group:${var.team}"]
-    iap     = { domain = var.domain }
+    admins  = var.admins
+    access = jsonencode({
+      version = 1
+      admins  = var.admins
+      # Identity-Aware Proxy admits only the team and the administrators.
+      grants = [{ project = "*", role = "READER", to = ["allAuthenticatedUsers"] }]
+    })
   }
+
+  image  = var.image
+  canary = var.canary
 
   database = {
     delete_protection      = !var.destroying

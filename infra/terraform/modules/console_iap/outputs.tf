@@ -7,3 +7,8 @@ output "audience" {
   description = "Audience of IAP's assertions."
   value       = "/projects/${var.project_number}/global/backendServices/${google_compute_backend_service.this.generated_id}"
 }
+
+output "backend" {
+  description = "Name of the backend service."
+  value       = google_compute_backend_service.this.name
+}

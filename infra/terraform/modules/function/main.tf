@@ -1,59 +1,139 @@
-# One function and its invokers, without an event trigger.
+# One function as a Cloud Run service with its invokers, without an event trigger.
 
-resource "google_cloudfunctions2_function" "this" {
-  # checkov:skip=CKV_GCP_124: the calling module decides. Only the console is open to other networks, and only to its invokers
-  project      = var.project_id
-  location     = var.region
-  name         = var.name
-  description  = "LUCI Scheduler: ${var.entry_point}"
-  kms_key_name = var.kms_key
-  labels       = var.labels
+locals {
+  environment = merge(var.environment, {
+    # The functions framework reads these. On its own services, the functions service sets them.
+    FUNCTION_TARGET = var.entry_point
+    # One thread for each concurrent request.
+    THREADS = tostring(var.size.concurrency)
+    # The framework stops a request at this limit. Without it, a request would run on after the platform's answer.
+    CLOUD_RUN_TIMEOUT_SECONDS = tostring(var.timeout_seconds)
+    # Log lines carry the ID of their request.
+    LOG_EXECUTION_ID = "true"
+  })
 
-  build_config {
-    runtime           = "python311"
-    entry_point       = var.entry_point
-    docker_repository = var.repository
-    service_account   = var.build_account
+  # Traffic by revision. Without a canary, the latest revision has all of it.
+  stable = var.canary == null ? null : lookup(var.canary.stable, var.entry_point, null)
+  latest = local.stable == null ? 100 : var.canary.percent
+  shares = [for share in [
+    { type = "TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION", revision = local.stable, percent = 100 - local.latest },
+    { type = "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", revision = null, percent = local.latest },
+  ] : share if share.percent > 0]
+}
 
-    source {
-      storage_source {
-        bucket = var.archive.bucket
-        object = var.archive.object
+resource "google_cloud_run_v2_service" "this" {
+  # The argument iap_enabled is only in the beta provider's version 6.
+  provider = google-beta
+
+  project              = var.project_id
+  location             = var.region
+  name                 = var.name
+  description          = "LUCI Scheduler: ${var.entry_point}"
+  labels               = var.labels
+  ingress              = var.ingress
+  iap_enabled          = var.iap_enabled
+  invoker_iam_disabled = var.invoker_iam_disabled
+  deletion_protection  = false
+
+  template {
+    service_account                  = var.account.email
+    timeout                          = "${var.timeout_seconds}s"
+    max_instance_request_concurrency = var.size.concurrency
+    encryption_key                   = var.kms_key
+
+    scaling {
+      max_instance_count = var.size.max_instances
+    }
+
+    dynamic "vpc_access" {
+      for_each = var.vpc_connector[*]
+      content {
+        connector = vpc_access.value
+        egress    = "PRIVATE_RANGES_ONLY"
+      }
+    }
+
+    containers {
+      image = var.image
+
+      resources {
+        limits = { cpu = var.size.cpu, memory = var.size.memory }
+        # An instance has a CPU, and is billed, only while it starts or handles a request.
+        cpu_idle          = true
+        startup_cpu_boost = true
+      }
+
+      dynamic "env" {
+        for_each = local.environment
+        content {
+          name  = env.key
+          value = env.value
+        }
+      }
+
+      dynamic "env" {
+        for_each = var.secrets
+        content {
+          name = env.key
+          value_source {
+            secret_key_ref {
+              secret  = env.value.name
+              version = env.value.version
+            }
+          }
+        }
       }
     }
   }
 
-  service_config {
-    service_account_email            = var.account
-    available_cpu                    = var.size.cpu
-    available_memory                 = var.size.memory
-    max_instance_request_concurrency = var.size.concurrency
-    min_instance_count               = 0
-    max_instance_count               = var.size.max_instances
-    timeout_seconds                  = var.timeout_seconds
-    ingress_settings                 = var.ingress
-    all_traffic_on_latest_revision   = true
-    vpc_connector                    = var.vpc_connector
-    vpc_connector_egress_settings    = var.vpc_connector == null ? null : "PRIVATE_RANGES_ONLY"
+  # Cloud Run returns this block with zeros even if none is given, and every plan would show its removal.
+  scaling {
+    min_instance_count = 0
+  }
 
-    # One thread for each concurrent request.
-    environment_variables = merge(var.environment, { THREADS = tostring(var.size.concurrency) })
-
-    secret_environment_variables {
-      key        = "SCHEDULER_TOKEN_SECRETS"
-      project_id = var.project_id
-      secret     = var.secret.name
-      version    = var.secret.version
+  dynamic "traffic" {
+    for_each = local.shares
+    content {
+      type     = traffic.value.type
+      revision = traffic.value.revision
+      percent  = traffic.value.percent
     }
   }
 }
 
-resource "google_cloud_run_v2_service_iam_member" "invoker" {
-  for_each = var.invokers
-
+# The complete list of invokers: an apply removes any other member.
+resource "google_cloud_run_v2_service_iam_binding" "invokers" {
   project  = var.project_id
   location = var.region
-  name     = google_cloudfunctions2_function.this.name
+  name     = google_cloud_run_v2_service.this.name
   role     = "roles/run.invoker"
-  member   = each.value
+  members  = var.invokers
+}
+
+# The function reads its own invokers before it trusts a token without a signature.
+resource "google_cloud_run_v2_service_iam_member" "reads_own_invokers" {
+  project  = var.project_id
+  location = var.region
+  name     = google_cloud_run_v2_service.this.name
+  role     = "roles/run.viewer"
+  member   = var.account.member
+}
+
+# Earlier versions deployed with the functions service. Terraform forgets that function, and docs/how-to/deploy.md
+# says how its Cloud Run service is kept.
+removed {
+  from = google_cloudfunctions2_function.this
+
+  lifecycle {
+    destroy = false
+  }
+}
+
+# The binding has these members now. Their removal would take them out of the binding.
+removed {
+  from = google_cloud_run_v2_service_iam_member.invoker
+
+  lifecycle {
+    destroy = false
+  }
 }

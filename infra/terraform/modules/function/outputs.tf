@@ -1,4 +1,9 @@
 output "name" {
-  description = "Name of the function and of its Cloud Run service."
-  value       = google_cloudfunctions2_function.this.name
+  description = "Name of the Cloud Run service."
+  value       = google_cloud_run_v2_service.this.name
+}
+
+output "revision" {
+  description = "Name of the latest revision."
+  value       = basename(google_cloud_run_v2_service.this.latest_ready_revision)
 }

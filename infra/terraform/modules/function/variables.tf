@@ -1,16 +1,16 @@
 variable "project_id" {
   type        = string
-  description = "Project of the function."
+  description = "Project of the service."
 }
 
 variable "region" {
   type        = string
-  description = "Region of the function."
+  description = "Region of the service."
 }
 
 variable "name" {
   type        = string
-  description = "Name of the function and of its Cloud Run service."
+  description = "Name of the Cloud Run service."
 }
 
 variable "entry_point" {
@@ -18,19 +18,36 @@ variable "entry_point" {
   description = "Name of the entry point in main.py."
 }
 
-variable "account" {
+variable "image" {
   type        = string
-  description = "E-mail of the account that the function runs as."
+  description = "Image that contains functions/, by digest."
+}
+
+variable "account" {
+  type        = object({ email = string, member = string })
+  description = "Account that the function runs as."
 }
 
 variable "invokers" {
-  type        = map(string)
-  description = "Callers of the function, as IAM members."
+  type        = set(string)
+  description = "All callers of the function, as IAM members."
 }
 
 variable "ingress" {
   type        = string
   description = "Networks that may call the function."
+}
+
+variable "iap_enabled" {
+  type        = bool
+  default     = false
+  description = "Whether Identity-Aware Proxy stands in front of the service."
+}
+
+variable "invoker_iam_disabled" {
+  type        = bool
+  default     = false
+  description = "Whether Cloud Run lets every caller pass."
 }
 
 variable "timeout_seconds" {
@@ -53,24 +70,15 @@ variable "environment" {
   description = "Settings without secrets, as environment variables."
 }
 
-variable "secret" {
-  type        = object({ name = string, version = string })
-  description = "Secret version that holds the signing keys."
+variable "secrets" {
+  type        = map(object({ name = string, version = string }))
+  description = "Environment variable → the secret version that it contains."
 }
 
-variable "archive" {
-  type        = object({ bucket = string, object = string })
-  description = "Location of the source archive."
-}
-
-variable "repository" {
-  type        = string
-  description = "Docker repository of the image."
-}
-
-variable "build_account" {
-  type        = string
-  description = "Full name of the account that builds the image."
+variable "canary" {
+  type        = object({ percent = number, stable = map(string) })
+  default     = null
+  description = "Share of the latest revision, and entry point → revision with the remaining traffic. Null gives the latest revision all traffic."
 }
 
 variable "vpc_connector" {

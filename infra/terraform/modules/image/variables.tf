@@ -1,6 +1,6 @@
 variable "project_id" {
   type        = string
-  description = "Project of the bucket."
+  description = "Project of the image."
 }
 
 variable "project_number" {
@@ -10,7 +10,7 @@ variable "project_number" {
 
 variable "region" {
   type        = string
-  description = "Region of the bucket."
+  description = "Region of the image."
 }
 
 variable "prefix" {
@@ -23,9 +23,14 @@ variable "folder" {
   description = "Folder of the deployed source."
 }
 
+variable "image" {
+  type        = object({ build = bool, reference = string, runtime = string, worker_pool = string })
+  description = "Whether an image is built, the image to use instead, the Python runtime, and the private pool of the build."
+}
+
 variable "build_account" {
-  type        = object({ member = string })
-  description = "Account that builds the images."
+  type        = object({ name = string, email = string, member = string })
+  description = "Account that builds the image, or null if none is built."
 }
 
 variable "kms_key" {
