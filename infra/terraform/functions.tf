@@ -106,11 +106,6 @@ module "image" {
   labels         = var.labels
 }
 
-moved {
-  from = module.source
-  to   = module.image
-}
-
 module "function" {
   source   = "./modules/function"
   for_each = local.functions
