@@ -53,15 +53,16 @@ locals {
   # A policy for the administrators alone, unless a policy is given.
   access = var.console.access != null || length(var.console.admins) == 0 ? var.console.access : jsonencode({
     version = 1
-    admins  = sort(var.console.admins)
+    # The policy has no separate kind for service accounts.
+    admins = sort([for admin in var.console.admins : replace(admin, "/^serviceAccount:/", "user:")])
   })
 
-  console_environment = {
+  console_environment = { for name, value in {
     SCHEDULER_ACCESS                = local.access
     SCHEDULER_CONSOLE_AUDIENCES     = join(",", local.front_end.audiences)
     SCHEDULER_CONSOLE_OAUTH_CLIENTS = length(var.console.oauth_clients) == 0 ? null : join(",", sort(var.console.oauth_clients))
     SCHEDULER_IAP_AUDIENCE          = local.front_end.iap_audience
-  }
+  } : name => value if value != null }
 }
 
 # The complete list of callers that Identity-Aware Proxy lets pass. Cloud Run itself accepts only the proxy.

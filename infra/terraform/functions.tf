@@ -45,7 +45,7 @@ locals {
   urls = { for function, name in local.names : function => "https://${name}-${data.google_project.this.number}.${var.region}.run.app" }
 
   # Cloud Run verifies each caller's token and removes its signature.
-  behind_iam = { SCHEDULER_TRUST_FRONT_END = true }
+  behind_iam = { SCHEDULER_TRUST_FRONT_END = "true" }
 
   # Only an event function accepts pushes.
   push = { SCHEDULER_PUSH_ACCOUNT = google_service_account.this["push"].email }
@@ -53,7 +53,7 @@ locals {
   # Each member of var.tuning is the setting of that name.
   tuning = { for name, value in var.tuning : "SCHEDULER_${upper(name)}" => value }
 
-  environment = merge(local.tuning, {
+  environment = { for name, value in merge(local.tuning, {
     SCHEDULER_PROJECT      = var.project_id
     SCHEDULER_LOCATION     = var.region
     SCHEDULER_DATABASE     = module.database.name
@@ -77,7 +77,7 @@ locals {
       }
     ])
     SCHEDULER_FETCH_ALLOWED_HOSTS = length(var.fetch_allowed_hosts) == 0 ? null : join(",", sort(var.fetch_allowed_hosts))
-  })
+  }) : name => tostring(value) if value != null }
 
   # Sizes as numbers, for the validation of `quota`. An unreadable number counts as zero, and has its own message.
   sizes = {
@@ -122,7 +122,7 @@ module "function" {
   invoker_iam_disabled = each.key == "console" && local.front_end.invoker_iam_disabled
   timeout_seconds      = each.value.timeout_seconds
   size                 = each.value.size
-  environment          = { for name, value in merge(local.environment, each.value.environment) : name => tostring(value) if value != null }
+  environment          = merge(local.environment, each.value.environment)
   secrets = {
     for variable, key in local.signing_keys : variable => {
       name    = module.signing_secret[each.value.account].name

@@ -23,11 +23,23 @@ mock_provider "google" {
   mock_resource "google_secret_manager_secret" {
     defaults = { id = "projects/my-project/secrets/mock" }
   }
+  mock_resource "google_compute_backend_service" {
+    defaults = { generated_id = "987", name = "mock-backend" }
+  }
+  mock_data "google_cloud_run_v2_service" {
+    defaults = { template = [{ containers = [{ image = "us-central1-docker.pkg.dev/my-project/luci-scheduler/built:version_1" }] }] }
+  }
+  mock_data "google_artifact_registry_docker_image" {
+    defaults = { self_link = "us-central1-docker.pkg.dev/my-project/luci-scheduler/built@sha256:0123" }
+  }
 }
 
 mock_provider "google-beta" {
   mock_resource "google_project_service_identity" {
     defaults = { member = "serviceAccount:service-1@gcp-sa-mock.iam.gserviceaccount.com" }
+  }
+  mock_resource "google_cloud_run_v2_service" {
+    defaults = { latest_ready_revision = "projects/my-project/locations/us-central1/services/mock/revisions/mock-00001-abc" }
   }
 }
 
@@ -54,22 +66,67 @@ variables {
   ]
 }
 
-run "defaults" {
+run "defaults_behind_identity_aware_proxy" {
+  variables {
+    console = {
+      members              = ["group:builders@example.com"]
+      admins               = ["user:me@example.com", "serviceAccount:bot@my-project.iam.gserviceaccount.com"]
+      programmatic_clients = ["1-a.apps.googleusercontent.com"]
+    }
+  }
+
   assert {
-    condition     = [for name, function in local.functions : name if function.ingress == "ALLOW_INTERNAL_ONLY"] == ["on_build_completion", "on_gitiles_commit", "on_task"]
+    condition     = [for name, function in local.functions : name if function.ingress == "INGRESS_TRAFFIC_INTERNAL_ONLY"] == ["on_build_completion", "on_gitiles_commit", "on_task"]
     error_message = "Only the console may be reached from other networks."
   }
   assert {
-    condition     = alltrue([for name in ["on_gitiles_commit", "on_build_completion"] : keys(local.functions[name].invokers) == ["push"]])
+    condition     = alltrue([for name in ["on_gitiles_commit", "on_build_completion"] : local.functions[name].invokers == [google_service_account.this["push"].member]])
     error_message = "Only Pub/Sub's account may call the event functions."
   }
   assert {
-    condition     = keys(local.functions.on_task.invokers) == ["cron", "tasks"]
+    condition     = local.functions.on_task.invokers == [google_service_account.this["tasks"].member, google_service_account.this["cron"].member]
     error_message = "Only Cloud Tasks' and Cloud Scheduler's accounts may call on_task."
   }
   assert {
-    condition     = length(local.functions.console.invokers) == 0
-    error_message = "By default the console has no members."
+    condition     = alltrue([for name in ["on_gitiles_commit", "on_build_completion"] : local.functions[name].environment == { SCHEDULER_TRUST_FRONT_END = "true", SCHEDULER_PUSH_ACCOUNT = google_service_account.this["push"].email, SCHEDULER_PUSH_AUDIENCE = local.urls[name] }])
+    error_message = "An event function expects the push account's token for its own address."
+  }
+  assert {
+    condition     = output.image == "us-central1-docker.pkg.dev/my-project/luci-scheduler/built@sha256:0123"
+    error_message = "The functions run the built image, by digest."
+  }
+  assert {
+    condition     = output.revisions == { for name in ["on_gitiles_commit", "on_build_completion", "on_task", "console"] : name => "mock-00001-abc" }
+    error_message = "The output has the short name of each function's latest revision."
+  }
+
+  assert {
+    condition     = local.front_end.iap_enabled && !local.front_end.invoker_iam_disabled && local.functions.console.ingress == "INGRESS_TRAFFIC_ALL"
+    error_message = "Identity-Aware Proxy stands in front of the service itself."
+  }
+  assert {
+    condition     = length(local.functions.console.invokers) == 1 && keys(google_project_service_identity.this) == ["iap.googleapis.com", "pubsub.googleapis.com", "secretmanager.googleapis.com"]
+    error_message = "Only the proxy calls the console."
+  }
+  assert {
+    condition     = google_iap_web_cloud_run_service_iam_binding.users[0].members == toset(["group:builders@example.com", "user:me@example.com", "serviceAccount:bot@my-project.iam.gserviceaccount.com"])
+    error_message = "The proxy lets members and administrators pass."
+  }
+  assert {
+    condition = jsonencode(local.functions.console.environment) == jsonencode({
+      SCHEDULER_ACCESS            = jsonencode({ version = 1, admins = ["user:bot@my-project.iam.gserviceaccount.com", "user:me@example.com"] })
+      SCHEDULER_CONSOLE_AUDIENCES = "https://luci-scheduler-console-123456789012.us-central1.run.app"
+      SCHEDULER_IAP_AUDIENCE      = "/projects/123456789012/locations/us-central1/services/luci-scheduler-console"
+    })
+    error_message = "The console trusts the proxy's assertions only, and the administrators make the access policy."
+  }
+  assert {
+    condition     = google_iap_settings.console[0].name == "projects/123456789012/iap_web/cloud_run-us-central1/services/luci-scheduler-console"
+    error_message = "The settings are those of the Cloud Run service."
+  }
+  assert {
+    condition     = output.open_console == "echo https://luci-scheduler-console-123456789012.us-central1.run.app" && output.sign_in == "luci-scheduler login --url https://luci-scheduler-console-123456789012.us-central1.run.app"
+    error_message = "The commands fit the front end."
   }
 
   assert {
@@ -77,7 +134,7 @@ run "defaults" {
     error_message = "Buildbucket recognizes a repeated request by its caller, so one account launches all builds."
   }
   assert {
-    condition     = local.functions.console.account == "console" && local.functions.console.secret == "console"
+    condition     = local.functions.console.account == "console"
     error_message = "The console has its own account and its own secret."
   }
 
@@ -116,7 +173,7 @@ run "defaults" {
     error_message = "Optional resources are not created by default."
   }
   assert {
-    condition     = !contains(local.apis, "iap.googleapis.com") && !contains(local.apis, "billingbudgets.googleapis.com") && !contains(local.apis, "cloudkms.googleapis.com") && !contains(local.apis, "vpcaccess.googleapis.com")
+    condition     = !contains(local.apis, "compute.googleapis.com") && !contains(local.apis, "billingbudgets.googleapis.com") && !contains(local.apis, "cloudkms.googleapis.com") && !contains(local.apis, "vpcaccess.googleapis.com")
     error_message = "Unneeded APIs stay disabled."
   }
   assert {
@@ -134,8 +191,13 @@ run "optional_features_are_on" {
   command = plan
 
   variables {
-    prefix        = "blue"
-    console       = { members = ["group:builders@example.com"], iap = { domain = "scheduler.example.com" } }
+    prefix = "blue"
+    console = {
+      front_end            = "load_balancer"
+      domain               = "scheduler.example.com"
+      members              = ["group:builders@example.com"]
+      programmatic_clients = ["1-a.apps.googleusercontent.com"]
+    }
     budget        = { billing_account = "012345-6789AB-CDEF01", monthly_amount = 20 }
     kms_key       = "projects/my-project/locations/us-central1/keyRings/ring/cryptoKeys/key"
     vpc_connector = { network = "default", ip_cidr_range = "10.8.0.0/28" }
@@ -153,8 +215,12 @@ run "optional_features_are_on" {
     error_message = "Alerts can be turned off."
   }
   assert {
-    condition     = local.functions.console.ingress == "ALLOW_INTERNAL_AND_GCLB" && keys(local.functions.console.invokers) == ["iap"]
-    error_message = "Behind IAP, only IAP calls the console, through the load balancer."
+    condition     = local.front_end.ingress == "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER" && length(local.front_end.invokers) == 1 && !local.front_end.iap_enabled && !local.front_end.invoker_iam_disabled
+    error_message = "Behind a load balancer, only IAP calls the console."
+  }
+  assert {
+    condition     = google_iap_settings.console[0].name == "projects/123456789012/iap_web/compute/services/blue-luci-scheduler-console"
+    error_message = "The settings are those of the load balancer's backend."
   }
   assert {
     condition     = local.commit_topic == "blue-gitiles-commit" && alltrue([for name in values(local.names) : startswith(name, "blue-")])
@@ -171,6 +237,58 @@ run "optional_features_are_on" {
   assert {
     condition     = output.console_url == "https://scheduler.example.com" && local.environment.SCHEDULER_HOSTNAME == "scheduler.example.com"
     error_message = "The console uses its domain."
+  }
+}
+
+run "cloud_run_itself_checks_callers" {
+  command = plan
+
+  variables {
+    console = { front_end = "proxy", members = ["group:builders@example.com"], admins = ["user:me@example.com"], access = "{}" }
+  }
+
+  assert {
+    condition     = !local.front_end.iap_enabled && !local.front_end.invoker_iam_disabled && local.functions.console.ingress == "INGRESS_TRAFFIC_ALL"
+    error_message = "Cloud Run's own check is the front end."
+  }
+  assert {
+    condition     = local.functions.console.invokers == toset(["group:builders@example.com", "user:me@example.com"]) && length(google_iap_web_cloud_run_service_iam_binding.users) == 0
+    error_message = "Members and administrators call the console."
+  }
+  assert {
+    condition = jsonencode(local.functions.console.environment) == jsonencode({
+      SCHEDULER_TRUST_FRONT_END   = "true"
+      SCHEDULER_ACCESS            = "{}"
+      SCHEDULER_CONSOLE_AUDIENCES = "https://luci-scheduler-console-123456789012.us-central1.run.app,32555940559.apps.googleusercontent.com"
+    })
+    error_message = "The console accepts gcloud's tokens that Cloud Run has checked, and the given policy wins."
+  }
+  assert {
+    condition     = output.open_console == "gcloud run services proxy luci-scheduler-console --project=my-project --region=us-central1" && !contains(local.apis, "iap.googleapis.com")
+    error_message = "The commands fit the front end."
+  }
+}
+
+run "a_public_console_promotes_an_image" {
+  command = plan
+
+  variables {
+    console = { front_end = "public" }
+    image   = { build = false, reference = "us-central1-docker.pkg.dev/staging/luci-scheduler/built@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef" }
+    canary  = { percent = 0, stable = { on_task = "luci-scheduler-on-task-00001-abc" } }
+  }
+
+  assert {
+    condition     = local.front_end.invoker_iam_disabled && length(local.functions.console.invokers) == 0 && !contains(keys(local.functions.console.environment), "SCHEDULER_TRUST_FRONT_END")
+    error_message = "Without a check by the platform, a token without a signature is not trusted."
+  }
+  assert {
+    condition     = output.image == var.image.reference && !contains(keys(google_service_account.this), "build")
+    error_message = "Nothing is built, and no account builds."
+  }
+  assert {
+    condition     = length(setintersection(local.apis, ["cloudbuild.googleapis.com", "cloudfunctions.googleapis.com"])) == 0
+    error_message = "The APIs of the build stay disabled."
   }
 }
 
