@@ -69,12 +69,13 @@ locals {
     SCHEDULER_APP_ID       = var.app_id
     SCHEDULER_HOSTNAME     = local.console_host
     SCHEDULER_BUILDBUCKET_SERVERS = jsonencode([
-      for server in var.buildbucket_servers : {
-        host      = server.host
-        publisher = server.publisher
-        protocol  = server.protocol
-        topic     = "projects/${var.project_id}/topics/${local.publisher_topics[server.publisher]}"
-      }
+      for server in var.buildbucket_servers : { for name, value in {
+        host          = server.host
+        publisher     = server.publisher
+        protocol      = server.protocol
+        topic         = server.notifications ? "projects/${var.project_id}/topics/${local.publisher_topics[server.publisher]}" : null
+        notifications = server.notifications ? null : false
+      } : name => value if value != null }
     ])
     SCHEDULER_CONFIG_SOURCES = jsonencode([
       for source in var.configs : {

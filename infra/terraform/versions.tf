@@ -1,22 +1,18 @@
 terraform {
-  required_version = ">= 1.9"
+  required_version = ">= 1.11"
 
   required_providers {
     google = {
       source  = "hashicorp/google"
-      version = "~> 6.50"
+      version = ">= 6.50, < 8"
     }
     google-beta = {
       source  = "hashicorp/google-beta"
-      version = "~> 6.50"
+      version = ">= 6.50, < 8"
     }
     archive = {
       source  = "hashicorp/archive"
       version = "~> 2.4"
-    }
-    random = {
-      source  = "hashicorp/random"
-      version = "~> 3.6"
     }
     time = {
       source  = "hashicorp/time"

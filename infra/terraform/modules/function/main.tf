@@ -1,5 +1,13 @@
 # One function and its invokers, without an event trigger.
 
+locals {
+  token_secrets = {
+    current  = "SCHEDULER_TOKEN_SECRETS"
+    next     = "SCHEDULER_NEXT_TOKEN_SECRET"
+    previous = "SCHEDULER_PREVIOUS_TOKEN_SECRET"
+  }
+}
+
 resource "google_cloudfunctions2_function" "this" {
   # checkov:skip=CKV_GCP_124: the calling module decides. Only the console is open to other networks, and only to its invokers
   project      = var.project_id
@@ -39,11 +47,14 @@ resource "google_cloudfunctions2_function" "this" {
     # One thread for each concurrent request.
     environment_variables = merge(var.environment, { THREADS = tostring(var.size.concurrency) })
 
-    secret_environment_variables {
-      key        = "SCHEDULER_TOKEN_SECRETS"
-      project_id = var.project_id
-      secret     = var.secret.name
-      version    = var.secret.version
+    dynamic "secret_environment_variables" {
+      for_each = var.secret.versions
+      content {
+        key        = local.token_secrets[secret_environment_variables.key]
+        project_id = var.project_id
+        secret     = var.secret.name
+        version    = secret_environment_variables.value
+      }
     }
   }
 }

@@ -54,8 +54,8 @@ variable "environment" {
 }
 
 variable "secret" {
-  type        = object({ name = string, version = string })
-  description = "Secret version that holds the signing keys."
+  type        = object({ name = string, versions = map(string) })
+  description = "Secret with the signing keys, and its versions: current, and optionally next and previous."
 }
 
 variable "archive" {
