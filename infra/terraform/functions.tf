@@ -64,12 +64,13 @@ locals {
     SCHEDULER_APP_ID       = var.app_id
     SCHEDULER_HOSTNAME     = local.front_end.host
     SCHEDULER_BUILDBUCKET_SERVERS = jsonencode([
-      for server in var.buildbucket_servers : {
-        host      = server.host
-        publisher = server.publisher
-        protocol  = server.protocol
-        topic     = "projects/${var.project_id}/topics/${local.publisher_topics[server.publisher]}"
-      }
+      for server in var.buildbucket_servers : { for name, value in {
+        host          = server.host
+        publisher     = server.publisher
+        protocol      = server.protocol
+        topic         = server.notifications ? "projects/${var.project_id}/topics/${local.publisher_topics[server.publisher]}" : null
+        notifications = server.notifications ? null : false
+      } : name => value if value != null }
     ])
     SCHEDULER_CONFIG_SOURCES = jsonencode([
       for source in var.configs : {
@@ -88,8 +89,12 @@ locals {
     }
   }
 
-  # Environment variable → the signing key that it contains, the same for all four functions.
-  signing_keys = { SCHEDULER_TOKEN_SECRETS = "current" }
+  # Signing key → the environment variable that contains it.
+  token_secrets = {
+    current  = "SCHEDULER_TOKEN_SECRETS"
+    next     = "SCHEDULER_NEXT_TOKEN_SECRET"
+    previous = "SCHEDULER_PREVIOUS_TOKEN_SECRET"
+  }
 }
 
 module "image" {
@@ -124,10 +129,8 @@ module "function" {
   size                 = each.value.size
   environment          = merge(local.environment, each.value.environment)
   secrets = {
-    for variable, key in local.signing_keys : variable => {
-      name    = module.signing_secret[each.value.account].name
-      version = module.signing_secret[each.value.account].version
-    }
+    for key, version in module.signing_secret[each.value.account].versions :
+    local.token_secrets[key] => { name = module.signing_secret[each.value.account].name, version = version }
   }
   canary        = var.canary
   vpc_connector = one(google_vpc_access_connector.this[*].id)

@@ -28,7 +28,8 @@ resource "google_billing_budget" "this" {
 
 locals {
   # Equals the variable. Resources that use this local wait until the service agents may use the key.
-  kms_key = one(time_sleep.kms_key_known[*].triggers.key)
+  kms_key      = one(time_sleep.kms_key_known[*].triggers.key)
+  database_key = one(time_sleep.kms_key_known[*].triggers.database_key)
 }
 
 # Google refuses encrypted resources until the grants on the key have spread.
@@ -36,7 +37,10 @@ resource "time_sleep" "kms_key_known" {
   count = var.kms_key == null ? 0 : 1
 
   create_duration = "120s"
-  triggers        = { key = one(distinct([for grant in google_kms_crypto_key_iam_member.this : grant.crypto_key_id])) }
+  triggers = {
+    key          = one(distinct([for service, grant in google_kms_crypto_key_iam_member.this : grant.crypto_key_id if service != "firestore"]))
+    database_key = google_kms_crypto_key_iam_member.this["firestore"].crypto_key_id
+  }
 }
 
 # Grants for the service agents that encrypt and decrypt with `kms_key`.
@@ -49,7 +53,7 @@ resource "google_kms_crypto_key_iam_member" "this" {
     { storage = one(data.google_storage_project_service_account.this[*].member) },
   )
 
-  crypto_key_id = var.kms_key
+  crypto_key_id = each.key == "firestore" ? coalesce(var.database.kms_key, var.kms_key) : var.kms_key
   role          = "roles/cloudkms.cryptoKeyEncrypterDecrypter"
   member        = each.value
 }

@@ -4,11 +4,13 @@ module "signing_secret" {
   source   = "./modules/signing_secret"
   for_each = toset(["functions", "console"])
 
-  project_id     = local.project_id
-  region         = var.region
-  name           = "${local.prefix}luci-scheduler-${each.value}"
-  reader         = google_service_account.this[each.value].member
-  generation     = var.signing_key_generation
+  project_id = local.project_id
+  region     = var.region
+  name       = "${local.prefix}luci-scheduler-${each.value}"
+  reader     = google_service_account.this[each.value].member
+  generation = var.signing_key_generation
+  # Only the functions verify what other revisions sign. The console verifies forms of its own pages.
+  next           = each.value == "functions"
   rotation_days  = var.signing_key_rotation_days
   reminder_topic = google_pubsub_topic.rotation.id
   kms_key        = local.kms_key
@@ -39,11 +41,14 @@ resource "google_pubsub_topic_iam_member" "rotation" {
 }
 
 resource "google_pubsub_subscription" "rotation" {
-  project                    = local.project_id
-  name                       = google_pubsub_topic.rotation.name
-  topic                      = google_pubsub_topic.rotation.id
-  ack_deadline_seconds       = 60
-  message_retention_duration = "604800s"
+  project = local.project_id
+  name    = google_pubsub_topic.rotation.name
+  topic   = google_pubsub_topic.rotation.id
+  # Secret Manager reports every change of a secret.
+  filter               = "attributes.eventType = \"SECRET_ROTATE\""
+  ack_deadline_seconds = 60
+  # The maximum of Pub/Sub, 31 days. The alert ends with the message.
+  message_retention_duration = "2678400s"
   labels                     = var.labels
 
   expiration_policy {

@@ -11,7 +11,7 @@ locals {
 
   # The original derives these names. A publisher may serve several hosts.
   publisher_topics = {
-    for publisher in toset(var.buildbucket_servers[*].publisher) :
+    for publisher in toset([for server in var.buildbucket_servers : server.publisher if server.notifications]) :
     publisher => "${local.prefix}scheduler.buildbucket.${replace(publisher, "@", "~")}"
   }
 

@@ -43,11 +43,12 @@ variable "app_id" {
 
 variable "buildbucket_servers" {
   type = list(object({
-    host      = string
-    publisher = string
-    protocol  = optional(string, "v2")
+    host          = string
+    publisher     = string
+    protocol      = optional(string, "v2")
+    notifications = optional(bool, true)
   }))
-  description = "Buildbucket servers that jobs may name: the host as in configs, the account that publishes notifications, and the protocol."
+  description = "Buildbucket servers that jobs may name: the host as in configs, the account that publishes notifications, and the protocol. notifications: false where an organization's policy iam.allowedPolicyMemberDomains refuses that account; status checks alone find the ends of builds then."
 
   validation {
     condition     = length(var.buildbucket_servers) > 0
@@ -348,7 +349,7 @@ variable "queue" {
     name                  = optional(string, "luci-scheduler")
   })
   default     = {}
-  description = "Rate of task dispatches, and the queue's name without the prefix. Cloud Tasks reserves the name of a deleted queue for seven days: choose another name then."
+  description = "Rate of task dispatches, and the queue's name without the prefix. Cloud Tasks may refuse the name of a deleted queue for three days: choose another name then."
 
   validation {
     condition     = var.queue.dispatches_per_second > 0 && var.queue.dispatches_per_second <= 500
@@ -365,13 +366,14 @@ variable "database" {
   type = object({
     name                   = optional(string, "luci-scheduler")
     location               = optional(string)
+    kms_key                = optional(string)
     delete_protection      = optional(bool, true)
     point_in_time_recovery = optional(bool, false)
     daily_backup_days      = optional(number, 7)
     weekly_backup_weeks    = optional(number, 0)
   })
   default     = {}
-  description = "The Firestore database. Its default location is `region`. Before a destroy, turn delete_protection off and apply."
+  description = "The Firestore database. Its default location is `region`. kms_key: the key of a database that is not in `region`; the default is the variable kms_key. Before a destroy, turn delete_protection off and apply: otherwise the destroy stops before it deletes anything."
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{2,50}[a-z0-9]$", var.database.name))
@@ -392,6 +394,20 @@ variable "database" {
     condition     = var.database.weekly_backup_weeks >= 0 && var.database.weekly_backup_weeks <= 14 && floor(var.database.weekly_backup_weeks) == var.database.weekly_backup_weeks
     error_message = "database: weekly_backup_weeks must be a whole number from 0 (no weekly backups) to 14, the maximum of Firestore."
   }
+
+  validation {
+    condition     = var.database.kms_key == null || can(regex("^projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+$", var.database.kms_key))
+    error_message = "database: kms_key must be the full name of a key, projects/P/locations/L/keyRings/R/cryptoKeys/K: see `gcloud kms keys list`."
+  }
+
+  validation {
+    condition = var.kms_key == null ? var.database.kms_key == null : try(
+      (var.database.kms_key == null ? var.region : split("/", var.database.kms_key)[3]) ==
+      lookup({ nam5 = "us", eur3 = "europe" }, coalesce(var.database.location, var.region), coalesce(var.database.location, var.region)),
+      true,
+    )
+    error_message = "database: its key must be where it is: in \"us\" for nam5, in \"europe\" for eur3, otherwise in the same region. Beside kms_key, set database.kms_key to such a key, or change database.location."
+  }
 }
 
 variable "schedules" {
@@ -411,7 +427,7 @@ variable "schedules" {
 variable "signing_key_generation" {
   type        = number
   default     = 1
-  description = "Raise it by one to rotate the signing keys. The keys of the previous generation still verify."
+  description = "Raise it by one to rotate the signing keys. The next key is known to every function before it signs, and the previous key still verifies. If the current key leaked, raise it by two; if all keys leaked, by three: tokens of the leaked keys are refused then, and status checks find the ends of those builds."
 
   validation {
     condition     = var.signing_key_generation >= 1 && floor(var.signing_key_generation) == var.signing_key_generation
@@ -541,7 +557,7 @@ variable "budget" {
 variable "kms_key" {
   type        = string
   default     = null
-  description = "Optional customer-managed key, in `region`, that encrypts database, topics, secrets, source and images. Set it at the first apply only."
+  description = "Optional customer-managed key, in `region`, that encrypts database, topics, secrets, source and images. Set it at the first apply only. Google allows no Firestore database with such a key until the project is on its allowlist: request that before the first apply."
 
   validation {
     condition     = var.kms_key == null || can(regex("^projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+$", var.kms_key))

@@ -14,10 +14,6 @@ terraform {
       source  = "hashicorp/archive"
       version = "~> 2.4"
     }
-    random = {
-      source  = "hashicorp/random"
-      version = "~> 3.6"
-    }
     time = {
       source  = "hashicorp/time"
       version = "~> 0.11"

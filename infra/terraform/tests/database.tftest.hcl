@@ -65,3 +65,17 @@ run "open_to_destroy_without_backups" {
     error_message = "Backups follow the variables."
   }
 }
+
+run "a_key_elsewhere_is_refused" {
+  command = plan
+
+  variables {
+    project_id          = "my-project"
+    configs             = [{ project = "demo", repo = "https://demo.googlesource.com/demo" }]
+    buildbucket_servers = [{ host = "cr-buildbucket.appspot.com", publisher = "cr-buildbucket@appspot.gserviceaccount.com" }]
+    kms_key             = "projects/my-project/locations/us-central1/keyRings/ring/cryptoKeys/key"
+    database            = { location = "nam5" }
+  }
+
+  expect_failures = [var.database]
+}

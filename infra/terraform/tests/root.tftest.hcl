@@ -49,8 +49,6 @@ mock_provider "archive" {
   }
 }
 
-mock_provider "random" {}
-
 mock_provider "time" {
   mock_resource "time_static" {
     defaults = { rfc3339 = "2026-01-01T00:00:00Z" }
@@ -59,7 +57,9 @@ mock_provider "time" {
 
 variables {
   project_id = "my-project"
-  configs    = [{ project = "demo", repo = "https://demo.googlesource.com/demo" }]
+  # A protected installation resists the cleanup after the test.
+  database = { delete_protection = false }
+  configs  = [{ project = "demo", repo = "https://demo.googlesource.com/demo" }]
   buildbucket_servers = [
     { host = "cr-buildbucket.appspot.com", publisher = "cr-buildbucket@appspot.gserviceaccount.com" },
     { host = "buildbucket.example.com", publisher = "someone@example.com", protocol = "v1" },

@@ -1,14 +1,21 @@
-# Signing keys: the first signs, and all verify. A new generation adds a new key and keeps the previous one.
+# Signing keys. Each secret version holds one key, and each generation has one version.
+# The key of the next generation exists already, so that it verifies for a whole generation before it signs.
 
-resource "random_password" "key" {
-  for_each = toset([for number in range(max(1, var.generation - 1), var.generation + 1) : tostring(number)])
-
-  length  = 48
-  special = false
-  keepers = { generation = each.key }
+locals {
+  last = var.generation + (var.next ? 1 : 0)
+  # Revisions of the previous generation may still start. They read the version of the generation before theirs.
+  generations = { for number in range(max(1, var.generation - 2), local.last + 1) : tostring(number) => number }
 }
 
-resource "time_static" "created" {}
+# Secret Manager refuses a time in the past, so a replaced secret needs a new time.
+resource "time_static" "created" {
+  triggers = {
+    project = var.project_id
+    region  = var.region
+    name    = var.name
+    kms_key = coalesce(var.kms_key, "none")
+  }
+}
 
 resource "google_secret_manager_secret" "this" {
   project   = var.project_id
@@ -46,13 +53,26 @@ resource "google_secret_manager_secret" "this" {
   }
 }
 
-resource "google_secret_manager_secret_version" "this" {
-  secret      = google_secret_manager_secret.this.id
-  secret_data = join("\n", [for number in [var.generation, var.generation - 1] : random_password.key[tostring(number)].result if number > 0])
+# The key is write-only: Terraform draws it, sends it and forgets it. Each uuid has 122 random bits.
+resource "google_secret_manager_secret_version" "key" {
+  for_each = local.generations
 
-  # Instances of the previous revision still read the old version during the rollout.
+  secret                 = google_secret_manager_secret.this.id
+  secret_data_wo         = "${uuid()}${uuid()}"
+  secret_data_wo_version = each.value
+
+  # Terraform destroys a version after the functions have changed to other versions.
   lifecycle {
     create_before_destroy = true
+  }
+}
+
+# Before write-only values, one version held two keys. It stays for revisions that one may roll back to.
+removed {
+  from = google_secret_manager_secret_version.this
+
+  lifecycle {
+    destroy = false
   }
 }
 

@@ -23,6 +23,11 @@ variable "generation" {
   description = "Number of the current key. Raise it by one to rotate."
 }
 
+variable "next" {
+  type        = bool
+  description = "Whether the key of the next generation exists already. Without it, a new key signs before other revisions know it."
+}
+
 variable "rotation_days" {
   type        = number
   description = "Days until Secret Manager reports that a key is due."

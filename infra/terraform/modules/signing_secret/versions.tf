@@ -6,10 +6,6 @@ terraform {
       source  = "hashicorp/google"
       version = ">= 6.50, < 8"
     }
-    random = {
-      source  = "hashicorp/random"
-      version = "~> 3.6"
-    }
     time = {
       source  = "hashicorp/time"
       version = "~> 0.11"
