@@ -8,7 +8,11 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
+from tests.terraform.services import Service, services
 from tests.terraform.tool import ROOT, Resource, Terraform, changes, parse, reminders, resources
+
+ROLLBACK = f"us-central1-docker.pkg.dev/a-project/luci-scheduler/functions@sha256:{'0' * 64}"
+"""The image of an earlier version."""
 
 
 @dataclass
@@ -35,10 +39,12 @@ class Life:
     @property
     def environments(self) -> dict[str, dict[str, str]]:
         """Entry point → its function's environment, without secrets."""
-        return {
-            function["build_config"][0]["entry_point"]: function["service_config"][0]["environment_variables"]
-            for function in self.all("google_cloudfunctions2_function")
-        }
+        return {function: service.environment for function, service in self.services.items()}
+
+    @property
+    def services(self) -> dict[str, Service]:
+        """Entry point → its service."""
+        return services(self.resources)
 
 
 def live(
@@ -88,6 +94,7 @@ def upgrade(terraform: Terraform, life: Life, given: str) -> None:
     source.write_text(text + "# a change\n", encoding="utf-8")
     life.upgrades["source"] = planned()
     source.write_text(text, encoding="utf-8")
+    life.upgrades["rollback"] = planned(f'-var=image={{"reference": "{ROLLBACK}"}}')
     # After a year Google's services have changed some values, such as the time of the next reminder.
     done = terraform.run(ROOT, "drift", "--days", "400")
     assert done.returncode == 0, done.stdout + done.stderr

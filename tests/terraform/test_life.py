@@ -7,6 +7,7 @@ import pytest
 
 from tests.terraform.configurations import EVERYTHING, MINIMAL, PROJECT
 from tests.terraform.life import Life
+from tests.terraform.services import ADDRESSES
 from tests.terraform.tool import REPOSITORY, ROOT
 
 pytestmark = pytest.mark.timeout(1800)
@@ -49,15 +50,18 @@ def test_nothing_resists_a_destroy(everything: Life) -> None:
 
 
 def test_new_source_changes_only_the_functions(everything: Life) -> None:
-    """The archive is a new object, the four functions are rebuilt, and nothing else changes."""
+    """The archive is a new object, one image is built, the four functions run it, and nothing else changes."""
     expected = {
-        "module.source.google_storage_bucket_object.functions": ["delete", "create"],
-        **{
-            f'module.function["{name}"].google_cloudfunctions2_function.this': ["update"]
-            for name in ("on_gitiles_commit", "on_build_completion", "on_task", "console")
-        },
+        "module.image.google_storage_bucket_object.functions[0]": ["delete", "create"],
+        "module.image.google_cloudfunctions2_function.builder[0]": ["update"],
+        **dict.fromkeys(ADDRESSES, ["update"]),
     }
     assert everything.upgrades["source"] == expected
+
+
+def test_a_rollback_builds_nothing(everything: Life) -> None:
+    """With the image of an earlier version, only the four functions change."""
+    assert everything.upgrades["rollback"] == dict.fromkeys(ADDRESSES, ["update"])
 
 
 def test_new_rate_changes_only_the_queue(everything: Life) -> None:
@@ -67,10 +71,7 @@ def test_new_rate_changes_only_the_queue(everything: Life) -> None:
 
 def test_a_new_name_of_the_queue_makes_a_new_queue(everything: Life) -> None:
     """The functions get the new name, and nothing else changes."""
-    functions = {
-        f'module.function["{name}"].google_cloudfunctions2_function.this': ["update"]
-        for name in ("on_gitiles_commit", "on_build_completion", "on_task", "console")
-    }
+    functions = dict.fromkeys(ADDRESSES, ["update"])
     changed = {
         address: actions
         for address, actions in everything.upgrades["queue name"].items()

@@ -14,7 +14,8 @@ _COMPUTE = r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?"
 LIMITS = {
     ("google_service_account", "account_id"): r"[a-z][a-z0-9-]{4,28}[a-z0-9]",
     ("google_storage_bucket", "name"): r"(?!goog)[a-z0-9][a-z0-9_-]{1,61}[a-z0-9]",
-    # A function is also a Cloud Run service, whose names are shorter.
+    ("google_cloud_run_v2_service", "name"): r"[a-z][a-z0-9-]{0,47}[a-z0-9]",
+    # The builder is also a Cloud Run service, whose names are shorter than those of functions.
     ("google_cloudfunctions2_function", "name"): r"[a-z][a-z0-9-]{0,47}[a-z0-9]",
     ("google_pubsub_topic", "name"): _TOPIC,
     ("google_pubsub_subscription", "name"): _TOPIC,
@@ -40,8 +41,8 @@ LIMITS = {
 """Type and attribute → the names that its service accepts."""
 
 NAMELESS = re.compile(
-    r"_iam_member$|google_project_service(_identity)?$|google_firestore_(field|backup_schedule)$"
-    r"|google_storage_bucket_object$"
+    r"_iam_(member|binding)$|google_project_service(_identity)?$|google_firestore_(field|backup_schedule)$"
+    r"|google_storage_bucket_object$|google_iap_settings$"
     r"|google_secret_manager_secret_version$|google_monitoring_dashboard$|^random_|^time_"
 )
 """Types whose resources have no separate name in the project."""
@@ -64,8 +65,8 @@ def test_every_name_fits(everything: Life) -> None:
 
 def test_addresses_of_functions_are_labels(everything: Life) -> None:
     """Cloud Run's address needs a name and project number of at most 63 characters together."""
-    for function in everything.all("google_cloudfunctions2_function"):
-        assert len(f"{function['name']}-123456789012") <= 63
+    for service in everything.services.values():
+        assert len(f"{service.name}-123456789012") <= 63
 
 
 def test_conditions_of_grants_fit(everything: Life) -> None:
