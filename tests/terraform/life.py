@@ -11,7 +11,7 @@ from typing import Any
 from emulator.supervisor import FUNCTIONS
 from tests.terraform.tool import ROOT, Resource, Terraform, changes, parse, reminders, resources
 
-_SMALLER = "-var=functions={%s}" % ",".join(f"{name}={{max_instances=2}}" for name in FUNCTIONS)
+_SMALLER = f"-var=functions={json.dumps({name: {'max_instances': 2} for name in FUNCTIONS})}"
 OLDER, NEWER = "6", "7"
 """Major versions of the Google providers."""
 
