@@ -394,20 +394,6 @@ variable "database" {
     condition     = var.database.weekly_backup_weeks >= 0 && var.database.weekly_backup_weeks <= 14 && floor(var.database.weekly_backup_weeks) == var.database.weekly_backup_weeks
     error_message = "database: weekly_backup_weeks must be a whole number from 0 (no weekly backups) to 14, the maximum of Firestore."
   }
-
-  validation {
-    condition     = var.database.kms_key == null || can(regex("^projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+$", var.database.kms_key))
-    error_message = "database: kms_key must be the full name of a key, projects/P/locations/L/keyRings/R/cryptoKeys/K: see `gcloud kms keys list`."
-  }
-
-  validation {
-    condition = var.kms_key == null ? var.database.kms_key == null : try(
-      (var.database.kms_key == null ? var.region : split("/", var.database.kms_key)[3]) ==
-      lookup({ nam5 = "us", eur3 = "europe" }, coalesce(var.database.location, var.region), coalesce(var.database.location, var.region)),
-      true,
-    )
-    error_message = "database: its key must be where it is: in \"us\" for nam5, in \"europe\" for eur3, otherwise in the same region. Beside kms_key, set database.kms_key to such a key, or change database.location."
-  }
 }
 
 variable "schedules" {
@@ -567,6 +553,13 @@ variable "kms_key" {
   validation {
     condition     = var.kms_key == null || try(split("/", var.kms_key)[3], var.region) == var.region
     error_message = "kms_key must be in the region of the functions: make a key there, or change region."
+  }
+
+  validation {
+    condition = var.kms_key == null ? var.database.kms_key == null : (
+      var.database.kms_key == null ? var.region : try(regex("^projects/[^/]+/locations/([^/]+)/keyRings/[^/]+/cryptoKeys/[^/]+$", var.database.kms_key)[0], "no key")
+    ) == lookup({ nam5 = "us", eur3 = "europe" }, coalesce(var.database.location, var.region), coalesce(var.database.location, var.region))
+    error_message = "kms_key: the database's key must be where the database is: in \"us\" for nam5, in \"europe\" for eur3, otherwise in the same region. Beside kms_key, set database.kms_key to the full name of such a key, or change database.location."
   }
 }
 

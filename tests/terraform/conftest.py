@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.terraform.configurations import EVERYTHING, MINIMAL, PRODUCTION
-from tests.terraform.life import Life, live, upgrade
+from tests.terraform.life import OLDER, Life, age, destroy_protected, live, upgrade
 from tests.terraform.tool import REPOSITORY, ROOT, Terraform, copy_checkout, find_terraform
 from tests.terraform.wrong_values import rounds
 
@@ -25,6 +25,25 @@ _CONFIGURATIONS = ("minimal", "production", "everything")
 def _everything(work: "Work") -> Life:
     changing = work.checkout("changing")  # the upgrade changes a source file, so it needs a separate checkout
     return live(changing, ROOT, EVERYTHING, partial(upgrade, changing))
+
+
+def _minimal(work: "Work") -> Life:
+    terraform, folder = work.checkout("minimal"), ROOT / "examples/minimal"
+
+    def then(life: Life, given: str) -> None:
+        age(terraform, folder, life, given, 91)
+        destroy_protected(terraform, folder, life, given)
+
+    return live(terraform, folder, MINIMAL, then, provider=OLDER)
+
+
+def _production(work: "Work") -> Life:
+    terraform, folder = work.checkout("production"), ROOT / "examples/production"
+
+    def then(life: Life, given: str) -> None:
+        age(terraform, folder, life, given, 400)
+
+    return live(terraform, folder, {**PRODUCTION, "destroying": True}, then)
 
 
 def _environment(folder: Path) -> Path:
@@ -47,8 +66,8 @@ def _refused(work: "Work") -> list[CompletedProcess[str]]:
 
 _LONG: Mapping[str, Callable[["Work"], Any]] = {
     "everything": _everything,
-    "minimal": lambda work: live(work.checkout("minimal"), ROOT / "examples/minimal", MINIMAL),
-    "production": lambda work: live(work.checkout("production"), ROOT / "examples/production", PRODUCTION),
+    "minimal": _minimal,
+    "production": _production,
     "tested": lambda work: work.checkout("tested").run(ROOT, "test"),
     "refused": _refused,
     "clean_python": lambda work: _environment(work.folder / "clean"),

@@ -1,4 +1,4 @@
-"""The life of a configuration: apply, second plan, planned upgrades, destroy."""
+"""The life of a configuration: apply, second plan, time in service, planned upgrades, destroy."""
 
 import base64
 import json
@@ -8,11 +8,15 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
+from emulator.supervisor import FUNCTIONS
 from tests.terraform.services import Service, services
 from tests.terraform.tool import ROOT, Resource, Terraform, changes, parse, reminders, resources
 
 ROLLBACK = f"us-central1-docker.pkg.dev/a-project/luci-scheduler/functions@sha256:{'0' * 64}"
 """The image of an earlier version."""
+_SMALLER = f"-var=functions={json.dumps({name: {'max_instances': 2} for name in FUNCTIONS})}"
+OLDER, NEWER = "6", "7"
+"""Major versions of the Google providers."""
 
 
 @dataclass
@@ -23,14 +27,22 @@ class Life:
     applied: CompletedProcess[str]
     resources: list[Resource]
     outputs: dict[str, Any]
+    state: str
+    """Terraform's state file."""
     planned_again: CompletedProcess[str]
     destroyed: CompletedProcess[str]
     left: list[Resource]
+    aged: dict[int, CompletedProcess[str]] = field(default_factory=dict)
+    """Days in service → a plan after them."""
     upgrades: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     """Name of an upgrade → the changes that its plan shows."""
+    rotated: str = ""
+    """The output of an apply that rotated the keys."""
     archive: bytes = b""
     reminders: dict[str, str] = field(default_factory=dict)
     """Address of a secret → the due time of its key in the last plan."""
+    protected: tuple[CompletedProcess[str], list[Resource]] | None = None
+    """A destroy of the protected installation, and the resources after it."""
 
     def all(self, type_: str) -> list[dict[str, Any]]:
         """Return the values of all resources of a type."""
@@ -47,24 +59,31 @@ class Life:
         return services(self.resources)
 
 
+Then = Callable[[Life, str], None]
+"""More steps, given the life and the option that names its variables."""
+
+
 def live(
     terraform: Terraform,
     folder: Path,
     variables: dict[str, Any],
-    then: Callable[[Life, str], None] = lambda _, __: None,
+    then: Then = lambda _, __: None,
+    provider: str = NEWER,
 ) -> Life:
+    """Apply a configuration, take further steps, and destroy it. The further steps have the newer provider."""
     path = terraform.checkout / f"{folder.name}.tfvars.json"
     path.write_text(json.dumps(variables), encoding="utf-8")
     given = f"-var-file={path}"
-    applied = terraform.run(folder, "apply", "-auto-approve", given)
+    applied = terraform.run(folder, "apply", "-auto-approve", given, GOOGLE=provider)
     assert applied.returncode == 0, applied.stdout + applied.stderr
-    shown = parse(terraform.run(folder, "show", "-json"))
+    shown = parse(terraform.run(folder, "show", "-json", GOOGLE=provider))
     life = Life(
         variables,
         applied,
         resources(shown),
         {name: output["value"] for name, output in shown["values"]["outputs"].items()},
-        terraform.run(folder, "plan", "-detailed-exitcode", given),
+        terraform.run(folder, "state", "pull", GOOGLE=provider).stdout,
+        terraform.run(folder, "plan", "-detailed-exitcode", given, GOOGLE=provider),
         applied,
         [],
     )
@@ -75,8 +94,28 @@ def live(
     return life
 
 
+def age(terraform: Terraform, folder: Path, life: Life, given: str, *days: int) -> None:
+    """Let time pass, in which Google's services change values by themselves, and plan after each of ``days``."""
+    now = 0
+    for day in days:
+        done = terraform.run(folder, "drift", "--days", str(day - now))
+        assert done.returncode == 0, done.stdout + done.stderr
+        life.aged[day] = terraform.run(folder, "plan", "-detailed-exitcode", given)
+        now = day
+
+
+def destroy_protected(terraform: Terraform, folder: Path, life: Life, given: str) -> None:
+    """Destroy the protected example, then turn the protection off as a user does."""
+    done = terraform.run(folder, "destroy", "-auto-approve", given)
+    life.protected = done, resources(parse(terraform.run(folder, "show", "-json")))
+    override = terraform.checkout / folder / "unprotected_override.tf"
+    override.write_text('module "scheduler" {\n  database = { delete_protection = false }\n}\n', encoding="utf-8")
+    done = terraform.run(folder, "apply", "-auto-approve", given)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def upgrade(terraform: Terraform, life: Life, given: str) -> None:
-    """Plan upgrades without applying them: the queue's rate and name, the functions' source, and a year in service."""
+    """Plan upgrades without applying them. Then apply a size and a key after a quarter, and plan after a year."""
     life.archive = _archive(terraform, life, given)
     plan = str(terraform.checkout / "upgrade.plan")
 
@@ -95,13 +134,22 @@ def upgrade(terraform: Terraform, life: Life, given: str) -> None:
     life.upgrades["source"] = planned()
     source.write_text(text, encoding="utf-8")
     life.upgrades["rollback"] = planned(f'-var=image={{"reference": "{ROLLBACK}"}}')
-    # After a year Google's services have changed some values, such as the time of the next reminder.
-    done = terraform.run(ROOT, "drift", "--days", "400")
+    age(terraform, ROOT, life, given, 91)
+    rotated = [_SMALLER, f"-var=signing_key_generation={_next_key(life)}"]
+    life.upgrades["rotated"] = planned(*rotated)
+    done = terraform.run(ROOT, "apply", "-auto-approve", given, *rotated)
     assert done.returncode == 0, done.stdout + done.stderr
-    life.upgrades["a year later"] = planned()
+    life.rotated = done.stdout
+    done = terraform.run(ROOT, "drift", "--days", "309")
+    assert done.returncode == 0, done.stdout + done.stderr
+    life.upgrades["400 days"] = planned(*rotated)
     before = life.reminders
-    life.upgrades["more reminders"] = planned("-var=signing_key_rotation_days=30")
+    life.upgrades["more reminders"] = planned(*rotated, "-var=signing_key_rotation_days=30")
     assert life.reminders == before
+
+
+def _next_key(life: Life) -> int:
+    return int(life.variables["signing_key_generation"]) + 1
 
 
 def _archive(terraform: Terraform, life: Life, given: str) -> bytes:

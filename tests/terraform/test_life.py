@@ -1,5 +1,6 @@
 """An installation is applied, stays unchanged, is upgraded, and is destroyed."""
 
+import json
 import re
 from subprocess import CompletedProcess
 
@@ -11,6 +12,8 @@ from tests.terraform.services import ADDRESSES
 from tests.terraform.tool import REPOSITORY, ROOT
 
 pytestmark = pytest.mark.timeout(1800)
+
+UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
 def test_terraform_tests_pass(tested: CompletedProcess[str]) -> None:
@@ -82,14 +85,31 @@ def test_a_new_name_of_the_queue_makes_a_new_queue(everything: Life) -> None:
     assert all(address.startswith("module.queue.") for address in changed)
 
 
+def test_time_in_service_changes_no_plan(life: Life) -> None:
+    """Google's services change some values by themselves. Terraform leaves them alone, also with a newer provider."""
+    assert life.aged
+    for days, done in life.aged.items():
+        assert done.returncode == 0, (days, done.stdout[-3000:])
+        assert "No changes" in done.stdout
+
+
 def test_a_past_reminder_is_not_requested_again(everything: Life) -> None:
     """Secret Manager advances the time of the next reminder, and refuses a time in the past."""
     secrets = {
         f'module.signing_secret["{name}"].google_secret_manager_secret.this' for name in ("functions", "console")
     }
-    assert everything.upgrades["a year later"].keys().isdisjoint(secrets)
+    assert everything.upgrades["400 days"] == {}
     assert {everything.upgrades["more reminders"].get(secret, [""])[0] for secret in secrets} == {"update"}
     assert everything.reminders.keys() == secrets
+
+
+def test_a_protected_installation_stays_whole(minimal: Life) -> None:
+    """A destroy begins with the check of the protection, so it deletes nothing."""
+    assert minimal.protected is not None
+    done, left = minimal.protected
+    assert done.returncode == 1
+    assert "database.delete_protection" in done.stdout
+    assert {found.address for found in left} == {found.address for found in minimal.resources}
 
 
 def test_grants_have_time_to_spread(life: Life) -> None:
@@ -112,14 +132,52 @@ def test_outputs_show_the_next_steps(minimal: Life, everything: Life) -> None:
     assert everything.outputs["console_ip_address"]
 
 
-def test_a_new_generation_has_two_keys(minimal: Life, everything: Life) -> None:
-    """The first key signs, and both verify."""
+def _keys(life: Life, secret: str) -> list[int]:
+    return sorted(
+        version["secret_data_wo_version"]
+        for version in life.all("google_secret_manager_secret_version")
+        if version["secret"].endswith(secret)
+    )
+
+
+def test_each_generation_has_its_key(minimal: Life, everything: Life) -> None:
+    """A key verifies a generation before it signs, and stays a generation longer than any function reads it."""
     assert EVERYTHING["signing_key_generation"] == 3
-    for lived, keys in ((minimal, 1), (everything, 2)):
-        for version in lived.all("google_secret_manager_secret_version"):
-            lines = version["secret_data"].split("\n")
-            assert len(set(lines)) == keys
-            assert all(len(line) >= 32 for line in lines)
+    assert (_keys(minimal, "-functions"), _keys(minimal, "-console")) == ([1, 2], [1])
+    assert (_keys(everything, "-functions"), _keys(everything, "-console")) == ([1, 2, 3, 4], [1, 2, 3])
+
+
+def test_no_key_is_in_the_state(life: Life) -> None:
+    """Keys are write-only. A drawn key would look like a UUID, and only identifiers of resources may."""
+    assert "random_password" not in life.state
+    versions = [
+        instance["attributes"]
+        for resource in json.loads(life.state)["resources"]
+        if resource["type"] == "google_secret_manager_secret_version"
+        for instance in resource["instances"]
+    ]
+    assert len(versions) == len(life.all("google_secret_manager_secret_version"))
+    for attributes in versions:
+        assert attributes["secret_data"] is attributes["secret_data_wo"] is None
+        assert not re.search(UUID, json.dumps(attributes))
+
+
+def test_a_rotation_destroys_keys_after_the_functions_left_them(everything: Life) -> None:
+    """A rotation after a quarter succeeds. It destroys the keys before the previous one, at its end."""
+    destroyed = {
+        address: actions for address, actions in everything.upgrades["rotated"].items() if "secret_version" in address
+    }
+    assert destroyed == {
+        'module.signing_secret["console"].google_secret_manager_secret_version.key["1"]': ["delete"],
+        'module.signing_secret["console"].google_secret_manager_secret_version.key["4"]': ["create"],
+        'module.signing_secret["functions"].google_secret_manager_secret_version.key["1"]': ["delete"],
+        'module.signing_secret["functions"].google_secret_manager_secret_version.key["5"]': ["create"],
+    }
+    steps = everything.rotated.splitlines()
+    first_destroyed = min(n for n, step in enumerate(steps) if "secret_version" in step and "Destroying..." in step)
+    changed = [n for n, step in enumerate(steps) if "module.function" in step and "Modifications complete" in step]
+    assert len(changed) == 4
+    assert max(changed) < first_destroyed
 
 
 def test_every_alert_has_a_runbook(everything: Life) -> None:

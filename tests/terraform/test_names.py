@@ -43,7 +43,7 @@ LIMITS = {
 NAMELESS = re.compile(
     r"_iam_(member|binding)$|google_project_service(_identity)?$|google_firestore_(field|backup_schedule)$"
     r"|google_storage_bucket_object$|google_iap_settings$"
-    r"|google_secret_manager_secret_version$|google_monitoring_dashboard$|^random_|^time_"
+    r"|google_secret_manager_secret_version$|google_monitoring_dashboard$|^(terraform|time)_"
 )
 """Types whose resources have no separate name in the project."""
 

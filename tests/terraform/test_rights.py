@@ -55,7 +55,7 @@ group:builders@example.com  iap.httpsResourceAccessor  backend {p}luci-scheduler
 iap        run.invoker                        service {p}luci-scheduler-console
 artifactregistry  cloudkms.cryptoKeyEncrypterDecrypter  key key
 cloudfunctions    cloudkms.cryptoKeyEncrypterDecrypter  key key
-firestore         cloudkms.cryptoKeyEncrypterDecrypter  key key
+firestore         cloudkms.cryptoKeyEncrypterDecrypter  key database
 pubsub            cloudkms.cryptoKeyEncrypterDecrypter  key key
 run               cloudkms.cryptoKeyEncrypterDecrypter  key key
 secretmanager     cloudkms.cryptoKeyEncrypterDecrypter  key key

@@ -71,7 +71,10 @@ WRONG: dict[str, list[tuple[Any, str] | None]] = {
         ({"billing_account": "012345-6789AB-CDEF01", "monthly_amount": 5, "currency": "$"}, "three capital letters"),
     ],
     "kms_key": [
-        # Its validation also reads the region, so it waits for a round with a valid region.
+        # Its validation also reads the region and the database, so it waits for a round in which they are valid.
+        # The key of the database is tried in infra/terraform/tests/database.tftest.hcl.
+        None,
+        None,
         None,
         None,
         ("key", "gcloud kms keys list"),

@@ -77,5 +77,5 @@ run "a_key_elsewhere_is_refused" {
     database            = { location = "nam5" }
   }
 
-  expect_failures = [var.database]
+  expect_failures = [var.kms_key]
 }
