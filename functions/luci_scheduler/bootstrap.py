@@ -160,6 +160,8 @@ def _environment(settings: Settings, ports: Ports) -> Environment:
 
 
 def _topic(settings: Settings, server: BuildbucketServer) -> str:
+    if not server.notifications:
+        return ""
     return server.topic or topic_names(settings.topics_in, "buildbucket", server.publisher).topic
 
 

@@ -16,10 +16,10 @@ from luci_scheduler.api.context import Context
 from luci_scheduler.bodies import discard_body, read_body
 from luci_scheduler.bootstrap import App
 from luci_scheduler.core.commit_event import parse_commit_events
-from luci_scheduler.core.errors import MalformedError, NewerVersionError, TransientError
+from luci_scheduler.core.errors import MalformedError, NewerVersionError, TransientError, UnknownKeyError
 from luci_scheduler.core.foreign_json import read_object
 from luci_scheduler.core.identity import UnauthenticatedError
-from luci_scheduler.core.instants import SECOND
+from luci_scheduler.core.instants import HOUR, SECOND
 from luci_scheduler.core.loopback import foreign_request
 from luci_scheduler.core.notification_token import find_token, verify_token
 from luci_scheduler.core.queue_tasks import SyncTask
@@ -55,6 +55,9 @@ deployment."""
 _NEWER_RETRIES = 150
 """After so many retries, about a day, a task of a newer version is dropped. Its document stays due, and the sweep
 enqueues a task of this version. So a canary or a rollback loses nothing, and no task is retried forever."""
+_KEY_PATIENCE = HOUR
+"""How long after its publication a notification with an unknown key is asked to come again. An apply replaces the
+functions within minutes, and the oldest of them then knows the key."""
 BUDGETS = {"on_gitiles_commit": 290.0, "on_build_completion": 110.0, "on_task": 590.0, "console": 50.0}
 """Function → seconds that the outside calls of one delivery may take together: ten less than the platform's limit.
 
@@ -129,9 +132,25 @@ def notification(app: App, event: Event) -> EventResponse:
         app.verify_push(_headers())
         message = open_message(event)
         token = find_token(message.attributes, message.data_base64)
-        job_id, invocation_id = verify_token(app.settings.token_secrets, token, app.runtime.clock.now())
-        on_notification(app.runtime, job_id, invocation_id, message.id)
+        try:
+            job_id, invocation_id = verify_token(app.settings.verifying_secrets, token, app.runtime.clock.now())
+        except UnknownKeyError as error:
+            _await_key(response, app.runtime.clock.now() - message.published, error)
+        else:
+            on_notification(app.runtime, job_id, invocation_id, message.id)
     return response.body, response.code
+
+
+def _await_key(response: DeliveryResponse, age: int, error: UnknownKeyError) -> None:
+    """Answer a notification that no known key signed: 500 while a newer function may know the key.
+
+    Raises:
+        UnknownKeyError: the notification was published too long ago.
+    """
+    if age >= _KEY_PATIENCE:
+        raise error
+    _logger().warning("key_unknown", reason=str(error), age_seconds=age // SECOND)
+    response.set(f"Transient error: {error}\n", 500)
 
 
 def _responding_to(function: str, event: Event) -> AbstractContextManager[DeliveryResponse]:
@@ -224,7 +243,7 @@ def _page(app: App, request: flask.Request) -> _ConsoleResponse:
     context = _identified(app, request)
     if not isinstance(context, Context):
         return context
-    page_request = PageRequest(context, app.settings.token_secrets, request.args.to_dict())
+    page_request = PageRequest(context, app.settings.verifying_secrets, request.args.to_dict())
     return _submit(page_request, request) if request.method == "POST" else answer(page_request, request.path)
 
 

@@ -41,6 +41,8 @@ class BuildbucketServer:
     """Base URL if it is not ``https://<host>`` (the local cloud)."""
     topic: str = ""
     """Full name of the topic that it notifies, if it differs from the default for ``publisher``."""
+    notifications: bool = True
+    """Whether builds are requested with notifications. Without them, status checks alone find the ends of builds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,10 @@ class Settings:
     """Service account whose OIDC token Cloud Tasks attaches to tasks."""
     token_secrets: tuple[str, ...] = field(repr=False)
     """Secrets that sign notification tokens: the first signs, all verify; one per line."""
+    next_token_secret: str = field(default="", repr=False)
+    """The secret that signs after the next rotation. It verifies already, because functions change one by one."""
+    previous_token_secret: str = field(default="", repr=False)
+    """The secret that signed before the last rotation. It verifies the tokens of builds that still run."""
     location: str = "us-central1"
     """Region of the queue."""
     database: str = "(default)"
@@ -103,8 +109,8 @@ class Settings:
     oidc_certs_url: str = "https://www.googleapis.com/oauth2/v1/certs"
     """Where the keys that sign OIDC tokens are published."""
     buildbucket_servers: tuple[BuildbucketServer, ...] = ()
-    """JSON list of ``{"host", "publisher", "protocol": "v1" or "v2", "url", "topic"}``: the servers that jobs may
-    name."""
+    """JSON list of ``{"host", "publisher", "protocol": "v1" or "v2", "url", "topic", "notifications"}``: the servers
+    that jobs may name."""
     gitiles_urls: Mapping[str, str] | None = None
     """Gitiles host → base URL, for the local cloud; a JSON object. Other hosts are called only below
     ``googlesource.com``."""
@@ -177,6 +183,12 @@ class Settings:
     local: bool = False
     """Whether this is the local cloud: it calls Buildbucket and Gitiles without OAuth, ``url_fetch`` accepts plain
     http, and requests to hosts other than loopback hosts, or from pages of other sites, are answered 403."""
+
+    @property
+    def verifying_secrets(self) -> tuple[str, ...]:
+        """All secrets that verify tokens. The first one signs."""
+        others = (self.next_token_secret, self.previous_token_secret)
+        return (*self.token_secrets, *(secret for secret in others if secret))
 
     @property
     def queue_path(self) -> str:
@@ -282,6 +294,13 @@ def _secrets(text: str) -> tuple[str, ...]:
     return secrets
 
 
+def _one_secret(text: str) -> str:
+    secrets = _secrets(text)
+    if len(secrets) > 1:
+        raise ValueError(f"holds one secret, got {len(secrets)} lines")
+    return secrets[0]
+
+
 def _urls(text: str) -> Mapping[str, str]:
     urls = json.loads(text)
     if not isinstance(urls, dict) or not all(isinstance(url, str) for url in urls.values()):
@@ -340,16 +359,19 @@ def _servers(text: str) -> tuple[BuildbucketServer, ...]:
     return tuple(_server(item) for item in json.loads(text))
 
 
-def _server(item: dict[str, str]) -> BuildbucketServer:
+def _server(item: dict[str, Any]) -> BuildbucketServer:
     for name, value in item.items():
-        if not isinstance(value, str):
+        if name != "notifications" and not isinstance(value, str):
             raise TypeError(f"{name} of a server must be a text, not {value!r}")
+    if not isinstance(item.get("notifications", True), bool):
+        raise TypeError(f"notifications of a server must be true or false, not {item['notifications']!r}")
     return BuildbucketServer(
         host=item["host"],
         publisher=item["publisher"],
         protocol=Era(item.get("protocol", Era.V2)),
         url=item.get("url", ""),
         topic=item.get("topic", ""),
+        notifications=item.get("notifications", True),
     )
 
 
@@ -397,6 +419,8 @@ def _check_source_members(item: dict[str, str]) -> None:
 _REQUIRED = ("project", "task_url", "task_account", "token_secrets")
 _PARSERS: dict[str, Any] = {
     "token_secrets": _secrets,
+    "next_token_secret": _one_secret,
+    "previous_token_secret": _one_secret,
     "task_callers": _commas,
     "fetch_allowed_hosts": _commas,
     "console_audiences": _commas,
