@@ -1,5 +1,7 @@
 # Each target creates the environment .venv in the checkout first, with the project installed.
-PYTHON ?= python3
+# Tests run on the deployed runtime, Python 3.12 (`image.runtime` of infra/terraform), where it is installed.
+PYTHON ?= $(shell for python in python3.12 ~/.pyenv/versions/3.12.*/bin/python python3; do \
+	"$$python" -c "" 2>/dev/null && echo "$$python" && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -38,7 +40,7 @@ replay: $(STAMP)  ## a replay of the golden invocation
 	$(BIN)/python -m emulator replay tests/golden/tint-mac-rel/scenario.json
 
 # The locks contain hashes and no addresses of package indexes.
-LOCK := $(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+LOCK := $(BIN)/uv pip compile -q --python-version 3.12 --generate-hashes --no-emit-index-url --no-header
 lock: $(STAMP)  ## new locks of the dependencies, in requirements/ and functions/
 	$(BIN)/python -m pip install -q uv
 	$(LOCK) --extra emulator --extra test --extra lint pyproject.toml -o requirements/dev.txt

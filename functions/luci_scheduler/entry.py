@@ -16,10 +16,10 @@ from luci_scheduler.api.context import Context
 from luci_scheduler.bodies import discard_body, read_body
 from luci_scheduler.bootstrap import App
 from luci_scheduler.core.commit_event import parse_commit_events
-from luci_scheduler.core.errors import MalformedError, NewerVersionError, TransientError
+from luci_scheduler.core.errors import MalformedError, NewerVersionError, TransientError, UnknownKeyError
 from luci_scheduler.core.foreign_json import read_object
 from luci_scheduler.core.identity import UnauthenticatedError
-from luci_scheduler.core.instants import SECOND
+from luci_scheduler.core.instants import HOUR, SECOND
 from luci_scheduler.core.loopback import foreign_request
 from luci_scheduler.core.notification_token import find_token, verify_token
 from luci_scheduler.core.queue_tasks import SyncTask
@@ -55,6 +55,9 @@ deployment."""
 _NEWER_RETRIES = 150
 """After so many retries, about a day, a task of a newer version is dropped. Its document stays due, and the sweep
 enqueues a task of this version. So a canary or a rollback loses nothing, and no task is retried forever."""
+_KEY_PATIENCE = HOUR
+"""How long after its publication a notification with an unknown key is asked to come again. An apply replaces the
+functions within minutes, and the oldest of them then knows the key."""
 BUDGETS = {"on_gitiles_commit": 290.0, "on_build_completion": 110.0, "on_task": 590.0, "console": 50.0}
 """Function → seconds that the outside calls of one delivery may take together: ten less than the platform's limit.
 
@@ -110,8 +113,9 @@ def finish_event(response: EventResponse) -> None:
 
 
 def commit(app: App, event: Event) -> EventResponse:
-    """Handle a message of the topic ``gitiles-commit``."""
+    """Handle a message of the topic ``gitiles-commit``, after its sender's token is verified."""
     with _responding_to("on_gitiles_commit", event) as response:
+        app.verify_push(_headers())
         message = open_message(event)
         events = parse_commit_events(message.data)
         app.note_config_changes(events)
@@ -120,20 +124,43 @@ def commit(app: App, event: Event) -> EventResponse:
 
 
 def notification(app: App, event: Event) -> EventResponse:
-    """Handle a message of a Buildbucket server's topic; without a valid token nothing is read or written."""
+    """Handle a message of a Buildbucket server's topic.
+
+    Nothing is read or written unless both tokens are valid: the sender's, and that of the notification.
+    """
     with _responding_to("on_build_completion", event) as response:
+        app.verify_push(_headers())
         message = open_message(event)
         token = find_token(message.attributes, message.data_base64)
-        job_id, invocation_id = verify_token(app.settings.token_secrets, token, app.runtime.clock.now())
-        on_notification(app.runtime, job_id, invocation_id, message.id)
+        try:
+            job_id, invocation_id = verify_token(app.settings.verifying_secrets, token, app.runtime.clock.now())
+        except UnknownKeyError as error:
+            _await_key(response, app.runtime.clock.now() - message.published, error)
+        else:
+            on_notification(app.runtime, job_id, invocation_id, message.id)
     return response.body, response.code
+
+
+def _await_key(response: DeliveryResponse, age: int, error: UnknownKeyError) -> None:
+    """Answer a notification that no known key signed: 500 while a newer function may know the key.
+
+    Raises:
+        UnknownKeyError: the notification was published too long ago.
+    """
+    if age >= _KEY_PATIENCE:
+        raise error
+    _logger().warning("key_unknown", reason=str(error), age_seconds=age // SECOND)
+    response.set(f"Transient error: {error}\n", 500)
 
 
 def _responding_to(function: str, event: Event) -> AbstractContextManager[DeliveryResponse]:
     event_id = storable(str(event["id"])[:200])
-    headers: Headers = flask.request.headers if flask.has_request_context() else {}
-    trace = delivery_trace(headers, f"event-{event_id}")
+    trace = delivery_trace(_headers(), f"event-{event_id}")
     return responding(trace=trace, seconds=BUDGETS[function], function=function, event_id=event_id)
+
+
+def _headers() -> Headers:
+    return flask.request.headers if flask.has_request_context() else {}
 
 
 def task(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
@@ -160,14 +187,8 @@ def _task(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
         kind=kind,
         task=name,
     ) as response:
-        try:
-            app.verify_caller(headers.get("Authorization", ""))
-        except UnauthenticatedError as error:
-            # An unknown caller gets no redelivery. This line reveals a real queue with a wrong setting.
-            _logger().warning("unauthenticated", reason=str(error))
-            response.set("Unauthenticated\n", 401)
-        else:
-            _run_task(app, request, kind, name, retries)
+        app.verify_caller(headers)
+        _run_task(app, request, kind, name, retries)
     return response.body, response.code, {_ANSWERED: "true", "Content-Type": "text/plain; charset=utf-8"}
 
 
@@ -222,7 +243,7 @@ def _page(app: App, request: flask.Request) -> _ConsoleResponse:
     context = _identified(app, request)
     if not isinstance(context, Context):
         return context
-    page_request = PageRequest(context, app.settings.token_secrets, request.args.to_dict())
+    page_request = PageRequest(context, app.settings.verifying_secrets, request.args.to_dict())
     return _submit(page_request, request) if request.method == "POST" else answer(page_request, request.path)
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.identifiers import PROJECT_NAME
 from luci_scheduler.core.repo_url import parse_repo_url
 
-__all__ = ["BuildbucketServer", "ConfigSourceSetting", "Settings", "SettingsError", "read_settings"]
+__all__ = ["BuildbucketServer", "ConfigSourceSetting", "Settings", "SettingsError", "read_settings", "variable_of"]
 
 PREFIX = "SCHEDULER_"
 _MIN_RETENTION_DAYS = 8  # Pub/Sub may deliver a message again for 7 days, and markers recognize it
@@ -41,6 +41,8 @@ class BuildbucketServer:
     """Base URL if it is not ``https://<host>`` (the local cloud)."""
     topic: str = ""
     """Full name of the topic that it notifies, if it differs from the default for ``publisher``."""
+    notifications: bool = True
+    """Whether builds are requested with notifications. Without them, status checks alone find the ends of builds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class ConfigSourceSetting:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The environment; each field is the variable ``SCHEDULER_<FIELD>`` in upper case."""
+    """The environment; each field is the variable ``SCHEDULER_<FIELD>`` in upper case, except `service`."""
 
     project: str
     """Cloud project that holds the database, the queue and the topics."""
@@ -72,6 +74,10 @@ class Settings:
     """Service account whose OIDC token Cloud Tasks attaches to tasks."""
     token_secrets: tuple[str, ...] = field(repr=False)
     """Secrets that sign notification tokens: the first signs, all verify; one per line."""
+    next_token_secret: str = field(default="", repr=False)
+    """The secret that signs after the next rotation. It verifies already, because functions change one by one."""
+    previous_token_secret: str = field(default="", repr=False)
+    """The secret that signed before the last rotation. It verifies the tokens of builds that still run."""
     location: str = "us-central1"
     """Region of the queue."""
     database: str = "(default)"
@@ -88,11 +94,23 @@ class Settings:
     """Further accounts that may call ``on_task`` (that of Cloud Scheduler); comma-separated."""
     task_audience: str = ""
     """Audience that tasks' OIDC tokens must have; ``task_url`` if empty."""
+    push_account: str = ""
+    """Service account whose OIDC token Pub/Sub attaches to pushes; empty: the event functions refuse every push, except
+    in the local cloud, whose Pub/Sub emulator attaches none."""
+    push_audience: str = ""
+    """Audience that pushes' OIDC tokens must have: the address of the function."""
+    trust_front_end: bool = False
+    """Whether the platform's front end verifies callers' tokens and removes their signatures: a token without signature
+    is then accepted under the conditions of docs/reference/access.md."""
+    run_api_url: str = "https://run.googleapis.com"
+    """Base URL of the Cloud Run Admin API, which returns the service's own invoker policy."""
+    service: str = field(default="", metadata={"variable": "K_SERVICE"})
+    """Name of the Cloud Run service, which Cloud Run sets; empty elsewhere."""
     oidc_certs_url: str = "https://www.googleapis.com/oauth2/v1/certs"
     """Where the keys that sign OIDC tokens are published."""
     buildbucket_servers: tuple[BuildbucketServer, ...] = ()
-    """JSON list of ``{"host", "publisher", "protocol": "v1" or "v2", "url", "topic"}``: the servers that jobs may
-    name."""
+    """JSON list of ``{"host", "publisher", "protocol": "v1" or "v2", "url", "topic", "notifications"}``: the servers
+    that jobs may name."""
     gitiles_urls: Mapping[str, str] | None = None
     """Gitiles host → base URL, for the local cloud; a JSON object. Other hosts are called only below
     ``googlesource.com``."""
@@ -167,9 +185,20 @@ class Settings:
     http, and requests to hosts other than loopback hosts, or from pages of other sites, are answered 403."""
 
     @property
+    def verifying_secrets(self) -> tuple[str, ...]:
+        """All secrets that verify tokens. The first one signs."""
+        others = (self.next_token_secret, self.previous_token_secret)
+        return (*self.token_secrets, *(secret for secret in others if secret))
+
+    @property
     def queue_path(self) -> str:
         """Full name of the Cloud Tasks queue."""
         return f"projects/{self.project}/locations/{self.location}/queues/{self.queue}"
+
+    @property
+    def service_path(self) -> str:
+        """Full name of the Cloud Run service that this process is a part of; its region is the queue's."""
+        return f"projects/{self.project}/locations/{self.location}/services/{self.service}"
 
     @property
     def tasks_audience(self) -> str:
@@ -191,6 +220,11 @@ class Settings:
         return next((server for server in self.buildbucket_servers if server.host == host), None)
 
 
+def variable_of(setting: Field[Any]) -> str:
+    """Return the environment variable of a field of `Settings`."""
+    return str(setting.metadata.get("variable", PREFIX + setting.name.upper()))
+
+
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """Read the settings from ``environment``.
 
@@ -199,7 +233,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     """
     faults: list[str] = []
     values: dict[str, Any] = {}
-    known = {PREFIX + field.name.upper(): field for field in fields(Settings)}
+    known = {variable_of(setting): setting for setting in fields(Settings)}
     strangers = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
     faults += [f"{name}: no such setting" for name in strangers]
     for name, setting in known.items():
@@ -260,6 +294,13 @@ def _secrets(text: str) -> tuple[str, ...]:
     return secrets
 
 
+def _one_secret(text: str) -> str:
+    secrets = _secrets(text)
+    if len(secrets) > 1:
+        raise ValueError(f"holds one secret, got {len(secrets)} lines")
+    return secrets[0]
+
+
 def _urls(text: str) -> Mapping[str, str]:
     urls = json.loads(text)
     if not isinstance(urls, dict) or not all(isinstance(url, str) for url in urls.values()):
@@ -318,16 +359,19 @@ def _servers(text: str) -> tuple[BuildbucketServer, ...]:
     return tuple(_server(item) for item in json.loads(text))
 
 
-def _server(item: dict[str, str]) -> BuildbucketServer:
+def _server(item: dict[str, Any]) -> BuildbucketServer:
     for name, value in item.items():
-        if not isinstance(value, str):
+        if name != "notifications" and not isinstance(value, str):
             raise TypeError(f"{name} of a server must be a text, not {value!r}")
+    if not isinstance(item.get("notifications", True), bool):
+        raise TypeError(f"notifications of a server must be true or false, not {item['notifications']!r}")
     return BuildbucketServer(
         host=item["host"],
         publisher=item["publisher"],
         protocol=Era(item.get("protocol", Era.V2)),
         url=item.get("url", ""),
         topic=item.get("topic", ""),
+        notifications=item.get("notifications", True),
     )
 
 
@@ -375,6 +419,8 @@ def _check_source_members(item: dict[str, str]) -> None:
 _REQUIRED = ("project", "task_url", "task_account", "token_secrets")
 _PARSERS: dict[str, Any] = {
     "token_secrets": _secrets,
+    "next_token_secret": _one_secret,
+    "previous_token_secret": _one_secret,
     "task_callers": _commas,
     "fetch_allowed_hosts": _commas,
     "console_audiences": _commas,
@@ -387,6 +433,7 @@ _PARSERS: dict[str, Any] = {
     "gitiles_backfill": _boolean,
     "commit_wait_seconds": _not_negative,
     "trust_commit_publishers": _boolean,
+    "trust_front_end": _boolean,
     "config_sources": _sources,
     "lenient_triggers": _boolean,
     "project_active_invocations": _positive,

@@ -11,7 +11,7 @@ from emulator.supervisor import FUNCTIONS
 from emulator.topics import subscriptions
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.topic_names import topic_names
-from luci_scheduler.settings import PREFIX, Settings, read_settings
+from luci_scheduler.settings import PREFIX, Settings, read_settings, variable_of
 from tests.terraform.configurations import EVERYTHING, PROJECT, SERVERS
 from tests.terraform.life import Life
 from tests.terraform.tool import REPOSITORY
@@ -37,19 +37,14 @@ NOT_SET = {
 
 def _secret_names(life: Life) -> dict[str, set[str]]:
     """Return the secret variables of each entry point."""
-    return {
-        function["build_config"][0]["entry_point"]: {
-            secret["key"] for secret in function["service_config"][0]["secret_environment_variables"]
-        }
-        for function in life.all("google_cloudfunctions2_function")
-    }
+    return {function: set(service.secrets) for function, service in life.services.items()}
 
 
 def test_settings_are_the_functions_environment(everything: Life) -> None:
     """Every setting is set or has a reason, and every variable is a setting."""
     secrets = _secret_names(everything)
     assert set(everything.environments) == set(FUNCTIONS)
-    settings = {PREFIX + field.name.upper() for field in fields(Settings)}
+    settings = {name for field in fields(Settings) if (name := variable_of(field)).startswith(PREFIX)}
     not_set = {PREFIX + name.upper() for name in NOT_SET}
     assert not_set <= settings, "NOT_SET names an unknown setting"
     for function, environment in everything.environments.items():
@@ -107,12 +102,7 @@ def test_tasks_are_sent_to_the_address_of_on_task(life: Life) -> None:
     """Address and audience of tasks, of schedules and of on_task agree."""
     environment = life.environments["on_task"]
     url = environment["SCHEDULER_TASK_URL"]
-    (on_task,) = [
-        function["name"]
-        for function in life.all("google_cloudfunctions2_function")
-        if function["build_config"][0]["entry_point"] == "on_task"
-    ]
-    assert re.fullmatch(rf"https://{on_task}-\d+\.us-central1\.run\.app", url)
+    assert re.fullmatch(rf"https://{life.services['on_task'].name}-\d+\.us-central1\.run\.app", url)
     jobs = {job["name"].rpartition("-")[2]: job["http_target"][0] for job in life.all("google_cloud_scheduler_job")}
     assert {kind: job["uri"] for kind, job in jobs.items()} == {"sync": f"{url}/sync", "sweep": f"{url}/sweep"}
     for job in jobs.values():
@@ -139,12 +129,8 @@ def test_the_local_queue_is_the_cloud_s(minimal: Life) -> None:
 def test_the_queue_is_as_wide_as_on_task(life: Life) -> None:
     """The queue dispatches no more tasks than on_task has capacity for, because a refused task slows the queue down."""
     (queue,) = life.all("google_cloud_tasks_queue")
-    (on_task,) = [
-        function["service_config"][0]
-        for function in life.all("google_cloudfunctions2_function")
-        if function["build_config"][0]["entry_point"] == "on_task"
-    ]
-    room = on_task["max_instance_count"] * on_task["max_instance_request_concurrency"]
+    on_task = life.services["on_task"]
+    room = on_task.max_instances * on_task.concurrency
     assert queue["rate_limits"][0]["max_concurrent_dispatches"] == room
 
 
@@ -157,10 +143,7 @@ def test_the_local_subscriptions_are_the_cloud_s(minimal: Life) -> None:
     assert {item.dead_letter_subscription for item in local.values()} == set(kept) - {
         f"projects/{PROJECT}/subscriptions/luci-scheduler-key-rotation"
     }
-    names = {
-        function["build_config"][0]["entry_point"]: function["name"]
-        for function in minimal.all("google_cloudfunctions2_function")
-    }
+    names = {function: service.name for function, service in minimal.services.items()}
     for name, item in local.items():
         cloud = pushed[name]
         (push,), (retry,), (dead) = cloud["push_config"], cloud["retry_policy"], cloud["dead_letter_policy"][0]
@@ -180,10 +163,7 @@ def test_functions_have_the_time_limits_of_their_callers(life: Life) -> None:
     """A function's limit is that of its subscription; on_task's is above the dispatch deadline of a task."""
     from luci_scheduler.adapters import cloud_tasks
 
-    limits = {
-        function["name"]: function["service_config"][0]["timeout_seconds"]
-        for function in life.all("google_cloudfunctions2_function")
-    }
+    limits = {service.name: service.timeout_seconds for service in life.services.values()}
     for item in life.all("google_pubsub_subscription"):
         for push in item["push_config"]:
             (limit,) = [

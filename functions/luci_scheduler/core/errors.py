@@ -11,6 +11,7 @@
     └── PermanentError         a retry cannot help: recorded, counted, acknowledged
         ├── JobNotFoundError
         └── BadTokenError
+            └── UnknownKeyError
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ __all__ = [
     "SchedulerError",
     "StoreConflictError",
     "TransientError",
+    "UnknownKeyError",
 ]
 
 
@@ -80,3 +82,7 @@ class BadTokenError(PermanentError):
 
     The message names the fault, not the token.
     """
+
+
+class UnknownKeyError(BadTokenError):
+    """A token is whole and fresh, and none of the known keys signed it. A newer function may know the key."""

@@ -123,6 +123,7 @@ CLEANUP_GAVE_UP = Template(
 TOPIC_FAILED = Template("Failed to prepare PubSub topic - {error}")
 PREPARING_TOPIC = Template("Preparing PubSub topic for {server:quoted}")
 TOPIC = Template("PubSub topic is {topic:quoted}")
+NO_TOPIC = Template("The server sends no notifications here: status checks alone find the build's end")
 CAPPING_TRIGGERS = Template("Capping {count:number} triggers passed to the build to just {kept:number} latest ones")
 REQUEST = Template("Buildbucket request:\n{request}")
 TASK_URL = Template("Task URL: {url}")

@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
-from luci_scheduler.core.errors import BadTokenError
+from luci_scheduler.core.errors import BadTokenError, UnknownKeyError
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import HOUR, MILLISECOND, SECOND, Instant
 from luci_scheduler.core.untrusted import PARSER_ERRORS, check_values, decode_base64
@@ -28,6 +28,7 @@ _DRIFT = 30 * SECOND  # how far ahead the issuer's clock may be
 _VERSION = b"\x01"
 _MAC_BYTES = 32
 _MAX_TOKEN = 4096  # the limit of a notification's attribute that carries it
+_NOT_OURS = "the token's signature is not ours"
 _NUMBER = re.compile("[0-9]{1,19}")  # 63 bits have at most 19 digits
 
 
@@ -42,17 +43,21 @@ def verify_token(secrets: Sequence[str], token: str, now: Instant) -> tuple[JobI
     """Return the invocation that a token was issued for. Any of ``secrets`` may have signed it.
 
     Raises:
-        BadTokenError: missing, malformed, forged, expired or from the future. The text does not contain the token.
+        BadTokenError: missing, malformed, expired or from the future. The text does not contain the token.
+        UnknownKeyError: nothing else is wrong with the token, and none of ``secrets`` signed it.
     """
     if not token:
         raise BadTokenError("the notification carries no token")
-    issued, job_id, invocation_id = _claims(_authentic_body(secrets, token))
-    # Functions run on many machines, and their clocks differ a little.
-    if issued > now + _DRIFT:
-        raise BadTokenError("issued timestamp is in the future")
-    if now > issued + LIFETIME:
-        raise BadTokenError("token expired")
-    return job_id, invocation_id
+    body, mac = _parts(token)
+    # Compare with all secrets, without an early end: the time must not reveal which one matched.
+    matches = [hmac.compare_digest(mac, _mac(secret, body)) for secret in secrets]
+    if any(matches):
+        return _invocation(body, now)
+    try:
+        _invocation(body, now)
+    except BadTokenError as error:  # no key can make such a token acceptable
+        raise BadTokenError(_NOT_OURS) from error
+    raise UnknownKeyError(_NOT_OURS)
 
 
 def find_token(attributes: Mapping[str, str], data_base64: str) -> str:
@@ -76,7 +81,8 @@ def find_token(attributes: Mapping[str, str], data_base64: str) -> str:
     return token if isinstance(token, str) else ""
 
 
-def _authentic_body(secrets: Sequence[str], token: str) -> bytes:
+def _parts(token: str) -> tuple[bytes, bytes]:
+    """Return the claims and the signature of a token, both unchecked."""
     if len(token) > _MAX_TOKEN or not token.isascii():
         raise BadTokenError("the token is malformed")
     try:
@@ -89,11 +95,17 @@ def _authentic_body(secrets: Sequence[str], token: str) -> bytes:
     version, body, mac = blob[:1], blob[1:-_MAC_BYTES], blob[-_MAC_BYTES:]
     if version != _VERSION or len(mac) != _MAC_BYTES or not body:
         raise BadTokenError("the token is malformed")
-    # Compare with all secrets, without an early end: the time must not reveal which one matched.
-    matches = [hmac.compare_digest(mac, _mac(secret, body)) for secret in secrets]
-    if not any(matches):
-        raise BadTokenError("the token's signature is not ours")
-    return body
+    return body, mac
+
+
+def _invocation(body: bytes, now: Instant) -> tuple[JobId, InvocationId]:
+    issued, job_id, invocation_id = _claims(body)
+    # Functions run on many machines, and their clocks differ a little.
+    if issued > now + _DRIFT:
+        raise BadTokenError("issued timestamp is in the future")
+    if now > issued + LIFETIME:
+        raise BadTokenError("token expired")
+    return job_id, invocation_id
 
 
 def _claims(body: bytes) -> tuple[Instant, JobId, InvocationId]:

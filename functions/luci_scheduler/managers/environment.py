@@ -19,7 +19,7 @@ class Server:
     protocol: Era
     """The protocol that it speaks, named by its era."""
     topic: str
-    """The topic that it publishes notifications to."""
+    """The topic that it publishes notifications to; empty if it sends none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ class BuildRequest:
     app_id: str
     hostname: str
     topic: str
+    """The topic of the build's notifications; empty if the server sends none."""
     token: str = field(repr=False)
     properties: Mapping[str, Any] = field(default_factory=dict)
     tags: Sequence[str] = ()

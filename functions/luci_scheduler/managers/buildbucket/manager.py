@@ -52,7 +52,8 @@ _SEARCH_LAG = 3 * MINUTE
 
 Searches show a new build late, and an attempt may request its build up to a minute after its log line."""
 
-_V1_INTERVAL = MINUTE
+_MINUTELY = MINUTE
+"""The interval in v1, and in both eras for a server without notifications, whose checks alone find the end."""
 _V2_INTERVAL_SECONDS = (60, 600)
 """Today's scheduler draws each delay at random, uniformly from these whole seconds."""
 
@@ -254,8 +255,8 @@ class BuildbucketManager:
     def _schedule_check(self, controller: Controller, server: Server) -> None:
         if self._environment.check_interval:
             delay = self._environment.check_interval
-        elif server.protocol is Era.V1:
-            delay = _V1_INTERVAL
+        elif server.protocol is Era.V1 or not server.topic:
+            delay = _MINUTELY
         else:
             delay = controller.entropy.check_delay_seconds(*_V2_INTERVAL_SECONDS) * SECOND
         controller.add_timer(delay, CHECK_TIMER)
@@ -297,11 +298,17 @@ class BuildbucketManager:
             app_id=environment.app_id,
             hostname=environment.hostname,
             topic=server.topic,
-            token=make_token(environment.token_secrets[0], invocation.job_id, invocation.id, controller.clock.now()),
+            token=self._token(controller, server),
             properties=invocation.properties or {},
             tags=invocation.tags,
             triggers=[trigger.public() for trigger in invocation.incoming_triggers],
         )
+
+    def _token(self, controller: Controller, server: Server) -> str:
+        if not server.topic:
+            return ""
+        invocation, secret = controller.invocation, self._environment.token_secrets[0]
+        return make_token(secret, invocation.job_id, invocation.id, controller.clock.now())
 
 
 def _is_refusal(client: ProtocolClient, answer: Any) -> bool:

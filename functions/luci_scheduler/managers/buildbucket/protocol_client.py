@@ -66,6 +66,9 @@ class ProtocolClient(Protocol):
 
 def announce_topic(request: BuildRequest, log: Log) -> None:
     """Log the topic of the notifications. It was created with the installation."""
+    if not request.topic:
+        log(log_lines.NO_TOPIC.format())
+        return
     log(log_lines.PREPARING_TOPIC.format(server=quote("https://" + str(request.task.get("server", "")))))
     log(log_lines.TOPIC.format(topic=quote(request.topic)))
 

@@ -48,8 +48,10 @@ class V1Client:
         triggers = shown_triggers(request, log)
         announce_topic(request, log)
         body = self._body(request, triggers)
-        callback = {**body["pubsub_callback"], "auth_token": "..."}
-        log(log_lines.REQUEST.format(request=go_json.indented({**body, "pubsub_callback": callback})))
+        shown = dict(body)
+        if request.topic:
+            shown["pubsub_callback"] = {**body["pubsub_callback"], "auth_token": "..."}
+        log(log_lines.REQUEST.format(request=go_json.indented(shown)))
         return body
 
     def _body(self, request: BuildRequest, triggers: list[Mapping[str, Any]]) -> dict[str, Any]:
@@ -62,7 +64,7 @@ class V1Client:
             "bucket": bucket,
             "client_operation_id": str(request.invocation_id),
             "parameters_json": go_json.compact({"builder_name": builder, "properties": properties}),
-            "pubsub_callback": {"auth_token": request.token, "topic": request.topic},
+            "pubsub_callback": {"auth_token": request.token, "topic": request.topic} if request.topic else None,
             "tags": [*tags, *(request.task.get("tags") or ()), *request.tags],
         }
         return {name: value for name, value in body.items() if value}

@@ -72,6 +72,8 @@ class V2Client:
         """
         message = self._message(request, log)
         log(log_lines.REQUEST.format(request=go_json.message(message)))
+        if not request.topic:
+            return message
         user_data = base64.b64encode(request.token.encode()).decode()
         return {**message, "notify": {**message["notify"], "userData": user_data}}
 
@@ -95,7 +97,7 @@ class V2Client:
             "properties": go_json.struct(properties),
             "gitilesCommit": commit.as_json() if commit else None,
             "tags": [{name: text for name, text in (("key", key), ("value", value)) if text} for key, value in tags],
-            "notify": {"pubsubTopic": request.topic},
+            "notify": {"pubsubTopic": request.topic} if request.topic else None,
         }
         return {name: value for name, value in message.items() if value is not None}
 
