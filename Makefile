@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: check help test bench crash terraform-test demo replay lock clean
+.PHONY: check help test bench crash terraform-test terraform-year demo replay lock clean
 
 check: $(STAMP)  ## lint, formats, types, import rules, Terraform (the default)
 	$(BIN)/ruff check .
@@ -23,6 +23,9 @@ test: $(STAMP)  ## all tests
 
 terraform-test: $(STAMP)  ## only the tests of infra/terraform
 	$(BIN)/python -m pytest tests/terraform
+
+terraform-year: $(STAMP)  ## a year of each Terraform configuration, under both providers: fifteen minutes
+	$(BIN)/python -m pytest -m year tests/terraform/test_year.py
 
 crash: $(STAMP)  ## tests that kill the functions at every step of a build
 	$(BIN)/python -m pytest -m "crash or not crash" tests/e2e/test_crashes.py

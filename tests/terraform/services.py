@@ -8,8 +8,8 @@ from tests.terraform.tool import Resource
 FUNCTIONS = ("console", "on_build_completion", "on_gitiles_commit", "on_task")
 """The entry points of main.py."""
 
-UPDATED = {f'module.function["{function}"].google_cloud_run_v2_service.this': ["update"] for function in FUNCTIONS}
-"""The changes of a plan that gives all four services new revisions, and changes nothing else."""
+ADDRESSES = {f'module.function["{function}"].google_cloud_run_v2_service.this' for function in FUNCTIONS}
+"""The addresses of the services in the root module."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.terraform.configurations import EVERYTHING, MINIMAL, PROJECT
 from tests.terraform.life import Life
-from tests.terraform.services import UPDATED
+from tests.terraform.services import ADDRESSES
 from tests.terraform.tool import REPOSITORY, ROOT
 
 pytestmark = pytest.mark.timeout(1800)
@@ -57,14 +57,14 @@ def test_new_source_changes_only_the_functions(everything: Life) -> None:
     expected = {
         "module.image.google_storage_bucket_object.functions[0]": ["delete", "create"],
         "module.image.google_cloudfunctions2_function.builder[0]": ["update"],
-        **UPDATED,
+        **{address: ["update"] for address in ADDRESSES},
     }
     assert everything.upgrades["source"] == expected
 
 
 def test_a_rollback_builds_nothing(everything: Life) -> None:
     """With the image of an earlier version, only the four functions change."""
-    assert everything.upgrades["rollback"] == UPDATED
+    assert everything.upgrades["rollback"] == {address: ["update"] for address in ADDRESSES}
 
 
 def test_new_rate_changes_only_the_queue(everything: Life) -> None:
@@ -74,7 +74,7 @@ def test_new_rate_changes_only_the_queue(everything: Life) -> None:
 
 def test_a_new_name_of_the_queue_makes_a_new_queue(everything: Life) -> None:
     """The functions get the new name, and nothing else changes."""
-    functions = UPDATED
+    functions = {address: ["update"] for address in ADDRESSES}
     changed = {
         address: actions
         for address, actions in everything.upgrades["queue name"].items()

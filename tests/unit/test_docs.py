@@ -64,7 +64,7 @@ def test_a_broken_link_is_found(tmp_path: Path) -> None:
 def test_lines_are_short(page: Path) -> None:
     """A line has at most 160 characters, except rows of generated tables."""
     lines = page.read_text(encoding="utf-8").splitlines()
-    if page.name in GENERATED_TABLES:
+    if page.name in GENERATED_TABLES or page.is_relative_to(ROOT / "infra"):
         lines = [line for line in lines if not line.startswith("| ")]
     assert [line for line in lines if len(line) > LONGEST_LINE] == []
 
