@@ -83,9 +83,7 @@ class FrontEnd:
         if not door and self._is_younger(self._seen_open, _SETTLING):
             door = "the service was open a few minutes ago, and IAM applies a change slowly: try again in ten minutes"
         if door:
-            raise UnauthenticatedError(
-                f"the platform has removed the token's signature, and its check cannot be trusted: {door}"
-            )
+            raise UnauthenticatedError(f"the token has no signature, and the platform's check does not count: {door}")
 
     def _reading(self) -> _Reading:
         last = self._last
