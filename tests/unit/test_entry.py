@@ -172,6 +172,15 @@ def test_a_push_needs_the_token_of_its_account(functions: Site, function: str) -
     assert (good.code, good.events[:1]) == (200, ["permanent_error"] if function == "on_build_completion" else [])
 
 
+def test_a_task_needs_the_token_of_its_account(functions: Site) -> None:
+    """The sweep reads the store; without a good token it does not run."""
+    for bad in ({}, {"Authorization": functions.token(ON_TASK, OWNER)}, {"Authorization": functions.token(CONSOLE)}):
+        functions.world.counted()
+        answer = functions.call("on_task", "/sweep", b"{}", bad)
+        assert (answer.code, answer.events, functions.world.counted()) == (401, ["unauthenticated"], "0R/0W/0c")
+    assert functions.call("on_task", "/sweep", b"{}", {"Authorization": functions.token()}).code == 200
+
+
 @pytest.mark.parametrize("function", ["on_gitiles_commit", "on_build_completion"])
 def test_a_push_whose_token_cannot_be_verified_now_comes_again(functions: Site, function: str) -> None:
     """Without Google's keys nothing is known about the sender."""
