@@ -43,6 +43,8 @@ class Life:
     """Address of a secret → the due time of its key in the last plan."""
     protected: tuple[CompletedProcess[str], list[Resource]] | None = None
     """A destroy of the protected installation, and the resources after it."""
+    unprotected: CompletedProcess[str] | None = None
+    """An apply that turned the protection off."""
 
     def all(self, type_: str) -> list[dict[str, Any]]:
         """Return the values of all resources of a type."""
@@ -94,24 +96,21 @@ def live(
     return life
 
 
-def age(terraform: Terraform, folder: Path, life: Life, given: str, *days: int) -> None:
-    """Let time pass, in which Google's services change values by themselves, and plan after each of ``days``."""
-    now = 0
-    for day in days:
-        done = terraform.run(folder, "drift", "--days", str(day - now))
-        assert done.returncode == 0, done.stdout + done.stderr
-        life.aged[day] = terraform.run(folder, "plan", "-detailed-exitcode", given)
-        now = day
+def age(terraform: Terraform, folder: Path, life: Life, given: str, days: int, provider: str = NEWER) -> None:
+    """Let time pass, in which Google's services change values by themselves, and plan then."""
+    done = terraform.run(folder, "drift", "--days", str(days), GOOGLE=provider)
+    assert done.returncode == 0, done.stdout + done.stderr
+    life.aged[days] = terraform.run(folder, "plan", "-detailed-exitcode", given, GOOGLE=provider)
 
 
 def destroy_protected(terraform: Terraform, folder: Path, life: Life, given: str) -> None:
-    """Destroy the protected example, then turn the protection off as a user does."""
+    """Destroy the protected example, then turn the protection off as a user does, with the newer provider."""
     done = terraform.run(folder, "destroy", "-auto-approve", given)
     life.protected = done, resources(parse(terraform.run(folder, "show", "-json")))
     override = terraform.checkout / folder / "unprotected_override.tf"
     override.write_text('module "scheduler" {\n  database = { delete_protection = false }\n}\n', encoding="utf-8")
-    done = terraform.run(folder, "apply", "-auto-approve", given)
-    assert done.returncode == 0, done.stdout + done.stderr
+    life.unprotected = terraform.run(folder, "apply", "-auto-approve", given)
+    assert life.unprotected.returncode == 0, life.unprotected.stdout + life.unprotected.stderr
 
 
 def upgrade(terraform: Terraform, life: Life, given: str) -> None:

@@ -86,11 +86,17 @@ def test_a_new_name_of_the_queue_makes_a_new_queue(everything: Life) -> None:
 
 
 def test_time_in_service_changes_no_plan(life: Life) -> None:
-    """Google's services change some values by themselves. Terraform leaves them alone, also with a newer provider."""
+    """Google's services change some values by themselves. Terraform leaves them alone, also with an older provider."""
     assert life.aged
     for days, done in life.aged.items():
         assert done.returncode == 0, (days, done.stdout[-3000:])
         assert "No changes" in done.stdout
+
+
+def test_a_newer_provider_changes_only_what_it_is_told(minimal: Life) -> None:
+    """An apply with it after a quarter only turns the protection off: the database's and that of the destroy."""
+    assert minimal.unprotected is not None
+    assert "0 added, 2 changed, 0 destroyed" in minimal.unprotected.stdout
 
 
 def test_a_past_reminder_is_not_requested_again(everything: Life) -> None:
