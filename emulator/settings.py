@@ -37,7 +37,7 @@ PUBLISHER = "cr-buildbucket@appspot.gserviceaccount.com"
 LOCATION = "us-central1"
 QUEUE = "luci-scheduler"
 # Rates and retries are those of infra/terraform.
-QUEUE_RATES = RateLimits(max_dispatches_per_second=500.0, max_concurrent_dispatches=100)
+QUEUE_RATES = RateLimits(max_dispatches_per_second=500.0, max_concurrent_dispatches=50)
 QUEUE_RETRIES = RetryConfig(max_attempts=-1, min_backoff=SECOND, max_backoff=600 * SECOND, max_doublings=10)
 
 DEVELOPER = "dev@localhost"

@@ -23,6 +23,11 @@ console    datastore.user                     project, only the database {p}luci
 console    cloudtasks.enqueuer                queue {p}luci-scheduler
 console    iam.serviceAccountUser             account {p}sched-tasks
 console    secretmanager.secretAccessor       secret {p}luci-scheduler-console
+functions  run.viewer                         service {p}luci-scheduler-on-gitiles-commit
+functions  run.viewer                         service {p}luci-scheduler-on-build-completion
+functions  run.viewer                         service {p}luci-scheduler-on-task
+console    run.viewer                         service {p}luci-scheduler-console
+iap        run.invoker                        service {p}luci-scheduler-console
 push       run.invoker                        service {p}luci-scheduler-on-gitiles-commit
 push       run.invoker                        service {p}luci-scheduler-on-build-completion
 tasks      run.invoker                        service {p}luci-scheduler-on-task
@@ -40,6 +45,9 @@ secretmanager  pubsub.publisher               topic {p}luci-scheduler-key-rotati
 {buildbucket}  pubsub.publisher               topic {p}{builds}
 {buildbucket}  pubsub.viewer                  topic {p}{builds}
 """
+NATIVE_GRANTS = """
+user:me@example.com  iap.httpsResourceAccessor  console {p}luci-scheduler-console
+"""
 """Account, role, resource of the minimal installation. A role is project-wide only if no resource has a policy:
 logs, databases, and buckets of the functions service. A condition narrows the last two."""
 
@@ -52,7 +60,7 @@ user:committer@example.com  pubsub.viewer     topic {p}gitiles-commit
 pubsub     pubsub.publisher                   topic {p}{old_builds}-dead-letter
 pubsub     pubsub.subscriber                  subscription {p}{old_builds}
 group:builders@example.com  iap.httpsResourceAccessor  backend {p}luci-scheduler-console
-iap        run.invoker                        service {p}luci-scheduler-console
+user:me@example.com  iap.httpsResourceAccessor  backend {p}luci-scheduler-console
 artifactregistry  cloudkms.cryptoKeyEncrypterDecrypter  key key
 cloudfunctions    cloudkms.cryptoKeyEncrypterDecrypter  key key
 firestore         cloudkms.cryptoKeyEncrypterDecrypter  key database
@@ -65,6 +73,8 @@ storage           cloudkms.cryptoKeyEncrypterDecrypter  key key
 
 RESOURCES = {
     "google_cloud_run_v2_service_iam_member": ("service", "name"),
+    "google_cloud_run_v2_service_iam_binding": ("service", "name"),
+    "google_iap_web_cloud_run_service_iam_binding": ("console", "cloud_run_service_name"),
     "google_cloud_tasks_queue_iam_member": ("queue", "name"),
     "google_service_account_iam_member": ("account", "service_account_id"),
     "google_secret_manager_secret_iam_member": ("secret", "secret_id"),
@@ -98,13 +108,12 @@ def _granted(life: Life) -> list[Grant]:
     known = {**accounts, **agents}
     grants = []
     for found in life.resources:
-        if not found.type.endswith("_iam_member"):
+        if not re.search("_iam_(member|binding)$", found.type):
             continue
         values = found.values
-        member = values["member"]
-        if "gs-project-accounts" in member:
-            member = "storage"
-        grants.append((known.get(member, member), values["role"].removeprefix("roles/"), _resource(found.type, values)))
+        for member in values.get("members", [values.get("member")]):
+            account = "storage" if "gs-project-accounts" in member else known.get(member, member)
+            grants.append((account, values["role"].removeprefix("roles/"), _resource(found.type, values)))
     return grants
 
 
@@ -125,7 +134,7 @@ def _resource(type_: str, values: dict[str, object]) -> str:
 
 def test_the_minimal_grants_match_the_reviewed_list(minimal: Life) -> None:
     """The grants equal the list, without duplicates."""
-    assert sorted(_granted(minimal)) == sorted(_reviewed(GRANTS, ""))
+    assert sorted(_granted(minimal)) == sorted(_reviewed(GRANTS + NATIVE_GRANTS, ""))
 
 
 def test_the_grants_match_the_reviewed_list(everything: Life) -> None:
@@ -134,22 +143,28 @@ def test_the_grants_match_the_reviewed_list(everything: Life) -> None:
 
 
 def test_nothing_is_open_and_nothing_is_broad(life: Life) -> None:
-    """No basic role, no public member, no key, and no grant that replaces other grants."""
+    """No basic role, no public member, no key. Only lists of callers are complete, and remove other grants."""
     for found in life.resources:
-        assert not re.search(r"_iam_(binding|policy)$|_account_key$|_hmac_key$", found.type), found.address
+        assert not re.search(r"_iam_policy$|_account_key$|_hmac_key$", found.type), found.address
+        if found.type.endswith("_iam_binding"):
+            assert found.values["role"] in ("roles/run.invoker", "roles/iap.httpsResourceAccessor"), found.address
     for member, role, _ in _granted(life):
         assert member not in ("allUsers", "allAuthenticatedUsers")
         assert not re.fullmatch(r"owner|editor|viewer|.*[aA]dmin", role), role
 
 
+def test_an_apply_removes_strange_callers(life: Life) -> None:
+    """Each service has the complete list of its invokers. That of the builder is empty."""
+    (builder,) = [function["name"] for function in life.all("google_cloudfunctions2_function")]
+    lists = {item["name"]: item["members"] for item in life.all("google_cloud_run_v2_service_iam_binding")}
+    assert lists.pop(builder) == []
+    assert set(lists) == {service.name for service in life.services.values()}
+    assert all(lists.values())
+
+
 def test_each_function_runs_as_its_account(life: Life) -> None:
     """Functions that may launch share one account, the console has another, and neither is the default account."""
-    accounts = {
-        function["build_config"][0]["entry_point"]: function["service_config"][0]["service_account_email"].partition(
-            "@"
-        )[0]
-        for function in life.all("google_cloudfunctions2_function")
-    }
+    accounts = {function: service.account.partition("@")[0] for function, service in life.services.items()}
     launching = {account for function, account in accounts.items() if function != "console"}
     assert len(launching) == 1
     assert launching.pop().endswith("sched-functions")
@@ -158,11 +173,10 @@ def test_each_function_runs_as_its_account(life: Life) -> None:
 
 def test_functions_are_not_triggered_by_the_platform(life: Life) -> None:
     """Pub/Sub uses separate push subscriptions, and other networks reach only the console."""
-    for function in life.all("google_cloudfunctions2_function"):
-        assert function["event_trigger"] == []
-        ingress = function["service_config"][0]["ingress_settings"]
-        console = function["build_config"][0]["entry_point"] == "console"
-        behind_iap = bool(life.all("google_compute_backend_service"))
-        assert ingress == (
-            "ALLOW_INTERNAL_ONLY" if not console else "ALLOW_INTERNAL_AND_GCLB" if behind_iap else "ALLOW_ALL"
-        )
+    (builder,) = life.all("google_cloudfunctions2_function")
+    assert builder["event_trigger"] == []
+    assert builder["service_config"][0]["ingress_settings"] == "ALLOW_INTERNAL_ONLY"
+    behind_load_balancer = bool(life.all("google_compute_backend_service"))
+    for function, service in life.services.items():
+        console = "INTERNAL_LOAD_BALANCER" if behind_load_balancer else "ALL"
+        assert service.ingress == f"INGRESS_TRAFFIC_{console if function == 'console' else 'INTERNAL_ONLY'}"

@@ -3,18 +3,22 @@
 import json
 import re
 from dataclasses import fields
+from pathlib import Path
 
+import functions_framework
 import pytest
 
 from emulator import settings as local
 from emulator.supervisor import FUNCTIONS
 from emulator.topics import subscriptions
+from luci_scheduler.api.access import Permission, load_access
+from luci_scheduler.core.identity import user
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.topic_names import topic_names
 from luci_scheduler.settings import PREFIX, Settings, read_settings, variable_of
 from tests.terraform.configurations import EVERYTHING, PROJECT, SERVERS
 from tests.terraform.life import Life
-from tests.terraform.tool import REPOSITORY
+from tests.terraform.tool import REPOSITORY, ROOT
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -22,6 +26,7 @@ NOT_SET = {
     "topic_project": "Terraform names each server's topic in full",
     "task_audience": "the default, the address of on_task, is the audience that Cloud Run expects",
     "oidc_certs_url": "the default is the address of Google's keys",
+    "run_api_url": "the default is Google's",
     "tokeninfo_url": "the default is Google's",
     "iap_certs_url": "the default is the address of IAP's keys",
     "local_user": "the local cloud's",
@@ -33,6 +38,22 @@ NOT_SET = {
     "local": "the local cloud's",
 }
 """Setting → the reason why an installation does not set it."""
+
+EVENTS = {"on_gitiles_commit", "on_build_completion"}
+ONLY = {
+    "push_account": EVENTS,
+    "push_audience": EVENTS,
+    "trust_front_end": {*EVENTS, "on_task"},
+    "next_token_secret": {*EVENTS, "on_task"},
+    "access": {"console"},
+    "console_audiences": {"console"},
+    "console_oauth_clients": {"console"},
+    "iap_audience": {"console"},
+}
+"""Setting → the functions that have it. A change of it then changes these functions only."""
+
+FRAMEWORK = {"FUNCTION_TARGET", "THREADS", "CLOUD_RUN_TIMEOUT_SECONDS", "LOG_EXECUTION_ID"}
+"""Variables of the functions framework. Cloud Run sets none of them for a service that it does not build."""
 
 
 def _secret_names(life: Life) -> dict[str, set[str]]:
@@ -46,17 +67,108 @@ def test_settings_are_the_functions_environment(everything: Life) -> None:
     assert set(everything.environments) == set(FUNCTIONS)
     settings = {name for field in fields(Settings) if (name := variable_of(field)).startswith(PREFIX)}
     not_set = {PREFIX + name.upper() for name in NOT_SET}
+    only = {PREFIX + name.upper(): functions for name, functions in ONLY.items()}
     assert not_set <= settings, "NOT_SET names an unknown setting"
     for function, environment in everything.environments.items():
-        ours = {name for name in environment if name.startswith(PREFIX)} | secrets[function]
-        assert ours == settings - not_set, function
+        elsewhere = {name for name, functions in only.items() if function not in functions}
+        assert set(environment) - FRAMEWORK | secrets[function] == settings - not_set - elsewhere, function
+
+
+def _settings(life: Life, function: str) -> Settings:
+    """Return what the function reads; each secret holds its own name."""
+    service = life.services[function]
+    return read_settings({**service.environment, **{name: f"the secret {name}" for name in service.secrets}})
+
+
+def test_the_framework_reads_its_variables(life: Life) -> None:
+    """The framework starts the named function, with a thread for each request and the service's time limit."""
+    folder = Path(functions_framework.__file__).parent
+    source = "".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.py"))
+    for name in FRAMEWORK:
+        assert f'"{name}"' in source, name
+    for function, service in life.services.items():
+        given = {name: value for name, value in service.environment.items() if name in FRAMEWORK}
+        assert given == {
+            "FUNCTION_TARGET": function,
+            "THREADS": str(service.concurrency),
+            "CLOUD_RUN_TIMEOUT_SECONDS": str(service.timeout_seconds),
+            "LOG_EXECUTION_ID": "true",
+        }
+
+
+def test_the_runtime_is_that_of_the_locked_dependencies() -> None:
+    """The default of ``image.runtime`` is the Python version for which the dependencies are locked."""
+    variables = (REPOSITORY / ROOT / "variables.tf").read_text(encoding="utf-8")
+    lock = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    assert re.findall(r'runtime += optional\(string, "python3(\d+)"\)', variables) == re.findall(
+        r"--python-version 3\.(\d+)", lock
+    )
+
+
+def test_one_image_runs_all_functions(life: Life) -> None:
+    """All four services run the image that one build made."""
+    (image,) = {service.image for service in life.services.values()}
+    outputs = life.outputs.get("next", life.outputs)
+    assert image == outputs["image"]
+    (builder,) = life.all("google_cloudfunctions2_function")
+    assert builder["build_config"][0]["on_deploy_update_policy"]
+    assert set(outputs["revisions"]) == set(FUNCTIONS)
+
+
+def test_pushes_are_authenticated(life: Life) -> None:
+    """An event function expects the account and the audience of its subscriptions' tokens."""
+    expected = {
+        (settings.push_account, settings.push_audience)
+        for settings in (_settings(life, function) for function in EVENTS)
+    }
+    pushed = [push for item in life.all("google_pubsub_subscription") for push in item["push_config"]]
+    tokens = [token for push in pushed for token in push["oidc_token"]]
+    assert {(token["service_account_email"], token["audience"]) for token in tokens} == expected
+    for function in EVENTS:
+        assert f"https://{life.services[function].name}-" in _settings(life, function).push_audience
+        assert _settings(life, function).trust_front_end
+
+
+def test_the_console_trusts_one_front_end(minimal: Life, production: Life, everything: Life) -> None:
+    """Behind Identity-Aware Proxy only its assertions count. A stripped token is not trusted."""
+    for life in (minimal, production):
+        settings, service = _settings(life, "console"), life.services["console"]
+        assert service.iap
+        assert re.fullmatch(rf"/projects/\d+/locations/us-central1/services/{service.name}", settings.iap_audience)
+        assert not settings.trust_front_end
+    (backend,) = everything.all("google_compute_backend_service")
+    assert not everything.services["console"].iap
+    assert _settings(everything, "console").iap_audience.endswith(f"/backendServices/{backend['generated_id']}")
+    assert not any(service.open for service in everything.services.values())
+
+
+def test_the_examples_let_people_in(minimal: Life, production: Life) -> None:
+    """Whoever deploys the minimal example may do everything, and the team of the other one sees all jobs."""
+    you, stranger = user("me@example.com"), user("builder@example.com")
+    for life in (minimal, production):
+        access = load_access(_settings(life, "console").access)
+        assert not access.problem
+        assert access.allows(you, Permission.ABORT, "demo", "ci")
+        assert access.allows(stranger, Permission.GET, "demo", "ci") == (life is production)
+        assert not access.allows(stranger, Permission.TRIGGER, "demo", "ci")
+        (users,) = life.all("google_iap_web_cloud_run_service_iam_binding")
+        assert "user:me@example.com" in users["members"]
+
+
+def test_keys_reach_the_functions(minimal: Life, everything: Life) -> None:
+    """The current key signs, and the next and the previous one verify. The console signs only for itself."""
+    for life, previous in ((minimal, set()), (everything, {"SCHEDULER_PREVIOUS_TOKEN_SECRET"})):
+        for function, secrets in _secret_names(life).items():
+            following = set() if function == "console" else {"SCHEDULER_NEXT_TOKEN_SECRET"}
+            assert secrets == {"SCHEDULER_TOKEN_SECRETS"} | following | previous
+            account = "console" if function == "console" else "functions"
+            assert all(name.endswith(account) for name in life.services[function].secrets.values())
 
 
 def test_the_functions_accept_their_environment(life: Life) -> None:
     """The settings class reads Terraform's values with their intended meaning."""
-    for function, environment in life.environments.items():
-        assert _secret_names(life)[function] == {"SCHEDULER_TOKEN_SECRETS"}
-        settings = read_settings({**environment, "SCHEDULER_TOKEN_SECRETS": "the new signing key\nthe old signing key"})
+    for function in FUNCTIONS:
+        settings = _settings(life, function)
         assert settings.project == PROJECT
         (queue,) = life.all("google_cloud_tasks_queue")
         assert (settings.queue, settings.location) == (queue["name"], queue["location"])
@@ -70,21 +182,21 @@ def test_the_functions_accept_their_environment(life: Life) -> None:
 
 def test_tuning_reaches_the_functions(everything: Life) -> None:
     """Each number of ``tuning`` is a setting of the same name."""
-    settings = read_settings({**everything.environments["on_task"], "SCHEDULER_TOKEN_SECRETS": "the signing secret"})
+    settings = _settings(everything, "on_task")
     assert {name: getattr(settings, name) for name in EVERYTHING["tuning"]} == EVERYTHING["tuning"]
     assert sorted(settings.fetch_allowed_hosts) == sorted(EVERYTHING["fetch_allowed_hosts"])
+    settings = _settings(everything, "console")
     assert sorted(settings.console_oauth_clients) == sorted(EVERYTHING["console"]["oauth_clients"])
 
 
 def test_no_access_token_is_accepted_by_default(minimal: Life) -> None:
     """The variable's default lists no client."""
-    settings = read_settings({**minimal.environments["console"], "SCHEDULER_TOKEN_SECRETS": "the signing secret"})
-    assert settings.console_oauth_clients == ()
+    assert _settings(minimal, "console").console_oauth_clients == ()
 
 
 def test_config_sources_reach_the_functions(everything: Life) -> None:
     """Repositories and buckets arrive as the settings class expects, and omitted members have its defaults."""
-    settings = read_settings({**everything.environments["on_task"], "SCHEDULER_TOKEN_SECRETS": "the signing secret"})
+    settings = _settings(everything, "on_task")
     in_repository, in_bucket = settings.config_sources
     assert (in_repository.kind, in_repository.path, in_repository.ref) == ("gitiles", "a/b.cfg", "refs/heads/main")
     assert (in_bucket.kind, in_bucket.bucket, in_bucket.object) == ("bucket", "the-configs", "other/luci-scheduler.cfg")
@@ -92,7 +204,7 @@ def test_config_sources_reach_the_functions(everything: Life) -> None:
 
 def test_without_a_prefix_topics_have_the_original_names(production: Life) -> None:
     """Terraform passes the names that the code would derive."""
-    settings = read_settings({**production.environments["on_task"], "SCHEDULER_TOKEN_SECRETS": "the signing secret"})
+    settings = _settings(production, "on_task")
     assert len(settings.buildbucket_servers) == 2
     for server in settings.buildbucket_servers:
         assert server.topic == topic_names(PROJECT, "buildbucket", server.publisher).topic

@@ -3,7 +3,7 @@
 terraform {
   required_version = ">= 1.11"
 
-  # Run terraform init -backend-config=bucket=BUCKET. Restrict access to that bucket.
+  # Run terraform init -backend-config=bucket=BUCKET. The state describes the whole installation, so restrict access to that bucket.
   backend "gcs" {
     prefix = "luci-scheduler"
   }
