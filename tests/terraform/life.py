@@ -96,10 +96,15 @@ def live(
     return life
 
 
-def age(terraform: Terraform, folder: Path, life: Life, given: str, days: int, provider: str = NEWER) -> None:
-    """Let time pass, in which Google's services change values by themselves, and plan then."""
+def drift(terraform: Terraform, folder: Path, days: int, provider: str = NEWER) -> None:
+    """Let time pass, in which Google's services change values by themselves."""
     done = terraform.run(folder, "drift", "--days", str(days), GOOGLE=provider)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def age(terraform: Terraform, folder: Path, life: Life, given: str, days: int, provider: str = NEWER) -> None:
+    """Let time pass, and plan then."""
+    drift(terraform, folder, days, provider)
     life.aged[days] = terraform.run(folder, "plan", "-detailed-exitcode", given, GOOGLE=provider)
 
 
@@ -114,7 +119,7 @@ def destroy_protected(terraform: Terraform, folder: Path, life: Life, given: str
 
 
 def upgrade(terraform: Terraform, life: Life, given: str) -> None:
-    """Plan upgrades without applying them. Then apply a size and a key after a quarter, and plan after a year."""
+    """Plan upgrades without applying them. Then apply sizes and a key after a quarter, and plan after a year."""
     life.archive = _archive(terraform, life, given)
     plan = str(terraform.checkout / "upgrade.plan")
 
@@ -133,22 +138,14 @@ def upgrade(terraform: Terraform, life: Life, given: str) -> None:
     life.upgrades["source"] = planned()
     source.write_text(text, encoding="utf-8")
     life.upgrades["rollback"] = planned(f'-var=image={{"reference": "{ROLLBACK}"}}')
-    age(terraform, ROOT, life, given, 91)
-    rotated = [_SMALLER, f"-var=signing_key_generation={_next_key(life)}"]
-    life.upgrades["rotated"] = planned(*rotated)
+    drift(terraform, ROOT, 91)
+    rotated = [_SMALLER, f"-var=signing_key_generation={life.variables['signing_key_generation'] + 1}"]
     done = terraform.run(ROOT, "apply", "-auto-approve", given, *rotated)
     assert done.returncode == 0, done.stdout + done.stderr
     life.rotated = done.stdout
-    done = terraform.run(ROOT, "drift", "--days", "309")
-    assert done.returncode == 0, done.stdout + done.stderr
-    life.upgrades["400 days"] = planned(*rotated)
-    before = life.reminders
+    drift(terraform, ROOT, 309)
+    life.aged[400] = terraform.run(ROOT, "plan", "-detailed-exitcode", given, *rotated)
     life.upgrades["more reminders"] = planned(*rotated, "-var=signing_key_rotation_days=30")
-    assert life.reminders == before
-
-
-def _next_key(life: Life) -> int:
-    return int(life.variables["signing_key_generation"]) + 1
 
 
 def _archive(terraform: Terraform, life: Life, given: str) -> bytes:
