@@ -33,7 +33,7 @@ def _minimal(work: "Work") -> Life:
     terraform, folder = work.checkout("minimal"), ROOT / "examples/minimal"
 
     def then(life: Life, given: str) -> None:
-        age(terraform, folder, life, given, 91)
+        age(terraform, folder, life, given, 91, provider=OLDER)
         destroy_protected(terraform, folder, life, given)
 
     return live(terraform, folder, MINIMAL, then, provider=OLDER)

@@ -43,6 +43,8 @@ class Life:
     """Address of a secret → the due time of its key in the last plan."""
     protected: tuple[CompletedProcess[str], list[Resource]] | None = None
     """A destroy of the protected installation, and the resources after it."""
+    unprotected: CompletedProcess[str] | None = None
+    """An apply that turned the protection off."""
 
     def all(self, type_: str) -> list[dict[str, Any]]:
         """Return the values of all resources of a type."""
@@ -94,28 +96,30 @@ def live(
     return life
 
 
-def age(terraform: Terraform, folder: Path, life: Life, given: str, *days: int) -> None:
-    """Let time pass, in which Google's services change values by themselves, and plan after each of ``days``."""
-    now = 0
-    for day in days:
-        done = terraform.run(folder, "drift", "--days", str(day - now))
-        assert done.returncode == 0, done.stdout + done.stderr
-        life.aged[day] = terraform.run(folder, "plan", "-detailed-exitcode", given)
-        now = day
+def drift(terraform: Terraform, folder: Path, days: int, provider: str = NEWER) -> None:
+    """Let time pass, in which Google's services change values by themselves."""
+    done = terraform.run(folder, "drift", "--days", str(days), GOOGLE=provider)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def age(terraform: Terraform, folder: Path, life: Life, given: str, days: int, provider: str = NEWER) -> None:
+    """Let time pass, and plan then."""
+    drift(terraform, folder, days, provider)
+    life.aged[days] = terraform.run(folder, "plan", "-detailed-exitcode", given, GOOGLE=provider)
 
 
 def destroy_protected(terraform: Terraform, folder: Path, life: Life, given: str) -> None:
-    """Destroy the protected example, then turn the protection off as a user does."""
+    """Destroy the protected example, then turn the protection off as a user does, with the newer provider."""
     done = terraform.run(folder, "destroy", "-auto-approve", given)
     life.protected = done, resources(parse(terraform.run(folder, "show", "-json")))
     override = terraform.checkout / folder / "unprotected_override.tf"
     override.write_text('module "scheduler" {\n  database = { delete_protection = false }\n}\n', encoding="utf-8")
-    done = terraform.run(folder, "apply", "-auto-approve", given)
-    assert done.returncode == 0, done.stdout + done.stderr
+    life.unprotected = terraform.run(folder, "apply", "-auto-approve", given)
+    assert life.unprotected.returncode == 0, life.unprotected.stdout + life.unprotected.stderr
 
 
 def upgrade(terraform: Terraform, life: Life, given: str) -> None:
-    """Plan upgrades without applying them. Then apply a size and a key after a quarter, and plan after a year."""
+    """Plan upgrades without applying them. Then apply sizes and a key after a quarter, and plan after a year."""
     life.archive = _archive(terraform, life, given)
     plan = str(terraform.checkout / "upgrade.plan")
 
@@ -134,22 +138,14 @@ def upgrade(terraform: Terraform, life: Life, given: str) -> None:
     life.upgrades["source"] = planned()
     source.write_text(text, encoding="utf-8")
     life.upgrades["rollback"] = planned(f'-var=image={{"reference": "{ROLLBACK}"}}')
-    age(terraform, ROOT, life, given, 91)
-    rotated = [_SMALLER, f"-var=signing_key_generation={_next_key(life)}"]
-    life.upgrades["rotated"] = planned(*rotated)
+    drift(terraform, ROOT, 91)
+    rotated = [_SMALLER, f"-var=signing_key_generation={life.variables['signing_key_generation'] + 1}"]
     done = terraform.run(ROOT, "apply", "-auto-approve", given, *rotated)
     assert done.returncode == 0, done.stdout + done.stderr
     life.rotated = done.stdout
-    done = terraform.run(ROOT, "drift", "--days", "309")
-    assert done.returncode == 0, done.stdout + done.stderr
-    life.upgrades["400 days"] = planned(*rotated)
-    before = life.reminders
+    drift(terraform, ROOT, 309)
+    life.aged[400] = terraform.run(ROOT, "plan", "-detailed-exitcode", given, *rotated)
     life.upgrades["more reminders"] = planned(*rotated, "-var=signing_key_rotation_days=30")
-    assert life.reminders == before
-
-
-def _next_key(life: Life) -> int:
-    return int(life.variables["signing_key_generation"]) + 1
 
 
 def _archive(terraform: Terraform, life: Life, given: str) -> bytes:

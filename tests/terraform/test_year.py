@@ -1,0 +1,139 @@
+"""A year of each configuration under both provider majors, in a new project whose services refuse what they would.
+
+``make terraform-year`` runs this. Each commit runs a part of it: the lives in ``conftest.py``.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+
+from tests.terraform.configurations import EVERYTHING, MINIMAL, PRODUCTION
+from tests.terraform.life import NEWER, OLDER
+from tests.terraform.organization import POLICIES, SWITCHED, SWITCHES, plan_under_policies, refusing, setting, write
+from tests.terraform.tool import ROOT, Terraform, copy_checkout, find_terraform
+
+pytestmark = [pytest.mark.year, pytest.mark.timeout(7200)]
+
+CONFIGURATIONS: dict[str, tuple[Path, dict[str, Any]]] = {
+    "minimal": (ROOT / "examples/minimal", MINIMAL),
+    "production": (ROOT / "examples/production", PRODUCTION),
+    "everything": (ROOT, EVERYTHING),
+}
+CHANGED = {"functions": "{ console = { max_instances = 2 } }", "signing_key_generation": "4"}
+"""A size and keys that change after a year, as Terraform expressions."""
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A configuration with its variables under one provider."""
+
+    terraform: Terraform
+    folder: Path
+    given: str
+    provider: str
+
+    def run(self, *arguments: str, provider: str = "") -> CompletedProcess[str]:
+        """Run a command, which must succeed."""
+        done = self.terraform.run(self.folder, *arguments, GOOGLE=provider or self.provider)
+        assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+        return done
+
+    def apply(self, *more: str) -> None:
+        """Apply the configuration."""
+        self.run("apply", "-auto-approve", self.given, *more)
+
+    def expect_no_changes(self, *more: str, provider: str = "") -> None:
+        """Plan, and expect that nothing would change."""
+        planned = self.run("plan", self.given, *more, provider=provider)
+        assert "No changes" in planned.stdout, planned.stdout[-5000:]
+
+    def change(self) -> list[str]:
+        """Change a size and the keys, and turn the protection off. Return the options that do it."""
+        if self.folder == ROOT:
+            return [f"-var={name}={value}" for name, value in CHANGED.items()]
+        values = {**CHANGED, "database": "{ delete_protection = false }"}
+        body = "\n".join(f"  {name} = {value}" for name, value in values.items())
+        override = self.terraform.checkout / self.folder / "changed_override.tf"
+        override.write_text(f'module "scheduler" {{\n{body}\n}}\n', encoding="utf-8")
+        return []
+
+
+@pytest.fixture
+def terraform(tmp_path: Path) -> Iterator[Terraform]:
+    """Return Terraform with stand-ins on a copy of the checkout."""
+    found = find_terraform(copy_checkout(tmp_path / "checkout"))
+    if isinstance(found, str):
+        pytest.skip(f"not run: {found}")
+    if not found.stand_in:
+        pytest.skip("not run: apply needs the stand-in providers of TERRAFORM_OFFLINE, or an account")
+    yield found
+    for folder, _ in CONFIGURATIONS.values():
+        found.run(folder, "clean")
+
+
+def _installed(terraform: Terraform, name: str, provider: str) -> Installation:
+    folder, variables = CONFIGURATIONS[name]
+    installation = Installation(terraform, folder, write(terraform, variables), provider)
+    installation.apply()
+    return installation
+
+
+@pytest.mark.parametrize("provider", [OLDER, NEWER])
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_a_year_changes_nothing(terraform: Terraform, name: str, provider: str) -> None:
+    """Plans are empty on day 0, 91 and 400. A size and keys can change then, and everything can be destroyed."""
+    installation = _installed(terraform, name, provider)
+    installation.expect_no_changes()
+    for days in (91, 309):
+        installation.run("drift", "--days", str(days))
+        installation.expect_no_changes()
+    changed = installation.change()
+    installation.apply(*changed)
+    installation.expect_no_changes(*changed)
+    installation.run("destroy", "-auto-approve", installation.given, *changed)
+    assert installation.run("state", "list").stdout.strip() == ""
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_a_newer_provider_changes_nothing(terraform: Terraform, name: str) -> None:
+    """The newer provider reads the older one's state, also after a quarter."""
+    installation = _installed(terraform, name, OLDER)
+    installation.expect_no_changes(provider=NEWER)
+    installation.run("drift", "--days", "91")
+    installation.expect_no_changes(provider=NEWER)
+
+
+def test_another_prefix_after_a_year(terraform: Terraform) -> None:
+    """All resources get new names. The new secrets get new times for their reminders, because the first are past."""
+    installation = _installed(terraform, "everything", NEWER)
+    installation.run("drift", "--days", "400")
+    installation.apply("-var=prefix=other")
+    installation.expect_no_changes("-var=prefix=other")
+
+
+def test_each_policy_refuses_only_what_its_switch_leaves_out(terraform: Terraform) -> None:
+    """A plan names the policy, or nothing is refused."""
+    planned = plan_under_policies(terraform, *SWITCHES)
+    assert {policy: refusing(done) for policy, done in planned.items()} == {
+        "": set(),
+        **{policy: {policy} for policy in SWITCHES},
+    }
+
+
+def test_switches_let_an_apply_succeed(terraform: Terraform) -> None:
+    """The apply obeys all policies at once."""
+    given = write(terraform, SWITCHED)
+    done = terraform.run(ROOT, "apply", "-auto-approve", given, ORG_POLICIES=setting(*POLICIES))
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+
+
+def test_accounts_are_needed(terraform: Terraform) -> None:
+    """No switch helps if the organization forbids service accounts, and the refusal says so."""
+    given = write(terraform, SWITCHED)
+    done = terraform.run(ROOT, "plan", given, PLAN="refuse", ORG_POLICIES="iam.disableServiceAccountCreation")
+    assert done.returncode == 1
+    assert "constraints/iam.disableServiceAccountCreation" in done.stdout + done.stderr
