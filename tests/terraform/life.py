@@ -70,7 +70,10 @@ def live(
 
 
 def upgrade(terraform: Terraform, life: Life, given: str) -> None:
-    """Plan upgrades without applying them: the queue's rate and name, the functions' source, and a year in service."""
+    """Plan upgrades without applying them: the queue's rate and name, the functions' source, and a year in service.
+
+    At the end the state forgets the database, as in a restore.
+    """
     life.archive = _archive(terraform, life, given)
     plan = str(terraform.checkout / "upgrade.plan")
 
@@ -95,6 +98,11 @@ def upgrade(terraform: Terraform, life: Life, given: str) -> None:
     before = life.reminders
     life.upgrades["more reminders"] = planned("-var=signing_key_rotation_days=30")
     assert life.reminders == before
+    # The last plan, because the state forgets the database: docs/operations/restore-a-backup.md.
+    done = terraform.run(ROOT, "state", "rm", "module.database")
+    assert done.returncode == 0, done.stdout + done.stderr
+    database = {**life.variables["database"], "name": "luci-scheduler-2"}
+    life.upgrades["restore"] = planned(f"-var=database={json.dumps(database)}")
 
 
 def _archive(terraform: Terraform, life: Life, given: str) -> bytes:
