@@ -22,9 +22,11 @@ from emulator.prices import (
 )
 
 __all__ = [
+    "CONDITIONS",
     "FLEETS",
     "LINE_BYTES",
     "LOG_ENTRY_BYTES",
+    "METRICS",
     "OPTIONS",
     "PATHS",
     "REQUEST_LOG_BYTES",
@@ -82,9 +84,10 @@ _SOURCES_GIB = 0.01
 _BUILD_MINUTES = 3
 """Duration of the image's build in an upgrade. The page assumes one upgrade a month."""
 
-CONDITIONS = 10
+CONDITIONS = 26
 """Conditions of all alerts."""
-_METRICS = 16
+METRICS = 23
+"""Metrics that are computed from logs."""
 _EVALUATIONS = 2 * _MINUTES
 """An alert is evaluated every thirty seconds."""
 _POINT_BYTES = 8
@@ -111,7 +114,7 @@ class Path:
 
 
 PATHS = {
-    "commit": Path("commit → running", 2, 5, 1, tenths=12, lines=0, outside=2, message_bytes=1_000),
+    "commit": Path("commit → running", 2, 5, 1, tenths=12, lines=2, outside=2, message_bytes=1_000),
     "check": Path("status check", 1, 1, 1, tenths=5, lines=1, outside=1),
     "notification": Path(
         "notification, running", 1, 1, 0, tenths=4, lines=0, outside=1, message_bytes=_NOTIFICATION_BYTES
@@ -228,8 +231,8 @@ OPTIONS: dict[str, Usage] = {
         "alert_condition_month": CONDITIONS,
         "alert_point": CONDITIONS * _EVALUATIONS,
     },
-    f"metrics of the alerts: {_METRICS}, if each has a point a minute": {
-        "metric_mib": _METRICS * _POINT_BYTES * _MINUTES / _MIB
+    f"metrics of the alerts: {METRICS}, if each has a point a minute": {
+        "metric_mib": METRICS * _POINT_BYTES * _MINUTES / _MIB
     },
     "`vpc_connector`": {"connector_machine_hour": 2 * _HOURS},
     "`kms_key`, with an operation a minute": {"key_version_month": 1, "key_operation": _MINUTES},
