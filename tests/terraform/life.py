@@ -70,10 +70,7 @@ def live(
 
 
 def upgrade(terraform: Terraform, life: Life, given: str) -> None:
-    """Plan upgrades without applying them: the queue's rate and name, the functions' source, and a year in service.
-
-    At the end the state forgets the database, as in a restore.
-    """
+    """Plan upgrades without applying them: the queue's rate and name, the functions' source, and a year in service."""
     life.archive = _archive(terraform, life, given)
     plan = str(terraform.checkout / "upgrade.plan")
 
@@ -110,4 +107,5 @@ def _archive(terraform: Terraform, life: Life, given: str) -> bytes:
     (uploaded,) = life.all("google_storage_bucket_object")
     done = terraform.run(ROOT, "console", given, typed=f'filebase64("{uploaded["source"]}")\n')
     assert done.returncode == 0, done.stdout + done.stderr
-    return base64.b64decode(json.loads(done.stdout), validate=True)
+    # On a slow machine, Terraform first writes that it waits for the lock.
+    return base64.b64decode(json.loads(done.stdout.splitlines()[-1]), validate=True)
