@@ -197,3 +197,16 @@ def test_every_alert_has_a_runbook(everything: Life) -> None:
     assert len(alerts) == 8
     for alert in alerts:
         assert (REPOSITORY / f"docs/operations/{alert}.md").exists(), alert
+
+
+def test_a_restore_leaves_the_old_database_as_it_is(everything: Life) -> None:
+    """The runbook's command forgets the old database with its fields, backups and grants. Terraform deletes nothing."""
+    page = (REPOSITORY / "docs/operations/restore-a-backup.md").read_text(encoding="utf-8")
+    assert "\nterraform state rm module.database\n" in page.replace("   terraform", "terraform")
+    addresses = [found.address for found in everything.resources if found.address.startswith("module.database.")]
+    changed = {
+        address: actions
+        for address, actions in everything.upgrades["restore"].items()
+        if address.startswith("module.database.")
+    }
+    assert changed == {address: ["create"] for address in addresses}
