@@ -112,20 +112,34 @@ def test_the_archive_starts_and_takes_pushes(
     }
     pushed = 0
     for function, environment in everything.environments.items():
-        with _served(clean_python, tmp_path / "main.py", function, {**environment, **extra}) as url:
-            for item in everything.all("google_pubsub_subscription"):
-                for push in item["push_config"]:
-                    base = push["oidc_token"][0]["audience"]
-                    if base != _base(everything, function):
-                        continue
-                    path = push["push_endpoint"].removeprefix(base)
-                    answer = requests.post(url + path, json=_push(messages[function], item["id"]), timeout=30)
-                    assert answer.status_code == 200, (function, answer.text)
-                    pushed += 1
+        deployed, subscribed = {**environment, **extra}, _subscribed(everything, function)
+        with _served(clean_python, tmp_path / "main.py", function, deployed) as url:
+            for path, subscription in subscribed.items():
+                answer = requests.post(url + path, json=_push(messages[function], subscription), timeout=30)
+                assert answer.status_code == 401, "Pub/Sub's token is missing"
             if FUNCTIONS[function] == "http":
                 code = requests.post(f"{url}/sweep", json={}, timeout=30).status_code
                 assert code == (401 if function == "on_task" else 403)
+        if not subscribed:
+            continue
+        # Without the account, the local cloud's function accepts pushes without a token.
+        with _served(clean_python, tmp_path / "main.py", function, {**deployed, "SCHEDULER_PUSH_ACCOUNT": ""}) as url:
+            for path, subscription in subscribed.items():
+                answer = requests.post(url + path, json=_push(messages[function], subscription), timeout=30)
+                assert answer.status_code == 200, (function, answer.text)
+                pushed += 1
     assert pushed == 3
+
+
+def _subscribed(life: Life, function: str) -> dict[str, str]:
+    """Return path → subscription of the pushes to a function."""
+    base = _base(life, function)
+    return {
+        push["push_endpoint"].removeprefix(base): item["id"]
+        for item in life.all("google_pubsub_subscription")
+        for push in item["push_config"]
+        if push["oidc_token"][0]["audience"] == base
+    }
 
 
 def _base(life: Life, function: str) -> str:
