@@ -47,6 +47,8 @@ WRONG: dict[str, list[tuple[Any, str] | None]] = {
         ({"worker_pool": "pool"}, "gcloud builds worker-pools list"),
     ],
     "canary": [
+        # Its validation also reads the prefix, so it waits for a round with a valid one.
+        *[None] * 3,
         ({"percent": 10.5, "stable": {"on_task": "luci-scheduler-on-task-00001-abc"}}, "whole number from 0"),
         ({"percent": 10, "stable": {}}, "terraform output revisions"),
         ({"percent": 10, "stable": {"on_task": "luci-scheduler-console-00001-abc"}}, "terraform output revisions"),
