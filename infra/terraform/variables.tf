@@ -325,7 +325,7 @@ variable "quota" {
 
   # Cloud Run compares the largest number of instances of each service with the quota when the service is deployed.
   validation {
-    condition = alltrue([for size in local.sizes : size.cpu * size.instances <= var.quota.cpu])
+    condition = alltrue([for size in local.sizes : size.cpu * size.instances <= var.quota.cpu || var.quota.cpu <= 0])
     error_message = join(" ", concat(
       ["The variable quota refuses these sizes of functions, as Cloud Run would (CpuAllocPerProjectRegion)."],
       [for name, size in local.sizes : format("%s needs up to %.1f CPUs of %g, so at most %d instances fit.", name, size.cpu * size.instances, var.quota.cpu, floor(var.quota.cpu / size.cpu)) if size.cpu * size.instances > var.quota.cpu],
@@ -334,7 +334,7 @@ variable "quota" {
   }
 
   validation {
-    condition = alltrue([for size in local.sizes : size.gib * size.instances <= var.quota.memory_gib])
+    condition = alltrue([for size in local.sizes : size.gib * size.instances <= var.quota.memory_gib || var.quota.memory_gib <= 0])
     error_message = join(" ", concat(
       ["The variable quota refuses these sizes of functions, as Cloud Run would (MemAllocPerProjectRegion)."],
       [for name, size in local.sizes : format("%s needs up to %.1f GiB of %g, so at most %d instances fit.", name, size.gib * size.instances, var.quota.memory_gib, floor(var.quota.memory_gib / size.gib)) if size.gib * size.instances > var.quota.memory_gib],

@@ -63,6 +63,8 @@ WRONG: dict[str, list[tuple[Any, str] | None]] = {
         ({"on_task": {**SIZES, "cpu": "4", "memory": "1Gi"}}, "2Gi with 4 CPUs"),
     ],
     "quota": [
+        # Its validations also read the sizes, so they wait for rounds with valid ones.
+        *[None] * 7,
         ({"cpu": 0}, "copy them from"),
         ({"cpu": 16}, "on_build_completion needs up to 16.7 CPUs of 16, so at most 48 instances fit"),
         ({"memory_gib": 24.5}, "on_task needs up to 25.0 GiB of 24.5, so at most 49 instances fit"),
