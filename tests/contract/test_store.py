@@ -270,7 +270,7 @@ def test_a_project_with_unreadable_watchers_is_left_out(store: Store) -> None:
     """Other projects get their commits. The log names the unreadable project."""
     repo = "https://r.googlesource.com/x"
     mine = Watcher(JobId("b/j"), JobId("b/t"), repo, ("refs/heads/main",))
-    _put_raw(store, repo, documents.watchers_document_id(repo, "a"), {"schema": 9, "watchers": "newer"})
+    _put_raw(store, repo, documents.watchers_document_id(repo, "a"), {"schema": 1, "watchers": "a text"})
     store.commit([PutWatchers(repo, "b", (mine,))])
     with capture_logs() as logs:
         assert list(store.watchers(repo)) == [mine]
