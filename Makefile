@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: check help test bench crash terraform-test demo replay lock clean
+.PHONY: check help test bench crash rollout terraform-test demo replay lock clean
 
 check: $(STAMP)  ## lint, formats, types, import rules, Terraform (the default)
 	$(BIN)/ruff check .
@@ -24,6 +24,9 @@ terraform-test: $(STAMP)  ## only the tests of infra/terraform
 
 crash: $(STAMP)  ## tests that kill the functions at every step of a build
 	$(BIN)/python -m pytest -m "crash or not crash" tests/e2e/test_crashes.py
+
+rollout: $(STAMP)  ## functions of two releases side by side, 300 commits: ten minutes
+	$(BIN)/python -m pytest -m "crash" tests/e2e/test_side_by_side.py
 
 bench: $(STAMP)  ## one commit for 300 jobs, a month of virtual time, cold start: twenty minutes
 	$(BIN)/python -m tests.benchmarks

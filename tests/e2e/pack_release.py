@@ -1,7 +1,7 @@
 """Pack the functions of a release, for tests that run them beside today's.
 
-After each release, run ``python -m tests.e2e.pack_release TAG`` and commit the archive. A clone without history can then
-still run the release's own code.
+After each release, run ``python -m tests.e2e.pack_release TAG`` and commit the archive. A clone without history can
+then still run the release's own code.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import json
 import random
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -19,7 +20,7 @@ from emulator.storm.chaos import Killer
 from emulator.storm.network import Network, pass_on
 from emulator.storm.relays import Call, CutError, HttpResponse
 from emulator.storm.report import Report
-from emulator.supervisor import FUNCTIONS, FunctionProcess
+from emulator.supervisor import FunctionProcess
 from tests.e2e.pack_release import ARCHIVE
 from tests.e2e.support import jobs_beside, publish, settled
 from tests.waiting import until
@@ -31,9 +32,11 @@ SHARED = ("on_gitiles_commit", "on_build_completion", "on_task")
 MEMBER = "of_next_release"
 """The name of the members that the next release plants."""
 SEED = 11
-_KILLS = 3
+_FEWEST_KILLS = 2
+_COMMITS_PER_KILL = 20
 _KILL_SECONDS = 0.5
 _PATIENCE_SECONDS = 240.0
+_POLL_SECONDS = 0.5  # a look reads many pages, and the functions need the processor
 _NOT_FORWARDED = {"connection", "content-length", "host", "transfer-encoding"}
 
 
@@ -129,10 +132,12 @@ def burst(cloud: LocalCloud, network: Network, other: Release, name: str, commit
     """
     entropy = random.Random(SEED)  # noqa: S311 - to be drawn again
     split = Split(other, random.Random(SEED))  # noqa: S311
-    killer = Killer(cast("LocalCloud", _Both(cloud, other, entropy)), entropy, _KILLS, _KILL_SECONDS)
+    kills = max(_FEWEST_KILLS, commits // _COMMITS_PER_KILL)
+    killer = Killer(cast("LocalCloud", _Both(cloud, other, entropy)), entropy, kills, _KILL_SECONDS)
     numbers = range(1, commits + 1)
 
     def reports() -> list[Report]:
+        time.sleep(_POLL_SECONDS)
         found = [settled(cloud, job, numbers, name) for job in jobs_beside(name)] if killer.is_done else [None]
         return [report for report in found if report] if all(found) else []
 
