@@ -115,7 +115,6 @@ class FakeBuildbucket:
         self.builds: dict[str, dict[str, Any]] = {}
         self.tokens: dict[str, str] = {}
         self.calls: list[str] = []
-        self.requests: list[dict[str, Any]] = []
         self.canceled: list[str] = []
         self.forgets = False
         self.faults: list[BuildbucketError | None] = []
@@ -145,9 +144,7 @@ class FakeBuildbucket:
                 build = {"id": str(9000 - len(self.builds)), "status": "SCHEDULED", "requestId": request["requestId"]}
                 build["builder"] = request["builder"]
                 self.builds[build["id"]] = build
-            self.requests.append(dict(request))
-            if "notify" in request:
-                self.tokens[build["id"]] = request["notify"]["userData"]
+            self.tokens[build["id"]] = request["notify"]["userData"]
         if self.on_schedule:
             self.on_schedule()
         if self.lose_reply:
