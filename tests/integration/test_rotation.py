@@ -158,6 +158,7 @@ def test_a_leap_of_two_generations_loses_no_notification(order: tuple[str, ...])
 @pytest.mark.parametrize(
     ("age", "code", "event"),
     [
+        (-HOUR, 200, "permanent_error"),
         (-MINUTE, 500, "key_unknown"),
         (0, 500, "key_unknown"),
         (HOUR - 1, 500, "key_unknown"),
