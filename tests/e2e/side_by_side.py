@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import random
+import re
 import tarfile
 import threading
 import time
@@ -59,10 +60,20 @@ class Release:
         return self.functions["console"].url
 
 
+def _understood(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Return the variables that a release knows. It refuses the settings of later releases, which no apply gives it."""
+    settings = folder / "luci_scheduler" / "settings.py"
+    if not settings.exists():
+        return dict(environment)  # it runs on today's package
+    text = settings.read_text(encoding="utf-8")
+    known = {f"SCHEDULER_{name.upper()}" for name in re.findall(r"^    (\w+): ", text, re.MULTILINE)}
+    return {name: value for name, value in environment.items() if name in known or not name.startswith("SCHEDULER_")}
+
+
 @contextmanager
 def other_release(cloud: LocalCloud, folder: Path, names: Collection[str] = SHARED, **more: str) -> Iterator[Release]:
     """Run functions of ``folder``, on the database and the queue of a local cloud, with ``more`` variables."""
-    environment = {**cloud.environment, "PYTHONPATH": str(folder), **more}
+    environment = {**_understood(cloud.environment, folder), "PYTHONPATH": str(folder), **more}
     with ExitStack() as stack:
         functions = {name: FunctionProcess(name, environment, source=folder / "main.py") for name in names}
         for function in functions.values():
