@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: check help test bench crash terraform-test terraform-year demo replay lock clean
+.PHONY: check help test bench crash rollout terraform-test terraform-year demo replay lock clean
 
 check: $(STAMP)  ## lint, formats, types, import rules, Terraform (the default)
 	$(BIN)/ruff check .
@@ -29,6 +29,9 @@ terraform-year: $(STAMP)  ## a year of each Terraform configuration, under both 
 
 crash: $(STAMP)  ## tests that kill the functions at every step of a build
 	$(BIN)/python -m pytest -m "crash or not crash" tests/e2e/test_crashes.py
+
+rollout: $(STAMP)  ## functions of two releases side by side, 300 commits: ten minutes
+	$(BIN)/python -m pytest -m "crash" tests/e2e/test_side_by_side.py
 
 bench: $(STAMP)  ## one commit for 300 jobs, a month of virtual time, cold start: twenty minutes
 	$(BIN)/python -m tests.benchmarks

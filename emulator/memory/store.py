@@ -82,12 +82,12 @@ class MemoryStore:
     def project(self, project: str) -> Versioned[ProjectRecord] | None:
         """Read a project's record."""
         stored = self._get("projects", project)
-        return None if stored is None else Versioned(documents.decode_project(project, stored.document), stored.version)
+        return None if stored is None else _versioned(documents.decode_project(project, stored.document), stored)
 
     def job(self, job_id: JobId) -> Versioned[Job] | None:
         """Read a job."""
         stored = self._get("jobs", job_id)
-        return None if stored is None else Versioned(documents.decode_job(job_id, stored.document), stored.version)
+        return None if stored is None else _versioned(documents.decode_job(job_id, stored.document), stored)
 
     def projects(self) -> Sequence[ProjectRecord]:
         """Return every project's record."""
@@ -113,14 +113,14 @@ class MemoryStore:
     def poller(self, job_id: JobId) -> Versioned[PollerRecord] | None:
         """Read a gitiles job's record of its repository."""
         stored = self._get("pollers", job_id)
-        return None if stored is None else Versioned(documents.decode_poller(job_id, stored.document), stored.version)
+        return None if stored is None else _versioned(documents.decode_poller(job_id, stored.document), stored)
 
     def invocation(self, job_id: JobId, invocation_id: InvocationId) -> Versioned[Invocation] | None:
         """Read an invocation without its log."""
         stored = self._get("jobs", job_id, "invocations", documents.invocation_document_id(invocation_id))
         if stored is None:
             return None
-        return Versioned(documents.decode_invocation(job_id, invocation_id, stored.document), stored.version)
+        return _versioned(documents.decode_invocation(job_id, invocation_id, stored.document), stored)
 
     def invocation_with_log(
         self, job_id: JobId, invocation_id: InvocationId
@@ -153,7 +153,7 @@ class MemoryStore:
     def trigger(self, job_id: JobId, trigger_id: str) -> Versioned[TriggerRecord] | None:
         """Read a trigger or its marker."""
         stored = self._get("jobs", job_id, "triggers", trigger_id)
-        return None if stored is None else Versioned(documents.decode_trigger(job_id, stored.document), stored.version)
+        return None if stored is None else _versioned(documents.decode_trigger(job_id, stored.document), stored)
 
     def triggers(self, keys: Sequence[tuple[JobId, str]]) -> Sequence[TriggerRecord]:
         """Read many triggers or markers at once."""
@@ -191,7 +191,7 @@ class MemoryStore:
 
     def _found_trigger(self, path: Path) -> Versioned[TriggerRecord]:
         stored = self._documents[path]
-        return Versioned(documents.decode_trigger(JobId(path[1]), stored.document), stored.version)
+        return _versioned(documents.decode_trigger(JobId(path[1]), stored.document), stored)
 
     def _trigger_at(self, path: Path) -> Versioned[TriggerRecord] | None:
         return self.trigger(JobId(path[1]), path[3])
@@ -211,11 +211,7 @@ class MemoryStore:
     def deferred(self, deferred_id: str) -> Versioned[Deferred] | None:
         """Read a deferred task."""
         stored = self._get("deferred", deferred_id)
-        return (
-            None
-            if stored is None
-            else Versioned(documents.decode_deferred(deferred_id, stored.document), stored.version)
-        )
+        return None if stored is None else _versioned(documents.decode_deferred(deferred_id, stored.document), stored)
 
     def due_deferred(self, before: Instant, limit: int, after: DueCursor | None = None) -> Sequence[Deferred]:
         """Return overdue deferred tasks."""
@@ -254,19 +250,21 @@ class MemoryStore:
         with self._lock:
             version = next(self._versions)
             changes: dict[Path, _Stored] = {}
+            versions: list[Version] = []
             for write in writes:
                 if isinstance(write, PutWatchers | PutPaused):
                     path, stored = self._merged(write, version, changes)
                 else:
                     path, stored = self._prepared(write, version)
                 changes[path] = stored
+                versions.append(documents.as_written(write, stored.document, version))
             for path, stored in changes.items():
                 if stored.document:
                     self._documents[path] = stored
                     self._index(path, stored.document)
                 else:
                     self._drop(path)
-            return [version] * len(writes)
+            return versions
 
     def _merged(
         self, write: PutWatchers | PutPaused, version: int, changes: Mapping[Path, _Stored]
@@ -296,7 +294,7 @@ class MemoryStore:
                 path = _invocation_path(invocation)
                 documents.check_invocation_size(invocation, invocation.log_size)
                 before = self._require(path, expected)
-                state = documents.encode_invocation_state(invocation)
+                state = documents.encode_invocation_state(invocation, expected)
                 kept = () if replaces_log else before.log
                 chunks = (*kept, debug_log.trim(log)) if log else kept
                 changed = _Stored({**before.document, **state}, version, chunks)
@@ -318,7 +316,7 @@ class MemoryStore:
 
     def _require(self, path: Path, expected: Version | None) -> _Stored:
         stored = self._documents.get(path)
-        if (stored.version if stored else None) != expected:
+        if (stored.version if stored else None) != (expected.at if expected else None):
             raise StoreConflictError(f"{'/'.join(path)} is not in the state that the commit requires")
         return replace(stored) if stored else _Stored({}, 0)
 
@@ -347,6 +345,13 @@ class MemoryStore:
     def _is_due(self, path: Path, before: Instant) -> bool:
         due = self._documents[path].document["next_due"]
         return due is not None and due <= before
+
+
+R = TypeVar("R", bound=documents.Record)
+
+
+def _versioned(record: R, stored: _Stored) -> Versioned[R]:
+    return documents.as_read(record, stored.document, stored.version)
 
 
 def _is_job(path: Path) -> bool:

@@ -43,12 +43,14 @@ class Call:
         method: the last part of the path: a gRPC or pRPC method, the kind of a task, or the topic of a push.
         body: the request's bytes.
         headers: the headers of an HTTP request; names are in lower case.
+        path: the whole path of an HTTP request.
     """
 
     server: str
     method: str
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+    path: str = ""
 
     def key(self) -> str:
         """Return the ID of the delivered message or task, which its repetitions share, or an empty string."""
@@ -101,7 +103,8 @@ class HttpRelay:
     def _serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = Request(environ)
         headers = {name.lower(): value for name, value in request.headers.items()}
-        call = Call(self._name, request.path.rstrip("/").rpartition("/")[2], request.get_data(), headers)
+        method = request.path.rstrip("/").rpartition("/")[2]
+        call = Call(self._name, method, request.get_data(), headers, request.path)
         try:
             response = self._interfere(call, lambda: self._send(request))
         except CutError:

@@ -145,9 +145,9 @@ def _await_key(response: DeliveryResponse, age: int, error: UnknownKeyError) -> 
     """Answer a notification that no known key signed: 500 while a newer function may know the key.
 
     Raises:
-        UnknownKeyError: the notification was published too long ago.
+        UnknownKeyError: the notification was published too long ago, or in the future.
     """
-    if age >= _KEY_PATIENCE:
+    if not -_KEY_PATIENCE < age < _KEY_PATIENCE:
         raise error
     _logger().warning("key_unknown", reason=str(error), age_seconds=age // SECOND)
     response.set(f"Transient error: {error}\n", 500)

@@ -1,8 +1,9 @@
 """One suite for both stores: in memory, and Firestore on the official emulator."""
 
 import json
+import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from luci_scheduler.adapters import documents
 from luci_scheduler.adapters.firestore import FirestoreStore
 from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.due_cursor import DueCursor
-from luci_scheduler.core.errors import PermanentError, StoreConflictError
+from luci_scheduler.core.errors import NewerVersionError, PermanentError, StoreConflictError
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
@@ -36,6 +37,8 @@ from luci_scheduler.ports import (
     Store,
     UpdateInvocation,
     UpdateTrigger,
+    Versioned,
+    Write,
 )
 
 JOB_ID = JobId("proj/job (1)")
@@ -270,7 +273,7 @@ def test_a_project_with_unreadable_watchers_is_left_out(store: Store) -> None:
     """Other projects get their commits. The log names the unreadable project."""
     repo = "https://r.googlesource.com/x"
     mine = Watcher(JobId("b/j"), JobId("b/t"), repo, ("refs/heads/main",))
-    _put_raw(store, repo, documents.watchers_document_id(repo, "a"), {"schema": 9, "watchers": "newer"})
+    _put_raw(store, repo, documents.watchers_document_id(repo, "a"), {"schema": 1, "watchers": "a text"})
     store.commit([PutWatchers(repo, "b", (mine,))])
     with capture_logs() as logs:
         assert list(store.watchers(repo)) == [mine]
@@ -618,3 +621,159 @@ def test_a_deferred_task_that_is_too_large_is_refused(store: Store) -> None:
     """The error names the document, and comes before any write."""
     with pytest.raises(PermanentError, match="deferred/big would have"):
         store.commit([PutDeferred(_deferred("big", 5, payload={"x": "x" * 1_000_001}), None)])
+
+
+NEWER = {"of_a_newer_version": {"until": 5}}
+_CRON = JobDefinition(TASK, schedule="* * * * *")
+_POLLED = PollerRecord(JOB_ID, "r", {"refs/heads/main": "a" * 40}, ("refs/heads/main",), 1)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A kind of document: how it is created, changed and read, and the records inside its body."""
+
+    path: tuple[str, ...]
+    create: Write
+    change: Callable[[Any, Any], Write]
+    read: Callable[[Store], Versioned[Any] | None]
+    inner: tuple[str, ...] = ()
+
+
+KINDS = {
+    "job": _Kind(
+        ("jobs", JOB_ID),
+        PutJob(Job(JOB_ID, _CRON), None),
+        lambda job, version: PutJob(replace(job, paused=not job.paused, commits=job.commits + 1), version),
+        lambda store: store.job(JOB_ID),
+        ("definition", "cron"),
+    ),
+    "invocation": _Kind(
+        ("jobs", JOB_ID, "invocations", documents.invocation_document_id(_invocation().id)),
+        CreateInvocation(
+            replace(_invocation(), pending_timers=(Timer("a:1:0", "check", Instant(1), Instant(2)),)), "x\n"
+        ),
+        lambda item, version: UpdateInvocation(replace(item, commits=item.commits + 1), version, "y\n"),
+        lambda store: store.invocation(JOB_ID, _invocation().id),
+        ("pending_timers",),
+    ),
+    "trigger": _Kind(
+        ("jobs", JOB_ID, "triggers", "t"),
+        CreateTrigger(TriggerRecord(JOB_ID, Trigger("t", Instant(1)))),
+        lambda record, version: UpdateTrigger(
+            replace(record, resolved=Instant(5), deliveries=(*record.deliveries, "k")), version
+        ),
+        lambda store: store.trigger(JOB_ID, "t"),
+        ("trigger",),
+    ),
+    "project": _Kind(
+        ("projects", "proj"),
+        PutProject(ProjectRecord("proj"), None),
+        lambda record, version: PutProject(replace(record, commits=record.commits + 1), version),
+        lambda store: store.project("proj"),
+    ),
+    "poller": _Kind(
+        ("pollers", JOB_ID),
+        PutPoller(_POLLED, None),
+        lambda record, version: PutPoller(replace(record, known={}, commits=record.commits + 1), version),
+        lambda store: store.poller(JOB_ID),
+    ),
+    "deferred task": _Kind(
+        ("deferred", "d"),
+        PutDeferred(_deferred("d", 5), None),
+        lambda record, version: PutDeferred(replace(record, tries=record.tries + 1), version),
+        lambda store: store.deferred("d"),
+    ),
+}
+
+
+def _opened(document: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the name of a document's body, and the body."""
+    name = "record" if "record" in document else "state"
+    text = document[name]
+    return name, json.loads(zlib.decompress(text) if isinstance(text, bytes) else text)
+
+
+def _plant(store: Store, kind: _Kind) -> None:
+    """Write the members of a newer version: into the document, its body and the records inside the body."""
+    document = _document(store, kind.path)
+    name, body = _opened(document)
+    for part in (body, *(body[inner] for inner in kind.inner)):
+        (part[0] if isinstance(part, list) else part).update(NEWER)
+    text = json.dumps(body)
+    _spoil(
+        store, kind.path, {name: zlib.compress(text.encode()) if isinstance(document[name], bytes) else text, **NEWER}
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_the_members_of_a_newer_version_stay(store: Store, kind: _Kind) -> None:
+    """They survive writes under the version of a read and of a write. Nothing else differs from a plain document."""
+    store.commit([kind.create])
+    _plant(store, kind)
+    found = kind.read(store)
+    assert found is not None
+    record, version = found.value, found.version
+    for _ in range(2):
+        write = kind.change(record, version)
+        (version,) = store.commit([write])
+        again = kind.read(store)
+        assert again is not None
+        assert again.value != record
+        record = again.value
+    document = _document(store, kind.path)
+    _, body = _opened(document)
+    parts = [document, body, *(body[inner] for inner in kind.inner)]
+    for part in (part[0] if isinstance(part, list) else part for part in parts):
+        assert {name: part.pop(name, None) for name in NEWER} == NEWER
+    _, plain = _opened(_plain(kind))
+    assert body == plain
+
+
+def _plain(kind: _Kind) -> dict[str, Any]:
+    """Return the document after the same writes without members of a newer version."""
+    store = MemoryStore()
+    store.commit([kind.create])
+    for _ in range(2):
+        found = kind.read(store)
+        assert found is not None
+        store.commit([kind.change(found.value, found.version)])
+    return _document(store, kind.path)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_a_document_with_a_newer_schema_is_not_read(store: Store, kind: _Kind) -> None:
+    """The error names the document and both versions."""
+    store.commit([kind.create])
+    _spoil(store, kind.path, {"schema": 2})
+    with pytest.raises(NewerVersionError, match=r".+ has schema 2, and this function reads schema 1"):
+        kind.read(store)
+
+
+def test_a_list_leaves_a_newer_document_out(store: Store) -> None:
+    """The log names it, and it is no defect: a newer function reads it."""
+    store.commit([KINDS["job"].create])
+    _spoil(store, ("jobs", JOB_ID), {"schema": 2})
+    with capture_logs() as logs:
+        assert list(store.jobs([JOB_ID])) == []
+    assert [(line["event"], line["log_level"]) for line in logs] == [("document_newer", "warning")]
+
+
+def test_a_pending_trigger_with_a_newer_schema_is_not_set_aside(store: Store) -> None:
+    """A triage without it would be wrong, so the delivery must come again."""
+    kind = KINDS["trigger"]
+    store.commit([kind.create])
+    _spoil(store, kind.path, {"schema": 2})
+    before = _document(store, kind.path)
+    with pytest.raises(NewerVersionError, match="a trigger of"):
+        store.pending_triggers(JOB_ID, 10)
+    assert _document(store, kind.path) == before
+
+
+def test_watchers_with_a_newer_schema_stop_a_commit(store: Store) -> None:
+    """Without them, the commit would reach too few jobs. A mark of this version does not change the schema."""
+    repo = "https://r.googlesource.com/x"
+    name = documents.watchers_document_id(repo, "proj")
+    _put_raw(store, repo, name, {"schema": 2, "watchers": "newer"})
+    store.commit([PutPaused(repo, JobId("proj/t"), paused=True)])
+    with pytest.raises(NewerVersionError, match="has schema 2"):
+        store.watchers(repo)

@@ -13,7 +13,7 @@ from emulator.storm.network import Network, pass_on
 from luci_scheduler.core.instants import MILLISECOND
 from tests.e2e.points import POINTS
 from tests.e2e.stages import prepare
-from tests.e2e.support import MANY, write_config
+from tests.e2e.support import MANY, jobs_beside, write_config
 
 STAGED = [f"crash{number}" for number in range(len(POINTS))]
 
@@ -30,7 +30,8 @@ def cloud(whole_network: Network, tmp_path_factory: pytest.TempPathFactory) -> I
     """The local cloud: nothing is written without a cause, and interrupted work resumes within seconds of a crash."""
     configs = tmp_path_factory.mktemp("configs")
     watched = {name: [name] for name in ("burst", "flood", "page", "bad", *STAGED)}
-    write_config(configs, {**watched, "many": [f"many{number}" for number in range(MANY)]})
+    several = {name: jobs_beside(name) for name in ("last", "following", "raised")}
+    write_config(configs, {**watched, **several, "many": [f"many{number}" for number in range(MANY)]})
     plan = Script((Start(50 * MILLISECOND), End(200 * MILLISECOND)))
     settings = {
         **SHORT_DEADLINES,

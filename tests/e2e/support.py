@@ -14,6 +14,11 @@ MANY = 12
 """Jobs that watch the repository ``many``: ``many0``, ``many1``..."""
 
 
+def jobs_beside(name: str) -> list[str]:
+    """Return the jobs that watch a repository to which two releases react."""
+    return [f"{name}{number}" for number in range(4)]
+
+
 def job_id(name: str) -> JobId:
     """Return the full name of a job."""
     return JobId(f"{PROJECT}/{name}")

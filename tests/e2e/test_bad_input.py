@@ -63,7 +63,7 @@ def unchanged(
     client.close()
 
 
-_OTHERS = re.compile(r"(?:/|%2F)(?:burst|flood|page|many|crash)\d*\b")
+_OTHERS = re.compile(r"(?:/|%2F)(?:burst|flood|page|many|crash|last|following|raised)\d*\b")
 """Finds the jobs of other tests, or their repositories, in a task and in the path of a document."""
 
 

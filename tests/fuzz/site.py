@@ -63,9 +63,13 @@ class Answer:
 
     @property
     def is_fault(self) -> bool:
-        """Whether the request has hit a defect. A bad cursor is answered with 500, as in the original."""
+        """Whether the request has hit a defect.
+
+        A bad cursor is answered with 500, as in the original, and so is a notification that no known key signed.
+        """
         is_cursor = self.events == ["api_error"] and "bad cursor" in str(self.lines[0]["error"])
-        return bool(_BROKEN & set(self.events)) or (self.code >= 500 and self.code != 501 and not is_cursor)
+        is_expected = is_cursor or self.events == ["key_unknown"] or self.code == 501
+        return bool(_BROKEN & set(self.events)) or (self.code >= 500 and not is_expected)
 
 
 class Site:

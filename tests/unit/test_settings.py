@@ -1,5 +1,6 @@
 """Settings: read once, with all faults reported together, and all documented."""
 
+import json
 from dataclasses import fields
 from pathlib import Path
 
@@ -78,6 +79,36 @@ def test_a_claim_outlives_the_request_that_it_covers(deadline: str, lease: str, 
         return
     with pytest.raises(SettingsError, match=fault):
         read_settings({**GOOD, **more})
+
+
+def test_keys_of_other_generations_verify() -> None:
+    """The current key signs. Each of the others is one line, and none is in the text of the settings."""
+    keys = {name: f"signing key {name}" for name in ("current", "next", "previous")}
+    environment = {
+        **GOOD,
+        "SCHEDULER_TOKEN_SECRETS": keys["current"],
+        "SCHEDULER_NEXT_TOKEN_SECRET": keys["next"] + "\n",
+        "SCHEDULER_PREVIOUS_TOKEN_SECRET": keys["previous"],
+    }
+    settings = read_settings(environment)
+    assert settings.verifying_secrets == tuple(keys.values())
+    assert not any(key in repr(settings) for key in keys.values())
+    assert read_settings(GOOD).verifying_secrets == read_settings(GOOD).token_secrets
+    for value, fault in (("short", "at least 16 bytes"), ("a" * 16 + "\n" + "b" * 16, "holds one secret, got 2 lines")):
+        with pytest.raises(SettingsError, match=f"SCHEDULER_NEXT_TOKEN_SECRET: .*{fault}"):
+            read_settings({**environment, "SCHEDULER_NEXT_TOKEN_SECRET": value})
+
+
+def test_a_server_without_notifications() -> None:
+    """It is said by false itself, not by a text."""
+    server = {"host": "h", "publisher": "p@example.com"}
+    for members, expected in (({}, True), ({"notifications": True}, True), ({"notifications": False}, False)):
+        environment = {**GOOD, "SCHEDULER_BUILDBUCKET_SERVERS": json.dumps([{**server, **members}])}
+        assert [item.notifications for item in read_settings(environment).buildbucket_servers] == [expected]
+    for value in ("false", 0, None):
+        bad = {**GOOD, "SCHEDULER_BUILDBUCKET_SERVERS": json.dumps([{**server, "notifications": value}])}
+        with pytest.raises(SettingsError, match="notifications of a server must be true or false"):
+            read_settings(bad)
 
 
 def test_secrets_are_in_no_message() -> None:

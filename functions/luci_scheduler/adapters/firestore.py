@@ -62,6 +62,7 @@ _INVOCATION_FIELDS = ("schema", "definition", "state", "next_due", "expire_at")
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T", bound=documents.Record)
 
 
 _LOST_RACE = (exceptions.FailedPrecondition, exceptions.AlreadyExists, exceptions.NotFound, exceptions.Aborted)
@@ -155,17 +156,13 @@ class FirestoreStore:
         snapshot = self._get(self._client.collection("projects").document(documents.document_id(project)))
         if snapshot is None:
             return None
-        return Versioned(documents.decode_project(project, snapshot.to_dict()), snapshot.update_time)
+        return _versioned(documents.decode_project(project, snapshot.to_dict()), snapshot)
 
     @_translated
     def job(self, job_id: JobId) -> Versioned[Job] | None:
         """Read a job."""
         snapshot = self._get(self._job_ref(job_id), _JOB_FIELDS)
-        return (
-            None
-            if snapshot is None
-            else Versioned(documents.decode_job(job_id, snapshot.to_dict()), snapshot.update_time)
-        )
+        return None if snapshot is None else _versioned(documents.decode_job(job_id, snapshot.to_dict()), snapshot)
 
     @_translated
     def projects(self) -> Sequence[ProjectRecord]:
@@ -184,7 +181,7 @@ class FirestoreStore:
     @_translated
     def found_jobs(self, job_ids: Sequence[JobId]) -> Sequence[Versioned[Job]]:
         """Read many jobs in one call, with their versions."""
-        return [Versioned(_job_of(snapshot), snapshot.update_time) for snapshot in self._job_snapshots(job_ids)]
+        return [_versioned(_job_of(snapshot), snapshot) for snapshot in self._job_snapshots(job_ids)]
 
     def _job_snapshots(self, job_ids: Sequence[JobId]) -> list[Any]:
         return self._get_all([self._job_ref(job_id) for job_id in job_ids], _JOB_FIELDS)
@@ -201,7 +198,7 @@ class FirestoreStore:
         snapshot = self._get(self._poller_ref(job_id))
         if snapshot is None:
             return None
-        return Versioned(documents.decode_poller(job_id, snapshot.to_dict()), snapshot.update_time)
+        return _versioned(documents.decode_poller(job_id, snapshot.to_dict()), snapshot)
 
     @_translated
     def invocation(self, job_id: JobId, invocation_id: InvocationId) -> Versioned[Invocation] | None:
@@ -209,7 +206,7 @@ class FirestoreStore:
         snapshot = self._get(self._invocation_ref(job_id, invocation_id), _INVOCATION_FIELDS)
         if snapshot is None:
             return None
-        return Versioned(documents.decode_invocation(job_id, invocation_id, snapshot.to_dict()), snapshot.update_time)
+        return _versioned(documents.decode_invocation(job_id, invocation_id, snapshot.to_dict()), snapshot)
 
     @_translated
     def invocation_with_log(
@@ -221,7 +218,7 @@ class FirestoreStore:
             return None
         document = snapshot.to_dict()
         invocation = documents.decode_invocation(job_id, invocation_id, document)
-        return Versioned(invocation, snapshot.update_time), _joined(document.get("log", ()))
+        return _versioned(invocation, snapshot), _joined(document.get("log", ()))
 
     @_translated
     def invocations(self, job_id: JobId, limit: int, after: InvocationId | None = None) -> Sequence[Invocation]:
@@ -253,7 +250,7 @@ class FirestoreStore:
         snapshot = self._get(self._trigger_ref(job_id, trigger_id))
         if snapshot is None:
             return None
-        return Versioned(documents.decode_trigger(job_id, snapshot.to_dict()), snapshot.update_time)
+        return _versioned(documents.decode_trigger(job_id, snapshot.to_dict()), snapshot)
 
     @_translated
     def triggers(self, keys: Sequence[tuple[JobId, str]]) -> Sequence[TriggerRecord]:
@@ -314,7 +311,7 @@ class FirestoreStore:
     def deferred(self, deferred_id: str) -> Versioned[Deferred] | None:
         """Read a deferred task."""
         snapshot = self._get(self._deferred_ref(deferred_id))
-        return None if snapshot is None else Versioned(_deferred_of(snapshot), snapshot.update_time)
+        return None if snapshot is None else _versioned(_deferred_of(snapshot), snapshot)
 
     @_translated
     def due_deferred(self, before: Instant, limit: int, after: DueCursor | None = None) -> Sequence[Deferred]:
@@ -335,32 +332,35 @@ class FirestoreStore:
     def commit(self, writes: Sequence[Write]) -> Sequence[Version]:
         """Apply all writes or none."""
         batch = self._client.batch()
-        for write in writes:
-            self._add(batch, write)
+        written = [self._add(batch, write) for write in writes]
         try:
             # A retry is the caller's decision: after an unknown outcome it has to read first.
             results: Iterable[Any] = batch.commit(retry=None, timeout=time_left(self._limit))
         except _LOST_RACE as error:
             raise StoreConflictError(f"Firestore: {sanitized(error.message)}") from error
-        return [result.update_time for result in results]
+        return [
+            documents.as_written(write, fields, result.update_time)
+            for write, fields, result in zip(writes, written, results, strict=True)
+        ]
 
-    def _add(self, batch: Any, write: Write) -> None:
+    def _add(self, batch: Any, write: Write) -> dict[str, Any]:
+        """Add a write to a batch; return the fields that it writes."""
+        document: dict[str, Any] = {}
         match write:
             case CreateInvocation(invocation, log):
                 document = documents.encode_invocation(invocation)
                 log = debug_log.trim(log)
                 documents.check_invocation_size(invocation, len(log.encode()))
-                batch.create(
-                    self._invocation_ref(invocation.job_id, invocation.id), {**document, "log": _chunk(invocation, log)}
-                )
+                document["log"] = _chunk(invocation, log)
+                batch.create(self._invocation_ref(invocation.job_id, invocation.id), document)
             case UpdateInvocation(invocation, version, log, replaces_log):
                 documents.check_invocation_size(invocation, invocation.log_size)
-                document = documents.encode_invocation_state(invocation)
+                document = documents.encode_invocation_state(invocation, version)
                 if log:
                     chunk = _chunk(invocation, debug_log.trim(log))
                     document["log"] = chunk if replaces_log else firestore.ArrayUnion(chunk)
                 reference = self._invocation_ref(invocation.job_id, invocation.id)
-                batch.update(reference, document, option=self._unchanged(version))
+                batch.update(reference, document, option=self._unchanged(version.at))
             case PutWatchers(repo, project, watchers):
                 document = documents.encode_watchers(repo, project, watchers)
                 batch.set(self._repository_ref(documents.watchers_document_id(repo, project)), document, merge=True)
@@ -369,11 +369,12 @@ class FirestoreStore:
                 name = documents.watchers_document_id(repo, project_of(trigger_job_id))
                 batch.set(self._repository_ref(name), document, merge=True)
             case DeleteDeferred(deferred_id, version):
-                batch.delete(self._deferred_ref(deferred_id), option=self._unchanged(version))
+                batch.delete(self._deferred_ref(deferred_id), option=self._unchanged(version.at))
             case _:
-                self._put(batch, write)
+                document = self._put(batch, write)
+        return document
 
-    def _put(self, batch: Any, write: WriteWhole) -> None:
+    def _put(self, batch: Any, write: WriteWhole) -> dict[str, Any]:
         path, document = documents.encode_write(write)
         documents.check_size("/".join(path), document)
         names = [name if place % 2 == 0 else documents.document_id(name) for place, name in enumerate(path)]
@@ -382,10 +383,11 @@ class FirestoreStore:
         if version is None:
             batch.create(reference, document)
         else:
-            batch.update(reference, document, option=self._unchanged(version))
+            batch.update(reference, document, option=self._unchanged(version.at))
+        return document
 
-    def _unchanged(self, version: Version) -> Any:
-        return self._client.write_option(last_update_time=version)
+    def _unchanged(self, update_time: Any) -> Any:
+        return self._client.write_option(last_update_time=update_time)
 
 
 def _by_due(query: Any) -> Any:
@@ -405,6 +407,10 @@ def _joined(chunks: Iterable[Mapping[str, Any]]) -> str:
     return debug_log.trim("".join(chunk["text"] for chunk in chunks))
 
 
+def _versioned(record: T, snapshot: Any) -> Versioned[T]:
+    return documents.as_read(record, snapshot.to_dict(), snapshot.update_time)
+
+
 def _readable(snapshots: Iterable[Any], decode: Callable[[Any], R]) -> list[R]:
     return documents.decode_readable(snapshots, lambda snapshot: snapshot.reference.path, decode)
 
@@ -422,7 +428,7 @@ def _trigger_of(snapshot: Any) -> TriggerRecord:
 
 
 def _found_trigger(snapshot: Any) -> Versioned[TriggerRecord]:
-    return Versioned(_trigger_of(snapshot), snapshot.update_time)
+    return _versioned(_trigger_of(snapshot), snapshot)
 
 
 def _invocation_of(snapshot: Any) -> Invocation:

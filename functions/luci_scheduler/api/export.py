@@ -113,6 +113,8 @@ def _checked_entries(log: str, invocation: Invocation) -> list[LogEntry]:
 
 def _service(invocation: Invocation, entries: Sequence[LogEntry]) -> tuple[dict[str, Any], bool]:
     """Return the scenario's settings of the service, and whether the server speaks Buildbucket v1."""
+    if begins_with(entries, log_lines.NO_TOPIC):
+        raise NotReplayableError("its server sends no notifications, and a scenario needs a topic")
     logged = first_match(entries, log_lines.TOPIC)
     topic = _TOPIC_NAME.fullmatch(logged["topic"]) if logged else None
     request_text = first_match(entries, log_lines.REQUEST)

@@ -14,6 +14,7 @@ import pytest
 from google.cloud import firestore
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from luci_scheduler.adapters.documents import ReadVersion
 from luci_scheduler.adapters.firestore import FirestoreStore
 from luci_scheduler.core.errors import PermanentError, SchedulerError, StoreConflictError, TransientError
 from luci_scheduler.core.identifiers import InvocationId, JobId
@@ -39,7 +40,7 @@ READS = [
 RECORD = TriggerRecord(JOB, Trigger("t", Instant(1), "webui"))
 WRITES: dict[str, Write] = {
     "create": CreateTrigger(RECORD),
-    "update": UpdateTrigger(RECORD, Timestamp(seconds=int(datetime(2026, 3, 1, tzinfo=UTC).timestamp()))),
+    "update": UpdateTrigger(RECORD, ReadVersion(Timestamp(seconds=int(datetime(2026, 3, 1, tzinfo=UTC).timestamp())))),
 }
 
 

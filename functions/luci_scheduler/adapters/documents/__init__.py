@@ -10,6 +10,10 @@ from luci_scheduler.adapters.documents.ids import (
     watchers_range,
 )
 from luci_scheduler.adapters.documents.records import (
+    ReadVersion,
+    Record,
+    as_read,
+    as_written,
     check_invocation_size,
     decode_deferred,
     decode_invocation,
@@ -33,6 +37,10 @@ from luci_scheduler.adapters.documents.watchers import decode_watchers, encode_p
 __all__ = [
     "SCHEMA",
     "SET_ASIDE_ROUNDS",
+    "ReadVersion",
+    "Record",
+    "as_read",
+    "as_written",
     "check_invocation_size",
     "check_size",
     "decode_deferred",

@@ -1,8 +1,9 @@
 """The codec of records: a frozen dataclass in, a document of plain values out, and back.
 
-Each document carries ``schema``. Readers ignore unknown members, so that old and new functions can run side by side
-during a deployment. Only a field that a query needs is a document field. All other fields are JSON in one text, which
-needs no index. IDs have 64 bits and are stored as decimal texts.
+Each document carries ``schema``. Readers refuse a newer one. They ignore unknown members, and writers keep them, so
+that old and new functions can run side by side during a deployment. Only a field that a query needs is a document
+field. All other fields are JSON in one text, the body, which needs no index. IDs have 64 bits and are stored as decimal
+texts.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import json
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
 
 from luci_scheduler.adapters.documents.ids import document_id
+from luci_scheduler.adapters.documents.tolerant import keep_unknown
 from luci_scheduler.adapters.documents.values import (
     SCHEMA,
+    check_schema,
     check_size,
     from_timestamp,
     known_fields,
@@ -35,9 +38,25 @@ from luci_scheduler.core.project_record import ProjectRecord
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import trigger_from_json, trigger_to_json
 from luci_scheduler.core.trigger_record import TriggerRecord
-from luci_scheduler.ports import CreateTrigger, PutDeferred, PutJob, PutPoller, PutProject, UpdateTrigger, WriteWhole
+from luci_scheduler.ports import (
+    CreateInvocation,
+    CreateTrigger,
+    PutDeferred,
+    PutJob,
+    PutPoller,
+    PutProject,
+    UpdateInvocation,
+    UpdateTrigger,
+    Versioned,
+    Write,
+    WriteWhole,
+)
 
 __all__ = [
+    "ReadVersion",
+    "Record",
+    "as_read",
+    "as_written",
     "check_invocation_size",
     "decode_deferred",
     "decode_invocation",
@@ -64,6 +83,77 @@ _DEFINITION = (
 )  # fmt: skip
 """Fields of an invocation that never change after its creation. Later commits do not send them again."""
 
+Record = Job | Invocation | TriggerRecord | ProjectRecord | PollerRecord | Deferred
+T = TypeVar("T", bound=Record)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadVersion:
+    """A store's version of a document, with what a later write needs to keep the members of a newer version."""
+
+    at: Any
+    """The database's own version. It alone decides whether two versions are equal."""
+    record: Record | None = field(default=None, compare=False, repr=False)
+    """The record of that version."""
+    body: str | bytes = field(default="", compare=False, repr=False)
+    """The stored body of that version."""
+
+
+def as_read(record: T, document: Mapping[str, Any], at: Any) -> Versioned[T]:
+    """Return a record that was read from ``document``, with its version."""
+    return Versioned(record, ReadVersion(at, record, _stored_body(document)))
+
+
+def as_written(write: Write, document: Mapping[str, Any], at: Any) -> ReadVersion:
+    """Return the version of a document after a write of the fields ``document``."""
+    match write:
+        case CreateInvocation(record) | UpdateInvocation(record) | PutJob(record) | CreateTrigger(record):
+            return ReadVersion(at, record, _stored_body(document))
+        case UpdateTrigger(record) | PutProject(record) | PutPoller(record) | PutDeferred(record):
+            return ReadVersion(at, record, _stored_body(document))
+        case _:
+            return ReadVersion(at)
+
+
+def _stored_body(document: Mapping[str, Any]) -> str | bytes:
+    body: str | bytes = document["record"] if "record" in document else document["state"]
+    return body
+
+
+def _body(record: Record, version: ReadVersion | None) -> str:
+    """Return the body to write, with the members of the replaced version that only a newer version knows."""
+    body = to_json(_body_values(record))
+    if version is None or version.record is None:
+        return body
+    stored = version.body if isinstance(version.body, str) else zlib.decompress(version.body).decode()
+    return keep_unknown(stored, to_json(_body_values(version.record)), body)
+
+
+def _body_values(record: Record) -> dict[str, Any]:
+    match record:
+        case TriggerRecord():
+            return _trigger_values(record)
+        case PollerRecord():
+            backlog = {ref: [item.target, item.taken] for ref, item in record.backlog.items()}
+            return {"known": dict(record.known), "refs": record.refs, "backlog": backlog}
+        case _:
+            skip = _NOT_IN_BODY[type(record)]
+            names = [field.name for field in fields(record) if field.name not in skip]
+            return {_stored(record, name): to_plain(getattr(record, name)) for name in names}
+
+
+def _stored(record: Record, name: str) -> str:
+    return _COMMITS if name == "commits" and not isinstance(record, Invocation) else name
+
+
+_NOT_IN_BODY: Mapping[type, frozenset[str]] = {
+    Invocation: frozenset({*_DEFINITION, "id", "job_id", "next_due", "expires"}),
+    Job: frozenset({"id", "enabled"}),
+    ProjectRecord: frozenset({"id"}),
+    Deferred: frozenset({"id", "next_due", "revision"}),
+}
+"""Record → the fields that are in its document's name or in fields of its document."""
+
 
 def encode_invocation(invocation: Invocation) -> dict[str, Any]:
     """Return the whole document of a new invocation, without its log."""
@@ -71,14 +161,10 @@ def encode_invocation(invocation: Invocation) -> dict[str, Any]:
     return {"schema": SCHEMA, "definition": to_json(definition), **encode_invocation_state(invocation)}
 
 
-def encode_invocation_state(invocation: Invocation) -> dict[str, Any]:
-    """Return the changing part of an invocation's document."""
-    skip = {*_DEFINITION, "id", "job_id", "next_due", "expires"}
-    state = {
-        field.name: to_plain(getattr(invocation, field.name)) for field in fields(Invocation) if field.name not in skip
-    }
+def encode_invocation_state(invocation: Invocation, version: ReadVersion | None = None) -> dict[str, Any]:
+    """Return the changing part of an invocation's document, for a write that replaces ``version``."""
     return {
-        "state": to_json(state),
+        "state": _body(invocation, version),
         "next_due": invocation.next_due,
         "expire_at": to_timestamp(invocation.expires),
         "commits": invocation.commits,
@@ -86,7 +172,12 @@ def encode_invocation_state(invocation: Invocation) -> dict[str, Any]:
 
 
 def decode_invocation(job_id: JobId, invocation_id: InvocationId, document: Mapping[str, Any]) -> Invocation:
-    """Read an invocation's document."""
+    """Read an invocation's document.
+
+    Raises:
+        NewerVersionError: as of `check_schema`, here and for each other kind of document.
+    """
+    check_schema(f"invocation {invocation_id} of {job_id}", document)
     values = {**json.loads(document["definition"]), **json.loads(document["state"])}
     return Invocation(
         **known_fields(
@@ -111,15 +202,11 @@ def decode_invocation(job_id: JobId, invocation_id: InvocationId, document: Mapp
     )
 
 
-def encode_job(job: Job) -> dict[str, Any]:
-    """Return a job's document."""
-    skip = {"id", "enabled"}
-    record = {
-        _stored(field.name): to_plain(getattr(job, field.name)) for field in fields(Job) if field.name not in skip
-    }
+def encode_job(job: Job, version: ReadVersion | None = None) -> dict[str, Any]:
+    """Return a job's document, for a write that replaces ``version``; likewise below."""
     return {
         "schema": SCHEMA,
-        "record": to_json(record),
+        "record": _body(job, version),
         "enabled": job.enabled,
         "next_due": job.next_due,
         "commits": job.commits,
@@ -128,6 +215,7 @@ def encode_job(job: Job) -> dict[str, Any]:
 
 def decode_job(job_id: JobId, document: Mapping[str, Any]) -> Job:
     """Read a job's document."""
+    check_schema(f"job {job_id}", document)
     values = json.loads(document["record"])
     definition = values["definition"]
     return Job(
@@ -157,7 +245,7 @@ def decode_job(job_id: JobId, document: Mapping[str, Any]) -> Job:
     )
 
 
-def encode_trigger(record: TriggerRecord) -> dict[str, Any]:
+def encode_trigger(record: TriggerRecord, version: ReadVersion | None = None) -> dict[str, Any]:
     """Return a trigger's document.
 
     ``pending`` is the sort key of a pending trigger, and null in a marker. ``revision`` is the commit of a gitiles
@@ -169,16 +257,18 @@ def encode_trigger(record: TriggerRecord) -> dict[str, Any]:
         "revision": _revision(trigger),
         "pending": f"{trigger.created:020d}-{trigger.order_in_batch:010d}" if record.is_pending else None,
         "expire_at": to_timestamp(record.expires),
-        "record": to_json(
-            {
-                "trigger": trigger_to_json(trigger),
-                "invocation_id": str(record.invocation_id),
-                "discarded": record.discarded,
-                "resolved": record.resolved,
-                "deliveries": record.deliveries,
-                **({"refused": True} if record.refused else {}),
-            }
-        ),
+        "record": _body(record, version),
+    }
+
+
+def _trigger_values(record: TriggerRecord) -> dict[str, Any]:
+    return {
+        "trigger": trigger_to_json(record.trigger),
+        "invocation_id": str(record.invocation_id),
+        "discarded": record.discarded,
+        "resolved": record.resolved,
+        "deliveries": record.deliveries,
+        **({"refused": True} if record.refused else {}),
     }
 
 
@@ -191,6 +281,7 @@ def _revision(trigger: Trigger) -> str | None:
 
 def decode_trigger(job_id: JobId, document: Mapping[str, Any]) -> TriggerRecord:
     """Read a trigger's document."""
+    check_schema(f"a trigger of {job_id}", document)
     values = json.loads(document["record"])
     return TriggerRecord(
         job_id=job_id,
@@ -204,18 +295,14 @@ def decode_trigger(job_id: JobId, document: Mapping[str, Any]) -> TriggerRecord:
     )
 
 
-def encode_project(record: ProjectRecord) -> dict[str, Any]:
+def encode_project(record: ProjectRecord, version: ReadVersion | None = None) -> dict[str, Any]:
     """Return a project's document."""
-    values = {
-        _stored(field.name): to_plain(getattr(record, field.name))
-        for field in fields(ProjectRecord)
-        if field.name != "id"
-    }
-    return {"schema": SCHEMA, "record": to_json(values), "commits": record.commits}
+    return {"schema": SCHEMA, "record": _body(record, version), "commits": record.commits}
 
 
 def decode_project(project: str, document: Mapping[str, Any]) -> ProjectRecord:
     """Read a project's document."""
+    check_schema(f"project {project}", document)
     values = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in json.loads(document["record"]).items()
@@ -223,34 +310,33 @@ def decode_project(project: str, document: Mapping[str, Any]) -> ProjectRecord:
     return ProjectRecord(**known_fields(ProjectRecord, values | {"id": project, "commits": values.get(_COMMITS, 0)}))
 
 
-def encode_poller(record: PollerRecord) -> dict[str, Any]:
+def encode_poller(record: PollerRecord, version: ReadVersion | None = None) -> dict[str, Any]:
     """Return a poller's document. The refs are compressed, because a repository may have tens of thousands."""
-    backlog = {ref: [item.target, item.taken] for ref, item in record.backlog.items()}
-    refs = to_json({"known": dict(record.known), "refs": record.refs, "backlog": backlog}).encode()
-    return {"schema": SCHEMA, "repo": record.repo, "state": zlib.compress(refs), "commits": record.commits}
+    state = zlib.compress(_body(record, version).encode())
+    return {"schema": SCHEMA, "repo": record.repo, "state": state, "commits": record.commits}
 
 
 def decode_poller(job_id: JobId, document: Mapping[str, Any]) -> PollerRecord:
     """Read a poller's document."""
+    check_schema(f"poller {job_id}", document)
     values = json.loads(zlib.decompress(document["state"]))
     backlog = {ref: Backlog(target, taken) for ref, (target, taken) in values.get("backlog", {}).items()}
     return PollerRecord(job_id, document["repo"], values["known"], tuple(values["refs"]), document["commits"], backlog)
 
 
-def encode_deferred(record: Deferred) -> dict[str, Any]:
+def encode_deferred(record: Deferred, version: ReadVersion | None = None) -> dict[str, Any]:
     """Return a deferred task's document. ``revision`` is null if the task does not wait for a commit."""
-    skip = {"id", "next_due", "revision"}
-    values = {field.name: to_plain(getattr(record, field.name)) for field in fields(Deferred) if field.name not in skip}
     return {
         "schema": SCHEMA,
         "next_due": record.next_due,
         "revision": record.revision or None,
-        "record": to_json(values),
+        "record": _body(record, version),
     }
 
 
 def decode_deferred(deferred_id: str, document: Mapping[str, Any]) -> Deferred:
     """Read a deferred task's document."""
+    check_schema(f"deferred task {deferred_id}", document)
     values = json.loads(document["record"])
     queried = {"id": deferred_id, "next_due": document["next_due"], "revision": document.get("revision") or ""}
     return Deferred(**known_fields(Deferred, values | queried))
@@ -278,19 +364,16 @@ def check_invocation_size(invocation: Invocation, log_bytes: int) -> None:
 
 def _path_and_fields(write: WriteWhole) -> tuple[tuple[str, ...], dict[str, Any]]:
     match write:
-        case PutJob(job, _, None):
-            return ("jobs", job.id), encode_job(job)
-        case PutJob(job, _, triage_log):
-            return ("jobs", job.id), {**encode_job(job), "triage_log": triage_log}
-        case CreateTrigger(record) | UpdateTrigger(record):
+        case PutJob(job, version, triage_log):
+            log = {} if triage_log is None else {"triage_log": triage_log}
+            return ("jobs", job.id), {**encode_job(job, version), **log}
+        case CreateTrigger(record):
             return ("jobs", record.job_id, "triggers", record.trigger.id), encode_trigger(record)
-        case PutProject(project):
-            return ("projects", project.id), encode_project(project)
-        case PutPoller(poller):
-            return ("pollers", poller.job_id), encode_poller(poller)
-        case PutDeferred(record):
-            return ("deferred", record.id), encode_deferred(record)
-
-
-def _stored(name: str) -> str:
-    return _COMMITS if name == "commits" else name
+        case UpdateTrigger(record, version):
+            return ("jobs", record.job_id, "triggers", record.trigger.id), encode_trigger(record, version)
+        case PutProject(project, version):
+            return ("projects", project.id), encode_project(project, version)
+        case PutPoller(poller, version):
+            return ("pollers", poller.job_id), encode_poller(poller, version)
+        case PutDeferred(record, version):
+            return ("deferred", record.id), encode_deferred(record, version)

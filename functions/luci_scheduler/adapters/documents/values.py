@@ -10,7 +10,7 @@ from typing import Any
 
 from luci_scheduler.core.cleanup import Cleanup
 from luci_scheduler.core.cron_machine import CronState
-from luci_scheduler.core.errors import PermanentError
+from luci_scheduler.core.errors import NewerVersionError, PermanentError
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.invocation import Timer
 from luci_scheduler.core.job import JobDefinition, TaskDefinition, TriggeringPolicy
@@ -21,6 +21,7 @@ from luci_scheduler.core.untrusted import storable
 
 __all__ = [
     "SCHEMA",
+    "check_schema",
     "check_size",
     "from_timestamp",
     "known_fields",
@@ -31,7 +32,19 @@ __all__ = [
 ]
 
 SCHEMA = 1
-"""The version of the layout, in each document."""
+"""The version of the layout, in each document. Raise it only when an older function would misread a new document: older
+functions then leave such documents alone. A new member needs no new version, because older functions keep it."""
+
+
+def check_schema(what: str, document: Mapping[str, Any]) -> None:
+    """Refuse a document of a newer layout.
+
+    Raises:
+        NewerVersionError: only a newer function can read the document.
+    """
+    version = document.get("schema", SCHEMA)
+    if isinstance(version, int) and version > SCHEMA:
+        raise NewerVersionError(f"{what} has schema {version}, and this function reads schema {SCHEMA}")
 
 
 def to_timestamp(instant: Instant | None) -> datetime | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from luci_scheduler.adapters.documents.ids import plain_id
 from luci_scheduler.adapters.documents.tolerant import decode_readable
-from luci_scheduler.adapters.documents.values import SCHEMA, stored_size, to_json
+from luci_scheduler.adapters.documents.values import SCHEMA, check_schema, stored_size, to_json
 from luci_scheduler.core.errors import PermanentError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.sizes import MAX_DOCUMENT_BYTES
@@ -40,9 +40,10 @@ def encode_watchers(repo: str, project: str, watchers: tuple[Watcher, ...]) -> d
 def encode_paused(trigger_job_id: JobId, *, paused: bool) -> dict[str, Any]:
     """Return the fields to merge into a watcher document when a gitiles trigger is paused or resumed.
 
-    A mark is set to false and never removed, because it must override the mark in an older, shared document.
+    A mark is set to false and never removed, because it must override the mark in an older, shared document. The fields
+    have no version, because the document may have watchers of a newer one.
     """
-    return {"schema": SCHEMA, "paused": {trigger_job_id: paused}}
+    return {"paused": {trigger_job_id: paused}}
 
 
 def decode_watchers(named: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Watcher]:
@@ -53,10 +54,14 @@ def decode_watchers(named: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Watc
 
     Args:
         named: each document with its name.
+
+    Raises:
+        NewerVersionError: a newer function wrote a document. Without its watchers, a commit would reach too few jobs.
     """
     texts: dict[str, str] = {}
     paused: dict[str, bool] = {}
     for name, document in sorted(named, key=lambda pair: pair[0]):  # the older document sorts first
+        check_schema(f"the document repositories/{name}", document)
         _, is_own, project = name.partition("!")
         own = {plain_id(project): document["watchers"]} if "watchers" in document else {}
         texts.update(own if is_own else document.get("projects", {}))
