@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from luci_scheduler.api.access import Access, load_access
 from luci_scheduler.api.context import Context
@@ -29,6 +30,9 @@ from luci_scheduler.ports import (
     Store,
 )
 from luci_scheduler.settings import BuildbucketServer, Settings
+
+if TYPE_CHECKING:
+    from luci_scheduler.engine.probes import Prober
 
 __all__ = ["App", "Identify", "Ports", "VerifyCaller", "make_app"]
 
@@ -75,6 +79,19 @@ class App:
     verify_caller: VerifyCaller
     identify: Identify
     config_sources: Sequence[ConfigSource]
+    buildbucket: Buildbucket
+
+    def prober(self, revision: str, schema: int) -> Prober:
+        """Return the part that handles probes, for a function's revision and the schema of its documents."""
+        from luci_scheduler.engine.probe_builds import BuildServer  # noqa: PLC0415 - only probes load it
+        from luci_scheduler.engine.probes import Prober  # noqa: PLC0415
+
+        settings = self.settings
+        servers = {
+            item.host: BuildServer(item.protocol, _topic(settings, item)) for item in settings.buildbucket_servers
+        }
+        repos = [source.repo for source in settings.config_sources if source.repo]
+        return Prober(self.runtime, settings.token_secrets, revision, schema, self.buildbucket, servers, repos)
 
     def context(self, headers: Headers) -> Context:
         """Return the service layer's context for a request to the console.
@@ -128,7 +145,7 @@ def make_app(settings: Settings, ports: Ports) -> App:
         limits=_limits(settings),
     )
     access = load_access(settings.access)
-    return App(settings, runtime, access, ports.verify_caller, ports.identify, ports.config_sources)
+    return App(settings, runtime, access, ports.verify_caller, ports.identify, ports.config_sources, ports.buildbucket)
 
 
 def _environment(settings: Settings, ports: Ports) -> Environment:

@@ -15,6 +15,7 @@ from dataclasses import fields
 from typing import Any
 
 from luci_scheduler.adapters.documents.ids import document_id
+from luci_scheduler.adapters.documents.probes import encode_probe
 from luci_scheduler.adapters.documents.values import (
     SCHEMA,
     check_size,
@@ -35,7 +36,16 @@ from luci_scheduler.core.project_record import ProjectRecord
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import trigger_from_json, trigger_to_json
 from luci_scheduler.core.trigger_record import TriggerRecord
-from luci_scheduler.ports import CreateTrigger, PutDeferred, PutJob, PutPoller, PutProject, UpdateTrigger, WriteWhole
+from luci_scheduler.ports import (
+    CreateTrigger,
+    PutDeferred,
+    PutJob,
+    PutPoller,
+    PutProbe,
+    PutProject,
+    UpdateTrigger,
+    WriteWhole,
+)
 
 __all__ = [
     "check_invocation_size",
@@ -284,6 +294,8 @@ def _path_and_fields(write: WriteWhole) -> tuple[tuple[str, ...], dict[str, Any]
             return ("jobs", job.id), {**encode_job(job), "triage_log": triage_log}
         case CreateTrigger(record) | UpdateTrigger(record):
             return ("jobs", record.job_id, "triggers", record.trigger.id), encode_trigger(record)
+        case PutProbe(probe):
+            return ("probes", probe.id), encode_probe(probe)
         case PutProject(project):
             return ("projects", project.id), encode_project(project)
         case PutPoller(poller):
