@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from luci_scheduler.api.access import Access, load_access
 from luci_scheduler.api.context import Context
+from luci_scheduler.api.installation import Installation
 from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.identity import ANONYMOUS, Identity
 from luci_scheduler.core.instants import DAY, SECOND
@@ -80,6 +82,8 @@ class App:
     identify: Identify
     config_sources: Sequence[ConfigSource]
     buildbucket: Buildbucket
+    installation: Installation
+    """The facts that administrators may read."""
 
     def prober(self, revision: str, schema: int) -> Prober:
         """Return the part that handles probes, for a function's revision and the schema of its documents."""
@@ -100,7 +104,7 @@ class App:
             UnauthenticatedError: the request carries a token that is not accepted.
             TransientError: the token could not be verified, because the keys or Google did not answer.
         """
-        return Context(self.runtime, self.access, self.identify(headers))
+        return Context(self.runtime, self.access, self.identify(headers), self.installation)
 
     def note_config_changes(self, events: Iterable[CommitEvent]) -> None:
         """Enqueue a sync if one of the commits is on a branch that holds a config; safe to repeat.
@@ -145,7 +149,22 @@ def make_app(settings: Settings, ports: Ports) -> App:
         limits=_limits(settings),
     )
     access = load_access(settings.access)
-    return App(settings, runtime, access, ports.verify_caller, ports.identify, ports.config_sources, ports.buildbucket)
+    callers = ports.verify_caller, ports.identify
+    return App(settings, runtime, access, *callers, ports.config_sources, ports.buildbucket, _installation(settings))
+
+
+def _installation(settings: Settings) -> Installation:
+    return Installation(
+        service=os.environ.get("K_SERVICE", ""),
+        revision=os.environ.get("K_REVISION", ""),
+        project=settings.project,
+        location=settings.location,
+        database=settings.database,
+        queue=settings.queue,
+        account=settings.task_account,
+        topics=tuple(sorted({_topic(settings, server) for server in settings.buildbucket_servers})),
+        config_projects=tuple(source.project for source in settings.config_sources if source.project),
+    )
 
 
 def _environment(settings: Settings, ports: Ports) -> Environment:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 from luci_scheduler.api.context import Context
 from luci_scheduler.api.errors import ApiError, Code
@@ -11,19 +12,13 @@ from luci_scheduler.core.project_record import ProjectRecord
 from luci_scheduler.core.queue_tasks import ProbeTask
 from luci_scheduler.ports import PutProbe, QueueTask
 
-__all__ = ["Inspection", "get_probe", "inspect", "start_probe"]
+__all__ = ["get_probe", "inspect", "start_probe"]
 
 
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """The projects of an installation."""
+def inspect(context: Context) -> Sequence[ProjectRecord]:
+    """Return the record of every project, sorted by project; costs one read for each.
 
-    projects: tuple[ProjectRecord, ...]
-    """Sorted by project. A project that the settings name has a record without a revision until a sync has read it."""
-
-
-def inspect(context: Context) -> Inspection:
-    """Return the state of every project's config; costs one read for each project.
+    A project that the settings name has a record without a revision until a sync has read its config.
 
     Raises:
         ApiError: PERMISSION_DENIED: the caller is not an administrator.
@@ -31,7 +26,7 @@ def inspect(context: Context) -> Inspection:
     context.require_admin()
     records = {name: ProjectRecord(name) for name in context.installation.config_projects}
     records |= {record.id: record for record in context.runtime.store.projects()}
-    return Inspection(tuple(records[name] for name in sorted(records)))
+    return [records[name] for name in sorted(records)]
 
 
 def start_probe(context: Context) -> Probe:
