@@ -136,8 +136,9 @@ NEEDS: Mapping[str, Permission | None] = {
     "everyone": Permission.GET,
     "administrators only": None,
 }
-"""`Method.permission` → the permission that the policy must grant; None: only administrators may call it. A request to a
-method for everyone is small unless the policy grants its sender this permission."""
+"""`Method.permission` → the permission that the policy must grant; None: only administrators may call it.
+
+A request to a method for everyone must be small unless the policy grants its sender this permission."""
 
 NAMES_ONE_JOB = frozenset(
     {
