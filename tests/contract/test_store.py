@@ -19,6 +19,7 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
 from luci_scheduler.core.job import Job, JobDefinition, TaskDefinition
 from luci_scheduler.core.poller_record import Backlog, PollerRecord
+from luci_scheduler.core.probe import Finding, Mark, Probe
 from luci_scheduler.core.project_record import ProjectRecord
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_record import TriggerRecord
@@ -31,6 +32,7 @@ from luci_scheduler.ports import (
     PutJob,
     PutPaused,
     PutPoller,
+    PutProbe,
     PutProject,
     PutWatchers,
     Store,
@@ -618,3 +620,17 @@ def test_a_deferred_task_that_is_too_large_is_refused(store: Store) -> None:
     """The error names the document, and comes before any write."""
     with pytest.raises(PermanentError, match="deferred/big would have"):
         store.commit([PutDeferred(_deferred("big", 5, payload={"x": "x" * 1_000_001}), None)])
+
+
+def test_probe(store: Store) -> None:
+    """A probe is read as written, and two marks at once do not overwrite each other."""
+    mark = Mark(Instant(5), "r", 1, 1, "token", ("on_task",))
+    probe = Probe("p", Instant(5), {"on_task": mark}, (Finding("index", "x", "y", is_permission=True),), done=True)
+    assert store.probe("p") is None
+    (version,) = store.commit([PutProbe(probe, None)])
+    found = store.probe("p")
+    assert found is not None
+    assert (found.value, found.version) == (probe, version)
+    store.commit([PutProbe(replace(probe, done=False), version)])
+    with pytest.raises(StoreConflictError):
+        store.commit([PutProbe(probe, version)])

@@ -151,7 +151,8 @@ def test_a_second_run_uses_a_new_probe(installation: Installation, doctor: Docto
 def test_text_for_people(installation: Installation, capsys: pytest.CaptureFixture[str]) -> None:
     """Each check has a line, and a fault has its remedy on the next line."""
     where = ["--url", installation.url, "--google-apis", installation.google_apis]
-    with _scripted({"monitoring.googleapis.com": (200, {})})(installation):
+    plant = _scripted({"monitoring.googleapis.com": (200, {})})
+    with plant(installation), mock.patch.object(inside_module, "_POLL", 0.02):
         assert main(["doctor", *where], {}) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[:2] == ["ok", "console"]

@@ -10,8 +10,10 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -217,10 +219,13 @@ def consent(file: Path, limit: float = CONSENT_LIMIT) -> Saved:
     prompt = "Open this page to sign in: {url}"
     # Without ``prompt`` and ``access_type``, Google gives a refresh token only for the first consent.
     asked = {"access_type": "offline", "prompt": "consent", "timeout_seconds": round(limit)}
+
+    def ask() -> Any:
+        with redirect_stdout(sys.stderr):  # the library prints the prompt, and standard output is for the result
+            return run(host="127.0.0.1", port=0, authorization_prompt_message=prompt, **asked)
+
     try:
-        granted = _within(
-            lambda: run(host="127.0.0.1", port=0, authorization_prompt_message=prompt, **asked), limit + 1
-        )
+        granted = _within(ask, limit + 1)
     except Exception as error:  # the library passes on errors of four other libraries
         raise CommandError(f"the sign-in did not succeed: {type(error).__name__}", Exit.NOT_ALLOWED) from error
     if not granted.refresh_token:
@@ -245,7 +250,7 @@ def _flow(file: Path) -> Any:
         return InstalledAppFlow.from_client_config({"installed": client["installed"]}, list(_SCOPES))
     except OSError as error:
         raise CommandError(f"{file} is unreadable: {error.strerror}", Exit.WRONG_USAGE) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CommandError(
             f"{file} is not an OAuth client of type Desktop app: download its JSON file from Google's console",
             Exit.WRONG_USAGE,
