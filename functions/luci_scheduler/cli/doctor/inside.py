@@ -134,7 +134,7 @@ class Inside:
 
     def _policy(self) -> str:
         if problem := self.caller.get("policyProblem"):
-            log = "gcloud logging read 'jsonPayload.event=\"access_denied_to_all\"' --freshness=1h --limit=1"
+            log = "gcloud logging read 'jsonPayload.message=\"access_denied_to_all\"' --freshness=1h --limit=1"
             raise FailedError(str(problem), f"read the reason with `{log}`, mend console.access, and apply")
         return "the access policy is valid"
 
