@@ -309,6 +309,10 @@ def _refuse(_app: App, _event: Any) -> tuple[str, int]:
     return "Unauthenticated\n", 401
 
 
+def _refused_sweep() -> dict[str, Any]:
+    return {"state": "ENABLED", "status": {"code": 16}, "lastAttemptTime": _ago(0)}
+
+
 def _old_task() -> dict[str, Any]:
     return {"tasks": [{"scheduleTime": _ago(0), "firstAttempt": {"scheduleTime": _ago(1)}}]}
 
@@ -361,7 +365,7 @@ PLANTS: dict[str, tuple[str, Plant, str, str]] = {
     "sync never ran": ("schedules", _schedule("sync", SimpleNamespace(last=None)), "never run", "wait a minute"),
     "sweep refused": (
         "schedules",
-        _scripted({"jobs/luci-scheduler-sweep": (200, {"state": "ENABLED", "status": {"code": 16}})}),
+        lambda installation: _scripted({"jobs/luci-scheduler-sweep": (200, _refused_sweep())})(installation),
         "ended with status 16",
         "read on_task's log",
     ),

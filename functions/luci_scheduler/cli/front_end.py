@@ -17,7 +17,7 @@ _SIGN_IN_HOST = "accounts.google.com"
 class FrontEnd(StrEnum):
     """The part that answers a call without a token."""
 
-    CONSOLE = "console"
+    CONSOLE = "the console itself"
     """The console itself: a local cloud, or an installation without a check of the platform."""
     IAP = "Identity-Aware Proxy"
     CLOUD_RUN = "Cloud Run's IAM check"

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from luci_scheduler import entry
+from luci_scheduler.api.errors import ApiError
+from luci_scheduler.api.inspection import get_probe, inspect, start_probe
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import MalformedError, NewerVersionError, PermanentError, TransientError
 from luci_scheduler.core.instants import MINUTE, SECOND, Instant
@@ -19,7 +21,7 @@ from luci_scheduler.engine.probe_builds import BuildServer
 from luci_scheduler.engine.probes import Prober
 from luci_scheduler.engine.progress import on_notification
 from luci_scheduler.ports import BuildbucketError, GitilesError, PutProbe
-from tests.unit.api.support import ADMIN, OWNER, STRANGER, Client, world_for
+from tests.unit.api.support import ADMIN, OWNER, STRANGER, Client, context, world_for
 from tests.unit.engine.world import HOST, REPO, World
 
 OPERATOR = "scheduler.Operator"
@@ -70,6 +72,15 @@ def test_only_administrators_see_the_inside() -> None:
             assert world.counted() == "0R/0W/0c"
     assert client.post("GetProbe", {"probeId": "x"}, ADMIN, OPERATOR).status_code == 404
     assert client.post("GetProbe", {}, ADMIN, OPERATOR).status_code == 404
+
+
+def test_the_service_layer_refuses_others_itself() -> None:
+    """The transport's own check is a second lock."""
+    world = world_for()
+    probe = _probe(world)
+    for call in (inspect, start_probe, lambda context: get_probe(context, probe.id)):
+        with pytest.raises(ApiError, match="not an administrator"):
+            call(context(world, OWNER))
 
 
 def test_the_state_of_the_configs() -> None:

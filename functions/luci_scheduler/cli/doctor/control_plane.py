@@ -106,12 +106,12 @@ class ControlPlane:
             raise FailedError(
                 f"the schedule {job} is {found.get('state')}", f"run `gcloud scheduler jobs resume {where}`"
             )
+        _require_recent(kind, found, where)
         if code := found.get("status", {}).get("code", 0):
             raise FailedError(
                 f"the last {kind} ended with status {code}",
                 f"read on_task's log; run `gcloud scheduler jobs run {where}`",
             )
-        _require_recent(kind, found, where)
         return f"the {kind} ran at {found['lastAttemptTime']}"
 
     def _index_states(self) -> str:

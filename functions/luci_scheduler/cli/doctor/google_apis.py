@@ -20,6 +20,9 @@ LIMIT = 10.0
 
 _SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 _LOGIN = "run `gcloud auth application-default login`"
+_ROLES = {"pubsub.googleapis.com": "roles/pubsub.publisher and roles/pubsub.subscriber"}
+"""Host → the roles that its calls need; roles/viewer may neither publish nor pull."""
+
 _MAX_BYTES = 8 << 20  # of an answer; a page of a thousand tasks takes less than one MiB
 _MAX_PAGES = 10
 
@@ -111,6 +114,6 @@ def _error(host: str, status: int, message: str) -> FailedError:
     if status == requests.codes.unauthorized:
         return NotCheckedError(text, _LOGIN)
     if status == requests.codes.forbidden:
-        remedy = "grant your account roles/viewer in the project, or run the command as an account that has it"
-        return NotCheckedError(text, remedy)
+        roles = _ROLES.get(host, "roles/viewer")
+        return NotCheckedError(text, f"grant your account {roles} in the project, or use an account that has it")
     return FailedError(text, "run the command again")
