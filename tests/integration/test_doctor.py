@@ -309,8 +309,9 @@ def _refuse(_app: App, _event: Any) -> tuple[str, int]:
     return "Unauthenticated\n", 401
 
 
-def _refused_sweep() -> dict[str, Any]:
-    return {"state": "ENABLED", "status": {"code": 16}, "lastAttemptTime": _ago(0)}
+def _sweep_refused(installation: Installation) -> AbstractContextManager[Any]:
+    job = {"state": "ENABLED", "status": {"code": 16}, "lastAttemptTime": _ago(0)}
+    return _scripted({"jobs/luci-scheduler-sweep": (200, job)})(installation)
 
 
 def _old_task() -> dict[str, Any]:
@@ -365,7 +366,7 @@ PLANTS: dict[str, tuple[str, Plant, str, str]] = {
     "sync never ran": ("schedules", _schedule("sync", SimpleNamespace(last=None)), "never run", "wait a minute"),
     "sweep refused": (
         "schedules",
-        lambda installation: _scripted({"jobs/luci-scheduler-sweep": (200, _refused_sweep())})(installation),
+        _sweep_refused,
         "ended with status 16",
         "read on_task's log",
     ),
