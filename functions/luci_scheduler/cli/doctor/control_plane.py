@@ -131,14 +131,13 @@ class ControlPlane:
         return f"{len(indexed)} fields have their indexes or expire"
 
     def _fields(self, names: Names) -> list[Mapping[str, Any]]:
-        # The API lists only fields with settings, and only with this filter.
+        # The API lists only fields with settings, only with this filter, and accepts no page size.
         return list(
             self.google.items(
                 "firestore.googleapis.com",
                 f"/v1/projects/{names.project}/databases/{quote(names.database)}/collectionGroups/-/fields",
                 "fields",
                 filter="indexConfig.usesAncestorConfig:false OR ttlConfig:*",
-                pageSize="100",
             )
         )
 
