@@ -6,6 +6,7 @@ read it. Every step has a total time limit.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ from urllib.parse import urlsplit
 
 from luci_scheduler.cli.session import CommandError, Exit
 
-__all__ = ["CONSENT_LIMIT", "LIMIT", "Saved", "consent", "forget", "load", "path", "save", "token_of"]
+__all__ = ["CONSENT_LIMIT", "LIMIT", "Saved", "consent", "expiry", "forget", "load", "path", "save", "token_of"]
 
 LIMIT = 30.0
 """Seconds to obtain a token. ``gcloud`` alone needs some seconds to start."""
@@ -112,6 +113,15 @@ def token_of(saved: Saved) -> str:
     """
     makers: Mapping[str, Callable[[Mapping[str, str]], str]] = {"gcloud": _gcloud_token, "client": _client_token}
     return makers.get(saved.way, _service_token)(saved.values)
+
+
+def expiry(token: str) -> float:
+    """Return when an ID token ends, in seconds since 1970; 0 if the token does not say it. Nothing is verified."""
+    try:
+        payload = token.split(".")[1]
+        return float(json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["exp"])
+    except (IndexError, ValueError, KeyError, TypeError):
+        return 0.0
 
 
 def _gcloud_token(_: Mapping[str, str]) -> str:

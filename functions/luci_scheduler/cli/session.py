@@ -24,6 +24,7 @@ __all__ = ["CommandError", "Exit", "Session", "invocation_ref", "job_ref", "plai
 
 _GUARD = ")]}'"
 _TIMEOUT = 60.0  # seconds: the console's own limit
+_SPARE = 60.0  # seconds before its end, from which a token is not sent any more
 _UNKNOWN = "the answer is not one of a console: check that --url is the console's address"
 _PAUSES = (1.0, 3.0)  # seconds, before an unanswered action is sent again
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -91,6 +92,8 @@ class Session:
         self._as_json = bool(options.json)
         self._post = post
         self._login: Saved | None = None
+        self._made = ""
+        self._usable_until = 0.0
         self.pause = pause
         self._out = out or sys.stdout
 
@@ -123,7 +126,7 @@ class Session:
 
     def sign_in(self, saved: Saved) -> None:
         """Use a login for all further calls, except if a token was given."""
-        self._login = saved
+        self._login, self._usable_until = saved, 0.0
 
     def act(self, method: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Call a method that acts once per ``requestId``; resend the request while the console does not answer.
@@ -196,8 +199,12 @@ class Session:
     def _own_token(self) -> str:
         from luci_scheduler.cli import credentials  # noqa: PLC0415 - calls with a token do not need it
 
+        if time.time() < self._usable_until:
+            return self._made  # gcloud takes a second or two for each token
         saved = self._login or credentials.load(self.url)
-        return credentials.token_of(saved or credentials.Saved("service-account", {"audience": self._audience}))
+        self._made = credentials.token_of(saved or credentials.Saved("service-account", {"audience": self._audience}))
+        self._usable_until = credentials.expiry(self._made) - _SPARE
+        return self._made
 
     def write(self, text: str) -> None:
         """Write text unchanged, at once."""

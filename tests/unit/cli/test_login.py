@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
 import hashlib
 import json
 import threading
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -118,6 +120,34 @@ def test_a_person_signs_in_with_gcloud(gcloud: Callable[[str], None], capsys: py
     later = says(JOBS)
     assert _run(later, "jobs") == 0
     assert later.sent["Authorization"] == f"Bearer {SECRET}"
+
+
+def _id_token(seconds: float) -> str:
+    claims = base64.urlsafe_b64encode(json.dumps({"exp": time.time() + seconds}).encode()).rstrip(b"=").decode()
+    return f"eyJ.{claims}.{SECRET}"
+
+
+@pytest.mark.parametrize(("seconds", "times"), [(3600, 1), (30, 3), (-5, 3)])
+def test_a_token_is_used_until_shortly_before_its_end(
+    seconds: float, times: int, tmp_path: Path, gcloud: Callable[[str], None]
+) -> None:
+    """Three calls of one command need one token, unless it ends within a minute."""
+    log = tmp_path / "log"
+    gcloud(f"echo run >> {log}\necho {_id_token(seconds)}")
+    credentials.save(URL, Saved("gcloud"))
+    options = argparse.Namespace(url=URL, token="", audience="", json=False)
+    session = Session(options, in_turn(*[says(ADMIN)] * 3))
+    for _ in range(3):
+        session.call("WhoAmI", {})
+    assert log.read_text(encoding="utf-8").count("run") == times
+
+
+@pytest.mark.parametrize(
+    "token", ["", "opaque", "a.b.c", "a.e30.c", "a.W10.c", f"a.{base64.b64encode(b'5').decode()}.c"]
+)
+def test_tokens_without_an_end(token: str) -> None:
+    """Each call needs a new one."""
+    assert credentials.expiry(token) == 0
 
 
 def test_a_given_token_comes_before_the_login(gcloud: Callable[[str], None]) -> None:
