@@ -77,8 +77,8 @@ def dry_runs(jobs: Iterable[Job], servers: Mapping[str, BuildServer]) -> list[Dr
 def _all_runs(jobs: Iterable[Job], servers: Mapping[str, BuildServer]) -> Iterator[DryRun]:
     for job in jobs:
         task = job.definition.task
-        server = servers.get(task.fields.get("server", ""))
-        if job.enabled and task.kind == "buildbucket" and server is not None:
+        server = servers.get(task.fields.get("server", ""))  # only jobs with builds name one
+        if job.enabled and server is not None:
             named = str(task.fields.get("bucket", ""))
             realm = f"{project_of(job.id)}:{job.definition.realm}"
             try:
