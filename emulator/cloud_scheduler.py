@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from luci_scheduler.core.errors import TransientError
@@ -19,6 +20,8 @@ class CloudScheduler:
     def __init__(self, enqueue: Callable[[], None], seconds: float) -> None:
         self._enqueue = enqueue
         self._seconds = seconds
+        self.last: float | None = None
+        """When the last call succeeded, in seconds since 1970; None before the first call."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cloud-scheduler", daemon=True)
 
@@ -35,5 +38,6 @@ class CloudScheduler:
         while not self._stopping.wait(self._seconds):
             try:
                 self._enqueue()
+                self.last = time.time()
             except TransientError as error:
                 _LOG.warning("not this time: %s", error)

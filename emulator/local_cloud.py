@@ -6,7 +6,7 @@ import json
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -15,6 +15,7 @@ import requests
 
 from emulator.buildbucket.server import BuildbucketServer
 from emulator.clock import Clock
+from emulator.cloud_scheduler import CloudScheduler
 from emulator.cloud_tasks.server import CloudTasksServer
 from emulator.errors import LocalCloudError, one_line
 from emulator.gitiles.projects import find_repository
@@ -47,6 +48,9 @@ class PubSub(Protocol):
 
     def create_topics(self, wanted: Sequence[PushSubscription], urls: Mapping[str, str]) -> None:
         """Create topics and push subscriptions to the functions' base ``urls``; existing ones are left alone."""
+
+    def has_dead_letter(self, item: PushSubscription) -> bool:
+        """Return whether a topic's dead-letter subscription holds a message; the message stays."""
 
     def drop_backlog(self, wanted: Sequence[PushSubscription], until: int) -> None:
         """Forget the unacknowledged messages published until an instant, and the dead letters."""
@@ -117,6 +121,8 @@ class LocalCloud:
     """Where the pages are."""
     memory: MemoryHost | None
     """The application in this process; None on the official emulators."""
+    schedules: dict[str, CloudScheduler] = field(default_factory=dict)
+    """Kind of task → its running schedule."""
 
     @property
     def project(self) -> str:

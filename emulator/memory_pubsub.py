@@ -196,6 +196,10 @@ class MemoryPubSub:
         del letters[:at_most]
         return [(message.data, message.attributes) for message in taken]
 
+    def has_dead_letter(self, item: PushSubscription) -> bool:
+        """Return whether there is a dead letter of a topic; it stays."""
+        return bool(self._dead_letters[item.topic])
+
     def drop_backlog(self, wanted: Sequence[PushSubscription], until: int) -> None:  # noqa: ARG002 - as the emulator's; here all goes
         """Drop the waiting messages and the dead letters."""
         for item in wanted:

@@ -301,6 +301,7 @@ def _start_schedules(cloud: LocalCloud, stack: ExitStack) -> None:
             scheduler = CloudScheduler(partial(cloud.task, kind), seconds)
             scheduler.start()
             stack.callback(scheduler.stop)
+            cloud.schedules[kind] = scheduler
 
 
 def _stop_together(running: Iterable[OfficialEmulator | Function]) -> None:

@@ -134,6 +134,16 @@ class EmulatorPubSub:
             request = {"subscription": name, "time": {"seconds": seconds, "nanos": nanos}}
             self._subscriber.seek(request=request, timeout=_TIMEOUT)
 
+    def has_dead_letter(self, item: PushSubscription) -> bool:
+        """Return whether there is a dead letter of a topic; it stays, and is available again at once."""
+        name = item.dead_letter_subscription
+        request = {"subscription": name, "max_messages": 1, "return_immediately": True}
+        ids = [message.ack_id for message in self._subscriber.pull(request=request, timeout=_TIMEOUT).received_messages]
+        if ids:
+            again = {"subscription": name, "ack_ids": ids, "ack_deadline_seconds": 0}
+            self._subscriber.modify_ack_deadline(request=again, timeout=_TIMEOUT)
+        return bool(ids)
+
     def dead_letters(self, item: PushSubscription, at_most: int = 100) -> list[tuple[bytes, Mapping[str, str]]]:
         """Remove up to ``at_most`` dead letters of a topic, and return data and attributes of each."""
         request = {"subscription": item.dead_letter_subscription, "max_messages": at_most, "return_immediately": True}

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from emulator.clock import AdjustableClock
 from emulator.errors import LocalCloudError
+from emulator.google_apis import GoogleApis
 from emulator.local_cloud import LocalCloud
 from emulator.options import Options, TcpPorts
 from emulator.start import start_local_cloud
@@ -97,16 +98,16 @@ def until_stopped(options: Options) -> int:
         signal.signal(number, _interrupt)
     was_up = False
     try:
-        with start_local_cloud(options) as cloud, StartPage(cloud) as page:
+        with start_local_cloud(options) as cloud, StartPage(cloud) as page, GoogleApis(cloud) as apis:
             was_up = True
-            print(addresses(cloud, page.url), flush=True)
+            print(addresses(cloud, page.url, apis.url), flush=True)
             threading.Event().wait()
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
     return 0 if was_up else _INTERRUPTED
 
 
-def addresses(cloud: LocalCloud, start_page: str = "") -> str:
+def addresses(cloud: LocalCloud, start_page: str = "", google_apis: str = "") -> str:
     """Return the addresses of all parts, as text."""
     in_memory = cloud.memory is not None
     rows = {
@@ -118,6 +119,7 @@ def addresses(cloud: LocalCloud, start_page: str = "") -> str:
         "Cloud Tasks": cloud.cloud_tasks.grpc_address,
         "Buildbucket": cloud.buildbucket.url,
         "Gitiles": cloud.gitiles.url,
+        **({"Google APIs": google_apis} if google_apis else {}),
         **{f"- {name}": function.url for name, function in cloud.functions.items()},
         "Configs": f"{cloud.configs}/<project>/luci-scheduler.cfg",
         "Repositories": f"{cloud.repositories}/<host>/<project>",

@@ -18,6 +18,7 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.poller_record import PollerRecord
+from luci_scheduler.core.probe import Probe
 from luci_scheduler.core.project_record import ProjectRecord
 from luci_scheduler.core.trigger_record import TriggerRecord
 from luci_scheduler.core.watcher import Watcher
@@ -212,6 +213,11 @@ class MemoryStore:
         """Read a deferred task."""
         stored = self._get("deferred", deferred_id)
         return None if stored is None else _versioned(documents.decode_deferred(deferred_id, stored.document), stored)
+
+    def probe(self, probe_id: str) -> Versioned[Probe] | None:
+        """Read a probe."""
+        stored = self._get("probes", probe_id)
+        return None if stored is None else Versioned(documents.decode_probe(probe_id, stored.document), stored.version)
 
     def due_deferred(self, before: Instant, limit: int, after: DueCursor | None = None) -> Sequence[Deferred]:
         """Return overdue deferred tasks."""

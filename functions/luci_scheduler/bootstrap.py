@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from luci_scheduler.api.access import Access, load_access
 from luci_scheduler.api.context import Context
+from luci_scheduler.api.installation import Installation
 from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.identity import ANONYMOUS, Identity
 from luci_scheduler.core.instants import DAY, SECOND
@@ -29,6 +32,9 @@ from luci_scheduler.ports import (
     Store,
 )
 from luci_scheduler.settings import BuildbucketServer, Settings
+
+if TYPE_CHECKING:
+    from luci_scheduler.engine.probes import Prober
 
 __all__ = ["App", "Identify", "Ports", "VerifyCaller", "make_app"]
 
@@ -78,6 +84,21 @@ class App:
     verify_push: VerifyCaller
     identify: Identify
     config_sources: Sequence[ConfigSource]
+    buildbucket: Buildbucket
+    installation: Installation
+    """The facts that administrators may read."""
+
+    def prober(self, revision: str, schema: int) -> Prober:
+        """Return the part that handles probes, for a function's revision and the schema of its documents."""
+        from luci_scheduler.engine.probe_builds import BuildServer  # noqa: PLC0415 - only probes load it
+        from luci_scheduler.engine.probes import Prober  # noqa: PLC0415
+
+        settings = self.settings
+        servers = {
+            item.host: BuildServer(item.protocol, _topic(settings, item)) for item in settings.buildbucket_servers
+        }
+        repos = [source.repo for source in settings.config_sources if source.repo]
+        return Prober(self.runtime, settings.verifying_secrets, revision, schema, self.buildbucket, servers, repos)
 
     def context(self, headers: Headers) -> Context:
         """Return the service layer's context for a request to the console.
@@ -86,7 +107,7 @@ class App:
             UnauthenticatedError: the request carries a token that is not accepted.
             TransientError: the token could not be verified, because the keys or Google did not answer.
         """
-        return Context(self.runtime, self.access, self.identify(headers))
+        return Context(self.runtime, self.access, self.identify(headers), self.installation)
 
     def note_config_changes(self, events: Iterable[CommitEvent]) -> None:
         """Enqueue a sync if one of the commits is on a branch that holds a config; safe to repeat.
@@ -132,7 +153,24 @@ def make_app(settings: Settings, ports: Ports) -> App:
     )
     access = load_access(settings.access)
     verifiers = (ports.verify_caller, ports.verify_push)
-    return App(settings, runtime, access, *verifiers, ports.identify, ports.config_sources)
+    outside = (ports.config_sources, ports.buildbucket)
+    return App(settings, runtime, access, *verifiers, ports.identify, *outside, _installation(settings))
+
+
+def _installation(settings: Settings) -> Installation:
+    return Installation(
+        service=settings.service_name,
+        revision=os.environ.get("K_REVISION", ""),
+        project=settings.project,
+        location=settings.location,
+        database=settings.database,
+        queue=settings.queue,
+        account=settings.task_account,
+        topics=tuple(
+            sorted({_topic(settings, server) for server in settings.buildbucket_servers if server.notifications})
+        ),
+        config_projects=tuple(source.project for source in settings.config_sources if source.project),
+    )
 
 
 def _environment(settings: Settings, ports: Ports) -> Environment:

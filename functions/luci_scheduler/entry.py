@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flask
 import structlog
@@ -22,17 +23,21 @@ from luci_scheduler.core.identity import UnauthenticatedError
 from luci_scheduler.core.instants import HOUR, SECOND
 from luci_scheduler.core.loopback import foreign_request
 from luci_scheduler.core.notification_token import find_token, verify_token
-from luci_scheduler.core.queue_tasks import SyncTask
+from luci_scheduler.core.probe import ATTRIBUTE, LABEL
+from luci_scheduler.core.queue_tasks import ProbeTask, SyncTask
 from luci_scheduler.core.untrusted import storable
 from luci_scheduler.engine.commit import on_commits
 from luci_scheduler.engine.progress import on_notification
 from luci_scheduler.engine.tasks import on_task
-from luci_scheduler.envelopes import Event, open_message
+from luci_scheduler.envelopes import Event, Message, open_message
 from luci_scheduler.ports import Headers
 from luci_scheduler.respond import DeliveryResponse, responding
 from luci_scheduler.tracing import delivery_context, delivery_trace, trace_from_headers
 from luci_scheduler.web.page_request import PageRequest
 from luci_scheduler.web.routes import answer, submit
+
+if TYPE_CHECKING:
+    from luci_scheduler.engine.probes import Prober
 
 __all__ = [
     "BUDGETS",
@@ -117,9 +122,12 @@ def commit(app: App, event: Event) -> EventResponse:
     with _responding_to("on_gitiles_commit", event) as response:
         app.verify_push(_headers())
         message = open_message(event)
-        events = parse_commit_events(message.data)
-        app.note_config_changes(events)
-        on_commits(app.runtime, events, message.published, f"commit-{message.id}")
+        if ATTRIBUTE in message.attributes:
+            _mark_probe(app, "on_gitiles_commit", message)
+        else:
+            events = parse_commit_events(message.data)
+            app.note_config_changes(events)
+            on_commits(app.runtime, events, message.published, f"commit-{message.id}")
     return response.body, response.code
 
 
@@ -131,14 +139,21 @@ def notification(app: App, event: Event) -> EventResponse:
     with _responding_to("on_build_completion", event) as response:
         app.verify_push(_headers())
         message = open_message(event)
-        token = find_token(message.attributes, message.data_base64)
-        try:
-            job_id, invocation_id = verify_token(app.settings.verifying_secrets, token, app.runtime.clock.now())
-        except UnknownKeyError as error:
-            _await_key(response, app.runtime.clock.now() - message.published, error)
+        if ATTRIBUTE in message.attributes:
+            _mark_probe(app, "on_build_completion", message)
         else:
-            on_notification(app.runtime, job_id, invocation_id, message.id)
+            _on_notification(app, message, response)
     return response.body, response.code
+
+
+def _on_notification(app: App, message: Message, response: DeliveryResponse) -> None:
+    token = find_token(message.attributes, message.data_base64)
+    try:
+        job_id, invocation_id = verify_token(app.settings.verifying_secrets, token, app.runtime.clock.now())
+    except UnknownKeyError as error:
+        _await_key(response, app.runtime.clock.now() - message.published, error)
+    else:
+        on_notification(app.runtime, job_id, invocation_id, message.id)
 
 
 def _await_key(response: DeliveryResponse, age: int, error: UnknownKeyError) -> None:
@@ -151,6 +166,17 @@ def _await_key(response: DeliveryResponse, age: int, error: UnknownKeyError) -> 
         raise error
     _logger().warning("key_unknown", reason=str(error), age_seconds=age // SECOND)
     response.set(f"Transient error: {error}\n", 500)
+
+
+def _mark_probe(app: App, function: str, message: Message) -> None:
+    """Record that a probe message has reached a function; the caller has authenticated the delivery."""
+    _prober(app).mark(function, message.attributes[ATTRIBUTE], message.attributes.get(LABEL, ""))
+
+
+def _prober(app: App) -> Prober:
+    from luci_scheduler.adapters.documents import SCHEMA  # noqa: PLC0415 - only probes need it
+
+    return app.prober(os.environ.get("K_REVISION", ""), SCHEMA)
 
 
 def _responding_to(function: str, event: Event) -> AbstractContextManager[DeliveryResponse]:
@@ -197,6 +223,9 @@ def _run_task(app: App, request: flask.Request, kind: str, name: str, retries: i
         app.sync(f"sync-{name}")
         return
     try:
+        if kind == ProbeTask.kind:
+            _prober(app).run(_payload(request))
+            return
         on_task(app.runtime, kind, _payload(request), f"task-{name}")
     except NewerVersionError as error:
         if retries < _NEWER_RETRIES:

@@ -18,6 +18,7 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.poller_record import PollerRecord
+from luci_scheduler.core.probe import Probe
 from luci_scheduler.core.project_record import ProjectRecord
 from luci_scheduler.core.queue_tasks import Task
 from luci_scheduler.core.repo_url import RepoUrl
@@ -48,6 +49,7 @@ __all__ = [
     "PutJob",
     "PutPaused",
     "PutPoller",
+    "PutProbe",
     "PutProject",
     "PutWatchers",
     "Queue",
@@ -156,6 +158,14 @@ class PutPoller:
 
 
 @dataclass(frozen=True, slots=True)
+class PutProbe:
+    """Write a probe; refused if the version changed. Version None: it must not exist yet."""
+
+    record: Probe
+    version: Version | None
+
+
+@dataclass(frozen=True, slots=True)
 class PutDeferred:
     """Write a deferred task; refused if the version changed. Version None: it must not exist yet."""
 
@@ -171,7 +181,7 @@ class DeleteDeferred:
     version: Version
 
 
-WriteWhole = PutJob | CreateTrigger | UpdateTrigger | PutProject | PutPoller | PutDeferred
+WriteWhole = PutJob | CreateTrigger | UpdateTrigger | PutProject | PutPoller | PutProbe | PutDeferred
 """Writes of a whole document; `adapters.documents.encode_write` encodes them."""
 
 CheckedWrite = WriteWhole | CreateInvocation | UpdateInvocation | DeleteDeferred
@@ -264,6 +274,9 @@ class Store(Pollers, Protocol):
 
     def deferred(self, deferred_id: str) -> Versioned[Deferred] | None:
         """Read a deferred task."""
+
+    def probe(self, probe_id: str) -> Versioned[Probe] | None:
+        """Read a probe."""
 
     def due_deferred(self, before: Instant, limit: int, after: DueCursor | None = None) -> Sequence[Deferred]:
         """Return the deferred tasks that are due at ``before``, the earliest first, starting after ``after``."""

@@ -20,6 +20,7 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
 from luci_scheduler.core.job import Job, JobDefinition, TaskDefinition
 from luci_scheduler.core.poller_record import Backlog, PollerRecord
+from luci_scheduler.core.probe import Finding, Mark, Probe
 from luci_scheduler.core.project_record import ProjectRecord
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_record import TriggerRecord
@@ -32,6 +33,7 @@ from luci_scheduler.ports import (
     PutJob,
     PutPaused,
     PutPoller,
+    PutProbe,
     PutProject,
     PutWatchers,
     Store,
@@ -777,3 +779,17 @@ def test_watchers_with_a_newer_schema_stop_a_commit(store: Store) -> None:
     store.commit([PutPaused(repo, JobId("proj/t"), paused=True)])
     with pytest.raises(NewerVersionError, match="has schema 2"):
         store.watchers(repo)
+
+
+def test_probe(store: Store) -> None:
+    """A probe is read as written, and two marks at once do not overwrite each other."""
+    mark = Mark(Instant(5), "r", 1, 1, "token", ("on_task",))
+    probe = Probe("p", Instant(5), {"on_task": mark}, (Finding("index", "x", "y", is_permission=True),), done=True)
+    assert store.probe("p") is None
+    (version,) = store.commit([PutProbe(probe, None)])
+    found = store.probe("p")
+    assert found is not None
+    assert (found.value, found.version) == (probe, version)
+    store.commit([PutProbe(replace(probe, done=False), version)])
+    with pytest.raises(StoreConflictError):
+        store.commit([PutProbe(probe, version)])

@@ -216,6 +216,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "dispatch": {"job": JOB, "invocation": "16", "mutation": 1, "created": NOW},
     "dispatch-to": {"job": JOB, "invocation": "16", "target": "proj/x", "first": 0, "created": NOW},
     "launch": {"job": JOB, "invocation": "16", "attempts": 0, "created": NOW},
+    "probe": {"probe": "0123456789abcdef"},
     "sweep": {"after": {"due": 5, "job": JOB, "invocation": "16"}},
     "timer": {"job": JOB, "invocation": "16", "timer": f"{JOB}:16:2:0", "created": NOW},
     "triage": {"job": JOB},

@@ -150,11 +150,11 @@ def test_every_collection_is_known(minimal: Life) -> None:
 
 
 def test_expired_documents_are_deleted(minimal: Life) -> None:
-    """Invocations and markers have a time to live, in a field that is not indexed."""
+    """Invocations, markers and probes have a time to live, in a field that is not indexed."""
     expiring = {
         (field["collection"], field["field"]) for field in minimal.all("google_firestore_field") if field["ttl_config"]
     }
-    assert expiring == {("invocations", "expire_at"), ("triggers", "expire_at")}
+    assert expiring == {(name, "expire_at") for name in ("invocations", "probes", "triggers")}
     made, _ = _indexes(minimal)
     assert not expiring & {(collection, name) for collection, _, name in made}
 

@@ -32,6 +32,7 @@ from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.invocation import Invocation
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.poller_record import PollerRecord
+from luci_scheduler.core.probe import Probe
 from luci_scheduler.core.project_record import ProjectRecord
 from luci_scheduler.core.transience import google_failure
 from luci_scheduler.core.trigger_record import TriggerRecord
@@ -312,6 +313,14 @@ class FirestoreStore:
         """Read a deferred task."""
         snapshot = self._get(self._deferred_ref(deferred_id))
         return None if snapshot is None else _versioned(_deferred_of(snapshot), snapshot)
+
+    @_translated
+    def probe(self, probe_id: str) -> Versioned[Probe] | None:
+        """Read a probe."""
+        snapshot = self._get(self._client.collection("probes").document(documents.document_id(probe_id)))
+        if snapshot is None:
+            return None
+        return Versioned(documents.decode_probe(probe_id, snapshot.to_dict()), snapshot.update_time)
 
     @_translated
     def due_deferred(self, before: Instant, limit: int, after: DueCursor | None = None) -> Sequence[Deferred]:

@@ -39,6 +39,7 @@ __all__ = [
     "TooLargeError",
     "default_credentials",
     "fetch",
+    "limit_session",
     "read_body",
     "sessions",
 ]
@@ -126,6 +127,14 @@ def default_credentials(limit: float = CREDENTIALS_LIMIT) -> Credentials:
     except (TimeoutError, GoogleAuthError) as error:
         raise TransientError(f"the service account's credentials are not available: {type(error).__name__}") from error
     return credentials
+
+
+def limit_session(session: requests.Session) -> requests.Session:
+    """Make the session of a command obey a `Deadline` as timeout. Proxies of the environment stay in use."""
+    adapter = _Adapter()
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return session
 
 
 def _prepared(session: requests.Session, adapter: HTTPAdapter) -> requests.Session:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from luci_scheduler.api.access import Access, Permission
 from luci_scheduler.api.errors import ApiError, Code, forbidden, invalid, no_such_invocation, no_such_job
+from luci_scheduler.api.installation import Installation
 from luci_scheduler.core.identifiers import InvocationId, JobId, project_of
 from luci_scheduler.core.identity import Identity
 from luci_scheduler.core.instants import format_rfc3339
@@ -31,6 +32,7 @@ class Context:
     runtime: Runtime
     access: Access
     caller: Identity
+    installation: Installation = field(default_factory=Installation)
 
     def may(self, permission: Permission, job: Job) -> bool:
         """Return whether the caller has a permission on a job; a caller who may not see the job has none."""

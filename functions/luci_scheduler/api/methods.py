@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
-from luci_scheduler.api import backfill, debug, explain, export, service, triggering
+from luci_scheduler.api import backfill, debug, explain, export, inspection, service, triggering
 from luci_scheduler.api.context import Context
 from luci_scheduler.api.messages import (
     empty,
@@ -20,6 +21,9 @@ from luci_scheduler.api.messages import (
 )
 from luci_scheduler.api.schema import ADMIN, OPERATOR, SCHEDULER, message_class
 from luci_scheduler.config.definitions import definition_values
+from luci_scheduler.core.probe import Probe
+from luci_scheduler.core.project_record import ProjectRecord
+from luci_scheduler.core.queue_tasks import VERSION
 
 __all__ = ["HANDLERS", "Handler"]
 
@@ -198,6 +202,70 @@ def _get_debug_job_state(context: Context, request: Any) -> Any:
     )
 
 
+def _who_am_i(context: Context, _: Any) -> Any:
+    return message_class("Caller")(
+        identity=context.caller,
+        is_admin=context.access.is_admin(context.caller),
+        sees_some=context.sees_some(),
+        policy_problem=context.access.problem,
+    )
+
+
+def _inspect(context: Context, _: Any) -> Any:
+    found, names = inspection.inspect(context), context.installation
+    return message_class("Inspection")(
+        now_ts=microseconds(context.runtime.clock.now()),
+        service=names.service,
+        revision=names.revision,
+        task_version=VERSION,
+        cloud_project=names.project,
+        location=names.location,
+        database=names.database,
+        queue=names.queue,
+        account=names.account,
+        topics=names.topics,
+        projects=[_inspected(record) for record in found],
+    )
+
+
+def _inspected(record: ProjectRecord) -> dict[str, Any]:
+    return {
+        "project": record.id,
+        "revision": record.revision,
+        "jobs": len(record.job_ids),
+        "problems": record.problems,
+        "warning_count": record.warning_count,
+    }
+
+
+def _start_probe(context: Context, _: Any) -> Any:
+    return _probe_message(context, inspection.start_probe(context))
+
+
+def _get_probe(context: Context, request: Any) -> Any:
+    return _probe_message(context, inspection.get_probe(context, request.probe_id))
+
+
+def _probe_message(context: Context, probe: Probe) -> Any:
+    reply = message_class("Probe")(
+        probe_id=probe.id,
+        created_ts=microseconds(probe.created),
+        now_ts=microseconds(context.runtime.clock.now()),
+        findings=[asdict(finding) for finding in probe.findings],
+        done=probe.done,
+    )
+    for name, mark in probe.marks.items():
+        reply.marks.add(
+            name=name,
+            at_ts=microseconds(mark.at),
+            revision=mark.revision,
+            schema=mark.schema,
+            task_version=mark.tasks,
+            unexplained=mark.unexplained,
+        )
+    return reply
+
+
 HANDLERS: Mapping[tuple[str, str], Handler] = {
     (SCHEDULER, "GetJobs"): _get_jobs,
     (SCHEDULER, "GetInvocations"): _get_invocations,
@@ -219,5 +287,9 @@ HANDLERS: Mapping[tuple[str, str], Handler] = {
     (OPERATOR, "ExplainCommit"): _explain_commit,
     (OPERATOR, "GetDefinitions"): _get_definitions,
     (OPERATOR, "ExportInvocation"): _export_invocation,
+    (OPERATOR, "WhoAmI"): _who_am_i,
+    (OPERATOR, "Inspect"): _inspect,
+    (OPERATOR, "StartProbe"): _start_probe,
+    (OPERATOR, "GetProbe"): _get_probe,
     (ADMIN, "GetDebugJobState"): _get_debug_job_state,
 }

@@ -163,6 +163,8 @@ def _check_grants(method: Method, context: Context) -> None:
     Raises:
         ApiError: PERMISSION_DENIED, NOT_FOUND.
     """
+    if method.permission == "everyone":
+        return
     if context.access.problem:
         raise ApiError(Code.PERMISSION_DENIED, context.access.problem)
     if NEEDS[method.permission] is None:

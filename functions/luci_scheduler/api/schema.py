@@ -114,6 +114,14 @@ METHODS: tuple[Method, ...] = (
            "Triggered jobs that the caller may not see are left out."),
     Method(OPERATOR, "ExportInvocation", "InvocationRef", "Exported", "get",
            "Returns an invocation as a scenario and a config that the local cloud replays."),
+    Method(OPERATOR, "WhoAmI", "Empty", "Caller", "everyone",
+           "Returns the caller's identity and rights. It answers even if the access policy is not valid."),
+    Method(OPERATOR, "Inspect", "Empty", "Inspection", "administrators only",
+           "Returns the names of the installation's parts, and the state of every project's config."),
+    Method(OPERATOR, "StartProbe", "Empty", "Probe", "administrators only",
+           "Makes a probe and enqueues its task. Functions mark it for ten minutes."),
+    Method(OPERATOR, "GetProbe", "ProbeRef", "Probe", "administrators only",
+           "Returns a probe with the marks of the functions that it has reached, and the findings of its task."),
     Method(ADMIN, "GetDebugJobState", "JobRef", "DebugJobState", "administrators only",
            "Returns the stored state of a job."),
 )  # fmt: skip
@@ -125,9 +133,12 @@ NEEDS: Mapping[str, Permission | None] = {
     "abort": Permission.ABORT,
     "trigger": Permission.TRIGGER,
     "trigger on every job": Permission.TRIGGER,
+    "everyone": Permission.GET,
     "administrators only": None,
 }
-"""`Method.permission` → the permission that the policy must grant; None: only administrators may call it."""
+"""`Method.permission` → the permission that the policy must grant; None: only administrators may call it.
+
+A request to a method for everyone must be small unless the policy grants its sender this permission."""
 
 NAMES_ONE_JOB = frozenset(
     {
@@ -186,6 +197,17 @@ MESSAGES: Mapping[str, str] = {
     "Definitions": "1 revision string, 2 definitions Definition*",
     "Definition": "1 job_ref JobRef, 2 definition Struct",
     "Exported": "1 scenario string, 2 config string",
+    "Caller": "1 identity string, 2 is_admin bool, 3 sees_some bool, 4 policy_problem string",
+    "Inspection": "1 now_ts int64, 2 service string, 3 revision string, 4 task_version int32, 5 cloud_project string, "
+    "6 location string, 7 database string, 8 queue string, 9 account string, 10 topics string*, "
+    "11 projects InspectedProject*",
+    "InspectedProject": "1 project string, 2 revision string, 3 jobs int32, 4 problems string*, 5 warning_count int32",
+    "ProbeRef": "1 probe_id string",
+    "Probe": "1 probe_id string, 2 created_ts int64, 3 now_ts int64, 4 marks ProbeMark*, 5 findings ProbeFinding*, "
+    "6 done bool",
+    "ProbeMark": "1 name string, 2 at_ts int64, 3 revision string, 4 schema int32, 5 task_version int32, "
+    "6 unexplained string*",
+    "ProbeFinding": "1 check string, 2 subject string, 3 problem string, 4 is_permission bool",
     "DebugJobState": "1 enabled bool, 2 paused bool, 3 last_triage_ts int64, 4 cron_state DebugCronState, "
     "5 active_invocations int64*, 6 pending_triggers string*, 7 triage_log string, 8 known_refs Struct",
     "DebugCronState": "1 enabled bool, 2 generation int64, 3 last_rewind_ts int64, 4 last_tick_when_ts int64, "

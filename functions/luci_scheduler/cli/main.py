@@ -11,13 +11,29 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from luci_scheduler.cli import commit_commands, config_commands, dead_letter_commands, export_commands, job_commands
+from luci_scheduler.cli import (
+    commit_commands,
+    config_commands,
+    dead_letter_commands,
+    export_commands,
+    job_commands,
+    login_commands,
+)
+from luci_scheduler.cli.doctor import command as doctor_command
 from luci_scheduler.cli.session import CommandError, Exit, Session, plain
 from luci_scheduler.cli.tree import add_common, add_descriptions, apply_environment, check_environment, completion
 
 __all__ = ["main", "make_parser"]
 
-_MODULES = (job_commands, commit_commands, config_commands, dead_letter_commands, export_commands)
+_MODULES = (
+    login_commands,
+    doctor_command,
+    job_commands,
+    commit_commands,
+    config_commands,
+    dead_letter_commands,
+    export_commands,
+)
 _CODES = (
     "Exit codes: 0 success; 1 failure, or the check found a problem; 2 wrong usage; 3 not found, or not visible; "
     "4 not allowed; 5 no answer, try again; 130 interrupted."

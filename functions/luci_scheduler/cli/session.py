@@ -13,14 +13,19 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, TextIO
 
 from luci_scheduler.api.errors import Code
+from luci_scheduler.cli.front_end import obstacle
 
 if TYPE_CHECKING:
     import requests
+
+    from luci_scheduler.cli.credentials import Saved
 
 __all__ = ["CommandError", "Exit", "Session", "invocation_ref", "job_ref", "plain", "show_table"]
 
 _GUARD = ")]}'"
 _TIMEOUT = 60.0  # seconds: the console's own limit
+_SPARE = 60.0  # seconds before its end, from which a token is not sent any more
+_UNKNOWN = "the answer is not one of a console: check that --url is the console's address"
 _PAUSES = (1.0, 3.0)  # seconds, before an unanswered action is sent again
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _WORDS: Mapping[int, str] = {
@@ -86,6 +91,9 @@ class Session:
         self._audience = str(options.audience or "") or self.url
         self._as_json = bool(options.json)
         self._post = post
+        self._login: Saved | None = None
+        self._made = ""
+        self._usable_until = 0.0
         self.pause = pause
         self._out = out or sys.stdout
 
@@ -100,6 +108,25 @@ class Session:
         headers = {"Content-Type": json_type, "Accept": json_type, **self._authorization(is_here)}
         answer = self._send(f"{self.url}/prpc/{service}/{method}", json.dumps(request).encode(), headers, is_here)
         return _reply(answer, method)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the console is on this machine, and needs no token."""
+        return _origin(self.url)[1] in _LOOPBACK
+
+    def knock(self) -> requests.Response:
+        """Call the console without a token, and return the answer, whoever gives it.
+
+        Raises:
+            CommandError: the address is not allowed, or there is no answer.
+        """
+        is_here = self._is_here()
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        return self._send(f"{self.url}/prpc/scheduler.Operator/WhoAmI", b"{}", headers, is_here)
+
+    def sign_in(self, saved: Saved) -> None:
+        """Use a login for all further calls, except if a token was given."""
+        self._login, self._usable_until = saved, 0.0
 
     def act(self, method: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Call a method that acts once per ``requestId``; resend the request while the console does not answer.
@@ -145,12 +172,15 @@ class Session:
     def _send(self, url: str, body: bytes, headers: Mapping[str, str], is_here: bool) -> requests.Response:
         import requests  # noqa: PLC0415 - commands without a cloud do not need it
 
+        from luci_scheduler.adapters.http import Deadline, limit_session  # noqa: PLC0415 - loads google.auth
+
         try:
-            with requests.Session() as http:
+            with limit_session(requests.Session()) as http:
                 http.auth = _as_it_is
                 http.trust_env = not is_here  # a proxy would forward requests for this machine to another
                 post = self._post or http.post
-                return post(url, data=body, headers=headers, timeout=_TIMEOUT, allow_redirects=False)
+                limit: Any = Deadline(_TIMEOUT)  # the library takes any Timeout
+                return post(url, data=body, headers=headers, timeout=limit, allow_redirects=False)
         except (
             requests.RequestException,
             ValueError,
@@ -159,14 +189,22 @@ class Session:
             raise CommandError(f"no answer from {self.url}: {type(error).__name__}", Exit.UNAVAILABLE) from error
 
     def _authorization(self, is_here: bool) -> dict[str, str]:
-        token = self._token
-        if not token and not is_here:
-            token = _identity_token(self._audience)
+        token = self._token or ("" if is_here else self._own_token())
         if not all("!" <= character <= "~" for character in token):
             raise CommandError(
                 "the token contains a line break, a blank or another invalid character", Exit.WRONG_USAGE
             )
         return {"Authorization": f"Bearer {token}"} if token else {}
+
+    def _own_token(self) -> str:
+        from luci_scheduler.cli import credentials  # noqa: PLC0415 - calls with a token do not need it
+
+        if time.time() < self._usable_until:
+            return self._made  # gcloud takes a second or two for each token
+        saved = self._login or credentials.load(self.url)
+        self._made = credentials.token_of(saved or credentials.Saved("service-account", {"audience": self._audience}))
+        self._usable_until = credentials.expiry(self._made) - _SPARE
+        return self._made
 
     def write(self, text: str) -> None:
         """Write text unchanged, at once."""
@@ -211,29 +249,11 @@ def _reply(answer: requests.Response, method: str) -> dict[str, Any]:
         raise CommandError(f"{method}: the reply is not a JSON object; check that --url is the console's address")
     if not code.isdigit() or code == "0":
         raise CommandError(
-            f"{method}: HTTP {answer.status_code} without a pRPC code; "
-            "check that --url is the console's address and that you have access to it",
+            f"{method}: {obstacle(answer.status_code, answer.headers) or _UNKNOWN}",
             Exit.NOT_ALLOWED if answer.status_code in (302, 401, 403) else Exit.UNAVAILABLE,
         )
     number = int(code)
     raise CommandError(f"{_WORDS.get(number, 'failed')}: {text[:1000]}", _EXITS.get(number, Exit.FAILED))
-
-
-def _identity_token(audience: str) -> str:
-    """Return an ID token of the service account that Google's libraries find."""
-    from google.auth import exceptions  # noqa: PLC0415 - most commands do not need it
-    from google.auth.transport.requests import Request  # noqa: PLC0415
-    from google.oauth2 import id_token  # noqa: PLC0415
-
-    fetch: Any = id_token.fetch_id_token
-    try:
-        return str(fetch(Request(), audience))
-    except exceptions.GoogleAuthError as error:
-        raise CommandError(
-            f'no credentials for {audience}: pass --token "$(gcloud auth print-identity-token)" '
-            "or set LUCI_SCHEDULER_TOKEN",
-            Exit.NOT_ALLOWED,
-        ) from error
 
 
 def job_ref(text: str, console: str) -> dict[str, str]:

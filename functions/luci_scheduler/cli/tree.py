@@ -58,7 +58,8 @@ def add_common(parser: argparse.ArgumentParser) -> None:
             leaf.add_argument(
                 "--token",
                 default="",
-                help="bearer token (default: an ID token of the service account; none for a console on this machine)",
+                help="bearer token (default: that of `luci-scheduler login`, else an ID token of the service account; "
+                "none for a console on this machine)",
             )
             leaf.add_argument(
                 "--audience", default="", help="audience of the ID token (default: the console's address)"

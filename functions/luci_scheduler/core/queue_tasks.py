@@ -26,6 +26,7 @@ __all__ = [
     "DispatchTask",
     "DispatchToTask",
     "LaunchTask",
+    "ProbeTask",
     "SweepTask",
     "SyncTask",
     "Task",
@@ -338,6 +339,23 @@ class SweepTask(Task):
         """Read a task."""
         place = payload.get("after")
         return cls(_cursor(place) if place else None, _created_if_given(payload))
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeTask(Task):
+    """Mark a probe, and check the services that the functions need."""
+
+    kind: ClassVar[str] = "probe"
+    probe_id: str
+
+    def payload(self) -> dict[str, Any]:
+        """Return the task as a JSON object."""
+        return {"probe": self.probe_id}
+
+    @classmethod
+    def from_payload(cls, payload: Payload) -> Self:
+        """Read a task."""
+        return cls(str(payload["probe"]))
 
 
 @dataclass(frozen=True, slots=True)

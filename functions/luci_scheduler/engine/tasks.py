@@ -16,6 +16,7 @@ from luci_scheduler.core.queue_tasks import (
     DispatchTask,
     DispatchToTask,
     LaunchTask,
+    ProbeTask,
     SweepTask,
     SyncTask,
     Task,
@@ -169,5 +170,5 @@ _HANDLERS: Mapping[str, _Handler] = {
     )
 }
 
-TASK_KINDS = (*_HANDLERS, SyncTask.kind)
-"""The last parts of the paths that the queue calls. The composition root handles ``sync``, not the engine."""
+TASK_KINDS = (*_HANDLERS, ProbeTask.kind, SyncTask.kind)
+"""The last parts of the paths that the queue calls. The composition root handles ``probe`` and ``sync``."""

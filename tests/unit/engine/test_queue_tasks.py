@@ -23,6 +23,7 @@ from luci_scheduler.core.queue_tasks import (
     DispatchTask,
     DispatchToTask,
     LaunchTask,
+    ProbeTask,
     SweepTask,
     SyncTask,
     Task,
@@ -127,6 +128,7 @@ RELEASED: list[tuple[Task, dict[str, Any]]] = [
             "created": 1772366400123456789,
         },
     ),
+    (ProbeTask("0123456789abcdef"), {"probe": "0123456789abcdef"}),
     (SyncTask(), {}),
 ]
 """A payload of each kind and form as release 0.1.0 wrote it, with the record that it holds."""
@@ -196,6 +198,7 @@ _TASKS: dict[type[Task], SearchStrategy[Task]] = {
         | st.builds(DueCursor, _instants, st.just(JobId("")), deferred=_texts),
         _instants,
     ),
+    ProbeTask: st.builds(ProbeTask, _texts),
     SyncTask: st.just(SyncTask()),
 }
 
@@ -208,13 +211,13 @@ def test_a_payload_survives_a_round_trip_through_json(task: Task) -> None:
 
 
 def test_every_kind_has_a_handler_and_tests() -> None:
-    """``sync`` is the only kind without a handler in the engine."""
+    """``probe`` and ``sync`` are the only kinds that the composition root handles."""
     kinds = list(_kinds())
     assert len({kind.kind for kind in kinds}) == len(kinds) == len(TASK_KINDS)
     assert {kind.kind for kind in kinds} == set(TASK_KINDS)
     assert set(kinds) == set(_TASKS) == {type(task) for task, _ in RELEASED}
     for task, payload in RELEASED:
-        if not isinstance(task, SyncTask):
+        if not isinstance(task, ProbeTask | SyncTask):
             assert read_task(task.kind, payload) == task
 
 

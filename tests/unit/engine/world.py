@@ -100,6 +100,7 @@ _READS = frozenset(
         "watchers", "project", "job", "poller", "triage_log", "invocation", "invocation_with_log", "invocations",
         "trigger", "pending_triggers", "due_invocations", "due_jobs", "projects", "jobs", "found_jobs",
         "invocations_by_id", "triggers", "triggers_of_revision", "deferred", "due_deferred", "deferred_of_revision",
+        "probe",
     }
 )  # fmt: skip
 

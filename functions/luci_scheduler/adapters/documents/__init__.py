@@ -9,6 +9,7 @@ from luci_scheduler.adapters.documents.ids import (
     watchers_document_id,
     watchers_range,
 )
+from luci_scheduler.adapters.documents.probes import decode_probe, encode_probe
 from luci_scheduler.adapters.documents.records import (
     ReadVersion,
     Record,
@@ -48,6 +49,7 @@ __all__ = [
     "decode_job",
     "decode_or_set_aside",
     "decode_poller",
+    "decode_probe",
     "decode_project",
     "decode_readable",
     "decode_trigger",
@@ -59,6 +61,7 @@ __all__ = [
     "encode_job",
     "encode_paused",
     "encode_poller",
+    "encode_probe",
     "encode_project",
     "encode_trigger",
     "encode_watchers",

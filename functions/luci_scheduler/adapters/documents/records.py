@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from luci_scheduler.adapters.documents.ids import document_id
+from luci_scheduler.adapters.documents.probes import encode_probe
 from luci_scheduler.adapters.documents.tolerant import keep_unknown
 from luci_scheduler.adapters.documents.values import (
     SCHEMA,
@@ -44,6 +45,7 @@ from luci_scheduler.ports import (
     PutDeferred,
     PutJob,
     PutPoller,
+    PutProbe,
     PutProject,
     UpdateInvocation,
     UpdateTrigger,
@@ -371,6 +373,8 @@ def _path_and_fields(write: WriteWhole) -> tuple[tuple[str, ...], dict[str, Any]
             return ("jobs", record.job_id, "triggers", record.trigger.id), encode_trigger(record)
         case UpdateTrigger(record, version):
             return ("jobs", record.job_id, "triggers", record.trigger.id), encode_trigger(record, version)
+        case PutProbe(probe):
+            return ("probes", probe.id), encode_probe(probe)
         case PutProject(project, version):
             return ("projects", project.id), encode_project(project, version)
         case PutPoller(poller, version):

@@ -2,7 +2,7 @@
 
 locals {
   # Every collection that the functions write.
-  collections = toset(["deferred", "invocations", "jobs", "pollers", "projects", "repositories", "triggers"])
+  collections = toset(["deferred", "invocations", "jobs", "pollers", "probes", "projects", "repositories", "triggers"])
 
   # Queried fields. Single-field indexes suffice, so there is no composite index.
   indexed = {
@@ -15,7 +15,7 @@ locals {
   }
 
   # Firestore deletes a document within about a day after the time in its field expire_at.
-  expiring = toset(["invocations", "triggers"])
+  expiring = toset(["invocations", "probes", "triggers"])
 }
 
 resource "google_firestore_database" "this" {

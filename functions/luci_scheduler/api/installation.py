@@ -1,0 +1,28 @@
+"""The public facts about an installation, which its administrators may read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Installation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """Names of an installation's parts; holds no secret."""
+
+    service: str = ""
+    """The console's Cloud Run service; empty in the local cloud."""
+    revision: str = ""
+    """The console's revision; empty in the local cloud."""
+    project: str = ""
+    """Cloud project."""
+    location: str = ""
+    database: str = ""
+    queue: str = ""
+    account: str = ""
+    """The account in the tokens of tasks."""
+    topics: tuple[str, ...] = ()
+    """Full names of the topics that Buildbucket publishes to."""
+    config_projects: tuple[str, ...] = ()
+    """LUCI projects whose configs the settings name; a folder's projects are not among them."""

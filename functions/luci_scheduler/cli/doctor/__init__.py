@@ -1,0 +1,1 @@
+"""``luci-scheduler doctor``: checks that prove an installation from outside."""

@@ -1,0 +1,259 @@
+"""Checks through Google's APIs: parts that only the control plane of Google Cloud shows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+from luci_scheduler.cli.doctor.checks import Check, FailedError
+from luci_scheduler.cli.doctor.google_apis import GoogleApis, NoSuchResourceError
+from luci_scheduler.cli.doctor.inside import Names
+
+__all__ = ["FUNCTIONS", "INDEXES", "ControlPlane"]
+
+FUNCTIONS = ("console", "on_build_completion", "on_gitiles_commit", "on_task")
+INDEXES = frozenset(
+    {
+        ("deferred", "next_due"),
+        ("deferred", "revision"),
+        ("invocations", "next_due"),
+        ("jobs", "next_due"),
+        ("triggers", "pending"),
+        ("triggers", "revision"),
+    }
+)
+"""Collection and field of each index that the queries need, see infra/terraform/modules/database."""
+
+_RECENT = timedelta(minutes=2)
+_OLDEST_TASK = timedelta(minutes=15)  # the queue's longest pause between attempts is ten minutes
+_EACH_MINUTE = "* * * * *"
+_APPLY = "run `terraform apply`"
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPlane:
+    """The checks through Google's APIs."""
+
+    google: GoogleApis
+    names: Callable[[], Names]
+
+    def checks(self) -> list[Check]:
+        """Return the checks in their order."""
+        needs = ("inside",)
+        return [
+            Check("revisions", self._revisions, needs, 60),
+            Check("queue", self._queue, needs, 60),
+            Check("schedules", self._schedules, needs, 60),
+            Check("index-states", self._index_states, needs, 60),
+            Check("dead-letters", self._dead_letters, needs, 60),
+            Check("key-rotation", self._key_rotation, needs, 60),
+            Check("alerts", self._alerts, needs, 60),
+        ]
+
+    def _revisions(self) -> str:
+        return "; ".join(self._revision(function) for function in FUNCTIONS)
+
+    def _revision(self, function: str) -> str:
+        names = self.names()
+        service = names.service(function)
+        where = f"--project={names.project} --region={names.location}"
+        try:
+            found = self.google.get(
+                "run.googleapis.com", f"/v2/projects/{names.project}/locations/{names.location}/services/{service}"
+            )
+        except NoSuchResourceError as error:
+            raise FailedError(f"there is no service {service}", _APPLY) from error
+        condition = found.get("terminalCondition", {})
+        newest, ready = found.get("latestCreatedRevision", ""), found.get("latestReadyRevision", "")
+        if condition.get("state") != "CONDITION_SUCCEEDED" or newest != ready:
+            reason = condition.get("message") or f"{_last(newest)} is not ready"
+            raise FailedError(f"{service}: {reason}", f"run `gcloud run services describe {service} {where}`")
+        shares = {_last(item.get("revision") or ready): item.get("percent", 0) for item in found["trafficStatuses"]}
+        return f"{function}: {', '.join(f'{name} {share} %' for name, share in shares.items() if share)}"
+
+    def _queue(self) -> str:
+        names = self.names()
+        path = f"/v2/projects/{names.project}/locations/{names.location}/queues/{names.queue}"
+        where = f"--project={names.project} --location={names.location}"
+        state = self.google.get("cloudtasks.googleapis.com", path).get("state")
+        if state != "RUNNING":
+            raise FailedError(
+                f"the queue {names.queue} is {state}", f"run `gcloud tasks queues resume {names.queue} {where}`"
+            )
+        page = self.google.get("cloudtasks.googleapis.com", f"{path}/tasks", pageSize="1000")
+        waiting = _longest([_first_due(task) for task in page.get("tasks", [])])
+        if waiting > _OLDEST_TASK:
+            raise FailedError(
+                f"a task of {names.queue} has been due for {_minutes(waiting)}",
+                f"see its last attempt: `gcloud tasks list --queue={names.queue} {where}`, and on_task's log",
+            )
+        return f"{names.queue} runs; the oldest due task waits for {max(0, waiting.seconds)} s"
+
+    def _schedules(self) -> str:
+        return ", ".join(self._schedule(kind) for kind in ("sync", "sweep"))
+
+    def _schedule(self, kind: str) -> str:
+        names = self.names()
+        job = f"{names.prefix}luci-scheduler-{kind}"
+        where = f"{job} --project={names.project} --location={names.location}"
+        path = f"/v1/projects/{names.project}/locations/{names.location}/jobs/{job}"
+        found = self.google.get("cloudscheduler.googleapis.com", path)
+        if found.get("state") != "ENABLED":
+            raise FailedError(
+                f"the schedule {job} is {found.get('state')}", f"run `gcloud scheduler jobs resume {where}`"
+            )
+        _require_recent(kind, found, where)
+        if code := found.get("status", {}).get("code", 0):
+            raise FailedError(
+                f"the last {kind} ended with status {code}",
+                f"read on_task's log; run `gcloud scheduler jobs run {where}`",
+            )
+        return f"the {kind} ran at {found['lastAttemptTime']}"
+
+    def _index_states(self) -> str:
+        names = self.names()
+        fields = self._fields(names)
+        indexed = {_field(item) for item in fields if _states(item)}
+        if missing := sorted(INDEXES - indexed):
+            raise FailedError(f"there is no index of {missing[0][0]}.{missing[0][1]}", _APPLY)
+        building = [item for item in fields if set(_states(item)) - {"READY", "ACTIVE"}]
+        if building:
+            collection, field = _field(building[0])
+            where = f"--database={names.database} --project={names.project}"
+            raise FailedError(
+                f"{collection}.{field} is {', '.join(_states(building[0]))}",
+                f"wait, and look with `gcloud firestore indexes fields list {where}`",
+            )
+        return f"{len(indexed)} fields have their indexes or expire"
+
+    def _fields(self, names: Names) -> list[Mapping[str, Any]]:
+        # The API lists only fields with settings, only with this filter, and accepts no page size.
+        return list(
+            self.google.items(
+                "firestore.googleapis.com",
+                f"/v1/projects/{names.project}/databases/{quote(names.database)}/collectionGroups/-/fields",
+                "fields",
+                filter="indexConfig.usesAncestorConfig:false OR ttlConfig:*",
+            )
+        )
+
+    def _dead_letters(self) -> str:
+        names = self.names()
+        for topic in names.topics:
+            subscription = f"{topic.replace('/topics/', '/subscriptions/')}-dead-letter"
+            if self._has_message(subscription):
+                raise FailedError(
+                    f"{_last(subscription)} holds messages that were refused too often",
+                    f"run `luci-scheduler dead-letters list --cloud-project {names.project}`",
+                )
+        return f"{len(names.topics)} subscriptions are empty"
+
+    def _has_message(self, subscription: str) -> bool:
+        path = f"/v1/{quote(subscription)}"
+        pulled = self.google.post(
+            "pubsub.googleapis.com", f"{path}:pull", {"maxMessages": 1, "returnImmediately": True}
+        )
+        ids = [item["ackId"] for item in pulled.get("receivedMessages", [])]
+        if ids:  # the message becomes available again at once
+            self.google.post(
+                "pubsub.googleapis.com", f"{path}:modifyAckDeadline", {"ackIds": ids, "ackDeadlineSeconds": 0}
+            )
+        return bool(ids)
+
+    def _key_rotation(self) -> str:
+        ages = [self._key_age(account) for account in ("functions", "console")]
+        return f"the newest keys are {max(ages).days} days old"
+
+    def _key_age(self, account: str) -> timedelta:
+        names = self.names()
+        secret = f"{names.prefix}luci-scheduler-{account}"
+        path = f"/v1/projects/{names.project}/secrets/{secret}"
+        period = self.google.get("secretmanager.googleapis.com", path).get("rotation", {}).get("rotationPeriod", "")
+        enabled = "state:ENABLED"
+        found = list(self.google.items("secretmanager.googleapis.com", f"{path}/versions", "versions", filter=enabled))
+        if not found:
+            raise FailedError(f"the secret {secret} has no enabled version", _APPLY)
+        age = _now() - max(_instant(item["createTime"]) for item in found)
+        due = float(period.rstrip("s")) / 86400 if period else age.days + 1
+        if age > timedelta(days=due):
+            text = f"the newest key of {secret} is {age.days} days old, and was due after {due:g}"
+            raise FailedError(text, "raise signing_key_generation by one, and apply")
+        return age
+
+    def _alerts(self) -> str:
+        names = self.names()
+        start = f"{names.prefix}luci-scheduler: "
+        policies = self._policies(names, start)
+        if not policies:
+            raise FailedError("there is no alert policy", "set monitoring.enabled, and apply")
+        for policy in policies:
+            name = policy["displayName"].removeprefix(start)
+            if not policy.get("enabled", True):
+                raise FailedError(f"the alert {name} is disabled", _APPLY)
+            if not policy.get("notificationChannels"):
+                raise FailedError(
+                    f"the alert {name} notifies no channel", "set monitoring.emails or monitoring.channels, and apply"
+                )
+        return f"{len(policies)} alert policies have channels"
+
+    def _policies(self, names: Names, start: str) -> list[Mapping[str, Any]]:
+        found = self.google.items(
+            "monitoring.googleapis.com",
+            f"/v3/projects/{names.project}/alertPolicies",
+            "alertPolicies",
+            filter=f'display_name = starts_with("{start}")',
+        )
+        return [item for item in found if str(item.get("displayName", "")).startswith(start)]
+
+
+def _require_recent(kind: str, found: Mapping[str, Any], where: str) -> None:
+    """Require an attempt in the last two minutes, or for a rarer schedule, that the next run is not overdue."""
+    last, coming = found.get("lastAttemptTime"), found.get("scheduleTime")
+    run = f"run `gcloud scheduler jobs run {where}`, and read on_task's log"
+    if not last:
+        raise FailedError(f"the {kind} has never run", f"wait a minute after the first apply; else {run}")
+    due = last if found.get("schedule") == _EACH_MINUTE or not coming else coming
+    if (late := _now() - _instant(due)) > _RECENT:
+        raise FailedError(f"the {kind} last ran at {last}, {_minutes(late)} ago or overdue", run)
+
+
+def _field(item: Mapping[str, Any]) -> tuple[str, str]:
+    """Return collection and field of ``.../collectionGroups/<collection>/fields/<field>``."""
+    parts = str(item["name"]).split("/")
+    return parts[-3], parts[-1]
+
+
+def _states(item: Mapping[str, Any]) -> list[str]:
+    indexes = [str(index.get("state", "READY")) for index in item.get("indexConfig", {}).get("indexes", [])]
+    return [*indexes, *([str(item["ttlConfig"].get("state", "ACTIVE"))] if "ttlConfig" in item else [])]
+
+
+def _first_due(task: Mapping[str, Any]) -> str:
+    """Return when a task was due first; each retry has a later time."""
+    return str(task.get("firstAttempt", {}).get("scheduleTime") or task["scheduleTime"])
+
+
+def _longest(times: Sequence[str]) -> timedelta:
+    return max([_now() - _instant(text) for text in times], default=timedelta())
+
+
+def _instant(text: str) -> datetime:
+    """Read a time of RFC 3339; Google sends up to nine digits of a second, and Python reads six."""
+    whole, _, fraction = text.rstrip("Z").partition(".")
+    return datetime.fromisoformat(f"{whole}.{fraction[:6]:0<6}+00:00")
+
+
+def _now() -> datetime:
+    return datetime.fromtimestamp(time.time(), UTC)
+
+
+def _minutes(span: timedelta) -> str:
+    return f"{span.total_seconds() / 60:.0f} minutes"
+
+
+def _last(name: str) -> str:
+    return name.rpartition("/")[2]

@@ -1,0 +1,311 @@
+"""Checks through the console's API: the caller, the configs, and probes of the functions."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from luci_scheduler.cli.doctor.checks import Check, FailedError
+from luci_scheduler.cli.doctor.google_apis import GoogleApis, NoSuchResourceError
+from luci_scheduler.cli.front_end import FrontEnd, front_end
+from luci_scheduler.cli.session import CommandError, Session
+from luci_scheduler.core.probe import ATTRIBUTE, LABEL
+
+__all__ = ["Inside", "Names"]
+
+_POLL = 0.5  # seconds between two looks at the probe
+_MAX_SKEW = 30.0  # seconds; tokens tolerate five minutes
+_ACCOUNT = "the account of `terraform output -raw grant_in_luci`"
+_DATA = base64.b64encode(b"probe").decode()
+_PUBSUB = "pubsub.googleapis.com"
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names of an installation's parts, as Terraform makes them."""
+
+    project: str
+    location: str
+    database: str
+    queue: str
+    prefix: str
+    """Precedes every name: empty, or a word and a dash."""
+    build_topics: tuple[str, ...]
+
+    @classmethod
+    def read(cls, inspection: Mapping[str, Any]) -> Names:
+        """Return the names in the answer of ``Inspect``. The console's own name has the prefix."""
+        return cls(
+            str(inspection.get("cloudProject", "")),
+            str(inspection.get("location", "")),
+            str(inspection.get("database", "")),
+            str(inspection.get("queue", "")),
+            str(inspection.get("service", "")).removesuffix("luci-scheduler-console"),
+            tuple(inspection.get("topics", ())),
+        )
+
+    @property
+    def commit_topic(self) -> str:
+        """Full name of the topic for commit events."""
+        return f"projects/{self.project}/topics/{self.prefix}gitiles-commit"
+
+    @property
+    def topics(self) -> list[str]:
+        """Full names of all topics."""
+        return [self.commit_topic, *self.build_topics]
+
+    def service(self, function: str) -> str:
+        """Return the Cloud Run service of a function."""
+        return f"{self.prefix}luci-scheduler-{function.replace('_', '-')}"
+
+
+@dataclass(slots=True)
+class Inside:
+    """The checks through the console. Later checks use the results of earlier checks."""
+
+    session: Session
+    google: GoogleApis
+    patience: Callable[[str], float]
+    """Check → seconds to wait for a probe."""
+    caller: Mapping[str, Any] = field(default_factory=dict)
+    inspection: Mapping[str, Any] = field(default_factory=dict)
+    probe: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def names(self) -> Names:
+        """The names of the parts; only after the check ``inside`` has succeeded."""
+        return Names.read(self.inspection)
+
+    def first_checks(self) -> list[Check]:
+        """Return the checks before those of the control plane."""
+        return [
+            Check("console", self._console, seconds=60),
+            Check("caller", self._caller, ("console",), 60),
+            Check("access-policy", self._policy, ("caller",)),
+            Check("inside", self._inside, ("access-policy",), 60),
+            Check("clock", self._clock, ("inside",)),
+            Check("config", self._config, ("inside",)),
+        ]
+
+    def probe_checks(self) -> list[Check]:
+        """Return the checks that send probes; a broken queue or revision explains their failure, so it comes first."""
+        ways = ("inside", "revisions")
+        return [
+            Check("task", self._task, (*ways, "queue"), 90),
+            Check("commit-message", self._commit_message, ways, 90),
+            Check("build-messages", self._build_messages, ways, 90),
+            Check("signing-keys", self._keys, ("task", "commit-message", "build-messages")),
+            Check("versions", self._versions, ("task",)),
+            Check("indexes", self._indexes, ("task", "index-states"), 90),
+            Check("gitiles", self._gitiles, ("indexes",)),
+            Check("buildbucket", self._buildbucket, ("indexes",)),
+        ]
+
+    # The caller -------------------------------------------------------------------------------------------------------
+
+    def _console(self) -> str:
+        remedy = "use the address of `terraform output -raw console_url`"
+        try:
+            answer = self.session.knock()
+        except CommandError as error:
+            raise FailedError(str(error), remedy) from error
+        front = front_end(answer.status_code, answer.headers)
+        if front is FrontEnd.OTHER:
+            raise FailedError(f"{self.session.url} answers HTTP {answer.status_code}, and not as a console", remedy)
+        return f"{self.session.url} answers; a call without a token reaches {front}"
+
+    def _caller(self) -> str:
+        login = f"run `luci-scheduler login --url {self.session.url}`"
+        try:
+            self.caller = self.session.call("WhoAmI", {})
+        except CommandError as error:
+            raise FailedError(str(error), login) from error
+        who = str(self.caller.get("identity", "")).removeprefix("user:")
+        if "@" not in who:
+            raise FailedError("the console takes you for anonymous", login)
+        if self.caller.get("policyProblem"):
+            return f"you are {who}"
+        if not self.caller.get("isAdmin"):
+            raise FailedError(f"you are {who}, and no administrator", f"add user:{who} to console.admins, and apply")
+        return f"you are {who}, an administrator"
+
+    def _policy(self) -> str:
+        if problem := self.caller.get("policyProblem"):
+            log = "gcloud logging read 'jsonPayload.message=\"access_denied_to_all\"' --freshness=1h --limit=1"
+            raise FailedError(str(problem), f"read the reason with `{log}`, mend console.access, and apply")
+        return "the access policy is valid"
+
+    def _inside(self) -> str:
+        self.inspection = self.session.call("Inspect", {})
+        names = self.names
+        return f"project {names.project}, {names.location}, database {names.database}"
+
+    def _clock(self) -> str:
+        before = time.time()
+        there = int(self.session.call("Inspect", {}).get("nowTs", 0)) / 1e6
+        after = time.time()
+        skew = max(before - there, there - after, 0.0)
+        if skew > _MAX_SKEW:
+            raise FailedError(f"the clocks of this machine and of the console differ by {skew:.0f} s", "set the clock")
+        return "this machine and the console agree about the time"
+
+    def _config(self) -> str:
+        projects = self.inspection.get("projects", [])
+        sync = "run the command of `terraform output -raw sync_configs`"
+        if not projects:
+            raise FailedError("no config is active", f"set the variable configs, and apply; or {sync}")
+        for item in projects:
+            if problems := item.get("problems"):
+                raise FailedError(
+                    f"the newest config of {item['project']} is refused: {problems[0]}",
+                    "mend it: `luci-scheduler config validate FILE` lists every problem",
+                )
+            if not item.get("revision"):
+                raise FailedError(f"the config of {item['project']} was never read", sync)
+        return ", ".join(f"{item['project']} at {item['revision'][:12]}: {_jobs(item)}" for item in projects)
+
+    # Probes -----------------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        if not self.probe:
+            self.probe = self.session.call("StartProbe", {})
+
+    def _task(self) -> str:
+        self._begin()
+        self._await_mark(
+            "task",
+            "on_task",
+            "no authenticated task reached on_task",
+            "`unauthenticated` there means that the account or the audience of tasks is wrong: apply again",
+        )
+        return "a task reached on_task and was authenticated"
+
+    def _commit_message(self) -> str:
+        self._publish("commit-message", "on_gitiles_commit", self.names.commit_topic)
+        return "a message reached on_gitiles_commit and was authenticated"
+
+    def _build_messages(self) -> str:
+        for topic in self.names.build_topics:
+            self._publish("build-messages", "on_build_completion", topic)
+        count = len(self.names.build_topics)
+        return f"messages to {count} topics reached on_build_completion" if count else "no server has a topic"
+
+    def _publish(self, check: str, function: str, topic: str) -> None:
+        self._begin()
+        label = topic.rpartition("/")[2]
+        # The functions framework refuses a message without data.
+        message = {"data": _DATA, "attributes": {ATTRIBUTE: str(self.probe["probeId"]), LABEL: label}}
+        try:
+            self.google.post(_PUBSUB, f"/v1/{topic}:publish", {"messages": [message]})
+        except NoSuchResourceError as error:
+            raise FailedError(f"there is no topic {topic}", "run `terraform apply`") from error
+        self._await_mark(
+            check,
+            f"{function} {label}",
+            f"no authenticated message of the topic {label} reached {function}",
+            "`unauthenticated` there, or 401 and 403 in the request log, mean that the push account or the audience "
+            "is wrong: apply again",
+        )
+
+    def _await_mark(self, check: str, name: str, fault: str, remedy: str) -> None:
+        function = name.partition(" ")[0]
+        names = self.names
+        filters = f'resource.labels.service_name="{names.service(function)}"'
+        log = f"gcloud logging read '{filters}' --project={names.project} --freshness=10m"
+
+        def is_there() -> bool:
+            return any(mark["name"] == name for mark in self.probe.get("marks", []))
+
+        if not self._wait(check, is_there):
+            raise FailedError(fault, f"read `{log}`; {remedy}")
+
+    def _wait(self, check: str, is_done: Callable[[], bool]) -> bool:
+        end = time.monotonic() + self.patience(check)
+        while not is_done():
+            if time.monotonic() > end:
+                return False
+            self.session.pause(_POLL)
+            self.probe = self.session.call("GetProbe", {"probeId": self.probe["probeId"]})
+        return True
+
+    def _keys(self) -> str:
+        for mark in self._marks("on_build_completion"):
+            if unexplained := mark.get("unexplained"):
+                raise FailedError(
+                    f"on_build_completion (revision {mark.get('revision') or '-'}) does not know the key with which "
+                    f"{unexplained[0]} signs: notifications of its builds are refused",
+                    "finish the rollout: run `terraform apply`, and move all traffic to the newest revisions",
+                )
+        return "on_build_completion accepts the tokens that on_task and on_gitiles_commit sign"
+
+    def _marks(self, function: str) -> list[Mapping[str, Any]]:
+        return [mark for mark in self.probe.get("marks", []) if mark["name"].partition(" ")[0] == function]
+
+    def _versions(self) -> str:
+        """Compare the versions that the functions write. The console reports only that of its tasks."""
+        rows = {mark["name"].partition(" ")[0]: _version(mark) for mark in self.probe.get("marks", [])}
+        schemas = {row[0] for row in rows.values()}
+        tasks = {row[1] for row in rows.values()} | {int(self.inspection.get("taskVersion", 0))}
+        if len(schemas) > 1 or len(tasks) > 1:
+            detail = ", ".join(f"{name} writes documents {row[0]}, tasks {row[1]}" for name, row in rows.items())
+            raise FailedError(
+                f"functions of different versions run: {detail}",
+                "finish the rollout: run `terraform apply`, and move all traffic to the newest revisions",
+            )
+        shown = ", ".join(f"{name} {row[2]}" for name, row in sorted(rows.items()))
+        return f"documents of version {max(schemas)}, tasks of version {max(tasks)}; revisions: {shown}"
+
+    # Findings of on_task ----------------------------------------------------------------------------------------------
+
+    def _indexes(self) -> str:
+        if not self._wait("indexes", lambda: bool(self.probe.get("done"))):
+            raise FailedError("on_task has not finished its checks", "run the command again")
+        found = self._findings("index")
+        _raise_first(found, lambda _: f"run `gcloud firestore indexes fields list --database={self.names.database}`")
+        return f"{len(found)} queries have their indexes"
+
+    def _gitiles(self) -> str:
+        found = self._findings("gitiles")
+        _raise_first(found, lambda _: f"let {_ACCOUNT} read the repository, in the access settings of its host")
+        return f"{len(found)} repositories are readable: {_subjects(found)}" if found else "no repository is watched"
+
+    def _buildbucket(self) -> str:
+        found = self._findings("buildbucket")
+        _raise_first(found, _build_remedy)
+        return f"our account may start builds in {_subjects(found)}" if found else "no job starts builds"
+
+    def _findings(self, check: str) -> list[Mapping[str, Any]]:
+        return [item for item in self.probe.get("findings", []) if item["check"] == check]
+
+
+def _raise_first(found: Sequence[Mapping[str, Any]], remedy: Callable[[Mapping[str, Any]], str]) -> None:
+    bad = [item for item in found if item.get("problem")]
+    if bad:
+        others = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+        raise FailedError(f"{bad[0]['subject']}: {bad[0]['problem']}{others}", remedy(bad[0]))
+
+
+def _build_remedy(item: Mapping[str, Any]) -> str:
+    realm = str(item["subject"]).partition(" on ")[0]
+    if "notify:" in str(item["problem"]):
+        return "grant Buildbucket's account roles/pubsub.publisher and roles/pubsub.viewer on the topic: apply again"
+    if item.get("isPermission") or "NOT_FOUND" in str(item["problem"]):
+        return f"in LUCI, grant role/buildbucket.triggerer and role/buildbucket.reader in {realm} to {_ACCOUNT}"
+    return "run the command again; if it fails for longer, look at the server's status"
+
+
+def _version(mark: Mapping[str, Any]) -> tuple[int, int, str]:
+    return int(mark.get("schema", 0)), int(mark.get("taskVersion", 0)), str(mark.get("revision") or "(local)")
+
+
+def _jobs(item: Mapping[str, Any]) -> str:
+    warnings = item.get("warningCount", 0)
+    return f"{item.get('jobs', 0)} jobs" + (f", {warnings} warnings" if warnings else "")
+
+
+def _subjects(found: Sequence[Mapping[str, Any]]) -> str:
+    shown = [str(item["subject"]) for item in found[:3]]
+    return ", ".join([*shown, *(["..."] if len(found) > 3 else [])])  # noqa: PLR2004 - three names fit a line

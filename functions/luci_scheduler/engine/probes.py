@@ -1,0 +1,181 @@
+"""Probes: each function marks a probe that reaches it, and ``on_task`` checks the services that the functions need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from luci_scheduler.budget import limited
+from luci_scheduler.core.errors import BadTokenError, MalformedError, SchedulerError
+from luci_scheduler.core.identifiers import JobId, project_of
+from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.job import Job
+from luci_scheduler.core.notification_token import make_token, verify_token
+from luci_scheduler.core.probe import INVOCATION, LIFETIME, MAX_LABEL, MAX_MARKS, Finding, Mark, Probe, job_of
+from luci_scheduler.core.queue_tasks import VERSION, ProbeTask, check_version
+from luci_scheduler.core.repo_url import parse_repo_url
+from luci_scheduler.core.untrusted import PARSER_ERRORS, storable
+from luci_scheduler.engine.probe_builds import BuildServer, dry_runs
+from luci_scheduler.engine.runtime import Runtime, logger
+from luci_scheduler.ports import Buildbucket, PutProbe, ServiceError, Versioned
+
+__all__ = ["Prober"]
+
+_CALL_SECONDS = 10.0
+"""The limit of one check. A person waits for the result."""
+
+_AT_ONCE = 8
+_MAX_REPOSITORIES = 20  # beyond the repositories that hold configs: one of each host
+_MAX_JOBS = 2000  # whose buckets are checked
+_NO_JOB = JobId("@probe/none")
+_NO_HASH = "0" * 40
+_NO_PERMISSION = frozenset({"PERMISSION_DENIED", "UNAUTHENTICATED", "403", "401"})
+
+_Check = tuple[str, str, Callable[[], object]]
+"""Kind and subject of a finding, and the call that must succeed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prober:
+    """Marks and checks of one function."""
+
+    runtime: Runtime
+    secrets: Sequence[str] = field(repr=False)
+    """The first signs notification tokens; all verify."""
+    revision: str
+    schema: int
+    buildbucket: Buildbucket
+    servers: Mapping[str, BuildServer]
+    config_repos: Sequence[str]
+    """URLs of the repositories that hold configs."""
+
+    def mark(self, function: str, probe_id: str, label: str = "") -> None:
+        """Record that an authenticated probe has reached a function.
+
+        Does nothing if there is no such probe, if it is older than ten minutes, or if it has this mark. A stranger who
+        may publish messages therefore costs a read each.
+
+        Raises:
+            ComeAgainError, TransientError: the store failed; nothing was written.
+        """
+        name = f"{function} {storable(label[:MAX_LABEL])}".strip()
+
+        def attempt() -> None:
+            found = self.runtime.store.probe(probe_id) if probe_id else None
+            now = self.runtime.clock.now()
+            if found is None or not _takes(found.value, name, now):
+                logger.info("probe_ignored", function=function)
+                return
+            marks = {**found.value.marks, name: self._mark(found.value, now)}
+            self.runtime.store.commit([PutProbe(replace(found.value, marks=marks), found.version)])
+            logger.info("probe_marked", function=function, probe=probe_id)
+
+        self.runtime.retry_conflicts(f"probe {probe_id[:40]}", "mark it", attempt)
+
+    def _mark(self, probe: Probe, now: Instant) -> Mark:
+        token = make_token(self.secrets[0], job_of(probe.id), INVOCATION, now)
+        unexplained = sorted(name for name, mark in probe.marks.items() if not self._explains(probe, mark, now))
+        return Mark(now, self.revision, self.schema, VERSION, token, tuple(unexplained))
+
+    def _explains(self, probe: Probe, mark: Mark, now: Instant) -> bool:
+        try:
+            return verify_token(self.secrets, mark.token, now)[0] == job_of(probe.id)
+        except BadTokenError:
+            return False
+
+    def run(self, payload: Mapping[str, Any]) -> None:
+        """Handle a probe task: mark the probe, then check the store's queries, Gitiles and Buildbucket.
+
+        The mark is committed first, so that a slow service does not look like a lost task.
+
+        Raises:
+            MalformedError: the payload names no probe.
+            NewerVersionError: a newer version wrote the payload.
+            ComeAgainError, TransientError: the store failed.
+        """
+        try:
+            check_version(ProbeTask.kind, payload)
+            probe_id = ProbeTask.from_payload(payload).probe_id
+        except PARSER_ERRORS as error:
+            raise MalformedError(f"bad payload of a probe task: {error!r}") from error
+        self.mark("on_task", probe_id)
+        found = self._pending(probe_id)
+        if found is None:
+            return
+        findings = tuple(self._findings())
+
+        def attempt() -> None:
+            if (current := self._pending(probe_id)) is not None:
+                self.runtime.store.commit(
+                    [PutProbe(replace(current.value, findings=findings, done=True), current.version)]
+                )
+
+        self.runtime.retry_conflicts(f"probe {probe_id[:40]}", "record its findings", attempt)
+
+    def _pending(self, probe_id: str) -> Versioned[Probe] | None:
+        found = self.runtime.store.probe(probe_id) if probe_id else None
+        is_open = found is not None and not found.value.done and not _is_old(found.value, self.runtime.clock.now())
+        return found if is_open else None
+
+    def _findings(self) -> list[Finding]:
+        queries = _run(self._queries())
+        if any(finding.problem for finding in queries):
+            return queries  # without the store there are no jobs and no repositories to check
+        return queries + _run([*self._gitiles_checks(), *self._build_checks()])
+
+    def _queries(self) -> Iterator[_Check]:
+        """Yield every query that needs an index, as the sweep, the pages and the explanations send it."""
+        store, now = self.runtime.store, self.runtime.clock.now()
+        yield "index", "invocations by next_due", lambda: store.due_invocations(now, 1)
+        yield "index", "jobs by next_due", lambda: store.due_jobs(now, 1)
+        yield "index", "deferred by next_due", lambda: store.due_deferred(now, 1)
+        yield "index", "deferred by revision", lambda: store.deferred_of_revision(_NO_HASH, 1)
+        yield "index", "triggers by revision", lambda: store.triggers_of_revision(_NO_HASH, 1)
+        yield "index", "triggers by pending", lambda: store.pending_triggers(_NO_JOB, 1)
+
+    def _gitiles_checks(self) -> Iterator[_Check]:
+        """Yield a read of each repository that holds a config, and of one watched repository of each host."""
+        watched: dict[str, str] = {}
+        for record in self.runtime.store.projects():
+            for repo in record.repos:
+                watched.setdefault(parse_repo_url(repo).host, repo)
+        for repo in dict.fromkeys([*self.config_repos, *list(watched.values())[:_MAX_REPOSITORIES]]):
+            yield "gitiles", repo, partial(self.runtime.gitiles.refs, parse_repo_url(repo), "refs/heads/main")
+
+    def _build_checks(self) -> Iterator[_Check]:
+        """Yield a dry run of a build in each bucket of each server."""
+        for item in dry_runs(self._jobs(), self.servers):
+            yield "buildbucket", item.subject, partial(item.send, self.buildbucket)
+
+    def _jobs(self) -> Sequence[Job]:
+        names = [name for record in self.runtime.store.projects() for name in record.job_ids]
+        return sorted(self.runtime.store.jobs(names[:_MAX_JOBS]), key=lambda job: (project_of(job.id), job.id))
+
+
+def _takes(probe: Probe, name: str, now: Instant) -> bool:
+    return name not in probe.marks and len(probe.marks) < MAX_MARKS and not _is_old(probe, now)
+
+
+def _is_old(probe: Probe, now: Instant) -> bool:
+    return now - probe.created >= LIFETIME
+
+
+def _run(checks: Iterator[_Check] | Sequence[_Check]) -> list[Finding]:
+    """Make the calls in parallel, each within its limit, and return their results in order."""
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="probe") as pool:
+        return list(pool.map(lambda job: job[0].run(_checked, *job[1]), [(copy_context(), check) for check in checks]))
+
+
+def _checked(kind: str, subject: str, call: Callable[[], object]) -> Finding:
+    try:
+        with limited(_CALL_SECONDS):
+            call()
+    except ServiceError as error:
+        return Finding(kind, subject, str(error), is_permission=error.code in _NO_PERMISSION)
+    except SchedulerError as error:
+        return Finding(kind, subject, str(error))
+    return Finding(kind, subject)

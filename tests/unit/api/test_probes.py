@@ -1,0 +1,309 @@
+"""Probes: administrators make and read them, functions mark them once, and nothing secret is returned."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from luci_scheduler import entry
+from luci_scheduler.api.errors import ApiError
+from luci_scheduler.api.inspection import get_probe, inspect, start_probe
+from luci_scheduler.core.era import Era
+from luci_scheduler.core.errors import MalformedError, NewerVersionError, PermanentError, TransientError
+from luci_scheduler.core.instants import MINUTE, SECOND, Instant
+from luci_scheduler.core.notification_token import verify_token
+from luci_scheduler.core.probe import LIFETIME, MAX_LABEL, MAX_MARKS, Probe
+from luci_scheduler.engine.probe_builds import BuildServer
+from luci_scheduler.engine.probes import Prober
+from luci_scheduler.engine.progress import on_notification
+from luci_scheduler.ports import BuildbucketError, GitilesError, PutProbe
+from tests.unit.api.support import ADMIN, OWNER, STRANGER, Client, context, world_for
+from tests.unit.engine.world import HOST, REPO, World
+
+OPERATOR = "scheduler.Operator"
+
+
+class Wire:
+    """Buildbucket that records calls, and fails them if a test wants that."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+        self.error: BuildbucketError | None = None
+        self.reply: dict[str, Any] = {}
+
+    def v1(self, server: str, http_method: str, path: str, **named: Any) -> dict[str, Any]:
+        self.calls.append((server, http_method, path, named["query"]))
+        return self.reply
+
+    def v2(self, server: str, method: str, request: Any) -> dict[str, Any]:
+        self.calls.append((server, method, request))
+        if self.error is not None:
+            raise self.error
+        return {}
+
+
+def _prober(world: World, **changes: Any) -> Prober:
+    return replace(world.app.prober("r1", 1), **{"buildbucket": Wire(), **changes})
+
+
+def _probe(world: World) -> Probe:
+    started = Client(world).call("StartProbe", {}, ADMIN, OPERATOR)
+    return _stored(world, started["probeId"])
+
+
+def _stored(world: World, probe_id: str) -> Probe:
+    found = world.store.probe(probe_id)
+    assert found is not None
+    return found.value
+
+
+def test_only_administrators_see_the_inside() -> None:
+    """The owner of every project does not; a stranger costs no read."""
+    world = world_for()
+    client = Client(world)
+    for method, message in (("StartProbe", {}), ("GetProbe", {"probeId": "x"}), ("Inspect", {})):
+        for who in (OWNER, STRANGER, ""):
+            world.store.counts.clear()
+            assert client.post(method, message, who, OPERATOR).status_code == 403
+            assert world.counted() == "0R/0W/0c"
+    assert client.post("GetProbe", {"probeId": "x"}, ADMIN, OPERATOR).status_code == 404
+    assert client.post("GetProbe", {}, ADMIN, OPERATOR).status_code == 404
+
+
+def test_the_service_layer_refuses_others_itself() -> None:
+    """The transport's own check is a second lock."""
+    world = world_for()
+    probe = _probe(world)
+    for call in (inspect, start_probe, lambda context: get_probe(context, probe.id)):
+        with pytest.raises(ApiError, match="not an administrator"):
+            call(context(world, OWNER))
+
+
+def test_the_state_of_the_configs() -> None:
+    """The reply names the parts and the projects, and no secret."""
+    world = world_for()
+    found = Client(world).call("Inspect", {}, ADMIN, OPERATOR)
+    assert [(item["project"], item["jobs"]) for item in found["projects"]] == [("proj", 2)]
+    assert (found["cloudProject"], found["queue"], found["taskVersion"]) == (
+        world.app.settings.project,
+        "luci-scheduler",
+        1,
+    )
+    assert all(secret not in json.dumps(found) for secret in world.app.settings.token_secrets)
+
+
+def test_a_project_without_a_config_is_listed() -> None:
+    """The settings name it, and no sync has read it."""
+    world = world_for()
+    client = Client(world)
+    client._app = replace(client._app, installation=replace(client._app.installation, config_projects=("new", "proj")))
+    found = client.call("Inspect", {}, ADMIN, OPERATOR)
+    assert [(item["project"], item.get("revision", "")) for item in found["projects"]] == [
+        ("new", ""),
+        ("proj", "rev1"),
+    ]
+
+
+@pytest.mark.parametrize("access", ["", "{"])
+def test_a_caller_is_named_even_without_a_policy(access: str) -> None:
+    """The reason is that of every other call; it does not quote the policy."""
+    world = world_for(access=access)
+    found = Client(world).call("WhoAmI", {}, ADMIN, OPERATOR)
+    assert found == {"identity": f"user:{ADMIN}", "policyProblem": world.app.access.problem}
+
+
+def test_who_a_caller_is() -> None:
+    """Costs no read."""
+    world = world_for()
+    client = Client(world)
+    world.store.counts.clear()
+    assert client.call("WhoAmI", {}, ADMIN, OPERATOR) == {
+        "identity": f"user:{ADMIN}",
+        "isAdmin": True,
+        "seesSome": True,
+    }
+    assert client.call("WhoAmI", {}, OWNER, OPERATOR) == {"identity": f"user:{OWNER}", "seesSome": True}
+    assert client.call("WhoAmI", {}, "", OPERATOR) == {"identity": "anonymous:anonymous"}
+    assert world.counted() == "0R/0W/0c"
+
+
+def test_a_task_marks_its_probe_and_records_findings() -> None:
+    """The task comes from the console. The reply has no token."""
+    world = world_for()
+    probe = _probe(world)
+    (task,) = [task for task in world.queue.tasks if task.kind == "probe"]
+    wire = Wire()
+    _prober(world, buildbucket=wire).run(task.payload)
+    stored = _stored(world, probe.id)
+    assert stored.done
+    assert stored.marks["on_task"].revision == "r1"
+    assert {finding.check for finding in stored.findings} == {"index", "gitiles", "buildbucket"}
+    assert [finding for finding in stored.findings if finding.problem] == []
+    answer = Client(world).post("GetProbe", {"probeId": probe.id}, ADMIN, OPERATOR)
+    assert stored.marks["on_task"].token
+    assert stored.marks["on_task"].token not in answer.data.decode()
+    assert stored.marks["on_task"].token not in repr(stored)
+    topic = world.app.settings.topics_in
+    (call,) = wire.calls
+    assert call[:2] == (HOST, "ScheduleBuild")
+    assert call[2]["dryRun"] is True
+    assert call[2]["builder"] == {"project": "proj", "bucket": "ci", "builder": "job"}
+    assert call[2]["notify"]["pubsubTopic"].startswith(f"projects/{topic}/topics/")
+
+
+def test_a_repeated_task_checks_nothing_again() -> None:
+    """A finished probe stays as it is."""
+    world = world_for()
+    probe, wire = _probe(world), Wire()
+    prober = _prober(world, buildbucket=wire)
+    prober.run({"probe": probe.id})
+    stored = _stored(world, probe.id)
+    prober.run({"probe": probe.id})
+    assert _stored(world, probe.id) == stored
+    assert len(wire.calls) == 1
+
+
+@pytest.mark.parametrize(("probe_id", "cost"), [("", "0R/0W/0c"), ("unknown", "1R/0W/0c")])
+def test_a_probe_that_does_not_exist_costs_a_read(probe_id: str, cost: str) -> None:
+    """A stranger who may publish can do no more."""
+    world = world_for()
+    world.store.counts.clear()
+    _prober(world).mark("on_gitiles_commit", probe_id, "t")
+    assert world.counted() == cost
+
+
+def test_an_old_probe_is_ignored() -> None:
+    """Ten minutes after its creation; a moment before, it is marked."""
+    world = world_for()
+    probe = _probe(world)
+    prober = _prober(world)
+    world.clock.advance(LIFETIME - SECOND)
+    prober.mark("on_task", probe.id)
+    world.clock.advance(SECOND)
+    prober.mark("on_build_completion", probe.id, "t")
+    prober.run({"probe": probe.id})
+    assert set(_stored(world, probe.id).marks) == {"on_task"}
+    assert not _stored(world, probe.id).done
+
+
+def test_marks_are_bounded() -> None:
+    """Their number and the length of a label; a repeated mark writes nothing."""
+    world = world_for()
+    probe, prober = _probe(world), _prober(world)
+    for number in range(MAX_MARKS + 5):
+        prober.mark("on_gitiles_commit", probe.id, f"{number}" + "x" * 2 * MAX_LABEL)
+    marks = _stored(world, probe.id).marks
+    assert len(marks) == MAX_MARKS
+    assert max(map(len, marks)) <= len("on_gitiles_commit ") + MAX_LABEL
+    world.store.counts.clear()
+    prober.mark("on_gitiles_commit", probe.id, "0" + "x" * 2 * MAX_LABEL)
+    assert world.counted() == "1R/0W/0c"
+
+
+def test_a_mark_shows_whose_keys_are_unknown() -> None:
+    """A key that the function knows explains a token. An unknown key does not, nor does a token of another probe."""
+    world = world_for()
+    secrets = world.app.settings.token_secrets
+    probe, other = _probe(world), _probe(world)
+    _prober(world).mark("on_task", probe.id)
+    _prober(world, secrets=("a secret of the next generation", *secrets)).mark("on_build_completion", probe.id, "next")
+    _prober(world, secrets=("a secret of another one",)).mark("on_build_completion", probe.id, "other")
+    marks = _stored(world, probe.id).marks
+    assert marks["on_build_completion next"].unexplained == ()
+    assert marks["on_build_completion other"].unexplained == ("on_build_completion next", "on_task")
+    found = world.store.probe(other.id)
+    assert found is not None
+    world.store.commit([PutProbe(replace(found.value, marks={"on_task": marks["on_task"]}), found.version)])
+    _prober(world).mark("on_build_completion", other.id)
+    assert _stored(world, other.id).marks["on_build_completion"].unexplained == ("on_task",)
+
+
+def test_the_token_of_a_mark_opens_nothing() -> None:
+    """It is valid, and names an invocation that cannot exist."""
+    world = world_for()
+    probe = _probe(world)
+    _prober(world).mark("on_task", probe.id)
+    token = _stored(world, probe.id).marks["on_task"].token
+    job_id, invocation_id = verify_token(world.app.settings.token_secrets, token, world.clock.now())
+    with pytest.raises(PermanentError, match="doesn't exist"):
+        on_notification(world.runtime, job_id, invocation_id, "m")
+
+
+@pytest.mark.parametrize(
+    ("payload", "error"),
+    [({}, MalformedError), ({"v": "x", "probe": "y"}, MalformedError), ({"v": 9, "probe": "y"}, NewerVersionError)],
+)
+def test_payloads_that_cannot_be_read(payload: dict[str, Any], error: type[Exception]) -> None:
+    """As of every other task."""
+    with pytest.raises(error):
+        _prober(world_for()).run(payload)
+
+
+def _event(attributes: dict[str, str], data: bytes = b"probe") -> Any:
+    message = {
+        "attributes": attributes,
+        "data": base64.b64encode(data).decode(),
+        "messageId": "1",
+        "publishTime": "2026-03-01T12:00:00Z",
+    }
+    return type("Event", (dict,), {"data": {"message": message}})({"id": "1", "time": ""})
+
+
+def test_messages_mark_a_probe_and_do_nothing_else() -> None:
+    """Even a valid commit in the message starts no build."""
+    world = world_for()
+    probe = _probe(world)
+    commit = json.dumps({"repo": REPO, "ref": "refs/heads/main", "revision": "a" * 40}).encode()
+    assert entry.commit(world.app, _event({"probe": probe.id, "probe-label": "c"}, commit))[1] == 200
+    assert entry.notification(world.app, _event({"probe": probe.id, "probe-label": "b"}))[1] == 200
+    assert set(_stored(world, probe.id).marks) == {"on_gitiles_commit c", "on_build_completion b"}
+    assert world.buildbucket.calls == []
+    assert world.invocations() == []
+
+
+def test_findings_name_the_failed_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refusal of our account is marked as such; after a failed query nothing else is called."""
+    world = world_for()
+    probe, wire = _probe(world), Wire()
+    wire.error = BuildbucketError("PERMISSION_DENIED", "no right", transient=False)
+    gitiles: Any = world.runtime.gitiles
+    error = GitilesError("NOT_FOUND", "HTTP 404", transient=False)
+    monkeypatch.setattr(gitiles, "refs", lambda *_: (_ for _ in ()).throw(error), raising=False)
+    _prober(world, buildbucket=wire).run({"probe": probe.id})
+    bad = {item.check: item for item in _stored(world, probe.id).findings if item.problem}
+    assert set(bad) == {"gitiles", "buildbucket"}
+    assert (bad["gitiles"].subject, bad["gitiles"].is_permission) == (REPO, False)
+    assert (bad["buildbucket"].subject, bad["buildbucket"].is_permission) == (f"proj:ci on {HOST}", True)
+    second, calls = _probe(world), len(wire.calls)
+    monkeypatch.setattr(world.store, "due_jobs", lambda *_: (_ for _ in ()).throw(TransientError("Firestore: down")))
+    _prober(world, buildbucket=wire).run({"probe": second.id})
+    findings = _stored(world, second.id).findings
+    assert {item.check for item in findings} == {"index"}
+    assert [item.problem for item in findings if item.problem] == ["Firestore: down"]
+    assert len(wire.calls) == calls
+
+
+def test_a_server_of_2021_gets_a_search() -> None:
+    """v1 has no dry run. Its own error object is a failure."""
+    world = world_for()
+    probe, wire = _probe(world), Wire()
+    servers = {HOST: BuildServer(Era.V1, "")}
+    _prober(world, buildbucket=wire, servers=servers).run({"probe": probe.id})
+    assert wire.calls == [(HOST, "GET", "search", [("bucket", "ci"), ("max_builds", "1")])]
+    second = _probe(world)
+    wire.reply = {"error": {"reason": "CANNOT_LEASE_BUILD", "message": "x"}}
+    _prober(world, buildbucket=wire, servers=servers).run({"probe": second.id})
+    assert [item.problem for item in _stored(world, second.id).findings if item.problem] == ["CANNOT_LEASE_BUILD: x"]
+
+
+def test_a_probe_expires() -> None:
+    """Its document has the time after which Firestore deletes it."""
+    world = world_for()
+    probe = _probe(world)
+    document = world.store._documents["probes", probe.id].document
+    assert document["expire_at"].timestamp() * 1e9 > probe.created + LIFETIME
+    assert Instant(int(document["expire_at"].timestamp()) * SECOND) < probe.created + 120 * MINUTE
