@@ -44,6 +44,7 @@ class CloudTasksServer:
         dispatch: Whether the server delivers tasks itself.
         workers: The maximum number of concurrent deliveries over all queues (automatic dispatch only).
         limits: The lifetimes of tombstones and the size of the largest task.
+        issuer: Signs the tokens; a new one if None.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class CloudTasksServer:
         dispatch: Literal["auto", "manual"] = "auto",
         workers: int = 64,
         limits: Limits | None = None,
+        issuer: TokenIssuer | None = None,
     ) -> None:
         if dispatch not in ("auto", "manual"):
             raise ValueError(f"dispatch is 'auto' or 'manual', not {dispatch!r}")
@@ -65,7 +67,7 @@ class CloudTasksServer:
         self._limits = limits or Limits()
         self._queues = Queues(self._limits)
         self._lock = threading.RLock()
-        self._issuer = TokenIssuer()
+        self._issuer = issuer or TokenIssuer()
         self._deliverer = Deliverer(self._issuer)
         self._runner = DeliveryRunner(self._lock, clock, self._deliverer.deliver)
         self._dispatcher: Dispatcher | None = None
