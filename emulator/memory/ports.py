@@ -21,8 +21,8 @@ _START = "2026-03-01T12:00:00Z"
 def memory_ports() -> Ports:
     """Return ports in memory; `dataclasses.replace` substitutes some of them.
 
-    Gitiles knows every commit. Calls of Buildbucket and fetches fail. Every caller of ``on_task`` is accepted, and
-    callers of the console are anonymous.
+    Gitiles knows every commit. Calls of Buildbucket and fetches fail. Every caller of ``on_task`` and every push is
+    accepted, and callers of the console are anonymous.
     """
     return Ports(
         store=MemoryStore(),
@@ -33,6 +33,7 @@ def memory_ports() -> Ports:
         gitiles=AnyCommit(),
         fetch=NoFetch(),
         verify_caller=lambda _: "caller@memory.invalid",
+        verify_push=lambda _: "pusher@memory.invalid",
     )
 
 

@@ -36,8 +36,8 @@ __all__ = ["App", "Identify", "Ports", "VerifyCaller", "make_app"]
 Identify = Callable[[Headers], Identity]
 """Finds out who sent a request to the console; raises ``UnauthenticatedError`` or ``TransientError``."""
 
-VerifyCaller = Callable[[str], str]
-"""Maps the ``Authorization`` header of a task to the caller's e-mail; raises ``UnauthenticatedError`` or
+VerifyCaller = Callable[[Headers], str]
+"""Maps the headers of a task or a push to the caller's e-mail; raises ``UnauthenticatedError`` or
 ``TransientError``."""
 
 
@@ -58,6 +58,8 @@ class Ports:
     fetch: Fetch
     verify_caller: VerifyCaller
     """Accepts or refuses the callers of ``on_task``."""
+    verify_push: VerifyCaller
+    """Accepts or refuses the callers of ``on_gitiles_commit`` and ``on_build_completion``."""
     identify: Identify = lambda _: ANONYMOUS
     """Identifies the callers of the console."""
     config_sources: Sequence[ConfigSource] = ()
@@ -73,6 +75,7 @@ class App:
     access: Access
     """The access policy of the console."""
     verify_caller: VerifyCaller
+    verify_push: VerifyCaller
     identify: Identify
     config_sources: Sequence[ConfigSource]
 
@@ -128,7 +131,8 @@ def make_app(settings: Settings, ports: Ports) -> App:
         limits=_limits(settings),
     )
     access = load_access(settings.access)
-    return App(settings, runtime, access, ports.verify_caller, ports.identify, ports.config_sources)
+    verifiers = (ports.verify_caller, ports.verify_push)
+    return App(settings, runtime, access, *verifiers, ports.identify, ports.config_sources)
 
 
 def _environment(settings: Settings, ports: Ports) -> Environment:

@@ -5,7 +5,7 @@ This module loads Google's client libraries. The entry points import it with the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,18 +16,27 @@ from luci_scheduler.adapters.access_tokens import AccessTokens
 from luci_scheduler.adapters.buildbucket import BuildbucketClient
 from luci_scheduler.adapters.config_sources import STORAGE_SCOPES, BucketSource, GitilesSource
 from luci_scheduler.adapters.fetch import FetchClient
+from luci_scheduler.adapters.front_end import POLICY_SCOPES, FrontEnd
 from luci_scheduler.adapters.gitiles import GitilesClient, host_urls
 from luci_scheduler.adapters.http import default_credentials, fetch, sessions
 from luci_scheduler.adapters.identity import CallerIdentity, OidcVerifier
 from luci_scheduler.adapters.system import SystemClock, SystemEntropy
 from luci_scheduler.bootstrap import Identify, Ports, VerifyCaller
 from luci_scheduler.config.folder import FolderSource
+from luci_scheduler.core.identity import UnauthenticatedError
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.repo_url import parse_repo_url
-from luci_scheduler.ports import Buildbucket, Clock, ConfigSource, Fetch, Gitiles, Queue, Store
+from luci_scheduler.ports import Buildbucket, Clock, ConfigSource, Fetch, Gitiles, Headers, Queue, Store
 from luci_scheduler.settings import ConfigSourceSetting, Settings
 
-__all__ = ["cloud_ports", "make_buildbucket", "make_config_sources", "make_identify"]
+__all__ = [
+    "cloud_ports",
+    "make_buildbucket",
+    "make_config_sources",
+    "make_identify",
+    "make_verify_caller",
+    "make_verify_push",
+]
 
 _MakeSession = Callable[[], requests.Session]
 
@@ -54,7 +63,8 @@ def cloud_ports(settings: Settings, *, store: Store | None = None, clock: Clock 
         buildbucket=make_buildbucket(settings, session, clock),
         gitiles=_make_gitiles(settings, session, clock),
         fetch=_make_fetch(settings),
-        verify_caller=_make_verify_caller(settings, clock),
+        verify_caller=make_verify_caller(settings, clock),
+        verify_push=make_verify_push(settings, clock),
         identify=make_identify(settings, clock),
         config_sources=make_config_sources(settings),
     )
@@ -79,9 +89,37 @@ def _make_queue(settings: Settings, credentials: Credentials | None) -> Queue:
     )
 
 
-def _make_verify_caller(settings: Settings, clock: Clock) -> VerifyCaller:
-    accounts = {settings.task_account, *settings.task_callers}
-    return OidcVerifier(lambda: fetch(settings.oidc_certs_url), settings.tasks_audience, accounts, clock).verify
+def make_verify_caller(settings: Settings, clock: Clock) -> VerifyCaller:
+    """Return the function that accepts the callers of ``on_task``: Cloud Tasks and Cloud Scheduler."""
+    return _verifier(settings, settings.tasks_audience, {settings.task_account, *settings.task_callers}, clock)
+
+
+def make_verify_push(settings: Settings, clock: Clock) -> VerifyCaller:
+    """Return the function that accepts pushes: Pub/Sub's account, or in the local cloud without one every sender."""
+    if settings.push_account:
+        return _verifier(settings, settings.push_audience, {settings.push_account}, clock)
+    return _accept_push if settings.local else _refuse_push
+
+
+def _accept_push(_: Headers) -> str:
+    return "the local cloud"
+
+
+def _refuse_push(_: Headers) -> str:
+    raise UnauthenticatedError("no push is accepted: SCHEDULER_PUSH_ACCOUNT is not set")
+
+
+def _verifier(settings: Settings, audience: str, accounts: Collection[str], clock: Clock) -> VerifyCaller:
+    front_end = _make_front_end(settings, clock)
+    return OidcVerifier(lambda: fetch(settings.oidc_certs_url), audience, accounts, clock, front_end).verify
+
+
+def _make_front_end(settings: Settings, clock: Clock) -> FrontEnd | None:
+    """Return the platform whose word about tokens counts; None if the settings or the machine name none."""
+    if not settings.trust_front_end or not settings.service:
+        return None
+    session = sessions(authenticated=not settings.local, scopes=POLICY_SCOPES)
+    return FrontEnd(session, settings.run_api_url, settings.service_path, clock)
 
 
 def make_identify(settings: Settings, clock: Clock) -> Identify:
@@ -99,6 +137,7 @@ def make_identify(settings: Settings, clock: Clock) -> Identify:
         bearer_audiences=settings.console_audiences,
         fetch_oidc_keys=lambda: fetch(settings.oidc_certs_url),
         access_token_email=access_tokens.email,
+        front_end=_make_front_end(settings, clock),
     ).identify
 
 

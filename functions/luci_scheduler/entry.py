@@ -110,8 +110,9 @@ def finish_event(response: EventResponse) -> None:
 
 
 def commit(app: App, event: Event) -> EventResponse:
-    """Handle a message of the topic ``gitiles-commit``."""
+    """Handle a message of the topic ``gitiles-commit``, after its sender's token is verified."""
     with _responding_to("on_gitiles_commit", event) as response:
+        app.verify_push(_headers())
         message = open_message(event)
         events = parse_commit_events(message.data)
         app.note_config_changes(events)
@@ -120,8 +121,12 @@ def commit(app: App, event: Event) -> EventResponse:
 
 
 def notification(app: App, event: Event) -> EventResponse:
-    """Handle a message of a Buildbucket server's topic; without a valid token nothing is read or written."""
+    """Handle a message of a Buildbucket server's topic.
+
+    Nothing is read or written unless both tokens are valid: the sender's, and that of the notification.
+    """
     with _responding_to("on_build_completion", event) as response:
+        app.verify_push(_headers())
         message = open_message(event)
         token = find_token(message.attributes, message.data_base64)
         job_id, invocation_id = verify_token(app.settings.token_secrets, token, app.runtime.clock.now())
@@ -131,9 +136,12 @@ def notification(app: App, event: Event) -> EventResponse:
 
 def _responding_to(function: str, event: Event) -> AbstractContextManager[DeliveryResponse]:
     event_id = storable(str(event["id"])[:200])
-    headers: Headers = flask.request.headers if flask.has_request_context() else {}
-    trace = delivery_trace(headers, f"event-{event_id}")
+    trace = delivery_trace(_headers(), f"event-{event_id}")
     return responding(trace=trace, seconds=BUDGETS[function], function=function, event_id=event_id)
+
+
+def _headers() -> Headers:
+    return flask.request.headers if flask.has_request_context() else {}
 
 
 def task(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
@@ -160,14 +168,8 @@ def _task(app: App, request: flask.Request) -> flask.typing.ResponseReturnValue:
         kind=kind,
         task=name,
     ) as response:
-        try:
-            app.verify_caller(headers.get("Authorization", ""))
-        except UnauthenticatedError as error:
-            # An unknown caller gets no redelivery. This line reveals a real queue with a wrong setting.
-            _logger().warning("unauthenticated", reason=str(error))
-            response.set("Unauthenticated\n", 401)
-        else:
-            _run_task(app, request, kind, name, retries)
+        app.verify_caller(headers)
+        _run_task(app, request, kind, name, retries)
     return response.body, response.code, {_ANSWERED: "true", "Content-Type": "text/plain; charset=utf-8"}
 
 

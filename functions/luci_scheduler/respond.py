@@ -5,6 +5,7 @@ outcome               code  why
 ====================  ====  ==========================================================================
 success               200
 PermanentError        200   A repetition cannot help. The error is recorded, logged and acknowledged.
+UnauthenticatedError  401   The caller is unknown. The line reveals a real sender with a wrong setting.
 ComeAgainError        409   Expected: the sender repeats the delivery.
 MalformedError        400   Pub/Sub repeats it until it is a dead letter; a task is dropped with 200.
 TransientError        500   The sender repeats the delivery with backoff.
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 import structlog
 
 from luci_scheduler.core.errors import ComeAgainError, MalformedError, PermanentError, TransientError
+from luci_scheduler.core.identity import UnauthenticatedError
 from luci_scheduler.tracing import delivery_context
 
 __all__ = ["DeliveryResponse", "responding"]
@@ -60,6 +62,9 @@ def responding(
     with delivery_context(trace, seconds=seconds, **members):
         try:
             yield response
+        except UnauthenticatedError as error:
+            _logger.warning("unauthenticated", reason=str(error))
+            response.set("Unauthenticated\n", 401)
         except ComeAgainError as error:
             _logger.info("come_again", reason=str(error))
             response.set(f"The handler asked for retry: {error}\n", 409)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from luci_scheduler.core.era import Era
 from luci_scheduler.core.identifiers import PROJECT_NAME
 from luci_scheduler.core.repo_url import parse_repo_url
 
-__all__ = ["BuildbucketServer", "ConfigSourceSetting", "Settings", "SettingsError", "read_settings"]
+__all__ = ["BuildbucketServer", "ConfigSourceSetting", "Settings", "SettingsError", "read_settings", "variable_of"]
 
 PREFIX = "SCHEDULER_"
 _MIN_RETENTION_DAYS = 8  # Pub/Sub may deliver a message again for 7 days, and markers recognize it
@@ -62,7 +62,7 @@ class ConfigSourceSetting:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The environment; each field is the variable ``SCHEDULER_<FIELD>`` in upper case."""
+    """The environment; each field is the variable ``SCHEDULER_<FIELD>`` in upper case, except `service`."""
 
     project: str
     """Cloud project that holds the database, the queue and the topics."""
@@ -88,6 +88,18 @@ class Settings:
     """Further accounts that may call ``on_task`` (that of Cloud Scheduler); comma-separated."""
     task_audience: str = ""
     """Audience that tasks' OIDC tokens must have; ``task_url`` if empty."""
+    push_account: str = ""
+    """Service account whose OIDC token Pub/Sub attaches to pushes; empty: the event functions refuse every push, except
+    in the local cloud, whose Pub/Sub emulator attaches none."""
+    push_audience: str = ""
+    """Audience that pushes' OIDC tokens must have: the address of the function."""
+    trust_front_end: bool = False
+    """Whether the platform's front end verifies callers' tokens and removes their signatures: a token without signature
+    is then accepted under the conditions of docs/reference/access.md."""
+    run_api_url: str = "https://run.googleapis.com"
+    """Base URL of the Cloud Run Admin API, which returns the service's own invoker policy."""
+    service: str = field(default="", metadata={"variable": "K_SERVICE"})
+    """Name of the Cloud Run service, which Cloud Run sets; empty elsewhere."""
     oidc_certs_url: str = "https://www.googleapis.com/oauth2/v1/certs"
     """Where the keys that sign OIDC tokens are published."""
     buildbucket_servers: tuple[BuildbucketServer, ...] = ()
@@ -172,6 +184,11 @@ class Settings:
         return f"projects/{self.project}/locations/{self.location}/queues/{self.queue}"
 
     @property
+    def service_path(self) -> str:
+        """Full name of the Cloud Run service that this process is a part of; its region is the queue's."""
+        return f"projects/{self.project}/locations/{self.location}/services/{self.service}"
+
+    @property
     def tasks_audience(self) -> str:
         """Audience of the OIDC tokens that Cloud Tasks attaches to tasks."""
         return self.task_audience or self.task_url
@@ -191,6 +208,11 @@ class Settings:
         return next((server for server in self.buildbucket_servers if server.host == host), None)
 
 
+def variable_of(setting: Field[Any]) -> str:
+    """Return the environment variable of a field of `Settings`."""
+    return str(setting.metadata.get("variable", PREFIX + setting.name.upper()))
+
+
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """Read the settings from ``environment``.
 
@@ -199,7 +221,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     """
     faults: list[str] = []
     values: dict[str, Any] = {}
-    known = {PREFIX + field.name.upper(): field for field in fields(Settings)}
+    known = {variable_of(setting): setting for setting in fields(Settings)}
     strangers = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
     faults += [f"{name}: no such setting" for name in strangers]
     for name, setting in known.items():
@@ -387,6 +409,7 @@ _PARSERS: dict[str, Any] = {
     "gitiles_backfill": _boolean,
     "commit_wait_seconds": _not_negative,
     "trust_commit_publishers": _boolean,
+    "trust_front_end": _boolean,
     "config_sources": _sources,
     "lenient_triggers": _boolean,
     "project_active_invocations": _positive,

@@ -11,7 +11,7 @@ from emulator.supervisor import FUNCTIONS
 from emulator.topics import subscriptions
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.topic_names import topic_names
-from luci_scheduler.settings import PREFIX, Settings, read_settings
+from luci_scheduler.settings import PREFIX, Settings, read_settings, variable_of
 from tests.terraform.configurations import EVERYTHING, PROJECT, SERVERS
 from tests.terraform.life import Life
 from tests.terraform.tool import REPOSITORY
@@ -49,7 +49,7 @@ def test_settings_are_the_functions_environment(everything: Life) -> None:
     """Every setting is set or has a reason, and every variable is a setting."""
     secrets = _secret_names(everything)
     assert set(everything.environments) == set(FUNCTIONS)
-    settings = {PREFIX + field.name.upper() for field in fields(Settings)}
+    settings = {name for field in fields(Settings) if (name := variable_of(field)).startswith(PREFIX)}
     not_set = {PREFIX + name.upper() for name in NOT_SET}
     assert not_set <= settings, "NOT_SET names an unknown setting"
     for function, environment in everything.environments.items():

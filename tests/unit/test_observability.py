@@ -273,7 +273,7 @@ def test_ticks_log_their_lateness(site: _Site) -> None:
 def test_a_task_whose_caller_cannot_be_verified_now_is_answered_and_logged(site: _Site) -> None:
     """Without Google's keys no caller can be verified: the answer is 500, so the queue repeats the task."""
 
-    def fail(_: str) -> str:
+    def fail(_: Any) -> str:
         raise TransientError("the keys that sign tokens could not be fetched")
 
     task = QueueTask("sweep", {}, site.world.clock.now())
@@ -289,7 +289,7 @@ def test_no_secret_is_written_anywhere(site: _Site) -> None:
     """Marked tokens, valid and invalid, pass every entry point and an internal error; no output holds them."""
     canary = "canary-4b1d"
 
-    def refuse(header: str) -> str:
+    def refuse(_: Any) -> str:
         raise UnauthenticatedError("the token is not signed by anybody known")
 
     def explode(*_: Any) -> Any:

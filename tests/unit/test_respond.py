@@ -12,11 +12,13 @@ from structlog.testing import capture_logs
 
 from luci_scheduler import budget, respond
 from luci_scheduler.core.errors import ComeAgainError, MalformedError, PermanentError, TransientError
+from luci_scheduler.core.identity import UnauthenticatedError
 from luci_scheduler.respond import responding
 from luci_scheduler.tracing import current_trace, delivery_context, trace_headers
 
 OUTCOMES: list[tuple[Exception, int, str, str]] = [
     (PermanentError("why"), 200, "Fatal error: why\n", "permanent_error"),
+    (UnauthenticatedError("why"), 401, "Unauthenticated\n", "unauthenticated"),
     (ComeAgainError("why"), 409, "The handler asked for retry: why\n", "come_again"),
     (MalformedError("why"), 400, "Malformed: why\n", "malformed"),
     (TransientError("why"), 500, "Transient error: why\n", "transient_error"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from luci_scheduler.core.era import Era
-from luci_scheduler.settings import PREFIX, Settings, SettingsError, read_settings
+from luci_scheduler.settings import PREFIX, Settings, SettingsError, read_settings, variable_of
 
 GOOD = {
     "SCHEDULER_PROJECT": "p",
@@ -91,7 +91,7 @@ def test_every_setting_is_documented() -> None:
     """The reference page lists each variable."""
     page = Path("docs/reference/settings.md").read_text(encoding="utf-8")
     for field in fields(Settings):
-        assert f"`{PREFIX}{field.name.upper()}`" in page
+        assert f"`{variable_of(field)}`" in page
 
 
 @pytest.mark.parametrize(

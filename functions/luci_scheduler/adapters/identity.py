@@ -1,147 +1,128 @@
-"""Verification of callers' tokens that Google signs."""
+"""The callers of the functions: whose token a request carries, and behind which front end.
+
+docs/reference/access.md describes the front ends, what each one passes on, and the conditions of trust.
+"""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from google.auth import jwt
-
-from luci_scheduler.core.errors import TransientError
-from luci_scheduler.core.foreign_json import read_object
-from luci_scheduler.core.foreign_text import sanitized
-from luci_scheduler.core.identity import ANONYMOUS, Identity, UnauthenticatedError, user
-from luci_scheduler.core.instants import MINUTE, SECOND, Instant
-from luci_scheduler.core.untrusted import PARSER_ERRORS
+from luci_scheduler.adapters.front_end import FrontEnd
+from luci_scheduler.adapters.token_keys import TokenVerifier
+from luci_scheduler.core.id_tokens import Presented, Requirements, check_claims, presented_token, stripped_claims
+from luci_scheduler.core.identity import ANONYMOUS, Identity, UnauthenticatedError, email_of, user
 from luci_scheduler.ports import Clock
 
-__all__ = ["CallerIdentity", "OidcVerifier", "TokenVerifier"]
+__all__ = ["CallerIdentity", "IdTokens", "OidcVerifier"]
 
-_SLACK = 5 * MINUTE  # clocks differ, and a token may have waited in a queue
-_REFRESH_PAUSE = MINUTE  # bounds the key downloads that made-up key IDs cause
 _GOOGLE = ("https://accounts.google.com", "accounts.google.com")
+_ALGORITHM = "RS256"
 _IAP = ("https://cloud.google.com/iap",)
 _IAP_HEADER = "x-goog-iap-jwt-assertion"
-_NO_CLOCK = 10**10  # seconds of skew: disables the library's own check, which reads the machine's clock instead of ours
-_KEY_ERRORS: tuple[type[Exception], ...] = (OSError, TransientError, *PARSER_ERRORS)
-_MAX_NUMBER = 1 << 53  # below it a double holds every whole number
-_MAX_TOKEN = 16_384  # characters; front ends refuse longer headers
+_IAP_AGENT = "@gcp-sa-iap.iam.gserviceaccount.com"
+"""Identity-Aware Proxy opens the service with a token of this agent, and names the caller in its assertion:
+https://cloud.google.com/iap/docs/enabling-cloud-run"""
 
 
-class TokenVerifier:
-    """Verifies signed tokens of one issuer; thread-safe."""
+class IdTokens:
+    """Verifies ID tokens that Google signs, whole or stripped by the platform. Thread-safe."""
 
     def __init__(
         self,
         fetch_keys: Callable[[], bytes],
         clock: Clock,
-        *,
-        algorithm: str,
-        issuers: Collection[str],
         audiences: Collection[str],
+        *,
+        accounts: Collection[str] | None = None,
+        front_end: FrontEnd | None = None,
     ) -> None:
         """Make a verifier.
 
         Args:
-            fetch_keys: returns a JSON object, key ID → certificate or public key in PEM; raises OSError on failure.
+            fetch_keys: see `TokenVerifier`.
             clock: the clock for the times in tokens.
-            algorithm: the accepted algorithm, ``RS256`` or ``ES256``.
-            issuers: the accepted issuers.
-            audiences: the accepted audiences.
+            audiences: the accepted audiences; if empty, no token is accepted.
+            accounts: the e-mail addresses of the accepted accounts; None accepts all accounts.
+            front_end: the platform that checks callers and strips tokens; None accepts no stripped token.
         """
-        self._fetch_keys = fetch_keys
         self._clock = clock
-        self._algorithm = algorithm
-        self._issuers = frozenset(issuers)
-        self._audiences = frozenset(audiences)
-        self._keys: Mapping[str, str] = {}
-        self._fetched: Instant | None = None
-        self._tries = 0
-        self._failure = ""
-        self._lock = threading.Lock()
+        self._required = Requirements(_GOOGLE, frozenset(filter(None, audiences)))
+        self._whole = TokenVerifier(fetch_keys, clock, algorithm=_ALGORITHM, required=self._required)
+        self._accounts = None if accounts is None else frozenset(accounts)
+        self._front_end = front_end
 
-    def verify(self, token: str) -> Mapping[str, Any]:
-        """Return the claims of a token.
+    def email(self, presented: Presented) -> str:
+        """Return the verified e-mail address of the account that a token proves.
 
         Raises:
-            UnauthenticatedError: signature, issuer, audience or time is wrong.
-            TransientError: the keys could not be fetched.
+            UnauthenticatedError: signature, issuer, audience, time or account is wrong, or the platform's word about a
+                stripped token does not count.
+            TransientError: the keys or the service's policy could not be read.
         """
-        claims = self._decode(token)
-        now, slack = self._clock.now() // SECOND, _SLACK // SECOND
-        issued, expires = claims.get("iat", now), claims.get("exp", 0)
-        checks = {
-            "issuer": _is_among(claims.get("iss"), self._issuers),
-            "audience": _is_among(claims.get("aud"), self._audiences),
-            "time": _is_number(issued) and _is_number(expires) and issued - slack <= now <= expires + slack,
-        }
-        for name, holds in checks.items():
-            if not holds:
-                raise UnauthenticatedError(f"the token's {name} is not accepted")
-        return claims
+        if not presented.is_stripped:
+            return self._account(self._whole.verify(presented.token))
+        front_end = self._trusted_front_end(presented)
+        claims = stripped_claims(presented.token, _ALGORITHM)
+        check_claims(claims, self._required, self._clock.now())
+        email = self._account(claims)
+        front_end.require_check()  # last, because it may call the platform
+        return email
 
-    def _decode(self, token: str) -> Mapping[str, Any]:
-        try:
-            if len(token) > _MAX_TOKEN:
-                raise UnauthenticatedError("the token is too long")
-            header = jwt.decode_header(token)  # type: ignore[no-untyped-call]
-            if header.get("alg") != self._algorithm:
-                raise UnauthenticatedError("the token's algorithm is not accepted")
-            if header.get("kid") not in self._keys:
-                self._refresh()
-            return dict(jwt.decode(token, certs=self._keys, clock_skew_in_seconds=_NO_CLOCK))  # type: ignore[no-untyped-call]
-        except PARSER_ERRORS as error:
-            raise UnauthenticatedError("the token's signature is not accepted") from error
+    def _trusted_front_end(self, presented: Presented) -> FrontEnd:
+        if self._front_end is None:
+            raise UnauthenticatedError(
+                "the token has no signature, and this function does not run behind a front end that verifies tokens "
+                "(SCHEDULER_TRUST_FRONT_END and K_SERVICE)"
+            )
+        if not presented.is_checked or presented.scheme != "bearer":
+            raise UnauthenticatedError(
+                f"the token in {presented.header} has no signature, and the platform has not checked that header"
+            )
+        return self._front_end
 
-    def _refresh(self) -> None:
-        """Fetch the keys; concurrent requests wait for one download and share its result and its time limit."""
-        tries = self._tries
-        with self._lock:
-            if self._tries == tries:
-                self._try()
-            if self._failure:
-                raise TransientError(f"the keys that sign tokens could not be fetched: {self._failure}")
-
-    def _try(self) -> None:
-        now = self._clock.now()
-        if self._fetched is not None and now - self._fetched < _REFRESH_PAUSE:
-            return
-        self._failure = ""
-        try:
-            self._keys = read_object(self._fetch_keys())
-            self._fetched = now
-        except _KEY_ERRORS as error:
-            self._failure = sanitized(str(error)) or type(error).__name__
-        finally:
-            self._tries += 1
+    def _account(self, claims: Mapping[str, Any]) -> str:
+        email = email_of(claims)
+        if claims.get("email_verified") is not True:
+            raise UnauthenticatedError("the token's account is not accepted: its address is not verified")
+        if self._accounts is not None and email not in self._accounts:
+            raise UnauthenticatedError("the token's account is not accepted: it is not the account that calls here")
+        return email
 
 
 class OidcVerifier:
-    """Verifies bearer tokens that Google signs for service accounts; thread-safe."""
+    """Accepts the callers of one function: the named service accounts. Thread-safe."""
 
-    def __init__(self, fetch_certs: Callable[[], bytes], audience: str, callers: Collection[str], clock: Clock) -> None:
-        self._tokens = TokenVerifier(fetch_certs, clock, algorithm="RS256", issuers=_GOOGLE, audiences=(audience,))
-        self._callers = frozenset(callers)
+    def __init__(
+        self,
+        fetch_certs: Callable[[], bytes],
+        audience: str,
+        callers: Collection[str],
+        clock: Clock,
+        front_end: FrontEnd | None = None,
+    ) -> None:
+        self._tokens = IdTokens(fetch_certs, clock, (audience,), accounts=callers, front_end=front_end)
 
-    def verify(self, authorization: str) -> str:
-        """Return the e-mail address of the account that an ``Authorization`` header proves.
+    def verify(self, headers: Any) -> str:
+        """Return the e-mail address of the account that a request's headers prove.
 
         Raises:
-            UnauthenticatedError: signature, issuer, audience, time or account is wrong.
-            TransientError: the keys could not be fetched.
+            UnauthenticatedError: see `IdTokens.email`; also if there is no bearer token.
+            TransientError: the keys or the service's policy could not be read.
         """
-        claims = self._tokens.verify(_bearer(authorization))
-        if not _is_among(claims.get("email"), self._callers) or claims.get("email_verified") is not True:
-            raise UnauthenticatedError("the token's account is not accepted")
-        return str(claims["email"])
+        presented = presented_token(headers)
+        if presented is None or presented.scheme != "bearer":
+            raise UnauthenticatedError("the request has no bearer token")
+        return self._tokens.email(presented)
 
 
 class CallerIdentity:
     """Identifies callers of the console: by the proxy's assertion, else by a bearer token, else as anonymous.
 
-    A token that is not accepted is an error, never an anonymous call. Thread-safe.
+    The first of them that a request carries decides. A token that is not accepted is an error, never an anonymous call.
+    Thread-safe.
     """
 
     def __init__(
@@ -154,6 +135,7 @@ class CallerIdentity:
         bearer_audiences: Collection[str] = (),
         fetch_oidc_keys: Callable[[], bytes],
         access_token_email: Callable[[str, str], str],
+        front_end: FrontEnd | None = None,
     ) -> None:
         """Make an identifier of callers for the console's settings.
 
@@ -166,43 +148,66 @@ class CallerIdentity:
             fetch_oidc_keys: see `TokenVerifier`.
             access_token_email: returns the owner of an OAuth access token, given the sender's network; raises as
                 `identify` does.
+            front_end: see `IdTokens`.
         """
         self._access_token_email = access_token_email
         self._local_user = local_user
-        self._iap = (
-            TokenVerifier(fetch_iap_keys, clock, algorithm="ES256", issuers=_IAP, audiences=(iap_audience,))
-            if iap_audience
-            else None
-        )
-        self._bearer = (
-            TokenVerifier(fetch_oidc_keys, clock, algorithm="RS256", issuers=_GOOGLE, audiences=bearer_audiences)
-            if bearer_audiences
-            else None
-        )
+        iap = Requirements(_IAP, (iap_audience,))
+        self._iap = TokenVerifier(fetch_iap_keys, clock, algorithm="ES256", required=iap) if iap_audience else None
+        self._bearer = IdTokens(fetch_oidc_keys, clock, bearer_audiences, front_end=front_end)
+        self._has_audiences, self._has_front_end = bool(bearer_audiences), front_end is not None
 
     def identify(self, headers: Any) -> Identity:
         """Return the sender of a request with these headers; the case of names does not matter.
 
         Raises:
-            UnauthenticatedError: there is a token, and it is not accepted.
-            TransientError: the keys could not be fetched, or Google did not answer about the token.
+            UnauthenticatedError: there is a token, and it is not accepted; the message names the remedy.
+            TransientError: the keys or the service's policy could not be read, or Google did not answer about the
+                token.
         """
         if self._local_user:
             return user(self._local_user)
         if self._iap is not None and (assertion := headers.get(_IAP_HEADER, "")):
             # The proxy verified the address before it signed; its assertions have no ``email_verified``.
-            return _identity(self._iap.verify(assertion))
-        if not (authorization := headers.get("Authorization", "")):
-            return ANONYMOUS
-        token = _bearer(authorization, ("bearer", "oauth"))  # LUCI accepts both
-        if not _is_jwt(token):
-            return user(self._access_token_email(token, _sender(headers)))
-        if self._bearer is None:
+            with self._naming_the_remedy():
+                return user(email_of(self._iap.verify(assertion)))
+        presented = presented_token(headers)
+        return ANONYMOUS if presented is None else user(self._email(presented, headers))
+
+    def _email(self, presented: Presented, headers: Any) -> str:
+        if presented.scheme not in ("bearer", "oauth"):  # LUCI accepts both
+            raise UnauthenticatedError(f"the header {presented.header} holds no bearer token")
+        if not presented.is_jwt:
+            return self._access_token_email(presented.token, _sender(headers))
+        with self._naming_the_remedy():
+            return self._email_of_id_token(presented)
+
+    def _email_of_id_token(self, presented: Presented) -> str:
+        if not self._has_audiences:
             raise UnauthenticatedError("ID tokens are not accepted: SCHEDULER_CONSOLE_AUDIENCES is not set")
-        claims = self._bearer.verify(token)
-        if claims.get("email_verified") is not True:
-            raise UnauthenticatedError("the token's account is not accepted: its address is not verified")
-        return _identity(claims)
+        email = self._bearer.email(presented)
+        if email.lower().endswith(_IAP_AGENT):
+            raise UnauthenticatedError(
+                "the token is that of Identity-Aware Proxy, and the assertion that names its caller is not accepted: "
+                "SCHEDULER_IAP_AUDIENCE is not set"
+            )
+        return email
+
+    @contextmanager
+    def _naming_the_remedy(self) -> Iterator[None]:
+        try:
+            yield
+        except UnauthenticatedError as error:
+            raise UnauthenticatedError(f"{error}. {self._remedy}") from error
+
+    @property
+    def _remedy(self) -> str:
+        """What a person does about a refused token."""
+        if self._iap is not None:
+            return "Open the console in a browser, or run `luci-scheduler login` for the command"
+        if self._has_front_end:
+            return "Run `luci-scheduler login`, or open the console with `gcloud run services proxy`"
+        return "Run `luci-scheduler login`, or send an ID token for an accepted audience"
 
 
 def _sender(headers: Any) -> str:
@@ -217,32 +222,3 @@ def _sender(headers: Any) -> str:
     except ValueError:
         return ""
     return str(ip_network((int(address) >> 64 << 64, 64))) if address.version == 6 else last  # noqa: PLR2004 - IPv6
-
-
-def _is_among(claim: Any, accepted: Collection[str]) -> bool:
-    """Return whether a claim is one of the accepted texts; a token may hold any other JSON value."""
-    return isinstance(claim, str) and claim in accepted
-
-
-def _is_number(claim: Any) -> bool:
-    """Return whether a claim is a time in seconds: a number that JSON represents exactly."""
-    return isinstance(claim, int | float) and not isinstance(claim, bool) and abs(claim) < _MAX_NUMBER
-
-
-def _identity(claims: Mapping[str, Any]) -> Identity:
-    email = claims.get("email")
-    if not isinstance(email, str) or "@" not in email:
-        raise UnauthenticatedError("the token names no account")
-    return user(email)
-
-
-def _is_jwt(token: str) -> bool:
-    """Return whether a token is signed and can be verified here; only Google can read other tokens."""
-    return token.startswith("ey") and token.count(".") == 2  # noqa: PLR2004 - three parts, the first a JSON object
-
-
-def _bearer(authorization: str, schemes: Collection[str] = ("bearer",)) -> str:
-    scheme, _, token = authorization.partition(" ")
-    if scheme.lower() not in schemes or not token.strip():
-        raise UnauthenticatedError("no bearer token")
-    return token.strip()

@@ -225,9 +225,9 @@ def test_signed_claims_of_any_type(proxy: Proxy, issuer: TokenIssuer, claim: str
     with pytest.raises(UnauthenticatedError):
         caller.identify(Headers({HEADER: proxy.assertion(**{claim: value})}))
     tasks = OidcVerifier(lambda: json.dumps(issuer.certificates()).encode(), AUDIENCE, {"a@b.c"}, SteppedClock(NOW))
-    assert tasks.verify(f"Bearer {_bearer_token(issuer)}") == "a@b.c"
+    assert tasks.verify({"Authorization": f"Bearer {_bearer_token(issuer)}"}) == "a@b.c"
     with pytest.raises(UnauthenticatedError):
-        tasks.verify(f"Bearer {token}")
+        tasks.verify({"Authorization": f"Bearer {token}"})
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
@@ -244,7 +244,7 @@ def test_parts_that_are_nested_too_deeply(proxy: Proxy, issuer: TokenIssuer, pla
             _identity(proxy, issuer).identify(headers)
     tasks = OidcVerifier(lambda: b"{}", AUDIENCE, {"a@b.c"}, SteppedClock(NOW))
     with pytest.raises(UnauthenticatedError, match="signature"):
-        tasks.verify(f"Bearer {'.'.join(parts)}")
+        tasks.verify({"Authorization": f"Bearer {'.'.join(parts)}"})
 
 
 @pytest.mark.parametrize("answer", [b"[" * 100_000, b"[]", b"null", b"5", b"x", b"\xff"])
@@ -252,4 +252,4 @@ def test_documents_that_are_not_keys(proxy: Proxy, issuer: TokenIssuer, answer: 
     """Another document in place of the keys proves nothing. A minute later the keys are fetched again."""
     tasks = OidcVerifier(lambda: answer, AUDIENCE, {"a@b.c"}, SteppedClock(NOW))
     with pytest.raises(TransientError, match="could not be fetched"):
-        tasks.verify(f"Bearer {_bearer_token(issuer)}")
+        tasks.verify({"Authorization": f"Bearer {_bearer_token(issuer)}"})

@@ -36,9 +36,9 @@ def _verifier(issuer: TokenIssuer) -> OidcVerifier:
     return OidcVerifier(lambda: keys, AUDIENCE, {ACCOUNT}, SystemClock())
 
 
-def _header(issuer: TokenIssuer, account: str = ACCOUNT, audience: str = AUDIENCE) -> str:
+def _header(issuer: TokenIssuer, account: str = ACCOUNT, audience: str = AUDIENCE) -> dict[str, str]:
     with freezegun.freeze_time(ISSUED):
-        return f"Bearer {issuer.issue(account, audience, SystemClock().now())}"
+        return {"Authorization": f"Bearer {issuer.issue(account, audience, SystemClock().now())}"}
 
 
 def test_the_clock_is_frozen() -> None:
@@ -133,8 +133,8 @@ def test_requests_that_wait_for_the_keys_share_the_outcome(
         return str(fetches[-1]).encode()
 
     verifier = OidcVerifier(fetch, AUDIENCE, {ACCOUNT}, SystemClock())
-    monkeypatch.setattr(verifier._tokens, "_lock", door)
-    header = f"Bearer {issuer.issue(ACCOUNT, AUDIENCE, SystemClock().now())}"
+    monkeypatch.setattr(verifier._tokens._whole, "_lock", door)
+    header = {"Authorization": f"Bearer {issuer.issue(ACCOUNT, AUDIENCE, SystemClock().now())}"}
 
     def ask(_: int) -> str:
         try:

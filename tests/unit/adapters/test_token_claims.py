@@ -65,7 +65,7 @@ def _no_access_token(_: str, _sender: str) -> str:
 
 
 def _task(signer: Signer, token: str) -> str:
-    return OidcVerifier(signer.keys, TASKS, {ACCOUNT}, SteppedClock(NOW)).verify(f"Bearer {token}")
+    return OidcVerifier(signer.keys, TASKS, {ACCOUNT}, SteppedClock(NOW)).verify({"Authorization": f"Bearer {token}"})
 
 
 def _console(signer: Signer, headers: dict[str, str]) -> str:
