@@ -85,6 +85,8 @@ def _read_options(options: argparse.Namespace, folder: Path | None) -> Options:
             gitiles=options.gitiles_port,
         ),
         hosts=options.hosts,
+        front_end=options.front_end,
+        stripping=options.stripping,
         download_url=options.download_url,
         on_progress=lambda text: print(text, file=sys.stderr, flush=True),
     )
@@ -118,7 +120,7 @@ def addresses(cloud: LocalCloud, start_page: str = "") -> str:
         "Cloud Tasks": cloud.cloud_tasks.grpc_address,
         "Buildbucket": cloud.buildbucket.url,
         "Gitiles": cloud.gitiles.url,
-        **{f"- {name}": function.url for name, function in cloud.functions.items()},
+        **{f"- {name}": _address(cloud, name) for name in cloud.functions},
         "Configs": f"{cloud.configs}/<project>/luci-scheduler.cfg",
         "Repositories": f"{cloud.repositories}/<host>/<project>",
     }
@@ -132,6 +134,11 @@ def addresses(cloud: LocalCloud, start_page: str = "") -> str:
             "",
         ]
     )
+
+
+def _address(cloud: LocalCloud, name: str) -> str:
+    """Return where clients reach a function."""
+    return cloud.front_end.uri(name) if cloud.front_end else cloud.functions[name].url
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
