@@ -135,6 +135,11 @@ class CloudTasksServer:
         return f"{self._host}:{self._port}"
 
     @property
+    def issuer(self) -> TokenIssuer:
+        """Signs the tokens of tasks."""
+        return self._issuer
+
+    @property
     def certs_url(self) -> str:
         """The URL of the public keys as certificates by key ID, the ``certs_url`` of ``google.oauth2.id_token``."""
         return f"{self._keys_address()}/oauth2/v1/certs"

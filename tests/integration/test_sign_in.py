@@ -1,0 +1,131 @@
+"""Every front end of the console and every lock of the other functions, against every kind of caller."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from emulator.front_end.tokens import Stripping
+from tests.sign_in import CALLERS, FRONT_ENDS, Site, call, site_behind, who
+
+CONSOLE = """
+caller                         | iap       | load_balancer | bypass  | proxy     | public    | none
+anonymous                      | iap 401   | iap 401       | run 404 | run 403   | anonymous | anonymous
+person, gcloud proxy           | iap 401   | iap 401       | run 404 | developer | 401       | 401
+person, gcloud token           | iap 401   | iap 401       | run 404 | developer | 401       | 401
+person outside, gcloud token   | iap 401   | iap 401       | run 404 | run 403   | 401       | 401
+person, IAP session            | developer | developer     | run 404 | run 403   | anonymous | anonymous
+person outside, IAP session    | iap 403   | iap 403       | run 404 | run 403   | anonymous | anonymous
+person, token of an IAP client | developer | developer     | run 404 | run 401   | 401       | 401
+robot, this address            | iap 401   | iap 401       | run 404 | robot     | robot     | robot
+robot, another address         | iap 401   | iap 401       | run 404 | run 401   | 401       | 401
+robot, expired                 | iap 401   | iap 401       | run 404 | run 401   | 401       | 401
+forged stripped token          | iap 401   | iap 401       | run 404 | run 401   | 401       | 401
+forged stripped, other header  | iap 401   | iap 401       | run 404 | run 401   | 401       | 401
+forged beside a good token     | iap 401   | iap 401       | run 404 | 401       | 401       | 401
+forged IAP assertion           | iap 401   | iap 401       | run 404 | run 403   | anonymous | anonymous
+forged assertion, IAP session  | guest     | guest         | run 404 | run 403   | anonymous | anonymous
+assertion for another site     | iap 401   | iap 401       | run 404 | run 403   | anonymous | anonymous
+Cloud Tasks                    | iap 401   | iap 401       | run 404 | run 403   | tasks     | tasks
+Cloud Scheduler                | iap 401   | iap 401       | run 404 | run 403   | cron      | cron
+Pub/Sub                        | iap 401   | iap 401       | run 404 | run 403   | push      | push
+"""
+"""The caller's identity, or who refuses with which status code; without a name, the console itself. ``bypass``: the
+service's own address beside the load balancer."""
+
+MACHINES = """
+caller                        | function | internal | internet | opened   | unlocked | none
+anonymous                     | task     | run 403  | run 404  | 401      | 401      | 401
+anonymous                     | push     | run 403  | run 404  | 401      | 401      | 401
+person, gcloud proxy          | task     | run 403  | run 404  | 401      | 401      | 401
+person, gcloud proxy          | push     | run 403  | run 404  | 401      | 401      | 401
+person, gcloud token          | task     | run 403  | run 404  | 401      | 401      | 401
+person, gcloud token          | push     | run 403  | run 404  | 401      | 401      | 401
+robot, this address           | task     | run 403  | run 404  | 401      | 401      | 401
+robot, this address           | push     | run 403  | run 404  | 401      | 401      | 401
+robot, another address        | task     | run 401  | run 404  | 401      | 401      | 401
+robot, another address        | push     | run 401  | run 404  | 401      | 401      | 401
+robot, expired                | task     | run 401  | run 404  | 401      | 401      | 401
+robot, expired                | push     | run 401  | run 404  | 401      | 401      | 401
+forged stripped token         | task     | run 401  | run 404  | 401      | 401      | 401
+forged stripped token         | push     | run 401  | run 404  | 401      | 401      | 401
+forged stripped, other header | task     | run 401  | run 404  | 401      | 401      | 401
+forged stripped, other header | push     | run 401  | run 404  | 401      | 401      | 401
+forged IAP assertion          | task     | run 403  | run 404  | 401      | 401      | 401
+forged IAP assertion          | push     | run 403  | run 404  | 401      | 401      | 401
+Cloud Tasks                   | task     | accepted | run 404  | accepted | accepted | accepted
+Cloud Tasks                   | push     | run 403  | run 404  | 401      | 401      | 401
+Cloud Scheduler               | task     | accepted | run 404  | accepted | accepted | accepted
+Cloud Scheduler               | push     | run 403  | run 404  | 401      | 401      | 401
+Pub/Sub                       | task     | run 403  | run 404  | 401      | 401      | 401
+Pub/Sub                       | push     | accepted | run 404  | accepted | accepted | accepted
+"""
+"""The same for the other functions: ``internal`` is the network of Google's services, where the callers stand unless
+the column says ``internet``."""
+
+FUNCTIONS = {"task": ["on_task"], "push": ["on_gitiles_commit", "on_build_completion"]}
+STRIPPING: dict[str, Sequence[Stripping]] = {"proxy": ("always", "documented", "never")}
+SITES = [(name, stripping) for name in FRONT_ENDS for stripping in STRIPPING.get(name, ("always", "never"))]
+"""The results do not depend on which tokens the platform strips."""
+
+Cell = tuple[str, str, str]
+"""Column, caller and endpoint."""
+
+
+def _rows(table: str) -> list[dict[str, str]]:
+    names, *rows = ([part.strip() for part in line.split("|")] for line in table.strip().splitlines())
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def _console_cells() -> Iterator[tuple[str, Cell, str]]:
+    """Yield the front end on which each cell is tried, the cell, and the expected result."""
+    for row in _rows(CONSOLE):
+        caller = row.pop("caller")
+        for column, expected in row.items():
+            for endpoint in ("page", "api"):
+                yield "load_balancer" if column == "bypass" else column, (column, caller, endpoint), expected
+
+
+def _machine_cells() -> Iterator[tuple[str, Cell, str]]:
+    for row in _rows(MACHINES):
+        caller, kind = row.pop("caller"), row.pop("function")
+        for column, expected in row.items():
+            for function in FUNCTIONS[kind]:
+                name = "proxy" if column in ("internal", "internet") else column
+                yield name, (column, caller, function), expected
+
+
+def _expected() -> dict[str, dict[Cell, str]]:
+    """Return the cells of each front end."""
+    cells: dict[str, dict[Cell, str]] = {name: {} for name in FRONT_ENDS}
+    for name, cell, expected in (*_console_cells(), *_machine_cells()):
+        cells[name][cell] = f"function {expected}" if expected.isdecimal() else expected.replace("run ", "cloud run ")
+    return cells
+
+
+EXPECTED = _expected()
+
+
+def _found(site: Site, cell: Cell) -> str:
+    column, caller, endpoint = cell
+    headers = CALLERS[caller](site, "console" if endpoint in ("page", "api") else endpoint)
+    place = "internet" if column in ("bypass", "internet") else ""
+    return who(call(site, endpoint, headers, place), endpoint)
+
+
+@pytest.mark.parametrize(("name", "stripping"), SITES)
+def test_the_right_identity_or_the_right_refusal(name: str, stripping: Stripping, tmp_path: Path) -> None:
+    """Each cell of the tables is as it says."""
+    with site_behind(name, stripping, tmp_path) as site:
+        assert {cell: _found(site, cell) for cell in EXPECTED[name]} == EXPECTED[name]
+
+
+def test_the_tables_have_each_caller_and_each_endpoint() -> None:
+    """A forgotten row or column would be an untested door."""
+    cells = [cell for expected in EXPECTED.values() for cell in expected]
+    assert {caller for _, caller, _ in cells} == set(CALLERS)
+    assert {endpoint for _, _, endpoint in cells} == {"page", "api", "on_task", *FUNCTIONS["push"]}
+    assert all(EXPECTED.values())
+    assert len(cells) > 400
