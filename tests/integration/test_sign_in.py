@@ -6,8 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import requests
 
+from emulator.front_end.front_end import service_name
 from emulator.front_end.tokens import Stripping
+from emulator.settings import DEVELOPER, OUTSIDER
+from luci_scheduler.core.instants import MINUTE, SECOND
 from tests.sign_in import CALLERS, FRONT_ENDS, Site, call, site_behind, who
 
 CONSOLE = """
@@ -129,3 +133,55 @@ def test_the_tables_have_each_caller_and_each_endpoint() -> None:
     assert {endpoint for _, _, endpoint in cells} == {"page", "api", "on_task", *FUNCTIONS["push"]}
     assert all(EXPECTED.values())
     assert len(cells) > 400
+
+
+def test_the_platforms_word_ends_when_the_service_is_opened(tmp_path: Path) -> None:
+    """A forged token passes an opened service unchanged; a minute later at most, the functions refuse it."""
+    with site_behind("proxy", "always", tmp_path) as site:
+        assert site.front_end is not None
+        forged = {function: CALLERS["forged stripped token"](site, function) for function in ("console", "on_task")}
+        before = {name: _found(site, ("internal", "person, gcloud proxy", name)) for name in ("page", "api")}
+        assert before == {"page": "developer", "api": "developer"}
+        assert _found(site, ("internal", "Cloud Tasks", "on_task")) == "accepted"
+        for function in site.cloud.functions:
+            site.front_end.services.open(service_name(function))
+        site.clock.advance(61 * SECOND)
+        for endpoint, function in (("page", "console"), ("api", "console"), ("on_task", "on_task")):
+            assert who(call(site, endpoint, forged[function]), endpoint) == "function 401"
+        # Whole tokens need no word of the platform: an open service passes them as they are.
+        assert _found(site, ("internal", "Cloud Tasks", "on_task")) == "accepted"
+
+
+@pytest.mark.parametrize("stripping", ["always", "never"])
+def test_without_the_policy_stripped_tokens_wait(stripping: Stripping, tmp_path: Path) -> None:
+    """The last answer counts for ten minutes. After that the sender must come again, unless its token is whole."""
+    with site_behind("proxy", stripping, tmp_path) as site:
+        assert site.front_end is not None
+        cells = [("internal", "person, gcloud proxy", "page"), ("internal", "Cloud Tasks", "on_task")]
+        good = ["developer", "accepted"]
+        assert [_found(site, cell) for cell in cells] == good
+        site.front_end.apis.failing = 503
+        site.clock.advance(9 * MINUTE)
+        assert [_found(site, cell) for cell in cells] == good
+        site.clock.advance(2 * MINUTE)
+        waiting = ["function 500", "function 500"] if stripping == "always" else good
+        assert [_found(site, cell) for cell in cells] == waiting
+        site.front_end.apis.failing = 0
+        site.clock.advance(MINUTE)
+        assert [_found(site, cell) for cell in cells] == good
+
+
+def test_a_browser_signs_in(tmp_path: Path) -> None:
+    """From the first page to the sign-in page and back; the account decides about the page."""
+    with site_behind("iap", "documented", tmp_path) as site, requests.Session() as browser:
+        browser.trust_env = False
+        browser.headers["Accept"] = "text/html"
+        page = browser.get(f"{site.url('console')}/?a=b", timeout=60)
+        assert DEVELOPER in page.text
+        form = {"account": DEVELOPER, "next": "/?a=b"}
+        answer = browser.post(page.url.partition("?")[0], form, timeout=60)
+        assert answer.url.endswith("/?a=b")
+        assert who(answer, "page") == "developer"
+        assert "LOCAL_IAP" in next(iter(browser.cookies.keys()))
+        browser.post(page.url.partition("?")[0], {**form, "account": OUTSIDER}, timeout=60)
+        assert browser.get(site.url("console"), timeout=60).status_code == 403
