@@ -15,12 +15,13 @@ import pytest
 import structlog
 
 from luci_scheduler import process
+from luci_scheduler.adapters.identity import OidcVerifier
 from luci_scheduler.core.errors import TransientError
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.settings import SettingsError
 from luci_scheduler.web.page_request import PageRequest
 from luci_scheduler.web.tokens import form_token
-from tests.fuzz.site import CONSOLE, Answer, Site, site
+from tests.fuzz.site import ACCOUNT, CONSOLE, ON_TASK, Answer, Site, site
 from tests.unit.api.support import OWNER, context, world_for
 from tests.unit.engine.world import JOB, REPO
 
@@ -137,6 +138,71 @@ def test_messages_that_cannot_be_stored(functions: Site, changes: dict[str, Any]
     """Nothing of them gets into a document: one half of a surrogate pair there would stop every later reader."""
     answer = functions.call("on_gitiles_commit", "/projects/p/topics/t", _push(**changes), JSON)
     assert (answer.code, answer.events, answer.writes) == (400, ["malformed"], 0)
+
+
+def _sent(functions: Site, function: str, headers: dict[str, str]) -> Answer:
+    """Push a message that starts a build, and check that nothing is read or written unless it is accepted."""
+    functions.world.counted()
+    answer = functions.call(function, "/projects/p/topics/t", _push(), {**JSON, **headers})
+    if answer.code != 200:
+        assert functions.world.counted() == "0R/0W/0c"
+    return answer
+
+
+@pytest.mark.parametrize("function", ["on_gitiles_commit", "on_build_completion"])
+def test_a_push_needs_the_token_of_its_account(functions: Site, function: str) -> None:
+    """A refused push comes again until its topic's dead letters have it; the line shows a wrong setting."""
+    audience, account = "https://on-event.invalid", "push@cloud-project.iam.gserviceaccount.com"
+    keys = json.dumps(functions.issuer.certificates()).encode()
+    verifier = OidcVerifier(lambda: keys, audience, {account}, functions.world.clock)
+    process.use(replace(functions.world.app, verify_push=verifier.verify))
+    for bad in (
+        {},
+        {"Authorization": "Bearer canary-7d1"},
+        {"Authorization": functions.token()},
+        {"Authorization": functions.token(audience)},
+        {"Authorization": functions.token(ON_TASK, account)},
+    ):
+        answer = _sent(functions, function, bad)
+        assert (answer.code, answer.body, answer.events) == (401, b"Unauthenticated\n", ["unauthenticated"])
+        assert answer.lines[0]["function"] == function
+        assert "canary-7d1" not in str(answer.lines)
+    good = _sent(functions, function, {"Authorization": functions.token(audience, account)})
+    # A notification also needs a token of its own.
+    assert (good.code, good.events[:1]) == (200, ["permanent_error"] if function == "on_build_completion" else [])
+
+
+def test_a_task_needs_the_token_of_its_account(functions: Site) -> None:
+    """The sweep reads the store; without a good token it does not run."""
+    for bad in ({}, {"Authorization": functions.token(ON_TASK, OWNER)}, {"Authorization": functions.token(CONSOLE)}):
+        functions.world.counted()
+        answer = functions.call("on_task", "/sweep", b"{}", bad)
+        assert (answer.code, answer.events, functions.world.counted()) == (401, ["unauthenticated"], "0R/0W/0c")
+    assert functions.call("on_task", "/sweep", b"{}", {"Authorization": functions.token()}).code == 200
+
+
+@pytest.mark.parametrize("function", ["on_gitiles_commit", "on_build_completion"])
+def test_a_push_whose_token_cannot_be_verified_now_comes_again(functions: Site, function: str) -> None:
+    """Without Google's keys nothing is known about the sender."""
+
+    def fail() -> bytes:
+        raise OSError("no network")
+
+    verifier = OidcVerifier(fail, "https://on-event.invalid", {ACCOUNT}, functions.world.clock)
+    process.use(replace(functions.world.app, verify_push=verifier.verify))
+    answer = _sent(functions, function, {"Authorization": functions.token("https://on-event.invalid")})
+    assert (answer.code, answer.events) == (500, ["transient_error"])
+
+
+def test_a_page_shows_the_remedy(functions: Site) -> None:
+    """A person whose token is for another audience reads what to do, on the page and from the API."""
+    headers = {"Authorization": functions.token("https://elsewhere.invalid", OWNER), **JSON}
+    page = functions.call("console", "/", b"", headers, REQUEST_METHOD="GET")
+    call = functions.call("console", "/prpc/scheduler.Scheduler/GetJobs", b"{}", headers)
+    for answer in (page, call):
+        assert answer.code == 401
+        assert f"'https://elsewhere.invalid', and the accepted audience is {CONSOLE}. " in answer.body.decode()
+        assert b"run `luci-scheduler login`" in answer.body
 
 
 def test_a_message_in_base64_with_line_ends(functions: Site) -> None:

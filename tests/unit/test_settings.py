@@ -147,6 +147,17 @@ def test_the_local_clouds_rules_cannot_be_switched_on_in_the_cloud(value: str) -
         read_settings(environment)
 
 
+def test_the_service_is_the_one_that_cloud_run_names() -> None:
+    """No variable of ours can pretend that this is Cloud Run."""
+    settings = read_settings({**GOOD, "K_SERVICE": "console", "SCHEDULER_TRUST_FRONT_END": "true"})
+    assert settings.service_path == "projects/p/locations/us-central1/services/console"
+    assert settings.trust_front_end
+    assert read_settings(GOOD).service == ""
+    assert not read_settings(GOOD).trust_front_end
+    with pytest.raises(SettingsError, match="SCHEDULER_SERVICE: no such setting"):
+        read_settings({**GOOD, "SCHEDULER_SERVICE": "console"})
+
+
 @pytest.mark.parametrize(
     ("secrets", "fault"),
     [

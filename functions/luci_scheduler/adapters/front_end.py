@@ -79,13 +79,13 @@ class FrontEnd:
             UnauthenticatedError: it lets callers in without a check, or did so a short time ago.
             TransientError: the policy could not be read, so nothing is known.
         """
-        door = self._reading().door
-        if not door and self._is_younger(self._seen_open, _SETTLING):
-            door = "the service was open a few minutes ago, and IAM applies a change slowly: try again in ten minutes"
-        if door:
-            raise UnauthenticatedError(
-                f"the platform has removed the token's signature, and its check cannot be trusted: {door}"
-            )
+        fault = ""
+        if door := self._reading().door:
+            fault = f"{door}; `terraform apply` closes the service"
+        elif self._is_younger(self._seen_open, _SETTLING):
+            fault = "the service was open a few minutes ago, and IAM applies a change slowly; try again in ten minutes"
+        if fault:
+            raise UnauthenticatedError(f"the token has no signature, and the platform's check does not count: {fault}")
 
     def _reading(self) -> _Reading:
         last = self._last

@@ -86,6 +86,15 @@ def test_the_proxys_assertion_names_the_caller(proxy: Proxy, issuer: TokenIssuer
     assert _identity(proxy, issuer).identify(headers) == "user:dev@example.com"
 
 
+def test_a_bad_assertion_is_an_error_beside_a_good_token(proxy: Proxy, issuer: TokenIssuer) -> None:
+    """The first source that a request carries decides."""
+    good = f"Bearer {issuer.issue('a@b.c', AUDIENCE, NOW)}"
+    headers = Headers({HEADER: proxy.assertion(aud="else"), "Authorization": good, "X-Serverless-Authorization": good})
+    with pytest.raises(UnauthenticatedError, match="audience is 'else'"):
+        _identity(proxy, issuer).identify(headers)
+    assert _identity(proxy, issuer, iap_audience="").identify(headers) == "user:a@b.c"
+
+
 def test_a_bearer_token_names_the_caller(proxy: Proxy, issuer: TokenIssuer) -> None:
     """A token for an expected audience names the caller."""
     headers = Headers({"Authorization": f"bearer {issuer.issue('a@b.c', AUDIENCE, NOW)}"})
@@ -119,6 +128,9 @@ def _unsigned(claims: dict[str, Any]) -> str:
         {"iat": NOW // SECOND + 301},
         {"email": None},
         {"email": "nobody"},
+        {"email": "securetoken.google.com/p/t:dev@example.com"},
+        {"email": "dev@example.com "},
+        {"email": "\u212aim@example.com"},
     ],
     ids=str,
 )
