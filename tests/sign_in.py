@@ -73,8 +73,11 @@ class Site:
         return self.cloud.functions["on_task"].url if function == "on_task" else _ADDRESS
 
     def url(self, function: str, place: str = "") -> str:
-        """Return where clients of the internet reach the console, and Google's services the other functions."""
-        if self.front_end is None:
+        """Return where clients of the internet reach the console, and Google's services the other functions.
+
+        ``place`` is another entrance, or ``direct`` for the function itself.
+        """
+        if self.front_end is None or place == "direct":
             return self.cloud.functions[function].url
         if function == "console":
             people = "load balancer" if self.name == "load_balancer" else "internet"
@@ -99,10 +102,18 @@ class Site:
 
 
 @contextmanager
-def site_behind(name: str, stripping: Stripping, folder: Path) -> Iterator[Site]:
+def site_behind(
+    name: str, stripping: Stripping, folder: Path, settings: Mapping[str, str] | None = None
+) -> Iterator[Site]:
     """Run a local cloud in memory behind a front end of `FRONT_ENDS`.
 
     Each caller may see one project that is named after the caller, and everyone may see another one.
+
+    Args:
+        name: the front end.
+        stripping: which tokens it strips.
+        folder: an empty folder for the configs.
+        settings: further settings of the functions.
     """
     clock = AdjustableClock()
     for project in (*_NAMES.values(), _EVERYONE):
@@ -117,7 +128,7 @@ def site_behind(name: str, stripping: Stripping, folder: Path) -> Iterator[Site]
         clock=clock,
         sweep_seconds=0,
         sync_seconds=0,
-        settings=_settings(name),
+        settings={**_settings(name), **(settings or {})},
         front_end=mode,
         stripping=stripping,
     )
@@ -226,6 +237,10 @@ CALLERS: Mapping[str, Callable[[Site, str], _Headers]] = {
     "Cloud Tasks": lambda site, function: _bearer(site.service(_MACHINES.tasks, site.uri(function))),
     "Cloud Scheduler": lambda site, function: _bearer(site.service(_MACHINES.schedules, site.uri(function))),
     "Pub/Sub": lambda site, function: _bearer(site.service(_MACHINES.push, site.uri(function))),
+    # Cloud Run accepts gcloud's client as audience for every service, and the functions do not.
+    "right account, gcloud's audience": lambda site, function: _bearer(
+        site.service(_MACHINES.tasks if function == "on_task" else _MACHINES.push, GCLOUD_CLIENT)
+    ),
 }
 """Name → headers with which the caller calls a function."""
 

@@ -40,31 +40,33 @@ Pub/Sub                        | iap 401   | iap 401       | run 404 | run 403  
 service's own address beside the load balancer."""
 
 MACHINES = """
-caller                        | function | internal | internet | opened   | unlocked | none
-anonymous                     | task     | run 403  | run 404  | 401      | 401      | 401
-anonymous                     | push     | run 403  | run 404  | 401      | 401      | 401
-person, gcloud proxy          | task     | run 403  | run 404  | 401      | 401      | 401
-person, gcloud proxy          | push     | run 403  | run 404  | 401      | 401      | 401
-person, gcloud token          | task     | run 403  | run 404  | 401      | 401      | 401
-person, gcloud token          | push     | run 403  | run 404  | 401      | 401      | 401
-robot, this address           | task     | run 403  | run 404  | 401      | 401      | 401
-robot, this address           | push     | run 403  | run 404  | 401      | 401      | 401
-robot, another address        | task     | run 401  | run 404  | 401      | 401      | 401
-robot, another address        | push     | run 401  | run 404  | 401      | 401      | 401
-robot, expired                | task     | run 401  | run 404  | 401      | 401      | 401
-robot, expired                | push     | run 401  | run 404  | 401      | 401      | 401
-forged stripped token         | task     | run 401  | run 404  | 401      | 401      | 401
-forged stripped token         | push     | run 401  | run 404  | 401      | 401      | 401
-forged stripped, other header | task     | run 401  | run 404  | 401      | 401      | 401
-forged stripped, other header | push     | run 401  | run 404  | 401      | 401      | 401
-forged IAP assertion          | task     | run 403  | run 404  | 401      | 401      | 401
-forged IAP assertion          | push     | run 403  | run 404  | 401      | 401      | 401
-Cloud Tasks                   | task     | accepted | run 404  | accepted | accepted | accepted
-Cloud Tasks                   | push     | run 403  | run 404  | 401      | 401      | 401
-Cloud Scheduler               | task     | accepted | run 404  | accepted | accepted | accepted
-Cloud Scheduler               | push     | run 403  | run 404  | 401      | 401      | 401
-Pub/Sub                       | task     | run 403  | run 404  | 401      | 401      | 401
-Pub/Sub                       | push     | accepted | run 404  | accepted | accepted | accepted
+caller                           | function | internal | internet | opened   | unlocked | none
+anonymous                        | task     | run 403  | run 404  | 401      | 401      | 401
+anonymous                        | push     | run 403  | run 404  | 401      | 401      | 401
+person, gcloud proxy             | task     | run 403  | run 404  | 401      | 401      | 401
+person, gcloud proxy             | push     | run 403  | run 404  | 401      | 401      | 401
+person, gcloud token             | task     | run 403  | run 404  | 401      | 401      | 401
+person, gcloud token             | push     | run 403  | run 404  | 401      | 401      | 401
+robot, this address              | task     | run 403  | run 404  | 401      | 401      | 401
+robot, this address              | push     | run 403  | run 404  | 401      | 401      | 401
+robot, another address           | task     | run 401  | run 404  | 401      | 401      | 401
+robot, another address           | push     | run 401  | run 404  | 401      | 401      | 401
+robot, expired                   | task     | run 401  | run 404  | 401      | 401      | 401
+robot, expired                   | push     | run 401  | run 404  | 401      | 401      | 401
+forged stripped token            | task     | run 401  | run 404  | 401      | 401      | 401
+forged stripped token            | push     | run 401  | run 404  | 401      | 401      | 401
+forged stripped, other header    | task     | run 401  | run 404  | 401      | 401      | 401
+forged stripped, other header    | push     | run 401  | run 404  | 401      | 401      | 401
+forged IAP assertion             | task     | run 403  | run 404  | 401      | 401      | 401
+forged IAP assertion             | push     | run 403  | run 404  | 401      | 401      | 401
+Cloud Tasks                      | task     | accepted | run 404  | accepted | accepted | accepted
+Cloud Tasks                      | push     | run 403  | run 404  | 401      | 401      | 401
+Cloud Scheduler                  | task     | accepted | run 404  | accepted | accepted | accepted
+Cloud Scheduler                  | push     | run 403  | run 404  | 401      | 401      | 401
+Pub/Sub                          | task     | run 403  | run 404  | 401      | 401      | 401
+Pub/Sub                          | push     | accepted | run 404  | accepted | accepted | accepted
+right account, gcloud's audience | task     | 401      | run 404  | 401      | 401      | 401
+right account, gcloud's audience | push     | 401      | run 404  | 401      | 401      | 401
 """
 """The same for the other functions: ``internal`` is the network of Google's services, where the callers stand unless
 the column says ``internet``."""
@@ -115,7 +117,7 @@ EXPECTED = _expected()
 def _found(site: Site, cell: Cell) -> str:
     column, caller, endpoint = cell
     headers = CALLERS[caller](site, "console" if endpoint in ("page", "api") else endpoint)
-    place = "internet" if column in ("bypass", "internet") else ""
+    place = {"bypass": "internet", "internet": "internet", "direct": "direct"}.get(column, "")
     return who(call(site, endpoint, headers, place), endpoint)
 
 
@@ -133,6 +135,31 @@ def test_the_tables_have_each_caller_and_each_endpoint() -> None:
     assert {endpoint for _, _, endpoint in cells} == {"page", "api", "on_task", *FUNCTIONS["push"]}
     assert all(EXPECTED.values())
     assert len(cells) > 400
+
+
+@pytest.mark.parametrize("setting", ["SCHEDULER_TRUST_FRONT_END", "SCHEDULER_LOCAL_SERVICE"])
+def test_the_platforms_word_counts_only_with_both_settings(setting: str, tmp_path: Path) -> None:
+    """Without the setting, or outside Cloud Run, the functions refuse tokens that the platform has verified."""
+    with site_behind("proxy", "documented", tmp_path, {setting: ""}) as site:
+        assert _found(site, ("internal", "person, gcloud proxy", "page")) == "function 401"
+        assert _found(site, ("internal", "person, gcloud token", "api")) == "function 401"
+        assert _found(site, ("internal", "robot, this address", "api")) == "robot"
+        assert _found(site, ("internal", "Cloud Tasks", "on_task")) == "accepted"
+
+
+@pytest.mark.parametrize("stripping", ["always", "never"])
+def test_an_invoker_by_mistake_starts_nothing(stripping: Stripping, tmp_path: Path) -> None:
+    """Cloud Run lets an account in that got the invoker role; the functions accept only their own callers."""
+    with site_behind("proxy", stripping, tmp_path) as site:
+        assert site.front_end is not None
+        services = site.front_end.services
+        for function in ("on_task", *FUNCTIONS["push"]):
+            services.change(service_name(function), invokers=frozenset({"allAuthenticatedUsers"}))
+            for caller in ("robot, this address", "person, gcloud token"):
+                assert _found(site, ("internal", caller, function)) == "function 401"
+        assert _found(site, ("internal", "Cloud Tasks", "on_gitiles_commit")) == "function 401"
+        assert _found(site, ("internal", "Pub/Sub", "on_task")) == "function 401"
+        assert _found(site, ("internal", "Pub/Sub", "on_gitiles_commit")) == "accepted"
 
 
 def test_the_platforms_word_ends_when_the_service_is_opened(tmp_path: Path) -> None:
@@ -169,6 +196,20 @@ def test_without_the_policy_stripped_tokens_wait(stripping: Stripping, tmp_path:
         site.front_end.apis.failing = 0
         site.clock.advance(MINUTE)
         assert [_found(site, cell) for cell in cells] == good
+
+
+def test_the_console_itself_verifies_assertions(tmp_path: Path) -> None:
+    """A request that reaches the function past IAP gains nothing by the headers that IAP sets."""
+    with site_behind("iap", "always", tmp_path) as site:
+        assert site.front_end is not None
+        for endpoint in ("page", "api"):
+            for caller in ("forged IAP assertion", "assertion for another site"):
+                assert _found(site, ("direct", caller, endpoint)) == "function 401"
+            unsigned = {"x-goog-authenticated-user-email": f"accounts.google.com:{DEVELOPER}"}
+            assert who(call(site, endpoint, unsigned, "direct"), endpoint) == "anonymous"
+            now, audience = site.clock.now(), site.front_end.iap_audience
+            good = {"x-goog-iap-jwt-assertion": site.front_end.authority.assertion(DEVELOPER, audience, now)}
+            assert who(call(site, endpoint, good, "direct"), endpoint) == "developer"
 
 
 def test_a_browser_signs_in(tmp_path: Path) -> None:
