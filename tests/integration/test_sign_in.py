@@ -11,6 +11,7 @@ import requests
 from emulator.front_end.front_end import service_name
 from emulator.front_end.tokens import Stripping
 from emulator.settings import DEVELOPER, OUTSIDER
+from emulator.up import addresses
 from luci_scheduler.core.instants import MINUTE, SECOND
 from tests.sign_in import CALLERS, FRONT_ENDS, Site, call, site_behind, who
 
@@ -224,5 +225,7 @@ def test_a_browser_signs_in(tmp_path: Path) -> None:
         assert answer.url.endswith("/?a=b")
         assert who(answer, "page") == "developer"
         assert "LOCAL_IAP" in next(iter(browser.cookies.keys()))
+        assert site.url("console") in addresses(site.cloud)
+        assert site.uri("on_task") in addresses(site.cloud)
         browser.post(page.url.partition("?")[0], {**form, "account": OUTSIDER}, timeout=60)
         assert browser.get(site.url("console"), timeout=60).status_code == 403
