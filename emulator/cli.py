@@ -159,6 +159,18 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
         metavar="HOST",
         help="another Gitiles host to serve",
     )
+    parser.add_argument(
+        "--front-end",
+        choices=["iap", "load_balancer", "proxy", "public"],
+        help="check callers before the functions as the platform does, with this front end of the console "
+        "(default: none, and every caller is the developer)",
+    )
+    parser.add_argument(
+        "--stripping",
+        choices=["always", "documented", "never"],
+        default="documented",
+        help="which tokens lose their signature in the front end (default: %(default)s)",
+    )
     for name in ("firestore", "pubsub", "cloud-tasks", "buildbucket", "gitiles"):
         parser.add_argument(f"--{name}-port", type=PORT, default=0, metavar="PORT", help="default: a free port")
 

@@ -1,4 +1,4 @@
-"""The local stand-in for Cloud Scheduler: it enqueues a task at regular intervals."""
+"""The local stand-in for Cloud Scheduler: it starts a task at regular intervals."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from luci_scheduler.core.errors import TransientError
 
@@ -15,10 +16,10 @@ _LOG = logging.getLogger(__name__)
 
 
 class CloudScheduler:
-    """Calls ``enqueue`` every ``seconds`` of real time, first after that pause; a failure is logged."""
+    """Calls ``start_task`` every ``seconds`` of real time, first after that pause; a failure is logged."""
 
-    def __init__(self, enqueue: Callable[[], None], seconds: float) -> None:
-        self._enqueue = enqueue
+    def __init__(self, start_task: Callable[[], Any], seconds: float) -> None:
+        self._start_task = start_task
         self._seconds = seconds
         self.last: float | None = None
         """When the last call succeeded, in seconds since 1970; None before the first call."""
@@ -37,7 +38,7 @@ class CloudScheduler:
     def _run(self) -> None:
         while not self._stopping.wait(self._seconds):
             try:
-                self._enqueue()
+                self._start_task()
                 self.last = time.time()
             except TransientError as error:
                 _LOG.warning("not this time: %s", error)

@@ -18,6 +18,7 @@ from emulator.clock import Clock
 from emulator.cloud_scheduler import CloudScheduler
 from emulator.cloud_tasks.server import CloudTasksServer
 from emulator.errors import LocalCloudError, one_line
+from emulator.front_end.front_end import FrontEnd
 from emulator.gitiles.projects import find_repository
 from emulator.gitiles.repository import Repository
 from emulator.gitiles.server import GitilesServer
@@ -114,13 +115,15 @@ class LocalCloud:
     gitiles_hosts: Sequence[str]
     """The hosts that `gitiles` serves."""
     environment: Mapping[str, str]
-    """The environment of the functions."""
+    """The environment of ``on_task``; with a front end, that of the others differs: see `FrontEnd.settings`."""
     functions: Mapping[str, Function]
     """The functions by entry point; none if the caller hosts them."""
     console_url: str
     """Where the pages are."""
     memory: MemoryHost | None
     """The application in this process; None on the official emulators."""
+    front_end: FrontEnd | None
+    """The front end before the functions, if the options name one."""
     schedules: dict[str, CloudScheduler] = field(default_factory=dict)
     """Kind of task → its running schedule."""
 
@@ -165,8 +168,9 @@ class LocalCloud:
         """
         target = self.environment["SCHEDULER_TASK_URL"]
         account = self.environment["SCHEDULER_TASK_ACCOUNT"]
+        audience = self.environment.get("SCHEDULER_TASK_AUDIENCE", target)
         try:
-            run_task(self.tasks_client, queue_path(self.project), f"{target}/sync", account, target, _SYNC_SECONDS)
+            run_task(self.tasks_client, queue_path(self.project), f"{target}/sync", account, audience, _SYNC_SECONDS)
         except LocalCloudError as error:
             said = self.functions["on_task"].output.last_words() if self.functions else "it is not run here"
             raise LocalCloudError(f"{error}; the last output of on_task: {said}") from error
@@ -177,15 +181,17 @@ class LocalCloud:
         return self.pubsub.publish(f"projects/{self.project}/topics/{COMMIT_TOPIC}", json.dumps(event).encode(), {})
 
     def page(self, path: str) -> Any:
-        """Return the JSON twin of a page, or None while it does not exist.
+        """Return the JSON twin of a page as the developer sees it, or None while it does not exist.
 
         Raises:
             LocalCloudError: the console does not answer.
         """
+        url = f"{self.console_url}/{path.lstrip('/')}"
+        headers = self.front_end.developer_headers() if self.front_end else {}
         try:
             with requests.Session() as session:
                 session.trust_env = False
-                answer = session.get(f"{self.console_url}/{path.lstrip('/')}", params={"format": "json"}, timeout=20)
+                answer = session.get(url, params={"format": "json"}, headers=headers, timeout=20)
             return answer.json() if answer.status_code == requests.codes.ok else None
         except requests.RequestException as error:
             raise LocalCloudError(

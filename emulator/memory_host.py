@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import functions_framework
 import structlog
@@ -19,14 +22,20 @@ from emulator.serving.local_server import LocalServer
 from emulator.supervisor import FUNCTIONS, SOURCE
 from emulator.tcp_ports import HOST, require_free
 from luci_scheduler import process
-from luci_scheduler.bootstrap import make_app
-from luci_scheduler.cloud_ports import cloud_ports
+from luci_scheduler.bootstrap import Ports, make_app
+from luci_scheduler.cloud_ports import cloud_ports, make_identify, make_verify_caller, make_verify_push
 from luci_scheduler.logs import configure_logging
+from luci_scheduler.ports import Headers
 from luci_scheduler.settings import Settings, read_settings
 
 __all__ = ["InProcessFunction", "MemoryHost"]
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
 _one_at_a_time = threading.Lock()
+_serving: ContextVar[str] = ContextVar("serving")
+"""The function that the current request has reached."""
 
 
 class InProcessFunction:
@@ -50,7 +59,7 @@ class InProcessFunction:
         """
         signature = FUNCTIONS[self.name]
         app = functions_framework.create_app(self.name, str(SOURCE), signature)  # type: ignore[no-untyped-call]
-        self._server = LocalServer(app, HOST, self.port)
+        self._server = LocalServer(_named(self.name, app), HOST, self.port)
         try:
             self._server.start()
         except OSError as error:
@@ -74,6 +83,16 @@ class InProcessFunction:
         """Stop serving; may be repeated."""
         if self._server is not None:
             self._server.stop()
+
+
+def _named(name: str, app: WSGIApplication) -> WSGIApplication:
+    """Return the application, whose requests know the name of their function."""
+
+    def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        _serving.set(name)
+        return app(environ, start_response)
+
+    return serve
 
 
 class _LogFile(io.StringIO):
@@ -102,9 +121,14 @@ class MemoryHost:
         """The documents; `clear` replaces the store with an empty one."""
         self._clock = clock
         self._settings: Settings | None = None
+        self._services: Mapping[str, Mapping[str, str]] = {}
 
-    def start(self, environment: Mapping[str, str]) -> None:
+    def start(self, environment: Mapping[str, str], services: Mapping[str, Mapping[str, str]] | None = None) -> None:
         """Serve the functions of this process, under the settings of ``environment``.
+
+        Args:
+            environment: the environment of all functions.
+            services: function → its environment, for functions that verify their callers by different settings.
 
         Raises:
             LocalCloudError: another host serves this process.
@@ -114,7 +138,7 @@ class MemoryHost:
             raise LocalCloudError(
                 "one process runs one local cloud in memory at a time: stop the other one, or use the emulators"
             )
-        self._settings = settings
+        self._settings, self._services = settings, services or {}
         configure_logging(settings.project, _LogFile(self.output))
         self._serve(settings)
 
@@ -134,4 +158,22 @@ class MemoryHost:
         _one_at_a_time.release()
 
     def _serve(self, settings: Settings) -> None:
-        process.use(make_app(settings, cloud_ports(settings, store=self.store, clock=self._clock)))
+        ports = cloud_ports(settings, store=self.store, clock=self._clock)
+        process.use(make_app(settings, self._with_locks(ports) if self._services else ports))
+
+    def _with_locks(self, ports: Ports) -> Ports:
+        """Return the ports with the checks of callers that each function has by its own settings."""
+        own = {name: read_settings(environment) for name, environment in self._services.items()}
+        pushes = {
+            name: make_verify_push(own[name], self._clock) for name in ("on_gitiles_commit", "on_build_completion")
+        }
+
+        def verify_push(headers: Headers) -> str:
+            return pushes[_serving.get()](headers)
+
+        return replace(
+            ports,
+            verify_caller=make_verify_caller(own["on_task"], self._clock),
+            verify_push=verify_push,
+            identify=make_identify(own["console"], self._clock),
+        )

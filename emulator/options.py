@@ -10,6 +10,8 @@ from typing import Literal
 
 from emulator.buildbucket.plans import Plan
 from emulator.clock import Clock
+from emulator.front_end.front_end import Mode
+from emulator.front_end.tokens import Stripping
 from emulator.interceptors import Interceptors, NoInterceptors
 from luci_scheduler.config.config_rules import ConfigRules
 
@@ -77,6 +79,10 @@ class Options:
     """The folder to download emulators from if no Google Cloud SDK is installed; empty: the public one."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """More ``SCHEDULER_...`` variables for the functions."""
+    front_end: Mode | None = None
+    """The front end that checks callers before the functions. None: none, and every caller is the developer."""
+    stripping: Stripping = "documented"
+    """Which tokens lose their signature in the front end."""
     interceptors: Interceptors = field(default_factory=NoInterceptors)
     """Choose the addresses under which the parts reach each other."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from emulator.cloud_tasks.model import RateLimits, RetryConfig
 from emulator.errors import LocalCloudError
+from emulator.front_end.front_end import Accounts
 from luci_scheduler.config.reader import ProjectConfig
 from luci_scheduler.core.instants import SECOND
 from luci_scheduler.core.repo_url import BadRepoUrlError, parse_repo_url
@@ -18,12 +19,15 @@ from luci_scheduler.settings import SettingsError, read_settings
 __all__ = [
     "BUILDBUCKET_HOST",
     "DEVELOPER",
+    "GUEST",
     "LOCATION",
+    "OUTSIDER",
     "PUBLISHER",
     "QUEUE",
     "QUEUE_RATES",
     "QUEUE_RETRIES",
     "Addresses",
+    "accounts_of",
     "function_environment",
     "gitiles_hosts",
     "queue_path",
@@ -41,13 +45,23 @@ QUEUE_RATES = RateLimits(max_dispatches_per_second=500.0, max_concurrent_dispatc
 QUEUE_RETRIES = RetryConfig(max_attempts=-1, min_backoff=SECOND, max_backoff=600 * SECOND, max_doublings=10)
 
 DEVELOPER = "dev@localhost"
-"""The console treats every visitor as this user, who may do everything."""
+"""May do everything. Without a front end, the console treats every visitor as this user."""
+GUEST = "guest@localhost"
+"""May pass the front end, but has no rights in any project."""
+OUTSIDER = "outsider@localhost"
+"""May not pass the front end."""
 _THREADS = 16
 
 
 def queue_path(project: str) -> str:
     """Return the full name of a local cloud's queue."""
     return f"projects/{project}/locations/{LOCATION}/queues/{QUEUE}"
+
+
+def accounts_of(project: str) -> Accounts:
+    """Return the accounts of a local cloud."""
+    tasks, schedules, push = (f"{name}@{project}.iam.gserviceaccount.com" for name in ("tasks", "cron", "push"))
+    return Accounts(tasks, schedules, push, people=(DEVELOPER, GUEST), outsider=OUTSIDER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +81,7 @@ class Addresses:
     @property
     def task_account(self) -> str:
         """The account in the tokens of tasks."""
-        return f"tasks@{self.project}.iam.gserviceaccount.com"
+        return accounts_of(self.project).tasks
 
 
 def function_environment(

@@ -15,6 +15,7 @@ from emulator.clock import Clock, RealClock
 from emulator.cloud_scheduler import CloudScheduler
 from emulator.cloud_tasks.server import CloudTasksServer
 from emulator.errors import LocalCloudError
+from emulator.front_end.front_end import FrontEnd
 from emulator.gitiles.server import GitilesServer
 from emulator.local_cloud import Function, LocalCloud, PubSub
 from emulator.memory_host import InProcessFunction, MemoryHost
@@ -23,10 +24,12 @@ from emulator.official import OfficialEmulator, start_firestore, start_pubsub
 from emulator.options import Options
 from emulator.settings import (
     BUILDBUCKET_HOST,
+    LOCATION,
     PUBLISHER,
     QUEUE_RATES,
     QUEUE_RETRIES,
     Addresses,
+    accounts_of,
     function_environment,
     gitiles_hosts,
     queue_path,
@@ -71,12 +74,14 @@ class _Base:
     """The Gitiles hosts to serve."""
     stack: ExitStack
     """Stops the parts."""
+    front_end: FrontEnd | None
 
 
 def _start(options: Options, stack: ExitStack) -> LocalCloud:
     folders = _make_folders(options, stack)
     hosts = gitiles_hosts(_valid_configs(options, folders.configs), folders.repositories, options.hosts)
-    base = _Base(options, options.clock or RealClock(options.speed), folders, hosts, stack)
+    clock = options.clock or RealClock(options.speed)
+    base = _Base(options, clock, folders, hosts, stack, _make_front_end(options, clock))
     # Emulators and functions take seconds to start. They start in parallel, and the wait for them comes last.
     backends = _start_backends(base)
     servers = _start_servers(base, backends.pubsub)
@@ -91,6 +96,7 @@ def _start(options: Options, stack: ExitStack) -> LocalCloud:
     tasks_client = make_client(servers.cloud_tasks.grpc_address)
     stack.callback(tasks_client.transport.close)
     account, target = functions.environment["SCHEDULER_TASK_ACCOUNT"], functions.handed_out["on_task"]
+    audience = functions.environment.get("SCHEDULER_TASK_AUDIENCE", target)
     cloud = LocalCloud(
         options=options,
         clock=base.clock,
@@ -102,20 +108,36 @@ def _start(options: Options, stack: ExitStack) -> LocalCloud:
         subscriptions=rows,
         cloud_tasks=servers.cloud_tasks,
         tasks_client=tasks_client,
-        queue=CloudTasksQueue(tasks_client, queue_path(options.project), target, account, target),
+        queue=CloudTasksQueue(tasks_client, queue_path(options.project), target, account, audience),
         buildbucket=servers.buildbucket,
         gitiles=servers.gitiles,
         gitiles_hosts=hosts,
         environment=functions.environment,
         functions=functions.running,
-        console_url=functions.urls["console"],
+        console_url=functions.handed_out["console"],
         memory=functions.memory,
+        front_end=base.front_end,
     )
     if options.host_functions:
         options.on_progress("reading the configs")
         cloud.sync()
         _start_schedules(cloud, stack)
     return cloud
+
+
+def _make_front_end(options: Options, clock: Clock) -> FrontEnd | None:
+    """Return the front end, with its addresses; `_start_functions` starts it."""
+    if options.front_end is None:
+        return None
+    return FrontEnd(
+        options.front_end,
+        project=options.project,
+        location=LOCATION,
+        accounts=accounts_of(options.project),
+        now=clock.now,
+        stripping=options.stripping,
+        console_port=options.ports.console,
+    )
 
 
 # Folders --------------------------------------------------------------------------------------------------------------
@@ -209,6 +231,7 @@ def _start_servers(base: _Base, pubsub: PubSub) -> _Servers:
             clock=base.clock,
             port=require_free(ports.cloud_tasks, "Cloud Tasks"),
             keys_port=require_free(ports.cloud_tasks_keys, "the keys of Cloud Tasks"),
+            issuer=base.front_end.authority.issuer if base.front_end else None,
         ),
         BuildbucketServer(
             base.clock,
@@ -233,11 +256,10 @@ def _start_servers(base: _Base, pubsub: PubSub) -> _Servers:
 
 @dataclass(frozen=True, slots=True)
 class _Functions:
-    urls: Mapping[str, str]
-    """Where each function listens."""
     handed_out: Mapping[str, str]
     """The addresses under which the other parts reach them."""
     environment: Mapping[str, str]
+    """That of ``on_task``."""
     running: Mapping[str, Function]
     memory: MemoryHost | None
 
@@ -245,35 +267,52 @@ class _Functions:
 def _start_functions(base: _Base, backends: _Backends, servers: _Servers) -> _Functions:
     options = base.options
     # The addresses are chosen before any function starts, because each function needs the addresses of the others.
-    ports = {name: require_free(getattr(options.ports, name), f"the function {name}") for name in FUNCTIONS}
-    urls = {name: f"http://{HOST}:{port}" for name, port in ports.items()}
-    intercept = options.interceptors.http
-    handed_out = {name: url if name == "console" else intercept(name, url) for name, url in urls.items()}
-    environment = _environment(base, backends, servers, handed_out["on_task"])
+    ports = {name: require_free(_port(base, name), f"the function {name}") for name in FUNCTIONS}
+    handed_out = _hand_out(base, {name: f"http://{HOST}:{port}" for name, port in ports.items()})
+    environments = _environments(base, backends, servers, handed_out["on_task"])
     if not options.host_functions:
-        return _Functions(urls, handed_out, environment, {}, None)
+        return _Functions(handed_out, environments["on_task"], {}, None)
     options.on_progress("starting the four functions")
-    memory = _start_memory(base, environment) if options.store == "memory" else None
+    memory = _start_memory(base, environments) if options.store == "memory" else None
     running: dict[str, Function] = {}
     base.stack.callback(_stop_together, running.values())
     for name, port in ports.items():
         running[name] = (
             InProcessFunction(name, memory.output, port)
             if memory is not None
-            else FunctionProcess(name, environment, port, log=base.folders.log(name))
+            else FunctionProcess(name, environments[name], port, log=base.folders.log(name))
         )
         running[name].start()
-    return _Functions(urls, handed_out, environment, running, memory)
+    return _Functions(handed_out, environments["on_task"], running, memory)
 
 
-def _start_memory(base: _Base, environment: Mapping[str, str]) -> MemoryHost:
+def _port(base: _Base, name: str) -> int:
+    """Return the wanted port of a function. Behind a front end, people open the front end's port."""
+    wanted: int = getattr(base.options.ports, name)
+    return 0 if base.front_end is not None and name == "console" else wanted
+
+
+def _hand_out(base: _Base, urls: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the addresses of the functions, which listen at ``urls``, for the other parts; start the front end."""
+    intercept, front_end = base.options.interceptors.http, base.front_end
+    relayed = {name: url if name == "console" else intercept(name, url) for name, url in urls.items()}
+    if front_end is None:
+        return relayed
+    front_end.start(relayed)
+    base.stack.callback(front_end.stop)
+    events = {name: front_end.url(name, "push") for name in ("on_gitiles_commit", "on_build_completion")}
+    return events | {"on_task": front_end.url("on_task", "internal"), "console": front_end.console_url}
+
+
+def _start_memory(base: _Base, environments: Mapping[str, Mapping[str, str]]) -> MemoryHost:
     memory = MemoryHost(base.clock, base.folders.log("functions"))
-    memory.start(environment)
+    memory.start(environments["on_task"], environments if base.front_end else {})
     base.stack.callback(memory.stop)
     return memory
 
 
-def _environment(base: _Base, backends: _Backends, servers: _Servers, on_task: str) -> Mapping[str, str]:
+def _environments(base: _Base, backends: _Backends, servers: _Servers, on_task: str) -> Mapping[str, Mapping[str, str]]:
+    """Return the environment of each function."""
     options = base.options
     interceptors, firestore = options.interceptors, backends.firestore_address
     addresses = Addresses(
@@ -286,19 +325,24 @@ def _environment(base: _Base, backends: _Backends, servers: _Servers, on_task: s
         gitiles={host: servers.gitiles.url_of(host) for host in base.hosts},
         on_task=on_task,
     )
-    return function_environment(
-        addresses,
-        protocol=options.protocol,
-        config_folder=base.folders.configs,
-        check_interval_seconds=options.check_interval_seconds,
-        extra=options.settings,
-    )
+    return {
+        name: function_environment(
+            addresses,
+            protocol=options.protocol,
+            config_folder=base.folders.configs,
+            check_interval_seconds=options.check_interval_seconds,
+            extra={**(base.front_end.settings(name) if base.front_end else {}), **options.settings},
+        )
+        for name in FUNCTIONS
+    }
 
 
 def _start_schedules(cloud: LocalCloud, stack: ExitStack) -> None:
     for kind, seconds in (("sweep", cloud.options.sweep_seconds), ("sync", cloud.options.sync_seconds)):
         if seconds:
-            scheduler = CloudScheduler(partial(cloud.task, kind), seconds)
+            front_end = cloud.front_end
+            call = partial(front_end.run_schedule, kind) if front_end else partial(cloud.task, kind)
+            scheduler = CloudScheduler(call, seconds)
             scheduler.start()
             stack.callback(scheduler.stop)
             cloud.schedules[kind] = scheduler

@@ -86,6 +86,8 @@ def _read_options(options: argparse.Namespace, folder: Path | None) -> Options:
             gitiles=options.gitiles_port,
         ),
         hosts=options.hosts,
+        front_end=options.front_end,
+        stripping=options.stripping,
         download_url=options.download_url,
         on_progress=lambda text: print(text, file=sys.stderr, flush=True),
     )
@@ -120,7 +122,7 @@ def addresses(cloud: LocalCloud, start_page: str = "", google_apis: str = "") ->
         "Buildbucket": cloud.buildbucket.url,
         "Gitiles": cloud.gitiles.url,
         **({"Google APIs": google_apis} if google_apis else {}),
-        **{f"- {name}": function.url for name, function in cloud.functions.items()},
+        **{f"- {name}": _address(cloud, name) for name in cloud.functions},
         "Configs": f"{cloud.configs}/<project>/luci-scheduler.cfg",
         "Repositories": f"{cloud.repositories}/<host>/<project>",
     }
@@ -134,6 +136,11 @@ def addresses(cloud: LocalCloud, start_page: str = "", google_apis: str = "") ->
             "",
         ]
     )
+
+
+def _address(cloud: LocalCloud, name: str) -> str:
+    """Return where clients reach a function."""
+    return cloud.front_end.uri(name) if cloud.front_end else cloud.functions[name].url
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:

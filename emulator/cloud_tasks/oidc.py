@@ -6,6 +6,7 @@ import base64
 import hashlib
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -62,19 +63,24 @@ class TokenIssuer:
                     self._recent.popitem(last=False)
         return token
 
+    def sign(self, claims: Mapping[str, Any]) -> str:
+        """Return a token with any claims; it is not cached."""
+        return bytes(jwt.encode(self._signer, dict(claims))).decode("ascii")  # type: ignore[no-untyped-call]  # the library
+
     def _sign(self, email: str, audience: str, issued: int) -> str:
         number = account_number(email)
-        claims = {
-            "aud": audience,
-            "azp": number,
-            "email": email,
-            "email_verified": True,
-            "exp": issued + TOKEN_LIFE_SECONDS,
-            "iat": issued,
-            "iss": ISSUER,
-            "sub": number,
-        }
-        return bytes(jwt.encode(self._signer, claims)).decode("ascii")  # type: ignore[no-untyped-call]  # the library
+        return self.sign(
+            {
+                "aud": audience,
+                "azp": number,
+                "email": email,
+                "email_verified": True,
+                "exp": issued + TOKEN_LIFE_SECONDS,
+                "iat": issued,
+                "iss": ISSUER,
+                "sub": number,
+            }
+        )
 
     def jwks(self) -> dict[str, Any]:
         """Return the public key as a JWK set, like Google's at ``/oauth2/v3/certs``."""

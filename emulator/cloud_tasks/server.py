@@ -44,6 +44,7 @@ class CloudTasksServer:
         dispatch: Whether the server delivers tasks itself.
         workers: The maximum number of concurrent deliveries over all queues (automatic dispatch only).
         limits: The lifetimes of tombstones and the size of the largest task.
+        issuer: Signs the tokens; a new one if None.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class CloudTasksServer:
         dispatch: Literal["auto", "manual"] = "auto",
         workers: int = 64,
         limits: Limits | None = None,
+        issuer: TokenIssuer | None = None,
     ) -> None:
         if dispatch not in ("auto", "manual"):
             raise ValueError(f"dispatch is 'auto' or 'manual', not {dispatch!r}")
@@ -65,7 +67,7 @@ class CloudTasksServer:
         self._limits = limits or Limits()
         self._queues = Queues(self._limits)
         self._lock = threading.RLock()
-        self._issuer = TokenIssuer()
+        self._issuer = issuer or TokenIssuer()
         self._deliverer = Deliverer(self._issuer)
         self._runner = DeliveryRunner(self._lock, clock, self._deliverer.deliver)
         self._dispatcher: Dispatcher | None = None
@@ -131,6 +133,11 @@ class CloudTasksServer:
     def grpc_address(self) -> str:
         """``host:port`` of the service, for a client with an insecure channel."""
         return f"{self._host}:{self._port}"
+
+    @property
+    def issuer(self) -> TokenIssuer:
+        """Signs the tokens of tasks."""
+        return self._issuer
 
     @property
     def certs_url(self) -> str:

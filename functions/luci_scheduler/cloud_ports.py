@@ -116,7 +116,7 @@ def _verifier(settings: Settings, audience: str, accounts: Collection[str], cloc
 
 def _make_front_end(settings: Settings, clock: Clock) -> FrontEnd | None:
     """Return the platform whose word about tokens counts; None if the settings or the machine name none."""
-    if not settings.trust_front_end or not settings.service:
+    if not settings.trust_front_end or not settings.service_name:
         return None
     session = sessions(authenticated=not settings.local, scopes=POLICY_SCOPES)
     return FrontEnd(session, settings.run_api_url, settings.service_path, clock)

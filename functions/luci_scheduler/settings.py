@@ -184,6 +184,9 @@ class Settings:
     """Whether this is the local cloud: it calls Buildbucket and Gitiles without OAuth, ``url_fetch`` accepts plain
     http, and requests to hosts other than loopback hosts, or from pages of other sites, are answered 403."""
 
+    local_service: str = ""
+    """Name of the service, behind the front end of the local cloud. It counts as ``K_SERVICE`` there."""
+
     @property
     def verifying_secrets(self) -> tuple[str, ...]:
         """All secrets that verify tokens. The first one signs."""
@@ -198,7 +201,12 @@ class Settings:
     @property
     def service_path(self) -> str:
         """Full name of the Cloud Run service that this process is a part of; its region is the queue's."""
-        return f"projects/{self.project}/locations/{self.location}/services/{self.service}"
+        return f"projects/{self.project}/locations/{self.location}/services/{self.service_name}"
+
+    @property
+    def service_name(self) -> str:
+        """Name of the service, on Cloud Run or behind the front end of the local cloud; empty elsewhere."""
+        return self.service or self.local_service
 
     @property
     def tasks_audience(self) -> str:
@@ -267,11 +275,13 @@ def _claim_faults(values: Mapping[str, Any]) -> list[str]:
 
 def _local_faults(values: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
     """Refuse, on Cloud Run, the settings of a developer's machine, which switch off the checks of callers."""
-    faults = []
-    if "local_user" in values and not values.get("local"):
-        faults.append(f"{PREFIX}LOCAL_USER: is for the local cloud only, where {PREFIX}LOCAL is true")
+    faults = [
+        f"{PREFIX}{name.upper()}: is for the local cloud only, where {PREFIX}LOCAL is true"
+        for name in ("local_user", "local_service")
+        if name in values and not values.get("local")
+    ]
     if environment.get("K_SERVICE"):
-        given = [name for name in ("local", "local_user") if values.get(name)]
+        given = [name for name in ("local", "local_user", "local_service") if values.get(name)]
         faults += [
             f"{PREFIX}{name.upper()}: is for the local cloud only, "
             "and K_SERVICE shows that this is Cloud Run: remove it"

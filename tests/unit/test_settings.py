@@ -147,6 +147,26 @@ def test_the_developers_identity_cannot_be_switched_on_in_the_cloud(more: dict[s
         assert read_settings(environment).local_user == ""
 
 
+@pytest.mark.parametrize(
+    ("more", "fault"),
+    [
+        ({"SCHEDULER_LOCAL": "true"}, ""),
+        ({}, "LOCAL_SERVICE: is for the local cloud only, where SCHEDULER_LOCAL is true"),
+        ({"SCHEDULER_LOCAL": "true", "K_SERVICE": "console"}, "LOCAL_SERVICE: .*K_SERVICE shows that this is Cloud"),
+    ],
+)
+def test_the_name_of_a_local_service_cannot_replace_that_of_cloud_run(more: dict[str, str], fault: str) -> None:
+    """The name is one of the conditions under which a token without a signature counts."""
+    environment = {**GOOD, "SCHEDULER_LOCAL_SERVICE": "on-task", **more}
+    if not fault:
+        settings = read_settings(environment)
+        assert settings.service == ""
+        assert settings.service_path.endswith("/services/on-task")
+        return
+    with pytest.raises(SettingsError, match=fault):
+        read_settings(environment)
+
+
 @pytest.mark.parametrize("value", ["true", "false"])
 def test_the_local_clouds_rules_cannot_be_switched_on_in_the_cloud(value: str) -> None:
     """The local rules omit tokens and let jobs fetch over plain HTTP."""

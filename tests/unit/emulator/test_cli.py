@@ -132,6 +132,24 @@ def test_up_accepts_configs_with_unknown_triggers_with_the_option(
     assert cloud.config_rules.lenient_triggers is bool(switch)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "front_end", "stripping"),
+    [
+        ([], None, "documented"),
+        (["--front-end", "iap"], "iap", "documented"),
+        (["--front-end", "proxy", "--stripping", "always"], "proxy", "always"),
+    ],
+)
+def test_up_starts_the_chosen_front_end(
+    arguments: Sequence[str], front_end: str | None, stripping: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the option there is none."""
+    started: list[Options] = []
+    monkeypatch.setattr("emulator.up.until_stopped", lambda options: started.append(options) or 0)
+    assert main(["up", "--store", "memory", "--folder", str(tmp_path), *arguments]) == 0
+    assert [(cloud.front_end, cloud.stripping) for cloud in started] == [(front_end, stripping)]
+
+
 def test_a_failure_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A fault that a person can fix prints no traceback."""
 
