@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: check help test bench crash terraform-test demo replay lock clean
+.PHONY: check help test bench month crash terraform-test demo replay lock clean
 
 check: $(STAMP)  ## lint, formats, types, import rules, Terraform (the default)
 	$(BIN)/ruff check .
@@ -21,6 +21,9 @@ test: $(STAMP)  ## all tests
 
 terraform-test: $(STAMP)  ## only the tests of infra/terraform
 	$(BIN)/python -m pytest tests/terraform
+
+month: $(STAMP)  ## a healthy month of virtual time, in which no alert may fire: ten minutes
+	$(BIN)/python -m pytest -m month tests/terraform/test_alerts.py
 
 crash: $(STAMP)  ## tests that kill the functions at every step of a build
 	$(BIN)/python -m pytest -m "crash or not crash" tests/e2e/test_crashes.py

@@ -75,7 +75,7 @@ Key = tuple[Any, ...]
 
 
 Record = Callable[[int, Mapping[str, Any]], None]
-"""Gets the instant and the members of a log line, or ``status`` of a delivery that is answered."""
+"""Gets the instant and the members of each log line."""
 
 
 class Crash(BaseException):
@@ -431,8 +431,6 @@ class Simulation:
 
         def process() -> None:
             self.history.counts["deliveries"] += 1
-            if self.record:
-                self.record(self.kernel.now(), {"status": 200})
             try:
                 call()
             except (SchedulerError, Crash) as error:

@@ -184,6 +184,11 @@ class Monitoring:
                     resource_labels=entry["resource"]["labels"],
                 )
 
+    def total(self, points: Points, metric: str) -> float:
+        """Return the sum of all points of a log-based metric, by the last part of its name."""
+        series = [one for one in points.matching(lambda _: True) if one.labels["metric"]["type"].endswith(f"/{metric}")]
+        return sum(sum(one.values) for one in series)
+
     def firings(self, points: Points, since: float, until: float, step: float = 60.0) -> list[Firing]:
         """Evaluate all alerts from ``since`` to ``until``; return when each condition begins to fire."""
         return [

@@ -37,7 +37,7 @@ def parse_query(text: str) -> Query:
         ValueError: the text is outside the subset.
     """
     parser = _Parser(list(_tokens(text)))
-    query = parser.any_of()
+    query = parser.terms()
     if parser.left:
         raise ValueError(f"left over in {text!r}: {parser.left}")
     return query
@@ -58,24 +58,25 @@ class _Parser:
     def __init__(self, tokens: list[str]) -> None:
         self.left = tokens
 
-    def any_of(self) -> Query:
-        parts = [self._all_of()]
-        while self._skip("OR"):
-            parts.append(self._all_of())
-        return lambda entry: any(part(entry) for part in parts)
-
-    def _all_of(self) -> Query:
-        parts = [self._one()]
-        while self._skip("AND") or (self.left and self.left[0] not in ("OR", ")")):
+    def terms(self) -> Query:
+        """Read terms that are all joined by AND, or all by OR. Without an operator, they are joined by AND."""
+        parts, operators = [self._one()], set()
+        while self.left and self.left[0] != ")":
+            operators.add("OR" if self._skip("OR") else "AND")
+            self._skip("AND")
             parts.append(self._one())
-        return lambda entry: all(part(entry) for part in parts)
+        if len(operators) > 1:
+            # In Cloud Logging OR binds before AND, other than in most languages.
+            raise ValueError("AND and OR are mixed: use parentheses")
+        combine = any if "OR" in operators else all
+        return lambda entry: combine(part(entry) for part in parts)
 
     def _one(self) -> Query:
         if self._skip("NOT"):
             negated = self._one()
             return lambda entry: not negated(entry)
         if self._skip("("):
-            inner = self.any_of()
+            inner = self.terms()
             self._expect(")")
             return inner
         if self._skip("log_id"):

@@ -119,11 +119,3 @@ def test_a_new_generation_has_two_keys(minimal: Life, everything: Life) -> None:
             lines = version["secret_data"].split("\n")
             assert len(set(lines)) == keys
             assert all(len(line) >= 32 for line in lines)
-
-
-def test_every_alert_has_a_runbook(everything: Life) -> None:
-    """Every alert has a runbook of the same name."""
-    alerts = {policy["display_name"].rpartition(": ")[2] for policy in everything.all("google_monitoring_alert_policy")}
-    assert len(alerts) == 8
-    for alert in alerts:
-        assert (REPOSITORY / f"docs/operations/{alert}.md").exists(), alert

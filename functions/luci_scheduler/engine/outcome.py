@@ -144,21 +144,27 @@ def log_failing_poll(job_id: JobId, failures: int, limit: int = _FAILURES_IN_A_R
 
 
 def _log_launch(runtime: Runtime, before: Invocation, after: Invocation, key: str) -> None:
-    """Log the end of a launch, unless another attempt follows or the invocation was aborted.
-
-    ``commit_latency_ms`` counts from the instant when the newest commit became known, if the commit's own delivery
-    launches. Otherwise a slot or a retry was awaited, and the time counts from the decision to start the invocation.
-    """
+    """Log the end of a launch, unless another attempt follows or the invocation was aborted."""
     if not before.status.is_initial or after.status.is_initial or after.status is Status.ABORTED:
         return
-    about: dict[str, Any] = {"job_id": after.job_id, "invocation_id": str(after.id), "kind": after.task.kind}
-    if known := commit_known(after):
-        since = known if key.startswith(_ARRIVALS) else after.started
-        about["commit_latency_ms"] = max(0, runtime.clock.now() - since) // MILLISECOND
+    about = {"job_id": after.job_id, "invocation_id": str(after.id), "kind": after.task.kind}
+    latency = _commit_latency(after, runtime.clock.now(), key)
     if after.task_data or after.status is not Status.FAILED:
-        logger.info("launched", **about)
+        logger.info("launched", **about, **latency)
     else:
-        logger.warning("launch_given_up", **about)
+        logger.warning("launch_given_up", **about, **latency)
+
+
+def _commit_latency(invocation: Invocation, now: Instant, key: str) -> Mapping[str, int]:
+    """Return ``commit_latency_ms``, the time since the newest commit became known; nothing without a commit.
+
+    If the job had no free slot, or if a task launches, the time counts from the decision to start the invocation.
+    """
+    known = commit_known(invocation)
+    if known is None:
+        return {}
+    since = known if key.startswith(_ARRIVALS) else invocation.started
+    return {"commit_latency_ms": max(0, now - since) // MILLISECOND}
 
 
 def _count_poll(job: Versioned[Job], ended: Invocation) -> Versioned[Job]:
