@@ -117,6 +117,13 @@ locals {
           ])
           seconds = 0
         }
+      }
+    }
+    # A condition in PromQL is alone in its policy.
+    no-builds = {
+      severity = "CRITICAL"
+      runbook  = "builds-do-not-start"
+      conditions = {
         "triggers arrive, and no build is requested" = {
           query   = "sum(increase(${local.series.arrivals}[${var.silence_hours}h])) >= 3 unless sum(increase(${local.series.launches}[${var.silence_hours}h])) > 0"
           seconds = 0
