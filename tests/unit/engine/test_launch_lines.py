@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from emulator.memory.gitiles import MemoryGitiles
 from luci_scheduler.core.commit_event import CommitEvent
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import HOUR, MINUTE, SECOND, Instant
+from luci_scheduler.core.invocation import Status
 from luci_scheduler.engine.abort import abort_invocation
 from luci_scheduler.engine.commit import on_commit
+from luci_scheduler.engine.outcome import _count_poll
 from luci_scheduler.ports import BuildbucketError, GitilesError
 from tests.unit.engine.world import HOST, JOB, REPO, World
 
@@ -148,3 +151,5 @@ def test_a_single_failed_poll_is_only_counted(lines: list[Any]) -> None:
     assert job.value.failed_polls == 1
     assert _named(lines, "polls_keep_failing") == []
     assert _named(lines, "launch_given_up")[0]["kind"] == "gitiles"
+    (poll,) = world.invocations(_POLLER)
+    assert _count_poll(job, replace(poll, status=Status.ABORTED)) is job, "an aborted poll hides no failure before it"
