@@ -22,7 +22,7 @@ test: $(STAMP)  ## all tests
 terraform-test: $(STAMP)  ## only the tests of infra/terraform
 	$(BIN)/python -m pytest tests/terraform
 
-month: $(STAMP)  ## a healthy month of virtual time, in which no alert may fire: ten minutes
+month: $(STAMP)  ## a healthy month of virtual time, in which no alert may fire: some minutes
 	$(BIN)/python -m pytest -m month tests/terraform/test_alerts.py
 
 crash: $(STAMP)  ## tests that kill the functions at every step of a build
