@@ -313,7 +313,9 @@ CAUSES: Mapping[str, Cause] = {
     "Buildbucket is down": Cause(
         "builds-do-not-start", "many requests for builds fail", partial(_launches_fail, _SILENT), also=_LATENESS
     ),
-    "rare builds are refused": Cause("builds-do-not-start", "many requests for builds fail", _rare_launches_fail),
+    "rare builds are refused": Cause(
+        "builds-do-not-start", "many requests for builds fail", _rare_launches_fail, also=frozenset({"no-builds"})
+    ),
     "a hung build": Cause("no-builds", "triggers arrive, and no build is requested", partial(_hung_build, 7)),
     "commits come late": Cause("commit-latency", "half of an hour's builds are late", _late_builds, also=_LATENESS),
     "several commits come late": Cause(
