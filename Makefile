@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: check help test bench crash rollout terraform-test terraform-year demo replay lock clean
+.PHONY: check help test bench month crash rollout terraform-test terraform-year demo replay lock clean
 
 check: $(STAMP)  ## lint, formats, types, import rules, Terraform (the default)
 	$(BIN)/ruff check .
@@ -26,6 +26,9 @@ terraform-test: $(STAMP)  ## only the tests of infra/terraform
 
 terraform-year: $(STAMP)  ## a year of each Terraform configuration, under both providers: fifteen minutes
 	$(BIN)/python -m pytest -m year tests/terraform/test_year.py
+
+month: $(STAMP)  ## a healthy month of virtual time, in which no alert may fire: some minutes
+	$(BIN)/python -m pytest -m month tests/terraform/test_alerts.py
 
 crash: $(STAMP)  ## tests that kill the functions at every step of a build
 	$(BIN)/python -m pytest -m "crash or not crash" tests/e2e/test_crashes.py

@@ -3,10 +3,18 @@ module "monitoring" {
   count  = var.monitoring.enabled ? 1 : 0
 
   project_id                = local.project_id
+  region                    = var.region
   prefix                    = local.prefix
+  alerts                    = var.monitoring.alerts
   emails                    = var.monitoring.emails
-  services                  = values(local.names)
+  channels                  = var.monitoring.channels
+  latency                   = var.monitoring.latency
+  silence_hours             = var.monitoring.silence_hours
+  services                  = local.names
+  schedules                 = { sync = var.schedules.sync, sweep = var.schedules.sweep }
+  schedule_jobs             = { for schedule in ["sync", "sweep"] : schedule => "${local.prefix}luci-scheduler-${schedule}" }
   queue                     = module.queue.name
+  database                  = module.database.name
   subscriptions             = [for topic in module.topic : topic.subscription]
   dead_letter_subscriptions = [for topic in module.topic : topic.dead_letter_subscription]
   rotation_subscription     = google_pubsub_subscription.rotation.name

@@ -503,15 +503,42 @@ variable "fetch_allowed_hosts" {
 variable "monitoring" {
   type = object({
     enabled  = optional(bool, true)
+    alerts   = optional(bool, true)
     emails   = optional(set(string), [])
-    runbooks = optional(string, "docs/operations")
+    channels = optional(set(string), [])
+    runbooks = optional(string)
+    latency = optional(object({
+      seconds = optional(number, 120)
+      goal    = optional(number, 0.95)
+    }), {})
+    silence_hours = optional(number, 6)
   })
   default     = {}
-  description = "Metrics, dashboard and alerts. emails: recipients of alerts. runbooks: address of docs/operations."
+  description = "Metrics, dashboard, objective and alerts. alerts: false leaves out the alerts, which Google bills by condition. emails, channels: recipients, and existing notification channels. runbooks: https address of a copy of docs/operations. latency: the objective, a share of builds within so many seconds of their commit. silence_hours: hours with triggers and without builds until an alert."
 
   validation {
     condition     = alltrue([for email in var.monitoring.emails : can(regex("^[^@\\s:]+@[^@\\s]+\\.[^@\\s]+$", email))])
     error_message = "monitoring: emails must be plain addresses such as \"oncall@example.com\"."
+  }
+
+  validation {
+    condition     = alltrue([for channel in var.monitoring.channels : can(regex("^projects/[^/]+/notificationChannels/[0-9]+$", channel))])
+    error_message = "monitoring: channels must be full names such as \"projects/my-project/notificationChannels/123\": see `gcloud beta monitoring channels list`."
+  }
+
+  validation {
+    condition     = var.monitoring.runbooks == null || can(regex("^https://[^\\s()]+[^\\s()/]$", var.monitoring.runbooks))
+    error_message = "monitoring: runbooks must be an https address without a slash at its end, such as \"https://example.com/docs/operations\": leave it out if there is none."
+  }
+
+  validation {
+    condition     = var.monitoring.latency.seconds > 0 && floor(var.monitoring.latency.seconds) == var.monitoring.latency.seconds && var.monitoring.latency.goal >= 0.5 && var.monitoring.latency.goal <= 0.999
+    error_message = "monitoring: latency.seconds must be a whole number above 0, and latency.goal a share from 0.5 to 0.999, such as 0.95."
+  }
+
+  validation {
+    condition     = var.monitoring.silence_hours >= 1 && var.monitoring.silence_hours <= 24 && floor(var.monitoring.silence_hours) == var.monitoring.silence_hours
+    error_message = "monitoring: silence_hours must be a whole number from 1 to 24, because Google reads 25 hours of a log-based metric: choose more than the longest build takes."
   }
 }
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import logging
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import structlog
 
@@ -27,6 +27,7 @@ from luci_scheduler.core.era import Era
 from luci_scheduler.core.errors import JobNotFoundError, SchedulerError, TransientError
 from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import MILLISECOND, MINUTE, SECOND, Instant
+from luci_scheduler.core.queue_tasks import SweepTask
 from luci_scheduler.core.repo_url import RepoUrl
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_record import TriggerRecord
@@ -59,6 +60,7 @@ __all__ = [
     "Faults",
     "History",
     "Key",
+    "Record",
     "Simulation",
     "Started",
     "play",
@@ -70,6 +72,10 @@ LISTING = 150 * MILLISECOND
 _BACKOFF = (SECOND, 60 * SECOND)
 Key = tuple[Any, ...]
 """Names a trigger in the naive model's terms."""
+
+
+Record = Callable[[int, Mapping[str, Any]], None]
+"""Gets the instant and the members of each log line."""
 
 
 class Crash(BaseException):
@@ -354,8 +360,9 @@ class _Queue:
 class Simulation:
     """One run of a script."""
 
-    def __init__(self, script: Script, seed: int, faults: Faults) -> None:
+    def __init__(self, script: Script, seed: int, faults: Faults, record: Record | None = None) -> None:
         self.kernel = Kernel(Instant(START))
+        self.record = record
         self.history = History()
         self.faults = faults
         self.seed = seed
@@ -440,6 +447,9 @@ class Simulation:
         self.kernel.at(self.kernel.now() + MINUTE, self._sweep)
 
     def _sweep_once(self) -> None:
+        if self.record:
+            on_task(self.runtime, SweepTask.kind, SweepTask(None, self.kernel.now()).payload(), "sweep")
+            return
         self.is_sweeping = True  # nothing else runs at the same time: the sweep does not wait
         try:
             swept = sweep(self.runtime).tasks
@@ -483,19 +493,30 @@ class Simulation:
             self.history.counts["changes of disabled jobs"] += 1
 
 
-def play(script: Script, seed: int, faults: Faults = Faults()) -> Simulation:
+def play(script: Script, seed: int, faults: Faults = Faults(), record: Record | None = None) -> Simulation:
     """Play a script on the engine. Return the world in its final state."""
-    with _quiet():
-        simulation = Simulation(script, seed, faults)
+    simulation = Simulation(script, seed, faults, record)
+    with _logging(simulation):
         simulation.run()
         return simulation
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Log nothing: millions of lines would take longer than everything else."""
+def _logging(simulation: Simulation) -> Iterator[None]:
+    """Log to ``record``, or nothing: millions of lines would take longer than everything else."""
+
+    def write(_: object, level: str, event: MutableMapping[str, Any]) -> NoReturn:
+        assert simulation.record is not None
+        severity = "ERROR" if level == "exception" else level.upper()
+        simulation.record(simulation.kernel.now(), {"severity": severity, "message": event.pop("event"), **event})
+        raise structlog.DropEvent
+
     before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    least = logging.INFO if simulation.record else logging.CRITICAL
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(least),
+        processors=[structlog.contextvars.merge_contextvars, write],
+    )
     try:
         yield
     finally:

@@ -72,7 +72,11 @@ EVERYTHING: dict[str, Any] = {
         "weekly_backup_weeks": 4,
         "delete_protection": False,
     },
-    "monitoring": {"emails": ["oncall@example.com"]},
+    "monitoring": {
+        "emails": ["oncall@example.com"],
+        "channels": ["projects/other/notificationChannels/123"],
+        "runbooks": "https://example.com/docs/operations",
+    },
     "budget": {"billing_account": "012345-6789AB-CDEF01", "monthly_amount": 50, "currency": "EUR"},
     "kms_key": f"projects/{PROJECT}/locations/us-central1/keyRings/ring/cryptoKeys/key",
     "vpc_connector": {"network": "default", "ip_cidr_range": "10.8.0.0/28"},

@@ -192,14 +192,6 @@ def test_a_rotation_destroys_keys_after_the_functions_left_them(everything: Life
     assert max(changed) < first_destroyed
 
 
-def test_every_alert_has_a_runbook(everything: Life) -> None:
-    """Every alert has a runbook of the same name."""
-    alerts = {policy["display_name"].rpartition(": ")[2] for policy in everything.all("google_monitoring_alert_policy")}
-    assert len(alerts) == 8
-    for alert in alerts:
-        assert (REPOSITORY / f"docs/operations/{alert}.md").exists(), alert
-
-
 def test_a_restore_leaves_the_old_database_as_it_is(everything: Life) -> None:
     """The runbook's command forgets the old database with its fields, backups and grants. Terraform deletes nothing."""
     page = (REPOSITORY / "docs/operations/restore-a-backup.md").read_text(encoding="utf-8")

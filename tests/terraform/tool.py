@@ -50,6 +50,7 @@ def copy_checkout(to: Path) -> Path:
     leave = shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars")
     shutil.copytree(REPOSITORY / "infra", to / "infra", ignore=leave)
     shutil.copytree(REPOSITORY / "functions", to / "functions")
+    shutil.copytree(REPOSITORY / "docs/operations", to / "docs/operations")
     (to / ".git").mkdir()
     return to
 

@@ -93,7 +93,13 @@ WRONG: dict[str, list[tuple[Any, str] | None]] = {
         ({"gitiles_era": "v3"}, "those of 2021"),
     ],
     "fetch_allowed_hosts": [(["https://x"], "leave out https://")],
-    "monitoring": [({"emails": ["email:x"]}, "plain addresses")],
+    "monitoring": [
+        ({"emails": ["email:x"]}, "plain addresses"),
+        ({"channels": ["123"]}, "gcloud beta monitoring channels list"),
+        ({"runbooks": "docs/operations"}, "https address without a slash"),
+        ({"latency": {"goal": 95}}, "a share from 0.5"),
+        ({"silence_hours": 48}, "a whole number from 1 to 24"),
+    ],
     "budget": [
         ({"billing_account": "mine", "monthly_amount": 5}, "gcloud billing accounts list"),
         ({"billing_account": "012345-6789AB-CDEF01", "monthly_amount": 0.5}, "whole number"),

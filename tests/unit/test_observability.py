@@ -238,14 +238,14 @@ def test_one_trace_from_the_commit_to_the_end(site: _Site) -> None:
     site.world.finish()
     assert _notify(site, "n1", traceparent=f"00-{'2' * 32}-b7ad6b7169203331-01") == 200
     about = [line for line in site.lines if "invocation_id" in line]
-    assert [line["message"] for line in about] == ["launch_failed", "timer_came", "invocation_finished"]
+    assert [line["message"] for line in about] == ["launch_failed", "launched", "timer_came", "invocation_finished"]
     for line in about:
         assert line["logging.googleapis.com/trace"] == f"projects/cloud/traces/{TRACE}"
         assert (line["job_id"], line["invocation_id"]) == (JOB, str(invocation.id))
         assert "trace_id" not in line
-    assert [line["attempt"] for line in about] == [1, 2, 2]
-    assert [line["severity"] for line in about] == ["WARNING", "INFO", "INFO"]
-    assert about[1]["lateness_ms"] == 1000
+    assert [line["attempt"] for line in about] == [1, 2, 2, 2]
+    assert [line["severity"] for line in about] == ["WARNING", "INFO", "INFO", "INFO"]
+    assert about[2]["lateness_ms"] == 1000
 
 
 def test_jobs_handled_in_parallel_have_their_own_lines(site: _Site) -> None:

@@ -12,12 +12,12 @@ from enum import StrEnum
 from typing import Any
 
 from luci_scheduler.core.cleanup import Cleanup
-from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.identifiers import InvocationId, JobId, invocation_created
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.job import TaskDefinition
 from luci_scheduler.core.trigger import Trigger
 
-__all__ = ["Invocation", "Status", "Timer"]
+__all__ = ["Invocation", "Status", "Timer", "commit_known"]
 
 _NEVER = Instant(0)
 
@@ -118,3 +118,17 @@ class Invocation:
     def has_undispatched(self) -> bool:
         """Whether emitted triggers were not yet delivered to the triggered jobs."""
         return bool(self.triggered_jobs) and self.dispatched < len(self.outgoing_triggers)
+
+
+def commit_known(invocation: Invocation) -> Instant | None:
+    """Return when the newest commit among an invocation's triggers became known to the scheduler; None without one.
+
+    That is the publication of its event, the start of the poll that found it, or its emission by a caller.
+    """
+    # A poll's trigger carries the time of the commit itself, which may be much older than the push.
+    known = [
+        invocation_created(InvocationId(trigger.invocation_id))[0] if trigger.invocation_id else trigger.created
+        for trigger in invocation.incoming_triggers
+        if trigger.is_commit
+    ]
+    return max(known, default=None)

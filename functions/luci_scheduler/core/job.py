@@ -95,6 +95,8 @@ class Job:
     """The config revision of the definition that the last triage used."""
     last_poll: Instant | None = None
     """When a gitiles job last polled and found nothing new; such a poll leaves no invocation."""
+    failed_polls: int = 0
+    """How many polls of a gitiles job have failed since its last successful poll."""
     active_invocations: tuple[InvocationId, ...] = ()
     """Invocations without a final status, in the order of their creation."""
     triggers_wait: bool = False

@@ -104,7 +104,7 @@ def _start(
         runtime.store.commit([*map(CreateTrigger, records), put_job(with_pending(job), found, key)])
         return ()
     if _is_idle(runtime, job, trigger, calls):
-        job = rewound(runtime, replace(job, last_poll=trigger.created), runtime.clock.now())
+        job = rewound(runtime, replace(job, last_poll=trigger.created, failed_polls=0), runtime.clock.now())
         runtime.store.commit([put_job(job, found, key)])
         return ()
     pending = list_pending(runtime, job)

@@ -20,12 +20,16 @@ from luci_scheduler.core.identifiers import InvocationId, JobId
 from luci_scheduler.core.instants import SECOND, Instant
 from luci_scheduler.core.invocation import Invocation, Status
 from luci_scheduler.engine.outbox import launch_task
-from luci_scheduler.engine.outcome import cancel_or_leave, commit_outcome, leave_to_cleanup
+from luci_scheduler.engine.outcome import cancel_or_leave, commit_outcome, leave_to_cleanup, log_failing_poll
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.managers.controller import CallCache, Controller
+from luci_scheduler.managers.registry import is_poll
 from luci_scheduler.ports import UpdateInvocation, Versioned
 
 __all__ = ["abort_line", "launch_all", "on_launch_task", "resume_launch", "update_and_launch"]
+
+_FAILED_ATTEMPTS = 10
+"""Failed attempts of one poll, about half an hour, that are worth an alert."""
 
 _LAUNCHING = 30 * SECOND
 """Launches that would start later than this in a delivery get tasks: a notification must be answered within two
@@ -247,9 +251,11 @@ def _ends_before_launch(runtime: Runtime, controller: Controller) -> bool:
 
 def _retry_or_fail(runtime: Runtime, controller: Controller, error: TransientError) -> None:
     invocation, limits = controller.invocation, runtime.limits
-    logger.warning("launch_failed", job_id=invocation.job_id, invocation_id=str(invocation.id), error=str(error))
+    logger.warning("launch_failed", **_about(invocation), error=str(error))
     if not invocation.status.is_initial:
         return
+    if is_poll(invocation.task):
+        log_failing_poll(invocation.job_id, invocation.attempts, _FAILED_ATTEMPTS)
     if invocation.attempts >= limits.max_attempts:
         cancel_or_leave(runtime, controller)
         controller.set_status(Status.FAILED)
@@ -265,12 +271,17 @@ def _retry_or_fail(runtime: Runtime, controller: Controller, error: TransientErr
 
 def _fail(runtime: Runtime, controller: Controller, error: PermanentError) -> None:
     invocation = controller.invocation
-    logger.warning("launch_refused", job_id=invocation.job_id, invocation_id=str(invocation.id), error=str(error))
+    logger.warning("launch_refused", **_about(invocation), error=str(error))
     # Otherwise the manager has set a final status itself.
     if invocation.status.is_initial:
         if controller.may_exist:
             cancel_or_leave(runtime, controller)
         controller.set_status(Status.FAILED)
+
+
+def _about(invocation: Invocation) -> dict[str, str]:
+    """Return the members of a line about a launch. ``kind`` is the task's, and not that of the queue task."""
+    return {"job_id": invocation.job_id, "invocation_id": str(invocation.id), "kind": invocation.task.kind}
 
 
 def _pause(runtime: Runtime, attempts: int, error: TransientError) -> int:
@@ -342,7 +353,7 @@ def _failed(
     """
     controller = runtime.controller(found.value, calls)
     invocation, error = controller.invocation, str(refusal)
-    logger.warning("launch_refused", job_id=invocation.job_id, invocation_id=str(invocation.id), error=error)
+    logger.warning("launch_refused", **_about(invocation), error=error)
     controller.log(log_lines.OUTCOME_NOT_STORED.format(error=error))
     # The refused controller may know the build by its ID; a search by tag may not find a new build yet.
     cancel_or_leave(runtime, controller, known=refused if refused.invocation.task_data else None)

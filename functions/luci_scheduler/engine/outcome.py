@@ -15,17 +15,26 @@ from luci_scheduler.core.cleanup import Cleanup, first_cleanup, joined, next_cle
 from luci_scheduler.core.debug_log import format_line
 from luci_scheduler.core.errors import PermanentError, StoreConflictError, TransientError
 from luci_scheduler.core.identifiers import InvocationId, JobId
-from luci_scheduler.core.instants import Instant
-from luci_scheduler.core.invocation import Invocation, Status
+from luci_scheduler.core.instants import MILLISECOND, Instant
+from luci_scheduler.core.invocation import Invocation, Status, commit_known
 from luci_scheduler.core.job import Job
 from luci_scheduler.core.sizes import log_limits
 from luci_scheduler.engine.outbox import cleanup_task, dispatch_task, launch_task
 from luci_scheduler.engine.runtime import Runtime, logger
 from luci_scheduler.engine.triage import triage_end
 from luci_scheduler.managers.controller import CallCache, Controller
+from luci_scheduler.managers.registry import is_poll
 from luci_scheduler.ports import UpdateInvocation, Versioned, Write
 
-__all__ = ["cancel_or_leave", "commit_outcome", "leave_to_cleanup", "on_cleanup_task"]
+__all__ = ["cancel_or_leave", "commit_outcome", "leave_to_cleanup", "log_failing_poll", "on_cleanup_task"]
+
+_ARRIVALS = ("commit-", "dispatch-")
+"""How the keys of deliveries begin that take commits to jobs. An invocation that such a delivery launches had a free
+slot, so its commit waited for the scheduler alone."""
+
+_FAILURES_IN_A_ROW = 5
+"""Failed polls of a job, one after the other, that are worth an alert. A host that is down for a minute causes
+fewer."""
 
 
 def commit_outcome(
@@ -49,8 +58,10 @@ def commit_outcome(
     writes: tuple[Write, ...] = (update,) if controller.poller is None else (update, controller.poller)
     if not invocation.status.is_final:
         _commit_progress(runtime, update, writes)
+        _log_launch(runtime, found.value, invocation, key)
         return ()
     successors = _commit_end(runtime, update, writes, key)
+    _log_launch(runtime, found.value, invocation, key)
     logger.info(
         "invocation_finished",
         job_id=invocation.job_id,
@@ -126,6 +137,44 @@ def on_cleanup_task(
     runtime.update_invocation(job_id, invocation_id, "record its cleanup", attempt)
 
 
+def log_failing_poll(job_id: JobId, failures: int, limit: int = _FAILURES_IN_A_ROW) -> None:
+    """Log that a job's polls keep failing, at every ``limit``-th failure in a row: an alert counts these lines."""
+    if failures and failures % limit == 0:
+        logger.warning("polls_keep_failing", job_id=job_id, failures=failures)
+
+
+def _log_launch(runtime: Runtime, before: Invocation, after: Invocation, key: str) -> None:
+    """Log the end of a launch, unless another attempt follows or the invocation was aborted."""
+    if not before.status.is_initial or after.status.is_initial or after.status is Status.ABORTED:
+        return
+    about = {"job_id": after.job_id, "invocation_id": str(after.id), "kind": after.task.kind}
+    latency = _commit_latency(after, runtime.clock.now(), key)
+    if after.task_data or after.status is not Status.FAILED:
+        logger.info("launched", **about, **latency)
+    else:
+        logger.warning("launch_given_up", **about, **latency)
+
+
+def _commit_latency(invocation: Invocation, now: Instant, key: str) -> Mapping[str, int]:
+    """Return ``commit_latency_ms``, the time since the newest commit became known; nothing without a commit.
+
+    If the job had no free slot, or if a task launches, the time counts from the decision to start the invocation.
+    """
+    known = commit_known(invocation)
+    if known is None:
+        return {}
+    since = known if key.startswith(_ARRIVALS) else invocation.started
+    return {"commit_latency_ms": max(0, now - since) // MILLISECOND}
+
+
+def _count_poll(job: Versioned[Job], ended: Invocation) -> Versioned[Job]:
+    """Count the failed polls of a job since its last successful one. An aborted poll counts as neither."""
+    if not is_poll(ended.task) or ended.status is Status.ABORTED:
+        return job
+    failures = 0 if ended.status is Status.SUCCEEDED else job.value.failed_polls + 1
+    return Versioned(replace(job.value, failed_polls=failures), job.version)
+
+
 def _log_update(runtime: Runtime, found: Versioned[Invocation], invocation: Invocation, log: str) -> UpdateInvocation:
     """Return the write of an outcome. Its log lines are appended without a read, unless the log becomes too long."""
     log = debug_log.trim(log)  # the store also trims the lines, and trimmed bytes must not count
@@ -162,7 +211,11 @@ def _commit_end(
         nonlocal lost_at
         try:
             if job is not None:
-                return triage_end(runtime, job, invocation.id, writes, key)
+                counted = _count_poll(job, invocation)
+                successors = triage_end(runtime, counted, invocation.id, writes, key)
+                if counted is not job:
+                    log_failing_poll(invocation.job_id, counted.value.failed_polls)
+                return successors
             runtime.store.commit(writes)
         except StoreConflictError as error:
             current = _reread(runtime, update)

@@ -55,6 +55,7 @@ def fan_out(
         TransientError, ComeAgainError: the single job failed, or ``defer`` failed; deliver again.
     """
     until = Instant(runtime.clock.now() + BUDGET)
+    logger.info("triggers_arrived", jobs=len(triggers))
     if len(triggers) == 1:
         ((job_id, batch),) = triggers.items()
         accept_triggers(runtime, job_id, batch, key)

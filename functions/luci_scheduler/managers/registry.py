@@ -15,7 +15,7 @@ from luci_scheduler.managers.task_kind import TaskKind
 from luci_scheduler.managers.task_manager import TaskManager
 from luci_scheduler.managers.url_fetch import UrlFetchKind
 
-__all__ = ["KINDS", "kind_of", "launch_time", "make_era_of", "make_managers"]
+__all__ = ["KINDS", "is_poll", "kind_of", "launch_time", "make_era_of", "make_managers"]
 
 KINDS: tuple[TaskKind, ...] = (NoopKind(), UrlFetchKind(), GitilesKind(), BuildbucketKind())
 """Every task kind of this version."""
@@ -37,6 +37,11 @@ _UNKNOWN = _UnknownKind()
 def kind_of(task: TaskDefinition) -> TaskKind:
     """Return the kind of a task; for a kind that this version does not know, one with all the defaults."""
     return next((kind for kind in KINDS if kind.name == task.kind), _UNKNOWN)
+
+
+def is_poll(task: TaskDefinition) -> bool:
+    """Return whether a task polls a repository."""
+    return kind_of(task).polled_repo(task) is not None
 
 
 def make_managers(environment: Environment) -> Mapping[str, TaskManager]:

@@ -1,4 +1,4 @@
-# One dashboard: incoming work, late work, failures.
+# One dashboard: incoming work, the objective, late work, failures.
 
 locals {
   charts = [
@@ -8,6 +8,19 @@ locals {
     { title = "Failed polls", filter = local.metric.poll_failures, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
     { title = "Dropped commits and other dropped work", filter = local.metric.lost_commits, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
     { title = "Failed requests for builds", filter = local.metric.launch_failures, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
+    { title = "Requested builds", filter = local.metric.launches, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
+    { title = "Commit to build, 95th percentile (ms)", filter = local.metric.commit_latency, aligner = "ALIGN_PERCENTILE_95", reducer = "REDUCE_MAX", by = [] },
+    { title = "Builds for commits, in time", filter = local.metric.builds_in_time, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
+    { title = "Builds for commits, late or never", filter = local.metric.builds_late, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
+    { title = "Error budget that is left", filter = "select_slo_budget_fraction(\"${local.slo}\")", aligner = "ALIGN_NEXT_OLDER", reducer = "REDUCE_NONE", by = [] },
+    { title = "Commits and triggers that arrive", filter = local.metric.arrivals, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
+    { title = "Jobs whose polls keep failing", filter = local.metric.failing_pollers, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
+    { title = "Refused configs", filter = local.metric.config_refused, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = ["metric.label.project"] },
+    { title = "Calls that the access policy refused", filter = local.metric.access_denied, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
+    { title = "Calls without a valid token", filter = local.metric.unauthenticated, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
+    { title = "Calls that Cloud Run turned away", filter = local.metric.turned_away, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = ["resource.label.service_name"] },
+    { title = "Calls that found no instance", filter = local.metric.throttled, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = ["resource.label.service_name"] },
+    { title = "Failed calls of Cloud Scheduler", filter = local.metric.schedule_failures, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = ["resource.label.job_id"] },
     { title = "Refused messages and calls", filter = local.metric.refused, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
     { title = "Overdue work found by the sweep", filter = local.metric.stuck, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
     { title = "Invocations that hang", filter = local.metric.hanging, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },

@@ -1,4 +1,4 @@
 output "alerts" {
-  description = "Names of the alerts. Each has a runbook in docs/operations."
-  value       = concat(keys(local.alerts), ["no-sweep"])
+  description = "Alert → its page in docs/operations, without the suffix."
+  value       = { for name, alert in local.alerts : name => try(alert.runbook, name) if var.alerts }
 }

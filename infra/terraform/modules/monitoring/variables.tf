@@ -3,9 +3,20 @@ variable "project_id" {
   description = "Project of the installation."
 }
 
+variable "region" {
+  type        = string
+  description = "Region of the installation, for the texts of alerts."
+}
+
 variable "prefix" {
   type        = string
   description = "Prefix of names, with its dash."
+}
+
+variable "alerts" {
+  type        = bool
+  default     = true
+  description = "Whether to create alerts. Metrics, dashboard and objective exist in any case."
 }
 
 variable "emails" {
@@ -13,14 +24,47 @@ variable "emails" {
   description = "Recipients of alerts."
 }
 
+variable "channels" {
+  type        = set(string)
+  description = "Existing notification channels for alerts, projects/P/notificationChannels/ID."
+}
+
+variable "latency" {
+  type = object({
+    seconds = number
+    goal    = number
+  })
+  description = "The objective: this share of the builds for commits is requested within so many seconds."
+}
+
+variable "silence_hours" {
+  type        = number
+  description = "Hours in which triggers arrive and no build is requested until an alert reports it."
+}
+
 variable "services" {
-  type        = list(string)
-  description = "Names of the functions' Cloud Run services."
+  type        = map(string)
+  description = "Function → name of its Cloud Run service."
+}
+
+variable "schedules" {
+  type        = map(string)
+  description = "Cron lines of the schedules `sync` and `sweep`."
+}
+
+variable "schedule_jobs" {
+  type        = map(string)
+  description = "Names of the Cloud Scheduler jobs `sync` and `sweep`."
 }
 
 variable "queue" {
   type        = string
   description = "Name of the queue."
+}
+
+variable "database" {
+  type        = string
+  description = "Name of the Firestore database, for the texts of alerts."
 }
 
 variable "subscriptions" {
@@ -40,7 +84,8 @@ variable "rotation_subscription" {
 
 variable "runbooks" {
   type        = string
-  description = "Address of docs/operations."
+  default     = null
+  description = "Address of docs/operations on the web, without a slash at its end, or null."
 }
 
 variable "labels" {
