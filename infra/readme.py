@@ -119,7 +119,7 @@ def readme(folder: Path) -> str:
 
 def modules() -> list[Path]:
     """Return the folders of the root module and of all other modules."""
-    return [ROOT, *sorted(path.parent for path in ROOT.glob("modules/*/main.tf"))]
+    return [ROOT, *sorted(path.parent for path in ROOT.glob("modules/*/variables.tf"))]
 
 
 def main(arguments: list[str]) -> int:
