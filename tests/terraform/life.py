@@ -137,7 +137,7 @@ def upgrade(terraform: Terraform, life: Life, given: str) -> None:
     source.write_text(text + "# a change\n", encoding="utf-8")
     life.upgrades["source"] = planned()
     source.write_text(text, encoding="utf-8")
-    life.upgrades["rollback"] = planned(f'-var=image={{"reference": "{ROLLBACK}"}}')
+    life.upgrades["rollback"] = planned(f"-var=image={json.dumps({**life.variables['image'], 'reference': ROLLBACK})}")
     drift(terraform, ROOT, 91)
     rotated = [_SMALLER, f"-var=signing_key_generation={life.variables['signing_key_generation'] + 1}"]
     done = terraform.run(ROOT, "apply", "-auto-approve", given, *rotated)

@@ -124,8 +124,9 @@ def test_a_protected_installation_stays_whole(minimal: Life) -> None:
 def test_grants_have_time_to_spread(life: Life) -> None:
     """IAM takes a minute or two to spread a grant, and a first apply would fail until then."""
     waits = [found for found in life.resources if found.type == "time_sleep"]
-    durations = {found.address.rpartition("time_sleep.")[2]: found.values["create_duration"] for found in waits}
-    optional = {"kms_key_known[0]"} if life.all("google_kms_crypto_key_iam_member") else set()
+    names = {found.address.rpartition("time_sleep.")[2].partition("[")[0]: found for found in waits}
+    durations = {name: found.values["create_duration"] for name, found in names.items()}
+    optional = {"kms_key_known"} if life.all("google_kms_crypto_key_iam_member") else set()
     grants = {"publisher_known", "build_account_known", "reader_known", *optional}
     assert {name: durations.get(name) for name in grants} == dict.fromkeys(grants, "120s")
 

@@ -22,9 +22,8 @@ def test_switches_leave_out_what_an_organization_forbids(under_policies: UnderPo
 
 
 def test_a_server_without_notifications_has_no_topic(under_policies: UnderPolicies) -> None:
-    """Topic, grants and subscription of its publisher are left out, and the functions know it."""
+    """Topic, grants and subscription of its publisher are left out."""
     planned = under_policies[""].stdout
     assert 'module.topic["commits"]' in planned
     assert 'module.topic["cr-buildbucket' not in planned
     assert "google_pubsub_topic_iam_member.publisher" not in planned
-    assert "notifications" in planned

@@ -303,3 +303,26 @@ run "wrong_names_are_refused" {
 
   expect_failures = [var.project_id, var.prefix, var.labels]
 }
+
+run "a_server_may_have_no_notifications" {
+  command = plan
+
+  variables {
+    buildbucket_servers = [
+      { host = "one.example.com", publisher = "someone@example.com" },
+      { host = "two.example.com", publisher = "other@example.com", notifications = false },
+    ]
+  }
+
+  assert {
+    condition     = keys(module.topic) == ["commits", "someone@example.com"]
+    error_message = "A publisher without notifications has no topic, grants and subscription."
+  }
+  assert {
+    condition = jsondecode(local.environment.SCHEDULER_BUILDBUCKET_SERVERS) == [
+      { host = "one.example.com", publisher = "someone@example.com", protocol = "v2", topic = "projects/my-project/topics/scheduler.buildbucket.someone~example.com" },
+      { host = "two.example.com", publisher = "other@example.com", protocol = "v2", notifications = false },
+    ]
+    error_message = "The functions know that a server sends no notifications."
+  }
+}
