@@ -105,8 +105,6 @@ def test_the_archive_starts_and_takes_pushes(
         "FIRESTORE_EMULATOR_HOST": firestore_emulator.address,
         "SCHEDULER_CLOUD_TASKS_ENDPOINT": f"{HOST}:1",
         "SCHEDULER_LOCAL": "true",
-        # The local cloud's functions then accept pushes without Google's tokens.
-        "SCHEDULER_PUSH_ACCOUNT": "",
     }
     messages = {
         "on_gitiles_commit": {"repo": "https://h.googlesource.com/r", "ref": "refs/heads/main", "revision": "a" * 40},

@@ -125,7 +125,7 @@ run "defaults_behind_identity_aware_proxy" {
     error_message = "The settings are those of the Cloud Run service."
   }
   assert {
-    condition     = output.open_console == "echo https://luci-scheduler-console-123456789012.us-central1.run.app" && output.sign_in == "luci-scheduler login --url https://luci-scheduler-console-123456789012.us-central1.run.app"
+    condition     = output.open_console == "echo https://luci-scheduler-console-123456789012.us-central1.run.app" && output.sign_in == "luci-scheduler login --url https://luci-scheduler-console-123456789012.us-central1.run.app --client CLIENT.json"
     error_message = "The commands fit the front end."
   }
 
@@ -264,7 +264,7 @@ run "cloud_run_itself_checks_callers" {
     error_message = "The console accepts gcloud's tokens that Cloud Run has checked, and the given policy wins."
   }
   assert {
-    condition     = output.open_console == "gcloud run services proxy luci-scheduler-console --project=my-project --region=us-central1" && !contains(local.apis, "iap.googleapis.com")
+    condition     = output.open_console == "gcloud run services proxy luci-scheduler-console --project=my-project --region=us-central1" && output.sign_in == "luci-scheduler login --url https://luci-scheduler-console-123456789012.us-central1.run.app" && !contains(local.apis, "iap.googleapis.com")
     error_message = "The commands fit the front end."
   }
 }
