@@ -169,7 +169,10 @@ def test_a_push_needs_the_token_of_its_account(functions: Site, function: str) -
         assert "canary-7d1" not in str(answer.lines)
     good = _sent(functions, function, {"Authorization": functions.token(audience, account)})
     # A notification also needs a token of its own.
-    assert (good.code, good.events[:1]) == (200, ["permanent_error"] if function == "on_build_completion" else [])
+    assert (good.code, good.events[:1]) == (
+        200,
+        ["permanent_error"] if function == "on_build_completion" else ["triggers_arrived"],
+    )
 
 
 def test_a_task_needs_the_token_of_its_account(functions: Site) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from luci_scheduler.adapters.documents.values import SCHEMA, known_fields, to_json, to_timestamp
+from luci_scheduler.adapters.documents.values import SCHEMA, check_schema, known_fields, to_json, to_timestamp
 from luci_scheduler.core.instants import HOUR, Instant
 from luci_scheduler.core.probe import LIFETIME, Finding, Mark, Probe
 
@@ -28,6 +28,7 @@ def encode_probe(probe: Probe) -> dict[str, Any]:
 
 def decode_probe(probe_id: str, document: Mapping[str, Any]) -> Probe:
     """Read a probe's document."""
+    check_schema(f"probe {probe_id}", document)
     values = json.loads(document["state"])
     return Probe(
         probe_id,

@@ -12,6 +12,7 @@ from emulator.memory.ports import memory_ports
 from emulator.replay.errors import ScenarioError
 from emulator.replay.scenario import Delivery
 from emulator.replay.timed import ReplayEntropy, Stopwatch, TimedBuildbucket, TimedQueue, TimedStore
+from luci_scheduler.adapters.documents import ReadVersion
 from luci_scheduler.core.errors import StoreConflictError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import SECOND, Instant
@@ -54,7 +55,7 @@ def test_reads_and_commits_of_a_store_take_time() -> None:
     assert store.job(JobId("p/j")) is None
     assert clock.now() == START + SECOND
     with pytest.raises(StoreConflictError):
-        store.commit([DeleteDeferred("none", 5)])
+        store.commit([DeleteDeferred("none", ReadVersion(5))])
     assert clock.now() == START + 3 * SECOND
 
 
