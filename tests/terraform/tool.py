@@ -11,7 +11,12 @@ from typing import Any
 REPOSITORY = Path(__file__).parent.parent.parent
 ROOT = Path("infra/terraform")
 _TIMEOUT = 600.0  # seconds for one command, which takes about ten on an idle machine
-_CLOUD = {"TF_OFFLINE_SERVICES": "on", "TF_OFFLINE_IAM_DELAY": "60", "TF_OFFLINE_CMEK_DATABASES": "1"}
+_CLOUD = {
+    "TF_OFFLINE_SERVICES": "on",
+    "TF_OFFLINE_IAM_DELAY": "60",
+    "TF_OFFLINE_METRIC_DELAY": "600",
+    "TF_OFFLINE_CMEK_DATABASES": "1",
+}
 """The stand-ins refuse what the services refuse in a new project: order of APIs, quotas, fresh grants."""
 
 
