@@ -14,8 +14,8 @@ from typing import NoReturn
 
 from emulator.clock import AdjustableClock
 from emulator.errors import LocalCloudError
-from emulator.google_apis import GoogleApis
 from emulator.local_cloud import LocalCloud
+from emulator.local_control_plane import LocalControlPlane
 from emulator.options import Options, TcpPorts
 from emulator.start import start_local_cloud
 from emulator.start_page import StartPage, make_sample
@@ -100,7 +100,7 @@ def until_stopped(options: Options) -> int:
         signal.signal(number, _interrupt)
     was_up = False
     try:
-        with start_local_cloud(options) as cloud, StartPage(cloud) as page, GoogleApis(cloud) as apis:
+        with start_local_cloud(options) as cloud, StartPage(cloud) as page, LocalControlPlane(cloud) as apis:
             was_up = True
             print(addresses(cloud, page.url, apis.url), flush=True)
             threading.Event().wait()

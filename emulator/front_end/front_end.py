@@ -15,8 +15,8 @@ from emulator.front_end.cloud_run import SERVERLESS, CloudRun
 from emulator.front_end.entrance import Entrance
 from emulator.front_end.exchange import Answer, Handler, Message
 from emulator.front_end.forward import Forward
-from emulator.front_end.google_apis import IAP_KEYS, GoogleApis
 from emulator.front_end.iap import Iap, Sessions
+from emulator.front_end.platform_apis import IAP_KEYS, PlatformApis
 from emulator.front_end.services import Ingress, Network, Service, Services
 from emulator.front_end.tokens import Stripping
 from emulator.tcp_ports import HOST, require_free
@@ -106,7 +106,7 @@ class FrontEnd:
         self.accounts = accounts
         self.authority = Authority()
         self.services = Services(project, location)
-        self.apis = GoogleApis(self.services, self.authority)
+        self.apis = PlatformApis(self.services, self.authority)
         self.members = frozenset(f"user:{person}" for person in accounts.people)
         self._now = now
         self._stripping = stripping

@@ -17,8 +17,8 @@ from google.cloud import tasks_v2
 
 from emulator.buildbucket.faults import Fault
 from emulator.gitiles.faults import GitilesFault
-from emulator.google_apis import GoogleApis
 from emulator.local_cloud import LocalCloud
+from emulator.local_control_plane import LocalControlPlane
 from emulator.memory_pubsub import Message
 from emulator.options import Options
 from emulator.settings import queue_path
@@ -102,7 +102,7 @@ def _installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installa
         cloud.repository("https://sample.googlesource.com/engine")
         until(lambda: all(schedule.last for schedule in cloud.schedules.values()), "the schedules run")
         installation = Installation(cloud)
-        with GoogleApis(cloud, installation.scripted) as apis:
+        with LocalControlPlane(cloud, installation.scripted) as apis:
             installation.google_apis = apis.url
             yield installation
 

@@ -24,7 +24,7 @@ from emulator.serving.local_server import LocalServer
 from emulator.settings import queue_path
 from emulator.tcp_ports import HOST
 
-__all__ = ["GoogleApis", "Scripted"]
+__all__ = ["LocalControlPlane", "Scripted"]
 
 Scripted = Callable[[str], tuple[int, Mapping[str, Any]] | None]
 """Maps host and path of a request to an answer that replaces the server's own; None keeps that."""
@@ -32,7 +32,7 @@ Scripted = Callable[[str], tuple[int, Mapping[str, Any]] | None]
 _CONNECT_SECONDS = 2.0
 
 
-class GoogleApis:
+class LocalControlPlane:
     """The server. ``scripted`` supplies answers for parts that the local cloud does not have."""
 
     def __init__(self, cloud: LocalCloud, scripted: Scripted = lambda _: None, port: int = 0) -> None:

@@ -10,7 +10,7 @@ from werkzeug.datastructures import Headers
 
 from emulator.front_end.authority import Authority
 from emulator.front_end.exchange import Message
-from emulator.front_end.google_apis import IAP_KEYS, GoogleApis
+from emulator.front_end.platform_apis import IAP_KEYS, PlatformApis
 from emulator.front_end.services import Ingress, Service, Services
 
 NAME = "projects/p/locations/us-central1/services/console"
@@ -24,17 +24,17 @@ def _services() -> Services:
 
 
 @pytest.fixture(name="apis")
-def _apis(services: Services) -> GoogleApis:
-    return GoogleApis(services, Authority())
+def _apis(services: Services) -> PlatformApis:
+    return PlatformApis(services, Authority())
 
 
-def get(apis: GoogleApis, path: str, method: str = "GET") -> tuple[int, Any]:
+def get(apis: PlatformApis, path: str, method: str = "GET") -> tuple[int, Any]:
     """Return status and JSON of an answer."""
     answer = apis(Message(method, path, Headers(), b"", "127.0.0.1"))
     return answer.status, json.loads(answer.body)
 
 
-def test_a_service_and_its_policy(apis: GoogleApis) -> None:
+def test_a_service_and_its_policy(apis: PlatformApis) -> None:
     """False members are left out, as the API does."""
     shown = {"name": NAME, "uri": "https://c.run.app", "ingress": "INGRESS_TRAFFIC_ALL"}
     assert get(apis, f"/v2/{NAME}") == (200, shown)
@@ -43,7 +43,7 @@ def test_a_service_and_its_policy(apis: GoogleApis) -> None:
     assert (status, policy["bindings"]) == (200, [binding])
 
 
-def test_changes_show_at_once(apis: GoogleApis, services: Services) -> None:
+def test_changes_show_at_once(apis: PlatformApis, services: Services) -> None:
     """The front end and the API have one state."""
     services.open("console")
     services.change("console", invoker_iam_disabled=True, iap_enabled=True, custom_audiences=("https://x",))
@@ -68,13 +68,13 @@ def test_changes_show_at_once(apis: GoogleApis, services: Services) -> None:
         (f"/v2/{NAME}:getIamPolicy", "POST", 405),
     ],
 )
-def test_other_requests(apis: GoogleApis, path: str, method: str, status: int) -> None:
+def test_other_requests(apis: PlatformApis, path: str, method: str, status: int) -> None:
     """Errors have the shape of Google's."""
     code, answer = get(apis, path, method)
     assert (code, answer["error"]["code"]) == (status, status)
 
 
-def test_it_can_fail(apis: GoogleApis) -> None:
+def test_it_can_fail(apis: PlatformApis) -> None:
     """The keys stay readable; reads are counted."""
     apis.failing = 503
     assert get(apis, f"/v2/{NAME}")[1]["error"]["status"] == "UNAVAILABLE"

@@ -13,14 +13,14 @@ from emulator.front_end.authority import Authority
 from emulator.front_end.exchange import Answer, Message
 from emulator.front_end.services import INVOKER, Service, Services
 
-__all__ = ["IAP_KEYS", "GoogleApis"]
+__all__ = ["IAP_KEYS", "PlatformApis"]
 
 IAP_KEYS = "/iap/verify/public_key"
 _NAME = re.compile(r"/v2/(projects/[^/]+/locations/([^/]+)/services/([^/:]+))(:getIamPolicy)?")
 _STATUSES = {404: "NOT_FOUND", 405: "UNIMPLEMENTED", 403: "PERMISSION_DENIED", 500: "INTERNAL", 503: "UNAVAILABLE"}
 
 
-class GoogleApis:
+class PlatformApis:
     """Serves the state of the services, read only.
 
     Attributes:
