@@ -159,7 +159,11 @@ class MemoryHost:
 
     def _serve(self, settings: Settings) -> None:
         ports = cloud_ports(settings, store=self.store, clock=self._clock)
-        process.use(make_app(settings, self._with_locks(ports) if self._services else ports))
+        app = make_app(settings, self._with_locks(ports) if self._services else ports)
+        if self._services:  # the console alone shows the installation, under its own name
+            service = read_settings(self._services["console"]).service_name
+            app = replace(app, installation=replace(app.installation, service=service))
+        process.use(app)
 
     def _with_locks(self, ports: Ports) -> Ports:
         """Return the ports with the checks of callers that each function has by its own settings."""

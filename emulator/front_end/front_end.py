@@ -210,8 +210,9 @@ class FrontEnd:
             "SCHEDULER_IAP_AUDIENCE": self.iap_audience,
             "SCHEDULER_IAP_CERTS_URL": f"{self.apis_url}{IAP_KEYS}",
         }
-        # No platform verifies tokens for a public service, so only whole ones count.
-        return settings | ({"SCHEDULER_TRUST_FRONT_END": "false"} if self.mode == "public" else {})
+        # As the Terraform module has it: only callers of `proxy` reach the console with their own token, stripped.
+        # Behind IAP the assertion counts, and in front of a public service no platform verifies tokens.
+        return settings | ({} if self.mode == "proxy" else {"SCHEDULER_TRUST_FRONT_END": "false"})
 
     # Life -------------------------------------------------------------------------------------------------------------
 

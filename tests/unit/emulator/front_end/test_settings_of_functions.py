@@ -24,8 +24,8 @@ def made(mode: Mode, port: int = 0) -> FrontEnd:
 @pytest.mark.parametrize(
     ("mode", "trust", "iap", "gcloud", "ingress"),
     [
-        ("iap", "true", "/projects/123456789012/locations/us-central1/services/luci-scheduler-console", False, "ALL"),
-        ("load_balancer", "true", "/projects/123456789012/global/backendServices/", False, "LOAD_BALANCER"),
+        ("iap", "false", "/projects/123456789012/locations/us-central1/services/luci-scheduler-console", False, "ALL"),
+        ("load_balancer", "false", "/projects/123456789012/global/backendServices/", False, "LOAD_BALANCER"),
         ("proxy", "true", "", True, "ALL"),
         ("public", "false", "", False, "ALL"),
     ],
