@@ -457,6 +457,36 @@ PLANTS: dict[str, tuple[str, Plant, str, str]] = {
 }
 
 
+@pytest.mark.parametrize("place", ["next_token_secret", "previous_token_secret"])
+def test_a_key_of_the_neighboring_generation_is_known(doctor: Doctor, installation: Installation, place: str) -> None:
+    """While an apply replaces the functions, one of them signs with a key that another only verifies."""
+
+    def handle(app: App, event: Any) -> Any:
+        other = {"token_secrets": ("another generation's key",), place: app.settings.token_secrets[0]}
+        return _notification(replace(app, settings=replace(app.settings, **other)), event)
+
+    with _entry("notification", handle)(installation):
+        code, checks = doctor.run()
+    assert (code, checks["signing-keys"]["outcome"]) == (0, "ok")
+    assert checks["signing-keys"]["text"].startswith("on_build_completion accepts")
+
+
+def test_servers_without_notifications(doctor: Doctor, installation: Installation) -> None:
+    """There is no topic to probe, the dry run names none, and the report claims nothing about keys."""
+
+    def change(app: App, _: LocalCloud) -> App:
+        servers = tuple(replace(item, notifications=False) for item in app.settings.buildbucket_servers)
+        silent = replace(app.settings, buildbucket_servers=servers)
+        return replace(app, settings=silent, installation=replace(app.installation, topics=()))
+
+    with _changed_app(change)(installation):
+        code, checks = doctor.run()
+    assert code == 0
+    assert checks["build-messages"]["text"] == "no server has a topic"
+    assert checks["signing-keys"]["text"] == "no server sends notifications, so no function verifies their tokens"
+    assert checks["buildbucket"]["outcome"] == "ok"
+
+
 @pytest.mark.parametrize("name", PLANTS)
 def test_a_broken_part_fails_its_check(installation: Installation, doctor: Doctor, name: str) -> None:
     """Exactly its check fails, with its remedy. Checks that need the part are not run, and say why."""

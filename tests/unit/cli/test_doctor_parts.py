@@ -148,10 +148,49 @@ def test_a_call_of_google_ends_in_time(server: str) -> None:
         GoogleApis(f"http://{address}", 0.5).get("x.googleapis.com", "/v1/y")
 
 
+INSPECTION = {
+    "cloudProject": "p",
+    "location": "us-central1",
+    "database": "(default)",
+    "queue": "q",
+    "service": "a-luci-scheduler-console",
+    "topics": ["projects/p/topics/scheduler.buildbucket.x~y.iam"],
+}
+
+
 def test_names_follow_the_prefix_of_the_console() -> None:
     """The console's own name has the prefix of all names."""
-    found = {"service": "a-luci-scheduler-console", "cloudProject": "p", "topics": ["projects/p/topics/t"]}
-    names = Names.read(found)
+    names = Names.read(INSPECTION)
     assert names.service("on_task") == "a-luci-scheduler-on-task"
-    assert names.topics == ["projects/p/topics/a-gitiles-commit", "projects/p/topics/t"]
-    assert Names.read({}).service("console") == "luci-scheduler-console"
+    assert names.topics == ["projects/p/topics/a-gitiles-commit", *INSPECTION["topics"]]
+    assert Names.read({**INSPECTION, "service": ""}).service("console") == "luci-scheduler-console"
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("cloudProject", "p/secrets/x"),
+        ("cloudProject", ""),
+        ("location", "us'; rm -rf ~ #"),
+        ("database", "../x"),
+        ("queue", "q$(id)"),
+        ("queue", "q\n"),
+        ("service", "x/versions/latest:access?y=luci-scheduler-console"),
+        ("service", "luci-scheduler-on-task"),
+        ("topics", ["projects/p/topics/t:setIamPolicy?x="]),
+        ("topics", ["projects/p/topics/t", 5]),
+        ("topics", ["projects/p/topics/../subscriptions/s"]),
+    ],
+)
+def test_a_hostile_console_chooses_no_address_and_no_command(member: str, value: Any) -> None:
+    """Its names would reach Google with the operator's credentials, and the operator's shell in a copied remedy."""
+    with pytest.raises(FailedError, match="is not one of a console"):
+        Names.read({**INSPECTION, member: value})
+
+
+def test_an_answer_of_another_shape_fails_its_check() -> None:
+    """The others still run, and no error of Python reaches the user."""
+    empty: dict[str, Any] = {}
+    results = list(run_checks([Check("bad", lambda: str(empty["x"])), Check("good", lambda: "fine")], 60))
+    assert [item.outcome for item in results] == [Outcome.FAILED, Outcome.OK]
+    assert "cannot be understood (KeyError)" in results[0].text

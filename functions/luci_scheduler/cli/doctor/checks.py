@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from luci_scheduler.adapters.sockets import bounded
 from luci_scheduler.cli.session import CommandError
+from luci_scheduler.core.untrusted import PARSER_ERRORS
 
 __all__ = ["Check", "FailedError", "NotCheckedError", "Outcome", "Result", "run_checks"]
 
@@ -94,6 +95,9 @@ def _run(check: Check, done: dict[str, Outcome], left: float, total: float) -> R
         return Result(check.name, Outcome.FAILED, str(error))
     except TimeoutError:
         return Result(check.name, Outcome.FAILED, f"no result within {limit:.0f} s", "run the command again")
+    except PARSER_ERRORS as error:  # the console or Google has sent another document than this command knows
+        text = f"an answer cannot be understood ({type(error).__name__})"
+        return Result(check.name, Outcome.FAILED, text, "use the command of the installation's own version")
 
 
 def _joined(names: Sequence[str]) -> str:

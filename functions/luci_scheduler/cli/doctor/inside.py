@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,18 @@ _MAX_SKEW = 30.0  # seconds; tokens tolerate five minutes
 _ACCOUNT = "the account of `terraform output -raw grant_in_luci`"
 _DATA = base64.b64encode(b"probe").decode()
 _PUBSUB = "pubsub.googleapis.com"
+_CONSOLE = "luci-scheduler-console"
+_PROJECT = "[a-z0-9][a-z0-9.:-]*"
+_FORMS = {
+    "cloudProject": _PROJECT,
+    "location": "[a-z0-9-]+",
+    "database": r"\(default\)|[a-z0-9-]+",
+    "queue": "[A-Za-z0-9-]+",
+    "service": f"([a-z0-9-]+-)?{_CONSOLE}|",
+}
+"""Member of the console's answer → its form. The names become parts of addresses at Google, which the command calls
+with the operator's credentials, and of commands that people copy. So a name of another form is refused."""
+_TOPIC = f"projects/{_PROJECT}/topics/[A-Za-z][A-Za-z0-9._~+-]*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +50,21 @@ class Names:
 
     @classmethod
     def read(cls, inspection: Mapping[str, Any]) -> Names:
-        """Return the names in the answer of ``Inspect``. The console's own name has the prefix."""
+        """Return the names in the answer of ``Inspect``. The console's own name has the prefix.
+
+        Raises:
+            FailedError: a name has a form that no part of an installation has.
+        """
+        wrong = [name for name, form in _FORMS.items() if not re.fullmatch(form, str(inspection.get(name, "")))]
+        wrong += [str(topic) for topic in inspection.get("topics", ()) if not re.fullmatch(_TOPIC, str(topic))]
+        if wrong:
+            raise FailedError(f"the answer is not one of a console: {wrong[0]} has an impossible form", "check --url")
         return cls(
             str(inspection.get("cloudProject", "")),
             str(inspection.get("location", "")),
             str(inspection.get("database", "")),
             str(inspection.get("queue", "")),
-            str(inspection.get("service", "")).removesuffix("luci-scheduler-console"),
+            str(inspection.get("service", "")).removesuffix(_CONSOLE),
             tuple(inspection.get("topics", ())),
         )
 
@@ -239,6 +260,8 @@ class Inside:
                     f"{unexplained[0]} signs: notifications of its builds are refused",
                     "finish the rollout: run `terraform apply`, and move all traffic to the newest revisions",
                 )
+        if not self.names.build_topics:
+            return "no server sends notifications, so no function verifies their tokens"
         return "on_build_completion accepts the tokens that on_task and on_gitiles_commit sign"
 
     def _marks(self, function: str) -> list[Mapping[str, Any]]:
