@@ -86,7 +86,8 @@ def main(
     try:
         return int(options.run(options))
     except CommandError as error:
-        sys.stderr.write(f"luci-scheduler: {_subject(options, error)}{error}\n")
+        lines = f"luci-scheduler: {_subject(options, error)}{error}".split("\n")
+        sys.stderr.write("\n".join(map(plain, lines)) + "\n")
         return int(error.code)
     except KeyboardInterrupt:
         return int(Exit.INTERRUPTED)

@@ -9,24 +9,28 @@ import sys
 import time
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, TextIO
 
 from luci_scheduler.api.errors import Code
-from luci_scheduler.cli.front_end import obstacle
+from luci_scheduler.cli.front_end import FrontEnd, front_end, obstacle
+from luci_scheduler.core.untrusted import PARSER_ERRORS
 
 if TYPE_CHECKING:
     import requests
 
     from luci_scheduler.cli.credentials import Saved
 
-__all__ = ["CommandError", "Exit", "Session", "invocation_ref", "job_ref", "plain", "show_table"]
+__all__ = ["Answer", "CommandError", "Exit", "Session", "invocation_ref", "job_ref", "plain", "show_table"]
 
 _GUARD = ")]}'"
 _TIMEOUT = 60.0  # seconds: the console's own limit
 _SPARE = 60.0  # seconds before its end, from which a token is not sent any more
 _UNKNOWN = "the answer is not one of a console: check that --url is the console's address"
+_MAX_DIGITS = 3  # of a pRPC code
 _PAUSES = (1.0, 3.0)  # seconds, before an unanswered action is sent again
+_MAX_BYTES = 33 << 20  # of an answer; Cloud Run lets 32 MiB through
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _WORDS: Mapping[int, str] = {
     Code.INVALID_ARGUMENT: "invalid argument",
@@ -69,6 +73,15 @@ class CommandError(Exception):
         self.code = code
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer to a call, with its whole body."""
+
+    status_code: int
+    headers: Mapping[str, str]
+    text: str
+
+
 class Session:
     """One run of the command; ``url`` is the console's address, or empty if none is given.
 
@@ -107,6 +120,14 @@ class Session:
         json_type = "application/json"
         headers = {"Content-Type": json_type, "Accept": json_type, **self._authorization(is_here)}
         answer = self._send(f"{self.url}/prpc/{service}/{method}", json.dumps(request).encode(), headers, is_here)
+        front = front_end(answer.status_code, answer.headers)
+        if is_here and front in (FrontEnd.IAP, FrontEnd.CLOUD_RUN) and "Authorization" not in headers:
+            # A login would send a token of the real cloud to any program that listens on this port.
+            raise CommandError(
+                f"{method}: {front} of the local cloud lets no call without a token pass: pass --token; "
+                "`python -m emulator up` prints the command that makes one",
+                Exit.NOT_ALLOWED,
+            )
         return _reply(answer, method)
 
     @property
@@ -114,7 +135,7 @@ class Session:
         """Whether the console is on this machine, and needs no token."""
         return _origin(self.url)[1] in _LOOPBACK
 
-    def knock(self) -> requests.Response:
+    def knock(self) -> Answer:
         """Call the console without a token, and return the answer, whoever gives it.
 
         Raises:
@@ -169,10 +190,15 @@ class Session:
             Exit.WRONG_USAGE,
         )
 
-    def _send(self, url: str, body: bytes, headers: Mapping[str, str], is_here: bool) -> requests.Response:
+    def _send(self, url: str, body: bytes, headers: Mapping[str, str], is_here: bool) -> Answer:
         import requests  # noqa: PLC0415 - commands without a cloud do not need it
 
-        from luci_scheduler.adapters.http import Deadline, limit_session  # noqa: PLC0415 - loads google.auth
+        from luci_scheduler.adapters.http import (  # noqa: PLC0415 - loads google.auth
+            Deadline,
+            TooLargeError,
+            limit_session,
+            read_body,
+        )
 
         try:
             with limit_session(requests.Session()) as http:
@@ -180,9 +206,12 @@ class Session:
                 http.trust_env = not is_here  # a proxy would forward requests for this machine to another
                 post = self._post or http.post
                 limit: Any = Deadline(_TIMEOUT)  # the library takes any Timeout
-                return post(url, data=body, headers=headers, timeout=limit, allow_redirects=False)
+                with post(url, data=body, headers=headers, timeout=limit, allow_redirects=False, stream=True) as answer:
+                    text = read_body(answer, _MAX_BYTES).decode("utf-8", "replace")
+                    return Answer(answer.status_code, answer.headers, text)
         except (
             requests.RequestException,
+            TooLargeError,
             ValueError,
         ) as error:  # ValueError: an invalid host, which the library does not catch
             # The library's text may hold the URL but never the headers.
@@ -207,18 +236,24 @@ class Session:
         return self._made
 
     def write(self, text: str) -> None:
-        """Write text unchanged, at once."""
-        self._out.write(text)
+        """Write text at once, without control characters other than line ends: the console may be hostile."""
+        self._out.write("\n".join(map(plain, text.split("\n"))))
         self._out.flush()
 
     def show(self, document: Any, text: str) -> None:
         """Write a result: with ``--json`` the document, otherwise the text."""
-        self.write(f"{json.dumps(document, indent=2, ensure_ascii=False)}\n" if self._as_json else f"{text}\n")
+        self.write(f"{_json(document)}\n" if self._as_json else f"{text}\n")
 
     def progress(self, text: str) -> None:
         """Write a progress message to standard error, except with ``--json``."""
         if not self._as_json:
-            sys.stderr.write(f"{text}\n")
+            sys.stderr.write(f"{plain(text)}\n")
+
+
+def _json(document: Any) -> str:
+    """Return readable JSON: characters that could control a terminal are escaped."""
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    return "".join(item if item.isprintable() or item == "\n" else json.dumps(item)[1:-1] for item in text)
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -236,18 +271,18 @@ def _origin(url: str) -> tuple[str, str, int]:
     return ("", "", 0) if "@" in parts.netloc or not parts.hostname else (parts.scheme, parts.hostname, port)
 
 
-def _reply(answer: requests.Response, method: str) -> dict[str, Any]:
+def _reply(answer: Answer, method: str) -> dict[str, Any]:
     code = answer.headers.get("X-Prpc-Grpc-Code", "")
     text = answer.text.removeprefix(_GUARD).strip()
-    if code == "0" and answer.ok:
+    if code == "0" and answer.status_code < 400:  # noqa: PLR2004 - HTTP
         try:
             reply = json.loads(text)
-        except ValueError:
+        except PARSER_ERRORS:
             reply = None
         if isinstance(reply, dict):
             return reply
         raise CommandError(f"{method}: the reply is not a JSON object; check that --url is the console's address")
-    if not code.isdigit() or code == "0":
+    if not (code.isascii() and code.isdigit() and len(code) <= _MAX_DIGITS) or code == "0":
         raise CommandError(
             f"{method}: {obstacle(answer.status_code, answer.headers) or _UNKNOWN}",
             Exit.NOT_ALLOWED if answer.status_code in (302, 401, 403) else Exit.UNAVAILABLE,

@@ -46,7 +46,7 @@ def run(
             raise requests.ConnectionError
         response = requests.Response()
         response.status_code = answer.status_code
-        response._content = answer.data
+        response._content, response._content_consumed = answer.data, True
         response.headers.update(answer.headers)
         return response
 
@@ -64,7 +64,7 @@ class Console:
         self.sent: dict[str, str] = {}
         self._answer = requests.Response()
         self._answer.status_code = status
-        self._answer._content = text.encode()
+        self._answer._content, self._answer._content_consumed = text.encode(), True
         self._answer.headers.update({name.replace("_", "-"): value for name, value in headers.items()})
 
     def __call__(self, _url: str, headers: Mapping[str, str] | None = None, **_: Any) -> requests.Response:

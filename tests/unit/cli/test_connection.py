@@ -9,6 +9,7 @@ import requests
 
 from luci_scheduler.cli.main import main
 from luci_scheduler.cli.session import Exit
+from tests.unit.cli.support import Console, run_on, says
 
 
 @pytest.fixture(name="sent")
@@ -24,6 +25,7 @@ def _sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[requests.PreparedReques
         seen.append((request, how))
         answer = requests.Response()
         answer.status_code, answer._content, answer.url = 200, b")]}'\n{}", str(request.url)
+        answer._content_consumed = True
         answer.headers["X-Prpc-Grpc-Code"] = "0"
         return answer
 
@@ -116,9 +118,67 @@ def test_an_overloaded_console_is_retried_later(
     def send(_: Any, request: requests.PreparedRequest, **__: Any) -> requests.Response:
         answer = requests.Response()
         answer.status_code, answer._content, answer.url = 429, b"more than 60 unknown access tokens", str(request.url)
+        answer._content_consumed = True
         answer.headers["X-Prpc-Grpc-Code"] = "8"
         return answer
 
     monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", send)
     assert main(["jobs", "--url", "https://c.example.com", "--token", "t"], {}) == Exit.UNAVAILABLE
     assert "too many requests: more than 60 unknown access tokens" in capsys.readouterr().err
+
+
+# A hostile console ----------------------------------------------------------------------------------------------------
+
+CONTROLS = "\x1b]0;owned\x07\x9b31m"
+
+
+@pytest.mark.parametrize(
+    "console",
+    [
+        Console(403, CONTROLS, X_Prpc_Grpc_Code="7"),
+        says({"identity": f"user:{CONTROLS}@x", "seesSome": False}),
+        says({"identity": "user:a@x", "policyProblem": CONTROLS}),
+    ],
+)
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_no_answer_controls_the_terminal(
+    console: Console, options: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither in errors, nor in texts, nor in JSON."""
+    run_on(console, "login", "--url", "http://localhost:1", *options)
+    shown = capsys.readouterr()
+    assert (shown.out + shown.err).replace("\n", "").isprintable()
+    assert "31m" in shown.out + shown.err
+
+
+@pytest.mark.parametrize(
+    ("console", "said"),
+    [
+        (Console(text="[" * 100_000, X_Prpc_Grpc_Code="0"), "not a JSON object"),
+        (Console(200, "{}", X_Prpc_Grpc_Code="\u0663"), "check that --url"),
+        (Console(200, "{}", X_Prpc_Grpc_Code="9" * 5000), "check that --url"),
+    ],
+)
+def test_a_strange_answer_gives_one_line(console: Console, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """No error of Python reaches the user."""
+    assert run_on(console, "jobs", "--url", "http://localhost:1") != 0
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert said in lines[0]
+
+
+def test_an_endless_answer_is_cut(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """It does not fill the memory."""
+    monkeypatch.setattr("luci_scheduler.cli.session._MAX_BYTES", 1000)
+    assert run_on(says({"jobs": ["x" * 1000]}), "jobs", "--url", "http://localhost:1") == Exit.UNAVAILABLE
+    assert "TooLargeError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "console", [Console(403, ""), Console(401, "", X_Goog_IAP_Generated_Response="true")], ids=["run", "iap"]
+)
+def test_a_local_front_end_wants_a_local_token(console: Console, capsys: pytest.CaptureFixture[str]) -> None:
+    """The error names the option; no login of the real cloud is offered or used."""
+    assert run_on(console, "login", "--url", "http://localhost:1") == Exit.NOT_ALLOWED
+    assert "pass --token" in capsys.readouterr().err
+    assert "Authorization" not in console.sent

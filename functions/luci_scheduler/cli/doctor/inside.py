@@ -140,6 +140,8 @@ class Inside:
 
     def _caller(self) -> str:
         login = f"run `luci-scheduler login --url {self.session.url}`"
+        if self.session.is_local:  # which has no login
+            login = "pass a token of the local cloud in --token"
         try:
             self.caller = self.session.call("WhoAmI", {})
         except CommandError as error:
