@@ -115,6 +115,7 @@ def addresses(cloud: LocalCloud, start_page: str = "", google_apis: str = "") ->
     rows = {
         **({"Start page": start_page} if start_page else {}),
         "Console": cloud.console_url,
+        **_token_row(cloud),
         "Project": cloud.project,
         "Firestore": "in memory, nothing is kept" if in_memory else cloud.firestore_address,
         "Pub/Sub": "in memory, for this process only" if in_memory else cloud.pubsub_address,
@@ -136,6 +137,12 @@ def addresses(cloud: LocalCloud, start_page: str = "", google_apis: str = "") ->
             "",
         ]
     )
+
+
+def _token_row(cloud: LocalCloud) -> dict[str, str]:
+    """Return the option with which ``luci-scheduler`` passes the front end as the developer."""
+    url = cloud.front_end.token_url if cloud.front_end else ""
+    return {"Sign-in": f'--token "$(curl -s {url})"'} if url else {}
 
 
 def _address(cloud: LocalCloud, name: str) -> str:

@@ -34,6 +34,7 @@ _EVENTS = ("on_gitiles_commit", "on_build_completion")
 _SECONDS = {"on_gitiles_commit": 300.0, "on_build_completion": 120.0, "on_task": 630.0, "console": 60.0}
 """Function → timeout of its service (see infra/terraform/functions.tf)."""
 _APIS = "apis"
+_TOKEN = "/_local/token"  # noqa: S105 - a path
 _INGRESS: Mapping[Mode, Ingress] = {"load_balancer": Ingress.LOAD_BALANCER}
 
 Place = tuple[str, str]
@@ -181,6 +182,14 @@ class FrontEnd:
         return service if self.mode == "iap" else ""
 
     @property
+    def token_url(self) -> str:
+        """Serves a token with which a program reaches the console as the developer; empty if it needs none.
+
+        It is the stand-in for ``gcloud`` and for OAuth clients. Every program on this machine may read it.
+        """
+        return "" if self.mode == "proxy" else f"{self.apis_url}{_TOKEN}"
+
+    @property
     def apis_url(self) -> str:
         """The base URL of Google's servers."""
         return self.url(_APIS, "")
@@ -235,12 +244,20 @@ class FrontEnd:
     def _handler(self, place: Place, containers: Mapping[str, str]) -> Handler:
         function, way = place
         if function == _APIS:
-            return self.apis
+            return self._apis
         container = Forward(containers[function], _SECONDS[function])
         run = self._cloud_run(function, _NETWORKS[way], container)
         if self.mode in ("iap", "load_balancer") and place == self._people_use():
             return self._iap(run)
         return self._as_caller(function, way, run)
+
+    def _apis(self, message: Message) -> Answer:
+        if message.method == "GET" and message.target == _TOKEN:
+            return Answer(200, Headers({"Content-Type": "text/plain", "Cache-Control": "no-store"}), self._token())
+        return self.apis(message)
+
+    def _token(self) -> bytes:
+        return self.developer_headers().get("Authorization", "").removeprefix("Bearer ").encode()
 
     def _cloud_run(self, function: str, network: Network, container: Handler) -> CloudRun:
         name = service_name(function)

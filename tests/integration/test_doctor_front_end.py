@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from unittest import mock
 
 import pytest
+import requests
 
 from emulator.front_end.front_end import Mode
 from emulator.local_cloud import LocalCloud
@@ -15,6 +17,7 @@ from emulator.local_control_plane import LocalControlPlane
 from emulator.options import Options
 from emulator.start import start_local_cloud
 from emulator.start_page import make_sample
+from emulator.up import addresses
 from luci_scheduler import process
 from luci_scheduler.cli.doctor import command
 from luci_scheduler.cli.doctor import inside as inside_module
@@ -44,8 +47,18 @@ def _behind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         cloud.repository("https://sample.googlesource.com/engine")
         until(lambda: all(schedule.last for schedule in cloud.schedules.values()), "the schedules run")
         assert cloud.front_end is not None
-        token = cloud.front_end.developer_headers().get("Authorization", "").removeprefix("Bearer ")
-        yield Behind(cloud, ("--url", cloud.console_url, *(("--token", token) if token else ())), control.url)
+        yield Behind(cloud, ("--url", cloud.console_url, *_token(addresses(cloud))), control.url)
+
+
+def _token(shown: str) -> tuple[str, ...]:
+    """Do what `up` says; no option if it says nothing."""
+    found = re.search(r'--token "\$\(curl -s (http://\S+)\)"', shown)
+    if found is None:
+        return ()
+    foreign = requests.get(found[1], headers={"Origin": "https://x.example"}, timeout=10)
+    rebound = requests.get(found[1], headers={"Host": "x.example"}, timeout=10)
+    assert (foreign.status_code, rebound.status_code) == (403, 403)
+    return "--token", requests.get(found[1], timeout=10).text
 
 
 def _doctor(behind: Behind, capsys: pytest.CaptureFixture[str], *impatient: str) -> dict[str, dict[str, str]]:

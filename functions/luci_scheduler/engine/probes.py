@@ -31,6 +31,7 @@ _CALL_SECONDS = 10.0
 _AT_ONCE = 8
 _MAX_REPOSITORIES = 20  # beyond the repositories that hold configs: one of each host
 _MAX_JOBS = 2000  # whose buckets are checked
+_MAX_PROBLEM = 1000  # characters
 _NO_JOB = JobId("@probe/none")
 _NO_HASH = "0" * 40
 _NO_PERMISSION = frozenset({"PERMISSION_DENIED", "UNAUTHENTICATED", "403", "401"})
@@ -175,7 +176,11 @@ def _checked(kind: str, subject: str, call: Callable[[], object]) -> Finding:
         with limited(_CALL_SECONDS):
             call()
     except ServiceError as error:
-        return Finding(kind, subject, str(error), is_permission=error.code in _NO_PERMISSION)
+        return Finding(kind, subject, _problem(error), is_permission=error.code in _NO_PERMISSION)
     except SchedulerError as error:
-        return Finding(kind, subject, str(error))
+        return Finding(kind, subject, _problem(error))
     return Finding(kind, subject)
+
+
+def _problem(error: Exception) -> str:
+    return storable(str(error))[:_MAX_PROBLEM]  # the server chose the text, and a document has at most a MiB

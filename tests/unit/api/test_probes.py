@@ -307,3 +307,12 @@ def test_a_probe_expires() -> None:
     document = world.store._documents["probes", probe.id].document
     assert document["expire_at"].timestamp() * 1e9 > probe.created + LIFETIME
     assert Instant(int(document["expire_at"].timestamp()) * SECOND) < probe.created + 120 * MINUTE
+
+
+def test_findings_fit_their_document() -> None:
+    """A server chooses the text of its error, and forty such texts share a document of a MiB."""
+    world = world_for()
+    probe, wire = _probe(world), Wire()
+    wire.reply = {"error": {"reason": "X", "message": "y" * 1_500_000}}
+    _prober(world, buildbucket=wire, servers={HOST: BuildServer(Era.V1, "")}).run({"probe": probe.id})
+    assert [len(item.problem) for item in _stored(world, probe.id).findings if item.problem] == [1000]
