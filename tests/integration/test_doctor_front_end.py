@@ -75,9 +75,9 @@ def test_a_person_signs_in_and_finds_all_parts_well(behind: Behind, capsys: pyte
     checks = _doctor(behind, capsys)
     others = {name: item["text"] for name, item in checks.items() if item["outcome"] not in ("ok", "not checked")}
     assert others == {}
-    assert {name for name, item in checks.items() if item["outcome"] == "not checked"} == {
-        "index-states", "key-rotation", "alerts",
-    }  # fmt: skip
+    absent = {name: item for name, item in checks.items() if item["outcome"] == "not checked"}
+    assert set(absent) == {"index-states", "key-rotation", "alerts"}
+    assert {item["remedy"] for item in absent.values()} == {"run the command against an installation in the cloud"}
 
 
 @pytest.mark.parametrize("wrong", [{"push_account": "x@y.iam.gserviceaccount.com"}, {"push_audience": "https://x"}])

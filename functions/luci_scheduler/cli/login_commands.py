@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from luci_scheduler.cli import credentials
 from luci_scheduler.cli.credentials import Saved
@@ -12,6 +13,9 @@ from luci_scheduler.cli.front_end import FrontEnd, front_end
 from luci_scheduler.cli.session import CommandError, Exit, Session
 
 __all__ = ["add_commands", "describe_caller"]
+
+_CLOUD_RUN_HOSTS = ".run.app"
+"""The end of the addresses of Cloud Run's services: https://cloud.google.com/run/docs/triggering/https-request"""
 
 
 def add_commands(nouns: Any) -> None:
@@ -72,7 +76,26 @@ def _choose(options: argparse.Namespace, front: FrontEnd, url: str) -> Saved:
             "and pass its file with --client FILE (or --service-account EMAIL --audience ID)",
             Exit.NOT_ALLOWED,
         )
+    _require_checked(front, url)
     return Saved("gcloud")
+
+
+def _require_checked(front: FrontEnd, url: str) -> None:
+    """Refuse to send gcloud's token to a server that could use it elsewhere.
+
+    Its audience is gcloud's client, so every console behind Cloud Run's check accepts it. Only Cloud Run's check
+    removes its signature. That check stands at the service's own address, which Terraform prints.
+
+    Raises:
+        CommandError: another server would receive the token.
+    """
+    if front is FrontEnd.CLOUD_RUN and (urlsplit(url).hostname or "").endswith(_CLOUD_RUN_HOSTS):
+        return
+    raise CommandError(
+        f"no check of Cloud Run stands before {url}, so gcloud's token, which opens other consoles, is not sent there: "
+        "use the address of `terraform output -raw console_url`, --service-account EMAIL, --client FILE, or --token",
+        Exit.NOT_ALLOWED,
+    )
 
 
 def describe_caller(caller: dict[str, Any], jobs: int) -> str:

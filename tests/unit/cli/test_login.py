@@ -27,7 +27,7 @@ from luci_scheduler.cli.session import CommandError, Exit, Session
 from tests.outside_calls import SERVERS, OutsideCall
 from tests.unit.cli.support import Console, in_turn, says
 
-URL = "https://c.example.com"
+URL = "https://c-1.us-central1.run.app"
 SECRET = "canary-7d1"
 ADMIN = {"identity": "user:you@example.com", "isAdmin": True, "seesSome": True}
 CLOUD_RUN = Console(403, "<html>Forbidden</html>")
@@ -158,6 +158,26 @@ def test_a_given_token_comes_before_the_login(gcloud: Callable[[str], None]) -> 
     assert _run(console, "jobs", "--token", "other") == 0
     assert console.sent["Authorization"] == "Bearer other"
     assert credentials.load("https://d.example.com") is None
+
+
+@pytest.mark.parametrize(
+    ("console", "url"),
+    [
+        (CLOUD_RUN, "https://c.example.com"),
+        (CLOUD_RUN, "https://run.app.example.com"),
+        (CLOUD_RUN, "https://evilrun.app"),
+        (Console(401, "", X_Prpc_Grpc_Code="16"), URL),
+    ],
+)
+def test_gcloud_s_token_goes_only_where_its_signature_is_removed(
+    console: Console, url: str, gcloud: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Any other server could open all consoles behind Cloud Run's check with it."""
+    gcloud(f"echo {SECRET}")
+    only = in_turn(console)
+    assert main(["login", "--url", url], {}, lambda options: Session(options, only)) == Exit.NOT_ALLOWED
+    assert "gcloud's token" in capsys.readouterr().err
+    assert credentials.load(url) is None
 
 
 @pytest.mark.parametrize(
@@ -406,7 +426,7 @@ def test_a_file_that_others_may_read_is_refused() -> None:
         credentials.load(URL)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"c.example.com": 5}', "\x00"])
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"c-1.us-central1.run.app": 5}', "\x00"])
 def test_an_unreadable_file(text: str) -> None:
     """It is refused, and the error says what to do."""
     credentials.save(URL, Saved("gcloud"))

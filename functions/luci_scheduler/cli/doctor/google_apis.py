@@ -113,6 +113,8 @@ def _error(host: str, status: int, message: str) -> FailedError:
         return NoSuchResourceError(text, "run `terraform apply`")
     if status == requests.codes.unauthorized:
         return NotCheckedError(text, _LOGIN)
+    if status == requests.codes.not_implemented:
+        return NotCheckedError(text, "run the command against an installation in the cloud")
     if status == requests.codes.forbidden:
         roles = _ROLES.get(host, "roles/viewer")
         return NotCheckedError(text, f"grant your account {roles} in the project, or use an account that has it")
