@@ -272,9 +272,9 @@ def _origin(url: str) -> tuple[str, str, int]:
 
 
 def _reply(answer: Answer, method: str) -> dict[str, Any]:
-    code = answer.headers.get("X-Prpc-Grpc-Code", "")
+    code = _code(answer.headers)
     text = answer.text.removeprefix(_GUARD).strip()
-    if code == "0" and answer.status_code < 400:  # noqa: PLR2004 - HTTP
+    if code == 0 and answer.status_code < 400:  # noqa: PLR2004 - HTTP
         try:
             reply = json.loads(text)
         except PARSER_ERRORS:
@@ -282,13 +282,18 @@ def _reply(answer: Answer, method: str) -> dict[str, Any]:
         if isinstance(reply, dict):
             return reply
         raise CommandError(f"{method}: the reply is not a JSON object; check that --url is the console's address")
-    if not (code.isascii() and code.isdigit() and len(code) <= _MAX_DIGITS) or code == "0":
+    if not code:
         raise CommandError(
             f"{method}: {obstacle(answer.status_code, answer.headers) or _UNKNOWN}",
             Exit.NOT_ALLOWED if answer.status_code in (302, 401, 403) else Exit.UNAVAILABLE,
         )
-    number = int(code)
-    raise CommandError(f"{_WORDS.get(number, 'failed')}: {text[:1000]}", _EXITS.get(number, Exit.FAILED))
+    raise CommandError(f"{_WORDS.get(code, 'failed')}: {text[:1000]}", _EXITS.get(code, Exit.FAILED))
+
+
+def _code(headers: Mapping[str, str]) -> int | None:
+    """Return the pRPC code of an answer; None without a readable one."""
+    code = headers.get("X-Prpc-Grpc-Code", "")
+    return int(code) if code.isascii() and code.isdigit() and len(code) <= _MAX_DIGITS else None
 
 
 def job_ref(text: str, console: str) -> dict[str, str]:
