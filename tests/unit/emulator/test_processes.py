@@ -16,6 +16,7 @@ from emulator.processes import Child, Output, environment_without
 from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent.parent.parent
+LAUNCH = ROOT / "emulator" / "launch.py"
 SLEEP = "import time; print('ready', flush=True); time.sleep(600)"
 
 
@@ -156,7 +157,8 @@ def test_the_kernel_kills_even_without_the_watching_process() -> None:
     assert parent.stdout is not None
     with parent.stdout:
         pid = int(parent.stdout.readline())
-        until(lambda: len(group(pid)) == 2)
+        # The program starts after its request to the kernel.
+        until(lambda: str(LAUNCH) not in psutil.Process(pid).cmdline() and len(group(pid)) == 2)
         for watcher in set(group(pid)) - {pid}:
             os.kill(watcher, signal.SIGKILL)
         os.kill(pid, signal.SIGSTOP)
