@@ -91,7 +91,7 @@ class ControlPlane:
                 f"a task of {names.queue} has been due for {_minutes(waiting)}",
                 f"see its last attempt: `gcloud tasks list --queue={names.queue} {where}`, and on_task's log",
             )
-        return f"{names.queue} runs; the oldest due task waits for {max(0, waiting.seconds)} s"
+        return f"{names.queue} runs; the oldest due task waits for {waiting.total_seconds():.0f} s"
 
     def _schedules(self) -> str:
         return ", ".join(self._schedule(kind) for kind in ("sync", "sweep"))
@@ -238,7 +238,8 @@ def _first_due(task: Mapping[str, Any]) -> str:
 
 
 def _longest(times: Sequence[str]) -> timedelta:
-    return max([_now() - _instant(text) for text in times], default=timedelta())
+    """Return for how long the first of these times is past; zero if none is."""
+    return max([timedelta(), *(_now() - _instant(text) for text in times)])
 
 
 def _instant(text: str) -> datetime:
