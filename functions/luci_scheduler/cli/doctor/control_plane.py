@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -72,7 +73,10 @@ class ControlPlane:
         if condition.get("state") != "CONDITION_SUCCEEDED" or newest != ready:
             reason = condition.get("message") or f"{_last(newest)} is not ready"
             raise FailedError(f"{service}: {reason}", f"run `gcloud run services describe {service} {where}`")
-        shares = {_last(item.get("revision") or ready): item.get("percent", 0) for item in found["trafficStatuses"]}
+        # One revision may have two shares: as a named one, and as the newest one.
+        shares: Counter[str] = Counter()
+        for item in found.get("trafficStatuses", []):
+            shares[_last(item.get("revision") or ready)] += item.get("percent", 0)
         return f"{function}: {', '.join(f'{name} {share} %' for name, share in shares.items() if share)}"
 
     def _queue(self) -> str:
@@ -150,7 +154,7 @@ class ControlPlane:
                     f"{_last(subscription)} holds messages that were refused too often",
                     f"run `luci-scheduler dead-letters list --cloud-project {names.project}`",
                 )
-        return f"{len(names.topics)} subscriptions are empty"
+        return f"subscriptions without a message: {len(names.topics)}"
 
     def _has_message(self, subscription: str) -> bool:
         path = f"/v1/{quote(subscription)}"
