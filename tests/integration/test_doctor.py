@@ -42,6 +42,8 @@ CHECKS = (
     "index-states", "dead-letters", "key-rotation", "alerts", "task", "commit-message", "build-messages",
     "signing-keys", "versions", "indexes", "gitiles", "buildbucket",
 )  # fmt: skip
+LOSABLE = ("task", "commit-message", "build-messages")
+"""Checks whose fault is a probe that never arrives."""
 PATIENCE = 60.0
 """Far longer than a busy machine takes for a probe that arrives."""
 
@@ -504,7 +506,7 @@ def test_a_broken_part_fails_its_check(installation: Installation, doctor: Docto
     check, plant, text, remedy = PLANTS[name]
     with ExitStack() as stack:
         stack.enter_context(plant(installation))
-        code, checks = doctor.run(impatient=check)
+        code, checks = doctor.run(impatient=check if check in LOSABLE else "")
     assert code == 1
     failed = [item for item in checks.values() if item["outcome"] == "failed"]
     assert [item["name"] for item in failed] == [check], failed
