@@ -217,9 +217,7 @@ class MemoryStore:
     def probe(self, probe_id: str) -> Versioned[Probe] | None:
         """Read a probe."""
         stored = self._get("probes", probe_id)
-        if stored is None:
-            return None
-        return Versioned(documents.decode_probe(probe_id, stored.document), documents.ReadVersion(stored.version))
+        return None if stored is None else _versioned(documents.decode_probe(probe_id, stored.document), stored)
 
     def due_deferred(self, before: Instant, limit: int, after: DueCursor | None = None) -> Sequence[Deferred]:
         """Return overdue deferred tasks."""

@@ -6,6 +6,7 @@ The documents, tasks and builds are those of `test_older_installation`: every ha
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,8 +15,9 @@ from structlog.testing import capture_logs
 from luci_scheduler.core.errors import NewerVersionError, SchedulerError
 from luci_scheduler.core.identifiers import JobId
 from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.probe import Probe
 from luci_scheduler.engine.jobs import pause_job
-from luci_scheduler.ports import QueueTask
+from luci_scheduler.ports import PutProbe, QueueTask
 from tests.contract.test_older_installation import _check_ends, _Memory, _Upgraded
 from tests.unit.engine.world import JOB, World, config
 
@@ -115,6 +117,28 @@ def test_a_newer_job_does_not_hold_other_jobs_up() -> None:
     world.run_task(task)
     assert [build["builder"]["builder"] for build in world.buildbucket.builds.values()] == ["old", "new"]
     assert not world.works()
+
+
+def test_a_newer_probe_is_acknowledged_unmarked() -> None:
+    """A redelivery would end as a dead letter, and a probe serves no build. The log says why it has no mark."""
+    world = World()
+    world.store.commit([PutProbe(Probe("p", world.clock.now()), None)])
+    _set_schema(world, "probes", 2)
+    before = copy.deepcopy(_of_kind(world, "probes"))
+    prober = replace(world.app.prober("r1", 1), servers={})
+    with capture_logs() as logs:
+        prober.mark("on_gitiles_commit", "p", "topic")
+        prober.mark("on_build_completion", "p", "topic")
+        prober.run({"probe": "p"})
+    assert _of_kind(world, "probes") == before
+    assert {line["reason"] for line in logs if line["event"] == "document_newer"} == {f"probe p {NEWER}"}
+    assert {line["log_level"] for line in logs} <= {"info", "warning"}
+    _set_schema(world, "probes", 1)
+    prober.run({"probe": "p"})
+    found = world.store.probe("p")
+    assert found is not None
+    assert found.value.done
+    assert set(found.value.marks) == {"on_task"}
 
 
 def test_a_person_cannot_change_a_newer_job() -> None:

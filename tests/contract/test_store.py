@@ -4,6 +4,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import pytest
@@ -685,6 +686,15 @@ KINDS = {
         lambda record, version: PutDeferred(replace(record, tries=record.tries + 1), version),
         lambda store: store.deferred("d"),
     ),
+    "probe": _Kind(
+        ("probes", "p"),
+        PutProbe(Probe("p", Instant(1), {"on_task": Mark(Instant(2))}), None),
+        lambda probe, version: PutProbe(
+            replace(probe, marks={**probe.marks, f"f{len(probe.marks)}": Mark(Instant(3))}), version
+        ),
+        lambda store: store.probe("p"),
+        ("marks.on_task",),
+    ),
 }
 
 
@@ -695,11 +705,16 @@ def _opened(document: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return name, json.loads(zlib.decompress(text) if isinstance(text, bytes) else text)
 
 
+def _parts(body: dict[str, Any], kind: _Kind) -> list[Any]:
+    """Return a body and the records inside it; the name of an inner one is a path with dots."""
+    return [body, *(reduce(lambda part, name: part[name], inner.split("."), body) for inner in kind.inner)]
+
+
 def _plant(store: Store, kind: _Kind) -> None:
     """Write the members of a newer version: into the document, its body and the records inside the body."""
     document = _document(store, kind.path)
     name, body = _opened(document)
-    for part in (body, *(body[inner] for inner in kind.inner)):
+    for part in _parts(body, kind):
         (part[0] if isinstance(part, list) else part).update(NEWER)
     text = json.dumps(body)
     _spoil(
@@ -724,7 +739,7 @@ def test_the_members_of_a_newer_version_stay(store: Store, kind: _Kind) -> None:
         record = again.value
     document = _document(store, kind.path)
     _, body = _opened(document)
-    parts = [document, body, *(body[inner] for inner in kind.inner)]
+    parts = [document, *_parts(body, kind)]
     for part in (part[0] if isinstance(part, list) else part for part in parts):
         assert {name: part.pop(name, None) for name in NEWER} == NEWER
     _, plain = _opened(_plain(kind))

@@ -320,8 +320,7 @@ class FirestoreStore:
         snapshot = self._get(self._client.collection("probes").document(documents.document_id(probe_id)))
         if snapshot is None:
             return None
-        probe = documents.decode_probe(probe_id, snapshot.to_dict())
-        return Versioned(probe, documents.ReadVersion(snapshot.update_time))
+        return _versioned(documents.decode_probe(probe_id, snapshot.to_dict()), snapshot)
 
     @_translated
     def due_deferred(self, before: Instant, limit: int, after: DueCursor | None = None) -> Sequence[Deferred]:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from luci_scheduler.budget import limited
-from luci_scheduler.core.errors import BadTokenError, MalformedError, SchedulerError
+from luci_scheduler.core.errors import BadTokenError, MalformedError, NewerVersionError, SchedulerError
 from luci_scheduler.core.identifiers import JobId, project_of
 from luci_scheduler.core.instants import Instant
 from luci_scheduler.core.job import Job
@@ -58,7 +58,8 @@ class Prober:
         """Record that an authenticated probe has reached a function.
 
         Does nothing if there is no such probe, if it is older than ten minutes, or if it has this mark. A stranger who
-        may publish messages therefore costs a read each.
+        may publish messages therefore costs a read each. The same holds for a probe of a newer version: a redelivery
+        would serve no build, and would end as a dead letter.
 
         Raises:
             ComeAgainError, TransientError: the store failed; nothing was written.
@@ -66,8 +67,7 @@ class Prober:
         name = f"{function} {storable(label[:MAX_LABEL])}".strip()
 
         def attempt() -> None:
-            found = self.runtime.store.probe(probe_id) if probe_id else None
-            now = self.runtime.clock.now()
+            found, now = self._read(probe_id), self.runtime.clock.now()
             if found is None or not _takes(found.value, name, now):
                 logger.info("probe_ignored", function=function)
                 return
@@ -76,6 +76,13 @@ class Prober:
             logger.info("probe_marked", function=function, probe=probe_id)
 
         self.runtime.retry_conflicts(f"probe {probe_id[:40]}", "mark it", attempt)
+
+    def _read(self, probe_id: str) -> Versioned[Probe] | None:
+        try:
+            return self.runtime.store.probe(probe_id) if probe_id else None
+        except NewerVersionError as error:
+            logger.warning("document_newer", document=f"probes/{probe_id[:40]}", reason=str(error))
+            return None
 
     def _mark(self, probe: Probe, now: Instant) -> Mark:
         token = make_token(self.secrets[0], job_of(probe.id), INVOCATION, now)
@@ -118,7 +125,7 @@ class Prober:
         self.runtime.retry_conflicts(f"probe {probe_id[:40]}", "record its findings", attempt)
 
     def _pending(self, probe_id: str) -> Versioned[Probe] | None:
-        found = self.runtime.store.probe(probe_id) if probe_id else None
+        found = self._read(probe_id)
         is_open = found is not None and not found.value.done and not _is_old(found.value, self.runtime.clock.now())
         return found if is_open else None
 

@@ -9,7 +9,7 @@ from luci_scheduler.adapters.documents.ids import (
     watchers_document_id,
     watchers_range,
 )
-from luci_scheduler.adapters.documents.probes import decode_probe, encode_probe
+from luci_scheduler.adapters.documents.probes import decode_probe
 from luci_scheduler.adapters.documents.records import (
     ReadVersion,
     Record,
@@ -27,6 +27,7 @@ from luci_scheduler.adapters.documents.records import (
     encode_invocation_state,
     encode_job,
     encode_poller,
+    encode_probe,
     encode_project,
     encode_trigger,
     encode_write,

@@ -1,4 +1,4 @@
-"""The codec of probes."""
+"""The body of a probe's document."""
 
 from __future__ import annotations
 
@@ -7,27 +7,25 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from luci_scheduler.adapters.documents.values import SCHEMA, check_schema, known_fields, to_json, to_timestamp
-from luci_scheduler.core.instants import HOUR, Instant
-from luci_scheduler.core.probe import LIFETIME, Finding, Mark, Probe
+from luci_scheduler.adapters.documents.values import check_schema, known_fields
+from luci_scheduler.core.instants import Instant
+from luci_scheduler.core.probe import Finding, Mark, Probe
 
-__all__ = ["decode_probe", "encode_probe"]
+__all__ = ["decode_probe", "probe_values"]
 
 
-def encode_probe(probe: Probe) -> dict[str, Any]:
-    """Return a probe's document. Firestore deletes it after an hour or later."""
-    state = {
+def probe_values(probe: Probe) -> dict[str, Any]:
+    """Return the body of a probe's document."""
+    return {
         "created": probe.created,
         "marks": {name: asdict(mark) for name, mark in probe.marks.items()},
         "findings": [asdict(finding) for finding in probe.findings],
         "done": probe.done,
     }
-    expires = Instant(probe.created + LIFETIME + HOUR)
-    return {"schema": SCHEMA, "state": to_json(state), "expire_at": to_timestamp(expires)}
 
 
 def decode_probe(probe_id: str, document: Mapping[str, Any]) -> Probe:
-    """Read a probe's document."""
+    """Read a probe's document; raises as `records.decode_invocation` does."""
     check_schema(f"probe {probe_id}", document)
     values = json.loads(document["state"])
     return Probe(

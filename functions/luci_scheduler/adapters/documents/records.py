@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from luci_scheduler.adapters.documents.ids import document_id
-from luci_scheduler.adapters.documents.probes import encode_probe
+from luci_scheduler.adapters.documents.probes import probe_values
 from luci_scheduler.adapters.documents.tolerant import keep_unknown
 from luci_scheduler.adapters.documents.values import (
     SCHEMA,
@@ -32,9 +32,11 @@ from luci_scheduler.core.cleanup import Cleanup
 from luci_scheduler.core.cron_machine import CronState
 from luci_scheduler.core.deferred import Deferred
 from luci_scheduler.core.identifiers import InvocationId, JobId
+from luci_scheduler.core.instants import HOUR, Instant
 from luci_scheduler.core.invocation import Invocation, Status, Timer
 from luci_scheduler.core.job import Flavor, Job, JobDefinition, TaskDefinition, TriggeringPolicy
 from luci_scheduler.core.poller_record import Backlog, PollerRecord
+from luci_scheduler.core.probe import LIFETIME, Probe
 from luci_scheduler.core.project_record import ProjectRecord
 from luci_scheduler.core.trigger import Trigger
 from luci_scheduler.core.trigger_json import trigger_from_json, trigger_to_json
@@ -71,6 +73,7 @@ __all__ = [
     "encode_invocation_state",
     "encode_job",
     "encode_poller",
+    "encode_probe",
     "encode_project",
     "encode_trigger",
     "encode_write",
@@ -85,7 +88,7 @@ _DEFINITION = (
 )  # fmt: skip
 """Fields of an invocation that never change after its creation. Later commits do not send them again."""
 
-Record = Job | Invocation | TriggerRecord | ProjectRecord | PollerRecord | Deferred
+Record = Job | Invocation | TriggerRecord | ProjectRecord | PollerRecord | Deferred | Probe
 T = TypeVar("T", bound=Record)
 
 
@@ -111,7 +114,7 @@ def as_written(write: Write, document: Mapping[str, Any], at: Any) -> ReadVersio
     match write:
         case CreateInvocation(record) | UpdateInvocation(record) | PutJob(record) | CreateTrigger(record):
             return ReadVersion(at, record, _stored_body(document))
-        case UpdateTrigger(record) | PutProject(record) | PutPoller(record) | PutDeferred(record):
+        case UpdateTrigger(record) | PutProject(record) | PutPoller(record) | PutDeferred(record) | PutProbe(record):
             return ReadVersion(at, record, _stored_body(document))
         case _:
             return ReadVersion(at)
@@ -135,6 +138,8 @@ def _body_values(record: Record) -> dict[str, Any]:
     match record:
         case TriggerRecord():
             return _trigger_values(record)
+        case Probe():
+            return probe_values(record)
         case PollerRecord():
             backlog = {ref: [item.target, item.taken] for ref, item in record.backlog.items()}
             return {"known": dict(record.known), "refs": record.refs, "backlog": backlog}
@@ -326,6 +331,12 @@ def decode_poller(job_id: JobId, document: Mapping[str, Any]) -> PollerRecord:
     return PollerRecord(job_id, document["repo"], values["known"], tuple(values["refs"]), document["commits"], backlog)
 
 
+def encode_probe(probe: Probe, version: ReadVersion | None = None) -> dict[str, Any]:
+    """Return a probe's document. Firestore deletes it an hour after functions stop marking it, or later."""
+    expires = Instant(probe.created + LIFETIME + HOUR)
+    return {"schema": SCHEMA, "state": _body(probe, version), "expire_at": to_timestamp(expires)}
+
+
 def encode_deferred(record: Deferred, version: ReadVersion | None = None) -> dict[str, Any]:
     """Return a deferred task's document. ``revision`` is null if the task does not wait for a commit."""
     return {
@@ -373,8 +384,8 @@ def _path_and_fields(write: WriteWhole) -> tuple[tuple[str, ...], dict[str, Any]
             return ("jobs", record.job_id, "triggers", record.trigger.id), encode_trigger(record)
         case UpdateTrigger(record, version):
             return ("jobs", record.job_id, "triggers", record.trigger.id), encode_trigger(record, version)
-        case PutProbe(probe):
-            return ("probes", probe.id), encode_probe(probe)
+        case PutProbe(probe, version):
+            return ("probes", probe.id), encode_probe(probe, version)
         case PutProject(project, version):
             return ("projects", project.id), encode_project(project, version)
         case PutPoller(poller, version):

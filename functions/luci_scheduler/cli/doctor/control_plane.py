@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -72,7 +73,10 @@ class ControlPlane:
         if condition.get("state") != "CONDITION_SUCCEEDED" or newest != ready:
             reason = condition.get("message") or f"{_last(newest)} is not ready"
             raise FailedError(f"{service}: {reason}", f"run `gcloud run services describe {service} {where}`")
-        shares = {_last(item.get("revision") or ready): item.get("percent", 0) for item in found["trafficStatuses"]}
+        # One revision may have two shares: as a named one, and as the newest one.
+        shares: Counter[str] = Counter()
+        for item in found.get("trafficStatuses", []):
+            shares[_last(item.get("revision") or ready)] += item.get("percent", 0)
         return f"{function}: {', '.join(f'{name} {share} %' for name, share in shares.items() if share)}"
 
     def _queue(self) -> str:
@@ -91,7 +95,7 @@ class ControlPlane:
                 f"a task of {names.queue} has been due for {_minutes(waiting)}",
                 f"see its last attempt: `gcloud tasks list --queue={names.queue} {where}`, and on_task's log",
             )
-        return f"{names.queue} runs; the oldest due task waits for {max(0, waiting.seconds)} s"
+        return f"{names.queue} runs; the oldest due task waits for {waiting.total_seconds():.0f} s"
 
     def _schedules(self) -> str:
         return ", ".join(self._schedule(kind) for kind in ("sync", "sweep"))
@@ -150,7 +154,7 @@ class ControlPlane:
                     f"{_last(subscription)} holds messages that were refused too often",
                     f"run `luci-scheduler dead-letters list --cloud-project {names.project}`",
                 )
-        return f"{len(names.topics)} subscriptions are empty"
+        return f"subscriptions without a message: {len(names.topics)}"
 
     def _has_message(self, subscription: str) -> bool:
         path = f"/v1/{quote(subscription)}"
@@ -238,7 +242,8 @@ def _first_due(task: Mapping[str, Any]) -> str:
 
 
 def _longest(times: Sequence[str]) -> timedelta:
-    return max([_now() - _instant(text) for text in times], default=timedelta())
+    """Return for how long the first of these times is past; zero if none is."""
+    return max([timedelta(), *(_now() - _instant(text) for text in times)])
 
 
 def _instant(text: str) -> datetime:
