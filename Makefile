@@ -25,9 +25,11 @@ terraform-test: $(STAMP)  ## only the tests of infra/terraform
 	$(BIN)/python -m pytest tests/terraform
 
 terraform-year: $(STAMP)  ## a year of each Terraform configuration, under both providers: fifteen minutes
+	@test -n "$$TERRAFORM_OFFLINE" || { echo "TERRAFORM_OFFLINE must name the folder with the stand-ins of the providers" >&2; exit 1; }
 	$(BIN)/python -m pytest -m year tests/terraform/test_year.py
 
 month: $(STAMP)  ## a healthy month of virtual time, in which no alert may fire: some minutes
+	@test -n "$$TERRAFORM_OFFLINE" || { echo "TERRAFORM_OFFLINE must name the folder with the stand-ins of the providers" >&2; exit 1; }
 	$(BIN)/python -m pytest -m month tests/terraform/test_alerts.py
 
 crash: $(STAMP)  ## tests that kill the functions at every step of a build
