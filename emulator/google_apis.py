@@ -1,6 +1,6 @@
 """Google's REST APIs for ``luci-scheduler doctor``: the parts of a local cloud, as the control plane would show them.
 
-Each API lies below the name of its host: ``/cloudtasks.googleapis.com/v2/...``. The answer is 403 for a part that the
+Each API lies below the name of its host: ``/cloudtasks.googleapis.com/v2/...``. The answer is 501 for a part that the
 local cloud does not have, and the doctor reports that it did not check this part.
 """
 
@@ -73,7 +73,7 @@ class GoogleApis:
                     return 200, route(request, found)
                 except (LookupError, exceptions.NotFound):
                     return 404, _error(404, f"{path} does not exist")
-        return 403, _error(403, "the local cloud does not have this part")
+        return 501, _error(501, "the local cloud does not have this part")
 
     def _service(self, _: Request, found: re.Match[str]) -> Mapping[str, Any]:
         function = self._cloud.functions[found[1].replace("-", "_")]

@@ -306,7 +306,8 @@ def _hand_out(base: _Base, urls: Mapping[str, str]) -> Mapping[str, str]:
 
 def _start_memory(base: _Base, environments: Mapping[str, Mapping[str, str]]) -> MemoryHost:
     memory = MemoryHost(base.clock, base.folders.log("functions"))
-    memory.start(environments["on_task"], environments if base.front_end else {})
+    # The console alone shows its settings, as the installation's names. Behind a front end they name its own service.
+    memory.start(environments["console"], environments if base.front_end else {})
     base.stack.callback(memory.stop)
     return memory
 

@@ -105,6 +105,7 @@ def _error(text: str) -> bytes:
         (404, _error("gone"), NoSuchResourceError, "x.googleapis.com: gone", "terraform apply"),
         (401, b"{}", NotCheckedError, "HTTP 401", "gcloud auth application-default login"),
         (403, _error("no\nright\x1b"), NotCheckedError, "no", "roles/viewer"),
+        (501, _error("not here"), NotCheckedError, "not here", ""),
         (500, _error("oops"), FailedError, "oops", "again"),
         (500, b"<html>", FailedError, "HTTP 500 without a JSON object", "again"),
         (200, b"[]", FailedError, "HTTP 200 without a JSON object", "again"),

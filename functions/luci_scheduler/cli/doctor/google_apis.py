@@ -50,7 +50,7 @@ class GoogleApis:
 
         Raises:
             NoSuchResourceError: it does not exist.
-            NotCheckedError: there are no credentials, or they may not read it.
+            NotCheckedError: there are no credentials, or they may not read it, or the local cloud does not have it.
             FailedError: no answer, or another error.
         """
         return self._call("GET", host, path, query, None)
@@ -113,6 +113,8 @@ def _error(host: str, status: int, message: str) -> FailedError:
         return NoSuchResourceError(text, "run `terraform apply`")
     if status == requests.codes.unauthorized:
         return NotCheckedError(text, _LOGIN)
+    if status == requests.codes.not_implemented:  # a local cloud does not have the part, so no person can mend it
+        return NotCheckedError(text, "")
     if status == requests.codes.forbidden:
         roles = _ROLES.get(host, "roles/viewer")
         return NotCheckedError(text, f"grant your account {roles} in the project, or use an account that has it")
