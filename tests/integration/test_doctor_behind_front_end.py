@@ -23,7 +23,9 @@ MISSING_HERE = {"index-states", "key-rotation", "alerts"}
 def test_each_check_of_an_existing_part_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The names of the parts come from the console's own service. A part that is missing here has no remedy."""
     make_sample(tmp_path / "configs")
-    with start_local_cloud(Options(folder=tmp_path, store="memory", front_end="proxy", sweep_seconds=1, sync_seconds=1)) as cloud:
+    with start_local_cloud(
+        Options(folder=tmp_path, store="memory", front_end="proxy", sweep_seconds=1, sync_seconds=1)
+    ) as cloud:
         cloud.repository("https://sample.googlesource.com/engine")
         until(lambda: all(schedule.last for schedule in cloud.schedules.values()), "the schedules run")
         with GoogleApis(cloud) as apis:
