@@ -17,6 +17,7 @@ locals {
       audiences    = [local.urls.console]
       iap_audience = "/projects/${data.google_project.this.number}/locations/${var.region}/services/${local.names.console}"
       open         = "echo ${local.urls.console}"
+      login        = " --client CLIENT.json"
     }
     proxy = {
       ingress      = "INGRESS_TRAFFIC_ALL"
@@ -25,6 +26,7 @@ locals {
       audiences    = [local.urls.console, local.gcloud_client]
       iap_audience = null
       open         = "gcloud run services proxy ${local.names.console} --project=${var.project_id} --region=${var.region}"
+      login        = ""
     }
     load_balancer = {
       ingress      = "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER"
@@ -33,6 +35,7 @@ locals {
       audiences    = [local.urls.console, "https://${coalesce(var.console.domain, "invalid")}"]
       iap_audience = one(module.console_iap[*].audience)
       open         = "echo https://${coalesce(var.console.domain, "invalid")}"
+      login        = " --client CLIENT.json"
     }
     public = {
       ingress      = "INGRESS_TRAFFIC_ALL"
@@ -41,6 +44,7 @@ locals {
       audiences    = [local.urls.console]
       iap_audience = null
       open         = "echo ${local.urls.console}"
+      login        = " --service-account EMAIL"
     }
   }
 

@@ -14,8 +14,8 @@ output "open_console" {
 }
 
 output "sign_in" {
-  description = "Command that signs in to the console, for members. Behind Identity-Aware Proxy, CLIENT.json belongs to an OAuth client of type Desktop app that `console.programmatic_clients` lists."
-  value       = "luci-scheduler login --url https://${local.front_end.host}${contains(["iap", "load_balancer"], var.console.front_end) ? " --client CLIENT.json" : ""}"
+  description = "Command that signs in to the console, for members. Behind Identity-Aware Proxy, CLIENT.json belongs to an OAuth client of type Desktop app that `console.programmatic_clients` lists. A public console accepts whole tokens only, so EMAIL is a service account that the access policy names and you may impersonate."
+  value       = "luci-scheduler login --url https://${local.front_end.host}${local.front_end.login}"
 }
 
 output "image" {

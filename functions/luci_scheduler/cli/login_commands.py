@@ -104,7 +104,7 @@ def describe_caller(caller: dict[str, Any], jobs: int) -> str:
     if problem := caller.get("policyProblem"):
         return f"signed in as {who}; {problem}"
     if "@" not in who:
-        return "not signed in: the console takes you for anonymous"
+        return "not signed in: the console takes you for anonymous; pass --token or --service-account"
     if caller.get("isAdmin"):
         return f"signed in as {who}; you are an administrator; {_count(jobs)} visible"
     if caller.get("seesSome"):

@@ -283,6 +283,10 @@ run "a_public_console_promotes_an_image" {
     error_message = "Without a check by the platform, a token without a signature is not trusted."
   }
   assert {
+    condition     = endswith(output.sign_in, ".run.app --service-account EMAIL")
+    error_message = "gcloud's identity tokens are for another audience, so a person impersonates a service account."
+  }
+  assert {
     condition     = output.image == var.image.reference && !contains(keys(google_service_account.this), "build")
     error_message = "Nothing is built, and no account builds."
   }

@@ -50,7 +50,7 @@ class GoogleApis:
 
         Raises:
             NoSuchResourceError: it does not exist.
-            NotCheckedError: there are no credentials, or they may not read it.
+            NotCheckedError: there are no credentials, or they may not read it, or the local cloud does not have it.
             FailedError: no answer, or another error.
         """
         return self._call("GET", host, path, query, None)

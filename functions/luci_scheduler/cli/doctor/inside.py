@@ -214,7 +214,7 @@ class Inside:
         for topic in self.names.build_topics:
             self._publish("build-messages", "on_build_completion", topic)
         count = len(self.names.build_topics)
-        return f"messages to {count} topics reached on_build_completion" if count else "no server has a topic"
+        return f"topics that reach on_build_completion: {count}" if count else "no server has a topic"
 
     def _publish(self, check: str, function: str, topic: str) -> None:
         self._begin()

@@ -4,6 +4,8 @@ locals {
   charts = [
     { title = "Requests by answer", filter = "metric.type=\"run.googleapis.com/request_count\" AND ${local.services}", aligner = "ALIGN_RATE", reducer = "REDUCE_SUM", by = ["resource.label.service_name", "metric.label.response_code_class"] },
     { title = "Time per request, 95th percentile", filter = "metric.type=\"run.googleapis.com/request_latencies\" AND ${local.services}", aligner = "ALIGN_PERCENTILE_95", reducer = "REDUCE_MAX", by = ["resource.label.service_name"] },
+    { title = "Requests of each revision by answer", filter = "metric.type=\"run.googleapis.com/request_count\" AND ${local.services}", aligner = "ALIGN_RATE", reducer = "REDUCE_SUM", by = ["resource.label.revision_name", "metric.label.response_code_class"] },
+    { title = "Time per request of each revision, 95th percentile", filter = "metric.type=\"run.googleapis.com/request_latencies\" AND ${local.services}", aligner = "ALIGN_PERCENTILE_95", reducer = "REDUCE_MAX", by = ["resource.label.revision_name"] },
     { title = "Invocations that ended", filter = local.metric.finished, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
     { title = "Failed polls", filter = local.metric.poll_failures, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
     { title = "Dropped commits and other dropped work", filter = local.metric.lost_commits, aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },

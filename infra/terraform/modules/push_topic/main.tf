@@ -2,7 +2,7 @@
 
 locals {
   endpoint = "${var.url}/projects/${var.project_id}/topics/${var.name}"
-  # With these pauses, twenty attempts take about two and a half hours.
+  # With these pauses, twenty attempts take about two hours.
   minimum_backoff       = "1s"
   maximum_backoff       = "600s"
   max_delivery_attempts = 20
