@@ -14,6 +14,7 @@ import pytest
 from tests.terraform.configurations import EVERYTHING, MINIMAL, PRODUCTION
 from tests.terraform.life import NEWER, OLDER
 from tests.terraform.organization import POLICIES, SWITCHED, SWITCHES, plan_under_policies, refusing, setting, write
+from tests.terraform.rotation import keys, read, rotate
 from tests.terraform.tool import ROOT, Terraform, copy_checkout, find_terraform
 
 pytestmark = [pytest.mark.year, pytest.mark.timeout(7200)]
@@ -123,6 +124,27 @@ def test_each_policy_refuses_only_what_its_switch_leaves_out(terraform: Terrafor
         "": set(),
         **{policy: {policy} for policy in SWITCHES},
     }
+    refused = planned["iam.allowedPolicyMemberDomains"]
+    assert "cr-buildbucket@appspot.gserviceaccount.com" in refused.stdout + refused.stderr
+    switched = planned[""].stdout
+    assert 'module.topic["commits"]' in switched
+    assert 'module.topic["cr-buildbucket' not in switched
+    assert "google_pubsub_topic_iam_member.publisher" not in switched
+
+
+def test_a_rotation_keeps_what_earlier_revisions_read(terraform: Terraform) -> None:
+    """Each key has one version. It stays until no revision of the previous generation reads it."""
+    existing: set[int] = set()
+    applied = rotate(terraform)
+    for generation, done in applied.items():
+        assert done.returncode == 0, done.stdout + done.stderr
+        created, destroyed = keys(done, "Creation complete"), keys(done, "Destruction complete")
+        assert created.isdisjoint(existing), "a key changed"
+        existing = (existing | created) - destroyed
+        assert existing >= read(generation) | read(generation - 1) - {0}
+        assert len(existing) <= 4
+        assert created == ({1, 2} if generation == 1 else {generation + 1})
+        assert destroyed == ({generation - 3} if generation > 3 else set())
 
 
 def test_switches_let_an_apply_succeed(terraform: Terraform) -> None:
