@@ -116,6 +116,7 @@ def test_grants_have_time_to_spread(life: Life) -> None:
     optional = {"kms_key_known"} if life.all("google_kms_crypto_key_iam_member") else set()
     grants = {"publisher_known", "build_account_known", "reader_known", *optional}
     assert {name: durations.get(name) for name in grants} == dict.fromkeys(grants, "120s")
+    assert durations["apis_known"] == "60s"
 
 
 def test_outputs_show_the_next_steps(minimal: Life, everything: Life) -> None:

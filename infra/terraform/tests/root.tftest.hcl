@@ -185,6 +185,10 @@ run "defaults_behind_identity_aware_proxy" {
     condition     = keys(module.signing_secret) == ["console", "functions"]
     error_message = "The console and the functions have separate secrets."
   }
+  assert {
+    condition     = time_sleep.apis_known.create_duration == "60s" && keys(time_sleep.apis_known.triggers) == sort(tolist(local.apis))
+    error_message = "Every API has a minute before its first use."
+  }
 }
 
 run "optional_features_are_on" {
