@@ -31,6 +31,7 @@ NOT_SET = {
     "tokeninfo_url": "the default is Google's",
     "iap_certs_url": "the default is the address of IAP's keys",
     "local_user": "the local cloud's",
+    "local_service": "the local cloud's",
     "gitiles_urls": "the local cloud's",
     "storage_url": "the default is Cloud Storage itself",
     "config_folder": "the local cloud's",
