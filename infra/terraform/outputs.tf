@@ -14,8 +14,8 @@ output "open_console" {
 }
 
 output "sign_in" {
-  description = "Command that signs in to the console, for members. Behind Identity-Aware Proxy, CLIENT.json belongs to an OAuth client of type Desktop app that `console.programmatic_clients` lists."
-  value       = "luci-scheduler login --url https://${local.front_end.host}${contains(["iap", "load_balancer"], var.console.front_end) ? " --client CLIENT.json" : ""}"
+  description = "Command that signs in to the console, for members. Behind Identity-Aware Proxy, CLIENT.json belongs to an OAuth client of type Desktop app that `console.programmatic_clients` lists. Null for the front end \"public\", which accepts tokens of service accounts and of `console.oauth_clients` only."
+  value       = var.console.front_end == "public" ? null : "luci-scheduler login --url https://${local.front_end.host}${contains(["iap", "load_balancer"], var.console.front_end) ? " --client CLIENT.json" : ""}"
 }
 
 output "image" {

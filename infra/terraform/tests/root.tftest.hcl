@@ -291,6 +291,10 @@ run "a_public_console_promotes_an_image_without_notifications" {
     error_message = "Without a check by the platform, a token without a signature is not trusted."
   }
   assert {
+    condition     = output.sign_in == null && output.open_console == "echo https://luci-scheduler-console-123456789012.us-central1.run.app"
+    error_message = "The console accepts no token that people get, so no command signs in."
+  }
+  assert {
     condition     = output.image == var.image.reference && !contains(keys(google_service_account.this), "build")
     error_message = "Nothing is built, and no account builds."
   }
