@@ -103,13 +103,10 @@ def outputs(state: str) -> dict[str, Any]:
 
 
 def changes(planned: str) -> dict[str, str]:
-    """Return address → action of every resource that a plan (``plan -json``) would change."""
+    """Return address → action of every managed resource that a plan (``plan -json``) would change."""
     lines = (json.loads(line) for line in planned.splitlines())
-    return {
-        line["change"]["resource"]["addr"]: line["change"]["action"]
-        for line in lines
-        if line["type"] == "planned_change" and not line["change"]["resource"]["addr"].startswith("data.")
-    }
+    planned_changes = (line["change"] for line in lines if line["type"] == "planned_change")
+    return {change["resource"]["addr"]: change["action"] for change in planned_changes if change["action"] != "read"}
 
 
 def reminders(shown: dict[str, Any]) -> dict[str, str]:

@@ -90,7 +90,7 @@ WRONG: dict[str, list[tuple[Any, tuple[str, ...]] | None]] = {
                 "on_gitiles_commit": {**SIZES, "cpu": "0.5", "concurrency": 8},
                 "on_build_completion": {**SIZES, "max_instances": 0},
             },
-            ("write no unit", "512Mi", "raise cpu", "bounds the bill"),
+            ("write no unit", "memory must be like", "raise cpu", "bounds the bill"),
         ),
         (
             {"on_task": {**SIZES, "cpu": "3"}, "console": {**SIZES, "cpu": "0.3333", "memory": "1Gi"}},
